@@ -1,0 +1,46 @@
+# What CI runs is what a person types. `make demo` and `make test` need python3 >= 3.10, python3-venv and make, nothing else.
+PYTHON ?= python3
+BIN := .venv/bin
+DATA ?=
+
+.PHONY: demo test test-slow check bench bench-peers clean
+
+.venv: .venv/.installed
+
+.venv/.installed: setup.py pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --editable .
+	touch $@
+
+.venv/.dev: .venv/.installed
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	touch $@
+
+demo: .venv/.installed
+	$(BIN)/fedge-fleet demo $(if $(DATA),--data $(DATA))
+
+test: .venv/.dev
+	$(BIN)/pytest -m 'not slow'
+
+test-slow: .venv/.dev
+	$(BIN)/pytest -m slow
+
+check: .venv/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest tests/test_imports.py
+
+bench: .venv/.dev
+	@set -e; for script in benchmarks/[a-z]*.py; do $(BIN)/python $$script --json; done
+
+.venv-peers/.installed:
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/pip install --quiet --editable . torch==2.13.0
+	touch $@
+
+bench-peers: .venv-peers/.installed
+	@set -e; for script in benchmarks/[a-z]*.py; do .venv-peers/bin/python $$script --json --peers; done
+
+clean:
+	rm -rf .venv .venv-peers build *.egg-info

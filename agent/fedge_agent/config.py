@@ -1,0 +1,153 @@
+"""The agent's TOML file as frozen structs: units and defaults beside each key, all of it checked before a socket opens.
+
+Tables of sources and outputs are typed by their registry entry (`type` picks it); everything else is typed here.
+`agent.example.toml` is the reference for people; a test holds that it loads and names every key.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+from fedge_models import settings
+from fedge_models.errors import ConfigError
+from fedge_models.settings import Seconds
+
+from .types import Table
+
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
+
+
+class _Struct(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Base of all tables: immutable, unknown keys refused."""
+
+
+class AgentConfig(_Struct):
+    """``[agent]``: this gateway."""
+
+    name: str
+    state: Path  # folder for key, models, samples, spool; created with mode 0700
+    status: str = "127.0.0.1:0"  # loopback address of /status, /healthz and /metrics; port 0: any free one
+    queue_batches: int = 10_000  # readings waiting between sources and windows, in batches
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Training(_Struct):
+    """``[model.X] training``: when and how to train locally."""
+
+    interval: Seconds = Seconds(3600)  # at least this often, once there are samples
+    min_samples: int = 64  # none before this many usable samples
+    new_samples: int = 256  # train early when this many came since the last training
+    batch: int = 32
+    epochs: int = 5
+    optimizer: Literal["sgd", "adam"] = "adam"
+    learning_rate: float = 0.001
+    proximal_mu: float = 0.01  # FedProx: pull towards the base release
+    clip_norm: float = 0.0  # of each batch's gradient; 0: no clipping
+    holdout: float = 0.2  # fraction of time kept back for evaluation
+    latency_budget: Seconds = Seconds(0.02)  # training pauses while the p99 of recent decisions is above
+
+
+class ModelConfig(_Struct):
+    """``[model.X]``: a federation this gateway takes part in; X is the federation's name at the aggregator."""
+
+    file: Path | None = None  # ONNX file to serve without (or before) an aggregator
+    training: Training = Training()
+    poll: Seconds = Seconds(30)  # how often to ask for a newer release
+    canary_tolerance: float = 0.1  # refuse a release whose held-back loss is worse by more than this fraction
+    max_samples: int = 20_000  # kept locally; the oldest of the commonest label go first
+
+
+class TagConfig(_Struct):
+    """Where a channel or label comes from."""
+
+    source: str
+    tag: str
+    index: int | None = None  # of a 2-d waveform tag: which row
+    waveform_hz: float | None = None  # the tag is an array: samples this far apart
+    map: dict[str, str] = {}  # label only: tag value -> label name of the card
+
+
+class WindowConfig(_Struct):
+    """``[asset.X] window``: overrides of the model card's window, and how long a value may be held."""
+
+    rate_hz: float | None = None
+    length: int | None = None
+    hop: int | None = None
+    max_hold: Seconds | None = None  # a value older than this is a gap; default: 3 samples
+    max_missing: float = 0.1  # windows with a larger fraction of gaps get no decision
+    lateness: Seconds | None = None  # wait this long (source time) for slower channels; default: 2 samples
+
+
+class When(_Struct):
+    """``[asset.X] when``: from decisions to events: one event each time the machine gets worse, not one a window."""
+
+    score_above: float | Literal["threshold"] = "threshold"  # "threshold": the decision's own
+    clear_below: float = 0.8  # times score_above: hysteresis
+    for_windows: int = 3  # consecutive windows above before an event opens, and below before it clears
+    min_gap: Seconds = Seconds(4 * 3600)  # between the openings of two events
+
+
+class AssetConfig(_Struct):
+    """``[asset.X]``: a machine."""
+
+    model: str
+    channels: dict[str, TagConfig]
+    window: WindowConfig = WindowConfig()
+    label: TagConfig | None = None
+    when: When = When()
+
+
+class Config(_Struct):
+    """The whole file."""
+
+    agent: AgentConfig
+    source: dict[str, Table] = {}
+    model: dict[str, ModelConfig] = {}
+    asset: dict[str, AssetConfig] = {}
+    output: dict[str, Table] = {}
+
+
+def load(path: Path) -> Config:
+    """Read and check the file. Raises ConfigError naming file and key. Paths inside are relative to the file."""
+    config = settings.load(path, Config)
+    _check_names(path, config)
+    for name, asset in config.asset.items():
+        _check_asset(path, name, asset, config)
+    return config
+
+
+def refer(name: str, known: Iterable[str], where: str) -> None:
+    """Raise ConfigError unless `name` is one of `known`, suggesting the nearest."""
+    names = sorted(known)
+    if name in names:
+        return
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}?" if near else f"expected one of: {', '.join(names) or 'none is configured'}"
+    raise ConfigError(f"{where}: {name!r} is not configured; {hint}")
+
+
+def _check_asset(path: Path, name: str, asset: AssetConfig, config: Config) -> None:
+    refer(asset.model, config.model, f"{path}: key 'asset.{name}.model'")
+    if not asset.channels:
+        raise ConfigError(f"{path}: key 'asset.{name}.channels': expected at least one channel")
+    tags = {f"channels.{c}": t for c, t in asset.channels.items()}
+    for key, tag in {**tags, **({"label": asset.label} if asset.label else {})}.items():
+        refer(tag.source, config.source, f"{path}: key 'asset.{name}.{key}.source'")
+
+
+def _check_names(path: Path, config: Config) -> None:
+    import re  # noqa: PLC0415
+
+    tables = {"source": config.source, "model": config.model, "asset": config.asset, "output": config.output}
+    keys = [("agent.name", config.agent.name), *((t, n) for t, names in tables.items() for n in names)]
+    for key, name in keys:
+        if not re.match(NAME, name):
+            raise ConfigError(f"{path}: key {key!r}: name {name!r} must match {NAME}")
+    for table in ("source", "output"):
+        for name, entry in tables[table].items():
+            if not isinstance(entry.get("type"), str):  # type: ignore[attr-defined]
+                raise ConfigError(f"{path}: key '{table}.{name}.type': missing; it picks the kind of {table}")

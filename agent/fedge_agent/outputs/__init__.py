@@ -1,0 +1,1 @@
+"""Where decisions go; `registry.py` lists the types."""

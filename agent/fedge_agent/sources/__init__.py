@@ -1,0 +1,1 @@
+"""Where readings come from; `registry.py` lists the types."""

@@ -1,0 +1,128 @@
+"""What flows through the agent, and the contracts of a Source and an Output.
+
+Times are integer nanoseconds since the Unix epoch on the *source's* clock (a PLC's clock may be wrong; the agent
+never compares it with its own), except ``received_ns``, which is ``time.monotonic_ns()`` of this process.
+"""
+
+from __future__ import annotations
+
+import enum
+import threading
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float32]
+
+
+class Quality(enum.IntEnum):
+    """Of one reading, from the source's own status code."""
+
+    GOOD = 0
+    UNCERTAIN = 1  # used, and counted
+    BAD = 2  # never used: the channel has no value from here until the next good reading
+
+
+class Reading(NamedTuple):
+    """One value of one tag. A waveform block is a 1-d float32 array whose *last* sample was taken at `time_ns`."""
+
+    tag: str
+    time_ns: int
+    value: float | Array | str
+    quality: Quality = Quality.GOOD
+
+
+class Batch(NamedTuple):
+    """What a source hands over at once, in source time order per tag."""
+
+    source: str
+    readings: Sequence[Reading]
+    # OPC UA and the like send a value only when it changes. Until this source time, every tag with no newer reading
+    # is known to be unchanged; None: nothing is known beyond the readings themselves.
+    alive_ns: int | None
+    received_ns: int
+
+
+class Window(NamedTuple):
+    """`length` samples of every channel of an asset on a fixed grid, oldest first."""
+
+    asset: str
+    end_ns: int  # source time of the last sample
+    values: Array  # (channels, length) float32, NaN where no valid value is known
+    missing: float  # fraction of the cells that are NaN
+    label: float | str | None  # of the label tag, where it was constant over the window; else None
+    received_ns: int  # when the reading that completed the window arrived
+
+
+class Decision(msgspec.Struct, frozen=True):
+    """What the model says of one window."""
+
+    asset: str
+    model: str
+    release: int  # version that decided; 0: the model file as delivered
+    time_ns: int  # end of the window
+    score: float  # anomaly: mean squared reconstruction error; classify: 1 - P(normal label)
+    threshold: float  # what `score` is compared with; inf while the site has none yet
+    label: str  # classify: the most probable class; anomaly: "normal" or "anomaly"
+    missing: float
+    latency_s: float  # from `received_ns` to this decision
+
+
+class Event(msgspec.Struct, frozen=True):
+    """A change of an asset's alert: one opened, or one cleared. `key` is the same for both and never reused."""
+
+    key: str  # "gateway:model:asset:number", the idempotency key of whatever is made of it
+    state: str  # "opened" | "cleared"
+    asset: str
+    model: str
+    release: int
+    time_ns: int
+    score: float  # worst so far
+    threshold: float
+    label: str
+
+
+class SourceHost(Protocol):
+    """What the host gives a running source. Thread-safe, never blocks."""
+
+    stop: threading.Event  # set: return from run() within a second
+
+    def emit(self, readings: Sequence[Reading], alive_ns: int | None = None) -> None:
+        """Hand over readings. When the agent cannot keep up the oldest batch is dropped and counted."""
+
+    def problem(self, subject: str, text: str | None) -> None:
+        """State (or with None: withdraw) a problem in the operator's words, shown in `status` under `subject`."""
+
+
+class Source(Protocol):
+    """Reads tags. Built from its config table by the registry; small, because the host does the rest.
+
+    The host guarantees: run() is called in a thread of its own; when it raises RetryError (connection lost, data too
+    old) the host counts, backs off with jitter and calls run() again, which starts with a fresh connection; any other
+    exception is logged with its traceback and treated alike, and never stops another source. Tags are unique.
+    """
+
+    def run(self, tags: Sequence[str], host: SourceHost) -> None:
+        """Connect, deliver the tags until `host.stop`. Raises RetryError, or ConfigError when retrying is pointless."""
+
+    def check(self, tags: Sequence[str]) -> list[str]:
+        """Try the connection and each tag without side effects; problems in the operator's words, [] when fine."""
+
+
+class Output(Protocol):
+    """Delivers events. The host guarantees: one thread per output, events of one asset in order, each event spooled
+    durably before deliver() sees it, at least once, with the same `key` each time; back-off with jitter after
+    RetryError, for ever; after RefusedError the event is set aside, counted and shown in `status`.
+    """
+
+    def deliver(self, event: Event) -> None:
+        """Deliver one event or raise RetryError (try again) or RefusedError (never again)."""
+
+    def check(self) -> list[str]:
+        """Try the target without side effects; problems in the operator's words, [] when fine."""
+
+
+Table = dict[str, Any]  # one table of the configuration, before its type is known

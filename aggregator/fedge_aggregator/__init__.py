@@ -1,0 +1,1 @@
+"""The aggregator: admits nodes and updates, averages robustly, signs releases."""

@@ -1,0 +1,1 @@
+"""Aggregation rules, one file each; `registry.py` lists them."""

@@ -1,0 +1,1 @@
+"""A whole fleet on one machine: the demo with real processes, replay servers, recordings."""

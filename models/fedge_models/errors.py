@@ -1,0 +1,75 @@
+"""The one error tree, named for what happens next. Every exception that crosses a room is one of these.
+
+::
+
+    FedgeError
+    ├── StopError               a person has to change something; trying again cannot help
+    │   ├── ConfigError         a key, a file or a value of a configuration
+    │   ├── ModelError          an ONNX file or its card that cannot serve or train here
+    │   └── IdentityError       key, certificate or invitation not (or no longer) accepted
+    ├── RefusedError            input from outside, dropped and counted; the same bytes are refused again
+    │   ├── WireError           malformed, over its cap, not finite
+    │   ├── SignatureError      not signed by whom it claims
+    │   ├── StaleError          right, but too late: replayed sequence, outdated base (HTTP 409)
+    │   └── ReleaseError        a release that fails the chain of trust or the local canary
+    └── RetryError              the world may heal: back off and try again
+        ├── UnreachableError    peer absent, timed out or hung up
+        └── StorageError        disk full or failing
+
+A message says what was expected, what came, where (file and key, node and round) and what the operator can do.
+A caller's misuse is ``ValueError`` or ``RuntimeError``, not one of these.
+"""
+
+from __future__ import annotations
+
+
+class FedgeError(Exception):
+    """Root of everything fedge raises on purpose."""
+
+
+class StopError(FedgeError):
+    """A person has to change something first."""
+
+
+class ConfigError(StopError):
+    """A configuration that cannot be used; the message names file and key."""
+
+
+class ModelError(StopError):
+    """An ONNX file or model card that cannot serve or train here; the message names node or field."""
+
+
+class IdentityError(StopError):
+    """A key, certificate or invitation that is missing, expired, spent or revoked."""
+
+
+class RefusedError(FedgeError):
+    """Input from outside that is dropped and counted."""
+
+
+class WireError(RefusedError):
+    """Bytes that do not follow the schema, pass a cap, or carry a value that is not finite."""
+
+
+class SignatureError(RefusedError):
+    """A signature that does not verify with the expected key over the received bytes."""
+
+
+class StaleError(RefusedError):
+    """A replayed sequence number or a base release that is no longer open."""
+
+
+class ReleaseError(RefusedError):
+    """A release that fails the chain of trust, or that the local canary judges worse."""
+
+
+class RetryError(FedgeError):
+    """A failure that may heal by itself."""
+
+
+class UnreachableError(RetryError):
+    """A peer that is absent, too slow, or closed the connection."""
+
+
+class StorageError(RetryError):
+    """A disk that is full or failing; the caller counts what it could not keep."""

@@ -1,0 +1,107 @@
+"""TOML files as frozen structs: units in the value, defaults beside the key, unknown keys refused by name.
+
+Promises that a ConfigError names file, key, what was expected and what came, and for an unknown key the nearest
+valid one. Leaves to the caller what a value means (files that exist, names that refer to each other).
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import sys
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_origin
+
+import msgspec
+
+from .errors import ConfigError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+MAX_CONFIG_BYTES = 4 * 1024 * 1024
+
+T = TypeVar("T")
+
+
+class Seconds(float):
+    """A duration. In TOML a number of seconds or text with a unit: "250ms", "10s", "5m", "4h", "7d"."""
+
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
+
+
+def parse_seconds(value: object) -> Seconds:
+    """Seconds from a number or text such as "10m". Raises ValueError."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0:
+        return Seconds(value)
+    if isinstance(value, str) and (match := _DURATION.fullmatch(value.strip())):
+        return Seconds(float(match[1]) * _UNITS[match[2]])
+    raise ValueError(f'expected a duration such as "30s", "10m", "4h" or a number of seconds, got {value!r}')
+
+
+def load(path: Path, type_: type[T]) -> T:
+    """Read a TOML file into `type_`. Raises ConfigError naming file and key."""
+    try:
+        data = path.read_bytes()
+    except OSError as e:
+        raise ConfigError(f"{path}: cannot be read: {e.strerror}") from e
+    if len(data) > MAX_CONFIG_BYTES:
+        raise ConfigError(f"{path}: has {len(data)} bytes, expected at most {MAX_CONFIG_BYTES}")
+    try:
+        table = tomllib.loads(data.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
+        raise ConfigError(f"{path}: not valid TOML: {e}") from e
+    return convert(table, type_, str(path))
+
+
+def convert(table: object, type_: type[T], where: str, key: str = "") -> T:
+    """A table (from TOML) as `type_`; `where` is the file, `key` the dotted key of the table inside it."""
+    try:
+        return msgspec.convert(table, type_, dec_hook=_decode_extra)
+    except msgspec.ValidationError as e:
+        raise ConfigError(f"{where}: {_explain(table, type_, key, e)}") from e
+
+
+def _decode_extra(type_: type, value: object) -> object:
+    if type_ is Seconds:
+        return parse_seconds(value)
+    if type_ is Path and isinstance(value, str):
+        return Path(value)
+    raise ValueError(f"expected {type_.__name__}, got {value!r}")
+
+
+def _explain(table: object, type_: Any, key: str, error: msgspec.ValidationError) -> str:
+    """Find the innermost table that fails by itself, and say it in the operator's words."""
+    if isinstance(table, dict):
+        for name, value, inner in _children(table, type_):
+            try:
+                msgspec.convert(value, inner, dec_hook=_decode_extra)
+            except msgspec.ValidationError as e:
+                return _explain(value, inner, f"{key}.{name}" if key else name, e)
+        if isinstance(type_, type) and issubclass(type_, msgspec.Struct):
+            known = type_.__struct_encode_fields__
+            for name in table:
+                if name not in known:
+                    return _unknown(name, known, key)
+    text = str(error).split(" - at `")[0]
+    return f"key {key!r}: {text}" if key else text
+
+
+def _children(table: dict[str, Any], type_: Any) -> list[tuple[str, Any, Any]]:
+    """The entries of a table whose type is known, with that type."""
+    if get_origin(type_) is dict:
+        return [(name, value, get_args(type_)[1]) for name, value in table.items()]
+    if isinstance(type_, type) and issubclass(type_, msgspec.Struct):
+        types = {f.encode_name: f.type for f in msgspec.structs.fields(type_)}
+        return [(name, value, types[name]) for name, value in table.items() if name in types]
+    return []
+
+
+def _unknown(name: str, known: tuple[str, ...], key: str) -> str:
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}?" if near else f"expected one of: {', '.join(sorted(known))}"
+    return f"unknown key {f'{key}.{name}' if key else name!r}; {hint}"
