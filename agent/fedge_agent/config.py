@@ -7,6 +7,7 @@ Tables of sources and outputs are typed by their registry entry (`type` picks it
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
@@ -21,11 +22,7 @@ from .types import Table
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 
 
-class _Struct(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Base of all tables: immutable, unknown keys refused."""
-
-
-class AgentConfig(_Struct):
+class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """``[agent]``: this gateway."""
 
     name: str
@@ -35,7 +32,7 @@ class AgentConfig(_Struct):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
 
-class Training(_Struct):
+class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """``[model.X] training``: when and how to train locally."""
 
     interval: Seconds = Seconds(3600)  # at least this often, once there are samples
@@ -51,7 +48,7 @@ class Training(_Struct):
     latency_budget: Seconds = Seconds(0.02)  # training pauses while the p99 of recent decisions is above
 
 
-class ModelConfig(_Struct):
+class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """``[model.X]``: a federation this gateway takes part in; X is the federation's name at the aggregator."""
 
     file: Path | None = None  # ONNX file to serve without (or before) an aggregator
@@ -61,7 +58,7 @@ class ModelConfig(_Struct):
     max_samples: int = 20_000  # kept locally; the oldest of the commonest label go first
 
 
-class TagConfig(_Struct):
+class TagConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Where a channel or label comes from."""
 
     source: str
@@ -71,7 +68,7 @@ class TagConfig(_Struct):
     map: dict[str, str] = {}  # label only: tag value -> label name of the card
 
 
-class WindowConfig(_Struct):
+class WindowConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """``[asset.X] window``: overrides of the model card's window, and how long a value may be held."""
 
     rate_hz: float | None = None
@@ -82,7 +79,7 @@ class WindowConfig(_Struct):
     lateness: Seconds | None = None  # wait this long (source time) for slower channels; default: 2 samples
 
 
-class When(_Struct):
+class When(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """``[asset.X] when``: from decisions to events: one event each time the machine gets worse, not one a window."""
 
     score_above: float | Literal["threshold"] = "threshold"  # "threshold": the decision's own
@@ -91,7 +88,7 @@ class When(_Struct):
     min_gap: Seconds = Seconds(4 * 3600)  # between the openings of two events
 
 
-class AssetConfig(_Struct):
+class AssetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """``[asset.X]``: a machine."""
 
     model: str
@@ -101,7 +98,7 @@ class AssetConfig(_Struct):
     when: When = When()
 
 
-class Config(_Struct):
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The whole file."""
 
     agent: AgentConfig
@@ -140,14 +137,13 @@ def _check_asset(path: Path, name: str, asset: AssetConfig, config: Config) -> N
 
 
 def _check_names(path: Path, config: Config) -> None:
-    import re  # noqa: PLC0415
-
     tables = {"source": config.source, "model": config.model, "asset": config.asset, "output": config.output}
-    keys = [("agent.name", config.agent.name), *((t, n) for t, names in tables.items() for n in names)]
+    keys = [("agent.name", config.agent.name)]
+    keys += [(table, name) for table, entries in tables.items() for name in entries]
     for key, name in keys:
         if not re.match(NAME, name):
             raise ConfigError(f"{path}: key {key!r}: name {name!r} must match {NAME}")
-    for table in ("source", "output"):
-        for name, entry in tables[table].items():
-            if not isinstance(entry.get("type"), str):  # type: ignore[attr-defined]
-                raise ConfigError(f"{path}: key '{table}.{name}.type': missing; it picks the kind of {table}")
+    for kind, entries in (("source", config.source), ("output", config.output)):
+        for name, table in entries.items():
+            if not isinstance(table.get("type"), str):
+                raise ConfigError(f"{path}: key '{kind}.{name}.type': missing; it picks the kind of {kind}")
