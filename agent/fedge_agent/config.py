@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -137,7 +137,12 @@ def _check_asset(path: Path, name: str, asset: AssetConfig, config: Config) -> N
 
 
 def _check_names(path: Path, config: Config) -> None:
-    tables = {"source": config.source, "model": config.model, "asset": config.asset, "output": config.output}
+    tables: dict[str, Mapping[str, object]] = {
+        "source": config.source,
+        "model": config.model,
+        "asset": config.asset,
+        "output": config.output,
+    }
     keys = [("agent.name", config.agent.name)]
     keys += [(table, name) for table, entries in tables.items() for name in entries]
     for key, name in keys:

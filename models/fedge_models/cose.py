@@ -23,7 +23,7 @@ OVERHEAD = 96  # bytes around a payload: tag, headers, lengths, 64 of signature
 
 def sign(key: Ed25519PrivateKey, payload: bytes, purpose: str) -> bytes:
     """A tagged COSE_Sign1 message that carries `payload`."""
-    signature = key.sign(_to_be_signed(payload, purpose.encode()))
+    signature = key.sign(to_be_signed(_PROTECTED, payload, purpose.encode()))
     return _TAG_SIGN1 + cbor2.dumps([_PROTECTED, {}, payload, signature])
 
 
@@ -36,7 +36,7 @@ def verify(message: bytes, key: Ed25519PublicKey, purpose: str, max_bytes: int) 
 
     payload, signature = _open(message, purpose, max_bytes)
     try:
-        key.verify(signature, _to_be_signed(payload, purpose.encode()))
+        key.verify(signature, to_be_signed(_PROTECTED, payload, purpose.encode()))
     except InvalidSignature as e:
         raise SignatureError(f"{purpose}: signature does not verify with the expected key") from e
     return payload
@@ -50,14 +50,14 @@ def _open(message: bytes, what: str, max_bytes: int) -> tuple[bytes, bytes]:
     parts = decode_cbor(message[1:], what)
     if not isinstance(parts, list) or len(parts) != 4:
         raise WireError(f"{what}: COSE_Sign1 is an array of four")
-    protected, _, payload, signature = parts
-    if protected != _PROTECTED:
-        raise WireError(f"{what}: protected header is not exactly {{alg: EdDSA}}")
+    protected, unprotected, payload, signature = parts
+    if protected != _PROTECTED or unprotected != {}:
+        raise WireError(f"{what}: headers are not exactly {{alg: EdDSA}} and {{}}")
     if not isinstance(payload, bytes) or not isinstance(signature, bytes):
         raise WireError(f"{what}: payload and signature are byte strings")
     return payload, signature
 
 
-def _to_be_signed(payload: bytes, purpose: bytes) -> bytes:
-    """Sig_structure of RFC 9052 section 4.4."""
-    return cbor2.dumps(["Signature1", _PROTECTED, purpose, payload])
+def to_be_signed(protected: bytes, payload: bytes, purpose: bytes) -> bytes:
+    """The Sig_structure of RFC 9052 section 4.4 over an encoded protected header."""
+    return cbor2.dumps(["Signature1", protected, purpose, payload])

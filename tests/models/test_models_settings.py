@@ -1,0 +1,86 @@
+"""Configuration errors name file, key, expected and got; cards are checked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+from fedge_models import settings
+from fedge_models.card import Card, Channel, WindowSpec, decode_card, encode_card
+from fedge_models.errors import ConfigError, ModelError
+from fedge_models.settings import Seconds
+
+
+class Inner(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    port: int = 1
+    wait: Seconds = Seconds(5)
+    folder: Path | None = None
+
+
+class Outer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    source: dict[str, Inner] = {}
+    deep: Inner = Inner()
+
+
+def load(tmp_path: Path, text: str) -> Outer:
+    path = tmp_path / "a.toml"
+    path.write_text(text)
+    return settings.load(path, Outer)
+
+
+def test_units_and_paths(tmp_path: Path) -> None:
+    got = load(tmp_path, '[source.plc]\nwait = "250ms"\nfolder = "/x"\n[deep]\nwait = 3\n')
+    assert got.source["plc"].wait == 0.25
+    assert got.source["plc"].folder == Path("/x")
+    assert got.deep.wait == 3.0
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[source.plc]\nprot = 4\n", ["a.toml", "'source.plc.prot'", "did you mean 'port'"]),
+        ("[source.plc]\nzzz = 4\n", ["'source.plc.zzz'", "expected one of: folder, port, wait"]),
+        ("[sorce.plc]\nport = 4\n", ["'sorce'", "did you mean 'source'"]),
+        ('[source.plc]\nport = "4"\n', ["'source.plc.port'", "`int`", "`str`"]),
+        ('[deep]\nwait = "5 parsecs"\n', ["'deep.wait'", "10m", "5 parsecs"]),
+        ("[deep]\nwait = -1\n", ["'deep.wait'", "-1"]),
+        ("[deep\n", ["a.toml", "not valid TOML"]),
+    ],
+)
+def test_errors_say_what_where_expected_and_got(tmp_path: Path, text: str, words: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, text)
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"none\.toml: cannot be read: No such file"):
+        settings.load(tmp_path / "none.toml", Outer)
+
+
+CARD = Card("classify", (Channel("a", "g"),), WindowSpec(1.0, 60, 10), ("mean",), ("ok", "bad"), "ok")
+
+
+def test_card_round_trip() -> None:
+    assert decode_card(encode_card(CARD)) == CARD
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"channels": ()}, "channels"),
+        ({"channels": (Channel("a"), Channel("a"))}, "repeat"),
+        ({"window": WindowSpec(0, 60, 10)}, "rate_hz"),
+        ({"window": WindowSpec(1, 0, 10)}, "length"),
+        ({"window": WindowSpec(1, 60, 0)}, "hop"),
+        ({"labels": ("ok",)}, "labels"),
+        ({"normal": "fine"}, "'fine'"),
+        ({"threshold_quantile": 1.0}, "threshold_quantile"),
+    ],
+)
+def test_impossible_card_is_refused_by_field(change: dict[str, object], word: str) -> None:
+    card = msgspec.structs.replace(CARD, **change)
+    with pytest.raises(ModelError, match=word):
+        decode_card(encode_card(card))
