@@ -1,0 +1,95 @@
+"""Real processes that never outlive their owner.
+
+Promises that every process started here is gone when the `Processes` context ends, however it ends: SIGTERM to each
+in reverse order of start, SIGKILL after a grace period; and that the kernel kills them should the owner itself be
+killed (PR_SET_PDEATHSIG, prctl(2); Linux).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+
+from fedge_models.errors import StopError
+
+_PR_SET_PDEATHSIG = 1
+GRACE_S = 8.0
+
+
+class Processes:
+    """A set of child processes with their log files in one folder."""
+
+    def __init__(self, logs: Path, env: Mapping[str, str]) -> None:
+        logs.mkdir(parents=True, exist_ok=True)
+        self._logs, self._env = logs, dict(env)
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+
+    def __enter__(self) -> Processes:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self, name: str, command: Sequence[str | Path]) -> subprocess.Popen[bytes]:
+        """Start a process of its own session (a Ctrl-C reaches only the owner), output to ``<name>.log``."""
+        with (self._logs / f"{name}.log").open("ab") as log:
+            process = subprocess.Popen(
+                [str(part) for part in command],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=self._env,
+                start_new_session=True,
+                preexec_fn=_die_with_parent,  # noqa: PLW1509  # the owner has no threads that hold locks yet
+            )
+        self._running[name] = process
+        return process
+
+    def check(self) -> None:
+        """Raise StopError naming the first process that ended by itself, with the end of its log."""
+        for name, process in self._running.items():
+            if (code := process.poll()) is not None:
+                raise StopError(f"{name} ended with code {code}; the end of its log:\n{self.tail(name)}")
+
+    def tail(self, name: str, lines: int = 12) -> str:
+        """The last lines that a process wrote."""
+        return "\n".join((self._logs / f"{name}.log").read_text(errors="replace").splitlines()[-lines:])
+
+    def pids(self) -> dict[str, int]:
+        """Process id of each process that runs."""
+        return {name: p.pid for name, p in self._running.items() if p.poll() is None}
+
+    def stop(self) -> dict[str, int]:
+        """End all, last started first; returns exit codes by name. Negative: by that signal."""
+        for process in reversed(self._running.values()):
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + GRACE_S
+        for process in self._running.values():
+            try:
+                process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        return {name: p.returncode for name, p in self._running.items()}
+
+
+def run(command: Sequence[str | Path], env: Mapping[str, str]) -> str:
+    """Run a command to its end and return what it printed. Raises StopError with its error output."""
+    done = subprocess.run([str(c) for c in command], capture_output=True, text=True, env=dict(env), check=False)
+    if done.returncode:
+        raise StopError(f"{' '.join(map(str, command))} ended with code {done.returncode}:\n{done.stderr.strip()}")
+    return done.stdout
+
+
+def _die_with_parent() -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
