@@ -1,0 +1,50 @@
+"""The contract of an operator, and the node it is called with.
+
+An operator is a function ``(node, *inputs) -> (output, backprop)``; ``backprop(dy)`` gives one gradient (or None) per
+input, in order (the idea is thinc's). Arrays are float32 except where ONNX wants integers. An output may live in one
+of the node's buffers: it is valid until the same node runs again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float32]
+Grads = Sequence["Array | None"]
+Backprop = Callable[[Array], Grads]
+Operator = Callable[..., tuple[Array, Backprop]]
+
+
+class Node:
+    """One node of the graph with its attributes, its buffers, and where its parameters' gradients belong."""
+
+    def __init__(self, name: str, op_type: str, inputs: Sequence[str], output: str, attributes: dict[str, Any]) -> None:
+        self.name, self.op_type, self.inputs, self.output = name, op_type, tuple(inputs), output
+        self.attributes = attributes
+        self.wanted: tuple[bool, ...] = ()  # per input: does a gradient of it lead to a parameter?
+        self.targets: dict[int, Array] = {}  # input position -> view of the flat gradient vector
+        self._buffers: dict[tuple[object, ...], Array] = {}
+
+    def attr(self, name: str, default: Any) -> Any:
+        """An attribute, or ONNX's default for it."""
+        return self.attributes.get(name, default)
+
+    def needs(self, position: int) -> bool:
+        """Whether the gradient of this input is used by anyone."""
+        return self.wanted[position]
+
+    def buffer(self, key: str, shape: tuple[int, ...], dtype: Any = np.float32) -> Any:
+        """A kept array of this shape with undefined contents; one for each batch size met."""
+        found = self._buffers.get((key, shape))
+        if found is None:
+            found = self._buffers[key, shape] = np.empty(shape, dtype)
+        return found
+
+    def gradient(self, position: int, shape: tuple[int, ...]) -> Array:
+        """Where to write the gradient of a parameter: straight into the flat vector when nobody shares it."""
+        target = self.targets.get(position)
+        return target if target is not None else self.buffer(f"grad{position}", shape)

@@ -1,0 +1,99 @@
+"""Compact starter models, written with `onnx.helper` so that a few lines show all there is to them.
+
+Input ``x``, output ``y``; opset 17 and IR version 8, which every ONNX Runtime from 1.19 loads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .card import Card, write_card
+
+if TYPE_CHECKING:
+    import onnx
+
+
+class _Builder:
+    """Collects nodes and initializers of a chain of layers."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.nodes: list[Any] = []
+        self.tensors: list[Any] = []
+        self.last = "x"
+
+    def parameter(self, name: str, value: np.ndarray[Any, Any]) -> str:
+        from onnx import numpy_helper  # noqa: PLC0415
+
+        self.tensors.append(numpy_helper.from_array(value.astype(np.float32), name))
+        return name
+
+    def node(self, op_type: str, *inputs: str, **attributes: Any) -> None:
+        from onnx import helper  # noqa: PLC0415
+
+        output = f"v{len(self.nodes)}"
+        name = f"{op_type.lower()}{len(self.nodes)}"
+        self.nodes.append(helper.make_node(op_type, [self.last, *inputs], [output], name=name, **attributes))
+        self.last = output
+
+    def dense(self, name: str, inputs: int, outputs: int, relu: bool) -> None:
+        """Gemm, He-initialised before a Relu (He et al. 2015), else Glorot (2010)."""
+        scale = (2 / inputs) ** 0.5 if relu else (2 / (inputs + outputs)) ** 0.5
+        weight = self.parameter(f"{name}.weight", self.rng.normal(0, scale, (inputs, outputs)))
+        self.node("Gemm", weight, self.parameter(f"{name}.bias", np.zeros(outputs)))
+        if relu:
+            self.node("Relu")
+
+    def conv(self, name: str, inputs: int, outputs: int, kernel: int, stride: int) -> None:
+        scale = (2 / (inputs * kernel)) ** 0.5
+        weight = self.parameter(f"{name}.weight", self.rng.normal(0, scale, (outputs, inputs, kernel)))
+        self.node("Conv", weight, self.parameter(f"{name}.bias", np.zeros(outputs)), strides=[stride])
+        self.node("Relu")
+
+    def model(self, card: Card, x: Sequence[int], y: Sequence[int]) -> onnx.ModelProto:
+        from onnx import TensorProto, helper  # noqa: PLC0415
+
+        self.nodes[-1].output[0] = "y"
+        values = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["batch", *s]) for n, s in (("x", x), ("y", y))]
+        graph = helper.make_graph(self.nodes, "fedge", [values[0]], [values[1]], self.tensors)
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+        write_card(model, card)
+        return model
+
+
+def mlp(card: Card, inputs: int, hidden: Sequence[int] = (64, 32), seed: int = 0) -> onnx.ModelProto:
+    """Dense layers with Relu between them: features (batch, inputs) to one output per label (regress: one)."""
+    sizes, build = [inputs, *hidden, len(card.labels) or 1], _Builder(seed)
+    for i, (before, after) in enumerate(pairwise(sizes)):
+        build.dense(f"dense{i}", before, after, relu=i < len(hidden))
+    return build.model(card, [inputs], [sizes[-1]])
+
+
+def autoencoder(card: Card, inputs: int, hidden: Sequence[int] = (32, 8), seed: int = 0) -> onnx.ModelProto:
+    """Dense layers down to the last of `hidden` and back up; the output reconstructs the input."""
+    sizes = [inputs, *hidden, *reversed(hidden[:-1]), inputs]
+    build = _Builder(seed)
+    for i, (before, after) in enumerate(pairwise(sizes)):
+        build.dense(f"dense{i}", before, after, relu=i < len(sizes) - 2)
+    return build.model(card, [inputs], [inputs])
+
+
+def cnn1d(
+    card: Card, filters: Sequence[int] = (16, 32), kernels: Sequence[int] = (7, 5), seed: int = 0
+) -> onnx.ModelProto:
+    """Convolutions over time of the raw window (batch, channels, length), pooled, averaged, one output per label."""
+    channels, build = len(card.channels), _Builder(seed)
+    before = channels
+    for i, (after, kernel) in enumerate(zip(filters, kernels, strict=True)):
+        build.conv(f"conv{i}", before, after, kernel, stride=1)
+        if i < len(filters) - 1:
+            build.node("MaxPool", kernel_shape=[2], strides=[2])
+        before = after
+    build.node("GlobalAveragePool")
+    build.node("Flatten")
+    build.dense("head", before, len(card.labels) or 1, relu=False)
+    return build.model(card, [channels, card.window.length], [len(card.labels) or 1])
