@@ -37,5 +37,5 @@ def squared_error(y: Array, target: Array) -> tuple[float, Array]:
 def row_errors(y: Array, target: Array) -> Array:
     """Mean squared error of each row (n,): the anomaly score of a reconstruction."""
     rows = (y - target).reshape(len(y), -1)
-    squares: Array = np.einsum("ij,ij->i", rows, rows)
-    return squares / np.float32(rows.shape[1])
+    errors: Array = np.einsum("ij,ij->i", rows, rows) / np.float32(rows.shape[1])
+    return errors

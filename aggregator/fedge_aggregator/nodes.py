@@ -1,0 +1,65 @@
+"""Who may take part: one-time invitations and the enrolment that spends them."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+from collections.abc import Sequence
+
+import msgspec
+from fedge_models.errors import ConfigError, IdentityError
+from fedge_models.invitation import SECRET_BYTES, Invitation, encode_invitation
+
+from .authority import Authority
+from .config import NAME
+from .store import Store, record
+
+
+def invite(
+    store: Store, authority: Authority, url: str, node: str, federations: Sequence[str], expires: int, now: float
+) -> str:
+    """The text of a new invitation; only the hash of its secret is stored. Raises ConfigError for a taken name."""
+    if not re.match(NAME, node):
+        raise ConfigError(f"node name {node!r} must match {NAME}")
+    if store.node(node) is not None:
+        raise ConfigError(f"node {node!r} has joined already; choose another name")
+    secret = secrets.token_bytes(SECRET_BYTES)
+    with store.transaction() as db:
+        wanted = msgspec.json.encode(list(federations)).decode()
+        db.execute("INSERT INTO invitations VALUES (?, ?, ?, ?, NULL)", (_hash(secret), node, wanted, expires))
+        record(db, now, "invite", f"{node} to {', '.join(federations)}")
+    return encode_invitation(Invitation(url, authority.ca_digest, secret, expires, node))
+
+
+def join(store: Store, authority: Authority, secret: bytes, request: bytes, now: float) -> tuple[str, bytes, list[str]]:
+    """Spend an invitation: (node name, certificate DER, federations). The same key may ask again until it expires.
+
+    Raises IdentityError with the reason; WireError for a bad certificate request.
+    """
+    with store.transaction() as db:
+        sql = "SELECT node, federations, expires, spent_by FROM invitations WHERE secret = ?"
+        row = db.execute(sql, (_hash(secret),)).fetchone()
+        if row is None:
+            raise IdentityError("this invitation is unknown here: ask the aggregator's operator for a new one")
+        node, federations, expires, spent_by = row
+        if now >= expires:
+            raise IdentityError(f"the invitation of {node} has expired: ask for a new one")
+        certificate, key = authority.issue_node(request, node)
+        if spent_by not in (None, key):
+            raise IdentityError(f"the invitation of {node} is spent already, by another key: ask for a new one")
+        known = db.execute("SELECT key, revoked FROM nodes WHERE name = ?", (node,)).fetchone()
+        if known is not None and (known[0] != key or known[1] is not None):
+            raise IdentityError(f"node {node} has joined already or is revoked: ask for a new invitation")
+        wanted = msgspec.json.decode(federations, type=list[str])
+        if known is None:
+            db.execute("INSERT INTO nodes VALUES (?, ?, ?, ?, NULL, ?)", (node, key, certificate, now, now))
+            db.executemany("INSERT INTO members VALUES (?, ?)", [(f, node) for f in wanted])
+            db.execute("UPDATE invitations SET spent_by = ? WHERE secret = ?", (key, _hash(secret)))
+            record(db, now, "join", node)
+    return node, certificate, wanted
+
+
+def _hash(secret: bytes) -> bytes:
+    """Secrets are 128 random bits: a plain hash cannot be searched, and equal hashes are found by index."""
+    return hashlib.sha256(b"fedge invitation" + secret).digest()

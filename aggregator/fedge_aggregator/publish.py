@@ -1,0 +1,127 @@
+"""From an aggregate to the next signed release.
+
+The canonical weights follow the quantised chain: what the nodes receive is what the aggregator itself goes on from,
+and what quantising took away is kept (error feedback) for the next release. The grid of the next updates follows the
+median of the spreads the nodes reported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from fedge_models.quantize import LIMIT, Floats, dequantize, expand, quantize
+from fedge_models.release import (
+    GENESIS,
+    Header,
+    apply_difference,
+    encode_difference,
+    encode_full,
+    header_hash,
+    weights_hash,
+)
+from numpy.typing import NDArray
+
+FIRST_SPREAD = 0.1  # of every tensor, until nodes have reported theirs
+SMALLEST_STEP = 1e-8
+GRID_RATE = 4.0  # the grid changes by at most this factor a round, so that few liars cannot blow it up at once
+
+
+@dataclass(frozen=True)
+class Published:
+    """A release with both its bodies, and what the next one needs."""
+
+    header: Header
+    hash: bytes
+    full: bytes
+    difference: bytes | None  # None for version 1
+    weights: Floats  # (P,)
+    residual: Floats  # (P,)
+
+
+@dataclass(frozen=True)
+class Signer:
+    """What all releases of a federation have in common."""
+
+    federation: str
+    graph: bytes
+    key: Ed25519PrivateKey
+    lifetime_s: int
+
+
+def first_release(signer: Signer, weights: Floats, sizes: NDArray[np.int64], now: int) -> Published:
+    """Version 1: the model file's own weights (P,)."""
+    steps = np.full(len(sizes), FIRST_SPREAD / LIMIT, np.float32)
+    header = _header(signer, 1, GENESIS, weights, steps, "initial weights", {}, now)
+    full = encode_full(header, weights, signer.key)
+    return Published(header, header_hash(header), full, None, weights, np.zeros_like(weights))
+
+
+def next_release(
+    signer: Signer,
+    before: Published,
+    aggregate: Floats,
+    spreads: Sequence[Floats],
+    sizes: NDArray[np.int64],
+    rule: str,
+    figures: dict[str, float],
+    now: int,
+) -> Published:
+    """The release after `before`; aggregate (P,) in units of the grid of `before`, spreads: one (T,) per update."""
+    wanted = aggregate * expand(before.header.steps, sizes) + before.residual
+    steps = difference_steps(wanted, sizes)
+    expanded = expand(steps, sizes)
+    codes = quantize(wanted, expanded)
+    weights = apply_difference(before.weights, codes, steps, sizes)
+    grid = next_grid(before.header.steps, spreads)
+    header = _header(signer, before.header.version + 1, before.hash, weights, grid, rule, figures, now)
+    return Published(
+        header,
+        header_hash(header),
+        encode_full(header, weights, signer.key),
+        encode_difference(header, codes, steps, signer.key),
+        weights,
+        wanted - dequantize(codes, expanded),
+    )
+
+
+def difference_steps(wanted: Floats, sizes: NDArray[np.int64]) -> Floats:
+    """Steps (T,) with which the largest change of each tensor is just codable."""
+    starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
+    largest = np.maximum.reduceat(np.abs(wanted), starts)
+    steps: Floats = np.maximum(largest / LIMIT, SMALLEST_STEP).astype(np.float32)
+    return steps
+
+
+def next_grid(steps: Floats, spreads: Sequence[Floats]) -> Floats:
+    """Steps (T,): the median over nodes of the spread that 127 steps should have had, within bounds."""
+    wished = np.median(np.stack(spreads), axis=0) / LIMIT if spreads else steps
+    bounded = np.clip(wished, steps / GRID_RATE, steps * GRID_RATE)
+    grid: Floats = np.maximum(bounded, SMALLEST_STEP).astype(np.float32)
+    return grid
+
+
+def _header(
+    signer: Signer,
+    version: int,
+    previous: bytes,
+    weights: Floats,
+    steps: Floats,
+    rule: str,
+    figures: dict[str, float],
+    now: int,
+) -> Header:
+    return Header(
+        federation=signer.federation,
+        version=version,
+        previous=previous,
+        graph=signer.graph,
+        weights=weights_hash(weights),
+        created=now,
+        expires=now + signer.lifetime_s,
+        steps=steps,
+        rule=rule,
+        figures=figures,
+    )

@@ -1,0 +1,124 @@
+"""What both long-running processes owe whoever runs them: systemd notifications and a page on the loopback.
+
+The page answers `/healthz`, `/metrics` (Prometheus) and `/status` (JSON), on the loopback only: counters, no secrets.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import os
+import socket
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import msgspec
+
+from .errors import ConfigError
+
+logger = logging.getLogger(__name__)
+
+REQUEST_TIMEOUT_S = 5.0
+
+
+def notify(text: str) -> None:
+    """Tell systemd (sd_notify(3)), e.g. "READY=1"; nothing happens elsewhere."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if not address:
+        return
+    if address.startswith("@"):
+        address = "\0" + address[1:]  # abstract namespace, unix(7)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+        try:
+            channel.sendto(text.encode(), address)
+        except OSError as e:
+            logger.warning("systemd cannot be notified: %s", e)
+
+
+def watchdog_interval() -> float | None:
+    """Seconds between "WATCHDOG=1" (half of what systemd allows), or None when it does not watch this process."""
+    if os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
+        return None
+    microseconds = os.environ.get("WATCHDOG_USEC", "")
+    return int(microseconds) / 2e6 if microseconds.isdigit() else None
+
+
+def parse_address(text: str, where: str) -> tuple[str, int]:
+    """Host and port of "host:port". Raises ConfigError."""
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdigit() or int(port) > 65535:
+        raise ConfigError(f'{where}: expected "host:port", got {text!r}')
+    return host.strip("[]"), int(port)
+
+
+def parse_loopback(text: str, where: str) -> tuple[str, int]:
+    """Like parse_address, for a page without a password: only loopback addresses. Raises ConfigError."""
+    host, port = parse_address(text, where)
+    try:
+        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = False
+    if not loopback:
+        raise ConfigError(
+            f"{where}: {host!r} is not a loopback address; put a proxy that asks for a password before it"
+        )
+    return host, port
+
+
+class Page:
+    """The loopback page, served from threads of its own."""
+
+    def __init__(
+        self,
+        address: tuple[str, int],
+        metrics: Callable[[], bytes],
+        status: Callable[[], Any],
+        healthy: Callable[[], bool],
+    ) -> None:
+        routes: dict[str, Callable[[], tuple[int, str, bytes]]] = {
+            "/metrics": lambda: (200, "text/plain; version=0.0.4", metrics()),
+            "/status": lambda: (200, "application/json", msgspec.json.encode(status())),
+            "/healthz": lambda: (200, "text/plain", b"ok\n") if healthy() else (503, "text/plain", b"not well\n"),
+        }
+        self._server = _PageServer(address, _PageHandler)
+        self._server.routes = routes
+        self._thread = threading.Thread(target=self._server.serve_forever, name="page", daemon=True)
+
+    @property
+    def address(self) -> str:
+        """host:port as bound."""
+        host, port = self._server.server_address[:2]
+        return f"{host!s}:{port}"
+
+    def start(self) -> None:
+        """Answer from now on."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop answering."""
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class _PageServer(ThreadingHTTPServer):
+    daemon_threads = True
+    routes: dict[str, Callable[[], tuple[int, str, bytes]]]
+
+
+class _PageHandler(BaseHTTPRequestHandler):
+    timeout = REQUEST_TIMEOUT_S
+    server: _PageServer
+
+    def do_GET(self) -> None:
+        route = self.server.routes.get(self.path)
+        code, kind, body = route() if route else (404, "text/plain", b"try /status, /metrics or /healthz\n")
+        self.send_response(code)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        logger.debug("page: " + format, *args)
