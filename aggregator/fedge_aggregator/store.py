@@ -178,23 +178,22 @@ class Store:
     def releases(self, federation: str) -> list[ReleaseRow]:
         """All releases, oldest first."""
         sql = "SELECT version, hash, created, rule, figures FROM releases WHERE federation = ? ORDER BY version"
-        return [ReleaseRow(*row[:4], msgspec.json.decode(row[4])) for row in self._all(sql, federation)]
+        return [_release(*row) for row in self._all(sql, federation)]
 
     def newest(self, federation: str) -> tuple[ReleaseRow, bytes, bytes | None, bytes]:
         """The newest release with its full body, its difference and the residual."""
         sql = """SELECT version, hash, created, rule, figures, full, difference, residual FROM releases
                  WHERE federation = ? ORDER BY version DESC LIMIT 1"""
         row = self._all(sql, federation)[0]
-        return ReleaseRow(*row[:4], msgspec.json.decode(row[4])), row[5], row[6], row[7]
+        return _release(*row[:5]), row[5], row[6], row[7]
 
     def publish(self, federation: str, release: ReleaseRow, bodies: tuple[bytes, bytes | None, bytes]) -> None:
         """Make a release the newest and end the round that led to it; bodies: full, difference, residual."""
         with self.transaction() as db:
             _insert_release(db, federation, release, bodies)
-            db.execute(
-                "UPDATE releases SET full = NULL, difference = NULL, residual = NULL WHERE federation = ? AND version < ?",
-                (federation, release.version),
-            )
+            sql = """UPDATE releases SET full = NULL, difference = NULL, residual = NULL
+                     WHERE federation = ? AND version < ?"""
+            db.execute(sql, (federation, release.version))
             db.execute("DELETE FROM updates WHERE federation = ? AND base < ?", (federation, release.version))
             record(db, release.created, "release", f"{federation} {release.version} {release.hash.hex()}")
 
@@ -241,7 +240,11 @@ class Store:
 
     def audit(self, limit: int) -> Sequence[tuple[float, str, str]]:
         """The newest entries of the audit log, newest first."""
-        return self._all("SELECT time, what, detail FROM audit ORDER BY id DESC LIMIT ?", limit)  # type: ignore[return-value]
+        return self._all("SELECT time, what, detail FROM audit ORDER BY id DESC LIMIT ?", limit)
+
+
+def _release(version: int, digest: bytes, created: float, rule: str, figures: str) -> ReleaseRow:
+    return ReleaseRow(version, digest, created, rule, msgspec.json.decode(figures))
 
 
 def _insert_release(

@@ -1,0 +1,175 @@
+"""Wiring of the aggregator: the only file that knows everyone.
+
+Start order: store, authority, federations, operator's page, listener, keeper; then READY. Stop order: listener first
+(nothing new is acknowledged), then the keeper (a round that is being ended is finished or, being one transaction,
+not begun), the page, the store last.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import Any
+
+from fedge_models import files, service
+
+from .authority import Authority
+from .calls import Calls
+from .config import Config
+from .federation import Federation
+from .metrics import Metrics
+from .server import NodeServer
+from .store import Store
+
+logger = logging.getLogger(__name__)
+
+ADDRESS_FILE = "listen.addr"  # where `invite` learns the port when the configuration says 0
+LONGEST_WAIT_S = 30.0
+SEEN_EVERY_S = 60.0
+
+
+class App:
+    """A running aggregator."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        state = config.aggregator.state
+        state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._store = Store(state)
+        self._authority = Authority(state / "authority")
+        self._metrics = Metrics()
+        self._federations: dict[str, Federation] = {}
+        self._lock = threading.Lock()
+        self._wake = threading.Condition()
+        self._woken = False
+        self._stop = threading.Event()
+        self._started = time.time()
+        self._calls = Calls(self._store, self._authority, self.federation, self._arrived, self._metrics)
+        where = service.parse_loopback(config.aggregator.operator, "aggregator.operator")
+        self._page = service.Page(where, self._metrics.text, self.status, self._keeper_lives)
+        settings = config.aggregator
+        self._server = NodeServer(
+            service.parse_address(settings.listen, "aggregator.listen"),
+            self._authority.server_context(settings.addresses),
+            self._calls,
+            settings.max_connections,
+            float(settings.request_timeout),
+        )
+        self._keeper = threading.Thread(target=self._keep, name="keeper")
+
+    @property
+    def address(self) -> str:
+        """host:port of the listener as bound."""
+        host, port = self._server.server_address[:2]
+        return f"{host!s}:{port}"
+
+    def start(self) -> None:
+        """Serve; returns at once."""
+        for model in self._store.models():
+            self.federation(model.federation)
+        state = self._config.aggregator.state
+        files.write(state / ADDRESS_FILE, self.address.encode())
+        files.write(state / "status.addr", self._page.address.encode())
+        self._page.start()
+        self._server.start()
+        self._keeper.start()
+        service.notify("READY=1")
+        logger.info("listening on %s, operator's page on %s", self.address, self._page.address)
+
+    def stop(self) -> None:
+        """End in the order said above."""
+        service.notify("STOPPING=1")
+        self._server.stop()
+        self._stop.set()
+        self._nudge()
+        self._keeper.join()
+        self._page.stop()
+        self._store.close()
+
+    def federation(self, name: str) -> Federation | None:
+        """A configured federation that has a model; also one whose model was added a moment ago."""
+        with self._lock:
+            if name not in self._federations and name in self._config.federation:
+                models = {m.federation: m for m in self._store.models()}
+                if name in models:
+                    made = Federation(self._config.federation[name], models[name], self._store, self._authority)
+                    self._federations[name] = made
+            return self._federations.get(name)
+
+    def status(self) -> dict[str, Any]:
+        """The operator's page, as plain data."""
+        with self._lock:
+            federations = list(self._federations.values())
+        return {
+            "started": self._started,
+            "address": self.address,
+            "federations": {f.name: self._describe(f) for f in federations},
+        }
+
+    def _describe(self, federation: Federation) -> dict[str, Any]:
+        opened, active = federation.round(), self._active(federation)
+        header = federation.current.header
+        return {
+            "release": header.version,
+            "created": header.created,
+            "rule": federation.config.rule["name"],
+            "figures": header.figures,
+            "updates": len(opened.arrivals),
+            "waiting": opened.waiting_for(active, federation.rule.minimum()),
+            "active": sorted(active),
+        }
+
+    def _active(self, federation: Federation) -> set[str]:
+        """Members heard from lately; right after a start everyone gets the benefit of the doubt."""
+        seen, oldest = self._calls.last_seen(), time.time() - float(federation.config.active)
+        return {n for n in self._store.members(federation.name) if seen.get(n, self._started) >= oldest}
+
+    def _arrived(self, name: str) -> None:
+        self._nudge()
+
+    def _nudge(self) -> None:
+        with self._wake:
+            self._woken = True
+            self._wake.notify()
+
+    def _keeper_lives(self) -> bool:
+        return self._keeper.is_alive()
+
+    def _keep(self) -> None:
+        """End rounds that are due, until stopped. A fault in one federation is logged and does not stop the others."""
+        watchdog, noted = service.watchdog_interval(), time.monotonic()
+        while not self._stop.is_set():
+            wait = min(LONGEST_WAIT_S, watchdog or LONGEST_WAIT_S)
+            with self._lock:
+                federations = list(self._federations.values())
+            for federation in federations:
+                wait = min(wait, self._look_after(federation))
+            if time.monotonic() - noted > SEEN_EVERY_S:
+                self._note_seen()
+                noted = time.monotonic()
+            service.notify("WATCHDOG=1")
+            with self._wake:
+                self._wake.wait_for(lambda: self._woken, timeout=wait)
+                self._woken = False
+        self._note_seen()
+
+    def _look_after(self, federation: Federation) -> float:
+        try:
+            active, started = self._active(federation), time.perf_counter()
+            wait = federation.step(time.time(), active)
+            if wait == 0.0:
+                self._metrics.seconds.labels(federation.name).observe(time.perf_counter() - started)
+            self._metrics.release.labels(federation.name).set(federation.current.header.version)
+            self._metrics.waiting.labels(federation.name).set(len(federation.round().arrivals))
+            self._metrics.nodes.labels(federation.name).set(len(self._store.members(federation.name)))
+        except Exception:
+            logger.exception("federation %s: its round could not be looked after; again in a moment", federation.name)
+            return 1.0
+        return LONGEST_WAIT_S if wait is None else wait
+
+    def _note_seen(self) -> None:
+        try:
+            self._store.saw(self._calls.last_seen())
+        except Exception:
+            logger.exception("when nodes were last seen could not be noted")

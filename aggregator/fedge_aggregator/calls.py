@@ -1,0 +1,98 @@
+"""What a gateway may ask, independent of HTTP: who is asking, may they, and the answer."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Annotated
+
+import cbor2
+import msgspec
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.x509.oid import NameOID
+from fedge_models.errors import IdentityError, RefusedError
+from fedge_models.wire import decode_cbor
+from msgspec import Meta
+
+from . import nodes
+from .authority import Authority
+from .federation import Federation
+from .metrics import Metrics
+from .store import Node, Store
+
+
+class _Join(msgspec.Struct, forbid_unknown_fields=True):
+    secret: Annotated[bytes, Meta(min_length=16, max_length=16)] = msgspec.field(name="1")
+    request: Annotated[bytes, Meta(max_length=4096)] = msgspec.field(name="2")
+
+
+class Calls:
+    """The calls of the node interface. Thread-safe."""
+
+    def __init__(
+        self,
+        store: Store,
+        authority: Authority,
+        federation: Callable[[str], Federation | None],
+        arrived: Callable[[str], None],
+        metrics: Metrics,
+    ) -> None:
+        self._store, self._authority, self._federation, self._arrived = store, authority, federation, arrived
+        self.metrics = metrics
+        self._seen: dict[str, float] = {}
+        self._lock = threading.Lock()
+
+    def authority_certificate(self) -> bytes:
+        """DER of the CA certificate, for anyone: the caller compares it with the digest in the invitation."""
+        return self._authority.ca_der
+
+    def join(self, body: bytes) -> bytes:
+        """Spend an invitation. Raises IdentityError or WireError."""
+        table = decode_cbor(body, "join request")
+        try:
+            pairs = {str(k): v for k, v in table.items()} if isinstance(table, dict) else table
+            asked = msgspec.convert(pairs, _Join, builtin_types=(bytes,))
+        except msgspec.ValidationError as e:
+            raise RefusedError(f"join request: {e}") from e
+        name, certificate, federations = nodes.join(
+            self._store, self._authority, asked.secret, asked.request, time.time()
+        )
+        return cbor2.dumps({1: name, 2: certificate, 3: self._authority.release_public, 4: federations})
+
+    def authenticate(self, certificate: bytes | None) -> Node:
+        """The enrolled node whose certificate TLS has verified. Raises IdentityError."""
+        if certificate is None:
+            raise IdentityError("a client certificate is needed: join with an invitation first")
+        parsed = x509.load_der_x509_certificate(certificate)
+        name = str(parsed.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value)
+        node, key = self._store.node(name), parsed.public_key()
+        if node is None or not isinstance(key, Ed25519PublicKey) or key.public_bytes_raw() != node.key:
+            raise IdentityError(f"node {name!r} is not enrolled here with this key: join with a new invitation")
+        if node.revoked is not None:
+            raise IdentityError(f"node {name!r} is revoked: ask the aggregator's operator")
+        with self._lock:
+            self._seen[name] = time.time()
+        return node
+
+    def federation(self, name: str, node: Node) -> Federation:
+        """A federation that the node is a member of. Raises IdentityError, which does not tell whether it exists."""
+        found = self._federation(name) if name in self._store.federations_of(node.name) else None
+        if found is None:
+            raise IdentityError(f"node {node.name!r} has no federation {name!r}, or it has no model yet")
+        return found
+
+    def model(self, federation: Federation) -> bytes:
+        """The ONNX file."""
+        return self._store.model_file(federation.name)
+
+    def update(self, federation: Federation, node: Node, body: bytes) -> None:
+        """Admit an update; durable when this returns. Raises RefusedError and its kinds, StorageError."""
+        if federation.admit(node, body, time.time()):
+            self._arrived(federation.name)
+
+    def last_seen(self) -> dict[str, float]:
+        """When each node was last heard from since the start."""
+        with self._lock:
+            return dict(self._seen)

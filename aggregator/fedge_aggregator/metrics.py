@@ -1,0 +1,26 @@
+"""Counters of the aggregator for Prometheus, in a registry of their own; docs/metrics.md lists them."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+
+class Metrics:
+    """All metrics of one aggregator."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        r = self.registry
+        self.accepted = Counter("fedge_aggregator_updates_accepted", "Updates made durable", ["federation"], registry=r)
+        self.refused = Counter("fedge_aggregator_requests_refused", "Requests refused, by kind", ["kind"], registry=r)
+        self.turned_away = Counter("fedge_aggregator_connections_turned_away", "Over the connection cap", registry=r)
+        self.bytes_in = Counter("fedge_aggregator_bytes_received", "Bodies received, bytes", registry=r)
+        self.bytes_out = Counter("fedge_aggregator_bytes_sent", "Bodies sent, bytes", registry=r)
+        self.release = Gauge("fedge_aggregator_release", "Newest version", ["federation"], registry=r)
+        self.waiting = Gauge("fedge_aggregator_round_updates", "Updates in the open round", ["federation"], registry=r)
+        self.nodes = Gauge("fedge_aggregator_nodes", "Members that are not revoked", ["federation"], registry=r)
+        self.seconds = Histogram("fedge_aggregator_round_seconds", "Time to end a round, s", ["federation"], registry=r)
+
+    def text(self) -> bytes:
+        """The exposition format."""
+        return generate_latest(self.registry)

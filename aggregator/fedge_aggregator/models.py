@@ -1,0 +1,32 @@
+"""Taking a model file in: checked as every gateway will check it, its weights signed as release 1."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from fedge_models.errors import ConfigError, ModelError
+from fedge_models.graph import MAX_MODEL_BYTES, TrainableGraph
+
+from . import publish
+from .authority import Authority
+from .config import FederationConfig
+from .store import Model, ReleaseRow, Store
+
+
+def add_model(
+    store: Store, authority: Authority, federation: str, config: FederationConfig, path: Path, now: float
+) -> TrainableGraph:
+    """Store the file and release 1. Raises ModelError for a file that cannot be trained, ConfigError for a second one."""
+    if path.stat().st_size > MAX_MODEL_BYTES:
+        raise ModelError(f"{path}: has {path.stat().st_size} bytes, expected at most {MAX_MODEL_BYTES}")
+    data = path.read_bytes()
+    graph = TrainableGraph.load(data, where=str(path))
+    digest = hashlib.sha256(data).digest()
+    signer = publish.Signer(federation, digest, authority.release_key, int(config.lifetime))
+    first = publish.first_release(signer, graph.params, graph.sizes, int(now))
+    model = Model(federation, digest, graph.sizes, tuple(t.name for t in graph.layout))
+    row = ReleaseRow(1, first.hash, now, first.header.rule, {})
+    if not store.add_model(model, data, row, first.full, first.residual.astype("<f4").tobytes()):
+        raise ConfigError(f"federation {federation!r} has a model already; a new model is a new federation")
+    return graph
