@@ -13,5 +13,5 @@ SUBPACKAGES = ["fedge_models.ops", "fedge_agent.sources", "fedge_agent.outputs",
 setup(
     packages=[*ROOMS, *SUBPACKAGES],
     package_dir=ROOMS,
-    package_data={room: ["py.typed"] for room in ROOMS},
+    package_data={room: ["py.typed", "*.example.toml"] for room in ROOMS},
 )

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from fedge_models.errors import StaleError, WireError
+from fedge_models.errors import RefusedError, WireError
+from fedge_models.quantize import Floats
 from fedge_models.release import decode_release
 from fedge_models.update import Update, decode_update, max_update_bytes
 
@@ -25,6 +26,8 @@ from .rules.registry import build
 from .store import Model, Node, ReleaseRow, Store
 
 logger = logging.getLogger(__name__)
+
+RETRY_S = 30.0
 
 
 class Federation:
@@ -81,37 +84,40 @@ class Federation:
         with self._closing:
             opened = self.round()
             if opened.due(now, active, self.rule.minimum()):
-                self._finish(now)
-                return 0.0
+                return 0.0 if self._finish(now) else RETRY_S
             header = self._current.header
             if not opened.arrivals and now > header.created + (header.expires - header.created) / 2:
                 self._publish(np.zeros_like(self._current.weights), [], "renewal", {}, now)
             return opened.next_check(now)
 
-    def _finish(self, now: float) -> None:
+    def _finish(self, now: float) -> bool:
+        """Average and publish; False when too few of the stored updates are usable."""
         rows = self._store.updates(self.name, self._current.header.version)
         updates = [u for u in map(self._reopen, rows) if u is not None]
         if len(updates) < self.rule.minimum():
-            return
+            return False
         weights = np.array([min(u.samples, self.config.max_samples) for u in updates], np.float64)
         aggregate = engine.aggregate(self.rule, [u.codes for u in updates], weights)
         name = str(self.config.rule["name"])
         self._publish(aggregate, [u.spread for u in updates], name, _figures(updates, weights), now)
+        return True
 
     def _reopen(self, row: tuple[str, int, float, bytes]) -> Update | None:
-        """A stored update, verified again; None (and a word in the log) when the disk has changed it."""
+        """A stored update, verified again; None when its node was revoked since, or the disk has changed it."""
         node = self._store.node(row[0])
+        if node is None or node.revoked is not None:
+            logger.warning("federation %s: update of %s is left out: revoked", self.name, row[0])
+            return None
         try:
-            assert node is not None
             return decode_update(row[3], Ed25519PublicKey.from_public_bytes(node.key), self.model.sizes)
-        except (WireError, StaleError) as e:
+        except RefusedError as e:
             logger.error("federation %s: stored update of %s is left out: %s", self.name, row[0], e)
             return None
 
     def _publish(
         self,
-        aggregate: publish.Floats,
-        spreads: Sequence[publish.Floats],
+        aggregate: Floats,
+        spreads: Sequence[Floats],
         rule: str,
         figures: dict[str, float],
         now: float,
@@ -133,7 +139,7 @@ class Federation:
 
 
 def _figures(updates: Sequence[Update], weights: np.ndarray[tuple[int], np.dtype[np.float64]]) -> dict[str, float]:
-    """Round figures: nodes, samples, and each reported metric's weighted mean, worst included for those that have one."""
+    """Round figures: nodes, samples, and the weighted mean of each reported metric."""
     figures = {"nodes": float(len(updates)), "samples": float(sum(u.samples for u in updates))}
     for name in sorted({m for u in updates for m in u.metrics})[:20]:
         have = [(u.metrics[name], w) for u, w in zip(updates, weights, strict=True) if name in u.metrics]

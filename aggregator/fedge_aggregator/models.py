@@ -17,7 +17,7 @@ from .store import Model, ReleaseRow, Store
 def add_model(
     store: Store, authority: Authority, federation: str, config: FederationConfig, path: Path, now: float
 ) -> TrainableGraph:
-    """Store the file and release 1. Raises ModelError for a file that cannot be trained, ConfigError for a second one."""
+    """Store the file and release 1. Raises ModelError (cannot be trained) or ConfigError (has one already)."""
     if path.stat().st_size > MAX_MODEL_BYTES:
         raise ModelError(f"{path}: has {path.stat().st_size} bytes, expected at most {MAX_MODEL_BYTES}")
     data = path.read_bytes()

@@ -91,7 +91,7 @@ class NodeServer(ThreadingHTTPServer):
             self.allow(connection, HANDSHAKE_S)
             connection.settimeout(HANDSHAKE_S)
             connection.do_handshake()
-            super().finish_request(connection, client_address)  # type: ignore[arg-type]
+            super().finish_request(connection, client_address)
         except OSError as e:
             logger.debug("connection from %s ended: %s", client_address, e)
         finally:
@@ -227,7 +227,7 @@ class _Handler(BaseHTTPRequestHandler):
         return 202, "application/json", b"{}", {}
 
     def _node(self) -> Any:
-        return self.server.calls.authenticate(self.connection.getpeercert(binary_form=True))  # type: ignore[attr-defined]
+        return self.server.calls.authenticate(self.connection.getpeercert(binary_form=True))
 
     def _body(self, cap: int) -> bytes | tuple[int, str, bytes, dict[str, str]]:
         """The request's body, or the refusal of one without a length or over its cap (before a byte is read)."""
@@ -263,15 +263,9 @@ class _Handler(BaseHTTPRequestHandler):
 
 def _refusal(error: FedgeError) -> tuple[int, str, bytes, dict[str, str]]:
     """Status of an error by what the caller should do next."""
-    if isinstance(error, IdentityError):
-        code, headers = 403, {}
-    elif isinstance(error, StaleError):
-        code, headers = 409, {}
-    elif isinstance(error, RetryError):
-        code, headers = 503, {"Retry-After": "30"}
-    else:
-        code, headers = 422, {}
-    return code, "application/json", _error(str(error)), headers
+    codes: list[tuple[type[FedgeError], int]] = [(IdentityError, 403), (StaleError, 409), (RetryError, 503)]
+    code = next((code for kind, code in codes if isinstance(error, kind)), 422)
+    return code, "application/json", _error(str(error)), {"Retry-After": "30"} if code == 503 else {}
 
 
 def _error(reason: str) -> bytes:

@@ -1,0 +1,205 @@
+"""Who this gateway is: its key, its certificate, and whom it trusts. Made once by `join`.
+
+The Ed25519 private key is made here and never leaves; the same key opens TLS and signs updates. The aggregator's CA is
+pinned by the digest in the invitation, its release key by the answer that came over that pinned connection.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import ssl
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import urlsplit
+
+import cbor2
+import msgspec
+from fedge_models import files
+from fedge_models.errors import IdentityError, UnreachableError
+from fedge_models.invitation import Invitation
+from fedge_models.wire import Name, decode_cbor
+from msgspec import Meta
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+TIMEOUT_S = 15.0
+MAX_ANSWER_BYTES = 64 * 1024
+
+
+class NodeFile(msgspec.Struct, frozen=True):
+    """`node.json`: what joining told us."""
+
+    url: str
+    node: str
+    federations: tuple[str, ...]
+    release_key: str  # hex, 32 bytes
+
+
+@dataclass(frozen=True)
+class Identity:
+    """A joined gateway."""
+
+    url: str
+    node: str
+    federations: tuple[str, ...]
+    key: Ed25519PrivateKey
+    release_key: Ed25519PublicKey
+    folder: Path
+
+    def context(self) -> ssl.SSLContext:
+        """TLS 1.3 with our certificate, trusting only the pinned CA."""
+        context = _client_context()
+        context.load_verify_locations(self.folder / "ca.pem")
+        context.load_cert_chain(self.folder / "cert.pem", self.folder / "key.pem")
+        return context
+
+
+class _Answer(msgspec.Struct):
+    node: Name = msgspec.field(name="1")
+    certificate: Annotated[bytes, Meta(max_length=8192)] = msgspec.field(name="2")
+    release_key: Annotated[bytes, Meta(min_length=32, max_length=32)] = msgspec.field(name="3")
+    federations: tuple[Name, ...] = msgspec.field(name="4")
+
+
+def load(state: Path) -> Identity | None:
+    """The identity in a state folder, or None before `join`. Raises IdentityError when it is damaged."""
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey  # noqa: PLC0415
+
+    folder = state / "identity"
+    if not (folder / "node.json").exists():
+        return None
+    try:
+        node = msgspec.json.decode((folder / "node.json").read_bytes(), type=NodeFile)
+        release_key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(node.release_key))
+    except (OSError, ValueError, msgspec.DecodeError) as e:
+        raise IdentityError(f"{folder / 'node.json'}: cannot be read: {e}; join again with a new invitation") from e
+    return Identity(node.url, node.node, node.federations, _private_key(folder), release_key, folder)
+
+
+def join(invitation: Invitation, state: Path) -> Identity:
+    """Enrol this gateway. May be repeated after a failure: the key is kept, and the same key is answered alike.
+
+    Raises IdentityError (expired, spent, someone in between), UnreachableError.
+    """
+    if time.time() >= invitation.expires:
+        raise IdentityError(
+            f"the invitation of {invitation.node} has expired (or this clock is wrong): ask for a new one"
+        )
+    folder = state / "identity"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if (folder / "node.json").exists():
+        raise IdentityError(f"{folder}: this gateway has joined already; to join anew, move that folder away first")
+    key = _private_key(folder)
+    ca = _fetch_ca(invitation)
+    answer = _post_join(invitation, ca, _request(key))
+    from cryptography import x509  # noqa: PLC0415
+    from cryptography.hazmat.primitives.serialization import Encoding  # noqa: PLC0415
+
+    certificate = x509.load_der_x509_certificate(answer.certificate)
+    files.write(folder / "ca.pem", x509.load_der_x509_certificate(ca).public_bytes(Encoding.PEM))
+    files.write(folder / "cert.pem", certificate.public_bytes(Encoding.PEM))
+    node = NodeFile(invitation.url, answer.node, answer.federations, answer.release_key.hex())
+    files.write(folder / "node.json", msgspec.json.encode(node))  # last: with it, the gateway has joined
+    joined = load(state)
+    assert joined is not None
+    return joined
+
+
+def connection(url: str, context: ssl.SSLContext) -> http.client.HTTPSConnection:
+    """A connection that opens at first use."""
+    parts = urlsplit(url)
+    return http.client.HTTPSConnection(parts.hostname or "", parts.port or 443, timeout=TIMEOUT_S, context=context)
+
+
+def _fetch_ca(invitation: Invitation) -> bytes:
+    """The CA certificate (DER), over a connection that is used for nothing else, checked against the pinned digest."""
+    unverified = _client_context()
+    unverified.check_hostname = False
+    unverified.verify_mode = ssl.CERT_NONE  # nothing secret is sent, and what comes back is checked by its digest
+    ca = _ask(invitation.url, unverified, "GET", "/v1/ca", None)
+    if hashlib.sha256(ca).digest() != invitation.ca:
+        raise IdentityError(
+            f"{invitation.url} is not the aggregator that wrote this invitation (its CA has another fingerprint): "
+            "someone is in between, or the address has changed hands"
+        )
+    return ca
+
+
+def _post_join(invitation: Invitation, ca: bytes, request: bytes) -> _Answer:
+    verified = _client_context()
+    verified.load_verify_locations(cadata=ca)
+    body = cbor2.dumps({1: invitation.secret, 2: request})
+    table = decode_cbor(_ask(invitation.url, verified, "POST", "/v1/join", body), "answer to join")
+    try:
+        pairs = {str(k): v for k, v in table.items()} if isinstance(table, dict) else table
+        return msgspec.convert(pairs, _Answer, builtin_types=(bytes,))
+    except msgspec.ValidationError as e:
+        raise IdentityError(f"{invitation.url}: its answer to join is not understood: {e}") from e
+
+
+def _ask(url: str, context: ssl.SSLContext, method: str, path: str, body: bytes | None) -> bytes:
+    ask = connection(url, context)
+    try:
+        ask.request(method, path, body)
+        response = ask.getresponse()
+        data = response.read(MAX_ANSWER_BYTES)
+    except (OSError, http.client.HTTPException) as e:
+        raise UnreachableError(f"{url}: {reason(e)}; is the aggregator running and reachable from here?") from e
+    finally:
+        ask.close()
+    if response.status != 200:
+        raise IdentityError(f"{url} refused: {explain(data) or response.reason}")
+    return data
+
+
+def reason(error: BaseException) -> str:
+    """An OS or HTTP error in a few words."""
+    return str(error) or type(error).__name__
+
+
+def explain(body: bytes) -> str:
+    """The reason in an error answer of the aggregator, '' when there is none."""
+    try:
+        table: Any = msgspec.json.decode(body)
+        return str(table["error"])[:500]
+    except (msgspec.DecodeError, KeyError, TypeError):
+        return ""
+
+
+def _request(key: Ed25519PrivateKey) -> bytes:
+    """A PKCS#10 request that proves the key; the aggregator takes the name from the invitation."""
+    from cryptography import x509  # noqa: PLC0415
+    from cryptography.hazmat.primitives.serialization import Encoding  # noqa: PLC0415
+
+    return (
+        x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, None).public_bytes(Encoding.DER)
+    )
+
+
+def _private_key(folder: Path) -> Ed25519PrivateKey:
+    from cryptography.hazmat.primitives import serialization  # noqa: PLC0415
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # noqa: PLC0415
+
+    path = folder / "key.pem"
+    if not path.exists():
+        made = Ed25519PrivateKey.generate().private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        files.write(path, made, mode=0o600)
+    try:
+        key = serialization.load_pem_private_key(path.read_bytes(), None)
+    except (ValueError, OSError) as e:
+        raise IdentityError(f"{path}: cannot be read as a private key: {e}; move the folder away and join again") from e
+    if not isinstance(key, Ed25519PrivateKey):
+        raise IdentityError(f"{path}: expected an Ed25519 private key; move the folder away and join again")
+    return key
+
+
+def _client_context() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    return context

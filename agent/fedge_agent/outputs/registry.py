@@ -1,0 +1,17 @@
+"""Which outputs there are. To add one: a file here and a line below; the module is imported when it is used."""
+
+from __future__ import annotations
+
+from ..plugins import build as build_plugin
+from ..types import Output, Table
+
+OUTPUTS: dict[str, str] = {
+    "log": "fedge_agent.outputs.log:LogOutput",
+    "mes": "fedge_agent.outputs.mes:MesOutput",
+}
+
+
+def build(name: str, table: Table, where: str) -> Output:
+    """The output `name` from its table. Raises ConfigError naming file and key."""
+    output: Output = build_plugin(OUTPUTS, "output", name, table, where)
+    return output

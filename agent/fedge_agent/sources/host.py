@@ -1,0 +1,123 @@
+"""Runs a source: a thread, back-off with jitter, counters, and the bounded queue that all sources share."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+from fedge_models.errors import FedgeError, RetryError
+
+from ..types import Batch, Quality, Reading, Source
+
+logger = logging.getLogger(__name__)
+
+FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 30.0
+GOOD_RUN_S = 60.0  # a connection that lasted this long starts the back-off anew
+
+
+class Queue:
+    """A bounded queue of batches; when full the oldest goes, and is counted."""
+
+    def __init__(self, size: int) -> None:
+        self._batches: deque[Batch] = deque()
+        self._size, self._ready = size, threading.Condition()
+        self.dropped = 0
+
+    def put(self, batch: Batch) -> None:
+        """Never blocks."""
+        with self._ready:
+            if len(self._batches) >= self._size:
+                self._batches.popleft()
+                self.dropped += 1
+            self._batches.append(batch)
+            self._ready.notify()
+
+    def get(self, timeout: float) -> Batch | None:
+        """The oldest batch, or None when none came in time."""
+        with self._ready:
+            if not self._batches and not self._ready.wait_for(lambda: bool(self._batches), timeout):
+                return None
+            return self._batches.popleft()
+
+
+class HostedSource:
+    """A source in its own thread. It is its source's `SourceHost`."""
+
+    def __init__(self, name: str, source: Source, tags: Sequence[str], queue: Queue) -> None:
+        self.name = name
+        self.stop = threading.Event()
+        self._source, self._tags, self._queue = source, list(tags), queue
+        self._thread = threading.Thread(target=self._run, name=f"source-{name}", daemon=True)
+        self._problems: dict[str, str] = {}
+        self._readings = self._bad = self._failures = 0
+        self._last: float | None = None  # monotonic, of the last reading
+
+    def start(self) -> None:
+        """Run from now on."""
+        self._thread.start()
+
+    def join(self, timeout: float) -> None:
+        """Stop and wait."""
+        self.stop.set()
+        self._thread.join(timeout)
+
+    def emit(self, readings: Sequence[Reading], alive_ns: int | None = None) -> None:
+        """Hand readings to the main thread."""
+        now = time.monotonic_ns()
+        if readings:
+            self._readings += len(readings)
+            self._bad += sum(1 for r in readings if r.quality is Quality.BAD)
+            self._last = now / 1e9
+        self._queue.put(Batch(self.name, readings, alive_ns, now))
+
+    def problem(self, subject: str, text: str | None) -> None:
+        """State or withdraw a problem."""
+        if text is None:
+            self._problems.pop(subject, None)
+        elif self._problems.get(subject) != text:
+            self._problems[subject] = text
+            logger.warning("source %s: %s", self.name, text)
+
+    def status(self) -> dict[str, Any]:
+        """For the status page."""
+        age = None if self._last is None else round(time.monotonic() - self._last, 3)
+        return {
+            "readings": self._readings,
+            "bad": self._bad,
+            "age_s": age,
+            "reconnects": self._failures,
+            "problems": dict(self._problems),
+        }
+
+    def _run(self) -> None:
+        wait = FIRST_WAIT_S
+        while not self.stop.is_set():
+            began = time.monotonic()
+            try:
+                self._source.run(self._tags, self)
+                if self._ended():
+                    return
+            except RetryError as e:
+                self.problem("connection", str(e))
+            except FedgeError as e:
+                self.problem("connection", str(e))
+                wait = LONGEST_WAIT_S
+            except Exception as e:
+                logger.exception("source %s failed", self.name)
+                self.problem("connection", f"unexpected {type(e).__name__}: {e}; see the log")
+            self._failures += 1
+            if time.monotonic() - began > GOOD_RUN_S:
+                wait = FIRST_WAIT_S
+            self.stop.wait(wait * random.uniform(0.75, 1.25))
+            wait = min(2 * wait, LONGEST_WAIT_S)
+
+    def _ended(self) -> bool:
+        """A source returns when it is stopped or has nothing more to give (the end of a file)."""
+        if not self.stop.is_set():
+            logger.info("source %s: at its end", self.name)
+        return True

@@ -1,0 +1,17 @@
+"""Which sources there are. To add one: a file here and a line below; the module is imported when it is used."""
+
+from __future__ import annotations
+
+from ..plugins import build as build_plugin
+from ..types import Source, Table
+
+SOURCES: dict[str, str] = {
+    "files": "fedge_agent.sources.files:FilesSource",
+    "opcua": "fedge_agent.sources.opcua:OpcuaSource",
+}
+
+
+def build(name: str, table: Table, where: str) -> Source:
+    """The source `name` from its table. Raises ConfigError naming file and key."""
+    source: Source = build_plugin(SOURCES, "source", name, table, where)
+    return source

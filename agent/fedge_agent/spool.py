@@ -1,0 +1,191 @@
+"""The durable outbox: events on their way to outputs, the update on its way to the aggregator, and what must not be
+forgotten between them (sequence numbers, error feedback, alert states).
+
+One SQLite file, ``synchronous=EXTRA``: what a method returned from survives a power cut. A sequence number is committed
+before it is used, so none is ever used twice. A damaged file is set aside and said so; numbers then go on from the
+clock, far above any that were counted up one by one.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+from fedge_models import files
+from fedge_models.errors import StorageError
+
+from .alerts import AlertState
+from .types import Event
+
+logger = logging.getLogger(__name__)
+
+MAX_EVENTS = 100_000  # per output; more are refused and counted, the older ones kept
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS events (
+    id INTEGER PRIMARY KEY, output TEXT NOT NULL, event BLOB NOT NULL, tries INTEGER NOT NULL DEFAULT 0,
+    error TEXT, refused INTEGER NOT NULL DEFAULT 0);
+CREATE INDEX IF NOT EXISTS waiting ON events (output, refused, id);
+CREATE TABLE IF NOT EXISTS alerts (asset TEXT PRIMARY KEY, state BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS sequences (federation TEXT PRIMARY KEY, last INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS updates (
+    federation TEXT PRIMARY KEY, base INTEGER NOT NULL, sequence INTEGER NOT NULL, body BLOB, outcome TEXT);
+CREATE TABLE IF NOT EXISTS residuals (federation TEXT PRIMARY KEY, graph BLOB NOT NULL, residual BLOB NOT NULL);
+"""
+
+
+class Entry(NamedTuple):
+    """An event waiting for one output."""
+
+    id: int
+    output: str
+    event: Event
+    tries: int
+
+
+class PendingUpdate(NamedTuple):
+    """The newest update of a federation; `body` is None once the aggregator has it or has refused it for good."""
+
+    base: int
+    sequence: int
+    body: bytes | None
+    outcome: str | None
+
+
+class Spool:
+    """Thread-safe. Every method raises StorageError when the disk is full or failing."""
+
+    def __init__(self, path: Path) -> None:
+        self._lock = threading.Lock()
+        self._db = _open(path)
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._db.close()
+
+    # events
+
+    def alert_state(self, asset: str) -> AlertState:
+        """The state saved with the asset's last event."""
+        rows = self._all("SELECT state FROM alerts WHERE asset = ?", asset)
+        return msgspec.json.decode(rows[0][0], type=AlertState) if rows else AlertState()
+
+    def put_event(self, outputs: Sequence[str], event: Event, state: AlertState) -> None:
+        """Keep an event for each output, and the alert state it led to, in one transaction."""
+        body = msgspec.json.encode(event)
+        with self._transaction() as db:
+            for output in outputs:
+                count = db.execute("SELECT count(*) FROM events WHERE output = ?", (output,)).fetchone()[0]
+                if count >= MAX_EVENTS:
+                    raise StorageError(f"output {output}: {count} events are waiting, the most that are kept")
+                db.execute("INSERT INTO events (output, event) VALUES (?, ?)", (output, body))
+            db.execute("INSERT OR REPLACE INTO alerts VALUES (?, ?)", (event.asset, msgspec.json.encode(state)))
+
+    def next_event(self, output: str) -> Entry | None:
+        """The oldest event the output still has to deliver."""
+        sql = "SELECT id, output, event, tries FROM events WHERE output = ? AND refused = 0 ORDER BY id LIMIT 1"
+        rows = self._all(sql, output)
+        return Entry(rows[0][0], rows[0][1], msgspec.json.decode(rows[0][2], type=Event), rows[0][3]) if rows else None
+
+    def delivered(self, entry: Entry) -> None:
+        """The target has it."""
+        self._run("DELETE FROM events WHERE id = ?", entry.id)
+
+    def failed(self, entry: Entry, error: str) -> None:
+        """Not yet; it stays first in line."""
+        self._run("UPDATE events SET tries = tries + 1, error = ? WHERE id = ?", error[:500], entry.id)
+
+    def refused(self, entry: Entry, error: str) -> None:
+        """The target will never take it: set aside for a person to look at."""
+        self._run("UPDATE events SET refused = 1, error = ? WHERE id = ?", error[:500], entry.id)
+
+    def counts(self, output: str) -> dict[str, int]:
+        """How many events wait, and how many were refused."""
+        rows = self._all("SELECT refused, count(*) FROM events WHERE output = ? GROUP BY refused", output)
+        found = {int(r): int(n) for r, n in rows}
+        return {"pending": found.get(0, 0), "refused": found.get(1, 0)}
+
+    # updates
+
+    def reserve_sequence(self, federation: str) -> int:
+        """The next sequence number; never given out again, whatever happens next."""
+        with self._transaction() as db:
+            row = db.execute("SELECT last FROM sequences WHERE federation = ?", (federation,)).fetchone()
+            number = int(row[0]) + 1 if row else int(time.time() * 1000)
+            db.execute("INSERT OR REPLACE INTO sequences VALUES (?, ?)", (federation, number))
+        return number
+
+    def put_update(self, federation: str, base: int, sequence: int, body: bytes, graph: bytes, residual: bytes) -> None:
+        """Keep a signed update and the error feedback it leaves, in one transaction; replaces an older update."""
+        with self._transaction() as db:
+            db.execute("INSERT OR REPLACE INTO updates VALUES (?, ?, ?, ?, NULL)", (federation, base, sequence, body))
+            db.execute("INSERT OR REPLACE INTO residuals VALUES (?, ?, ?)", (federation, graph, residual))
+
+    def update(self, federation: str) -> PendingUpdate | None:
+        """The newest update of a federation."""
+        rows = self._all("SELECT base, sequence, body, outcome FROM updates WHERE federation = ?", federation)
+        return PendingUpdate(*rows[0]) if rows else None
+
+    def finish_update(self, federation: str, sequence: int, outcome: str) -> None:
+        """The aggregator has it, or never will take it."""
+        sql = "UPDATE updates SET body = NULL, outcome = ? WHERE federation = ? AND sequence = ?"
+        self._run(sql, outcome[:500], federation, sequence)
+
+    def residual(self, federation: str, graph: bytes) -> bytes | None:
+        """Error feedback of the federation, if it belongs to this graph."""
+        sql = "SELECT residual FROM residuals WHERE federation = ? AND graph = ?"
+        rows = self._all(sql, federation, graph)
+        return bytes(rows[0][0]) if rows else None
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            try:
+                self._db.execute("BEGIN IMMEDIATE")
+                yield self._db
+                self._db.execute("COMMIT")
+            except BaseException as e:
+                with suppress(sqlite3.Error):
+                    if self._db.in_transaction:
+                        self._db.execute("ROLLBACK")
+                if isinstance(e, sqlite3.Error):
+                    raise StorageError(f"the spool cannot be written: {e}") from e
+                raise
+
+    def _run(self, sql: str, *values: object) -> None:
+        with self._transaction() as db:
+            db.execute(sql, values)
+
+    def _all(self, sql: str, *values: object) -> list[Any]:
+        with self._lock:
+            try:
+                return self._db.execute(sql, values).fetchall()
+            except sqlite3.Error as e:
+                raise StorageError(f"the spool cannot be read: {e}") from e
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    """Open, setting aside a file that is no sound database."""
+    try:
+        database = files.open_database(path, _SCHEMA)
+        sound = database.execute("PRAGMA quick_check").fetchone()[0] == "ok"
+        if sound:
+            return database
+        database.close()
+    except (StorageError, sqlite3.DatabaseError) as e:
+        if "disk" in str(e) or not path.exists():
+            raise
+    aside = path.with_name(f"{path.name}.damaged-{int(time.time())}")
+    path.replace(aside)
+    for suffix in ("-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    logger.error("%s was damaged; it is set aside as %s and a new one begun", path, aside.name)
+    return files.open_database(path, _SCHEMA)

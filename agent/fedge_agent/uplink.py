@@ -1,0 +1,84 @@
+"""The HTTPS calls to the aggregator, nothing else: statuses become errors, bodies have caps, bytes are counted."""
+
+from __future__ import annotations
+
+import http.client
+import threading
+
+from fedge_models.errors import IdentityError, RefusedError, StaleError, UnreachableError, WireError
+
+from .identity import Identity, connection, explain, reason
+
+MAX_MODEL_BYTES = 256 * 1024 * 1024
+
+
+class Uplink:
+    """One kept connection to the aggregator, shared by the models' threads. Thread-safe."""
+
+    def __init__(self, identity: Identity) -> None:
+        self._url = identity.url
+        self._connection = connection(identity.url, identity.context())
+        self._lock = threading.Lock()
+        self.bytes_up = 0  # bodies
+        self.bytes_down = 0
+
+    def fetch_model(self, federation: str) -> bytes:
+        """The federation's ONNX file."""
+        _, body = self._call("GET", f"/v1/federations/{federation}/model", None, MAX_MODEL_BYTES)
+        return body
+
+    def fetch_release(self, federation: str, have: int, cap: int) -> bytes | None:
+        """The newest release, or None when `have` is it."""
+        status, body = self._call("GET", f"/v1/federations/{federation}/release?have={have}", None, cap)
+        return None if status == 304 else body
+
+    def submit(self, federation: str, body: bytes) -> None:
+        """Hand over an update; the aggregator has it durably when this returns.
+
+        Raises StaleError (fetch the newest release and train again) or RefusedError with the aggregator's reason.
+        """
+        self._call("POST", f"/v1/federations/{federation}/updates", body, 64 * 1024)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    def _call(self, method: str, path: str, body: bytes | None, cap: int) -> tuple[int, bytes]:
+        with self._lock:
+            try:
+                status, data = self._exchange(method, path, body, cap)
+            except (OSError, http.client.HTTPException) as e:
+                self._connection.close()
+                raise UnreachableError(f"{self._url}: {reason(e)}") from e
+            self.bytes_up += len(body or b"")
+            self.bytes_down += len(data)
+        if status in (200, 202, 304):
+            return status, data
+        raise _error(status, explain(data) or f"HTTP status {status}", self._url)
+
+    def _exchange(self, method: str, path: str, body: bytes | None, cap: int) -> tuple[int, bytes]:
+        kept = self._connection.sock is not None
+        try:
+            self._connection.request(method, path, body)
+            response = self._connection.getresponse()
+        except (ConnectionError, http.client.RemoteDisconnected):
+            if not kept:
+                raise
+            self._connection.close()  # a kept connection had ended meanwhile: once more on a fresh one
+            self._connection.request(method, path, body)
+            response = self._connection.getresponse()
+        data = response.read(cap + 1)
+        if len(data) > cap:
+            self._connection.close()
+            raise WireError(f"{self._url}{path}: answer is longer than {cap} bytes")
+        return response.status, data
+
+
+def _error(status: int, why: str, url: str) -> Exception:
+    if status == 403:
+        return IdentityError(f"{url}: {why}")
+    if status == 409:
+        return StaleError(f"{url}: {why}")
+    if status >= 500 or status in (408, 429):
+        return UnreachableError(f"{url}: {why}")
+    return RefusedError(f"{url}: {why}")

@@ -1,0 +1,304 @@
+"""From unsynchronised readings to windows on a fixed grid. Pure: no I/O, no clock but the sources' own time stamps.
+
+Promises: the value of a channel at a tick is its last usable reading, if that is not older than `max_hold` or is known
+to be unchanged; anything else is NaN, a gap that everybody after can see. A clock that jumps restarts the grid without
+walking through the jump. Waveform blocks are joined sample by sample, their drift against the time stamps corrected.
+What was unusable is counted.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from .config import TagConfig
+from .types import Array, Batch, Quality, Reading, Window
+
+JUMP_NS = 1_000_000_000  # a channel's time stamps going back further than this: the clock was set
+ALIVE_JUMP_NS = 60_000_000_000
+
+
+@dataclass
+class Counters:
+    """What happened to readings, for `status`."""
+
+    readings: int = 0
+    bad: int = 0  # bad quality
+    uncertain: int = 0  # used
+    not_finite: int = 0  # NaN, Inf or no number
+    late: int = 0  # older than what was already used
+    gaps: int = 0  # longer than a window: the grid began anew
+    clock_jumps: int = 0
+    windows: int = 0
+
+
+@dataclass
+class _Channel:
+    """One row of the window (or the label): its readings that are not used yet, and the value now."""
+
+    waveform: bool
+    index: int | None
+    pending: deque[tuple[int, float | str]] = field(default_factory=deque)  # scalar: (time, value)
+    blocks: deque[tuple[int, Array]] = field(default_factory=deque)  # waveform: (tick of first sample, samples)
+    value: float | str = math.nan
+    time: int = -(1 << 62)  # of `value`
+    newest: int = -(1 << 62)
+    next_tick: int | None = None  # waveform: tick after the last block
+    alive: int = -(1 << 62)
+
+
+class Assembler:
+    """The windows of one asset."""
+
+    def __init__(
+        self,
+        asset: str,
+        channels: Mapping[str, TagConfig],
+        label: TagConfig | None,
+        rate_hz: float,
+        length: int,
+        hop: int,
+        max_hold_s: float,
+        lateness_s: float,
+    ) -> None:
+        self._asset, self._length, self._hop = asset, length, hop
+        self._period = 1e9 / rate_hz
+        self._hold, self._lateness = max_hold_s * 1e9, lateness_s * 1e9
+        self._rows = [_Channel(tag.waveform_hz is not None, tag.index) for tag in channels.values()]
+        self._label = _Channel(False, None) if label else None
+        self._by_tag: dict[tuple[str, str], list[_Channel]] = {}
+        for tag, channel in zip(channels.values(), self._rows, strict=True):
+            self._by_tag.setdefault((tag.source, tag.tag), []).append(channel)
+        if label and self._label:
+            self._by_tag.setdefault((label.source, label.tag), []).append(self._label)
+        self._by_source: dict[str, list[_Channel]] = {}
+        for (source, _), found in self._by_tag.items():
+            self._by_source.setdefault(source, []).extend(found)
+        self._buffer: Array = np.empty((len(self._rows), 4 * max(length, hop)), np.float32)
+        self.counters = Counters()
+        self._origin: float | None = None  # time of tick 0, ns
+        self._tick = self._filled = self._at = self._label_run = 0
+        self._restart()
+
+    def push(self, batch: Batch) -> list[Window]:
+        """Take a batch in; the windows it completes, oldest first."""
+        channels = self._by_source.get(batch.source)
+        if channels is None:
+            return []
+        for reading in batch.readings:
+            for channel in self._by_tag.get((batch.source, reading.tag), ()):
+                self._take(channel, reading)
+        if batch.alive_ns is not None:
+            self._mark_alive(channels, batch.alive_ns)
+        return self._advance(batch.received_ns)
+
+    # taking readings in
+
+    def _take(self, channel: _Channel, reading: Reading) -> None:
+        counters = self.counters
+        counters.readings += 1
+        if reading.quality is Quality.UNCERTAIN:
+            counters.uncertain += 1
+        if reading.time_ns <= channel.newest:
+            if channel.newest - reading.time_ns <= JUMP_NS:
+                counters.late += 1
+                return
+            counters.clock_jumps += 1
+            self._restart()
+        if channel.waveform:
+            self._take_block(channel, reading)
+        else:
+            self._take_scalar(channel, reading)
+        channel.newest = reading.time_ns
+
+    def _take_scalar(self, channel: _Channel, reading: Reading) -> None:
+        value: float | str = math.nan
+        if reading.quality is Quality.BAD:
+            self.counters.bad += 1
+        elif channel is self._label:
+            value = reading.value if isinstance(reading.value, (str, float)) else math.nan
+        elif isinstance(reading.value, (int, float)) and math.isfinite(reading.value):
+            value = float(reading.value)
+        else:
+            self.counters.not_finite += 1
+        channel.pending.append((reading.time_ns, value))
+        if self._origin is None:
+            self._origin = math.ceil(reading.time_ns / self._period) * self._period
+
+    def _take_block(self, channel: _Channel, reading: Reading) -> None:
+        block = self._samples(channel, reading)
+        if block is None:
+            return
+        start = reading.time_ns - (len(block) - 1) * self._period
+        if self._origin is None:
+            self._origin = start
+        tick = round((start - self._origin) / self._period)
+        if channel.next_tick is not None and abs(tick - channel.next_tick) < len(block) / 2:
+            if channel is self._rows[0]:  # the grid follows the first channel's clock, so that scalars stay aligned
+                self._origin = start - channel.next_tick * self._period
+            tick = channel.next_tick
+        channel.blocks.append((tick, block))
+        channel.next_tick = tick + len(block)
+
+    def _samples(self, channel: _Channel, reading: Reading) -> Array | None:
+        if reading.quality is Quality.BAD:
+            self.counters.bad += 1
+            return None
+        block = reading.value
+        if not isinstance(block, np.ndarray) or block.ndim != (1 if channel.index is None else 2):
+            self.counters.not_finite += 1
+            return None
+        if channel.index is not None:
+            block = block[channel.index]
+        finite = np.isfinite(block)
+        if not finite.all():
+            self.counters.not_finite += int((~finite).sum())
+            block = np.where(finite, block, np.float32(np.nan))
+        return block.astype(np.float32, copy=False)
+
+    def _mark_alive(self, channels: list[_Channel], alive: int) -> None:
+        for channel in channels:
+            leap = alive - max(channel.alive, channel.newest)
+            if channel.alive > 0 and leap > max(ALIVE_JUMP_NS, 2 * self._length * self._period):
+                self.counters.clock_jumps += 1
+                self._restart()
+            channel.alive = max(channel.alive, alive)
+
+    # advancing the grid
+
+    def _advance(self, received_ns: int) -> list[Window]:
+        windows: list[Window] = []
+        limit = self._limit()
+        while limit is not None and self._tick <= limit:
+            if self._skip_gap(limit):
+                continue
+            done = self._filled - self._length
+            to_next = -done if done < 0 else self._hop - done % self._hop
+            self._fill(min(to_next, limit - self._tick + 1))
+            done = self._filled - self._length
+            if done >= 0 and done % self._hop == 0:
+                windows.append(self._window(received_ns))
+        return windows
+
+    def _limit(self) -> int | None:
+        """The last tick whose values are all known, or that has waited long enough for the slower channels."""
+        if self._origin is None:
+            return None
+        channels = [*self._rows, *([self._label] if self._label else [])]
+        complete = min(self._known_until(c) for c in channels)
+        newest = max(max(c.newest, c.alive) for c in channels)
+        return math.floor((max(complete, newest - self._lateness) - self._origin) / self._period + 1e-6)
+
+    def _known_until(self, channel: _Channel) -> float:
+        if not channel.waveform:
+            return channel.newest
+        assert self._origin is not None
+        return -math.inf if channel.next_tick is None else self._origin + (channel.next_tick - 1) * self._period
+
+    def _skip_gap(self, limit: int) -> bool:
+        """Begin anew after a gap that is longer than a window, without walking through it."""
+        if limit - self._tick <= self._length:
+            return False
+        ahead = [b for c in self._rows if (b := self._next_data(c)) is not None]
+        target = min([*ahead, limit])
+        if target - self._tick <= self._length or any(self._covered(c) >= self._tick for c in self._rows):
+            return False
+        self.counters.gaps += 1
+        self._tick, self._filled = target, 0
+        return True
+
+    def _next_data(self, channel: _Channel) -> int | None:
+        assert self._origin is not None
+        if channel.waveform:
+            return channel.blocks[0][0] if channel.blocks else None
+        return math.ceil((channel.pending[0][0] - self._origin) / self._period) if channel.pending else None
+
+    def _covered(self, channel: _Channel) -> float:
+        """The last tick for which the value now is still good."""
+        assert self._origin is not None
+        if channel.waveform or channel.time < 0:
+            return -math.inf
+        return (max(channel.time, channel.alive) + self._hold - self._origin) / self._period
+
+    def _fill(self, count: int) -> None:
+        """Write the next `count` ticks of every channel."""
+        if self._at + count > self._buffer.shape[1]:
+            keep = min(self._at, self._length - 1)
+            self._buffer[:, :keep] = self._buffer[:, self._at - keep : self._at].copy()
+            self._at = keep
+        for row, channel in enumerate(self._rows):
+            out = self._buffer[row, self._at : self._at + count]
+            if channel.waveform:
+                _copy_blocks(channel, self._tick, out)
+            else:
+                self._hold_values(channel, out)
+        if self._label:
+            self._follow_label(count)
+        self._at += count
+        self._tick += count
+        self._filled += count
+
+    def _hold_values(self, channel: _Channel, out: Array) -> None:
+        assert self._origin is not None
+        i, n = 0, len(out)
+        start = self._origin + self._tick * self._period
+        while i < n:
+            now = start + i * self._period
+            while channel.pending and channel.pending[0][0] <= now + 1:
+                channel.time, channel.value = channel.pending.popleft()
+            following = math.ceil((channel.pending[0][0] - 1 - start) / self._period) if channel.pending else n
+            stop = min(max(following, i + 1), n)
+            good = math.floor((max(channel.time, channel.alive) + self._hold - start) / self._period) + 1
+            good = min(max(good, i), stop)
+            out[i:good] = channel.value
+            out[good:stop] = np.nan
+            i = stop
+
+    def _follow_label(self, count: int) -> None:
+        """Advance the label tick by tick, counting for how many it has been the same."""
+        assert self._label is not None and self._origin is not None
+        label, start = self._label, self._origin + self._tick * self._period
+        for i in range(count):
+            while label.pending and label.pending[0][0] <= start + i * self._period + 1:
+                label.time, value = label.pending.popleft()
+                if value != label.value:
+                    label.value, self._label_run = value, 0
+            self._label_run += 1
+
+    def _window(self, received_ns: int) -> Window:
+        assert self._origin is not None
+        values = self._buffer[:, self._at - self._length : self._at].copy()
+        label = None
+        if self._label and self._label_run >= self._length and self._label.value == self._label.value:  # not NaN
+            label = self._label.value
+        self.counters.windows += 1
+        end = round(self._origin + (self._tick - 1) * self._period)
+        return Window(self._asset, end, values, float(np.isnan(values).mean()), label, received_ns)
+
+    def _restart(self) -> None:
+        """Forget what was collected: the clock was set, or this is the beginning."""
+        self._origin = None
+        self._tick = self._filled = self._at = self._label_run = 0
+        for channel in [*self._rows, *([self._label] if self._label else [])]:
+            channel.pending.clear()
+            channel.blocks.clear()
+            channel.value, channel.next_tick = math.nan, None
+            channel.time = channel.newest = channel.alive = -(1 << 62)
+
+
+def _copy_blocks(channel: _Channel, tick: int, out: Array) -> None:
+    """Samples of the blocks that cover ticks from `tick`; NaN between them."""
+    out.fill(np.nan)
+    end = tick + len(out)
+    while channel.blocks:
+        first, block = channel.blocks[0]
+        low, high = max(first, tick), min(first + len(block), end)
+        if low < high:
+            out[low - tick : high - tick] = block[low - first : high - first]
+        if first + len(block) > end:
+            return
+        channel.blocks.popleft()
