@@ -47,7 +47,7 @@ def windows(track: Track, card: Card) -> Windows:
             values.append(track.values[:, piece])
             labels.append(states[0] if len(states) == 1 else -1)
             tests.append(parts[0] == 1)
-    x = extract_many(np.stack(values), card.window.rate_hz, card.features)
+    x = extract_many(np.stack(values), card.features)
     return Windows(x, np.array(labels, np.int64), np.array(tests, np.bool_))
 
 

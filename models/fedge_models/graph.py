@@ -76,7 +76,7 @@ class TrainableGraph:
             values[node.output] = y
             if any(node.wanted):
                 tape.append((node, backprop))
-        return values[self._output]  # type: ignore[no-any-return]
+        return values[self._output]
 
     def backward(self, dy: Array) -> None:
         """Fill `grad` with the gradient of a loss whose gradient by the last output is `dy`."""
@@ -109,7 +109,7 @@ class TrainableGraph:
         for initializer in copy.graph.initializer:
             if initializer.name in arrays:
                 initializer.CopyFrom(numpy_helper.from_array(arrays[initializer.name], initializer.name))
-        return copy.SerializeToString()  # type: ignore[no-any-return]
+        return copy.SerializeToString()
 
     def _aim(self) -> set[str]:
         """Let operators that can write gradients in place do so; returns the parameters so served."""

@@ -91,19 +91,19 @@ def apply_difference(weights: Floats, codes: Codes, steps: Floats, sizes: NDArra
 
 def header_hash(header: Header) -> bytes:
     """The release's hash, which the next version and every update against this one name."""
-    return hashlib.sha256(_encode_header(header)).digest()
+    return hashlib.sha256(encode_header(header)).digest()
 
 
 def encode_full(header: Header, weights: Floats, key: Ed25519PrivateKey) -> bytes:
     """The signed bytes of a release that carries all weights (P,)."""
     vector = zlib.compress(weights.astype("<f4").tobytes(), ZLIB_LEVEL)
-    return _sign(_Body(header=_encode_header(header), kind="full", vector=vector, steps=b""), key)
+    return _sign(_Body(header=encode_header(header), kind="full", vector=vector, steps=b""), key)
 
 
 def encode_difference(header: Header, codes: Codes, steps: Floats, key: Ed25519PrivateKey) -> bytes:
     """The signed bytes of a release that carries the difference from the version before: codes (P,), steps (T,)."""
     body = _Body(
-        header=_encode_header(header), kind="difference", vector=pack(codes), steps=steps.astype("<f4").tobytes()
+        header=encode_header(header), kind="difference", vector=pack(codes), steps=steps.astype("<f4").tobytes()
     )
     return _sign(body, key)
 
@@ -121,7 +121,7 @@ def decode_release(body: bytes, key: Ed25519PublicKey, sizes: NDArray[np.int64])
     parameters = int(sizes.sum())
     payload = cose.verify(body, key, PURPOSE, max_release_bytes(parameters, len(sizes)))
     wire = decode(payload, _Body, "release")
-    header = _decode_header(wire.header, len(sizes))
+    header = decode_header(wire.header, len(sizes))
     what = f"release {header.version} of {header.federation}"
     weights = codes = steps = None
     if wire.kind == "full":
@@ -136,7 +136,8 @@ def _sign(body: _Body, key: Ed25519PrivateKey) -> bytes:
     return cose.sign(key, encode(body), PURPOSE)
 
 
-def _encode_header(header: Header) -> bytes:
+def encode_header(header: Header) -> bytes:
+    """The header's bytes, whose SHA-256 is the release's hash."""
     return encode(
         _Header(
             federation=header.federation,
@@ -153,7 +154,8 @@ def _encode_header(header: Header) -> bytes:
     )
 
 
-def _decode_header(data: bytes, tensors: int) -> Header:
+def decode_header(data: bytes, tensors: int) -> Header:
+    """Parse a header for a model of so many tensors. Raises WireError."""
     wire = decode(data, _Header, "release header")
     what = f"release {wire.version} of {wire.federation}"
     steps = decode_steps(wire.steps, tensors, f"{what}: grid")

@@ -10,7 +10,7 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -76,12 +76,15 @@ class Page:
         metrics: Callable[[], bytes],
         status: Callable[[], Any],
         healthy: Callable[[], bool],
+        more: Mapping[str, Callable[[], Any]] | None = None,
     ) -> None:
         routes: dict[str, Callable[[], tuple[int, str, bytes]]] = {
             "/metrics": lambda: (200, "text/plain; version=0.0.4", metrics()),
             "/status": lambda: (200, "application/json", msgspec.json.encode(status())),
             "/healthz": lambda: (200, "text/plain", b"ok\n") if healthy() else (503, "text/plain", b"not well\n"),
         }
+        for path, call in (more or {}).items():
+            routes[path] = lambda call=call: (200, "application/json", msgspec.json.encode(call()))  # type: ignore[misc]
         self._server = _PageServer(address, _PageHandler)
         self._server.routes = routes
         self._thread = threading.Thread(target=self._server.serve_forever, name="page", daemon=True)

@@ -48,4 +48,4 @@ def mean(block: Codes, weights: Weights) -> Aggregate:
     for row, part in zip(block, share, strict=True):
         if part:
             out += part * row
-    return out  # type: ignore[no-any-return]
+    return out

@@ -1,0 +1,200 @@
+"""Wiring of the agent: the only file that knows everyone.
+
+Start order: spool and samples, then models (they serve what was kept), outputs, the status page, sources last, so that
+the first reading finds everything ready; then READY. Stop order: sources first (nothing new comes in), then the main
+loop drains what they left, models (a training at hand is dropped, its samples are kept), samples, outputs (what is not
+delivered stays in the spool), the page, the spool last. One exception to one asset never stops another.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from fedge_models import files, service
+from fedge_models.card import Card
+from fedge_models.errors import StorageError
+
+from . import identity as identities
+from .alerts import AlertState
+from .assets import Asset, check_fit
+from .config import Config
+from .health import Latency, Metrics
+from .outputs import registry as outputs
+from .outputs.host import HostedOutput
+from .participant import Participant
+from .samples import SampleStore
+from .sources import registry as sources
+from .sources.host import HostedSource, Queue
+from .spool import Spool
+from .types import Batch, Event
+from .uplink import Uplink
+
+logger = logging.getLogger(__name__)
+
+STATUS_FILE = "status.addr"
+IDLE_S = 0.5
+STUCK_S = 30.0
+SWITCH_INTERVAL_S = 0.0005  # how long the training thread may hold the interpreter while a decision waits
+
+
+class App:
+    """A running agent."""
+
+    def __init__(self, config: Config, path: Path) -> None:
+        self.config = config
+        state = config.agent.state
+        state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        where = service.parse_loopback(config.agent.status, f"{path}: key 'agent.status'")
+        built_sources = {n: sources.build(n, t, str(path)) for n, t in config.source.items()}
+        built_outputs = {n: outputs.build(n, t, str(path)) for n, t in config.output.items()}
+        self.latency = Latency()
+        self._started, self._beat = time.time(), time.monotonic()
+        self._lost = {"events": 0, "failures": 0}
+        self._stop = threading.Event()
+        self._spool = Spool(state / "spool.sqlite")
+        self._samples = SampleStore(state / "samples.sqlite", {n: m.max_samples for n, m in config.model.items()})
+        self._identity = identities.load(state)
+        self._uplink = Uplink(self._identity) if self._identity else None
+        self._models = {name: self._participant(name, state) for name in config.model}
+        self._assets = {name: self._asset(name) for name in config.asset}
+        self._queue = Queue(config.agent.queue_batches)
+        self._sources = {n: HostedSource(n, s, self._tags(n), self._queue) for n, s in built_sources.items()}
+        self._outputs = {n: HostedOutput(n, o, self._spool) for n, o in built_outputs.items()}
+        more = {"/decisions": self._decisions}
+        self._page = service.Page(where, Metrics(self).text, self.status, self._healthy, more)
+
+    def run(self) -> None:
+        """Start everything, decide until `stop`, end everything."""
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
+        with ExitStack() as ending:  # ends in reverse order of what follows
+            ending.callback(self._spool.close)
+            ending.callback(self._page.stop)
+            self._page.start()
+            files.write(self.config.agent.state / STATUS_FILE, self._page.address.encode())
+            for output in self._outputs.values():
+                output.start()
+                ending.callback(output.stop, 2)
+            self._samples.start()
+            ending.callback(self._samples.stop)
+            for model in self._models.values():
+                model.start()
+                ending.callback(model.stop)
+            ending.callback(self._drain)
+            for source in self._sources.values():
+                source.start()
+                ending.callback(source.join, 2)
+            service.notify("READY=1")
+            logger.info(
+                "%s: %d assets, status page on %s", self.config.agent.name, len(self._assets), self._page.address
+            )
+            self._loop()
+            service.notify("STOPPING=1")
+
+    def stop(self) -> None:
+        """Ask `run` to end; safe in a signal handler."""
+        self._stop.set()
+
+    def status(self) -> dict[str, Any]:
+        """The status page, as plain data."""
+        identity = self._identity
+        lost = {**self._lost, "batches": self._queue.dropped, "samples": self._samples.lost}
+        return {
+            "name": self.config.agent.name,
+            "node": identity.node if identity else None,
+            "aggregator": identity.url if identity else "not joined",
+            "uptime_s": round(time.time() - self._started, 1),
+            "latency": self.latency.status(),
+            "sources": {n: s.status() for n, s in self._sources.items()},
+            "assets": {n: a.status() for n, a in self._assets.items()},
+            "models": {n: m.status() for n, m in self._models.items()},
+            "outputs": {n: o.status() for n, o in self._outputs.items()},
+            "lost": lost,
+            "bytes_up": self._uplink.bytes_up if self._uplink else 0,
+            "bytes_down": self._uplink.bytes_down if self._uplink else 0,
+        }
+
+    def _participant(self, name: str, state: Path) -> Participant:
+        assets = {n: a for n, a in self.config.asset.items() if a.model == name}
+
+        def fits(card: Card, shape: tuple[int, ...]) -> None:
+            for asset, config in assets.items():
+                check_fit(asset, config, card, shape)
+
+        return Participant(
+            name,
+            self.config.model[name],
+            state / "models" / name,
+            self._samples,
+            self._spool,
+            self._identity,
+            self._uplink,
+            any(a.label is not None for a in assets.values()),
+            fits,
+            self.latency.slow,
+        )
+
+    def _asset(self, name: str) -> Asset:
+        config = self.config.asset[name]
+        return Asset(
+            self.config.agent.name,
+            name,
+            config,
+            self._models[config.model],
+            self._samples,
+            self.latency,
+            self._spool.alert_state(name),
+            self._raise_event,
+        )
+
+    def _tags(self, source: str) -> list[str]:
+        """Every tag that an asset wants of a source, once."""
+        wanted = [t for a in self.config.asset.values() for t in (*a.channels.values(), a.label) if t is not None]
+        return list(dict.fromkeys(t.tag for t in wanted if t.source == source))
+
+    def _loop(self) -> None:
+        watchdog = service.watchdog_interval()
+        notified = time.monotonic()
+        while not self._stop.is_set():
+            batch = self._queue.get(IDLE_S)
+            self._beat = time.monotonic()
+            if batch is not None:
+                self._push(batch)
+            if watchdog and self._beat - notified > min(watchdog, IDLE_S * 2):
+                service.notify("WATCHDOG=1")
+                notified = self._beat
+
+    def _drain(self) -> None:
+        """What the sources left in the queue still becomes decisions."""
+        while (batch := self._queue.get(0)) is not None:
+            self._push(batch)
+
+    def _push(self, batch: Batch) -> None:
+        for asset in self._assets.values():
+            try:
+                asset.push(batch)
+            except Exception:
+                self._lost["failures"] += 1
+                logger.exception("asset %s: a batch of %s could not be used", asset.name, batch.source)
+
+    def _raise_event(self, event: Event, state: AlertState) -> None:
+        logger.info("asset %s: event %s %s, score %.4g", event.asset, event.key, event.state, event.score)
+        try:
+            self._spool.put_event(list(self._outputs), event, state)
+        except StorageError as e:
+            self._lost["events"] += 1
+            logger.error("event %s could not be kept: %s", event.key, e)
+            return
+        for output in self._outputs.values():
+            output.wake()
+
+    def _decisions(self) -> dict[str, Any]:
+        return {name: list(asset.recent()) for name, asset in self._assets.items()}
+
+    def _healthy(self) -> bool:
+        return time.monotonic() - self._beat < STUCK_S

@@ -1,0 +1,162 @@
+"""One machine in the main thread: its windows, their features, the decision, the alert, the sample."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+from fedge_models.card import Card
+from fedge_models.errors import ModelError
+
+from .alerts import Alert, AlertState
+from .config import AssetConfig
+from .features import extract, feature_count
+from .health import Latency
+from .participant import Participant
+from .samples import Sample, SampleStore, Split, split
+from .types import Batch, Decision, Event, Window
+from .windows import Assembler
+
+KEPT_DECISIONS = 4096  # for the status page
+
+
+class Asset:
+    """A machine. Built before its model is known; `begin` is called with the card when it is."""
+
+    def __init__(
+        self,
+        gateway: str,
+        name: str,
+        config: AssetConfig,
+        participant: Participant,
+        samples: SampleStore,
+        latency: Latency,
+        state: AlertState,
+        raise_event: Callable[[Event, AlertState], None],
+    ) -> None:
+        self.name, self.config, self.participant = name, config, participant
+        self._samples, self._latency, self._raise = samples, latency, raise_event
+        self._alert = Alert(gateway, name, config.when, state)
+        self._assembler: Assembler | None = None
+        self._card: Card | None = None
+        self._split = Split(1, 1 << 60)
+        self._period_ns = 0.0
+        self._events = self._gappy = self._unknown_labels = 0
+        self.decisions: deque[tuple[Decision, int | None]] = deque(maxlen=KEPT_DECISIONS)
+
+    def push(self, batch: Batch) -> None:
+        """Take readings in and decide on every window they complete."""
+        if self._assembler is None and not self._begin():
+            return
+        assert self._assembler is not None
+        for window in self._assembler.push(batch):
+            self._decide(window)
+
+    def status(self) -> dict[str, Any]:
+        """For the status page."""
+        last = self.decisions[-1][0] if self.decisions else None
+        counters = self._assembler.counters if self._assembler else None
+        return {
+            "model": self.config.model,
+            "last": msgspec.structs.asdict(last) if last else None,
+            "alert": msgspec.structs.asdict(self._alert.state),
+            "events": self._events,
+            "windows_with_gaps": self._gappy,
+            "unknown_labels": self._unknown_labels,
+            "counters": dict(vars(counters)) if counters else {"windows": 0, "gaps": 0},
+        }
+
+    def recent(self) -> Iterator[dict[str, Any]]:
+        """The decisions of late, oldest first, with what the label said."""
+        for decision, actual in list(self.decisions):
+            yield {
+                "time_ns": decision.time_ns,
+                "release": decision.release,
+                "score": decision.score,
+                "threshold": decision.threshold if math.isfinite(decision.threshold) else None,
+                "label": decision.label,
+                "actual": actual,
+            }
+
+    def _begin(self) -> bool:
+        graph = self.participant.graph
+        if graph is None:
+            return False
+        self._card, window, config = graph.card, graph.card.window, self.config.window
+        rate = config.rate_hz or window.rate_hz
+        length, hop = config.length or window.length, config.hop or window.hop
+        channels = {c.name: self.config.channels[c.name] for c in graph.card.channels}
+        hold = float(config.max_hold) if config.max_hold is not None else 3 / rate
+        late = float(config.lateness) if config.lateness is not None else 2 / rate
+        self._assembler = Assembler(self.name, channels, self.config.label, rate, length, hop, hold, late)
+        self._split = split(rate, length, hop, self.participant.config.training.holdout)
+        self._period_ns = 1e9 / rate * length
+        return True
+
+    def _decide(self, window: Window) -> None:
+        if window.missing > self.config.window.max_missing:
+            self._gappy += 1
+            return
+        assert self._card is not None
+        features = extract(window.values, self._card.features)
+        actual = self._actual(window.label)
+        serving = self.participant.serving
+        if serving is not None:
+            score, label = serving.decide(features)
+            latency = (time.monotonic_ns() - window.received_ns) / 1e9
+            decision = Decision(
+                asset=self.name,
+                model=self.config.model,
+                release=serving.release,
+                time_ns=window.end_ns,
+                score=score,
+                threshold=serving.threshold,
+                label=label,
+                missing=window.missing,
+                latency_s=latency,
+            )
+            self._latency.record(latency)
+            self.decisions.append((decision, actual))
+            self._follow(decision)
+        held = self._split.held(window.end_ns - round(self._period_ns), window.end_ns)
+        if held is not None and (actual is not None or self.config.label is None):
+            self._samples.put(Sample(self.config.model, self.name, window.end_ns, features, actual, held))
+
+    def _follow(self, decision: Decision) -> None:
+        made = self._alert.update(decision, time.time())
+        if made is not None:
+            self._events += made[0].state == "opened"
+            self._raise(*made)
+
+    def _actual(self, value: float | str | None) -> int | None:
+        """The label tag's value as class index; for anomaly models 0 is normal and anything else is not."""
+        assert self._card is not None
+        if value is None or self.config.label is None:
+            return None
+        text = f"{value:g}" if isinstance(value, float) else value
+        name = self.config.label.map.get(text, text)
+        labels = self._card.labels if self._card.task == "classify" else ("normal", "anomaly")
+        if name in labels:
+            return labels.index(name)
+        if self._card.task == "anomaly" and isinstance(value, float):
+            return int(value != 0)
+        if isinstance(value, float) and value.is_integer() and 0 <= value < len(labels):
+            return int(value)
+        self._unknown_labels += 1
+        return None
+
+
+def check_fit(name: str, config: AssetConfig, card: Card, input_shape: tuple[int, ...]) -> None:
+    """Raise ModelError unless the asset's channels and window give the input that the graph expects."""
+    wanted, given = [c.name for c in card.channels], sorted(config.channels)
+    missing = [c for c in wanted if c not in config.channels]
+    if missing or len(wanted) != len(given):
+        raise ModelError(f"asset {name}: the model expects the channels {wanted}, the configuration has {given}")
+    length = config.window.length or card.window.length
+    got = (feature_count(card.features, len(wanted)),) if card.features else (len(wanted), length)
+    if got != input_shape:
+        raise ModelError(f"asset {name}: the model expects inputs of shape {input_shape}, this asset gives {got}")

@@ -1,0 +1,55 @@
+"""What of a federation must survive a restart: the model file, the head of the release chain, what serves.
+
+Written through temp + fsync + rename before it is used; read back with the same distrust as from the network.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import cbor2
+import numpy as np
+from fedge_models import files
+from fedge_models.errors import RefusedError
+from fedge_models.graph import TrainableGraph
+from fedge_models.release import decode_header, encode_header, weights_hash
+from fedge_models.trust_chain import Head
+from fedge_models.wire import decode_cbor
+
+
+class ChainStore:
+    """The folder of one federation."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._folder = folder
+
+    def graph_bytes(self) -> bytes | None:
+        """The ONNX file, if there is one."""
+        path = self._folder / "graph.onnx"
+        return path.read_bytes() if path.exists() else None
+
+    def save_graph(self, data: bytes) -> None:
+        """Keep the ONNX file."""
+        files.write(self._folder / "graph.onnx", data)
+
+    def save(self, name: str, head: Head) -> None:
+        """Keep a release as "head" (newest that is trusted) or "serving" (passed the canary)."""
+        data = cbor2.dumps([encode_header(head.header), head.weights.astype("<f4").tobytes()])
+        files.write(self._folder / f"{name}.cbor", data)
+
+    def load(self, name: str, graph: TrainableGraph) -> Head | None:
+        """A kept release; None when there is none or the file is damaged."""
+        path = self._folder / f"{name}.cbor"
+        if not path.exists():
+            return None
+        try:
+            header_bytes, weights_bytes = decode_cbor(path.read_bytes(), path.name)
+            header = decode_header(header_bytes, len(graph.sizes))
+            weights = np.frombuffer(weights_bytes, "<f4").astype(np.float32)
+        except (RefusedError, ValueError, TypeError):
+            return None
+        if weights_hash(weights) != header.weights or len(weights) != len(graph.params):
+            return None
+        return Head(header, hashlib.sha256(header_bytes).digest(), weights)

@@ -1,0 +1,153 @@
+"""The command line of the agent."""
+
+from __future__ import annotations
+
+import http.client
+import logging
+import signal
+import sys
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+from fedge_models import files
+from fedge_models.errors import ConfigError, FedgeError, UnreachableError
+
+from . import config as configs
+
+MAX_STATUS_BYTES = 16 * 1024 * 1024
+
+config_option = click.option(
+    "--config", "config_path", type=click.Path(path_type=Path), default=Path("/etc/fedge/agent.toml"), show_default=True
+)
+
+
+class _Group(click.Group):
+    """Errors of ours are one line on stderr and exit code 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except FedgeError as e:
+            click.echo(f"fedge-agent: {e}", err=True)
+            sys.exit(1)
+
+
+@click.group(cls=_Group)
+@click.version_option(package_name="fedge")
+def main() -> None:
+    """Read machines, decide, learn, and share only signed updates."""
+
+
+@main.command()
+@click.argument("path", type=click.Path(path_type=Path), default=Path("/etc/fedge/agent.toml"))
+def init(path: Path) -> None:
+    """Write a commented configuration."""
+    if path.exists():
+        raise ConfigError(f"{path}: exists already; it is left alone")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    files.write(path, resources.files(__package__).joinpath("agent.example.toml").read_bytes())
+    click.echo(f"{path}: written. Fill it in, then: fedge-agent check --config {path}")
+
+
+@main.command()
+@config_option
+def check(config_path: Path) -> None:
+    """Validate the configuration and try each connection, without side effects."""
+    from .checks import check_all  # noqa: PLC0415
+
+    wrong = 0
+    for what, problems in check_all(configs.load(config_path), str(config_path)):
+        wrong += bool(problems)
+        click.echo(f"{'ok  ' if not problems else 'FAIL'} {what}")
+        for problem in problems:
+            click.echo(f"     {problem}")
+    sys.exit(1 if wrong else 0)
+
+
+@main.command()
+@click.argument("invitation")
+@config_option
+def join(invitation: str, config_path: Path) -> None:
+    """Enrol this gateway with the line that `fedge-aggregator invite` printed."""
+    from fedge_models.invitation import decode_invitation  # noqa: PLC0415
+
+    from . import identity  # noqa: PLC0415
+
+    config = configs.load(config_path)
+    config.agent.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    joined = identity.join(decode_invitation(invitation), config.agent.state)
+    click.echo(f"joined {joined.url} as {joined.node}, for: {', '.join(joined.federations)}")
+    for name in set(config.model) - set(joined.federations):
+        click.echo(f"warning: [model.{name}] is not among them; it will only be served locally", err=True)
+
+
+@main.command()
+@config_option
+def start(config_path: Path) -> None:
+    """Run until SIGTERM or Ctrl-C."""
+    from .app import App  # noqa: PLC0415
+
+    config = configs.load(config_path)
+    logging.basicConfig(level=config.agent.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("asyncua").setLevel(logging.ERROR)  # what matters of it is said by the source
+    app = App(config, config_path)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: app.stop())
+    app.run()
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="Print everything, as JSON.")
+@config_option
+def status(as_json: bool, config_path: Path) -> None:
+    """Show how the running agent is."""
+    data = _ask(configs.load(config_path).agent.state)
+    if as_json:
+        click.echo(data)
+        return
+    table = msgspec.json.decode(data)
+    latency = table["latency"]
+    click.echo(f"{table['name']}: up {table['uptime_s']:.0f} s, aggregator {table['aggregator']}")
+    click.echo(f"decisions {latency['decisions']}, p50 {latency['p50_ms']} ms, p99 {latency['p99_ms']} ms")
+    for kind in ("sources", "assets", "models", "outputs"):
+        for name, entry in table[kind].items():
+            click.echo(f"{kind[:-1]} {name}: {_line(kind, entry)}")
+    if any(table["lost"].values()):
+        click.echo(f"LOST: {', '.join(f'{n} {k}' for k, n in table['lost'].items() if n)}")
+
+
+def _ask(state: Path) -> bytes:
+    """The status of the agent that runs on this state folder."""
+    from .app import STATUS_FILE  # noqa: PLC0415
+
+    try:
+        host, _, port = (state / STATUS_FILE).read_text().rpartition(":")
+        connection = http.client.HTTPConnection(host, int(port), timeout=5)
+        connection.request("GET", "/status")
+        return connection.getresponse().read(MAX_STATUS_BYTES)
+    except (OSError, ValueError, http.client.HTTPException) as e:
+        raise UnreachableError(f"no agent answers for {state}: is it running? (systemctl status fedge-agent)") from e
+
+
+def _line(kind: str, entry: dict[str, Any]) -> str:
+    """One entry of the status in a line for people."""
+    if kind == "sources":
+        problems = "; ".join(f"{k}: {v}" for k, v in entry["problems"].items())
+        return f"{entry['readings']} readings, newest {entry['age_s']} s ago" + (
+            f"; PROBLEM {problems}" if problems else ""
+        )
+    if kind == "assets":
+        last = entry["last"]
+        said = (
+            f"{last['label']}, score {last['score']:.4g} of {last['threshold'] or 0:.4g}" if last else "no decision yet"
+        )
+        return f"{said}; {entry['events']} events"
+    if kind == "models":
+        state = f"release {entry['release']}, samples {entry['samples']}, update {entry['update']}"
+        return state + (f"; PROBLEM {entry['problem']}" if entry["problem"] else "")
+    return f"{entry['pending']} waiting, {entry['delivered']} delivered, {entry['refused']} refused" + (
+        f"; PROBLEM {entry['error']}" if entry["error"] else ""
+    )

@@ -1,0 +1,126 @@
+"""How the agent is: decision latencies, lost things, the status page, metrics for Prometheus (docs/metrics.md)."""
+
+from __future__ import annotations
+
+import time
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Iterator
+from typing import Any
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+BUCKETS_S = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5)
+RECENT = 512
+FRESH_S = 0.1  # how long an answer of `slow` is good for
+
+
+class Latency:
+    """Times from a window's last reading to its decision. Recording costs about a microsecond."""
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(BUCKETS_S) + 1)
+        self.total = 0.0
+        self._recent: deque[float] = deque(maxlen=RECENT)
+        self._asked, self._answer = 0.0, 0.0
+
+    def record(self, seconds: float) -> None:
+        """One decision."""
+        self.counts[bisect_left(BUCKETS_S, seconds)] += 1
+        self.total += seconds
+        self._recent.append(seconds)
+
+    def quantile(self, q: float) -> float:
+        """Of the recent decisions, s; 0 before the first."""
+        ordered = sorted(self._recent)
+        return ordered[min(len(ordered) - 1, int(q * len(ordered)))] if ordered else 0.0
+
+    def slow(self, budget: float) -> bool:
+        """Whether the p99 of recent decisions is above the budget (s)."""
+        now = time.monotonic()
+        if now - self._asked > FRESH_S:
+            self._asked, self._answer = now, self.quantile(0.99)
+        return self._answer > budget
+
+    def status(self) -> dict[str, Any]:
+        """For the status page, ms."""
+        return {
+            "decisions": sum(self.counts),
+            "p50_ms": round(1e3 * self.quantile(0.5), 3),
+            "p99_ms": round(1e3 * self.quantile(0.99), 3),
+            "buckets_s": list(BUCKETS_S),
+            "counts": self.counts,
+        }
+
+
+class Metrics(Collector):
+    """Reads the status when Prometheus asks; nothing is counted twice."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+
+    def text(self) -> bytes:
+        """The exposition format."""
+        return generate_latest(self._registry)
+
+    def describe(self) -> list[Metric]:
+        """Nothing in advance: the status decides."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """All metrics."""
+        status = self._app.status()
+        yield self._latency()
+        for name, what, values in _counters(status):
+            family = CounterMetricFamily(f"fedge_agent_{name}", what, labels=["name"])
+            for label, value in values.items():
+                family.add_metric([label], value)
+            yield family
+        for name, what, values in _gauges(status):
+            gauge = GaugeMetricFamily(f"fedge_agent_{name}", what, labels=["name"])
+            for label, value in values.items():
+                gauge.add_metric([label], value)
+            yield gauge
+
+    def _latency(self) -> Metric:
+        latency: Latency = self._app.latency
+        running, buckets = 0, []
+        for edge, count in zip([*map(str, BUCKETS_S), "+Inf"], latency.counts, strict=True):
+            running += count
+            buckets.append((edge, running))
+        what = "Window complete to decision, s"
+        return HistogramMetricFamily("fedge_agent_decision_seconds", what, buckets, latency.total)
+
+
+def _counters(status: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]:
+    sources, assets, outputs = status["sources"], status["assets"], status["outputs"]
+    return [
+        ("readings", "Readings taken in, by source", {k: v["readings"] for k, v in sources.items()}),
+        ("bad_readings", "Readings of bad quality, by source", {k: v["bad"] for k, v in sources.items()}),
+        ("reconnects", "Connections begun anew, by source", {k: v["reconnects"] for k, v in sources.items()}),
+        ("windows", "Windows completed, by asset", {k: v["counters"]["windows"] for k, v in assets.items()}),
+        ("gaps", "Gaps longer than a window, by asset", {k: v["counters"]["gaps"] for k, v in assets.items()}),
+        ("events", "Events raised, by asset", {k: v["events"] for k, v in assets.items()}),
+        ("delivered", "Events delivered, by output", {k: v["delivered"] for k, v in outputs.items()}),
+        ("lost", "What could not be kept, by kind", status["lost"]),
+    ]
+
+
+def _gauges(status: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]:
+    outputs, models, assets = status["outputs"], status["models"], status["assets"]
+    served = {k: v["release"] for k, v in models.items() if v["release"] is not None}
+    scores = {k: v["last"]["score"] for k, v in assets.items() if v["last"] is not None}
+    return [
+        ("pending", "Events waiting, by output", {k: v["pending"] for k, v in outputs.items()}),
+        ("release", "Version that decides, by model", served),
+        ("score", "Newest score, by asset", scores),
+        (
+            "reachable",
+            "1 while the aggregator answers, by model",
+            {k: float(v["reachable"]) for k, v in models.items()},
+        ),
+    ]

@@ -1,0 +1,146 @@
+"""When to train, on what, and the update that comes of it. No threads, no network; clock and generator passed in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from fedge_models.graph import TrainableGraph
+from fedge_models.losses import row_errors
+from fedge_models.quantize import Floats, dequantize, expand, quantize, spread
+from fedge_models.training import FitReport, TrainingConfig, evaluate, fit, predict
+from fedge_models.trust_chain import Head
+from fedge_models.update import Update, encode_update
+from numpy.typing import NDArray
+
+from .config import Training
+from .types import Array
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+SPREAD_QUANTILE = 0.999  # of |delta| in each tensor: what 127 steps should span; the few above saturate into feedback
+MIN_HELD = 10  # held-back samples for a threshold or a figure
+
+
+class Data(NamedTuple):
+    """Standardised local samples: x (n, *input_shape), y (n,) class index, 0/1 or -1 for unknown."""
+
+    x: Array
+    y: NDArray[np.int64]
+
+
+@dataclass
+class Schedule:
+    """Training is due for each new release once there are samples, spaced by `interval` or enough new samples."""
+
+    config: Training
+    trained_base: int = 0  # release trained on last
+    trained_at: float = -1e18  # monotonic, s
+    trained_total: int = 0  # samples ever collected, then
+
+    def due(self, head: int, usable: int, total: int, now: float) -> bool:
+        """head: newest release; usable: training samples now; total: samples ever collected."""
+        if head <= self.trained_base or usable < self.config.min_samples:
+            return False
+        fresh = total - self.trained_total >= self.config.new_samples
+        return fresh or now - self.trained_at >= self.config.interval
+
+    def trained(self, head: int, total: int, now: float) -> None:
+        """Note that it was done (or that it diverged: another try on the same release would too)."""
+        self.trained_base, self.trained_total, self.trained_at = head, total, now
+
+
+def usable(task: str, data: Data, labelled: bool) -> Data:
+    """What may be trained on: classify and regress need a label; anomaly what is known (or assumed) to be normal."""
+    known = data.y >= 0 if task != "anomaly" else data.y == 0
+    keep = known if labelled or task != "anomaly" else data.y <= 0
+    return Data(data.x[keep], data.y[keep])
+
+
+def threshold(graph: TrainableGraph, held: Data, train: Data) -> float:
+    """Anomaly: the card's quantile of the scores of the site's own normal windows; classify: one half.
+
+    Held-back windows are used when there are enough. With few windows the quantile is the largest score seen.
+    """
+    if graph.card.task != "anomaly":
+        return 0.5
+    x = held.x if len(held.x) >= MIN_HELD else np.concatenate([held.x, train.x])
+    if not len(x):
+        return float("inf")
+    return float(np.quantile(row_errors(predict(graph, x), x), graph.card.threshold_quantile))
+
+
+def figures(graph: TrainableGraph, held: Data, known: Data) -> dict[str, float]:
+    """Held-back figures: loss and what the task adds; `known` are all held-back samples with a label."""
+    if len(held.x) < MIN_HELD:
+        return {}
+    if graph.card.task == "anomaly":
+        found = evaluate(graph, held.x, None)
+        if len(known.x) and 0 < known.y.sum() < len(known.y):
+            found["auroc"] = evaluate(graph, known.x, known.y)["auroc"]
+        return found
+    return evaluate(graph, held.x, held.y)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The result of one local training."""
+
+    report: FitReport
+    delta: Floats | None  # None when it diverged
+    before: dict[str, float]  # held-back figures of the base release
+    after: dict[str, float]
+
+
+def train(
+    graph: TrainableGraph,
+    head: Head,
+    data: Data,
+    held: Data,
+    known: Data,
+    config: Training,
+    rng: np.random.Generator,
+    pause: Callable[[], None],
+) -> Trained:
+    """Train from the head's weights; the difference is what may travel."""
+    graph.set_params(head.weights)
+    before = figures(graph, held, known)
+    how = TrainingConfig(
+        config.batch, config.epochs, config.optimizer, config.learning_rate, config.proximal_mu, config.clip_norm
+    )
+    report = fit(graph, data.x, data.y if graph.card.task != "anomaly" else None, how, rng, pause)
+    if report.diverged or not report.rows:
+        return Trained(report, None, before, before)
+    return Trained(report, graph.params - head.weights, before, figures(graph, held, known))
+
+
+def update_body(
+    head: Head,
+    trained: Trained,
+    residual: Floats,
+    sizes: NDArray[np.int64],
+    node: str,
+    sequence: int,
+    key: Ed25519PrivateKey,
+) -> tuple[bytes, Floats]:
+    """The signed update, and the error feedback it leaves for the next."""
+    assert trained.delta is not None
+    wanted = trained.delta + residual
+    steps = expand(head.header.steps, sizes)
+    codes = quantize(wanted, steps)
+    metrics = {f"base_{k}": v for k, v in trained.before.items()} | {f"local_{k}": v for k, v in trained.after.items()}
+    update = Update(
+        federation=head.header.federation,
+        node=node,
+        base_version=head.header.version,
+        base_hash=head.hash,
+        sequence=sequence,
+        samples=trained.report.rows,
+        metrics={k: v for k, v in metrics.items() if np.isfinite(v)},
+        codes=codes,
+        spread=np.maximum(spread(wanted, sizes, SPREAD_QUANTILE), np.float32(1e-9)),
+    )
+    return encode_update(update, key), wanted - dequantize(codes, steps)

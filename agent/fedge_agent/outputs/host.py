@@ -1,0 +1,87 @@
+"""Drains the spool into an output: a thread, back-off with jitter for ever, counters."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from typing import Any
+
+from fedge_models.errors import RefusedError, RetryError, StorageError
+
+from ..spool import Entry, Spool
+from ..types import Output
+
+logger = logging.getLogger(__name__)
+
+FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 300.0
+LOOK_S = 5.0  # how often to look without being woken
+
+
+class HostedOutput:
+    """An output in its own thread."""
+
+    def __init__(self, name: str, output: Output, spool: Spool) -> None:
+        self.name = name
+        self._output, self._spool = output, spool
+        self._wake, self._stop = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"output-{name}", daemon=True)
+        self._delivered = self._retries = 0
+        self._error: str | None = None
+
+    def start(self) -> None:
+        """Deliver from now on."""
+        self._thread.start()
+
+    def wake(self) -> None:
+        """There is something new."""
+        self._wake.set()
+
+    def stop(self, timeout: float) -> None:
+        """End after the delivery at hand; what waits stays in the spool."""
+        self._stop.set()
+        self._wake.set()
+        self._thread.join(timeout)
+
+    def status(self) -> dict[str, Any]:
+        """For the status page."""
+        counts = self._spool.counts(self.name)
+        return {**counts, "delivered": self._delivered, "retries": self._retries, "error": self._error}
+
+    def _run(self) -> None:
+        wait = FIRST_WAIT_S
+        while not self._stop.is_set():
+            try:
+                entry = self._spool.next_event(self.name)
+                if entry is None:
+                    self._wake.wait(LOOK_S)
+                    self._wake.clear()
+                    continue
+                if self._deliver(entry):
+                    wait = FIRST_WAIT_S
+                    continue
+            except StorageError as e:
+                self._error = str(e)
+            self._stop.wait(wait * random.uniform(0.75, 1.25))
+            wait = min(2 * wait, LONGEST_WAIT_S)
+
+    def _deliver(self, entry: Entry) -> bool:
+        """Whether the entry is done with."""
+        try:
+            self._output.deliver(entry.event)
+        except RefusedError as e:
+            logger.error("output %s: event %s is set aside: %s", self.name, entry.event.key, e)
+            self._spool.refused(entry, str(e))
+            self._error = str(e)
+            return True
+        except Exception as e:
+            if not isinstance(e, RetryError):
+                logger.exception("output %s", self.name)
+            self._retries += 1
+            self._error = f"{type(e).__name__}: {e}"
+            self._spool.failed(entry, self._error)
+            return False
+        self._spool.delivered(entry)
+        self._delivered += 1
+        self._error = None
+        return True

@@ -1,0 +1,49 @@
+"""Events as JSON lines, in a file of bounded size or in the process's own log."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import msgspec
+from fedge_models.errors import StorageError
+
+from ..types import Event
+
+logger = logging.getLogger("fedge.events")
+
+
+class LogConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[output.X] type = "log"``."""
+
+    path: Path | None = None  # without: the process's log
+    max_bytes: int = 10_000_000  # then the file is kept once as <path>.1 and begun anew
+
+
+class LogOutput:
+    """Appends a line per event."""
+
+    Config = LogConfig
+
+    def __init__(self, name: str, config: LogConfig) -> None:
+        self._config = config
+
+    def deliver(self, event: Event) -> None:
+        """Write the line. Raises StorageError when the disk is full."""
+        line = msgspec.json.encode(event)
+        path = self._config.path
+        if path is None:
+            logger.info("%s", line.decode())
+            return
+        try:
+            if path.exists() and path.stat().st_size + len(line) > self._config.max_bytes:
+                path.replace(path.with_name(path.name + ".1"))
+            with path.open("ab") as file:
+                file.write(line + b"\n")
+        except OSError as e:
+            raise StorageError(f"{path}: {e.strerror}") from e
+
+    def check(self) -> list[str]:
+        """Whether the folder is there."""
+        path = self._config.path
+        return [] if path is None or path.parent.is_dir() else [f"{path.parent}: no such folder"]

@@ -1,0 +1,327 @@
+"""One federation on this gateway: a thread of its own that does, in this order and for ever, what concerns its model:
+hand over a waiting update, fetch and verify the newest release, try it on held-back local data, serve it, train.
+
+One thread, so there is nothing to lock: the main thread only reads `serving`, which is replaced whole. The thread is
+niced, and training pauses between batches while recent decisions are late. Without an aggregator it serves what it has.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import random
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from fedge_models.card import Card
+from fedge_models.errors import FedgeError, IdentityError, ModelError, RefusedError, ReleaseError, RetryError
+from fedge_models.graph import TrainableGraph
+from fedge_models.release import max_release_bytes
+from fedge_models.training import evaluate
+from fedge_models.trust_chain import Anchor, Head, verify_release
+
+from .chain import ChainStore
+from .config import ModelConfig
+from .identity import Identity
+from .inference import Serving, Session
+from .learning import Data, Schedule, threshold, train, update_body, usable
+from .samples import SampleStore
+from .spool import Spool
+from .standardise import Scale
+from .uplink import Uplink
+
+logger = logging.getLogger(__name__)
+
+LONGEST_BACKOFF_S = 300.0
+CANARY_MIN = 20  # held-back samples, else a release is not judged
+NICE = 10
+LONGEST_PAUSE_S = 0.05
+
+
+class Participant:
+    """The model of one federation."""
+
+    def __init__(
+        self,
+        name: str,
+        config: ModelConfig,
+        folder: Path,
+        samples: SampleStore,
+        spool: Spool,
+        identity: Identity | None,
+        uplink: Uplink | None,
+        labelled: bool,
+        fits: Callable[[Card, tuple[int, ...]], None],
+        slow: Callable[[float], bool],
+    ) -> None:
+        self.name, self.config = name, config
+        self.serving: Serving | None = None
+        self.graph: TrainableGraph | None = None  # only this thread touches it, but for its card and shapes
+        self.problem: str | None = None
+        self.refused: dict[int, str] = {}  # release -> why the canary refused it
+        self.trainings: list[dict[str, Any]] = []  # the last few
+        self.last_contact: float | None = None  # Unix time, s
+        self._chain = ChainStore(folder)
+        self._samples, self._spool, self._labelled = samples, spool, labelled
+        self._identity, self._uplink = identity, uplink
+        self._fits, self._slow = fits, slow
+        self._schedule = Schedule(config.training)
+        self._head: Head | None = None
+        self._model = b""
+        self._served: Head | None = None
+        self._scale: Scale | None = None
+        self._scaled_on = 0
+        self._next_poll, self._failures = 0.0, 0
+        self._rng = np.random.default_rng()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"model-{name}", daemon=True)
+
+    def start(self) -> None:
+        """Serve what was kept, then go on in the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End after the batch or call at hand."""
+        self._stop.set()
+        self._thread.join(5)
+
+    def status(self) -> dict[str, Any]:
+        """For the status page."""
+        update = self._spool.update(self.name)
+        return {
+            "release": self.serving.release if self.serving else None,
+            "head": self._head.header.version if self._head else None,
+            "threshold": self.serving.threshold if self.serving else None,
+            "provider": self.serving.session.provider if self.serving else None,
+            "samples": self._samples.labels(self.name),
+            "trainings": self.trainings,
+            "refused_releases": {str(k): v for k, v in self.refused.items()},
+            "update": None
+            if update is None
+            else {"base": update.base, "sequence": update.sequence, "outcome": update.outcome or "waiting"},
+            "reachable": self._failures == 0,
+            "last_contact": self.last_contact,
+            "problem": self.problem,
+        }
+
+    # the thread
+
+    def _run(self) -> None:
+        if sys.platform == "linux":
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
+        self._guard(self._restore)
+        while not self._stop.is_set():
+            self._guard(self._step)
+            self._stop.wait(min(0.2, float(self.config.poll)))
+
+    def _guard(self, step: Callable[[], None]) -> None:
+        """Nothing that goes wrong here ends the thread; it is stated, and tried again later."""
+        try:
+            step()
+        except (RetryError, IdentityError) as e:
+            self._failures += 1
+            self._state(str(e))
+            self._next_poll = time.monotonic() + self._backoff()
+        except FedgeError as e:
+            self._state(str(e))
+            self._next_poll = time.monotonic() + self._backoff()
+        except Exception as e:
+            logger.exception("model %s", self.name)
+            self._state(f"unexpected {type(e).__name__}: {e}; see the log")
+            self._next_poll = time.monotonic() + self._backoff()
+
+    def _backoff(self) -> float:
+        wait = min(float(self.config.poll) * 2.0 ** min(self._failures, 10), LONGEST_BACKOFF_S)
+        return wait * random.uniform(0.75, 1.25)
+
+    def _state(self, problem: str | None) -> None:
+        if problem and problem != self.problem:
+            logger.warning("model %s: %s", self.name, problem)
+        self.problem = problem
+
+    def _restore(self) -> None:
+        """Serve what was kept before the aggregator is asked for anything."""
+        data = self._chain.graph_bytes()
+        if data is None and self.config.file is not None:
+            try:
+                data = self.config.file.read_bytes()
+            except OSError as e:
+                raise ModelError(f"{self.config.file}: cannot be read: {e.strerror}") from e
+        if data is None:
+            return
+        self._adopt_graph(data)
+        assert self.graph is not None
+        self._head = self._chain.load("head", self.graph)
+        self._served = self._chain.load("serving", self.graph) or self._head
+        pending = self._spool.update(self.name)
+        if pending is not None:
+            self._schedule.trained_base = pending.base
+        self._serve()
+
+    def _adopt_graph(self, data: bytes) -> None:
+        graph = TrainableGraph.load(data, where=f"model {self.name}")
+        self._fits(graph.card, graph.input_shape)
+        self.graph, self._model = graph, data
+
+    def _step(self) -> None:
+        if self._uplink is not None and time.monotonic() >= self._next_poll:
+            self._send()
+            self._fetch()
+            self._failures, self.last_contact = 0, time.time()
+            self._state(None)
+            self._next_poll = time.monotonic() + float(self.config.poll)
+        if self.graph is not None:
+            self._rescale()
+            self._learn()
+
+    def _send(self) -> None:
+        """Hand over the update that waits, if one does."""
+        pending = self._spool.update(self.name)
+        if self._uplink is None or pending is None or pending.body is None:
+            return
+        try:
+            self._uplink.submit(self.name, pending.body)
+        except RefusedError as e:
+            logger.warning("model %s: update %d refused: %s", self.name, pending.sequence, e)
+            self._spool.finish_update(self.name, pending.sequence, f"refused: {e}")
+        else:
+            self._spool.finish_update(self.name, pending.sequence, "accepted")
+
+    def _fetch(self) -> None:
+        """Ask for a newer release, verify it, keep it, try it, serve it."""
+        assert self._uplink is not None and self._identity is not None
+        if self.graph is None or (self._head is None and self._chain.graph_bytes() is None):
+            data = self._uplink.fetch_model(self.name)
+            self._adopt_graph(data)
+            self._chain.save_graph(data)
+        graph = self.graph
+        assert graph is not None
+        have = self._head.header.version if self._head else 0
+        body = self._uplink.fetch_release(self.name, have, max_release_bytes(graph.params.size, len(graph.sizes)))
+        if body is None:
+            return
+        anchor = Anchor(self._identity.release_key, self.name, hashlib.sha256(self._model).digest(), graph.sizes)
+        head = verify_release(body, anchor, self._head, time.time())
+        self._chain.save("head", head)
+        self._head = head
+        try:
+            self._canary(head)
+        except ReleaseError as e:
+            self.refused = {**dict(list(self.refused.items())[-9:]), head.header.version: str(e)}
+            logger.warning("model %s: %s", self.name, e)
+            return
+        self._chain.save("serving", head)
+        self._served = head
+        self._serve()
+
+    def _canary(self, head: Head) -> None:
+        """Raise ReleaseError when a release is clearly worse on held-back local data than what serves."""
+        if self._served is None or self._scale is None:
+            return
+        held = self._usable(held=True)
+        if len(held.x) < CANARY_MIN:
+            return
+        losses = [self._loss(weights, held) for weights in (self._served.weights, head.weights)]
+        if not losses[1] <= losses[0] * (1 + self.config.canary_tolerance):
+            raise ReleaseError(
+                f"release {head.header.version}: held-back loss {losses[1]:.4g} against {losses[0]:.4g} of release "
+                f"{self._served.header.version}, which goes on serving"
+            )
+
+    def _loss(self, weights: Any, held: Data) -> float:
+        assert self.graph is not None
+        self.graph.set_params(weights)
+        return evaluate(self.graph, held.x, None if self.graph.card.task == "anomaly" else held.y)["loss"]
+
+    def _usable(self, held: bool) -> Data:
+        assert self.graph is not None and self._scale is not None
+        return usable(self.graph.card.task, self._load(held), self._labelled)
+
+    def _load(self, held: bool) -> Data:
+        assert self.graph is not None and self._scale is not None
+        x, y = self._samples.load(self.name, self.graph.input_shape, held)
+        return Data(self._scale(x), y)
+
+    def _rescale(self) -> None:
+        """Fit the standardisation once there are samples, and again whenever they have doubled."""
+        assert self.graph is not None
+        total = self._samples.total.get(self.name, 0)
+        if total < max(self.config.training.min_samples, 2 * self._scaled_on):
+            return
+        x, y = self._samples.load(self.name, self.graph.input_shape, held=False)
+        data = usable(self.graph.card.task, Data(x, y), self._labelled)
+        if len(data.x) < self.config.training.min_samples:
+            return
+        self._scale, self._scaled_on = self._samples.fit_scale(self.name, data.x), total
+        self._serve()
+
+    def _serve(self) -> None:
+        """Make what decides, anew: session, standardisation, threshold; then swap."""
+        graph = self.graph
+        if graph is None:
+            return
+        if self._scale is None and (kept := self._samples.scale(self.name, graph.input_shape)):
+            self._scale, self._scaled_on = kept
+        if self._scale is None:
+            return
+        weights = self._served.weights if self._served else graph.params
+        release = self._served.header.version if self._served else 0
+        graph.set_params(weights)
+        limit = threshold(graph, self._usable(held=True), self._usable(held=False))
+        session = Session(self._model, graph.initializers(np.array(weights)))
+        self.serving = Serving(session, graph.card, release, self._scale, limit)
+
+    def _learn(self) -> None:
+        """Train if it is time, and put the signed update into the spool."""
+        head, graph, identity = self._head, self.graph, self._identity
+        if head is None or graph is None or identity is None or self._scale is None:
+            return
+        total, now = self._samples.total.get(self.name, 0), time.monotonic()
+        if not self._schedule.due(head.header.version, total, total, now):
+            return
+        data = self._usable(held=False)
+        if not self._schedule.due(head.header.version, len(data.x), total, now):
+            return
+        held, known = self._usable(held=True), self._load(held=True)
+        known = Data(known.x[known.y >= 0], known.y[known.y >= 0])
+        trained = train(graph, head, data, held, known, self.config.training, self._rng, self._pause)
+        self._schedule.trained(head.header.version, total, now)
+        self._note(head, trained, time.monotonic() - now)
+        if trained.delta is None:
+            self._state(f"training on release {head.header.version} diverged; nothing is sent")
+            return
+        owed = self._spool.residual(self.name, head.header.graph)
+        residual = np.frombuffer(owed, np.float32) if owed else np.zeros_like(graph.params)
+        sequence = self._spool.reserve_sequence(self.name)
+        body, left = update_body(head, trained, residual, graph.sizes, identity.node, sequence, identity.key)
+        self._spool.put_update(
+            self.name, head.header.version, sequence, body, head.header.graph, left.astype(np.float32).tobytes()
+        )
+        self._next_poll = 0.0 if self._failures == 0 else self._next_poll
+
+    def _note(self, head: Head, trained: Any, seconds: float) -> None:
+        entry = {
+            "base": head.header.version,
+            "rows": trained.report.rows,
+            "dropped": trained.report.dropped,
+            "diverged": trained.report.diverged,
+            "seconds": round(seconds, 3),
+            "base_figures": trained.before,
+            "local_figures": trained.after,
+        }
+        self.trainings = [*self.trainings[-9:], entry]
+
+    def _pause(self) -> None:
+        """Between batches: let inference go first, and let a stop through."""
+        waited = 0.0
+        while self._slow(float(self.config.training.latency_budget)) and waited < LONGEST_PAUSE_S:
+            time.sleep(0.005)
+            waited += 0.005
+        if self._stop.is_set():
+            raise RetryError("stopped while training")

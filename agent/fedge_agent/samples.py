@@ -1,0 +1,187 @@
+"""The gateway's own training samples: bounded, local, never sent anywhere.
+
+Samples are written by a thread of their own from a bounded queue, so that a slow or full disk never delays a decision;
+what cannot be kept is counted. They are not acknowledged to anybody, so the database runs with ``synchronous=NORMAL``:
+a power cut may cost the last second, not the file. The held-back part is chosen by contiguous blocks of time, and
+windows that would straddle two parts are not kept, so that overlapping windows never sit on both sides.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import sqlite3
+import threading
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from fedge_models import files
+from fedge_models.errors import StorageError
+from numpy.typing import NDArray
+
+from . import standardise
+from .standardise import Scale
+from .types import Array
+
+logger = logging.getLogger(__name__)
+
+QUEUE = 4096
+BATCH = 256
+RETRY_S = 5.0
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS samples (
+    id INTEGER PRIMARY KEY, model TEXT NOT NULL, asset TEXT NOT NULL, time_ns INTEGER NOT NULL, x BLOB NOT NULL,
+    y INTEGER, held INTEGER NOT NULL);
+CREATE INDEX IF NOT EXISTS by_model ON samples (model, held);
+CREATE TABLE IF NOT EXISTS scales (
+    model TEXT PRIMARY KEY, shape TEXT NOT NULL, mean BLOB NOT NULL, scale BLOB NOT NULL, samples INTEGER NOT NULL);
+"""
+
+
+class Sample(NamedTuple):
+    """One window's features before standardisation."""
+
+    model: str
+    asset: str
+    time_ns: int
+    x: Array
+    y: int | None  # class index; anomaly: 0 normal, 1 anomaly; None: unknown
+    held: bool
+
+
+class SampleStore:
+    """All samples of the agent. Thread-safe."""
+
+    def __init__(self, path: Path, limits: dict[str, int]) -> None:
+        self._limits = limits
+        self._lock = threading.Lock()
+        self._db = files.open_database(path, _SCHEMA, synchronous="NORMAL")
+        self._queue: queue.Queue[Sample | None] = queue.Queue(QUEUE)
+        self._thread = threading.Thread(target=self._write, name="samples", daemon=True)
+        self.lost = 0
+        self.total: dict[str, int] = dict(self._rows("SELECT model, count(*) FROM samples GROUP BY model"))
+
+    def start(self) -> None:
+        """Write from now on."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Write what is queued and close."""
+        self._queue.put(None)
+        self._thread.join(5)
+        with self._lock:
+            self._db.close()
+
+    def put(self, sample: Sample) -> None:
+        """Queue a sample; never blocks."""
+        try:
+            self._queue.put_nowait(sample)
+        except queue.Full:
+            self.lost += 1
+
+    def load(self, model: str, shape: tuple[int, ...], held: bool) -> tuple[Array, NDArray[np.int64]]:
+        """(x (n, *shape), y (n,) with -1 for unknown), oldest first. Samples of another shape are left out."""
+        size = 4 * int(np.prod(shape))
+        sql = "SELECT x, coalesce(y, -1) FROM samples WHERE model = ? AND held = ? AND length(x) = ? ORDER BY id"
+        rows = self._rows(sql, model, int(held), size)
+        x = np.frombuffer(b"".join(r[0] for r in rows), np.float32).reshape(len(rows), *shape)
+        return x, np.array([r[1] for r in rows], np.int64)
+
+    def labels(self, model: str) -> dict[str, int]:
+        """How many samples of each label ("-": unknown)."""
+        sql = "SELECT coalesce(y, '-'), count(*) FROM samples WHERE model = ? GROUP BY y"
+        return {str(y): n for y, n in self._rows(sql, model)}
+
+    def scale(self, model: str, shape: tuple[int, ...]) -> tuple[Scale, int] | None:
+        """The model's standardisation and how many samples it was fitted on."""
+        rows = self._rows("SELECT shape, mean, scale, samples FROM scales WHERE model = ?", model)
+        if not rows or rows[0][0] != str(shape):
+            return None
+        kept = (shape[0],) if len(shape) == 1 else (shape[0], 1)
+        mean, scale = (np.frombuffer(b, np.float32).reshape(kept) for b in rows[0][1:3])
+        return Scale(mean, scale), int(rows[0][3])
+
+    def fit_scale(self, model: str, x: Array) -> Scale:
+        """Fit the standardisation on x (n, *shape) and keep it with the samples."""
+        made = standardise.fit(x)
+        values = (model, str(x.shape[1:]), made.mean.tobytes(), made.scale.tobytes(), len(x))
+        try:
+            with self._lock:
+                self._db.execute("INSERT OR REPLACE INTO scales VALUES (?, ?, ?, ?, ?)", values)
+        except sqlite3.Error as e:
+            raise StorageError(f"samples cannot be written: {e}") from e
+        return made
+
+    def _rows(self, sql: str, *values: object) -> list[Any]:
+        with self._lock:
+            try:
+                return self._db.execute(sql, values).fetchall()
+            except sqlite3.Error as e:
+                raise StorageError(f"samples cannot be read: {e}") from e
+
+    def _write(self) -> None:
+        """Write in batches until None comes."""
+        while (first := self._queue.get()) is not None:
+            batch = [first]
+            last = False
+            while len(batch) < BATCH and not self._queue.empty():
+                following = self._queue.get()
+                if following is None:
+                    last = True
+                    break
+                batch.append(following)
+            self._keep(batch)
+            if last:
+                return
+
+    def _keep(self, batch: list[Sample]) -> None:
+        rows = [(s.model, s.asset, s.time_ns, s.x.tobytes(), s.y, int(s.held)) for s in batch]
+        try:
+            with self._lock:
+                self._db.execute("BEGIN")
+                sql = "INSERT INTO samples (model, asset, time_ns, x, y, held) VALUES (?, ?, ?, ?, ?, ?)"
+                self._db.executemany(sql, rows)
+                for model in {s.model for s in batch}:
+                    self._bound(model)
+                self._db.execute("COMMIT")
+        except sqlite3.Error as e:
+            with self._lock:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+            self.lost += len(batch)
+            logger.warning("%d samples could not be kept: %s", len(batch), e)
+            return
+        for sample in batch:
+            self.total[sample.model] = self.total.get(sample.model, 0) + 1
+
+    def _bound(self, model: str) -> None:
+        """Above the limit, the oldest of the commonest label go."""
+        count = self._db.execute("SELECT count(*) FROM samples WHERE model = ?", (model,)).fetchone()[0]
+        excess = count - self._limits.get(model, count)
+        while excess > 0:
+            sql = "SELECT y, count(*) FROM samples WHERE model = ? GROUP BY y ORDER BY 2 DESC LIMIT 2"
+            common = self._db.execute(sql, (model,)).fetchall()
+            drop = min(excess, max(1, common[0][1] - (common[1][1] if len(common) > 1 else 0)))
+            oldest = "SELECT id FROM samples WHERE model = ? AND y IS ? ORDER BY id LIMIT ?"
+            self._db.execute(f"DELETE FROM samples WHERE id IN ({oldest})", (model, common[0][0], drop))  # noqa: S608
+            excess -= drop
+
+
+class Split(NamedTuple):
+    """Which part of time is held back: every `every`-th block of `block_ns`."""
+
+    block_ns: int
+    every: int
+
+    def held(self, start_ns: int, end_ns: int) -> bool | None:
+        """Whether the window from start to end is held back; None when it straddles both parts."""
+        first, last = (t // self.block_ns % self.every == self.every - 1 for t in (start_ns, end_ns))
+        return first if first == last else None
+
+
+def split(rate_hz: float, length: int, hop: int, holdout: float) -> Split:
+    """Blocks of twenty windows' worth of time, and never shorter than four windows."""
+    samples = max(20 * hop, 4 * length)
+    return Split(round(samples / rate_hz * 1e9), max(2, round(1 / holdout)) if holdout > 0 else 1 << 60)
