@@ -1,8 +1,8 @@
 """What the sites' data allows, worked out by hand with the very code that gateways run: windows, features,
 standardisation, training, and the int8 coding in between.
 
-The demo draws its comparison lines from here (each site alone, everything pooled), and `benchmarks/accuracy.py` its
-tables. Labels: class index, or 0/1 for anomaly; -1 where a window has none of its own.
+The demo draws its comparison lines from here (each site alone, everything pooled), `benchmarks/accuracy.py` its tables.
+Labels: class index, or 0/1 for anomaly; -1 where a window has none of its own.
 """
 
 from __future__ import annotations
@@ -11,19 +11,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from fedge_agent import standardise
 from fedge_agent.features import extract_many
 from fedge_models.card import Card
+from fedge_models.graph import TrainableGraph
+from fedge_models.quantize import dequantize, expand, quantize, spread
+from fedge_models.training import TrainingConfig, evaluate, fit
 from numpy.typing import NDArray
 
 from .recordings import Track
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
+FIRST_SPREAD = 0.1
 
 
 @dataclass(frozen=True)
 class Windows:
-    """Windows of one site: features before standardisation, labels, and which belong to the test part."""
+    """Windows of one site: inputs, labels, and which belong to the test part."""
 
     x: Floats  # (n, features) or, for raw windows, (n, channels, length)
     y: Ints  # (n,)
@@ -36,7 +41,7 @@ class Windows:
 
 
 def windows(track: Track, card: Card) -> Windows:
-    """All windows of a track that lie within one segment and one part."""
+    """All windows of a track that lie within one segment and one part; features before standardisation."""
     values, labels, tests = [], [], []
     for start, stop in track.segments:
         for end in range(start + card.window.length, stop + 1, card.window.hop):
@@ -51,16 +56,17 @@ def windows(track: Track, card: Card) -> Windows:
     return Windows(x, np.array(labels, np.int64), np.array(tests, np.bool_))
 
 
-@dataclass(frozen=True)
-class Scale:
-    """Site-wise standardisation, as `fedge_agent.samples` fits it."""
+def standardised(site: Windows, card: Card) -> Windows:
+    """With the statistics of the site's own training samples (anomaly: the normal ones)."""
+    x, _ = trainable(site, card)
+    return Windows(standardise.fit(x)(site.x), site.y, site.test)
 
-    mean: Floats
-    scale: Floats
 
-    def __call__(self, x: Floats) -> Floats:
-        """Standardised inputs, same shape."""
-        return ((x - self.mean) / self.scale).astype(np.float32)
+def trainable(site: Windows, card: Card) -> tuple[Floats, Ints]:
+    """What a gateway may train on."""
+    x, y = site.part(test=False)
+    keep = y == 0 if card.task == "anomaly" else y >= 0
+    return x[keep], y[keep]
 
 
 def pooled(sites: Mapping[str, Windows]) -> Windows:
@@ -70,3 +76,49 @@ def pooled(sites: Mapping[str, Windows]) -> Windows:
         np.concatenate([s.y for s in sites.values()]),
         np.concatenate([s.test for s in sites.values()]),
     )
+
+
+def score(graph: TrainableGraph, params: Floats, site: Windows) -> float:
+    """Of the test part: AUROC (anomaly) or macro-F1 (classify)."""
+    x, y = site.part(test=True)
+    x, y = x[y >= 0], y[y >= 0]
+    graph.set_params(params)
+    figures = evaluate(graph, x, y)
+    return figures["auroc"] if graph.card.task == "anomaly" else figures["macro_f1"]
+
+
+def alone(
+    graph: TrainableGraph, start: Floats, site: Windows, config: TrainingConfig, rounds: int, seed: int
+) -> Floats:
+    """Parameters after training on one site (or on the pool) as often as a federation would."""
+    params, rng = start, np.random.default_rng(seed)
+    x, y = trainable(site, graph.card)
+    for _ in range(rounds):
+        graph.set_params(params)
+        fit(graph, x, None if graph.card.task == "anomaly" else y, config, rng)
+        params = graph.params.copy()
+    return params
+
+
+def federated(
+    graph: TrainableGraph, start: Floats, sites: Mapping[str, Windows], config: TrainingConfig, rounds: int, seed: int
+) -> Floats:
+    """FedAvg over the sites with the real int8 coding, error feedback and common grid in the loop."""
+    params, rng = start.copy(), np.random.default_rng(seed)
+    steps = np.full(len(graph.sizes), FIRST_SPREAD / 127, np.float32)
+    owed = {name: np.zeros_like(start) for name in sites}
+    for _ in range(rounds):
+        total, weight, spreads, grid = np.zeros(len(start)), 0, [], expand(steps, graph.sizes)
+        for name, site in sites.items():
+            x, y = trainable(site, graph.card)
+            graph.set_params(params)
+            fit(graph, x, None if graph.card.task == "anomaly" else y, config, rng)
+            wanted = graph.params - params + owed[name]
+            sent = dequantize(quantize(wanted, grid), grid)
+            owed[name] = wanted - sent
+            spreads.append(spread(wanted, graph.sizes, 0.999))
+            total += len(x) * sent.astype(np.float64)
+            weight += len(x)
+        params = (params + total / weight).astype(np.float32)
+        steps = np.maximum(np.clip(np.median(spreads, axis=0) / 127, steps / 4, steps * 4), 1e-8).astype(np.float32)
+    return params
