@@ -33,7 +33,7 @@ class AggregatorConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
 class FederationConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """``[federation.X]``: one model that gateways learn together."""
 
-    rule: dict[str, Any] = {"name": "fedavg"}  # see docs/rules.md
+    rule: dict[str, Any] = msgspec.field(default_factory=lambda: {"name": "fedavg"})  # see docs/rules.md
     quorum: Annotated[int, Meta(ge=1)] = 2  # updates without which a deadline does not end a round
     deadline: Seconds = Seconds(600)  # after a round's first update
     active: Seconds = Seconds(3600)  # nodes silent for longer are not waited for

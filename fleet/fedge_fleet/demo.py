@@ -155,7 +155,7 @@ class Stage:
             'listen = "127.0.0.1:0"\noperator = "127.0.0.1:0"\n'
             f'[federation.{FEDERATION}]\nrule = {{ name = "fedavg" }}\nquorum = 3\ndeadline = "4s"\n'
         )
-        config = ["--config", folder / "aggregator.toml"]
+        config: list[str | Path] = ["--config", folder / "aggregator.toml"]
         run([BIN / "fedge-aggregator", "model", "add", FEDERATION, folder / "model.onnx", *config], self.env)
         self.processes.start("aggregator", [BIN / "fedge-aggregator", "start", *config])
         self._wait_for(folder / "aggregator" / "listen.addr")
@@ -163,7 +163,7 @@ class Stage:
     def _agent(self, site: str) -> None:
         config = self.folder / f"{site}.toml"
         config.write_text(self._agent_config(site))
-        invite = [BIN / "fedge-aggregator", "invite", site, "--federation", FEDERATION]
+        invite: list[str | Path] = [BIN / "fedge-aggregator", "invite", site, "--federation", FEDERATION]
         invitation = run([*invite, "--config", self.folder / "aggregator.toml"], self.env).strip()
         run([BIN / "fedge-agent", "join", invitation, "--config", config], self.env)
 
@@ -334,7 +334,8 @@ def judge(
                 mean_fed >= 0.98 * mean_central),
         Promise("federated within 2 % of each site's own model on its own machine, or better",
                 f"{mean_fed:.3f} against {mean_own:.3f}", mean_fed >= 0.98 * mean_own),
-        Promise("an update is under 40 % of float32 (small model: signature and headers weigh)", f"{ratio:.1%}", ratio < 0.4),
+        Promise("an update is under 40 % of float32 (small model: signature and headers weigh)",
+                f"{ratio:.1%}", ratio < 0.4),
         Promise("each event is exactly one work order, answers lost on purpose",
                 f"{events} events, {len(orders)} orders, {sum(o['deliveries'] > 1 for o in orders)} delivered twice",
                 events == len(orders) and events > 0),

@@ -1,6 +1,7 @@
 """A PLC: an OPC UA server that replays one track.
 
-Tags are ``ns=2;s=<channel>`` and ``label``, which is bad during the test part: what is judged is not taught. Source time stamps are the scheduled times, so that jitter
+Tags are ``ns=2;s=<channel>`` and ``label``, which is bad during the test part: what is judged is not
+taught. Source time stamps are the scheduled times, so that jitter
 of the replay itself never enters the data; a waveform block is stamped with its last sample's time. The replay begins
 when a file appears, so that gateways can connect first, and the server stays up after its end.
 """

@@ -97,7 +97,7 @@ def _figure(plot: Plot) -> str:
     if not points:
         return ""
     x0, x1 = min(p[0] for p in points), max(p[0] for p in points)
-    y0, y1 = min(0.0, min(p[1] for p in points)), max(p[1] for p in points) * 1.05 or 1.0
+    y0, y1 = min(0.0, *(p[1] for p in points)), max(p[1] for p in points) * 1.05 or 1.0
 
     def at(x: float, y: float) -> tuple[float, float]:
         across = LEFT + (x - x0) / ((x1 - x0) or 1) * (WIDTH - LEFT - 8)
@@ -117,12 +117,13 @@ def _figure(plot: Plot) -> str:
         colour = COLOURS[i % len(COLOURS)]
         shapes.append(f"<polyline points='{path}' fill='none' stroke='{colour}' stroke-width='1.8'{dash}/>")
     legend = "".join(
-        f"<span><i style='border-color:{COLOURS[i % len(COLOURS)]};border-style:{'dashed' if line.dashed else 'solid'}'>"
-        f"</i>{escape(line.name)}</span>"
+        f"<span><i style='border-color:{COLOURS[i % len(COLOURS)]};"
+        f"border-style:{'dashed' if line.dashed else 'solid'}'></i>{escape(line.name)}</span>"
         for i, line in enumerate(plot.lines)
     )
+    title = escape(plot.title)
     return (
-        f"<h2>{escape(plot.title)}</h2><svg viewBox='0 0 {WIDTH} {HEIGHT}' role='img' aria-label='{escape(plot.title)}'>"
+        f"<h2>{title}</h2><svg viewBox='0 0 {WIDTH} {HEIGHT}' role='img' aria-label='{title}'>"
         f"{''.join(shapes)}</svg><p class='legend'>{legend}</p>"
     )
 
