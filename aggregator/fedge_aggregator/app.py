@@ -36,8 +36,8 @@ class App:
         self._config = config
         state = config.aggregator.state
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._store = Store(state)
-        self._authority = Authority(state / "authority")
+        self.store = Store(state)
+        self.authority = Authority(state / "authority")
         self._metrics = Metrics()
         self._federations: dict[str, Federation] = {}
         self._lock = threading.Lock()
@@ -45,13 +45,13 @@ class App:
         self._woken = False
         self._stop = threading.Event()
         self._started = time.time()
-        self._calls = Calls(self._store, self._authority, self.federation, self._arrived, self._metrics)
+        self._calls = Calls(self.store, self.authority, self.federation, self._arrived, self._metrics)
         where = service.parse_loopback(config.aggregator.operator, "aggregator.operator")
         self._page = service.Page(where, self._metrics.text, self.status, self._keeper_lives)
         settings = config.aggregator
         self._server = NodeServer(
             service.parse_address(settings.listen, "aggregator.listen"),
-            self._authority.server_context(settings.addresses),
+            self.authority.server_context(settings.addresses),
             self._calls,
             settings.max_connections,
             float(settings.request_timeout),
@@ -66,7 +66,7 @@ class App:
 
     def start(self) -> None:
         """Serve; returns at once."""
-        for model in self._store.models():
+        for model in self.store.models():
             self.federation(model.federation)
         state = self._config.aggregator.state
         files.write(state / ADDRESS_FILE, self.address.encode())
@@ -85,15 +85,15 @@ class App:
         self._nudge()
         self._keeper.join()
         self._page.stop()
-        self._store.close()
+        self.store.close()
 
     def federation(self, name: str) -> Federation | None:
         """A configured federation that has a model; also one whose model was added a moment ago."""
         with self._lock:
             if name not in self._federations and name in self._config.federation:
-                models = {m.federation: m for m in self._store.models()}
+                models = {m.federation: m for m in self.store.models()}
                 if name in models:
-                    made = Federation(self._config.federation[name], models[name], self._store, self._authority)
+                    made = Federation(self._config.federation[name], models[name], self.store, self.authority)
                     self._federations[name] = made
             return self._federations.get(name)
 
@@ -123,7 +123,7 @@ class App:
     def _active(self, federation: Federation) -> set[str]:
         """Members heard from lately; right after a start everyone gets the benefit of the doubt."""
         seen, oldest = self._calls.last_seen(), time.time() - float(federation.config.active)
-        return {n for n in self._store.members(federation.name) if seen.get(n, self._started) >= oldest}
+        return {n for n in self.store.members(federation.name) if seen.get(n, self._started) >= oldest}
 
     def _arrived(self, name: str) -> None:
         self._nudge()
@@ -162,7 +162,7 @@ class App:
                 self._metrics.seconds.labels(federation.name).observe(time.perf_counter() - started)
             self._metrics.release.labels(federation.name).set(federation.current.header.version)
             self._metrics.waiting.labels(federation.name).set(len(federation.round().arrivals))
-            self._metrics.nodes.labels(federation.name).set(len(self._store.members(federation.name)))
+            self._metrics.nodes.labels(federation.name).set(len(self.store.members(federation.name)))
         except Exception:
             logger.exception("federation %s: its round could not be looked after; again in a moment", federation.name)
             return 1.0
@@ -170,6 +170,6 @@ class App:
 
     def _note_seen(self) -> None:
         try:
-            self._store.saw(self._calls.last_seen())
+            self.store.saw(self._calls.last_seen())
         except Exception:
             logger.exception("when nodes were last seen could not be noted")

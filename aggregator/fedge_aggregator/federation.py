@@ -143,5 +143,5 @@ def _figures(updates: Sequence[Update], weights: np.ndarray[tuple[int], np.dtype
     figures = {"nodes": float(len(updates)), "samples": float(sum(u.samples for u in updates))}
     for name in sorted({m for u in updates for m in u.metrics})[:20]:
         have = [(u.metrics[name], w) for u, w in zip(updates, weights, strict=True) if name in u.metrics]
-        figures[name[:32]] = sum(v * w for v, w in have) / sum(w for _, w in have)
+        figures[name[:32]] = float(sum(v * w for v, w in have) / sum(w for _, w in have))
     return figures
