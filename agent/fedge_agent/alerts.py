@@ -15,7 +15,7 @@ class AlertState(msgspec.Struct, frozen=True):
 
     number: int = 0  # of the last event
     opened: bool = False
-    opened_at: float = -math.inf  # Unix time of the last opening, s
+    opened_at: float = 0.0  # Unix time of the last opening, s; 0: never
     worst: float = 0.0  # score of the open event
 
 
@@ -35,10 +35,13 @@ class Alert:
         self._below = self._below + 1 if decision.score < limit * self._when.clear_below else 0
         if self.state.opened:
             return self._while_open(decision)
-        if self._above < self._when.for_windows or now - self.state.opened_at < self._when.min_gap:
+        if self._above < self._when.for_windows or self._too_soon(now):
             return None
         state = AlertState(self.state.number + 1, True, now, decision.score)
         return self._event("opened", decision, state)
+
+    def _too_soon(self, now: float) -> bool:
+        return self.state.opened_at > 0 and now - self.state.opened_at < self._when.min_gap
 
     def _while_open(self, decision: Decision) -> tuple[Event, AlertState] | None:
         worst = max(self.state.worst, decision.score)

@@ -111,7 +111,7 @@ class Stage:
             write_track(folder / f"{site}.npz", track)
             ready = folder / f"{site}.port"
             self._fleet(f"plc-{site}", "plc", "--track", folder / f"{site}.npz", "--ready", ready, "--go", self.go)
-        self._fleet("mes", "mes", "--store", folder / "mes.sqlite", "--ready", folder / "mes.port", "--drop", "0.2")
+        self._fleet("mes", "mes", "--store", folder / "mes.sqlite", "--ready", folder / "mes.port", "--drop", "0.4")
         self.mes_address = "127.0.0.1:" + self._wait_for(folder / "mes.port")
         joining = [threading.Thread(target=self._agent, args=(site,)) for site in scenario.tracks]
         for thread in joining:

@@ -40,6 +40,10 @@ async def serve(track: Track, ready: Path, go: Path, port: int = 0) -> None:
     for name, _ in track.channels:
         nodes[name] = await machine.add_variable(ua.NodeId(name, space), name, first, ua.VariantType.Float)
     nodes["label"] = await machine.add_variable(ua.NodeId("label", space), "label", 0, ua.VariantType.Int32)
+    for node in nodes.values():  # until the machine runs there is nothing to read
+        await server.write_attribute_value(
+            node.nodeid, ua.DataValue(ua.Variant(), ua.StatusCode(ua.StatusCodes.BadWaitingForInitialData))
+        )
     async with server:
         bound = server.bserver._server.sockets[0].getsockname()[1]
         files.write(ready, str(bound).encode())

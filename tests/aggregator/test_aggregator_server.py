@@ -309,7 +309,7 @@ def test_restart_resumes_the_same_round(tmp_path: Path) -> None:
 def test_unreachable_aggregator_says_so(plant: Plant) -> None:
     a = plant.enrol("a")
     nowhere = replace(a, url="https://127.0.0.1:9")
-    with pytest.raises(UnreachableError, match="127.0.0.1:9"):
+    with pytest.raises(UnreachableError, match=r"127\.0\.0\.1:9"):
         Uplink(nowhere).fetch_model("pumps")
 
 

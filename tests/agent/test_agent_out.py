@@ -1,0 +1,264 @@
+"""The way out: alerts, the durable spool, work orders that are made exactly once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+from fedge_agent.alerts import Alert, AlertState
+from fedge_agent.config import When
+from fedge_agent.outputs.host import HostedOutput
+from fedge_agent.outputs.log import LogConfig, LogOutput
+from fedge_agent.outputs.mes import MesConfig, MesOutput
+from fedge_agent.outputs.registry import OUTPUTS
+from fedge_agent.outputs.registry import build as build_output
+from fedge_agent.plugins import load_class
+from fedge_agent.sources.registry import SOURCES
+from fedge_agent.sources.registry import build as build_source
+from fedge_agent.spool import Spool
+from fedge_agent.types import Decision, Event
+from fedge_fleet.mes import Mes
+from fedge_models.errors import ConfigError, RefusedError, StorageError, UnreachableError
+
+WHEN = When(for_windows=2, min_gap=10.0, clear_below=0.5)
+EVENT = Event("gw:m:pump:1", "opened", "pump", "m", 3, 1_700_000_000_000_000_000, 2.5, 1.0, "anomaly")
+
+
+def decision(score: float, threshold: float = 1.0) -> Decision:
+    return Decision("pump", "m", 3, 0, score, threshold, "anomaly", 0.0, 0.001)
+
+
+def states(alert: Alert, scores: list[float], start: float = 0.0) -> list[str]:
+    found = []
+    for i, score in enumerate(scores):
+        made = alert.update(decision(score), start + i)
+        found.append(made[0].state if made else "")
+    return found
+
+
+def test_one_event_for_many_windows() -> None:
+    alert = Alert("gw", "pump", WHEN, AlertState())
+    assert states(alert, [2, 2, 3, 2, 0.9, 2, 0.1, 0.1, 0.1]) == ["", "opened", "", "", "", "", "", "cleared", ""]
+
+
+def test_single_window_above_is_no_event() -> None:
+    assert not any(states(Alert("gw", "pump", WHEN, AlertState()), [2, 0.9, 2, 0.9]))
+
+
+def test_minimum_gap_between_openings() -> None:
+    alert = Alert("gw", "pump", WHEN, AlertState())
+    assert states(alert, [2, 2, 0, 0, 2, 2, 2]) == ["", "opened", "", "cleared", "", "", ""]
+    assert states(alert, [2], start=20) == ["opened"]
+
+
+def test_restart_neither_repeats_nor_forgets() -> None:
+    alert = Alert("gw", "pump", WHEN, AlertState())
+    states(alert, [2, 2])
+    again = Alert("gw", "pump", WHEN, alert.state)
+    assert states(again, [2, 2, 0, 0]) == ["", "", "", "cleared"]
+    assert again.state.number == 1
+
+
+@pytest.mark.parametrize(("score", "threshold"), [(float("nan"), 1.0), (5.0, float("inf"))])
+def test_nothing_is_raised_without_a_number_to_compare(score: float, threshold: float) -> None:
+    alert = Alert("gw", "pump", WHEN, AlertState())
+    assert all(alert.update(decision(score, threshold), t) is None for t in range(5))
+
+
+# --- spool ------------------------------------------------------------------------------------------------------
+
+
+def test_events_wait_in_order_until_delivered(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "s")
+    for i in range(3):
+        event = msgspec.structs.replace(EVENT, key=f"k{i}")
+        spool.put_event(["mes"], event, AlertState(i))
+    keys = []
+    while (entry := spool.next_event("mes")) is not None:
+        keys.append(entry.event.key)
+        spool.delivered(entry)
+    assert keys == ["k0", "k1", "k2"] and spool.alert_state("pump").number == 2
+
+
+def test_refused_event_steps_aside(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "s")
+    spool.put_event(["mes"], EVENT, AlertState())
+    entry = spool.next_event("mes")
+    assert entry is not None
+    spool.refused(entry, "no")
+    assert spool.next_event("mes") is None and spool.counts("mes") == {"pending": 0, "refused": 1}
+
+
+def test_update_and_residual_are_kept_together(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "s")
+    number = spool.reserve_sequence("f")
+    spool.put_update("f", 4, number, b"body", b"graph", b"left")
+    spool.close()
+    again = Spool(tmp_path / "s")
+    kept = again.update("f")
+    assert kept is not None and kept.body == b"body" and again.residual("f", b"graph") == b"left"
+    assert again.residual("f", b"other") is None
+    again.finish_update("f", number, "accepted")
+    assert again.reserve_sequence("f") == number + 1
+
+
+def test_damaged_file_is_set_aside_and_numbers_still_rise(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "s")
+    last = [spool.reserve_sequence("f") for _ in range(5)][-1]
+    spool.close()
+    (tmp_path / "s").write_bytes(b"not a database" * 1000)
+    time.sleep(0.01)  # the clock is what new numbers start from
+    assert Spool(tmp_path / "s").reserve_sequence("f") > last - 5
+    assert list(tmp_path.glob("s.damaged-*"))
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from fedge_agent.spool import Spool
+from fedge_agent.alerts import AlertState
+from fedge_agent.types import Event
+spool = Spool(Path(sys.argv[1]))
+while True:
+    number = spool.reserve_sequence("f")
+    print("sequence", number, flush=True)
+    spool.put_event(["mes"], Event(f"k{number}", "opened", "p", "m", 1, 0, 1.0, 1.0, ""), AlertState(number))
+    print("event", number, flush=True)
+"""
+
+
+def test_kill_at_a_dozen_moments_loses_nothing_and_reuses_no_number(tmp_path: Path) -> None:
+    said: list[str] = []
+    for i in range(12):
+        writer = subprocess.Popen([sys.executable, "-c", WRITER, tmp_path / "s"], stdout=subprocess.PIPE, text=True)
+        assert writer.stdout is not None
+        for _ in range(3 + 5 * i):  # kill after so many acknowledgements, in the middle of the next
+            said.append(writer.stdout.readline())
+        os.kill(writer.pid, signal.SIGKILL)
+        said += writer.stdout.read().splitlines()
+        writer.stdout.close()
+        writer.wait()
+    words = [line.split() for line in said if len(line.split()) == 2]
+    numbers = [int(n) for kind, n in words if kind == "sequence"]
+    assert len(numbers) == len(set(numbers)) > 100 and numbers == sorted(numbers)
+    spool, kept = Spool(tmp_path / "s"), set()
+    while (entry := spool.next_event("mes")) is not None:
+        kept.add(entry.event.key)
+        spool.delivered(entry)
+    assert {f"k{n}" for kind, n in words if kind == "event"} <= kept
+
+
+def test_full_disk_is_a_storage_error_and_heals(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "s")
+    spool._db.execute("PRAGMA max_page_count = 20")  # SQLite's own disk-full
+    big = msgspec.structs.replace(EVENT, label="x" * 5000)
+    with pytest.raises(StorageError, match="full"):
+        for _ in range(100):
+            spool.put_event(["mes"], big, AlertState())
+    waiting = spool.counts("mes")["pending"]
+    spool._db.execute("PRAGMA max_page_count = 10000")
+    spool.put_event(["mes"], big, AlertState())
+    assert spool.counts("mes")["pending"] == waiting + 1
+
+
+# --- outputs ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def mes(tmp_path: Path) -> Iterator[Mes]:
+    server = Mes(tmp_path / "mes.sqlite", drop=0.5)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+    server.database.close()
+
+
+def mes_url(server: Mes, path: str = "/work-orders") -> str:
+    return f"http://127.0.0.1:{server.server_address[1]}{path}"
+
+
+def test_lost_answers_make_no_second_order(mes: Mes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fedge_agent.outputs.host.FIRST_WAIT_S", 0.01)
+    spool = Spool(tmp_path / "s")
+    for i in range(30):
+        spool.put_event(["mes"], msgspec.structs.replace(EVENT, key=f"gw:m:pump:{i}"), AlertState())
+    hosted = HostedOutput("mes", MesOutput("mes", MesConfig(url=mes_url(mes))), spool)
+    hosted.start()
+    deadline = time.monotonic() + 30
+    while spool.counts("mes")["pending"] and time.monotonic() < deadline:
+        time.sleep(0.01)
+    hosted.stop(5)
+    orders = mes.orders()
+    assert len(orders) == 30 and sum(o["deliveries"] > 1 for o in orders) >= 5
+    assert orders[0]["body"] == {
+        "reference": "gw:m:pump:0",
+        "asset": "pump",
+        "description": "anomaly on pump: score 2.5, threshold 1",
+        "detected_at": "2023-11-14T22:13:20.000+00:00",
+        "score": 2.5,
+    }
+
+
+def test_cleared_event_is_noted_on_its_order(mes: Mes) -> None:
+    mes.drop = 0
+    config = MesConfig(url=mes_url(mes), clear_url=mes_url(mes, "/work-orders/{key}/cleared"))
+    output = MesOutput("mes", config)
+    output.deliver(EVENT)
+    output.deliver(msgspec.structs.replace(EVENT, state="cleared"))
+    assert mes.orders()[0]["cleared"] is True
+
+
+def test_refusal_is_not_tried_again(mes: Mes) -> None:
+    mes.token = "secret"
+    with pytest.raises(RefusedError, match="401"):
+        MesOutput("mes", MesConfig(url=mes_url(mes))).deliver(EVENT)
+
+
+def test_bearer_token_comes_from_a_file(mes: Mes, tmp_path: Path) -> None:
+    mes.token, mes.drop = "secret", 0
+    (tmp_path / "token").write_text("secret\n")
+    MesOutput("mes", MesConfig(url=mes_url(mes), token_file=tmp_path / "token")).deliver(EVENT)
+    assert len(mes.orders()) == 1
+
+
+def test_absent_target_is_tried_again() -> None:
+    with pytest.raises(UnreachableError, match="refused"):
+        MesOutput("mes", MesConfig(url="http://127.0.0.1:9/x")).deliver(EVENT)
+
+
+@pytest.mark.parametrize(
+    ("config", "word"),
+    [({"url": "ftp://x"}, "http"), ({"url": "http://x", "body": {"a": "{asett}"}}, "did you mean {asset}")],
+)
+def test_unusable_template_is_refused_at_start(config: dict[str, object], word: str) -> None:
+    with pytest.raises(ConfigError, match=word):
+        MesOutput("mes", MesConfig(**config))
+
+
+def test_log_is_bounded(tmp_path: Path) -> None:
+    output = LogOutput("log", LogConfig(path=tmp_path / "events.jsonl", max_bytes=2000))
+    for _ in range(50):
+        output.deliver(EVENT)
+    assert (tmp_path / "events.jsonl").stat().st_size <= 2000
+    assert msgspec.json.decode((tmp_path / "events.jsonl").read_bytes().splitlines()[0], type=Event) == EVENT
+
+
+@pytest.mark.parametrize(("registry", "build"), [(SOURCES, build_source), (OUTPUTS, build_output)])
+def test_every_registered_plugin_keeps_the_contract(registry: dict[str, str], build: object) -> None:
+    for path in registry.values():
+        class_ = load_class(path)
+        assert issubclass(class_.Config, msgspec.Struct) and class_.__doc__
+        assert callable(class_.check) and (callable(getattr(class_, "run", None)) or callable(class_.deliver))
+    with pytest.raises(ConfigError, match=r"expected one of|did you mean"):
+        build("x", {"type": "nothing-like-it"}, "agent.toml")  # type: ignore[operator]

@@ -1,0 +1,233 @@
+"""Windows from unsynchronised readings: gaps are explicit, clocks may jump, blocks are joined exactly."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from fedge_agent.config import TagConfig
+from fedge_agent.features import FEATURES, bridge, extract, extract_many, feature_count
+from fedge_agent.types import Batch, Quality, Reading, Window
+from fedge_agent.windows import Assembler
+from fedge_models.errors import ModelError
+from hypothesis import given
+from hypothesis import strategies as st
+
+S = 1_000_000_000
+START = 1_700_000_000 * S
+
+
+def tag(name: str, **more: object) -> TagConfig:
+    return TagConfig(source="plc", tag=name, **more)
+
+
+def assembler(channels: str = "ab", label: bool = False, **more: float) -> Assembler:
+    how = {"rate_hz": 1.0, "length": 4, "hop": 2, "max_hold_s": 3.0, "lateness_s": 2.0, **more}
+    return Assembler("m", {c: tag(c) for c in channels}, tag("label") if label else None, **how)
+
+
+def push(made: Assembler, *readings: Reading, alive: int | None = None) -> list[Window]:
+    return made.push(Batch("plc", readings, alive, 0))
+
+
+def at(second: float, name: str, value: float | str, quality: Quality = Quality.GOOD) -> Reading:
+    return Reading(name, START + round(second * S), value, quality)
+
+
+def test_two_channels_at_the_rate() -> None:
+    made, windows = assembler(), []
+    for t in range(8):
+        windows += push(made, at(t, "a", t), at(t, "b", 10 * t))
+    assert [w.values[0].tolist() for w in windows] == [[0, 1, 2, 3], [2, 3, 4, 5], [4, 5, 6, 7]]
+    assert windows[0].values[1].tolist() == [0, 10, 20, 30]
+    assert windows[0].end_ns == START + 3 * S and windows[0].missing == 0
+
+
+def test_unsynchronised_channels_hold_their_last_value() -> None:
+    made, windows = assembler(), []
+    for t in range(8):
+        windows += push(made, at(t, "a", t))
+        windows += push(made, at(t + 0.4, "b", t))
+    assert windows[1].values[1].tolist() == [1, 2, 3, 4]
+
+
+def test_stale_value_is_a_gap_not_a_guess() -> None:
+    made, windows = assembler(max_hold_s=1.5), []
+    for t in range(12):
+        windows += push(made, at(t, "a", t), *([at(t, "b", t)] if t < 3 else []))
+    assert np.isnan(windows[-1].values[1]).all() and windows[-1].missing == 0.5
+
+
+def test_unchanged_value_of_a_living_source_is_no_gap() -> None:
+    made, windows = assembler(max_hold_s=1.5), []
+    for t in range(12):
+        readings = [at(t, "a", t), *([at(t, "b", 7)] if t == 0 else [])]
+        windows += push(made, *readings, alive=START + t * S)
+    assert (windows[-1].values[1] == 7).all()
+
+
+def test_bad_quality_ends_the_value() -> None:
+    made, windows = assembler(max_hold_s=100), []
+    for t in range(8):
+        quality = Quality.BAD if t == 4 else Quality.GOOD
+        windows += push(made, at(t, "a", t), at(t, "b", t, quality))
+    assert np.isnan(windows[1].values[1]).tolist() == [False, False, True, False]
+    assert made.counters.bad == 1
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, "off"])
+def test_value_that_is_no_number_is_a_counted_gap(value: float | str) -> None:
+    made, windows = assembler(), []
+    for t in range(6):
+        windows += push(made, at(t, "a", value if t == 1 else t), at(t, "b", t))
+    assert np.isnan(windows[0].values[0, 1]) and made.counters.not_finite == 1
+
+
+def test_dead_channel_does_not_hold_up_the_others() -> None:
+    made, windows = assembler(), []
+    for t in range(12):
+        windows += push(made, at(t, "a", t))
+    assert windows and np.isnan(windows[0].values[1]).all()
+
+
+def test_late_and_repeated_readings_are_counted_and_left_out() -> None:
+    made = assembler()
+    push(made, at(1, "a", 1), at(1, "a", 5), at(0.5, "a", 9))
+    assert made.counters.late == 2
+
+
+def test_clock_set_back_starts_anew() -> None:
+    made, windows = assembler(), []
+    for t in range(6):
+        windows += push(made, at(t, "a", t), at(t, "b", t))
+    for t in range(6):
+        windows += push(made, at(t - 1e6, "a", 100 + t), at(t - 1e6, "b", 100 + t))
+    assert made.counters.clock_jumps >= 1
+    assert windows[-1].values[0].tolist() == [102, 103, 104, 105]
+
+
+def test_clock_set_forward_by_years_is_a_gap_not_a_loop() -> None:
+    made, windows = assembler(), []
+    for t in range(6):
+        windows += push(made, at(t, "a", t), at(t, "b", t))
+    for t in range(6):
+        windows += push(made, at(3e8 + t, "a", t), at(3e8 + t, "b", t))
+    assert windows[-1].values[0].tolist() == [2, 3, 4, 5] and made.counters.gaps >= 1
+
+
+def test_pause_longer_than_a_window_is_a_gap() -> None:
+    made, windows = assembler(max_hold_s=0.5), []
+    for t in [*range(6), *range(50, 58)]:
+        windows += push(made, at(t, "a", t), at(t, "b", t))
+    assert made.counters.gaps == 1
+    assert [w.values[0, -1] for w in windows if not w.missing] == [3, 5, 53, 55, 57]
+
+
+def test_label_only_where_it_is_constant() -> None:
+    made, windows = assembler(label=True), []
+    for t in range(12):
+        windows += push(made, at(t, "a", t), at(t, "b", t), at(t, "label", float(t >= 6)))
+    assert [w.label for w in windows] == [0.0, 0.0, None, 1.0, 1.0]
+
+
+def test_bad_label_is_no_label() -> None:
+    made, windows = assembler(label=True), []
+    for t in range(8):
+        windows += push(made, at(t, "a", t), at(t, "b", t), at(t, "label", 1.0, Quality.BAD))
+    assert [w.label for w in windows] == [None, None, None]
+
+
+# --- waveforms --------------------------------------------------------------------------------------------------
+
+
+def waves(**more: float) -> Assembler:
+    how = {"rate_hz": 100.0, "length": 50, "hop": 50, "max_hold_s": 1.0, "lateness_s": 0.5, **more}
+    return Assembler("m", {"x": tag("x", waveform_hz=100.0), "t": tag("t")}, None, **how)
+
+
+def block(number: int, jitter: float = 0.0, size: int = 20) -> Reading:
+    values = np.arange(number * size, (number + 1) * size, dtype=np.float32)
+    return Reading("x", START + round(((number + 1) * size - 1) / 100 * S + jitter * S), values)
+
+
+@given(st.lists(st.floats(-0.04, 0.04), min_size=30, max_size=30))
+def test_blocks_join_without_a_seam_whatever_the_jitter(jitter: list[float]) -> None:
+    made, windows = waves(), []
+    for i, j in enumerate(jitter):
+        windows += push(made, block(i, j), at(i * 0.2, "t", 5.0))
+    joined = np.concatenate([w.values[0] for w in windows])
+    assert (np.diff(joined) == 1).all() and len(joined) >= 500
+    assert (np.concatenate([w.values[1] for w in windows])[60:] == 5).all()
+
+
+def test_missing_block_is_a_gap_of_its_length() -> None:
+    made, windows = waves(), []
+    for i in [0, 1, 2, 4, 5, 6, 7, 8]:
+        windows += push(made, block(i), at(i * 0.2, "t", 5.0))
+    assert sum(int(np.isnan(w.values[0]).sum()) for w in windows) == 20
+
+
+def test_rows_of_a_two_dimensional_block() -> None:
+    both = {c: tag("x", waveform_hz=100.0, index=i) for i, c in enumerate("ab")}
+    made = Assembler("m", both, None, 100.0, 20, 20, 1.0, 0.5)
+    values = np.arange(40, dtype=np.float32).reshape(2, 20)
+    [window] = push(made, Reading("x", START, values))
+    assert (window.values == values).all()
+
+
+# --- features ---------------------------------------------------------------------------------------------------
+
+
+def test_features_against_written_out_formulas() -> None:
+    x = np.random.default_rng(0).normal(3, 2, (2, 256)).astype(np.float32)
+    names = ("mean", "std", "rms", "peak", "crest", "kurtosis", "min", "max")
+    got = extract(x, names).reshape(2, -1)
+    for row, f in zip(x.astype(np.float64), got, strict=True):
+        c = row - row.mean()
+        peak = abs(c).max()
+        expected = [
+            row.mean(),
+            row.std(),
+            (row**2).mean() ** 0.5,
+            peak,
+            peak / row.std(),
+            (c**4).mean() / row.var() ** 2,
+        ]
+        np.testing.assert_allclose(f, [*expected, row.min(), row.max()], rtol=1e-4)
+
+
+def test_slope_is_the_change_over_the_window() -> None:
+    x = np.linspace(2, 5, 100, dtype=np.float32)[None]
+    assert extract(x, ("slope",))[0] == pytest.approx(3, rel=1e-4)
+
+
+def test_bands_find_a_tone_where_it_is() -> None:
+    t = np.arange(512) / 512
+    for band in range(4):
+        x = np.sin(2 * np.pi * (32 + 64 * band) * t).astype(np.float32)[None]
+        assert extract(x, ("bands:4",)).argmax() == band
+
+
+def test_constant_and_empty_channels_give_finite_features() -> None:
+    x = np.full((3, 64), 7, np.float32)
+    x[1] = np.nan
+    names = tuple("bands:4" if n == "bands" else n for n in FEATURES)
+    assert np.isfinite(extract(x, names)).all()
+
+
+def test_count_is_what_extract_gives() -> None:
+    names = tuple("bands:5" if n == "bands" else n for n in FEATURES)
+    assert feature_count(names, 3) == len(extract(np.ones((3, 64), np.float32), names)) == 3 * 14
+    assert extract_many(np.ones((2, 3, 64), np.float32), ()).shape == (2, 3, 64)
+
+
+def test_gaps_are_bridged_linearly() -> None:
+    x = np.array([[[np.nan, 1, np.nan, 3, np.nan]]], np.float32)
+    assert bridge(x)[0, 0].tolist() == [1, 1, 2, 3, 3]
+
+
+@pytest.mark.parametrize("name", ["means", "bands", "bands:0", "mean:3", "bands:x"])
+def test_unknown_feature_is_named(name: str) -> None:
+    with pytest.raises(ModelError, match="not known"):
+        feature_count((name,), 1)
