@@ -46,9 +46,9 @@ def load(data: Path | None) -> Scenario:
 
 def _skab(folder: Path) -> Scenario:
     tracks = recordings.skab(folder)
-    features = ("mean", "std", "slope", "crest", "kurtosis")
-    card = _card("anomaly", tracks, 30, 5, features, (), "")
-    model = zoo.autoencoder(card, feature_count(features, len(card.channels)), (16, 4))
+    features = ("mean", "std", "slope")
+    card = _card("anomaly", tracks, 60, 5, features, (), "")
+    model = zoo.autoencoder(card, feature_count(features, len(card.channels)), (8,))
     return Scenario("SKAB: pumps and valves, 50 times as fast", tracks, card, model.SerializeToString(), "AUROC")
 
 

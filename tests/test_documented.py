@@ -1,0 +1,119 @@
+"""Examples load; every configuration key, command and metric is documented; unit files are sound."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import get_args
+
+import click
+import msgspec
+import pytest
+from fedge_agent import config as agent_config
+from fedge_agent.cli import main as agent_main
+from fedge_agent.outputs.registry import OUTPUTS
+from fedge_agent.outputs.registry import build as build_output
+from fedge_agent.plugins import load_class
+from fedge_agent.sources.registry import SOURCES
+from fedge_agent.sources.registry import build as build_source
+from fedge_aggregator import config as aggregator_config
+from fedge_aggregator.cli import main as aggregator_main
+from fedge_aggregator.metrics import Metrics
+from fedge_aggregator.rules.registry import RULES
+from fedge_fleet.cli import main as fleet_main
+
+ROOT = Path(__file__).resolve().parent.parent
+AGENT = ROOT / "agent/fedge_agent/agent.example.toml"
+AGGREGATOR = ROOT / "aggregator/fedge_aggregator/aggregator.example.toml"
+UNITS = [ROOT / "agent/systemd/fedge-agent.service", ROOT / "aggregator/systemd/fedge-aggregator.service"]
+
+
+def structs(type_: type) -> list[type]:
+    """A struct and all structs inside its fields."""
+    found = [type_]
+    for field in msgspec.structs.fields(type_):
+        for inner in [field.type, *get_args(field.type)]:
+            if isinstance(inner, type) and issubclass(inner, msgspec.Struct):
+                found += structs(inner)
+    return found
+
+
+def uncommented(path: Path) -> str:
+    """The example with its commented defaults in force."""
+    keep = [line for line in path.read_text().splitlines() if not re.match(r"# (-|[A-Z]|`)", line)]
+    return "\n".join(re.sub(r"^# (?=[\w\[.]+ ?[=\]\w.-]*)", "", line) for line in keep)
+
+
+def test_agent_example_loads_and_builds() -> None:
+    config = agent_config.load(AGENT)
+    for name, table in config.source.items():
+        build_source(name, table, str(AGENT))
+    for name, table in config.output.items():
+        build_output(name, table, str(AGENT))
+    assert config.asset["pump-1"].label is not None
+
+
+def test_aggregator_example_loads() -> None:
+    assert aggregator_config.load(AGGREGATOR).federation["pump-anomaly"].rule == {"name": "trimmed_mean", "trim": 1}
+
+
+def test_every_agent_key_is_in_the_example() -> None:
+    text = AGENT.read_text()
+    plugins = [load_class(path).Config for path in (*SOURCES.values(), *OUTPUTS.values())]
+    for struct in [*structs(agent_config.Config), *plugins]:
+        for key in struct.__struct_encode_fields__:
+            assert re.search(rf"\b{key}\b", text), f"{struct.__name__}.{key} is not in {AGENT.name}"
+
+
+def test_every_aggregator_key_is_in_the_example() -> None:
+    text = AGGREGATOR.read_text()
+    for struct in structs(aggregator_config.Config):
+        for key in struct.__struct_encode_fields__:
+            assert re.search(rf"\b{key}\b", text), f"{struct.__name__}.{key} is not in {AGGREGATOR.name}"
+
+
+def test_every_rule_is_documented() -> None:
+    text = (ROOT / "docs/rules.md").read_text()
+    for name, struct in RULES.items():
+        assert f"`{name}`" in text
+        for key in struct.__struct_encode_fields__:
+            assert f"`{key}`" in text
+
+
+@pytest.mark.parametrize("main", [agent_main, aggregator_main, fleet_main], ids=["agent", "aggregator", "fleet"])
+def test_every_command_has_help_and_is_in_the_readme(main: click.Group) -> None:
+    readme = (ROOT / "README.md").read_text()
+    for name, command in main.commands.items():
+        assert command.help, name
+        assert re.search(rf"\b{name}\b", readme), f"README does not mention {name}"
+
+
+def test_every_metric_is_documented() -> None:
+    text = (ROOT / "docs/metrics.md").read_text()
+    for family in Metrics().registry.collect():
+        assert family.name in text, family.name
+    source = (ROOT / "agent/fedge_agent/health.py").read_text()
+    for name in re.findall(r'^        \("(\w+)", "', source, re.M):
+        assert f"fedge_agent_{name}" in text, name
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda p: p.stem)
+def test_unit_is_hardened(unit: Path) -> None:
+    if not shutil.which("systemd-analyze"):
+        pytest.skip("systemd-analyze is not here")
+    command = ["systemd-analyze", "security", "--offline=true", "--threshold=15", str(unit)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-500:]
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda p: p.stem)
+def test_unit_verifies(unit: Path, tmp_path: Path) -> None:
+    if not shutil.which("systemd-analyze"):
+        pytest.skip("systemd-analyze is not here")
+    copy = tmp_path / unit.name
+    true = shutil.which("true") or "/bin/true"
+    copy.write_text(re.sub(r"^ExecStart=\S+", f"ExecStart={true}", unit.read_text(), flags=re.M))
+    done = subprocess.run(["systemd-analyze", "verify", str(copy)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and not [x for x in done.stderr.splitlines() if unit.name in x], done.stderr

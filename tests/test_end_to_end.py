@@ -1,0 +1,214 @@
+"""Real processes: command lines as a user types them, an aggregator and agents killed at a dozen moments."""
+
+from __future__ import annotations
+
+import csv
+import http.client
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fedge_models import zoo
+from fedge_models.card import Card, Channel, WindowSpec
+
+BIN = Path(sys.executable).parent
+CARD = Card("anomaly", (Channel("a"), Channel("b")), WindowSpec(200, 20, 5), ("mean", "std", "slope"))
+ENV = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "ORT_DISABLE_TELEMETRY": "1"}
+
+
+class Fleet:
+    """An aggregator and agents that replay a CSV, started through their command lines."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.running: dict[str, subprocess.Popen[bytes]] = {}
+        (folder / "model.onnx").write_bytes(zoo.autoencoder(CARD, 6, (4, 2)).SerializeToString())
+        (folder / "agg.toml").write_text(
+            f'[aggregator]\nstate = "{folder}/agg"\naddresses = ["127.0.0.1"]\nlisten = "127.0.0.1:{free_port()}"\n'
+            'operator = "127.0.0.1:0"\n[federation.f]\nquorum = 2\ndeadline = "1s"\n'
+        )
+        rng = np.random.default_rng(0)
+        with (folder / "data.csv").open("w") as file:
+            writer = csv.writer(file)
+            writer.writerow(["a", "b"])
+            writer.writerows(rng.normal(size=(4000, 2)).round(4).tolist())
+
+    def run(self, *command: str | Path) -> str:
+        line = [str(BIN / command[0]), *map(str, command[1:])]
+        done = subprocess.run(line, capture_output=True, text=True, env=ENV, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def start(self, name: str) -> None:
+        program, config = ("fedge-aggregator", "agg") if name == "agg" else ("fedge-agent", name)
+        address = self.folder / name / "status.addr"
+        address.unlink(missing_ok=True)
+        with (self.folder / f"{name}.log").open("ab") as log:
+            command = [BIN / program, "start", "--config", self.folder / f"{config}.toml"]
+            self.running[name] = subprocess.Popen(command, stdout=log, stderr=log, env=ENV)
+        self.wait(address.exists, f"{name} to start")
+
+    def kill(self, name: str) -> None:
+        process = self.running.pop(name)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+
+    def agent(self, name: str) -> None:
+        (self.folder / f"{name}.toml").write_text(
+            f"""
+[agent]
+name = "{name}"
+state = "{self.folder / name}"
+[source.csv]
+type = "files"
+path = "{self.folder / "data.csv"}"
+rate_hz = 200.0
+at_end = "repeat"
+[model.f]
+poll = "100ms"
+training = {{ interval = "300ms", min_samples = 20, epochs = 1 }}
+[asset.m]
+model = "f"
+channels.a = {{ source = "csv", tag = "a" }}
+channels.b = {{ source = "csv", tag = "b" }}
+window = {{ max_hold = "1s", lateness = "20ms" }}
+[output.events]
+type = "log"
+"""
+        )
+        config = ["--config", self.folder / f"{name}.toml"]
+        text = self.run("fedge-aggregator", "invite", name, "--federation", "f", "--config", self.folder / "agg.toml")
+        assert "joined" in self.run("fedge-agent", "join", text.strip(), *config)
+
+    def status(self, name: str) -> dict[str, Any]:
+        host, _, port = (self.folder / name / "status.addr").read_text().rpartition(":")
+        connection = http.client.HTTPConnection(host, int(port), timeout=5)
+        connection.request("GET", "/status")
+        data: dict[str, Any] = json.loads(connection.getresponse().read())
+        connection.close()
+        return data
+
+    def release(self) -> int:
+        return int(self.status("agg")["federations"]["f"]["release"])
+
+    def wait(self, done: Any, what: str, timeout: float = 40) -> None:
+        deadline = time.monotonic() + timeout
+        while not done():
+            for name, process in self.running.items():
+                assert process.poll() is None, (self.folder / f"{name}.log").read_text()[-2000:]
+            assert time.monotonic() < deadline, f"waited in vain for {what}"
+            time.sleep(0.05)
+
+    def end(self) -> list[int]:
+        for process in self.running.values():
+            process.terminate()
+        return [process.wait(10) for process in self.running.values()]
+
+
+def free_port() -> int:
+    import socket
+
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Iterator[Fleet]:
+    made = Fleet(tmp_path)
+    made.run("fedge-aggregator", "model", "add", "f", tmp_path / "model.onnx", "--config", tmp_path / "agg.toml")
+    made.start("agg")
+    for name in ("one", "two"):
+        made.agent(name)
+        made.start(name)
+    yield made
+    made.end()
+
+
+def test_agents_learn_together_and_everybody_says_so(fleet: Fleet) -> None:
+    fleet.wait(lambda: fleet.release() >= 4, "three rounds")
+    fleet.wait(lambda: (fleet.status("one")["models"]["f"]["release"] or 0) >= 3, "the release to serve")
+    status = fleet.status("one")
+    assert status["latency"]["decisions"] > 10 and not any(status["lost"].values())
+    config = ["--config", fleet.folder / "agg.toml"]
+    rounds = json.loads(fleet.run("fedge-aggregator", "rounds", "--json", *config))
+    assert rounds[0]["release"] == 1 and rounds[2]["nodes"] == 2
+    nodes = json.loads(fleet.run("fedge-aggregator", "nodes", "list", "--json", *config))
+    assert [n["name"] for n in nodes] == ["one", "two"]
+    assert json.loads(fleet.run("fedge-aggregator", "model", "list", "--json", *config))[0]["parameters"] > 0
+    assert "decisions" in fleet.run("fedge-agent", "status", "--config", fleet.folder / "one.toml")
+    assert "ok   source csv" in fleet.run("fedge-agent", "check", "--config", fleet.folder / "one.toml")
+    assert fleet.end() == [0, 0, 0]
+
+
+def test_agent_goes_on_deciding_without_its_aggregator(fleet: Fleet) -> None:
+    fleet.wait(lambda: (fleet.status("one")["models"]["f"]["release"] or 0) >= 1, "a release")
+    fleet.kill("agg")
+    before = fleet.status("one")["latency"]["decisions"]
+    fleet.wait(lambda: not fleet.status("one")["models"]["f"]["reachable"], "the agent to notice")
+    fleet.wait(lambda: fleet.status("one")["latency"]["decisions"] > before + 50, "decisions")
+    assert "127.0.0.1" in fleet.status("one")["models"]["f"]["problem"]
+    fleet.kill("one")
+    fleet.start("one")  # starts from what it kept, with nobody to ask
+    fleet.wait(lambda: fleet.status("one")["latency"]["decisions"] > 10, "decisions after a restart")
+
+
+def test_revoked_node_is_out_and_the_rest_goes_on(fleet: Fleet) -> None:
+    fleet.wait(lambda: fleet.release() >= 2, "a round")
+    fleet.run("fedge-aggregator", "nodes", "revoke", "two", "--config", fleet.folder / "agg.toml")
+    fleet.wait(lambda: "revoked" in (fleet.status("two")["models"]["f"]["problem"] or ""), "the node to be told")
+
+
+@pytest.mark.slow
+def test_a_dozen_kills_lose_nothing_and_reuse_no_sequence(fleet: Fleet) -> None:
+    import sqlite3
+
+    rng, last, sequences = random.Random(0), 0, {"one": 0, "two": 0}
+    for i in range(12):
+        victim = rng.choice(["agg", "one", "two"])
+        fleet.wait(lambda goal=last: fleet.release() > goal, f"a round after kill {i}", 60)
+        time.sleep(rng.random())  # the random moment is the point
+        last = fleet.release()
+        fleet.kill(victim)
+        with sqlite3.connect(fleet.folder / "agg/aggregator.sqlite") as db:
+            assert db.execute("SELECT max(version) FROM releases").fetchone()[0] >= last
+            for node, number in db.execute("SELECT node, sequence FROM sequences"):
+                assert number >= sequences[node]
+                sequences[node] = number
+        fleet.start(victim)
+    fleet.wait(lambda: fleet.release() > last, "the last round", 60)
+    with sqlite3.connect(fleet.folder / "agg/aggregator.sqlite") as db:
+        versions = [v for (v,) in db.execute("SELECT version FROM releases ORDER BY version")]
+    assert versions == list(range(1, len(versions) + 1))
+
+
+def test_errors_are_one_line_and_exit_code_1(tmp_path: Path) -> None:
+    (tmp_path / "bad.toml").write_text('[agent]\nname = "a"\nstat = "/tmp/x"\n')
+    done = subprocess.run(
+        [BIN / "fedge-agent", "check", "--config", tmp_path / "bad.toml"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1 and "did you mean 'state'" in done.stderr and "Traceback" not in done.stderr
+    done = subprocess.run(
+        [BIN / "fedge-agent", "status", "--config", tmp_path / "none.toml"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
+
+
+def test_init_writes_what_check_can_read(tmp_path: Path) -> None:
+    for program, args in (
+        ("fedge-agent", [tmp_path / "a.toml"]),
+        ("fedge-aggregator", ["--config", tmp_path / "b.toml"]),
+    ):
+        done = subprocess.run([BIN / program, "init", *args], capture_output=True, text=True, check=False)
+        assert done.returncode == 0 and "written" in done.stdout
+        again = subprocess.run([BIN / program, "init", *args], capture_output=True, text=True, check=False)
+        assert again.returncode == 1 and "left alone" in again.stderr
