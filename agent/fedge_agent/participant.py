@@ -23,7 +23,7 @@ from fedge_models.card import Card
 from fedge_models.errors import FedgeError, IdentityError, ModelError, RefusedError, ReleaseError, RetryError
 from fedge_models.graph import TrainableGraph
 from fedge_models.release import max_release_bytes
-from fedge_models.training import evaluate
+from fedge_models.training import row_losses
 from fedge_models.trust_chain import Anchor, Head, verify_release
 
 from .chain import ChainStore
@@ -34,6 +34,7 @@ from .learning import Data, Schedule, threshold, train, update_body, usable
 from .samples import SampleStore
 from .spool import Spool
 from .standardise import Scale
+from .types import Array
 from .uplink import Uplink
 
 logger = logging.getLogger(__name__)
@@ -41,7 +42,21 @@ logger = logging.getLogger(__name__)
 LONGEST_BACKOFF_S = 300.0
 CANARY_MIN = 20  # held-back samples, else a release is not judged
 NICE = 10
+SCALE_GROWTH = 1.25
 LONGEST_PAUSE_S = 0.05
+
+
+def clearly_worse(old: Array, new: Array, tolerance: float) -> bool:
+    """Whether the losses (n,) of the same rows rose by more than the tolerated fraction, and by more than chance.
+
+    Chance: twice the standard error of the paired differences; a loss near zero doubles by nothing at all. Losses that
+    are not finite are worse.
+    """
+    difference = new - old
+    rise = float(difference.mean())
+    if not np.isfinite(rise):
+        return True
+    return rise > tolerance * float(old.mean()) and rise > 2 * float(difference.std()) / len(difference) ** 0.5
 
 
 class Participant:
@@ -227,17 +242,17 @@ class Participant:
         held = self._usable(held=True)
         if len(held.x) < CANARY_MIN:
             return
-        losses = [self._loss(weights, held) for weights in (self._served.weights, head.weights)]
-        if not losses[1] <= losses[0] * (1 + self.config.canary_tolerance):
+        old, new = (self._losses(weights, held) for weights in (self._served.weights, head.weights))
+        if clearly_worse(old, new, self.config.canary_tolerance):
             raise ReleaseError(
-                f"release {head.header.version}: held-back loss {losses[1]:.4g} against {losses[0]:.4g} of release "
+                f"release {head.header.version}: held-back loss {new.mean():.4g} against {old.mean():.4g} of release "
                 f"{self._served.header.version}, which goes on serving"
             )
 
-    def _loss(self, weights: Any, held: Data) -> float:
+    def _losses(self, weights: Any, held: Data) -> Array:
         assert self.graph is not None
         self.graph.set_params(weights)
-        return evaluate(self.graph, held.x, None if self.graph.card.task == "anomaly" else held.y)["loss"]
+        return row_losses(self.graph, held.x, None if self.graph.card.task == "anomaly" else held.y)
 
     def _usable(self, held: bool) -> Data:
         assert self.graph is not None and self._scale is not None
@@ -249,10 +264,10 @@ class Participant:
         return Data(self._scale(x), y)
 
     def _rescale(self) -> None:
-        """Fit the standardisation once there are samples, and again whenever they have doubled."""
+        """Fit the standardisation once there are samples, and again whenever they have grown by a quarter."""
         assert self.graph is not None
         total = self._samples.total.get(self.name, 0)
-        if total < max(self.config.training.min_samples, 2 * self._scaled_on):
+        if total < max(self.config.training.min_samples, SCALE_GROWTH * self._scaled_on):
             return
         x, y = self._samples.load(self.name, self.graph.input_shape, held=False)
         data = usable(self.graph.card.task, Data(x, y), self._labelled)

@@ -26,6 +26,13 @@ def cross_entropy(logits: Array, labels: NDArray[np.int64], weights: Array | Non
     return float(losses @ share), grad
 
 
+def cross_entropies(logits: Array, labels: NDArray[np.int64]) -> Array:
+    """Softmax cross entropy of each row (n,)."""
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    losses: Array = np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(labels)), labels]
+    return losses
+
+
 def squared_error(y: Array, target: Array) -> tuple[float, Array]:
     """Mean squared error over all elements of y and target (n, ...)."""
     grad = y - target

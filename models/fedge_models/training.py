@@ -95,6 +95,15 @@ def evaluate(graph: TrainableGraph, x: Array, y: Ints | Array | None) -> dict[st
     return {"loss": loss, "accuracy": float((guess == y).mean()), "macro_f1": macro_f1(y, guess)}
 
 
+def row_losses(graph: TrainableGraph, x: Array, y: Ints | Array | None) -> Array:
+    """The loss of each row (n,), for comparing two sets of weights on the same rows."""
+    out = predict(graph, x)
+    if graph.card.task == "classify":
+        assert y is not None
+        return losses.cross_entropies(out, y.astype(np.int64))
+    return losses.row_errors(out, x if y is None else y.reshape(out.shape).astype(np.float32))
+
+
 def predict(graph: TrainableGraph, x: Array) -> Array:
     """Output for all rows of x, in bounded memory."""
     parts = [graph.forward(x[i : i + EVALUATION_ROWS]).copy() for i in range(0, len(x), EVALUATION_ROWS)]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import socket
 import ssl
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -73,7 +76,7 @@ def head_of(who: identity.Identity, have: Head | None = None, federation: str = 
     body = link.fetch_release(federation, have.header.version if have else 0, 1 << 20)
     link.close()
     assert body is not None
-    graph = __import__("hashlib").sha256(MODEL).digest()
+    graph = hashlib.sha256(MODEL).digest()
     return verify_release(body, Anchor(who.release_key, federation, graph, GRAPH.sizes), have, time.time())
 
 
@@ -125,12 +128,13 @@ def test_two_gateways_make_a_release(plant: Plant) -> None:
 
 
 def test_release_that_is_held_is_not_sent_again(plant: Plant) -> None:
-    a = plant.enrol("a")
-    assert Uplink(a).fetch_release("pumps", 1, 1 << 20) is None
+    with closing(Uplink(plant.enrol("a"))) as link:
+        assert link.fetch_release("pumps", 1, 1 << 20) is None
 
 
 def test_model_file_comes_whole(plant: Plant) -> None:
-    assert Uplink(plant.enrol("a")).fetch_model("pumps") == MODEL
+    with closing(Uplink(plant.enrol("a"))) as link:
+        assert link.fetch_model("pumps") == MODEL
 
 
 def test_exact_repeat_is_accepted_again_and_counts_once(plant: Plant) -> None:
@@ -182,9 +186,8 @@ def test_update_signed_by_another_key_is_refused(plant: Plant) -> None:
 
 
 def test_federation_of_others_is_closed(plant: Plant) -> None:
-    a = plant.enrol("a")
-    with pytest.raises(IdentityError, match="has no federation"):
-        Uplink(a).fetch_model("fans")
+    with closing(Uplink(plant.enrol("a"))) as link, pytest.raises(IdentityError, match="has no federation"):
+        link.fetch_model("fans")
 
 
 def test_revoked_node_is_shut_out_at_once(plant: Plant) -> None:
@@ -192,7 +195,7 @@ def test_revoked_node_is_shut_out_at_once(plant: Plant) -> None:
     link = Uplink(a)
     link.fetch_model("pumps")
     plant.app.store.revoke("a", time.time())
-    with pytest.raises(IdentityError, match="revoked"):
+    with closing(link), pytest.raises(IdentityError, match="revoked"):
         link.fetch_model("pumps")
 
 
@@ -215,13 +218,13 @@ def test_expired_invitation_is_refused_on_both_sides(plant: Plant, tmp_path: Pat
     invitation = decode_invitation(plant.invite("a", lifetime=-5))
     with pytest.raises(IdentityError, match="expired"):
         identity.join(invitation, tmp_path / "a")
-    forged = decode_invitation(encode_invitation(__import__("msgspec").structs.replace(invitation, expires=1 << 40)))
+    forged = decode_invitation(encode_invitation(msgspec.structs.replace(invitation, expires=1 << 40)))
     with pytest.raises(IdentityError, match="expired"):
         identity.join(forged, tmp_path / "a")
 
 
 def test_aggregator_with_another_ca_is_someone_in_between(plant: Plant, tmp_path: Path) -> None:
-    invitation = __import__("msgspec").structs.replace(decode_invitation(plant.invite("a")), ca=bytes(32))
+    invitation = msgspec.structs.replace(decode_invitation(plant.invite("a")), ca=bytes(32))
     with pytest.raises(IdentityError, match="someone is in between"):
         identity.join(invitation, tmp_path / "a")
 
