@@ -20,6 +20,7 @@ from fedge_models import files, service
 from fedge_models.card import Card
 from fedge_models.errors import StorageError
 
+from . import health
 from . import identity as identities
 from .alerts import AlertState
 from .assets import Asset, check_fit
@@ -109,6 +110,7 @@ class App:
             "node": identity.node if identity else None,
             "aggregator": identity.url if identity else "not joined",
             "uptime_s": round(time.time() - self._started, 1),
+            "rss_mib": round(health.rss_mib(), 1),
             "latency": self.latency.status(),
             "sources": {n: s.status() for n, s in self._sources.items()},
             "assets": {n: a.status() for n, a in self._assets.items()},

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import time
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -15,6 +17,15 @@ from prometheus_client.registry import Collector
 BUCKETS_S = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5)
 RECENT = 512
 FRESH_S = 0.1  # how long an answer of `slow` is good for
+
+
+def rss_mib() -> float:
+    """Resident memory of this process, MiB; 0 where /proc is not there."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except (OSError, ValueError):
+        return 0.0
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 class Latency:
@@ -118,6 +129,7 @@ def _gauges(status: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]:
         ("pending", "Events waiting, by output", {k: v["pending"] for k, v in outputs.items()}),
         ("release", "Version that decides, by model", served),
         ("score", "Newest score, by asset", scores),
+        ("rss_mib", "Resident memory, MiB", {"agent": status["rss_mib"]}),
         (
             "reachable",
             "1 while the aggregator answers, by model",

@@ -1,0 +1,49 @@
+"""What all benchmarks share: arguments, a table for people, and one JSON line with --json."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy is imported
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+ROOT = Path(__file__).resolve().parent.parent
+DATA = Path(os.environ.get("FEDGE_DATA", ROOT.parent / "shared" / "data"))
+
+
+def arguments(description: str) -> argparse.Namespace:
+    """--json, --quick, --peers, --data."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
+    parser.add_argument("--quick", action="store_true", help="end within 60 s on two cores")
+    parser.add_argument("--peers", action="store_true", help="measure the peers too (make bench-peers)")
+    parser.add_argument("--data", type=Path, default=DATA, help="folder with the data sets")
+    return parser.parse_args()
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print an aligned table."""
+    widths = [max(len(r[i]) for r in [header, *rows]) for i in range(len(header))]
+    for row in [header, *rows]:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def finish(name: str, figures: Mapping[str, float], as_json: bool) -> None:
+    """The JSON line."""
+    if not as_json:
+        return
+    versions = {p: metadata.version(p) for p in ("numpy", "onnxruntime", "onnx")}
+    environment = {
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "cores": os.cpu_count(),
+        **versions,
+    }
+    rounded = {k: float(f"{v:.5g}") for k, v in figures.items()}
+    print(json.dumps({"benchmark": name, "figures": rounded, "environment": environment}))
