@@ -2,8 +2,8 @@
 
 Splits are those of the data's README. `skab`: three plants, whole experiments held out. `skab_experiments`: every
 experiment is a site; its first 400 rows are for fitting, the rest is judged. `fan`: five recordings, the last 30 % of
-each. Own models are judged on their own site's test part (own) and on everyone's (own everywhere); scores are means over
-sites.
+each. Own models are judged on their own site's test part (own) and on everyone's (own everywhere); scores are means
+over sites.
 """
 
 from __future__ import annotations

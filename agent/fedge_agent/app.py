@@ -20,12 +20,11 @@ from fedge_models import files, service
 from fedge_models.card import Card
 from fedge_models.errors import StorageError
 
-from . import health
 from . import identity as identities
 from .alerts import AlertState
 from .assets import Asset, check_fit
 from .config import Config
-from .health import Latency, Metrics
+from .health import Latency, Metrics, rss_mib
 from .outputs import registry as outputs
 from .outputs.host import HostedOutput
 from .participant import Participant
@@ -110,7 +109,7 @@ class App:
             "node": identity.node if identity else None,
             "aggregator": identity.url if identity else "not joined",
             "uptime_s": round(time.time() - self._started, 1),
-            "rss_mib": round(health.rss_mib(), 1),
+            "rss_mib": round(rss_mib(), 1),
             "latency": self.latency.status(),
             "sources": {n: s.status() for n, s in self._sources.items()},
             "assets": {n: a.status() for n, a in self._assets.items()},
