@@ -40,7 +40,7 @@ bench: .venv/.dev
 	touch $@
 
 bench-peers: .venv-peers/.installed
-	@set -e; for script in benchmarks/[a-z]*.py; do .venv-peers/bin/python $$script --json --peers; done
+	.venv-peers/bin/python benchmarks/training.py --json --peers
 
 clean:
 	rm -rf .venv .venv-peers build *.egg-info
