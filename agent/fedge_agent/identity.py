@@ -20,6 +20,7 @@ import msgspec
 from fedge_models import files
 from fedge_models.errors import IdentityError, UnreachableError
 from fedge_models.invitation import Invitation
+from fedge_models.keys import private_key
 from fedge_models.wire import Name, decode_cbor
 from msgspec import Meta
 
@@ -181,22 +182,7 @@ def _request(key: Ed25519PrivateKey) -> bytes:
 
 
 def _private_key(folder: Path) -> Ed25519PrivateKey:
-    from cryptography.hazmat.primitives import serialization  # noqa: PLC0415
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # noqa: PLC0415
-
-    path = folder / "key.pem"
-    if not path.exists():
-        made = Ed25519PrivateKey.generate().private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        files.write(path, made, mode=0o600)
-    try:
-        key = serialization.load_pem_private_key(path.read_bytes(), None)
-    except (ValueError, OSError) as e:
-        raise IdentityError(f"{path}: cannot be read as a private key: {e}; move the folder away and join again") from e
-    if not isinstance(key, Ed25519PrivateKey):
-        raise IdentityError(f"{path}: expected an Ed25519 private key; move the folder away and join again")
-    return key
+    return private_key(folder / "key.pem", "move the folder away and join again")
 
 
 def _client_context() -> ssl.SSLContext:

@@ -19,7 +19,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from fedge_models import files
-from fedge_models.errors import IdentityError, WireError
+from fedge_models.errors import WireError
+from fedge_models.keys import private_key
 
 CA_DAYS, SERVER_DAYS, NODE_DAYS = 20 * 365, 365, 10 * 365
 CLOCK_SLACK = datetime.timedelta(days=1)  # gateways without a battery-backed clock start in the past
@@ -128,19 +129,7 @@ class Authority:
 
 
 def _key(path: Path) -> Ed25519PrivateKey:
-    """The private key in `path`, made at first use."""
-    if not path.exists():
-        made = Ed25519PrivateKey.generate().private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        files.write(path, made, mode=0o600)
-    try:
-        key = serialization.load_pem_private_key(path.read_bytes(), None)
-    except (ValueError, OSError) as e:
-        raise IdentityError(f"{path}: cannot be read as a private key: {e}; restore it from the backup") from e
-    if not isinstance(key, Ed25519PrivateKey):
-        raise IdentityError(f"{path}: expected an Ed25519 private key; restore it from the backup")
-    return key
+    return private_key(path, "restore it from the backup")
 
 
 def _name(common: str) -> x509.Name:

@@ -96,17 +96,8 @@ class Store:
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """All or nothing, durable on return. Raises StorageError when the disk is full or failing."""
-        with self._lock:
-            try:
-                self._db.execute("BEGIN IMMEDIATE")
-                yield self._db
-                self._db.execute("COMMIT")
-            except BaseException as e:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                if isinstance(e, (sqlite3.OperationalError, sqlite3.DatabaseError)):
-                    raise StorageError(f"the aggregator's database cannot be written: {e}") from e
-                raise
+        with self._lock, files.transaction(self._db, "the aggregator's database") as db:
+            yield db
 
     def _all(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
         with self._lock:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 import sqlite3
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
@@ -46,6 +47,22 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def transaction(database: sqlite3.Connection, what: str) -> Iterator[sqlite3.Connection]:
+    """All or nothing, durable on return; the caller holds its lock. Raises StorageError naming `what`."""
+    try:
+        database.execute("BEGIN IMMEDIATE")
+        yield database
+        database.execute("COMMIT")
+    except BaseException as e:
+        with suppress(sqlite3.Error):
+            if database.in_transaction:
+                database.execute("ROLLBACK")
+        if isinstance(e, sqlite3.Error):
+            raise StorageError(f"{what} cannot be written: {e}") from e
+        raise
 
 
 def open_database(path: Path, schema: str, synchronous: Literal["EXTRA", "NORMAL"] = "EXTRA") -> sqlite3.Connection:

@@ -1,0 +1,31 @@
+"""Ed25519 private keys as files: made where they are used, mode 0600, never sent anywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from . import files
+from .errors import IdentityError
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+
+def private_key(path: Path, remedy: str) -> Ed25519PrivateKey:
+    """The key in `path`, made at first use. Raises IdentityError ending in `remedy` when the file is damaged."""
+    from cryptography.hazmat.primitives import serialization  # noqa: PLC0415
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # noqa: PLC0415
+
+    if not path.exists():
+        made = Ed25519PrivateKey.generate().private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        files.write(path, made, mode=0o600)
+    try:
+        key = serialization.load_pem_private_key(path.read_bytes(), None)
+    except (ValueError, TypeError, OSError) as e:
+        raise IdentityError(f"{path}: cannot be read as a private key: {e}; {remedy}") from e
+    if not isinstance(key, Ed25519PrivateKey):
+        raise IdentityError(f"{path}: expected an Ed25519 private key; {remedy}")
+    return key
