@@ -185,7 +185,7 @@ url = "opc.tcp://127.0.0.1:{port}/"
 
 [model.{FEDERATION}]
 poll = "500ms"
-training = {{ interval = "3s", min_samples = 24, learning_rate = {CONFIG.learning_rate} }}
+training = {{ interval = "2s", min_samples = 24, learning_rate = {CONFIG.learning_rate} }}
 
 [asset.machine]
 model = "{FEDERATION}"
