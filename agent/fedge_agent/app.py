@@ -32,7 +32,7 @@ from .samples import SampleStore
 from .sources import registry as sources
 from .sources.host import HostedSource, Queue
 from .spool import Spool
-from .types import Batch, Event
+from .types import Batch, Event, Reading
 from .uplink import Uplink
 
 logger = logging.getLogger(__name__)
@@ -63,6 +63,7 @@ class App:
         self._uplink = Uplink(self._identity) if self._identity else None
         self._models = {name: self._participant(name, state) for name in config.model}
         self._assets = {name: self._asset(name) for name in config.asset}
+        self._followers, self._routes = self._routing()
         self._queue = Queue(config.agent.queue_batches)
         self._sources = {n: HostedSource(n, s, self._tags(n), self._queue) for n, s in built_sources.items()}
         self._outputs = {n: HostedOutput(n, o, self._spool) for n, o in built_outputs.items()}
@@ -155,8 +156,19 @@ class App:
 
     def _tags(self, source: str) -> list[str]:
         """Every tag that an asset wants of a source, once."""
-        wanted = [t for a in self.config.asset.values() for t in (*a.channels.values(), a.label) if t is not None]
-        return list(dict.fromkeys(t.tag for t in wanted if t.source == source))
+        return list(self._routes[source])
+
+    def _routing(self) -> tuple[dict[str, list[str]], dict[str, dict[str, list[str]]]]:
+        """(source -> its assets, source -> tag -> the assets that want it)."""
+        routes: dict[str, dict[str, list[str]]] = {source: {} for source in self.config.source}
+        followers: dict[str, list[str]] = {source: [] for source in self.config.source}
+        for name, asset in self.config.asset.items():
+            tags = [t for t in (*asset.channels.values(), asset.label) if t is not None]
+            for source, tag in dict.fromkeys((t.source, t.tag) for t in tags):
+                routes[source].setdefault(tag, []).append(name)
+            for source in dict.fromkeys(t.source for t in tags):
+                followers[source].append(name)
+        return followers, routes
 
     def _loop(self) -> None:
         watchdog = service.watchdog_interval()
@@ -176,9 +188,16 @@ class App:
             self._push(batch)
 
     def _push(self, batch: Batch) -> None:
-        for asset in self._assets.values():
+        """To each asset of the source its own readings; the others still learn that the source is alive."""
+        wanted = self._routes[batch.source]
+        parts: dict[str, list[Reading]] = {name: [] for name in self._followers[batch.source]}
+        for reading in batch.readings:
+            for name in wanted.get(reading.tag, ()):
+                parts[name].append(reading)
+        for name, readings in parts.items():
+            asset = self._assets[name]
             try:
-                asset.push(batch)
+                asset.push(batch._replace(readings=readings))
             except Exception:
                 self._lost["failures"] += 1
                 logger.exception("asset %s: a batch of %s could not be used", asset.name, batch.source)

@@ -14,7 +14,7 @@ from fedge_models.errors import ModelError
 
 from .alerts import Alert, AlertState
 from .config import AssetConfig
-from .features import extract, feature_count
+from .features import bridge, extract, feature_count
 from .health import Latency
 from .participant import Participant
 from .samples import Sample, SampleStore, Split, split
@@ -54,7 +54,37 @@ class Asset:
             return
         assert self._assembler is not None
         for window in self._assembler.push(batch):
-            self._decide(window)
+            self.decide(window)
+
+    def decide(self, window: Window) -> None:
+        """What the model says of a window, what follows from it, and the sample that is kept of it."""
+        if window.missing > self.config.window.max_missing:
+            self._gappy += 1
+            return
+        assert self._card is not None
+        features = extract(bridge(window.values) if window.missing else window.values, self._card.features)
+        actual = self._actual(window.label)
+        serving = self.participant.serving
+        if serving is not None:
+            score, label = serving.decide(features)
+            latency = (time.monotonic_ns() - window.received_ns) / 1e9
+            decision = Decision(
+                asset=self.name,
+                model=self.config.model,
+                release=serving.release,
+                time_ns=window.end_ns,
+                score=score,
+                threshold=serving.threshold,
+                label=label,
+                missing=window.missing,
+                latency_s=latency,
+            )
+            self._latency.record(latency)
+            self.decisions.append((decision, actual))
+            self._follow(decision)
+        held = self._split.held(window.end_ns - round(self._period_ns), window.end_ns)
+        if held is not None and (actual is not None or self.config.label is None):
+            self._samples.put(Sample(self.config.model, self.name, window.end_ns, features, actual, held))
 
     def status(self) -> dict[str, Any]:
         """For the status page."""
@@ -96,35 +126,6 @@ class Asset:
         self._split = split(rate, length, hop, self.participant.config.training.holdout)
         self._period_ns = 1e9 / rate * length
         return True
-
-    def _decide(self, window: Window) -> None:
-        if window.missing > self.config.window.max_missing:
-            self._gappy += 1
-            return
-        assert self._card is not None
-        features = extract(window.values, self._card.features)
-        actual = self._actual(window.label)
-        serving = self.participant.serving
-        if serving is not None:
-            score, label = serving.decide(features)
-            latency = (time.monotonic_ns() - window.received_ns) / 1e9
-            decision = Decision(
-                asset=self.name,
-                model=self.config.model,
-                release=serving.release,
-                time_ns=window.end_ns,
-                score=score,
-                threshold=serving.threshold,
-                label=label,
-                missing=window.missing,
-                latency_s=latency,
-            )
-            self._latency.record(latency)
-            self.decisions.append((decision, actual))
-            self._follow(decision)
-        held = self._split.held(window.end_ns - round(self._period_ns), window.end_ns)
-        if held is not None and (actual is not None or self.config.label is None):
-            self._samples.put(Sample(self.config.model, self.name, window.end_ns, features, actual, held))
 
     def _follow(self, decision: Decision) -> None:
         made = self._alert.update(decision, time.time())

@@ -1,14 +1,14 @@
 """Features of a window: what a compact model sees instead of raw samples. Pure and vectorised.
 
-Input ``values`` is (..., channels, length); each feature gives one or more numbers per channel in the channel's unit
-unless said otherwise. Output order is channel by channel, within a channel in the order of the names. Gaps (NaN) are
-bridged linearly before anything is computed; a channel with no value at all counts as 0. Definitions: ISO 13373-2 for
-rms, peak, crest factor and kurtosis of vibration.
+Each feature gives one or more numbers per channel in the channel's unit unless said otherwise. Output order is channel
+by channel, within a channel in the order of the names. Gaps (NaN) are bridged linearly before anything is computed; a
+channel with no value at all counts as 0. Definitions for vibration (rms, peak, crest factor, kurtosis): ISO 13373-2.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import numpy as np
 from fedge_models.errors import ModelError
@@ -18,104 +18,112 @@ from .types import Array
 EPSILON = 1e-12  # of energies, so that silence has a logarithm
 
 
-def _mean(x: Array, _: int) -> Array:
-    return x.mean(axis=-1, keepdims=True)
+class _Signal:
+    """Windows x (..., channels, length) without gaps, and what most features share."""
+
+    def __init__(self, x: Array) -> None:
+        self.x, self.length = x, x.shape[-1]
+        self.mean = self._average(x)
+        self.centred = x - self.mean
+        self.square = self.centred * self.centred
+        self.variance = self._average(self.square)
+        self.std: Array = np.sqrt(self.variance)
+
+    def _average(self, of: Array) -> Array:
+        total: Array = np.add.reduce(of, axis=-1, keepdims=True)
+        total /= self.length
+        return total
+
+    def peak(self) -> Array:
+        """Largest distance from the mean."""
+        peak: Array = np.abs(self.centred).max(axis=-1, keepdims=True)
+        return peak
+
+    def rms(self) -> Array:
+        root: Array = np.sqrt(self._average(self.x * self.x))
+        return root
+
+    def crest(self) -> Array:
+        """Peak over standard deviation (no unit); 0 for a constant."""
+        return np.divide(self.peak(), self.std, out=np.zeros_like(self.std), where=self.std > 0)
+
+    def kurtosis(self) -> Array:
+        """Fourth standardised moment (no unit; 3 for Gaussian noise, more for impacts); 0 for a constant."""
+        fourth = self._average(self.square * self.square)
+        moved = self.variance > EPSILON
+        return np.divide(fourth, self.variance * self.variance, out=np.zeros_like(fourth), where=moved)
+
+    def slope(self) -> Array:
+        """Least-squares change over the window's length."""
+        slope: Array = (self.x @ _ramp(self.length))[..., None]
+        return slope
+
+    def bands(self, count: int) -> Array:
+        """log10 of the energy in `count` equal bands from 0 to half the sampling rate (Hann window, mean removed)."""
+        spectrum = np.fft.rfft(self.centred * _hann(self.length), axis=-1)
+        power = (spectrum.real**2 + spectrum.imag**2)[..., 1:] / self.length
+        starts = np.linspace(0, power.shape[-1], count, endpoint=False).astype(np.int64)
+        bands: Array = np.log10(np.add.reduceat(power, starts, axis=-1) + EPSILON)
+        return bands
 
 
-def _std(x: Array, _: int) -> Array:
-    return x.std(axis=-1, keepdims=True)
+@lru_cache(32)
+def _ramp(length: int) -> Array:
+    t = np.linspace(-0.5, 0.5, length, dtype=np.float32)
+    ramp: Array = t / np.dot(t, t)
+    return ramp
 
 
-def _rms(x: Array, _: int) -> Array:
-    root: Array = np.sqrt(np.mean(x * x, axis=-1, keepdims=True))
-    return root
+@lru_cache(32)
+def _hann(length: int) -> Array:
+    return np.hanning(length).astype(np.float32)
 
 
-def _minimum(x: Array, _: int) -> Array:
-    return x.min(axis=-1, keepdims=True)
-
-
-def _maximum(x: Array, _: int) -> Array:
-    return x.max(axis=-1, keepdims=True)
-
-
-def _peak(x: Array, _: int) -> Array:
-    """Largest distance from the mean."""
-    peak: Array = np.abs(x - _mean(x, 0)).max(axis=-1, keepdims=True)
-    return peak
-
-
-def _crest(x: Array, _: int) -> Array:
-    """Peak over standard deviation (no unit); 0 for a constant."""
-    std = _std(x, 0)
-    out: Array = np.divide(_peak(x, 0), std, out=np.zeros_like(std), where=std > 0)
-    return out
-
-
-def _kurtosis(x: Array, _: int) -> Array:
-    """Fourth standardised moment (no unit; 3 for Gaussian noise, more for impacts); 0 for a constant."""
-    centred = x - _mean(x, 0)
-    square = centred * centred
-    variance = square.mean(axis=-1, keepdims=True)
-    fourth = (square * square).mean(axis=-1, keepdims=True)
-    out: Array = np.divide(fourth, variance * variance, out=np.zeros_like(variance), where=variance > EPSILON)
-    return out
-
-
-def _slope(x: Array, _: int) -> Array:
-    """Least-squares change over the window's length."""
-    t = np.linspace(-0.5, 0.5, x.shape[-1], dtype=np.float32)
-    slope: Array = (x @ (t / np.dot(t, t)))[..., None]
-    return slope
-
-
-def _bands(x: Array, count: int) -> Array:
-    """log10 of the energy in `count` equal bands from 0 to half the sampling rate (Hann window, mean removed)."""
-    spectrum = np.fft.rfft((x - _mean(x, 0)) * np.hanning(x.shape[-1]).astype(np.float32), axis=-1)
-    power = (spectrum.real**2 + spectrum.imag**2)[..., 1:] / x.shape[-1]
-    starts = np.linspace(0, power.shape[-1], count, endpoint=False).astype(np.int64)
-    bands: Array = np.log10(np.add.reduceat(power, starts, axis=-1) + EPSILON)
-    return bands
-
-
-FEATURES: dict[str, Callable[[Array, int], Array]] = {
-    "bands": _bands,  # "bands:8": eight of them
-    "crest": _crest,
-    "kurtosis": _kurtosis,
-    "max": _maximum,
-    "mean": _mean,
-    "min": _minimum,
-    "peak": _peak,
-    "rms": _rms,
-    "slope": _slope,
-    "std": _std,
+FEATURES: dict[str, Callable[[_Signal, int], Array]] = {
+    "bands": _Signal.bands,  # "bands:8": eight of them
+    "crest": lambda s, _: s.crest(),
+    "kurtosis": lambda s, _: s.kurtosis(),
+    "max": lambda s, _: s.x.max(axis=-1, keepdims=True),
+    "mean": lambda s, _: s.mean,
+    "min": lambda s, _: s.x.min(axis=-1, keepdims=True),
+    "peak": lambda s, _: s.peak(),
+    "rms": lambda s, _: s.rms(),
+    "slope": lambda s, _: s.slope(),
+    "std": lambda s, _: s.std,
 }
 
 
 def feature_count(names: Sequence[str], channels: int) -> int:
     """Length of the feature vector. Raises ModelError for a name that is not known."""
-    return channels * sum(_parse(name)[1] for name in names)
+    return channels * _plan(tuple(names))[1]
 
 
-def extract_many(values: Array, names: Sequence[str]) -> Array:
-    """Features (n, count) of windows (n, channels, length); the bridged windows themselves when `names` is empty."""
-    x = bridge(values)
+def extract(x: Array, names: Sequence[str]) -> Array:
+    """Features (..., count) of windows x (..., channels, length) without gaps; x itself when there are no `names`."""
     if not names:
         return x
-    parts = [FEATURES[kind](x, count) for kind, count in map(_parse, names)]
-    return np.concatenate(parts, axis=-1).reshape(len(x), -1).astype(np.float32)
+    parts, width = _plan(tuple(names))
+    signal = _Signal(x)
+    out = np.empty((*x.shape[:-1], width), np.float32)
+    for compute, count, start in parts:
+        out[..., start : start + count] = compute(signal, count)
+    return out.reshape(*x.shape[:-2], -1)
 
 
-def extract(values: Array, names: Sequence[str]) -> Array:
-    """Features of one window (channels, length); see `extract_many`."""
-    features: Array = extract_many(values[None], names)[0]
-    return features
+@lru_cache(32)
+def _plan(names: tuple[str, ...]) -> tuple[list[tuple[Callable[[_Signal, int], Array], int, int]], int]:
+    """[(feature, numbers per channel, first of them), …] and the numbers per channel of all."""
+    parts, width = [], 0
+    for kind, count in map(_parse, names):
+        parts.append((FEATURES[kind], count, width))
+        width += count
+    return parts, width
 
 
 def bridge(values: Array) -> Array:
     """Windows with gaps filled linearly, ends held; the input itself when there are none."""
     missing = np.isnan(values)
-    if not missing.any():
+    if not np.count_nonzero(missing):
         return values
     filled = values.copy()
     for row, gaps in zip(filled.reshape(-1, values.shape[-1]), missing.reshape(-1, values.shape[-1]), strict=True):

@@ -9,9 +9,9 @@ windows that would straddle two parts are not kept, so that overlapping windows 
 from __future__ import annotations
 
 import logging
-import queue
 import sqlite3
 import threading
+from collections import deque
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 QUEUE = 4096
 BATCH = 256
-RETRY_S = 5.0
+WRITE_S = 0.25
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS samples (
@@ -58,7 +58,8 @@ class SampleStore:
         self._limits = limits
         self._lock = threading.Lock()
         self._db = files.open_database(path, _SCHEMA, synchronous="NORMAL")
-        self._queue: queue.Queue[Sample | None] = queue.Queue(QUEUE)
+        self._waiting: deque[Sample] = deque()
+        self._stop = threading.Event()
         self._thread = threading.Thread(target=self._write, name="samples", daemon=True)
         self.lost = 0
         self.total: dict[str, int] = dict(self._rows("SELECT model, count(*) FROM samples GROUP BY model"))
@@ -69,16 +70,16 @@ class SampleStore:
 
     def stop(self) -> None:
         """Write what is queued and close."""
-        self._queue.put(None)
+        self._stop.set()
         self._thread.join(5)
         with self._lock:
             self._db.close()
 
     def put(self, sample: Sample) -> None:
-        """Queue a sample; never blocks."""
-        try:
-            self._queue.put_nowait(sample)
-        except queue.Full:
+        """Queue a sample; neither blocks nor wakes anybody, so that the next decision is not held up."""
+        if len(self._waiting) < QUEUE:
+            self._waiting.append(sample)
+        else:
             self.lost += 1
 
     def load(self, model: str, shape: tuple[int, ...], held: bool) -> tuple[Array, NDArray[np.int64]]:
@@ -122,19 +123,14 @@ class SampleStore:
                 raise StorageError(f"samples cannot be read: {e}") from e
 
     def _write(self) -> None:
-        """Write in batches until None comes."""
-        while (first := self._queue.get()) is not None:
-            batch = [first]
-            last = False
-            while len(batch) < BATCH and not self._queue.empty():
-                following = self._queue.get()
-                if following is None:
-                    last = True
-                    break
-                batch.append(following)
-            self._keep(batch)
-            if last:
-                return
+        """Write what has come, several times a second, until stopped."""
+        while not self._stop.wait(WRITE_S):
+            self._flush()
+        self._flush()
+
+    def _flush(self) -> None:
+        while self._waiting:
+            self._keep([self._waiting.popleft() for _ in range(min(len(self._waiting), BATCH))])
 
     def _keep(self, batch: list[Sample]) -> None:
         rows = [(s.model, s.asset, s.time_ns, s.x.tobytes(), s.y, int(s.held)) for s in batch]
@@ -177,7 +173,8 @@ class Split(NamedTuple):
 
     def held(self, start_ns: int, end_ns: int) -> bool | None:
         """Whether the window from start to end is held back; None when it straddles both parts."""
-        first, last = (t // self.block_ns % self.every == self.every - 1 for t in (start_ns, end_ns))
+        first = start_ns // self.block_ns % self.every == self.every - 1
+        last = end_ns // self.block_ns % self.every == self.every - 1
         return first if first == last else None
 
 

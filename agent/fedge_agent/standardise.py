@@ -10,6 +10,7 @@ from .types import Array
 
 FLOOR = 1e-6  # of a scale, relative to the magnitude of the mean: a constant feature stays near 0
 CLIP = 8.0  # standard deviations: a broken sensor must not drown all others
+LOWEST, HIGHEST = np.float32(-CLIP), np.float32(CLIP)
 
 
 class Scale(NamedTuple):
@@ -18,9 +19,13 @@ class Scale(NamedTuple):
     mean: Array
     scale: Array
 
-    def __call__(self, x: Array) -> Array:
-        """Standardised x (..., features) or (..., channels, length), float32."""
-        return np.clip((x - self.mean) / self.scale, -CLIP, CLIP, dtype=np.float32)
+    def __call__(self, x: Array, out: Array | None = None) -> Array:
+        """Standardised x (..., features) or (..., channels, length), float32; written into `out` where given."""
+        z: Array = np.subtract(x, self.mean, out=out)
+        np.divide(z, self.scale, out=z)
+        np.maximum(z, LOWEST, out=z)
+        np.minimum(z, HIGHEST, out=z)
+        return z
 
 
 def fit(x: Array) -> Scale:

@@ -70,14 +70,10 @@ class Assembler:
         self._hold, self._lateness = max_hold_s * 1e9, lateness_s * 1e9
         self._rows = [_Channel(tag.waveform_hz is not None, tag.index) for tag in channels.values()]
         self._label = _Channel(False, None) if label else None
-        self._by_tag: dict[tuple[str, str], list[_Channel]] = {}
-        for tag, channel in zip(channels.values(), self._rows, strict=True):
-            self._by_tag.setdefault((tag.source, tag.tag), []).append(channel)
-        if label and self._label:
-            self._by_tag.setdefault((label.source, label.tag), []).append(self._label)
-        self._by_source: dict[str, list[_Channel]] = {}
-        for (source, _), found in self._by_tag.items():
-            self._by_source.setdefault(source, []).extend(found)
+        self._all = [*self._rows, *([self._label] if self._label else [])]
+        self._by_tag: dict[str, dict[str, list[_Channel]]] = {}  # source -> tag -> who follows it
+        for tag, channel in zip([*channels.values(), *([label] if label else [])], self._all, strict=True):
+            self._by_tag.setdefault(tag.source, {}).setdefault(tag.tag, []).append(channel)
         self._buffer: Array = np.empty((len(self._rows), 4 * max(length, hop)), np.float32)
         self.counters = Counters()
         self._origin: float | None = None  # time of tick 0, ns
@@ -86,14 +82,15 @@ class Assembler:
 
     def push(self, batch: Batch) -> list[Window]:
         """Take a batch in; the windows it completes, oldest first."""
-        channels = self._by_source.get(batch.source)
-        if channels is None:
+        by_tag = self._by_tag.get(batch.source)
+        if by_tag is None:
             return []
         for reading in batch.readings:
-            for channel in self._by_tag.get((batch.source, reading.tag), ()):
+            for channel in by_tag.get(reading.tag, ()):
                 self._take(channel, reading)
         if batch.alive_ns is not None:
-            self._mark_alive(channels, batch.alive_ns)
+            for channels in by_tag.values():
+                self._mark_alive(channels, batch.alive_ns)
         return self._advance(batch.received_ns)
 
     # taking readings in
@@ -188,14 +185,11 @@ class Assembler:
         """The last tick whose values are all known, or that has waited long enough for the slower channels."""
         if self._origin is None:
             return None
-        channels = [*self._rows, *([self._label] if self._label else [])]
-        complete = min(self._known_until(c) for c in channels)
-        newest = max(max(c.newest, c.alive) for c in channels)
+        complete = min([self._known_until(c) if c.waveform else c.newest for c in self._all])
+        newest = max([c.newest if c.newest > c.alive else c.alive for c in self._all])
         return math.floor((max(complete, newest - self._lateness) - self._origin) / self._period + 1e-6)
 
     def _known_until(self, channel: _Channel) -> float:
-        if not channel.waveform:
-            return channel.newest
         assert self._origin is not None
         return -math.inf if channel.next_tick is None else self._origin + (channel.next_tick - 1) * self._period
 
@@ -252,10 +246,12 @@ class Assembler:
                 channel.time, channel.value = channel.pending.popleft()
             following = math.ceil((channel.pending[0][0] - 1 - start) / self._period) if channel.pending else n
             stop = min(max(following, i + 1), n)
-            good = math.floor((max(channel.time, channel.alive) + self._hold - start) / self._period) + 1
-            good = min(max(good, i), stop)
+            known = channel.time if channel.time > channel.alive else channel.alive
+            good = stop
+            if known + self._hold < start + (stop - 1) * self._period:
+                good = max(math.floor((known + self._hold - start) / self._period) + 1, i)
+                out[good:stop] = np.nan
             out[i:good] = channel.value
-            out[good:stop] = np.nan
             i = stop
 
     def _follow_label(self, count: int) -> None:
@@ -277,13 +273,14 @@ class Assembler:
             label = self._label.value
         self.counters.windows += 1
         end = round(self._origin + (self._tick - 1) * self._period)
-        return Window(self._asset, end, values, float(np.isnan(values).mean()), label, received_ns)
+        missing = int(np.count_nonzero(np.isnan(values))) / values.size
+        return Window(self._asset, end, values, missing, label, received_ns)
 
     def _restart(self) -> None:
         """Forget what was collected: the clock was set, or this is the beginning."""
         self._origin = None
         self._tick = self._filled = self._at = self._label_run = 0
-        for channel in [*self._rows, *([self._label] if self._label else [])]:
+        for channel in self._all:
             channel.pending.clear()
             channel.blocks.clear()
             channel.value, channel.next_tick = math.nan, None

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from fedge_agent import standardise
-from fedge_agent.features import extract_many
+from fedge_agent.features import bridge, extract
 from fedge_models.card import Card
 from fedge_models.graph import TrainableGraph
 from fedge_models.quantize import dequantize, expand, quantize, spread
@@ -52,7 +52,7 @@ def windows(track: Track, card: Card) -> Windows:
             values.append(track.values[:, piece])
             labels.append(states[0] if len(states) == 1 else -1)
             tests.append(parts[0] == 1)
-    x = extract_many(np.stack(values), card.features)
+    x = extract(bridge(np.stack(values)), card.features)
     return Windows(x, np.array(labels, np.int64), np.array(tests, np.bool_))
 
 

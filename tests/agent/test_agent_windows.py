@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 from fedge_agent.config import TagConfig
-from fedge_agent.features import FEATURES, bridge, extract, extract_many, feature_count
+from fedge_agent.features import FEATURES, bridge, extract, feature_count
 from fedge_agent.types import Batch, Quality, Reading, Window
 from fedge_agent.windows import Assembler
 from fedge_models.errors import ModelError
@@ -213,13 +213,13 @@ def test_constant_and_empty_channels_give_finite_features() -> None:
     x = np.full((3, 64), 7, np.float32)
     x[1] = np.nan
     names = tuple("bands:4" if n == "bands" else n for n in FEATURES)
-    assert np.isfinite(extract(x, names)).all()
+    assert np.isfinite(extract(bridge(x), names)).all()
 
 
 def test_count_is_what_extract_gives() -> None:
     names = tuple("bands:5" if n == "bands" else n for n in FEATURES)
     assert feature_count(names, 3) == len(extract(np.ones((3, 64), np.float32), names)) == 3 * 14
-    assert extract_many(np.ones((2, 3, 64), np.float32), ()).shape == (2, 3, 64)
+    assert extract(np.ones((2, 3, 64), np.float32), ()).shape == (2, 3, 64)
 
 
 def test_gaps_are_bridged_linearly() -> None:
