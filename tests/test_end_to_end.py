@@ -3,34 +3,27 @@
 from __future__ import annotations
 
 import csv
-import http.client
 import json
-import os
 import random
-import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from fedge_models import zoo
 from fedge_models.card import Card, Channel, WindowSpec
+from programs import BIN, Programs, free_port
 
-BIN = Path(sys.executable).parent
 CARD = Card("anomaly", (Channel("a"), Channel("b")), WindowSpec(200, 20, 5), ("mean", "std", "slope"))
-ENV = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "ORT_DISABLE_TELEMETRY": "1"}
 
 
-class Fleet:
-    """An aggregator and agents that replay a CSV, started through their command lines."""
+class Fleet(Programs):
+    """An aggregator and agents that replay a CSV."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.running: dict[str, subprocess.Popen[bytes]] = {}
+        super().__init__(folder)
         (folder / "model.onnx").write_bytes(zoo.autoencoder(CARD, 6, (4, 2)).SerializeToString())
         (folder / "agg.toml").write_text(
             f'[aggregator]\nstate = "{folder}/agg"\naddresses = ["127.0.0.1"]\nlisten = "127.0.0.1:{free_port()}"\n'
@@ -41,26 +34,6 @@ class Fleet:
             writer = csv.writer(file)
             writer.writerow(["a", "b"])
             writer.writerows(rng.normal(size=(4000, 2)).round(4).tolist())
-
-    def run(self, *command: str | Path) -> str:
-        line = [str(BIN / command[0]), *map(str, command[1:])]
-        done = subprocess.run(line, capture_output=True, text=True, env=ENV, check=False)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    def start(self, name: str) -> None:
-        program, config = ("fedge-aggregator", "agg") if name == "agg" else ("fedge-agent", name)
-        address = self.folder / name / "status.addr"
-        address.unlink(missing_ok=True)
-        with (self.folder / f"{name}.log").open("ab") as log:
-            command = [BIN / program, "start", "--config", self.folder / f"{config}.toml"]
-            self.running[name] = subprocess.Popen(command, stdout=log, stderr=log, env=ENV)
-        self.wait(address.exists, f"{name} to start")
-
-    def kill(self, name: str) -> None:
-        process = self.running.pop(name)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
 
     def agent(self, name: str) -> None:
         (self.folder / f"{name}.toml").write_text(
@@ -89,44 +62,15 @@ type = "log"
         text = self.run("fedge-aggregator", "invite", name, "--federation", "f", "--config", self.folder / "agg.toml")
         assert "joined" in self.run("fedge-agent", "join", text.strip(), *config)
 
-    def status(self, name: str) -> dict[str, Any]:
-        host, _, port = (self.folder / name / "status.addr").read_text().rpartition(":")
-        connection = http.client.HTTPConnection(host, int(port), timeout=5)
-        connection.request("GET", "/status")
-        data: dict[str, Any] = json.loads(connection.getresponse().read())
-        connection.close()
-        return data
-
     def release(self) -> int:
         return int(self.status("agg")["federations"]["f"]["release"])
-
-    def wait(self, done: Any, what: str, timeout: float = 40) -> None:
-        deadline = time.monotonic() + timeout
-        while not done():
-            for name, process in self.running.items():
-                assert process.poll() is None, (self.folder / f"{name}.log").read_text()[-2000:]
-            assert time.monotonic() < deadline, f"waited in vain for {what}"
-            time.sleep(0.05)
-
-    def end(self) -> list[int]:
-        for process in self.running.values():
-            process.terminate()
-        return [process.wait(10) for process in self.running.values()]
-
-
-def free_port() -> int:
-    import socket
-
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
 
 
 @pytest.fixture
 def fleet(tmp_path: Path) -> Iterator[Fleet]:
     made = Fleet(tmp_path)
     made.run("fedge-aggregator", "model", "add", "f", tmp_path / "model.onnx", "--config", tmp_path / "agg.toml")
-    made.start("agg")
+    made.start("agg", "fedge-aggregator")
     for name in ("one", "two"):
         made.agent(name)
         made.start(name)
@@ -184,7 +128,7 @@ def test_a_dozen_kills_lose_nothing_and_reuse_no_sequence(fleet: Fleet) -> None:
             for node, number in db.execute("SELECT node, sequence FROM sequences"):
                 assert number >= sequences[node]
                 sequences[node] = number
-        fleet.start(victim)
+        fleet.start(victim, "fedge-aggregator" if victim == "agg" else "fedge-agent")
     fleet.wait(lambda: fleet.release() > last, "the last round", 60)
     with sqlite3.connect(fleet.folder / "agg/aggregator.sqlite") as db:
         versions = [v for (v,) in db.execute("SELECT version FROM releases ORDER BY version")]

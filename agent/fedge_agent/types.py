@@ -44,6 +44,8 @@ class Batch(NamedTuple):
     # is known to be unchanged; None: nothing is known beyond the readings themselves.
     alive_ns: int | None
     received_ns: int
+    # The first of a new connection: whatever was known of the source ended with its last batch.
+    fresh: bool = False
 
 
 class Window(NamedTuple):

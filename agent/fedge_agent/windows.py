@@ -9,17 +9,17 @@ What was unusable is counted.
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
+from .channels import Channel, known
 from .config import TagConfig
 from .types import Array, Batch, Quality, Reading, Window
 
 JUMP_NS = 1_000_000_000  # a channel's time stamps going back further than this: the clock was set
-ALIVE_JUMP_NS = 60_000_000_000
+LEAP_NS = 60_000_000_000  # a living source's time going ahead by more: the same
 
 
 @dataclass
@@ -34,21 +34,6 @@ class Counters:
     gaps: int = 0  # longer than a window: the grid began anew
     clock_jumps: int = 0
     windows: int = 0
-
-
-@dataclass
-class _Channel:
-    """One row of the window (or the label): its readings that are not used yet, and the value now."""
-
-    waveform: bool
-    index: int | None
-    pending: deque[tuple[int, float | str]] = field(default_factory=deque)  # scalar: (time, value)
-    blocks: deque[tuple[int, Array]] = field(default_factory=deque)  # waveform: (tick of first sample, samples)
-    value: float | str = math.nan
-    time: int = -(1 << 62)  # of `value`
-    newest: int = -(1 << 62)
-    next_tick: int | None = None  # waveform: tick after the last block
-    alive: int = -(1 << 62)
 
 
 class Assembler:
@@ -68,23 +53,27 @@ class Assembler:
         self._asset, self._length, self._hop = asset, length, hop
         self._period = 1e9 / rate_hz
         self._hold, self._lateness = max_hold_s * 1e9, lateness_s * 1e9
-        self._rows = [_Channel(tag.waveform_hz is not None, tag.index) for tag in channels.values()]
-        self._label = _Channel(False, None) if label else None
+        self._leap = max(LEAP_NS, 2 * length * self._period)
+        self._rows = [Channel(tag.waveform_hz is not None, tag.index) for tag in channels.values()]
+        self._label = Channel(False, None) if label else None
         self._all = [*self._rows, *([self._label] if self._label else [])]
-        self._by_tag: dict[str, dict[str, list[_Channel]]] = {}  # source -> tag -> who follows it
+        self._by_tag: dict[str, dict[str, list[Channel]]] = {}  # source -> tag -> who follows it
         for tag, channel in zip([*channels.values(), *([label] if label else [])], self._all, strict=True):
             self._by_tag.setdefault(tag.source, {}).setdefault(tag.tag, []).append(channel)
         self._buffer: Array = np.empty((len(self._rows), 4 * max(length, hop)), np.float32)
         self.counters = Counters()
         self._origin: float | None = None  # time of tick 0, ns
         self._tick = self._filled = self._at = self._label_run = 0
-        self._restart()
 
     def push(self, batch: Batch) -> list[Window]:
         """Take a batch in; the windows it completes, oldest first."""
         by_tag = self._by_tag.get(batch.source)
         if by_tag is None:
             return []
+        if batch.fresh:
+            for channels in by_tag.values():
+                for channel in channels:
+                    channel.end()
         for reading in batch.readings:
             for channel in by_tag.get(reading.tag, ()):
                 self._take(channel, reading)
@@ -95,24 +84,28 @@ class Assembler:
 
     # taking readings in
 
-    def _take(self, channel: _Channel, reading: Reading) -> None:
+    def _take(self, channel: Channel, reading: Reading) -> None:
         counters = self.counters
         counters.readings += 1
         if reading.quality is Quality.UNCERTAIN:
             counters.uncertain += 1
-        if reading.time_ns <= channel.newest:
-            if channel.newest - reading.time_ns <= JUMP_NS:
+        back = channel.newest - reading.time_ns
+        if 0 <= back <= JUMP_NS:
+            if channel.ended and back == 0:
+                channel.resume(reading)
+            else:
                 counters.late += 1
-                return
+            return
+        if back > 0 or channel.leaps(reading.time_ns, self._leap):
             counters.clock_jumps += 1
-            self._restart()
+            self._restart(reading.time_ns)
         if channel.waveform:
             self._take_block(channel, reading)
         else:
             self._take_scalar(channel, reading)
-        channel.newest = reading.time_ns
+        channel.newest, channel.ended = reading.time_ns, False
 
-    def _take_scalar(self, channel: _Channel, reading: Reading) -> None:
+    def _take_scalar(self, channel: Channel, reading: Reading) -> None:
         value: float | str = math.nan
         if reading.quality is Quality.BAD:
             self.counters.bad += 1
@@ -126,7 +119,7 @@ class Assembler:
         if self._origin is None:
             self._origin = math.ceil(reading.time_ns / self._period) * self._period
 
-    def _take_block(self, channel: _Channel, reading: Reading) -> None:
+    def _take_block(self, channel: Channel, reading: Reading) -> None:
         block = self._samples(channel, reading)
         if block is None:
             return
@@ -141,7 +134,7 @@ class Assembler:
         channel.blocks.append((tick, block))
         channel.next_tick = tick + len(block)
 
-    def _samples(self, channel: _Channel, reading: Reading) -> Array | None:
+    def _samples(self, channel: Channel, reading: Reading) -> Array | None:
         if reading.quality is Quality.BAD:
             self.counters.bad += 1
             return None
@@ -157,12 +150,11 @@ class Assembler:
             block = np.where(finite, block, np.float32(np.nan))
         return block.astype(np.float32, copy=False)
 
-    def _mark_alive(self, channels: list[_Channel], alive: int) -> None:
+    def _mark_alive(self, channels: list[Channel], alive: int) -> None:
         for channel in channels:
-            leap = alive - max(channel.alive, channel.newest)
-            if channel.alive > 0 and leap > max(ALIVE_JUMP_NS, 2 * self._length * self._period):
+            if channel.leaps(alive, self._leap):
                 self.counters.clock_jumps += 1
-                self._restart()
+                self._restart(alive)
             channel.alive = max(channel.alive, alive)
 
     # advancing the grid
@@ -189,7 +181,7 @@ class Assembler:
         newest = max([c.newest if c.newest > c.alive else c.alive for c in self._all])
         return math.floor((max(complete, newest - self._lateness) - self._origin) / self._period + 1e-6)
 
-    def _known_until(self, channel: _Channel) -> float:
+    def _known_until(self, channel: Channel) -> float:
         assert self._origin is not None
         return -math.inf if channel.next_tick is None else self._origin + (channel.next_tick - 1) * self._period
 
@@ -197,26 +189,21 @@ class Assembler:
         """Begin anew after a gap that is longer than a window, without walking through it."""
         if limit - self._tick <= self._length:
             return False
+        assert self._origin is not None
+        now = self._origin + self._tick * self._period
         ahead = [b for c in self._rows if (b := self._next_data(c)) is not None]
         target = min([*ahead, limit])
-        if target - self._tick <= self._length or any(self._covered(c) >= self._tick for c in self._rows):
+        if target - self._tick <= self._length or any(c.good_until(self._hold) >= now for c in self._rows):
             return False
         self.counters.gaps += 1
         self._tick, self._filled = target, 0
         return True
 
-    def _next_data(self, channel: _Channel) -> int | None:
+    def _next_data(self, channel: Channel) -> int | None:
         assert self._origin is not None
         if channel.waveform:
             return channel.blocks[0][0] if channel.blocks else None
         return math.ceil((channel.pending[0][0] - self._origin) / self._period) if channel.pending else None
-
-    def _covered(self, channel: _Channel) -> float:
-        """The last tick for which the value now is still good."""
-        assert self._origin is not None
-        if channel.waveform or channel.time < 0:
-            return -math.inf
-        return (max(channel.time, channel.alive) + self._hold - self._origin) / self._period
 
     def _fill(self, count: int) -> None:
         """Write the next `count` ticks of every channel."""
@@ -224,78 +211,41 @@ class Assembler:
             keep = min(self._at, self._length - 1)
             self._buffer[:, :keep] = self._buffer[:, self._at - keep : self._at].copy()
             self._at = keep
+        assert self._origin is not None
+        start = self._origin + self._tick * self._period
         for row, channel in enumerate(self._rows):
             out = self._buffer[row, self._at : self._at + count]
             if channel.waveform:
-                _copy_blocks(channel, self._tick, out)
+                channel.copy_blocks(out, self._tick)
             else:
-                self._hold_values(channel, out)
+                channel.hold_values(out, start, self._period, self._hold)
         if self._label:
-            self._follow_label(count)
+            self._follow_label(self._label, start, count)
         self._at += count
         self._tick += count
         self._filled += count
 
-    def _hold_values(self, channel: _Channel, out: Array) -> None:
-        assert self._origin is not None
-        i, n = 0, len(out)
-        start = self._origin + self._tick * self._period
-        while i < n:
-            now = start + i * self._period
-            while channel.pending and channel.pending[0][0] <= now + 1:
-                channel.time, channel.value = channel.pending.popleft()
-            following = math.ceil((channel.pending[0][0] - 1 - start) / self._period) if channel.pending else n
-            stop = min(max(following, i + 1), n)
-            known = channel.time if channel.time > channel.alive else channel.alive
-            good = stop
-            if known + self._hold < start + (stop - 1) * self._period:
-                good = max(math.floor((known + self._hold - start) / self._period) + 1, i)
-                out[good:stop] = np.nan
-            out[i:good] = channel.value
-            i = stop
-
-    def _follow_label(self, count: int) -> None:
+    def _follow_label(self, label: Channel, start: float, count: int) -> None:
         """Advance the label tick by tick, counting for how many it has been the same."""
-        assert self._label is not None and self._origin is not None
-        label, start = self._label, self._origin + self._tick * self._period
         for i in range(count):
-            while label.pending and label.pending[0][0] <= start + i * self._period + 1:
-                label.time, value = label.pending.popleft()
-                if value != label.value:
-                    label.value, self._label_run = value, 0
+            if label.take_until(start + i * self._period):
+                self._label_run = 0
             self._label_run += 1
 
     def _window(self, received_ns: int) -> Window:
         assert self._origin is not None
         values = self._buffer[:, self._at - self._length : self._at].copy()
         label = None
-        if self._label and self._label_run >= self._length and self._label.value == self._label.value:  # not NaN
+        if self._label and self._label_run >= self._length and known(self._label.value):
             label = self._label.value
         self.counters.windows += 1
         end = round(self._origin + (self._tick - 1) * self._period)
         missing = int(np.count_nonzero(np.isnan(values))) / values.size
         return Window(self._asset, end, values, missing, label, received_ns)
 
-    def _restart(self) -> None:
-        """Forget what was collected: the clock was set, or this is the beginning."""
+    def _restart(self, now: int) -> None:
+        """The clock was set to `now`: forget the grid, but keep the values; most tags will not change because of it."""
         self._origin = None
         self._tick = self._filled = self._at = self._label_run = 0
         for channel in self._all:
-            channel.pending.clear()
-            channel.blocks.clear()
-            channel.value, channel.next_tick = math.nan, None
-            channel.time = channel.newest = channel.alive = -(1 << 62)
-
-
-def _copy_blocks(channel: _Channel, tick: int, out: Array) -> None:
-    """Samples of the blocks that cover ticks from `tick`; NaN between them."""
-    out.fill(np.nan)
-    end = tick + len(out)
-    while channel.blocks:
-        first, block = channel.blocks[0]
-        low, high = max(first, tick), min(first + len(block), end)
-        if low < high:
-            out[low - tick : high - tick] = block[low - first : high - first]
-        if first + len(block) > end:
-            return
-        channel.blocks.popleft()
+            channel.restart(now)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,50 +12,9 @@ import pytest
 from fedge_agent.sources.opcua import OpcuaConfig, OpcuaSource
 from fedge_agent.types import Quality, Reading
 from fedge_models.errors import ConfigError, UnreachableError
+from plc import Plc
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
-
-
-class Plc:
-    """An OPC UA server in a thread of its own."""
-
-    def __init__(self, port: int = 0) -> None:
-        self.loop = asyncio.new_event_loop()
-        self.thread = threading.Thread(target=self.loop.run_forever)
-        self.thread.start()
-        self.nodes: dict[str, Any] = {}
-        self.port = self.call(self._start(port))
-
-    def call(self, work: Any) -> Any:
-        return asyncio.run_coroutine_threadsafe(work, self.loop).result(20)
-
-    async def _start(self, port: int) -> int:
-        from asyncua import Server, ua
-
-        self.ua, self.server = ua, Server()
-        await self.server.init()
-        self.server.set_endpoint(f"opc.tcp://127.0.0.1:{port}/")
-        self.server.set_security_policy([ua.SecurityPolicyType.NoSecurity])
-        await self.server.register_namespace("urn:test")
-        await self.server.start()
-        return int(self.server.bserver._server.sockets[0].getsockname()[1])
-
-    def add(self, name: str, value: Any = 0.0) -> None:
-        async def work() -> Any:
-            node_id = self.ua.NodeId(name, 2)
-            return await self.server.nodes.objects.add_variable(node_id, name, value)
-
-        self.nodes[name] = self.call(work())
-
-    def write(self, name: str, value: Any, code: int = 0) -> None:
-        data = self.ua.DataValue(self.ua.Variant(value), self.ua.StatusCode(code))
-        self.call(self.server.write_attribute_value(self.nodes[name].nodeid, data))
-
-    def stop(self) -> None:
-        self.call(self.server.stop())
-        self.loop.call_soon_threadsafe(self.loop.stop)
-        self.thread.join(10)
-        self.loop.close()
 
 
 class Host:
@@ -178,6 +136,15 @@ def test_restart_of_the_server_ends_the_run_and_a_fresh_one_goes_on(plc: Plc) ->
     fresh.host.wait(lambda: values(fresh.host, "ns=2;s=T") == [7.0])
     fresh.end()
     plc.__dict__.update(again.__dict__)  # the fixture stops this one
+
+
+def test_subscription_that_dies_silently_is_noticed_by_the_age_of_its_data(plc: Plc) -> None:
+    plc.add("T", 1.0)
+    run = Run(url(plc), ["ns=2;s=T"], max_age=1.5)
+    run.host.wait(lambda: bool(run.host.readings))
+    plc.mute()
+    run.thread.join(15)
+    assert isinstance(run.error, UnreachableError) and "no heartbeat" in str(run.error)
 
 
 def test_more_tags_than_one_call_may_create(plc: Plc, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from fedge_agent.config import TagConfig
 from fedge_agent.features import FEATURES, bridge, extract, feature_count
+from fedge_agent.sources.host import Queue
 from fedge_agent.types import Batch, Quality, Reading, Window
 from fedge_agent.windows import Assembler
 from fedge_models.errors import ModelError
@@ -65,6 +66,30 @@ def test_unchanged_value_of_a_living_source_is_no_gap() -> None:
         readings = [at(t, "a", t), *([at(t, "b", 7)] if t == 0 else [])]
         windows += push(made, *readings, alive=START + t * S)
     assert (windows[-1].values[1] == 7).all()
+
+
+def reconnected(stamp: float) -> tuple[Assembler, dict[int, Window]]:
+    """Alive until 3 s, lost, connected again at 20 s, when b is said to be 7 since `stamp`; windows by their end, s."""
+    made, windows = assembler(max_hold_s=1.5, length=4, hop=1), []
+    for t in range(4):
+        windows += push(made, at(t, "a", t), *([at(t, "b", 7)] if t == 0 else []), alive=START + t * S)
+    for t in range(20, 30):
+        first = [at(stamp, "b", 7)] if t == 20 else []
+        windows += made.push(Batch("plc", [at(t, "a", t), *first], START + t * S, 0, fresh=t == 20))
+    return made, {(w.end_ns - START) // S: w for w in windows}
+
+
+def test_what_changed_while_disconnected_is_a_gap() -> None:
+    made, windows = reconnected(stamp=20)
+    assert made.counters.gaps == 1 and not set(range(8, 23)) & set(windows)
+    assert windows[23].values.tolist() == [[20, 21, 22, 23], [7, 7, 7, 7]]
+
+
+def test_what_is_said_to_be_unchanged_while_disconnected_is_none() -> None:
+    _, windows = reconnected(stamp=0)
+    assert windows[12].values[1].tolist() == [7, 7, 7, 7]  # the PLC's own stamp says so
+    assert np.isnan(windows[12].values[0]).all()
+    assert windows[23].values.tolist() == [[20, 21, 22, 23], [7, 7, 7, 7]]
 
 
 def test_bad_quality_ends_the_value() -> None:
@@ -174,6 +199,30 @@ def test_rows_of_a_two_dimensional_block() -> None:
     values = np.arange(40, dtype=np.float32).reshape(2, 20)
     [window] = push(made, Reading("x", START, values))
     assert (window.values == values).all()
+
+
+def test_overflow_drops_the_oldest_batch_but_no_tags_last_value() -> None:
+    queue = Queue(2)
+    for t in range(5):
+        tags = [at(t, "a", t), *([at(t, "seldom", 1)] if t == 0 else [])]
+        queue.put(Batch("plc", tags, None, t, fresh=t == 0))
+    first, second = queue.get(0), queue.get(0)
+    assert queue.dropped == 3 and queue.get(0) is None
+    assert [(r.tag, r.value) for r in first.readings] == [("seldom", 1), ("a", 3)] and first.fresh
+    assert [(r.tag, r.value) for r in second.readings] == [("a", 4)] and not second.fresh
+
+
+@pytest.mark.parametrize("days", [-3, 3])
+def test_tag_that_seldom_changes_keeps_its_value_when_the_clock_is_set(days: int) -> None:
+    made, windows = assembler(), []
+    for t in range(6):
+        windows += push(made, at(t, "a", t), *([at(0, "b", 7)] if t == 0 else []), alive=START + t * S)
+    for t in range(6, 14):
+        now = t + days * 86400
+        windows += push(made, at(now, "a", t), alive=START + now * S)
+    assert windows[-1].end_ns > START + (days * 86400 + 8) * S
+    assert windows[-1].values.tolist() in ([[8, 9, 10, 11], [7] * 4], [[7, 8, 9, 10], [7] * 4])
+    assert made.counters.clock_jumps == 1
 
 
 # --- features ---------------------------------------------------------------------------------------------------

@@ -10,18 +10,23 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from fedge_models.errors import FedgeError, RetryError
 
 from ..types import Batch, Quality, Reading, Source
 
 logger = logging.getLogger(__name__)
 
-FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 30.0
+FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 8.0  # a PLC is on the same floor: back within ten seconds of being usable
 GOOD_RUN_S = 60.0  # a connection that lasted this long starts the back-off anew
 
 
 class Queue:
-    """A bounded queue of batches; when full the oldest goes, and is counted."""
+    """A bounded queue of batches; when full the oldest goes, and is counted.
+
+    The last value of each scalar tag in it survives in the source's next batch, so that a tag that seldom changes is
+    not wrong until it changes again.
+    """
 
     def __init__(self, size: int) -> None:
         self._batches: deque[Batch] = deque()
@@ -31,11 +36,22 @@ class Queue:
     def put(self, batch: Batch) -> None:
         """Never blocks."""
         with self._ready:
-            if len(self._batches) >= self._size:
-                self._batches.popleft()
-                self.dropped += 1
             self._batches.append(batch)
+            if len(self._batches) > self._size:
+                self._drop()
             self._ready.notify()
+
+    def _drop(self) -> None:
+        """The oldest goes; its last values are left to the next batch of its source."""
+        old = self._batches.popleft()
+        self.dropped += 1
+        at = next((i for i, b in enumerate(self._batches) if b.source == old.source), None)
+        if at is None:
+            return
+        heir = self._batches[at]
+        newer = {r.tag for r in heir.readings}
+        last = {r.tag: r for r in old.readings if r.tag not in newer and not isinstance(r.value, np.ndarray)}
+        self._batches[at] = heir._replace(readings=[*last.values(), *heir.readings], fresh=heir.fresh or old.fresh)
 
     def get(self, timeout: float) -> Batch | None:
         """The oldest batch, or None when none came in time."""
@@ -56,6 +72,7 @@ class HostedSource:
         self._problems: dict[str, str] = {}
         self._readings = self._bad = self._failures = 0
         self._last: float | None = None  # monotonic, of the last reading
+        self._fresh = True
 
     def start(self) -> None:
         """Run from now on."""
@@ -73,7 +90,8 @@ class HostedSource:
             self._readings += len(readings)
             self._bad += sum(1 for r in readings if r.quality is Quality.BAD)
             self._last = now / 1e9
-        self._queue.put(Batch(self.name, readings, alive_ns, now))
+        self._queue.put(Batch(self.name, readings, alive_ns, now, self._fresh))
+        self._fresh = False
 
     def problem(self, subject: str, text: str | None) -> None:
         """State or withdraw a problem."""
@@ -97,7 +115,7 @@ class HostedSource:
     def _run(self) -> None:
         wait = FIRST_WAIT_S
         while not self.stop.is_set():
-            began = time.monotonic()
+            began, self._fresh = time.monotonic(), True
             try:
                 self._source.run(self._tags, self)
                 if self._ended():

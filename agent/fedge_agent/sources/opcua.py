@@ -114,8 +114,8 @@ class _Connection:
             self._loop.call_soon(self._flush)
 
     def status_change_notification(self, status: Any) -> None:
-        """The subscription is about to end, or the server shuts down."""
-        self._broken = f"the server ended the subscription: {status.Status.name}"
+        """The server ended the subscription, or asyncua found that it no longer answers."""
+        self._broken = f"the server shut down or stopped answering ({status.Status.name})"
 
     async def _lost(self, error: Exception) -> None:
         self._broken = f"connection lost: {_words(error)}"
@@ -127,7 +127,8 @@ class _Connection:
         readings, self._readings, self._scheduled = self._readings, [], False
         now = time.monotonic()
         if readings:
-            self._newest = (max(r.time_ns for r in readings), now)
+            last = {r.tag: r.time_ns for r in readings}  # not the largest of all: the clock may have been set back
+            self._newest = (max(last.values()), now)
         stamp, came = self._newest
         self._host.emit(readings, stamp + round((now - came) * 1e9) if stamp else None)
 

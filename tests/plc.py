@@ -1,0 +1,65 @@
+"""A PLC for tests: asyncua's own server in a thread, written to by hand, and able to hang."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from datetime import datetime, timezone
+from typing import Any
+
+
+class Plc:
+    """An OPC UA server in a thread of its own."""
+
+    def __init__(self, port: int = 0) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.thread = threading.Thread(target=self.loop.run_forever)
+        self.thread.start()
+        self.nodes: dict[str, Any] = {}
+        self.port = self.call(self._start(port))
+
+    def call(self, work: Any) -> Any:
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(20)
+
+    async def _start(self, port: int) -> int:
+        from asyncua import Server, ua
+
+        self.ua, self.server = ua, Server()
+        await self.server.init()
+        self.server.set_endpoint(f"opc.tcp://127.0.0.1:{port}/")
+        self.server.set_security_policy([ua.SecurityPolicyType.NoSecurity])
+        await self.server.register_namespace("urn:test")
+        await self.server.start()
+        return int(self.server.bserver._server.sockets[0].getsockname()[1])
+
+    def add(self, name: str, value: Any = 0.0) -> None:
+        async def work() -> Any:
+            node_id = self.ua.NodeId(name, 2)
+            return await self.server.nodes.objects.add_variable(node_id, name, value)
+
+        self.nodes[name] = self.call(work())
+
+    def write(self, name: str, value: Any, code: int = 0, stamp: datetime | None = None) -> None:
+        """`stamp`: the source's time, UTC; None: now."""
+        when = stamp or datetime.now(timezone.utc)
+        data = self.ua.DataValue(self.ua.Variant(value), self.ua.StatusCode(code), SourceTimestamp=when)
+        self.call(self.server.write_attribute_value(self.nodes[name].nodeid, data))
+
+    def block(self, until: threading.Event) -> None:
+        """Neither answer nor close anything until then, as a PLC that hangs."""
+        self.loop.call_soon_threadsafe(until.wait, 60)
+
+    def mute(self) -> None:
+        """Go on answering, but publish nothing more to the subscriptions there are."""
+
+        async def work() -> None:
+            for subscription in self.server.iserver.subscription_service.subscriptions.values():
+                await subscription.stop()
+
+        self.call(work())
+
+    def stop(self) -> None:
+        self.call(self.server.stop())
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.thread.join(10)
+        self.loop.close()

@@ -1,0 +1,79 @@
+"""The project's own programs as real processes, started through their command lines."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+BIN = Path(sys.executable).parent
+ENV = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "ORT_DISABLE_TELEMETRY": "1"}
+
+
+class Programs:
+    """Aggregators and agents in one folder: NAME.toml, the state in NAME/, what they said in NAME.log."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.running: dict[str, subprocess.Popen[bytes]] = {}
+
+    def run(self, *command: str | Path) -> str:
+        """Run a command to its end; what it printed."""
+        line = [str(BIN / command[0]), *map(str, command[1:])]
+        done = subprocess.run(line, capture_output=True, text=True, env=ENV, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def start(self, name: str, program: str = "fedge-agent") -> None:
+        """Start and wait until its status page is there."""
+        address = self.folder / name / "status.addr"
+        address.unlink(missing_ok=True)
+        with (self.folder / f"{name}.log").open("ab") as log:
+            command = [BIN / program, "start", "--config", self.folder / f"{name}.toml"]
+            self.running[name] = subprocess.Popen(command, stdout=log, stderr=log, env=ENV)
+        self.wait(address.exists, f"{name} to start")
+
+    def kill(self, name: str) -> None:
+        """SIGKILL."""
+        process = self.running.pop(name)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+
+    def status(self, name: str) -> dict[str, Any]:
+        """The status page."""
+        host, _, port = (self.folder / name / "status.addr").read_text().rpartition(":")
+        connection = http.client.HTTPConnection(host, int(port), timeout=5)
+        connection.request("GET", "/status")
+        data: dict[str, Any] = json.loads(connection.getresponse().read())
+        connection.close()
+        return data
+
+    def wait(self, done: Callable[[], Any], what: str, timeout: float = 40) -> None:
+        """Until done() is true; every process must go on running meanwhile."""
+        deadline = time.monotonic() + timeout
+        while not done():
+            for name, process in self.running.items():
+                assert process.poll() is None, (self.folder / f"{name}.log").read_text()[-2000:]
+            assert time.monotonic() < deadline, f"waited in vain for {what}"
+            time.sleep(0.05)
+
+    def end(self) -> list[int]:
+        """SIGTERM to all; their exit codes."""
+        for process in self.running.values():
+            process.terminate()
+        return [process.wait(10) for process in self.running.values()]
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
