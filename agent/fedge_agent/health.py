@@ -8,11 +8,10 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
-from prometheus_client.registry import Collector
+if TYPE_CHECKING:
+    from prometheus_client.core import Metric
 
 BUCKETS_S = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5)
 RECENT = 512
@@ -66,17 +65,19 @@ class Latency:
         }
 
 
-class Metrics(Collector):
-    """Reads the status when Prometheus asks; nothing is counted twice."""
+class Metrics:
+    """Reads the status when Prometheus asks; nothing is counted twice. Who is never asked pays no import."""
 
     def __init__(self, app: Any) -> None:
         self._app = app
-        self._registry = CollectorRegistry()
-        self._registry.register(self)
 
     def text(self) -> bytes:
         """The exposition format."""
-        return generate_latest(self._registry)
+        from prometheus_client import CollectorRegistry, generate_latest  # noqa: PLC0415
+
+        registry = CollectorRegistry()
+        registry.register(self)
+        return generate_latest(registry)
 
     def describe(self) -> list[Metric]:
         """Nothing in advance: the status decides."""
@@ -84,6 +85,8 @@ class Metrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """All metrics."""
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily  # noqa: PLC0415
+
         status = self._app.status()
         yield self._latency()
         for name, what, values in _counters(status):
@@ -98,6 +101,8 @@ class Metrics(Collector):
             yield gauge
 
     def _latency(self) -> Metric:
+        from prometheus_client.core import HistogramMetricFamily  # noqa: PLC0415
+
         latency: Latency = self._app.latency
         running, buckets = 0, []
         for edge, count in zip([*map(str, BUCKETS_S), "+Inf"], latency.counts, strict=True):

@@ -180,7 +180,7 @@ class Participant:
         self._serve()
 
     def _adopt_graph(self, data: bytes) -> None:
-        graph = TrainableGraph.load(data, where=f"model {self.name}")
+        graph = TrainableGraph.load(data, where=f"model {self.name}", schemas=False)
         self._fits(graph.card, graph.input_shape)
         self.graph, self._model = graph, data
 

@@ -67,6 +67,12 @@ class Processes:
         """Process id of each process that runs."""
         return {name: p.pid for name, p in self._running.items() if p.poll() is None}
 
+    def end(self, name: str) -> int:
+        """End one, which is then no longer watched; its exit code."""
+        process = self._running.pop(name)
+        process.send_signal(signal.SIGTERM)
+        return process.wait(GRACE_S)
+
     def stop(self) -> dict[str, int]:
         """End all, last started first; returns exit codes by name. Negative: by that signal."""
         for process in reversed(self._running.values()):

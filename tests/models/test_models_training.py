@@ -13,6 +13,8 @@ from fedge_models.errors import ModelError
 from fedge_models.graph import TrainableGraph
 from fedge_models.ops.registry import OPERATORS
 from fedge_models.training import TrainingConfig, auroc, evaluate, fit, macro_f1
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 RAW = Card("classify", (Channel("a"), Channel("b")), WindowSpec(10, 24, 8), labels=("ok", "bad", "worse"))
@@ -326,3 +328,19 @@ def test_weights_that_are_not_finite_are_refused() -> None:
     model.graph.initializer[1].CopyFrom(numpy_helper.from_array(bad, model.graph.initializer[1].name))
     with pytest.raises(ModelError, match="not finite"):
         load(model)
+
+
+@pytest.mark.parametrize("schemas", [True, False])
+@given(data=st.data())
+@settings(max_examples=400, deadline=None)
+def test_damaged_model_file_is_refused_or_whole(schemas: bool, data: st.DataObject) -> None:
+    model = bytearray(
+        zoo.mlp(Card("classify", RAW.channels, RAW.window, ("mean",), labels=RAW.labels), 2, (3,)).SerializeToString()
+    )
+    for _ in range(data.draw(st.integers(1, 4))):
+        model[data.draw(st.integers(0, len(model) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        graph = TrainableGraph.load(bytes(model), schemas=schemas)
+    except ModelError:
+        return
+    assert np.isfinite(graph.params).all()
