@@ -10,7 +10,7 @@ import hashlib
 import http.client
 import ssl
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
@@ -38,6 +38,7 @@ class NodeFile(msgspec.Struct, frozen=True):
     node: str
     federations: tuple[str, ...]
     release_key: str  # hex, 32 bytes
+    renew_at: float  # Unix s: two thirds of the certificate's life
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class Identity:
     federations: tuple[str, ...]
     key: Ed25519PrivateKey
     release_key: Ed25519PublicKey
+    renew_at: float
     folder: Path
 
     def context(self) -> ssl.SSLContext:
@@ -78,7 +80,7 @@ def load(state: Path) -> Identity | None:
         release_key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(node.release_key))
     except (OSError, ValueError, msgspec.DecodeError) as e:
         raise IdentityError(f"{folder / 'node.json'}: cannot be read: {e}; join again with a new invitation") from e
-    return Identity(node.url, node.node, node.federations, _private_key(folder), release_key, folder)
+    return Identity(node.url, node.node, node.federations, _private_key(folder), release_key, node.renew_at, folder)
 
 
 def join(invitation: Invitation, state: Path) -> Identity:
@@ -96,18 +98,38 @@ def join(invitation: Invitation, state: Path) -> Identity:
         raise IdentityError(f"{folder}: this gateway has joined already; to join anew, move that folder away first")
     key = _private_key(folder)
     ca = _fetch_ca(invitation)
-    answer = _post_join(invitation, ca, _request(key))
-    from cryptography import x509  # noqa: PLC0415
-    from cryptography.hazmat.primitives.serialization import Encoding  # noqa: PLC0415
-
-    certificate = x509.load_der_x509_certificate(answer.certificate)
-    files.write(folder / "ca.pem", x509.load_der_x509_certificate(ca).public_bytes(Encoding.PEM))
-    files.write(folder / "cert.pem", certificate.public_bytes(Encoding.PEM))
-    node = NodeFile(invitation.url, answer.node, answer.federations, answer.release_key.hex())
+    answer = _post_join(invitation, ca, request(key))
+    files.write(folder / "ca.pem", ssl.DER_cert_to_PEM_cert(ca).encode())
+    due = _keep_certificate(folder, answer.certificate, key)
+    node = NodeFile(invitation.url, answer.node, answer.federations, answer.release_key.hex(), due)
     files.write(folder / "node.json", msgspec.json.encode(node))  # last: with it, the gateway has joined
     joined = load(state)
     assert joined is not None
     return joined
+
+
+def renewed(identity: Identity, certificate: bytes) -> Identity:
+    """The identity with a new certificate (DER), kept. Raises IdentityError for one that is not ours."""
+    due = _keep_certificate(identity.folder, certificate, identity.key)
+    release_key = identity.release_key.public_bytes_raw().hex()
+    node = NodeFile(identity.url, identity.node, identity.federations, release_key, due)
+    files.write(identity.folder / "node.json", msgspec.json.encode(node))
+    return replace(identity, renew_at=due)
+
+
+def _keep_certificate(folder: Path, der: bytes, key: Ed25519PrivateKey) -> float:
+    """Write `cert.pem`; when to renew it, Unix s."""
+    from cryptography import x509  # noqa: PLC0415
+
+    try:
+        certificate = x509.load_der_x509_certificate(der)
+    except ValueError as e:
+        raise IdentityError(f"the aggregator's answer holds no certificate: {e}") from e
+    if certificate.public_key() != key.public_key():
+        raise IdentityError("the aggregator's answer holds a certificate for another key")
+    files.write(folder / "cert.pem", ssl.DER_cert_to_PEM_cert(der).encode())
+    begin, end = certificate.not_valid_before_utc.timestamp(), certificate.not_valid_after_utc.timestamp()
+    return begin + (end - begin) * 2 / 3
 
 
 def connection(url: str, context: ssl.SSLContext) -> http.client.HTTPSConnection:
@@ -171,7 +193,7 @@ def explain(body: bytes) -> str:
         return ""
 
 
-def _request(key: Ed25519PrivateKey) -> bytes:
+def request(key: Ed25519PrivateKey) -> bytes:
     """A PKCS#10 request that proves the key; the aggregator takes the name from the invitation."""
     from cryptography import x509  # noqa: PLC0415
     from cryptography.hazmat.primitives.serialization import Encoding  # noqa: PLC0415

@@ -186,6 +186,7 @@ class Participant:
 
     def _step(self) -> None:
         if self._uplink is not None and time.monotonic() >= self._next_poll:
+            self._uplink.keep_certificate(time.time())
             self._send()
             self._fetch()
             self._failures, self.last_contact = 0, time.time()

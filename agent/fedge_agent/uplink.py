@@ -7,16 +7,17 @@ import threading
 
 from fedge_models.errors import IdentityError, RefusedError, StaleError, UnreachableError, WireError
 
-from .identity import Identity, connection, explain, reason
+from .identity import Identity, connection, explain, reason, renewed, request
 
 MAX_MODEL_BYTES = 256 * 1024 * 1024
+MAX_CERTIFICATE_BYTES = 8 * 1024
 
 
 class Uplink:
     """One kept connection to the aggregator, shared by the models' threads. Thread-safe."""
 
     def __init__(self, identity: Identity) -> None:
-        self._url = identity.url
+        self._identity, self._url = identity, identity.url
         self._connection = connection(identity.url, identity.context())
         self._lock = threading.Lock()
         self.bytes_up = 0  # bodies
@@ -38,6 +39,16 @@ class Uplink:
         Raises StaleError (fetch the newest release and train again) or RefusedError with the aggregator's reason.
         """
         self._call("POST", f"/v1/federations/{federation}/updates", body, 64 * 1024)
+
+    def keep_certificate(self, now: float) -> None:
+        """Renew our certificate when two thirds of its life are over. `now`: Unix time, s."""
+        if now < self._identity.renew_at:
+            return
+        _, certificate = self._call("POST", "/v1/renew", request(self._identity.key), MAX_CERTIFICATE_BYTES)
+        with self._lock:
+            self._identity = renewed(self._identity, certificate)
+            self._connection.close()
+            self._connection = connection(self._url, self._identity.context())
 
     def close(self) -> None:
         """Close the connection."""

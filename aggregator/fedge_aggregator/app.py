@@ -147,6 +147,7 @@ class App:
                 wait = min(wait, self._look_after(federation))
             if time.monotonic() - noted > SEEN_EVERY_S:
                 self._note_seen()
+                self._refresh_certificate()
                 noted = time.monotonic()
             service.notify("WATCHDOG=1")
             with self._wake:
@@ -167,6 +168,12 @@ class App:
             logger.exception("federation %s: its round could not be looked after; again in a moment", federation.name)
             return 1.0
         return LONGEST_WAIT_S if wait is None else wait
+
+    def _refresh_certificate(self) -> None:
+        try:
+            self.authority.refresh(self._server.context, self._config.aggregator.addresses)
+        except Exception:
+            logger.exception("the listener's certificate could not be looked after")
 
     def _note_seen(self) -> None:
         try:

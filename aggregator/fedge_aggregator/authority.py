@@ -22,7 +22,8 @@ from fedge_models import files
 from fedge_models.errors import WireError
 from fedge_models.keys import private_key
 
-CA_DAYS, SERVER_DAYS, NODE_DAYS = 20 * 365, 365, 10 * 365
+CA_DAYS, SERVER_DAYS = 20 * 365, 365
+NODE_DAYS = 3 * 365  # a gateway renews after two thirds; one that was in a box for longer joins anew
 CLOCK_SLACK = datetime.timedelta(days=1)  # gateways without a battery-backed clock start in the past
 SERVER_RENEW_DAYS = 90
 
@@ -53,13 +54,17 @@ class Authority:
 
     def server_context(self, addresses: Sequence[str]) -> ssl.SSLContext:
         """TLS 1.3 for the listener: our certificate for `addresses`, client certificates of our CA if presented."""
-        self._ensure_server(addresses)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_3
         context.verify_mode = ssl.CERT_OPTIONAL
-        context.load_cert_chain(self._folder / "server.pem", self._folder / "server.key")
         context.load_verify_locations(self._folder / "ca.pem")
+        self.refresh(context, addresses)
         return context
+
+    def refresh(self, context: ssl.SSLContext, addresses: Sequence[str]) -> None:
+        """Let new connections see a certificate that is good for a while yet, made anew if it is not."""
+        self._ensure_server(addresses)
+        context.load_cert_chain(self._folder / "server.pem", self._folder / "server.key")
 
     def issue_node(self, request: bytes, name: str) -> tuple[bytes, bytes]:
         """(certificate DER, public key) for a PKCS#10 request. Raises WireError for one that proves no Ed25519 key."""

@@ -61,6 +61,10 @@ class Calls:
         )
         return cbor2.dumps({1: name, 2: certificate, 3: self._authority.release_public, 4: federations})
 
+    def renew(self, node: Node, request: bytes) -> bytes:
+        """A new certificate (DER) for the node's PKCS#10 request. Raises IdentityError or WireError."""
+        return nodes.renew(self._store, self._authority, node, request, time.time())
+
     def authenticate(self, certificate: bytes | None) -> Node:
         """The enrolled node whose certificate TLS has verified. Raises IdentityError."""
         if certificate is None:

@@ -13,7 +13,7 @@ from fedge_models.invitation import SECRET_BYTES, Invitation, encode_invitation
 
 from .authority import Authority
 from .config import NAME
-from .store import Store, record
+from .store import Node, Store, record
 
 
 def invite(
@@ -58,6 +58,17 @@ def join(store: Store, authority: Authority, secret: bytes, request: bytes, now:
             db.execute("UPDATE invitations SET spent_by = ? WHERE secret = ?", (key, _hash(secret)))
             record(db, now, "join", node)
     return node, certificate, wanted
+
+
+def renew(store: Store, authority: Authority, node: Node, request: bytes, now: float) -> bytes:
+    """A new certificate (DER) for an enrolled node's own key. Raises IdentityError for another key, WireError."""
+    certificate, key = authority.issue_node(request, node.name)
+    if key != node.key:
+        raise IdentityError(f"node {node.name}: a certificate is renewed for the same key only; join anew for another")
+    with store.transaction() as db:
+        db.execute("UPDATE nodes SET certificate = ? WHERE name = ?", (certificate, node.name))
+        record(db, now, "renew", node.name)
+    return certificate
 
 
 def _hash(secret: bytes) -> bytes:

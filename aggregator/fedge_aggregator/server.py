@@ -214,6 +214,9 @@ class _Handler(BaseHTTPRequestHandler):
         if self.path == "/v1/join":
             body = self._body(MAX_JOIN_BYTES)
             return (200, "application/cbor", calls.join(body), {}) if isinstance(body, bytes) else body
+        if self.path == "/v1/renew":
+            node, body = self._node(), self._body(MAX_JOIN_BYTES)
+            return (200, "application/pkix-cert", calls.renew(node, body), {}) if isinstance(body, bytes) else body
         match = _ROUTE.fullmatch(self.path)
         if not match or match[2] != "updates":
             return 404, "application/json", _error("no such path"), {}

@@ -321,3 +321,37 @@ def test_status_and_metrics_tell_of_the_round(plant: Plant) -> None:
     status = plant.app.status()["federations"]
     assert set(status) == {"pumps", "fans"} and status["pumps"]["release"] == 1
     assert "0 of at least 2 updates; not heard from: a" in status["pumps"]["waiting"]
+
+
+# --- certificates -------------------------------------------------------------------------------------------------
+
+
+def test_certificate_is_renewed_after_two_thirds_of_its_life_and_used(plant: Plant) -> None:
+    who = plant.enrol("gw1")
+    before = (who.folder / "cert.pem").read_bytes()
+    link = Uplink(who)
+    link.keep_certificate(time.time())
+    assert (who.folder / "cert.pem").read_bytes() == before
+    link.keep_certificate(who.renew_at)
+    assert (who.folder / "cert.pem").read_bytes() != before
+    assert link.fetch_release("pumps", 0, 1 << 20)  # with the new one
+    link.close()
+    again = identity.load(plant.folder / "gw1")
+    assert again is not None and again.renew_at > time.time()
+
+
+def test_certificate_is_not_renewed_for_another_key(plant: Plant) -> None:
+    link = Uplink(replace(plant.enrol("gw1"), renew_at=0.0))
+    link._identity = replace(link._identity, key=Ed25519PrivateKey.generate())
+    with pytest.raises(IdentityError, match="same key"):
+        link.keep_certificate(time.time())
+    link.close()
+
+
+def test_listener_gets_a_fresh_certificate_while_it_runs(plant: Plant) -> None:
+    authority = plant.app.authority
+    [path] = list((plant.folder / "state").rglob("server.pem"))
+    old = path.read_bytes()
+    authority.refresh(plant.app._server.context, ["127.0.0.1", "agg.example"])  # another name: as good as expired
+    assert path.read_bytes() != old
+    assert head_of(plant.enrol("gw1")).header.version == 1

@@ -1,0 +1,151 @@
+"""The demo's processes, started as a user starts them: through the command lines, in a folder of their own."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from fedge_models.errors import StopError
+from fedge_models.graph import TrainableGraph
+
+from .processes import Processes, run
+from .recordings import write_track
+from .scenario import CONFIG, Scenario
+
+FEDERATION = "demo"
+READY_S = 40.0
+BIN = Path(sys.executable).parent
+
+
+class Stage:
+    """An aggregator, and for each site an agent and its PLC; a MES for all; their files."""
+
+    def __init__(self, scenario: Scenario, folder: Path, say: Callable[[str], None]) -> None:
+        self.scenario, self.folder, self.say = scenario, folder, say
+        threads = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+        self.env = {**os.environ, **threads, "ORT_DISABLE_TELEMETRY": "1"}
+        self.processes = Processes(folder / "logs", self.env)
+        self.graph = TrainableGraph.load(scenario.model)
+        self.agents: dict[str, str] = {}  # site -> host:port of the status page
+        self.mes_address = ""
+        self.go = folder / "go"
+
+    def start(self) -> None:
+        """Everything up to the moment before the machines start."""
+        scenario, folder = self.scenario, self.folder
+        self.say(f"fedge demo: {scenario.name}; {len(scenario.tracks)} sites, {len(self.graph.params)} parameters")
+        self._aggregator()
+        for site, track in scenario.tracks.items():
+            write_track(folder / f"{site}.npz", track)
+            ready = folder / f"{site}.port"
+            self._fleet(f"plc-{site}", "plc", "--track", folder / f"{site}.npz", "--ready", ready, "--go", self.go)
+        self._fleet("mes", "mes", "--store", folder / "mes.sqlite", "--ready", folder / "mes.port", "--drop", "0.4")
+        self.mes_address = "127.0.0.1:" + self._wait_for(folder / "mes.port")
+        joining = [threading.Thread(target=self._agent, args=(site,)) for site in scenario.tracks]
+        for thread in joining:
+            thread.start()
+        for thread in joining:
+            thread.join()
+        for site in scenario.tracks:
+            config = folder / f"{site}.toml"
+            self.processes.start(f"agent-{site}", [BIN / "fedge-agent", "start", "--config", config])
+        for site in scenario.tracks:
+            self.agents[site] = self._wait_for(folder / site / "status.addr")
+        self._until(self._all_connected, "agents connected to their PLCs")
+
+    # parts of start
+
+    def _aggregator(self) -> None:
+        folder = self.folder
+        (folder / "model.onnx").write_bytes(self.scenario.model)
+        (folder / "aggregator.toml").write_text(
+            f'[aggregator]\nstate = "{folder}/aggregator"\naddresses = ["127.0.0.1"]\n'
+            'listen = "127.0.0.1:0"\noperator = "127.0.0.1:0"\n'
+            f'[federation.{FEDERATION}]\nrule = {{ name = "fedavg" }}\nquorum = 3\ndeadline = "4s"\n'
+        )
+        config: list[str | Path] = ["--config", folder / "aggregator.toml"]
+        run([BIN / "fedge-aggregator", "model", "add", FEDERATION, folder / "model.onnx", *config], self.env)
+        self.processes.start("aggregator", [BIN / "fedge-aggregator", "start", *config])
+        self._wait_for(folder / "aggregator" / "listen.addr")
+
+    def _agent(self, site: str) -> None:
+        config = self.folder / f"{site}.toml"
+        config.write_text(self._agent_config(site))
+        invite: list[str | Path] = [BIN / "fedge-aggregator", "invite", site, "--federation", FEDERATION]
+        invitation = run([*invite, "--config", self.folder / "aggregator.toml"], self.env).strip()
+        run([BIN / "fedge-agent", "join", invitation, "--config", config], self.env)
+
+    def _agent_config(self, site: str) -> str:
+        track = self.scenario.tracks[site]
+        wave = f", waveform_hz = {track.rate_hz}" if track.kind == "waveform" else ""
+        channels = "".join(
+            f'channels.{name} = {{ source = "plc", tag = "ns=2;s={name}"{wave} }}\n' for name, _ in track.channels
+        )
+        port = self._wait_for(self.folder / f"{site}.port")
+        return f"""
+[agent]
+name = "{site}"
+state = "{self.folder / site}"
+
+[source.plc]
+type = "opcua"
+url = "opc.tcp://127.0.0.1:{port}/"
+
+[model.{FEDERATION}]
+poll = "500ms"
+training = {{ interval = "2s", min_samples = 24, learning_rate = {CONFIG.learning_rate} }}
+
+[asset.machine]
+model = "{FEDERATION}"
+{channels}label = {{ source = "plc", tag = "ns=2;s=label" }}
+window = {{ max_hold = {2 * track.block / track.rate_hz + 0.1}, lateness = {2 * track.block / track.rate_hz} }}
+when = {{ for_windows = 3, min_gap = "2s" }}
+
+[output.mes]
+type = "mes"
+url = "http://{self.mes_address}/work-orders"
+clear_url = "http://{self.mes_address}/work-orders/{{key}}/cleared"
+"""
+
+    def _fleet(self, name: str, *command: str | Path) -> None:
+        self.processes.start(name, [BIN / "fedge-fleet", *command])
+
+    def _wait_for(self, path: Path) -> str:
+        self._until(lambda: path.exists() and bool(path.read_text()), path.name)
+        return path.read_text()
+
+    def _until(self, done: Callable[[], bool], what: str) -> None:
+        deadline = time.monotonic() + READY_S
+        while not done():
+            self.processes.check()
+            if time.monotonic() > deadline:
+                tails = "\n".join(f"--- {n}\n{self.processes.tail(n, 4)}" for n in self.processes.pids())
+                raise StopError(f"waited {READY_S:.0f} s in vain for: {what}\n{tails}")
+            time.sleep(0.05)
+
+    def _all_connected(self) -> bool:
+        for address in self.agents.values():
+            status = get(address, "/status")
+            if status["sources"]["plc"]["readings"] == 0 or status["models"][FEDERATION]["head"] is None:
+                return False
+        return True
+
+
+def get(address: str, path: str) -> Any:
+    """JSON from a local page. Raises StopError."""
+    host, _, port = address.rpartition(":")
+    connection = http.client.HTTPConnection(host, int(port), timeout=10)
+    try:
+        connection.request("GET", path)
+        return json.loads(connection.getresponse().read())
+    except (OSError, ValueError, http.client.HTTPException) as e:
+        raise StopError(f"http://{address}{path}: {e}") from e
+    finally:
+        connection.close()

@@ -1,0 +1,98 @@
+"""What the demo sees while it runs, and what it is compared with: each site alone, and all data in one place."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from fedge_agent.chain import ChainStore
+from fedge_models.graph import TrainableGraph
+from numpy.typing import NDArray
+
+from . import offline
+from .scenario import CONFIG, Scenario
+from .stage import FEDERATION, Stage, get
+
+ROUNDS_FOR_OWN = 12  # a site alone trains about as often as the federation does
+
+
+@dataclass
+class Watch:
+    """What was seen while it ran."""
+
+    began: float = field(default_factory=time.time)
+    statuses: dict[str, dict[str, Any]] = field(default_factory=dict)
+    decisions: dict[str, dict[int, dict[str, Any]]] = field(default_factory=dict)
+    releases: dict[int, tuple[float, NDArray[np.float32]]] = field(default_factory=dict)  # version -> (s, weights)
+
+    def look(self, stage: Stage) -> None:
+        """Ask every agent how it is."""
+        for site, address in stage.agents.items():
+            self.statuses[site] = get(address, "/status")
+            known = self.decisions.setdefault(site, {})
+            for decision in get(address, "/decisions")["machine"]:
+                known[decision["time_ns"]] = decision
+        head = _head(stage)
+        if head is not None and head[0] not in self.releases:
+            self.releases[head[0]] = (time.time() - self.began, head[1])
+
+    def line(self, compared: Comparison) -> str:
+        """One line for people."""
+        statuses = list(self.statuses.values())
+        version, score = max(self.releases, default=0), "-"
+        if version and compared.done:
+            scores = compared.scored(self.releases[version][1])
+            score = f"{np.mean(list(scores.values())):.3f} (own {np.mean(list(compared.own.values())):.3f})"
+        orders = sum(s["outputs"]["mes"]["delivered"] for s in statuses)
+        return (
+            f"{time.time() - self.began:5.0f} s  sites {len(statuses)}  release {version:2d}  score {score}  "
+            f"decisions {sum(s['latency']['decisions'] for s in statuses):5d}  "
+            f"p50 {np.median([s['latency']['p50_ms'] for s in statuses]):.2f} ms  "
+            f"p99 {max(s['latency']['p99_ms'] for s in statuses):.2f} ms  "
+            f"up {sum(s['bytes_up'] for s in statuses) / 1024:.0f} KiB  "
+            f"down {sum(s['bytes_down'] for s in statuses) / 1024:.0f} KiB  work orders {orders}"
+        )
+
+
+class Comparison:
+    """The scores on each site's test part of models that were trained without the federation."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        self.scenario = scenario
+        self.graph = TrainableGraph.load(scenario.model)
+        self.sites: dict[str, offline.Windows] = {}
+        self.own: dict[str, float] = {}
+        self.own_everywhere: dict[str, float] = {}
+        self.central: dict[str, float] = {}
+        self.done = False
+
+    def work_out(self) -> None:
+        """Each site alone and all together, trained in this thread at the lowest priority."""
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
+        scenario, graph = self.scenario, TrainableGraph.load(self.scenario.model)
+        start = graph.params.copy()
+        for site, track in scenario.tracks.items():
+            self.sites[site] = offline.standardised(offline.windows(track, scenario.card), scenario.card)
+        pool = offline.pooled(self.sites)
+        for site, windows in self.sites.items():
+            own = offline.alone(graph, start, windows, CONFIG, ROUNDS_FOR_OWN, seed=0)
+            self.own[site] = offline.score(graph, own, windows)
+            self.own_everywhere[site] = float(np.mean([offline.score(graph, own, w) for w in self.sites.values()]))
+        central = offline.alone(graph, start, pool, CONFIG, ROUNDS_FOR_OWN, seed=0)
+        self.central = {s: offline.score(graph, central, w) for s, w in self.sites.items()}
+        self.done = True
+
+    def scored(self, weights: NDArray[np.float32]) -> dict[str, float]:
+        """The score of given weights on each site's test part."""
+        return {site: offline.score(self.graph, weights, w) for site, w in self.sites.items()}
+
+
+def _head(stage: Stage) -> tuple[int, NDArray[np.float32]] | None:
+    """The newest release that the first agent has verified."""
+    site = next(iter(stage.agents))
+    kept = ChainStore(stage.folder / site / "models" / FEDERATION).load("head", stage.graph)
+    return (kept.header.version, kept.weights) if kept else None
