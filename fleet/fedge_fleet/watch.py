@@ -27,6 +27,7 @@ class Watch:
     began: float = field(default_factory=time.time)
     statuses: dict[str, dict[str, Any]] = field(default_factory=dict)
     decisions: dict[str, dict[int, dict[str, Any]]] = field(default_factory=dict)
+    orders: int = 0
     releases: dict[int, tuple[float, NDArray[np.float32]]] = field(default_factory=dict)  # version -> (s, weights)
 
     def look(self, stage: Stage) -> None:
@@ -36,6 +37,7 @@ class Watch:
             known = self.decisions.setdefault(site, {})
             for decision in get(address, "/decisions")["machine"]:
                 known[decision["time_ns"]] = decision
+        self.orders = len(get(stage.mes_address, "/work-orders"))
         head = _head(stage)
         if head is not None and head[0] not in self.releases:
             self.releases[head[0]] = (time.time() - self.began, head[1])
@@ -47,14 +49,13 @@ class Watch:
         if version and compared.done:
             scores = compared.scored(self.releases[version][1])
             score = f"{np.mean(list(scores.values())):.3f} (own {np.mean(list(compared.own.values())):.3f})"
-        orders = sum(s["outputs"]["mes"]["delivered"] for s in statuses)
         return (
             f"{time.time() - self.began:5.0f} s  sites {len(statuses)}  release {version:2d}  score {score}  "
             f"decisions {sum(s['latency']['decisions'] for s in statuses):5d}  "
             f"p50 {np.median([s['latency']['p50_ms'] for s in statuses]):.2f} ms  "
             f"p99 {max(s['latency']['p99_ms'] for s in statuses):.2f} ms  "
             f"up {sum(s['bytes_up'] for s in statuses) / 1024:.0f} KiB  "
-            f"down {sum(s['bytes_down'] for s in statuses) / 1024:.0f} KiB  work orders {orders}"
+            f"down {sum(s['bytes_down'] for s in statuses) / 1024:.0f} KiB  work orders {self.orders}"
         )
 
 
