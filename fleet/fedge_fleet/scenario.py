@@ -14,7 +14,7 @@ from fedge_models.training import TrainingConfig
 from . import recordings, simulation
 from .recordings import Track
 
-CONFIG = TrainingConfig(learning_rate=0.003)
+CONFIG = TrainingConfig()  # the agent's defaults
 
 
 @dataclass(frozen=True)

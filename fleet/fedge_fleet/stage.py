@@ -17,7 +17,7 @@ from fedge_models.graph import TrainableGraph
 
 from .processes import Processes, run
 from .recordings import write_track
-from .scenario import CONFIG, Scenario
+from .scenario import Scenario
 
 FEDERATION = "demo"
 READY_S = 40.0
@@ -100,7 +100,7 @@ url = "opc.tcp://127.0.0.1:{port}/"
 
 [model.{FEDERATION}]
 poll = "500ms"
-training = {{ interval = "2s", min_samples = 24, learning_rate = {CONFIG.learning_rate} }}
+training = {{ interval = "2s", min_samples = 24 }}
 
 [asset.machine]
 model = "{FEDERATION}"

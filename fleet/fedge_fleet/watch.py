@@ -17,7 +17,7 @@ from . import offline
 from .scenario import CONFIG, Scenario
 from .stage import FEDERATION, Stage, get
 
-ROUNDS_FOR_OWN = 12  # a site alone trains about as often as the federation does
+ROUNDS_FOR_OWN = 30  # a site alone trains about as often as the federation does
 
 
 @dataclass
