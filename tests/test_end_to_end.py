@@ -135,6 +135,43 @@ def test_a_dozen_kills_lose_nothing_and_reuse_no_sequence(fleet: Fleet) -> None:
     assert versions == list(range(1, len(versions) + 1))
 
 
+def test_gateway_that_only_decides_needs_no_labels_and_no_aggregator(tmp_path: Path) -> None:
+    alone = Programs(tmp_path)
+    card = Card("classify", CARD.channels, CARD.window, CARD.features, ("ok", "worn"), "ok")
+    (tmp_path / "model.onnx").write_bytes(zoo.mlp(card, 6, (4,)).SerializeToString())
+    rows = np.random.default_rng(0).normal(size=(1000, 2)).round(4)
+    (tmp_path / "data.csv").write_text("a,b\n" + "".join(f"{a},{b}\n" for a, b in rows))
+    (tmp_path / "gw.toml").write_text(
+        """
+[agent]
+name = "gw"
+state = "gw"
+[source.csv]
+type = "files"
+path = "data.csv"
+rate_hz = 200.0
+at_end = "repeat"
+[model.f]
+file = "model.onnx"
+training = { min_samples = 150 }
+[asset.m]
+model = "f"
+channels.a = { source = "csv", tag = "a" }
+channels.b = { source = "csv", tag = "b" }
+[output.events]
+type = "log"
+"""
+    )
+    alone.start("gw")
+    alone.wait(lambda: alone.status("gw")["models"]["f"]["waits_for"], "a model")
+    said = alone.run("fedge-agent", "status", "--config", tmp_path / "gw.toml")
+    assert "model f: waits for 150 windows to standardise by (has " in said
+    alone.wait(lambda: alone.status("gw")["latency"]["decisions"] > 5, "decisions")
+    status = alone.status("gw")
+    assert status["models"]["f"]["waits_for"] is None and status["assets"]["m"]["last"]["label"] in ("ok", "worn")
+    assert alone.end() == [0]
+
+
 def test_errors_are_one_line_and_exit_code_1(tmp_path: Path) -> None:
     (tmp_path / "bad.toml").write_text('[agent]\nname = "a"\nstat = "/tmp/x"\n')
     done = subprocess.run(

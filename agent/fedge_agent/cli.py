@@ -146,7 +146,8 @@ def _line(kind: str, entry: dict[str, Any]) -> str:
         )
         return f"{said}; {entry['events']} events"
     if kind == "models":
-        state = f"release {entry['release']}, samples {entry['samples']}, update {entry['update']}"
+        serves = f"waits for {entry['waits_for']}" if entry["waits_for"] else f"release {entry['release']}"
+        state = f"{serves}, samples {entry['samples']}, update {entry['update']}"
         return state + (f"; PROBLEM {entry['problem']}" if entry["problem"] else "")
     return f"{entry['pending']} waiting, {entry['delivered']} delivered, {entry['refused']} refused" + (
         f"; PROBLEM {entry['error']}" if entry["error"] else ""

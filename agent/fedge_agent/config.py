@@ -109,7 +109,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 
 def load(path: Path) -> Config:
-    """Read and check the file. Raises ConfigError naming file and key. Paths inside are relative to the file."""
+    """Read and check the file. Raises ConfigError naming file and key."""
     config = settings.load(path, Config)
     _check_names(path, config)
     for name, asset in config.asset.items():

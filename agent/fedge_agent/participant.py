@@ -114,6 +114,7 @@ class Participant:
             "head": self._head.header.version if self._head else None,
             "threshold": self.serving.threshold if self.serving else None,
             "provider": self.serving.session.provider if self.serving else None,
+            "waits_for": self._waits_for(),
             "samples": self._samples.labels(self.name),
             "trainings": self.trainings,
             "refused_releases": {str(k): v for k, v in self.refused.items()},
@@ -124,6 +125,15 @@ class Participant:
             "last_contact": self.last_contact,
             "problem": self.problem,
         }
+
+    def _waits_for(self) -> str | None:
+        """What is missing before it can decide."""
+        if self.serving is not None:
+            return None
+        if self.graph is None:
+            return "a model"
+        needed = self.config.training.min_samples
+        return f"{needed} windows to standardise by (has {self._samples.total.get(self.name, 0)})"
 
     # the thread
 
@@ -265,16 +275,21 @@ class Participant:
         return Data(self._scale(x), y)
 
     def _rescale(self) -> None:
-        """Fit the standardisation once there are samples, and again whenever they have grown by a quarter."""
+        """Fit the standardisation once there are samples, and again whenever they have grown by a quarter.
+
+        It needs no labels and no splitting: a gateway that only decides, or whose first samples are held back, has one
+        too. Windows known to be anomalous are left out.
+        """
         assert self.graph is not None
         total = self._samples.total.get(self.name, 0)
         if total < max(self.config.training.min_samples, SCALE_GROWTH * self._scaled_on):
             return
-        x, y = self._samples.load(self.name, self.graph.input_shape, held=False)
-        data = usable(self.graph.card.task, Data(x, y), self._labelled)
-        if len(data.x) < self.config.training.min_samples:
+        x, y = self._samples.load(self.name, self.graph.input_shape, held=None)
+        if self.graph.card.task == "anomaly":
+            x = usable("anomaly", Data(x, y), self._labelled).x
+        if len(x) < self.config.training.min_samples:
             return
-        self._scale, self._scaled_on = self._samples.fit_scale(self.name, data.x), total
+        self._scale, self._scaled_on = self._samples.fit_scale(self.name, x), total
         self._serve()
 
     def _serve(self) -> None:

@@ -82,11 +82,15 @@ class SampleStore:
         else:
             self.lost += 1
 
-    def load(self, model: str, shape: tuple[int, ...], held: bool) -> tuple[Array, NDArray[np.int64]]:
-        """(x (n, *shape), y (n,) with -1 for unknown), oldest first. Samples of another shape are left out."""
+    def load(self, model: str, shape: tuple[int, ...], held: bool | None) -> tuple[Array, NDArray[np.int64]]:
+        """(x (n, *shape), y (n,) with -1 for unknown), oldest first: the held-back ones, the others, or (None) all.
+
+        Samples of another shape are left out.
+        """
         size = 4 * int(np.prod(shape))
-        sql = "SELECT x, coalesce(y, -1) FROM samples WHERE model = ? AND held = ? AND length(x) = ? ORDER BY id"
-        rows = self._rows(sql, model, int(held), size)
+        sql = "SELECT x, coalesce(y, -1) FROM samples WHERE model = ? AND held IN (?, ?) AND length(x) = ? ORDER BY id"
+        parts = (0, 1) if held is None else (int(held), int(held))
+        rows = self._rows(sql, model, *parts, size)
         x = np.frombuffer(b"".join(r[0] for r in rows), np.float32).reshape(len(rows), *shape)
         return x, np.array([r[1] for r in rows], np.int64)
 

@@ -1,4 +1,5 @@
-"""TOML files as frozen structs: units in the value, defaults beside the key, unknown keys refused by name.
+"""TOML files as frozen structs: units in the value, defaults beside the key, unknown keys refused by name; paths in a
+file are relative to its folder.
 
 Promises that a ConfigError names file, key, what was expected and what came, and for an unknown key the nearest
 valid one. Leaves to the caller what a value means (files that exist, names that refer to each other).
@@ -9,6 +10,8 @@ from __future__ import annotations
 import difflib
 import re
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
 
@@ -60,28 +63,31 @@ def load(path: Path, type_: type[T]) -> T:
 
 def convert(table: object, type_: type[T], where: str, key: str = "") -> T:
     """A table (from TOML) as `type_`; `where` is the file, `key` the dotted key of the table inside it."""
+    decode = partial(_decode_extra, Path(where).parent)
     try:
-        return msgspec.convert(table, type_, dec_hook=_decode_extra)
+        return msgspec.convert(table, type_, dec_hook=decode)
     except msgspec.ValidationError as e:
-        raise ConfigError(f"{where}: {_explain(table, type_, key, e)}") from e
+        raise ConfigError(f"{where}: {_explain(table, type_, key, e, decode)}") from e
 
 
-def _decode_extra(type_: type, value: object) -> object:
+def _decode_extra(folder: Path, type_: type, value: object) -> object:
     if type_ is Seconds:
         return parse_seconds(value)
     if type_ is Path and isinstance(value, str):
-        return Path(value)
+        return folder / value
     raise ValueError(f"expected {type_.__name__}, got {value!r}")
 
 
-def _explain(table: object, type_: Any, key: str, error: msgspec.ValidationError) -> str:
+def _explain(
+    table: object, type_: Any, key: str, error: msgspec.ValidationError, decode: Callable[[type, object], object]
+) -> str:
     """Find the innermost table that fails by itself, and say it in the operator's words."""
     if isinstance(table, dict):
         for name, value, inner in _children(table, type_):
             try:
-                msgspec.convert(value, inner, dec_hook=_decode_extra)
+                msgspec.convert(value, inner, dec_hook=decode)
             except msgspec.ValidationError as e:
-                return _explain(value, inner, f"{key}.{name}" if key else name, e)
+                return _explain(value, inner, f"{key}.{name}" if key else name, e, decode)
         if isinstance(type_, type) and issubclass(type_, msgspec.Struct):
             known = type_.__struct_encode_fields__
             for name in table:

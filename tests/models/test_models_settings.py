@@ -30,10 +30,11 @@ def load(tmp_path: Path, text: str) -> Outer:
 
 
 def test_units_and_paths(tmp_path: Path) -> None:
-    got = load(tmp_path, '[source.plc]\nwait = "250ms"\nfolder = "/x"\n[deep]\nwait = 3\n')
+    got = load(tmp_path, '[source.plc]\nwait = "250ms"\nfolder = "/x"\n[deep]\nwait = 3\nfolder = "y"\n')
     assert got.source["plc"].wait == 0.25
     assert got.source["plc"].folder == Path("/x")
     assert got.deep.wait == 3.0
+    assert got.deep.folder == tmp_path / "y"  # relative to the file, wherever the program is started
 
 
 @pytest.mark.parametrize(
