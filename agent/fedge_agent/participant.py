@@ -42,7 +42,7 @@ logger = logging.getLogger(__name__)
 LONGEST_BACKOFF_S = 300.0
 CANARY_MIN = 20  # held-back samples, else a release is not judged
 NICE = 10
-SCALE_GROWTH = 1.25
+SCALE_GROWTH = 1.05
 LONGEST_PAUSE_S = 0.05
 
 
@@ -275,7 +275,7 @@ class Participant:
         return Data(self._scale(x), y)
 
     def _rescale(self) -> None:
-        """Fit the standardisation once there are samples, and again whenever they have grown by a quarter.
+        """Fit the standardisation once there are samples, and again whenever they have grown by a twentieth.
 
         It needs no labels and no splitting: a gateway that only decides, or whose first samples are held back, has one
         too. Windows known to be anomalous are left out.
