@@ -56,10 +56,11 @@ def _interrupt(number: int, frame: object) -> None:
 
 def play(stage: Stage, scenario: Scenario, say: Callable[[str], None]) -> tuple[Watch, Comparison]:
     """Let the machines run, and watch."""
-    watch, compared = Watch(), Comparison(scenario)
+    stage.go.touch()
+    watch = Watch()
+    compared = Comparison(scenario, watch.began)
     aside = threading.Thread(target=compared.work_out, daemon=True)
     aside.start()
-    stage.go.touch()
     say("running; every line: sites, release, score of the global model, latency, bytes, work orders")
     end = time.time() + scenario.seconds + GRACE_S
     shown = 0.0

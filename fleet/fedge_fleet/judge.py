@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from fedge_models.training import auroc, macro_f1
 
-from .recordings import GAP_S
 from .report import Line, Plot, Promise, Report
 from .scenario import Scenario
 from .stage import FEDERATION
@@ -143,8 +142,7 @@ def _faults(scenario: Scenario, site: str, offset: float) -> list[tuple[float, f
     for k, (start, stop) in enumerate(track.segments):
         bad = np.flatnonzero(np.diff(np.concatenate([[0], track.label[start:stop] != normal, [0]])))
         for a, b in bad.reshape(-1, 2).tolist():
-            shift = k * GAP_S - offset
-            spans.append(((start + a) / track.rate_hz + shift, (start + b) / track.rate_hz + shift))
+            spans.append((track.seconds_at(start + a, k) - offset, track.seconds_at(start + b, k) - offset))
     return spans
 
 

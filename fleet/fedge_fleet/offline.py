@@ -8,11 +8,13 @@ Labels: class index, or 0/1 for anomaly; -1 where a window has none of its own.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from fedge_agent import standardise
+from fedge_agent.config import Training
 from fedge_agent.features import bridge, extract
+from fedge_agent.samples import split
 from fedge_models.card import Card
 from fedge_models.graph import TrainableGraph
 from fedge_models.quantize import dequantize, expand, quantize, spread
@@ -28,11 +30,12 @@ FIRST_SPREAD = 0.1
 
 @dataclass(frozen=True)
 class Windows:
-    """Windows of one site: inputs, labels, and which belong to the test part."""
+    """Windows of one site: inputs, labels, which belong to the test part, and which a gateway does not train on."""
 
     x: Floats  # (n, features) or, for raw windows, (n, channels, length)
     y: Ints  # (n,)
     test: NDArray[np.bool_]  # (n,)
+    held: NDArray[np.bool_]  # (n,) held back to judge releases by, or straddling what is
 
     def part(self, test: bool) -> tuple[Floats, Ints]:
         """Inputs and labels of the test part, or of the training part."""
@@ -40,10 +43,15 @@ class Windows:
         return self.x[chosen], self.y[chosen]
 
 
-def windows(track: Track, card: Card) -> Windows:
-    """All windows of a track that lie within one segment and one part; features before standardisation."""
-    values, labels, tests = [], [], []
-    for start, stop in track.segments:
+def windows(track: Track, card: Card, began_ns: int | None = None) -> Windows:
+    """All windows of a track that lie within one segment and one part; features before standardisation.
+
+    With the Unix time at which its replay began, those are held back which a gateway holds back by their time.
+    """
+    blocks = split(track.rate_hz, card.window.length, card.window.hop, Training().holdout)
+    length_ns = round(card.window.length / track.rate_hz * 1e9)
+    values, labels, tests, held = [], [], [], []
+    for k, (start, stop) in enumerate(track.segments):
         for end in range(start + card.window.length, stop + 1, card.window.hop):
             piece = slice(end - card.window.length, end)
             parts, states = np.unique(track.part[piece]), np.unique(track.label[piece])
@@ -52,21 +60,23 @@ def windows(track: Track, card: Card) -> Windows:
             values.append(track.values[:, piece])
             labels.append(states[0] if len(states) == 1 else -1)
             tests.append(parts[0] == 1)
+            end_ns = (began_ns or 0) + round(track.seconds_at(end - 1, k) * 1e9)
+            held.append(began_ns is not None and blocks.held(end_ns - length_ns, end_ns) is not False)
     x = extract(bridge(np.stack(values)), card.features)
-    return Windows(x, np.array(labels, np.int64), np.array(tests, np.bool_))
+    return Windows(x, np.array(labels, np.int64), np.array(tests, np.bool_), np.array(held, np.bool_))
 
 
 def standardised(site: Windows, card: Card) -> Windows:
-    """With the statistics of the site's own training samples (anomaly: the normal ones)."""
-    x, _ = trainable(site, card)
-    return Windows(standardise.fit(x)(site.x), site.y, site.test)
+    """With the statistics of the site's own samples, held back or not (anomaly: the normal ones)."""
+    x, _ = trainable(replace(site, held=np.zeros_like(site.held)), card)
+    return replace(site, x=standardise.fit(x)(site.x))
 
 
 def trainable(site: Windows, card: Card) -> tuple[Floats, Ints]:
     """What a gateway may train on."""
-    x, y = site.part(test=False)
-    keep = y == 0 if card.task == "anomaly" else y >= 0
-    return x[keep], y[keep]
+    known = site.y == 0 if card.task == "anomaly" else site.y >= 0
+    keep = known & ~site.test & ~site.held
+    return site.x[keep], site.y[keep]
 
 
 def pooled(sites: Mapping[str, Windows]) -> Windows:
@@ -75,6 +85,7 @@ def pooled(sites: Mapping[str, Windows]) -> Windows:
         np.concatenate([s.x for s in sites.values()]),
         np.concatenate([s.y for s in sites.values()]),
         np.concatenate([s.test for s in sites.values()]),
+        np.concatenate([s.held for s in sites.values()]),
     )
 
 

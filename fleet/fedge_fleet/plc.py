@@ -1,9 +1,9 @@
 """A PLC: an OPC UA server that replays one track.
 
 Tags are ``ns=2;s=<channel>`` and ``label``, which is bad during the test part: what is judged is not
-taught. Source time stamps are the scheduled times, so that jitter
-of the replay itself never enters the data; a waveform block is stamped with its last sample's time. The replay begins
-when a file appears, so that gateways can connect first, and the server stays up after its end.
+taught. Source time stamps are the scheduled times, so that jitter of the replay itself never enters the data; a
+waveform block is stamped with its last sample's time. The replay begins when a file appears, so that gateways can
+connect first, and the server stays up after its end.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 from fedge_models import files
 
-from .recordings import GAP_S, Track
+from .recordings import Track
 
 NAMESPACE = "urn:fedge:plc"
 
@@ -59,12 +59,11 @@ async def _replay(server: Any, track: Track, nodes: dict[str, Any], go: Path, st
         await asyncio.sleep(0.02)
     begin, wall = time.monotonic(), time.time()
     files.write(started, repr(wall).encode())
-    shift = 0.0
     names = [name for name, _ in track.channels]
-    for start, stop in track.segments:
+    for k, (start, stop) in enumerate(track.segments):
         for at in range(start, stop - track.block + 1, track.block):
             last = at + track.block - 1
-            due = last / track.rate_hz + shift
+            due = track.seconds_at(last, k)
             await asyncio.sleep(max(0.0, begin + due - time.monotonic()))
             stamp = datetime.fromtimestamp(wall + due, timezone.utc)
             for row, name in enumerate(names):
@@ -74,7 +73,6 @@ async def _replay(server: Any, track: Track, nodes: dict[str, Any], go: Path, st
             label = ua.Variant(int(track.label[last]), ua.VariantType.Int32)
             code = ua.StatusCodes.BadNoData if track.part[last] else ua.StatusCodes.Good
             await _write(server, ua, nodes["label"], label, stamp, code)
-        shift += GAP_S
 
 
 async def _write(server: Any, ua: Any, node: Any, variant: Any, stamp: datetime, code: int = 0) -> None:

@@ -69,6 +69,10 @@ class Track:
         """Length of the replay, with its gaps."""
         return self.values.shape[1] / self.rate_hz + (len(self.segments) - 1) * GAP_S
 
+    def seconds_at(self, sample: int, segment: int) -> float:
+        """When a replay shows a sample of that segment, after its beginning."""
+        return sample / self.rate_hz + segment * GAP_S
+
     def sample_at(self, seconds: float) -> int | None:
         """The sample that a replay shows so long after its beginning; None in a gap."""
         for k, (start, stop) in enumerate(self.segments):

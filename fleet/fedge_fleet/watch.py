@@ -60,10 +60,10 @@ class Watch:
 
 
 class Comparison:
-    """The scores on each site's test part of models that were trained without the federation."""
+    """The scores on each site's test part of models that were trained without the federation, on the same windows."""
 
-    def __init__(self, scenario: Scenario) -> None:
-        self.scenario = scenario
+    def __init__(self, scenario: Scenario, began: float) -> None:
+        self.scenario, self._began_ns = scenario, round(began * 1e9)
         self.graph = TrainableGraph.load(scenario.model)
         self.sites: dict[str, offline.Windows] = {}
         self.own: dict[str, float] = {}
@@ -77,7 +77,8 @@ class Comparison:
         scenario, graph = self.scenario, TrainableGraph.load(self.scenario.model)
         start = graph.params.copy()
         for site, track in scenario.tracks.items():
-            self.sites[site] = offline.standardised(offline.windows(track, scenario.card), scenario.card)
+            windows = offline.windows(track, scenario.card, self._began_ns)
+            self.sites[site] = offline.standardised(windows, scenario.card)
         pool = offline.pooled(self.sites)
         for site, windows in self.sites.items():
             own = offline.alone(graph, start, windows, CONFIG, ROUNDS_FOR_OWN, seed=0)
