@@ -36,7 +36,7 @@ from fedge_agent.assets import Asset
 from fedge_agent.config import AssetConfig, ModelConfig, TagConfig, When
 from fedge_agent.health import Latency
 from fedge_agent.inference import Serving, Session
-from fedge_agent.participant import NICE
+from fedge_agent.participant import NICE, give_way
 from fedge_agent.samples import SampleStore
 from fedge_agent.sources.host import HostedSource, Queue
 from fedge_agent.sources.opcua import OpcuaConfig, OpcuaSource
@@ -194,6 +194,7 @@ def median_us(call: Callable[[], object], count: int = 2000) -> float:
 def main() -> None:
     """Print the table."""
     args = arguments(__doc__ or "")
+    logging.disable(logging.CRITICAL)  # asyncua tells how a connection ends
     cores = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {CORE})
     sys.setswitchinterval(SWITCH_INTERVAL_S)
@@ -215,7 +216,7 @@ def main() -> None:
         def train() -> None:
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
             while not stop.is_set():
-                fit(graph, x, None, TrainingConfig(epochs=1), np.random.default_rng(0))
+                fit(graph, x, None, TrainingConfig(epochs=1), np.random.default_rng(0), give_way)
 
         trainer = threading.Thread(target=train)
         trainer.start()
