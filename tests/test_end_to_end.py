@@ -162,6 +162,8 @@ channels.b = { source = "csv", tag = "b" }
 type = "log"
 """
     )
+    said = alone.run("fedge-agent", "check", "--config", tmp_path / "gw.toml")
+    assert "ok   model f" in said and "aggregator" not in said
     alone.start("gw")
     alone.wait(lambda: alone.status("gw")["models"]["f"]["waits_for"], "a model")
     said = alone.run("fedge-agent", "status", "--config", tmp_path / "gw.toml")

@@ -16,7 +16,7 @@ from .sources import registry as sources
 
 
 def check_all(config: Config, where: str) -> Iterator[tuple[str, list[str]]]:
-    """(what, problems) of each source, output, model and the aggregator."""
+    """(what, problems) of each source, output, model, and of the aggregator if it is needed or joined."""
     built = [(f"source {n}", sources.build(n, t, where), n) for n, t in config.source.items()]
     targets = [(f"output {n}", outputs.build(n, t, where)) for n, t in config.output.items()]
     yield f"configuration {where}", []
@@ -28,7 +28,8 @@ def check_all(config: Config, where: str) -> Iterator[tuple[str, list[str]]]:
     for name, model in config.model.items():
         if model.file is not None:
             yield f"model {name}", _model_problems(config, name)
-    yield "aggregator", _aggregator_problems(config)
+    if any(m.file is None for m in config.model.values()) or identity.load(config.agent.state) is not None:
+        yield "aggregator", _aggregator_problems(config)
 
 
 def _model_problems(config: Config, name: str) -> list[str]:

@@ -92,7 +92,6 @@ def start(config_path: Path) -> None:
 
     config = configs.load(config_path)
     logging.basicConfig(level=config.agent.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("asyncua").setLevel(logging.ERROR)  # what matters of it is said by the source
     app = App(config, config_path)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: app.stop())

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import difflib
+import logging
 import math
 import time
 from collections.abc import Sequence
@@ -207,6 +208,7 @@ async def _connect(config: OpcuaConfig) -> Any:
     """A connected client. Raises UnreachableError in the operator's words, ConfigError for unusable files."""
     from asyncua import Client  # noqa: PLC0415
 
+    logging.getLogger("asyncua").setLevel(logging.ERROR)  # what matters of the rest is said here
     client = Client(config.url, timeout=config.timeout)
     client.application_uri = config.application_uri
     if config.username:
