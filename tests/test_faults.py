@@ -111,21 +111,21 @@ def gateway(tmp_path: Path) -> Iterator[Gateway]:
     assert codes == [0], (tmp_path / "gw.log").read_text()[-2000:]
 
 
-def test_full_disk_stops_no_decision_and_everything_not_kept_is_counted(gateway: Gateway) -> None:
+def test_full_disk_stops_no_decision_loses_no_event_and_counts_what_samples_it_cost(gateway: Gateway) -> None:
     gateway.wait(lambda: gateway.status("gw")["models"]["f"]["threshold"], "a threshold")
     pid = gateway.running["gw"].pid
     unlimited = resource.prlimit(pid, resource.RLIMIT_FSIZE)
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, unlimited[1]))  # from here no file takes another byte
     gateway.machine.level = 50.0
-    gateway.wait(lambda: gateway.status("gw")["lost"]["events"], "an event that cannot be kept")
+    gateway.wait(lambda: gateway.status("gw")["unwritten_events"]["problem"], "an event that waits for the disk")
     gateway.wait(lambda: gateway.status("gw")["lost"]["samples"], "samples that cannot be kept")
     gateway.goes_on()
+    raised = gateway.asset()["events"]
+    assert "1 events wait: " in gateway.run("fedge-agent", "status", "--config", gateway.folder / "gw.toml")
     resource.prlimit(pid, resource.RLIMIT_FSIZE, unlimited)
-    lost = gateway.status("gw")["lost"]["events"]
-    before = gateway.status("gw")["outputs"]["events"]["delivered"]
-    gateway.machine.level = 0.0
-    gateway.wait(lambda: gateway.status("gw")["outputs"]["events"]["delivered"] > before, "an event to be delivered")
-    assert gateway.status("gw")["lost"]["events"] == lost
+    gateway.wait(lambda: not gateway.status("gw")["unwritten_events"]["waiting"], "the event to be written")
+    gateway.wait(lambda: gateway.status("gw")["outputs"]["events"]["delivered"] >= raised, "it to be delivered")
+    assert gateway.status("gw")["lost"]["events"] == 0
 
 
 def test_plc_that_hangs_is_given_up_and_used_again(gateway: Gateway) -> None:

@@ -2,8 +2,9 @@
 
 Start order: spool and samples, then models (they serve what was kept), outputs, the status page, sources last, so that
 the first reading finds everything ready; then READY. Stop order: sources first (nothing new comes in), then the main
-loop drains what they left, models (a training at hand is dropped, its samples are kept), samples, outputs (what is not
-delivered stays in the spool), the page, the spool last. One exception to one asset never stops another.
+loop drains what they left, models (a training at hand is dropped, its samples are kept), samples, the recorder (what
+was raised is in the spool), outputs (what is not delivered stays there), the page, the spool last. One exception to one
+asset never stops another.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from typing import Any
 
 from fedge_models import files, service
 from fedge_models.card import Card
-from fedge_models.errors import StorageError
 
 from . import identity as identities
 from .alerts import AlertState
@@ -28,6 +28,7 @@ from .health import Latency, Metrics, rss_mib
 from .outputs import registry as outputs
 from .outputs.host import HostedOutput
 from .participant import Participant
+from .recorder import Recorder
 from .samples import SampleStore
 from .sources import registry as sources
 from .sources.host import HostedSource, Queue
@@ -55,7 +56,7 @@ class App:
         built_outputs = {n: outputs.build(n, t, str(path)) for n, t in config.output.items()}
         self.latency = Latency()
         self._started, self._beat = time.time(), time.monotonic()
-        self._lost = {"events": 0, "failures": 0}
+        self._failures = 0  # batches that an asset could not use
         self._stop = threading.Event()
         self._spool = Spool(state / "spool.sqlite")
         self._samples = SampleStore(state / "samples.sqlite", {n: m.max_samples for n, m in config.model.items()})
@@ -67,6 +68,7 @@ class App:
         self._queue = Queue(config.agent.queue_batches)
         self._sources = {n: HostedSource(n, s, self._tags(n), self._queue) for n, s in built_sources.items()}
         self._outputs = {n: HostedOutput(n, o, self._spool) for n, o in built_outputs.items()}
+        self._recorder = Recorder(self._spool, list(self._outputs), self._wake_outputs)
         more = {"/decisions": self._decisions}
         self._page = service.Page(where, Metrics(self).text, self.status, self._healthy, more)
 
@@ -81,6 +83,8 @@ class App:
             for output in self._outputs.values():
                 output.start()
                 ending.callback(output.stop, 2)
+            self._recorder.start()
+            ending.callback(self._recorder.stop)
             self._samples.start()
             ending.callback(self._samples.stop)
             for model in self._models.values():
@@ -104,7 +108,12 @@ class App:
     def status(self) -> dict[str, Any]:
         """The status page, as plain data."""
         identity = self._identity
-        lost = {**self._lost, "batches": self._queue.dropped, "samples": self._samples.lost}
+        lost = {
+            "events": self._recorder.lost,
+            "failures": self._failures,
+            "batches": self._queue.dropped,
+            "samples": self._samples.lost,
+        }
         return {
             "name": self.config.agent.name,
             "node": identity.node if identity else None,
@@ -116,6 +125,7 @@ class App:
             "assets": {n: a.status() for n, a in self._assets.items()},
             "models": {n: m.status() for n, m in self._models.items()},
             "outputs": {n: o.status() for n, o in self._outputs.items()},
+            "unwritten_events": {"waiting": self._recorder.waiting, "problem": self._recorder.problem},
             "lost": lost,
             "bytes_up": self._uplink.bytes_up if self._uplink else 0,
             "bytes_down": self._uplink.bytes_down if self._uplink else 0,
@@ -199,17 +209,14 @@ class App:
             try:
                 asset.push(batch._replace(readings=readings))
             except Exception:
-                self._lost["failures"] += 1
+                self._failures += 1
                 logger.exception("asset %s: a batch of %s could not be used", asset.name, batch.source)
 
     def _raise_event(self, event: Event, state: AlertState) -> None:
         logger.info("asset %s: event %s %s, score %.4g", event.asset, event.key, event.state, event.score)
-        try:
-            self._spool.put_event(list(self._outputs), event, state)
-        except StorageError as e:
-            self._lost["events"] += 1
-            logger.error("event %s could not be kept: %s", event.key, e)
-            return
+        self._recorder.put(event, state)
+
+    def _wake_outputs(self) -> None:
         for output in self._outputs.values():
             output.wake()
 

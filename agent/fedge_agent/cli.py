@@ -114,6 +114,9 @@ def status(as_json: bool, config_path: Path) -> None:
     for kind in ("sources", "assets", "models", "outputs"):
         for name, entry in table[kind].items():
             click.echo(f"{kind[:-1]} {name}: {_line(kind, entry)}")
+    unwritten = table["unwritten_events"]
+    if unwritten["problem"]:
+        click.echo(f"PROBLEM {unwritten['waiting']} events wait: {unwritten['problem']}")
     if any(table["lost"].values()):
         click.echo(f"LOST: {', '.join(f'{n} {k}' for k, n in table['lost'].items() if n)}")
 

@@ -78,16 +78,21 @@ class Spool:
         rows = self._all("SELECT state FROM alerts WHERE asset = ?", asset)
         return msgspec.json.decode(rows[0][0], type=AlertState) if rows else AlertState()
 
-    def put_event(self, outputs: Sequence[str], event: Event, state: AlertState) -> None:
-        """Keep an event for each output, and the alert state it led to, in one transaction."""
-        body = msgspec.json.encode(event)
+    def put_event(self, outputs: Sequence[str], event: Event, state: AlertState) -> list[str]:
+        """Keep an event for each output, and the alert state it led to, in one transaction.
+
+        Returns the outputs that have too many waiting to get another.
+        """
+        body, full = msgspec.json.encode(event), []
         with self._transaction() as db:
             for output in outputs:
                 count = db.execute("SELECT count(*) FROM events WHERE output = ?", (output,)).fetchone()[0]
                 if count >= MAX_EVENTS:
-                    raise StorageError(f"output {output}: {count} events are waiting, the most that are kept")
-                db.execute("INSERT INTO events (output, event) VALUES (?, ?)", (output, body))
+                    full.append(output)
+                else:
+                    db.execute("INSERT INTO events (output, event) VALUES (?, ?)", (output, body))
             db.execute("INSERT OR REPLACE INTO alerts VALUES (?, ?)", (event.asset, msgspec.json.encode(state)))
+        return full
 
     def next_event(self, output: str) -> Entry | None:
         """The oldest event the output still has to deliver."""

@@ -21,6 +21,7 @@ from fedge_agent.outputs.mes import MesConfig, MesOutput
 from fedge_agent.outputs.registry import OUTPUTS
 from fedge_agent.outputs.registry import build as build_output
 from fedge_agent.plugins import load_class
+from fedge_agent.recorder import MAX_WAITING, Recorder
 from fedge_agent.sources.registry import SOURCES
 from fedge_agent.sources.registry import build as build_source
 from fedge_agent.spool import Spool
@@ -167,6 +168,38 @@ def test_full_disk_is_a_storage_error_and_heals(tmp_path: Path) -> None:
     spool._db.execute("PRAGMA max_page_count = 10000")
     spool.put_event(["mes"], big, AlertState())
     assert spool.counts("mes")["pending"] == waiting + 1
+
+
+def test_event_waits_for_the_disk_but_nobody_for_the_event(tmp_path: Path) -> None:
+    spool, there = Spool(tmp_path / "s"), threading.Event()
+    recorder = Recorder(spool, ["mes"], there.set)
+    recorder.start()
+    with spool._lock:  # a commit that takes its time
+        recorder.put(EVENT, AlertState(1, True))
+        assert recorder.waiting == 1
+    assert there.wait(5) and spool.counts("mes")["pending"] == 1 and spool.alert_state("pump").opened
+    recorder.stop()
+    assert recorder.lost == 0
+
+
+def test_more_events_than_may_wait_are_counted(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "s")
+    recorder = Recorder(spool, ["mes"], lambda: None)
+    for _ in range(MAX_WAITING + 3):
+        recorder.put(EVENT, AlertState())
+    assert recorder.lost == 3
+    recorder.start()
+    recorder.stop()
+    assert recorder.lost == 3 and spool.counts("mes")["pending"] == MAX_WAITING
+
+
+def test_full_output_does_not_keep_others_from_an_event(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fedge_agent.spool.MAX_EVENTS", 2)
+    spool = Spool(tmp_path / "s")
+    for _ in range(2):
+        assert spool.put_event(["mes"], EVENT, AlertState()) == []
+    assert spool.put_event(["mes", "log"], EVENT, AlertState()) == ["mes"]
+    assert spool.counts("mes")["pending"] == 2 and spool.counts("log")["pending"] == 1
 
 
 # --- outputs ----------------------------------------------------------------------------------------------------
