@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DATA ?=
 
-.PHONY: demo test test-slow check bench bench-peers clean
+.PHONY: demo test check bench bench-peers clean
 
 .venv: .venv/.installed
 
@@ -20,10 +20,7 @@ demo: .venv/.installed
 	$(BIN)/fedge-fleet demo $(if $(DATA),--data $(DATA))
 
 test: .venv/.dev
-	$(BIN)/pytest -m 'not slow'
-
-test-slow: .venv/.dev
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest
 
 check: .venv/.dev
 	$(BIN)/ruff check .

@@ -112,7 +112,6 @@ def test_revoked_node_is_out_and_the_rest_goes_on(fleet: Fleet) -> None:
     fleet.wait(lambda: "revoked" in (fleet.status("two")["models"]["f"]["problem"] or ""), "the node to be told")
 
 
-@pytest.mark.slow
 def test_a_dozen_kills_lose_nothing_and_reuse_no_sequence(fleet: Fleet) -> None:
     import sqlite3
 
