@@ -55,7 +55,7 @@ body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto
 h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; margin-top: 2rem }
 .scroll { overflow-x: auto }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums }
-th, td { padding: .3rem .7rem; border-bottom: 1px solid var(--line); text-align: right }
+th, td { padding: .3rem .4rem; border-bottom: 1px solid var(--line); text-align: right }
 th:first-child, td:first-child { text-align: left }
 svg { width: 100%; height: auto; max-width: 40rem } svg text { fill: currentColor; font: 11px system-ui, sans-serif }
 .legend span { display: inline-block; margin-right: 1rem } .legend i { display: inline-block; width: 1.2rem; height: 0;
