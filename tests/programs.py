@@ -49,9 +49,13 @@ class Programs:
 
     def status(self, name: str) -> dict[str, Any]:
         """The status page."""
+        return self.page(name, "/status")
+
+    def page(self, name: str, path: str) -> dict[str, Any]:
+        """A page of a program."""
         host, _, port = (self.folder / name / "status.addr").read_text().rpartition(":")
         connection = http.client.HTTPConnection(host, int(port), timeout=5)
-        connection.request("GET", "/status")
+        connection.request("GET", path)
         data: dict[str, Any] = json.loads(connection.getresponse().read())
         connection.close()
         return data

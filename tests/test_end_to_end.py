@@ -35,7 +35,7 @@ class Fleet(Programs):
             writer.writerow(["a", "b"])
             writer.writerows(rng.normal(size=(4000, 2)).round(4).tolist())
 
-    def agent(self, name: str) -> None:
+    def agent(self, name: str, *federations: str) -> None:
         (self.folder / f"{name}.toml").write_text(
             f"""
 [agent]
@@ -59,7 +59,8 @@ type = "log"
 """
         )
         config = ["--config", self.folder / f"{name}.toml"]
-        text = self.run("fedge-aggregator", "invite", name, "--federation", "f", "--config", self.folder / "agg.toml")
+        members = [word for federation in federations or ("f",) for word in ("--federation", federation)]
+        text = self.run("fedge-aggregator", "invite", name, *members, "--config", self.folder / "agg.toml")
         assert "joined" in self.run("fedge-agent", "join", text.strip(), *config)
 
     def release(self) -> int:
@@ -67,15 +68,23 @@ type = "log"
 
 
 @pytest.fixture
-def fleet(tmp_path: Path) -> Iterator[Fleet]:
+def bare(tmp_path: Path) -> Iterator[Fleet]:
+    """Nothing runs yet."""
     made = Fleet(tmp_path)
-    made.run("fedge-aggregator", "model", "add", "f", tmp_path / "model.onnx", "--config", tmp_path / "agg.toml")
-    made.start("agg", "fedge-aggregator")
-    for name in ("one", "two"):
-        made.agent(name)
-        made.start(name)
     yield made
     made.end()
+
+
+@pytest.fixture
+def fleet(bare: Fleet) -> Fleet:
+    """An aggregator and two agents."""
+    model = bare.folder / "model.onnx"
+    bare.run("fedge-aggregator", "model", "add", "f", model, "--config", bare.folder / "agg.toml")
+    bare.start("agg", "fedge-aggregator")
+    for name in ("one", "two"):
+        bare.agent(name)
+        bare.start(name)
+    return bare
 
 
 def test_agents_learn_together_and_everybody_says_so(fleet: Fleet) -> None:
@@ -134,8 +143,51 @@ def test_a_dozen_kills_lose_nothing_and_reuse_no_sequence(fleet: Fleet) -> None:
     assert versions == list(range(1, len(versions) + 1))
 
 
-def test_gateway_that_only_decides_needs_no_labels_and_no_aggregator(tmp_path: Path) -> None:
-    alone = Programs(tmp_path)
+def test_two_federations_side_by_side_one_of_them_on_raw_windows(bare: Fleet) -> None:
+    fleet, tmp_path = bare, bare.folder
+    raw = Card("classify", CARD.channels, WindowSpec(200, 32, 8), (), ("slow", "fast"), "slow")
+    (tmp_path / "raw.onnx").write_bytes(zoo.cnn1d(raw, (4, 4), (5, 3)).SerializeToString())
+    with (tmp_path / "agg.toml").open("a") as file:
+        file.write('[federation.g]\nquorum = 1\n')
+    config = ["--config", tmp_path / "agg.toml"]
+    for name, model in (("f", "model.onnx"), ("g", "raw.onnx")):
+        fleet.run("fedge-aggregator", "model", "add", name, tmp_path / model, *config)
+    t = np.arange(4000)
+    fast = t // 400 % 2
+    wave = np.sin(2 * np.pi * t * np.where(fast, 0.2, 0.02))
+    rows = [f"{a:.4f},{-a:.4f},{label}" for a, label in zip(wave, fast, strict=True)]
+    (tmp_path / "data.csv").write_text("\n".join(["a,b,fast", *rows]) + "\n")
+    fleet.start("agg", "fedge-aggregator")
+    fleet.agent("one", "f", "g")
+    with (tmp_path / "one.toml").open("a") as file:
+        file.write(
+            """
+[model.g]
+poll = "100ms"
+training = { interval = "300ms", min_samples = 40, learning_rate = 0.02 }
+[asset.wave]
+model = "g"
+channels.a = { source = "csv", tag = "a" }
+channels.b = { source = "csv", tag = "b" }
+label = { source = "csv", tag = "fast" }
+window = { max_hold = "1s", lateness = "20ms" }
+"""
+        )
+    fleet.start("one")
+
+    def right() -> float:
+        """How much of the newest 200 labelled windows, two of each speed, it got right."""
+        page = [d for d in fleet.page("one", "/decisions")["wave"] if d["actual"] is not None][-200:]
+        return sum(d["label"] == raw.labels[d["actual"]] for d in page) / 200
+
+    fleet.wait(lambda: right() > 0.9, "the second federation to learn")
+    releases = {name: f["release"] for name, f in fleet.status("agg")["federations"].items()}
+    assert min(releases.values()) > 1, releases
+    assert fleet.end() == [0, 0]
+
+
+def test_gateway_that_only_decides_needs_no_labels_and_no_aggregator(bare: Fleet) -> None:
+    alone, tmp_path = bare, bare.folder
     card = Card("classify", CARD.channels, CARD.window, CARD.features, ("ok", "worn"), "ok")
     (tmp_path / "model.onnx").write_bytes(zoo.mlp(card, 6, (4,)).SerializeToString())
     rows = np.random.default_rng(0).normal(size=(1000, 2)).round(4)
