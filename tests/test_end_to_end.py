@@ -148,7 +148,7 @@ def test_two_federations_side_by_side_one_of_them_on_raw_windows(bare: Fleet) ->
     raw = Card("classify", CARD.channels, WindowSpec(200, 32, 8), (), ("slow", "fast"), "slow")
     (tmp_path / "raw.onnx").write_bytes(zoo.cnn1d(raw, (4, 4), (5, 3)).SerializeToString())
     with (tmp_path / "agg.toml").open("a") as file:
-        file.write('[federation.g]\nquorum = 1\n')
+        file.write("[federation.g]\nquorum = 1\n")
     config = ["--config", tmp_path / "agg.toml"]
     for name, model in (("f", "model.onnx"), ("g", "raw.onnx")):
         fleet.run("fedge-aggregator", "model", "add", name, tmp_path / model, *config)
