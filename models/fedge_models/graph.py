@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import onnx
 
 MAX_MODEL_BYTES = 256 * 1024 * 1024
+MIN_OPSET = 13  # from here on, axes and sizes are inputs
 
 
 class Tensor(NamedTuple):
@@ -38,39 +39,52 @@ class Tensor(NamedTuple):
 class TrainableGraph:
     """The graph of one ONNX file. Not thread-safe: one thread trains it."""
 
-    def __init__(self, model: onnx.ModelProto, trainable: str | None, where: str) -> None:
+    def __init__(
+        self, model: onnx.ModelProto, trainable: str | None, where: str, dtype: type[np.floating[Any]] = np.float32
+    ) -> None:
         self.card: Card = read_card(model, where)
         self._model = model
         arrays = _initializers(model, where)
-        chosen = [n for n in arrays if _matches(n, arrays[n], trainable or self.card.trainable)]
+        stored = [t.name for t in model.graph.initializer]
+        chosen = [n for n in stored if _matches(n, arrays[n], trainable or self.card.trainable)]
         if not chosen:
             raise ModelError(f"{where}: no float initializer matches trainable {trainable or self.card.trainable!r}")
         self.layout = _layout(chosen, arrays)
         self.sizes: NDArray[np.int64] = np.array([t.stop - t.start for t in self.layout], np.int64)
-        self.params: Array = np.concatenate([arrays[t.name].ravel() for t in self.layout]).astype(np.float32)
+        self.params: Array = np.concatenate([arrays[t.name].ravel() for t in self.layout]).astype(dtype)
         self.grad: Array = np.zeros_like(self.params)
         views = {t.name: self.params[t.start : t.stop].reshape(t.shape) for t in self.layout}
-        self._constants = {**arrays, **views}
+        others = {n: a.astype(dtype) if a.dtype == np.float32 else a for n, a in arrays.items() if n not in views}
+        self._constants = {**others, **views}
         self._input, self.input_shape = _single(model.graph.input, arrays, "input", where)
         self._output, self.output_shape = _single(model.graph.output, {}, "output", where)
         self._nodes = _nodes(model, self._constants, set(views), where)
-        if self._output not in {n.output for n in self._nodes}:
+        if self._output not in {name for n in self._nodes for name in n.outputs}:
             raise ModelError(f"{where}: no node writes the output {self._output!r}")
+        for node in self._nodes:
+            node.dtype = dtype
         self._direct = self._aim()
         self._tape: list[tuple[Node, Backprop]] = []
 
     @classmethod
     def load(
-        cls, model: bytes, trainable: str | None = None, where: str = "model", *, schemas: bool = True
+        cls,
+        model: bytes,
+        trainable: str | None = None,
+        where: str = "model",
+        *,
+        schemas: bool = True,
+        dtype: type[np.floating[Any]] = np.float32,
     ) -> TrainableGraph:
         """Parse an ONNX file; `trainable`: globs over initializer names, comma-separated (default: the card's).
 
         `schemas`: verify every node against the standard's schema, which costs 8 MiB of memory for good. Without it
         (on a gateway, where ONNX Runtime verifies once more what it serves) the graph must still be whole.
+        `dtype`: float64 to check gradients by.
         """
         proto = parse(model, where, schemas)
         try:
-            return cls(proto, trainable, where)
+            return cls(proto, trainable, where, dtype)
         except (KeyError, IndexError, TypeError, ValueError) as e:
             raise ModelError(f"{where}: not a valid ONNX model: {type(e).__name__} {e}") from e
 
@@ -85,7 +99,10 @@ class TrainableGraph:
         tape.clear()
         for node in self._nodes:
             y, backprop = OPERATORS[node.op_type](node, *[values[n] if n else None for n in node.inputs])
-            values[node.output] = y
+            if len(node.outputs) == 1:
+                values[node.outputs[0]] = y
+            else:
+                values.update(zip(node.outputs, y, strict=True))
             if any(node.wanted):
                 tape.append((node, backprop))
         return values[self._output]
@@ -94,10 +111,10 @@ class TrainableGraph:
         """Fill `grad` with the gradient of a loss whose gradient by the last output is `dy`."""
         grads: dict[str, Array] = {self._output: dy}
         for node, backprop in reversed(self._tape):
-            upstream = grads.pop(node.output, None)
-            if upstream is None:
+            upstream = [grads.pop(name, None) for name in node.outputs]
+            if all(dy is None for dy in upstream):
                 continue
-            for position, grad in enumerate(backprop(upstream)):
+            for position, grad in enumerate(backprop(upstream if len(upstream) > 1 else upstream[0])):
                 if grad is None or not node.wanted[position] or grad is node.targets.get(position):
                     continue
                 name = node.inputs[position]
@@ -106,6 +123,11 @@ class TrainableGraph:
             if tensor.name not in self._direct:
                 part = self.grad[tensor.start : tensor.stop]
                 part[...] = grads[tensor.name].ravel() if tensor.name in grads else 0
+
+    def training(self, rng: np.random.Generator | None) -> None:
+        """Whether what follows is training, with the generator that Dropout draws from, or (None) not."""
+        for node in self._nodes:
+            node.rng = rng
 
     def initializers(self, params: Array) -> dict[str, Array]:
         """The trainable tensors by name, from a flat vector: what ONNX Runtime gets as new initializers."""
@@ -162,6 +184,9 @@ def parse(data: bytes, where: str, schemas: bool = True) -> onnx.ModelProto:
         claimed = math.prod(tensor.dims) if all(d >= 0 for d in tensor.dims) else -1
         if not 0 <= claimed <= MAX_MODEL_BYTES:
             raise ModelError(f"{where}: tensor {tensor.name!r} claims the shape {list(tensor.dims)}")
+    opset = max([o.version for o in model.opset_import if o.domain in ("", "ai.onnx")], default=0)
+    if opset < MIN_OPSET:
+        raise ModelError(f"{where}: has opset {opset}, expected {MIN_OPSET} or newer; export it again")
     if not schemas:
         return model
     try:
@@ -189,7 +214,10 @@ def _initializers(model: onnx.ModelProto, where: str) -> dict[str, NDArray[Any]]
 
 
 def _matches(name: str, array: NDArray[Any], patterns: str) -> bool:
-    return array.dtype == np.float32 and any(fnmatchcase(name, p.strip()) for p in patterns.split(","))
+    """Whether a tensor is to be trained. Exporters keep bounds and exponents as scalars: no glob means those."""
+    globs = [p.strip() for p in patterns.split(",")]
+    meant = name in globs or (array.ndim > 0 and any(fnmatchcase(name, glob) for glob in globs))
+    return array.dtype == np.float32 and meant
 
 
 def _layout(names: Sequence[str], arrays: dict[str, NDArray[Any]]) -> tuple[Tensor, ...]:
@@ -213,21 +241,24 @@ def _nodes(model: onnx.ModelProto, constants: dict[str, Any], trainable: set[str
     from onnx import helper  # noqa: PLC0415
 
     ready = {*constants, *(i.name for i in model.graph.input), ""}
+    read = {n for proto in model.graph.node for n in proto.input} | {o.name for o in model.graph.output}
     nodes, led = [], set(trainable)  # `led`: names through which a gradient reaches a parameter
     for i, proto in enumerate(model.graph.node):
         if proto.op_type == "Constant":
             continue
         name = proto.name or f"{proto.op_type}_{i}"
-        if proto.op_type not in OPERATORS or len(proto.output) != 1 or proto.domain not in ("", "ai.onnx"):
+        outputs = [o for k, o in enumerate(proto.output) if k == 0 or o in read or proto.op_type == "Split"]
+        several = len(outputs) > 1 and proto.op_type != "Split"
+        if proto.op_type not in OPERATORS or several or proto.domain not in ("", "ai.onnx"):
             raise ModelError(_refusal(name, proto, trainable, where))
         if missing := [n for n in proto.input if n not in ready]:
             raise ModelError(f"{where}: node {name!r} reads {missing[0]!r}, which nothing before it writes")
-        ready.add(proto.output[0])
+        ready.update(outputs)
         attributes = {a.name: helper.get_attribute_value(a) for a in proto.attribute}
-        node = Node(name, proto.op_type, proto.input, proto.output[0], attributes)
+        node = Node(name, proto.op_type, proto.input, outputs, attributes)
         node.wanted = tuple(n in led for n in node.inputs)
         if any(node.wanted):
-            led.add(node.output)
+            led.update(outputs)
         nodes.append(node)
     return nodes
 

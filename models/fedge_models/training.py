@@ -66,11 +66,15 @@ def fit(
         return FitReport((), 0, dropped, False)
     start, history, diverged = graph.params.copy(), [], False
     step = _Step(graph, config, start, None if y is None else _class_weights(graph, y))
-    for _ in range(config.epochs):
-        history.append(_epoch(step, x, y, config.batch, rng, pause))
-        if not np.isfinite(history[-1]) or history[-1] > EXPLODED * max(history[0], 1e-3):
-            diverged = True
-            break
+    graph.training(rng)
+    try:
+        for _ in range(config.epochs):
+            history.append(_epoch(step, x, y, config.batch, rng, pause))
+            if not np.isfinite(history[-1]) or history[-1] > EXPLODED * max(history[0], 1e-3):
+                diverged = True
+                break
+    finally:
+        graph.training(None)
     if diverged or not np.isfinite(graph.params).all():
         graph.set_params(start)
         diverged = True

@@ -1,9 +1,10 @@
-"""Matrix products and elementwise arithmetic with NumPy's (and ONNX's) broadcasting."""
+"""Matrix products."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from .arithmetic import unbroadcast
 from .operator import Array, Backprop, Grads, Node
 
 
@@ -52,35 +53,3 @@ def matmul(node: Node, a: Array, b: Array) -> tuple[Array, Backprop]:
         return (da, db)
 
     return np.matmul(a, b), backprop
-
-
-def add(node: Node, a: Array, b: Array) -> tuple[Array, Backprop]:
-    """A + B."""
-    return a + b, lambda dy: (unbroadcast(dy, a.shape), unbroadcast(dy, b.shape))
-
-
-def sub(node: Node, a: Array, b: Array) -> tuple[Array, Backprop]:
-    """A - B."""
-    return a - b, lambda dy: (unbroadcast(dy, a.shape), unbroadcast(-dy, b.shape))
-
-
-def mul(node: Node, a: Array, b: Array) -> tuple[Array, Backprop]:
-    """A * B."""
-    return a * b, lambda dy: (unbroadcast(dy * b, a.shape), unbroadcast(dy * a, b.shape))
-
-
-def div(node: Node, a: Array, b: Array) -> tuple[Array, Backprop]:
-    """A / B."""
-    y = a / b
-    return y, lambda dy: (unbroadcast(dy / b, a.shape), unbroadcast(-dy * y / b, b.shape))
-
-
-def unbroadcast(grad: Array, shape: tuple[int, ...]) -> Array:
-    """Sum a gradient over the axes that broadcasting added or stretched."""
-    if grad.shape == shape:
-        return grad
-    extra = grad.ndim - len(shape)
-    if extra:
-        grad = grad.sum(axis=tuple(range(extra)))
-    stretched = tuple(i for i, n in enumerate(shape) if n == 1 and grad.shape[i] != 1)
-    return grad.sum(axis=stretched, keepdims=True) if stretched else grad

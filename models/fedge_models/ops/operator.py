@@ -1,7 +1,8 @@
 """The contract of an operator, and the node it is called with.
 
 An operator is a function ``(node, *inputs) -> (output, backprop)``; ``backprop(dy)`` gives one gradient (or None) per
-input, in order (the idea is thinc's). Arrays are float32 except where ONNX wants integers. An output may live in one
+input, in order (the idea is thinc's). One with several outputs gives a tuple of them, and its ``backprop`` takes a list
+with None for those that nobody used. Arrays are float32 except where ONNX wants integers. An output may live in one
 of the node's buffers: it is valid until the same node runs again.
 """
 
@@ -15,16 +16,20 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
 Grads = Sequence["Array | None"]
-Backprop = Callable[[Array], Grads]
-Operator = Callable[..., tuple[Array, Backprop]]
+Backprop = Callable[[Any], Grads]
+Operator = Callable[..., tuple[Any, Backprop]]
 
 
 class Node:
     """One node of the graph with its attributes, its buffers, and where its parameters' gradients belong."""
 
-    def __init__(self, name: str, op_type: str, inputs: Sequence[str], output: str, attributes: dict[str, Any]) -> None:
-        self.name, self.op_type, self.inputs, self.output = name, op_type, tuple(inputs), output
+    def __init__(
+        self, name: str, op_type: str, inputs: Sequence[str], outputs: Sequence[str], attributes: dict[str, Any]
+    ) -> None:
+        self.name, self.op_type, self.inputs, self.outputs = name, op_type, tuple(inputs), tuple(outputs)
         self.attributes = attributes
+        self.dtype: Any = np.float32  # of activations and gradients
+        self.rng: np.random.Generator | None = None  # for operators that behave otherwise in training
         self.wanted: tuple[bool, ...] = ()  # per input: does a gradient of it lead to a parameter?
         self.targets: dict[int, Array] = {}  # input position -> view of the flat gradient vector
         self._buffers: dict[tuple[object, ...], Array] = {}
@@ -37,11 +42,11 @@ class Node:
         """Whether the gradient of this input is used by anyone."""
         return self.wanted[position]
 
-    def buffer(self, key: str, shape: tuple[int, ...], dtype: Any = np.float32) -> Any:
+    def buffer(self, key: str, shape: tuple[int, ...], dtype: Any = None) -> Any:
         """A kept array of this shape with undefined contents; one for each batch size met."""
         found = self._buffers.get((key, shape))
         if found is None:
-            found = self._buffers[key, shape] = np.empty(shape, dtype)
+            found = self._buffers[key, shape] = np.empty(shape, dtype or self.dtype)
         return found
 
     def gradient(self, position: int, shape: tuple[int, ...]) -> Array:

@@ -1,15 +1,20 @@
-"""Operators that only move values about, and ReduceMean."""
+"""Operators that only move values about, and the shape arithmetic that exporters emit for them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .operator import Array, Backprop, Node
+from ..errors import ModelError
+from .arithmetic import no_gradient, unbroadcast
+from .operator import Array, Backprop, Grads, Node
 
 Ints = NDArray[np.int64]
+FLOAT = 1  # TensorProto.DataType
+_TYPES = {FLOAT: np.float32, 6: np.int32, 7: np.int64, 9: np.bool_, 11: np.float64}
 
 
 def identity(node: Node, x: Array) -> tuple[Array, Backprop]:
@@ -35,7 +40,7 @@ def transpose(node: Node, x: Array) -> tuple[Array, Backprop]:
     return x.transpose(perm), lambda dy: (dy.transpose(np.argsort(perm)),)
 
 
-def _axes(node: Node, given: Ints | None, default: Any) -> Any:
+def axes_of(node: Node, given: Ints | None, default: Any) -> Any:
     """Axes from the second input (opset 13 and later) or the attribute (before)."""
     axes = given if given is not None else node.attr("axes", None)
     return tuple(int(a) for a in axes) if axes is not None and len(axes) else default
@@ -43,12 +48,12 @@ def _axes(node: Node, given: Ints | None, default: Any) -> Any:
 
 def squeeze(node: Node, x: Array, axes: Ints | None = None) -> tuple[Array, Backprop]:
     """Without the given axes of length 1."""
-    return x.squeeze(_axes(node, axes, None)), lambda dy: (dy.reshape(x.shape), None)
+    return x.squeeze(axes_of(node, axes, None)), lambda dy: (dy.reshape(x.shape), None)
 
 
 def unsqueeze(node: Node, x: Array, axes: Ints | None = None) -> tuple[Array, Backprop]:
     """With new axes of length 1."""
-    return np.expand_dims(x, _axes(node, axes, ())), lambda dy: (dy.reshape(x.shape), None)
+    return np.expand_dims(x, axes_of(node, axes, ())), lambda dy: (dy.reshape(x.shape), None)
 
 
 def concat(node: Node, *xs: Array) -> tuple[Array, Backprop]:
@@ -58,11 +63,126 @@ def concat(node: Node, *xs: Array) -> tuple[Array, Backprop]:
     return np.concatenate(xs, axis=axis), lambda dy: tuple(np.split(dy, borders, axis=axis))
 
 
-def reduce_mean(node: Node, x: Array, axes: Ints | None = None) -> tuple[Array, Backprop]:
-    """Mean over the axes (all)."""
-    over = _axes(node, axes, tuple(range(x.ndim)))
-    keep = bool(node.attr("keepdims", 1))
-    kept = x.mean(axis=over, keepdims=True)
-    share = np.float32(kept.size / x.size)
-    y = kept if keep else x.mean(axis=over)
-    return y, lambda dy: (np.broadcast_to(dy.reshape(kept.shape) * share, x.shape), None)
+def split(node: Node, x: Array, sizes: Ints | None = None) -> tuple[tuple[Array, ...], Backprop]:
+    """Parts along `axis`, of the given sizes or (nearly) equal ones."""
+    axis, count = node.attr("axis", 0), len(node.outputs)
+    each = -(-x.shape[axis] // count)
+    borders = np.cumsum(sizes if sizes is not None else [each] * count)[:-1]
+    parts = tuple(np.split(x, borders, axis=axis))
+
+    def backprop(dys: Sequence[Array | None]) -> Grads:
+        filled = [np.zeros_like(part) if dy is None else dy for part, dy in zip(parts, dys, strict=True)]
+        return (np.concatenate(filled, axis=axis), None)
+
+    return parts, backprop
+
+
+def slice_(
+    node: Node, x: Array, starts: Ints, ends: Ints, axes: Ints | None = None, steps: Ints | None = None
+) -> tuple[Array, Backprop]:
+    """From start to end by step along the axes (the first ones)."""
+    over = axes.tolist() if axes is not None else range(len(starts))
+    by = steps.tolist() if steps is not None else [1] * len(starts)
+    chosen = [slice(None)] * x.ndim
+    for axis, start, end, step in zip(over, starts.tolist(), ends.tolist(), by, strict=True):
+        size = x.shape[axis]
+        beyond = step < 0 and end < -size  # all the way to the first: Python has no number for it
+        chosen[axis] = slice(start, None if beyond else end, step)
+    index = tuple(chosen)
+
+    def backprop(dy: Array) -> Grads:
+        dx = np.zeros(x.shape, dy.dtype)
+        dx[index] = dy
+        return (dx, None, None, None, None)
+
+    return x[index], backprop
+
+
+def gather(node: Node, x: Array, indices: Ints) -> tuple[Array, Backprop]:
+    """Entries of x by index along `axis`; an index met twice adds its gradients."""
+    axis = node.attr("axis", 0) % max(x.ndim, 1)
+    return np.take(x, indices, axis=axis), lambda dy: (_put_back(dy, x.shape, axis, indices), None)
+
+
+def _put_back(dy: Array, shape: tuple[int, ...], axis: int, indices: Ints) -> Array:
+    """The gradient of `take`: an entry taken twice adds up."""
+    dx, index = np.zeros(shape, dy.dtype), (*[slice(None)] * axis, indices)
+    np.add.at(dx, index, dy)  # type: ignore[arg-type]  # its stub knows no slices
+    return dx
+
+
+def pad(
+    node: Node, x: Array, pads: Ints, value: Array | None = None, axes: Ints | None = None
+) -> tuple[Array, Backprop]:
+    """Constant, reflected or repeated values before and after; negative pads cut off."""
+    over = [a % x.ndim for a in axes.tolist()] if axes is not None else list(range(x.ndim))
+    mode, half = node.attr("mode", b"constant").decode(), len(over)
+    widths = [(int(pads[i]), int(pads[i + half])) for i in range(half)]
+    if mode == "constant":
+        return _pad_constant(x, over, widths, 0 if value is None else value)
+    if mode not in ("reflect", "edge", "wrap") or min(min(w) for w in widths) < 0:
+        raise ModelError(f"node {node.name!r} (Pad): mode {mode!r} with these pads is not supported")
+    sources = [np.pad(np.arange(x.shape[a]), w, mode) for a, w in zip(over, widths, strict=True)]
+    y = x
+    for axis, source in zip(over, sources, strict=True):
+        y = y.take(source, axis)
+
+    def backprop(dy: Array) -> Grads:
+        for axis, source in zip(over, sources, strict=True):
+            dy = _put_back(dy, (*dy.shape[:axis], x.shape[axis], *dy.shape[axis + 1 :]), axis, source)
+        return (dy, None, None, None)
+
+    return y, backprop
+
+
+def _pad_constant(
+    x: Array, over: Sequence[int], widths: Sequence[tuple[int, int]], value: Array | int
+) -> tuple[Array, Backprop]:
+    shape, there, here = list(x.shape), [slice(None)] * x.ndim, [slice(None)] * x.ndim
+    for axis, (before, after) in zip(over, widths, strict=True):
+        size = x.shape[axis]
+        shape[axis] = size + before + after
+        here[axis] = slice(max(0, -before), size - max(0, -after))
+        there[axis] = slice(max(0, before), shape[axis] - max(0, after))
+    y = np.full(shape, value, x.dtype)
+    y[tuple(there)] = x[tuple(here)]
+
+    def backprop(dy: Array) -> Grads:
+        dx = np.zeros(x.shape, dy.dtype)
+        dx[tuple(here)] = dy[tuple(there)]
+        return (dx, None, None, None)
+
+    return y, backprop
+
+
+def expand(node: Node, x: Array, shape: Ints) -> tuple[Array, Backprop]:
+    """Broadcast to a shape (and by it)."""
+    wanted = np.broadcast_shapes(x.shape, tuple(int(n) for n in shape))
+    return np.broadcast_to(x, wanted), lambda dy: (unbroadcast(dy, x.shape), None)
+
+
+def cast(node: Node, x: Array) -> tuple[Array, Backprop]:
+    """To another type; a gradient passes between floats."""
+    wanted = node.attr("to", None)
+    if wanted not in _TYPES:
+        raise ModelError(
+            f"node {node.name!r} (Cast): type {wanted} is not supported; expected float, int32, int64, bool"
+        )
+    if wanted == FLOAT and x.dtype.kind == "f":
+        return x, lambda dy: (dy,)
+    return x.astype(_TYPES[wanted]), no_gradient
+
+
+def shape_of(node: Node, x: Array) -> tuple[Ints, Backprop]:
+    """The dimensions of x, from `start` to `end`."""
+    sizes: Ints = np.array(x.shape, np.int64)[node.attr("start", 0) : node.attr("end", None)]
+    return sizes, no_gradient
+
+
+def constant_of_shape(node: Node, shape: Ints) -> tuple[Array, Backprop]:
+    """One value (0) everywhere."""
+    from onnx import numpy_helper  # noqa: PLC0415
+
+    value = node.attr("value", None)
+    filler = numpy_helper.to_array(value).ravel()[0] if value is not None else np.float32(0)
+    return np.full([int(n) for n in shape], filler), no_gradient

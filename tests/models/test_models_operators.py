@@ -1,0 +1,183 @@
+"""Every operator: gradients against float64 central differences, forward against ONNX Runtime."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from fedge_models.ops.registry import OPERATORS
+from graphs import N, check_gradient, ints, load, normal, run_ort, small
+
+Case = tuple[list[Any], dict[str, np.ndarray], tuple[int, ...]]
+FLOAT, LONG = onnx.TensorProto.FLOAT, onnx.TensorProto.INT64
+
+
+def plain(op_type: str, **attributes: Any) -> Case:
+    """One input, the same shape out."""
+    return [N(op_type, ["h"], ["y"], **attributes)], {}, (12,)
+
+
+def positive(op_type: str, *more: str) -> list[Any]:
+    """Of Softplus(h), which is above 0."""
+    return [N("Softplus", ["h"], ["p"]), N(op_type, ["p", *more], ["y"])]
+
+
+def shaped(node: Any, shape: tuple[int, ...], y: tuple[int, ...], **tensors: np.ndarray) -> Case:
+    """Of h (n, 12) as r (n, *shape)."""
+    return [N("Reshape", ["h", "s"], ["r"]), node], {"s": ints(0, *shape), **tensors}, y
+
+
+# Each operator behind a trainable product, so that its input gradient is checked too.
+CASES: dict[str, Case] = {
+    "Abs": plain("Abs"),
+    "Add": ([N("Add", ["h", "b"], ["y"])], {"b": normal(1, 12)}, (12,)),
+    "AveragePool": shaped(N("AveragePool", ["r"], ["y"], kernel_shape=[3], strides=[2], pads=[1, 0]), (2, 6), (2, 3)),
+    "Cast": ([N("Cast", ["h"], ["y"], to=FLOAT)], {}, (12,)),
+    "Clip": ([N("Clip", ["h", "lo", "hi"], ["y"])], {"lo": np.float32(-0.7), "hi": np.float32(0.9)}, (12,)),
+    "Concat": ([N("Concat", ["h", "h"], ["y"], axis=1)], {}, (24,)),
+    "ConstantOfShape": (
+        [
+            N("Shape", ["h"], ["s"]),
+            N("ConstantOfShape", ["s"], ["c"], value=onnx.numpy_helper.from_array(np.array([0.5], np.float32))),
+            N("Mul", ["h", "c"], ["y"]),
+        ],
+        {},
+        (12,),
+    ),
+    "Conv": shaped(
+        N("Conv", ["r", "w", "b"], ["y"], strides=[2], pads=[1, 2], dilations=[2]),
+        (2, 6),
+        (3, 3),
+        w=normal(3, 2, 3),
+        b=normal(3),
+    ),
+    "Div": ([N("Div", ["h", "b"], ["y"])], {"b": 2 + np.abs(normal(12))}, (12,)),
+    "Dropout": ([N("Dropout", ["h", "ratio"], ["y"])], {"ratio": np.float32(0.4)}, (12,)),
+    "Elu": plain("Elu", alpha=0.7),
+    "Erf": plain("Erf"),
+    "Exp": plain("Exp"),
+    "Expand": shaped(N("Expand", ["r", "e"], ["y"]), (1, 12), (3, 12), e=ints(1, 3, 1)),
+    "Flatten": shaped(N("Flatten", ["r"], ["y"]), (3, 4), (12,)),
+    "Gather": ([N("Gather", ["h", "i"], ["y"], axis=1)], {"i": ints(3, 0, 3, -1)}, (4,)),
+    "Gelu": plain("Gelu"),
+    "Gemm": (
+        [N("Gemm", ["h", "w", "b"], ["y"], alpha=0.5, beta=2.0, transB=1)],
+        {"w": normal(3, 12), "b": normal(3)},
+        (3,),
+    ),
+    "GlobalAveragePool": shaped(N("GlobalAveragePool", ["r"], ["y"]), (2, 6), (2, 1)),
+    "GlobalMaxPool": shaped(N("GlobalMaxPool", ["r"], ["y"]), (2, 6), (2, 1)),
+    "HardSigmoid": plain("HardSigmoid", alpha=0.3, beta=0.4),
+    "HardSwish": plain("HardSwish"),
+    "Identity": plain("Identity"),
+    "LeakyRelu": plain("LeakyRelu", alpha=0.2),
+    "Log": (positive("Log"), {}, (12,)),
+    "LogSoftmax": plain("LogSoftmax"),
+    "MatMul": ([N("MatMul", ["h", "w"], ["y"])], {"w": normal(12, 3)}, (3,)),
+    "MaxPool": shaped(N("MaxPool", ["r"], ["y"], kernel_shape=[3], strides=[2], pads=[1, 0]), (2, 6), (2, 3)),
+    "Mul": ([N("Mul", ["h", "b"], ["y"])], {"b": normal(12)}, (12,)),
+    "Neg": plain("Neg"),
+    "PRelu": ([N("PRelu", ["h", "a"], ["y"])], {"a": normal(12)}, (12,)),
+    "Pad": shaped(N("Pad", ["r", "p", "v"], ["y"]), (3, 4), (4, 5), p=ints(0, 1, -1, 0, 0, 2), v=np.float32(0.5)),
+    "Pow": (positive("Pow", "e"), {"e": normal(12)}, (12,)),
+    "ReduceMax": shaped(N("ReduceMax", ["r"], ["y"], axes=[2], keepdims=0), (3, 4), (3,)),
+    "ReduceMean": shaped(N("ReduceMean", ["r"], ["y"], axes=[2], keepdims=0), (3, 4), (3,)),
+    "ReduceSum": shaped(N("ReduceSum", ["r", "a"], ["y"], keepdims=1), (3, 4), (1, 4), a=ints(1)),
+    "Relu": plain("Relu"),
+    "Reshape": shaped(N("Identity", ["r"], ["y"]), (3, -1), (3, 4)),
+    "Selu": plain("Selu"),
+    "Shape": (
+        [
+            N("Shape", ["h"], ["s"]),
+            N("Slice", ["s", "a", "b"], ["n"]),
+            N("Concat", ["n", "t"], ["u"], axis=0),
+            N("Reshape", ["h", "u"], ["y"]),
+        ],
+        {"a": ints(0), "b": ints(1), "t": ints(4, 3)},
+        (4, 3),
+    ),
+    "Sigmoid": plain("Sigmoid"),
+    "Slice": shaped(
+        N("Slice", ["r", "a", "b", "axes", "by"], ["y"]),
+        (3, 4),
+        (2, 2),
+        a=ints(-1, 0),
+        b=ints(-100, 3),
+        axes=ints(1, 2),
+        by=ints(-2, 2),
+    ),
+    "Softmax": plain("Softmax"),
+    "Softplus": plain("Softplus"),
+    "Split": (
+        [N("Split", ["h", "z"], ["p", "q", "unused"], axis=1), N("Mul", ["p", "q"], ["y"])],
+        {"z": ints(5, 5, 2)},
+        (5,),
+    ),
+    "Sqrt": (positive("Sqrt"), {}, (12,)),
+    "Squeeze": shaped(N("Squeeze", ["r", "a"], ["y"]), (1, 12), (12,), a=ints(1)),
+    "Sub": ([N("Sub", ["b", "h"], ["y"])], {"b": normal(12)}, (12,)),
+    "Tanh": plain("Tanh"),
+    "Transpose": shaped(N("Transpose", ["r"], ["y"], perm=[0, 2, 1]), (3, 4), (4, 3)),
+    "Unsqueeze": ([N("Unsqueeze", ["h", "a"], ["y"])], {"a": ints(1)}, (1, 12)),
+}
+VARIANTS: dict[str, Case] = {
+    "Gelu tanh": plain("Gelu", approximate="tanh"),
+    "Pad reflect": shaped(N("Pad", ["r", "p"], ["y"], mode="reflect"), (3, 4), (3, 8), p=ints(0, 0, 2, 0, 0, 2)),
+    "Pad edge": shaped(N("Pad", ["r", "p"], ["y"], mode="edge"), (3, 4), (5, 4), p=ints(0, 1, 0, 0, 1, 0)),
+    "Pow square": ([N("Pow", ["h", "e"], ["y"])], {"e": np.float32(2)}, (12,)),
+    "Softmax axis 1": shaped(N("Softmax", ["r"], ["y"], axis=1), (3, 4), (3, 4)),
+    "Split equal": ([N("Split", ["h"], ["p", "q"], axis=1, num_outputs=2), N("Sub", ["p", "q"], ["y"])], {}, (6,)),
+    "ReduceMax all of a row": shaped(N("ReduceMax", ["r", "a"], ["y"]), (3, 4), (1, 1), a=ints(1, 2)),
+    "ReduceMean axes as input": shaped(N("ReduceMean", ["r", "a"], ["y"]), (3, 4), (1, 4), a=ints(-2)),
+    "Div of shapes": (
+        [
+            N("Shape", ["h"], ["s"]),
+            N("Gather", ["s", "one"], ["k"]),
+            N("Div", ["k", "four"], ["q"]),
+            N("Unsqueeze", ["q", "zero"], ["u"]),
+            N("Concat", ["lead", "u", "rest"], ["t"], axis=0),
+            N("Reshape", ["h", "t"], ["y"]),
+        ],
+        {"one": np.int64(1), "four": np.int64(4), "zero": ints(0), "lead": ints(-1), "rest": ints(4)},
+        (3, 4),
+    ),
+}
+ALL = {**CASES, **VARIANTS}
+OPSETS = {"Gelu": 20, "Gelu tanh": 20, "Split equal": 18, "ReduceMax all of a row": 18, "ReduceMean axes as input": 18}
+
+
+def model_of(name: str) -> onnx.ModelProto:
+    nodes, tensors, shape = ALL[name]
+    first = N("Gemm", ["x", "w0", "b0"], ["h"])
+    tensors = {"w0": normal(5, 12), "b0": normal(12), **{k: np.asarray(v) for k, v in tensors.items()}}
+    return small([first, *nodes], tensors, (5,), shape, OPSETS.get(name, 17))
+
+
+def test_every_operator_has_a_case() -> None:
+    assert set(CASES) == set(OPERATORS)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_forward_equals_onnx_runtime(name: str) -> None:
+    model, x = model_of(name), normal(4, 5)
+    np.testing.assert_allclose(load(model).forward(x), run_ort(model.SerializeToString(), x), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_gradient_equals_central_differences(name: str) -> None:
+    check_gradient(model_of(name), normal(4, 5))
+
+
+def test_dropout_drops_only_in_training_and_keeps_the_mean() -> None:
+    graph, x = load(model_of("Dropout")), normal(2000, 5)
+    calm = graph.forward(x).copy()
+    graph.training(np.random.default_rng(0))
+    y = graph.forward(x)
+    assert 0.38 < np.mean(y == 0) < 0.42
+    np.testing.assert_allclose(y[y != 0], calm[y != 0] / 0.6, rtol=1e-5)
+    graph.backward(np.ones_like(y))
+    np.testing.assert_allclose(graph.grad[-12:], (y != 0).sum(axis=0) / 0.6, rtol=1e-4)  # of the bias
+    graph.training(None)
+    np.testing.assert_array_equal(graph.forward(x), calm)
