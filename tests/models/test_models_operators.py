@@ -123,6 +123,46 @@ CASES: dict[str, Case] = {
     "Unsqueeze": ([N("Unsqueeze", ["h", "a"], ["y"])], {"a": ints(1)}, (1, 12)),
 }
 VARIANTS: dict[str, Case] = {
+    "Conv 2-D": shaped(
+        N("Conv", ["r", "w", "b"], ["y"], strides=[2, 1], pads=[1, 0, 0, 1]),
+        (1, 3, 4),
+        (2, 2, 3),
+        w=normal(2, 1, 2, 3),
+        b=normal(2),
+    ),
+    "Conv 2-D dilated": shaped(
+        N("Conv", ["r", "w"], ["y"], dilations=[1, 2], pads=[0, 1, 1, 1]), (1, 3, 4), (2, 3, 4), w=normal(2, 1, 2, 2)
+    ),
+    "Conv 2-D same": shaped(
+        N("Conv", ["r", "w"], ["y"], strides=[2, 1], auto_pad="SAME_LOWER"), (1, 3, 4), (2, 2, 4), w=normal(2, 1, 2, 2)
+    ),
+    "Conv in groups": shaped(
+        N("Conv", ["r", "w", "b"], ["y"], group=2, pads=[1, 1]), (4, 3), (6, 3), w=normal(6, 2, 3), b=normal(6)
+    ),
+    "Conv depthwise 2-D": shaped(
+        N("Conv", ["r", "w", "b"], ["y"], group=3, pads=[1, 1, 1, 1]),
+        (3, 2, 2),
+        (3, 2, 2),
+        w=normal(3, 1, 3, 3),
+        b=normal(3),
+    ),
+    "MaxPool 2-D": shaped(
+        N("MaxPool", ["r"], ["y"], kernel_shape=[2, 2], strides=[1, 2], pads=[0, 1, 0, 0]), (1, 3, 4), (1, 2, 2)
+    ),
+    "MaxPool ceil": shaped(N("MaxPool", ["r"], ["y"], kernel_shape=[2], strides=[2], ceil_mode=1), (4, 3), (4, 2)),
+    "MaxPool dilated": shaped(N("MaxPool", ["r"], ["y"], kernel_shape=[2], dilations=[3]), (2, 6), (2, 3)),
+    "AveragePool 2-D": shaped(
+        N("AveragePool", ["r"], ["y"], kernel_shape=[2, 2], pads=[1, 0, 0, 1], count_include_pad=1),
+        (1, 3, 4),
+        (1, 3, 4),
+    ),
+    "AveragePool 2-D, same": shaped(
+        N("AveragePool", ["r"], ["y"], kernel_shape=[2, 3], auto_pad="SAME_UPPER"), (1, 3, 4), (1, 3, 4)
+    ),
+    "AveragePool ceil": shaped(
+        N("AveragePool", ["r"], ["y"], kernel_shape=[2], strides=[2], ceil_mode=1), (4, 3), (4, 2)
+    ),
+    "GlobalAveragePool 2-D": shaped(N("GlobalAveragePool", ["r"], ["y"]), (3, 2, 2), (3, 1, 1)),
     "Gelu tanh": plain("Gelu", approximate="tanh"),
     "Pad reflect": shaped(N("Pad", ["r", "p"], ["y"], mode="reflect"), (3, 4), (3, 8), p=ints(0, 0, 2, 0, 0, 2)),
     "Pad edge": shaped(N("Pad", ["r", "p"], ["y"], mode="edge"), (3, 4), (5, 4), p=ints(0, 1, 0, 0, 1, 0)),

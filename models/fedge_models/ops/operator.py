@@ -32,6 +32,7 @@ class Node:
         self.rng: np.random.Generator | None = None  # for operators that behave otherwise in training
         self.wanted: tuple[bool, ...] = ()  # per input: does a gradient of it lead to a parameter?
         self.targets: dict[int, Array] = {}  # input position -> view of the flat gradient vector
+        self.kept: dict[Any, Any] = {}  # what an operator works out once for each shape
         self._buffers: dict[tuple[object, ...], Array] = {}
 
     def attr(self, name: str, default: Any) -> Any:

@@ -1,65 +1,42 @@
-"""Pooling over time."""
+"""Pooling over one or more axes."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from ..errors import ModelError
-from .conv import padding
+from .geometry import Geometry, geometry
 from .operator import Array, Backprop, Grads, Node
-
-
-def _windows(node: Node, x: Array, fill: float) -> tuple[Array, int, int, int]:
-    """View (batch, channels, steps, kernel) of x padded with `fill`; with padding before, stride, padded length."""
-    if x.ndim != 3:
-        raise ModelError(
-            f"node {node.name!r} ({node.op_type}): only pooling over one axis can be trained in this version"
-        )
-    kernel, stride = node.attr("kernel_shape", None)[0], node.attr("strides", [1])[0]
-    if node.attr("ceil_mode", 0) or node.attr("dilations", [1])[0] != 1:
-        raise ModelError(f"node {node.name!r} ({node.op_type}): ceil_mode and dilations are not supported")
-    before, after = padding(node, x.shape[2], kernel, stride, 1)
-    if before or after:
-        x = np.pad(x, ((0, 0), (0, 0), (before, after)), constant_values=fill)
-    view = np.lib.stride_tricks.sliding_window_view(x, kernel, axis=2)[:, :, ::stride]
-    return view, before, stride, x.shape[2]
-
-
-def _spread(parts: Array, before: int, stride: int, padded: int, size: int) -> Array:
-    """Add gradients of windows (batch, channels, steps, kernel) back onto the time axis."""
-    batch, channels, steps, kernel = parts.shape
-    dx = np.zeros((batch, channels, padded), parts.dtype)
-    for k in range(kernel):
-        dx[:, :, k : k + (steps - 1) * stride + 1 : stride] += parts[:, :, :, k]
-    return dx[:, :, before : before + size]
 
 
 def max_pool(node: Node, x: Array) -> tuple[Array, Backprop]:
     """Largest value of each window; the gradient goes to the first of equals."""
-    view, before, stride, padded = _windows(node, x, -np.inf)
-    chosen = view.argmax(axis=3)[..., None]
-    y = np.take_along_axis(view, chosen, axis=3)[..., 0]
+    places = geometry(node, x.shape[2:], tuple(node.attr("kernel_shape", None)))
+    padded = places.pad(x, -np.inf)
+    view = places.windows(padded)
+    flat = view.reshape(*view.shape[: x.ndim], -1)
+    chosen = flat.argmax(axis=-1)[..., None]
+    y = np.take_along_axis(flat, chosen, axis=-1)[..., 0]
 
     def backprop(dy: Array) -> Grads:
-        parts = np.zeros(view.shape, x.dtype)
-        np.put_along_axis(parts, chosen, dy[..., None], axis=3)
-        return (_spread(parts, before, stride, padded, x.shape[2]),)
+        parts = np.zeros(flat.shape, x.dtype)
+        np.put_along_axis(parts, chosen, dy[..., None], axis=-1)
+        return (_put_back(parts.reshape(view.shape), places, padded.shape, x.shape),)
 
     return y, backprop
 
 
 def average_pool(node: Node, x: Array) -> tuple[Array, Backprop]:
     """Mean of each window; padding counts only with count_include_pad."""
-    view, before, stride, padded = _windows(node, x, 0.0)
-    share = x.dtype.type(1 / view.shape[3])
-    if not node.attr("count_include_pad", 0) and padded != x.shape[2]:
-        share = 1 / _windows(node, np.ones_like(x), 0.0)[0].sum(axis=3)
+    places = geometry(node, x.shape[2:], tuple(node.attr("kernel_shape", None)))
+    padded = places.pad(x, 0)
+    over = tuple(range(-len(places.kernel), 0))
+    view, share = places.windows(padded), _share(node, places, x, over)
 
     def backprop(dy: Array) -> Grads:
-        parts = np.broadcast_to((dy * share)[..., None], view.shape)
-        return (_spread(parts, before, stride, padded, x.shape[2]),)
+        parts = np.broadcast_to((dy * share).reshape(*dy.shape, *(1,) * len(over)), view.shape)
+        return (_put_back(parts, places, padded.shape, x.shape),)
 
-    return (view.sum(axis=3) * share).astype(x.dtype), backprop
+    return view.sum(axis=over) * share, backprop
 
 
 def global_average_pool(node: Node, x: Array) -> tuple[Array, Backprop]:
@@ -80,3 +57,27 @@ def global_max_pool(node: Node, x: Array) -> tuple[Array, Backprop]:
         return (largest * (dy / largest.sum(axis=over, keepdims=True, dtype=x.dtype)),)
 
     return y, backprop
+
+
+def _share(node: Node, places: Geometry, x: Array, over: tuple[int, ...]) -> Array:
+    """One over how many values each window counts, (1, 1, *out); worked out once for each input size."""
+    found = node.kept.get(("share", x.shape[2:]))
+    if found is None:
+        counted = np.ones((1, 1, *x.shape[2:]), x.dtype)
+        if node.attr("count_include_pad", 0):
+            around = zip(places.before, places.declared, strict=True)
+            counted = np.pad(counted, [(0, 0), (0, 0), *around], constant_values=1)
+            more = [(0, a - d) for a, d in zip(places.after, places.declared, strict=True)]
+            counted = np.pad(counted, [(0, 0), (0, 0), *more])
+        else:
+            counted = places.pad(counted, 0)
+        found = node.kept["share", x.shape[2:]] = 1 / places.windows(counted).sum(axis=over)
+    return found
+
+
+def _put_back(parts: Array, places: Geometry, padded: tuple[int, ...], shape: tuple[int, ...]) -> Array:
+    """Add gradients of windows (batch, channels, *out, *kernel) onto what they were taken from."""
+    dx = np.zeros(padded, parts.dtype)
+    for index, meets in places.taps():
+        dx[meets] += parts[index]
+    return dx[places.inside(shape[2:])]
