@@ -238,11 +238,9 @@ def test_errors_are_one_line_and_exit_code_1(tmp_path: Path) -> None:
 
 
 def test_init_writes_what_check_can_read(tmp_path: Path) -> None:
-    for program, args in (
-        ("fedge-agent", [tmp_path / "a.toml"]),
-        ("fedge-aggregator", ["--config", tmp_path / "b.toml"]),
-    ):
-        done = subprocess.run([BIN / program, "init", *args], capture_output=True, text=True, check=False)
+    for program in ("fedge-agent", "fedge-aggregator"):
+        command = [BIN / program, "init", "--config", tmp_path / f"{program}.toml"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0 and "written" in done.stdout
-        again = subprocess.run([BIN / program, "init", *args], capture_output=True, text=True, check=False)
+        again = subprocess.run(command, capture_output=True, text=True, check=False)
         assert again.returncode == 1 and "left alone" in again.stderr

@@ -42,14 +42,14 @@ def main() -> None:
 
 
 @main.command()
-@click.argument("path", type=click.Path(path_type=Path), default=Path("/etc/fedge/agent.toml"))
-def init(path: Path) -> None:
+@config_option
+def init(config_path: Path) -> None:
     """Write a commented configuration."""
-    if path.exists():
-        raise ConfigError(f"{path}: exists already; it is left alone")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    files.write(path, resources.files(__package__).joinpath("agent.example.toml").read_bytes())
-    click.echo(f"{path}: written. Fill it in, then: fedge-agent check --config {path}")
+    if config_path.exists():
+        raise ConfigError(f"{config_path}: exists already; it is left alone")
+    config_path.parent.mkdir(parents=True, exist_ok=True)
+    files.write(config_path, resources.files(__package__).joinpath("agent.example.toml").read_bytes())
+    click.echo(f"{config_path}: written. Fill it in, then: fedge-agent check --config {config_path}")
 
 
 @main.command()
