@@ -15,6 +15,7 @@ import msgspec
 from fedge_models import files
 from fedge_models.errors import ConfigError, FedgeError, UnreachableError
 
+from . import cli_models
 from . import config as configs
 
 MAX_STATUS_BYTES = 16 * 1024 * 1024
@@ -39,6 +40,10 @@ class _Group(click.Group):
 @click.version_option(package_name="fedge")
 def main() -> None:
     """Read machines, decide, learn, and share only signed updates."""
+
+
+for command in (cli_models.model_group, cli_models.train, cli_models.evaluate):
+    main.add_command(command)
 
 
 @main.command()

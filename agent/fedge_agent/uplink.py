@@ -6,10 +6,10 @@ import http.client
 import threading
 
 from fedge_models.errors import IdentityError, RefusedError, StaleError, UnreachableError, WireError
+from fedge_models.graph import MAX_MODEL_BYTES
 
 from .identity import Identity, connection, explain, reason, renewed, request
 
-MAX_MODEL_BYTES = 256 * 1024 * 1024
 MAX_CERTIFICATE_BYTES = 8 * 1024
 
 

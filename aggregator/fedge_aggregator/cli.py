@@ -142,14 +142,21 @@ def model_group() -> None:
 @model_group.command(name="add")
 @click.argument("federation")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--card",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="TOML file with the model card, for a file that has none (docs/models.md).",
+)
+@click.option("--trainable", help="Globs over initializer names, comma-separated; the rest is frozen (the card's).")
 @config_option
-def model_add(federation: str, file: Path, config_path: Path) -> None:
+def model_add(federation: str, file: Path, card: Path | None, trainable: str | None, config_path: Path) -> None:
     """Give a federation its ONNX file; its weights become release 1."""
     from .models import add_model  # noqa: PLC0415
 
     config = configs.load(config_path)
     _known(config, federation)
-    graph = add_model(_store(config), _authority(config), federation, config.federation[federation], file, time.time())
+    ends = (_store(config), _authority(config))
+    graph = add_model(*ends, federation, config.federation[federation], file, time.time(), card, trainable)
     click.echo(f"{federation}: {graph.card.task} model of {graph.params.size} trainable parameters, release 1")
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from fedge_models.errors import ConfigError, ModelError
-from fedge_models.graph import MAX_MODEL_BYTES, TrainableGraph
+from fedge_models.errors import ConfigError
+from fedge_models.graph import TrainableGraph
+from fedge_models.model_file import PROBE_BYTES, bounded_memory, read_model
 
 from . import publish
 from .authority import Authority
@@ -15,13 +16,23 @@ from .store import Model, ReleaseRow, Store
 
 
 def add_model(
-    store: Store, authority: Authority, federation: str, config: FederationConfig, path: Path, now: float
+    store: Store,
+    authority: Authority,
+    federation: str,
+    config: FederationConfig,
+    path: Path,
+    now: float,
+    card: Path | None = None,
+    trainable: str | None = None,
 ) -> TrainableGraph:
-    """Store the file and release 1. Raises ModelError (cannot be trained) or ConfigError (has one already)."""
-    if path.stat().st_size > MAX_MODEL_BYTES:
-        raise ModelError(f"{path}: has {path.stat().st_size} bytes, expected at most {MAX_MODEL_BYTES}")
-    data = path.read_bytes()
+    """Store the file, with the card and the trainable globs if given, and release 1.
+
+    Raises ModelError (cannot be trained) or ConfigError (has one already, or a wrong card).
+    """
+    data = read_model(path, card, trainable)
     graph = TrainableGraph.load(data, where=str(path))
+    with bounded_memory(PROBE_BYTES, str(path)):
+        graph.probe()
     digest = hashlib.sha256(data).digest()
     signer = publish.Signer(federation, digest, authority.release_key, int(config.lifetime))
     first = publish.first_release(signer, graph.params, graph.sizes, int(now))

@@ -6,6 +6,7 @@
     ├── StopError               a person has to change something; trying again cannot help
     │   ├── ConfigError         a key, a file or a value of a configuration
     │   ├── ModelError          an ONNX file or its card that cannot serve or train here
+    │   ├── DataError           a file of recorded data that does not fit
     │   └── IdentityError       key, certificate or invitation not (or no longer) accepted
     ├── RefusedError            input from outside, dropped and counted; the same bytes are refused again
     │   ├── WireError           malformed, over its cap, not finite
@@ -37,6 +38,10 @@ class ConfigError(StopError):
 
 class ModelError(StopError):
     """An ONNX file or model card that cannot serve or train here; the message names node or field."""
+
+
+class DataError(StopError):
+    """A file of recorded data that does not fit the model; the message names line and column, or array."""
 
 
 class IdentityError(StopError):

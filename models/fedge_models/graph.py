@@ -19,11 +19,13 @@ from .card import Card, read_card
 from .errors import ModelError
 from .ops.operator import Array, Backprop, Node
 from .ops.registry import OPERATORS
+from .trunk import Trunk, cut
 
 if TYPE_CHECKING:
     import onnx
 
 MAX_MODEL_BYTES = 256 * 1024 * 1024
+RUNTIME_TROUBLE = (ValueError, TypeError, IndexError, KeyError, ArithmeticError, AttributeError)  # of false shapes
 MIN_OPSET = 13  # from here on, axes and sizes are inputs
 
 
@@ -43,7 +45,8 @@ class TrainableGraph:
         self, model: onnx.ModelProto, trainable: str | None, where: str, dtype: type[np.floating[Any]] = np.float32
     ) -> None:
         self.card: Card = read_card(model, where)
-        self._model = model
+        self._where = where
+        self.operators: tuple[str, ...] = tuple(n.op_type for n in model.graph.node)
         arrays = _initializers(model, where)
         stored = [t.name for t in model.graph.initializer]
         chosen = [n for n in stored if _matches(n, arrays[n], trainable or self.card.trainable)]
@@ -55,12 +58,17 @@ class TrainableGraph:
         self.grad: Array = np.zeros_like(self.params)
         views = {t.name: self.params[t.start : t.stop].reshape(t.shape) for t in self.layout}
         others = {n: a.astype(dtype) if a.dtype == np.float32 else a for n, a in arrays.items() if n not in views}
-        self._constants = {**others, **views}
         self._input, self.input_shape = _single(model.graph.input, arrays, "input", where)
         self._output, self.output_shape = _single(model.graph.output, {}, "output", where)
-        self._nodes = _nodes(model, self._constants, set(views), where)
+        led = _led(model, set(views))
+        parts = cut(model, led, OPERATORS, where)
+        self.trunk = Trunk(parts, where) if parts is not None else None
+        skipped = parts.nodes if parts is not None else frozenset()
+        self._nodes = _nodes(model, {**others, **views}, set(views), led, skipped, where)
+        read = {name for node in self._nodes for name in node.inputs}
+        self._constants = {n: a for n, a in {**others, **views}.items() if n in read}
         if self._output not in {name for n in self._nodes for name in n.outputs}:
-            raise ModelError(f"{where}: no node writes the output {self._output!r}")
+            raise ModelError(f"{where}: no node writes the output {self._output!r}, or none that can be trained")
         for node in self._nodes:
             node.dtype = dtype
         self._direct = self._aim()
@@ -95,16 +103,22 @@ class TrainableGraph:
     def forward(self, x: Array) -> Array:
         """Output for x (batch, *input_shape); remembers what `backward` needs. Valid until the next call."""
         values: dict[str, Any] = {**self._constants, self._input: x}
+        if self.trunk is not None:
+            values.update(zip(self.trunk.outputs, self.trunk(x), strict=True))
         tape = self._tape
         tape.clear()
-        for node in self._nodes:
-            y, backprop = OPERATORS[node.op_type](node, *[values[n] if n else None for n in node.inputs])
-            if len(node.outputs) == 1:
-                values[node.outputs[0]] = y
-            else:
-                values.update(zip(node.outputs, y, strict=True))
-            if any(node.wanted):
-                tape.append((node, backprop))
+        node = self._nodes[0]
+        try:
+            for node in self._nodes:
+                y, backprop = OPERATORS[node.op_type](node, *[values[n] if n else None for n in node.inputs])
+                if len(node.outputs) == 1:
+                    values[node.outputs[0]] = y
+                else:
+                    values.update(zip(node.outputs, y, strict=True))
+                if any(node.wanted):
+                    tape.append((node, backprop))
+        except RUNTIME_TROUBLE as e:
+            raise ModelError(f"{self._where}: node {node.name!r} ({node.op_type}) cannot be run: {e}") from e
         return values[self._output]
 
     def backward(self, dy: Array) -> None:
@@ -133,17 +147,17 @@ class TrainableGraph:
         """The trainable tensors by name, from a flat vector: what ONNX Runtime gets as new initializers."""
         return {t.name: params[t.start : t.stop].reshape(t.shape) for t in self.layout}
 
-    def model_bytes(self, params: Array) -> bytes:
-        """A servable ONNX file with these weights."""
-        from onnx import ModelProto, numpy_helper  # noqa: PLC0415
-
-        copy = ModelProto()
-        copy.CopyFrom(self._model)
-        arrays = self.initializers(params)
-        for initializer in copy.graph.initializer:
-            if initializer.name in arrays:
-                initializer.CopyFrom(numpy_helper.from_array(arrays[initializer.name], initializer.name))
-        return copy.SerializeToString()
+    def probe(self) -> None:
+        """Run two samples there and back. Raises ModelError for a graph that cannot be run as it claims."""
+        x = np.zeros((2, *self.input_shape), self.params.dtype)
+        try:
+            with np.errstate(all="ignore"):
+                y = self.forward(x)
+                self.backward(np.zeros_like(y))
+        except RUNTIME_TROUBLE as e:
+            raise ModelError(f"{self._where}: cannot be trained here: {e}") from e
+        if y.shape != (2, *self.output_shape):
+            raise ModelError(f"{self._where}: gives {y.shape} for two samples, but claims (2, {self.output_shape})")
 
     def _aim(self) -> set[str]:
         """Let operators that can write gradients in place do so; returns the parameters so served."""
@@ -237,28 +251,44 @@ def _single(values: Any, constants: dict[str, Any], kind: str, where: str) -> tu
     return real[0].name, shape
 
 
-def _nodes(model: onnx.ModelProto, constants: dict[str, Any], trainable: set[str], where: str) -> list[Node]:
+def _led(model: onnx.ModelProto, trainable: set[str]) -> set[str]:
+    """Every name through which a gradient reaches a parameter."""
+    led = set(trainable)
+    for proto in model.graph.node:
+        if led.intersection(proto.input):
+            led.update(proto.output)
+    return led
+
+
+def _nodes(
+    model: onnx.ModelProto,
+    constants: dict[str, Any],
+    trainable: set[str],
+    led: set[str],
+    skipped: frozenset[int],
+    where: str,
+) -> list[Node]:
     from onnx import helper  # noqa: PLC0415
 
     ready = {*constants, *(i.name for i in model.graph.input), ""}
     read = {n for proto in model.graph.node for n in proto.input} | {o.name for o in model.graph.output}
-    nodes, led = [], set(trainable)  # `led`: names through which a gradient reaches a parameter
+    nodes = []
     for i, proto in enumerate(model.graph.node):
         if proto.op_type == "Constant":
             continue
         name = proto.name or f"{proto.op_type}_{i}"
+        if missing := [n for n in proto.input if n not in ready]:
+            raise ModelError(f"{where}: node {name!r} reads {missing[0]!r}, which nothing before it writes")
         outputs = [o for k, o in enumerate(proto.output) if k == 0 or o in read or proto.op_type == "Split"]
+        ready.update(outputs)
+        if i in skipped:
+            continue
         several = len(outputs) > 1 and proto.op_type != "Split"
         if proto.op_type not in OPERATORS or several or proto.domain not in ("", "ai.onnx"):
             raise ModelError(_refusal(name, proto, trainable, where))
-        if missing := [n for n in proto.input if n not in ready]:
-            raise ModelError(f"{where}: node {name!r} reads {missing[0]!r}, which nothing before it writes")
-        ready.update(outputs)
         attributes = {a.name: helper.get_attribute_value(a) for a in proto.attribute}
         node = Node(name, proto.op_type, proto.input, outputs, attributes)
         node.wanted = tuple(n in led for n in node.inputs)
-        if any(node.wanted):
-            led.update(outputs)
         nodes.append(node)
     return nodes
 

@@ -1,0 +1,170 @@
+"""The commands that try a model file by hand, before a fleet does: `model show`, `train`, `evaluate`."""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import msgspec
+from fedge_models import files
+from fedge_models.errors import ModelError
+
+if TYPE_CHECKING:
+    from fedge_models.graph import TrainableGraph
+
+    from .dataset import Dataset
+
+EXAMPLE_ROWS = 1000  # a time estimate is given for so many samples
+
+model_argument = click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+trainable_option = click.option("--trainable", help="Globs over initializer names; the rest is frozen (the card's).")
+card_option = click.option(
+    "--card",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="TOML file with the model card, for a file that has none.",
+)
+data_option = click.option(
+    "--data",
+    required=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="CSV (a column per channel) or .npz (x, y); see docs/models.md.",
+)
+label_option = click.option("--label", multiple=True, default=("label",), help="CSV column of the label.")
+
+
+@click.group(name="model")
+def model_group() -> None:
+    """Model files."""
+
+
+@model_group.command()
+@model_argument
+@card_option
+@trainable_option
+@click.option("--batch", default=32, show_default=True)
+@json_option
+def show(file: Path, card: Path | None, trainable: str | None, batch: int, as_json: bool) -> None:
+    """Show what a model file holds and what training it costs on this board."""
+    from numpy.random import default_rng  # noqa: PLC0415
+
+    from . import workbench  # noqa: PLC0415
+
+    graph = _load(file, card, trainable)[0]
+    table = workbench.describe(graph)
+    spent = workbench.cost(graph, batch, time.perf_counter, default_rng(0))
+    table |= {"training_samples_per_s": round(spent.samples_per_s), "training_mib": round(spent.buffers_mib, 2)}
+    if as_json:
+        click.echo(msgspec.json.encode(table))
+        return
+    for key, value in table.items():
+        click.echo(f"{key:24}{_words(value)}")
+    seconds = EXAMPLE_ROWS * 5 / spent.samples_per_s
+    click.echo(f"{'on this board':24}5 epochs of {EXAMPLE_ROWS} samples take {seconds:.2g} s")
+
+
+@click.command()
+@model_argument
+@data_option
+@label_option
+@card_option
+@trainable_option
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the trained model here.")
+@click.option("--epochs", default=20, show_default=True)
+@click.option("--batch", default=32, show_default=True)
+@click.option("--optimizer", default="adam", show_default=True)
+@click.option("--learning-rate", default=0.001, show_default=True)
+@click.option("--seed", default=0, show_default=True)
+@json_option
+def train(
+    file: Path, data: Path, label: tuple[str, ...], card: Path | None, trainable: str | None, out: Path | None,
+    seed: int, as_json: bool, **how: Any,
+) -> None:  # fmt: skip
+    """Train a model on recorded data as a gateway does, and judge it on what was held back."""
+    from fedge_models.model_file import with_weights  # noqa: PLC0415
+    from fedge_models.training import TrainingConfig  # noqa: PLC0415
+    from numpy.random import default_rng  # noqa: PLC0415
+
+    from . import workbench  # noqa: PLC0415
+
+    graph, model = _load(file, card, trainable)
+    samples, config = _samples(data, graph, label, as_json), TrainingConfig(proximal_mu=0.0, **how)
+    batches = config.epochs * math.ceil(int((~samples.test).sum()) / config.batch)
+    with click.progressbar(length=batches, label="training", hidden=as_json) as bar:
+        result = workbench.train(graph, samples, config, default_rng(seed), lambda: bar.update(1))
+        bar.update(batches)
+    if result.report.diverged:
+        raise ModelError(f"{file}: training diverged; the weights are left as they were. Lower --learning-rate")
+    if out is not None:
+        files.write(out, with_weights(model, graph.initializers(graph.params)))
+    _figures({"before": result.before, "after": result.after}, as_json)
+    if out is not None and not as_json:
+        click.echo(f"{out}: written, with the trained weights")
+
+
+@click.command()
+@model_argument
+@data_option
+@label_option
+@card_option
+@click.option(
+    "--scale-from",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Data to take the standardisation from, as --data; without: --data itself.",
+)
+@json_option
+def evaluate(
+    file: Path, data: Path, label: tuple[str, ...], card: Path | None, scale_from: Path | None, as_json: bool
+) -> None:
+    """Judge a model on recorded data."""
+    from . import workbench  # noqa: PLC0415
+
+    graph = _load(file, card, None)[0]
+    samples = _samples(data, graph, label, as_json)
+    fitted = _samples(scale_from, graph, label, True) if scale_from is not None else samples
+    scale = workbench.fit_scale(graph, fitted)
+    _figures({"figures": workbench.judge(graph, samples, scale, everything=True)}, as_json)
+
+
+def _load(file: Path, card: Path | None, trainable: str | None) -> tuple[TrainableGraph, bytes]:
+    """The graph, seen to run, and the file's bytes with their card."""
+    from fedge_models.graph import TrainableGraph  # noqa: PLC0415
+    from fedge_models.model_file import PROBE_BYTES, bounded_memory, read_model  # noqa: PLC0415
+
+    data = read_model(file, card, trainable)
+    graph = TrainableGraph.load(data, where=str(file))
+    with bounded_memory(PROBE_BYTES, str(file)):
+        graph.probe()
+    return graph, data
+
+
+def _samples(path: Path, graph: TrainableGraph, label: tuple[str, ...], quiet: bool) -> Dataset:
+    from . import dataset  # noqa: PLC0415
+
+    data = dataset.load(path, graph.card, graph.input_shape, label)
+    if not quiet:
+        test = int(data.test.sum())
+        click.echo(f"{path}: {len(data.x) - test} samples to train on, {test} to judge by, {data.left_out} left out")
+    return data
+
+
+def _figures(table: dict[str, dict[str, float]], as_json: bool) -> None:
+    if as_json:
+        click.echo(msgspec.json.encode(table))
+        return
+    names = list(dict.fromkeys(name for row in table.values() for name in row))
+    click.echo("".join(f"{text:>12}" for text in ("", *names)))
+    for title, row in table.items():
+        click.echo(f"{title:>12}" + "".join(f"{row[name]:12.4g}" if name in row else f"{'-':>12}" for name in names))
+
+
+def _words(value: Any) -> str:
+    """A value for people."""
+    if isinstance(value, dict):
+        return ", ".join(f"{k} {_words(v)}" for k, v in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "-"
+    return str(value) if value != "" else "-"

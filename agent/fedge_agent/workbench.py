@@ -1,0 +1,124 @@
+"""A model tried by hand, with the very code that a running gateway uses: what it is, what it costs, what it learns.
+
+Leaves files and output to the command line; clock and generator are passed in.
+"""
+
+from __future__ import annotations
+
+import tracemalloc
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from fedge_models.graph import TrainableGraph
+from fedge_models.training import FitReport, TrainingConfig, evaluate, fit
+
+from . import standardise
+from .dataset import Dataset
+from .standardise import Scale
+from .types import Array
+
+TRIAL_ROWS = 256
+
+
+class Cost(NamedTuple):
+    """Of training on this board, measured."""
+
+    samples_per_s: float
+    buffers_mib: float  # what training allocates beyond the model
+
+
+class Result(NamedTuple):
+    """Of one training by hand."""
+
+    report: FitReport
+    before: dict[str, float]  # on the part that is judged
+    after: dict[str, float]
+
+
+def describe(graph: TrainableGraph) -> dict[str, Any]:
+    """What the file holds, as plain data."""
+    card = graph.card
+    return {
+        "task": card.task,
+        "description": card.description,
+        "channels": {c.name: c.unit for c in card.channels},
+        "window": {"rate_hz": card.window.rate_hz, "length": card.window.length, "hop": card.window.hop},
+        "features": list(card.features),
+        "labels": list(card.labels),
+        "input": list(graph.input_shape),
+        "output": list(graph.output_shape),
+        "operators": dict(sorted(Counter(graph.operators).items())),
+        "trainable_parameters": int(graph.params.size),
+        "trainable": {t.name: list(t.shape) for t in graph.layout},
+    }
+
+
+def cost(graph: TrainableGraph, batch: int, clock: Callable[[], float], rng: np.random.Generator) -> Cost:
+    """Train on random rows for a moment; the parameters are put back."""
+    x = rng.normal(size=(TRIAL_ROWS, *graph.input_shape)).astype(np.float32)
+    y = random_targets(graph, rng)
+    config, start = TrainingConfig(batch=batch, epochs=1), graph.params.copy()
+    tracemalloc.start()
+    fit(graph, x, y, config, rng)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    began = clock()
+    fit(graph, x, y, config, rng)
+    seconds = clock() - began
+    graph.set_params(start)
+    return Cost(TRIAL_ROWS / max(seconds, 1e-9), (peak - 2 * x.nbytes) / 2**20)
+
+
+def random_targets(graph: TrainableGraph, rng: np.random.Generator) -> Any:
+    """Something to train towards for each trial row."""
+    if graph.card.task == "anomaly":
+        return None
+    if graph.card.task == "classify":
+        return rng.integers(0, len(graph.card.labels), TRIAL_ROWS)
+    return rng.normal(size=(TRIAL_ROWS, *graph.output_shape)).astype(np.float32)
+
+
+def train(
+    graph: TrainableGraph,
+    data: Dataset,
+    config: TrainingConfig,
+    rng: np.random.Generator,
+    tick: Callable[[], None] | None = None,
+) -> Result:
+    """Train in place on the training part, standardised as a site does it; judged before and after on the rest."""
+    scale = fit_scale(graph, data)
+    x, y = known(graph, *data.part(test=False), normal=True)
+    before = judge(graph, data, scale)
+    report = fit(graph, scale(x), None if graph.card.task == "anomaly" else y, config, rng, tick)
+    return Result(report, before, judge(graph, data, scale))
+
+
+def fit_scale(graph: TrainableGraph, data: Dataset) -> Scale:
+    """The site's standardisation: of everything, but for windows known to be anomalous and for what is judged."""
+    x, y = data.part(test=False)
+    if not len(x):
+        x, y = data.x, data.y
+    return standardise.fit(x[y != 1] if graph.card.task == "anomaly" else x)
+
+
+def judge(graph: TrainableGraph, data: Dataset, scale: Scale, everything: bool = False) -> dict[str, float]:
+    """Figures of the part that is judged, or of everything."""
+    x, y = (data.x, data.y) if everything else data.part(test=True)
+    if graph.card.task == "anomaly":
+        labelled = bool(len(y) and (y >= 0).any())
+        return evaluate(graph, scale(x), y if labelled else None) if len(x) else {}
+    x, y = known(graph, x, y, normal=False)
+    return evaluate(graph, scale(x), y) if len(x) else {}
+
+
+def known(graph: TrainableGraph, x: Array, y: Any, normal: bool) -> tuple[Array, Any]:
+    """Rows with a label; of an anomaly model (`normal`) those not known to be anomalous."""
+    if graph.card.task == "anomaly":
+        keep = y != 1 if normal else np.ones(len(y), np.bool_)
+    elif graph.card.task == "regress":
+        keep = np.isfinite(np.asarray(y, np.float32).reshape(len(y), -1)).all(axis=1)
+    else:
+        keep = y >= 0
+    return x[keep], y[keep]

@@ -1,0 +1,137 @@
+"""A model file as a user gives it, made whole: card attached, trainable tensors chosen, weights inside.
+
+Exporters put large weights into a file beside the model and know nothing of cards. Promises one self-contained ONNX
+file of at most MAX_MODEL_BYTES with a checked card; refuses data outside the model's own folder. The result is what
+`graph.py` reads and what both ends hash.
+"""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+
+from . import settings
+from .card import Card, read_card, write_card
+from .errors import ModelError
+from .graph import MAX_MODEL_BYTES
+from .ops.operator import Array
+
+if TYPE_CHECKING:
+    import onnx
+
+PROBE_BYTES = 1 << 30
+MAX_IR = 10  # what every ONNX Runtime from 1.18 on loads; nothing newer is needed by what can be trained here
+
+
+def read_model(path: Path, card: Path | None = None, trainable: str | None = None) -> bytes:
+    """The file at `path` with a card from a TOML file and globs of trainable tensors, where given.
+
+    Raises ModelError when it is no usable ONNX file, ConfigError for the card's file.
+    """
+    import onnx  # noqa: PLC0415
+    from google.protobuf.message import DecodeError  # noqa: PLC0415
+
+    data = read_capped(path)
+    model = onnx.ModelProto()
+    try:
+        model.ParseFromString(data)
+    except DecodeError as e:
+        raise ModelError(f"{path}: not an ONNX file: {e}") from e
+    external = _take_in(model, path)
+    if card is None and trainable is None and not external and model.ir_version <= MAX_IR:
+        return data
+    model.ir_version = min(model.ir_version, MAX_IR)
+    found = read_card_file(card) if card is not None else read_card(model, str(path))
+    write_card(model, msgspec.structs.replace(found, trainable=trainable or found.trainable))
+    return model.SerializeToString()
+
+
+def with_weights(data: bytes, weights: Mapping[str, Array]) -> bytes:
+    """The model file with other values of some initializers."""
+    from onnx import ModelProto, numpy_helper  # noqa: PLC0415
+
+    model = ModelProto.FromString(data)
+    for tensor in model.graph.initializer:
+        if tensor.name in weights:
+            tensor.CopyFrom(numpy_helper.from_array(np.asarray(weights[tensor.name], np.float32), tensor.name))
+    return model.SerializeToString()
+
+
+def read_card_file(path: Path) -> Card:
+    """A card as TOML, with the keys of `card.Card`. Raises ConfigError naming file and key."""
+    return settings.load(path, Card)
+
+
+def read_capped(path: Path) -> bytes:
+    """The file's bytes. Raises ModelError when it is larger than a model may be or cannot be read."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_MODEL_BYTES + 1)
+    except OSError as e:
+        raise ModelError(f"{path}: cannot be read: {e.strerror}") from e
+    if len(data) > MAX_MODEL_BYTES:
+        raise ModelError(f"{path}: has more than {MAX_MODEL_BYTES} bytes, which is the most a model may have")
+    return data
+
+
+@contextmanager
+def bounded_memory(more: int, where: str) -> Iterator[None]:
+    """Let this process grow by at most `more` bytes of address space meanwhile: a small file may ask for terabytes.
+
+    For the command lines only: the limit is the whole process's. Raises ModelError when it was not enough.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    limit = pages * resource.getpagesize() + more
+    resource.setrlimit(resource.RLIMIT_AS, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
+    try:
+        yield
+    except MemoryError as e:
+        raise ModelError(f"{where}: needs more than {more >> 20} MiB for two samples; a gateway cannot train it") from e
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+def _take_in(model: onnx.ModelProto, path: Path) -> bool:
+    """Read tensors that lie in files beside the model into it; whether there were any. Raises ModelError."""
+    import onnx  # noqa: PLC0415
+
+    outside = [t for t in model.graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL]
+    total = 0
+    for tensor in outside:
+        where = {entry.key: entry.value for entry in tensor.external_data}
+        data = _external(tensor.name, where, path)
+        total += len(data)
+        if total > MAX_MODEL_BYTES:
+            raise ModelError(f"{path}: tensors outside the file have more than {MAX_MODEL_BYTES} bytes")
+        tensor.raw_data = data
+        tensor.data_location = onnx.TensorProto.DEFAULT
+        del tensor.external_data[:]
+    return bool(outside)
+
+
+def _external(name: str, where: dict[str, Any], path: Path) -> bytes:
+    """The bytes of a tensor stored beside the model. Raises ModelError."""
+    location = where.get("location", "")
+    folder = path.resolve().parent
+    file = (folder / location).resolve()
+    if not location or file.parent != folder:
+        raise ModelError(f"{path}: tensor {name!r} lies in {location!r}, outside the model's own folder; refused")
+    try:
+        offset, length = int(where.get("offset", 0)), int(where.get("length", MAX_MODEL_BYTES))
+        if offset < 0 or not 0 <= length <= MAX_MODEL_BYTES:
+            raise ValueError(f"offset {offset}, length {length}")
+        with file.open("rb") as opened:
+            opened.seek(offset)
+            data = opened.read(length)
+    except (OSError, ValueError) as e:
+        raise ModelError(f"{path}: tensor {name!r}: {location!r} beside the model cannot be read: {e}") from e
+    if "length" in where and len(data) != length:
+        raise ModelError(f"{path}: tensor {name!r}: {location!r} holds {len(data)} of the {length} bytes it should")
+    return data

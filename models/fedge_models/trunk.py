@@ -1,0 +1,172 @@
+"""The frozen trunk of a graph: everything before the first trainable node, run by ONNX Runtime, kept per sample.
+
+Promises that each sample goes through the trunk once as long as its activations fit the cache, whoever asks for them
+(an epoch, an evaluation, a canary), and that the cache stays within its bytes: the oldest go first. A sample is known
+by the hash of its values, so a new standardisation is a new sample. Leaves what is trained to `graph.py`. Features
+from a frozen trunk: Donahue et al. 2014 (DeCAF).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from .errors import ModelError
+from .ops.operator import Array
+
+if TYPE_CHECKING:
+    import onnx
+
+CACHE_BYTES = 32 * 1024 * 1024
+CHUNK = 64  # samples through the session at once, to bound its memory
+CONTROL_FLOW = ("If", "Loop", "Scan")  # could run for ever
+MAKES_INTEGERS = ("Shape", "Size", "ArgMax", "ArgMin", "NonZero")
+
+
+class Cut(NamedTuple):
+    """Where a graph is split: its trunk as a model of its own, and the activations that the tail reads."""
+
+    model: bytes
+    nodes: frozenset[int]  # positions in the graph of the trunk's nodes
+    input: str
+    outputs: tuple[str, ...]
+
+
+def cut(model: onnx.ModelProto, led: set[str], trainable_ops: Collection[str], where: str) -> Cut | None:
+    """Split before the first trainable node. None: there is no trunk worth a session of its own.
+
+    led: every name through which a gradient reaches a parameter. A trunk is worth it when it has weights, or an
+    operator that NumPy does not know here (`trainable_ops`). Raises ModelError for control flow.
+    """
+    graph = model.graph
+    frozen = {i: n for i, n in enumerate(graph.node) if n.op_type != "Constant" and not led & {*n.output}}
+    weights = {t.name for t in graph.initializer if len(t.dims) > 1}
+    if not any(n.op_type not in trainable_ops or weights & {*n.input} for n in frozen.values()):
+        return None
+    if loops := [n for n in frozen.values() if n.op_type in CONTROL_FLOW]:
+        raise ModelError(f"{where}: node {loops[0].name!r} ({loops[0].op_type}): control flow is not supported")
+    given = next(v.name for v in graph.input if v.name not in {t.name for t in graph.initializer})
+    _leave_integers(graph, frozen)
+    made = {o for n in frozen.values() for o in n.output}
+    rest = [n for i, n in enumerate(graph.node) if i not in frozen]
+    outputs = tuple(dict.fromkeys(name for n in rest for name in n.input if name in made))
+    return Cut(_extract(model, frozen, given, outputs), frozenset(frozen), given, outputs)
+
+
+def _leave_integers(graph: onnx.GraphProto, frozen: dict[int, Any]) -> None:
+    """Move the nodes that compute shapes for the tail into it: integers of a batch are no activations of a sample."""
+    integers = {t.name for t in graph.initializer if t.data_type not in (1, 10, 11)}  # FLOAT, FLOAT16, DOUBLE
+    for node in graph.node:
+        first = node.input[0] if node.input else ""
+        if node.op_type in MAKES_INTEGERS or (first in integers and node.op_type not in ("Cast", "ConstantOfShape")):
+            integers.update(node.output)
+    wanted = {name for i, n in enumerate(graph.node) if i not in frozen for name in n.input}
+    for i in sorted(frozen, reverse=True):
+        if integers & wanted & {*frozen[i].output}:
+            wanted.update(frozen.pop(i).input)
+
+
+def _extract(model: onnx.ModelProto, nodes: Mapping[int, Any], given: str, outputs: tuple[str, ...]) -> bytes:
+    """The trunk as an ONNX file, with only the tensors that it reads, for any batch size."""
+    from onnx import ModelProto, TensorProto, helper  # noqa: PLC0415
+
+    part = ModelProto(ir_version=model.ir_version)
+    part.opset_import.extend(model.opset_import)
+    part.graph.name = "trunk"
+    part.graph.node.extend(n for i, n in enumerate(model.graph.node) if i in nodes or n.op_type == "Constant")
+    read = {name for n in nodes.values() for name in n.input}
+    part.graph.initializer.extend(t for t in model.graph.initializer if t.name in read)
+    part.graph.input.extend(v for v in model.graph.input if v.name == given)
+    part.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "batch"
+    part.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs)
+    return part.SerializeToString()
+
+
+class Trunk:
+    """Runs a trunk. Not thread-safe: it belongs to its graph's thread."""
+
+    def __init__(self, parts: Cut, where: str, cache_bytes: int = CACHE_BYTES) -> None:
+        self._parts, self._where, self._cache_bytes = parts, where, cache_bytes
+        self._session: Any = None
+        self._shapes: list[tuple[int, ...]] = []
+        self._widths: list[int] = []
+        self._kept: Array = np.empty((0, 0), np.float32)
+        self._places: dict[bytes, int] = {}  # hash of a sample -> its row in `_kept`, oldest first
+        self.runs = 0  # samples that went through the session
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the activations that the tail reads."""
+        return self._parts.outputs
+
+    @property
+    def model(self) -> bytes:
+        """The trunk as an ONNX file of its own."""
+        return self._parts.model
+
+    def __call__(self, x: Array) -> list[Array]:
+        """Activations, each (batch, ...), in the order of `outputs`, for x (batch, *input_shape)."""
+        x = np.ascontiguousarray(x, np.float32)
+        if self._session is None:
+            self._open(x.shape[1:])
+        keys = [blake2b(row.data, digest_size=16).digest() for row in x.reshape(len(x), -1)]
+        flat = np.empty((len(x), sum(self._widths)), np.float32)
+        there = [(i, p) for i, p in enumerate(map(self._places.get, keys)) if p is not None]
+        if there:
+            rows, places = zip(*there, strict=True)
+            flat[list(rows)] = self._kept[list(places)]
+        missing = np.setdiff1d(np.arange(len(x)), [i for i, _ in there]).astype(np.int64)
+        for start in range(0, len(missing), CHUNK):
+            rows_ = missing[start : start + CHUNK]
+            flat[rows_] = self._run(x[rows_])
+            self._keep([keys[i] for i in rows_], flat[rows_])
+        parts = np.split(flat, np.cumsum(self._widths)[:-1], axis=1)
+        return [part.reshape(len(x), *shape) for part, shape in zip(parts, self._shapes, strict=True)]
+
+    def _open(self, shape: tuple[int, ...]) -> None:
+        """Make the session, and learn the shapes of its activations from two batch sizes."""
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # from 1.29 on it would phone home
+        import onnxruntime as ort  # noqa: PLC0415
+
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        options.enable_cpu_mem_arena = False  # it would keep the largest batch's memory for good
+        known = ort.get_available_providers()
+        chosen = [p for p in ("TensorrtExecutionProvider", "CUDAExecutionProvider") if p in known]
+        try:
+            self._session = ort.InferenceSession(self._parts.model, options, [*chosen, "CPUExecutionProvider"])
+            tried = [self._outputs(np.zeros((n, *shape), np.float32)) for n in (2, 3)]
+        except Exception as e:  # onnxruntime's own exceptions have no common base
+            raise ModelError(f"{self._where}: the frozen trunk cannot be run: {str(e).splitlines()[0]}") from e
+        for name, two, three in zip(self.outputs, *tried, strict=True):
+            if two.shape != (2, *three.shape[1:]) or len(three) != 3:
+                raise ModelError(
+                    f"{self._where}: the frozen trunk ends in {name!r} of shape {two.shape} for two samples and "
+                    f"{three.shape} for three; freeze up to a node whose output has the batch first"
+                )
+        self._shapes = [a.shape[1:] for a in tried[0]]
+        self._widths = [int(np.prod(s)) for s in self._shapes]
+        rows = max(1, self._cache_bytes // (4 * sum(self._widths)))
+        self._kept = np.empty((rows, sum(self._widths)), np.float32)  # pages are only paid for when written
+
+    def _outputs(self, x: Array) -> list[Array]:
+        return self._session.run(list(self.outputs), {self._parts.input: x})
+
+    def _run(self, x: Array) -> Array:
+        self.runs += len(x)
+        return np.concatenate([a.reshape(len(x), -1) for a in self._outputs(x)], axis=1)
+
+    def _keep(self, keys: list[bytes], rows: Array) -> None:
+        for key, row in zip(keys, rows, strict=True):
+            if key in self._places:  # the same sample twice in one batch
+                continue
+            place = len(self._places)
+            if place == len(self._kept):
+                place = self._places.pop(next(iter(self._places)))
+            self._kept[place] = row
+            self._places[key] = place
