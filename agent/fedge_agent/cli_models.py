@@ -56,14 +56,14 @@ def show(file: Path, card: Path | None, trainable: str | None, batch: int, as_js
     graph = _load(file, card, trainable)[0]
     table = workbench.describe(graph)
     spent = workbench.cost(graph, batch, time.perf_counter, default_rng(0))
-    table |= {"training_samples_per_s": round(spent.samples_per_s), "training_mib": round(spent.buffers_mib, 2)}
+    table |= {k: float(f"{v:.3g}") for k, v in spent._asdict().items()}
     if as_json:
         click.echo(msgspec.json.encode(table))
         return
     for key, value in table.items():
         click.echo(f"{key:24}{_words(value)}")
-    seconds = EXAMPLE_ROWS * 5 / spent.samples_per_s
-    click.echo(f"{'on this board':24}5 epochs of {EXAMPLE_ROWS} samples take {seconds:.2g} s")
+    seconds = EXAMPLE_ROWS * (5 / spent.samples_per_s + spent.trunk_ms / 1000)
+    click.echo(f"{'on this board':24}5 epochs of {EXAMPLE_ROWS} new samples take {seconds:.2g} s")
 
 
 @click.command()
@@ -164,7 +164,7 @@ def _figures(table: dict[str, dict[str, float]], as_json: bool) -> None:
 def _words(value: Any) -> str:
     """A value for people."""
     if isinstance(value, dict):
-        return ", ".join(f"{k} {_words(v)}" for k, v in value.items())
+        return ", ".join(f"{k} {_words(v)}" for k, v in value.items()) or "-"
     if isinstance(value, list):
         return ", ".join(map(str, value)) or "-"
     return str(value) if value != "" else "-"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tracemalloc
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +16,7 @@ from fedge_models.training import FitReport, TrainingConfig, evaluate, fit
 
 from . import standardise
 from .dataset import Dataset
+from .health import rss_mib
 from .standardise import Scale
 from .types import Array
 
@@ -25,8 +26,10 @@ TRIAL_ROWS = 256
 class Cost(NamedTuple):
     """Of training on this board, measured."""
 
-    samples_per_s: float
-    buffers_mib: float  # what training allocates beyond the model
+    samples_per_s: float  # each time a sample is trained on
+    trunk_ms: float  # once for each new sample; 0 without a trunk
+    buffers_mib: float  # what training allocates beyond model and data
+    resident_mib: float  # of this whole process, with the model
 
 
 class Result(NamedTuple):
@@ -49,17 +52,33 @@ def describe(graph: TrainableGraph) -> dict[str, Any]:
         "labels": list(card.labels),
         "input": list(graph.input_shape),
         "output": list(graph.output_shape),
-        "operators": dict(sorted(Counter(graph.operators).items())),
+        "trunk": _trunk(graph),
+        "tail": sorted_counts(graph.operators),
         "trainable_parameters": int(graph.params.size),
         "trainable": {t.name: list(t.shape) for t in graph.layout},
     }
 
 
+def sorted_counts(names: Sequence[str]) -> dict[str, int]:
+    """How often each name occurs, in the order of the names."""
+    return dict(sorted(Counter(names).items()))
+
+
+def _trunk(graph: TrainableGraph) -> dict[str, int]:
+    """What of the graph is frozen and run by ONNX Runtime."""
+    if graph.trunk is None:
+        return {}
+    return {**sorted_counts(graph.trunk.operators), "parameters": graph.trunk.parameters}
+
+
 def cost(graph: TrainableGraph, batch: int, clock: Callable[[], float], rng: np.random.Generator) -> Cost:
     """Train on random rows for a moment; the parameters are put back."""
-    x = rng.normal(size=(TRIAL_ROWS, *graph.input_shape)).astype(np.float32)
-    y = random_targets(graph, rng)
+    x, y = rng.normal(size=(TRIAL_ROWS, *graph.input_shape)).astype(np.float32), random_targets(graph, rng)
     config, start = TrainingConfig(batch=batch, epochs=1), graph.params.copy()
+    began = clock()
+    if graph.trunk is not None:
+        graph.trunk(x)
+    through = clock() - began
     tracemalloc.start()
     fit(graph, x, y, config, rng)
     peak = tracemalloc.get_traced_memory()[1]
@@ -68,7 +87,8 @@ def cost(graph: TrainableGraph, batch: int, clock: Callable[[], float], rng: np.
     fit(graph, x, y, config, rng)
     seconds = clock() - began
     graph.set_params(start)
-    return Cost(TRIAL_ROWS / max(seconds, 1e-9), (peak - 2 * x.nbytes) / 2**20)
+    trunk_ms = through / TRIAL_ROWS * 1000 if graph.trunk is not None else 0.0
+    return Cost(TRIAL_ROWS / max(seconds, 1e-9), trunk_ms, max(0, peak - x.nbytes) / 2**20, rss_mib())
 
 
 def random_targets(graph: TrainableGraph, rng: np.random.Generator) -> Any:

@@ -46,7 +46,6 @@ class TrainableGraph:
     ) -> None:
         self.card: Card = read_card(model, where)
         self._where = where
-        self.operators: tuple[str, ...] = tuple(n.op_type for n in model.graph.node)
         arrays = _initializers(model, where)
         stored = [t.name for t in model.graph.initializer]
         chosen = [n for n in stored if _matches(n, arrays[n], trainable or self.card.trainable)]
@@ -71,6 +70,7 @@ class TrainableGraph:
             raise ModelError(f"{where}: no node writes the output {self._output!r}, or none that can be trained")
         for node in self._nodes:
             node.dtype = dtype
+        self.operators: tuple[str, ...] = tuple(n.op_type for n in self._nodes)  # of the tail
         self._direct = self._aim()
         self._tape: list[tuple[Node, Backprop]] = []
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Mapping
 from hashlib import blake2b
+from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     import onnx
 
 CACHE_BYTES = 32 * 1024 * 1024
-CHUNK = 64  # samples through the session at once, to bound its memory
+CHUNK = 8  # samples through the session at once, to bound its memory; more are hardly faster
 CONTROL_FLOW = ("If", "Loop", "Scan")  # could run for ever
 MAKES_INTEGERS = ("Shape", "Size", "ArgMax", "ArgMin", "NonZero")
 
@@ -32,6 +33,8 @@ class Cut(NamedTuple):
 
     model: bytes
     nodes: frozenset[int]  # positions in the graph of the trunk's nodes
+    operators: tuple[str, ...]
+    parameters: int
     input: str
     outputs: tuple[str, ...]
 
@@ -54,7 +57,9 @@ def cut(model: onnx.ModelProto, led: set[str], trainable_ops: Collection[str], w
     made = {o for n in frozen.values() for o in n.output}
     rest = [n for i, n in enumerate(graph.node) if i not in frozen]
     outputs = tuple(dict.fromkeys(name for n in rest for name in n.input if name in made))
-    return Cut(_extract(model, frozen, given, outputs), frozenset(frozen), given, outputs)
+    operators = tuple(n.op_type for n in frozen.values())
+    part, parameters = _extract(model, frozen, given, outputs)
+    return Cut(part, frozenset(frozen), operators, parameters, given, outputs)
 
 
 def _leave_integers(graph: onnx.GraphProto, frozen: dict[int, Any]) -> None:
@@ -70,8 +75,10 @@ def _leave_integers(graph: onnx.GraphProto, frozen: dict[int, Any]) -> None:
             wanted.update(frozen.pop(i).input)
 
 
-def _extract(model: onnx.ModelProto, nodes: Mapping[int, Any], given: str, outputs: tuple[str, ...]) -> bytes:
-    """The trunk as an ONNX file, with only the tensors that it reads, for any batch size."""
+def _extract(
+    model: onnx.ModelProto, nodes: Mapping[int, Any], given: str, outputs: tuple[str, ...]
+) -> tuple[bytes, int]:
+    """The trunk as an ONNX file for any batch size, with only the tensors it reads; and how many weights those are."""
     from onnx import ModelProto, TensorProto, helper  # noqa: PLC0415
 
     part = ModelProto(ir_version=model.ir_version)
@@ -83,7 +90,7 @@ def _extract(model: onnx.ModelProto, nodes: Mapping[int, Any], given: str, outpu
     part.graph.input.extend(v for v in model.graph.input if v.name == given)
     part.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "batch"
     part.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs)
-    return part.SerializeToString()
+    return part.SerializeToString(), sum(prod(t.dims) for t in part.graph.initializer if len(t.dims))
 
 
 class Trunk:
@@ -99,14 +106,19 @@ class Trunk:
         self.runs = 0  # samples that went through the session
 
     @property
+    def operators(self) -> tuple[str, ...]:
+        """Of its nodes."""
+        return self._parts.operators
+
+    @property
+    def parameters(self) -> int:
+        """How many weights it has, all frozen."""
+        return self._parts.parameters
+
+    @property
     def outputs(self) -> tuple[str, ...]:
         """Names of the activations that the tail reads."""
         return self._parts.outputs
-
-    @property
-    def model(self) -> bytes:
-        """The trunk as an ONNX file of its own."""
-        return self._parts.model
 
     def __call__(self, x: Array) -> list[Array]:
         """Activations, each (batch, ...), in the order of `outputs`, for x (batch, *input_shape)."""
@@ -149,6 +161,7 @@ class Trunk:
                     f"{self._where}: the frozen trunk ends in {name!r} of shape {two.shape} for two samples and "
                     f"{three.shape} for three; freeze up to a node whose output has the batch first"
                 )
+        self._parts = self._parts._replace(model=b"")  # the session has its own copy
         self._shapes = [a.shape[1:] for a in tried[0]]
         self._widths = [int(np.prod(s)) for s in self._shapes]
         rows = max(1, self._cache_bytes // (4 * sum(self._widths)))

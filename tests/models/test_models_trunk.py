@@ -58,6 +58,7 @@ def test_sample_goes_through_the_trunk_once() -> None:
 def test_cache_is_bounded_and_forgets_the_oldest() -> None:
     full = trunk_of(load(images(), "head.*"))
     trunk, x = Trunk(full._parts, "m", cache_bytes=10 * 8 * 4), normal(30, 1, 6, 6)
+    assert trunk.operators == ("Conv", "Sin", "GlobalAveragePool", "Flatten") and trunk.parameters == 8 * 9
     expected = full(x)[0]
     for i in (0, 5, 10, 15, 20, 12, 0):
         np.testing.assert_allclose(trunk(x[i : i + 10])[0], expected[i : i + 10], rtol=1e-6)
