@@ -190,7 +190,8 @@ def parse(data: bytes, where: str, schemas: bool = True) -> onnx.ModelProto:
         model.ParseFromString(data)
     except DecodeError as e:
         raise ModelError(f"{where}: not an ONNX file: {e}") from e
-    for tensor in model.graph.initializer:
+    inside = [t for n in model.graph.node for a in n.attribute for t in (a.t, *a.tensors)]
+    for tensor in (*model.graph.initializer, *inside):
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
             raise ModelError(
                 f"{where}: tensor {tensor.name!r} is stored outside the file; save it with all data inside"
@@ -280,6 +281,8 @@ def _nodes(
         if missing := [n for n in proto.input if n not in ready]:
             raise ModelError(f"{where}: node {name!r} reads {missing[0]!r}, which nothing before it writes")
         outputs = [o for k, o in enumerate(proto.output) if k == 0 or o in read or proto.op_type == "Split"]
+        if again := ready.intersection(outputs):
+            raise ModelError(f"{where}: node {name!r} writes {again.pop()!r}, which is there already")
         ready.update(outputs)
         if i in skipped:
             continue
