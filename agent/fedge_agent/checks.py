@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from fedge_models.errors import FedgeError
 from fedge_models.graph import TrainableGraph
+from fedge_models.model_file import PROBE_BYTES, bounded_memory
 
 from . import identity
 from .assets import check_fit
@@ -37,6 +38,8 @@ def _model_problems(config: Config, name: str) -> list[str]:
     assert path is not None
     try:
         graph = TrainableGraph.load(path.read_bytes(), where=str(path))
+        with bounded_memory(PROBE_BYTES, str(path)):
+            graph.probe()
         for asset, entry in config.asset.items():
             if entry.model == name:
                 check_fit(asset, entry, graph.card, graph.input_shape)
