@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 
 from .card import Card, read_card
 from .errors import ModelError
-from .ops.operator import Array, Backprop, Node
+from .execution import Execution, aim
+from .fusion import fuse
+from .ops.operator import Array, Node
 from .ops.registry import OPERATORS
 
 if TYPE_CHECKING:
@@ -55,16 +57,17 @@ class TrainableGraph:
         self.grad: Array = np.zeros_like(self.params)
         views = {t.name: self.params[t.start : t.stop].reshape(t.shape) for t in self.layout}
         others = {n: a.astype(dtype) if a.dtype == np.float32 else a for n, a in arrays.items() if n not in views}
-        self._constants = {**others, **views}
+        constants = {**others, **views}
         self._input, self.input_shape = _single(model.graph.input, arrays, "input", where)
         self._output, self.output_shape = _single(model.graph.output, {}, "output", where)
-        self._nodes = _nodes(model, self._constants, set(views), where)
-        if self._output not in {name for n in self._nodes for name in n.outputs}:
+        nodes = fuse(_nodes(model, constants, set(views), where), constants, self._output)
+        if self._output not in {name for n in nodes for name in n.outputs}:
             raise ModelError(f"{where}: no node writes the output {self._output!r}")
-        for node in self._nodes:
+        for node in nodes:
             node.dtype = dtype
-        self._direct = self._aim()
-        self._tape: list[tuple[Node, Backprop]] = []
+        served = aim(nodes, {t.name: self.grad[t.start : t.stop].reshape(t.shape) for t in self.layout})
+        self._shared = [t for t in self.layout if t.name not in served]
+        self._execution = Execution(nodes, constants, self._output)
 
     @classmethod
     def load(
@@ -92,42 +95,36 @@ class TrainableGraph:
         """Copy a flat vector (P,) into the parameters."""
         self.params[...] = vector
 
+    @property
+    def gives_probabilities(self) -> bool:
+        """Whether the output of a classifier is behind a Softmax; training and its losses use what goes into it."""
+        return self.card.task == "classify" and self._execution.ends_in_softmax
+
     def forward(self, x: Array) -> Array:
         """Output for x (batch, *input_shape); remembers what `backward` needs. Valid until the next call."""
-        values: dict[str, Any] = {**self._constants, self._input: x}
-        tape = self._tape
-        tape.clear()
-        for node in self._nodes:
-            y, backprop = OPERATORS[node.op_type](node, *[values[n] if n else None for n in node.inputs])
-            if len(node.outputs) == 1:
-                values[node.outputs[0]] = y
-            else:
-                values.update(zip(node.outputs, y, strict=True))
-            if any(node.wanted):
-                tape.append((node, backprop))
-        return values[self._output]
+        return self._run(x, False)
+
+    def logits(self, x: Array) -> Array:
+        """As `forward`, but without a classifier's final Softmax: what cross entropy takes."""
+        return self._run(x, self.gives_probabilities)
 
     def backward(self, dy: Array) -> None:
         """Fill `grad` with the gradient of a loss whose gradient by the last output is `dy`."""
-        grads: dict[str, Array] = {self._output: dy}
-        for node, backprop in reversed(self._tape):
-            upstream = [grads.pop(name, None) for name in node.outputs]
-            if all(dy is None for dy in upstream):
-                continue
-            for position, grad in enumerate(backprop(upstream if len(upstream) > 1 else upstream[0])):
-                if grad is None or not node.wanted[position] or grad is node.targets.get(position):
-                    continue
-                name = node.inputs[position]
-                grads[name] = grads[name] + grad if name in grads else grad
-        for tensor in self.layout:
-            if tensor.name not in self._direct:
-                part = self.grad[tensor.start : tensor.stop]
-                part[...] = grads[tensor.name].ravel() if tensor.name in grads else 0
+        found = self._execution.backward(dy)
+        for tensor in self._shared:
+            part = self.grad[tensor.start : tensor.stop]
+            part[...] = found[tensor.name].ravel() if tensor.name in found else 0
 
     def training(self, rng: np.random.Generator | None) -> None:
         """Whether what follows is training, with the generator that Dropout draws from, or (None) not."""
-        for node in self._nodes:
-            node.rng = rng
+        self._execution.training(rng)
+
+    def release(self) -> None:
+        """Give the memory of activations and gradients back, until the next run."""
+        self._execution.release()
+
+    def _run(self, x: Array, logits: bool) -> Array:
+        return self._execution.forward({self._input: x.astype(self.params.dtype, copy=False)}, logits)
 
     def initializers(self, params: Array) -> dict[str, Array]:
         """The trainable tensors by name, from a flat vector: what ONNX Runtime gets as new initializers."""
@@ -144,24 +141,6 @@ class TrainableGraph:
             if initializer.name in arrays:
                 initializer.CopyFrom(numpy_helper.from_array(arrays[initializer.name], initializer.name))
         return copy.SerializeToString()
-
-    def _aim(self) -> set[str]:
-        """Let operators that can write gradients in place do so; returns the parameters so served."""
-        users: dict[str, int] = {}
-        for node in self._nodes:
-            for name in node.inputs:
-                users[name] = users.get(name, 0) + 1
-        places = {t.name: self.grad[t.start : t.stop].reshape(t.shape) for t in self.layout}
-        served = set()
-        for node in self._nodes:
-            for position, name in enumerate(node.inputs):
-                in_place = position == 1 or (position == 2 and places.get(name, self.grad).ndim == 1)
-                if name in places and users[name] == 1 and node.op_type in ("Gemm", "Conv") and in_place:
-                    if position == 2 and node.attr("beta", 1.0) != 1.0:
-                        continue
-                    node.targets[position] = places[name]
-                    served.add(name)
-        return served
 
 
 def parse(data: bytes, where: str, schemas: bool = True) -> onnx.ModelProto:
