@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 
 from .card import Card, read_card
 from .errors import ModelError
-from .ops.operator import Array, Backprop, Node
+from .execution import RUNTIME_TROUBLE, Execution, aim
+from .fusion import fuse
+from .ops.operator import Array, Node
 from .ops.registry import OPERATORS
 from .trunk import Trunk, cut
 
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
     import onnx
 
 MAX_MODEL_BYTES = 256 * 1024 * 1024
-RUNTIME_TROUBLE = (ValueError, TypeError, IndexError, KeyError, ArithmeticError, AttributeError)  # of false shapes
 MIN_OPSET = 13  # from here on, axes and sizes are inputs
 
 
@@ -63,16 +64,18 @@ class TrainableGraph:
         parts = cut(model, led, OPERATORS, where)
         self.trunk = Trunk(parts, where) if parts is not None else None
         skipped = parts.nodes if parts is not None else frozenset()
-        self._nodes = _nodes(model, {**others, **views}, set(views), led, skipped, where)
-        read = {name for node in self._nodes for name in node.inputs}
-        self._constants = {n: a for n, a in {**others, **views}.items() if n in read}
-        if self._output not in {name for n in self._nodes for name in n.outputs}:
+        nodes = _nodes(model, {**others, **views}, set(views), led, skipped, where)
+        self.operators: tuple[str, ...] = tuple(n.op_type for n in nodes)  # of the tail
+        read = {name for node in nodes for name in node.inputs}
+        constants = {n: a for n, a in {**others, **views}.items() if n in read}
+        nodes = fuse(nodes, constants, self._output)
+        if self._output not in {name for n in nodes for name in n.outputs}:
             raise ModelError(f"{where}: no node writes the output {self._output!r}, or none that can be trained")
-        for node in self._nodes:
+        for node in nodes:
             node.dtype = dtype
-        self.operators: tuple[str, ...] = tuple(n.op_type for n in self._nodes)  # of the tail
-        self._direct = self._aim()
-        self._tape: list[tuple[Node, Backprop]] = []
+        served = aim(nodes, {t.name: self.grad[t.start : t.stop].reshape(t.shape) for t in self.layout})
+        self._shared = [t for t in self.layout if t.name not in served]
+        self._execution = Execution(nodes, constants, self._output, where)
 
     @classmethod
     def load(
@@ -100,48 +103,39 @@ class TrainableGraph:
         """Copy a flat vector (P,) into the parameters."""
         self.params[...] = vector
 
+    @property
+    def gives_probabilities(self) -> bool:
+        """Whether the output of a classifier is behind a Softmax; training and its losses use what goes into it."""
+        return self.card.task == "classify" and self._execution.ends_in_softmax
+
     def forward(self, x: Array) -> Array:
         """Output for x (batch, *input_shape); remembers what `backward` needs. Valid until the next call."""
-        values: dict[str, Any] = {**self._constants, self._input: x}
-        if self.trunk is not None:
-            values.update(zip(self.trunk.outputs, self.trunk(x), strict=True))
-        tape = self._tape
-        tape.clear()
-        node = self._nodes[0]
-        try:
-            for node in self._nodes:
-                y, backprop = OPERATORS[node.op_type](node, *[values[n] if n else None for n in node.inputs])
-                if len(node.outputs) == 1:
-                    values[node.outputs[0]] = y
-                else:
-                    values.update(zip(node.outputs, y, strict=True))
-                if any(node.wanted):
-                    tape.append((node, backprop))
-        except RUNTIME_TROUBLE as e:
-            raise ModelError(f"{self._where}: node {node.name!r} ({node.op_type}) cannot be run: {e}") from e
-        return values[self._output]
+        return self._run(x, False)
+
+    def logits(self, x: Array) -> Array:
+        """As `forward`, but without a classifier's final Softmax: what cross entropy takes."""
+        return self._run(x, self.gives_probabilities)
 
     def backward(self, dy: Array) -> None:
         """Fill `grad` with the gradient of a loss whose gradient by the last output is `dy`."""
-        grads: dict[str, Array] = {self._output: dy}
-        for node, backprop in reversed(self._tape):
-            upstream = [grads.pop(name, None) for name in node.outputs]
-            if all(dy is None for dy in upstream):
-                continue
-            for position, grad in enumerate(backprop(upstream if len(upstream) > 1 else upstream[0])):
-                if grad is None or not node.wanted[position] or grad is node.targets.get(position):
-                    continue
-                name = node.inputs[position]
-                grads[name] = grads[name] + grad if name in grads else grad
-        for tensor in self.layout:
-            if tensor.name not in self._direct:
-                part = self.grad[tensor.start : tensor.stop]
-                part[...] = grads[tensor.name].ravel() if tensor.name in grads else 0
+        found = self._execution.backward(dy)
+        for tensor in self._shared:
+            part = self.grad[tensor.start : tensor.stop]
+            part[...] = found[tensor.name].ravel() if tensor.name in found else 0
 
     def training(self, rng: np.random.Generator | None) -> None:
         """Whether what follows is training, with the generator that Dropout draws from, or (None) not."""
-        for node in self._nodes:
-            node.rng = rng
+        self._execution.training(rng)
+
+    def release(self) -> None:
+        """Give the memory of activations and gradients back, until the next run."""
+        self._execution.release()
+
+    def _run(self, x: Array, logits: bool) -> Array:
+        feeds = {self._input: x.astype(self.params.dtype, copy=False)}
+        if self.trunk is not None:
+            feeds.update(zip(self.trunk.outputs, self.trunk(x), strict=True))
+        return self._execution.forward(feeds, logits)
 
     def initializers(self, params: Array) -> dict[str, Array]:
         """The trainable tensors by name, from a flat vector: what ONNX Runtime gets as new initializers."""
@@ -158,24 +152,6 @@ class TrainableGraph:
             raise ModelError(f"{self._where}: cannot be trained here: {e}") from e
         if y.shape != (2, *self.output_shape):
             raise ModelError(f"{self._where}: gives {y.shape} for two samples, but claims (2, {self.output_shape})")
-
-    def _aim(self) -> set[str]:
-        """Let operators that can write gradients in place do so; returns the parameters so served."""
-        users: dict[str, int] = {}
-        for node in self._nodes:
-            for name in node.inputs:
-                users[name] = users.get(name, 0) + 1
-        places = {t.name: self.grad[t.start : t.stop].reshape(t.shape) for t in self.layout}
-        served = set()
-        for node in self._nodes:
-            for position, name in enumerate(node.inputs):
-                in_place = position == 1 or (position == 2 and places.get(name, self.grad).ndim == 1)
-                if name in places and users[name] == 1 and node.op_type in ("Gemm", "Conv") and in_place:
-                    if position == 2 and node.attr("beta", 1.0) != 1.0:
-                        continue
-                    node.targets[position] = places[name]
-                    served.add(name)
-        return served
 
 
 def parse(data: bytes, where: str, schemas: bool = True) -> onnx.ModelProto:

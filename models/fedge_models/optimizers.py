@@ -1,4 +1,7 @@
-"""Optimisers over the flat parameter vector: one vectorised step, state and scratch allocated once."""
+"""Optimisers over the flat parameter vector: one vectorised step, state and scratch allocated once.
+
+A step costs calls, not arithmetic, on small models, so scalars are folded into each other wherever they meet.
+"""
 
 from __future__ import annotations
 
@@ -8,69 +11,79 @@ import numpy as np
 
 from .ops.operator import Array
 
+OPTIMIZERS = ("sgd", "adam", "adamw")
+
 
 class Optimizer(Protocol):
     """Changes parameters in place, given their gradient (which it may overwrite)."""
 
-    def step(self, params: Array, grad: Array) -> None:
-        """One step; params and grad (P,)."""
+    def step(self, params: Array, grad: Array, rate: float) -> None:
+        """One step at a learning rate; params and grad (P,)."""
 
 
 class SGD:
     """Stochastic gradient descent with classical momentum (Polyak 1964)."""
 
-    def __init__(self, size: int, learning_rate: float, momentum: float = 0.9) -> None:
-        self._rate, self._momentum = np.float32(learning_rate), np.float32(momentum)
+    def __init__(self, size: int, momentum: float = 0.9) -> None:
+        self._momentum = np.float32(momentum)
         self._velocity = np.zeros(size, np.float32)
 
-    def step(self, params: Array, grad: Array) -> None:
+    def step(self, params: Array, grad: Array, rate: float) -> None:
         """v = m v - r g; p += v."""
-        grad *= self._rate
-        self._velocity *= self._momentum
-        self._velocity -= grad
-        params += self._velocity
+        velocity = self._velocity
+        np.multiply(grad, np.float32(rate), out=grad)
+        np.multiply(velocity, self._momentum, out=velocity)
+        np.subtract(velocity, grad, out=velocity)
+        np.add(params, velocity, out=params)
 
 
 class Adam:
-    """Adam (Kingma & Ba 2015), its bias corrections folded into the rate and epsilon of each step."""
+    """Adam (Kingma & Ba 2015); with `decay`, AdamW (Loshchilov & Hutter 2019).
+
+    The moments are kept without their factors 1 - beta, which go with the bias corrections into the rate and the
+    epsilon of each step.
+    """
 
     def __init__(
-        self, size: int, learning_rate: float, beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-8
+        self, size: int, decay: float = 0.0, beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-8
     ) -> None:
-        self._rate, self._beta1, self._beta2, self._epsilon = learning_rate, beta1, beta2, epsilon
+        self._decay, self._beta1, self._beta2, self._epsilon = decay, beta1, beta2, epsilon
         self._mean, self._square = np.zeros(size, np.float32), np.zeros(size, np.float32)
         self._scratch = np.empty(size, np.float32)
         self._steps = 0
 
-    def step(self, params: Array, grad: Array) -> None:
-        """Algorithm 1 of the paper, in the order of its section 2."""
+    def step(self, params: Array, grad: Array, rate: float) -> None:
+        """Algorithm 1 of the paper, in the order of its section 2; the decay shrinks by rate * decay, first."""
         self._steps += 1
-        scratch = self._scratch
-        self._mean *= np.float32(self._beta1)
-        np.multiply(grad, np.float32(1 - self._beta1), out=scratch)
-        self._mean += scratch
-        self._square *= np.float32(self._beta2)
-        np.multiply(grad, grad, out=scratch)
-        scratch *= np.float32(1 - self._beta2)
-        self._square += scratch
-        root = (1 - self._beta2**self._steps) ** 0.5
-        np.sqrt(self._square, out=scratch)
-        scratch += np.float32(self._epsilon * root)
-        np.divide(self._mean, scratch, out=scratch)
-        scratch *= np.float32(self._rate * root / (1 - self._beta1**self._steps))
-        params -= scratch
+        mean, square, scratch = self._mean, self._square, self._scratch
+        np.multiply(mean, np.float32(self._beta1), out=mean)
+        np.add(mean, grad, out=mean)
+        np.multiply(grad, grad, out=grad)
+        np.multiply(square, np.float32(self._beta2), out=square)
+        np.add(square, grad, out=square)
+        first, second = 1 - self._beta1**self._steps, 1 - self._beta2**self._steps
+        root = (second / (1 - self._beta2)) ** 0.5
+        np.sqrt(square, out=scratch)
+        np.add(scratch, np.float32(self._epsilon * root), out=scratch)
+        np.divide(mean, scratch, out=scratch)
+        np.multiply(scratch, np.float32(rate * root * (1 - self._beta1) / first), out=scratch)
+        if self._decay:
+            np.multiply(params, np.float32(1 - rate * self._decay), out=params)
+        np.subtract(params, scratch, out=params)
 
 
-def build(name: str, size: int, learning_rate: float) -> Optimizer:
+def build(name: str, size: int, momentum: float = 0.9, weight_decay: float = 0.01) -> Optimizer:
     """The optimiser by its configuration name. Raises ValueError for another name."""
     if name == "sgd":
-        return SGD(size, learning_rate)
+        return SGD(size, momentum)
     if name == "adam":
-        return Adam(size, learning_rate)
-    raise ValueError(f"optimizer {name!r}: expected sgd or adam")
+        return Adam(size)
+    if name == "adamw":
+        return Adam(size, weight_decay)
+    raise ValueError(f"optimizer {name!r}: expected one of {', '.join(OPTIMIZERS)}")
 
 
 def clip(grad: Array, norm: float) -> None:
     """Scale a gradient down to at most `norm` (Euclidean; Pascanu et al. 2013); 0: leave it."""
     if norm > 0 and (length := float(np.sqrt(np.dot(grad, grad)))) > norm:
-        grad *= np.float32(norm / length)
+        np.multiply(grad, np.float32(norm / length), out=grad)

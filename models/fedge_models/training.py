@@ -6,32 +6,57 @@ dropped and counted. When the loss stops being finite or explodes the parameters
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from . import losses, optimizers
+from . import losses, optimizers, schedules
 from .graph import TrainableGraph
 from .ops.operator import Array
 
 Ints = NDArray[np.int64]
 EXPLODED = 1e3  # times the first epoch's loss
 MAX_CLASS_WEIGHT = 10.0
-EVALUATION_ROWS = 1024  # at once, to bound memory
+EVALUATION_VALUES = 64 * 1024  # of the input at once, to bound memory ...
+EVALUATION_ROWS = 1024  # ... and at most so many rows
+BOUNDS = (
+    ("batch", 1, math.inf),
+    ("epochs", 0, math.inf),
+    ("learning_rate", 0, math.inf),
+    ("proximal_mu", 0, math.inf),
+    ("clip_norm", 0, math.inf),
+    ("momentum", 0, 1),
+    ("weight_decay", 0, math.inf),
+    ("warmup", 0, 1),
+)
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How to train; the defaults are the agent's."""
+    """How to train; the defaults are the agent's. Raises ValueError for what cannot be meant."""
 
     batch: int = 32
     epochs: int = 5
-    optimizer: str = "adam"
+    optimizer: str = "adam"  # optimizers.OPTIMIZERS
     learning_rate: float = 0.001
     proximal_mu: float = 0.01  # weight of mu/2 |w - w0|^2 (FedProx: Li et al. 2020); 0: FedAvg (McMahan et al. 2017)
-    clip_norm: float = 0.0
+    clip_norm: float = 0.0  # of each batch's whole gradient (Euclidean); 0: no clipping
+    momentum: float = 0.9  # of sgd
+    weight_decay: float = 0.01  # of adamw
+    schedule: str = "constant"  # schedules.SCHEDULES: of the learning rate over this training
+    warmup: float = 0.0  # fraction of this training's steps over which the learning rate rises to full
+
+    def __post_init__(self) -> None:
+        for name, known in (("optimizer", optimizers.OPTIMIZERS), ("schedule", tuple(schedules.SCHEDULES))):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} {getattr(self, name)!r}: expected one of {', '.join(known)}")
+        for name, low, high in BOUNDS:
+            if not low <= getattr(self, name) <= high:
+                raise ValueError(f"{name} {getattr(self, name)!r}: expected {low} to {high}")
 
 
 @dataclass(frozen=True)
@@ -65,16 +90,19 @@ def fit(
     if not len(x):
         return FitReport((), 0, dropped, False)
     start, history, diverged = graph.params.copy(), [], False
-    step = _Step(graph, config, start, None if y is None else _class_weights(graph, y))
+    steps = config.epochs * -(-len(x) // config.batch)
+    step = _Step(graph, config, start, None if y is None else _class_weights(graph, y), steps)
     graph.training(rng)
+    shuffled = np.empty_like(x)
     try:
         for _ in range(config.epochs):
-            history.append(_epoch(step, x, y, config.batch, rng, pause))
+            history.append(_epoch(step, x, y, shuffled, config.batch, rng, pause))
             if not np.isfinite(history[-1]) or history[-1] > EXPLODED * max(history[0], 1e-3):
                 diverged = True
                 break
     finally:
         graph.training(None)
+        graph.release()
     if diverged or not np.isfinite(graph.params).all():
         graph.set_params(start)
         diverged = True
@@ -86,7 +114,7 @@ def evaluate(graph: TrainableGraph, x: Array, y: Ints | Array | None) -> dict[st
 
     The loss of an anomaly model is the mean reconstruction error of the rows not labelled 1.
     """
-    out = predict(graph, x)
+    out = predict(graph, x, logits=True)
     if graph.card.task == "anomaly":
         scores = losses.row_errors(out, x)
         return _anomaly_figures(scores, y)
@@ -101,16 +129,19 @@ def evaluate(graph: TrainableGraph, x: Array, y: Ints | Array | None) -> dict[st
 
 def row_losses(graph: TrainableGraph, x: Array, y: Ints | Array | None) -> Array:
     """The loss of each row (n,), for comparing two sets of weights on the same rows."""
-    out = predict(graph, x)
+    out = predict(graph, x, logits=True)
     if graph.card.task == "classify":
         assert y is not None
         return losses.cross_entropies(out, y.astype(np.int64))
     return losses.row_errors(out, x if y is None else y.reshape(out.shape).astype(np.float32))
 
 
-def predict(graph: TrainableGraph, x: Array) -> Array:
-    """Output for all rows of x, in bounded memory."""
-    parts = [graph.forward(x[i : i + EVALUATION_ROWS]).copy() for i in range(0, len(x), EVALUATION_ROWS)]
+def predict(graph: TrainableGraph, x: Array, logits: bool = False) -> Array:
+    """Output for all rows of x, in bounded memory; `logits`: without a classifier's final Softmax."""
+    run = graph.logits if logits else graph.forward
+    rows = min(EVALUATION_ROWS, max(1, EVALUATION_VALUES // math.prod(graph.input_shape)))
+    parts = [run(x[i : i + rows]).copy() for i in range(0, len(x), rows)]
+    graph.release()
     return np.concatenate(parts) if parts else np.empty((0, *graph.output_shape), np.float32)
 
 
@@ -132,49 +163,67 @@ def auroc(scores: NDArray[np.floating], positive: NDArray[np.bool_]) -> float:
 
 
 class _Step:
-    """One optimiser step on one batch."""
+    """One optimiser step on one batch, of the given number of steps."""
 
-    def __init__(self, graph: TrainableGraph, config: TrainingConfig, start: Array, weights: Array | None) -> None:
-        self._graph, self._config, self._start, self._weights = graph, config, start, weights
-        self._optimizer = optimizers.build(config.optimizer, graph.params.size, config.learning_rate)
+    def __init__(
+        self, graph: TrainableGraph, config: TrainingConfig, start: Array, weights: Array | None, steps: int
+    ) -> None:
+        self._graph, self._config, self._start = graph, config, start
+        self._optimizer = optimizers.build(config.optimizer, start.size, config.momentum, config.weight_decay)
         self._scratch = np.empty_like(start)
+        self._done, self._steps = 0, steps
+        self._steady = config.schedule == "constant" and not config.warmup
+        self._loss = _loss(graph, weights)
 
     def __call__(self, x: Array, y: Ints | Array | None) -> float:
         graph, config = self._graph, self._config
-        out = graph.forward(x)
-        if y is None:
-            loss, dy = losses.squared_error(out, x)
-        elif graph.card.task == "classify":
-            loss, dy = losses.cross_entropy(out, y, self._weights)  # type: ignore[arg-type]  # checked at entry
-        else:
-            loss, dy = losses.squared_error(out, y.reshape(out.shape))  # type: ignore[arg-type]
+        out = graph.logits(x)
+        loss, dy = self._loss(out, x if y is None else y)
         graph.backward(dy)
         if config.proximal_mu:
             np.subtract(graph.params, self._start, out=self._scratch)
-            self._scratch *= np.float32(config.proximal_mu)
-            graph.grad += self._scratch
-        optimizers.clip(graph.grad, config.clip_norm)
-        self._optimizer.step(graph.params, graph.grad)
+            np.multiply(self._scratch, np.float32(config.proximal_mu), out=self._scratch)
+            np.add(graph.grad, self._scratch, out=graph.grad)
+        if config.clip_norm:
+            optimizers.clip(graph.grad, config.clip_norm)
+        self._optimizer.step(graph.params, graph.grad, self._rate())
         return loss
+
+    def _rate(self) -> float:
+        config, step = self._config, self._done
+        self._done = step + 1
+        if self._steady:
+            return config.learning_rate
+        return config.learning_rate * schedules.factor(config.schedule, step, self._steps, config.warmup)
+
+
+def _loss(graph: TrainableGraph, weights: Array | None) -> Callable[[Array, Any], tuple[float, Array]]:
+    """The loss of the card's task, with its gradient, by output and target of a batch."""
+    if graph.card.task == "classify":
+        table = np.diag(np.ones(graph.output_shape[0]) if weights is None else weights).astype(graph.params.dtype)
+        return losses.CrossEntropy(table, weights is not None)
+    return losses.SquaredError()
 
 
 def _epoch(
     step: _Step,
     x: Array,
     y: Ints | Array | None,
+    shuffled: Array,
     batch: int,
     rng: np.random.Generator,
     pause: Callable[[], None] | None,
 ) -> float:
     """One pass in random order; returns the mean loss. One permutation, so that batches are views."""
     order = rng.permutation(len(x))
-    x, y = x[order], None if y is None else y[order]
+    x.take(order, axis=0, out=shuffled, mode="clip")  # the default mode would copy once more
+    y = None if y is None else y[order]
     total = 0.0
     with np.errstate(all="ignore"):  # divergence is looked for in the loss
         for i in range(0, len(x), batch):
             if pause is not None:
                 pause()
-            rows = x[i : i + batch]
+            rows = shuffled[i : i + batch]
             total += step(rows, None if y is None else y[i : i + batch]) * len(rows)
     return total / len(x)
 

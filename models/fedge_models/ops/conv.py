@@ -8,12 +8,23 @@ from __future__ import annotations
 
 import numpy as np
 
+from .flat_conv import FlatConv, is_flat
 from .geometry import geometry
 from .operator import Array, Backprop, Grads, Node
 
 
 def conv(node: Node, x: Array, w: Array, b: Array | None = None) -> tuple[Array, Backprop]:
     """ONNX Conv for x (batch, in, *spatial), w (out, in / group, *kernel), b (out,)."""
+    if not is_flat(node, w.shape[2:]):
+        return _conv(node, x, w, b)
+    plan = node.plan(x.shape)
+    if plan is None or plan.w is not w or plan.b is not b:
+        plan = node.keep(x.shape, FlatConv(node, x, w, b, geometry(node, x.shape[2:], w.shape[2:])))
+    return plan.forward(x), plan.backprop
+
+
+def _conv(node: Node, x: Array, w: Array, b: Array | None) -> tuple[Array, Backprop]:
+    """Any Conv: strided, dilated, in groups."""
     places = geometry(node, x.shape[2:], w.shape[2:])
     batch, group, axes = len(x), node.attr("group", 1), x.ndim - 2
     padded = places.pad(x, 0)

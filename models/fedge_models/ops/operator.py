@@ -21,19 +21,24 @@ Operator = Callable[..., tuple[Any, Backprop]]
 
 
 class Node:
-    """One node of the graph with its attributes, its buffers, and where its parameters' gradients belong."""
+    """One node of the graph with its attributes, its buffers, and where its parameters' gradients belong.
+
+    What it keeps for a shape it keeps for the last two shapes met: full batches and the smaller last one of an epoch.
+    """
 
     def __init__(
         self, name: str, op_type: str, inputs: Sequence[str], outputs: Sequence[str], attributes: dict[str, Any]
     ) -> None:
         self.name, self.op_type, self.inputs, self.outputs = name, op_type, tuple(inputs), tuple(outputs)
         self.attributes = attributes
+        self.then: tuple[Node, ...] = ()  # what followed in the graph and is done in the same go (fusion.py)
         self.dtype: Any = np.float32  # of activations and gradients
         self.rng: np.random.Generator | None = None  # for operators that behave otherwise in training
         self.wanted: tuple[bool, ...] = ()  # per input: does a gradient of it lead to a parameter?
         self.targets: dict[int, Array] = {}  # input position -> view of the flat gradient vector
-        self.kept: dict[Any, Any] = {}  # what an operator works out once for each shape
-        self._buffers: dict[tuple[object, ...], Array] = {}
+        self.kept: dict[Any, Any] = {}  # what an operator works out once for each sample shape
+        self._buffers: dict[str, list[Array]] = {}
+        self._plans: list[tuple[tuple[int, ...], Any]] = []
 
     def attr(self, name: str, default: Any) -> Any:
         """An attribute, or ONNX's default for it."""
@@ -43,12 +48,36 @@ class Node:
         """Whether the gradient of this input is used by anyone."""
         return self.wanted[position]
 
+    def follows(self, op_type: str) -> Node | None:
+        """The node of this kind that is done in the same go."""
+        return next((node for node in self.then if node.op_type == op_type), None)
+
     def buffer(self, key: str, shape: tuple[int, ...], dtype: Any = None) -> Any:
-        """A kept array of this shape with undefined contents; one for each batch size met."""
-        found = self._buffers.get((key, shape))
-        if found is None:
-            found = self._buffers[key, shape] = np.empty(shape, dtype or self.dtype)
-        return found
+        """A kept array of this shape with undefined contents."""
+        found = self._buffers.setdefault(key, [])
+        for array in found:
+            if array.shape == shape:
+                return array
+        found.insert(0, np.empty(shape, dtype or self.dtype))
+        del found[2:]
+        return found[0]
+
+    def plan(self, shape: tuple[int, ...]) -> Any:
+        """What `keep` was given for an input of this shape, or None."""
+        for known, plan in self._plans:
+            if known == shape:
+                return plan
+        return None
+
+    def keep(self, shape: tuple[int, ...], plan: Any) -> Any:
+        """Keep an operator's plan (buffers and views of them) for inputs of this shape."""
+        self._plans = [(shape, plan), *(p for p in self._plans if p[0] != shape)][:2]
+        return plan
+
+    def release(self) -> None:
+        """Give the memory of buffers and plans back."""
+        self._buffers.clear()
+        self._plans.clear()
 
     def gradient(self, position: int, shape: tuple[int, ...]) -> Array:
         """Where to write the gradient of a parameter: straight into the flat vector when nobody shares it."""

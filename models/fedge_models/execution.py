@@ -1,0 +1,149 @@
+"""Runs nodes forwards and gradients back, over numbered values: nothing is looked up by name while it trains.
+
+Promises that a gradient which has a place (a view of the flat gradient) ends there. Not thread-safe; values and
+gradients are valid until the next run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .errors import ModelError
+from .ops.operator import Array, Backprop, Node, Operator
+from .ops.registry import OPERATORS
+
+RUNTIME_TROUBLE = (ValueError, TypeError, IndexError, KeyError, ArithmeticError, AttributeError)  # of false shapes
+
+
+class Step(NamedTuple):
+    """One node, with the numbers of what it reads and writes and of where its gradients go."""
+
+    node: Node
+    operator: Operator
+    reads: tuple[int, ...]
+    writes: tuple[int, ...]
+    slopes: tuple[tuple[int, int], ...]  # (input position, number): inputs whose gradient goes on
+    targets: tuple[tuple[int, Array], ...]  # (input position, place): those whose gradient ends here
+
+
+class Execution:
+    """A list of nodes in an order in which they can run."""
+
+    def __init__(self, nodes: Sequence[Node], constants: Mapping[str, Any], output: str, where: str) -> None:
+        self._nodes, self._where = nodes, where
+        self._numbers: dict[str, int] = {}
+        self._steps = [self._step(node) for node in nodes]
+        self._constants = {self._number(n): array for n, array in constants.items()}
+        self._output = self._ended = self._number(output)
+        self._final = _final_softmax(nodes, output)
+        self._tape: list[tuple[Step, Backprop]] = []
+        self._values: list[Any] = []
+        self.release()
+
+    @property
+    def ends_in_softmax(self) -> bool:
+        """Whether the output is a Softmax over the last axis, so that cross entropy is better taken before it."""
+        return self._final is not None
+
+    def forward(self, feeds: Mapping[str, Array], logits: bool = False) -> Array:
+        """The output for values by name; `logits`: what goes into the final Softmax, if there is one.
+
+        Raises ModelError naming the node that cannot take what it gets.
+        """
+        values, tape = self._values, self._tape
+        tape.clear()
+        for name, array in feeds.items():
+            if name in self._numbers:
+                values[self._numbers[name]] = array
+        skipped, step = self._final if logits else None, self._steps[0]
+        try:
+            for step in self._steps:
+                if step.node is skipped:
+                    continue
+                y, backprop = step.operator(step.node, *[values[i] for i in step.reads])
+                if len(step.writes) == 1:
+                    values[step.writes[0]] = y
+                else:
+                    for i, part in zip(step.writes, y, strict=True):
+                        values[i] = part
+                if step.slopes or step.targets:
+                    tape.append((step, backprop))
+        except RUNTIME_TROUBLE as e:
+            node = step.node
+            raise ModelError(f"{self._where}: node {node.name!r} ({node.op_type}) cannot be run: {e}") from e
+        self._ended = self._number(skipped.inputs[0]) if skipped is not None else self._output
+        result: Array = values[self._ended]
+        return result
+
+    def backward(self, dy: Array) -> Mapping[str, Array]:
+        """From the gradient by the last output; returns those by constants that have no place of their own."""
+        grads: dict[int, Array] = {self._ended: dy}
+        for step, backprop in reversed(self._tape):
+            if len(step.writes) == 1:
+                upstream: Any = grads.pop(step.writes[0], None)
+                if upstream is None:
+                    continue
+            else:
+                upstream = [grads.pop(i, None) for i in step.writes]
+                if all(dy is None for dy in upstream):
+                    continue
+            found = backprop(upstream)
+            if not found:  # of shapes and other integers
+                continue
+            for position, place in step.targets:
+                if found[position] is not place:
+                    place[...] = found[position]
+            for position, i in step.slopes:
+                grad = found[position]
+                if grad is not None:
+                    grads[i] = grads[i] + grad if i in grads else grad
+        names = {i: name for name, i in self._numbers.items() if i in grads} if grads else {}
+        return {name: grads[i] for i, name in names.items()}
+
+    def training(self, rng: np.random.Generator | None) -> None:
+        """Whether what follows is training, with the generator that Dropout draws from, or (None) not."""
+        for node in self._nodes:
+            node.rng = rng
+
+    def release(self) -> None:
+        """Give back the memory of everything but the constants."""
+        self._tape.clear()
+        self._values = [self._constants.get(i) for i in range(len(self._numbers))]
+        for node in self._nodes:
+            node.release()
+
+    def _number(self, name: str) -> int:
+        return self._numbers.setdefault(name, len(self._numbers))
+
+    def _step(self, node: Node) -> Step:
+        reads = tuple(self._number(name) for name in node.inputs)
+        wanted = [(p, i) for p, i in enumerate(reads) if node.wanted[p]]
+        slopes = tuple((p, i) for p, i in wanted if p not in node.targets)
+        targets = tuple((p, node.targets[p]) for p, _ in wanted if p in node.targets)
+        writes = tuple(self._number(name) for name in node.outputs)
+        return Step(node, OPERATORS[node.op_type], reads, writes, slopes, targets)
+
+
+def aim(nodes: Sequence[Node], places: Mapping[str, Array]) -> set[str]:
+    """Give every parameter that one node reads once its place; returns the names of those."""
+    readers = [(node, position) for node in nodes for position in range(len(node.inputs))]
+    by_name: dict[str, list[tuple[Node, int]]] = {}
+    for node, position in readers:
+        by_name.setdefault(node.inputs[position], []).append((node, position))
+    served = {name for name in places if len(by_name.get(name, [])) == 1}
+    for name in served:
+        node, position = by_name[name][0]
+        node.targets[position] = places[name]
+    return served
+
+
+def _final_softmax(nodes: Sequence[Node], output: str) -> Node | None:
+    """The Softmax over the last axis that writes the output, if nobody else reads that."""
+    for node in nodes:
+        if output in node.inputs:
+            return None
+    last = next((node for node in nodes if output in node.outputs), None)
+    return last if last is not None and last.op_type == "Softmax" and last.attr("axis", -1) in (-1, 1) else None

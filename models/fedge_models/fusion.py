@@ -1,0 +1,94 @@
+"""Which neighbouring nodes run as one: a table of what an operator can do in the same go as what follows it.
+
+A node takes in the one behind it when nobody else reads what passes between them, so that nothing is lost by never
+writing it. What is taken in is the operator's to do (`Node.then`); the table only says when it may be asked to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from .ops.flat_conv import is_flat
+from .ops.linear import is_dense
+from .ops.operator import Node
+from .ops.tiles import are_tiles
+
+Constants = Mapping[str, Any]  # arrays by name, parameters among them
+Rule = Callable[[Node, Node, Constants], bool]
+
+
+def _dense_relu(gemm: Node, relu: Node, constants: Constants) -> bool:
+    bias = constants[gemm.inputs[2]] if len(gemm.inputs) > 2 and gemm.inputs[2] in constants else None
+    return _known(gemm, constants) and is_dense(gemm, constants[gemm.inputs[1]], bias)
+
+
+def _flat_relu(conv: Node, relu: Node, constants: Constants) -> bool:
+    return _known(conv, constants) and is_flat(conv, constants[conv.inputs[1]].shape[2:])
+
+
+def _flat_pool(conv: Node, pool: Node, constants: Constants) -> bool:
+    return _flat_relu(conv, pool, constants) and are_tiles(pool)
+
+
+def _product_bias(matmul: Node, add: Node, constants: Constants) -> bool:
+    """MatMul by a matrix, plus one constant for each column: what Keras exports for a dense layer."""
+    matrix, bias = constants.get(matmul.inputs[1]), constants.get(_other(add, matmul))
+    if matrix is None or bias is None or matmul.inputs[0] in constants:
+        return False
+    return bool(matrix.ndim == 2 and bias.shape == matrix.shape[1:])
+
+
+TABLE: dict[tuple[str, ...], Rule] = {
+    ("MatMul", "Add"): _product_bias,  # becomes a Gemm
+    ("Gemm", "Relu"): _dense_relu,
+    ("Conv", "Relu"): _flat_relu,
+    ("Conv", "MaxPool"): _flat_pool,
+    ("Conv", "Relu", "MaxPool"): _flat_pool,
+}
+
+
+def fuse(nodes: Sequence[Node], constants: Constants, output: str) -> list[Node]:
+    """The nodes with those that the table allows taken into the ones before them, in an order that still holds."""
+    readers: dict[str, list[Node]] = {}
+    for node in nodes:
+        for name in node.inputs:
+            readers.setdefault(name, []).append(node)
+    fused, taken = [], set()
+    for node in nodes:
+        if node in taken:
+            continue
+        while (behind := _only_reader(node, readers, output)) is not None:
+            rule = TABLE.get((node.op_type, *(n.op_type for n in node.then), behind.op_type))
+            if rule is None or not rule(node, behind, constants):
+                break
+            taken.add(behind)
+            node = _join(node, behind)  # noqa: PLW2901
+        fused.append(node)
+    return fused
+
+
+def _only_reader(node: Node, readers: Mapping[str, list[Node]], output: str) -> Node | None:
+    found = readers.get(node.outputs[0], [])
+    return found[0] if len(found) == 1 and len(node.outputs) == 1 and node.outputs[0] != output else None
+
+
+def _join(node: Node, behind: Node) -> Node:
+    name = f"{node.name}, {behind.name}"
+    if node.op_type == "MatMul":
+        joined = Node(name, "Gemm", (*node.inputs, _other(behind, node)), behind.outputs, {})
+        joined.wanted = (*node.wanted, behind.wanted[1 - behind.inputs.index(node.outputs[0])])
+        return joined
+    joined = Node(name, node.op_type, node.inputs, behind.outputs, node.attributes)
+    joined.then, joined.wanted = (*node.then, behind), node.wanted
+    return joined
+
+
+def _known(node: Node, constants: Constants) -> bool:
+    """Whether weights and bias are constants."""
+    return len(node.inputs) > 1 and all(name in constants for name in node.inputs[1:] if name)
+
+
+def _other(add: Node, node: Node) -> str:
+    """The input of `add` that is not the output of `node`."""
+    return add.inputs[1 - add.inputs.index(node.outputs[0])]

@@ -1,0 +1,114 @@
+"""Convolution with stride 1 that gathers no windows: products over `Rows`, forwards, by weight and by input.
+
+The gradient by the input is a convolution of the output's gradient with the kernel turned around, so it is one more
+product and nothing is scattered back. Against gathering every window this saves most of the copying: a 1-D CNN trains
+three times as fast.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from .geometry import Geometry
+from .layout import channels_first, channels_last
+from .operator import Array, Grads, Node
+from .rows import Rows
+from .tiles import Tiles
+
+
+def is_flat(node: Node, kernel: Sequence[int]) -> bool:
+    """Whether a Conv is one for `FlatConv`: stride 1, one group, not dilated, padded by less than its kernel."""
+    ones = {*node.attr("strides", [1]), *node.attr("dilations", [1]), node.attr("group", 1)} == {1}
+    pads = node.attr("pads", [0] * 2 * len(kernel))
+    return ones and all(0 <= p < k for p, k in zip(pads, (*kernel, *kernel), strict=True))
+
+
+class FlatConv:
+    """A convolution, then perhaps Relu, then perhaps MaxPool over tiles, for one shape of input.
+
+    Maxima are taken first: of the same numbers, bias and Relu then see a half or a quarter.
+    """
+
+    def __init__(self, node: Node, x: Array, w: Array, b: Array | None, places: Geometry) -> None:
+        self.w, self.b, self._node, self._places = w, b, node, places
+        spatial, last = x.shape[2:], w.ndim - 1
+        self._pitch = [n + max(ends) for n, *ends in zip(spatial, places.before, places.after, strict=True)]
+        self._values = Rows(len(x), x.shape[1], spatial, self._pitch, places.kernel, places.before, node.dtype)
+        self._order = (last, *range(2, last), 1, 0)  # of the axes of w, as windows have them
+        self._weights = np.empty(w.transpose(self._order).shape, node.dtype)
+        self._h = self._values.results(len(w))
+        self._valid = self._values.samples(self._h, places.out)
+        pool, relu = node.follows("MaxPool"), node.follows("Relu")
+        self._pool = Tiles(self._valid, pool.attr("kernel_shape", None)) if pool else None
+        self._y, width = (self._pool.y, self._pool.y.shape[-2]) if self._pool else (self._h, self._pitch[-1])
+        self._lines = self._y[: len(self._y) // width * width] if self._pool is None else self._y
+        self._lines = self._lines.reshape(-1, width * len(w))
+        self._bias = np.empty((width, len(w)), node.dtype)
+        self._zero = np.zeros((), node.dtype) if relu else None
+        if any(node.wanted):
+            self._room(spatial)
+
+    def _room(self, spatial: tuple[int, ...]) -> None:
+        """Buffers for the way back."""
+        node, kernel, outputs, channels = self._node, self._places.kernel, len(self.w), self.w.shape[1]
+        turned = [k - 1 - n for k, n in zip(kernel, self._places.before, strict=True)]
+        batch = len(self._valid)
+        self._slopes = Rows(batch, outputs, self._places.out, self._pitch, kernel, turned, node.dtype)
+        self._ones = np.ones(len(self._slopes.flat), node.dtype)
+        self._alive = np.empty(self._y.shape, np.bool_)
+        self._alive_valid = self._alive if self._pool else self._values.samples(self._alive, self._places.out)
+        self._dy = np.empty_like(self._y) if self._pool else self._slopes.inside
+        self._dw = node.gradient(1, self.w.shape) if node.needs(1) else None
+        self._dw_phases = np.empty((kernel[-1], self.w.size // outputs, outputs), node.dtype)
+        self._dw_sum = np.empty(self._weights.shape, node.dtype)
+        self._db = node.gradient(2, self.b.shape) if self.b is not None and node.needs(2) else None
+        if node.needs(0):
+            self._turned = np.empty((*self._weights.shape[:-2], outputs, channels), node.dtype)
+            self._dx_flat = self._slopes.results(channels)
+            self._dx = channels_first(self._slopes.samples(self._dx_flat, spatial))
+
+    def forward(self, x: Array) -> Array:
+        """x (batch, channels, *spatial) to (batch, outputs, *out), a view of channels-last memory."""
+        np.copyto(self._values.inside, channels_last(x))
+        np.copyto(self._weights, self.w.transpose(self._order))
+        weights = self._weights.reshape(-1, len(self.w))
+        np.matmul(self._values.windows(), weights, out=self._values.phases(self._h))
+        if self._pool is not None:
+            self._pool.forward(self._valid)
+        if self.b is not None:
+            np.copyto(self._bias, self.b)
+            np.add(self._lines, self._bias.reshape(-1), out=self._lines)
+        if self._zero is not None:
+            np.maximum(self._y, self._zero, out=self._y)
+        return channels_first(self._y if self._pool is not None else self._valid)
+
+    def backprop(self, dy: Array) -> Grads:
+        """dy (batch, outputs, *out) to the gradients by input, weights and bias."""
+        slopes = self._slopes
+        self._through_relu(channels_last(dy))
+        if self._pool is not None:
+            self._pool.backprop(self._dy, slopes.inside)
+        if self._dw is not None:
+            windows = self._values.last_windows().transpose(0, 2, 1)
+            np.matmul(windows, slopes.phases(slopes.flat), out=self._dw_phases)
+            np.add.reduce(self._dw_phases, axis=0, out=self._dw_sum.reshape(-1, len(self.w)))
+            np.copyto(self._dw.transpose(self._order), self._dw_sum)
+        if self._db is not None:
+            self._ones.dot(slopes.flat, self._db)
+        if not self._node.needs(0):
+            return (None, self._dw, self._db)
+        around = (slice(None), slice(None), *(slice(None, None, -1) for _ in self._places.kernel))
+        np.copyto(self._turned, self.w[around].transpose(*self._order[:-2], 0, 1))
+        turned = self._turned.reshape(-1, self.w.shape[1])
+        np.matmul(slopes.windows(), turned, out=slopes.phases(self._dx_flat))
+        return (self._dx, self._dw, self._db)
+
+    def _through_relu(self, dy: Array) -> None:
+        """dy (batch, *out, outputs) where the output is not 0; the padding between samples stays 0."""
+        if self._zero is None:
+            np.copyto(self._dy, dy)
+        else:
+            np.greater(self._y, self._zero, out=self._alive)
+            np.multiply(dy, self._alive_valid, out=self._dy)

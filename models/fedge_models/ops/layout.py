@@ -1,0 +1,15 @@
+"""Channels-last memory under ONNX's channels-first shapes: what convolutions and poolings hand each other are views."""
+
+from __future__ import annotations
+
+from .operator import Array
+
+
+def channels_last(x: Array) -> Array:
+    """A view (batch, *spatial, channels) of x (batch, channels, *spatial)."""
+    return x.transpose(0, *range(2, x.ndim), 1)
+
+
+def channels_first(x: Array) -> Array:
+    """A view (batch, channels, *spatial) of x (batch, *spatial, channels)."""
+    return x.transpose(0, x.ndim - 1, *range(1, x.ndim - 1))
