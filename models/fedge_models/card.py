@@ -48,7 +48,8 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     labels: tuple[str, ...] = ()  # classify: class names in output order
     normal: str = ""  # classify: the label that raises no work order; empty: the first label
     threshold_quantile: float = 0.995  # anomaly: of the scores of the site's own normal windows
-    trainable: str = "*"  # glob over initializer names; the rest stays frozen
+    trainable: str = "*"  # globs over initializer names, comma-separated; the rest stays frozen
+    batch_norm: Literal["frozen", "updated"] = "frozen"  # running statistics: as delivered, or trained along
     description: str = ""
 
     @property

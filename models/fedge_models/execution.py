@@ -12,10 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .errors import ModelError
+from .nodes import TROUBLE
 from .ops.operator import Array, Backprop, Node, Operator
 from .ops.registry import OPERATORS
-
-RUNTIME_TROUBLE = (ValueError, TypeError, IndexError, KeyError, ArithmeticError, AttributeError)  # of false shapes
 
 
 class Step(NamedTuple):
@@ -71,7 +70,9 @@ class Execution:
                         values[i] = part
                 if step.slopes or step.targets:
                     tape.append((step, backprop))
-        except RUNTIME_TROUBLE as e:
+        except ModelError as e:
+            raise ModelError(f"{self._where}: {e}") from e
+        except TROUBLE as e:
             node = step.node
             raise ModelError(f"{self._where}: node {node.name!r} ({node.op_type}) cannot be run: {e}") from e
         self._ended = self._number(skipped.inputs[0]) if skipped is not None else self._output
@@ -95,7 +96,7 @@ class Execution:
                 continue
             for position, place in step.targets:
                 if found[position] is not place:
-                    place[...] = found[position]
+                    place[...] = 0 if found[position] is None else found[position]
             for position, i in step.slopes:
                 grad = found[position]
                 if grad is not None:

@@ -78,9 +78,10 @@ def _join(node: Node, behind: Node) -> Node:
     if node.op_type == "MatMul":
         joined = Node(name, "Gemm", (*node.inputs, _other(behind, node)), behind.outputs, {})
         joined.wanted = (*node.wanted, behind.wanted[1 - behind.inputs.index(node.outputs[0])])
-        return joined
-    joined = Node(name, node.op_type, node.inputs, behind.outputs, node.attributes)
-    joined.then, joined.wanted = (*node.then, behind), node.wanted
+    else:
+        joined = Node(name, node.op_type, node.inputs, behind.outputs, node.attributes)
+        joined.then, joined.wanted = (*node.then, behind), node.wanted
+    joined.dtype = node.dtype
     return joined
 
 

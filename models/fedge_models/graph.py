@@ -7,27 +7,23 @@ loss to `losses.py` and the optimiser to `optimizers.py`, which both work on who
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from . import nodes, onnx_file
 from .card import Card, read_card
 from .errors import ModelError
-from .execution import RUNTIME_TROUBLE, Execution, aim
+from .execution import Execution, aim
 from .fusion import fuse
-from .ops.operator import Array, Node
+from .ops.operator import Array
 from .ops.registry import OPERATORS
 from .trunk import Trunk, cut
 
 if TYPE_CHECKING:
     import onnx
-
-MAX_MODEL_BYTES = 256 * 1024 * 1024
-MIN_OPSET = 13  # from here on, axes and sizes are inputs
 
 
 class Tensor(NamedTuple):
@@ -47,35 +43,36 @@ class TrainableGraph:
     ) -> None:
         self.card: Card = read_card(model, where)
         self._where = where
-        arrays = _initializers(model, where)
-        stored = [t.name for t in model.graph.initializer]
-        chosen = [n for n in stored if _matches(n, arrays[n], trainable or self.card.trainable)]
-        if not chosen:
-            raise ModelError(f"{where}: no float initializer matches trainable {trainable or self.card.trainable!r}")
-        self.layout = _layout(chosen, arrays)
-        self.sizes: NDArray[np.int64] = np.array([t.stop - t.start for t in self.layout], np.int64)
-        self.params: Array = np.concatenate([arrays[t.name].ravel() for t in self.layout]).astype(dtype)
-        self.grad: Array = np.zeros_like(self.params)
-        views = {t.name: self.params[t.start : t.stop].reshape(t.shape) for t in self.layout}
-        others = {n: a.astype(dtype) if a.dtype == np.float32 else a for n, a in arrays.items() if n not in views}
-        self._input, self.input_shape = _single(model.graph.input, arrays, "input", where)
-        self._output, self.output_shape = _single(model.graph.output, {}, "output", where)
-        led = _led(model, set(views))
-        parts = cut(model, led, OPERATORS, where)
+        stored = onnx_file.tensors(model)
+        nodes.check_order(model, stored, where)
+        patterns, updated = trainable or self.card.trainable, self.card.batch_norm == "updated"
+        names = nodes.chosen(model, patterns, updated)
+        if not names:
+            raise ModelError(f"{where}: no float initializer matches trainable {patterns!r}")
+        self._input, self.input_shape = onnx_file.single(model.graph.input, stored, "input", where)
+        self._output, self.output_shape = onnx_file.single(model.graph.output, {}, "output", where)
+        slopes = nodes.led(model, names)
+        if self._output not in slopes:
+            raise ModelError(f"{where}: the output {self._output!r} does not depend on what is to be trained")
+        parts = cut(model, slopes, OPERATORS, where)
         self.trunk = Trunk(parts, where) if parts is not None else None
-        skipped = parts.nodes if parts is not None else frozenset()
-        nodes = _nodes(model, {**others, **views}, set(views), led, skipped, where)
-        self.operators: tuple[str, ...] = tuple(n.op_type for n in nodes)  # of the tail
-        read = {name for node in nodes for name in node.inputs}
-        constants = {n: a for n, a in {**others, **views}.items() if n in read}
-        nodes = fuse(nodes, constants, self._output)
-        if self._output not in {name for n in nodes for name in n.outputs}:
-            raise ModelError(f"{where}: no node writes the output {self._output!r}, or none that can be trained")
-        for node in nodes:
-            node.dtype = dtype
-        served = aim(nodes, {t.name: self.grad[t.start : t.stop].reshape(t.shape) for t in self.layout})
+        tail = nodes.build(model, names, slopes, parts.nodes if parts is not None else (), where)
+        self.operators: tuple[str, ...] = tuple(n.op_type for n in tail)  # of the tail
+        arrays = _arrays(stored, {n for node in tail for n in node.inputs} | set(names), dtype, where)
+        self.layout = _layout(names, arrays)
+        self.sizes: NDArray[np.int64] = np.array([t.stop - t.start for t in self.layout], np.int64)
+        self.params: Array = np.concatenate([arrays[t.name].ravel() for t in self.layout])
+        self.grad: Array = np.zeros_like(self.params)
+        self.statistics = _mask(self.layout, nodes.running_statistics(model)) if updated else None
+        arrays |= {t.name: self.params[t.start : t.stop].reshape(t.shape) for t in self.layout}
+        for node in tail:
+            node.dtype, node.updates_statistics = dtype, updated
+        tail = nodes.fold(tail, arrays, names, where)
+        constants = nodes.constants_of(arrays, tail)
+        tail = fuse(tail, constants, self._output)
+        served = aim(tail, {t.name: self.grad[t.start : t.stop].reshape(t.shape) for t in self.layout})
         self._shared = [t for t in self.layout if t.name not in served]
-        self._execution = Execution(nodes, constants, self._output, where)
+        self._execution = Execution(tail, constants, self._output, where)
 
     @classmethod
     def load(
@@ -93,7 +90,7 @@ class TrainableGraph:
         (on a gateway, where ONNX Runtime verifies once more what it serves) the graph must still be whole.
         `dtype`: float64 to check gradients by.
         """
-        proto = parse(model, where, schemas)
+        proto = onnx_file.parse(model, where, schemas)
         try:
             return cls(proto, trainable, where, dtype)
         except (KeyError, IndexError, TypeError, ValueError) as e:
@@ -148,67 +145,22 @@ class TrainableGraph:
             with np.errstate(all="ignore"):
                 y = self.forward(x)
                 self.backward(np.zeros_like(y))
-        except RUNTIME_TROUBLE as e:
+        except nodes.TROUBLE as e:
             raise ModelError(f"{self._where}: cannot be trained here: {e}") from e
         if y.shape != (2, *self.output_shape):
             raise ModelError(f"{self._where}: gives {y.shape} for two samples, but claims (2, {self.output_shape})")
 
 
-def parse(data: bytes, where: str, schemas: bool = True) -> onnx.ModelProto:
-    """The checked ONNX model. Raises ModelError for anything that is not one, whole and self-contained."""
-    import onnx  # noqa: PLC0415
-    from google.protobuf.message import DecodeError  # noqa: PLC0415
-
-    if len(data) > MAX_MODEL_BYTES:
-        raise ModelError(f"{where}: has {len(data)} bytes, expected at most {MAX_MODEL_BYTES}")
-    model = onnx.ModelProto()
-    try:
-        model.ParseFromString(data)
-    except DecodeError as e:
-        raise ModelError(f"{where}: not an ONNX file: {e}") from e
-    inside = [t for n in model.graph.node for a in n.attribute for t in (a.t, *a.tensors)]
-    for tensor in (*model.graph.initializer, *inside):
-        if tensor.data_location == onnx.TensorProto.EXTERNAL:
-            raise ModelError(
-                f"{where}: tensor {tensor.name!r} is stored outside the file; save it with all data inside"
-            )
-        claimed = math.prod(tensor.dims) if all(d >= 0 for d in tensor.dims) else -1
-        if not 0 <= claimed <= MAX_MODEL_BYTES:
-            raise ModelError(f"{where}: tensor {tensor.name!r} claims the shape {list(tensor.dims)}")
-    opset = max([o.version for o in model.opset_import if o.domain in ("", "ai.onnx")], default=0)
-    if opset < MIN_OPSET:
-        raise ModelError(f"{where}: has opset {opset}, expected {MIN_OPSET} or newer; export it again")
-    if not schemas:
-        return model
-    try:
-        onnx.checker.check_model(model)
-    except (onnx.checker.ValidationError, ValueError) as e:
-        raise ModelError(f"{where}: not a valid ONNX model: {str(e).splitlines()[0]}") from e
-    return model
-
-
-def _initializers(model: onnx.ModelProto, where: str) -> dict[str, NDArray[Any]]:
-    """Every constant of the graph: initializers and Constant nodes."""
-    from onnx import numpy_helper  # noqa: PLC0415
-
-    found = {}
-    constants = [(n.output[0], a.t) for n in model.graph.node if n.op_type == "Constant" for a in n.attribute]
-    for name, tensor in [*((t.name, t) for t in model.graph.initializer), *constants]:
-        try:
-            array = numpy_helper.to_array(tensor)
-        except (ValueError, TypeError) as e:
-            raise ModelError(f"{where}: tensor {name!r} does not hold what its shape claims: {e}") from e
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            raise ModelError(f"{where}: tensor {name!r} has a value that is not finite")
-        found[name] = array
-    return found
-
-
-def _matches(name: str, array: NDArray[Any], patterns: str) -> bool:
-    """Whether a tensor is to be trained. Exporters keep bounds and exponents as scalars: no glob means those."""
-    globs = [p.strip() for p in patterns.split(",")]
-    meant = name in globs or (array.ndim > 0 and any(fnmatchcase(name, glob) for glob in globs))
-    return array.dtype == np.float32 and meant
+def _arrays(
+    stored: dict[str, onnx.TensorProto], read: set[str], dtype: type[np.floating[Any]], where: str
+) -> dict[str, Any]:
+    """The tensors that are read, floats as `dtype`. The others (the trunk's) are looked at and let go."""
+    arrays = {}
+    for name, tensor in stored.items():
+        values = onnx_file.array(name, tensor, where)
+        if name in read:
+            arrays[name] = values.astype(dtype) if values.dtype == np.float32 else values
+    return arrays
 
 
 def _layout(names: Sequence[str], arrays: dict[str, NDArray[Any]]) -> tuple[Tensor, ...]:
@@ -216,63 +168,8 @@ def _layout(names: Sequence[str], arrays: dict[str, NDArray[Any]]) -> tuple[Tens
     return tuple(Tensor(n, arrays[n].shape, stop - arrays[n].size, stop) for n, stop in zip(names, stops, strict=True))
 
 
-def _single(values: Any, constants: dict[str, Any], kind: str, where: str) -> tuple[str, tuple[int, ...]]:
-    """Name and shape (without batch) of the graph's only input or output."""
-    real = [v for v in values if v.name not in constants]
-    if len(real) != 1:
-        raise ModelError(f"{where}: has {len(real)} {kind}s ({', '.join(v.name for v in real)}), expected exactly one")
-    dims = real[0].type.tensor_type.shape.dim
-    shape = tuple(int(d.dim_value) for d in dims[1:])
-    if not shape or 0 in shape:
-        raise ModelError(f"{where}: {kind} {real[0].name!r} needs fixed dimensions after the batch, got {shape}")
-    return real[0].name, shape
-
-
-def _led(model: onnx.ModelProto, trainable: set[str]) -> set[str]:
-    """Every name through which a gradient reaches a parameter."""
-    led = set(trainable)
-    for proto in model.graph.node:
-        if led.intersection(proto.input):
-            led.update(proto.output)
-    return led
-
-
-def _nodes(
-    model: onnx.ModelProto,
-    constants: dict[str, Any],
-    trainable: set[str],
-    led: set[str],
-    skipped: frozenset[int],
-    where: str,
-) -> list[Node]:
-    from onnx import helper  # noqa: PLC0415
-
-    ready = {*constants, *(i.name for i in model.graph.input), ""}
-    read = {n for proto in model.graph.node for n in proto.input} | {o.name for o in model.graph.output}
-    nodes = []
-    for i, proto in enumerate(model.graph.node):
-        if proto.op_type == "Constant":
-            continue
-        name = proto.name or f"{proto.op_type}_{i}"
-        if missing := [n for n in proto.input if n not in ready]:
-            raise ModelError(f"{where}: node {name!r} reads {missing[0]!r}, which nothing before it writes")
-        outputs = [o for k, o in enumerate(proto.output) if k == 0 or o in read or proto.op_type == "Split"]
-        if again := ready.intersection(outputs):
-            raise ModelError(f"{where}: node {name!r} writes {again.pop()!r}, which is there already")
-        ready.update(outputs)
-        if i in skipped:
-            continue
-        several = len(outputs) > 1 and proto.op_type != "Split"
-        if proto.op_type not in OPERATORS or several or proto.domain not in ("", "ai.onnx"):
-            raise ModelError(_refusal(name, proto, trainable, where))
-        attributes = {a.name: helper.get_attribute_value(a) for a in proto.attribute}
-        node = Node(name, proto.op_type, proto.input, outputs, attributes)
-        node.wanted = tuple(n in led for n in node.inputs)
-        nodes.append(node)
-    return nodes
-
-
-def _refusal(name: str, proto: Any, trainable: set[str], where: str) -> str:
-    own = sorted(set(proto.input) & trainable)
-    hint = f"freeze its parameters ({', '.join(own)}) and everything before it" if own else "train only what follows it"
-    return f"{where}: node {name!r} ({proto.op_type}) has no gradient here; {hint}, or export without it"
+def _mask(layout: Sequence[Tensor], names: set[str]) -> NDArray[np.bool_] | None:
+    """Which parameters (P,) belong to tensors of these names; None if none does."""
+    if not any(t.name in names for t in layout):
+        return None
+    return np.concatenate([np.full(t.stop - t.start, t.name in names) for t in layout])

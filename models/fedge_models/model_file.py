@@ -19,7 +19,7 @@ import numpy as np
 from . import settings
 from .card import Card, read_card, write_card
 from .errors import ModelError
-from .graph import MAX_MODEL_BYTES
+from .onnx_file import MAX_MODEL_BYTES
 from .ops.operator import Array
 
 if TYPE_CHECKING:

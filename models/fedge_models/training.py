@@ -186,8 +186,18 @@ class _Step:
             np.add(graph.grad, self._scratch, out=graph.grad)
         if config.clip_norm:
             optimizers.clip(graph.grad, config.clip_norm)
-        self._optimizer.step(graph.params, graph.grad, self._rate())
+        self._optimize()
         return loss
+
+    def _optimize(self) -> None:
+        """A step of the optimiser. Running statistics have moved in the forward pass and are not its to touch."""
+        graph, own = self._graph, self._graph.statistics
+        if own is None:
+            self._optimizer.step(graph.params, graph.grad, self._rate())
+            return
+        moved = graph.params[own]
+        self._optimizer.step(graph.params, graph.grad, self._rate())
+        graph.params[own] = moved
 
     def _rate(self) -> float:
         config, step = self._config, self._done

@@ -29,10 +29,101 @@ def shaped(node: Any, shape: tuple[int, ...], y: tuple[int, ...], **tensors: np.
     return [N("Reshape", ["h", "s"], ["r"]), node], {"s": ints(0, *shape), **tensors}, y
 
 
+def recurrent(op_type: str, directions: int, gates: int, *states: np.ndarray, **attributes: Any) -> Case:
+    """Of r as three moments of four values; all outputs are used."""
+    hidden, names = 5, ["Y", "H", "C"][: 3 if op_type == "LSTM" else 2]
+    tensors = {
+        "W": normal(directions, gates * hidden, 4),
+        "R": normal(directions, gates * hidden, hidden),
+        "B": normal(directions, 2 * gates * hidden),
+        **{f"s{k}": s for k, s in enumerate(states)},
+    }
+    given = ["T", "W", "R", "B", "", *(f"s{k}" for k in range(len(states)))]
+    nodes = [
+        N("Reshape", ["h", "s"], ["r"]),
+        N("Transpose", ["r"], ["T"], perm=[1, 0, 2]),
+        N(op_type, given if states else given[:4], names, hidden_size=hidden, **attributes),
+        N("ReduceMean", ["Y"], ["M"], axes=[0], keepdims=0),
+        N("Sum", ["M", *names[1:]], ["S"]),
+        N("Transpose", ["S"], ["y"], perm=[1, 0, 2]),
+    ]
+    return nodes, {"s": ints(0, 3, 4), **tensors}, (directions, hidden)
+
+
+def chosen_by(*nodes: Any, **tensors: np.ndarray) -> Case:
+    """h where a condition `q` holds, else its square."""
+    return [*nodes, N("Mul", ["h", "h"], ["m"]), N("Where", ["q", "h", "m"], ["y"])], tensors, (12,)
+
+
+NORMS = {"g": 1 + normal(3), "b": normal(3), "m": normal(3), "v": 1 + np.abs(normal(3))}
+
 # Each operator behind a trainable product, so that its input gradient is checked too.
 CASES: dict[str, Case] = {
     "Abs": plain("Abs"),
     "Add": ([N("Add", ["h", "b"], ["y"])], {"b": normal(1, 12)}, (12,)),
+    "And": chosen_by(
+        N("Less", ["h", "c"], ["p"]),
+        N("Greater", ["h", "d"], ["o"]),
+        N("And", ["p", "o"], ["q"]),
+        c=np.float32(0.8),
+        d=np.float32(-0.9),
+    ),
+    "BatchNormalization": shaped(
+        N("BatchNormalization", ["r", "g", "b", "m", "v"], ["y"], epsilon=1e-3), (3, 4), (3, 4), **NORMS
+    ),
+    "Celu": plain("Celu", alpha=0.7),
+    "ConvTranspose": shaped(
+        N("ConvTranspose", ["r", "w", "b"], ["y"], strides=[2], pads=[1, 0], output_padding=[1], dilations=[2]),
+        (2, 6),
+        (3, 15),
+        w=normal(2, 3, 3),
+        b=normal(3),
+    ),
+    "Equal": chosen_by(N("Floor", ["h"], ["f"]), N("Equal", ["f", "c"], ["q"]), c=np.float32(0)),
+    "Floor": ([N("Floor", ["h"], ["f"]), N("Sub", ["h", "f"], ["y"])], {}, (12,)),
+    "GRU": recurrent("GRU", 1, 3, linear_before_reset=1),
+    "Greater": chosen_by(N("Greater", ["h", "c"], ["q"]), c=np.float32(0.3)),
+    "GreaterOrEqual": chosen_by(N("GreaterOrEqual", ["h", "c"], ["q"]), c=np.float32(0.3)),
+    "GroupNormalization": shaped(
+        N("GroupNormalization", ["r", "g", "b"], ["y"], num_groups=2), (4, 3), (4, 3), g=1 + normal(4), b=normal(4)
+    ),
+    "InstanceNormalization": shaped(
+        N("InstanceNormalization", ["r", "g", "b"], ["y"]), (3, 4), (3, 4), g=NORMS["g"], b=NORMS["b"]
+    ),
+    "LSTM": recurrent("LSTM", 1, 4),
+    "LayerNormalization": shaped(
+        N("LayerNormalization", ["r", "g", "b"], ["y"]), (4, 3), (4, 3), g=NORMS["g"], b=NORMS["b"]
+    ),
+    "Less": chosen_by(N("Less", ["h", "c"], ["q"]), c=np.float32(0.3)),
+    "LessOrEqual": chosen_by(N("LessOrEqual", ["h", "c"], ["q"]), c=np.float32(0.3)),
+    "Max": ([N("Max", ["h", "a", "b"], ["y"])], {"a": normal(12), "b": normal(1, 1)}, (12,)),
+    "Mean": ([N("Mean", ["h", "a"], ["y"])], {"a": normal(1, 12)}, (12,)),
+    "Min": ([N("Min", ["h", "a", "b"], ["y"])], {"a": normal(12), "b": normal(1, 1)}, (12,)),
+    "Mish": plain("Mish"),
+    "Not": chosen_by(N("Greater", ["h", "c"], ["p"]), N("Not", ["p"], ["q"]), c=np.float32(0.3)),
+    "Or": chosen_by(
+        N("Less", ["h", "c"], ["p"]),
+        N("Greater", ["h", "d"], ["o"]),
+        N("Or", ["p", "o"], ["q"]),
+        c=np.float32(-0.8),
+        d=np.float32(0.9),
+    ),
+    "Range": (
+        [N("Range", ["a", "b", "c"], ["t"]), N("Mul", ["h", "t"], ["y"])],
+        {"a": np.float32(1), "b": np.float32(6.9), "c": np.float32(0.5)},
+        (12,),
+    ),
+    "Reciprocal": (positive("Reciprocal"), {}, (12,)),
+    "ReduceL2": shaped(N("ReduceL2", ["r"], ["y"], axes=[2], keepdims=0), (3, 4), (3,)),
+    "ReduceMin": shaped(N("ReduceMin", ["r"], ["y"], axes=[1]), (3, 4), (1, 4)),
+    "ReduceSumSquare": shaped(N("ReduceSumSquare", ["r"], ["y"], axes=[2], keepdims=0), (3, 4), (3,)),
+    "Sign": ([N("Sign", ["h"], ["g"]), N("Mul", ["h", "g"], ["y"])], {}, (12,)),
+    "Softsign": plain("Softsign"),
+    "Sum": ([N("Sum", ["h", "a", "h"], ["y"])], {"a": normal(1, 12)}, (12,)),
+    "ThresholdedRelu": plain("ThresholdedRelu", alpha=0.3),
+    "Tile": shaped(N("Tile", ["r", "t"], ["y"]), (3, 4), (6, 8), t=ints(1, 2, 2)),
+    "Trilu": shaped(N("Trilu", ["r", "k"], ["y"], upper=0), (3, 4), (3, 4), k=np.int64(1)),
+    "Where": chosen_by(N("Greater", ["h", "c"], ["q"]), c=normal(12)),
     "AveragePool": shaped(N("AveragePool", ["r"], ["y"], kernel_shape=[3], strides=[2], pads=[1, 0]), (2, 6), (2, 3)),
     "Cast": ([N("Cast", ["h"], ["y"], to=FLOAT)], {}, (12,)),
     "Clip": ([N("Clip", ["h", "lo", "hi"], ["y"])], {"lo": np.float32(-0.7), "hi": np.float32(0.9)}, (12,)),
@@ -146,6 +237,25 @@ VARIANTS: dict[str, Case] = {
         w=normal(3, 1, 3, 3),
         b=normal(3),
     ),
+    "ConvTranspose 2-D in groups": shaped(
+        N("ConvTranspose", ["r", "w", "b"], ["y"], strides=[2, 1], pads=[0, 1, 1, 0], group=2),
+        (2, 2, 3),
+        (4, 4, 4),
+        w=normal(2, 2, 3, 2),
+        b=normal(4),
+    ),
+    "ConvTranspose same": shaped(
+        N("ConvTranspose", ["r", "w"], ["y"], strides=[2], auto_pad="SAME_UPPER"), (2, 6), (2, 12), w=normal(2, 2, 3)
+    ),
+    "ConvTranspose to a shape": shaped(
+        N("ConvTranspose", ["r", "w"], ["y"], strides=[2], output_shape=[12]), (2, 6), (2, 12), w=normal(2, 2, 3)
+    ),
+    "GRU reset first, reverse": recurrent("GRU", 1, 3, normal(1, 4, 5), direction="reverse"),
+    "GRU both ways": recurrent("GRU", 2, 3, direction="bidirectional", linear_before_reset=1),
+    "LSTM both ways from a state": recurrent("LSTM", 2, 4, normal(2, 4, 5), normal(2, 4, 5), direction="bidirectional"),
+    "LayerNormalization of two axes": shaped(
+        N("LayerNormalization", ["r", "g"], ["y"], axis=1), (4, 3), (4, 3), g=normal(4, 3)
+    ),
     "MaxPool 2-D": shaped(
         N("MaxPool", ["r"], ["y"], kernel_shape=[2, 2], strides=[1, 2], pads=[0, 1, 0, 0]), (1, 3, 4), (1, 2, 2)
     ),
@@ -185,7 +295,15 @@ VARIANTS: dict[str, Case] = {
     ),
 }
 ALL = {**CASES, **VARIANTS}
-OPSETS = {"Gelu": 20, "Gelu tanh": 20, "Split equal": 18, "ReduceMax all of a row": 18, "ReduceMean axes as input": 18}
+OPSETS = {
+    "GroupNormalization": 21,
+    "Mish": 18,
+    "Gelu": 20,
+    "Gelu tanh": 20,
+    "Split equal": 18,
+    "ReduceMax all of a row": 18,
+    "ReduceMean axes as input": 18,
+}
 
 
 def model_of(name: str) -> onnx.ModelProto:

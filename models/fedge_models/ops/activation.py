@@ -103,8 +103,40 @@ def softplus(node: Node, x: Array) -> tuple[Array, Backprop]:
 
 def sigmoid(node: Node, x: Array) -> tuple[Array, Backprop]:
     """1 / (1 + exp(-x)), through tanh so that nothing overflows."""
-    y = np.float32(0.5) * (np.tanh(np.float32(0.5) * x) + np.float32(1))
+    y = logistic(x)
     return y, lambda dy: (dy * y * (1 - y),)
+
+
+def logistic(x: Array) -> Array:
+    """1 / (1 + exp(-x))."""
+    half = x.dtype.type(0.5)
+    y: Array = half * (np.tanh(half * x) + 1)
+    return y
+
+
+def mish(node: Node, x: Array) -> tuple[Array, Backprop]:
+    """x * tanh(softplus(x)) (Misra 2019)."""
+    t = np.tanh(np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x))))
+    return x * t, lambda dy: (dy * (t + x * (1 - t * t) * logistic(x)),)
+
+
+def celu(node: Node, x: Array) -> tuple[Array, Backprop]:
+    """max(x, 0) + min(0, alpha * (exp(x / alpha) - 1)) (Barron 2017)."""
+    alpha = x.dtype.type(node.attr("alpha", 1.0))
+    low = np.exp(np.minimum(x, 0) / alpha)
+    return np.maximum(x, 0) + alpha * (low - 1), lambda dy: (dy * np.where(x > 0, x.dtype.type(1), low),)
+
+
+def thresholded_relu(node: Node, x: Array) -> tuple[Array, Backprop]:
+    """x where x > alpha, else 0 (Konda et al. 2014)."""
+    above = x > node.attr("alpha", 1.0)
+    return x * above, lambda dy: (dy * above,)
+
+
+def softsign(node: Node, x: Array) -> tuple[Array, Backprop]:
+    """x / (1 + |x|)."""
+    below = 1 + np.abs(x)
+    return x / below, lambda dy: (dy / (below * below),)
 
 
 def tanh(node: Node, x: Array) -> tuple[Array, Backprop]:

@@ -5,9 +5,14 @@ Integers pass through, without gradients: exporters compute shapes with it.
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Callable, Sequence
+from functools import reduce
+from typing import Any
 
-from .operator import Array, Backprop, Grads, Node
+import numpy as np
+from numpy.typing import NDArray
+
+from .operator import Array, Backprop, Grads, Node, Operator
 
 
 def add(node: Node, a: Array, b: Array) -> tuple[Array, Backprop]:
@@ -84,6 +89,72 @@ def neg(node: Node, x: Array) -> tuple[Array, Backprop]:
 def abs_(node: Node, x: Array) -> tuple[Array, Backprop]:
     """|x|; the gradient at 0 is 0."""
     return np.abs(x), lambda dy: (dy * np.sign(x),)
+
+
+def reciprocal(node: Node, x: Array) -> tuple[Array, Backprop]:
+    """1 / x."""
+    y = np.reciprocal(x)
+    return y, lambda dy: (-dy * y * y,)
+
+
+def sign(node: Node, x: Array) -> tuple[Array, Backprop]:
+    """-1, 0 or 1; no gradient."""
+    return np.sign(x), no_gradient
+
+
+def floor(node: Node, x: Array) -> tuple[Array, Backprop]:
+    """The largest integer not above x; no gradient."""
+    return np.floor(x), no_gradient
+
+
+def sum_(node: Node, *xs: Array) -> tuple[Array, Backprop]:
+    """The sum of all inputs."""
+    return reduce(np.add, xs), lambda dy: tuple(unbroadcast(dy, x.shape) for x in xs)
+
+
+def mean(node: Node, *xs: Array) -> tuple[Array, Backprop]:
+    """The mean of all inputs."""
+    share = xs[0].dtype.type(1 / len(xs))
+    return reduce(np.add, xs) * share, lambda dy: tuple(unbroadcast(dy * share, x.shape) for x in xs)
+
+
+def max_(node: Node, *xs: Array) -> tuple[Array, Backprop]:
+    """The largest of all inputs; equals share the gradient."""
+    return _extreme(reduce(np.maximum, xs), xs)
+
+
+def min_(node: Node, *xs: Array) -> tuple[Array, Backprop]:
+    """The smallest of all inputs; equals share the gradient."""
+    return _extreme(reduce(np.minimum, xs), xs)
+
+
+def _extreme(y: Array, xs: Sequence[Array]) -> tuple[Array, Backprop]:
+    def backprop(dy: Array) -> Grads:
+        hits = [y == x for x in xs]
+        share = dy / np.add.reduce([h.astype(dy.dtype) for h in hits])
+        return tuple(unbroadcast(share * h, x.shape) for h, x in zip(hits, xs, strict=True))
+
+    return y, backprop
+
+
+def where(node: Node, condition: NDArray[np.bool_], a: Array, b: Array) -> tuple[Array, Backprop]:
+    """A where the condition holds, else B."""
+
+    def backprop(dy: Array) -> Grads:
+        da = unbroadcast(np.where(condition, dy, 0), a.shape) if node.needs(1) else None
+        db = unbroadcast(np.where(condition, 0, dy), b.shape) if node.needs(2) else None
+        return (None, da, db)
+
+    return np.where(condition, a, b), backprop
+
+
+def compare(relation: Callable[..., Any]) -> Operator:
+    """An operator with a truth value for each element: no gradient."""
+
+    def run(node: Node, *xs: Array) -> tuple[Any, Backprop]:
+        return relation(*xs), no_gradient
+
+    return run
 
 
 def clip(node: Node, x: Array, low: Array | None = None, high: Array | None = None) -> tuple[Array, Backprop]:

@@ -9,15 +9,19 @@ of the node's buffers: it is valid until the same node runs again.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ..errors import ModelError
 
 Array = NDArray[np.float32]
 Grads = Sequence["Array | None"]
 Backprop = Callable[[Any], Grads]
 Operator = Callable[..., tuple[Any, Backprop]]
+
+MAX_VALUES = 1 << 28  # of one output: a gibibyte
 
 
 class Node:
@@ -34,6 +38,7 @@ class Node:
         self.then: tuple[Node, ...] = ()  # what followed in the graph and is done in the same go (fusion.py)
         self.dtype: Any = np.float32  # of activations and gradients
         self.rng: np.random.Generator | None = None  # for operators that behave otherwise in training
+        self.updates_statistics = False  # BatchNormalization: in training by the batch's own statistics (card)
         self.wanted: tuple[bool, ...] = ()  # per input: does a gradient of it lead to a parameter?
         self.targets: dict[int, Array] = {}  # input position -> view of the flat gradient vector
         self.kept: dict[Any, Any] = {}  # what an operator works out once for each sample shape
@@ -43,6 +48,15 @@ class Node:
     def attr(self, name: str, default: Any) -> Any:
         """An attribute, or ONNX's default for it."""
         return self.attributes.get(name, default)
+
+    def refuse(self, what: str) -> NoReturn:
+        """Raise ModelError: this node cannot be done."""
+        raise ModelError(f"node {self.name!r} ({self.op_type}): {what}")
+
+    def bound(self, count: int) -> None:
+        """Raise ModelError when an output would have absurdly many values: a small file may ask for terabytes."""
+        if count > MAX_VALUES:
+            self.refuse(f"would make {count} values, expected at most {MAX_VALUES}")
 
     def needs(self, position: int) -> bool:
         """Whether the gradient of this input is used by anyone."""

@@ -38,11 +38,38 @@ def reduce_mean(node: Node, x: Array, axes: Ints | None = None) -> tuple[Array, 
 
 def reduce_max(node: Node, x: Array, axes: Ints | None = None) -> tuple[Array, Backprop]:
     """Largest over the axes (all); equals share the gradient, as in PyTorch's amax."""
+    return _extreme(node, np.maximum, x, axes)
+
+
+def reduce_min(node: Node, x: Array, axes: Ints | None = None) -> tuple[Array, Backprop]:
+    """Smallest over the axes (all); equals share the gradient."""
+    return _extreme(node, np.minimum, x, axes)
+
+
+def reduce_l2(node: Node, x: Array, axes: Ints | None = None) -> tuple[Array, Backprop]:
+    """Root of the sum of squares over the axes (all); the gradient at 0 is 0."""
     over, shape = _over(node, x, axes)
-    kept = x.max(axis=over, keepdims=True)
+    kept = np.sqrt((x * x).sum(axis=over, keepdims=True))
 
     def backprop(dy: Array) -> tuple[Array, None]:
-        largest = x == kept
-        return (largest * (dy.reshape(shape) / largest.sum(axis=over, keepdims=True, dtype=x.dtype)), None)
+        return (np.divide(x, kept, out=np.zeros_like(x), where=kept > 0) * dy.reshape(shape), None)
+
+    return _result(node, kept, over), backprop
+
+
+def reduce_sum_square(node: Node, x: Array, axes: Ints | None = None) -> tuple[Array, Backprop]:
+    """Sum of squares over the axes (all)."""
+    over, shape = _over(node, x, axes)
+    y = _result(node, (x * x).sum(axis=over, keepdims=True), over)
+    return y, lambda dy: (2 * x * dy.reshape(shape), None)
+
+
+def _extreme(node: Node, of: np.ufunc, x: Array, axes: Ints | None) -> tuple[Array, Backprop]:
+    over, shape = _over(node, x, axes)
+    kept = of.reduce(x, axis=over, keepdims=True)
+
+    def backprop(dy: Array) -> tuple[Array, None]:
+        hits = x == kept
+        return (hits * (dy.reshape(shape) / hits.sum(axis=over, keepdims=True, dtype=x.dtype)), None)
 
     return _result(node, kept, over), backprop

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -119,9 +120,10 @@ def pad(
     mode, half = node.attr("mode", b"constant").decode(), len(over)
     widths = [(int(pads[i]), int(pads[i + half])) for i in range(half)]
     if mode == "constant":
-        return _pad_constant(x, over, widths, 0 if value is None else value)
+        return _pad_constant(node, x, over, widths, 0 if value is None else value)
     if mode not in ("reflect", "edge", "wrap") or min(min(w) for w in widths) < 0:
         raise ModelError(f"node {node.name!r} (Pad): mode {mode!r} with these pads is not supported")
+    node.bound(x.size * math.prod(1 + sum(w) // max(1, x.shape[a]) for a, w in zip(over, widths, strict=True)))
     sources = [np.pad(np.arange(x.shape[a]), w, mode) for a, w in zip(over, widths, strict=True)]
     y = x
     for axis, source in zip(over, sources, strict=True):
@@ -136,7 +138,7 @@ def pad(
 
 
 def _pad_constant(
-    x: Array, over: Sequence[int], widths: Sequence[tuple[int, int]], value: Array | int
+    node: Node, x: Array, over: Sequence[int], widths: Sequence[tuple[int, int]], value: Array | int
 ) -> tuple[Array, Backprop]:
     shape, there, here = list(x.shape), [slice(None)] * x.ndim, [slice(None)] * x.ndim
     for axis, (before, after) in zip(over, widths, strict=True):
@@ -144,6 +146,7 @@ def _pad_constant(
         shape[axis] = size + before + after
         here[axis] = slice(max(0, -before), size - max(0, -after))
         there[axis] = slice(max(0, before), shape[axis] - max(0, after))
+    node.bound(math.prod(shape))
     y = np.full(shape, value, x.dtype)
     y[tuple(there)] = x[tuple(here)]
 
@@ -158,7 +161,32 @@ def _pad_constant(
 def expand(node: Node, x: Array, shape: Ints) -> tuple[Array, Backprop]:
     """Broadcast to a shape (and by it)."""
     wanted = np.broadcast_shapes(x.shape, tuple(int(n) for n in shape))
+    node.bound(math.prod(wanted))
     return np.broadcast_to(x, wanted), lambda dy: (unbroadcast(dy, x.shape), None)
+
+
+def tile(node: Node, x: Array, repeats: Ints) -> tuple[Array, Backprop]:
+    """x repeated along each axis."""
+    times = [int(n) for n in repeats]
+    node.bound(x.size * math.prod(times))
+    split_up = [n for pair in zip(times, x.shape, strict=True) for n in pair]
+
+    def backprop(dy: Array) -> Grads:
+        return (dy.reshape(split_up).sum(axis=tuple(range(0, 2 * x.ndim, 2))), None)
+
+    return np.tile(x, times), backprop
+
+
+def range_(node: Node, start: Any, limit: Any, delta: Any) -> tuple[Array, Backprop]:
+    """From start to below limit by delta."""
+    node.bound(int((limit - start) / delta))
+    return np.arange(start, limit, delta, dtype=start.dtype), no_gradient
+
+
+def trilu(node: Node, x: Array, k: Array | None = None) -> tuple[Array, Backprop]:
+    """The upper (or lower) triangle of the last two axes, from the k-th diagonal on."""
+    part, offset = (np.triu if node.attr("upper", 1) else np.tril), int(k) if k is not None else 0
+    return part(x, offset), lambda dy: (part(dy, offset), None)
 
 
 def cast(node: Node, x: Array) -> tuple[Array, Backprop]:
@@ -183,6 +211,7 @@ def constant_of_shape(node: Node, shape: Ints) -> tuple[Array, Backprop]:
     """One value (0) everywhere."""
     from onnx import numpy_helper  # noqa: PLC0415
 
+    node.bound(math.prod(int(n) for n in shape))
     value = node.attr("value", None)
     filler = numpy_helper.to_array(value).ravel()[0] if value is not None else np.float32(0)
     return np.full([int(n) for n in shape], filler), no_gradient

@@ -1,0 +1,167 @@
+"""From the nodes of an ONNX graph to those that NumPy runs: what is trained, what is constant, what is refused.
+
+Nodes that only depend on constants are worked out once, here: exporters leave whole chains of shape arithmetic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any
+
+from .errors import ModelError
+from .ops.operator import Node
+from .ops.registry import OPERATORS, SEVERAL
+
+if TYPE_CHECKING:
+    import onnx
+
+FLOAT = 1  # TensorProto.DataType
+STATISTICS = slice(3, 5)  # inputs of BatchNormalization: running mean and variance
+TROUBLE = (ValueError, TypeError, IndexError, KeyError, ArithmeticError, AttributeError)  # of false shapes
+
+
+def chosen(model: onnx.ModelProto, patterns: str, statistics: bool) -> list[str]:
+    """Names of the initializers to train: float32, and meant by one of the globs.
+
+    Exporters keep bounds and exponents as scalars: no glob means those, only their exact name. Running statistics of
+    BatchNormalization are among them only with `statistics`.
+    """
+    globs = [p.strip() for p in patterns.split(",")]
+    running = running_statistics(model)
+    return [
+        t.name
+        for t in model.graph.initializer
+        if t.data_type == FLOAT
+        and (t.name in globs or (len(t.dims) and any(fnmatchcase(t.name, glob) for glob in globs)))
+        and (statistics or t.name not in running)
+    ]
+
+
+def running_statistics(model: onnx.ModelProto) -> set[str]:
+    """Running means and variances of all BatchNormalization nodes."""
+    return {n for proto in model.graph.node if proto.op_type == "BatchNormalization" for n in proto.input[STATISTICS]}
+
+
+def led(model: onnx.ModelProto, trainable: Iterable[str]) -> set[str]:
+    """Every name through which a gradient reaches a parameter."""
+    names = set(trainable)
+    for proto in model.graph.node:
+        if names.intersection(proto.input):
+            names.update(o for o in proto.output if o)
+    return names
+
+
+def check_order(model: onnx.ModelProto, constants: Collection[str], where: str) -> None:
+    """Raise ModelError unless every node reads what is there and writes what is not: no cycles, nothing missing."""
+    ready = {*constants, *(i.name for i in model.graph.input), ""}
+    for i, proto in enumerate(model.graph.node):
+        if proto.op_type == "Constant":
+            continue
+        if missing := [n for n in proto.input if n not in ready]:
+            raise ModelError(f"{where}: node {_name(proto, i)!r} reads {missing[0]!r}, which nothing before it writes")
+        outputs = {o for o in proto.output if o}
+        if again := ready.intersection(outputs):
+            raise ModelError(f"{where}: node {_name(proto, i)!r} writes {again.pop()!r}, which is there already")
+        ready |= outputs
+
+
+def build(
+    model: onnx.ModelProto, trainable: Collection[str], slopes: Collection[str], skipped: Collection[int], where: str
+) -> list[Node]:
+    """The graph's nodes but for Constants and the `skipped`. Raises ModelError for one that NumPy cannot do."""
+    from onnx import helper  # noqa: PLC0415
+
+    read = {n for proto in model.graph.node for n in proto.input} | {o.name for o in model.graph.output}
+    nodes = []
+    for i, proto in enumerate(model.graph.node):
+        if proto.op_type == "Constant" or i in skipped:
+            continue
+        if not _known(proto, read):
+            raise ModelError(_refusal(model, proto, _name(proto, i), trainable, read, where))
+        attributes = {a.name: helper.get_attribute_value(a) for a in proto.attribute}
+        node = Node(_name(proto, i), proto.op_type, proto.input, _outputs(proto, i), attributes)
+        node.wanted = tuple(n in slopes for n in node.inputs)
+        nodes.append(node)
+    return nodes
+
+
+def fold(nodes: Sequence[Node], constants: dict[str, Any], trainable: Collection[str], where: str) -> list[Node]:
+    """Work out the nodes that read nothing but constants into `constants`; returns the others.
+
+    Raises ModelError for one that cannot be worked out, or would be absurdly large.
+    """
+    rest = []
+    for node in nodes:
+        if any(node.wanted) or any(n and (n not in constants or n in trainable) for n in node.inputs):
+            rest.append(node)
+            continue
+        try:
+            made, _ = OPERATORS[node.op_type](node, *[constants[n] if n else None for n in node.inputs])
+        except ModelError as e:
+            raise ModelError(f"{where}: {e}") from e
+        except TROUBLE as e:
+            raise ModelError(f"{where}: node {node.name!r} ({node.op_type}) cannot be run: {e}") from e
+        constants.update(zip(node.outputs, made if len(node.outputs) > 1 else [made], strict=True))
+    return rest
+
+
+def _name(proto: onnx.NodeProto, position: int) -> str:
+    return proto.name or f"{proto.op_type}_{position}"
+
+
+def _outputs(proto: onnx.NodeProto, position: int) -> list[str]:
+    """Names of what the operator gives; a name of its own for what the graph leaves out."""
+    if proto.op_type == "Split":
+        return list(proto.output)
+    count = SEVERAL.get(proto.op_type, 1)
+    given = [*proto.output, *[""] * count][:count]
+    return [o or f"{_name(proto, position)}#{k}" for k, o in enumerate(given)]
+
+
+def _known(proto: onnx.NodeProto, read: Collection[str]) -> bool:
+    """Whether there is an operator for the node, and for each output that is read."""
+    if proto.op_type not in OPERATORS or proto.domain not in ("", "ai.onnx"):
+        return False
+    count = len(proto.output) if proto.op_type == "Split" else SEVERAL.get(proto.op_type, 1)
+    return not any(o in read for o in proto.output[count:] if o)
+
+
+def _refusal(
+    model: onnx.ModelProto, proto: onnx.NodeProto, name: str, trainable: Collection[str], read: set[str], where: str
+) -> str:
+    """What cannot be trained, and the globs with which everything else can be."""
+    unknown = [p for p in model.graph.node if p.op_type != "Constant" and not _known(p, read)]
+    before = _ancestors(model, [n for p in unknown for n in p.input])
+    rest = [n for n in trainable if n not in before]
+    said = f"{where}: node {name!r} ({proto.op_type}) has no gradient here"
+    if not rest:
+        return f"{said}, and all that could be trained lies before such a node; export without it"
+    globs = globs_for(rest, [t.name for t in model.graph.initializer])
+    return f"{said}; freeze everything before it: --trainable '{globs}'"
+
+
+def _ancestors(model: onnx.ModelProto, names: Iterable[str]) -> set[str]:
+    """The names, and all that they are computed from."""
+    found = set(names)
+    for proto in reversed(model.graph.node):
+        if found.intersection(proto.output):
+            found.update(proto.input)
+    return found
+
+
+def globs_for(names: Sequence[str], every: Iterable[str]) -> str:
+    """Globs that match `names` and nothing else of `every`: by their first part where that says it all."""
+    others, found = set(every) - set(names), []
+    for name in names:
+        first = next((name[: i + 1] for i, c in enumerate(name) if c in "./"), name)
+        glob = f"{first}*" if first != name and not any(o.startswith(first) for o in others) else name
+        if glob not in found:
+            found.append(glob)
+    return ",".join(found)
+
+
+def constants_of(arrays: Mapping[str, Any], nodes: Sequence[Node]) -> dict[str, Any]:
+    """Of the arrays, those that some node reads."""
+    read = {name for node in nodes for name in node.inputs}
+    return {name: array for name, array in arrays.items() if name in read}

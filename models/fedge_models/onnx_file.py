@@ -1,0 +1,106 @@
+"""Reading an ONNX file with distrust: whole, self-contained, of a known opset, its tensors as long as they claim.
+
+Promises a ModelError naming the tensor for anything else, within memory bounded by the file's own size. What its nodes
+mean is for `nodes.py`.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import ModelError
+
+if TYPE_CHECKING:
+    import onnx
+
+MAX_MODEL_BYTES = 256 * 1024 * 1024
+MIN_OPSET = 13  # from here on, axes and sizes are inputs
+
+
+def parse(data: bytes, where: str, schemas: bool = True) -> onnx.ModelProto:
+    """The checked ONNX model; `schemas`: also every node against the standard's schema."""
+    import onnx  # noqa: PLC0415
+    from google.protobuf.message import DecodeError  # noqa: PLC0415
+
+    if len(data) > MAX_MODEL_BYTES:
+        raise ModelError(f"{where}: has {len(data)} bytes, expected at most {MAX_MODEL_BYTES}")
+    model = onnx.ModelProto()
+    try:
+        model.ParseFromString(data)
+    except DecodeError as e:
+        raise ModelError(f"{where}: not an ONNX file: {e}") from e
+    inside = [t for n in model.graph.node for a in n.attribute for t in (a.t, *a.tensors)]
+    for tensor in (*model.graph.initializer, *inside):
+        _check_tensor(tensor, where)
+    opset = max([o.version for o in model.opset_import if o.domain in ("", "ai.onnx")], default=0)
+    newest = onnx.defs.onnx_opset_version()
+    if not MIN_OPSET <= opset <= newest:
+        raise ModelError(f"{where}: has opset {opset}, expected {MIN_OPSET} to {newest}; export it with opset 17")
+    if not schemas:
+        return model
+    try:
+        onnx.checker.check_model(model)
+    except (onnx.checker.ValidationError, ValueError) as e:
+        raise ModelError(f"{where}: not a valid ONNX model: {(str(e).splitlines() or ['refused'])[0]}") from e
+    return model
+
+
+def tensors(model: onnx.ModelProto) -> dict[str, onnx.TensorProto]:
+    """Every constant of the graph by name: initializers, and what Constant nodes hold."""
+    from onnx import AttributeProto, TensorProto, helper  # noqa: PLC0415
+
+    found = {t.name: t for t in model.graph.initializer}
+    kinds = {
+        AttributeProto.FLOAT: TensorProto.FLOAT, AttributeProto.FLOATS: TensorProto.FLOAT,
+        AttributeProto.INT: TensorProto.INT64, AttributeProto.INTS: TensorProto.INT64,
+    }  # fmt: skip
+    for node in model.graph.node:
+        if node.op_type != "Constant" or not node.output:
+            continue
+        for attribute in node.attribute:
+            name, value = node.output[0], helper.get_attribute_value(attribute)
+            if attribute.type == AttributeProto.TENSOR:
+                found[name] = attribute.t
+            elif attribute.type in kinds:
+                dims = [] if np.isscalar(value) else [len(value)]
+                found[name] = helper.make_tensor(name, kinds[attribute.type], dims, np.ravel(value).tolist())
+    return found
+
+
+def array(name: str, tensor: onnx.TensorProto, where: str) -> NDArray[Any]:
+    """A tensor's values. Raises ModelError when there are fewer than claimed, or one is not finite."""
+    from onnx import numpy_helper  # noqa: PLC0415
+
+    try:
+        values: NDArray[Any] = numpy_helper.to_array(tensor)
+    except (ValueError, TypeError) as e:
+        raise ModelError(f"{where}: tensor {name!r} does not hold what its shape claims: {e}") from e
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise ModelError(f"{where}: tensor {name!r} has a value that is not finite")
+    return values
+
+
+def single(values: Any, constants: Any, kind: str, where: str) -> tuple[str, tuple[int, ...]]:
+    """Name and shape (without batch) of the graph's only input or output."""
+    real = [v for v in values if v.name not in constants]
+    if len(real) != 1:
+        raise ModelError(f"{where}: has {len(real)} {kind}s ({', '.join(v.name for v in real)}), expected exactly one")
+    dims = real[0].type.tensor_type.shape.dim
+    shape = tuple(int(d.dim_value) for d in dims[1:])
+    if not shape or 0 in shape:
+        raise ModelError(f"{where}: {kind} {real[0].name!r} needs fixed dimensions after the batch, got {shape}")
+    return real[0].name, shape
+
+
+def _check_tensor(tensor: onnx.TensorProto, where: str) -> None:
+    from onnx import TensorProto  # noqa: PLC0415
+
+    if tensor.data_location == TensorProto.EXTERNAL:
+        raise ModelError(f"{where}: tensor {tensor.name!r} is stored outside the file; save it with all data inside")
+    claimed = math.prod(tensor.dims) if all(d >= 0 for d in tensor.dims) else -1
+    if not 0 <= claimed <= MAX_MODEL_BYTES:
+        raise ModelError(f"{where}: tensor {tensor.name!r} claims the shape {list(tensor.dims)}")

@@ -1,0 +1,104 @@
+"""Normalisation over the batch, a layer, an instance or a group of channels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .arithmetic import unbroadcast
+from .operator import Array, Backprop, Grads, Node
+
+
+def batch_normalization(
+    node: Node, x: Array, scale: Array, bias: Array, mean: Array, variance: Array
+) -> tuple[Array, Backprop]:
+    """ONNX BatchNormalization (Ioffe & Szegedy 2015) of x (batch, channels, ...) by the running statistics.
+
+    Where the card says `batch_norm = "updated"`, training normalises by the batch's own and moves the running ones
+    towards them by 1 - `momentum`, in place; with the variance of a sample (n - 1), as PyTorch does.
+    """
+    over, column = (0, *range(2, x.ndim)), (-1, *(1,) * (x.ndim - 2))
+    epsilon = x.dtype.type(node.attr("epsilon", 1e-5))
+    if node.updates_statistics and node.rng is not None:
+        normal, back = _normalise(x, over, epsilon)
+        _follow(node, x, over, mean, variance)
+    else:
+        inverse = (1 / np.sqrt(variance + epsilon)).reshape(column)
+        normal = (x - mean.reshape(column)) * inverse
+
+        def back(slope: Array) -> Array:
+            return slope * inverse
+
+    def backprop(dy: Array) -> Grads:
+        dx = back(dy * scale.reshape(column)) if node.needs(0) else None
+        ds = (dy * normal).sum(axis=over) if node.needs(1) else None
+        return (dx, ds, dy.sum(axis=over) if node.needs(2) else None, None, None)
+
+    return normal * scale.reshape(column) + bias.reshape(column), backprop
+
+
+def layer_normalization(node: Node, x: Array, scale: Array, bias: Array | None = None) -> tuple[Array, Backprop]:
+    """ONNX LayerNormalization (Ba et al. 2016) over the axes from `axis` (-1)."""
+    over = tuple(range(node.attr("axis", -1) % x.ndim, x.ndim))
+    normal, back = _normalise(x, over, x.dtype.type(node.attr("epsilon", 1e-5)))
+    return _affine(node, normal, back, scale, bias, scale.shape)
+
+
+def instance_normalization(node: Node, x: Array, scale: Array, bias: Array) -> tuple[Array, Backprop]:
+    """ONNX InstanceNormalization (Ulyanov et al. 2016): each channel of each sample by itself."""
+    normal, back = _normalise(x, tuple(range(2, x.ndim)), x.dtype.type(node.attr("epsilon", 1e-5)))
+    return _affine(node, normal, back, scale, bias, (-1, *(1,) * (x.ndim - 2)))
+
+
+def group_normalization(node: Node, x: Array, scale: Array, bias: Array) -> tuple[Array, Backprop]:
+    """ONNX GroupNormalization (Wu & He 2018; opset 21), with scale and bias of each channel."""
+    parts = x.reshape(len(x), node.attr("num_groups", 1), -1)
+    normal, back = _normalise(parts, (2,), x.dtype.type(node.attr("epsilon", 1e-5)))
+
+    def through(slope: Array) -> Array:
+        whole: Array = back(slope.reshape(parts.shape)).reshape(x.shape)
+        return whole
+
+    return _affine(node, normal.reshape(x.shape), through, scale, bias, (-1, *(1,) * (x.ndim - 2)))
+
+
+def _affine(
+    node: Node, normal: Array, back: Any, scale: Array, bias: Array | None, shape: tuple[int, ...]
+) -> tuple[Array, Backprop]:
+    """normal * scale + bias, both of them in `shape`."""
+    wide = scale.reshape(shape)
+
+    def backprop(dy: Array) -> Grads:
+        dx = back(dy * wide) if node.needs(0) else None
+        ds = unbroadcast(dy * normal, wide.shape).reshape(scale.shape) if node.needs(1) else None
+        if bias is None:
+            return (dx, ds)
+        db = unbroadcast(dy, bias.reshape(shape).shape).reshape(bias.shape) if node.needs(2) else None
+        return (dx, ds, db)
+
+    y = normal * wide
+    return (y if bias is None else y + bias.reshape(shape)), backprop
+
+
+def _normalise(x: Array, over: tuple[int, ...], epsilon: Any) -> tuple[Array, Any]:
+    """x with mean 0 and variance 1 over some axes, and the way of a gradient back through that."""
+    centred = x - x.mean(axis=over, keepdims=True)
+    inverse = 1 / np.sqrt((centred * centred).mean(axis=over, keepdims=True) + epsilon)
+    normal = centred * inverse
+
+    def back(slope: Array) -> Array:
+        along = (slope * normal).mean(axis=over, keepdims=True)
+        return inverse * (slope - slope.mean(axis=over, keepdims=True) - normal * along)
+
+    return normal, back
+
+
+def _follow(node: Node, x: Array, over: tuple[int, ...], mean: Array, variance: Array) -> None:
+    """Move the running statistics towards the batch's."""
+    kept = x.dtype.type(node.attr("momentum", 0.9))
+    count = x.size // x.shape[1]
+    mean *= kept
+    mean += (1 - kept) * x.mean(axis=over)
+    variance *= kept
+    variance += (1 - kept) * x.var(axis=over) * x.dtype.type(count / max(1, count - 1))
