@@ -22,6 +22,7 @@ Ints = NDArray[np.int64]
 EXPLODED = 1e3  # times the first epoch's loss
 MAX_CLASS_WEIGHT = 10.0
 EVALUATION_VALUES = 64 * 1024  # of the input at once, to bound memory ...
+SHUFFLED_BYTES = 4 * 1024 * 1024
 EVALUATION_ROWS = 1024  # ... and at most so many rows
 BOUNDS = (
     ("batch", 1, math.inf),
@@ -93,7 +94,8 @@ def fit(
     steps = config.epochs * -(-len(x) // config.batch)
     step = _Step(graph, config, start, None if y is None else _class_weights(graph, y), steps)
     graph.training(rng)
-    shuffled = np.empty_like(x)
+    batches = max(1, SHUFFLED_BYTES // (x[:1].nbytes * config.batch))
+    shuffled = np.empty((min(len(x), batches * config.batch), *x.shape[1:]), x.dtype)
     try:
         for _ in range(config.epochs):
             history.append(_epoch(step, x, y, shuffled, config.batch, rng, pause))
@@ -224,17 +226,20 @@ def _epoch(
     rng: np.random.Generator,
     pause: Callable[[], None] | None,
 ) -> float:
-    """One pass in random order; returns the mean loss. One permutation, so that batches are views."""
-    order = rng.permutation(len(x))
-    x.take(order, axis=0, out=shuffled, mode="clip")  # the default mode would copy once more
-    y = None if y is None else y[order]
-    total = 0.0
+    """One pass in random order; returns the mean loss. Rows are shuffled many batches at a time, so that a batch is a
+    view, but never so many that the copy of a large x would weigh as much as x."""
+    order, total = rng.permutation(len(x)), 0.0
     with np.errstate(all="ignore"):  # divergence is looked for in the loss
-        for i in range(0, len(x), batch):
-            if pause is not None:
-                pause()
-            rows = shuffled[i : i + batch]
-            total += step(rows, None if y is None else y[i : i + batch]) * len(rows)
+        for start in range(0, len(x), len(shuffled)):
+            chosen = order[start : start + len(shuffled)]
+            rows = shuffled[: len(chosen)]
+            x.take(chosen, axis=0, out=rows, mode="clip")  # the default mode would copy once more
+            targets = None if y is None else y[chosen]
+            for i in range(0, len(chosen), batch):
+                if pause is not None:
+                    pause()
+                part = rows[i : i + batch]
+                total += step(part, None if targets is None else targets[i : i + batch]) * len(part)
     return total / len(x)
 
 

@@ -9,21 +9,24 @@ from a frozen trunk: Donahue et al. 2014 (DeCAF).
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Collection, Mapping
 from hashlib import blake2b
 from math import prod
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from .errors import ModelError
+from .memory import give_back
 from .ops.operator import Array
 
 if TYPE_CHECKING:
     import onnx
 
 CACHE_BYTES = 32 * 1024 * 1024
-CHUNK = 8  # samples through the session at once, to bound its memory; more are hardly faster
+CHUNK = 4  # samples through the session at once, to bound its memory; more are no faster
 CONTROL_FLOW = ("If", "Loop", "Scan")  # could run for ever
 MAKES_INTEGERS = ("Shape", "Size", "ArgMax", "ArgMin", "NonZero")
 
@@ -151,7 +154,7 @@ class Trunk:
         known = ort.get_available_providers()
         chosen = [p for p in ("TensorrtExecutionProvider", "CUDAExecutionProvider") if p in known]
         try:
-            self._session = ort.InferenceSession(self._parts.model, options, [*chosen, "CPUExecutionProvider"])
+            self._session = self._load(ort, options, [*chosen, "CPUExecutionProvider"])
             tried = [self._outputs(np.zeros((n, *shape), np.float32)) for n in (2, 3)]
         except Exception as e:  # onnxruntime's own exceptions have no common base
             raise ModelError(f"{self._where}: the frozen trunk cannot be run: {str(e).splitlines()[0]}") from e
@@ -161,11 +164,24 @@ class Trunk:
                     f"{self._where}: the frozen trunk ends in {name!r} of shape {two.shape} for two samples and "
                     f"{three.shape} for three; freeze up to a node whose output has the batch first"
                 )
-        self._parts = self._parts._replace(model=b"")  # the session has its own copy
         self._shapes = [a.shape[1:] for a in tried[0]]
         self._widths = [int(np.prod(s)) for s in self._shapes]
         rows = max(1, self._cache_bytes // (4 * sum(self._widths)))
         self._kept = np.empty((rows, sum(self._widths)), np.float32)  # pages are only paid for when written
+        give_back()
+
+    def _load(self, ort: Any, options: Any, providers: list[str]) -> Any:
+        """A session of the trunk, from a file where one can be written: from bytes it takes a third more memory."""
+        with tempfile.TemporaryDirectory(prefix="fedge-", ignore_cleanup_errors=True) as folder:
+            path = Path(folder, "trunk.onnx")
+            source: Any = str(path)
+            try:
+                path.write_bytes(self._parts.model)
+            except OSError:
+                source = self._parts.model
+            self._parts = self._parts._replace(model=b"")
+            give_back()
+            return ort.InferenceSession(source, options, providers=providers)
 
     def _outputs(self, x: Array) -> list[Array]:
         return self._session.run(list(self.outputs), {self._parts.input: x})
