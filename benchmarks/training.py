@@ -1,15 +1,19 @@
 """Training speed and memory; with --peers against PyTorch at its best (eager or fused optimiser, one or two threads).
 
-The same graphs, batches of 32, random data; samples per second of whole epochs, medians of several.
+The same graphs, batches of 32, random data, whole epochs. Ours and every peer take turns, so that a machine that slows
+down slows down all of them; a ratio is the median over the turns, against the peer for which it is worst.
 """
 
 from __future__ import annotations
 
 from _common import arguments, finish, table  # isort: skip  # sets the BLAS threads first
 
-import resource
+import re
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +22,8 @@ from fedge_models.card import Card, Channel, WindowSpec
 from fedge_models.graph import TrainableGraph
 from fedge_models.training import TrainingConfig, fit
 
-ROWS, BATCH = 2048, 32
+BATCH = 32
+Epoch = Callable[[], object]
 
 
 def card(outputs: int, channels: int = 1, length: int = 1) -> Card:
@@ -27,55 +32,57 @@ def card(outputs: int, channels: int = 1, length: int = 1) -> Card:
     return Card("classify", names, WindowSpec(1, length, 1), labels=tuple(f"l{i}" for i in range(outputs)))
 
 
-GRAPHS: dict[str, tuple[Any, tuple[int, ...], int]] = {
-    "mlp_small": (zoo.mlp(card(4), 32, (64, 32)), (32,), 4),
-    "mlp_wide": (zoo.mlp(card(10), 128, (256, 128)), (128,), 10),
-    "cnn1d": (zoo.cnn1d(card(4, 3, 256), (16, 32), (7, 5)), (3, 256), 4),
+# Name to model, shape of a sample, classes, rows of an epoch.
+GRAPHS: dict[str, tuple[Callable[[], Any], tuple[int, ...], int, int]] = {
+    "mlp_small": (lambda: zoo.mlp(card(4), 32, (64, 32)), (32,), 4, 2048),
+    "mlp_wide": (lambda: zoo.mlp(card(10), 128, (256, 128)), (128,), 10, 2048),
+    "cnn1d": (lambda: zoo.cnn1d(card(4, 3, 256), (16, 32), (7, 5)), (3, 256), 4, 1024),
+    "cnn2d": (lambda: zoo.cnn2d(card(7), (1, 64, 64), (8, 16, 32)), (1, 64, 64), 7, 256),
 }
 
 
-def rate(epoch: Callable[[], object], rows: int, runs: int) -> float:
-    """Median samples per second."""
-    epoch()
-    times = []
-    for _ in range(runs):
-        began = time.perf_counter()
-        epoch()
-        times.append(time.perf_counter() - began)
-    return rows / float(np.median(times))
+def data(name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Random rows and labels."""
+    _, shape, classes, rows = GRAPHS[name]
+    rng = np.random.default_rng(0)
+    return rng.normal(size=(rows, *shape)).astype(np.float32), rng.integers(0, classes, rows)
 
 
-def ours(model: Any, x: np.ndarray, y: np.ndarray, optimizer: str, runs: int) -> float:
-    """fedge."""
-    graph = TrainableGraph.load(model.SerializeToString())
+def ours(name: str, optimizer: str) -> Epoch:
+    """An epoch of fedge."""
+    graph, (x, y) = TrainableGraph.load(GRAPHS[name][0]().SerializeToString()), data(name)
     config = TrainingConfig(batch=BATCH, epochs=1, optimizer=optimizer, learning_rate=0.001, proximal_mu=0.0)
-    return rate(lambda: fit(graph, x, y, config, np.random.default_rng(0)), len(x), runs)
+    return lambda: fit(graph, x, y, config, np.random.default_rng(0))
 
 
-def peers(name: str, x: np.ndarray, y: np.ndarray, optimizer: str, runs: int) -> float:
-    """PyTorch at its best."""
+def peers(name: str, optimizer: str) -> dict[str, Epoch]:
+    """Epochs of PyTorch, in each way that might be its fastest."""
+    return {
+        f"{threads} threads, {'fused' if fused else 'eager'}": _torch_epoch(name, optimizer, threads, fused)
+        for threads in (1, 2)
+        for fused in (False, True)
+    }
+
+
+def _torch_epoch(name: str, optimizer: str, threads: int, fused: bool) -> Epoch:
     import torch
 
-    best = 0.0
-    for threads in (1, 2):
+    net = _torch(name, torch)
+    kind = torch.optim.Adam if optimizer == "adam" else torch.optim.SGD
+    extra = {} if optimizer == "adam" else {"momentum": 0.9}
+    step = kind(net.parameters(), lr=0.001, fused=fused, **extra)
+    x, y = (torch.from_numpy(a) for a in data(name))
+
+    def epoch() -> None:
         torch.set_num_threads(threads)
-        for fused in (False, True):
-            net = _torch(name, torch)
-            kind = torch.optim.Adam if optimizer == "adam" else torch.optim.SGD
-            extra = {} if optimizer == "adam" else {"momentum": 0.9}
-            step = kind(net.parameters(), lr=0.001, fused=fused, **extra)
-            tx, ty = torch.from_numpy(x), torch.from_numpy(y)
+        order = torch.randperm(len(x))
+        sx, sy = x[order], y[order]
+        for i in range(0, len(sx), BATCH):
+            step.zero_grad(set_to_none=True)
+            torch.nn.functional.cross_entropy(net(sx[i : i + BATCH]), sy[i : i + BATCH]).backward()
+            step.step()
 
-            def epoch(net: Any = net, step: Any = step, tx: Any = tx, ty: Any = ty) -> None:
-                order = torch.randperm(len(tx))
-                sx, sy = tx[order], ty[order]
-                for i in range(0, len(sx), BATCH):
-                    step.zero_grad(set_to_none=True)
-                    torch.nn.functional.cross_entropy(net(sx[i : i + BATCH]), sy[i : i + BATCH]).backward()
-                    step.step()
-
-            best = max(best, rate(epoch, len(x), runs))
-    return best
+    return epoch
 
 
 def _torch(name: str, torch: Any) -> Any:
@@ -85,31 +92,66 @@ def _torch(name: str, torch: Any) -> Any:
             n.Conv1d(3, 16, 7), n.ReLU(), n.MaxPool1d(2), n.Conv1d(16, 32, 5), n.ReLU(),
             n.AdaptiveAvgPool1d(1), n.Flatten(), n.Linear(32, 4),
         )  # fmt: skip
+    if name == "cnn2d":
+        return n.Sequential(
+            n.Conv2d(1, 8, 3, padding=1), n.ReLU(), n.MaxPool2d(2), n.Conv2d(8, 16, 3, padding=1), n.ReLU(),
+            n.MaxPool2d(2), n.Conv2d(16, 32, 3, padding=1), n.ReLU(), n.AdaptiveAvgPool2d(1), n.Flatten(),
+            n.Linear(32, 7),
+        )  # fmt: skip
     a, b, c, d = (32, 64, 32, 4) if name == "mlp_small" else (128, 256, 128, 10)
     return n.Sequential(n.Linear(a, b), n.ReLU(), n.Linear(b, c), n.ReLU(), n.Linear(c, d))
+
+
+def turns(epochs: Mapping[str, Epoch], count: int) -> dict[str, np.ndarray]:
+    """Seconds of each epoch in each turn, after one that does not count."""
+    times: dict[str, list[float]] = {name: [] for name in epochs}
+    for turn in range(count + 1):
+        for name, epoch in epochs.items():
+            began = time.perf_counter()
+            epoch()
+            if turn:
+                times[name].append(time.perf_counter() - began)
+    return {name: np.array(seconds) for name, seconds in times.items()}
+
+
+def peak_rss_mb(name: str) -> float:
+    """Peak of the whole process that trains this graph and does nothing else, MiB."""
+    command = [sys.executable, str(Path(__file__).resolve()), "--memory-of", name]
+    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+def own_peak_mb() -> float:
+    """Of this process. Not from getrusage: a child's starts at its parent's."""
+    status = Path("/proc/self/status").read_text()
+    return int(re.findall(r"VmHWM:\s+(\d+)", status)[0]) / 1024
 
 
 def main() -> None:
     """Print the table."""
     args = arguments(__doc__ or "")
-    runs, rng, rows, figures = 3 if args.quick else 7, np.random.default_rng(0), [], {}
-    for name, (model, shape, classes) in GRAPHS.items():
-        x = rng.normal(size=(ROWS, *shape)).astype(np.float32)
-        y = rng.integers(0, classes, ROWS)
+    rows, figures = [], {}
+    for name in GRAPHS:
         for optimizer, suffix in (("sgd", ""), ("adam", "_adam")):
-            mine = ours(model, x, y, optimizer, runs)
-            figures[f"{name}{suffix}_samples_per_s"] = mine
-            ratio = "-"
-            if args.peers:
-                figures[f"{name}{suffix}_vs_torch"] = mine / peers(name, x, y, optimizer, runs)
-                ratio = f"{figures[f'{name}{suffix}_vs_torch']:.2f}"
-            rows.append([name, optimizer, f"{mine:,.0f}", ratio])
-    if not args.peers:
-        figures["peak_rss_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        rows.append(["peak RSS, MiB", "", f"{figures['peak_rss_mb']:.0f}", "-"])
-    table(["graph", "optimizer", "samples/s", "times PyTorch"], rows)
+            others = peers(name, optimizer) if args.peers else {}
+            times = turns({"ours": ours(name, optimizer), **others}, 3 if args.quick else 9)
+            mine = times.pop("ours")
+            figures[f"{name}{suffix}_samples_per_s"] = GRAPHS[name][3] / float(np.median(mine))
+            ratios = {peer: float(np.median(seconds / mine)) for peer, seconds in times.items()}
+            best = min(ratios, key=lambda peer: ratios[peer]) if ratios else ""
+            if best:
+                figures[f"{name}{suffix}_vs_torch"] = ratios[best]
+            ratio = [f"{ratios[best]:.2f}", best] if best else ["-", "-"]
+            rows.append([name, optimizer, f"{figures[f'{name}{suffix}_samples_per_s']:,.0f}", *ratio])
+    table(["graph", "optimizer", "samples/s", "times PyTorch", "at its best"], rows)
+    for key, name in (("peak_rss_mb_mlp", "mlp_small"), ("peak_rss_mb_cnn1d", "cnn1d")):
+        figures[key] = peak_rss_mb(name)
+        print(f"{key} {figures[key]:.1f}")
     finish("training", figures, args.json)
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:2] == ["--memory-of"]:
+        ours(sys.argv[2], "adam")()
+        print(own_peak_mb())
+    else:
+        main()

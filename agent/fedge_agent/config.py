@@ -10,7 +10,7 @@ import difflib
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 from fedge_models import settings
@@ -19,6 +19,8 @@ from fedge_models.settings import Seconds
 
 from .types import Table
 
+NotNegative = Annotated[float, msgspec.Meta(ge=0)]
+Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 
 
@@ -38,12 +40,16 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     interval: Seconds = Seconds(3600)  # at least this often, once there are samples
     min_samples: int = 64  # none before this many usable samples
     new_samples: int = 256  # train early when this many came since the last training
-    batch: int = 32
-    epochs: int = 5
-    optimizer: Literal["sgd", "adam"] = "adam"
-    learning_rate: float = 0.001
-    proximal_mu: float = 0.01  # FedProx: pull towards the base release
-    clip_norm: float = 0.0  # of each batch's gradient; 0: no clipping
+    batch: Annotated[int, msgspec.Meta(ge=1)] = 32
+    epochs: Annotated[int, msgspec.Meta(ge=0)] = 5
+    optimizer: Literal["sgd", "adam", "adamw"] = "adam"
+    learning_rate: NotNegative = 0.001
+    schedule: Literal["constant", "cosine", "linear"] = "constant"  # of the learning rate within one training
+    warmup: Fraction = 0.0  # of one training's steps, over which the learning rate rises to full
+    momentum: Fraction = 0.9  # of sgd
+    weight_decay: NotNegative = 0.01  # of adamw
+    proximal_mu: NotNegative = 0.01  # FedProx: pull towards the base release
+    clip_norm: NotNegative = 0.0  # of each batch's gradient; 0: no clipping
     holdout: float = 0.2  # fraction of time kept back for evaluation
     latency_budget: Seconds = Seconds(0.02)  # training pauses while the p99 of recent decisions is above
 

@@ -19,11 +19,16 @@ from .types import Array
 
 
 class Serving:
-    """Everything that decides: session, standardisation, threshold. Immutable; safe to read from any thread."""
+    """Everything that decides: session, standardisation, threshold. Immutable; safe to read from any thread.
 
-    def __init__(self, session: Session, card: Card, release: int, scale: Scale, threshold: float) -> None:
+    `probabilities`: a classifier's output is behind a Softmax already.
+    """
+
+    def __init__(
+        self, session: Session, card: Card, release: int, scale: Scale, threshold: float, probabilities: bool = False
+    ) -> None:
         self.session, self.card, self.release, self.scale, self.threshold = session, card, release, scale, threshold
-        self._normal = card.normal_index
+        self._normal, self._probabilities = card.normal_index, probabilities
 
     def decide(self, features: Array) -> tuple[float, str]:
         """(score, label) of one feature vector or raw window, not standardised. Main thread only: buffers are kept."""
@@ -35,6 +40,8 @@ class Serving:
             return score, "anomaly" if score > self.threshold else "normal"
         logits = y.tolist()
         highest = max(logits)
+        if self._probabilities:
+            return 1.0 - logits[self._normal], self.card.labels[logits.index(highest)]
         p = [math.exp(v - highest) for v in logits]
         return 1.0 - p[self._normal] / sum(p), self.card.labels[logits.index(highest)]
 

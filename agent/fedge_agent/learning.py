@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -108,9 +108,7 @@ def train(
     """Train from the head's weights; the difference is what may travel."""
     graph.set_params(head.weights)
     before = figures(graph, held, known)
-    how = TrainingConfig(
-        config.batch, config.epochs, config.optimizer, config.learning_rate, config.proximal_mu, config.clip_norm
-    )
+    how = TrainingConfig(**{f.name: getattr(config, f.name) for f in fields(TrainingConfig)})
     report = fit(graph, data.x, data.y if graph.card.task != "anomaly" else None, how, rng, pause)
     if report.diverged or not report.rows:
         return Trained(report, None, before, before)

@@ -312,7 +312,7 @@ class Participant:
         graph.set_params(weights)
         limit = threshold(graph, self._usable(held=True), self._usable(held=False))
         session = Session(self._model, graph.initializers(np.array(weights)))
-        self.serving = Serving(session, graph.card, release, self._scale, limit)
+        self.serving = Serving(session, graph.card, release, self._scale, limit, graph.gives_probabilities)
 
     def _learn(self) -> None:
         """Train if it is time, and put the signed update into the spool."""

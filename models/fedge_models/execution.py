@@ -17,15 +17,22 @@ from .ops.operator import Array, Backprop, Node, Operator
 from .ops.registry import OPERATORS
 
 
+class Way(NamedTuple):
+    """The way back through a node: what it wrote, and where the gradients of its inputs go, by input position."""
+
+    writes: tuple[int, ...]
+    slopes: tuple[tuple[int, int], ...]  # to the number of the input
+    targets: tuple[tuple[int, Array], ...]  # to a place of their own
+
+
 class Step(NamedTuple):
-    """One node, with the numbers of what it reads and writes and of where its gradients go."""
+    """One node, with the numbers of what it reads and writes; `way`: None where no gradient is wanted."""
 
     node: Node
     operator: Operator
     reads: tuple[int, ...]
     writes: tuple[int, ...]
-    slopes: tuple[tuple[int, int], ...]  # (input position, number): inputs whose gradient goes on
-    targets: tuple[tuple[int, Array], ...]  # (input position, place): those whose gradient ends here
+    way: Way | None
 
 
 class Execution:
@@ -38,7 +45,7 @@ class Execution:
         self._constants = {self._number(n): array for n, array in constants.items()}
         self._output = self._ended = self._number(output)
         self._final = _final_softmax(nodes, output)
-        self._tape: list[tuple[Step, Backprop]] = []
+        self._tape: list[tuple[Way, Backprop]] = []
         self._values: list[Any] = []
         self.release()
 
@@ -57,23 +64,22 @@ class Execution:
         for name, array in feeds.items():
             if name in self._numbers:
                 values[self._numbers[name]] = array
-        skipped, step = self._final if logits else None, self._steps[0]
+        skipped, node = self._final if logits else None, self._nodes[0]
         try:
-            for step in self._steps:
-                if step.node is skipped:
+            for node, operator, reads, writes, way in self._steps:
+                if node is skipped:
                     continue
-                y, backprop = step.operator(step.node, *[values[i] for i in step.reads])
-                if len(step.writes) == 1:
-                    values[step.writes[0]] = y
+                y, backprop = operator(node, *[values[i] for i in reads])
+                if len(writes) == 1:
+                    values[writes[0]] = y
                 else:
-                    for i, part in zip(step.writes, y, strict=True):
+                    for i, part in zip(writes, y, strict=True):
                         values[i] = part
-                if step.slopes or step.targets:
-                    tape.append((step, backprop))
+                if way is not None:
+                    tape.append((way, backprop))
         except ModelError as e:
             raise ModelError(f"{self._where}: {e}") from e
         except TROUBLE as e:
-            node = step.node
             raise ModelError(f"{self._where}: node {node.name!r} ({node.op_type}) cannot be run: {e}") from e
         self._ended = self._number(skipped.inputs[0]) if skipped is not None else self._output
         result: Array = values[self._ended]
@@ -82,22 +88,22 @@ class Execution:
     def backward(self, dy: Array) -> Mapping[str, Array]:
         """From the gradient by the last output; returns those by constants that have no place of their own."""
         grads: dict[int, Array] = {self._ended: dy}
-        for step, backprop in reversed(self._tape):
-            if len(step.writes) == 1:
-                upstream: Any = grads.pop(step.writes[0], None)
+        for (writes, slopes, targets), backprop in reversed(self._tape):
+            if len(writes) == 1:
+                upstream: Any = grads.pop(writes[0], None)
                 if upstream is None:
                     continue
             else:
-                upstream = [grads.pop(i, None) for i in step.writes]
+                upstream = [grads.pop(i, None) for i in writes]
                 if all(dy is None for dy in upstream):
                     continue
             found = backprop(upstream)
             if not found:  # of shapes and other integers
                 continue
-            for position, place in step.targets:
+            for position, place in targets:
                 if found[position] is not place:
                     place[...] = 0 if found[position] is None else found[position]
-            for position, i in step.slopes:
+            for position, i in slopes:
                 grad = found[position]
                 if grad is not None:
                     grads[i] = grads[i] + grad if i in grads else grad
@@ -125,7 +131,8 @@ class Execution:
         slopes = tuple((p, i) for p, i in wanted if p not in node.targets)
         targets = tuple((p, node.targets[p]) for p, _ in wanted if p in node.targets)
         writes = tuple(self._number(name) for name in node.outputs)
-        return Step(node, OPERATORS[node.op_type], reads, writes, slopes, targets)
+        way = Way(writes, slopes, targets) if wanted else None
+        return Step(node, OPERATORS[node.op_type], reads, writes, way)
 
 
 def aim(nodes: Sequence[Node], places: Mapping[str, Array]) -> set[str]:

@@ -5,6 +5,7 @@ Input ``x``, output ``y``; opset 17 and IR version 8, which every ONNX Runtime f
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -48,10 +49,11 @@ class _Builder:
         if relu:
             self.node("Relu")
 
-    def conv(self, name: str, inputs: int, outputs: int, kernel: int, stride: int) -> None:
-        scale = (2 / (inputs * kernel)) ** 0.5
-        weight = self.parameter(f"{name}.weight", self.rng.normal(0, scale, (outputs, inputs, kernel)))
-        self.node("Conv", weight, self.parameter(f"{name}.bias", np.zeros(outputs)), strides=[stride])
+    def conv(self, name: str, inputs: int, outputs: int, kernel: Sequence[int], **attributes: Any) -> None:
+        """Conv and Relu, He-initialised."""
+        scale = (2 / (inputs * math.prod(kernel))) ** 0.5
+        weight = self.parameter(f"{name}.weight", self.rng.normal(0, scale, (outputs, inputs, *kernel)))
+        self.node("Conv", weight, self.parameter(f"{name}.bias", np.zeros(outputs)), **attributes)
         self.node("Relu")
 
     def model(self, card: Card, x: Sequence[int], y: Sequence[int]) -> onnx.ModelProto:
@@ -89,7 +91,7 @@ def cnn1d(
     channels, build = len(card.channels), _Builder(seed)
     before = channels
     for i, (after, kernel) in enumerate(zip(filters, kernels, strict=True)):
-        build.conv(f"conv{i}", before, after, kernel, stride=1)
+        build.conv(f"conv{i}", before, after, [kernel])
         if i < len(filters) - 1:
             build.node("MaxPool", kernel_shape=[2], strides=[2])
         before = after
@@ -97,3 +99,22 @@ def cnn1d(
     build.node("Flatten")
     build.dense("head", before, len(card.labels) or 1, relu=False)
     return build.model(card, [channels, card.window.length], [len(card.labels) or 1])
+
+
+def cnn2d(
+    card: Card, shape: Sequence[int] = (1, 64, 64), filters: Sequence[int] = (8, 16, 32), seed: int = 0
+) -> onnx.ModelProto:
+    """3x3 convolutions that keep the size of the image (batch, channels, height, width), halved between them, averaged.
+
+    One output per label. `shape` is the image's: channels, height, width.
+    """
+    build, before = _Builder(seed), shape[0]
+    for i, after in enumerate(filters):
+        if i:
+            build.node("MaxPool", kernel_shape=[2, 2], strides=[2, 2])
+        build.conv(f"conv{i}", before, after, [3, 3], pads=[1, 1, 1, 1])
+        before = after
+    build.node("GlobalAveragePool")
+    build.node("Flatten")
+    build.dense("head", before, len(card.labels) or 1, relu=False)
+    return build.model(card, shape, [len(card.labels) or 1])

@@ -23,6 +23,7 @@ from fedge_models.quantize import dequantize, expand
 from fedge_models.release import GENESIS, Header, header_hash, weights_hash
 from fedge_models.trust_chain import Head
 from fedge_models.update import decode_update
+from onnx import helper
 
 ANOMALY = Card("anomaly", (Channel("a"), Channel("b")), WindowSpec(1, 10, 5), ("mean", "std"))
 CLASSIFY = Card("classify", (Channel("a"), Channel("b")), WindowSpec(1, 10, 5), ("mean", "std"), ("ok", "bad"), "ok")
@@ -178,6 +179,18 @@ def test_serving_scores_as_the_graph_does(card: Card) -> None:
     else:
         p = np.exp(y[0]) / np.exp(y[0]).sum()
         assert score == pytest.approx(1 - p[0], rel=1e-4) and label == card.labels[int(p.argmax())]
+
+
+def test_output_behind_a_softmax_is_not_softmaxed_again() -> None:
+    model = zoo.mlp(CLASSIFY, 4, (8,))
+    model.graph.node[-1].output[0] = "logits"
+    model.graph.node.append(helper.make_node("Softmax", ["logits"], ["y"]))
+    graph, x, scale = TrainableGraph.load(model.SerializeToString()), samples(1), standardise.fit(samples(50))
+    session = Session(model.SerializeToString(), graph.initializers(graph.params.copy()))
+    score, label = Serving(session, CLASSIFY, 3, scale, 0.0, graph.gives_probabilities).decide(x[0])
+    p = graph.forward(scale(x))[0]
+    assert p.sum() == pytest.approx(1)
+    assert score == pytest.approx(1 - p[0], rel=1e-4) and label == CLASSIFY.labels[int(p.argmax())]
 
 
 def test_wrong_model_for_the_channels_says_expected_and_got() -> None:

@@ -15,10 +15,10 @@ from .operator import Array, Backprop, Grads, Node
 
 def conv(node: Node, x: Array, w: Array, b: Array | None = None) -> tuple[Array, Backprop]:
     """ONNX Conv for x (batch, in, *spatial), w (out, in / group, *kernel), b (out,)."""
-    if not is_flat(node, w.shape[2:]):
-        return _conv(node, x, w, b)
     plan = node.plan(x.shape)
     if plan is None or plan.w is not w or plan.b is not b:
+        if not is_flat(node, w.shape[2:]):
+            return _conv(node, x, w, b)
         plan = node.keep(x.shape, FlatConv(node, x, w, b, geometry(node, x.shape[2:], w.shape[2:])))
     return plan.forward(x), plan.backprop
 

@@ -14,7 +14,7 @@ import numpy as np
 from .geometry import Geometry
 from .layout import channels_first, channels_last
 from .operator import Array, Grads, Node
-from .rows import Rows
+from .rows import Banded, Rows, kernel_first
 from .tiles import Tiles
 
 
@@ -33,47 +33,45 @@ class FlatConv:
 
     def __init__(self, node: Node, x: Array, w: Array, b: Array | None, places: Geometry) -> None:
         self.w, self.b, self._node, self._places = w, b, node, places
-        spatial, last = x.shape[2:], w.ndim - 1
+        spatial = x.shape[2:]
         self._pitch = [n + max(ends) for n, *ends in zip(spatial, places.before, places.after, strict=True)]
-        self._values = Rows(len(x), x.shape[1], spatial, self._pitch, places.kernel, places.before, node.dtype)
-        self._order = (last, *range(2, last), 1, 0)  # of the axes of w, as windows have them
-        self._weights = np.empty(w.transpose(self._order).shape, node.dtype)
+        self._weights = Banded(places.kernel, x.shape[1], len(w), node.dtype)
+        self._values = self._rows(len(x), x.shape[1], spatial, places.before, self._weights.together)
         self._h = self._values.results(len(w))
         self._valid = self._values.samples(self._h, places.out)
         pool, relu = node.follows("MaxPool"), node.follows("Relu")
         self._pool = Tiles(self._valid, pool.attr("kernel_shape", None)) if pool else None
         self._y, width = (self._pool.y, self._pool.y.shape[-2]) if self._pool else (self._h, self._pitch[-1])
-        self._lines = self._y[: len(self._y) // width * width] if self._pool is None else self._y
-        self._lines = self._lines.reshape(-1, width * len(w))
+        lines = self._y.size // (width * len(w))
+        self._lines = self._y.reshape(-1)[: lines * width * len(w)].reshape(lines, -1)
         self._bias = np.empty((width, len(w)), node.dtype)
         self._zero = np.zeros((), node.dtype) if relu else None
         if any(node.wanted):
-            self._room(spatial)
+            self._room(len(x), spatial)
 
-    def _room(self, spatial: tuple[int, ...]) -> None:
+    def _room(self, batch: int, spatial: tuple[int, ...]) -> None:
         """Buffers for the way back."""
-        node, kernel, outputs, channels = self._node, self._places.kernel, len(self.w), self.w.shape[1]
-        turned = [k - 1 - n for k, n in zip(kernel, self._places.before, strict=True)]
-        batch = len(self._valid)
-        self._slopes = Rows(batch, outputs, self._places.out, self._pitch, kernel, turned, node.dtype)
+        node, places, outputs, channels = self._node, self._places, len(self.w), self.w.shape[1]
+        turned = [k - 1 - n for k, n in zip(places.kernel, places.before, strict=True)]
+        self._turned = Banded(places.kernel, outputs, channels, node.dtype)
+        self._slopes = self._rows(batch, outputs, places.out, turned, self._turned.together, self._values.count)
         self._ones = np.ones(len(self._slopes.flat), node.dtype)
         self._alive = np.empty(self._y.shape, np.bool_)
-        self._alive_valid = self._alive if self._pool else self._values.samples(self._alive, self._places.out)
+        self._alive_valid = self._alive if self._pool else self._values.samples(self._alive, places.out)
         self._dy = np.empty_like(self._y) if self._pool else self._slopes.inside
         self._dw = node.gradient(1, self.w.shape) if node.needs(1) else None
-        self._dw_phases = np.empty((kernel[-1], self.w.size // outputs, outputs), node.dtype)
-        self._dw_sum = np.empty(self._weights.shape, node.dtype)
         self._db = node.gradient(2, self.b.shape) if self.b is not None and node.needs(2) else None
         if node.needs(0):
-            self._turned = np.empty((*self._weights.shape[:-2], outputs, channels), node.dtype)
             self._dx_flat = self._slopes.results(channels)
             self._dx = channels_first(self._slopes.samples(self._dx_flat, spatial))
+
+    def _rows(self, batch: int, channels: int, spatial: Sequence[int], before: Sequence[int], *more: int) -> Rows:
+        return Rows(batch, channels, spatial, self._pitch, self._places.kernel, before, self._node.dtype, *more)
 
     def forward(self, x: Array) -> Array:
         """x (batch, channels, *spatial) to (batch, outputs, *out), a view of channels-last memory."""
         np.copyto(self._values.inside, channels_last(x))
-        np.copyto(self._weights, self.w.transpose(self._order))
-        weights = self._weights.reshape(-1, len(self.w))
+        weights = self._weights.fill(kernel_first(self.w))
         np.matmul(self._values.windows(), weights, out=self._values.phases(self._h))
         if self._pool is not None:
             self._pool.forward(self._valid)
@@ -86,22 +84,18 @@ class FlatConv:
 
     def backprop(self, dy: Array) -> Grads:
         """dy (batch, outputs, *out) to the gradients by input, weights and bias."""
-        slopes = self._slopes
+        slopes, values = self._slopes, self._values
         self._through_relu(channels_last(dy))
         if self._pool is not None:
             self._pool.backprop(self._dy, slopes.inside)
         if self._dw is not None:
-            windows = self._values.last_windows().transpose(0, 2, 1)
-            np.matmul(windows, slopes.phases(slopes.flat), out=self._dw_phases)
-            np.add.reduce(self._dw_phases, axis=0, out=self._dw_sum.reshape(-1, len(self.w)))
-            np.copyto(self._dw.transpose(self._order), self._dw_sum)
+            self._weights.gradient(values.last_windows(), values.phases(slopes.flat), kernel_first(self._dw))
         if self._db is not None:
             self._ones.dot(slopes.flat, self._db)
         if not self._node.needs(0):
             return (None, self._dw, self._db)
         around = (slice(None), slice(None), *(slice(None, None, -1) for _ in self._places.kernel))
-        np.copyto(self._turned, self.w[around].transpose(*self._order[:-2], 0, 1))
-        turned = self._turned.reshape(-1, self.w.shape[1])
+        turned = self._turned.fill(np.swapaxes(kernel_first(self.w[around]), -1, -2))
         np.matmul(slopes.windows(), turned, out=slopes.phases(self._dx_flat))
         return (self._dx, self._dw, self._db)
 

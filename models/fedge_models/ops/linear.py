@@ -10,10 +10,10 @@ from .operator import Array, Backprop, Grads, Node
 
 def gemm(node: Node, a: Array, b: Array, c: Array | None = None) -> tuple[Array, Backprop]:
     """ONNX Gemm: ``alpha * A' @ B' + beta * C``; A is the activation (batch, in), C the bias."""
-    if not is_dense(node, b, c):
-        return _gemm(node, a, b, c)
     plan = node.plan(a.shape)
     if plan is None or plan.b is not b or plan.c is not c:
+        if not is_dense(node, b, c):
+            return _gemm(node, a, b, c)
         plan = node.keep(a.shape, Dense(node, a.shape, b, c))
     return plan.forward(a), plan.backprop
 
@@ -49,7 +49,9 @@ class Dense:
         """Buffers for the way back."""
         node, like = self._node, self._h
         self._alive, self._dz = np.empty(like.shape, np.bool_), np.empty_like(like)
+        self._left = self._right.T
         self._dx = np.empty(self._flat, node.dtype) if node.needs(0) else None
+        self._dx_shaped = None if self._dx is None else self._dx.reshape(self._shape)
         self._db = node.gradient(1, self.b.shape) if node.needs(1) else None
         self._dc = node.gradient(2, self.c.shape) if self.c is not None and node.needs(2) else None
 
@@ -78,8 +80,8 @@ class Dense:
             self._ones.dot(dz, self._dc)
         if self._dx is None:
             return (None, self._db, self._dc)
-        dz.dot(self._right.T, self._dx)
-        return (self._dx.reshape(self._shape), self._db, self._dc)
+        dz.dot(self._left, self._dx)
+        return (self._dx_shaped, self._db, self._dc)
 
 
 def _gemm(node: Node, a: Array, b: Array, c: Array | None) -> tuple[Array, Backprop]:

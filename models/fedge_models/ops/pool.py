@@ -11,7 +11,7 @@ from .tiles import Tiles, are_tiles
 
 
 def max_pool(node: Node, x: Array) -> tuple[Array, Backprop]:
-    """Largest value of each window; the gradient goes to the first of equals."""
+    """Largest value of each window; the gradient goes to one of equals."""
     if are_tiles(node):
         return _tiles(node, x)
     places = geometry(node, x.shape[2:], tuple(node.attr("kernel_shape", None)))
@@ -60,24 +60,27 @@ def average_pool(node: Node, x: Array) -> tuple[Array, Backprop]:
 
 def global_average_pool(node: Node, x: Array) -> tuple[Array, Backprop]:
     """Mean over everything after the channel axis, as products with a vector (a tenth of a reduction's time)."""
-    size = x[0, 0].size
-    shape, share = (*x.shape[:2], *(1,) * (x.ndim - 2)), x.dtype.type(1 / size)
-    y = _sums(x) * share
-    return y.reshape(shape), lambda dy: (np.broadcast_to(dy.reshape(shape) * share, x.shape),)
+    shape, share = (*x.shape[:2], *(1,) * (x.ndim - 2)), x.dtype.type(x.shape[1] * len(x) / x.size)
+    y = _sums(node, x)
+    np.multiply(y, share, out=y)
+
+    def backprop(dy: Array) -> Grads:
+        each = np.multiply(dy.reshape(shape), share, out=node.buffer("each", shape))
+        return (np.broadcast_to(each, x.shape),)
+
+    return y.reshape(shape), backprop
 
 
-def _sums(x: Array) -> Array:
-    """x (batch, channels, *spatial) summed to (batch, channels), in the order of its memory."""
-    if x.ndim == 2:
-        return x
-    if x.strides[1] <= min(x.strides[2:]):  # channels-last
-        lines = channels_last(x)
-        while lines.ndim > 2:
-            lines = np.matmul(np.ones(lines.shape[-2], x.dtype), lines)
-        return lines
-    while x.ndim > 2:
-        x = np.matmul(x, np.ones(x.shape[-1], x.dtype))
-    return x
+def _sums(node: Node, x: Array) -> Array:
+    """x (batch, channels, *spatial) summed to (batch, channels), axis by axis, in the order of its memory."""
+    last = x.strides[1] <= min(x.strides[2:])  # the channels, in memory
+    lines = channels_last(x) if last else x
+    while lines.ndim > 2:
+        axis = -2 if last else -1
+        shape = (*lines.shape[:axis], *lines.shape[axis:][1:])
+        ones, out = np.ones(lines.shape[axis], x.dtype), node.buffer(f"sums{lines.ndim}", shape)
+        lines = np.matmul(ones, lines, out=out) if last else np.matmul(lines, ones, out=out)
+    return lines
 
 
 def global_max_pool(node: Node, x: Array) -> tuple[Array, Backprop]:

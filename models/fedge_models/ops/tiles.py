@@ -1,7 +1,7 @@
 """Largest values of windows that lie side by side: one axis after the other, as maxima of strided slices.
 
-Comparisons are remembered in place of positions: no arg-maximum, no gather, no scatter. Ties go to the first in
-row-major order, as in ONNX.
+Comparisons are remembered in place of positions: no arg-maximum, no gather, no scatter. Of equals the first along each
+axis gets the gradient. The last axis comes last: its slices are the shortest runs of memory, and then fewest.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ class Tiles:
 
     def __init__(self, values: Array, kernel: Sequence[int]) -> None:
         self._stages = []
-        for axis, size in reversed([(i + 1, k) for i, k in enumerate(kernel) if k > 1]):
+        for axis, size in [(i + 1, k) for i, k in enumerate(kernel) if k > 1]:
             part = _parts(values, axis, size)[0]
             won = [np.empty_like(part, np.bool_) for _ in range(size - 1)]
-            self._stages.append((axis, size, np.empty_like(part), won, np.empty_like(values)))
+            self._stages.append((axis, size, np.empty_like(part), won, np.zeros_like(values)))
             values = self._stages[-1][2]
         self.y = values
 
