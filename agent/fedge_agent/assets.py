@@ -14,7 +14,7 @@ from fedge_models.errors import ModelError
 
 from .alerts import Alert, AlertState
 from .config import AssetConfig
-from .features import bridge, extract, feature_count
+from .features import Preparation, bridge, feature_count
 from .health import Latency
 from .participant import Participant
 from .samples import Sample, SampleStore, Split, split
@@ -43,6 +43,7 @@ class Asset:
         self._alert = Alert(gateway, name, config.when, state)
         self._assembler: Assembler | None = None
         self._card: Card | None = None
+        self._prepare: Preparation | None = None
         self._split = Split(1, 1 << 60)
         self._period_ns = 0.0
         self._events = self._gappy = self._unknown_labels = 0
@@ -61,8 +62,8 @@ class Asset:
         if window.missing > self.config.window.max_missing:
             self._gappy += 1
             return
-        assert self._card is not None
-        features = extract(bridge(window.values) if window.missing else window.values, self._card.features)
+        assert self._card is not None and self._prepare is not None
+        features = self._prepare(bridge(window.values) if window.missing else window.values)
         actual = self._actual(window.label)
         serving = self.participant.serving
         if serving is not None:
@@ -116,7 +117,8 @@ class Asset:
         graph = self.participant.graph
         if graph is None:
             return False
-        self._card, window, config = graph.card, graph.card.window, self.config.window
+        self._card, self._prepare = graph.card, Preparation(graph.card)
+        window, config = graph.card.window, self.config.window
         rate = config.rate_hz or window.rate_hz
         length, hop = config.length or window.length, config.hop or window.hop
         channels = {c.name: self.config.channels[c.name] for c in graph.card.channels}

@@ -21,7 +21,7 @@ from fedge_models.card import Card
 from fedge_models.errors import DataError
 from numpy.typing import NDArray
 
-from .features import bridge, extract
+from .features import Preparation, bridge
 from .types import Array
 
 BLOCKS = 50  # of rows (fewer where windows are long)
@@ -95,7 +95,7 @@ def _csv(path: Path, card: Card, label: Sequence[str]) -> Dataset:
         parts = _held(ends[:, 0], ends[:, 1], values.shape[1])
     windows = np.array([values[:, a:b] for a, b in spans], np.float32).reshape(-1, len(values), card.window.length)
     good = (parts >= 0) & (np.isnan(windows).mean(axis=(1, 2)) <= MAX_MISSING)
-    x = extract(bridge(windows[good]), card.features)
+    x = Preparation(card)(bridge(windows[good]))
     y = np.array([_one(targets[a:b], card) for a, b in ends[good]])
     return Dataset(x, y, parts[good] == 1, int((~good).sum()))
 

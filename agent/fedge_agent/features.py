@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import numpy as np
+from fedge_models.card import Card
 from fedge_models.errors import ModelError
 
 from .types import Array
@@ -58,6 +59,25 @@ class _Signal:
         slope: Array = (self.x @ _ramp(self.length))[..., None]
         return slope
 
+    def envelope(self, count: int) -> Array:
+        """log10 of the energy in `count` equal bands from 0 to 1/32 of the sampling rate of the envelope.
+
+        The envelope (magnitude of the analytic signal: Hilbert transform) of what is above that carries the rates at
+        which a bearing's balls pass a defect; the raw spectrum does not (McFadden & Smith 1984).
+        """
+        spectrum = np.fft.rfft(self.centred, axis=-1)
+        top = max(count + 1, self.length // 32)
+        spectrum[..., :top] = 0
+        analytic = np.zeros((*spectrum.shape[:-1], self.length), np.complex64)
+        analytic[..., : spectrum.shape[-1]] = 2 * spectrum
+        envelope = np.abs(np.fft.ifft(analytic, axis=-1)).astype(np.float32)
+        envelope -= self._average(envelope)
+        rates = np.fft.rfft(envelope * _hann(self.length), axis=-1)
+        power = (rates.real**2 + rates.imag**2)[..., 1:top] / self.length
+        starts = np.linspace(0, power.shape[-1], count, endpoint=False).astype(np.int64)
+        bands: Array = np.log10(np.add.reduceat(power, starts, axis=-1) + EPSILON)
+        return bands
+
     def bands(self, count: int) -> Array:
         """log10 of the energy in `count` equal bands from 0 to half the sampling rate (Hann window, mean removed)."""
         spectrum = np.fft.rfft(self.centred * _hann(self.length), axis=-1)
@@ -81,6 +101,7 @@ def _hann(length: int) -> Array:
 
 FEATURES: dict[str, Callable[[_Signal, int], Array]] = {
     "bands": _Signal.bands,  # "bands:8": eight of them
+    "envelope": _Signal.envelope,
     "crest": lambda s, _: s.crest(),
     "kurtosis": lambda s, _: s.kurtosis(),
     "max": lambda s, _: s.x.max(axis=-1, keepdims=True),
@@ -93,9 +114,28 @@ FEATURES: dict[str, Callable[[_Signal, int], Array]] = {
 }
 
 
+COUNTED = ("bands", "envelope")  # take a number: "bands:8"
+
+
 def feature_count(names: Sequence[str], channels: int) -> int:
     """Length of the feature vector. Raises ModelError for a name that is not known."""
     return channels * _plan(tuple(names))[1]
+
+
+class Preparation:
+    """What a sample holds of windows without gaps: channels scaled where the card says how, then its features."""
+
+    def __init__(self, card: Card) -> None:
+        self._names = card.features
+        scaled = any(c.scale is not None for c in card.channels)
+        self._centre = np.array([[c.centre or 0.0] for c in card.channels], np.float32) if scaled else None
+        self._scale = np.array([[c.scale or 1.0] for c in card.channels], np.float32)
+
+    def __call__(self, values: Array) -> Array:
+        """Features (..., count) or raw windows of windows (..., channels, length)."""
+        if self._centre is not None:
+            values = (values - self._centre) / self._scale
+        return extract(values, self._names)
 
 
 def extract(x: Array, names: Sequence[str]) -> Array:
@@ -138,7 +178,7 @@ def bridge(values: Array) -> Array:
 def _parse(name: str) -> tuple[str, int]:
     """("bands", 8) for "bands:8", ("mean", 1) for "mean"."""
     kind, _, count = name.partition(":")
-    if kind not in FEATURES or (kind == "bands") != count.isdigit() or (count and not 1 <= int(count) <= 64):
-        known = ", ".join("bands:N" if k == "bands" else k for k in FEATURES)
+    if kind not in FEATURES or (kind in COUNTED) != count.isdigit() or (count and not 1 <= int(count) <= 64):
+        known = ", ".join(f"{k}:N" if k in COUNTED else k for k in FEATURES)
         raise ModelError(f"feature {name!r} is not known; expected one of: {known}")
     return kind, int(count or 1)

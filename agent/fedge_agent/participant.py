@@ -295,7 +295,7 @@ class Participant:
             x = usable("anomaly", Data(x, y), self._labelled).x
         if len(x) < self.config.training.min_samples:
             return
-        self._scale, self._scaled_on = self._samples.fit_scale(self.name, x), total
+        self._scale, self._scaled_on = self._samples.fit_scale(self.name, x, self.graph.card), total
         self._serve()
 
     def _serve(self) -> None:

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from fedge_models import files
+from fedge_models.card import Card
 from fedge_models.errors import StorageError
 from numpy.typing import NDArray
 
@@ -35,8 +36,8 @@ CREATE TABLE IF NOT EXISTS samples (
     id INTEGER PRIMARY KEY, model TEXT NOT NULL, asset TEXT NOT NULL, time_ns INTEGER NOT NULL, x BLOB NOT NULL,
     y INTEGER, held INTEGER NOT NULL);
 CREATE INDEX IF NOT EXISTS by_model ON samples (model, held);
-CREATE TABLE IF NOT EXISTS scales (
-    model TEXT PRIMARY KEY, shape TEXT NOT NULL, mean BLOB NOT NULL, scale BLOB NOT NULL, samples INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS scalings (
+    model TEXT PRIMARY KEY, shape TEXT NOT NULL, scale BLOB NOT NULL, samples INTEGER NOT NULL);
 """
 
 
@@ -101,20 +102,18 @@ class SampleStore:
 
     def scale(self, model: str, shape: tuple[int, ...]) -> tuple[Scale, int] | None:
         """The model's standardisation and how many samples it was fitted on."""
-        rows = self._rows("SELECT shape, mean, scale, samples FROM scales WHERE model = ?", model)
+        rows = self._rows("SELECT shape, scale, samples FROM scalings WHERE model = ?", model)
         if not rows or rows[0][0] != str(shape):
             return None
-        kept = (shape[0],) if len(shape) == 1 else (shape[0], 1)
-        mean, scale = (np.frombuffer(b, np.float32).reshape(kept) for b in rows[0][1:3])
-        return Scale(mean, scale), int(rows[0][3])
+        return standardise.decode(rows[0][1]), int(rows[0][2])
 
-    def fit_scale(self, model: str, x: Array) -> Scale:
+    def fit_scale(self, model: str, x: Array, card: Card | None = None) -> Scale:
         """Fit the standardisation on x (n, *shape) and keep it with the samples."""
-        made = standardise.fit(x)
-        values = (model, str(x.shape[1:]), made.mean.tobytes(), made.scale.tobytes(), len(x))
+        made = standardise.fit(x, card)
+        values = (model, str(x.shape[1:]), standardise.encode(made), len(x))
         try:
             with self._lock:
-                self._db.execute("INSERT OR REPLACE INTO scales VALUES (?, ?, ?, ?, ?)", values)
+                self._db.execute("INSERT OR REPLACE INTO scalings VALUES (?, ?, ?, ?)", values)
         except sqlite3.Error as e:
             raise StorageError(f"samples cannot be written: {e}") from e
         return made

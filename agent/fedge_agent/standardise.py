@@ -1,26 +1,57 @@
-"""Site-wise standardisation: every site sees its own data with mean 0 and scale 1, so that one model fits all."""
+"""Standardisation: what the graph sees has mean near 0 and scale near 1, so that one model fits all sites.
+
+A channel without a scale on the card takes the statistics of the site's own samples; these never leave the site. Where
+channels of a raw window say what the machine is told to do (a recipe, a speed: `condition` on the card), every reading
+is standardised by the readings of its own operating condition, so that what is left is how the machine does it.
+"""
 
 from __future__ import annotations
 
+import io
 from typing import NamedTuple
 
 import numpy as np
+from fedge_models.card import Card
+from numpy.typing import NDArray
 
 from .types import Array
 
 FLOOR = 1e-6  # of a scale, relative to the magnitude of the mean: a constant feature stays near 0
 CLIP = 8.0  # standard deviations: a broken sensor must not drown all others
 LOWEST, HIGHEST = np.float32(-CLIP), np.float32(CLIP)
+MAX_CONDITIONS = 32
+MIN_READINGS = 50  # of a condition; rarer ones count as the nearest that is not
+
+
+class Conditions(NamedTuple):
+    """The operating conditions that a site has seen, and what its channels are like in each."""
+
+    rows: NDArray[np.int64]  # (r,) which channels tell
+    width: Array  # (r,) within which a value means the same
+    centres: Array  # (k, r)
+    mean: Array  # (k, channels)
+    scale: Array  # (k, channels)
+
+    def __call__(self, x: Array) -> Array:
+        """Raw windows x (..., channels, length), each reading against its own condition."""
+        told = np.swapaxes(x[..., self.rows, :], -1, -2)  # (..., length, r)
+        k = nearest(told / self.width, self.centres / self.width)
+        mean, scale = (np.swapaxes(of[k], -1, -2) for of in (self.mean, self.scale))
+        z: Array = (x - mean) / scale
+        return z
 
 
 class Scale(NamedTuple):
-    """Mean and scale of each feature (features,), or of each channel of a raw window (channels, 1)."""
+    """Mean and scale of each feature (features,), or of each channel of a raw window (channels, 1) or image."""
 
     mean: Array
     scale: Array
+    conditions: Conditions | None = None
 
     def __call__(self, x: Array, out: Array | None = None) -> Array:
         """Standardised x (..., features) or (..., channels, length), float32; written into `out` where given."""
+        if self.conditions is not None:
+            x = self.conditions(x)
         z: Array = np.subtract(x, self.mean, out=out)
         np.divide(z, self.scale, out=z)
         np.maximum(z, LOWEST, out=z)
@@ -28,11 +59,89 @@ class Scale(NamedTuple):
         return z
 
 
-def fit(x: Array) -> Scale:
-    """From samples (n, features) or raw windows (n, channels, length)."""
-    axes = (0,) if x.ndim == 2 else (0, 2)
+def fit(x: Array, card: Card | None = None) -> Scale:
+    """From samples (n, features), raw windows (n, channels, length) or images (n, channels, height, width).
+
+    What the card scales itself (`features.Preparation`) is left as it is.
+    """
+    if card is not None and any(c.condition is not None for c in card.channels):
+        return Scale(np.zeros((), np.float32), np.ones((), np.float32), _conditions(x, card))
+    axes = (0, *range(2, x.ndim))
+    mean, scale = _statistics(x, axes)
+    given = _given(card, len(mean))
+    mean[given], scale[given] = 0, 1
+    shape = mean.shape + (1,) * (x.ndim - 2)
+    return Scale(mean.astype(np.float32).reshape(shape), scale.astype(np.float32).reshape(shape))
+
+
+def encode(scale: Scale) -> bytes:
+    """A scale as bytes."""
+    parts = [scale.mean, scale.scale, *(scale.conditions or ())]
+    file = io.BytesIO()
+    np.savez(file, *parts)
+    return file.getvalue()
+
+
+def decode(data: bytes) -> Scale:
+    """A scale from the bytes of `encode`. Raises ValueError or KeyError when they are not."""
+    with np.load(io.BytesIO(data), allow_pickle=False) as file:
+        parts = [file[f"arr_{i}"] for i in range(len(file.files))]
+    return Scale(parts[0], parts[1], Conditions(*parts[2:]) if len(parts) > 2 else None)
+
+
+def nearest(points: Array, centres: Array) -> NDArray[np.int64]:
+    """Index of the centre (k, r) nearest to each of the points (..., r), by the largest difference."""
+    best = np.full(points.shape[:-1], np.inf, np.float32)
+    found = np.zeros(points.shape[:-1], np.int64)
+    for k, centre in enumerate(centres):  # one at a time: never k copies of the points
+        distance = np.abs(points - centre).max(axis=-1)
+        closer = distance < best
+        best[closer], found[closer] = distance[closer], k
+    return found
+
+
+def _statistics(x: Array, axes: tuple[int, ...]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     mean = x.mean(axis=axes, dtype=np.float64)
     std = x.std(axis=axes, dtype=np.float64)
-    scale = np.maximum(std, FLOOR * (1 + np.abs(mean)))
-    shape = mean.shape if x.ndim == 2 else (*mean.shape, 1)
-    return Scale(mean.astype(np.float32).reshape(shape), scale.astype(np.float32).reshape(shape))
+    return mean, np.maximum(std, FLOOR * (1 + np.abs(mean)))
+
+
+def _given(card: Card | None, columns: int) -> NDArray[np.bool_]:
+    """Which columns (features or channels) the card scales itself."""
+    if card is None:
+        return np.zeros(columns, np.bool_)
+    return np.repeat([c.scale is not None for c in card.channels], columns // len(card.channels))
+
+
+def _conditions(x: Array, card: Card) -> Conditions:
+    rows = np.array([i for i, c in enumerate(card.channels) if c.condition is not None])
+    width = np.array([c.condition for c in card.channels if c.condition is not None], np.float32)
+    readings = x.swapaxes(1, 2).reshape(-1, x.shape[1])
+    centres = _centres(readings[:, rows] / width) * width
+    k = nearest(readings[:, rows] / width, centres / width)
+    overall_mean, overall_scale = _statistics(readings, (0,))
+    overall_scale[rows] = np.maximum(overall_scale[rows], width)
+    mean, scale = np.tile(overall_mean, (len(centres), 1)), np.tile(overall_scale, (len(centres), 1))
+    own = np.ones(x.shape[1], np.bool_)
+    own[rows] = False  # the graph may see which condition it is
+    for i in range(len(centres)):
+        at, spread = _statistics(readings[k == i], (0,))
+        mean[i, own], scale[i, own] = at[own], spread[own]
+    given = _given(card, x.shape[1])
+    mean[:, given], scale[:, given] = 0, 1
+    return Conditions(rows, width, centres, mean.astype(np.float32), scale.astype(np.float32))
+
+
+def _centres(points: Array) -> Array:
+    """Centres (k, r) of points (n, r): the commonest cell of a unit grid takes all within 1, then the next, …"""
+    cells, counts = np.unique(np.rint(points), axis=0, return_counts=True)
+    free = np.ones(len(points), np.bool_)
+    centres: list[Array] = []
+    for cell in cells[np.argsort(-counts, kind="stable")]:
+        near = free & (np.abs(points - cell) <= 1).all(axis=1)
+        if near.sum() >= MIN_READINGS or not centres:
+            centres.append(points[near].mean(axis=0))
+            free &= ~near
+        if len(centres) == MAX_CONDITIONS or not free.any():
+            break
+    return np.array(centres, np.float32)

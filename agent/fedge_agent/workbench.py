@@ -120,7 +120,7 @@ def fit_scale(graph: TrainableGraph, data: Dataset) -> Scale:
     x, y = data.part(test=False)
     if not len(x):
         x, y = data.x, data.y
-    return standardise.fit(x[y != 1] if graph.card.task == "anomaly" else x)
+    return standardise.fit(x[y != 1] if graph.card.task == "anomaly" else x, graph.card)
 
 
 def judge(graph: TrainableGraph, data: Dataset, scale: Scale, everything: bool = False) -> dict[str, float]:

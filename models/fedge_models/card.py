@@ -2,15 +2,19 @@
 
 It says what the graph's input means, so that a gateway can build that input from its channels and judge the output.
 The graph's single input is float32 ``(batch, features)`` when ``features`` names any, else the raw window
-``(batch, channels, length)``; it is standardised per site before the graph sees it. Outputs: ``classify`` gives
-logits ``(batch, labels)``, ``anomaly`` a reconstruction shaped as its input, ``regress`` ``(batch, targets)``.
+``(batch, channels, length)``; it is standardised before the graph sees it. Outputs: ``classify`` gives logits
+``(batch, labels)``, ``anomaly`` a reconstruction shaped as its input, ``regress`` ``(batch, targets)`` in the scaled
+units of ``targets``. What must be the same at all sites of a federation (the objective, the scale of the targets,
+what stays local) is here and not in a gateway's configuration.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+import math
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
+from msgspec import Meta
 
 from .errors import ModelError
 
@@ -23,11 +27,57 @@ MAX_CARD_BYTES = 64 * 1024
 Task = Literal["classify", "anomaly", "regress"]
 
 
+Positive = Annotated[float, Meta(gt=0)]
+
+
 class Channel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One measured quantity, by the name that the gateway's ``channels.<name>`` uses."""
+    """One measured quantity, by the name that the gateway's ``channels.<name>`` uses.
+
+    With ``centre`` and ``scale`` it enters as ``(value - centre) / scale`` at every site; without, each site takes the
+    statistics of its own samples. Differences between sites that matter (a current, an ambient temperature) survive
+    only the first; differences that do not (the mounting of a sensor) vanish by the second.
+    """
 
     name: str
     unit: str = ""
+    centre: float | None = None
+    scale: Positive | None = None
+    condition: Positive | None = None  # values this near mean the same operating condition; see `standardise`
+
+
+class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One quantity that a ``regress`` model estimates. The graph gives ``(value - centre) / scale``.
+
+    Without ``centre`` and ``scale``: those of the range from ``low`` to ``high`` where both are given, else 0 and 1.
+    """
+
+    name: str
+    unit: str = ""
+    low: float | None = None  # true and estimated values below count as this
+    high: float | None = None  # and above as this (remaining life far from failure: 125 cycles)
+    centre: float | None = None
+    scale: Positive | None = None
+    alarm_below: float | None = None  # an estimate below raises a work order
+    alarm_above: float | None = None
+
+    def scaling(self) -> tuple[float, float]:
+        """(centre, scale) in the target's unit."""
+        both = self.low is not None and self.high is not None
+        centre = (self.low + self.high) / 2 if both else 0.0  # type: ignore[operator]  # both are given
+        scale = (self.high - self.low) / 2 if both else 1.0  # type: ignore[operator]
+        return centre if self.centre is None else self.centre, scale if self.scale is None else self.scale
+
+
+class Objective(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What training minimises (`losses.py`). The defaults are what measured best over the benchmark's sets."""
+
+    loss: Literal["default", "cross_entropy", "focal", "squared", "huber", "pinball"] = "default"
+    class_weights: Literal["none", "sqrt", "balanced"] = "sqrt"  # by the site's own class counts
+    focal_gamma: Annotated[float, Meta(ge=0)] = 2.0
+    label_smoothing: Annotated[float, Meta(ge=0, lt=1)] = 0.0
+    label_skew: Literal["none", "adjust", "restrict"] = "none"  # sites that lack classes; see docs/models.md
+    huber_delta: Positive = 1.0  # in scaled units
+    quantile: Annotated[float, Meta(gt=0, lt=1)] = 0.5  # pinball
 
 
 class WindowSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -48,7 +98,11 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     labels: tuple[str, ...] = ()  # classify: class names in output order
     normal: str = ""  # classify: the label that raises no work order; empty: the first label
     threshold_quantile: float = 0.995  # anomaly: of the scores of the site's own normal windows
+    threshold_fit: Literal["quantile", "peaks"] = "quantile"  # as counted, or by extreme values (`extremes.py`)
+    targets: tuple[Target, ...] = ()  # regress: in output order
+    objective: Objective = Objective()
     trainable: str = "*"  # globs over initializer names, comma-separated; the rest stays frozen
+    local: str = ""  # globs over trainable initializers that each site keeps for itself; they never travel
     batch_norm: Literal["frozen", "updated"] = "frozen"  # running statistics: as delivered, or trained along
     description: str = ""
 
@@ -56,6 +110,12 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def normal_index(self) -> int:
         """Output column of the normal label."""
         return self.labels.index(self.normal) if self.normal else 0
+
+    @property
+    def loss(self) -> str:
+        """Name of the loss, the task's own unless the objective says otherwise."""
+        given = self.objective.loss
+        return given if given != "default" else {"classify": "cross_entropy"}.get(self.task, "squared")
 
 
 def encode_card(card: Card) -> str:
@@ -92,21 +152,67 @@ def write_card(model: onnx.ModelProto, card: Card) -> None:
         model.metadata_props.add(key=key, value=value)
 
 
+LOSSES = {
+    "classify": ("cross_entropy", "focal"),
+    "anomaly": ("squared", "huber"),
+    "regress": ("squared", "huber", "pinball"),
+}
+
+
 def _check(card: Card, where: str) -> None:
+    for wrong, text in [*_input_problems(card), *_task_problems(card), *_target_problems(card)]:
+        if wrong:
+            raise ModelError(f"{where}: card: {text}")
+
+
+def _input_problems(card: Card) -> list[tuple[bool, str]]:
     names = [c.name for c in card.channels]
-    problems = [
+    halves = [c.name for c in card.channels if (c.centre is None) != (c.scale is None)]
+    conditions = [c.name for c in card.channels if c.condition is not None]
+    numbers = [v for c in card.channels for v in (c.centre, c.scale, c.condition) if v is not None]
+    return [
         (not names, "channels is empty, expected at least one"),
         (len(set(names)) != len(names), f"channels repeat a name: {names}"),
+        (bool(halves), f"channels {halves} have only one of centre and scale, expected both or none"),
+        (not all(map(math.isfinite, numbers)), "channels: centre, scale and condition must be finite"),
+        (
+            bool(conditions and card.features),
+            f"channels {conditions} have a condition, which needs the raw window; features is {list(card.features)}",
+        ),
         (card.window.rate_hz <= 0, f"window.rate_hz is {card.window.rate_hz}, expected > 0"),
         (card.window.length < 1, f"window.length is {card.window.length}, expected >= 1"),
         (card.window.hop < 1, f"window.hop is {card.window.hop}, expected >= 1"),
+    ]
+
+
+def _task_problems(card: Card) -> list[tuple[bool, str]]:
+    allowed = LOSSES[card.task]
+    return [
         (
             card.task == "classify" and len(card.labels) < 2,
             f"task classify needs two labels or more, got {card.labels}",
         ),
         (bool(card.normal) and card.normal not in card.labels, f"normal is {card.normal!r}, not one of {card.labels}"),
         (not 0.5 <= card.threshold_quantile < 1, f"threshold_quantile is {card.threshold_quantile}, expected 0.5..1"),
+        (
+            card.loss not in allowed,
+            f"objective.loss is {card.loss!r}, which does not fit task {card.task}; expected one of {allowed}",
+        ),
+        (
+            card.loss == "focal" and card.objective.label_smoothing > 0,
+            "objective.label_smoothing does not go with the loss focal; expected 0",
+        ),
     ]
-    for wrong, text in problems:
-        if wrong:
-            raise ModelError(f"{where}: card: {text}")
+
+
+def _target_problems(card: Card) -> list[tuple[bool, str]]:
+    problems = [(bool(card.targets) and card.task != "regress", f"targets are for task regress, this is {card.task}")]
+    names = [t.name for t in card.targets]
+    problems.append((len(set(names)) != len(names), f"targets repeat a name: {names}"))
+    for target in card.targets:
+        numbers = [v for v in msgspec.structs.astuple(target)[2:] if v is not None]
+        bounds = target.low is not None and target.high is not None and target.low >= target.high
+        what = f"target {target.name!r}"
+        problems.append((not all(map(math.isfinite, numbers)), f"{what}: has a value that is not finite"))
+        problems.append((bounds, f"{what}: low is {target.low}, expected less than high, {target.high}"))
+    return problems

@@ -10,26 +10,8 @@ from .ops.operator import Array
 SAFE_LOG = 70.0  # |log| of sums of exponentials that float32 holds with all its digits
 
 
-def cross_entropy(logits: Array, labels: NDArray[np.int64], weights: Array | None = None) -> tuple[float, Array]:
-    """Softmax cross entropy of logits (n, classes) for class indices (n,), weighted per class (classes,)."""
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    grad = np.exp(shifted)
-    total = grad.sum(axis=1, keepdims=True)
-    grad /= total
-    rows = np.arange(len(labels))
-    losses = np.log(total[:, 0]) - shifted[rows, labels]
-    grad[rows, labels] -= 1
-    if weights is None:
-        grad *= np.float32(1 / len(labels))
-        return float(losses.mean()), grad
-    each = weights[labels]
-    share = each / each.sum()
-    grad *= share[:, None]
-    return float(losses @ share), grad
-
-
 class CrossEntropy:
-    """`cross_entropy` of batch after batch, in kept buffers: a third of its time on small batches.
+    """Softmax cross entropy of batch after batch, in kept buffers: a third of the plain formula's time on small batches.
 
     `table` (classes, classes) holds the row that each class aims at, times the weight of its loss: the unit matrix, a
     diagonal of class weights, or smoothed labels.
@@ -109,3 +91,73 @@ def row_errors(y: Array, target: Array) -> Array:
     rows = (y - target).reshape(len(y), -1)
     errors: Array = np.einsum("ij,ij->i", rows, rows) / np.float32(rows.shape[1])
     return errors
+
+
+def adjusted_cross_entropy(
+    logits: Array,
+    labels: NDArray[np.int64],
+    weights: Array | None = None,
+    offset: Array | None = None,
+    smoothing: float = 0.0,
+) -> tuple[float, Array]:
+    """Cross entropy of `logits + offset` (classes,), the labels smoothed towards uniform (Szegedy et al. 2016).
+
+    An offset of log prior is the logit adjustment of Menon et al. (2021); -inf takes a class out of the softmax
+    altogether (no loss, no gradient), and out of what the labels are smoothed over.
+    """
+    moved = logits if offset is None else logits + offset
+    shifted = moved - moved.max(axis=1, keepdims=True)
+    p = np.exp(shifted)
+    total = p.sum(axis=1, keepdims=True)
+    p /= total
+    shifted -= np.log(total)  # log p
+    present = np.ones(logits.shape[1], bool) if offset is None else np.isfinite(offset)
+    wanted = np.zeros_like(p)
+    wanted[:, present] = smoothing / present.sum()
+    wanted[np.arange(len(labels)), labels] += 1 - smoothing
+    losses = -np.einsum("ij,ij->i", wanted[:, present], shifted[:, present])
+    p -= wanted
+    return _averaged(losses, p, labels, weights)
+
+
+def focal(logits: Array, labels: NDArray[np.int64], gamma: float, weights: Array | None = None) -> tuple[float, Array]:
+    """-(1 - p)^gamma log p of the true class (Lin et al. 2017): what is easy already counts little."""
+    log_p = -cross_entropies(logits, labels)
+    p = np.exp(log_p)
+    miss = np.maximum(1 - p, 1e-12)  # 0 to a power below 1 has no gradient
+    losses = -(miss**gamma) * log_p
+    slope = miss**gamma - gamma * p * miss ** (gamma - 1) * log_p
+    grad = np.exp(logits - logits.max(axis=1, keepdims=True))
+    grad /= grad.sum(axis=1, keepdims=True)
+    grad[np.arange(len(labels)), labels] -= 1
+    grad *= slope[:, None]
+    return _averaged(losses, grad, labels, weights)
+
+
+def _averaged(losses: Array, grad: Array, labels: NDArray[np.int64], weights: Array | None) -> tuple[float, Array]:
+    """Mean over the rows, weighted per class where there are weights (their sum, not the count, divides)."""
+    if weights is None:
+        grad *= np.asarray(1 / len(labels), grad.dtype)
+        return float(losses.mean()), grad
+    share = weights[labels] / weights[labels].sum()
+    grad *= share[:, None]
+    return float(losses @ share), grad
+
+
+def huber(y: Array, target: Array, delta: float) -> tuple[float, Array]:
+    """d^2 / 2 up to |d| = delta, then delta (|d| - delta / 2) (Huber 1964); the mean over all elements."""
+    difference = y - target
+    inner = np.clip(difference, -delta, delta)
+    loss = float((inner * (difference - inner / 2)).mean())
+    inner *= np.asarray(1 / inner.size, inner.dtype)
+    return loss, inner
+
+
+def pinball(y: Array, target: Array, quantile: float) -> tuple[float, Array]:
+    """The loss that the conditional quantile minimises (Koenker & Bassett 1978): estimates too low cost `quantile`,
+    too high 1 - `quantile` a unit; the mean over all elements."""
+    difference = y - target
+    slope: Array = np.where(difference > 0, 1 - quantile, -quantile).astype(difference.dtype)
+    loss = float((slope * difference).mean())
+    slope *= np.asarray(1 / slope.size, slope.dtype)
+    return loss, slope

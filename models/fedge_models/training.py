@@ -9,18 +9,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from . import losses, optimizers, schedules
+from . import losses, objective, optimizers, schedules
 from .graph import TrainableGraph
 from .ops.operator import Array
 
 Ints = NDArray[np.int64]
 EXPLODED = 1e3  # times the first epoch's loss
-MAX_CLASS_WEIGHT = 10.0
 EVALUATION_VALUES = 64 * 1024  # of the input at once, to bound memory ...
 SHUFFLED_BYTES = 4 * 1024 * 1024
 EVALUATION_ROWS = 1024  # ... and at most so many rows
@@ -80,11 +78,16 @@ def fit(
 ) -> FitReport:
     """Train `graph` in place on x (n, *input_shape).
 
-    y: class indices (n,) for classify, targets (n, outputs) for regress, None for anomaly. `pause` is called before
-    each batch and may take its time. Raises ValueError when x or y do not fit the graph.
+    y: class indices (n,) for classify, targets (n,) or (n, targets) in the user's unit for regress, None for anomaly.
+    `pause` is called before each batch and may take its time. Raises ValueError when x or y do not fit the graph.
     """
     _check(graph, x, y)
+    regress = graph.card.task == "regress"
+    if y is not None and regress:
+        y = objective.scaled(graph.card, y, graph.output_shape)
     finite = np.isfinite(x.reshape(len(x), -1)).all(axis=1)
+    if y is not None and regress:
+        finite &= np.isfinite(y.reshape(len(y), -1)).all(axis=1)
     dropped = int(len(x) - finite.sum())
     if dropped:
         x, y = x[finite], None if y is None else y[finite]
@@ -92,7 +95,10 @@ def fit(
         return FitReport((), 0, dropped, False)
     start, history, diverged = graph.params.copy(), [], False
     steps = config.epochs * -(-len(x) // config.batch)
-    step = _Step(graph, config, start, None if y is None else _class_weights(graph, y), steps)
+    classes = graph.output_shape[0] if graph.card.task == "classify" else 0
+    counts = np.bincount(y.astype(np.int64), minlength=classes) if classes else None  # type: ignore[union-attr]  # checked
+    loss = objective.build(graph.card, counts, graph.params.dtype)
+    step = _Step(graph, config, start, loss, steps)
     graph.training(rng)
     batches = max(1, SHUFFLED_BYTES // (x[:1].nbytes * config.batch))
     shuffled = np.empty((min(len(x), batches * config.batch), *x.shape[1:]), x.dtype)
@@ -112,30 +118,30 @@ def fit(
 
 
 def evaluate(graph: TrainableGraph, x: Array, y: Ints | Array | None) -> dict[str, float]:
-    """Figures of the graph on x: `loss` always; accuracy and macro_f1; auroc (anomaly with 0/1 labels); or rmse.
+    """Figures of the graph on x: `loss` always, and by task
 
-    The loss of an anomaly model is the mean reconstruction error of the rows not labelled 1.
+    classify: accuracy, macro_f1; with two classes also auroc and average_precision of the one that is not normal.
+    anomaly: auroc where the labels (0/1) have both; its loss is the mean reconstruction error of rows not labelled 1.
+    regress: rmse and mae in the target's unit; with several targets `rmse_<name>` of each.
     """
-    out = predict(graph, x, logits=True)
-    if graph.card.task == "anomaly":
-        scores = losses.row_errors(out, x)
-        return _anomaly_figures(scores, y)
+    out, card = predict(graph, x, logits=True), graph.card
+    if card.task == "anomaly":
+        return _anomaly_figures(objective.row_losses(card, out, x), losses.row_errors(out, x), y)
     assert y is not None
-    if graph.card.task == "regress":
-        loss, _ = losses.squared_error(out.copy(), y.reshape(out.shape).astype(np.float32))
-        return {"loss": loss, "rmse": loss**0.5}
-    loss, _ = losses.cross_entropy(out, y.astype(np.int64))
-    guess = out.argmax(axis=1)
-    return {"loss": loss, "accuracy": float((guess == y).mean()), "macro_f1": macro_f1(y, guess)}
+    if card.task == "classify":
+        return _class_figures(graph, out, y.astype(np.int64))
+    loss = float(objective.row_losses(card, out, objective.scaled(card, y, graph.output_shape)).mean())
+    return {"loss": loss, **_regression_figures(graph, out, y)}
 
 
 def row_losses(graph: TrainableGraph, x: Array, y: Ints | Array | None) -> Array:
     """The loss of each row (n,), for comparing two sets of weights on the same rows."""
-    out = predict(graph, x, logits=True)
-    if graph.card.task == "classify":
-        assert y is not None
-        return losses.cross_entropies(out, y.astype(np.int64))
-    return losses.row_errors(out, x if y is None else y.reshape(out.shape).astype(np.float32))
+    out, target = predict(graph, x, logits=True), y
+    if y is None:
+        target = x
+    elif graph.card.task == "regress":
+        target = objective.scaled(graph.card, y, graph.output_shape)
+    return objective.row_losses(graph.card, out, target)  # type: ignore[arg-type]  # never None
 
 
 def predict(graph: TrainableGraph, x: Array, logits: bool = False) -> Array:
@@ -164,18 +170,26 @@ def auroc(scores: NDArray[np.floating], positive: NDArray[np.bool_]) -> float:
     return float((ranks[positive].sum() - n * (n + 1) / 2) / (n * (len(scores) - n)))
 
 
+def average_precision(scores: NDArray[np.floating], positive: NDArray[np.bool_]) -> float:
+    """Mean over the positives of the precision at each one's score (tied scores count as one threshold)."""
+    order = np.argsort(-scores, kind="stable")
+    ends = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)
+    hits = np.cumsum(positive[order])[ends]
+    found = np.diff(hits, prepend=0)
+    return float((found * hits / (ends + 1)).sum() / positive.sum())
+
+
 class _Step:
     """One optimiser step on one batch, of the given number of steps."""
 
     def __init__(
-        self, graph: TrainableGraph, config: TrainingConfig, start: Array, weights: Array | None, steps: int
+        self, graph: TrainableGraph, config: TrainingConfig, start: Array, loss: objective.Loss, steps: int
     ) -> None:
-        self._graph, self._config, self._start = graph, config, start
+        self._graph, self._config, self._start, self._loss = graph, config, start, loss
         self._optimizer = optimizers.build(config.optimizer, start.size, config.momentum, config.weight_decay)
         self._scratch = np.empty_like(start)
         self._done, self._steps = 0, steps
         self._steady = config.schedule == "constant" and not config.warmup
-        self._loss = _loss(graph, weights)
 
     def __call__(self, x: Array, y: Ints | Array | None) -> float:
         graph, config = self._graph, self._config
@@ -209,14 +223,6 @@ class _Step:
         return config.learning_rate * schedules.factor(config.schedule, step, self._steps, config.warmup)
 
 
-def _loss(graph: TrainableGraph, weights: Array | None) -> Callable[[Array, Any], tuple[float, Array]]:
-    """The loss of the card's task, with its gradient, by output and target of a batch."""
-    if graph.card.task == "classify":
-        table = np.diag(np.ones(graph.output_shape[0]) if weights is None else weights).astype(graph.params.dtype)
-        return losses.CrossEntropy(table, weights is not None)
-    return losses.SquaredError()
-
-
 def _epoch(
     step: _Step,
     x: Array,
@@ -243,24 +249,37 @@ def _epoch(
     return total / len(x)
 
 
-def _class_weights(graph: TrainableGraph, y: NDArray[np.generic]) -> Array | None:
-    """Inverse square root of the class frequencies, mean 1 over the rows, so that rare faults are not drowned."""
-    if graph.card.task != "classify":
-        return None
-    counts = np.bincount(y.astype(np.int64), minlength=graph.output_shape[0]).astype(np.float64)
-    if (counts > 0).sum() < 2 or counts[counts > 0].min() == counts.max():
-        return None
-    weights = np.where(counts > 0, np.sqrt(counts.max() / np.maximum(counts, 1)), 0)
-    weights = np.minimum(weights, MAX_CLASS_WEIGHT)
-    scaled: Array = (weights * counts.sum() / (weights @ counts)).astype(np.float32)
-    return scaled
+def _class_figures(graph: TrainableGraph, out: Array, y: Ints) -> dict[str, float]:
+    guess = out.argmax(axis=1)
+    found = {
+        "loss": float(losses.cross_entropies(out, y).mean()),
+        "accuracy": float((guess == y).mean()),
+        "macro_f1": macro_f1(y, guess),
+    }
+    bad = y != graph.card.normal_index
+    if graph.output_shape[0] == 2 and 0 < bad.sum() < len(y):
+        scores = out[:, 1 - graph.card.normal_index] - out[:, graph.card.normal_index]
+        found |= {"auroc": auroc(scores, bad), "average_precision": average_precision(scores, bad)}
+    return found
 
 
-def _anomaly_figures(scores: Array, y: Ints | Array | None) -> dict[str, float]:
+def _regression_figures(graph: TrainableGraph, out: Array, y: NDArray[np.generic]) -> dict[str, float]:
+    card = graph.card
+    true = objective.unscaled(card, objective.scaled(card, y, graph.output_shape)).reshape(len(y), -1)
+    error = (objective.unscaled(card, out).reshape(len(y), -1) - true).astype(np.float64)
+    rmse = np.sqrt((error**2).mean(axis=0))
+    if error.shape[1] == 1:
+        return {"rmse": float(rmse[0]), "mae": float(np.abs(error).mean())}
+    names = [t.name for t in card.targets] or [str(i) for i in range(error.shape[1])]
+    return {f"rmse_{name}"[:32]: float(value) for name, value in zip(names, rmse, strict=True)}
+
+
+def _anomaly_figures(row_losses: Array, scores: Array, y: Ints | Array | None) -> dict[str, float]:
+    """`row_losses` are what training minimises, `scores` what decides."""
     if y is None:
-        return {"loss": float(scores.mean())}
+        return {"loss": float(row_losses.mean())}
     positive = np.asarray(y) == 1
-    figures = {"loss": float(scores[~positive].mean())} if (~positive).any() else {"loss": float(scores.mean())}
+    figures = {"loss": float((row_losses if positive.all() else row_losses[~positive]).mean())}
     if positive.any() and not positive.all():
         figures["auroc"] = auroc(scores, positive)
     return figures
@@ -273,6 +292,10 @@ def _check(graph: TrainableGraph, x: Array, y: Ints | Array | None) -> None:
         raise ValueError(f"task {graph.card.task}: y is {'missing' if y is None else 'given'}")
     if y is not None and len(y) != len(x):
         raise ValueError(f"{len(x)} rows of x, {len(y)} of y")
-    classes = graph.output_shape[0]
+    classes, outputs = graph.output_shape[0], int(np.prod(graph.output_shape))
+    if graph.card.targets and len(graph.card.targets) != outputs:
+        raise ValueError(f"the card has {len(graph.card.targets)} targets, the graph {outputs} outputs")
+    if y is not None and graph.card.task == "regress" and y.size != len(x) * outputs:
+        raise ValueError(f"y has {y.size // max(1, len(x))} targets a row, the graph {outputs} outputs")
     if y is not None and graph.card.task == "classify" and len(y) and not 0 <= y.min() <= y.max() < classes:
         raise ValueError(f"class indices {y.min()}..{y.max()}, the graph has {classes} classes")

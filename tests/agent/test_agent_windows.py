@@ -7,10 +7,11 @@ import math
 import numpy as np
 import pytest
 from fedge_agent.config import TagConfig
-from fedge_agent.features import FEATURES, bridge, extract, feature_count
+from fedge_agent.features import COUNTED, FEATURES, Preparation, bridge, extract, feature_count
 from fedge_agent.sources.host import Queue
 from fedge_agent.types import Batch, Quality, Reading, Window
 from fedge_agent.windows import Assembler
+from fedge_models.card import Card, Channel, WindowSpec
 from fedge_models.errors import ModelError
 from hypothesis import given
 from hypothesis import strategies as st
@@ -258,16 +259,31 @@ def test_bands_find_a_tone_where_it_is() -> None:
         assert extract(x, ("bands:4",)).argmax() == band
 
 
+def test_envelope_finds_the_rate_of_impacts_that_the_spectrum_hides() -> None:
+    t = np.arange(4096) / 4096
+    for band in range(4):
+        rate = 16 + 32 * band  # up to 128, a thirty-second of the sampling rate
+        x = ((1 + np.cos(2 * np.pi * rate * t)) * np.sin(2 * np.pi * 1000 * t)).astype(np.float32)[None]
+        assert extract(x, ("envelope:4",)).argmax() == band
+        assert extract(x, ("bands:16",)).argmax() == 7  # where it rings, whatever the rate
+
+
+def test_channels_with_a_scale_on_the_card_enter_scaled() -> None:
+    channels = (Channel("a", centre=3.0, scale=2.0), Channel("b"))
+    made = Preparation(Card("anomaly", channels, WindowSpec(1, 2, 1), ("mean", "max")))
+    assert made(np.array([[3, 7], [5, 6]], np.float32)).tolist() == [1, 2, 5.5, 6]
+
+
 def test_constant_and_empty_channels_give_finite_features() -> None:
     x = np.full((3, 64), 7, np.float32)
     x[1] = np.nan
-    names = tuple("bands:4" if n == "bands" else n for n in FEATURES)
+    names = tuple(f"{n}:4" if n in COUNTED else n for n in FEATURES)
     assert np.isfinite(extract(bridge(x), names)).all()
 
 
 def test_count_is_what_extract_gives() -> None:
-    names = tuple("bands:5" if n == "bands" else n for n in FEATURES)
-    assert feature_count(names, 3) == len(extract(np.ones((3, 64), np.float32), names)) == 3 * 14
+    names = tuple(f"{n}:5" if n in COUNTED else n for n in FEATURES)
+    assert feature_count(names, 3) == len(extract(np.ones((3, 64), np.float32), names)) == 3 * 19
     assert extract(np.ones((2, 3, 64), np.float32), ()).shape == (2, 3, 64)
 
 

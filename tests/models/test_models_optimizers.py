@@ -119,7 +119,7 @@ def test_kept_cross_entropy_equals_the_plain_one(scale: float, offset: float, we
         logits, labels = (normal(rows, 3) * scale + offset).astype(np.float32), np.arange(rows) % 3
         with np.errstate(all="ignore"):  # as in the loop
             got, grad = loss(logits.copy(), labels)
-        expected, other = losses.cross_entropy(logits, labels, weights)
+        expected, other = losses.adjusted_cross_entropy(logits, labels, weights)
         assert got == pytest.approx(expected, rel=1e-4, abs=1e-5)
         np.testing.assert_allclose(grad, other, atol=1e-6)
 

@@ -50,12 +50,14 @@ def test_frozen_tensors_stay_and_do_not_travel() -> None:
 def test_losses_have_the_gradients_they_say() -> None:
     logits, labels, weights = normal(5, 3), ints(0, 1, 2, 1, 0), np.array([1, 2, 3], np.float32)
     for w in (None, weights):
-        _, grad = losses.cross_entropy(logits, labels, w)
+        _, grad = losses.adjusted_cross_entropy(logits, labels, w)
         for i in (0, 7, 14):
             up, down = logits.astype(np.float64), logits.astype(np.float64)
             up.flat[i] += 1e-5
             down.flat[i] -= 1e-5
-            slope = (losses.cross_entropy(up, labels, w)[0] - losses.cross_entropy(down, labels, w)[0]) / 2e-5
+            slope = (
+                losses.adjusted_cross_entropy(up, labels, w)[0] - losses.adjusted_cross_entropy(down, labels, w)[0]
+            ) / 2e-5
             assert grad.flat[i] == pytest.approx(slope, abs=1e-5)
 
 
