@@ -11,7 +11,7 @@ SAFE_LOG = 70.0  # |log| of sums of exponentials that float32 holds with all its
 
 
 class CrossEntropy:
-    """Softmax cross entropy of batch after batch, in kept buffers: a third of the plain formula's time on small batches.
+    """Softmax cross entropy of batch after batch, in kept buffers: a third of the formula's time on small ones.
 
     `table` (classes, classes) holds the row that each class aims at, times the weight of its loss: the unit matrix, a
     diagonal of class weights, or smoothed labels.
