@@ -22,7 +22,8 @@ class Padded:
         self.everything: Array = np.zeros((batch, *sizes, channels), dtype)
         inner = [slice(None), *(slice(b, b + n) for b, n in zip(places.before, spatial, strict=True))]
         self.inside: Array = self.everything[tuple(inner)]
-        self.taps = [self.everything[tuple([*meets, slice(None)])] for _, meets in places.taps()]
+        met = [(*meets, slice(None)) for _, meets in places.taps()]
+        self.taps = [self.everything[index] for index in met]
 
     def windows(self, places: Geometry) -> Array:
         """A view (batch, *out, *kernel, channels)."""
