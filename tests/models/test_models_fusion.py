@@ -12,7 +12,9 @@ from fedge_models import zoo
 from fedge_models.card import Card, Channel, WindowSpec
 from fedge_models.fusion import fuse
 from fedge_models.graph import TrainableGraph
-from fedge_models.ops import conv
+from fedge_models.ops.depthwise_conv import DepthwiseConv
+from fedge_models.ops.flat_conv import FlatConv
+from fedge_models.ops.gathered_conv import GatheredConv
 from fedge_models.ops.geometry import geometry
 from fedge_models.ops.operator import Node
 from fedge_models.training import TrainingConfig, evaluate, fit, predict
@@ -186,26 +188,34 @@ def test_what_is_not(nodes: list[Node], output: str) -> None:
     assert fuse(nodes, constants, output) == nodes
 
 
-@given(data=st.data())
-@settings(max_examples=150, deadline=None)
-def test_flat_convolution_equals_the_gathered_one(data: st.DataObject) -> None:
+def convolution(data: st.DataObject, depthwise: bool = False, **attributes: Any) -> tuple[Node, list[np.ndarray]]:
+    """A Conv of float64 with values for its inputs, of any sizes that fit."""
     axes = data.draw(st.integers(1, 3))
     kernel = tuple(data.draw(st.integers(1, 4)) for _ in range(axes))
     pads = [data.draw(st.integers(0, k - 1)) for k in kernel * 2]
     short = [max(1, k - pads[i] - pads[i + axes]) for i, k in enumerate(kernel)]
     spatial = tuple(data.draw(st.integers(s, s + 4)) for s in short)
     batch, channels, outputs = (data.draw(st.integers(1, n)) for n in (4, 3, 10))
+    w = (channels, 1, *kernel) if depthwise else (outputs, channels, *kernel)
     rng = np.random.default_rng(data.draw(st.integers(0, 99)))
-    x, w, b = (rng.normal(size=s) for s in ((batch, channels, *spatial), (outputs, channels, *kernel), (outputs,)))
-    node = node_of("Conv", "x w b", "y", pads=pads)
+    node = node_of("Conv", "x w b", "y", pads=pads, group=channels if depthwise else 1, **attributes)
     node.dtype = np.float64
-    y, backprop = conv.conv(node, x, w, b)
-    gathered, back = conv._conv(node, x, w, b)
+    return node, [rng.normal(size=s) for s in ((batch, channels, *spatial), w, w[:1])]
+
+
+@pytest.mark.parametrize("kind", [FlatConv, DepthwiseConv])
+@given(data=st.data())
+@settings(max_examples=150, deadline=None)
+def test_quick_convolutions_equal_the_gathered_one(kind: Any, data: st.DataObject) -> None:
+    node, (x, w, b) = convolution(data, kind is DepthwiseConv)
+    places = geometry(node, x.shape[2:], w.shape[2:])
+    one, other = kind(node, x, w, b, places), GatheredConv(node, x, w, b, places)
+    y, gathered = one.forward(x), other.forward(x)
     np.testing.assert_allclose(y, gathered, atol=1e-12)
-    assert y.shape[2:] == geometry(node, spatial, kernel).out
-    dy = rng.normal(size=y.shape)
-    for mine, other in zip([g.copy() for g in backprop(dy)], back(dy), strict=True):
-        np.testing.assert_allclose(mine, other, atol=1e-12)
+    assert y.shape == (len(x), len(w), *places.out)
+    dy = np.cos(np.arange(y.size)).reshape(y.shape)
+    for mine, expected in zip([g.copy() for g in one.backprop(dy)], other.backprop(dy), strict=True):
+        np.testing.assert_allclose(mine, expected, atol=1e-12)
 
 
 # --- over many batches ------------------------------------------------------------------------------------------

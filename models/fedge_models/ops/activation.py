@@ -10,11 +10,11 @@ from .operator import Array, Backprop, Grads, Node
 
 def relu(node: Node, x: Array) -> tuple[Array, Backprop]:
     """max(x, 0); the gradient at 0 is 0, as in ONNX Runtime and PyTorch."""
-    y = np.maximum(x, 0, out=node.buffer("y", x.shape))
+    y = np.maximum(x, 0, out=node.like("y", x))
 
     def backprop(dy: Array) -> tuple[Array]:
-        alive = np.greater(y, 0, out=node.buffer("alive", x.shape, np.bool_))
-        return (np.multiply(dy, alive, out=node.buffer("dx", x.shape)),)
+        alive = np.greater(y, 0, out=node.like("alive", x, np.bool_))
+        return (np.multiply(dy, alive, out=node.like("dx", x)),)
 
     return y, backprop
 
@@ -141,7 +141,7 @@ def softsign(node: Node, x: Array) -> tuple[Array, Backprop]:
 
 def tanh(node: Node, x: Array) -> tuple[Array, Backprop]:
     """Hyperbolic tangent."""
-    y = np.tanh(x, out=node.buffer("y", x.shape))
+    y = np.tanh(x, out=node.like("y", x))
     return y, lambda dy: (dy * (1 - y * y),)
 
 

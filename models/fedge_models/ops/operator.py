@@ -66,15 +66,25 @@ class Node:
         """The node of this kind that is done in the same go."""
         return next((node for node in self.then if node.op_type == op_type), None)
 
-    def buffer(self, key: str, shape: tuple[int, ...], dtype: Any = None) -> Any:
+    def buffer(self, key: str, shape: tuple[int, ...]) -> Any:
         """A kept array of this shape with undefined contents."""
-        found = self._buffers.setdefault(key, [])
-        for array in found:
+        found = self._find(key, shape)
+        return found if found is not None else self._add(key, np.empty(shape, self.dtype))
+
+    def like(self, key: str, x: Array, dtype: Any = None) -> Any:
+        """A kept array of the shape of x that lies in memory as x does: channels-last stays channels-last."""
+        found = self._find(key, x.shape)
+        return found if found is not None else self._add(key, np.empty_like(x, dtype))
+
+    def _find(self, key: str, shape: tuple[int, ...]) -> Any:
+        for array in self._buffers.get(key, ()):
             if array.shape == shape:
                 return array
-        found.insert(0, np.empty(shape, dtype or self.dtype))
-        del found[2:]
-        return found[0]
+        return None
+
+    def _add(self, key: str, array: Any) -> Any:
+        self._buffers[key] = [array, *self._buffers.get(key, ())][:2]
+        return array
 
     def plan(self, shape: tuple[int, ...]) -> Any:
         """What `keep` was given for an input of this shape, or None."""
