@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .card import Card, read_card
-from .errors import ModelError
+from .errors import ModelError, first_line
 from .ops.operator import Array, Backprop, Node
 from .ops.registry import OPERATORS
 
@@ -192,7 +192,7 @@ def parse(data: bytes, where: str, schemas: bool = True) -> onnx.ModelProto:
     try:
         onnx.checker.check_model(model)
     except (onnx.checker.ValidationError, ValueError) as e:
-        raise ModelError(f"{where}: not a valid ONNX model: {str(e).splitlines()[0]}") from e
+        raise ModelError(f"{where}: not a valid ONNX model: {first_line(e)}") from e
     return model
 
 
