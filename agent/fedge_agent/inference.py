@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from fedge_models.card import Card
-from fedge_models.errors import ModelError
+from fedge_models.errors import ModelError, first_line
 
 from .standardise import Scale
 from .types import Array
@@ -66,7 +66,7 @@ class Session:
         try:
             self._session = ort.InferenceSession(model, options, providers=[*wanted, "CPUExecutionProvider"])
         except Exception as e:  # onnxruntime's own exceptions have no common base
-            raise ModelError(f"the model cannot be served: {str(e).splitlines()[0]}") from e
+            raise ModelError(f"the model cannot be served: {first_line(e)}") from e
         name, shape = (i := self._session.get_inputs()[0]).name, i.shape[1:]
         self.provider: str = self._session.get_providers()[0]  # what it really runs on
         self.input: Array = np.zeros(shape, np.float32)

@@ -28,6 +28,11 @@ class FedgeError(Exception):
     """Root of everything fedge raises on purpose."""
 
 
+def first_line(error: BaseException) -> str:
+    """What a foreign exception says, in one line; its type where it says nothing (some of onnx's, on Python 3.10)."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
 class StopError(FedgeError):
     """A person has to change something first."""
 

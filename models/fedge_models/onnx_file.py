@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import ModelError
+from .errors import ModelError, first_line
 
 if TYPE_CHECKING:
     import onnx
@@ -45,7 +45,7 @@ def parse(data: bytes, where: str, schemas: bool = True) -> onnx.ModelProto:
     try:
         onnx.checker.check_model(model)
     except (onnx.checker.ValidationError, ValueError) as e:
-        raise ModelError(f"{where}: not a valid ONNX model: {(str(e).splitlines() or ['refused'])[0]}") from e
+        raise ModelError(f"{where}: not a valid ONNX model: {first_line(e)}") from e
     return model
 
 

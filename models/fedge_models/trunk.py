@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from .errors import ModelError
+from .errors import ModelError, first_line
 from .memory import give_back
 from .ops.operator import Array
 
@@ -157,7 +157,7 @@ class Trunk:
             self._session = self._load(ort, options, [*chosen, "CPUExecutionProvider"])
             tried = [self._outputs(np.zeros((n, *shape), np.float32)) for n in (2, 3)]
         except Exception as e:  # onnxruntime's own exceptions have no common base
-            raise ModelError(f"{self._where}: the frozen trunk cannot be run: {str(e).splitlines()[0]}") from e
+            raise ModelError(f"{self._where}: the frozen trunk cannot be run: {first_line(e)}") from e
         for name, two, three in zip(self.outputs, *tried, strict=True):
             if two.shape != (2, *three.shape[1:]) or len(three) != 3:
                 raise ModelError(
