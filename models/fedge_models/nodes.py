@@ -5,6 +5,7 @@ Nodes that only depend on constants are worked out once, here: exporters leave w
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     import onnx
 
 FLOAT = 1  # TensorProto.DataType
+FACTOR = ("Mul", "Div", "Pow", "Clip", "Min", "Max")
 STATISTICS = slice(3, 5)  # inputs of BatchNormalization: running mean and variance
 TROUBLE = (ValueError, TypeError, IndexError, KeyError, ArithmeticError, AttributeError)  # of false shapes
 
@@ -24,18 +26,25 @@ TROUBLE = (ValueError, TypeError, IndexError, KeyError, ArithmeticError, Attribu
 def chosen(model: onnx.ModelProto, patterns: str, statistics: bool) -> list[str]:
     """Names of the initializers to train: float32, and meant by one of the globs.
 
-    Exporters keep bounds and exponents as scalars: no glob means those, only their exact name. Running statistics of
-    BatchNormalization are among them only with `statistics`.
+    Exporters keep bounds, exponents and factors as initializers: no glob means a scalar, or a single value that is only
+    multiplied by; their exact name does. Running statistics of BatchNormalization are meant only with `statistics`.
     """
     globs = [p.strip() for p in patterns.split(",")]
-    running = running_statistics(model)
+    running, added = (
+        running_statistics(model),
+        {n for p in model.graph.node if p.op_type not in FACTOR for n in p.input},
+    )
     return [
         t.name
         for t in model.graph.initializer
         if t.data_type == FLOAT
-        and (t.name in globs or (len(t.dims) and any(fnmatchcase(t.name, glob) for glob in globs)))
+        and (t.name in globs or (_is_weight(t, added) and any(fnmatchcase(t.name, glob) for glob in globs)))
         and (statistics or t.name not in running)
     ]
+
+
+def _is_weight(tensor: onnx.TensorProto, added: Collection[str]) -> bool:
+    return len(tensor.dims) > 0 and (math.prod(tensor.dims) > 1 or tensor.name in added)
 
 
 def running_statistics(model: onnx.ModelProto) -> set[str]:

@@ -20,12 +20,14 @@ import numpy as np
 
 from .errors import ModelError, first_line
 from .memory import give_back
+from .onnx_file import tensors
 from .ops.operator import Array
 
 if TYPE_CHECKING:
     import onnx
 
 CACHE_BYTES = 32 * 1024 * 1024
+FLOAT = 1  # TensorProto.DataType
 CHUNK = 4  # samples through the session at once, to bound its memory; more are no faster
 CONTROL_FLOW = ("If", "Loop", "Scan")  # could run for ever
 MAKES_INTEGERS = ("Shape", "Size", "ArgMax", "ArgMin", "NonZero")
@@ -50,13 +52,13 @@ def cut(model: onnx.ModelProto, led: set[str], trainable_ops: Collection[str], w
     """
     graph = model.graph
     frozen = {i: n for i, n in enumerate(graph.node) if n.op_type != "Constant" and not led & {*n.output}}
-    weights = {t.name for t in graph.initializer if len(t.dims) > 1}
+    weights = {t.name for t in graph.initializer if len(t.dims) > 1 and t.data_type == FLOAT}
     if not any(n.op_type not in trainable_ops or weights & {*n.input} for n in frozen.values()):
         return None
     if loops := [n for n in frozen.values() if n.op_type in CONTROL_FLOW]:
         raise ModelError(f"{where}: node {loops[0].name!r} ({loops[0].op_type}): control flow is not supported")
     given = next(v.name for v in graph.input if v.name not in {t.name for t in graph.initializer})
-    _leave_integers(graph, frozen)
+    _leave_integers(graph, frozen, tensors(model))
     made = {o for n in frozen.values() for o in n.output}
     rest = [n for i, n in enumerate(graph.node) if i not in frozen]
     outputs = tuple(dict.fromkeys(name for n in rest for name in n.input if name in made))
@@ -65,9 +67,9 @@ def cut(model: onnx.ModelProto, led: set[str], trainable_ops: Collection[str], w
     return Cut(part, frozenset(frozen), operators, parameters, given, outputs)
 
 
-def _leave_integers(graph: onnx.GraphProto, frozen: dict[int, Any]) -> None:
+def _leave_integers(graph: onnx.GraphProto, frozen: dict[int, Any], constants: Mapping[str, onnx.TensorProto]) -> None:
     """Move the nodes that compute shapes for the tail into it: integers of a batch are no activations of a sample."""
-    integers = {t.name for t in graph.initializer if t.data_type not in (1, 10, 11)}  # FLOAT, FLOAT16, DOUBLE
+    integers = {name for name, t in constants.items() if t.data_type not in (1, 10, 11)}  # FLOAT, FLOAT16, DOUBLE
     for node in graph.node:
         first = node.input[0] if node.input else ""
         if node.op_type in MAKES_INTEGERS or (first in integers and node.op_type not in ("Cast", "ConstantOfShape")):

@@ -100,6 +100,7 @@ CASES: dict[str, Case] = {
     "Mean": ([N("Mean", ["h", "a"], ["y"])], {"a": normal(1, 12)}, (12,)),
     "Min": ([N("Min", ["h", "a", "b"], ["y"])], {"a": normal(12), "b": normal(1, 1)}, (12,)),
     "Mish": plain("Mish"),
+    "Mod": ([N("Mod", ["h", "c"], ["y"], fmod=1)], {"c": np.float32(0.7)}, (12,)),
     "Not": chosen_by(N("Greater", ["h", "c"], ["p"]), N("Not", ["p"], ["q"]), c=np.float32(0.3)),
     "Or": chosen_by(
         N("Less", ["h", "c"], ["p"]),

@@ -107,6 +107,14 @@ def floor(node: Node, x: Array) -> tuple[Array, Backprop]:
     return np.floor(x), no_gradient
 
 
+def mod(node: Node, a: Array, b: Array) -> tuple[Array, Backprop]:
+    """The rest of A / B, with the sign of B, or (fmod) of A; by A, the gradient passes."""
+    y = np.fmod(a, b) if node.attr("fmod", 0) else np.mod(a, b)
+    if a.dtype.kind in "iu":
+        return y, no_gradient
+    return y, lambda dy: (unbroadcast(dy, a.shape), None)
+
+
 def sum_(node: Node, *xs: Array) -> tuple[Array, Backprop]:
     """The sum of all inputs."""
     return reduce(np.add, xs), lambda dy: tuple(unbroadcast(dy, x.shape) for x in xs)

@@ -55,6 +55,7 @@ OPERATORS: dict[str, Operator] = {
     "Mean": arithmetic.mean,
     "Min": arithmetic.min_,
     "Mish": activation.mish,
+    "Mod": arithmetic.mod,
     "Mul": arithmetic.mul,
     "Neg": arithmetic.neg,
     "Not": arithmetic.compare(np.logical_not),
