@@ -83,10 +83,11 @@ def fit(
     each batch and may take its time. Raises ValueError when x or y do not fit the graph.
     """
     _check(graph, x, y)
-    finite = np.isfinite(x.reshape(len(x), -1)).all(axis=1)
-    dropped = int(len(x) - finite.sum())
-    if dropped:
-        x, y = x[finite], None if y is None else y[finite]
+    finite, dropped = np.isfinite(x), 0
+    if not finite.all():
+        rows = finite.reshape(len(x), -1).all(axis=1)
+        dropped = int(len(x) - rows.sum())
+        x, y = x[rows], None if y is None else y[rows]
     if not len(x):
         return FitReport((), 0, dropped, False)
     start, history, diverged = graph.params.copy(), [], False
