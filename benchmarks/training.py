@@ -37,7 +37,7 @@ GRAPHS: dict[str, tuple[Callable[[], Any], tuple[int, ...], int, int]] = {
     "mlp_small": (lambda: zoo.mlp(card(4), 32, (64, 32)), (32,), 4, 2048),
     "mlp_wide": (lambda: zoo.mlp(card(10), 128, (256, 128)), (128,), 10, 2048),
     "cnn1d": (lambda: zoo.cnn1d(card(4, 3, 256), (16, 32), (7, 5)), (3, 256), 4, 1024),
-    "cnn2d": (lambda: zoo.cnn2d(card(7), (1, 64, 64), (8, 16, 32)), (1, 64, 64), 7, 256),
+    "cnn2d": (lambda: zoo.cnn2d(card(7), (1, 64, 64), (8, 16, 32)), (1, 64, 64), 7, 512),
 }
 
 

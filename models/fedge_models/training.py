@@ -82,15 +82,9 @@ def fit(
     `pause` is called before each batch and may take its time. Raises ValueError when x or y do not fit the graph.
     """
     _check(graph, x, y)
-    regress = graph.card.task == "regress"
-    if y is not None and regress:
+    if y is not None and graph.card.task == "regress":
         y = objective.scaled(graph.card, y, graph.output_shape)
-    finite = np.isfinite(x.reshape(len(x), -1)).all(axis=1)
-    if y is not None and regress:
-        finite &= np.isfinite(y.reshape(len(y), -1)).all(axis=1)
-    dropped = int(len(x) - finite.sum())
-    if dropped:
-        x, y = x[finite], None if y is None else y[finite]
+    x, y, dropped = _finite_rows(x, y)
     if not len(x):
         return FitReport((), 0, dropped, False)
     start, history, diverged = graph.params.copy(), [], False
@@ -115,6 +109,17 @@ def fit(
         graph.set_params(start)
         diverged = True
     return FitReport(tuple(history), len(x), dropped, diverged)
+
+
+def _finite_rows(x: Array, y: Ints | Array | None) -> tuple[Array, Ints | Array | None, int]:
+    """x and y without the rows in which something is not finite, and how many those were."""
+    keep = np.ones(len(x), np.bool_)
+    for values in (x, y):
+        if values is not None and not (found := np.isfinite(values)).all():
+            keep &= found.reshape(len(values), -1).all(axis=1)
+    if keep.all():
+        return x, y, 0
+    return x[keep], None if y is None else y[keep], int(len(x) - keep.sum())
 
 
 def evaluate(graph: TrainableGraph, x: Array, y: Ints | Array | None) -> dict[str, float]:

@@ -8,6 +8,7 @@ import math
 import numpy as np
 import onnx
 import pytest
+from counterparts import counterpart
 from fedge_models import losses, optimizers, zoo
 from fedge_models.schedules import SCHEDULES, factor
 from fedge_models.training import TrainingConfig, evaluate, fit, predict
@@ -45,7 +46,7 @@ def test_adam_equals_algorithm_1_and_adamw_algorithm_2(name: str, decay: float) 
 
 @pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
 def test_optimizers_equal_pytorch(name: str) -> None:
-    torch = pytest.importorskip("torch")
+    torch = counterpart("torch")
     tensor = torch.ones(7, requires_grad=True)
     kind = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[name]
     extra = {"sgd": {"momentum": 0.8}, "adam": {}, "adamw": {"weight_decay": 0.1}}[name]
