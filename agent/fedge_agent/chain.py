@@ -22,7 +22,7 @@ class ChainStore:
     """The folder of one federation."""
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        files.make_folder(folder)
         self._folder = folder
 
     def graph_bytes(self) -> bytes | None:

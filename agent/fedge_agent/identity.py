@@ -73,9 +73,9 @@ def load(state: Path) -> Identity | None:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey  # noqa: PLC0415
 
     folder = state / "identity"
-    if not (folder / "node.json").exists():
-        return None
     try:
+        if not (folder / "node.json").exists():
+            return None
         node = msgspec.json.decode((folder / "node.json").read_bytes(), type=NodeFile)
         release_key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(node.release_key))
     except (OSError, ValueError, msgspec.DecodeError) as e:
@@ -93,7 +93,7 @@ def join(invitation: Invitation, state: Path) -> Identity:
             f"the invitation of {invitation.node} has expired (or this clock is wrong): ask for a new one"
         )
     folder = state / "identity"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    files.make_folder(folder)
     if (folder / "node.json").exists():
         raise IdentityError(f"{folder}: this gateway has joined already; to join anew, move that folder away first")
     key = _private_key(folder)

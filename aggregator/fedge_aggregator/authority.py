@@ -32,7 +32,7 @@ class Authority:
     """The keys in `folder`, made at first use."""
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        files.make_folder(folder)
         self._folder = folder
         self._ca_key = _key(folder / "ca.key")
         self.release_key = _key(folder / "release.key")

@@ -3,6 +3,9 @@
 A file is written whole beside its place, fsynced, renamed over it, and its folder fsynced: a reader sees the old or the
 new, and what was acknowledged after the write is there after a power cut. SQLite in WAL mode needs
 ``synchronous=EXTRA`` for the same promise.
+
+What root makes belongs to whom the folder belongs: an operator's command (`join`, `model add`) works on the state of a
+service that runs as a user of its own, and what it leaves there must be the service's to read.
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ def write(path: Path, data: bytes, mode: int = 0o644) -> None:
             file.write(data)
             file.flush()
             os.fchmod(file.fileno(), mode)
+            _hand_over(Path(temporary))
             os.fsync(file.fileno())
         Path(temporary).replace(path)
         sync_folder(path.parent)
@@ -38,6 +42,22 @@ def write(path: Path, data: bytes, mode: int = 0o644) -> None:
         with suppress(OSError):
             Path(temporary).unlink()
         raise StorageError(f"{path}: cannot be written: {e.strerror}") from e
+
+
+def make_folder(path: Path) -> None:
+    """A folder of mode 0700, and those above it that are missing. OSError when it cannot be made."""
+    if not path.is_dir():
+        make_folder(path.parent)
+        path.mkdir(mode=0o700, exist_ok=True)
+        _hand_over(path)
+
+
+def _hand_over(path: Path) -> None:
+    """Give what root made to the owner of its folder."""
+    if os.geteuid() == 0:
+        owner = path.parent.stat()
+        with suppress(PermissionError):  # root of a container without CAP_CHOWN, or of another machine over NFS
+            os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
 
 
 def sync_folder(folder: Path) -> None:
@@ -74,6 +94,7 @@ def open_database(path: Path, schema: str, synchronous: Literal["EXTRA", "NORMAL
     try:
         database = sqlite3.connect(path, timeout=BUSY_MS / 1000, isolation_level=None, check_same_thread=False)
         path.chmod(0o600)
+        _hand_over(path)  # before the first page: SQLite gives the files beside it to the owner of this one
         database.execute("PRAGMA journal_mode=WAL")
         database.execute(f"PRAGMA synchronous={synchronous}")
         database.execute("PRAGMA foreign_keys=ON")
