@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import onnx
 
 CACHE_BYTES = 32 * 1024 * 1024
-FLOAT = 1  # TensorProto.DataType
+HEAVY = ("Conv", "ConvTranspose", "GRU", "Gemm", "LSTM", "MatMul")
 CHUNK = 4  # samples through the session at once, to bound its memory; more are no faster
 CONTROL_FLOW = ("If", "Loop", "Scan")  # could run for ever
 MAKES_INTEGERS = ("Shape", "Size", "ArgMax", "ArgMin", "NonZero")
@@ -47,13 +47,13 @@ class Cut(NamedTuple):
 def cut(model: onnx.ModelProto, led: set[str], trainable_ops: Collection[str], where: str) -> Cut | None:
     """Split before the first trainable node. None: there is no trunk worth a session of its own.
 
-    led: every name through which a gradient reaches a parameter. A trunk is worth it when it has weights, or an
-    operator that NumPy does not know here (`trainable_ops`). Raises ModelError for control flow.
+    led: every name through which a gradient reaches a parameter. A trunk is worth it when it has a layer, or an
+    operator that NumPy does not know here (`trainable_ops`); not for a factor or a shape. Raises ModelError for control
+    flow.
     """
     graph = model.graph
     frozen = {i: n for i, n in enumerate(graph.node) if n.op_type != "Constant" and not led & {*n.output}}
-    weights = {t.name for t in graph.initializer if len(t.dims) > 1 and t.data_type == FLOAT}
-    if not any(n.op_type not in trainable_ops or weights & {*n.input} for n in frozen.values()):
+    if not any(n.op_type not in trainable_ops or n.op_type in HEAVY for n in frozen.values()):
         return None
     if loops := [n for n in frozen.values() if n.op_type in CONTROL_FLOW]:
         raise ModelError(f"{where}: node {loops[0].name!r} ({loops[0].op_type}): control flow is not supported")
