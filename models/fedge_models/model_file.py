@@ -1,4 +1,4 @@
-"""A model file as a user gives it, made whole: card attached, trainable tensors chosen, weights inside.
+"""A model file as a user gives it, made whole: card attached, trainable tensors chosen, weights inside, one output.
 
 Exporters put large weights into a file beside the model and know nothing of cards. Promises one self-contained ONNX
 file of at most MAX_MODEL_BYTES with a checked card; refuses data outside the model's own folder. The result is what
@@ -19,6 +19,7 @@ import numpy as np
 from . import settings
 from .card import Card, read_card, write_card
 from .errors import ModelError
+from .exported import one_output
 from .onnx_file import MAX_MODEL_BYTES
 from .ops.operator import Array
 
@@ -44,10 +45,11 @@ def read_model(path: Path, card: Path | None = None, trainable: str | None = Non
     except DecodeError as e:
         raise ModelError(f"{path}: not an ONNX file: {e}") from e
     external = _take_in(model, path)
-    if card is None and trainable is None and not external and model.ir_version <= MAX_IR:
+    found = read_card_file(card) if card is not None else read_card(model, str(path))
+    changed = found.task == "classify" and one_output(model, len(found.labels))
+    if card is None and trainable is None and not external and not changed and model.ir_version <= MAX_IR:
         return data
     model.ir_version = min(model.ir_version, MAX_IR)
-    found = read_card_file(card) if card is not None else read_card(model, str(path))
     write_card(model, msgspec.structs.replace(found, trainable=trainable or found.trainable))
     return model.SerializeToString()
 

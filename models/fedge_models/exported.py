@@ -1,0 +1,92 @@
+"""What exporters put around a classifier, taken away again: label outputs, maps of names, sigmoids of two classes.
+
+skl2onnx gives the label beside the probabilities (as a tensor, or as a map from names), tf2onnx and others one sigmoid
+for two classes. What can be trained is one output with a value for each class, ending in Softmax at most. The graph
+that comes out computes the same probabilities.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import onnx
+
+FLOAT = 1  # TensorProto.DataType
+
+
+def one_output(model: onnx.ModelProto, classes: int) -> bool:
+    """Reduce a classifier with so many classes to its one float output, in place; whether anything changed."""
+    graph = model.graph
+    found = _scores(graph)
+    if found is None:
+        return False
+    name, width = found
+    makers = {o: n for n in graph.node for o in n.output}
+    while (maker := makers.get(name)) is not None and maker.op_type in ("Identity", "Cast"):
+        name = maker.input[0]
+    inner = _sigmoid(name, makers)
+    if inner is not None and classes == 2:
+        name = _two_classes(graph, inner)
+    elif len(graph.output) == 1 and width != 0:
+        return False
+    _let_out(graph, name, classes)
+    _prune(graph)
+    return True
+
+
+def _scores(graph: onnx.GraphProto) -> tuple[str, int] | None:
+    """(name, claimed width) of the output with scores; None when it cannot be told which one that is."""
+    floats = [o for o in graph.output if o.type.tensor_type.elem_type == FLOAT]
+    if len(floats) == 1:
+        dims = floats[0].type.tensor_type.shape.dim
+        return floats[0].name, dims[-1].dim_value if len(dims) else 0
+    maps = [n for n in graph.node if n.op_type == "ZipMap"]
+    return (maps[0].input[0], 0) if not floats and len(maps) == 1 else None
+
+
+def _sigmoid(name: str, makers: dict[str, onnx.NodeProto]) -> str | None:
+    """z, when `name` is sigmoid(z), or the two columns 1 - sigmoid(z) and sigmoid(z)."""
+    maker = makers.get(name)
+    if maker is not None and maker.op_type == "Concat" and len(maker.input) == 2:
+        left, right = (makers.get(i) for i in maker.input)
+        if left is not None and left.op_type == "Sub" and left.input[1] == maker.input[1]:
+            maker = right
+    return maker.input[0] if maker is not None and maker.op_type == "Sigmoid" else None
+
+
+def _two_classes(graph: onnx.GraphProto, z: str) -> str:
+    """Softmax of the columns 0 and z: the same two probabilities."""
+    from onnx import helper, numpy_helper  # noqa: PLC0415
+
+    graph.initializer.append(numpy_helper.from_array(np.float32(0), "fedge.zero"))
+    graph.node.extend(
+        [
+            helper.make_node("Mul", [z, "fedge.zero"], ["fedge.none"]),
+            helper.make_node("Concat", ["fedge.none", z], ["fedge.logits"], axis=1),
+            helper.make_node("Softmax", ["fedge.logits"], ["fedge.probabilities"], axis=1),
+        ]
+    )
+    return "fedge.probabilities"
+
+
+def _let_out(graph: onnx.GraphProto, name: str, classes: int) -> None:
+    from onnx import TensorProto, helper  # noqa: PLC0415
+
+    del graph.output[:]
+    graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", classes]))
+
+
+def _prune(graph: onnx.GraphProto) -> None:
+    """Remove what no output depends on."""
+    wanted, kept = {o.name for o in graph.output}, []
+    for node in reversed(graph.node):
+        if wanted.intersection(node.output):
+            wanted.update(node.input)
+            kept.append(node)
+    tensors = [t for t in graph.initializer if t.name in wanted]
+    del graph.node[:], graph.initializer[:]
+    graph.node.extend(reversed(kept))
+    graph.initializer.extend(tensors)

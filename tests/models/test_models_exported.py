@@ -1,0 +1,84 @@
+"""Classifiers as other tools export them: reduced to one output, with the same probabilities."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from counterparts import counterpart
+from fedge_models.card import Card, Channel, WindowSpec, write_card
+from fedge_models.graph import TrainableGraph
+from fedge_models.model_file import read_model
+from fedge_models.training import TrainingConfig, evaluate, fit
+from graphs import N, ints, normal, run_ort, small
+
+CARD = Card("classify", tuple(Channel(c) for c in "abcd"), WindowSpec(1, 1, 1), labels=("ok", "bad"))
+RNG = np.random.default_rng(5)
+
+
+def save(model: onnx.ModelProto, card: Card, path: Path) -> bytes:
+    write_card(model, card)
+    path.write_bytes(model.SerializeToString())
+    return read_model(path)
+
+
+@pytest.mark.parametrize("zipmap", [True, False])
+@pytest.mark.parametrize("classes", [2, 3])
+def test_classifier_of_scikit_learn_goes_on_training(classes: int, zipmap: bool, tmp_path: Path) -> None:
+    counterpart("skl2onnx")
+    from skl2onnx import to_onnx
+    from sklearn.neural_network import MLPClassifier
+
+    x = RNG.normal(size=(300, 4)).astype(np.float32)
+    y = np.digitize(x[:, 0] * x[:, 1], [0.0, 0.7][: classes - 1])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it is not trained to the end here
+        net = MLPClassifier((16,), max_iter=3, random_state=0).fit(x, y)
+        model = to_onnx(net, x[:1], target_opset=17, options={} if zipmap else {id(net): {"zipmap": False}})
+    labels = ("ok", "bad", "worse")[:classes]
+    data = save(model, msgspec.structs.replace(CARD, labels=labels), tmp_path / "m.onnx")
+    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+    (served,) = session.run(None, {session.get_inputs()[0].name: x})
+    np.testing.assert_allclose(served, net.predict_proba(x), rtol=1e-4, atol=1e-5)
+    graph = TrainableGraph.load(data)
+    assert graph.gives_probabilities
+    before = evaluate(graph, x, y)
+    fit(graph, x, y, TrainingConfig(epochs=60, learning_rate=0.01), np.random.default_rng(0))
+    assert evaluate(graph, x, y)["accuracy"] > max(0.9, before["accuracy"])
+
+
+def test_one_sigmoid_becomes_two_classes(tmp_path: Path) -> None:
+    """As Keras writes a dense layer of one unit."""
+    nodes = [N("MatMul", ["x", "w"], ["m"]), N("Add", ["m", "b"], ["z"]), N("Sigmoid", ["z"], ["y"])]
+    model, x = small(nodes, {"w": normal(4, 1), "b": normal(1)}, (4,), (1,)), normal(7, 4)
+    p = run_ort(model.SerializeToString(), x)
+    data = save(model, CARD, tmp_path / "m.onnx")
+    np.testing.assert_allclose(run_ort(data, x), np.hstack([1 - p, p]), rtol=1e-4, atol=1e-6)
+    graph = TrainableGraph.load(data)
+    assert [t.name for t in graph.layout] == ["w", "b"] and graph.gives_probabilities
+    np.testing.assert_allclose(graph.logits(x)[:, 1], np.log(p / (1 - p))[:, 0], rtol=1e-3, atol=1e-4)
+
+
+def test_channels_last_network_as_tf2onnx_writes_it(tmp_path: Path) -> None:
+    nodes = [
+        N("Transpose", ["x"], ["t"], perm=[0, 3, 1, 2]),
+        N("Conv", ["t", "k"], ["c"], auto_pad="SAME_UPPER", strides=[2, 2]),
+        N("Transpose", ["c"], ["l"], perm=[0, 2, 3, 1]),
+        N("Add", ["l", "kb"], ["a"]),
+        N("Relu", ["a"], ["r"]),
+        N("Reshape", ["r", "flat"], ["f"]),
+        N("MatMul", ["f", "d"], ["m"]),
+        N("Add", ["m", "db"], ["z"]),
+        N("Softmax", ["z"], ["y"]),
+    ]
+    tensors = {"k": normal(3, 2, 3, 3), "kb": normal(3), "flat": ints(-1, 27), "d": normal(27, 2), "db": normal(2)}
+    model, x = small(nodes, tensors, (6, 5, 2), (2,)), normal(4, 6, 5, 2)
+    data = save(model, CARD, tmp_path / "m.onnx")
+    graph = TrainableGraph.load(data)
+    assert [t.name for t in graph.layout] == ["k", "kb", "d", "db"]
+    np.testing.assert_allclose(graph.forward(x), run_ort(data, x), rtol=1e-4, atol=1e-5)
