@@ -20,6 +20,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import DTypeLike
 
+from .layout import items
 from .operator import Array
 
 NARROW = 8  # results; up to here, two at a time are faster (measured with OpenBLAS on AVX-512)
@@ -64,7 +65,7 @@ class Rows:
         """All windows of what is inside now, (phases, windows each, length): a view."""
         if len(self._taps) > 1:
             for i, tap in enumerate(self._taps):
-                self._beside[:, i] = tap
+                np.copyto(items(self._beside[:, i]), items(tap))
         return self.last_windows()
 
     def last_windows(self) -> Array:

@@ -10,15 +10,18 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from .layout import items
 from .operator import Array, Node
+
+SHORT = 16  # channels; below, NumPy's loops over them cost more than their arithmetic
 
 
 def are_tiles(node: Node) -> bool:
-    """Whether a pooling's windows neither overlap nor leave the input."""
+    """Whether a pooling has windows of more than one value that neither overlap nor leave the input."""
     kernel = list(node.attr("kernel_shape", None))
     plain = node.attr("auto_pad", b"NOTSET") in (b"NOTSET", b"VALID") and not node.attr("ceil_mode", 0)
     spread = [*node.attr("dilations", [1]), *(p + 1 for p in node.attr("pads", [0]))]
-    return plain and list(node.attr("strides", [1] * len(kernel))) == kernel and set(spread) == {1}
+    return plain and list(node.attr("strides", [1] * len(kernel))) == kernel != [1] * len(kernel) and set(spread) == {1}
 
 
 class Tiles:
@@ -27,37 +30,64 @@ class Tiles:
     def __init__(self, values: Array, kernel: Sequence[int]) -> None:
         self._stages = []
         for axis, size in [(i + 1, k) for i, k in enumerate(kernel) if k > 1]:
-            part = _parts(values, axis, size)[0]
-            won = [np.empty_like(part, np.bool_) for _ in range(size - 1)]
-            self._stages.append((axis, size, np.empty_like(part), won, np.zeros_like(values)))
-            values = self._stages[-1][2]
+            self._stages.append(_Stage(values, axis, size))
+            values = self._stages[-1].y
         self.y = values
 
     def forward(self, values: Array) -> Array:
         """The largest of each tile."""
-        for axis, size, y, won, _ in self._stages:
-            first, second, *others = _parts(values, axis, size)
-            np.greater(second, first, out=won[0])
-            np.maximum(first, second, out=y)
-            for part, beats in zip(others, won[1:], strict=True):
-                np.greater(part, y, out=beats)
-                np.maximum(y, part, out=y)
-            values = y
+        for stage in self._stages:
+            values = stage.forward(values)
         return values
 
     def backprop(self, dy: Array, out: Array) -> None:
         """Write the gradient into `out`, shaped as the values; what no tile covers is left as it is."""
-        for i in reversed(range(len(self._stages))):
-            axis, size, _, won, kept = self._stages[i]
-            into = out if i == 0 else kept
-            first, *others = _parts(into, axis, size)
-            for part, beats in zip(reversed(others), reversed(won), strict=True):
-                np.multiply(dy, beats, out=part)
-                dy = np.subtract(dy, part, out=first)
-            dy = into
+        for stage in reversed(self._stages[1:]):
+            stage.backprop(dy, stage.slopes)
+            dy = stage.slopes
+        if self._stages:
+            self._stages[0].backprop(dy, out)
+        else:
+            np.copyto(out, dy)
 
 
-def _parts(values: Array, axis: int, size: int) -> list[Array]:
-    """The first, second ... of each tile along an axis: views."""
-    stop = values.shape[axis] // size * size
-    return [values[(slice(None),) * axis + (slice(i, stop, size),)] for i in range(size)]
+class _Stage:
+    """Maxima along one axis. Short runs of memory are taken apart first, so that they become long ones."""
+
+    def __init__(self, values: Array, axis: int, size: int) -> None:
+        self._axis, self._size = axis, size
+        part = self._parts(values)[0]
+        self.y = np.empty_like(part)
+        self.slopes = np.zeros_like(values)
+        self._won = [np.empty_like(part, np.bool_) for _ in range(size - 1)]
+        short = axis == values.ndim - 2 and values.shape[-1] <= SHORT and values.strides[-1] == values.itemsize
+        self._apart = [np.empty_like(part) for _ in range(size)] if short else None
+
+    def forward(self, values: Array) -> Array:
+        parts = self._parts(values)
+        if self._apart is not None:
+            for onto, part in zip(self._apart, parts, strict=True):
+                np.copyto(items(onto), items(part))
+            parts = self._apart
+        first, second, *others = parts
+        np.greater(second, first, out=self._won[0])
+        np.maximum(first, second, out=self.y)
+        for part, beats in zip(others, self._won[1:], strict=True):
+            np.greater(part, self.y, out=beats)
+            np.maximum(self.y, part, out=self.y)
+        return self.y
+
+    def backprop(self, dy: Array, out: Array) -> None:
+        parts = self._parts(out)
+        first, *others = parts if self._apart is None else self._apart
+        for part, beats in zip(reversed(others), reversed(self._won), strict=True):
+            np.multiply(dy, beats, out=part)
+            dy = np.subtract(dy, part, out=first)
+        if self._apart is not None:
+            for onto, part in zip(parts, self._apart, strict=True):
+                np.copyto(items(onto), items(part))
+
+    def _parts(self, values: Array) -> list[Array]:
+        """The first, second ... of each tile: views."""
+        stop = values.shape[self._axis] // self._size * self._size
+        return [values[(slice(None),) * self._axis + (slice(i, stop, self._size),)] for i in range(self._size)]
