@@ -23,6 +23,8 @@ from fedge_aggregator.cli import main as aggregator_main
 from fedge_aggregator.metrics import Metrics
 from fedge_aggregator.rules.registry import RULES
 from fedge_fleet.cli import main as fleet_main
+from fedge_models.card import Card
+from fedge_models.ops.registry import OPERATORS
 
 ROOT = Path(__file__).resolve().parent.parent
 AGENT = ROOT / "agent/fedge_agent/agent.example.toml"
@@ -88,6 +90,15 @@ def test_every_command_has_help_and_is_in_the_readme(main: click.Group) -> None:
     for name, command in main.commands.items():
         assert command.help, name
         assert re.search(rf"\b{name}\b", readme), f"README does not mention {name}"
+
+
+def test_every_operator_and_field_of_the_card_is_documented() -> None:
+    text = (ROOT / "docs/models.md").read_text()
+    for name in OPERATORS:
+        assert re.search(rf"\b{name}\b", text), name
+    for struct in structs(Card):
+        for field in msgspec.structs.fields(struct):
+            assert re.search(rf"\b{field.name}\b", text), f"{struct.__name__}.{field.name}"
 
 
 def test_every_metric_is_documented() -> None:

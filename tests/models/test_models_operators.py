@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from fedge_models.errors import ModelError
 from fedge_models.ops.registry import OPERATORS
 from graphs import N, check_gradient, ints, load, normal, run_ort, small
 
@@ -307,11 +308,11 @@ OPSETS = {
 }
 
 
-def model_of(name: str) -> onnx.ModelProto:
+def model_of(name: str, opset: int | None = None) -> onnx.ModelProto:
     nodes, tensors, shape = ALL[name]
     first = N("Gemm", ["x", "w0", "b0"], ["h"])
     tensors = {"w0": normal(5, 12), "b0": normal(12), **{k: np.asarray(v) for k, v in tensors.items()}}
-    return small([first, *nodes], tensors, (5,), shape, OPSETS.get(name, 17))
+    return small([first, *nodes], tensors, (5,), shape, opset or OPSETS.get(name, 17))
 
 
 def test_every_operator_has_a_case() -> None:
@@ -327,6 +328,39 @@ def test_forward_equals_onnx_runtime(name: str) -> None:
 @pytest.mark.parametrize("name", ALL)
 def test_gradient_equals_central_differences(name: str) -> None:
     check_gradient(model_of(name), normal(4, 5))
+
+
+def loads(opset: int) -> bool:
+    """Whether the installed ONNX Runtime knows the opset."""
+    model = small([N("Relu", ["x"], ["y"])], {"w": normal(1)}, (3,), (3,), opset)
+    try:
+        run_ort(model.SerializeToString(), normal(1, 3))
+    except Exception:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("opset", range(13, onnx.defs.onnx_opset_version() + 1))
+def test_every_operator_means_the_same_in_every_opset_that_has_it(opset: int) -> None:
+    if not loads(opset):
+        pytest.skip("newer than this ONNX Runtime")
+    held = 0
+    for name in ALL:
+        model, x = model_of(name, opset), normal(4, 5)
+        try:
+            onnx.checker.check_model(model, full_check=True)
+            expected = run_ort(model.SerializeToString(), x)
+        except Exception:  # written for another opset
+            continue
+        np.testing.assert_allclose(load(model).forward(x), expected, rtol=1e-5, atol=1e-5, err_msg=name)
+        held += 1
+    assert held > 0.6 * len(ALL)
+
+
+def test_opset_that_onnx_does_not_know_yet_is_refused() -> None:
+    newest = onnx.defs.onnx_opset_version()
+    with pytest.raises(ModelError, match=f"opset {newest + 1}, expected 13 to {newest}"):
+        load(model_of("Relu", newest + 1))
 
 
 def test_dropout_drops_only_in_training_and_keeps_the_mean() -> None:
