@@ -17,6 +17,7 @@ import msgspec
 from msgspec import Meta
 
 from .errors import ModelError
+from .prepared import prepared
 
 if TYPE_CHECKING:
     import onnx
@@ -88,6 +89,7 @@ class WindowSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     hop: int
 
 
+@prepared
 class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a model file promises about its input, output and training."""
 
