@@ -3,8 +3,7 @@
 It says what the graph's input means, so that a gateway can build that input from its channels and judge the output.
 The graph's single input is float32 ``(batch, features)`` when ``features`` names any, else the raw window
 ``(batch, channels, length)``; it is standardised per site before the graph sees it. Outputs: ``classify`` gives
-``(batch, labels)``, logits or (behind a final Softmax) probabilities, ``anomaly`` a reconstruction shaped as its input,
-``regress`` ``(batch, targets)``.
+logits ``(batch, labels)``, ``anomaly`` a reconstruction shaped as its input, ``regress`` ``(batch, targets)``.
 """
 
 from __future__ import annotations
