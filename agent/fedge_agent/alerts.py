@@ -5,13 +5,11 @@ from __future__ import annotations
 import math
 
 import msgspec
-from fedge_models.prepared import prepared
 
 from .config import When
 from .types import Decision, Event
 
 
-@prepared
 class AlertState(msgspec.Struct, frozen=True):
     """What must survive a restart, so that kill -9 neither repeats nor forgets an event."""
 

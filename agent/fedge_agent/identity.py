@@ -21,7 +21,6 @@ from fedge_models import files
 from fedge_models.errors import IdentityError, UnreachableError
 from fedge_models.invitation import Invitation
 from fedge_models.keys import private_key
-from fedge_models.prepared import prepared
 from fedge_models.wire import Name, decode_cbor
 from msgspec import Meta
 
@@ -32,7 +31,6 @@ TIMEOUT_S = 15.0
 MAX_ANSWER_BYTES = 64 * 1024
 
 
-@prepared
 class NodeFile(msgspec.Struct, frozen=True):
     """`node.json`: what joining told us."""
 
@@ -63,7 +61,6 @@ class Identity:
         return context
 
 
-@prepared
 class _Answer(msgspec.Struct):
     node: Name = msgspec.field(name="1")
     certificate: Annotated[bytes, Meta(max_length=8192)] = msgspec.field(name="2")

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple, Protocol
 
 import msgspec
 import numpy as np
-from fedge_models.prepared import prepared
 from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
@@ -74,7 +73,6 @@ class Decision(msgspec.Struct, frozen=True):
     latency_s: float  # from `received_ns` to this decision
 
 
-@prepared
 class Event(msgspec.Struct, frozen=True):
     """A change of an asset's alert: one opened, or one cleared. `key` is the same for both and never reused."""
 

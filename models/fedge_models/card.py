@@ -17,7 +17,6 @@ import msgspec
 from msgspec import Meta
 
 from .errors import ModelError
-from .prepared import prepared
 
 if TYPE_CHECKING:
     import onnx
@@ -89,7 +88,6 @@ class WindowSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     hop: int
 
 
-@prepared
 class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a model file promises about its input, output and training."""
 

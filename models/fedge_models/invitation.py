@@ -11,7 +11,6 @@ import msgspec
 from msgspec import Meta
 
 from .errors import IdentityError, WireError
-from .prepared import prepared
 from .wire import Count, Digest, Name, decode_cbor
 
 PREFIX = "fedge-invite:"
@@ -19,7 +18,6 @@ SECRET_BYTES = 16
 MAX_CHARS = 1000
 
 
-@prepared
 class Invitation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where to join, whom to trust there, and the right to do it."""
 

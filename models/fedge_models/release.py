@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 
 from . import cose
 from .errors import WireError
-from .prepared import prepared
 from .quantize import ZLIB_LEVEL, Codes, Floats, dequantize, expand, inflate, pack, unpack
 from .update import decode_steps
 from .wire import Count, Digest, Figures, Message, Name, decode, encode
@@ -58,7 +57,6 @@ class Release:
     steps: Floats | None  # (T,) grid of `codes`
 
 
-@prepared
 class _Header(Message, array_like=True, frozen=True, forbid_unknown_fields=True, kw_only=True):
     schema: Literal[1] = 1
     federation: Name
@@ -73,7 +71,6 @@ class _Header(Message, array_like=True, frozen=True, forbid_unknown_fields=True,
     figures: Figures
 
 
-@prepared
 class _Body(Message, array_like=True, frozen=True, forbid_unknown_fields=True, kw_only=True):
     schema: Literal[1] = 1
     header: bytes

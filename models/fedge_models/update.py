@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from . import cose
 from .errors import WireError
-from .prepared import prepared
 from .quantize import Codes, Floats, pack, unpack
 from .wire import Count, Digest, Figures, Message, Name, decode, encode
 
@@ -36,7 +35,6 @@ class Update:
     spread: Floats  # (T,) what 127 steps of each tensor should have spanned
 
 
-@prepared
 class _Wire(Message, array_like=True, frozen=True, forbid_unknown_fields=True, kw_only=True):
     schema: Literal[1] = 1
     federation: Name
