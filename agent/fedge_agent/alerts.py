@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 
 import msgspec
+from fedge_models.structs import known
 
 from .config import When
 from .types import Decision, Event
 
 
+@known
 class AlertState(msgspec.Struct, frozen=True):
     """What must survive a restart, so that kill -9 neither repeats nor forgets an event."""
 

@@ -21,6 +21,7 @@ from fedge_models import files
 from fedge_models.errors import IdentityError, UnreachableError
 from fedge_models.invitation import Invitation
 from fedge_models.keys import private_key
+from fedge_models.structs import known
 from fedge_models.wire import Name, decode_cbor
 from msgspec import Meta
 
@@ -31,6 +32,7 @@ TIMEOUT_S = 15.0
 MAX_ANSWER_BYTES = 64 * 1024
 
 
+@known
 class NodeFile(msgspec.Struct, frozen=True):
     """`node.json`: what joining told us."""
 
@@ -61,6 +63,7 @@ class Identity:
         return context
 
 
+@known
 class _Answer(msgspec.Struct):
     node: Name = msgspec.field(name="1")
     certificate: Annotated[bytes, Meta(max_length=8192)] = msgspec.field(name="2")

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol
 
 import msgspec
 import numpy as np
+from fedge_models.structs import known
 from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
@@ -59,6 +60,7 @@ class Window(NamedTuple):
     received_ns: int  # when the reading that completed the window arrived
 
 
+@known
 class Decision(msgspec.Struct, frozen=True):
     """What the model says of one window."""
 
@@ -73,6 +75,7 @@ class Decision(msgspec.Struct, frozen=True):
     latency_s: float  # from `received_ns` to this decision
 
 
+@known
 class Event(msgspec.Struct, frozen=True):
     """A change of an asset's alert: one opened, or one cleared. `key` is the same for both and never reused."""
 

@@ -13,6 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.x509.oid import NameOID
 from fedge_models.errors import IdentityError, RefusedError
+from fedge_models.structs import known
 from fedge_models.wire import decode_cbor
 from msgspec import Meta
 
@@ -23,6 +24,7 @@ from .metrics import Metrics
 from .store import Node, Store
 
 
+@known
 class _Join(msgspec.Struct, forbid_unknown_fields=True):
     secret: Annotated[bytes, Meta(min_length=16, max_length=16)] = msgspec.field(name="1")
     request: Annotated[bytes, Meta(max_length=4096)] = msgspec.field(name="2")

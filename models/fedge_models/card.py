@@ -17,6 +17,7 @@ import msgspec
 from msgspec import Meta
 
 from .errors import ModelError
+from .structs import known
 
 if TYPE_CHECKING:
     import onnx
@@ -30,6 +31,7 @@ Task = Literal["classify", "anomaly", "regress"]
 Positive = Annotated[float, Meta(gt=0)]
 
 
+@known
 class Channel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One measured quantity, by the name that the gateway's ``channels.<name>`` uses.
 
@@ -45,6 +47,7 @@ class Channel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     condition: Positive | None = None  # values this near mean the same operating condition; see `standardise`
 
 
+@known
 class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One quantity that a ``regress`` model estimates. The graph gives ``(value - centre) / scale``.
 
@@ -68,6 +71,7 @@ class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return centre if self.centre is None else self.centre, scale if self.scale is None else self.scale
 
 
+@known
 class Objective(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What training minimises (`losses.py`). The defaults are what measured best over the benchmark's sets."""
 
@@ -80,6 +84,7 @@ class Objective(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     quantile: Annotated[float, Meta(gt=0, lt=1)] = 0.5  # pinball
 
 
+@known
 class WindowSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A window of ``length`` samples at ``rate_hz``, a new one every ``hop`` samples."""
 
@@ -88,6 +93,7 @@ class WindowSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     hop: int
 
 
+@known
 class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a model file promises about its input, output and training."""
 

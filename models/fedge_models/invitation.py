@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from .errors import IdentityError, WireError
+from .structs import known
 from .wire import Count, Digest, Name, decode_cbor
 
 PREFIX = "fedge-invite:"
@@ -18,6 +19,7 @@ SECRET_BYTES = 16
 MAX_CHARS = 1000
 
 
+@known
 class Invitation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where to join, whom to trust there, and the right to do it."""
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from . import cose
 from .errors import WireError
 from .quantize import ZLIB_LEVEL, Codes, Floats, dequantize, expand, inflate, pack, unpack
+from .structs import known
 from .update import decode_steps
 from .wire import Count, Digest, Figures, Message, Name, decode, encode
 
@@ -57,6 +58,7 @@ class Release:
     steps: Floats | None  # (T,) grid of `codes`
 
 
+@known
 class _Header(Message, array_like=True, frozen=True, forbid_unknown_fields=True, kw_only=True):
     schema: Literal[1] = 1
     federation: Name
@@ -71,6 +73,7 @@ class _Header(Message, array_like=True, frozen=True, forbid_unknown_fields=True,
     figures: Figures
 
 
+@known
 class _Body(Message, array_like=True, frozen=True, forbid_unknown_fields=True, kw_only=True):
     schema: Literal[1] = 1
     header: bytes

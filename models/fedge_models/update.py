@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from . import cose
 from .errors import WireError
 from .quantize import Codes, Floats, pack, unpack
+from .structs import known
 from .wire import Count, Digest, Figures, Message, Name, decode, encode
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class Update:
     spread: Floats  # (T,) what 127 steps of each tensor should have spanned
 
 
+@known
 class _Wire(Message, array_like=True, frozen=True, forbid_unknown_fields=True, kw_only=True):
     schema: Literal[1] = 1
     federation: Name

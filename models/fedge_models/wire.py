@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Meta
 
 from .errors import WireError
+from .structs import known
 
 MAX_DEPTH = 4
 
@@ -26,6 +27,7 @@ Figures = Annotated[dict[Annotated[str, Meta(max_length=32)], float], Meta(max_l
 T = TypeVar("T")
 
 
+@known
 class Message(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A CBOR array of fixed length and order; the first field of every message is its schema number."""
 
