@@ -143,15 +143,17 @@ def test_a_dozen_kills_lose_nothing_and_reuse_no_sequence(fleet: Fleet) -> None:
     assert versions == list(range(1, len(versions) + 1))
 
 
-def test_two_federations_side_by_side_one_of_them_on_raw_windows(bare: Fleet) -> None:
+def test_two_federations_side_by_side_one_of_them_on_raw_windows_behind_a_frozen_trunk(bare: Fleet) -> None:
     fleet, tmp_path = bare, bare.folder
     raw = Card("classify", CARD.channels, WindowSpec(200, 32, 8), (), ("slow", "fast"), "slow")
     (tmp_path / "raw.onnx").write_bytes(zoo.cnn1d(raw, (4, 4), (5, 3)).SerializeToString())
     with (tmp_path / "agg.toml").open("a") as file:
         file.write("[federation.g]\nquorum = 1\n")
     config = ["--config", tmp_path / "agg.toml"]
-    for name, model in (("f", "model.onnx"), ("g", "raw.onnx")):
-        fleet.run("fedge-aggregator", "model", "add", name, tmp_path / model, *config)
+    fleet.run("fedge-aggregator", "model", "add", "f", tmp_path / "model.onnx", *config)
+    tail = ["--trainable", "conv1.*,head.*"]
+    said = fleet.run("fedge-aggregator", "model", "add", "g", tmp_path / "raw.onnx", *tail, *config)
+    assert f"{4 * 4 * 3 + 4 + 4 * 2 + 2} trainable parameters" in said
     t = np.arange(4000)
     fast = t // 400 % 2
     wave = np.sin(2 * np.pi * t * np.where(fast, 0.2, 0.02))
