@@ -7,6 +7,8 @@ import math
 from typing import Any
 
 import numpy as np
+import pytest
+from fedge_models.errors import ModelError
 from fedge_models.graph import TrainableGraph
 from graphs import N, check_gradient, normal, run_ort, small
 from hypothesis import assume, given, settings
@@ -78,6 +80,17 @@ def test_any_transposed_convolution(layer: Any, bias: bool) -> None:
     hold([N(op_type, ["h", *tensors], ["y"], **attributes)], tensors, shape)
 
 
+def test_average_that_versions_of_onnx_runtime_do_not_agree_on_is_refused() -> None:
+    """A window beyond the padding counts what it misses up to ONNX Runtime 1.23, the newest of Python 3.10."""
+    attributes = {"kernel_shape": [2], "strides": [2], "ceil_mode": 1, "count_include_pad": 1}
+    nodes = [N("Mul", ["x", "before"], ["h"]), N("AveragePool", ["h"], ["y"], **attributes)]
+    models = (small(nodes, {"before": normal(1, 1, n)}, (1, n), (1, 2)) for n in (4, 3))
+    fits, beyond = (TrainableGraph.load(m.SerializeToString()) for m in models)
+    assert fits.forward(normal(1, 1, 4)).shape == (1, 1, 2)
+    with pytest.raises(ModelError, match="count_include_pad"):
+        beyond.forward(normal(1, 1, 3))
+
+
 @given(layers(transposed=False), st.sampled_from(["MaxPool", "AveragePool"]), st.booleans(), st.booleans())
 @QUICK
 def test_any_pool(layer: Any, op_type: str, ceil: bool, counted: bool) -> None:
@@ -90,6 +103,6 @@ def test_any_pool(layer: Any, op_type: str, ceil: bool, counted: bool) -> None:
     if "pads" in attributes:  # a pool's padding is less than its kernel
         attributes["pads"] = [min(p, k - 1) for p, k in zip(attributes["pads"], kernel * 2, strict=True)]
     if "auto_pad" not in attributes:
-        attributes["ceil_mode"] = int(ceil)
+        attributes["ceil_mode"] = int(ceil and not attributes.get("count_include_pad"))
     assume(math.prod(kernel) > 1)
     hold([N(op_type, ["h"], ["y"], kernel_shape=kernel, **attributes)], {}, shape)

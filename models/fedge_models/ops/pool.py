@@ -101,10 +101,13 @@ def _share(node: Node, places: Geometry, x: Array, over: tuple[int, ...]) -> Arr
     if found is None:
         counted = np.ones((1, 1, *x.shape[2:]), x.dtype)
         if node.attr("count_include_pad", 0):
-            around = zip(places.before, places.declared, strict=True)
+            if places.after != places.declared:
+                node.refuse(
+                    "ceil_mode with count_include_pad: ONNX Runtime 1.23 and 1.32 differ in what a window beyond "
+                    "the padding counts; export with one of them off"
+                )
+            around = zip(places.before, places.after, strict=True)
             counted = np.pad(counted, [(0, 0), (0, 0), *around], constant_values=1)
-            more = [(0, a - d) for a, d in zip(places.after, places.declared, strict=True)]
-            counted = np.pad(counted, [(0, 0), (0, 0), *more])
         else:
             counted = places.pad(counted, 0)
         found = node.kept["share", x.shape[2:]] = 1 / places.windows(counted).sum(axis=over)
