@@ -28,19 +28,20 @@ def chosen(model: onnx.ModelProto, patterns: str, statistics: bool) -> list[str]
     """Names of the initializers to train: float32, and meant by one of the globs.
 
     Exporters keep bounds, exponents and factors as initializers: no glob means a scalar, or a single value that is only
-    multiplied by; their exact name does. Running statistics of BatchNormalization are meant only with `statistics`.
+    multiplied by; their exact name does. Running statistics of BatchNormalization are meant only with `statistics`,
+    what only says how to resize or is read by nobody, never.
     """
     globs = [p.strip() for p in patterns.split(",")]
-    running, added = (
-        running_statistics(model),
-        {n for p in model.graph.node if p.op_type not in FACTOR for n in p.input},
-    )
+    running, living = running_statistics(model), [model.graph.node[i] for i in alive(model)]
+    added = {n for p in living if p.op_type not in FACTOR for n in p.input}
+    read = {n for p in living for n in (p.input[:1] if p.op_type == "Resize" else p.input)}
     return [
         t.name
         for t in model.graph.initializer
         if t.data_type == FLOAT
         and (t.name in globs or (_is_weight(t, added) and any(fnmatchcase(t.name, glob) for glob in globs)))
         and (statistics or t.name not in running)
+        and t.name in read
     ]
 
 

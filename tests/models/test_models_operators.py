@@ -107,6 +107,9 @@ CASES: dict[str, Case] = {
     "ReduceProd": shaped(N("ReduceProd", ["r"], ["y"], axes=[2]), (3, 4), (3, 1)),
     "Round": ([N("Round", ["h"], ["g"]), N("Mul", ["h", "g"], ["y"])], {}, (12,)),
     "Swish": plain("Swish", alpha=1.3),
+    "ReduceL1": shaped(N("ReduceL1", ["r"], ["y"], axes=[2], keepdims=0), (3, 4), (3,)),
+    "ReduceLogSumExp": shaped(N("ReduceLogSumExp", ["r"], ["y"], axes=[1]), (3, 4), (1, 4)),
+    "Resize": shaped(N("Resize", ["r", "", "by"], ["y"]), (3, 4), (3, 8), by=np.array([1, 1, 2], np.float32)),
     "Mod": ([N("Mod", ["h", "c"], ["y"], fmod=1)], {"c": np.float32(0.7)}, (12,)),
     "Not": chosen_by(N("Greater", ["h", "c"], ["p"]), N("Not", ["p"], ["q"]), c=np.float32(0.3)),
     "Or": chosen_by(
@@ -313,6 +316,25 @@ VARIANTS: dict[str, Case] = {
     "Pad reflect": shaped(N("Pad", ["r", "p"], ["y"], mode="reflect"), (3, 4), (3, 8), p=ints(0, 0, 2, 0, 0, 2)),
     "Pad edge": shaped(N("Pad", ["r", "p"], ["y"], mode="edge"), (3, 4), (5, 4), p=ints(0, 1, 0, 0, 1, 0)),
     "Pow square": ([N("Pow", ["h", "e"], ["y"])], {"e": np.float32(2)}, (12,)),
+    **{
+        f"Resize linear, {way}": shaped(
+            N("Resize", ["r", "", "", "to"], ["y"], mode="linear", coordinate_transformation_mode=way),
+            (1, 3, 4),
+            (1, 5, 6),
+            to=ints(4, 1, 5, 6),
+        )
+        for way in ("half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric")
+    },
+    **{
+        f"Resize {mode}, {way}": shaped(
+            N("Resize", ["r", "", "by"], ["y"], nearest_mode=mode, coordinate_transformation_mode=way),
+            (1, 3, 4),
+            (1, 7, 2),
+            by=np.array([1, 1, 2.5, 0.7], np.float32),
+        )
+        for mode in ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")
+        for way in ("asymmetric", "half_pixel")
+    },
     "Softmax axis 1": shaped(N("Softmax", ["r"], ["y"], axis=1), (3, 4), (3, 4)),
     "Split equal": ([N("Split", ["h"], ["p", "q"], axis=1, num_outputs=2), N("Sub", ["p", "q"], ["y"])], {}, (6,)),
     "ReduceMax all of a row": shaped(N("ReduceMax", ["r", "a"], ["y"]), (3, 4), (1, 1), a=ints(1, 2)),
@@ -438,3 +460,9 @@ def test_globs_of_a_refusal_match_what_they_mean() -> None:
         load(model)
     globs = str(found.value).split("--trainable '")[1].rstrip("'")
     assert [t.name for t in load(model, globs).layout] == names[1:]
+
+
+def test_what_only_sets_sizes_or_is_read_by_nobody_is_no_weight() -> None:
+    nodes = [N("Gemm", ["x", "w"], ["h"]), N("Reshape", ["h", "s"], ["r"]), N("Resize", ["r", "", "by"], ["y"])]
+    tensors = {"w": normal(4, 6), "s": ints(0, 2, 3), "by": np.array([1, 1, 2], np.float32), "unread": normal(9)}
+    assert [t.name for t in load(small(nodes, tensors, (4,), (2, 6))).layout] == ["w"]

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import onnx
 import pytest
@@ -97,6 +98,14 @@ class Attention(nn.Module):  # type: ignore[misc]
         return self.head(self.block(self.enter(x)).mean(dim=1))
 
 
+class Causal(Attention):
+    """The same, each moment blind to what comes after it."""
+
+    def forward(self, x: Any) -> Any:
+        hidden = nn.Transformer.generate_square_subsequent_mask(10)
+        return self.head(self.block(self.enter(x), src_mask=hidden, is_causal=True).mean(dim=1))
+
+
 def mobile(channels: int) -> list[Any]:
     """A depthwise separable block (Howard et al. 2019)."""
     wide = 2 * channels
@@ -131,6 +140,10 @@ NETS: dict[str, tuple[str, Callable[[], Any]]] = {
     "up and down": ("wave", lambda: nn.Sequential(
         nn.Conv1d(3, 4, 4, 2, 1), nn.Softplus(), nn.ConvTranspose1d(4, 3, 4, 2, 1), nn.Tanh(), nn.Flatten(),
         nn.Linear(96, 3))),
+    "up by neighbours": ("image", lambda: nn.Sequential(
+        nn.Conv2d(2, 3, 3, 2, 1), nn.ReLU(), nn.Upsample(scale_factor=2), nn.Conv2d(3, 2, 3, padding=1),
+        nn.Upsample((9, 11), mode="bilinear"), nn.Flatten(), nn.Linear(198, 3))),
+    "no future": ("series", Causal),
 }  # fmt: skip
 EXPORTERS = ["torchscript", "dynamo"]
 
@@ -213,3 +226,25 @@ def test_exported_network_trains_as_in_pytorch(name: str, exporter: str, tmp_pat
     torch.optim.SGD(net.parameters(), lr=0.1).step()
     after = net(torch.from_numpy(x)).detach().numpy()
     np.testing.assert_allclose(graph.forward(x), after, rtol=1e-3, atol=1e-4)
+
+
+def test_network_exported_in_training_mode_keeps_its_batch_norm(tmp_path: Path) -> None:
+    """What `batch_norm = "updated"` needs: in evaluation mode the exporter folds it into the convolution."""
+    net = nn.Sequential(nn.Conv1d(3, 4, 3), nn.BatchNorm1d(4), nn.ReLU(), nn.Dropout(0.5), nn.Flatten())
+    net, x = nn.Sequential(net, nn.Linear(120, 3)).train(), torch.randn(5, 3, 32)
+    path, axes = tmp_path / "m.onnx", {"x": {0: "n"}, "y": {0: "n"}}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporter's own making
+        torch.onnx.export(
+            net, (x,), path, dynamo=False, training=torch.onnx.TrainingMode.TRAINING, do_constant_folding=False,
+            dynamic_axes=axes, opset_version=17, input_names=["x"], output_names=["y"],
+        )  # fmt: skip
+    model = onnx.load(path)
+    write_card(model, msgspec.structs.replace(CARD, batch_norm="updated"))
+    path.write_bytes(model.SerializeToString())
+    data = read_model(path)
+    graph = TrainableGraph.load(data)
+    assert graph.statistics is not None and graph.statistics.sum() == 8
+    expected = net.eval()(x).detach().numpy()
+    np.testing.assert_allclose(run_ort(data, x.numpy()), expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(graph.forward(x.numpy()), expected, rtol=1e-4, atol=1e-5)

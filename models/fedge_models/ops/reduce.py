@@ -57,6 +57,21 @@ def reduce_l2(node: Node, x: Array, axes: Ints | None = None) -> tuple[Array, Ba
     return _result(node, kept, over), backprop
 
 
+def reduce_l1(node: Node, x: Array, axes: Ints | None = None) -> tuple[Array, Backprop]:
+    """Sum of absolute values over the axes (all)."""
+    over, shape = _over(node, x, axes)
+    y = _result(node, np.abs(x).sum(axis=over, keepdims=True), over)
+    return y, lambda dy: (np.sign(x) * dy.reshape(shape), None)
+
+
+def reduce_log_sum_exp(node: Node, x: Array, axes: Ints | None = None) -> tuple[Array, Backprop]:
+    """Logarithm of the sum of exponentials over the axes (all), without overflow."""
+    over, shape = _over(node, x, axes)
+    largest = x.max(axis=over, keepdims=True)
+    kept = largest + np.log(np.exp(x - largest).sum(axis=over, keepdims=True))
+    return _result(node, kept, over), lambda dy: (np.exp(x - kept) * dy.reshape(shape), None)
+
+
 def reduce_sum_square(node: Node, x: Array, axes: Ints | None = None) -> tuple[Array, Backprop]:
     """Sum of squares over the axes (all)."""
     over, shape = _over(node, x, axes)

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 
-from . import activation, arithmetic, conv, conv_transpose, linear, normalization, pool, recurrent, reduce, shape
+from . import (
+    activation,
+    arithmetic,
+    conv,
+    conv_transpose,
+    linear,
+    normalization,
+    pool,
+    recurrent,
+    reduce,
+    resize,
+    shape,
+)
 from .operator import Operator
 
 OPERATORS: dict[str, Operator] = {
@@ -67,7 +79,9 @@ OPERATORS: dict[str, Operator] = {
     "RMSNormalization": normalization.rms_normalization,
     "Range": shape.range_,
     "Reciprocal": arithmetic.reciprocal,
+    "ReduceL1": reduce.reduce_l1,
     "ReduceL2": reduce.reduce_l2,
+    "ReduceLogSumExp": reduce.reduce_log_sum_exp,
     "ReduceMax": reduce.reduce_max,
     "ReduceMean": reduce.reduce_mean,
     "ReduceMin": reduce.reduce_min,
@@ -76,6 +90,7 @@ OPERATORS: dict[str, Operator] = {
     "ReduceSumSquare": reduce.reduce_sum_square,
     "Relu": activation.relu,
     "Reshape": shape.reshape,
+    "Resize": resize.resize,
     "Round": arithmetic.rounding(np.rint),
     "Selu": activation.selu,
     "Shape": shape.shape_of,
