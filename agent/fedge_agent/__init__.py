@@ -1,4 +1,4 @@
-"""The gateway process: reads machines, decides, learns, and shares only signed updates."""
+"""The gateway: reads machines, decides with an ONNX model, learns locally, sends signed updates."""
 
 import os
 
