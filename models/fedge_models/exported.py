@@ -1,4 +1,6 @@
-"""What exporters put around a classifier, taken away again: label outputs, maps of names, sigmoids of two classes.
+"""What exporters put around a network, taken away again: training modes, label outputs, names, sigmoids of two classes.
+
+A network exported in training mode would go on dropping values and normalising by the batch where it is served.
 
 skl2onnx gives the label beside the probabilities (as a tensor, or as a map from names), tf2onnx and others one sigmoid
 for two classes. What can be trained is one output with a value for each class, ending in Softmax at most. The graph
@@ -10,6 +12,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from .errors import ModelError
+from .onnx_file import tensors
 
 if TYPE_CHECKING:
     import onnx
@@ -35,6 +40,26 @@ def one_output(model: onnx.ModelProto, classes: int) -> bool:
     _let_out(graph, name, classes)
     _prune(graph)
     return True
+
+
+def for_serving(model: onnx.ModelProto, where: str) -> bool:
+    """Take BatchNormalization and Dropout out of the mode they were trained in, in place; whether any was.
+
+    Raises ModelError when statistics of the batch are used elsewhere.
+    """
+    read = {n for node in model.graph.node for n in node.input} | {o.name for o in model.graph.output}
+    constants, changed = tensors(model), False
+    for node in model.graph.node:
+        mode = next((a for a in node.attribute if a.name == "training_mode" and a.i), None)
+        if node.op_type == "BatchNormalization" and mode is not None:
+            if used := read.intersection(node.output[1:]):
+                raise ModelError(f"{where}: node {node.name!r} (BatchNormalization): {used.pop()!r} is used elsewhere")
+            mode.i, changed = 0, True
+            del node.output[1:]
+        if node.op_type == "Dropout" and len(node.input) > 2 and node.input[2] in constants:
+            changed = True
+            del node.input[2:]
+    return changed
 
 
 def _scores(graph: onnx.GraphProto) -> tuple[str, int] | None:

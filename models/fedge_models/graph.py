@@ -62,12 +62,13 @@ class TrainableGraph:
         self.trunk = Trunk(parts, where) if parts is not None else None
         tail = nodes.build(model, names, slopes, parts.nodes if parts is not None else (), where)
         self.operators: tuple[str, ...] = tuple(n.op_type for n in tail)  # of the tail
-        arrays = _arrays(stored, {n for node in tail for n in node.inputs} | set(names), dtype, where)
+        arrays = _arrays(stored, {n for node in tail for n in node.inputs}, set(names), dtype, where)
         self.layout = _layout(names, arrays)
         self.sizes: NDArray[np.int64] = np.array([t.stop - t.start for t in self.layout], np.int64)
         self.params: Array = np.concatenate([arrays[t.name].ravel() for t in self.layout])
         self.grad: Array = np.zeros_like(self.params)
         self.statistics = _mask(self.layout, nodes.running_statistics(model)) if updated else None
+        self._variances = nodes.running_statistics(model, nodes.VARIANCE)
         arrays |= {t.name: self.params[t.start : t.stop].reshape(t.shape) for t in self.layout}
         for node in tail:
             node.dtype, node.updates_statistics = dtype, updated
@@ -143,8 +144,12 @@ class TrainableGraph:
         return self._execution.forward(feeds, logits)
 
     def initializers(self, params: Array) -> dict[str, Array]:
-        """The trainable tensors by name, from a flat vector: what ONNX Runtime gets as new initializers."""
-        return {t.name: params[t.start : t.stop].reshape(t.shape) for t in self.layout}
+        """The trainable tensors by name, from a flat vector: what ONNX Runtime gets as new initializers.
+
+        A running variance is at least 0 there: where channels differ by a lot, averaged 8-bit steps can pass below.
+        """
+        arrays = {t.name: params[t.start : t.stop].reshape(t.shape) for t in self.layout}
+        return {n: np.maximum(a, 0) if n in self._variances else a for n, a in arrays.items()}
 
     def probe(self) -> None:
         """Run two samples there and back. Raises ModelError for a graph that cannot be run as it claims."""
@@ -160,13 +165,13 @@ class TrainableGraph:
 
 
 def _arrays(
-    stored: dict[str, onnx.TensorProto], read: set[str], dtype: type[np.floating[Any]], where: str
+    stored: dict[str, onnx.TensorProto], read: set[str], trained: set[str], dtype: type[np.floating[Any]], where: str
 ) -> dict[str, Any]:
-    """The tensors that are read, floats as `dtype`. The others (the trunk's) are looked at and let go."""
+    """The tensors that are read or trained, floats as `dtype`. The others (the trunk's) are looked at and let go."""
     arrays = {}
     for name, tensor in stored.items():
-        values = onnx_file.array(name, tensor, where)
-        if name in read:
+        values = onnx_file.array(name, tensor, where, finite=name in trained)
+        if name in read or name in trained:
             arrays[name] = values.astype(dtype) if values.dtype == np.float32 else values
     return arrays
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
+from glob import escape
 from typing import TYPE_CHECKING, Any
 
 from .errors import ModelError
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 FLOAT = 1  # TensorProto.DataType
 FACTOR = ("Mul", "Div", "Pow", "Clip", "Min", "Max")
-STATISTICS = slice(3, 5)  # inputs of BatchNormalization: running mean and variance
+STATISTICS, VARIANCE = slice(3, 5), slice(4, 5)  # inputs of BatchNormalization: running mean and variance
 TROUBLE = (ValueError, TypeError, IndexError, KeyError, ArithmeticError, AttributeError)  # of false shapes
 
 
@@ -47,9 +48,19 @@ def _is_weight(tensor: onnx.TensorProto, added: Collection[str]) -> bool:
     return len(tensor.dims) > 0 and (math.prod(tensor.dims) > 1 or tensor.name in added)
 
 
-def running_statistics(model: onnx.ModelProto) -> set[str]:
-    """Running means and variances of all BatchNormalization nodes."""
-    return {n for proto in model.graph.node if proto.op_type == "BatchNormalization" for n in proto.input[STATISTICS]}
+def running_statistics(model: onnx.ModelProto, which: slice = STATISTICS) -> set[str]:
+    """Running means and variances of all BatchNormalization nodes, or those of them that are asked for."""
+    return {n for proto in model.graph.node if proto.op_type == "BatchNormalization" for n in proto.input[which]}
+
+
+def alive(model: onnx.ModelProto) -> set[int]:
+    """Positions of the nodes that an output depends on, but for Constants."""
+    wanted, found = {o.name for o in model.graph.output}, set()
+    for i, proto in reversed([*enumerate(model.graph.node)]):
+        if proto.op_type != "Constant" and wanted.intersection(proto.output):
+            wanted.update(proto.input)
+            found.add(i)
+    return found
 
 
 def led(model: onnx.ModelProto, trainable: Iterable[str]) -> set[str]:
@@ -78,13 +89,14 @@ def check_order(model: onnx.ModelProto, constants: Collection[str], where: str) 
 def build(
     model: onnx.ModelProto, trainable: Collection[str], slopes: Collection[str], skipped: Collection[int], where: str
 ) -> list[Node]:
-    """The graph's nodes but for Constants and the `skipped`. Raises ModelError for one that NumPy cannot do."""
+    """The nodes that the output depends on, but for the `skipped`. Raises ModelError for one that NumPy cannot do."""
     from onnx import helper  # noqa: PLC0415
 
-    read = {n for proto in model.graph.node for n in proto.input} | {o.name for o in model.graph.output}
+    living = {i: model.graph.node[i] for i in sorted(alive(model))}
+    read = {n for proto in living.values() for n in proto.input} | {o.name for o in model.graph.output}
     nodes = []
-    for i, proto in enumerate(model.graph.node):
-        if proto.op_type == "Constant" or i in skipped:
+    for i, proto in living.items():
+        if i in skipped:
             continue
         if not _known(proto, read):
             raise ModelError(_refusal(model, proto, _name(proto, i), trainable, read, where))
@@ -140,7 +152,7 @@ def _refusal(
     model: onnx.ModelProto, proto: onnx.NodeProto, name: str, trainable: Collection[str], read: set[str], where: str
 ) -> str:
     """What cannot be trained, and the globs with which everything else can be."""
-    unknown = [p for p in model.graph.node if p.op_type != "Constant" and not _known(p, read)]
+    unknown = [model.graph.node[i] for i in alive(model) if not _known(model.graph.node[i], read)]
     before = _ancestors(model, [n for p in unknown for n in p.input])
     rest = [n for n in trainable if n not in before]
     said = f"{where}: node {name!r} ({proto.op_type}) has no gradient here"
@@ -160,11 +172,16 @@ def _ancestors(model: onnx.ModelProto, names: Iterable[str]) -> set[str]:
 
 
 def globs_for(names: Sequence[str], every: Iterable[str]) -> str:
-    """Globs that match `names` and nothing else of `every`: by their first part where that says it all."""
+    """Globs that match `names` and nothing else of `every`: by their first part where that says it all.
+
+    A comma separates globs, so that one in a name is written as any character.
+    """
     others, found = set(every) - set(names), []
     for name in names:
         first = next((name[: i + 1] for i, c in enumerate(name) if c in "./"), name)
-        glob = f"{first}*" if first != name and not any(o.startswith(first) for o in others) else name
+        prefix = first != name and not any(o.startswith(first) for o in others)
+        glob = f"{escape(first)}*" if prefix else escape(name) if "," in name else name
+        glob = glob.replace(",", "?")
         if glob not in found:
             found.append(glob)
     return ",".join(found)

@@ -71,16 +71,20 @@ def tensors(model: onnx.ModelProto) -> dict[str, onnx.TensorProto]:
     return found
 
 
-def array(name: str, tensor: onnx.TensorProto, where: str) -> NDArray[Any]:
-    """A tensor's values. Raises ModelError when there are fewer than claimed, or one is not finite."""
+def array(name: str, tensor: onnx.TensorProto, where: str, finite: bool) -> NDArray[Any]:
+    """A tensor's values. Raises ModelError when there are fewer than claimed, or one is NaN.
+
+    Infinity is refused only where all have to be `finite`: what hides the future from an attention is minus infinity.
+    """
     from onnx import numpy_helper  # noqa: PLC0415
 
     try:
         values: NDArray[Any] = numpy_helper.to_array(tensor)
     except (ValueError, TypeError) as e:
         raise ModelError(f"{where}: tensor {name!r} does not hold what its shape claims: {e}") from e
-    if values.dtype.kind == "f" and not np.isfinite(values).all():
-        raise ModelError(f"{where}: tensor {name!r} has a value that is not finite")
+    if values.dtype.kind == "f" and not (np.isfinite(values) if finite else ~np.isnan(values)).all():
+        what = "a value that is not finite; if it is a mask and no weight, let --trainable leave it out"
+        raise ModelError(f"{where}: tensor {name!r} has {what}")
     return values
 
 

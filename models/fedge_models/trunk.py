@@ -20,6 +20,7 @@ import numpy as np
 
 from .errors import ModelError, first_line
 from .memory import give_back
+from .nodes import alive
 from .onnx_file import tensors
 from .ops.operator import Array
 
@@ -52,7 +53,8 @@ def cut(model: onnx.ModelProto, led: set[str], trainable_ops: Collection[str], w
     flow.
     """
     graph = model.graph
-    frozen = {i: n for i, n in enumerate(graph.node) if n.op_type != "Constant" and not led & {*n.output}}
+    living = {i: graph.node[i] for i in sorted(alive(model))}
+    frozen = {i: n for i, n in living.items() if not led & {*n.output}}
     if not any(n.op_type not in trainable_ops or n.op_type in HEAVY for n in frozen.values()):
         return None
     if loops := [n for n in frozen.values() if n.op_type in CONTROL_FLOW]:
@@ -60,7 +62,7 @@ def cut(model: onnx.ModelProto, led: set[str], trainable_ops: Collection[str], w
     given = next(v.name for v in graph.input if v.name not in {t.name for t in graph.initializer})
     _leave_integers(graph, frozen, tensors(model))
     made = {o for n in frozen.values() for o in n.output}
-    rest = [n for i, n in enumerate(graph.node) if i not in frozen]
+    rest = [n for i, n in living.items() if i not in frozen]
     outputs = tuple(dict.fromkeys(name for n in rest for name in n.input if name in made))
     operators = tuple(n.op_type for n in frozen.values())
     part, parameters = _extract(model, frozen, given, outputs)

@@ -12,6 +12,7 @@ import onnxruntime
 import pytest
 from counterparts import counterpart
 from fedge_models.card import Card, Channel, WindowSpec, write_card
+from fedge_models.errors import ModelError
 from fedge_models.graph import TrainableGraph
 from fedge_models.model_file import read_model
 from fedge_models.training import TrainingConfig, evaluate, fit
@@ -82,3 +83,34 @@ def test_channels_last_network_as_tf2onnx_writes_it(tmp_path: Path) -> None:
     graph = TrainableGraph.load(data)
     assert [t.name for t in graph.layout] == ["k", "kb", "d", "db"]
     np.testing.assert_allclose(graph.forward(x), run_ort(data, x), rtol=1e-4, atol=1e-5)
+
+
+def trained(**outputs: list[str]) -> onnx.ModelProto:
+    nodes = [
+        N("BatchNormalization", ["x", "s", "b", "m", "v"], ["n", *outputs.get("more", [])], training_mode=1),
+        N("Dropout", ["n", "ratio", "on"], ["d", "mask"]),
+        N("Gemm", ["d", "w"], ["g"]),
+        N("Add", ["g", *outputs.get("add", ["c"])], ["y"]),
+    ]
+    tensors = {
+        "s": normal(4),
+        "b": normal(4),
+        "m": normal(4),
+        "v": 1 + normal(4) ** 2,
+        "w": normal(4, 4),
+        "c": normal(4),
+    }
+    return small(nodes, {**tensors, "ratio": np.float32(0.5), "on": np.bool_(True)}, (4,), (4,))
+
+
+def test_network_exported_in_training_mode_serves_as_it_trains(tmp_path: Path) -> None:
+    four = msgspec.structs.replace(CARD, labels=tuple("abcd"))
+    data, x = save(trained(more=["mean", "var"]), four, tmp_path / "m.onnx"), normal(5, 4)
+    np.testing.assert_allclose(run_ort(data, x), TrainableGraph.load(data).forward(x), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(run_ort(data, x[:1]), run_ort(data, x)[:1], rtol=1e-4, atol=1e-5)
+
+
+def test_statistics_of_a_batch_that_are_used_are_refused(tmp_path: Path) -> None:
+    four = msgspec.structs.replace(CARD, labels=tuple("abcd"))
+    with pytest.raises(ModelError, match="'mean' is used elsewhere"):
+        save(trained(more=["mean", "var"], add=["mean"]), four, tmp_path / "m.onnx")

@@ -9,8 +9,9 @@ import pytest
 from counterparts import counterpart
 from fedge_models.card import read_card, write_card
 from fedge_models.graph import TrainableGraph
+from fedge_models.model_file import with_weights
 from fedge_models.training import TrainingConfig, fit
-from graphs import N, check_gradient, load, normal, small
+from graphs import N, check_gradient, load, normal, run_ort, small
 
 
 def model(batch_norm: str) -> onnx.ModelProto:
@@ -96,3 +97,15 @@ def test_single_row_is_no_division_by_zero(batch_norm: str) -> None:
     graph = load(model(batch_norm))
     report = fit(graph, normal(1, 2, 12), np.zeros(1, np.int64), TrainingConfig(), np.random.default_rng(0))
     assert not report.diverged and np.isfinite(graph.params).all()
+
+
+def test_variance_below_zero_spoils_no_decision() -> None:
+    """Steps of 8 bits are as coarse as the widest channel needs; a narrow one can pass below 0 in an average."""
+    graph, x = load(model("updated")), normal(5, 2, 12)
+    var = next(t for t in graph.layout if t.name == "bn.var")
+    graph.params[var.start] = -0.3
+    assert graph.initializers(graph.params)["bn.var"].min() == 0
+    served = with_weights(model("updated").SerializeToString(), graph.initializers(graph.params))
+    y = graph.forward(x)
+    assert np.isfinite(y).all()
+    np.testing.assert_allclose(y, run_ort(served, x), rtol=1e-4, atol=1e-4)

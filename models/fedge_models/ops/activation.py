@@ -114,6 +114,13 @@ def logistic(x: Array) -> Array:
     return y
 
 
+def swish(node: Node, x: Array) -> tuple[Array, Backprop]:
+    """x times the sigmoid of alpha * x (alpha 1) (Ramachandran et al. 2017)."""
+    alpha = x.dtype.type(node.attr("alpha", 1.0))
+    gate = logistic(alpha * x)
+    return x * gate, lambda dy: (dy * gate * (1 + alpha * x * (1 - gate)),)
+
+
 def mish(node: Node, x: Array) -> tuple[Array, Backprop]:
     """x * tanh(softplus(x)) (Misra 2019)."""
     t = np.tanh(np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x))))

@@ -102,9 +102,13 @@ def sign(node: Node, x: Array) -> tuple[Array, Backprop]:
     return np.sign(x), no_gradient
 
 
-def floor(node: Node, x: Array) -> tuple[Array, Backprop]:
-    """The largest integer not above x; no gradient."""
-    return np.floor(x), no_gradient
+def rounding(ufunc: Callable[[Array], Array]) -> Operator:
+    """To an integer, up, down or to the nearest (ties to even): no gradient."""
+
+    def run(node: Node, x: Array) -> tuple[Array, Backprop]:
+        return ufunc(x), no_gradient
+
+    return run
 
 
 def mod(node: Node, a: Array, b: Array) -> tuple[Array, Backprop]:

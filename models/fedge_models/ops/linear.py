@@ -109,11 +109,14 @@ def _gemm(node: Node, a: Array, b: Array, c: Array | None) -> tuple[Array, Backp
 
 
 def matmul(node: Node, a: Array, b: Array) -> tuple[Array, Backprop]:
-    """ONNX MatMul with NumPy's batching rules; both operands have two dimensions or more."""
+    """ONNX MatMul with NumPy's rules for batches and for vectors."""
 
     def backprop(dy: Array) -> Grads:
-        da = unbroadcast(dy @ np.swapaxes(b, -1, -2), a.shape) if node.needs(0) else None
-        db = unbroadcast(np.swapaxes(a, -1, -2) @ dy, b.shape) if node.needs(1) else None
+        left, right = (a[None] if a.ndim == 1 else a), (b[:, None] if b.ndim == 1 else b)
+        if a.ndim == 1 or b.ndim == 1:
+            dy = dy.reshape((*np.broadcast_shapes(left.shape[:-2], right.shape[:-2]), left.shape[-2], right.shape[-1]))
+        da = unbroadcast(dy @ np.swapaxes(right, -1, -2), left.shape).reshape(a.shape) if node.needs(0) else None
+        db = unbroadcast(np.swapaxes(left, -1, -2) @ dy, right.shape).reshape(b.shape) if node.needs(1) else None
         return (da, db)
 
     return np.matmul(a, b), backprop

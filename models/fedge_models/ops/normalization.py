@@ -24,7 +24,7 @@ def batch_normalization(
         normal, back = _normalise(x, over, epsilon)
         _follow(node, x, over, mean, variance)
     else:
-        inverse = (1 / np.sqrt(variance + epsilon)).reshape(column)
+        inverse = (1 / np.sqrt(np.maximum(variance, 0) + epsilon)).reshape(column)
         normal = (x - mean.reshape(column)) * inverse
 
         def back(slope: Array) -> Array:
@@ -43,6 +43,20 @@ def layer_normalization(node: Node, x: Array, scale: Array, bias: Array | None =
     over = tuple(range(node.attr("axis", -1) % x.ndim, x.ndim))
     normal, back = _normalise(x, over, x.dtype.type(node.attr("epsilon", 1e-5)))
     return _affine(node, normal, back, scale, bias, scale.shape)
+
+
+def rms_normalization(node: Node, x: Array, scale: Array) -> tuple[Array, Backprop]:
+    """ONNX RMSNormalization (Zhang & Sennrich 2019) over the axes from `axis` (-1): by the root mean square alone."""
+    over = tuple(range(node.attr("axis", -1) % x.ndim, x.ndim))
+    epsilon = x.dtype.type(node.attr("epsilon", 1e-5))
+    inverse = 1 / np.sqrt((x * x).mean(axis=over, keepdims=True) + epsilon)
+    normal = x * inverse
+
+    def back(slope: Array) -> Array:
+        along: Array = (slope * normal).mean(axis=over, keepdims=True)
+        return inverse * (slope - normal * along)
+
+    return _affine(node, normal, back, scale, None, scale.shape)
 
 
 def instance_normalization(node: Node, x: Array, scale: Array, bias: Array) -> tuple[Array, Backprop]:

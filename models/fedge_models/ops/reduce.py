@@ -64,6 +64,20 @@ def reduce_sum_square(node: Node, x: Array, axes: Ints | None = None) -> tuple[A
     return y, lambda dy: (2 * x * dy.reshape(shape), None)
 
 
+def reduce_prod(node: Node, x: Array, axes: Ints | None = None) -> tuple[Array, Backprop]:
+    """Product over the axes (all): exporters work out sizes with it."""
+    over, shape = _over(node, x, axes)
+
+    def backprop(dy: Array) -> tuple[Array, None]:
+        zero = x == 0
+        filled = np.where(zero, x.dtype.type(1), x)
+        others = filled.prod(axis=over, keepdims=True) / filled
+        spoilt = zero.sum(axis=over, keepdims=True) > zero  # there is a 0 among the others
+        return (np.where(spoilt, 0, others) * dy.reshape(shape), None)
+
+    return _result(node, x.prod(axis=over, keepdims=True), over), backprop
+
+
 def _extreme(node: Node, of: np.ufunc, x: Array, axes: Ints | None) -> tuple[Array, Backprop]:
     over, shape = _over(node, x, axes)
     kept = of.reduce(x, axis=over, keepdims=True)

@@ -64,12 +64,14 @@ def concat(node: Node, *xs: Array) -> tuple[Array, Backprop]:
     return np.concatenate(xs, axis=axis), lambda dy: tuple(np.split(dy, borders, axis=axis))
 
 
-def split(node: Node, x: Array, sizes: Ints | None = None) -> tuple[tuple[Array, ...], Backprop]:
+def split(node: Node, x: Array, sizes: Ints | None = None) -> tuple[Any, Backprop]:
     """Parts along `axis`, of the given sizes or (nearly) equal ones."""
     axis, count = node.attr("axis", 0), len(node.outputs)
     each = -(-x.shape[axis] // count)
     borders = np.cumsum(sizes if sizes is not None else [each] * count)[:-1]
     parts = tuple(np.split(x, borders, axis=axis))
+    if count == 1:
+        return x, lambda dy: (dy, None)
 
     def backprop(dys: Sequence[Array | None]) -> Grads:
         filled = [np.zeros_like(part) if dy is None else dy for part, dy in zip(parts, dys, strict=True)]
@@ -196,9 +198,9 @@ def cast(node: Node, x: Array) -> tuple[Array, Backprop]:
         raise ModelError(
             f"node {node.name!r} (Cast): type {wanted} is not supported; expected float, int32, int64, bool"
         )
-    if wanted == FLOAT and x.dtype.kind == "f":
-        return x, lambda dy: (dy,)
-    return x.astype(_TYPES[wanted]), no_gradient
+    to = node.dtype if wanted == FLOAT else _TYPES[wanted]
+    y = x.astype(to, copy=False)
+    return y, (lambda dy: (dy.astype(x.dtype, copy=False),)) if x.dtype.kind == y.dtype.kind == "f" else no_gradient
 
 
 def shape_of(node: Node, x: Array) -> tuple[Ints, Backprop]:
