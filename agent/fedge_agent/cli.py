@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 import msgspec
-from fedge_models import files
+from fedge_models import files, memory
 from fedge_models.errors import ConfigError, FedgeError, UnreachableError
 
 from . import cli_models
@@ -93,6 +93,7 @@ def join(invitation: str, config_path: Path) -> None:
 @config_option
 def start(config_path: Path) -> None:
     """Run until SIGTERM or Ctrl-C."""
+    memory.settle()
     from .app import App  # noqa: PLC0415
 
     config = configs.load(config_path)

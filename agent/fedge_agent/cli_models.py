@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
-from fedge_models import files
+from fedge_models import files, memory
 from fedge_models.errors import ModelError
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ data_option = click.option(
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="CSV (a column per channel) or .npz (x, y); see docs/models.md.",
 )
-label_option = click.option("--label", multiple=True, default=("label",), help="CSV column of the label.")
+label_option = click.option("--label", multiple=True, help="CSV column of the label (label).")
 
 
 @click.group(name="model")
@@ -91,7 +91,11 @@ def train(
     from . import workbench  # noqa: PLC0415
 
     graph, model = _load(file, card, trainable)
-    samples, config = _samples(data, graph, label, as_json), TrainingConfig(proximal_mu=0.0, **how)
+    samples, config = _samples(data, graph, label), TrainingConfig(proximal_mu=0.0, **how)
+    if not as_json:
+        test = int(samples.test.sum())
+        parts = f"{len(samples.x) - test} samples to train on, {test} to judge by, {samples.left_out} left out"
+        click.echo(f"{data}: {parts}")
     batches = config.epochs * math.ceil(int((~samples.test).sum()) / config.batch)
     with click.progressbar(length=batches, label="training", hidden=as_json) as bar:
         result = workbench.train(graph, samples, config, default_rng(seed), lambda: bar.update(1))
@@ -123,8 +127,10 @@ def evaluate(
     from . import workbench  # noqa: PLC0415
 
     graph = _load(file, card, None)[0]
-    samples = _samples(data, graph, label, as_json)
-    fitted = _samples(scale_from, graph, label, True) if scale_from is not None else samples
+    samples = _samples(data, graph, label)
+    fitted = _samples(scale_from, graph, label) if scale_from is not None else samples
+    if not as_json:
+        click.echo(f"{data}: {len(samples.x)} samples")
     scale = workbench.fit_scale(graph, fitted)
     _figures({"figures": workbench.judge(graph, samples, scale, everything=True)}, as_json)
 
@@ -134,6 +140,7 @@ def _load(file: Path, card: Path | None, trainable: str | None) -> tuple[Trainab
     from fedge_models.graph import TrainableGraph  # noqa: PLC0415
     from fedge_models.model_file import PROBE_BYTES, bounded_memory, read_model  # noqa: PLC0415
 
+    memory.settle()
     data = read_model(file, card, trainable)
     graph = TrainableGraph.load(data, where=str(file))
     with bounded_memory(PROBE_BYTES, str(file)):
@@ -141,14 +148,10 @@ def _load(file: Path, card: Path | None, trainable: str | None) -> tuple[Trainab
     return graph, data
 
 
-def _samples(path: Path, graph: TrainableGraph, label: tuple[str, ...], quiet: bool) -> Dataset:
+def _samples(path: Path, graph: TrainableGraph, label: tuple[str, ...]) -> Dataset:
     from . import dataset  # noqa: PLC0415
 
-    data = dataset.load(path, graph.card, graph.input_shape, label)
-    if not quiet:
-        test = int(data.test.sum())
-        click.echo(f"{path}: {len(data.x) - test} samples to train on, {test} to judge by, {data.left_out} left out")
-    return data
+    return dataset.load(path, graph.card, graph.input_shape, label)
 
 
 def _figures(table: dict[str, dict[str, float]], as_json: bool) -> None:

@@ -43,8 +43,9 @@ class Dataset(NamedTuple):
         return self.x[chosen], self.y[chosen]
 
 
-def load(path: Path, card: Card, shape: tuple[int, ...], label: Sequence[str] = ("label",)) -> Dataset:
-    """Read a .npz, .csv or .csv.gz. `label`: the column of the label, or (regress) of each target.
+def load(path: Path, card: Card, shape: tuple[int, ...], label: Sequence[str] = ()) -> Dataset:
+    """Read a .npz, .csv or .csv.gz. `label`: the column of the label, or (regress) of each target; without, those that
+    are named `label` (regress: as the card's targets), if there are any.
 
     Raises DataError for a file that does not fit the card or the model's input shape.
     """
@@ -84,7 +85,10 @@ def _npz(path: Path) -> Dataset:
 def _csv(path: Path, card: Card, label: Sequence[str]) -> Dataset:
     table = _Table(path)
     values = np.stack([table.numbers(c.name) for c in card.channels])
-    targets = np.stack([_labels(table, name, card) for name in label], axis=1)
+    for name in label:
+        table.at(name)
+    named = label or [t.name for t in card.targets] or ["label"]
+    targets = np.stack([_labels(table, name, card) for name in named], axis=1)
     groups, flags = table.texts("group"), table.texts("test")
     spans = [(start, end) for start, end in _spans(card, groups, values.shape[1])]
     ends = np.array(spans, np.int64).reshape(-1, 2)
@@ -152,6 +156,12 @@ class _Table:
         self.header, self._lines = lines[0], [line for line in lines[1:] if line]
         self.rows = len(self._lines)
 
+    def at(self, name: str) -> int:
+        """The place of a column. Raises DataError when there is none."""
+        if name not in self.header:
+            raise DataError(f"{self.path}: no column {name!r}; has {', '.join(self.header)}")
+        return self.header.index(name)
+
     def texts(self, name: str) -> list[str]:
         """A column; [] when there is none."""
         if name not in self.header:
@@ -164,7 +174,7 @@ class _Table:
 
     def number(self, row: int, name: str) -> float:
         """One cell. Raises DataError."""
-        text = self._lines[row][self.header.index(name)].strip()
+        text = self._lines[row][self.at(name)].strip()
         try:
             return float(text) if text else float("nan")
         except ValueError as e:
@@ -172,8 +182,7 @@ class _Table:
 
     def numbers(self, name: str) -> Array:
         """A column as float32; an empty cell is NaN."""
-        if name not in self.header:
-            raise DataError(f"{self.path}: no column {name!r}, which the model's card names; has {self.header}")
+        self.at(name)
         try:
             return np.array([t or "nan" for t in self.texts(name)], np.float32)
         except ValueError:

@@ -18,6 +18,7 @@ from .card import Card, read_card
 from .errors import ModelError
 from .execution import Execution, aim
 from .fusion import fuse
+from .memory import give_back
 from .ops.operator import Array
 from .ops.registry import OPERATORS
 from .trunk import Trunk, cut
@@ -96,9 +97,13 @@ class TrainableGraph:
         """
         proto = onnx_file.parse(model, where, schemas)
         try:
-            return cls(proto, trainable, where, dtype)
+            graph = cls(proto, trainable, where, dtype)
         except (KeyError, IndexError, TypeError, ValueError) as e:
             raise ModelError(f"{where}: not a valid ONNX model: {type(e).__name__} {e}") from e
+        if graph.trunk is not None:  # its weights have been here two times
+            del proto
+            give_back()
+        return graph
 
     def set_params(self, vector: Array) -> None:
         """Copy a flat vector (P,) into the parameters."""

@@ -125,3 +125,6 @@ def test_mistakes_are_one_line(tmp_path: Path) -> None:
     for command in (("model", "show"), ("evaluate", "--data", write(tmp_path / "d.csv"))):
         said = run(*command, tmp_path / "m.onnx", code=1)
         assert "m.onnx" in said and len(said.splitlines()) == 1
+    (tmp_path / "m.onnx").write_bytes(zoo.mlp(CLASSES, 4, (8,)).SerializeToString())
+    said = run("train", tmp_path / "m.onnx", "--data", tmp_path / "d.csv", "--label", "lable", code=1)
+    assert "no column 'lable'; has current, pressure, label" in said
