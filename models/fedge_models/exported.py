@@ -62,6 +62,21 @@ def for_serving(model: onnx.ModelProto, where: str) -> bool:
     return changed
 
 
+def any_batch(model: onnx.ModelProto) -> bool:
+    """Let the first dimension of inputs and outputs be any, in place; whether one was fixed.
+
+    Exporters fix it to the batch that they were shown. A graph that needs it fixed fails when it is tried with another.
+    """
+    stored = {t.name for t in model.graph.initializer}
+    values = [v for v in (*model.graph.input, *model.graph.output) if v.name not in stored]
+    fixed = [v for v in values if len(d := v.type.tensor_type.shape.dim) and d[0].dim_value]
+    for value in fixed:
+        value.type.tensor_type.shape.dim[0].dim_param = "n"
+    if fixed:  # shapes of what lies between, worked out for the fixed one
+        del model.graph.value_info[:]
+    return bool(fixed)
+
+
 def _scores(graph: onnx.GraphProto) -> tuple[str, int] | None:
     """(name, claimed width) of the output with scores; None when it cannot be told which one that is."""
     floats = [o for o in graph.output if o.type.tensor_type.elem_type == FLOAT]

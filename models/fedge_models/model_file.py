@@ -19,7 +19,7 @@ import numpy as np
 from . import settings
 from .card import Card, read_card, write_card
 from .errors import ModelError
-from .exported import for_serving, one_output
+from .exported import any_batch, for_serving, one_output
 from .onnx_file import MAX_MODEL_BYTES
 from .ops.operator import Array
 
@@ -46,7 +46,7 @@ def read_model(path: Path, card: Path | None = None, trainable: str | None = Non
         raise ModelError(f"{path}: not an ONNX file: {e}") from e
     external = _take_in(model, path)
     found = read_card_file(card) if card is not None else read_card(model, str(path))
-    changed = for_serving(model, str(path))
+    changed = any([any_batch(model), for_serving(model, str(path))])
     changed = (found.task == "classify" and one_output(model, len(found.labels))) or changed
     if card is None and trainable is None and not external and not changed and model.ir_version <= MAX_IR:
         return data

@@ -114,3 +114,19 @@ def test_statistics_of_a_batch_that_are_used_are_refused(tmp_path: Path) -> None
     four = msgspec.structs.replace(CARD, labels=tuple("abcd"))
     with pytest.raises(ModelError, match="'mean' is used elsewhere"):
         save(trained(more=["mean", "var"], add=["mean"]), four, tmp_path / "m.onnx")
+
+
+def test_batch_that_an_exporter_fixed_may_be_any(tmp_path: Path) -> None:
+    model, x = small([N("Gemm", ["x", "w"], ["y"])], {"w": normal(4, 2)}, (4,), (2,)), normal(5, 4)
+    for value in (model.graph.input[0], model.graph.output[0]):
+        value.type.tensor_type.shape.dim[0].dim_value = 3
+    data = save(model, CARD, tmp_path / "m.onnx")
+    np.testing.assert_allclose(TrainableGraph.load(data).forward(x), run_ort(data, x), rtol=1e-5, atol=1e-6)
+
+
+def test_batch_that_a_graph_needs_fixed_is_refused(tmp_path: Path) -> None:
+    nodes = [N("Reshape", ["x", "s"], ["r"]), N("MatMul", ["r", "w"], ["y"])]
+    model = small(nodes, {"s": ints(3, 4), "w": normal(4, 2)}, (4,), (2,))
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 3
+    with pytest.raises(ModelError, match=r"\(Reshape\) cannot be run"):
+        TrainableGraph.load(save(model, CARD, tmp_path / "m.onnx")).probe()
