@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from fedge_models.graph import TrainableGraph
@@ -26,10 +26,11 @@ MIN_HELD = 10  # held-back samples for a threshold or a figure
 
 
 class Data(NamedTuple):
-    """Standardised local samples: x (n, *input_shape), y (n,) class index, 0/1 or -1 for unknown."""
+    """Standardised local samples: x (n, *input_shape), y (n,) class index, 0/1 or -1 for unknown; for regress
+    (n,) or (n, targets) in the targets' units, NaN for unknown."""
 
     x: Array
-    y: NDArray[np.int64]
+    y: NDArray[Any]
 
 
 @dataclass
@@ -53,11 +54,24 @@ class Schedule:
         self.trained_base, self.trained_total, self.trained_at = head, total, now
 
 
-def usable(task: str, data: Data, labelled: bool) -> Data:
+def usable(task: str, x: Array, y: NDArray[Any], labelled: bool) -> Data:
     """What may be trained on: classify and regress need a label; anomaly what is known (or assumed) to be normal."""
-    known = data.y >= 0 if task != "anomaly" else data.y == 0
-    keep = known if labelled or task != "anomaly" else data.y <= 0
-    return Data(data.x[keep], data.y[keep])
+    if task == "anomaly":
+        keep = y == 0 if labelled else y <= 0
+    elif task == "regress":
+        keep = np.isfinite(y.reshape(len(y), -1)).all(axis=1)
+    else:
+        keep = y >= 0
+    return Data(x[keep], y[keep])
+
+
+def round_rate(rate: float, halving: int, version: int) -> float:
+    """The learning rate for training on a release: halved every `halving` releases; 0: always the same.
+
+    A federation whose sites differ settles only when its steps get smaller (Li et al. 2020, "On the convergence of
+    FedAvg on non-IID data"); the version is the one clock that all sites share.
+    """
+    return rate * 0.5 ** ((version - 1) / halving) if halving else rate
 
 
 def threshold(graph: TrainableGraph, held: Data, train: Data) -> float:
@@ -109,6 +123,7 @@ def train(
     graph.set_params(head.weights)
     before = figures(graph, held, known)
     how = TrainingConfig(**{f.name: getattr(config, f.name) for f in fields(TrainingConfig)})
+    how = replace(how, learning_rate=round_rate(config.learning_rate, config.learning_rate_halving, head.header.version))
     report = fit(graph, data.x, data.y if graph.card.task != "anomaly" else None, how, rng, pause)
     if report.diverged or not report.rows:
         return Trained(report, None, before, before)

@@ -273,7 +273,7 @@ class Participant:
 
     def _usable(self, held: bool) -> Data:
         assert self.graph is not None and self._scale is not None
-        return usable(self.graph.card.task, self._load(held), self._labelled)
+        return usable(self.graph.card.task, *self._load(held), self._labelled)
 
     def _load(self, held: bool) -> Data:
         assert self.graph is not None and self._scale is not None
@@ -292,7 +292,7 @@ class Participant:
             return
         x, y = self._samples.load(self.name, self.graph.input_shape, held=None)
         if self.graph.card.task == "anomaly":
-            x = usable("anomaly", Data(x, y), self._labelled).x
+            x = usable("anomaly", x, y, self._labelled).x
         if len(x) < self.config.training.min_samples:
             return
         self._scale, self._scaled_on = self._samples.fit_scale(self.name, x, self.graph.card), total

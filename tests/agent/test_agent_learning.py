@@ -115,9 +115,9 @@ def test_schedule_trains_once_a_release_when_it_may() -> None:
 
 def test_what_is_trained_on_depends_on_the_task() -> None:
     data = Data(samples(3), np.array([0, 1, -1]))
-    assert usable("anomaly", data, labelled=True).y.tolist() == [0]
-    assert usable("anomaly", data, labelled=False).y.tolist() == [0, -1]
-    assert usable("classify", data, labelled=True).y.tolist() == [0, 1]
+    assert usable("anomaly", *data, labelled=True).y.tolist() == [0]
+    assert usable("anomaly", *data, labelled=False).y.tolist() == [0, -1]
+    assert usable("classify", *data, labelled=True).y.tolist() == [0, 1]
 
 
 def test_update_says_what_training_changed() -> None:
