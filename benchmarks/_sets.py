@@ -1,7 +1,7 @@
-"""The nine sets as federations: sites, the card, the model, how it trains, and what is scored, under the data README's splits.
+"""The nine sets as federations: sites, card, model, how it trains and what is scored; splits of the data's README.
 
 What is chosen here (features, sizes, rates, rounds) was chosen on the validation cut: whole groups (experiments, tool
-runs, cells, modules, engines) taken out of the training part, `accuracy.py --validate`. The test part was not looked at.
+runs, cells, modules, engines) taken out of the training part, `accuracy.py --validate`; the test part was not looked at.
 """
 
 from __future__ import annotations
@@ -61,10 +61,12 @@ def plan(
     rate: float = 0.003,
     mu: float = 0.0,
     halving: int = 0,
+    max_samples: int = 10_000,
+    correction: float = 1.0,
     batch: int = 32,
 ) -> Plan:
     """A plan with Adam."""
-    return Plan(rounds, TrainingConfig(batch, epochs, "adam", rate, mu), halving)
+    return Plan(rounds, TrainingConfig(batch, epochs, "adam", rate, mu), halving, correction, max_samples)
 
 
 def skab(data: Path) -> Problem:
@@ -95,13 +97,15 @@ def _skab_card() -> Card:
     return Card("anomaly", channels, WindowSpec(1, 60, 5), ("mean", "std", "slope"))
 
 
-def _anomalies(name: str, sites: dict[str, Windows], card: Card, validation: dict[str, Bools]) -> Problem:
+def _anomalies(
+    name: str, sites: dict[str, Windows], card: Card, validation: dict[str, Bools], hidden: int = 8
+) -> Problem:
     inputs, how = feature_count(card.features, len(card.channels)), plan(12)
     return Problem(
         name,
         sites,
         card,
-        lambda seed: zoo.autoencoder(card, inputs, (8,), seed).SerializeToString(),
+        lambda seed: zoo.autoencoder(card, inputs, (hidden,), seed).SerializeToString(),
         "auroc",
         how,
         how,
@@ -119,7 +123,9 @@ def nab(data: Path) -> Problem:
     rows = _csv(data / "nab/machine_temperature_system_failure.csv.gz")
     values = np.array([[float(r["value"]) for r in rows]], np.float32)
     label = np.array([int(r["anomaly"]) for r in rows])
-    card = Card("anomaly", (Channel("temperature"),), WindowSpec(1 / 300, 48, 4), ("mean", "std", "slope", "min", "max"))
+    card = Card(
+        "anomaly", (Channel("temperature"),), WindowSpec(1 / 300, 48, 4), ("mean", "std", "slope", "min", "max")
+    )
     sites, quarter = {}, len(label) // 4
     for k in range(4):
         at = slice(k * quarter, (k + 1) * quarter)
@@ -127,11 +133,15 @@ def nab(data: Path) -> Problem:
         track = recordings.Track(
             (("temperature", ""),), "scalar", 1 / 300, 1, values[:, at], label[at], part, ((0, quarter),)
         )
-        site = offline.windows(track, card)
-        sites[f"part{k + 1}"] = site
-    first = sites["part1"]
-    ends = np.arange(48, quarter + 1, 4)
-    return _anomalies("nab", sites | {"part1": first}, card, {}) if len(ends) else _anomalies("nab", sites, card, {})
+        sites[f"part{k + 1}"] = _judged_after(offline.windows(track, card), 0.6 * quarter if k == 0 else 0, card)
+    return _anomalies("nab", sites, card, {}, hidden=2)  # of five features
+
+
+def _judged_after(site: Windows, row: float, card: Card) -> Windows:
+    """Without the test windows that begin before a row (windows of one segment, in order)."""
+    begins = np.arange(len(site.y)) * card.window.hop
+    keep = ~site.test | (begins >= row)
+    return Windows(site.x[keep], site.y[keep], site.test[keep], site.held[keep])
 
 
 AI4I_INPUTS = {
@@ -305,7 +315,8 @@ def liion(data: Path) -> Problem:
         Channel("temperature", "degC", 25.0, 15.0),
     )
     target = Target("capacity", "Ah", low=0.0, high=2.2, centre=1.4, scale=0.4)
-    card = Card("regress", channels, WindowSpec(0.1, 61, 61), targets=(target,))
+    features = ("mean", "slope", "std", "min", "max")
+    card = Card("regress", channels, WindowSpec(0.1, 61, 61), features, targets=(target,))
     sites, validation = {}, {}
     for name in LIION_BENCHES:
         with np.load(data / f"liion/{name}.npz", allow_pickle=False) as file:
@@ -317,7 +328,7 @@ def liion(data: Path) -> Problem:
         "liion",
         sites,
         card,
-        lambda seed: zoo.mlp(card, (3, 61), (64, 32), seed).SerializeToString(),
+        lambda seed: zoo.mlp(card, 15, (64, 32), seed).SerializeToString(),
         "rmse",
         plan(60, 2, 0.002),
         plan(60, 2, 0.002),
@@ -359,15 +370,20 @@ def _images(x: NDArray[np.uint8], y: NDArray[np.generic], test: Bools) -> Window
 
 
 def _inspection(
-    name: str, sites: dict[str, Windows], labels: tuple[str, ...], metric: str, validation: dict[str, Bools], pooled: bool
+    name: str,
+    sites: dict[str, Windows],
+    labels: tuple[str, ...],
+    metric: str,
+    validation: dict[str, Bools],
+    pooled: bool,
 ) -> Problem:
     card = Card("classify", (Channel("image"),), WindowSpec(1, 64, 64), (), labels)
-    how = plan(20, 2, 0.003)
+    filters, shrink, how = (16, 32), 4, plan(20, 2, 0.003, halving=10)
     return Problem(
         name,
         sites,
         card,
-        lambda seed: zoo.cnn2d(card, (1, 64, 64), (8, 16, 32), seed).SerializeToString(),
+        lambda seed: zoo.cnn2d(card, (1, 64, 64), filters, seed, shrink, average=False).SerializeToString(),
         metric,
         how,
         how,

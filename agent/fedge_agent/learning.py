@@ -123,7 +123,9 @@ def train(
     graph.set_params(head.weights)
     before = figures(graph, held, known)
     how = TrainingConfig(**{f.name: getattr(config, f.name) for f in fields(TrainingConfig)})
-    how = replace(how, learning_rate=round_rate(config.learning_rate, config.learning_rate_halving, head.header.version))
+    how = replace(
+        how, learning_rate=round_rate(config.learning_rate, config.learning_rate_halving, head.header.version)
+    )
     report = fit(graph, data.x, data.y if graph.card.task != "anomaly" else None, how, rng, pause)
     if report.diverged or not report.rows:
         return Trained(report, None, before, before)

@@ -17,10 +17,12 @@ from fedge_agent.config import Training
 from fedge_agent.features import Preparation, bridge
 from fedge_agent.learning import SPREAD_QUANTILE, round_rate, usable
 from fedge_agent.samples import split
+from fedge_aggregator.publish import FIRST_SPREAD, difference_steps, next_grid
 from fedge_models import drift, personal
 from fedge_models.card import Card
 from fedge_models.graph import TrainableGraph
 from fedge_models.quantize import LIMIT, dequantize, expand, quantize, spread
+from fedge_models.release import apply_difference
 from fedge_models.training import TrainingConfig, evaluate, fit
 from numpy.typing import NDArray
 
@@ -28,7 +30,6 @@ from .recordings import Track
 
 Floats = NDArray[np.float32]
 Labels = NDArray[Any]  # int64, or float for regress
-FIRST_SPREAD, GRID_RATE, SMALLEST_STEP = 0.1, 4.0, 1e-8  # as `fedge_aggregator.publish` has them
 
 
 @dataclass(frozen=True)
@@ -151,14 +152,14 @@ def federated(
     seed: int,
     look: Callable[[int, Federation], None] | None = None,
 ) -> Federation:
-    """FedAvg over the sites with the real int8 coding, error feedback and common grid in the loop.
+    """FedAvg over the sites with the real int8 coding of updates and releases, error feedback and grid in the loop.
 
     `look` is shown each release with its version.
     """
     params, rng, mask = start.copy(), np.random.default_rng(seed), personal.local_mask(graph)
     steps = np.full(len(graph.sizes), FIRST_SPREAD / LIMIT, np.float32)
     members = {name: _Member(*trainable(site, graph.card), np.zeros_like(start)) for name, site in sites.items()}
-    before = params
+    before, kept = params, np.zeros_like(start)
     for version in range(1, plan.rounds + 1):
         total, weight, spreads, grid = np.zeros(len(start)), 0, [], expand(steps, graph.sizes)
         for member in members.values():
@@ -167,9 +168,12 @@ def federated(
             share = min(len(member.x), plan.max_samples)
             total += share * sent.astype(np.float64)
             weight += share
-        before, params = params, (params + total / weight).astype(np.float32)
-        wished = np.clip(np.median(spreads, axis=0) / LIMIT, steps / GRID_RATE, steps * GRID_RATE)
-        steps = np.maximum(wished, SMALLEST_STEP).astype(np.float32)
+        wanted = (total / weight).astype(np.float32) + kept
+        coarse = difference_steps(wanted, graph.sizes)
+        codes = quantize(wanted, expand(coarse, graph.sizes))
+        kept = wanted - dequantize(codes, expand(coarse, graph.sizes))
+        before, params = params, apply_difference(params, codes, coarse, graph.sizes)
+        steps = next_grid(steps, spreads)
         if look is not None:
             look(version, _so_far(params, members, mask))
     return _so_far(params, members, mask)

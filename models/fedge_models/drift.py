@@ -26,7 +26,9 @@ def correction(movement: Floats, before: Floats, now: Floats, releases: int, sha
     movement: what this site's training on the release `before` (P,) did by itself; now: the weights, `releases` later;
     share: 0 to 1, how much of the difference is taken back. Nothing for what stays local.
     """
-    drift: Floats = np.where(local, np.float32(0), ((now - before) / np.float32(releases) - movement) * np.float32(share))
+    drift: Floats = np.where(
+        local, np.float32(0), ((now - before) / np.float32(releases) - movement) * np.float32(share)
+    )
     length, limit = float(np.linalg.norm(drift)), LONGEST * float(np.linalg.norm(movement))
     if not length <= limit:
         drift *= np.float32(limit / length) if np.isfinite(length) and length > 0 else np.float32(0)

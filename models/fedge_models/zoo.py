@@ -120,9 +120,9 @@ def cnn2d(
 ) -> onnx.ModelProto:
     """3x3 convolutions that keep the size of the image (batch, channels, height, width), halved between them.
 
-    One output per label or target, from the mean of each map (what is anywhere in the image) or, without `average`, from
-    all positions of the maps halved once more. `shape` is the image's: channels, height, width; it is averaged down by
-    `shrink` at first.
+    One output per label or target, from the mean of each map (what is anywhere in the image) or, without `average`,
+    from all positions of the maps halved once more. `shape` is the image's: channels, height, width; it is averaged
+    down by `shrink` at first.
     """
     build, before, halved = _Builder(seed), shape[0], 2 ** (len(filters) - 1) * shrink
     if shrink > 1:
