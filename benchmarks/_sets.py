@@ -1,7 +1,7 @@
 """The nine sets as federations: sites, card, model, how it trains and what is scored; splits of the data's README.
 
 What is chosen here (features, sizes, rates, rounds) was chosen on the validation cut: whole groups (experiments, tool
-runs, cells, modules, engines) taken out of the training part, `accuracy.py --validate`; the test part was not looked at.
+runs, cells, modules, engines) taken out of the training part (`accuracy.py --validate`), not on the test part.
 """
 
 from __future__ import annotations
@@ -377,8 +377,9 @@ def _inspection(
     validation: dict[str, Bools],
     pooled: bool,
 ) -> Problem:
-    card = Card("classify", (Channel("image"),), WindowSpec(1, 64, 64), (), labels)
-    filters, shrink, how = (16, 32), 4, plan(20, 2, 0.003, halving=10)
+    card = Card("classify", (Channel("image", "", 128.0, 40.0),), WindowSpec(1, 64, 64), (), labels)
+    sites = {n: replace(s, x=Preparation(card)(s.x)) for n, s in sites.items()}
+    filters, shrink, how = (8, 16, 32), 2, plan(40, 2, 0.003, halving=20)
     return Problem(
         name,
         sites,
