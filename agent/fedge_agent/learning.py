@@ -7,8 +7,8 @@ from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from fedge_models import extremes, personal
 from fedge_models.graph import TrainableGraph
-from fedge_models.losses import row_errors
 from fedge_models.quantize import Floats, dequantize, expand, quantize, spread
 from fedge_models.training import FitReport, TrainingConfig, evaluate, fit, predict
 from fedge_models.trust_chain import Head
@@ -16,6 +16,7 @@ from fedge_models.update import Update, encode_update
 from numpy.typing import NDArray
 
 from .config import Training
+from .memory import Memory, empty
 from .types import Array
 
 if TYPE_CHECKING:
@@ -74,17 +75,29 @@ def round_rate(rate: float, halving: int, version: int) -> float:
     return rate * 0.5 ** ((version - 1) / halving) if halving else rate
 
 
-def threshold(graph: TrainableGraph, held: Data, train: Data) -> float:
-    """Anomaly: the card's quantile of the scores of the site's own normal windows; classify: one half.
+class Limit(NamedTuple):
+    """What a decision's score is compared with."""
+
+    score: float
+    usual: Array | None = None  # anomaly: mean score of each channel (channels,) in normal windows, to tell whose it is
+
+
+def threshold(graph: TrainableGraph, held: Data, train: Data) -> Limit:
+    """Anomaly: the card's quantile of the scores of the site's own normal windows, counted or from a fitted tail;
+    classify: one half; regress: 1, the alarm level (`inference`).
 
     Held-back windows are used when there are enough. With few windows the quantile is the largest score seen.
     """
     if graph.card.task != "anomaly":
-        return 0.5
+        return Limit(0.5 if graph.card.task == "classify" else 1.0)
     x = held.x if len(held.x) >= MIN_HELD else np.concatenate([held.x, train.x])
     if not len(x):
-        return float("inf")
-    return float(np.quantile(row_errors(predict(graph, x), x), graph.card.threshold_quantile))
+        return Limit(float("inf"))
+    difference = (predict(graph, x) - x).reshape(len(x), len(graph.card.channels), -1)
+    by_channel = np.einsum("ncj,ncj->nc", difference, difference) / np.float32(difference.shape[2])
+    quantile = extremes.quantile if graph.card.threshold_fit == "peaks" else np.quantile
+    limit = float(quantile(by_channel.mean(axis=1), graph.card.threshold_quantile))
+    return Limit(limit, np.maximum(by_channel.mean(axis=0), np.float32(1e-6)))
 
 
 def figures(graph: TrainableGraph, held: Data, known: Data) -> dict[str, float]:
@@ -107,6 +120,8 @@ class Trained:
     delta: Floats | None  # None when it diverged
     before: dict[str, float]  # held-back figures of the base release
     after: dict[str, float]
+    own: Floats | None = None  # the tensors that stay here
+    movement: Floats | None = None  # (P,) what training did by itself, without the drift that was taken back
 
 
 def train(
@@ -118,18 +133,25 @@ def train(
     config: Training,
     rng: np.random.Generator,
     pause: Callable[[], None],
+    memory: Memory | None = None,
 ) -> Trained:
-    """Train from the head's weights; the difference is what may travel."""
-    graph.set_params(head.weights)
+    """Train from the head's weights (and from the site's own tensors); the difference is what may travel."""
+    mask, memory = personal.local_mask(graph), memory or empty(graph)
+    start = personal.compose(head.weights, memory.own, mask)
+    graph.set_params(start)
     before = figures(graph, held, known)
     how = TrainingConfig(**{f.name: getattr(config, f.name) for f in fields(TrainingConfig)})
     how = replace(
         how, learning_rate=round_rate(config.learning_rate, config.learning_rate_halving, head.header.version)
     )
-    report = fit(graph, data.x, data.y if graph.card.task != "anomaly" else None, how, rng, pause)
+    back = memory.correction(head, config.drift_correction, mask)
+    report = fit(graph, data.x, data.y if graph.card.task != "anomaly" else None, how, rng, pause, back)
     if report.diverged or not report.rows:
         return Trained(report, None, before, before)
-    return Trained(report, graph.params - head.weights, before, figures(graph, held, known))
+    delta, own = graph.params - start, personal.extract(graph.params, mask)
+    movement = delta if back is None else delta - back
+    after = figures(graph, held, known)
+    return Trained(report, np.where(mask, np.float32(0), delta), before, after, own, movement)
 
 
 def update_body(

@@ -29,7 +29,7 @@ def correction(movement: Floats, before: Floats, now: Floats, releases: int, sha
     drift: Floats = np.where(
         local, np.float32(0), ((now - before) / np.float32(releases) - movement) * np.float32(share)
     )
-    length, limit = float(np.linalg.norm(drift)), LONGEST * float(np.linalg.norm(movement))
-    if not length <= limit:
-        drift *= np.float32(limit / length) if np.isfinite(length) and length > 0 else np.float32(0)
-    return np.nan_to_num(drift, copy=False)
+    length, limit = (float(np.linalg.norm(v.astype(np.float64))) for v in (drift, movement))
+    if length > LONGEST * limit:
+        drift *= np.float32(LONGEST * limit / length)
+    return drift
