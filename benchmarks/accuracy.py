@@ -35,10 +35,10 @@ class Judge:
 
     def sites(self, at: Callable[[str], Floats]) -> Scores:
         """The score of each site's model `at(site)` on its test part, where that says anything."""
-        found = {}
+        found, metric = {}, self._problem.site_metric or self._problem.metric
         for name, (x, y) in self._tests.items():
             self._graph.set_params(at(name))
-            found[name] = evaluate(self._graph, x, y).get(self._problem.metric, float("nan"))
+            found[name] = evaluate(self._graph, x, y).get(metric, float("nan"))
         return found
 
     def overall(self, at: Callable[[str], Floats]) -> float:
