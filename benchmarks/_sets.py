@@ -333,9 +333,9 @@ def liion(data: Path) -> Problem:
         card,
         lambda seed: zoo.mlp(card, 15, (64, 32), seed).SerializeToString(),
         "rmse",
-        plan(140, 5, 0.005, halving=60, max_samples=1),  # every bench counts alike
+        plan(80, 5, 0.003, halving=40, max_samples=1, batch=16),  # every bench counts alike
         plan(150, 2, 0.002, halving=50),
-        plan(48, 2, 0.0005),  # more only overfits
+        plan(36, 2, 0.0003, batch=16),  # more only overfits
         validation=validation,
     )
 
