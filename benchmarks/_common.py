@@ -6,7 +6,7 @@ import argparse
 import json
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -17,9 +17,12 @@ ROOT = Path(__file__).resolve().parent.parent
 DATA = Path(os.environ.get("FEDGE_DATA", ROOT.parent / "shared" / "data"))
 
 
-def arguments(description: str) -> argparse.Namespace:
-    """--json, --quick, --peers, --data."""
+def arguments(
+    description: str, more: Callable[[argparse.ArgumentParser], object] = lambda _: None
+) -> argparse.Namespace:
+    """--json, --quick, --peers, --data, and what `more` adds."""
     parser = argparse.ArgumentParser(description=description)
+    more(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     parser.add_argument("--quick", action="store_true", help="end within 60 s on two cores")
     parser.add_argument("--peers", action="store_true", help="measure the peers too (make bench-peers)")

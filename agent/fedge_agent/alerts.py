@@ -63,6 +63,8 @@ class Alert:
             score=state.worst,
             threshold=decision.threshold,
             label=decision.label,
+            channel=decision.channel,
+            values=decision.values,
         )
         self.state = state
         return event, state

@@ -47,7 +47,7 @@ class Asset:
         self._split = Split(1, 1 << 60)
         self._period_ns = 0.0
         self._events = self._gappy = self._unknown_labels = 0
-        self.decisions: deque[tuple[Decision, int | None]] = deque(maxlen=KEPT_DECISIONS)
+        self.decisions: deque[tuple[Decision, float | None]] = deque(maxlen=KEPT_DECISIONS)
 
     def push(self, batch: Batch) -> None:
         """Take readings in and decide on every window they complete."""
@@ -67,18 +67,20 @@ class Asset:
         actual = self._actual(window.label)
         serving = self.participant.serving
         if serving is not None:
-            score, label = serving.decide(features)
+            said = serving.decide(features)
             latency = (time.monotonic_ns() - window.received_ns) / 1e9
             decision = Decision(
                 asset=self.name,
                 model=self.config.model,
                 release=serving.release,
                 time_ns=window.end_ns,
-                score=score,
+                score=said.score,
                 threshold=serving.threshold,
-                label=label,
+                label=said.label,
                 missing=window.missing,
                 latency_s=latency,
+                channel=said.channel,
+                values=said.values,
             )
             self._latency.record(latency)
             self.decisions.append((decision, actual))
@@ -124,7 +126,8 @@ class Asset:
         channels = {c.name: self.config.channels[c.name] for c in graph.card.channels}
         hold = float(config.max_hold) if config.max_hold is not None else 3 / rate
         late = float(config.lateness) if config.lateness is not None else 2 / rate
-        self._assembler = Assembler(self.name, channels, self.config.label, rate, length, hop, hold, late)
+        measured = graph.card.task == "regress"
+        self._assembler = Assembler(self.name, channels, self.config.label, rate, length, hop, hold, late, measured)
         self._split = split(rate, length, hop, self.participant.config.training.holdout)
         self._period_ns = 1e9 / rate * length
         return True
@@ -135,11 +138,16 @@ class Asset:
             self._events += made[0].state == "opened"
             self._raise(*made)
 
-    def _actual(self, value: float | str | None) -> int | None:
-        """The label tag's value as class index; for anomaly models 0 is normal and anything else is not."""
+    def _actual(self, value: float | str | None) -> float | None:
+        """The label tag's value as class index; for anomaly models 0 is normal and anything else is not; for a model
+        with one target, the target."""
         assert self._card is not None
         if value is None or self.config.label is None:
             return None
+        if self._card.task == "regress":
+            single = len(self._card.targets) < 2 and isinstance(value, float)
+            self._unknown_labels += not single
+            return float(value) if single else None
         text = f"{value:g}" if isinstance(value, float) else value
         name = self.config.label.map.get(text, text)
         labels = self._card.labels if self._card.task == "classify" else ("normal", "anomaly")

@@ -44,11 +44,13 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     epochs: Annotated[int, msgspec.Meta(ge=0)] = 5
     optimizer: Literal["sgd", "adam", "adamw"] = "adam"
     learning_rate: NotNegative = 0.001
+    learning_rate_halving: Annotated[int, msgspec.Meta(ge=0)] = 0  # releases after which it has halved; 0: it stays
     schedule: Literal["constant", "cosine", "linear"] = "constant"  # of the learning rate within one training
     warmup: Fraction = 0.0  # of one training's steps, over which the learning rate rises to full
     momentum: Fraction = 0.9  # of sgd
     weight_decay: NotNegative = 0.01  # of adamw
     proximal_mu: NotNegative = 0.01  # FedProx: pull towards the base release
+    drift_correction: Fraction = 1.0  # how much of its own drift a site takes back at the next training; 0: none
     clip_norm: NotNegative = 0.0  # of each batch's gradient; 0: no clipping
     holdout: float = 0.2  # fraction of time kept back for evaluation
     latency_budget: Seconds = Seconds(0.02)  # training pauses while the p99 of recent decisions is above

@@ -8,42 +8,104 @@ from __future__ import annotations
 
 import math
 import os
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from fedge_models.card import Card
+from fedge_models import objective
+from fedge_models.card import Card, Target
 from fedge_models.errors import ModelError, first_line
 
 from .standardise import Scale
 from .types import Array
 
 
-class Serving:
-    """Everything that decides: session, standardisation, threshold. Immutable; safe to read from any thread.
+class Said(NamedTuple):
+    """What a model says of one window.
 
-    `probabilities`: a classifier's output is behind a Softmax already.
+    score: anomaly: mean squared reconstruction error; classify: 1 - P(normal label); regress: 1 at the nearest alarm
+    level of a target, plus how far beyond (or less: short of) it the estimate is, in units of the target's scale; 0
+    where no target has an alarm level.
+    """
+
+    score: float
+    label: str
+    channel: str = ""
+    values: dict[str, float] = {}  # noqa: RUF012  # never written to
+
+
+class Serving:
+    """Everything that decides: session, standardisation, limit. Immutable; safe to read from any thread.
+
+    `probabilities`: a classifier's output is behind a Softmax already. `usual`: mean anomaly score of each channel
+    (channels,) in this site's normal windows.
     """
 
     def __init__(
-        self, session: Session, card: Card, release: int, scale: Scale, threshold: float, probabilities: bool = False
+        self,
+        session: Session,
+        card: Card,
+        release: int,
+        scale: Scale,
+        threshold: float,
+        probabilities: bool = False,
+        usual: Array | None = None,
     ) -> None:
         self.session, self.card, self.release, self.scale, self.threshold = session, card, release, scale, threshold
-        self._normal, self._probabilities = card.normal_index, probabilities
+        self._normal, self._probabilities, self._usual = card.normal_index, probabilities, usual
+        self._decide = {"anomaly": self._anomaly, "classify": self._class, "regress": self._estimate}[card.task]
 
-    def decide(self, features: Array) -> tuple[float, str]:
-        """(score, label) of one feature vector or raw window, not standardised. Main thread only: buffers are kept."""
+    def decide(self, features: Array) -> Said:
+        """Of one feature vector or raw window, not standardised. Main thread only: buffers are kept."""
         x = self.scale(features, self.session.input)
-        y = self.session.run()
-        if self.card.task == "anomaly":
-            difference = (y - x).ravel()
-            score = float(np.dot(difference, difference)) / difference.size
-            return score, "anomaly" if score > self.threshold else "normal"
+        return self._decide(x, self.session.run())
+
+    def _anomaly(self, x: Array, y: Array) -> Said:
+        difference = (y - x).ravel()
+        score = float(np.dot(difference, difference)) / difference.size
+        if score <= self.threshold:
+            return Said(score, "normal")
+        return Said(score, "anomaly", self._whose(difference))
+
+    def _whose(self, difference: Array) -> str:
+        """The channel whose error is the largest multiple of what is usual for it."""
+        if self._usual is None:
+            return ""
+        rows = difference.reshape(len(self.card.channels), -1)
+        errors = np.einsum("ij,ij->i", rows, rows) / rows.shape[1] / self._usual
+        return self.card.channels[int(errors.argmax())].name
+
+    def _class(self, _: Array, y: Array) -> Said:
         logits = y.tolist()
         highest = max(logits)
+        label = self.card.labels[logits.index(highest)]
         if self._probabilities:
-            return 1.0 - logits[self._normal], self.card.labels[logits.index(highest)]
+            return Said(1.0 - logits[self._normal], label)
         p = [math.exp(v - highest) for v in logits]
-        return 1.0 - p[self._normal] / sum(p), self.card.labels[logits.index(highest)]
+        return Said(1.0 - p[self._normal] / sum(p), label)
+
+    def _estimate(self, _: Array, y: Array) -> Said:
+        estimates = objective.unscaled(self.card, y[None]).ravel().tolist()
+        values, worst, label = {}, 0.0, "normal"
+        for target, value in zip(self.card.targets or _unnamed(len(estimates)), estimates, strict=True):
+            values[target.name] = value
+            beyond = _beyond(target, value)
+            if beyond is not None and 1 + beyond > worst:
+                worst, label = 1 + beyond, target.name if beyond > 0 else label
+        return Said(worst, label, values=values)
+
+
+def _unnamed(count: int) -> tuple[Target, ...]:
+    return tuple(Target(f"y{i}") for i in range(count))
+
+
+def _beyond(target: Target, value: float) -> float | None:
+    """How far an estimate is beyond its alarm level, in units of the target's scale; None: it has none."""
+    distances = []
+    if target.alarm_below is not None:
+        distances.append(target.alarm_below - value)
+    if target.alarm_above is not None:
+        distances.append(value - target.alarm_above)
+    return max(distances) / target.scaling()[1] if distances else None
 
 
 class Session:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from fedge_models import extremes, personal
 from fedge_models.graph import TrainableGraph
-from fedge_models.losses import row_errors
 from fedge_models.quantize import Floats, dequantize, expand, quantize, spread
 from fedge_models.training import FitReport, TrainingConfig, evaluate, fit, predict
 from fedge_models.trust_chain import Head
@@ -16,6 +16,7 @@ from fedge_models.update import Update, encode_update
 from numpy.typing import NDArray
 
 from .config import Training
+from .memory import Memory, empty
 from .types import Array
 
 if TYPE_CHECKING:
@@ -26,10 +27,11 @@ MIN_HELD = 10  # held-back samples for a threshold or a figure
 
 
 class Data(NamedTuple):
-    """Standardised local samples: x (n, *input_shape), y (n,) class index, 0/1 or -1 for unknown."""
+    """Standardised local samples: x (n, *input_shape), y (n,) class index, 0/1 or -1 for unknown; for regress
+    (n,) or (n, targets) in the targets' units, NaN for unknown."""
 
     x: Array
-    y: NDArray[np.int64]
+    y: NDArray[Any]
 
 
 @dataclass
@@ -53,24 +55,49 @@ class Schedule:
         self.trained_base, self.trained_total, self.trained_at = head, total, now
 
 
-def usable(task: str, data: Data, labelled: bool) -> Data:
+def usable(task: str, x: Array, y: NDArray[Any], labelled: bool) -> Data:
     """What may be trained on: classify and regress need a label; anomaly what is known (or assumed) to be normal."""
-    known = data.y >= 0 if task != "anomaly" else data.y == 0
-    keep = known if labelled or task != "anomaly" else data.y <= 0
-    return Data(data.x[keep], data.y[keep])
+    if task == "anomaly":
+        keep = y == 0 if labelled else y <= 0
+    elif task == "regress":
+        keep = np.isfinite(y.reshape(len(y), -1)).all(axis=1)
+    else:
+        keep = y >= 0
+    return Data(x[keep], y[keep])
 
 
-def threshold(graph: TrainableGraph, held: Data, train: Data) -> float:
-    """Anomaly: the card's quantile of the scores of the site's own normal windows; classify: one half.
+def round_rate(rate: float, halving: int, version: int) -> float:
+    """The learning rate for training on a release: halved every `halving` releases; 0: always the same.
+
+    A federation whose sites differ settles only when its steps get smaller (Li et al. 2020, "On the convergence of
+    FedAvg on non-IID data"); the version is the one clock that all sites share.
+    """
+    return rate * 0.5 ** ((version - 1) / halving) if halving else rate
+
+
+class Limit(NamedTuple):
+    """What a decision's score is compared with."""
+
+    score: float
+    usual: Array | None = None  # anomaly: mean score of each channel (channels,) in normal windows, to tell whose it is
+
+
+def threshold(graph: TrainableGraph, held: Data, train: Data) -> Limit:
+    """Anomaly: the card's quantile of the scores of the site's own normal windows, counted or from a fitted tail;
+    classify: one half; regress: 1, the alarm level (`inference`).
 
     Held-back windows are used when there are enough. With few windows the quantile is the largest score seen.
     """
     if graph.card.task != "anomaly":
-        return 0.5
+        return Limit(0.5 if graph.card.task == "classify" else 1.0)
     x = held.x if len(held.x) >= MIN_HELD else np.concatenate([held.x, train.x])
     if not len(x):
-        return float("inf")
-    return float(np.quantile(row_errors(predict(graph, x), x), graph.card.threshold_quantile))
+        return Limit(float("inf"))
+    difference = (predict(graph, x) - x).reshape(len(x), len(graph.card.channels), -1)
+    by_channel = np.einsum("ncj,ncj->nc", difference, difference) / np.float32(difference.shape[2])
+    quantile = extremes.quantile if graph.card.threshold_fit == "peaks" else np.quantile
+    limit = float(quantile(by_channel.mean(axis=1), graph.card.threshold_quantile))
+    return Limit(limit, np.maximum(by_channel.mean(axis=0), np.float32(1e-6)))
 
 
 def figures(graph: TrainableGraph, held: Data, known: Data) -> dict[str, float]:
@@ -93,6 +120,8 @@ class Trained:
     delta: Floats | None  # None when it diverged
     before: dict[str, float]  # held-back figures of the base release
     after: dict[str, float]
+    own: Floats | None = None  # the tensors that stay here
+    movement: Floats | None = None  # (P,) what training did by itself, without the drift that was taken back
 
 
 def train(
@@ -104,15 +133,25 @@ def train(
     config: Training,
     rng: np.random.Generator,
     pause: Callable[[], None],
+    memory: Memory | None = None,
 ) -> Trained:
-    """Train from the head's weights; the difference is what may travel."""
-    graph.set_params(head.weights)
+    """Train from the head's weights (and from the site's own tensors); the difference is what may travel."""
+    mask, memory = personal.local_mask(graph), memory or empty(graph)
+    start = personal.compose(head.weights, memory.own, mask)
+    graph.set_params(start)
     before = figures(graph, held, known)
     how = TrainingConfig(**{f.name: getattr(config, f.name) for f in fields(TrainingConfig)})
-    report = fit(graph, data.x, data.y if graph.card.task != "anomaly" else None, how, rng, pause)
+    how = replace(
+        how, learning_rate=round_rate(config.learning_rate, config.learning_rate_halving, head.header.version)
+    )
+    back = memory.correction(head, config.drift_correction, mask)
+    report = fit(graph, data.x, data.y if graph.card.task != "anomaly" else None, how, rng, pause, back)
     if report.diverged or not report.rows:
         return Trained(report, None, before, before)
-    return Trained(report, graph.params - head.weights, before, figures(graph, held, known))
+    delta, own = graph.params - start, personal.extract(graph.params, mask)
+    movement = delta if back is None else delta - back
+    after = figures(graph, held, known)
+    return Trained(report, np.where(mask, np.float32(0), delta), before, after, own, movement)
 
 
 def update_body(

@@ -19,9 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from fedge_models import personal
 from fedge_models.card import Card
 from fedge_models.errors import FedgeError, IdentityError, ModelError, RefusedError, ReleaseError, RetryError
 from fedge_models.graph import TrainableGraph
+from fedge_models.quantize import Floats
 from fedge_models.release import max_release_bytes
 from fedge_models.training import row_losses
 from fedge_models.trust_chain import Anchor, Head, verify_release
@@ -31,6 +33,7 @@ from .config import ModelConfig
 from .identity import Identity
 from .inference import Serving, Session
 from .learning import Data, Schedule, threshold, train, update_body, usable
+from .memory import Memory, decode
 from .samples import SampleStore
 from .spool import Spool
 from .standardise import Scale
@@ -95,6 +98,7 @@ class Participant:
         self._schedule = Schedule(config.training)
         self._head: Head | None = None
         self._model = b""
+        self._mask: personal.Mask = np.zeros(0, np.bool_)
         self._served: Head | None = None
         self._scale: Scale | None = None
         self._scaled_on = 0
@@ -198,6 +202,7 @@ class Participant:
     def _adopt_graph(self, data: bytes) -> None:
         graph = TrainableGraph.load(data, where=f"model {self.name}", schemas=False)
         self._fits(graph.card, graph.input_shape)
+        self._mask = personal.local_mask(graph)
         self.graph, self._model = graph, data
 
     def _step(self) -> None:
@@ -268,16 +273,23 @@ class Participant:
 
     def _losses(self, weights: Any, held: Data) -> Array:
         assert self.graph is not None
-        self.graph.set_params(weights)
+        self.graph.set_params(self._composed(weights))
         return row_losses(self.graph, held.x, None if self.graph.card.task == "anomaly" else held.y)
+
+    def _composed(self, weights: Floats) -> Floats:
+        """A release's weights with the tensors that this site keeps for itself."""
+        if not self._mask.any() or self.graph is None:
+            return weights
+        kept = self._spool.residual(self.name, hashlib.sha256(self._model).digest())
+        return personal.compose(weights, decode(kept, self.graph, self._mask).own, self._mask)
 
     def _usable(self, held: bool) -> Data:
         assert self.graph is not None and self._scale is not None
-        return usable(self.graph.card.task, self._load(held), self._labelled)
+        return usable(self.graph.card.task, *self._load(held), self._labelled)
 
     def _load(self, held: bool) -> Data:
         assert self.graph is not None and self._scale is not None
-        x, y = self._samples.load(self.name, self.graph.input_shape, held)
+        x, y = self._samples.load(self.name, self.graph.input_shape, held, self.graph.card.task == "regress")
         return Data(self._scale(x), y)
 
     def _rescale(self) -> None:
@@ -292,7 +304,7 @@ class Participant:
             return
         x, y = self._samples.load(self.name, self.graph.input_shape, held=None)
         if self.graph.card.task == "anomaly":
-            x = usable("anomaly", Data(x, y), self._labelled).x
+            x = usable("anomaly", x, y, self._labelled).x
         if len(x) < self.config.training.min_samples:
             return
         self._scale, self._scaled_on = self._samples.fit_scale(self.name, x, self.graph.card), total
@@ -307,12 +319,14 @@ class Participant:
             self._scale, self._scaled_on = kept
         if self._scale is None:
             return
-        weights = self._served.weights if self._served else graph.params
+        weights = self._composed(self._served.weights) if self._served else graph.params
         release = self._served.header.version if self._served else 0
         graph.set_params(weights)
         limit = threshold(graph, self._usable(held=True), self._usable(held=False))
         session = Session(self._model, graph.initializers(np.array(weights)))
-        self.serving = Serving(session, graph.card, release, self._scale, limit, graph.gives_probabilities)
+        self.serving = Serving(
+            session, graph.card, release, self._scale, limit.score, graph.gives_probabilities, limit.usual
+        )
 
     def _learn(self) -> None:
         """Train if it is time, and put the signed update into the spool."""
@@ -326,20 +340,22 @@ class Participant:
         if not self._schedule.due(head.header.version, len(data.x), total, now):
             return
         held, known = self._usable(held=True), self._load(held=True)
-        known = Data(known.x[known.y >= 0], known.y[known.y >= 0])
-        trained = train(graph, head, data, held, known, self.config.training, self._rng, self._pause)
+        told = known.y >= 0 if graph.card.task != "regress" else np.isfinite(known.y)
+        known = Data(known.x[told], known.y[told])
+        memory = decode(self._spool.residual(self.name, head.header.graph), graph, self._mask)
+        trained = train(graph, head, data, held, known, self.config.training, self._rng, self._pause, memory)
         self._schedule.trained(head.header.version, total, now)
         self._note(head, trained, time.monotonic() - now)
         if trained.delta is None:
             self._state(f"training on release {head.header.version} diverged; nothing is sent")
             return
-        owed = self._spool.residual(self.name, head.header.graph)
-        residual = np.frombuffer(owed, np.float32) if owed else np.zeros_like(graph.params)
         sequence = self._spool.reserve_sequence(self.name)
-        body, left = update_body(head, trained, residual, graph.sizes, identity.node, sequence, identity.key)
-        self._spool.put_update(
-            self.name, head.header.version, sequence, body, head.header.graph, left.astype(np.float32).tobytes()
-        )
+        body, left = update_body(head, trained, memory.residual, graph.sizes, identity.node, sequence, identity.key)
+        base = head.header.version
+        kept = Memory(left.astype(np.float32), trained.own, trained.movement, head.weights, base)
+        self._spool.put_update(self.name, base, sequence, body, head.header.graph, kept.encode())
+        if self._mask.any():
+            self._serve()  # with the site's own tensors as they are now
         self._next_poll = 0.0 if self._failures == 0 else self._next_poll
 
     def _note(self, head: Head, trained: Any, seconds: float) -> None:

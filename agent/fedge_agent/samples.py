@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 QUEUE = 4096
 BATCH = 256
 WRITE_S = 0.25
+MAX_CLASSES = 256  # more distinct labels are values
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS samples (
@@ -48,7 +49,7 @@ class Sample(NamedTuple):
     asset: str
     time_ns: int
     x: Array
-    y: int | None  # class index; anomaly: 0 normal, 1 anomaly; None: unknown
+    y: float | None  # class index; anomaly: 0 normal, 1 anomaly; regress: in the target's unit; None: unknown
     held: bool
 
 
@@ -83,22 +84,30 @@ class SampleStore:
         else:
             self.lost += 1
 
-    def load(self, model: str, shape: tuple[int, ...], held: bool | None) -> tuple[Array, NDArray[np.int64]]:
+    def load(
+        self, model: str, shape: tuple[int, ...], held: bool | None, measured: bool = False
+    ) -> tuple[Array, NDArray[Any]]:
         """(x (n, *shape), y (n,) with -1 for unknown), oldest first: the held-back ones, the others, or (None) all.
 
-        Samples of another shape are left out.
+        `measured`: y are values, float64, NaN for unknown. Samples of another shape are left out.
         """
         size = 4 * int(np.prod(shape))
-        sql = "SELECT x, coalesce(y, -1) FROM samples WHERE model = ? AND held IN (?, ?) AND length(x) = ? ORDER BY id"
+        sql = "SELECT x, y FROM samples WHERE model = ? AND held IN (?, ?) AND length(x) = ? ORDER BY id"
         parts = (0, 1) if held is None else (int(held), int(held))
         rows = self._rows(sql, model, *parts, size)
         x = np.frombuffer(b"".join(r[0] for r in rows), np.float32).reshape(len(rows), *shape)
-        return x, np.array([r[1] for r in rows], np.int64)
+        if measured:
+            return x, np.array([np.nan if r[1] is None else r[1] for r in rows], np.float64)
+        return x, np.array([-1 if r[1] is None else r[1] for r in rows], np.int64)
 
     def labels(self, model: str) -> dict[str, int]:
-        """How many samples of each label ("-": unknown)."""
+        """How many samples of each label ("-": unknown); where labels are values, how many have one."""
         sql = "SELECT coalesce(y, '-'), count(*) FROM samples WHERE model = ? GROUP BY y"
-        return {str(y): n for y, n in self._rows(sql, model)}
+        found = {str(y): n for y, n in self._rows(sql, model)}
+        if len(found) <= MAX_CLASSES:
+            return found
+        unknown = found.pop("-", 0)
+        return {"values": sum(found.values()), "-": unknown}
 
     def scale(self, model: str, shape: tuple[int, ...]) -> tuple[Scale, int] | None:
         """The model's standardisation and how many samples it was fitted on."""
@@ -156,9 +165,14 @@ class SampleStore:
             self.total[sample.model] = self.total.get(sample.model, 0) + 1
 
     def _bound(self, model: str) -> None:
-        """Above the limit, the oldest of the commonest label go."""
+        """Above the limit, the oldest of the commonest label go; where labels are values, the oldest."""
         count = self._db.execute("SELECT count(*) FROM samples WHERE model = ?", (model,)).fetchone()[0]
         excess = count - self._limits.get(model, count)
+        distinct = "SELECT count(DISTINCT y) FROM samples WHERE model = ?"
+        if excess > 0 and self._db.execute(distinct, (model,)).fetchone()[0] > MAX_CLASSES:
+            first = "SELECT id FROM samples WHERE model = ? ORDER BY id LIMIT ?"
+            self._db.execute(f"DELETE FROM samples WHERE id IN ({first})", (model, excess))  # noqa: S608
+            return
         while excess > 0:
             sql = "SELECT y, count(*) FROM samples WHERE model = ? GROUP BY y ORDER BY 2 DESC LIMIT 2"
             common = self._db.execute(sql, (model,)).fetchall()

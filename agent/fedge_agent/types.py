@@ -68,11 +68,13 @@ class Decision(msgspec.Struct, frozen=True):
     model: str
     release: int  # version that decided; 0: the model file as delivered
     time_ns: int  # end of the window
-    score: float  # anomaly: mean squared reconstruction error; classify: 1 - P(normal label)
+    score: float  # anomaly: mean squared reconstruction error; classify: 1 - P(normal label); regress: see `inference`
     threshold: float  # what `score` is compared with; inf while the site has none yet
-    label: str  # classify: the most probable class; anomaly: "normal" or "anomaly"
+    label: str  # classify: the most probable class; anomaly: "normal" or "anomaly"; regress: the target in alarm
     missing: float
     latency_s: float  # from `received_ns` to this decision
+    channel: str = ""  # anomaly: the channel that is furthest from what is usual for it
+    values: dict[str, float] = {}  # regress: each target's estimate, in its unit
 
 
 @known
@@ -88,6 +90,8 @@ class Event(msgspec.Struct, frozen=True):
     score: float  # worst so far
     threshold: float
     label: str
+    channel: str = ""  # of the decision that made this event
+    values: dict[str, float] = {}
 
 
 class SourceHost(Protocol):

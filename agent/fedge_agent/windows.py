@@ -37,7 +37,8 @@ class Counters:
 
 
 class Assembler:
-    """The windows of one asset."""
+    """The windows of one asset. Its label is a state that must have held all through the window, or (`measured`) a
+    value, that of the window's end."""
 
     def __init__(
         self,
@@ -49,12 +50,14 @@ class Assembler:
         hop: int,
         max_hold_s: float,
         lateness_s: float,
+        measured: bool = False,
     ) -> None:
         self._asset, self._length, self._hop = asset, length, hop
         self._period = 1e9 / rate_hz
         self._hold, self._lateness = max_hold_s * 1e9, lateness_s * 1e9
         self._leap = max(LEAP_NS, 2 * length * self._period)
         self._rows = [Channel(tag.waveform_hz is not None, tag.index) for tag in channels.values()]
+        self._measured = measured
         self._label = Channel(False, None) if label else None
         self._all = [*self._rows, *([self._label] if self._label else [])]
         self._by_tag: dict[str, dict[str, list[Channel]]] = {}  # source -> tag -> who follows it
@@ -236,7 +239,7 @@ class Assembler:
         assert self._origin is not None
         values = self._buffer[:, self._at - self._length : self._at].copy()
         label = None
-        if self._label and self._label_run >= self._length and known(self._label.value):
+        if self._label and (self._measured or self._label_run >= self._length) and known(self._label.value):
             label = self._label.value
         self.counters.windows += 1
         end = round(self._origin + (self._tick - 1) * self._period)

@@ -75,11 +75,13 @@ def fit(
     config: TrainingConfig,
     rng: np.random.Generator,
     pause: Callable[[], None] | None = None,
+    drift: Array | None = None,
 ) -> FitReport:
     """Train `graph` in place on x (n, *input_shape).
 
     y: class indices (n,) for classify, targets (n,) or (n, targets) in the user's unit for regress, None for anomaly.
-    `pause` is called before each batch and may take its time. Raises ValueError when x or y do not fit the graph.
+    `pause` is called before each batch and may take its time. `drift` (P,) is added to the parameters over the whole of
+    this training, evenly by step (`fedge_models.drift`). Raises ValueError when x or y do not fit the graph.
     """
     _check(graph, x, y)
     if y is not None and graph.card.task == "regress":
@@ -92,7 +94,7 @@ def fit(
     classes = graph.output_shape[0] if graph.card.task == "classify" else 0
     counts = np.bincount(y.astype(np.int64), minlength=classes) if classes else None  # type: ignore[union-attr]  # checked
     loss = objective.build(graph.card, counts, graph.params.dtype)
-    step = _Step(graph, config, start, loss, steps)
+    step = _Step(graph, config, start, loss, steps, drift)
     graph.training(rng)
     batches = max(1, SHUFFLED_BYTES // (x[:1].nbytes * config.batch))
     shuffled = np.empty((min(len(x), batches * config.batch), *x.shape[1:]), x.dtype)
@@ -188,11 +190,18 @@ class _Step:
     """One optimiser step on one batch, of the given number of steps."""
 
     def __init__(
-        self, graph: TrainableGraph, config: TrainingConfig, start: Array, loss: objective.Loss, steps: int
+        self,
+        graph: TrainableGraph,
+        config: TrainingConfig,
+        start: Array,
+        loss: objective.Loss,
+        steps: int,
+        drift: Array | None,
     ) -> None:
         self._graph, self._config, self._start, self._loss = graph, config, start, loss
         self._optimizer = optimizers.build(config.optimizer, start.size, config.momentum, config.weight_decay)
         self._scratch = np.empty_like(start)
+        self._drift = None if drift is None or not steps else drift / np.float32(steps)
         self._done, self._steps = 0, steps
         self._steady = config.schedule == "constant" and not config.warmup
 
@@ -208,6 +217,8 @@ class _Step:
         if config.clip_norm:
             optimizers.clip(graph.grad, config.clip_norm)
         self._optimize()
+        if self._drift is not None:
+            np.add(graph.params, self._drift, out=graph.params)
         return loss
 
     def _optimize(self) -> None:

@@ -67,12 +67,21 @@ class _Builder:
         return model
 
 
-def mlp(card: Card, inputs: int, hidden: Sequence[int] = (64, 32), seed: int = 0) -> onnx.ModelProto:
-    """Dense layers with Relu between them: features (batch, inputs) to one output per label (regress: one)."""
-    sizes, build = [inputs, *hidden, len(card.labels) or 1], _Builder(seed)
+def _outputs(card: Card) -> int:
+    """One per label or target."""
+    return len(card.labels) or len(card.targets) or 1
+
+
+def mlp(card: Card, inputs: int | Sequence[int], hidden: Sequence[int] = (64, 32), seed: int = 0) -> onnx.ModelProto:
+    """Dense layers with Relu between them: features (batch, inputs), or raw windows (batch, *inputs) which are
+    flattened, to one output per label or target."""
+    shape = [inputs] if isinstance(inputs, int) else [*inputs]
+    sizes, build = [math.prod(shape), *hidden, _outputs(card)], _Builder(seed)
+    if len(shape) > 1:
+        build.node("Flatten")
     for i, (before, after) in enumerate(pairwise(sizes)):
         build.dense(f"dense{i}", before, after, relu=i < len(hidden))
-    return build.model(card, [inputs], [sizes[-1]])
+    return build.model(card, shape, [sizes[-1]])
 
 
 def autoencoder(card: Card, inputs: int, hidden: Sequence[int] = (32, 8), seed: int = 0) -> onnx.ModelProto:
@@ -97,24 +106,37 @@ def cnn1d(
         before = after
     build.node("GlobalAveragePool")
     build.node("Flatten")
-    build.dense("head", before, len(card.labels) or 1, relu=False)
-    return build.model(card, [channels, card.window.length], [len(card.labels) or 1])
+    build.dense("head", before, _outputs(card), relu=False)
+    return build.model(card, [channels, card.window.length], [_outputs(card)])
 
 
 def cnn2d(
-    card: Card, shape: Sequence[int] = (1, 64, 64), filters: Sequence[int] = (8, 16, 32), seed: int = 0
+    card: Card,
+    shape: Sequence[int] = (1, 64, 64),
+    filters: Sequence[int] = (8, 16, 32),
+    seed: int = 0,
+    shrink: int = 1,
+    average: bool = True,
 ) -> onnx.ModelProto:
-    """3x3 convolutions that keep the size of the image (batch, channels, height, width), halved between them, averaged.
+    """3x3 convolutions that keep the size of the image (batch, channels, height, width), halved between them.
 
-    One output per label. `shape` is the image's: channels, height, width.
+    One output per label or target, from the mean of each map (what is anywhere in the image) or, without `average`,
+    from all positions of the maps halved once more. `shape` is the image's: channels, height, width; it is averaged
+    down by `shrink` at first.
     """
-    build, before = _Builder(seed), shape[0]
+    build, before, halved = _Builder(seed), shape[0], 2 ** (len(filters) - 1) * shrink
+    if shrink > 1:
+        build.node("AveragePool", kernel_shape=[shrink, shrink], strides=[shrink, shrink])
     for i, after in enumerate(filters):
         if i:
             build.node("MaxPool", kernel_shape=[2, 2], strides=[2, 2])
         build.conv(f"conv{i}", before, after, [3, 3], pads=[1, 1, 1, 1])
         before = after
-    build.node("GlobalAveragePool")
+    if average:
+        build.node("GlobalAveragePool")
+    else:
+        build.node("MaxPool", kernel_shape=[2, 2], strides=[2, 2])
+        before *= (shape[1] // halved // 2) * (shape[2] // halved // 2)
     build.node("Flatten")
-    build.dense("head", before, len(card.labels) or 1, relu=False)
-    return build.model(card, shape, [len(card.labels) or 1])
+    build.dense("head", before, _outputs(card), relu=False)
+    return build.model(card, shape, [_outputs(card)])

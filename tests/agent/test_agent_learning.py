@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import dataclasses
 from itertools import pairwise
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from fedge_agent import standardise
+from fedge_agent import memory, standardise
 from fedge_agent.assets import check_fit
 from fedge_agent.config import AssetConfig, TagConfig, Training
 from fedge_agent.inference import Serving, Session
-from fedge_agent.learning import Data, Schedule, threshold, train, update_body, usable
+from fedge_agent.learning import Data, Schedule, round_rate, threshold, train, update_body, usable
+from fedge_agent.memory import Memory
 from fedge_agent.participant import clearly_worse
 from fedge_agent.samples import Sample, SampleStore, split
-from fedge_models import zoo
-from fedge_models.card import Card, Channel, WindowSpec
+from fedge_models import personal, zoo
+from fedge_models.card import Card, Channel, Target, WindowSpec
 from fedge_models.errors import ModelError
 from fedge_models.graph import TrainableGraph
+from fedge_models.losses import row_errors
 from fedge_models.quantize import dequantize, expand
 from fedge_models.release import GENESIS, Header, header_hash, weights_hash
+from fedge_models.training import predict
 from fedge_models.trust_chain import Head
 from fedge_models.update import decode_update
 from onnx import helper
@@ -115,9 +120,9 @@ def test_schedule_trains_once_a_release_when_it_may() -> None:
 
 def test_what_is_trained_on_depends_on_the_task() -> None:
     data = Data(samples(3), np.array([0, 1, -1]))
-    assert usable("anomaly", data, labelled=True).y.tolist() == [0]
-    assert usable("anomaly", data, labelled=False).y.tolist() == [0, -1]
-    assert usable("classify", data, labelled=True).y.tolist() == [0, 1]
+    assert usable("anomaly", *data, labelled=True).y.tolist() == [0]
+    assert usable("anomaly", *data, labelled=False).y.tolist() == [0, -1]
+    assert usable("classify", *data, labelled=True).y.tolist() == [0, 1]
 
 
 def test_update_says_what_training_changed() -> None:
@@ -150,8 +155,14 @@ def test_diverged_training_makes_no_update() -> None:
 def test_threshold_comes_from_the_sites_own_normal_windows() -> None:
     graph = TrainableGraph.load(zoo.autoencoder(ANOMALY, 4, (2,)).SerializeToString())
     none, some = Data(samples(0), np.zeros(0, np.int64)), Data(samples(100), np.zeros(100, np.int64))
-    assert threshold(graph, none, none) == float("inf")
-    assert 0 < threshold(graph, some, none) < float("inf")
+    assert threshold(graph, none, none).score == float("inf")
+    counted = threshold(graph, some, none)
+    assert 0 < counted.score < float("inf") and counted.usual is not None and counted.usual.shape == (2,)
+    rare = msgspec.structs.replace(ANOMALY, threshold_fit="peaks", threshold_quantile=0.9999)
+    beyond = TrainableGraph.load(zoo.autoencoder(rare, 4, (2,)).SerializeToString())
+    many = Data(samples(1000), np.zeros(1000, np.int64))
+    scores = row_errors(predict(beyond, many.x), many.x)
+    assert scores.max() < threshold(beyond, many, none).score < 3 * scores.max()
 
 
 def test_canary_refuses_what_is_clearly_worse_and_only_that() -> None:
@@ -165,6 +176,132 @@ def test_canary_refuses_what_is_clearly_worse_and_only_that() -> None:
     assert not clearly_worse(old, noisy - (noisy - old).mean() + 0.05, 0.1)
 
 
+def test_anomaly_names_the_channel_that_is_unusual() -> None:
+    model = zoo.autoencoder(ANOMALY, 4, (2,)).SerializeToString()
+    graph, scale = TrainableGraph.load(model), standardise.Scale(np.zeros(4, np.float32), np.ones(4, np.float32))
+    nothing = np.zeros_like(graph.params)  # reconstructs zero: the error is the input itself
+    session, usual = Session(model, graph.initializers(nothing)), np.array([1.0, 100.0], np.float32)
+    for x, name in (([9, 9, 1, 1], "a"), ([0.1, 0.1, 9, 9], "b"), ([3, 3, 3, 3], "a")):
+        said = Serving(session, ANOMALY, 1, scale, 0.0, usual=usual).decide(np.array(x, np.float32))
+        assert (said.label, said.channel) == ("anomaly", name)
+    assert Serving(session, ANOMALY, 1, scale, 1e9, usual=usual).decide(np.ones(4, np.float32)).channel == ""
+
+
+def test_estimate_comes_in_the_users_unit_with_its_distance_from_the_alarm() -> None:
+    life, heat = (
+        Target("life", "cycles", low=0, high=100, alarm_below=20),
+        Target("heat", "K", centre=300, scale=10, alarm_above=330),
+    )
+    card = Card("regress", ANOMALY.channels, ANOMALY.window, ("mean", "std"), targets=(life, heat))
+    model = zoo.mlp(card, 4, ()).SerializeToString()
+    graph, scale = TrainableGraph.load(model), standardise.Scale(np.zeros(4, np.float32), np.ones(4, np.float32))
+    for bias, values, score, label in (
+        ((0.0, 0.0), (50, 300), 0.4, "normal"),
+        ((-0.8, 0.0), (10, 300), 1.2, "life"),
+        ((-9.0, 5.0), (0, 350), 3.0, "heat"),
+    ):
+        graph.params[:] = 0
+        graph.params[-2:] = bias
+        session = Session(model, graph.initializers(graph.params.copy()))
+        said = Serving(session, card, 1, scale, 1.0).decide(np.ones(4, np.float32))
+        assert said.label == label and said.score == pytest.approx(score, rel=1e-5)
+        assert said.values == pytest.approx({"life": values[0], "heat": values[1]}, rel=1e-5, abs=1e-4)
+
+
+def local_training(local: str) -> tuple[TrainableGraph, Head, Data, Training]:
+    card = msgspec.structs.replace(CLASSIFY, local=local)
+    graph = TrainableGraph.load(zoo.mlp(card, 4, (8,)).SerializeToString())
+    x = samples(200)
+    return graph, head(graph), Data(x, (x[:, 0] > 0).astype(np.int64)), Training(learning_rate=0.01)
+
+
+def test_local_tensors_are_trained_kept_and_never_sent() -> None:
+    graph, base, data, config = local_training("dense1.*")
+    mask, rng = personal.local_mask(graph), np.random.default_rng(0)
+    trained = train(graph, base, data, data, data, config, rng, lambda: None)
+    assert trained.delta is not None and (trained.delta[mask] == 0).all() and (trained.delta[~mask] != 0).any()
+    assert trained.own is not None and np.abs(trained.own - base.weights[mask]).max() > 0.01
+    body, left = update_body(base, trained, np.zeros_like(base.weights), graph.sizes, "gw", 7, KEY)
+    assert (decode_update(body, KEY.public_key(), graph.sizes).codes[mask] == 0).all() and (left[mask] == 0).all()
+    kept = Memory(left, trained.own, trained.movement, base.weights, 5)
+    back = memory.decode(kept.encode(), graph, mask)
+    assert back.own is not None and (back.own == trained.own).all() and back.version == 5
+    again = train(graph, base, data, data, data, replaced(config, epochs=0), rng, lambda: None, back)
+    assert again.own is not None and (again.own == trained.own).all()  # it went on from its own, not the release's
+
+
+def replaced(config: Training, **fields: object) -> Training:
+    return msgspec.structs.replace(config, **fields)
+
+
+def test_memory_that_is_damaged_or_of_another_graph_is_forgotten() -> None:
+    graph, base, _, _ = local_training("")
+    mask = personal.local_mask(graph)
+    kept = Memory(base.weights, base.weights[:0], base.weights, base.weights, 5).encode()
+    assert (memory.decode(kept, graph, mask).residual == base.weights).all()
+    for bad in (None, b"", kept[:-1], kept[:40], Memory(base.weights[1:]).encode(), b"\x80"):
+        found = memory.decode(bad, graph, mask)
+        assert found.movement is None and (found.residual == 0).all()
+
+
+def test_drift_is_taken_back_on_the_next_release() -> None:
+    graph, base, data, config = local_training("")
+    rng, mask = np.random.default_rng(0), personal.local_mask(graph)
+    first = train(graph, base, data, data, data, config, rng, lambda: None)
+    assert first.movement is not None and first.delta is not None
+    kept = Memory(np.zeros_like(base.weights), first.own, first.movement, base.weights, 5)
+    assert kept.correction(base, 1.0, mask) is None  # the same release says nothing of the others
+    moved = (base.weights + 0.5 * first.delta).astype(np.float32)
+    after = Head(dataclasses.replace(base.header, version=7), base.hash, moved)
+    back = kept.correction(after, 1.0, mask)
+    assert back is not None
+    np.testing.assert_allclose(back, 0.25 * first.delta - first.movement, atol=1e-6)
+    still = replaced(config, learning_rate=0.0, proximal_mu=0.0)
+    second = train(graph, after, data, data, data, still, rng, lambda: None, kept)
+    assert second.delta is not None and second.movement is not None
+    np.testing.assert_allclose(second.delta, back, atol=1e-5)
+    np.testing.assert_allclose(second.movement, 0, atol=1e-5)
+
+
+def test_learning_rate_halves_over_releases() -> None:
+    assert [round_rate(0.8, 10, v) for v in (1, 11, 21)] == pytest.approx([0.8, 0.4, 0.2])
+    assert round_rate(0.8, 0, 1000) == 0.8
+
+
+def test_values_as_labels_are_kept_and_the_oldest_go(tmp_path: Path) -> None:
+    kept = store(tmp_path, limit=300)
+    for i, row in enumerate(samples(400)):
+        kept.put(Sample("m", "cell", i, row, i + 0.5 if i else None, False))
+    kept.stop()
+    again = store(tmp_path)
+    y = again.load("m", (4,), held=False, measured=True)[1]
+    assert len(y) == 300 and y[0] == 100.5 and y[-1] == 399.5
+    assert again.labels("m") == {"values": 300, "-": 0}
+    again.stop()
+
+
+def test_each_operating_condition_is_standardised_by_itself() -> None:
+    rng = np.random.default_rng(0)
+    recipe = rng.choice([10.0, 20.0], (80, 30))
+    load = 5 * recipe + rng.normal(0, recipe / 10)
+    x = np.stack([recipe + rng.normal(0, 0.01, recipe.shape), load], axis=1).astype(np.float32)
+    card = Card("anomaly", (Channel("recipe", condition=1.0), Channel("load")), WindowSpec(1, 30, 30))
+    scale = standardise.fit(x, card)
+    z = standardise.decode(standardise.encode(scale))(x)
+    for value in (10.0, 20.0):
+        own = z[:, 1][recipe == value]
+        assert abs(own.mean()) < 0.01 and own.std() == pytest.approx(1, abs=0.01)
+    assert z[:, 0].std() == pytest.approx(1, abs=0.01)  # the graph still sees which it is
+    assert standardise.fit(x)(x)[:, 1].std() == pytest.approx(1, abs=0.01)
+    np.testing.assert_allclose(scale(x[3]), z[3], atol=1e-6)
+
+
+def test_channels_that_the_card_scales_are_left_as_they_are() -> None:
+    card = Card("anomaly", (Channel("a", centre=3.0, scale=2.0), Channel("b")), WindowSpec(1, 10, 5), ("mean", "std"))
+    scale = standardise.fit(samples(100) * 5 + 3, card)
+    assert scale.mean[:2].tolist() == [0, 0] and scale.scale[:2].tolist() == [1, 1] and scale.scale[2] > 4
+
+
 @pytest.mark.parametrize("card", [ANOMALY, CLASSIFY])
 def test_serving_scores_as_the_graph_does(card: Card) -> None:
     model = (zoo.autoencoder(card, 4, (2,)) if card is ANOMALY else zoo.mlp(card, 4, (8,))).SerializeToString()
@@ -172,7 +309,7 @@ def test_serving_scores_as_the_graph_does(card: Card) -> None:
     graph.params += 0.3  # not the file's own weights
     session = Session(model, graph.initializers(graph.params.copy()))
     scale = standardise.fit(samples(50))
-    score, label = Serving(session, card, 3, scale, 0.0).decide(x[0])
+    score, label, *_ = Serving(session, card, 3, scale, 0.0).decide(x[0])
     y = graph.forward(scale(x))
     if card is ANOMALY:
         assert score == pytest.approx(float(((y - scale(x)) ** 2).mean()), rel=1e-4) and label == "anomaly"
@@ -187,7 +324,7 @@ def test_output_behind_a_softmax_is_not_softmaxed_again() -> None:
     model.graph.node.append(helper.make_node("Softmax", ["logits"], ["y"]))
     graph, x, scale = TrainableGraph.load(model.SerializeToString()), samples(1), standardise.fit(samples(50))
     session = Session(model.SerializeToString(), graph.initializers(graph.params.copy()))
-    score, label = Serving(session, CLASSIFY, 3, scale, 0.0, graph.gives_probabilities).decide(x[0])
+    score, label, *_ = Serving(session, CLASSIFY, 3, scale, 0.0, graph.gives_probabilities).decide(x[0])
     p = graph.forward(scale(x))[0]
     assert p.sum() == pytest.approx(1)
     assert score == pytest.approx(1 - p[0], rel=1e-4) and label == CLASSIFY.labels[int(p.argmax())]

@@ -26,13 +26,27 @@ MAX_ANSWER_BYTES = 64 * 1024
 _FIELD = re.compile(r"\{(\w+)\}")
 _RETRY = {408, 425, 429}
 _EXISTS = 409
-FIELDS = ("key", "state", "asset", "model", "release", "time", "time_ns", "score", "threshold", "label")
+FIELDS = (
+    "key",
+    "state",
+    "asset",
+    "model",
+    "release",
+    "time",
+    "time_ns",
+    "score",
+    "threshold",
+    "label",
+    "channel",
+    "values",
+    "cause",
+)
 
 
 ORDER = {
     "reference": "{key}",
     "asset": "{asset}",
-    "description": "{label} on {asset}: score {score}, threshold {threshold}",
+    "description": "{label} on {asset}{cause}: score {score}, threshold {threshold}",
     "detected_at": "{time}",
     "score": "{score}",
 }
@@ -137,7 +151,10 @@ def _secret(path: Path) -> str:
 
 def _values(event: Event) -> dict[str, Any]:
     time = datetime.fromtimestamp(event.time_ns / 1e9, timezone.utc).isoformat(timespec="milliseconds")
-    return {**msgspec.structs.asdict(event), "time": time, "score": float(f"{event.score:.6g}")}
+    values = {name: float(f"{value:.6g}") for name, value in event.values.items()}
+    cause = f" ({event.channel})" if event.channel else "".join(f" ({n} {v:g})" for n, v in values.items())
+    score = float(f"{event.score:.6g}")
+    return {**msgspec.structs.asdict(event), "time": time, "score": score, "values": values, "cause": cause}
 
 
 def _fill(template: Any, values: dict[str, Any]) -> Any:

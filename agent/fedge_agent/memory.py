@@ -1,0 +1,64 @@
+"""What a site remembers of its last training on a federation: kept durably with the update, sent to nobody.
+
+The residual is the update's error feedback (`quantize`); `own` are the tensors that stay here (`personal`); `movement`
+is what the training did by itself, and `base` the weights it began with, for taking back the drift (`drift`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cbor2
+import numpy as np
+from fedge_models import drift, personal
+from fedge_models.errors import WireError
+from fedge_models.graph import TrainableGraph
+from fedge_models.quantize import Floats
+from fedge_models.trust_chain import Head
+from fedge_models.wire import decode_cbor
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Of one federation and graph; empty before the first training."""
+
+    residual: Floats  # (P,)
+    own: Floats | None = None  # (what is local,)
+    movement: Floats | None = None  # (P,)
+    base: Floats | None = None  # (P,)
+    version: int = 0  # of the base
+
+    def correction(self, head: Head, share: float, mask: personal.Mask) -> Floats | None:
+        """What to add over a training on `head`; None before there is anything to take back."""
+        if not share or self.movement is None or self.base is None or head.header.version <= self.version:
+            return None
+        releases = head.header.version - self.version
+        return drift.correction(self.movement, self.base, head.weights, releases, share, mask)
+
+    def encode(self) -> bytes:
+        """As bytes."""
+        arrays = [self.residual, self.own, self.movement, self.base]
+        return cbor2.dumps([self.version, *(None if a is None else a.astype("<f4").tobytes() for a in arrays)])
+
+
+def empty(graph: TrainableGraph) -> Memory:
+    """Nothing remembered."""
+    return Memory(np.zeros_like(graph.params))
+
+
+def decode(data: bytes | None, graph: TrainableGraph, mask: personal.Mask) -> Memory:
+    """From `Memory.encode`; what is damaged or does not fit the graph is as good as forgotten."""
+    if data is None:
+        return empty(graph)
+    try:
+        version, *parts = decode_cbor(data, "memory")
+        residual, own, movement, base = (
+            None if p is None else np.frombuffer(p, "<f4").astype(np.float32) for p in parts
+        )
+    except (WireError, ValueError, TypeError):
+        return empty(graph)
+    size = graph.params.size
+    right = [a is None or len(a) == n for a, n in ((residual, size), (own, mask.sum()), (movement, size), (base, size))]
+    if residual is None or not all(right) or not isinstance(version, int):
+        return empty(graph)
+    return Memory(residual, own, movement, base, version)

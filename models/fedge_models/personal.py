@@ -1,0 +1,48 @@
+"""Tensors that each site keeps for itself: normalisation (FedBN: Li et al. 2021) or a head (Arivazhagan et al. 2019).
+
+The card's `local` names them. A release's values of them are only where a new site starts: a site trains its own,
+keeps them, decides with them, and its update says zero for them. Pure; keeping them is the caller's.
+"""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import ModelError
+from .graph import TrainableGraph
+from .quantize import Floats
+
+Mask = NDArray[np.bool_]
+
+
+def local_mask(graph: TrainableGraph) -> Mask:
+    """Which parameters (P,) stay at the site. Raises ModelError when the card's globs match none, or leave none."""
+    globs = [g.strip() for g in graph.card.local.split(",") if g.strip()]
+    mask = np.zeros(graph.params.size, np.bool_)
+    for tensor in graph.layout:
+        mask[tensor.start : tensor.stop] = any(fnmatchcase(tensor.name, glob) for glob in globs)
+    if globs and (mask.all() or not mask.any()):
+        names = ", ".join(t.name for t in graph.layout)
+        which = "every" if mask.all() else "no"
+        raise ModelError(f"card: local {graph.card.local!r} matches {which} trainable tensor; they are: {names}")
+    return mask
+
+
+def compose(shared: Floats, own: Floats | None, mask: Mask) -> Floats:
+    """What a site starts from and decides with: a release's weights (P,), with its own where the mask says so.
+
+    own: the site's own tensors (mask.sum(),) as `extract` gave them; None: it has none yet.
+    """
+    if own is None or not mask.any():
+        return shared
+    made = shared.copy()
+    made[mask] = own
+    return made
+
+
+def extract(params: Floats, mask: Mask) -> Floats:
+    """The site's own tensors, one after the other."""
+    return params[mask]
