@@ -370,7 +370,7 @@ def xsdd(data: Path) -> Problem:
         objective=Objective(label_smoothing=0.1),
         local="head.bias",  # how common each defect is differs from line to line
     )
-    plans = plan(24, 2, 0.012, halving=12), plan(16, 2, 0.012, halving=12)
+    plans = plan(32, 1, 0.02, halving=20), plan(8, 2, 0.012, halving=20)
     made = _inspection("xsdd", sites, card, "macro_f1", validation, plans, average=False)
     return replace(made, pooled=True, site_metric="accuracy")
 

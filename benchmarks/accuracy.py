@@ -3,7 +3,7 @@
 Splits are those of the data's README (`_sets.py` says what each set is). *own*: a site's own model on its own test
 part; *everywhere*: on everyone's; *central*: all data in one place, no coding, trained to its own best budget. Means
 over the seeds. `--validate` judges on a cut of the training part instead (that is how everything was chosen),
-`--ablation` there compares ways to federate. `--quick`: one seed and a third of the rounds, so its figures are lower.
+`--ablation` there compares ways to federate. `--quick`: one seed and half of the rounds, so its figures are lower.
 """
 
 from __future__ import annotations
@@ -85,9 +85,9 @@ def _measure(
 ) -> dict[str, Scores]:
     graph = TrainableGraph.load(problem.model(seed))
     start, judge = graph.params.copy(), Judge(problem, graph, judged)
-    own = {n: offline.trained_alone(graph, start, s, problem.alone, seed) for n, s in sites.items()}
+    own = {n: offline.alone(graph, start, s, problem.alone, seed) for n, s in sites.items()}
     fed = offline.federated(graph, start, sites, problem.plan, seed)
-    central = offline.trained_alone(graph, start, offline.pooled(sites), problem.central, seed)
+    central = offline.alone(graph, start, offline.pooled(sites), problem.central, seed)
     everywhere = [judge.overall(lambda _, p=p: p) for p in own.values()]  # type: ignore[misc]  # bound at once
     strange = problem.unseen  # nobody's own data is judged: what a plant gets there from another's own model
     alone = {n: _mean_of(judge, own, n) for n in judged} if strange else judge.sites(lambda n: own[n])
@@ -183,10 +183,10 @@ def ablation(problem: Problem, seeds: int) -> list[str]:
 
 
 def _shorter(problem: Problem) -> Problem:
-    def third(plan: Plan) -> Plan:
-        return replace(plan, rounds=max(3, plan.rounds // 3), halving=plan.halving // 3)
+    def half(plan: Plan) -> Plan:
+        return replace(plan, rounds=max(3, plan.rounds // 2), halving=plan.halving // 2)
 
-    return replace(problem, plan=third(problem.plan), alone=third(problem.alone), central=third(problem.central))
+    return replace(problem, plan=half(problem.plan), alone=half(problem.alone), central=half(problem.central))
 
 
 def _more(parser: argparse.ArgumentParser) -> None:

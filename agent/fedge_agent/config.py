@@ -49,7 +49,7 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     warmup: Fraction = 0.0  # of one training's steps, over which the learning rate rises to full
     momentum: Fraction = 0.9  # of sgd
     weight_decay: NotNegative = 0.01  # of adamw
-    proximal_mu: NotNegative = 0.01  # FedProx: pull towards the base release
+    proximal_mu: NotNegative = 0.0  # FedProx: pull towards the base release
     drift_correction: Fraction = 1.0  # how much of its own drift a site takes back at the next training; 0: none
     clip_norm: NotNegative = 0.0  # of each batch's gradient; 0: no clipping
     holdout: float = 0.2  # fraction of time kept back for evaluation

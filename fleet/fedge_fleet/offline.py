@@ -113,14 +113,7 @@ def score(graph: TrainableGraph, params: Floats, site: Windows) -> float:
     return evaluate(graph, x, y)[{"anomaly": "auroc", "classify": "macro_f1", "regress": "rmse"}[graph.card.task]]
 
 
-def alone(
-    graph: TrainableGraph, start: Floats, site: Windows, config: TrainingConfig, rounds: int, seed: int
-) -> Floats:
-    """Parameters after training on one site (or on the pool) as often as a federation would, in as many fits."""
-    return trained_alone(graph, start, site, Plan(rounds, config), seed)
-
-
-def trained_alone(graph: TrainableGraph, start: Floats, site: Windows, plan: Plan, seed: int) -> Floats:
+def alone(graph: TrainableGraph, start: Floats, site: Windows, plan: Plan, seed: int) -> Floats:
     """Parameters after all rounds of a plan on one site, or on the pool; nothing holds it back (no FedProx)."""
     params, rng = start, np.random.default_rng(seed)
     x, y = trainable(site, graph.card)

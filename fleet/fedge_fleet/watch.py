@@ -79,12 +79,12 @@ class Comparison:
         for site, track in scenario.tracks.items():
             windows = offline.windows(track, scenario.card, self._began_ns)
             self.sites[site] = offline.standardised(windows, scenario.card)
-        pool = offline.pooled(self.sites)
+        pool, plan = offline.pooled(self.sites), offline.Plan(ROUNDS_FOR_OWN, CONFIG)
         for site, windows in self.sites.items():
-            own = offline.alone(graph, start, windows, CONFIG, ROUNDS_FOR_OWN, seed=0)
+            own = offline.alone(graph, start, windows, plan, seed=0)
             self.own[site] = offline.score(graph, own, windows)
             self.own_everywhere[site] = float(np.mean([offline.score(graph, own, w) for w in self.sites.values()]))
-        central = offline.alone(graph, start, pool, CONFIG, ROUNDS_FOR_OWN, seed=0)
+        central = offline.alone(graph, start, pool, plan, seed=0)
         self.central = {s: offline.score(graph, central, w) for s, w in self.sites.items()}
         self.done = True
 

@@ -42,7 +42,7 @@ class TrainingConfig:
     epochs: int = 5
     optimizer: str = "adam"  # optimizers.OPTIMIZERS
     learning_rate: float = 0.001
-    proximal_mu: float = 0.01  # weight of mu/2 |w - w0|^2 (FedProx: Li et al. 2020); 0: FedAvg (McMahan et al. 2017)
+    proximal_mu: float = 0.0  # weight of mu/2 |w - w0|^2 (FedProx: Li et al. 2020); 0: FedAvg (McMahan et al. 2017)
     clip_norm: float = 0.0  # of each batch's whole gradient (Euclidean); 0: no clipping
     momentum: float = 0.9  # of sgd
     weight_decay: float = 0.01  # of adamw
@@ -202,6 +202,8 @@ class _Step:
         self._optimizer = optimizers.build(config.optimizer, start.size, config.momentum, config.weight_decay)
         self._scratch = np.empty_like(start)
         self._drift = None if drift is None or not steps else drift / np.float32(steps)
+        if self._drift is not None and graph.statistics is not None:
+            self._drift[graph.statistics] = 0  # a variance that was pushed may end below zero
         self._done, self._steps = 0, steps
         self._steady = config.schedule == "constant" and not config.warmup
 
