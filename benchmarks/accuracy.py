@@ -19,8 +19,8 @@ from _sets import SETS, Problem
 from fedge_fleet import offline
 from fedge_fleet.offline import Floats, Plan, Windows
 from fedge_models.card import decode_card, encode_card
+from fedge_models.evaluation import average_precision, evaluate, macro_f1, predict
 from fedge_models.graph import TrainableGraph
-from fedge_models.training import average_precision, evaluate, macro_f1, predict
 
 SEEDS = 3
 Scores = dict[str, float]

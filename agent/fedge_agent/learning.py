@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from fedge_models import extremes, personal
+from fedge_models.evaluation import evaluate, predict
 from fedge_models.graph import TrainableGraph
 from fedge_models.quantize import Floats, dequantize, expand, quantize, spread
-from fedge_models.training import FitReport, TrainingConfig, evaluate, fit, predict
+from fedge_models.training import FitReport, TrainingConfig, fit
 from fedge_models.trust_chain import Head
 from fedge_models.update import Update, encode_update
 from numpy.typing import NDArray

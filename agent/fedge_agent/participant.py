@@ -22,10 +22,10 @@ import numpy as np
 from fedge_models import personal
 from fedge_models.card import Card
 from fedge_models.errors import FedgeError, IdentityError, ModelError, RefusedError, ReleaseError, RetryError
+from fedge_models.evaluation import row_losses
 from fedge_models.graph import TrainableGraph
 from fedge_models.quantize import Floats
 from fedge_models.release import max_release_bytes
-from fedge_models.training import row_losses
 from fedge_models.trust_chain import Anchor, Head, verify_release
 
 from .chain import ChainStore

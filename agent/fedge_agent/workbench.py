@@ -11,8 +11,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from fedge_models.evaluation import evaluate
 from fedge_models.graph import TrainableGraph
-from fedge_models.training import FitReport, TrainingConfig, evaluate, fit
+from fedge_models.training import FitReport, TrainingConfig, fit
 
 from . import standardise
 from .dataset import Dataset

@@ -20,10 +20,11 @@ from fedge_agent.samples import split
 from fedge_aggregator.publish import FIRST_SPREAD, difference_steps, next_grid
 from fedge_models import drift, personal
 from fedge_models.card import Card
+from fedge_models.evaluation import evaluate
 from fedge_models.graph import TrainableGraph
 from fedge_models.quantize import LIMIT, dequantize, expand, quantize, spread
 from fedge_models.release import apply_difference
-from fedge_models.training import TrainingConfig, evaluate, fit
+from fedge_models.training import TrainingConfig, fit
 from numpy.typing import NDArray
 
 from .recordings import Track

@@ -21,11 +21,11 @@ from fedge_agent.samples import Sample, SampleStore, split
 from fedge_models import personal, zoo
 from fedge_models.card import Card, Channel, Target, WindowSpec
 from fedge_models.errors import ModelError
+from fedge_models.evaluation import predict
 from fedge_models.graph import TrainableGraph
 from fedge_models.losses import row_errors
 from fedge_models.quantize import dequantize, expand
 from fedge_models.release import GENESIS, Header, header_hash, weights_hash
-from fedge_models.training import predict
 from fedge_models.trust_chain import Head
 from fedge_models.update import decode_update
 from onnx import helper

@@ -13,9 +13,10 @@ import pytest
 from counterparts import counterpart
 from fedge_models.card import Card, Channel, WindowSpec, write_card
 from fedge_models.errors import ModelError
+from fedge_models.evaluation import evaluate
 from fedge_models.graph import TrainableGraph
 from fedge_models.model_file import read_model
-from fedge_models.training import TrainingConfig, evaluate, fit
+from fedge_models.training import TrainingConfig, fit
 from graphs import N, ints, normal, run_ort, small
 
 CARD = Card("classify", tuple(Channel(c) for c in "abcd"), WindowSpec(1, 1, 1), labels=("ok", "bad"))

@@ -10,6 +10,7 @@ import onnx
 import pytest
 from fedge_models import zoo
 from fedge_models.card import Card, Channel, WindowSpec
+from fedge_models.evaluation import evaluate, predict
 from fedge_models.fusion import fuse
 from fedge_models.graph import TrainableGraph
 from fedge_models.ops.depthwise_conv import DepthwiseConv
@@ -17,7 +18,7 @@ from fedge_models.ops.flat_conv import FlatConv
 from fedge_models.ops.gathered_conv import GatheredConv
 from fedge_models.ops.geometry import geometry
 from fedge_models.ops.operator import Node
-from fedge_models.training import TrainingConfig, evaluate, fit, predict
+from fedge_models.training import TrainingConfig, fit
 from graphs import RAW, N, check_gradient, ints, load, normal, run_ort, small
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -9,8 +9,9 @@ import pytest
 from fedge_models import drift, extremes, losses, objective, personal, zoo
 from fedge_models.card import Card, Channel, Objective, Target, WindowSpec, decode_card
 from fedge_models.errors import ModelError
+from fedge_models.evaluation import average_precision, evaluate
 from fedge_models.graph import TrainableGraph
-from fedge_models.training import TrainingConfig, average_precision, evaluate, fit
+from fedge_models.training import TrainingConfig, fit
 from graphs import ints, normal
 
 WINDOW = WindowSpec(1, 4, 1)

@@ -1,0 +1,117 @@
+"""How good a graph is on given rows, in the figures of its task; in bounded memory, without changing anything.
+
+Formulas of the figures are here too; those of losses are in `losses.py`.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import losses, objective
+from .graph import TrainableGraph
+from .ops.operator import Array
+
+Ints = NDArray[np.int64]
+EVALUATION_VALUES = 64 * 1024  # of the input at once, to bound memory ...
+EVALUATION_ROWS = 1024  # ... and at most so many rows
+
+
+def evaluate(graph: TrainableGraph, x: Array, y: Ints | Array | None) -> dict[str, float]:
+    """Figures of the graph on x: `loss` always, and by task
+
+    classify: accuracy, macro_f1; with two classes also auroc and average_precision of the one that is not normal.
+    anomaly: auroc where the labels (0/1) have both; its loss is the mean reconstruction error of rows not labelled 1.
+    regress: rmse and mae in the target's unit; with several targets `rmse_<name>` of each.
+    """
+    out, card = predict(graph, x, logits=True), graph.card
+    if card.task == "anomaly":
+        return _anomaly_figures(objective.row_losses(card, out, x), losses.row_errors(out, x), y)
+    assert y is not None
+    if card.task == "classify":
+        return _class_figures(graph, out, y.astype(np.int64))
+    loss = float(objective.row_losses(card, out, objective.scaled(card, y, graph.output_shape)).mean())
+    return {"loss": loss, **_regression_figures(graph, out, y)}
+
+
+def row_losses(graph: TrainableGraph, x: Array, y: Ints | Array | None) -> Array:
+    """The loss of each row (n,), for comparing two sets of weights on the same rows."""
+    out, target = predict(graph, x, logits=True), y
+    if y is None:
+        target = x
+    elif graph.card.task == "regress":
+        target = objective.scaled(graph.card, y, graph.output_shape)
+    return objective.row_losses(graph.card, out, target)  # type: ignore[arg-type]  # never None
+
+
+def predict(graph: TrainableGraph, x: Array, logits: bool = False) -> Array:
+    """Output for all rows of x, in bounded memory; `logits`: without a classifier's final Softmax."""
+    run = graph.logits if logits else graph.forward
+    rows = min(EVALUATION_ROWS, max(1, EVALUATION_VALUES // math.prod(graph.input_shape)))
+    parts = [run(x[i : i + rows]).copy() for i in range(0, len(x), rows)]
+    graph.release()
+    return np.concatenate(parts) if parts else np.empty((0, *graph.output_shape), np.float32)
+
+
+def macro_f1(y: NDArray[np.generic], guess: NDArray[np.generic]) -> float:
+    """Unweighted mean of the F1 of each class that occurs in y or guess."""
+    scores = []
+    for label in np.union1d(y, guess):
+        hit = float(((y == label) & (guess == label)).sum())
+        scores.append(2 * hit / float((y == label).sum() + (guess == label).sum()))
+    return float(np.mean(scores)) if scores else 0.0
+
+
+def auroc(scores: NDArray[np.floating], positive: NDArray[np.bool_]) -> float:
+    """Area under the ROC curve: the chance that a positive scores above a negative, ties half (Mann & Whitney 1947)."""
+    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
+    n = int(positive.sum())
+    return float((ranks[positive].sum() - n * (n + 1) / 2) / (n * (len(scores) - n)))
+
+
+def average_precision(scores: NDArray[np.floating], positive: NDArray[np.bool_]) -> float:
+    """Mean over the positives of the precision at each one's score (tied scores count as one threshold)."""
+    order = np.argsort(-scores, kind="stable")
+    ends = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)
+    hits = np.cumsum(positive[order])[ends]
+    found = np.diff(hits, prepend=0)
+    return float((found * hits / (ends + 1)).sum() / positive.sum())
+
+
+def _class_figures(graph: TrainableGraph, out: Array, y: Ints) -> dict[str, float]:
+    guess = out.argmax(axis=1)
+    found = {
+        "loss": float(losses.cross_entropies(out, y).mean()),
+        "accuracy": float((guess == y).mean()),
+        "macro_f1": macro_f1(y, guess),
+    }
+    bad = y != graph.card.normal_index
+    if graph.output_shape[0] == 2 and 0 < bad.sum() < len(y):
+        scores = out[:, 1 - graph.card.normal_index] - out[:, graph.card.normal_index]
+        found |= {"auroc": auroc(scores, bad), "average_precision": average_precision(scores, bad)}
+    return found
+
+
+def _regression_figures(graph: TrainableGraph, out: Array, y: NDArray[np.generic]) -> dict[str, float]:
+    card = graph.card
+    true = objective.unscaled(card, objective.scaled(card, y, graph.output_shape)).reshape(len(y), -1)
+    error = (objective.unscaled(card, out).reshape(len(y), -1) - true).astype(np.float64)
+    rmse = np.sqrt((error**2).mean(axis=0))
+    if error.shape[1] == 1:
+        return {"rmse": float(rmse[0]), "mae": float(np.abs(error).mean())}
+    names = [t.name for t in card.targets] or [str(i) for i in range(error.shape[1])]
+    return {f"rmse_{name}"[:32]: float(value) for name, value in zip(names, rmse, strict=True)}
+
+
+def _anomaly_figures(row_losses: Array, scores: Array, y: Ints | Array | None) -> dict[str, float]:
+    """`row_losses` are what training minimises, `scores` what decides."""
+    if y is None:
+        return {"loss": float(row_losses.mean())}
+    positive = np.asarray(y) == 1
+    figures = {"loss": float((row_losses if positive.all() else row_losses[~positive]).mean())}
+    if positive.any() and not positive.all():
+        figures["auroc"] = auroc(scores, positive)
+    return figures
