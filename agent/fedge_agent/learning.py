@@ -61,7 +61,7 @@ def usable(task: str, x: Array, y: NDArray[Any], labelled: bool) -> Data:
     if task == "anomaly":
         keep = y == 0 if labelled else y <= 0
     elif task == "regress":
-        keep = np.isfinite(y.reshape(len(y), -1)).all(axis=1)
+        keep = np.isfinite(y).all(axis=tuple(range(1, y.ndim)))
     else:
         keep = y >= 0
     return Data(x[keep], y[keep])
