@@ -51,6 +51,8 @@ def describe(graph: TrainableGraph) -> dict[str, Any]:
         "window": {"rate_hz": card.window.rate_hz, "length": card.window.length, "hop": card.window.hop},
         "features": list(card.features),
         "labels": list(card.labels),
+        "targets": {t.name: t.unit for t in card.targets},
+        "loss": card.loss,
         "input": list(graph.input_shape),
         "output": list(graph.output_shape),
         "trunk": _trunk(graph),
