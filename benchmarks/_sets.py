@@ -1,8 +1,9 @@
 """The nine sets as federations: sites, card, model, how it trains and what is scored; splits of the data's README.
 
 Rates, rounds and sizes of the sets with a validation cut were compared on that cut: whole groups (experiments, tool
-runs, cells, modules, engines) taken out of the training part (`accuracy.py --validate`). The test scores were seen between
-such comparisons, and led to further ones for liion, elpv and xsdd. nab, fan, mfpt and skab_experiments have no such cut.
+runs, cells, modules, engines) taken out of the training part (`accuracy.py --validate`). The test scores were seen
+between such comparisons and led to further ones for liion, elpv and xsdd. nab, fan, mfpt and skab_experiments have no
+such cut.
 """
 
 from __future__ import annotations

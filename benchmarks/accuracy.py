@@ -2,8 +2,8 @@
 
 Splits are those of the data's README (`_sets.py` says what each set is). *own*: a site's own model on its own test
 part; *everywhere*: on everyone's; *central*: all data in one place, no coding, trained to its own best budget. Means
-over the seeds. `--validate` judges on a cut of the training part instead (that is how rates, rounds and sizes were compared),
-`--ablation` there compares ways to federate. `--quick`: one seed and half of the rounds, so its figures are lower.
+over the seeds. `--validate` judges on a cut of the training part instead (by which rates, rounds and sizes were
+compared), `--ablation` there compares ways to federate. `--quick`: one seed, half of the rounds, other figures.
 """
 
 from __future__ import annotations
