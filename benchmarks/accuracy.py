@@ -2,8 +2,8 @@
 
 Splits are those of the data's README (`_sets.py` says what each set is). *own*: a site's own model on its own test
 part; *everywhere*: on everyone's; *central*: all data in one place, no coding, trained to its own best budget. Means
-over the seeds. `--validate` judges on a cut of the training part instead (that is how everything was chosen),
-`--ablation` there compares ways to federate. `--quick`: one seed and half of the rounds, so its figures are lower.
+over the seeds. `--validate` judges on a cut of the training part instead (by which rates, rounds and sizes were
+compared), `--ablation` there compares ways to federate. `--quick`: one seed, half of the rounds, other figures.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Judge:
 
     def sites(self, at: Callable[[str], Floats]) -> Scores:
         """The score of each site's model `at(site)` on its test part, where that says anything."""
-        found, metric = {}, self._problem.site_metric or self._problem.metric
+        found, metric = {}, self._problem.metric
         for name, (x, y) in self._tests.items():
             self._graph.set_params(at(name))
             found[name] = evaluate(self._graph, x, y).get(metric, float("nan"))
