@@ -44,6 +44,7 @@ logger = logging.getLogger(__name__)
 
 LONGEST_BACKOFF_S = 300.0
 CANARY_MIN = 20  # held-back samples, else a release is not judged
+SMALL_LOSS = 0.05  # nats of cross entropy, or squared standard deviations: a model this good has nothing to improve
 NICE = 10
 SCALE_GROWTH = 1.05
 LONGEST_PAUSE_S = 0.05
@@ -52,14 +53,17 @@ LONGEST_PAUSE_S = 0.05
 def clearly_worse(old: Array, new: Array, tolerance: float) -> bool:
     """Whether the losses (n,) of the same rows rose by more than the tolerated fraction, and by more than chance.
 
-    Chance: twice the standard error of the paired differences; a loss near zero doubles by nothing at all. Losses that
-    are not finite are worse.
+    Chance: twice the standard error of the paired differences. A loss near zero doubles by nothing at all, so the
+    fraction is never taken of less than `SMALL_LOSS`. Losses that are not finite are worse.
     """
     difference = new - old
     rise = float(difference.mean())
     if not np.isfinite(rise):
         return True
-    return rise > tolerance * float(old.mean()) and rise > 2 * float(difference.std()) / len(difference) ** 0.5
+    return (
+        rise > tolerance * max(float(old.mean()), SMALL_LOSS)
+        and rise > 2 * float(difference.std()) / len(difference) ** 0.5
+    )
 
 
 def give_way() -> None:

@@ -176,6 +176,13 @@ def test_canary_refuses_what_is_clearly_worse_and_only_that() -> None:
     assert not clearly_worse(old, noisy - (noisy - old).mean() + 0.05, 0.1)
 
 
+def test_canary_lets_pass_what_is_worse_by_next_to_nothing() -> None:
+    """A site froze on release 48 of 69 because a loss of a hundred-thousandth had risen by a third."""
+    old = np.full(100, 7e-6, np.float32)
+    assert not clearly_worse(old, old * 1.3, 0.1) and not clearly_worse(old, old + 0.004, 0.1)
+    assert clearly_worse(old, old + 0.006, 0.1)
+
+
 def test_anomaly_names_the_channel_that_is_unusual() -> None:
     model = zoo.autoencoder(ANOMALY, 4, (2,)).SerializeToString()
     graph, scale = TrainableGraph.load(model), standardise.Scale(np.zeros(4, np.float32), np.ones(4, np.float32))
