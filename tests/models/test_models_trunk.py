@@ -68,6 +68,13 @@ def test_cache_is_bounded_and_forgets_the_oldest() -> None:
     assert trunk.runs == before and trunk._kept.shape == (10, 8)
 
 
+def test_sample_that_is_twice_in_a_batch_takes_one_place() -> None:
+    trunk, x = trunk_of(load(images(), "head.*")), normal(2, 1, 6, 6)
+    expected = trunk(np.stack([x[0], x[0], x[1]]))[0][[0, 2]]
+    np.testing.assert_array_equal(trunk(x)[0], expected)
+    assert trunk.runs == 3
+
+
 def test_residual_connection_cuts_twice_and_the_tail_may_read_the_input() -> None:
     nodes = [
         N("Gemm", ["x", "a"], ["h"]),
