@@ -1,8 +1,8 @@
 """A federation in simulated time: sites train, send, are slow, stay away; rounds end by the aggregator's own rules.
 
 One loop for all that is worked out in one process: the demo's comparison lines and the accuracy tables, where every
-site is there and honest, and `fedge-fleet simulate`, where not. Deterministic: time is simulated, events at the same time
-happen in the order in which they were planned, and sites that are free train in their order.
+site is there and honest, and `fedge-fleet simulate`, where not. Deterministic: time is simulated, events at the
+same time happen in the order in which they were planned, and sites that are free train in their order.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ FEATURES = ("std", "kurtosis", "crest", "bands:8")
 
 
 def bearings() -> Problem:
-    """Sixteen machines, each with its own speed, bearing, resonance, load and noise; later pieces of each are judged."""
+    """Sixteen machines, each with its own speed, bearing, resonance, load and noise; the last pieces are judged."""
     channels = tuple(Channel(n, u) for n, u in simulation.CHANNELS)
     card = Card(
         "classify",

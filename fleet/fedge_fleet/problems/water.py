@@ -9,15 +9,16 @@ import numpy as np
 from fedge_models.card import Card, Channel, WindowSpec
 
 from .. import recordings
-from ..site_data import windows
-from .problem import Problem, anomalies, joined
+from ..site_data import Windows, windows
+from .problem import Bools, Problem, anomalies, joined
 
 
 def skab(data: Path) -> Problem:
     """Three plants, whole experiments held out."""
     experiments = recordings.skab_experiments(data / "skab")
     cut = {"valve1-01", "valve1-05", "valve1-09", "valve2-01", "other-05", "other-11"}
-    tracks, validation = {}, {}
+    tracks: dict[str, Windows] = {}
+    validation: dict[str, Bools] = {}
     card = _skab_card()
     for plant in ("valve1", "valve2", "other"):
         own = {n: t for n, t in experiments.items() if n.startswith(plant)}
