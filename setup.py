@@ -8,7 +8,14 @@ ROOMS = {
     "fedge_aggregator": "aggregator/fedge_aggregator",
     "fedge_fleet": "fleet/fedge_fleet",
 }
-SUBPACKAGES = ["fedge_models.ops", "fedge_agent.sources", "fedge_agent.outputs", "fedge_aggregator.rules"]
+SUBPACKAGES = [
+    "fedge_models.ops",
+    "fedge_agent.sources",
+    "fedge_agent.outputs",
+    "fedge_aggregator.rules",
+    "fedge_fleet.problems",
+    "fedge_fleet.attacks",
+]
 
 setup(
     packages=[*ROOMS, *SUBPACKAGES],

@@ -1,8 +1,8 @@
 """Federated against central and each site alone on nine industrial data sets, the real int8 coding in the loop.
 
-Splits are those of the data's README (`_sets.py` says what each set is). *own*: a site's own model on its own test
-part; *everywhere*: on everyone's; *central*: all data in one place, no coding, trained to its own best budget. Means
-over the seeds. `--validate` judges on a cut of the training part instead (by which rates, rounds and sizes were
+Splits are those of the data's README (`fedge_fleet.problems` says what each set is). *own*: a site's own model on its
+own test part; *everywhere*: on everyone's; *central*: all data in one place, no coding, trained to its own best budget.
+Means over the seeds. `--validate` judges on a cut of the training part instead (by which rates, rounds and sizes were
 compared), `--ablation` there compares ways to federate. `--quick`: one seed, half of the rounds, other figures.
 """
 
@@ -15,58 +15,22 @@ from dataclasses import replace
 from _common import arguments, finish, table  # isort: skip  # sets the BLAS threads first
 
 import numpy as np
-from _sets import SETS, Problem
 from fedge_fleet import offline
-from fedge_fleet.offline import Floats, Plan, Windows
+from fedge_fleet.member import Plan
+from fedge_fleet.problems.problem import Problem
+from fedge_fleet.problems.registry import SETS
+from fedge_fleet.scores import Judge
+from fedge_fleet.site_data import Floats, Windows, pooled, standardised
 from fedge_models.card import decode_card, encode_card
-from fedge_models.evaluation import average_precision, evaluate, macro_f1, predict
 from fedge_models.graph import TrainableGraph
 
 SEEDS = 3
 Scores = dict[str, float]
 
 
-class Judge:
-    """Scores models on the test parts of one problem."""
-
-    def __init__(self, problem: Problem, graph: TrainableGraph, sites: Mapping[str, Windows]) -> None:
-        self._problem, self._graph = problem, graph
-        self._tests = {name: found for name, site in sites.items() if (found := _judged(problem, site)) is not None}
-
-    def sites(self, at: Callable[[str], Floats]) -> Scores:
-        """The score of each site's model `at(site)` on its test part, where that says anything."""
-        found, metric = {}, self._problem.metric
-        for name, (x, y) in self._tests.items():
-            self._graph.set_params(at(name))
-            found[name] = evaluate(self._graph, x, y).get(metric, float("nan"))
-        return found
-
-    def overall(self, at: Callable[[str], Floats]) -> float:
-        """Mean over the sites, or the score of all test rows together."""
-        if not self._problem.pooled:
-            return float(np.nanmean(list(self.sites(at).values())))
-        outputs, labels = [], []
-        for name, (x, y) in self._tests.items():
-            self._graph.set_params(at(name))
-            outputs.append(predict(self._graph, x))
-            labels.append(y)
-        out, y = np.concatenate(outputs), np.concatenate(labels)
-        if self._problem.metric == "macro_f1":
-            return macro_f1(y, out.argmax(axis=1))
-        return average_precision(out[:, 1] - out[:, 0], y == 1)
-
-
-def _judged(problem: Problem, site: Windows) -> tuple[Floats, offline.Labels] | None:
-    x, y = site.part(test=True)
-    if problem.card.task != "regress":
-        x, y = x[y >= 0], y[y >= 0]
-    needed = 1 if problem.error else 2
-    return (x, y) if len(np.unique(y)) >= needed else None
-
-
 def measure(problem: Problem, seed: int) -> dict[str, Scores]:
     """For one seed: {"": overall scores, site: {"own": …, "federated": …}}."""
-    sites = {n: offline.standardised(s, problem.card) for n, s in problem.sites.items()}
+    sites = {n: standardised(s, problem.card) for n, s in problem.sites.items()}
     if not problem.unseen:
         return _measure(problem, sites, sites, seed)
     folds = [_measure(problem, others, {name: only}, seed) for name, others, only in _left_out(sites)]
@@ -87,7 +51,7 @@ def _measure(
     start, judge = graph.params.copy(), Judge(problem, graph, judged)
     own = {n: offline.alone(graph, start, s, problem.alone, seed) for n, s in sites.items()}
     fed = offline.federated(graph, start, sites, problem.plan, seed)
-    central = offline.alone(graph, start, offline.pooled(sites), problem.central, seed)
+    central = offline.alone(graph, start, pooled(sites), problem.central, seed)
     everywhere = [judge.overall(lambda _, p=p: p) for p in own.values()]  # type: ignore[misc]  # bound at once
     strange = problem.unseen  # nobody's own data is judged: what a plant gets there from another's own model
     alone = {n: _mean_of(judge, own, n) for n in judged} if strange else judge.sites(lambda n: own[n])
@@ -172,7 +136,7 @@ def ablation(problem: Problem, seeds: int) -> list[str]:
     scores = []
     for change in VARIANTS.values():
         changed = change(problem)
-        sites = {n: offline.standardised(s, changed.card) for n, s in changed.sites.items()}
+        sites = {n: standardised(s, changed.card) for n, s in changed.sites.items()}
         found = []
         for seed in range(seeds):
             graph = TrainableGraph.load(changed.model(seed))

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fedge_agent.config import Training
 from fedge_agent.learning import Data, train, update_body
 from fedge_aggregator import publish
-from fedge_fleet import offline, recordings
+from fedge_fleet import recordings, site_data
 from fedge_models import zoo
 from fedge_models.card import Card, Channel, WindowSpec
 from fedge_models.graph import TrainableGraph
@@ -26,8 +26,8 @@ def main() -> None:
     channels = tuple(Channel(n, u) for n, u in track.channels)
     features = ("mean", "std", "rms", "peak", "crest", "kurtosis", "bands:16")
     card = Card("classify", channels, WindowSpec(200, 200, 100), features, recordings.FAN_STATES, "on")
-    site = offline.standardised(offline.windows(track, card), card)
-    x, y = offline.trainable(site, card)
+    site = site_data.standardised(site_data.windows(track, card), card)
+    x, y = site_data.trainable(site, card)
     graph = TrainableGraph.load(zoo.mlp(card, x.shape[1], HIDDEN).SerializeToString())
     key, data = Ed25519PrivateKey.generate(), Data(x, y)
     signer = publish.Signer("bench", bytes(32), key, 3600)

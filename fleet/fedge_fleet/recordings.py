@@ -155,10 +155,12 @@ def _fan(path: Path, speed: float) -> Track:
     )
 
 
-def simulated(seed: int = 0, speed: float = 2.0) -> dict[str, Track]:
-    """Four simulated machines (see simulation.py), cut like the fan's recordings."""
+def simulated(
+    seed: int = 0, speed: float = 2.0, machines: Sequence[simulation.Machine] = simulation.SITES
+) -> dict[str, Track]:
+    """Simulated machines (see simulation.py), cut like the fan's recordings."""
     sites = {}
-    for i, site in enumerate(simulation.SITES):
+    for i, site in enumerate(machines):
         pieces, labels, parts = [], [], []
         for part, rounds in enumerate((5, 2)):
             for k in range(rounds):

@@ -66,6 +66,17 @@ SITES = (
 )
 
 
+def machines(count: int, seed: int = 0) -> tuple[Machine, ...]:
+    """The four of SITES and, beyond those, others like them: each property drawn from their range, widened a little."""
+    rng, made = np.random.default_rng(seed), list(SITES)
+    for k in range(len(SITES), count):
+        shaft, resonance = rng.uniform(18, 35), rng.uniform(500, 850)
+        balls, ratio, damping = int(rng.integers(8, 11)), rng.uniform(0.27, 0.36), rng.uniform(0.045, 0.075)
+        noise, load, severity = rng.uniform(0.07, 0.13), rng.uniform(0.55, 1.05), rng.uniform(0.85, 1.0)
+        made.append(Machine(f"machine{k + 1}", shaft, balls, ratio, resonance, damping, noise, load, severity))
+    return tuple(made[:count])
+
+
 def run(machine: Machine, state: int, seed: int, seconds: float = PIECE_S) -> NDArray[np.float32]:
     """Channels (4, seconds * RATE_HZ) of a machine in a state (index into STATES)."""
     rng = np.random.default_rng(seed)

@@ -13,7 +13,7 @@ from fedge_agent.chain import ChainStore
 from fedge_models.graph import TrainableGraph
 from numpy.typing import NDArray
 
-from . import offline
+from . import member, offline, site_data
 from .scenario import CONFIG, Scenario
 from .stage import FEDERATION, Stage, get
 
@@ -65,7 +65,7 @@ class Comparison:
     def __init__(self, scenario: Scenario, began: float) -> None:
         self.scenario, self._began_ns = scenario, round(began * 1e9)
         self.graph = TrainableGraph.load(scenario.model)
-        self.sites: dict[str, offline.Windows] = {}
+        self.sites: dict[str, site_data.Windows] = {}
         self.own: dict[str, float] = {}
         self.own_everywhere: dict[str, float] = {}
         self.central: dict[str, float] = {}
@@ -77,9 +77,9 @@ class Comparison:
         scenario, graph = self.scenario, TrainableGraph.load(self.scenario.model)
         start = graph.params.copy()
         for site, track in scenario.tracks.items():
-            windows = offline.windows(track, scenario.card, self._began_ns)
-            self.sites[site] = offline.standardised(windows, scenario.card)
-        pool, plan = offline.pooled(self.sites), offline.Plan(ROUNDS_FOR_OWN, CONFIG)
+            windows = site_data.windows(track, scenario.card, self._began_ns)
+            self.sites[site] = site_data.standardised(windows, scenario.card)
+        pool, plan = site_data.pooled(self.sites), member.Plan(ROUNDS_FOR_OWN, CONFIG)
         for site, windows in self.sites.items():
             own = offline.alone(graph, start, windows, plan, seed=0)
             self.own[site] = offline.score(graph, own, windows)

@@ -16,7 +16,7 @@ from fedge_agent.config import TagConfig
 from fedge_agent.sources.opcua import OpcuaConfig, OpcuaSource
 from fedge_agent.types import Batch, Quality, Reading
 from fedge_agent.windows import Assembler
-from fedge_fleet import offline, recordings, report, scenario, simulation
+from fedge_fleet import member, offline, recordings, report, scenario, simulation, site_data
 from fedge_fleet.processes import Processes
 from fedge_fleet.recordings import Track, read_track, write_track
 from fedge_models import zoo
@@ -114,10 +114,10 @@ def test_agent_sees_the_windows_that_offline_work_sees() -> None:
 
 def test_federated_learning_approaches_pooling() -> None:
     made = scenario.load(None)
-    sites = {n: offline.standardised(offline.windows(t, made.card), made.card) for n, t in made.tracks.items()}
+    sites = {n: site_data.standardised(site_data.windows(t, made.card), made.card) for n, t in made.tracks.items()}
     graph = TrainableGraph.load(made.model)
     start = graph.params.copy()
-    learned = offline.federated(graph, start, sites, offline.Plan(10, scenario.CONFIG), 0)
+    learned = offline.federated(graph, start, sites, member.Plan(10, scenario.CONFIG), 0)
     scores = [np.mean([offline.score(graph, p, s) for s in sites.values()]) for p in (start, learned.params)]
     assert scores[1] > 0.85 > 0.4 > scores[0]
 
@@ -128,12 +128,12 @@ def test_taking_drift_back_and_local_tensors_in_a_whole_federation() -> None:
     for k, name in enumerate("ab"):
         x = rng.normal(size=(120, 3)).astype(np.float32)
         y = (x[:, 0] + 4 * k).astype(np.float32)
-        sites[name] = offline.Windows(x, y, np.arange(120) >= 80, np.zeros(120, np.bool_))
+        sites[name] = site_data.Windows(x, y, np.arange(120) >= 80, np.zeros(120, np.bool_))
     errors = {}
     for local in ("", "dense1.bias"):
         card = Card("regress", (Channel("a"),), WindowSpec(1, 1, 1), ("mean",), local=local)
         graph = TrainableGraph.load(zoo.mlp(card, 3, (16,)).SerializeToString())
-        plan = offline.Plan(20, TrainingConfig(learning_rate=0.01))
+        plan = member.Plan(20, TrainingConfig(learning_rate=0.01))
         fed = offline.federated(graph, graph.params.copy(), sites, plan, 0)
         errors[local] = np.mean([offline.score(graph, fed.at(n), s) for n, s in sites.items()])
         assert local or (fed.at("a") == fed.params).all()

@@ -1,0 +1,1 @@
+"""What hostile sites do, one file an attack; `registry.py` lists them."""

@@ -1,0 +1,92 @@
+"""A site in a federation by its own code: local training on a release, and what it sends and keeps of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from fedge_agent.learning import SPREAD_QUANTILE, round_rate
+from fedge_models import drift, personal
+from fedge_models.graph import TrainableGraph
+from fedge_models.quantize import Codes, dequantize, expand, quantize, spread
+from fedge_models.training import TrainingConfig, fit
+
+from .site_data import Floats, Labels
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a federation trains: rounds of local training, as `[model.X] training` says."""
+
+    rounds: int
+    training: TrainingConfig
+    halving: int = 0  # releases after which the learning rate has halved; 0: it stays
+    correction: float = 1.0  # share of its own drift that a site takes back
+    max_samples: int = 10_000  # the aggregator's cap of what a site weighs
+
+
+@dataclass(frozen=True)
+class Base:
+    """The release that a site trains on."""
+
+    version: int
+    weights: Floats  # (P,)
+    steps: Floats  # (T,) the grid for updates against it
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What a site sends of one local training."""
+
+    codes: Codes  # (P,) on the grid of its base
+    spread: Floats  # (T,)
+    samples: int
+
+
+@dataclass
+class Member:
+    """A site's data, its error feedback, its own tensors, what its last training did by itself and on which release."""
+
+    x: Floats
+    y: Labels
+    owed: Floats
+    rng: np.random.Generator
+    own: Floats | None = None
+    movement: Floats | None = None
+    base: Base | None = None
+
+    def turn(self, graph: TrainableGraph, base: Base, mask: personal.Mask, plan: Plan) -> Sent:
+        """One local training on a release."""
+        back = None
+        if plan.correction and self.movement is not None and self.base is not None:
+            releases = base.version - self.base.version
+            back = drift.correction(self.movement, self.base.weights, base.weights, releases, plan.correction, mask)
+        start = personal.compose(base.weights, self.own, mask)
+        graph.set_params(start)
+        train(graph, self.x, self.y, plan, base.version, self.rng, plan.training.proximal_mu, back)
+        delta = graph.params - start
+        self.own, self.base = personal.extract(graph.params, mask), base
+        self.movement = delta if back is None else delta - back
+        return self._sent(np.where(mask, np.float32(0), delta + self.owed), expand(base.steps, graph.sizes), graph)
+
+    def _sent(self, wanted: Floats, grid: Floats, graph: TrainableGraph) -> Sent:
+        codes = quantize(wanted, grid)
+        arrives = dequantize(codes, grid)
+        self.owed = wanted - arrives
+        return Sent(codes, spread(arrives + self.owed, graph.sizes, SPREAD_QUANTILE), len(self.x))
+
+
+def train(
+    graph: TrainableGraph,
+    x: Floats,
+    y: Labels,
+    plan: Plan,
+    version: int,
+    rng: np.random.Generator,
+    mu: float = 0.0,
+    back: Floats | None = None,
+) -> None:
+    """One local training on a release, in place."""
+    rate = round_rate(plan.training.learning_rate, plan.halving, version)
+    how = replace(plan.training, learning_rate=rate, proximal_mu=mu)
+    fit(graph, x, None if graph.card.task == "anomaly" else y, how, rng, drift=back)

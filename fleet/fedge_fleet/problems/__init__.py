@@ -1,0 +1,1 @@
+"""Data sets as federations, one file a family; `registry.py` lists them."""

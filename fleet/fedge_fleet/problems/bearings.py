@@ -1,0 +1,39 @@
+"""Bearing faults of simulated machines: the set that needs no data."""
+
+from __future__ import annotations
+
+from fedge_agent.features import feature_count
+from fedge_models import zoo
+from fedge_models.card import Card, Channel, WindowSpec
+
+from .. import recordings, simulation
+from ..site_data import windows
+from .problem import Problem, plan
+
+MACHINES = 16
+FEATURES = ("std", "kurtosis", "crest", "bands:8")
+
+
+def bearings() -> Problem:
+    """Sixteen machines, each with its own speed, bearing, resonance, load and noise; the last pieces are judged."""
+    channels = tuple(Channel(n, u) for n, u in simulation.CHANNELS)
+    card = Card(
+        "classify",
+        channels,
+        WindowSpec(simulation.RATE_HZ, 1024, 512),
+        FEATURES,
+        simulation.STATES,
+        simulation.STATES[0],
+    )
+    tracks = recordings.simulated(speed=1.0, machines=simulation.machines(MACHINES))
+    inputs, how = feature_count(FEATURES, len(channels)), plan(12)
+    return Problem(
+        "bearings",
+        {n: windows(t, card) for n, t in tracks.items()},
+        card,
+        lambda seed: zoo.mlp(card, inputs, (32, 16), seed).SerializeToString(),
+        "macro_f1",
+        how,
+        how,
+        how,
+    )

@@ -1,0 +1,42 @@
+"""Anomalies of one machine's temperature: NAB (Lavin & Ahmad 2015)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from fedge_models.card import Card, Channel, WindowSpec
+
+from .. import recordings
+from ..site_data import Windows, windows
+from .problem import Problem, anomalies, rows_of
+
+
+def nab(data: Path) -> Problem:
+    """One machine, its time cut into four consecutive sites; the first 35 % of each is for fitting, the rest judged.
+
+    Nothing before the end of the benchmark's probation (15 % of all rows) is judged. The second site has no failure:
+    it only teaches.
+    """
+    rows = rows_of(data / "nab/machine_temperature_system_failure.csv.gz")
+    values = np.array([[float(r["value"]) for r in rows]], np.float32)
+    label = np.array([int(r["anomaly"]) for r in rows])
+    card = Card(
+        "anomaly", (Channel("temperature"),), WindowSpec(1 / 300, 48, 4), ("mean", "std", "slope", "min", "max")
+    )
+    sites, quarter = {}, len(label) // 4
+    for k in range(4):
+        at = slice(k * quarter, (k + 1) * quarter)
+        part = (np.arange(quarter) >= 0.35 * quarter).astype(np.int64)
+        track = recordings.Track(
+            (("temperature", ""),), "scalar", 1 / 300, 1, values[:, at], label[at], part, ((0, quarter),)
+        )
+        sites[f"part{k + 1}"] = _judged_after(windows(track, card), 0.6 * quarter if k == 0 else 0, card)
+    return anomalies("nab", sites, card, {}, hidden=2)  # of five features
+
+
+def _judged_after(site: Windows, row: float, card: Card) -> Windows:
+    """Without the test windows that begin before a row (windows of one segment, in order)."""
+    begins = np.arange(len(site.y)) * card.window.hop
+    keep = ~site.test | (begins >= row)
+    return Windows(site.x[keep], site.y[keep], site.test[keep], site.held[keep])

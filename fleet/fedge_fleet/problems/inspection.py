@@ -1,0 +1,84 @@
+"""Defects seen by a camera: solar cells (ELPV: Buerhop-Lutz et al. 2018), rolled steel (X-SDD: Feng et al. 2021)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from fedge_agent.features import Preparation
+from fedge_models import zoo
+from fedge_models.card import Card, Channel, Objective, WindowSpec
+from numpy.typing import NDArray
+
+from ..member import Plan
+from ..site_data import Windows
+from .problem import Bools, Problem, plan
+
+
+def elpv(data: Path) -> Problem:
+    """Five groups of solar modules; whole modules held out."""
+    names = ("mono-A", "mono-B", "poly-A", "poly-B", "poly-C")
+    sites, validation = {}, {}
+    for name in names:
+        with np.load(data / f"elpv/{name}.npz", allow_pickle=False) as file:
+            sites[name] = _images(file["x"], file["y"], file["test"] == 1)
+            module, test = file["module"], file["test"] == 1
+        left = np.unique(module[~test])
+        validation[name] = np.isin(module, left[len(left) // 2 : len(left) // 2 + max(1, len(left) // 4)]) & ~test
+    card, plans = _images_card(("sound", "defective")), (plan(20, 2, 0.006, halving=10), plan(12, 2, 0.01, halving=10))
+    return _inspection("elpv", sites, card, "auroc", validation, plans, average=True)
+
+
+XSDD_CLASSES = ("finishing roll printing", "iron sheet ash", "oxide scale of plate system",
+                "oxide scale of temperature system", "red iron", "slag inclusion", "surface scratch")  # fmt: skip
+
+
+def xsdd(data: Path) -> Problem:
+    """Four lines of a strip mill with different mixes of seven defects."""
+    sites, validation = {}, {}
+    for name in ("line1", "line2", "line3", "line4"):
+        with np.load(data / f"xsdd/{name}.npz", allow_pickle=False) as file:
+            sites[name] = _images(file["x"], file["y"], file["test"] == 1)
+            validation[name] = (file["number"] % 4 == 1) & (file["test"] != 1)
+    card = _images_card(
+        XSDD_CLASSES,
+        objective=Objective(label_smoothing=0.1),
+        local="head.bias",  # how common each defect is differs from line to line
+    )
+    plans = plan(32, 1, 0.02, halving=20), plan(8, 2, 0.012, halving=20)
+    made = _inspection("xsdd", sites, card, "macro_f1", validation, plans, average=False)
+    return replace(made, pooled=True)
+
+
+def _images(x: NDArray[np.uint8], y: NDArray[np.generic], test: Bools) -> Windows:
+    n = len(y)
+    return Windows(x[:, None].astype(np.float32), y.astype(np.int64), test, np.zeros(n, np.bool_))
+
+
+def _images_card(labels: tuple[str, ...], **fields: Any) -> Card:
+    return Card("classify", (Channel("image", "", 128.0, 40.0),), WindowSpec(1, 64, 64), (), labels, **fields)
+
+
+def _inspection(
+    name: str,
+    sites: dict[str, Windows],
+    card: Card,
+    metric: str,
+    validation: dict[str, Bools],
+    plans: tuple[Plan, Plan],
+    average: bool,
+) -> Problem:
+    federated, together = plans
+    return Problem(
+        name,
+        {n: replace(s, x=Preparation(card)(s.x)) for n, s in sites.items()},
+        card,
+        lambda seed: zoo.cnn2d(card, (1, 64, 64), (8, 16, 32), seed, shrink=2, average=average).SerializeToString(),
+        metric,
+        federated,
+        together,
+        together,
+        validation=validation,
+    )

@@ -1,0 +1,107 @@
+"""One federation on recorded (or simulated) data: sites, card, model, how it trains and what is scored.
+
+Rates, rounds and sizes of the sets with a validation cut were compared on that cut: whole groups (experiments, tool
+runs, cells, modules, engines) taken out of the training part (`benchmarks/accuracy.py --validate`). The test scores
+were seen between such comparisons and led to further ones for liion, elpv and xsdd. nab, fan, mfpt and
+skab_experiments have no such cut.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from fedge_agent.features import Preparation, feature_count
+from fedge_models import zoo
+from fedge_models.card import Card
+from fedge_models.training import TrainingConfig
+from numpy.typing import NDArray
+
+from ..member import Plan
+from ..site_data import Windows, pooled
+
+Array = NDArray[np.float32]
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One federation on recorded data."""
+
+    name: str
+    sites: dict[str, Windows]  # not yet standardised
+    card: Card
+    model: Callable[[int], bytes]  # by seed
+    metric: str  # of `training.evaluate`
+    plan: Plan
+    alone: Plan  # of a site alone
+    central: Plan  # of all data in one place
+    pooled: bool = False  # score: of all sites' test rows together, not the mean over the sites
+    validation: dict[str, Bools] = field(default_factory=dict)  # of the training part, for choosing
+    unseen: bool = False  # leave one site out: the score is what the others' model does there
+
+    @property
+    def error(self) -> bool:
+        """Whether less is better."""
+        return self.metric == "rmse"
+
+    def validating(self) -> Problem:
+        """The same with the validation cut in the place of the test part, which is taken away."""
+        sites = {}
+        for name, site in self.sites.items():
+            cut, keep = self.validation[name], ~site.test
+            sites[name] = Windows(site.x[keep], site.y[keep], cut[keep], site.held[keep])
+        return replace(self, sites=sites)
+
+
+def plan(
+    rounds: int,
+    epochs: int = 5,
+    rate: float = 0.003,
+    mu: float = 0.0,
+    halving: int = 0,
+    max_samples: int = 10_000,
+    correction: float = 1.0,
+    batch: int = 32,
+) -> Plan:
+    """A plan with Adam."""
+    return Plan(rounds, TrainingConfig(batch, epochs, "adam", rate, mu), halving, correction, max_samples)
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    """A gzipped CSV file with a header."""
+    with gzip.open(path, "rt") as file:
+        return list(csv.DictReader(file))
+
+
+def ready(values: Array, y: NDArray[np.generic], test: Bools, card: Card) -> Windows:
+    """Windows that are cut already, as a gateway would hand them to its model."""
+    labels = y.astype(np.float32 if card.task == "regress" else np.int64)
+    return Windows(Preparation(card)(values), labels, test, np.zeros(len(y), np.bool_))
+
+
+def joined(parts: list[Windows]) -> Windows:
+    """One site of several recordings."""
+    return pooled({str(i): p for i, p in enumerate(parts)})
+
+
+def anomalies(
+    name: str, sites: dict[str, Windows], card: Card, validation: dict[str, Bools], hidden: int = 8
+) -> Problem:
+    """A federation of autoencoders, trained on what is normal, as all anomaly sets here are."""
+    inputs, how = feature_count(card.features, len(card.channels)), plan(12)
+    return Problem(
+        name,
+        sites,
+        card,
+        lambda seed: zoo.autoencoder(card, inputs, (hidden,), seed).SerializeToString(),
+        "auroc",
+        how,
+        how,
+        how,
+        validation=validation,
+    )

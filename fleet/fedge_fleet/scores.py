@@ -1,0 +1,52 @@
+"""What a federation's model is worth on the sites' test parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from fedge_models.evaluation import average_precision, evaluate, macro_f1, predict
+from fedge_models.graph import TrainableGraph
+
+from .problems.problem import Problem
+from .site_data import Floats, Labels, Windows
+
+Scores = dict[str, float]
+
+
+class Judge:
+    """Scores models on the test parts of one problem."""
+
+    def __init__(self, problem: Problem, graph: TrainableGraph, sites: Mapping[str, Windows]) -> None:
+        self._problem, self._graph = problem, graph
+        self._tests = {name: found for name, site in sites.items() if (found := _judged(problem, site)) is not None}
+
+    def sites(self, at: Callable[[str], Floats]) -> Scores:
+        """The score of each site's model `at(site)` on its test part, where that says anything."""
+        found, metric = {}, self._problem.metric
+        for name, (x, y) in self._tests.items():
+            self._graph.set_params(at(name))
+            found[name] = evaluate(self._graph, x, y).get(metric, float("nan"))
+        return found
+
+    def overall(self, at: Callable[[str], Floats]) -> float:
+        """Mean over the sites, or the score of all test rows together."""
+        if not self._problem.pooled:
+            return float(np.nanmean(list(self.sites(at).values())))
+        outputs, labels = [], []
+        for name, (x, y) in self._tests.items():
+            self._graph.set_params(at(name))
+            outputs.append(predict(self._graph, x))
+            labels.append(y)
+        out, y = np.concatenate(outputs), np.concatenate(labels)
+        if self._problem.metric == "macro_f1":
+            return macro_f1(y, out.argmax(axis=1))
+        return average_precision(out[:, 1] - out[:, 0], y == 1)
+
+
+def _judged(problem: Problem, site: Windows) -> tuple[Floats, Labels] | None:
+    x, y = site.part(test=True)
+    if problem.card.task != "regress":
+        x, y = x[y >= 0], y[y >= 0]
+    needed = 1 if problem.error else 2
+    return (x, y) if len(np.unique(y)) >= needed else None
