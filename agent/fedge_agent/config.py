@@ -103,6 +103,7 @@ class AssetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     channels: dict[str, TagConfig]
     window: WindowConfig = WindowConfig()
     label: TagConfig | None = None
+    targets: dict[str, TagConfig] = {}  # regress with several targets: where each of them is measured
     when: When = When()
 
 
@@ -139,7 +140,10 @@ def _check_asset(path: Path, name: str, asset: AssetConfig, config: Config) -> N
     refer(asset.model, config.model, f"{path}: key 'asset.{name}.model'")
     if not asset.channels:
         raise ConfigError(f"{path}: key 'asset.{name}.channels': expected at least one channel")
+    if asset.label and asset.targets:
+        raise ConfigError(f"{path}: key 'asset.{name}.targets': a label is given too; give one or the other")
     tags = {f"channels.{c}": t for c, t in asset.channels.items()}
+    tags |= {f"targets.{t}": tag for t, tag in asset.targets.items()}
     for key, tag in {**tags, **({"label": asset.label} if asset.label else {})}.items():
         refer(tag.source, config.source, f"{path}: key 'asset.{name}.{key}.source'")
 

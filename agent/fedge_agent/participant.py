@@ -293,8 +293,13 @@ class Participant:
 
     def _load(self, held: bool) -> Data:
         assert self.graph is not None and self._scale is not None
-        x, y = self._samples.load(self.name, self.graph.input_shape, held, self.graph.card.task == "regress")
+        x, y = self._samples.load(self.name, self.graph.input_shape, held, self._targets())
         return Data(self._scale(x), y)
+
+    def _targets(self) -> int:
+        """How many values a sample is taught with; 0: a class."""
+        assert self.graph is not None
+        return max(1, len(self.graph.card.targets)) if self.graph.card.task == "regress" else 0
 
     def _rescale(self) -> None:
         """Fit the standardisation once there are samples, and again whenever they have grown by a twentieth.
@@ -306,7 +311,7 @@ class Participant:
         total = self._samples.total.get(self.name, 0)
         if total < max(self.config.training.min_samples, SCALE_GROWTH * self._scaled_on):
             return
-        x, y = self._samples.load(self.name, self.graph.input_shape, held=None)
+        x, y = self._samples.load(self.name, self.graph.input_shape, None, self._targets())
         if self.graph.card.task == "anomaly":
             x = usable("anomaly", x, y, self._labelled).x
         if len(x) < self.config.training.min_samples:
