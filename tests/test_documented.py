@@ -21,7 +21,8 @@ from fedge_agent.sources.registry import build as build_source
 from fedge_aggregator import config as aggregator_config
 from fedge_aggregator.cli import main as aggregator_main
 from fedge_aggregator.metrics import Metrics
-from fedge_aggregator.rules.registry import RULES
+from fedge_aggregator.rules.registry import MIXINGS, RULES
+from fedge_aggregator.server_optimizers import OPTIMIZERS as SERVER_OPTIMIZERS
 from fedge_fleet.cli import main as fleet_main
 from fedge_models.card import Card
 from fedge_models.ops.registry import OPERATORS
@@ -58,7 +59,10 @@ def test_agent_example_loads_and_builds() -> None:
 
 
 def test_aggregator_example_loads() -> None:
-    assert aggregator_config.load(AGGREGATOR).federation["pump-anomaly"].rule == {"name": "trimmed_mean", "trim": 1}
+    assert aggregator_config.load(AGGREGATOR).federation["pump-anomaly"].rule == {
+        "name": "trimmed_mean",
+        "byzantine": 1,
+    }
 
 
 def test_every_agent_key_is_in_the_example() -> None:
@@ -76,9 +80,9 @@ def test_every_aggregator_key_is_in_the_example() -> None:
             assert re.search(rf"\b{key}\b", text), f"{struct.__name__}.{key} is not in {AGGREGATOR.name}"
 
 
-def test_every_rule_is_documented() -> None:
+def test_every_rule_mixing_and_server_optimizer_is_documented() -> None:
     text = (ROOT / "docs/rules.md").read_text()
-    for name, struct in RULES.items():
+    for name, struct in [*RULES.items(), *MIXINGS.items(), *SERVER_OPTIMIZERS.items()]:
         assert f"`{name}`" in text
         for key in struct.__struct_encode_fields__:
             assert f"`{key}`" in text

@@ -1,28 +1,129 @@
-"""Runs a rule over column blocks, so that memory is bounded by the block and not by the updates."""
+"""Runs a pipeline over column blocks, so that memory is bounded by the block and not by the updates.
+
+Promises the same bits whatever the blocks, the threads and the machines: what crosses blocks are whole numbers, and
+what a rule does in a column does not depend on its neighbours.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
-from .rules.rule import Aggregate, Codes, Rule, Weights
+from .gram import WithReference, gram_of, unite
+from .pipeline import Pipeline
+from .rows import Rows
+from .rules.mixing import Mixed
+from .rules.rule import Aggregate, Gram, Rule, Weights
+from .threads import Threads
 
-BLOCK_BYTES = 1 << 20  # fits a second-level cache
+SCALE_PARTS = 64  # a row's scale is rounded to this part of 1, so that scaled and mixed rows stay whole numbers
+NO_GRAM = np.empty((0, 0))
+
+Task = Callable[[int, int], NDArray[Any]]
 
 
-def aggregate(rule: Rule, rows: Sequence[Codes], weights: Weights) -> Aggregate:
-    """The rule's aggregate (d,) of rows (n of (d,) int8) in grid units.
+class Runner(Protocol):
+    """Where blocks are computed."""
 
-    Raises ValueError when there are fewer rows than the rule needs; the round waits before it comes to that.
+    def map(self, task: Task, rows: Rows) -> Iterator[tuple[int, int, NDArray[Any]]]:
+        """(start, stop, task(start, stop)) for spans that cover all columns of the rows once, in any order."""
+
+
+LOCAL = Threads()
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What is done in every block: mix, then the rule."""
+
+    rule: Rule
+    rows: Rows
+    weights: Weights
+    mixed: Mixed | None  # None: rows as they are
+
+    def __call__(self, start: int, stop: int) -> Aggregate:
+        """The aggregate (stop - start,) of those columns."""
+        out = np.empty(stop - start, np.float32)
+        for first in range(start, stop, self.rows.width):
+            last = min(first + self.rows.width, stop)
+            out[first - start : last - start] = self._block(first, last)
+        return out
+
+    def _block(self, start: int, stop: int) -> Aggregate:
+        block = self.rows.block(start, stop)
+        if self.mixed is None:
+            return self.rule.columns(block, self.weights)
+        whole = self.mixed.matrix.astype(np.float32) @ block.astype(np.float32)  # exact: see SCALE_PARTS
+        return self.rule.columns(whole, self.weights) / np.float32(self.mixed.divisor)
+
+
+def aggregate(
+    pipeline: Pipeline,
+    rows: Rows,
+    weights: Weights,
+    *,
+    reference: NDArray[np.float32] | None = None,
+    scale: Weights | None = None,
+    seed: int = 0,
+    runner: Runner = LOCAL,
+) -> Aggregate:
+    """The pipeline's aggregate (d,) of the rows, in grid units.
+
+    weights: (capped) sample counts (n,) > 0; reference: the previous aggregate (d,) in units of this grid, for rules
+    that start from it (none: zeros); scale: factors (n,) in [0, 1] that shorten rows before all else, such as for
+    staleness, rounded to 64ths; seed: of what is drawn, unforeseen by nodes and the same if this is repeated.
+    Raises ValueError when there are fewer rows than the pipeline needs; a round waits before it comes to that.
     """
-    if len(rows) < rule.minimum():
-        raise ValueError(f"{len(rows)} updates, {type(rule).__name__} needs {rule.minimum()}")
-    weights = rule.select(rows, np.asarray(weights, np.float64))
-    d = len(rows[0])
-    step = max(1, BLOCK_BYTES // len(rows))
-    out = np.empty(d, np.float32)
-    for start in range(0, d, step):
-        block = np.stack([row[start : start + step] for row in rows])
-        out[start : start + step] = rule.columns(block, weights)
+    pipeline.require(rows.n)
+    rule, n = pipeline.rule, rows.n
+    if rule.reference:
+        rows = WithReference(rows, np.zeros(rows.d, np.float32) if reference is None else reference)
+    compares = rule.compares or (pipeline.mixing is not None and pipeline.mixing.compares)
+    gram = gram_matrix(rows, runner) if compares else NO_GRAM
+    mixed = _mix(pipeline, gram, n, scale, seed)
+    fold = _fold(mixed, n, rule.reference)  # (m or m + 1, n or n + 2)
+    shares = (mixed.matrix @ weights) / mixed.matrix.sum(axis=1) if mixed else np.asarray(weights, np.float64)
+    chosen = rule.select(fold @ gram @ fold.T if rule.compares else NO_GRAM, shares)
+    columns = Columns(rule, rows, chosen @ fold, None) if rule.linear else Columns(rule, rows, chosen, mixed)
+    out = np.empty(rows.d, np.float32)
+    for start, stop, part in runner.map(columns, rows):
+        out[start:stop] = part
     return out
+
+
+def gram_matrix(rows: Rows, runner: Runner = LOCAL) -> Gram:
+    """Inner products (n, n) of the rows in squared grid steps, exact."""
+    total = np.zeros((rows.n, rows.n), np.int64)
+    for _, _, part in runner.map(partial(gram_of, rows), rows):
+        total += part
+    return total.astype(np.float64)
+
+
+def _mix(pipeline: Pipeline, gram: Gram, n: int, scale: Weights | None, seed: int) -> Mixed | None:
+    """Scale and mixing as one matrix of whole numbers; None: neither."""
+    parts = None if scale is None else np.rint(np.asarray(scale, np.float64) * SCALE_PARTS).astype(np.int64)
+    if parts is not None and (parts.shape != (n,) or parts.min() < 0 or parts.max() > SCALE_PARTS):
+        raise ValueError(f"scale: expected {n} factors from 0 to 1, got {scale}")
+    if pipeline.mixing is None:
+        return None if parts is None else Mixed(np.diag(parts), SCALE_PARTS)
+    rows = gram[:n, :n] if pipeline.mixing.compares else NO_GRAM
+    if parts is None:
+        return pipeline.mixing.mix(rows, n, seed)
+    mixed = pipeline.mixing.mix(rows * np.outer(parts, parts) if rows.size else rows, n, seed)
+    return Mixed(mixed.matrix * parts, mixed.divisor * SCALE_PARTS)
+
+
+def _fold(mixed: Mixed | None, n: int, reference: bool) -> NDArray[np.float64]:
+    """How the rows that `select` sees come from those that are stored."""
+    fold = np.eye(n) if mixed is None else mixed.matrix / mixed.divisor
+    if not reference:
+        return fold
+    m = len(fold)
+    wide = np.zeros((m + 1, n + 1))
+    wide[:m, :n], wide[m, n] = fold, 1.0
+    return wide @ unite(n)

@@ -20,8 +20,10 @@ from fedge_models.update import Update, decode_update, max_update_bytes
 from . import engine, publish
 from .authority import Authority
 from .config import FederationConfig
+from .pipeline import Pipeline
 from .publish import Published, Signer
 from .rounds import Round, RoundConfig
+from .rows import MemoryRows
 from .rules.registry import build
 from .store import Model, Node, ReleaseRow, Store
 
@@ -97,7 +99,7 @@ class Federation:
         if len(updates) < self.rule.minimum():
             return False
         weights = np.array([min(u.samples, self.config.max_samples) for u in updates], np.float64)
-        aggregate = engine.aggregate(self.rule, [u.codes for u in updates], weights)
+        aggregate = engine.aggregate(Pipeline(self.rule), MemoryRows([u.codes for u in updates]), weights)
         name = str(self.config.rule["name"])
         self._publish(aggregate, [u.spread for u in updates], name, _figures(updates, weights), now)
         return True

@@ -1,4 +1,4 @@
-"""Which rules there are. To add one: a file here and a line below."""
+"""Which rules and mixings there are. To add one: a file here and a line below."""
 
 from __future__ import annotations
 
@@ -8,26 +8,65 @@ from typing import Any
 from fedge_models import settings
 from fedge_models.errors import ConfigError
 
+from ..pipeline import Pipeline
+from .bucketing import Bucketing
+from .bulyan import Bulyan
+from .centred_clipping import CentredClipping
 from .fedavg import FedAvg
+from .geometric_median import GeometricMedian
 from .krum import Krum
+from .median import Median
+from .mixing import Mixing
+from .multi_krum import MultiKrum
+from .nearest_neighbour_mixing import NearestNeighbourMixing
+from .norm_clipping import NormClipping
 from .rule import Rule
-from .trimmed_mean import Median, TrimmedMean
+from .trimmed_mean import TrimmedMean
 
 RULES: dict[str, type[Any]] = {
+    "bulyan": Bulyan,
+    "centred_clipping": CentredClipping,
     "fedavg": FedAvg,
+    "geometric_median": GeometricMedian,
     "krum": Krum,
     "median": Median,
+    "multi_krum": MultiKrum,
+    "norm_clipping": NormClipping,
     "trimmed_mean": TrimmedMean,
+}
+MIXINGS: dict[str, type[Any]] = {
+    "bucketing": Bucketing,
+    "nearest_neighbour_mixing": NearestNeighbourMixing,
 }
 
 
 def build(table: Mapping[str, Any], where: str, key: str = "rule") -> Rule:
-    """A rule from its table, e.g. ``{name = "trimmed_mean", trim = 1}``.
+    """A rule from its table, e.g. ``{name = "trimmed_mean", byzantine = 1}``.
 
     Raises ConfigError for an unknown rule or parameter: a mistyped parameter must not mean "no protection".
     """
-    name = table.get("name")
-    if name not in RULES:
-        raise ConfigError(f"{where}: key '{key}.name': no rule {name!r}; expected one of: {', '.join(sorted(RULES))}")
-    rule: Rule = settings.convert({k: v for k, v in table.items() if k != "name"}, RULES[name], where, key)
+    rule: Rule = from_table(table, RULES, where, key)
     return rule
+
+
+def build_mixing(table: Mapping[str, Any], where: str, key: str = "mixing") -> Mixing:
+    """A pre-aggregation from its table, e.g. ``{name = "bucketing", size = 2}``. Raises ConfigError as `build` does."""
+    mixing: Mixing = from_table(table, MIXINGS, where, key)
+    return mixing
+
+
+def build_pipeline(
+    rule: Mapping[str, Any], mixing: Mapping[str, Any] | None, where: str, key: str = "federation"
+) -> Pipeline:
+    """Rule and, unless None, mixing of a federation whose table in the file is `key`. Raises ConfigError."""
+    before = None if mixing is None else build_mixing(mixing, where, f"{key}.mixing")
+    return Pipeline(build(rule, where, f"{key}.rule"), before)
+
+
+def from_table(table: Mapping[str, Any], known: Mapping[str, type[Any]], where: str, key: str) -> Any:
+    """The struct that `name` stands for, from the rest of the table. Raises ConfigError naming file and key."""
+    name = table.get("name")
+    if not isinstance(name, str) or name not in known:
+        kind = key.rsplit(".", 1)[-1]
+        raise ConfigError(f"{where}: key '{key}.name': no {kind} {name!r}; expected one of: {', '.join(sorted(known))}")
+    return settings.convert({k: v for k, v in table.items() if k != "name"}, known[name], where, key)

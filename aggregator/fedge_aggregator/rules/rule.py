@@ -1,51 +1,90 @@
 """The contract of an aggregation rule.
 
-A rule looks at ``rows`` (n, d) int8, the nodes' codes on one common grid, and ``weights`` (n,) > 0, and gives the
-aggregate (d,) float32 in grid units. Most rules work column by column, so the engine can run them block by block; a
-rule that compares whole rows first says what it needs to know of them in `select`.
+A rule looks at rows (n, d), the nodes' int8 codes on one common grid, and gives the aggregate (d,) float32 in grid
+units. It never holds them all: what it has to know of whole rows it reads from their Gram matrix (`select`, pure, n x n
+only), the rest it does column block by column block (`columns`), so that the engine may run it in threads or on other
+machines. After mixing (`mixing.py`) rows are whole numbers in float32 instead, in a unit that the engine takes care of.
+
+Order statistics and sums of whole numbers are exact, and `select` sees the same matrix whatever computed it: no rule's
+result depends, by a bit, on the blocks, threads or machines.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Annotated, Any, ClassVar, Protocol
 
 import msgspec
 import numpy as np
+from msgspec import Meta
 from numpy.typing import NDArray
 
-Codes = NDArray[np.int8]
+Block = NDArray[Any]  # (n, w) int8, or float32 that holds whole numbers
 Weights = NDArray[np.float64]
+Gram = NDArray[np.float64]
 Aggregate = NDArray[np.float32]
-Blocks = Callable[[], "Sequence[Codes]"]
+
+Byzantine = Annotated[int, Meta(ge=0, le=10_000)]  # f: how many of the n nodes may be hostile, at most
 
 
 class Rule(Protocol):
     """One rule with its parameters: a frozen struct, built from the configuration."""
 
+    compares: ClassVar[bool]  # `select` looks at the Gram matrix; otherwise it is handed one of shape (0, 0)
+    reference: ClassVar[
+        bool
+    ]  # the Gram matrix's last row is the previous aggregate's, its last weight that row's share
+    linear: ClassVar[bool]  # the aggregate is the weighted sum of the rows: `columns` is `combine`
+
     def minimum(self) -> int:
         """The smallest n for which the rule holds what it promises."""
 
-    def select(self, rows: Sequence[Codes], weights: Weights) -> Weights:
-        """Weights (n,) after looking at whole rows; 0 leaves a row out. Most rules return what they are given."""
+    def select(self, gram: Gram, weights: Weights) -> Weights:
+        """Weights (n,), or (n + 1,) with a reference, after looking at whole rows; 0 leaves a row out.
 
-    def columns(self, block: Codes, weights: Weights) -> Aggregate:
-        """The aggregate (d',) of a block of columns (n, d') under the selected weights."""
+        gram: inner products (n, n), in squared grid steps, exact; weights: the (capped) sample counts (n,) > 0.
+        """
+
+    def columns(self, block: Block, weights: Weights) -> Aggregate:
+        """The aggregate (w,) of a block of columns (n, w) under the selected weights (n,)."""
 
 
 class ColumnRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Base of rules that need no whole rows."""
+    """Base of rules that judge each column by itself."""
 
-    def select(self, rows: Sequence[Codes], weights: Weights) -> Weights:
-        """All rows, as they are."""
-        return weights
+    compares: ClassVar[bool] = False
+    reference: ClassVar[bool] = False
+    linear: ClassVar[bool] = False
+
+    def select(self, gram: Gram, weights: Weights) -> Weights:
+        """All rows alike: a sample count is a claim, and must not buy a vote."""
+        return np.ones(len(weights))
 
 
-def mean(block: Codes, weights: Weights) -> Aggregate:
-    """Weighted mean of the columns of a block (n, d'), accumulated in float32 row by row."""
-    share = (weights / weights.sum()).astype(np.float32)
+class WeightRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Base of rules that find a weight for each row, and sum."""
+
+    compares: ClassVar[bool] = True
+    reference: ClassVar[bool] = False
+    linear: ClassVar[bool] = True
+
+    def columns(self, block: Block, weights: Weights) -> Aggregate:
+        """The weighted sum."""
+        return combine(block, weights)
+
+
+def combine(block: Block, weights: Weights) -> Aggregate:
+    """Weighted sum (w,) of the rows of a block (n, w): row by row in float32, so the same bits in any block."""
     out: Any = np.zeros(block.shape[1], np.float32)
-    for row, part in zip(block, share, strict=True):
-        if part:
-            out += part * row
+    scratch = np.empty_like(out)
+    for row, weight in zip(block, weights.astype(np.float32), strict=True):
+        if weight:
+            np.multiply(row, weight, out=scratch, dtype=np.float32)
+            out += scratch
     return out
+
+
+def squared_distances(gram: Gram) -> NDArray[np.float64]:
+    """Squared Euclidean distances (n, n) between rows."""
+    norms = np.diag(gram)
+    distances: NDArray[np.float64] = np.maximum(norms[:, None] + norms[None, :] - 2 * gram, 0)
+    return distances

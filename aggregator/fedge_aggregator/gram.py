@@ -1,0 +1,53 @@
+"""Inner products of all rows, exact.
+
+Codes are whole numbers of at most 127, so a float32 matrix product over 1,024 columns cannot pass 2^24 and is exact in
+whatever order BLAS sums; the products of the chunks are summed as whole numbers. So distances of rows that are nearly
+alike do not drown in the rounding of what they have in common, and every machine gets the same bits.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .rows import Codes, Rows
+
+CHUNK = 1024  # columns: 1024 * 128 * 128 = 2^24
+FRACTION = 128  # a reference row is rounded to this part of a grid step
+
+
+def gram_of(rows: Rows, start: int, stop: int) -> NDArray[np.int64]:
+    """Inner products (n, n) of the rows over columns start..stop-1."""
+    total = np.zeros((rows.n, rows.n), np.int64)
+    for first in range(start, stop, rows.width):
+        block = rows.block(first, min(first + rows.width, stop)).astype(np.float32)
+        for at in range(0, block.shape[1], CHUNK):
+            part = block[:, at : at + CHUNK]
+            total += (part @ part.T).astype(np.int64)
+    return total
+
+
+class WithReference:
+    """Rows and, last, a float row (d,) as two rows of codes: its whole steps and its FRACTIONs of one.
+
+    `weights` (n + 1) -> (n + 2) is how the reference comes together again. It is cut to the grid's ±127 first.
+    """
+
+    def __init__(self, rows: Rows, reference: NDArray[np.float32]) -> None:
+        if reference.shape != (rows.d,):
+            raise ValueError(f"reference has shape {reference.shape}, rows have {rows.d} codes")
+        whole = np.rint(np.clip(reference, -127, 127))
+        rest = np.rint((np.clip(reference, -127, 127) - whole) * FRACTION)
+        self._rows, self._parts = rows, np.stack([whole, rest]).astype(np.int8)
+        self.n, self.d, self.width = rows.n + 2, rows.d, rows.width
+
+    def block(self, start: int, stop: int) -> Codes:
+        """The rows' columns and the reference's two."""
+        return np.concatenate([self._rows.block(start, stop), self._parts[:, start:stop]])
+
+
+def unite(n: int) -> NDArray[np.float64]:
+    """Matrix (n + 1, n + 2) that puts the two rows of a reference back together."""
+    matrix = np.eye(n + 1, n + 2)
+    matrix[n, n + 1] = 1 / FRACTION
+    return matrix

@@ -1,0 +1,30 @@
+"""What a federation does with a round's rows: mix them or not, then a rule."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .rules.mixing import Mixing
+from .rules.rule import Rule
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """rows -> [mixing] -> rule, all in grid units. Built by `rules/registry.py` from the configuration."""
+
+    rule: Rule
+    mixing: Mixing | None = None
+
+    def minimum(self) -> int:
+        """The smallest number of updates for which it holds what it promises."""
+        need = self.rule.minimum()
+        return self.mixing.minimum(need) if self.mixing else need
+
+    def require(self, n: int) -> None:
+        """Raises ValueError, naming the number needed, when n updates are too few; a round waits before that."""
+        if n < self.minimum():
+            raise ValueError(f"{n} updates: {self.describe()} needs {self.minimum()}")
+
+    def describe(self) -> str:
+        """In the operator's words, e.g. ``Krum(byzantine=2) after Bucketing(size=2)``."""
+        return f"{self.rule} after {self.mixing}" if self.mixing else str(self.rule)

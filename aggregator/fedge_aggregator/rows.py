@@ -1,0 +1,145 @@
+"""The rows of a round, read column block by column block: in memory, or in a scratch file of their own.
+
+Promises a block of all rows at once in the memory of that block. Leaves to the caller what the rows are worth: they are
+codes (d,) int8 that were verified. A scratch file is not durable; after a crash it is written again from the updates.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from fedge_models.errors import StorageError
+from numpy.typing import NDArray
+
+Codes = NDArray[np.int8]
+
+BLOCK_BYTES = 1 << 20  # of codes: with what is computed from it, fits the caches of a core
+BUFFER_BYTES = 32 << 20  # of rows, gathered before they are written to their blocks
+
+
+def columns_per_block(n: int) -> int:
+    """How many columns of n rows make a block; a multiple of 64, a cache line."""
+    return max(256, BLOCK_BYTES // max(n, 1) // 64 * 64)
+
+
+class Rows(Protocol):
+    """n rows of d codes."""
+
+    @property
+    def n(self) -> int:
+        """How many rows."""
+
+    @property
+    def d(self) -> int:
+        """Codes in each."""
+
+    @property
+    def width(self) -> int:
+        """Columns that are best read at once; blocks start at its multiples."""
+
+    def block(self, start: int, stop: int) -> Codes:
+        """Columns start..stop-1 of all rows (n, stop - start); not to be written to."""
+
+
+class MemoryRows:
+    """Rows that are in memory anyway: a sequence of (d,) int8, or one (n, d)."""
+
+    def __init__(self, rows: Sequence[Codes] | Codes) -> None:
+        if not len(rows) or len({len(row) for row in rows}) > 1 or any(row.dtype != np.int8 for row in rows):
+            raise ValueError(f"expected rows of one length, int8; got {[(len(r), str(r.dtype)) for r in rows][:5]}")
+        self._rows = rows
+        self.n, self.d = len(rows), len(rows[0])
+        self.width = columns_per_block(self.n)
+
+    def block(self, start: int, stop: int) -> Codes:
+        """A copy of those columns, row by row."""
+        return np.stack([row[start:stop] for row in self._rows])
+
+
+@dataclass(frozen=True)
+class FileRows:
+    """Rows in a file that `RowsWriter` wrote. Small and picklable: other machines open the same path."""
+
+    path: Path
+    n: int
+    d: int
+    width: int
+    capacity: int  # rows for which each block of the file has room
+
+    def block(self, start: int, stop: int) -> Codes:
+        """Those columns, read from the blocks they lie in. Raises StorageError."""
+        first, last = start // self.width, -(-stop // self.width)
+        try:
+            fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as e:
+            raise StorageError(f"{self.path}: rows of the round cannot be read: {e.strerror}") from e
+        try:
+            whole = [self._read(fd, index) for index in range(first, last)]
+        finally:
+            os.close(fd)
+        joined = whole[0] if len(whole) == 1 else np.concatenate(whole, axis=1)
+        return joined[:, start - first * self.width : stop - first * self.width]
+
+    def _read(self, fd: int, index: int) -> Codes:
+        size = self.n * self.width
+        data = os.pread(fd, size, index * self.capacity * self.width)
+        if len(data) != size:
+            raise StorageError(f"{self.path}: block {index} has {len(data)} bytes, expected {size}")
+        return np.frombuffer(data, np.int8).reshape(self.n, self.width)
+
+
+class RowsWriter:
+    """Writes rows one by one into a new scratch file, block by block; the file is removed at the end of the `with`.
+
+    Holds BUFFER_BYTES of them at most (one row at least). Raises StorageError when the disk is full.
+    """
+
+    def __init__(self, path: Path, d: int, capacity: int) -> None:
+        self._path, self._d, self._capacity = path, d, capacity
+        self._width = min(columns_per_block(capacity), -(-d // 64) * 64)
+        self._blocks = -(-d // self._width)
+        span = self._blocks * self._width
+        self._buffer = np.zeros((max(1, min(capacity, BUFFER_BYTES // span)), span), np.int8)
+        self._written = self._held = 0
+
+    def __enter__(self) -> RowsWriter:
+        self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._fd)
+        self._path.unlink(missing_ok=True)
+
+    def append(self, codes: Codes) -> None:
+        """One more row (d,)."""
+        if codes.shape != (self._d,) or codes.dtype != np.int8:
+            raise ValueError(f"expected a row of {self._d} int8, got {codes.dtype} {codes.shape}")
+        if self._written + self._held == self._capacity:
+            raise ValueError(f"{self._path}: has room for {self._capacity} rows")
+        self._buffer[self._held, : self._d] = codes
+        self._held += 1
+        if self._held == len(self._buffer):
+            self._flush()
+
+    def rows(self) -> FileRows:
+        """All rows so far, to be read."""
+        self._flush()
+        return FileRows(self._path, self._written, self._d, self._width, self._capacity)
+
+    def _flush(self) -> None:
+        if not self._held:
+            return
+        try:
+            for index in range(self._blocks):
+                part = np.ascontiguousarray(self._buffer[: self._held, index * self._width : (index + 1) * self._width])
+                place = (index * self._capacity + self._written) * self._width
+                if os.pwrite(self._fd, part.data, place) != part.nbytes:
+                    raise OSError(28, "No space left on device")
+        except OSError as e:
+            raise StorageError(f"{self._path}: rows of the round cannot be written: {e.strerror}") from e
+        self._written, self._held = self._written + self._held, 0

@@ -1,0 +1,28 @@
+"""Multi-Krum: the mean of the rows that lie closest to their neighbours."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .krum import scores
+from .rule import Byzantine, Gram, WeightRule, Weights, squared_distances
+
+
+class MultiKrum(WeightRule, frozen=True, forbid_unknown_fields=True):
+    """The mean of the n - f rows with the smallest Krum scores: Blanchard et al. 2017, section 4.
+
+    Holds with f = `byzantine` hostile of n >= 2 f + 3, honest nodes' data alike. Equal scores: the earlier rows.
+    """
+
+    byzantine: Byzantine = 1
+
+    def minimum(self) -> int:
+        """2 byzantine + 3."""
+        return 2 * self.byzantine + 3
+
+    def select(self, gram: Gram, weights: Weights) -> Weights:
+        """1 / (n - f) for each chosen row, 0 for the rest."""
+        keep = len(gram) - self.byzantine
+        chosen = np.zeros(len(gram))
+        chosen[np.argsort(scores(squared_distances(gram), self.byzantine), kind="stable")[:keep]] = 1 / keep
+        return chosen
