@@ -7,15 +7,19 @@ as a gateway does it (once: all gateways hold the same bits).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fedge_aggregator import engine, publish
-from fedge_aggregator.rules.registry import build
+from fedge_aggregator import server_optimizers as optimizers
+from fedge_aggregator.pipeline import Pipeline
+from fedge_aggregator.rows import MemoryRows
+from fedge_aggregator.rules.rule import Weights
+from fedge_aggregator.server_optimizers import ServerOptimizer
 from fedge_models.graph import TrainableGraph
+from fedge_models.quantize import Codes, Floats, expand
 from fedge_models.trust_chain import Anchor, verify_release
 from fedge_models.update import Update, decode_update, encode_update
 
@@ -33,6 +37,15 @@ class Traffic:
     down: int = 0  # of one gateway
 
 
+@dataclass(frozen=True)
+class Averaging:
+    """What makes one step of a round's updates."""
+
+    name: str  # of the rule
+    pipeline: Pipeline
+    optimizer: ServerOptimizer
+
+
 class Aggregator:
     """One federation."""
 
@@ -40,14 +53,14 @@ class Aggregator:
         self,
         graph: TrainableGraph,
         nodes: Sequence[str],
-        table: Mapping[str, Any],
+        averaging: Averaging,
         max_samples: int,
         seed: int,
-        where: str,
     ) -> None:
-        self.rule = build(table, where)
-        self.traffic = Traffic()
-        self._name, self._cap, self._sizes = str(table["name"]), max_samples, graph.sizes
+        self.averaging, self.traffic = averaging, Traffic()
+        self._cap, self._sizes, self._seed = max_samples, graph.sizes, seed
+        self._state = optimizers.first_state(averaging.optimizer, len(graph.params))
+        self._moved: Floats | None = None  # (P,) the aggregate before, in parameter units
         self._keys = {n: _key(seed, n) for n in nodes}
         self._sequence = dict.fromkeys(nodes, 0)
         release_key = _key(seed, "")
@@ -63,7 +76,7 @@ class Aggregator:
 
     def minimum(self) -> int:
         """What the rule needs."""
-        return self.rule.minimum()
+        return self.averaging.pipeline.minimum()
 
     def admit(self, node: str, sent: Sent, base: Base) -> None:
         """Sign, encode, send, verify, decode, keep. Raises RefusedError."""
@@ -87,16 +100,31 @@ class Aggregator:
         """Average and publish; gateways verify the release."""
         updates = [self._updates[n] for n in sorted(self._updates)]
         weights = np.array([min(u.samples, self._cap) for u in updates], np.float64)
-        aggregate = engine.aggregate(self.rule, [u.codes for u in updates], weights)
-        spreads = [u.spread for u in updates]
-        figures = {"nodes": float(len(updates))}
+        step = self._step([u.codes for u in updates], weights)
+        spreads, figures, rule = [u.spread for u in updates], {"nodes": float(len(updates))}, self.averaging.name
         self._current = publish.next_release(
-            self._signer, self._current, aggregate, spreads, self._sizes, self._name, figures, int(now)
+            self._signer, self._current, step, spreads, self._sizes, rule, figures, int(now)
         )
         assert self._current.difference is not None
         self.traffic.down += len(self._current.difference)
         self._head = verify_release(self._current.difference, self._anchor, self._head, int(now))
         self._updates = {}
+
+    def _step(self, rows: Sequence[Codes], weights: Weights) -> Floats:
+        """What rule and optimiser make of the rows, in grid units."""
+        grid = expand(self._head.header.steps, self._sizes)
+        before = None if self._moved is None else self._moved / grid
+        aggregate = engine.aggregate(
+            self.averaging.pipeline,
+            MemoryRows(rows),
+            weights,
+            reference=before,
+            seed=self._seed + self._head.header.version,
+        )
+        self._moved = aggregate * grid
+        step, self._state = self.averaging.optimizer.step(self._state, self._moved)
+        out: Floats = step / grid
+        return out
 
 
 def _key(seed: int, name: str) -> Ed25519PrivateKey:

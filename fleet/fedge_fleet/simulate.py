@@ -13,7 +13,11 @@ from typing import Annotated, Any
 
 import msgspec
 import numpy as np
+from fedge_aggregator import server_optimizers
+from fedge_aggregator.pipeline import Pipeline
 from fedge_aggregator.rounds import RoundConfig
+from fedge_aggregator.rules.registry import build as build_rule
+from fedge_aggregator.rules.registry import build_mixing
 from fedge_models import settings
 from fedge_models.errors import ConfigError
 from fedge_models.graph import TrainableGraph
@@ -21,7 +25,7 @@ from fedge_models.settings import Seconds
 from msgspec import Meta
 
 from . import skew, tables
-from .aggregation import Aggregator
+from .aggregation import Aggregator, Averaging
 from .attacks import registry as attacks
 from .attacks.attack import Attack
 from .attacks.backdoor import Backdoor
@@ -48,6 +52,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     sites: Annotated[int, Meta(ge=2, le=5000)] = 20
     skew: dict[str, Any] = msgspec.field(default_factory=lambda: {"name": "own"})  # how the data is dealt: skew.py
     rule: dict[str, Any] = msgspec.field(default_factory=lambda: {"name": "fedavg"})  # as in the aggregator's file
+    mixing: dict[str, Any] | None = None  # as in the aggregator's file
+    optimizer: dict[str, Any] = msgspec.field(default_factory=lambda: {"name": "sgd"})  # as in the aggregator's file
     attack: dict[str, Any] = msgspec.field(default_factory=lambda: {"name": "sign_flip"})  # attacks/registry.py
     hostile: Share = 0.0  # of the sites
     stragglers: Share = 0.0  # of the sites
@@ -167,15 +173,22 @@ def _assemble(config: Config, where: str, fleet: Fleet, attack: Attack) -> tuple
     bad, plan, graph = fleet.hostile(config.hostile, config.seed), _plan(config, fleet.problem), fleet.graph
     graph.set_params(fleet.start)
     members = {n: _member(n, k, config, fleet, attack if n in bad else None) for k, n in enumerate(fleet.sites)}
-    server = Aggregator(graph, list(members), config.rule, plan.max_samples, config.seed, where)
-    if server.minimum() > len(members):
+    averaging = _averaging(config, where)
+    if (need := averaging.pipeline.minimum()) > len(members):
         raise ConfigError(
-            f"{where}: key 'rule': {config.rule['name']} needs {server.minimum()} sites, there are {len(members)}"
+            f"{where}: key 'rule': {averaging.pipeline.describe()} needs {need} sites, not {len(members)}"
         )
+    server = Aggregator(graph, list(members), averaging, plan.max_samples, config.seed)
     quorum = config.quorum or max(2, len(members) // 2)
     crew = Crew(attack, {n: members[n] for n in bad}, graph, plan, len(members), config.seed) if bad else None
     limits, habits = RoundConfig(quorum, float(config.deadline)), Habits(config, list(members))
     return Loop(graph, members, plan, server, limits, float(config.active), habits.trip, crew), bad, server
+
+
+def _averaging(config: Config, where: str) -> Averaging:
+    mixing = None if config.mixing is None else build_mixing(config.mixing, where)
+    pipeline = Pipeline(build_rule(config.rule, where), mixing)
+    return Averaging(str(config.rule["name"]), pipeline, server_optimizers.build(config.optimizer, where))
 
 
 def _plan(config: Config, problem: Problem) -> Plan:
