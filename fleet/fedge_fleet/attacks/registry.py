@@ -18,6 +18,7 @@ ATTACKS: dict[str, type[Attack]] = {
     "backdoor": Backdoor,
     "free_rider": FreeRider,
     "gaussian": Gaussian,
+    "honest": Attack,  # does no harm: what attacks are compared with, the same sites left out of the score
     "ipm": Ipm,
     "label_flip": LabelFlip,
     "mimic": Mimic,
