@@ -21,7 +21,6 @@ from fedge_fleet.problems.problem import Problem
 from fedge_fleet.problems.registry import SETS
 from fedge_fleet.scores import Judge
 from fedge_fleet.site_data import Floats, Windows, pooled, standardised
-from fedge_models.card import decode_card, encode_card
 from fedge_models.graph import TrainableGraph
 
 SEEDS = 3
@@ -122,18 +121,7 @@ def _local(problem: Problem) -> Problem:
     """With the last layer kept at each site."""
     layer = TrainableGraph.load(problem.model(0)).layout[-1].name.rpartition(".")[0]
 
-    def model(seed: int) -> bytes:
-        import onnx
-
-        made = onnx.load_from_string(problem.model(seed))
-        for entry in made.metadata_props:
-            card = decode_card(entry.value)
-            entry.value = encode_card(
-                type(card)(**{f: getattr(card, f) for f in card.__struct_fields__} | {"local": f"{layer}.*"})
-            )
-        return made.SerializeToString()
-
-    return replace(problem, model=model)
+    return problem.keeping(f"{layer}.*")
 
 
 def ablation(problem: Problem, seeds: int) -> list[str]:

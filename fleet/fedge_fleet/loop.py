@@ -45,8 +45,8 @@ class Hostile(Protocol):
 
     names: frozenset[str]
 
-    def turn(self, nodes: Sequence[str], base: Base, honest: Sequence[Sent]) -> Mapping[str, Sent]:
-        """What each of these nodes sends in answer to a release, when honest sites have last sent `honest`."""
+    def turn(self, nodes: Sequence[str], base: Base, honest: Sequence[tuple[Base, Sent]]) -> Mapping[str, Sent]:
+        """What each of these nodes sends in answer to a release; `honest`: what each honest site has sent last."""
 
 
 class Trip(NamedTuple):
@@ -93,7 +93,7 @@ class Loop:
     def __post_init__(self) -> None:
         self.mask = personal.local_mask(self.graph)
         self._seen = dict.fromkeys(self.members, 0.0)
-        self._sent: dict[str, Sent] = {}  # what honest sites sent last
+        self._sent: dict[str, tuple[Base, Sent]] = {}  # what honest sites sent last
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._planned = 0
         self._free: set[str] = set(self.members)
@@ -144,12 +144,10 @@ class Loop:
     def _start(self, nodes: Sequence[str]) -> None:
         """These sites fetch the newest release and answer it; hostile ones last, for they look at the others'."""
         base, names = self.server.base(), self.hostile.names if self.hostile else frozenset()
-        for node in nodes:
-            if node not in names:
-                self._sent[node] = self.members[node].turn(self.graph, base, self.mask, self.plan)
-        answers: Mapping[str, Sent] = self._sent
+        answers = {n: self.members[n].turn(self.graph, base, self.mask, self.plan) for n in nodes if n not in names}
+        self._sent |= {n: (base, sent) for n, sent in answers.items()}
         if self.hostile and (theirs := [n for n in nodes if n in names]):
-            answers = {**self._sent, **self.hostile.turn(theirs, base, list(self._sent.values()))}
+            answers |= self.hostile.turn(theirs, base, list(self._sent.values()))
         for node in nodes:
             self._free.discard(node)
             self._seen[node] = self.now

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from fedge_agent.features import Preparation, feature_count
 from fedge_models import zoo
-from fedge_models.card import Card
+from fedge_models.card import Card, encode_card
 from fedge_models.training import TrainingConfig
 from numpy.typing import NDArray
 
@@ -56,6 +56,21 @@ class Problem:
             cut, keep = self.validation[name], ~site.test
             sites[name] = Windows(site.x[keep], site.y[keep], cut[keep], site.held[keep])
         return replace(self, sites=sites)
+
+    def keeping(self, local: str) -> Problem:
+        """The same with other tensors that stay at the sites (globs, as in the card)."""
+        fields = {f: getattr(self.card, f) for f in self.card.__struct_fields__}
+        card = Card(**{**fields, "local": local})
+
+        def model(seed: int) -> bytes:
+            import onnx  # noqa: PLC0415
+
+            made = onnx.load_from_string(self.model(seed))
+            for entry in made.metadata_props:
+                entry.value = encode_card(card)
+            return made.SerializeToString()
+
+        return replace(self, card=card, model=model)
 
 
 def plan(

@@ -1,0 +1,132 @@
+"""The aggregator of a simulated federation: the real messages, rules, grid and signatures; only TLS and SQLite are not.
+
+Every update is signed, encoded, then verified and decoded as the server does it; every release is signed, and verified
+as a gateway does it (once: all gateways hold the same bits).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from fedge_aggregator import engine, publish
+from fedge_aggregator import server_optimizers as optimizers
+from fedge_aggregator.pipeline import Pipeline
+from fedge_aggregator.rows import MemoryRows
+from fedge_aggregator.rules.rule import Weights
+from fedge_aggregator.server_optimizers import ServerOptimizer
+from fedge_models.graph import TrainableGraph
+from fedge_models.quantize import Codes, Floats, expand
+from fedge_models.trust_chain import Anchor, verify_release
+from fedge_models.update import Update, decode_update, encode_update
+
+from .member import Base, Sent
+
+FEDERATION = "simulated"
+LIFETIME_S = 10 * 365 * 86400
+
+
+@dataclass
+class Traffic:
+    """Bytes that would have crossed the network."""
+
+    up: int = 0
+    down: int = 0  # of one gateway
+
+
+@dataclass(frozen=True)
+class Averaging:
+    """What makes one step of a round's updates."""
+
+    name: str  # of the rule
+    pipeline: Pipeline
+    optimizer: ServerOptimizer
+
+
+class Aggregator:
+    """One federation."""
+
+    def __init__(
+        self,
+        graph: TrainableGraph,
+        nodes: Sequence[str],
+        averaging: Averaging,
+        max_samples: int,
+        seed: int,
+    ) -> None:
+        self.averaging, self.traffic = averaging, Traffic()
+        self._cap, self._sizes, self._seed = max_samples, graph.sizes, seed
+        self._state = optimizers.first_state(averaging.optimizer, len(graph.params))
+        self._moved: Floats | None = None  # (P,) the aggregate before, in parameter units
+        self._keys = {n: _key(seed, n) for n in nodes}
+        self._sequence = dict.fromkeys(nodes, 0)
+        release_key = _key(seed, "")
+        self._signer = publish.Signer(FEDERATION, bytes(32), release_key, LIFETIME_S)
+        self._anchor = Anchor(release_key.public_key(), FEDERATION, bytes(32), graph.sizes)
+        self._current = publish.first_release(self._signer, graph.params.copy(), graph.sizes, 0)
+        self._head = verify_release(self._current.full, self._anchor, None, 0)
+        self._updates: dict[str, Update] = {}
+
+    def base(self) -> Base:
+        """The newest release, as gateways have verified it."""
+        return Base(self._head.header.version, self._head.weights, self._head.header.steps)
+
+    def minimum(self) -> int:
+        """What the rule needs."""
+        return self.averaging.pipeline.minimum()
+
+    def admit(self, node: str, sent: Sent, base: Base) -> None:
+        """Sign, encode, send, verify, decode, keep. Raises RefusedError."""
+        self._sequence[node] += 1
+        update = Update(
+            federation=FEDERATION,
+            node=node,
+            base_version=base.version,
+            base_hash=self._head.hash,
+            sequence=self._sequence[node],
+            samples=sent.samples,
+            metrics={},
+            codes=sent.codes,
+            spread=sent.spread,
+        )
+        body = encode_update(update, self._keys[node])
+        self.traffic.up += len(body)
+        self._updates[node] = decode_update(body, self._keys[node].public_key(), self._sizes)
+
+    def close(self, now: float) -> None:
+        """Average and publish; gateways verify the release."""
+        updates = [self._updates[n] for n in sorted(self._updates)]
+        weights = np.array([min(u.samples, self._cap) for u in updates], np.float64)
+        step = self._step([u.codes for u in updates], weights)
+        spreads, figures, rule = [u.spread for u in updates], {"nodes": float(len(updates))}, self.averaging.name
+        self._current = publish.next_release(
+            self._signer, self._current, step, spreads, self._sizes, rule, figures, int(now)
+        )
+        assert self._current.difference is not None
+        self.traffic.down += len(self._current.difference)
+        self._head = verify_release(self._current.difference, self._anchor, self._head, int(now))
+        self._updates = {}
+
+    def _step(self, rows: Sequence[Codes], weights: Weights) -> Floats:
+        """What rule and optimiser make of the rows, in grid units."""
+        grid = expand(self._head.header.steps, self._sizes)
+        before = None if self._moved is None else self._moved / grid
+        aggregate = engine.aggregate(
+            self.averaging.pipeline,
+            MemoryRows(rows),
+            weights,
+            reference=before,
+            seed=self._seed + self._head.header.version,
+        )
+        self._moved = aggregate * grid
+        step, self._state = self.averaging.optimizer.step(self._state, self._moved)
+        out: Floats = step / grid
+        return out
+
+
+def _key(seed: int, name: str) -> Ed25519PrivateKey:
+    """A key for a simulated site: from the seed, so that a run repeats to the bit; worth nothing outside."""
+    return Ed25519PrivateKey.from_private_bytes(hashlib.sha256(f"simulated {seed} {name}".encode()).digest())

@@ -1,0 +1,72 @@
+"""The contract of an attack.
+
+Hostile sites hold real keys and certificates: what they send is signed and enrolled, only wrong. They work together and
+see everything: what the honest sites send in the same round, the release before, the grid. An attack either changes the
+data that a hostile site trains on (`poison`) or what it sends (`forge`), or both; each is a pure function of what it is
+given, and the generators are passed in. Rows are in grid units, as the aggregator's rules see them; what a row says
+beyond ±127 steps is cut off, for the wire carries no more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import msgspec
+import numpy as np
+from fedge_models.card import Card
+
+from ..site_data import Floats, Windows
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a hostile site knows when it has to send something."""
+
+    honest: Floats  # (h, P) what each honest site has sent last, on the present grid
+    own: Floats  # (P,) what its own training (on poisoned data, if the attack poisons) came to
+    mates: Floats  # (f, P) the same of every hostile site that sends now, its own among them
+    moved: Floats  # (P,) what the newest release changed, on the present grid
+    samples: int  # its own
+    n: int  # sites that send
+    f: int  # of them hostile
+
+
+@dataclass(frozen=True)
+class Forged:
+    """What it sends, and what it remembers until the next time."""
+
+    row: Floats  # (P,) grid units
+    state: Floats | None = None
+    samples: int | None = None  # claimed; None: the truth
+    spread: float | None = None  # claimed for every tensor; None: that of the row
+
+
+class Attack(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Base: an attack with its parameters, built from a table. Does no harm by itself."""
+
+    trains: ClassVar[bool] = True  # whether its sites train at all
+
+    def poison(self, site: Windows, card: Card, rng: np.random.Generator) -> Windows:
+        """The (standardised) windows that a hostile site trains on in place of its own."""
+        return site
+
+    def forge(self, seen: Seen, state: Floats | None, shared: np.random.Generator, rng: np.random.Generator) -> Forged:
+        """What a hostile site sends. `state`: what it remembered; `shared`: draws that are the same for all of them."""
+        return Forged(seen.own)
+
+
+def norm(row: Floats) -> float:
+    """Euclidean length."""
+    return float(np.linalg.norm(row.astype(np.float64)))
+
+
+def usual_norm(rows: Floats) -> float:
+    """Median length of rows (h, P)."""
+    return float(np.median([norm(r) for r in rows]))
+
+
+def direction(row: Floats) -> Floats:
+    """The row at length 1; zero stays zero."""
+    unit: Floats = row / np.float32(max(norm(row), 1e-12))
+    return unit

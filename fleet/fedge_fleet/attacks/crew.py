@@ -1,0 +1,84 @@
+"""The hostile sites of a federation, at work."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from fedge_agent.learning import SPREAD_QUANTILE
+from fedge_models import personal
+from fedge_models.graph import TrainableGraph
+from fedge_models.quantize import Codes, expand, quantize, spread
+
+from ..member import Base, Member, Plan, Sent
+from ..site_data import Floats
+from .attack import Attack, Forged, Seen
+
+
+class Crew:
+    """Who they are, what each has trained and remembers; they answer a release together.
+
+    An honest site's codes are read on the grid they were made on. Deterministic: each site draws from its own
+    generator, and what they draw in common from one of the seed and the release.
+    """
+
+    def __init__(
+        self,
+        attack: Attack,
+        members: Mapping[str, Member],
+        graph: TrainableGraph,
+        plan: Plan,
+        sites: int,
+        seed: int,
+    ) -> None:
+        self.names = frozenset(members)
+        self._attack, self._members, self._graph, self._plan = attack, members, graph, plan
+        self._mask, self._n, self._seed = personal.local_mask(graph), sites, seed
+        self._state: dict[str, Floats | None] = {}
+        self._before: Base | None = None
+        self._moved = np.zeros_like(graph.params)
+
+    def turn(self, nodes: Sequence[str], base: Base, honest: Sequence[tuple[Base, Sent]]) -> dict[str, Sent]:
+        """What each of these nodes sends in answer to a release."""
+        grid = expand(base.steps, self._graph.sizes)
+        self._note(base)
+        own = {n: self._train(n, base) for n in nodes}
+        rows = np.stack([on_grid(b, s.codes, base, self._graph) for b, s in honest])
+        mates, moved = np.stack(list(own.values())), self._moved / grid
+        return {n: self._send(n, base, Seen(rows, own[n], mates, moved, *self._sizes(n))) for n in nodes}
+
+    def _sizes(self, node: str) -> tuple[int, int, int]:
+        return len(self._members[node].x), self._n, len(self.names)
+
+    def _note(self, base: Base) -> None:
+        if self._before is not None and base.version > self._before.version:
+            self._moved = (base.weights - self._before.weights) / np.float32(base.version - self._before.version)
+        self._before = base
+
+    def _train(self, node: str, base: Base) -> Floats:
+        """Its own update (P,) in grid units; zero where the attack does not train."""
+        if not self._attack.trains:
+            return np.zeros_like(base.weights)
+        return self._members[node].turn(self._graph, base, self._mask, self._plan).codes.astype(np.float32)
+
+    def _send(self, node: str, base: Base, seen: Seen) -> Sent:
+        shared = np.random.default_rng([self._seed, base.version])
+        forged = self._attack.forge(seen, self._state.get(node), shared, self._members[node].rng)
+        self._state[node] = forged.state
+        return self._coded(forged, base, seen)
+
+    def _coded(self, forged: Forged, base: Base, seen: Seen) -> Sent:
+        row: Floats = np.where(self._mask, np.float32(0), forged.row)
+        codes = quantize(row, np.ones_like(row))
+        sizes = self._graph.sizes
+        spreads = spread(row * expand(base.steps, sizes), sizes, SPREAD_QUANTILE)
+        if forged.spread is not None:
+            spreads = np.full_like(spreads, forged.spread)
+        return Sent(codes, spreads, seen.samples if forged.samples is None else forged.samples)
+
+
+def on_grid(made: Base, codes: Codes, base: Base, graph: TrainableGraph) -> Floats:
+    """Codes (P,) of an update against the release `made`, in steps of the grid of `base`."""
+    ratio = made.steps / base.steps
+    row: Floats = codes * expand(ratio.astype(np.float32), graph.sizes)
+    return row

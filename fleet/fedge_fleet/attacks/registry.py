@@ -1,0 +1,35 @@
+"""Which attacks there are. To add one: a class here or in a file of its kind, and a line below."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .. import tables
+from .among_the_honest import Alie, Ipm, Mimic
+from .attack import Attack
+from .backdoor import Backdoor
+from .claims import FreeRider, NotFinite, SampleInflation, SlowDrift
+from .flips import Gaussian, LabelFlip, SignFlip
+from .sybils import Sybils
+
+ATTACKS: dict[str, type[Attack]] = {
+    "alie": Alie,
+    "backdoor": Backdoor,
+    "free_rider": FreeRider,
+    "gaussian": Gaussian,
+    "honest": Attack,  # does no harm: what attacks are compared with, the same sites left out of the score
+    "ipm": Ipm,
+    "label_flip": LabelFlip,
+    "mimic": Mimic,
+    "not_finite": NotFinite,
+    "sample_inflation": SampleInflation,
+    "sign_flip": SignFlip,
+    "slow_drift": SlowDrift,
+    "sybils": Sybils,
+}
+
+
+def build(table: Mapping[str, Any], where: str, key: str = "attack") -> Attack:
+    """An attack from its table, e.g. ``{name = "alie"}``. Raises ConfigError for an unknown name or parameter."""
+    return tables.build(table, ATTACKS, where, key)

@@ -1,0 +1,229 @@
+"""`fedge-fleet simulate`: a federation of many sites in one process, some of them slow, away or hostile.
+
+Promises the same bits for the same configuration and data. What is real and what is not: docs/simulate.md.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import numpy as np
+from fedge_aggregator import server_optimizers
+from fedge_aggregator.pipeline import Pipeline
+from fedge_aggregator.rounds import RoundConfig
+from fedge_aggregator.rules.registry import build as build_rule
+from fedge_aggregator.rules.registry import build_mixing
+from fedge_models import settings
+from fedge_models.errors import ConfigError
+from fedge_models.graph import TrainableGraph
+from fedge_models.settings import Seconds
+from msgspec import Meta
+
+from . import skew, tables
+from .aggregation import Aggregator, Averaging
+from .attacks import registry as attacks
+from .attacks.attack import Attack
+from .attacks.backdoor import Backdoor
+from .attacks.crew import Crew
+from .loop import Federation, Loop, Trip
+from .member import Member, Plan
+from .problems.problem import Problem
+from .problems.registry import load
+from .scores import Judge
+from .site_data import Windows, standardised, trainable
+
+Share = Annotated[float, Meta(ge=0, lt=1)]
+
+TRAINING_S = 60.0  # simulated, of a usual site
+UNEVEN = 0.2  # deviation of the logarithm of that
+AWAY_S = 1800.0  # how long a site that drops out stays away
+
+
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What is simulated; every key is a flag of the command line too."""
+
+    set: str = "bearings"  # which data: problems/registry.py; "bearings" is simulated and needs none
+    data: Path | None = None  # folder that holds the recorded sets
+    sites: Annotated[int, Meta(ge=2, le=5000)] = 20
+    skew: dict[str, Any] = msgspec.field(default_factory=lambda: {"name": "own"})  # how the data is dealt: skew.py
+    rule: dict[str, Any] = msgspec.field(default_factory=lambda: {"name": "fedavg"})  # as in the aggregator's file
+    mixing: dict[str, Any] | None = None  # as in the aggregator's file
+    optimizer: dict[str, Any] = msgspec.field(default_factory=lambda: {"name": "sgd"})  # as in the aggregator's file
+    attack: dict[str, Any] = msgspec.field(default_factory=lambda: {"name": "sign_flip"})  # attacks/registry.py
+    hostile: Share = 0.0  # of the sites
+    stragglers: Share = 0.0  # of the sites
+    slowness: Annotated[float, Meta(ge=1)] = 20.0  # how many times longer a straggler takes
+    dropouts: Share = 0.0  # of the trainings: the site is away, its update lost
+    rounds: Annotated[int, Meta(ge=1)] | None = None  # default: the set's own plan
+    quorum: Annotated[int, Meta(ge=1)] | None = None  # as in the aggregator's file; default: half of the sites
+    deadline: Seconds = Seconds(600)  # as in the aggregator's file
+    active: Seconds = Seconds(3600)  # as in the aggregator's file
+    max_samples: Annotated[int, Meta(ge=1)] | None = None  # as in the aggregator's file; default: the set's own plan
+    drift_correction: Annotated[float, Meta(ge=0, le=1)] | None = None  # as in the agent's; default: the set's
+    seed: Annotated[int, Meta(ge=0)] = 0
+
+
+@dataclass(frozen=True)
+class Point:
+    """The federation after some rounds."""
+
+    round: int
+    hours: float  # simulated
+    score: float  # of the honest sites
+    worst: float  # the worst honest site's
+    backdoor: float  # success of the backdoor, 0 to 1; NaN without one
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """All that a simulation has to say."""
+
+    config: Config
+    metric: str
+    parameters: int
+    hostile: tuple[str, ...]
+    history: tuple[Point, ...]
+    scores: dict[str, float]  # of each honest site that can be judged, at the end
+    counts: dict[str, int]  # updates admitted, late, lost, refused
+    reasons: dict[str, int]  # why refused
+    bytes_up: int  # of all sites
+    bytes_down: int  # of one site
+    digest: str  # SHA-256 of the last weights
+
+    @property
+    def last(self) -> Point:
+        """The end."""
+        return self.history[-1]
+
+
+def read(path: Path | None, flags: Mapping[str, Any]) -> tuple[Config, str]:
+    """The file (if any) under the flags, and what to call it in messages. Raises ConfigError."""
+    where = str(path) if path else "fedge-fleet simulate"
+    table = settings.load(path, dict) if path else {}
+    return settings.convert({**table, **flags}, Config, where), where
+
+
+class Fleet:
+    """The sites of a simulation, dealt and standardised once: several federations may be run on them."""
+
+    def __init__(self, config: Config, where: str, problem: Problem | None = None) -> None:
+        self.problem = problem or load(config.set, config.data, where)
+        how = tables.build(config.skew, skew.SKEWS, where, "skew")
+        try:
+            dealt = skew.deal(self.problem.sites, config.sites, how, config.seed)
+        except ConfigError as e:
+            raise ConfigError(f"{where}: {e}") from e
+        self.sites = {n: standardised(s, self.problem.card) for n, s in dealt.items()}
+        self.graph = TrainableGraph.load(self.problem.model(config.seed))
+        self.start = self.graph.params.copy()
+
+    def hostile(self, share: float, seed: int) -> tuple[str, ...]:
+        """Which sites are hostile: drawn, the same for the same seed; a larger share adds to a smaller one."""
+        order = np.random.default_rng([seed, 1]).permutation(list(self.sites))
+        return tuple(sorted(str(n) for n in order[: round(share * len(order))]))
+
+
+def simulate(
+    config: Config,
+    where: str,
+    look: Callable[[Point], None] = lambda _: None,
+    fleet: Fleet | None = None,
+    every: int = 1,
+) -> Outcome:
+    """Run it; `look` is shown each point. `every`: rounds from one point to the next. Raises ConfigError, StopError."""
+    fleet = fleet or Fleet(config, where)
+    attack = attacks.build(config.attack, where)
+    loop, bad, server = _assemble(config, where, fleet, attack)
+    honest = {n: s for n, s in fleet.sites.items() if n not in bad}
+    judge = Judge(fleet.problem, fleet.graph, honest)
+    history: list[Point] = []
+
+    def shown(done: int, federation: Federation) -> None:
+        if done % every and done < loop.plan.rounds:
+            return
+        scores = judge.sites(federation.at)
+        worst = (max if fleet.problem.error else min)(scores.values())
+        success = _success(attack, fleet.graph, federation, honest) if bad else float("nan")
+        history.append(Point(done, loop.now / 3600, judge.overall(federation.at), worst, success))
+        look(history[-1])
+
+    shown(0, loop.so_far())
+    end = loop.run(shown)
+    return Outcome(
+        config,
+        fleet.problem.metric,
+        len(fleet.start),
+        bad,
+        tuple(history),
+        judge.sites(end.at),
+        dict(loop.counts),
+        dict(loop.reasons),
+        server.traffic.up,
+        server.traffic.down,
+        hashlib.sha256(end.params.astype("<f4").tobytes()).hexdigest(),
+    )
+
+
+def _assemble(config: Config, where: str, fleet: Fleet, attack: Attack) -> tuple[Loop, tuple[str, ...], Aggregator]:
+    bad, plan, graph = fleet.hostile(config.hostile, config.seed), _plan(config, fleet.problem), fleet.graph
+    graph.set_params(fleet.start)
+    members = {n: _member(n, k, config, fleet, attack if n in bad else None) for k, n in enumerate(fleet.sites)}
+    averaging = _averaging(config, where)
+    if (need := averaging.pipeline.minimum()) > len(members):
+        raise ConfigError(
+            f"{where}: key 'rule': {averaging.pipeline.describe()} needs {need} sites, not {len(members)}"
+        )
+    server = Aggregator(graph, list(members), averaging, plan.max_samples, config.seed)
+    quorum = config.quorum or max(2, len(members) // 2)
+    crew = Crew(attack, {n: members[n] for n in bad}, graph, plan, len(members), config.seed) if bad else None
+    limits, habits = RoundConfig(quorum, float(config.deadline)), Habits(config, list(members))
+    return Loop(graph, members, plan, server, limits, float(config.active), habits.trip, crew), bad, server
+
+
+def _averaging(config: Config, where: str) -> Averaging:
+    mixing = None if config.mixing is None else build_mixing(config.mixing, where)
+    pipeline = Pipeline(build_rule(config.rule, where), mixing)
+    return Averaging(str(config.rule["name"]), pipeline, server_optimizers.build(config.optimizer, where))
+
+
+def _plan(config: Config, problem: Problem) -> Plan:
+    given = {"rounds": config.rounds, "max_samples": config.max_samples, "correction": config.drift_correction}
+    return replace(problem.plan, **{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
+
+
+def _member(name: str, index: int, config: Config, fleet: Fleet, attack: Attack | None) -> Member:
+    rng, site = np.random.default_rng([config.seed, 2, index]), fleet.sites[name]
+    if attack is not None:
+        site = attack.poison(site, fleet.problem.card, rng)
+    return Member(*trainable(site, fleet.problem.card), np.zeros_like(fleet.start), rng)
+
+
+class Habits:
+    """How long each site takes, and whether it comes back in time."""
+
+    def __init__(self, config: Config, names: list[str]) -> None:
+        self._config = config
+        self._rngs = {n: np.random.default_rng([config.seed, 3, k]) for k, n in enumerate(names)}
+        order = np.random.default_rng([config.seed, 4]).permutation(names)
+        self._slow = {str(n) for n in order[: round(config.stragglers * len(names))]}
+
+    def trip(self, node: str, version: int) -> Trip:
+        """A site's answer to a release."""
+        rng = self._rngs[node]
+        seconds = TRAINING_S * float(rng.lognormal(0, UNEVEN)) * (self._config.slowness if node in self._slow else 1)
+        if rng.random() < self._config.dropouts:
+            return Trip(seconds + AWAY_S, arrives=False)
+        return Trip(seconds)
+
+
+def _success(attack: Attack, graph: TrainableGraph, federation: Federation, honest: Mapping[str, Windows]) -> float:
+    if not isinstance(attack, Backdoor):
+        return float("nan")
+    found = [attack.success(graph, federation.at(n), s) for n, s in honest.items()]
+    known = [f for f in found if np.isfinite(f)]
+    return float(np.mean(known)) if known else float("nan")
