@@ -156,7 +156,16 @@ def _line(kind: str, entry: dict[str, Any]) -> str:
     if kind == "models":
         serves = f"waits for {entry['waits_for']}" if entry["waits_for"] else f"release {entry['release']}"
         state = f"{serves}, samples {entry['samples']}, update {entry['update']}"
+        state += _privacy(entry["privacy"]) if entry["privacy"] else ""
         return state + (f"; PROBLEM {entry['problem']}" if entry["problem"] else "")
     return f"{entry['pending']} waiting, {entry['delivered']} delivered, {entry['refused']} refused" + (
         f"; PROBLEM {entry['error']}" if entry["error"] else ""
     )
+
+
+def _privacy(entry: dict[str, Any]) -> str:
+    """What was spent of a model's privacy budget, or why it takes part no longer."""
+    said = f"privacy budget spent: {entry['spent']:.3g} of {entry['epsilon']:.3g}, {entry['left']} updates left"
+    if entry["stopped"]:
+        said = f"STOPPED {entry['stopped']}"
+    return f"; {said}" + (f"; {entry['unprotected']} updates carried no noise" if entry["unprotected"] else "")

@@ -15,8 +15,10 @@ from typing import Annotated, Literal
 import msgspec
 from fedge_models import settings
 from fedge_models.errors import ConfigError
+from fedge_models.privacy import Clip, Delta, Epsilon, NoiseMultiplier
 from fedge_models.settings import Seconds
 
+from . import budget
 from .types import Table
 
 NotNegative = Annotated[float, msgspec.Meta(ge=0)]
@@ -56,11 +58,21 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     latency_budget: Seconds = Seconds(0.02)  # training pauses while the p99 of recent decisions is above
 
 
+class Privacy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """``[model.X] privacy``: noise on every update, and what all of them together may give away (docs/privacy.md)."""
+
+    clip: Clip  # an update longer than this (L2, in parameter units) is scaled down to it
+    noise_multiplier: NoiseMultiplier  # standard deviation of the noise on each parameter, in clip norms
+    epsilon: Epsilon  # the budget: once it is spent nothing is trained or sent any more
+    delta: Delta  # probability with which epsilon may not hold; well below one over the number of sites
+
+
 class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """``[model.X]``: a federation this gateway takes part in; X is the federation's name at the aggregator."""
 
     file: Path | None = None  # ONNX file to serve without (or before) an aggregator
     training: Training = Training()
+    privacy: Privacy | None = None  # without: updates carry no noise
     poll: Seconds = Seconds(30)  # how often to ask for a newer release
     canary_tolerance: float = 0.1  # refuse a release whose held-back loss is worse by more than this fraction
     max_samples: int = 20_000  # kept locally; the oldest of the commonest label go first
@@ -121,6 +133,9 @@ def load(path: Path) -> Config:
     """Read and check the file. Raises ConfigError naming file and key."""
     config = settings.load(path, Config)
     _check_names(path, config)
+    for name, model in config.model.items():
+        if model.privacy is not None:
+            budget.check(model.privacy, f"{path}: key 'model.{name}.privacy'")
     for name, asset in config.asset.items():
         _check_asset(path, name, asset, config)
     return config

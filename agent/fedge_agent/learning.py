@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from fedge_models import extremes, personal
+from fedge_models.discrete_gaussian import Bits, system_bits
 from fedge_models.evaluation import evaluate, predict
 from fedge_models.graph import TrainableGraph
+from fedge_models.privacy import noised
 from fedge_models.quantize import Floats, dequantize, expand, quantize, spread
 from fedge_models.training import FitReport, TrainingConfig, fit
 from fedge_models.trust_chain import Head
 from fedge_models.update import Update, encode_update
 from numpy.typing import NDArray
 
-from .config import Training
+from .config import Privacy, Training
 from .memory import Memory, empty
 from .types import Array
 
@@ -153,6 +155,23 @@ def train(
     movement = delta if back is None else delta - back
     after = figures(graph, held, known)
     return Trained(report, np.where(mask, np.float32(0), delta), before, after, own, movement)
+
+
+def protected(
+    trained: Trained, privacy: Privacy, mask: personal.Mask, least_rows: int, bits: Bits = system_bits
+) -> Trained:
+    """What may be made known of a training: its difference clipped and noised (but zero for what stays local), no
+    figures, and instead of how many rows there were the least with which it is done at all.
+
+    Error feedback goes on top of the noised difference and is taken from it: coding then only ever sees what is
+    already protected. The drift that was taken back came before the clip, from this site's own movement and public
+    releases: no matter what it was, the clip bounds it.
+    """
+    assert trained.delta is not None
+    delta = np.zeros_like(trained.delta)
+    delta[~mask] = noised(trained.delta[~mask], privacy.clip, privacy.noise_multiplier, bits)
+    report = replace(trained.report, rows=max(1, least_rows))
+    return replace(trained, report=report, delta=delta, before={}, after={})
 
 
 def update_body(

@@ -28,11 +28,13 @@ from fedge_models.quantize import Floats
 from fedge_models.release import max_release_bytes
 from fedge_models.trust_chain import Anchor, Head, verify_release
 
+from . import budget
+from .budget import Ledger
 from .chain import ChainStore
 from .config import ModelConfig
 from .identity import Identity
 from .inference import Serving, Session
-from .learning import Data, Schedule, threshold, train, update_body, usable
+from .learning import Data, Schedule, Trained, protected, threshold, train, update_body, usable
 from .memory import Memory, decode
 from .samples import SampleStore
 from .spool import Spool
@@ -107,6 +109,7 @@ class Participant:
         self._scale: Scale | None = None
         self._scaled_on = 0
         self._next_poll, self._failures = 0.0, 0
+        self._stopped: str | None = None
         self._rng = np.random.default_rng()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"model-{name}", daemon=True)
@@ -122,7 +125,7 @@ class Participant:
 
     def status(self) -> dict[str, Any]:
         """For the status page."""
-        update = self._spool.update(self.name)
+        update, privacy = self._spool.update(self.name), self.config.privacy
         return {
             "release": self.serving.release if self.serving else None,
             "head": self._head.header.version if self._head else None,
@@ -135,6 +138,7 @@ class Participant:
             "update": None
             if update is None
             else {"base": update.base, "sequence": update.sequence, "outcome": update.outcome or "waiting"},
+            "privacy": budget.status(self._spool.ledger(self.name), privacy, self.name) if privacy else None,
             "reachable": self._failures == 0,
             "last_contact": self.last_contact,
             "problem": self.problem,
@@ -225,6 +229,9 @@ class Participant:
         """Hand over the update that waits, if one does."""
         pending = self._spool.update(self.name)
         if self._uplink is None or pending is None or pending.body is None:
+            return
+        if self.config.privacy and pending.sequence != self._spool.ledger(self.name).sequence:
+            self._spool.finish_update(self.name, pending.sequence, "withheld: made before privacy was set")
             return
         try:
             self._uplink.submit(self.name, pending.body)
@@ -345,6 +352,10 @@ class Participant:
         total, now = self._samples.total.get(self.name, 0), time.monotonic()
         if not self._schedule.due(head.header.version, total, total, now):
             return
+        ledger, privacy = self._spool.ledger(self.name), self.config.privacy
+        if privacy and (why := budget.stopped(ledger, privacy, self.name)):
+            self._stop_learning(why)
+            return
         data = self._usable(held=False)
         if not self._schedule.due(head.header.version, len(data.x), total, now):
             return
@@ -358,14 +369,32 @@ class Participant:
         if trained.delta is None:
             self._state(f"training on release {head.header.version} diverged; nothing is sent")
             return
-        sequence = self._spool.reserve_sequence(self.name)
-        body, left = update_body(head, trained, memory.residual, graph.sizes, identity.node, sequence, identity.key)
-        base = head.header.version
-        kept = Memory(left.astype(np.float32), trained.own, trained.movement, head.weights, base)
-        self._spool.put_update(self.name, base, sequence, body, head.header.graph, kept.encode())
+        self._keep(head, trained, memory, ledger, identity)
         if self._mask.any():
             self._serve()  # with the site's own tensors as they are now
         self._next_poll = 0.0 if self._failures == 0 else self._next_poll
+
+    def _keep(self, head: Head, trained: Trained, memory: Memory, ledger: Ledger, identity: Identity) -> None:
+        """Sign the update and put it into the spool; with privacy only what is paid for there."""
+        assert self.graph is not None
+        privacy, residual, told = self.config.privacy, memory.residual, trained
+        if privacy:
+            told = protected(trained, privacy, self._mask, self.config.training.min_samples)
+            pending = self._spool.update(self.name)
+            if pending is None or pending.sequence != ledger.sequence:
+                residual = np.zeros_like(residual)  # what an update without noise left is not noised either
+        sequence, sizes = self._spool.reserve_sequence(self.name), self.graph.sizes
+        body, left = update_body(head, told, residual, sizes, identity.node, sequence, identity.key)
+        base = head.header.version
+        kept = Memory(left.astype(np.float32), trained.own, trained.movement, head.weights, base).encode()
+        charge = budget.charge(privacy) if privacy else None
+        self._spool.put_update(self.name, base, sequence, body, head.header.graph, kept, charge)
+
+    def _stop_learning(self, why: str) -> None:
+        """Say once that the privacy budget allows no more."""
+        if why != self._stopped:
+            logger.warning("model %s: %s", self.name, why)
+        self._stopped = why
 
     def _note(self, head: Head, trained: Any, seconds: float) -> None:
         entry = {
