@@ -78,6 +78,11 @@ def round_rate(rate: float, halving: int, version: int) -> float:
     return rate * 0.5 ** ((version - 1) / halving) if halving else rate
 
 
+def training(config: Training) -> TrainingConfig:
+    """What of the configuration the training loop has to know."""
+    return TrainingConfig(**{f.name: getattr(config, f.name) for f in fields(TrainingConfig)})
+
+
 class Limit(NamedTuple):
     """What a decision's score is compared with."""
 
@@ -143,10 +148,8 @@ def train(
     start = personal.compose(head.weights, memory.own, mask)
     graph.set_params(start)
     before = figures(graph, held, known)
-    how = TrainingConfig(**{f.name: getattr(config, f.name) for f in fields(TrainingConfig)})
-    how = replace(
-        how, learning_rate=round_rate(config.learning_rate, config.learning_rate_halving, head.header.version)
-    )
+    rate = round_rate(config.learning_rate, config.learning_rate_halving, head.header.version)
+    how = replace(training(config), learning_rate=rate)
     back = memory.correction(head, config.drift_correction, mask)
     report = fit(graph, data.x, data.y if graph.card.task != "anomaly" else None, how, rng, pause, back)
     if report.diverged or not report.rows:

@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +36,12 @@ from .config import ModelConfig
 from .identity import Identity
 from .inference import Serving, Session
 from .learning import Data, Schedule, Trained, protected, threshold, train, update_body, usable
+from .learning import training as training_config
 from .memory import Memory, decode
 from .samples import SampleStore
 from .spool import Spool
 from .standardise import Scale
+from .tuning import tune
 from .types import Array
 from .uplink import Uplink
 
@@ -106,6 +109,7 @@ class Participant:
         self._model = b""
         self._mask: personal.Mask = np.zeros(0, np.bool_)
         self._served: Head | None = None
+        self._tuned: Floats | None = None  # what that has become here
         self._scale: Scale | None = None
         self._scaled_on = 0
         self._next_poll, self._failures = 0.0, 0
@@ -130,6 +134,7 @@ class Participant:
             "release": self.serving.release if self.serving else None,
             "head": self._head.header.version if self._head else None,
             "threshold": self.serving.threshold if self.serving else None,
+            "fine_tuned": self._tuned is not None,
             "provider": self.serving.session.provider if self.serving else None,
             "waits_for": self._waits_for(),
             "samples": self._samples.labels(self.name),
@@ -202,6 +207,8 @@ class Participant:
         assert self.graph is not None
         self._head = self._chain.load("head", self.graph)
         self._served = self._chain.load("serving", self.graph) or self._head
+        if self._served is not None:
+            self._tuned = self._chain.load_tuned(self._served.hash, len(self.graph.params))
         pending = self._spool.update(self.name)
         if pending is not None:
             self._schedule.trained_base = pending.base
@@ -266,6 +273,7 @@ class Participant:
             return
         self._chain.save("serving", head)
         self._served = head
+        self._tune()
         self._serve()
 
     def _canary(self, head: Head) -> None:
@@ -281,6 +289,20 @@ class Participant:
                 f"release {head.header.version}: held-back loss {new.mean():.4g} against {old.mean():.4g} of release "
                 f"{self._served.header.version}, which goes on serving"
             )
+
+    def _tune(self) -> None:
+        """Make what serves fit the machines here, if it can be seen to help."""
+        training, self._tuned = self.config.training, None
+        if not training.fine_tune or self._served is None or self._scale is None or self.graph is None:
+            return
+        data = self._usable(held=False)
+        if len(data.x) < training.min_samples:
+            return
+        how = replace(training_config(training), epochs=training.fine_tune)
+        start = self._composed(self._served.weights)
+        self._tuned = tune(self.graph, start, data, self._usable(held=True), how, self._rng, self._pause)
+        if self._tuned is not None:
+            self._chain.save_tuned(self._served.hash, self._tuned)
 
     def _losses(self, weights: Any, held: Data) -> Array:
         assert self.graph is not None
@@ -324,6 +346,7 @@ class Participant:
         if len(x) < self.config.training.min_samples:
             return
         self._scale, self._scaled_on = self._samples.fit_scale(self.name, x, self.graph.card), total
+        self._tune()
         self._serve()
 
     def _serve(self) -> None:
@@ -335,7 +358,8 @@ class Participant:
             self._scale, self._scaled_on = kept
         if self._scale is None:
             return
-        weights = self._composed(self._served.weights) if self._served else graph.params
+        weights = graph.params if self._served is None else self._composed(self._served.weights)
+        weights = weights if self._tuned is None else self._tuned
         release = self._served.header.version if self._served else 0
         graph.set_params(weights)
         limit = threshold(graph, self._usable(held=True), self._usable(held=False))
@@ -371,6 +395,7 @@ class Participant:
             return
         self._keep(head, trained, memory, ledger, identity)
         if self._mask.any():
+            self._tune()
             self._serve()  # with the site's own tensors as they are now
         self._next_poll = 0.0 if self._failures == 0 else self._next_poll
 
