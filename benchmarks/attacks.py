@@ -4,7 +4,8 @@ Each set's real sites are cut into ten or twenty smaller ones; a fifth, then thr
 are hostile. The whole of `fedge-fleet simulate` runs: int8 updates signed and verified, rule, grid, release; the models
 and rounds are small. Scored are the honest sites. *kept*: the score under an attack over that of the same rule, seed
 and sites without; *cost*: a rule's score without attack over FedAvg's. Means over the seeds; a cell is a federation of
-its own for each; "waits": so many updates were refused that the rule has too few, and no round ends. `--quick`: two sets, one seed, a fifth hostile, few rules and attacks; other figures.
+its own for each; "waits": so many updates were refused that the rule has too few, and no round
+ends. `--quick`: two sets, one seed, a fifth hostile, few rules and attacks; other figures.
 """
 
 from __future__ import annotations
@@ -215,8 +216,7 @@ def _row(results: Results, s: str, rule: str, share: float) -> list[str]:
         rule,
         f"{results.score(s, rule, 'honest', share):.3f}",
         cost,
-        *(f"{k:.3f}" for k in kept),
-        f"{min(kept):.3f}",
+        *("waits" if np.isnan(k) else f"{k:.3f}" for k in [*kept, np.nanmin(kept)]),
     ]
     return [*row, f"{results.success(s, rule, share):.2f}"] if "backdoor" in results.attacks else row
 

@@ -33,6 +33,9 @@ def summary(outcome: Outcome) -> list[str]:
         "updates: " + ", ".join(f"{counts.get(k, 0)} {k}" for k in ("admitted", "late", "lost", "refused")),
         f"bytes: {outcome.bytes_up / 2**20:.1f} MiB up from all, {outcome.bytes_down / 2**20:.1f} MiB down to each",
     ]
+    if config.trust is not None:
+        held, bad = set(outcome.quarantined), set(outcome.hostile)
+        told.append(f"quarantine: {len(held & bad)} of {len(bad)} hostile sites, {len(held - bad)} honest ones")
     return told + [f"refused {count} times: {why}" for why, count in sorted(outcome.reasons.items())]
 
 
@@ -47,6 +50,8 @@ def as_json(outcome: Outcome) -> str:
         "scores": outcome.scores,
         "updates": outcome.counts,
         "refused": outcome.reasons,
+        "quarantined": outcome.quarantined,
+        "changes": outcome.changes,
         "bytes": {"up": outcome.bytes_up, "down": outcome.bytes_down},
         "weights": outcome.digest,
     }
@@ -72,6 +77,8 @@ def page(outcome: Outcome) -> Report:
         ("Settings", ["key", "value"], settings),
         ("Honest sites", ["site", outcome.metric], sites),
     ]
+    if outcome.changes:
+        tables.append(("Quarantine", ["when", "what"], [list(c.split(": ", 1)) for c in outcome.changes]))
     return Report(f"fedge: {config.sites} sites of {config.set}", [], tables, plots)
 
 

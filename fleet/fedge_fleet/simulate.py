@@ -15,6 +15,8 @@ from fedge_aggregator.pipeline import Pipeline
 from fedge_aggregator.rounds import RoundConfig
 from fedge_aggregator.rules.registry import build as build_rule
 from fedge_aggregator.rules.registry import build_mixing
+from fedge_aggregator.standing import TrustConfig
+from fedge_models import settings
 from fedge_models.errors import ConfigError
 from fedge_models.graph import TrainableGraph
 
@@ -60,6 +62,8 @@ class Outcome:
     scores: dict[str, float]  # of each honest site that can be judged, at the end
     counts: dict[str, int]  # updates admitted, late, lost, refused
     reasons: dict[str, int]  # why refused
+    quarantined: tuple[str, ...]  # by trust, at the end
+    changes: tuple[str, ...]  # who went into quarantine or came out, and why
     bytes_up: int  # of all sites
     bytes_down: int  # of one site
     digest: str  # SHA-256 of the last weights
@@ -128,6 +132,8 @@ def simulate(
         judge.sites(end.at),
         dict(loop.counts),
         dict(loop.reasons),
+        tuple(server.trusting.quarantined() if server.trusting else ()),
+        tuple(server.trusting.changes if server.trusting else ()),
         server.traffic.up,
         server.traffic.down,
         hashlib.sha256(end.params.astype("<f4").tobytes()).hexdigest(),
@@ -153,7 +159,8 @@ def _assemble(config: Config, where: str, fleet: Fleet, attack: Attack) -> tuple
 def _averaging(config: Config, where: str) -> Averaging:
     mixing = None if config.mixing is None else build_mixing(config.mixing, where)
     pipeline = Pipeline(build_rule(config.rule, where), mixing)
-    return Averaging(str(config.rule["name"]), pipeline, server_optimizers.build(config.optimizer, where))
+    trust = None if config.trust is None else settings.convert(config.trust, TrustConfig, where, "trust")
+    return Averaging(str(config.rule["name"]), pipeline, server_optimizers.build(config.optimizer, where), trust)
 
 
 def _plan(config: Config, problem: Problem) -> Plan:

@@ -40,6 +40,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     rule: Annotated[Table, Meta(description="As in the aggregator's file.")] = named("fedavg")
     mixing: Annotated[Table | None, Meta(description="As in the aggregator's file.")] = None
     optimizer: Annotated[Table, Meta(description="As in the aggregator's file.")] = named("sgd")
+    trust: Annotated[Table | None, Meta(description="As in the aggregator's file. Default: none.")] = None
     attack: Annotated[Table, Meta(description="What hostile sites do.")] = named("sign_flip")
     hostile: Annotated[float, Meta(ge=0, lt=1, description="Share of the sites.")] = 0.0
     stragglers: Annotated[float, Meta(ge=0, le=1, description="Share of the sites.")] = 0.0
