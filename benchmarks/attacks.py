@@ -1,10 +1,11 @@
 """Every rule under every attack: what is left of the score, on four sets whose sites differ.
 
-Each set's real sites are cut into ten or twenty smaller ones; a fifth, then three tenths of them, drawn by the seed, are
-hostile. The whole of `fedge-fleet simulate` runs: int8 updates signed and verified, rule, grid, release; the models and
-rounds are small. Scored are the honest sites. *kept*: the score under an attack over that of the same rule, seed and
-sites without; *cost*: a rule's score without attack over FedAvg's. Means over the seeds; a cell is a federation of its
-own for each. `--quick`: two sets, one seed, a fifth hostile, few rules and attacks; other figures.
+Each set's real sites are cut into ten or twenty smaller ones; a fifth, then three tenths of them, drawn by the seed,
+are hostile. The whole of `fedge-fleet simulate` runs: int8 updates signed and verified, rule, grid, release; the models
+and rounds are small. Scored are the honest sites. *kept*: the score under an attack over that of the same rule, seed
+and sites without; *cost*: a rule's score without attack over FedAvg's. Means over the seeds; a cell is a federation of
+its own for each; "waits": so many updates were refused that the rule has too few, and no round
+ends. `--quick`: two sets, one seed, a fifth hostile, few rules and attacks; other figures.
 """
 
 from __future__ import annotations
@@ -25,8 +26,10 @@ import numpy as np
 from fedge_fleet.attacks.registry import ATTACKS
 from fedge_fleet.problems.problem import Problem
 from fedge_fleet.problems.registry import SETS
-from fedge_fleet.simulate import Config, Fleet, simulate
+from fedge_fleet.simulate import Fleet, simulate
+from fedge_fleet.simulate_config import Config
 from fedge_models import zoo
+from fedge_models.errors import StopError
 
 SHARES = (0.2, 0.3)
 SEEDS = 2
@@ -121,7 +124,10 @@ def run(job: Job) -> tuple[Job, float, float]:
     fleet = _fleet(job.set, job.seed, job.data)
     tables = RULES[job.rule](len(fleet.sites))
     config = Config(sites=len(fleet.sites), seed=job.seed, attack={"name": job.attack}, hostile=job.share, **tables)
-    end = simulate(config, "benchmark", fleet=fleet, every=1000).last
+    try:
+        end = simulate(config, "benchmark", fleet=fleet, every=1000).last
+    except StopError:
+        return job, float("nan"), float("nan")
     return job, end.score, end.backdoor
 
 
@@ -168,7 +174,7 @@ class Results:
 
     def success(self, s: str, rule: str, share: float) -> float:
         """Of the backdoor."""
-        return float(np.nanmean([self._found[s, rule, "backdoor", share, seed][1] for seed in self.seeds]))
+        return float(np.mean([self._found[s, rule, "backdoor", share, seed][1] for seed in self.seeds]))
 
     def kept(self, s: str, rule: str, attack: str, share: float) -> float:
         """Under attack over without."""
@@ -182,7 +188,8 @@ class Results:
     def worst(self, rule: str, share: float, sets: Iterable[str] | None = None) -> tuple[float, str, str]:
         """Smallest kept of all attacks and sets, and where."""
         pairs = [(s, a) for s in sets or self.sets for a in self.attacks if a != "honest"]
-        return min((self.kept(s, rule, a, share), a, s) for s, a in pairs)
+        found = [(self.kept(s, rule, a, share), a, s) for s, a in pairs]
+        return min(f for f in found if np.isfinite(f[0]))
 
 
 def show(results: Results) -> None:
@@ -209,8 +216,7 @@ def _row(results: Results, s: str, rule: str, share: float) -> list[str]:
         rule,
         f"{results.score(s, rule, 'honest', share):.3f}",
         cost,
-        *(f"{k:.3f}" for k in kept),
-        f"{min(kept):.3f}",
+        *("waits" if np.isnan(k) else f"{k:.3f}" for k in [*kept, np.nanmin(kept)]),
     ]
     return [*row, f"{results.success(s, rule, share):.2f}"] if "backdoor" in results.attacks else row
 

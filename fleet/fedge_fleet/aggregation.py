@@ -18,12 +18,14 @@ from fedge_aggregator.pipeline import Pipeline
 from fedge_aggregator.rows import MemoryRows
 from fedge_aggregator.rules.rule import Weights
 from fedge_aggregator.server_optimizers import ServerOptimizer
+from fedge_aggregator.standing import TrustConfig
 from fedge_models.graph import TrainableGraph
 from fedge_models.quantize import Codes, Floats, expand
 from fedge_models.trust_chain import Anchor, verify_release
 from fedge_models.update import Update, decode_update, encode_update
 
 from .member import Base, Sent
+from .trusting import Trusting
 
 FEDERATION = "simulated"
 LIFETIME_S = 10 * 365 * 86400
@@ -44,6 +46,7 @@ class Averaging:
     name: str  # of the rule
     pipeline: Pipeline
     optimizer: ServerOptimizer
+    trust: TrustConfig | None = None
 
 
 class Aggregator:
@@ -60,6 +63,7 @@ class Aggregator:
         self.averaging, self.traffic = averaging, Traffic()
         self._cap, self._sizes, self._seed = max_samples, graph.sizes, seed
         self._state = optimizers.first_state(averaging.optimizer, len(graph.params))
+        self.trusting = None if averaging.trust is None else Trusting(averaging.trust)
         self._moved: Floats | None = None  # (P,) the aggregate before, in parameter units
         self._keys = {n: _key(seed, n) for n in nodes}
         self._sequence = dict.fromkeys(nodes, 0)
@@ -98,8 +102,9 @@ class Aggregator:
 
     def close(self, now: float) -> None:
         """Average and publish; gateways verify the release."""
-        updates = [self._updates[n] for n in sorted(self._updates)]
-        weights = np.array([min(u.samples, self._cap) for u in updates], np.float64)
+        factors = self._factors(now)
+        updates = [self._updates[n] for n in factors]
+        weights = np.array([min(u.samples, self._cap) * factors[u.node] for u in updates], np.float64)
         step = self._step([u.codes for u in updates], weights)
         spreads, figures, rule = [u.spread for u in updates], {"nodes": float(len(updates))}, self.averaging.name
         self._current = publish.next_release(
@@ -109,6 +114,14 @@ class Aggregator:
         self.traffic.down += len(self._current.difference)
         self._head = verify_release(self._current.difference, self._anchor, self._head, int(now))
         self._updates = {}
+
+    def _factors(self, now: float) -> dict[str, float]:
+        """Whose updates are averaged, in order of names, and what trust leaves of their weight."""
+        names = sorted(self._updates)
+        if self.trusting is None:
+            return dict.fromkeys(names, 1.0)
+        rows = [self._updates[n].codes for n in names]
+        return self.trusting.weigh(names, rows, self._head.header.version, now, self.minimum(), self._keys)
 
     def _step(self, rows: Sequence[Codes], weights: Weights) -> Floats:
         """What rule and optimiser make of the rows, in grid units."""

@@ -1,4 +1,4 @@
-"""The command line of the fleet: `demo`, and the servers that it starts."""
+"""The command line of the fleet: `demo` and the servers that it starts, `simulate`."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ import signal
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import click
 from fedge_models import files
 from fedge_models.errors import FedgeError
+
+from .simulate_config import flagged, keys, read
 
 path_type = click.Path(path_type=Path)
 
@@ -37,6 +40,43 @@ def demo(data: Path | None, out: Path) -> None:
         click.echo("stopped; every process has ended", err=True)
         sys.exit(130)
     sys.exit(0 if kept else 1)
+
+
+def _as_flags(command: Any) -> Any:
+    """Every key of a simulation's file as a flag; what it means is said there once (`simulate_config`)."""
+    for name, text in reversed(keys().items()):
+        command = click.option(f"--{name.replace('_', '-')}", name, default=None, metavar="VALUE", help=text)(command)
+    return command
+
+
+@main.command()
+@click.argument("config", type=path_type, required=False)
+@_as_flags
+@click.option("--out", type=path_type, default=None, help="Folder for a page with plots (index.html).")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of the table.")
+def simulate(config: Path | None, out: Path | None, as_json: bool, **flags: str | None) -> None:
+    """Many sites in one process, some slow, away or hostile; CONFIG is a TOML file, flags go before its keys.
+
+    A flag's value is written as in TOML; a table may be just its name: --rule median, or
+    --rule '{ name = "trimmed_mean", byzantine = 4 }'.
+    """
+    from . import outcome  # noqa: PLC0415
+    from .report import render  # noqa: PLC0415
+    from .simulate import simulate as play  # noqa: PLC0415
+
+    try:
+        settings, where = read(config, flagged({k: v for k, v in flags.items() if v is not None}))
+        with click.progressbar(length=1000, label="simulating", file=sys.stderr) as bar:
+            found = play(
+                settings, where, lambda point, rounds: bar.update(round(1000 * point.round / rounds) - bar.pos)
+            )
+        if out is not None:
+            out.mkdir(parents=True, exist_ok=True)
+            (out / "index.html").write_text(render(outcome.page(found)))
+    except FedgeError as e:
+        click.echo(f"fedge-fleet: {e}", err=True)
+        sys.exit(1)
+    click.echo(outcome.as_json(found) if as_json else "\n".join(outcome.lines(found)))
 
 
 @main.command()

@@ -67,7 +67,7 @@ border-top: 3px solid; vertical-align: middle; margin-right: .3rem }
 def render(report: Report) -> str:
     """The page."""
     rows = [[p.text, p.measured, "kept" if p.kept else "NOT KEPT"] for p in report.promises]
-    parts = [_table("Promises", ["promise", "measured", ""], rows)]
+    parts = [_table("Promises", ["promise", "measured", ""], rows)] if rows else []
     parts += [_table(*table) for table in report.tables]
     parts += [_figure(plot) for plot in report.plots]
     return (

@@ -8,21 +8,17 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Annotated, Any
 
-import msgspec
 import numpy as np
 from fedge_aggregator import server_optimizers
 from fedge_aggregator.pipeline import Pipeline
 from fedge_aggregator.rounds import RoundConfig
 from fedge_aggregator.rules.registry import build as build_rule
 from fedge_aggregator.rules.registry import build_mixing
+from fedge_aggregator.standing import TrustConfig
 from fedge_models import settings
 from fedge_models.errors import ConfigError
 from fedge_models.graph import TrainableGraph
-from fedge_models.settings import Seconds
-from msgspec import Meta
 
 from . import skew, tables
 from .aggregation import Aggregator, Averaging
@@ -35,37 +31,12 @@ from .member import Member, Plan
 from .problems.problem import Problem
 from .problems.registry import load
 from .scores import Judge
+from .simulate_config import Config
 from .site_data import Windows, standardised, trainable
-
-Share = Annotated[float, Meta(ge=0, lt=1)]
 
 TRAINING_S = 60.0  # simulated, of a usual site
 UNEVEN = 0.2  # deviation of the logarithm of that
 AWAY_S = 1800.0  # how long a site that drops out stays away
-
-
-class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What is simulated; every key is a flag of the command line too."""
-
-    set: str = "bearings"  # which data: problems/registry.py; "bearings" is simulated and needs none
-    data: Path | None = None  # folder that holds the recorded sets
-    sites: Annotated[int, Meta(ge=2, le=5000)] = 20
-    skew: dict[str, Any] = msgspec.field(default_factory=lambda: {"name": "own"})  # how the data is dealt: skew.py
-    rule: dict[str, Any] = msgspec.field(default_factory=lambda: {"name": "fedavg"})  # as in the aggregator's file
-    mixing: dict[str, Any] | None = None  # as in the aggregator's file
-    optimizer: dict[str, Any] = msgspec.field(default_factory=lambda: {"name": "sgd"})  # as in the aggregator's file
-    attack: dict[str, Any] = msgspec.field(default_factory=lambda: {"name": "sign_flip"})  # attacks/registry.py
-    hostile: Share = 0.0  # of the sites
-    stragglers: Share = 0.0  # of the sites
-    slowness: Annotated[float, Meta(ge=1)] = 20.0  # how many times longer a straggler takes
-    dropouts: Share = 0.0  # of the trainings: the site is away, its update lost
-    rounds: Annotated[int, Meta(ge=1)] | None = None  # default: the set's own plan
-    quorum: Annotated[int, Meta(ge=1)] | None = None  # as in the aggregator's file; default: half of the sites
-    deadline: Seconds = Seconds(600)  # as in the aggregator's file
-    active: Seconds = Seconds(3600)  # as in the aggregator's file
-    max_samples: Annotated[int, Meta(ge=1)] | None = None  # as in the aggregator's file; default: the set's own plan
-    drift_correction: Annotated[float, Meta(ge=0, le=1)] | None = None  # as in the agent's; default: the set's
-    seed: Annotated[int, Meta(ge=0)] = 0
 
 
 @dataclass(frozen=True)
@@ -91,6 +62,8 @@ class Outcome:
     scores: dict[str, float]  # of each honest site that can be judged, at the end
     counts: dict[str, int]  # updates admitted, late, lost, refused
     reasons: dict[str, int]  # why refused
+    quarantined: tuple[str, ...]  # by trust, at the end
+    changes: tuple[str, ...]  # who went into quarantine or came out, and why
     bytes_up: int  # of all sites
     bytes_down: int  # of one site
     digest: str  # SHA-256 of the last weights
@@ -99,13 +72,6 @@ class Outcome:
     def last(self) -> Point:
         """The end."""
         return self.history[-1]
-
-
-def read(path: Path | None, flags: Mapping[str, Any]) -> tuple[Config, str]:
-    """The file (if any) under the flags, and what to call it in messages. Raises ConfigError."""
-    where = str(path) if path else "fedge-fleet simulate"
-    table = settings.load(path, dict) if path else {}
-    return settings.convert({**table, **flags}, Config, where), where
 
 
 class Fleet:
@@ -131,11 +97,14 @@ class Fleet:
 def simulate(
     config: Config,
     where: str,
-    look: Callable[[Point], None] = lambda _: None,
+    look: Callable[[Point, int], None] = lambda point, rounds: None,
     fleet: Fleet | None = None,
     every: int = 1,
 ) -> Outcome:
-    """Run it; `look` is shown each point. `every`: rounds from one point to the next. Raises ConfigError, StopError."""
+    """Run it; `look` is shown each point and the rounds in all. `every`: rounds from one point to the next.
+
+    Raises ConfigError, or StopError when a round can never end.
+    """
     fleet = fleet or Fleet(config, where)
     attack = attacks.build(config.attack, where)
     loop, bad, server = _assemble(config, where, fleet, attack)
@@ -150,7 +119,7 @@ def simulate(
         worst = (max if fleet.problem.error else min)(scores.values())
         success = _success(attack, fleet.graph, federation, honest) if bad else float("nan")
         history.append(Point(done, loop.now / 3600, judge.overall(federation.at), worst, success))
-        look(history[-1])
+        look(history[-1], loop.plan.rounds)
 
     shown(0, loop.so_far())
     end = loop.run(shown)
@@ -163,6 +132,8 @@ def simulate(
         judge.sites(end.at),
         dict(loop.counts),
         dict(loop.reasons),
+        tuple(server.trusting.quarantined() if server.trusting else ()),
+        tuple(server.trusting.changes if server.trusting else ()),
         server.traffic.up,
         server.traffic.down,
         hashlib.sha256(end.params.astype("<f4").tobytes()).hexdigest(),
@@ -188,7 +159,8 @@ def _assemble(config: Config, where: str, fleet: Fleet, attack: Attack) -> tuple
 def _averaging(config: Config, where: str) -> Averaging:
     mixing = None if config.mixing is None else build_mixing(config.mixing, where)
     pipeline = Pipeline(build_rule(config.rule, where), mixing)
-    return Averaging(str(config.rule["name"]), pipeline, server_optimizers.build(config.optimizer, where))
+    trust = None if config.trust is None else settings.convert(config.trust, TrustConfig, where, "trust")
+    return Averaging(str(config.rule["name"]), pipeline, server_optimizers.build(config.optimizer, where), trust)
 
 
 def _plan(config: Config, problem: Problem) -> Plan:

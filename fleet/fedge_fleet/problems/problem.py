@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from fedge_agent.features import Preparation, feature_count
 from fedge_models import zoo
-from fedge_models.card import Card, encode_card
+from fedge_models.card import Card, write_card
 from fedge_models.training import TrainingConfig
 from numpy.typing import NDArray
 
@@ -66,8 +66,7 @@ class Problem:
             import onnx  # noqa: PLC0415
 
             made = onnx.load_from_string(self.model(seed))
-            for entry in made.metadata_props:
-                entry.value = encode_card(card)
+            write_card(made, card)
             return made.SerializeToString()
 
         return replace(self, card=card, model=model)

@@ -1,0 +1,105 @@
+"""From a round's evidence to what speaks against a node, in words. Pure; memory is `trust.py`'s.
+
+Every finding is relative to what the others show in the same round, and none is made where the others themselves
+do not agree: when updates are mostly noise, as near convergence, or sites pull apart, a direction proves nothing. The
+thresholds were chosen by measurement (docs/trust.md says on what), so that honest sites with unusual data stay below.
+
+Not found here, on purpose: near-copies (`Round.groups`). Whoever copies an honest update would have it accused; so
+copies share one vote and nobody is blamed for being one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from .evidence import Evidence, Round
+
+Kind = Literal["", "against", "unrelated", "long", "idle", "push", "harm", "canary"]
+
+AGREE, AGREE_WELL, AGREE_MUCH = 0.15, 0.2, 0.3  # median cosine from which on a direction says something
+AGAINST = 0.7  # of the usual cosine, the other way round
+UNRELATED = 0.25  # of the usual cosine
+NO_SUPPORT = 0.05  # cosine with the others one by one
+FAR, VERY_FAR = 2.5, 3.0  # robust standard deviations below the median cosine
+LEAST_SPREAD = 0.05  # of cosines: a fleet that agrees to the third digit has no outliers for it
+LONG = 4.0  # usual lengths
+IDLE = 0.01  # usual lengths
+STEADY = 1.5  # of steadiness; 1 is what pushes in random directions give
+STEADIER = 2.5  # times the median of the others
+PUSHED = 1.5  # usual lengths, in sum: less is no push worth a word
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What speaks against a node this round; blame 0: nothing does."""
+
+    blame: float  # of a clearly bad round, 0 to 1
+    kind: Kind
+    words: str  # completes "its update ..."
+    soft: bool = False  # lowers the weight, but leads by itself no further than half of the way to quarantine
+
+
+@dataclass(frozen=True)
+class Push:
+    """What a node's own pushes of the last rounds add up to (`trust.py` keeps them)."""
+
+    rounds: int  # judged so far
+    steadiness: float  # squared sum over sum of squares: 1 at random, the number of rounds when always the same
+    size: float  # of the sum, in usual lengths
+
+
+GOOD = Finding(0.0, "", "")
+FEWEST_PUSHES = 6  # rounds before steadiness says anything
+
+
+@dataclass(frozen=True)
+class Usual:
+    """What this round's voters show: medians that a minority cannot move far."""
+
+    cosine: float
+    spread: float  # of cosines, robust standard deviation
+    steadiness: float
+
+
+def usual(round_: Round, pushes: Mapping[str, Push], votes: Mapping[str, float]) -> Usual:
+    """Over the nodes that have a vote."""
+    voters = sorted(n for n in round_.evidence if votes.get(n, 0.0) > 0)
+    cosines = np.array([round_.evidence[n].cosine for n in voters])
+    middle = float(np.median(cosines))
+    spread = max(LEAST_SPREAD, 1.4826 * float(np.median(np.abs(cosines - middle))))
+    return Usual(middle, spread, float(np.median([pushes[n].steadiness for n in voters])))
+
+
+def find(evidence: Evidence, push: Push, others: Usual) -> Finding:
+    """The gravest thing that its update and its last rounds say against a node."""
+    cosine, below = evidence.cosine, (others.cosine - evidence.cosine) / others.spread
+    said = f"cosine {cosine:.2f} where {others.cosine:.2f} is usual"
+    if others.cosine >= AGREE and cosine < -AGAINST * others.cosine and below > FAR and evidence.support < 0:
+        return Finding(1.0, "against", f"pointed against the others' ({said})")
+    apart = cosine < UNRELATED * others.cosine
+    if others.cosine >= AGREE_MUCH and evidence.length < IDLE:
+        return Finding(0.25, "idle", f"said next to nothing ({evidence.length:.1%} of the usual length)")
+    if others.cosine >= AGREE_MUCH and apart and below > VERY_FAR and evidence.support < NO_SUPPORT:
+        return Finding(0.5, "unrelated", f"had nothing to do with the others' ({said})")
+    if others.cosine >= AGREE_WELL and apart and evidence.length > LONG:
+        return Finding(0.5, "long", f"was {evidence.length:.1f} times as long as usual and its own ({said})")
+    if _steady(push, others):
+        words = f"pushed the way it has pushed by itself for rounds (steadiness {push.steadiness:.1f}, usual "
+        return Finding(0.5, "push", words + f"{others.steadiness:.1f})")
+    return GOOD
+
+
+def _steady(push: Push, others: Usual) -> bool:
+    """Honest sites take their own drift back (`fedge_models/drift.py`), so that what is left of it has no direction.
+
+    Where they do not (`drift_correction = 0`), all are steady, the median says so, and this finds nothing.
+    """
+    return (
+        push.rounds >= FEWEST_PUSHES
+        and push.steadiness > max(STEADY, STEADIER * others.steadiness)
+        and push.size > PUSHED
+    )

@@ -1,0 +1,106 @@
+"""What a simulation found: a table for people, one JSON object, a page with plots."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from .report import Line, Plot, Report
+from .simulate import Outcome, Point
+
+SHOWN = 12  # rows of the table, at most
+
+
+def lines(outcome: Outcome) -> list[str]:
+    """For people: how the score went, and what became of the updates."""
+    rows = [["round", "hours", outcome.metric, "worst site", *(["backdoor"] if _backdoor(outcome) else [])]]
+    rows += [_row(p, _backdoor(outcome)) for p in _some(outcome.history)]
+    widths = [max(len(r[i]) for r in rows) for i in range(len(rows[0]))]
+    told = ["  ".join(cell.rjust(w) for cell, w in zip(row, widths, strict=True)) for row in rows]
+    return [*told, "", *summary(outcome)]
+
+
+def summary(outcome: Outcome) -> list[str]:
+    """A few sentences."""
+    config, counts = outcome.config, outcome.counts
+    hostile = f"{len(outcome.hostile)} of them hostile ({config.attack['name']})" if outcome.hostile else "none hostile"
+    told = [
+        f"{config.sites} sites of {config.set}, {hostile}; {config.rule['name']}; {outcome.parameters} parameters",
+        "updates: " + ", ".join(f"{counts.get(k, 0)} {k}" for k in ("admitted", "late", "lost", "refused")),
+        f"bytes: {outcome.bytes_up / 2**20:.1f} MiB up from all, {outcome.bytes_down / 2**20:.1f} MiB down to each",
+    ]
+    if config.trust is not None:
+        held, bad = set(outcome.quarantined), set(outcome.hostile)
+        told.append(f"quarantine: {len(held & bad)} of {len(bad)} hostile sites, {len(held - bad)} honest ones")
+    return told + [f"refused {count} times: {why}" for why, count in sorted(outcome.reasons.items())]
+
+
+def as_json(outcome: Outcome) -> str:
+    """One object on one line; the same bytes for the same configuration and data. What is unknown is null."""
+    table: dict[str, Any] = {
+        "simulation": msgspec.to_builtins(outcome.config, enc_hook=str),
+        "metric": outcome.metric,
+        "parameters": outcome.parameters,
+        "hostile": outcome.hostile,
+        "history": [vars(p) for p in outcome.history],
+        "scores": outcome.scores,
+        "updates": outcome.counts,
+        "refused": outcome.reasons,
+        "quarantined": outcome.quarantined,
+        "changes": outcome.changes,
+        "bytes": {"up": outcome.bytes_up, "down": outcome.bytes_down},
+        "weights": outcome.digest,
+    }
+    return json.dumps(_finite(table), allow_nan=False)
+
+
+def page(outcome: Outcome) -> Report:
+    """For a browser."""
+    config, history = outcome.config, outcome.history
+    over = [Line("mean of the honest sites", [(p.round, p.score) for p in history])]
+    over.append(Line("worst honest site", [(p.round, p.worst) for p in history], dashed=True))
+    if _backdoor(outcome):
+        over.append(Line("backdoor works", [(p.round, p.backdoor) for p in history if math.isfinite(p.backdoor)]))
+    ranked = sorted((s for s in outcome.scores.values() if math.isfinite(s)), reverse=True)
+    plots = [
+        Plot(f"{outcome.metric} after each round", "round", outcome.metric, over),
+        Plot("Honest sites at the end, best first", "site", outcome.metric, [Line("site", list(enumerate(ranked, 1)))]),
+    ]
+    settings = [[k, str(v)] for k, v in msgspec.to_builtins(config, enc_hook=str).items()]
+    sites = [[n, f"{s:.3f}"] for n, s in sorted(outcome.scores.items(), key=lambda item: item[1])]
+    tables = [
+        ("In short", ["", ""], [[part.partition(": ")[0], part.partition(": ")[2]] for part in summary(outcome)]),
+        ("Settings", ["key", "value"], settings),
+        ("Honest sites", ["site", outcome.metric], sites),
+    ]
+    if outcome.changes:
+        tables.append(("Quarantine", ["when", "what"], [list(c.split(": ", 1)) for c in outcome.changes]))
+    return Report(f"fedge: {config.sites} sites of {config.set}", [], tables, plots)
+
+
+def _backdoor(outcome: Outcome) -> bool:
+    return any(math.isfinite(p.backdoor) for p in outcome.history)
+
+
+def _row(point: Point, backdoor: bool) -> list[str]:
+    row = [str(point.round), f"{point.hours:.1f}", f"{point.score:.3f}", f"{point.worst:.3f}"]
+    return [*row, f"{point.backdoor:.0%}"] if backdoor else row
+
+
+def _some(history: Sequence[Point]) -> list[Point]:
+    """Evenly chosen, the first and the last always."""
+    step = max(1, -(-len(history) // SHOWN))
+    chosen = list(history[:-1:step])
+    return [*chosen, history[-1]]
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
