@@ -8,9 +8,10 @@ alike do not drown in the rounding of what they have in common, and every machin
 from __future__ import annotations
 
 import numpy as np
+from fedge_models.quantize import Codes
 from numpy.typing import NDArray
 
-from .rows import Codes, Rows
+from .rows import Rows
 
 CHUNK = 1024  # columns: 1024 * 128 * 128 = 2^24
 FRACTION = 128  # a reference row is rounded to this part of a grid step
@@ -18,13 +19,13 @@ FRACTION = 128  # a reference row is rounded to this part of a grid step
 
 def gram_of(rows: Rows, start: int, stop: int) -> NDArray[np.int64]:
     """Inner products (n, n) of the rows over columns start..stop-1."""
-    total = np.zeros((rows.n, rows.n), np.int64)
+    total, product = np.zeros((rows.n, rows.n)), np.empty((rows.n, rows.n), np.float32)
     for first in range(start, stop, rows.width):
-        block = rows.block(first, min(first + rows.width, stop)).astype(np.float32)
+        block = rows.block(first, min(first + rows.width, stop))
         for at in range(0, block.shape[1], CHUNK):
-            part = block[:, at : at + CHUNK]
-            total += (part @ part.T).astype(np.int64)
-    return total
+            part = block[:, at : at + CHUNK].astype(np.float32)
+            total += np.matmul(part, part.T, out=product)
+    return total.astype(np.int64)
 
 
 class WithReference:
