@@ -75,7 +75,7 @@ def aggregate(
 
     weights: (capped) sample counts (n,) > 0; reference: the previous aggregate (d,) in units of this grid, for rules
     that start from it (none: zeros); scale: factors (n,) in [0, 1] that shorten rows before all else, such as for
-    staleness, rounded to 64ths but never to none; seed: of what is drawn, unforeseen by nodes and the same if this is repeated.
+    staleness, rounded to 64ths, at least one; seed: of what is drawn, unforeseen by nodes and the same every time.
     Raises ValueError when there are fewer rows than the pipeline needs; a round waits before it comes to that.
     """
     pipeline.require(rows.n)

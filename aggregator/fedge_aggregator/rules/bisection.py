@@ -30,15 +30,6 @@ def kth(block: Block, k: int, low: int, high: int) -> Block:
     return found.astype(block.dtype)
 
 
-def next_above(block: Block, value: Block, k: int) -> Block:
-    """The k-th smallest (w,) of each column, given that the one before it is `value` (w,)."""
-    within = np.less_equal(block, value)
-    enough = count(within) > k
-    above = block.copy()
-    np.copyto(above, np.iinfo(block.dtype).max, where=within)
-    return np.where(enough, value, np.minimum.reduce(above, axis=0))
-
-
 def count(truths: NDArray[np.bool_]) -> NDArray[np.int32]:
     """How many (w,) in each column of (n, w) are true."""
     total = np.zeros(truths.shape[1], np.int32)

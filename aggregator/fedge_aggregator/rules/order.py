@@ -20,16 +20,12 @@ def order_statistics(block: Block, low: int, high: int) -> tuple[Block, Block]:
     """The low-th and high-th smallest value (w,) of each column of (n, w) whole numbers, counted from 0."""
     wanted = tuple(sorted({low, high}))
     least, most = (-LIMIT, LIMIT) if block.dtype == np.int8 else (int(block.min()), int(block.max()))
-    halvings = 2 * len(block) * bisection.bits(least, most) * (1 if high <= low + 1 else 2)
+    halvings = 2 * len(block) * bisection.bits(least, most) * len(wanted)
     if len(block) <= NETWORK_ROWS and network.cost(len(block), wanted) <= halvings:
         rows = network.select(block, wanted)
         return rows[0], rows[-1]
-    first = bisection.kth(block, low, least, most)
-    if high == low:
-        return first, first
-    if high == low + 1:
-        return first, bisection.next_above(block, first, high)
-    return first, bisection.kth(block, high, least, most)
+    found = [bisection.kth(block, k, least, most) for k in wanted]
+    return found[0], found[-1]
 
 
 def total(block: Block) -> NDArray[np.int64]:
