@@ -6,33 +6,23 @@ what a rule does in a column does not depend on its neighbours.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, Protocol
 
 import numpy as np
+from fedge_models.errors import ConfigError
+from fedge_models.quantize import Codes
 from numpy.typing import NDArray
 
-from .gram import WithReference, gram_of, unite
+from .gram import WithReference, gram_of, split_up, unite
 from .pipeline import Pipeline
 from .rows import Rows
 from .rules.mixing import Mixed
 from .rules.rule import Aggregate, Gram, Rule, Weights
+from .runner import Runner
 from .threads import Threads
 
 SCALE_PARTS = 64  # a row's scale is rounded to this part of 1, so that scaled and mixed rows stay whole numbers
 NO_GRAM = np.empty((0, 0))
-
-Task = Callable[[int, int], NDArray[Any]]
-
-
-class Runner(Protocol):
-    """Where blocks are computed."""
-
-    def map(self, task: Task, rows: Rows) -> Iterator[tuple[int, int, NDArray[Any]]]:
-        """(start, stop, task(start, stop)) for spans that cover all columns of the rows once, in any order."""
-
 
 LOCAL = Threads()
 
@@ -42,20 +32,18 @@ class Columns:
     """What is done in every block: mix, then the rule."""
 
     rule: Rule
-    rows: Rows
     weights: Weights
     mixed: Mixed | None  # None: rows as they are
 
-    def __call__(self, start: int, stop: int) -> Aggregate:
+    def __call__(self, rows: Rows, start: int, stop: int) -> Aggregate:
         """The aggregate (stop - start,) of those columns."""
         out = np.empty(stop - start, np.float32)
-        for first in range(start, stop, self.rows.width):
-            last = min(first + self.rows.width, stop)
-            out[first - start : last - start] = self._block(first, last)
+        for first in range(start, stop, rows.width):
+            last = min(first + rows.width, stop)
+            out[first - start : last - start] = self._block(rows.block(first, last))
         return out
 
-    def _block(self, start: int, stop: int) -> Aggregate:
-        block = self.rows.block(start, stop)
+    def _block(self, block: Codes) -> Aggregate:
         if self.mixed is None:
             return self.rule.columns(block, self.weights)
         return self.rule.columns(self.mixed.of(block), self.weights) / np.float32(self.mixed.divisor)
@@ -81,7 +69,7 @@ def aggregate(
     pipeline.require(rows.n)
     rule, n = pipeline.rule, rows.n
     if rule.reference:
-        rows = WithReference(rows, np.zeros(rows.d, np.float32) if reference is None else reference)
+        rows = WithReference(rows, split_up(np.zeros(rows.d, np.float32) if reference is None else reference))
     compares = rule.compares or (pipeline.mixing is not None and pipeline.mixing.compares)
     gram = gram_matrix(rows, runner) if compares else NO_GRAM
     mixed = _mix(pipeline, gram, n, scale, seed)
@@ -91,17 +79,27 @@ def aggregate(
     chosen = rule.select(seen, shares)
     if rule.linear:
         chosen, mixed = chosen / divisors @ mixes, None
-    columns = Columns(rule, rows, chosen, mixed)
     out = np.empty(rows.d, np.float32)
-    for start, stop, part in runner.map(columns, rows):
+    for start, stop, part in runner.map(Columns(rule, chosen, mixed), rows):
         out[start:stop] = part
     return out
+
+
+def build_runner(engine: str, where: str, key: str = "engine") -> Runner:
+    """``local``: threads of this process; ``dask://host:port``: a cluster. Raises ConfigError."""
+    if engine == "local":
+        return LOCAL
+    if engine.startswith("dask://"):
+        from .cluster import Cluster  # noqa: PLC0415  # only where there is one
+
+        return Cluster(engine.removeprefix("dask://"))
+    raise ConfigError(f"{where}: key {key!r}: expected 'local' or 'dask://HOST:PORT', got {engine!r}")
 
 
 def gram_matrix(rows: Rows, runner: Runner = LOCAL) -> Gram:
     """Inner products (n, n) of the rows in squared grid steps, exact."""
     total = np.zeros((rows.n, rows.n), np.int64)
-    for _, _, part in runner.map(partial(gram_of, rows), rows):
+    for _, _, part in runner.map(gram_of, rows):
         total += part
     return total.astype(np.float64)
 

@@ -8,7 +8,7 @@ alike do not drown in the rounding of what they have in common, and every machin
 from __future__ import annotations
 
 import numpy as np
-from fedge_models.quantize import Codes
+from fedge_models.quantize import LIMIT, Codes
 from numpy.typing import NDArray
 
 from .rows import Rows
@@ -29,22 +29,31 @@ def gram_of(rows: Rows, start: int, stop: int) -> NDArray[np.int64]:
 
 
 class WithReference:
-    """Rows and, last, a float row (d,) as two rows of codes: its whole steps and its FRACTIONs of one.
+    """Rows and, last, a float row as two rows of codes: its whole steps and its FRACTIONs of one (`split_up`).
 
-    `weights` (n + 1) -> (n + 2) is how the reference comes together again. It is cut to the grid's ±127 first.
+    `unite` is how the reference comes together again.
     """
 
-    def __init__(self, rows: Rows, reference: NDArray[np.float32]) -> None:
-        if reference.shape != (rows.d,):
-            raise ValueError(f"reference has shape {reference.shape}, rows have {rows.d} codes")
-        whole = np.rint(np.clip(reference, -127, 127))
-        rest = np.rint((np.clip(reference, -127, 127) - whole) * FRACTION)
-        self._rows, self._parts = rows, np.stack([whole, rest]).astype(np.int8)
+    def __init__(self, rows: Rows, parts: Codes) -> None:
+        if parts.shape != (2, rows.d):
+            raise ValueError(f"reference has shape {parts.shape[1:]}, rows have {rows.d} codes")
+        self._rows, self._parts = rows, parts
         self.n, self.d, self.width = rows.n + 2, rows.d, rows.width
 
     def block(self, start: int, stop: int) -> Codes:
         """The rows' columns and the reference's two."""
         return np.concatenate([self._rows.block(start, stop), self._parts[:, start:stop]])
+
+    def narrow(self, start: int, stop: int) -> WithReference:
+        """Both narrowed."""
+        return WithReference(self._rows.narrow(start, stop), self._parts[:, start:stop])
+
+
+def split_up(reference: NDArray[np.float32]) -> Codes:
+    """A float row (d,) in grid units as codes (2, d), cut to the grid's ±127 and rounded to FRACTIONs of a step."""
+    cut = np.clip(reference, -LIMIT, LIMIT)
+    whole = np.rint(cut)
+    return np.stack([whole, np.rint((cut - whole) * FRACTION)]).astype(np.int8)
 
 
 def unite(n: int) -> NDArray[np.float64]:

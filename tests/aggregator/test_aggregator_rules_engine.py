@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 import sys
@@ -11,18 +12,18 @@ import numpy as np
 import pytest
 import rule_references as references
 from fedge_aggregator import engine, rows
-from fedge_aggregator.gram import CHUNK, WithReference, gram_of, unite
+from fedge_aggregator.gram import CHUNK, WithReference, gram_of, split_up, unite
 from fedge_aggregator.rows import FileRows, MemoryRows, RowsWriter
 from fedge_aggregator.rules import bisection, network, order
 from fedge_aggregator.rules.mixing import Mixed
 from fedge_aggregator.rules.registry import build_pipeline
 from fedge_aggregator.rules.rule import combine, squared_distances
-from fedge_aggregator.threads import Threads, split
+from fedge_aggregator.runner import split
+from fedge_aggregator.threads import Threads
 from fedge_models.errors import StorageError
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-import itertools
 
 BLOCKS = arrays(np.int8, st.tuples(st.integers(1, 40), st.integers(1, 9)), elements=st.integers(-127, 127))
 by_name = {"ids": lambda t: t["name"] if t else "alone"}
@@ -125,7 +126,7 @@ def test_distances_of_rows_that_are_nearly_alike_are_exact() -> None:
 def test_reference_is_rounded_to_a_part_of_a_step() -> None:
     codes = some(3, 5000)
     reference = np.random.default_rng(2).normal(0, 90, 5000).astype(np.float32)
-    both = WithReference(MemoryRows(codes), reference)
+    both = WithReference(MemoryRows(codes), split_up(reference))
     together = unite(3) @ both.block(0, 5000)
     assert (together[:3] == codes).all()
     np.testing.assert_allclose(together[3], np.clip(reference, -127, 127), atol=1 / 256 + 1e-6)
