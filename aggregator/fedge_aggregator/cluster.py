@@ -40,7 +40,7 @@ class Cluster:
             with Client(self._address, timeout=CONNECT_S, set_as_default=False) as client:
                 spans = split(rows.d, rows.width, self._parts(rows, len(client.ncores())))
                 futures = {client.submit(_run, task, rows.narrow(*span), pure=False): span for span in spans}
-                for future, part in as_completed(futures, with_results=True, timeout=self._done_s):
+                for future, part in as_completed(futures, client.loop, True, timeout=self._done_s):
                     yield (*futures.pop(future), part)
         except (OSError, TimeoutError, asyncio.TimeoutError, KilledWorker) as e:
             raise UnreachableError(
@@ -49,7 +49,7 @@ class Cluster:
 
     @staticmethod
     def _parts(rows: Rows, workers: int) -> int:
-        return max(4 * workers, rows.n * rows.d // SPAN_BYTES)
+        return max(4 * max(workers, 1), rows.n * rows.d // SPAN_BYTES)
 
 
 def _run(task: Task, rows: Rows) -> NDArray[Any]:

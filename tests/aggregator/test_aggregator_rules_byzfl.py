@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import rule_references as references
-from counterparts import counterpart
+from counterparts import part_of
 from fedge_aggregator import engine
 from fedge_aggregator.rows import MemoryRows
 from fedge_aggregator.rules.registry import build_pipeline
 
-byzfl = counterpart("byzfl")
+byzfl = part_of("byzfl", "aggregators")
 
 N, F = 13, 2
 LIARS = 2

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,15 +15,18 @@ import numpy as np
 import pytest
 import rule_references as references
 from counterparts import counterpart
-from fedge_aggregator import engine
+from fedge_aggregator import engine, rows
 from fedge_aggregator.cluster import Cluster
 from fedge_aggregator.rows import FileRows, MemoryRows, Rows, RowsWriter
 from fedge_aggregator.rules.registry import build_pipeline
+from fedge_aggregator.runner import Part, Task
 from fedge_models.errors import ConfigError, StorageError, UnreachableError
+from slow_rows import SlowRows
 
 counterpart("distributed")
 
 N, D = 14, 60_000
+TESTS = Path(__file__).resolve().parent.parent  # where workers find slow rows
 
 
 class Processes:
@@ -50,7 +52,7 @@ class Processes:
     @staticmethod
     def _start(*words: str) -> subprocess.Popen[str]:
         command = [sys.executable, "-W", "ignore", "-m", "dask", *words]
-        env = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "DASK_DISTRIBUTED__LOGGING__DISTRIBUTED": "info"}
+        env = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": str(TESTS)}
         return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=env)
 
 
@@ -68,17 +70,19 @@ def codes() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def filed(codes: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FileRows]:
-    with RowsWriter(tmp_path_factory.mktemp("shared") / "rows", D, N) as writer:
-        for row in codes:
-            writer.append(row)
-        yield writer.rows()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rows, "BLOCK_BYTES", N * 4096)  # many blocks, so that there are many tasks
+        with RowsWriter(tmp_path_factory.mktemp("shared") / "rows", D, N) as writer:
+            for row in codes:
+                writer.append(row)
+            yield writer.rows()
 
 
-def run(table: dict[str, object], rows: Rows, runner: engine.Runner) -> np.ndarray:
+def run(table: dict[str, object], where: Rows, runner: engine.Runner) -> np.ndarray:
     mixing = references.MIXINGS[0] if table["name"] == "trimmed_mean" else None
     before = np.linspace(-60, 60, D, dtype=np.float32)
     return engine.aggregate(
-        build_pipeline(table, mixing, "t"), rows, np.arange(1.0, N + 1), reference=before, runner=runner
+        build_pipeline(table, mixing, "t"), where, np.arange(1.0, N + 1), reference=before, runner=runner
     )
 
 
@@ -98,25 +102,31 @@ def test_rows_in_memory_are_sent_along(processes: Processes, codes: np.ndarray) 
     ).all()
 
 
-def slow(rows: Rows, start: int, stop: int) -> np.ndarray:
-    time.sleep(0.3)
-    return rows.block(start, stop).sum(axis=0, dtype=np.int64)
+class KillsAWorker(Cluster):
+    """Kills a process when the first of several parts has come in."""
+
+    def __init__(self, address: str, victims: list[subprocess.Popen[str]]) -> None:
+        super().__init__(address)
+        self.victims, self.left = victims, []
+
+    def map(self, task: Task, where: Rows) -> Iterator[Part]:
+        parts = super().map(task, where)
+        yield next(parts)
+        if self.victims:
+            self.victims.pop().send_signal(signal.SIGKILL)
+        rest = list(parts)
+        self.left.append(len(rest))
+        yield from rest
 
 
 def test_a_worker_killed_in_the_middle_changes_no_bit(processes: Processes, filed: FileRows, codes: np.ndarray) -> None:
-    import cloudpickle
-
-    cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers know fedge, not its tests
-    victim, parts = processes.workers[0], []
-    for part in Cluster(processes.address).map(slow, filed):
-        parts.append(part)
-        if len(parts) == 1:
-            os.kill(victim.pid, signal.SIGKILL)
-    assert victim.wait(10) == -signal.SIGKILL
-    got = np.concatenate([values for _, _, values in sorted(parts, key=lambda part: part[0])])
-    assert len(parts) >= 8 and (got == codes.sum(axis=0, dtype=np.int64)).all()
     table = {"name": "geometric_median"}
-    assert (run(table, filed, Cluster(processes.address)) == run(table, filed, engine.LOCAL)).all()
+    local = run(table, MemoryRows(codes), engine.LOCAL)
+    victim = processes.workers[0]
+    runner = KillsAWorker(processes.address, [victim])
+    slow = SlowRows(filed.path, filed.n, filed.d, filed.width, filed.capacity)
+    assert (run(table, slow, runner) == local).all()
+    assert victim.wait(10) == -signal.SIGKILL and runner.left[0] > 3
 
 
 def test_storage_that_workers_do_not_share_is_said(processes: Processes, filed: FileRows) -> None:
