@@ -8,7 +8,13 @@ ROOMS = {
     "fedge_aggregator": "aggregator/fedge_aggregator",
     "fedge_fleet": "fleet/fedge_fleet",
 }
-SUBPACKAGES = ["fedge_models.ops", "fedge_agent.sources", "fedge_agent.outputs", "fedge_aggregator.rules"]
+SUBPACKAGES = [
+    "fedge_models.ops",
+    "fedge_agent.sources",
+    "fedge_agent.outputs",
+    "fedge_aggregator.rules",
+    "fedge_aggregator.store",
+]
 
 setup(
     packages=[*ROOMS, *SUBPACKAGES],

@@ -135,6 +135,7 @@ class Participant:
             "update": None
             if update is None
             else {"base": update.base, "sequence": update.sequence, "outcome": update.outcome or "waiting"},
+            "asked": self._asked(),
             "reachable": self._failures == 0,
             "last_contact": self.last_contact,
             "problem": self.problem,
@@ -335,7 +336,7 @@ class Participant:
     def _learn(self) -> None:
         """Train if it is time, and put the signed update into the spool."""
         head, graph, identity = self._head, self.graph, self._identity
-        if head is None or graph is None or identity is None or self._scale is None:
+        if head is None or graph is None or identity is None or self._scale is None or not self._asked():
             return
         total, now = self._samples.total.get(self.name, 0), time.monotonic()
         if not self._schedule.due(head.header.version, total, total, now):
@@ -361,6 +362,10 @@ class Participant:
         if self._mask.any():
             self._serve()  # with the site's own tensors as they are now
         self._next_poll = 0.0 if self._failures == 0 else self._next_poll
+
+    def _asked(self) -> bool:
+        """Whether an update is wanted in this round; the aggregator may ask only some of its nodes."""
+        return self._uplink is None or self._uplink.asked(self.name)
 
     def _note(self, head: Head, trained: Any, seconds: float) -> None:
         entry = {
