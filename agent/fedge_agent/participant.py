@@ -144,6 +144,7 @@ class Participant:
             if update is None
             else {"base": update.base, "sequence": update.sequence, "outcome": update.outcome or "waiting"},
             "privacy": budget.status(self._spool.ledger(self.name), privacy, self.name) if privacy else None,
+            "asked": self._asked(),
             "reachable": self._failures == 0,
             "last_contact": self.last_contact,
             "problem": self.problem,
@@ -371,7 +372,7 @@ class Participant:
     def _learn(self) -> None:
         """Train if it is time, and put the signed update into the spool."""
         head, graph, identity = self._head, self.graph, self._identity
-        if head is None or graph is None or identity is None or self._scale is None:
+        if head is None or graph is None or identity is None or self._scale is None or not self._asked():
             return
         total, now = self._samples.total.get(self.name, 0), time.monotonic()
         if not self._schedule.due(head.header.version, total, total, now):
@@ -420,6 +421,10 @@ class Participant:
         if why != self._stopped:
             logger.warning("model %s: %s", self.name, why)
         self._stopped = why
+
+    def _asked(self) -> bool:
+        """Whether an update is wanted in this round; the aggregator may ask only some of its nodes."""
+        return self._uplink is None or self._uplink.asked(self.name)
 
     def _note(self, head: Head, trained: Any, seconds: float) -> None:
         entry = {
