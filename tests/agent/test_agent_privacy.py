@@ -283,6 +283,7 @@ def test_what_was_made_without_noise_never_leaves_once_privacy_is_set(tmp_path: 
     made = site.participant(private(3))
     made._uplink = Unreached()
     made._send()
+    made._uplink = None
     kept = site.spool.update("m")
     assert kept is not None and kept.body is None and kept.outcome is not None and "withheld" in kept.outcome
     made._learn()
