@@ -65,7 +65,7 @@ def test_backdoor_success_is_measured(fleet: Fleet) -> None:
     assert found.last.backdoor > 0.8 and found.last.score > 0.9  # it works, and nobody sees it in the score
 
 
-@pytest.mark.parametrize("habits", [{"stragglers": 0.5}, {"dropouts": 0.9}, {"stragglers": 0.4, "dropouts": 0.5}])
+@pytest.mark.parametrize("habits", [{"stragglers": 0.5}, {"dropouts": 0.7}, {"stragglers": 0.4, "dropouts": 0.5}])
 def test_the_slow_and_the_absent_never_block(fleet: Fleet, habits: dict[str, float]) -> None:
     found = run(fleet, **habits)
     assert found.last.round == ROUNDS and found.last.score > 0.8
