@@ -33,15 +33,16 @@ bench: .venv/.dev
 
 # PyTorch is installed for those who measure, and by CI: without it the tests that export from it are skipped.
 counterparts: .venv/.dev
-	$(BIN)/pip install --quiet --editable '.[bench]'
+	$(BIN)/pip install --quiet --editable '.[bench,cluster]'
 
 .venv-peers/.installed: setup.py pyproject.toml
 	$(PYTHON) -m venv .venv-peers
-	.venv-peers/bin/pip install --quiet --editable '.[bench]'
+	.venv-peers/bin/pip install --quiet --editable '.[bench]' flwr
 	touch $@
 
 bench-peers: .venv-peers/.installed
 	.venv-peers/bin/python benchmarks/training.py --json --peers
+	.venv-peers/bin/python benchmarks/rules.py --json --peers
 
 clean:
 	rm -rf .venv .venv-peers build *.egg-info

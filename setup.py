@@ -15,6 +15,7 @@ SUBPACKAGES = [
     "fedge_aggregator.rules",
     "fedge_fleet.problems",
     "fedge_fleet.attacks",
+    "fedge_aggregator.store",
 ]
 
 setup(

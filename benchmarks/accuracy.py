@@ -61,6 +61,9 @@ def _measure(
         "federated": judge.overall(fed.at),
         "central": judge.overall(lambda _: central),
     }
+    if problem.metric == "average_precision":
+        models = {"own": lambda n: own[n], "federated": fed.at, "central": lambda _: central}
+        overall |= {f"{k}_f1": judge.f1(at) for k, at in models.items()}
     return {"": overall, **{n: {"own": alone[n], "federated": together[n]} for n in together}}
 
 
@@ -78,12 +81,14 @@ def summary(problem: Problem, seeds: int) -> tuple[list[str], Scores]:
     figures[f"{name}_fed_vs_central"] = _ratio(problem, overall["federated"], overall["central"])
     figures[f"{name}_fed_vs_local"] = _ratio(problem, overall["federated"], overall["own"])
     figures |= {f"{name}_{site}_gain": gain for site, gain in gains.items()} if len(gains) < 10 else {}
-    figures[f"{name}_worst_site_gain"] = min(gains.values())
+    if gains:  # not where every site has a single class: nothing is to be judged there
+        figures[f"{name}_worst_site_gain"] = min(gains.values())
     digits = 2 if overall["central"] > 1 else 3
     row = [name, str(len(problem.sites)), problem.metric, *(f"{overall[k]:.{digits}f}" for k in COLUMNS)]
     row += [f"{figures[f'{name}_fed_vs_{k}']:.3f}" for k in ("central", "local")]
-    worst = min(gains, key=lambda s: gains[s])
-    return [*row, f"{sum(g >= 0.995 for g in gains.values())}/{len(gains)}", f"{worst} {gains[worst]:.3f}"], figures
+    worst = min(gains, key=lambda s: gains[s], default=None)
+    least = "" if worst is None else f"{worst} {gains[worst]:.3f}"
+    return [*row, f"{sum(g >= 0.995 for g in gains.values())}/{len(gains)}", least], figures
 
 
 COLUMNS = ("own", "own_everywhere", "federated", "central")

@@ -146,7 +146,7 @@ def tags_per_s(seconds: float, tags: int = 1000) -> float:
     queue, names = Queue(1000), [f"ns=2;s=t{i}" for i in range(tags)]
     hosted = HostedSource("plc", source, names, queue)
     follow = {name: TagConfig(source="plc", tag=name) for name in names}
-    assembler = Assembler("m", follow, None, 1.0, 60, 10, 3.0, 2.0)
+    assembler = Assembler("m", follow, [], 1.0, 60, 10, 3.0, 2.0)
     hosted.start()
 
     def take(until: float) -> None:

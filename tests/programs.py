@@ -52,11 +52,16 @@ class Programs:
         return self.page(name, "/status")
 
     def page(self, name: str, path: str) -> dict[str, Any]:
+        """A page of a program, as JSON."""
+        data: dict[str, Any] = json.loads(self.text(name, path))
+        return data
+
+    def text(self, name: str, path: str) -> str:
         """A page of a program."""
         host, _, port = (self.folder / name / "status.addr").read_text().rpartition(":")
         connection = http.client.HTTPConnection(host, int(port), timeout=5)
         connection.request("GET", path)
-        data: dict[str, Any] = json.loads(connection.getresponse().read())
+        data = connection.getresponse().read().decode()
         connection.close()
         return data
 

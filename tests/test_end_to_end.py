@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -113,6 +114,31 @@ def test_agent_goes_on_deciding_without_its_aggregator(fleet: Fleet) -> None:
     fleet.kill("one")
     fleet.start("one")  # starts from what it kept, with nobody to ask
     fleet.wait(lambda: fleet.status("one")["latency"]["decisions"] > 10, "decisions after a restart")
+
+
+def test_private_agent_stops_at_its_budget_and_a_kill_gives_none_back(fleet: Fleet) -> None:
+    fleet.kill("two")
+    path = fleet.folder / "two.toml"
+    privacy = "privacy = { clip = 1.0, noise_multiplier = 4.0, epsilon = 4.0, delta = 1e-5 }"  # two updates
+    path.write_text(path.read_text().replace("[model.f]", f"[model.f]\n{privacy}"))
+    fleet.start("two")
+
+    def budget() -> dict[str, Any]:
+        found: dict[str, Any] = fleet.status("two")["models"]["f"]["privacy"]
+        return found
+
+    fleet.wait(lambda: budget()["stopped"], "the budget to be spent")
+    spent = budget()
+    assert spent["updates"] == 2 and 3 < spent["spent"] <= 4
+    fleet.kill("two")
+    fleet.start("two")
+    fleet.wait(lambda: fleet.status("two")["latency"]["decisions"] > 30, "decisions")
+    again = budget()
+    assert (again["updates"], again["spent"], again["stopped"]) == (2, spent["spent"], spent["stopped"])
+    config = ["--config", path]
+    assert "STOPPED privacy budget spent" in fleet.run("fedge-agent", "status", *config)
+    assert "pay for 2 updates" in fleet.run("fedge-agent", "check", *config)
+    assert "fedge_agent_privacy_updates_left" in fleet.text("two", "/metrics")
 
 
 def test_revoked_node_is_out_and_the_rest_goes_on(fleet: Fleet) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
-from fedge_models.card import Card
+from fedge_models.card import Card, Target
 from fedge_models.errors import ModelError
 
 from .alerts import Alert, AlertState
@@ -20,6 +20,8 @@ from .participant import Participant
 from .samples import Sample, SampleStore, Split, split
 from .types import Batch, Decision, Event, Window
 from .windows import Assembler
+
+Label = float | tuple[float, ...] | None
 
 KEPT_DECISIONS = 4096  # for the status page
 
@@ -46,8 +48,9 @@ class Asset:
         self._prepare: Preparation | None = None
         self._split = Split(1, 1 << 60)
         self._period_ns = 0.0
+        self._labelled = bool(config.label or config.targets)
         self._events = self._gappy = self._unknown_labels = 0
-        self.decisions: deque[tuple[Decision, float | None]] = deque(maxlen=KEPT_DECISIONS)
+        self.decisions: deque[tuple[Decision, Label]] = deque(maxlen=KEPT_DECISIONS)
 
     def push(self, batch: Batch) -> None:
         """Take readings in and decide on every window they complete."""
@@ -86,7 +89,7 @@ class Asset:
             self.decisions.append((decision, actual))
             self._follow(decision)
         held = self._split.held(window.end_ns - round(self._period_ns), window.end_ns)
-        if held is not None and (actual is not None or self.config.label is None):
+        if held is not None and (actual is not None or not self._labelled):
             self._samples.put(Sample(self.config.model, self.name, window.end_ns, features, actual, held))
 
     def status(self) -> dict[str, Any]:
@@ -127,7 +130,8 @@ class Asset:
         hold = float(config.max_hold) if config.max_hold is not None else 3 / rate
         late = float(config.lateness) if config.lateness is not None else 2 / rate
         measured = graph.card.task == "regress"
-        self._assembler = Assembler(self.name, channels, self.config.label, rate, length, hop, hold, late, measured)
+        labels = [self.config.label] if self.config.label else [self.config.targets[t.name] for t in self._targets()]
+        self._assembler = Assembler(self.name, channels, labels, rate, length, hop, hold, late, measured)
         self._split = split(rate, length, hop, self.participant.config.training.holdout)
         self._period_ns = 1e9 / rate * length
         return True
@@ -138,22 +142,31 @@ class Asset:
             self._events += made[0].state == "opened"
             self._raise(*made)
 
-    def _actual(self, value: float | str | None) -> float | None:
-        """The label tag's value as class index; for anomaly models 0 is normal and anything else is not; for a model
-        with one target, the target."""
+    def _targets(self) -> tuple[Target, ...]:
         assert self._card is not None
-        if value is None or self.config.label is None:
+        return self._card.targets if self.config.targets else ()
+
+    def _actual(self, value: float | str | tuple[float, ...] | None) -> Label:
+        """What a sample is taught with; None: unknown."""
+        assert self._card is not None
+        if isinstance(value, tuple):
+            return value if all(map(math.isfinite, value)) else None
+        if value is None:
             return None
         if self._card.task == "regress":
-            single = len(self._card.targets) < 2 and isinstance(value, float)
-            self._unknown_labels += not single
-            return float(value) if single else None
+            self._unknown_labels += not isinstance(value, float)
+            return value if isinstance(value, float) else None
+        return self._class(value, self._card)
+
+    def _class(self, value: float | str, card: Card) -> int | None:
+        """The label tag's value as class index; for anomaly models 0 is normal and anything else is not."""
+        assert self.config.label is not None
         text = f"{value:g}" if isinstance(value, float) else value
         name = self.config.label.map.get(text, text)
-        labels = self._card.labels if self._card.task == "classify" else ("normal", "anomaly")
+        labels = card.labels if card.task == "classify" else ("normal", "anomaly")
         if name in labels:
             return labels.index(name)
-        if self._card.task == "anomaly" and isinstance(value, float):
+        if card.task == "anomaly" and isinstance(value, float):
             return int(value != 0)
         if isinstance(value, float) and value.is_integer() and 0 <= value < len(labels):
             return int(value)
@@ -167,7 +180,15 @@ def check_fit(name: str, config: AssetConfig, card: Card, input_shape: tuple[int
     missing = [c for c in wanted if c not in config.channels]
     if missing or len(wanted) != len(given):
         raise ModelError(f"asset {name}: the model expects the channels {wanted}, the configuration has {given}")
+    _check_targets(name, config, [t.name for t in card.targets])
     length = config.window.length or card.window.length
     got = (feature_count(card.features, len(wanted)),) if card.features else (len(wanted), length)
     if got != input_shape:
         raise ModelError(f"asset {name}: the model expects inputs of shape {input_shape}, this asset gives {got}")
+
+
+def _check_targets(name: str, config: AssetConfig, wanted: list[str]) -> None:
+    if config.targets and sorted(config.targets) != sorted(wanted):
+        raise ModelError(f"asset {name}: the model gives the targets {wanted}, the configuration {[*config.targets]}")
+    if config.label and len(wanted) > 1:
+        raise ModelError(f"asset {name}: one label cannot teach the targets {wanted}; give a tag for each as `targets`")

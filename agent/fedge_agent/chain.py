@@ -13,6 +13,7 @@ import numpy as np
 from fedge_models import files
 from fedge_models.errors import RefusedError
 from fedge_models.graph import TrainableGraph
+from fedge_models.quantize import Floats
 from fedge_models.release import decode_header, encode_header, weights_hash
 from fedge_models.trust_chain import Head
 from fedge_models.wire import decode_cbor
@@ -38,6 +39,19 @@ class ChainStore:
         """Keep a release as "head" (newest that is trusted) or "serving" (passed the canary)."""
         data = cbor2.dumps([encode_header(head.header), head.weights.astype("<f4").tobytes()])
         files.write(self._folder / f"{name}.cbor", data)
+
+    def save_tuned(self, release: bytes, weights: Floats) -> None:
+        """Keep what the release with that hash has been tuned to here."""
+        files.write(self._folder / "tuned.bin", release + weights.astype("<f4").tobytes())
+
+    def load_tuned(self, release: bytes, size: int) -> Floats | None:
+        """That again (size,); None when it is another release's, or damaged."""
+        path = self._folder / "tuned.bin"
+        data = path.read_bytes() if path.exists() else b""
+        if not data.startswith(release) or len(data) != len(release) + 4 * size:
+            return None
+        weights = np.frombuffer(data[len(release) :], "<f4").astype(np.float32)
+        return weights if np.isfinite(weights).all() else None
 
     def load(self, name: str, graph: TrainableGraph) -> Head | None:
         """A kept release; None when there is none or the file is damaged."""

@@ -23,6 +23,7 @@ class Channel:
 
     waveform: bool
     index: int | None  # row of a two-dimensional block; None: the blocks have one dimension
+    label: bool = False  # not a row: may be text
     pending: deque[tuple[int, float | str]] = field(default_factory=deque)  # scalar: (time, value)
     blocks: deque[tuple[int, Array]] = field(default_factory=deque)  # waveform: (tick of first sample, samples)
     value: float | str = math.nan

@@ -9,7 +9,7 @@ from fedge_models.errors import FedgeError
 from fedge_models.graph import TrainableGraph
 from fedge_models.model_file import PROBE_BYTES, bounded_memory
 
-from . import identity
+from . import budget, identity
 from .assets import check_fit
 from .config import Config
 from .outputs import registry as outputs
@@ -29,6 +29,9 @@ def check_all(config: Config, where: str) -> Iterator[tuple[str, list[str]]]:
     for name, model in config.model.items():
         if model.file is not None:
             yield f"model {name}", _model_problems(config, name)
+        if privacy := model.privacy:
+            count = budget.left(budget.Ledger(), privacy)
+            yield f"privacy of {name}: epsilon {privacy.epsilon:g}, delta {privacy.delta:g} pay for {count} updates", []
     if any(m.file is None for m in config.model.values()) or identity.load(config.agent.state) is not None:
         yield "aggregator", _aggregator_problems(config)
 

@@ -155,8 +155,24 @@ def _line(kind: str, entry: dict[str, Any]) -> str:
         return f"{said}; {entry['events']} events"
     if kind == "models":
         serves = f"waits for {entry['waits_for']}" if entry["waits_for"] else f"release {entry['release']}"
-        state = f"{serves}, samples {entry['samples']}, update {entry['update']}"
+        state = f"{serves}, samples {entry['samples']}, {_update(entry)}"
+        state += _privacy(entry["privacy"]) if entry["privacy"] else ""
         return state + (f"; PROBLEM {entry['problem']}" if entry["problem"] else "")
     return f"{entry['pending']} waiting, {entry['delivered']} delivered, {entry['refused']} refused" + (
         f"; PROBLEM {entry['error']}" if entry["error"] else ""
     )
+
+
+def _privacy(entry: dict[str, Any]) -> str:
+    """What was spent of a model's privacy budget, or why it takes part no longer."""
+    said = f"privacy budget spent: {entry['spent']:.3g} of {entry['epsilon']:.3g}, {entry['left']} updates left"
+    if entry["stopped"]:
+        said = f"STOPPED {entry['stopped']}"
+    return f"; {said}" + (f"; {entry['unprotected']} updates carried no noise" if entry["unprotected"] else "")
+
+
+def _update(entry: dict[str, Any]) -> str:
+    """What became of a model's newest update."""
+    update = entry["update"]
+    told = f"update against release {update['base']} {update['outcome']}" if update else "no update yet"
+    return told if entry["asked"] else f"{told}, not asked to train in this round"

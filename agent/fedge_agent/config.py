@@ -15,8 +15,10 @@ from typing import Annotated, Literal
 import msgspec
 from fedge_models import settings
 from fedge_models.errors import ConfigError
+from fedge_models.privacy import Clip, Delta, Epsilon, NoiseMultiplier
 from fedge_models.settings import Seconds
 
+from . import budget
 from .types import Table
 
 NotNegative = Annotated[float, msgspec.Meta(ge=0)]
@@ -52,8 +54,18 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     proximal_mu: NotNegative = 0.0  # FedProx: pull towards the base release
     drift_correction: Fraction = 1.0  # how much of its own drift a site takes back at the next training; 0: none
     clip_norm: NotNegative = 0.0  # of each batch's gradient; 0: no clipping
+    fine_tune: Annotated[int, msgspec.Meta(ge=0)] = 2  # gentle epochs on a release before it serves here; 0: as it is
     holdout: float = 0.2  # fraction of time kept back for evaluation
     latency_budget: Seconds = Seconds(0.02)  # training pauses while the p99 of recent decisions is above
+
+
+class Privacy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """``[model.X] privacy``: noise on every update, and what all of them together may give away (docs/privacy.md)."""
+
+    clip: Clip  # an update longer than this (L2, in parameter units) is scaled down to it
+    noise_multiplier: NoiseMultiplier  # standard deviation of the noise on each parameter, in clip norms
+    epsilon: Epsilon  # the budget: once it is spent nothing is trained or sent any more
+    delta: Delta  # probability with which epsilon may not hold; well below one over the number of sites
 
 
 class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -61,6 +73,7 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 
     file: Path | None = None  # ONNX file to serve without (or before) an aggregator
     training: Training = Training()
+    privacy: Privacy | None = None  # without: updates carry no noise
     poll: Seconds = Seconds(30)  # how often to ask for a newer release
     canary_tolerance: float = 0.1  # refuse a release whose held-back loss is worse by more than this fraction
     max_samples: int = 20_000  # kept locally; the oldest of the commonest label go first
@@ -103,6 +116,7 @@ class AssetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     channels: dict[str, TagConfig]
     window: WindowConfig = WindowConfig()
     label: TagConfig | None = None
+    targets: dict[str, TagConfig] = {}  # regress with several targets: where each of them is measured
     when: When = When()
 
 
@@ -120,6 +134,9 @@ def load(path: Path) -> Config:
     """Read and check the file. Raises ConfigError naming file and key."""
     config = settings.load(path, Config)
     _check_names(path, config)
+    for name, model in config.model.items():
+        if model.privacy is not None:
+            budget.check(model.privacy, f"{path}: key 'model.{name}.privacy'")
     for name, asset in config.asset.items():
         _check_asset(path, name, asset, config)
     return config
@@ -139,7 +156,10 @@ def _check_asset(path: Path, name: str, asset: AssetConfig, config: Config) -> N
     refer(asset.model, config.model, f"{path}: key 'asset.{name}.model'")
     if not asset.channels:
         raise ConfigError(f"{path}: key 'asset.{name}.channels': expected at least one channel")
+    if asset.label and asset.targets:
+        raise ConfigError(f"{path}: key 'asset.{name}.targets': a label is given too; give one or the other")
     tags = {f"channels.{c}": t for c, t in asset.channels.items()}
+    tags |= {f"targets.{t}": tag for t, tag in asset.targets.items()}
     for key, tag in {**tags, **({"label": asset.label} if asset.label else {})}.items():
         refer(tag.source, config.source, f"{path}: key 'asset.{name}.{key}.source'")
 

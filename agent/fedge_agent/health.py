@@ -129,6 +129,7 @@ def _counters(status: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]
 def _gauges(status: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]:
     outputs, models, assets = status["outputs"], status["models"], status["assets"]
     served = {k: v["release"] for k, v in models.items() if v["release"] is not None}
+    private = {k: v["privacy"] for k, v in models.items() if v["privacy"] is not None}
     scores = {k: v["last"]["score"] for k, v in assets.items() if v["last"] is not None}
     return [
         ("pending", "Events waiting, by output", {k: v["pending"] for k, v in outputs.items()}),
@@ -136,6 +137,9 @@ def _gauges(status: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]:
         ("release", "Version that decides, by model", served),
         ("score", "Newest score, by asset", scores),
         ("rss_mib", "Resident memory, MiB", {"agent": status["rss_mib"]}),
+        ("privacy_epsilon", "Privacy budget, by model", {k: v["epsilon"] for k, v in private.items()}),
+        ("privacy_epsilon_spent", "Spent of it, by model", {k: v["spent"] for k, v in private.items()}),
+        ("privacy_updates_left", "Updates it still pays for, by model", {k: v["left"] for k, v in private.items()}),
         (
             "reachable",
             "1 while the aggregator answers, by model",

@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from fedge_models import extremes, personal
+from fedge_models.discrete_gaussian import Bits, system_bits
 from fedge_models.evaluation import evaluate, predict
 from fedge_models.graph import TrainableGraph
+from fedge_models.privacy import noised
 from fedge_models.quantize import Floats, dequantize, expand, quantize, spread
 from fedge_models.training import FitReport, TrainingConfig, fit
 from fedge_models.trust_chain import Head
 from fedge_models.update import Update, encode_update
 from numpy.typing import NDArray
 
-from .config import Training
+from .config import Privacy, Training
 from .memory import Memory, empty
 from .types import Array
 
@@ -74,6 +76,11 @@ def round_rate(rate: float, halving: int, version: int) -> float:
     FedAvg on non-IID data"); the version is the one clock that all sites share.
     """
     return rate * 0.5 ** ((version - 1) / halving) if halving else rate
+
+
+def training(config: Training) -> TrainingConfig:
+    """What of the configuration the training loop has to know."""
+    return TrainingConfig(**{f.name: getattr(config, f.name) for f in fields(TrainingConfig)})
 
 
 class Limit(NamedTuple):
@@ -141,10 +148,8 @@ def train(
     start = personal.compose(head.weights, memory.own, mask)
     graph.set_params(start)
     before = figures(graph, held, known)
-    how = TrainingConfig(**{f.name: getattr(config, f.name) for f in fields(TrainingConfig)})
-    how = replace(
-        how, learning_rate=round_rate(config.learning_rate, config.learning_rate_halving, head.header.version)
-    )
+    rate = round_rate(config.learning_rate, config.learning_rate_halving, head.header.version)
+    how = replace(training(config), learning_rate=rate)
     back = memory.correction(head, config.drift_correction, mask)
     report = fit(graph, data.x, data.y if graph.card.task != "anomaly" else None, how, rng, pause, back)
     if report.diverged or not report.rows:
@@ -153,6 +158,23 @@ def train(
     movement = delta if back is None else delta - back
     after = figures(graph, held, known)
     return Trained(report, np.where(mask, np.float32(0), delta), before, after, own, movement)
+
+
+def protected(
+    trained: Trained, privacy: Privacy, mask: personal.Mask, least_rows: int, bits: Bits = system_bits
+) -> Trained:
+    """What may be made known of a training: its difference clipped and noised (but zero for what stays local), no
+    figures, and instead of how many rows there were the least with which it is done at all.
+
+    Error feedback goes on top of the noised difference and is taken from it: coding then only ever sees what is
+    already protected. The drift that was taken back came before the clip, from this site's own movement and public
+    releases: no matter what it was, the clip bounds it.
+    """
+    assert trained.delta is not None
+    delta = np.zeros_like(trained.delta)
+    delta[~mask] = noised(trained.delta[~mask], privacy.clip, privacy.noise_multiplier, bits)
+    report = replace(trained.report, rows=max(1, least_rows))
+    return replace(trained, report=report, delta=delta, before={}, after={})
 
 
 def update_body(

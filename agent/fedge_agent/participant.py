@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +29,19 @@ from fedge_models.quantize import Floats
 from fedge_models.release import max_release_bytes
 from fedge_models.trust_chain import Anchor, Head, verify_release
 
+from . import budget
+from .budget import Ledger
 from .chain import ChainStore
 from .config import ModelConfig
 from .identity import Identity
 from .inference import Serving, Session
-from .learning import Data, Schedule, threshold, train, update_body, usable
+from .learning import Data, Schedule, Trained, protected, threshold, train, update_body, usable
+from .learning import training as training_config
 from .memory import Memory, decode
 from .samples import SampleStore
 from .spool import Spool
 from .standardise import Scale
+from .tuning import tune
 from .types import Array
 from .uplink import Uplink
 
@@ -104,9 +109,11 @@ class Participant:
         self._model = b""
         self._mask: personal.Mask = np.zeros(0, np.bool_)
         self._served: Head | None = None
+        self._tuned: Floats | None = None  # what that has become here
         self._scale: Scale | None = None
         self._scaled_on = 0
         self._next_poll, self._failures = 0.0, 0
+        self._stopped: str | None = None
         self._rng = np.random.default_rng()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"model-{name}", daemon=True)
@@ -122,11 +129,12 @@ class Participant:
 
     def status(self) -> dict[str, Any]:
         """For the status page."""
-        update = self._spool.update(self.name)
+        update, privacy = self._spool.update(self.name), self.config.privacy
         return {
             "release": self.serving.release if self.serving else None,
             "head": self._head.header.version if self._head else None,
             "threshold": self.serving.threshold if self.serving else None,
+            "fine_tuned": self._tuned is not None,
             "provider": self.serving.session.provider if self.serving else None,
             "waits_for": self._waits_for(),
             "samples": self._samples.labels(self.name),
@@ -135,6 +143,8 @@ class Participant:
             "update": None
             if update is None
             else {"base": update.base, "sequence": update.sequence, "outcome": update.outcome or "waiting"},
+            "privacy": budget.status(self._spool.ledger(self.name), privacy, self.name) if privacy else None,
+            "asked": self._asked(),
             "reachable": self._failures == 0,
             "last_contact": self.last_contact,
             "problem": self.problem,
@@ -198,6 +208,8 @@ class Participant:
         assert self.graph is not None
         self._head = self._chain.load("head", self.graph)
         self._served = self._chain.load("serving", self.graph) or self._head
+        if self._served is not None:
+            self._tuned = self._chain.load_tuned(self._served.hash, len(self.graph.params))
         pending = self._spool.update(self.name)
         if pending is not None:
             self._schedule.trained_base = pending.base
@@ -225,6 +237,9 @@ class Participant:
         """Hand over the update that waits, if one does."""
         pending = self._spool.update(self.name)
         if self._uplink is None or pending is None or pending.body is None:
+            return
+        if self.config.privacy and pending.sequence != self._spool.ledger(self.name).sequence:
+            self._spool.finish_update(self.name, pending.sequence, "withheld: made before privacy was set")
             return
         try:
             self._uplink.submit(self.name, pending.body)
@@ -259,6 +274,7 @@ class Participant:
             return
         self._chain.save("serving", head)
         self._served = head
+        self._tune()
         self._serve()
 
     def _canary(self, head: Head) -> None:
@@ -274,6 +290,20 @@ class Participant:
                 f"release {head.header.version}: held-back loss {new.mean():.4g} against {old.mean():.4g} of release "
                 f"{self._served.header.version}, which goes on serving"
             )
+
+    def _tune(self) -> None:
+        """Make what serves fit the machines here, if it can be seen to help."""
+        training, self._tuned = self.config.training, None
+        if not training.fine_tune or self._served is None or self._scale is None or self.graph is None:
+            return
+        data = self._usable(held=False)
+        if len(data.x) < training.min_samples:
+            return
+        how = replace(training_config(training), epochs=training.fine_tune)
+        start = self._composed(self._served.weights)
+        self._tuned = tune(self.graph, start, data, self._usable(held=True), how, self._rng, self._pause)
+        if self._tuned is not None:
+            self._chain.save_tuned(self._served.hash, self._tuned)
 
     def _losses(self, weights: Any, held: Data) -> Array:
         assert self.graph is not None
@@ -293,8 +323,13 @@ class Participant:
 
     def _load(self, held: bool) -> Data:
         assert self.graph is not None and self._scale is not None
-        x, y = self._samples.load(self.name, self.graph.input_shape, held, self.graph.card.task == "regress")
+        x, y = self._samples.load(self.name, self.graph.input_shape, held, self._targets())
         return Data(self._scale(x), y)
+
+    def _targets(self) -> int:
+        """How many values a sample is taught with; 0: a class."""
+        assert self.graph is not None
+        return max(1, len(self.graph.card.targets)) if self.graph.card.task == "regress" else 0
 
     def _rescale(self) -> None:
         """Fit the standardisation once there are samples, and again whenever they have grown by a twentieth.
@@ -306,12 +341,13 @@ class Participant:
         total = self._samples.total.get(self.name, 0)
         if total < max(self.config.training.min_samples, SCALE_GROWTH * self._scaled_on):
             return
-        x, y = self._samples.load(self.name, self.graph.input_shape, held=None)
+        x, y = self._samples.load(self.name, self.graph.input_shape, None, self._targets())
         if self.graph.card.task == "anomaly":
             x = usable("anomaly", x, y, self._labelled).x
         if len(x) < self.config.training.min_samples:
             return
         self._scale, self._scaled_on = self._samples.fit_scale(self.name, x, self.graph.card), total
+        self._tune()
         self._serve()
 
     def _serve(self) -> None:
@@ -323,7 +359,8 @@ class Participant:
             self._scale, self._scaled_on = kept
         if self._scale is None:
             return
-        weights = self._composed(self._served.weights) if self._served else graph.params
+        weights = graph.params if self._served is None else self._composed(self._served.weights)
+        weights = weights if self._tuned is None else self._tuned
         release = self._served.header.version if self._served else 0
         graph.set_params(weights)
         limit = threshold(graph, self._usable(held=True), self._usable(held=False))
@@ -335,10 +372,14 @@ class Participant:
     def _learn(self) -> None:
         """Train if it is time, and put the signed update into the spool."""
         head, graph, identity = self._head, self.graph, self._identity
-        if head is None or graph is None or identity is None or self._scale is None:
+        if head is None or graph is None or identity is None or self._scale is None or not self._asked():
             return
         total, now = self._samples.total.get(self.name, 0), time.monotonic()
         if not self._schedule.due(head.header.version, total, total, now):
+            return
+        ledger, privacy = self._spool.ledger(self.name), self.config.privacy
+        if privacy and (why := budget.stopped(ledger, privacy, self.name)):
+            self._stop_learning(why)
             return
         data = self._usable(held=False)
         if not self._schedule.due(head.header.version, len(data.x), total, now):
@@ -353,14 +394,37 @@ class Participant:
         if trained.delta is None:
             self._state(f"training on release {head.header.version} diverged; nothing is sent")
             return
-        sequence = self._spool.reserve_sequence(self.name)
-        body, left = update_body(head, trained, memory.residual, graph.sizes, identity.node, sequence, identity.key)
-        base = head.header.version
-        kept = Memory(left.astype(np.float32), trained.own, trained.movement, head.weights, base)
-        self._spool.put_update(self.name, base, sequence, body, head.header.graph, kept.encode())
+        self._keep(head, trained, memory, ledger, identity)
         if self._mask.any():
+            self._tune()
             self._serve()  # with the site's own tensors as they are now
         self._next_poll = 0.0 if self._failures == 0 else self._next_poll
+
+    def _keep(self, head: Head, trained: Trained, memory: Memory, ledger: Ledger, identity: Identity) -> None:
+        """Sign the update and put it into the spool; with privacy only what is paid for there."""
+        assert self.graph is not None
+        privacy, residual, told = self.config.privacy, memory.residual, trained
+        if privacy:
+            told = protected(trained, privacy, self._mask, self.config.training.min_samples)
+            pending = self._spool.update(self.name)
+            if pending is None or pending.sequence != ledger.sequence:
+                residual = np.zeros_like(residual)  # what an update without noise left is not noised either
+        sequence, sizes = self._spool.reserve_sequence(self.name), self.graph.sizes
+        body, left = update_body(head, told, residual, sizes, identity.node, sequence, identity.key)
+        base = head.header.version
+        kept = Memory(left.astype(np.float32), trained.own, trained.movement, head.weights, base).encode()
+        charge = budget.charge(privacy) if privacy else None
+        self._spool.put_update(self.name, base, sequence, body, head.header.graph, kept, charge)
+
+    def _stop_learning(self, why: str) -> None:
+        """Say once that the privacy budget allows no more."""
+        if why != self._stopped:
+            logger.warning("model %s: %s", self.name, why)
+        self._stopped = why
+
+    def _asked(self) -> bool:
+        """Whether an update is wanted in this round; the aggregator may ask only some of its nodes."""
+        return self._uplink is None or self._uplink.asked(self.name)
 
     def _note(self, head: Head, trained: Any, seconds: float) -> None:
         entry = {

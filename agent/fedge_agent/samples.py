@@ -49,7 +49,7 @@ class Sample(NamedTuple):
     asset: str
     time_ns: int
     x: Array
-    y: float | None  # class index; anomaly: 0 normal, 1 anomaly; regress: in the target's unit; None: unknown
+    y: float | tuple[float, ...] | None  # class index; anomaly: 0 normal, 1 anomaly; regress: in the targets' units
     held: bool
 
 
@@ -85,26 +85,28 @@ class SampleStore:
             self.lost += 1
 
     def load(
-        self, model: str, shape: tuple[int, ...], held: bool | None, measured: bool = False
+        self, model: str, shape: tuple[int, ...], held: bool | None, targets: int = 0
     ) -> tuple[Array, NDArray[Any]]:
         """(x (n, *shape), y (n,) with -1 for unknown), oldest first: the held-back ones, the others, or (None) all.
 
-        `measured`: y are values, float64, NaN for unknown. Samples of another shape are left out.
+        With `targets` (regress), y are float64 (n,) or, of several, (n, targets), NaN for unknown. Samples of another
+        shape are left out.
         """
         size = 4 * int(np.prod(shape))
         sql = "SELECT x, y FROM samples WHERE model = ? AND held IN (?, ?) AND length(x) = ? ORDER BY id"
         parts = (0, 1) if held is None else (int(held), int(held))
         rows = self._rows(sql, model, *parts, size)
         x = np.frombuffer(b"".join(r[0] for r in rows), np.float32).reshape(len(rows), *shape)
-        if measured:
-            return x, np.array([np.nan if r[1] is None else r[1] for r in rows], np.float64)
+        if targets:
+            return x, _values([r[1] for r in rows], targets)
         return x, np.array([-1 if r[1] is None else r[1] for r in rows], np.int64)
 
     def labels(self, model: str) -> dict[str, int]:
         """How many samples of each label ("-": unknown); where labels are values, how many have one."""
         sql = "SELECT coalesce(y, '-'), count(*) FROM samples WHERE model = ? GROUP BY y"
-        found = {str(y): n for y, n in self._rows(sql, model)}
-        if len(found) <= MAX_CLASSES:
+        rows = self._rows(sql, model)
+        found = {str(y): n for y, n in rows}
+        if len(found) <= MAX_CLASSES and not any(isinstance(y, bytes) for y, _ in rows):
             return found
         unknown = found.pop("-", 0)
         return {"values": sum(found.values()), "-": unknown}
@@ -145,7 +147,7 @@ class SampleStore:
             self._keep([self._waiting.popleft() for _ in range(min(len(self._waiting), BATCH))])
 
     def _keep(self, batch: list[Sample]) -> None:
-        rows = [(s.model, s.asset, s.time_ns, s.x.tobytes(), s.y, int(s.held)) for s in batch]
+        rows = [(s.model, s.asset, s.time_ns, s.x.tobytes(), _stored(s.y), int(s.held)) for s in batch]
         try:
             with self._lock:
                 self._db.execute("BEGIN")
@@ -180,6 +182,21 @@ class SampleStore:
             oldest = "SELECT id FROM samples WHERE model = ? AND y IS ? ORDER BY id LIMIT ?"
             self._db.execute(f"DELETE FROM samples WHERE id IN ({oldest})", (model, common[0][0], drop))  # noqa: S608
             excess -= drop
+
+
+def _stored(y: float | tuple[float, ...] | None) -> float | bytes | None:
+    return np.array(y, "<f8").tobytes() if isinstance(y, tuple) else y
+
+
+def _values(stored: list[float | bytes | None], targets: int) -> NDArray[np.float64]:
+    """(n,) or (n, targets); NaN for what is unknown, or of another number of targets."""
+    y = np.full((len(stored), targets), np.nan)
+    for row, value in zip(y, stored, strict=True):
+        if isinstance(value, bytes) and len(value) == 8 * targets:
+            row[:] = np.frombuffer(value, "<f8")
+        elif isinstance(value, (int, float)) and targets == 1:
+            row[0] = value
+    return y[:, 0] if targets == 1 else y
 
 
 class Split(NamedTuple):

@@ -1,5 +1,5 @@
 """The durable outbox: events on their way to outputs, the update on its way to the aggregator, and what must not be
-forgotten between them (sequence numbers, error feedback, alert states).
+forgotten between them (sequence numbers, error feedback, alert states, what was spent of a privacy budget).
 
 One SQLite file, ``synchronous=EXTRA``: what a method returned from survives a power cut. A sequence number is committed
 before it is used, so none is ever used twice. A damaged file is set aside and said so; numbers then go on from the
@@ -19,9 +19,10 @@ from typing import Any, NamedTuple
 
 import msgspec
 from fedge_models import files
-from fedge_models.errors import StorageError
+from fedge_models.errors import BudgetError, StorageError
 
 from .alerts import AlertState
+from .budget import Charge, Ledger
 from .types import Event
 
 logger = logging.getLogger(__name__)
@@ -38,6 +39,9 @@ CREATE TABLE IF NOT EXISTS sequences (federation TEXT PRIMARY KEY, last INTEGER 
 CREATE TABLE IF NOT EXISTS updates (
     federation TEXT PRIMARY KEY, base INTEGER NOT NULL, sequence INTEGER NOT NULL, body BLOB, outcome TEXT);
 CREATE TABLE IF NOT EXISTS residuals (federation TEXT PRIMARY KEY, graph BLOB NOT NULL, residual BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS ledger (
+    federation TEXT PRIMARY KEY, rho REAL NOT NULL, updates INTEGER NOT NULL, unprotected INTEGER NOT NULL,
+    sequence INTEGER);
 """
 
 
@@ -64,7 +68,7 @@ class Spool:
 
     def __init__(self, path: Path) -> None:
         self._lock = threading.Lock()
-        self._db = _open(path)
+        self._path, self._db = path, _open(path)
 
     def close(self) -> None:
         """Close the file."""
@@ -128,11 +132,43 @@ class Spool:
             db.execute("INSERT OR REPLACE INTO sequences VALUES (?, ?)", (federation, number))
         return number
 
-    def put_update(self, federation: str, base: int, sequence: int, body: bytes, graph: bytes, residual: bytes) -> None:
-        """Keep a signed update and the error feedback it leaves, in one transaction; replaces an older update."""
+    def put_update(
+        self,
+        federation: str,
+        base: int,
+        sequence: int,
+        body: bytes,
+        graph: bytes,
+        residual: bytes,
+        charge: Charge | None = None,
+    ) -> None:
+        """Keep a signed update, the error feedback it leaves and what it costs in privacy, in one transaction; replaces
+        an older update. Without a charge it counts as unprotected.
+
+        Raises BudgetError, and keeps nothing, when the charge is more than is left.
+        """
         with self._transaction() as db:
+            ledger = _charged(self._ledger(federation), sequence, charge)
+            db.execute("INSERT OR REPLACE INTO ledger VALUES (?, ?, ?, ?, ?)", (federation, *ledger[:4]))
             db.execute("INSERT OR REPLACE INTO updates VALUES (?, ?, ?, ?, NULL)", (federation, base, sequence, body))
             db.execute("INSERT OR REPLACE INTO residuals VALUES (?, ?, ?)", (federation, graph, residual))
+
+    def ledger(self, federation: str) -> Ledger:
+        """What was spent of the federation's privacy budget."""
+        with self._lock:
+            try:
+                return self._ledger(federation)
+            except sqlite3.Error as e:
+                raise StorageError(f"the spool cannot be read: {e}") from e
+
+    def _ledger(self, federation: str) -> Ledger:
+        sql = "SELECT rho, updates, unprotected, sequence FROM ledger WHERE federation = ?"
+        row = self._db.execute(sql, (federation,)).fetchone()
+        if row is None:  # an update from before there was a ledger carries no noise
+            count = self._db.execute("SELECT count(*) FROM updates WHERE federation = ?", (federation,)).fetchone()[0]
+            row = (0.0, 0, count, None)
+        lost = next(self._path.parent.glob(f"{self._path.name}.damaged-*"), None)
+        return Ledger(row[0], row[1], row[2], row[3], lost.name if lost else None)
 
     def update(self, federation: str) -> PendingUpdate | None:
         """The newest update of a federation."""
@@ -165,6 +201,16 @@ class Spool:
                 return self._db.execute(sql, values).fetchall()
             except sqlite3.Error as e:
                 raise StorageError(f"the spool cannot be read: {e}") from e
+
+
+def _charged(ledger: Ledger, sequence: int, charge: Charge | None) -> Ledger:
+    """The ledger after one more update. Raises BudgetError."""
+    if charge is None:
+        return ledger._replace(unprotected=ledger.unprotected + 1)
+    if not charge.affordable(ledger):
+        spent = f"rho {ledger.rho:.4g} of {charge.limit:.4g}" if ledger.lost is None else f"unknown ({ledger.lost})"
+        raise BudgetError(f"update {sequence} costs rho {charge.rho:.4g}; spent is {spent}; it is not kept or sent")
+    return ledger._replace(rho=ledger.rho + charge.rho, updates=ledger.updates + 1, sequence=sequence)
 
 
 def _open(path: Path) -> sqlite3.Connection:

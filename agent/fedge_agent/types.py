@@ -56,7 +56,7 @@ class Window(NamedTuple):
     end_ns: int  # source time of the last sample
     values: Array  # (channels, length) float32, NaN where no valid value is known
     missing: float  # fraction of the cells that are NaN
-    label: float | str | None  # of the label tag, where it was constant over the window; else None
+    label: float | str | tuple[float, ...] | None  # a state only where it was constant
     received_ns: int  # when the reading that completed the window arrived
 
 

@@ -22,6 +22,7 @@ class Uplink:
         self._lock = threading.Lock()
         self.bytes_up = 0  # bodies
         self.bytes_down = 0
+        self._not_asked: set[str] = set()
 
     def fetch_model(self, federation: str) -> bytes:
         """The federation's ONNX file."""
@@ -30,8 +31,13 @@ class Uplink:
 
     def fetch_release(self, federation: str, have: int, cap: int) -> bytes | None:
         """The newest release, or None when `have` is it."""
-        status, body = self._call("GET", f"/v1/federations/{federation}/release?have={have}", None, cap)
+        path = f"/v1/federations/{federation}/release?have={have}"
+        status, body = self._call("GET", path, None, cap, federation)
         return None if status == 304 else body
+
+    def asked(self, federation: str) -> bool:
+        """Whether the aggregator wants this node's update in the open round, as the last answer said."""
+        return federation not in self._not_asked
 
     def submit(self, federation: str, body: bytes) -> None:
         """Hand over an update; the aggregator has it durably when this returns.
@@ -54,20 +60,25 @@ class Uplink:
         """Close the connection."""
         self._connection.close()
 
-    def _call(self, method: str, path: str, body: bytes | None, cap: int) -> tuple[int, bytes]:
+    def _call(
+        self, method: str, path: str, body: bytes | None, cap: int, federation: str | None = None
+    ) -> tuple[int, bytes]:
+        """Status and body of an answer; what it says of being asked holds for `federation`."""
         with self._lock:
             try:
-                status, data = self._exchange(method, path, body, cap)
+                status, data, asked = self._exchange(method, path, body, cap)
             except (OSError, http.client.HTTPException) as e:
                 self._connection.close()
                 raise UnreachableError(f"{self._url}: {reason(e)}") from e
             self.bytes_up += len(body or b"")
             self.bytes_down += len(data)
         if status in (200, 202, 304):
+            if federation is not None:
+                (self._not_asked.discard if asked else self._not_asked.add)(federation)
             return status, data
         raise _error(status, explain(data) or f"HTTP status {status}", self._url)
 
-    def _exchange(self, method: str, path: str, body: bytes | None, cap: int) -> tuple[int, bytes]:
+    def _exchange(self, method: str, path: str, body: bytes | None, cap: int) -> tuple[int, bytes, bool]:
         kept = self._connection.sock is not None
         try:
             self._connection.request(method, path, body)
@@ -82,7 +93,7 @@ class Uplink:
         if len(data) > cap:
             self._connection.close()
             raise WireError(f"{self._url}{path}: answer is longer than {cap} bytes")
-        return response.status, data
+        return response.status, data, response.getheader("Fedge-Asked") != "no"
 
 
 def _error(status: int, why: str, url: str) -> Exception:

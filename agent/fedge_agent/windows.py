@@ -9,7 +9,7 @@ What was unusable is counted.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,14 +37,14 @@ class Counters:
 
 
 class Assembler:
-    """The windows of one asset. Its label is a state that must have held all through the window, or (`measured`) a
-    value, that of the window's end."""
+    """The windows of one asset. Its label is a state that must have held all through the window, or (`measured`) one
+    value or more, those of the window's end."""
 
     def __init__(
         self,
         asset: str,
         channels: Mapping[str, TagConfig],
-        label: TagConfig | None,
+        labels: Sequence[TagConfig],
         rate_hz: float,
         length: int,
         hop: int,
@@ -58,10 +58,10 @@ class Assembler:
         self._leap = max(LEAP_NS, 2 * length * self._period)
         self._rows = [Channel(tag.waveform_hz is not None, tag.index) for tag in channels.values()]
         self._measured = measured
-        self._label = Channel(False, None) if label else None
-        self._all = [*self._rows, *([self._label] if self._label else [])]
+        self._labels = [Channel(False, None, label=True) for _ in labels]
+        self._all = [*self._rows, *self._labels]
         self._by_tag: dict[str, dict[str, list[Channel]]] = {}  # source -> tag -> who follows it
-        for tag, channel in zip([*channels.values(), *([label] if label else [])], self._all, strict=True):
+        for tag, channel in zip([*channels.values(), *labels], self._all, strict=True):
             self._by_tag.setdefault(tag.source, {}).setdefault(tag.tag, []).append(channel)
         self._buffer: Array = np.empty((len(self._rows), 4 * max(length, hop)), np.float32)
         self.counters = Counters()
@@ -112,7 +112,7 @@ class Assembler:
         value: float | str = math.nan
         if reading.quality is Quality.BAD:
             self.counters.bad += 1
-        elif channel is self._label:
+        elif channel.label:
             value = reading.value if isinstance(reading.value, (str, float)) else math.nan
         elif isinstance(reading.value, (int, float)) and math.isfinite(reading.value):
             value = float(reading.value)
@@ -222,8 +222,8 @@ class Assembler:
                 channel.copy_blocks(out, self._tick)
             else:
                 channel.hold_values(out, start, self._period, self._hold)
-        if self._label:
-            self._follow_label(self._label, start, count)
+        for label in self._labels:
+            self._follow_label(label, start, count)
         self._at += count
         self._tick += count
         self._filled += count
@@ -238,13 +238,18 @@ class Assembler:
     def _window(self, received_ns: int) -> Window:
         assert self._origin is not None
         values = self._buffer[:, self._at - self._length : self._at].copy()
-        label = None
-        if self._label and (self._measured or self._label_run >= self._length) and known(self._label.value):
-            label = self._label.value
         self.counters.windows += 1
         end = round(self._origin + (self._tick - 1) * self._period)
         missing = int(np.count_nonzero(np.isnan(values))) / values.size
-        return Window(self._asset, end, values, missing, label, received_ns)
+        return Window(self._asset, end, values, missing, self._label(), received_ns)
+
+    def _label(self) -> float | str | tuple[float, ...] | None:
+        """What is known of the newest window; of several values each may be NaN."""
+        if len(self._labels) > 1:
+            return tuple(c.value if isinstance(c.value, float) else math.nan for c in self._labels)
+        if self._labels and (self._measured or self._label_run >= self._length) and known(self._labels[0].value):
+            return self._labels[0].value
+        return None
 
     def _restart(self, now: int) -> None:
         """The clock was set to `now`: forget the grid, but keep the values; most tags will not change because of it."""

@@ -16,7 +16,7 @@ from fedge_models import files, service
 
 from .authority import Authority
 from .calls import Calls
-from .config import Config
+from .config import ADDRESS_FILE, STATUS_FILE, Config
 from .federation import Federation
 from .metrics import Metrics
 from .server import NodeServer
@@ -24,7 +24,6 @@ from .store import Store
 
 logger = logging.getLogger(__name__)
 
-ADDRESS_FILE = "listen.addr"  # where `invite` learns the port when the configuration says 0
 LONGEST_WAIT_S = 30.0
 SEEN_EVERY_S = 60.0
 
@@ -44,7 +43,7 @@ class App:
         self._wake = threading.Condition()
         self._woken = False
         self._stop = threading.Event()
-        self._started = time.time()
+        self._started, self._started_monotonic = time.time(), time.monotonic()
         self._calls = Calls(self.store, self.authority, self.federation, self._arrived, self._metrics)
         where = service.parse_loopback(config.aggregator.operator, "aggregator.operator")
         self._page = service.Page(where, self._metrics.text, self.status, self._keeper_lives)
@@ -70,7 +69,7 @@ class App:
             self.federation(model.federation)
         state = self._config.aggregator.state
         files.write(state / ADDRESS_FILE, self.address.encode())
-        files.write(state / "status.addr", self._page.address.encode())
+        files.write(state / STATUS_FILE, self._page.address.encode())
         self._page.start()
         self._server.start()
         self._keeper.start()
@@ -104,26 +103,14 @@ class App:
         return {
             "started": self._started,
             "address": self.address,
-            "federations": {f.name: self._describe(f) for f in federations},
-        }
-
-    def _describe(self, federation: Federation) -> dict[str, Any]:
-        opened, active = federation.round(), self._active(federation)
-        header = federation.current.header
-        return {
-            "release": header.version,
-            "created": header.created,
-            "rule": federation.config.rule["name"],
-            "figures": header.figures,
-            "updates": len(opened.arrivals),
-            "waiting": opened.waiting_for(active, federation.rule.minimum()),
-            "active": sorted(active),
+            "federations": {f.name: f.status(time.time(), self._active(f)) for f in federations},
         }
 
     def _active(self, federation: Federation) -> set[str]:
         """Members heard from lately; right after a start everyone gets the benefit of the doubt."""
-        seen, oldest = self._calls.last_seen(), time.time() - float(federation.config.active)
-        return {n for n in self.store.members(federation.name) if seen.get(n, self._started) >= oldest}
+        silent, window = self._calls.silent_for(), float(federation.config.active)
+        up = time.monotonic() - self._started_monotonic
+        return {n for n in self.store.members(federation.name) if silent.get(n, up) <= window}
 
     def _arrived(self, name: str) -> None:
         self._nudge()

@@ -43,7 +43,7 @@ class Calls:
     ) -> None:
         self._store, self._authority, self._federation, self._arrived = store, authority, federation, arrived
         self.metrics = metrics
-        self._seen: dict[str, float] = {}
+        self._seen: dict[str, tuple[float, float]] = {}  # node -> Unix time, monotonic time, s
         self._lock = threading.Lock()
 
     def authority_certificate(self) -> bytes:
@@ -79,7 +79,7 @@ class Calls:
         if node.revoked is not None:
             raise IdentityError(f"node {name!r} is revoked: ask the aggregator's operator")
         with self._lock:
-            self._seen[name] = time.time()
+            self._seen[name] = time.time(), time.monotonic()
         return node
 
     def federation(self, name: str, node: Node) -> Federation:
@@ -99,6 +99,12 @@ class Calls:
             self._arrived(federation.name)
 
     def last_seen(self) -> dict[str, float]:
-        """When each node was last heard from since the start."""
+        """When each node was last heard from since the start, Unix time, s."""
         with self._lock:
-            return dict(self._seen)
+            return {name: seen[0] for name, seen in self._seen.items()}
+
+    def silent_for(self) -> dict[str, float]:
+        """How long ago each node was last heard from since the start, s; no matter what is done to the clock."""
+        now = time.monotonic()
+        with self._lock:
+            return {name: now - seen[1] for name, seen in self._seen.items()}

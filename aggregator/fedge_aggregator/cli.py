@@ -7,28 +7,18 @@ import signal
 import sys
 import threading
 import time
-from datetime import datetime
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
 from fedge_models import files
 from fedge_models.errors import ConfigError, FedgeError
 from fedge_models.settings import parse_seconds
 
+from . import cli_life
 from . import config as configs
-from .config import Config
-
-config_option = click.option(
-    "--config",
-    "config_path",
-    type=click.Path(path_type=Path),
-    default=Path("/etc/fedge/aggregator.toml"),
-    show_default=True,
-)
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+from .cli_common import authority, config_option, json_option, known, show, store, url
 
 
 class _Group(click.Group):
@@ -46,6 +36,10 @@ class _Group(click.Group):
 @click.version_option(package_name="fedge")
 def main() -> None:
     """Average what gateways learn, and sign the result."""
+
+
+for command in (cli_life.rounds, cli_life.release_group, cli_life.audit, cli_life.status):
+    main.add_command(command)
 
 
 @main.command()
@@ -90,13 +84,13 @@ def invite(node: str, federations: tuple[str, ...], expires: str, config_path: P
 
     config = configs.load(config_path)
     for name in federations:
-        _known(config, name)
+        known(config, name)
     try:
         lifetime = parse_seconds(expires)
     except ValueError as e:
         raise ConfigError(f"--expires: {e}") from e
     now = time.time()
-    text = nodes.invite(_store(config), _authority(config), _url(config), node, federations, int(now + lifetime), now)
+    text = nodes.invite(store(config), authority(config), url(config), node, federations, int(now + lifetime), now)
     click.echo(text)
 
 
@@ -110,18 +104,18 @@ def nodes_group() -> None:
 @config_option
 def nodes_list(as_json: bool, config_path: Path) -> None:
     """List gateways."""
-    store = _store(configs.load(config_path))
+    kept = store(configs.load(config_path))
     rows = [
         {
             "name": n.name,
-            "federations": store.federations_of(n.name),
+            "federations": kept.federations_of(n.name),
             "joined": n.joined,
             "seen": n.seen,
             "revoked": n.revoked,
         }
-        for n in store.nodes()
+        for n in kept.nodes()
     ]
-    _print(rows, as_json)
+    show(rows, as_json)
 
 
 @nodes_group.command(name="revoke")
@@ -129,7 +123,7 @@ def nodes_list(as_json: bool, config_path: Path) -> None:
 @config_option
 def nodes_revoke(node: str, config_path: Path) -> None:
     """Take a gateway's right away, at once and for good."""
-    if not _store(configs.load(config_path)).revoke(node, time.time()):
+    if not store(configs.load(config_path)).revoke(node, time.time()):
         raise ConfigError(f"no node {node!r}; see: fedge-aggregator nodes list")
     click.echo(f"{node}: revoked")
 
@@ -154,8 +148,8 @@ def model_add(federation: str, file: Path, card: Path | None, trainable: str | N
     from .models import add_model  # noqa: PLC0415
 
     config = configs.load(config_path)
-    _known(config, federation)
-    ends = (_store(config), _authority(config))
+    known(config, federation)
+    ends = (store(config), authority(config))
     graph = add_model(*ends, federation, config.federation[federation], file, time.time(), card, trainable)
     click.echo(f"{federation}: {graph.card.task} model of {graph.params.size} trainable parameters, release 1")
 
@@ -166,7 +160,7 @@ def model_add(federation: str, file: Path, card: Path | None, trainable: str | N
 def model_list(as_json: bool, config_path: Path) -> None:
     """List federations and their models."""
     config = configs.load(config_path)
-    models = {m.federation: m for m in _store(config).models()}
+    models = {m.federation: m for m in store(config).models()}
     rows = []
     for name in config.federation:
         model = models.get(name)
@@ -178,85 +172,4 @@ def model_list(as_json: bool, config_path: Path) -> None:
                 "tensors": len(model.sizes) if model else None,
             }
         )
-    _print(rows, as_json)
-
-
-@main.command()
-@click.option("--federation", default=None, help="Only this one.")
-@json_option
-@config_option
-def rounds(federation: str | None, as_json: bool, config_path: Path) -> None:
-    """List the releases of each federation and who is in the open round."""
-    config = configs.load(config_path)
-    store = _store(config)
-    rows = []
-    for model in store.models():
-        if federation in (None, model.federation):
-            releases = store.releases(model.federation)
-            for r in releases:
-                rows.append(
-                    {
-                        "federation": model.federation,
-                        "release": r.version,
-                        "created": r.created,
-                        "rule": r.rule,
-                        **r.figures,
-                    }
-                )
-            waiting = sorted(store.arrivals(model.federation, releases[-1].version))
-            rows.append({"federation": model.federation, "release": "open", "created": None, "rule": "", "in": waiting})
-    _print(rows, as_json)
-
-
-def _store(config: Config) -> Any:
-    from .store import Store  # noqa: PLC0415
-
-    config.aggregator.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return Store(config.aggregator.state)
-
-
-def _authority(config: Config) -> Any:
-    from .authority import Authority  # noqa: PLC0415
-
-    return Authority(config.aggregator.state / "authority")
-
-
-def _url(config: Config) -> str:
-    """The address that goes into invitations."""
-    from .app import ADDRESS_FILE  # noqa: PLC0415
-
-    listen, bound = config.aggregator.listen, config.aggregator.state / ADDRESS_FILE
-    port = listen.rpartition(":")[2]
-    if port == "0":
-        if not bound.exists():
-            raise ConfigError("aggregator.listen has port 0 and the server has not run yet: start it first")
-        port = bound.read_text().rpartition(":")[2]
-    host = config.aggregator.addresses[0]
-    return f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
-
-
-def _known(config: Config, federation: str) -> None:
-    if federation not in config.federation:
-        names = ", ".join(config.federation) or "none is configured"
-        raise ConfigError(f"no federation {federation!r} in the configuration; there is: {names}")
-
-
-def _print(rows: list[dict[str, Any]], as_json: bool) -> None:
-    if as_json:
-        click.echo(msgspec.json.encode(rows))
-        return
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    cells = [columns, *([_cell(key, row.get(key)) for key in columns] for row in rows)]
-    widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
-    for line in cells:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
-
-
-def _cell(key: str, value: Any) -> str:
-    if value is None:
-        return "-"
-    if key in ("created", "joined", "seen", "revoked"):
-        return datetime.fromtimestamp(value).strftime("%Y-%m-%d %H:%M:%S")
-    if isinstance(value, float):
-        return f"{value:g}"
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    show(rows, as_json)

@@ -13,8 +13,15 @@ from fedge_models.service import parse_address, parse_loopback
 from fedge_models.settings import Seconds
 from msgspec import Meta
 
+from .rounds import Mode, RoundConfig
 from .rules.registry import build
+from .rules.rule import Rule
 
+ADDRESS_FILE = "listen.addr"  # in the state folder: where `invite` learns the port when the configuration says 0
+STATUS_FILE = "status.addr"  # and where `status` finds the page
+LEAST_QUORUM = 2  # a release made of one update is that update
+USUAL_BUFFER = 10  # Nguyen et al. 2022
+Count = Annotated[int, Meta(ge=1, le=1_000_000)]
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 
 
@@ -34,11 +41,27 @@ class FederationConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     """``[federation.X]``: one model that gateways learn together."""
 
     rule: dict[str, Any] = msgspec.field(default_factory=lambda: {"name": "fedavg"})  # see docs/rules.md
-    quorum: Annotated[int, Meta(ge=1)] = 2  # updates without which a deadline does not end a round
+    mode: Mode = "synchronous"  # or "asynchronous" (FedBuff); see docs/rounds.md
+    quorum: Count | None = None  # updates without which a deadline does not end a round; None: as the rule needs, >= 2
     deadline: Seconds = Seconds(600)  # after a round's first update
     active: Seconds = Seconds(3600)  # nodes silent for longer are not waited for
-    max_samples: Annotated[int, Meta(ge=1)] = 10_000  # a sample count is a claim: capped here
+    share: Annotated[float, Meta(gt=0, le=1)] = 1.0  # synchronous: of the active nodes, needed in a round
+    margin: Annotated[float, Meta(ge=0, le=10)] = 0.25  # synchronous, share < 1: of what is needed, asked beside it
+    buffer: Count | None = None  # asynchronous: updates that end a round at once; None: 10, or the quorum if larger
+    max_staleness: Annotated[int, Meta(ge=0, le=100_000)] = 20  # asynchronous: releases since an update's base
+    staleness_exponent: Annotated[float, Meta(ge=0, le=10)] = 0.5  # an update counts 1 / (1 + staleness) ** this
+    max_samples: Annotated[int, Meta(ge=1)] = 10_000  # a node's sample count is a claim: capped here
+    max_saturated: Annotated[float, Meta(gt=0, le=1)] = (
+        0.98  # share of an update's codes at the grid's ends, else refused
+    )
+    history: Annotated[int, Meta(ge=0, le=10_000)] = 10  # releases before the newest whose weights are kept
     lifetime: Seconds = Seconds(365 * 86400)  # of a release; renewed by half-time
+
+    def limits(self, minimum: int) -> RoundConfig:
+        """When a round ends, for a rule that needs `minimum` updates."""
+        quorum = self.quorum if self.quorum is not None else max(LEAST_QUORUM, minimum)
+        buffer = self.buffer if self.buffer is not None else max(USUAL_BUFFER, quorum)
+        return RoundConfig(quorum, float(self.deadline), self.mode, self.share, self.margin, buffer, self.max_staleness)
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -56,5 +79,24 @@ def load(path: Path) -> Config:
     for name, federation in config.federation.items():
         if not re.match(NAME, name):
             raise ConfigError(f"{path}: key 'federation': name {name!r} must match {NAME}")
-        build(federation.rule, str(path), f"federation.{name}.rule")
+        rule = build(federation.rule, str(path), f"federation.{name}.rule")
+        _check_rounds(federation, rule, f"{path}: key 'federation.{name}")
     return config
+
+
+def _check_rounds(federation: FederationConfig, rule: Rule, where: str) -> None:
+    """Raise ConfigError for numbers with which no round could hold what the rule promises."""
+    need, limits, name = rule.minimum(), federation.limits(rule.minimum()), federation.rule["name"]
+    if limits.quorum < need:
+        raise ConfigError(
+            f"{where}.quorum': {limits.quorum}, but rule {name} with these parameters protects from {need} updates on; "
+            f"expected {need} or more, or a rule that needs fewer"
+        )
+    if limits.mode == "asynchronous" and limits.buffer < limits.quorum:
+        raise ConfigError(
+            f"{where}.buffer': {limits.buffer} updates are fewer than the quorum; expected {limits.quorum} or more"
+        )
+    if federation.mode == "asynchronous" and federation.share < 1:
+        raise ConfigError(
+            f"{where}.share': {federation.share:g} is for synchronous rounds; an asynchronous one takes all"
+        )

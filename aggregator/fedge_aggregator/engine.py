@@ -6,33 +6,23 @@ what a rule does in a column does not depend on its neighbours.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, Protocol
 
 import numpy as np
+from fedge_models.errors import ConfigError
+from fedge_models.quantize import Codes
 from numpy.typing import NDArray
 
-from .gram import WithReference, gram_of, unite
+from .gram import WithReference, gram_of, split_up, unite
 from .pipeline import Pipeline
 from .rows import Rows
 from .rules.mixing import Mixed
 from .rules.rule import Aggregate, Gram, Rule, Weights
+from .runner import Runner
 from .threads import Threads
 
 SCALE_PARTS = 64  # a row's scale is rounded to this part of 1, so that scaled and mixed rows stay whole numbers
 NO_GRAM = np.empty((0, 0))
-
-Task = Callable[[int, int], NDArray[Any]]
-
-
-class Runner(Protocol):
-    """Where blocks are computed."""
-
-    def map(self, task: Task, rows: Rows) -> Iterator[tuple[int, int, NDArray[Any]]]:
-        """(start, stop, task(start, stop)) for spans that cover all columns of the rows once, in any order."""
-
 
 LOCAL = Threads()
 
@@ -42,24 +32,21 @@ class Columns:
     """What is done in every block: mix, then the rule."""
 
     rule: Rule
-    rows: Rows
     weights: Weights
     mixed: Mixed | None  # None: rows as they are
 
-    def __call__(self, start: int, stop: int) -> Aggregate:
+    def __call__(self, rows: Rows, start: int, stop: int) -> Aggregate:
         """The aggregate (stop - start,) of those columns."""
         out = np.empty(stop - start, np.float32)
-        for first in range(start, stop, self.rows.width):
-            last = min(first + self.rows.width, stop)
-            out[first - start : last - start] = self._block(first, last)
+        for first in range(start, stop, rows.width):
+            last = min(first + rows.width, stop)
+            out[first - start : last - start] = self._block(rows.block(first, last))
         return out
 
-    def _block(self, start: int, stop: int) -> Aggregate:
-        block = self.rows.block(start, stop)
+    def _block(self, block: Codes) -> Aggregate:
         if self.mixed is None:
             return self.rule.columns(block, self.weights)
-        whole = self.mixed.matrix.astype(np.float32) @ block.astype(np.float32)  # exact: see SCALE_PARTS
-        return self.rule.columns(whole, self.weights) / np.float32(self.mixed.divisor)
+        return self.rule.columns(self.mixed.of(block), self.weights) / np.float32(self.mixed.divisor)
 
 
 def aggregate(
@@ -76,39 +63,50 @@ def aggregate(
 
     weights: (capped) sample counts (n,) > 0; reference: the previous aggregate (d,) in units of this grid, for rules
     that start from it (none: zeros); scale: factors (n,) in [0, 1] that shorten rows before all else, such as for
-    staleness, rounded to 64ths; seed: of what is drawn, unforeseen by nodes and the same if this is repeated.
+    staleness, rounded to 64ths, at least one; seed: of what is drawn, unforeseen by nodes and the same every time.
     Raises ValueError when there are fewer rows than the pipeline needs; a round waits before it comes to that.
     """
     pipeline.require(rows.n)
     rule, n = pipeline.rule, rows.n
     if rule.reference:
-        rows = WithReference(rows, np.zeros(rows.d, np.float32) if reference is None else reference)
+        rows = WithReference(rows, split_up(np.zeros(rows.d, np.float32) if reference is None else reference))
     compares = rule.compares or (pipeline.mixing is not None and pipeline.mixing.compares)
     gram = gram_matrix(rows, runner) if compares else NO_GRAM
     mixed = _mix(pipeline, gram, n, scale, seed)
-    fold = _fold(mixed, n, rule.reference)  # (m or m + 1, n or n + 2)
-    shares = (mixed.matrix @ weights) / mixed.matrix.sum(axis=1) if mixed else np.asarray(weights, np.float64)
-    chosen = rule.select(fold @ gram @ fold.T if rule.compares else NO_GRAM, shares)
-    columns = Columns(rule, rows, chosen @ fold, None) if rule.linear else Columns(rule, rows, chosen, mixed)
+    mixes, divisors = _fold(mixed, n, rule.reference)
+    shares = np.asarray(weights, np.float64) if mixed is None else _means(mixed, weights)
+    seen = mixes @ gram @ mixes.T / np.outer(divisors, divisors) if rule.compares else NO_GRAM
+    chosen = rule.select(seen, shares)
+    if rule.linear:
+        chosen, mixed = chosen / divisors @ mixes, None
     out = np.empty(rows.d, np.float32)
-    for start, stop, part in runner.map(columns, rows):
+    for start, stop, part in runner.map(Columns(rule, chosen, mixed), rows):
         out[start:stop] = part
     return out
+
+
+def build_runner(engine: str, where: str, key: str = "engine") -> Runner:
+    """``local``: threads of this process; ``dask://host:port``: a cluster. Raises ConfigError."""
+    if engine == "local":
+        return LOCAL
+    if engine.startswith("dask://"):
+        from .cluster import Cluster  # noqa: PLC0415  # only where there is one
+
+        return Cluster(engine.removeprefix("dask://"))
+    raise ConfigError(f"{where}: key {key!r}: expected 'local' or 'dask://HOST:PORT', got {engine!r}")
 
 
 def gram_matrix(rows: Rows, runner: Runner = LOCAL) -> Gram:
     """Inner products (n, n) of the rows in squared grid steps, exact."""
     total = np.zeros((rows.n, rows.n), np.int64)
-    for _, _, part in runner.map(partial(gram_of, rows), rows):
+    for _, _, part in runner.map(gram_of, rows):
         total += part
     return total.astype(np.float64)
 
 
 def _mix(pipeline: Pipeline, gram: Gram, n: int, scale: Weights | None, seed: int) -> Mixed | None:
     """Scale and mixing as one matrix of whole numbers; None: neither."""
-    parts = None if scale is None else np.rint(np.asarray(scale, np.float64) * SCALE_PARTS).astype(np.int64)
-    if parts is not None and (parts.shape != (n,) or parts.min() < 0 or parts.max() > SCALE_PARTS):
-        raise ValueError(f"scale: expected {n} factors from 0 to 1, got {scale}")
+    parts = None if scale is None else _parts(np.asarray(scale, np.float64), n)
     if pipeline.mixing is None:
         return None if parts is None else Mixed(np.diag(parts), SCALE_PARTS)
     rows = gram[:n, :n] if pipeline.mixing.compares else NO_GRAM
@@ -118,12 +116,24 @@ def _mix(pipeline: Pipeline, gram: Gram, n: int, scale: Weights | None, seed: in
     return Mixed(mixed.matrix * parts, mixed.divisor * SCALE_PARTS)
 
 
-def _fold(mixed: Mixed | None, n: int, reference: bool) -> NDArray[np.float64]:
-    """How the rows that `select` sees come from those that are stored."""
-    fold = np.eye(n) if mixed is None else mixed.matrix / mixed.divisor
+def _parts(scale: Weights, n: int) -> NDArray[np.int64]:
+    if scale.shape != (n,) or not (scale >= 0).all() or not (scale <= 1).all():
+        raise ValueError(f"scale: expected {n} factors from 0 to 1, got {scale}")
+    return np.maximum(np.rint(scale * SCALE_PARTS), 1).astype(np.int64)
+
+
+def _means(mixed: Mixed, weights: Weights) -> Weights:
+    """Sample counts (m,) of mixed rows: the mean of those they are made of."""
+    means: Weights = (mixed.matrix > 0) @ weights / (mixed.matrix > 0).sum(axis=1)
+    return means
+
+
+def _fold(mixed: Mixed | None, n: int, reference: bool) -> tuple[NDArray[np.float64], Weights]:
+    """How the rows that `select` sees come from those that are stored: whole multiples of them, and their divisors."""
+    mixes = np.eye(n) if mixed is None else mixed.matrix.astype(np.float64)
+    divisors = np.full(len(mixes), 1.0 if mixed is None else mixed.divisor)
     if not reference:
-        return fold
-    m = len(fold)
-    wide = np.zeros((m + 1, n + 1))
-    wide[:m, :n], wide[m, n] = fold, 1.0
-    return wide @ unite(n)
+        return mixes, divisors
+    wide = np.zeros((len(mixes) + 1, n + 1))
+    wide[:-1, :n], wide[-1, n] = mixes, 1.0
+    return wide @ unite(n), np.append(divisors, 1.0)

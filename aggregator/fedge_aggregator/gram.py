@@ -8,9 +8,10 @@ alike do not drown in the rounding of what they have in common, and every machin
 from __future__ import annotations
 
 import numpy as np
+from fedge_models.quantize import LIMIT, Codes
 from numpy.typing import NDArray
 
-from .rows import Codes, Rows
+from .rows import Rows
 
 CHUNK = 1024  # columns: 1024 * 128 * 128 = 2^24
 FRACTION = 128  # a reference row is rounded to this part of a grid step
@@ -18,32 +19,41 @@ FRACTION = 128  # a reference row is rounded to this part of a grid step
 
 def gram_of(rows: Rows, start: int, stop: int) -> NDArray[np.int64]:
     """Inner products (n, n) of the rows over columns start..stop-1."""
-    total = np.zeros((rows.n, rows.n), np.int64)
+    total, product = np.zeros((rows.n, rows.n)), np.empty((rows.n, rows.n), np.float32)
     for first in range(start, stop, rows.width):
-        block = rows.block(first, min(first + rows.width, stop)).astype(np.float32)
+        block = rows.block(first, min(first + rows.width, stop))
         for at in range(0, block.shape[1], CHUNK):
-            part = block[:, at : at + CHUNK]
-            total += (part @ part.T).astype(np.int64)
-    return total
+            part = block[:, at : at + CHUNK].astype(np.float32)
+            total += np.matmul(part, part.T, out=product)
+    return total.astype(np.int64)
 
 
 class WithReference:
-    """Rows and, last, a float row (d,) as two rows of codes: its whole steps and its FRACTIONs of one.
+    """Rows and, last, a float row as two rows of codes: its whole steps and its FRACTIONs of one (`split_up`).
 
-    `weights` (n + 1) -> (n + 2) is how the reference comes together again. It is cut to the grid's ±127 first.
+    `unite` is how the reference comes together again.
     """
 
-    def __init__(self, rows: Rows, reference: NDArray[np.float32]) -> None:
-        if reference.shape != (rows.d,):
-            raise ValueError(f"reference has shape {reference.shape}, rows have {rows.d} codes")
-        whole = np.rint(np.clip(reference, -127, 127))
-        rest = np.rint((np.clip(reference, -127, 127) - whole) * FRACTION)
-        self._rows, self._parts = rows, np.stack([whole, rest]).astype(np.int8)
+    def __init__(self, rows: Rows, parts: Codes) -> None:
+        if parts.shape != (2, rows.d):
+            raise ValueError(f"reference has shape {parts.shape[1:]}, rows have {rows.d} codes")
+        self._rows, self._parts = rows, parts
         self.n, self.d, self.width = rows.n + 2, rows.d, rows.width
 
     def block(self, start: int, stop: int) -> Codes:
         """The rows' columns and the reference's two."""
         return np.concatenate([self._rows.block(start, stop), self._parts[:, start:stop]])
+
+    def narrow(self, start: int, stop: int) -> WithReference:
+        """Both narrowed."""
+        return WithReference(self._rows.narrow(start, stop), self._parts[:, start:stop])
+
+
+def split_up(reference: NDArray[np.float32]) -> Codes:
+    """A float row (d,) in grid units as codes (2, d), cut to the grid's ±127 and rounded to FRACTIONs of a step."""
+    cut = np.clip(reference, -LIMIT, LIMIT)
+    whole = np.rint(cut)
+    return np.stack([whole, np.rint((cut - whole) * FRACTION)]).astype(np.int8)
 
 
 def unite(n: int) -> NDArray[np.float64]:

@@ -11,8 +11,10 @@ from fedge_models.model_file import PROBE_BYTES, bounded_memory, read_model
 
 from . import publish
 from .authority import Authority
+from .chain import bodies
 from .config import FederationConfig
-from .store import Model, ReleaseRow, Store
+from .store import Model, Store
+from .store.releases import ReleaseRow
 
 
 def add_model(
@@ -37,7 +39,7 @@ def add_model(
     signer = publish.Signer(federation, digest, authority.release_key, int(config.lifetime))
     first = publish.first_release(signer, graph.params, graph.sizes, int(now))
     model = Model(federation, digest, graph.sizes, tuple(t.name for t in graph.layout))
-    row = ReleaseRow(1, first.hash, now, first.header.rule, {})
-    if not store.add_model(model, data, row, first.full, first.residual.astype("<f4").tobytes()):
+    row = ReleaseRow(1, "first", first.hash, now, first.header.rule, {})
+    if not store.add_model(model, data, row, bodies(first)):
         raise ConfigError(f"federation {federation!r} has a model already; a new model is a new federation")
     return graph

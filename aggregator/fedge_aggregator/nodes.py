@@ -13,7 +13,8 @@ from fedge_models.invitation import SECRET_BYTES, Invitation, encode_invitation
 
 from .authority import Authority
 from .config import NAME
-from .store import Node, Store, record
+from .store import Node, Store
+from .store.audit import operator, record
 
 
 def invite(
@@ -28,7 +29,7 @@ def invite(
     with store.transaction() as db:
         wanted = msgspec.json.encode(list(federations)).decode()
         db.execute("INSERT INTO invitations VALUES (?, ?, ?, ?, NULL)", (_hash(secret), node, wanted, expires))
-        record(db, now, "invite", f"{node} to {', '.join(federations)}")
+        record(db, now, "invite", f"to {', '.join(federations)}, by {operator()}", None, node)
     return encode_invitation(Invitation(url, authority.ca_digest, secret, expires, node))
 
 
@@ -56,7 +57,7 @@ def join(store: Store, authority: Authority, secret: bytes, request: bytes, now:
             db.execute("INSERT INTO nodes VALUES (?, ?, ?, ?, NULL, ?)", (node, key, certificate, now, now))
             db.executemany("INSERT INTO members VALUES (?, ?)", [(f, node) for f in wanted])
             db.execute("UPDATE invitations SET spent_by = ? WHERE secret = ?", (key, _hash(secret)))
-            record(db, now, "join", node)
+            record(db, now, "join", f"to {', '.join(wanted)}", None, node)
     return node, certificate, wanted
 
 
@@ -67,7 +68,7 @@ def renew(store: Store, authority: Authority, node: Node, request: bytes, now: f
         raise IdentityError(f"node {node.name}: a certificate is renewed for the same key only; join anew for another")
     with store.transaction() as db:
         db.execute("UPDATE nodes SET certificate = ? WHERE name = ?", (certificate, node.name))
-        record(db, now, "renew", node.name)
+        record(db, now, "renew", "certificate", None, node.name)
     return certificate
 
 

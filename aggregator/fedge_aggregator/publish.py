@@ -36,7 +36,7 @@ class Published:
     header: Header
     hash: bytes
     full: bytes
-    difference: bytes | None  # None for version 1
+    difference: bytes | None  # None: only all weights lead to it
     weights: Floats  # (P,)
     residual: Floats  # (P,)
 
@@ -85,6 +85,17 @@ def next_release(
         weights,
         wanted - dequantize(codes, expanded),
     )
+
+
+def reissue(
+    signer: Signer, before: Published, weights: Floats, steps: Floats, residual: Floats, why: str, now: int
+) -> Published:
+    """The release after `before` with given weights (P,), grid (T,) and residual (P,), to the bit.
+
+    It comes as full weights only: no int8 difference leads to given bits.
+    """
+    header = _header(signer, before.header.version + 1, before.hash, weights, steps, why, {}, now)
+    return Published(header, header_hash(header), encode_full(header, weights, signer.key), None, weights, residual)
 
 
 def difference_steps(wanted: Floats, sizes: NDArray[np.int64]) -> Floats:

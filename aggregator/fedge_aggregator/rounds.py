@@ -1,63 +1,173 @@
-"""A synchronous round as a pure state machine; the clock is passed in.
+"""Rounds, synchronous and buffered-asynchronous, as one pure state machine; the clock is passed in.
 
-A round collects at most one update per node against one base release. It is due when every active node has sent its
-own, or when the quorum is reached and the deadline since the *first* update has passed: it never waits for the dead,
-and never averages fewer than the rule needs. Times are Unix seconds. Storing and averaging are others' work.
+Words: an *update* improves on a base release; its *staleness* is how many releases have come since that base. A *round*
+is what leads from one release to the next: it collects at most one update per node and then is due. Below its *quorum*
+no deadline ends it, and below what the rule needs nothing does.
+
+Synchronous: only updates against the newest release (staleness 0). Due when every active node has sent its own, or at
+the deadline after the *first* update if the quorum is reached. With a `share` below 1 only some nodes are asked, a
+`margin` more than needed, and the round is due when enough of them have come (over-selection: Bonawitz et al. 2019,
+"Towards federated learning at scale", section 2.2); who was asked and has not come by the deadline is replaced.
+
+Asynchronous (FedBuff: Nguyen et al. 2022, "Federated learning with buffered asynchronous aggregation"): updates against
+any release up to `max_staleness` old, due when the *buffer* is full or at the deadline as above. A gateway that comes
+once a day counts.
+
+Times are Unix seconds; `settle` copes with a clock that was set back. Storing, averaging and whom to trust are others'.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import hmac
+import math
+from collections.abc import Collection
 from dataclasses import dataclass, field
+from typing import Literal
 
 from fedge_models.errors import StaleError
+
+Mode = Literal["synchronous", "asynchronous"]
 
 
 @dataclass(frozen=True)
 class RoundConfig:
-    """When a round ends."""
+    """When a round ends, and whose updates it takes."""
 
     quorum: int  # updates without which the deadline does not end it
     deadline_s: float  # after the first update
+    mode: Mode = "synchronous"
+    share: float = 1.0  # of the active nodes, needed in a synchronous round
+    margin: float = 0.25  # of what is needed: so many more are asked, for those who will not come
+    buffer: int = 10  # updates that end an asynchronous round at once
+    max_staleness: int = 0  # releases; asynchronous
+
+    @property
+    def sampled(self) -> bool:
+        """Whether only some nodes are asked."""
+        return self.mode == "synchronous" and self.share < 1
 
 
 @dataclass
 class Round:
-    """The open round of one federation."""
+    """The open round of one federation; it begins with release `version` and ends with the next one."""
 
     federation: str
-    base_version: int
+    version: int
     config: RoundConfig
     arrivals: dict[str, float] = field(default_factory=dict)  # node -> when its update was accepted
+    asked: dict[str, float] = field(default_factory=dict)  # node -> since when; only of a sampled round
+    floor: int = 1  # no base older than this: the operator rolled back there
+    secret: bytes = b""  # of the aggregator; draws the sample
 
-    def admit(self, node: str, now: float) -> None:
-        """Note the node's update. Raises StaleError when it already has one in this round."""
+    @property
+    def oldest(self) -> int:
+        """The oldest base whose updates are admitted."""
+        staleness = self.config.max_staleness if self.config.mode == "asynchronous" else 0
+        return max(self.version - staleness, self.floor, 1)
+
+    def wants(self, node: str) -> bool:
+        """Whether the node is to train in this round."""
+        return not self.config.sampled or node in self.asked
+
+    def admit(self, node: str, base: int, now: float) -> int:
+        """Note the node's update against release `base`; its staleness.
+
+        Raises StaleError, in words for the node's operator, for a base that is closed or to come, a second update, or
+        a node that was not asked.
+        """
+        if not self.oldest <= base <= self.version:
+            raise StaleError(f"base release {base} of node {node} is not open: {self._open()}; fetch and retrain")
         if node in self.arrivals:
-            raise StaleError(f"node {node} already has an update against release {self.base_version}; one a round")
+            raise StaleError(f"node {node} already has an update in the round that follows {self.version}; one a round")
+        if not self.wants(node):
+            raise StaleError(f"node {node} is not asked in the round that follows {self.version}: {self._sample()}")
         self.arrivals[node] = now
+        return self.version - base
 
-    def due(self, now: float, active: Iterable[str], minimum: int) -> bool:
-        """Whether to average now; `active`: nodes that may still send, `minimum`: what the rule needs."""
-        have = len(self.arrivals)
+    def settle(self, now: float) -> bool:
+        """Date what lies in the future as of now: the clock was set back. Whether there was any.
+
+        Without this a clock that was a year ahead for a minute would hold the round open for a year.
+        """
+        late = [(t, n) for t in (self.arrivals, self.asked) for n, since in t.items() if since > now]
+        for table, node in late:
+            table[node] = now
+        return bool(late)
+
+    def to_ask(self, now: float, active: Collection[str], minimum: int) -> list[str]:
+        """Nodes to ask from now on, beside those already asked; empty unless the round is sampled.
+
+        In the order of a keyed hash of release and node: the same after a restart, and nobody can foresee it without
+        the aggregator's secret (privacy amplification by sampling needs that). Who was asked and is dead, or has not
+        come within a deadline, is made up for by the next: those who never train cannot hold a round for ever.
+        """
+        if not self.config.sampled:
+            return []
+        in_time = {n for n, since in self.asked.items() if n in active and now < since + self.config.deadline_s}
+        wanted = math.ceil(self.needed(active, minimum) * (1 + self.config.margin))
+        rest = sorted(set(active) - set(self.asked), key=self._draw)
+        return rest[: max(0, wanted - len(in_time | set(self.arrivals)))]
+
+    def needed(self, active: Collection[str], minimum: int) -> int:
+        """Updates that end the round before its deadline; `minimum`: what the rule needs."""
+        least = max(self.config.quorum, minimum)
+        if self.config.mode == "asynchronous":
+            return max(self.config.buffer, minimum)
+        return max(least, math.ceil(self.config.share * len(active))) if self.config.sampled else least
+
+    def due(self, now: float, active: Collection[str], minimum: int) -> bool:
+        """Whether to average now; `active`: nodes that may still send, `minimum`: what the rule needs.
+
+        A federation that has shrunk below its quorum goes on with all that are left, if the rule can.
+        """
+        have, late = len(self.arrivals), now >= self.deadline()
         if have < max(1, minimum):
             return False
-        if set(active) <= set(self.arrivals) and have >= min(self.config.quorum, len(set(active))):
-            return True
-        return have >= self.config.quorum and now >= self.deadline()
+        everyone = bool(active) and set(active) <= set(self.arrivals)
+        if self.config.mode == "asynchronous":
+            return have >= self.config.buffer or (late and (have >= self.config.quorum or everyone))
+        enough = self.config.sampled and have >= self.needed(active, minimum)
+        return everyone or enough or (late and have >= self.config.quorum)
 
     def deadline(self) -> float:
         """When the quorum suffices; infinite before the first update."""
-        return min(self.arrivals.values(), default=float("inf")) + self.config.deadline_s
+        return min(self.arrivals.values(), default=math.inf) + self.config.deadline_s
 
     def next_check(self, now: float) -> float | None:
-        """Seconds until time alone may make it due; None: only another update can."""
-        if len(self.arrivals) < self.config.quorum or now >= self.deadline():
-            return None
-        return self.deadline() - now
+        """Seconds until time alone may change something; None: only another update can."""
+        turns = [since + self.config.deadline_s for node, since in self.asked.items() if node not in self.arrivals]
+        coming = [t for t in (self.deadline(), *turns) if now < t < math.inf]
+        return min(coming) - now if coming else None
 
-    def waiting_for(self, active: Iterable[str], minimum: int) -> str:
+    def waiting_for(self, now: float, active: Collection[str], minimum: int, rule: str = "the rule") -> str:
         """Why it is not due, in the operator's words."""
-        missing = sorted(set(active) - set(self.arrivals))
-        have, need = len(self.arrivals), max(self.config.quorum, minimum)
-        wants = f"{have} of at least {need} updates" if have < need else f"{have} updates, deadline not yet passed"
-        return f"{wants}; not heard from: {', '.join(missing) or 'nobody'}"
+        have, there = len(self.arrivals), set(active) | set(self.arrivals)
+        if len(there) < minimum:
+            return (
+                f"{rule} protects from {minimum} updates on and only {len(there)} nodes take part: waits for "
+                f"{minimum - len(there)} more rather than average unprotected; invite nodes or choose another rule"
+            )
+        missing = sorted((set(self.asked) if self.config.sampled else set(active)) - set(self.arrivals))
+        return f"{self._progress(now, have, active, minimum)}; not heard from: {', '.join(missing) or 'nobody'}"
+
+    def _progress(self, now: float, have: int, active: Collection[str], minimum: int) -> str:
+        least, full = max(self.config.quorum, minimum), self.needed(active, minimum)
+        if have < least:
+            return f"{have} of at least {least} updates"
+        left = f"deadline in {max(0.0, self.deadline() - now):.0f} s"
+        return f"{have} of {full} updates, {left}" if have < full else f"{have} updates, {left}"
+
+    def _open(self) -> str:
+        newest = f"release {self.version} is"
+        return newest if self.oldest == self.version else f"releases {self.oldest} to {self.version} are"
+
+    def _sample(self) -> str:
+        return f"{len(self.asked)} nodes are, drawn anew after each release"
+
+    def _draw(self, node: str) -> bytes:
+        return hmac.digest(self.secret, f"{self.federation}/{self.version}/{node}".encode(), "sha256")
+
+
+def staleness_weight(staleness: int, exponent: float) -> float:
+    """What an update of that staleness counts: 1 / (1 + staleness) ** exponent (Nguyen et al. 2022: exponent 1/2)."""
+    return float((1 + staleness) ** -exponent)

@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from fedge_models.errors import StorageError
-from numpy.typing import NDArray
+from fedge_models.quantize import Codes
 
-Codes = NDArray[np.int8]
-
-BLOCK_BYTES = 1 << 20  # of codes: with what is computed from it, fits the caches of a core
+BLOCK_BYTES = 2 << 20  # of codes: with what is computed from it, fits the caches of a core
 BUFFER_BYTES = 32 << 20  # of rows, gathered before they are written to their blocks
 
 
@@ -45,6 +43,9 @@ class Rows(Protocol):
     def block(self, start: int, stop: int) -> Codes:
         """Columns start..stop-1 of all rows (n, stop - start); not to be written to."""
 
+    def narrow(self, start: int, stop: int) -> Rows:
+        """Only those columns, counted from 0 again, to be sent elsewhere; start is a multiple of `width`."""
+
 
 class MemoryRows:
     """Rows that are in memory anyway: a sequence of (d,) int8, or one (n, d)."""
@@ -60,6 +61,10 @@ class MemoryRows:
         """A copy of those columns, row by row."""
         return np.stack([row[start:stop] for row in self._rows])
 
+    def narrow(self, start: int, stop: int) -> MemoryRows:
+        """The columns themselves."""
+        return MemoryRows(self.block(start, stop))
+
 
 @dataclass(frozen=True)
 class FileRows:
@@ -70,6 +75,11 @@ class FileRows:
     d: int
     width: int
     capacity: int  # rows for which each block of the file has room
+    first: int = 0  # block of the file in which column 0 is
+
+    def narrow(self, start: int, stop: int) -> FileRows:
+        """Where in the file they are."""
+        return replace(self, d=stop - start, first=self.first + start // self.width)
 
     def block(self, start: int, stop: int) -> Codes:
         """Those columns, read from the blocks they lie in. Raises StorageError."""
@@ -79,7 +89,7 @@ class FileRows:
         except OSError as e:
             raise StorageError(f"{self.path}: rows of the round cannot be read: {e.strerror}") from e
         try:
-            whole = [self._read(fd, index) for index in range(first, last)]
+            whole = [self._read(fd, self.first + index) for index in range(first, last)]
         finally:
             os.close(fd)
         joined = whole[0] if len(whole) == 1 else np.concatenate(whole, axis=1)

@@ -182,7 +182,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True  # the body may not have been read
         self.send_response(code)
         for name, value in {"Content-Type": kind, "Content-Length": str(len(body)), **headers}.items():
-            if code != 304 or name == "ETag":
+            if code != 304 or name in ("ETag", "Fedge-Asked"):
                 self.send_header(name, value)
         if self.close_connection:
             self.send_header("Connection", "close")
@@ -207,6 +207,8 @@ class _Handler(BaseHTTPRequestHandler):
             return 400, "application/json", _error("have: expected the version number that the node holds"), {}
         body = federation.body_for(int(have))
         etag = {"ETag": f'"{federation.current.header.version}"'}
+        if not federation.wants(node.name):
+            etag["Fedge-Asked"] = "no"
         return (304, "", b"", etag) if body is None else (200, "application/cose", body, etag)
 
     def _post(self) -> tuple[int, str, bytes, dict[str, str]]:

@@ -11,7 +11,7 @@ import heapq
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import NamedTuple, Protocol
 
@@ -134,8 +134,8 @@ class Loop:
         elif wait is not None:
             self.now = due
         else:
-            why = self._round.waiting_for(self._active(), self.server.minimum())
-            raise StopError(f"round {self._round.base_version} cannot end, nobody is on the way: {why}")
+            why = self._round.waiting_for(self.now, self._active(), self.server.minimum())
+            raise StopError(f"round {self._round.version} cannot end, nobody is on the way: {why}")
 
     def _after(self, seconds: float, event: Callable[[], None]) -> None:
         self._planned += 1
@@ -158,10 +158,9 @@ class Loop:
     def _arrive(self, node: str, sent: Sent, base: Base) -> None:
         self._seen[node] = self.now
         try:
-            if base.version != self._round.base_version:
-                raise StaleError(f"release {base.version} is no longer open")
+            replace(self._round, arrivals=dict(self._round.arrivals)).admit(node, base.version, self.now)
             self.server.admit(node, sent, base)
-            self._round.admit(node, self.now)
+            self._round.admit(node, base.version, self.now)
             self.counts["admitted"] += 1
         except StaleError:
             self.counts["late"] += 1
@@ -169,7 +168,7 @@ class Loop:
             self.counts["refused"] += 1
             self.reasons[str(e).replace(node, "a node")] += 1
         self._free.add(node)
-        if base.version < self._round.base_version:
+        if base.version < self._round.version:
             self._start([node])
 
     def _lose(self, node: str) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from fedge_agent.learning import SPREAD_QUANTILE, round_rate
+from fedge_aggregator.server_optimizers import SGD, ServerOptimizer
 from fedge_models import drift, personal
 from fedge_models.graph import TrainableGraph
 from fedge_models.quantize import Codes, dequantize, expand, quantize, spread
@@ -23,6 +24,7 @@ class Plan:
     halving: int = 0  # releases after which the learning rate has halved; 0: it stays
     correction: float = 1.0  # share of its own drift that a site takes back
     max_samples: int = 10_000  # the aggregator's cap of what a site weighs
+    server: ServerOptimizer = field(default_factory=SGD)  # what the aggregator does with the mean
 
 
 @dataclass(frozen=True)

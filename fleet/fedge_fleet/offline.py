@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from fedge_aggregator.publish import FIRST_SPREAD, difference_steps, next_grid
 from fedge_aggregator.rounds import RoundConfig
+from fedge_aggregator.server_optimizers import first_state
 from fedge_models.evaluation import evaluate
 from fedge_models.graph import TrainableGraph
 from fedge_models.quantize import LIMIT, dequantize, expand, quantize
@@ -56,17 +57,16 @@ def federated(
     """
     rng = np.random.default_rng(seed)
     members = {n: Member(*trainable(site, graph.card), np.zeros_like(start), rng) for n, site in sites.items()}
-    loop = Loop(
-        graph, members, plan, Plain(graph, start, plan.max_samples), RoundConfig(len(sites), math.inf), math.inf
-    )
+    loop = Loop(graph, members, plan, Plain(graph, start, plan), RoundConfig(len(sites), math.inf), math.inf)
     return loop.run(look)
 
 
 class Plain:
-    """An aggregator that averages by sample counts, exactly; nothing is encoded, signed or refused."""
+    """An aggregator that averages by sample counts, exactly, and then takes a step; nothing is signed or refused."""
 
-    def __init__(self, graph: TrainableGraph, start: Floats, max_samples: int) -> None:
-        self._sizes, self._cap = graph.sizes, max_samples
+    def __init__(self, graph: TrainableGraph, start: Floats, plan: Plan) -> None:
+        self._sizes, self._cap, self._optimizer = graph.sizes, plan.max_samples, plan.server
+        self._state = first_state(plan.server, len(start))
         self._base = Base(1, start.copy(), np.full(len(graph.sizes), FIRST_SPREAD / LIMIT, np.float32))
         self._kept = np.zeros_like(start)
         self._updates: list[Sent] = []
@@ -84,14 +84,15 @@ class Plain:
         self._updates.append(sent)
 
     def close(self, now: float) -> None:
-        """The mean, coded as releases are."""
+        """The optimiser's step along the mean, coded as releases are."""
         base, sizes, grid = self._base, self._sizes, expand(self._base.steps, self._sizes)
         total, weight = np.zeros(len(base.weights)), 0
         for sent in self._updates:
             share = min(sent.samples, self._cap)
             total += share * dequantize(sent.codes, grid).astype(np.float64)
             weight += share
-        wanted = (total / weight).astype(np.float32) + self._kept
+        step, self._state = self._optimizer.step(self._state, (total / weight).astype(np.float32))
+        wanted = step + self._kept
         coarse = difference_steps(wanted, sizes)
         codes = quantize(wanted, expand(coarse, sizes))
         self._kept = wanted - dequantize(codes, expand(coarse, sizes))

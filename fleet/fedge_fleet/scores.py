@@ -19,12 +19,14 @@ class Judge:
 
     def __init__(self, problem: Problem, graph: TrainableGraph, sites: Mapping[str, Windows]) -> None:
         self._problem, self._graph = problem, graph
-        self._tests = {name: found for name, site in sites.items() if (found := _judged(problem, site)) is not None}
+        self._tests = {name: found for name, site in sites.items() if len((found := _judged(problem, site))[1])}
 
     def sites(self, at: Callable[[str], Floats]) -> Scores:
         """The score of each site's model `at(site)` on its test part, where that says anything."""
         found, metric = {}, self._problem.metric
         for name, (x, y) in self._tests.items():
+            if not self._problem.error and len(np.unique(y)) < 2:
+                continue
             self._graph.set_params(at(name))
             found[name] = evaluate(self._graph, x, y).get(metric, float("nan"))
         return found
@@ -33,20 +35,27 @@ class Judge:
         """Mean over the sites, or the score of all test rows together."""
         if not self._problem.pooled:
             return float(np.nanmean(list(self.sites(at).values())))
+        out, y = self._together(at)
+        if self._problem.metric == "macro_f1":
+            return macro_f1(y, out.argmax(axis=1))
+        return average_precision(out[:, 1] - out[:, 0], y == 1)
+
+    def f1(self, at: Callable[[str], Floats]) -> float:
+        """F1 of class 1 of all test rows together, where the score is average precision."""
+        out, y = self._together(at)
+        said, true = out.argmax(axis=1) == 1, y == 1
+        return float(2 * (said & true).sum() / max(1, said.sum() + true.sum()))
+
+    def _together(self, at: Callable[[str], Floats]) -> tuple[Floats, Labels]:
         outputs, labels = [], []
         for name, (x, y) in self._tests.items():
             self._graph.set_params(at(name))
             outputs.append(predict(self._graph, x))
             labels.append(y)
-        out, y = np.concatenate(outputs), np.concatenate(labels)
-        if self._problem.metric == "macro_f1":
-            return macro_f1(y, out.argmax(axis=1))
-        return average_precision(out[:, 1] - out[:, 0], y == 1)
+        return np.concatenate(outputs), np.concatenate(labels)
 
 
-def _judged(problem: Problem, site: Windows) -> tuple[Floats, Labels] | None:
+def _judged(problem: Problem, site: Windows) -> tuple[Floats, Labels]:
+    """The test rows that have a label."""
     x, y = site.part(test=True)
-    if problem.card.task != "regress":
-        x, y = x[y >= 0], y[y >= 0]
-    needed = 1 if problem.error else 2
-    return (x, y) if len(np.unique(y)) >= needed else None
+    return (x, y) if problem.card.task == "regress" else (x[y >= 0], y[y >= 0])

@@ -7,7 +7,8 @@
     │   ├── ConfigError         a key, a file or a value of a configuration
     │   ├── ModelError          an ONNX file or its card that cannot serve or train here
     │   ├── DataError           a file of recorded data that does not fit
-    │   └── IdentityError       key, certificate or invitation not (or no longer) accepted
+    │   ├── IdentityError       key, certificate or invitation not (or no longer) accepted
+    │   └── BudgetError         what may be given away of privacy is spent
     ├── RefusedError            input from outside, dropped and counted; the same bytes are refused again
     │   ├── WireError           malformed, over its cap, not finite
     │   ├── SignatureError      not signed by whom it claims
@@ -51,6 +52,10 @@ class DataError(StopError):
 
 class IdentityError(StopError):
     """A key, certificate or invitation that is missing, expired, spent or revoked."""
+
+
+class BudgetError(StopError):
+    """A privacy budget that another update or round would overrun; nothing was released."""
 
 
 class RefusedError(FedgeError):

@@ -82,6 +82,7 @@ def _explain(
     table: object, type_: Any, key: str, error: msgspec.ValidationError, decode: Callable[[type, object], object]
 ) -> str:
     """Find the innermost table that fails by itself, and say it in the operator's words."""
+    type_ = _present(type_)
     if isinstance(table, dict):
         for name, value, inner in _children(table, type_):
             try:
@@ -95,6 +96,12 @@ def _explain(
                     return _unknown(name, known, key)
     text = str(error).split(" - at `")[0]
     return f"key {key!r}: {text}" if key else text
+
+
+def _present(type_: Any) -> Any:
+    """The struct of a table that may be left out (`Struct | None`); any other type as it is."""
+    structs = [t for t in get_args(type_) if isinstance(t, type) and issubclass(t, msgspec.Struct)]
+    return structs[0] if len(structs) == 1 and type(None) in get_args(type_) else type_
 
 
 def _children(table: dict[str, Any], type_: Any) -> list[tuple[str, Any, Any]]:

@@ -281,9 +281,22 @@ def test_values_as_labels_are_kept_and_the_oldest_go(tmp_path: Path) -> None:
         kept.put(Sample("m", "cell", i, row, i + 0.5 if i else None, False))
     kept.stop()
     again = store(tmp_path)
-    y = again.load("m", (4,), held=False, measured=True)[1]
+    y = again.load("m", (4,), held=False, targets=1)[1]
     assert len(y) == 300 and y[0] == 100.5 and y[-1] == 399.5
     assert again.labels("m") == {"values": 300, "-": 0}
+    again.stop()
+
+
+def test_several_values_as_labels_are_kept_together(tmp_path: Path) -> None:
+    kept = store(tmp_path)
+    for row, y in zip(samples(4), ((1.5, 2.5), None, 7.0, (1.0, 2.0, 3.0)), strict=True):
+        kept.put(Sample("m", "cell", 0, row, y, False))
+    kept.stop()
+    again = store(tmp_path)
+    unknown = [np.nan, np.nan]  # none, or not as many as the model now has
+    np.testing.assert_array_equal(again.load("m", (4,), False, 2)[1], [[1.5, 2.5], unknown, unknown, unknown])
+    np.testing.assert_array_equal(again.load("m", (4,), False, 1)[1], [np.nan, np.nan, 7.0, np.nan])
+    assert again.labels("m") == {"values": 3, "-": 1}
     again.stop()
 
 
@@ -342,5 +355,12 @@ def test_wrong_model_for_the_channels_says_expected_and_got() -> None:
     with pytest.raises(ModelError, match=r"expects the channels \['a', 'b'\], the configuration has \['a', 'c'\]"):
         check_fit("pump", config, ANOMALY, (4,))
     right = AssetConfig(model="m", channels={c: TagConfig(source="s", tag=c) for c in "ab"})
+    two = Card("regress", ANOMALY.channels, ANOMALY.window, ("mean", "std"), targets=(Target("life"), Target("heat")))
+    one = msgspec.structs.replace(right, label=TagConfig(source="s", tag="l"))
+    with pytest.raises(ModelError, match=r"one label cannot teach the targets \['life', 'heat'\]; give a tag for each"):
+        check_fit("pump", one, two, (4,))
+    wrong = msgspec.structs.replace(right, targets={"life": TagConfig(source="s", tag="l")})
+    with pytest.raises(ModelError, match=r"gives the targets \['life', 'heat'\], the configuration \['life'\]"):
+        check_fit("pump", wrong, two, (4,))
     with pytest.raises(ModelError, match=r"inputs of shape \(9,\), this asset gives \(4,\)"):
         check_fit("pump", right, ANOMALY, (9,))

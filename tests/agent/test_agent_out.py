@@ -189,6 +189,9 @@ def test_more_events_than_may_wait_are_counted(tmp_path: Path) -> None:
         recorder.put(EVENT, AlertState())
     assert recorder.lost == 3
     recorder.start()
+    deadline = time.monotonic() + 60  # however slow the disk is
+    while recorder.waiting and time.monotonic() < deadline:
+        time.sleep(0.01)
     recorder.stop()
     assert recorder.lost == 3 and spool.counts("mes")["pending"] == MAX_WAITING
 

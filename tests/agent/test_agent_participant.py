@@ -1,4 +1,4 @@
-"""A participant's own tensors and values as labels, without a network."""
+"""A participant's own tensors, values as labels and several targets, without a network."""
 
 from __future__ import annotations
 
@@ -6,16 +6,22 @@ import hashlib
 from pathlib import Path
 
 import numpy as np
+from fedge_agent.alerts import AlertState
+from fedge_agent.assets import Asset
 from fedge_agent.chain import ChainStore
-from fedge_agent.config import ModelConfig, Training
+from fedge_agent.config import AssetConfig, ModelConfig, TagConfig, Training
+from fedge_agent.health import Latency
 from fedge_agent.memory import Memory
 from fedge_agent.participant import Participant
 from fedge_agent.samples import Sample, SampleStore
 from fedge_agent.spool import Spool
+from fedge_agent.types import Batch, Quality, Reading
 from fedge_models import personal, zoo
 from fedge_models.card import Card, Channel, Target, WindowSpec
+from fedge_models.evaluation import evaluate
 from fedge_models.graph import TrainableGraph
 from fedge_models.release import GENESIS, Header, header_hash, weights_hash
+from fedge_models.training import TrainingConfig, fit
 from fedge_models.trust_chain import Head
 
 CARD = Card(
@@ -59,4 +65,36 @@ def test_a_site_decides_with_its_own_tensors_after_a_restart(tmp_path: Path) -> 
     own = Memory(np.zeros_like(weights), np.full(int(mask.sum()), -0.5, np.float32), weights, weights, 3)
     spool.put_update("m", 3, 1, b"body", digest, own.encode())
     assert life() == 25
+    spool.close()
+
+
+def test_a_machine_teaches_a_model_with_two_targets(tmp_path: Path) -> None:
+    targets = (Target("life", "cycles", low=0, high=100), Target("heat", "degC", centre=50, scale=20))
+    card = Card("regress", (Channel("a"),), WindowSpec(1, 4, 2), ("mean",), targets=targets)
+    (tmp_path / "m.onnx").write_bytes(zoo.mlp(card, 1, (8,)).SerializeToString())
+    samples, spool = SampleStore(tmp_path / "samples.sqlite", {"m": 1000}), Spool(tmp_path / "spool.sqlite")
+    part = Participant(
+        "m", ModelConfig(file=tmp_path / "m.onnx", training=Training(min_samples=10)), tmp_path / "models", samples,
+        spool, None, None, True, lambda *_: None, lambda _: False,
+    )  # fmt: skip
+    part._restore()
+    tags = {n: TagConfig(source="plc", tag=n) for n in ("a", "life", "heat")}
+    config = AssetConfig(model="m", channels={"a": tags["a"]}, targets={n: tags[n] for n in ("heat", "life")})
+    asset = Asset("gw", "cell", config, part, samples, Latency(), AlertState(), lambda *_: None)
+    rng = np.random.default_rng(0)
+    for t, a in enumerate(np.sin(np.arange(2400) / 50)):
+        known = (("life", 50 + 20 * a), ("heat", 50 - 10 * a)) if t > 100 else (("life", 1.0),)
+        readings = [Reading(n, t * 10**9, float(v), Quality.GOOD) for n, v in (("a", a), *known)]
+        asset.push(Batch("plc", tuple(readings), None, 0))
+    samples.start()
+    samples.stop()
+    part._samples = samples = SampleStore(tmp_path / "samples.sqlite", {"m": 1000})
+    samples.start()
+    part._rescale()
+    data, held = part._usable(held=False), part._usable(held=True)
+    assert part.graph is not None and data.y.shape == (len(data.x), 2) and len(data.x) > 500
+    fit(part.graph, data.x, data.y, TrainingConfig(epochs=20, learning_rate=0.01), rng)
+    found = evaluate(part.graph, held.x, held.y)
+    assert found["rmse_life"] < 3 and found["rmse_heat"] < 2, found
+    samples.stop()
     spool.close()

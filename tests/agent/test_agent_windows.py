@@ -26,7 +26,7 @@ def tag(name: str, **more: object) -> TagConfig:
 
 def assembler(channels: str = "ab", label: bool = False, **more: float) -> Assembler:
     how = {"rate_hz": 1.0, "length": 4, "hop": 2, "max_hold_s": 3.0, "lateness_s": 2.0, **more}
-    return Assembler("m", {c: tag(c) for c in channels}, tag("label") if label else None, **how)
+    return Assembler("m", {c: tag(c) for c in channels}, [tag("label")] if label else [], **how)
 
 
 def push(made: Assembler, *readings: Reading, alive: int | None = None) -> list[Window]:
@@ -157,6 +157,14 @@ def test_label_only_where_it_is_constant() -> None:
     assert [w.label for w in windows] == [0.0, 0.0, None, 1.0, 1.0]
 
 
+def test_of_several_targets_each_is_the_windows_last_value() -> None:
+    made, windows = Assembler("m", {"a": tag("a")}, [tag("p"), tag("q")], 1.0, 4, 2, 3.0, 2.0, measured=True), []
+    for t in range(12):
+        windows += push(made, at(t, "a", t), at(t, "p", 10.0 * t), *([at(t, "q", t / 2)] if t > 3 else []))
+    assert str(windows[0].label) == "(30.0, nan)"
+    assert [w.label for w in windows[1:]] == [(50.0, 2.5), (70.0, 3.5), (90.0, 4.5), (110.0, 5.5)]
+
+
 def test_bad_label_is_no_label() -> None:
     made, windows = assembler(label=True), []
     for t in range(8):
@@ -169,7 +177,7 @@ def test_bad_label_is_no_label() -> None:
 
 def waves(**more: float) -> Assembler:
     how = {"rate_hz": 100.0, "length": 50, "hop": 50, "max_hold_s": 1.0, "lateness_s": 0.5, **more}
-    return Assembler("m", {"x": tag("x", waveform_hz=100.0), "t": tag("t")}, None, **how)
+    return Assembler("m", {"x": tag("x", waveform_hz=100.0), "t": tag("t")}, [], **how)
 
 
 def block(number: int, jitter: float = 0.0, size: int = 20) -> Reading:
@@ -196,7 +204,7 @@ def test_missing_block_is_a_gap_of_its_length() -> None:
 
 def test_rows_of_a_two_dimensional_block() -> None:
     both = {c: tag("x", waveform_hz=100.0, index=i) for i, c in enumerate("ab")}
-    made = Assembler("m", both, None, 100.0, 20, 20, 1.0, 0.5)
+    made = Assembler("m", both, [], 100.0, 20, 20, 1.0, 0.5)
     values = np.arange(40, dtype=np.float32).reshape(2, 20)
     [window] = push(made, Reading("x", START, values))
     assert (window.values == values).all()

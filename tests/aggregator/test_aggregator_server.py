@@ -143,7 +143,7 @@ def test_exact_repeat_is_accepted_again_and_counts_once(plant: Plant) -> None:
     body = update(a, head_of(a))
     submit(a, body)
     submit(a, body)
-    assert list(plant.app.store.arrivals("pumps", 1)) == ["a"]
+    assert list(plant.app.store.updates.arrivals("pumps")) == ["a"]
 
 
 def test_replayed_sequence_is_refused(plant: Plant) -> None:
@@ -167,7 +167,7 @@ def test_second_update_in_a_round_is_refused(plant: Plant) -> None:
 
 def test_update_against_an_unknown_base_is_refused(plant: Plant) -> None:
     a = plant.enrol("a")
-    with pytest.raises(StaleError, match="not the open one"):
+    with pytest.raises(StaleError, match="not the one published here"):
         submit(a, update(a, head_of(a), base_hash=bytes(32)))
 
 
@@ -302,7 +302,7 @@ def test_restart_resumes_the_same_round(tmp_path: Path) -> None:
     submit(a, update(a, head))
     plant.app.stop()
     again = Plant(tmp_path)
-    assert list(again.app.store.arrivals("pumps", 1)) == ["a"]
+    assert list(again.app.store.updates.arrivals("pumps")) == ["a"]
     moved = replace(b, url=again.url)
     submit(moved, update(moved, head))
     wait_for_release(again, 2)

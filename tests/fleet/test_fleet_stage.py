@@ -98,7 +98,7 @@ def test_agent_sees_the_windows_that_offline_work_sees() -> None:
     track, card = made.tracks["foundry"], made.card
     tags = {n: TagConfig(source="plc", tag=n, waveform_hz=track.rate_hz) for n, _ in track.channels}
     length, hop = card.window.length, card.window.hop
-    assembler = Assembler("m", tags, None, track.rate_hz, length, hop, 1, 0)
+    assembler = Assembler("m", tags, [], track.rate_hz, length, hop, 1, 0)
     start, stop = track.segments[0]
     seen = []
     for at in range(start, stop, track.block):

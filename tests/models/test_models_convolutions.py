@@ -49,7 +49,7 @@ def hold(nodes: list[Any], tensors: dict[str, np.ndarray], shape: tuple[int, ...
     assume(min(expected.shape) > 0)
     fixed = small([first, *nodes], tensors, shape, expected.shape[1:])
     graph = TrainableGraph.load(fixed.SerializeToString())
-    np.testing.assert_allclose(graph.forward(x), expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(graph.forward(x), expected, rtol=1e-5, atol=1e-5)
     check_gradient(fixed, x, count=8)
 
 

@@ -60,7 +60,7 @@ def test_one_sigmoid_becomes_two_classes(tmp_path: Path) -> None:
     model, x = small(nodes, {"w": normal(4, 1), "b": normal(1)}, (4,), (1,)), normal(7, 4)
     p = run_ort(model.SerializeToString(), x)
     data = save(model, CARD, tmp_path / "m.onnx")
-    np.testing.assert_allclose(run_ort(data, x), np.hstack([1 - p, p]), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(run_ort(data, x), np.hstack([1 - p, p]), rtol=1e-5, atol=1e-6)
     graph = TrainableGraph.load(data)
     assert [t.name for t in graph.layout] == ["w", "b"] and graph.gives_probabilities
     np.testing.assert_allclose(graph.logits(x)[:, 1], np.log(p / (1 - p))[:, 0], rtol=1e-3, atol=1e-4)
@@ -83,7 +83,7 @@ def test_channels_last_network_as_tf2onnx_writes_it(tmp_path: Path) -> None:
     data = save(model, CARD, tmp_path / "m.onnx")
     graph = TrainableGraph.load(data)
     assert [t.name for t in graph.layout] == ["k", "kb", "d", "db"]
-    np.testing.assert_allclose(graph.forward(x), run_ort(data, x), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(graph.forward(x), run_ort(data, x), rtol=1e-5, atol=1e-5)
 
 
 def trained(**outputs: list[str]) -> onnx.ModelProto:
@@ -107,8 +107,8 @@ def trained(**outputs: list[str]) -> onnx.ModelProto:
 def test_network_exported_in_training_mode_serves_as_it_trains(tmp_path: Path) -> None:
     four = msgspec.structs.replace(CARD, labels=tuple("abcd"))
     data, x = save(trained(more=["mean", "var"]), four, tmp_path / "m.onnx"), normal(5, 4)
-    np.testing.assert_allclose(run_ort(data, x), TrainableGraph.load(data).forward(x), rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(run_ort(data, x[:1]), run_ort(data, x)[:1], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(run_ort(data, x), TrainableGraph.load(data).forward(x), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(run_ort(data, x[:1]), run_ort(data, x)[:1], rtol=1e-5, atol=1e-5)
 
 
 def test_statistics_of_a_batch_that_are_used_are_refused(tmp_path: Path) -> None:

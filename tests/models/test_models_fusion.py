@@ -133,7 +133,7 @@ def gradient(graph: TrainableGraph, x: np.ndarray) -> tuple[np.ndarray, np.ndarr
 def test_fused_equals_apart_and_onnx_runtime(name: str) -> None:
     model, x = small(*CASES[name]), normal(5, *CASES[name][2])
     (y, grad), (other_y, other_grad) = gradient(load(model), x), gradient(load(apart(model)), x)
-    np.testing.assert_allclose(y, run_ort(model.SerializeToString(), x), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(y, run_ort(model.SerializeToString(), x), rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(y, other_y, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(grad, other_grad, rtol=1e-4, atol=1e-4)
 
@@ -261,7 +261,7 @@ def test_activation_with_two_readers_is_not_overwritten() -> None:
     ]
     tensors = {"v": normal(5, 6), "a": normal(6), "w": normal(6, 6), "b": normal(6)}
     model, x = small(nodes, tensors, (5,), (6,)), normal(4, 5)
-    np.testing.assert_allclose(load(model).forward(x), run_ort(model.SerializeToString(), x), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(load(model).forward(x), run_ort(model.SerializeToString(), x), rtol=1e-5, atol=1e-5)
     check_gradient(model, x)
 
 

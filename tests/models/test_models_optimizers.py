@@ -169,4 +169,4 @@ def test_softmax_elsewhere_stays() -> None:
     check_gradient(model, normal(5, 10))
     logs, x = behind_softmax("LogSoftmax"), normal(5, 10)
     graph = load(logs)
-    np.testing.assert_allclose(graph.logits(x), run_ort(logs.SerializeToString(), x), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(graph.logits(x), run_ort(logs.SerializeToString(), x), rtol=1e-5, atol=1e-5)

@@ -21,6 +21,7 @@ class Inner(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Outer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     source: dict[str, Inner] = {}
     deep: Inner = Inner()
+    maybe: Inner | None = None
 
 
 def load(tmp_path: Path, text: str) -> Outer:
@@ -45,6 +46,8 @@ def test_units_and_paths(tmp_path: Path) -> None:
         ("[sorce.plc]\nport = 4\n", ["'sorce'", "did you mean 'source'"]),
         ('[source.plc]\nport = "4"\n', ["'source.plc.port'", "`int`", "`str`"]),
         ('[deep]\nwait = "5 parsecs"\n', ["'deep.wait'", "10m", "5 parsecs"]),
+        ("[maybe]\nport = 4.5\n", ["'maybe.port'", "`int`", "`float`"]),
+        ("[maybe]\nprot = 4\n", ["'maybe.prot'", "did you mean 'port'"]),
         ("[deep]\nwait = -1\n", ["'deep.wait'", "-1"]),
         ("[deep\n", ["a.toml", "not valid TOML"]),
     ],

@@ -108,4 +108,4 @@ def test_variance_below_zero_spoils_no_decision() -> None:
     served = with_weights(model("updated").SerializeToString(), graph.initializers(graph.params))
     y = graph.forward(x)
     assert np.isfinite(y).all()
-    np.testing.assert_allclose(y, run_ort(served, x), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(y, run_ort(served, x), rtol=1e-5, atol=1e-5)

@@ -33,7 +33,7 @@ def test_zoo_graphs(model: onnx.ModelProto, shape: tuple[int, ...]) -> None:
     onnx.checker.check_model(model, full_check=True)
     graph, x = load(model), normal(6, *shape)
     assert graph.input_shape == shape
-    np.testing.assert_allclose(graph.forward(x), run_ort(model.SerializeToString(), x), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(graph.forward(x), run_ort(model.SerializeToString(), x), rtol=1e-5, atol=1e-5)
     check_gradient(model, x)
 
 

@@ -6,8 +6,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from .krum import scores
-from .order import ascending
+from .krum import ranking
+from .order import order_statistics, total
 from .rule import Aggregate, Block, Byzantine, ColumnRule, Gram, Weights, squared_distances
 
 
@@ -32,38 +32,32 @@ class Bulyan(ColumnRule, frozen=True, forbid_unknown_fields=True):
         left, distances = list(range(len(gram))), squared_distances(gram)
         chosen = np.zeros(len(gram))
         for _ in range(len(gram) - 2 * self.byzantine):
-            best = int(scores(distances[np.ix_(left, left)], self.byzantine).argmin()) if len(left) > 1 else 0
+            best = ranking(distances[np.ix_(left, left)], self.byzantine)[0]
             chosen[left.pop(best)] = 1.0
         return chosen
 
     def columns(self, block: Block, weights: Weights) -> Aggregate:
         """Mean of the middle around the median of the chosen rows."""
-        rows = ascending(block[weights > 0])
-        return _around_median(rows, len(rows) - 2 * self.byzantine)
+        rows = block[weights > 0]
+        return around_median(rows, len(rows) - 2 * self.byzantine)
 
 
-def _around_median(rows: Block, keep: int) -> Aggregate:
-    """Mean (w,) of the `keep` values closest to the median in each column of sorted rows (m, w).
+def around_median(rows: Block, keep: int) -> Aggregate:
+    """Mean (w,) of the `keep` values closest to the median in each column of (m, w).
 
-    They are neighbours in sorted order: of all windows of that width, the one that reaches least far from the median.
-    Twice the median, so that whole numbers stay whole.
+    In units of half a step, so that the median of an even number is whole. All values nearer than the keep-th nearest
+    count; those exactly as far fill up, the smaller before the larger.
     """
     m = len(rows)
-    middle = rows[(m - 1) // 2].astype(np.float32) + rows[m // 2]
-    inside = rows[:keep].sum(axis=0, dtype=np.float32)
-    best, reach = inside.copy(), _reach(rows, 0, keep, middle)
-    for first in range(1, m - keep + 1):
-        inside += rows[first + keep - 1]
-        inside -= rows[first - 1]
-        far = _reach(rows, first, keep, middle)
-        closer = far < reach
-        np.copyto(best, inside, where=closer)
-        np.copyto(reach, far, where=closer)
-    return best / np.float32(keep)
-
-
-def _reach(rows: Block, first: int, keep: int, middle: Aggregate) -> Aggregate:
-    """Twice the distance of a window's farther end from the median."""
-    two = np.float32(2)
-    out: Aggregate = np.maximum(middle - two * rows[first], two * rows[first + keep - 1] - middle)
-    return out
+    wide = np.int16 if rows.dtype == np.int8 else np.int64
+    low, high = order_statistics(rows, (m - 1) // 2, m // 2)
+    middle = low.astype(wide) + high
+    far = np.abs(2 * rows.astype(wide) - middle)
+    reach, _ = order_statistics(far, keep - 1, keep - 1)
+    nearer = far < reach
+    left = (2 * rows.astype(wide) == middle - reach).sum(axis=0)
+    missing = keep - nearer.sum(axis=0)
+    smaller = np.minimum(left, missing)
+    ends = smaller * (middle - reach) + (missing - smaller) * (middle + reach)
+    inside = total(rows * nearer) + ends // 2
+    return (inside / keep).astype(np.float32)

@@ -46,5 +46,5 @@ def shrink(lengths: Weights, radius: float | None) -> Weights:
     Of an even number the lower middle one: the mean of both could already be half a liar's.
     """
     limit = np.sort(lengths)[(len(lengths) - 1) // 2] if radius is None else radius
-    out: Weights = np.minimum(1.0, limit / np.maximum(lengths, np.finfo(float).tiny))
+    out: Weights = limit / np.maximum(lengths, max(limit, np.finfo(float).tiny))
     return out

@@ -11,8 +11,8 @@ from .rule import Byzantine, Gram, WeightRule, Weights, squared_distances
 class Krum(WeightRule, frozen=True, forbid_unknown_fields=True):
     """The row with the smallest sum of squared distances to its n - f - 2 nearest others: Blanchard et al. 2017.
 
-    Holds with f = `byzantine` hostile of n >= 2 f + 3, honest nodes' data alike. Equal scores: the first row.
-    One node's update is the result: slower to learn than a mean of many.
+    Holds with f = `byzantine` hostile of n >= 2 f + 3, honest nodes' data alike. One node's update is the result, so it
+    learns more slowly than a mean of many.
     """
 
     byzantine: Byzantine = 1
@@ -24,14 +24,16 @@ class Krum(WeightRule, frozen=True, forbid_unknown_fields=True):
     def select(self, gram: Gram, weights: Weights) -> Weights:
         """1 for the chosen row, 0 for the rest."""
         chosen = np.zeros(len(gram))
-        chosen[scores(squared_distances(gram), self.byzantine).argmin()] = 1.0
+        chosen[ranking(squared_distances(gram), self.byzantine)[0]] = 1.0
         return chosen
 
 
-def scores(distances: NDArray[np.float64], byzantine: int) -> NDArray[np.float64]:
-    """Sum (n,) of each row's squared distances to its n - f - 2 nearest others (at least one)."""
+def ranking(distances: NDArray[np.float64], byzantine: int) -> NDArray[np.intp]:
+    """Rows (n,), best first, by the sum of squared distances to their n - f - 2 nearest others (at least one).
+
+    Rows that score alike (as mutual neighbours do, where one counts) go by their distances to all, then by place.
+    """
     others = distances.copy()
     np.fill_diagonal(others, np.inf)
     near = np.sort(others, axis=1)[:, : max(1, len(distances) - byzantine - 2)]
-    total: NDArray[np.float64] = near.sum(axis=1)
-    return total
+    return np.lexsort((distances.sum(axis=1), near.sum(axis=1)))

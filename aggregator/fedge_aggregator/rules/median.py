@@ -23,4 +23,4 @@ class Median(ColumnRule, frozen=True, forbid_unknown_fields=True):
         """Median of each column."""
         n = len(block)
         low, high = order_statistics(block, (n - 1) // 2, n // 2)
-        return (low.astype(np.float32) + high) * np.float32(0.5)
+        return np.add(low, high, dtype=np.float32) * np.float32(0.5)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from .krum import scores
+from .krum import ranking
 from .rule import Byzantine, Gram, WeightRule, Weights, squared_distances
 
 
 class MultiKrum(WeightRule, frozen=True, forbid_unknown_fields=True):
     """The mean of the n - f rows with the smallest Krum scores: Blanchard et al. 2017, section 4.
 
-    Holds with f = `byzantine` hostile of n >= 2 f + 3, honest nodes' data alike. Equal scores: the earlier rows.
+    Holds with f = `byzantine` hostile of n >= 2 f + 3, honest nodes' data alike.
     """
 
     byzantine: Byzantine = 1
@@ -24,5 +24,5 @@ class MultiKrum(WeightRule, frozen=True, forbid_unknown_fields=True):
         """1 / (n - f) for each chosen row, 0 for the rest."""
         keep = len(gram) - self.byzantine
         chosen = np.zeros(len(gram))
-        chosen[np.argsort(scores(squared_distances(gram), self.byzantine), kind="stable")[:keep]] = 1 / keep
+        chosen[ranking(squared_distances(gram), self.byzantine)[:keep]] = 1 / keep
         return chosen

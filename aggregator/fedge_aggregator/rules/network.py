@@ -1,27 +1,45 @@
-"""Batcher's odd-even merge sort as a list of comparators, pruned to the outputs that are needed (Batcher 1968).
+"""Batcher's odd-even merge sort as a list of exchanges, pruned to the outputs that are needed (Batcher 1968).
 
-On int8 columns a comparator is one `np.minimum` and one `np.maximum` over a whole row, which every processor does in
-vector registers; `np.sort` and `np.partition` along columns are several times slower.
+On a block of columns an exchange is one `np.minimum` and one `np.maximum` over whole rows, which every processor does
+in vector registers; `np.sort` and `np.partition` along columns are ten and more times slower on bytes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+
+from .rule import Block
 
 
-@lru_cache(maxsize=64)
-def comparators(n: int, first: int, last: int) -> tuple[tuple[int, int], ...]:
-    """Pairs (i, j), i < j, in order: exchange so that row i holds the smaller; rows first..last-1 come out right."""
-    wanted, kept = set(range(first, last)), []
-    for i, j in reversed(list(_batcher(n))):
-        if i in wanted or j in wanted:
-            wanted |= {i, j}
-            kept.append((i, j))
+class Exchange(NamedTuple):
+    """Put the smaller of rows `low` and `high` into `low`, the larger into `high`, as far as either is needed."""
+
+    low: int
+    high: int
+    smaller: bool
+    larger: bool
+
+
+@lru_cache(maxsize=256)
+def exchanges(n: int, wanted: tuple[int, ...]) -> tuple[Exchange, ...]:
+    """In order; after them row k of n holds the k-th smallest for every wanted k (from 0)."""
+    needed, kept = set(wanted), []
+    for low, high in reversed(list(_batcher(n))):
+        step = Exchange(low, high, low in needed, high in needed)
+        if step.smaller or step.larger:
+            needed |= {low, high}
+            kept.append(step)
     return tuple(reversed(kept))
+
+
+@lru_cache(maxsize=256)
+def cost(n: int, wanted: tuple[int, ...]) -> int:
+    """Passes over a row that the exchanges take."""
+    return sum(step.smaller + step.larger for step in exchanges(n, wanted))
 
 
 def _batcher(n: int) -> Iterator[tuple[int, int]]:
@@ -40,12 +58,17 @@ def _batcher(n: int) -> Iterator[tuple[int, int]]:
         p >>= 1
 
 
-def partly_sorted(block: NDArray[np.int8], first: int, last: int) -> NDArray[np.int8]:
-    """Rows first..last-1 of the columnwise sorted block (n, d'); the block itself is left alone."""
+def select(block: Block, wanted: tuple[int, ...]) -> list[Block]:
+    """The wanted rows (w,) of the columnwise sorted block (n, w); the block itself is left alone."""
     rows = list(block.copy())
     spare = np.empty_like(rows[0])
-    for i, j in comparators(len(rows), first, last):
-        np.minimum(rows[i], rows[j], out=spare)
-        np.maximum(rows[i], rows[j], out=rows[j])
-        rows[i], spare = spare, rows[i]
-    return np.stack(rows[first:last])
+    for low, high, smaller, larger in exchanges(len(rows), wanted):
+        if smaller and larger:
+            np.minimum(rows[low], rows[high], out=spare)
+            np.maximum(rows[low], rows[high], out=rows[high])
+            rows[low], spare = spare, rows[low]
+        elif smaller:
+            np.minimum(rows[low], rows[high], out=rows[low])
+        else:
+            np.maximum(rows[low], rows[high], out=rows[high])
+    return [rows[k] for k in wanted]

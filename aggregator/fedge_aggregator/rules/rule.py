@@ -3,7 +3,7 @@
 A rule looks at rows (n, d), the nodes' int8 codes on one common grid, and gives the aggregate (d,) float32 in grid
 units. It never holds them all: what it has to know of whole rows it reads from their Gram matrix (`select`, pure, n x n
 only), the rest it does column block by column block (`columns`), so that the engine may run it in threads or on other
-machines. After mixing (`mixing.py`) rows are whole numbers in float32 instead, in a unit that the engine takes care of.
+machines. After mixing (`mixing.py`) rows are wider whole numbers, in a unit that the engine takes care of.
 
 Order statistics and sums of whole numbers are exact, and `select` sees the same matrix whatever computed it: no rule's
 result depends, by a bit, on the blocks, threads or machines.
@@ -18,7 +18,7 @@ import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
-Block = NDArray[Any]  # (n, w) int8, or float32 that holds whole numbers
+Block = NDArray[Any]  # (n, w) int8; after mixing int16 or int32
 Weights = NDArray[np.float64]
 Gram = NDArray[np.float64]
 Aggregate = NDArray[np.float32]

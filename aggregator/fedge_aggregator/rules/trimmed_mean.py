@@ -25,5 +25,6 @@ class TrimmedMean(ColumnRule, frozen=True, forbid_unknown_fields=True):
         f, n = self.byzantine, len(block)
         low, high = order_statistics(block, f, n - f - 1)
         # What was cut off counts as the outermost value that is kept, f times at each end.
-        inside = total(np.clip(block, low, high)) - f * (low.astype(np.float64) + high)
+        within = np.maximum(block, low)
+        inside = total(np.minimum(within, high, out=within)) - f * (low.astype(np.int64) + high)
         return (inside / (n - 2 * f)).astype(np.float32)

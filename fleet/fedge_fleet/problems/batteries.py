@@ -36,7 +36,7 @@ def liion(data: Path) -> Problem:
         card,
         lambda seed: zoo.mlp(card, 15, (64, 32), seed).SerializeToString(),
         "rmse",
-        plan(80, 5, 0.003, halving=40, max_samples=1, batch=16),  # every bench counts alike
+        plan(160, 5, 0.003, halving=40, max_samples=1, batch=16, clip=1.0, decay=0.1),  # every bench counts alike
         plan(150, 2, 0.002, halving=50),
         plan(36, 2, 0.0003, batch=16),  # more only overfits
         validation=validation,

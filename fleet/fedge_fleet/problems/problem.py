@@ -81,9 +81,12 @@ def plan(
     max_samples: int = 10_000,
     correction: float = 1.0,
     batch: int = 32,
+    clip: float = 0.0,
+    decay: float = 0.0,
 ) -> Plan:
-    """A plan with Adam."""
-    return Plan(rounds, TrainingConfig(batch, epochs, "adam", rate, mu), halving, correction, max_samples)
+    """A plan with Adam; with weight decay, AdamW."""
+    training = TrainingConfig(batch, epochs, "adamw" if decay else "adam", rate, mu, clip_norm=clip, weight_decay=decay)
+    return Plan(rounds, training, halving, correction, max_samples)
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:

@@ -11,14 +11,14 @@ from .batteries import liion
 from .bearings import bearings
 from .engines import cmapss
 from .heat import nab
-from .inspection import elpv, xsdd
+from .inspection import elpv, xsdd, xsdd_by_class
 from .milling import ai4i
 from .problem import Problem
 from .vibration import fan, mfpt
 from .water import skab, skab_experiments
 
 SETS: Mapping[str, Callable[[Path], Problem]] = {
-    f.__name__: f for f in (skab, skab_experiments, nab, ai4i, fan, mfpt, cmapss, liion, elpv, xsdd)
+    f.__name__: f for f in (skab, skab_experiments, nab, ai4i, fan, mfpt, cmapss, liion, elpv, xsdd, xsdd_by_class)
 }
 
 

@@ -1,0 +1,51 @@
+"""A release made to fit its site: a little training on the site's own data before it serves. It never travels.
+
+What all sites learned together is a better start than what one of them knows, and a few gentle steps from there suit
+the machine at hand better than either (local adaptation: Wang et al. 2019, "Federated evaluation of on-device
+personalization"; Cheng, Chadha & Duchi 2021). Held-back data decides whether the result is used. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+from fedge_models.evaluation import row_losses
+from fedge_models.graph import TrainableGraph
+from fedge_models.quantize import Floats
+from fedge_models.training import TrainingConfig, fit
+
+from .learning import MIN_HELD, Data
+
+RATE = 0.1  # of the learning rate with which updates are made
+
+
+def tune(
+    graph: TrainableGraph,
+    start: Floats,
+    data: Data,
+    held: Data,
+    config: TrainingConfig,
+    rng: np.random.Generator,
+    pause: Callable[[], None] | None = None,
+) -> Floats | None:
+    """The parameters (P,) after `config.epochs` at a tenth of `config.learning_rate` from `start` (P,).
+
+    None where that is not seen to help: too few held-back samples, or their mean loss has risen.
+    """
+    if len(held.x) < MIN_HELD or not len(data.x):
+        return None
+    before = _loss(graph, start, held)
+    graph.set_params(start)
+    gentle = replace(config, learning_rate=RATE * config.learning_rate, proximal_mu=0.0)
+    report = fit(graph, data.x, None if graph.card.task == "anomaly" else data.y, gentle, rng, pause)
+    if report.diverged or not report.rows:
+        return None
+    tuned = graph.params.copy()
+    return tuned if _loss(graph, tuned, held) <= before else None
+
+
+def _loss(graph: TrainableGraph, params: Floats, held: Data) -> float:
+    graph.set_params(params)
+    return float(row_losses(graph, held.x, None if graph.card.task == "anomaly" else held.y).mean())

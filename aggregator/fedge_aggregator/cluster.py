@@ -1,0 +1,56 @@
+"""Blocks on a Dask cluster: the same tasks over the same spans, run by workers that read the rows from shared storage.
+
+Promises the bits of the local engine, also when workers die on the way: a task that was lost is run again elsewhere,
+and what it gives are whole numbers or columns of their own. Rows in memory are sent along; rows in a file are read by
+the workers, under the same path. A cluster runs what it is sent: keep its ports to machines that you trust, or give it
+TLS by Dask's own configuration (the engine is ``dask://tls://host:port`` then).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+from fedge_models.errors import ConfigError, UnreachableError, first_line
+from numpy.typing import NDArray
+
+from .rows import Rows
+from .runner import Part, Task, split
+
+SPAN_BYTES = 64 << 20  # of codes in a task: seconds of work, so that its overhead does not show
+CONNECT_S = 10.0
+DONE_S = 600.0  # for all tasks; a cluster without workers would be waited for without end
+
+
+class Cluster:
+    """A Dask scheduler, by its address; connected to anew for each use."""
+
+    def __init__(self, address: str, done_s: float = DONE_S) -> None:
+        self._address = address if "://" in address else f"tcp://{address}"
+        self._done_s = done_s
+
+    def map(self, task: Task, rows: Rows) -> Iterator[Part]:
+        """Parts as they are done. Raises UnreachableError, StorageError (of a worker); ConfigError without Dask."""
+        try:
+            from distributed import Client, KilledWorker, as_completed  # noqa: PLC0415  # an extra
+        except ImportError as e:
+            raise ConfigError("engine 'dask://…' needs Dask: pip install 'fedge[cluster]'") from e
+        try:
+            with Client(self._address, timeout=CONNECT_S, set_as_default=False) as client:
+                spans = split(rows.d, rows.width, self._parts(rows, len(client.ncores())))
+                futures = {client.submit(_run, task, rows.narrow(*span), pure=False): span for span in spans}
+                for future, part in as_completed(futures, client.loop, True, timeout=self._done_s):
+                    yield (*futures.pop(future), part)
+        except (OSError, TimeoutError, asyncio.TimeoutError, KilledWorker) as e:
+            raise UnreachableError(
+                f"Dask cluster {self._address}: {first_line(e)}; are scheduler and workers up?"
+            ) from e
+
+    @staticmethod
+    def _parts(rows: Rows, workers: int) -> int:
+        return max(4 * max(workers, 1), rows.n * rows.d // SPAN_BYTES)
+
+
+def _run(task: Task, rows: Rows) -> NDArray[Any]:
+    return task(rows, 0, rows.d)

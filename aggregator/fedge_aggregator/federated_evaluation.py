@@ -1,0 +1,52 @@
+"""What the nodes of a round report of the model on their own held-back data: mean, spread and worst site; pure.
+
+Figures are claims: no figure of a single node can make a sum overflow or push others' names out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .aggregation import Contribution
+
+MAX_METRICS = 20  # a release's header has room for 32 figures
+LARGEST = 1e12
+NAME = re.compile(r"[A-Za-z0-9_.-]{1,32}")
+ERRORS = ("loss", "rmse", "mae")  # less is better; of everything else more
+
+
+def evaluate(rows: Sequence[Contribution], weights: NDArray[np.float64]) -> dict[str, dict[str, Any]]:
+    """For each metric: weighted mean, standard deviation over the sites, the worst site and how many reported it.
+
+    `base_…` is of the release that the nodes trained on, `local_…` of what each made of it. What most sites report
+    comes first.
+    """
+    counts = Counter(name for row in rows for name in row.metrics if NAME.fullmatch(name))
+    known = sorted(counts, key=lambda name: (-counts[name], name))[:MAX_METRICS]
+    return {name: _metric(name, rows, weights) for name in sorted(known)}
+
+
+def lower_is_better(name: str) -> bool:
+    """Whether a metric is an error: the last word but the target's name says so (`base_rmse_load`)."""
+    return any(word in ERRORS for word in name.split("_")[:2])
+
+
+def _metric(name: str, rows: Sequence[Contribution], weights: NDArray[np.float64]) -> dict[str, Any]:
+    have = [(r.node, r.metrics[name], w) for r, w in zip(rows, weights, strict=True) if name in r.metrics]
+    values = np.clip([value for _, value, _ in have], -LARGEST, LARGEST)
+    share = np.array([w for _, _, w in have])
+    mean = float((values * share).sum() / share.sum())
+    at = int(values.argmax() if lower_is_better(name) else values.argmin())
+    return {
+        "mean": mean,
+        "spread": float(values.std()),
+        "worst": float(values[at]),
+        "worst_node": have[at][0],
+        "nodes": len(have),
+    }

@@ -1,0 +1,179 @@
+"""DP-FedAvg: what a release may tell of any one site to those who only see releases (McMahan et al. 2018, "Learning
+differentially private recurrent language models").
+
+Each update is clipped to an L2 norm here, whatever its sender did; a coin that nobody else sees decides whether it
+counts in this round; all that count weigh the same; noise goes onto the sum; the divisor is how many were expected, not
+how many came. So adding or taking away one site moves the sum by at most the clip norm. That is what is accounted for
+(`fedge_models.accounting`), not what the aggregator itself sees: against it a site noises its own updates.
+
+Pure but for the random bits. The caller stores `Spent` in the transaction that publishes the release, so that no noise
+is drawn twice for one round; takes the next grid from `spread`; publishes `figures` instead of what nodes reported; and
+takes no weight and no selection from what updates look like. A round of which no update counts is published too: that
+nobody was chosen is as secret as who was. Server optimisers come after the noise and are free.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+import msgspec
+import numpy as np
+from fedge_models import privacy as mechanism
+from fedge_models.accounting import ORDERS, Divergences, sampled
+from fedge_models.accounting import epsilon as epsilon_of
+from fedge_models.discrete_gaussian import Bits, below, sample, system_bits
+from fedge_models.errors import BudgetError, ConfigError
+from fedge_models.privacy import Clip, Delta, Epsilon, NoiseMultiplier
+from fedge_models.quantize import Codes, Floats, dequantize
+from msgspec import Meta
+from numpy.typing import NDArray
+
+ROUNDS = 1 << 40  # more than are ever counted
+BLOCK = 1 << 16  # columns at a time
+HEADROOM = 8.0  # times the clip norm spread evenly over all parameters: what 127 steps of a node's grid span
+COIN_BITS = 53  # of a probability in float64
+LINEAR = "fedavg"  # the one rule whose weights do not depend on the updates
+
+
+class Privacy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """``[federation.X] privacy``: noise on every release, and what all of them together may give away."""
+
+    clip: Clip  # an update longer than this (L2, in parameter units) is scaled down to it
+    noise_multiplier: NoiseMultiplier  # standard deviation of the noise on the sum of updates, in clip norms
+    epsilon: Epsilon  # the budget: once it is spent there are no more rounds
+    delta: Delta  # probability with which epsilon may not hold; well below one over the number of sites
+    sampling_rate: Annotated[float, Meta(gt=0, le=1)] = 1.0  # probability with which an update that came counts
+
+
+class Rounds(msgspec.Struct, frozen=True):
+    """So many rounds under one noise and one sampling rate."""
+
+    noise_multiplier: float
+    sampling_rate: float
+    count: int
+
+
+class Spent(msgspec.Struct, frozen=True):
+    """What the rounds of one federation have cost, ever: kept for good, also when the settings change."""
+
+    rounds: tuple[Rounds, ...] = ()
+
+
+def check(privacy: Privacy, rule: Mapping[str, Any], mixing: object, where: str) -> None:
+    """Raise ConfigError for a rule, mixing or budget with which nothing could be promised. where: file and key."""
+    if rule.get("name") != LINEAR:
+        raise ConfigError(
+            f"{where}: needs rule = {{ name = {LINEAR!r} }}, got {rule.get('name')!r}: any other rule lets one update "
+            "change what the others weigh, and no noise of this size hides that; take out privacy, or the rule"
+        )
+    if mixing is not None:
+        raise ConfigError(f"{where}: cannot be kept with a mixing: one update would count in several rows")
+    if not left(Spent(), privacy):
+        cost = epsilon(_after(Spent(), privacy), privacy.delta)
+        raise ConfigError(
+            f"{where}: one round with noise_multiplier {privacy.noise_multiplier:g} and sampling_rate "
+            f"{privacy.sampling_rate:g} costs epsilon {cost:.3g}, the budget is {privacy.epsilon:g} at delta "
+            f"{privacy.delta:g}: take a larger noise_multiplier"
+        )
+
+
+def epsilon(spent: Spent, delta: float) -> float:
+    """What was spent, at delta."""
+    return epsilon_of(_divergences(spent), delta)
+
+
+def left(spent: Spent, privacy: Privacy) -> int:
+    """How many more rounds the budget pays for."""
+    before, one = _divergences(spent), sampled(privacy.noise_multiplier, privacy.sampling_rate)
+    low, high = 0, 1
+    while high < ROUNDS and epsilon_of(before + high * one, privacy.delta) <= privacy.epsilon:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        fits = epsilon_of(before + middle * one, privacy.delta) <= privacy.epsilon
+        low, high = (middle, high) if fits else (low, middle)
+    return low
+
+
+def spend(spent: Spent, privacy: Privacy, name: str) -> Spent:
+    """After one more round. Raises BudgetError, in the operator's words, when the budget does not pay for it."""
+    if why := stopped(spent, privacy, name):
+        raise BudgetError(why)
+    return _after(spent, privacy)
+
+
+def stopped(spent: Spent, privacy: Privacy, name: str) -> str | None:
+    """Why there are no more rounds, in the operator's words."""
+    after = epsilon(_after(spent, privacy), privacy.delta)
+    if after <= privacy.epsilon:
+        return None
+    return (
+        f"privacy budget spent: {epsilon(spent, privacy.delta):.3g} of {privacy.epsilon:.3g} (delta "
+        f"{privacy.delta:g}), another round would make it {after:.3g}; federation {name} keeps its newest release and "
+        f"averages no more. A larger epsilon in [federation.{name}.privacy] gives more away"
+    )
+
+
+def status(spent: Spent, privacy: Privacy, name: str) -> dict[str, Any]:
+    """For the operator's page."""
+    return {
+        **figures(spent, privacy),
+        "budget": privacy.epsilon,
+        "rounds": sum(r.count for r in spent.rounds),
+        "left": left(spent, privacy),
+        "stopped": stopped(spent, privacy, name),
+    }
+
+
+def figures(spent: Spent, privacy: Privacy) -> dict[str, float]:
+    """All that a release may say of its round: nodes' counts and figures are not covered by the noise."""
+    return {"epsilon": round(epsilon(spent, privacy.delta), 4), "delta": privacy.delta}
+
+
+def spread(privacy: Privacy, sizes: NDArray[np.int64]) -> Floats:
+    """What 127 steps of each tensor (T,) should span in the next round: from public numbers, not from reported spreads.
+
+    Longer updates are clipped anyway; single parameters beyond it saturate into the node's error feedback.
+    """
+    return np.full(len(sizes), HEADROOM * privacy.clip / math.sqrt(float(sizes.sum())), np.float32)
+
+
+def aggregate(rows: Sequence[Codes], steps: Floats, members: int, privacy: Privacy, bits: Bits = system_bits) -> Floats:
+    """The noised mean (P,) in grid units of rows (n of (P,) int8) on steps (P,).
+
+    members: how many sites belong to the federation, of which each was expected with probability `sampling_rate`.
+    """
+    counted = [row for row, heads in zip(rows, coins(len(rows), privacy.sampling_rate, bits), strict=True) if heads]
+    lengths = [mechanism.norm(dequantize(row, steps)) for row in counted]
+    out = np.empty(len(steps), np.float32)
+    for start in range(0, len(steps), BLOCK):
+        part = slice(start, start + BLOCK)
+        total = sample(len(steps[part]), bits)
+        for row, length in zip(counted, lengths, strict=True):
+            values = dequantize(row[part], steps[part])
+            total += mechanism.to_lattice(values, length, privacy.clip, privacy.noise_multiplier)
+        noised = mechanism.from_lattice(total, privacy.clip, privacy.noise_multiplier)
+        out[part] = noised / np.float32(privacy.sampling_rate * members) / steps[part]
+    return out
+
+
+def coins(count: int, rate: float, bits: Bits = system_bits) -> NDArray[np.bool_]:
+    """Independent tosses (count,) that come up True with probability `rate`."""
+    return below(1 << COIN_BITS, count, bits) < int(rate * (1 << COIN_BITS))
+
+
+def _after(spent: Spent, privacy: Privacy) -> Spent:
+    """With one more round."""
+    *before, last = spent.rounds or (Rounds(privacy.noise_multiplier, privacy.sampling_rate, 0),)
+    if (last.noise_multiplier, last.sampling_rate) == (privacy.noise_multiplier, privacy.sampling_rate):
+        return Spent((*before, Rounds(last.noise_multiplier, last.sampling_rate, last.count + 1)))
+    return Spent((*spent.rounds, Rounds(privacy.noise_multiplier, privacy.sampling_rate, 1)))
+
+
+def _divergences(spent: Spent) -> Divergences:
+    total = np.zeros(len(ORDERS))
+    for rounds in spent.rounds:
+        total += rounds.count * sampled(rounds.noise_multiplier, rounds.sampling_rate)
+    return total

@@ -1,0 +1,99 @@
+"""The one SQLite file: its tables, its lock, its transactions.
+
+WAL with ``synchronous=EXTRA``: a commit survives a power cut. The audit log is append-only: triggers refuse to change,
+replace or take away a row, whoever asks.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from fedge_models import files
+from fedge_models.errors import ConfigError, StorageError
+
+FILE = "aggregator.sqlite"
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS nodes (
+    name TEXT PRIMARY KEY, key BLOB NOT NULL, certificate BLOB NOT NULL, joined REAL NOT NULL, revoked REAL, seen REAL);
+CREATE TABLE IF NOT EXISTS members (
+    federation TEXT, node TEXT REFERENCES nodes, PRIMARY KEY (federation, node)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS invitations (
+    secret BLOB PRIMARY KEY, node TEXT NOT NULL, federations TEXT NOT NULL, expires REAL NOT NULL, spent_by BLOB);
+CREATE TABLE IF NOT EXISTS models (
+    federation TEXT PRIMARY KEY, graph BLOB NOT NULL, file BLOB NOT NULL, sizes BLOB NOT NULL, names TEXT NOT NULL,
+    added REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS releases (
+    federation TEXT, version INTEGER, kind TEXT NOT NULL, hash BLOB NOT NULL, created REAL NOT NULL, rule TEXT NOT NULL,
+    figures TEXT NOT NULL, details TEXT NOT NULL, steps BLOB, full BLOB, difference BLOB, residual BLOB,
+    PRIMARY KEY (federation, version));
+CREATE TABLE IF NOT EXISTS pins (
+    federation TEXT PRIMARY KEY, since REAL NOT NULL, operator TEXT NOT NULL, reason TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS asked (
+    federation TEXT, node TEXT, since REAL NOT NULL, PRIMARY KEY (federation, node)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS updates (
+    federation TEXT, node TEXT, base INTEGER NOT NULL, sequence INTEGER NOT NULL, accepted REAL NOT NULL,
+    body BLOB NOT NULL, PRIMARY KEY (federation, node));
+CREATE TABLE IF NOT EXISTS sequences (
+    federation TEXT, node TEXT, sequence INTEGER NOT NULL, digest BLOB NOT NULL, PRIMARY KEY (federation, node));
+CREATE TABLE IF NOT EXISTS audit (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, time REAL NOT NULL, what TEXT NOT NULL, federation TEXT, node TEXT,
+    release INTEGER, detail TEXT NOT NULL);
+CREATE TRIGGER IF NOT EXISTS audit_no_update BEFORE UPDATE ON audit
+    BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END;
+CREATE TRIGGER IF NOT EXISTS audit_no_delete BEFORE DELETE ON audit
+    BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END;
+CREATE TRIGGER IF NOT EXISTS audit_no_replace BEFORE INSERT ON audit WHEN EXISTS (SELECT 1 FROM audit WHERE id = NEW.id)
+    BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END;
+"""
+
+
+class Database:
+    """A connection that all parts of the store share. Thread-safe; a part may call another inside its transaction."""
+
+    def __init__(self, folder: Path) -> None:
+        self._lock = threading.RLock()
+        self._db = files.open_database(folder / FILE, SCHEMA)
+        try:
+            self._db.execute("SELECT kind FROM releases LIMIT 0")
+        except sqlite3.OperationalError as e:
+            raise ConfigError(f"{folder / FILE}: made by an earlier fedge; move it away and start anew") from e
+        self._depth = 0
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._db.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """All or nothing, durable on return; inside another one, part of it. Raises StorageError."""
+        with self._lock:
+            if self._depth:
+                yield self._db
+                return
+            self._depth = 1
+            try:
+                with files.transaction(self._db, "the aggregator's database") as db:
+                    yield db
+            finally:
+                self._depth = 0
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """No other thread of this process writes meanwhile."""
+        with self._lock:
+            yield
+
+    def all(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
+        """The rows of a query. Raises StorageError."""
+        with self._lock:
+            try:
+                return self._db.execute(sql, values).fetchall()
+            except sqlite3.OperationalError as e:
+                raise StorageError(f"the aggregator's database cannot be read: {e}") from e

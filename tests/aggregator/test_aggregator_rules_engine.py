@@ -1,0 +1,233 @@
+"""The engine: the same bits whatever the blocks, threads and places of rows; memory bounded by the block."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rule_references as references
+from fedge_aggregator import engine, rows
+from fedge_aggregator.gram import CHUNK, WithReference, gram_of, split_up, unite
+from fedge_aggregator.rows import FileRows, MemoryRows, RowsWriter
+from fedge_aggregator.rules import bisection, network, order
+from fedge_aggregator.rules.mixing import Mixed
+from fedge_aggregator.rules.registry import build_pipeline
+from fedge_aggregator.rules.rule import combine, squared_distances
+from fedge_aggregator.runner import split
+from fedge_aggregator.threads import Threads
+from fedge_models.errors import StorageError
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+BLOCKS = arrays(np.int8, st.tuples(st.integers(1, 40), st.integers(1, 9)), elements=st.integers(-127, 127))
+by_name = {"ids": lambda t: t["name"] if t else "alone"}
+mixed = pytest.mark.parametrize("mixing", [None, *references.MIXINGS], **by_name)
+
+
+def some(n: int, d: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(-127, 128, (n, d)).astype(np.int8)
+
+
+def written(path: Path, codes: np.ndarray, capacity: int = 0) -> RowsWriter:
+    writer = RowsWriter(path, codes.shape[1], capacity or len(codes)).__enter__()
+    for row in codes:
+        writer.append(row)
+    return writer
+
+
+@mixed
+@pytest.mark.parametrize("table", references.TABLES, **by_name)
+def test_blocks_threads_and_places_give_the_same_bits(
+    table: dict[str, object], mixing: dict[str, object] | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codes, pipeline = some(14, 9000), build_pipeline(table, mixing, "t")
+    before = np.random.default_rng(1).normal(0, 30, 9000).astype(np.float32)
+    weights, scale = np.arange(1.0, 15), np.linspace(0.2, 1, 14)
+
+    def run(where: rows.Rows, threads: int) -> np.ndarray:
+        how = {"reference": before, "scale": scale, "seed": 7, "runner": Threads(threads)}
+        return engine.aggregate(pipeline, where, weights, **how)
+
+    whole = run(MemoryRows(codes), 1)
+    assert np.isfinite(whole).all() and whole.dtype == np.float32
+    for size in (1, 14 * 640, 14 * 3008):
+        monkeypatch.setattr(rows, "BLOCK_BYTES", size)
+        for threads in (1, 3):
+            assert (run(MemoryRows(list(codes)), threads) == whole).all()
+        writer = written(tmp_path / "rows", codes, capacity=20)
+        assert (run(writer.rows(), 2) == whole).all()
+        writer.__exit__()
+
+
+@given(d=st.integers(1, 5000), width=st.integers(1, 700), parts=st.integers(1, 40))
+def test_spans_cover_all_columns_once(d: int, width: int, parts: int) -> None:
+    spans = split(d, width, parts)
+    assert len(spans) <= parts and spans[0][0] == 0 and spans[-1][1] == d
+    assert all(stop == start for (_, stop), (start, _) in itertools.pairwise(spans))
+    assert all(start % width == 0 for start, _ in spans)
+
+
+@given(BLOCKS, st.data())
+def test_network_and_bisection_find_what_a_sort_finds(block: np.ndarray, data: st.DataObject) -> None:
+    n = len(block)
+    low = data.draw(st.integers(0, n - 1))
+    high = data.draw(st.integers(low, n - 1))
+    wanted, ordered = tuple(sorted({low, high})), np.sort(block, axis=0)
+    assert (np.stack(network.select(block, wanted)) == ordered[list(wanted)]).all()
+    assert (bisection.kth(block, low, -127, 127) == ordered[low]).all()
+    for wide in (block, block.astype(np.int16) * 3, block.astype(np.int32) * 70_000):
+        first, last = order.order_statistics(wide, low, high)
+        assert (first == np.sort(wide, axis=0)[low]).all() and (last == np.sort(wide, axis=0)[high]).all()
+        assert (order.total(wide) == wide.astype(np.int64).sum(axis=0)).all()
+
+
+@pytest.mark.parametrize("n", range(1, 34))
+def test_network_sorts_every_zero_one_input_it_could_meet(n: int) -> None:
+    block = (np.random.default_rng(n).random((n, 500)) < 0.5).astype(np.int8)  # the 0-1 principle
+    assert (np.stack(network.select(block, tuple(range(n)))) == np.sort(block, axis=0)).all()
+
+
+@pytest.mark.parametrize("n", [127, 128, 129, 300, 1000])
+def test_many_rows_have_the_order_of_a_sort(n: int) -> None:
+    block = some(n, 40)
+    first, last = order.order_statistics(block, n // 5, n - n // 5 - 1)
+    ordered = np.sort(block, axis=0)
+    assert (first == ordered[n // 5]).all() and (last == ordered[n - n // 5 - 1]).all()
+    assert (order.total(block) == block.sum(axis=0, dtype=np.int64)).all()
+
+
+def test_sums_of_extreme_codes_do_not_overflow() -> None:
+    for value in (-127, 127):
+        assert (order.total(np.full((1000, 3), value, np.int8)) == 1000 * value).all()
+
+
+def test_gram_matrix_is_exact_where_codes_are_largest() -> None:
+    codes = np.full((3, 5 * CHUNK + 17), 127, np.int8)
+    codes[1] = -127
+    codes[2, ::2] = 126
+    expected = codes.astype(np.int64) @ codes.astype(np.int64).T
+    assert (engine.gram_matrix(MemoryRows(codes)) == expected).all()
+    assert (gram_of(MemoryRows(codes), 0, codes.shape[1]) == expected).all()
+
+
+def test_distances_of_rows_that_are_nearly_alike_are_exact() -> None:
+    codes = np.full((4, 200_000), 100, np.int8)
+    codes[1, 0], codes[2, :2], codes[3, :3] = 101, 101, 101
+    expected = ((codes[:, None, :4].astype(float) - codes[None, :, :4]) ** 2).sum(axis=2)
+    assert (squared_distances(engine.gram_matrix(MemoryRows(codes))) == expected).all()
+
+
+def test_reference_is_rounded_to_a_part_of_a_step() -> None:
+    codes = some(3, 5000)
+    reference = np.random.default_rng(2).normal(0, 90, 5000).astype(np.float32)
+    both = WithReference(MemoryRows(codes), split_up(reference))
+    together = unite(3) @ both.block(0, 5000)
+    assert (together[:3] == codes).all()
+    np.testing.assert_allclose(together[3], np.clip(reference, -127, 127), atol=1 / 256 + 1e-6)
+
+
+@given(BLOCKS, st.integers(0, 2**32))
+def test_combine_is_the_weighted_sum(block: np.ndarray, seed: int) -> None:
+    weights = np.random.default_rng(seed).random(len(block))
+    np.testing.assert_allclose(combine(block, weights), weights @ block, rtol=1e-5, atol=1e-3)
+
+
+@given(BLOCKS, st.integers(1, 5000))
+def test_mixed_blocks_are_exact(block: np.ndarray, divisor: int) -> None:
+    matrix = np.random.default_rng(divisor).multinomial(divisor, np.ones(len(block)) / len(block), 6)
+    assert (Mixed(matrix, divisor).of(block) == matrix @ block.astype(np.int64)).all()
+
+
+@given(BLOCKS, st.integers(0, 5), st.data())
+def test_file_rows_are_what_was_written(block: np.ndarray, spare: int, data: st.DataObject) -> None:
+    import tempfile
+
+    codes = np.tile(block, (1, 300))
+    n, d = codes.shape
+    with tempfile.TemporaryDirectory() as folder, RowsWriter(Path(folder) / "rows", d, n + spare) as writer:
+        for row in codes:
+            writer.append(row)
+        got = writer.rows()
+        assert (got.n, got.d) == (n, d)
+        start = data.draw(st.integers(0, d - 1))
+        stop = data.draw(st.integers(start + 1, d))
+        assert (got.block(start, stop) == codes[:, start:stop]).all()
+
+
+def test_rows_are_gathered_before_they_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows, "BUFFER_BYTES", 3 * 2048)
+    codes = some(10, 2000)
+    with RowsWriter(tmp_path / "rows", 2000, 10) as writer:
+        for k, row in enumerate(codes):
+            writer.append(row)
+            assert (writer.rows().block(0, 2000) == codes[: k + 1]).all()
+    assert not (tmp_path / "rows").exists()
+
+
+def test_a_row_too_many_or_of_another_length_is_refused(tmp_path: Path) -> None:
+    with RowsWriter(tmp_path / "rows", 10, 1) as writer:
+        with pytest.raises(ValueError, match="10 int8"):
+            writer.append(np.zeros(11, np.int8))
+        writer.append(np.zeros(10, np.int8))
+        with pytest.raises(ValueError, match="room for 1 rows"):
+            writer.append(np.zeros(10, np.int8))
+    with pytest.raises(ValueError, match="one length"):
+        MemoryRows([np.zeros(3, np.int8), np.zeros(4, np.int8)])
+
+
+def test_a_file_cut_short_is_an_error_not_a_result(tmp_path: Path) -> None:
+    writer = written(tmp_path / "rows", some(5, 3000))
+    got = writer.rows()
+    with (tmp_path / "rows").open("r+b") as f:
+        f.truncate(1000)
+    with pytest.raises(StorageError, match="expected"):
+        engine.aggregate(build_pipeline({"name": "median"}, None, "t"), got, np.ones(5))
+    writer.__exit__()
+    with pytest.raises(StorageError, match="cannot be read"):
+        got.block(0, 1)
+
+
+def test_file_rows_travel_to_other_processes(tmp_path: Path) -> None:
+    import pickle
+
+    writer = written(tmp_path / "rows", some(5, 3000))
+    sent = pickle.dumps(writer.rows())
+    assert len(sent) < 500
+    assert isinstance(pickle.loads(sent), FileRows)
+    writer.__exit__()
+
+
+MEMORY = """
+import json, re, sys
+from pathlib import Path
+import numpy as np
+from fedge_aggregator import engine
+from fedge_aggregator.rows import RowsWriter
+from fedge_aggregator.rules.registry import build_pipeline
+def peak(): return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
+n, d, tables = 400, 100_000, json.loads(sys.argv[2])
+rng, out = np.random.default_rng(0), {}
+with RowsWriter(Path(sys.argv[1]), d, n) as writer:
+    for _ in range(n):
+        writer.append(rng.integers(-127, 128, d).astype(np.int8))
+    rows, writer._buffer = writer.rows(), None
+    start = peak()
+    for table in tables:
+        assert np.isfinite(engine.aggregate(build_pipeline(table, None, "t"), rows, np.ones(n))).all()
+        out[table["name"]] = peak() - start
+print(json.dumps(out))
+"""
+
+
+def test_memory_is_bounded_by_the_block_and_not_by_the_updates(tmp_path: Path) -> None:
+    tables = [{**t, "byzantine": 40} if "byzantine" in t else t for t in references.TABLES if t["name"] != "bulyan"]
+    command = [sys.executable, "-c", MEMORY, str(tmp_path / "rows"), json.dumps(tables)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env={"OPENBLAS_NUM_THREADS": "1"})
+    grown = json.loads(done.stdout)
+    assert max(grown.values()) < 32, grown  # of 40 MB of updates, 160 MB as floats
