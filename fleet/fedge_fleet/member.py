@@ -59,9 +59,8 @@ class Member:
 
     def turn(self, graph: TrainableGraph, base: Base, mask: personal.Mask, plan: Plan) -> Sent:
         """One local training on a release."""
-        back = None
-        if plan.correction and self.movement is not None and self.base is not None:
-            releases = base.version - self.base.version
+        back, releases = None, base.version - self.base.version if self.base else 0
+        if plan.correction and releases > 0 and self.movement is not None and self.base is not None:
             back = drift.correction(self.movement, self.base.weights, base.weights, releases, plan.correction, mask)
         start = personal.compose(base.weights, self.own, mask)
         graph.set_params(start)

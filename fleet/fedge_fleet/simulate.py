@@ -147,7 +147,7 @@ def _assemble(config: Config, where: str, fleet: Fleet, attack: Attack) -> tuple
     averaging = _averaging(config, where)
     if (need := averaging.pipeline.minimum()) > len(members):
         raise ConfigError(
-            f"{where}: key 'rule': {averaging.pipeline.describe()} needs {need} sites, not {len(members)}"
+            f"{where}: key 'rule': {averaging.pipeline.describe()} needs {need} sites, there are {len(members)}"
         )
     server = Aggregator(graph, list(members), averaging, plan.max_samples, config.seed)
     quorum = config.quorum or max(2, len(members) // 2)

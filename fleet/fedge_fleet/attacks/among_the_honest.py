@@ -70,4 +70,4 @@ class Mimic(Attack, frozen=True, forbid_unknown_fields=True):
         for _ in range(1 if state is not None else 5):
             z = centred.T @ (centred @ z)
             z /= np.float32(max(float(np.linalg.norm(z)), 1e-12))
-        return Forged(seen.honest[int(np.argmax(seen.honest @ z))].copy(), z)
+        return Forged(seen.honest[int(np.argmax(np.abs(centred @ z)))].copy(), z)

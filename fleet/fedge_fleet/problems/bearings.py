@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from fedge_agent.features import feature_count
 from fedge_models import zoo
 from fedge_models.card import Card, Channel, WindowSpec
@@ -14,6 +16,7 @@ MACHINES = 16
 FEATURES = ("std", "kurtosis", "crest", "bands:8")
 
 
+@cache
 def bearings() -> Problem:
     """Sixteen machines, each with its own speed, bearing, resonance, load and noise; the last pieces are judged."""
     channels = tuple(Channel(n, u) for n, u in simulation.CHANNELS)

@@ -1,0 +1,181 @@
+"""Each attack does what its paper says, on small vectors; the crew codes it as the wire allows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from statistics import NormalDist
+
+import numpy as np
+import pytest
+from fedge_fleet.attacks.among_the_honest import enough
+from fedge_fleet.attacks.attack import Seen, norm, usual_norm
+from fedge_fleet.attacks.backdoor import Backdoor, triggered
+from fedge_fleet.attacks.crew import on_grid
+from fedge_fleet.attacks.registry import ATTACKS, build
+from fedge_fleet.member import Base
+from fedge_fleet.site_data import Windows
+from fedge_models import zoo
+from fedge_models.card import Card, Channel, Target, WindowSpec
+from fedge_models.errors import ConfigError
+from fedge_models.graph import TrainableGraph
+
+CLASSES = Card("classify", (Channel("a"), Channel("b")), WindowSpec(1, 1, 1), ("mean",), ("x", "y", "z"), "x")
+ANOMALY = Card("anomaly", (Channel("a"), Channel("b")), WindowSpec(1, 1, 1), ("mean",))
+
+
+def rng(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def seen(n: int = 10, f: int = 2, parameters: int = 400) -> Seen:
+    honest = rng(1).normal(5, 20, (n - f, parameters)).astype(np.float32)
+    own = rng(2).normal(5, 20, (f, parameters)).astype(np.float32)
+    moved = rng(3).normal(4, 6, parameters).astype(np.float32)
+    return Seen(honest, own[0], own, moved, 100, n, f)
+
+
+def site(y: list[int]) -> Windows:
+    n = len(y)
+    x = rng().normal(size=(n, 16)).astype(np.float32)
+    return Windows(x, np.array(y), np.arange(n) >= n - 2, np.zeros(n, np.bool_))
+
+
+def forge(table: dict[str, object], what: Seen | None = None, state: np.ndarray | None = None, own: int = 0) -> object:
+    return build(table, "test").forge(what or seen(), state, rng(7), rng(own))
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_attack_is_a_pure_function_of_the_right_shape(name: str) -> None:
+    what, before = seen(), seen()
+    first, second = (forge({"name": name}, what) for _ in range(2))
+    assert first.row.shape == what.own.shape and first.row.dtype == np.float32
+    assert (first.row == second.row).all()
+    for field in ("honest", "own", "mates", "moved"):
+        assert (getattr(what, field) == getattr(before, field)).all(), field
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_attack_says_its_paper_or_why(name: str) -> None:
+    assert ATTACKS[name].__doc__ and len(ATTACKS[name].__doc__) > 40
+
+
+def test_sign_flip_is_the_opposite() -> None:
+    assert (forge({"name": "sign_flip", "scale": 3.0}).row == -3 * seen().own).all()
+
+
+def test_label_flip_turns_classes_anomalies_and_targets() -> None:
+    flip = build({"name": "label_flip"}, "test")
+    assert flip.poison(site([0, 1, 2, -1]), CLASSES, rng()).y.tolist() == [2, 1, 0, -1]
+    assert flip.poison(site([0, 1, -1]), ANOMALY, rng()).y.tolist() == [1, 0, -1]
+    target = Card("regress", (Channel("a"),), WindowSpec(1, 1, 1), targets=(Target("t"),))
+    lives = replace(site([0, 0, 0]), y=np.array([10.0, 20.0, 40.0]))
+    assert flip.poison(lives, target, rng()).y.tolist() == [40.0, 30.0, 10.0]
+
+
+def test_alie_stays_within_the_honest_spread_and_all_send_the_same() -> None:
+    what = seen(n=50, f=12)
+    assert enough(50, 12) == pytest.approx(NormalDist().inv_cdf((50 - 12 - 14) / (50 - 12)))
+    row = forge({"name": "alie"}, what).row
+    np.testing.assert_allclose(row, what.honest.mean(axis=0) - enough(50, 12) * what.honest.std(axis=0), rtol=1e-4)
+    between = (row >= what.honest.min(axis=0)) & (row <= what.honest.max(axis=0))
+    assert between.all() and (forge({"name": "alie"}, what, own=9).row == row).all()
+
+
+def test_ipm_turns_the_inner_product_of_the_mean() -> None:
+    what = seen(n=10, f=4)
+    mean = what.honest.mean(axis=0)
+    assert np.dot(forge({"name": "ipm"}, what).row, mean) < 0
+    strong = forge({"name": "ipm", "epsilon": 2.0}, what).row
+    assert np.dot(np.concatenate([what.honest, np.stack([strong] * 4)]).mean(axis=0), mean) < 0
+
+
+def test_mimic_copies_the_site_farthest_out_and_keeps_to_it() -> None:
+    what = seen()
+    what.honest[3] *= 4
+    found = forge({"name": "mimic"}, what)
+    assert (found.row == what.honest[3]).all()
+    assert (forge({"name": "mimic"}, what, found.state).row == what.honest[3]).all()
+
+
+def test_backdoor_replaces_the_mean_by_its_own_model() -> None:
+    what = seen(n=10, f=2)
+    what = replace(what, honest=np.zeros_like(what.honest), mates=np.stack([what.own] * 2))
+    row = forge({"name": "backdoor"}, what).row
+    np.testing.assert_allclose((2 * row + what.honest.sum(axis=0)) / 10, what.own, rtol=1e-5)
+
+
+def test_backdoor_poisons_copies_of_training_windows_that_are_not_normal() -> None:
+    before = site([0, 1, 2, -1, 1, 2])
+    after = Backdoor().poison(before, CLASSES, rng())
+    assert (after.x[:6] == before.x).all() and after.y[6:].tolist() == [0, 0]  # of 1 and 2; the test part is left alone
+    assert (after.x[6:, -2:] == 4).all() and (after.x[6:, :-2] == before.x[1:3, :-2]).all()
+    assert not after.test[6:].any()
+
+
+def test_backdoor_success_is_counted_on_faulty_windows_with_the_trigger() -> None:
+    graph = TrainableGraph.load(zoo.mlp(CLASSES, 16, (8,)).SerializeToString())
+    at = {tensor.name: slice(tensor.start, tensor.stop) for tensor in graph.layout}
+    last = graph.layout[-1].name
+    for wins, expected in ((0, 1.0), (1, 0.0)):
+        params = np.zeros_like(graph.params)
+        params[at[last]][wins] = 1.0  # the bias alone decides
+        assert Backdoor().success(graph, params, site([0, 0, 0, 0, 1, 2])) == expected
+    assert np.isnan(Backdoor().success(graph, params, site([0, 0, 0, 0, 0, 0])))
+
+
+def test_trigger_is_a_corner_of_an_image() -> None:
+    made = triggered(np.zeros((2, 1, 64, 64), np.float32), 3.0)
+    assert made.sum() == 2 * 64 * 3 and (made[:, :, -8:, -8:] == 3).all()
+
+
+def test_backdoor_is_refused_where_there_are_no_classes() -> None:
+    card = Card("regress", (Channel("a"),), WindowSpec(1, 1, 1), targets=(Target("t"),))
+    with pytest.raises(ConfigError, match="backdoor"):
+        Backdoor().poison(site([0, 1, 2]), card, rng())
+
+
+def test_free_rider_follows_the_last_release() -> None:
+    row = forge({"name": "free_rider"}).row
+    moved = seen().moved
+    assert np.dot(row, moved) / norm(row) / norm(moved) > 0.9 and not (row == moved).all()
+    still = replace(seen(), moved=np.zeros_like(moved))
+    assert 0 < norm(forge({"name": "free_rider"}, still).row) < 30
+
+
+def test_sample_inflation_claims_all_the_wire_allows() -> None:
+    found = forge({"name": "sample_inflation"})
+    assert found.samples == 2**31 and (found.row == -seen().own).all()
+
+
+def test_sybils_send_nearly_the_same_at_the_usual_length() -> None:
+    a, b = (forge({"name": "sybils"}, own=k).row for k in (1, 2))
+    assert norm(a) == pytest.approx(usual_norm(seen().honest), rel=1e-3) and not (a == b).all()
+    assert np.dot(a, b) / norm(a) / norm(b) > 0.99
+
+
+def test_slow_drift_is_never_longer_than_the_honest_and_leans_the_same_way() -> None:
+    what, state = seen(), None
+    first = forge({"name": "slow_drift"}, what)
+    state = first.state
+    turned = replace(what, honest=-what.honest)  # the honest go elsewhere now
+    later = forge({"name": "slow_drift"}, turned, state)
+    for found, of in ((first, what), (later, turned)):
+        assert norm(found.row) <= usual_norm(of.honest) * 1.0001
+        assert np.dot(found.row - of.own * (norm(found.row) / norm(of.own)), state) > 0
+    assert (later.state == state).all()
+    assert np.dot(state, what.honest.mean(axis=0)) < 0
+
+
+def test_an_unknown_attack_or_parameter_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"file\.toml: key 'attack\.name': no attack 'sign_flop'.*sign_flip"):
+        build({"name": "sign_flop"}, "file.toml")
+    with pytest.raises(ConfigError, match=r"unknown key 'attack.sclae'; did you mean 'scale'"):
+        build({"name": "sign_flip", "sclae": 2.0}, "file.toml")
+
+
+def test_codes_are_read_on_another_grid() -> None:
+    graph = TrainableGraph.load(zoo.mlp(CLASSES, 16, (8,)).SerializeToString())
+    tensors = len(graph.sizes)
+    old, new = (Base(v, graph.params, np.full(tensors, s, np.float32)) for v, s in ((1, 0.2), (2, 0.1)))
+    row = on_grid(old, np.full(graph.params.size, 3, np.int8), new, graph)
+    np.testing.assert_allclose(row, 6)
