@@ -153,3 +153,34 @@ class RowsWriter:
         except OSError as e:
             raise StorageError(f"{self._path}: rows of the round cannot be written: {e.strerror}") from e
         self._written, self._held = self._written + self._held, 0
+
+
+@dataclass(frozen=True)
+class ChosenRows:
+    """Some of other rows, by their numbers."""
+
+    rows: Rows
+    chosen: tuple[int, ...]
+
+    @property
+    def n(self) -> int:
+        """How many are left."""
+        return len(self.chosen)
+
+    @property
+    def d(self) -> int:
+        """As before."""
+        return self.rows.d
+
+    @property
+    def width(self) -> int:
+        """As before."""
+        return self.rows.width
+
+    def narrow(self, start: int, stop: int) -> ChosenRows:
+        """The same of fewer columns."""
+        return ChosenRows(self.rows.narrow(start, stop), self.chosen)
+
+    def block(self, start: int, stop: int) -> Codes:
+        """A copy of those columns of the chosen rows."""
+        return self.rows.block(start, stop)[list(self.chosen)]
