@@ -12,8 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from fedge_aggregator import engine, publish
+from fedge_aggregator import admission, engine, publish
 from fedge_aggregator import server_optimizers as optimizers
+from fedge_aggregator.aggregation import Contribution, regrid, weigh
+from fedge_aggregator.config import FederationConfig
 from fedge_aggregator.pipeline import Pipeline
 from fedge_aggregator.rows import MemoryRows
 from fedge_aggregator.rules.rule import Weights
@@ -46,6 +48,7 @@ class Averaging:
     name: str  # of the rule
     pipeline: Pipeline
     optimizer: ServerOptimizer
+    federation: FederationConfig  # what is admitted, and what staleness costs
     trust: TrustConfig | None = None
 
 
@@ -57,11 +60,10 @@ class Aggregator:
         graph: TrainableGraph,
         nodes: Sequence[str],
         averaging: Averaging,
-        max_samples: int,
         seed: int,
     ) -> None:
         self.averaging, self.traffic = averaging, Traffic()
-        self._cap, self._sizes, self._seed = max_samples, graph.sizes, seed
+        self._sizes, self._seed = graph.sizes, seed
         self._state = optimizers.first_state(averaging.optimizer, len(graph.params))
         self.trusting = None if averaging.trust is None else Trusting(averaging.trust)
         self._moved: Floats | None = None  # (P,) the aggregate before, in parameter units
@@ -72,7 +74,8 @@ class Aggregator:
         self._anchor = Anchor(release_key.public_key(), FEDERATION, bytes(32), graph.sizes)
         self._current = publish.first_release(self._signer, graph.params.copy(), graph.sizes, 0)
         self._head = verify_release(self._current.full, self._anchor, None, 0)
-        self._updates: dict[str, Update] = {}
+        self._hashes = {1: self._head.hash}
+        self._updates: dict[str, Contribution] = {}
 
     def base(self) -> Base:
         """The newest release, as gateways have verified it."""
@@ -89,7 +92,7 @@ class Aggregator:
             federation=FEDERATION,
             node=node,
             base_version=base.version,
-            base_hash=self._head.hash,
+            base_hash=self._hashes[base.version],
             sequence=self._sequence[node],
             samples=sent.samples,
             metrics={},
@@ -98,14 +101,25 @@ class Aggregator:
         )
         body = encode_update(update, self._keys[node])
         self.traffic.up += len(body)
-        self._updates[node] = decode_update(body, self._keys[node].public_key(), self._sizes)
+        arrived = decode_update(body, self._keys[node].public_key(), self._sizes)
+        admission.check(arrived, node, FEDERATION, self.averaging.federation)
+        header = self._head.header
+        self._updates[node] = Contribution(
+            node,
+            regrid(arrived.codes, base.steps, header.steps, self._sizes),
+            arrived.spread,
+            min(arrived.samples, self.averaging.federation.max_samples),
+            header.version - base.version,
+            arrived.metrics,
+        )
 
     def close(self, now: float) -> None:
         """Average and publish; gateways verify the release."""
         factors = self._factors(now)
         updates = [self._updates[n] for n in factors]
-        weights = np.array([min(u.samples, self._cap) * factors[u.node] for u in updates], np.float64)
-        step = self._step([u.codes for u in updates], weights)
+        weighing = weigh(updates, self.averaging.federation.staleness_exponent)
+        weights = weighing.weights * list(factors.values())
+        step = self._step([u.codes for u in updates], weights, weighing.damping)
         spreads, figures, rule = [u.spread for u in updates], {"nodes": float(len(updates))}, self.averaging.name
         self._current = publish.next_release(
             self._signer, self._current, step, spreads, self._sizes, rule, figures, int(now)
@@ -113,6 +127,7 @@ class Aggregator:
         assert self._current.difference is not None
         self.traffic.down += len(self._current.difference)
         self._head = verify_release(self._current.difference, self._anchor, self._head, int(now))
+        self._hashes[self._head.header.version] = self._head.hash
         self._updates = {}
 
     def _factors(self, now: float) -> dict[str, float]:
@@ -123,7 +138,7 @@ class Aggregator:
         rows = [self._updates[n].codes for n in names]
         return self.trusting.weigh(names, rows, self._head.header.version, now, self.minimum(), self._keys)
 
-    def _step(self, rows: Sequence[Codes], weights: Weights) -> Floats:
+    def _step(self, rows: Sequence[Codes], weights: Weights, damping: float) -> Floats:
         """What rule and optimiser make of the rows, in grid units."""
         grid = expand(self._head.header.steps, self._sizes)
         before = None if self._moved is None else self._moved / grid
@@ -134,7 +149,7 @@ class Aggregator:
             reference=before,
             seed=self._seed + self._head.header.version,
         )
-        self._moved = aggregate * grid
+        self._moved = aggregate * grid * np.float32(damping)
         step, self._state = self.averaging.optimizer.step(self._state, self._moved)
         out: Floats = step / grid
         return out

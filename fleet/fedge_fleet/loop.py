@@ -11,7 +11,7 @@ import heapq
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple, Protocol
 
@@ -86,6 +86,7 @@ class Loop:
     active_s: float  # sites silent for longer are not waited for
     trip: Callable[[str, int], Trip] = at_once
     hostile: Hostile | None = None
+    secret: bytes = b""  # draws who is asked
     now: float = 0.0
     counts: Counter[str] = field(default_factory=Counter)  # admitted, late, lost, refused
     reasons: Counter[str] = field(default_factory=Counter)  # why refused
@@ -101,15 +102,18 @@ class Loop:
 
     def run(self, look: Callable[[int, Federation], None] | None = None) -> Federation:
         """All rounds of the plan. `look` is shown each release, with how many rounds led to it."""
+        self._ask()
         self._start(list(self.members))
         for version in range(1, self.plan.rounds + 1):
             while not self._round.due(self.now, self._active(), self.server.minimum()):
                 self._next()
+                self._ask()
             self.server.close(self.now)
             self._round = self._open()
             if look is not None:
                 look(version, self.so_far())
             if version < self.plan.rounds:
+                self._ask()
                 self._start([n for n in self.members if n in self._free])
         return self.so_far()
 
@@ -119,7 +123,13 @@ class Loop:
         return Federation(self.server.base().weights, own, self.mask)
 
     def _open(self) -> Round:
-        return Round("simulated", self.server.base().version, self.limits)
+        return Round("simulated", self.server.base().version, self.limits, secret=self.secret)
+
+    def _ask(self) -> None:
+        """Where only some sites are asked: ask as many as the round wants by now; those that are free begin."""
+        more = self._round.to_ask(self.now, self._active(), self.server.minimum())
+        self._round.asked |= dict.fromkeys(more, self.now)
+        self._start([n for n in more if n in self._free])
 
     def _active(self) -> list[str]:
         return [n for n, seen in self._seen.items() if self.now - seen <= self.active_s]
@@ -142,7 +152,9 @@ class Loop:
         heapq.heappush(self._events, (self.now + seconds, self._planned, event))
 
     def _start(self, nodes: Sequence[str]) -> None:
-        """These sites fetch the newest release and answer it; hostile ones last, for they look at the others'."""
+        """Those of the sites that are wanted fetch the newest release and answer it; hostile ones last, for they look
+        at the others'."""
+        nodes = [n for n in nodes if self._round.wants(n)]
         base, names = self.server.base(), self.hostile.names if self.hostile else frozenset()
         answers = {n: self.members[n].turn(self.graph, base, self.mask, self.plan) for n in nodes if n not in names}
         self._sent |= {n: (base, sent) for n, sent in answers.items()}
@@ -158,13 +170,13 @@ class Loop:
     def _arrive(self, node: str, sent: Sent, base: Base) -> None:
         self._seen[node] = self.now
         try:
-            replace(self._round, arrivals=dict(self._round.arrivals)).admit(node, base.version, self.now)
-            self.server.admit(node, sent, base)
             self._round.admit(node, base.version, self.now)
+            self.server.admit(node, sent, base)
             self.counts["admitted"] += 1
         except StaleError:
             self.counts["late"] += 1
         except RefusedError as e:
+            del self._round.arrivals[node]
             self.counts["refused"] += 1
             self.reasons[str(e).replace(node, "a node")] += 1
         self._free.add(node)
@@ -174,4 +186,5 @@ class Loop:
     def _lose(self, node: str) -> None:
         """A site that was away is back; what it had to send is lost."""
         self.counts["lost"] += 1
+        self._free.add(node)
         self._start([node])

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from fedge_aggregator import server_optimizers
+from fedge_aggregator.config import FederationConfig
 from fedge_aggregator.pipeline import Pipeline
-from fedge_aggregator.rounds import RoundConfig
 from fedge_aggregator.rules.registry import build as build_rule
 from fedge_aggregator.rules.registry import build_mixing
 from fedge_aggregator.standing import TrustConfig
@@ -144,27 +144,31 @@ def _assemble(config: Config, where: str, fleet: Fleet, attack: Attack) -> tuple
     bad, plan, graph = fleet.hostile(config.hostile, config.seed), _plan(config, fleet.problem), fleet.graph
     graph.set_params(fleet.start)
     members = {n: _member(n, k, config, fleet, attack if n in bad else None) for k, n in enumerate(fleet.sites)}
-    averaging = _averaging(config, where)
+    averaging = _averaging(config, plan, where)
     if (need := averaging.pipeline.minimum()) > len(members):
         raise ConfigError(
             f"{where}: key 'rule': {averaging.pipeline.describe()} needs {need} sites, there are {len(members)}"
         )
-    server = Aggregator(graph, list(members), averaging, plan.max_samples, config.seed)
-    quorum = config.quorum or max(2, len(members) // 2)
+    server, federation = Aggregator(graph, list(members), averaging, config.seed), averaging.federation
     crew = Crew(attack, {n: members[n] for n in bad}, graph, plan, len(members), config.seed) if bad else None
-    limits, habits = RoundConfig(quorum, float(config.deadline)), Habits(config, list(members))
-    return Loop(graph, members, plan, server, limits, float(config.active), habits.trip, crew), bad, server
+    limits, active = federation.limits(averaging.pipeline.minimum()), float(federation.active)
+    secret = f"simulated {config.seed}".encode()
+    loop = Loop(graph, members, plan, server, limits, active, Habits(config, list(members)).trip, crew, secret)
+    return loop, bad, server
 
 
-def _averaging(config: Config, where: str) -> Averaging:
+def _averaging(config: Config, plan: Plan, where: str) -> Averaging:
+    table = {"max_samples": plan.max_samples, **config.federation, "rule": config.rule}
+    federation = settings.convert(table, FederationConfig, where, "federation")
     mixing = None if config.mixing is None else build_mixing(config.mixing, where)
     pipeline = Pipeline(build_rule(config.rule, where), mixing)
     trust = None if config.trust is None else settings.convert(config.trust, TrustConfig, where, "trust")
-    return Averaging(str(config.rule["name"]), pipeline, server_optimizers.build(config.optimizer, where), trust)
+    optimizer = server_optimizers.build(config.optimizer, where) if config.optimizer else plan.server
+    return Averaging(str(config.rule["name"]), pipeline, optimizer, federation, trust)
 
 
 def _plan(config: Config, problem: Problem) -> Plan:
-    given = {"rounds": config.rounds, "max_samples": config.max_samples, "correction": config.drift_correction}
+    given = {"rounds": config.rounds, "correction": config.drift_correction}
     return replace(problem.plan, **{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
 
 

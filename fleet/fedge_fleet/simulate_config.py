@@ -10,7 +10,6 @@ from typing import Annotated, Any, get_type_hints
 import msgspec
 from fedge_models import settings
 from fedge_models.errors import ConfigError
-from fedge_models.settings import Seconds
 from msgspec import Meta
 
 if sys.version_info >= (3, 11):
@@ -37,9 +36,12 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     skew: Annotated[Table, Meta(description="How the data is dealt: own, even, dirichlet, classes, quantity.")] = named(
         "own"
     )
+    federation: Annotated[
+        Table, Meta(description="As in the aggregator's file: mode, quorum, deadline, share, buffer, ...")
+    ] = {}
     rule: Annotated[Table, Meta(description="As in the aggregator's file.")] = named("fedavg")
     mixing: Annotated[Table | None, Meta(description="As in the aggregator's file.")] = None
-    optimizer: Annotated[Table, Meta(description="As in the aggregator's file.")] = named("sgd")
+    optimizer: Annotated[Table | None, Meta(description="As in the aggregator's file. Default: the set's.")] = None
     trust: Annotated[Table | None, Meta(description="As in the aggregator's file. Default: none.")] = None
     attack: Annotated[Table, Meta(description="What hostile sites do.")] = named("sign_flip")
     hostile: Annotated[float, Meta(ge=0, lt=1, description="Share of the sites.")] = 0.0
@@ -49,10 +51,6 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         float, Meta(ge=0, lt=1, description="Share of trainings after which a site is away, its update lost.")
     ] = 0.0
     rounds: Annotated[Positive | None, Meta(description="Default: as many as the set's plan has.")] = None
-    quorum: Annotated[Positive | None, Meta(description="As in the aggregator's file. Default: half.")] = None
-    deadline: Annotated[Seconds, Meta(description="As in the aggregator's file.")] = Seconds(600)
-    active: Annotated[Seconds, Meta(description="As in the aggregator's file.")] = Seconds(3600)
-    max_samples: Annotated[Positive | None, Meta(description="As in the aggregator's file. Default: the set's.")] = None
     drift_correction: Annotated[
         Annotated[float, Meta(ge=0, le=1)] | None, Meta(description="As in the agent's file. Default: the set's.")
     ] = None

@@ -73,6 +73,19 @@ def test_the_slow_and_the_absent_never_block(fleet: Fleet, habits: dict[str, flo
     assert found.counts.get("late", 0) + found.counts.get("lost", 0) > 0
 
 
+def test_a_buffer_makes_stragglers_count(fleet: Fleet) -> None:
+    slow = {"stragglers": 0.5, "slowness": 8.0}
+    waits = run(fleet, federation={"deadline": "2m"}, **slow)
+    counts = run(fleet, federation={"mode": "asynchronous", "buffer": 8, "deadline": "2m"}, **slow)
+    assert counts.counts.get("late", 0) < waits.counts["late"]
+    assert counts.last.score > 0.8
+
+
+def test_only_some_sites_are_asked(fleet: Fleet) -> None:
+    found = run(fleet, federation={"share": 0.4, "margin": 0.25})
+    assert found.counts["admitted"] < 11 * ROUNDS and found.last.score > 0.8
+
+
 def test_trust_puts_hostile_sites_in_quarantine(fleet: Fleet) -> None:
     found = run(fleet, hostile=0.2, attack={"name": "sign_flip"}, trust={})
     assert set(found.quarantined) == set(found.hostile) and len(found.changes) == 4
@@ -105,8 +118,8 @@ def small_loop(trip: object, limits: RoundConfig, sites: int = 4, rounds: int = 
     for k in range(sites):
         x = rng.normal(size=(16, 2)).astype(np.float32)
         members[f"s{k}"] = Member(x, (x[:, 0] > 0).astype(np.int64), np.zeros_like(graph.params), rng)
-    server = Plain(graph, graph.params.copy(), 100)
-    return Loop(graph, members, Plan(rounds, TrainingConfig(epochs=1)), server, limits, 3600.0, trip)  # type: ignore[arg-type]
+    plan = Plan(rounds, TrainingConfig(epochs=1))
+    return Loop(graph, members, plan, Plain(graph, graph.params.copy(), plan), limits, 3600.0, trip)  # type: ignore[arg-type]
 
 
 def test_a_straggler_is_late_and_the_deadline_ends_the_round() -> None:
@@ -135,7 +148,7 @@ def test_a_round_that_cannot_end_says_so() -> None:
         def minimum(self) -> int:
             return 9
 
-    loop.server = Needy(loop.graph, loop.graph.params.copy(), 100)
+    loop.server = Needy(loop.graph, loop.graph.params.copy(), loop.plan)
     with pytest.raises(StopError, match="round 1 cannot end"):
         loop.run()
 
@@ -224,6 +237,7 @@ def test_too_many_sites_are_refused() -> None:
         ('rule = { name = "krum", byzantine = 9 }', r"key 'rule': Krum\(byzantine=9\) needs 21 sites, there are 20"),
         ('skew = { name = "dirichlet", alfa = 1 }', "unknown key 'skew.alfa'; did you mean 'alpha'"),
         ('attack = { name = "nan" }', "key 'attack.name': no attack 'nan'"),
+        ("federation = { quorom = 3 }", "unknown key 'federation.quorom'; did you mean 'quorum'"),
         ("trust = { limt = 3 }", "unknown key 'trust.limt'; did you mean 'limit'"),
         ('set = "fan"', "key 'data': the set 'fan' is recorded"),
         ('set = "fans"', "key 'set': no data set 'fans'"),
