@@ -1,7 +1,6 @@
-"""From the updates of a round to its aggregate and figures; pure.
+"""Updates as they enter a round's average: on one grid, that of the newest release, and what staleness leaves of them.
 
-Promises that all rows a rule sees lie on one grid, that of the newest release, and that the same updates give the same
-bits. What a node counts is decided in one place (`weigh`); the rule runs in one place (`combine`).
+Pure. What is made of them is `averaging.py`'s.
 """
 
 from __future__ import annotations
@@ -13,18 +12,13 @@ import numpy as np
 from fedge_models.quantize import Codes, Floats, dequantize, expand, quantize
 from numpy.typing import NDArray
 
-from . import engine
-from .pipeline import Pipeline
 from .rounds import staleness_weight
-from .rows import MemoryRows
-from .rules.rule import Rule
 
 
 class Contribution(NamedTuple):
-    """An update as it enters the aggregation."""
+    """An update as it enters the aggregation, but for its codes: those are a row (`rows.py`)."""
 
     node: str
-    codes: Codes  # (P,) on the newest grid
     spread: Floats  # (T,) what 127 steps should have spanned
     samples: int  # claimed, capped
     staleness: int  # releases
@@ -61,9 +55,3 @@ def weigh(rows: Sequence[Contribution], exponent: float) -> Weighing:
     fresh = np.array([staleness_weight(r.staleness, exponent) for r in rows])
     weights = claims * fresh
     return Weighing(weights, float(weights.sum() / claims.sum()))
-
-
-def combine(rule: Rule, rows: Sequence[Contribution], weighing: Weighing) -> Floats:
-    """The aggregate (P,) in steps of the newest grid."""
-    aggregate = engine.aggregate(Pipeline(rule), MemoryRows([r.codes for r in rows]), weighing.weights)
-    return aggregate if weighing.damping == 1 else np.multiply(aggregate, weighing.damping, dtype=np.float32)

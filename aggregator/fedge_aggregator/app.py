@@ -92,7 +92,13 @@ class App:
             if name not in self._federations and name in self._config.federation:
                 models = {m.federation: m for m in self.store.models()}
                 if name in models:
-                    made = Federation(self._config.federation[name], models[name], self.store, self.authority)
+                    made = Federation(
+                        self._config.federation[name],
+                        models[name],
+                        self.store,
+                        self.authority,
+                        self._config.aggregator.state,
+                    )
                     self._federations[name] = made
             return self._federations.get(name)
 
@@ -150,6 +156,7 @@ class App:
                 self._metrics.seconds.labels(federation.name).observe(time.perf_counter() - started)
             self._metrics.release.labels(federation.name).set(federation.current.header.version)
             self._metrics.waiting.labels(federation.name).set(len(federation.round().arrivals))
+            self._metrics.quarantined.labels(federation.name).set(federation.quarantined())
             self._metrics.nodes.labels(federation.name).set(len(self.store.members(federation.name)))
         except Exception:
             logger.exception("federation %s: its round could not be looked after; again in a moment", federation.name)

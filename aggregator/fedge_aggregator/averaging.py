@@ -85,12 +85,12 @@ class _Combined(NamedTuple):
     spent: Spent
 
 
-def build(config: FederationConfig, where: str, key: str) -> Averaging:
-    """From the federation's table, which is `key` of the file `where`. Raises ConfigError."""
-    pipeline = build_pipeline(config.rule, config.mixing, where, key)
-    optimizer = server_optimizers.build(config.server_optimizer, where, f"{key}.server_optimizer")
+def build(config: FederationConfig, where: str, prefix: str = "") -> Averaging:
+    """From a federation's table in the file `where`; `prefix`: of its keys there. Raises ConfigError."""
+    pipeline = build_pipeline(config.rule, config.mixing, where, prefix)
+    optimizer = server_optimizers.build(config.server_optimizer, where, f"{prefix}server_optimizer")
     if config.privacy is not None:
-        privacy.check(config.privacy, config.rule, config.mixing, f"{where}: key '{key}.privacy'")
+        privacy.check(config.privacy, config.rule, config.mixing, f"{where}: key '{prefix}privacy'")
     name = str(config.rule["name"])
     return Averaging(name, pipeline, optimizer, config.trust, config.privacy, config.staleness_exponent)
 

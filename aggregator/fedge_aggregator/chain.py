@@ -46,6 +46,10 @@ class Chain:
             if newest > self._current.header.version:
                 self._current = self._load(newest)
 
+    def reload(self) -> None:
+        """Go back to what is stored: what was published last was not kept."""
+        self._current = self._load(self._store.releases.version(self._name))
+
     def next(
         self,
         aggregate: Floats,

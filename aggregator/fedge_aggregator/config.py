@@ -92,7 +92,7 @@ def _check(federation: FederationConfig, where: str, key: str) -> None:
     """Raise ConfigError for a rule, optimiser, engine or privacy that there is not or that do not go together."""
     from . import averaging, engine  # noqa: PLC0415  # they know this file
 
-    how = averaging.build(federation, where, key)
+    how = averaging.build(federation, where, f"{key}.")
     engine.build_runner(federation.engine, where, f"{key}.engine")
     if federation.privacy and federation.mode == "asynchronous":
         raise ConfigError(f"{where}: key '{key}.privacy': needs synchronous rounds, where all count as often as others")

@@ -1,4 +1,5 @@
-"""What the nodes of a round report of the model on their own held-back data: mean, spread and worst site; pure.
+"""What a round has to tell: who was in it, and what nodes report of the model on their own held-back data, as mean,
+spread and worst site; pure.
 
 Figures are claims: no figure of a single node can make a sum overflow or push others' names out.
 """
@@ -13,7 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from . import privacy
 from .aggregation import Contribution
+from .averaging import Averaged, Gathered
+from .privacy import Privacy
 
 MAX_METRICS = 20  # a release's header has room for 32 figures
 LARGEST = 1e12
@@ -30,6 +34,25 @@ def evaluate(rows: Sequence[Contribution], weights: NDArray[np.float64]) -> dict
     counts = Counter(name for row in rows for name in row.metrics if NAME.fullmatch(name))
     known = sorted(counts, key=lambda name: (-counts[name], name))[:MAX_METRICS]
     return {name: _metric(name, rows, weights) for name in sorted(known)}
+
+
+def report(made: Averaged, due: Gathered, bound: Privacy | None, mode: str) -> tuple[dict[str, float], dict[str, Any]]:
+    """Figures for the signed release, and details that stay here.
+
+    With privacy the release says what was spent and nothing of what nodes are or report.
+    """
+    left = [u for u in due.updates if made.shares[u.node]]
+    evaluation = evaluate(left, np.array([made.shares[u.node] for u in left]))
+    nodes = {
+        u.node: {"samples": u.samples, "staleness": u.staleness, "share": made.shares[u.node]} for u in due.updates
+    }
+    details = {"evaluation": evaluation, "nodes": nodes, "damping": made.damping}
+    if bound:
+        return privacy.figures(made.carried.spent, bound), details
+    figures = {"nodes": float(len(left)), "samples": float(sum(u.samples for u in left))}
+    if mode == "asynchronous":
+        figures["staleness"] = float(sum(u.staleness for u in left)) / len(left)
+    return figures | {name[:32]: metric["mean"] for name, metric in evaluation.items()}, details
 
 
 def lower_is_better(name: str) -> bool:

@@ -2,34 +2,37 @@
 
 Promises that an update is durable before `admit` returns and then is in a release, that every refusal is written down
 with its reason, and that ending a round is one transaction computed from what is stored: a crash in the middle is
-followed by the same computation with the same result. `rounds` decides when, `aggregation` how, `chain` publishes.
+followed by the same computation with the same result. `rounds` decides when, `averaging` how, `chain` publishes.
 """
 
 from __future__ import annotations
 
 import hashlib
+import hmac
 import logging
 import threading
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from fedge_models.errors import RefusedError, StaleError, StorageError
-from fedge_models.quantize import Floats
+from fedge_models.quantize import expand
 from fedge_models.update import decode_update, max_update_bytes
 
-from . import admission, aggregation
-from .aggregation import Contribution, Weighing
+from . import admission, averaging, engine, privacy
 from .authority import Authority
+from .averaging import Averaged, Gathered
 from .chain import Chain
 from .config import FederationConfig
-from .federated_evaluation import evaluate
+from .federated_evaluation import report
+from .gathering import rows_of
 from .publish import Published
 from .rounds import Round
-from .rules.registry import build
 from .store import Model, Node, Store
 from .store.updates import UpdateRow
+from .trust import explain
 
 logger = logging.getLogger(__name__)
 
@@ -39,12 +42,15 @@ RETRY_S = 1.0
 class Federation:
     """The live state of one federation. Thread-safe."""
 
-    def __init__(self, config: FederationConfig, model: Model, store: Store, authority: Authority) -> None:
+    def __init__(
+        self, config: FederationConfig, model: Model, store: Store, authority: Authority, folder: Path
+    ) -> None:
         self.name, self.config, self.model = model.federation, config, model
-        self.rule = build(config.rule, f"federation {model.federation}")
-        self.minimum = self.rule.minimum()
+        self.how = averaging.build(config, f"federation {model.federation}")
+        self.minimum = self.how.pipeline.minimum()
         self.limits = config.limits(self.minimum)
-        self._store = store
+        self._runner = engine.build_runner(config.engine, f"federation {model.federation}")
+        self._store, self._folder = store, folder
         self._chain = Chain(model, config, store, authority)
         self._secret = hashlib.sha256(b"fedge sample" + authority.release_key.private_bytes_raw()).digest()
         self._closing = threading.Lock()  # one round ends at a time, and a synchronous one takes nothing meanwhile
@@ -105,7 +111,8 @@ class Federation:
         with self._closing:
             self._chain.refresh()
             opened = self._opened(now, active)
-            if opened.due(now, active, self.minimum) and self._store.releases.pin(self.name) is None:
+            held = self._store.releases.pin(self.name) is not None or self._stopped() is not None
+            if opened.due(now, active, self.minimum) and not held:
                 return 0.0 if self._finish(opened, now) else RETRY_S
             header = self.current.header
             if now > header.created + (header.expires - header.created) / 2:
@@ -120,7 +127,9 @@ class Federation:
             "release": header.version,
             "created": header.created,
             "mode": self.limits.mode,
-            "rule": self.config.rule["name"],
+            "rule": self.how.name,
+            "trust": self.trust(now),
+            "privacy": self._spent(),
             "figures": header.figures,
             "evaluation": newest[0].details.get("evaluation", {}) if newest else {},
             "updates": len(opened.arrivals),
@@ -130,6 +139,29 @@ class Federation:
             "asked": sorted(opened.asked) if self.limits.sampled else None,
             "active": sorted(active),
         }
+
+    def trust(self, now: float) -> dict[str, list[str]]:
+        """What there is to say of each member's conduct."""
+        standings, config = self._store.carried.standings(self.name), self.config.trust
+        return {
+            node: explain(node, standings[node], config, now)
+            for node in self._store.members(self.name)
+            if node in standings
+        }
+
+    def quarantined(self) -> int:
+        """How many members are in quarantine."""
+        standings = self._store.carried.standings(self.name)
+        return sum(standings[n].quarantined for n in self._store.members(self.name) if n in standings)
+
+    def _spent(self) -> dict[str, Any] | None:
+        bound = self.how.privacy
+        return privacy.status(self._store.carried.load(self.name).spent, bound, self.name) if bound else None
+
+    def _stopped(self) -> str | None:
+        """Why there are no more rounds for good."""
+        bound = self.how.privacy
+        return privacy.stopped(self._store.carried.load(self.name).spent, bound, self.name) if bound else None
 
     def _admit(self, node: Node, body: bytes, now: float) -> bool:
         update = decode_update(body, Ed25519PublicKey.from_public_bytes(node.key), self.model.sizes)
@@ -173,63 +205,50 @@ class Federation:
         """Why there is no next release yet, in the operator's words."""
         pin = self._store.releases.pin(self.name)
         held = f"pinned by {pin.operator}: updates are collected, no release comes of them; " if pin else ""
+        if why := self._stopped():
+            return held + why
         rule = f"rule {self.config.rule['name']}"
         return held + opened.waiting_for(now, active, self.minimum, rule)
 
     def _finish(self, opened: Round, now: float) -> bool:
         """Average and publish; False when an update had to be taken out: the round may not be due without it."""
-        rows = self._contributions(now)
-        if len(rows) < len(opened.arrivals):
-            return False
-        weighing = self._weigh(rows)
-        self._publish(aggregation.combine(self.rule, rows, weighing), rows, weighing, now)
+        with rows_of(self._store, self.model, self.current.header, self.config.max_samples, self._folder) as found:
+            (there, rows), header = found, self.current.header
+            for node, why in there.damaged.items():
+                logger.error("federation %s: update of %s: %s", self.name, node, why)
+                self._store.updates.discard(self.name, node, why, now)
+            if rows is None or rows.n < len(opened.arrivals):
+                return False
+            seed = hmac.digest(self._secret, f"average {self.name} {header.version}".encode(), "sha256")
+            due = Gathered(
+                federation=self.name,
+                release=header.version,
+                grid=expand(header.steps, self.model.sizes),
+                updates=there.updates,
+                rows=rows,
+                members=self._store.members(self.name),
+                now=now,
+                seed=int.from_bytes(seed[:8], "big"),
+            )
+            self._publish(averaging.average(self.how, due, self._store.carried.load(self.name), self._runner), due)
         return True
 
-    def _weigh(self, rows: Sequence[Contribution]) -> Weighing:
-        """What each node counts in this round: here it is decided, and nowhere else."""
-        return aggregation.weigh(rows, self.config.staleness_exponent)
-
-    def _publish(self, aggregate: Floats, rows: Sequence[Contribution], weighing: Weighing, now: float) -> None:
-        """The aggregate (P,), in steps of the newest grid, becomes the next release: here and nowhere else."""
-        evaluation = evaluate(rows, weighing.weights)
-        shares = weighing.weights / weighing.weights.sum()
-        nodes = {
-            r.node: {"samples": r.samples, "staleness": r.staleness, "share": float(s)}
-            for r, s in zip(rows, shares, strict=True)
-        }
-        figures = {"nodes": float(len(rows)), "samples": float(sum(r.samples for r in rows))}
-        if self.limits.mode == "asynchronous":
-            figures["staleness"] = float(sum(r.staleness for r in rows)) / len(rows)
-        figures |= {name[:32]: metric["mean"] for name, metric in evaluation.items()}
-        details = {"evaluation": evaluation, "nodes": nodes, "damping": weighing.damping}
-        name = str(self.config.rule["name"])
-        self._chain.next(aggregate, [r.spread for r in rows], name, figures, details, list(nodes), now)
-        version = self.current.header.version
-        logger.info("federation %s: release %d by %s of %d updates", self.name, version, name, len(rows))
-
-    def _contributions(self, now: float) -> list[Contribution]:
-        """The open updates, verified again and on the newest grid; what the disk has damaged is taken out."""
-        made = []
-        for row in self._store.updates.open(self.name):
-            try:
-                made.append(self._reopen(row))
-            except RefusedError as e:
-                logger.error("federation %s: stored update of %s is left out: %s", self.name, row.node, e)
-                self._store.updates.discard(self.name, row.node, f"stored update is left out: {e}", now)
-        return made
-
-    def _reopen(self, row: UpdateRow) -> Contribution:
-        node, base = self._store.node(row.node), self._store.releases.base(self.name, row.base)
-        if node is None or base is None:
-            raise StaleError(f"node {row.node} or base release {row.base} is not known any more")
-        key = Ed25519PublicKey.from_public_bytes(node.key)
-        update = decode_update(self._store.updates.body(self.name, row.node), key, self.model.sizes)
-        header = self.current.header
-        return Contribution(
-            node=row.node,
-            codes=aggregation.regrid(update.codes, base.steps, header.steps, self.model.sizes),
-            spread=update.spread,
-            samples=min(update.samples, self.config.max_samples),
-            staleness=header.version - row.base,
-            metrics=update.metrics,
+    def _publish(self, made: Averaged, due: Gathered) -> None:
+        """What a round has come to becomes the next release, with what it leaves to the one after: one transaction."""
+        figures, details = report(made, due, self.how.privacy, self.limits.mode)
+        spreads = [u.spread for u in due.updates if made.shares[u.node]]
+        if self.how.privacy:  # nothing of what nodes report may show
+            spreads = [privacy.spread(self.how.privacy, self.model.sizes)]
+        nodes, now = [u.node for u in due.updates], due.now
+        try:
+            with self._store.transaction():
+                self._chain.next(made.step, spreads, self.how.name, figures, details, nodes, now)
+                self._store.carried.keep(self.name, made.carried, made.changes, now, due.release + 1)
+        except BaseException:  # whatever it was, nothing was kept
+            self._chain.reload()
+            raise
+        for change in made.changes:
+            logger.warning("federation %s: %s", self.name, change)
+        logger.info(
+            "federation %s: release %d by %s of %d updates", self.name, due.release + 1, self.how.name, len(nodes)
         )

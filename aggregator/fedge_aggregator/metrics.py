@@ -19,6 +19,7 @@ class Metrics:
         self.release = Gauge("fedge_aggregator_release", "Newest version", ["federation"], registry=r)
         self.waiting = Gauge("fedge_aggregator_round_updates", "Updates in the open round", ["federation"], registry=r)
         self.nodes = Gauge("fedge_aggregator_nodes", "Members that are not revoked", ["federation"], registry=r)
+        self.quarantined = Gauge("fedge_aggregator_quarantined", "Members in quarantine", ["federation"], registry=r)
         self.seconds = Histogram("fedge_aggregator_round_seconds", "Time to end a round, s", ["federation"], registry=r)
 
     def text(self) -> bytes:

@@ -10,24 +10,18 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from fedge_aggregator import admission, engine, publish
-from fedge_aggregator import server_optimizers as optimizers
-from fedge_aggregator.aggregation import Contribution, regrid, weigh
+from fedge_aggregator import admission, publish
+from fedge_aggregator.aggregation import Contribution, regrid
+from fedge_aggregator.averaging import Averaging, Carried, Gathered, average
 from fedge_aggregator.config import FederationConfig
-from fedge_aggregator.pipeline import Pipeline
 from fedge_aggregator.rows import MemoryRows
-from fedge_aggregator.rules.rule import Weights
-from fedge_aggregator.server_optimizers import ServerOptimizer
-from fedge_aggregator.standing import TrustConfig
 from fedge_models.graph import TrainableGraph
 from fedge_models.quantize import Codes, Floats, expand
 from fedge_models.trust_chain import Anchor, verify_release
 from fedge_models.update import Update, decode_update, encode_update
 
 from .member import Base, Sent
-from .trusting import Trusting
 
 FEDERATION = "simulated"
 LIFETIME_S = 10 * 365 * 86400
@@ -41,17 +35,6 @@ class Traffic:
     down: int = 0  # of one gateway
 
 
-@dataclass(frozen=True)
-class Averaging:
-    """What makes one step of a round's updates."""
-
-    name: str  # of the rule
-    pipeline: Pipeline
-    optimizer: ServerOptimizer
-    federation: FederationConfig  # what is admitted, and what staleness costs
-    trust: TrustConfig | None = None
-
-
 class Aggregator:
     """One federation."""
 
@@ -59,14 +42,14 @@ class Aggregator:
         self,
         graph: TrainableGraph,
         nodes: Sequence[str],
-        averaging: Averaging,
+        how: Averaging,
+        federation: FederationConfig,
         seed: int,
     ) -> None:
-        self.averaging, self.traffic = averaging, Traffic()
-        self._sizes, self._seed = graph.sizes, seed
-        self._state = optimizers.first_state(averaging.optimizer, len(graph.params))
-        self.trusting = None if averaging.trust is None else Trusting(averaging.trust)
-        self._moved: Floats | None = None  # (P,) the aggregate before, in parameter units
+        self.how, self.traffic = how, Traffic()
+        self.changes: list[str] = []  # what was said when somebody went into quarantine or came out
+        self._federation, self._sizes, self._seed = federation, graph.sizes, seed
+        self._carried = Carried()
         self._keys = {n: _key(seed, n) for n in nodes}
         self._sequence = dict.fromkeys(nodes, 0)
         release_key = _key(seed, "")
@@ -75,7 +58,7 @@ class Aggregator:
         self._current = publish.first_release(self._signer, graph.params.copy(), graph.sizes, 0)
         self._head = verify_release(self._current.full, self._anchor, None, 0)
         self._hashes = {1: self._head.hash}
-        self._updates: dict[str, Contribution] = {}
+        self._updates: dict[str, tuple[Contribution, Codes]] = {}
 
     def base(self) -> Base:
         """The newest release, as gateways have verified it."""
@@ -83,7 +66,7 @@ class Aggregator:
 
     def minimum(self) -> int:
         """What the rule needs."""
-        return self.averaging.pipeline.minimum()
+        return self.how.pipeline.minimum()
 
     def admit(self, node: str, sent: Sent, base: Base) -> None:
         """Sign, encode, send, verify, decode, keep. Raises RefusedError."""
@@ -102,57 +85,45 @@ class Aggregator:
         body = encode_update(update, self._keys[node])
         self.traffic.up += len(body)
         arrived = decode_update(body, self._keys[node].public_key(), self._sizes)
-        admission.check(arrived, node, FEDERATION, self.averaging.federation)
+        admission.check(arrived, node, FEDERATION, self._federation)
         header = self._head.header
-        self._updates[node] = Contribution(
-            node,
-            regrid(arrived.codes, base.steps, header.steps, self._sizes),
-            arrived.spread,
-            min(arrived.samples, self.averaging.federation.max_samples),
-            header.version - base.version,
-            arrived.metrics,
-        )
+        samples, staleness = min(arrived.samples, self._federation.max_samples), header.version - base.version
+        made = Contribution(node, arrived.spread, samples, staleness, arrived.metrics)
+        self._updates[node] = made, regrid(arrived.codes, base.steps, header.steps, self._sizes)
 
     def close(self, now: float) -> None:
         """Average and publish; gateways verify the release."""
-        factors = self._factors(now)
-        updates = [self._updates[n] for n in factors]
-        weighing = weigh(updates, self.averaging.federation.staleness_exponent)
-        weights = weighing.weights * list(factors.values())
-        step = self._step([u.codes for u in updates], weights, weighing.damping)
-        spreads, figures, rule = [u.spread for u in updates], {"nodes": float(len(updates))}, self.averaging.name
+        names, header = sorted(self._updates), self._head.header
+        due = Gathered(
+            federation=FEDERATION,
+            release=header.version,
+            grid=expand(header.steps, self._sizes),
+            updates=[self._updates[n][0] for n in names],
+            rows=MemoryRows([self._updates[n][1] for n in names]),
+            members=self._keys,
+            now=now,
+            seed=self._seed + header.version,
+        )
+        made = average(self.how, due, self._carried)
+        self._carried = made.carried
+        self.changes += [f"release {header.version}: {change}" for change in made.changes]
+        spreads = [u.spread for u in due.updates if made.shares[u.node]]
+        self._publish(made.step, spreads, now)
+        self._updates = {}
+
+    def quarantined(self) -> tuple[str, ...]:
+        """Who is in quarantine now."""
+        return tuple(sorted(n for n, s in self._carried.standings.items() if s.quarantined))
+
+    def _publish(self, step: Floats, spreads: Sequence[Floats], now: float) -> None:
+        figures = {"nodes": float(len(spreads))}
         self._current = publish.next_release(
-            self._signer, self._current, step, spreads, self._sizes, rule, figures, int(now)
+            self._signer, self._current, step, spreads, self._sizes, self.how.name, figures, int(now)
         )
         assert self._current.difference is not None
         self.traffic.down += len(self._current.difference)
         self._head = verify_release(self._current.difference, self._anchor, self._head, int(now))
         self._hashes[self._head.header.version] = self._head.hash
-        self._updates = {}
-
-    def _factors(self, now: float) -> dict[str, float]:
-        """Whose updates are averaged, in order of names, and what trust leaves of their weight."""
-        names = sorted(self._updates)
-        if self.trusting is None:
-            return dict.fromkeys(names, 1.0)
-        rows = [self._updates[n].codes for n in names]
-        return self.trusting.weigh(names, rows, self._head.header.version, now, self.minimum(), self._keys)
-
-    def _step(self, rows: Sequence[Codes], weights: Weights, damping: float) -> Floats:
-        """What rule and optimiser make of the rows, in grid units."""
-        grid = expand(self._head.header.steps, self._sizes)
-        before = None if self._moved is None else self._moved / grid
-        aggregate = engine.aggregate(
-            self.averaging.pipeline,
-            MemoryRows(rows),
-            weights,
-            reference=before,
-            seed=self._seed + self._head.header.version,
-        )
-        self._moved = aggregate * grid * np.float32(damping)
-        step, self._state = self.averaging.optimizer.step(self._state, self._moved)
-        out: Floats = step / grid
-        return out
 
 
 def _key(seed: int, name: str) -> Ed25519PrivateKey:

@@ -10,18 +10,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
-from fedge_aggregator import server_optimizers
+from fedge_aggregator import averaging
 from fedge_aggregator.config import FederationConfig
-from fedge_aggregator.pipeline import Pipeline
-from fedge_aggregator.rules.registry import build as build_rule
-from fedge_aggregator.rules.registry import build_mixing
 from fedge_aggregator.standing import TrustConfig
 from fedge_models import settings
 from fedge_models.errors import ConfigError
 from fedge_models.graph import TrainableGraph
 
 from . import skew, tables
-from .aggregation import Aggregator, Averaging
+from .aggregation import Aggregator
 from .attacks import registry as attacks
 from .attacks.attack import Attack
 from .attacks.backdoor import Backdoor
@@ -132,8 +129,8 @@ def simulate(
         judge.sites(end.at),
         dict(loop.counts),
         dict(loop.reasons),
-        tuple(server.trusting.quarantined() if server.trusting else ()),
-        tuple(server.trusting.changes if server.trusting else ()),
+        server.quarantined(),
+        tuple(server.changes),
         server.traffic.up,
         server.traffic.down,
         hashlib.sha256(end.params.astype("<f4").tobytes()).hexdigest(),
@@ -144,27 +141,30 @@ def _assemble(config: Config, where: str, fleet: Fleet, attack: Attack) -> tuple
     bad, plan, graph = fleet.hostile(config.hostile, config.seed), _plan(config, fleet.problem), fleet.graph
     graph.set_params(fleet.start)
     members = {n: _member(n, k, config, fleet, attack if n in bad else None) for k, n in enumerate(fleet.sites)}
-    averaging = _averaging(config, plan, where)
-    if (need := averaging.pipeline.minimum()) > len(members):
+    federation = _federation(config, plan, where)
+    how = averaging.build(federation, where)
+    if not config.server_optimizer:
+        how = replace(how, optimizer=plan.server)
+    if (need := how.pipeline.minimum()) > len(members):
         raise ConfigError(
-            f"{where}: key 'rule': {averaging.pipeline.describe()} needs {need} sites, there are {len(members)}"
+            f"{where}: key 'rule': {how.pipeline.describe()} needs {need} sites, there are {len(members)}"
         )
-    server, federation = Aggregator(graph, list(members), averaging, config.seed), averaging.federation
+    server = Aggregator(graph, list(members), how, federation, config.seed)
     crew = Crew(attack, {n: members[n] for n in bad}, graph, plan, len(members), config.seed) if bad else None
-    limits, active = federation.limits(averaging.pipeline.minimum()), float(federation.active)
+    limits, active = federation.limits(how.pipeline.minimum()), float(federation.active)
     secret = f"simulated {config.seed}".encode()
     loop = Loop(graph, members, plan, server, limits, active, Habits(config, list(members)).trip, crew, secret)
     return loop, bad, server
 
 
-def _averaging(config: Config, plan: Plan, where: str) -> Averaging:
-    table = {"max_samples": plan.max_samples, **config.federation, "rule": config.rule}
-    federation = settings.convert(table, FederationConfig, where, "federation")
-    mixing = None if config.mixing is None else build_mixing(config.mixing, where)
-    pipeline = Pipeline(build_rule(config.rule, where), mixing)
-    trust = None if config.trust is None else settings.convert(config.trust, TrustConfig, where, "trust")
-    optimizer = server_optimizers.build(config.optimizer, where) if config.optimizer else plan.server
-    return Averaging(str(config.rule["name"]), pipeline, optimizer, federation, trust)
+def _federation(config: Config, plan: Plan, where: str) -> FederationConfig:
+    """What the aggregator's file would say."""
+    own = {"rule": config.rule, "mixing": config.mixing, "server_optimizer": config.server_optimizer}
+    trust = {"action": "watch"} if config.trust is None else config.trust
+    settings.convert(trust, TrustConfig, where, "trust")  # names the key as it is here
+    table = {"max_samples": plan.max_samples, "trust": trust, **config.federation}
+    table |= {k: v for k, v in own.items() if v is not None}
+    return settings.convert(table, FederationConfig, where, "federation")
 
 
 def _plan(config: Config, problem: Problem) -> Plan:

@@ -41,7 +41,9 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     ] = {}
     rule: Annotated[Table, Meta(description="As in the aggregator's file.")] = named("fedavg")
     mixing: Annotated[Table | None, Meta(description="As in the aggregator's file.")] = None
-    optimizer: Annotated[Table | None, Meta(description="As in the aggregator's file. Default: the set's.")] = None
+    server_optimizer: Annotated[Table | None, Meta(description="As in the aggregator's file. Default: the set's.")] = (
+        None
+    )
     trust: Annotated[Table | None, Meta(description="As in the aggregator's file. Default: none.")] = None
     attack: Annotated[Table, Meta(description="What hostile sites do.")] = named("sign_flip")
     hostile: Annotated[float, Meta(ge=0, lt=1, description="Share of the sites.")] = 0.0
@@ -65,7 +67,7 @@ def keys() -> dict[str, str]:
 
 def flagged(flags: Mapping[str, str]) -> Table:
     """Flags as keys: a value as TOML has it, a bare word as text, for a table as its name. Raises ConfigError."""
-    tables = {"skew", "rule", "mixing", "optimizer", "attack"}
+    tables = {"skew", "rule", "mixing", "server_optimizer", "attack"}
     found: Table = {}
     for name, text in flags.items():
         value = _value(name, text)

@@ -18,7 +18,7 @@ from click.testing import CliRunner
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from fedge_aggregator import aggregation, nodes
+from fedge_aggregator import aggregation, averaging, nodes
 from fedge_aggregator import config as configs
 from fedge_aggregator.authority import Authority
 from fedge_aggregator.chain import Chain
@@ -73,7 +73,7 @@ class Bench:
         self.authority = Authority(self.folder / "state/authority")
         if self.store.models():
             self.federation = Federation(
-                self.config.federation["f"], self.store.models()[0], self.store, self.authority
+                self.config.federation["f"], self.store.models()[0], self.store, self.authority, self.folder
             )
 
     def join(self, name: str, key: Ed25519PrivateKey) -> None:
@@ -165,7 +165,7 @@ def test_update_that_arrives_while_a_buffer_is_averaged_is_in_the_next_release(
     bench: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = bench(ASYNCHRONOUS)
-    body, plain = made.update("c"), aggregation.combine
+    body, plain = made.update("c"), averaging.average
 
     def meanwhile(*arguments: Any) -> Any:
         sender = threading.Thread(target=made.send, args=("c", body))
@@ -174,11 +174,11 @@ def test_update_that_arrives_while_a_buffer_is_averaged_is_in_the_next_release(
         assert not sender.is_alive()
         return plain(*arguments)
 
-    monkeypatch.setattr(aggregation, "combine", meanwhile)
+    monkeypatch.setattr(averaging, "average", meanwhile)
     made.send("a")
     made.send("b")
     assert made.step() == 2
-    monkeypatch.setattr(aggregation, "combine", plain)
+    monkeypatch.setattr(averaging, "average", plain)
     assert list(made.store.updates.arrivals("f")) == ["c"]
     made.send("a")
     assert made.step() == 3
@@ -189,7 +189,7 @@ def test_update_that_arrives_while_a_synchronous_round_is_averaged_waits_and_is_
     bench: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = bench("quorum = 2")
-    body, plain, said = made.update("c"), aggregation.combine, list[str]()
+    body, plain, said = made.update("c"), averaging.average, list[str]()
 
     def try_it() -> None:
         try:
@@ -205,7 +205,7 @@ def test_update_that_arrives_while_a_synchronous_round_is_averaged_waits_and_is_
         assert sender.is_alive()  # neither acknowledged nor refused yet
         return plain(*arguments)
 
-    monkeypatch.setattr(aggregation, "combine", meanwhile)
+    monkeypatch.setattr(averaging, "average", meanwhile)
     made.round("a", "b")
     sender.join(10)
     assert "base release 1 of node c is not open" in said[0]
@@ -240,9 +240,9 @@ def test_round_that_is_cut_off_anywhere_ends_with_the_same_bits(
     rng = np.random.default_rng(0)
     for name in "abc":
         made.send(name, codes=rng.integers(-LIMIT, LIMIT, P).astype(np.int8), samples=int(rng.integers(1, 500)))
-    for moment in ("combine", "publish"):  # as if killed there: nothing after it happened
+    for moment in ("average", "publish", "keep"):  # as if killed there: nothing after it happened
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            owner: Any = {"combine": aggregation, "publish": made.store.releases}[moment]
+            owner: Any = {"average": averaging, "publish": made.store.releases, "keep": made.store.carried}[moment]
             patch.setattr(owner, moment, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
             made.step("abc", 600)
         made.open()
@@ -444,13 +444,13 @@ def test_pinned_federation_collects_and_stands_still_until_unpinned(bench: Make)
 
 
 def test_pin_between_averaging_and_publishing_wins(bench: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    made, plain = bench("quorum = 2\n"), aggregation.combine
+    made, plain = bench("quorum = 2\n"), averaging.average
 
     def meanwhile(*arguments: Any) -> Any:
         made.store.releases.set_pin("f", Pin(made.now, "me", ""))
         return plain(*arguments)
 
-    monkeypatch.setattr(aggregation, "combine", meanwhile)
+    monkeypatch.setattr(averaging, "average", meanwhile)
     with pytest.raises(StorageError, match="was pinned in between"):
         made.round("a", "b")
     assert list(made.store.updates.arrivals("f")) == ["a", "b"]

@@ -292,4 +292,4 @@ def test_mistyped_rule_is_an_error_not_a_lack_of_protection(table: dict[str, obj
 
 def test_mistyped_mixing_is_an_error() -> None:
     with pytest.raises(ConfigError, match=r"federation\.pump\.mixing\.name': no mixing 'bucket'"):
-        build_pipeline({"name": "median"}, {"name": "bucket"}, "aggregator.toml", "federation.pump")
+        build_pipeline({"name": "median"}, {"name": "bucket"}, "aggregator.toml", "federation.pump.")

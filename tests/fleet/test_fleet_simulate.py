@@ -96,7 +96,7 @@ def test_mixing_and_server_optimisers_are_the_aggregators(fleet: Fleet) -> None:
         fleet,
         rule={"name": "geometric_median"},
         mixing={"name": "nearest_neighbour_mixing", "byzantine": 5},
-        optimizer={"name": "fedavgm", "rate": 0.5, "momentum": 0.5},
+        server_optimizer={"name": "fedavgm", "rate": 0.5, "momentum": 0.5},
     )
     assert found.last.score > 0.9
 

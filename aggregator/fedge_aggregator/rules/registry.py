@@ -55,12 +55,10 @@ def build_mixing(table: Mapping[str, Any], where: str, key: str = "mixing") -> M
     return mixing
 
 
-def build_pipeline(
-    rule: Mapping[str, Any], mixing: Mapping[str, Any] | None, where: str, key: str = "federation"
-) -> Pipeline:
-    """Rule and, unless None, mixing of a federation whose table in the file is `key`. Raises ConfigError."""
-    before = None if mixing is None else build_mixing(mixing, where, f"{key}.mixing")
-    return Pipeline(build(rule, where, f"{key}.rule"), before)
+def build_pipeline(rule: Mapping[str, Any], mixing: Mapping[str, Any] | None, where: str, prefix: str = "") -> Pipeline:
+    """Rule and, unless None, mixing of a federation; `prefix`: of their keys in the file. Raises ConfigError."""
+    before = None if mixing is None else build_mixing(mixing, where, f"{prefix}mixing")
+    return Pipeline(build(rule, where, f"{prefix}rule"), before)
 
 
 def from_table(table: Mapping[str, Any], known: Mapping[str, type[Any]], where: str, key: str) -> Any:

@@ -1,7 +1,7 @@
 """The aggregator's memory: one SQLite file. Whatever a method returned from is durable.
 
-`Store` holds nodes, members and models; `releases`, `updates` and `audit` are its rooms. The command line works on the
-same file while the server runs.
+`Store` holds nodes, members and models; `releases`, `updates`, `carried` and `audit` are its rooms. The command line
+works on the same file while the server runs.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .audit import Audit, operator, record
+from .carried import CarriedStore
 from .database import Database
 from .releases import Bodies, ReleaseRow, Releases, insert_release
 from .updates import Updates
@@ -46,6 +47,7 @@ class Store:
         self.releases = Releases(self._database)
         self.updates = Updates(self._database)
         self.audit = Audit(self._database)
+        self.carried = CarriedStore(self._database)
         self.close = self._database.close
         self.transaction = self._database.transaction
         self.reading = self._database.reading

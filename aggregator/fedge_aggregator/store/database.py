@@ -41,6 +41,11 @@ CREATE TABLE IF NOT EXISTS updates (
     body BLOB NOT NULL, PRIMARY KEY (federation, node));
 CREATE TABLE IF NOT EXISTS sequences (
     federation TEXT, node TEXT, sequence INTEGER NOT NULL, digest BLOB NOT NULL, PRIMARY KEY (federation, node));
+CREATE TABLE IF NOT EXISTS standings (
+    federation TEXT, node TEXT, data TEXT NOT NULL, PRIMARY KEY (federation, node)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS vectors (
+    federation TEXT, name TEXT, data BLOB NOT NULL, PRIMARY KEY (federation, name));
+CREATE TABLE IF NOT EXISTS spent (federation TEXT PRIMARY KEY, data TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS audit (
     id INTEGER PRIMARY KEY AUTOINCREMENT, time REAL NOT NULL, what TEXT NOT NULL, federation TEXT, node TEXT,
     release INTEGER, detail TEXT NOT NULL);

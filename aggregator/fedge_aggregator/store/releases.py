@@ -131,6 +131,7 @@ class Releases:
                 db.execute("DELETE FROM asked WHERE federation = ?", (federation,))
             if release.kind == "rollback":
                 _drop(db, federation, release)
+                db.execute("DELETE FROM vectors WHERE federation = ?", (federation,))  # they led away from there
             db.executemany("DELETE FROM updates WHERE federation = ? AND node = ?", [(federation, n) for n in used])
             revoked = "SELECT name FROM nodes WHERE revoked IS NOT NULL"
             db.execute(f"DELETE FROM updates WHERE federation = ? AND node IN ({revoked})", (federation,))  # noqa: S608
