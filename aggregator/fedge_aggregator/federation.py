@@ -197,10 +197,10 @@ class Federation:
             r.node: {"samples": r.samples, "staleness": r.staleness, "share": float(s)}
             for r, s in zip(rows, shares, strict=True)
         }
-        figures = {"nodes": float(len(rows)), "samples": float(sum(r.samples for r in rows))}
+        figures = {name: metric["mean"] for name, metric in evaluation.items()}
+        figures |= {"nodes": float(len(rows)), "samples": float(sum(r.samples for r in rows))}  # no node names them
         if self.limits.mode == "asynchronous":
             figures["staleness"] = float(sum(r.staleness for r in rows)) / len(rows)
-        figures |= {name[:32]: metric["mean"] for name, metric in evaluation.items()}
         details = {"evaluation": evaluation, "nodes": nodes, "damping": weighing.damping}
         name = str(self.config.rule["name"])
         self._chain.next(aggregate, [r.spread for r in rows], name, figures, details, list(nodes), now)
