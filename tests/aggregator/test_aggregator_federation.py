@@ -522,3 +522,17 @@ def test_state_of_an_earlier_fedge_is_refused_in_words(tmp_path: Path) -> None:
     db.close()
     with pytest.raises(ConfigError, match="made by an earlier fedge"):
         Store(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("sql", "index"),
+    [
+        ("SELECT max(version) FROM releases WHERE federation = 'f' AND kind = 'rollback'", "rollbacks"),
+        ("UPDATE releases SET full = NULL WHERE federation = 'f' AND version < 9 AND full NOT NULL", "with_weights"),
+        ("UPDATE releases SET steps = NULL WHERE federation = 'f' AND version < 9 AND steps NOT NULL", "with_steps"),
+    ],
+)
+def test_what_each_update_and_release_asks_for_does_not_read_every_release(bench: Make, sql: str, index: str) -> None:
+    with bench().store.transaction() as db:
+        plan = " ".join(str(row[3]) for row in db.execute(f"EXPLAIN QUERY PLAN {sql}"))
+    assert f"SEARCH releases USING INDEX {index}" in plan
