@@ -125,7 +125,7 @@ def release_pin(federation: str, reason: str, config_path: Path) -> None:
 @click.argument("federation")
 @config_option
 def release_unpin(federation: str, config_path: Path) -> None:
-    """Let rounds end again; one that is due ends at once."""
+    """Let rounds end again; a running server notices within half a minute."""
     from .store.audit import operator  # noqa: PLC0415
 
     kept = _with_model(configs.load(config_path), federation)

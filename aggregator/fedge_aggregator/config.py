@@ -56,9 +56,7 @@ class FederationConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     max_staleness: Annotated[int, Meta(ge=0, le=100_000)] = 20  # asynchronous: releases since an update's base
     staleness_exponent: Annotated[float, Meta(ge=0, le=10)] = 0.5  # an update counts 1 / (1 + staleness) ** this
     max_samples: Annotated[int, Meta(ge=1)] = 10_000  # a node's sample count is a claim: capped here
-    max_saturated: Annotated[float, Meta(gt=0, le=1)] = (
-        0.98  # share of an update's codes at the grid's ends, else refused
-    )
+    max_saturated: Annotated[float, Meta(gt=0, le=1)] = 0.98  # of an update's codes, at the ends of the grid
     history: Annotated[int, Meta(ge=0, le=10_000)] = 10  # releases before the newest whose weights are kept
     lifetime: Seconds = Seconds(365 * 86400)  # of a release; renewed by half-time
 

@@ -49,10 +49,11 @@ def report(made: Averaged, due: Gathered, bound: Privacy | None, mode: str) -> t
     details = {"evaluation": evaluation, "nodes": nodes, "damping": made.damping}
     if bound:
         return privacy.figures(made.carried.spent, bound), details
-    figures = {"nodes": float(len(left)), "samples": float(sum(u.samples for u in left))}
+    figures = {name: metric["mean"] for name, metric in evaluation.items()}
+    figures |= {"nodes": float(len(left)), "samples": float(sum(u.samples for u in left))}  # no node names them
     if mode == "asynchronous":
         figures["staleness"] = float(sum(u.staleness for u in left)) / len(left)
-    return figures | {name[:32]: metric["mean"] for name, metric in evaluation.items()}, details
+    return figures, details
 
 
 def lower_is_better(name: str) -> bool:

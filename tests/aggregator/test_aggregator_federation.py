@@ -4,6 +4,7 @@ changes no bit, an operator can go back and stand still."""
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sqlite3
 import threading
@@ -318,6 +319,31 @@ def test_rule_that_cannot_hold_waits_and_the_log_says_what_it_needs(bench: Make)
     assert words in said
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"codes": np.zeros(P + 1, np.int8)}, f"vector does not hold exactly {P} bytes"),
+        ({"codes": np.full(P, -128, np.int8)}, "code -128 is outside the grid"),
+        ({"spread": np.full(T, np.nan, np.float32)}, "spread: expected finite values"),
+        ({"spread": np.ones(T + 1, np.float32)}, f"expected {4 * T} \\({T} tensors\\)"),
+        ({"metrics": {"base_loss": np.inf}}, "a metric is not finite"),
+        ({"samples": 0}, "samples|>= 1"),
+        ({"samples": 2**31 + 1}, "<= 2147483648"),
+        ({"base_version": 2}, "base release 2 of node a is not open: release 1 is"),
+        ({"base_hash": bytes(32)}, "base release 1 of node a is not the one published here"),
+        ({"federation": "g"}, "for g, but came from a for f"),
+        ({"node": "b"}, "update says it is of b"),
+    ],
+)
+def test_bad_update_is_refused_and_its_reason_is_kept(bench: Make, changes: dict[str, Any], said: str) -> None:
+    made = bench()
+    with pytest.raises(RefusedError, match=said):
+        made.send("a", **changes)
+    assert made.store.updates.arrivals("f") == {}
+    [(node, kept)] = made.audit("refusal")
+    assert node == "a" and re.search(said, kept)
+
+
 def test_saturated_update_is_refused_with_the_share_and_the_key(bench: Make) -> None:
     made = bench("max_saturated = 0.5\n")
     with pytest.raises(RefusedError, match=r"100\.0% of its values .* at most 50\.0%.*max_saturated"):
@@ -377,14 +403,17 @@ def test_figures_show_mean_spread_and_worst_site_and_no_node_can_break_them(benc
     made = bench("quorum = 3\n")
     good = {"base_loss": 1.0, "base_accuracy": 0.9, "base_rmse_load": 2.0}
     made.send("a", metrics=good, samples=300)
-    made.send("b", metrics={"base_loss": 3.0, "base_accuracy": 0.5, "base_rmse_load": 1.0}, samples=100)
-    made.send("c", metrics={f"a{i:02d}": 1.7e308 for i in range(30)} | {"\x1b[2J": 1.0}, samples=2**31)
+    made.send("b", metrics={"base_loss": 3.0, "base_accuracy": 0.5, "base_rmse_load": 1.0, "nodes": 99.0}, samples=100)
+    made.send(
+        "c", metrics={f"a{i:02d}": 1.7e308 for i in range(29)} | {"nodes": 99.0} | {"\x1b[2J": 1.0}, samples=2**31
+    )
     made.step("abc")
     evaluation = made.store.releases.listed("f")[-1].details["evaluation"]
     assert evaluation["base_loss"] == {"mean": 1.5, "spread": 1.0, "worst": 3.0, "worst_node": "b", "nodes": 2}
     assert evaluation["base_accuracy"]["worst_node"] == "b" and evaluation["base_rmse_load"]["worst_node"] == "a"
     assert len(evaluation) == 20 and "\x1b[2J" not in evaluation
     release = decode_release(made.federation.current.full, made.authority.release_key.public_key(), GRAPH.sizes)
+    assert release.header.figures["nodes"] == 3
     assert release.header.figures["base_loss"] == 1.5 and "b" not in str(release.header.figures.values())
     assert made.federation.status(made.now, "abc")["evaluation"] == evaluation
     assert "base_loss 1.5 ± 1 over 2 sites, worst 3 at b" in made.cli("rounds")
@@ -493,3 +522,17 @@ def test_state_of_an_earlier_fedge_is_refused_in_words(tmp_path: Path) -> None:
     db.close()
     with pytest.raises(ConfigError, match="made by an earlier fedge"):
         Store(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("sql", "index"),
+    [
+        ("SELECT max(version) FROM releases WHERE federation = 'f' AND kind = 'rollback'", "rollbacks"),
+        ("UPDATE releases SET full = NULL WHERE federation = 'f' AND version < 9 AND full NOT NULL", "with_weights"),
+        ("UPDATE releases SET steps = NULL WHERE federation = 'f' AND version < 9 AND steps NOT NULL", "with_steps"),
+    ],
+)
+def test_what_each_update_and_release_asks_for_does_not_read_every_release(bench: Make, sql: str, index: str) -> None:
+    with bench().store.transaction() as db:
+        plan = " ".join(str(row[3]) for row in db.execute(f"EXPLAIN QUERY PLAN {sql}"))
+    assert f"SEARCH releases USING INDEX {index}" in plan

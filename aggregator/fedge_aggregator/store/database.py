@@ -32,6 +32,9 @@ CREATE TABLE IF NOT EXISTS releases (
     federation TEXT, version INTEGER, kind TEXT NOT NULL, hash BLOB NOT NULL, created REAL NOT NULL, rule TEXT NOT NULL,
     figures TEXT NOT NULL, details TEXT NOT NULL, steps BLOB, full BLOB, difference BLOB, residual BLOB,
     PRIMARY KEY (federation, version));
+CREATE INDEX IF NOT EXISTS rollbacks ON releases (federation, version) WHERE kind = 'rollback';
+CREATE INDEX IF NOT EXISTS with_weights ON releases (federation, version) WHERE full IS NOT NULL;
+CREATE INDEX IF NOT EXISTS with_steps ON releases (federation, version) WHERE steps IS NOT NULL;
 CREATE TABLE IF NOT EXISTS pins (
     federation TEXT PRIMARY KEY, since REAL NOT NULL, operator TEXT NOT NULL, reason TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS asked (
@@ -63,11 +66,12 @@ class Database:
 
     def __init__(self, folder: Path) -> None:
         self._lock = threading.RLock()
-        self._db = files.open_database(folder / FILE, SCHEMA)
         try:
-            self._db.execute("SELECT kind FROM releases LIMIT 0")
-        except sqlite3.OperationalError as e:
-            raise ConfigError(f"{folder / FILE}: made by an earlier fedge; move it away and start anew") from e
+            self._db = files.open_database(folder / FILE, SCHEMA)
+        except StorageError as e:
+            if "no such column" in str(e):
+                raise ConfigError(f"{folder / FILE}: made by an earlier fedge; move it away and start anew") from e
+            raise
         self._depth = 0
 
     def close(self) -> None:

@@ -162,10 +162,11 @@ class Releases:
 
 def _forget(db: Any, federation: str, version: int, kept: Kept) -> None:
     """Take away what of older releases is not needed any more."""
-    back = {"difference": 0, "residual": 0, "full": kept.weights, "steps": max(kept.bases, kept.weights)}
-    for column, releases in back.items():
+    sql = "UPDATE releases SET difference = NULL, residual = NULL WHERE federation = ? AND version = ?"
+    db.execute(sql, (federation, version - 1))
+    for column, back in (("full", kept.weights), ("steps", max(kept.bases, kept.weights))):
         sql = f"UPDATE releases SET {column} = NULL WHERE federation = ? AND version < ? AND {column} IS NOT NULL"  # noqa: S608
-        db.execute(sql, (federation, version - releases))
+        db.execute(sql, (federation, version - back))
 
 
 def insert_release(db: Any, federation: str, release: ReleaseRow, bodies: Bodies) -> None:
