@@ -31,7 +31,6 @@ STEADY = 1.5  # of steadiness; 1 is what pushes in random directions give
 STEADIER, FARTHER = 2.0, 1.6  # times the median of the others: how steady, and how far it came
 AIMLESS = 1.3  # below it: a site with data of another kind wants something, noise does not
 CROWD = 0.4  # of the voters: where more push, who is who cannot be told
-ECHO = 0.97  # cosine with the last release's change: it repeats what all did, and adds nothing of its own
 PUSHED = 0.8  # usual lengths, in sum: less is no push worth a word
 
 
@@ -93,7 +92,7 @@ def find(evidence: Evidence, push: Push, others: Usual) -> Finding:
     apart = apart and below > VERY_FAR and evidence.support < NO_SUPPORT
     if others.cosine >= AGREE_MUCH and apart and push.steadiness < AIMLESS:
         return Finding(0.5, "unrelated", f"had nothing to do with the others', nor with its own before ({said})")
-    if not others.crowded and evidence.echo < ECHO and _steady(push, others.steadiness, others.size):
+    if not others.crowded and _steady(push, others.steadiness, others.size):
         words = f"pushed the way it has pushed by itself for rounds (steadiness {push.steadiness:.1f}, usual "
         return Finding(0.5, "push", words + f"{others.steadiness:.1f})")
     return GOOD
