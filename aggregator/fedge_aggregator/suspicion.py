@@ -20,7 +20,7 @@ from .evidence import Evidence, Round
 
 Kind = Literal["", "against", "unrelated", "idle", "push", "harm", "canary"]
 
-AGREE, AGREE_MUCH = 0.15, 0.3  # median cosine from which on a direction says something
+AGREE, AGREE_MUCH = 0.25, 0.3  # median cosine from which on a direction says something
 AGAINST = 0.7  # of the usual cosine, the other way round
 UNRELATED = 0.25  # of the usual cosine
 NO_SUPPORT = 0.05  # cosine with the others one by one
