@@ -31,7 +31,6 @@ class Evidence:
     support: float  # weighted median of its cosines with each of the others
     length: float  # in usual lengths (the median over the nodes that count)
     distance: float  # from the mean of the others, in usual distances
-    echo: float  # cosine with the last release's change, from sketches; 0 where that is not known
     twins: tuple[str, ...]  # whose updates point almost exactly the same way, without itself
     residual: Floats  # (WIDTH,) sketch of where it went by itself, in usual lengths
 
@@ -53,13 +52,12 @@ def collect(
     gram: Floats,
     sketches: Floats,
     votes: Mapping[str, float],
-    previous: Floats | None = None,
 ) -> Round:
     """Evidence on each update of a round.
 
     names: of the nodes (n,), no two alike; gram: inner products (n, n) of their rows, not centred;
     sketches: (n, WIDTH) of the rows (`sketches.sketch`); votes: the trust in each node before this round, 0 for those
-    in quarantine (missing: 0); previous: sketch (WIDTH,) of the last aggregate in units of this grid.
+    in quarantine (missing: 0).
     Raises ValueError when the shapes do not fit or nobody has a vote.
     """
     order = sorted(range(len(names)), key=lambda i: names[i])
@@ -69,12 +67,10 @@ def collect(
         raise ValueError(f"{len(names)} names, Gram matrix {gram.shape}, {len(sketches)} sketches: they do not fit")
     if vote.min(initial=1.0) < 0 or not vote.any():
         raise ValueError("no node has a vote, or one has a negative vote: there is nothing to compare with")
-    return _collect(
-        named, np.asarray(gram, np.float64)[np.ix_(order, order)], np.asarray(sketches)[order], vote, previous
-    )
+    return _collect(named, np.asarray(gram, np.float64)[np.ix_(order, order)], np.asarray(sketches)[order], vote)
 
 
-def _collect(names: list[str], gram: Floats, sketches: Floats, vote: Floats, previous: Floats | None) -> Round:
+def _collect(names: list[str], gram: Floats, sketches: Floats, vote: Floats) -> Round:
     lengths = np.sqrt(np.maximum(np.diag(gram), 0.0))
     counted = lengths[(vote > 0) & (lengths > 0)]
     usual = float(np.median(counted)) if len(counted) else 1.0
@@ -86,7 +82,6 @@ def _collect(names: list[str], gram: Floats, sketches: Floats, vote: Floats, pre
     cosine, distance = _against_others(gram, lengths, cut, weights, alike)
     support = _support(cosines, weights, alike)
     residual = _residual(gram, cut, weights, sketches) / usual
-    echo = _echo(sketches, previous)
     usually = float(np.median(distance[vote > 0])) or 1.0
     twins = [tuple(names[j] for j in np.flatnonzero(row) if j != i) for i, row in enumerate(alike)]
     found = {
@@ -95,7 +90,6 @@ def _collect(names: list[str], gram: Floats, sketches: Floats, vote: Floats, pre
             float(support[i]),
             float(lengths[i] / usual),
             float(distance[i] / usually),
-            float(echo[i]),
             twins[i],
             residual[i],
         )
@@ -175,11 +169,3 @@ def _support(cosines: Floats, weights: Floats, alike: NDArray[np.bool_]) -> Floa
             below = np.cumsum(weights[order])
             found[i] = row[order[np.searchsorted(below, below[-1] / 2)]]
     return found
-
-
-def _echo(sketches: Floats, previous: Floats | None) -> Floats:
-    if previous is None or not previous.any():
-        return np.zeros(len(sketches))
-    lengths = np.linalg.norm(sketches, axis=1) * np.linalg.norm(previous)
-    echo: Floats = sketches @ previous / np.maximum(lengths, 1e-12)
-    return echo

@@ -45,12 +45,11 @@ def judge(
     minimum: int,
     members: Collection[str],
     config: TrustConfig,
-    previous: Floats | None = None,
     others: Mapping[str, Finding] | None = None,
 ) -> Verdict:
     """One round's updates, before the rule.
 
-    names, gram, sketches, previous: as `evidence.collect` takes them, a row for each update against `release`;
+    names, gram, sketches: as `evidence.collect` takes them, a row for each update against `release`;
     minimum: updates that the rule needs; members: the nodes that are enrolled now, here or not; others: findings
     from outside the updates (`heldback.py`, `canaries.py`). now: Unix s.
     """
@@ -58,7 +57,7 @@ def judge(
     votes = {n: known[n].score(config) for n in names}
     if len(names) < FEWEST or not any(votes.values()):
         return Verdict(known, _weights(known, names, None, config), (), ())
-    round_ = collect(names, gram, sketches, votes, previous)
+    round_ = collect(names, gram, sketches, votes)
     after = {**known, **_judged(known, round_, votes, release, config, others or {})}
     after, changes = _let_out(after, now, config)
     if config.action == "quarantine":
