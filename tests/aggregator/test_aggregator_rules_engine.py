@@ -13,7 +13,7 @@ import pytest
 import rule_references as references
 from fedge_aggregator import engine, rows
 from fedge_aggregator.gram import CHUNK, WithReference, gram_of, unite
-from fedge_aggregator.rows import FileRows, MemoryRows, RowsWriter
+from fedge_aggregator.rows import ChosenRows, FileRows, MemoryRows, RowsWriter
 from fedge_aggregator.rules import bisection, network, order
 from fedge_aggregator.rules.mixing import Mixed
 from fedge_aggregator.rules.registry import build_pipeline
@@ -67,6 +67,26 @@ def test_blocks_threads_and_places_give_the_same_bits(
         writer = written(tmp_path / "rows", codes, capacity=20)
         assert (run(writer.rows(), 2) == whole).all()
         writer.__exit__()
+
+
+@mixed
+@pytest.mark.parametrize("table", references.TABLES, **by_name)
+def test_a_gram_matrix_that_the_caller_has_changes_nothing(
+    table: dict[str, object], mixing: dict[str, object] | None
+) -> None:
+    pipeline, held, scale = build_pipeline(table, mixing, "t"), MemoryRows(some(14, 300)), np.linspace(0.2, 1, 14)
+    given = engine.gram_matrix(held)
+    for how in ({}, {"scale": scale}):
+        with_it = engine.aggregate(pipeline, held, np.ones(14), gram=given, **how)
+        assert (with_it == engine.aggregate(pipeline, held, np.ones(14), **how)).all()
+
+
+def test_chosen_rows_are_rows() -> None:
+    codes, chosen = some(14, 3000), (3, 5, 6, 9, 11, 12, 13)
+    for table in references.TABLES:
+        pipeline = build_pipeline(table, None, "t")
+        got = engine.aggregate(pipeline, ChosenRows(MemoryRows(codes), chosen), np.ones(7))
+        assert (got == engine.aggregate(pipeline, MemoryRows(codes[list(chosen)]), np.ones(7))).all()
 
 
 @given(d=st.integers(1, 5000), width=st.integers(1, 700), parts=st.integers(1, 40))
