@@ -67,11 +67,13 @@ def peers(name: str, values: np.ndarray, f: int) -> dict[str, Call]:
     """The same by the peers that have the rule, in each way that might be its fastest."""
     import torch
 
-    rule = byzfl_rule(name, f)
     tensor = torch.from_numpy(values)
-    calls: dict[str, Call] = {"ByzFL NumPy": lambda: rule(values)}
+    calls: dict[str, Call] = {"ByzFL NumPy": lambda: byzfl_rule(name, f)(values)}
     for threads in (1, 2):
-        calls[f"ByzFL PyTorch, {threads} threads"] = lambda k=threads: (torch.set_num_threads(k), rule(tensor))
+        calls[f"ByzFL PyTorch, {threads} threads"] = lambda k=threads: (
+            torch.set_num_threads(k),
+            byzfl_rule(name, f)(tensor),
+        )
     if flower := flower_rule(name, f):
         results = [([row], 1) for row in values]
         calls["Flower"] = lambda: flower(results)
@@ -105,19 +107,19 @@ def flower_rule(name: str, f: int) -> Callable[[Any], object] | None:
 
 
 def turns(calls: dict[str, Call], count: int) -> dict[str, np.ndarray]:
-    """Seconds of each call in each turn, after one that does not count; NaN once a call was slow."""
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    for turn in range(count + 1):
-        for name, call in calls.items():
-            if times[name] and max(times[name]) > SLOW_S:
-                times[name].append(np.nan)
-                continue
-            began = time.perf_counter()
-            call()
-            times[name].append(time.perf_counter() - began)
-        if turn == 0:
-            times = {name: seconds if seconds[0] > SLOW_S else [] for name, seconds in times.items()}
-    return {name: np.array(seconds[-count:] if len(seconds) > count else seconds) for name, seconds in times.items()}
+    """Seconds of each call in each turn, after one that does not count; of slow calls, of that one alone."""
+    times: dict[str, list[float]] = {name: [_timed(call)] for name, call in calls.items()}
+    quick = [name for name, seconds in times.items() if seconds[0] <= SLOW_S or name == "ours"]
+    for _ in range(count):
+        for name in quick:
+            times[name].append(_timed(calls[name]))
+    return {name: np.array(seconds[1:] or seconds) for name, seconds in times.items()}
+
+
+def _timed(call: Call) -> float:
+    began = time.perf_counter()
+    call()
+    return time.perf_counter() - began
 
 
 def measure(n: int, names: tuple[str, ...], with_peers: bool, count: int) -> tuple[list[list[str]], dict[str, float]]:
@@ -133,9 +135,8 @@ def measure(n: int, names: tuple[str, ...], with_peers: bool, count: int) -> tup
         figures[f"{name}{suffix}_n{n}_ms"] = float(np.median(mine)) * 1e3
         line = [name, str(n), f"{np.median(mine) * 1e3:.0f}"]
         if times:
-            # A slow peer's one turn is held against our median.
-            ratios = {
-                peer: float(np.nanmedian(s / mine) if np.isfinite(s).all() else np.nanmax(s) / np.median(mine))
+            ratios = {  # a slow peer's one turn is held against our median
+                peer: float(np.median(s / mine) if len(s) == count else s[0] / np.median(mine))
                 for peer, s in times.items()
             }
             best = min(ratios, key=lambda peer: ratios[peer])

@@ -13,6 +13,6 @@ from fedge_aggregator.rows import FileRows
 class SlowRows(FileRows):
     """A tenth of a second a block."""
 
-    def block(self, start: int, stop: int) -> np.ndarray:
+    def block(self, start: int, stop: int, out: np.ndarray | None = None) -> np.ndarray:
         time.sleep(0.1)
-        return super().block(start, stop)
+        return super().block(start, stop, out)

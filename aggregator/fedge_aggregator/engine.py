@@ -56,6 +56,7 @@ def aggregate(
     *,
     reference: NDArray[np.float32] | None = None,
     scale: Weights | None = None,
+    gram: Gram | None = None,
     seed: int = 0,
     runner: Runner = LOCAL,
 ) -> Aggregate:
@@ -63,15 +64,18 @@ def aggregate(
 
     weights: (capped) sample counts (n,) > 0; reference: the previous aggregate (d,) in units of this grid, for rules
     that start from it (none: zeros); scale: factors (n,) in [0, 1] that shorten rows before all else, such as for
-    staleness, rounded to 64ths, at least one; seed: of what is drawn, unforeseen by nodes and the same every time.
+    staleness, rounded to 64ths, at least one; gram: what `gram_matrix` gives for these rows, where the caller has it;
+    seed: of what is drawn, unforeseen by nodes and the same every time.
     Raises ValueError when there are fewer rows than the pipeline needs; a round waits before it comes to that.
     """
     pipeline.require(rows.n)
     rule, n = pipeline.rule, rows.n
     if rule.reference:
-        rows = WithReference(rows, reference)
-    compares = rule.compares or (pipeline.mixing is not None and pipeline.mixing.compares)
-    gram = gram_matrix(rows, runner) if compares else NO_GRAM
+        rows, gram = WithReference(rows, reference), None
+    if not pipeline.compares:
+        gram = NO_GRAM
+    elif gram is None:
+        gram = gram_matrix(rows, runner)
     mixed = _mix(pipeline, gram, n, scale, seed)
     mixes, divisors = _fold(mixed, n, rule.reference)
     shares = np.asarray(weights, np.float64) if mixed is None else _means(mixed, weights)

@@ -40,13 +40,12 @@ class WithReference:
         self._rows, self._reference = rows, reference
         self.n, self.d, self.width = rows.n + 2, rows.d, rows.width
 
-    def block(self, start: int, stop: int) -> Codes:
+    def block(self, start: int, stop: int, out: Codes | None = None) -> Codes:
         """The rows' columns and the reference's two."""
-        out = np.zeros((self.n, stop - start), np.int8)
-        out[:-2] = self._rows.block(start, stop)
-        if self._reference is not None:
-            out[-2:] = split_up(self._reference[start:stop])
-        return out
+        block = np.empty((self.n, stop - start), np.int8) if out is None else out
+        self._rows.block(start, stop, block[:-2])
+        block[-2:] = 0 if self._reference is None else split_up(self._reference[start:stop])
+        return block
 
     def narrow(self, start: int, stop: int) -> WithReference:
         """Both narrowed."""

@@ -15,6 +15,11 @@ class Pipeline:
     rule: Rule
     mixing: Mixing | None = None
 
+    @property
+    def compares(self) -> bool:
+        """Whether any part of it looks at the Gram matrix."""
+        return self.rule.compares or (self.mixing is not None and self.mixing.compares)
+
     def minimum(self) -> int:
         """The smallest number of updates for which it holds what it promises."""
         need = self.rule.minimum()

@@ -40,8 +40,8 @@ class Rows(Protocol):
     def width(self) -> int:
         """Columns that are best read at once; blocks start at its multiples."""
 
-    def block(self, start: int, stop: int) -> Codes:
-        """Columns start..stop-1 of all rows (n, stop - start), the caller's to spend."""
+    def block(self, start: int, stop: int, out: Codes | None = None) -> Codes:
+        """Columns start..stop-1 of all rows (n, stop - start), in `out` if given; the caller's to spend."""
 
     def narrow(self, start: int, stop: int) -> Rows:
         """Only those columns, counted from 0 again, to be sent elsewhere; start is a multiple of `width`."""
@@ -57,9 +57,9 @@ class MemoryRows:
         self.n, self.d = len(rows), len(rows[0])
         self.width = columns_per_block(self.n)
 
-    def block(self, start: int, stop: int) -> Codes:
+    def block(self, start: int, stop: int, out: Codes | None = None) -> Codes:
         """A copy of those columns, row by row."""
-        return np.stack([row[start:stop] for row in self._rows])
+        return np.stack([row[start:stop] for row in self._rows], out=out)
 
     def narrow(self, start: int, stop: int) -> MemoryRows:
         """The columns themselves."""
@@ -81,7 +81,7 @@ class FileRows:
         """Where in the file they are."""
         return replace(self, d=stop - start, first=self.first + start // self.width)
 
-    def block(self, start: int, stop: int) -> Codes:
+    def block(self, start: int, stop: int, out: Codes | None = None) -> Codes:
         """Those columns, read from the blocks they lie in. Raises StorageError."""
         first, last = start // self.width, -(-stop // self.width)
         try:
@@ -93,7 +93,11 @@ class FileRows:
         finally:
             os.close(fd)
         joined = whole[0] if len(whole) == 1 else np.concatenate(whole, axis=1)
-        return joined[:, start - first * self.width : stop - first * self.width]
+        block = joined[:, start - first * self.width : stop - first * self.width]
+        if out is None:
+            return block
+        out[:] = block
+        return out
 
     def _read(self, fd: int, index: int) -> Codes:
         block = np.empty((self.n, self.width), np.int8)
@@ -181,6 +185,6 @@ class ChosenRows:
         """The same of fewer columns."""
         return ChosenRows(self.rows.narrow(start, stop), self.chosen)
 
-    def block(self, start: int, stop: int) -> Codes:
+    def block(self, start: int, stop: int, out: Codes | None = None) -> Codes:
         """A copy of those columns of the chosen rows."""
-        return self.rows.block(start, stop)[list(self.chosen)]
+        return np.take(self.rows.block(start, stop), self.chosen, axis=0, out=out)

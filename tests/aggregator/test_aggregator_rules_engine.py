@@ -13,11 +13,13 @@ import pytest
 import rule_references as references
 from fedge_aggregator import engine, rows
 from fedge_aggregator.gram import CHUNK, WithReference, gram_of, unite
-from fedge_aggregator.rows import FileRows, MemoryRows, RowsWriter
+from fedge_aggregator.rows import ChosenRows, FileRows, MemoryRows, RowsWriter
 from fedge_aggregator.rules import bisection, network, order
+from fedge_aggregator.rules.combine import EXACT, combine
+from fedge_aggregator.rules.combine import split as split_weights
 from fedge_aggregator.rules.mixing import Mixed
 from fedge_aggregator.rules.registry import build_pipeline
-from fedge_aggregator.rules.rule import combine, squared_distances
+from fedge_aggregator.rules.rule import squared_distances
 from fedge_aggregator.runner import split
 from fedge_aggregator.threads import Threads
 from fedge_models.errors import StorageError
@@ -67,6 +69,26 @@ def test_blocks_threads_and_places_give_the_same_bits(
         writer = written(tmp_path / "rows", codes, capacity=20)
         assert (run(writer.rows(), 2) == whole).all()
         writer.__exit__()
+
+
+@mixed
+@pytest.mark.parametrize("table", references.TABLES, **by_name)
+def test_a_gram_matrix_that_the_caller_has_changes_nothing(
+    table: dict[str, object], mixing: dict[str, object] | None
+) -> None:
+    pipeline, held, scale = build_pipeline(table, mixing, "t"), MemoryRows(some(14, 300)), np.linspace(0.2, 1, 14)
+    given = engine.gram_matrix(held)
+    for how in ({}, {"scale": scale}):
+        with_it = engine.aggregate(pipeline, held, np.ones(14), gram=given, **how)
+        assert (with_it == engine.aggregate(pipeline, held, np.ones(14), **how)).all()
+
+
+def test_chosen_rows_are_rows() -> None:
+    codes, chosen = some(14, 3000), (3, 5, 6, 9, 11, 12, 13)
+    for table in references.TABLES:
+        pipeline = build_pipeline(table, None, "t")
+        got = engine.aggregate(pipeline, ChosenRows(MemoryRows(codes), chosen), np.ones(7))
+        assert (got == engine.aggregate(pipeline, MemoryRows(codes[list(chosen)]), np.ones(7))).all()
 
 
 @given(d=st.integers(1, 5000), width=st.integers(1, 700), parts=st.integers(1, 40))
@@ -141,10 +163,30 @@ def test_reference_is_rounded_to_a_part_of_a_step() -> None:
     np.testing.assert_allclose(together[3], np.clip(reference, -127, 127), atol=1 / 256 + 1e-6)
 
 
-@given(BLOCKS, st.integers(0, 2**32))
-def test_combine_is_the_weighted_sum(block: np.ndarray, seed: int) -> None:
-    weights = np.random.default_rng(seed).random(len(block))
-    np.testing.assert_allclose(combine(block, weights), weights @ block, rtol=1e-5, atol=1e-3)
+@given(BLOCKS, st.integers(0, 2**32), st.sampled_from([1e-30, 1.0, 1e6]))
+def test_combine_is_the_weighted_sum(block: np.ndarray, seed: int, size: float) -> None:
+    rng = np.random.default_rng(seed)
+    weights = rng.random(len(block)) * (rng.random(len(block)) < 0.7) * size
+    expected = weights @ block.astype(np.float64)
+    np.testing.assert_allclose(
+        combine(block, weights), expected, rtol=1e-6, atol=2e-6 * 127 * max(weights.sum(), 1e-99)
+    )
+
+
+@pytest.mark.parametrize("n", [1, 2, 50, 256])
+def test_weights_are_split_so_that_no_sum_is_rounded(n: int) -> None:
+    weights = np.random.default_rng(n).random(n) ** 4
+    coarse, fine, unit, part = split_weights(weights)
+    for whole in (coarse, fine):
+        assert (whole == np.rint(whole)).all() and np.abs(whole).sum(dtype=np.float64) * 127 <= EXACT
+    together = (coarse.astype(np.float64) + fine.astype(np.float64) * part) * unit
+    assert np.abs(together - weights).sum() * 127 <= 1e-3 * weights.sum()
+
+
+def test_a_mean_of_thousands_loses_less_than_a_thousandth_of_a_step() -> None:
+    codes, weights = some(5000, 40), np.random.default_rng(3).random(5000) ** 4
+    weights /= weights.sum()
+    np.testing.assert_allclose(combine(codes, weights), weights @ codes.astype(np.float64), atol=1e-3)
 
 
 @given(BLOCKS, st.integers(1, 5000))

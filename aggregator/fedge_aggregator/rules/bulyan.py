@@ -10,6 +10,8 @@ from .krum import ranking
 from .order import order_statistics, total
 from .rule import Aggregate, Block, Byzantine, ColumnRule, Gram, Weights, squared_distances
 
+PIECE = 1 << 18  # values at a time: of each there are many wider copies
+
 
 class Bulyan(ColumnRule, frozen=True, forbid_unknown_fields=True):
     """Bulyan: El Mhamdi, Guerraoui & Rouault 2018.
@@ -38,8 +40,10 @@ class Bulyan(ColumnRule, frozen=True, forbid_unknown_fields=True):
 
     def columns(self, block: Block, weights: Weights) -> Aggregate:
         """Mean of the middle around the median of the chosen rows."""
-        rows = block[weights > 0]
-        return around_median(rows, len(rows) - 2 * self.byzantine)
+        chosen = weights > 0
+        keep, width = int(chosen.sum()) - 2 * self.byzantine, max(1024, PIECE // len(block))
+        pieces = [around_median(block[chosen, i : i + width], keep) for i in range(0, block.shape[1], width)]
+        return np.concatenate(pieces)
 
 
 def around_median(rows: Block, keep: int) -> Aggregate:

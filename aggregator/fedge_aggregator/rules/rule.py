@@ -18,6 +18,8 @@ import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
+from .combine import combine
+
 Block = NDArray[Any]  # (n, w) int8; after mixing int16 or int32
 Weights = NDArray[np.float64]
 Gram = NDArray[np.float64]
@@ -70,17 +72,6 @@ class WeightRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def columns(self, block: Block, weights: Weights) -> Aggregate:
         """The weighted sum."""
         return combine(block, weights)
-
-
-def combine(block: Block, weights: Weights) -> Aggregate:
-    """Weighted sum (w,) of the rows of a block (n, w): row by row in float32, so the same bits in any block."""
-    out: Any = np.zeros(block.shape[1], np.float32)
-    scratch = np.empty_like(out)
-    for row, weight in zip(block, weights.astype(np.float32), strict=True):
-        if weight:
-            np.multiply(row, weight, out=scratch, dtype=np.float32)
-            out += scratch
-    return out
 
 
 def squared_distances(gram: Gram) -> NDArray[np.float64]:
