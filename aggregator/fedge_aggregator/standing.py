@@ -121,7 +121,6 @@ def release(standing: Standing, config: TrustConfig) -> Standing:
 WHY: dict[Kind, str] = {
     "against": "pointed against the others'",
     "unrelated": "had nothing to do with the others'",
-    "long": "were far longer than usual, and its own",
     "idle": "said next to nothing where the others had much to say",
     "push": "pushed one and the same way, away from the others",
     "harm": "made the model worse on the held-back set",
@@ -138,8 +137,7 @@ def reason(standing: Standing) -> str:
     for kind in sorted({m.kind for m in bad}, key=lambda k: -sum(m.blame for m in bad if m.kind == k)):
         own = [m for m in bad if m.kind == kind]
         cosine, usual = (float(np.mean([getattr(m, f) for m in own])) for f in ("cosine", "usual"))
-        shown = (
-            f" (cosine {cosine:.2f} on average, usual {usual:.2f})" if kind in ("against", "unrelated", "long") else ""
-        )
+        told = kind in ("against", "unrelated")
+        shown = f" (cosine {cosine:.2f} on average, usual {usual:.2f})" if told else ""
         parts.append(f"{len(own)} of its last {len(standing.marks)} updates {WHY[kind]}{shown}")
     return "; ".join(parts)

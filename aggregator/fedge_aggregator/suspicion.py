@@ -18,19 +18,20 @@ import numpy as np
 
 from .evidence import Evidence, Round
 
-Kind = Literal["", "against", "unrelated", "long", "idle", "push", "harm", "canary"]
+Kind = Literal["", "against", "unrelated", "idle", "push", "harm", "canary"]
 
-AGREE, AGREE_WELL, AGREE_MUCH = 0.15, 0.2, 0.3  # median cosine from which on a direction says something
+AGREE, AGREE_MUCH = 0.25, 0.3  # median cosine from which on a direction says something
 AGAINST = 0.7  # of the usual cosine, the other way round
 UNRELATED = 0.25  # of the usual cosine
 NO_SUPPORT = 0.05  # cosine with the others one by one
 FAR, VERY_FAR = 2.5, 3.0  # robust standard deviations below the median cosine
 LEAST_SPREAD = 0.05  # of cosines: a fleet that agrees to the third digit has no outliers for it
-LONG = 4.0  # usual lengths
 IDLE = 0.01  # usual lengths
 STEADY = 1.5  # of steadiness; 1 is what pushes in random directions give
-STEADIER = 2.5  # times the median of the others
-PUSHED = 1.5  # usual lengths, in sum: less is no push worth a word
+STEADIER, FARTHER = 2.5, 1.6  # times the median of the others: how steady, and how far it came
+AIMLESS = 1.3  # below it: a site with data of another kind wants something, noise does not
+CROWD = 0.4  # of the voters: where more push, who is who cannot be told
+PUSHED = 0.8  # usual lengths, in sum: less is no push worth a word
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,8 @@ class Usual:
     cosine: float
     spread: float  # of cosines, robust standard deviation
     steadiness: float
+    size: float  # of pushes
+    crowded: bool  # so many push steadily that it says nothing
 
 
 def usual(round_: Round, pushes: Mapping[str, Push], votes: Mapping[str, float]) -> Usual:
@@ -71,7 +74,10 @@ def usual(round_: Round, pushes: Mapping[str, Push], votes: Mapping[str, float])
     cosines = np.array([round_.evidence[n].cosine for n in voters])
     middle = float(np.median(cosines))
     spread = max(LEAST_SPREAD, 1.4826 * float(np.median(np.abs(cosines - middle))))
-    return Usual(middle, spread, float(np.median([pushes[n].steadiness for n in voters])))
+    steady = float(np.median([pushes[n].steadiness for n in voters]))
+    size = float(np.median([pushes[n].size for n in voters]))
+    crowd = sum(_steady(pushes[n], steady, size) for n in voters)
+    return Usual(middle, spread, steady, size, crowd > CROWD * len(voters))
 
 
 def find(evidence: Evidence, push: Push, others: Usual) -> Finding:
@@ -83,23 +89,20 @@ def find(evidence: Evidence, push: Push, others: Usual) -> Finding:
     apart = cosine < UNRELATED * others.cosine
     if others.cosine >= AGREE_MUCH and evidence.length < IDLE:
         return Finding(0.25, "idle", f"said next to nothing ({evidence.length:.1%} of the usual length)")
-    if others.cosine >= AGREE_MUCH and apart and below > VERY_FAR and evidence.support < NO_SUPPORT:
-        return Finding(0.5, "unrelated", f"had nothing to do with the others' ({said})")
-    if others.cosine >= AGREE_WELL and apart and evidence.length > LONG:
-        return Finding(0.5, "long", f"was {evidence.length:.1f} times as long as usual and its own ({said})")
-    if _steady(push, others):
+    apart = apart and below > VERY_FAR and evidence.support < NO_SUPPORT
+    if others.cosine >= AGREE_MUCH and apart and push.steadiness < AIMLESS:
+        return Finding(0.5, "unrelated", f"had nothing to do with the others', nor with its own before ({said})")
+    if not others.crowded and _steady(push, others.steadiness, others.size):
         words = f"pushed the way it has pushed by itself for rounds (steadiness {push.steadiness:.1f}, usual "
         return Finding(0.5, "push", words + f"{others.steadiness:.1f})")
     return GOOD
 
 
-def _steady(push: Push, others: Usual) -> bool:
-    """Honest sites take their own drift back (`fedge_models/drift.py`), so that what is left of it has no direction.
+def _steady(push: Push, steadiness: float, size: float) -> bool:
+    """Against the medians of the others.
 
-    Where they do not (`drift_correction = 0`), all are steady, the median says so, and this finds nothing.
+    Honest sites take their own drift back (`fedge_models/drift.py`), so that what is left of it has no direction. Where
+    they do not (`drift_correction = 0`), all are steady, and only one that comes much farther than the others is found.
     """
-    return (
-        push.rounds >= FEWEST_PUSHES
-        and push.steadiness > max(STEADY, STEADIER * others.steadiness)
-        and push.size > PUSHED
-    )
+    steady = push.steadiness > max(STEADY, STEADIER * steadiness)
+    return steady and push.rounds >= FEWEST_PUSHES and push.size > max(PUSHED, FARTHER * size)

@@ -49,7 +49,7 @@ def judge(
 ) -> Verdict:
     """One round's updates, before the rule.
 
-    names, gram, sketches: as `evidence.collect` takes them, one row a node that sent an update against `release`;
+    names, gram, sketches: as `evidence.collect` takes them, a row for each update against `release`;
     minimum: updates that the rule needs; members: the nodes that are enrolled now, here or not; others: findings
     from outside the updates (`heldback.py`, `canaries.py`). now: Unix s.
     """

@@ -1,0 +1,97 @@
+"""What each update does to the model on data that the operator holds back: evidence that no agreement can fake.
+
+After Zeno (Xie, Koyejo & Gupta 2019), which asks how far each update alone brings the loss down on a few samples of the
+server's, and FLTrust (Cao et al. 2021), where such a root set anchors trust. Alone, an honest site's update may well
+forget what it has no data of; so here each update is judged by what the mean of all becomes without it.
+
+Needs a file with the rows as gateways train on them: standardised, labels as the card's task has them. It sees what
+colluders hide among the honest, turned labels above all. It must cover what the federation is for: a site that is alone
+in knowing some class is worth nothing to a root set that lacks it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from fedge_models.errors import ConfigError
+from fedge_models.evaluation import row_losses
+from fedge_models.graph import TrainableGraph
+from fedge_models.quantize import Floats
+from numpy.typing import NDArray
+
+from .suspicion import Finding
+
+MAX_BYTES = 256 * 1024 * 1024
+FEWEST_ROWS, FEWEST_NODES = 20, 4
+CERTAIN = 3.0  # standard errors of the paired differences, and robust deviations from the other nodes
+
+
+@dataclass(frozen=True)
+class HeldBack:
+    """The operator's rows."""
+
+    x: Floats  # (m, *input_shape)
+    y: NDArray[Any] | None  # (m,) or (m, targets); None for anomaly
+
+
+def load(path: Path, graph: TrainableGraph) -> HeldBack:
+    """An ``.npz`` with `x` and, but for anomaly, `y`. Raises ConfigError saying what was expected."""
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise ConfigError(f"{path}: has more than {MAX_BYTES} bytes; a few hundred rows are enough")
+        with np.load(path, allow_pickle=False) as file:
+            x = np.asarray(file["x"], np.float32)
+            y = None if graph.card.task == "anomaly" else np.asarray(file["y"])
+    except (OSError, KeyError, ValueError) as e:
+        raise ConfigError(f"{path}: cannot be read as held-back rows (.npz with x and y): {e}") from e
+    if x.shape[1:] != graph.input_shape or len(x) < FEWEST_ROWS or (y is not None and len(y) != len(x)):
+        wanted = f"at least {FEWEST_ROWS} rows of {graph.input_shape} and a label each"
+        raise ConfigError(f"{path}: x is {x.shape}, y {None if y is None else y.shape}; expected {wanted}")
+    if not np.isfinite(x).all():
+        raise ConfigError(f"{path}: x is not finite")
+    return HeldBack(x, y)
+
+
+def losses(
+    graph: TrainableGraph, weights: Floats, updates: Sequence[Floats], shares: NDArray[np.float64], held: HeldBack
+) -> tuple[Floats, Floats]:
+    """Losses of the held-back rows after the mean of all updates (m,), and after the mean without each (n, m).
+
+    weights: the base release (P,); updates: n of (P,), in the weights' unit; shares: their weights (n,), some above 0.
+    """
+    shares = shares / shares.sum()
+    mean = sum((np.float32(s) * u for s, u in zip(shares, updates, strict=True)), np.zeros_like(weights))
+
+    def after(step: Floats) -> Floats:
+        graph.set_params(weights + step)
+        return row_losses(graph, held.x, held.y)
+
+    return after(mean), np.stack([after(step) for step in _without(mean, updates, shares)])
+
+
+def _without(mean: Floats, updates: Sequence[Floats], shares: NDArray[np.float64]) -> Iterator[Floats]:
+    """The mean of the others; for one that weighs nothing, what it would have moved at an equal share is taken away."""
+    for update, share in zip(updates, shares, strict=True):
+        part = share if share > 0 else 1 / len(updates)
+        yield mean - np.float32(part / max(1 - part, 1e-6)) * (update - mean)
+
+
+def find(names: Sequence[str], everyone: Floats, without: Floats) -> Mapping[str, Finding]:
+    """Who makes the model clearly worse: losses (m,) with everyone and (n, m) without each.
+
+    Worse by more than chance over the rows, and by far more than what the other nodes do.
+    """
+    if len(names) < FEWEST_NODES:
+        return {}
+    rise = everyone[None, :].astype(np.float64) - without
+    mean = rise.mean(axis=1)
+    error = np.maximum(rise.std(axis=1) / rise.shape[1] ** 0.5, 1e-12)
+    middle = float(np.median(mean))
+    spread = max(1.4826 * float(np.median(np.abs(mean - middle))), 1e-12)
+    harmful = (mean > 0) & (mean / error > CERTAIN) & ((mean - middle) / spread > CERTAIN)
+    words = "made the held-back loss worse by"
+    return {n: Finding(0.5, "harm", f"{words} {mean[i]:.2g}") for i, n in enumerate(names) if harmful[i]}
