@@ -67,6 +67,20 @@ type = "log"
     def release(self) -> int:
         return int(self.status("agg")["federations"]["f"]["release"])
 
+    def goes_away(self, name: str) -> int:
+        """Kill the aggregator, and this agent with an update that could not be sent; the update's base."""
+        for _ in range(20):
+            self.kill("agg")
+            time.sleep(1)  # three trainings long
+            update = self.status(name)["models"]["f"]["update"] or {}
+            if update.get("outcome") == "waiting":
+                self.kill(name)
+                return int(update["base"])
+            self.start("agg", "fedge-aggregator")  # it had sent, and waits for the others
+            last = self.release()
+            self.wait(lambda goal=last: self.release() > goal, "another round")
+        raise AssertionError(f"{name} had always sent its update")
+
 
 @pytest.fixture
 def bare(tmp_path: Path) -> Iterator[Fleet]:
@@ -167,6 +181,87 @@ def test_a_dozen_kills_lose_nothing_and_reuse_no_sequence(fleet: Fleet) -> None:
     with sqlite3.connect(fleet.folder / "agg/aggregator.sqlite") as db:
         versions = [v for (v,) in db.execute("SELECT version FROM releases ORDER BY version")]
     assert versions == list(range(1, len(versions) + 1))
+
+
+@pytest.fixture
+def asynchronous(bare: Fleet) -> Fleet:
+    """An aggregator with a buffer of two, and three agents."""
+    path = bare.folder / "agg.toml"
+    keys = 'mode = "asynchronous"\nbuffer = 2\nmax_staleness = 5000\nquorum = 2\nhistory = 2\n'
+    path.write_text(path.read_text().replace("quorum = 2\n", keys))
+    bare.run("fedge-aggregator", "model", "add", "f", bare.folder / "model.onnx", "--config", path)
+    bare.start("agg", "fedge-aggregator")
+    for name in ("one", "two", "three"):
+        bare.agent(name)
+        bare.start(name)
+    return bare
+
+
+def counted(fleet: Fleet) -> tuple[list[tuple[str, int]], list[tuple[str, int]]]:
+    """(node, base) of every update that was acknowledged, and of every one that is in a release or still open."""
+    import sqlite3
+
+    with sqlite3.connect(fleet.folder / "agg/aggregator.sqlite") as db:
+        acknowledged = db.execute("SELECT node, release FROM audit WHERE what = 'update'").fetchall()
+        there = db.execute("SELECT node, base FROM updates").fetchall()
+        for version, details in db.execute("SELECT version, details FROM releases"):
+            nodes = json.loads(details).get("nodes", {})
+            there += [(name, version - 1 - node["staleness"]) for name, node in nodes.items()]
+    db.close()
+    return sorted(acknowledged), sorted(there)
+
+
+def test_asynchronous_kills_lose_and_double_no_update(asynchronous: Fleet) -> None:
+    fleet, rng = asynchronous, random.Random(1)
+    for i in range(8):
+        last = fleet.release()
+        fleet.wait(lambda goal=last: fleet.release() > goal + 1, f"releases after kill {i}", 60)
+        time.sleep(rng.random() / 2)  # the random moment is the point
+        victim = "agg" if i % 2 == 0 else rng.choice(["one", "two", "three"])
+        fleet.kill(victim)
+        acknowledged, there = counted(fleet) if victim == "agg" else ([], [])
+        assert acknowledged == there and len(set(there)) == len(there)
+        fleet.start(victim, "fedge-aggregator" if victim == "agg" else "fedge-agent")
+    fleet.kill("agg")
+    acknowledged, there = counted(fleet)
+    assert acknowledged == there and len(there) > 16
+
+
+def test_gateway_that_was_away_counts_with_its_staleness(asynchronous: Fleet) -> None:
+    fleet = asynchronous
+    fleet.wait(lambda: fleet.release() >= 3, "releases")
+    base = fleet.goes_away("three")
+    fleet.start("agg", "fedge-aggregator")
+    fleet.wait(lambda: fleet.release() >= base + 4, "releases without it", 60)
+    fleet.start("three")
+    config = ["--config", fleet.folder / "agg.toml"]
+
+    def late() -> bool:
+        rows = json.loads(fleet.run("fedge-aggregator", "audit", "--json", "--what", "update", *config))
+        return any(row["node"] == "three" and row["release"] == base for row in rows)
+
+    fleet.wait(late, "its old update to be admitted")
+    goal = fleet.release() + 1
+    fleet.wait(lambda: fleet.release() > goal, "it to be in a release")
+    assert ("three", base) in counted(fleet)[1]
+    assert "asynchronous" in fleet.run("fedge-aggregator", "status", *config)
+
+
+def test_refused_update_is_explained_to_the_gateways_operator(fleet: Fleet) -> None:
+    config = fleet.folder / "agg.toml"
+    fleet.wait(lambda: fleet.release() >= 2, "a round")
+    fleet.goes_away("two")
+    config.write_text(config.read_text() + 'active = "1s"\n')  # so that the other goes on alone
+    fleet.start("agg", "fedge-aggregator")
+    goal = fleet.release() + 1
+    fleet.wait(lambda: fleet.release() > goal, "releases without it")
+    path = fleet.folder / "two.toml"
+    path.write_text(path.read_text().replace("min_samples = 20", "min_samples = 1000000"))  # what comes of it stays
+    fleet.start("two")
+    fleet.wait(lambda: fleet.status("two")["models"]["f"]["update"]["outcome"] != "waiting", "an answer")
+    assert "is not open: release" in fleet.run("fedge-agent", "status", "--config", path)
+    refused = fleet.run("fedge-aggregator", "audit", "--what", "refusal", "--config", config)
+    assert "of node two is not open: release" in refused
 
 
 def test_two_federations_side_by_side_one_of_them_on_raw_windows_behind_a_frozen_trunk(bare: Fleet) -> None:

@@ -12,7 +12,7 @@ from fedge_models.discrete_gaussian import Bits, system_bits
 from fedge_models.evaluation import evaluate, predict
 from fedge_models.graph import TrainableGraph
 from fedge_models.privacy import noised
-from fedge_models.quantize import Floats, dequantize, expand, quantize, spread
+from fedge_models.quantize import LIMIT, Codes, Floats, dequantize, expand, quantize, spread
 from fedge_models.training import FitReport, TrainingConfig, fit
 from fedge_models.trust_chain import Head
 from fedge_models.update import Update, encode_update
@@ -185,12 +185,12 @@ def update_body(
     node: str,
     sequence: int,
     key: Ed25519PrivateKey,
+    shorten: bool = False,
 ) -> tuple[bytes, Floats]:
-    """The signed update, and the error feedback it leaves for the next."""
+    """The signed update, and the error feedback it leaves for the next. shorten: as in `code`."""
     assert trained.delta is not None
     wanted = trained.delta + residual
-    steps = expand(head.header.steps, sizes)
-    codes = quantize(wanted, steps)
+    codes, wish = code(wanted, head.header.steps, sizes, shorten)
     metrics = {f"base_{k}": v for k, v in trained.before.items()} | {f"local_{k}": v for k, v in trained.after.items()}
     update = Update(
         federation=head.header.federation,
@@ -201,6 +201,19 @@ def update_body(
         samples=trained.report.rows,
         metrics={k: v for k, v in metrics.items() if np.isfinite(v)},
         codes=codes,
-        spread=np.maximum(spread(wanted, sizes, SPREAD_QUANTILE), np.float32(1e-9)),
+        spread=wish,
     )
-    return encode_update(update, key), wanted - dequantize(codes, steps)
+    return encode_update(update, key), wanted - dequantize(codes, expand(head.header.steps, sizes))
+
+
+def code(wanted: Floats, steps: Floats, sizes: NDArray[np.int64], shorten: bool) -> tuple[Codes, Floats]:
+    """Codes (P,) of what is wanted (P,) on steps (T,), and the spread (T,) that 127 steps should have had.
+
+    shorten: each tensor that is wider than its grid is sent as that part of itself that fits, and the rest is owed.
+    Noise can be a hundred times wider than the first grid; saturated, hardly more than its signs would arrive, and an
+    aggregator refuses an update of nothing but ends of the grid. A grid that follows has room for it in a few rounds.
+    """
+    wish = np.maximum(spread(wanted, sizes, SPREAD_QUANTILE), np.float32(1e-9))
+    part = np.minimum(LIMIT * steps / wish, np.float32(1)) if shorten else np.ones(len(sizes), np.float32)
+    shortened: Floats = wanted * expand(part, sizes)
+    return quantize(shortened, expand(steps, sizes)), wish

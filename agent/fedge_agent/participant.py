@@ -410,7 +410,9 @@ class Participant:
             if pending is None or pending.sequence != ledger.sequence:
                 residual = np.zeros_like(residual)  # what an update without noise left is not noised either
         sequence, sizes = self._spool.reserve_sequence(self.name), self.graph.sizes
-        body, left = update_body(head, told, residual, sizes, identity.node, sequence, identity.key)
+        body, left = update_body(
+            head, told, residual, sizes, identity.node, sequence, identity.key, privacy is not None
+        )
         base = head.header.version
         kept = Memory(left.astype(np.float32), trained.own, trained.movement, head.weights, base).encode()
         charge = budget.charge(privacy) if privacy else None

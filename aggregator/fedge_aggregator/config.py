@@ -13,9 +13,9 @@ from fedge_models.service import parse_address, parse_loopback
 from fedge_models.settings import Seconds
 from msgspec import Meta
 
+from .privacy import Privacy
 from .rounds import Mode, RoundConfig
-from .rules.registry import build
-from .rules.rule import Rule
+from .standing import TrustConfig
 
 ADDRESS_FILE = "listen.addr"  # in the state folder: where `invite` learns the port when the configuration says 0
 STATUS_FILE = "status.addr"  # and where `status` finds the page
@@ -41,6 +41,11 @@ class FederationConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     """``[federation.X]``: one model that gateways learn together."""
 
     rule: dict[str, Any] = msgspec.field(default_factory=lambda: {"name": "fedavg"})  # see docs/rules.md
+    mixing: dict[str, Any] | None = None  # before the rule: nearest_neighbour_mixing or bucketing
+    server_optimizer: dict[str, Any] = msgspec.field(default_factory=lambda: {"name": "sgd"})  # after it
+    trust: TrustConfig = TrustConfig()  # see docs/trust.md
+    privacy: Privacy | None = None  # noise on every release, see docs/privacy.md
+    engine: str = "local"  # or "dask://HOST:PORT": where the rule is computed
     mode: Mode = "synchronous"  # or "asynchronous" (FedBuff); see docs/rounds.md
     quorum: Count | None = None  # updates without which a deadline does not end a round; None: as the rule needs, >= 2
     deadline: Seconds = Seconds(600)  # after a round's first update
@@ -79,14 +84,24 @@ def load(path: Path) -> Config:
     for name, federation in config.federation.items():
         if not re.match(NAME, name):
             raise ConfigError(f"{path}: key 'federation': name {name!r} must match {NAME}")
-        rule = build(federation.rule, str(path), f"federation.{name}.rule")
-        _check_rounds(federation, rule, f"{path}: key 'federation.{name}")
+        _check(federation, str(path), f"federation.{name}")
     return config
 
 
-def _check_rounds(federation: FederationConfig, rule: Rule, where: str) -> None:
+def _check(federation: FederationConfig, where: str, key: str) -> None:
+    """Raise ConfigError for a rule, optimiser, engine or privacy that there is not or that do not go together."""
+    from . import averaging, engine  # noqa: PLC0415  # they know this file
+
+    how = averaging.build(federation, where, key)
+    engine.build_runner(federation.engine, where, f"{key}.engine")
+    if federation.privacy and federation.mode == "asynchronous":
+        raise ConfigError(f"{where}: key '{key}.privacy': needs synchronous rounds, where all count as often as others")
+    _check_rounds(federation, how.pipeline.minimum(), f"{where}: key '{key}")
+
+
+def _check_rounds(federation: FederationConfig, need: int, where: str) -> None:
     """Raise ConfigError for numbers with which no round could hold what the rule promises."""
-    need, limits, name = rule.minimum(), federation.limits(rule.minimum()), federation.rule["name"]
+    limits, name = federation.limits(need), federation.rule["name"]
     if limits.quorum < need:
         raise ConfigError(
             f"{where}.quorum': {limits.quorum}, but rule {name} with these parameters protects from {need} updates on; "

@@ -13,7 +13,7 @@ from fedge_models.errors import ConfigError
 from fedge_models.quantize import Codes
 from numpy.typing import NDArray
 
-from .gram import WithReference, gram_of, split_up, unite
+from .gram import WithReference, gram_of, unite
 from .pipeline import Pipeline
 from .rows import Rows
 from .rules.mixing import Mixed
@@ -69,7 +69,7 @@ def aggregate(
     pipeline.require(rows.n)
     rule, n = pipeline.rule, rows.n
     if rule.reference:
-        rows = WithReference(rows, split_up(np.zeros(rows.d, np.float32) if reference is None else reference))
+        rows = WithReference(rows, reference)
     compares = rule.compares or (pipeline.mixing is not None and pipeline.mixing.compares)
     gram = gram_matrix(rows, runner) if compares else NO_GRAM
     mixed = _mix(pipeline, gram, n, scale, seed)

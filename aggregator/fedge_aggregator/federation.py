@@ -33,7 +33,7 @@ from .store.updates import UpdateRow
 
 logger = logging.getLogger(__name__)
 
-RETRY_S = 30.0
+RETRY_S = 1.0
 
 
 class Federation:
@@ -106,7 +106,7 @@ class Federation:
             self._chain.refresh()
             opened = self._opened(now, active)
             if opened.due(now, active, self.minimum) and self._store.releases.pin(self.name) is None:
-                return 0.0 if self._finish(now) else RETRY_S
+                return 0.0 if self._finish(opened, now) else RETRY_S
             header = self.current.header
             if now > header.created + (header.expires - header.created) / 2:
                 self._chain.renew(now)
@@ -176,10 +176,10 @@ class Federation:
         rule = f"rule {self.config.rule['name']}"
         return held + opened.waiting_for(now, active, self.minimum, rule)
 
-    def _finish(self, now: float) -> bool:
-        """Average and publish; False when too few of the stored updates are usable."""
+    def _finish(self, opened: Round, now: float) -> bool:
+        """Average and publish; False when an update had to be taken out: the round may not be due without it."""
         rows = self._contributions(now)
-        if len(rows) < max(1, self.minimum):
+        if len(rows) < len(opened.arrivals):
             return False
         weighing = self._weigh(rows)
         self._publish(aggregation.combine(self.rule, rows, weighing), rows, weighing, now)

@@ -29,28 +29,34 @@ def gram_of(rows: Rows, start: int, stop: int) -> NDArray[np.int64]:
 
 
 class WithReference:
-    """Rows and, last, a float row as two rows of codes: its whole steps and its FRACTIONs of one (`split_up`).
+    """Rows and, last, a float row (d,) as two rows of codes: its whole steps and its FRACTIONs of one (`split_up`).
 
-    `unite` is how the reference comes together again.
+    `unite` is how the reference comes together again. None: zeros.
     """
 
-    def __init__(self, rows: Rows, parts: Codes) -> None:
-        if parts.shape != (2, rows.d):
-            raise ValueError(f"reference has shape {parts.shape[1:]}, rows have {rows.d} codes")
-        self._rows, self._parts = rows, parts
+    def __init__(self, rows: Rows, reference: NDArray[np.float32] | None) -> None:
+        if reference is not None and reference.shape != (rows.d,):
+            raise ValueError(f"reference has shape {reference.shape}, rows have {rows.d} codes")
+        self._rows, self._reference = rows, reference
         self.n, self.d, self.width = rows.n + 2, rows.d, rows.width
 
     def block(self, start: int, stop: int) -> Codes:
         """The rows' columns and the reference's two."""
-        return np.concatenate([self._rows.block(start, stop), self._parts[:, start:stop]])
+        out = np.zeros((self.n, stop - start), np.int8)
+        out[:-2] = self._rows.block(start, stop)
+        if self._reference is not None:
+            out[-2:] = split_up(self._reference[start:stop])
+        return out
 
     def narrow(self, start: int, stop: int) -> WithReference:
         """Both narrowed."""
-        return WithReference(self._rows.narrow(start, stop), self._parts[:, start:stop])
+        return WithReference(
+            self._rows.narrow(start, stop), None if self._reference is None else self._reference[start:stop]
+        )
 
 
 def split_up(reference: NDArray[np.float32]) -> Codes:
-    """A float row (d,) in grid units as codes (2, d), cut to the grid's ±127 and rounded to FRACTIONs of a step."""
+    """A float row (w,) in grid units as codes (2, w), cut to the grid's ±127 and rounded to FRACTIONs of a step."""
     cut = np.clip(reference, -LIMIT, LIMIT)
     whole = np.rint(cut)
     return np.stack([whole, np.rint((cut - whole) * FRACTION)]).astype(np.int8)

@@ -41,7 +41,7 @@ class Rows(Protocol):
         """Columns that are best read at once; blocks start at its multiples."""
 
     def block(self, start: int, stop: int) -> Codes:
-        """Columns start..stop-1 of all rows (n, stop - start); not to be written to."""
+        """Columns start..stop-1 of all rows (n, stop - start), the caller's to spend."""
 
     def narrow(self, start: int, stop: int) -> Rows:
         """Only those columns, counted from 0 again, to be sent elsewhere; start is a multiple of `width`."""
@@ -89,18 +89,18 @@ class FileRows:
         except OSError as e:
             raise StorageError(f"{self.path}: rows of the round cannot be read: {e.strerror}") from e
         try:
-            whole = [self._read(fd, self.first + index) for index in range(first, last)]
+            whole = [self._read(fd, index) for index in range(self.first + first, self.first + last)]
         finally:
             os.close(fd)
         joined = whole[0] if len(whole) == 1 else np.concatenate(whole, axis=1)
         return joined[:, start - first * self.width : stop - first * self.width]
 
     def _read(self, fd: int, index: int) -> Codes:
-        size = self.n * self.width
-        data = os.pread(fd, size, index * self.capacity * self.width)
-        if len(data) != size:
-            raise StorageError(f"{self.path}: block {index} has {len(data)} bytes, expected {size}")
-        return np.frombuffer(data, np.int8).reshape(self.n, self.width)
+        block = np.empty((self.n, self.width), np.int8)
+        got = os.preadv(fd, [block.data], index * self.capacity * self.width)
+        if got != block.nbytes:
+            raise StorageError(f"{self.path}: block {index} has {got} bytes, expected {block.nbytes}")
+        return block
 
 
 class RowsWriter:
@@ -153,3 +153,34 @@ class RowsWriter:
         except OSError as e:
             raise StorageError(f"{self._path}: rows of the round cannot be written: {e.strerror}") from e
         self._written, self._held = self._written + self._held, 0
+
+
+@dataclass(frozen=True)
+class ChosenRows:
+    """Some of other rows, by their numbers."""
+
+    rows: Rows
+    chosen: tuple[int, ...]
+
+    @property
+    def n(self) -> int:
+        """How many are left."""
+        return len(self.chosen)
+
+    @property
+    def d(self) -> int:
+        """As before."""
+        return self.rows.d
+
+    @property
+    def width(self) -> int:
+        """As before."""
+        return self.rows.width
+
+    def narrow(self, start: int, stop: int) -> ChosenRows:
+        """The same of fewer columns."""
+        return ChosenRows(self.rows.narrow(start, stop), self.chosen)
+
+    def block(self, start: int, stop: int) -> Codes:
+        """A copy of those columns of the chosen rows."""
+        return self.rows.block(start, stop)[list(self.chosen)]

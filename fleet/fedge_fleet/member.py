@@ -24,6 +24,7 @@ class Plan:
     halving: int = 0  # releases after which the learning rate has halved; 0: it stays
     correction: float = 1.0  # share of its own drift that a site takes back
     max_samples: int = 10_000  # the aggregator's cap of what a site weighs
+    fine_tune: int = 2  # gentle epochs on a release before it serves at a site
     server: ServerOptimizer = field(default_factory=SGD)  # what the aggregator does with the mean
 
 

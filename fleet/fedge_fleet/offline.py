@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import numpy as np
+from fedge_agent.tuning import RATE
 from fedge_aggregator.publish import FIRST_SPREAD, difference_steps, next_grid
 from fedge_aggregator.rounds import RoundConfig
 from fedge_aggregator.server_optimizers import first_state
@@ -17,6 +19,7 @@ from fedge_models.evaluation import evaluate
 from fedge_models.graph import TrainableGraph
 from fedge_models.quantize import LIMIT, dequantize, expand, quantize
 from fedge_models.release import apply_difference
+from fedge_models.training import fit
 
 from .loop import Federation, Loop
 from .member import Base, Member, Plan, Sent, train
@@ -59,6 +62,23 @@ def federated(
     members = {n: Member(*trainable(site, graph.card), np.zeros_like(start), rng) for n, site in sites.items()}
     loop = Loop(graph, members, plan, Plain(graph, start, plan), RoundConfig(len(sites), math.inf), math.inf)
     return loop.run(look)
+
+
+def tuned(
+    graph: TrainableGraph, made: Federation, sites: Mapping[str, Windows], plan: Plan, seed: int
+) -> dict[str, Floats]:
+    """What serves at each site: the release, gently trained on the site's own data, as gateways do it.
+
+    Here all of the training part is trained on; a gateway holds some back, and goes without where that shows no gain.
+    """
+    rng, models = np.random.default_rng(seed), {}
+    for name, site in sites.items():
+        graph.set_params(made.at(name))
+        gentle = replace(plan.training, epochs=plan.fine_tune, learning_rate=RATE * plan.training.learning_rate)
+        x, y = trainable(site, graph.card)
+        fit(graph, x, None if graph.card.task == "anomaly" else y, gentle, rng)
+        models[name] = graph.params.copy()
+    return models
 
 
 class Plain:

@@ -18,14 +18,16 @@ from fedge_agent.learning import Data, Schedule, round_rate, threshold, train, u
 from fedge_agent.memory import Memory
 from fedge_agent.participant import clearly_worse
 from fedge_agent.samples import Sample, SampleStore, split
+from fedge_agent.tuning import tune
 from fedge_models import personal, zoo
 from fedge_models.card import Card, Channel, Target, WindowSpec
 from fedge_models.errors import ModelError
-from fedge_models.evaluation import predict
+from fedge_models.evaluation import predict, row_losses
 from fedge_models.graph import TrainableGraph
 from fedge_models.losses import row_errors
-from fedge_models.quantize import dequantize, expand
+from fedge_models.quantize import Floats, dequantize, expand
 from fedge_models.release import GENESIS, Header, header_hash, weights_hash
+from fedge_models.training import TrainingConfig
 from fedge_models.trust_chain import Head
 from fedge_models.update import decode_update
 from onnx import helper
@@ -268,6 +270,30 @@ def test_drift_is_taken_back_on_the_next_release() -> None:
     assert second.delta is not None and second.movement is not None
     np.testing.assert_allclose(second.delta, back, atol=1e-5)
     np.testing.assert_allclose(second.movement, 0, atol=1e-5)
+
+
+def tunable(seed: int = 0) -> tuple[TrainableGraph, Data, Data]:
+    graph, rng = TrainableGraph.load(zoo.mlp(CLASSIFY, 4, (8,)).SerializeToString()), np.random.default_rng(seed)
+    x = rng.normal(size=(300, 4)).astype(np.float32)
+    y = (x[:, 0] > 0).astype(np.int64)
+    return graph, Data(x[:200], y[:200]), Data(x[200:], y[200:])
+
+
+def test_release_is_tuned_only_where_held_back_data_shows_a_gain() -> None:
+    graph, data, held = tunable()
+    start, config = graph.params.copy(), TrainingConfig(epochs=2, learning_rate=0.05)
+
+    def tuned(judge: Data, begin: Floats = start) -> Floats | None:
+        return tune(graph, begin, data, judge, config, np.random.default_rng(0))
+
+    def loss(params: Floats) -> float:
+        graph.set_params(params)
+        return float(row_losses(graph, held.x, held.y).mean())
+
+    found = tuned(held)
+    assert found is not None and loss(found) < 0.95 * loss(start)
+    assert tuned(Data(held.x, 1 - held.y), found) is None  # what was learned is wrong there
+    assert tuned(Data(held.x[:5], held.y[:5])) is None  # too few to tell
 
 
 def test_learning_rate_halves_over_releases() -> None:

@@ -98,3 +98,40 @@ def test_a_machine_teaches_a_model_with_two_targets(tmp_path: Path) -> None:
     assert found["rmse_life"] < 3 and found["rmse_heat"] < 2, found
     samples.stop()
     spool.close()
+
+
+def test_a_release_is_tuned_to_the_machines_here_and_that_survives_a_restart(tmp_path: Path) -> None:
+    model = zoo.mlp(CARD, 2, (8,)).SerializeToString()
+    graph, digest = TrainableGraph.load(model), hashlib.sha256(model).digest()
+    header = Header("m", 3, GENESIS, digest, weights_hash(graph.params), 0, 1, np.full(4, 0.1, np.float32), "r", {})
+    chain, spool = ChainStore(tmp_path / "models"), Spool(tmp_path / "spool.sqlite")
+    chain.save_graph(model)
+    chain.save("head", Head(header, header_hash(header), graph.params.copy()))
+    samples = SampleStore(tmp_path / "samples.sqlite", {"m": 1000})
+    for i, row in enumerate(np.random.default_rng(0).normal(size=(200, 2)).astype(np.float32)):
+        samples.put(Sample("m", "pump", i, row, float(50 + 10 * row[0]), i % 5 == 0))
+    samples.start()
+    samples.stop()
+
+    def serves(look: bool) -> tuple[bool, float]:
+        kept = SampleStore(tmp_path / "samples.sqlite", {"m": 1000})
+        kept.start()
+        training = Training(min_samples=10, learning_rate=0.05)
+        made = Participant(
+            "m", ModelConfig(training=training), tmp_path / "models", kept, spool, None, None, True, lambda *_: None,
+            lambda _: False,
+        )  # fmt: skip
+        made._restore()
+        if look:
+            made._rescale()
+        assert made.serving is not None and made.serving.release == 3
+        said = made.status()["fine_tuned"], made.serving.decide(np.ones(2, np.float32)).values["life"]
+        kept.stop()
+        return said
+
+    first = serves(look=True)
+    assert first[0] and serves(look=False) == first
+    (tmp_path / "models" / "tuned.bin").write_bytes(b"of another release")
+    tuned, life = serves(look=False)
+    assert not tuned and life != first[1]
+    spool.close()

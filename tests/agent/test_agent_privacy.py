@@ -32,7 +32,7 @@ from fedge_models.discrete_gaussian import Bits, sample
 from fedge_models.errors import BudgetError, ConfigError
 from fedge_models.graph import TrainableGraph
 from fedge_models.privacy import unit
-from fedge_models.quantize import dequantize, expand
+from fedge_models.quantize import LIMIT, dequantize, expand
 from fedge_models.release import GENESIS, Header, header_hash, weights_hash
 from fedge_models.training import FitReport
 from fedge_models.trust_chain import Head
@@ -81,6 +81,26 @@ def test_update_says_nothing_but_the_noised_difference() -> None:
     assert update.samples == 64 and update.metrics == {}  # not how many there were, nor how well it went
     sent = dequantize(update.codes, expand(head.header.steps, graph.sizes))
     np.testing.assert_allclose(sent + left, told.delta + owed, atol=1e-5)  # coding and feedback see the noised only
+
+
+def test_noise_wider_than_the_first_grid_arrives_as_a_part_of_itself() -> None:
+    """Saturated, it would be refused as an update of nothing but ends of the grid, and the budget spent for nothing."""
+    _, graph, head = model()
+    mask, privacy = personal.local_mask(graph), private(200, clip=20.0)
+    known = Trained(FitReport((), 777, 0, False), np.zeros_like(head.weights), {}, {})
+    told, none = protected(known, privacy, mask, 64, seeded()), np.zeros_like(head.weights)
+    assert told.delta is not None
+    body, left = update_body(head, told, none, graph.sizes, "gw", 7, KEY, shorten=True)
+    codes = decode_update(body, KEY.public_key(), graph.sizes).codes
+    sent = dequantize(codes, expand(head.header.steps, graph.sizes))
+    assert float((np.abs(codes[~mask]) == LIMIT).mean()) < 0.15  # the largest of each (here tiny) tensor
+    assert np.abs(told.delta).max() > 100 * np.abs(sent).max()
+    for part in np.split(np.arange(graph.params.size), np.cumsum(graph.sizes)[:-1]):
+        if not mask[part].any():
+            assert np.corrcoef(sent[part], told.delta[part])[0, 1] > 0.999
+    np.testing.assert_allclose(sent + left, told.delta, rtol=1e-5, atol=1e-4)
+    saturated, _ = update_body(head, told, none, graph.sizes, "gw", 7, KEY)
+    assert (np.abs(decode_update(saturated, KEY.public_key(), graph.sizes).codes[~mask]) == LIMIT).mean() > 0.9
 
 
 def test_two_sites_differ_by_no_more_than_is_accounted_for() -> None:
@@ -283,6 +303,7 @@ def test_what_was_made_without_noise_never_leaves_once_privacy_is_set(tmp_path: 
     made = site.participant(private(3))
     made._uplink = Unreached()
     made._send()
+    made._uplink = None
     kept = site.spool.update("m")
     assert kept is not None and kept.body is None and kept.outcome is not None and "withheld" in kept.outcome
     made._learn()

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import rule_references as references
 from fedge_aggregator import engine, rows
-from fedge_aggregator.gram import CHUNK, WithReference, gram_of, split_up, unite
+from fedge_aggregator.gram import CHUNK, WithReference, gram_of, unite
 from fedge_aggregator.rows import FileRows, MemoryRows, RowsWriter
 from fedge_aggregator.rules import bisection, network, order
 from fedge_aggregator.rules.mixing import Mixed
@@ -32,6 +32,10 @@ mixed = pytest.mark.parametrize("mixing", [None, *references.MIXINGS], **by_name
 
 def some(n: int, d: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(-127, 128, (n, d)).astype(np.int8)
+
+
+def run_network(block: np.ndarray, exchanges: tuple[network.Exchange, ...]) -> np.ndarray:
+    return np.stack(network.run(block.copy(), exchanges))
 
 
 def written(path: Path, codes: np.ndarray, capacity: int = 0) -> RowsWriter:
@@ -79,27 +83,32 @@ def test_network_and_bisection_find_what_a_sort_finds(block: np.ndarray, data: s
     low = data.draw(st.integers(0, n - 1))
     high = data.draw(st.integers(low, n - 1))
     wanted, ordered = tuple(sorted({low, high})), np.sort(block, axis=0)
-    assert (np.stack(network.select(block, wanted)) == ordered[list(wanted)]).all()
+    assert (run_network(block, network.ordering(n, wanted))[list(wanted)] == ordered[list(wanted)]).all()
+    middle = run_network(block, network.partition(n, low, high + 1))[low : high + 1]
+    assert (np.sort(middle, axis=0) == ordered[low : high + 1]).all()
     assert (bisection.kth(block, low, -127, 127) == ordered[low]).all()
     for wide in (block, block.astype(np.int16) * 3, block.astype(np.int32) * 70_000):
-        first, last = order.order_statistics(wide, low, high)
+        first, last = order.order_statistics(wide.copy(), low, high)
         assert (first == np.sort(wide, axis=0)[low]).all() and (last == np.sort(wide, axis=0)[high]).all()
         assert (order.total(wide) == wide.astype(np.int64).sum(axis=0)).all()
+        cut = min(low, (n - 1) // 2)
+        assert (order.middle_sum(wide.copy(), cut) == np.sort(wide, axis=0)[cut : n - cut].sum(axis=0)).all()
 
 
 @pytest.mark.parametrize("n", range(1, 34))
 def test_network_sorts_every_zero_one_input_it_could_meet(n: int) -> None:
     block = (np.random.default_rng(n).random((n, 500)) < 0.5).astype(np.int8)  # the 0-1 principle
-    assert (np.stack(network.select(block, tuple(range(n)))) == np.sort(block, axis=0)).all()
+    assert (run_network(block, network.ordering(n, tuple(range(n)))) == np.sort(block, axis=0)).all()
 
 
 @pytest.mark.parametrize("n", [127, 128, 129, 300, 1000])
 def test_many_rows_have_the_order_of_a_sort(n: int) -> None:
     block = some(n, 40)
-    first, last = order.order_statistics(block, n // 5, n - n // 5 - 1)
     ordered = np.sort(block, axis=0)
+    first, last = order.order_statistics(block.copy(), n // 5, n - n // 5 - 1)
     assert (first == ordered[n // 5]).all() and (last == ordered[n - n // 5 - 1]).all()
     assert (order.total(block) == block.sum(axis=0, dtype=np.int64)).all()
+    assert (order.middle_sum(block, n // 5) == ordered[n // 5 : n - n // 5].sum(axis=0, dtype=np.int64)).all()
 
 
 def test_sums_of_extreme_codes_do_not_overflow() -> None:
@@ -126,7 +135,7 @@ def test_distances_of_rows_that_are_nearly_alike_are_exact() -> None:
 def test_reference_is_rounded_to_a_part_of_a_step() -> None:
     codes = some(3, 5000)
     reference = np.random.default_rng(2).normal(0, 90, 5000).astype(np.float32)
-    both = WithReference(MemoryRows(codes), split_up(reference))
+    both = WithReference(MemoryRows(codes), reference)
     together = unite(3) @ both.block(0, 5000)
     assert (together[:3] == codes).all()
     np.testing.assert_allclose(together[3], np.clip(reference, -127, 127), atol=1 / 256 + 1e-6)

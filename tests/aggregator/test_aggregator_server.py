@@ -38,13 +38,13 @@ GRAPH = TrainableGraph.load(MODEL)
 class Plant:
     """An aggregator with two federations on a free port, and a way to enrol gateways."""
 
-    def __init__(self, folder: Path, deadline: str = "0s", more: str = "") -> None:
+    def __init__(self, folder: Path, deadline: str = "0s", more: str = "", pumps: str = "quorum = 2") -> None:
         self.folder = folder
         (folder / "model.onnx").write_bytes(MODEL)
         (folder / "aggregator.toml").write_text(
             f'[aggregator]\nstate = "{folder}/state"\naddresses = ["127.0.0.1"]\nlisten = "127.0.0.1:0"\n'
             f'operator = "127.0.0.1:0"\n{more}\n'
-            f'[federation.pumps]\nquorum = 2\ndeadline = "{deadline}"\n[federation.fans]\nquorum = 2\n'
+            f'[federation.pumps]\n{pumps}\ndeadline = "{deadline}"\n[federation.fans]\nquorum = 2\n'
         )
         self.config = configs.load(folder / "aggregator.toml")
         self.app = App(self.config)
@@ -307,6 +307,29 @@ def test_restart_resumes_the_same_round(tmp_path: Path) -> None:
     submit(moved, update(moved, head))
     wait_for_release(again, 2)
     again.app.stop()
+
+
+def test_sampled_round_tells_each_gateway_whether_it_is_asked(tmp_path: Path) -> None:
+    plant = Plant(tmp_path, deadline="1h", pumps="quorum = 1\nshare = 0.5\nmargin = 0.0")
+    gateways = {name: plant.enrol(name) for name in "abcd"}
+    federation = plant.app.federation("pumps")
+    assert federation is not None
+    federation.step(time.time(), set(gateways))
+    links = {name: Uplink(who) for name, who in gateways.items()}
+    for link in links.values():
+        assert link.fetch_release("pumps", 1, 1 << 20) is None  # said with a 304 too
+    asked = [name for name, link in links.items() if link.asked("pumps")]
+    assert asked == sorted(federation.round().asked) and len(asked) == 2
+    head = head_of(gateways["a"])
+    left = min(set(gateways) - set(asked))
+    with pytest.raises(StaleError, match=f"node {left} is not asked"):
+        submit(gateways[left], update(gateways[left], head))
+    for name in asked:
+        submit(gateways[name], update(gateways[name], head))
+    wait_for_release(plant, 2)
+    for link in links.values():
+        link.close()
+    plant.app.stop()
 
 
 def test_unreachable_aggregator_says_so(plant: Plant) -> None:

@@ -50,10 +50,10 @@ def around_median(rows: Block, keep: int) -> Aggregate:
     """
     m = len(rows)
     wide = np.int16 if rows.dtype == np.int8 else np.int64
-    low, high = order_statistics(rows, (m - 1) // 2, m // 2)
+    low, high = order_statistics(rows.copy(), (m - 1) // 2, m // 2)
     middle = low.astype(wide) + high
     far = np.abs(2 * rows.astype(wide) - middle)
-    reach, _ = order_statistics(far, keep - 1, keep - 1)
+    reach, _ = order_statistics(far.copy(), keep - 1, keep - 1)
     nearer = far < reach
     left = (2 * rows.astype(wide) == middle - reach).sum(axis=0)
     missing = keep - nearer.sum(axis=0)

@@ -1,4 +1,4 @@
-"""Batcher's odd-even merge sort as a list of exchanges, pruned to the outputs that are needed (Batcher 1968).
+"""Batcher's odd-even merge sort as a list of exchanges, pruned to what is needed of its outcome (Batcher 1968).
 
 On a block of columns an exchange is one `np.minimum` and one `np.maximum` over whole rows, which every processor does
 in vector registers; `np.sort` and `np.partition` along columns are ten and more times slower on bytes.
@@ -25,21 +25,51 @@ class Exchange(NamedTuple):
 
 
 @lru_cache(maxsize=256)
-def exchanges(n: int, wanted: tuple[int, ...]) -> tuple[Exchange, ...]:
-    """In order; after them row k of n holds the k-th smallest for every wanted k (from 0)."""
-    needed, kept = set(wanted), []
-    for low, high in reversed(list(_batcher(n))):
-        step = Exchange(low, high, low in needed, high in needed)
-        if step.smaller or step.larger:
-            needed |= {low, high}
-            kept.append(step)
-    return tuple(reversed(kept))
+def ordering(n: int, wanted: tuple[int, ...]) -> tuple[Exchange, ...]:
+    """Exchanges after which row k of n holds the k-th smallest for every wanted k (from 0)."""
+    return _pruned(n, dict.fromkeys(wanted, True))
 
 
 @lru_cache(maxsize=256)
-def cost(n: int, wanted: tuple[int, ...]) -> int:
-    """Passes over a row that the exchanges take."""
-    return sum(step.smaller + step.larger for step in exchanges(n, wanted))
+def partition(n: int, first: int, last: int) -> tuple[Exchange, ...]:
+    """Exchanges after which rows first..last-1 of n hold the values of those ranks, in some order."""
+    return _pruned(n, dict.fromkeys(range(first, last), False))
+
+
+def cost(exchanges: tuple[Exchange, ...]) -> int:
+    """Passes over a row that they take."""
+    return sum(step.smaller + step.larger for step in exchanges)
+
+
+def run(block: Block, exchanges: tuple[Exchange, ...]) -> list[Block]:
+    """The rows (w,) of the block (n, w) after the exchanges; the block is spent."""
+    rows = list(block)
+    spare = np.empty_like(rows[0])
+    for low, high, smaller, larger in exchanges:
+        if smaller and larger:
+            np.minimum(rows[low], rows[high], out=spare)
+            np.maximum(rows[low], rows[high], out=rows[high])
+            rows[low], spare = spare, rows[low]
+        elif smaller:
+            np.minimum(rows[low], rows[high], out=rows[low])
+        else:
+            np.maximum(rows[low], rows[high], out=rows[high])
+    return rows
+
+
+def _pruned(n: int, needed: dict[int, bool]) -> tuple[Exchange, ...]:
+    """Backwards from the rows that are needed, each by itself (True) or as one of a set (False).
+
+    Two of a set need not be told apart, so nothing is exchanged between them.
+    """
+    kept = []
+    for low, high in reversed(list(_batcher(n))):
+        step = Exchange(low, high, low in needed, high in needed)
+        of_one_set = step.smaller and step.larger and not needed[low] and not needed[high]
+        if (step.smaller or step.larger) and not of_one_set:
+            needed[low] = needed[high] = True
+            kept.append(step)
+    return tuple(reversed(kept))
 
 
 def _batcher(n: int) -> Iterator[tuple[int, int]]:
@@ -56,19 +86,3 @@ def _batcher(n: int) -> Iterator[tuple[int, int]]:
                 break
             d, q, r = q - p, q >> 1, p
         p >>= 1
-
-
-def select(block: Block, wanted: tuple[int, ...]) -> list[Block]:
-    """The wanted rows (w,) of the columnwise sorted block (n, w); the block itself is left alone."""
-    rows = list(block.copy())
-    spare = np.empty_like(rows[0])
-    for low, high, smaller, larger in exchanges(len(rows), wanted):
-        if smaller and larger:
-            np.minimum(rows[low], rows[high], out=spare)
-            np.maximum(rows[low], rows[high], out=rows[high])
-            rows[low], spare = spare, rows[low]
-        elif smaller:
-            np.minimum(rows[low], rows[high], out=rows[low])
-        else:
-            np.maximum(rows[low], rows[high], out=rows[high])
-    return [rows[k] for k in wanted]

@@ -14,25 +14,54 @@ from . import bisection, network
 from .rule import Block
 
 NETWORK_ROWS = 128  # with more, a row of a block is too short to be worth a call of its own
+PAIR = 258  # rows of bytes whose sum fits two bytes: 258 * 127 < 2^15
 
 
 def order_statistics(block: Block, low: int, high: int) -> tuple[Block, Block]:
-    """The low-th and high-th smallest value (w,) of each column of (n, w) whole numbers, counted from 0."""
-    wanted = tuple(sorted({low, high}))
-    least, most = (-LIMIT, LIMIT) if block.dtype == np.int8 else (int(block.min()), int(block.max()))
-    halvings = 2 * len(block) * bisection.bits(least, most) * len(wanted)
-    if len(block) <= NETWORK_ROWS and network.cost(len(block), wanted) <= halvings:
-        rows = network.select(block, wanted)
-        return rows[0], rows[-1]
+    """The low-th and high-th smallest value (w,) of each column of (n, w) whole numbers, from 0; the block is spent."""
+    wanted, (least, most) = tuple(sorted({low, high})), _range(block)
+    if _by_network(block, network.ordering(len(block), wanted), 2 * len(wanted), least, most):
+        rows = network.run(block, network.ordering(len(block), wanted))
+        return rows[low], rows[high]
     found = [bisection.kth(block, k, least, most) for k in wanted]
     return found[0], found[-1]
 
 
+def middle_sum(block: Block, cut: int) -> NDArray[np.int64]:
+    """Sum (w,) of each column without its `cut` smallest and largest values; the block is spent."""
+    n, (least, most) = len(block), _range(block)
+    if _by_network(block, network.partition(n, cut, n - cut), 4, least, most):
+        rows = network.run(block, network.partition(n, cut, n - cut))
+        return sum_rows(rows[cut : n - cut])
+    low, high = (bisection.kth(block, k, least, most) for k in (cut, n - cut - 1))
+    np.maximum(block, low, out=block)
+    np.minimum(block, high, out=block)  # what is cut off counts as the outermost that is kept, `cut` times at each end
+    return total(block) - cut * (low.astype(np.int64) + high)
+
+
 def total(block: Block) -> NDArray[np.int64]:
-    """Sum (w,) of each column of (n, w); bytes are summed by the pair of bytes, which is quicker."""
+    """Sum (w,) of each column of (n, w)."""
     if block.dtype != np.int8:
         return np.add.reduce(block, axis=0, dtype=np.int64)
     out = np.zeros(block.shape[1], np.int64)
-    for first in range(0, len(block), bisection.GROUP):
-        out += np.add.reduce(block[first : first + bisection.GROUP], axis=0, dtype=np.int16)
+    for first in range(0, len(block), PAIR):
+        out += np.add.reduce(block[first : first + PAIR], axis=0, dtype=np.int16)
     return out
+
+
+def sum_rows(rows: list[Block]) -> NDArray[np.int64]:
+    """Sum (w,) of at most PAIR rows, which need not lie together."""
+    out = np.zeros(len(rows[0]), np.int16 if rows[0].dtype == np.int8 else np.int64)
+    for row in rows:
+        np.add(out, row, out=out)
+    return out.astype(np.int64)
+
+
+def _range(block: Block) -> tuple[int, int]:
+    return (-LIMIT, LIMIT) if block.dtype == np.int8 else (int(block.min()), int(block.max()))
+
+
+def _by_network(block: Block, exchanges: tuple[network.Exchange, ...], passes: int, least: int, most: int) -> bool:
+    """Whether that takes fewer passes over a row than bisection with `passes` over the block for each bit."""
+    n = len(block)
+    return n <= NETWORK_ROWS and network.cost(exchanges) <= passes * n * bisection.bits(least, most)

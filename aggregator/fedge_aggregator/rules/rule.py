@@ -45,7 +45,7 @@ class Rule(Protocol):
         """
 
     def columns(self, block: Block, weights: Weights) -> Aggregate:
-        """The aggregate (w,) of a block of columns (n, w) under the selected weights (n,)."""
+        """The aggregate (w,) of a block of columns (n, w) under the selected weights (n,); the block may be spent."""
 
 
 class ColumnRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

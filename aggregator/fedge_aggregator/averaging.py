@@ -1,0 +1,160 @@
+"""What makes a step of a round's updates: trust, rule and server optimiser; or, for privacy, noise and optimiser.
+
+One function for the server and for the simulator. Pure: what one round leaves to the next is handed in and out
+(`Carried`), and the same input gives the same bits, so that a round that is averaged again after a crash gives the same
+release. Only noise differs: none is published twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from fedge_models.quantize import Floats
+
+from . import engine, privacy, server_optimizers, sketches, trust
+from .aggregation import Contribution, weigh
+from .config import FederationConfig
+from .pipeline import Pipeline
+from .privacy import Privacy, Spent
+from .rows import ChosenRows, Rows
+from .rules.registry import build_pipeline
+from .runner import Runner
+from .server_optimizers import ServerOptimizer, State
+from .standing import Standing, TrustConfig
+from .trust import Verdict
+
+
+@dataclass(frozen=True)
+class Averaging:
+    """How a federation averages."""
+
+    name: str  # of the rule
+    pipeline: Pipeline
+    optimizer: ServerOptimizer
+    trust: TrustConfig
+    privacy: Privacy | None
+    staleness_exponent: float
+
+
+@dataclass(frozen=True)
+class Carried:
+    """What a round leaves to the next."""
+
+    standings: Mapping[str, Standing] = field(default_factory=dict)
+    spent: Spent = Spent()  # noqa: RUF009  # frozen
+    moved: Floats | None = None  # (P,) the last aggregate, in parameter units
+    state: State = ()  # of the optimiser
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """A round that is due."""
+
+    federation: str
+    release: int  # the newest, which the updates improve on
+    grid: Floats  # (P,) its steps
+    updates: Sequence[Contribution]
+    rows: Rows  # their codes, in the same order
+    members: Collection[str]  # who is enrolled, here or not
+    now: float  # Unix time, s
+    seed: int  # unforeseen by nodes, the same every time
+
+
+@dataclass(frozen=True)
+class Averaged:
+    """What it comes to."""
+
+    step: Floats  # (P,) in steps of the newest grid
+    carried: Carried
+    shares: dict[str, float]  # of the nodes in it, 0: left out; they add up to 1
+    damping: float  # for staleness
+    changes: tuple[str, ...]  # who went into quarantine or out of it, and why
+
+
+class _Combined(NamedTuple):
+    """Before the optimiser."""
+
+    aggregate: Floats  # (P,) in steps of the grid
+    shares: dict[str, float]
+    damping: float
+    changes: tuple[str, ...]
+    standings: Mapping[str, Standing]
+    spent: Spent
+
+
+def build(config: FederationConfig, where: str, key: str) -> Averaging:
+    """From the federation's table, which is `key` of the file `where`. Raises ConfigError."""
+    pipeline = build_pipeline(config.rule, config.mixing, where, key)
+    optimizer = server_optimizers.build(config.server_optimizer, where, f"{key}.server_optimizer")
+    if config.privacy is not None:
+        privacy.check(config.privacy, config.rule, config.mixing, f"{where}: key '{key}.privacy'")
+    name = str(config.rule["name"])
+    return Averaging(name, pipeline, optimizer, config.trust, config.privacy, config.staleness_exponent)
+
+
+def average(how: Averaging, due: Gathered, carried: Carried, runner: Runner = engine.LOCAL) -> Averaged:
+    """The step of a round.
+
+    Raises ValueError for fewer updates than the rule needs, BudgetError when the privacy budget does not pay for it.
+    """
+    made = _noised(how.privacy, due, carried) if how.privacy else _ruled(how, due, carried, runner)
+    moved, state = made.aggregate * due.grid, carried.state
+    if len(state) != how.optimizer.vectors:  # the first round, or another optimiser than before
+        state = server_optimizers.first_state(how.optimizer, len(due.grid))
+    step, state = how.optimizer.step(state, moved)
+    kept = Carried(made.standings, made.spent, moved, state)
+    return Averaged(step / due.grid, kept, made.shares, made.damping, made.changes)
+
+
+def _noised(bound: Privacy, due: Gathered, carried: Carried) -> _Combined:
+    """The mean of clipped updates under noise. Nothing may depend on what an update looks like: no trust here."""
+    spent = privacy.spend(carried.spent, bound, due.federation)
+    aggregate = privacy.aggregate(list(due.rows.block(0, due.rows.d)), due.grid, len(due.members), bound)
+    shares = {u.node: 1 / len(due.updates) for u in due.updates}
+    return _Combined(aggregate, shares, 1.0, (), carried.standings, spent)
+
+
+def _ruled(how: Averaging, due: Gathered, carried: Carried, runner: Runner) -> _Combined:
+    """What the rule makes of those that trust leaves."""
+    before = None if carried.moved is None else carried.moved / due.grid
+    verdict = _judged(how, due, carried, before, runner)
+    trusted = [u.node for u in due.updates]
+    if how.trust.action != "watch":
+        trusted = trust.spokesmen(verdict, how.pipeline.minimum())
+    chosen = [i for i, u in enumerate(due.updates) if u.node in trusted]
+    left = [due.updates[i] for i in chosen]
+    weighing = weigh(left, how.staleness_exponent)
+    weights = weighing.weights * np.array([verdict.weights[u.node] for u in left])
+    rows = due.rows if len(chosen) == due.rows.n else ChosenRows(due.rows, tuple(chosen))
+    aggregate = engine.aggregate(how.pipeline, rows, weights, reference=before, seed=due.seed, runner=runner)
+    if weighing.damping != 1:
+        aggregate *= np.float32(weighing.damping)
+    shares = dict.fromkeys([u.node for u in due.updates], 0.0)
+    shares |= {u.node: float(share) for u, share in zip(left, weights / weights.sum(), strict=True)}
+    return _Combined(aggregate, shares, weighing.damping, verdict.changes, verdict.standings, carried.spent)
+
+
+def _judged(how: Averaging, due: Gathered, carried: Carried, before: Floats | None, runner: Runner) -> Verdict:
+    return trust.judge(
+        carried.standings,
+        [u.node for u in due.updates],
+        engine.gram_matrix(due.rows, runner),
+        _sketches(due.rows),
+        release=due.release,
+        now=due.now,
+        minimum=how.pipeline.minimum(),
+        members=due.members,
+        config=how.trust,
+        previous=None if before is None else sketches.sketch(before[None])[0],
+    )
+
+
+def _sketches(rows: Rows) -> sketches.Floats:
+    """Sketches (n, WIDTH) of all rows."""
+    total = np.zeros((rows.n, sketches.WIDTH))
+    for start in range(0, rows.d, rows.width):
+        total += sketches.sketch(rows.block(start, min(start + rows.width, rows.d)), start)
+    return total

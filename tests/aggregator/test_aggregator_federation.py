@@ -1,0 +1,495 @@
+"""A federation on its real store: what is admitted is durable and counted, what is refused is written down, a crash
+changes no bit, an operator can go back and stand still."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from fedge_aggregator import aggregation, nodes
+from fedge_aggregator import config as configs
+from fedge_aggregator.authority import Authority
+from fedge_aggregator.chain import Chain
+from fedge_aggregator.cli import main
+from fedge_aggregator.federation import Federation
+from fedge_aggregator.models import add_model
+from fedge_aggregator.store import Store
+from fedge_aggregator.store.releases import Pin
+from fedge_models import zoo
+from fedge_models.card import Card, Channel, WindowSpec
+from fedge_models.errors import ConfigError, RefusedError, StaleError, StorageError
+from fedge_models.graph import TrainableGraph
+from fedge_models.invitation import decode_invitation
+from fedge_models.quantize import LIMIT
+from fedge_models.release import decode_release
+from fedge_models.update import Update, encode_update
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+CARD = Card("anomaly", (Channel("a"), Channel("b")), WindowSpec(1, 10, 5), ("mean", "std"))
+MODEL = zoo.autoencoder(CARD, 4, (3,)).SerializeToString()
+GRAPH = TrainableGraph.load(MODEL)
+P, T = GRAPH.params.size, len(GRAPH.sizes)
+ASYNCHRONOUS = 'mode = "asynchronous"\nbuffer = 2\nmax_staleness = 3\n'
+
+
+class Bench:
+    """A federation `f` in a folder, nodes `a` to `d`, and a clock."""
+
+    def __init__(self, folder: Path, keys: str = "", rule: str = '{ name = "fedavg" }') -> None:
+        self.folder, self.now = folder, 1_000_000.0
+        self.toml = folder / "aggregator.toml"
+        self.toml.write_text(
+            f'[aggregator]\nstate = "{folder}/state"\naddresses = ["127.0.0.1"]\n[federation.f]\nrule = {rule}\n{keys}'
+        )
+        self.config = configs.load(self.toml)
+        (folder / "state").mkdir(exist_ok=True)
+        (folder / "model.onnx").write_bytes(MODEL)
+        self.keys = {name: Ed25519PrivateKey.from_private_bytes(name.encode() * 32) for name in "abcd"}
+        self.sequence = 0
+        self.open()
+        if not self.store.models():
+            add_model(self.store, self.authority, "f", self.config.federation["f"], folder / "model.onnx", self.now)
+            for name, key in self.keys.items():
+                self.join(name, key)
+            self.open()
+
+    def open(self) -> None:
+        """As after a restart."""
+        self.store = Store(self.folder / "state")
+        self.authority = Authority(self.folder / "state/authority")
+        if self.store.models():
+            self.federation = Federation(
+                self.config.federation["f"], self.store.models()[0], self.store, self.authority
+            )
+
+    def join(self, name: str, key: Ed25519PrivateKey) -> None:
+        text = nodes.invite(self.store, self.authority, "https://x:1", name, ["f"], int(self.now) + 60, self.now)
+        request = x509.CertificateSigningRequestBuilder(x509.Name([])).sign(key, None)
+        der = request.public_bytes(serialization.Encoding.DER)
+        nodes.join(self.store, self.authority, decode_invitation(text).secret, der, self.now)
+
+    def update(self, name: str, code: int = 5, **changes: Any) -> bytes:
+        self.sequence += 1
+        current = self.federation.current
+        made = Update(
+            "f", name, current.header.version, current.hash, self.sequence, 100, {"base_loss": 1.0},
+            np.full(P, code, np.int8), np.full(T, 0.1, np.float32),
+        )  # fmt: skip
+        return encode_update(replace(made, **changes), self.keys[name])
+
+    def send(self, name: str, body: bytes | None = None, **changes: Any) -> bool:
+        node = self.store.node(name)
+        assert node is not None
+        return self.federation.admit(node, body or self.update(name, **changes), self.now)
+
+    def step(self, active: str = "abcd", seconds: float = 0) -> int:
+        """Let time pass and the keeper look; the newest version."""
+        self.now += seconds
+        self.federation.step(self.now, set(active))
+        return self.federation.current.header.version
+
+    def round(self, *names: str, code: int = 5) -> None:
+        """One round of these nodes."""
+        for name in names:
+            self.send(name, code=code)
+        assert self.step("".join(names), 600)
+
+    def audit(self, what: str) -> list[tuple[str | None, str]]:
+        return [(row.node, row.detail) for row in self.store.audit.read(what=what)]
+
+    def cli(self, *words: str) -> Any:
+        done = CliRunner().invoke(main, [*words, "--config", str(self.toml)])
+        assert done.exit_code == 0, done.output
+        return json.loads(done.stdout) if "--json" in words else done.stdout
+
+
+Make = Callable[..., Bench]
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Make]:
+    yield lambda keys="", **more: Bench(tmp_path, keys, **more)
+
+
+# --- asynchronous ---------------------------------------------------------------------------------------------------
+
+
+def test_gateway_that_comes_late_counts_with_fedbuffs_weight_on_the_newest_grid(bench: Make) -> None:
+    made = bench(ASYNCHRONOUS)
+    late = made.update("d", code=40, spread=np.full(T, 0.1, np.float32))
+    first = made.federation.current.header.steps
+    for _ in range(3):  # three releases whose nodes want a finer grid
+        made.send("a", spread=np.full(T, 0.05, np.float32))
+        made.send("b", spread=np.full(T, 0.05, np.float32))
+        made.step()
+    before = made.federation.current
+    assert before.header.version == 4 and before.header.steps[0] == pytest.approx(first[0] / 2)
+    made.send("d", late)
+    made.send("c", code=10)
+    assert made.step() == 5
+    # FedBuff: (1 * 10 + 1/2 * 80) / 2 steps of the newest grid; 40 steps of the old one are 80 of it
+    moved = made.federation.current.weights - before.weights
+    np.testing.assert_allclose(moved, (10 + 80 / 2) / 2 * before.header.steps[0] + before.residual, rtol=0.01)
+    details = made.store.releases.listed("f")[-1].details
+    assert {n: v["staleness"] for n, v in details["nodes"].items()} == {"c": 0, "d": 3}
+    assert made.federation.current.header.figures["staleness"] == 1.5
+
+
+def test_update_older_than_the_maximum_staleness_is_refused_and_written_down(bench: Make) -> None:
+    made = bench(ASYNCHRONOUS)
+    late = made.update("d")
+    for _ in range(4):
+        made.round("a", "b")
+    with pytest.raises(StaleError, match="base release 1 of node d is not open: releases 2 to 5 are"):
+        made.send("d", late)
+    assert made.audit("refusal") == [
+        ("d", "base release 1 of node d is not open: releases 2 to 5 are; fetch and retrain")
+    ]
+
+
+def test_update_that_arrives_while_a_buffer_is_averaged_is_in_the_next_release(
+    bench: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = bench(ASYNCHRONOUS)
+    body, plain = made.update("c"), aggregation.combine
+
+    def meanwhile(*arguments: Any) -> Any:
+        sender = threading.Thread(target=made.send, args=("c", body))
+        sender.start()
+        sender.join(10)
+        assert not sender.is_alive()
+        return plain(*arguments)
+
+    monkeypatch.setattr(aggregation, "combine", meanwhile)
+    made.send("a")
+    made.send("b")
+    assert made.step() == 2
+    monkeypatch.setattr(aggregation, "combine", plain)
+    assert list(made.store.updates.arrivals("f")) == ["c"]
+    made.send("a")
+    assert made.step() == 3
+    assert set(made.store.releases.listed("f")[-1].details["nodes"]) == {"a", "c"}
+
+
+def test_update_that_arrives_while_a_synchronous_round_is_averaged_waits_and_is_told_to_retrain(
+    bench: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = bench("quorum = 2")
+    body, plain, said = made.update("c"), aggregation.combine, list[str]()
+
+    def try_it() -> None:
+        try:
+            made.send("c", body)
+        except StaleError as e:
+            said.append(str(e))
+
+    sender = threading.Thread(target=try_it)
+
+    def meanwhile(*arguments: Any) -> Any:
+        sender.start()
+        sender.join(0.2)
+        assert sender.is_alive()  # neither acknowledged nor refused yet
+        return plain(*arguments)
+
+    monkeypatch.setattr(aggregation, "combine", meanwhile)
+    made.round("a", "b")
+    sender.join(10)
+    assert "base release 1 of node c is not open" in said[0]
+
+
+codes = hnp.arrays(np.int8, 20, elements=st.integers(-LIMIT, LIMIT))
+steps = hnp.arrays(np.float32, 2, elements=st.floats(2**-10, 1, width=32))
+SIZES = np.array([15, 5])
+
+
+@given(codes, codes, steps, steps)
+def test_regrid_is_nearest_within_the_grid_and_never_pushes_updates_apart(
+    one: Any, two: Any, old: Any, new: Any
+) -> None:
+    wide_old, wide_new = np.repeat(old, SIZES).astype(np.float64), np.repeat(new, SIZES).astype(np.float64)
+    got = aggregation.regrid(one, old, new, SIZES)
+    wanted = np.clip(one * wide_old, -LIMIT * wide_new, LIMIT * wide_new)
+    assert (np.abs(got * wide_new - wanted) <= 0.5001 * wide_new).all()
+    apart = np.abs((got - aggregation.regrid(two, old, new, SIZES).astype(np.int64)) * wide_new)
+    assert (apart <= np.abs((one.astype(np.int64) - two) * wide_old) + 1.0001 * wide_new).all()
+    np.testing.assert_array_equal(aggregation.regrid(one, old, old.copy(), SIZES), one)
+
+
+# --- crashes and clocks ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("keys", ["quorum = 2\n", ASYNCHRONOUS])
+def test_round_that_is_cut_off_anywhere_ends_with_the_same_bits(
+    bench: Make, keys: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = bench(keys)
+    rng = np.random.default_rng(0)
+    for name in "abc":
+        made.send(name, codes=rng.integers(-LIMIT, LIMIT, P).astype(np.int8), samples=int(rng.integers(1, 500)))
+    for moment in ("combine", "publish"):  # as if killed there: nothing after it happened
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            owner: Any = {"combine": aggregation, "publish": made.store.releases}[moment]
+            patch.setattr(owner, moment, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+            made.step("abc", 600)
+        made.open()
+        assert made.federation.current.header.version == 1 and list(made.store.updates.arrivals("f")) == ["a", "b", "c"]
+    shutil.copytree(made.folder / "state", made.folder / "copy")
+    assert made.step("abc") == 2
+    shutil.rmtree(made.folder / "state")
+    (made.folder / "copy").rename(made.folder / "state")
+    first = made.federation.current
+    made.open()
+    assert made.step("abc") == 2
+    assert made.federation.current.weights.tobytes() == first.weights.tobytes()
+    assert made.federation.current.residual.tobytes() == first.residual.tobytes()
+
+
+def test_clock_that_was_a_year_ahead_does_not_hold_the_round(bench: Make) -> None:
+    made = bench("quorum = 2\n")
+    made.now += 365 * 86400
+    made.send("a")
+    made.send("b")
+    made.now -= 365 * 86400
+    assert made.step("abc") == 1
+    made.open()  # what was dated anew stays so
+    assert made.step("abc", 599) == 1
+    assert made.step("abc", 1) == 2
+
+
+def test_release_is_renewed_while_a_round_waits_and_the_round_goes_on(bench: Make) -> None:
+    made = bench("quorum = 3\nlifetime = '10d'\n")
+    made.send("a")
+    made.send("b")
+    before = made.federation.current
+    assert made.step("abcd", 6 * 86400) == 2
+    renewed = made.federation.current
+    assert renewed.weights.tobytes() == before.weights.tobytes() and renewed.header.expires > before.header.expires
+    made.send("c")
+    assert made.step("abcd", 600) == 3
+    assert made.federation.current.header.figures["nodes"] == 3
+
+
+def test_update_of_a_node_that_is_revoked_since_is_not_in_the_release_nor_counted_before(bench: Make) -> None:
+    made = bench("quorum = 2\n")
+    made.send("a")
+    made.send("b")
+    made.store.revoke("b", made.now)
+    assert made.step("ac", 1e6) == 1
+    assert "1 of at least 2" in made.federation.status(made.now, "ac")["waiting"]
+    made.send("c")
+    assert made.step("ac") == 2 and set(made.store.releases.listed("f")[-1].details["nodes"]) == {"a", "c"}
+
+
+def test_update_that_the_disk_has_damaged_is_taken_out_and_the_round_waits_for_another(bench: Make) -> None:
+    made = bench("quorum = 2\n")
+    made.send("a")
+    made.send("b")
+    with made.store.transaction() as db:
+        db.execute("UPDATE updates SET body = x'00' WHERE node = 'b'")
+    assert made.step("ab") == 1
+    assert [node for node, _ in made.audit("damaged")] == ["b"]
+    assert list(made.store.updates.arrivals("f")) == ["a"]
+
+
+# --- refusals -------------------------------------------------------------------------------------------------------
+
+
+def test_rule_that_cannot_hold_waits_and_the_log_says_what_it_needs(bench: Make) -> None:
+    made = bench(rule='{ name = "krum", byzantine = 1 }')
+    made.round("a", "b", "c", "d")
+    assert made.federation.current.header.version == 1
+    words = "rule krum protects from 5 updates on and only 4 nodes take part: waits for 1 more"
+    assert words in made.federation.status(made.now, "abcd")["waiting"]
+    [(_, said)] = made.audit("waits")
+    assert words in said
+
+
+def test_saturated_update_is_refused_with_the_share_and_the_key(bench: Make) -> None:
+    made = bench("max_saturated = 0.5\n")
+    with pytest.raises(RefusedError, match=r"100\.0% of its values .* at most 50\.0%.*max_saturated"):
+        made.send("a", code=LIMIT)
+    half = np.where(np.arange(P) < P // 2, -LIMIT, 3).astype(np.int8)
+    assert made.send("a", codes=half)
+    assert len(made.audit("refusal")) == 1
+
+
+def test_claim_of_many_samples_is_capped_and_said(bench: Make) -> None:
+    made = bench("quorum = 2\nmax_samples = 1000\n")
+    made.send("a", code=10, samples=2**31)
+    made.send("b", code=0, samples=1000)
+    assert made.audit("update")[0] == ("a", f"{2**31} samples, counted as 1000, staleness 0")
+    before = made.federation.current
+    made.step("ab")
+    moved = made.federation.current.weights - before.weights
+    np.testing.assert_allclose(moved, 5 * before.header.steps[0], rtol=0.01)
+
+
+def test_flood_of_refusals_by_one_node_is_folded_and_counted(bench: Make) -> None:
+    made = bench()
+    for _ in range(50):
+        with pytest.raises(StaleError):
+            made.send("a", base_hash=bytes(32))
+    with pytest.raises(StaleError):
+        made.send("b", base_hash=bytes(32))
+    assert [n for n, _ in made.audit("refusal")] == ["a"] * 20 + ["b"]
+    made.now += 60
+    with pytest.raises(StaleError):
+        made.send("a", base_hash=bytes(32))
+    assert "and 30 more refusals that are not listed" in made.audit("refusal")[-1][1]
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ('rule = { name = "krum", byzantine = 2 }\nquorum = 6', "quorum': 6, but rule krum .* from 7 updates on"),
+        ('mode = "asynchronous"\nquorum = 5\nbuffer = 4', "buffer': 4 updates are fewer than the quorum; expected 5"),
+        ('mode = "asynchronous"\nshare = 0.5', "share': 0.5 is for synchronous rounds"),
+        ("share = 0.0", "share'"),
+    ],
+)
+def test_numbers_with_which_no_round_could_hold_are_refused_with_those_needed(
+    tmp_path: Path, keys: str, said: str
+) -> None:
+    path = tmp_path / "a.toml"
+    path.write_text(f'[aggregator]\nstate = "s"\naddresses = ["x"]\n[federation.f]\n{keys}\n')
+    with pytest.raises(ConfigError, match=said):
+        configs.load(path)
+
+
+# --- what nodes report ----------------------------------------------------------------------------------------------
+
+
+def test_figures_show_mean_spread_and_worst_site_and_no_node_can_break_them(bench: Make) -> None:
+    made = bench("quorum = 3\n")
+    good = {"base_loss": 1.0, "base_accuracy": 0.9, "base_rmse_load": 2.0}
+    made.send("a", metrics=good, samples=300)
+    made.send("b", metrics={"base_loss": 3.0, "base_accuracy": 0.5, "base_rmse_load": 1.0}, samples=100)
+    made.send("c", metrics={f"a{i:02d}": 1.7e308 for i in range(30)} | {"\x1b[2J": 1.0}, samples=2**31)
+    made.step("abc")
+    evaluation = made.store.releases.listed("f")[-1].details["evaluation"]
+    assert evaluation["base_loss"] == {"mean": 1.5, "spread": 1.0, "worst": 3.0, "worst_node": "b", "nodes": 2}
+    assert evaluation["base_accuracy"]["worst_node"] == "b" and evaluation["base_rmse_load"]["worst_node"] == "a"
+    assert len(evaluation) == 20 and "\x1b[2J" not in evaluation
+    release = decode_release(made.federation.current.full, made.authority.release_key.public_key(), GRAPH.sizes)
+    assert release.header.figures["base_loss"] == 1.5 and "b" not in str(release.header.figures.values())
+    assert made.federation.status(made.now, "abc")["evaluation"] == evaluation
+    assert "base_loss 1.5 ± 1 over 2 sites, worst 3 at b" in made.cli("rounds")
+    shown = made.cli("release", "show", "f", "--json")
+    assert shown["evaluation"] == evaluation and shown["nodes"]["b"]["samples"] == 100
+    assert "worst_node" in made.cli("release", "show", "f", "2")
+
+
+# --- model life -----------------------------------------------------------------------------------------------------
+
+
+def test_rollback_is_a_new_release_with_the_old_bits_and_closes_what_lies_between(bench: Make) -> None:
+    made = bench(ASYNCHRONOUS)
+    made.round("a", "b")
+    wanted = made.federation.current
+    made.round("a", "b", code=60)
+    late = made.update("c")
+    made.send("d")
+    assert "release 4 carries the weights of release 2" in made.cli("release", "rollback", "f", "2")
+    body = made.federation.body_for(3)  # the running server notices by itself
+    assert body is not None and made.federation.current.header.version == 4
+    release = decode_release(body, made.authority.release_key.public_key(), GRAPH.sizes)
+    assert release.weights is not None and release.weights.tobytes() == wanted.weights.tobytes()
+    assert release.header.steps.tobytes() == wanted.header.steps.tobytes()
+    assert [node for node, said in made.audit("refusal") if "is dropped" in said] == ["d"]
+    with pytest.raises(StaleError, match="release 4 is"):
+        made.send("c", late)
+    made.round("a", "c")
+    assert [r.kind for r in made.store.releases.listed("f")] == ["first", "round", "round", "rollback", "round"]
+
+
+def test_rollback_to_what_is_not_kept_says_how_far_back_it_goes(bench: Make) -> None:
+    made = bench("quorum = 2\nhistory = 2\n")
+    for _ in range(4):
+        made.round("a", "b")
+    chain = Chain(made.store.models()[0], made.config.federation["f"], made.store, made.authority)
+    with pytest.raises(ConfigError, match=r"release 2 are not kept any more \(key history\); the oldest that are: 3"):
+        chain.rollback(2, "me", made.now)
+    with pytest.raises(ConfigError, match="expected an older release than 5, got 5"):
+        chain.rollback(5, "me", made.now)
+    assert [r["kept"] for r in made.cli("release", "list", "f", "--json")] == [False, False, True, True, True]
+    assert chain.rollback(3, "me", made.now).version == 6
+
+
+def test_pinned_federation_collects_and_stands_still_until_unpinned(bench: Make) -> None:
+    made = bench("quorum = 2\n")
+    made.cli("release", "pin", "f", "--reason", "acceptance test")
+    made.round("a", "b")
+    assert made.federation.current.header.version == 1
+    status = made.federation.status(made.now, "ab")
+    assert status["waiting"].startswith("pinned by ") and status["pinned"]["reason"] == "acceptance test"
+    made.open()
+    assert list(made.store.updates.arrivals("f")) == ["a", "b"]
+    made.cli("release", "unpin", "f")
+    assert made.step("ab") == 2
+    assert "acceptance test" in made.audit("pin")[0][1] and len(made.audit("unpin")) == 1
+
+
+def test_pin_between_averaging_and_publishing_wins(bench: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, plain = bench("quorum = 2\n"), aggregation.combine
+
+    def meanwhile(*arguments: Any) -> Any:
+        made.store.releases.set_pin("f", Pin(made.now, "me", ""))
+        return plain(*arguments)
+
+    monkeypatch.setattr(aggregation, "combine", meanwhile)
+    with pytest.raises(StorageError, match="was pinned in between"):
+        made.round("a", "b")
+    assert list(made.store.updates.arrivals("f")) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "UPDATE audit SET detail = ''",
+        "DELETE FROM audit",
+        "INSERT OR REPLACE INTO audit VALUES (1, 0, 'x', NULL, NULL, NULL, '')",
+    ],
+)
+def test_audit_log_is_append_only_for_whoever_opens_the_file(bench: Make, sql: str) -> None:
+    made = bench()
+    with (
+        sqlite3.connect(made.folder / "state/aggregator.sqlite") as db,
+        pytest.raises(sqlite3.IntegrityError, match="append-only"),
+    ):
+        db.execute(sql)
+    db.close()
+    assert len(made.audit("join")) == 4
+
+
+def test_audit_tells_the_whole_story_and_since_cuts_it(bench: Make) -> None:
+    made = bench("quorum = 2\n")
+    made.round("a", "b")
+    told = made.cli("audit", "--json")
+    kinds = [row["what"] for row in told]
+    assert kinds == ["model", *["invite", "join"] * 4, "update", "update", "release"]
+    assert told[-1]["release"] == 2 and told[-1]["federation"] == "f" and "2 updates: a, b" in told[-1]["detail"]
+    assert made.cli("audit", "--json", "--since", "1h") == []  # the test's clock is in 1970
+    assert len(made.cli("audit", "--json", "--what", "join")) == 4
+    assert "a to" not in made.cli("audit", "--what", "release")
+
+
+def test_state_of_an_earlier_fedge_is_refused_in_words(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "aggregator.sqlite") as db:
+        db.execute("CREATE TABLE releases (federation TEXT, version INTEGER)")
+    db.close()
+    with pytest.raises(ConfigError, match="made by an earlier fedge"):
+        Store(tmp_path)
