@@ -2,10 +2,10 @@
 
 Each set's real sites are cut into ten or twenty smaller ones; a fifth, then three tenths of them, drawn by the seed,
 are hostile. The whole of `fedge-fleet simulate` runs: int8 updates signed and verified, rule, grid, release; the models
-and rounds are small. Scored are the honest sites. *kept*: the score under an attack over that of the same rule, seed
-and sites without; *cost*: a rule's score without attack over FedAvg's. Means over the seeds; a cell is a federation of
-its own for each; a score is the mean over the last four releases; "waits": so many updates were refused that the rule
-has too few, and no round ends. `--quick`: two sets, one seed, a fifth hostile, few rules and attacks; other figures.
+and rounds are small. Scored are the honest sites, as the mean over the last four releases. *kept*: the score under an
+attack over that of the same rule, seed and sites without; *cost*: a rule's score without attack over FedAvg's. Means
+over the seeds; a cell is a federation of its own for each. "waits": so many updates were refused that the rule has too
+few, and no round ends. `--quick`: two sets, one seed, a fifth hostile, few rules and attacks; other figures.
 """
 
 from __future__ import annotations
