@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from fedge_models.errors import RefusedError, StaleError, StorageError
+from fedge_models.errors import IdentityError, RefusedError, StaleError, StorageError
 from fedge_models.graph import TrainableGraph
 from fedge_models.quantize import expand
 from fedge_models.update import decode_update, max_update_bytes
@@ -90,7 +90,8 @@ class Federation:
     def admit(self, node: Node, body: bytes, now: float) -> bool:
         """Verify an update and take it into the round, durably. False: an exact repeat.
 
-        Raises SignatureError, WireError (refused for good) or StaleError (fetch the newest release and retrain).
+        Raises SignatureError, WireError (refused for good), StaleError (fetch the newest release and retrain) or
+        IdentityError (revoked).
         """
         try:
             return self._admit(node, body, now)
@@ -175,6 +176,8 @@ class Federation:
         base, sequence = update.base_version, update.sequence
         gate = self._closing if self.limits.mode == "synchronous" else nullcontext()
         with gate, self._store.transaction():
+            if self._store.is_revoked(node.name):  # since it was let in
+                raise IdentityError(f"node {node.name!r} is revoked: ask the aggregator's operator")
             if self._store.updates.is_repeat(self.name, node.name, sequence, body):
                 return False
             staleness = self.round(node.name).admit(node.name, base, now)
