@@ -247,6 +247,24 @@ def test_gateway_that_was_away_counts_with_its_staleness(asynchronous: Fleet) ->
     assert "asynchronous" in fleet.run("fedge-aggregator", "status", *config)
 
 
+def test_agents_that_are_not_asked_train_nothing(bare: Fleet) -> None:
+    path = bare.folder / "agg.toml"
+    path.write_text(path.read_text().replace("quorum = 2\n", "quorum = 1\nshare = 0.4\nmargin = 0.0\n"))
+    bare.run("fedge-aggregator", "model", "add", "f", bare.folder / "model.onnx", "--config", path)
+    bare.start("agg", "fedge-aggregator")
+    for name in ("one", "two", "three"):
+        bare.agent(name)
+        bare.start(name)
+    goal = bare.release() + 6
+    bare.wait(lambda: bare.release() >= goal, "rounds of some", 60)
+    rows = json.loads(bare.run("fedge-aggregator", "rounds", "--json", "--config", path))
+    assert {row["nodes"] for row in rows[-6:-1]} == {2.0}  # two fifths of three, rounded up
+    refused = bare.run("fedge-aggregator", "audit", "--what", "refusal", "--config", path)
+    assert "is not asked" not in refused
+    config = ["--config", bare.folder / "one.toml"]
+    bare.wait(lambda: "not asked to train" in bare.run("fedge-agent", "status", *config), "its status to say so")
+
+
 def test_refused_update_is_explained_to_the_gateways_operator(fleet: Fleet) -> None:
     config = fleet.folder / "agg.toml"
     fleet.wait(lambda: fleet.release() >= 2, "a round")
