@@ -43,17 +43,18 @@ def cost(exchanges: tuple[Exchange, ...]) -> int:
 
 def run(block: Block, exchanges: tuple[Exchange, ...]) -> list[Block]:
     """The rows (w,) of the block (n, w) after the exchanges; the block is spent."""
-    rows = list(block)
+    rows, minimum, maximum = list(block), np.minimum, np.maximum
     spare = np.empty_like(rows[0])
     for low, high, smaller, larger in exchanges:
+        a, b = rows[low], rows[high]
         if smaller and larger:
-            np.minimum(rows[low], rows[high], out=spare)
-            np.maximum(rows[low], rows[high], out=rows[high])
-            rows[low], spare = spare, rows[low]
+            minimum(a, b, spare)
+            maximum(a, b, b)
+            rows[low], spare = spare, a
         elif smaller:
-            np.minimum(rows[low], rows[high], out=rows[low])
+            minimum(a, b, a)
         else:
-            np.maximum(rows[low], rows[high], out=rows[high])
+            maximum(a, b, b)
     return rows
 
 

@@ -27,8 +27,8 @@ def order_statistics(block: Block, low: int, high: int) -> tuple[Block, Block]:
     return found[0], found[-1]
 
 
-def middle_sum(block: Block, cut: int) -> NDArray[np.int64]:
-    """Sum (w,) of each column without its `cut` smallest and largest values; the block is spent."""
+def middle_sum(block: Block, cut: int) -> Block:
+    """Sum (w,) of each column without its `cut` smallest and largest values, whole numbers; the block is spent."""
     n, (least, most) = len(block), _range(block)
     if _by_network(block, network.partition(n, cut, n - cut), 4, least, most):
         rows = network.run(block, network.partition(n, cut, n - cut))
@@ -49,12 +49,12 @@ def total(block: Block) -> NDArray[np.int64]:
     return out
 
 
-def sum_rows(rows: list[Block]) -> NDArray[np.int64]:
-    """Sum (w,) of at most PAIR rows, which need not lie together."""
+def sum_rows(rows: list[Block]) -> Block:
+    """Sum (w,) of at most PAIR rows, which need not lie together, in as few bytes as hold it."""
     out = np.zeros(len(rows[0]), np.int16 if rows[0].dtype == np.int8 else np.int64)
     for row in rows:
         np.add(out, row, out=out)
-    return out.astype(np.int64)
+    return out
 
 
 def _range(block: Block) -> tuple[int, int]:

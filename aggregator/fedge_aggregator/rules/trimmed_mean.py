@@ -22,4 +22,5 @@ class TrimmedMean(ColumnRule, frozen=True, forbid_unknown_fields=True):
 
     def columns(self, block: Block, weights: Weights) -> Aggregate:
         """Mean of the middle of each column."""
-        return (middle_sum(block, self.byzantine) / (len(block) - 2 * self.byzantine)).astype(np.float32)
+        kept = len(block) - 2 * self.byzantine
+        return np.divide(middle_sum(block, self.byzantine), np.float32(kept), dtype=np.float32)
