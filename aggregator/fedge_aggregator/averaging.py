@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 from fedge_models.quantize import Floats
+from msgspec.structs import replace
 
 from . import engine, privacy, server_optimizers, sketches, trust
 from .aggregation import Contribution, weigh
@@ -21,10 +22,12 @@ from .pipeline import Pipeline
 from .privacy import Privacy, Spent
 from .rows import ChosenRows, Rows
 from .rules.registry import build_pipeline
+from .rules.rule import Gram
 from .runner import Runner
 from .server_optimizers import ServerOptimizer, State
 from .standing import Standing, TrustConfig
 from .trust import Verdict
+from .witnesses import Court, Seen, listen, testify
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,7 @@ class Averaging:
     trust: TrustConfig
     privacy: Privacy | None
     staleness_exponent: float
+    court: Court | None = None  # where the operator gives rows to judge updates by
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,8 @@ class Carried:
     """What a round leaves to the next."""
 
     standings: Mapping[str, Standing] = field(default_factory=dict)
-    spent: Spent = Spent()  # noqa: RUF009  # frozen
+    spent: Spent = field(default_factory=Spent)
+    seen: Seen = field(default_factory=Seen)
     moved: Floats | None = None  # (P,) the last aggregate, in parameter units
     state: State = ()  # of the optimiser
 
@@ -55,6 +60,7 @@ class Gathered:
 
     federation: str
     release: int  # the newest, which the updates improve on
+    weights: Floats  # (P,) its weights
     grid: Floats  # (P,) its steps
     updates: Sequence[Contribution]
     rows: Rows  # their codes, in the same order
@@ -83,6 +89,7 @@ class _Combined(NamedTuple):
     changes: tuple[str, ...]
     standings: Mapping[str, Standing]
     spent: Spent
+    seen: Seen
 
 
 def build(config: FederationConfig, where: str, prefix: str = "") -> Averaging:
@@ -105,7 +112,7 @@ def average(how: Averaging, due: Gathered, carried: Carried, runner: Runner = en
     if len(state) != how.optimizer.vectors:  # the first round, or another optimiser than before
         state = server_optimizers.first_state(how.optimizer, len(due.grid))
     step, state = how.optimizer.step(state, moved)
-    kept = Carried(made.standings, made.spent, moved, state)
+    kept = Carried(made.standings, made.spent, made.seen, moved, state)
     return Averaged(step / due.grid, kept, made.shares, made.damping, made.changes)
 
 
@@ -114,13 +121,14 @@ def _noised(bound: Privacy, due: Gathered, carried: Carried) -> _Combined:
     spent = privacy.spend(carried.spent, bound, due.federation)
     aggregate = privacy.aggregate(list(due.rows.block(0, due.rows.d)), due.grid, len(due.members), bound)
     shares = {u.node: 1 / len(due.updates) for u in due.updates}
-    return _Combined(aggregate, shares, 1.0, (), carried.standings, spent)
+    return _Combined(aggregate, shares, 1.0, (), carried.standings, spent, carried.seen)
 
 
 def _ruled(how: Averaging, due: Gathered, carried: Carried, runner: Runner) -> _Combined:
     """What the rule makes of those that trust leaves."""
     before = None if carried.moved is None else carried.moved / due.grid
-    verdict = _judged(how, due, carried, before, runner)
+    gram, seen = engine.gram_matrix(due.rows, runner), listen(carried.seen, due.updates, due.release)
+    verdict = _judged(how, due, carried, seen, gram)
     trusted = [u.node for u in due.updates]
     if how.trust.action != "watch":
         trusted = trust.spokesmen(verdict, how.pipeline.minimum())
@@ -129,26 +137,37 @@ def _ruled(how: Averaging, due: Gathered, carried: Carried, runner: Runner) -> _
     weighing = weigh(left, how.staleness_exponent)
     weights = weighing.weights * np.array([verdict.weights[u.node] for u in left])
     rows = due.rows if len(chosen) == due.rows.n else ChosenRows(due.rows, tuple(chosen))
-    aggregate = engine.aggregate(how.pipeline, rows, weights, reference=before, seed=due.seed, runner=runner)
+    aggregate = engine.aggregate(
+        how.pipeline,
+        rows,
+        weights,
+        reference=before,
+        gram=gram[np.ix_(chosen, chosen)],
+        seed=due.seed,
+        runner=runner,
+    )
     if weighing.damping != 1:
         aggregate *= np.float32(weighing.damping)
     shares = dict.fromkeys([u.node for u in due.updates], 0.0)
     shares |= {u.node: float(share) for u, share in zip(left, weights / weights.sum(), strict=True)}
-    return _Combined(aggregate, shares, weighing.damping, verdict.changes, verdict.standings, carried.spent)
+    seen = replace(seen, part=tuple(n for n, share in shares.items() if share))
+    return _Combined(aggregate, shares, weighing.damping, verdict.changes, verdict.standings, carried.spent, seen)
 
 
-def _judged(how: Averaging, due: Gathered, carried: Carried, before: Floats | None, runner: Runner) -> Verdict:
+def _judged(how: Averaging, due: Gathered, carried: Carried, seen: Seen, gram: Gram) -> Verdict:
+    votes = np.array([carried.standings.get(u.node, Standing()).score(how.trust) for u in due.updates])
+    shares = votes if votes.any() else np.ones(len(votes))
     return trust.judge(
         carried.standings,
         [u.node for u in due.updates],
-        engine.gram_matrix(due.rows, runner),
+        gram,
         _sketches(due.rows),
         release=due.release,
         now=due.now,
         minimum=how.pipeline.minimum(),
         members=due.members,
         config=how.trust,
-        previous=None if before is None else sketches.sketch(before[None])[0],
+        others=testify(seen, how.court, due.updates, due.rows, due.weights, due.grid, shares),
     )
 
 

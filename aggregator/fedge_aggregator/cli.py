@@ -9,7 +9,7 @@ import threading
 import time
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from fedge_models import files
@@ -19,6 +19,9 @@ from fedge_models.settings import parse_seconds
 from . import cli_life
 from . import config as configs
 from .cli_common import authority, config_option, json_option, known, show, store, url
+
+if TYPE_CHECKING:
+    from .store import Store
 
 
 class _Group(click.Group):
@@ -104,18 +107,52 @@ def nodes_group() -> None:
 @config_option
 def nodes_list(as_json: bool, config_path: Path) -> None:
     """List gateways."""
-    kept = store(configs.load(config_path))
-    rows = [
-        {
-            "name": n.name,
-            "federations": kept.federations_of(n.name),
-            "joined": n.joined,
-            "seen": n.seen,
-            "revoked": n.revoked,
-        }
-        for n in kept.nodes()
-    ]
+    config = configs.load(config_path)
+    kept, said = store(config), []
+    rows = []
+    for n in kept.nodes():
+        trust, lines = _trust(kept, config, n.name)
+        said += lines
+        row = {"name": n.name, "federations": kept.federations_of(n.name), "trust": trust}
+        rows.append({**row, "joined": n.joined, "seen": n.seen, "revoked": n.revoked})
     show(rows, as_json)
+    if not as_json:
+        click.echo("\n".join(said))
+
+
+def _trust(kept: Store, config: configs.Config, node: str) -> tuple[dict[str, float], list[str]]:
+    """A node's score in each federation, and what there is to say of it."""
+    from .trust import explain  # noqa: PLC0415
+
+    scores, lines = {}, []
+    for name in kept.federations_of(node):
+        standing = kept.carried.standings(name).get(node)
+        if standing is not None and name in config.federation:
+            limits = config.federation[name].trust
+            scores[name] = round(standing.score(limits), 3)
+            lines += [f"{name}: {line}" for line in explain(node, standing, limits, time.time())]
+    return scores, lines
+
+
+@nodes_group.command(name="release")
+@click.argument("node")
+@click.option("--federation", required=True)
+@config_option
+def nodes_release(node: str, federation: str, config_path: Path) -> None:
+    """Let a gateway out of quarantine; it is on probation then."""
+    from .store.audit import operator  # noqa: PLC0415
+    from .trust import let_out  # noqa: PLC0415
+
+    config = configs.load(config_path)
+    known(config, federation)
+    kept = store(config)
+    with kept.transaction():
+        standing = kept.carried.standings(federation).get(node)
+        if standing is None or not standing.quarantined:
+            raise ConfigError(f"node {node!r} is not in quarantine in {federation}; see: fedge-aggregator nodes list")
+        kept.carried.set_standing(federation, node, let_out(standing, config.federation[federation].trust))
+        kept.audit.add(time.time(), "trust", f"let out of quarantine by {operator()}", federation, node)
+    click.echo(f"{node}: out of quarantine in {federation}, on probation")
 
 
 @nodes_group.command(name="revoke")

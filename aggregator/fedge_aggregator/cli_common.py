@@ -79,4 +79,6 @@ def _cell(key: str, value: Any) -> str:
         return datetime.fromtimestamp(value).strftime("%Y-%m-%d %H:%M:%S")
     if isinstance(value, float):
         return f"{value:g}"
+    if isinstance(value, dict):
+        return ", ".join(f"{k} {v:g}" for k, v in value.items()) or "-"
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

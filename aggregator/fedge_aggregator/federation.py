@@ -13,15 +13,17 @@ import logging
 import threading
 from collections.abc import Collection
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from fedge_models.errors import RefusedError, StaleError, StorageError
+from fedge_models.errors import IdentityError, RefusedError, StaleError, StorageError
+from fedge_models.graph import TrainableGraph
 from fedge_models.quantize import expand
 from fedge_models.update import decode_update, max_update_bytes
 
-from . import admission, averaging, engine, privacy
+from . import admission, averaging, engine, heldback, privacy
 from .authority import Authority
 from .averaging import Averaged, Gathered
 from .chain import Chain
@@ -33,6 +35,7 @@ from .rounds import Round
 from .store import Model, Node, Store
 from .store.updates import UpdateRow
 from .trust import explain
+from .witnesses import Court
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +54,9 @@ class Federation:
         self.limits = config.limits(self.minimum)
         self._runner = engine.build_runner(config.engine, f"federation {model.federation}")
         self._store, self._folder = store, folder
+        if config.held_back:
+            graph = TrainableGraph.load(store.model_file(self.name), where=f"model of {self.name}")
+            self.how = replace(self.how, court=Court(graph, heldback.load(config.held_back, graph)))
         self._chain = Chain(model, config, store, authority)
         self._secret = hashlib.sha256(b"fedge sample" + authority.release_key.private_bytes_raw()).digest()
         self._closing = threading.Lock()  # one round ends at a time, and a synchronous one takes nothing meanwhile
@@ -84,7 +90,8 @@ class Federation:
     def admit(self, node: Node, body: bytes, now: float) -> bool:
         """Verify an update and take it into the round, durably. False: an exact repeat.
 
-        Raises SignatureError, WireError (refused for good) or StaleError (fetch the newest release and retrain).
+        Raises SignatureError, WireError (refused for good), StaleError (fetch the newest release and retrain) or
+        IdentityError (revoked).
         """
         try:
             return self._admit(node, body, now)
@@ -169,6 +176,8 @@ class Federation:
         base, sequence = update.base_version, update.sequence
         gate = self._closing if self.limits.mode == "synchronous" else nullcontext()
         with gate, self._store.transaction():
+            if self._store.is_revoked(node.name):  # since it was let in
+                raise IdentityError(f"node {node.name!r} is revoked: ask the aggregator's operator")
             if self._store.updates.is_repeat(self.name, node.name, sequence, body):
                 return False
             staleness = self.round(node.name).admit(node.name, base, now)
@@ -223,6 +232,7 @@ class Federation:
             due = Gathered(
                 federation=self.name,
                 release=header.version,
+                weights=self.current.weights,
                 grid=expand(header.steps, self.model.sizes),
                 updates=there.updates,
                 rows=rows,

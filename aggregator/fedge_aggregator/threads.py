@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 
 from .rows import Rows
 from .runner import Part, Task, split
 
 
 class Threads:
-    """As many at once as there are processors for this process, unless told otherwise."""
+    """As many as there are processors for this process, unless told otherwise; the same ones every time.
+
+    New ones would each bring a heap of their own, and memory would seem to grow from round to round.
+    """
 
     def __init__(self, count: int | None = None) -> None:
         self.count = count or processors()
@@ -22,9 +26,12 @@ class Threads:
         if self.count == 1 or len(spans) == 1:
             yield from ((start, stop, task(rows, start, stop)) for start, stop in spans)
             return
-        with ThreadPoolExecutor(self.count) as pool:
-            done = pool.map(lambda span: task(rows, *span), spans)
-            yield from ((start, stop, part) for (start, stop), part in zip(spans, done, strict=True))
+        done = self._pool.map(lambda span: task(rows, *span), spans)
+        yield from ((start, stop, part) for (start, stop), part in zip(spans, done, strict=True))
+
+    @cached_property
+    def _pool(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(self.count, thread_name_prefix="blocks")
 
 
 def processors() -> int:

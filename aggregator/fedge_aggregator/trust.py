@@ -86,7 +86,8 @@ def _judged(
 
 def _gravest(round_: Round, node: str, push: Push, level: Usual, others: Mapping[str, Finding]) -> Finding:
     """A round counts once, for the gravest thing that speaks against the node; a hard finding before a soft one."""
-    return max(find(round_.evidence[node], push, level), others.get(node, GOOD), key=lambda f: (not f.soft, f.blame))
+    found = find(round_.evidence[node], push, level), others.get(node, GOOD)
+    return max(found, key=lambda f: (f.blame > 0, not f.soft, f.blame))
 
 
 def _let_out(

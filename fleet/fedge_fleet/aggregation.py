@@ -97,6 +97,7 @@ class Aggregator:
         due = Gathered(
             federation=FEDERATION,
             release=header.version,
+            weights=self._head.weights,
             grid=expand(header.steps, self._sizes),
             updates=[self._updates[n][0] for n in names],
             rows=MemoryRows([self._updates[n][1] for n in names]),

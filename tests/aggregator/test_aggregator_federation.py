@@ -8,9 +8,12 @@ import re
 import shutil
 import sqlite3
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -30,15 +33,16 @@ from fedge_aggregator.store import Store
 from fedge_aggregator.store.releases import Pin
 from fedge_models import zoo
 from fedge_models.card import Card, Channel, WindowSpec
-from fedge_models.errors import ConfigError, RefusedError, StaleError, StorageError
+from fedge_models.errors import ConfigError, IdentityError, RefusedError, StaleError, StorageError
 from fedge_models.graph import TrainableGraph
 from fedge_models.invitation import decode_invitation
 from fedge_models.quantize import LIMIT
 from fedge_models.release import decode_release
 from fedge_models.update import Update, encode_update
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 CARD = Card("anomaly", (Channel("a"), Channel("b")), WindowSpec(1, 10, 5), ("mean", "std"))
 MODEL = zoo.autoencoder(CARD, 4, (3,)).SerializeToString()
@@ -536,3 +540,98 @@ def test_what_each_update_and_release_asks_for_does_not_read_every_release(bench
     with bench().store.transaction() as db:
         plan = " ".join(str(row[3]) for row in db.execute(f"EXPLAIN QUERY PLAN {sql}"))
     assert f"SEARCH releases USING INDEX {index}" in plan
+
+
+# --- any order of events, on the real store ---------------------------------------------------------------------------
+
+
+class LifeOfAFederation(RuleBasedStateMachine):
+    """Updates late and repeated, restarts, revocations, renewals, rollbacks, pins and clock jumps: every update that
+    was acknowledged is in exactly one release, or open, or was dropped by an operator's act that the log tells of."""
+
+    keys = "quorum = 2\nlifetime = '100d'\n"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = TemporaryDirectory()
+        self.bench = Bench(Path(self.folder.name), self.keys)
+        self.bodies: list[tuple[str, bytes]] = []
+        self.versions = [1]
+
+    def teardown(self) -> None:
+        self.bench.store.close()
+        self.folder.cleanup()
+
+    @rule(name=st.sampled_from("abcd"), code=st.integers(-100, 100))
+    def train(self, name: str, code: int) -> None:
+        self.bodies.append((name, self.bench.update(name, code)))
+
+    @precondition(lambda self: self.bodies)
+    @rule(data=st.data())
+    def send(self, data: st.DataObject) -> None:
+        name, body = data.draw(st.sampled_from(self.bodies[-6:]))
+        with suppress(RefusedError, IdentityError):
+            self.bench.send(name, body)
+
+    @rule(active=st.sampled_from(["abcd", "ab", "c"]), days=st.sampled_from([0.0, 0.01, 60.0, -3.0]))
+    def time_passes(self, active: str, days: float) -> None:
+        before = self.bench.federation.current
+        after = self.bench.step(active, days * 86400)
+        if after > before.header.version and self.bench.store.releases.listed("f")[-1].kind == "renewal":
+            assert self.bench.federation.current.weights.tobytes() == before.weights.tobytes()
+
+    @rule()
+    def restart(self) -> None:
+        self.bench.store.close()
+        self.bench.open()
+
+    @rule(name=st.sampled_from("cd"))
+    def revoke(self, name: str) -> None:
+        self.bench.store.revoke(name, self.bench.now)
+
+    @rule(back=st.integers(1, 3))
+    def roll_back(self, back: int) -> None:
+        made = self.bench
+        chain = Chain(made.store.models()[0], made.config.federation["f"], made.store, made.authority)
+        with suppress(ConfigError):
+            chain.rollback(chain.current.header.version - back, "me", made.now)
+
+    @rule(on=st.booleans())
+    def pin(self, on: bool) -> None:
+        releases = self.bench.store.releases
+        if on:
+            releases.set_pin("f", Pin(self.bench.now, "me", ""))
+        else:
+            releases.clear_pin("f", self.bench.now, "me")
+
+    @invariant()
+    def every_acknowledged_update_is_somewhere_once(self) -> None:
+        store = self.bench.store
+        told = store.audit.read(federation="f")
+        revoked = {n.name for n in store.nodes() if n.revoked is not None}
+        taken = Counter(row.node for row in told if row.what == "update")
+        there = Counter(row.node for row in store.updates.open("f"))
+        there += Counter(row.node for row in told if row.what == "refusal" and "is dropped" in row.detail)
+        for release in store.releases.listed("f"):
+            there += Counter(release.details.get("nodes", {}).keys())
+        for name in "abcd":
+            lost = taken[name] - there[name]
+            assert lost == 0 or (name in revoked and lost == 1), (name, taken, there)
+
+    @invariant()
+    def versions_rise_by_one_and_nothing_comes_of_a_round_while_pinned(self) -> None:
+        rows = self.bench.store.releases.listed("f")
+        assert [r.version for r in rows] == list(range(1, len(rows) + 1))
+        if self.bench.store.releases.pin("f") is not None:
+            assert all(r.kind != "round" for r in rows[len(self.versions) :])
+        self.versions = [r.version for r in rows]
+
+
+class AsynchronousLife(LifeOfAFederation):
+    keys = ASYNCHRONOUS + "lifetime = '100d'\n"
+
+
+TestLife = LifeOfAFederation.TestCase
+TestAsynchronousLife = AsynchronousLife.TestCase
+for _case in (TestLife, TestAsynchronousLife):
+    _case.settings = settings(derandomize=True, deadline=None, max_examples=12, stateful_step_count=40)

@@ -19,17 +19,18 @@ FLOATS = 1 << 17  # of a block at once, so that they stay in a cache
 def combine(block: Codes, weights: NDArray[np.float64]) -> NDArray[np.float32]:
     """Weighted sum (w,) of the rows of a block (n, w) int8."""
     out = np.zeros(block.shape[1], np.float32)
-    used = np.flatnonzero(weights)
-    for first in range(0, len(used), GROUP):
-        _add(out, block, used[first : first + GROUP], weights)
+    if not weights.all():
+        block, weights = block[weights != 0], weights[weights != 0]
+    for first in range(0, len(block), GROUP):
+        _add(out, block[first : first + GROUP], weights[first : first + GROUP])
     return out
 
 
-def _add(out: NDArray[np.float32], block: Codes, rows: NDArray[np.intp], weights: NDArray[np.float64]) -> None:
-    coarse, fine, unit, part = split(weights[rows])
-    width = max(256, FLOATS // len(rows))
+def _add(out: NDArray[np.float32], block: Codes, weights: NDArray[np.float64]) -> None:
+    coarse, fine, unit, part = split(weights)
+    width = max(256, FLOATS // len(block))
     for at in range(0, len(out), width):
-        floats = block[rows, at : at + width].astype(np.float32)
+        floats = block[:, at : at + width].astype(np.float32)
         inner = fine @ floats
         inner *= part
         inner += coarse @ floats

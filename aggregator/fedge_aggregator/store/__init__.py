@@ -64,6 +64,10 @@ class Store:
         rows = self._all("SELECT name, key, joined, revoked, seen FROM nodes WHERE name = ?", name)
         return Node(*rows[0]) if rows else None
 
+    def is_revoked(self, name: str) -> bool:
+        """Whether a node's right was taken away."""
+        return bool(self._all("SELECT 1 FROM nodes WHERE name = ? AND revoked IS NOT NULL", name))
+
     def members(self, federation: str) -> list[str]:
         """Nodes of a federation that are not revoked."""
         sql = (

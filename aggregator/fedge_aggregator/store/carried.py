@@ -14,6 +14,7 @@ import numpy as np
 from ..averaging import Carried
 from ..privacy import Spent
 from ..standing import Standing
+from ..witnesses import Seen
 from .audit import record
 from .database import Database
 
@@ -32,9 +33,11 @@ class CarriedStore:
             for name, data in all_("SELECT name, data FROM vectors WHERE federation = ? ORDER BY name", federation)
         }
         spent = all_("SELECT data FROM spent WHERE federation = ?", federation)
+        seen = all_("SELECT data FROM seen WHERE federation = ?", federation)
         return Carried(
             self.standings(federation),
             msgspec.json.decode(spent[0][0], type=Spent) if spent else Spent(),
+            msgspec.json.decode(seen[0][0], type=Seen) if seen else Seen(),
             vectors.pop("moved", None),
             tuple(vectors.values()),
         )
@@ -55,6 +58,8 @@ class CarriedStore:
             db.executemany("INSERT INTO vectors VALUES (?, ?, ?)", rows)
             spent = msgspec.json.encode(carried.spent).decode()
             db.execute("INSERT OR REPLACE INTO spent VALUES (?, ?)", (federation, spent))
+            seen = msgspec.json.encode(carried.seen).decode()
+            db.execute("INSERT OR REPLACE INTO seen VALUES (?, ?)", (federation, seen))
             for node, standing in carried.standings.items():
                 self.set_standing(federation, node, standing)
             for change in changes:
