@@ -13,6 +13,7 @@ from fedge_models.errors import ConfigError
 from fedge_models.quantize import LIMIT
 from test_aggregator_federation import GRAPH, Bench, P
 
+PRIVATE = "[federation.f.privacy]\nclip = 1.0\nnoise_multiplier = 2.0\nepsilon = 4.0\ndelta = 1e-3\n"
 RNG = np.random.default_rng(0)
 COMMON = RNG.normal(0, 30, P)
 
@@ -90,8 +91,7 @@ def test_mixing_comes_before_the_rule(tmp_path: Path) -> None:
 
 
 def test_privacy_budget_ends_the_rounds_and_says_so_also_after_a_restart(tmp_path: Path) -> None:
-    keys = "quorum = 2\n[federation.f.privacy]\nclip = 1.0\nnoise_multiplier = 2.0\nepsilon = 4.0\ndelta = 1e-3\n"
-    made = Bench(tmp_path, keys)
+    made = Bench(tmp_path, "quorum = 2\n" + PRIVATE)
     said = []
     for _ in range(6):
         before = made.federation.current.header.version
@@ -152,11 +152,11 @@ def test_held_back_rows_tell_who_makes_the_model_worse(tmp_path: Path) -> None:
         ('engine = "spark://x"', r"key 'federation.f.engine': expected 'local' or 'dask://HOST:PORT', got 'spark://x'"),
         ('trust = { limt = 3 }', r"unknown key 'federation.f.trust.limt'; did you mean 'limit'"),
         (
-            'mode = "asynchronous"\nprivacy = { clip = 1.0, noise_multiplier = 2.0, epsilon = 8.0, delta = 1e-5 }',
+            'mode = "asynchronous"\n' + PRIVATE,
             r"key 'federation.f.privacy': needs synchronous rounds",
         ),
         (
-            'mixing = { name = "bucketing" }\n[federation.f.privacy]\nclip = 1\nnoise_multiplier = 2\nepsilon = 8\ndelta = 1e-5',
+            'mixing = { name = "bucketing" }\n' + PRIVATE,
             r"key 'federation.f.privacy': cannot be kept with a mixing",
         ),
     ],
