@@ -48,13 +48,13 @@ def run(block: Block, exchanges: tuple[Exchange, ...]) -> list[Block]:
     for low, high, smaller, larger in exchanges:
         a, b = rows[low], rows[high]
         if smaller and larger:
-            minimum(a, b, spare)
-            maximum(a, b, b)
+            minimum(a, b, out=spare)
+            maximum(a, b, out=b)
             rows[low], spare = spare, a
         elif smaller:
-            minimum(a, b, a)
+            minimum(a, b, out=a)
         else:
-            maximum(a, b, b)
+            maximum(a, b, out=b)
     return rows
 
 
