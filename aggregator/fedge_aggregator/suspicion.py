@@ -82,9 +82,11 @@ def usual(round_: Round, pushes: Mapping[str, Push], votes: Mapping[str, float])
 
 def find(evidence: Evidence, push: Push, others: Usual) -> Finding:
     """The gravest thing that its update and its last rounds say against a node."""
+    if others.cosine < AGREE:
+        return GOOD
     cosine, below = evidence.cosine, (others.cosine - evidence.cosine) / others.spread
     said = f"cosine {cosine:.2f} where {others.cosine:.2f} is usual"
-    if others.cosine >= AGREE and cosine < -AGAINST * others.cosine and below > FAR and evidence.support < 0:
+    if cosine < -AGAINST * others.cosine and below > FAR and evidence.support < 0:
         return Finding(1.0, "against", f"pointed against the others' ({said})")
     apart = cosine < UNRELATED * others.cosine
     if others.cosine >= AGREE_MUCH and evidence.length < IDLE:

@@ -12,8 +12,11 @@ averaged again after a crash is judged alike. Keeping standings, and the audit l
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+
+import numpy as np
 
 from . import standing as conduct
 from .evidence import Floats, Round, collect
@@ -21,6 +24,7 @@ from .standing import Mark, Standing, TrustConfig
 from .suspicion import GOOD, Finding, Push, Usual, find, usual
 
 FEWEST = 3  # updates without which nothing is compared: of two that differ, neither is the odd one out
+CLAIM = 4.0  # median claims; sites differ in size, but one site must not be most of the data by saying so
 PARDON = 0.5  # of the limit: below it a node whose time is over is let out
 
 
@@ -46,24 +50,26 @@ def judge(
     members: Collection[str],
     config: TrustConfig,
     others: Mapping[str, Finding] | None = None,
+    claims: Mapping[str, float] | None = None,
 ) -> Verdict:
     """One round's updates, before the rule.
 
     names, gram, sketches: as `evidence.collect` takes them, a row for each update against `release`;
     minimum: updates that the rule needs; members: the nodes that are enrolled now, here or not; others: findings
-    from outside the updates (`heldback.py`, `canaries.py`). now: Unix s.
+    from outside the updates (`heldback.py`, `canaries.py`); claims: sample counts, where the rule weighs by them: a
+    claim of more than CLAIM times the median claim takes the rest of itself off the weight. now: Unix s.
     """
     known = {n: standings.get(n, Standing()) for n in sorted({*standings, *names})}
     votes = {n: known[n].score(config) for n in names}
     if len(names) < FEWEST or not any(votes.values()):
-        return Verdict(known, _weights(known, names, None, config), (), ())
+        return Verdict(known, _weights(known, names, None, claims, config), (), ())
     round_ = collect(names, gram, sketches, votes)
     after = {**known, **_judged(known, round_, votes, release, config, others or {})}
     after, changes = _let_out(after, now, config)
     if config.action == "quarantine":
         after, more = _confine(after, names, now, minimum, {*members, *names}, config)
         changes += more
-    return Verdict(after, _weights(after, names, round_, config), round_.groups, changes)
+    return Verdict(after, _weights(after, names, round_, claims, config), round_.groups, changes)
 
 
 def _judged(
@@ -137,13 +143,23 @@ def _room(
 
 
 def _weights(
-    standings: Mapping[str, Standing], names: Collection[str], round_: Round | None, config: TrustConfig
+    standings: Mapping[str, Standing],
+    names: Collection[str],
+    round_: Round | None,
+    claims: Mapping[str, float] | None,
+    config: TrustConfig,
 ) -> dict[str, float]:
-    """Scores beside the best node's (here or not), near-copies sharing one vote."""
+    """Scores beside the best node's (here or not), near-copies sharing one vote, claims cut to what is believed."""
     if config.action == "watch":
         return dict.fromkeys(sorted(names), 1.0)
     best = max((s.score(config) for s in standings.values()), default=1.0) or 1.0
-    return {n: standings[n].score(config) / best * (round_.share(n) if round_ else 1.0) for n in sorted(names)}
+    most = CLAIM * float(np.median([claims[n] for n in names])) if claims else math.inf
+    weights = {}
+    for node in sorted(names):
+        believed = min(1.0, most / claims[node]) if claims else 1.0
+        share = round_.share(node) if round_ else 1.0
+        weights[node] = standings[node].score(config) / best * share * believed
+    return weights
 
 
 def spokesmen(verdict: Verdict, minimum: int) -> list[str]:

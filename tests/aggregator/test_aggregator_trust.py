@@ -77,7 +77,11 @@ class Fleet:
 
 
 def judge(
-    fleet: Fleet, rows: Rows, members: Sequence[str], others: Mapping[str, Finding] | None = None
+    fleet: Fleet,
+    rows: Rows,
+    members: Sequence[str],
+    others: Mapping[str, Finding] | None = None,
+    claims: Mapping[str, float] | None = None,
 ) -> trust.Verdict:
     stacked = np.stack(list(rows.values()))
     gram = stacked.astype(np.float64) @ stacked.T.astype(np.float64)
@@ -92,6 +96,7 @@ def judge(
         members=members,
         config=fleet.config,
         others=others,
+        claims=claims,
     )
 
 
@@ -321,6 +326,13 @@ def test_two_updates_are_not_compared() -> None:
     fleet = Fleet(honest=1, hostile=1, forge=sign_flip)
     verdict = fleet.run(10)
     assert verdict.weights == {"h0": 1.0, "x0": 1.0} and not fleet.inside()
+
+
+def test_sample_count_inflation_buys_no_weight() -> None:
+    fleet = Fleet(honest=6)
+    rows, claims = fleet.rows(), dict.fromkeys(fleet.names, 500.0) | {"h0": 2.0**31, "h1": 1900.0}
+    weights = judge(fleet, rows, fleet.names, claims=claims).weights
+    assert weights["h0"] * claims["h0"] == pytest.approx(4 * 500) and weights["h1"] == 1.0
 
 
 def test_mistyped_parameter_is_an_error() -> None:
