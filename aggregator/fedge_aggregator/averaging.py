@@ -167,6 +167,7 @@ def _judged(how: Averaging, due: Gathered, carried: Carried, seen: Seen, gram: G
         minimum=how.pipeline.minimum(),
         members=due.members,
         config=how.trust,
+        claims={u.node: float(u.samples) for u in due.updates},
         others=testify(seen, how.court, due.updates, due.rows, due.weights, due.grid, shares),
     )
 
