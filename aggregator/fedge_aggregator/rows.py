@@ -78,16 +78,18 @@ class FileRows:
     first: int = 0  # block of the file in which column 0 is
 
     def narrow(self, start: int, stop: int) -> FileRows:
-        """Where in the file they are."""
+        """Where in the file they are. Synced: a network file system may keep from others what is not. StorageError."""
+        fd = self._open()
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
         return replace(self, d=stop - start, first=self.first + start // self.width)
 
     def block(self, start: int, stop: int, out: Codes | None = None) -> Codes:
         """Those columns, read from the blocks they lie in. Raises StorageError."""
         first, last = start // self.width, -(-stop // self.width)
-        try:
-            fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError as e:
-            raise StorageError(f"{self.path}: rows of the round cannot be read: {e.strerror}") from e
+        fd = self._open()
         try:
             whole = [self._read(fd, index) for index in range(self.first + first, self.first + last)]
         finally:
@@ -98,6 +100,12 @@ class FileRows:
             return block
         out[:] = block
         return out
+
+    def _open(self) -> int:
+        try:
+            return os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as e:
+            raise StorageError(f"{self.path}: rows of the round cannot be read: {e.strerror}") from e
 
     def _read(self, fd: int, index: int) -> Codes:
         block = np.empty((self.n, self.width), np.int8)
@@ -114,7 +122,7 @@ class RowsWriter:
     """
 
     def __init__(self, path: Path, d: int, capacity: int) -> None:
-        self._path, self._d, self._capacity = path, d, capacity
+        self._path, self._d, self._capacity = path.absolute(), d, capacity
         self._width = min(columns_per_block(capacity), -(-d // 64) * 64)
         self._blocks = -(-d // self._width)
         span = self._blocks * self._width

@@ -21,12 +21,12 @@ from fedge_aggregator.rows import FileRows, MemoryRows, Rows, RowsWriter
 from fedge_aggregator.rules.registry import build_pipeline
 from fedge_aggregator.runner import Part, Task
 from fedge_models.errors import ConfigError, StorageError, UnreachableError
-from slow_rows import SlowRows
+from odd_rows import SlowRows, UnsharedRows
 
 counterpart("distributed")
 
 N, D = 14, 60_000
-TESTS = Path(__file__).resolve().parent.parent  # where workers find slow rows
+TESTS = Path(__file__).resolve().parent.parent  # where workers find odd rows
 
 
 class Processes:
@@ -130,7 +130,7 @@ def test_a_worker_killed_in_the_middle_changes_no_bit(processes: Processes, file
 
 
 def test_storage_that_workers_do_not_share_is_said(processes: Processes, filed: FileRows) -> None:
-    elsewhere = FileRows(Path("/nowhere/rows"), filed.n, filed.d, filed.width, filed.capacity)
+    elsewhere = UnsharedRows(filed.path, filed.n, filed.d, filed.width, filed.capacity)
     with pytest.raises(StorageError, match="/nowhere/rows"):
         run({"name": "median"}, elsewhere, Cluster(processes.address))
 
