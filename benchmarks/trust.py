@@ -30,9 +30,12 @@ from attacks import CASES, DEFAULT, RULES
 from fedge_aggregator.standing import TrustConfig
 from fedge_fleet.attacks.attack import Attack, Forged, Seen
 from fedge_fleet.attacks.registry import ATTACKS
+from fedge_fleet.loop import Federation
 from fedge_fleet.scores import Judge
 from fedge_fleet.simulate import Fleet, _assemble
 from fedge_fleet.simulate_config import Config
+from fedge_fleet.site_data import Windows, pooled
+from fedge_models.evaluation import evaluate
 from msgspec import Meta
 
 SHARES = (0.1, 0.2, 0.3)
@@ -138,11 +141,19 @@ def run(job: Job) -> tuple[Job, Found]:
         federation={"quorum": max(3, len(fleet.sites) // 2)}, **tables,
     )  # fmt: skip
     loop, bad, server = _assemble(config, "benchmark", fleet, _attack(job.attack))
-    judge = Judge(fleet.problem, fleet.graph, {n: s for n, s in fleet.sites.items() if n not in bad})
-    score = judge.overall(loop.run().at)
+    score = _score(fleet, {n: s for n, s in fleet.sites.items() if n not in bad}, loop.run())
     if server.trusting is None:
         return job, Found(score, (), 0, 0, 1.0, len(bad) / len(fleet.sites))
     return job, _found(score, list(fleet.sites), bad, server.trusting)
+
+
+def _score(fleet: Fleet, sites: dict[str, Windows], end: Federation) -> float:
+    """Of the honest sites' test parts; together where each has one class only."""
+    if max(len(np.unique(s.y)) for s in sites.values()) > 1:
+        return Judge(fleet.problem, fleet.graph, sites).overall(end.at)
+    x, y = pooled(sites).part(test=True)
+    fleet.graph.set_params(end.params)
+    return evaluate(fleet.graph, x, y)[fleet.problem.metric]
 
 
 def _attack(name: str) -> Attack:
