@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from fedge_models.evaluation import row_losses
 from fedge_models.graph import TrainableGraph
 from fedge_models.quantize import Floats
 from fedge_models.training import TrainingConfig, fit
+from numpy.typing import NDArray
 
 from .learning import MIN_HELD, Data
 
@@ -32,9 +34,10 @@ def tune(
 ) -> Floats | None:
     """The parameters (P,) after `config.epochs` at a tenth of `config.learning_rate` from `start` (P,).
 
-    None where that is not seen to help: too few held-back samples, or their mean loss has risen.
+    None where that is not seen to help: too few held-back samples, or their mean loss has risen; or where the site
+    has not met every class: it would unlearn those, and its own held-back data could not tell.
     """
-    if len(held.x) < MIN_HELD or not len(data.x):
+    if len(held.x) < MIN_HELD or not complete(graph, data.y):
         return None
     before = _loss(graph, start, held)
     graph.set_params(start)
@@ -44,6 +47,13 @@ def tune(
         return None
     tuned = graph.params.copy()
     return tuned if _loss(graph, tuned, held) <= before else None
+
+
+def complete(graph: TrainableGraph, y: NDArray[Any]) -> bool:
+    """Whether labels (n,) of a site's samples cover what the model tells apart."""
+    if graph.card.task != "classify":
+        return len(y) > 0
+    return len(np.unique(y)) == len(graph.card.labels)
 
 
 def _loss(graph: TrainableGraph, params: Floats, held: Data) -> float:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
-from fedge_agent.tuning import RATE
+from fedge_agent.tuning import RATE, complete
 from fedge_aggregator.publish import FIRST_SPREAD, difference_steps, next_grid
 from fedge_aggregator.rounds import RoundConfig
 from fedge_aggregator.server_optimizers import first_state
@@ -73,9 +73,12 @@ def tuned(
     """
     rng, models = np.random.default_rng(seed), {}
     for name, site in sites.items():
-        graph.set_params(made.at(name))
-        gentle = replace(plan.training, epochs=plan.fine_tune, learning_rate=RATE * plan.training.learning_rate)
+        models[name] = made.at(name)
         x, y = trainable(site, graph.card)
+        if not complete(graph, y):
+            continue
+        graph.set_params(models[name])
+        gentle = replace(plan.training, epochs=plan.fine_tune, learning_rate=RATE * plan.training.learning_rate)
         fit(graph, x, None if graph.card.task == "anomaly" else y, gentle, rng)
         models[name] = graph.params.copy()
     return models

@@ -294,6 +294,8 @@ def test_release_is_tuned_only_where_held_back_data_shows_a_gain() -> None:
     assert found is not None and loss(found) < 0.95 * loss(start)
     assert tuned(Data(held.x, 1 - held.y), found) is None  # what was learned is wrong there
     assert tuned(Data(held.x[:5], held.y[:5])) is None  # too few to tell
+    one = data.y == 1  # a site that has met a single class would unlearn the other, and its own data could not tell
+    assert tune(graph, start, Data(data.x[one], data.y[one]), held, config, np.random.default_rng(0)) is None
 
 
 def test_learning_rate_halves_over_releases() -> None:
