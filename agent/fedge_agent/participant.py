@@ -7,7 +7,6 @@ niced, and training pauses between batches while recent decisions are late. With
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import random
@@ -15,17 +14,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from fedge_models import personal
 from fedge_models.card import Card
 from fedge_models.errors import FedgeError, IdentityError, ModelError, RefusedError, ReleaseError, RetryError
-from fedge_models.evaluation import row_losses
 from fedge_models.graph import TrainableGraph
-from fedge_models.quantize import Floats
 from fedge_models.release import max_release_bytes
 from fedge_models.trust_chain import Anchor, Head, verify_release
 
@@ -34,41 +29,19 @@ from .budget import Ledger
 from .chain import ChainStore
 from .config import ModelConfig
 from .identity import Identity
-from .inference import Serving, Session
-from .learning import Data, Schedule, Trained, protected, threshold, train, update_body, usable
-from .learning import training as training_config
+from .inference import Serving
+from .learning import Data, Schedule, Trained, protected, train, update_body
+from .local_model import LocalModel
 from .memory import Memory, decode
 from .samples import SampleStore
 from .spool import Spool
-from .standardise import Scale
-from .tuning import tune
-from .types import Array
 from .uplink import Uplink
 
 logger = logging.getLogger(__name__)
 
 LONGEST_BACKOFF_S = 300.0
-CANARY_MIN = 20  # held-back samples, else a release is not judged
-SMALL_LOSS = 0.05  # nats of cross entropy, or squared standard deviations: a model this good has nothing to improve
 NICE = 10
-SCALE_GROWTH = 1.05
 LONGEST_PAUSE_S = 0.05
-
-
-def clearly_worse(old: Array, new: Array, tolerance: float) -> bool:
-    """Whether the losses (n,) of the same rows rose by more than the tolerated fraction, and by more than chance.
-
-    Chance: twice the standard error of the paired differences. A loss near zero doubles by nothing at all, so the
-    fraction is never taken of less than `SMALL_LOSS`. Losses that are not finite are worse.
-    """
-    difference = new - old
-    rise = float(difference.mean())
-    if not np.isfinite(rise):
-        return True
-    return (
-        rise > tolerance * max(float(old.mean()), SMALL_LOSS)
-        and rise > 2 * float(difference.std()) / len(difference) ** 0.5
-    )
 
 
 def give_way() -> None:
@@ -78,7 +51,7 @@ def give_way() -> None:
 
 
 class Participant:
-    """The model of one federation."""
+    """This gateway in one federation."""
 
     def __init__(
         self,
@@ -94,29 +67,32 @@ class Participant:
         slow: Callable[[float], bool],
     ) -> None:
         self.name, self.config = name, config
-        self.serving: Serving | None = None
-        self.graph: TrainableGraph | None = None  # only this thread touches it, but for its card and shapes
         self.problem: str | None = None
         self.refused: dict[int, str] = {}  # release -> why the canary refused it
         self.trainings: list[dict[str, Any]] = []  # the last few
         self.last_contact: float | None = None  # Unix time, s
         self._chain = ChainStore(folder)
-        self._samples, self._spool, self._labelled = samples, spool, labelled
+        self._samples, self._spool = samples, spool
         self._identity, self._uplink = identity, uplink
-        self._fits, self._slow = fits, slow
+        self._slow = slow
+        self._model = LocalModel(name, config, self._chain, samples, spool, labelled, fits, self._pause)
         self._schedule = Schedule(config.training)
         self._head: Head | None = None
-        self._model = b""
-        self._mask: personal.Mask = np.zeros(0, np.bool_)
-        self._served: Head | None = None
-        self._tuned: Floats | None = None  # what that has become here
-        self._scale: Scale | None = None
-        self._scaled_on = 0
         self._next_poll, self._failures = 0.0, 0
         self._stopped: str | None = None
         self._rng = np.random.default_rng()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"model-{name}", daemon=True)
+
+    @property
+    def serving(self) -> Serving | None:
+        """What decides; replaced whole."""
+        return self._model.serving
+
+    @property
+    def graph(self) -> TrainableGraph | None:
+        """The model; only this thread touches it, but for its card and shapes."""
+        return self._model.graph
 
     def start(self) -> None:
         """Serve what was kept, then go on in the thread."""
@@ -134,7 +110,7 @@ class Participant:
             "release": self.serving.release if self.serving else None,
             "head": self._head.header.version if self._head else None,
             "threshold": self.serving.threshold if self.serving else None,
-            "fine_tuned": self._tuned is not None,
+            "fine_tuned": self._model.tuned,
             "provider": self.serving.session.provider if self.serving else None,
             "waits_for": self._waits_for(),
             "samples": self._samples.labels(self.name),
@@ -157,7 +133,7 @@ class Participant:
         if self.graph is None:
             return "a model"
         needed = self.config.training.min_samples
-        return f"{needed} windows to standardise by (has {self._samples.total.get(self.name, 0)})"
+        return f"{needed} windows to standardise by (has {self._model.total})"
 
     # the thread
 
@@ -204,22 +180,13 @@ class Participant:
                 raise ModelError(f"{self.config.file}: cannot be read: {e.strerror}") from e
         if data is None:
             return
-        self._adopt_graph(data)
+        self._model.adopt(data)
         assert self.graph is not None
         self._head = self._chain.load("head", self.graph)
-        self._served = self._chain.load("serving", self.graph) or self._head
-        if self._served is not None:
-            self._tuned = self._chain.load_tuned(self._served.hash, len(self.graph.params))
         pending = self._spool.update(self.name)
         if pending is not None:
             self._schedule.trained_base = pending.base
-        self._serve()
-
-    def _adopt_graph(self, data: bytes) -> None:
-        graph = TrainableGraph.load(data, where=f"model {self.name}", schemas=False)
-        self._fits(graph.card, graph.input_shape)
-        self._mask = personal.local_mask(graph)
-        self.graph, self._model = graph, data
+        self._model.restore(self._head)
 
     def _step(self) -> None:
         if self._uplink is not None and time.monotonic() >= self._next_poll:
@@ -230,7 +197,7 @@ class Participant:
             self._state(None)
             self._next_poll = time.monotonic() + float(self.config.poll)
         if self.graph is not None:
-            self._rescale()
+            self._model.rescale()
             self._learn()
 
     def _send(self) -> None:
@@ -254,7 +221,7 @@ class Participant:
         assert self._uplink is not None and self._identity is not None
         if self.graph is None or (self._head is None and self._chain.graph_bytes() is None):
             data = self._uplink.fetch_model(self.name)
-            self._adopt_graph(data)
+            self._model.adopt(data)
             self._chain.save_graph(data)
         graph = self.graph
         assert graph is not None
@@ -262,132 +229,35 @@ class Participant:
         body = self._uplink.fetch_release(self.name, have, max_release_bytes(graph.params.size, len(graph.sizes)))
         if body is None:
             return
-        anchor = Anchor(self._identity.release_key, self.name, hashlib.sha256(self._model).digest(), graph.sizes)
+        anchor = Anchor(self._identity.release_key, self.name, self._model.digest, graph.sizes)
         head = verify_release(body, anchor, self._head, time.time())
         self._chain.save("head", head)
         self._head = head
         try:
-            self._canary(head)
+            self._model.release(head)
         except ReleaseError as e:
             self.refused = {**dict(list(self.refused.items())[-9:]), head.header.version: str(e)}
             logger.warning("model %s: %s", self.name, e)
-            return
-        self._chain.save("serving", head)
-        self._served = head
-        self._tune()
-        self._serve()
-
-    def _canary(self, head: Head) -> None:
-        """Raise ReleaseError when a release is clearly worse on held-back local data than what serves."""
-        if self._served is None or self._scale is None:
-            return
-        held = self._usable(held=True)
-        if len(held.x) < CANARY_MIN:
-            return
-        old, new = (self._losses(weights, held) for weights in (self._served.weights, head.weights))
-        if clearly_worse(old, new, self.config.canary_tolerance):
-            raise ReleaseError(
-                f"release {head.header.version}: held-back loss {new.mean():.4g} against {old.mean():.4g} of release "
-                f"{self._served.header.version}, which goes on serving"
-            )
-
-    def _tune(self) -> None:
-        """Make what serves fit the machines here, if it can be seen to help."""
-        training, self._tuned = self.config.training, None
-        if not training.fine_tune or self._served is None or self._scale is None or self.graph is None:
-            return
-        data = self._usable(held=False)
-        if len(data.x) < training.min_samples:
-            return
-        how = replace(training_config(training), epochs=training.fine_tune)
-        start = self._composed(self._served.weights)
-        self._tuned = tune(self.graph, start, data, self._usable(held=True), how, self._rng, self._pause)
-        if self._tuned is not None:
-            self._chain.save_tuned(self._served.hash, self._tuned)
-
-    def _losses(self, weights: Any, held: Data) -> Array:
-        assert self.graph is not None
-        self.graph.set_params(self._composed(weights))
-        return row_losses(self.graph, held.x, None if self.graph.card.task == "anomaly" else held.y)
-
-    def _composed(self, weights: Floats) -> Floats:
-        """A release's weights with the tensors that this site keeps for itself."""
-        if not self._mask.any() or self.graph is None:
-            return weights
-        kept = self._spool.residual(self.name, hashlib.sha256(self._model).digest())
-        return personal.compose(weights, decode(kept, self.graph, self._mask).own, self._mask)
-
-    def _usable(self, held: bool) -> Data:
-        assert self.graph is not None and self._scale is not None
-        return usable(self.graph.card.task, *self._load(held), self._labelled)
-
-    def _load(self, held: bool) -> Data:
-        assert self.graph is not None and self._scale is not None
-        x, y = self._samples.load(self.name, self.graph.input_shape, held, self._targets())
-        return Data(self._scale(x), y)
-
-    def _targets(self) -> int:
-        """How many values a sample is taught with; 0: a class."""
-        assert self.graph is not None
-        return max(1, len(self.graph.card.targets)) if self.graph.card.task == "regress" else 0
-
-    def _rescale(self) -> None:
-        """Fit the standardisation once there are samples, and again whenever they have grown by a twentieth.
-
-        It needs no labels and no splitting: a gateway that only decides, or whose first samples are held back, has one
-        too. Windows known to be anomalous are left out.
-        """
-        assert self.graph is not None
-        total = self._samples.total.get(self.name, 0)
-        if total < max(self.config.training.min_samples, SCALE_GROWTH * self._scaled_on):
-            return
-        x, y = self._samples.load(self.name, self.graph.input_shape, None, self._targets())
-        if self.graph.card.task == "anomaly":
-            x = usable("anomaly", x, y, self._labelled).x
-        if len(x) < self.config.training.min_samples:
-            return
-        self._scale, self._scaled_on = self._samples.fit_scale(self.name, x, self.graph.card), total
-        self._tune()
-        self._serve()
-
-    def _serve(self) -> None:
-        """Make what decides, anew: session, standardisation, threshold; then swap."""
-        graph = self.graph
-        if graph is None:
-            return
-        if self._scale is None and (kept := self._samples.scale(self.name, graph.input_shape)):
-            self._scale, self._scaled_on = kept
-        if self._scale is None:
-            return
-        weights = graph.params if self._served is None else self._composed(self._served.weights)
-        weights = weights if self._tuned is None else self._tuned
-        release = self._served.header.version if self._served else 0
-        graph.set_params(weights)
-        limit = threshold(graph, self._usable(held=True), self._usable(held=False))
-        session = Session(self._model, graph.initializers(np.array(weights)))
-        self.serving = Serving(
-            session, graph.card, release, self._scale, limit.score, graph.gives_probabilities, limit.usual
-        )
 
     def _learn(self) -> None:
         """Train if it is time, and put the signed update into the spool."""
         head, graph, identity = self._head, self.graph, self._identity
-        if head is None or graph is None or identity is None or self._scale is None or not self._asked():
+        if head is None or graph is None or identity is None or not self._model.scaled or not self._asked():
             return
-        total, now = self._samples.total.get(self.name, 0), time.monotonic()
+        total, now = self._model.total, time.monotonic()
         if not self._schedule.due(head.header.version, total, total, now):
             return
         ledger, privacy = self._spool.ledger(self.name), self.config.privacy
         if privacy and (why := budget.stopped(ledger, privacy, self.name)):
             self._stop_learning(why)
             return
-        data = self._usable(held=False)
+        data = self._model.usable(held=False)
         if not self._schedule.due(head.header.version, len(data.x), total, now):
             return
-        held, known = self._usable(held=True), self._load(held=True)
+        held, known = self._model.usable(held=True), self._model.samples(held=True)
         told = known.y >= 0 if graph.card.task != "regress" else np.isfinite(known.y)
         known = Data(known.x[told], known.y[told])
-        memory = decode(self._spool.residual(self.name, head.header.graph), graph, self._mask)
+        memory = decode(self._spool.residual(self.name, head.header.graph), graph, self._model.mask)
         trained = train(graph, head, data, held, known, self.config.training, self._rng, self._pause, memory)
         self._schedule.trained(head.header.version, total, now)
         self._note(head, trained, time.monotonic() - now)
@@ -395,9 +265,9 @@ class Participant:
             self._state(f"training on release {head.header.version} diverged; nothing is sent")
             return
         self._keep(head, trained, memory, ledger, identity)
-        if self._mask.any():
-            self._tune()
-            self._serve()  # with the site's own tensors as they are now
+        if self._model.mask.any():
+            self._model.tune()
+            self._model.serve()  # with the site's own tensors as they are now
         self._next_poll = 0.0 if self._failures == 0 else self._next_poll
 
     def _keep(self, head: Head, trained: Trained, memory: Memory, ledger: Ledger, identity: Identity) -> None:
@@ -405,7 +275,7 @@ class Participant:
         assert self.graph is not None
         privacy, residual, told = self.config.privacy, memory.residual, trained
         if privacy:
-            told = protected(trained, privacy, self._mask, self.config.training.min_samples)
+            told = protected(trained, privacy, self._model.mask, self.config.training.min_samples)
             pending = self._spool.update(self.name)
             if pending is None or pending.sequence != ledger.sequence:
                 residual = np.zeros_like(residual)  # what an update without noise left is not noised either

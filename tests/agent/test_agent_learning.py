@@ -15,8 +15,8 @@ from fedge_agent.assets import check_fit
 from fedge_agent.config import AssetConfig, TagConfig, Training
 from fedge_agent.inference import Serving, Session
 from fedge_agent.learning import Data, Schedule, round_rate, threshold, train, update_body, usable
+from fedge_agent.local_model import clearly_worse
 from fedge_agent.memory import Memory
-from fedge_agent.participant import clearly_worse
 from fedge_agent.samples import Sample, SampleStore, split
 from fedge_agent.tuning import tune
 from fedge_models import personal, zoo

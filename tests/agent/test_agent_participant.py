@@ -57,7 +57,7 @@ def test_a_site_decides_with_its_own_tensors_after_a_restart(tmp_path: Path) -> 
         )  # fmt: skip
         made._restore()
         assert made.serving is not None and made.serving.release == 3
-        assert len(made._usable(held=False).x) == 79  # values are labels; the one without is left out
+        assert len(made._model.usable(held=False).x) == 79  # values are labels; the one without is left out
         return made.serving.decide(np.zeros(2, np.float32)).values["life"]
 
     assert life() == 50  # the release's own bias: the middle of the range
@@ -88,10 +88,10 @@ def test_a_machine_teaches_a_model_with_two_targets(tmp_path: Path) -> None:
         asset.push(Batch("plc", tuple(readings), None, 0))
     samples.start()
     samples.stop()
-    part._samples = samples = SampleStore(tmp_path / "samples.sqlite", {"m": 1000})
+    part._model._samples = samples = SampleStore(tmp_path / "samples.sqlite", {"m": 1000})
     samples.start()
-    part._rescale()
-    data, held = part._usable(held=False), part._usable(held=True)
+    part._model.rescale()
+    data, held = part._model.usable(held=False), part._model.usable(held=True)
     assert part.graph is not None and data.y.shape == (len(data.x), 2) and len(data.x) > 500
     fit(part.graph, data.x, data.y, TrainingConfig(epochs=20, learning_rate=0.01), rng)
     found = evaluate(part.graph, held.x, held.y)
@@ -123,7 +123,7 @@ def test_a_release_is_tuned_to_the_machines_here_and_that_survives_a_restart(tmp
         )  # fmt: skip
         made._restore()
         if look:
-            made._rescale()
+            made._model.rescale()
         assert made.serving is not None and made.serving.release == 3
         said = made.status()["fine_tuned"], made.serving.decide(np.ones(2, np.float32)).values["life"]
         kept.stop()

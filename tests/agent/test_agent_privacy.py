@@ -262,7 +262,7 @@ class Site:
             lambda *_: None, lambda _: False,
         )  # fmt: skip
         made._restore()
-        made._rescale()
+        made._model.rescale()
         made._schedule.trained_base = 0
         return made
 
