@@ -119,7 +119,7 @@ def average(how: Averaging, due: Gathered, carried: Carried, runner: Runner = en
 def _noised(bound: Privacy, due: Gathered, carried: Carried) -> _Combined:
     """The mean of clipped updates under noise. Nothing may depend on what an update looks like: no trust here."""
     spent = privacy.spend(carried.spent, bound, due.federation)
-    aggregate = privacy.aggregate(list(due.rows.block(0, due.rows.d)), due.grid, len(due.members), bound)
+    aggregate = privacy.aggregate(due.rows, due.grid, len(due.members), bound)
     shares = {u.node: 1 / len(due.updates) for u in due.updates}
     return _Combined(aggregate, shares, 1.0, (), carried.standings, spent, carried.seen)
 

@@ -15,7 +15,7 @@ nobody was chosen is as secret as who was. Server optimisers come after the nois
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
 import msgspec
@@ -25,13 +25,15 @@ from fedge_models.accounting import ORDERS, Divergences, sampled
 from fedge_models.accounting import epsilon as epsilon_of
 from fedge_models.discrete_gaussian import Bits, below, sample, system_bits
 from fedge_models.errors import BudgetError, ConfigError
+from fedge_models.personal import Mask
 from fedge_models.privacy import Clip, Delta, Epsilon, NoiseMultiplier
-from fedge_models.quantize import Codes, Floats, dequantize
+from fedge_models.quantize import Floats, dequantize
 from msgspec import Meta
 from numpy.typing import NDArray
 
+from .rows import Rows
+
 ROUNDS = 1 << 40  # more than are ever counted
-BLOCK = 1 << 16  # columns at a time
 HEADROOM = 8.0  # times the clip norm spread evenly over all parameters: what 127 steps of a node's grid span
 COIN_BITS = 53  # of a probability in float64
 LINEAR = "fedavg"  # the one rule whose weights do not depend on the updates
@@ -140,23 +142,48 @@ def spread(privacy: Privacy, sizes: NDArray[np.int64]) -> Floats:
     return np.full(len(sizes), HEADROOM * privacy.clip / math.sqrt(float(sizes.sum())), np.float32)
 
 
-def aggregate(rows: Sequence[Codes], steps: Floats, members: int, privacy: Privacy, bits: Bits = system_bits) -> Floats:
-    """The noised mean (P,) in grid units of rows (n of (P,) int8) on steps (P,).
+def aggregate(
+    rows: Rows,
+    steps: Floats,
+    members: int,
+    privacy: Privacy,
+    local: Mask | None = None,
+    bits: Bits = system_bits,
+) -> Floats:
+    """The noised mean (P,) in grid units of rows on steps (P,), block by block.
 
-    members: how many sites belong to the federation, of which each was expected with probability `sampling_rate`.
+    members: how many sites belong to the federation, of which each was expected with probability `sampling_rate`;
+    local: what stays at the sites (P,), and gets neither their codes nor noise.
     """
-    counted = [row for row, heads in zip(rows, coins(len(rows), privacy.sampling_rate, bits), strict=True) if heads]
-    lengths = [mechanism.norm(dequantize(row, steps)) for row in counted]
-    out = np.empty(len(steps), np.float32)
-    for start in range(0, len(steps), BLOCK):
-        part = slice(start, start + BLOCK)
-        total = sample(len(steps[part]), bits)
-        for row, length in zip(counted, lengths, strict=True):
-            values = dequantize(row[part], steps[part])
+    heads = np.flatnonzero(coins(rows.n, privacy.sampling_rate, bits))
+    seen = steps if local is None else np.where(local, np.float32(0), steps)
+    lengths = _lengths(rows, heads, seen)
+    out = np.empty(rows.d, np.float32)
+    for start, stop in _spans(rows):
+        total = sample(stop - start, bits)
+        for row, length in zip(rows.block(start, stop)[heads], lengths, strict=True):
+            values = dequantize(row, seen[start:stop])
             total += mechanism.to_lattice(values, length, privacy.clip, privacy.noise_multiplier)
+        if local is not None:
+            total[local[start:stop]] = 0
         noised = mechanism.from_lattice(total, privacy.clip, privacy.noise_multiplier)
-        out[part] = noised / np.float32(privacy.sampling_rate * members) / steps[part]
+        out[start:stop] = noised / np.float32(privacy.sampling_rate * members) / steps[start:stop]
     return out
+
+
+def _lengths(rows: Rows, chosen: NDArray[np.int64], steps: Floats) -> list[float]:
+    """Euclidean lengths of the chosen rows in parameter units."""
+    squares = [
+        [mechanism.norm(dequantize(row, steps[start:stop])) ** 2 for row in rows.block(start, stop)[chosen]]
+        for start, stop in _spans(rows)
+    ]
+    return [math.sqrt(math.fsum(parts)) for parts in zip(*squares, strict=True)]
+
+
+def _spans(rows: Rows) -> Iterator[tuple[int, int]]:
+    """Blocks of columns."""
+    for start in range(0, rows.d, rows.width):
+        yield start, min(start + rows.width, rows.d)
 
 
 def coins(count: int, rate: float, bits: Bits = system_bits) -> NDArray[np.bool_]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -25,6 +26,7 @@ from fedge_aggregator.privacy import (
     stopped,
 )
 from fedge_aggregator.privacy import spread as public_spread
+from fedge_aggregator.rows import MemoryRows, RowsWriter
 from fedge_aggregator.rules.registry import RULES
 from fedge_models.discrete_gaussian import Bits
 from fedge_models.errors import BudgetError, ConfigError
@@ -60,7 +62,7 @@ def test_one_more_site_moves_the_sum_by_no_more_than_the_clip_norm(
     privacy = private(clip=clip, noise_multiplier=multiplier)
     sums = []
     for some in (made[:n], made):
-        mean = aggregate(some, steps, 7, privacy, after_coins(len(some)))
+        mean = aggregate(MemoryRows(some), steps, 7, privacy, bits=after_coins(len(some)))
         sums.append(mean.astype(np.float64) * steps * 7)
     apart = float(np.linalg.norm(sums[1] - sums[0]))
     assert apart <= clip * (1 + 1e-5) + 1e-6 * float(np.abs(sums[0]).max()) * math.sqrt(50)
@@ -85,7 +87,9 @@ def after_coins(n: int) -> Bits:
 def test_mean_is_that_of_the_clipped_rows_with_the_noise_that_was_asked_for() -> None:
     privacy, made, d = private(clip=2.0, noise_multiplier=0.5), rows(5, 100_000), 100_000
     steps = np.full(d, 0.001, np.float32)
-    found = aggregate(made, steps, 10, privacy, seeded()) * steps * 10  # half of the members came: divided by all
+    found = (
+        aggregate(MemoryRows(made), steps, 10, privacy, bits=seeded()) * steps * 10
+    )  # half of the members came: divided by all
     values = [dequantize(row, steps).astype(np.float64) for row in made]
     wanted = sum(v * min(1.0, 2.0 / float(np.linalg.norm(v))) for v in values)
     noise = found - wanted
@@ -93,11 +97,35 @@ def test_mean_is_that_of_the_clipped_rows_with_the_noise_that_was_asked_for() ->
     assert abs(float(np.dot(noise, wanted))) < 5 * float(np.linalg.norm(wanted))
 
 
-def test_blocks_do_not_matter_and_nobody_is_noise_alone() -> None:
+def test_blocks_change_nothing_but_the_noise(tmp_path: Path) -> None:
+    """Rows from a file, block by block: each clipped as a whole, and every block has noise of its own."""
+    d, privacy = 3000, private(clip=2.0, noise_multiplier=2**-10)
+    steps, made = np.full(d, 0.001, np.float32), rows(5, d)
+    with RowsWriter(tmp_path / "rows", d, 8192) as writer:
+        for row in made:
+            writer.append(row)
+        blocks = writer.rows()
+        assert blocks.width < d / 3
+        found = aggregate(blocks, steps, 5, privacy, bits=seeded(1))
+    whole = aggregate(MemoryRows(made), steps, 5, privacy, bits=seeded(2))
+    np.testing.assert_allclose(found * steps, whole * steps, atol=6 * 2 * 2.0**-10 * 2 / 5)
+    assert float((found - whole).std()) * 0.001 * 5 == pytest.approx(2 * 2**0.5 / 1024, rel=0.1)
+
+
+def test_when_nobody_counts_there_is_noise_alone() -> None:
     steps = np.full(70_000, 0.01, np.float32)
-    found = aggregate([], steps, 4, private(), seeded()) * steps * 4
+    privacy, zeros = private(sampling_rate=1e-9), MemoryRows(rows(3, 70_000))
+    found = aggregate(zeros, steps, 10**9, privacy, bits=seeded()) * steps
     assert float(found.std()) == pytest.approx(1.0, rel=0.02)
-    assert abs(float(found[:4464].mean())) < 0.06  # the last block has noise of its own
+
+
+def test_what_stays_local_is_neither_taken_nor_noised() -> None:
+    steps, local = np.full(50, 0.01, np.float32), np.arange(50) < 20
+    made = rows(3, 50)
+    found = aggregate(MemoryRows(made), steps, 3, private(), local, seeded())
+    assert (found[local] == 0).all() and (found[~local] != 0).all()
+    empty = [np.where(local, 0, row).astype(np.int8) for row in made]
+    np.testing.assert_array_equal(found, aggregate(MemoryRows(empty), steps, 3, private(), local, seeded()))
 
 
 def test_coins_come_up_as_often_as_they_should() -> None:
@@ -113,7 +141,7 @@ def test_a_site_that_was_not_drawn_leaves_no_trace() -> None:
     drawn = coins(8, 0.5, after_coins(8))
     assert 0 < drawn.sum() < 8
     others = [row if heads else np.zeros_like(row) for row, heads in zip(made, drawn, strict=True)]
-    one, two = (aggregate(some, steps, 8, privacy, after_coins(8)) for some in (made, others))
+    one, two = (aggregate(MemoryRows(some), steps, 8, privacy, bits=after_coins(8)) for some in (made, others))
     np.testing.assert_array_equal(one, two)
 
 
