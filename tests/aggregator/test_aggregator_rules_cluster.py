@@ -141,6 +141,12 @@ def test_a_cluster_that_is_away_is_an_error_to_try_again(filed: FileRows, monkey
         run({"name": "median"}, filed, Cluster("127.0.0.1:9"))
 
 
+def test_a_cluster_that_does_not_get_on_is_not_waited_for_without_end(processes: Processes, filed: FileRows) -> None:
+    slow = SlowRows(filed.path, filed.n, filed.d, filed.width, filed.capacity)
+    with pytest.raises(UnreachableError, match="are scheduler and workers up"):
+        run({"name": "median"}, slow, Cluster(processes.address, done_s=0.1))
+
+
 def test_an_unknown_engine_is_an_error() -> None:
     with pytest.raises(ConfigError, match=r"'local' or 'dask://HOST:PORT', got 'spark"):
         engine.build_runner("spark://x", "aggregator.toml")

@@ -195,6 +195,11 @@ def test_mixed_blocks_are_exact(block: np.ndarray, divisor: int) -> None:
     assert (Mixed(matrix, divisor).of(block) == matrix @ block.astype(np.int64)).all()
 
 
+def test_a_divisor_that_would_round_is_refused() -> None:
+    with pytest.raises(ValueError, match="expected at most 132104"):
+        Mixed(np.full((1, 2), 66_053), 132_106).of(some(2, 3))
+
+
 @given(BLOCKS, st.integers(0, 5), st.data())
 def test_file_rows_are_what_was_written(block: np.ndarray, spare: int, data: st.DataObject) -> None:
     import tempfile

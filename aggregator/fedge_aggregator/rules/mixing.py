@@ -12,6 +12,7 @@ import numpy as np
 from fedge_models.quantize import LIMIT, Codes
 from numpy.typing import NDArray
 
+from .combine import EXACT
 from .rule import Block, Gram
 
 CHUNK = 1024  # columns that are wide floats at once
@@ -26,8 +27,12 @@ class Mixed(NamedTuple):
     def of(self, block: Codes) -> Block:
         """The mixed rows (m, w) of a block (n, w), times the divisor.
 
-        By float32 products, exact while they are below 2^24: for divisors up to 132,104.
+        By float32 products, exact while they are below 2^24. Raises ValueError for a divisor with which they are not.
         """
+        if self.divisor * LIMIT > EXACT:
+            raise ValueError(
+                f"mixing: divisor {self.divisor}, expected at most {EXACT // LIMIT}: too many rows at once"
+            )
         matrix = self.matrix.astype(np.float32)
         out = np.empty((len(matrix), block.shape[1]), np.int16 if LIMIT * self.divisor < 1 << 15 else np.int32)
         for at in range(0, block.shape[1], CHUNK):
