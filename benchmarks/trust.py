@@ -7,8 +7,8 @@ hostile sites quarantined at the end; *rounds*: median until they were; *hit*: h
 the hostile sites' part of all weight at the end; *score* without attack, and under attack without and with trust.
 
 Thresholds were chosen on seeds 0 to 2 of fan, fan_classes, skab and ai4i, in another, smaller loop with its own attacks
-under a trimmed mean; seeds here start at 10, and both xsdd were looked at with one seed only. `--quick`: two sets, one
-seed, few attacks; other figures.
+under a trimmed mean; two were tightened after a look at seed 10 of fan. Seeds here start at 10. `--quick`: two sets,
+one seed, few attacks; other figures.
 """
 
 from __future__ import annotations
