@@ -9,7 +9,6 @@ comes, it ends with the same bits. The aggregator's own weights follow the same 
 from __future__ import annotations
 
 import hashlib
-import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 
 from . import cose
 from .errors import WireError
-from .quantize import ZLIB_LEVEL, Codes, Floats, dequantize, expand, inflate, pack, unpack
+from .quantize import Codes, Floats, deflate, dequantize, expand, inflate, pack, unpack
 from .structs import known
 from .update import decode_steps
 from .wire import Count, Digest, Figures, Message, Name, decode, encode
@@ -99,7 +98,7 @@ def header_hash(header: Header) -> bytes:
 
 def encode_full(header: Header, weights: Floats, key: Ed25519PrivateKey) -> bytes:
     """The signed bytes of a release that carries all weights (P,)."""
-    vector = zlib.compress(weights.astype("<f4").tobytes(), ZLIB_LEVEL)
+    vector = deflate(weights.astype("<f4").tobytes())
     return _sign(_Body(header=encode_header(header), kind="full", vector=vector, steps=b""), key)
 
 
