@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
+from fedge_models.personal import Mask
 from fedge_models.quantize import Floats
 from msgspec.structs import replace
 
@@ -41,6 +42,7 @@ class Averaging:
     privacy: Privacy | None
     staleness_exponent: float
     court: Court | None = None  # where the operator gives rows to judge updates by
+    local: Mask | None = None  # (P,) what stays at the sites: no noise goes there
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ def average(how: Averaging, due: Gathered, carried: Carried, runner: Runner = en
 
     Raises ValueError for fewer updates than the rule needs, BudgetError when the privacy budget does not pay for it.
     """
-    made = _noised(how.privacy, due, carried) if how.privacy else _ruled(how, due, carried, runner)
+    made = _noised(how, how.privacy, due, carried) if how.privacy else _ruled(how, due, carried, runner)
     moved, state = made.aggregate * due.grid, carried.state
     if len(state) != how.optimizer.vectors:  # the first round, or another optimiser than before
         state = server_optimizers.first_state(how.optimizer, len(due.grid))
@@ -116,10 +118,10 @@ def average(how: Averaging, due: Gathered, carried: Carried, runner: Runner = en
     return Averaged(step / due.grid, kept, made.shares, made.damping, made.changes)
 
 
-def _noised(bound: Privacy, due: Gathered, carried: Carried) -> _Combined:
+def _noised(how: Averaging, bound: Privacy, due: Gathered, carried: Carried) -> _Combined:
     """The mean of clipped updates under noise. Nothing may depend on what an update looks like: no trust here."""
     spent = privacy.spend(carried.spent, bound, due.federation)
-    aggregate = privacy.aggregate(due.rows, due.grid, len(due.members), bound)
+    aggregate = privacy.aggregate(due.rows, due.grid, len(due.members), bound, how.local)
     shares = {u.node: 1 / len(due.updates) for u in due.updates}
     return _Combined(aggregate, shares, 1.0, (), carried.standings, spent, carried.seen)
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from fedge_models import personal
 from fedge_models.errors import IdentityError, RefusedError, StaleError, StorageError
 from fedge_models.graph import TrainableGraph
 from fedge_models.quantize import expand
@@ -54,9 +55,10 @@ class Federation:
         self.limits = config.limits(self.minimum)
         self._runner = engine.build_runner(config.engine, f"federation {model.federation}")
         self._store, self._folder = store, folder
-        if config.held_back:
+        if config.held_back or config.privacy:
             graph = TrainableGraph.load(store.model_file(self.name), where=f"model of {self.name}")
-            self.how = replace(self.how, court=Court(graph, heldback.load(config.held_back, graph)))
+            court = Court(graph, heldback.load(config.held_back, graph)) if config.held_back else None
+            self.how = replace(self.how, court=court, local=personal.local_mask(graph))
         self._chain = Chain(model, config, store, authority)
         self._secret = hashlib.sha256(b"fedge sample" + authority.release_key.private_bytes_raw()).digest()
         self._closing = threading.Lock()  # one round ends at a time, and a synchronous one takes nothing meanwhile
