@@ -142,9 +142,9 @@ def run(job: Job) -> tuple[Job, Found]:
     )  # fmt: skip
     loop, bad, server = _assemble(config, "benchmark", fleet, _attack(job.attack))
     score = _score(fleet, {n: s for n, s in fleet.sites.items() if n not in bad}, loop.run())
-    if server.trusting is None:
+    if not job.trust:
         return job, Found(score, (), 0, 0, 1.0, len(bad) / len(fleet.sites))
-    return job, _found(score, list(fleet.sites), bad, server.trusting)
+    return job, _found(score, list(fleet.sites), bad, server.changes, server._carried.standings)
 
 
 def _score(fleet: Fleet, sites: dict[str, Windows], end: Federation) -> float:
@@ -160,13 +160,13 @@ def _attack(name: str) -> Attack:
     return MORE[name] if name in MORE else ATTACKS[name]() if name in ATTACKS else Attack()
 
 
-def _found(score: float, names: list[str], bad: tuple[str, ...], trusting: Any) -> Found:
+def _found(score: float, names: list[str], bad: tuple[str, ...], changes: list[str], standings: Any) -> Found:
     first: dict[str, int] = {}
-    for change in trusting.changes:  # "release 3: name is in quarantine: ..."
+    for change in changes:  # "release 3: name is in quarantine: ..."
         release, _, rest = change.partition(": ")
         if " is in quarantine" in rest:
             first.setdefault(rest.split(" is in quarantine")[0], int(release.split()[1]))
-    config, standings = TrustConfig(), trusting.standings
+    config = TrustConfig()
     trust = {n: s.score(config) for n, s in standings.items()}
     honest = [n for n in names if n not in bad]
     lowest = min(1 - standings[n].suspicion / config.limit if not standings[n].quarantined else 0 for n in honest)
