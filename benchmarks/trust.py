@@ -134,10 +134,10 @@ def _fleet(name: str, seed: int, data: Path) -> Fleet:
 def run(job: Job) -> tuple[Job, Found]:
     """One federation to its end."""
     fleet = _fleet(job.set, job.seed, job.data)
-    tables = {**RULES[job.rule](len(fleet.sites)), **HONEST.get(job.attack, {})}
     trust = {} if job.trust else None
+    tables = {**RULES[job.rule](len(fleet.sites)), **HONEST.get(job.attack, {}), "trust": trust}
     config = Config(
-        sites=len(fleet.sites), seed=job.seed, hostile=job.share, trust=trust, rounds=ROUNDS,
+        sites=len(fleet.sites), seed=job.seed, hostile=job.share, rounds=ROUNDS,
         federation={"quorum": max(3, len(fleet.sites) // 2)}, **tables,
     )  # fmt: skip
     loop, bad, server = _assemble(config, "benchmark", fleet, _attack(job.attack))
