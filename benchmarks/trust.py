@@ -134,17 +134,17 @@ def _fleet(name: str, seed: int, data: Path) -> Fleet:
 def run(job: Job) -> tuple[Job, Found]:
     """One federation to its end."""
     fleet = _fleet(job.set, job.seed, job.data)
-    tables = {**RULES[job.rule](len(fleet.sites)), **HONEST.get(job.attack, {})}
     trust = {} if job.trust else None
+    tables = {**RULES[job.rule](len(fleet.sites)), **HONEST.get(job.attack, {}), "trust": trust}
     config = Config(
-        sites=len(fleet.sites), seed=job.seed, hostile=job.share, trust=trust, rounds=ROUNDS,
+        sites=len(fleet.sites), seed=job.seed, hostile=job.share, rounds=ROUNDS,
         federation={"quorum": max(3, len(fleet.sites) // 2)}, **tables,
     )  # fmt: skip
     loop, bad, server = _assemble(config, "benchmark", fleet, _attack(job.attack))
     score = _score(fleet, {n: s for n, s in fleet.sites.items() if n not in bad}, loop.run())
-    if server.trusting is None:
+    if not job.trust:
         return job, Found(score, (), 0, 0, 1.0, len(bad) / len(fleet.sites))
-    return job, _found(score, list(fleet.sites), bad, server.trusting)
+    return job, _found(score, list(fleet.sites), bad, server.changes, server._carried.standings)
 
 
 def _score(fleet: Fleet, sites: dict[str, Windows], end: Federation) -> float:
@@ -160,13 +160,13 @@ def _attack(name: str) -> Attack:
     return MORE[name] if name in MORE else ATTACKS[name]() if name in ATTACKS else Attack()
 
 
-def _found(score: float, names: list[str], bad: tuple[str, ...], trusting: Any) -> Found:
+def _found(score: float, names: list[str], bad: tuple[str, ...], changes: list[str], standings: Any) -> Found:
     first: dict[str, int] = {}
-    for change in trusting.changes:  # "release 3: name is in quarantine: ..."
+    for change in changes:  # "release 3: name is in quarantine: ..."
         release, _, rest = change.partition(": ")
         if " is in quarantine" in rest:
             first.setdefault(rest.split(" is in quarantine")[0], int(release.split()[1]))
-    config, standings = TrustConfig(), trusting.standings
+    config = TrustConfig()
     trust = {n: s.score(config) for n, s in standings.items()}
     honest = [n for n in names if n not in bad]
     lowest = min(1 - standings[n].suspicion / config.limit if not standings[n].quarantined else 0 for n in honest)
