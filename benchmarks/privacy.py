@@ -23,9 +23,9 @@ from fedge_agent import budget
 from fedge_agent.config import Privacy as AtSite
 from fedge_agent.learning import Trained, code, protected
 from fedge_aggregator import privacy
+from fedge_aggregator.engine.rows import MemoryRows
 from fedge_aggregator.publish import difference_steps, next_grid
 from fedge_aggregator.rounds import RoundConfig
-from fedge_aggregator.rows import MemoryRows
 from fedge_fleet import skew
 from fedge_fleet.loop import Loop
 from fedge_fleet.member import Base, Member, Plan, Sent

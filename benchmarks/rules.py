@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from fedge_aggregator import engine
-from fedge_aggregator.rows import MemoryRows, Rows, RowsWriter
+from fedge_aggregator.engine import blocks
+from fedge_aggregator.engine.rows import MemoryRows, Rows, RowsWriter
 from fedge_aggregator.rules.registry import build_pipeline
 
 D = 1_000_000
@@ -60,7 +60,7 @@ def updates(n: int, d: int = D) -> np.ndarray:
 def ours(name: str, rows: Rows, f: int) -> Call:
     """An aggregation of fedge."""
     pipeline, weights = build_pipeline(tables(f)[name], None, "benchmark"), np.ones(rows.n)
-    return lambda: engine.aggregate(pipeline, rows, weights)
+    return lambda: blocks.aggregate(pipeline, rows, weights)
 
 
 def peers(name: str, values: np.ndarray, f: int) -> dict[str, Call]:

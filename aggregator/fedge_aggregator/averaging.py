@@ -16,19 +16,21 @@ from fedge_models.personal import Mask
 from fedge_models.quantize import Floats
 from msgspec.structs import replace
 
-from . import engine, privacy, server_optimizers, sketches, trust
+from . import privacy, server_optimizers
 from .aggregation import Contribution, weigh
 from .config import FederationConfig
-from .pipeline import Pipeline
+from .engine import blocks
+from .engine.rows import ChosenRows, Rows
+from .engine.runner import Runner
 from .privacy import Privacy, Spent
-from .rows import ChosenRows, Rows
+from .rules.pipeline import Pipeline
 from .rules.registry import build_pipeline
 from .rules.rule import Gram
-from .runner import Runner
 from .server_optimizers import ServerOptimizer, State
-from .standing import Standing, TrustConfig
-from .trust import Verdict
-from .witnesses import Court, Seen, listen, testify
+from .trust import sketches
+from .trust.judge import Verdict, judge, spokesmen
+from .trust.standing import Standing, TrustConfig
+from .trust.witnesses import Court, Seen, listen, testify
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ def build(config: FederationConfig, where: str, prefix: str = "") -> Averaging:
     return Averaging(name, pipeline, optimizer, config.trust, config.privacy, config.staleness_exponent)
 
 
-def average(how: Averaging, due: Gathered, carried: Carried, runner: Runner = engine.LOCAL) -> Averaged:
+def average(how: Averaging, due: Gathered, carried: Carried, runner: Runner = blocks.LOCAL) -> Averaged:
     """The step of a round.
 
     Raises ValueError for fewer updates than the rule needs, BudgetError when the privacy budget does not pay for it.
@@ -129,17 +131,17 @@ def _noised(how: Averaging, bound: Privacy, due: Gathered, carried: Carried) -> 
 def _ruled(how: Averaging, due: Gathered, carried: Carried, runner: Runner) -> _Combined:
     """What the rule makes of those that trust leaves."""
     before = None if carried.moved is None else carried.moved / due.grid
-    gram, seen = engine.gram_matrix(due.rows, runner), listen(carried.seen, due.updates, due.release)
+    gram, seen = blocks.gram_matrix(due.rows, runner), listen(carried.seen, due.updates, due.release)
     verdict = _judged(how, due, carried, seen, gram)
     trusted = [u.node for u in due.updates]
     if how.trust.action != "watch":
-        trusted = trust.spokesmen(verdict, how.pipeline.minimum())
+        trusted = spokesmen(verdict, how.pipeline.minimum())
     chosen = [i for i, u in enumerate(due.updates) if u.node in trusted]
     left = [due.updates[i] for i in chosen]
     weighing = weigh(left, how.staleness_exponent)
     weights = weighing.weights * np.array([verdict.weights[u.node] for u in left])
     rows = due.rows if len(chosen) == due.rows.n else ChosenRows(due.rows, tuple(chosen))
-    aggregate = engine.aggregate(
+    aggregate = blocks.aggregate(
         how.pipeline,
         rows,
         weights,
@@ -159,7 +161,7 @@ def _ruled(how: Averaging, due: Gathered, carried: Carried, runner: Runner) -> _
 def _judged(how: Averaging, due: Gathered, carried: Carried, seen: Seen, gram: Gram) -> Verdict:
     votes = np.array([carried.standings.get(u.node, Standing()).score(how.trust) for u in due.updates])
     shares = votes if votes.any() else np.ones(len(votes))
-    return trust.judge(
+    return judge(
         carried.standings,
         [u.node for u in due.updates],
         gram,

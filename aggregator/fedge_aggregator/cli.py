@@ -122,7 +122,7 @@ def nodes_list(as_json: bool, config_path: Path) -> None:
 
 def _trust(kept: Store, config: configs.Config, node: str) -> tuple[dict[str, float], list[str]]:
     """A node's score in each federation, and what there is to say of it."""
-    from .trust import explain  # noqa: PLC0415
+    from .trust.judge import explain  # noqa: PLC0415
 
     scores, lines = {}, []
     for name in kept.federations_of(node):
@@ -141,7 +141,7 @@ def _trust(kept: Store, config: configs.Config, node: str) -> tuple[dict[str, fl
 def nodes_release(node: str, federation: str, config_path: Path) -> None:
     """Let a gateway out of quarantine; it is on probation then."""
     from .store.audit import operator  # noqa: PLC0415
-    from .trust import let_out  # noqa: PLC0415
+    from .trust.judge import let_out  # noqa: PLC0415
 
     config = configs.load(config_path)
     known(config, federation)

@@ -15,7 +15,7 @@ from msgspec import Meta
 
 from .privacy import Privacy
 from .rounds import Mode, RoundConfig
-from .standing import TrustConfig
+from .trust.standing import TrustConfig
 
 ADDRESS_FILE = "listen.addr"  # in the state folder: where `invite` learns the port when the configuration says 0
 STATUS_FILE = "status.addr"  # and where `status` finds the page
@@ -89,10 +89,11 @@ def load(path: Path) -> Config:
 
 def _check(federation: FederationConfig, where: str, key: str) -> None:
     """Raise ConfigError for a rule, optimiser, engine or privacy that there is not or that do not go together."""
-    from . import averaging, engine  # noqa: PLC0415  # they know this file
+    from . import averaging  # noqa: PLC0415  # it knows this file
+    from .engine import blocks  # noqa: PLC0415
 
     how = averaging.build(federation, where, f"{key}.")
-    engine.build_runner(federation.engine, where, f"{key}.engine")
+    blocks.build_runner(federation.engine, where, f"{key}.engine")
     if federation.privacy and federation.mode == "asynchronous":
         raise ConfigError(f"{where}: key '{key}.privacy': needs synchronous rounds, where all count as often as others")
     _check_rounds(federation, how.pipeline.minimum(), f"{where}: key '{key}")

@@ -24,19 +24,21 @@ from fedge_models.graph import TrainableGraph
 from fedge_models.quantize import expand
 from fedge_models.update import decode_update, max_update_bytes
 
-from . import admission, averaging, engine, heldback, privacy
+from . import admission, averaging, privacy
 from .authority import Authority
 from .averaging import Averaged, Gathered
 from .chain import Chain
 from .config import FederationConfig
+from .engine import blocks
 from .federated_evaluation import report
 from .gathering import rows_of
 from .publish import Published
 from .rounds import Round
 from .store import Model, Node, Store
 from .store.updates import UpdateRow
-from .trust import explain
-from .witnesses import Court
+from .trust import heldback
+from .trust.judge import explain
+from .trust.witnesses import Court
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +55,7 @@ class Federation:
         self.how = averaging.build(config, f"federation {model.federation}")
         self.minimum = self.how.pipeline.minimum()
         self.limits = config.limits(self.minimum)
-        self._runner = engine.build_runner(config.engine, f"federation {model.federation}")
+        self._runner = blocks.build_runner(config.engine, f"federation {model.federation}")
         self._store, self._folder = store, folder
         if config.held_back or config.privacy:
             graph = TrainableGraph.load(store.model_file(self.name), where=f"model of {self.name}")

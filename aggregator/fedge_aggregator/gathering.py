@@ -18,7 +18,7 @@ from fedge_models.release import Header
 from fedge_models.update import decode_update
 
 from .aggregation import Contribution, regrid
-from .rows import MemoryRows, Rows, RowsWriter
+from .engine.rows import MemoryRows, Rows, RowsWriter
 from .store import Model, Store
 from .store.updates import UpdateRow
 

@@ -28,10 +28,11 @@ from fedge_models.errors import BudgetError, ConfigError
 from fedge_models.personal import Mask
 from fedge_models.privacy import Clip, Delta, Epsilon, NoiseMultiplier
 from fedge_models.quantize import Floats, dequantize
+from fedge_models.structs import known
 from msgspec import Meta
 from numpy.typing import NDArray
 
-from .rows import Rows
+from .engine.rows import Rows
 
 ROUNDS = 1 << 40  # more than are ever counted
 HEADROOM = 8.0  # times the clip norm spread evenly over all parameters: what 127 steps of a node's grid span
@@ -39,6 +40,7 @@ COIN_BITS = 53  # of a probability in float64
 LINEAR = "fedavg"  # the one rule whose weights do not depend on the updates
 
 
+@known
 class Privacy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """``[federation.X] privacy``: noise on every release, and what all of them together may give away."""
 
@@ -49,6 +51,7 @@ class Privacy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     sampling_rate: Annotated[float, Meta(gt=0, le=1)] = 1.0  # probability with which an update that came counts
 
 
+@known
 class Rounds(msgspec.Struct, frozen=True):
     """So many rounds under one noise and one sampling rate."""
 
@@ -57,6 +60,7 @@ class Rounds(msgspec.Struct, frozen=True):
     count: int
 
 
+@known
 class Spent(msgspec.Struct, frozen=True):
     """What the rounds of one federation have cost, ever: kept for good, also when the settings change."""
 

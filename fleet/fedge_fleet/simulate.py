@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from fedge_aggregator import averaging
 from fedge_aggregator.config import FederationConfig
-from fedge_aggregator.standing import TrustConfig
+from fedge_aggregator.trust.standing import TrustConfig
 from fedge_models import settings
 from fedge_models.errors import ConfigError
 from fedge_models.graph import TrainableGraph

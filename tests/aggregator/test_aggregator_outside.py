@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from fedge_aggregator import canaries, heldback
+from fedge_aggregator.trust import canaries, heldback
 from fedge_models import zoo
 from fedge_models.card import Card, Channel, WindowSpec
 from fedge_models.errors import ConfigError

@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 import pytest
 from counterparts import counterpart
+from fedge_aggregator.engine.rows import MemoryRows, RowsWriter
 from fedge_aggregator.privacy import (
     Privacy,
     Rounds,
@@ -26,7 +27,6 @@ from fedge_aggregator.privacy import (
     stopped,
 )
 from fedge_aggregator.privacy import spread as public_spread
-from fedge_aggregator.rows import MemoryRows, RowsWriter
 from fedge_aggregator.rules.registry import RULES
 from fedge_models.discrete_gaussian import Bits
 from fedge_models.errors import BudgetError, ConfigError

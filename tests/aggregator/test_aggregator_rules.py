@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import rule_references as references
-from fedge_aggregator import engine
-from fedge_aggregator.rows import MemoryRows
+from fedge_aggregator.engine import blocks
+from fedge_aggregator.engine.rows import MemoryRows
 from fedge_aggregator.rules.registry import MIXINGS, RULES, build, build_mixing, build_pipeline
 from fedge_models.errors import ConfigError
 from hypothesis import assume, given
@@ -44,7 +44,7 @@ def run(
 ) -> np.ndarray:
     weights = np.ones(len(rows)) if weights is None else weights
     pipeline = build_pipeline(table, mixing, "t")
-    return engine.aggregate(pipeline, MemoryRows(rows), weights, reference=before, seed=3)
+    return blocks.aggregate(pipeline, MemoryRows(rows), weights, reference=before, seed=3)
 
 
 def reference(
@@ -221,10 +221,10 @@ def test_too_few_updates_are_refused_with_the_number_needed(
     pipeline = build_pipeline(table, mixing, "t")
     need = pipeline.minimum()
     rows = np.random.default_rng(0).integers(-9, 9, (need, 3)).astype(np.int8)
-    assert np.isfinite(engine.aggregate(pipeline, MemoryRows(rows), np.ones(need))).all()
+    assert np.isfinite(blocks.aggregate(pipeline, MemoryRows(rows), np.ones(need))).all()
     if need > 1:
         with pytest.raises(ValueError, match=f"{need - 1} updates.* needs {need}"):
-            engine.aggregate(pipeline, MemoryRows(rows[:-1]), np.ones(need - 1))
+            blocks.aggregate(pipeline, MemoryRows(rows[:-1]), np.ones(need - 1))
 
 
 @pytest.mark.parametrize(
@@ -244,16 +244,16 @@ def test_what_a_rule_needs_of_n(table: dict[str, object], need: int) -> None:
 
 @given(n=st.integers(1, 60), size=st.integers(2, 16), seed=SEEDS)
 def test_bucketing_puts_every_row_in_one_bucket(n: int, size: int, seed: int) -> None:
-    mixed = build_mixing({"name": "bucketing", "size": size}, "t").mix(engine.NO_GRAM, n, seed)
+    mixed = build_mixing({"name": "bucketing", "size": size}, "t").mix(blocks.NO_GRAM, n, seed)
     assert (mixed.matrix.sum(axis=1) == mixed.divisor).all() and ((mixed.matrix > 0).sum(axis=0) == 1).all()
     assert len(mixed.matrix) == -(-n // size)
-    again = build_mixing({"name": "bucketing", "size": size}, "t").mix(engine.NO_GRAM, n, seed)
+    again = build_mixing({"name": "bucketing", "size": size}, "t").mix(blocks.NO_GRAM, n, seed)
     assert (again.matrix == mixed.matrix).all()
 
 
 def test_bucketing_deals_anew_with_another_seed() -> None:
     bucketing = build_mixing({"name": "bucketing"}, "t")
-    assert (bucketing.mix(engine.NO_GRAM, 20, 1).matrix != bucketing.mix(engine.NO_GRAM, 20, 2).matrix).any()
+    assert (bucketing.mix(blocks.NO_GRAM, 20, 1).matrix != bucketing.mix(blocks.NO_GRAM, 20, 2).matrix).any()
 
 
 @everywhere
@@ -263,13 +263,13 @@ def test_scale_shortens_rows_before_all_else(table: dict[str, object], mixing: d
     scale = np.tile([1.0, 0.5, 0.25], 5)
     shortened = (rows * scale[:, None]).astype(np.int8)
     pipeline = build_pipeline(table, mixing, "t")
-    got = engine.aggregate(pipeline, MemoryRows(rows), np.ones(15), scale=scale, seed=3)
+    got = blocks.aggregate(pipeline, MemoryRows(rows), np.ones(15), scale=scale, seed=3)
     np.testing.assert_allclose(got, run(table, shortened, mixing=mixing), rtol=1e-5, atol=1e-5)
 
 
 def test_a_scale_that_lengthens_is_refused() -> None:
     with pytest.raises(ValueError, match="factors from 0 to 1"):
-        engine.aggregate(build_pipeline({"name": "median"}, None, "t"), MemoryRows(GOLDEN), WEIGHTS, scale=WEIGHTS)
+        blocks.aggregate(build_pipeline({"name": "median"}, None, "t"), MemoryRows(GOLDEN), WEIGHTS, scale=WEIGHTS)
 
 
 @pytest.mark.parametrize(

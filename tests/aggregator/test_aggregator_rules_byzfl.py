@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import rule_references as references
 from counterparts import part_of
-from fedge_aggregator import engine
-from fedge_aggregator.rows import MemoryRows
+from fedge_aggregator.engine import blocks
+from fedge_aggregator.engine.rows import MemoryRows
 from fedge_aggregator.rules.registry import build_pipeline
 
 byzfl = part_of("byzfl", "aggregators")
@@ -51,7 +51,7 @@ def test_rule_agrees_with_byzfl(
     before = None if mixing is None else {"name": "nearest_neighbour_mixing", "byzantine": mixing}
     if mixing is not None:
         x = byzfl.NNM(mixing)(x)
-    got = engine.aggregate(build_pipeline(table, before, "t"), MemoryRows(codes), np.ones(N))
+    got = blocks.aggregate(build_pipeline(table, before, "t"), MemoryRows(codes), np.ones(N))
     np.testing.assert_allclose(got, theirs()(x), rtol=1e-4, atol=2e-3)
 
 
@@ -70,5 +70,5 @@ def test_bucketing_agrees_with_byzfl_for_the_same_deal(monkeypatch: pytest.Monke
     monkeypatch.setattr(np.random, "permutation", lambda x: x[np.random.default_rng(seed).permutation(len(x))])
     theirs = byzfl.Median()(byzfl.Bucketing(3)(codes.astype(np.float64)))
     pipeline = build_pipeline({"name": "median"}, {"name": "bucketing", "size": 3}, "t")
-    ours = engine.aggregate(pipeline, MemoryRows(codes), np.ones(N), seed=seed)
+    ours = blocks.aggregate(pipeline, MemoryRows(codes), np.ones(N), seed=seed)
     np.testing.assert_allclose(ours, theirs, atol=1e-4)

@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 import rule_references as references
 from counterparts import counterpart
-from fedge_aggregator import engine, rows
-from fedge_aggregator.cluster import Cluster
-from fedge_aggregator.rows import FileRows, MemoryRows, Rows, RowsWriter
+from fedge_aggregator.engine import blocks, rows
+from fedge_aggregator.engine.cluster import Cluster
+from fedge_aggregator.engine.rows import FileRows, MemoryRows, Rows, RowsWriter
+from fedge_aggregator.engine.runner import Part, Task
 from fedge_aggregator.rules.registry import build_pipeline
-from fedge_aggregator.runner import Part, Task
 from fedge_models.errors import ConfigError, StorageError, UnreachableError
 from odd_rows import SlowRows, UnsharedRows
 
@@ -78,10 +78,10 @@ def filed(codes: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Iterat
             yield writer.rows()
 
 
-def run(table: dict[str, object], where: Rows, runner: engine.Runner) -> np.ndarray:
+def run(table: dict[str, object], where: Rows, runner: blocks.Runner) -> np.ndarray:
     mixing = references.MIXINGS[0] if table["name"] == "trimmed_mean" else None
     before = np.linspace(-60, 60, D, dtype=np.float32)
-    return engine.aggregate(
+    return blocks.aggregate(
         build_pipeline(table, mixing, "t"), where, np.arange(1.0, N + 1), reference=before, runner=runner
     )
 
@@ -90,15 +90,15 @@ def run(table: dict[str, object], where: Rows, runner: engine.Runner) -> np.ndar
 def test_a_cluster_gives_the_same_bits(
     table: dict[str, object], processes: Processes, codes: np.ndarray, filed: FileRows
 ) -> None:
-    local = run(table, MemoryRows(codes), engine.LOCAL)
-    cluster = engine.build_runner(f"dask://{processes.address.removeprefix('tcp://')}", "t")
+    local = run(table, MemoryRows(codes), blocks.LOCAL)
+    cluster = blocks.build_runner(f"dask://{processes.address.removeprefix('tcp://')}", "t")
     assert (run(table, filed, cluster) == local).all()
 
 
 def test_rows_in_memory_are_sent_along(processes: Processes, codes: np.ndarray) -> None:
     table = {"name": "centred_clipping"}
     assert (
-        run(table, MemoryRows(codes), Cluster(processes.address)) == run(table, MemoryRows(codes), engine.LOCAL)
+        run(table, MemoryRows(codes), Cluster(processes.address)) == run(table, MemoryRows(codes), blocks.LOCAL)
     ).all()
 
 
@@ -121,7 +121,7 @@ class KillsAWorker(Cluster):
 
 def test_a_worker_killed_in_the_middle_changes_no_bit(processes: Processes, filed: FileRows, codes: np.ndarray) -> None:
     table = {"name": "geometric_median"}
-    local = run(table, MemoryRows(codes), engine.LOCAL)
+    local = run(table, MemoryRows(codes), blocks.LOCAL)
     victim = processes.workers[0]
     runner = KillsAWorker(processes.address, [victim])
     slow = SlowRows(filed.path, filed.n, filed.d, filed.width, filed.capacity)
@@ -136,7 +136,7 @@ def test_storage_that_workers_do_not_share_is_said(processes: Processes, filed: 
 
 
 def test_a_cluster_that_is_away_is_an_error_to_try_again(filed: FileRows, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fedge_aggregator.cluster.CONNECT_S", 0.3)
+    monkeypatch.setattr("fedge_aggregator.engine.cluster.CONNECT_S", 0.3)
     with pytest.raises(UnreachableError, match=r"127\.0\.0\.1:9"):
         run({"name": "median"}, filed, Cluster("127.0.0.1:9"))
 
@@ -149,4 +149,4 @@ def test_a_cluster_that_does_not_get_on_is_not_waited_for_without_end(processes:
 
 def test_an_unknown_engine_is_an_error() -> None:
     with pytest.raises(ConfigError, match=r"'local' or 'dask://HOST:PORT', got 'spark"):
-        engine.build_runner("spark://x", "aggregator.toml")
+        blocks.build_runner("spark://x", "aggregator.toml")

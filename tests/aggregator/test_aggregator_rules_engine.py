@@ -11,17 +11,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rule_references as references
-from fedge_aggregator import engine, rows
-from fedge_aggregator.gram import CHUNK, WithReference, gram_of, unite
-from fedge_aggregator.rows import ChosenRows, FileRows, MemoryRows, RowsWriter
+from fedge_aggregator.engine import blocks, rows
+from fedge_aggregator.engine.gram import CHUNK, WithReference, gram_of, unite
+from fedge_aggregator.engine.rows import ChosenRows, FileRows, MemoryRows, RowsWriter
+from fedge_aggregator.engine.runner import split
+from fedge_aggregator.engine.threads import Threads
 from fedge_aggregator.rules import bisection, network, order
 from fedge_aggregator.rules.combine import EXACT, combine
 from fedge_aggregator.rules.combine import split as split_weights
 from fedge_aggregator.rules.mixing import Mixed
 from fedge_aggregator.rules.registry import build_pipeline
 from fedge_aggregator.rules.rule import squared_distances
-from fedge_aggregator.runner import split
-from fedge_aggregator.threads import Threads
 from fedge_models.errors import StorageError
 from hypothesis import given
 from hypothesis import strategies as st
@@ -58,7 +58,7 @@ def test_blocks_threads_and_places_give_the_same_bits(
 
     def run(where: rows.Rows, threads: int) -> np.ndarray:
         how = {"reference": before, "scale": scale, "seed": 7, "runner": Threads(threads)}
-        return engine.aggregate(pipeline, where, weights, **how)
+        return blocks.aggregate(pipeline, where, weights, **how)
 
     whole = run(MemoryRows(codes), 1)
     assert np.isfinite(whole).all() and whole.dtype == np.float32
@@ -77,18 +77,18 @@ def test_a_gram_matrix_that_the_caller_has_changes_nothing(
     table: dict[str, object], mixing: dict[str, object] | None
 ) -> None:
     pipeline, held, scale = build_pipeline(table, mixing, "t"), MemoryRows(some(14, 300)), np.linspace(0.2, 1, 14)
-    given = engine.gram_matrix(held)
+    given = blocks.gram_matrix(held)
     for how in ({}, {"scale": scale}):
-        with_it = engine.aggregate(pipeline, held, np.ones(14), gram=given, **how)
-        assert (with_it == engine.aggregate(pipeline, held, np.ones(14), **how)).all()
+        with_it = blocks.aggregate(pipeline, held, np.ones(14), gram=given, **how)
+        assert (with_it == blocks.aggregate(pipeline, held, np.ones(14), **how)).all()
 
 
 def test_chosen_rows_are_rows() -> None:
     codes, chosen = some(14, 3000), (3, 5, 6, 9, 11, 12, 13)
     for table in references.TABLES:
         pipeline = build_pipeline(table, None, "t")
-        got = engine.aggregate(pipeline, ChosenRows(MemoryRows(codes), chosen), np.ones(7))
-        assert (got == engine.aggregate(pipeline, MemoryRows(codes[list(chosen)]), np.ones(7))).all()
+        got = blocks.aggregate(pipeline, ChosenRows(MemoryRows(codes), chosen), np.ones(7))
+        assert (got == blocks.aggregate(pipeline, MemoryRows(codes[list(chosen)]), np.ones(7))).all()
 
 
 @given(d=st.integers(1, 5000), width=st.integers(1, 700), parts=st.integers(1, 40))
@@ -143,7 +143,7 @@ def test_gram_matrix_is_exact_where_codes_are_largest() -> None:
     codes[1] = -127
     codes[2, ::2] = 126
     expected = codes.astype(np.int64) @ codes.astype(np.int64).T
-    assert (engine.gram_matrix(MemoryRows(codes)) == expected).all()
+    assert (blocks.gram_matrix(MemoryRows(codes)) == expected).all()
     assert (gram_of(MemoryRows(codes), 0, codes.shape[1]) == expected).all()
 
 
@@ -151,7 +151,7 @@ def test_distances_of_rows_that_are_nearly_alike_are_exact() -> None:
     codes = np.full((4, 200_000), 100, np.int8)
     codes[1, 0], codes[2, :2], codes[3, :3] = 101, 101, 101
     expected = ((codes[:, None, :4].astype(float) - codes[None, :, :4]) ** 2).sum(axis=2)
-    assert (squared_distances(engine.gram_matrix(MemoryRows(codes))) == expected).all()
+    assert (squared_distances(blocks.gram_matrix(MemoryRows(codes))) == expected).all()
 
 
 def test_reference_is_rounded_to_a_part_of_a_step() -> None:
@@ -243,7 +243,7 @@ def test_a_file_cut_short_is_an_error_not_a_result(tmp_path: Path) -> None:
     with (tmp_path / "rows").open("r+b") as f:
         f.truncate(1000)
     with pytest.raises(StorageError, match="expected"):
-        engine.aggregate(build_pipeline({"name": "median"}, None, "t"), got, np.ones(5))
+        blocks.aggregate(build_pipeline({"name": "median"}, None, "t"), got, np.ones(5))
     writer.__exit__()
     with pytest.raises(StorageError, match="cannot be read"):
         got.block(0, 1)
@@ -263,8 +263,8 @@ MEMORY = """
 import json, re, sys
 from pathlib import Path
 import numpy as np
-from fedge_aggregator import engine
-from fedge_aggregator.rows import RowsWriter
+from fedge_aggregator.engine import blocks
+from fedge_aggregator.engine.rows import RowsWriter
 from fedge_aggregator.rules.registry import build_pipeline
 def peak(): return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
 n, d, tables = 400, 100_000, json.loads(sys.argv[2])
@@ -275,7 +275,7 @@ with RowsWriter(Path(sys.argv[1]), d, n) as writer:
     rows, writer._buffer = writer.rows(), None
     start = peak()
     for table in tables:
-        assert np.isfinite(engine.aggregate(build_pipeline(table, None, "t"), rows, np.ones(n))).all()
+        assert np.isfinite(blocks.aggregate(build_pipeline(table, None, "t"), rows, np.ones(n))).all()
         out[table["name"]] = peak() - start
 print(json.dumps(out))
 """

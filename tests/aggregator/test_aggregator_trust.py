@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 import msgspec
 import numpy as np
 import pytest
-from fedge_aggregator import standing as conduct
-from fedge_aggregator import trust
-from fedge_aggregator.evidence import collect
-from fedge_aggregator.sketches import WIDTH, sketch
-from fedge_aggregator.standing import Standing, TrustConfig
-from fedge_aggregator.suspicion import GOOD, Finding
+from fedge_aggregator.trust import judge as trust
+from fedge_aggregator.trust import standing as conduct
+from fedge_aggregator.trust.evidence import collect
+from fedge_aggregator.trust.sketches import WIDTH, sketch
+from fedge_aggregator.trust.standing import Standing, TrustConfig
+from fedge_aggregator.trust.suspicion import GOOD, Finding
 from fedge_models import settings
 from fedge_models.errors import ConfigError
 from hypothesis import given

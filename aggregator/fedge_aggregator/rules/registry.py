@@ -8,7 +8,6 @@ from typing import Any
 from fedge_models import settings
 from fedge_models.errors import ConfigError
 
-from ..pipeline import Pipeline
 from .bucketing import Bucketing
 from .bulyan import Bulyan
 from .centred_clipping import CentredClipping
@@ -20,6 +19,7 @@ from .mixing import Mixing
 from .multi_krum import MultiKrum
 from .nearest_neighbour_mixing import NearestNeighbourMixing
 from .norm_clipping import NormClipping
+from .pipeline import Pipeline
 from .rule import Rule
 from .trimmed_mean import TrimmedMean
 

@@ -13,8 +13,8 @@ import numpy as np
 
 from ..averaging import Carried
 from ..privacy import Spent
-from ..standing import Standing
-from ..witnesses import Seen
+from ..trust.standing import Standing
+from ..trust.witnesses import Seen
 from .audit import record
 from .database import Database
 

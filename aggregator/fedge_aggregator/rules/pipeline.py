@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .rules.mixing import Mixing
-from .rules.rule import Rule
+from .mixing import Mixing
+from .rule import Rule
 
 
 @dataclass(frozen=True)

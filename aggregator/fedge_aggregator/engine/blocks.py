@@ -13,11 +13,11 @@ from fedge_models.errors import ConfigError
 from fedge_models.quantize import Codes
 from numpy.typing import NDArray
 
+from ..rules.mixing import Mixed
+from ..rules.pipeline import Pipeline
+from ..rules.rule import Aggregate, Gram, Rule, Weights
 from .gram import WithReference, gram_of, unite
-from .pipeline import Pipeline
 from .rows import Rows
-from .rules.mixing import Mixed
-from .rules.rule import Aggregate, Gram, Rule, Weights
 from .runner import Runner
 from .threads import Threads
 

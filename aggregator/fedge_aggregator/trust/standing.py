@@ -37,6 +37,7 @@ class TrustConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     most: Annotated[float, Meta(ge=0.0, lt=0.5)] = 0.4  # share of the members that may be in quarantine
 
 
+@known
 class Mark(msgspec.Struct, frozen=True, array_like=True):
     """One judged round of a node."""
 

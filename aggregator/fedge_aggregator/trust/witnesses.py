@@ -15,11 +15,11 @@ from fedge_models.quantize import Floats, dequantize
 from fedge_models.structs import known
 from numpy.typing import NDArray
 
+from ..aggregation import Contribution
+from ..engine.rows import Rows
 from . import canaries, heldback
-from .aggregation import Contribution
 from .canaries import History
 from .heldback import HeldBack
-from .rows import Rows
 from .suspicion import Finding
 
 LOSS = "base_loss"  # the metric: of the base release, on what the site holds back

@@ -1,0 +1,1 @@
+"""Where a round is computed: column blocks of its rows, in threads or on a cluster."""

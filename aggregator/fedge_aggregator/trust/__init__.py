@@ -1,0 +1,1 @@
+"""What is made of the conduct of nodes: evidence, memory of it, and who weighs what."""
