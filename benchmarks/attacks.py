@@ -34,7 +34,7 @@ from fedge_models.errors import StopError
 SHARES = (0.2, 0.3)
 SEEDS = 2
 LAST = 4  # releases whose mean is the score: from one to the next it jitters
-DEFAULT = "trimmed mean + trust"
+DEFAULT = "nnm + trimmed mean + trust"
 DRIFT = 0.5  # of its own drift that a site takes back; all of it adds up what an attack has moved (docs/simulate.md)
 Tables = dict[str, Any]
 
