@@ -82,38 +82,36 @@ def _ai4i(data: Path) -> Problem:
 CASES = {"xsdd": Case(10, _xsdd), "fan": Case(20, SETS["fan"]), "skab": Case(20, SETS["skab"]), "ai4i": Case(10, _ai4i)}
 
 
-def _f(n: int) -> int:
-    """What the rules are told: three tenths, whatever the share is."""
-    return round(0.3 * n)
+BYZANTINE = 0.3  # of the updates: what the rules are told, whatever the share is
 
 
-def _mixed(rule: Callable[[int], Tables]) -> Callable[[int], Tables]:
-    return lambda n: {**rule(n), "mixing": {"name": "nearest_neighbour_mixing", "byzantine": _f(n)}}
+def _named(name: str, **more: float) -> Tables:
+    return {"rule": {"name": name, **more}}
 
 
-def _trusting(rule: Callable[[int], Tables], **more: float) -> Callable[[int], Tables]:
-    return lambda n: {**rule(n), "trust": {}, **more}
+def _told(name: str, share: float = BYZANTINE) -> Tables:
+    return _named(name, byzantine=share)
 
 
-def _named(name: str, **more: float) -> Callable[[int], Tables]:
-    return lambda n: {"rule": {"name": name, **more}}
+def _mixed(tables: Tables) -> Tables:
+    return {**tables, "mixing": {"name": "nearest_neighbour_mixing", "byzantine": BYZANTINE}}
 
 
-def _told(name: str) -> Callable[[int], Tables]:
-    return lambda n: {"rule": {"name": name, "byzantine": _f(n)}}
+def _trusting(tables: Tables, **more: float) -> Tables:
+    return {**tables, "trust": {}, **more}
 
 
-RULES: Mapping[str, Callable[[int], Tables]] = {
+RULES: Mapping[str, Tables] = {
     "fedavg": _named("fedavg"),
     "norm clipping": _named("norm_clipping"),
     "median": _named("median"),
     "trimmed mean": _told("trimmed_mean"),
     "krum": _told("krum"),
     "multi-krum": _told("multi_krum"),
-    "bulyan": lambda n: {"rule": {"name": "bulyan", "byzantine": (n - 3) // 4}},
+    "bulyan": _told("bulyan", 0.25),
     "geometric median": _named("geometric_median"),
     "centred clipping": _named("centred_clipping"),
-    "bucketing + geom. median": lambda n: {"rule": {"name": "geometric_median"}, "mixing": {"name": "bucketing"}},
+    "bucketing + geom. median": {**_named("geometric_median"), "mixing": {"name": "bucketing"}},
     "nnm + trimmed mean": _mixed(_told("trimmed_mean")),
     "nnm + geom. median": _mixed(_named("geometric_median")),
     "trimmed mean + trust": _trusting(_told("trimmed_mean")),
@@ -131,9 +129,8 @@ def _fleet(name: str, seed: int, data: Path) -> Fleet:
 def run(job: Job) -> tuple[Job, float, float]:
     """Score of the honest sites at the end, and the backdoor's success."""
     fleet = _fleet(job.set, job.seed, job.data)
-    tables = RULES[job.rule](len(fleet.sites))
     own = {"sites": len(fleet.sites), "seed": job.seed, "attack": {"name": job.attack}, "hostile": job.share}
-    config = Config(**{"drift_correction": DRIFT, **own, **tables})
+    config = Config(**{"drift_correction": DRIFT, **own, **RULES[job.rule]})
     try:
         end = simulate(config, "benchmark", fleet=fleet).history[-LAST:]
     except StopError:

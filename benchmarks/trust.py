@@ -135,7 +135,7 @@ def run(job: Job) -> tuple[Job, Found]:
     """One federation to its end."""
     fleet = _fleet(job.set, job.seed, job.data)
     trust = {} if job.trust else None
-    tables = {**RULES[job.rule](len(fleet.sites)), **HONEST.get(job.attack, {}), "trust": trust}
+    tables = {**RULES[job.rule], **HONEST.get(job.attack, {}), "trust": trust}
     config = Config(
         sites=len(fleet.sites), seed=job.seed, hostile=job.share, rounds=ROUNDS,
         federation={"quorum": max(3, len(fleet.sites) // 2)}, **tables,

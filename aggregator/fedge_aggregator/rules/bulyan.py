@@ -8,7 +8,7 @@ import numpy as np
 
 from .krum import ranking
 from .order import order_statistics, total
-from .rule import Aggregate, Block, Byzantine, ColumnRule, Gram, Weights, squared_distances
+from .rule import Aggregate, Block, Byzantine, ColumnRule, Gram, Weights, hostile, needed, squared_distances
 
 PIECE = 1 << 18  # values at a time: of each there are many wider copies
 
@@ -27,21 +27,22 @@ class Bulyan(ColumnRule, frozen=True, forbid_unknown_fields=True):
 
     def minimum(self) -> int:
         """4 byzantine + 3."""
-        return 4 * self.byzantine + 3
+        return needed(self.byzantine, 4, 3)
 
     def select(self, gram: Gram, weights: Weights) -> Weights:
         """1 for each chosen row, 0 for the rest."""
         left, distances = list(range(len(gram))), squared_distances(gram)
-        chosen = np.zeros(len(gram))
-        for _ in range(len(gram) - 2 * self.byzantine):
-            best = ranking(distances[np.ix_(left, left)], self.byzantine)[0]
+        f, chosen = hostile(self.byzantine, len(gram), 4, 3), np.zeros(len(gram))
+        for _ in range(len(gram) - 2 * f):
+            best = ranking(distances[np.ix_(left, left)], f)[0]
             chosen[left.pop(best)] = 1.0
         return chosen
 
     def columns(self, block: Block, weights: Weights) -> Aggregate:
         """Mean of the middle around the median of the chosen rows."""
         chosen = weights > 0
-        keep, width = int(chosen.sum()) - 2 * self.byzantine, max(1024, PIECE // len(block))
+        f = hostile(self.byzantine, len(block), 4, 3)
+        keep, width = int(chosen.sum()) - 2 * f, max(1024, PIECE // len(block))
         pieces = [around_median(block[chosen, i : i + width], keep) for i in range(0, block.shape[1], width)]
         return np.concatenate(pieces)
 

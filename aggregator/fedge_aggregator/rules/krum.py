@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .rule import Byzantine, Gram, WeightRule, Weights, squared_distances
+from .rule import Byzantine, Gram, WeightRule, Weights, hostile, needed, squared_distances
 
 
 class Krum(WeightRule, frozen=True, forbid_unknown_fields=True):
@@ -19,12 +19,12 @@ class Krum(WeightRule, frozen=True, forbid_unknown_fields=True):
 
     def minimum(self) -> int:
         """2 byzantine + 3."""
-        return 2 * self.byzantine + 3
+        return needed(self.byzantine, 2, 3)
 
     def select(self, gram: Gram, weights: Weights) -> Weights:
         """1 for the chosen row, 0 for the rest."""
         chosen = np.zeros(len(gram))
-        chosen[ranking(squared_distances(gram), self.byzantine)[0]] = 1.0
+        chosen[ranking(squared_distances(gram), hostile(self.byzantine, len(gram), 2, 3))[0]] = 1.0
         return chosen
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .krum import ranking
-from .rule import Byzantine, Gram, WeightRule, Weights, squared_distances
+from .rule import Byzantine, Gram, WeightRule, Weights, hostile, needed, squared_distances
 
 
 class MultiKrum(WeightRule, frozen=True, forbid_unknown_fields=True):
@@ -18,11 +18,11 @@ class MultiKrum(WeightRule, frozen=True, forbid_unknown_fields=True):
 
     def minimum(self) -> int:
         """2 byzantine + 3."""
-        return 2 * self.byzantine + 3
+        return needed(self.byzantine, 2, 3)
 
     def select(self, gram: Gram, weights: Weights) -> Weights:
         """1 / (n - f) for each chosen row, 0 for the rest."""
-        keep = len(gram) - self.byzantine
-        chosen = np.zeros(len(gram))
-        chosen[ranking(squared_distances(gram), self.byzantine)[:keep]] = 1 / keep
+        f = hostile(self.byzantine, len(gram), 2, 3)
+        keep, chosen = len(gram) - f, np.zeros(len(gram))
+        chosen[ranking(squared_distances(gram), f)[:keep]] = 1 / keep
         return chosen

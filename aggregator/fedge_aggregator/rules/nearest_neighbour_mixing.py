@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 
 from .mixing import Mixed
-from .rule import Byzantine, Gram, squared_distances
+from .rule import Byzantine, Gram, hostile, needed, squared_distances
 
 
 class NearestNeighbourMixing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -25,11 +25,11 @@ class NearestNeighbourMixing(msgspec.Struct, frozen=True, forbid_unknown_fields=
 
     def minimum(self, rule: int) -> int:
         """2 byzantine + 1, and what the rule needs: as many rows come out as go in."""
-        return max(2 * self.byzantine + 1, rule)
+        return max(needed(self.byzantine, 2, 1), rule)
 
     def mix(self, gram: Gram, n: int, seed: int) -> Mixed:
         """1 for each of the n - f nearest."""
-        keep = n - self.byzantine
+        keep = n - hostile(self.byzantine, n, 2, 1)
         distances = squared_distances(gram)
         np.fill_diagonal(distances, -1.0)  # itself, before any row that equals it
         nearest = np.argsort(distances, axis=1, kind="stable")[:, :keep]

@@ -58,7 +58,13 @@ def build_mixing(table: Mapping[str, Any], where: str, key: str = "mixing") -> M
 def build_pipeline(rule: Mapping[str, Any], mixing: Mapping[str, Any] | None, where: str, prefix: str = "") -> Pipeline:
     """Rule and, unless None, mixing of a federation; `prefix`: of their keys in the file. Raises ConfigError."""
     before = None if mixing is None else build_mixing(mixing, where, f"{prefix}mixing")
-    return Pipeline(build(rule, where, f"{prefix}rule"), before)
+    made = build(rule, where, f"{prefix}rule")
+    if isinstance(before, Bucketing) and isinstance(getattr(made, "byzantine", 0), float):
+        raise ConfigError(
+            f"{where}: key '{prefix}rule.byzantine': a share of the updates is another share of the buckets; expected "
+            "a number of nodes with bucketing"
+        )
+    return Pipeline(made, before)
 
 
 def from_table(table: Mapping[str, Any], known: Mapping[str, type[Any]], where: str, key: str) -> Any:

@@ -25,7 +25,9 @@ Weights = NDArray[np.float64]
 Gram = NDArray[np.float64]
 Aggregate = NDArray[np.float32]
 
-Byzantine = Annotated[int, Meta(ge=0, le=10_000)]  # f: how many of the n nodes may be hostile, at most
+Count = Annotated[int, Meta(ge=0, le=10_000)]
+Share = Annotated[float, Meta(gt=0, lt=0.5)]
+Byzantine = Count | Share  # f: how many of the n nodes may be hostile, at most; below 1: what share of them
 
 
 class Rule(Protocol):
@@ -72,6 +74,16 @@ class WeightRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def columns(self, block: Block, weights: Weights) -> Aggregate:
         """The weighted sum."""
         return combine(block, weights)
+
+
+def needed(byzantine: Byzantine, times: int, more: int) -> int:
+    """The smallest n of a rule that holds f hostile of n >= times * f + more; for a share: for which it is defined."""
+    return times * byzantine + more if isinstance(byzantine, int) else more
+
+
+def hostile(byzantine: Byzantine, n: int, times: int, more: int) -> int:
+    """f of n rows. A share is rounded, and never more than the rule can hold among so few."""
+    return byzantine if isinstance(byzantine, int) else max(0, min(round(byzantine * n), (n - more) // times))
 
 
 def squared_distances(gram: Gram) -> NDArray[np.float64]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .order import middle_sum
-from .rule import Aggregate, Block, Byzantine, ColumnRule, Weights
+from .rule import Aggregate, Block, Byzantine, ColumnRule, Weights, hostile, needed
 
 
 class TrimmedMean(ColumnRule, frozen=True, forbid_unknown_fields=True):
@@ -18,9 +18,10 @@ class TrimmedMean(ColumnRule, frozen=True, forbid_unknown_fields=True):
 
     def minimum(self) -> int:
         """2 byzantine + 1."""
-        return 2 * self.byzantine + 1
+        return needed(self.byzantine, 2, 1)
 
     def columns(self, block: Block, weights: Weights) -> Aggregate:
         """Mean of the middle of each column."""
-        kept = len(block) - 2 * self.byzantine
-        return np.divide(middle_sum(block, self.byzantine), np.float32(kept), dtype=np.float32)
+        f = hostile(self.byzantine, len(block), 2, 1)
+        kept = len(block) - 2 * f
+        return np.divide(middle_sum(block, f), np.float32(kept), dtype=np.float32)

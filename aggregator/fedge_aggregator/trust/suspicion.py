@@ -20,7 +20,7 @@ from .evidence import Evidence, Round
 
 Kind = Literal["", "against", "unrelated", "idle", "push", "harm", "canary"]
 
-AGREE, AGREE_MUCH = 0.25, 0.3  # median cosine from which on a direction says something
+AGREE_SOME, AGREE, AGREE_MUCH = 0.15, 0.25, 0.3  # median cosine from which on a direction says something
 AGAINST = 0.7  # of the usual cosine, the other way round
 UNRELATED = 0.25  # of the usual cosine
 NO_SUPPORT = 0.05  # cosine with the others one by one
@@ -82,12 +82,14 @@ def usual(round_: Round, pushes: Mapping[str, Push], votes: Mapping[str, float])
 
 def find(evidence: Evidence, push: Push, others: Usual) -> Finding:
     """The gravest thing that its update and its last rounds say against a node."""
-    if others.cosine < AGREE:
+    if others.cosine < AGREE_SOME:
         return GOOD
     cosine, below = evidence.cosine, (others.cosine - evidence.cosine) / others.spread
     said = f"cosine {cosine:.2f} where {others.cosine:.2f} is usual"
     if cosine < -AGAINST * others.cosine and below > FAR and evidence.support < 0:
         return Finding(1.0, "against", f"pointed against the others' ({said})")
+    if others.cosine < AGREE:
+        return GOOD
     apart = cosine < UNRELATED * others.cosine
     if others.cosine >= AGREE_MUCH and evidence.length < IDLE:
         return Finding(0.25, "idle", f"said next to nothing ({evidence.length:.1%} of the usual length)")
