@@ -31,8 +31,9 @@ CREATE TABLE IF NOT EXISTS models (
     added REAL NOT NULL);
 CREATE TABLE IF NOT EXISTS releases (
     federation TEXT, version INTEGER, kind TEXT NOT NULL, hash BLOB NOT NULL, created REAL NOT NULL, rule TEXT NOT NULL,
-    figures TEXT NOT NULL, details TEXT NOT NULL, steps BLOB, full BLOB, difference BLOB, residual BLOB,
-    PRIMARY KEY (federation, version));
+    figures TEXT NOT NULL, details TEXT NOT NULL, steps BLOB, full BLOB, PRIMARY KEY (federation, version));
+CREATE TABLE IF NOT EXISTS newest (  -- apart from the others: a row of them that loses a column is written anew, whole
+    federation TEXT PRIMARY KEY, version INTEGER NOT NULL, difference BLOB, residual BLOB NOT NULL);
 CREATE INDEX IF NOT EXISTS rollbacks ON releases (federation, version) WHERE kind = 'rollback';
 CREATE INDEX IF NOT EXISTS with_weights ON releases (federation, version) WHERE full IS NOT NULL;
 CREATE INDEX IF NOT EXISTS with_steps ON releases (federation, version) WHERE steps IS NOT NULL;
