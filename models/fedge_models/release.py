@@ -84,7 +84,7 @@ class _Body(Message, array_like=True, frozen=True, forbid_unknown_fields=True, k
 
 def weights_hash(weights: Floats) -> bytes:
     """SHA-256 of weights (P,) as float32 little-endian."""
-    return hashlib.sha256(np.ascontiguousarray(weights, "<f4")).digest()
+    return hashlib.sha256(np.ascontiguousarray(weights, "<f4").data).digest()
 
 
 def apply_difference(weights: Floats, codes: Codes, steps: Floats, sizes: NDArray[np.int64]) -> Floats:
