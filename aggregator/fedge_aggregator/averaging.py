@@ -178,8 +178,8 @@ def _judged(how: Averaging, due: Gathered, carried: Carried, seen: Seen, gram: G
 
 
 def _sketches(rows: Rows) -> sketches.Floats:
-    """Sketches (n, WIDTH) of all rows."""
+    """Sketches (n, WIDTH) of all rows; here, for they depend on where a column is in the whole."""
     total = np.zeros((rows.n, sketches.WIDTH))
-    for start in range(0, rows.d, rows.width):
-        total += sketches.sketch(rows.block(start, min(start + rows.width, rows.d)), start)
+    for _, _, part in blocks.LOCAL.map(sketches.sketches_of, rows):
+        total += part
     return total
