@@ -31,7 +31,7 @@ from .chain import Chain
 from .config import FederationConfig
 from .engine import blocks
 from .federated_evaluation import report
-from .gathering import rows_of
+from .gathering import Verified, rows_of
 from .publish import Published
 from .rounds import Round
 from .store import Model, Node, Store
@@ -65,6 +65,7 @@ class Federation:
         self._secret = hashlib.sha256(b"fedge sample" + authority.release_key.private_bytes_raw()).digest()
         self._closing = threading.Lock()  # one round ends at a time, and a synchronous one takes nothing meanwhile
         self._admissions = store.joint(self._closing if self.limits.mode == "synchronous" else nullcontext())
+        self._verified = Verified()
         self._refusals, self._refusing = admission.Refusals(), threading.Lock()
         self._said = 0  # the release after which it was written down that the rule cannot hold
 
@@ -179,7 +180,10 @@ class Federation:
         update = decode_update(body, Ed25519PublicKey.from_public_bytes(node.key), self.model.sizes)
         admission.check(update, node.name, self.name, self.config)
         digest = hashlib.sha256(body).digest()
-        return self._admissions.run(lambda: self._take_in(update, body, digest, now))
+        new = self._admissions.run(lambda: self._take_in(update, body, digest, now))
+        if new:
+            self._verified.keep(digest, update)
+        return new
 
     def _take_in(self, update: Update, body: bytes, digest: bytes, now: float) -> bool:
         """In a transaction: what has to hold at the moment an update is stored."""
@@ -229,8 +233,8 @@ class Federation:
 
     def _finish(self, opened: Round, now: float) -> bool:
         """Average and publish; False when an update had to be taken out: the round may not be due without it."""
-        with rows_of(self._store, self.model, self.current.header, self.config.max_samples, self._folder) as found:
-            (there, rows), header = found, self.current.header
+        header, verified = self.current.header, self._verified.hand_over()
+        with rows_of(self._store, self.model, header, self.config.max_samples, self._folder, verified) as (there, rows):
             for node, why in there.damaged.items():
                 logger.error("federation %s: update of %s: %s", self.name, node, why)
                 self._store.updates.discard(self.name, node, why, now)
