@@ -22,7 +22,7 @@ def check(update: Update, node: str, federation: str, config: FederationConfig) 
         raise WireError(
             f"update says it is of {update.node} for {update.federation}, but came from {node} for {federation}"
         )
-    saturated = float((np.abs(update.codes) == LIMIT).mean()) if update.codes.size else 0.0
+    saturated = np.count_nonzero(np.abs(update.codes) == LIMIT) / max(update.codes.size, 1)
     if saturated > config.max_saturated:
         raise WireError(
             f"update of {node}: {saturated:.1%} of its values are at the ends of the grid, expected at most "

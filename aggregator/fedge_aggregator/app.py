@@ -25,6 +25,7 @@ from .store import Store
 logger = logging.getLogger(__name__)
 
 LONGEST_WAIT_S = 30.0
+REST, LONGEST_REST_S = 3.0, 0.1  # after looking at all rounds, in times of what that took
 SEEN_EVERY_S = 60.0
 
 
@@ -100,7 +101,19 @@ class App:
                         self._config.aggregator.state,
                     )
                     self._federations[name] = made
+                    self._show(made)
             return self._federations.get(name)
+
+    def _show(self, made: Federation) -> None:
+        """Its figures on the metrics page, read when somebody asks for them."""
+        gauges = (
+            (self._metrics.release, lambda: made.current.header.version),
+            (self._metrics.waiting, lambda: len(self.store.updates.arrivals(made.name))),
+            (self._metrics.quarantined, made.quarantined),
+            (self._metrics.nodes, lambda: len(self.store.members(made.name))),
+        )
+        for gauge, figure in gauges:
+            gauge.labels(made.name).set_function(figure)
 
     def status(self) -> dict[str, Any]:
         """The operator's page, as plain data."""
@@ -130,19 +143,26 @@ class App:
         return self._keeper.is_alive()
 
     def _keep(self) -> None:
-        """End rounds that are due, until stopped. A fault in one federation is logged and does not stop the others."""
+        """End rounds that are due, until stopped. A fault in one federation is logged and does not stop the others.
+
+        Every update that comes may end a round; but looking is work too, and rests in between, so that a thousand
+        updates are not a thousand looks at up to a thousand of them.
+        """
         watchdog, noted = service.watchdog_interval(), time.monotonic()
         while not self._stop.is_set():
             wait = min(LONGEST_WAIT_S, watchdog or LONGEST_WAIT_S)
             with self._lock:
                 federations = list(self._federations.values())
+            began = time.monotonic()
             for federation in federations:
                 wait = min(wait, self._look_after(federation))
+            rest = min(REST * (time.monotonic() - began), LONGEST_REST_S)
             if time.monotonic() - noted > SEEN_EVERY_S:
                 self._note_seen()
                 self._refresh_certificate()
                 noted = time.monotonic()
             service.notify("WATCHDOG=1")
+            self._stop.wait(rest)
             with self._wake:
                 self._wake.wait_for(lambda: self._woken, timeout=wait)
                 self._woken = False
@@ -154,10 +174,6 @@ class App:
             wait = federation.step(time.time(), active)
             if wait == 0.0:
                 self._metrics.seconds.labels(federation.name).observe(time.perf_counter() - started)
-            self._metrics.release.labels(federation.name).set(federation.current.header.version)
-            self._metrics.waiting.labels(federation.name).set(len(federation.round().arrivals))
-            self._metrics.quarantined.labels(federation.name).set(federation.quarantined())
-            self._metrics.nodes.labels(federation.name).set(len(self.store.members(federation.name)))
         except Exception:
             logger.exception("federation %s: its round could not be looked after; again in a moment", federation.name)
             return 1.0

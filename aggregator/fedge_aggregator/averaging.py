@@ -54,7 +54,7 @@ class Carried:
     standings: Mapping[str, Standing] = field(default_factory=dict)
     spent: Spent = field(default_factory=Spent)
     seen: Seen = field(default_factory=Seen)
-    moved: Floats | None = None  # (P,) the last aggregate, in parameter units
+    moved: Floats | None = None  # (P,) the last aggregate, in parameter units, where the rule wants it
     state: State = ()  # of the optimiser
 
 
@@ -116,7 +116,8 @@ def average(how: Averaging, due: Gathered, carried: Carried, runner: Runner = bl
     if len(state) != how.optimizer.vectors:  # the first round, or another optimiser than before
         state = server_optimizers.first_state(how.optimizer, len(due.grid))
     step, state = how.optimizer.step(state, moved)
-    kept = Carried(made.standings, made.spent, made.seen, moved, state)
+    last = moved if how.pipeline.rule.reference else None  # megabytes that only some rules look at again
+    kept = Carried(made.standings, made.spent, made.seen, last, state)
     return Averaged(step / due.grid, kept, made.shares, made.damping, made.changes)
 
 
@@ -177,8 +178,8 @@ def _judged(how: Averaging, due: Gathered, carried: Carried, seen: Seen, gram: G
 
 
 def _sketches(rows: Rows) -> sketches.Floats:
-    """Sketches (n, WIDTH) of all rows."""
+    """Sketches (n, WIDTH) of all rows; here, for they depend on where a column is in the whole."""
     total = np.zeros((rows.n, sketches.WIDTH))
-    for start in range(0, rows.d, rows.width):
-        total += sketches.sketch(rows.block(start, min(start + rows.width, rows.d)), start)
+    for _, _, part in blocks.LOCAL.map(sketches.sketches_of, rows):
+        total += part
     return total

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Annotated
 
 import cbor2
@@ -71,10 +72,9 @@ class Calls:
         """The enrolled node whose certificate TLS has verified. Raises IdentityError."""
         if certificate is None:
             raise IdentityError("a client certificate is needed: join with an invitation first")
-        parsed = x509.load_der_x509_certificate(certificate)
-        name = str(parsed.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value)
-        node, key = self._store.node(name), parsed.public_key()
-        if node is None or not isinstance(key, Ed25519PublicKey) or key.public_bytes_raw() != node.key:
+        name, key = _holder(certificate)
+        node = self._store.node(name)
+        if node is None or key != node.key:
             raise IdentityError(f"node {name!r} is not enrolled here with this key: join with a new invitation")
         if node.revoked is not None:
             raise IdentityError(f"node {name!r} is revoked: ask the aggregator's operator")
@@ -108,3 +108,12 @@ class Calls:
         now = time.monotonic()
         with self._lock:
             return {name: now - seen[1] for name, seen in self._seen.items()}
+
+
+@lru_cache(maxsize=4096)
+def _holder(certificate: bytes) -> tuple[str, bytes | None]:
+    """Name and Ed25519 key of a certificate (DER): the same at every request of a connection."""
+    parsed = x509.load_der_x509_certificate(certificate)
+    name = str(parsed.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value)
+    key = parsed.public_key()
+    return name, key.public_bytes_raw() if isinstance(key, Ed25519PublicKey) else None

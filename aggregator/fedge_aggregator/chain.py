@@ -7,6 +7,7 @@ Thread-safe as long as one thread at a time publishes.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -32,7 +33,7 @@ class Chain:
         self._signer = Signer(self._name, model.graph, authority.release_key, int(config.lifetime))
         stale = config.max_staleness if config.mode == "asynchronous" else 0
         self._kept = Kept(config.history, stale + 1)  # an admitted update may wait for one release more
-        self._current = self._load(store.releases.version(self._name))
+        self._current, self._adopting = self._load(store.releases.version(self._name)), threading.Lock()
 
     @property
     def current(self) -> Published:
@@ -44,11 +45,13 @@ class Chain:
         with self._store.reading():
             newest = self._store.releases.version(self._name)
             if newest > self._current.header.version:
-                self._current = self._load(newest)
+                self.adopt(self._load(newest))
 
-    def reload(self) -> None:
-        """Go back to what is stored: what was published last was not kept."""
-        self._current = self._load(self._store.releases.version(self._name))
+    def adopt(self, made: Published) -> None:
+        """From here on it is handed out, unless a newer one is already."""
+        with self._adopting:
+            if made.header.version > self._current.header.version:
+                self._current = made
 
     def next(
         self,
@@ -59,12 +62,16 @@ class Chain:
         details: dict[str, Any],
         used: Collection[str],
         now: float,
-    ) -> None:
-        """Publish what a round has led to: aggregate (P,) in steps of the newest grid, spreads (T,) of its updates."""
+    ) -> Published:
+        """Publish what a round has led to: aggregate (P,) in steps of the newest grid, spreads (T,) of its updates.
+
+        To be adopted after the commit of the transaction that this is part of.
+        """
         made = publish.next_release(
             self._signer, self._current, aggregate, spreads, self._model.sizes, rule, figures, int(now)
         )
         self._keep(made, "round", details, used, now)
+        return made
 
     def renew(self, now: float) -> None:
         """Publish the same weights anew, so that a gateway that joins may still adopt them; the open round goes on."""
@@ -73,6 +80,7 @@ class Chain:
             self._signer, before, before.weights, before.header.steps, before.residual, "renewal", int(now)
         )
         self._keep(again, "renewal", {}, (), now)
+        self.adopt(again)
 
     def rollback(self, version: int, operator: str, now: float) -> ReleaseRow:
         """Publish the weights and grid of an older release as the newest.
@@ -95,7 +103,9 @@ class Chain:
         assert old.weights is not None
         why, nothing = f"rollback to release {version} by {operator}", np.zeros_like(old.weights)
         made = publish.reissue(self._signer, self._current, old.weights, old.header.steps, nothing, why[:200], int(now))
-        return self._keep(made, "rollback", {"of": version, "operator": operator}, (), now)
+        row = self._keep(made, "rollback", {"of": version, "operator": operator}, (), now)
+        self.adopt(made)
+        return row
 
     def _keep(
         self, made: Published, kind: Kind, details: dict[str, Any], used: Collection[str], now: float
@@ -103,7 +113,6 @@ class Chain:
         header = made.header
         row = ReleaseRow(header.version, kind, made.hash, now, header.rule, header.figures, details)
         self._store.releases.publish(self._name, row, bodies(made), self._kept, used)
-        self._current = made
         return row
 
     def _load(self, version: int) -> Published:

@@ -22,7 +22,7 @@ from fedge_models import personal
 from fedge_models.errors import IdentityError, RefusedError, StaleError, StorageError
 from fedge_models.graph import TrainableGraph
 from fedge_models.quantize import expand
-from fedge_models.update import decode_update, max_update_bytes
+from fedge_models.update import Update, decode_update, max_update_bytes
 
 from . import admission, averaging, privacy
 from .authority import Authority
@@ -31,7 +31,7 @@ from .chain import Chain
 from .config import FederationConfig
 from .engine import blocks
 from .federated_evaluation import report
-from .gathering import rows_of
+from .gathering import Verified, rows_of
 from .publish import Published
 from .rounds import Round
 from .store import Model, Node, Store
@@ -64,6 +64,8 @@ class Federation:
         self._chain = Chain(model, config, store, authority)
         self._secret = hashlib.sha256(b"fedge sample" + authority.release_key.private_bytes_raw()).digest()
         self._closing = threading.Lock()  # one round ends at a time, and a synchronous one takes nothing meanwhile
+        self._admissions = store.joint(self._closing if self.limits.mode == "synchronous" else nullcontext())
+        self._verified = Verified()
         self._refusals, self._refusing = admission.Refusals(), threading.Lock()
         self._said = 0  # the release after which it was written down that the rule cannot hold
 
@@ -177,19 +179,25 @@ class Federation:
     def _admit(self, node: Node, body: bytes, now: float) -> bool:
         update = decode_update(body, Ed25519PublicKey.from_public_bytes(node.key), self.model.sizes)
         admission.check(update, node.name, self.name, self.config)
-        base, sequence = update.base_version, update.sequence
-        gate = self._closing if self.limits.mode == "synchronous" else nullcontext()
-        with gate, self._store.transaction():
-            if self._store.is_revoked(node.name):  # since it was let in
-                raise IdentityError(f"node {node.name!r} is revoked: ask the aggregator's operator")
-            if self._store.updates.is_repeat(self.name, node.name, sequence, body):
-                return False
-            staleness = self.round(node.name).admit(node.name, base, now)
-            known = self._store.releases.base(self.name, base)
-            if known is None or known.hash != update.base_hash:
-                raise StaleError(f"base release {base} of node {node.name} is not the one published here: fetch anew")
-            told = admission.told(update, staleness, self.config.max_samples)
-            self._store.updates.add(self.name, UpdateRow(node.name, base, sequence, now), body, told)
+        digest = hashlib.sha256(body).digest()
+        new = self._admissions.run(lambda: self._take_in(update, body, digest, now))
+        if new:
+            self._verified.keep(digest, update)
+        return new
+
+    def _take_in(self, update: Update, body: bytes, digest: bytes, now: float) -> bool:
+        """In a transaction: what has to hold at the moment an update is stored."""
+        node, base, sequence = update.node, update.base_version, update.sequence
+        if self._store.is_revoked(node):  # since it was let in
+            raise IdentityError(f"node {node!r} is revoked: ask the aggregator's operator")
+        if self._store.updates.is_repeat(self.name, node, sequence, digest):
+            return False
+        staleness = self.round(node).admit(node, base, now)
+        known = self._store.releases.base(self.name, base)
+        if known is None or known.hash != update.base_hash:
+            raise StaleError(f"base release {base} of node {node} is not the one published here: fetch anew")
+        told = admission.told(update, staleness, self.config.max_samples)
+        self._store.updates.add(self.name, UpdateRow(node, base, sequence, now), body, digest, told)
         return True
 
     def _write_down(self, node: str, error: RefusedError, now: float) -> None:
@@ -225,8 +233,8 @@ class Federation:
 
     def _finish(self, opened: Round, now: float) -> bool:
         """Average and publish; False when an update had to be taken out: the round may not be due without it."""
-        with rows_of(self._store, self.model, self.current.header, self.config.max_samples, self._folder) as found:
-            (there, rows), header = found, self.current.header
+        header, verified = self.current.header, self._verified.hand_over()
+        with rows_of(self._store, self.model, header, self.config.max_samples, self._folder, verified) as (there, rows):
             for node, why in there.damaged.items():
                 logger.error("federation %s: update of %s: %s", self.name, node, why)
                 self._store.updates.discard(self.name, node, why, now)
@@ -254,13 +262,10 @@ class Federation:
         if self.how.privacy:  # nothing of what nodes report may show
             spreads = [privacy.spread(self.how.privacy, self.model.sizes)]
         nodes, now = [u.node for u in due.updates], due.now
-        try:
-            with self._store.transaction():
-                self._chain.next(made.step, spreads, self.how.name, figures, details, nodes, now)
-                self._store.carried.keep(self.name, made.carried, made.changes, now, due.release + 1)
-        except BaseException:  # whatever it was, nothing was kept
-            self._chain.reload()
-            raise
+        with self._store.transaction():
+            release = self._chain.next(made.step, spreads, self.how.name, figures, details, nodes, now)
+            self._store.carried.keep(self.name, made.carried, made.changes, now, due.release + 1)
+        self._chain.adopt(release)
         for change in made.changes:
             logger.warning("federation %s: %s", self.name, change)
         logger.info(

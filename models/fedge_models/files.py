@@ -85,16 +85,20 @@ def transaction(database: sqlite3.Connection, what: str) -> Iterator[sqlite3.Con
         raise
 
 
-def open_database(path: Path, schema: str, synchronous: Literal["EXTRA", "NORMAL"] = "EXTRA") -> sqlite3.Connection:
+def open_database(
+    path: Path, schema: str, synchronous: Literal["EXTRA", "NORMAL"] = "EXTRA", page_bytes: int = 4096
+) -> sqlite3.Connection:
     """A SQLite connection in WAL mode with the schema applied; autocommit, usable from any thread under a lock.
 
-    EXTRA: a commit survives a power cut. NORMAL: the newest commits may not, but the database stays whole.
+    EXTRA: a commit survives a power cut. NORMAL: the newest commits may not, but the database stays whole. page_bytes:
+    of a new file; large values are the cheaper the larger its pages.
     Raises StorageError, also for a file that is no database.
     """
     try:
         database = sqlite3.connect(path, timeout=BUSY_MS / 1000, isolation_level=None, check_same_thread=False)
         path.chmod(0o600)
         _hand_over(path)  # before the first page: SQLite gives the files beside it to the owner of this one
+        database.execute(f"PRAGMA page_size={page_bytes}")
         database.execute("PRAGMA journal_mode=WAL")
         database.execute(f"PRAGMA synchronous={synchronous}")
         database.execute("PRAGMA foreign_keys=ON")

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import socket
+import sqlite3
 import ssl
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -344,6 +347,49 @@ def test_status_and_metrics_tell_of_the_round(plant: Plant) -> None:
     status = plant.app.status()["federations"]
     assert set(status) == {"pumps", "fans"} and status["pumps"]["release"] == 1
     assert "0 of at least 2 updates; not heard from: a" in status["pumps"]["waiting"]
+
+
+def test_metrics_are_those_of_the_moment(plant: Plant) -> None:
+    a = plant.enrol("a")
+    plant.enrol("b")
+    body = update(a, head_of(a))
+    for sent in (0, 1):
+        page = http_get(plant, "/metrics")
+        for name, value in (("round_updates", sent), ("nodes", 2), ("release", 1), ("quarantined", 0)):
+            assert f'fedge_aggregator_{name}{{federation="pumps"}} {value:.1f}' in page
+        submit(a, body)
+
+
+def http_get(plant: Plant, path: str) -> str:
+    host, _, port = (plant.folder / "state/status.addr").read_text().rpartition(":")
+    with closing(http.client.HTTPConnection(host, int(port), timeout=5)) as page:
+        page.request("GET", path)
+        return page.getresponse().read().decode()
+
+
+def test_updates_that_come_at_once_are_each_durable_before_they_are_accepted(tmp_path: Path) -> None:
+    plant = Plant(tmp_path, deadline="1h")
+    names = [f"n{i:02d}" for i in range(24)]
+    everyone = [plant.enrol(n) for n in names]
+    plant.enrol("absent")  # so that the round stays open
+    head = head_of(everyone[0])
+    links = [Uplink(who) for who in everyone]
+    bodies = [update(who, head) for who in everyone]
+    bodies[5] = update(everyone[5], head, base_hash=bytes(32))
+
+    def send(i: int) -> list[str]:
+        links[i].submit("pumps", bodies[i])
+        with sqlite3.connect(plant.folder / "state/aggregator.sqlite") as db:  # as another process sees it
+            return [node for (node,) in db.execute("SELECT node FROM updates WHERE node = ?", (names[i],))]
+
+    with ThreadPoolExecutor(len(names)) as pool:
+        sent = [pool.submit(send, i) for i in range(len(names))]
+    for link in links:
+        link.close()
+    plant.app.stop()
+    assert isinstance(sent.pop(5).exception(), StaleError)
+    names.pop(5)
+    assert [s.result() for s in sent] == [[n] for n in names]
 
 
 # --- certificates -------------------------------------------------------------------------------------------------

@@ -6,8 +6,9 @@ works on the same file while the server runs.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from .audit import Audit, operator, record
 from .carried import CarriedStore
 from .database import Database
+from .joint import Joint
 from .releases import Bodies, ReleaseRow, Releases, insert_release
 from .updates import Updates
 
@@ -52,6 +54,10 @@ class Store:
         self.transaction = self._database.transaction
         self.reading = self._database.reading
         self._all = self._database.all
+
+    def joint(self, gate: AbstractContextManager[Any]) -> Joint:
+        """Transactions that threads share, each inside `gate`."""
+        return Joint(self._database, gate)
 
     # nodes
 

@@ -40,8 +40,8 @@ class Bodies(NamedTuple):
 
     steps: bytes  # (T,) float32, the grid of updates against it
     full: bytes
-    difference: bytes | None
-    residual: bytes  # (P,) float32
+    difference: bytes | None  # of the newest only
+    residual: bytes  # (P,) float32; of the newest only, else empty
 
 
 class Kept(NamedTuple):
@@ -89,8 +89,8 @@ class Releases:
 
     def kept(self, federation: str, version: int) -> tuple[ReleaseRow, Bodies | None] | None:
         """One release, with its bodies while they are kept; None when there is no such release."""
-        sql = f"""SELECT {_ROW}, steps, full, difference, residual FROM releases
-                  WHERE federation = ? AND version = ?"""  # noqa: S608  # a constant
+        sql = f"""SELECT {_ROW}, steps, full, difference, coalesce(residual, x'') FROM releases
+                  LEFT JOIN newest USING (federation, version) WHERE federation = ? AND version = ?"""  # noqa: S608
         rows = self._database.all(sql, federation, version)
         if not rows:
             return None
@@ -162,8 +162,6 @@ class Releases:
 
 def _forget(db: Any, federation: str, version: int, kept: Kept) -> None:
     """Take away what of older releases is not needed any more."""
-    sql = "UPDATE releases SET difference = NULL, residual = NULL WHERE federation = ? AND version = ?"
-    db.execute(sql, (federation, version - 1))
     for column, back in (("full", kept.weights), ("steps", max(kept.bases, kept.weights))):
         sql = f"UPDATE releases SET {column} = NULL WHERE federation = ? AND version < ? AND {column} IS NOT NULL"  # noqa: S608
         db.execute(sql, (federation, version - back))
@@ -173,7 +171,9 @@ def insert_release(db: Any, federation: str, release: ReleaseRow, bodies: Bodies
     """Add a release, inside a transaction."""
     figures, details = (msgspec.json.encode(d).decode() for d in (release.figures, release.details))
     values = (federation, release.version, release.kind, release.hash, release.created, release.rule, figures, details)
-    db.execute("INSERT INTO releases VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (*values, *bodies))
+    db.execute("INSERT INTO releases VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (*values, bodies.steps, bodies.full))
+    newest = (federation, release.version, bodies.difference, bodies.residual)
+    db.execute("INSERT OR REPLACE INTO newest VALUES (?, ?, ?, ?)", newest)
 
 
 def _drop(db: Any, federation: str, release: ReleaseRow) -> None:

@@ -1,11 +1,10 @@
-"""Updates of open rounds, as the signed bytes that came: an update is one commit, so a `202` needs one fsync.
+"""Updates of open rounds, as the signed bytes that came: an update is one row, so a `202` needs one commit.
 
 An update leaves with the release that it is in, or when its base is closed; its node's revocation hides it.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -33,22 +32,24 @@ class Updates:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def is_repeat(self, federation: str, node: str, sequence: int, body: bytes) -> bool:
-        """Whether this is exactly the node's last. Raises StaleError for a replayed sequence number."""
+    def is_repeat(self, federation: str, node: str, sequence: int, digest: bytes) -> bool:
+        """Whether this is exactly the node's last; digest: SHA-256 of its body.
+
+        Raises StaleError for a replayed sequence number.
+        """
         sql = "SELECT sequence, digest FROM sequences WHERE federation = ? AND node = ?"
         last, known = next(iter(self._database.all(sql, federation, node)), (-1, b""))
-        if known == hashlib.sha256(body).digest():
+        if known == digest:
             return True
         if sequence <= last:
             raise StaleError(f"sequence {sequence} of node {node} is not above its last, {last}: a replay")
         return False
 
-    def add(self, federation: str, row: UpdateRow, body: bytes, told: str) -> None:
+    def add(self, federation: str, row: UpdateRow, body: bytes, digest: bytes, told: str) -> None:
         """Keep an update and its node's sequence number; `told` is for the log."""
         node, base, sequence, now = row
         with self._database.transaction() as db:
             db.execute("INSERT INTO updates VALUES (?, ?, ?, ?, ?, ?)", (federation, node, base, sequence, now, body))
-            digest = hashlib.sha256(body).digest()
             db.execute("INSERT OR REPLACE INTO sequences VALUES (?, ?, ?, ?)", (federation, node, sequence, digest))
             record(db, now, "update", told, federation, node, base)
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from ..engine.rows import Rows
+
 WIDTH = 256
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # Knuth's multiplicative hashing, 2^64 / golden ratio
 
@@ -21,6 +23,14 @@ def sketch(block: NDArray[np.generic], start: int = 0) -> Floats:
     """Sketches (n, WIDTH) of the columns start.. of n rows, given as a block (n, w); to be added up over blocks."""
     place, sign = _places(start, block.shape[1])
     return np.stack([np.bincount(place, sign * row, WIDTH) for row in block]) if len(block) else np.empty((0, WIDTH))
+
+
+def sketches_of(rows: Rows, start: int, stop: int) -> Floats:
+    """What columns start..stop-1 of the rows add to their sketches (n, WIDTH)."""
+    total = np.zeros((rows.n, WIDTH))
+    for first in range(start, stop, rows.width):
+        total += sketch(rows.block(first, min(first + rows.width, stop)), first)
+    return total
 
 
 def _places(start: int, width: int) -> tuple[NDArray[np.int64], Floats]:
