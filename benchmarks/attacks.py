@@ -3,9 +3,11 @@
 Each set's real sites are cut into ten or twenty smaller ones; a fifth, then three tenths of them, drawn by the seed,
 are hostile. The whole of `fedge-fleet simulate` runs: int8 updates signed and verified, rule, grid, release; the models
 and rounds are small. Scored are the honest sites, as the mean over the last four releases. *kept*: the score under an
-attack over that of the same rule, seed and sites without; *cost*: a rule's score without attack over FedAvg's. Means
-over the seeds; a cell is a federation of its own for each. "waits": so many updates were refused that the rule has too
-few, and no round ends. `--quick`: two sets, one seed, a fifth hostile, few rules and attacks; other figures.
+attack over that of the same rule, seed and sites without; *of what is left*: over that where the hostile sites'
+updates are refused, so that their data is missing and no defence can do more; *cost*: a rule's score without attack
+over FedAvg's. Means over the seeds; a cell is a federation of its own for each. "waits": so many updates were refused
+that the rule has too few, and no round ends. `--quick`: two sets, one seed, a fifth hostile, few rules and attacks;
+other figures.
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ from fedge_models.errors import StopError
 SHARES = (0.2, 0.3)
 SEEDS = 2
 LAST = 4  # releases whose mean is the score: from one to the next it jitters
+REFUSED = "not_finite"  # at decode: the hostile sites are as good as absent
 DEFAULT = "nnm + trimmed mean + trust"
 DRIFT = 0.5  # of its own drift that a site takes back; all of it adds up what an attack has moved (docs/simulate.md)
 Tables = dict[str, Any]
@@ -188,16 +191,21 @@ class Results:
         """Under attack over without."""
         return self.score(s, rule, attack, share) / self.score(s, rule, "honest", share)
 
+    def left(self, s: str, rule: str, attack: str, share: float) -> float:
+        """Under attack over what is left where the hostile sites' updates are refused: no defence can do more."""
+        return self.score(s, rule, attack, share) / self.score(s, rule, REFUSED, share)
+
     def cost(self, s: str, rule: str) -> float:
         """Without attack over FedAvg."""
         share = self.shares[0]
         return self.score(s, rule, "honest", share) / self.score(s, "fedavg", "honest", share)
 
-    def worst(self, rule: str, share: float, sets: Iterable[str] | None = None) -> tuple[float, str, str]:
-        """Smallest kept of all attacks and sets, and where."""
-        pairs = [(s, a) for s in sets or self.sets for a in self.attacks if a != "honest"]
-        found = [(self.kept(s, rule, a, share), a, s) for s, a in pairs]
-        return min(f for f in found if np.isfinite(f[0]))
+    def worst(self, rule: str, share: float, left: bool = False) -> tuple[float, str, str]:
+        """Smallest kept of all attacks and sets, and where; `left`: of what is left without the hostile sites."""
+        pairs = [(s, a) for s in self.sets for a in self.attacks if a not in ("honest", REFUSED)]
+        ratio = self.left if left else self.kept
+        found = [(ratio(s, rule, a, share), a, s) for s, a in pairs]
+        return min((f for f in found if np.isfinite(f[0])), default=(float("nan"), "", ""))
 
 
 def show(results: Results) -> None:
@@ -213,8 +221,13 @@ def show(results: Results) -> None:
     for rule in results.rules:
         worst = [results.worst(rule, share) for share in results.shares]
         costs = [results.cost(s, rule) for s in results.sets] if "fedavg" in results.rules else [float("nan")]
-        rows.append([rule, *(f"{w:.3f} ({a}, {s})" for w, a, s in worst), f"{min(costs):.3f}", f"{np.mean(costs):.3f}"])
-    table(["rule", *(f"kept at {s:.0%}" for s in results.shares), "cost, worst set", "mean"], rows)
+        cells = [f"{w:.3f} ({a}, {s})" for w, a, s in worst]
+        if REFUSED in results.attacks:
+            cells += [f"{results.worst(rule, share, left=True)[0]:.3f}" for share in results.shares]
+        rows.append([rule, *cells, f"{min(costs):.3f}", f"{np.mean(costs):.3f}"])
+    header = ["rule", *(f"kept at {s:.0%}" for s in results.shares)]
+    header += [f"of what is left at {s:.0%}" for s in results.shares] if REFUSED in results.attacks else []
+    table([*header, "cost, worst set", "mean"], rows)
 
 
 def _row(results: Results, s: str, rule: str, share: float) -> list[str]:
@@ -240,6 +253,8 @@ def figures(results: Results) -> dict[str, float]:
             out[f"{key}_no_attack_cost"] = min(results.cost(s, rule) for s in results.sets)
     if DEFAULT in results.rules:
         out["worst_kept"] = results.worst(DEFAULT, results.shares[0])[0]
+        if REFUSED in results.attacks:
+            out["worst_kept_of_what_is_left"] = results.worst(DEFAULT, results.shares[0], left=True)[0]
         if "fedavg" in results.rules:
             out["no_attack_cost"] = min(results.cost(s, DEFAULT) for s in results.sets)
     return out

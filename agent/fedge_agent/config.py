@@ -52,7 +52,7 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     momentum: Fraction = 0.9  # of sgd
     weight_decay: NotNegative = 0.01  # of adamw
     proximal_mu: NotNegative = 0.0  # FedProx: pull towards the base release
-    drift_correction: Fraction = 1.0  # how much of its own drift a site takes back at the next training; 0: none
+    drift_correction: Fraction = 0.5  # how much of its own drift a site takes back at the next training; 0: none
     clip_norm: NotNegative = 0.0  # of each batch's gradient; 0: no clipping
     fine_tune: Annotated[int, msgspec.Meta(ge=0)] = 2  # gentle epochs on a release before it serves here; 0: as it is
     holdout: float = 0.2  # fraction of time kept back for evaluation

@@ -37,7 +37,7 @@ from .trust.witnesses import Court, Seen, listen, testify
 class Averaging:
     """How a federation averages."""
 
-    name: str  # of the rule
+    name: str  # in the operator's words
     pipeline: Pipeline
     optimizer: ServerOptimizer
     trust: TrustConfig
@@ -98,11 +98,12 @@ class _Combined(NamedTuple):
 
 def build(config: FederationConfig, where: str, prefix: str = "") -> Averaging:
     """From a federation's table in the file `where`; `prefix`: of its keys there. Raises ConfigError."""
-    pipeline = build_pipeline(config.rule, config.mixing, where, prefix)
+    rule, mixing = config.pipeline()
+    pipeline = build_pipeline(rule, mixing, where, prefix)
     optimizer = server_optimizers.build(config.server_optimizer, where, f"{prefix}server_optimizer")
     if config.privacy is not None:
-        privacy.check(config.privacy, config.rule, config.mixing, f"{where}: key '{prefix}privacy'")
-    name = str(config.rule["name"])
+        privacy.check(config.privacy, rule, mixing, f"{where}: key '{prefix}privacy'")
+    name = " after ".join(str(table["name"]) for table in (rule, mixing) if table)
     return Averaging(name, pipeline, optimizer, config.trust, config.privacy, config.staleness_exponent)
 
 

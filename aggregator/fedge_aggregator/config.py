@@ -21,6 +21,9 @@ ADDRESS_FILE = "listen.addr"  # in the state folder: where `invite` learns the p
 STATUS_FILE = "status.addr"  # and where `status` finds the page
 LEAST_QUORUM = 2  # a release made of one update is that update
 USUAL_BUFFER = 10  # Nguyen et al. 2022
+Table = dict[str, Any]
+DEFAULT_RULE: Table = {"name": "trimmed_mean", "byzantine": 0.3}
+DEFAULT_MIXING: Table = {"name": "nearest_neighbour_mixing", "byzantine": 0.3}
 Count = Annotated[int, Meta(ge=1, le=1_000_000)]
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 
@@ -40,7 +43,7 @@ class AggregatorConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
 class FederationConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """``[federation.X]``: one model that gateways learn together."""
 
-    rule: dict[str, Any] = msgspec.field(default_factory=lambda: {"name": "fedavg"})  # see docs/rules.md
+    rule: dict[str, Any] | None = None  # see docs/rules.md; None: DEFAULT_RULE, after DEFAULT_MIXING
     mixing: dict[str, Any] | None = None  # before the rule: nearest_neighbour_mixing or bucketing
     server_optimizer: dict[str, Any] = msgspec.field(default_factory=lambda: {"name": "sgd"})  # after it
     trust: TrustConfig = TrustConfig()  # see docs/trust.md
@@ -60,6 +63,14 @@ class FederationConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     max_saturated: Annotated[float, Meta(gt=0, le=1)] = 0.98  # of an update's codes, at the ends of the grid
     history: Annotated[int, Meta(ge=0, le=10_000)] = 10  # releases before the newest whose weights are kept
     lifetime: Seconds = Seconds(365 * 86400)  # of a release; renewed by half-time
+
+    def pipeline(self) -> tuple[Table, Table | None]:
+        """Rule and mixing as they are meant: what `benchmarks/attacks.py` found best, unless something is said."""
+        if self.rule is not None:
+            return self.rule, self.mixing
+        if self.privacy is not None:
+            return {"name": "fedavg"}, self.mixing  # no other rule keeps what noise promises
+        return DEFAULT_RULE, DEFAULT_MIXING if self.mixing is None else self.mixing
 
     def limits(self, minimum: int) -> RoundConfig:
         """When a round ends, for a rule that needs `minimum` updates."""
@@ -96,12 +107,12 @@ def _check(federation: FederationConfig, where: str, key: str) -> None:
     blocks.build_runner(federation.engine, where, f"{key}.engine")
     if federation.privacy and federation.mode == "asynchronous":
         raise ConfigError(f"{where}: key '{key}.privacy': needs synchronous rounds, where all count as often as others")
-    _check_rounds(federation, how.pipeline.minimum(), f"{where}: key '{key}")
+    _check_rounds(federation, how.name, how.pipeline.minimum(), f"{where}: key '{key}")
 
 
-def _check_rounds(federation: FederationConfig, need: int, where: str) -> None:
+def _check_rounds(federation: FederationConfig, name: str, need: int, where: str) -> None:
     """Raise ConfigError for numbers with which no round could hold what the rule promises."""
-    limits, name = federation.limits(need), federation.rule["name"]
+    limits = federation.limits(need)
     if limits.quorum < need:
         raise ConfigError(
             f"{where}.quorum': {limits.quorum}, but rule {name} with these parameters protects from {need} updates on; "

@@ -228,7 +228,7 @@ class Federation:
         held = f"pinned by {pin.operator}: updates are collected, no release comes of them; " if pin else ""
         if why := self._stopped():
             return held + why
-        rule = f"rule {self.config.rule['name']}"
+        rule = f"rule {self.how.name}"
         return held + opened.waiting_for(now, active, self.minimum, rule)
 
     def _finish(self, opened: Round, now: float) -> bool:

@@ -20,6 +20,7 @@ SETTINGS = {
     "fedge_aggregator.config",
     "fedge_aggregator.rules",
     "fedge_aggregator.server_optimizers",
+    "fedge_fleet",
 }
 
 FIRST_DECODE = """

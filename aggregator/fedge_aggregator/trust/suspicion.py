@@ -20,7 +20,7 @@ from .evidence import Evidence, Round
 
 Kind = Literal["", "against", "unrelated", "idle", "push", "harm", "canary"]
 
-AGREE_SOME, AGREE, AGREE_MUCH = 0.15, 0.25, 0.3  # median cosine from which on a direction says something
+AGREE_SOME, AGREE, AGREE_MUCH = 0.2, 0.25, 0.3  # median cosine from which on a direction says something
 AGAINST = 0.7  # of the usual cosine, the other way round
 UNRELATED = 0.25  # of the usual cosine
 NO_SUPPORT = 0.05  # cosine with the others one by one
@@ -82,24 +82,34 @@ def usual(round_: Round, pushes: Mapping[str, Push], votes: Mapping[str, float])
 
 def find(evidence: Evidence, push: Push, others: Usual) -> Finding:
     """The gravest thing that its update and its last rounds say against a node."""
-    if others.cosine < AGREE_SOME:
-        return GOOD
-    cosine, below = evidence.cosine, (others.cosine - evidence.cosine) / others.spread
-    said = f"cosine {cosine:.2f} where {others.cosine:.2f} is usual"
-    if cosine < -AGAINST * others.cosine and below > FAR and evidence.support < 0:
-        return Finding(1.0, "against", f"pointed against the others' ({said})")
+    if others.cosine >= AGREE_SOME and _against(evidence, others):
+        return Finding(1.0, "against", f"pointed against the others' ({_compared(evidence, others)})")
     if others.cosine < AGREE:
         return GOOD
-    apart = cosine < UNRELATED * others.cosine
     if others.cosine >= AGREE_MUCH and evidence.length < IDLE:
         return Finding(0.25, "idle", f"said next to nothing ({evidence.length:.1%} of the usual length)")
-    apart = apart and below > VERY_FAR and evidence.support < NO_SUPPORT
-    if others.cosine >= AGREE_MUCH and apart and push.steadiness < AIMLESS:
+    if others.cosine >= AGREE_MUCH and _apart(evidence, others) and push.steadiness < AIMLESS:
+        said = _compared(evidence, others)
         return Finding(0.5, "unrelated", f"had nothing to do with the others', nor with its own before ({said})")
     if not others.crowded and _steady(push, others.steadiness, others.size):
         words = f"pushed the way it has pushed by itself for rounds (steadiness {push.steadiness:.1f}, usual "
         return Finding(0.5, "push", words + f"{others.steadiness:.1f})")
     return GOOD
+
+
+def _against(evidence: Evidence, others: Usual) -> bool:
+    """Well below the others, the other way round, and with the support of fewer than half of them."""
+    far = others.cosine - evidence.cosine > FAR * others.spread
+    return far and evidence.cosine < -AGAINST * others.cosine and evidence.support < 0
+
+
+def _apart(evidence: Evidence, others: Usual) -> bool:
+    far = others.cosine - evidence.cosine > VERY_FAR * others.spread
+    return far and evidence.cosine < UNRELATED * others.cosine and evidence.support < NO_SUPPORT
+
+
+def _compared(evidence: Evidence, others: Usual) -> str:
+    return f"cosine {evidence.cosine:.2f} where {others.cosine:.2f} is usual"
 
 
 def _steady(push: Push, steadiness: float, size: float) -> bool:
