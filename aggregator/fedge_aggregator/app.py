@@ -36,6 +36,7 @@ class App:
         self._config = config
         state = config.aggregator.state
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._scratch = config.aggregator.scratch or state
         self.store = Store(state)
         self.authority = Authority(state / "authority")
         self._metrics = Metrics()
@@ -98,7 +99,7 @@ class App:
                         models[name],
                         self.store,
                         self.authority,
-                        self._config.aggregator.state,
+                        self._scratch,
                     )
                     self._federations[name] = made
                     self._show(made)

@@ -32,6 +32,7 @@ class AggregatorConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     """``[aggregator]``: this server."""
 
     state: Path  # folder for keys and the database; created with mode 0700
+    scratch: Path | None = None  # folder for the rows of large rounds; a cluster's workers need it too; None: state
     addresses: Annotated[tuple[str, ...], Meta(min_length=1)]  # host names or IPs by which gateways reach it
     listen: str = "0.0.0.0:8443"  # for gateways; port 0: any free one
     operator: str = "127.0.0.1:9465"  # loopback page: /healthz, /metrics, /status
