@@ -37,6 +37,7 @@ class App:
         state = config.aggregator.state
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._scratch = config.aggregator.scratch or state
+        self._scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.store = Store(state)
         self.authority = Authority(state / "authority")
         self._metrics = Metrics()
