@@ -8,11 +8,13 @@ import rule_references as references
 from fedge_aggregator.engine import blocks
 from fedge_aggregator.engine.rows import MemoryRows
 from fedge_aggregator.rules.registry import MIXINGS, RULES, build, build_mixing, build_pipeline
+from fedge_aggregator.rules.rule import hostile
 from fedge_models.errors import ConfigError
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+GOLDEN_RNG = np.random.default_rng(11)
 GOLDEN = np.array(
     [[1, 2, 3, 4], [2, 2, 5, 4], [3, 0, 4, 4], [2, 1, 4, 90], [-100, 1, 4, 4], [9, 9, 9, 9], [5, 3, -7, 6]], np.int8
 )
@@ -293,3 +295,37 @@ def test_mistyped_rule_is_an_error_not_a_lack_of_protection(table: dict[str, obj
 def test_mistyped_mixing_is_an_error() -> None:
     with pytest.raises(ConfigError, match=r"federation\.pump\.mixing\.name': no mixing 'bucket'"):
         build_pipeline({"name": "median"}, {"name": "bucket"}, "aggregator.toml", "federation.pump.")
+
+
+@pytest.mark.parametrize(
+    ("n", "trimmed", "krum", "bulyan"), [(1, 0, 0, 0), (4, 1, 0, 0), (5, 2, 1, 0), (10, 3, 3, 1), (20, 6, 6, 4)]
+)
+def test_share_of_hostile_nodes_is_rounded_and_no_more_than_the_rule_holds(
+    n: int, trimmed: int, krum: int, bulyan: int
+) -> None:
+    assert hostile(0.3, n, 2, 1) == trimmed
+    assert hostile(0.3, n, 2, 3) == krum
+    assert hostile(0.3, n, 4, 3) == bulyan
+    for name in ("trimmed_mean", "krum", "multi_krum", "bulyan"):
+        rule = build_pipeline({"name": name, "byzantine": 0.3}, None, "t")
+        told = {"trimmed_mean": trimmed, "bulyan": bulyan}.get(name, krum)
+        if n >= rule.minimum():
+            rows, same = MemoryRows(GOLDEN_RNG.integers(-127, 127, (n, 40)).astype(np.int8)), np.ones(n)
+            number = build_pipeline({"name": name, "byzantine": told}, None, "t")
+            assert (blocks.aggregate(rule, rows, same) == blocks.aggregate(number, rows, same)).all()
+
+
+def test_few_rows_are_not_mixed_by_a_share() -> None:
+    share = build_mixing({"name": "nearest_neighbour_mixing", "byzantine": 0.3}, "t")
+    for n in (2, 6, 7):
+        gram = np.array(GOLDEN_RNG.normal(size=(n, 5)))
+        made = share.mix(gram @ gram.T, n, 0)
+        assert made.divisor == (5 if n == 7 else 1) and (made.matrix.sum(axis=1) == made.divisor).all()
+        assert n == 7 or (made.matrix == np.eye(n)).all()
+
+
+def test_a_share_does_not_go_with_buckets() -> None:
+    with pytest.raises(
+        ConfigError, match=r"key 'rule.byzantine': a share .* expected a number of nodes with bucketing"
+    ):
+        build_pipeline({"name": "trimmed_mean", "byzantine": 0.3}, {"name": "bucketing"}, "t")
