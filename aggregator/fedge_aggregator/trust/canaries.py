@@ -13,6 +13,7 @@ halves a node's weight at most (`standing.judged`). Pure; the history is kept by
 from __future__ import annotations
 
 from collections.abc import Mapping
+from statistics import median
 
 import msgspec
 import numpy as np
@@ -44,7 +45,7 @@ def record(
 ) -> History:
     """With one more release: who had a part in it, and `base_loss` of the sites before and with it."""
     told = [n for n in sorted(after) if n in before and np.isfinite([before[n], after[n]]).all()]
-    change = {n: float(np.log(max(after[n], SMALL_LOSS) / max(before[n], SMALL_LOSS))) for n in told}
+    change = {n: float(np.log(max(after[n], SMALL_LOSS)) - np.log(max(before[n], SMALL_LOSS))) for n in told}
     return (*history[1 - LENGTH :], Outcome(release, tuple(sorted(part)), change))
 
 
@@ -69,7 +70,7 @@ def _worse(history: History, node: str) -> Finding | None:
 
 
 def _elsewhere(outcome: Outcome, node: str) -> float:
-    return float(np.median([c for n, c in sorted(outcome.change.items()) if n != node]))
+    return median(c for n, c in outcome.change.items() if n != node)
 
 
 def _square_error(values: NDArray[np.float64]) -> float:
