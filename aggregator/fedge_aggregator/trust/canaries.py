@@ -70,7 +70,7 @@ def _worse(history: History, node: str) -> Finding | None:
 
 
 def _elsewhere(outcome: Outcome, node: str) -> float:
-    return median(c for n, c in outcome.change.items() if n != node)
+    return median([c for n, c in outcome.change.items() if n != node])
 
 
 def _square_error(values: NDArray[np.float64]) -> float:
