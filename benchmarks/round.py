@@ -2,7 +2,7 @@
 
 One real aggregator process with its defaults and ten gateways, a thread each, in this process: over
 TLS they fetch the release and verify it, add a trivial training, code and sign it and send it, and ask again every
-0.2 s until the next release is there. CPU time is counted over several rounds, after some to warm up.
+50 ms until the next release is there. CPU time is counted over several rounds, after some to warm up.
 Below that, what trust and rule cost of it, measured in this process on ten updates of the same size.
 """
 
@@ -30,7 +30,7 @@ from fedge_aggregator.engine.rows import MemoryRows
 from fedge_fleet.processes import Processes
 from fedge_models.quantize import LIMIT
 
-NODES, POLL_S = 10, 0.2
+NODES, POLL_S = 10, 0.05
 WARM = 3
 
 
