@@ -2,7 +2,7 @@
 
 The gateways are enrolled in the database before the server starts, so that a thousand of them take a second, and then
 use the agent's own connection, verification and coding. Their training is trivial: what they send is what all of them
-agree on and noise of the same size, made once.
+agree on and noise of the same size, made once, and takes as many bytes as the updates of `wire.py`.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ from fedge_models.trust_chain import Anchor, Head, verify_release
 
 FEDERATION, INPUTS = "f", 48
 HIDDEN = {"5 k": (64, 24), "100 k": (256, 340), "1 M": (976, 976)}  # parameters -> layers of the MLP
+SPREAD = 1.0  # of the logarithm of how far parameters move: an update is 16 % of float32, as in `wire.py`
 CARD = Card(
     "classify",
     tuple(Channel(f"c{i}") for i in range(INPUTS // 3)),
@@ -163,6 +164,7 @@ class Gateway:
 def gateways(server: Server, url: str, identities: Sequence[Identity]) -> list[Gateway]:
     """Gateways whose training is trivial: half of what each wants all others want too."""
     rng, d = np.random.default_rng(0), len(server.graph.params)
-    common = rng.normal(0, 0.01, d).astype(np.float32)
-    made = [common + rng.normal(0, 0.01, d).astype(np.float32) for _ in range(min(len(identities), 16))]
+    size = rng.lognormal(-5, SPREAD, d).astype(np.float32)
+    common = size * rng.normal(size=d).astype(np.float32)
+    made = [common + size * rng.normal(size=d).astype(np.float32) for _ in range(min(len(identities), 16))]
     return [Gateway(replace(w, url=url), server, made[i % len(made)]) for i, w in enumerate(identities)]

@@ -1,9 +1,9 @@
 """What a round costs: CPU seconds of all processes, and how long it takes.
 
-One real aggregator process with its defaults (trust on, fedavg) and ten gateways, a thread each, in this process: over
+One real aggregator process with its defaults and ten gateways, a thread each, in this process: over
 TLS they fetch the release and verify it, add a trivial training, code and sign it and send it, and ask again every
 50 ms until the next release is there. CPU time is counted over several rounds, after some to warm up.
-Below that, what the parts of averaging cost, measured in this process on rows of the same size.
+Below that, what trust and rule cost of it, measured in this process on ten updates of the same size.
 """
 
 from __future__ import annotations
@@ -12,14 +12,23 @@ from _common import arguments, finish, table  # isort: skip  # sets the BLAS thr
 from _gateways import Gateway, Server, gateways  # isort: skip
 
 import os
+import statistics
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+from fedge_aggregator import averaging
+from fedge_aggregator.aggregation import Contribution
+from fedge_aggregator.config import FederationConfig
+from fedge_aggregator.engine import blocks
+from fedge_aggregator.engine.rows import MemoryRows
 from fedge_fleet.processes import Processes
+from fedge_models.quantize import LIMIT
 
 NODES, POLL_S = 10, 0.05
 WARM = 3
@@ -71,6 +80,26 @@ def _at(version: int, seen: dict[int, float], server: Server, lives: list[Future
     return Cost(server.cpu_s(), time.process_time(), seen[version])
 
 
+def averaging_s(d: int) -> tuple[float, float]:
+    """CPU seconds of averaging ten updates of d parameters as the server does by default, and of its rule alone."""
+    rng, names = np.random.default_rng(0), [f"node{i}" for i in range(NODES)]
+    common = rng.normal(0, 20, d)
+    rows = MemoryRows([np.clip(common + rng.normal(0, 20, d), -LIMIT, LIMIT).astype(np.int8) for _ in names])
+    ones, spread = np.ones(d, np.float32), np.ones(1, np.float32)
+    updates = [Contribution(n, spread, 100, 0, {"base_loss": 1.0}) for n in names]
+    due = averaging.Gathered("f", 1, ones, ones, updates, rows, names, 0.0, 0)
+    how = averaging.build(FederationConfig(), "the defaults")
+    whole = [_cpu_s(lambda: averaging.average(how, due, averaging.Carried())) for _ in range(5)]
+    rule = [_cpu_s(lambda: blocks.aggregate(how.pipeline, rows, np.ones(NODES))) for _ in range(5)]
+    return statistics.median(whole), statistics.median(rule)
+
+
+def _cpu_s(work: Callable[[], object]) -> float:
+    began = time.process_time()
+    work()
+    return time.process_time() - began
+
+
 def main() -> None:
     """Print the tables."""
     args = arguments(__doc__ or "")
@@ -86,6 +115,10 @@ def main() -> None:
         for size, cost in (("5 k", small), ("1 M", large))
     ]
     table(["parameters", "CPU s a round", "aggregator", "10 gateways", "wall s"], rows)
+    print()
+    parts = [[size, *averaging_s(d)] for size, d in (("5 k", 5_000), ("1 M", 1_000_000))]
+    rows = [[size, f"{whole:.4f}", f"{rule:.4f}", f"{whole - rule:.4f}"] for size, whole, rule in parts]
+    table(["parameters", "of that averaging, CPU s", "rule and mixing", "trust and the rest"], rows)
     figures = {
         "round_cpu_s_10_nodes": small.server_s + small.nodes_s,
         "round_cpu_s_10_nodes_1m": large.server_s + large.nodes_s,

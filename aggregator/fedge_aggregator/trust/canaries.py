@@ -12,6 +12,7 @@ halves a node's weight at most (`standing.judged`). Pure; the history is kept by
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping
 
 import msgspec
@@ -44,19 +45,22 @@ def record(
 ) -> History:
     """With one more release: who had a part in it, and `base_loss` of the sites before and with it."""
     told = [n for n in sorted(after) if n in before and np.isfinite([before[n], after[n]]).all()]
-    change = {n: float(np.log(max(after[n], SMALL_LOSS) / max(before[n], SMALL_LOSS))) for n in told}
+    change = {n: float(np.log(max(after[n], SMALL_LOSS)) - np.log(max(before[n], SMALL_LOSS))) for n in told}
     return (*history[1 - LENGTH :], Outcome(release, tuple(sorted(part)), change))
 
 
 def find(history: History) -> dict[str, Finding]:
     """Nodes with whom releases are clearly worse elsewhere than without them."""
     nodes = sorted({n for outcome in history for n in outcome.part})
-    found = {n: _worse(history, n) for n in nodes}
+    ordered = [sorted(outcome.change.values()) for outcome in history]  # once, not for each node
+    found = {n: _worse(history, ordered, n) for n in nodes}
     return {n: f for n, f in found.items() if f is not None}
 
 
-def _worse(history: History, node: str) -> Finding | None:
-    changes = [(node in o.part, _elsewhere(o, node)) for o in history if len(set(o.change) - {node}) >= FEWEST_SITES]
+def _worse(history: History, ordered: list[list[float]], node: str) -> Finding | None:
+    told = zip(history, ordered, strict=True)
+    others = [(node in o.part, _others(values, o.change.get(node))) for o, values in told]
+    changes = [(part, _middle(values)) for part, values in others if len(values) >= FEWEST_SITES]
     having, lacking = (np.array([c for part, c in changes if part is had]) for had in (True, False))
     if min(len(having), len(lacking)) < FEWEST:
         return None
@@ -68,8 +72,15 @@ def _worse(history: History, node: str) -> Finding | None:
     return Finding(0.25, "canary", words, soft=True)
 
 
-def _elsewhere(outcome: Outcome, node: str) -> float:
-    return float(np.median([c for n, c in sorted(outcome.change.items()) if n != node]))
+def _others(ordered: list[float], own: float | None) -> list[float]:
+    """Without the node's own."""
+    at = len(ordered) if own is None else bisect_left(ordered, own)
+    return ordered[:at] + ordered[at + 1 :]
+
+
+def _middle(ordered: list[float]) -> float:
+    """The median."""
+    return (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
 
 
 def _square_error(values: NDArray[np.float64]) -> float:
