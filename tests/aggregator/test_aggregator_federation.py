@@ -3,7 +3,6 @@ changes no bit, an operator can go back and stand still."""
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import sqlite3
@@ -11,116 +10,25 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
-from cryptography import x509
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from fedge_aggregator import aggregation, averaging, nodes
+from federations import ASYNCHRONOUS, GRAPH, Bench, P, T
+from fedge_aggregator import aggregation, averaging
 from fedge_aggregator import config as configs
-from fedge_aggregator.authority import Authority
 from fedge_aggregator.chain import Chain
-from fedge_aggregator.cli import main
-from fedge_aggregator.federation import Federation
-from fedge_aggregator.models import add_model
 from fedge_aggregator.store import Store
 from fedge_aggregator.store.releases import Pin
-from fedge_models import zoo
-from fedge_models.card import Card, Channel, WindowSpec
 from fedge_models.errors import ConfigError, IdentityError, RefusedError, StaleError, StorageError
-from fedge_models.graph import TrainableGraph
-from fedge_models.invitation import decode_invitation
 from fedge_models.quantize import LIMIT
 from fedge_models.release import decode_release
-from fedge_models.update import Update, encode_update
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-
-CARD = Card("anomaly", (Channel("a"), Channel("b")), WindowSpec(1, 10, 5), ("mean", "std"))
-MODEL = zoo.autoencoder(CARD, 4, (3,)).SerializeToString()
-GRAPH = TrainableGraph.load(MODEL)
-P, T = GRAPH.params.size, len(GRAPH.sizes)
-ASYNCHRONOUS = 'mode = "asynchronous"\nbuffer = 2\nmax_staleness = 3\n'
-
-
-class Bench:
-    """A federation `f` in a folder, nodes `a` to `d`, and a clock."""
-
-    def __init__(self, folder: Path, keys: str = "", rule: str = '{ name = "fedavg" }') -> None:
-        self.folder, self.now = folder, 1_000_000.0
-        self.toml = folder / "aggregator.toml"
-        self.toml.write_text(
-            f'[aggregator]\nstate = "{folder}/state"\naddresses = ["127.0.0.1"]\n[federation.f]\nrule = {rule}\n{keys}'
-        )
-        self.config = configs.load(self.toml)
-        (folder / "state").mkdir(exist_ok=True)
-        (folder / "model.onnx").write_bytes(MODEL)
-        self.keys = {name: Ed25519PrivateKey.from_private_bytes(name.encode() * 32) for name in "abcd"}
-        self.sequence = 0
-        self.open()
-        if not self.store.models():
-            add_model(self.store, self.authority, "f", self.config.federation["f"], folder / "model.onnx", self.now)
-            for name, key in self.keys.items():
-                self.join(name, key)
-            self.open()
-
-    def open(self) -> None:
-        """As after a restart."""
-        self.store = Store(self.folder / "state")
-        self.authority = Authority(self.folder / "state/authority")
-        if self.store.models():
-            self.federation = Federation(
-                self.config.federation["f"], self.store.models()[0], self.store, self.authority, self.folder
-            )
-
-    def join(self, name: str, key: Ed25519PrivateKey) -> None:
-        text = nodes.invite(self.store, self.authority, "https://x:1", name, ["f"], int(self.now) + 60, self.now)
-        request = x509.CertificateSigningRequestBuilder(x509.Name([])).sign(key, None)
-        der = request.public_bytes(serialization.Encoding.DER)
-        nodes.join(self.store, self.authority, decode_invitation(text).secret, der, self.now)
-
-    def update(self, name: str, code: int = 5, **changes: Any) -> bytes:
-        self.sequence += 1
-        current = self.federation.current
-        made = Update(
-            "f", name, current.header.version, current.hash, self.sequence, 100, {"base_loss": 1.0},
-            np.full(P, code, np.int8), np.full(T, 0.1, np.float32),
-        )  # fmt: skip
-        return encode_update(replace(made, **changes), self.keys[name])
-
-    def send(self, name: str, body: bytes | None = None, **changes: Any) -> bool:
-        node = self.store.node(name)
-        assert node is not None
-        return self.federation.admit(node, body or self.update(name, **changes), self.now)
-
-    def step(self, active: str = "abcd", seconds: float = 0) -> int:
-        """Let time pass and the keeper look; the newest version."""
-        self.now += seconds
-        self.federation.step(self.now, set(active))
-        return self.federation.current.header.version
-
-    def round(self, *names: str, code: int = 5) -> None:
-        """One round of these nodes."""
-        for name in names:
-            self.send(name, code=code)
-        assert self.step("".join(names), 600)
-
-    def audit(self, what: str) -> list[tuple[str | None, str]]:
-        return [(row.node, row.detail) for row in self.store.audit.read(what=what)]
-
-    def cli(self, *words: str) -> Any:
-        done = CliRunner().invoke(main, [*words, "--config", str(self.toml)])
-        assert done.exit_code == 0, done.output
-        return json.loads(done.stdout) if "--json" in words else done.stdout
-
 
 Make = Callable[..., Bench]
 
