@@ -100,7 +100,7 @@ url = "opc.tcp://127.0.0.1:{port}/"
 
 [model.{FEDERATION}]
 poll = "500ms"
-training = {{ interval = "1s", min_samples = 24 }}
+training = {{ interval = "1s", min_samples = 24, drift_correction = 1.0 }}
 
 [asset.machine]
 model = "{FEDERATION}"
