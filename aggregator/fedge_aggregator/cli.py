@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from fedge_models import files
+from fedge_models import files, service
 from fedge_models.errors import ConfigError, FedgeError
 from fedge_models.settings import parse_seconds
 
@@ -69,6 +69,7 @@ def start(config_path: Path) -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    service.give_memory_back()
     app = App(config)
     app.start()
     click.echo(f"fedge-aggregator: listening on {app.address}")

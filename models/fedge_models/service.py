@@ -5,12 +5,14 @@ The page answers `/healthz`, `/metrics` (Prometheus) and `/status` (JSON), on th
 
 from __future__ import annotations
 
+import ctypes
 import ipaddress
 import logging
 import os
 import socket
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -21,6 +23,8 @@ from .errors import ConfigError
 logger = logging.getLogger(__name__)
 
 REQUEST_TIMEOUT_S = 5.0
+LARGE_BYTES = 4 << 20
+_M_MMAP_THRESHOLD = -3  # malloc.h
 
 
 def notify(text: str) -> None:
@@ -35,6 +39,15 @@ def notify(text: str) -> None:
             channel.sendto(text.encode(), address)
         except OSError as e:
             logger.warning("systemd cannot be notified: %s", e)
+
+
+def give_memory_back() -> None:
+    """Let large arrays go back to the system when they are done with (mallopt(3)).
+
+    glibc raises the size from which it does so to that of the largest array it has seen, and then keeps all of them.
+    """
+    with suppress(OSError, AttributeError):  # another libc
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, LARGE_BYTES)
 
 
 def watchdog_interval() -> float | None:

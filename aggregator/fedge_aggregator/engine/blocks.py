@@ -102,10 +102,10 @@ def build_runner(engine: str, where: str, key: str = "engine") -> Runner:
 
 def gram_matrix(rows: Rows, runner: Runner = LOCAL) -> Gram:
     """Inner products (n, n) of the rows in squared grid steps, exact."""
-    total = np.zeros((rows.n, rows.n), np.int64)
+    total = np.zeros((rows.n, rows.n))
     for _, _, part in runner.map(gram_of, rows):
         total += part
-    return total.astype(np.float64)
+    return total
 
 
 def _mix(pipeline: Pipeline, gram: Gram, n: int, scale: Weights | None, seed: int) -> Mixed | None:

@@ -17,15 +17,15 @@ CHUNK = 1024  # columns: 1024 * 128 * 128 = 2^24
 FRACTION = 128  # a reference row is rounded to this part of a grid step
 
 
-def gram_of(rows: Rows, start: int, stop: int) -> NDArray[np.int64]:
-    """Inner products (n, n) of the rows over columns start..stop-1."""
+def gram_of(rows: Rows, start: int, stop: int) -> NDArray[np.float64]:
+    """Inner products (n, n) of the rows over columns start..stop-1: whole numbers, exact up to 2^53."""
     total, product = np.zeros((rows.n, rows.n)), np.empty((rows.n, rows.n), np.float32)
     for first in range(start, stop, rows.width):
         block = rows.block(first, min(first + rows.width, stop))
         for at in range(0, block.shape[1], CHUNK):
             part = block[:, at : at + CHUNK].astype(np.float32)
             total += np.matmul(part, part.T, out=product)
-    return total.astype(np.int64)
+    return total
 
 
 class WithReference:
