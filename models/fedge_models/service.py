@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 REQUEST_TIMEOUT_S = 5.0
 LARGE_BYTES = 4 << 20
-_M_MMAP_THRESHOLD = -3  # malloc.h
+_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD = -3, -1  # malloc.h
 
 
 def notify(text: str) -> None:
@@ -45,9 +45,11 @@ def give_memory_back() -> None:
     """Let large arrays go back to the system when they are done with (mallopt(3)).
 
     glibc raises the size from which it does so to that of the largest array it has seen, and then keeps all of them.
+    Once told, it gives back smaller ones too early, unless it is told of them as well.
     """
     with suppress(OSError, AttributeError):  # another libc
-        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, LARGE_BYTES)
+        for option in (_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD):
+            ctypes.CDLL(None).mallopt(option, LARGE_BYTES)
 
 
 def watchdog_interval() -> float | None:
