@@ -70,7 +70,7 @@ def page(outcome: Outcome) -> Report:
         Plot(f"{outcome.metric} after each round", "round", outcome.metric, over),
         Plot("Honest sites at the end, best first", "site", outcome.metric, [Line("site", list(enumerate(ranked, 1)))]),
     ]
-    settings = [[k, str(v)] for k, v in msgspec.to_builtins(config, enc_hook=str).items()]
+    settings = [[k, _told(v)] for k, v in msgspec.to_builtins(config, enc_hook=str).items() if v not in (None, {})]
     sites = [[n, f"{s:.3f}"] for n, s in sorted(outcome.scores.items(), key=lambda item: item[1])]
     tables = [
         ("In short", ["", ""], [[part.partition(": ")[0], part.partition(": ")[2]] for part in summary(outcome)]),
@@ -80,6 +80,13 @@ def page(outcome: Outcome) -> Report:
     if outcome.changes:
         tables.append(("Quarantine", ["when", "what"], [list(c.split(": ", 1)) for c in outcome.changes]))
     return Report(f"fedge: {config.sites} sites of {config.set}", [], tables, plots)
+
+
+def _told(value: Any) -> str:
+    """A setting as people write it."""
+    if isinstance(value, dict):
+        return ", ".join(str(v) if k == "name" else f"{k} {v}" for k, v in value.items())
+    return str(value)
 
 
 def _backdoor(outcome: Outcome) -> bool:
