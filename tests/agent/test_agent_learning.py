@@ -265,7 +265,7 @@ def test_drift_is_taken_back_on_the_next_release() -> None:
     back = kept.correction(after, 1.0, mask)
     assert back is not None
     np.testing.assert_allclose(back, 0.25 * first.delta - first.movement, atol=1e-6)
-    still = replaced(config, learning_rate=0.0, proximal_mu=0.0)
+    still = replaced(config, learning_rate=0.0, proximal_mu=0.0, drift_correction=1.0)
     second = train(graph, after, data, data, data, still, rng, lambda: None, kept)
     assert second.delta is not None and second.movement is not None
     np.testing.assert_allclose(second.delta, back, atol=1e-5)
