@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fedge_aggregator import averaging, gathering
 from fedge_aggregator import config as configs
-from fedge_aggregator import gathering
+from fedge_aggregator.privacy import Privacy
 from fedge_models.errors import ConfigError
 from fedge_models.quantize import LIMIT
 from test_aggregator_federation import GRAPH, Bench, P
@@ -48,6 +49,18 @@ def test_hostile_node_is_quarantined_weighs_nothing_and_an_operator_lets_it_out(
     assert made.federation.quarantined() == 0 and "let out of quarantine by" in made.audit("trust")[-1][1]
     play(made, 1)
     assert 0 < made.store.releases.listed("f")[-1].details["nodes"]["d"]["share"] < 0.2  # on probation
+
+
+def test_rule_that_asks_no_weights_does_not_see_who_is_in_quarantine(tmp_path: Path) -> None:
+    made = Bench(tmp_path, rule='{ name = "trimmed_mean", byzantine = 0 }')  # the mean, whatever anybody weighs
+    play(made, 6, hostile="d")
+    assert made.federation.quarantined() == 1
+    before = made.federation.current
+    for name in "abcd":
+        made.send(name, code=-100 if name == "d" else 100)
+    assert made.step() == before.header.version + 1
+    steps = np.repeat(before.header.steps, GRAPH.sizes)
+    np.testing.assert_allclose((made.federation.current.weights - before.weights) / steps, 100, rtol=0.05)
 
 
 def test_watching_trust_changes_no_weight(tmp_path: Path) -> None:
@@ -166,3 +179,13 @@ def test_what_does_not_go_together_is_refused_with_file_and_key(tmp_path: Path, 
     path.write_text(f'[aggregator]\nstate = "s"\naddresses = ["x"]\n[federation.f]\n{keys}\n')
     with pytest.raises(ConfigError, match=words):
         configs.load(path)
+
+
+def test_what_a_new_federation_does_when_nothing_is_said() -> None:
+    plain = averaging.build(configs.FederationConfig(), "t")
+    assert plain.name == "trimmed_mean after nearest_neighbour_mixing" and plain.trust.action == "quarantine"
+    assert plain.pipeline.minimum() == 1  # two gateways are averaged; of four one may be hostile
+    own = configs.FederationConfig(rule={"name": "median"})
+    assert own.pipeline() == ({"name": "median"}, None)
+    bound = configs.FederationConfig(privacy=Privacy(clip=1.0, noise_multiplier=2.0, epsilon=8.0, delta=1e-5))
+    assert bound.pipeline() == ({"name": "fedavg"}, None)
