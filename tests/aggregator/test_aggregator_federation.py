@@ -158,6 +158,7 @@ def test_round_that_is_cut_off_anywhere_ends_with_the_same_bits(
             owner: Any = {"average": averaging, "publish": made.store.releases, "keep": made.store.carried}[moment]
             patch.setattr(owner, moment, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
             made.step("abc", 600)
+        assert made.federation.current.header.version == 1  # also in the process that goes on
         made.open()
         assert made.federation.current.header.version == 1 and list(made.store.updates.arrivals("f")) == ["a", "b", "c"]
     shutil.copytree(made.folder / "state", made.folder / "copy")
