@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import logging
 import signal
 import sys
@@ -12,13 +11,11 @@ from typing import Any
 
 import click
 import msgspec
-from fedge_models import files, memory
-from fedge_models.errors import ConfigError, FedgeError, UnreachableError
+from fedge_models import files, memory, service
+from fedge_models.errors import ConfigError, FedgeError
 
 from . import cli_models
 from . import config as configs
-
-MAX_STATUS_BYTES = 16 * 1024 * 1024
 
 config_option = click.option(
     "--config", "config_path", type=click.Path(path_type=Path), default=Path("/etc/fedge/agent.toml"), show_default=True
@@ -109,7 +106,9 @@ def start(config_path: Path) -> None:
 @config_option
 def status(as_json: bool, config_path: Path) -> None:
     """Show how the running agent is."""
-    data = _ask(configs.load(config_path).agent.state)
+    from .app import STATUS_FILE  # noqa: PLC0415
+
+    data = service.ask(configs.load(config_path).agent.state / STATUS_FILE, "fedge-agent")
     if as_json:
         click.echo(data)
         return
@@ -125,19 +124,6 @@ def status(as_json: bool, config_path: Path) -> None:
         click.echo(f"PROBLEM {unwritten['waiting']} events wait: {unwritten['problem']}")
     if any(table["lost"].values()):
         click.echo(f"LOST: {', '.join(f'{n} {k}' for k, n in table['lost'].items() if n)}")
-
-
-def _ask(state: Path) -> bytes:
-    """The status of the agent that runs on this state folder."""
-    from .app import STATUS_FILE  # noqa: PLC0415
-
-    try:
-        host, _, port = (state / STATUS_FILE).read_text().rpartition(":")
-        connection = http.client.HTTPConnection(host, int(port), timeout=5)
-        connection.request("GET", "/status")
-        return connection.getresponse().read(MAX_STATUS_BYTES)
-    except (OSError, ValueError, http.client.HTTPException) as e:
-        raise UnreachableError(f"no agent answers for {state}: is it running? (systemctl status fedge-agent)") from e
 
 
 def _line(kind: str, entry: dict[str, Any]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import time
 from datetime import datetime
 from pathlib import Path
@@ -10,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
-from fedge_models.errors import ConfigError, UnreachableError
+from fedge_models import service
+from fedge_models.errors import ConfigError
 from fedge_models.settings import parse_seconds
 
 from . import config as configs
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from .chain import Chain
     from .store import Store
     from .store.releases import ReleaseRow
-
-MAX_STATUS_BYTES = 16 * 1024 * 1024
 
 
 @click.command()
@@ -151,7 +149,7 @@ def audit(since: str, federation: str | None, what: str | None, as_json: bool, c
 @config_option
 def status(as_json: bool, config_path: Path) -> None:
     """Show how the running server is, and what each federation waits for."""
-    data = _ask(configs.load(config_path).aggregator.state)
+    data = service.ask(configs.load(config_path).aggregator.state / STATUS_FILE, "fedge-aggregator")
     if as_json:
         click.echo(data)
         return
@@ -211,16 +209,3 @@ def _chain(config: Config, federation: str) -> Chain:
     kept = _with_model(config, federation)
     [model] = [m for m in kept.models() if m.federation == federation]
     return Chain(model, config.federation[federation], kept, authority(config))
-
-
-def _ask(state: Path) -> bytes:
-    """The page of the server that runs on this state folder."""
-    try:
-        host, _, port = (state / STATUS_FILE).read_text().rpartition(":")
-        connection = http.client.HTTPConnection(host, int(port), timeout=5)
-        connection.request("GET", "/status")
-        return connection.getresponse().read(MAX_STATUS_BYTES)
-    except (OSError, ValueError, http.client.HTTPException) as e:
-        raise UnreachableError(
-            f"no server answers for {state}: does it run? (systemctl status fedge-aggregator)"
-        ) from e

@@ -14,17 +14,19 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from .errors import ConfigError
+from .errors import ConfigError, UnreachableError
 
 logger = logging.getLogger(__name__)
 
 REQUEST_TIMEOUT_S = 5.0
 LARGE_BYTES = 4 << 20
 _M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD = -3, -1  # malloc.h
+MAX_STATUS_BYTES = 16 * 1024 * 1024
 
 
 def notify(text: str) -> None:
@@ -118,6 +120,21 @@ class Page:
         """Stop answering."""
         self._server.shutdown()
         self._server.server_close()
+
+
+def ask(address_file: Path, unit: str) -> bytes:
+    """The status of the process whose page is where the file says; unit: its systemd unit. Raises UnreachableError."""
+    import http.client  # noqa: PLC0415  # for a command, not for those who serve
+
+    try:
+        host, _, port = address_file.read_text().rpartition(":")
+        connection = http.client.HTTPConnection(host, int(port), timeout=5)
+        connection.request("GET", "/status")
+        return connection.getresponse().read(MAX_STATUS_BYTES)
+    except (OSError, ValueError, http.client.HTTPException) as e:
+        raise UnreachableError(
+            f"nothing answers for {address_file.parent}: is it running? (systemctl status {unit})"
+        ) from e
 
 
 class _PageServer(ThreadingHTTPServer):
