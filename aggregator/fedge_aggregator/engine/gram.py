@@ -7,6 +7,8 @@ alike do not drown in the rounding of what they have in common, and every machin
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from fedge_models.quantize import LIMIT, Codes
 from numpy.typing import NDArray
@@ -14,18 +16,33 @@ from numpy.typing import NDArray
 from .rows import Rows
 
 CHUNK = 1024  # columns: 1024 * 128 * 128 = 2^24
+FLOATS = 1 << 19  # of the chunks in one call: threads that hand the interpreter's lock on more often wait for each other
 FRACTION = 128  # a reference row is rounded to this part of a grid step
 
 
 def gram_of(rows: Rows, start: int, stop: int) -> NDArray[np.float64]:
     """Inner products (n, n) of the rows over columns start..stop-1: whole numbers, exact up to 2^53."""
-    total, product = np.zeros((rows.n, rows.n)), np.empty((rows.n, rows.n), np.float32)
+    total = np.zeros((rows.n, rows.n))
+    together = max(1, FLOATS // (rows.n * CHUNK))
+    floats = np.empty((together, rows.n, CHUNK), np.float32)
+    products = np.empty((together, rows.n, rows.n), np.float32)
     for first in range(start, stop, rows.width):
         block = rows.block(first, min(first + rows.width, stop))
-        for at in range(0, block.shape[1], CHUNK):
-            part = block[:, at : at + CHUNK].astype(np.float32)
-            total += np.matmul(part, part.T, out=product)
+        for chunks in _chunks(block, together):
+            part = floats[: len(chunks), :, : chunks.shape[2]]
+            part[:] = chunks
+            found = np.matmul(part, part.transpose(0, 2, 1), out=products[: len(chunks)])
+            total += found.sum(axis=0, dtype=np.float64)
     return total
+
+
+def _chunks(block: Codes, together: int) -> Iterator[Codes]:
+    """The block (n, w) as views (at most `together`, n, at most CHUNK) of its columns, each column once."""
+    n, whole = len(block), block.shape[1] // CHUNK
+    chunks = block[:, : whole * CHUNK].reshape(n, whole, CHUNK).transpose(1, 0, 2)
+    yield from (chunks[at : at + together] for at in range(0, whole, together))
+    if rest := block.shape[1] - whole * CHUNK:
+        yield block[None, :, -rest:]
 
 
 class WithReference:
