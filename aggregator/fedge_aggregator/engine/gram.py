@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from .rows import Rows
 
 CHUNK = 1024  # columns: 1024 * 128 * 128 = 2^24
-FLOATS = 1 << 19  # of the chunks in one call: threads that hand the interpreter's lock on more often wait for each other
+FLOATS = (
+    1 << 17
+)  # of the chunks in one call: threads that hand the interpreter's lock on more often wait for each other
 FRACTION = 128  # a reference row is rounded to this part of a grid step
 
 

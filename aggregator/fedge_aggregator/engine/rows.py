@@ -16,7 +16,7 @@ import numpy as np
 from fedge_models.errors import StorageError
 from fedge_models.quantize import Codes
 
-BLOCK_BYTES = 4 << 20  # of codes: fits the caches of a core, and its rows are long enough for a call each
+BLOCK_BYTES = 2 << 20  # of codes: with what is computed from it, fits the caches of a core
 BUFFER_BYTES = 32 << 20  # of rows, gathered before they are written to their blocks
 
 
