@@ -31,9 +31,27 @@ check: .venv/.dev
 bench: .venv/.dev
 	@set -e; for script in benchmarks/[a-z]*.py; do $(BIN)/python $$script --json; done
 
-# PyTorch is installed for those who measure, and by CI: without it the tests that export from it are skipped.
-counterparts: .venv/.dev
+# What only tests and those who measure need; without it the tests that want it are skipped, but for CI.
+OTHERS := .counterparts
+counterparts: .venv/.dev $(OTHERS)/node/.installed $(OTHERS)/tryton/.installed $(OTHERS)/roundup/.installed
 	$(BIN)/pip install --quiet --editable '.[bench,cluster]'
+	command -v mosquitto || apt-get install --quiet --yes --no-install-recommends mosquitto
+
+$(OTHERS)/node/.installed: Makefile
+	mkdir -p $(@D)
+	npm install --silent --no-audit --no-fund --prefix $(@D) node-opcua@2.182.0 sparkplug-client@3.2.4
+	touch $@
+
+$(OTHERS)/tryton/.installed: Makefile
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install --quiet 'trytond~=8.2.0' 'trytond_production~=8.2.0' 'trytond_production_work~=8.2.0' \
+		'trytond_production_routing~=8.2.0'
+	touch $@
+
+$(OTHERS)/roundup/.installed: Makefile
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install --quiet 'roundup==2.6.0'
+	touch $@
 
 .venv-peers/.installed: setup.py pyproject.toml
 	$(PYTHON) -m venv .venv-peers
@@ -45,4 +63,4 @@ bench-peers: .venv-peers/.installed
 	.venv-peers/bin/python benchmarks/rules.py --json --peers
 
 clean:
-	rm -rf .venv .venv-peers build *.egg-info
+	rm -rf .venv .venv-peers $(OTHERS) build *.egg-info

@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+import shutil
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,3 +28,21 @@ def part_of(package: str, module: str) -> Any:
     if package not in sys.modules and (spec := importlib.util.find_spec(package)):
         sys.modules[package] = importlib.util.module_from_spec(spec)
     return counterpart(f"{package}.{module}")
+
+
+def program(name: str) -> str:
+    """The path of an installed program, such as "mosquitto" (Debian keeps servers in /usr/sbin)."""
+    found = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+    return found or _absent(name)
+
+
+def others(*parts: str) -> Path:
+    """A path in `.counterparts`, where `make counterparts` installs servers that are not ours."""
+    path = Path(__file__).parents[1].joinpath(".counterparts", *parts)
+    return path if path.exists() else Path(_absent(str(path)))
+
+
+def _absent(what: str) -> str:
+    if os.environ.get("FEDGE_CI"):
+        raise RuntimeError(f"{what} is not installed; make counterparts installs it")
+    pytest.skip(f"{what} is not installed (make counterparts)", allow_module_level=True)
