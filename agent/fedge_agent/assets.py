@@ -14,7 +14,7 @@ from fedge_models.errors import ModelError
 
 from .alerts import Alert, AlertState
 from .config import AssetConfig
-from .features import Preparation, bridge, feature_count
+from .features import Preparation, bridge, feature_count, needs_bearing
 from .health import Latency
 from .participant import Participant
 from .samples import Sample, SampleStore, Split, split
@@ -66,7 +66,11 @@ class Asset:
             self._gappy += 1
             return
         assert self._card is not None and self._prepare is not None
-        features = self._prepare(bridge(window.values) if window.missing else window.values)
+        values = bridge(window.values) if window.missing else window.values
+        if self.config.shaft_rpm is None:
+            features = self._prepare(values)
+        else:
+            features = self._prepare(values[:-1], float(values[-1].mean()) / 60)
         actual = self._actual(window.label)
         serving = self.participant.serving
         if serving is not None:
@@ -122,11 +126,13 @@ class Asset:
         graph = self.participant.graph
         if graph is None:
             return False
-        self._card, self._prepare = graph.card, Preparation(graph.card)
         window, config = graph.card.window, self.config.window
         rate = config.rate_hz or window.rate_hz
+        self._card, self._prepare = graph.card, Preparation(graph.card, self.config.bearing, rate)
         length, hop = config.length or window.length, config.hop or window.hop
         channels = {c.name: self.config.channels[c.name] for c in graph.card.channels}
+        if self.config.shaft_rpm is not None:
+            channels["shaft_rpm"] = self.config.shaft_rpm
         hold = float(config.max_hold) if config.max_hold is not None else 3 / rate
         late = float(config.lateness) if config.lateness is not None else 2 / rate
         measured = graph.card.task == "regress"
@@ -181,6 +187,7 @@ def check_fit(name: str, config: AssetConfig, card: Card, input_shape: tuple[int
     if missing or len(wanted) != len(given):
         raise ModelError(f"asset {name}: the model expects the channels {wanted}, the configuration has {given}")
     _check_targets(name, config, [t.name for t in card.targets])
+    _check_bearing(name, config, card)
     length = config.window.length or card.window.length
     got = (feature_count(card.features, len(wanted)),) if card.features else (len(wanted), length)
     if got != input_shape:
@@ -192,3 +199,23 @@ def _check_targets(name: str, config: AssetConfig, wanted: list[str]) -> None:
         raise ModelError(f"asset {name}: the model gives the targets {wanted}, the configuration {[*config.targets]}")
     if config.label and len(wanted) > 1:
         raise ModelError(f"asset {name}: one label cannot teach the targets {wanted}; give a tag for each as `targets`")
+
+
+def _check_bearing(name: str, config: AssetConfig, card: Card) -> None:
+    """A feature that looks for a defect wants to know where, and lines fine enough to tell one from another."""
+    wanted, bearing = needs_bearing(card.features), config.bearing or card.bearing
+    if not wanted:
+        return
+    if bearing is None or (bearing.shaft_hz is None and config.shaft_rpm is None):
+        missing = "bearing" if bearing is None else "bearing.shaft_hz or shaft_rpm"
+        raise ModelError(f"asset {name}: the features {list(wanted)} want to know asset.{name}.{missing}")
+    if config.shaft_rpm is not None or bearing.shaft_hz is None:
+        return
+    rate, length = config.window.rate_hz or card.window.rate_hz, config.window.length or card.window.length
+    orders = {fault: order for fault, order in bearing.orders().items() if any(w.startswith(fault) for w in wanted)}
+    fault, slowest = min(orders.items(), key=lambda item: item[1])
+    if slowest * bearing.shaft_hz * length < 2 * rate:
+        raise ModelError(
+            f"asset {name}: {length} samples at {rate:g} Hz hold less than two strikes at the {fault} rate of "
+            f"{slowest * bearing.shaft_hz:.3g} Hz; the window needs {math.ceil(2 * rate / slowest / bearing.shaft_hz)}"
+        )

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from .bearing import Bearing
 from .errors import ModelError
 from .structs import known
 
@@ -111,6 +112,7 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     local: str = ""  # globs over trainable initializers that each site keeps for itself; they never travel
     batch_norm: Literal["frozen", "updated"] = "frozen"  # running statistics: as delivered, or trained along
     description: str = ""
+    bearing: Bearing | None = None  # for features that look for its defects, where all sites have the same
 
     @property
     def normal_index(self) -> int:
@@ -185,10 +187,15 @@ def _input_problems(card: Card) -> list[tuple[bool, str]]:
             bool(conditions and card.features),
             f"channels {conditions} have a condition, which needs the raw window; features is {list(card.features)}",
         ),
+        (_impossible(card.bearing), "bearing: element_diameter must be less than pitch_diameter"),
         (card.window.rate_hz <= 0, f"window.rate_hz is {card.window.rate_hz}, expected > 0"),
         (card.window.length < 1, f"window.length is {card.window.length}, expected >= 1"),
         (card.window.hop < 1, f"window.hop is {card.window.hop}, expected >= 1"),
     ]
+
+
+def _impossible(bearing: Bearing | None) -> bool:
+    return bearing is not None and bearing.element_diameter >= bearing.pitch_diameter
 
 
 def _task_problems(card: Card) -> list[tuple[bool, str]]:
