@@ -16,6 +16,8 @@ from .alerts import Alert, AlertState
 from .config import AssetConfig
 from .features import Preparation, bridge, feature_count, needs_bearing
 from .health import Latency
+from .inference import Said, Serving
+from .outlook import Left, Outlook
 from .participant import Participant
 from .samples import Sample, SampleStore, Split, split
 from .types import Batch, Decision, Event, Window
@@ -48,6 +50,8 @@ class Asset:
         self._prepare: Preparation | None = None
         self._split = Split(1, 1 << 60)
         self._period_ns = 0.0
+        self._outlook: Outlook | None = None
+        self._seen: Serving | None = None  # whose estimates the outlook is drawn from
         self._labelled = bool(config.label or config.targets)
         self._events = self._gappy = self._unknown_labels = 0
         self.decisions: deque[tuple[Decision, Label]] = deque(maxlen=KEPT_DECISIONS)
@@ -75,6 +79,7 @@ class Asset:
         serving = self.participant.serving
         if serving is not None:
             said = serving.decide(features)
+            left = self._look_ahead(serving, window.end_ns, said) if said.values else None
             latency = (time.monotonic_ns() - window.received_ns) / 1e9
             decision = Decision(
                 asset=self.name,
@@ -88,6 +93,9 @@ class Asset:
                 latency_s=latency,
                 channel=said.channel,
                 values=said.values,
+                bounds=said.bounds,
+                hours_left=left.hours if left else None,
+                hours_left_at_least=left.at_least if left else None,
             )
             self._latency.record(latency)
             self.decisions.append((decision, actual))
@@ -141,6 +149,16 @@ class Asset:
         self._split = split(rate, length, hop, self.participant.config.training.holdout)
         self._period_ns = 1e9 / rate * length
         return True
+
+    def _look_ahead(self, serving: Serving, now_ns: int, said: Said) -> Left | None:
+        """When a target will reach its alarm level; another model is asked of the past first."""
+        assert self._card is not None
+        if self._outlook is None or serving is not self._seen:
+            config = self.participant.config
+            self._outlook = Outlook(self._card.targets, config.trend / 3600, config.confidence)
+            self._outlook.restart(serving.past.get(self.name, ()))
+            self._seen = serving
+        return self._outlook.update(now_ns, said.values, said.bounds)
 
     def _follow(self, decision: Decision) -> None:
         made = self._alert.update(decision, time.time())

@@ -101,6 +101,21 @@ class SampleStore:
             return x, _values([r[1] for r in rows], targets)
         return x, np.array([-1 if r[1] is None else r[1] for r in rows], np.int64)
 
+    def history(self, model: str, shape: tuple[int, ...], since_ns: int, most: int) -> list[tuple[str, int, Array]]:
+        """(asset, time in ns, x (*shape)) of at most about `most` samples since then, oldest first, evenly taken."""
+        size, sql = 4 * int(np.prod(shape)), "FROM samples WHERE model = ? AND length(x) = ? AND time_ns >= ?"
+        count = self._rows(f"SELECT count(*) {sql}", model, size, since_ns)[0][0]
+        step = max(1, -(-count // most))
+        rows = self._rows(
+            f"SELECT asset, time_ns, x {sql} AND id % ? = 0 ORDER BY time_ns",
+            model, size, since_ns, step,
+        )  # fmt: skip
+        return [(asset, time_ns, np.frombuffer(x, np.float32).reshape(shape)) for asset, time_ns, x in rows]
+
+    def newest(self, model: str) -> int:
+        """Time (ns) of the model's newest sample; 0: there is none."""
+        return int(self._rows("SELECT coalesce(max(time_ns), 0) FROM samples WHERE model = ?", model)[0][0])
+
     def labels(self, model: str) -> dict[str, int]:
         """How many samples of each label ("-": unknown); where labels are values, how many have one."""
         sql = "SELECT coalesce(y, '-'), count(*) FROM samples WHERE model = ? GROUP BY y"
