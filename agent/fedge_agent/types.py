@@ -94,6 +94,17 @@ class Event(msgspec.Struct, frozen=True):
     values: dict[str, float] = {}
 
 
+class Label(NamedTuple):
+    """What became known of an asset for a span of source time, however late. Kept and joined by `labels.LabelBook`."""
+
+    asset: str
+    start_ns: int  # source time; the label holds for windows that end in start..end, both included
+    end_ns: int
+    value: str | float  # a label name of the card, or what the asset's `label.map` turns into one; regress: the target
+    origin: str  # "hand" | "inspection" | "mes" | "plc": who says so, and in this order whom is believed
+    part: str = ""  # the label holds for the windows of this part instead (start and end only bound the search)
+
+
 class SourceHost(Protocol):
     """What the host gives a running source. Thread-safe, never blocks."""
 
