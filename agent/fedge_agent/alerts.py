@@ -65,6 +65,7 @@ class Alert:
             label=decision.label,
             channel=decision.channel,
             values=decision.values,
+            context=decision.context,
         )
         self.state = state
         return event, state

@@ -75,6 +75,7 @@ class Decision(msgspec.Struct, frozen=True):
     latency_s: float  # from `received_ns` to this decision
     channel: str = ""  # anomaly: the channel that is furthest from what is usual for it
     values: dict[str, float] = {}  # regress: each target's estimate, in its unit
+    context: dict[str, str] = {}  # what was made at the window's end: job, product, recipe, part, as configured
 
 
 @known
@@ -92,17 +93,21 @@ class Event(msgspec.Struct, frozen=True):
     label: str
     channel: str = ""  # of the decision that made this event
     values: dict[str, float] = {}
+    context: dict[str, str] = {}
 
 
 class Label(NamedTuple):
-    """What became known of an asset for a span of source time, however late. Kept and joined by `labels.LabelBook`."""
+    """What became known of an asset for a span of source time, however late. Kept and joined by `labels.LabelBook`.
+
+    It is of the windows that lie in the span or, where the span is the shorter one, that the span lies in.
+    """
 
     asset: str
-    start_ns: int  # source time; the label holds for windows that end in start..end, both included
+    start_ns: int  # source time, both ends included
     end_ns: int
     value: str | float  # a label name of the card, or what the asset's `label.map` turns into one; regress: the target
-    origin: str  # "hand" | "inspection" | "mes" | "plc": who says so, and in this order whom is believed
-    part: str = ""  # the label holds for the windows of this part instead (start and end only bound the search)
+    origin: str  # whose word it is, the most believed first: "hand", "inspection", "mes", "plc"
+    part: str = ""  # of the windows, ending in the span, while this was the asset's `context.part`
 
 
 class SourceHost(Protocol):
