@@ -67,6 +67,7 @@ class Alert:
             values=decision.values,
             hours_left=decision.hours_left,
             hours_left_at_least=decision.hours_left_at_least,
+            context=decision.context,
         )
         self.state = state
         return event, state

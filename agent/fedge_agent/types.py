@@ -78,6 +78,7 @@ class Decision(msgspec.Struct, frozen=True):
     bounds: dict[str, tuple[float, float]] = {}  # regress: between which it is, with the configured confidence
     hours_left: float | None = None  # regress: until a target reaches its alarm level; None: none is on its way there
     hours_left_at_least: float | None = None  # with the configured confidence
+    context: dict[str, str] = {}  # what was made at the window's end: job, product, recipe, part, as configured
 
 
 @known
@@ -97,6 +98,21 @@ class Event(msgspec.Struct, frozen=True):
     values: dict[str, float] = {}
     hours_left: float | None = None
     hours_left_at_least: float | None = None
+    context: dict[str, str] = {}
+
+
+class Label(NamedTuple):
+    """What became known of an asset for a span of source time, however late. Kept and joined by `labels.LabelBook`.
+
+    It is of the windows that lie in the span or, where the span is the shorter one, that the span lies in.
+    """
+
+    asset: str
+    start_ns: int  # source time, both ends included
+    end_ns: int
+    value: str | float  # a label name of the card, or what the asset's `label.map` turns into one; regress: the target
+    origin: str  # whose word it is, the most believed first: "hand", "inspection", "mes", "plc"
+    part: str = ""  # of the windows, ending in the span, while this was the asset's `context.part`
 
 
 class SourceHost(Protocol):
