@@ -11,7 +11,7 @@ import io
 from typing import NamedTuple
 
 import numpy as np
-from fedge_models.card import Card
+from fedge_models.card import Card, ImageSpec
 from numpy.typing import NDArray
 
 from .types import Array
@@ -42,7 +42,7 @@ class Conditions(NamedTuple):
 
 
 class Scale(NamedTuple):
-    """Mean and scale of each feature (features,), or of each channel of a raw window (channels, 1) or image."""
+    """Mean and scale of each feature (features,), or of each channel of a raw window (channels, 1) or picture."""
 
     mean: Array
     scale: Array
@@ -60,18 +60,27 @@ class Scale(NamedTuple):
 
 
 def fit(x: Array, card: Card | None = None) -> Scale:
-    """From samples (n, features), raw windows (n, channels, length) or images (n, channels, height, width).
+    """From samples (n, features), raw windows (n, channels, length) or pictures (n, colours, height, width), bytes.
 
     What the card scales itself (`features.Preparation`) is left as it is.
     """
     if card is not None and any(c.condition is not None for c in card.channels):
         return Scale(np.zeros((), np.float32), np.ones((), np.float32), _conditions(x, card))
+    if card is not None and card.image is not None and card.image.mean:
+        return _normalised(card.image)
     axes = (0, *range(2, x.ndim))
     mean, scale = _statistics(x, axes)
     given = _given(card, len(mean))
     mean[given], scale[given] = 0, 1
     shape = mean.shape + (1,) * (x.ndim - 2)
     return Scale(mean.astype(np.float32).reshape(shape), scale.astype(np.float32).reshape(shape))
+
+
+def _normalised(image: ImageSpec) -> Scale:
+    """(value * scale - mean) / std, as one subtraction and one division of the bytes."""
+    mean, std = np.array(image.mean), np.array(image.std)
+    centre, width = ((of / image.scale).astype(np.float32).reshape(-1, 1, 1) for of in (mean, std))
+    return Scale(centre, width)
 
 
 def encode(scale: Scale) -> bytes:
