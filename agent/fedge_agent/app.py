@@ -59,7 +59,11 @@ class App:
         self._failures = 0  # batches that an asset could not use
         self._stop = threading.Event()
         self._spool = Spool(state / "spool.sqlite")
-        self._samples = SampleStore(state / "samples.sqlite", {n: m.max_samples for n, m in config.model.items()})
+        self._samples = SampleStore(
+            state / "samples.sqlite",
+            {n: m.max_samples for n, m in config.model.items()},
+            {n: m.max_sample_bytes for n, m in config.model.items()},
+        )
         self._identity = identities.load(state)
         self._uplink = Uplink(self._identity) if self._identity else None
         self._models = {name: self._participant(name, state) for name in config.model}

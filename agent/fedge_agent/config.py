@@ -76,7 +76,8 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     privacy: Privacy | None = None  # without: updates carry no noise
     poll: Seconds = Seconds(30)  # how often to ask for a newer release
     canary_tolerance: float = 0.1  # refuse a release whose held-back loss is worse by more than this fraction
-    max_samples: int = 20_000  # kept locally; the oldest of the commonest label go first
+    max_samples: Annotated[int, msgspec.Meta(ge=1)] = 20_000  # kept locally; the oldest of the commonest label go first
+    max_sample_bytes: Annotated[int, msgspec.Meta(ge=1)] = 64 * 2**20  # what they may take in memory while training
 
 
 class TagConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -18,6 +18,7 @@ import numpy as np
 from fedge_models.card import ImageSpec
 from fedge_models.errors import ConfigError, PictureError, first_line
 from fedge_models.structs import known
+from numpy.typing import NDArray
 
 from .types import Array, Pixels
 
@@ -85,7 +86,7 @@ def check_raw(raw: RawFormat) -> None:
         raise ConfigError(f"raw.bits is {raw.bits}, expected 8 to {most} of {raw.dtype}")
 
 
-def prepare(pixels: Pixels, spec: ImageSpec) -> Pixels:
+def prepare(pixels: NDArray[Any], spec: ImageSpec) -> Pixels:
     """What the card says of pixels (height, width) or (height, width, 3): uint8 (channels, height, width).
 
     Raises PictureError for an array that is no picture.

@@ -57,7 +57,7 @@ class Window(NamedTuple):
 
     asset: str
     end_ns: int  # source time of the last sample
-    values: Array  # (channels, length) float32, NaN where no valid value is known
+    values: NDArray[Any]  # (channels, length) float32, NaN where no valid value is known; or a prepared picture
     missing: float  # fraction of the cells that are NaN
     label: float | str | tuple[float, ...] | None  # a state only where it was constant
     received_ns: int  # when the reading that completed the window arrived
