@@ -59,14 +59,18 @@ class App:
         self._failures = 0  # batches that an asset could not use
         self._stop = threading.Event()
         self._spool = Spool(state / "spool.sqlite")
-        self._samples = SampleStore(state / "samples.sqlite", {n: m.max_samples for n, m in config.model.items()})
+        self._samples = SampleStore(
+            state / "samples.sqlite",
+            {n: m.max_samples for n, m in config.model.items()},
+            {n: m.max_sample_bytes for n, m in config.model.items()},
+        )
         self._identity = identities.load(state)
         self._uplink = Uplink(self._identity) if self._identity else None
         self._models = {name: self._participant(name, state) for name in config.model}
         self._assets = {name: self._asset(name) for name in config.asset}
         self._followers, self._routes = self._routing()
         self._queue = Queue(config.agent.queue_batches)
-        self._sources = {n: HostedSource(n, s, self._tags(n), self._queue) for n, s in built_sources.items()}
+        self._sources = {n: HostedSource(n, s, self._tags(n), self._queue, state) for n, s in built_sources.items()}
         self._outputs = {n: HostedOutput(n, o, self._spool) for n, o in built_outputs.items()}
         self._recorder = Recorder(self._spool, list(self._outputs), self._wake_outputs)
         more = {"/decisions": self._decisions}

@@ -81,7 +81,8 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     canary_tolerance: float = 0.1  # refuse a release whose held-back loss is worse by more than this fraction
     confidence: Annotated[float, msgspec.Meta(ge=0.5, lt=1)] = 0.9  # regress: with which its bounds are to hold
     trend: Seconds = Seconds(14 * 86400)  # regress: the past from which it is told when an alarm level will be reached
-    max_samples: int = 20_000  # kept locally; the oldest of the commonest label go first
+    max_samples: Annotated[int, msgspec.Meta(ge=1)] = 20_000  # kept locally; the oldest of the commonest label go first
+    max_sample_bytes: Annotated[int, msgspec.Meta(ge=1)] = 64 * 2**20  # what they may take in memory while training
 
 
 class TagConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

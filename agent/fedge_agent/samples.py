@@ -24,11 +24,11 @@ from numpy.typing import NDArray
 
 from . import standardise
 from .standardise import Scale
-from .types import Array
 
 logger = logging.getLogger(__name__)
 
 QUEUE = 4096
+QUEUE_BYTES = 32 * 2**20
 BATCH = 256
 WRITE_S = 0.25
 MAX_CLASSES = 256  # more distinct labels are values
@@ -65,7 +65,7 @@ class Sample(NamedTuple):
     model: str
     asset: str
     time_ns: int
-    x: Array
+    x: NDArray[Any]  # float32; a picture stays bytes: a quarter of the disk
     y: float | tuple[float, ...] | None  # class index; anomaly: 0 normal, 1 anomaly; regress: in the targets' units
     held: bool
     span_ns: int = 0  # from the window's first sample to its last
@@ -75,8 +75,8 @@ class Sample(NamedTuple):
 class SampleStore:
     """All samples of the agent. Thread-safe."""
 
-    def __init__(self, path: Path, limits: dict[str, int]) -> None:
-        self._limits = limits
+    def __init__(self, path: Path, limits: dict[str, int], most_bytes: dict[str, int] | None = None) -> None:
+        self._limits, self._most_bytes = limits, most_bytes or {}  # of each model
         self._lock = threading.Lock()
         self._db = _open(path)
         self._waiting: deque[Sample] = deque()
@@ -98,7 +98,7 @@ class SampleStore:
 
     def put(self, sample: Sample) -> None:
         """Queue a sample; neither blocks nor wakes anybody, so that the next decision is not held up."""
-        if len(self._waiting) < QUEUE:
+        if len(self._waiting) < min(QUEUE, QUEUE_BYTES // sample.x.nbytes):
             self._waiting.append(sample)
         else:
             self.lost += 1
@@ -109,23 +109,30 @@ class SampleStore:
             self.total[model] = self.total.get(model, 0) + count
 
     def load(
-        self, model: str, shape: tuple[int, ...], held: bool | None, targets: int = 0
-    ) -> tuple[Array, NDArray[Any]]:
+        self,
+        model: str,
+        shape: tuple[int, ...],
+        held: bool | None,
+        targets: int = 0,
+        kind: type[np.float32] | type[np.uint8] = np.float32,
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
         """(x (n, *shape), y (n,) with -1 for unknown), oldest first: the held-back ones, the others, or (None) all.
 
-        With `targets` (regress), y are float64 (n,) or, of several, (n, targets), NaN for unknown. Samples of another
-        shape are left out.
+        With `targets` (regress), y are float64 (n,) or, of several, (n, targets), NaN for unknown. x are of `kind`, as
+        they were put. Samples of another shape are left out.
         """
-        size = 4 * int(np.prod(shape))
+        size = np.dtype(kind).itemsize * int(np.prod(shape))
         sql = "SELECT x, y FROM samples WHERE model = ? AND held IN (?, ?) AND length(x) = ? ORDER BY id"
         parts = (0, 1) if held is None else (int(held), int(held))
         rows = self._rows(sql, model, *parts, size)
-        x = np.frombuffer(b"".join(r[0] for r in rows), np.float32).reshape(len(rows), *shape)
+        x = np.frombuffer(b"".join(r[0] for r in rows), kind).reshape(len(rows), *shape)
         if targets:
             return x, _values([r[1] for r in rows], targets)
         return x, np.array([-1 if r[1] is None else r[1] for r in rows], np.int64)
 
-    def history(self, model: str, shape: tuple[int, ...], since_ns: int, most: int) -> list[tuple[str, int, Array]]:
+    def history(
+        self, model: str, shape: tuple[int, ...], since_ns: int, most: int
+    ) -> list[tuple[str, int, NDArray[np.float32]]]:
         """(asset, time in ns, x (*shape)) of at most about `most` samples since then, oldest first, evenly taken."""
         size, sql = 4 * int(np.prod(shape)), "FROM samples WHERE model = ? AND length(x) = ? AND time_ns >= ?"
         count = self._rows(f"SELECT count(*) {sql}", model, size, since_ns)[0][0]
@@ -157,7 +164,7 @@ class SampleStore:
             return None
         return standardise.decode(rows[0][1]), int(rows[0][2])
 
-    def fit_scale(self, model: str, x: Array, card: Card | None = None) -> Scale:
+    def fit_scale(self, model: str, x: NDArray[Any], card: Card | None = None) -> Scale:
         """Fit the standardisation on x (n, *shape) and keep it with the samples."""
         made = standardise.fit(x, card)
         values = (model, str(x.shape[1:]), standardise.encode(made), len(x))
@@ -204,8 +211,8 @@ class SampleStore:
             with self._lock:
                 self._db.execute("BEGIN IMMEDIATE")
                 self._db.executemany(_INSERT, rows)
-                for model in {s.model for s in batch}:
-                    self._bound(model)
+                for model, size in {s.model: s.x.size for s in batch}.items():
+                    self._bound(model, size)
                 self._db.execute("COMMIT")
         except sqlite3.Error as e:
             with self._lock:
@@ -217,10 +224,12 @@ class SampleStore:
         for model, count in Counter(s.model for s in batch).items():
             self.retaught(model, count)
 
-    def _bound(self, model: str) -> None:
-        """Above the limit, the oldest of the commonest label go; where labels are values, the oldest."""
+    def _bound(self, model: str, size: int) -> None:
+        """Above the limit, of samples or of what their `size` numbers take in training, the oldest of the commonest
+        label go; where labels are values, the oldest."""
         count = self._db.execute("SELECT count(*) FROM samples WHERE model = ?", (model,)).fetchone()[0]
-        excess = count - self._limits.get(model, count)
+        most = self._most_bytes.get(model, 4 * size * count) // (4 * size)
+        excess = count - min(self._limits.get(model, count), max(1, most))
         distinct = "SELECT count(DISTINCT y) FROM samples WHERE model = ?"
         if excess > 0 and self._db.execute(distinct, (model,)).fetchone()[0] > MAX_CLASSES:
             first = "SELECT id FROM samples WHERE model = ? ORDER BY id LIMIT ?"
