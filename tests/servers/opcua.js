@@ -100,11 +100,13 @@ async function main() {
     delete: (c) => space.deleteNode(nodes[c.name]),
     read: (c) => nodes[c.name].readValue().value.value,
     trust: async () => {
-      const rejected = path.join(options.pki, "clients", "rejected");
-      for (const file of fs.readdirSync(rejected)) {
-        fs.renameSync(path.join(rejected, file), path.join(options.pki, "clients", "trusted", "certs", file));
+      for (const [name, manager] of [["clients", clients], ["users", users]]) {
+        const rejected = path.join(options.pki, name, "rejected");
+        for (const file of fs.readdirSync(rejected)) {
+          fs.renameSync(path.join(rejected, file), path.join(options.pki, name, "trusted", "certs", file));
+        }
+        await manager.reloadCertificates();
       }
-      await clients.reloadCertificates();
     },
   };
   await server.start();

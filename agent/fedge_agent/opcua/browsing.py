@@ -59,6 +59,21 @@ async def limits(client: Any) -> Limits:
     return Limits(*found)
 
 
+async def read(client: Any, limit: Limits, nodes: Sequence[Any]) -> list[Any]:
+    """The DataValue of each node."""
+    from asyncua import ua  # noqa: PLC0415
+
+    values: list[Any] = []
+    for part in chunks(nodes, limit.read):
+        asked = ua.ReadParameters()
+        for node in part:
+            wanted = ua.ReadValueId()
+            wanted.NodeId, wanted.AttributeId = node, ua.AttributeIds.Value
+            asked.NodesToRead.append(wanted)
+        values += await client.uaclient.read(asked)
+    return values
+
+
 class Browser:
     """Finds nodes of one connection; what it has browsed it knows until it is made anew."""
 

@@ -100,10 +100,10 @@ class Connector:
 
     async def _connect(self, facts: Facts) -> Link:
         config, client, notes = self.config, self._client(), []
-        ours = self._own() if config.security != "None" else None
+        ours = self.own() if config.security != "None" else None
         client.application_uri = ours.uri if ours else config.application_uri or "urn:fedge:agent"
         if ours:
-            shown = trust.chain(self._endpoint(await self.endpoints()).ServerCertificate or b"")
+            shown = trust.chain(self.endpoint(await self.endpoints()).ServerCertificate or b"")
             if note := self._verify(shown):
                 notes.append(note)
             await self._secure(client, ours, shown[0])
@@ -111,7 +111,7 @@ class Connector:
             client.set_user(config.username)
             client.set_password(_secret(config.password_file))
             if not ours:
-                notes.append(f"{config.url}: the password is sent without security, so others may read it")
+                notes.append(f"{config.url}: others may read the password, which is sent without security")
         if config.user_certificate:
             await client.load_client_certificate(str(config.user_certificate), _form(config.user_certificate))
             await client.load_private_key(config.user_private_key, None, _form(config.user_private_key))
@@ -135,8 +135,8 @@ class Connector:
             mode=getattr(MessageSecurityMode, mode),
         )
 
-    def _endpoint(self, offered: list[Any]) -> Any:
-        """The endpoint with our policy and mode."""
+    def endpoint(self, offered: list[Any]) -> Any:
+        """The one with our policy and mode. Raises ConfigError naming what there is instead."""
         policy, _, mode = self.config.security.partition("/")
         for endpoint in offered:
             if security_of(endpoint) == (policy, mode) and endpoint.ServerCertificate:
@@ -157,7 +157,7 @@ class Connector:
             )
         return None
 
-    def _own(self) -> trust.Own:
+    def own(self) -> trust.Own:
         """Our certificate, made if none is given. Raises ConfigError."""
         config = self.config
         if config.certificate and config.private_key:
@@ -165,10 +165,6 @@ class Connector:
                 raise ConfigError(f"{config.private_key}: cannot be read: No such file or directory")
             return trust.given(config.certificate, config.private_key, config.application_uri)
         return trust.own(self._need(), config.application_uri)
-
-    def own(self) -> trust.Own:
-        """Our certificate, made if none is given. Raises ConfigError."""
-        return self._own()
 
     def _need(self) -> Path:
         if self._folder is None:
@@ -178,7 +174,7 @@ class Connector:
     def _facts(self) -> Facts:
         config = self.config
         user = config.username or (str(config.user_certificate) if config.user_certificate else "")
-        ours = str(self._own()) if config.security != "None" else ""
+        ours = str(self.own()) if config.security != "None" else ""
         return Facts(config.url, config.security, user, ours)
 
 

@@ -19,7 +19,7 @@ from typing import Any
 from fedge_models.errors import ConfigError, FedgeError, UnreachableError
 from fedge_models.settings import Seconds
 
-from ..opcua.browsing import Browser, chunks, limits
+from ..opcua.browsing import Browser, chunks, limits, read
 from ..opcua.connection import ConnectionConfig, Connector, Link
 from ..opcua.readings import OVERFLOW, reading, time_ns
 from ..opcua.tags import Tag, parse
@@ -51,12 +51,12 @@ class OpcuaSource:
     KEEPS_STATE = True
 
     def __init__(self, name: str, config: OpcuaConfig, state: Path | None = None) -> None:
-        self._config, self._connector = config, Connector(name, config, state)
+        self._config, self.connector = config, Connector(name, config, state)
         self._deadband = _deadband(name, config.deadband)
 
     def run(self, tags: Sequence[str], host: SourceHost) -> None:
         """One connection, until `host.stop` or trouble. Raises UnreachableError or ConfigError."""
-        asyncio.run(_Run(self._config, self._connector, self._deadband, [parse(t) for t in tags], host).run())
+        asyncio.run(_Run(self._config, self.connector, self._deadband, [parse(t) for t in tags], host).run())
 
     def check(self, tags: Sequence[str]) -> list[str]:
         """Connect, read each tag once, disconnect."""
@@ -67,7 +67,7 @@ class OpcuaSource:
             except ConfigError as e:
                 problems.append(str(e))
         try:
-            return problems + asyncio.run(_check(self._connector, known))
+            return problems + asyncio.run(_check(self.connector, known))
         except FedgeError as e:
             return [*problems, str(e)]
 
@@ -92,7 +92,8 @@ class _Run:
             link.client.connection_lost_callback = self._lost
             self._url, self._facts = link.facts.url, link.facts
             await self._subscribe(link)
-            self._host.problem("connection", link.note or None)
+            self._host.problem("connection", None)
+            self._host.problem("security", link.note or None)
             await self._watch(link.client)
 
     async def _lost(self, error: Exception) -> None:
@@ -247,30 +248,20 @@ def _deadband(name: str, text: float | str) -> tuple[int, float]:
 
 async def _check(connector: Connector, tags: list[Tag]) -> list[str]:
     """Each tag read once, in chunks."""
-    from asyncua import ua  # noqa: PLC0415
-
     async with connector.open() as link:
-        problems, limit = [link.note] if link.note else [], await limits(link.client)
+        limit = await limits(link.client)
         if any(t.field for t in tags):
             await link.client.load_data_type_definitions(overwrite_existing=True)
         browser = Browser(link.client, limit)
         found = await browser.resolve(tags)
-        problems += [f"{link.facts.url}: {f}" for f in found.values() if isinstance(f, str)]
+        problems = [f"{link.facts.url}: {f}" for f in found.values() if isinstance(f, str)]
         there = [t for t in tags if not isinstance(found[t.text], str)]
-        for part in chunks(there, limit.read):
-            asked = ua.ReadParameters()
-            asked.NodesToRead = [_value_of(ua, found[t.text]) for t in part]
-            for tag, data in zip(part, await link.client.uaclient.read(asked), strict=True):
-                if why := _wrong(tag, data):
-                    near = f"; {await browser.near(tag)}" if why in GONE else ""
-                    problems.append(f"{link.facts.url}: tag {tag.text}: {why}{near}")
+        values = await read(link.client, limit, [found[t.text] for t in there])
+        for tag, data in zip(there, values, strict=True):
+            if why := _wrong(tag, data):
+                near = f"; {await browser.near(tag)}" if why in GONE else ""
+                problems.append(f"{link.facts.url}: tag {tag.text}: {why}{near}")
         return problems
-
-
-def _value_of(ua: Any, node: Any) -> Any:
-    wanted = ua.ReadValueId()
-    wanted.NodeId, wanted.AttributeId = node, ua.AttributeIds.Value
-    return wanted
 
 
 def _wrong(tag: Tag, data: Any) -> str:
