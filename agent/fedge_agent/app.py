@@ -52,8 +52,8 @@ class App:
         state = config.agent.state
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
         where = service.parse_loopback(config.agent.status, f"{path}: key 'agent.status'")
-        built_sources = {n: sources.build(n, t, str(path)) for n, t in config.source.items()}
-        built_outputs = {n: outputs.build(n, t, str(path)) for n, t in config.output.items()}
+        built_sources = {n: sources.build(n, t, str(path), state) for n, t in config.source.items()}
+        built_outputs = {n: outputs.build(n, t, str(path), state) for n, t in config.output.items()}
         self.latency = Latency()
         self._started, self._beat = time.time(), time.monotonic()
         self._failures = 0  # batches that an asset could not use

@@ -19,7 +19,9 @@ from ..types import Batch, Quality, Reading, Source
 
 logger = logging.getLogger(__name__)
 
-FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 8.0  # a PLC is on the same floor: back within ten seconds of being usable
+# A PLC is on the same floor: back within ten seconds of being usable, of which a source's last attempt may take four.
+FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 4.0
+PERSON_WAIT_S = 8.0  # a person has to change something first
 GOOD_RUN_S = 60.0  # a connection that lasted this long starts the back-off anew
 
 
@@ -149,7 +151,7 @@ class HostedSource:
                 self.problem("connection", str(e))
             except FedgeError as e:
                 self.problem("connection", str(e))
-                wait = LONGEST_WAIT_S
+                wait = PERSON_WAIT_S
             except Exception as e:
                 logger.exception("source %s failed", self.name)
                 self.problem("connection", f"unexpected {type(e).__name__}: {e}; see the log")
