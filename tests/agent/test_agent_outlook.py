@@ -18,9 +18,7 @@ LIFE = Target("life", "hours", low=0, high=500, alarm_below=24)
 def falling(hours: float, noise: float = 0.05, seed: int = 0) -> list[tuple[int, float]]:
     """2 Ah that lose 0.002 an hour, ten times an hour."""
     rng = np.random.default_rng(seed)
-    return [
-        (START + round(h * HOUR_NS), 2 - 0.002 * h + noise * float(rng.normal())) for h in np.arange(0, hours, 0.1)
-    ]
+    return [(START + round(h * HOUR_NS), 2 - 0.002 * h + noise * float(rng.normal())) for h in np.arange(0, hours, 0.1)]
 
 
 def test_a_level_is_reached_when_the_line_does() -> None:
