@@ -71,7 +71,9 @@ class App:
         self._followers, self._routes = self._routing()
         self._queue = Queue(config.agent.queue_batches)
         self._sources = {n: HostedSource(n, s, self._tags(n), self._queue, state) for n, s in built_sources.items()}
-        self._outputs = {n: HostedOutput(n, o, self._spool) for n, o in built_outputs.items()}
+        folder = state / "outputs"
+        files.make_folder(folder)
+        self._outputs = {n: HostedOutput(n, o, self._spool, folder) for n, o in built_outputs.items()}
         self._recorder = Recorder(self._spool, list(self._outputs), self._wake_outputs)
         more = {"/decisions": self._decisions}
         self._page = service.Page(where, Metrics(self).text, self.status, self._healthy, more)
