@@ -16,13 +16,14 @@ import numpy as np
 from fedge_models.errors import StorageError
 from fedge_models.quantize import Codes
 
-BLOCK_BYTES = 4 << 20  # of codes: smaller fits caches better, but makes threads wait for each other between short calls
+BLOCK_BYTES = 3 << 20  # of codes: smaller fits caches better, but makes threads wait for each other between short calls
+MOST_COLUMNS = 1 << 17  # of few rows: what is computed from a column takes more bytes than its codes
 BUFFER_BYTES = 32 << 20  # of rows, gathered before they are written to their blocks
 
 
 def columns_per_block(n: int) -> int:
     """How many columns of n rows make a block; a multiple of 64, a cache line."""
-    return max(256, BLOCK_BYTES // max(n, 1) // 64 * 64)
+    return max(256, min(BLOCK_BYTES // max(n, 1), MOST_COLUMNS) // 64 * 64)
 
 
 class Rows(Protocol):
