@@ -19,6 +19,9 @@ class AlertState(msgspec.Struct, frozen=True):
     opened: bool = False
     opened_at: float = 0.0  # Unix time of the last opening, s; 0: never
     worst: float = 0.0  # score of the open event
+    time_ns: int = 0  # of the window that it goes back to
+    above: int = 0  # consecutive windows
+    below: int = 0
 
 
 class Alert:
@@ -26,7 +29,7 @@ class Alert:
 
     def __init__(self, gateway: str, asset: str, when: When, state: AlertState) -> None:
         self._gateway, self._asset, self._when, self.state = gateway, asset, when, state
-        self._above = self._below = 0  # consecutive windows
+        self._above, self._below = state.above, state.below
 
     def update(self, decision: Decision, now: float) -> tuple[Event, AlertState] | None:
         """The event this decision makes, with the state to persist with it. `now`: Unix time, s."""
@@ -41,6 +44,14 @@ class Alert:
             return None
         state = AlertState(self.state.number + 1, True, now, decision.score)
         return self._event("opened", decision, state)
+
+    def go_on(self, state: AlertState) -> None:
+        """From a state that is newer than that of the last event."""
+        self.state, self._above, self._below = state, state.above, state.below
+
+    def at(self, time_ns: int) -> AlertState:
+        """The state after the window that ended then."""
+        return msgspec.structs.replace(self.state, time_ns=time_ns, above=self._above, below=self._below)
 
     def _too_soon(self, now: float) -> bool:
         return self.state.opened_at > 0 and now - self.state.opened_at < self._when.min_gap
@@ -67,4 +78,4 @@ class Alert:
             values=decision.values,
         )
         self.state = state
-        return event, state
+        return event, self.at(decision.time_ns)

@@ -23,7 +23,16 @@ from .windows import Assembler
 
 Label = float | tuple[float, ...] | None
 
+NEVER_NS = -(1 << 62)
+FOREVER_NS = 1 << 62
 KEPT_DECISIONS = 4096  # for the status page
+
+
+class Mark(msgspec.Struct, frozen=True):
+    """What an asset goes on from after a restart, beside the readings in the inbox."""
+
+    start_ns: float | None  # when its next window begins
+    alert: AlertState
 
 
 class Asset:
@@ -47,18 +56,47 @@ class Asset:
         self._card: Card | None = None
         self._prepare: Preparation | None = None
         self._split = Split(1, 1 << 60)
-        self._period_ns = 0.0
+        self._period_ns = self._hold_ns = 0.0
         self._labelled = bool(config.label or config.targets)
         self._events = self._gappy = self._unknown_labels = 0
+        self._start_ns: float | None = None  # where to go on
+        self._told_ns = self._sampled_ns = NEVER_NS  # while replaying: windows that are told and sampled already
         self.decisions: deque[tuple[Decision, Label]] = deque(maxlen=KEPT_DECISIONS)
 
-    def push(self, batch: Batch) -> None:
-        """Take readings in and decide on every window they complete."""
+    def mark(self) -> bytes:
+        """What to go on from, of this moment."""
+        start = self._assembler.next_start() if self._assembler else None
+        time_ns = self.decisions[-1][0].time_ns if self.decisions else self._alert.state.time_ns
+        return msgspec.json.encode(Mark(start, self._alert.at(time_ns)))
+
+    def needed_ns(self) -> int:
+        """Readings before this source time are needed by no coming window."""
+        if self._assembler is None:
+            return FOREVER_NS
+        start = self._assembler.next_start()
+        return NEVER_NS if start is None else math.floor(start - self._hold_ns)
+
+    def resume(self, mark: bytes) -> None:
+        """Go on from a mark: what follows is replayed, up to `live`."""
+        kept = msgspec.json.decode(mark, type=Mark)
+        told = self._alert.state  # with the last event: it may be newer than the mark
+        if (told.number, not told.opened) <= (kept.alert.number, not kept.alert.opened):
+            self._alert.go_on(kept.alert)
+        self._start_ns, self._told_ns = kept.start_ns, self._alert.state.time_ns
+        self._sampled_ns = self._samples.newest(self.config.model, self.name) or NEVER_NS
+
+    def live(self) -> None:
+        """What follows is new."""
+        self._told_ns = self._sampled_ns = NEVER_NS
+
+    def push(self, batch: Batch, decided: bool = False) -> None:
+        """Take readings in and decide on every window they complete, unless that was done before."""
         if self._assembler is None and not self._begin():
             return
         assert self._assembler is not None
         for window in self._assembler.push(batch):
-            self.decide(window)
+            if not decided:
+                self.decide(window)
 
     def decide(self, window: Window) -> None:
         """What the model says of a window, what follows from it, and the sample that is kept of it."""
@@ -87,7 +125,10 @@ class Asset:
             )
             self._latency.record(latency)
             self.decisions.append((decision, actual))
-            self._follow(decision)
+            if window.end_ns > self._told_ns:
+                self._follow(decision)
+        if window.end_ns <= self._sampled_ns:
+            return
         held = self._split.held(window.end_ns - round(self._period_ns), window.end_ns)
         if held is not None and (actual is not None or not self._labelled):
             self._samples.put(Sample(self.config.model, self.name, window.end_ns, features, actual, held))
@@ -132,6 +173,9 @@ class Asset:
         measured = graph.card.task == "regress"
         labels = [self.config.label] if self.config.label else [self.config.targets[t.name] for t in self._targets()]
         self._assembler = Assembler(self.name, channels, labels, rate, length, hop, hold, late, measured)
+        if self._start_ns is not None:
+            self._assembler.resume(self._start_ns)
+        self._hold_ns = 1e9 * hold
         self._split = split(rate, length, hop, self.participant.config.training.holdout)
         self._period_ns = 1e9 / rate * length
         return True

@@ -58,7 +58,7 @@ class SampleStore:
 
     def __init__(self, path: Path, limits: dict[str, int]) -> None:
         self._limits = limits
-        self._lock = threading.Lock()
+        self._lock, self._flushing = threading.Lock(), threading.Lock()
         self._db = files.open_database(path, _SCHEMA, synchronous="NORMAL")
         self._waiting: deque[Sample] = deque()
         self._stop = threading.Event()
@@ -83,6 +83,18 @@ class SampleStore:
             self._waiting.append(sample)
         else:
             self.lost += 1
+
+    def flush(self) -> None:
+        """What was put before is written, or counted as lost, when this returns."""
+        with self._flushing:
+            while self._waiting:
+                self._keep([self._waiting.popleft() for _ in range(min(len(self._waiting), BATCH))])
+
+    def newest(self, model: str, asset: str) -> int | None:
+        """Time (ns) of the asset's sample that was written last."""
+        sql = "SELECT time_ns FROM samples WHERE model = ? AND asset = ? ORDER BY id DESC LIMIT 1"
+        rows = self._rows(sql, model, asset)
+        return int(rows[0][0]) if rows else None
 
     def load(
         self, model: str, shape: tuple[int, ...], held: bool | None, targets: int = 0
@@ -139,12 +151,8 @@ class SampleStore:
     def _write(self) -> None:
         """Write what has come, several times a second, until stopped."""
         while not self._stop.wait(WRITE_S):
-            self._flush()
-        self._flush()
-
-    def _flush(self) -> None:
-        while self._waiting:
-            self._keep([self._waiting.popleft() for _ in range(min(len(self._waiting), BATCH))])
+            self.flush()
+        self.flush()
 
     def _keep(self, batch: list[Sample]) -> None:
         rows = [(s.model, s.asset, s.time_ns, s.x.tobytes(), _stored(s.y), int(s.held)) for s in batch]
