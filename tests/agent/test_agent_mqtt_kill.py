@@ -9,6 +9,7 @@ import threading
 import time
 from pathlib import Path
 
+import pytest
 from fedge_agent.mqtt import Broker, Connection
 from fedge_models import zoo
 from fedge_models.card import Card, Channel, WindowSpec
@@ -16,7 +17,7 @@ from mosquitto import Mosquitto
 from programs import Programs
 
 HZ, LENGTH, HOP = 50.0, 10, 5
-EPISODE = 40  # readings between a change of state
+CALM, FAR = 280, 20  # readings in turns: the calm ones are many, since the agent learns from all
 BEGIN_NS = 1_700_000_000_000_000_000
 PERIOD_NS = 20_000_000
 LEARN = 200  # readings from which the agent learns what is usual
@@ -35,7 +36,7 @@ class Machine:
         self._thread.start()
 
     def level(self, i: int) -> float:
-        return 1000.0 if i >= LEARN and (i - LEARN) // EPISODE % 2 else 0.0
+        return 1000.0 if i >= LEARN and (i - LEARN) % (CALM + FAR) < FAR else 0.0
 
     def _run(self) -> None:
         connection = Connection(Broker(**self._broker.keys))
@@ -82,7 +83,7 @@ max_samples = 1000000
 model = "f"
 channels.a = {{ source = "broker", tag = "plant/line1/m/state#/a" }}
 channels.b = {{ source = "broker", tag = "plant/line1/m/state#/axes/0/b" }}
-when = {{ for_windows = 2, min_gap = "0s", score_above = 100.0 }}
+when = {{ for_windows = 2, min_gap = "0s", score_above = 4.0 }}
 [output.events]
 type = "log"
 path = "{folder / "events.jsonl"}"
@@ -124,6 +125,7 @@ def expected_events(machine: Machine, windows: list[int]) -> list[tuple[str, str
     return found
 
 
+@pytest.mark.slow
 def test_kill_at_twenty_moments_loses_no_window_and_decides_none_twice(tmp_path: Path) -> None:
     broker = Mosquitto(tmp_path / "broker", "max_queued_messages 100000")
     agents, rng = Programs(tmp_path), random.Random(7)
@@ -151,8 +153,9 @@ def test_kill_at_twenty_moments_loses_no_window_and_decides_none_twice(tmp_path:
         assert sorted(found)[: len(ends)] == ends
         wanted = expected_events(machine, sorted(found))
         got = events(tmp_path)
-        assert sorted(set(got), key=got.index) == wanted and len(wanted) > 20
-        assert agents.status("gw")["inbox"]["dropped"] == 0 and agents.status("gw")["inbox"]["commits"] < 200
+        assert sorted(set(got), key=got.index) == wanted and len(wanted) > 10
+        assert agents.status("gw")["inbox"]["dropped"] == 0
+        agents.wait(lambda: agents.status("gw")["inbox"]["commits"] < 3 * LENGTH, "the inbox to let go")
         assert agents.end() == [0]
     finally:
         machine.stop()
