@@ -2,9 +2,9 @@
 
 Start order: spool and samples, then models (they serve what was kept), outputs, the status page, sources last, so that
 the first reading finds everything ready; then READY. Stop order: sources first (nothing new comes in), then the main
-loop drains what they left, models (a training at hand is dropped, its samples are kept), samples, the recorder (what
-was raised is in the spool), outputs (what is not delivered stays there), the page, the spool last. One exception to one
-asset never stops another.
+loop drains what they left, models (a training at hand is dropped, its samples are kept), labels (what was offered is
+kept), samples, the recorder (what was raised is in the spool), outputs (what is not delivered stays there), the page,
+the spool last. One exception to one asset never stops another.
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ from .alerts import AlertState
 from .assets import Asset, check_fit
 from .config import Config
 from .health import Latency, Metrics, rss_mib
+from .labels import LabelBook, Subject
 from .outputs import registry as outputs
 from .outputs.host import HostedOutput
 from .participant import Participant
 from .recorder import Recorder
-from .samples import SampleStore
+from .samples import SAMPLES_FILE, SampleStore
 from .sources import registry as sources
 from .sources.host import HostedSource, Queue
 from .spool import Spool
@@ -59,11 +60,13 @@ class App:
         self._failures = 0  # batches that an asset could not use
         self._stop = threading.Event()
         self._spool = Spool(state / "spool.sqlite")
-        self._samples = SampleStore(state / "samples.sqlite", {n: m.max_samples for n, m in config.model.items()})
+        self._samples = SampleStore(state / SAMPLES_FILE, {n: m.max_samples for n, m in config.model.items()})
         self._identity = identities.load(state)
         self._uplink = Uplink(self._identity) if self._identity else None
         self._models = {name: self._participant(name, state) for name in config.model}
         self._assets = {name: self._asset(name) for name in config.asset}
+        subjects = {name: self._subject(name) for name in config.asset}
+        self._labels = LabelBook(state / SAMPLES_FILE, subjects, self._samples.retaught)
         self._followers, self._routes = self._routing()
         self._queue = Queue(config.agent.queue_batches)
         self._sources = {n: HostedSource(n, s, self._tags(n), self._queue) for n, s in built_sources.items()}
@@ -87,6 +90,8 @@ class App:
             ending.callback(self._recorder.stop)
             self._samples.start()
             ending.callback(self._samples.stop)
+            self._labels.start()
+            ending.callback(self._labels.stop)
             for model in self._models.values():
                 model.start()
                 ending.callback(model.stop)
@@ -113,6 +118,7 @@ class App:
             "failures": self._failures,
             "batches": self._queue.dropped,
             "samples": self._samples.lost,
+            "labels": self._labels.lost,
         }
         return {
             "name": self.config.agent.name,
@@ -125,6 +131,7 @@ class App:
             "assets": {n: a.status() for n, a in self._assets.items()},
             "models": {n: m.status() for n, m in self._models.items()},
             "outputs": {n: o.status() for n, o in self._outputs.items()},
+            "labels": self._labels.status(),
             "unwritten_events": {"waiting": self._recorder.waiting, "problem": self._recorder.problem},
             "lost": lost,
             "bytes_up": self._uplink.bytes_up if self._uplink else 0,
@@ -146,7 +153,7 @@ class App:
             self._spool,
             self._identity,
             self._uplink,
-            any(a.label is not None or a.targets for a in assets.values()),
+            any(a.taught for a in assets.values()),
             fits,
             self.latency.slow,
         )
@@ -164,6 +171,11 @@ class App:
             self._raise_event,
         )
 
+    def _subject(self, name: str) -> Subject:
+        config = self.config.asset[name]
+        model = self._models[config.model]
+        return Subject(config.model, lambda: model.graph.card if model.graph else None, config.label)
+
     def _tags(self, source: str) -> list[str]:
         """Every tag that an asset wants of a source, once."""
         return list(self._routes[source])
@@ -173,7 +185,7 @@ class App:
         routes: dict[str, dict[str, list[str]]] = {source: {} for source in self.config.source}
         followers: dict[str, list[str]] = {source: [] for source in self.config.source}
         for name, asset in self.config.asset.items():
-            tags = [t for t in (*asset.channels.values(), *asset.targets.values(), asset.label) if t is not None]
+            tags = asset.tags().values()
             for source, tag in dict.fromkeys((t.source, t.tag) for t in tags):
                 routes[source].setdefault(tag, []).append(name)
             for source in dict.fromkeys(t.source for t in tags):

@@ -14,8 +14,10 @@ from fedge_models.errors import ModelError
 
 from .alerts import Alert, AlertState
 from .config import AssetConfig
+from .context import Context
 from .features import Preparation, bridge, feature_count
 from .health import Latency
+from .meaning import meaning
 from .participant import Participant
 from .samples import Sample, SampleStore, Split, split
 from .types import Batch, Decision, Event, Window
@@ -24,6 +26,7 @@ from .windows import Assembler
 Label = float | tuple[float, ...] | None
 
 KEPT_DECISIONS = 4096  # for the status page
+NO_CONTEXT: dict[str, str] = {}
 
 
 class Asset:
@@ -48,12 +51,16 @@ class Asset:
         self._prepare: Preparation | None = None
         self._split = Split(1, 1 << 60)
         self._period_ns = 0.0
-        self._labelled = bool(config.label or config.targets)
+        late = config.label is not None and config.label.late is not None
+        self._all_kept = late or not config.taught  # windows without a label too
+        self._context = Context(config.context) if config.context else None
         self._events = self._gappy = self._unknown_labels = 0
         self.decisions: deque[tuple[Decision, Label]] = deque(maxlen=KEPT_DECISIONS)
 
     def push(self, batch: Batch) -> None:
         """Take readings in and decide on every window they complete."""
+        if self._context is not None:
+            self._context.take(batch)
         if self._assembler is None and not self._begin():
             return
         assert self._assembler is not None
@@ -68,6 +75,7 @@ class Asset:
         assert self._card is not None and self._prepare is not None
         features = self._prepare(bridge(window.values) if window.missing else window.values)
         actual = self._actual(window.label)
+        context = self._context.at(window.end_ns) if self._context is not None else NO_CONTEXT
         serving = self.participant.serving
         if serving is not None:
             said = serving.decide(features)
@@ -84,13 +92,16 @@ class Asset:
                 latency_s=latency,
                 channel=said.channel,
                 values=said.values,
+                context=context,
             )
             self._latency.record(latency)
             self.decisions.append((decision, actual))
             self._follow(decision)
-        held = self._split.held(window.end_ns - round(self._period_ns), window.end_ns)
-        if held is not None and (actual is not None or not self._labelled):
-            self._samples.put(Sample(self.config.model, self.name, window.end_ns, features, actual, held))
+        span = round(self._period_ns)
+        held = self._split.held(window.end_ns - span, window.end_ns)
+        if held is not None and (actual is not None or self._all_kept):
+            end, part = window.end_ns, context.get("part", "")
+            self._samples.put(Sample(self.config.model, self.name, end, features, actual, held, span, part))
 
     def status(self) -> dict[str, Any]:
         """For the status page."""
@@ -103,6 +114,7 @@ class Asset:
             "events": self._events,
             "windows_with_gaps": self._gappy,
             "unknown_labels": self._unknown_labels,
+            "unknown_contexts": self._context.refused if self._context else 0,
             "counters": dict(vars(counters)) if counters else {"windows": 0, "gaps": 0},
         }
 
@@ -116,6 +128,7 @@ class Asset:
                 "threshold": decision.threshold if math.isfinite(decision.threshold) else None,
                 "label": decision.label,
                 "actual": actual,
+                "context": decision.context,
             }
 
     def _begin(self) -> bool:
@@ -130,7 +143,8 @@ class Asset:
         hold = float(config.max_hold) if config.max_hold is not None else 3 / rate
         late = float(config.lateness) if config.lateness is not None else 2 / rate
         measured = graph.card.task == "regress"
-        labels = [self.config.label] if self.config.label else [self.config.targets[t.name] for t in self._targets()]
+        label = self.config.label
+        labels = [label] if label and label.source else [self.config.targets[t.name] for t in self._targets()]
         self._assembler = Assembler(self.name, channels, labels, rate, length, hop, hold, late, measured)
         self._split = split(rate, length, hop, self.participant.config.training.holdout)
         self._period_ns = 1e9 / rate * length
@@ -153,25 +167,10 @@ class Asset:
             return value if all(map(math.isfinite, value)) else None
         if value is None:
             return None
-        if self._card.task == "regress":
-            self._unknown_labels += not isinstance(value, float)
-            return value if isinstance(value, float) else None
-        return self._class(value, self._card)
-
-    def _class(self, value: float | str, card: Card) -> int | None:
-        """The label tag's value as class index; for anomaly models 0 is normal and anything else is not."""
         assert self.config.label is not None
-        text = f"{value:g}" if isinstance(value, float) else value
-        name = self.config.label.map.get(text, text)
-        labels = card.labels if card.task == "classify" else ("normal", "anomaly")
-        if name in labels:
-            return labels.index(name)
-        if card.task == "anomaly" and isinstance(value, float):
-            return int(value != 0)
-        if isinstance(value, float) and value.is_integer() and 0 <= value < len(labels):
-            return int(value)
-        self._unknown_labels += 1
-        return None
+        taught = meaning(value, self._card, self.config.label.map)
+        self._unknown_labels += taught is None
+        return taught
 
 
 def check_fit(name: str, config: AssetConfig, card: Card, input_shape: tuple[int, ...]) -> None:
@@ -190,5 +189,5 @@ def check_fit(name: str, config: AssetConfig, card: Card, input_shape: tuple[int
 def _check_targets(name: str, config: AssetConfig, wanted: list[str]) -> None:
     if config.targets and sorted(config.targets) != sorted(wanted):
         raise ModelError(f"asset {name}: the model gives the targets {wanted}, the configuration {[*config.targets]}")
-    if config.label and len(wanted) > 1:
+    if config.label and config.label.source and len(wanted) > 1:
         raise ModelError(f"asset {name}: one label cannot teach the targets {wanted}; give a tag for each as `targets`")

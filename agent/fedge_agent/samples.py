@@ -28,6 +28,7 @@ from .types import Array
 
 logger = logging.getLogger(__name__)
 
+SAMPLES_FILE = "samples.sqlite"  # in the state folder; labels are in it too
 QUEUE = 4096
 BATCH = 256
 WRITE_S = 0.25
