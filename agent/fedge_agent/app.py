@@ -25,6 +25,7 @@ from .alerts import AlertState
 from .assets import Asset, check_fit
 from .config import Config
 from .health import Latency, Metrics, rss_mib
+from .inspection import Mistake, Verdicts
 from .labels import LabelBook, Subject
 from .outputs import registry as outputs
 from .outputs.host import HostedOutput
@@ -34,6 +35,7 @@ from .samples import SAMPLES_FILE, SampleStore
 from .sources import registry as sources
 from .sources.host import HostedSource, Queue
 from .spool import Spool
+from .stations import Station
 from .types import Batch, Event, Reading
 from .uplink import Uplink
 
@@ -67,6 +69,9 @@ class App:
         self._assets = {name: self._asset(name) for name in config.asset}
         subjects = {name: self._subject(name) for name in config.asset}
         self._labels = LabelBook(state / SAMPLES_FILE, subjects, self._samples.retaught)
+        looks = {n: a.inspection for n, a in config.asset.items() if a.inspection}
+        self._verdicts = {n: Verdicts(n, look) for n, look in looks.items() if look.verdict}
+        self._stations = [Station(n, look) for n, look in looks.items() if look.path]
         self._followers, self._routes = self._routing()
         self._queue = Queue(config.agent.queue_batches)
         self._sources = {n: HostedSource(n, s, self._tags(n), self._queue) for n, s in built_sources.items()}
@@ -90,7 +95,7 @@ class App:
             ending.callback(self._recorder.stop)
             self._samples.start()
             ending.callback(self._samples.stop)
-            self._labels.start()
+            self._labels.start([station.follow for station in self._stations])
             ending.callback(self._labels.stop)
             for model in self._models.values():
                 model.start()
@@ -217,12 +222,22 @@ class App:
             for name in wanted.get(reading.tag, ()):
                 parts[name].append(reading)
         for name, readings in parts.items():
-            asset = self._assets[name]
+            asset, own = self._assets[name], batch._replace(readings=readings)
             try:
-                asset.push(batch._replace(readings=readings))
+                asset.push(own)
+                if name in self._verdicts:
+                    self._judge(name, own)
             except Exception:
                 self._failures += 1
                 logger.exception("asset %s: a batch of %s could not be used", asset.name, batch.source)
+
+    def _judge(self, name: str, batch: Batch) -> None:
+        """What an inspection says of an asset goes into the label book."""
+        for found in self._verdicts[name].take(batch):
+            if isinstance(found, Mistake):
+                self._labels.mistake(name, found.text)
+            else:
+                self._labels.offer(found)
 
     def _raise_event(self, event: Event, state: AlertState) -> None:
         logger.info("asset %s: event %s %s, score %.4g", event.asset, event.key, event.state, event.score)

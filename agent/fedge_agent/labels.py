@@ -61,6 +61,7 @@ class Count:
     def __init__(self) -> None:
         self.relabelled = self.unknown = self.malformed = self.contradictory = self.expired = 0
         self.examples: dict[str, str] = {}  # kind -> the last one
+        self.trouble: str | None = None
 
     def add(self, kind: str, example: str, count: int = 1) -> None:
         """One more, or more, of a kind that somebody should look at."""
@@ -106,7 +107,7 @@ class LabelBook:
         """Keep a label: durable on return. What is malformed is counted instead. Raises StorageError."""
         self.put_all([label])
 
-    def put_all(self, labels: Sequence[Label], position: tuple[str, str, int, int] | None = None) -> None:
+    def put_all(self, labels: Sequence[Label], position: tuple[str, str, int, bytes] | None = None) -> None:
         """Keep labels, and how far the file they come from has been read, in one transaction."""
         now = time.time_ns()
         good = [label for label in labels if self._sound(label, now)]
@@ -124,15 +125,22 @@ class LabelBook:
         else:
             self.lost += 1
 
-    def position(self, asset: str) -> tuple[str, int, int] | None:
-        """(path, file, offset) kept with the last labels of the asset's file."""
+    def position(self, asset: str) -> tuple[str, int, bytes] | None:
+        """(path, offset, the bytes before it) kept with the last labels of the asset's file."""
         with self._lock:
-            row = self._db.execute("SELECT path, file, offset FROM followed WHERE asset = ?", (asset,)).fetchone()
+            row = self._db.execute("SELECT path, offset, mark FROM followed WHERE asset = ?", (asset,)).fetchone()
         return tuple(row) if row else None
 
     def mistake(self, asset: str, example: str) -> None:
         """Count what was to be a label and cannot be read as one."""
         self._count(asset).add("malformed", example[:300])
+
+    def trouble(self, asset: str, text: str | None) -> None:
+        """State (or with None: withdraw) that the asset's labels do not come, in the operator's words."""
+        count = self._count(asset)
+        if text and text != count.trouble:
+            logger.warning("asset %s: no labels: %s", asset, text)
+        count.trouble = text
 
     def status(self) -> dict[str, Any]:
         """For the status page: of each asset that can be labelled, or was."""
@@ -298,6 +306,7 @@ class LabelBook:
             "contradictory": count.contradictory,
             "expired": count.expired,
             "examples": examples,
+            "problem": count.trouble,
         }
 
 
