@@ -38,7 +38,8 @@ class Verdicts:
 
     def take(self, batch: Batch) -> list[Label | Mistake]:
         """What a batch holds, in the order of time: a part's id is told with its verdict, or before it."""
-        found = [(r.time_ns, *role, r) for r in batch.readings if (role := self._roles.get((batch.source, r.tag)))]
+        roles = ((self._roles.get((batch.source, r.tag)), r) for r in batch.readings)
+        found = [(r.time_ns, *role, r) for role, r in roles if role is not None]
         made = []
         for _, _, role, reading in sorted(found, key=lambda f: f[:2]):
             if role != "verdict":
@@ -91,30 +92,34 @@ def columns(header: str, config: Inspection) -> Columns | Mistake:
     return Columns(delimiter, at[config.verdict_column], at.get(config.part_column), at.get(config.time_column), only)
 
 
-def verdict(asset: str, line: str, where: Columns, config: Inspection, timezone_: tzinfo) -> Label | Mistake | None:
-    """A row's verdict; None when the row is of another machine, or empty."""
+def verdict(asset: str, line: str, where: Columns, config: Inspection, naive: tzinfo) -> Label | Mistake | None:
+    """A row's verdict; None when the row is of another machine, or empty. naive: of times that do not name theirs."""
+    cells = _cells(line, where)
+    if isinstance(cells, Mistake):
+        return cells
+    if not any(cells) or any(cells[i] != value for i, value in where.only):
+        return None
+    for column, at in ((config.verdict_column, where.verdict), (config.part_column, where.part)):
+        if at is not None and not cells[at]:
+            return Mistake(f"{shown(line)}: nothing in column {column!r}")
+    part = cells[where.part] if where.part is not None else ""
+    if where.time is None:
+        return Label(asset, 0, ALWAYS_NS, cells[where.verdict], "inspection", part)
+    time_ns = parse_time(cells[where.time], naive)
+    if time_ns is None:
+        return Mistake(f"{shown(line)}: {shown(cells[where.time])} is neither ISO 8601 nor Unix seconds")
+    return label(asset, cells[where.verdict], part, time_ns, config)
+
+
+def _cells(line: str, where: Columns) -> list[str] | Mistake:
     try:
         cells = [cell.strip() for cell in next(csv.reader([line], delimiter=where.delimiter, strict=True), [])]
     except csv.Error as e:
         return Mistake(f"{shown(line)}: {e}")
-    if not any(cells):
-        return None
     needed = [where.verdict, *(i for i in (where.part, where.time) if i is not None), *(i for i, _ in where.only)]
-    if max(needed) >= len(cells):
+    if any(cells) and max(needed) >= len(cells):
         return Mistake(f"{shown(line)}: has {len(cells)} cells, expected at least {max(needed) + 1}")
-    if any(cells[i] != value for i, value in where.only):
-        return None
-    if not cells[where.verdict]:
-        return Mistake(f"{shown(line)}: no verdict in column {config.verdict_column!r}")
-    part = cells[where.part] if where.part is not None else ""
-    if where.part is not None and not part:
-        return Mistake(f"{shown(line)}: no part id in column {config.part_column!r}")
-    if where.time is None:
-        return Label(asset, 0, ALWAYS_NS, cells[where.verdict], "inspection", part)
-    time_ns = parse_time(cells[where.time], timezone_)
-    if time_ns is None:
-        return Mistake(f"{shown(line)}: {shown(cells[where.time])} is neither ISO 8601 nor Unix seconds")
-    return label(asset, cells[where.verdict], part, time_ns, config)
+    return cells
 
 
 def label(asset: str, value: str | float, part: str, time_ns: int, config: Inspection) -> Label:

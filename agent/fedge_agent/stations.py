@@ -67,20 +67,23 @@ class Station:
             before = file.read(min(begin, MARK_BYTES))
             data = file.read(CHUNK_BYTES)
         if not header.endswith(b"\n"):
-            return False  # not yet a whole header line
+            if len(header) == HEADER_BYTES:
+                raise DataError(f"{path}: its first line has more than {HEADER_BYTES} bytes; expected names of columns")
+            return False  # not yet a whole line
         where = columns(_text(header).lstrip("\ufeff"), self._config)
         if isinstance(where, Mistake):
             raise DataError(f"{path}: {where.text}")
         rows = data if last and len(data) < CHUNK_BYTES else data[: data.rfind(b"\n") + 1]
+        taken = rows
         if not rows and len(data) == CHUNK_BYTES:
             book.mistake(self._asset, f"{path}: a line of more than {CHUNK_BYTES} bytes at {begin}; left out")
-            rows, where = data, None
-        if rows:
-            self._put(book, rows, where, begin + len(rows), (before + rows)[-MARK_BYTES:])
-        return len(rows) > 0
+            taken = data
+        if taken:
+            self._put(book, rows, where, begin + len(taken), (before + taken)[-MARK_BYTES:])
+        return len(taken) > 0
 
-    def _put(self, book: LabelBook, rows: bytes, where: Columns | None, offset: int, mark: bytes) -> None:
-        made = lines(self._asset, _text(rows).split("\n"), where, self._config) if where else []
+    def _put(self, book: LabelBook, rows: bytes, where: Columns, offset: int, mark: bytes) -> None:
+        made = lines(self._asset, _text(rows).split("\n"), where, self._config)
         for mistake in made:
             if isinstance(mistake, Mistake):
                 book.mistake(self._asset, f"{self._path}: {mistake.text}")
