@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 
 import msgspec
 from fedge_models import settings
+from fedge_models.bearing import Bearing
 from fedge_models.errors import ConfigError
 from fedge_models.privacy import Clip, Delta, Epsilon, NoiseMultiplier
 from fedge_models.settings import Seconds
@@ -78,7 +79,10 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     privacy: Privacy | None = None  # without: updates carry no noise
     poll: Seconds = Seconds(30)  # how often to ask for a newer release
     canary_tolerance: float = 0.1  # refuse a release whose held-back loss is worse by more than this fraction
-    max_samples: int = 20_000  # kept locally; the oldest of the commonest label go first
+    confidence: Annotated[float, msgspec.Meta(ge=0.5, lt=1)] = 0.9  # regress: with which its bounds are to hold
+    trend: Seconds = Seconds(14 * 86400)  # regress: the past from which it is told when an alarm level will be reached
+    max_samples: Annotated[int, msgspec.Meta(ge=1)] = 20_000  # kept locally; the oldest of the commonest label go first
+    max_sample_bytes: Annotated[int, msgspec.Meta(ge=1)] = 64 * 2**20  # what they may take in memory while training
 
 
 class TagConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -126,6 +130,13 @@ class WindowConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     lateness: Seconds | None = None  # wait this long (source time) for slower channels; default: 2 samples
 
 
+class Level(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """``[asset.X] when``: what makes an event more severe; one of the two is enough."""
+
+    score: NotNegative  # times score_above, held for `for_windows` windows
+    after: Seconds  # open for so long, on the source's clock
+
+
 class When(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """``[asset.X] when``: from decisions to events: one event each time the machine gets worse, not one a window."""
 
@@ -133,6 +144,8 @@ class When(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     clear_below: float = 0.8  # times score_above: hysteresis
     for_windows: int = 3  # consecutive windows above before an event opens, and below before it clears
     min_gap: Seconds = Seconds(4 * 3600)  # between the openings of two events
+    medium: Level = Level(score=2.0, after=Seconds(3600))  # severity; below it is "low"
+    high: Level = Level(score=4.0, after=Seconds(8 * 3600))
 
 
 class AssetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -146,6 +159,8 @@ class AssetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     inspection: Inspection | None = None
     context: dict[str, TagConfig] = {}  # job, product, recipe, part: told with each decision and event
     when: When = When()
+    bearing: Bearing | None = None  # of this machine, where features look for its defects; else the model card's
+    shaft_rpm: TagConfig | None = None  # the shaft's speed, where it varies
     template: str = ""  # the [template.X] under these keys
     vars: dict[str, str | int | float] = {}  # what its {placeholders} are, beside {name}
 
@@ -161,6 +176,8 @@ class AssetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
         named |= {f"context.{c}": tag for c, tag in self.context.items()}
         if self.label and self.label.source:
             named["label"] = self.label
+        if self.shaft_rpm:
+            named["shaft_rpm"] = self.shaft_rpm
         if look := self.inspection:
             parts = {"verdict": look.verdict, "part": look.part, "time": look.time}
             named |= {f"inspection.{k}": tag for k, tag in parts.items() if tag}
@@ -244,6 +261,11 @@ def _check_asset(path: Path, name: str, asset: AssetConfig, config: Config) -> N
         raise ConfigError(f"{path}: key 'asset.{name}.channels': expected at least one channel")
     if asset.label and asset.targets:
         raise ConfigError(f"{path}: key 'asset.{name}.targets': a label is given too; give one or the other")
+    if asset.bearing is not None:
+        try:
+            asset.bearing.orders()
+        except ValueError as e:
+            raise ConfigError(f"{path}: key 'asset.{name}.bearing': {e}") from e
     if asset.label and bool(asset.label.source) != bool(asset.label.tag):
         raise ConfigError(f"{path}: key 'asset.{name}.label': source and tag are given together or not at all")
     for key, tag in asset.tags().items():

@@ -74,7 +74,7 @@ class LabelBook:
 
     def __init__(self, path: Path, subjects: Mapping[str, Subject], retaught: Callable[[str, int], None]) -> None:
         self._subjects, self._retaught = subjects, retaught
-        self._lock = threading.Lock()
+        self._lock, self._flushing = threading.Lock(), threading.Lock()
         self._db = files.open_database(path, joining.SCHEMA)
         self._offered: deque[Label] = deque()
         self._followers: list[Callable[[LabelBook], None]] = []
@@ -184,10 +184,10 @@ class LabelBook:
             self._guard(self._round)
             self._wake.wait(LOOK_S)
             self._wake.clear()
-        self._guard(self._keep_offered)
+        self._guard(self.flush)
 
     def _round(self) -> None:
-        self._keep_offered()
+        self.flush()
         for follow in self._followers:
             follow(self)
         self.look()
@@ -208,13 +208,14 @@ class LabelBook:
             logger.warning("%s", problem)
         self.problem = problem
 
-    def _keep_offered(self) -> None:
-        """What was offered goes onto the disk; it stays in the queue while the disk is full."""
-        while self._offered:
-            batch = [self._offered[i] for i in range(min(len(self._offered), AT_ONCE))]
-            self.put_all(batch)
-            for _ in batch:
-                self._offered.popleft()
+    def flush(self) -> None:
+        """What was offered goes onto the disk; it stays in the queue while the disk is full. Raises StorageError."""
+        with self._flushing:
+            while self._offered:
+                batch = [self._offered[i] for i in range(min(len(self._offered), AT_ONCE))]
+                self.put_all(batch)
+                for _ in batch:
+                    self._offered.popleft()
 
     def look(self) -> None:
         """Join what came since the last look: old labels to new samples, then new labels to all samples."""

@@ -24,12 +24,12 @@ from numpy.typing import NDArray
 
 from . import standardise
 from .standardise import Scale
-from .types import Array
 
 logger = logging.getLogger(__name__)
 
 SAMPLES_FILE = "samples.sqlite"  # in the state folder; labels are in it too
 QUEUE = 4096
+QUEUE_BYTES = 32 * 2**20
 BATCH = 256
 WRITE_S = 0.25
 MAX_CLASSES = 256  # more distinct labels are values
@@ -66,7 +66,7 @@ class Sample(NamedTuple):
     model: str
     asset: str
     time_ns: int
-    x: Array
+    x: NDArray[Any]  # float32; a picture stays bytes: a quarter of the disk
     y: float | tuple[float, ...] | None  # class index; anomaly: 0 normal, 1 anomaly; regress: in the targets' units
     held: bool
     span_ns: int = 0  # from the window's first sample to its last
@@ -76,8 +76,8 @@ class Sample(NamedTuple):
 class SampleStore:
     """All samples of the agent. Thread-safe."""
 
-    def __init__(self, path: Path, limits: dict[str, int]) -> None:
-        self._limits = limits
+    def __init__(self, path: Path, limits: dict[str, int], most_bytes: dict[str, int] | None = None) -> None:
+        self._limits, self._most_bytes = limits, most_bytes or {}  # of each model
         self._lock = threading.Lock()
         self._db = _open(path)
         self._waiting: deque[Sample] = deque()
@@ -99,7 +99,7 @@ class SampleStore:
 
     def put(self, sample: Sample) -> None:
         """Queue a sample; neither blocks nor wakes anybody, so that the next decision is not held up."""
-        if len(self._waiting) < QUEUE:
+        if len(self._waiting) < min(QUEUE, QUEUE_BYTES // sample.x.nbytes):
             self._waiting.append(sample)
         else:
             self.lost += 1
@@ -110,21 +110,43 @@ class SampleStore:
             self.total[model] = self.total.get(model, 0) + count
 
     def load(
-        self, model: str, shape: tuple[int, ...], held: bool | None, targets: int = 0
-    ) -> tuple[Array, NDArray[Any]]:
+        self,
+        model: str,
+        shape: tuple[int, ...],
+        held: bool | None,
+        targets: int = 0,
+        kind: type[np.float32] | type[np.uint8] = np.float32,
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
         """(x (n, *shape), y (n,) with -1 for unknown), oldest first: the held-back ones, the others, or (None) all.
 
-        With `targets` (regress), y are float64 (n,) or, of several, (n, targets), NaN for unknown. Samples of another
-        shape are left out.
+        With `targets` (regress), y are float64 (n,) or, of several, (n, targets), NaN for unknown. x are of `kind`, as
+        they were put. Samples of another shape are left out.
         """
-        size = 4 * int(np.prod(shape))
+        size = np.dtype(kind).itemsize * int(np.prod(shape))
         sql = "SELECT x, y FROM samples WHERE model = ? AND held IN (?, ?) AND length(x) = ? ORDER BY id"
         parts = (0, 1) if held is None else (int(held), int(held))
         rows = self._rows(sql, model, *parts, size)
-        x = np.frombuffer(b"".join(r[0] for r in rows), np.float32).reshape(len(rows), *shape)
+        x = np.frombuffer(b"".join(r[0] for r in rows), kind).reshape(len(rows), *shape)
         if targets:
             return x, _values([r[1] for r in rows], targets)
         return x, np.array([-1 if r[1] is None else r[1] for r in rows], np.int64)
+
+    def history(
+        self, model: str, shape: tuple[int, ...], since_ns: int, most: int
+    ) -> list[tuple[str, int, NDArray[np.float32]]]:
+        """(asset, time in ns, x (*shape)) of at most about `most` samples since then, oldest first, evenly taken."""
+        size, sql = 4 * int(np.prod(shape)), "FROM samples WHERE model = ? AND length(x) = ? AND time_ns >= ?"
+        count = self._rows(f"SELECT count(*) {sql}", model, size, since_ns)[0][0]
+        step = max(1, -(-count // most))
+        rows = self._rows(
+            f"SELECT asset, time_ns, x {sql} AND id % ? = 0 ORDER BY time_ns",
+            model, size, since_ns, step,
+        )  # fmt: skip
+        return [(asset, time_ns, np.frombuffer(x, np.float32).reshape(shape)) for asset, time_ns, x in rows]
+
+    def newest(self, model: str) -> int:
+        """Time (ns) of the model's newest sample; 0: there is none."""
+        return int(self._rows("SELECT coalesce(max(time_ns), 0) FROM samples WHERE model = ?", model)[0][0])
 
     def labels(self, model: str) -> dict[str, int]:
         """How many samples of each label ("-": unknown); where labels are values, how many have one."""
@@ -143,7 +165,7 @@ class SampleStore:
             return None
         return standardise.decode(rows[0][1]), int(rows[0][2])
 
-    def fit_scale(self, model: str, x: Array, card: Card | None = None) -> Scale:
+    def fit_scale(self, model: str, x: NDArray[Any], card: Card | None = None) -> Scale:
         """Fit the standardisation on x (n, *shape) and keep it with the samples."""
         made = standardise.fit(x, card)
         values = (model, str(x.shape[1:]), standardise.encode(made), len(x))
@@ -190,8 +212,8 @@ class SampleStore:
             with self._lock:
                 self._db.execute("BEGIN IMMEDIATE")
                 self._db.executemany(_INSERT, rows)
-                for model in {s.model for s in batch}:
-                    self._bound(model)
+                for model, size in {s.model: s.x.size for s in batch}.items():
+                    self._bound(model, size)
                 self._db.execute("COMMIT")
         except sqlite3.Error as e:
             with self._lock:
@@ -203,10 +225,12 @@ class SampleStore:
         for model, count in Counter(s.model for s in batch).items():
             self.retaught(model, count)
 
-    def _bound(self, model: str) -> None:
-        """Above the limit, the oldest of the commonest label go; where labels are values, the oldest."""
+    def _bound(self, model: str, size: int) -> None:
+        """Above the limit, of samples or of what their `size` numbers take in training, the oldest of the commonest
+        label go; where labels are values, the oldest."""
         count = self._db.execute("SELECT count(*) FROM samples WHERE model = ?", (model,)).fetchone()[0]
-        excess = count - self._limits.get(model, count)
+        most = self._most_bytes.get(model, 4 * size * count) // (4 * size)
+        excess = count - min(self._limits.get(model, count), max(1, most))
         distinct = "SELECT count(DISTINCT y) FROM samples WHERE model = ?"
         if excess > 0 and self._db.execute(distinct, (model,)).fetchone()[0] > MAX_CLASSES:
             first = "SELECT id FROM samples WHERE model = ? ORDER BY id LIMIT ?"

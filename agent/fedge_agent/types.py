@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
@@ -17,6 +18,7 @@ from fedge_models.structs import known
 from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
+Pixels = NDArray[np.uint8]  # a picture: (height, width), or (height, width, 3) in red, green, blue
 
 
 class Quality(enum.IntEnum):
@@ -28,11 +30,12 @@ class Quality(enum.IntEnum):
 
 
 class Reading(NamedTuple):
-    """One value of one tag. A waveform block is a 1-d float32 array whose *last* sample was taken at `time_ns`."""
+    """One value of one tag. A waveform block is a 1-d float32 array whose *last* sample was taken at `time_ns`; a
+    picture is an array of bytes."""
 
     tag: str
     time_ns: int
-    value: float | Array | str
+    value: float | Array | Pixels | str
     quality: Quality = Quality.GOOD
 
 
@@ -54,7 +57,7 @@ class Window(NamedTuple):
 
     asset: str
     end_ns: int  # source time of the last sample
-    values: Array  # (channels, length) float32, NaN where no valid value is known
+    values: NDArray[Any]  # (channels, length) float32, NaN where no valid value is known; or a prepared picture
     missing: float  # fraction of the cells that are NaN
     label: float | str | tuple[float, ...] | None  # a state only where it was constant
     received_ns: int  # when the reading that completed the window arrived
@@ -75,15 +78,18 @@ class Decision(msgspec.Struct, frozen=True):
     latency_s: float  # from `received_ns` to this decision
     channel: str = ""  # anomaly: the channel that is furthest from what is usual for it
     values: dict[str, float] = {}  # regress: each target's estimate, in its unit
+    bounds: dict[str, tuple[float, float]] = {}  # regress: between which it is, with the configured confidence
+    hours_left: float | None = None  # regress: until a target reaches its alarm level; None: none is on its way there
+    hours_left_at_least: float | None = None  # with the configured confidence
     context: dict[str, str] = {}  # what was made at the window's end: job, product, recipe, part, as configured
 
 
 @known
 class Event(msgspec.Struct, frozen=True):
-    """A change of an asset's alert: one opened, or one cleared. `key` is the same for both and never reused."""
+    """A change of an asset's alert: opened, raised while open, cleared. `key` is the same for all and never reused."""
 
     key: str  # "gateway:model:asset:number", the idempotency key of whatever is made of it
-    state: str  # "opened" | "cleared"
+    state: str  # "opened" | "raised" (the severity rose) | "cleared"
     asset: str
     model: str
     release: int
@@ -93,7 +99,10 @@ class Event(msgspec.Struct, frozen=True):
     label: str
     channel: str = ""  # of the decision that made this event
     values: dict[str, float] = {}
+    hours_left: float | None = None
+    hours_left_at_least: float | None = None
     context: dict[str, str] = {}
+    severity: str = "low"  # "low" | "medium" | "high": the highest so far, from score and persistence
 
 
 class Label(NamedTuple):
@@ -121,6 +130,16 @@ class SourceHost(Protocol):
     def problem(self, subject: str, text: str | None) -> None:
         """State (or with None: withdraw) a problem in the operator's words, shown in `status` under `subject`."""
 
+    def count(self, what: str, by: int = 1) -> None:
+        """Count input that could not be used, by what was wrong with it; shown in `status`."""
+
+    def waiting(self) -> int:
+        """Batches, of all sources, that the agent has not yet taken in: a source of large values waits for fewer."""
+
+    @property
+    def folder(self) -> Path:
+        """A folder of this source's own that outlives a restart."""
+
 
 class Source(Protocol):
     """Reads tags. Built from its config table by the registry; small, because the host does the rest.
@@ -141,6 +160,12 @@ class Output(Protocol):
     """Delivers events. The host guarantees: one thread per output, events of one asset in order, each event spooled
     durably before deliver() sees it, at least once, with the same `key` each time; back-off with jitter after
     RetryError, for ever; after RefusedError the event is set aside, counted and shown in `status`.
+
+    An output may also have, and the host then calls, in the output's own thread unless said otherwise:
+    ``begin(folder)`` before anything else, with a folder of the state to keep things in (again after RetryError);
+    ``collect() -> Iterator[Label]`` every ``poll`` seconds while nothing waits: what became known at the target; a
+    label is kept durably before the next one is asked for; ``end()`` when all is over; ``status() -> dict`` in any
+    thread, for the status page.
     """
 
     def deliver(self, event: Event) -> None:

@@ -111,7 +111,7 @@ when = {{ for_windows = 3, min_gap = "2s" }}
 [output.mes]
 type = "mes"
 url = "http://{self.mes_address}/work-orders"
-clear_url = "http://{self.mes_address}/work-orders/{{key}}/cleared"
+clear = {{ url = "/{{key}}/cleared", body = {{ reference = "{{key}}", cleared_at = "{{time}}" }} }}
 """
 
     def _fleet(self, name: str, *command: str | Path) -> None:
