@@ -51,7 +51,7 @@ def join(
     values = {
         **{"asset": label.asset, "start": label.start_ns, "end": label.end_ns, "part": label.part},
         **{"model": model, "after": after, "rank": RANKS[label.origin], "id": number, "y": y},
-        "longest": min(longest_ns, (1 << 63) - 1 - label.end_ns),
+        "longest": _room(longest_ns, label),
     }
     counts = f"count(*), total({_OTHERWISE}), total({_WINS}), total({_WINS} AND y IS NOT :y)"
     sql = f"SELECT {counts} FROM samples WHERE {where}"  # noqa: S608
@@ -64,6 +64,22 @@ def join(
     if wins:
         db.execute(f"UPDATE samples SET y = :y, origin = :rank, label = :id WHERE {where} AND {_WINS}", values)  # noqa: S608
     return Joined(matched, taught, contradicted, example)
+
+
+def count(db: sqlite3.Connection, label: Label) -> int:
+    """How many samples a label is of, of whatever model; 0 where none were ever kept."""
+    values = {"asset": label.asset, "start": label.start_ns, "end": label.end_ns, "part": label.part}
+    try:
+        values["longest"] = _room(longest(db, label.asset), label)
+        sql = f"SELECT count(*) FROM samples WHERE {_BY_PART if label.part else _BY_TIME}"  # noqa: S608
+        return int(db.execute(sql, values).fetchone()[0])
+    except sqlite3.OperationalError:
+        return 0
+
+
+def _room(longest_ns: int, label: Label) -> int:
+    """How far behind the label's end windows may end that it lies in; sums stay within 64 bits."""
+    return min(longest_ns, (1 << 63) - 1 - label.end_ns)
 
 
 def labels_after(db: sqlite3.Connection, asset: str, after: int, limit: int) -> list[tuple[int, Label]]:

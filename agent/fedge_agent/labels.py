@@ -131,6 +131,11 @@ class LabelBook:
             row = self._db.execute("SELECT path, offset, mark FROM followed WHERE asset = ?", (asset,)).fetchone()
         return tuple(row) if row else None
 
+    def matching(self, label: Label) -> int:
+        """How many stored samples a label is of."""
+        with self._lock:
+            return joining.count(self._db, label)
+
     def mistake(self, asset: str, example: str) -> None:
         """Count what was to be a label and cannot be read as one."""
         self._count(asset).add("malformed", example[:300])
