@@ -27,6 +27,7 @@ from .standardise import Scale
 
 logger = logging.getLogger(__name__)
 
+SAMPLES_FILE = "samples.sqlite"  # in the state folder; labels are in it too
 QUEUE = 4096
 QUEUE_BYTES = 32 * 2**20
 BATCH = 256
