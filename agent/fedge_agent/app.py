@@ -177,7 +177,7 @@ class App:
         routes: dict[str, dict[str, list[str]]] = {source: {} for source in self.config.source}
         followers: dict[str, list[str]] = {source: [] for source in self.config.source}
         for name, asset in self.config.asset.items():
-            tags = [t for t in (*asset.channels.values(), *asset.targets.values(), asset.label) if t is not None]
+            tags = list(asset.tags().values())
             for source, tag in dict.fromkeys((t.source, t.tag) for t in tags):
                 routes[source].setdefault(tag, []).append(name)
             for source in dict.fromkeys(t.source for t in tags):

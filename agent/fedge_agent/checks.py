@@ -22,7 +22,7 @@ def check_all(config: Config, where: str) -> Iterator[tuple[str, list[str]]]:
     targets = [(f"output {n}", outputs.build(n, t, where)) for n, t in config.output.items()]
     yield f"configuration {where}", []
     for what, source, name in built:
-        tags = [t.tag for a in config.asset.values() for t in (*a.channels.values(), a.label) if t and t.source == name]
+        tags = [t.tag for a in config.asset.values() for t in a.tags().values() if t.source == name]
         yield what, source.check(list(dict.fromkeys(tags)))
     for what, output in targets:
         yield what, output.check()

@@ -138,7 +138,8 @@ def _line(kind: str, entry: dict[str, Any]) -> str:
         said = (
             f"{last['label']}, score {last['score']:.4g} of {last['threshold'] or 0:.4g}" if last else "no decision yet"
         )
-        return f"{said}; {entry['events']} events"
+        left = f", {last['hours_left_at_least']:.3g} h left at least" if last and last["hours_left"] is not None else ""
+        return f"{said}{left}; {entry['events']} events"
     if kind == "models":
         serves = f"waits for {entry['waits_for']}" if entry["waits_for"] else f"release {entry['release']}"
         state = f"{serves}, samples {entry['samples']}, {_update(entry)}"

@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 
 import msgspec
 from fedge_models import settings
+from fedge_models.bearing import Bearing
 from fedge_models.errors import ConfigError
 from fedge_models.privacy import Clip, Delta, Epsilon, NoiseMultiplier
 from fedge_models.settings import Seconds
@@ -76,6 +77,8 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     privacy: Privacy | None = None  # without: updates carry no noise
     poll: Seconds = Seconds(30)  # how often to ask for a newer release
     canary_tolerance: float = 0.1  # refuse a release whose held-back loss is worse by more than this fraction
+    confidence: Annotated[float, msgspec.Meta(ge=0.5, lt=1)] = 0.9  # regress: with which its bounds are to hold
+    trend: Seconds = Seconds(14 * 86400)  # regress: the past from which it is told when an alarm level will be reached
     max_samples: Annotated[int, msgspec.Meta(ge=1)] = 20_000  # kept locally; the oldest of the commonest label go first
     max_sample_bytes: Annotated[int, msgspec.Meta(ge=1)] = 64 * 2**20  # what they may take in memory while training
 
@@ -119,6 +122,15 @@ class AssetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     label: TagConfig | None = None
     targets: dict[str, TagConfig] = {}  # regress with several targets: where each of them is measured
     when: When = When()
+    bearing: Bearing | None = None  # of this machine, where features look for its defects; else the model card's
+    shaft_rpm: TagConfig | None = None  # the shaft's speed, where it varies
+
+    def tags(self) -> dict[str, TagConfig]:
+        """Every tag that the asset wants, by its key."""
+        found = {f"channels.{c}": t for c, t in self.channels.items()}
+        found |= {f"targets.{t}": tag for t, tag in self.targets.items()}
+        single = {"label": self.label, "shaft_rpm": self.shaft_rpm}
+        return found | {key: tag for key, tag in single.items() if tag is not None}
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -159,9 +171,12 @@ def _check_asset(path: Path, name: str, asset: AssetConfig, config: Config) -> N
         raise ConfigError(f"{path}: key 'asset.{name}.channels': expected at least one channel")
     if asset.label and asset.targets:
         raise ConfigError(f"{path}: key 'asset.{name}.targets': a label is given too; give one or the other")
-    tags = {f"channels.{c}": t for c, t in asset.channels.items()}
-    tags |= {f"targets.{t}": tag for t, tag in asset.targets.items()}
-    for key, tag in {**tags, **({"label": asset.label} if asset.label else {})}.items():
+    if asset.bearing is not None:
+        try:
+            asset.bearing.orders()
+        except ValueError as e:
+            raise ConfigError(f"{path}: key 'asset.{name}.bearing': {e}") from e
+    for key, tag in asset.tags().items():
         refer(tag.source, config.source, f"{path}: key 'asset.{name}.{key}.source'")
 
 

@@ -24,9 +24,9 @@ from . import standardise
 from .chain import ChainStore
 from .config import ModelConfig
 from .inference import Serving, Session
-from .learning import Data, threshold, training, usable
+from .learning import Data, margins, threshold, training, usable
 from .memory import decode
-from .samples import SampleStore
+from .samples import Kind, SampleStore
 from .spool import Spool
 from .standardise import Scale
 from .tuning import tune
@@ -34,6 +34,7 @@ from .types import Array
 
 CANARY_MIN = 20  # held-back samples, else a release is not judged
 SMALL_LOSS = 0.05  # nats of cross entropy, or squared standard deviations: a model this good has nothing to improve
+PAST = 1000  # samples that a trend is told from, when another model serves
 SCALE_GROWTH = 1.05
 
 
@@ -173,17 +174,33 @@ class LocalModel:
         weights = weights if self._tuned is None else self._tuned
         graph.set_params(weights)
         limit = threshold(graph, self.usable(held=True), self.usable(held=False))
+        bounds = margins(graph, self.usable(held=True), self._config.confidence)
         session = Session(self._file, graph.initializers(np.array(weights)))
         release = self._served.header.version if self._served else 0
-        self.serving = Serving(
-            session, graph.card, release, self._scale, limit.score, graph.gives_probabilities, limit.usual
+        made = Serving(
+            session, graph.card, release, self._scale, limit.score, graph.gives_probabilities, limit.usual, bounds
         )
+        made.past = self._past(made)
+        self.serving = made
+
+    def _past(self, serving: Serving) -> dict[str, list[tuple[int, dict[str, float]]]]:
+        """What a model that follows trends says of the samples that are kept, by asset."""
+        found: dict[str, list[tuple[int, dict[str, float]]]] = {}
+        if serving.card.task == "regress" and serving.card.targets:
+            shape = serving.session.input.shape
+            since = self._samples.newest(self._name) - round(self._config.trend * 1e9)
+            for asset, time_ns, x in self._samples.history(self._name, shape, since, PAST, self._kind()):
+                found.setdefault(asset, []).append((time_ns, serving.decide(x).values))
+        return found
 
     def _load(self, held: bool | None) -> tuple[Any, Any]:
         """Samples of one part or (None) all, before standardisation."""
         assert self.graph is not None
-        kind = np.float32 if self.graph.card.image is None else np.uint8
-        return self._samples.load(self._name, self.graph.input_shape, held, self._targets(), kind)
+        return self._samples.load(self._name, self.graph.input_shape, held, self._targets(), self._kind())
+
+    def _kind(self) -> Kind:
+        assert self.graph is not None
+        return np.float32 if self.graph.card.image is None else np.uint8
 
     def _canary(self, head: Head) -> None:
         if self._served is None or self._scale is None:

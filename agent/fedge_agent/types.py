@@ -78,6 +78,9 @@ class Decision(msgspec.Struct, frozen=True):
     latency_s: float  # from `received_ns` to this decision
     channel: str = ""  # anomaly: the channel that is furthest from what is usual for it
     values: dict[str, float] = {}  # regress: each target's estimate, in its unit
+    bounds: dict[str, tuple[float, float]] = {}  # regress: between which it is, with the configured confidence
+    hours_left: float | None = None  # regress: until a target reaches its alarm level; None: none is on its way there
+    hours_left_at_least: float | None = None  # with the configured confidence
 
 
 @known
@@ -95,6 +98,8 @@ class Event(msgspec.Struct, frozen=True):
     label: str
     channel: str = ""  # of the decision that made this event
     values: dict[str, float] = {}
+    hours_left: float | None = None
+    hours_left_at_least: float | None = None
 
 
 class SourceHost(Protocol):

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from .bearing import Bearing
 from .errors import ModelError
 from .structs import known
 
@@ -139,6 +140,7 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     batch_norm: Literal["frozen", "updated"] = "frozen"  # running statistics: as delivered, or trained along
     description: str = ""
     image: ImageSpec | None = None  # the one channel is a picture, and each is decided on; the window is 1 long
+    bearing: Bearing | None = None  # for features that look for its defects, where all sites have the same
 
     @property
     def normal_index(self) -> int:
@@ -213,6 +215,7 @@ def _input_problems(card: Card) -> list[tuple[bool, str]]:
             bool(conditions and card.features),
             f"channels {conditions} have a condition, which needs the raw window; features is {list(card.features)}",
         ),
+        (_impossible(card.bearing), "bearing: element_diameter must be less than pitch_diameter"),
         (card.window.rate_hz <= 0, f"window.rate_hz is {card.window.rate_hz}, expected > 0"),
         (card.window.length < 1, f"window.length is {card.window.length}, expected >= 1"),
         (card.window.hop < 1, f"window.hop is {card.window.hop}, expected >= 1"),
@@ -245,6 +248,10 @@ def _image_problems(card: Card) -> list[tuple[bool, str]]:
             f"image.crop is {image.crop}, expected left < right and top < bottom, each from 0 to 1",
         ),
     ]
+
+
+def _impossible(bearing: Bearing | None) -> bool:
+    return bearing is not None and bearing.element_diameter >= bearing.pitch_diameter
 
 
 def _task_problems(card: Card) -> list[tuple[bool, str]]:

@@ -7,6 +7,7 @@ from ..types import Source, Table
 
 SOURCES: dict[str, str] = {
     "files": "fedge_agent.sources.files:FilesSource",
+    "images": "fedge_agent.sources.images:ImagesSource",
     "opcua": "fedge_agent.sources.opcua:OpcuaSource",
 }
 
