@@ -93,7 +93,7 @@ def send_ticks(wire: Connection, count: int, hz: float) -> None:
 
 
 def scheduled(push: Callable[[Batch], None], count: int, make: Callable[[int], Batch], hz: float = HZ) -> np.ndarray:
-    """Seconds from each tick to the end of `push`, over a receiving thread that makes a batch, and the agent's queue."""
+    """Seconds from each tick to the end of `push`, over a receiving thread that makes a batch and the agent's queue."""
     ours, theirs = spawn.Pipe(duplex=False)
     sender = spawn.Process(target=send_ticks, args=(theirs, count, hz), daemon=True)
     sender.start()
