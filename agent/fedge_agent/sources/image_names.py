@@ -41,7 +41,7 @@ class Times:
         try:
             return round(float(text) * 1e9) if "." in text else int(text) * 1_000_000_000
         except ValueError:
-            return _ns(datetime.fromisoformat(text))
+            return _ns(datetime.fromisoformat(text.removesuffix("Z")))
 
 
 def _ns(moment: datetime) -> int:
