@@ -10,6 +10,7 @@ ROOMS = {
 }
 SUBPACKAGES = [
     "fedge_models.ops",
+    "fedge_agent.opcua",
     "fedge_agent.sources",
     "fedge_agent.outputs",
     "fedge_aggregator.engine",
@@ -23,5 +24,5 @@ SUBPACKAGES = [
 setup(
     packages=[*ROOMS, *SUBPACKAGES],
     package_dir=ROOMS,
-    package_data={room: ["py.typed", "*.example.toml"] for room in ROOMS},
+    package_data={room: ["py.typed", "*.example.toml", "*.js"] for room in ROOMS},
 )

@@ -3,7 +3,8 @@
 Samples are written by a thread of their own from a bounded queue, so that a slow or full disk never delays a decision;
 what cannot be kept is counted. They are not acknowledged to anybody, so the database runs with ``synchronous=NORMAL``:
 a power cut may cost the last second, not the file. The held-back part is chosen by contiguous blocks of time, and
-windows that would straddle two parts are not kept, so that overlapping windows never sit on both sides.
+windows that would straddle two parts are not kept, so that overlapping windows never sit on both sides. What a sample
+is taught with may become known later: `labels.py` writes it into the same file, over a connection of its own.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 import threading
-from collections import deque
+from collections import Counter, deque
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,11 +37,27 @@ Kind = type[np.float32] | type[np.uint8]  # of the numbers of a sample
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS samples (
-    id INTEGER PRIMARY KEY, model TEXT NOT NULL, asset TEXT NOT NULL, time_ns INTEGER NOT NULL, x BLOB NOT NULL,
-    y INTEGER, held INTEGER NOT NULL);
+    id INTEGER PRIMARY KEY AUTOINCREMENT, model TEXT NOT NULL, asset TEXT NOT NULL, time_ns INTEGER NOT NULL,
+    y INTEGER, held INTEGER NOT NULL, origin INTEGER NOT NULL DEFAULT 0, label INTEGER NOT NULL DEFAULT 0,
+    span_ns INTEGER NOT NULL DEFAULT 0, part TEXT NOT NULL DEFAULT '', x BLOB NOT NULL);
 CREATE INDEX IF NOT EXISTS by_model ON samples (model, held);
 CREATE TABLE IF NOT EXISTS scalings (
     model TEXT PRIMARY KEY, shape TEXT NOT NULL, scale BLOB NOT NULL, samples INTEGER NOT NULL);
+"""
+# Who said what is taught (`joining.RANKS`; 0: nobody), which label that was (0: a tag), how long the window is, which
+# part was made. They stand before the features, which may fill pages.
+_LATER = {
+    "origin": "INTEGER NOT NULL DEFAULT 0",
+    "label": "INTEGER NOT NULL DEFAULT 0",
+    "span_ns": "INTEGER NOT NULL DEFAULT 0",
+    "part": "TEXT NOT NULL DEFAULT ''",
+}
+_INDEXES = """
+CREATE INDEX IF NOT EXISTS by_time ON samples (asset, time_ns);
+CREATE INDEX IF NOT EXISTS by_part ON samples (asset, part) WHERE part != '';
+"""
+_INSERT = """
+INSERT INTO samples (model, asset, time_ns, x, y, held, origin, span_ns, part) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 
 
@@ -53,6 +70,8 @@ class Sample(NamedTuple):
     x: NDArray[Any]  # float32; a picture stays bytes: a quarter of the disk
     y: float | tuple[float, ...] | None  # class index; anomaly: 0 normal, 1 anomaly; regress: in the targets' units
     held: bool
+    span_ns: int = 0  # from the window's first sample to its last
+    part: str = ""  # what was made at its end
 
 
 class SampleStore:
@@ -60,8 +79,8 @@ class SampleStore:
 
     def __init__(self, path: Path, limits: dict[str, int], most_bytes: dict[str, int] | None = None) -> None:
         self._limits, self._most_bytes = limits, most_bytes or {}  # of each model
-        self._lock = threading.Lock()
-        self._db = files.open_database(path, _SCHEMA, synchronous="NORMAL")
+        self._lock, self._flushing = threading.Lock(), threading.Lock()
+        self._db = _open(path)
         self._waiting: deque[Sample] = deque()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._write, name="samples", daemon=True)
@@ -85,6 +104,23 @@ class SampleStore:
             self._waiting.append(sample)
         else:
             self.lost += 1
+
+    def retaught(self, model: str, count: int) -> None:
+        """So many samples have another label now: for whoever counts, they are new."""
+        with self._lock:
+            self.total[model] = self.total.get(model, 0) + count
+
+    def flush(self) -> None:
+        """What was put before is written, or counted as lost, when this returns."""
+        with self._flushing:
+            while self._waiting:
+                self._keep([self._waiting.popleft() for _ in range(min(len(self._waiting), BATCH))])
+
+    def last_of(self, model: str, asset: str) -> int | None:
+        """Time (ns) of the asset's sample that was written last."""
+        sql = "SELECT time_ns FROM samples WHERE model = ? AND asset = ? ORDER BY id DESC LIMIT 1"
+        rows = self._rows(sql, model, asset)
+        return int(rows[0][0]) if rows else None
 
     def load(
         self,
@@ -164,20 +200,28 @@ class SampleStore:
     def _write(self) -> None:
         """Write what has come, several times a second, until stopped."""
         while not self._stop.wait(WRITE_S):
-            self._flush()
-        self._flush()
-
-    def _flush(self) -> None:
-        while self._waiting:
-            self._keep([self._waiting.popleft() for _ in range(min(len(self._waiting), BATCH))])
+            self.flush()
+        self.flush()
 
     def _keep(self, batch: list[Sample]) -> None:
-        rows = [(s.model, s.asset, s.time_ns, s.x.tobytes(), _stored(s.y), int(s.held)) for s in batch]
+        rows = [
+            (
+                s.model,
+                s.asset,
+                s.time_ns,
+                s.x.tobytes(),
+                _stored(s.y),
+                int(s.held),
+                int(s.y is not None),
+                s.span_ns,
+                s.part,
+            )
+            for s in batch
+        ]
         try:
             with self._lock:
-                self._db.execute("BEGIN")
-                sql = "INSERT INTO samples (model, asset, time_ns, x, y, held) VALUES (?, ?, ?, ?, ?, ?)"
-                self._db.executemany(sql, rows)
+                self._db.execute("BEGIN IMMEDIATE")
+                self._db.executemany(_INSERT, rows)
                 for model, size in {s.model: s.x.size for s in batch}.items():
                     self._bound(model, size)
                 self._db.execute("COMMIT")
@@ -188,8 +232,8 @@ class SampleStore:
             self.lost += len(batch)
             logger.warning("%d samples could not be kept: %s", len(batch), e)
             return
-        for sample in batch:
-            self.total[sample.model] = self.total.get(sample.model, 0) + 1
+        for model, count in Counter(s.model for s in batch).items():
+            self.retaught(model, count)
 
     def _bound(self, model: str, size: int) -> None:
         """Above the limit, of samples or of what their `size` numbers take in training, the oldest of the commonest
@@ -209,6 +253,19 @@ class SampleStore:
             oldest = "SELECT id FROM samples WHERE model = ? AND y IS ? ORDER BY id LIMIT ?"
             self._db.execute(f"DELETE FROM samples WHERE id IN ({oldest})", (model, common[0][0], drop))  # noqa: S608
             excess -= drop
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    """Open, adding the columns that a file of an earlier version does not have."""
+    database = files.open_database(path, _SCHEMA, synchronous="NORMAL")
+    try:
+        has = {row[1] for row in database.execute("PRAGMA table_info(samples)")}
+        for column in [c for c in _LATER if c not in has]:
+            database.execute(f"ALTER TABLE samples ADD COLUMN {column} {_LATER[column]}")
+        database.executescript(_INDEXES)
+    except sqlite3.Error as e:
+        raise StorageError(f"{path}: cannot be opened: {e}") from e
+    return database
 
 
 def _stored(y: float | tuple[float, ...] | None) -> float | bytes | None:

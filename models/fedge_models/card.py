@@ -139,8 +139,8 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     local: str = ""  # globs over trainable initializers that each site keeps for itself; they never travel
     batch_norm: Literal["frozen", "updated"] = "frozen"  # running statistics: as delivered, or trained along
     description: str = ""
-    image: ImageSpec | None = None  # the one channel is a picture, and each is decided on; the window is 1 long
     bearing: Bearing | None = None  # for features that look for its defects, where all sites have the same
+    image: ImageSpec | None = None  # the one channel is a picture, and each is decided on; the window is 1 long
 
     @property
     def normal_index(self) -> int:
@@ -222,6 +222,10 @@ def _input_problems(card: Card) -> list[tuple[bool, str]]:
     ]
 
 
+def _impossible(bearing: Bearing | None) -> bool:
+    return bearing is not None and bearing.element_diameter >= bearing.pitch_diameter
+
+
 def _image_problems(card: Card) -> list[tuple[bool, str]]:
     image = card.image
     if image is None:
@@ -248,10 +252,6 @@ def _image_problems(card: Card) -> list[tuple[bool, str]]:
             f"image.crop is {image.crop}, expected left < right and top < bottom, each from 0 to 1",
         ),
     ]
-
-
-def _impossible(bearing: Bearing | None) -> bool:
-    return bearing is not None and bearing.element_diameter >= bearing.pitch_diameter
 
 
 def _task_problems(card: Card) -> list[tuple[bool, str]]:

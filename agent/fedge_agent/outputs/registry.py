@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from ..plugins import build as build_plugin
 from ..types import Output, Table
 
 OUTPUTS: dict[str, str] = {
     "log": "fedge_agent.outputs.log:LogOutput",
-    "mes": "fedge_agent.outputs.mes:MesOutput",
+    "mes": "fedge_agent.outputs.mes.output:MesOutput",
 }
 
 
-def build(name: str, table: Table, where: str) -> Output:
+def build(name: str, table: Table, where: str, state: Path | None = None) -> Output:
     """The output `name` from its table. Raises ConfigError naming file and key."""
-    output: Output = build_plugin(OUTPUTS, "output", name, table, where)
+    output: Output = build_plugin(OUTPUTS, "output", name, table, where, state)
     return output

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from ..plugins import build as build_plugin
 from ..types import Source, Table
 
@@ -9,11 +11,12 @@ SOURCES: dict[str, str] = {
     "camera": "fedge_agent.sources.camera:CameraSource",
     "files": "fedge_agent.sources.files:FilesSource",
     "images": "fedge_agent.sources.images:ImagesSource",
+    "mqtt": "fedge_agent.sources.mqtt:MqttSource",
     "opcua": "fedge_agent.sources.opcua:OpcuaSource",
 }
 
 
-def build(name: str, table: Table, where: str) -> Source:
+def build(name: str, table: Table, where: str, state: Path | None = None) -> Source:
     """The source `name` from its table. Raises ConfigError naming file and key."""
-    source: Source = build_plugin(SOURCES, "source", name, table, where)
+    source: Source = build_plugin(SOURCES, "source", name, table, where, state)
     return source
