@@ -16,6 +16,7 @@ from fedge_agent.sources.image_journal import Journal
 from fedge_agent.sources.image_names import Times
 from fedge_agent.sources.images import ImagesConfig, ImagesSource, Watch
 from fedge_agent.sources.registry import SOURCES
+from fedge_agent.types import Batch, Reading
 from fedge_models.errors import ConfigError, UnreachableError
 from fedge_models.settings import Seconds
 from hosts import KeptHost
@@ -175,6 +176,17 @@ def test_it_waits_while_the_agent_is_behind(tmp_path: Path) -> None:
     hosted.join(5)
     assert levels == [0, 1, 2, 3, 4]
     line.journal._db.close()
+
+
+def test_queue_is_bounded_in_bytes_of_pictures() -> None:
+    queue, picture = Queue(10_000), np.zeros((1024, 1024), np.uint8)
+    for i in range(100):
+        queue.put(Batch("cam", [Reading("*", i, picture)], None, 0))
+    assert len(queue) == 64 and queue.dropped == 36 and queue.full
+    batch = queue.get(0)
+    assert batch is not None and batch.readings[0].time_ns == 36 and not queue.full
+    queue.put(Batch("cam", [Reading("*", 0, np.zeros((9000, 9000), np.uint8))], None, 0))
+    assert len(queue) == 1  # a single one has always room
 
 
 HOSTILE = {

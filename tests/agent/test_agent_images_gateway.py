@@ -13,7 +13,7 @@ import pytest
 from fedge_agent import dataset, standardise
 from fedge_agent.alerts import AlertState
 from fedge_agent.assets import Asset, check_fit
-from fedge_agent.config import AssetConfig, ModelConfig, TagConfig, Training
+from fedge_agent.config import AssetConfig, LabelConfig, ModelConfig, TagConfig, Training
 from fedge_agent.health import Latency
 from fedge_agent.learning import train
 from fedge_agent.participant import Participant
@@ -40,7 +40,7 @@ def card(task: str = "classify", labels: tuple[str, ...] = ("sound", "crack"), *
     return Card(task, (Channel("camera"),), WindowSpec(1, 1, 1), labels=labels, image=spec)
 
 
-CAMERA, STATE = TagConfig(source="cam", tag="*"), TagConfig(source="plc", tag="state")
+CAMERA, STATE = TagConfig(source="cam", tag="*"), LabelConfig(source="plc", tag="state")
 
 
 class Gateway:

@@ -22,7 +22,7 @@ import msgspec
 from fedge_models.errors import ConfigError, PictureError, UnreachableError
 from fedge_models.settings import Seconds
 
-from ..pictures import MAX_BYTES, RawFormat, check_raw, decode, decode_raw
+from ..pictures import MAX_BYTES, RawFormat, check_decoder, check_raw, decode, decode_raw
 from ..types import Pixels, Reading, SourceHost
 from .image_journal import Journal, Seen
 from .image_names import Times
@@ -76,7 +76,10 @@ class ImagesSource:
         if self._config.after != "keep" and not os.access(path, os.W_OK):
             problems.append(f"{path}: may not be written to, which after = {self._config.after!r} needs")
         if self._config.raw is None:
-            problems += _without_pillow()
+            try:
+                check_decoder()
+            except ConfigError as e:
+                problems.append(str(e))
         wrong = [n for n in names if _wanted(n, tags, self._config.ignore) and self._times.of(n, 0) is None]
         if wrong:
             problems.append(f"{path}: time_pattern does not fit {_some(wrong)}")
@@ -221,13 +224,3 @@ def _bound(folder: Path, most: int) -> None:
 
 def _some(names: Sequence[str]) -> str:
     return ", ".join(map(repr, names[:3])) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-
-
-def _without_pillow() -> list[str]:
-    try:
-        decode(b"")
-    except PictureError:
-        return []
-    except ConfigError as e:
-        return [str(e)]
-    raise AssertionError("no bytes are no picture")
