@@ -1,7 +1,7 @@
 """What a plant does to an OPC UA connection, with node-opcua: how long until values come again, and the gap marked.
 
 "Usable again" is when the server answers a connection that is tried over and over from beside; from there on ten
-seconds are allowed. The host is the agent's own, with its back-off. `pytest -m slow --log-cli-level INFO` shows figures.
+seconds are allowed. The host is the agent's own, with its back-off. Figures: `pytest --log-cli-level INFO`.
 """
 
 from __future__ import annotations
