@@ -9,7 +9,7 @@ from ..types import Output, Table
 
 OUTPUTS: dict[str, str] = {
     "log": "fedge_agent.outputs.log:LogOutput",
-    "mes": "fedge_agent.outputs.mes:MesOutput",
+    "mes": "fedge_agent.outputs.mes.output:MesOutput",
 }
 
 

@@ -1,0 +1,3 @@
+"""x"""
+
+WORK_REQUEST: dict[str, object] = {}
