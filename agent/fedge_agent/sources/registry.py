@@ -8,6 +8,7 @@ from ..types import Source, Table
 SOURCES: dict[str, str] = {
     "files": "fedge_agent.sources.files:FilesSource",
     "opcua": "fedge_agent.sources.opcua:OpcuaSource",
+    "sparkplug": "fedge_agent.sources.sparkplug:SparkplugSource",
 }
 
 
