@@ -65,6 +65,9 @@ class Alert:
             label=decision.label,
             channel=decision.channel,
             values=decision.values,
+            hours_left=decision.hours_left,
+            hours_left_at_least=decision.hours_left_at_least,
+            context=decision.context,
         )
         self.state = state
         return event, state

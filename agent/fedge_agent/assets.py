@@ -11,13 +11,17 @@ from typing import Any
 import msgspec
 from fedge_models.card import Card, Target
 from fedge_models.errors import ModelError
+from numpy.typing import NDArray
 
 from .alerts import Alert, AlertState
 from .config import AssetConfig
-from .features import Preparation, bridge, feature_count
+from .features import Preparation, bridge, feature_count, needs_bearing
 from .health import Latency
+from .inference import Said, Serving
+from .outlook import Left, Outlook
 from .participant import Participant
 from .samples import Sample, SampleStore, Split, split
+from .snapshots import MAX_WAITING, Snapshots
 from .types import Batch, Decision, Event, Window
 from .windows import Assembler
 
@@ -43,11 +47,13 @@ class Asset:
         self.name, self.config, self.participant = name, config, participant
         self._samples, self._latency, self._raise = samples, latency, raise_event
         self._alert = Alert(gateway, name, config.when, state)
-        self._assembler: Assembler | None = None
+        self._assembler: Assembler | Snapshots | None = None
         self._card: Card | None = None
         self._prepare: Preparation | None = None
         self._split = Split(1, 1 << 60)
         self._period_ns = 0.0
+        self._outlook: Outlook | None = None
+        self._seen: Serving | None = None  # whose estimates the outlook is drawn from
         self._labelled = bool(config.label or config.targets)
         self._events = self._gappy = self._unknown_labels = 0
         self.decisions: deque[tuple[Decision, Label]] = deque(maxlen=KEPT_DECISIONS)
@@ -59,6 +65,9 @@ class Asset:
         assert self._assembler is not None
         for window in self._assembler.push(batch):
             self.decide(window)
+        if isinstance(self._assembler, Snapshots):
+            for window in self._assembler.settled():
+                self._settle(window)
 
     def decide(self, window: Window) -> None:
         """What the model says of a window, what follows from it, and the sample that is kept of it."""
@@ -66,11 +75,16 @@ class Asset:
             self._gappy += 1
             return
         assert self._card is not None and self._prepare is not None
-        features = self._prepare(bridge(window.values) if window.missing else window.values)
+        values = bridge(window.values) if window.missing else window.values
+        if self.config.shaft_rpm is None:
+            features = self._prepare(values)
+        else:
+            features = self._prepare(values[:-1], float(values[-1].mean()) / 60)
         actual = self._actual(window.label)
         serving = self.participant.serving
         if serving is not None:
             said = serving.decide(features)
+            left = self._look_ahead(serving, window.end_ns, said) if said.values else None
             latency = (time.monotonic_ns() - window.received_ns) / 1e9
             decision = Decision(
                 asset=self.name,
@@ -84,13 +98,30 @@ class Asset:
                 latency_s=latency,
                 channel=said.channel,
                 values=said.values,
+                bounds=said.bounds,
+                hours_left=left.hours if left else None,
+                hours_left_at_least=left.at_least if left else None,
             )
             self._latency.record(latency)
             self.decisions.append((decision, actual))
             self._follow(decision)
+        if self._card.image is None:
+            self._keep(window, features, actual)
+
+    def _keep(self, window: Window, features: NDArray[Any], actual: Label) -> None:
+        """Queue the sample, unless it straddles what is held back or its label is unknown."""
         held = self._split.held(window.end_ns - round(self._period_ns), window.end_ns)
         if held is not None and (actual is not None or not self._labelled):
             self._samples.put(Sample(self.config.model, self.name, window.end_ns, features, actual, held))
+
+    def _settle(self, window: Window) -> None:
+        """A picture that was decided on before, now with its label."""
+        actual = self._actual(window.label)
+        self._keep(window, window.values, actual)
+        for i in range(len(self.decisions) - 1, max(-1, len(self.decisions) - 2 * MAX_WAITING), -1):
+            decision = self.decisions[i][0]
+            if decision.time_ns == window.end_ns:
+                self.decisions[i] = decision, actual
 
     def status(self) -> dict[str, Any]:
         """For the status page."""
@@ -122,19 +153,35 @@ class Asset:
         graph = self.participant.graph
         if graph is None:
             return False
-        self._card, self._prepare = graph.card, Preparation(graph.card)
         window, config = graph.card.window, self.config.window
         rate = config.rate_hz or window.rate_hz
+        self._card, self._prepare = graph.card, Preparation(graph.card, self.config.bearing, rate)
         length, hop = config.length or window.length, config.hop or window.hop
         channels = {c.name: self.config.channels[c.name] for c in graph.card.channels}
+        if self.config.shaft_rpm is not None:
+            channels["shaft_rpm"] = self.config.shaft_rpm
         hold = float(config.max_hold) if config.max_hold is not None else 3 / rate
         late = float(config.lateness) if config.lateness is not None else 2 / rate
         measured = graph.card.task == "regress"
         labels = [self.config.label] if self.config.label else [self.config.targets[t.name] for t in self._targets()]
-        self._assembler = Assembler(self.name, channels, labels, rate, length, hop, hold, late, measured)
         self._split = split(rate, length, hop, self.participant.config.training.holdout)
+        if graph.card.image is not None:  # taken in an instant: it straddles nothing
+            picture = next(iter(channels.values()))
+            self._assembler = Snapshots(self.name, picture, labels, graph.card.image, late)
+            return True
+        self._assembler = Assembler(self.name, channels, labels, rate, length, hop, hold, late, measured)
         self._period_ns = 1e9 / rate * length
         return True
+
+    def _look_ahead(self, serving: Serving, now_ns: int, said: Said) -> Left | None:
+        """When a target will reach its alarm level; another model is asked of the past first."""
+        assert self._card is not None
+        if self._outlook is None or serving is not self._seen:
+            config = self.participant.config
+            self._outlook = Outlook(self._card.targets, config.trend / 3600, config.confidence)
+            self._outlook.restart(serving.past.get(self.name, ()))
+            self._seen = serving
+        return self._outlook.update(now_ns, said.values, said.bounds)
 
     def _follow(self, decision: Decision) -> None:
         made = self._alert.update(decision, time.time())
@@ -181,8 +228,13 @@ def check_fit(name: str, config: AssetConfig, card: Card, input_shape: tuple[int
     if missing or len(wanted) != len(given):
         raise ModelError(f"asset {name}: the model expects the channels {wanted}, the configuration has {given}")
     _check_targets(name, config, [t.name for t in card.targets])
+    _check_bearing(name, config, card)
     length = config.window.length or card.window.length
-    got = (feature_count(card.features, len(wanted)),) if card.features else (len(wanted), length)
+    got: tuple[int, ...] = (len(wanted), length)
+    if card.features:
+        got = (feature_count(card.features, len(wanted)),)
+    if card.image is not None:
+        got = card.image.shape
     if got != input_shape:
         raise ModelError(f"asset {name}: the model expects inputs of shape {input_shape}, this asset gives {got}")
 
@@ -192,3 +244,23 @@ def _check_targets(name: str, config: AssetConfig, wanted: list[str]) -> None:
         raise ModelError(f"asset {name}: the model gives the targets {wanted}, the configuration {[*config.targets]}")
     if config.label and len(wanted) > 1:
         raise ModelError(f"asset {name}: one label cannot teach the targets {wanted}; give a tag for each as `targets`")
+
+
+def _check_bearing(name: str, config: AssetConfig, card: Card) -> None:
+    """A feature that looks for a defect wants to know where, and lines fine enough to tell one from another."""
+    wanted, bearing = needs_bearing(card.features), config.bearing or card.bearing
+    if not wanted:
+        return
+    if bearing is None or (bearing.shaft_hz is None and config.shaft_rpm is None):
+        missing = "bearing" if bearing is None else "bearing.shaft_hz or shaft_rpm"
+        raise ModelError(f"asset {name}: the features {list(wanted)} want to know asset.{name}.{missing}")
+    if config.shaft_rpm is not None or bearing.shaft_hz is None:
+        return
+    rate, length = config.window.rate_hz or card.window.rate_hz, config.window.length or card.window.length
+    orders = {fault: order for fault, order in bearing.orders().items() if any(w.startswith(fault) for w in wanted)}
+    fault, slowest = min(orders.items(), key=lambda item: item[1])
+    if slowest * bearing.shaft_hz * length < 2 * rate:
+        raise ModelError(
+            f"asset {name}: {length} samples at {rate:g} Hz hold less than two strikes at the {fault} rate of "
+            f"{slowest * bearing.shaft_hz:.3g} Hz; the window needs {math.ceil(2 * rate / slowest / bearing.shaft_hz)}"
+        )

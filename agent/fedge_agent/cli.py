@@ -14,7 +14,7 @@ import msgspec
 from fedge_models import files, memory, service
 from fedge_models.errors import ConfigError, FedgeError
 
-from . import cli_models
+from . import cli_models, cli_opcua
 from . import config as configs
 
 config_option = click.option(
@@ -39,7 +39,7 @@ def main() -> None:
     """Read machines, decide, learn, and share only signed updates."""
 
 
-for command in (cli_models.model_group, cli_models.train, cli_models.evaluate):
+for command in (cli_models.model_group, cli_models.train, cli_models.evaluate, cli_opcua.trust, cli_opcua.browse):
     main.add_command(command)
 
 
@@ -138,7 +138,8 @@ def _line(kind: str, entry: dict[str, Any]) -> str:
         said = (
             f"{last['label']}, score {last['score']:.4g} of {last['threshold'] or 0:.4g}" if last else "no decision yet"
         )
-        return f"{said}; {entry['events']} events"
+        left = f", {last['hours_left_at_least']:.3g} h left at least" if last and last["hours_left"] is not None else ""
+        return f"{said}{left}; {entry['events']} events"
     if kind == "models":
         serves = f"waits for {entry['waits_for']}" if entry["waits_for"] else f"release {entry['release']}"
         state = f"{serves}, samples {entry['samples']}, {_update(entry)}"

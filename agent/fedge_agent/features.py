@@ -1,120 +1,44 @@
 """Features of a window: what a compact model sees instead of raw samples. Pure and vectorised.
 
-Each feature gives one or more numbers per channel in the channel's unit unless said otherwise. Output order is channel
-by channel, within a channel in the order of the names. Gaps (NaN) are bridged linearly before anything is computed; a
-channel with no value at all counts as 0. Definitions for vibration (rms, peak, crest factor, kurtosis): ISO 13373-2.
+Output order is channel by channel, within a channel in the order of the names. Gaps (NaN) are bridged linearly before
+anything is computed; a channel with no value at all counts as 0. What each feature is: `signals.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
+from types import MappingProxyType
 
 import numpy as np
+from fedge_models.bearing import FAULTS, Bearing, Fault
 from fedge_models.card import Card
 from fedge_models.errors import ModelError
 
+from .signals import Signal
 from .types import Array
 
-EPSILON = 1e-12  # of energies, so that silence has a logarithm
+Compute = Callable[[Signal], Array]
 
-
-class _Signal:
-    """Windows x (..., channels, length) without gaps, and what most features share."""
-
-    def __init__(self, x: Array) -> None:
-        self.x, self.length = x, x.shape[-1]
-        self.mean = self._average(x)
-        self.centred = x - self.mean
-        self.square = self.centred * self.centred
-        self.variance = self._average(self.square)
-        self.std: Array = np.sqrt(self.variance)
-
-    def _average(self, of: Array) -> Array:
-        total: Array = np.add.reduce(of, axis=-1, keepdims=True)
-        total /= self.length
-        return total
-
-    def peak(self) -> Array:
-        """Largest distance from the mean."""
-        peak: Array = np.abs(self.centred).max(axis=-1, keepdims=True)
-        return peak
-
-    def rms(self) -> Array:
-        root: Array = np.sqrt(self._average(self.x * self.x))
-        return root
-
-    def crest(self) -> Array:
-        """Peak over standard deviation (no unit); 0 for a constant."""
-        return np.divide(self.peak(), self.std, out=np.zeros_like(self.std), where=self.std > 0)
-
-    def kurtosis(self) -> Array:
-        """Fourth standardised moment (no unit; 3 for Gaussian noise, more for impacts); 0 for a constant."""
-        fourth = self._average(self.square * self.square)
-        moved = self.variance > EPSILON
-        return np.divide(fourth, self.variance * self.variance, out=np.zeros_like(fourth), where=moved)
-
-    def slope(self) -> Array:
-        """Least-squares change over the window's length."""
-        slope: Array = (self.x @ _ramp(self.length))[..., None]
-        return slope
-
-    def envelope(self, count: int) -> Array:
-        """log10 of the energy in `count` equal bands from 0 to 1/32 of the sampling rate of the envelope.
-
-        The envelope (magnitude of the analytic signal: Hilbert transform) of what is above that carries the rates at
-        which a bearing's balls pass a defect; the raw spectrum does not (McFadden & Smith 1984).
-        """
-        spectrum = np.fft.rfft(self.centred, axis=-1)
-        top = max(count + 1, self.length // 32)
-        spectrum[..., :top] = 0
-        analytic = np.zeros((*spectrum.shape[:-1], self.length), np.complex64)
-        analytic[..., : spectrum.shape[-1]] = 2 * spectrum
-        envelope = np.abs(np.fft.ifft(analytic, axis=-1)).astype(np.float32)
-        envelope -= self._average(envelope)
-        rates = np.fft.rfft(envelope * _hann(self.length), axis=-1)
-        power = (rates.real**2 + rates.imag**2)[..., 1:top] / self.length
-        starts = np.linspace(0, power.shape[-1], count, endpoint=False).astype(np.int64)
-        bands: Array = np.log10(np.add.reduceat(power, starts, axis=-1) + EPSILON)
-        return bands
-
-    def bands(self, count: int) -> Array:
-        """log10 of the energy in `count` equal bands from 0 to half the sampling rate (Hann window, mean removed)."""
-        spectrum = np.fft.rfft(self.centred * _hann(self.length), axis=-1)
-        power = (spectrum.real**2 + spectrum.imag**2)[..., 1:] / self.length
-        starts = np.linspace(0, power.shape[-1], count, endpoint=False).astype(np.int64)
-        bands: Array = np.log10(np.add.reduceat(power, starts, axis=-1) + EPSILON)
-        return bands
-
-
-@lru_cache(32)
-def _ramp(length: int) -> Array:
-    t = np.linspace(-0.5, 0.5, length, dtype=np.float32)
-    ramp: Array = t / np.dot(t, t)
-    return ramp
-
-
-@lru_cache(32)
-def _hann(length: int) -> Array:
-    return np.hanning(length).astype(np.float32)
-
-
-FEATURES: dict[str, Callable[[_Signal, int], Array]] = {
-    "bands": _Signal.bands,  # "bands:8": eight of them
-    "envelope": _Signal.envelope,
-    "crest": lambda s, _: s.crest(),
-    "kurtosis": lambda s, _: s.kurtosis(),
-    "max": lambda s, _: s.x.max(axis=-1, keepdims=True),
-    "mean": lambda s, _: s.mean,
-    "min": lambda s, _: s.x.min(axis=-1, keepdims=True),
-    "peak": lambda s, _: s.peak(),
-    "rms": lambda s, _: s.rms(),
-    "slope": lambda s, _: s.slope(),
-    "std": lambda s, _: s.std,
+SINGLE: dict[str, Compute] = {
+    "crest": Signal.crest,
+    "kurtosis": Signal.kurtosis,
+    "max": lambda s: s.x.max(axis=-1, keepdims=True),
+    "mean": lambda s: s.mean,
+    "min": lambda s: s.x.min(axis=-1, keepdims=True),
+    "peak": Signal.peak,
+    "rms": Signal.rms,
+    "slope": Signal.slope,
+    "std": lambda s: s.std,
 }
-
-
-COUNTED = ("bands", "envelope")  # take a number: "bands:8"
+COUNTED: dict[str, Callable[[int], Compute]] = {  # "bands:8": eight numbers
+    "bands": lambda count: lambda s: s.bands(count),
+    "envelope": lambda count: lambda s: s.envelope(count),
+    **{fault: lambda count, fault=fault: lambda s: s.strikes(fault, count) for fault in FAULTS},  # type: ignore[misc]
+}
+RANGE = re.compile(r"band:(\d+)-(\d+)")  # "band:500-2000": of those Hz
+MAX_COUNT = 64
 
 
 def feature_count(names: Sequence[str], channels: int) -> int:
@@ -122,42 +46,52 @@ def feature_count(names: Sequence[str], channels: int) -> int:
     return channels * _plan(tuple(names))[1]
 
 
-class Preparation:
-    """What a sample holds of windows without gaps: channels scaled where the card says how, then its features."""
+def needs_bearing(names: Sequence[str]) -> tuple[str, ...]:
+    """Those of the features that want to know a bearing and the speed of its shaft."""
+    return tuple(n for n in names if n.partition(":")[0] in FAULTS)
 
-    def __init__(self, card: Card) -> None:
-        self._names = card.features
+
+class Preparation:
+    """What a sample holds of windows without gaps: channels scaled where the card says how, then its features.
+
+    bearing and rate_hz: where they differ from the card's.
+    """
+
+    def __init__(self, card: Card, bearing: Bearing | None = None, rate_hz: float | None = None) -> None:
+        self._names, self._rate_hz = card.features, rate_hz or card.window.rate_hz
         scaled = any(c.scale is not None for c in card.channels)
         self._centre = np.array([[c.centre or 0.0] for c in card.channels], np.float32) if scaled else None
         self._scale = np.array([[c.scale or 1.0] for c in card.channels], np.float32)
+        known, wanted = bearing or card.bearing, needs_bearing(card.features)
+        if wanted and known is None:
+            raise ModelError(f"the features {list(wanted)} want to know a bearing; the card has none")
+        self._orders: Mapping[Fault, float] = known.orders() if known and wanted else {}
+        self._shaft_hz = known.shaft_hz if known else None
 
-    def __call__(self, values: Array) -> Array:
-        """Features (..., count) or raw windows of windows (..., channels, length)."""
+    def __call__(self, values: Array, shaft_hz: float | None = None) -> Array:
+        """Features (..., count) or raw windows of windows (..., channels, length); shaft_hz: where it varies."""
         if self._centre is not None:
             values = (values - self._centre) / self._scale
-        return extract(values, self._names)
+        speed = shaft_hz if shaft_hz is not None else self._shaft_hz or 0.0
+        faults = {fault: order * speed for fault, order in self._orders.items()}
+        return extract(values, self._names, self._rate_hz, faults)
 
 
-def extract(x: Array, names: Sequence[str]) -> Array:
-    """Features (..., count) of windows x (..., channels, length) without gaps; x itself when there are no `names`."""
+def extract(
+    x: Array, names: Sequence[str], rate_hz: float = 1.0, faults: Mapping[Fault, float] = MappingProxyType({})
+) -> Array:
+    """Features (..., count) of windows x (..., channels, length) without gaps; x itself when there are no `names`.
+
+    faults: rates in Hz of a bearing's defects, for the features that are named so.
+    """
     if not names:
         return x
     parts, width = _plan(tuple(names))
-    signal = _Signal(x)
+    signal = Signal(x, rate_hz, faults)
     out = np.empty((*x.shape[:-1], width), np.float32)
-    for compute, count, start in parts:
-        out[..., start : start + count] = compute(signal, count)
+    for compute, start, stop in parts:
+        out[..., start:stop] = compute(signal)
     return out.reshape(*x.shape[:-2], -1)
-
-
-@lru_cache(32)
-def _plan(names: tuple[str, ...]) -> tuple[list[tuple[Callable[[_Signal, int], Array], int, int]], int]:
-    """[(feature, numbers per channel, first of them), …] and the numbers per channel of all."""
-    parts, width = [], 0
-    for kind, count in map(_parse, names):
-        parts.append((FEATURES[kind], count, width))
-        width += count
-    return parts, width
 
 
 def bridge(values: Array) -> Array:
@@ -175,10 +109,25 @@ def bridge(values: Array) -> Array:
     return filled
 
 
-def _parse(name: str) -> tuple[str, int]:
-    """("bands", 8) for "bands:8", ("mean", 1) for "mean"."""
+@lru_cache(32)
+def _plan(names: tuple[str, ...]) -> tuple[list[tuple[Compute, int, int]], int]:
+    """[(feature, first and last + 1 of its numbers per channel), …] and the numbers per channel of all."""
+    parts, width = [], 0
+    for compute, count in map(_parse, names):
+        parts.append((compute, width, width + count))
+        width += count
+    return parts, width
+
+
+def _parse(name: str) -> tuple[Compute, int]:
+    """What a name asks for, and how many numbers it gives."""
+    if name in SINGLE:
+        return SINGLE[name], 1
     kind, _, count = name.partition(":")
-    if kind not in FEATURES or (kind in COUNTED) != count.isdigit() or (count and not 1 <= int(count) <= 64):
-        known = ", ".join(f"{k}:N" if k in COUNTED else k for k in FEATURES)
-        raise ModelError(f"feature {name!r} is not known; expected one of: {known}")
-    return kind, int(count or 1)
+    if kind in COUNTED and count.isdigit() and 1 <= int(count) <= MAX_COUNT:
+        return COUNTED[kind](int(count)), int(count)
+    if (found := RANGE.fullmatch(name)) and int(found[1]) < int(found[2]):
+        low, high = float(found[1]), float(found[2])
+        return lambda s: s.band(low, high), 1
+    known = ", ".join([*SINGLE, *(f"{k}:N" for k in COUNTED), "band:LOW-HIGH"])
+    raise ModelError(f"feature {name!r} is not known; expected one of: {known}")

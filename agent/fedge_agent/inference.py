@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,13 +33,15 @@ class Said(NamedTuple):
     label: str
     channel: str = ""
     values: dict[str, float] = {}  # noqa: RUF012  # never written to
+    bounds: dict[str, tuple[float, float]] = {}  # noqa: RUF012
 
 
 class Serving:
     """Everything that decides: session, standardisation, limit. Immutable; safe to read from any thread.
 
     `probabilities`: a classifier's output is behind a Softmax already. `usual`: mean anomaly score of each channel
-    (channels,) in this site's normal windows.
+    (channels,) in this site's normal windows. `margins`: by target, what to add to an estimate for its bounds.
+    `past`: by asset, what this model says of it at earlier times (ns), oldest first.
     """
 
     def __init__(
@@ -49,8 +53,11 @@ class Serving:
         threshold: float,
         probabilities: bool = False,
         usual: Array | None = None,
+        margins: Mapping[str, tuple[float, float]] = MappingProxyType({}),
     ) -> None:
         self.session, self.card, self.release, self.scale, self.threshold = session, card, release, scale, threshold
+        self.past: Mapping[str, Sequence[tuple[int, Mapping[str, float]]]] = {}
+        self._margins = margins
         self._normal, self._probabilities, self._usual = card.normal_index, probabilities, usual
         self._decide = {"anomaly": self._anomaly, "classify": self._class, "regress": self._estimate}[card.task]
 
@@ -91,7 +98,8 @@ class Serving:
             beyond = _beyond(target, value)
             if beyond is not None and 1 + beyond > worst:
                 worst, label = 1 + beyond, target.name if beyond > 0 else label
-        return Said(worst, label, values=values)
+        bounds = {name: (values[name] + low, values[name] + high) for name, (low, high) in self._margins.items()}
+        return Said(worst, label, values=values, bounds=bounds)
 
 
 def _unnamed(count: int) -> tuple[Target, ...]:

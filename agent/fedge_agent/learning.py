@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from fedge_models import extremes, personal
+from fedge_models import conformal, extremes, objective, personal
 from fedge_models.discrete_gaussian import Bits, system_bits
 from fedge_models.evaluation import evaluate, predict
 from fedge_models.graph import TrainableGraph
@@ -81,6 +81,17 @@ def round_rate(rate: float, halving: int, version: int) -> float:
 def training(config: Training) -> TrainingConfig:
     """What of the configuration the training loop has to know."""
     return TrainingConfig(**{f.name: getattr(config, f.name) for f in fields(TrainingConfig)})
+
+
+def margins(graph: TrainableGraph, held: Data, confidence: float) -> dict[str, tuple[float, float]]:
+    """regress: by target, what to add to an estimate so that the truth lies between (`conformal`); where too little was
+    held back, the target is left out."""
+    if not graph.card.targets or not len(held.x):
+        return {}
+    estimates = objective.unscaled(graph.card, predict(graph, held.x)).reshape(len(held.x), -1)
+    truth = objective.possible(graph.card, held.y.reshape(len(held.x), -1))
+    found = (conformal.margins(e, confidence) for e in (truth - estimates).T)
+    return {t.name: m for t, m in zip(graph.card.targets, found, strict=False) if m is not None}
 
 
 class Limit(NamedTuple):

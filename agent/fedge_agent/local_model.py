@@ -20,10 +20,11 @@ from fedge_models.graph import TrainableGraph
 from fedge_models.quantize import Floats
 from fedge_models.trust_chain import Head
 
+from . import standardise
 from .chain import ChainStore
 from .config import ModelConfig
 from .inference import Serving, Session
-from .learning import Data, threshold, training, usable
+from .learning import Data, margins, threshold, training, usable
 from .memory import decode
 from .samples import SampleStore
 from .spool import Spool
@@ -33,6 +34,7 @@ from .types import Array
 
 CANARY_MIN = 20  # held-back samples, else a release is not judged
 SMALL_LOSS = 0.05  # nats of cross entropy, or squared standard deviations: a model this good has nothing to improve
+PAST = 1000  # samples that a trend is told from, when another model serves
 SCALE_GROWTH = 1.05
 
 
@@ -122,7 +124,7 @@ class LocalModel:
     def samples(self, held: bool) -> Data:
         """All samples of one part, standardised."""
         assert self.graph is not None and self._scale is not None
-        x, y = self._samples.load(self._name, self.graph.input_shape, held, self._targets())
+        x, y = self._load(held)
         return Data(self._scale(x), y)
 
     def rescale(self) -> None:
@@ -135,7 +137,7 @@ class LocalModel:
         total, least = self.total, self._config.training.min_samples
         if total < max(least, SCALE_GROWTH * self._scaled_on):
             return
-        x, y = self._samples.load(self._name, self.graph.input_shape, None, self._targets())
+        x, y = self._load(None)
         if self.graph.card.task == "anomaly":
             x = usable("anomaly", x, y, self._labelled).x
         if len(x) < least:
@@ -164,17 +166,37 @@ class LocalModel:
             return
         if self._scale is None and (kept := self._samples.scale(self._name, graph.input_shape)):
             self._scaled(*kept)
+        if self._scale is None and (given := standardise.given(graph.card)):
+            self._scaled(given, 0)
         if self._scale is None:
             return
         weights = graph.params if self._served is None else self._composed(self._served.weights)
         weights = weights if self._tuned is None else self._tuned
         graph.set_params(weights)
         limit = threshold(graph, self.usable(held=True), self.usable(held=False))
+        bounds = margins(graph, self.usable(held=True), self._config.confidence)
         session = Session(self._file, graph.initializers(np.array(weights)))
         release = self._served.header.version if self._served else 0
-        self.serving = Serving(
-            session, graph.card, release, self._scale, limit.score, graph.gives_probabilities, limit.usual
+        made = Serving(
+            session, graph.card, release, self._scale, limit.score, graph.gives_probabilities, limit.usual, bounds
         )
+        made.past = self._past(made)
+        self.serving = made
+
+    def _past(self, serving: Serving) -> dict[str, list[tuple[int, dict[str, float]]]]:
+        """What a model that follows trends says of the samples that are kept, by asset."""
+        found: dict[str, list[tuple[int, dict[str, float]]]] = {}
+        if serving.card.task == "regress" and serving.card.targets:
+            since = self._samples.newest(self._name) - round(self._config.trend * 1e9)
+            for asset, time_ns, x in self._samples.history(self._name, serving.session.input.shape, since, PAST):
+                found.setdefault(asset, []).append((time_ns, serving.decide(x).values))
+        return found
+
+    def _load(self, held: bool | None) -> tuple[Any, Any]:
+        """Samples of one part or (None) all, before standardisation."""
+        assert self.graph is not None
+        kind = np.float32 if self.graph.card.image is None else np.uint8
+        return self._samples.load(self._name, self.graph.input_shape, held, self._targets(), kind)
 
     def _canary(self, head: Head) -> None:
         if self._served is None or self._scale is None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
@@ -17,6 +18,7 @@ from fedge_models.structs import known
 from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
+Pixels = NDArray[np.uint8]  # a picture: (height, width), or (height, width, 3) in red, green, blue
 
 
 class Quality(enum.IntEnum):
@@ -28,11 +30,12 @@ class Quality(enum.IntEnum):
 
 
 class Reading(NamedTuple):
-    """One value of one tag. A waveform block is a 1-d float32 array whose *last* sample was taken at `time_ns`."""
+    """One value of one tag. A waveform block is a 1-d float32 array whose *last* sample was taken at `time_ns`; a
+    picture is an array of bytes."""
 
     tag: str
     time_ns: int
-    value: float | Array | str
+    value: float | Array | Pixels | str
     quality: Quality = Quality.GOOD
 
 
@@ -54,7 +57,7 @@ class Window(NamedTuple):
 
     asset: str
     end_ns: int  # source time of the last sample
-    values: Array  # (channels, length) float32, NaN where no valid value is known
+    values: NDArray[Any]  # (channels, length) float32, NaN where no valid value is known; or a prepared picture
     missing: float  # fraction of the cells that are NaN
     label: float | str | tuple[float, ...] | None  # a state only where it was constant
     received_ns: int  # when the reading that completed the window arrived
@@ -75,6 +78,10 @@ class Decision(msgspec.Struct, frozen=True):
     latency_s: float  # from `received_ns` to this decision
     channel: str = ""  # anomaly: the channel that is furthest from what is usual for it
     values: dict[str, float] = {}  # regress: each target's estimate, in its unit
+    bounds: dict[str, tuple[float, float]] = {}  # regress: between which it is, with the configured confidence
+    hours_left: float | None = None  # regress: until a target reaches its alarm level; None: none is on its way there
+    hours_left_at_least: float | None = None  # with the configured confidence
+    context: dict[str, str] = {}  # what was made at the window's end: job, product, recipe, part, as configured
 
 
 @known
@@ -92,6 +99,23 @@ class Event(msgspec.Struct, frozen=True):
     label: str
     channel: str = ""  # of the decision that made this event
     values: dict[str, float] = {}
+    hours_left: float | None = None
+    hours_left_at_least: float | None = None
+    context: dict[str, str] = {}
+
+
+class Label(NamedTuple):
+    """What became known of an asset for a span of source time, however late. Kept and joined by `labels.LabelBook`.
+
+    It is of the windows that lie in the span or, where the span is the shorter one, that the span lies in.
+    """
+
+    asset: str
+    start_ns: int  # source time, both ends included
+    end_ns: int
+    value: str | float  # a label name of the card, or what the asset's `label.map` turns into one; regress: the target
+    origin: str  # whose word it is, the most believed first: "hand", "inspection", "mes", "plc"
+    part: str = ""  # of the windows, ending in the span, while this was the asset's `context.part`
 
 
 class SourceHost(Protocol):
@@ -104,6 +128,16 @@ class SourceHost(Protocol):
 
     def problem(self, subject: str, text: str | None) -> None:
         """State (or with None: withdraw) a problem in the operator's words, shown in `status` under `subject`."""
+
+    def count(self, what: str, by: int = 1) -> None:
+        """Count input that could not be used, by what was wrong with it; shown in `status`."""
+
+    def waiting(self) -> int:
+        """Batches, of all sources, that the agent has not yet taken in: a source of large values waits for fewer."""
+
+    @property
+    def folder(self) -> Path:
+        """A folder of this source's own that outlives a restart."""
 
 
 class Source(Protocol):

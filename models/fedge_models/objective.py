@@ -92,6 +92,12 @@ def unscaled(card: Card, out: Array) -> Array:
     return made
 
 
+def possible(card: Card, y: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Targets (n, targets) in the user's unit, clipped to what the card calls possible."""
+    low, high, _, _ = _columns(card)
+    return np.clip(y, low, high)
+
+
 def _columns(card: Card) -> tuple[NDArray[np.float64], ...]:
     """low, high, centre and scale, each (targets,)."""
     rows = [

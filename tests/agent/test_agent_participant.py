@@ -96,6 +96,14 @@ def test_a_machine_teaches_a_model_with_two_targets(tmp_path: Path) -> None:
     fit(part.graph, data.x, data.y, TrainingConfig(epochs=20, learning_rate=0.01), rng)
     found = evaluate(part.graph, held.x, held.y)
     assert found["rmse_life"] < 3 and found["rmse_heat"] < 2, found
+    part._model.serve()
+    assert part.serving is not None
+    said, truth = part.serving.decide(np.array([0.5], np.float32)), {"life": 60.0, "heat": 45.0}
+    assert said.bounds.keys() == truth.keys()
+    assert all(low - 3 < truth[n] < high + 3 and high - low < 12 for n, (low, high) in said.bounds.items()), said
+    past = part.serving.past["cell"]
+    assert 500 < len(past) <= 1000 and past == sorted(past, key=lambda p: p[0])
+    assert np.ptp([v["life"] for _, v in past]) > 30
     samples.stop()
     spool.close()
 
