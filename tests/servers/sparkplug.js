@@ -47,7 +47,7 @@ function record() {
 }
 
 const say = (o) => process.stdout.write(JSON.stringify(o, (_, v) =>
-  v instanceof Long ? v.toNumber() : v && v.type === "Buffer" ? Buffer.from(v.data).toString("hex") : v) + "\n");
+  v && v.low !== undefined ? Long.fromValue(v).toNumber() : v && v.type === "Buffer" ? Buffer.from(v.data).toString("hex") : v) + "\n");
 
 function lines(act) {
   require("readline").createInterface({ input: process.stdin }).on("line", (line) => act(JSON.parse(line)));

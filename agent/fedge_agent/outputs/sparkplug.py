@@ -1,8 +1,8 @@
 """Sparkplug B: this gateway as an edge node, each machine a device of it, what the model says of it as its metrics.
 
 Decisions are told by exception and lossily, alerts with each event. A connection is made when there is something to
-tell and tried again no more often than the host asks; each has a bdSeq of its own in its Will and its NBIRTH, kept in
-`state_file` before it is tried. A rebirth that is asked for is answered at once, at most once a second.
+tell; each has a bdSeq of its own in its Will and its NBIRTH, kept in the agent's state folder before it is tried. A
+rebirth that is asked for is answered at once, at most once a second.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from fedge_models.errors import ConfigError, StorageError, UnreachableError, WireError
 from fedge_models.settings import Seconds
 
@@ -28,10 +27,10 @@ from ..types import Decision, Event
 logger = logging.getLogger(__name__)
 
 REBIRTH_S = 1.0  # births at most so often, whoever asks
-# What is told of a decision, and as what; tables become one metric an entry, "values/life".
+# What is told of a decision, and as what; tables become one metric an entry, such as "values/life".
 TOLD = {
     **{"score": DOUBLE, "threshold": DOUBLE, "label": STRING, "channel": STRING, "model": STRING, "release": INT64},
-    **{"missing": DOUBLE, "values": DOUBLE, "hours_left": DOUBLE, "hours_left_bound": DOUBLE, "context": STRING},
+    **{"missing": DOUBLE, "values": DOUBLE, "hours_left": DOUBLE, "hours_left_at_least": DOUBLE, "context": STRING},
 }
 
 
@@ -40,7 +39,6 @@ class SparkplugConfig(Broker, frozen=True, forbid_unknown_fields=True, kw_only=T
 
     group: str
     node: str  # with the group unique at the broker
-    state_file: Path  # the node's bdSeq and open alerts; in the agent's state folder
     retry: Seconds = Seconds(5)  # without a broker: try again no more often than this
 
 
@@ -48,13 +46,16 @@ class SparkplugOutput:
     """An edge node. The host calls from one thread, the network's thread brings commands."""
 
     Config = SparkplugConfig
+    KEEPS_STATE = True
 
-    def __init__(self, name: str, config: SparkplugConfig) -> None:
+    def __init__(self, name: str, config: SparkplugConfig, state: Path | None = None) -> None:
         check_broker(config, f"output.{name}")
         for key in ("group", "node"):
             if not topics.is_id(value := getattr(config, key)):
                 raise ConfigError(f"output.{name}: {key} {value!r}: expected text without +, # and /")
-        self._config, self._kept = config, kept.load(config.state_file)
+        self._config = config
+        self._file = None if state is None else state / "outputs" / f"{name}.json"
+        self._kept = kept.Kept() if self._file is None else kept.load(self._file)
         self._node = EdgeNode(NodeId(config.group, config.node), self._kept.bdseq, {})
         self._lock = threading.RLock()  # births and data go out in the order of their seq
         self._connection: Connection | None = None
@@ -112,7 +113,6 @@ class SparkplugOutput:
     def _opened(self) -> Connection:
         """A new connection, born."""
         topic, data = self._node.connecting(_wall_ms())
-        self._kept.bdseq = self._node.bdseq
         self._keep()
         connection = Connection(self._config, self._command, Will(topic, data, 1, False), clean=True)
         try:
@@ -152,7 +152,8 @@ class SparkplugOutput:
         """A disk that is full does not keep us from telling."""
         self._kept.bdseq = self._node.bdseq
         try:
-            kept.save(self._config.state_file, self._kept)
+            if self._file is not None:
+                kept.save(self._file, self._kept)
         except StorageError as e:
             logger.warning("bdSeq and alerts are not kept: %s", e)
 
@@ -160,12 +161,14 @@ class SparkplugOutput:
 def _values(decision: Decision) -> dict[str, Value]:
     """The metrics of a decision; what is not a finite number is null."""
     told: dict[str, Value] = {}
-    fields: dict[str, Any] = msgspec.structs.asdict(decision)
     for name, datatype in TOLD.items():
-        if name in fields:
-            value = fields[name]
-            entries = {f"{name}/{key}": v for key, v in value.items()} if isinstance(value, dict) else {name: value}
-            told |= {key: Value(datatype, _plain(v)) for key, v in entries.items()}
+        value: Any = getattr(decision, name)
+        entries = {f"{name}/{key}": v for key, v in value.items()} if isinstance(value, dict) else {name: value}
+        told |= {key: Value(datatype, _plain(v)) for key, v in entries.items()}
+    for target, ends in decision.bounds.items():
+        told |= {
+            f"bounds/{target}/{end}": Value(DOUBLE, _plain(v)) for end, v in zip(("low", "high"), ends, strict=True)
+        }
     return told
 
 

@@ -23,7 +23,7 @@ from ..types import Reading, SourceHost
 MAX_WAITING = 10_000  # messages between the network's thread and ours; more are lost, which their seq shows
 LOOK_S = 0.2
 ALIVE_S = 1.0  # how often to say that nothing has changed
-SUMMARY_S = 10.0  # how often to say what was not used
+REFUSAL_S = 10.0  # how often to say what was refused last
 CHUNK = 200  # messages handed over at once
 
 
@@ -80,7 +80,7 @@ class _Session:
         self._state = topics.state_topic(config.host_id)
         dead = Will(self._state, topics.write_state(False, self._began_ms), 1, True)
         self._connection = Connection(config, self._arrived, dead if config.host_id else None, clean=True)
-        self._alive_at = self._summary_at = 0.0
+        self._alive_at = self._refusal_at = 0.0
 
     def run(self) -> None:
         """Until `host.stop` or trouble."""
@@ -159,6 +159,8 @@ class _Session:
             self._connection.publish(topic, data, 0)
         for subject, text in heard.problems.items():
             self._host.problem(subject, text)
+        for what, number in self._view.ledger.unusable().items():
+            self._host.count(what, number)
         now = time.monotonic()
         if heard.readings or now >= self._alive_at:
             self._alive_at = now + ALIVE_S
@@ -166,9 +168,9 @@ class _Session:
             alive = self._view.alive_ns(now)
             if readings or alive is not None:
                 self._host.emit(readings, alive)
-        if now >= self._summary_at:
-            self._summary_at = now + SUMMARY_S
-            self._host.problem("input", self._view.ledger.summary())
+        if now >= self._refusal_at and self._view.ledger.last:
+            self._refusal_at = now + REFUSAL_S
+            self._host.problem("input", f"the last that was refused: {self._view.ledger.last}")
 
 
 def _wall_ms() -> int:

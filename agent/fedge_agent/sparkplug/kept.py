@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 from fedge_models import files
-from fedge_models.errors import ConfigError
+from fedge_models.errors import ConfigError, StorageError
 
 
 class Kept(msgspec.Struct):
@@ -30,4 +30,8 @@ def load(path: Path) -> Kept:
 
 def save(path: Path, kept: Kept) -> None:
     """Durable on return. Raises StorageError."""
+    try:
+        files.make_folder(path.parent)
+    except OSError as e:
+        raise StorageError(f"{path.parent}: cannot be made: {e.strerror}") from e
     files.write(path, msgspec.json.encode(kept), 0o600)

@@ -12,7 +12,8 @@ class Ledger:
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
-        self._last = ""
+        self.last: str | None = None
+        self._told: Counter[str] = Counter()
         self._changed: dict[str, str | None] = {}
         self._faulty: set[str] = set()
 
@@ -23,7 +24,7 @@ class Ledger:
     def refuse(self, what: str, text: str) -> None:
         """One more, and why."""
         self.counts[what] += 1
-        self._last = text
+        self.last = text
 
     def say(self, subject: str, text: str | None) -> None:
         """State a problem of a tag or node, or (None) that there is none any more."""
@@ -40,10 +41,8 @@ class Ledger:
         changed, self._changed = self._changed, {}
         return changed
 
-    def summary(self) -> str | None:
-        """What was not used so far, in one line; None: all of it was."""
-        parts = [f"{n} {what}" for what, n in sorted(self.counts.items()) if what not in ORDINARY]
-        if not parts:
-            return None
-        last = f"; the last refusal: {self._last}" if self._last else ""
-        return f"of {self.counts['messages']} messages: {', '.join(parts)}{last}"
+    def unusable(self) -> dict[str, int]:
+        """What could not be used since the last time, by what was wrong with it."""
+        new = {what: n - self._told[what] for what, n in self.counts.items() if what not in ORDINARY}
+        self._told = Counter(self.counts)
+        return {what: n for what, n in new.items() if n}
