@@ -13,6 +13,7 @@ SOURCES: dict[str, str] = {
     "images": "fedge_agent.sources.images:ImagesSource",
     "mqtt": "fedge_agent.sources.mqtt:MqttSource",
     "opcua": "fedge_agent.sources.opcua:OpcuaSource",
+    "sparkplug": "fedge_agent.sources.sparkplug:SparkplugSource",
 }
 
 
