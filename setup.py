@@ -10,6 +10,7 @@ ROOMS = {
 }
 SUBPACKAGES = [
     "fedge_models.ops",
+    "fedge_agent.opcua",
     "fedge_agent.sources",
     "fedge_agent.outputs",
     "fedge_aggregator.engine",

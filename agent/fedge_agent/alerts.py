@@ -92,6 +92,7 @@ class Alert:
             hours_left=decision.hours_left,
             hours_left_at_least=decision.hours_left_at_least,
             severity=SEVERITIES[state.severity],
+            context=decision.context,
         )
         self.state = state
         return event, state

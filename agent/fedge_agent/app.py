@@ -52,21 +52,25 @@ class App:
         state = config.agent.state
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
         where = service.parse_loopback(config.agent.status, f"{path}: key 'agent.status'")
-        built_sources = {n: sources.build(n, t, str(path)) for n, t in config.source.items()}
-        built_outputs = {n: outputs.build(n, t, str(path)) for n, t in config.output.items()}
+        built_sources = {n: sources.build(n, t, str(path), state) for n, t in config.source.items()}
+        built_outputs = {n: outputs.build(n, t, str(path), state) for n, t in config.output.items()}
         self.latency = Latency()
         self._started, self._beat = time.time(), time.monotonic()
         self._failures = 0  # batches that an asset could not use
         self._stop = threading.Event()
         self._spool = Spool(state / "spool.sqlite")
-        self._samples = SampleStore(state / "samples.sqlite", {n: m.max_samples for n, m in config.model.items()})
+        self._samples = SampleStore(
+            state / "samples.sqlite",
+            {n: m.max_samples for n, m in config.model.items()},
+            {n: m.max_sample_bytes for n, m in config.model.items()},
+        )
         self._identity = identities.load(state)
         self._uplink = Uplink(self._identity) if self._identity else None
         self._models = {name: self._participant(name, state) for name in config.model}
         self._assets = {name: self._asset(name) for name in config.asset}
         self._followers, self._routes = self._routing()
         self._queue = Queue(config.agent.queue_batches)
-        self._sources = {n: HostedSource(n, s, self._tags(n), self._queue) for n, s in built_sources.items()}
+        self._sources = {n: HostedSource(n, s, self._tags(n), self._queue, state) for n, s in built_sources.items()}
         folder = state / "outputs"
         files.make_folder(folder)
         self._outputs = {n: HostedOutput(n, o, self._spool, folder) for n, o in built_outputs.items()}

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 from fedge_models.card import Card, Target
 from fedge_models.errors import ModelError
+from numpy.typing import NDArray
 
 from .alerts import Alert, AlertState
 from .config import AssetConfig
@@ -20,6 +21,7 @@ from .inference import Said, Serving
 from .outlook import Left, Outlook
 from .participant import Participant
 from .samples import Sample, SampleStore, Split, split
+from .snapshots import MAX_WAITING, Snapshots
 from .types import Batch, Decision, Event, Window
 from .windows import Assembler
 
@@ -45,7 +47,7 @@ class Asset:
         self.name, self.config, self.participant = name, config, participant
         self._samples, self._latency, self._raise = samples, latency, raise_event
         self._alert = Alert(gateway, name, config.when, state)
-        self._assembler: Assembler | None = None
+        self._assembler: Assembler | Snapshots | None = None
         self._card: Card | None = None
         self._prepare: Preparation | None = None
         self._split = Split(1, 1 << 60)
@@ -63,6 +65,9 @@ class Asset:
         assert self._assembler is not None
         for window in self._assembler.push(batch):
             self.decide(window)
+        if isinstance(self._assembler, Snapshots):
+            for window in self._assembler.settled():
+                self._settle(window)
 
     def decide(self, window: Window) -> None:
         """What the model says of a window, what follows from it, and the sample that is kept of it."""
@@ -100,9 +105,23 @@ class Asset:
             self._latency.record(latency)
             self.decisions.append((decision, actual))
             self._follow(decision)
+        if self._card.image is None:
+            self._keep(window, features, actual)
+
+    def _keep(self, window: Window, features: NDArray[Any], actual: Label) -> None:
+        """Queue the sample, unless it straddles what is held back or its label is unknown."""
         held = self._split.held(window.end_ns - round(self._period_ns), window.end_ns)
         if held is not None and (actual is not None or not self._labelled):
             self._samples.put(Sample(self.config.model, self.name, window.end_ns, features, actual, held))
+
+    def _settle(self, window: Window) -> None:
+        """A picture that was decided on before, now with its label."""
+        actual = self._actual(window.label)
+        self._keep(window, window.values, actual)
+        for i in range(len(self.decisions) - 1, max(-1, len(self.decisions) - 2 * MAX_WAITING), -1):
+            decision = self.decisions[i][0]
+            if decision.time_ns == window.end_ns:
+                self.decisions[i] = decision, actual
 
     def status(self) -> dict[str, Any]:
         """For the status page."""
@@ -145,8 +164,12 @@ class Asset:
         late = float(config.lateness) if config.lateness is not None else 2 / rate
         measured = graph.card.task == "regress"
         labels = [self.config.label] if self.config.label else [self.config.targets[t.name] for t in self._targets()]
-        self._assembler = Assembler(self.name, channels, labels, rate, length, hop, hold, late, measured)
         self._split = split(rate, length, hop, self.participant.config.training.holdout)
+        if graph.card.image is not None:  # taken in an instant: it straddles nothing
+            picture = next(iter(channels.values()))
+            self._assembler = Snapshots(self.name, picture, labels, graph.card.image, late)
+            return True
+        self._assembler = Assembler(self.name, channels, labels, rate, length, hop, hold, late, measured)
         self._period_ns = 1e9 / rate * length
         return True
 
@@ -207,7 +230,11 @@ def check_fit(name: str, config: AssetConfig, card: Card, input_shape: tuple[int
     _check_targets(name, config, [t.name for t in card.targets])
     _check_bearing(name, config, card)
     length = config.window.length or card.window.length
-    got = (feature_count(card.features, len(wanted)),) if card.features else (len(wanted), length)
+    got: tuple[int, ...] = (len(wanted), length)
+    if card.features:
+        got = (feature_count(card.features, len(wanted)),)
+    if card.image is not None:
+        got = card.image.shape
     if got != input_shape:
         raise ModelError(f"asset {name}: the model expects inputs of shape {input_shape}, this asset gives {got}")
 

@@ -18,8 +18,9 @@ from .sources import registry as sources
 
 def check_all(config: Config, where: str) -> Iterator[tuple[str, list[str]]]:
     """(what, problems) of each source, output, model, and of the aggregator if it is needed or joined."""
-    built = [(f"source {n}", sources.build(n, t, where), n) for n, t in config.source.items()]
-    targets = [(f"output {n}", outputs.build(n, t, where)) for n, t in config.output.items()]
+    state = config.agent.state
+    built = [(f"source {n}", sources.build(n, t, where, state), n) for n, t in config.source.items()]
+    targets = [(f"output {n}", outputs.build(n, t, where, state)) for n, t in config.output.items()]
     yield f"configuration {where}", []
     for what, source, name in built:
         tags = [t.tag for a in config.asset.values() for t in a.tags().values() if t.source == name]

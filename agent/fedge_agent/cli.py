@@ -14,7 +14,7 @@ import msgspec
 from fedge_models import files, memory, service
 from fedge_models.errors import ConfigError, FedgeError
 
-from . import cli_models
+from . import cli_models, cli_opcua
 from . import config as configs
 
 config_option = click.option(
@@ -39,7 +39,7 @@ def main() -> None:
     """Read machines, decide, learn, and share only signed updates."""
 
 
-for command in (cli_models.model_group, cli_models.train, cli_models.evaluate):
+for command in (cli_models.model_group, cli_models.train, cli_models.evaluate, cli_opcua.trust, cli_opcua.browse):
     main.add_command(command)
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -20,6 +21,7 @@ from fedge_models.privacy import Clip, Delta, Epsilon, NoiseMultiplier
 from fedge_models.settings import Seconds
 
 from . import budget
+from . import templates as templating
 from .types import Table
 
 NotNegative = Annotated[float, msgspec.Meta(ge=0)]
@@ -79,17 +81,42 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     canary_tolerance: float = 0.1  # refuse a release whose held-back loss is worse by more than this fraction
     confidence: Annotated[float, msgspec.Meta(ge=0.5, lt=1)] = 0.9  # regress: with which its bounds are to hold
     trend: Seconds = Seconds(14 * 86400)  # regress: the past from which it is told when an alarm level will be reached
-    max_samples: int = 20_000  # kept locally; the oldest of the commonest label go first
+    max_samples: Annotated[int, msgspec.Meta(ge=1)] = 20_000  # kept locally; the oldest of the commonest label go first
+    max_sample_bytes: Annotated[int, msgspec.Meta(ge=1)] = 64 * 2**20  # what they may take in memory while training
 
 
 class TagConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Where a channel or label comes from."""
+    """Where a value comes from."""
 
     source: str
     tag: str
     index: int | None = None  # of a 2-d waveform tag: which row
     waveform_hz: float | None = None  # the tag is an array: samples this far apart
-    map: dict[str, str] = {}  # label only: tag value -> label name of the card
+
+
+class LabelConfig(TagConfig, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """``[asset.X] label``: what teaches the model; without a tag, only what becomes known later (docs/labels.md)."""
+
+    source: str = ""
+    tag: str = ""
+    map: dict[str, str] = {}  # value of the tag or of a late label -> label name of the card
+    late: Seconds | None = None  # windows without a label are kept so long (source time), waiting for one; default: not
+
+
+class Inspection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """``[asset.X] inspection``: verdicts on parts or times, as readings of any source or rows of a growing CSV."""
+
+    verdict: TagConfig | None = None  # each reading of this tag is a verdict
+    part: TagConfig | None = None  # whose id is this one's, of the same time; joined with `context.part`
+    time: TagConfig | None = None  # ISO 8601 or Unix seconds; without: the verdict's own
+    path: Path | None = None  # instead: a CSV with a header line, followed as it grows and through rotation
+    verdict_column: str = "verdict"
+    part_column: str = ""  # empty: verdicts are joined by time
+    time_column: str = "time"  # empty: parts are enough
+    time_zone: str = "UTC"  # of times that do not name theirs
+    only: dict[str, str] = {}  # rows in which each of these columns has this value
+    tolerance: Seconds = Seconds(0)  # a verdict is of the windows from its time - tolerance to its time + tolerance
+    part_age: Seconds = Seconds(7 * 86400)  # a part's windows are looked for so long before its verdict
 
 
 class WindowConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -127,18 +154,29 @@ class AssetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     model: str
     channels: dict[str, TagConfig]
     window: WindowConfig = WindowConfig()
-    label: TagConfig | None = None
+    label: LabelConfig | None = None
     targets: dict[str, TagConfig] = {}  # regress with several targets: where each of them is measured
+    inspection: Inspection | None = None
+    context: dict[str, TagConfig] = {}  # job, product, recipe, part: told with each decision and event
     when: When = When()
     bearing: Bearing | None = None  # of this machine, where features look for its defects; else the model card's
     shaft_rpm: TagConfig | None = None  # the shaft's speed, where it varies
+    template: str = ""  # the [template.X] under these keys
+    vars: dict[str, str | int | float] = {}  # what its {placeholders} are, beside {name}
 
     def tags(self) -> dict[str, TagConfig]:
-        """Every tag that the asset wants, by its key."""
-        found = {f"channels.{c}": t for c, t in self.channels.items()}
-        found |= {f"targets.{t}": tag for t, tag in self.targets.items()}
-        single = {"label": self.label, "shaft_rpm": self.shaft_rpm}
-        return found | {key: tag for key, tag in single.items() if tag is not None}
+        """Every tag, by its key."""
+        named = {f"channels.{c}": t for c, t in self.channels.items()}
+        named |= {f"targets.{t}": tag for t, tag in self.targets.items()}
+        named |= {f"context.{c}": tag for c, tag in self.context.items()}
+        if self.label and self.label.source:
+            named["label"] = self.label
+        if self.shaft_rpm:
+            named["shaft_rpm"] = self.shaft_rpm
+        if look := self.inspection:
+            parts = {"verdict": look.verdict, "part": look.part, "time": look.time}
+            named |= {f"inspection.{k}": tag for k, tag in parts.items() if tag}
+        return named
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -147,20 +185,59 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     agent: AgentConfig
     source: dict[str, Table] = {}
     model: dict[str, ModelConfig] = {}
+    template: dict[str, Table] = {}  # keys of assets, with {placeholders}
     asset: dict[str, AssetConfig] = {}
     output: dict[str, Table] = {}
 
 
 def load(path: Path) -> Config:
     """Read and check the file. Raises ConfigError naming file and key."""
-    config = settings.load(path, Config)
+    config = settings.convert(_expanded(path, settings.read(path)), Config, str(path))
     _check_names(path, config)
     for name, model in config.model.items():
         if model.privacy is not None:
             budget.check(model.privacy, f"{path}: key 'model.{name}.privacy'")
     for name, asset in config.asset.items():
-        _check_asset(path, name, asset, config)
+        with _told(name, asset.template):
+            _check_asset(path, name, asset, config)
     return config
+
+
+def _expanded(path: Path, table: Table) -> Table:
+    """The file with each asset's template under its keys; what is wrong with one is told with the template's name."""
+    assets, templates = table.get("asset"), table.get("template", {})
+    if not isinstance(assets, dict) or not isinstance(templates, dict):
+        return table  # `convert` says what is wrong
+    known = set(AssetConfig.__struct_encode_fields__) - {"template", "vars"}
+    for template, keys in templates.items():
+        for key in keys if isinstance(keys, dict) else ():
+            if key not in known:
+                near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+                hint = f"did you mean {near[0]!r}?" if near else f"expected one of: {', '.join(sorted(known))}"
+                raise ConfigError(f"{path}: unknown key 'template.{template}.{key}'; {hint}")
+    made = {name: _expand(path, name, asset, templates) for name, asset in assets.items()}
+    return {**table, "asset": made}
+
+
+def _expand(path: Path, name: str, asset: object, templates: dict[str, Table]) -> object:
+    if not isinstance(asset, dict) or not asset.get("template"):
+        return asset
+    try:
+        made = templating.expand(name, asset, templates)
+    except ConfigError as e:
+        raise ConfigError(f"{path}: {e}") from e
+    with _told(name, str(asset["template"])):
+        settings.convert(made, AssetConfig, str(path), f"asset.{name}")
+    return made
+
+
+@contextmanager
+def _told(asset: str, template: str) -> Iterator[None]:
+    """Errors of an asset with a template name both."""
+    try:
+        yield
+    except ConfigError as e:
+        raise ConfigError(f"{e} (asset {asset!r} with [template.{template}])" if template else str(e)) from e
 
 
 def refer(name: str, known: Iterable[str], where: str) -> None:
@@ -184,14 +261,36 @@ def _check_asset(path: Path, name: str, asset: AssetConfig, config: Config) -> N
             asset.bearing.orders()
         except ValueError as e:
             raise ConfigError(f"{path}: key 'asset.{name}.bearing': {e}") from e
+    if asset.label and bool(asset.label.source) != bool(asset.label.tag):
+        raise ConfigError(f"{path}: key 'asset.{name}.label': source and tag are given together or not at all")
     for key, tag in asset.tags().items():
         refer(tag.source, config.source, f"{path}: key 'asset.{name}.{key}.source'")
+    if asset.inspection:
+        _check_inspection(f"{path}: key 'asset.{name}.inspection", asset.inspection, asset)
+
+
+def _check_inspection(where: str, look: Inspection, asset: AssetConfig) -> None:
+    if (look.verdict is None) == (look.path is None):
+        raise ConfigError(f"{where}': give either verdict (a tag) or path (a CSV file)")
+    by_part = look.part if look.path is None else look.part_column
+    if by_part and "part" not in asset.context:
+        raise ConfigError(f"{where}': parts are joined with context.part, which this asset does not have")
+    if look.path is not None and not by_part and not look.time_column:
+        raise ConfigError(f"{where}': part_column or time_column is needed to know what a verdict is of")
+    if look.time_zone != "UTC":
+        from zoneinfo import ZoneInfo  # noqa: PLC0415
+
+        try:
+            ZoneInfo(look.time_zone)
+        except (KeyError, ValueError, OSError) as e:
+            raise ConfigError(f"{where}.time_zone': {look.time_zone!r} is not known here, e.g. Europe/Berlin") from e
 
 
 def _check_names(path: Path, config: Config) -> None:
     tables: dict[str, Mapping[str, object]] = {
         "source": config.source,
         "model": config.model,
+        "template": config.template,
         "asset": config.asset,
         "output": config.output,
     }

@@ -20,6 +20,7 @@ from fedge_models.graph import TrainableGraph
 from fedge_models.quantize import Floats
 from fedge_models.trust_chain import Head
 
+from . import standardise
 from .chain import ChainStore
 from .config import ModelConfig
 from .inference import Serving, Session
@@ -123,7 +124,7 @@ class LocalModel:
     def samples(self, held: bool) -> Data:
         """All samples of one part, standardised."""
         assert self.graph is not None and self._scale is not None
-        x, y = self._samples.load(self._name, self.graph.input_shape, held, self._targets())
+        x, y = self._load(held)
         return Data(self._scale(x), y)
 
     def rescale(self) -> None:
@@ -136,7 +137,7 @@ class LocalModel:
         total, least = self.total, self._config.training.min_samples
         if total < max(least, SCALE_GROWTH * self._scaled_on):
             return
-        x, y = self._samples.load(self._name, self.graph.input_shape, None, self._targets())
+        x, y = self._load(None)
         if self.graph.card.task == "anomaly":
             x = usable("anomaly", x, y, self._labelled).x
         if len(x) < least:
@@ -165,6 +166,8 @@ class LocalModel:
             return
         if self._scale is None and (kept := self._samples.scale(self._name, graph.input_shape)):
             self._scaled(*kept)
+        if self._scale is None and (given := standardise.given(graph.card)):
+            self._scaled(given, 0)
         if self._scale is None:
             return
         weights = graph.params if self._served is None else self._composed(self._served.weights)
@@ -188,6 +191,12 @@ class LocalModel:
             for asset, time_ns, x in self._samples.history(self._name, serving.session.input.shape, since, PAST):
                 found.setdefault(asset, []).append((time_ns, serving.decide(x).values))
         return found
+
+    def _load(self, held: bool | None) -> tuple[Any, Any]:
+        """Samples of one part or (None) all, before standardisation."""
+        assert self.graph is not None
+        kind = np.float32 if self.graph.card.image is None else np.uint8
+        return self._samples.load(self._name, self.graph.input_shape, held, self._targets(), kind)
 
     def _canary(self, head: Head) -> None:
         if self._served is None or self._scale is None:

@@ -3,7 +3,8 @@
 Samples are written by a thread of their own from a bounded queue, so that a slow or full disk never delays a decision;
 what cannot be kept is counted. They are not acknowledged to anybody, so the database runs with ``synchronous=NORMAL``:
 a power cut may cost the last second, not the file. The held-back part is chosen by contiguous blocks of time, and
-windows that would straddle two parts are not kept, so that overlapping windows never sit on both sides.
+windows that would straddle two parts are not kept, so that overlapping windows never sit on both sides. What a sample
+is taught with may become known later: `labels.py` writes it into the same file, over a connection of its own.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 import threading
-from collections import deque
+from collections import Counter, deque
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,22 +24,38 @@ from numpy.typing import NDArray
 
 from . import standardise
 from .standardise import Scale
-from .types import Array
 
 logger = logging.getLogger(__name__)
 
 QUEUE = 4096
+QUEUE_BYTES = 32 * 2**20
 BATCH = 256
 WRITE_S = 0.25
 MAX_CLASSES = 256  # more distinct labels are values
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS samples (
-    id INTEGER PRIMARY KEY, model TEXT NOT NULL, asset TEXT NOT NULL, time_ns INTEGER NOT NULL, x BLOB NOT NULL,
-    y INTEGER, held INTEGER NOT NULL);
+    id INTEGER PRIMARY KEY AUTOINCREMENT, model TEXT NOT NULL, asset TEXT NOT NULL, time_ns INTEGER NOT NULL,
+    y INTEGER, held INTEGER NOT NULL, origin INTEGER NOT NULL DEFAULT 0, label INTEGER NOT NULL DEFAULT 0,
+    span_ns INTEGER NOT NULL DEFAULT 0, part TEXT NOT NULL DEFAULT '', x BLOB NOT NULL);
 CREATE INDEX IF NOT EXISTS by_model ON samples (model, held);
 CREATE TABLE IF NOT EXISTS scalings (
     model TEXT PRIMARY KEY, shape TEXT NOT NULL, scale BLOB NOT NULL, samples INTEGER NOT NULL);
+"""
+# Who said what is taught (`joining.RANKS`; 0: nobody), which label that was (0: a tag), how long the window is, which
+# part was made. They stand before the features, which may fill pages.
+_LATER = {
+    "origin": "INTEGER NOT NULL DEFAULT 0",
+    "label": "INTEGER NOT NULL DEFAULT 0",
+    "span_ns": "INTEGER NOT NULL DEFAULT 0",
+    "part": "TEXT NOT NULL DEFAULT ''",
+}
+_INDEXES = """
+CREATE INDEX IF NOT EXISTS by_time ON samples (asset, time_ns);
+CREATE INDEX IF NOT EXISTS by_part ON samples (asset, part) WHERE part != '';
+"""
+_INSERT = """
+INSERT INTO samples (model, asset, time_ns, x, y, held, origin, span_ns, part) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 
 
@@ -48,18 +65,20 @@ class Sample(NamedTuple):
     model: str
     asset: str
     time_ns: int
-    x: Array
+    x: NDArray[Any]  # float32; a picture stays bytes: a quarter of the disk
     y: float | tuple[float, ...] | None  # class index; anomaly: 0 normal, 1 anomaly; regress: in the targets' units
     held: bool
+    span_ns: int = 0  # from the window's first sample to its last
+    part: str = ""  # what was made at its end
 
 
 class SampleStore:
     """All samples of the agent. Thread-safe."""
 
-    def __init__(self, path: Path, limits: dict[str, int]) -> None:
-        self._limits = limits
+    def __init__(self, path: Path, limits: dict[str, int], most_bytes: dict[str, int] | None = None) -> None:
+        self._limits, self._most_bytes = limits, most_bytes or {}  # of each model
         self._lock = threading.Lock()
-        self._db = files.open_database(path, _SCHEMA, synchronous="NORMAL")
+        self._db = _open(path)
         self._waiting: deque[Sample] = deque()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._write, name="samples", daemon=True)
@@ -79,29 +98,41 @@ class SampleStore:
 
     def put(self, sample: Sample) -> None:
         """Queue a sample; neither blocks nor wakes anybody, so that the next decision is not held up."""
-        if len(self._waiting) < QUEUE:
+        if len(self._waiting) < min(QUEUE, QUEUE_BYTES // sample.x.nbytes):
             self._waiting.append(sample)
         else:
             self.lost += 1
 
+    def retaught(self, model: str, count: int) -> None:
+        """So many samples have another label now: for whoever counts, they are new."""
+        with self._lock:
+            self.total[model] = self.total.get(model, 0) + count
+
     def load(
-        self, model: str, shape: tuple[int, ...], held: bool | None, targets: int = 0
-    ) -> tuple[Array, NDArray[Any]]:
+        self,
+        model: str,
+        shape: tuple[int, ...],
+        held: bool | None,
+        targets: int = 0,
+        kind: type[np.float32] | type[np.uint8] = np.float32,
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
         """(x (n, *shape), y (n,) with -1 for unknown), oldest first: the held-back ones, the others, or (None) all.
 
-        With `targets` (regress), y are float64 (n,) or, of several, (n, targets), NaN for unknown. Samples of another
-        shape are left out.
+        With `targets` (regress), y are float64 (n,) or, of several, (n, targets), NaN for unknown. x are of `kind`, as
+        they were put. Samples of another shape are left out.
         """
-        size = 4 * int(np.prod(shape))
+        size = np.dtype(kind).itemsize * int(np.prod(shape))
         sql = "SELECT x, y FROM samples WHERE model = ? AND held IN (?, ?) AND length(x) = ? ORDER BY id"
         parts = (0, 1) if held is None else (int(held), int(held))
         rows = self._rows(sql, model, *parts, size)
-        x = np.frombuffer(b"".join(r[0] for r in rows), np.float32).reshape(len(rows), *shape)
+        x = np.frombuffer(b"".join(r[0] for r in rows), kind).reshape(len(rows), *shape)
         if targets:
             return x, _values([r[1] for r in rows], targets)
         return x, np.array([-1 if r[1] is None else r[1] for r in rows], np.int64)
 
-    def history(self, model: str, shape: tuple[int, ...], since_ns: int, most: int) -> list[tuple[str, int, Array]]:
+    def history(
+        self, model: str, shape: tuple[int, ...], since_ns: int, most: int
+    ) -> list[tuple[str, int, NDArray[np.float32]]]:
         """(asset, time in ns, x (*shape)) of at most about `most` samples since then, oldest first, evenly taken."""
         size, sql = 4 * int(np.prod(shape)), "FROM samples WHERE model = ? AND length(x) = ? AND time_ns >= ?"
         count = self._rows(f"SELECT count(*) {sql}", model, size, since_ns)[0][0]
@@ -133,7 +164,7 @@ class SampleStore:
             return None
         return standardise.decode(rows[0][1]), int(rows[0][2])
 
-    def fit_scale(self, model: str, x: Array, card: Card | None = None) -> Scale:
+    def fit_scale(self, model: str, x: NDArray[Any], card: Card | None = None) -> Scale:
         """Fit the standardisation on x (n, *shape) and keep it with the samples."""
         made = standardise.fit(x, card)
         values = (model, str(x.shape[1:]), standardise.encode(made), len(x))
@@ -162,14 +193,26 @@ class SampleStore:
             self._keep([self._waiting.popleft() for _ in range(min(len(self._waiting), BATCH))])
 
     def _keep(self, batch: list[Sample]) -> None:
-        rows = [(s.model, s.asset, s.time_ns, s.x.tobytes(), _stored(s.y), int(s.held)) for s in batch]
+        rows = [
+            (
+                s.model,
+                s.asset,
+                s.time_ns,
+                s.x.tobytes(),
+                _stored(s.y),
+                int(s.held),
+                int(s.y is not None),
+                s.span_ns,
+                s.part,
+            )
+            for s in batch
+        ]
         try:
             with self._lock:
-                self._db.execute("BEGIN")
-                sql = "INSERT INTO samples (model, asset, time_ns, x, y, held) VALUES (?, ?, ?, ?, ?, ?)"
-                self._db.executemany(sql, rows)
-                for model in {s.model for s in batch}:
-                    self._bound(model)
+                self._db.execute("BEGIN IMMEDIATE")
+                self._db.executemany(_INSERT, rows)
+                for model, size in {s.model: s.x.size for s in batch}.items():
+                    self._bound(model, size)
                 self._db.execute("COMMIT")
         except sqlite3.Error as e:
             with self._lock:
@@ -178,13 +221,15 @@ class SampleStore:
             self.lost += len(batch)
             logger.warning("%d samples could not be kept: %s", len(batch), e)
             return
-        for sample in batch:
-            self.total[sample.model] = self.total.get(sample.model, 0) + 1
+        for model, count in Counter(s.model for s in batch).items():
+            self.retaught(model, count)
 
-    def _bound(self, model: str) -> None:
-        """Above the limit, the oldest of the commonest label go; where labels are values, the oldest."""
+    def _bound(self, model: str, size: int) -> None:
+        """Above the limit, of samples or of what their `size` numbers take in training, the oldest of the commonest
+        label go; where labels are values, the oldest."""
         count = self._db.execute("SELECT count(*) FROM samples WHERE model = ?", (model,)).fetchone()[0]
-        excess = count - self._limits.get(model, count)
+        most = self._most_bytes.get(model, 4 * size * count) // (4 * size)
+        excess = count - min(self._limits.get(model, count), max(1, most))
         distinct = "SELECT count(DISTINCT y) FROM samples WHERE model = ?"
         if excess > 0 and self._db.execute(distinct, (model,)).fetchone()[0] > MAX_CLASSES:
             first = "SELECT id FROM samples WHERE model = ? ORDER BY id LIMIT ?"
@@ -197,6 +242,19 @@ class SampleStore:
             oldest = "SELECT id FROM samples WHERE model = ? AND y IS ? ORDER BY id LIMIT ?"
             self._db.execute(f"DELETE FROM samples WHERE id IN ({oldest})", (model, common[0][0], drop))  # noqa: S608
             excess -= drop
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    """Open, adding the columns that a file of an earlier version does not have."""
+    database = files.open_database(path, _SCHEMA, synchronous="NORMAL")
+    try:
+        has = {row[1] for row in database.execute("PRAGMA table_info(samples)")}
+        for column in [c for c in _LATER if c not in has]:
+            database.execute(f"ALTER TABLE samples ADD COLUMN {column} {_LATER[column]}")
+        database.executescript(_INDEXES)
+    except sqlite3.Error as e:
+        raise StorageError(f"{path}: cannot be opened: {e}") from e
+    return database
 
 
 def _stored(y: float | tuple[float, ...] | None) -> float | bytes | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
@@ -17,6 +18,7 @@ from fedge_models.structs import known
 from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
+Pixels = NDArray[np.uint8]  # a picture: (height, width), or (height, width, 3) in red, green, blue
 
 
 class Quality(enum.IntEnum):
@@ -28,11 +30,12 @@ class Quality(enum.IntEnum):
 
 
 class Reading(NamedTuple):
-    """One value of one tag. A waveform block is a 1-d float32 array whose *last* sample was taken at `time_ns`."""
+    """One value of one tag. A waveform block is a 1-d float32 array whose *last* sample was taken at `time_ns`; a
+    picture is an array of bytes."""
 
     tag: str
     time_ns: int
-    value: float | Array | str
+    value: float | Array | Pixels | str
     quality: Quality = Quality.GOOD
 
 
@@ -54,7 +57,7 @@ class Window(NamedTuple):
 
     asset: str
     end_ns: int  # source time of the last sample
-    values: Array  # (channels, length) float32, NaN where no valid value is known
+    values: NDArray[Any]  # (channels, length) float32, NaN where no valid value is known; or a prepared picture
     missing: float  # fraction of the cells that are NaN
     label: float | str | tuple[float, ...] | None  # a state only where it was constant
     received_ns: int  # when the reading that completed the window arrived
@@ -126,6 +129,16 @@ class SourceHost(Protocol):
 
     def problem(self, subject: str, text: str | None) -> None:
         """State (or with None: withdraw) a problem in the operator's words, shown in `status` under `subject`."""
+
+    def count(self, what: str, by: int = 1) -> None:
+        """Count input that could not be used, by what was wrong with it; shown in `status`."""
+
+    def waiting(self) -> int:
+        """Batches, of all sources, that the agent has not yet taken in: a source of large values waits for fewer."""
+
+    @property
+    def folder(self) -> Path:
+        """A folder of this source's own that outlives a restart."""
 
 
 class Source(Protocol):

@@ -2,10 +2,11 @@
 
 It says what the graph's input means, so that a gateway can build that input from its channels and judge the output.
 The graph's single input is float32 ``(batch, features)`` when ``features`` names any, else the raw window
-``(batch, channels, length)``; it is standardised before the graph sees it. Outputs: ``classify`` gives logits
-``(batch, labels)``, ``anomaly`` a reconstruction shaped as its input, ``regress`` ``(batch, targets)`` in the scaled
-units of ``targets``. What must be the same at all sites of a federation (the objective, the scale of the targets,
-what stays local) is here and not in a gateway's configuration.
+``(batch, channels, length)``, or with ``image`` a picture ``(batch, colours, height, width)``; it is standardised
+before the graph sees it. Outputs: ``classify`` gives logits ``(batch, labels)``, ``anomaly`` a reconstruction shaped
+as its input, ``regress`` ``(batch, targets)`` in the scaled units of ``targets``. What must be the same at all sites
+of a federation (the objective, the scale of the targets, what stays local) is here and not in a gateway's
+configuration.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 METADATA_KEY = "fedge.card"
 MAX_CARD_BYTES = 64 * 1024
+MAX_SIDE = 1024  # pixels of what a graph sees; training it on a gateway is hopeless long before
 
 Task = Literal["classify", "anomaly", "regress"]
 
@@ -95,6 +97,31 @@ class WindowSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 @known
+class ImageSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is made of a picture before the graph sees it: cut out, resized, in one colour or three, normalised.
+
+    With ``mean`` and ``std`` (one number for each colour) it enters as ``(value * scale - mean) / std`` at every site,
+    values being 0 to 255; without, each site takes the statistics of its own pictures, as for a channel.
+    """
+
+    height: Annotated[int, Meta(ge=1, le=MAX_SIDE)]
+    width: Annotated[int, Meta(ge=1, le=MAX_SIDE)]
+    colour: Literal["grey", "rgb"] = "grey"
+    # "none", "square": the middle; or left, top, right, bottom as fractions of width and height
+    crop: Literal["none", "square"] | tuple[float, float, float, float] = "none"
+    # "area": the mean of what a pixel covers, as OpenCV's; "bilinear": a triangle as wide, as Pillow's
+    resize: Literal["area", "bilinear"] = "area"
+    scale: Positive = 1 / 255
+    mean: tuple[float, ...] = ()
+    std: tuple[Positive, ...] = ()
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(channels, height, width), as the graph expects it behind the batch."""
+        return (3 if self.colour == "rgb" else 1), self.height, self.width
+
+
+@known
 class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a model file promises about its input, output and training."""
 
@@ -113,6 +140,7 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     batch_norm: Literal["frozen", "updated"] = "frozen"  # running statistics: as delivered, or trained along
     description: str = ""
     bearing: Bearing | None = None  # for features that look for its defects, where all sites have the same
+    image: ImageSpec | None = None  # the one channel is a picture, and each is decided on; the window is 1 long
 
     @property
     def normal_index(self) -> int:
@@ -168,7 +196,7 @@ LOSSES = {
 
 
 def _check(card: Card, where: str) -> None:
-    for wrong, text in [*_input_problems(card), *_task_problems(card), *_target_problems(card)]:
+    for wrong, text in [*_input_problems(card), *_image_problems(card), *_task_problems(card), *_target_problems(card)]:
         if wrong:
             raise ModelError(f"{where}: card: {text}")
 
@@ -196,6 +224,34 @@ def _input_problems(card: Card) -> list[tuple[bool, str]]:
 
 def _impossible(bearing: Bearing | None) -> bool:
     return bearing is not None and bearing.element_diameter >= bearing.pitch_diameter
+
+
+def _image_problems(card: Card) -> list[tuple[bool, str]]:
+    image = card.image
+    if image is None:
+        return []
+    colours, channel = image.shape[0], card.channels[0] if card.channels else Channel("")
+    given, sizes = (*image.mean, *image.std), (len(image.mean), len(image.std))
+    left, top, right, bottom = (0.0, 0.0, 1.0, 1.0) if isinstance(image.crop, str) else image.crop
+    window = (card.window.length, card.window.hop)
+    return [
+        (len(card.channels) != 1, f"image needs one channel, the picture, got {[c.name for c in card.channels]}"),
+        (bool(card.features), f"image goes without features, got {list(card.features)}"),
+        (
+            channel.scale is not None or channel.condition is not None,
+            f"channel {channel.name!r} is a picture: image.mean and image.std, not centre, scale or condition",
+        ),
+        (window != (1, 1), f"window.length and window.hop are {window}, expected 1 and 1 with image"),
+        (
+            sizes not in ((0, 0), (colours, colours)),
+            f"image.mean and image.std have {sizes} values, expected {colours}",
+        ),
+        (not all(map(math.isfinite, (*given, image.scale))), "image: scale, mean and std must be finite"),
+        (
+            not (0 <= left < right <= 1 and 0 <= top < bottom <= 1),
+            f"image.crop is {image.crop}, expected left < right and top < bottom, each from 0 to 1",
+        ),
+    ]
 
 
 def _task_problems(card: Card) -> list[tuple[bool, str]]:

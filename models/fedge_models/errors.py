@@ -12,6 +12,7 @@
     ├── RefusedError            input from outside, dropped and counted; the same bytes are refused again
     │   ├── WireError           malformed, over its cap, not finite
     │   ├── SignatureError      not signed by whom it claims
+    │   ├── PictureError        bytes that are no whole picture of a format and size that is taken
     │   ├── StaleError          right, but too late: replayed sequence, outdated base (HTTP 409)
     │   └── ReleaseError        a release that fails the chain of trust or the local canary
     └── RetryError              the world may heal: back off and try again
@@ -68,6 +69,10 @@ class WireError(RefusedError):
 
 class SignatureError(RefusedError):
     """A signature that does not verify with the expected key over the received bytes."""
+
+
+class PictureError(RefusedError):
+    """Bytes that are no whole picture of a format and size that is taken."""
 
 
 class StaleError(RefusedError):

@@ -48,6 +48,11 @@ def parse_seconds(value: object) -> Seconds:
 
 def load(path: Path, type_: type[T]) -> T:
     """Read a TOML file into `type_`. Raises ConfigError naming file and key."""
+    return convert(read(path), type_, str(path))
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A TOML file as plain tables. Raises ConfigError naming the file."""
     try:
         data = path.read_bytes()
     except OSError as e:
@@ -55,10 +60,9 @@ def load(path: Path, type_: type[T]) -> T:
     if len(data) > MAX_CONFIG_BYTES:
         raise ConfigError(f"{path}: has {len(data)} bytes, expected at most {MAX_CONFIG_BYTES}")
     try:
-        table = tomllib.loads(data.decode())
+        return tomllib.loads(data.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
         raise ConfigError(f"{path}: not valid TOML: {e}") from e
-    return convert(table, type_, str(path))
 
 
 def convert(table: object, type_: type[T], where: str, key: str = "") -> T:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from ..plugins import build as build_plugin
 from ..types import Output, Table
 
@@ -11,7 +13,7 @@ OUTPUTS: dict[str, str] = {
 }
 
 
-def build(name: str, table: Table, where: str) -> Output:
+def build(name: str, table: Table, where: str, state: Path | None = None) -> Output:
     """The output `name` from its table. Raises ConfigError naming file and key."""
-    output: Output = build_plugin(OUTPUTS, "output", name, table, where)
+    output: Output = build_plugin(OUTPUTS, "output", name, table, where, state)
     return output

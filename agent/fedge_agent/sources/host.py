@@ -8,16 +8,20 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from fedge_models.errors import FedgeError, RetryError
+from fedge_models.files import make_folder
 
 from ..types import Batch, Quality, Reading, Source
 
 logger = logging.getLogger(__name__)
 
-FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 8.0  # a PLC is on the same floor: back within ten seconds of being usable
+# A PLC is on the same floor: back within ten seconds of being usable, of which a source's last attempt may take four.
+FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 4.0
+PERSON_WAIT_S = 8.0  # a person has to change something first
 GOOD_RUN_S = 60.0  # a connection that lasted this long starts the back-off anew
 
 
@@ -53,6 +57,9 @@ class Queue:
         last = {r.tag: r for r in old.readings if r.tag not in newer and not isinstance(r.value, np.ndarray)}
         self._batches[at] = heir._replace(readings=[*last.values(), *heir.readings], fresh=heir.fresh or old.fresh)
 
+    def __len__(self) -> int:
+        return len(self._batches)
+
     def get(self, timeout: float) -> Batch | None:
         """The oldest batch, or None when none came in time."""
         with self._ready:
@@ -64,12 +71,14 @@ class Queue:
 class HostedSource:
     """A source in its own thread. It is its source's `SourceHost`."""
 
-    def __init__(self, name: str, source: Source, tags: Sequence[str], queue: Queue) -> None:
+    def __init__(self, name: str, source: Source, tags: Sequence[str], queue: Queue, state: Path | None = None) -> None:
         self.name = name
         self.stop = threading.Event()
         self._source, self._tags, self._queue = source, list(tags), queue
         self._thread = threading.Thread(target=self._run, name=f"source-{name}", daemon=True)
+        self._state = state  # the agent's folder; None: this source keeps nothing
         self._problems: dict[str, str] = {}
+        self._counts: dict[str, int] = {}
         self._readings = self._bad = self._failures = 0
         self._last: float | None = None  # monotonic, of the last reading
         self._fresh = True
@@ -101,6 +110,23 @@ class HostedSource:
             self._problems[subject] = text
             logger.warning("source %s: %s", self.name, text)
 
+    def count(self, what: str, by: int = 1) -> None:
+        """Count input that could not be used."""
+        self._counts[what] = self._counts.get(what, 0) + by
+
+    def waiting(self) -> int:
+        """Batches that the agent has not yet taken in."""
+        return len(self._queue)
+
+    @property
+    def folder(self) -> Path:
+        """A folder of this source's own."""
+        if self._state is None:
+            raise RuntimeError(f"source {self.name}: it was given no folder to keep anything in")
+        folder = self._state / "sources" / self.name
+        make_folder(folder)
+        return folder
+
     def status(self) -> dict[str, Any]:
         """For the status page."""
         age = None if self._last is None else round(time.monotonic() - self._last, 3)
@@ -109,6 +135,7 @@ class HostedSource:
             "bad": self._bad,
             "age_s": age,
             "reconnects": self._failures,
+            "counts": dict(self._counts),
             "problems": dict(self._problems),
         }
 
@@ -124,7 +151,7 @@ class HostedSource:
                 self.problem("connection", str(e))
             except FedgeError as e:
                 self.problem("connection", str(e))
-                wait = LONGEST_WAIT_S
+                wait = PERSON_WAIT_S
             except Exception as e:
                 logger.exception("source %s failed", self.name)
                 self.problem("connection", f"unexpected {type(e).__name__}: {e}; see the log")

@@ -1,305 +1,276 @@
 """OPC UA: a subscription that comes back by itself.
 
-asyncua's own reconnection loses its subscription silently when tags appear late or the server limits items per call,
-so every connection here is a fresh client: any doubt (connection lost, status change, no heartbeat) ends the run, and
-the host starts another. Items are created in chunks within the server's limits; items that are bad are tried again.
-Source time stamps and status codes are honoured. asyncio lives only inside `run`'s own thread.
+Any doubt (connection lost, status change, neither value nor keep-alive for `max_age`) ends the run, and the host starts
+another with a fresh client. Items are created in chunks within the server's limits; tags that are not there, or go, are
+looked for again every few seconds. Publish responses are read without asyncua's own subscription object, which starts a
+task for each value: one batch a response. asyncio lives only inside `run`'s own thread.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import difflib
-import logging
 import math
+import re
 import time
 from collections.abc import Sequence
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import msgspec
-import numpy as np
-from fedge_models.errors import ConfigError, UnreachableError
+from fedge_models.errors import ConfigError, FedgeError, UnreachableError
 from fedge_models.settings import Seconds
 
+from ..opcua.browsing import Browser, chunks, limits, read
+from ..opcua.connection import ConnectionConfig, Connector, Link
+from ..opcua.readings import OVERFLOW, reading, time_ns
+from ..opcua.tags import Tag, parse
+from ..opcua.words import explain
 from ..types import Quality, Reading, SourceHost
 
-HEARTBEAT = "i=2258"  # Server_ServerStatus_CurrentTime, Part 5 table 123: changes on every server
-EPOCH = datetime(1970, 1, 1)
+HEARTBEAT = 2258  # Server_ServerStatus_CurrentTime, Part 5 table 123: changes on every server
 RETRY_ITEMS_S = 5.0
-DEFAULT_CHUNK = 500
-BROWSE_LIMIT = 3000  # nodes looked at to find names near a missing one
 MIN_QUEUE = 64
+LIFE_S = 60.0  # of the subscription at the server, once nobody asks for it any more
+LOOK_S = 0.2
+GONE = ("BadNodeIdUnknown", "BadNodeIdInvalid")
 
 
-class OpcuaConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``[source.X] type = "opcua"``; a tag is a node id such as "ns=2;s=Pump1.Current"."""
+class OpcuaConfig(ConnectionConfig, frozen=True, forbid_unknown_fields=True):
+    """``[source.X] type = "opcua"``; a tag is a node id or browse path, with a field behind "#" (`opcua/tags.py`)."""
 
-    url: str
-    security: str = "None"  # or policy/mode, e.g. "Basic256Sha256/SignAndEncrypt"
-    certificate: Path | None = None  # ours, DER or PEM; its SAN URI must be the application_uri
-    private_key: Path | None = None
-    server_certificate: Path | None = None  # pinned; needed unless security is "None"
-    application_uri: str = "urn:fedge:agent"
-    username: str = ""
-    password_file: Path | None = None
     publishing_interval: Seconds = Seconds(0.1)
     sampling_interval: Seconds = Seconds(0)  # 0: as fast as the server samples
     queue_size: int = 0  # values the server keeps per tag between two publishings; 0: enough
-    max_age: Seconds = Seconds(10)  # without any value or heartbeat for so long the connection is given up
-    timeout: Seconds = Seconds(5)  # of each call
+    deadband: float | str = 0.0  # smaller changes are not sent: a number, or e.g. "2%" of the tag's EURange
+    max_age: Seconds = Seconds(10)  # without any value or keep-alive for so long the connection is given up
 
 
 class OpcuaSource:
     """Reads tags of one OPC UA server."""
 
     Config = OpcuaConfig
+    KEEPS_STATE = True
 
-    def __init__(self, name: str, config: OpcuaConfig) -> None:
-        self._name, self._config = name, config
+    def __init__(self, name: str, config: OpcuaConfig, state: Path | None = None) -> None:
+        self._config, self.connector = config, Connector(name, config, state)
+        self._deadband = _deadband(name, config.deadband)
 
     def run(self, tags: Sequence[str], host: SourceHost) -> None:
         """One connection, until `host.stop` or trouble. Raises UnreachableError or ConfigError."""
-        asyncio.run(_Connection(self._config, list(tags), host).run())
+        asyncio.run(_Run(self._config, self.connector, self._deadband, [parse(t) for t in tags], host).run())
 
     def check(self, tags: Sequence[str]) -> list[str]:
         """Connect, read each tag once, disconnect."""
+        problems, known = [], []
+        for tag in tags:
+            try:
+                known.append(parse(tag))
+            except ConfigError as e:
+                problems.append(str(e))
         try:
-            return asyncio.run(_check(self._config, list(tags)))
-        except (UnreachableError, ConfigError) as e:
-            return [str(e)]
+            return problems + asyncio.run(_check(self.connector, known))
+        except FedgeError as e:
+            return [*problems, str(e)]
 
 
-class _Connection:
-    """One connection. Its datachange callbacks only append; everything else happens once per publish response."""
+class _Run:
+    """One connection. `_items[handle]`: what hangs on a monitored item, which may be several tags of one node."""
 
-    def __init__(self, config: OpcuaConfig, tags: list[str], host: SourceHost) -> None:
-        self._config, self._tags, self._host = config, tags, host
-        self._names: dict[Any, str] = {}  # NodeId -> tag
-        self._readings: list[Reading] = []
-        self._scheduled = False
+    def __init__(
+        self, config: OpcuaConfig, connector: Connector, deadband: tuple[int, float], tags: list[Tag], host: SourceHost
+    ) -> None:
+        self._config, self._connector, self._deadband, self._tags, self._host = config, connector, deadband, tags, host
+        self._items: list[tuple[Any, list[Tag]]] = []
+        self._missing: list[Tag] = []
         self._heard = time.monotonic()
         self._newest = (0, 0.0)  # source time of the newest value, and when it came
+        self._overflows = 0
+        self._coarse: list[str] = []  # tags for which the server refused the deadband
         self._broken: str | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def run(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        client = await _connect(self._config)
-        client.connection_lost_callback = self._lost
-        try:
-            await self._subscribe_all(client)
+        async with self._connector.open() as link:
+            link.client.connection_lost_callback = self._lost
+            self._url, self._facts = link.facts.url, link.facts
+            await self._subscribe(link)
             self._host.problem("connection", None)
-            await self._watch(client)
-        except _troubles() as e:
-            raise UnreachableError(f"{self._config.url}: {_words(e)}") from e
-        finally:
-            self._flush()
-            with contextlib.suppress(Exception):  # it is being given up; nothing is left to lose
-                await asyncio.wait_for(client.disconnect(), 2)
-
-    # callbacks of asyncua
-
-    def datachange_notification(self, node: Any, value: Any, data: Any) -> None:
-        """One changed value."""
-        tag = self._names.get(node.nodeid)
-        if tag is not None:
-            reading = _reading(tag, value, data.monitored_item.Value)
-            self._readings.append(reading)
-        self._heard = time.monotonic()
-        if not self._scheduled:
-            assert self._loop is not None
-            self._scheduled = True
-            self._loop.call_soon(self._flush)
-
-    def status_change_notification(self, status: Any) -> None:
-        """The server ended the subscription, or asyncua found that it no longer answers."""
-        self._broken = f"the server shut down or stopped answering ({status.Status.name})"
+            self._host.problem("security", link.note or None)
+            await self._watch(link.client)
 
     async def _lost(self, error: Exception) -> None:
-        self._broken = f"connection lost: {_words(error)}"
+        self._broken = str(explain(error, self._facts))
 
-    # the rest
+    async def _subscribe(self, link: Link) -> None:
+        """The subscription, the heartbeat, all tags."""
+        from asyncua import ua  # noqa: PLC0415
 
-    def _flush(self) -> None:
-        """Hand over what one publish response brought; whatever it did not bring has not changed until then."""
-        readings, self._readings, self._scheduled = self._readings, [], False
-        now = time.monotonic()
+        client, config = link.client, self._config
+        if any(t.field for t in self._tags):
+            await client.load_data_type_definitions(overwrite_existing=True)
+        interval = max(float(config.publishing_interval), 0.001)
+        asked = ua.CreateSubscriptionParameters()
+        asked.RequestedPublishingInterval = interval * 1000
+        asked.RequestedMaxKeepAliveCount = max(1, math.floor(config.max_age / 3 / interval))
+        asked.RequestedLifetimeCount = max(3 * asked.RequestedMaxKeepAliveCount, math.ceil(LIFE_S / interval))
+        asked.MaxNotificationsPerPublish, asked.PublishingEnabled = 10_000, True
+        self._ua, self._client, self._limits = ua, client, await limits(client)
+        made = await client.uaclient.create_subscription(asked, self._published)
+        self._subscription, self._interval = made.SubscriptionId, made.RevisedPublishingInterval / 1000
+        self._items = [(ua.NodeId(HEARTBEAT), [])]
+        await self._create([0], deadband=False)
+        self._missing = await self._add(self._tags)
+
+    async def _add(self, tags: list[Tag]) -> list[Tag]:
+        """Items for the tags; returns those that there are not, with a problem stated for each."""
+        browser = Browser(self._client, self._limits)
+        found = await browser.resolve(tags)
+        by_node: dict[Any, list[Tag]] = {}
+        missing = [tag for tag in tags if isinstance(found[tag.text], str)]
+        for tag in missing:
+            self._host.problem(tag.text, f"{self._url}: {found[tag.text]}")
+        for tag in tags:
+            if not isinstance(found[tag.text], str):
+                by_node.setdefault(found[tag.text], []).append(tag)
+        first = len(self._items)
+        self._items += by_node.items()
+        results = await self._create(range(first, len(self._items)), deadband=bool(self._deadband[0]))
+        for (_, hanging), why in zip(self._items[first:], results, strict=True):
+            for tag in hanging:
+                if why:
+                    missing.append(tag)
+                    self._host.problem(tag.text, f"{self._url}: tag {tag.text}: {why}; {await browser.near(tag)}")
+                else:
+                    self._host.problem(tag.text, None)
+        return missing
+
+    async def _create(self, handles: Sequence[int], deadband: bool) -> list[str]:
+        """Monitored items; "" for each that the server made, else the name of its status."""
+        ua, outcome = self._ua, {}
+        for part in chunks(handles, self._limits.items):
+            asked = ua.CreateMonitoredItemsParameters()
+            asked.SubscriptionId, asked.TimestampsToReturn = self._subscription, ua.TimestampsToReturn.Both
+            asked.ItemsToCreate = [self._request(handle, deadband) for handle in part]
+            results = await self._client.uaclient.create_monitored_items(asked)
+            for handle, result in zip(part, results, strict=True):
+                outcome[handle] = "" if result.StatusCode.is_good() else result.StatusCode.name
+                if not outcome[handle]:
+                    self._room(handle, result)
+        refused = [h for h, why in outcome.items() if deadband and re.search("Filter|Deadband", why)]
+        if refused:  # text, booleans, tags without EURange: every change is sent instead
+            outcome |= zip(refused, await self._create(refused, deadband=False), strict=True)
+            self._coarse += [tag.text for h in refused for tag in self._items[h][1]]
+            some = ", ".join(self._coarse[:5]) + (" …" if len(self._coarse) > 5 else "")
+            self._host.problem("deadband", f"{self._url}: the server has no deadband for, and sends all of: {some}")
+        return [outcome[handle] for handle in handles]
+
+    def _request(self, handle: int, deadband: bool) -> Any:
+        ua, config = self._ua, self._config
+        asked, sampling = ua.MonitoredItemCreateRequest(), float(config.sampling_interval)
+        asked.ItemToMonitor.NodeId, asked.ItemToMonitor.AttributeId = self._items[handle][0], ua.AttributeIds.Value
+        asked.MonitoringMode = ua.MonitoringMode.Reporting
+        wanted = asked.RequestedParameters
+        wanted.ClientHandle, wanted.SamplingInterval, wanted.DiscardOldest = handle, sampling * 1000, True
+        per_publishing = math.ceil(self._interval / max(sampling, 0.005))
+        wanted.QueueSize = 1 if not handle else config.queue_size or max(MIN_QUEUE, 2 * per_publishing)
+        if deadband:
+            kind, size = self._deadband
+            wanted.Filter = ua.DataChangeFilter(ua.DataChangeTrigger.StatusValue, kind, size)
+        return asked
+
+    def _room(self, handle: int, result: Any) -> None:
+        """Whether what the server grants holds all values between two publishings."""
+        between = self._interval * 1000 / result.RevisedSamplingInterval if result.RevisedSamplingInterval > 0 else 0
+        if handle and result.RevisedQueueSize < between - 1:
+            text = (
+                f"{self._url}: the server keeps {result.RevisedQueueSize} values of a tag, and samples {between:.0f} "
+            )
+            self._host.problem("queue", text + "between two publishings; shorten publishing_interval")
+
+    def _published(self, result: Any) -> None:
+        """One publish response; without values it is a keep-alive: nothing has changed until now."""
+        self._heard = now = time.monotonic()
+        ua, items, readings = self._ua, self._items, []
+        for part in result.NotificationMessage.NotificationData or ():
+            if isinstance(part, ua.DataChangeNotification):
+                for item in part.MonitoredItems:
+                    data = item.Value
+                    for tag in items[item.ClientHandle][1]:
+                        try:
+                            readings.append(reading(tag.text, tag.field, data))
+                        except LookupError as e:
+                            readings.append(Reading(tag.text, time_ns(data.SourceTimestamp), math.nan, Quality.BAD))
+                            self._host.problem(tag.text, f"{self._url}: tag {tag.text}: {e.args[0]}")
+                    if data.StatusCode is not None and data.StatusCode.value:
+                        self._not_plain(data.StatusCode, items[item.ClientHandle][1])
+            elif isinstance(part, ua.StatusChangeNotification):
+                self._broken = f"{self._url}: the server ended the subscription ({part.Status.name})"
         if readings:
             last = {r.tag: r.time_ns for r in readings}  # not the largest of all: the clock may have been set back
             self._newest = (max(last.values()), now)
         stamp, came = self._newest
         self._host.emit(readings, stamp + round((now - came) * 1e9) if stamp else None)
 
-    async def _subscribe_all(self, client: Any) -> None:
-        from asyncua import ua  # noqa: PLC0415
-
-        interval_ms = self._config.publishing_interval * 1000
-        subscription = await client.create_subscription(interval_ms, self)
-        await subscription.subscribe_data_change(client.get_node(HEARTBEAT))
-        self._subscription, self._chunk = subscription, await _chunk(client)
-        self._queue = self._config.queue_size or max(
-            MIN_QUEUE, 2 * math.ceil(self._config.publishing_interval / max(self._config.sampling_interval, 0.005))
-        )
-        self._missing = await self._subscribe(client, self._tags)
-        self._ua = ua
-
-    async def _subscribe(self, client: Any, tags: list[str]) -> list[str]:
-        """Create the items of the tags; returns those that the server refused, with a problem stated for each."""
-        from asyncua import ua  # noqa: PLC0415
-
-        refused = []
-        for start in range(0, len(tags), self._chunk):
-            part = tags[start : start + self._chunk]
-            nodes = [client.get_node(_node_id(tag)) for tag in part]
-            self._names.update({n.nodeid: t for n, t in zip(nodes, part, strict=True)})
-            results = await self._subscription.subscribe_data_change(
-                nodes, queuesize=self._queue, sampling_interval=self._config.sampling_interval * 1000
-            )
-            for tag, result in zip(part, results, strict=True):
-                if isinstance(result, ua.StatusCode):
-                    refused.append(tag)
-                    self._host.problem(tag, await _missing(client, self._config.url, tag, result.name))
-                else:
-                    self._host.problem(tag, None)
-        return refused
+    def _not_plain(self, status: Any, tags: list[Tag]) -> None:
+        """A status that is more than good or bad: values lost in between, a node that is there no longer."""
+        if status.value & OVERFLOW == OVERFLOW:
+            self._overflows += 1
+            text = f"{self._url}: {self._overflows} times values were lost at the server before they were sent; "
+            self._host.problem("queue", text + "raise queue_size or shorten publishing_interval")
+        if status.name in GONE:
+            self._missing += [tag for tag in tags if tag not in self._missing]
 
     async def _watch(self, client: Any) -> None:
         """Until stop: look for trouble, and try missing items again."""
         tried = time.monotonic()
         while not self._host.stop.is_set():
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(LOOK_S)
             if self._broken:
-                raise UnreachableError(f"{self._config.url}: {self._broken}")
+                raise UnreachableError(self._broken)
             silent = time.monotonic() - self._heard
             if silent > self._config.max_age:
-                raise UnreachableError(f"{self._config.url}: no value and no heartbeat for {silent:.0f} s")
+                raise UnreachableError(f"{self._url}: no value and no heartbeat for {silent:.0f} s")
             if self._missing and time.monotonic() - tried > RETRY_ITEMS_S:
-                self._missing, tried = await self._subscribe(client, self._missing), time.monotonic()
+                again, self._missing = self._missing, []
+                self._missing += await self._add(again)
+                tried = time.monotonic()
 
 
-def _reading(tag: str, value: Any, data: Any) -> Reading:
-    code = data.StatusCode.value if data.StatusCode else 0
-    quality = (Quality.GOOD, Quality.UNCERTAIN, Quality.BAD, Quality.BAD)[code >> 30]  # Part 4, 7.39: severity bits
-    stamp = data.SourceTimestamp or data.ServerTimestamp
-    if stamp is None:
-        stamp = datetime.now(timezone.utc)
-    if stamp.tzinfo is not None:
-        stamp = stamp.astimezone(timezone.utc).replace(tzinfo=None)
-    age = stamp - EPOCH
-    time_ns = (age.days * 86400 + age.seconds) * 1_000_000_000 + age.microseconds * 1000
-    if isinstance(value, (bool, int, float)):
-        return Reading(tag, time_ns, float(value), quality)
-    if isinstance(value, str):
-        return Reading(tag, time_ns, value, quality)
-    if isinstance(value, list):
-        try:
-            block = np.asarray(value, np.float32)
-        except (ValueError, TypeError):
-            return Reading(tag, time_ns, math.nan, Quality.BAD)
-        shape = data.Value.Dimensions
-        return Reading(tag, time_ns, block.reshape(shape) if shape and len(shape) > 1 else block, quality)
-    return Reading(tag, time_ns, math.nan, Quality.BAD)
+def _deadband(name: str, text: float | str) -> tuple[int, float]:
+    """(DeadbandType, size): 0 none, 1 absolute, 2 percent (Part 4, 7.22.2). Raises ConfigError."""
+    if isinstance(text, str):
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*%", text.strip())
+        if not match or float(match[1]) > 100:
+            raise ConfigError(f'{name}: deadband {text!r}: expected a number, or a percentage such as "2%"')
+        return (2, float(match[1])) if float(match[1]) else (0, 0.0)
+    if not 0 <= text < math.inf:
+        raise ConfigError(f"{name}: deadband {text!r}: expected a number that is not negative")
+    return (1, float(text)) if text else (0, 0.0)
 
 
-async def _connect(config: OpcuaConfig) -> Any:
-    """A connected client. Raises UnreachableError in the operator's words, ConfigError for unusable files."""
-    from asyncua import Client  # noqa: PLC0415
+async def _check(connector: Connector, tags: list[Tag]) -> list[str]:
+    """Each tag read once, in chunks."""
+    async with connector.open() as link:
+        limit = await limits(link.client)
+        if any(t.field for t in tags):
+            await link.client.load_data_type_definitions(overwrite_existing=True)
+        browser = Browser(link.client, limit)
+        found = await browser.resolve(tags)
+        problems = [f"{link.facts.url}: {f}" for f in found.values() if isinstance(f, str)]
+        there = [t for t in tags if not isinstance(found[t.text], str)]
+        values = await read(link.client, limit, [found[t.text] for t in there])
+        for tag, data in zip(there, values, strict=True):
+            if why := _wrong(tag, data):
+                near = f"; {await browser.near(tag)}" if why in GONE else ""
+                problems.append(f"{link.facts.url}: tag {tag.text}: {why}{near}")
+        return problems
 
-    logging.getLogger("asyncua").setLevel(logging.ERROR)  # what matters of the rest is said here
-    client = Client(config.url, timeout=config.timeout)
-    client.application_uri = config.application_uri
-    if config.username:
-        client.set_user(config.username)
-        if config.password_file:
-            try:
-                client.set_password(config.password_file.read_text().strip())
-            except OSError as e:
-                raise ConfigError(f"{config.password_file}: cannot be read: {e.strerror}") from e
+
+def _wrong(tag: Tag, data: Any) -> str:
+    """Why a value is none for us, "" for one that is."""
+    if data.StatusCode is not None and not data.StatusCode.is_good():
+        return str(data.StatusCode.name)
     try:
-        if config.security != "None":
-            await client.set_security_string(_security(config))
-        await asyncio.wait_for(client.connect(), config.timeout * 2)
-    except AssertionError as e:
-        raise UnreachableError(
-            f"{config.url}: the server closed the secure channel; it probably does not trust our certificate yet: "
-            "move it from the server's rejected to its trusted certificates"
-        ) from e
-    except _troubles() as e:
-        raise UnreachableError(f"{config.url}: {_words(e)}") from e
-    return client
-
-
-def _security(config: OpcuaConfig) -> str:
-    files = (config.certificate, config.private_key, config.server_certificate)
-    policy, _, mode = config.security.partition("/")
-    if not mode or None in files:
-        raise ConfigError(
-            f"{config.url}: security {config.security!r} needs the form policy/mode, and certificate, private_key and "
-            "server_certificate"
-        )
-    return ",".join([policy, mode, *map(str, files)])
-
-
-def _troubles() -> tuple[type[BaseException], ...]:
-    """What asyncua raises when the other side or the network is at fault."""
-    from asyncua import ua  # noqa: PLC0415
-
-    return (ua.UaError, OSError, asyncio.TimeoutError)
-
-
-def _words(error: BaseException) -> str:
-    if isinstance(error, asyncio.TimeoutError):
-        return "no answer in time"
-    return str(error) or type(error).__name__
-
-
-def _node_id(tag: str) -> Any:
-    from asyncua import ua  # noqa: PLC0415
-
-    try:
-        return ua.NodeId.from_string(tag)
-    except (ua.UaError, ValueError) as e:
-        raise ConfigError(f'tag {tag!r} is not a node id; expected e.g. "ns=2;s=Pump1.Current" or "ns=2;i=1001"') from e
-
-
-async def _chunk(client: Any) -> int:
-    """How many items one call may create: the server's OperationLimits (Part 5, 6.3.11), within reason."""
-    with contextlib.suppress(Exception):  # optional on servers
-        limit = int(await client.get_node("i=11714").read_value())  # MaxMonitoredItemsPerCall
-        if limit > 0:
-            return min(limit, DEFAULT_CHUNK)
-    return DEFAULT_CHUNK
-
-
-async def _missing(client: Any, url: str, tag: str, why: str) -> str:
-    """Say what is wrong with a tag, and what the server has near it."""
-    names: list[str] = []
-    queue = [client.nodes.objects]
-    with contextlib.suppress(*_troubles()):
-        while queue and len(names) < BROWSE_LIMIT:
-            for child in await queue.pop(0).get_children():
-                if child.nodeid.NamespaceIndex:
-                    names.append(child.nodeid.to_string())
-                    queue.append(child)
-    near = difflib.get_close_matches(tag, names, n=3, cutoff=0.4)
-    return f"{url}: tag {tag}: {why}; " + (f"the server has: {', '.join(near)}" if near else "nothing near it is there")
-
-
-async def _check(config: OpcuaConfig, tags: list[str]) -> list[str]:
-    client = await _connect(config)
-    problems = []
-    try:
-        for tag in tags:
-            try:
-                await client.get_node(_node_id(tag)).read_data_value(raise_on_bad_status=True)
-            except _troubles() as e:
-                problems.append(await _missing(client, config.url, tag, type(e).__name__))
-            except ConfigError as e:
-                problems.append(str(e))
-    finally:
-        with contextlib.suppress(Exception):
-            await client.disconnect()
-    return problems
+        bad = reading(tag.text, tag.field, data).quality is Quality.BAD
+    except LookupError as e:
+        return str(e.args[0])
+    kind = type(data.Value.Value).__name__ if data.Value is not None else "nothing"
+    return f"is of type {kind}, expected a number, text, array, or a field of it behind a #" if bad else ""

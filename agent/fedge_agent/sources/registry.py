@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from ..plugins import build as build_plugin
 from ..types import Source, Table
 
@@ -11,7 +13,7 @@ SOURCES: dict[str, str] = {
 }
 
 
-def build(name: str, table: Table, where: str) -> Source:
+def build(name: str, table: Table, where: str, state: Path | None = None) -> Source:
     """The source `name` from its table. Raises ConfigError naming file and key."""
-    source: Source = build_plugin(SOURCES, "source", name, table, where)
+    source: Source = build_plugin(SOURCES, "source", name, table, where, state)
     return source

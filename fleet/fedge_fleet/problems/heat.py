@@ -11,6 +11,9 @@ from .. import recordings
 from ..site_data import Windows, windows
 from .problem import Problem, anomalies, rows_of
 
+CARD = Card("anomaly", (Channel("temperature"),), WindowSpec(1 / 300, 48, 4), ("mean", "std", "slope", "min", "max"))
+PROBATION = 0.6  # of the first stretch: 15 % of all rows
+
 
 def nab(data: Path) -> Problem:
     """One machine, its time cut into four consecutive sites; the first 35 % of each is for fitting, the rest judged.
@@ -18,21 +21,26 @@ def nab(data: Path) -> Problem:
     Nothing before the end of the benchmark's probation (15 % of all rows) is judged. The second site has no failure:
     it only teaches.
     """
+    sites = {}
+    for name, track in nab_tracks(data).items():
+        begin = PROBATION * track.values.shape[1] if name == "part1" else 0
+        sites[name] = _judged_after(windows(track, CARD), begin, CARD)
+    return anomalies("nab", sites, CARD, {}, hidden=2)  # of five features
+
+
+def nab_tracks(data: Path) -> dict[str, recordings.Track]:
+    """The four stretches of time; `part` is 1 where they are judged, except for the probation in the first."""
     rows = rows_of(data / "nab/machine_temperature_system_failure.csv.gz")
     values = np.array([[float(r["value"]) for r in rows]], np.float32)
     label = np.array([int(r["anomaly"]) for r in rows])
-    card = Card(
-        "anomaly", (Channel("temperature"),), WindowSpec(1 / 300, 48, 4), ("mean", "std", "slope", "min", "max")
-    )
-    sites, quarter = {}, len(label) // 4
-    for k in range(4):
-        at = slice(k * quarter, (k + 1) * quarter)
-        part = (np.arange(quarter) >= 0.35 * quarter).astype(np.int64)
-        track = recordings.Track(
-            (("temperature", ""),), "scalar", 1 / 300, 1, values[:, at], label[at], part, ((0, quarter),)
-        )
-        sites[f"part{k + 1}"] = _judged_after(windows(track, card), 0.6 * quarter if k == 0 else 0, card)
-    return anomalies("nab", sites, card, {}, hidden=2)  # of five features
+    quarter = len(label) // 4
+    part = (np.arange(quarter) >= 0.35 * quarter).astype(np.int64)
+    parts = {f"part{k + 1}": slice(k * quarter, (k + 1) * quarter) for k in range(4)}
+    names = (("temperature", ""),)
+    return {
+        name: recordings.Track(names, "scalar", 1 / 300, 1, values[:, at], label[at], part, ((0, quarter),))
+        for name, at in parts.items()
+    }
 
 
 def _judged_after(site: Windows, row: float, card: Card) -> Windows:

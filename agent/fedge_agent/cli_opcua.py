@@ -1,0 +1,132 @@
+"""The commands around an OPC UA server: `trust` its certificate, `browse` what it has."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from fedge_models.errors import ConfigError
+
+from . import config as configs
+
+if TYPE_CHECKING:
+    from .opcua.connection import Connector
+
+config_option = click.option(
+    "--config", "config_path", type=click.Path(path_type=Path), default=Path("/etc/fedge/agent.toml"), show_default=True
+)
+
+
+@click.command()
+@click.argument("name", metavar="SOURCE")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--fingerprint", help="Trust only a certificate with this SHA-256, and do not ask.")
+@config_option
+def trust(name: str, yes: bool, fingerprint: str | None, config_path: Path) -> None:
+    """Trust the certificate that an OPC UA source's (or output's) server shows now."""
+    from .opcua import security  # noqa: PLC0415
+
+    connector = _configured(name, config_path)
+    der = _shown(connector)
+    click.echo(f"{connector.config.url} shows:")
+    for key, value in security.describe(der).items():
+        click.echo(f"  {key:8} {value}")
+    pinned = security.pin_file(connector.trusted, name)
+    if pinned.exists() and security.read(pinned) == der:
+        click.echo(f"it is trusted already: {pinned}")
+    else:
+        if pinned.exists():
+            click.echo(f"UNTIL NOW ANOTHER WAS TRUSTED: SHA-256 {security.fingerprint(security.read(pinned))}")
+        _agree(security.fingerprint(der), fingerprint, yes)
+        click.echo(f"trusted from now on: {security.pin(connector.trusted, name, der)}")
+    if connector.config.security != "None":
+        click.echo(f"the server has to trust ours: {connector.own()}")
+
+
+@click.command()
+@click.argument("target", metavar="URL|SOURCE")
+@click.option("--under", default="", help="Begin at this node (a tag) instead of Objects.")
+@click.option("--depth", default=5, show_default=True, help="Levels below it.")
+@click.option("--config-lines", is_flag=True, help="Print lines for [asset.X] instead.")
+@config_option
+def browse(target: str, under: str, depth: int, config_lines: bool, config_path: Path) -> None:
+    """Show what an OPC UA server has, with types and values."""
+    from .opcua import tree  # noqa: PLC0415
+    from .opcua.connection import ConnectionConfig, Connector  # noqa: PLC0415
+
+    plain = target.startswith("opc.tcp://")
+    connector = Connector("plc", ConnectionConfig(target), None) if plain else _configured(target, config_path)
+    leaves = asyncio.run(_browse(connector, under, depth))
+    if config_lines:
+        for line in tree.lines(leaves, connector.name):
+            click.echo(line)
+        return
+    for leaf in leaves:
+        name = "  " * (len(leaf.path) - 1) + leaf.path[-1]
+        held = f"  {leaf.type:12} {leaf.text}" if leaf.variable else ""
+        click.echo(f"{name:32} {leaf.node:32}{held}".rstrip())
+    if not leaves:
+        click.echo("nothing there")
+
+
+async def _browse(connector: Connector, under: str, depth: int) -> list[Any]:
+    from asyncua import ua  # noqa: PLC0415
+
+    from .opcua import browsing, tree  # noqa: PLC0415
+    from .opcua.tags import parse  # noqa: PLC0415
+
+    async with connector.open() as link:
+        limit, start = await browsing.limits(link.client), ua.NodeId(ua.ObjectIds.ObjectsFolder)
+        if under:
+            start = (await browsing.Browser(link.client, limit).resolve([parse(under)]))[under]
+            if isinstance(start, str):
+                raise ConfigError(f"{connector.config.url}: {start}")
+        await link.client.load_data_type_definitions(overwrite_existing=True)
+        return await tree.tree(link.client, limit, start, depth)
+
+
+def _configured(name: str, config_path: Path) -> Connector:
+    """The connector of a source or output. Raises ConfigError."""
+    from .outputs import registry as outputs  # noqa: PLC0415
+    from .sources import registry as sources  # noqa: PLC0415
+
+    config = configs.load(config_path)
+    for tables, build in ((config.source, sources.build), (config.output, outputs.build)):
+        if name in tables:
+            connector = getattr(build(name, tables[name], str(config_path), config.agent.state), "connector", None)
+            if connector is None:
+                raise ConfigError(
+                    f"{config_path}: {name} is of type {tables[name]['type']!r}, which has no OPC UA server"
+                )
+            return connector
+    known = [n for t in (config.source, config.output) for n, entry in t.items() if entry["type"] == "opcua"]
+    raise ConfigError(f"{config_path}: {name!r} is no OPC UA source; there is: {', '.join(known) or 'none'}")
+
+
+def _shown(connector: Connector) -> bytes:
+    """The certificate that the server shows, DER. Raises ConfigError for one without."""
+    from .opcua import security  # noqa: PLC0415
+
+    offered = asyncio.run(connector.endpoints())
+    chosen = connector.endpoint(offered) if connector.config.security != "None" else None
+    for endpoint in [chosen] if chosen else offered:
+        if chain := security.chain(endpoint.ServerCertificate or b""):
+            return chain[0]
+    raise ConfigError(f"{connector.config.url}: the server shows no certificate; it offers no security")
+
+
+def _agree(shown: str, wanted: str | None, yes: bool) -> None:
+    """Raise ConfigError unless the certificate is the one that is meant."""
+    if wanted is not None:
+        if _digits(shown) != _digits(wanted):
+            raise ConfigError(f"not trusted: the server shows SHA-256 {shown}, and {wanted} was expected")
+    elif not yes and not click.confirm("Does the server itself show this SHA-256? Trust it?"):
+        raise ConfigError("not trusted; nothing was changed")
+
+
+def _digits(fingerprint: str) -> str:
+    """However it was copied: with colons, spaces, small letters, "sha256:" in front."""
+    return re.sub(r"[^0-9a-f]", "", re.sub(r"^sha-?256", "", fingerprint.strip().lower()))

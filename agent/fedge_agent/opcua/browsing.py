@@ -1,0 +1,252 @@
+"""Names to nodes: paths and patterns of thousands of tags resolved together, within what the server takes at once.
+
+Each level of the paths is one walk: the nodes that any tag goes through are browsed together, in chunks of the server's
+MaxNodesPerBrowse, and no node twice. Paths from the root are left to the server (TranslateBrowsePathsToNodeIds).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+from fedge_models.errors import ConfigError
+
+from .tags import EXPECTED, Tag, path_text
+
+CHUNK = 500  # where the server names no limit
+SHOWN = 5  # names given in a problem
+MAX_CHILDREN = 100_000  # of all nodes browsed in one go
+
+T = TypeVar("T")
+
+
+class Limits(NamedTuple):
+    """How much one call may hold: the server's OperationLimits (Part 5, 6.3.11), within reason."""
+
+    items: int = CHUNK  # MaxMonitoredItemsPerCall
+    read: int = CHUNK
+    write: int = CHUNK
+    browse: int = CHUNK
+    translate: int = CHUNK
+
+
+class Child(NamedTuple):
+    """A node below another."""
+
+    id: Any  # NodeId
+    space: int
+    name: str
+    variable: bool
+
+
+async def limits(client: Any) -> Limits:
+    """What the server says; each of it is optional."""
+    from asyncua import ua  # noqa: PLC0415
+
+    base = "Server_ServerCapabilities_OperationLimits_"
+    names = (
+        "MaxMonitoredItemsPerCall", "MaxNodesPerRead", "MaxNodesPerWrite", "MaxNodesPerBrowse",
+        "MaxNodesPerTranslateBrowsePathsToNodeIds",
+    )  # fmt: skip
+    found = []
+    for name in names:
+        value = 0
+        with contextlib.suppress(ua.UaError, TypeError, ValueError):  # optional on servers
+            value = int(await client.get_node(ua.NodeId(getattr(ua.ObjectIds, base + name))).read_value())
+        found.append(min(value, CHUNK) if value > 0 else CHUNK)
+    return Limits(*found)
+
+
+async def read(client: Any, limit: Limits, nodes: Sequence[Any]) -> list[Any]:
+    """The DataValue of each node."""
+    from asyncua import ua  # noqa: PLC0415
+
+    values: list[Any] = []
+    for part in chunks(nodes, limit.read):
+        asked = ua.ReadParameters()
+        for node in part:
+            wanted = ua.ReadValueId()
+            wanted.NodeId, wanted.AttributeId = node, ua.AttributeIds.Value
+            asked.NodesToRead.append(wanted)
+        values += await client.uaclient.read(asked)
+    return values
+
+
+class Browser:
+    """Finds nodes of one connection; what it has browsed it knows until it is made anew."""
+
+    def __init__(self, client: Any, limit: Limits) -> None:
+        self._client, self._limit = client, limit
+        self._children: dict[Any, list[Child]] = {}
+        self._spaces: list[str] | None = None
+
+    async def resolve(self, tags: Sequence[Tag]) -> dict[str, Any]:
+        """Each tag's text to its NodeId, or to a problem in words (str)."""
+        found: dict[str, Any] = {}
+        for tag in tags:
+            if tag.node:
+                found[tag.text] = await self._node_id(tag)
+        await self._translate([t for t in tags if t.exact], found)
+        for tag, nodes in (await self._walk([t for t in tags if t.path and not t.exact])).items():
+            found[tag.text] = await self._only(tag, nodes)
+        return found
+
+    async def children(self, nodes: Iterable[Any]) -> dict[Any, list[Child]]:
+        """The objects and variables below each node, with their names."""
+        wanted = list(dict.fromkeys(nodes))
+        new = [node for node in wanted if node not in self._children]
+        for part in chunks(new, self._limit.browse):
+            for node, below in zip(part, await self._browse(part), strict=True):
+                self._children[node] = below
+        return {node: self._children[node] for node in wanted}
+
+    async def near(self, tag: Tag) -> str:
+        """What the server has that is spelt like a tag that it does not have."""
+        names = [c.id.to_string() for c in await self._everything()]
+        close = difflib.get_close_matches(tag.node or tag.text, names, n=3, cutoff=0.4)
+        return f"the server has: {', '.join(close)}" if close else "nothing near it is there"
+
+    async def _everything(self) -> list[Child]:
+        """Nodes that are not the standard's own, level by level, up to a bound."""
+        from asyncua import ua  # noqa: PLC0415
+
+        level, found = [ua.NodeId(ua.ObjectIds.ObjectsFolder)], dict[Any, Child]()
+        while level and len(found) < 3000:
+            below = [c for some in (await self.children(level)).values() for c in some if c.id.NamespaceIndex]
+            level = [c.id for c in below if c.id not in found]
+            found |= {c.id: c for c in below}
+        return list(found.values())
+
+    async def _node_id(self, tag: Tag) -> Any:
+        """A written node id; ``nsu=`` is looked up among the server's namespaces."""
+        from asyncua import ua  # noqa: PLC0415
+
+        text = tag.node
+        if text.startswith("nsu="):
+            uri, _, rest = text[4:].partition(";")
+            if self._spaces is None:
+                self._spaces = await self._client.get_namespace_array()
+            if uri not in self._spaces:
+                return f"tag {tag.text}: the server has no namespace {uri!r}; it has: {', '.join(self._spaces)}"
+            text = f"ns={self._spaces.index(uri)};{rest}"
+        try:
+            return ua.NodeId.from_string(text)
+        except (ua.UaError, ValueError) as e:
+            raise ConfigError(f"tag {tag.text!r} is no node id; expected e.g. {EXPECTED}") from e
+
+    async def _translate(self, tags: list[Tag], found: dict[str, Any]) -> None:
+        from asyncua import ua  # noqa: PLC0415
+
+        for part in chunks(tags, self._limit.translate):
+            results = await self._client.uaclient.translate_browsepaths_to_nodeids([_browse_path(ua, t) for t in part])
+            for tag, result in zip(part, results, strict=True):
+                nodes = [target.TargetId for target in result.Targets or []]
+                if not nodes or not result.StatusCode.is_good():
+                    found[tag.text] = f"tag {tag.text}: {result.StatusCode.name}; is there no such path?"
+                elif len(nodes) > 1:
+                    names = ", ".join(n.to_string() for n in nodes[:SHOWN])
+                    found[tag.text] = f"tag {tag.text}: {len(nodes)} nodes have this path ({names}); give a node id"
+                else:
+                    found[tag.text] = ua.NodeId(nodes[0].Identifier, nodes[0].NamespaceIndex)
+
+    async def _walk(self, tags: list[Tag]) -> dict[Tag, list[tuple[Any, tuple[tuple[int, str], ...]]]]:
+        """Each tag's nodes, with their paths from Objects."""
+        from asyncua import ua  # noqa: PLC0415
+
+        start = ua.NodeId(ua.ObjectIds.ObjectsFolder)
+        at: dict[Tag, list[tuple[Any, tuple[tuple[int, str], ...]]]] = {tag: [(start, ())] for tag in tags}
+        for depth in range(max((len(t.path) for t in tags), default=0)):
+            moving = [t for t in tags if len(t.path) > depth]
+            below = await self.children(node for t in moving for node, _ in at[t])
+            for tag in moving:
+                step = tag.path[depth]
+                at[tag] = [
+                    (child.id, (*path, (child.space, child.name)))
+                    for node, path in at[tag]
+                    for child in below[node]
+                    if step.fits(child.space, child.name)
+                ]
+        return at
+
+    async def _only(self, tag: Tag, nodes: list[tuple[Any, tuple[tuple[int, str], ...]]]) -> Any:
+        """The one node that is meant, or why it is not one."""
+        paths = [path_text(((0, "Objects"), *path)) for _, path in nodes]
+        if len({node for node, _ in nodes}) == 1:
+            return nodes[0][0]
+        if nodes:
+            more = f" and {len(paths) - SHOWN} more" if len(paths) > SHOWN else ""
+            return f"tag {tag.text}: fits {len(paths)} nodes; name one of: {', '.join(sorted(paths)[:SHOWN])}{more}"
+        return f"tag {tag.text}: {await self._where_it_ends(tag)}"
+
+    async def _where_it_ends(self, tag: Tag) -> str:
+        """The first name of a path that nothing has, and what is there instead."""
+        for depth in range(len(tag.path)):
+            if not (await self._walk([tag._replace(path=tag.path[: depth + 1])])).popitem()[1]:
+                break
+        before = (await self._walk([tag._replace(path=tag.path[:depth])])).popitem()[1]
+        names = sorted({c.name for some in (await self.children(n for n, _ in before)).values() for c in some})
+        missing = tag.path[depth].name
+        near = difflib.get_close_matches(missing, names, n=SHOWN, cutoff=0.4) or names[:SHOWN]
+        where = path_text(((0, "Objects"), *before[0][1]))
+        return f"nothing is called {missing!r} in {where}; there is: {', '.join(near) or 'nothing'}"
+
+    async def _browse(self, nodes: Sequence[Any]) -> list[list[Child]]:
+        """One call (and its continuations). A server that is out of continuation points is asked node by node."""
+        from asyncua import ua  # noqa: PLC0415
+
+        asked = ua.BrowseParameters()
+        asked.View = ua.ViewDescription()
+        asked.RequestedMaxReferencesPerNode = 0
+        asked.NodesToBrowse = [_browse_description(ua, node) for node in nodes]
+        results = await self._client.uaclient.browse(asked)
+        found: list[list[Child]] = []
+        for node, result in zip(nodes, results, strict=True):
+            if result.StatusCode.name == "BadNoContinuationPoints" and len(nodes) > 1:
+                found += await self._browse([node])
+                continue
+            found.append([_child(ua, r) for r in await self._continued(ua, result)])
+        return found
+
+    async def _continued(self, ua: Any, result: Any) -> list[Any]:
+        """All references of a result, however many calls they take."""
+        references = list(result.References or [])
+        while result.ContinuationPoint and len(references) < MAX_CHILDREN:
+            more = ua.BrowseNextParameters()
+            more.ContinuationPoints, more.ReleaseContinuationPoints = [result.ContinuationPoint], False
+            (result,) = await self._client.uaclient.browse_next(more)
+            references += result.References or []
+        return references
+
+
+def chunks(all_: Sequence[T], size: int) -> list[Sequence[T]]:
+    """In pieces of at most `size`."""
+    return [all_[i : i + size] for i in range(0, len(all_), size)]
+
+
+def _browse_path(ua: Any, tag: Tag) -> Any:
+    path = ua.BrowsePath()
+    path.StartingNode = ua.NodeId(ua.ObjectIds.RootFolder)
+    for step in tag.path:
+        element = ua.RelativePathElement()
+        element.ReferenceTypeId = ua.NodeId(ua.ObjectIds.HierarchicalReferences)
+        element.IsInverse, element.IncludeSubtypes = False, True
+        element.TargetName = ua.QualifiedName(step.name, step.space or 0)
+        path.RelativePath.Elements.append(element)
+    return path
+
+
+def _browse_description(ua: Any, node: Any) -> Any:
+    asked = ua.BrowseDescription()
+    asked.NodeId, asked.BrowseDirection = node, ua.BrowseDirection.Forward
+    asked.ReferenceTypeId, asked.IncludeSubtypes = ua.NodeId(ua.ObjectIds.HierarchicalReferences), True
+    asked.NodeClassMask = ua.NodeClass.Object | ua.NodeClass.Variable
+    asked.ResultMask = ua.BrowseResultMask.BrowseName | ua.BrowseResultMask.NodeClass
+    return asked
+
+
+def _child(ua: Any, reference: Any) -> Child:
+    target, name = reference.NodeId, reference.BrowseName
+    node = ua.NodeId(target.Identifier, target.NamespaceIndex)
+    return Child(node, name.NamespaceIndex, name.Name or "", reference.NodeClass == ua.NodeClass.Variable)

@@ -1,0 +1,228 @@
+"""One connection to an OPC UA server: endpoint, trust, user, session; every failure in the operator's words.
+
+Promises a fresh client each time (asyncua's own reconnection loses its subscription silently when tags appear late or
+the server limits items per call), that a secured channel is opened only to a server that the trust folder knows, and
+that a session left behind by a crash is the server's for a minute, not for an hour: many PLCs have room for few.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+from fedge_models.errors import ConfigError, FedgeError
+from fedge_models.settings import Seconds
+
+from . import security as trust
+from .words import Facts, explain
+
+POLICIES = ("Basic256Sha256", "Aes256Sha256RsaPss", "Aes128Sha256RsaOaep")
+MODES = ("Sign", "SignAndEncrypt")
+SESSION_MS = 60_000
+FOLDER = "opcua"  # of the state folder: own.der, own.key, trusted/
+
+
+class ConnectionConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a source and an output say alike of the server they connect to."""
+
+    url: str
+    security: str = "None"  # or policy/mode, e.g. "Basic256Sha256/SignAndEncrypt"
+    server_certificate: Path | None = None  # the only one to trust, instead of the trust folder
+    certificate: Path | None = None  # ours, DER or PEM; without: made at first need in the state folder
+    private_key: Path | None = None
+    application_uri: str = ""  # empty: as our certificate says
+    username: str = ""
+    password_file: Path | None = None
+    user_certificate: Path | None = None  # to log in with a certificate instead of a password
+    user_private_key: Path | None = None
+    timeout: Seconds = Seconds(4)  # of each call
+
+
+class Link(NamedTuple):
+    """A connected client, and what the operator should know of the connection, "" when nothing."""
+
+    client: Any
+    facts: Facts
+    note: str
+
+
+class Connector:
+    """Opens connections for one source or output; `state` is the agent's folder, None where there is none."""
+
+    def __init__(self, name: str, config: ConnectionConfig, state: Path | None) -> None:
+        self.name, self.config = name, config
+        self._folder = state / FOLDER if state else None
+        _check(name, config)
+
+    @property
+    def trusted(self) -> Path:
+        """The trust folder. Raises ConfigError where there is no state folder."""
+        return self._need() / trust.TRUSTED
+
+    @contextlib.asynccontextmanager
+    async def open(self) -> AsyncIterator[Link]:
+        """A connection, closed at the end. Raises ConfigError or UnreachableError, also for errors inside."""
+        facts = self._facts()
+        try:
+            link = await self._connect(facts)
+            try:
+                yield link
+            finally:
+                with contextlib.suppress(Exception):  # it is being given up; nothing is left to lose
+                    await asyncio.wait_for(link.client.disconnect(), 2)
+        except FedgeError:
+            raise
+        except troubles() as e:
+            raise explain(e, facts) from e
+
+    async def endpoints(self) -> list[Any]:
+        """What the server offers, asked without security. Raises ConfigError or UnreachableError."""
+        facts = Facts(self.config.url)
+        try:
+            return await self._client().connect_and_get_server_endpoints()
+        except troubles() as e:
+            raise explain(e, facts) from e
+
+    def _client(self) -> Any:
+        from asyncua import Client  # noqa: PLC0415
+
+        logging.getLogger("asyncua").setLevel(logging.CRITICAL + 1)  # what matters of it is said here
+        client = Client(self.config.url, timeout=self.config.timeout)
+        client.session_timeout = SESSION_MS
+        client.name = client.description = "fedge-agent"
+        client.product_uri = "urn:fedge"
+        return client
+
+    async def _connect(self, facts: Facts) -> Link:
+        config, client, notes = self.config, self._client(), []
+        ours = self.own() if config.security != "None" else None
+        client.application_uri = ours.uri if ours else config.application_uri or "urn:fedge:agent"
+        if ours:
+            shown = trust.chain(self.endpoint(await self.endpoints()).ServerCertificate or b"")
+            if note := self._verify(shown):
+                notes.append(note)
+            await self._secure(client, ours, shown[0])
+        if config.username:
+            client.set_user(config.username)
+            client.set_password(_secret(config.password_file))
+            if not ours:
+                notes.append(f"{config.url}: others may read the password, which is sent without security")
+        if config.user_certificate:
+            await client.load_client_certificate(str(config.user_certificate), _form(config.user_certificate))
+            await client.load_private_key(config.user_private_key, None, _form(config.user_private_key))
+        try:
+            await asyncio.wait_for(client.connect(), config.timeout * 2)
+        except (ConnectionError, AssertionError) as e:  # how a server turns away a certificate that it does not know
+            raise explain(AssertionError() if ours else e, facts) from e
+        return Link(client, facts, "; ".join(notes))
+
+    async def _secure(self, client: Any, ours: trust.Own, server: bytes) -> None:
+        from asyncua.crypto import security_policies  # noqa: PLC0415
+        from asyncua.crypto.uacrypto import CertProperties  # noqa: PLC0415
+        from asyncua.ua import MessageSecurityMode  # noqa: PLC0415
+
+        policy, _, mode = self.config.security.partition("/")
+        await client.set_security(
+            getattr(security_policies, f"SecurityPolicy{policy}"),
+            CertProperties(trust.read(ours.certificate), "der"),
+            CertProperties(ours.key.read_bytes(), _form(ours.key)),
+            server_certificate=CertProperties(server, "der"),
+            mode=getattr(MessageSecurityMode, mode),
+        )
+
+    def endpoint(self, offered: list[Any]) -> Any:
+        """The one with our policy and mode. Raises ConfigError naming what there is instead."""
+        policy, _, mode = self.config.security.partition("/")
+        for endpoint in offered:
+            if security_of(endpoint) == (policy, mode) and endpoint.ServerCertificate:
+                return endpoint
+        have = ", ".join(sorted({"/".join(filter(None, security_of(e))) for e in offered})) or "nothing"
+        raise ConfigError(
+            f"{self.config.url}: the server does not offer security {self.config.security!r}; it offers: {have}"
+        )
+
+    def _verify(self, shown: list[bytes]) -> str | None:
+        config = self.config
+        if config.server_certificate is None:
+            return trust.verify(shown, self.trusted, self.name, config.url)
+        if trust.read(config.server_certificate) != shown[0]:
+            raise ConfigError(
+                f"{config.url}: the server shows another certificate (SHA-256 {trust.fingerprint(shown[0])}) than "
+                f"{config.server_certificate}. If it was renewed, put the new one there; if not, someone is in between"
+            )
+        return None
+
+    def own(self) -> trust.Own:
+        """Our certificate, made if none is given. Raises ConfigError."""
+        config = self.config
+        if config.certificate and config.private_key:
+            if not config.private_key.exists():
+                raise ConfigError(f"{config.private_key}: cannot be read: No such file or directory")
+            return trust.given(config.certificate, config.private_key, config.application_uri)
+        return trust.own(self._need(), config.application_uri)
+
+    def _need(self) -> Path:
+        if self._folder is None:
+            raise ConfigError(f"{self.name}: security {self.config.security!r} needs the agent's state folder")
+        return self._folder
+
+    def _facts(self) -> Facts:
+        config = self.config
+        user = config.username or (str(config.user_certificate) if config.user_certificate else "")
+        ours = str(self.own()) if config.security != "None" else ""
+        return Facts(config.url, config.security, user, ours)
+
+
+def security_of(endpoint: Any) -> tuple[str, str]:
+    """(policy, mode) of an endpoint, as the configuration writes them; mode is "" for None."""
+    policy = str(endpoint.SecurityPolicyUri or "").rpartition("#")[2].replace("_", "")
+    return policy, endpoint.SecurityMode.name.rstrip("_") if policy != "None" else ""
+
+
+def troubles() -> tuple[type[BaseException], ...]:
+    """What asyncua raises when the other side, the network or what is configured is at fault."""
+    from asyncua import ua  # noqa: PLC0415
+    from cryptography.exceptions import InvalidSignature  # noqa: PLC0415
+
+    # AssertionError, AttributeError, ValueError: asyncua's way to say that a server refused our certificate, showed
+    # none to encrypt a password for, or sent what makes no sense
+    return (
+        ua.UaError, OSError, asyncio.TimeoutError, AssertionError, AttributeError, ValueError, InvalidSignature
+    )  # fmt: skip
+
+
+def _check(name: str, config: ConnectionConfig) -> None:
+    """Raise ConfigError for keys that contradict each other, before a socket opens."""
+    policy, _, mode = config.security.partition("/")
+    if config.security != "None" and (policy not in POLICIES or mode not in MODES):
+        raise ConfigError(
+            f'{name}: security {config.security!r}: expected "None" or one of {", ".join(POLICIES)}, a slash, and '
+            f'{" or ".join(MODES)}, as in "Basic256Sha256/SignAndEncrypt"'
+        )
+    if not config.url.startswith("opc.tcp://"):
+        raise ConfigError(f"{name}: url {config.url!r}: expected opc.tcp://host:port/path")
+    for one, other in (("certificate", "private_key"), ("user_certificate", "user_private_key")):
+        if (getattr(config, one) is None) != (getattr(config, other) is None):
+            raise ConfigError(f"{name}: {one} and {other} go together; one of them is missing")
+    if config.username and config.user_certificate:
+        raise ConfigError(f"{name}: username and user_certificate: a server takes one of them")
+
+
+def _secret(path: Path | None) -> str:
+    try:
+        return path.read_text().strip() if path else ""
+    except OSError as e:
+        raise ConfigError(f"{path}: cannot be read: {e.strerror}") from e
+
+
+def _form(path: Path | None) -> str:
+    """Of a certificate or key: "pem" or "der", by its content."""
+    try:
+        return "pem" if path and path.read_bytes().lstrip().startswith(b"-----") else "der"
+    except OSError as e:
+        raise ConfigError(f"{path}: cannot be read: {e.strerror}") from e

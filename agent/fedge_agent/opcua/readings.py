@@ -1,0 +1,57 @@
+"""From a DataValue to a Reading: value, quality and source time as the server says them. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from typing import Any
+
+import numpy as np
+
+from ..types import Quality, Reading
+from .tags import dig
+
+EPOCH = datetime(1970, 1, 1)
+QUALITIES = (Quality.GOOD, Quality.UNCERTAIN, Quality.BAD, Quality.BAD)  # by the severity bits (Part 4, 7.39)
+OVERFLOW = 0x480  # InfoType DataValue with its Overflow bit: the server's queue was full, values in between are lost
+
+
+def reading(tag: str, field: Sequence[str | int], data: Any) -> Reading:
+    """One value. Raises LookupError for a field that the value does not have."""
+    code = data.StatusCode.value if data.StatusCode else 0
+    quality = QUALITIES[code >> 30]
+    stamp = data.SourceTimestamp or data.ServerTimestamp
+    value = data.Value.Value if data.Value is not None else None
+    if field and quality is not Quality.BAD:
+        value = dig(value, field)
+    return _of(tag, time_ns(stamp), value, quality, data)
+
+
+def time_ns(stamp: datetime | None) -> int:
+    """Nanoseconds since the Unix epoch; now, for a server that gives no time."""
+    if stamp is None:
+        stamp = datetime.now(timezone.utc)
+    if stamp.tzinfo is not None:
+        stamp = stamp.astimezone(timezone.utc).replace(tzinfo=None)
+    age = stamp - EPOCH
+    return (age.days * 86400 + age.seconds) * 1_000_000_000 + age.microseconds * 1000
+
+
+def _of(tag: str, when: int, value: Any, quality: Quality, data: Any) -> Reading:
+    if isinstance(value, (bool, int, float)):
+        return Reading(tag, when, float(value), quality)
+    if isinstance(value, str):
+        return Reading(tag, when, value, quality)
+    if isinstance(value, list):
+        try:
+            block = np.asarray(value, np.float32)
+        except (ValueError, TypeError):
+            return Reading(tag, when, math.nan, Quality.BAD)
+        shape = data.Value.Dimensions
+        fits = shape and len(shape) > 1 and math.prod(shape) == block.size
+        return Reading(tag, when, block.reshape(shape) if fits else block, quality)
+    if isinstance(value, datetime):
+        return Reading(tag, when, time_ns(value) / 1e9, quality)
+    text = getattr(value, "Text", None)  # LocalizedText
+    return Reading(tag, when, text, quality) if isinstance(text, str) else Reading(tag, when, math.nan, Quality.BAD)

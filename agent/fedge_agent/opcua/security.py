@@ -1,0 +1,227 @@
+"""Certificates of OPC UA: ours, made at first need, and whose server we trust.
+
+Promises that a secured connection is opened only to a server whose certificate lies in the trust folder (itself, or
+the certificate of who issued it), and that nothing is put there but by an operator: `fedge-agent trust`, or a copied
+file. A server that was trusted by that command keeps its own file, so a certificate that changes is refused even if
+another server's would be trusted. Like the standard's own trust lists, a pinned certificate that has expired is still
+trusted; the caller says so.
+"""
+
+from __future__ import annotations
+
+import socket
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from fedge_models import files
+from fedge_models.errors import ConfigError
+
+if TYPE_CHECKING:
+    from cryptography.x509 import Certificate
+
+OWN, TRUSTED = "own", "trusted"  # <state>/opcua/own.der, own.key, trusted/
+LIFE = timedelta(days=3650)
+KEY_BITS = 2048
+SUFFIXES = (".der", ".cer", ".crt", ".pem")
+MAX_BYTES = 64 * 1024
+
+
+class Own(NamedTuple):
+    """Our certificate: files, and the application URI in it."""
+
+    certificate: Path
+    key: Path
+    uri: str
+
+    def __str__(self) -> str:
+        return f"{self.certificate}, SHA-256 {fingerprint(read(self.certificate))}"
+
+
+def fingerprint(der: bytes) -> str:
+    """SHA-256, as certificate managers print it: pairs of hexadecimal digits."""
+    from cryptography.hazmat.primitives import hashes  # noqa: PLC0415
+
+    digest = hashes.Hash(hashes.SHA256())
+    digest.update(der)
+    return digest.finalize().hex(":").upper()
+
+
+def own(folder: Path, uri: str) -> Own:
+    """Our certificate in `folder`, made if there is none. Raises ConfigError for one that does not fit."""
+    certificate, key = folder / f"{OWN}.der", folder / f"{OWN}.key"
+    if not (certificate.exists() and key.exists()):
+        files.make_folder(folder)
+        _make(certificate, key, uri or f"urn:{socket.gethostname()}:fedge-agent")
+    return given(certificate, key, uri)
+
+
+def given(certificate: Path, key: Path, uri: str) -> Own:
+    """A certificate made elsewhere. Raises ConfigError unless it carries `uri`, or any when that is empty."""
+    found = _uris(load(certificate))
+    if not found:
+        raise ConfigError(f"{certificate}: has no URI among its subject alternative names, which OPC UA demands")
+    if uri and uri not in found:
+        raise ConfigError(
+            f"{certificate}: is made for {found[0]!r}, and application_uri is {uri!r}; leave application_uri out, or "
+            "delete the certificate and its key if fedge-agent made them: new ones are made"
+        )
+    return Own(certificate, key, uri or found[0])
+
+
+def verify(shown: list[bytes], folder: Path, name: str, url: str) -> str | None:
+    """Whether the server that shows this certificate (DER; its issuers after it) is trusted as `name`.
+
+    Returns what the operator should know (it has expired). Raises ConfigError unless it is trusted.
+    """
+    print_, pinned = fingerprint(shown[0]), pin_file(folder, name)
+    if pinned.exists() and read(pinned) != shown[0]:
+        raise ConfigError(
+            f"{url}: the server shows another certificate (SHA-256 {print_}) than the trusted one "
+            f"({pinned}, SHA-256 {fingerprint(read(pinned))}). If its certificate was renewed, compare the fingerprint "
+            f"at the server and run: fedge-agent trust {name}. If not, someone is in between"
+        )
+    trusted = list(_trusted(folder))
+    if shown[0] in trusted:
+        return _expired(shown[0], url)
+    if any(_issued(shown[0], other) for other in trusted) and not _expired(shown[0], url):
+        return None
+    if old := _expired(shown[0], url):
+        raise ConfigError(f"{old}; a new certificate is needed there")
+    raise ConfigError(
+        f"{url}: the server's certificate (SHA-256 {print_}) is not trusted"
+        + ("; no certificate is" if not trusted else "")
+        + f". Compare the fingerprint at the server, then run: fedge-agent trust {name}"
+    )
+
+
+def pin(folder: Path, name: str, der: bytes) -> Path:
+    """Trust this certificate as that of `name` from now on."""
+    files.make_folder(folder)
+    files.write(pin_file(folder, name), der)
+    return pin_file(folder, name)
+
+
+def pin_file(folder: Path, name: str) -> Path:
+    """Where the certificate of a source or output is kept."""
+    return folder / f"{name}.der"
+
+
+def read(path: Path) -> bytes:
+    """A certificate (DER or PEM) as DER. Raises ConfigError."""
+    from cryptography.hazmat.primitives.serialization import Encoding  # noqa: PLC0415
+
+    return load(path).public_bytes(Encoding.DER)
+
+
+def load(path: Path) -> Certificate:
+    """A certificate from a DER or PEM file. Raises ConfigError."""
+    from cryptography import x509  # noqa: PLC0415
+
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise ConfigError(f"{path}: has more than {MAX_BYTES} bytes; expected one certificate")
+        data = path.read_bytes()
+        pem = data.lstrip().startswith(b"-----")
+        return x509.load_pem_x509_certificate(data) if pem else x509.load_der_x509_certificate(data)
+    except OSError as e:
+        raise ConfigError(f"{path}: cannot be read: {e.strerror}") from e
+    except ValueError as e:
+        raise ConfigError(f"{path}: is no certificate in DER or PEM") from e
+
+
+def chain(blob: bytes) -> list[bytes]:
+    """A server's certificate, and its issuers if it sent them: DER after DER."""
+    parts = []
+    while len(blob) >= 4:  # SEQUENCE with a length of two bytes: every RSA certificate has one
+        end = int.from_bytes(blob[2:4], "big") + 4
+        parts.append(blob[:end])
+        blob = blob[end:]
+    return parts
+
+
+def describe(der: bytes) -> dict[str, str]:
+    """What a person compares before trusting."""
+    from cryptography import x509  # noqa: PLC0415
+
+    certificate = x509.load_der_x509_certificate(der)
+    return {
+        "subject": certificate.subject.rfc4514_string(),
+        "URI": ", ".join(_uris(certificate)),
+        "valid": f"{certificate.not_valid_before_utc:%Y-%m-%d} to {certificate.not_valid_after_utc:%Y-%m-%d}",
+        "SHA-256": fingerprint(der),
+    }
+
+
+def _trusted(folder: Path) -> list[bytes]:
+    paths = sorted(p for p in folder.glob("*") if p.suffix.lower() in SUFFIXES) if folder.is_dir() else []
+    return [read(path) for path in paths]
+
+
+def _issued(der: bytes, by: bytes) -> bool:
+    """Whether a certificate authority of the trust folder signed this certificate."""
+    from cryptography import x509  # noqa: PLC0415
+    from cryptography.exceptions import InvalidSignature  # noqa: PLC0415
+
+    issuer = x509.load_der_x509_certificate(by)
+    try:
+        constraints = issuer.extensions.get_extension_for_class(x509.BasicConstraints).value
+        x509.load_der_x509_certificate(der).verify_directly_issued_by(issuer)
+    except (x509.ExtensionNotFound, ValueError, TypeError, InvalidSignature):
+        return False
+    return bool(constraints.ca) and issuer.not_valid_after_utc > datetime.now(timezone.utc)
+
+
+def _expired(der: bytes, url: str) -> str | None:
+    from cryptography import x509  # noqa: PLC0415
+
+    certificate, now = x509.load_der_x509_certificate(der), datetime.now(timezone.utc)
+    if now > certificate.not_valid_after_utc:
+        return f"{url}: the server's certificate expired on {certificate.not_valid_after_utc:%Y-%m-%d}"
+    if now < certificate.not_valid_before_utc:
+        return f"{url}: the server's certificate is valid only from {certificate.not_valid_before_utc:%Y-%m-%d}"
+    return None
+
+
+def _uris(certificate: Certificate) -> list[str]:
+    from cryptography import x509  # noqa: PLC0415
+
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return []
+    return list(names.get_values_for_type(x509.UniformResourceIdentifier))
+
+
+def _make(certificate: Path, key: Path, uri: str) -> None:
+    """An application instance certificate, self-signed (Part 6, 6.2.2). The key first: a certificate always has one."""
+    from cryptography import x509  # noqa: PLC0415
+    from cryptography.hazmat.primitives import hashes, serialization  # noqa: PLC0415
+    from cryptography.hazmat.primitives.asymmetric import rsa  # noqa: PLC0415
+    from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID  # noqa: PLC0415
+
+    secret, now, host = rsa.generate_private_key(65537, KEY_BITS), datetime.now(timezone.utc), socket.gethostname()
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"fedge-agent@{host}"[:64])])
+    names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(uri), x509.DNSName(host)]
+    usage = x509.KeyUsage(
+        digital_signature=True, content_commitment=True, key_encipherment=True, data_encipherment=True,
+        key_agreement=False, key_cert_sign=True, crl_sign=False, encipher_only=False, decipher_only=False,
+    )  # fmt: skip
+    public = secret.public_key()
+    made = (
+        x509.CertificateBuilder(name, name, public, x509.random_serial_number(), now - timedelta(days=1), now + LIFE)
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(usage, critical=True)
+        .add_extension(
+            x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH]), critical=False
+        )
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(public), critical=False)
+        .sign(secret, hashes.SHA256())
+    )
+    pem = secret.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    files.write(key, pem, mode=0o600)
+    files.write(certificate, made.public_bytes(serialization.Encoding.DER))

@@ -1,0 +1,130 @@
+"""What a server has, for `fedge-agent browse`: the tree with types and values, and configuration lines of it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from enum import Enum
+from typing import Any, NamedTuple
+
+from .browsing import Browser, Child, Limits, read
+
+MAX_NODES = 100_000
+NUMBERS = (bool, int, float)
+SHOWN = 60  # characters of a value
+
+
+class Leaf(NamedTuple):
+    """One node: how deep, its path of names, and what it holds."""
+
+    path: tuple[str, ...]
+    node: str
+    variable: bool
+    type: str = ""
+    text: str = ""
+    value: Any = None
+
+
+async def tree(client: Any, limit: Limits, start: Any, depth: int) -> list[Leaf]:
+    """The nodes below `start`, parents before children, each node once; below Objects without the server's own."""
+    from asyncua import ua  # noqa: PLC0415
+
+    browser, order = Browser(client, limit), dict[Any, tuple[tuple[str, ...], Child]]()
+    below: dict[Any, list[Any]] = {}
+    level, objects = [start], start == ua.NodeId(ua.ObjectIds.ObjectsFolder)
+    for deep in range(depth):
+        found = await browser.children(level)
+        level = []
+        for parent, children in found.items():
+            for child in children:
+                if child.id in order or (objects and not deep and not child.id.NamespaceIndex):
+                    continue
+                order[child.id] = ((*order[parent][0], child.name) if parent in order else (child.name,), child)
+                below.setdefault(parent, []).append(child.id)
+                level.append(child.id)
+        if not level or len(order) > MAX_NODES:
+            break
+    variables = [node for node, (_, child) in order.items() if child.variable]
+    values = dict(zip(variables, await read(client, limit, variables), strict=True))
+    return [_leaf(*order[node], values.get(node)) for node in _descend(below, start)]
+
+
+def _descend(below: dict[Any, list[Any]], start: Any) -> Iterator[Any]:
+    waiting = list(reversed(below.get(start, [])))
+    while waiting:
+        node = waiting.pop()
+        yield node
+        waiting += reversed(below.get(node, []))
+
+
+def _leaf(path: tuple[str, ...], child: Child, data: Any) -> Leaf:
+    node = child.id.to_string()
+    if data is None:
+        return Leaf(path, node, child.variable)
+    value = data.Value.Value if data.Value is not None else None
+    if value is None:
+        status = data.StatusCode.name if data.StatusCode is not None and data.StatusCode.value else "no value"
+        return Leaf(path, node, True, "", status)
+    kind = data.Value.VariantType.name
+    one = value[0] if isinstance(value, list) and value else value
+    kind = type(one).__name__ if kind == "ExtensionObject" else kind
+    kind += f"[{len(value)}]" if isinstance(value, list) else ""
+    return Leaf(path, node, True, kind, shown(value), value)
+
+
+def shown(value: Any) -> str:
+    """A value in one short line."""
+    fields = fields_of(value)
+    text = ", ".join(f"{name} {shown(inner)}" for name, inner in fields.items()) if fields else _plain(value)
+    return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"
+
+
+def fields_of(value: Any) -> dict[str, Any]:
+    """The fields of a structure that was decoded, {} for anything else."""
+    if isinstance(value, Enum) or not hasattr(value, "__dataclass_fields__"):
+        return {}
+    return {name: getattr(value, name) for name in value.__dataclass_fields__ if name != "Encoding"}
+
+
+def lines(leaves: list[Leaf], source: str) -> Iterator[str]:
+    """Configuration lines for all that can be a channel: numbers, states, arrays, and numbers inside structures."""
+    taken: set[str] = set()
+    for leaf in leaves:
+        for inside, value in _channels(leaf.value):
+            tag = leaf.node + inside if "#" not in leaf.node or inside else leaf.node + "#"
+            name = _name((*leaf.path, *re.findall(r"\w+", inside)), taken)
+            wave = ", waveform_hz = 1000.0" if isinstance(value, list) else ""
+            hint = "  # waveform_hz: as the machine samples it" if wave else ""
+            text = json.dumps(tag, ensure_ascii=False)
+            yield f'channels.{name} = {{ source = "{source}", tag = {text}{wave} }}{hint}'
+
+
+def _channels(value: Any, inside: str = "") -> Iterator[tuple[str, Any]]:
+    """(what to put behind the node id, value) of each number or array of numbers."""
+    if isinstance(value, NUMBERS) or (isinstance(value, list) and value and isinstance(value[0], NUMBERS)):
+        yield inside, value
+    for name, inner in fields_of(value).items():
+        yield from _channels(inner, f"{inside}.{name}" if inside else f"#{name}")
+
+
+def _name(path: tuple[str, ...], taken: set[str]) -> str:
+    """A channel name of as few of the last names as are not taken yet."""
+    words = [re.sub(r"\W+", "_", word, flags=re.A).strip("_") for word in path]
+    for count in range(1, len(words) + 1):
+        name = "_".join(filter(None, words[-count:])) or "channel"
+        if name not in taken:
+            break
+    number = 2
+    while name in taken:
+        name, number = f"{'_'.join(words)}_{number}", number + 1
+    taken.add(name)
+    return name
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, list):
+        return "[" + ", ".join(shown(v) for v in value[:5]) + (", …]" if len(value) > 5 else "]")
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return str(getattr(value, "Text", None) or value) if not isinstance(value, bytes) else f"{len(value)} bytes"

@@ -1,0 +1,130 @@
+"""From pictures to windows of one, with the label of their time. Pure, as `windows.py`.
+
+Each picture is decided on when it comes; nothing waits. Its sample waits until the label is known for the picture's
+time (a newer value, or the word that it has not changed), for `lateness` of source time at most: the label of the part
+before must not be taught. What is no picture is counted.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from fedge_models.card import ImageSpec
+from fedge_models.errors import PictureError
+
+from .channels import NEVER_NS
+from .config import TagConfig
+from .pictures import prepare
+from .types import Batch, Quality, Reading, Window
+
+MAX_WAITING = 64  # pictures whose label is not known yet; the oldest then goes without
+MAX_VALUES = 256  # of a label that are remembered
+
+
+@dataclass
+class Counters:
+    """What happened to readings, for `status`."""
+
+    readings: int = 0
+    bad: int = 0  # bad quality: the source had no picture
+    not_pictures: int = 0  # a number, a text, or an array of another kind
+    gaps: int = 0  # always none: a picture that does not come is none
+    windows: int = 0
+
+
+class Snapshots:
+    """The pictures of one asset."""
+
+    def __init__(
+        self, asset: str, picture: TagConfig, labels: Sequence[TagConfig], spec: ImageSpec, lateness_s: float
+    ) -> None:
+        self._asset, self._picture, self._spec = asset, picture, spec
+        self._labels = [(tag, _Label()) for tag in labels]
+        self._lateness = round(lateness_s * 1e9)
+        self._newest = NEVER_NS
+        self._waiting: deque[Window] = deque()
+        self.counters = Counters()
+
+    def push(self, batch: Batch) -> list[Window]:
+        """Take a batch in; its pictures, without labels."""
+        for tag, label in self._labels:
+            if tag.source == batch.source:
+                label.take(batch, tag.tag)
+        self._newest = max([self._newest, batch.alive_ns or NEVER_NS, *(r.time_ns for r in batch.readings)])
+        if batch.source != self._picture.source:
+            return []
+        taken = [self._window(r, batch.received_ns) for r in batch.readings if r.tag == self._picture.tag]
+        windows = [w for w in taken if w is not None]
+        self._waiting.extend(windows)
+        return windows
+
+    def settled(self) -> list[Window]:
+        """Pictures pushed before whose label is known by now, or no longer waited for."""
+        done = []
+        while self._waiting and (len(self._waiting) > MAX_WAITING or self._settles(self._waiting[0].end_ns)):
+            window = self._waiting.popleft()
+            done.append(window._replace(label=self._label(window.end_ns)))
+        return done
+
+    def _window(self, reading: Reading, received_ns: int) -> Window | None:
+        self.counters.readings += 1
+        if reading.quality is Quality.BAD:
+            self.counters.bad += 1
+            return None
+        try:
+            if not isinstance(reading.value, np.ndarray):
+                raise PictureError("no array")
+            values = prepare(reading.value, self._spec)
+        except PictureError:
+            self.counters.not_pictures += 1
+            return None
+        self.counters.windows += 1
+        return Window(self._asset, reading.time_ns, values, 0.0, None, received_ns)
+
+    def _settles(self, time_ns: int) -> bool:
+        return self._newest - self._lateness >= time_ns or all(label.known >= time_ns for _, label in self._labels)
+
+    def _label(self, time_ns: int) -> float | str | tuple[float, ...] | None:
+        values = [label.at(time_ns) for _, label in self._labels]
+        if len(values) > 1:
+            return tuple(v if isinstance(v, float) else math.nan for v in values)
+        return None if not values or values[0] != values[0] else values[0]
+
+
+class _Label:
+    """What one label was, and until when that is known."""
+
+    def __init__(self) -> None:
+        self._times: list[int] = []
+        self._values: list[float | str] = []
+        self.known = NEVER_NS
+
+    def take(self, batch: Batch, tag: str) -> None:
+        """The label's readings of a batch."""
+        if batch.fresh and self.known > NEVER_NS:
+            self._note(self.known + 1, math.nan)  # what was known ended with the connection
+        for reading in batch.readings:
+            if reading.tag == tag:
+                good = reading.quality is not Quality.BAD and isinstance(reading.value, (int, float, str))
+                self._note(reading.time_ns, reading.value if good else math.nan)  # type: ignore[arg-type]
+        if batch.alive_ns is not None and self._times:
+            self.known = max(self.known, batch.alive_ns)
+
+    def at(self, time_ns: int) -> float | str:
+        """The value at a time; NaN: unknown."""
+        i = bisect_right(self._times, time_ns)
+        return self._values[i - 1] if i and time_ns <= self.known else math.nan
+
+    def _note(self, time_ns: int, value: float | str) -> None:
+        if self._times and time_ns < self._times[-1]:  # the clock was set back
+            self._times.clear()
+            self._values.clear()
+        self._times.append(time_ns)
+        self._values.append(value)
+        del self._times[:-MAX_VALUES], self._values[:-MAX_VALUES]
+        self.known = time_ns

@@ -1,0 +1,76 @@
+"""Twenty equal machines: one `[template.X]` and a line each. Pure: tables in, tables out.
+
+An asset that names a template is that template with `{name}` and its own `vars` filled in, and with its own keys on
+top, table by table. Errors name asset, template and key; `config.py` leaves to this file what no other key needs.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from fedge_models.errors import ConfigError
+
+from .types import Table
+
+_FIELD = re.compile(r"\{\{|\}\}|\{(\w+)\}")
+MAX_DEPTH = 16
+
+
+def expand(asset: str, table: Table, templates: Mapping[str, Table]) -> Table:
+    """The asset's table with its template's under it. Raises ConfigError."""
+    wanted = table.get("template", "")
+    if not wanted:
+        return table
+    if not isinstance(wanted, str) or not isinstance(templates.get(wanted), dict):
+        near = difflib.get_close_matches(str(wanted), templates, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}?" if near else f"expected one of: {', '.join(sorted(templates)) or 'none'}"
+        raise ConfigError(f"key 'asset.{asset}.template': there is no [template.{wanted}]; {hint}")
+    values = {"name": asset, **_values(asset, table.get("vars", {}))}
+    filled = _fill(templates[wanted], values, f"template.{wanted}", asset)
+    assert isinstance(filled, dict)
+    return merge(filled, table)
+
+
+def merge(under: Table, over: Table) -> Table:
+    """`over` on `under`: tables are merged, anything else is replaced."""
+    both = {
+        k: merge(under[k], v) if isinstance(v, dict) and isinstance(under.get(k), dict) else v for k, v in over.items()
+    }
+    return {**under, **both}
+
+
+def _values(asset: str, given: Any) -> dict[str, str | int | float]:
+    if not isinstance(given, dict):
+        raise ConfigError(f"key 'asset.{asset}.vars': expected a table of texts and numbers, got {given!r}")
+    for name, value in given.items():
+        if name == "name" or isinstance(value, bool) or not isinstance(value, (str, int, float)):
+            what = "it is the asset's own name" if name == "name" else f"expected a text or a number, got {value!r}"
+            raise ConfigError(f"key 'asset.{asset}.vars.{name}': {what}")
+    return given
+
+
+def _fill(value: Any, values: Mapping[str, str | int | float], key: str, asset: str, depth: int = 0) -> Any:
+    """A template's value with its placeholders filled in; one that is all of a text keeps its value's type."""
+    if depth > MAX_DEPTH:
+        raise ConfigError(f"key '{key}': tables inside tables, more than {MAX_DEPTH} deep")
+    if isinstance(value, dict):
+        return {k: _fill(v, values, f"{key}.{k}", asset, depth + 1) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_fill(v, values, f"{key}[{i}]", asset, depth + 1) for i, v in enumerate(value)]
+    if not isinstance(value, str):
+        return value
+    whole = _FIELD.fullmatch(value)
+    if whole and whole[1]:
+        return _value(whole[1], values, key, asset)
+    return _FIELD.sub(lambda m: str(_value(m[1], values, key, asset)) if m[1] else m[0][0], value)
+
+
+def _value(name: str, values: Mapping[str, str | int | float], key: str, asset: str) -> str | int | float:
+    if name in values:
+        return values[name]
+    near = difflib.get_close_matches(name, values, n=1, cutoff=0.5)
+    hint = f"did you mean {{{near[0]}}}?" if near else f"add {name} to asset.{asset}.vars"
+    raise ConfigError(f"key '{key}': asset {asset!r} has no value for {{{name}}}; {hint}")
