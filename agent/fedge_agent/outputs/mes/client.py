@@ -76,8 +76,8 @@ def exchange(
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     try:
         connection.request(method, path, body, dict(headers))
-        response = connection.getresponse()
-        data = _read(response, url, (connection.timeout or 10.0) * 3)
+        with connection.getresponse() as response:
+            data = _read(response, url, (connection.timeout or 10.0) * 3)
     except (OSError, http.client.HTTPException) as e:
         raise UnreachableError(f"{url}: no whole answer: {e or type(e).__name__}") from e
     return judge(url, response.status, response.headers, data)
