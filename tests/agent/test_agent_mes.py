@@ -20,6 +20,7 @@ from fedge_agent.outputs.host import HostedOutput
 from fedge_agent.outputs.mes.client import MAX_ANSWER_BYTES
 from fedge_agent.outputs.mes.output import MesOutput
 from fedge_agent.outputs.mes.settings import Hmac, MesConfig, Step
+from fedge_agent.outputs.webhook import WebhookConfig, WebhookOutput
 from fedge_agent.spool import Spool
 from fedge_agent.types import Event, Label
 from fedge_models.errors import RefusedError, RetryError, StaleError, UnreachableError
@@ -307,3 +308,47 @@ def test_false_alarm_that_goes_on_is_labelled_up_to_now() -> None:
         [label] = mes.collect()
         assert label.start_ns == EVENT.time_ns <= label.end_ns < EVENT.time_ns + 60_000_000_000
         assert label.value == "normal"
+
+
+# --- formats and webhook ----------------------------------------------------------------------------------------
+
+
+def test_b2mml_work_request() -> None:
+    asked = sent(lambda url: MesConfig(url=url, format="b2mml"))
+    request = msgspec.json.decode(asked.body)["WorkRequest"]
+    [job] = request["JobOrder"]
+    assert request["ID"] == {"$": EVENT.key} and request["HierarchyScope"] == {"EquipmentID": {"$": "pump"}}
+    assert request["WorkType"] == job["WorkType"] == {"$": "Maintenance"} and request["Priority"] == {"$": 3}
+    said = {p["ID"]["$"]: p["Value"][0]["ValueString"]["$"] for p in job["JobOrderParameter"]}
+    assert said["score"] == "2.5" and said["release"] == "3" and said["detectedAt"] == "2023-11-14T22:13:20.000+00:00"
+    # WorkRequestType and JobOrderType know nothing else ("additionalProperties": false) but what they name
+    assert set(request) <= {"ID", "Description", "WorkType", "Priority", "HierarchyScope", "JobOrder"}
+    assert set(job) <= {"ID", "WorkType", "Priority", "HierarchyScope", "JobOrderParameter"}
+
+
+def test_webhook_sends_each_event_signed_with_a_key_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("secret")
+    raised = msgspec.structs.replace(EVENT, state="raised", severity="high")
+    with Canned(lambda _: reply(200, "<html>thanks", "text/html")) as server:
+        hook = WebhookOutput("hook", WebhookConfig(url=server.url, hmac=Hmac(key_file=tmp_path / "key")))
+        assert hook.check() == []
+        for event in (EVENT, raised):
+            hook.deliver(event)
+        assert [msgspec.json.decode(a.body, type=Event) for a in server.asked] == [EVENT, raised]
+        keys = [a.headers["idempotency-key"] for a in server.asked]
+        assert keys == ["gw:m:pump:1:opened:low", "gw:m:pump:1:raised:high"]
+        assert all(a.headers["x-signature-256"].startswith("sha256=") for a in server.asked)
+
+
+@pytest.mark.parametrize(("status", "error"), [(409, None), (500, RetryError), (404, RetryError), (422, RefusedError)])
+def test_webhook_that_is_not_taken(status: int, error: type[Exception] | None) -> None:
+    with Canned(lambda _: reply(status)) as server:
+        hook = WebhookOutput("hook", WebhookConfig(url=server.url + "/{asset}", body={"text": "{state}: {summary}"}))
+        if error is None:
+            hook.deliver(EVENT)
+        else:
+            with pytest.raises(error, match=str(status)):
+                hook.deliver(EVENT)
+        [asked] = server.asked
+    text = "opened: anomaly on pump (current): score 2.5, threshold 1"
+    assert asked.line == "POST /pump HTTP/1.1" and msgspec.json.decode(asked.body) == {"text": text}

@@ -69,9 +69,17 @@ def connected(url: str, target: Target) -> Iterator[http.client.HTTPConnection]:
 
 
 def exchange(
-    connection: http.client.HTTPConnection, method: str, url: str, body: bytes | None, headers: Mapping[str, str]
+    connection: http.client.HTTPConnection,
+    method: str,
+    url: str,
+    body: bytes | None,
+    headers: Mapping[str, str],
+    says_json: bool = True,
 ) -> Answer:
-    """Send and read. Raises UnreachableError when no answer came: the target may have done what was asked, or not."""
+    """Send and read. Raises UnreachableError when no answer came: the target may have done what was asked, or not.
+
+    says_json: a success must be JSON or empty; otherwise what it says is not looked at.
+    """
     parts = urlsplit(url)
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     try:
@@ -80,10 +88,10 @@ def exchange(
             data = _read(response, url, (connection.timeout or 10.0) * 3)
     except (OSError, http.client.HTTPException) as e:
         raise UnreachableError(f"{url}: no whole answer: {e or type(e).__name__}") from e
-    return judge(url, response.status, response.headers, data)
+    return judge(url, response.status, response.headers, data, says_json)
 
 
-def judge(url: str, status: int, headers: Mapping[str, str] | Message, data: bytes) -> Answer:
+def judge(url: str, status: int, headers: Mapping[str, str] | Message, data: bytes, says_json: bool) -> Answer:
     """What an answer means. Raises RetryError or RefusedError."""
     html = "html" in (headers.get("Content-Type") or "").lower() or data.lstrip()[:1] == b"<"
     said = _title(data) if html else data[:300].decode(errors="replace")
@@ -99,6 +107,8 @@ def judge(url: str, status: int, headers: Mapping[str, str] | Message, data: byt
         raise StaleError(f"{url}: status {status}: {said}")
     if status >= 400:
         raise RefusedError(f"{url}: status {status}: {said}")
+    if not says_json:
+        return Answer(status, None)
     if html:
         raise RetryError(
             f"{url}: status {status} with a web page instead of JSON ({said}); a proxy or login page answers"
