@@ -64,8 +64,10 @@ def test_heavy_libraries_are_imported_where_they_are_used(package: str) -> None:
 def test_sources_and_outputs_know_only_the_contracts() -> None:
     allowed = (
         "fedge_agent.types",
+        "fedge_agent.mqtt",
         "fedge_agent.opcua",
         "fedge_models.errors",
+        "fedge_models.files",
         "fedge_models.settings",
         "fedge_models.files",
     )

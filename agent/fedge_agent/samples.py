@@ -77,7 +77,7 @@ class SampleStore:
 
     def __init__(self, path: Path, limits: dict[str, int], most_bytes: dict[str, int] | None = None) -> None:
         self._limits, self._most_bytes = limits, most_bytes or {}  # of each model
-        self._lock = threading.Lock()
+        self._lock, self._flushing = threading.Lock(), threading.Lock()
         self._db = _open(path)
         self._waiting: deque[Sample] = deque()
         self._stop = threading.Event()
@@ -107,6 +107,18 @@ class SampleStore:
         """So many samples have another label now: for whoever counts, they are new."""
         with self._lock:
             self.total[model] = self.total.get(model, 0) + count
+
+    def flush(self) -> None:
+        """What was put before is written, or counted as lost, when this returns."""
+        with self._flushing:
+            while self._waiting:
+                self._keep([self._waiting.popleft() for _ in range(min(len(self._waiting), BATCH))])
+
+    def last_of(self, model: str, asset: str) -> int | None:
+        """Time (ns) of the asset's sample that was written last."""
+        sql = "SELECT time_ns FROM samples WHERE model = ? AND asset = ? ORDER BY id DESC LIMIT 1"
+        rows = self._rows(sql, model, asset)
+        return int(rows[0][0]) if rows else None
 
     def load(
         self,
@@ -185,12 +197,8 @@ class SampleStore:
     def _write(self) -> None:
         """Write what has come, several times a second, until stopped."""
         while not self._stop.wait(WRITE_S):
-            self._flush()
-        self._flush()
-
-    def _flush(self) -> None:
-        while self._waiting:
-            self._keep([self._waiting.popleft() for _ in range(min(len(self._waiting), BATCH))])
+            self.flush()
+        self.flush()
 
     def _keep(self, batch: list[Sample]) -> None:
         rows = [

@@ -9,6 +9,7 @@ from ..types import Source, Table
 
 SOURCES: dict[str, str] = {
     "files": "fedge_agent.sources.files:FilesSource",
+    "mqtt": "fedge_agent.sources.mqtt:MqttSource",
     "opcua": "fedge_agent.sources.opcua:OpcuaSource",
 }
 

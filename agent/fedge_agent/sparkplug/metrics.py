@@ -1,0 +1,160 @@
+"""The metrics of one device, or of an edge node itself, as its last birth told them; from metrics to readings. Pure.
+
+Promises: an alias means what the last birth said and nothing before it; a tag's readings go forward in time but for a
+clock that is set back, and a historical value never comes after a newer one; what a death or a birth made unknown is a
+reading of quality BAD, and what is told after it is newer. What could not be used is counted under a plain name, and
+said of the tag that wanted it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+from fedge_models.errors import WireError
+
+from ..types import Quality, Reading
+from . import values
+from .codec import Metric, read_metric
+
+LAST_MS = (1 << 63) // 1_000_000 - 1  # of a time that fits 64 bits in ns: the year 2262
+NAMES_LOOKED_AT = 2000  # of a birth, for one that is near a missing one
+QUALITIES = {0: Quality.BAD, 192: Quality.GOOD, 500: Quality.BAD}  # 6.4.11: bad, good, stale
+
+
+class Metrics:
+    """What was born. `wanted`: metric -> tag; `problems` and `counts` are shared by all of a source."""
+
+    def __init__(self, wanted: Mapping[str, str], problems: dict[str, str | None], counts: Counter[str]) -> None:
+        self.online = False
+        self._wanted, self._problems, self._counts = dict(wanted), problems, counts
+        self._types: dict[str, int] = {}
+        self._aliases: dict[int, str] = {}
+        self._newest: dict[str, int] = {}  # tag -> time of its last reading, ns
+        self._stale: dict[str, int] = {}  # tag -> since when, ns, until it is told again
+        self._faulty: set[str] = set()  # tags with a problem
+
+    def forget(self) -> None:
+        """Whatever is told now was told before a birth."""
+        self.online = False
+        self._types.clear()
+        self._aliases.clear()
+
+    def forget_aliases(self) -> None:
+        """A birth may have been missed."""
+        self._aliases.clear()
+
+    def birth(self, where: str, metrics: Iterable[bytes], sent_ms: int | None) -> list[Reading]:
+        """Take a birth in: names, types, aliases, values."""
+        self.forget()
+        self.online = True
+        readings = []
+        for metric in self._opened(metrics):
+            if not metric.name or metric.name in self._types:
+                self._counts["unnamed or named twice in a birth"] += 1
+                continue
+            self._types[metric.name] = metric.datatype
+            if metric.alias is not None:
+                if metric.alias in self._aliases:
+                    self._counts["aliases given twice"] += 1
+                    self._aliases[metric.alias] = ""  # nobody's: better unknown than another's
+                else:
+                    self._aliases[metric.alias] = metric.name
+            readings += self._reading(metric.name, metric, sent_ms)
+        return readings + self._absent(where, sent_ms)
+
+    def data(self, metrics: Iterable[bytes], sent_ms: int | None) -> tuple[list[Reading], set[str]]:
+        """Take data in; and what in it no birth named."""
+        readings, unknown = [], set()
+        for metric in self._opened(metrics):
+            name = metric.name or self._aliases.get(-1 if metric.alias is None else metric.alias, "")
+            if name in self._types:
+                readings += self._reading(name, metric, sent_ms)
+            else:
+                self._counts["metrics that no birth named"] += 1
+                unknown.add(metric.name or f"alias {metric.alias}")
+        return readings, unknown
+
+    def stale(self, time_ns: int) -> list[Reading]:
+        """From now on nothing is known of them (5.4, 5.7)."""
+        return [r for tag in self._wanted.values() if tag not in self._stale for r in self._unknown(tag, time_ns)]
+
+    def _opened(self, metrics: Iterable[bytes]) -> list[Metric]:
+        """Those that can be read; in the order of their times where some are historical."""
+        opened = []
+        for data in metrics:
+            try:
+                opened.append(read_metric(data))
+            except WireError as e:
+                self._counts["malformed metrics"] += 1
+                self._problems["metrics"] = f"a metric is malformed and left out: {e}"
+        return sorted(opened, key=lambda m: m.timestamp or 0) if any(m.historical for m in opened) else opened
+
+    def _reading(self, name: str, metric: Metric, sent_ms: int | None) -> list[Reading]:
+        """The reading of a metric that somebody wants, if it is one."""
+        tag = self._wanted.get(name)
+        if tag is None:
+            return []
+        stamp = metric.timestamp or sent_ms
+        if not stamp or stamp > LAST_MS:
+            self._counts["without a time stamp"] += 1
+            self._say(tag, f"metric {name!r} has no usable time stamp: {stamp}; expected ms since 1970")
+            return []
+        time_ns = max(stamp * 1_000_000, self._stale.get(tag, -1) + 1)
+        if metric.historical:
+            late = time_ns <= self._newest.get(tag, -1)
+            self._counts["historical, too late" if late else "historical"] += 1
+            if late:
+                return []
+        self._stale.pop(tag, None)
+        self._newest[tag] = time_ns
+        return [self._valued(tag, time_ns, name, metric)]
+
+    def _valued(self, tag: str, time_ns: int, name: str, metric: Metric) -> Reading:
+        datatype = metric.datatype or self._types[name]
+        if metric.null:
+            self._counts["null"] += 1
+            return Reading(tag, time_ns, math.nan, Quality.BAD)
+        quality = Quality.GOOD if metric.quality is None else QUALITIES.get(metric.quality, Quality.UNCERTAIN)
+        try:
+            if datatype != self._types[name]:
+                raise WireError(f"a {values.name_of(datatype)}; its birth said {values.name_of(self._types[name])}")
+            value = values.read(metric, datatype)
+        except WireError as e:
+            self._counts["not usable"] += 1
+            self._say(tag, f"metric {name!r} is {e}")
+            return Reading(tag, time_ns, math.nan, Quality.BAD)
+        self._say(tag, None)
+        return Reading(tag, time_ns, value, quality)
+
+    def _absent(self, where: str, sent_ms: int | None) -> list[Reading]:
+        """Wanted tags that the birth did not name."""
+        readings = []
+        for name, tag in self._wanted.items():
+            if name not in self._types:
+                near = difflib.get_close_matches(name, list(self._types)[:NAMES_LOOKED_AT], n=3, cutoff=0.4)
+                has = f"it has: {', '.join(near)}" if near else f"it has {len(self._types)} metrics, none like it"
+                self._say(tag, f"metric {name!r} is not in the birth of {where}; {has}")
+                if tag not in self._stale:
+                    readings += self._unknown(tag, (sent_ms or 0) * 1_000_000)
+        return readings
+
+    def _say(self, tag: str, text: str | None) -> None:
+        """What is wrong with a tag, or that nothing is any more."""
+        if text is not None:
+            self._faulty.add(tag)
+        elif tag in self._faulty:
+            self._faulty.discard(tag)
+        else:
+            return
+        self._problems[tag] = text
+
+    def _unknown(self, tag: str, time_ns: int) -> list[Reading]:
+        """A reading that says so, of a tag that was known."""
+        newest = self._newest.get(tag)
+        if newest is None:
+            return []
+        self._newest[tag] = self._stale[tag] = max(time_ns, newest + 1)
+        return [Reading(tag, self._newest[tag], math.nan, Quality.BAD)]

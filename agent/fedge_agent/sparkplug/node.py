@@ -1,0 +1,111 @@
+"""An edge node of our own (Sparkplug 3.0, chapters 5 and 6): births, data by exception, death. Pure: clock passed in.
+
+One machine is one device; its metrics get aliases of this node when they are first told, and keep them. What changed
+since it was last told is data; a device or a metric that no birth has named yet is born before. Every message but
+NDEATH carries the next seq. Messages are for QoS 0, never retained; the Will is NDEATH at QoS 1 with this connection's
+bdSeq (tck-id-payloads-ndeath-will-message-qos).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from fedge_models.errors import WireError
+
+from . import topics
+from .codec import Metric, decode, encode, read_metric
+from .topics import NodeId, Topic
+from .values import BOOLEAN, INT64, write
+
+MODULUS = 256  # of seq and of bdSeq
+
+
+class Value(NamedTuple):
+    """A metric's value of a type that `values.write` knows; None: null."""
+
+    datatype: int
+    value: float | str | None
+
+
+Message = tuple[str, bytes]  # topic, payload
+
+
+class EdgeNode:
+    """What is told of this node's devices on one connection after the other."""
+
+    def __init__(self, node: NodeId, bdseq: int, properties: Mapping[str, Value]) -> None:
+        """`bdseq`: of the last connection, kept by the caller; -1 before the first."""
+        self.id, self.bdseq = node, bdseq
+        self._properties = dict(properties)  # of the node itself
+        self._values: dict[str, dict[str, Value]] = {}  # device -> metric -> as last told
+        self._stamps: dict[str, int] = {}  # device -> time of its values, ms
+        self._aliases: dict[tuple[str, str], int] = {}
+        self._seq = 0
+
+    def connecting(self, now_ms: int) -> Message:
+        """A connection is about to be tried: its Will. The caller keeps `bdseq` before it connects."""
+        self.bdseq = (self.bdseq + 1) % MODULUS
+        return self.death(now_ms)
+
+    def death(self, now_ms: int) -> Message:
+        """NDEATH: the Will, and what is published before disconnecting on purpose. It has no seq."""
+        return str(Topic("NDEATH", self.id)), encode(now_ms, None, [self._bdseq_metric(now_ms)])
+
+    def births(self, now_ms: int) -> list[Message]:
+        """NBIRTH and a DBIRTH for each device, after connecting and when a rebirth is asked for."""
+        self._seq = 0
+        own = [self._metric("", name, value, now_ms, born=True) for name, value in self._properties.items()]
+        control = self._metric("", topics.REBIRTH, Value(BOOLEAN, False), now_ms, born=True)
+        born = [self._message("NBIRTH", "", [self._bdseq_metric(now_ms), control, *own], now_ms)]
+        return born + [self._birth(device, now_ms) for device in self._values]
+
+    def update(self, device: str, values: Mapping[str, Value], stamp_ms: int, now_ms: int) -> list[Message]:
+        """What is to be told of a device whose values are now these (as of `stamp_ms`); [] when nothing has changed."""
+        known = self._values.get(device, {})
+        changed = {name: value for name, value in values.items() if known.get(name) != value}
+        if not changed:
+            return []
+        merged = {**known, **values}
+        self._values[device], self._stamps[device] = merged, stamp_ms
+        if any(name not in known or known[name].datatype != value.datatype for name, value in changed.items()):
+            return [self._birth(device, now_ms)]
+        metrics = [self._metric(device, name, value, stamp_ms, born=False) for name, value in changed.items()]
+        return [self._message("DDATA", device, metrics, now_ms)]
+
+    def rebirth_asked(self, topic: str, data: bytes) -> bool:
+        """Whether a command asks for births. Raises WireError for what is no command to this node."""
+        parsed = topics.parse(topic)
+        if parsed.node != self.id or parsed.kind not in ("NCMD", "DCMD"):
+            raise WireError(f"topic {topic[:200]!r}; expected a command to {self.id}")
+        return parsed.kind == "NCMD" and any(self._asks(m) for m in map(read_metric, decode(data).metrics))
+
+    def _asks(self, metric: Metric) -> bool:
+        """By name (6.4.22), or by the alias that NBIRTH gave."""
+        named = metric.name == topics.REBIRTH or (
+            not metric.name and metric.alias is not None and metric.alias == self._aliases.get(("", topics.REBIRTH))
+        )
+        return named and metric.value is True
+
+    def _birth(self, device: str, now_ms: int) -> Message:
+        stamp = self._stamps[device]
+        metrics = [self._metric(device, name, value, stamp, born=True) for name, value in self._values[device].items()]
+        return self._message("DBIRTH", device, metrics, now_ms)
+
+    def _message(self, kind: str, device: str, metrics: list[Metric], now_ms: int) -> Message:
+        seq, self._seq = self._seq, (self._seq + 1) % MODULUS
+        return str(Topic(kind, self.id, device)), encode(now_ms, seq, metrics)
+
+    def _metric(self, device: str, name: str, told: Value, stamp_ms: int, born: bool) -> Metric:
+        """With its name in a birth, and its alias alone in data (tck-id-payloads-alias-data-cmd-requirement)."""
+        field, value = ("", None) if told.value is None else write(told.datatype, told.value)
+        alias = self._alias(device, name)
+        return Metric(name if born else "", alias, stamp_ms, told.datatype, value, field, told.value is None)
+
+    def _alias(self, device: str, name: str) -> int:
+        return self._aliases.setdefault((device, name), len(self._aliases) + 1)
+
+    def _bdseq_metric(self, now_ms: int) -> Metric:
+        """Without an alias: it is told in NDEATH too, where nobody is born."""
+        field, value = write(INT64, self.bdseq)
+        return Metric(topics.BDSEQ, None, now_ms, INT64, value, field)
