@@ -98,7 +98,7 @@ class Caller:
         error = pointer.find(answer.data, step.error) if step.error is not None else None
         if not error:
             return
-        text = str(error)[:500]
+        text, address = str(error)[:500], client.shown(address)
         if re.search(self._config.transient, text):
             raise RetryError(f"{address}: status {answer.status} with the error {text}")
         raise RefusedError(f"{address}: status {answer.status} with the error {text}")

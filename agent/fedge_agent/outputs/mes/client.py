@@ -42,9 +42,16 @@ class Answer(NamedTuple):
 
 
 def check_url(url: str, where: str) -> None:
-    """Raise ConfigError unless it is http or https with a host."""
+    """Raise ConfigError unless it is http or https with a host, and without a password in it."""
     if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
         raise ConfigError(f"{where}: url {url!r}: expected http://host/path or https://host/path")
+    if "@" in urlsplit(url).netloc:
+        raise ConfigError(f"{where}: url holds a name or password; give username and password_file instead")
+
+
+def shown(url: str) -> str:
+    """A URL for messages: without its query, which may hold a key."""
+    return url.partition("?")[0]
 
 
 @contextmanager
@@ -62,7 +69,7 @@ def connected(url: str, target: Target) -> Iterator[http.client.HTTPConnection]:
         try:
             connection.connect()
         except (OSError, http.client.HTTPException) as e:
-            raise UnreachableError(f"{url}: {e or type(e).__name__}") from e
+            raise UnreachableError(f"{shown(url)}: {e or type(e).__name__}") from e
         yield connection
     finally:
         connection.close()
@@ -85,10 +92,10 @@ def exchange(
     try:
         connection.request(method, path, body, dict(headers))
         with connection.getresponse() as response:
-            data = _read(response, url, (connection.timeout or 10.0) * 3)
+            data = _read(response, shown(url), (connection.timeout or 10.0) * 3)
     except (OSError, http.client.HTTPException) as e:
-        raise UnreachableError(f"{url}: no whole answer: {e or type(e).__name__}") from e
-    return judge(url, response.status, response.headers, data, says_json)
+        raise UnreachableError(f"{shown(url)}: no whole answer: {e or type(e).__name__}") from e
+    return judge(shown(url), response.status, response.headers, data, says_json)
 
 
 def judge(url: str, status: int, headers: Mapping[str, str] | Message, data: bytes, says_json: bool) -> Answer:
