@@ -1,8 +1,8 @@
 """A machine that speaks MQTT: replays one track as JSON messages, for a broker that is there.
 
 Every message holds all channels, the scheduled time in Unix seconds, and the label, which is null during the test part:
-what is judged is not taught. Until the replay begins a retained message says that nothing is known yet. QoS 1: the broker
-keeps for a gateway's session what the gateway has not had.
+what is judged is not taught. Until the replay begins a retained message says that nothing is known yet. QoS 1: the
+broker keeps for a gateway's session what the gateway has not had.
 """
 
 from __future__ import annotations
