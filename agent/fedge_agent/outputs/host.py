@@ -69,9 +69,14 @@ class HostedOutput:
 
     def status(self) -> dict[str, Any]:
         """For the status page."""
-        own = self._output.status() if hasattr(self._output, "status") else {}
-        counts = {**self._spool.counts(self.name), "labels": self._labels, **own}
+        counts = {**self._spool.counts(self.name), "labels": self._labels, **self._own_status()}
         return {**counts, "delivered": self._delivered, "retries": self._retries, "error": self._error}
+
+    def _own_status(self) -> dict[str, Any]:
+        try:
+            return self._output.status() if hasattr(self._output, "status") else {}
+        except StorageError as e:
+            return {"problem": str(e)}
 
     def _run(self) -> None:
         wait = FIRST_WAIT_S
