@@ -29,6 +29,9 @@ class AlertState(msgspec.Struct, frozen=True):
     worst: float = 0.0  # score of the open event
     opened_ns: int = 0  # source time of the last opening
     severity: int = 0  # of the open event, an index of SEVERITIES
+    time_ns: int = 0  # of the window that it goes back to
+    above: int = 0  # consecutive windows
+    below: int = 0
 
 
 class Alert:
@@ -36,7 +39,7 @@ class Alert:
 
     def __init__(self, gateway: str, asset: str, when: When, state: AlertState) -> None:
         self._gateway, self._asset, self._when, self.state = gateway, asset, when, state
-        self._above = self._below = 0  # consecutive windows
+        self._above, self._below = state.above, state.below
         self._ratios: deque[float] = deque(maxlen=max(1, when.for_windows))  # score over limit, of the last windows
 
     def update(self, decision: Decision, now: float) -> tuple[Event, AlertState] | None:
@@ -54,6 +57,14 @@ class Alert:
         severity = self._severity(0.0)
         state = AlertState(self.state.number + 1, True, now, decision.score, decision.time_ns, severity)
         return self._event("opened", decision, state)
+
+    def go_on(self, state: AlertState) -> None:
+        """From a state that is newer than that of the last event."""
+        self.state, self._above, self._below = state, state.above, state.below
+
+    def at(self, time_ns: int) -> AlertState:
+        """The state after the window that ended then."""
+        return msgspec.structs.replace(self.state, time_ns=time_ns, above=self._above, below=self._below)
 
     def _too_soon(self, now: float) -> bool:
         return self.state.opened_at > 0 and now - self.state.opened_at < self._when.min_gap
@@ -95,4 +106,4 @@ class Alert:
             severity=SEVERITIES[state.severity],
         )
         self.state = state
-        return event, state
+        return event, self.at(decision.time_ns)

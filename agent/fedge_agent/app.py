@@ -1,10 +1,11 @@
 """Wiring of the agent: the only file that knows everyone.
 
-Start order: spool and samples, then models (they serve what was kept), outputs, the status page, sources last, so that
-the first reading finds everything ready; then READY. Stop order: sources first (nothing new comes in), then the main
-loop drains what they left, models (a training at hand is dropped, its samples are kept), labels (what was offered is
-kept), samples, the recorder (what was raised is in the spool), outputs (what is not delivered stays there), the page,
-the spool last. One exception to one asset never stops another.
+Start order: spool and samples, then models (they serve what was kept), outputs, the status page; then what the inbox
+kept goes through the windows again; sources last, so that the first reading finds everything ready; then READY. Stop
+order: sources first (nothing new comes in), then the main loop drains what they left, models (a training at hand is
+dropped, its samples are kept), labels (what was offered is kept), samples, the recorder (what was raised is in the
+spool), the settling (both are durable: so is how far they go), outputs (what is not delivered stays there), the page,
+inbox and spool last. One exception to one asset never stops another.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from .alerts import AlertState
 from .assets import Asset, check_fit
 from .config import Config
 from .health import Latency, Metrics, rss_mib
+from .inbox import Inbox, Progress
 from .inspection import Mistake, Verdicts
 from .labels import LabelBook, Subject
 from .outputs import registry as outputs
@@ -32,6 +34,7 @@ from .outputs.host import HostedOutput
 from .participant import Participant
 from .recorder import Recorder
 from .samples import SAMPLES_FILE, SampleStore
+from .settling import Settling
 from .sources import registry as sources
 from .sources.host import HostedSource, Queue
 from .spool import Spool
@@ -44,6 +47,8 @@ logger = logging.getLogger(__name__)
 STATUS_FILE = "status.addr"
 IDLE_S = 0.5
 STUCK_S = 30.0
+SETTLE_S = 1.0  # how often it is written down how far decisions go
+RESTORE_S = 30.0  # how long a replay waits for the models that were kept
 SWITCH_INTERVAL_S = 0.0005  # how long the training thread may hold the interpreter while a decision waits
 
 
@@ -62,6 +67,8 @@ class App:
         self._failures = 0  # batches that an asset could not use
         self._stop = threading.Event()
         self._spool = Spool(state / "spool.sqlite")
+        self._inbox = Inbox(state / "inbox.sqlite", config.agent.inbox_bytes, float(config.agent.inbox_age))
+        self._done: dict[str, int] = {}  # source -> the newest row of the inbox that was taken in
         self._samples = SampleStore(
             state / SAMPLES_FILE,
             {n: m.max_samples for n, m in config.model.items()},
@@ -78,11 +85,14 @@ class App:
         self._stations = [Station(n, look) for n, look in looks.items() if look.path]
         self._followers, self._routes = self._routing()
         self._queue = Queue(config.agent.queue_batches)
-        self._sources = {n: HostedSource(n, s, self._tags(n), self._queue, state) for n, s in built_sources.items()}
+        self._sources = {
+            n: HostedSource(n, s, self._tags(n), self._queue, state, self._inbox) for n, s in built_sources.items()
+        }
         folder = state / "outputs"
         files.make_folder(folder)
         self._outputs = {n: HostedOutput(n, o, self._spool, folder, self._labels.put) for n, o in built_outputs.items()}
         self._recorder = Recorder(self._spool, list(self._outputs), self._wake_outputs)
+        self._settling = Settling(self._inbox, self._durable)
         more = {"/decisions": self._decisions}
         self._page = service.Page(where, Metrics(self).text, self.status, self._healthy, more)
 
@@ -91,12 +101,15 @@ class App:
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         with ExitStack() as ending:  # ends in reverse order of what follows
             ending.callback(self._spool.close)
+            ending.callback(self._inbox.close)
             ending.callback(self._page.stop)
             self._page.start()
             files.write(self.config.agent.state / STATUS_FILE, self._page.address.encode())
             for output in self._outputs.values():
                 output.start()
                 ending.callback(output.stop, 2)
+            self._settling.start()
+            ending.callback(self._settling.stop)
             self._recorder.start()
             ending.callback(self._recorder.stop)
             self._samples.start()
@@ -106,6 +119,7 @@ class App:
             for model in self._models.values():
                 model.start()
                 ending.callback(model.stop)
+            self._replay()
             ending.callback(self._drain)
             for source in self._sources.values():
                 source.start()
@@ -129,6 +143,7 @@ class App:
             "failures": self._failures,
             "batches": self._queue.dropped,
             "samples": self._samples.lost,
+            "kept": self._inbox.dropped,
             "labels": self._labels.lost,
         }
         return {
@@ -142,6 +157,7 @@ class App:
             "assets": {n: a.status() for n, a in self._assets.items()},
             "models": {n: m.status() for n, m in self._models.items()},
             "outputs": {n: o.status() for n, o in self._outputs.items()},
+            "inbox": {**self._inbox.status(), "problem": self._settling.problem},
             "labels": self._labels.status(),
             "unwritten_events": {"waiting": self._recorder.waiting, "problem": self._recorder.problem},
             "lost": lost,
@@ -205,12 +221,15 @@ class App:
 
     def _loop(self) -> None:
         watchdog = service.watchdog_interval()
-        notified = time.monotonic()
+        notified = settled = time.monotonic()
         while not self._stop.is_set():
             batch = self._queue.get(IDLE_S)
             self._beat = time.monotonic()
             if batch is not None:
                 self._push(batch)
+            if self._done and self._beat - settled > SETTLE_S:
+                self._settling.put(self._progress())
+                settled = self._beat
             if watchdog and self._beat - notified > min(watchdog, IDLE_S * 2):
                 service.notify("WATCHDOG=1")
                 notified = self._beat
@@ -219,8 +238,36 @@ class App:
         """What the sources left in the queue still becomes decisions."""
         while (batch := self._queue.get(0)) is not None:
             self._push(batch)
+        if self._done:
+            self._settling.put(self._progress())
 
-    def _push(self, batch: Batch) -> None:
+    def _replay(self) -> None:
+        """What the inbox kept goes through the windows again; what was not decided before is decided now."""
+        for name, asset in self._assets.items():
+            if (mark := self._inbox.mark(name)) is not None:
+                asset.resume(mark)
+        for kept in self._inbox.replay():
+            for model in self._models.values():
+                model.restored.wait(RESTORE_S)
+            if kept.source in self._routes:
+                now = time.monotonic_ns()
+                self._push(
+                    Batch(kept.source, kept.readings, kept.alive_ns, now, kept.fresh, kept.id), decided=kept.decided
+                )
+        for asset in self._assets.values():
+            asset.live()
+
+    def _progress(self) -> Progress:
+        """How far this thread is."""
+        needed = {s: min(self._assets[a].needed_ns() for a in self._followers[s]) for s in self._done}
+        return Progress(dict(self._done), {n: a.mark() for n, a in self._assets.items()}, needed)
+
+    def _durable(self) -> bool:
+        """Make samples and events durable; whether they are. In the settling's thread."""
+        self._samples.flush()
+        return self._recorder.waiting == 0
+
+    def _push(self, batch: Batch, decided: bool = False) -> None:
         """To each asset of the source its own readings; the others still learn that the source is alive."""
         wanted = self._routes[batch.source]
         parts: dict[str, list[Reading]] = {name: [] for name in self._followers[batch.source]}
@@ -230,12 +277,14 @@ class App:
         for name, readings in parts.items():
             asset, own = self._assets[name], batch._replace(readings=readings)
             try:
-                asset.push(own)
+                asset.push(own, decided)
                 if name in self._verdicts:
                     self._judge(name, own)
             except Exception:
                 self._failures += 1
                 logger.exception("asset %s: a batch of %s could not be used", asset.name, batch.source)
+        if batch.kept:
+            self._done[batch.source] = batch.kept
 
     def _judge(self, name: str, batch: Batch) -> None:
         """What an inspection says of an asset goes into the label book."""

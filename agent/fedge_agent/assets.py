@@ -29,8 +29,17 @@ from .windows import Assembler
 
 Label = float | tuple[float, ...] | None
 
+NEVER_NS = -(1 << 62)
+FOREVER_NS = 1 << 62
 KEPT_DECISIONS = 4096  # for the status page
 NO_CONTEXT: dict[str, str] = {}
+
+
+class Mark(msgspec.Struct, frozen=True):
+    """What an asset goes on from after a restart, beside the readings in the inbox."""
+
+    start_ns: float | None  # when its next window begins
+    alert: AlertState
 
 
 class Asset:
@@ -54,7 +63,7 @@ class Asset:
         self._card: Card | None = None
         self._prepare: Preparation | None = None
         self._split = Split(1, 1 << 60)
-        self._period_ns = 0.0
+        self._period_ns = self._hold_ns = 0.0
         late = config.label is not None and config.label.late is not None
         self._all_kept = late or not config.taught  # windows without a label too
         self._context = Context(config.context) if config.context else None
@@ -62,17 +71,46 @@ class Asset:
         self._outlook: Outlook | None = None
         self._seen: Serving | None = None  # whose estimates the outlook is drawn from
         self._events = self._gappy = self._unknown_labels = 0
+        self._start_ns: float | None = None  # where to go on
+        self._told_ns = self._sampled_ns = NEVER_NS  # while replaying: windows that are told and sampled already
         self.decisions: deque[tuple[Decision, Label]] = deque(maxlen=KEPT_DECISIONS)
 
-    def push(self, batch: Batch) -> None:
-        """Take readings in and decide on every window they complete."""
+    def mark(self) -> bytes:
+        """What to go on from, of this moment."""
+        start = self._assembler.next_start() if isinstance(self._assembler, Assembler) else None
+        time_ns = self.decisions[-1][0].time_ns if self.decisions else self._alert.state.time_ns
+        return msgspec.json.encode(Mark(start, self._alert.at(time_ns)))
+
+    def needed_ns(self) -> int:
+        """Readings before this source time are needed by no coming window."""
+        if not isinstance(self._assembler, Assembler):  # no model yet; a picture is decided on when it comes
+            return FOREVER_NS
+        start = self._assembler.next_start()
+        return NEVER_NS if start is None else math.floor(start - self._hold_ns)
+
+    def resume(self, mark: bytes) -> None:
+        """Go on from a mark: what follows is replayed, up to `live`."""
+        kept = msgspec.json.decode(mark, type=Mark)
+        told = self._alert.state  # with the last event: it may be newer than the mark
+        if (told.number, not told.opened) <= (kept.alert.number, not kept.alert.opened):
+            self._alert.go_on(kept.alert)
+        self._start_ns, self._told_ns = kept.start_ns, self._alert.state.time_ns
+        self._sampled_ns = self._samples.last_of(self.config.model, self.name) or NEVER_NS
+
+    def live(self) -> None:
+        """What follows is new."""
+        self._told_ns = self._sampled_ns = NEVER_NS
+
+    def push(self, batch: Batch, decided: bool = False) -> None:
+        """Take readings in and decide on every window they complete, unless that was done before."""
         if self._context is not None:
             self._context.take(batch)
         if self._assembler is None and not self._begin():
             return
         assert self._assembler is not None
         for window in self._assembler.push(batch):
-            self.decide(window)
+            if not decided:
+                self.decide(window)
         if isinstance(self._assembler, Snapshots):
             for window in self._assembler.settled():
                 self._settle(window)
@@ -114,7 +152,8 @@ class Asset:
             )
             self._latency.record(latency)
             self.decisions.append((decision, actual))
-            self._follow(decision)
+            if window.end_ns > self._told_ns:
+                self._follow(decision)
         if self._card.image is None:
             self._keep(window, features, actual, context.get("part", ""))
         else:
@@ -122,6 +161,8 @@ class Asset:
 
     def _keep(self, window: Window, features: NDArray[Any], actual: Label, part: str) -> None:
         """Queue the sample, unless it straddles what is held back or its label is unknown and not waited for."""
+        if window.end_ns <= self._sampled_ns:
+            return
         end, span = window.end_ns, round(self._period_ns)
         held = self._split.held(end - span, end)
         if held is not None and (actual is not None or self._all_kept):
@@ -186,7 +227,9 @@ class Asset:
             self._assembler = Snapshots(self.name, picture, labels, graph.card.image, late)
             return True
         self._assembler = Assembler(self.name, channels, labels, rate, length, hop, hold, late, measured)
-        self._period_ns = 1e9 / rate * length
+        if self._start_ns is not None:
+            self._assembler.resume(self._start_ns)
+        self._period_ns, self._hold_ns = 1e9 / rate * length, 1e9 * hold
         return True
 
     def _look_ahead(self, serving: Serving, now_ns: int, said: Said) -> Left | None:

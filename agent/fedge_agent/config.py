@@ -36,6 +36,10 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     state: Path  # folder for key, models, samples, spool; created with mode 0700
     status: str = "127.0.0.1:0"  # loopback address of /status, /healthz and /metrics; port 0: any free one
     queue_batches: int = 10_000  # readings waiting between sources and windows, in batches
+    inbox_bytes: int = (
+        64 * 1024 * 1024
+    )  # readings kept for a restart, of sources that acknowledge (MQTT); the oldest go
+    inbox_age: Seconds = Seconds(86400)  # and those that came longer ago
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
 

@@ -71,9 +71,15 @@ class Connection:
     """`open`, then use until a method raises, then `close`; never opened twice."""
 
     def __init__(
-        self, broker: Broker, on_message: Callable[[Message], None] | None = None, will: Will | None = None
+        self,
+        broker: Broker,
+        on_message: Callable[[Message], None] | None = None,
+        will: Will | None = None,
+        clean: bool = False,
     ) -> None:
+        """`clean`: no session before or after this connection, whatever the client id."""
         self._broker, self._on_message = broker, on_message
+        self._clean = clean or not broker.client_id
         self._where = broker.url
         self.session_present = False  # the broker knew us: it goes on where we were
         self.lost: str | None = None  # why it ended, in words; None while it lives
@@ -171,7 +177,7 @@ class Connection:
 
         broker = self._broker
         protocol = MQTTv5 if broker.version == "5" else MQTTv311
-        clean = None if broker.version == "5" else not broker.client_id
+        clean = None if broker.version == "5" else self._clean
         client = Client(
             CallbackAPIVersion.VERSION2,
             broker.client_id,
@@ -203,9 +209,9 @@ class Connection:
         properties = Properties(PacketTypes.CONNECT)
         properties.MaximumPacketSize = MAX_PACKET_BYTES
         properties.ReceiveMaximum = RECEIVE_MAXIMUM
-        if self._broker.client_id:
+        if not self._clean:
             properties.SessionExpiryInterval = round(self._broker.session_expiry)
-        return {"clean_start": not self._broker.client_id, "properties": properties}
+        return {"clean_start": self._clean, "properties": properties}
 
     def _on_connect(self, _client: Any, _data: Any, flags: Any, reason: Any, _properties: Any) -> None:
         if reason.is_failure:

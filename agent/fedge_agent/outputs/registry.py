@@ -10,6 +10,8 @@ from ..types import Output, Table
 OUTPUTS: dict[str, str] = {
     "log": "fedge_agent.outputs.log:LogOutput",
     "mes": "fedge_agent.outputs.mes.output:MesOutput",
+    "mes": "fedge_agent.outputs.mes:MesOutput",
+    "sparkplug": "fedge_agent.outputs.sparkplug:SparkplugOutput",
 }
 
 
