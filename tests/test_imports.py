@@ -70,7 +70,7 @@ def test_sources_and_outputs_know_only_the_contracts() -> None:
         "fedge_models.errors",
         "fedge_models.files",
         "fedge_models.settings",
-        "fedge_models.json",
+        "fedge_models.files",
     )
     plumbing = {"registry.py", "host.py", "__init__.py"}
     for path in ENDS:

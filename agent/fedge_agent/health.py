@@ -138,6 +138,11 @@ def _gauges(status: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]:
     scores = {k: v["last"]["score"] for k, v in assets.items() if v["last"] is not None}
     return [
         ("pending", "Events waiting, by output", {k: v["pending"] for k, v in outputs.items()}),
+        (
+            "duplicates",
+            "Events with several orders, by output",
+            {k: len(v.get("duplicates", ())) for k, v in outputs.items()},
+        ),
         ("unwritten_events", "Events waiting for the disk", {"agent": status["unwritten_events"]["waiting"]}),
         ("release", "Version that decides, by model", served),
         ("score", "Newest score, by asset", scores),

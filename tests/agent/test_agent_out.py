@@ -320,6 +320,7 @@ def test_absent_target_is_tried_again() -> None:
     ("config", "word"),
     [
         ({"url": "ftp://x"}, "http"),
+        ({"url": "http://me:secret@x"}, "give username and password_file instead"),
         ({"url": "http://x", "preset": "trytn"}, "did you mean 'tryton'"),
         ({"url": "http://x", "create": Step(body={"a": "{asett}"})}, "create: .*did you mean {asset}"),
         ({"url": "http://x", "create": Step(body={"a": "{asset.x}"})}, "unknown field {asset.x}"),

@@ -23,7 +23,7 @@ _KNOWN = {  # what a step may use beside the event's fields; `status` has no eve
     "clear": (*template.FIELDS, *_AFTER),
     "status": ("key", "asset", "id"),
 }
-_ALWAYS = ("session", "origin")
+_ALWAYS = ("session", "origin", "username")
 
 
 class Caller:
@@ -74,7 +74,8 @@ class Caller:
     def _ask(self, step: Step, known: Mapping[str, Any], key: str, before: Callable[[], None]) -> client.Answer:
         config = self._config
         credentials = self._session.headers() if self._session else auth.static(config)
-        known = {**known, "session": self._session.preferences if self._session else {}, "origin": self._origin}
+        session = self._session.preferences if self._session else {}
+        known = {**known, "session": session, "origin": self._origin, "username": config.username}
         # A create-once address comes from the target itself and must stay there.
         address = known["token"] if step.url == "{token}" else template.fill_url(self.url(step), step.query, known)
         if step.url == "{token}" and not address.startswith(self._origin + "/"):
@@ -97,7 +98,7 @@ class Caller:
         error = pointer.find(answer.data, step.error) if step.error is not None else None
         if not error:
             return
-        text = str(error)[:500]
+        text, address = str(error)[:500], client.shown(address)
         if re.search(self._config.transient, text):
             raise RetryError(f"{address}: status {answer.status} with the error {text}")
         raise RefusedError(f"{address}: status {answer.status} with the error {text}")

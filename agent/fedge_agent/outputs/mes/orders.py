@@ -97,6 +97,11 @@ class Orders:
             self._run("UPDATE orders SET looked = ? WHERE key = ?", now, order.key)
         return found
 
+    def doubtful(self, count: int) -> list[Order]:
+        """Orders of which there may be another."""
+        sql = f"SELECT {_FIELDS} FROM orders WHERE id IS NOT NULL AND doubtful = 1 LIMIT ?"  # noqa: S608
+        return [_order(row) for row in self._all(sql, count)]
+
     def seen(self, key: str, code: str | None) -> None:
         """The state it is in at the target."""
         self._run("UPDATE orders SET code = ? WHERE key = ?", code, key)

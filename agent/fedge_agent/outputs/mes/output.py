@@ -75,11 +75,11 @@ class MesOutput:
     def collect(self) -> Iterator[Label]:
         """Closing codes as labels. A label counts as kept when the next one is asked for. Raises RetryError."""
         self._writer.hold()
+        for order in self._orders.doubtful(LOOKS):
+            self._look_again(order)
         if self._config.status is None or not self._config.status.code:
             return
         for order in self._orders.due(time.time(), LOOKS):
-            if order.doubtful:
-                self._look_again(order)
             label = self._closed(order)
             if label is not None:
                 yield label
@@ -123,7 +123,7 @@ class MesOutput:
             if held is None:
                 raise
             id_ = self._after_a_spent_token(event, known)
-        self._orders.made(event.key, id_)
+        self._orders.made(event.key, id_, doubtful=order.asked is not None)
 
     def _create(self, event: Event, known: dict[str, Any]) -> Any:
         step = self._config.create
@@ -194,6 +194,7 @@ class MesOutput:
         self._orders.cleared(event.key, event.time_ns)
 
     def _look_again(self, order: Order) -> None:
+        """A create had no answer: was a second order made after all?"""
         if self._config.find:
             self._find({**template.values(PROBE), "key": order.key, "asset": order.asset})
         self._orders.sure(order.key)
