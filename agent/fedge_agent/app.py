@@ -271,8 +271,9 @@ class App:
         return Progress(dict(self._done), {n: a.mark() for n, a in self._assets.items()}, needed)
 
     def _durable(self) -> bool:
-        """Make samples and events durable; whether they are. In the settling's thread."""
+        """Make samples, labels and events durable; whether they are. In the settling's thread."""
         self._samples.flush()
+        self._labels.flush()
         return self._recorder.waiting == 0
 
     def _push(self, batch: Batch, decided: bool = False) -> None:

@@ -40,6 +40,7 @@ class Mark(msgspec.Struct, frozen=True):
 
     start_ns: float | None  # when its next window begins
     alert: AlertState
+    context: dict[str, str] = {}  # as last told: it may not be told again
 
 
 class Asset:
@@ -79,7 +80,8 @@ class Asset:
         """What to go on from, of this moment."""
         start = self._assembler.next_start() if isinstance(self._assembler, Assembler) else None
         time_ns = self.decisions[-1][0].time_ns if self.decisions else self._alert.state.time_ns
-        return msgspec.json.encode(Mark(start, self._alert.at(time_ns)))
+        context = self._context.last if self._context is not None else NO_CONTEXT
+        return msgspec.json.encode(Mark(start, self._alert.at(time_ns), context))
 
     def needed_ns(self) -> int:
         """Readings before this source time are needed by no coming window."""
@@ -94,6 +96,8 @@ class Asset:
         told = self._alert.state  # with the last event: it may be newer than the mark
         if (told.number, not told.opened) <= (kept.alert.number, not kept.alert.opened):
             self._alert.go_on(kept.alert)
+        if self._context is not None:
+            self._context.resume(kept.context)
         self._start_ns, self._told_ns = kept.start_ns, self._alert.state.time_ns
         self._sampled_ns = self._samples.last_of(self.config.model, self.name) or NEVER_NS
 

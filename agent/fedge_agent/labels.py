@@ -177,7 +177,7 @@ class LabelBook:
         with self._lock:
             try:
                 return joining.newest(self._db, asset)
-            except sqlite3.OperationalError:  # no samples were ever kept here
+            except sqlite3.Error:  # no samples were ever kept here
                 return None
 
     def _top(self) -> int:

@@ -48,6 +48,18 @@ def test_a_value_holds_from_its_time_until_the_next() -> None:
     assert context.at(T0 + 11 * S)["job"] == ""
 
 
+def test_what_was_last_told_outlives_a_restart(tmp_path: Path) -> None:
+    config = AssetConfig(model="m", channels={"a": tag("a")}, context={"job": tag("j")})
+    before = Press(tmp_path, config)
+    before.run(0, 40, job="J1")
+    mark = before.asset.mark()
+    before.close()
+    after = Press(tmp_path, config)
+    after.asset.resume(mark)
+    assert after.asset._context is not None and after.asset._context.at(T0 + 41 * S) == {"job": "J1"}
+    after.close()
+
+
 def test_tags_of_several_sources_come_in_any_order() -> None:
     context = Context({"job": tag("j"), "part": tag("p", "line")})
     told(context, "j", 10, "J2")
