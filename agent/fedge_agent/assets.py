@@ -64,7 +64,7 @@ class Asset:
         self._card: Card | None = None
         self._prepare: Preparation | None = None
         self._split = Split(1, 1 << 60)
-        self._period_ns = self._hold_ns = 0.0
+        self._span_ns, self._hold_ns = 0, 0.0
         late = config.label is not None and config.label.late is not None
         self._all_kept = late or not config.taught  # windows without a label too
         self._context = Context(config.context) if config.context else None
@@ -167,7 +167,7 @@ class Asset:
         """Queue the sample, unless it straddles what is held back or its label is unknown and not waited for."""
         if window.end_ns <= self._sampled_ns:
             return
-        end, span = window.end_ns, round(self._period_ns)
+        end, span = window.end_ns, self._span_ns
         held = self._split.held(end - span, end)
         if held is not None and (actual is not None or self._all_kept):
             self._samples.put(Sample(self.config.model, self.name, end, features, actual, held, span, part))
@@ -233,7 +233,7 @@ class Asset:
         self._assembler = Assembler(self.name, channels, labels, rate, length, hop, hold, late, measured)
         if self._start_ns is not None:
             self._assembler.resume(self._start_ns)
-        self._period_ns, self._hold_ns = 1e9 / rate * length, 1e9 * hold
+        self._span_ns, self._hold_ns = round(1e9 / rate * length), 1e9 * hold
         return True
 
     def _look_ahead(self, serving: Serving, now_ns: int, said: Said) -> Left | None:

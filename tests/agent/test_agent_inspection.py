@@ -45,6 +45,14 @@ def test_a_verdict_by_part_takes_the_part_of_its_own_message_in_any_order() -> N
     )  # the part as last told
 
 
+@pytest.mark.parametrize("order", [("part", "verdict"), ("verdict", "part")])
+def test_verdicts_of_one_second_are_not_mixed_up(order: tuple[str, str]) -> None:
+    look = Verdicts("pump", Inspection(verdict=TAGS["verdict"], part=TAGS["part"]))
+    told = [{"part": "A1", "verdict": "bad"}, {"part": "A2", "verdict": "ok"}, {"part": "A3", "verdict": "bad"}]
+    made = look.take(batch(*[(role, 5, message[role]) for message in told for role in order]))
+    assert [(m.part, m.value) for m in made if isinstance(m, Label)] == [("A1", "bad"), ("A2", "ok"), ("A3", "bad")]
+
+
 def test_a_verdict_may_tell_its_time() -> None:
     look = Verdicts("pump", Inspection(verdict=TAGS["verdict"], time=TAGS["time"]))
     made = look.take(batch(("verdict", 900, 1.0), ("time", 900, "2023-11-14T23:13:20+01:00")))
