@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 from fedge_agent.cli import main
+from fedge_agent.mqtt import Broker, Connection
 from fedge_models import zoo
 from fedge_models.card import Card, Channel, WindowSpec
+from mosquitto import Mosquitto
 from programs import Programs
 
 HZ, LENGTH, HOP, PART = 100.0, 10, 5, 200  # a part every two seconds
+QA = {"verdict": "result", "part": "serial"}
 CARD = Card("classify", (Channel("a"),), WindowSpec(HZ, LENGTH, HOP), ("mean", "std"), ("ok", "worn", "broken"), "ok")
 
 
@@ -98,6 +103,34 @@ def test_labels_by_part_and_by_hand_while_it_runs_and_while_it_does_not(shop: Sh
     shop.start("gw")
     shop.wait(lambda: not shop.kept().get("0") and shop.kept()["1"] > broken, "the later word")
     assert "fedge_agent_relabelled_total" in shop.text("gw", "/metrics")
+
+
+def test_verdicts_over_mqtt_find_their_parts(tmp_path: Path) -> None:
+    broker, shop = Mosquitto(tmp_path / "broker"), Shop(tmp_path)
+    source = {"type": "mqtt", "client_id": "gw", **broker.keys}
+    text = shop.config.read_text().replace("time_column", "# time_column").replace('path = "station.csv"', "")
+    look = "\n".join(f'{k} = {{ source = "qa", tag = "plant/test#/{v}" }}' for k, v in QA.items())
+    text = text.replace("verdict_column", f"{look}\n# verdict_column").replace("part_column", "# part_column")
+    shop.config.write_text("\n".join([text, "[source.qa]", *(f'{k} = "{v}"' for k, v in source.items())]))
+    shop.start("gw")
+    try:
+        shop.wait(lambda: not shop.status("gw")["sources"]["qa"]["problems"], "the broker")
+        with closing(Connection(Broker(**broker.keys), lambda _: None)) as peer:  # type: ignore[arg-type]
+            peer.open()
+            shop.wait(lambda: shop.kept().get("-", 0) > 50, "windows that wait for their label")
+            for body in (
+                {"serial": "P0", "result": "NOK"},
+                {"result": "worn"},
+                "{",
+                {"serial": "P1", "result": "worn"},
+            ):
+                peer.wait([peer.publish("plant/test", (body if body == "{" else json.dumps(body)).encode())])
+        shop.wait(lambda: shop.kept().get("2", 0) > 20 and shop.kept().get("1", 0) > 20, "both verdicts")
+        assert shop.labels()["malformed"] == 1 and "no part id" in shop.labels()["examples"]["malformed"]
+        assert sum(n for y, n in shop.kept().items() if y == "2") <= PART // HOP
+    finally:
+        shop.end()
+        broker.stop()
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,7 @@ class Verdicts:
         tags = {"part": config.part, "time": config.time, "verdict": config.verdict}
         self._roles = {(t.source, t.tag): role for role, t in tags.items() if t}
         self._last: dict[str, Reading] = {}  # part and time, as last heard
+        self._together: set[str] = set()
 
     def take(self, batch: Batch) -> list[Label | Mistake]:
         """What a batch holds, in the order of time: a part's id is told with its verdict, or before it."""
@@ -50,6 +51,9 @@ class Verdicts:
 
     def _message(self, message: dict[str, Reading]) -> Iterator[Label | Mistake]:
         verdict = message.pop("verdict", None)
+        if verdict is not None:  # what came with a verdict once is not taken from an earlier one
+            self._together |= message.keys()
+            self._last = {role: r for role, r in self._last.items() if role not in self._together}
         self._last.update(message)
         if verdict is not None and verdict.quality is not Quality.BAD:
             yield self._verdict(verdict)

@@ -40,9 +40,15 @@ def test_a_verdict_by_part_takes_the_part_of_its_own_message_in_any_order() -> N
         Label("pump", T0 - 95 * S, T0 + 6 * S, "bad", "inspection", "4711"),
         Label("pump", T0 - 93 * S, T0 + 8 * S, "ok", "inspection", "4712"),
     ]
-    assert look.take(batch(("verdict", 9, "bad")))[0] == Label(
-        "pump", T0 - 91 * S, T0 + 10 * S, "bad", "inspection", "4712"
-    )  # the part as last told
+    (late,) = look.take(batch(("verdict", 9, "bad")))  # a message that lacks its part is not of the one before
+    assert isinstance(late, Mistake) and "no part id" in late.text
+
+
+def test_a_verdict_without_its_part_is_of_the_part_last_told_where_they_never_come_together() -> None:
+    look = Verdicts("pump", Inspection(verdict=TAGS["verdict"], part=TAGS["part"], part_age=0.0))
+    look.take(batch(("part", 1, "A1"), ("part", 5, "A2")))
+    made = look.take(batch(("verdict", 4, "bad"), ("part", 9, "A3"), ("verdict", 11, "ok")))
+    assert [(m.part, m.value) for m in made if isinstance(m, Label)] == [("A2", "bad"), ("A3", "ok")]
 
 
 @pytest.mark.parametrize("order", [("part", "verdict"), ("verdict", "part")])
