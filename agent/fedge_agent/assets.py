@@ -40,6 +40,7 @@ class Mark(msgspec.Struct, frozen=True):
 
     start_ns: float | None  # when its next window begins
     alert: AlertState
+    context: dict[str, str] = {}  # as last told: it may not be told again
 
 
 class Asset:
@@ -63,7 +64,7 @@ class Asset:
         self._card: Card | None = None
         self._prepare: Preparation | None = None
         self._split = Split(1, 1 << 60)
-        self._period_ns = self._hold_ns = 0.0
+        self._span_ns, self._hold_ns = 0, 0.0
         late = config.label is not None and config.label.late is not None
         self._all_kept = late or not config.taught  # windows without a label too
         self._context = Context(config.context) if config.context else None
@@ -79,7 +80,8 @@ class Asset:
         """What to go on from, of this moment."""
         start = self._assembler.next_start() if isinstance(self._assembler, Assembler) else None
         time_ns = self.decisions[-1][0].time_ns if self.decisions else self._alert.state.time_ns
-        return msgspec.json.encode(Mark(start, self._alert.at(time_ns)))
+        context = self._context.last if self._context is not None else NO_CONTEXT
+        return msgspec.json.encode(Mark(start, self._alert.at(time_ns), context))
 
     def needed_ns(self) -> int:
         """Readings before this source time are needed by no coming window."""
@@ -94,6 +96,8 @@ class Asset:
         told = self._alert.state  # with the last event: it may be newer than the mark
         if (told.number, not told.opened) <= (kept.alert.number, not kept.alert.opened):
             self._alert.go_on(kept.alert)
+        if self._context is not None:
+            self._context.resume(kept.context)
         self._start_ns, self._told_ns = kept.start_ns, self._alert.state.time_ns
         self._sampled_ns = self._samples.last_of(self.config.model, self.name) or NEVER_NS
 
@@ -163,7 +167,7 @@ class Asset:
         """Queue the sample, unless it straddles what is held back or its label is unknown and not waited for."""
         if window.end_ns <= self._sampled_ns:
             return
-        end, span = window.end_ns, round(self._period_ns)
+        end, span = window.end_ns, self._span_ns
         held = self._split.held(end - span, end)
         if held is not None and (actual is not None or self._all_kept):
             self._samples.put(Sample(self.config.model, self.name, end, features, actual, held, span, part))
@@ -229,7 +233,7 @@ class Asset:
         self._assembler = Assembler(self.name, channels, labels, rate, length, hop, hold, late, measured)
         if self._start_ns is not None:
             self._assembler.resume(self._start_ns)
-        self._period_ns, self._hold_ns = 1e9 / rate * length, 1e9 * hold
+        self._span_ns, self._hold_ns = round(1e9 / rate * length), 1e9 * hold
         return True
 
     def _look_ahead(self, serving: Serving, now_ns: int, said: Said) -> Left | None:
