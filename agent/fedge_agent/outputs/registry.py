@@ -10,6 +10,8 @@ from ..types import Output, Table
 OUTPUTS: dict[str, str] = {
     "log": "fedge_agent.outputs.log:LogOutput",
     "mes": "fedge_agent.outputs.mes.output:MesOutput",
+    "opcua": "fedge_agent.outputs.opcua:OpcuaOutput",
+    "opcua-server": "fedge_agent.outputs.opcua_server:OpcuaServerOutput",
 }
 
 
