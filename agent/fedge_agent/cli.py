@@ -126,6 +126,8 @@ def status(as_json: bool, config_path: Path) -> None:
     unwritten = table["unwritten_events"]
     if unwritten["problem"]:
         click.echo(f"PROBLEM {unwritten['waiting']} events wait: {unwritten['problem']}")
+    if table["inbox"]["problem"]:
+        click.echo(f"PROBLEM a restart would decide again: {table['inbox']['problem']}")
     if any(table["lost"].values()):
         click.echo(f"LOST: {', '.join(f'{n} {k}' for k, n in table['lost'].items() if n)}")
 
@@ -134,7 +136,8 @@ def _line(kind: str, entry: dict[str, Any]) -> str:
     """One entry of the status in a line for people."""
     if kind == "sources":
         problems = "; ".join(f"{k}: {v}" for k, v in entry["problems"].items())
-        return f"{entry['readings']} readings, newest {entry['age_s']} s ago" + (
+        counts = "".join(f", {n} {what}" for what, n in entry["counts"].items())
+        return f"{entry['readings']} readings, newest {entry['age_s']} s ago{counts}" + (
             f"; PROBLEM {problems}" if problems else ""
         )
     if kind == "assets":
