@@ -11,7 +11,6 @@ OUTPUTS: dict[str, str] = {
     "log": "fedge_agent.outputs.log:LogOutput",
     "webhook": "fedge_agent.outputs.webhook:WebhookOutput",
     "mes": "fedge_agent.outputs.mes.output:MesOutput",
-    "mes": "fedge_agent.outputs.mes:MesOutput",
     "sparkplug": "fedge_agent.outputs.sparkplug:SparkplugOutput",
 }
 
