@@ -39,7 +39,7 @@ from .sources import registry as sources
 from .sources.host import HostedSource, Queue
 from .spool import Spool
 from .stations import Station
-from .types import Batch, Event, Reading
+from .types import Batch, Decision, Event, Reading
 from .uplink import Uplink
 
 logger = logging.getLogger(__name__)
@@ -68,7 +68,9 @@ class App:
         self._stop = threading.Event()
         self._spool = Spool(state / "spool.sqlite")
         self._inbox = Inbox(state / "inbox.sqlite", config.agent.inbox_bytes, float(config.agent.inbox_age))
+        self._shown: dict[str, Decision] = {}  # asset -> its newest decision that outputs were shown
         self._done: dict[str, int] = {}  # source -> the newest row of the inbox that was taken in
+        self._settled: dict[str, int] = {}  # and was settled
         self._samples = SampleStore(
             state / SAMPLES_FILE,
             {n: m.max_samples for n, m in config.model.items()},
@@ -227,8 +229,8 @@ class App:
             self._beat = time.monotonic()
             if batch is not None:
                 self._push(batch)
-            if self._done and self._beat - settled > SETTLE_S:
-                self._settling.put(self._progress())
+            if self._beat - settled > SETTLE_S:
+                self._settle()
                 settled = self._beat
             if watchdog and self._beat - notified > min(watchdog, IDLE_S * 2):
                 service.notify("WATCHDOG=1")
@@ -238,7 +240,12 @@ class App:
         """What the sources left in the queue still becomes decisions."""
         while (batch := self._queue.get(0)) is not None:
             self._push(batch)
-        if self._done:
+        self._settle()
+
+    def _settle(self) -> None:
+        """Have it written down how far this thread is, if anything came since."""
+        if self._done != self._settled:
+            self._settled = dict(self._done)
             self._settling.put(self._progress())
 
     def _replay(self) -> None:
@@ -283,6 +290,7 @@ class App:
             except Exception:
                 self._failures += 1
                 logger.exception("asset %s: a batch of %s could not be used", asset.name, batch.source)
+            self._show_newest(asset)
         if batch.kept:
             self._done[batch.source] = batch.kept
 
@@ -293,6 +301,14 @@ class App:
                 self._labels.mistake(name, found.text)
             else:
                 self._labels.offer(found)
+
+    def _show_newest(self, asset: Asset) -> None:
+        """To the outputs that show decisions, what the asset has decided since."""
+        if not asset.decisions or (newest := asset.decisions[-1][0]) is self._shown.get(asset.name):
+            return
+        self._shown[asset.name] = newest
+        for output in self._outputs.values():
+            output.show(newest)
 
     def _raise_event(self, event: Event, state: AlertState) -> None:
         logger.info("asset %s: event %s %s, score %.4g", event.asset, event.key, event.state, event.score)
