@@ -301,6 +301,7 @@ def test_host_collects_what_became_known_and_keeps_it_before_it_forgets(tmp_path
         hosted.stop(5)
     assert kept == [Label("pump", EVENT.time_ns, cleared.time_ns, "normal", "mes")] * 2
     assert (tmp_path / "mes.sqlite").exists()
+    assert "cannot be read" in hosted.status()["problem"]  # its book is closed; the status page still answers
 
 
 def test_false_alarm_that_goes_on_is_labelled_up_to_now() -> None:
