@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from fedge_models.errors import RefusedError, RetryError, StaleError
+from fedge_models.errors import RefusedError, RetryError, StaleError, UnreachableError
 
 from ...types import Event, Label
 from . import client, pointer, presets, template
@@ -79,11 +79,22 @@ class MesOutput:
             self._look_again(order)
         if self._config.status is None or not self._config.status.code:
             return
-        for order in self._orders.due(time.time(), LOOKS):
-            label = self._closed(order)
+        problem: RetryError | None = None
+        for order in self._orders.due(LOOKS):
+            try:
+                label = self._closed(order)
+            except UnreachableError:
+                raise
+            except RetryError as e:  # of this order: the others have their turn
+                problem = e
+                continue
+            finally:
+                self._orders.seen(order.key, None, time.time())
             if label is not None:
                 yield label
                 self._orders.done(order.key)
+        if problem is not None:
+            raise problem
 
     def check(self) -> list[str]:
         """Connect, and search for an order that is not there. Nothing is made."""
@@ -204,13 +215,18 @@ class MesOutput:
         assert step is not None and step.code is not None
         known = {"id": order.id, "key": order.key, "asset": order.asset}
         try:
-            code = pointer.find(self._caller.ask(step, known, "").data, step.code)
+            answer = self._caller.ask(step, known, "", may_be_gone=True)
         except RefusedError as e:
             logger.error("output %s: %s: its state cannot be read: %s", self._name, order.key, e)
             self._orders.done(order.key)
             return None
+        if answer.status == client.GONE:
+            self._orders.seen(order.key, "gone", time.time())
+            self._orders.done(order.key)
+            return None
+        code = pointer.find(answer.data, step.code)
         text = str(code) if isinstance(code, (str, int)) else None
-        self._orders.seen(order.key, text)
+        self._orders.seen(order.key, text, time.time())
         if text is None or text not in self._config.closing:
             return None
         # A false alarm may go on for ever: then the label ends where the machine's clock stands now.
