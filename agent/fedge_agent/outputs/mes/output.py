@@ -64,7 +64,7 @@ class MesOutput:
         if event.state == "cleared":
             self._clear(event)
             return
-        order = self._orders.notice(event.key, event.asset, event.time_ns, time.time())
+        order = self._orders.notice(event.key, event.asset, event.since_ns or event.time_ns, time.time())
         if LEVELS.index(event.severity) < LEVELS.index(self._config.severity):
             return
         if order.id is None:
@@ -195,14 +195,14 @@ class MesOutput:
         if order is None or order.id is None:
             ids = self._find(known) if self._config.find and (order is None or order.asked is not None) else []
             if not ids and (order is not None or self._config.find):
-                self._orders.cleared(event.key, event.time_ns)
+                self._orders.cleared(event.key, _over(event))
                 return  # too mild for an order, or a person has deleted it
             known["id"] = ids[0] if ids else event.key
         else:
             known["id"] = order.id
         if self._config.clear:
             self._caller.chain(self._config.clear, known, event.key + ":cleared")
-        self._orders.cleared(event.key, event.time_ns)
+        self._orders.cleared(event.key, _over(event))
 
     def _look_again(self, order: Order) -> None:
         """A create had no answer: was a second order made after all?"""
@@ -232,3 +232,8 @@ class MesOutput:
         # A false alarm may go on for ever: then the label ends where the machine's clock stands now.
         end = order.cleared_ns or order.opened_ns + max(0, round((time.time() - order.noticed) * 1e9))
         return Label(order.asset, order.opened_ns, end, self._config.closing[text], "mes")
+
+
+def _over(event: Event) -> int:
+    """Until when the condition held: before the first of the windows that were well again."""
+    return event.since_ns - 1 if event.since_ns else event.time_ns
