@@ -19,10 +19,12 @@ from fedge_agent.sparkplug.values import BOOLEAN, DOUBLE, STRING
 from fedge_agent.sparkplug.view import HostView, rebirth
 from fedge_agent.types import Decision, Event, Quality
 from fedge_models.errors import ConfigError, UnreachableError, WireError
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from mosquitto import Mosquitto
 from npm import Npm
+
+FUZZ = settings(max_examples=60, deadline=None, derandomize=True)
 
 T = 1_700_000_000_000
 
@@ -96,6 +98,7 @@ CHANGES = st.lists(
 )
 
 
+@FUZZ
 @given(CHANGES)
 def test_our_host_knows_what_our_node_told(changes: Any) -> None:
     """Every value as last told, through aliases, rebirths and new connections; no seq is ever missing."""

@@ -11,8 +11,10 @@ from fedge_agent.sparkplug.codec import Metric, encode
 from fedge_agent.sparkplug.node_view import DEVICES_S, PATIENCE, SILENT_S
 from fedge_agent.sparkplug.view import Heard, HostView
 from fedge_agent.types import Quality, Reading
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+
+FUZZ = settings(max_examples=200, deadline=None, derandomize=True)
 
 T = 1_700_000_000_000  # ms
 TAGS = ["g/n/press/temperature", "g/n/press/state", "g/n//load", "g/n/pump/flow"]
@@ -430,6 +432,7 @@ STEPS = st.lists(
 )
 
 
+@FUZZ
 @given(STEPS)
 def test_whatever_a_node_says_history_never_follows_what_is_newer_and_requests_are_rare(steps: Any) -> None:
     plant = Plant(tags=TAGS)
