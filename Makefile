@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DATA ?=
 
-.PHONY: demo test check counterparts bench bench-peers clean
+.PHONY: demo test test-slow check counterparts bench bench-peers clean
 
 .venv: .venv/.installed
 
@@ -20,7 +20,10 @@ demo: .venv/.installed
 	$(BIN)/fedge-fleet demo $(if $(DATA),--data $(DATA))
 
 test: .venv/.dev
-	$(BIN)/pytest
+	$(BIN)/pytest -m "not slow"
+
+test-slow: .venv/.dev
+	$(BIN)/pytest -m slow
 
 check: .venv/.dev
 	$(BIN)/ruff check .

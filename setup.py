@@ -24,5 +24,5 @@ SUBPACKAGES = [
 setup(
     packages=[*ROOMS, *SUBPACKAGES],
     package_dir=ROOMS,
-    package_data={room: ["py.typed", "*.example.toml"] for room in ROOMS},
+    package_data={room: ["py.typed", "*.example.toml", "*.js"] for room in ROOMS},
 )

@@ -1,14 +1,22 @@
-"""From decisions to events: one when a machine gets worse, one when it is well again. Pure; the clock is passed in."""
+"""From decisions to events: one when a machine gets worse, one when that turns out more severe, one when it is well.
+
+Severity comes from score and persistence. A score counts as high once it held for as many windows as it takes to open
+an event, so that one odd window raises nothing; how long an event is open is measured on the source's clock, which a
+restart does not change. While an event is open its severity only rises. Pure; the clock is passed in.
+"""
 
 from __future__ import annotations
 
 import math
+from collections import deque
 
 import msgspec
 from fedge_models.structs import known
 
 from .config import When
 from .types import Decision, Event
+
+SEVERITIES = ("low", "medium", "high")
 
 
 @known
@@ -19,6 +27,11 @@ class AlertState(msgspec.Struct, frozen=True):
     opened: bool = False
     opened_at: float = 0.0  # Unix time of the last opening, s; 0: never
     worst: float = 0.0  # score of the open event
+    opened_ns: int = 0  # source time of the last opening
+    severity: int = 0  # of the open event, an index of SEVERITIES
+    time_ns: int = 0  # of the window that it goes back to
+    above: int = 0  # consecutive windows
+    below: int = 0
 
 
 class Alert:
@@ -26,7 +39,8 @@ class Alert:
 
     def __init__(self, gateway: str, asset: str, when: When, state: AlertState) -> None:
         self._gateway, self._asset, self._when, self.state = gateway, asset, when, state
-        self._above = self._below = 0  # consecutive windows
+        self._above, self._below = state.above, state.below
+        self._ratios: deque[float] = deque(maxlen=max(1, when.for_windows))  # score over limit, of the last windows
 
     def update(self, decision: Decision, now: float) -> tuple[Event, AlertState] | None:
         """The event this decision makes, with the state to persist with it. `now`: Unix time, s."""
@@ -35,12 +49,22 @@ class Alert:
             return None
         self._above = self._above + 1 if decision.score > limit else 0
         self._below = self._below + 1 if decision.score < limit * self._when.clear_below else 0
+        self._ratios.append(decision.score / limit if limit > 0 else 1.0)
         if self.state.opened:
             return self._while_open(decision)
         if self._above < self._when.for_windows or self._too_soon(now):
             return None
-        state = AlertState(self.state.number + 1, True, now, decision.score)
+        severity = self._severity(0.0)
+        state = AlertState(self.state.number + 1, True, now, decision.score, decision.time_ns, severity)
         return self._event("opened", decision, state)
+
+    def go_on(self, state: AlertState) -> None:
+        """From a state that is newer than that of the last event."""
+        self.state, self._above, self._below = state, state.above, state.below
+
+    def at(self, time_ns: int) -> AlertState:
+        """The state after the window that ended then."""
+        return msgspec.structs.replace(self.state, time_ns=time_ns, above=self._above, below=self._below)
 
     def _too_soon(self, now: float) -> bool:
         return self.state.opened_at > 0 and now - self.state.opened_at < self._when.min_gap
@@ -49,8 +73,19 @@ class Alert:
         worst = max(self.state.worst, decision.score)
         self.state = msgspec.structs.replace(self.state, worst=worst)
         if self._below < self._when.for_windows:
-            return None
+            severity = self._severity((decision.time_ns - self.state.opened_ns) / 1e9)
+            if severity <= self.state.severity:
+                return None
+            return self._event("raised", decision, msgspec.structs.replace(self.state, severity=severity))
         return self._event("cleared", decision, msgspec.structs.replace(self.state, opened=False))
+
+    def _severity(self, open_s: float) -> int:
+        """Index of SEVERITIES, after an event has been open for `open_s` seconds."""
+        held = min(self._ratios) if len(self._ratios) == self._ratios.maxlen else 0.0
+        for index, level in ((2, self._when.high), (1, self._when.medium)):
+            if held >= level.score or open_s >= level.after:
+                return index
+        return 0
 
     def _event(self, kind: str, decision: Decision, state: AlertState) -> tuple[Event, AlertState]:
         event = Event(
@@ -68,6 +103,7 @@ class Alert:
             hours_left=decision.hours_left,
             hours_left_at_least=decision.hours_left_at_least,
             context=decision.context,
+            severity=SEVERITIES[state.severity],
         )
         self.state = state
-        return event, state
+        return event, self.at(decision.time_ns)

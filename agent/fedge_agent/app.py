@@ -1,10 +1,11 @@
 """Wiring of the agent: the only file that knows everyone.
 
-Start order: spool and samples, then models (they serve what was kept), outputs, the status page, sources last, so that
-the first reading finds everything ready; then READY. Stop order: sources first (nothing new comes in), then the main
-loop drains what they left, models (a training at hand is dropped, its samples are kept), samples, the recorder (what
-was raised is in the spool), outputs (what is not delivered stays there), the page, the spool last. One exception to one
-asset never stops another.
+Start order: spool and samples, then models (they serve what was kept), outputs, the status page; then what the inbox
+kept goes through the windows again; sources last, so that the first reading finds everything ready; then READY. Stop
+order: sources first (nothing new comes in), then the main loop drains what they left, models (a training at hand is
+dropped, its samples are kept), labels (what was offered is kept), samples, the recorder (what was raised is in the
+spool), the settling (both are durable: so is how far they go), outputs (what is not delivered stays there), the page,
+inbox and spool last. One exception to one asset never stops another.
 """
 
 from __future__ import annotations
@@ -25,15 +26,20 @@ from .alerts import AlertState
 from .assets import Asset, check_fit
 from .config import Config
 from .health import Latency, Metrics, rss_mib
+from .inbox import Inbox, Progress
+from .inspection import Mistake, Verdicts
+from .labels import LabelBook, Subject
 from .outputs import registry as outputs
 from .outputs.host import HostedOutput
 from .participant import Participant
 from .recorder import Recorder
-from .samples import SampleStore
+from .samples import SAMPLES_FILE, SampleStore
+from .settling import Settling
 from .sources import registry as sources
 from .sources.host import HostedSource, Queue
 from .spool import Spool
-from .types import Batch, Event, Reading
+from .stations import Station
+from .types import Batch, Decision, Event, Reading
 from .uplink import Uplink
 
 logger = logging.getLogger(__name__)
@@ -41,6 +47,8 @@ logger = logging.getLogger(__name__)
 STATUS_FILE = "status.addr"
 IDLE_S = 0.5
 STUCK_S = 30.0
+SETTLE_S = 1.0  # how often it is written down how far decisions go
+RESTORE_S = 30.0  # how long a replay waits for the models that were kept
 SWITCH_INTERVAL_S = 0.0005  # how long the training thread may hold the interpreter while a decision waits
 
 
@@ -59,8 +67,12 @@ class App:
         self._failures = 0  # batches that an asset could not use
         self._stop = threading.Event()
         self._spool = Spool(state / "spool.sqlite")
+        self._inbox = Inbox(state / "inbox.sqlite", config.agent.inbox_bytes, float(config.agent.inbox_age))
+        self._shown: dict[str, Decision] = {}  # asset -> its newest decision that outputs were shown
+        self._done: dict[str, int] = {}  # source -> the newest row of the inbox that was taken in
+        self._settled: dict[str, int] = {}  # and was settled
         self._samples = SampleStore(
-            state / "samples.sqlite",
+            state / SAMPLES_FILE,
             {n: m.max_samples for n, m in config.model.items()},
             {n: m.max_sample_bytes for n, m in config.model.items()},
         )
@@ -68,11 +80,21 @@ class App:
         self._uplink = Uplink(self._identity) if self._identity else None
         self._models = {name: self._participant(name, state) for name in config.model}
         self._assets = {name: self._asset(name) for name in config.asset}
+        subjects = {name: self._subject(name) for name in config.asset}
+        self._labels = LabelBook(state / SAMPLES_FILE, subjects, self._samples.retaught)
+        looks = {n: a.inspection for n, a in config.asset.items() if a.inspection}
+        self._verdicts = {n: Verdicts(n, look) for n, look in looks.items() if look.verdict}
+        self._stations = [Station(n, look) for n, look in looks.items() if look.path]
         self._followers, self._routes = self._routing()
         self._queue = Queue(config.agent.queue_batches)
-        self._sources = {n: HostedSource(n, s, self._tags(n), self._queue, state) for n, s in built_sources.items()}
-        self._outputs = {n: HostedOutput(n, o, self._spool) for n, o in built_outputs.items()}
+        self._sources = {
+            n: HostedSource(n, s, self._tags(n), self._queue, state, self._inbox) for n, s in built_sources.items()
+        }
+        folder = state / "outputs"
+        files.make_folder(folder)
+        self._outputs = {n: HostedOutput(n, o, self._spool, folder, self._labels.put) for n, o in built_outputs.items()}
         self._recorder = Recorder(self._spool, list(self._outputs), self._wake_outputs)
+        self._settling = Settling(self._inbox, self._durable)
         more = {"/decisions": self._decisions}
         self._page = service.Page(where, Metrics(self).text, self.status, self._healthy, more)
 
@@ -81,19 +103,25 @@ class App:
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         with ExitStack() as ending:  # ends in reverse order of what follows
             ending.callback(self._spool.close)
+            ending.callback(self._inbox.close)
             ending.callback(self._page.stop)
             self._page.start()
             files.write(self.config.agent.state / STATUS_FILE, self._page.address.encode())
             for output in self._outputs.values():
                 output.start()
                 ending.callback(output.stop, 2)
+            self._settling.start()
+            ending.callback(self._settling.stop)
             self._recorder.start()
             ending.callback(self._recorder.stop)
             self._samples.start()
             ending.callback(self._samples.stop)
+            self._labels.start([station.follow for station in self._stations])
+            ending.callback(self._labels.stop)
             for model in self._models.values():
                 model.start()
                 ending.callback(model.stop)
+            self._replay()
             ending.callback(self._drain)
             for source in self._sources.values():
                 source.start()
@@ -117,6 +145,8 @@ class App:
             "failures": self._failures,
             "batches": self._queue.dropped,
             "samples": self._samples.lost,
+            "kept": self._inbox.dropped,
+            "labels": self._labels.lost,
         }
         return {
             "name": self.config.agent.name,
@@ -129,6 +159,8 @@ class App:
             "assets": {n: a.status() for n, a in self._assets.items()},
             "models": {n: m.status() for n, m in self._models.items()},
             "outputs": {n: o.status() for n, o in self._outputs.items()},
+            "inbox": {**self._inbox.status(), "problem": self._settling.problem},
+            "labels": self._labels.status(),
             "unwritten_events": {"waiting": self._recorder.waiting, "problem": self._recorder.problem},
             "lost": lost,
             "bytes_up": self._uplink.bytes_up if self._uplink else 0,
@@ -150,7 +182,7 @@ class App:
             self._spool,
             self._identity,
             self._uplink,
-            any(a.label is not None or a.targets for a in assets.values()),
+            any(a.taught for a in assets.values()),
             fits,
             self.latency.slow,
         )
@@ -167,6 +199,11 @@ class App:
             self._spool.alert_state(name),
             self._raise_event,
         )
+
+    def _subject(self, name: str) -> Subject:
+        config = self.config.asset[name]
+        model = self._models[config.model]
+        return Subject(config.model, lambda: model.graph.card if model.graph else None, config.label)
 
     def _tags(self, source: str) -> list[str]:
         """Every tag that an asset wants of a source, once."""
@@ -186,12 +223,15 @@ class App:
 
     def _loop(self) -> None:
         watchdog = service.watchdog_interval()
-        notified = time.monotonic()
+        notified = settled = time.monotonic()
         while not self._stop.is_set():
             batch = self._queue.get(IDLE_S)
             self._beat = time.monotonic()
             if batch is not None:
                 self._push(batch)
+            if self._beat - settled > SETTLE_S:
+                self._settle()
+                settled = self._beat
             if watchdog and self._beat - notified > min(watchdog, IDLE_S * 2):
                 service.notify("WATCHDOG=1")
                 notified = self._beat
@@ -200,8 +240,41 @@ class App:
         """What the sources left in the queue still becomes decisions."""
         while (batch := self._queue.get(0)) is not None:
             self._push(batch)
+        self._settle()
 
-    def _push(self, batch: Batch) -> None:
+    def _settle(self) -> None:
+        """Have it written down how far this thread is, if anything came since."""
+        if self._done != self._settled:
+            self._settled = dict(self._done)
+            self._settling.put(self._progress())
+
+    def _replay(self) -> None:
+        """What the inbox kept goes through the windows again; what was not decided before is decided now."""
+        for name, asset in self._assets.items():
+            if (mark := self._inbox.mark(name)) is not None:
+                asset.resume(mark)
+        for kept in self._inbox.replay():
+            for model in self._models.values():
+                model.restored.wait(RESTORE_S)
+            if kept.source in self._routes:
+                now = time.monotonic_ns()
+                self._push(
+                    Batch(kept.source, kept.readings, kept.alive_ns, now, kept.fresh, kept.id), decided=kept.decided
+                )
+        for asset in self._assets.values():
+            asset.live()
+
+    def _progress(self) -> Progress:
+        """How far this thread is."""
+        needed = {s: min(self._assets[a].needed_ns() for a in self._followers[s]) for s in self._done}
+        return Progress(dict(self._done), {n: a.mark() for n, a in self._assets.items()}, needed)
+
+    def _durable(self) -> bool:
+        """Make samples and events durable; whether they are. In the settling's thread."""
+        self._samples.flush()
+        return self._recorder.waiting == 0
+
+    def _push(self, batch: Batch, decided: bool = False) -> None:
         """To each asset of the source its own readings; the others still learn that the source is alive."""
         wanted = self._routes[batch.source]
         parts: dict[str, list[Reading]] = {name: [] for name in self._followers[batch.source]}
@@ -209,12 +282,33 @@ class App:
             for name in wanted.get(reading.tag, ()):
                 parts[name].append(reading)
         for name, readings in parts.items():
-            asset = self._assets[name]
+            asset, own = self._assets[name], batch._replace(readings=readings)
             try:
-                asset.push(batch._replace(readings=readings))
+                asset.push(own, decided)
+                if name in self._verdicts:
+                    self._judge(name, own)
             except Exception:
                 self._failures += 1
                 logger.exception("asset %s: a batch of %s could not be used", asset.name, batch.source)
+            self._show_newest(asset)
+        if batch.kept:
+            self._done[batch.source] = batch.kept
+
+    def _judge(self, name: str, batch: Batch) -> None:
+        """What an inspection says of an asset goes into the label book."""
+        for found in self._verdicts[name].take(batch):
+            if isinstance(found, Mistake):
+                self._labels.mistake(name, found.text)
+            else:
+                self._labels.offer(found)
+
+    def _show_newest(self, asset: Asset) -> None:
+        """To the outputs that show decisions, what the asset has decided since."""
+        if not asset.decisions or (newest := asset.decisions[-1][0]) is self._shown.get(asset.name):
+            return
+        self._shown[asset.name] = newest
+        for output in self._outputs.values():
+            output.show(newest)
 
     def _raise_event(self, event: Event, state: AlertState) -> None:
         logger.info("asset %s: event %s %s, score %.4g", event.asset, event.key, event.state, event.score)

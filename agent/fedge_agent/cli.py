@@ -14,7 +14,7 @@ import msgspec
 from fedge_models import files, memory, service
 from fedge_models.errors import ConfigError, FedgeError
 
-from . import cli_models, cli_opcua
+from . import cli_labels, cli_models, cli_opcua
 from . import config as configs
 
 config_option = click.option(
@@ -41,6 +41,7 @@ def main() -> None:
 
 for command in (cli_models.model_group, cli_models.train, cli_models.evaluate, cli_opcua.trust, cli_opcua.browse):
     main.add_command(command)
+main.add_command(cli_labels.label)
 
 
 @main.command()
@@ -119,6 +120,9 @@ def status(as_json: bool, config_path: Path) -> None:
     for kind in ("sources", "assets", "models", "outputs"):
         for name, entry in table[kind].items():
             click.echo(f"{kind[:-1]} {name}: {_line(kind, entry)}")
+    for name, entry in table["labels"].items():
+        if told := cli_labels.summary(entry):
+            click.echo(f"labels of {name}: {told}")
     unwritten = table["unwritten_events"]
     if unwritten["problem"]:
         click.echo(f"PROBLEM {unwritten['waiting']} events wait: {unwritten['problem']}")

@@ -84,7 +84,7 @@ async def _browse(connector: Connector, under: str, depth: int) -> list[Any]:
             start = (await browsing.Browser(link.client, limit).resolve([parse(under)]))[under]
             if isinstance(start, str):
                 raise ConfigError(f"{connector.config.url}: {start}")
-        await link.client.load_data_type_definitions(overwrite_existing=True)
+        await browsing.load_types(link.client, limit)
         return await tree.tree(link.client, limit, start, depth)
 
 

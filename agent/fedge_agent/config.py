@@ -36,6 +36,10 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     state: Path  # folder for key, models, samples, spool; created with mode 0700
     status: str = "127.0.0.1:0"  # loopback address of /status, /healthz and /metrics; port 0: any free one
     queue_batches: int = 10_000  # readings waiting between sources and windows, in batches
+    inbox_bytes: int = (
+        64 * 1024 * 1024
+    )  # readings kept for a restart, of sources that acknowledge (MQTT); the oldest go
+    inbox_age: Seconds = Seconds(86400)  # and those that came longer ago
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
 
@@ -130,6 +134,13 @@ class WindowConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     lateness: Seconds | None = None  # wait this long (source time) for slower channels; default: 2 samples
 
 
+class Level(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """``[asset.X] when``: what makes an event more severe; one of the two is enough."""
+
+    score: NotNegative  # times score_above, held for `for_windows` windows
+    after: Seconds  # open for so long, on the source's clock
+
+
 class When(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """``[asset.X] when``: from decisions to events: one event each time the machine gets worse, not one a window."""
 
@@ -137,6 +148,8 @@ class When(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     clear_below: float = 0.8  # times score_above: hysteresis
     for_windows: int = 3  # consecutive windows above before an event opens, and below before it clears
     min_gap: Seconds = Seconds(4 * 3600)  # between the openings of two events
+    medium: Level = Level(score=2.0, after=Seconds(3600))  # severity; below it is "low"
+    high: Level = Level(score=4.0, after=Seconds(8 * 3600))
 
 
 class AssetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -154,6 +167,11 @@ class AssetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     shaft_rpm: TagConfig | None = None  # the shaft's speed, where it varies
     template: str = ""  # the [template.X] under these keys
     vars: dict[str, str | int | float] = {}  # what its {placeholders} are, beside {name}
+
+    @property
+    def taught(self) -> bool:
+        """Whether each window is to have a label, soon or late; if not, an anomaly model takes windows for normal."""
+        return bool(self.targets) or (self.label is not None and bool(self.label.source or self.label.late is not None))
 
     def tags(self) -> dict[str, TagConfig]:
         """Every tag, by its key."""

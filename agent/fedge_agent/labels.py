@@ -61,6 +61,7 @@ class Count:
     def __init__(self) -> None:
         self.relabelled = self.unknown = self.malformed = self.contradictory = self.expired = 0
         self.examples: dict[str, str] = {}  # kind -> the last one
+        self.trouble: str | None = None
 
     def add(self, kind: str, example: str, count: int = 1) -> None:
         """One more, or more, of a kind that somebody should look at."""
@@ -73,7 +74,7 @@ class LabelBook:
 
     def __init__(self, path: Path, subjects: Mapping[str, Subject], retaught: Callable[[str, int], None]) -> None:
         self._subjects, self._retaught = subjects, retaught
-        self._lock = threading.Lock()
+        self._lock, self._flushing = threading.Lock(), threading.Lock()
         self._db = files.open_database(path, joining.SCHEMA)
         self._offered: deque[Label] = deque()
         self._followers: list[Callable[[LabelBook], None]] = []
@@ -106,7 +107,7 @@ class LabelBook:
         """Keep a label: durable on return. What is malformed is counted instead. Raises StorageError."""
         self.put_all([label])
 
-    def put_all(self, labels: Sequence[Label], position: tuple[str, str, int, int] | None = None) -> None:
+    def put_all(self, labels: Sequence[Label], position: tuple[str, str, int, bytes] | None = None) -> None:
         """Keep labels, and how far the file they come from has been read, in one transaction."""
         now = time.time_ns()
         good = [label for label in labels if self._sound(label, now)]
@@ -124,15 +125,27 @@ class LabelBook:
         else:
             self.lost += 1
 
-    def position(self, asset: str) -> tuple[str, int, int] | None:
-        """(path, file, offset) kept with the last labels of the asset's file."""
+    def position(self, asset: str) -> tuple[str, int, bytes] | None:
+        """(path, offset, the bytes before it) kept with the last labels of the asset's file."""
         with self._lock:
-            row = self._db.execute("SELECT path, file, offset FROM followed WHERE asset = ?", (asset,)).fetchone()
+            row = self._db.execute("SELECT path, offset, mark FROM followed WHERE asset = ?", (asset,)).fetchone()
         return tuple(row) if row else None
+
+    def matching(self, label: Label) -> int:
+        """How many stored samples a label is of."""
+        with self._lock:
+            return joining.count(self._db, label)
 
     def mistake(self, asset: str, example: str) -> None:
         """Count what was to be a label and cannot be read as one."""
         self._count(asset).add("malformed", example[:300])
+
+    def trouble(self, asset: str, text: str | None) -> None:
+        """State (or with None: withdraw) that the asset's labels do not come, in the operator's words."""
+        count = self._count(asset)
+        if text and text != count.trouble:
+            logger.warning("asset %s: no labels: %s", asset, text)
+        count.trouble = text
 
     def status(self) -> dict[str, Any]:
         """For the status page: of each asset that can be labelled, or was."""
@@ -176,10 +189,10 @@ class LabelBook:
             self._guard(self._round)
             self._wake.wait(LOOK_S)
             self._wake.clear()
-        self._guard(self._keep_offered)
+        self._guard(self.flush)
 
     def _round(self) -> None:
-        self._keep_offered()
+        self.flush()
         for follow in self._followers:
             follow(self)
         self.look()
@@ -200,13 +213,14 @@ class LabelBook:
             logger.warning("%s", problem)
         self.problem = problem
 
-    def _keep_offered(self) -> None:
-        """What was offered goes onto the disk; it stays in the queue while the disk is full."""
-        while self._offered:
-            batch = [self._offered[i] for i in range(min(len(self._offered), AT_ONCE))]
-            self.put_all(batch)
-            for _ in batch:
-                self._offered.popleft()
+    def flush(self) -> None:
+        """What was offered goes onto the disk; it stays in the queue while the disk is full. Raises StorageError."""
+        with self._flushing:
+            while self._offered:
+                batch = [self._offered[i] for i in range(min(len(self._offered), AT_ONCE))]
+                self.put_all(batch)
+                for _ in batch:
+                    self._offered.popleft()
 
     def look(self) -> None:
         """Join what came since the last look: old labels to new samples, then new labels to all samples."""
@@ -298,6 +312,7 @@ class LabelBook:
             "contradictory": count.contradictory,
             "expired": count.expired,
             "examples": examples,
+            "problem": count.trouble,
         }
 
 

@@ -71,6 +71,7 @@ class Participant:
         self.refused: dict[int, str] = {}  # release -> why the canary refused it
         self.trainings: list[dict[str, Any]] = []  # the last few
         self.last_contact: float | None = None  # Unix time, s
+        self.restored = threading.Event()  # what was kept serves, as far as there was anything
         self._chain = ChainStore(folder)
         self._samples, self._spool = samples, spool
         self._identity, self._uplink = identity, uplink
@@ -141,6 +142,7 @@ class Participant:
         if sys.platform == "linux":
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
         self._guard(self._restore)
+        self.restored.set()
         while not self._stop.is_set():
             self._guard(self._step)
             self._stop.wait(min(0.2, float(self.config.poll)))

@@ -68,7 +68,7 @@ class Spool:
 
     def __init__(self, path: Path) -> None:
         self._lock = threading.Lock()
-        self._path, self._db = path, _open(path)
+        self._path, self._db = path, open_sound(path, _SCHEMA)
 
     def close(self) -> None:
         """Close the file."""
@@ -213,10 +213,10 @@ def _charged(ledger: Ledger, sequence: int, charge: Charge | None) -> Ledger:
     return ledger._replace(rho=ledger.rho + charge.rho, updates=ledger.updates + 1, sequence=sequence)
 
 
-def _open(path: Path) -> sqlite3.Connection:
-    """Open, setting aside a file that is no sound database."""
+def open_sound(path: Path, schema: str) -> sqlite3.Connection:
+    """Open a durable database, setting aside a file that is no sound one."""
     try:
-        database = files.open_database(path, _SCHEMA)
+        database = files.open_database(path, schema)
         sound = database.execute("PRAGMA quick_check").fetchone()[0] == "ok"
         if sound:
             return database
@@ -229,4 +229,4 @@ def _open(path: Path) -> sqlite3.Connection:
     for suffix in ("-wal", "-shm"):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
     logger.error("%s was damaged; it is set aside as %s and a new one begun", path, aside.name)
-    return files.open_database(path, _SCHEMA)
+    return files.open_database(path, schema)

@@ -50,6 +50,7 @@ class Batch(NamedTuple):
     received_ns: int
     # The first of a new connection: whatever was known of the source ended with its last batch.
     fresh: bool = False
+    kept: int = 0  # its row in the inbox; 0: it is kept nowhere
 
 
 class Window(NamedTuple):
@@ -86,10 +87,10 @@ class Decision(msgspec.Struct, frozen=True):
 
 @known
 class Event(msgspec.Struct, frozen=True):
-    """A change of an asset's alert: one opened, or one cleared. `key` is the same for both and never reused."""
+    """A change of an asset's alert: opened, raised while open, cleared. `key` is the same for all and never reused."""
 
     key: str  # "gateway:model:asset:number", the idempotency key of whatever is made of it
-    state: str  # "opened" | "cleared"
+    state: str  # "opened" | "raised" (the severity rose) | "cleared"
     asset: str
     model: str
     release: int
@@ -102,6 +103,7 @@ class Event(msgspec.Struct, frozen=True):
     hours_left: float | None = None
     hours_left_at_least: float | None = None
     context: dict[str, str] = {}
+    severity: str = "low"  # "low" | "medium" | "high": the highest so far, from score and persistence
 
 
 class Label(NamedTuple):
@@ -125,6 +127,23 @@ class SourceHost(Protocol):
 
     def emit(self, readings: Sequence[Reading], alive_ns: int | None = None) -> None:
         """Hand over readings. When the agent cannot keep up the oldest batch is dropped and counted."""
+
+    def keep(
+        self,
+        readings: Sequence[Reading],
+        alive_ns: int | None = None,
+        receipts: Sequence[bytes] = (),
+        continued: bool = False,
+    ) -> None:
+        """Hand over readings that survive kill -9 once this returns: then acknowledge them. Waits for the disk, and
+        while the agent cannot keep up. When the disk takes nothing it hands them over all the same, and says so.
+
+        `receipts`: by which their messages are known when they are sent again; `continued`: this connection goes on
+        where the last one ended, with nothing lost between them.
+        """
+
+    def receipts(self) -> list[bytes]:
+        """Receipts of the newest messages that were kept, oldest first, those of earlier processes too."""
 
     def problem(self, subject: str, text: str | None) -> None:
         """State (or with None: withdraw) a problem in the operator's words, shown in `status` under `subject`."""
@@ -159,6 +178,13 @@ class Output(Protocol):
     """Delivers events. The host guarantees: one thread per output, events of one asset in order, each event spooled
     durably before deliver() sees it, at least once, with the same `key` each time; back-off with jitter after
     RetryError, for ever; after RefusedError the event is set aside, counted and shown in `status`.
+
+    An output may also have, and the host then calls, in the output's own thread unless said otherwise:
+    ``begin(folder)`` before anything else, with a folder of the state to keep things in (again after RetryError);
+    ``collect() -> Iterator[Label]`` every ``poll`` seconds while nothing waits: what became known at the target; a
+    label is kept durably before the next one is asked for; ``show(decision)`` while nothing waits: the newest decision
+    of an asset, at most ten times a second, older ones being passed over; ``end()`` when all is over; ``status() ->
+    dict`` in any thread, for the status page.
     """
 
     def deliver(self, event: Event) -> None:

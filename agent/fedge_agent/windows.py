@@ -85,6 +85,18 @@ class Assembler:
                 self._mark_alive(channels, batch.alive_ns)
         return self._advance(batch.received_ns)
 
+    def next_start(self) -> float | None:
+        """When the next window begins (ns); None before the first reading."""
+        if self._origin is None:
+            return None
+        done = self._filled - self._length
+        to_next = -done if done < 0 else self._hop - done % self._hop
+        return self._origin + (self._tick + to_next - self._length) * self._period
+
+    def resume(self, start: float) -> None:
+        """Before the first reading: go on with the window that begins at `start` (ns), as `next_start` said."""
+        self._origin = start
+
     # taking readings in
 
     def _take(self, channel: Channel, reading: Reading) -> None:

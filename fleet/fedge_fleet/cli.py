@@ -42,6 +42,13 @@ def demo(data: Path | None, out: Path) -> None:
     sys.exit(0 if kept else 1)
 
 
+def _until_signalled() -> threading.Event:
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
+
+
 def _as_flags(command: Any) -> Any:
     """Every key of a simulation's file as a flag; what it means is said there once (`simulate_config`)."""
     for name, text in reversed(keys().items()):
@@ -84,12 +91,34 @@ def simulate(config: Path | None, out: Path | None, as_json: bool, **flags: str 
 @click.option("--ready", type=path_type, required=True, help="Gets the port.")
 @click.option("--go", type=path_type, required=True, help="The replay begins when this file exists.")
 @click.option("--port", default=0, show_default=True)
-def plc(track: Path, ready: Path, go: Path, port: int) -> None:
+@click.option("--node", type=path_type, default=None, help="Serve by node-opcua from this folder of modules.")
+def plc(track: Path, ready: Path, go: Path, port: int, node: Path | None) -> None:
     """A PLC that replays a track over OPC UA."""
-    from .plc import serve  # noqa: PLC0415
     from .recordings import read_track  # noqa: PLC0415
 
-    asyncio.run(serve(read_track(track), ready, go, port))
+    if node is None:
+        from .plc import serve  # noqa: PLC0415
+
+        asyncio.run(serve(read_track(track), ready, go, port))
+    else:
+        from .node_plc import serve as serve_by_node  # noqa: PLC0415
+
+        serve_by_node(read_track(track), node, ready, go, _until_signalled())
+
+
+@main.command("mqtt-machine")
+@click.option("--track", type=path_type, required=True)
+@click.option("--broker", required=True, help="HOST:PORT.")
+@click.option("--topic", required=True)
+@click.option("--ready", type=path_type, required=True, help="Gets the broker's port.")
+@click.option("--go", type=path_type, required=True, help="The replay begins when this file exists.")
+def mqtt_machine(track: Path, broker: str, topic: str, ready: Path, go: Path) -> None:
+    """A machine that replays a track as JSON messages over MQTT."""
+    from .mqtt_machine import play  # noqa: PLC0415
+    from .recordings import read_track  # noqa: PLC0415
+
+    host, _, port = broker.rpartition(":")
+    play(read_track(track), host, int(port), topic, ready, go, _until_signalled())
 
 
 @main.command()
@@ -104,9 +133,7 @@ def mes(store: Path, ready: Path, port: int, drop: float) -> None:
     from .mes import Mes  # noqa: PLC0415
 
     server = Mes(store, port, drop)
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    stop = _until_signalled()
     threading.Thread(target=server.serve_forever, daemon=True).start()
     files.write(ready, str(server.server_address[1]).encode())
     stop.wait()

@@ -59,20 +59,13 @@ async def _replay(server: Any, track: Track, nodes: dict[str, Any], go: Path, st
         await asyncio.sleep(0.02)
     begin, wall = time.monotonic(), time.time()
     files.write(started, repr(wall).encode())
-    names = [name for name, _ in track.channels]
-    for k, (start, stop) in enumerate(track.segments):
-        for at in range(start, stop - track.block + 1, track.block):
-            last = at + track.block - 1
-            due = track.seconds_at(last, k)
-            await asyncio.sleep(max(0.0, begin + due - time.monotonic()))
-            stamp = datetime.fromtimestamp(wall + due, timezone.utc)
-            for row, name in enumerate(names):
-                cells = track.values[row, at : at + track.block]
-                value = cells.tolist() if track.kind == "waveform" else float(cells[0])
-                await _write(server, ua, nodes[name], ua.Variant(value, ua.VariantType.Float), stamp)
-            label = ua.Variant(int(track.label[last]), ua.VariantType.Int32)
-            code = ua.StatusCodes.BadNoData if track.part[last] else ua.StatusCodes.Good
-            await _write(server, ua, nodes["label"], label, stamp, code)
+    for step in track.steps():
+        await asyncio.sleep(max(0.0, begin + step.due_s - time.monotonic()))
+        stamp = datetime.fromtimestamp(wall + step.due_s, timezone.utc)
+        for name, value in step.values.items():
+            await _write(server, ua, nodes[name], ua.Variant(value, ua.VariantType.Float), stamp)
+        code = ua.StatusCodes.BadNoData if step.label is None else ua.StatusCodes.Good
+        await _write(server, ua, nodes["label"], ua.Variant(step.label or 0, ua.VariantType.Int32), stamp, code)
 
 
 async def _write(server: Any, ua: Any, node: Any, variant: Any, stamp: datetime, code: int = 0) -> None:

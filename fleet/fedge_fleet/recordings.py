@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import csv
 import gzip
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from fedge_models.errors import ConfigError
@@ -51,6 +51,14 @@ FAN_PIECE = 3000  # samples of one state before the next
 GAP_S = 0.2  # of replay, between segments
 
 
+class Step(NamedTuple):
+    """What a machine's tags say at one time. A waveform's value is a block that ends then."""
+
+    due_s: float  # after the beginning of the replay
+    values: dict[str, float | list[float]]
+    label: int | None
+
+
 @dataclass(frozen=True)
 class Track:
     """One site's machine over time. Between segments there is a gap in time."""
@@ -72,6 +80,16 @@ class Track:
     def seconds_at(self, sample: int, segment: int) -> float:
         """When a replay shows a sample of that segment, after its beginning."""
         return sample / self.rate_hz + segment * GAP_S
+
+    def steps(self) -> Iterator[Step]:
+        """What the machine's tags say, one after another; the label is unknown where what is said is judged."""
+        for k, (start, stop) in enumerate(self.segments):
+            for at in range(start, stop - self.block + 1, self.block):
+                last, cells = at + self.block - 1, self.values[:, at : at + self.block]
+                said = cells.tolist() if self.kind == "waveform" else cells[:, 0].tolist()
+                values = {name: value for (name, _), value in zip(self.channels, said, strict=True)}
+                label = None if self.part[last] else int(self.label[last])
+                yield Step(self.seconds_at(last, k), values, label)
 
     def sample_at(self, seconds: float) -> int | None:
         """The sample that a replay shows so long after its beginning; None in a gap."""

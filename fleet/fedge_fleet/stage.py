@@ -5,6 +5,8 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import shutil
+import socket
 import sys
 import threading
 import time
@@ -21,6 +23,7 @@ from .scenario import Scenario
 
 FEDERATION = "demo"
 READY_S = 40.0
+NODE_MODULES = Path(__file__).parents[2] / ".counterparts/node/node_modules"  # of a checkout, after `make counterparts`
 BIN = Path(sys.executable).parent
 
 
@@ -36,16 +39,14 @@ class Stage:
         self.agents: dict[str, str] = {}  # site -> host:port of the status page
         self.mes_address = ""
         self.go = folder / "go"
+        self.over_mqtt: str | None = None  # the site whose machine is read over MQTT
 
     def start(self) -> None:
         """Everything up to the moment before the machines start."""
         scenario, folder = self.scenario, self.folder
         self.say(f"fedge demo: {scenario.name}; {len(scenario.tracks)} sites, {len(self.graph.params)} parameters")
         self._aggregator()
-        for site, track in scenario.tracks.items():
-            write_track(folder / f"{site}.npz", track)
-            ready = folder / f"{site}.port"
-            self._fleet(f"plc-{site}", "plc", "--track", folder / f"{site}.npz", "--ready", ready, "--go", self.go)
+        self._machines()
         self._fleet("mes", "mes", "--store", folder / "mes.sqlite", "--ready", folder / "mes.port", "--drop", "0.4")
         self.mes_address = "127.0.0.1:" + self._wait_for(folder / "mes.port")
         joining = [threading.Thread(target=self._agent, args=(site,)) for site in scenario.tracks]
@@ -61,6 +62,34 @@ class Stage:
         self._until(self._all_connected, "agents connected to their PLCs")
 
     # parts of start
+
+    def _machines(self) -> None:
+        """The first speaks OPC UA by node-opcua and the last MQTT, where node-opcua and mosquitto are installed."""
+        *_, last = self.scenario.tracks
+        first, broker = next(iter(self.scenario.tracks)), program("mosquitto")
+        if broker:
+            port = self._broker(broker)
+        for site, track in self.scenario.tracks.items():
+            write_track(self.folder / f"{site}.npz", track)
+            how: tuple[str | Path, ...] = ("plc",)
+            spoken = "OPC UA"
+            if site == last and broker:
+                self.over_mqtt, spoken = site, "MQTT (mosquitto)"
+                how = ("mqtt-machine", "--broker", f"127.0.0.1:{port}", "--topic", f"plant/{site}")
+            elif site == first and NODE_MODULES.exists() and program("node"):
+                how, spoken = ("plc", "--node", NODE_MODULES), "OPC UA (node-opcua)"
+            ready = ("--track", self.folder / f"{site}.npz", "--ready", self.folder / f"{site}.port", "--go", self.go)
+            self._fleet(f"plc-{site}", *how, *ready)
+            self.say(f"  machine of {site}: {spoken}")
+
+    def _broker(self, program: str) -> int:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = int(probe.getsockname()[1])
+        config = self.folder / "mosquitto.conf"
+        config.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\n")
+        self.processes.start("mosquitto", [program, "-c", config])
+        return port
 
     def _aggregator(self) -> None:
         folder = self.folder
@@ -85,18 +114,22 @@ class Stage:
     def _agent_config(self, site: str) -> str:
         track = self.scenario.tracks[site]
         wave = f", waveform_hz = {track.rate_hz}" if track.kind == "waveform" else ""
-        channels = "".join(
-            f'channels.{name} = {{ source = "plc", tag = "ns=2;s={name}"{wave} }}\n' for name, _ in track.channels
-        )
         port = self._wait_for(self.folder / f"{site}.port")
+        if site == self.over_mqtt:
+            tag, url = f"plant/{site}#/", f"mqtt://127.0.0.1:{port}"
+            source = f'type = "mqtt"\nurl = "{url}"\nclient_id = "fedge-{site}"\ntime = "/time"'
+        else:
+            tag, source = "ns=2;s=", f'type = "opcua"\nurl = "opc.tcp://127.0.0.1:{port}/"'
+        channels = "".join(
+            f'channels.{name} = {{ source = "plc", tag = "{tag}{name}"{wave} }}\n' for name, _ in track.channels
+        )
         return f"""
 [agent]
 name = "{site}"
 state = "{self.folder / site}"
 
 [source.plc]
-type = "opcua"
-url = "opc.tcp://127.0.0.1:{port}/"
+{source}
 
 [model.{FEDERATION}]
 poll = "500ms"
@@ -104,14 +137,14 @@ training = {{ interval = "1s", min_samples = 24, drift_correction = 1.0 }}
 
 [asset.machine]
 model = "{FEDERATION}"
-{channels}label = {{ source = "plc", tag = "ns=2;s=label" }}
+{channels}label = {{ source = "plc", tag = "{tag}label" }}
 window = {{ max_hold = {2 * track.block / track.rate_hz + 0.1}, lateness = {2 * track.block / track.rate_hz} }}
 when = {{ for_windows = 3, min_gap = "2s" }}
 
 [output.mes]
 type = "mes"
 url = "http://{self.mes_address}/work-orders"
-clear_url = "http://{self.mes_address}/work-orders/{{key}}/cleared"
+clear = {{ url = "/{{key}}/cleared", body = {{ reference = "{{key}}", cleared_at = "{{time}}" }} }}
 """
 
     def _fleet(self, name: str, *command: str | Path) -> None:
@@ -136,6 +169,11 @@ clear_url = "http://{self.mes_address}/work-orders/{{key}}/cleared"
             if status["sources"]["plc"]["readings"] == 0 or status["models"][FEDERATION]["head"] is None:
                 return False
         return True
+
+
+def program(name: str) -> str | None:
+    """The path of an installed program; Debian keeps servers in /usr/sbin."""
+    return shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 
 
 def get(address: str, path: str) -> Any:

@@ -14,10 +14,11 @@ from pathlib import Path
 import msgspec
 import pytest
 from fedge_agent.alerts import Alert, AlertState
-from fedge_agent.config import When
+from fedge_agent.config import Level, When
 from fedge_agent.outputs.host import HostedOutput
 from fedge_agent.outputs.log import LogConfig, LogOutput
-from fedge_agent.outputs.mes import MesConfig, MesOutput
+from fedge_agent.outputs.mes.output import MesOutput
+from fedge_agent.outputs.mes.settings import MesConfig, Step
 from fedge_agent.outputs.registry import OUTPUTS
 from fedge_agent.outputs.registry import build as build_output
 from fedge_agent.plugins import load_class
@@ -27,7 +28,8 @@ from fedge_agent.sources.registry import build as build_source
 from fedge_agent.spool import Spool
 from fedge_agent.types import Decision, Event
 from fedge_fleet.mes import Mes
-from fedge_models.errors import ConfigError, RefusedError, StorageError, UnreachableError
+from fedge_models.errors import ConfigError, RefusedError, RetryError, StorageError, UnreachableError
+from fedge_models.settings import Seconds
 
 WHEN = When(for_windows=2, min_gap=10.0, clear_below=0.5)
 EVENT = Event("gw:m:pump:1", "opened", "pump", "m", 3, 1_700_000_000_000_000_000, 2.5, 1.0, "anomaly")
@@ -72,6 +74,41 @@ def test_restart_neither_repeats_nor_forgets() -> None:
 def test_nothing_is_raised_without_a_number_to_compare(score: float, threshold: float) -> None:
     alert = Alert("gw", "pump", WHEN, AlertState())
     assert all(alert.update(decision(score, threshold), t) is None for t in range(5))
+
+
+def event_states(alert: Alert, scores: list[float], seconds: float = 1.0) -> list[tuple[str, str]]:
+    """(state, severity) of each event; windows are `seconds` apart on the source's clock."""
+    found = []
+    for i, score in enumerate(scores):
+        windows = msgspec.structs.replace(decision(score), time_ns=round(i * seconds * 1e9))
+        if made := alert.update(windows, i * seconds):
+            found.append((made[0].state, made[0].severity))
+    return found
+
+
+def test_severity_rises_with_a_score_that_holds() -> None:
+    alert = Alert("gw", "pump", WHEN, AlertState())
+    scores = [1.5, 1.5, 9, 1.5, 9, 9, 1.5, 9, 9, 0, 0]  # one odd window raises nothing; it never falls while open
+    assert event_states(alert, scores) == [("opened", "low"), ("raised", "high"), ("cleared", "high")]
+
+
+def test_severity_rises_with_time() -> None:
+    alert = Alert("gw", "pump", WHEN, AlertState())
+    found = event_states(alert, [1.5] * 20, seconds=1800.0)
+    assert found == [("opened", "low"), ("raised", "medium"), ("raised", "high")]
+    assert alert.state.opened_ns == 1_800_000_000_000
+
+
+def test_severe_from_the_start_and_said_once_over_a_restart() -> None:
+    alert = Alert("gw", "pump", WHEN, AlertState())
+    assert event_states(alert, [2.5, 2.5]) == [("opened", "medium")]
+    again = Alert("gw", "pump", WHEN, alert.state)
+    assert event_states(again, [2.5, 2.5, 2.5]) == []
+
+
+def test_levels_are_configurable() -> None:
+    when = msgspec.structs.replace(WHEN, high=Level(score=1.2, after=Seconds(1e9)))
+    assert event_states(Alert("gw", "pump", when, AlertState()), [1.5, 1.5]) == [("opened", "high")]
 
 
 # --- spool ------------------------------------------------------------------------------------------------------
@@ -241,6 +278,7 @@ def test_lost_answers_make_no_second_order(mes: Mes, tmp_path: Path, monkeypatch
         "reference": "gw:m:pump:0",
         "asset": "pump",
         "description": "anomaly on pump: score 2.5, threshold 1",
+        "severity": "low",
         "detected_at": "2023-11-14T22:13:20.000+00:00",
         "score": 2.5,
     }
@@ -248,7 +286,7 @@ def test_lost_answers_make_no_second_order(mes: Mes, tmp_path: Path, monkeypatch
 
 def test_cleared_event_is_noted_on_its_order(mes: Mes) -> None:
     mes.drop = 0
-    config = MesConfig(url=mes_url(mes), clear_url=mes_url(mes, "/work-orders/{key}/cleared"))
+    config = MesConfig(url=mes_url(mes), clear=Step(url="/{key}/cleared", body={"reference": "{key}"}))
     output = MesOutput("mes", config)
     output.deliver(EVENT)
     output.deliver(msgspec.structs.replace(EVENT, state="cleared"))
@@ -256,8 +294,13 @@ def test_cleared_event_is_noted_on_its_order(mes: Mes) -> None:
 
 
 def test_refusal_is_not_tried_again(mes: Mes) -> None:
+    with pytest.raises(RefusedError, match="400"):
+        MesOutput("mes", MesConfig(url=mes_url(mes), idempotency_header="")).deliver(EVENT)
+
+
+def test_wrong_token_is_tried_again_until_somebody_renews_it(mes: Mes) -> None:
     mes.token = "secret"
-    with pytest.raises(RefusedError, match="401"):
+    with pytest.raises(RetryError, match=r"401: the key or password is not accepted.*orders wait meanwhile"):
         MesOutput("mes", MesConfig(url=mes_url(mes))).deliver(EVENT)
 
 
@@ -275,7 +318,15 @@ def test_absent_target_is_tried_again() -> None:
 
 @pytest.mark.parametrize(
     ("config", "word"),
-    [({"url": "ftp://x"}, "http"), ({"url": "http://x", "body": {"a": "{asett}"}}, "did you mean {asset}")],
+    [
+        ({"url": "ftp://x"}, "http"),
+        ({"url": "http://me:secret@x"}, "give username and password_file instead"),
+        ({"url": "http://x", "preset": "trytn"}, "did you mean 'tryton'"),
+        ({"url": "http://x", "create": Step(body={"a": "{asett}"})}, "create: .*did you mean {asset}"),
+        ({"url": "http://x", "create": Step(body={"a": "{asset.x}"})}, "unknown field {asset.x}"),
+        ({"url": "http://x", "clear": Step(url="/{id}", then=Step(url="/{idd}"))}, "clear: .*did you mean {id}"),
+        ({"url": "http://x", "create": Step(id="id")}, "create.id: 'id' is no JSON pointer"),
+    ],
 )
 def test_unusable_template_is_refused_at_start(config: dict[str, object], word: str) -> None:
     with pytest.raises(ConfigError, match=word):

@@ -109,7 +109,7 @@ class KillsAWorker(Cluster):
         super().__init__(address)
         self.victims, self.left = victims, []
 
-    def map(self, task: Task, where: Rows, *, short_calls: bool = False) -> Iterator[Part]:
+    def map(self, task: Task, where: Rows) -> Iterator[Part]:
         parts = super().map(task, where)
         yield next(parts)
         if self.victims:

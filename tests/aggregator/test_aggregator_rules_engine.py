@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import rule_references as references
 from fedge_aggregator.engine import blocks, rows
-from fedge_aggregator.engine.gram import CHUNK, WithReference, gram_of, unite
-from fedge_aggregator.engine.rows import ChosenRows, FileRows, MemoryRows, RowsWriter
+from fedge_aggregator.engine.gram import CHUNK, Lengths, WithReference, gram_of, unite
+from fedge_aggregator.engine.rows import ChosenRows, FileRows, MemoryRows, RowsWriter, choose, each_block
 from fedge_aggregator.engine.runner import split
 from fedge_aggregator.engine.threads import Threads
 from fedge_aggregator.rules import bisection, network, order
@@ -91,6 +91,24 @@ def test_chosen_rows_are_rows() -> None:
         assert (got == blocks.aggregate(pipeline, MemoryRows(codes[list(chosen)]), np.ones(7))).all()
 
 
+def test_blocks_come_one_after_the_other_from_memory_and_from_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rows, "BLOCK_BYTES", 7 * 512)
+    codes = some(7, 3000)
+    writer = written(tmp_path / "rows", codes)
+    for held in (
+        MemoryRows(list(codes)),
+        writer.rows(),
+        choose(MemoryRows(codes), range(7)),
+        choose(writer.rows(), range(7)),
+    ):
+        spans = [(first, last, block.copy()) for first, last, block in each_block(held, 512, 2800)]
+        assert [first for first, _, _ in spans] == list(range(512, 2800, 512)) and spans[-1][1] == 2800
+        assert (np.concatenate([block for _, _, block in spans], axis=1) == codes[:, 512:2800]).all()
+    writer.__exit__()
+
+
 @given(d=st.integers(1, 5000), width=st.integers(1, 700), parts=st.integers(1, 40))
 def test_spans_cover_all_columns_once(d: int, width: int, parts: int) -> None:
     spans = split(d, width, parts)
@@ -152,6 +170,31 @@ def test_distances_of_rows_that_are_nearly_alike_are_exact() -> None:
     codes[1, 0], codes[2, :2], codes[3, :3] = 101, 101, 101
     expected = ((codes[:, None, :4].astype(float) - codes[None, :, :4]) ** 2).sum(axis=2)
     assert (squared_distances(blocks.gram_matrix(MemoryRows(codes))) == expected).all()
+
+
+@pytest.mark.parametrize("hubs", [0, 2])
+@pytest.mark.parametrize("d", [1, 1023, 1024, 40_000])
+def test_lengths_are_the_gram_matrix_where_they_are_not_zero(hubs: int, d: int) -> None:
+    codes = some(6, d)
+    codes[:, : d // 2] = 127
+    whole, there = codes.astype(np.int64) @ codes.T.astype(np.int64), np.eye(6, dtype=bool)
+    there[:, 6 - hubs :] = there[6 - hubs :] = True
+    assert (Lengths(hubs)(MemoryRows(codes), 0, d) == np.where(there, whole, 0)).all()
+
+
+@pytest.mark.parametrize(
+    "table",
+    [{"name": "norm_clipping"}, *({"name": "centred_clipping", "iterations": k} for k in (1, 2))],
+    ids=["lengths", "one step", "two steps"],
+)
+def test_a_rule_sees_all_that_it_asks_for(table: dict[str, object]) -> None:
+    codes, pipeline = some(9, 5000), build_pipeline(table, None, "t")
+    before = np.random.default_rng(1).normal(0, 30, 5000).astype(np.float32)
+    held = WithReference(MemoryRows(codes), before) if pipeline.rule.reference else MemoryRows(codes)
+    gram, to_rows = blocks.gram_matrix(held), unite(9) if pipeline.rule.reference else np.eye(9)
+    weights = pipeline.rule.select(to_rows @ gram @ to_rows.T, np.ones(9)) @ to_rows
+    expected = combine(held.block(0, 5000), weights)
+    assert (blocks.aggregate(pipeline, MemoryRows(codes), np.ones(9), reference=before) == expected).all()
 
 
 def test_reference_is_rounded_to_a_part_of_a_step() -> None:

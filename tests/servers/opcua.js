@@ -52,7 +52,7 @@ async function main() {
     securityPolicies: (options.policies || ["None", "Basic256Sha256", "Aes256_Sha256_RsaPss"]).map((p) => opcua.SecurityPolicy[p]),
     securityModes: (options.modes || ["None", "Sign", "SignAndEncrypt"]).map((m) => opcua.MessageSecurityMode[m]),
     userManager: { isValidUser: (name, password) => (options.users || {})[name] === password },
-    serverCapabilities: { operationLimits: options.limits || {} },
+    serverCapabilities: { operationLimits: options.limits || {}, minSupportedSampleRate: 0 }, // every change arrives
     nodeset_filename: [opcua.nodesets.standard, nodeset],
     maxConnectionsPerEndpoint: 100,
   });

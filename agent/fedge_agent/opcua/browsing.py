@@ -74,6 +74,20 @@ async def read(client: Any, limit: Limits, nodes: Sequence[Any]) -> list[Any]:
     return values
 
 
+async def load_types(client: Any, limit: Limits) -> None:
+    """Learn the server's own structures, so that their values arrive decoded.
+
+    asyncua reads all definitions in one call, whatever the server's limit; it keeps them for the whole process.
+    """
+    whole = client.read_attributes
+
+    async def within(nodes: Iterable[Any], attr: Any) -> list[Any]:
+        return [value for part in chunks(list(nodes), limit.read) for value in await whole(part, attr)]
+
+    client.read_attributes = within
+    await client.load_data_type_definitions()
+
+
 class Browser:
     """Finds nodes of one connection; what it has browsed it knows until it is made anew."""
 

@@ -69,12 +69,13 @@ class Connector:
         """A connection, closed at the end. Raises ConfigError or UnreachableError, also for errors inside."""
         facts = self._facts()
         try:
-            link = await self._connect(facts)
-            try:
-                yield link
-            finally:
-                with contextlib.suppress(Exception):  # it is being given up; nothing is left to lose
-                    await asyncio.wait_for(link.client.disconnect(), 2)
+            async with self._client() as client:
+                link = await self._connect(client, facts)
+                try:
+                    yield link
+                finally:
+                    with contextlib.suppress(Exception):  # it is being given up; nothing is left to lose
+                        await asyncio.wait_for(client.disconnect(), 2)
         except FedgeError:
             raise
         except troubles() as e:
@@ -84,11 +85,14 @@ class Connector:
         """What the server offers, asked without security. Raises ConfigError or UnreachableError."""
         facts = Facts(self.config.url)
         try:
-            return await self._client().connect_and_get_server_endpoints()
+            async with self._client() as client:
+                return await client.connect_and_get_server_endpoints()
         except troubles() as e:
             raise explain(e, facts) from e
 
-    def _client(self) -> Any:
+    @contextlib.asynccontextmanager
+    async def _client(self) -> AsyncIterator[Any]:
+        """An asyncua client; at the end its sockets are closed, also those with words that nobody takes any more."""
         from asyncua import Client  # noqa: PLC0415
 
         logging.getLogger("asyncua").setLevel(logging.CRITICAL + 1)  # what matters of it is said here
@@ -96,10 +100,22 @@ class Connector:
         client.session_timeout = SESSION_MS
         client.name = client.description = "fedge-agent"
         client.product_uri = "urn:fedge"
-        return client
+        opened, connect = [], client.connect_socket
 
-    async def _connect(self, facts: Facts) -> Link:
-        config, client, notes = self.config, self._client(), []
+        async def remembered() -> None:
+            await connect()
+            opened.append(client.uaclient.protocol.transport)
+
+        client.connect_socket = remembered
+        try:
+            yield client
+        finally:
+            for transport in opened:
+                transport.abort()
+            await asyncio.sleep(0)  # in which they close
+
+    async def _connect(self, client: Any, facts: Facts) -> Link:
+        config, notes = self.config, []
         ours = self.own() if config.security != "None" else None
         client.application_uri = ours.uri if ours else config.application_uri or "urn:fedge:agent"
         if ours:

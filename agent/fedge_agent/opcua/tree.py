@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from enum import Enum
+from itertools import count
 from typing import Any, NamedTuple
 
 from .browsing import Browser, Child, Limits, read
@@ -89,15 +91,14 @@ def fields_of(value: Any) -> dict[str, Any]:
 
 def lines(leaves: list[Leaf], source: str) -> Iterator[str]:
     """Configuration lines for all that can be a channel: numbers, states, arrays, and numbers inside structures."""
-    taken: set[str] = set()
-    for leaf in leaves:
-        for inside, value in _channels(leaf.value):
-            tag = leaf.node + inside if "#" not in leaf.node or inside else leaf.node + "#"
-            name = _name((*leaf.path, *re.findall(r"\w+", inside)), taken)
-            wave = ", waveform_hz = 1000.0" if isinstance(value, list) else ""
-            hint = "  # waveform_hz: as the machine samples it" if wave else ""
-            text = json.dumps(tag, ensure_ascii=False)
-            yield f'channels.{name} = {{ source = "{source}", tag = {text}{wave} }}{hint}'
+    found = [(leaf, inside, value) for leaf in leaves for inside, value in _channels(leaf.value)]
+    names = _names([(*leaf.path, *re.findall(r"\w+", inside)) for leaf, inside, _ in found])
+    for name, (leaf, inside, value) in zip(names, found, strict=True):
+        tag = leaf.node + (inside or ("#" if "#" in leaf.node else ""))
+        wave = ", waveform_hz = 1000.0" if isinstance(value, list) else ""
+        hint = "  # waveform_hz: as the machine samples it" if wave else ""
+        text = json.dumps(tag, ensure_ascii=False)
+        yield f'channels.{name} = {{ source = "{source}", tag = {text}{wave} }}{hint}'
 
 
 def _channels(value: Any, inside: str = "") -> Iterator[tuple[str, Any]]:
@@ -108,18 +109,17 @@ def _channels(value: Any, inside: str = "") -> Iterator[tuple[str, Any]]:
         yield from _channels(inner, f"{inside}.{name}" if inside else f"#{name}")
 
 
-def _name(path: tuple[str, ...], taken: set[str]) -> str:
-    """A channel name of as few of the last names as are not taken yet."""
-    words = [re.sub(r"\W+", "_", word, flags=re.A).strip("_") for word in path]
-    for count in range(1, len(words) + 1):
-        name = "_".join(filter(None, words[-count:])) or "channel"
-        if name not in taken:
-            break
-    number = 2
-    while name in taken:
-        name, number = f"{'_'.join(words)}_{number}", number + 1
-    taken.add(name)
-    return name
+def _names(paths: list[tuple[str, ...]]) -> list[str]:
+    """A channel name for each path: as few of its last names as no other path ends in."""
+    words = [[re.sub(r"\W+", "_", word, flags=re.A).strip("_") or "_" for word in path] for path in paths]
+    ends = Counter("_".join(w[-n:]) for w in words for n in range(1, len(w) + 1))
+    names: dict[str, None] = {}
+    for parts in words:
+        tails = ["_".join(parts[-n:]) for n in range(1, len(parts) + 1)]
+        name = next((tail for tail in tails if ends[tail] == 1), tails[-1])
+        twins = (f"{name}_{n}" for n in count(2))
+        names[name if name not in names else next(twin for twin in twins if twin not in names)] = None
+    return list(names)
 
 
 def _plain(value: Any) -> str:

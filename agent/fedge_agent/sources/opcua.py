@@ -19,7 +19,7 @@ from typing import Any
 from fedge_models.errors import ConfigError, FedgeError, UnreachableError
 from fedge_models.settings import Seconds
 
-from ..opcua.browsing import Browser, chunks, limits, read
+from ..opcua.browsing import Browser, chunks, limits, load_types, read
 from ..opcua.connection import ConnectionConfig, Connector, Link
 from ..opcua.readings import OVERFLOW, reading, time_ns
 from ..opcua.tags import Tag, parse
@@ -104,8 +104,6 @@ class _Run:
         from asyncua import ua  # noqa: PLC0415
 
         client, config = link.client, self._config
-        if any(t.field for t in self._tags):
-            await client.load_data_type_definitions(overwrite_existing=True)
         interval = max(float(config.publishing_interval), 0.001)
         asked = ua.CreateSubscriptionParameters()
         asked.RequestedPublishingInterval = interval * 1000
@@ -113,6 +111,8 @@ class _Run:
         asked.RequestedLifetimeCount = max(3 * asked.RequestedMaxKeepAliveCount, math.ceil(LIFE_S / interval))
         asked.MaxNotificationsPerPublish, asked.PublishingEnabled = 10_000, True
         self._ua, self._client, self._limits = ua, client, await limits(client)
+        if any(t.field for t in self._tags):
+            await load_types(client, self._limits)
         made = await client.uaclient.create_subscription(asked, self._published)
         self._subscription, self._interval = made.SubscriptionId, made.RevisedPublishingInterval / 1000
         self._items = [(ua.NodeId(HEARTBEAT), [])]
@@ -251,7 +251,7 @@ async def _check(connector: Connector, tags: list[Tag]) -> list[str]:
     async with connector.open() as link:
         limit = await limits(link.client)
         if any(t.field for t in tags):
-            await link.client.load_data_type_definitions(overwrite_existing=True)
+            await load_types(link.client, limit)
         browser = Browser(link.client, limit)
         found = await browser.resolve(tags)
         problems = [f"{link.facts.url}: {f}" for f in found.values() if isinstance(f, str)]

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from ..rules.mixing import Mixed
 from ..rules.pipeline import Pipeline
 from ..rules.rule import Aggregate, Gram, Rule, Weights
-from .gram import WithReference, gram_of, unite
-from .rows import Rows
-from .runner import Runner
+from .gram import Lengths, WithReference, gram_of, unite
+from .rows import Rows, choose, each_block
+from .runner import Runner, Task
 from .threads import Threads
 
 SCALE_PARTS = 64  # a row's scale is rounded to this part of 1, so that scaled and mixed rows stay whole numbers
@@ -35,18 +35,11 @@ class Columns:
     weights: Weights
     mixed: Mixed | None  # None: rows as they are
 
-    @property
-    def short_calls(self) -> bool:
-        """Whether it compares bytes row by row; anything else takes longer in each call."""
-        return not self.rule.linear and self.mixed is None
-
     def __call__(self, rows: Rows, start: int, stop: int) -> Aggregate:
         """The aggregate (stop - start,) of those columns."""
         out = np.empty(stop - start, np.float32)
-        width = rows.width * (2 if self.short_calls else 1)
-        for first in range(start, stop, width):
-            last = min(first + width, stop)
-            out[first - start : last - start] = self._block(rows.block(first, last))
+        for first, last, block in each_block(rows, start, stop):
+            out[first - start : last - start] = self._block(block)
         return out
 
     def _block(self, block: Codes) -> Aggregate:
@@ -77,11 +70,8 @@ def aggregate(
     pipeline.require(rows.n)
     rule, n = pipeline.rule, rows.n
     if rule.reference:
-        rows, gram = WithReference(rows, reference), None
-    if not pipeline.compares:
-        gram = NO_GRAM
-    elif gram is None:
-        gram = gram_matrix(rows, runner)
+        rows = WithReference(rows, reference)
+    gram = _products(pipeline, rows, gram, runner)
     mixed = _mix(pipeline, gram, n, scale, seed)
     mixes, divisors = _fold(mixed, n, rule.reference)
     shares = np.asarray(weights, np.float64) if mixed is None else _means(mixed, weights)
@@ -89,9 +79,10 @@ def aggregate(
     chosen = rule.select(seen, shares)
     if rule.linear:
         chosen, mixed = chosen / divisors @ mixes, None
+        if 0 < np.count_nonzero(chosen) < len(chosen):
+            rows, chosen = choose(rows, np.flatnonzero(chosen).tolist()), chosen[chosen != 0]
     out = np.empty(rows.d, np.float32)
-    columns = Columns(rule, chosen, mixed)
-    for start, stop, part in runner.map(columns, rows, short_calls=columns.short_calls):
+    for start, stop, part in runner.map(Columns(rule, chosen, mixed), rows):
         out[start:stop] = part
     return out
 
@@ -109,8 +100,27 @@ def build_runner(engine: str, where: str, key: str = "engine") -> Runner:
 
 def gram_matrix(rows: Rows, runner: Runner = LOCAL) -> Gram:
     """Inner products (n, n) of the rows in squared grid steps, exact."""
+    return _summed(gram_of, rows, runner)
+
+
+def _products(pipeline: Pipeline, rows: Rows, gram: Gram | None, runner: Runner) -> Gram:
+    """The inner products that the pipeline looks at, of rows that end in a reference if it has one."""
+    hubs = 2 if pipeline.rule.reference else 0
+    if not pipeline.compares:
+        return NO_GRAM
+    if gram is None and pipeline.pairs:
+        return gram_matrix(rows, runner)
+    if gram is not None and not hubs:
+        return gram
+    products = _summed(Lengths(hubs), rows, runner)
+    if gram is not None:
+        products[:-hubs, :-hubs] = gram
+    return products
+
+
+def _summed(task: Task, rows: Rows, runner: Runner) -> Gram:
     total = np.zeros((rows.n, rows.n))
-    for _, _, part in runner.map(gram_of, rows):
+    for _, _, part in runner.map(task, rows):
         total += part
     return total
 

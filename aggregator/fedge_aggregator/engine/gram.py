@@ -8,43 +8,72 @@ alike do not drown in the rounding of what they have in common, and every machin
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from fedge_models.quantize import LIMIT, Codes
 from numpy.typing import NDArray
 
-from .rows import Rows
+from .rows import Rows, each_block
 
 CHUNK = 1024  # columns: 1024 * 128 * 128 = 2^24
-FLOATS = (
-    1 << 17
-)  # of the chunks in one call: threads that hand the interpreter's lock on more often wait for each other
+FLOATS = 1 << 18  # of a block at once: few long calls, as threads take turns between calls
 FRACTION = 128  # a reference row is rounded to this part of a grid step
 
 
 def gram_of(rows: Rows, start: int, stop: int) -> NDArray[np.float64]:
     """Inner products (n, n) of the rows over columns start..stop-1: whole numbers, exact up to 2^53."""
-    total = np.zeros((rows.n, rows.n))
-    together = max(1, FLOATS // (rows.n * CHUNK))
-    floats = np.empty((together, rows.n, CHUNK), np.float32)
-    products = np.empty((together, rows.n, rows.n), np.float32)
-    for first in range(start, stop, rows.width):
-        block = rows.block(first, min(first + rows.width, stop))
-        for chunks in _chunks(block, together):
-            part = floats[: len(chunks), :, : chunks.shape[2]]
-            part[:] = chunks
-            found = np.matmul(part, part.transpose(0, 2, 1), out=products[: len(chunks)])
-            total += found.sum(axis=0, dtype=np.float64)
+    total, product = np.zeros((rows.n, rows.n)), np.empty((rows.n, rows.n), np.float32)
+    for chunks in _floats(rows, start, stop):
+        for part in chunks:  # one by one: BLAS then computes half of each
+            total += np.matmul(part, part.T, out=product)
     return total
 
 
-def _chunks(block: Codes, together: int) -> Iterator[Codes]:
-    """The block (n, w) as views (at most `together`, n, at most CHUNK) of its columns, each column once."""
-    n, whole = len(block), block.shape[1] // CHUNK
-    chunks = block[:, : whole * CHUNK].reshape(n, whole, CHUNK).transpose(1, 0, 2)
-    yield from (chunks[at : at + together] for at in range(0, whole, together))
-    if rest := block.shape[1] - whole * CHUNK:
-        yield block[None, :, -rest:]
+@dataclass(frozen=True)
+class Lengths:
+    """Of what `gram_of` gives, the diagonal and the last `hubs` rows and columns; zeros elsewhere.
+
+    For rules that only ask how long rows are or how far from a reference: one product a row instead of n.
+    """
+
+    hubs: int
+
+    def __call__(self, rows: Rows, start: int, stop: int) -> NDArray[np.float64]:
+        """Inner products (n, n) over columns start..stop-1, exact as those of `gram_of`."""
+        squares, spokes, first = np.zeros(rows.n), np.zeros((rows.n, self.hubs)), rows.n - self.hubs
+        for chunks in _floats(rows, start, stop):
+            squares += _sum(chunks[:, :, None] @ chunks[:, :, :, None])[:, 0, 0]
+            if self.hubs:
+                spokes += _sum(chunks @ chunks[:, first:].transpose(0, 2, 1))
+        total = np.diag(squares)
+        total[:, first:], total[first:] = spokes, spokes.T
+        return total
+
+
+def _floats(rows: Rows, start: int, stop: int) -> Iterator[NDArray[np.float32]]:
+    """The columns as (chunks, n, <= CHUNK), several chunks at once, in the same memory each time."""
+    count = max(1, FLOATS // (rows.n * CHUNK))
+    room = np.empty((rows.n, count * CHUNK), np.float32)
+    for first, last, block in each_block(rows, start, stop):
+        for at, end in _pieces(last - first, count * CHUNK):
+            part = room[:, : end - at]
+            np.copyto(part, block[:, at:end])
+            yield part.reshape(rows.n, -1, min(CHUNK, end - at)).transpose(1, 0, 2)
+
+
+def _pieces(width: int, most: int) -> Iterator[tuple[int, int]]:
+    """Spans of 0..width-1 of at most `most` columns, each of whole chunks or less than one."""
+    whole = width // CHUNK * CHUNK
+    yield from ((at, min(at + most, whole)) for at in range(0, whole, most))
+    if whole < width:
+        yield whole, width
+
+
+def _sum(products: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Of all chunks (chunks, ...)."""
+    total: NDArray[np.float64] = products.sum(axis=0, dtype=np.float64)
+    return total
 
 
 class WithReference:

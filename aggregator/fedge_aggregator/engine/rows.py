@@ -7,7 +7,7 @@ codes (d,) int8 that were verified. A scratch file is not durable; after a crash
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -16,13 +16,14 @@ import numpy as np
 from fedge_models.errors import StorageError
 from fedge_models.quantize import Codes
 
-BLOCK_BYTES = 2 << 20  # of codes: with what is computed from it, fits the caches of a core
+BLOCK_BYTES = 3 << 20  # of codes: smaller fits caches better, but makes threads wait for each other between short calls
+MOST_COLUMNS = 1 << 17  # of few rows: what is computed from a column takes more bytes than its codes
 BUFFER_BYTES = 32 << 20  # of rows, gathered before they are written to their blocks
 
 
 def columns_per_block(n: int) -> int:
     """How many columns of n rows make a block; a multiple of 64, a cache line."""
-    return max(256, BLOCK_BYTES // max(n, 1) // 64 * 64)
+    return max(256, min(BLOCK_BYTES // max(n, 1), MOST_COLUMNS) // 64 * 64)
 
 
 class Rows(Protocol):
@@ -47,6 +48,22 @@ class Rows(Protocol):
         """Only those columns, counted from 0 again, to be sent elsewhere; start is a multiple of `width`."""
 
 
+def each_block(rows: Rows, start: int, stop: int) -> Iterator[tuple[int, int, Codes]]:
+    """Columns start..stop-1 as (first, last, block), one after the other in the same memory; start as in `narrow`.
+
+    The kernel would otherwise clear new pages for every block, where the C library gives large arrays back at once.
+    """
+    room = np.empty(rows.n * min(rows.width, stop - start), np.int8)
+    for first in range(start, stop, rows.width):
+        last = min(first + rows.width, stop)
+        yield first, last, rows.block(first, last, room[: rows.n * (last - first)].reshape(rows.n, last - first))
+
+
+def choose(rows: Rows, chosen: Sequence[int]) -> Rows:
+    """Only those rows, by their numbers; of rows in memory the others are not even read."""
+    return rows.choose(chosen) if isinstance(rows, MemoryRows) else ChosenRows(rows, tuple(chosen))
+
+
 class MemoryRows:
     """Rows that are in memory anyway: a sequence of (d,) int8, or one (n, d)."""
 
@@ -64,6 +81,10 @@ class MemoryRows:
     def narrow(self, start: int, stop: int) -> MemoryRows:
         """The columns themselves."""
         return MemoryRows(self.block(start, stop))
+
+    def choose(self, chosen: Sequence[int]) -> MemoryRows:
+        """The same rows, not copied."""
+        return MemoryRows([self._rows[i] for i in chosen])
 
 
 @dataclass(frozen=True)
@@ -91,6 +112,8 @@ class FileRows:
         first, last = start // self.width, -(-stop // self.width)
         fd = self._open()
         try:
+            if out is not None and out.shape == (self.n, self.width) and out.flags.c_contiguous and last - first == 1:
+                return self._read(fd, self.first + first, out)
             whole = [self._read(fd, index) for index in range(self.first + first, self.first + last)]
         finally:
             os.close(fd)
@@ -107,8 +130,8 @@ class FileRows:
         except OSError as e:
             raise StorageError(f"{self.path}: rows of the round cannot be read: {e.strerror}") from e
 
-    def _read(self, fd: int, index: int) -> Codes:
-        block = np.empty((self.n, self.width), np.int8)
+    def _read(self, fd: int, index: int, out: Codes | None = None) -> Codes:
+        block = np.empty((self.n, self.width), np.int8) if out is None else out
         got = os.preadv(fd, [block.data], index * self.capacity * self.width)
         if got != block.nbytes:
             raise StorageError(f"{self.path}: block {index} has {got} bytes, expected {block.nbytes}")

@@ -16,12 +16,8 @@ Part = tuple[int, int, NDArray[Any]]  # start, stop, the task's result
 class Runner(Protocol):
     """Runs a task over all columns of the rows."""
 
-    def map(self, task: Task, rows: Rows, *, short_calls: bool = False) -> Iterator[Part]:
-        """Parts for spans of whole blocks that cover all columns once, in any order.
-
-        short_calls: the task spends its time in NumPy calls of a few microseconds, between which threads would wait for
-        the interpreter's lock longer than they work.
-        """
+    def map(self, task: Task, rows: Rows) -> Iterator[Part]:
+        """Parts for spans of whole blocks that cover all columns once, in any order."""
 
 
 def split(d: int, width: int, parts: int) -> list[tuple[int, int]]:

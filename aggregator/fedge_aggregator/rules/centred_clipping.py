@@ -24,6 +24,11 @@ class CentredClipping(WeightRule, frozen=True, forbid_unknown_fields=True):
     radius: Annotated[float, Meta(gt=0)] | None = None  # grid steps, over the whole row; none: the median distance
     iterations: Annotated[int, Meta(ge=1, le=1000)] = 3
 
+    @property
+    def pairs(self) -> bool:
+        """Not for one step, which is about the reference alone."""
+        return self.iterations > 1
+
     def minimum(self) -> int:
         """Three: a median of two distances is nobody's."""
         return 3

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 EXACT = 1 << 24  # whole numbers up to here are float32
 GROUP = 256  # rows
-FLOATS = 1 << 18  # of a block at once, so that they stay in a cache
+FLOATS = 1 << 18  # of a block at once: few long calls, as threads take turns between calls
 
 
 def combine(block: Codes, weights: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -28,18 +28,18 @@ def combine(block: Codes, weights: NDArray[np.float64]) -> NDArray[np.float32]:
 
 def _add(out: NDArray[np.float32], block: Codes, weights: NDArray[np.float64]) -> None:
     coarse, fine, unit, part = split(weights)
-    both = np.stack([coarse, fine])
-    width = min(max(256, FLOATS // len(block)), len(out))
-    floats, sums = np.empty((len(block), width), np.float32), np.empty((2, width), np.float32)
+    both, width = np.stack([coarse, fine]), max(256, FLOATS // len(block))
+    sums, room = np.empty((2, len(out)), np.float32), np.empty((len(block), width), np.float32)
     for at in range(0, len(out), width):
         codes = block[:, at : at + width]
-        w = codes.shape[1]
-        floats[:, :w] = codes
-        upper, lower = np.matmul(both, floats[:, :w], out=sums[:, :w])
-        lower *= part
-        lower += upper
-        lower *= unit
-        out[at : at + w] += lower
+        floats = room[:, : codes.shape[1]]
+        np.copyto(floats, codes)
+        np.matmul(both, floats, out=sums[:, at : at + width])
+    inner, rest = sums
+    rest *= part
+    inner += rest
+    inner *= unit
+    out += inner
 
 
 def split(

@@ -1,5 +1,6 @@
-"""Batcher's odd-even merge sort as a list of exchanges, pruned to what is needed of its outcome (Batcher 1968).
+"""The pairwise sorting network as a list of exchanges, pruned to what is needed of its outcome (Parberry 1992).
 
+Of Batcher's odd-even merge sort less can be left out: a median of 50 then takes 610 passes instead of 542.
 On a block of columns an exchange is one `np.minimum` and one `np.maximum` over whole rows, which every processor does
 in vector registers; `np.sort` and `np.partition` along columns are ten and more times slower on bytes.
 """
@@ -64,7 +65,7 @@ def _pruned(n: int, needed: dict[int, bool]) -> tuple[Exchange, ...]:
     Two of a set need not be told apart, so nothing is exchanged between them.
     """
     kept = []
-    for low, high in reversed(list(_batcher(n))):
+    for low, high in reversed(list(_pairwise(n))):
         step = Exchange(low, high, low in needed, high in needed)
         of_one_set = step.smaller and step.larger and not needed[low] and not needed[high]
         if (step.smaller or step.larger) and not of_one_set:
@@ -73,17 +74,16 @@ def _pruned(n: int, needed: dict[int, bool]) -> tuple[Exchange, ...]:
     return tuple(reversed(kept))
 
 
-def _batcher(n: int) -> Iterator[tuple[int, int]]:
-    """Knuth, The Art of Computer Programming vol. 3, algorithm 5.2.2M, for any n."""
-    if n < 2:
-        return
-    top = 1 << ((n - 1).bit_length() - 1)
-    p = top
-    while p > 0:
-        q, r, d = top, 0, p
-        while True:
-            yield from ((i, i + d) for i in range(n - d) if i & p == r)
-            if q == p:
-                break
-            d, q, r = q - p, q >> 1, p
-        p >>= 1
+def _pairwise(n: int) -> Iterator[tuple[int, int]]:
+    """Parberry, The pairwise sorting network, Parallel Processing Letters 2, 1992; for any n."""
+    near = 1
+    while near < n:
+        yield from ((i, i + near) for i in range(n - near) if not i & near)
+        near *= 2
+    near, most = near // 4, 1
+    while near:
+        far = most
+        while far:
+            yield from ((i - far * near, i) for i in range((far + 1) * near, n) if not i & near)
+            far //= 2
+        near, most = near // 2, 2 * most + 1

@@ -21,6 +21,11 @@ class NormClipping(WeightRule, frozen=True, forbid_unknown_fields=True):
 
     radius: Annotated[float, Meta(gt=0)] | None = None  # grid steps, over the whole row; none: the median length
 
+    @property
+    def pairs(self) -> bool:
+        """No: lengths do."""
+        return False
+
     def minimum(self) -> int:
         """Three: a median of two lengths is nobody's."""
         return 3

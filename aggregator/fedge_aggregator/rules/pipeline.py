@@ -20,6 +20,11 @@ class Pipeline:
         """Whether any part of it looks at the Gram matrix."""
         return self.rule.compares or (self.mixing is not None and self.mixing.compares)
 
+    @property
+    def pairs(self) -> bool:
+        """Whether it looks at inner products of different rows; mixed rows' lengths are made of them."""
+        return self.mixing is not None or self.rule.pairs
+
     def minimum(self) -> int:
         """The smallest number of updates for which it holds what it promises."""
         need = self.rule.minimum()

@@ -39,6 +39,13 @@ class Rule(Protocol):
     ]  # the Gram matrix's last row is the previous aggregate's, its last weight that row's share
     linear: ClassVar[bool]  # the aggregate is the weighted sum of the rows: `columns` is `combine`
 
+    @property
+    def pairs(self) -> bool:
+        """Where it compares: whether rows with each other; otherwise it sees how long they are, and the reference.
+
+        The matrix then has zeros elsewhere.
+        """
+
     def minimum(self) -> int:
         """The smallest n for which the rule holds what it promises."""
 
@@ -59,6 +66,11 @@ class ColumnRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reference: ClassVar[bool] = False
     linear: ClassVar[bool] = False
 
+    @property
+    def pairs(self) -> bool:
+        """Yes, where it compares."""
+        return self.compares
+
     def select(self, gram: Gram, weights: Weights) -> Weights:
         """All rows alike: a sample count is a claim, and must not buy a vote."""
         return np.ones(len(weights))
@@ -70,6 +82,11 @@ class WeightRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     compares: ClassVar[bool] = True
     reference: ClassVar[bool] = False
     linear: ClassVar[bool] = True
+
+    @property
+    def pairs(self) -> bool:
+        """Yes, where it compares."""
+        return self.compares
 
     def columns(self, block: Block, weights: Weights) -> Aggregate:
         """The weighted sum."""

@@ -1,0 +1,197 @@
+"""The durable inbox: readings of sources that acknowledge what they were sent (MQTT), until no window needs them.
+
+Promises: what `keep` returned from survives kill -9 and power cuts (SQLite, ``synchronous=EXTRA``), one commit for all
+readings that came together. `settle` writes down how far they were decided on, in one transaction with the marks the
+assets left, and lets go of what no coming window needs; `replay` gives the rest again after a restart. Bounded in bytes
+and age: beyond that the oldest goes, and is counted. Leaves to `settling.py` that what was decided is durable first.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+from fedge_models import files
+
+from .spool import open_sound
+from .types import Quality, Reading
+
+RECEIPTS = 1024  # commits whose receipts are remembered, per source: more than a broker leaves unacknowledged
+ARRAY = 1  # MessagePack extension: dtype, shape and bytes of an array
+LOOK_S = 5.0  # how often what is too old is looked for
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS kept (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, source TEXT NOT NULL, fresh INTEGER NOT NULL, alive_ns INTEGER,
+    newest_ns INTEGER NOT NULL, at REAL NOT NULL, body BLOB NOT NULL);
+CREATE INDEX IF NOT EXISTS by_time ON kept (source, newest_ns, id);
+CREATE TABLE IF NOT EXISTS receipts (id INTEGER PRIMARY KEY, source TEXT NOT NULL, body BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS last (
+    source TEXT NOT NULL, tag TEXT NOT NULL, body BLOB NOT NULL, PRIMARY KEY (source, tag));
+CREATE TABLE IF NOT EXISTS done (source TEXT PRIMARY KEY, id INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS marks (asset TEXT PRIMARY KEY, mark BLOB NOT NULL);
+"""
+
+
+class Kept(NamedTuple):
+    """Readings that came together."""
+
+    id: int
+    source: str
+    readings: list[Reading]
+    alive_ns: int | None
+    fresh: bool  # see `Batch`
+    decided: bool  # the windows they completed were decided before
+
+
+class Progress(NamedTuple):
+    """How far the main thread is."""
+
+    done: Mapping[str, int]  # source -> the newest row that all its assets have taken in
+    marks: Mapping[str, bytes]  # asset -> what it goes on from
+    needed: Mapping[str, int]  # source -> readings before this source time (ns) are needed by no coming window
+
+
+class Inbox:
+    """Thread-safe. Every method raises StorageError when the disk is full or failing."""
+
+    def __init__(self, path: Path, max_bytes: int, max_age_s: float) -> None:
+        self._lock = threading.Lock()
+        self._max_bytes, self._max_age = max_bytes, max_age_s
+        self._db = open_sound(path, _SCHEMA)
+        self._bytes = int(self._one("SELECT coalesce(sum(length(body)), 0) FROM kept"))
+        self._rows = int(self._one("SELECT count(*) FROM kept"))
+        self._looked = 0.0
+        self.dropped = 0  # rows beyond the bounds that a window may still have needed
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._db.close()
+
+    def keep(
+        self,
+        source: str,
+        readings: Sequence[Reading],
+        alive_ns: int | None = None,
+        fresh: bool = False,
+        receipts: Sequence[bytes] = (),
+    ) -> int:
+        """Keep readings, and by which receipts their messages are known again; the row's number, durable on return."""
+        body = _encode(readings)
+        newest = max((r.time_ns for r in readings), default=alive_ns or 0)
+        row = (source, fresh, alive_ns, newest, time.time(), body)
+        with self._transaction() as db:
+            sql = "INSERT INTO kept (source, fresh, alive_ns, newest_ns, at, body) VALUES (?, ?, ?, ?, ?, ?)"
+            number = int(db.execute(sql, row).lastrowid or 0)
+            if receipts:
+                db.execute("INSERT INTO receipts VALUES (?, ?, ?)", (number, source, msgspec.msgpack.encode(receipts)))
+            self._count(1, len(body))
+            self._bound(db)
+        return number
+
+    def receipts(self, source: str) -> list[bytes]:
+        """Of the newest messages of a source, oldest first."""
+        with self._lock:
+            rows = self._db.execute("SELECT body FROM receipts WHERE source = ? ORDER BY id", (source,)).fetchall()
+        return [r for (body,) in rows for r in msgspec.msgpack.decode(body, type=list[bytes])]
+
+    def mark(self, asset: str) -> bytes | None:
+        """What the asset left at the last `settle`."""
+        with self._lock:
+            row = self._db.execute("SELECT mark FROM marks WHERE asset = ?", (asset,)).fetchone()
+        return bytes(row[0]) if row else None
+
+    def settle(self, progress: Progress) -> None:
+        """Write down what was decided, and let go of what no window needs any more."""
+        with self._transaction() as db:
+            db.executemany("INSERT OR REPLACE INTO done VALUES (?, ?)", progress.done.items())
+            db.executemany("INSERT OR REPLACE INTO marks VALUES (?, ?)", progress.marks.items())
+            for source, needed in progress.needed.items():
+                self._trim(db, source, progress.done.get(source, 0), needed)
+            if time.monotonic() - self._looked > LOOK_S:
+                self._looked = time.monotonic()
+                young = "SELECT id FROM kept WHERE at >= ? ORDER BY id LIMIT 1"
+                row = db.execute(young, (time.time() - self._max_age,)).fetchone()
+                self._drop(db, row[0] if row else 1 << 62)
+
+    def replay(self) -> Iterator[Kept]:
+        """What is kept, in the order in which it came; before it the last values of tags that were let go of."""
+        for source, body in self._db.execute("SELECT source, body FROM last").fetchall():
+            yield Kept(0, source, _decode(body), None, False, True)
+        done = dict(self._db.execute("SELECT source, id FROM done").fetchall())
+        rows = self._db.execute("SELECT id, source, body, alive_ns, fresh FROM kept ORDER BY id")
+        for number, source, body, alive, fresh in rows:
+            yield Kept(number, source, _decode(body), alive, bool(fresh), number <= done.get(source, 0))
+
+    def status(self) -> dict[str, Any]:
+        """For the status page."""
+        return {"commits": self._rows, "bytes": self._bytes, "dropped": self.dropped}
+
+    # inside a transaction
+
+    def _trim(self, db: sqlite3.Connection, source: str, done: int, needed: int) -> None:
+        """Rows that are used and too old for a coming window go; of each tag the last value stays."""
+        sql = "SELECT id, body FROM kept WHERE source = ? AND id <= ? AND newest_ns < ? ORDER BY id"
+        rows = db.execute(sql, (source, done, needed)).fetchall()
+        last = {r.tag: r for _, body in rows for r in _decode(body) if not isinstance(r.value, np.ndarray)}
+        values = [(source, tag, _encode([reading])) for tag, reading in last.items()]
+        db.executemany("INSERT OR REPLACE INTO last VALUES (?, ?, ?)", values)
+        db.executemany("DELETE FROM kept WHERE id = ?", [(number,) for number, _ in rows])
+        self._count(-len(rows), -sum(len(body) for _, body in rows))
+        newest = "SELECT id FROM receipts WHERE source = ? ORDER BY id DESC LIMIT 1 OFFSET ?"
+        db.execute(f"DELETE FROM receipts WHERE source = ? AND id <= ({newest})", (source, source, RECEIPTS))  # noqa: S608
+
+    def _bound(self, db: sqlite3.Connection) -> None:
+        while self._bytes > self._max_bytes and self._rows > 1:
+            self._drop(db, 1 + db.execute("SELECT min(id) FROM kept").fetchone()[0])
+
+    def _drop(self, db: sqlite3.Connection, before: int) -> None:
+        sizes = db.execute("SELECT length(body) FROM kept WHERE id < ?", (before,)).fetchall()
+        db.execute("DELETE FROM kept WHERE id < ?", (before,))
+        self._count(-len(sizes), -sum(size for (size,) in sizes))
+        self.dropped += len(sizes)
+
+    def _count(self, rows: int, size: int) -> None:
+        self._rows, self._bytes = self._rows + rows, self._bytes + size
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            before = self._rows, self._bytes, self.dropped
+            try:
+                with files.transaction(self._db, "the inbox") as db:
+                    yield db
+            except BaseException:
+                self._rows, self._bytes, self.dropped = before
+                raise
+
+    def _one(self, sql: str) -> Any:
+        return self._db.execute(sql).fetchone()[0]
+
+
+def _encode(readings: Sequence[Reading]) -> bytes:
+    return msgspec.msgpack.encode(readings, enc_hook=_array)
+
+
+def _array(value: object) -> msgspec.msgpack.Ext:
+    if not isinstance(value, np.ndarray):
+        raise TypeError(f"a reading cannot be of type {type(value).__name__}")
+    return msgspec.msgpack.Ext(ARRAY, msgspec.msgpack.encode((value.dtype.str, value.shape, value.tobytes())))
+
+
+def _decode(body: bytes) -> list[Reading]:
+    rows = msgspec.msgpack.decode(body, ext_hook=_from_array)
+    return [Reading(tag, time_ns, value, Quality(quality)) for tag, time_ns, value, quality in rows]
+
+
+def _from_array(_code: int, data: memoryview) -> Any:
+    dtype, shape, body = msgspec.msgpack.decode(data, type=tuple[str, tuple[int, ...], bytes])
+    return np.frombuffer(body, dtype).reshape(shape)

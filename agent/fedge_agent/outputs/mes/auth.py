@@ -1,0 +1,90 @@
+"""Who we are at a target: bearer token, basic, HMAC over the body, or a session that is logged in.
+
+Secrets are read from their files at each use, so that one can be renewed without a restart.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from fedge_models.errors import RetryError, UnreachableError
+
+from . import client, pointer
+from .settings import Hmac, Target
+
+
+def secret(path: Path) -> str:
+    """A file's text without the line's end. Raises UnreachableError: it may be put in place."""
+    try:
+        return path.read_text().strip()
+    except (OSError, UnicodeDecodeError) as e:
+        raise UnreachableError(f"{path}: cannot be read: {getattr(e, 'strerror', None) or e}") from e
+
+
+def static(target: Target) -> dict[str, str]:
+    """The header of a bearer token or of basic authentication (RFC 6750, RFC 7617)."""
+    if target.token_file:
+        return {"Authorization": f"Bearer {secret(target.token_file)}"}
+    if target.username and target.password_file:
+        pair = f"{target.username}:{secret(target.password_file)}"
+        return {"Authorization": "Basic " + base64.b64encode(pair.encode()).decode()}
+    return {}
+
+
+def signed(config: Hmac, body: bytes, now: float) -> dict[str, str]:
+    """The signature's headers. `now`: Unix time, s."""
+    stamp = str(int(now))
+    message = f"{stamp}.".encode() + body if config.timestamp_header else body
+    digest = hmac.new(secret(config.key_file).encode(), message, hashlib.sha256).digest()
+    text = digest.hex() if config.encoding == "hex" else base64.b64encode(digest).decode()
+    return {config.header: config.prefix + text} | ({config.timestamp_header: stamp} if config.timestamp_header else {})
+
+
+class TrytonSession:
+    """A session of Tryton's JSON-RPC: login, then the preferences that every call wants as its last parameter."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._header: str | None = None
+        self.preferences: dict[str, Any] = {}
+
+    def headers(self) -> dict[str, str]:
+        """The session's header, logging in first where there is none. Raises RetryError."""
+        if self._header is None:
+            self._login()
+        return {"Authorization": f"Session {self._header}"}
+
+    def forget(self) -> None:
+        """The session has ended: log in at the next call."""
+        self._header = None
+
+    def _login(self) -> None:
+        password = secret(self._target.password_file) if self._target.password_file else ""
+        said = self._call("common.db.login", [self._target.username, {"password": password}, "en"], {})
+        user, session = pointer.find(said, "/result/0"), pointer.find(said, "/result/1")
+        if not isinstance(user, int) or not isinstance(session, str):
+            text = f"{self._target.url}: login of {self._target.username!r} is not accepted"
+            raise RetryError(f"{text}; correct username or password_file (orders wait meanwhile)")
+        pair = f"{self._target.username}:{user}:{session}"
+        header = base64.b64encode(pair.encode()).decode()
+        wanted = "model.res.user.get_preferences"
+        said = self._call(wanted, [True, {}], {"Authorization": f"Session {header}"})
+        preferences = pointer.find(said, "/result")
+        if not isinstance(preferences, dict):
+            raise RetryError(f"{self._target.url}: {wanted}: expected a table, got {str(said)[:200]}")
+        self._header, self.preferences = header, preferences
+
+    def _call(self, method: str, params: list[Any], headers: dict[str, str]) -> Any:
+        body = msgspec.json.encode({"id": 1, "method": method, "params": params})
+        with client.connected(self._target.url, self._target) as connection:
+            headers = {"Content-Type": "application/json", **headers}
+            return client.exchange(connection, "POST", self._target.url, body, headers).data
+
+
+SESSIONS: dict[str, Callable[[Target], TrytonSession]] = {"tryton-jsonrpc": TrytonSession}  # by preset

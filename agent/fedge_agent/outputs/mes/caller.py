@@ -1,0 +1,117 @@
+"""A step as a request: its template filled, signed, sent, and errors that hide inside a success recognised."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+from fedge_models.errors import RefusedError, RetryError, UnreachableError
+
+from . import auth, client, pointer, template
+from .settings import MesConfig, Step
+
+_AFTER = ("id", "saved")
+_KNOWN = {  # what a step may use beside the event's fields; `status` has no event at hand
+    "find": template.FIELDS,
+    "token": template.FIELDS,
+    "create": (*template.FIELDS, "token"),
+    "escalate": (*template.FIELDS, *_AFTER),
+    "clear": (*template.FIELDS, *_AFTER),
+    "status": ("key", "asset", "id"),
+}
+_ALWAYS = ("session", "origin", "username")
+
+
+class Caller:
+    """Calls one target. Raises ConfigError for templates and pointers that cannot work."""
+
+    def __init__(self, config: MesConfig, where: str) -> None:
+        self._config = config
+        session = auth.SESSIONS.get(config.preset)
+        self._session = session(config) if session else None
+        parts = urlsplit(config.url)
+        self._origin = f"{parts.scheme}://{parts.netloc}"
+        client.check_url(config.url, where)
+        template.check(config.headers, _ALWAYS, f"{where}.headers")
+        for name, allowed in _KNOWN.items():
+            step = getattr(config, name)
+            while step is not None:
+                _check_step(step, (*allowed, *_ALWAYS), f"{where}.{name}", self.url(step))
+                step = step.then
+
+    def url(self, step: Step) -> str:
+        """The step's address, placeholders and all."""
+        if "://" in step.url or step.url == "{token}":
+            return step.url
+        return self._config.url.rstrip("/") + step.url if step.url else self._config.url
+
+    def ask(
+        self, step: Step, known: Mapping[str, Any], key: str, before: Callable[[], None] = lambda: None
+    ) -> client.Answer:
+        """Send a step. `before` is called when the connection stands. Raises RetryError or RefusedError."""
+        try:
+            return self._ask(step, known, key, before)
+        except UnreachableError:
+            raise
+        except RetryError:
+            if self._session:
+                self._session.forget()  # perhaps it was that
+            raise
+
+    def chain(self, step: Step, known: Mapping[str, Any], key: str) -> None:
+        """Send a step and those after it."""
+        saved: dict[str, Any] = {}
+        next_: Step | None = step
+        while next_ is not None:
+            data = self.ask(next_, {**known, "saved": saved}, key).data
+            saved |= {name: pointer.find(data, where) for name, where in next_.save.items()}
+            next_ = next_.then
+
+    def _ask(self, step: Step, known: Mapping[str, Any], key: str, before: Callable[[], None]) -> client.Answer:
+        config = self._config
+        credentials = self._session.headers() if self._session else auth.static(config)
+        session = self._session.preferences if self._session else {}
+        known = {**known, "session": session, "origin": self._origin, "username": config.username}
+        # A create-once address comes from the target itself and must stay there.
+        address = known["token"] if step.url == "{token}" else template.fill_url(self.url(step), step.query, known)
+        if step.url == "{token}" and not address.startswith(self._origin + "/"):
+            raise RetryError(f"{address[:200]}: a create-once address must begin with {self._origin}/")
+        body = None if step.body is None else msgspec.json.encode(template.fill(step.body, known))
+        headers = {"Accept": "application/json", **credentials}
+        headers |= {} if body is None else {"Content-Type": "application/json"}
+        headers |= template.fill_headers({**config.headers, **step.headers}, known)
+        if key and config.idempotency_header:
+            headers[config.idempotency_header] = key
+        if config.hmac:
+            headers |= auth.signed(config.hmac, body or b"", time.time())
+        with client.connected(address, config) as connection:
+            before()
+            answer = client.exchange(connection, step.method, address, body, headers)
+        self._look_for_error(step, address, answer)
+        return answer
+
+    def _look_for_error(self, step: Step, address: str, answer: client.Answer) -> None:
+        error = pointer.find(answer.data, step.error) if step.error is not None else None
+        if not error:
+            return
+        text, address = str(error)[:500], client.shown(address)
+        if re.search(self._config.transient, text):
+            raise RetryError(f"{address}: status {answer.status} with the error {text}")
+        raise RefusedError(f"{address}: status {answer.status} with the error {text}")
+
+
+def _check_step(step: Step, allowed: tuple[str, ...], where: str, url: str) -> None:
+    for part in (step.url, step.query, step.headers, step.body):
+        template.check(part, allowed, where)
+    template.check(step.match, allowed, f"{where}.match")
+    for name in ("error", "rows", "key", "id", "code"):
+        if (value := getattr(step, name)) is not None:
+            pointer.check(value, f"{where}.{name}")
+    for name, value in step.save.items():
+        pointer.check(value, f"{where}.save.{name}")
+    if url != "{token}":
+        client.check_url(url, where)

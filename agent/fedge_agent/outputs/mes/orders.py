@@ -1,0 +1,152 @@
+"""What became of each event at one target, durably: the order's id, an unanswered create, the closing code.
+
+A create is noted before it is sent. So whoever comes next, after a lost answer or `kill -9`, knows that an order may
+exist which nobody told us of. SQLite with ``synchronous=EXTRA``; thread-safe.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+from fedge_models import files
+from fedge_models.errors import StorageError
+
+MAX_ORDERS = 10_000  # the oldest are forgotten; their closing codes then teach nothing
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS orders (
+    key TEXT PRIMARY KEY, asset TEXT NOT NULL, opened_ns INTEGER NOT NULL, noticed REAL NOT NULL, cleared_ns INTEGER,
+    id TEXT, token TEXT, asked REAL, doubtful INTEGER NOT NULL DEFAULT 0, code TEXT, looked REAL NOT NULL DEFAULT 0,
+    done INTEGER NOT NULL DEFAULT 0);
+CREATE TABLE IF NOT EXISTS duplicates (key TEXT PRIMARY KEY, ids TEXT NOT NULL);
+"""
+_FIELDS = "key, asset, opened_ns, noticed, cleared_ns, id, token, asked, doubtful, code"
+
+
+class Order(NamedTuple):
+    """One event at the target. Times in ns are the source's, others Unix s of this machine."""
+
+    key: str
+    asset: str
+    opened_ns: int
+    noticed: float  # when the event came here
+    cleared_ns: int | None
+    id: Any  # of the order at the target; None: none that we know of
+    token: str | None  # create-once address that was got for it
+    asked: float | None  # a create was sent and not answered
+    doubtful: bool  # it once was, so there may be a second order
+    code: str | None  # the state or closing code that was last seen
+
+
+class Orders:
+    """The orders of one output. Every method raises StorageError when the disk is full or failing."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._lock = threading.Lock()
+        self._db = files.open_database(path, _SCHEMA) if path else _in_memory()
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._db.close()
+
+    def notice(self, key: str, asset: str, opened_ns: int, now: float) -> Order:
+        """The event's order, begun if it is new."""
+        if (known := self.get(key)) is not None:
+            return known
+        self._run("INSERT INTO orders (key, asset, opened_ns, noticed) VALUES (?, ?, ?, ?)", key, asset, opened_ns, now)
+        self._run("DELETE FROM orders WHERE rowid <= (SELECT max(rowid) FROM orders) - ?", MAX_ORDERS)
+        return Order(key, asset, opened_ns, now, None, None, None, None, False, None)
+
+    def get(self, key: str) -> Order | None:
+        """What is known of an event."""
+        rows = self._all(f"SELECT {_FIELDS} FROM orders WHERE key = ?", key)  # noqa: S608
+        return _order(rows[0]) if rows else None
+
+    def asking(self, key: str, now: float) -> None:
+        """A create is about to be sent."""
+        self._run("UPDATE orders SET asked = ? WHERE key = ?", now, key)
+
+    def not_made(self, key: str) -> None:
+        """The target said that it made none."""
+        self._run("UPDATE orders SET asked = NULL WHERE key = ?", key)
+
+    def made(self, key: str, id_: Any, doubtful: bool = False) -> None:
+        """There is an order; `doubtful`: a create had no answer, so there may be another."""
+        text = msgspec.json.encode(id_).decode()
+        sql = "UPDATE orders SET id = ?, doubtful = ?, asked = NULL, token = NULL WHERE key = ?"
+        self._run(sql, text, doubtful, key)
+
+    def hold_token(self, key: str, token: str | None) -> None:
+        """A create-once address for this event."""
+        self._run("UPDATE orders SET token = ? WHERE key = ?", token, key)
+
+    def cleared(self, key: str, time_ns: int) -> None:
+        """The condition is over."""
+        self._run("UPDATE orders SET cleared_ns = ? WHERE key = ?", time_ns, key)
+
+    def due(self, now: float, count: int) -> list[Order]:
+        """Orders that are not known to be closed, the longest unseen first; they count as looked at from here on."""
+        sql = f"SELECT {_FIELDS} FROM orders WHERE id IS NOT NULL AND done = 0 ORDER BY looked LIMIT ?"  # noqa: S608
+        found = [_order(row) for row in self._all(sql, count)]
+        for order in found:
+            self._run("UPDATE orders SET looked = ? WHERE key = ?", now, order.key)
+        return found
+
+    def doubtful(self, count: int) -> list[Order]:
+        """Orders of which there may be another."""
+        sql = f"SELECT {_FIELDS} FROM orders WHERE id IS NOT NULL AND doubtful = 1 LIMIT ?"  # noqa: S608
+        return [_order(row) for row in self._all(sql, count)]
+
+    def seen(self, key: str, code: str | None) -> None:
+        """The state it is in at the target."""
+        self._run("UPDATE orders SET code = ? WHERE key = ?", code, key)
+
+    def done(self, key: str) -> None:
+        """Nothing more will be learnt of it."""
+        self._run("UPDATE orders SET done = 1 WHERE key = ?", key)
+
+    def duplicate(self, key: str, ids: list[Any]) -> None:
+        """More than one order was found for an event."""
+        self._run("INSERT OR REPLACE INTO duplicates VALUES (?, ?)", key, msgspec.json.encode(ids).decode())
+
+    def sure(self, key: str) -> None:
+        """It was looked for again: no doubt is left."""
+        self._run("UPDATE orders SET doubtful = 0 WHERE key = ?", key)
+
+    def status(self) -> dict[str, Any]:
+        """How many orders, in which states, and the duplicates that were found."""
+        states = "SELECT coalesce(code, '?'), count(*) FROM orders WHERE id IS NOT NULL GROUP BY 1"
+        return {
+            "orders": self._all("SELECT count(*) FROM orders WHERE id IS NOT NULL")[0][0],
+            "states": dict(self._all(states)),
+            "duplicates": {
+                k: msgspec.json.decode(ids) for k, ids in self._all("SELECT key, ids FROM duplicates LIMIT 20")
+            },
+        }
+
+    def _run(self, sql: str, *values: object) -> None:
+        with self._lock, files.transaction(self._db, "the book of orders") as db:
+            db.execute(sql, values)
+
+    def _all(self, sql: str, *values: object) -> list[Any]:
+        with self._lock:
+            try:
+                return self._db.execute(sql, values).fetchall()
+            except sqlite3.Error as e:
+                raise StorageError(f"the book of orders cannot be read: {e}") from e
+
+
+def _order(row: tuple[Any, ...]) -> Order:
+    order = Order(*row)
+    return order._replace(id=None if order.id is None else msgspec.json.decode(order.id), doubtful=bool(order.doubtful))
+
+
+def _in_memory() -> sqlite3.Connection:
+    database = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+    database.executescript(_SCHEMA)
+    return database

@@ -1,0 +1,218 @@
+"""What happens with an event at a MES or CMMS: an order is found or created, noted on, and read back when closed.
+
+An order is a *request or draft*: an edge model does not release work. Exactly one is made for an event as long as one
+writer writes (`writer`): the event's key is its reference, an order is searched before it is created, and after a
+create without an answer it is searched again, once the target has had time to finish (`settle`). Where the target
+offers create-once addresses (`token`), the same one is used again instead.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from fedge_models.errors import RefusedError, RetryError, StaleError
+
+from ...types import Event, Label
+from . import client, pointer, presets, template
+from .caller import Caller
+from .orders import Order, Orders
+from .settings import MesConfig, Step
+from .writer import Writer
+
+logger = logging.getLogger(__name__)
+
+LEVELS = ("low", "medium", "high")
+LOOKS = 50  # orders asked after at once
+PROBE = Event("fedge:check", "opened", "fedge", "check", 0, 0, 0.0, 0.0, "check")
+
+
+class MesOutput:
+    """Makes each event an order, notes on it what becomes of the condition, reads its closing code."""
+
+    Config = MesConfig
+
+    def __init__(self, name: str, config: MesConfig) -> None:
+        where = f"output.{name}"
+        self._name, self._config = name, presets.complete(config, where)
+        self._caller = Caller(self._config, where)
+        self._orders, self._writer = Orders(None), Writer(None, self._target)
+        self.poll = float(config.poll)
+
+    @property
+    def _target(self) -> str:
+        step = self._config.create or Step()
+        return self._caller.url(step)
+
+    def begin(self, folder: Path) -> None:
+        """Keep what became of each event in `folder`, and share the target with no other writer there."""
+        self._orders.close()
+        self._orders = Orders(folder / f"{self._name}.sqlite")
+        self._writer = Writer(folder, self._target)
+
+    def end(self) -> None:
+        """Give the target back."""
+        self._writer.release()
+        self._orders.close()
+
+    def deliver(self, event: Event) -> None:
+        """Find or create, escalate, or note that it cleared. Raises RetryError or RefusedError."""
+        self._writer.hold()
+        if event.state == "cleared":
+            self._clear(event)
+            return
+        order = self._orders.notice(event.key, event.asset, event.time_ns, time.time())
+        if LEVELS.index(event.severity) < LEVELS.index(self._config.severity):
+            return
+        if order.id is None:
+            self._make(event, order)
+        elif event.state == "raised" and self._config.escalate:
+            self._caller.chain(self._config.escalate, {**template.values(event), "id": order.id}, event.key + ":raised")
+
+    def collect(self) -> Iterator[Label]:
+        """Closing codes as labels. A label counts as kept when the next one is asked for. Raises RetryError."""
+        self._writer.hold()
+        for order in self._orders.doubtful(LOOKS):
+            self._look_again(order)
+        if self._config.status is None or not self._config.status.code:
+            return
+        for order in self._orders.due(time.time(), LOOKS):
+            label = self._closed(order)
+            if label is not None:
+                yield label
+                self._orders.done(order.key)
+
+    def check(self) -> list[str]:
+        """Connect, and search for an order that is not there. Nothing is made."""
+        try:
+            if self._config.find:
+                self._find(template.values(PROBE))
+            else:
+                with client.connected(self._target, self._config):
+                    pass
+        except (RetryError, RefusedError) as e:
+            return [f"output {self._name}: {e}"]
+        return []
+
+    def status(self) -> dict[str, Any]:
+        """Orders, their states at the target, duplicates."""
+        return self._orders.status()
+
+    # making
+
+    def _make(self, event: Event, order: Order) -> None:
+        known = template.values(event)
+        if self._config.find:
+            self._wait_for_the_last(order)
+            if ids := self._find(known):
+                self._orders.made(event.key, ids[0], doubtful=order.asked is not None)
+                return
+        held = order.token
+        if self._config.token:
+            known["token"] = held or self._new_token(event, self._config.token, known)
+        try:
+            id_ = self._create(event, known)
+        except StaleError:  # HTTP 409: it is there
+            ids = self._find(known) if self._config.find else []
+            id_ = ids[0] if ids else event.key
+        except RefusedError:
+            self._orders.not_made(event.key)
+            if held is None:
+                raise
+            id_ = self._after_a_spent_token(event, known)
+        self._orders.made(event.key, id_, doubtful=order.asked is not None)
+
+    def _create(self, event: Event, known: dict[str, Any]) -> Any:
+        step = self._config.create
+        assert step is not None
+        answer = self._caller.ask(step, known, event.key, before=lambda: self._orders.asking(event.key, time.time()))
+        if step.id is None:
+            return event.key
+        id_ = pointer.find(answer.data, step.id)
+        if not isinstance(id_, (int, str)) or isinstance(id_, bool):
+            raise RetryError(
+                f"{self._target}: expected an id at {step.id!r} of the answer, got {str(answer.data)[:200]}"
+            )
+        return id_
+
+    def _wait_for_the_last(self, order: Order) -> None:
+        """A create without an answer may still be at work in the target."""
+        settle = float(self._config.settle)
+        if order.asked is not None and order.token is None and abs(time.time() - order.asked) < settle:
+            raise RetryError(f"{order.key}: a create had no answer; looked for again {settle:g} s after it")
+
+    def _new_token(self, event: Event, step: Step, known: dict[str, Any]) -> str:
+        token = pointer.find(self._caller.ask(step, known, event.key).data, step.id or "")
+        if not isinstance(token, str):
+            raise RetryError(f"{self._target}: expected a create-once address at {step.id!r} of the answer")
+        self._orders.hold_token(event.key, token)
+        return token
+
+    def _after_a_spent_token(self, event: Event, known: dict[str, Any]) -> Any:
+        """A create-once address that we have used before is refused: the order is there, or the address has expired."""
+        if ids := self._find(known):
+            return ids[0]
+        self._orders.hold_token(event.key, None)
+        raise RetryError(f"{self._target}: a create-once address has expired unused; another is got")
+
+    def _find(self, known: dict[str, Any]) -> list[Any]:
+        """Ids of the orders that carry the event's key, oldest first; more than one is reported."""
+        step = self._config.find
+        assert step is not None
+        answer = self._caller.ask(step, known, "")
+        rows = pointer.find(answer.data, step.rows or "")
+        if not isinstance(rows, list):
+            raise RetryError(f"{self._target}: expected a list at {step.rows or ''!r}, got {str(answer.data)[:200]}")
+        wanted = template.fill(step.match, known)
+        rows = [row for row in rows if step.key is None or pointer.find(row, step.key) == wanted]
+        ids = [pointer.find(row, step.id or "/id") for row in rows]
+        if any(isinstance(i, bool) or not isinstance(i, (int, str)) for i in ids):
+            raise RetryError(f"{self._target}: expected an id at {step.id!r} of each row, got {str(rows)[:200]}")
+        if len(ids) > 1:
+            logger.error("output %s: %s has %d orders: %s; close all but one", self._name, known["key"], len(ids), ids)
+            self._orders.duplicate(known["key"], ids)
+        return sorted(ids, key=lambda i: (isinstance(i, str), i))
+
+    # after
+
+    def _clear(self, event: Event) -> None:
+        order = self._orders.get(event.key)
+        known = template.values(event)
+        if order is None or order.id is None:
+            ids = self._find(known) if self._config.find and (order is None or order.asked is not None) else []
+            if not ids and (order is not None or self._config.find):
+                self._orders.cleared(event.key, event.time_ns)
+                return  # too mild for an order, or a person has deleted it
+            known["id"] = ids[0] if ids else event.key
+        else:
+            known["id"] = order.id
+        if self._config.clear:
+            self._caller.chain(self._config.clear, known, event.key + ":cleared")
+        self._orders.cleared(event.key, event.time_ns)
+
+    def _look_again(self, order: Order) -> None:
+        """A create had no answer: was a second order made after all?"""
+        if self._config.find:
+            self._find({**template.values(PROBE), "key": order.key, "asset": order.asset})
+        self._orders.sure(order.key)
+
+    def _closed(self, order: Order) -> Label | None:
+        step = self._config.status
+        assert step is not None and step.code is not None
+        known = {"id": order.id, "key": order.key, "asset": order.asset}
+        try:
+            code = pointer.find(self._caller.ask(step, known, "").data, step.code)
+        except RefusedError as e:
+            logger.error("output %s: %s: its state cannot be read: %s", self._name, order.key, e)
+            self._orders.done(order.key)
+            return None
+        text = str(code) if isinstance(code, (str, int)) else None
+        self._orders.seen(order.key, text)
+        if text is None or text not in self._config.closing:
+            return None
+        # A false alarm may go on for ever: then the label ends where the machine's clock stands now.
+        end = order.cleared_ns or order.opened_ns + max(0, round((time.time() - order.noticed) * 1e9))
+        return Label(order.asset, order.opened_ns, end, self._config.closing[text], "mes")

@@ -1,0 +1,75 @@
+"""What the configuration says of a target: its address, who we are there, and one table for each request."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+from fedge_models.settings import Seconds
+
+Severity = Literal["low", "medium", "high"]
+
+
+class Hmac(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """``[output.X] hmac``: HMAC-SHA-256 (RFC 2104) over the exact bytes of the body."""
+
+    key_file: Path
+    header: str = "X-Signature-256"
+    timestamp_header: str = "X-Signature-Timestamp"  # Unix s; signed as "<time stamp>.<body>"; empty: only the body is
+    prefix: str = "sha256="
+    encoding: Literal["hex", "base64"] = "hex"
+
+
+class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Where to, and who we are there; what outputs over HTTP have in common."""
+
+    url: str
+    headers: dict[str, Any] = {}
+    idempotency_header: str = "Idempotency-Key"  # carries the event's key; empty: not sent
+    token_file: Path | None = None  # bearer token
+    username: str = ""  # basic authentication, or the login of a session
+    password_file: Path | None = None
+    hmac: Hmac | None = None
+    ca_file: Path | None = None  # of the target, instead of the system's
+    certificate: Path | None = None  # ours, PEM; for targets that ask for one
+    private_key: Path | None = None
+    timeout: Seconds = Seconds(10)
+
+
+class Step(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One request, and where its answer says what. Pointers are JSON pointers (RFC 6901) into the answer."""
+
+    method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"] = "POST"
+    url: str = ""  # appended to the output's, unless it has a scheme of its own
+    query: dict[str, Any] = {}
+    headers: dict[str, Any] = {}
+    body: Any = None
+    error: str | None = None  # pointer; anything there is an error, whatever the HTTP status
+    rows: str | None = None  # find: pointer to the list of what was found
+    key: str | None = None  # find: pointer within a row to our reference
+    match: str = "{key}"  # find: what our reference is; rows with another are not ours
+    id: str | None = None  # pointer to the order's id, within a row or in create's answer
+    code: str | None = None  # status: pointer to the state or closing code
+    save: dict[str, str] = {}  # name -> pointer: what the next step may use as {saved.name}
+    then: Step | None = None  # escalate and clear: the next step
+
+
+class MesConfig(Target, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """``[output.X] type = "mes"``; strings of urls, queries and bodies may hold {key}, {asset}, {score} and so on."""
+
+    preset: str = "generic"  # fills the steps that are not given here
+    format: Literal["template", "b2mml"] = "template"  # b2mml: create's body is a B2MML-JSON work request
+    severity: Severity = "low"  # an event makes an order once it is at least this
+    find: Step | None = None  # before each create: is there an order with this key?
+    token: Step | None = None  # a create-once address, for `create` to use as {token}
+    create: Step | None = None
+    escalate: Step | None = None  # when the event's severity rises
+    clear: Step | None = None  # when the condition clears
+    status: Step | None = None  # reads the closing code
+    closing: dict[str, str] = {}  # closing code -> label; a code that is not here means: still open
+    poll: Seconds = Seconds(60)  # how often to ask for closing codes
+    transient: str = (
+        r"(?i)lock|busy|concurren|time.?out|timed out|try again|unavailable"  # errors inside a 200 that heal
+    )
+    settle: Seconds = Seconds(10)  # after a create without an answer: how long the target may still be at it

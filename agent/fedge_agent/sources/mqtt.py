@@ -1,0 +1,214 @@
+"""MQTT source: subscriptions whose messages are acknowledged once the inbox has them.
+
+Promises: a message of QoS 1 that the broker delivers becomes readings exactly once, also through kill -9 and lost
+links, as long as the broker keeps our session. One bad message stops no other: it is counted, shown, and acknowledged.
+Leaves the connection to `mqtt.py`, what payloads mean to `mqtt_payload.py`, back-off to the host.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from typing import Literal
+
+import msgspec
+from fedge_models.errors import ConfigError, FedgeError
+
+from ..mqtt import Connection, Message, check_broker
+from ..types import Reading, SourceHost
+from .mqtt_payload import Complaint, Payload, Reader, parse_pointer
+
+IDLE_S = 0.2
+AT_ONCE = 500  # messages of one commit
+MAX_WAITING_BYTES = 8 * 1024 * 1024  # of messages not yet read; beyond, the broker waits
+MESSAGE_BYTES = 500  # of an empty one, in memory
+FILTERS_AT_ONCE = 100
+RECEIPT_BYTES = 8
+
+
+class MqttConfig(Payload, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """``[source.X] type = "mqtt"``; a tag is "topic", or "topic#/json/pointer"."""
+
+    client_id: str  # fixed, and no other client's at this broker: under it the broker keeps what we have not had
+    subscriptions: tuple[str, ...] = ()  # filters, with + and #, instead of one for each tag's topic
+    qos: Literal[0, 1] = 1  # 0: at most once; nothing is kept for a restart
+    retained: Literal["use", "ignore"] = "use"  # messages from before we subscribed: the newest of each topic
+
+
+class MqttSource:
+    """Subscribes, and hands over what comes."""
+
+    Config = MqttConfig
+
+    def __init__(self, name: str, config: MqttConfig) -> None:
+        self._name, self._config = name, config
+        where = f"source {name}"
+        check_broker(config, where)
+        if not config.client_id:
+            raise ConfigError(f"{where}: client_id is empty; give this gateway one of its own, which never changes")
+        if config.time:
+            parse_pointer(config.time, f"{where}: time")
+        for text in config.subscriptions:
+            _check_filter(text, where)
+
+    def run(self, tags: Sequence[str], host: SourceHost) -> None:
+        """Deliver until `host.stop`. Raises UnreachableError, or ConfigError for tags and files that cannot be used."""
+        reader, waiting = Reader(tags, self._config), Waiting()
+        connection = Connection(self._config, waiting.put)
+        try:
+            connection.open()
+            self._subscribe(connection, reader, host)
+            host.problem("connection", None)
+            intake = Intake(self._config, reader, host, connection.session_present)
+            while not host.stop.is_set():
+                if messages := waiting.take(IDLE_S):
+                    intake.take(messages)
+                    connection.acknowledge(messages)
+                connection.check()
+        finally:
+            waiting.close()
+            connection.close()
+
+    def check(self, tags: Sequence[str]) -> list[str]:
+        """Connect under another id, so that the running agent keeps its session, and subscribe."""
+        config = msgspec.structs.replace(self._config, client_id="")
+        try:
+            reader = Reader(tags, config)
+            connection = Connection(config)
+            try:
+                connection.open()
+                refused: dict[str, str] = {}
+                for part in _parts(_filters(config, reader)):
+                    refused |= connection.subscribe(part, config.qos)
+                return [f"subscription {f!r}: {why}" for f, why in refused.items()]
+            finally:
+                connection.close()
+        except FedgeError as e:
+            return [str(e)]
+
+    def _subscribe(self, connection: Connection, reader: Reader, host: SourceHost) -> None:
+        for part in _parts(_filters(self._config, reader)):
+            refused = connection.subscribe(part, self._config.qos)
+            for text in part:
+                host.problem(f"subscription {text}", refused.get(text))
+
+
+class Waiting:
+    """Messages between paho's thread and ours. Bounded: beyond, paho's thread waits, and with it the broker."""
+
+    def __init__(self) -> None:
+        self._messages: deque[Message] = deque()
+        self._bytes, self._closed, self._changed = 0, False, threading.Condition()
+
+    def put(self, message: Message) -> None:
+        """In paho's thread."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._bytes < MAX_WAITING_BYTES or self._closed)
+            self._messages.append(message)
+            self._bytes += len(message.payload) + MESSAGE_BYTES
+            self._changed.notify_all()
+
+    def take(self, timeout: float) -> list[Message]:
+        """All that came, at most AT_ONCE; empty when nothing did in time."""
+        with self._changed:
+            self._changed.wait_for(lambda: bool(self._messages), timeout)
+            taken = [self._messages.popleft() for _ in range(min(len(self._messages), AT_ONCE))]
+            self._bytes -= sum(len(m.payload) + MESSAGE_BYTES for m in taken)
+            self._changed.notify_all()
+        return taken
+
+    def close(self) -> None:
+        """Nobody takes any more; what waits is not acknowledged, so it comes again."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+
+class Intake:
+    """Messages of one connection to readings that are kept."""
+
+    def __init__(self, config: MqttConfig, reader: Reader, host: SourceHost, session_present: bool) -> None:
+        self._config, self._reader, self._host = config, reader, host
+        self._continued = session_present and config.qos == 1
+        # A broker repeats what it saw no acknowledgement of, with the same number and only on a new connection (MQTT 5,
+        # 4.4): so these are all that may have been kept already.
+        self._known = set(host.receipts())
+        self._wrong: set[str] = set()
+
+    def take(self, messages: Sequence[Message]) -> None:
+        """On return they may be acknowledged."""
+        readings: list[Reading] = []
+        receipts: list[bytes] = []
+        for message in messages:
+            receipt = _receipt(message)
+            if message.repeated and receipt in self._known:
+                self._host.count("repeated")
+                continue
+            found = self._read(message)
+            readings += found
+            if found and message.qos:
+                receipts.append(receipt)
+        if not readings:
+            return
+        if self._config.qos == 0:
+            self._host.emit(readings)
+        else:
+            self._host.keep(readings, None, receipts, self._continued)
+
+    def _read(self, message: Message) -> list[Reading]:
+        if message.retain and self._config.retained == "ignore":
+            return []
+        readings, complaints = self._reader.read(message.topic, message.payload, time.time_ns())
+        for complaint in complaints:
+            self._complain(complaint)
+        if self._wrong:
+            self._withdraw(message.topic, readings, complaints)
+        return readings
+
+    def _complain(self, complaint: Complaint) -> None:
+        self._host.count(complaint.kind)
+        if complaint.subject:
+            self._wrong.add(complaint.subject)
+            self._host.problem(complaint.subject, complaint.text)
+
+    def _withdraw(self, topic: str, readings: Sequence[Reading], complaints: Sequence[Complaint]) -> None:
+        """What a message shows to be well again."""
+        still = {c.subject for c in complaints}
+        for subject in self._wrong & ({topic} | {r.tag for r in readings}) - still:
+            self._wrong.discard(subject)
+            self._host.problem(subject, None)
+
+
+def _receipt(message: Message) -> bytes:
+    number = message.mid.to_bytes(2, "big")
+    digest = hashlib.blake2b(number + message.topic.encode() + b"\0", digest_size=RECEIPT_BYTES)
+    digest.update(message.payload)
+    return digest.digest()
+
+
+def _filters(config: MqttConfig, reader: Reader) -> list[str]:
+    """The configured subscriptions, and one for each topic that none of them covers."""
+    alone = [t for t in reader.topics if not any(_matches(f, t) for f in config.subscriptions)]
+    return [*config.subscriptions, *alone]
+
+
+def _parts(filters: list[str]) -> list[list[str]]:
+    return [filters[i : i + FILTERS_AT_ONCE] for i in range(0, len(filters), FILTERS_AT_ONCE)]
+
+
+def _matches(text: str, topic: str) -> bool:
+    """Whether a filter covers a topic (MQTT 5, 4.7); a shared subscription's own words do not count."""
+    from paho.mqtt.client import topic_matches_sub  # noqa: PLC0415
+
+    parts = text.split("/", 2)
+    return bool(topic_matches_sub(parts[2] if parts[0] == "$share" and len(parts) == 3 else text, topic))
+
+
+def _check_filter(text: str, where: str) -> None:
+    levels = text.split("/")
+    bad = not text or "\0" in text or any("+" in x and x != "+" for x in levels) or "#" in "".join(levels[:-1])
+    if bad or ("#" in levels[-1] and levels[-1] != "#"):
+        raise ConfigError(f"{where}: subscription {text!r}: + and # stand for whole levels, # only at the end")
