@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from fedge_models.errors import RefusedError, RetryError
+from fedge_models.errors import RefusedError, RetryError, StorageError
 
 from ..spool import Entry, Spool
 from ..types import Decision, Label, Output
