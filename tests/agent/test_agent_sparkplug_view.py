@@ -127,6 +127,14 @@ def test_data_without_time_of_its_own_has_its_payloads() -> None:
     assert plain(plant.data(double("temperature", 1.0, timestamp=None), at=7)) == [("press/temperature", 7, 1.0)]
 
 
+def test_changes_within_a_millisecond_are_all_told_in_order() -> None:
+    plant = Plant()
+    plant.birth()
+    readings = plant.data(*(double("temperature", v, 5) for v in (1.0, 2.0))).readings
+    readings += plant.data(double("temperature", 3.0, 5)).readings
+    assert [(r.value, r.time_ns - (T + 5) * 1_000_000) for r in readings] == [(1.0, 0), (2.0, 1), (3.0, 2)]
+
+
 def test_a_gap_is_waited_out_then_a_rebirth_is_asked_for_at_most_once_in_the_interval() -> None:
     plant = Plant()
     plant.birth()
