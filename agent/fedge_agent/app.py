@@ -23,7 +23,7 @@ from fedge_models.card import Card
 
 from . import identity as identities
 from .alerts import AlertState
-from .assets import Asset, check_fit
+from .assets import FOREVER_NS, Asset, check_fit
 from .config import Config
 from .health import Latency, Metrics, rss_mib
 from .inbox import Inbox, Progress
@@ -267,7 +267,10 @@ class App:
 
     def _progress(self) -> Progress:
         """How far this thread is."""
-        needed = {s: min(self._assets[a].needed_ns() for a in self._followers[s]) for s in self._done}
+        needed = {
+            source: min((self._assets[name].needed_ns() for name in self._followers[source]), default=FOREVER_NS)
+            for source in self._done
+        }
         return Progress(dict(self._done), {n: a.mark() for n, a in self._assets.items()}, needed)
 
     def _durable(self) -> bool:
