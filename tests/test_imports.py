@@ -66,10 +66,11 @@ def test_sources_and_outputs_know_only_the_contracts() -> None:
         "fedge_agent.types",
         "fedge_agent.mqtt",
         "fedge_agent.opcua",
+        "fedge_agent.sparkplug",
         "fedge_models.errors",
         "fedge_models.files",
         "fedge_models.settings",
-        "fedge_models.json",
+        "fedge_models.files",
     )
     plumbing = {"registry.py", "host.py", "__init__.py"}
     for path in ENDS:

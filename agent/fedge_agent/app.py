@@ -3,9 +3,9 @@
 Start order: spool and samples, then models (they serve what was kept), outputs, the status page; then what the inbox
 kept goes through the windows again; sources last, so that the first reading finds everything ready; then READY. Stop
 order: sources first (nothing new comes in), then the main loop drains what they left, models (a training at hand is
-dropped, its samples are kept), samples, the recorder (what was raised is in the spool), the settling (both are durable:
-so is how far they go), outputs (what is not delivered stays there), the page, inbox and spool last. One exception to
-one asset never stops another.
+dropped, its samples are kept), labels (what was offered is kept), samples, the recorder (what was raised is in the
+spool), the settling (both are durable: so is how far they go), outputs (what is not delivered stays there), the page,
+inbox and spool last. One exception to one asset never stops another.
 """
 
 from __future__ import annotations
@@ -23,20 +23,23 @@ from fedge_models.card import Card
 
 from . import identity as identities
 from .alerts import AlertState
-from .assets import Asset, check_fit
+from .assets import FOREVER_NS, Asset, check_fit
 from .config import Config
 from .health import Latency, Metrics, rss_mib
 from .inbox import Inbox, Progress
+from .inspection import Mistake, Verdicts
+from .labels import LabelBook, Subject
 from .outputs import registry as outputs
 from .outputs.host import HostedOutput
 from .participant import Participant
 from .recorder import Recorder
-from .samples import SampleStore
+from .samples import SAMPLES_FILE, SampleStore
 from .settling import Settling
 from .sources import registry as sources
 from .sources.host import HostedSource, Queue
 from .spool import Spool
-from .types import Batch, Event, Reading
+from .stations import Station
+from .types import Batch, Decision, Event, Reading
 from .uplink import Uplink
 
 logger = logging.getLogger(__name__)
@@ -65,9 +68,11 @@ class App:
         self._stop = threading.Event()
         self._spool = Spool(state / "spool.sqlite")
         self._inbox = Inbox(state / "inbox.sqlite", config.agent.inbox_bytes, float(config.agent.inbox_age))
+        self._shown: dict[str, Decision] = {}  # asset -> its newest decision that outputs were shown
         self._done: dict[str, int] = {}  # source -> the newest row of the inbox that was taken in
+        self._settled: dict[str, int] = {}  # and was settled
         self._samples = SampleStore(
-            state / "samples.sqlite",
+            state / SAMPLES_FILE,
             {n: m.max_samples for n, m in config.model.items()},
             {n: m.max_sample_bytes for n, m in config.model.items()},
         )
@@ -75,6 +80,12 @@ class App:
         self._uplink = Uplink(self._identity) if self._identity else None
         self._models = {name: self._participant(name, state) for name in config.model}
         self._assets = {name: self._asset(name) for name in config.asset}
+        subjects = {name: self._subject(name) for name in config.asset}
+        self._labels = LabelBook(state / SAMPLES_FILE, subjects, self._samples.retaught)
+        looks = {n: a.inspection for n, a in config.asset.items() if a.inspection}
+        self._verdicts = {n: Verdicts(n, look) for n, look in looks.items() if look.verdict}
+        files.make_folder(state / "stations")
+        self._stations = [Station(n, look, state / "stations") for n, look in looks.items() if look.path]
         self._followers, self._routes = self._routing()
         self._queue = Queue(config.agent.queue_batches)
         self._sources = {
@@ -82,7 +93,7 @@ class App:
         }
         folder = state / "outputs"
         files.make_folder(folder)
-        self._outputs = {n: HostedOutput(n, o, self._spool, folder) for n, o in built_outputs.items()}
+        self._outputs = {n: HostedOutput(n, o, self._spool, folder, self._labels.put) for n, o in built_outputs.items()}
         self._recorder = Recorder(self._spool, list(self._outputs), self._wake_outputs)
         self._settling = Settling(self._inbox, self._durable)
         more = {"/decisions": self._decisions}
@@ -106,6 +117,8 @@ class App:
             ending.callback(self._recorder.stop)
             self._samples.start()
             ending.callback(self._samples.stop)
+            self._labels.start(self._stations)
+            ending.callback(self._labels.stop)
             for model in self._models.values():
                 model.start()
                 ending.callback(model.stop)
@@ -134,6 +147,7 @@ class App:
             "batches": self._queue.dropped,
             "samples": self._samples.lost,
             "kept": self._inbox.dropped,
+            "labels": self._labels.lost,
         }
         return {
             "name": self.config.agent.name,
@@ -147,6 +161,7 @@ class App:
             "models": {n: m.status() for n, m in self._models.items()},
             "outputs": {n: o.status() for n, o in self._outputs.items()},
             "inbox": {**self._inbox.status(), "problem": self._settling.problem},
+            "labels": self._labels.status(),
             "unwritten_events": {"waiting": self._recorder.waiting, "problem": self._recorder.problem},
             "lost": lost,
             "bytes_up": self._uplink.bytes_up if self._uplink else 0,
@@ -168,7 +183,7 @@ class App:
             self._spool,
             self._identity,
             self._uplink,
-            any(a.label is not None or a.targets for a in assets.values()),
+            any(a.taught for a in assets.values()),
             fits,
             self.latency.slow,
         )
@@ -185,6 +200,11 @@ class App:
             self._spool.alert_state(name),
             self._raise_event,
         )
+
+    def _subject(self, name: str) -> Subject:
+        config = self.config.asset[name]
+        model = self._models[config.model]
+        return Subject(config.model, lambda: model.graph.card if model.graph else None, config.label)
 
     def _tags(self, source: str) -> list[str]:
         """Every tag that an asset wants of a source, once."""
@@ -210,8 +230,8 @@ class App:
             self._beat = time.monotonic()
             if batch is not None:
                 self._push(batch)
-            if self._done and self._beat - settled > SETTLE_S:
-                self._settling.put(self._progress())
+            if self._beat - settled > SETTLE_S:
+                self._settle()
                 settled = self._beat
             if watchdog and self._beat - notified > min(watchdog, IDLE_S * 2):
                 service.notify("WATCHDOG=1")
@@ -221,7 +241,12 @@ class App:
         """What the sources left in the queue still becomes decisions."""
         while (batch := self._queue.get(0)) is not None:
             self._push(batch)
-        if self._done:
+        self._settle()
+
+    def _settle(self) -> None:
+        """Have it written down how far this thread is, if anything came since."""
+        if self._done != self._settled:
+            self._settled = dict(self._done)
             self._settling.put(self._progress())
 
     def _replay(self) -> None:
@@ -242,12 +267,16 @@ class App:
 
     def _progress(self) -> Progress:
         """How far this thread is."""
-        needed = {s: min(self._assets[a].needed_ns() for a in self._followers[s]) for s in self._done}
+        needed = {
+            source: min((self._assets[name].needed_ns() for name in self._followers[source]), default=FOREVER_NS)
+            for source in self._done
+        }
         return Progress(dict(self._done), {n: a.mark() for n, a in self._assets.items()}, needed)
 
     def _durable(self) -> bool:
-        """Make samples and events durable; whether they are. In the settling's thread."""
+        """Make samples, labels and events durable; whether they are. In the settling's thread."""
         self._samples.flush()
+        self._labels.flush()
         return self._recorder.waiting == 0
 
     def _push(self, batch: Batch, decided: bool = False) -> None:
@@ -258,14 +287,33 @@ class App:
             for name in wanted.get(reading.tag, ()):
                 parts[name].append(reading)
         for name, readings in parts.items():
-            asset = self._assets[name]
+            asset, own = self._assets[name], batch._replace(readings=readings)
             try:
-                asset.push(batch._replace(readings=readings), decided)
+                asset.push(own, decided)
+                if name in self._verdicts:
+                    self._judge(name, own)
             except Exception:
                 self._failures += 1
                 logger.exception("asset %s: a batch of %s could not be used", asset.name, batch.source)
+            self._show_newest(asset)
         if batch.kept:
             self._done[batch.source] = batch.kept
+
+    def _judge(self, name: str, batch: Batch) -> None:
+        """What an inspection says of an asset goes into the label book."""
+        for found in self._verdicts[name].take(batch):
+            if isinstance(found, Mistake):
+                self._labels.mistake(name, found.text)
+            else:
+                self._labels.offer(found)
+
+    def _show_newest(self, asset: Asset) -> None:
+        """To the outputs that show decisions, what the asset has decided since."""
+        if not asset.decisions or (newest := asset.decisions[-1][0]) is self._shown.get(asset.name):
+            return
+        self._shown[asset.name] = newest
+        for output in self._outputs.values():
+            output.show(newest)
 
     def _raise_event(self, event: Event, state: AlertState) -> None:
         logger.info("asset %s: event %s %s, score %.4g", event.asset, event.key, event.state, event.score)

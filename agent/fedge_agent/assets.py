@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 
 from .alerts import Alert, AlertState
 from .config import AssetConfig
+from .context import Context
 from .features import Preparation, bridge, feature_count, needs_bearing
 from .health import Latency
 from .inference import Said, Serving
+from .meaning import meaning
 from .outlook import Left, Outlook
 from .participant import Participant
 from .samples import Sample, SampleStore, Split, split
@@ -30,6 +32,7 @@ Label = float | tuple[float, ...] | None
 NEVER_NS = -(1 << 62)
 FOREVER_NS = 1 << 62
 KEPT_DECISIONS = 4096  # for the status page
+NO_CONTEXT: dict[str, str] = {}
 
 
 class Mark(msgspec.Struct, frozen=True):
@@ -37,6 +40,7 @@ class Mark(msgspec.Struct, frozen=True):
 
     start_ns: float | None  # when its next window begins
     alert: AlertState
+    context: dict[str, str] = {}  # as last told: it may not be told again
 
 
 class Asset:
@@ -60,10 +64,13 @@ class Asset:
         self._card: Card | None = None
         self._prepare: Preparation | None = None
         self._split = Split(1, 1 << 60)
-        self._period_ns = self._hold_ns = 0.0
+        self._span_ns, self._hold_ns = 0, 0.0
+        late = config.label is not None and config.label.late is not None
+        self._all_kept = late or not config.taught  # windows without a label too
+        self._context = Context(config.context) if config.context else None
+        self._parts: dict[int, str] = {}  # of the pictures that wait for their label
         self._outlook: Outlook | None = None
         self._seen: Serving | None = None  # whose estimates the outlook is drawn from
-        self._labelled = bool(config.label or config.targets)
         self._events = self._gappy = self._unknown_labels = 0
         self._start_ns: float | None = None  # where to go on
         self._told_ns = self._sampled_ns = NEVER_NS  # while replaying: windows that are told and sampled already
@@ -73,7 +80,8 @@ class Asset:
         """What to go on from, of this moment."""
         start = self._assembler.next_start() if isinstance(self._assembler, Assembler) else None
         time_ns = self.decisions[-1][0].time_ns if self.decisions else self._alert.state.time_ns
-        return msgspec.json.encode(Mark(start, self._alert.at(time_ns)))
+        context = self._context.last if self._context is not None else NO_CONTEXT
+        return msgspec.json.encode(Mark(start, self._alert.at(time_ns), context))
 
     def needed_ns(self) -> int:
         """Readings before this source time are needed by no coming window."""
@@ -88,6 +96,8 @@ class Asset:
         told = self._alert.state  # with the last event: it may be newer than the mark
         if (told.number, not told.opened) <= (kept.alert.number, not kept.alert.opened):
             self._alert.go_on(kept.alert)
+        if self._context is not None:
+            self._context.resume(kept.context)
         self._start_ns, self._told_ns = kept.start_ns, self._alert.state.time_ns
         self._sampled_ns = self._samples.last_of(self.config.model, self.name) or NEVER_NS
 
@@ -97,6 +107,8 @@ class Asset:
 
     def push(self, batch: Batch, decided: bool = False) -> None:
         """Take readings in and decide on every window they complete, unless that was done before."""
+        if self._context is not None:
+            self._context.take(batch)
         if self._assembler is None and not self._begin():
             return
         assert self._assembler is not None
@@ -119,6 +131,7 @@ class Asset:
         else:
             features = self._prepare(values[:-1], float(values[-1].mean()) / 60)
         actual = self._actual(window.label)
+        context = self._context.at(window.end_ns) if self._context is not None else NO_CONTEXT
         serving = self.participant.serving
         if serving is not None:
             said = serving.decide(features)
@@ -136,6 +149,7 @@ class Asset:
                 latency_s=latency,
                 channel=said.channel,
                 values=said.values,
+                context=context,
                 bounds=said.bounds,
                 hours_left=left.hours if left else None,
                 hours_left_at_least=left.at_least if left else None,
@@ -145,20 +159,23 @@ class Asset:
             if window.end_ns > self._told_ns:
                 self._follow(decision)
         if self._card.image is None:
-            self._keep(window, features, actual)
+            self._keep(window, features, actual, context.get("part", ""))
+        else:
+            self._parts[window.end_ns] = context.get("part", "")
 
-    def _keep(self, window: Window, features: NDArray[Any], actual: Label) -> None:
-        """Queue the sample, unless it straddles what is held back or its label is unknown."""
+    def _keep(self, window: Window, features: NDArray[Any], actual: Label, part: str) -> None:
+        """Queue the sample, unless it straddles what is held back or its label is unknown and not waited for."""
         if window.end_ns <= self._sampled_ns:
             return
-        held = self._split.held(window.end_ns - round(self._period_ns), window.end_ns)
-        if held is not None and (actual is not None or not self._labelled):
-            self._samples.put(Sample(self.config.model, self.name, window.end_ns, features, actual, held))
+        end, span = window.end_ns, self._span_ns
+        held = self._split.held(end - span, end)
+        if held is not None and (actual is not None or self._all_kept):
+            self._samples.put(Sample(self.config.model, self.name, end, features, actual, held, span, part))
 
     def _settle(self, window: Window) -> None:
         """A picture that was decided on before, now with its label."""
         actual = self._actual(window.label)
-        self._keep(window, window.values, actual)
+        self._keep(window, window.values, actual, self._parts.pop(window.end_ns, ""))
         for i in range(len(self.decisions) - 1, max(-1, len(self.decisions) - 2 * MAX_WAITING), -1):
             decision = self.decisions[i][0]
             if decision.time_ns == window.end_ns:
@@ -175,6 +192,7 @@ class Asset:
             "events": self._events,
             "windows_with_gaps": self._gappy,
             "unknown_labels": self._unknown_labels,
+            "unknown_contexts": self._context.refused if self._context else 0,
             "counters": dict(vars(counters)) if counters else {"windows": 0, "gaps": 0},
         }
 
@@ -188,6 +206,7 @@ class Asset:
                 "threshold": decision.threshold if math.isfinite(decision.threshold) else None,
                 "label": decision.label,
                 "actual": actual,
+                "context": decision.context,
             }
 
     def _begin(self) -> bool:
@@ -204,7 +223,8 @@ class Asset:
         hold = float(config.max_hold) if config.max_hold is not None else 3 / rate
         late = float(config.lateness) if config.lateness is not None else 2 / rate
         measured = graph.card.task == "regress"
-        labels = [self.config.label] if self.config.label else [self.config.targets[t.name] for t in self._targets()]
+        label = self.config.label
+        labels = [label] if label and label.source else [self.config.targets[t.name] for t in self._targets()]
         self._split = split(rate, length, hop, self.participant.config.training.holdout)
         if graph.card.image is not None:  # taken in an instant: it straddles nothing
             picture = next(iter(channels.values()))
@@ -213,7 +233,7 @@ class Asset:
         self._assembler = Assembler(self.name, channels, labels, rate, length, hop, hold, late, measured)
         if self._start_ns is not None:
             self._assembler.resume(self._start_ns)
-        self._period_ns, self._hold_ns = 1e9 / rate * length, 1e9 * hold
+        self._span_ns, self._hold_ns = round(1e9 / rate * length), 1e9 * hold
         return True
 
     def _look_ahead(self, serving: Serving, now_ns: int, said: Said) -> Left | None:
@@ -243,25 +263,10 @@ class Asset:
             return value if all(map(math.isfinite, value)) else None
         if value is None:
             return None
-        if self._card.task == "regress":
-            self._unknown_labels += not isinstance(value, float)
-            return value if isinstance(value, float) else None
-        return self._class(value, self._card)
-
-    def _class(self, value: float | str, card: Card) -> int | None:
-        """The label tag's value as class index; for anomaly models 0 is normal and anything else is not."""
         assert self.config.label is not None
-        text = f"{value:g}" if isinstance(value, float) else value
-        name = self.config.label.map.get(text, text)
-        labels = card.labels if card.task == "classify" else ("normal", "anomaly")
-        if name in labels:
-            return labels.index(name)
-        if card.task == "anomaly" and isinstance(value, float):
-            return int(value != 0)
-        if isinstance(value, float) and value.is_integer() and 0 <= value < len(labels):
-            return int(value)
-        self._unknown_labels += 1
-        return None
+        taught = meaning(value, self._card, self.config.label.map)
+        self._unknown_labels += taught is None
+        return taught
 
 
 def check_fit(name: str, config: AssetConfig, card: Card, input_shape: tuple[int, ...]) -> None:
@@ -285,7 +290,7 @@ def check_fit(name: str, config: AssetConfig, card: Card, input_shape: tuple[int
 def _check_targets(name: str, config: AssetConfig, wanted: list[str]) -> None:
     if config.targets and sorted(config.targets) != sorted(wanted):
         raise ModelError(f"asset {name}: the model gives the targets {wanted}, the configuration {[*config.targets]}")
-    if config.label and len(wanted) > 1:
+    if config.label and config.label.source and len(wanted) > 1:
         raise ModelError(f"asset {name}: one label cannot teach the targets {wanted}; give a tag for each as `targets`")
 
 

@@ -3,8 +3,9 @@
 CSV (or .csv.gz): a row per sample of the card's rate, a column per channel by its name. Further columns, each
 optional: the label (`label`, or as asked for), `group` (a change of its value ends a recording; no window spans two)
 and `test` (1: judged, not trained on). npz: `x` (n, *input shape), `y` (n, ...) and `test` (n,), before
-standardisation. Without `test` a fifth of the blocks of rows is held back, and windows that straddle two parts are left
-out. Promises that wrong files are DataError naming line and column; leaves standardisation to `standardise.py`.
+standardisation; pictures may be as they were taken. Without `test` a fifth of the blocks of rows is held back, and
+windows that straddle two parts are left out. Promises that wrong files are DataError naming line and column; leaves
+standardisation to `standardise.py`.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from fedge_models.card import Card
-from fedge_models.errors import DataError
+from fedge_models.errors import DataError, PictureError
 from numpy.typing import NDArray
 
 from .features import Preparation, bridge
+from .pictures import prepare
 from .types import Array
 
 BLOCKS = 50  # of rows (fewer where windows are long)
@@ -50,7 +52,7 @@ def load(path: Path, card: Card, shape: tuple[int, ...], label: Sequence[str] = 
     Raises DataError for a file that does not fit the card or the model's input shape.
     """
     try:
-        data = _npz(path) if path.suffix == ".npz" else _csv(path, card, label)
+        data = _npz(path, card) if path.suffix == ".npz" else _csv(path, card, label)
     except (OSError, EOFError, UnicodeDecodeError, csv.Error, zipfile.BadZipFile) as e:
         raise DataError(f"{path}: cannot be read: {e}") from e
     if data.x.shape[1:] != shape:
@@ -64,7 +66,7 @@ def load(path: Path, card: Card, shape: tuple[int, ...], label: Sequence[str] = 
     return data
 
 
-def _npz(path: Path) -> Dataset:
+def _npz(path: Path, card: Card) -> Dataset:
     with np.load(path, allow_pickle=False) as file:
         if "x" not in file.files:
             raise DataError(f"{path}: expected an array 'x' (n, *input shape), got {', '.join(file.files) or 'none'}")
@@ -72,7 +74,13 @@ def _npz(path: Path) -> Dataset:
             arrays = {name: file[name] for name in ("x", "y", "test") if name in file.files}
         except ValueError as e:
             raise DataError(f"{path}: {e}") from e
-    x = arrays["x"].astype(np.float32)
+    x = arrays["x"]
+    if card.image is not None and x.dtype == np.uint8 and x.shape[1:] != card.image.shape:
+        try:
+            x = np.array([prepare(pixels, card.image) for pixels in x]).reshape(-1, *card.image.shape)
+        except PictureError as e:
+            raise DataError(f"{path}: array 'x': {e}") from e
+    x = x.astype(np.float32)
     rows = np.arange(len(x))
     y = arrays.get("y", np.full(len(x), -1))
     test = arrays["test"].astype(np.bool_) if "test" in arrays else _held(rows, rows + 1, len(x)) == 1

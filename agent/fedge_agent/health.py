@@ -114,16 +114,24 @@ class Metrics:
 
 def _counters(status: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]:
     sources, assets, outputs = status["sources"], status["assets"], status["outputs"]
+    labels = status["labels"]
+    wrong = {k: v["unknown"] + v["malformed"] for k, v in labels.items()}
+    counted = {f"{name}/{what}": n for name, v in sources.items() for what, n in v["counts"].items()}
     return [
         ("readings", "Readings taken in, by source", {k: v["readings"] for k, v in sources.items()}),
         ("bad_readings", "Readings of bad quality, by source", {k: v["bad"] for k, v in sources.items()}),
+        ("counted", "Input that was not used as it came, by source/kind", counted),
         ("reconnects", "Connections begun anew, by source", {k: v["reconnects"] for k, v in sources.items()}),
         ("windows", "Windows completed, by asset", {k: v["counters"]["windows"] for k, v in assets.items()}),
         ("gaps", "Gaps longer than a window, by asset", {k: v["counters"]["gaps"] for k, v in assets.items()}),
         ("events", "Events raised, by asset", {k: v["events"] for k, v in assets.items()}),
         ("delivered", "Events delivered, by output", {k: v["delivered"] for k, v in outputs.items()}),
+        ("relabelled", "Samples that late labels taught, by asset", {k: v["relabelled"] for k, v in labels.items()}),
+        ("wrong_labels", "Late labels unknown or malformed, by asset", wrong),
+        ("contradictions", "Samples with two labels, by asset", {k: v["contradictory"] for k, v in labels.items()}),
         ("lost", "What could not be kept, by kind", status["lost"]),
     ]
+
 
 
 def _gauges(status: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]:
@@ -133,9 +141,16 @@ def _gauges(status: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]:
     scores = {k: v["last"]["score"] for k, v in assets.items() if v["last"] is not None}
     return [
         ("pending", "Events waiting, by output", {k: v["pending"] for k, v in outputs.items()}),
+        (
+            "duplicates",
+            "Events with several orders, by output",
+            {k: len(v.get("duplicates", ())) for k, v in outputs.items()},
+        ),
+        ("inbox_bytes", "Readings kept for a restart, bytes", {"agent": status["inbox"]["bytes"]}),
         ("unwritten_events", "Events waiting for the disk", {"agent": status["unwritten_events"]["waiting"]}),
         ("release", "Version that decides, by model", served),
         ("score", "Newest score, by asset", scores),
+        ("unmatched_labels", "Labels of no sample, by asset", {k: v["unmatched"] for k, v in status["labels"].items()}),
         ("rss_mib", "Resident memory, MiB", {"agent": status["rss_mib"]}),
         ("privacy_epsilon", "Privacy budget, by model", {k: v["epsilon"] for k, v in private.items()}),
         ("privacy_epsilon_spent", "Spent of it, by model", {k: v["spent"] for k, v in private.items()}),

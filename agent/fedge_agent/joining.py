@@ -21,9 +21,7 @@ CREATE TABLE IF NOT EXISTS labels (
     value NOT NULL, origin TEXT NOT NULL, part TEXT NOT NULL, noted INTEGER NOT NULL,
     matched INTEGER NOT NULL DEFAULT 0);
 CREATE INDEX IF NOT EXISTS labels_of ON labels (asset);
-CREATE INDEX IF NOT EXISTS labels_by_end ON labels (asset, end_ns);
-CREATE TABLE IF NOT EXISTS followed (
-    asset TEXT PRIMARY KEY, path TEXT NOT NULL, file INTEGER NOT NULL, offset INTEGER NOT NULL);
+CREATE INDEX IF NOT EXISTS labels_by_span ON labels (asset, part, end_ns, start_ns);
 """
 COLUMNS = "id, asset, start_ns, end_ns, value, origin, part"
 
@@ -51,7 +49,7 @@ def join(
     values = {
         **{"asset": label.asset, "start": label.start_ns, "end": label.end_ns, "part": label.part},
         **{"model": model, "after": after, "rank": RANKS[label.origin], "id": number, "y": y},
-        "longest": min(longest_ns, (1 << 63) - 1 - label.end_ns),
+        "longest": _room(longest_ns, label),
     }
     counts = f"count(*), total({_OTHERWISE}), total({_WINS}), total({_WINS} AND y IS NOT :y)"
     sql = f"SELECT {counts} FROM samples WHERE {where}"  # noqa: S608
@@ -64,6 +62,22 @@ def join(
     if wins:
         db.execute(f"UPDATE samples SET y = :y, origin = :rank, label = :id WHERE {where} AND {_WINS}", values)  # noqa: S608
     return Joined(matched, taught, contradicted, example)
+
+
+def count(db: sqlite3.Connection, label: Label) -> int:
+    """How many samples a label is of, of whatever model; 0 where none were ever kept."""
+    values = {"asset": label.asset, "start": label.start_ns, "end": label.end_ns, "part": label.part}
+    try:
+        values["longest"] = _room(longest(db, label.asset), label)
+        sql = f"SELECT count(*) FROM samples WHERE {_BY_PART if label.part else _BY_TIME}"  # noqa: S608
+        return int(db.execute(sql, values).fetchone()[0])
+    except sqlite3.OperationalError:
+        return 0
+
+
+def _room(longest_ns: int, label: Label) -> int:
+    """How far behind the label's end windows may end that it lies in; sums stay within 64 bits."""
+    return min(longest_ns, (1 << 63) - 1 - label.end_ns)
 
 
 def labels_after(db: sqlite3.Connection, asset: str, after: int, limit: int) -> list[tuple[int, Label]]:
@@ -97,9 +111,12 @@ def samples_after(db: sqlite3.Connection, after: int, limit: int) -> tuple[int, 
 
 def labels_of(db: sqlite3.Connection, asset: str, arrived: Arrived, until: int) -> list[tuple[int, Label]]:
     """The labels of a number up to `until` that may be of these samples, in order."""
-    sql = f"""SELECT {COLUMNS} FROM labels WHERE asset = ? AND end_ns >= ? AND start_ns <= ? AND id <= ? ORDER BY id"""  # noqa: S608
-    rows = db.execute(sql, (asset, arrived.start_ns, arrived.end_ns, until))
-    return [(row[0], Label(*row[1:])) for row in rows if not row[6] or row[6] in arrived.parts]
+    sql = f"SELECT {COLUMNS} FROM labels WHERE asset = ? AND part = ? AND end_ns >= ? AND start_ns <= ? AND id <= ?"  # noqa: S608
+    found = []
+    for part in ("", *arrived.parts):
+        rows = db.execute(sql, (asset, part, arrived.start_ns, arrived.end_ns, until))
+        found += [(int(row[0]), Label(*row[1:])) for row in rows]
+    return sorted(found)
 
 
 def expire(db: sqlite3.Connection, asset: str, model: str, late_ns: int) -> int:
@@ -122,9 +139,9 @@ def newest(db: sqlite3.Connection, asset: str) -> int | None:
 
 def insert(db: sqlite3.Connection, label: Label, now_s: int, keep: int) -> None:
     """Keep it unless it says what the last of the same origin and span says already; beyond `keep` the oldest go."""
-    sql = """SELECT value FROM labels WHERE asset = ? AND end_ns = ? AND start_ns = ? AND part = ? AND origin = ?
+    sql = """SELECT value FROM labels WHERE asset = ? AND part = ? AND end_ns = ? AND start_ns = ? AND origin = ?
         ORDER BY id DESC LIMIT 1"""
-    same = db.execute(sql, (label.asset, label.end_ns, label.start_ns, label.part, label.origin)).fetchone()
+    same = db.execute(sql, (label.asset, label.part, label.end_ns, label.start_ns, label.origin)).fetchone()
     if same is not None and same[0] == label.value:
         return
     columns = "asset, start_ns, end_ns, value, origin, part, noted"

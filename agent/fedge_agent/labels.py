@@ -19,7 +19,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from fedge_models import files
 from fedge_models.card import Card
@@ -55,12 +55,23 @@ class Subject(NamedTuple):
         return meaning(value, card, self.label.map if self.label else {})
 
 
+class Follower(Protocol):
+    """Something outside from which labels come."""
+
+    def follow(self, book: LabelBook) -> None:
+        """Put what is new. Raises StorageError."""
+
+    def close(self) -> None:
+        """All is over."""
+
+
 class Count:
     """What became of an asset's labels since the start, for `status`."""
 
     def __init__(self) -> None:
         self.relabelled = self.unknown = self.malformed = self.contradictory = self.expired = 0
         self.examples: dict[str, str] = {}  # kind -> the last one
+        self.trouble: str | None = None
 
     def add(self, kind: str, example: str, count: int = 1) -> None:
         """One more, or more, of a kind that somebody should look at."""
@@ -73,10 +84,10 @@ class LabelBook:
 
     def __init__(self, path: Path, subjects: Mapping[str, Subject], retaught: Callable[[str, int], None]) -> None:
         self._subjects, self._retaught = subjects, retaught
-        self._lock = threading.Lock()
+        self._lock, self._flushing = threading.Lock(), threading.Lock()
         self._db = files.open_database(path, joining.SCHEMA)
         self._offered: deque[Label] = deque()
-        self._followers: list[Callable[[LabelBook], None]] = []
+        self._followers: list[Follower] = []
         self._wake, self._stop = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="labels", daemon=True)
         self._counts: dict[str, Count] = {}
@@ -87,7 +98,7 @@ class LabelBook:
         self.lost = 0  # offered, but too many were waiting
         self.problem: str | None = None
 
-    def start(self, followers: Sequence[Callable[[LabelBook], None]] = ()) -> None:
+    def start(self, followers: Sequence[Follower] = ()) -> None:
         """Join from now on, and let each follower put what it finds, about once a second."""
         self._followers = list(followers)
         self._seen = self._top()
@@ -106,16 +117,15 @@ class LabelBook:
         """Keep a label: durable on return. What is malformed is counted instead. Raises StorageError."""
         self.put_all([label])
 
-    def put_all(self, labels: Sequence[Label], position: tuple[str, str, int, int] | None = None) -> None:
-        """Keep labels, and how far the file they come from has been read, in one transaction."""
+    def put_all(self, labels: Sequence[Label]) -> None:
+        """Keep labels in one transaction. Raises StorageError."""
         now = time.time_ns()
         good = [label for label in labels if self._sound(label, now)]
-        with self._lock, files.transaction(self._db, "labels") as db:
-            for label in good:
-                joining.insert(db, label, now // 10**9, MAX_LABELS)
-            if position is not None:
-                db.execute("INSERT OR REPLACE INTO followed VALUES (?, ?, ?, ?)", position)
-        self._wake.set()
+        if good:
+            with self._lock, files.transaction(self._db, "labels") as db:
+                for label in good:
+                    joining.insert(db, label, now // 10**9, MAX_LABELS)
+            self._wake.set()
 
     def offer(self, label: Label) -> None:
         """Keep a label soon; neither blocks nor raises, for the main thread."""
@@ -124,15 +134,21 @@ class LabelBook:
         else:
             self.lost += 1
 
-    def position(self, asset: str) -> tuple[str, int, int] | None:
-        """(path, file, offset) kept with the last labels of the asset's file."""
+    def matching(self, label: Label) -> int:
+        """How many stored samples a label is of."""
         with self._lock:
-            row = self._db.execute("SELECT path, file, offset FROM followed WHERE asset = ?", (asset,)).fetchone()
-        return tuple(row) if row else None
+            return joining.count(self._db, label)
 
     def mistake(self, asset: str, example: str) -> None:
         """Count what was to be a label and cannot be read as one."""
         self._count(asset).add("malformed", example[:300])
+
+    def trouble(self, asset: str, text: str | None) -> None:
+        """State (or with None: withdraw) that the asset's labels do not come, in the operator's words."""
+        count = self._count(asset)
+        if text and text != count.trouble:
+            logger.warning("asset %s: no labels: %s", asset, text)
+        count.trouble = text
 
     def status(self) -> dict[str, Any]:
         """For the status page: of each asset that can be labelled, or was."""
@@ -161,7 +177,7 @@ class LabelBook:
         with self._lock:
             try:
                 return joining.newest(self._db, asset)
-            except sqlite3.OperationalError:  # no samples were ever kept here
+            except sqlite3.Error:  # no samples were ever kept here
                 return None
 
     def _top(self) -> int:
@@ -176,12 +192,14 @@ class LabelBook:
             self._guard(self._round)
             self._wake.wait(LOOK_S)
             self._wake.clear()
-        self._guard(self._keep_offered)
+        self._guard(self.flush)
+        for follower in self._followers:
+            follower.close()
 
     def _round(self) -> None:
-        self._keep_offered()
-        for follow in self._followers:
-            follow(self)
+        self.flush()
+        for follower in self._followers:
+            follower.follow(self)
         self.look()
         self.problem = None
 
@@ -200,13 +218,14 @@ class LabelBook:
             logger.warning("%s", problem)
         self.problem = problem
 
-    def _keep_offered(self) -> None:
-        """What was offered goes onto the disk; it stays in the queue while the disk is full."""
-        while self._offered:
-            batch = [self._offered[i] for i in range(min(len(self._offered), AT_ONCE))]
-            self.put_all(batch)
-            for _ in batch:
-                self._offered.popleft()
+    def flush(self) -> None:
+        """What was offered goes onto the disk; it stays in the queue while the disk is full. Raises StorageError."""
+        with self._flushing:
+            while self._offered:
+                batch = [self._offered[i] for i in range(min(len(self._offered), AT_ONCE))]
+                self.put_all(batch)
+                for _ in batch:
+                    self._offered.popleft()
 
     def look(self) -> None:
         """Join what came since the last look: old labels to new samples, then new labels to all samples."""
@@ -298,6 +317,7 @@ class LabelBook:
             "contradictory": count.contradictory,
             "expired": count.expired,
             "examples": examples,
+            "problem": count.trouble,
         }
 
 

@@ -26,7 +26,7 @@ from .config import ModelConfig
 from .inference import Serving, Session
 from .learning import Data, margins, threshold, training, usable
 from .memory import decode
-from .samples import SampleStore
+from .samples import Kind, SampleStore
 from .spool import Spool
 from .standardise import Scale
 from .tuning import tune
@@ -187,16 +187,20 @@ class LocalModel:
         """What a model that follows trends says of the samples that are kept, by asset."""
         found: dict[str, list[tuple[int, dict[str, float]]]] = {}
         if serving.card.task == "regress" and serving.card.targets:
+            shape = serving.session.input.shape
             since = self._samples.newest(self._name) - round(self._config.trend * 1e9)
-            for asset, time_ns, x in self._samples.history(self._name, serving.session.input.shape, since, PAST):
+            for asset, time_ns, x in self._samples.history(self._name, shape, since, PAST, self._kind()):
                 found.setdefault(asset, []).append((time_ns, serving.decide(x).values))
         return found
 
     def _load(self, held: bool | None) -> tuple[Any, Any]:
         """Samples of one part or (None) all, before standardisation."""
         assert self.graph is not None
-        kind = np.float32 if self.graph.card.image is None else np.uint8
-        return self._samples.load(self._name, self.graph.input_shape, held, self._targets(), kind)
+        return self._samples.load(self._name, self.graph.input_shape, held, self._targets(), self._kind())
+
+    def _kind(self) -> Kind:
+        assert self.graph is not None
+        return np.float32 if self.graph.card.image is None else np.uint8
 
     def _canary(self, head: Head) -> None:
         if self._served is None or self._scale is None:

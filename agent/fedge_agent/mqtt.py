@@ -29,6 +29,7 @@ PORTS = {"mqtt": 1883, "mqtts": 8883}
 MAX_PACKET_BYTES = 16 * 1024 * 1024  # MQTT 5: the broker keeps larger ones to itself (3.1.2.11.4)
 RECEIVE_MAXIMUM = 100  # MQTT 5: messages that may wait for our acknowledgement (3.1.2.11.3)
 CLOSE_S = 1.0
+FOR_GOOD = {"Topic name invalid", "Payload format invalid", "Packet too large"}  # the same bytes are refused again
 
 
 class Broker(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -71,9 +72,15 @@ class Connection:
     """`open`, then use until a method raises, then `close`; never opened twice."""
 
     def __init__(
-        self, broker: Broker, on_message: Callable[[Message], None] | None = None, will: Will | None = None
+        self,
+        broker: Broker,
+        on_message: Callable[[Message], None] | None = None,
+        will: Will | None = None,
+        clean: bool = False,
     ) -> None:
+        """`clean`: no session before or after this connection, whatever the client id."""
         self._broker, self._on_message = broker, on_message
+        self._clean = clean or not broker.client_id
         self._where = broker.url
         self.session_present = False  # the broker knew us: it goes on where we were
         self.lost: str | None = None  # why it ended, in words; None while it lives
@@ -81,7 +88,7 @@ class Connection:
         self._connected = self._closing = False
         self._since = 0.0
         self._subscribed: dict[int, list[Any]] = {}  # mid -> reason codes
-        self._refused: dict[int, str] = {}  # mid of a publication that the broker does not take -> why
+        self._refused: dict[int, Any] = {}  # mid of a publication that the broker does not take -> reason code
         self._heard = _Heard()
         self._client = self._made(will)
 
@@ -152,7 +159,8 @@ class Connection:
         return receipt
 
     def wait(self, receipts: Iterable[Any]) -> None:
-        """Until the broker has acknowledged each (PUBACK). Raises UnreachableError, RefusedError when it says no."""
+        """Until the broker has acknowledged each (PUBACK). Raises RefusedError where it will never take one, and
+        UnreachableError for all else; that it does not allow one yet is for a person to heal."""
         deadline = time.monotonic() + float(self._broker.timeout)
         for receipt in receipts:
             while not receipt.is_published():
@@ -161,8 +169,9 @@ class Connection:
                 if left <= 0:
                     raise UnreachableError(f"{self._where}: no acknowledgement within {self._broker.timeout:g} s")
                 receipt.wait_for_publish(min(left, 0.5))
-            if why := self._refused.pop(receipt.mid, None):
-                raise RefusedError(f"{self._where}: {why}")
+            if (reason := self._refused.pop(receipt.mid, None)) is not None:
+                why = f"{self._where}: a publication is refused: {_reason_words(reason, self._broker)}"
+                raise RefusedError(why) if reason.getName() in FOR_GOOD else UnreachableError(why)
 
     # paho's callbacks, in its thread
 
@@ -171,7 +180,7 @@ class Connection:
 
         broker = self._broker
         protocol = MQTTv5 if broker.version == "5" else MQTTv311
-        clean = None if broker.version == "5" else not broker.client_id
+        clean = None if broker.version == "5" else self._clean
         client = Client(
             CallbackAPIVersion.VERSION2,
             broker.client_id,
@@ -203,9 +212,9 @@ class Connection:
         properties = Properties(PacketTypes.CONNECT)
         properties.MaximumPacketSize = MAX_PACKET_BYTES
         properties.ReceiveMaximum = RECEIVE_MAXIMUM
-        if self._broker.client_id:
+        if not self._clean:
             properties.SessionExpiryInterval = round(self._broker.session_expiry)
-        return {"clean_start": not self._broker.client_id, "properties": properties}
+        return {"clean_start": self._clean, "properties": properties}
 
     def _on_connect(self, _client: Any, _data: Any, flags: Any, reason: Any, _properties: Any) -> None:
         if reason.is_failure:
@@ -247,7 +256,7 @@ class Connection:
 
     def _on_publish(self, _client: Any, _data: Any, mid: int, reason: Any, _properties: Any) -> None:
         if reason.is_failure:
-            self._refused[mid] = f"a publication is refused: {_reason_words(reason, self._broker)}"
+            self._refused[mid] = reason
         else:
             self._refused.pop(mid, None)  # numbers are used again
 

@@ -64,6 +64,11 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Pixels:
         raise PictureError(f"cut off or damaged: {first_line(e)}") from e
 
 
+def check_decoder() -> None:
+    """Raise ConfigError where Pillow is not installed."""
+    _pillow()
+
+
 def decode_raw(data: bytes, raw: RawFormat) -> Pixels:
     """Pixels of bytes without a header. Raises PictureError when there are more or fewer than `raw` says."""
     size = np.dtype(raw.dtype).itemsize

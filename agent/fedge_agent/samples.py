@@ -27,11 +27,14 @@ from .standardise import Scale
 
 logger = logging.getLogger(__name__)
 
+SAMPLES_FILE = "samples.sqlite"  # in the state folder; labels are in it too
 QUEUE = 4096
 QUEUE_BYTES = 32 * 2**20
 BATCH = 256
 WRITE_S = 0.25
 MAX_CLASSES = 256  # more distinct labels are values
+
+Kind = type[np.float32] | type[np.uint8]  # of the numbers of a sample
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS samples (
@@ -98,7 +101,7 @@ class SampleStore:
 
     def put(self, sample: Sample) -> None:
         """Queue a sample; neither blocks nor wakes anybody, so that the next decision is not held up."""
-        if len(self._waiting) < min(QUEUE, QUEUE_BYTES // sample.x.nbytes):
+        if len(self._waiting) < min(QUEUE, QUEUE_BYTES // sample.x.nbytes or 1):
             self._waiting.append(sample)
         else:
             self.lost += 1
@@ -126,7 +129,7 @@ class SampleStore:
         shape: tuple[int, ...],
         held: bool | None,
         targets: int = 0,
-        kind: type[np.float32] | type[np.uint8] = np.float32,
+        kind: Kind = np.float32,
     ) -> tuple[NDArray[Any], NDArray[Any]]:
         """(x (n, *shape), y (n,) with -1 for unknown), oldest first: the held-back ones, the others, or (None) all.
 
@@ -143,17 +146,18 @@ class SampleStore:
         return x, np.array([-1 if r[1] is None else r[1] for r in rows], np.int64)
 
     def history(
-        self, model: str, shape: tuple[int, ...], since_ns: int, most: int
-    ) -> list[tuple[str, int, NDArray[np.float32]]]:
+        self, model: str, shape: tuple[int, ...], since_ns: int, most: int, kind: Kind = np.float32
+    ) -> list[tuple[str, int, NDArray[Any]]]:
         """(asset, time in ns, x (*shape)) of at most about `most` samples since then, oldest first, evenly taken."""
-        size, sql = 4 * int(np.prod(shape)), "FROM samples WHERE model = ? AND length(x) = ? AND time_ns >= ?"
+        size = np.dtype(kind).itemsize * int(np.prod(shape))
+        sql = "FROM samples WHERE model = ? AND length(x) = ? AND time_ns >= ?"
         count = self._rows(f"SELECT count(*) {sql}", model, size, since_ns)[0][0]
         step = max(1, -(-count // most))
         rows = self._rows(
             f"SELECT asset, time_ns, x {sql} AND id % ? = 0 ORDER BY time_ns",
             model, size, since_ns, step,
         )  # fmt: skip
-        return [(asset, time_ns, np.frombuffer(x, np.float32).reshape(shape)) for asset, time_ns, x in rows]
+        return [(asset, time_ns, np.frombuffer(x, kind).reshape(shape)) for asset, time_ns, x in rows]
 
     def newest(self, model: str) -> int:
         """Time (ns) of the model's newest sample; 0: there is none."""

@@ -104,6 +104,7 @@ class Event(msgspec.Struct, frozen=True):
     hours_left_at_least: float | None = None
     context: dict[str, str] = {}
     severity: str = "low"  # "low" | "medium" | "high": the highest so far, from score and persistence
+    since_ns: int = 0  # end of the first window of those in a row that made this event; 0: not known
 
 
 class Label(NamedTuple):
@@ -182,8 +183,9 @@ class Output(Protocol):
     An output may also have, and the host then calls, in the output's own thread unless said otherwise:
     ``begin(folder)`` before anything else, with a folder of the state to keep things in (again after RetryError);
     ``collect() -> Iterator[Label]`` every ``poll`` seconds while nothing waits: what became known at the target; a
-    label is kept durably before the next one is asked for; ``end()`` when all is over; ``status() -> dict`` in any
-    thread, for the status page.
+    label is kept durably before the next one is asked for; ``show(decision)`` while nothing waits: the newest decision
+    of an asset, at most ten times a second, older ones being passed over; ``end()`` when all is over; ``status() ->
+    dict`` in any thread, for the status page.
     """
 
     def deliver(self, event: Event) -> None:

@@ -1,5 +1,5 @@
 """Drains the spool into an output: a thread, back-off with jitter for ever, counters. While nothing waits, what became
-known at the target is collected."""
+known at the target is collected, and the newest decisions are shown."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from typing import Any
 from fedge_models.errors import RefusedError, RetryError, StorageError
 
 from ..spool import Entry, Spool
-from ..types import Label, Output
+from ..types import Decision, Label, Output
 
 logger = logging.getLogger(__name__)
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 300.0
 LOOK_S = 5.0  # how often to look without being woken
+SHOW_S = 0.1  # between showings
 POLL_S = 60.0  # how often an output is asked for what became known, unless it says otherwise
 
 
@@ -37,6 +38,8 @@ class HostedOutput:
         self.name = name
         self._output, self._spool, self._folder, self._keep = output, spool, folder, keep
         self._collect = getattr(output, "collect", None) if keep else None
+        self._show = getattr(output, "show", None)
+        self._newest: dict[str, Decision] = {}  # asset -> what is to be shown of it
         self._begun = folder is None or not hasattr(output, "begin")
         self._collected_at, self._labels = time.monotonic(), 0
         self._wake, self._stop = threading.Event(), threading.Event()
@@ -52,6 +55,12 @@ class HostedOutput:
         """There is something new."""
         self._wake.set()
 
+    def show(self, decision: Decision) -> None:
+        """The newest decision of an asset: neither blocks nor is kept when there is a newer one before it is shown."""
+        if self._show is not None:
+            self._newest[decision.asset] = decision
+            self._wake.set()
+
     def stop(self, timeout: float) -> None:
         """End after the delivery at hand; what waits stays in the spool."""
         self._stop.set()
@@ -60,9 +69,14 @@ class HostedOutput:
 
     def status(self) -> dict[str, Any]:
         """For the status page."""
-        own = self._output.status() if hasattr(self._output, "status") else {}
-        counts = {**self._spool.counts(self.name), "labels": self._labels, **own}
+        counts = {**self._spool.counts(self.name), "labels": self._labels, **self._own_status()}
         return {**counts, "delivered": self._delivered, "retries": self._retries, "error": self._error}
+
+    def _own_status(self) -> dict[str, Any]:
+        try:
+            return self._output.status() if hasattr(self._output, "status") else {}
+        except StorageError as e:
+            return {"problem": str(e)}
 
     def _run(self) -> None:
         wait = FIRST_WAIT_S
@@ -72,14 +86,21 @@ class HostedOutput:
                 entry = self._spool.next_event(self.name)
                 if entry is None:
                     self._collect_labels()
+                    self._show_newest()
+                    wait = FIRST_WAIT_S
                     self._wake.wait(LOOK_S)
                     self._wake.clear()
                     continue
                 if self._deliver(entry):
                     wait = FIRST_WAIT_S
                     continue
-            except StorageError as e:
+            except RetryError as e:
                 self._error = str(e)
+            except RefusedError as e:
+                self._error = str(e)
+            except Exception as e:
+                logger.exception("output %s", self.name)
+                self._error = f"unexpected {type(e).__name__}: {e}; see the log"
             self._stop.wait(wait * random.uniform(0.75, 1.25))
             wait = min(2 * wait, LONGEST_WAIT_S)
         if hasattr(self._output, "end"):
@@ -90,6 +111,20 @@ class HostedOutput:
             assert self._folder is not None
             self._output.begin(self._folder)  # type: ignore[attr-defined]
             self._begun = True
+
+    def _show_newest(self) -> None:
+        """Show what is new. A decision that could not be shown is shown later, unless there is a newer one then."""
+        if self._show is None or not self._newest:
+            return
+        while self._newest:
+            asset, decision = self._newest.popitem()
+            try:
+                self._show(decision)
+            except BaseException:
+                self._newest.setdefault(asset, decision)
+                raise
+        self._error = None
+        self._stop.wait(SHOW_S)
 
     def _collect_labels(self) -> None:
         """Ask the target what became known, if it is time."""

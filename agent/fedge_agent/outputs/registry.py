@@ -9,7 +9,10 @@ from ..types import Output, Table
 
 OUTPUTS: dict[str, str] = {
     "log": "fedge_agent.outputs.log:LogOutput",
+    "mqtt": "fedge_agent.outputs.mqtt:MqttOutput",
+    "webhook": "fedge_agent.outputs.webhook:WebhookOutput",
     "mes": "fedge_agent.outputs.mes.output:MesOutput",
+    "sparkplug": "fedge_agent.outputs.sparkplug:SparkplugOutput",
     "opcua": "fedge_agent.outputs.opcua:OpcuaOutput",
     "opcua-server": "fedge_agent.outputs.opcua_server:OpcuaServerOutput",
 }

@@ -1,104 +1,147 @@
-"""CSV replay: rows of a recording, in real or accelerated time, stamped as if they were measured now."""
+"""CSV files: a recording replayed in real or accelerated time, stamped as if it were measured now, or (`tail`) the rows
+that something appends to a file, stamped as they say. What a row gets wrong is counted and stops nothing."""
 
 from __future__ import annotations
 
-import csv
-import difflib
 import gzip
-import math
 import time
-from collections.abc import Iterator, Sequence
-from datetime import datetime, timezone
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
-from fedge_models.errors import ConfigError
+from fedge_models.errors import ConfigError, UnreachableError
+from fedge_models.settings import Seconds
 
-from ..types import Quality, Reading, SourceHost
+from ..types import Reading, SourceHost
+from .csv_rows import Count, Rows, parse
+from .tail import Tail
+
+AHEAD = 64  # batches that wait for the agent while a tail catches up
+WAIT_S = 0.01
 
 
 class FilesConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[source.X] type = "files"``; a tag is a column's name."""
 
     path: Path  # CSV with a header line; .gz is unpacked
-    time_column: str = ""  # ISO 8601 or Unix seconds; empty: rows are 1 / rate_hz apart
-    rate_hz: float = 1.0
-    speed: float = 1.0  # times real time
+    time_column: str = ""  # ISO 8601 or Unix seconds; empty: rows are 1 / rate_hz apart, or (tail) of when they came
+    delimiter: Annotated[str, msgspec.Meta(min_length=1, max_length=1)] = ","
+    rate_hz: Annotated[float, msgspec.Meta(gt=0)] = 1.0
+    speed: Annotated[float, msgspec.Meta(gt=0)] = 1.0  # times real time
     at_end: Literal["stop", "repeat"] = "stop"
+    tail: bool = False  # follow what is appended
+    start: Literal["end", "begin"] = "end"  # tail: of a file never read before
+    poll: Seconds = Seconds(1)  # tail: how often to look
 
 
 class FilesSource:
-    """Replays one file."""
+    """Reads one file."""
 
     Config = FilesConfig
 
     def __init__(self, name: str, config: FilesConfig) -> None:
+        if config.tail and config.path.suffix == ".gz":
+            raise ConfigError(f"source {name}: {config.path}: a compressed file cannot be followed; expected plain CSV")
         self._name, self._config = name, config
 
     def run(self, tags: Sequence[str], host: SourceHost) -> None:
-        """Emit row after row when its time has come."""
+        """Emit row after row when its time has come, or when it was written."""
+        if self._config.tail:
+            self._follow(tags, host)
+        else:
+            self._replay(tags, host)
+
+    def check(self, tags: Sequence[str]) -> list[str]:
+        """Whether the file has the columns and (replay) a first row."""
+        try:
+            found = next(self._rows(tags, lambda _: None), None)
+            return [] if found or self._config.tail else [f"{self._config.path}: has no rows"]
+        except ConfigError as e:
+            return [str(e)]
+
+    def _replay(self, tags: Sequence[str], host: SourceHost) -> None:
         begin_ns, begin = time.time_ns(), time.monotonic()
         shift = 0.0
         while not host.stop.is_set():
             last = 0.0
-            for offset, row in self._rows(tags):
+            for offset, row, rows in self._rows(tags, host.count):
                 last = (offset + shift) / self._config.speed
                 if host.stop.wait(max(0.0, begin + last - time.monotonic())):
                     return
                 stamp = begin_ns + round(last * 1e9)
-                host.emit([_reading(tag, stamp, cell) for tag, cell in zip(tags, row, strict=True)], stamp)
+                host.emit(rows.readings(row, stamp), stamp)
             if self._config.at_end == "stop":
                 return
-            shift = (last + 1 / self._config.rate_hz) * self._config.speed
+            shift = last * self._config.speed + 1 / self._config.rate_hz
 
-    def check(self, tags: Sequence[str]) -> list[str]:
-        """Whether the file has the columns and a first row."""
+    def _rows(self, tags: Sequence[str], count: Count) -> Iterator[tuple[float, list[str], Rows]]:
+        """Seconds since the first row, and its cells."""
+        path = self._config.path
         try:
-            return [] if next(self._rows(tags), None) else [f"{self._config.path}: has no rows"]
-        except ConfigError as e:
-            return [str(e)]
-
-    def _rows(self, tags: Sequence[str]) -> Iterator[tuple[float, list[str]]]:
-        """Seconds since the first row, and the tags' cells."""
-        path, time_column = self._config.path, self._config.time_column
-        try:
-            with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as file:
-                rows = csv.reader(file)
-                header = next(rows, [])
-                columns = [_column(path, header, tag) for tag in tags]
-                clock = _column(path, header, time_column) if time_column else None
+            opened = gzip.open if path.suffix == ".gz" else open
+            with opened(path, "rt", encoding="utf-8-sig", errors="replace", newline="") as file:
+                lines = _cells(file, self._config.delimiter, count)
+                rows = Rows(path, next(lines, []), tags, self._config.time_column, count)
                 first: float | None = None
-                for i, row in enumerate(rows):
-                    at = i / self._config.rate_hz if clock is None else _seconds(path, i + 2, row[clock])
-                    first = at if first is None else first
-                    yield at - first, [row[c] if c < len(row) else "" for c in columns]
-        except (OSError, EOFError, UnicodeDecodeError, csv.Error) as e:
+                for i, row in enumerate(lines):
+                    at = rows.seconds(row) if self._config.time_column else i / self._config.rate_hz
+                    if at is not None:
+                        first = at if first is None else first
+                        yield at - first, row, rows
+        except (OSError, EOFError) as e:
             raise ConfigError(f"{path}: cannot be read as CSV: {e}") from e
 
+    def _follow(self, tags: Sequence[str], host: SourceHost) -> None:
+        kept = host.folder / "position.json"
+        tail = Tail(self._config.path, kept, self._config.start == "end", host.count)
+        rows: Rows | None = None
+        try:
+            while not host.stop.is_set():
+                lines = self._look(tail, kept)
+                host.problem("connection", None)
+                if rows is None and tail.at.header is not None:
+                    header = parse(tail.at.header, self._config.delimiter) or []
+                    rows = Rows(self._config.path, header, tags, self._config.time_column, host.count)
+                if lines and rows is not None:
+                    self._emit(lines, rows, host)
+                tail.save()
+                if not lines:
+                    host.stop.wait(self._config.poll)
+                while host.waiting() >= AHEAD and not host.stop.wait(WAIT_S):
+                    pass
+        finally:
+            tail.close()
 
-def _reading(tag: str, stamp: int, cell: str) -> Reading:
-    try:
-        value = float(cell)
-    except ValueError:
-        return Reading(tag, stamp, cell) if cell else Reading(tag, stamp, math.nan, Quality.BAD)
-    return Reading(tag, stamp, value)
+    def _look(self, tail: Tail, kept: Path) -> list[str]:
+        path = self._config.path
+        try:
+            lines = tail.lines()
+        except OSError as e:
+            raise UnreachableError(f"{path}: cannot be read: {e.strerror}") from e
+        if tail.header_changed is not None:
+            raise ConfigError(
+                f"{path}: its header changed from {tail.at.header!r} to {tail.header_changed!r}; expected the same "
+                f"columns. Mend the file, or stop the agent and delete {kept} to begin with the new ones"
+            )
+        return lines
+
+    def _emit(self, lines: list[str], rows: Rows, host: SourceHost) -> None:
+        readings: list[Reading] = []
+        newest: int | None = None
+        for row in _cells(lines, self._config.delimiter, host.count):
+            at = rows.seconds(row) if self._config.time_column else time.time()
+            if at is not None:
+                newest = round(at * 1e9)
+                readings += rows.readings(row, newest)
+        host.emit(readings, newest)
 
 
-def _column(path: Path, header: list[str], name: str) -> int:
-    if name in header:
-        return header.index(name)
-    near = difflib.get_close_matches(name, header, n=1, cutoff=0.5)
-    raise ConfigError(f"{path}: has no column {name!r}; {f'did you mean {near[0]!r}?' if near else f'it has {header}'}")
-
-
-def _seconds(path: Path, line: int, cell: str) -> float:
-    try:
-        return float(cell)
-    except ValueError:
-        pass
-    try:
-        moment = datetime.fromisoformat(cell)
-    except ValueError as e:
-        raise ConfigError(f"{path}:{line}: time {cell!r} is neither ISO 8601 nor Unix seconds") from e
-    return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
+def _cells(lines: Iterable[str], delimiter: str, count: Count) -> Iterator[list[str]]:
+    """The cells of each line that is CSV and not empty. A line is a row: a quote that is not closed costs no other."""
+    for line in lines:
+        row = parse(line.rstrip("\r\n"), delimiter)
+        if row is None:
+            count("lines that are no CSV")
+        elif row:
+            yield row

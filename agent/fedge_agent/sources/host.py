@@ -23,12 +23,13 @@ logger = logging.getLogger(__name__)
 # A PLC is on the same floor: back within ten seconds of being usable, of which a source's last attempt may take four.
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 4.0
 PERSON_WAIT_S = 8.0  # a person has to change something first
+MAX_BYTES = 64 * 2**20  # of pictures and waveforms in the queue
 ROOM_S = 0.005  # how often a source that may wait looks for room in the queue
 GOOD_RUN_S = 60.0  # a connection that lasted this long starts the back-off anew
 
 
 class Queue:
-    """A bounded queue of batches; when full the oldest goes, and is counted.
+    """A queue of batches, bounded in number and in bytes of arrays; when full the oldest goes, and is counted.
 
     The last value of each scalar tag in it survives in the source's next batch, so that a tag that seldom changes is
     not wrong until it changes again.
@@ -37,19 +38,21 @@ class Queue:
     def __init__(self, size: int) -> None:
         self._batches: deque[Batch] = deque()
         self._size, self._ready = size, threading.Condition()
-        self.dropped = 0
+        self._bytes = self.dropped = 0
 
     def put(self, batch: Batch) -> None:
         """Never blocks."""
         with self._ready:
             self._batches.append(batch)
-            if len(self._batches) > self._size:
+            self._bytes += _bytes(batch)
+            while len(self._batches) > self._size or (self._bytes > MAX_BYTES and len(self._batches) > 1):
                 self._drop()
             self._ready.notify()
 
     def _drop(self) -> None:
         """The oldest goes; its last values are left to the next batch of its source."""
         old = self._batches.popleft()
+        self._bytes -= _bytes(old)
         self.dropped += 1
         at = next((i for i, b in enumerate(self._batches) if b.source == old.source), None)
         if at is None:
@@ -65,14 +68,21 @@ class Queue:
     @property
     def full(self) -> bool:
         """Whether another batch would drop one."""
-        return len(self._batches) >= self._size
+        return len(self._batches) >= self._size or self._bytes >= MAX_BYTES
 
     def get(self, timeout: float) -> Batch | None:
         """The oldest batch, or None when none came in time."""
         with self._ready:
             if not self._batches and not self._ready.wait_for(lambda: bool(self._batches), timeout):
                 return None
-            return self._batches.popleft()
+            batch = self._batches.popleft()
+            self._bytes -= _bytes(batch)
+            return batch
+
+
+def _bytes(batch: Batch) -> int:
+    """What its pictures and waveforms take."""
+    return sum(r.value.nbytes for r in batch.readings if isinstance(r.value, np.ndarray))
 
 
 class HostedSource:
@@ -124,6 +134,7 @@ class HostedSource:
             row = self._inbox.keep(self.name, readings, alive_ns, fresh, receipts) if self._inbox else 0
             self.problem("inbox", None)
         except StorageError as e:
+            self.count("unkept", len(readings))
             self.problem("inbox", f"{e}; it goes on without: what comes now would not survive a kill")
         while self._queue.full and not self.stop.wait(ROOM_S):
             pass

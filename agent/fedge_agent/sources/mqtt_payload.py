@@ -15,11 +15,12 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 import numpy as np
-from fedge_models.errors import ConfigError
+from fedge_models.errors import ConfigError, PictureError
 from numpy.typing import NDArray
 
 from ..mqtt import Broker
-from ..types import Quality, Reading
+from ..pictures import RawFormat, check_decoder, check_raw, decode, decode_raw
+from ..types import Pixels, Quality, Reading
 
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 LATEST_NS = 1 << 62  # the year 2116
@@ -39,9 +40,9 @@ class Complaint(NamedTuple):
 class Payload(Broker, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The keys that say how payloads are read, beside those of the broker (a struct has one base)."""
 
-    payload: Literal["text", "array"] = (
-        "text"  # of tags without a JSON pointer: a number or text, or a block of samples
-    )
+    # of tags without a JSON pointer: a number or text, a block of samples, or a picture
+    payload: Literal["text", "array", "image"] = "text"
+    raw: RawFormat | None = None  # image: pixels without a header; without: PNG or JPEG
     dtype: Literal["int8", "uint8", "int16", "uint16", "int32", "uint32", "float32", "float64"] = "float32"
     endianness: Literal["little", "big"] = "little"
     array_length: Annotated[int, msgspec.Meta(ge=0)] = 0  # samples of each channel that a block must have; 0: any
@@ -83,6 +84,10 @@ class Reader:
 
     def __init__(self, tags: Sequence[str], config: Payload) -> None:
         self._config = config
+        if config.raw is not None:
+            check_raw(config.raw)
+        elif config.payload == "image":
+            check_decoder()
         self._time = parse_pointer(config.time, "time") if config.time else None
         self._dtype = np.dtype(config.dtype).newbyteorder("<" if config.endianness == "little" else ">")
         self._topics: dict[str, list[Place]] = {}
@@ -159,11 +164,18 @@ class Reader:
                 readings.append(Reading(place.tag, time_ns, _number(value)))
             elif self._config.payload == "array":
                 readings.append(Reading(place.tag, time_ns, self._block(payload)))
+            elif self._config.payload == "image":
+                readings.append(Reading(place.tag, time_ns, self._picture(payload)))
             else:
                 readings.append(Reading(place.tag, time_ns, _plain(payload)))
-        except ValueError as e:
+        except (ValueError, PictureError) as e:
             complaints.append(Complaint(place.tag, "unusable", str(e)))
             readings.append(Reading(place.tag, time_ns, math.nan, Quality.BAD))
+
+    def _picture(self, payload: bytes) -> Pixels:
+        """Raises PictureError."""
+        raw = self._config.raw
+        return decode(payload) if raw is None else decode_raw(payload, raw)
 
     def _block(self, payload: bytes) -> NDArray[np.float32]:
         """(samples,) float32, or (channels, samples). Raises ValueError."""

@@ -8,9 +8,12 @@ from ..plugins import build as build_plugin
 from ..types import Source, Table
 
 SOURCES: dict[str, str] = {
+    "camera": "fedge_agent.sources.camera:CameraSource",
     "files": "fedge_agent.sources.files:FilesSource",
+    "images": "fedge_agent.sources.images:ImagesSource",
     "mqtt": "fedge_agent.sources.mqtt:MqttSource",
     "opcua": "fedge_agent.sources.opcua:OpcuaSource",
+    "sparkplug": "fedge_agent.sources.sparkplug:SparkplugSource",
 }
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from fedge_models.errors import WireError
@@ -18,23 +17,24 @@ from fedge_models.errors import WireError
 from ..types import Quality, Reading
 from . import values
 from .codec import Metric, read_metric
+from .ledger import Ledger
 
 LAST_MS = (1 << 63) // 1_000_000 - 1  # of a time that fits 64 bits in ns: the year 2262
 NAMES_LOOKED_AT = 2000  # of a birth, for one that is near a missing one
+MS = 1_000_000  # ns
 QUALITIES = {0: Quality.BAD, 192: Quality.GOOD, 500: Quality.BAD}  # 6.4.11: bad, good, stale
 
 
 class Metrics:
-    """What was born. `wanted`: metric -> tag; `problems` and `counts` are shared by all of a source."""
+    """What was born. `wanted`: metric -> tag."""
 
-    def __init__(self, wanted: Mapping[str, str], problems: dict[str, str | None], counts: Counter[str]) -> None:
+    def __init__(self, wanted: Mapping[str, str], ledger: Ledger) -> None:
         self.online = False
-        self._wanted, self._problems, self._counts = dict(wanted), problems, counts
+        self._wanted, self._ledger = dict(wanted), ledger
         self._types: dict[str, int] = {}
         self._aliases: dict[int, str] = {}
         self._newest: dict[str, int] = {}  # tag -> time of its last reading, ns
         self._stale: dict[str, int] = {}  # tag -> since when, ns, until it is told again
-        self._faulty: set[str] = set()  # tags with a problem
 
     def forget(self) -> None:
         """Whatever is told now was told before a birth."""
@@ -53,16 +53,16 @@ class Metrics:
         readings = []
         for metric in self._opened(metrics):
             if not metric.name or metric.name in self._types:
-                self._counts["unnamed or named twice in a birth"] += 1
+                self._ledger.count("unnamed or named twice in a birth")
                 continue
             self._types[metric.name] = metric.datatype
             if metric.alias is not None:
                 if metric.alias in self._aliases:
-                    self._counts["aliases given twice"] += 1
+                    self._ledger.count("aliases given twice")
                     self._aliases[metric.alias] = ""  # nobody's: better unknown than another's
                 else:
                     self._aliases[metric.alias] = metric.name
-            readings += self._reading(metric.name, metric, sent_ms)
+            readings += self._reading(metric.name, metric, sent_ms, birth=True)
         return readings + self._absent(where, sent_ms)
 
     def data(self, metrics: Iterable[bytes], sent_ms: int | None) -> tuple[list[Reading], set[str]]:
@@ -71,9 +71,9 @@ class Metrics:
         for metric in self._opened(metrics):
             name = metric.name or self._aliases.get(-1 if metric.alias is None else metric.alias, "")
             if name in self._types:
-                readings += self._reading(name, metric, sent_ms)
+                readings += self._reading(name, metric, sent_ms, birth=False)
             else:
-                self._counts["metrics that no birth named"] += 1
+                self._ledger.count("metrics that no birth named")
                 unknown.add(metric.name or f"alias {metric.alias}")
         return readings, unknown
 
@@ -88,24 +88,26 @@ class Metrics:
             try:
                 opened.append(read_metric(data))
             except WireError as e:
-                self._counts["malformed metrics"] += 1
-                self._problems["metrics"] = f"a metric is malformed and left out: {e}"
+                self._ledger.refuse("malformed metrics", str(e))
         return sorted(opened, key=lambda m: m.timestamp or 0) if any(m.historical for m in opened) else opened
 
-    def _reading(self, name: str, metric: Metric, sent_ms: int | None) -> list[Reading]:
+    def _reading(self, name: str, metric: Metric, sent_ms: int | None, birth: bool) -> list[Reading]:
         """The reading of a metric that somebody wants, if it is one."""
         tag = self._wanted.get(name)
         if tag is None:
             return []
         stamp = metric.timestamp or sent_ms
         if not stamp or stamp > LAST_MS:
-            self._counts["without a time stamp"] += 1
-            self._say(tag, f"metric {name!r} has no usable time stamp: {stamp}; expected ms since 1970")
+            self._ledger.count("without a time stamp")
+            self._ledger.say(tag, f"metric {name!r} has no usable time stamp: {stamp}; expected ms since 1970")
             return []
-        time_ns = max(stamp * 1_000_000, self._stale.get(tag, -1) + 1)
+        newest = self._newest.get(tag, -MS)
+        time_ns = max(stamp * MS, self._stale.get(tag, -1) + 1)
+        if not birth and not metric.historical and 0 <= newest - time_ns < MS:
+            time_ns = newest + 1  # another change within the millisecond; a birth tells the same one again
         if metric.historical:
-            late = time_ns <= self._newest.get(tag, -1)
-            self._counts["historical, too late" if late else "historical"] += 1
+            late = time_ns <= newest
+            self._ledger.count("historical, too late" if late else "historical")
             if late:
                 return []
         self._stale.pop(tag, None)
@@ -115,7 +117,7 @@ class Metrics:
     def _valued(self, tag: str, time_ns: int, name: str, metric: Metric) -> Reading:
         datatype = metric.datatype or self._types[name]
         if metric.null:
-            self._counts["null"] += 1
+            self._ledger.count("null")
             return Reading(tag, time_ns, math.nan, Quality.BAD)
         quality = Quality.GOOD if metric.quality is None else QUALITIES.get(metric.quality, Quality.UNCERTAIN)
         try:
@@ -123,10 +125,10 @@ class Metrics:
                 raise WireError(f"a {values.name_of(datatype)}; its birth said {values.name_of(self._types[name])}")
             value = values.read(metric, datatype)
         except WireError as e:
-            self._counts["not usable"] += 1
-            self._say(tag, f"metric {name!r} is {e}")
+            self._ledger.count("not usable")
+            self._ledger.say(tag, f"metric {name!r} is {e}")
             return Reading(tag, time_ns, math.nan, Quality.BAD)
-        self._say(tag, None)
+        self._ledger.say(tag, None)
         return Reading(tag, time_ns, value, quality)
 
     def _absent(self, where: str, sent_ms: int | None) -> list[Reading]:
@@ -136,20 +138,10 @@ class Metrics:
             if name not in self._types:
                 near = difflib.get_close_matches(name, list(self._types)[:NAMES_LOOKED_AT], n=3, cutoff=0.4)
                 has = f"it has: {', '.join(near)}" if near else f"it has {len(self._types)} metrics, none like it"
-                self._say(tag, f"metric {name!r} is not in the birth of {where}; {has}")
+                self._ledger.say(tag, f"metric {name!r} is not in the birth of {where}; {has}")
                 if tag not in self._stale:
-                    readings += self._unknown(tag, (sent_ms or 0) * 1_000_000)
+                    readings += self._unknown(tag, (sent_ms or 0) * MS)
         return readings
-
-    def _say(self, tag: str, text: str | None) -> None:
-        """What is wrong with a tag, or that nothing is any more."""
-        if text is not None:
-            self._faulty.add(tag)
-        elif tag in self._faulty:
-            self._faulty.discard(tag)
-        else:
-            return
-        self._problems[tag] = text
 
     def _unknown(self, tag: str, time_ns: int) -> list[Reading]:
         """A reading that says so, of a tag that was known."""

@@ -55,8 +55,8 @@ class EdgeNode:
     def births(self, now_ms: int) -> list[Message]:
         """NBIRTH and a DBIRTH for each device, after connecting and when a rebirth is asked for."""
         self._seq = 0
-        own = [self._metric("", name, value, now_ms, born=True) for name, value in self._properties.items()]
         control = self._metric("", topics.REBIRTH, Value(BOOLEAN, False), now_ms, born=True)
+        own = [self._metric("", name, value, now_ms, born=True) for name, value in self._properties.items()]
         born = [self._message("NBIRTH", "", [self._bdseq_metric(now_ms), control, *own], now_ms)]
         return born + [self._birth(device, now_ms) for device in self._values]
 

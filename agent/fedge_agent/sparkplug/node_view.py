@@ -9,13 +9,13 @@ is an answer to a request: its devices have some seconds to follow before they a
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Mapping
 
 from fedge_models.errors import WireError
 
 from ..types import Reading
 from .codec import Payload, read_metric
+from .ledger import Ledger
 from .metrics import LAST_MS, Metrics
 from .topics import BDSEQ, NodeId, Topic
 
@@ -36,12 +36,11 @@ class NodeView:
         wanted: Mapping[str, Mapping[str, str]],
         reorder_s: float,
         rebirth_s: float,
-        problems: dict[str, str | None],
-        counts: Counter[str],
+        ledger: Ledger,
     ) -> None:
         self.id, self.born = node, False
-        self._reorder_s, self._rebirth_s, self._problems, self._counts = reorder_s, rebirth_s, problems, counts
-        self._metrics = {d: Metrics(metrics, problems, counts) for d, metrics in {"": {}, **wanted}.items()}
+        self._reorder_s, self._rebirth_s, self._ledger = reorder_s, rebirth_s, ledger
+        self._metrics = {d: Metrics(metrics, ledger) for d, metrics in {"": {}, **wanted}.items()}
         self._bdseq: int | None = None
         self._expected = 0
         self._held: dict[int, tuple[Topic, Payload]] = {}
@@ -74,7 +73,7 @@ class NodeView:
         if topic.kind == "NBIRTH":
             return self._birth(payload, payload.seq, now)
         if not self.born:
-            self._counts["messages before a birth"] += 1
+            self._ledger.count("messages before a birth")
             self._ask = True
             return []
         return self._ordered(topic, payload, payload.seq, now)
@@ -87,18 +86,20 @@ class NodeView:
         for device in [d for d, due in self._due.items() if now >= due]:
             del self._due[device]
             readings += self._metrics[device].stale(self._time(now))
-            self._problems[str(self.id)] = f"device {device!r} was not born again after its node"
+            self._ledger.say(str(self.id), f"device {device!r} was not born again after its node")
         if not self.born and now >= self._heard_by:
             self._heard_by = math.inf
-            self._problems[str(self.id)] = (
+            self._ledger.say(
+                str(self.id),
                 f"no birth in {SILENT_S:.0f} s: it is not connected to this broker, its name is another, or we may not "
-                f"publish to {Topic('NCMD', self.id)}"
+                f"publish to {Topic('NCMD', self.id)}",
             )
         if self.born and self._ask and self._unanswered >= PATIENCE and now >= self._asked + self._rebirth_s:
             readings += self._end(self._time(now))
-            self._problems[str(self.id)] = (
+            self._ledger.say(
+                str(self.id),
                 f"a message was lost and {PATIENCE} requests for a rebirth are unanswered; may we publish to "
-                f"{Topic('NCMD', self.id)}?"
+                f"{Topic('NCMD', self.id)}?",
             )
         return readings
 
@@ -133,17 +134,17 @@ class NodeView:
         self._bdseq, self._expected = bdseq, (seq + 1) % MODULUS
         self._ask, self._unanswered = False, 0
         self._held.clear()
-        self._counts["births"] += 1
-        self._problems[str(self.id)] = None
+        self._ledger.count("births")
+        self._ledger.say(str(self.id), None)
         return readings + self._metrics[""].birth(str(self.id), payload.metrics, payload.timestamp)
 
     def _death(self, payload: Payload, now: float) -> list[Reading]:
         bdseq = _bdseq(payload)
         if not self.born or (bdseq != self._bdseq and None not in (bdseq, self._bdseq)):
-            self._counts["deaths of an earlier connection"] += 1
+            self._ledger.count("deaths of an earlier connection")
             return []
-        self._counts["deaths"] += 1
-        self._problems[str(self.id)] = "the edge node is dead: its connection to the broker has ended"
+        self._ledger.count("deaths")
+        self._ledger.say(str(self.id), "the edge node is dead: its connection to the broker has ended")
         return self._end(self._time(now))
 
     def _end(self, time_ns: int) -> list[Reading]:
@@ -161,7 +162,7 @@ class NodeView:
     def _ordered(self, topic: Topic, payload: Payload, seq: int, now: float) -> list[Reading]:
         ahead = (seq - self._expected) % MODULUS
         if ahead >= MODULUS - BEHIND or seq in self._held:
-            self._counts["out of order, too late"] += 1
+            self._ledger.count("out of order, too late")
             return []
         if ahead:
             self._missing_since = self._missing_since if self._held else now
@@ -179,9 +180,9 @@ class NodeView:
     def _gap(self, now: float) -> list[Reading]:
         """Messages are lost, perhaps births among them: what has a name is used, aliases mean nothing any more."""
         first = min(self._held, key=lambda seq: (seq - self._expected) % MODULUS)
-        self._counts["gaps"] += 1
-        self._problems[str(self.id)] = (
-            f"messages are lost: expected seq {self._expected}, got {first}; a rebirth is asked for"
+        self._ledger.count("gaps")
+        self._ledger.say(
+            str(self.id), f"messages are lost: expected seq {self._expected}, got {first}; a rebirth is asked for"
         )
         for metrics in self._metrics.values():
             metrics.forget_aliases()
@@ -200,16 +201,16 @@ class NodeView:
             return []  # a device that nobody wants
         if topic.kind == "DBIRTH":
             self._due.pop(topic.device, None)
-            self._counts["births"] += 1
+            self._ledger.count("births")
             return metrics.birth(f"{self.id}/{topic.device}", payload.metrics, payload.timestamp)
         if topic.kind == "DDEATH":
             self._due.pop(topic.device, None)
-            self._counts["deaths"] += 1
+            self._ledger.count("deaths")
             readings = metrics.stale(self._time(now))
             metrics.forget()
             return readings
         if not metrics.online:
-            self._counts["messages before a birth"] += 1
+            self._ledger.count("messages before a birth")
             self._ask = True
             return []
         readings, unknown = metrics.data(payload.metrics, payload.timestamp)

@@ -8,7 +8,6 @@ lost, when it tells of what no birth named, and when the connection is new, beca
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -17,6 +16,7 @@ from fedge_models.errors import WireError
 from ..types import Reading
 from . import topics
 from .codec import Metric, decode, encode
+from .ledger import Ledger
 from .node_view import NodeView
 from .topics import NodeId, Topic
 from .values import BOOLEAN, write
@@ -30,20 +30,24 @@ class Heard:
     problems: dict[str, str | None] = field(default_factory=dict)
     requests: list[tuple[str, bytes]] = field(default_factory=list)  # (topic, payload), QoS 0, not retained
 
+    def add(self, later: Heard) -> None:
+        """What came after this."""
+        self.readings += later.readings
+        self.problems.update(later.problems)
+        self.requests += later.requests
+
 
 class HostView:
     """All edge nodes of one source. `reorder_s`: how long a missing message is waited for (5.9)."""
 
     def __init__(self, tags: Sequence[str], reorder_s: float, rebirth_s: float) -> None:
-        self.counts: Counter[str] = Counter()
-        self._problems: dict[str, str | None] = {}
+        self.ledger = Ledger()
         wanted: dict[NodeId, dict[str, dict[str, str]]] = {}
         for text in tags:
             tag = topics.tag(text)
             wanted.setdefault(tag.node, {}).setdefault(tag.device, {})[tag.metric] = text
         self._nodes = {
-            node: NodeView(node, devices, reorder_s, rebirth_s, self._problems, self.counts)
-            for node, devices in wanted.items()
+            node: NodeView(node, devices, reorder_s, rebirth_s, self.ledger) for node, devices in wanted.items()
         }
 
     def subscriptions(self) -> list[str]:
@@ -58,7 +62,7 @@ class HostView:
 
     def take(self, topic: str, data: bytes, retained: bool, now: float, wall_ms: int) -> Heard:
         """One message. `now`: monotonic seconds; `wall_ms`: the time that a request carries."""
-        self.counts["messages"] += 1
+        self.ledger.count("messages")
         readings: list[Reading] = []
         try:
             parsed = topics.parse(topic)
@@ -68,8 +72,7 @@ class HostView:
                     raise WireError("a retained message, perhaps of long ago; births and data are not to be retained")
                 readings = node.take(parsed, decode(data), now)
         except WireError as e:
-            self.counts["refused messages"] += 1
-            self._problems["messages"] = f"{topic[:200]}: refused: {e}"
+            self.ledger.refuse("refused messages", f"{topic[:200]}: {e}")
         heard = self.tick(now, wall_ms)
         heard.readings = readings + heard.readings
         return heard
@@ -80,10 +83,9 @@ class HostView:
         for node in self._nodes.values():
             heard.readings += node.tick(now)
             if node.asks(now):
-                self.counts["rebirths asked for"] += 1
+                self.ledger.count("rebirths asked for")
                 heard.requests.append(rebirth(node.id, wall_ms))
-        heard.problems.update(self._problems)
-        self._problems.clear()
+        heard.problems = self.ledger.take()
         return heard
 
     def alive_ns(self, now: float) -> int | None:

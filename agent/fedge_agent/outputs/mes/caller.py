@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -14,6 +15,8 @@ from fedge_models.errors import RefusedError, RetryError, UnreachableError
 from . import auth, client, pointer, template
 from .settings import MesConfig, Step
 
+logger = logging.getLogger(__name__)
+
 _AFTER = ("id", "saved")
 _KNOWN = {  # what a step may use beside the event's fields; `status` has no event at hand
     "find": template.FIELDS,
@@ -23,7 +26,7 @@ _KNOWN = {  # what a step may use beside the event's fields; `status` has no eve
     "clear": (*template.FIELDS, *_AFTER),
     "status": ("key", "asset", "id"),
 }
-_ALWAYS = ("session", "origin")
+_ALWAYS = ("session", "origin", "username")
 
 
 class Caller:
@@ -50,11 +53,16 @@ class Caller:
         return self._config.url.rstrip("/") + step.url if step.url else self._config.url
 
     def ask(
-        self, step: Step, known: Mapping[str, Any], key: str, before: Callable[[], None] = lambda: None
+        self,
+        step: Step,
+        known: Mapping[str, Any],
+        key: str,
+        before: Callable[[], None] = lambda: None,
+        may_be_gone: bool = False,
     ) -> client.Answer:
         """Send a step. `before` is called when the connection stands. Raises RetryError or RefusedError."""
         try:
-            return self._ask(step, known, key, before)
+            return self._ask(step, known, key, before, may_be_gone)
         except UnreachableError:
             raise
         except RetryError:
@@ -63,18 +71,24 @@ class Caller:
             raise
 
     def chain(self, step: Step, known: Mapping[str, Any], key: str) -> None:
-        """Send a step and those after it."""
+        """Send a step and those after it, on an order that a person may have deleted meanwhile."""
         saved: dict[str, Any] = {}
         next_: Step | None = step
         while next_ is not None:
-            data = self.ask(next_, {**known, "saved": saved}, key).data
-            saved |= {name: pointer.find(data, where) for name, where in next_.save.items()}
+            answer = self.ask(next_, {**known, "saved": saved}, key, may_be_gone=True)
+            if answer.status == client.GONE:
+                logger.error("%s: its order %s is gone; nothing is noted on it", known["key"], known["id"])
+                return
+            saved |= {name: pointer.find(answer.data, where) for name, where in next_.save.items()}
             next_ = next_.then
 
-    def _ask(self, step: Step, known: Mapping[str, Any], key: str, before: Callable[[], None]) -> client.Answer:
+    def _ask(
+        self, step: Step, known: Mapping[str, Any], key: str, before: Callable[[], None], may_be_gone: bool
+    ) -> client.Answer:
         config = self._config
         credentials = self._session.headers() if self._session else auth.static(config)
-        known = {**known, "session": self._session.preferences if self._session else {}, "origin": self._origin}
+        session = self._session.preferences if self._session else {}
+        known = {**known, "session": session, "origin": self._origin, "username": config.username}
         # A create-once address comes from the target itself and must stay there.
         address = known["token"] if step.url == "{token}" else template.fill_url(self.url(step), step.query, known)
         if step.url == "{token}" and not address.startswith(self._origin + "/"):
@@ -89,7 +103,7 @@ class Caller:
             headers |= auth.signed(config.hmac, body or b"", time.time())
         with client.connected(address, config) as connection:
             before()
-            answer = client.exchange(connection, step.method, address, body, headers)
+            answer = client.exchange(connection, step.method, address, body, headers, may_be_gone=may_be_gone)
         self._look_for_error(step, address, answer)
         return answer
 
@@ -97,7 +111,7 @@ class Caller:
         error = pointer.find(answer.data, step.error) if step.error is not None else None
         if not error:
             return
-        text = str(error)[:500]
+        text, address = str(error)[:500], client.shown(address)
         if re.search(self._config.transient, text):
             raise RetryError(f"{address}: status {answer.status} with the error {text}")
         raise RefusedError(f"{address}: status {answer.status} with the error {text}")

@@ -23,6 +23,7 @@ from fedge_models.errors import ConfigError, RefusedError, RetryError, StaleErro
 from .settings import Target
 
 MAX_ANSWER_BYTES = 1024 * 1024
+GONE = 410
 _WORDS = {
     401: "the key or password is not accepted; renew it (orders wait meanwhile)",
     403: "this account may not do that; give it the right (orders wait meanwhile)",
@@ -42,9 +43,16 @@ class Answer(NamedTuple):
 
 
 def check_url(url: str, where: str) -> None:
-    """Raise ConfigError unless it is http or https with a host."""
+    """Raise ConfigError unless it is http or https with a host, and without a password in it."""
     if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
         raise ConfigError(f"{where}: url {url!r}: expected http://host/path or https://host/path")
+    if "@" in urlsplit(url).netloc:
+        raise ConfigError(f"{where}: url holds a name or password; give username and password_file instead")
+
+
+def shown(url: str) -> str:
+    """A URL for messages: without its query, which may hold a key."""
+    return url.partition("?")[0]
 
 
 @contextmanager
@@ -62,28 +70,40 @@ def connected(url: str, target: Target) -> Iterator[http.client.HTTPConnection]:
         try:
             connection.connect()
         except (OSError, http.client.HTTPException) as e:
-            raise UnreachableError(f"{url}: {e or type(e).__name__}") from e
+            raise UnreachableError(f"{shown(url)}: {e or type(e).__name__}") from e
         yield connection
     finally:
         connection.close()
 
 
 def exchange(
-    connection: http.client.HTTPConnection, method: str, url: str, body: bytes | None, headers: Mapping[str, str]
+    connection: http.client.HTTPConnection,
+    method: str,
+    url: str,
+    body: bytes | None,
+    headers: Mapping[str, str],
+    says_json: bool = True,
+    may_be_gone: bool = False,
 ) -> Answer:
-    """Send and read. Raises UnreachableError when no answer came: the target may have done what was asked, or not."""
+    """Send and read. Raises UnreachableError when no answer came: the target may have done what was asked, or not.
+
+    says_json: a success must be JSON or empty; otherwise what it says is not looked at. may_be_gone: "not found" is an
+    answer too, as one with the status GONE.
+    """
     parts = urlsplit(url)
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     try:
         connection.request(method, path, body, dict(headers))
-        response = connection.getresponse()
-        data = _read(response, url, (connection.timeout or 10.0) * 3)
+        with connection.getresponse() as response:
+            data = _read(response, shown(url), (connection.timeout or 10.0) * 3)
     except (OSError, http.client.HTTPException) as e:
-        raise UnreachableError(f"{url}: no whole answer: {e or type(e).__name__}") from e
-    return judge(url, response.status, response.headers, data)
+        raise UnreachableError(f"{shown(url)}: no whole answer: {e or type(e).__name__}") from e
+    if may_be_gone and response.status in (404, GONE):
+        return Answer(GONE, None)
+    return judge(shown(url), response.status, response.headers, data, says_json)
 
 
-def judge(url: str, status: int, headers: Mapping[str, str] | Message, data: bytes) -> Answer:
+def judge(url: str, status: int, headers: Mapping[str, str] | Message, data: bytes, says_json: bool) -> Answer:
     """What an answer means. Raises RetryError or RefusedError."""
     html = "html" in (headers.get("Content-Type") or "").lower() or data.lstrip()[:1] == b"<"
     said = _title(data) if html else data[:300].decode(errors="replace")
@@ -99,6 +119,8 @@ def judge(url: str, status: int, headers: Mapping[str, str] | Message, data: byt
         raise StaleError(f"{url}: status {status}: {said}")
     if status >= 400:
         raise RefusedError(f"{url}: status {status}: {said}")
+    if not says_json:
+        return Answer(status, None)
     if html:
         raise RetryError(
             f"{url}: status {status} with a web page instead of JSON ({said}); a proxy or login page answers"

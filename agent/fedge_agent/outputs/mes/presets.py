@@ -90,7 +90,7 @@ _TRYTON_JSONRPC = {
 def _roundup_note(text: str) -> dict[str, Any]:
     return {
         "url": "/rest/data/msg",
-        "body": {"content": text},
+        "body": {"content": text, "author": "{username}"},
         "save": {"message": "/data/id"},
         "then": {
             "method": "GET",

@@ -1,6 +1,6 @@
 """Templates: strings with ``{field}`` inside tables, filled from an event.
 
-A string that is one placeholder takes the value with its type; inside a longer string it becomes text.
+A string that is one placeholder takes the value with its type; as ``{score:s}`` or inside a longer string it is text.
 ``{context.job}`` and ``{values.wear}`` reach into a table and are empty where it has no such entry. In queries and
 headers, which hold text, ``{ json = … }`` is written as JSON and ``{ base64 = … }`` as JSON in URL-safe Base64.
 """
@@ -20,8 +20,9 @@ from fedge_models.errors import ConfigError
 
 from ...types import Event
 
-_FIELD = re.compile(r"\{(\w+)(?:\.([\w-]+))?\}")
-FIELDS = (*Event.__struct_fields__, "time", "cause", "summary")
+_FIELD = re.compile(r"\{(\w+)(?:\.([\w-]+))?(:s)?\}")
+_PRIORITIES = {"high": 1, "medium": 2, "low": 3}  # as planners count: 1 first
+FIELDS = (*Event.__struct_fields__, "time", "cause", "summary", "priority")
 _TABLES = {"saved", *(f.name for f in msgspec.structs.fields(Event) if getattr(f.type, "__origin__", None) is dict)}
 
 
@@ -33,7 +34,7 @@ def values(event: Event) -> dict[str, Any]:
     score, threshold = _short(event.score), _short(event.threshold)
     summary = f"{event.label} on {event.asset}{cause}: score {score:g}, threshold {threshold:g}"
     rest = {"time": time, "score": score, "threshold": threshold, "values": estimates, "cause": cause}
-    return {**msgspec.structs.asdict(event), **rest, "summary": summary}
+    return {**msgspec.structs.asdict(event), **rest, "summary": summary, "priority": _PRIORITIES[event.severity]}
 
 
 def fill(template: Any, known: Mapping[str, Any]) -> Any:
@@ -70,7 +71,7 @@ def check(template: Any, allowed: Sequence[str], where: str) -> None:
         for value in template.values() if isinstance(template, dict) else template:
             check(value, allowed, where)
     elif isinstance(template, str):
-        for field, entry in _FIELD.findall(template):
+        for field, entry, _ in _FIELD.findall(template):
             if field not in allowed or (entry and field not in _TABLES):
                 near = difflib.get_close_matches(field, allowed, n=1, cutoff=0.5)
                 hint = f"did you mean {{{near[0]}}}?" if near else f"expected one of: {', '.join(allowed)}"
@@ -79,8 +80,8 @@ def check(template: Any, allowed: Sequence[str], where: str) -> None:
 
 
 def _look(match: re.Match[str], known: Mapping[str, Any]) -> Any:
-    value = known[match[1]]
-    return value if match[2] is None else value.get(match[2], "")
+    value = known[match[1]] if match[2] is None else known[match[1]].get(match[2], "")
+    return _text(value) if match[3] else value
 
 
 def _text(value: Any) -> str:

@@ -1,0 +1,144 @@
+"""`fedge-agent label`: what a person knows of a machine, whether the agent runs or not.
+
+It is written into the samples' file; a running agent looks there once a second.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import click
+from fedge_models import settings
+from fedge_models.card import Card
+from fedge_models.errors import ConfigError, ModelError
+
+from . import config as configs
+from .config import Config
+
+ALWAYS_NS = (1 << 63) - 1
+config_option = click.option(
+    "--config", "config_path", type=click.Path(path_type=Path), default=Path("/etc/fedge/agent.toml"), show_default=True
+)
+
+
+@click.command()
+@click.argument("asset")
+@click.argument("value")
+@click.option("--from", "start", help="Begin of the time it holds for: ISO 8601, here in local time, or Unix seconds.")
+@click.option("--to", "end", help="End of that time; without: now.")
+@click.option("--at", "moment", help="Instead: one moment.")
+@click.option("--tolerance", default="0s", show_default=True, help="With --at: so long before and after, e.g. 5m.")
+@click.option("--part", default="", help="Instead, or within that time: the windows of this part (context.part).")
+@config_option
+def label(
+    asset: str,
+    value: str,
+    start: str | None,
+    end: str | None,
+    moment: str | None,
+    tolerance: str,
+    part: str,
+    config_path: Path,
+) -> None:
+    """Tell what ASSET was, e.g. "normal", for a time or a part; its stored windows are taught with VALUE."""
+    from .labels import LabelBook, Subject  # noqa: PLC0415
+    from .meaning import malformed, told  # noqa: PLC0415
+    from .samples import SAMPLES_FILE  # noqa: PLC0415
+    from .types import Label  # noqa: PLC0415
+
+    config = configs.load(config_path)
+    configs.refer(asset, config.asset, "asset")
+    begin_ns, end_ns = _span(start, end, moment, tolerance, part, time.time_ns())
+    said = Label(asset, begin_ns, end_ns, value, "hand", part)
+    entry = config.asset[asset]
+    subject = Subject(entry.model, lambda: None, entry.label)
+    if why := malformed(said) or _unknown(config, asset, subject, value):
+        raise ConfigError(why)
+    path = config.agent.state / SAMPLES_FILE
+    if not path.exists():
+        raise ConfigError(f"{path}: the agent has not yet run with this configuration: there is nothing to label")
+    book = LabelBook(path, {asset: subject}, lambda *_: None)
+    try:
+        book.put(said)
+        count = book.matching(said)
+    finally:
+        book.stop()
+    click.echo(f"{asset}: {told(said)}: kept; {count} stored windows are of it")
+    if part and "part" not in entry.context:
+        click.echo(f"warning: [asset.{asset}] has no context.part, so no window is known to be of a part", err=True)
+
+
+def summary(entry: dict[str, Any]) -> str:
+    """An asset's labels in a line of the status; empty when there are none and nothing is wrong."""
+    counts = {k: v for k, v in entry.items() if k not in ("examples", "problem") and v}
+    problem = f"; PROBLEM {entry['problem']}" if entry["problem"] else ""
+    examples = "".join(f"; last {kind}: {text}" for kind, text in entry["examples"].items() if counts.get(kind))
+    return f"{', '.join(f'{v} {k}' for k, v in counts.items())}{examples}{problem}".removeprefix("; ")
+
+
+def _span(
+    start: str | None, end: str | None, moment: str | None, tolerance: str, part: str, now_ns: int
+) -> tuple[int, int]:
+    """From and to when the label holds, ns."""
+    if moment is not None:
+        if start is not None or end is not None:
+            raise ConfigError("give --at, or --from and --to, not both")
+        at, around = _time(moment, "--at", now_ns), round(_duration(tolerance) * 1e9)
+        return max(0, at - around), at + around
+    if start is None and not part:
+        raise ConfigError("give --from (and --to), --at (and --tolerance), or --part")
+    begin = _time(start, "--from", now_ns) if start is not None else 0
+    until = _time(end, "--to", now_ns) if end is not None else (now_ns if start is not None else ALWAYS_NS)
+    if until < begin:
+        raise ConfigError(f"--to {end!r} is before --from {start!r}")
+    return begin, until
+
+
+def _time(text: str, option: str, now_ns: int) -> int:
+    from .inspection import parse_time  # noqa: PLC0415
+    from .labels import DAY_NS  # noqa: PLC0415
+
+    local = datetime.now().astimezone().tzinfo
+    assert local is not None
+    found = parse_time(text, local)
+    if found is None:
+        raise ConfigError(f'{option} {text!r}: expected a time such as "2026-03-01 14:30" or Unix seconds')
+    if found > now_ns + DAY_NS:  # the machine's clock may be ahead of this one
+        raise ConfigError(f"{option} {text!r} lies more than a day in the future")
+    return found
+
+
+def _duration(text: str) -> float:
+    try:
+        return settings.parse_seconds(text)
+    except ValueError as e:
+        raise ConfigError(f"--tolerance: {e}") from e
+
+
+def _unknown(config: Config, asset: str, subject: object, value: str) -> str | None:
+    """What is wrong with the value, if the model is here to say."""
+    from .labels import Subject  # noqa: PLC0415
+    from .meaning import expected  # noqa: PLC0415
+
+    assert isinstance(subject, Subject)
+    card = _card(config, subject.model)
+    if card is None or subject.taught(card, value) is not None:
+        return None
+    return f"{asset} has no label {value!r}: expected {expected(card)}"
+
+
+def _card(config: Config, model: str) -> Card | None:
+    """The card of the model as it was fetched, or of the file that is configured; None when neither is here."""
+    from fedge_models.card import read_card  # noqa: PLC0415
+    from fedge_models.onnx_file import parse  # noqa: PLC0415
+
+    for path in (config.agent.state / "models" / model / "graph.onnx", config.model[model].file):
+        if path is not None and path.is_file():
+            try:
+                return read_card(parse(path.read_bytes(), str(path), schemas=False), str(path))
+            except (OSError, ModelError):
+                return None
+    return None

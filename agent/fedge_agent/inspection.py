@@ -1,0 +1,186 @@
+"""Verdicts of inspections as labels: from readings of any source, or from rows of a station's CSV. Pure.
+
+A verdict is of a part, whose windows are found by `context.part`, or of a time. What cannot be read as a verdict is a
+`Mistake` in the operator's words; the next one is read all the same.
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import math
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timezone, tzinfo
+from typing import NamedTuple
+
+from .config import Inspection
+from .context import plain
+from .types import Batch, Label, Quality, Reading
+
+ALWAYS_NS = (1 << 63) - 1
+EARLIEST_S, LATEST_S = 0, 1 << 33  # 1970 to 2242
+
+
+class Mistake(NamedTuple):
+    """What was to be a verdict and is none."""
+
+    text: str
+
+
+class Verdicts:
+    """Those of one asset that come as readings."""
+
+    def __init__(self, asset: str, config: Inspection) -> None:
+        self._asset, self._config, self._zone = asset, config, zone(config.time_zone)
+        tags = {"part": config.part, "time": config.time, "verdict": config.verdict}
+        self._roles = {(t.source, t.tag): role for role, t in tags.items() if t}
+        self._last: dict[str, Reading] = {}  # part and time, as last heard
+        self._together: set[str] = set()
+
+    def take(self, batch: Batch) -> list[Label | Mistake]:
+        """What a batch holds, in the order of time: a part's id is told with its verdict, or before it."""
+        roles = ((self._roles.get((batch.source, r.tag)), r) for r in batch.readings)
+        found = [(role, r) for role, r in roles if role is not None]
+        messages: list[dict[str, Reading]] = []
+        for role, reading in sorted(found, key=lambda f: f[1].time_ns):
+            before = next(iter(messages[-1].values())) if messages else None
+            if before is None or before.time_ns != reading.time_ns or role in messages[-1]:
+                messages.append({})  # two in one second are told apart by what comes again
+            messages[-1][role] = reading
+        return [made for message in messages for made in self._message(message)]
+
+    def _message(self, message: dict[str, Reading]) -> Iterator[Label | Mistake]:
+        verdict = message.pop("verdict", None)
+        if verdict is not None:  # what came with a verdict once is not taken from an earlier one
+            self._together |= message.keys()
+            self._last = {role: r for role, r in self._last.items() if role not in self._together}
+        self._last.update(message)
+        if verdict is not None and verdict.quality is not Quality.BAD:
+            yield self._verdict(verdict)
+
+    def _verdict(self, reading: Reading) -> Label | Mistake:
+        part, time_ns, config = "", reading.time_ns, self._config
+        if config.part:
+            told = self._last.get("part")
+            part = (told and told.quality is not Quality.BAD and plain(told.value)) or ""
+            if not part:
+                return Mistake(f"verdict {shown(reading.value)} of {told and shown(told.value)}: no part id")
+        if config.time:
+            told = self._last.get("time")
+            moment = parse_time(told.value, self._zone) if told and told.quality is not Quality.BAD else None
+            if moment is None:
+                return Mistake(f"verdict {shown(reading.value)}: time {told and shown(told.value)} is no time")
+            time_ns = moment
+        if not isinstance(reading.value, (str, int, float)):
+            return Mistake(f"verdict {shown(reading.value)}: expected a name or a number")
+        return label(self._asset, reading.value, part, time_ns, config)
+
+
+class Columns(NamedTuple):
+    """Where in a row of a CSV a verdict is."""
+
+    delimiter: str
+    verdict: int
+    part: int | None
+    time: int | None
+    only: tuple[tuple[int, str], ...]
+
+
+def columns(header: str, config: Inspection) -> Columns | Mistake:
+    """The columns of a header line; what stands most often between them of , ; and tab is between all cells."""
+    delimiter = max(",;\t", key=header.count)
+    names = [cell.strip() for cell in next(csv.reader([header], delimiter=delimiter), [])]
+    wanted = [config.verdict_column, config.part_column, config.time_column, *config.only]
+    for name in filter(None, wanted):
+        if name not in names:
+            near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+            return Mistake(
+                f"has no column {name!r}; {f'did you mean {near[0]!r}?' if near else f'it has {names[:20]}'}"
+            )
+    at = {name: names.index(name) for name in filter(None, wanted)}
+    only = tuple((at[name], value) for name, value in config.only.items())
+    return Columns(delimiter, at[config.verdict_column], at.get(config.part_column), at.get(config.time_column), only)
+
+
+def verdict(asset: str, line: str, where: Columns, config: Inspection, naive: tzinfo) -> Label | Mistake | None:
+    """A row's verdict; None when the row is of another machine, or empty. naive: of times that do not name theirs."""
+    cells = _cells(line, where)
+    if isinstance(cells, Mistake):
+        return cells
+    if not any(cells) or any(cells[i] != value for i, value in where.only):
+        return None
+    for column, at in ((config.verdict_column, where.verdict), (config.part_column, where.part)):
+        if at is not None and not cells[at]:
+            return Mistake(f"{shown(line)}: nothing in column {column!r}")
+    part = cells[where.part] if where.part is not None else ""
+    if where.time is None:
+        return Label(asset, 0, ALWAYS_NS, cells[where.verdict], "inspection", part)
+    time_ns = parse_time(cells[where.time], naive)
+    if time_ns is None:
+        return Mistake(f"{shown(line)}: {shown(cells[where.time])} is neither ISO 8601 nor Unix seconds")
+    return label(asset, cells[where.verdict], part, time_ns, config)
+
+
+def _cells(line: str, where: Columns) -> list[str] | Mistake:
+    try:
+        cells = [cell.strip() for cell in next(csv.reader([line], delimiter=where.delimiter, strict=True), [])]
+    except csv.Error as e:
+        return Mistake(f"{shown(line)}: {e}")
+    needed = [where.verdict, *(i for i in (where.part, where.time) if i is not None), *(i for i, _ in where.only)]
+    if any(cells) and max(needed) >= len(cells):
+        return Mistake(f"{shown(line)}: has {len(cells)} cells, expected at least {max(needed) + 1}")
+    return cells
+
+
+def label(asset: str, value: str | float, part: str, time_ns: int, config: Inspection) -> Label:
+    """A verdict of a part, or of the time around `time_ns`."""
+    before = config.part_age if part else config.tolerance
+    start = max(0, time_ns - round(before * 1e9))
+    text = value.strip() if isinstance(value, str) else value
+    return Label(asset, start, time_ns + round(config.tolerance * 1e9), text, "inspection", part)
+
+
+def parse_time(value: object, naive: tzinfo) -> int | None:
+    """ISO 8601 or Unix seconds (milli-, micro- and nanoseconds are told by their size) as ns; None: neither."""
+    if isinstance(value, str):
+        text = value.strip()
+        try:
+            value = float(text)
+        except ValueError:
+            return _iso(text, naive)
+    if not isinstance(value, (int, float)) or not math.isfinite(value) or value < 0:
+        return None
+    unit = next((u for u in (1e9, 1e6, 1e3, 1) if value <= LATEST_S * 1e9 / u), None)
+    return None if unit is None else round(value * unit)
+
+
+def _iso(text: str, naive: tzinfo) -> int | None:
+    text = f"{text[:-1]}+00:00" if text.endswith(("Z", "z")) else text
+    try:
+        moment = datetime.fromisoformat(text)
+        moment = moment if moment.tzinfo else moment.replace(tzinfo=naive)
+        seconds = moment.timestamp()
+    except (ValueError, OverflowError, OSError):
+        return None
+    return round(seconds * 1e6) * 1000 if EARLIEST_S <= seconds < LATEST_S else None
+
+
+def zone(name: str) -> tzinfo:
+    """A time zone that `config.load` has found."""
+    if name == "UTC":
+        return timezone.utc
+    from zoneinfo import ZoneInfo  # noqa: PLC0415
+
+    return ZoneInfo(name)
+
+
+def shown(value: object) -> str:
+    """Anything that came from outside, short."""
+    return repr(value if isinstance(value, (str, int, float)) else f"a {type(value).__name__}")[:80]
+
+
+def lines(asset: str, text: Sequence[str], where: Columns, config: Inspection) -> list[Label | Mistake]:
+    """The verdicts of some lines."""
+    naive = zone(config.time_zone)
+    made = (verdict(asset, line, where, config, naive) for line in text)
+    return [m for m in made if m is not None]

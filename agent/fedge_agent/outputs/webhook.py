@@ -1,0 +1,66 @@
+"""Every event as it happens, POSTed to one address: opened, raised, cleared, each with an idempotency key of its own.
+
+Any answer below 300 means that it was taken, whatever it says; 409 that it was taken before. The rest is as for work
+orders (`mes.client`): what may heal is tried again for ever, an event that is refused for good is set aside.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Literal
+
+import msgspec
+from fedge_models.errors import RefusedError, RetryError, StaleError
+
+from ..types import Event
+from .mes import auth, b2mml, client, template
+from .mes.settings import Target
+
+
+class WebhookConfig(Target, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """``[output.X] type = "webhook"``."""
+
+    format: Literal["event", "b2mml"] = "event"  # the event as it is logged, or a B2MML-JSON work request
+    body: dict[str, Any] | None = None  # a template instead
+
+
+class WebhookOutput:
+    """POSTs each event."""
+
+    Config = WebhookConfig
+
+    def __init__(self, name: str, config: WebhookConfig) -> None:
+        self._name, self._config = name, config
+        client.check_url(config.url, f"output.{name}")
+        self._template = config.body or (b2mml.WORK_REQUEST if config.format == "b2mml" else None)
+        for part in (config.url, config.headers, self._template):
+            template.check(part, template.FIELDS, f"output.{name}")
+
+    def deliver(self, event: Event) -> None:
+        """Send it. Raises RetryError or RefusedError."""
+        known = template.values(event)
+        body = msgspec.json.encode(event if self._template is None else template.fill(self._template, known))
+        url = template.fill_url(self._config.url, {}, known)
+        with client.connected(url, self._config) as connection:
+            try:
+                client.exchange(connection, "POST", url, body, self._headers(event, body, known), says_json=False)
+            except StaleError:
+                return
+
+    def check(self) -> list[str]:
+        """Connect (and shake hands) without sending a request."""
+        try:
+            with client.connected(self._config.url, self._config):
+                return []
+        except (RetryError, RefusedError) as e:
+            return [f"output {self._name}: {e}"]
+
+    def _headers(self, event: Event, body: bytes, known: dict[str, Any]) -> dict[str, str]:
+        config = self._config
+        headers = {"Content-Type": "application/json", **auth.static(config)}
+        headers |= template.fill_headers(config.headers, known)
+        if config.idempotency_header:
+            headers[config.idempotency_header] = f"{event.key}:{event.state}:{event.severity}"
+        if config.hmac:
+            headers |= auth.signed(config.hmac, body, time.time())
+        return headers

@@ -1,0 +1,101 @@
+"""Rows of a CSV file as readings. Nothing that a row holds stops anything: what is malformed is counted by column.
+
+A cell that is empty or missing is a bad reading (a gap). A cell that is no number in a column that had numbers is
+counted and handed on as text: an asset uses it where it is a label, and counts it where it is a channel.
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import math
+from collections.abc import Callable, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+
+from fedge_models.errors import ConfigError
+
+from ..types import Quality, Reading
+
+LAST_S = 1e11  # Unix seconds; beyond (the year 5138) it is no time
+SOME = 20  # columns named in a message
+
+Count = Callable[[str], None]
+
+
+class Rows:
+    """What the columns of one file are. Raises ConfigError when one that is wanted is not there."""
+
+    def __init__(self, path: Path, header: list[str], tags: Sequence[str], time_column: str, count: Count) -> None:
+        self._tags, self._count, self._width = tags, count, len(header)
+        self._columns = [_column(path, header, tag) for tag in tags]
+        self._clock = _column(path, header, time_column) if time_column else None
+        self._time_column = time_column
+        self._numbers = [False] * len(tags)  # columns in which there was a number
+
+    def seconds(self, row: list[str]) -> float | None:
+        """Of the row, since 1970 (UTC where it does not say); None: it has no usable time, which is counted."""
+        cell = row[self._clock] if self._clock is not None and self._clock < len(row) else ""
+        found = _seconds(cell.strip())
+        if found is None:
+            self._count(f"column {self._time_column!r}: neither ISO 8601 nor Unix seconds")
+        return found
+
+    def readings(self, row: list[str], time_ns: int) -> list[Reading]:
+        """One for each tag."""
+        if len(row) > self._width:
+            self._count("rows with more cells than the header")
+        return [self._reading(i, row, time_ns) for i in range(len(self._tags))]
+
+    def _reading(self, i: int, row: list[str], time_ns: int) -> Reading:
+        tag, column = self._tags[i], self._columns[i]
+        if column >= len(row):
+            self._count(f"column {tag!r}: missing in a row that is too short")
+            return Reading(tag, time_ns, math.nan, Quality.BAD)
+        cell = row[column].strip()
+        value = number(cell)
+        if value is not None:
+            self._numbers[i] = True
+            return Reading(tag, time_ns, value)
+        if not cell:
+            return Reading(tag, time_ns, math.nan, Quality.BAD)
+        if self._numbers[i]:
+            self._count(f"column {tag!r}: no number")
+        return Reading(tag, time_ns, cell)
+
+
+def number(cell: str) -> float | None:
+    """A number as machines write it (Python's 1_000 and digits of other scripts are none)."""
+    if not cell.isascii() or "_" in cell:
+        return None
+    try:
+        return float(cell)
+    except ValueError:
+        return None
+
+
+def parse(line: str, delimiter: str) -> list[str] | None:
+    """The cells of one line; [] of an empty one, None: it is no CSV."""
+    try:
+        return next(csv.reader([line], delimiter=delimiter), [])
+    except csv.Error:
+        return None
+
+
+def _column(path: Path, header: list[str], name: str) -> int:
+    if name in header:
+        return header.index(name)
+    near = difflib.get_close_matches(name, header, n=1, cutoff=0.5)
+    has = f"it has {', '.join(map(repr, header[:SOME]))}" + (" and more" if len(header) > SOME else "")
+    raise ConfigError(f"{path}: has no column {name!r}; {f'did you mean {near[0]!r}?' if near else has}")
+
+
+def _seconds(cell: str) -> float | None:
+    value = number(cell)
+    if value is None:
+        try:
+            moment = datetime.fromisoformat(cell.removesuffix("Z"))
+            value = (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
+        except (ValueError, OverflowError):
+            return None
+    return value if math.isfinite(value) and abs(value) < LAST_S else None

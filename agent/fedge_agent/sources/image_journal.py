@@ -1,0 +1,83 @@
+"""Which pictures of a folder were taken, so that none is read twice, whatever happens in between.
+
+A picture is a name together with the file behind it: another file moved over the same name is another picture. Names
+are kept as the bytes they are on disk. What is no longer in the folder is forgotten.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple
+
+from fedge_models import files
+from fedge_models.files import transaction
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS taken (
+    name BLOB PRIMARY KEY, inode INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, size INTEGER NOT NULL,
+    finished INTEGER NOT NULL) WITHOUT ROWID;
+"""
+
+
+class Seen(NamedTuple):
+    """A file, and what it was when looked at."""
+
+    inode: int
+    mtime_ns: int
+    size: int
+
+
+class Journal:
+    """Of one folder; one thread uses it. Raises StorageError when the disk is full or failing."""
+
+    def __init__(self, path: Path) -> None:
+        self._db = files.open_database(path, _SCHEMA)
+        self._taken: dict[str, Seen] = {}
+        self._unfinished: list[str] = []
+        for name, inode, mtime_ns, size, finished in self._db.execute("SELECT * FROM taken"):
+            self._taken[os.fsdecode(name)] = Seen(inode, mtime_ns, size)
+            if not finished:
+                self._unfinished.append(os.fsdecode(name))
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._db.close()
+
+    def interrupted(self) -> list[str]:
+        """Pictures that were taken and not finished when the process ended; said once."""
+        names, self._unfinished = self._unfinished, []
+        with transaction(self._db, "the journal of pictures"):
+            self._db.execute("UPDATE taken SET finished = 1")
+        return names
+
+    def has(self, name: str, seen: Seen) -> bool:
+        """Whether this very picture was taken."""
+        return self._taken.get(name) == seen
+
+    def take(self, name: str, seen: Seen) -> None:
+        """Note that it is taken; durable on return."""
+        with transaction(self._db, "the journal of pictures"):
+            self._db.execute("INSERT OR REPLACE INTO taken VALUES (?, ?, ?, ?, 0)", (os.fsencode(name), *seen))
+        self._taken[name] = seen
+
+    def finish(self, name: str) -> None:
+        """Note that the agent has taken it in."""
+        with transaction(self._db, "the journal of pictures"):
+            self._db.execute("UPDATE taken SET finished = 1 WHERE name = ?", (os.fsencode(name),))
+
+    def forget_all_but(self, names: Collection[str]) -> None:
+        """Forget pictures that are no longer in the folder."""
+        gone = [name for name in self._taken if name not in names]
+        if not gone:
+            return
+        with transaction(self._db, "the journal of pictures"):
+            self._db.executemany("DELETE FROM taken WHERE name = ?", [(os.fsencode(n),) for n in gone])
+        for name in gone:
+            del self._taken[name]

@@ -1,0 +1,49 @@
+"""When a picture was taken: from its file's name, or from the time of the file. Pure."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timedelta, timezone
+
+from fedge_models.errors import ConfigError
+
+EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+MICROSECOND = timedelta(microseconds=1)
+
+
+class Times:
+    """The time in names by a regular expression's first group. Raises ConfigError for a pattern that has none."""
+
+    def __init__(self, pattern: str, format_: str) -> None:
+        try:
+            self._pattern = re.compile(pattern) if pattern else None
+        except re.error as e:
+            raise ConfigError(f"time_pattern {pattern!r} is no regular expression: {e}") from e
+        if self._pattern is not None and not self._pattern.groups:
+            raise ConfigError(f"time_pattern {pattern!r} has no group; put brackets around the time")
+        self._format = format_
+
+    def of(self, name: str, mtime_ns: int) -> int | None:
+        """Nanoseconds since 1970; None: the name does not fit."""
+        if self._pattern is None:
+            return mtime_ns
+        found = self._pattern.search(name)
+        if found is None or found[1] is None:
+            return None
+        try:
+            return self._parse(found[1])
+        except (ValueError, OverflowError):
+            return None
+
+    def _parse(self, text: str) -> int:
+        if self._format:
+            return _ns(datetime.strptime(text, self._format))
+        try:
+            return round(float(text) * 1e9) if "." in text else int(text) * 1_000_000_000
+        except ValueError:
+            return _ns(datetime.fromisoformat(text.removesuffix("Z")))
+
+
+def _ns(moment: datetime) -> int:
+    aware = moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
+    return (aware - EPOCH) // MICROSECOND * 1000

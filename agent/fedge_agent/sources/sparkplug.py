@@ -1,0 +1,181 @@
+"""Sparkplug B: metrics of edge nodes at an MQTT broker; a tag is "group/node/device/metric" ("group/node//metric" for
+one of the node itself).
+
+A host application in Sparkplug's words: it asks for births where it needs them, and with `host_id` says that it is
+there. What messages mean is decided in `fedge_agent.sparkplug`, one connection after the other in `fedge_agent.mqtt`.
+Nothing is acknowledged late or replayed: Sparkplug's data are QoS 0, and what was lost is asked for again.
+"""
+
+from __future__ import annotations
+
+import queue
+import time
+from collections.abc import Sequence
+
+from fedge_models.errors import ConfigError, RefusedError, UnreachableError, WireError
+from fedge_models.settings import Seconds
+
+from ..mqtt import Broker, Connection, Message, Will, check_broker
+from ..sparkplug import topics
+from ..sparkplug.view import Heard, HostView
+from ..types import Reading, SourceHost
+
+MAX_WAITING = 10_000  # messages between the network's thread and ours; more are lost, which their seq shows
+LOOK_S = 0.2
+ALIVE_S = 1.0  # how often to say that nothing has changed
+REFUSAL_S = 10.0  # how often to say what was refused last
+CHUNK = 200  # messages handed over at once
+
+
+class SparkplugConfig(Broker, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """``[source.X] type = "sparkplug"``."""
+
+    host_id: str = ""  # say at spBv1.0/STATE/<host_id> that we are there; edge nodes may wait for it
+    reorder_timeout: Seconds = Seconds(2)  # how long a missing message is waited for
+    rebirth_interval: Seconds = Seconds(10)  # an edge node is asked for its births at most so often
+
+
+class SparkplugSource:
+    """Reads metrics of the edge nodes that its tags name."""
+
+    Config = SparkplugConfig
+
+    def __init__(self, name: str, config: SparkplugConfig) -> None:
+        check_broker(config, f"source.{name}")
+        if config.host_id and not topics.is_id(config.host_id):
+            raise ConfigError(f"source.{name}: host_id {config.host_id!r}: expected text without +, # and /")
+        self._config = config
+        self._view: HostView | None = None  # outlives connections: what is historical is older than what we had
+
+    def run(self, tags: Sequence[str], host: SourceHost) -> None:
+        """One connection, until `host.stop` or trouble. Raises UnreachableError or ConfigError."""
+        if self._view is None:
+            config = self._config
+            self._view = HostView(tags, float(config.reorder_timeout), float(config.rebirth_interval))
+        _Session(self._config, self._view, host).run()
+
+    def check(self, tags: Sequence[str]) -> list[str]:
+        """Connect and subscribe; nothing is published, so nobody is asked for births."""
+        try:
+            view = HostView(tags, 0, 0)
+        except ConfigError as e:
+            return [str(e)]
+        connection = Connection(self._config, clean=True)
+        try:
+            connection.open()
+            return [f"{f}: {why}" for f, why in connection.subscribe(view.subscriptions()).items()]
+        except (UnreachableError, ConfigError) as e:
+            return [str(e)]
+        finally:
+            connection.close()
+
+
+class _Session:
+    """One connection, in the source's thread; the network's thread only fills the inbox."""
+
+    def __init__(self, config: SparkplugConfig, view: HostView, host: SourceHost) -> None:
+        self._config, self._view, self._host = config, view, host
+        self._inbox: queue.Queue[Message] = queue.Queue(MAX_WAITING)
+        self._began_ms = _wall_ms()
+        self._state = topics.state_topic(config.host_id)
+        dead = Will(self._state, topics.write_state(False, self._began_ms), 1, True)
+        self._connection = Connection(config, self._arrived, dead if config.host_id else None, clean=True)
+        self._overrun = 0  # messages that found the inbox full; counted in the source's thread
+        self._alive_at = self._refusal_at = 0.0
+
+    def run(self) -> None:
+        """Until `host.stop` or trouble."""
+        try:
+            self._connection.open()
+            self._subscribe()
+            self._announce(True)
+            self._host.problem("connection", None)
+            self._hand_over(self._view.connected(time.monotonic(), _wall_ms()))
+            while not self._host.stop.is_set():
+                self._connection.check()
+                self._turn()
+            self._announce(False)
+        finally:
+            self._connection.close()
+
+    def _arrived(self, message: Message) -> None:
+        """Never blocks."""
+        try:
+            self._inbox.put_nowait(message)
+        except queue.Full:
+            self._overrun += 1
+
+    def _subscribe(self) -> None:
+        filters = self._view.subscriptions()
+        refused = self._connection.subscribe(filters + ([self._state] if self._config.host_id else []))
+        for filter_, why in refused.items():
+            self._host.problem(filter_, f"{self._config.url}: cannot subscribe to {filter_}: {why}")
+        if set(filters) <= set(refused):
+            raise ConfigError(f"{self._config.url}: no subscription is granted: {next(iter(refused.values()))}")
+
+    def _announce(self, online: bool) -> None:
+        """Our STATE (4.3): retained, with the time of the connection, which is also the Will's."""
+        if not self._config.host_id:
+            return
+        data = topics.write_state(online, self._began_ms)
+        try:
+            self._connection.wait([self._connection.publish(self._state, data, 1, True)])
+            self._host.problem("host_id", None)
+        except RefusedError as e:
+            self._host.problem("host_id", f"{self._state}: {e}")
+
+    def _turn(self) -> None:
+        """Take what has arrived, hand over what came of it."""
+        heard, now = Heard(), time.monotonic()
+        for message in self._waiting():
+            self._connection.acknowledge([message])
+            if message.topic == self._state and self._config.host_id:
+                self._own_state(message)
+            else:
+                heard.add(self._view.take(message.topic, message.payload, message.retain, now, _wall_ms()))
+        heard.add(self._view.tick(now, _wall_ms()))
+        if self._overrun:
+            self._host.count("lost because we were too slow", self._overrun)
+            self._overrun = 0
+        self._hand_over(heard)
+
+    def _waiting(self) -> list[Message]:
+        messages: list[Message] = []
+        try:
+            messages.append(self._inbox.get(timeout=LOOK_S))
+            while len(messages) < CHUNK:
+                messages.append(self._inbox.get_nowait())
+        except queue.Empty:
+            pass
+        return messages
+
+    def _own_state(self, message: Message) -> None:
+        """Somebody, perhaps the Will of a connection of ours that was thought lost, says that we are away."""
+        try:
+            away = not topics.read_state(message.payload).online
+        except WireError:
+            away = True
+        if away and not message.retain:
+            self._announce(True)
+
+    def _hand_over(self, heard: Heard) -> None:
+        for topic, data in heard.requests:
+            self._connection.publish(topic, data, 0)
+        for subject, text in heard.problems.items():
+            self._host.problem(subject, text)
+        for what, number in self._view.ledger.unusable().items():
+            self._host.count(what, number)
+        now = time.monotonic()
+        if heard.readings or now >= self._alive_at:
+            self._alive_at = now + ALIVE_S
+            readings: list[Reading] = heard.readings
+            alive = self._view.alive_ns(now)
+            if readings or alive is not None:
+                self._host.emit(readings, alive)
+        if now >= self._refusal_at and self._view.ledger.last:
+            self._refusal_at = now + REFUSAL_S
+            self._host.problem("input", f"the last that was refused: {self._view.ledger.last}")
+
+
+def _wall_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,215 @@
+"""The complete lines that are appended to a file, over rotation, truncation and restarts.
+
+A last line without its end is waited for. A file that was replaced (rotated) is read to its end, wherever beside the
+new one it was moved to, then the new one from its beginning; one that was cut short (or written anew in place) is read
+from its beginning. Which it is, is told by the inode, the size, and the last bytes before the position: an inode is
+soon used again. Where it is is kept by `save`.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
+from fedge_models import files
+from fedge_models.structs import known
+
+from .csv_rows import Count
+
+CHUNK = 1 << 18
+MAX_LINE = 1 << 20  # a longer line is left out, and counted
+MARK = 64
+MOVED = 50  # files beside it that are looked at, the newest first
+
+
+@known
+class Position(msgspec.Struct):
+    """How far a file was read."""
+
+    inode: int = 0
+    offset: int = 0
+    mark: bytes = b""  # what lies right before the offset
+    header: str | None = None  # the first line, without its end
+
+
+class Tail:
+    """One file. `header_changed` where a new or rewritten file begins with another first line."""
+
+    def __init__(self, path: Path, kept: Path, from_end: bool, count: Count) -> None:
+        self._path, self._kept, self._count = path, kept, count
+        self._file: BinaryIO | None = None
+        self._skipping = False  # the rest of a line that is too long
+        self.at, self._saved = _load(kept), b""
+        self._from_end = from_end and self.at.header is None
+        self.header_changed: str | None = None
+
+    def lines(self) -> list[str]:
+        """The next lines, up to a chunk; [] when there are none yet. OSError when the file cannot be read."""
+        if self._file is None:
+            self._open()
+        assert self._file is not None
+        replaced = self._replaced()
+        if not replaced and self._rewritten():
+            self._begin()
+        if self.at.offset == 0 and not self._read_header(replaced):
+            return self._next_file() if replaced else []
+        if self.header_changed is not None:
+            return []
+        found = self._chunk(last=replaced)
+        return found or (self._next_file() if replaced else [])
+
+    def save(self) -> None:
+        """Keep the position where it is another; durable on return. Raises StorageError."""
+        now = msgspec.json.encode(self.at)
+        if now != self._saved and self.at.header is not None:
+            files.write(self._kept, now)
+            self._saved = now
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def accept_header(self) -> None:
+        """Go on with the file that begins with another first line."""
+        self.at.header = self.header_changed = None
+
+    def _open(self, last: bool = False) -> None:
+        """Open the file, or the one that was moved away before it was read to its end (`last`: it was)."""
+        self._file = self._path.open("rb", buffering=0)
+        if self._inode() == self.at.inode and not self._rewritten():
+            return
+        moved = None if last or not self.at.offset else self._moved()
+        if moved is not None:
+            self._file.close()
+            self._file = moved
+        self.at.inode = self._inode()
+        if moved is None:
+            self._begin()
+
+    def _moved(self) -> BinaryIO | None:
+        """The file beside it that has, where reading ended, what was read there."""
+        beside = [p for p in self._path.parent.iterdir() if p != self._path and p.name.startswith(self._path.stem)]
+        with suppress(OSError):
+            beside.sort(key=lambda p: -p.stat().st_mtime_ns)
+        for path in beside[:MOVED]:
+            with suppress(OSError):
+                file = path.open("rb", buffering=0)
+                if self._same(file):
+                    return file
+                file.close()
+        return None
+
+    def _inode(self) -> int:
+        assert self._file is not None
+        return os.fstat(self._file.fileno()).st_ino
+
+    def _next_file(self) -> list[str]:
+        """Go over to the file that has taken the name of the one that was read to its end."""
+        self.close()
+        with suppress(FileNotFoundError):  # between the two there may be none
+            self._open(last=True)
+        return []
+
+    def _begin(self) -> None:
+        self.at.offset, self.at.mark, self._skipping = 0, b"", False
+
+    def _replaced(self) -> bool:
+        assert self._file is not None
+        try:
+            stat = self._path.stat()
+        except FileNotFoundError:
+            return True
+        return stat.st_ino != self._inode()
+
+    def _rewritten(self) -> bool:
+        assert self._file is not None
+        return not self._same(self._file)
+
+    def _same(self, file: BinaryIO) -> bool:
+        size = len(self.at.mark)
+        return os.pread(file.fileno(), size, self.at.offset - size) == self.at.mark
+
+    def _read_header(self, last: bool) -> bool:
+        """Whether the first line is there; where reading goes on is set behind it, or at the file's end."""
+        assert self._file is not None
+        start = os.pread(self._file.fileno(), MAX_LINE, 0)
+        line, end, _ = start.partition(b"\n")
+        if not end and not (last and line):
+            self.header_changed = None
+            return False
+        text = line.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "replace").rstrip("\r")
+        self.header_changed = text if self.at.header not in (None, text) else None
+        if self.header_changed is not None:
+            return True
+        self.at.header = text
+        self._move(len(line) + len(end))
+        if self._from_end:
+            self._move(self._last_line_end())
+        self._from_end = False
+        return True
+
+    def _last_line_end(self) -> int:
+        assert self._file is not None
+        end = os.fstat(self._file.fileno()).st_size
+        while end > self.at.offset:
+            start = max(self.at.offset, end - CHUNK)
+            at = os.pread(self._file.fileno(), end - start, start).rfind(b"\n")
+            if at >= 0:
+                return start + at + 1
+            end = start
+        return self.at.offset
+
+    def _chunk(self, last: bool) -> list[str]:
+        """The lines of the next chunk that has any."""
+        while whole := self._whole(last):
+            self._move(self.at.offset + len(whole))
+            parts = whole.split(b"\n")
+            if self._skipping:  # what has come is the rest of a line, or more of it
+                self._skipping = len(parts) == 1
+                parts = parts[1:]
+            if found := [p.decode("utf-8", "replace").rstrip("\r") for p in parts if p.strip()]:
+                return found
+        return []
+
+    def _whole(self, last: bool) -> bytes:
+        """What is there up to the end of a line; where it is the `last` that will come, all of it."""
+        assert self._file is not None
+        data = os.pread(self._file.fileno(), CHUNK, self.at.offset)
+        whole = data[: data.rfind(b"\n") + 1]
+        if whole:
+            return whole
+        if len(data) == CHUNK:
+            return self._long_line(data)
+        return data if last else b""
+
+    def _long_line(self, data: bytes) -> bytes:
+        """A line longer than a chunk: read whole up to `MAX_LINE`, else left out bit by bit."""
+        assert self._file is not None
+        if not self._skipping:
+            line = os.pread(self._file.fileno(), MAX_LINE, self.at.offset)
+            end = line.find(b"\n")
+            if end >= 0:
+                return line[: end + 1]
+            if len(line) < MAX_LINE:
+                return b""
+            self._skipping = True
+            self._count(f"lines of more than {MAX_LINE} bytes")
+        return data
+
+    def _move(self, offset: int) -> None:
+        assert self._file is not None
+        size = min(MARK, offset)
+        self.at.offset, self.at.mark = offset, os.pread(self._file.fileno(), size, offset - size)
+
+
+def _load(kept: Path) -> Position:
+    """The kept position; a fresh one where there is none, or none that can be read."""
+    try:
+        return msgspec.json.decode(kept.read_bytes(), type=Position)
+    except (OSError, msgspec.DecodeError):
+        return Position()

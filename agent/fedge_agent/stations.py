@@ -1,0 +1,78 @@
+"""Follows the CSV file of an inspection station as it grows, through rotation, into the label book.
+
+How far it was read is kept after its labels are durable: to read a row twice changes nothing. Where the file begins
+anew with other columns, these count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fedge_models.errors import DataError, StorageError
+
+from .config import Inspection
+from .inspection import Mistake, columns, lines
+from .sources.tail import Tail
+from .types import Label
+
+if TYPE_CHECKING:
+    from .labels import LabelBook
+
+CHUNKS = 8  # at once
+
+
+class Station:
+    """The file of one asset; `folder`: where its position is kept."""
+
+    def __init__(self, asset: str, config: Inspection, folder: Path) -> None:
+        assert config.path is not None
+        self._asset, self._config, self._path = asset, config, config.path
+        self._kept = folder / f"{asset}.json"
+        self._tail: Tail | None = None
+
+    def follow(self, book: LabelBook) -> None:
+        """Put what is new, as labels. Raises StorageError when it cannot be kept; it is read again then."""
+        if self._tail is None:
+            told = f"{self._path}: "
+            self._tail = Tail(self._path, self._kept, False, lambda what: book.mistake(self._asset, told + what))
+        try:
+            for _ in range(CHUNKS):
+                if not self._read(book, self._tail):
+                    break
+        except (OSError, DataError, StorageError) as e:
+            self.close()  # the next tail begins at the position that was kept
+            if isinstance(e, StorageError):
+                raise
+            why = f"{self._path}: cannot be read: {e.strerror or e}" if isinstance(e, OSError) else str(e)
+            book.trouble(self._asset, why)
+        else:
+            book.trouble(self._asset, None)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._tail is not None:
+            self._tail.close()
+            self._tail = None
+
+    def _read(self, book: LabelBook, tail: Tail) -> bool:
+        """Put the next chunk; whether there may be more."""
+        text = tail.lines()
+        if tail.header_changed is not None:
+            tail.accept_header()
+            return True
+        if tail.at.header is not None:
+            self._put(book, tail.at.header, text)
+        tail.save()
+        return bool(text)
+
+    def _put(self, book: LabelBook, header: str, text: Sequence[str]) -> None:
+        where = columns(header, self._config)
+        if isinstance(where, Mistake):
+            raise DataError(f"{self._path}: {where.text}")
+        made = lines(self._asset, text, where, self._config)
+        for mistake in made:
+            if isinstance(mistake, Mistake):
+                book.mistake(self._asset, f"{self._path}: {mistake.text}")
+        book.put_all([m for m in made if isinstance(m, Label)])

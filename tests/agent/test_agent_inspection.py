@@ -1,0 +1,256 @@
+"""Verdicts of inspections: readings of any source, a station's CSV as it grows, malformed ones of both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fedge_agent.config import Inspection, TagConfig
+from fedge_agent.inspection import ALWAYS_NS, Mistake, Verdicts, parse_time
+from fedge_agent.labels import LabelBook, Subject
+from fedge_agent.sources.tail import MAX_LINE
+from fedge_agent.stations import Station
+from fedge_agent.types import Batch, Label, Quality, Reading
+from fedge_models.card import Card, Channel, WindowSpec
+
+S = 1_000_000_000
+T0 = 1_700_000_000 * S  # 2023-11-14 22:13:20 UTC
+CARD = Card("classify", (Channel("a"),), WindowSpec(1, 10, 5), ("mean",), ("ok", "bad"), "ok")
+TAGS = {role: TagConfig(source="line", tag=role) for role in ("verdict", "part", "time")}
+
+
+def batch(*readings: tuple[str, float, object], source: str = "line") -> Batch:
+    return Batch(source, [Reading(tag, T0 + round(at * S), value) for tag, at, value in readings], None, 0)  # type: ignore[arg-type]
+
+
+def test_a_verdict_by_time() -> None:
+    look = Verdicts("pump", Inspection(verdict=TAGS["verdict"], tolerance=30.0))
+    assert look.take(batch(("verdict", 5, " bad "), ("part", 5, "x"))) == [
+        Label("pump", T0 - 25 * S, T0 + 35 * S, "bad", "inspection")
+    ]
+    assert look.take(batch(("verdict", 6, "bad"), source="other")) == []
+
+
+def test_a_verdict_by_part_takes_the_part_of_its_own_message_in_any_order() -> None:
+    look = Verdicts("pump", Inspection(verdict=TAGS["verdict"], part=TAGS["part"], part_age=100.0, tolerance=1.0))
+    made = look.take(batch(("verdict", 5, "bad"), ("verdict", 7, "ok"), ("part", 7, 4712.0), ("part", 5, 4711.0)))
+    assert made == [
+        Label("pump", T0 - 95 * S, T0 + 6 * S, "bad", "inspection", "4711"),
+        Label("pump", T0 - 93 * S, T0 + 8 * S, "ok", "inspection", "4712"),
+    ]
+    (late,) = look.take(batch(("verdict", 9, "bad")))  # a message that lacks its part is not of the one before
+    assert isinstance(late, Mistake) and "no part id" in late.text
+
+
+def test_a_verdict_without_its_part_is_of_the_part_last_told_where_they_never_come_together() -> None:
+    look = Verdicts("pump", Inspection(verdict=TAGS["verdict"], part=TAGS["part"], part_age=0.0))
+    look.take(batch(("part", 1, "A1"), ("part", 5, "A2")))
+    made = look.take(batch(("verdict", 4, "bad"), ("part", 9, "A3"), ("verdict", 11, "ok")))
+    assert [(m.part, m.value) for m in made if isinstance(m, Label)] == [("A2", "bad"), ("A3", "ok")]
+
+
+@pytest.mark.parametrize("order", [("part", "verdict"), ("verdict", "part")])
+def test_verdicts_of_one_second_are_not_mixed_up(order: tuple[str, str]) -> None:
+    look = Verdicts("pump", Inspection(verdict=TAGS["verdict"], part=TAGS["part"]))
+    told = [{"part": "A1", "verdict": "bad"}, {"part": "A2", "verdict": "ok"}, {"part": "A3", "verdict": "bad"}]
+    made = look.take(batch(*[(role, 5, message[role]) for message in told for role in order]))
+    assert [(m.part, m.value) for m in made if isinstance(m, Label)] == [("A1", "bad"), ("A2", "ok"), ("A3", "bad")]
+
+
+def test_a_verdict_may_tell_its_time() -> None:
+    look = Verdicts("pump", Inspection(verdict=TAGS["verdict"], time=TAGS["time"]))
+    made = look.take(batch(("verdict", 900, 1.0), ("time", 900, "2023-11-14T23:13:20+01:00")))
+    assert made == [Label("pump", T0, T0, 1.0, "inspection")]
+
+
+@pytest.mark.parametrize(
+    ("readings", "why"),
+    [
+        ([("verdict", 1, "bad")], "no part id"),
+        ([("part", 1, ""), ("verdict", 1, "bad")], "no part id"),
+        ([("part", 1, "P" * 200), ("verdict", 1, "bad")], "no part id"),
+        ([("part", 1, float("nan")), ("verdict", 1, "bad")], "no part id"),
+        ([("part", 1, np.zeros(3)), ("verdict", 1, "bad")], "of 'a ndarray': no part id"),
+        ([("part", 1, "A\n1"), ("verdict", 1, "bad")], "no part id"),
+        ([("part", 1, "A1"), ("verdict", 1, "bad")], "time None is no time"),
+        ([("part", 1, "A1"), ("time", 1, "yesterday"), ("verdict", 1, "bad")], "'yesterday' is no time"),
+        ([("part", 1, "A1"), ("time", 1, -1.0), ("verdict", 1, "bad")], "-1.0 is no time"),
+        ([("part", 1, "A1"), ("time", 1, 1.7e9), ("verdict", 1, np.zeros(3))], "expected a name or a number"),
+    ],
+)
+def test_malformed_readings_are_mistakes_in_words(readings: list[tuple[str, float, object]], why: str) -> None:
+    look = Verdicts("pump", Inspection(verdict=TAGS["verdict"], part=TAGS["part"], time=TAGS["time"]))
+    (made,) = look.take(batch(*readings))
+    assert isinstance(made, Mistake) and why in made.text
+    good = look.take(batch(("part", 2, "A2"), ("time", 2, 1.7e9), ("verdict", 2, "ok")))
+    assert good == [Label("pump", T0 - 7 * 86400 * S, T0, "ok", "inspection", "A2")]
+
+
+def test_a_reading_of_bad_quality_is_no_verdict() -> None:
+    look = Verdicts("pump", Inspection(verdict=TAGS["verdict"]))
+    assert look.take(Batch("line", [Reading("verdict", T0, "bad", Quality.BAD)], None, 0)) == []
+
+
+@pytest.mark.parametrize(
+    ("value", "ns"),
+    [
+        (1.7e9, T0), ("1700000000", T0), (1.7e12, T0), (1.7e15, T0), (1.7e18, T0), ("2023-11-14T22:13:20Z", T0),
+        ("2023-11-14 22:13:20", T0), ("2023-11-14T22:13:20.250+00:00", T0 + S // 4), (0.0, 0),
+        ("", None), ("14.11.2023", None), (-1.0, None), (float("nan"), None), (float("inf"), None), ("1e400", None),
+        (1e30, None), ("9999-12-31T23:59:59", None), ("0001-01-01T00:00:00", None), ([], None), (None, None),
+        ("2023-11-14T22:13:20Z'; DROP TABLE labels", None),
+    ],
+)  # fmt: skip
+def test_times(value: object, ns: int | None) -> None:
+    from datetime import timezone
+
+    assert parse_time(value, timezone.utc) == ns
+
+
+class Line:
+    """A station's file and the book its verdicts go to."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "station.csv"
+        self.folder = folder
+        self.open(Inspection(path=self.path, part_column="part"))
+
+    def open(self, config: Inspection) -> None:
+        self.book = LabelBook(self.folder / "samples.sqlite", {"pump": Subject("m", lambda: CARD)}, lambda *_: None)
+        self.station = Station("pump", config, self.folder)
+
+    def add(self, text: str) -> None:
+        with self.path.open("a") as file:
+            file.write(text)
+
+    def parts(self) -> list[tuple[str, str]]:
+        """Follow; the parts and verdicts known then, in the order in which they came."""
+        self.station.follow(self.book)
+        return list(self.book._db.execute("SELECT part, value FROM labels ORDER BY id"))
+
+
+@pytest.fixture
+def line(tmp_path: Path) -> Iterator[Line]:
+    made = Line(tmp_path)
+    yield made
+    made.station.close()
+    made.book.stop()
+
+
+def test_a_file_is_followed_as_it_grows_and_after_a_restart(line: Line) -> None:
+    assert line.parts() == [] and "cannot be read: No such file" in str(line.book._counts["pump"].trouble)
+    line.add("time,part,verdict\n")
+    assert line.parts() == [] and line.book._counts["pump"].trouble is None
+    line.add("1700000000,A1,ok\n1700000001,A2,ba")
+    assert line.parts() == [("A1", "ok")]  # half a line waits for its end
+    line.add("d\n")
+    assert line.parts() == [("A1", "ok"), ("A2", "bad")]
+    line.station.close()
+    line.book.stop()
+    line.open(Inspection(path=line.path, part_column="part"))
+    line.add("1700000002,A3,ok\n")
+    assert line.parts() == [("A1", "ok"), ("A2", "bad"), ("A3", "ok")]
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+@pytest.mark.parametrize("moved", ["station.csv.1", "station-2023-11-14.csv", "gone"])
+def test_nothing_is_missed_when_the_file_is_rotated(line: Line, moved: str, stopped: bool) -> None:
+    line.add("time,part,verdict\n1700000000,A1,ok\n")
+    assert len(line.parts()) == 1
+    line.add("1700000001,A2,bad\n1700000002,A3,ok")  # of this no line end will ever come
+    if stopped:
+        line.station.close()
+    line.path.replace(line.folder / moved)
+    line.add("time,part,verdict\n1700000003,A4,ok\n")
+    line.parts()
+    rest = [] if moved == "gone" and stopped else ["A2", "A3"]  # under another name nobody would look
+    assert [p for p, _ in line.parts()] == ["A1", *rest, "A4"]
+    line.add("1700000004,A5,ok\n")
+    assert line.parts()[-1] == ("A5", "ok")
+
+
+def test_a_file_that_is_begun_anew_in_place(line: Line) -> None:
+    line.add("time,part,verdict\n1700000000,A1,ok\n1700000001,A2,ok\n")
+    line.parts()
+    line.path.write_text("part;verdict;time\nB1;bad;1700000005\n")  # with other columns, too
+    assert line.parts() == [("A1", "ok"), ("A2", "ok"), ("B1", "bad")]
+
+
+def test_only_the_rows_of_the_machine(line: Line) -> None:
+    line.station = Station(
+        "pump", Inspection(path=line.path, part_column="part", only={"station": "4", "op": "20"}), line.folder
+    )
+    line.add(
+        "time;station;op;part;verdict\r\n1700000000;4;20;A1;ok\r\n1700000000;4;30;A2;ok\r\n1700000000;5;20;A3;ok\r\n"
+    )
+    assert line.parts() == [("A1", "ok")]
+
+
+def test_times_of_a_zone(line: Line) -> None:
+    line.station = Station("pump", Inspection(path=line.path, time_zone="Europe/Berlin", tolerance=0.0), line.folder)
+    line.add("time,verdict\n2023-11-14 23:13:20,ok\n2023-11-14 23:13:20Z,bad\n")
+    line.parts()
+    assert [t for (t,) in line.book._db.execute("SELECT end_ns FROM labels")] == [T0, T0 + 3600 * S]
+
+
+def test_parts_without_times(line: Line) -> None:
+    line.station = Station("pump", Inspection(path=line.path, part_column="part", time_column=""), line.folder)
+    line.add("part,verdict\nA1,ok\n")
+    assert line.parts() == [("A1", "ok")]
+    assert line.book._db.execute("SELECT start_ns, end_ns FROM labels").fetchone() == (0, ALWAYS_NS)
+
+
+@pytest.mark.parametrize(
+    ("row", "why"),
+    [
+        ("1700000000,A1", "has 2 cells, expected at least 3"),
+        ("soon,A1,ok", "neither ISO 8601 nor Unix seconds"),
+        (",A1,ok", "neither ISO 8601 nor Unix seconds"),
+        ("1700000000,,ok", "nothing in column 'part'"),
+        ("1700000000,A1,", "nothing in column 'verdict'"),
+        (f"1700000000,{'P' * 500},ok", "printed characters"),
+        (f"1700000000,A1,{'o' * 500}", "printed characters"),
+        ("1700000000,A1\0,ok", ""),  # the csv module of Python 3.10 refuses it by itself
+        ('1700000000,"A1,ok', "unexpected end of data"),
+        ('1700000000,"A"1,ok', "expected after"),
+        ("4102444800,A1,ok", "more than a day ahead"),
+        ("\x1b[2J,\x07,\x07", "neither ISO 8601"),
+        ("x" * MAX_LINE, "lines of more than"),
+    ],
+    ids=lambda v: v[:20],
+)
+def test_malformed_rows_are_counted_and_the_next_is_read(line: Line, row: str, why: str) -> None:
+    line.add(f"time,part,verdict\n{row}\n\n1700000009,B1,bad\n")
+    line.parts()
+    assert line.parts() == [("B1", "bad")]
+    shown = line.book.status()["pump"]
+    assert shown["malformed"] >= 1 and why in shown["examples"]["malformed"]
+
+
+@pytest.mark.parametrize(
+    ("header", "why"),
+    [
+        ("time,part,verdikt", "has no column 'verdict'; did you mean 'verdikt'?"),
+        ("a,b,c", "has no column 'verdict'; it has ['a', 'b', 'c']"),
+        ("", "has no column 'verdict'"),
+        ("\x00\x01\x02", "has no column"),
+    ],
+    ids=lambda v: v[:20],
+)
+def test_a_header_that_does_not_fit_is_told_and_heals(line: Line, header: str, why: str) -> None:
+    line.add(f"{header}\n1700000000,A1,ok\n")
+    assert line.parts() == [] and why in line.book.status()["pump"]["problem"]
+    line.path.write_text("time,part,verdict\n1700000000,A1,ok\n")
+    assert line.parts() == [("A1", "ok")] and line.book.status()["pump"]["problem"] is None
+
+
+def test_bytes_that_are_no_text_are_counted(line: Line) -> None:
+    line.path.write_bytes(b"time,part,verdict\n\xff\xfe\x00,A\xe4,ok\n1700000009,B1,bad\n")
+    assert line.parts() == [("B1", "bad")] and line.book.status()["pump"]["malformed"] == 1
+
+
+def test_a_folder_is_no_file(line: Line) -> None:
+    line.path.mkdir()
+    assert line.parts() == [] and "cannot be read" in line.book.status()["pump"]["problem"]

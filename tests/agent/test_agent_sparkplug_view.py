@@ -1,0 +1,466 @@
+"""What a host knows of edge nodes: births, aliases, order, death, history; pure, with a clock of the test's own."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from fedge_agent.sparkplug import codec, topics
+from fedge_agent.sparkplug.codec import Metric, encode
+from fedge_agent.sparkplug.node_view import DEVICES_S, PATIENCE, SILENT_S
+from fedge_agent.sparkplug.view import Heard, HostView
+from fedge_agent.types import Quality, Reading
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+FUZZ = settings(max_examples=200, deadline=None, derandomize=True)
+
+T = 1_700_000_000_000  # ms
+TAGS = ["g/n/press/temperature", "g/n/press/state", "g/n//load", "g/n/pump/flow"]
+INTERVAL = 10.0
+
+
+def double(name: str, value: float | None, at: int = 0, **more: Any) -> Metric:
+    kind = "" if value is None else "double_value"
+    return Metric(name, None, T + at, 10, value, kind, value is None)._replace(**more)
+
+
+def bdseq(number: int) -> Metric:
+    return Metric("bdSeq", None, T, 4, number, "long_value")
+
+
+class Plant:
+    """A host's view and the messages of node g/n, which count their seq by themselves. Time is `now` seconds."""
+
+    def __init__(self, reorder_s: float = 2.0, tags: list[str] = TAGS) -> None:
+        self.view = HostView(tags, reorder_s, INTERVAL)
+        self.now, self.seq = 1000.0, 0
+        self.begun = self.view.connected(self.now, T)
+
+    def payload(self, *metrics: Metric, at: int = 0, seq: int | None = None) -> bytes:
+        seq = self.seq if seq is None else seq
+        self.seq = (seq + 1) % 256
+        return encode(T + at, seq, metrics)
+
+    def hear(self, topic: str, data: bytes, retained: bool = False) -> Heard:
+        return self.view.take(f"spBv1.0/{topic}", data, retained, self.now, T)
+
+    def birth(self, number: int = 0, at: int = 0) -> Heard:
+        """Of the node and of the press."""
+        self.seq = 0
+        heard = self.hear("g/NBIRTH/n", self.payload(bdseq(number), double("load", 1.0, at, alias=1), at=at))
+        state = Metric("state", 3, T + at, 12, "run", "string_value")
+        heard.add(self.dbirth(double("temperature", 20.0, at, alias=2), state, at=at))
+        return heard
+
+    def dbirth(self, *metrics: Metric, device: str = "press", at: int = 0) -> Heard:
+        return self.hear(f"g/DBIRTH/n/{device}", self.payload(*metrics, at=at))
+
+    def data(self, *metrics: Metric, device: str = "press", at: int = 0, seq: int | None = None) -> Heard:
+        return self.hear(f"g/DDATA/n/{device}", self.payload(*metrics, at=at, seq=seq))
+
+    def death(self, number: int = 0) -> Heard:
+        return self.hear("g/NDEATH/n", encode(T, None, [bdseq(number)]))
+
+    def tick(self, seconds: float) -> Heard:
+        self.now += seconds
+        return self.view.tick(self.now, T)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        return dict(self.view.ledger.counts)
+
+
+def plain(heard: Heard) -> list[tuple[str, float, Any]]:
+    """(tag without its node, ms since T, value), None for what is bad."""
+    return [
+        (r.tag.removeprefix("g/n/"), r.time_ns // 1_000_000 - T, None if r.quality is Quality.BAD else r.value)
+        for r in heard.readings
+    ]
+
+
+def asked(heard: Heard) -> list[str]:
+    for _, data in heard.requests:
+        (metric,) = (codec.read_metric(m) for m in codec.decode(data).metrics)
+        assert (metric.name, metric.value, codec.decode(data).seq) == ("Node Control/Rebirth", True, None)
+    return [topic for topic, _ in heard.requests]
+
+
+def test_a_new_connection_asks_for_births_and_subscribes_to_its_nodes_only() -> None:
+    plant = Plant()
+    assert asked(plant.begun) == ["spBv1.0/g/NCMD/n"]
+    assert plant.view.subscriptions() == ["spBv1.0/g/+/n/#"]
+    assert plant.view.alive_ns(plant.now) is None
+
+
+def test_births_and_data_by_alias() -> None:
+    plant = Plant()
+    assert plain(plant.birth()) == [("/load", 0, 1.0), ("press/temperature", 0, 20.0), ("press/state", 0, "run")]
+    assert plain(plant.data(double("", 21.0, 5, alias=2))) == [("press/temperature", 5, 21.0)]
+    assert plain(plant.data(double("temperature", 22.0, 6))) == [("press/temperature", 6, 22.0)]
+    assert not plant.tick(60).requests
+    assert plant.view.ledger.unusable() == {} and plant.view.ledger.last is None
+
+
+def test_aliases_are_built_anew_at_each_birth() -> None:
+    plant = Plant()
+    plant.birth()
+    swapped = [double("temperature", 20.0, 10, alias=3), Metric("state", 2, T + 10, 12, "run", "string_value")]
+    plant.dbirth(*swapped)
+    assert plain(plant.data(double("", 23.0, 20, alias=3))) == [("press/temperature", 20, 23.0)]
+
+
+def test_an_alias_given_twice_is_nobodys() -> None:
+    plant = Plant()
+    plant.birth()
+    plant.dbirth(double("temperature", 20.0, 1, alias=2), double("other", 5.0, 1, alias=2))
+    plant.now += INTERVAL
+    heard = plant.data(double("", 99.0, 5, alias=2))
+    assert heard.readings == [] and asked(heard)
+    assert plant.counts["aliases given twice"] == 1
+
+
+def test_data_without_time_of_its_own_has_its_payloads() -> None:
+    plant = Plant()
+    plant.birth()
+    assert plain(plant.data(double("temperature", 1.0, timestamp=None), at=7)) == [("press/temperature", 7, 1.0)]
+
+
+def test_changes_within_a_millisecond_are_all_told_in_order() -> None:
+    plant = Plant()
+    plant.birth()
+    readings = plant.data(*(double("temperature", v, 5) for v in (1.0, 2.0))).readings
+    readings += plant.data(double("temperature", 3.0, 5)).readings
+    assert [(r.value, r.time_ns - (T + 5) * 1_000_000) for r in readings] == [(1.0, 0), (2.0, 1), (3.0, 2)]
+
+
+def test_a_gap_is_waited_out_then_a_rebirth_is_asked_for_at_most_once_in_the_interval() -> None:
+    plant = Plant()
+    plant.birth()
+    plant.now += INTERVAL
+    late = plant.payload(double("", 21.0, 1, alias=2), at=1)
+    assert plant.data(double("", 22.0, 2, alias=2), at=2).readings == []
+    sure = plant.view.alive_ns(plant.now)
+    assert not plant.tick(1.9).requests
+    assert plant.view.alive_ns(plant.now) == sure  # what the lost message said is not known
+    heard = plant.tick(0.2)
+    assert asked(heard) == ["spBv1.0/g/NCMD/n"]
+    assert "expected seq 2, got 3" in str(heard.problems["g/n"])
+    assert heard.readings == []  # an alias may mean something else by now
+    assert plain(plant.data(double("temperature", 23.0, 3), at=3)) == [
+        ("press/temperature", 3, 23.0)
+    ]  # a name does not
+    assert not plant.tick(INTERVAL - 1).requests
+    assert plant.hear("g/DDATA/n/press", late).readings == []
+    assert plant.counts["gaps"] == 1 and plant.counts["out of order, too late"] == 1
+    heard = plant.birth(at=4)
+    assert heard.problems["g/n"] is None and len(heard.readings) == 3
+    assert plain(plant.data(double("", 24.0, 5, alias=2))) == [("press/temperature", 5, 24.0)]
+
+
+def test_messages_in_another_order_are_put_right_without_a_request() -> None:
+    plant = Plant()
+    plant.birth()
+    plant.now += INTERVAL
+    messages = [plant.payload(double("", float(i), i, alias=2), at=i) for i in range(1, 4)]
+    heard = [plant.hear("g/DDATA/n/press", messages[i]) for i in (2, 1, 0)]
+    assert [plain(h) for h in heard] == [[], [], [("press/temperature", i, float(i)) for i in range(1, 4)]]
+    assert not plant.tick(INTERVAL).requests and "gaps" not in plant.counts
+
+
+def test_without_waiting_a_gap_is_found_at_once() -> None:
+    plant = Plant(reorder_s=0)
+    plant.birth()
+    plant.now += INTERVAL
+    assert asked(plant.data(double("temperature", 1.0, 1), seq=9))
+
+
+def test_seq_goes_round_at_256() -> None:
+    plant = Plant()
+    plant.birth()
+    for i in range(600):
+        assert len(plant.data(double("", float(i), i + 1, alias=2)).readings) == 1
+    assert "gaps" not in plant.counts
+
+
+def test_unanswered_requests_end_what_is_known() -> None:
+    plant = Plant(reorder_s=0)
+    plant.birth()
+    plant.now += INTERVAL
+    heard = plant.data(double("temperature", 1.0, 1), seq=9)
+    for _ in range(PATIENCE):
+        heard.add(plant.tick(INTERVAL))
+    assert len(heard.requests) == PATIENCE
+    assert {tag for tag, _, value in plain(heard) if value is None} == {"/load", "press/temperature", "press/state"}
+    assert "3 requests for a rebirth are unanswered" in str(heard.problems["g/n"])
+    assert plant.view.alive_ns(plant.now) is None
+
+
+def test_metrics_before_a_birth_ask_for_one() -> None:
+    plant = Plant()
+    assert plant.data(double("temperature", 1.0)).requests == []  # asked already, when connecting
+    plant.now += INTERVAL
+    heard = plant.data(double("temperature", 1.0))
+    assert heard.readings == [] and asked(heard)
+    assert not plant.tick(100 * INTERVAL).requests  # silent: nothing to ask
+    assert plant.counts["messages before a birth"] == 2
+    plant.birth()
+    plant.now += INTERVAL
+    assert asked(plant.data(double("flow", 1.0), device="pump"))  # its node is born, it is not
+
+
+def test_a_metric_that_no_birth_names_asks_once() -> None:
+    plant = Plant()
+    plant.birth()
+    plant.now += INTERVAL
+    assert asked(plant.data(double("new", 1.0)))
+    plant.birth(at=1)
+    plant.now += INTERVAL
+    assert not plant.data(double("new", 1.0)).requests and not plant.tick(INTERVAL).requests
+
+
+def test_a_silent_node_is_said() -> None:
+    plant = Plant()
+    assert "no birth in 15 s" in str(plant.tick(SILENT_S).problems["g/n"])
+    assert plant.birth().problems["g/n"] is None
+
+
+def test_death_makes_all_tags_bad_and_rebirth_good_again() -> None:
+    plant = Plant()
+    plant.birth()
+    plant.now += 3
+    heard = plant.death()
+    assert plain(heard) == [("/load", 3000, None), ("press/temperature", 3000, None), ("press/state", 3000, None)]
+    assert "dead" in str(heard.problems["g/n"])
+    assert plant.view.alive_ns(plant.now) is None
+    assert plant.death().readings == []
+    heard = plant.birth(number=1)  # tells values of before the death: known again since then, and not before
+    assert [(tag, value) for tag, _, value in plain(heard)] == [
+        ("/load", 1.0),
+        ("press/temperature", 20.0),
+        ("press/state", "run"),
+    ]
+    assert all(r.time_ns == (T + 3000) * 1_000_000 + 1 for r in heard.readings)
+
+
+def test_the_death_of_an_earlier_connection_ends_nothing() -> None:
+    plant = Plant()
+    plant.birth(number=4)
+    assert plant.death(3).readings == []
+    assert plant.counts["deaths of an earlier connection"] == 1
+    assert len(plant.death(4).readings) == 3
+
+
+def test_the_death_of_a_device_ends_that_device() -> None:
+    plant = Plant()
+    plant.birth()
+    heard = plant.hear("g/DDEATH/n/press", plant.payload(at=9))
+    assert {(tag, value) for tag, _, value in plain(heard)} == {("press/temperature", None), ("press/state", None)}
+    assert plain(plant.hear("g/NDATA/n", plant.payload(double("", 2.0, 10, alias=1)))) == [("/load", 10, 2.0)]
+    assert plant.data(double("", 2.0, 11, alias=2)).readings == []
+
+
+def test_a_rebirth_makes_no_hole_and_a_device_that_does_not_follow_is_stale() -> None:
+    plant = Plant()
+    plant.birth(number=2)
+    plant.seq = 0
+    node = plant.payload(bdseq(2), double("load", 3.0, 5, alias=1), at=5)
+    assert plain(plant.hear("g/NBIRTH/n", node)) == [("/load", 5, 3.0)]
+    assert plant.tick(DEVICES_S - 0.1).readings == []
+    heard = plant.tick(0.2)
+    assert {(tag, value) for tag, _, value in plain(heard)} == {("press/temperature", None), ("press/state", None)}
+    assert "'press' was not born again" in str(heard.problems["g/n"])
+
+
+def test_another_bdseq_ends_the_devices_at_once() -> None:
+    plant = Plant()
+    plant.birth(number=2)
+    plant.seq = 0
+    heard = plant.hear("g/NBIRTH/n", plant.payload(bdseq(3), double("load", 3.0, 5, alias=1), at=5))
+    assert [(tag, value) for tag, _, value in plain(heard)] == [
+        ("press/temperature", None),
+        ("press/state", None),
+        ("/load", 3.0),
+    ]
+
+
+def test_a_metric_missing_from_a_birth_is_said_with_what_is_near() -> None:
+    plant = Plant()
+    heard = plant.birth()
+    heard.add(plant.dbirth(double("Temperature", 1.0, 1), double("state 2", 1.0, 1), at=1))
+    text = str(heard.problems["g/n/press/temperature"])
+    assert "not in the birth of g/n/press" in text and "Temperature" in text
+    assert plain(heard)[-2:] == [("press/temperature", 1, None), ("press/state", 1, None)]
+
+
+def test_historical_values_come_in_order_and_never_after_newer_ones() -> None:
+    plant = Plant()
+    plant.birth()
+    old = [double("temperature", float(i), i, historical=True) for i in (30, 10, 20)]
+    assert [v for _, _, v in plain(plant.data(*old, double("temperature", 4.0, 40)))] == [10.0, 20.0, 30.0, 4.0]
+    assert plant.data(double("temperature", 3.5, 35, historical=True)).readings == []
+    assert plant.counts["historical"] == 3 and plant.counts["historical, too late"] == 1
+    assert plant.view.ledger.unusable() == {"historical, too late": 1}
+    assert plant.view.ledger.unusable() == {}
+
+
+def test_history_after_a_new_connection_is_still_too_late() -> None:
+    plant = Plant()
+    plant.birth()
+    plant.data(double("temperature", 4.0, 40))
+    plant.view.connected(plant.now, T)
+    plant.birth(at=40)
+    assert plant.data(double("temperature", 3.5, 35, historical=True)).readings == []
+
+
+@pytest.mark.parametrize(
+    ("metric", "quality", "count"),
+    [
+        (double("temperature", None, 5), Quality.BAD, "null"),
+        (double("temperature", 1.0, 5, quality=192), Quality.GOOD, None),
+        (double("temperature", 1.0, 5, quality=0), Quality.BAD, None),
+        (double("temperature", 1.0, 5, quality=500), Quality.BAD, None),
+        (double("temperature", 1.0, 5, quality=64), Quality.UNCERTAIN, None),
+        (Metric("temperature", None, T + 5, 12, "hot", "string_value"), Quality.BAD, "not usable"),
+        (Metric("temperature", None, T + 5, 0, "hot", "string_value"), Quality.BAD, "not usable"),
+        (Metric("temperature", None, T + 5, 10), Quality.BAD, "not usable"),
+        (Metric("temperature", None, T + 5, 16, b"", "dataset_value"), Quality.BAD, "not usable"),
+        (Metric("temperature", None, T + 5, 19, b"", "template_value"), Quality.BAD, "not usable"),
+    ],
+)
+def test_quality_of_a_reading(metric: Metric, quality: Quality, count: str | None) -> None:
+    plant = Plant()
+    plant.birth()
+    heard = plant.data(metric)
+    (reading,) = heard.readings
+    assert reading.quality is quality
+    assert not isinstance(reading.value, str)
+    if count:
+        assert plant.counts[count] == 1 and math.isnan(float(reading.value))
+    if count == "not usable":
+        assert "metric 'temperature' is a" in str(heard.problems["g/n/press/temperature"])
+        assert plant.data(double("temperature", 1.0, 6)).problems["g/n/press/temperature"] is None
+
+
+GOOD = encode(T, 2, [double("temperature", 1.0, 5)])
+BAD_NAME = b"\x0a\x02\xc3\x28"
+MALFORMED = {  # topic, payload, retained, what is counted, what is said
+    "not protobuf": ("g/DDATA/n/press", b"\xff\xff", False, "refused messages", "is not protobuf"),
+    "empty": ("g/DDATA/n/press", b"", False, "refused messages", "seq None; expected 0 to 255"),
+    "JSON": ("g/DDATA/n/press", b'{"metrics": []}', False, "refused messages", "g/DDATA/n/press"),
+    "truncated": ("g/DDATA/n/press", GOOD[:-3], False, "refused messages", "is not protobuf"),
+    "no seq": ("g/DDATA/n/press", encode(T, None, []), False, "refused messages", "seq None"),
+    "seq of 256": ("g/DDATA/n/press", encode(T, 256, []), False, "refused messages", "seq 256"),
+    "seq of 64 bits": ("g/DDATA/n/press", encode(T, 2**64 - 1, []), False, "refused messages", "seq 1844"),
+    "retained": ("g/DDATA/n/press", GOOD, True, "refused messages", "a retained message"),
+    "huge": ("g/DDATA/n/press", b"\x12\x00" * 1_100_000, False, "refused messages", "expected at most"),
+    "crowd": ("g/DDATA/n/press", b"\x12\x00" * 20_001, False, "refused messages", "20001 metrics"),
+    "compressed": ("g/DDATA/n/press", b"\x22\x12SPBV1.0_COMPRESSED", False, "refused messages", "compress"),
+    "no device": ("g/DDATA/n", GOOD, False, "refused messages", "expected spBv1.0/group"),
+    "no kind": ("g/DTA/n/press", GOOD, False, "refused messages", "expected spBv1.0/group"),
+    "a metric's name": ("g/DDATA/n/press", b"\x18\x02\x12\x04" + BAD_NAME, False, "malformed metrics", "not UTF-8"),
+    "no name": ("g/DBIRTH/n/press", encode(T, 2, [double("", 1.0)]), False, "unnamed or named twice in a birth", ""),
+    "no time": (
+        "g/DDATA/n/press",
+        encode(None, 2, [double("temperature", 1.0, timestamp=None)]),
+        False,
+        "without a time stamp",
+        "",
+    ),
+    "time of the year 9999999": (
+        "g/DDATA/n/press",
+        encode(2**63, 2, [double("temperature", 1.0, timestamp=2**63)]),
+        False,
+        "without a time stamp",
+        "",
+    ),
+    "type": ("g/DDATA/n/press", encode(T, 2, [double("temperature", 1.0, datatype=77)]), False, "not usable", ""),
+    "alias of nobody": (
+        "g/DDATA/n/press",
+        encode(T, 2, [double("", 1.0, alias=99)]),
+        False,
+        "metrics that no birth named",
+        "",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", MALFORMED, ids=str)
+def test_malformed_messages_are_counted_said_and_stop_nothing(case: str) -> None:
+    topic, data, retained, count, words = MALFORMED[case]
+    plant = Plant(tags=[*TAGS, "g/other/d/m"])
+    plant.birth()
+    plant.hear(topic, data, retained)
+    assert plant.view.ledger.unusable() == {count: 1}
+    assert words in (plant.view.ledger.last or "")
+    other = plant.hear("g/NBIRTH/other", encode(T, 0, [bdseq(0)]))
+    other.add(plant.hear("g/DBIRTH/other/d", encode(T, 1, [double("m", 5.0)])))
+    assert [r.value for r in other.readings] == [5.0]
+    plant.birth(at=50)  # and the node itself is heard again
+    assert plain(plant.data(double("", 7.0, 60, alias=2))) == [("press/temperature", 60, 7.0)]
+
+
+def test_strangers_are_ignored() -> None:
+    plant = Plant()
+    plant.birth()
+    for topic in ("g/NBIRTH/x", "h/NBIRTH/n", "g/NCMD/n", "g/DCMD/n/press"):
+        assert plant.hear(topic, plant.payload(seq=77)) == Heard()
+    plant.seq = 2
+    assert plant.dbirth(double("m", 1.0), device="nobody wants").readings == []
+    assert len(plant.data(double("", 7.0, 60, alias=2)).readings) == 1  # its seq was counted
+
+
+def test_alive_follows_the_slowest_clock() -> None:
+    plant = Plant(tags=["g/n//load", "g/other//m"])
+    plant.birth(at=5000)
+    assert plant.view.alive_ns(plant.now + 1) == (T + 6000) * 1_000_000
+    plant.hear("g/NBIRTH/other", encode(T, 0, [bdseq(0), double("m", 1.0)]))
+    assert plant.view.alive_ns(plant.now + 1) == (T + 1000) * 1_000_000
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["NBIRTH", "DBIRTH", "NDATA", "DDATA", "DDEATH", "NDEATH"]),
+        st.integers(0, 5) | st.integers(250, 256) | st.none(),
+        st.lists(
+            st.builds(
+                lambda name, alias, at, value, historical: double(name, value, at, alias=alias, historical=historical),
+                st.sampled_from(["", "temperature", "load", "bdSeq", "x"]),
+                st.none() | st.integers(0, 3),
+                st.integers(-5000, 5000),
+                st.none() | st.floats(0, 1),
+                st.booleans(),
+            ),
+            max_size=3,
+        ),
+        st.floats(0, 3),
+    ),
+    max_size=30,
+)
+
+
+@FUZZ
+@given(STEPS)
+def test_whatever_a_node_says_history_never_follows_what_is_newer_and_requests_are_rare(steps: Any) -> None:
+    plant = Plant(tags=TAGS)
+    begun, requests = plant.now, len(plant.begun.requests)
+    newest: dict[str, int] = {}
+    for kind, seq, metrics, wait in steps:
+        plant.now += wait
+        tail = "/press" if kind[0] == "D" else ""
+        before = plant.counts.get("historical", 0)
+        heard = plant.hear(f"g/{kind}/n{tail}", encode(T, seq, metrics))
+        requests += len(heard.requests)
+        for reading in heard.readings:
+            assert isinstance(reading, Reading) and reading.tag in TAGS
+            if plant.counts.get("historical", 0) - before == len(heard.readings):  # nothing but history
+                assert reading.time_ns > newest.get(reading.tag, -1)
+            newest[reading.tag] = reading.time_ns
+    assert requests <= 1 + (plant.now - begun) / INTERVAL
+
+
+def test_a_rebirth_request_is_addressed_to_its_node() -> None:
+    plant = Plant(tags=["a/b/c/d", "e/f//g"])
+    assert asked(plant.begun) == ["spBv1.0/a/NCMD/b", "spBv1.0/e/NCMD/f"]
+    assert str(topics.Topic("NCMD", topics.NodeId("a", "b"))) == "spBv1.0/a/NCMD/b"

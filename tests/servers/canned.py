@@ -1,0 +1,71 @@
+"""An HTTP server that says what it was told to, byte for byte, and remembers what it was asked."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import NamedTuple
+
+
+class Asked(NamedTuple):
+    """A request as it came."""
+
+    line: str
+    headers: dict[str, str]  # names in lower case
+    body: bytes
+
+
+def reply(status: int, body: bytes | str = b"", kind: str = "application/json", *headers: str) -> bytes:
+    """A whole answer."""
+    data = body.encode() if isinstance(body, str) else body
+    head = [
+        f"HTTP/1.1 {status} X",
+        f"Content-Type: {kind}",
+        f"Content-Length: {len(data)}",
+        *headers,
+        "Connection: close",
+    ]
+    return "\r\n".join(head).encode() + b"\r\n\r\n" + data
+
+
+class Canned:
+    """Answers one request a connection with `answer(asked)`; b"" hangs up."""
+
+    def __init__(self, answer: Callable[[Asked], bytes], context: ssl.SSLContext | None = None) -> None:
+        self.answer, self.asked, self._context = answer, list[Asked](), context
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self.url = f"http{'s' if context else ''}://127.0.0.1:{self.port}"
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> Canned:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join(5)
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            with connection, suppress(OSError):
+                self._talk(self._context.wrap_socket(connection, server_side=True) if self._context else connection)
+
+    def _talk(self, connection: socket.socket) -> None:
+        with connection, connection.makefile("rb") as stream:
+            line = stream.readline().decode().strip()
+            if not line:
+                return  # only looked whether we are there
+            pairs = iter(lambda: stream.readline().decode().strip(), "")
+            headers = {name.lower(): value for name, value in (pair.split(": ", 1) for pair in pairs)}
+            self.asked.append(Asked(line, headers, stream.read(int(headers.get("content-length", 0)))))
+            connection.sendall(self.answer(self.asked[-1]))
