@@ -119,6 +119,7 @@ def _counters(status: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]
     return [
         ("readings", "Readings taken in, by source", {k: v["readings"] for k, v in sources.items()}),
         ("bad_readings", "Readings of bad quality, by source", {k: v["bad"] for k, v in sources.items()}),
+        ("unusable", "Input that could not be used, by source", {k: _sum(v["counts"]) for k, v in sources.items()}),
         ("reconnects", "Connections begun anew, by source", {k: v["reconnects"] for k, v in sources.items()}),
         ("windows", "Windows completed, by asset", {k: v["counters"]["windows"] for k, v in assets.items()}),
         ("gaps", "Gaps longer than a window, by asset", {k: v["counters"]["gaps"] for k, v in assets.items()}),
@@ -129,6 +130,10 @@ def _counters(status: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]
         ("contradictions", "Samples with two labels, by asset", {k: v["contradictory"] for k, v in labels.items()}),
         ("lost", "What could not be kept, by kind", status["lost"]),
     ]
+
+
+def _sum(counts: dict[str, int]) -> int:
+    return sum(counts.values())
 
 
 def _gauges(status: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]:

@@ -22,8 +22,6 @@ CREATE TABLE IF NOT EXISTS labels (
     matched INTEGER NOT NULL DEFAULT 0);
 CREATE INDEX IF NOT EXISTS labels_of ON labels (asset);
 CREATE INDEX IF NOT EXISTS labels_by_span ON labels (asset, part, end_ns, start_ns);
-CREATE TABLE IF NOT EXISTS followed (
-    asset TEXT PRIMARY KEY, path TEXT NOT NULL, offset INTEGER NOT NULL, mark BLOB NOT NULL);
 """
 COLUMNS = "id, asset, start_ns, end_ns, value, origin, part"
 
