@@ -84,7 +84,8 @@ class App:
         self._labels = LabelBook(state / SAMPLES_FILE, subjects, self._samples.retaught)
         looks = {n: a.inspection for n, a in config.asset.items() if a.inspection}
         self._verdicts = {n: Verdicts(n, look) for n, look in looks.items() if look.verdict}
-        self._stations = [Station(n, look) for n, look in looks.items() if look.path]
+        files.make_folder(state / "stations")
+        self._stations = [Station(n, look, state / "stations") for n, look in looks.items() if look.path]
         self._followers, self._routes = self._routing()
         self._queue = Queue(config.agent.queue_batches)
         self._sources = {
@@ -116,7 +117,7 @@ class App:
             ending.callback(self._recorder.stop)
             self._samples.start()
             ending.callback(self._samples.stop)
-            self._labels.start([station.follow for station in self._stations])
+            self._labels.start(self._stations)
             ending.callback(self._labels.stop)
             for model in self._models.values():
                 model.start()

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
+import numpy as np
 from fedge_models.card import Card, Target
 from fedge_models.errors import ModelError
 from numpy.typing import NDArray
@@ -24,7 +25,7 @@ from .outlook import Left, Outlook
 from .participant import Participant
 from .samples import Sample, SampleStore, Split, split
 from .snapshots import MAX_WAITING, Snapshots
-from .types import Batch, Decision, Event, Window
+from .types import Batch, Decision, Event, Reading, Window
 from .windows import Assembler
 
 Label = float | tuple[float, ...] | None
@@ -40,6 +41,7 @@ class Mark(msgspec.Struct, frozen=True):
 
     start_ns: float | None  # when its next window begins
     alert: AlertState
+    context: dict[str, str] = {}  # as last told: it may not be told again
 
 
 class Asset:
@@ -63,7 +65,7 @@ class Asset:
         self._card: Card | None = None
         self._prepare: Preparation | None = None
         self._split = Split(1, 1 << 60)
-        self._period_ns = self._hold_ns = 0.0
+        self._span_ns, self._hold_ns = 0, 0.0
         late = config.label is not None and config.label.late is not None
         self._all_kept = late or not config.taught  # windows without a label too
         self._context = Context(config.context) if config.context else None
@@ -71,6 +73,7 @@ class Asset:
         self._outlook: Outlook | None = None
         self._seen: Serving | None = None  # whose estimates the outlook is drawn from
         self._events = self._gappy = self._unknown_labels = 0
+        self._early: dict[str, dict[str, Reading]] = {}  # source -> tag -> its last reading before there was a model
         self._start_ns: float | None = None  # where to go on
         self._told_ns = self._sampled_ns = NEVER_NS  # while replaying: windows that are told and sampled already
         self.decisions: deque[tuple[Decision, Label]] = deque(maxlen=KEPT_DECISIONS)
@@ -79,7 +82,8 @@ class Asset:
         """What to go on from, of this moment."""
         start = self._assembler.next_start() if isinstance(self._assembler, Assembler) else None
         time_ns = self.decisions[-1][0].time_ns if self.decisions else self._alert.state.time_ns
-        return msgspec.json.encode(Mark(start, self._alert.at(time_ns)))
+        context = self._context.last if self._context is not None else NO_CONTEXT
+        return msgspec.json.encode(Mark(start, self._alert.at(time_ns), context))
 
     def needed_ns(self) -> int:
         """Readings before this source time are needed by no coming window."""
@@ -94,6 +98,8 @@ class Asset:
         told = self._alert.state  # with the last event: it may be newer than the mark
         if (told.number, not told.opened) <= (kept.alert.number, not kept.alert.opened):
             self._alert.go_on(kept.alert)
+        if self._context is not None:
+            self._context.resume(kept.context)
         self._start_ns, self._told_ns = kept.start_ns, self._alert.state.time_ns
         self._sampled_ns = self._samples.last_of(self.config.model, self.name) or NEVER_NS
 
@@ -106,14 +112,25 @@ class Asset:
         if self._context is not None:
             self._context.take(batch)
         if self._assembler is None and not self._begin():
+            self._remember(batch)
             return
         assert self._assembler is not None
+        early = self._early.pop(batch.source, None)
+        if early and not batch.fresh:
+            batch = batch._replace(readings=[*early.values(), *batch.readings])
         for window in self._assembler.push(batch):
             if not decided:
                 self.decide(window)
         if isinstance(self._assembler, Snapshots):
             for window in self._assembler.settled():
                 self._settle(window)
+
+    def _remember(self, batch: Batch) -> None:
+        """Until there is a model: what each tag was last. Who tells only what changes will not tell it again."""
+        known = self._early.setdefault(batch.source, {})
+        if batch.fresh:
+            known.clear()
+        known.update((r.tag, r) for r in batch.readings if not isinstance(r.value, np.ndarray))
 
     def decide(self, window: Window) -> None:
         """What the model says of a window, what follows from it, and the sample that is kept of it."""
@@ -163,7 +180,7 @@ class Asset:
         """Queue the sample, unless it straddles what is held back or its label is unknown and not waited for."""
         if window.end_ns <= self._sampled_ns:
             return
-        end, span = window.end_ns, round(self._period_ns)
+        end, span = window.end_ns, self._span_ns
         held = self._split.held(end - span, end)
         if held is not None and (actual is not None or self._all_kept):
             self._samples.put(Sample(self.config.model, self.name, end, features, actual, held, span, part))
@@ -229,7 +246,7 @@ class Asset:
         self._assembler = Assembler(self.name, channels, labels, rate, length, hop, hold, late, measured)
         if self._start_ns is not None:
             self._assembler.resume(self._start_ns)
-        self._period_ns, self._hold_ns = 1e9 / rate * length, 1e9 * hold
+        self._span_ns, self._hold_ns = round(1e9 / rate * length), 1e9 * hold
         return True
 
     def _look_ahead(self, serving: Serving, now_ns: int, said: Said) -> Left | None:

@@ -152,9 +152,14 @@ def _line(kind: str, entry: dict[str, Any]) -> str:
         state = f"{serves}, samples {entry['samples']}, {_update(entry)}"
         state += _privacy(entry["privacy"]) if entry["privacy"] else ""
         return state + (f"; PROBLEM {entry['problem']}" if entry["problem"] else "")
-    return f"{entry['pending']} waiting, {entry['delivered']} delivered, {entry['refused']} refused" + (
-        f"; PROBLEM {entry['error']}" if entry["error"] else ""
-    )
+    return f"{entry['pending']} waiting, {entry['delivered']} delivered, {entry['refused']} refused{_trouble(entry)}"
+
+
+def _trouble(entry: dict[str, Any]) -> str:
+    """What is wrong with an output, for people."""
+    twice = "; ".join(f"{key} has the orders {ids}" for key, ids in entry.get("duplicates", {}).items())
+    problems = [text for text in (entry["error"], f"DUPLICATES {twice}" if twice else None) if text]
+    return f"; PROBLEM {'; '.join(problems)}" if problems else ""
 
 
 def _privacy(entry: dict[str, Any]) -> str:

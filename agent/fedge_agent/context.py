@@ -38,6 +38,15 @@ class Context:
         self._pending: deque[Change] = deque(maxlen=MAX_PENDING)  # by time
         self._now = dict.fromkeys(tags, "")
 
+    @property
+    def last(self) -> dict[str, str]:
+        """As of the newest window that was asked for. Not to be changed."""
+        return self._now
+
+    def resume(self, last: Mapping[str, str]) -> None:
+        """Go on from what was last told before a restart."""
+        self._now = {name: last.get(name, "") for name in self._now}
+
     def take(self, batch: Batch) -> None:
         """Take a batch in."""
         names = self._names.get(batch.source)

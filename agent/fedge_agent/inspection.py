@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import difflib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone, tzinfo
 from typing import NamedTuple
 
@@ -32,21 +32,31 @@ class Verdicts:
 
     def __init__(self, asset: str, config: Inspection) -> None:
         self._asset, self._config, self._zone = asset, config, zone(config.time_zone)
-        tags = {"part": config.part, "time": config.time, "verdict": config.verdict}  # in the order of one moment
-        self._roles = {(t.source, t.tag): (i, role) for i, (role, t) in enumerate(tags.items()) if t}
+        tags = {"part": config.part, "time": config.time, "verdict": config.verdict}
+        self._roles = {(t.source, t.tag): role for role, t in tags.items() if t}
         self._last: dict[str, Reading] = {}  # part and time, as last heard
+        self._together: set[str] = set()
 
     def take(self, batch: Batch) -> list[Label | Mistake]:
         """What a batch holds, in the order of time: a part's id is told with its verdict, or before it."""
         roles = ((self._roles.get((batch.source, r.tag)), r) for r in batch.readings)
-        found = [(r.time_ns, *role, r) for role, r in roles if role is not None]
-        made = []
-        for _, _, role, reading in sorted(found, key=lambda f: f[:2]):
-            if role != "verdict":
-                self._last[role] = reading
-            elif reading.quality is not Quality.BAD:
-                made.append(self._verdict(reading))
-        return made
+        found = [(role, r) for role, r in roles if role is not None]
+        messages: list[dict[str, Reading]] = []
+        for role, reading in sorted(found, key=lambda f: f[1].time_ns):
+            before = next(iter(messages[-1].values())) if messages else None
+            if before is None or before.time_ns != reading.time_ns or role in messages[-1]:
+                messages.append({})  # two in one second are told apart by what comes again
+            messages[-1][role] = reading
+        return [made for message in messages for made in self._message(message)]
+
+    def _message(self, message: dict[str, Reading]) -> Iterator[Label | Mistake]:
+        verdict = message.pop("verdict", None)
+        if verdict is not None:  # what came with a verdict once is not taken from an earlier one
+            self._together |= message.keys()
+            self._last = {role: r for role, r in self._last.items() if role not in self._together}
+        self._last.update(message)
+        if verdict is not None and verdict.quality is not Quality.BAD:
+            yield self._verdict(verdict)
 
     def _verdict(self, reading: Reading) -> Label | Mistake:
         part, time_ns, config = "", reading.time_ns, self._config

@@ -19,7 +19,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from fedge_models import files
 from fedge_models.card import Card
@@ -55,6 +55,16 @@ class Subject(NamedTuple):
         return meaning(value, card, self.label.map if self.label else {})
 
 
+class Follower(Protocol):
+    """Something outside from which labels come."""
+
+    def follow(self, book: LabelBook) -> None:
+        """Put what is new. Raises StorageError."""
+
+    def close(self) -> None:
+        """All is over."""
+
+
 class Count:
     """What became of an asset's labels since the start, for `status`."""
 
@@ -77,7 +87,7 @@ class LabelBook:
         self._lock, self._flushing = threading.Lock(), threading.Lock()
         self._db = files.open_database(path, joining.SCHEMA)
         self._offered: deque[Label] = deque()
-        self._followers: list[Callable[[LabelBook], None]] = []
+        self._followers: list[Follower] = []
         self._wake, self._stop = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="labels", daemon=True)
         self._counts: dict[str, Count] = {}
@@ -88,7 +98,7 @@ class LabelBook:
         self.lost = 0  # offered, but too many were waiting
         self.problem: str | None = None
 
-    def start(self, followers: Sequence[Callable[[LabelBook], None]] = ()) -> None:
+    def start(self, followers: Sequence[Follower] = ()) -> None:
         """Join from now on, and let each follower put what it finds, about once a second."""
         self._followers = list(followers)
         self._seen = self._top()
@@ -107,16 +117,15 @@ class LabelBook:
         """Keep a label: durable on return. What is malformed is counted instead. Raises StorageError."""
         self.put_all([label])
 
-    def put_all(self, labels: Sequence[Label], position: tuple[str, str, int, bytes] | None = None) -> None:
-        """Keep labels, and how far the file they come from has been read, in one transaction."""
+    def put_all(self, labels: Sequence[Label]) -> None:
+        """Keep labels in one transaction. Raises StorageError."""
         now = time.time_ns()
         good = [label for label in labels if self._sound(label, now)]
-        with self._lock, files.transaction(self._db, "labels") as db:
-            for label in good:
-                joining.insert(db, label, now // 10**9, MAX_LABELS)
-            if position is not None:
-                db.execute("INSERT OR REPLACE INTO followed VALUES (?, ?, ?, ?)", position)
-        self._wake.set()
+        if good:
+            with self._lock, files.transaction(self._db, "labels") as db:
+                for label in good:
+                    joining.insert(db, label, now // 10**9, MAX_LABELS)
+            self._wake.set()
 
     def offer(self, label: Label) -> None:
         """Keep a label soon; neither blocks nor raises, for the main thread."""
@@ -124,12 +133,6 @@ class LabelBook:
             self._offered.append(label)
         else:
             self.lost += 1
-
-    def position(self, asset: str) -> tuple[str, int, bytes] | None:
-        """(path, offset, the bytes before it) kept with the last labels of the asset's file."""
-        with self._lock:
-            row = self._db.execute("SELECT path, offset, mark FROM followed WHERE asset = ?", (asset,)).fetchone()
-        return tuple(row) if row else None
 
     def matching(self, label: Label) -> int:
         """How many stored samples a label is of."""
@@ -174,7 +177,7 @@ class LabelBook:
         with self._lock:
             try:
                 return joining.newest(self._db, asset)
-            except sqlite3.OperationalError:  # no samples were ever kept here
+            except sqlite3.Error:  # no samples were ever kept here
                 return None
 
     def _top(self) -> int:
@@ -190,11 +193,13 @@ class LabelBook:
             self._wake.wait(LOOK_S)
             self._wake.clear()
         self._guard(self.flush)
+        for follower in self._followers:
+            follower.close()
 
     def _round(self) -> None:
         self.flush()
-        for follow in self._followers:
-            follow(self)
+        for follower in self._followers:
+            follower.follow(self)
         self.look()
         self.problem = None
 

@@ -150,6 +150,44 @@ def test_conflict_means_that_the_order_is_there() -> None:
             mes.deliver(msgspec.structs.replace(EVENT, state="cleared"))
 
 
+def test_deleted_order_holds_nobody_up() -> None:
+    """A person deletes an order: nothing is noted on it or learnt of it, and the events behind it have their turn."""
+
+    def answer(asked: Asked) -> bytes:
+        if asked.line.startswith("POST / "):
+            return reply(201, f'{{"id": {1 + asked.body.count(b"pump:2")}}}')
+        return reply(404, "<title>Not Found", "text/html") if " /1 " in asked.line else reply(200, '{"code": "closed"}')
+
+    status = Step(method="GET", url="/{id}", code="/code")
+    with Canned(answer) as server:
+        config = MesConfig(url=server.url, create=CREATE, status=status, clear=Step(url="/{id}", body={}))
+        mes = MesOutput("mes", msgspec.structs.replace(config, closing={"closed": "anomaly"}))
+        for key in ("gw:m:pump:1", "gw:m:pump:2"):
+            for state in ("opened", "raised", "cleared"):
+                mes.deliver(msgspec.structs.replace(EVENT, key=key, state=state))
+        assert [label.value for label in mes.collect()] == ["anomaly"]
+    assert mes.status()["states"] == {"gone": 1, "closed": 1} and list(mes.collect()) == []
+
+
+def test_order_whose_state_cannot_be_read_holds_no_other_up() -> None:
+    def answer(asked: Asked) -> bytes:
+        if asked.line.startswith("POST"):
+            return reply(201, f'{{"id": {1 + asked.body.count(b"pump:2")}}}')
+        return reply(500, "broken") if " /1 " in asked.line else reply(200, '{"code": "closed"}')
+
+    with Canned(answer) as server:
+        status = Step(method="GET", url="/{id}", code="/code")
+        config = MesConfig(url=server.url, create=CREATE, status=status, closing={"closed": "anomaly"})
+        mes = MesOutput("mes", config)
+        for key in ("gw:m:pump:1", "gw:m:pump:2"):
+            mes.deliver(msgspec.structs.replace(EVENT, key=key))
+        closed = mes.collect()
+        assert next(closed).value == "anomaly"
+        with pytest.raises(RetryError, match="broken"):
+            next(closed)
+    assert mes.status()["states"] == {"?": 1, "closed": 1}
+
+
 def test_order_waits_until_the_event_is_severe_enough() -> None:
     orders = Orders()
     with Canned(orders) as server:
@@ -301,6 +339,7 @@ def test_host_collects_what_became_known_and_keeps_it_before_it_forgets(tmp_path
         hosted.stop(5)
     assert kept == [Label("pump", EVENT.time_ns, cleared.time_ns, "normal", "mes")] * 2
     assert (tmp_path / "mes.sqlite").exists()
+    assert "cannot be read" in hosted.status()["problem"]  # its book is closed; the status page still answers
 
 
 def test_false_alarm_that_goes_on_is_labelled_up_to_now() -> None:

@@ -16,12 +16,13 @@ from counterparts import others, program
 from fedge_agent.sparkplug import codec, topics, values
 from fedge_agent.sparkplug.codec import Metric, decode, encode, read_metric, write_metric
 from fedge_models.errors import ConfigError, WireError
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 TESTS = Path(__file__).parents[1]
 RECORDED: dict[str, str] = json.loads((TESTS / "vectors/sparkplug.json").read_text())
 T = 1700000000000
+FUZZ = settings(max_examples=300, deadline=None, derandomize=True)
 
 
 def recorded(name: str) -> list[Metric]:
@@ -172,6 +173,7 @@ def opened(data: bytes) -> None:
         assert isinstance(value, (float, str, np.ndarray))
 
 
+@FUZZ
 @given(st.binary(max_size=300))
 def test_random_bytes_are_read_or_refused(data: bytes) -> None:
     try:
@@ -180,6 +182,7 @@ def test_random_bytes_are_read_or_refused(data: bytes) -> None:
         assert str(e)
 
 
+@FUZZ
 @given(st.sampled_from(sorted(RECORDED)), st.data())
 def test_mutated_payloads_are_read_or_refused(name: str, data: st.DataObject) -> None:
     raw = bytearray.fromhex(RECORDED[name])
@@ -219,6 +222,7 @@ METRICS = st.builds(
 )
 
 
+@FUZZ
 @given(st.none() | st.integers(0, 2**64 - 1), st.none() | st.integers(0, 255), st.lists(METRICS, max_size=4))
 def test_what_is_written_is_read_again(stamp: int | None, seq: int | None, metrics: list[Metric]) -> None:
     payload = decode(encode(stamp, seq, metrics))
@@ -241,6 +245,7 @@ def test_a_hostile_payload_costs_little_memory() -> None:
 import resource
 from fedge_agent.sparkplug import codec
 from fedge_models.errors import WireError
+
 codec.decode(b"")
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for unit in (b"\\x12\\x00", b"\\x0b", b"\\x13\\x14", b"\\x0a\\x00"):

@@ -19,10 +19,12 @@ from fedge_agent.sparkplug.values import BOOLEAN, DOUBLE, STRING
 from fedge_agent.sparkplug.view import HostView, rebirth
 from fedge_agent.types import Decision, Event, Quality
 from fedge_models.errors import ConfigError, UnreachableError, WireError
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from mosquitto import Mosquitto
 from npm import Npm
+
+FUZZ = settings(max_examples=60, deadline=None, derandomize=True)
 
 T = 1_700_000_000_000
 
@@ -96,6 +98,7 @@ CHANGES = st.lists(
 )
 
 
+@FUZZ
 @given(CHANGES)
 def test_our_host_knows_what_our_node_told(changes: Any) -> None:
     """Every value as last told, through aliases, rebirths and new connections; no seq is ever missing."""
@@ -130,9 +133,9 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mosquitto]:
     made.stop()
 
 
-def output(broker: Mosquitto, state: Path | None, **keys: Any) -> Any:
-    table = {"type": "sparkplug", **broker.keys, "group": "plant", "node": "gw1", "retry": 0, **keys}
-    return build("spb", {**table, "password_file": str(table["password_file"])}, "test", state)
+def output(broker: Mosquitto, **keys: Any) -> Any:
+    table = {"type": "sparkplug", **broker.keys, "group": "plant", "node": "gw1", **keys}
+    return build("spb", {**table, "password_file": str(table["password_file"])}, "test")
 
 
 def decision(score: float, **more: Any) -> Decision:
@@ -150,7 +153,8 @@ def metrics(message: dict[str, Any]) -> dict[str, Any]:
 
 def test_a_host_of_somebody_else_reads_what_we_tell(broker: Mosquitto, tmp_path: Path) -> None:
     with Npm(broker, "host") as host:
-        ours = output(broker, tmp_path)
+        ours = output(broker)
+        ours.begin(tmp_path)
         ours.show(decision(1.25, values={"life": 80.5}, bounds={"life": (70.0, 90.0)}, context={"job": "J7"}))
         nbirth = host.message("NBIRTH")
         assert nbirth["topic"] == "spBv1.0/plant/NBIRTH/gw1" and not nbirth["retain"] and nbirth["qos"] == 0
@@ -191,38 +195,47 @@ def test_a_host_of_somebody_else_reads_what_we_tell(broker: Mosquitto, tmp_path:
         ours.show(decision(10.0))
         assert metrics(host.message("NBIRTH"))["bdSeq"] == 1
         assert metrics(host.message("DBIRTH"))["score"] == 10.0
-        ours._connection.close()
+        ours.end()
+        assert metrics(host.message("NDEATH")) == {"bdSeq": 1}
 
 
-def test_bdseq_and_alerts_outlive_a_restart(broker: Mosquitto, tmp_path: Path) -> None:
-    for expected, alert in ((0, False), (1, True)):
-        ours = output(broker, tmp_path, node="gw2")
+def test_bdseq_and_alerts_outlive_a_restart(
+    broker: Mosquitto, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for bdseq, alert in ((0, False), (1, True)):
+        ours = output(broker, node="gw2")
         with Npm(broker, "host") as host:
+            ours.begin(tmp_path)
+            assert metrics(host.message("NBIRTH"))["bdSeq"] == bdseq
             ours.show(decision(1.0))
-            assert metrics(host.message("NBIRTH"))["bdSeq"] == expected
             assert metrics(host.message("DBIRTH"))["alert"] is alert
         ours.deliver(event("opened"))
-        ours._connection.close()
-    assert kept.load(tmp_path / "outputs/spb.json") == kept.Kept(1, {"pump-1": True})
-    (tmp_path / "outputs/spb.json").write_bytes(b"{")
-    with pytest.raises(ConfigError, match="remove it to begin with bdSeq 0"):
-        output(broker, tmp_path)
+        ours.end()
+    assert kept.load(tmp_path / "node.json") == kept.Kept(1, {"pump-1": True})
+    (tmp_path / "node.json").write_bytes(b"{")
+    assert kept.load(tmp_path / "node.json") == kept.Kept()
+    assert "begins with bdSeq 0" in caplog.text
 
 
-def test_without_a_broker_it_says_so_and_tries_no_more_often_than_asked(broker: Mosquitto, tmp_path: Path) -> None:
-    ours = output(broker, tmp_path, url="mqtt://127.0.0.1:1", retry=60, node="gw3")
-    for _ in range(2):
+def test_without_a_broker_it_says_so_and_is_born_when_there_is_one(broker: Mosquitto, tmp_path: Path) -> None:
+    nobody = output(broker, url="mqtt://127.0.0.1:1")
+    for act in (
+        lambda: nobody.begin(tmp_path),
+        lambda: nobody.show(decision(1.0)),
+        lambda: nobody.deliver(event("opened")),
+    ):
         with pytest.raises(UnreachableError, match="connection refused"):
-            ours.show(decision(1.0))
-    assert kept.load(tmp_path / "outputs/spb.json").bdseq == 0  # one attempt
-    assert "connection refused" in ours.check()[0]
-    assert output(broker, None).check() == []
+            act()
+    assert "connection refused" in nobody.check()[0]
+    assert kept.load(tmp_path / "node.json") == kept.Kept(2, {"pump-1": True})  # three attempts
+    nobody.end()
+    assert output(broker).check() == []
     with pytest.raises(ConfigError, match=r"output\.spb: node 'a/b'"):
-        output(broker, None, node="a/b")
+        output(broker, node="a/b")
 
 
 def test_a_hostile_command_is_not_followed(broker: Mosquitto, caplog: pytest.LogCaptureFixture) -> None:
-    ours = output(broker, None, node="gw4")
+    ours = output(broker, node="gw4")
     for data in (b"\xff", b"\x12\x00" * 30_000):
         ours._command(Message("spBv1.0/plant/NCMD/gw4", data, 0, False, False, 0))
     assert caplog.text.count("a command is not followed") == 2

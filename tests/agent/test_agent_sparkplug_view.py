@@ -11,8 +11,10 @@ from fedge_agent.sparkplug.codec import Metric, encode
 from fedge_agent.sparkplug.node_view import DEVICES_S, PATIENCE, SILENT_S
 from fedge_agent.sparkplug.view import Heard, HostView
 from fedge_agent.types import Quality, Reading
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+
+FUZZ = settings(max_examples=200, deadline=None, derandomize=True)
 
 T = 1_700_000_000_000  # ms
 TAGS = ["g/n/press/temperature", "g/n/press/state", "g/n//load", "g/n/pump/flow"]
@@ -123,6 +125,14 @@ def test_data_without_time_of_its_own_has_its_payloads() -> None:
     plant = Plant()
     plant.birth()
     assert plain(plant.data(double("temperature", 1.0, timestamp=None), at=7)) == [("press/temperature", 7, 1.0)]
+
+
+def test_changes_within_a_millisecond_are_all_told_in_order() -> None:
+    plant = Plant()
+    plant.birth()
+    readings = plant.data(*(double("temperature", v, 5) for v in (1.0, 2.0))).readings
+    readings += plant.data(double("temperature", 3.0, 5)).readings
+    assert [(r.value, r.time_ns - (T + 5) * 1_000_000) for r in readings] == [(1.0, 0), (2.0, 1), (3.0, 2)]
 
 
 def test_a_gap_is_waited_out_then_a_rebirth_is_asked_for_at_most_once_in_the_interval() -> None:
@@ -430,6 +440,7 @@ STEPS = st.lists(
 )
 
 
+@FUZZ
 @given(STEPS)
 def test_whatever_a_node_says_history_never_follows_what_is_newer_and_requests_are_rare(steps: Any) -> None:
     plant = Plant(tags=TAGS)

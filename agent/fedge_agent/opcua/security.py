@@ -81,7 +81,7 @@ def verify(shown: list[bytes], folder: Path, name: str, url: str) -> str | None:
             f"({pinned}, SHA-256 {fingerprint(read(pinned))}). If its certificate was renewed, compare the fingerprint "
             f"at the server and run: fedge-agent trust {name}. If not, someone is in between"
         )
-    trusted = list(_trusted(folder))
+    trusted = list(certificates(folder))
     if shown[0] in trusted:
         return _expired(shown[0], url)
     if any(_issued(shown[0], other) for other in trusted) and not _expired(shown[0], url):
@@ -153,7 +153,8 @@ def describe(der: bytes) -> dict[str, str]:
     }
 
 
-def _trusted(folder: Path) -> list[bytes]:
+def certificates(folder: Path) -> list[bytes]:
+    """Those in a folder, DER. Raises ConfigError for a file that is none."""
     paths = sorted(p for p in folder.glob("*") if p.suffix.lower() in SUFFIXES) if folder.is_dir() else []
     return [read(path) for path in paths]
 

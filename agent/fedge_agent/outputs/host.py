@@ -87,6 +87,7 @@ class HostedOutput:
                 if entry is None:
                     self._collect_labels()
                     self._show_newest()
+                    wait = FIRST_WAIT_S
                     self._wake.wait(LOOK_S)
                     self._wake.clear()
                     continue

@@ -13,6 +13,8 @@ OUTPUTS: dict[str, str] = {
     "webhook": "fedge_agent.outputs.webhook:WebhookOutput",
     "mes": "fedge_agent.outputs.mes.output:MesOutput",
     "sparkplug": "fedge_agent.outputs.sparkplug:SparkplugOutput",
+    "opcua": "fedge_agent.outputs.opcua:OpcuaOutput",
+    "opcua-server": "fedge_agent.outputs.opcua_server:OpcuaServerOutput",
 }
 
 

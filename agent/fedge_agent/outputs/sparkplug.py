@@ -1,12 +1,13 @@
 """Sparkplug B: this gateway as an edge node, each machine a device of it, what the model says of it as its metrics.
 
-Decisions are told by exception and lossily, alerts with each event. A connection is made when there is something to
-tell; each has a bdSeq of its own in its Will and its NBIRTH, kept in the agent's state folder before it is tried. A
-rebirth that is asked for is answered at once, at most once a second.
+Decisions are told by exception and lossily, alerts with each event. The node is born when the agent starts, and again
+when something is to be told after its connection was lost; each connection has a bdSeq of its own in its Will and its
+NBIRTH, kept before it is tried. A rebirth that is asked for is answered at once, at most once a second.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import threading
@@ -14,8 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from fedge_models.errors import ConfigError, StorageError, UnreachableError, WireError
-from fedge_models.settings import Seconds
+from fedge_models.errors import ConfigError, FedgeError, StorageError, UnreachableError, WireError
 
 from ..mqtt import Broker, Connection, Message, Will, check_broker
 from ..sparkplug import kept, topics
@@ -39,28 +39,42 @@ class SparkplugConfig(Broker, frozen=True, forbid_unknown_fields=True, kw_only=T
 
     group: str
     node: str  # with the group unique at the broker
-    retry: Seconds = Seconds(5)  # without a broker: try again no more often than this
 
 
 class SparkplugOutput:
     """An edge node. The host calls from one thread, the network's thread brings commands."""
 
     Config = SparkplugConfig
-    KEEPS_STATE = True
 
-    def __init__(self, name: str, config: SparkplugConfig, state: Path | None = None) -> None:
+    def __init__(self, name: str, config: SparkplugConfig) -> None:
         check_broker(config, f"output.{name}")
         for key in ("group", "node"):
             if not topics.is_id(value := getattr(config, key)):
                 raise ConfigError(f"output.{name}: {key} {value!r}: expected text without +, # and /")
         self._config = config
-        self._file = None if state is None else state / "outputs" / f"{name}.json"
-        self._kept = kept.Kept() if self._file is None else kept.load(self._file)
+        self._file: Path | None = None
+        self._kept = kept.Kept()
         self._node = EdgeNode(NodeId(config.group, config.node), self._kept.bdseq, {})
         self._lock = threading.RLock()  # births and data go out in the order of their seq
         self._connection: Connection | None = None
-        self._born = self._tried = -math.inf
-        self._trouble = ""
+        self._born = -math.inf
+
+    def begin(self, folder: Path) -> None:
+        """Go on where the last process ended, and be born. Raises UnreachableError, ConfigError."""
+        if self._file is None:
+            self._file = folder / "node.json"
+            self._kept = kept.load(self._file)
+            self._node.bdseq = self._kept.bdseq
+        with self._lock:
+            self._connected()
+
+    def end(self) -> None:
+        """Die in order: NDEATH, then the goodbye that keeps the broker from publishing it again (5.5)."""
+        with self._lock, contextlib.suppress(FedgeError):
+            if self._connection is not None and self._connection.lost is None:
+                topic, data = self._node.death(_wall_ms())
+                self._connection.wait([self._connection.publish(topic, data, 1)])
+        self._close()
 
     def show(self, decision: Decision) -> None:
         """Tell what is new of a machine. Raises UnreachableError; the next decision tells it anyway."""
@@ -96,19 +110,14 @@ class SparkplugOutput:
         """The connection, made anew when it is lost. Raises UnreachableError."""
         if self._connection is not None and self._connection.lost is None:
             return self._connection
-        now = time.monotonic()
-        if now < self._tried + self._config.retry:
-            raise UnreachableError(self._trouble or f"{self._config.url}: {self._connection and self._connection.lost}")
-        self._tried = now
-        if self._connection is not None:
-            self._connection.close()
-        self._connection, self._trouble = None, ""
-        try:
-            self._connection = self._opened()
-        except (UnreachableError, ConfigError) as e:
-            self._trouble = str(e)
-            raise
+        self._close()
+        self._connection = self._opened()
         return self._connection
+
+    def _close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
 
     def _opened(self) -> Connection:
         """A new connection, born."""

@@ -5,8 +5,9 @@ shares, where most of these folders are and inotify says nothing. A file is take
 so one that is still being written is waited for; names that say so (`.part`, `.tmp`, …) and links are left alone.
 
 Never twice, and little is lost: that a picture is taken is on disk before it is handed over, and at most `AHEAD` are
-handed over before the agent has taken them in. Those are what kill -9 can cost; they are named at the next start. The
-file is kept, deleted or moved after that. What is no picture is moved to `rejected/`, which is bounded, and counted.
+handed over before the agent has taken them in. Those are what kill -9 can cost; they stay, and are named at the next
+start. Then the file is kept, deleted or moved. What is no picture is moved to `rejected/`, which is bounded, and
+counted.
 """
 
 from __future__ import annotations
@@ -63,7 +64,11 @@ class ImagesSource:
         with Journal(host.folder / "pictures.sqlite") as journal:
             if interrupted := journal.interrupted():
                 host.count("pictures that may not have been decided before the agent was killed", len(interrupted))
-                host.problem("restart", f"may not have been decided before the agent was killed: {_some(interrupted)}")
+                host.problem(
+                    "restart",
+                    f"{self._config.path}: {_some(interrupted)} may not have been decided on before the agent was "
+                    "killed; rename what is to be decided on again, and delete the rest",
+                )
             Watch(self._config, self._times, tags, host, journal).run()
 
     def check(self, tags: Sequence[str]) -> list[str]:

@@ -80,6 +80,7 @@ class _Session:
         self._state = topics.state_topic(config.host_id)
         dead = Will(self._state, topics.write_state(False, self._began_ms), 1, True)
         self._connection = Connection(config, self._arrived, dead if config.host_id else None, clean=True)
+        self._overrun = 0  # messages that found the inbox full; counted in the source's thread
         self._alive_at = self._refusal_at = 0.0
 
     def run(self) -> None:
@@ -102,7 +103,7 @@ class _Session:
         try:
             self._inbox.put_nowait(message)
         except queue.Full:
-            self._view.ledger.count("lost because we were too slow")
+            self._overrun += 1
 
     def _subscribe(self) -> None:
         filters = self._view.subscriptions()
@@ -133,6 +134,9 @@ class _Session:
             else:
                 heard.add(self._view.take(message.topic, message.payload, message.retain, now, _wall_ms()))
         heard.add(self._view.tick(now, _wall_ms()))
+        if self._overrun:
+            self._host.count("lost because we were too slow", self._overrun)
+            self._overrun = 0
         self._hand_over(heard)
 
     def _waiting(self) -> list[Message]:

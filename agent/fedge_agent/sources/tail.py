@@ -1,8 +1,9 @@
 """The complete lines that are appended to a file, over rotation, truncation and restarts.
 
-A last line without its end is waited for. A file that was replaced (rotated) is read to its end, then the new one from
-its beginning; one that was cut short (or written anew in place) is read from its beginning. Which it is, is told by the
-inode, the size, and the last bytes before the position: an inode is soon used again. Where it is is kept by `save`.
+A last line without its end is waited for. A file that was replaced (rotated) is read to its end, wherever beside the
+new one it was moved to, then the new one from its beginning; one that was cut short (or written anew in place) is read
+from its beginning. Which it is, is told by the inode, the size, and the last bytes before the position: an inode is
+soon used again. Where it is is kept by `save`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from .csv_rows import Count
 CHUNK = 1 << 18
 MAX_LINE = 1 << 20  # a longer line is left out, and counted
 MARK = 64
+MOVED = 50  # files beside it that are looked at, the newest first
 
 
 @known
@@ -72,18 +74,45 @@ class Tail:
             self._file.close()
             self._file = None
 
-    def _open(self) -> None:
+    def accept_header(self) -> None:
+        """Go on with the file that begins with another first line."""
+        self.at.header = self.header_changed = None
+
+    def _open(self, last: bool = False) -> None:
+        """Open the file, or the one that was moved away before it was read to its end (`last`: it was)."""
         self._file = self._path.open("rb", buffering=0)
-        stat = os.fstat(self._file.fileno())
-        if stat.st_ino != self.at.inode or self._rewritten():
-            self.at.inode = stat.st_ino
+        if self._inode() == self.at.inode and not self._rewritten():
+            return
+        moved = None if last or not self.at.offset else self._moved()
+        if moved is not None:
+            self._file.close()
+            self._file = moved
+        self.at.inode = self._inode()
+        if moved is None:
             self._begin()
+
+    def _moved(self) -> BinaryIO | None:
+        """The file beside it that has, where reading ended, what was read there."""
+        beside = [p for p in self._path.parent.iterdir() if p != self._path and p.name.startswith(self._path.stem)]
+        with suppress(OSError):
+            beside.sort(key=lambda p: -p.stat().st_mtime_ns)
+        for path in beside[:MOVED]:
+            with suppress(OSError):
+                file = path.open("rb", buffering=0)
+                if self._same(file):
+                    return file
+                file.close()
+        return None
+
+    def _inode(self) -> int:
+        assert self._file is not None
+        return os.fstat(self._file.fileno()).st_ino
 
     def _next_file(self) -> list[str]:
         """Go over to the file that has taken the name of the one that was read to its end."""
         self.close()
         with suppress(FileNotFoundError):  # between the two there may be none
-            self._open()
+            self._open(last=True)
         return []
 
     def _begin(self) -> None:
@@ -95,12 +124,15 @@ class Tail:
             stat = self._path.stat()
         except FileNotFoundError:
             return True
-        return stat.st_ino != os.fstat(self._file.fileno()).st_ino
+        return stat.st_ino != self._inode()
 
     def _rewritten(self) -> bool:
         assert self._file is not None
+        return not self._same(self._file)
+
+    def _same(self, file: BinaryIO) -> bool:
         size = len(self.at.mark)
-        return os.pread(self._file.fileno(), size, self.at.offset - size) != self.at.mark
+        return os.pread(file.fileno(), size, self.at.offset - size) == self.at.mark
 
     def _read_header(self, last: bool) -> bool:
         """Whether the first line is there; where reading goes on is set behind it, or at the file's end."""

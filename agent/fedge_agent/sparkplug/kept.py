@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import msgspec
 from fedge_models import files
-from fedge_models.errors import ConfigError, StorageError
+
+logger = logging.getLogger(__name__)
 
 
 class Kept(msgspec.Struct):
@@ -17,21 +19,16 @@ class Kept(msgspec.Struct):
 
 
 def load(path: Path) -> Kept:
-    """What was kept; anew when there is none. Raises ConfigError for a file that is something else."""
+    """What was kept; anew when there is none, or nothing that can be read."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=Kept)
     except FileNotFoundError:
         return Kept()
-    except (OSError, msgspec.MsgspecError) as e:
-        raise ConfigError(
-            f"{path}: cannot be read as the state of an edge node: {e}; remove it to begin with bdSeq 0"
-        ) from e
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as e:
+        logger.warning("%s: cannot be read, the edge node begins with bdSeq 0 and no alert: %s", path, e)
+        return Kept()
 
 
 def save(path: Path, kept: Kept) -> None:
     """Durable on return. Raises StorageError."""
-    try:
-        files.make_folder(path.parent)
-    except OSError as e:
-        raise StorageError(f"{path.parent}: cannot be made: {e.strerror}") from e
     files.write(path, msgspec.json.encode(kept), 0o600)

@@ -21,6 +21,7 @@ from .ledger import Ledger
 
 LAST_MS = (1 << 63) // 1_000_000 - 1  # of a time that fits 64 bits in ns: the year 2262
 NAMES_LOOKED_AT = 2000  # of a birth, for one that is near a missing one
+MS = 1_000_000  # ns
 QUALITIES = {0: Quality.BAD, 192: Quality.GOOD, 500: Quality.BAD}  # 6.4.11: bad, good, stale
 
 
@@ -61,7 +62,7 @@ class Metrics:
                     self._aliases[metric.alias] = ""  # nobody's: better unknown than another's
                 else:
                     self._aliases[metric.alias] = metric.name
-            readings += self._reading(metric.name, metric, sent_ms)
+            readings += self._reading(metric.name, metric, sent_ms, birth=True)
         return readings + self._absent(where, sent_ms)
 
     def data(self, metrics: Iterable[bytes], sent_ms: int | None) -> tuple[list[Reading], set[str]]:
@@ -70,7 +71,7 @@ class Metrics:
         for metric in self._opened(metrics):
             name = metric.name or self._aliases.get(-1 if metric.alias is None else metric.alias, "")
             if name in self._types:
-                readings += self._reading(name, metric, sent_ms)
+                readings += self._reading(name, metric, sent_ms, birth=False)
             else:
                 self._ledger.count("metrics that no birth named")
                 unknown.add(metric.name or f"alias {metric.alias}")
@@ -90,7 +91,7 @@ class Metrics:
                 self._ledger.refuse("malformed metrics", str(e))
         return sorted(opened, key=lambda m: m.timestamp or 0) if any(m.historical for m in opened) else opened
 
-    def _reading(self, name: str, metric: Metric, sent_ms: int | None) -> list[Reading]:
+    def _reading(self, name: str, metric: Metric, sent_ms: int | None, birth: bool) -> list[Reading]:
         """The reading of a metric that somebody wants, if it is one."""
         tag = self._wanted.get(name)
         if tag is None:
@@ -100,9 +101,12 @@ class Metrics:
             self._ledger.count("without a time stamp")
             self._ledger.say(tag, f"metric {name!r} has no usable time stamp: {stamp}; expected ms since 1970")
             return []
-        time_ns = max(stamp * 1_000_000, self._stale.get(tag, -1) + 1)
+        newest = self._newest.get(tag, -MS)
+        time_ns = max(stamp * MS, self._stale.get(tag, -1) + 1)
+        if not birth and not metric.historical and 0 <= newest - time_ns < MS:
+            time_ns = newest + 1  # another change within the millisecond; a birth tells the same one again
         if metric.historical:
-            late = time_ns <= self._newest.get(tag, -1)
+            late = time_ns <= newest
             self._ledger.count("historical, too late" if late else "historical")
             if late:
                 return []
@@ -136,7 +140,7 @@ class Metrics:
                 has = f"it has: {', '.join(near)}" if near else f"it has {len(self._types)} metrics, none like it"
                 self._ledger.say(tag, f"metric {name!r} is not in the birth of {where}; {has}")
                 if tag not in self._stale:
-                    readings += self._unknown(tag, (sent_ms or 0) * 1_000_000)
+                    readings += self._unknown(tag, (sent_ms or 0) * MS)
         return readings
 
     def _unknown(self, tag: str, time_ns: int) -> list[Reading]:

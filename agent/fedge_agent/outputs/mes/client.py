@@ -23,6 +23,7 @@ from fedge_models.errors import ConfigError, RefusedError, RetryError, StaleErro
 from .settings import Target
 
 MAX_ANSWER_BYTES = 1024 * 1024
+GONE = 410
 _WORDS = {
     401: "the key or password is not accepted; renew it (orders wait meanwhile)",
     403: "this account may not do that; give it the right (orders wait meanwhile)",
@@ -82,10 +83,12 @@ def exchange(
     body: bytes | None,
     headers: Mapping[str, str],
     says_json: bool = True,
+    may_be_gone: bool = False,
 ) -> Answer:
     """Send and read. Raises UnreachableError when no answer came: the target may have done what was asked, or not.
 
-    says_json: a success must be JSON or empty; otherwise what it says is not looked at.
+    says_json: a success must be JSON or empty; otherwise what it says is not looked at. may_be_gone: "not found" is an
+    answer too, as one with the status GONE.
     """
     parts = urlsplit(url)
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
@@ -95,6 +98,8 @@ def exchange(
             data = _read(response, shown(url), (connection.timeout or 10.0) * 3)
     except (OSError, http.client.HTTPException) as e:
         raise UnreachableError(f"{shown(url)}: no whole answer: {e or type(e).__name__}") from e
+    if may_be_gone and response.status in (404, GONE):
+        return Answer(GONE, None)
     return judge(shown(url), response.status, response.headers, data, says_json)
 
 

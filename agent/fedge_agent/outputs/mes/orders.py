@@ -89,22 +89,19 @@ class Orders:
         """The condition is over."""
         self._run("UPDATE orders SET cleared_ns = ? WHERE key = ?", time_ns, key)
 
-    def due(self, now: float, count: int) -> list[Order]:
-        """Orders that are not known to be closed, the longest unseen first; they count as looked at from here on."""
+    def due(self, count: int) -> list[Order]:
+        """Orders that are not known to be closed, the longest unseen first."""
         sql = f"SELECT {_FIELDS} FROM orders WHERE id IS NOT NULL AND done = 0 ORDER BY looked LIMIT ?"  # noqa: S608
-        found = [_order(row) for row in self._all(sql, count)]
-        for order in found:
-            self._run("UPDATE orders SET looked = ? WHERE key = ?", now, order.key)
-        return found
+        return [_order(row) for row in self._all(sql, count)]
 
     def doubtful(self, count: int) -> list[Order]:
         """Orders of which there may be another."""
         sql = f"SELECT {_FIELDS} FROM orders WHERE id IS NOT NULL AND doubtful = 1 LIMIT ?"  # noqa: S608
         return [_order(row) for row in self._all(sql, count)]
 
-    def seen(self, key: str, code: str | None) -> None:
-        """The state it is in at the target."""
-        self._run("UPDATE orders SET code = ? WHERE key = ?", code, key)
+    def seen(self, key: str, code: str | None, now: float) -> None:
+        """The state it is in at the target; None: it did not say."""
+        self._run("UPDATE orders SET code = coalesce(?, code), looked = ? WHERE key = ?", code, now, key)
 
     def done(self, key: str) -> None:
         """Nothing more will be learnt of it."""

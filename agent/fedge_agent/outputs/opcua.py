@@ -1,0 +1,188 @@
+"""OPC UA write-back: events, and the newest decisions, into nodes of a server such as the line's PLC.
+
+Promises that an event counts as delivered when the server has taken every value of it, and that a value is written in
+the node's own type. Values of decisions are the newest: what could not be written in time is not written late.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from fedge_models.errors import ConfigError, FedgeError, RefusedError, UnreachableError
+
+from ..opcua.browsing import Browser, chunks, limits, read
+from ..opcua.connection import ConnectionConfig, Connector, Link, troubles
+from ..opcua.loop import Loop
+from ..opcua.tags import parse
+from ..opcua.words import Facts, explain
+from ..types import Decision, Event
+from .mes.template import check as check_template
+from .mes.template import fill
+
+OF_DECISIONS = (*Decision.__struct_fields__,)
+OF_EVENTS = (*Event.__struct_fields__, "alert")
+OF_TAGS = ("asset", "model")
+AGAIN = ("BadNodeIdUnknown", "BadNotConnected", "BadResourceUnavailable", "BadOutOfService", "BadWaitingForInitialData")
+
+
+class OpcuaOutputConfig(ConnectionConfig, frozen=True, forbid_unknown_fields=True):
+    """``[output.X] type = "opcua"``: node id or path -> value, both with {asset}, {score} and so on."""
+
+    events: dict[str, Any] = msgspec.field(default_factory=dict)  # at each event; {alert} is true until it clears
+    decisions: dict[str, Any] = msgspec.field(default_factory=dict)  # with each new decision, at most ten a second
+
+
+class OpcuaOutput:
+    """Writes to one server over one connection, which is opened when there is something to write."""
+
+    Config = OpcuaOutputConfig
+    KEEPS_STATE = True
+
+    def __init__(self, name: str, config: OpcuaOutputConfig, state: Path | None = None) -> None:
+        self._name, self._config, self.connector = name, config, Connector(name, config, state)
+        for table, fields in ((config.events, OF_EVENTS), (config.decisions, OF_DECISIONS)):
+            check_template(list(table.values()), fields, f"output {name}")
+            check_template(list(table), OF_TAGS, f"output {name}")
+            for tag in table:
+                if parse(tag.replace("{asset}", "a").replace("{model}", "m")).field:
+                    raise ConfigError(f"output {name}: tag {tag!r}: a whole node is written, not a field of it")
+        self._loop, self._writer = Loop(name), _Writer(self.connector)
+        if config.decisions:
+            self.show = self._show
+
+    def deliver(self, event: Event) -> None:
+        """Write the event's values. Raises UnreachableError (again later) or RefusedError (the server never will)."""
+        if self._config.events:
+            known = {**msgspec.structs.asdict(event), "alert": event.state != "cleared"}
+            self._write(self._config.events, known)
+
+    def check(self) -> list[str]:
+        """Connect and read each node whose name does not depend on the asset; nothing is written."""
+        tags = [t for t in (*self._config.events, *self._config.decisions) if "{" not in t]
+        try:
+            self._loop.call(self._writer.types(tags), self._patience)
+        except FedgeError as e:
+            return [f"output {self._name}: {e}"]
+        finally:
+            self.end()
+        return []
+
+    def end(self) -> None:
+        """Disconnect."""
+        with contextlib.suppress(FedgeError):
+            self._loop.call(self._writer.close(), self._patience)
+        self._loop.stop()
+
+    @property
+    def _patience(self) -> float:
+        return float(self._config.timeout) * 5
+
+    def _show(self, decision: Decision) -> None:
+        """Write a decision's values, or not at all."""
+        self._write(self._config.decisions, msgspec.structs.asdict(decision))
+
+    def _write(self, table: Mapping[str, Any], known: Mapping[str, Any]) -> None:
+        names = {"asset": known["asset"], "model": known["model"]}
+        values = {fill(tag, names): fill(template, known) for tag, template in table.items()}
+        self._loop.call(self._writer.write(values), self._patience)
+
+
+class _Writer:
+    """The connection, and what is known of its nodes. Everything here runs in the loop."""
+
+    def __init__(self, connector: Connector) -> None:
+        self._connector = connector
+        self._open = contextlib.AsyncExitStack()
+        self._link: Link | None = None
+        self._nodes: dict[str, tuple[Any, Any]] = {}  # tag -> (NodeId, VariantType)
+
+    async def write(self, values: Mapping[str, Any]) -> None:
+        """All of them, or the first error."""
+        try:
+            known = await self.types(list(values))
+            assert self._link is not None
+            await self._put(self._link, [(t, *known[t], v) for t, v in values.items() if v is not None])
+        except UnreachableError:
+            await self.close()  # the next attempt begins anew
+            raise
+        except troubles() as e:
+            facts = self._link.facts if self._link else Facts(self._connector.config.url)
+            await self.close()
+            raise explain(e, facts) from e
+
+    async def types(self, tags: list[str]) -> dict[str, tuple[Any, Any]]:
+        """Node and type of each tag. Raises UnreachableError for one that is not there."""
+        link = self._link or await self._connect()
+        new = [tag for tag in tags if tag not in self._nodes]
+        if new:
+            limit = await limits(link.client)
+            found = await Browser(link.client, limit).resolve([parse(tag) for tag in new])
+            for tag in new:
+                if isinstance(found[tag], str):
+                    raise UnreachableError(f"{link.facts.url}: {found[tag]}")
+            for tag, data in zip(new, await read(link.client, limit, [found[t] for t in new]), strict=True):
+                self._nodes[tag] = found[tag], await self._type(link, tag, found[tag], data)
+        return self._nodes
+
+    async def close(self) -> None:
+        """Disconnect, quietly."""
+        self._link, self._nodes = None, {}
+        with contextlib.suppress(Exception):
+            await self._open.aclose()
+
+    async def _connect(self) -> Link:
+        self._open = contextlib.AsyncExitStack()
+        self._link = await self._open.enter_async_context(self._connector.open())
+        return self._link
+
+    async def _type(self, link: Link, tag: str, node: Any, data: Any) -> Any:
+        """The VariantType of a node: of its value, or as the node declares it where there is none yet."""
+        from asyncua import ua  # noqa: PLC0415
+
+        if data.Value is not None and data.Value.Value is not None:
+            return data.Value.VariantType
+        if data.StatusCode is not None and data.StatusCode.name == "BadNodeIdUnknown":
+            raise UnreachableError(f"{link.facts.url}: tag {tag}: BadNodeIdUnknown; is there no such node?")
+        declared = await link.client.get_node(node).read_data_type()
+        if declared.NamespaceIndex or not 1 <= declared.Identifier <= ua.VariantType.LocalizedText.value:
+            raise RefusedError(f"{link.facts.url}: tag {tag}: holds {declared.to_string()}, expected a plain value")
+        return ua.VariantType(declared.Identifier)
+
+    async def _put(self, link: Link, values: list[tuple[str, Any, Any, Any]]) -> None:
+        """One call for as many as the server takes."""
+        from asyncua import ua  # noqa: PLC0415
+
+        for part in chunks(values, (await limits(link.client)).write):
+            asked = ua.WriteParameters()
+            for tag, node, type_, value in part:
+                one = ua.WriteValue()
+                one.NodeId, one.AttributeId = node, ua.AttributeIds.Value
+                one.Value = ua.DataValue(ua.Variant(_cast(ua, link, tag, type_, value), type_))
+                asked.NodesToWrite.append(one)
+            for (tag, *_, value), status in zip(part, await link.client.uaclient.write(asked), strict=True):
+                if not status.is_good():
+                    kind = UnreachableError if status.name in AGAIN else RefusedError
+                    raise kind(f"{link.facts.url}: the server does not take {value!r} for {tag}: {status.name}")
+
+
+def _cast(ua: Any, link: Link, tag: str, type_: Any, value: Any) -> Any:
+    """A value in a node's type. Raises RefusedError."""
+    kinds = ua.VariantType
+    try:
+        if type_ is kinds.Boolean:
+            return bool(value)
+        if type_ in (kinds.Float, kinds.Double):
+            return float(value)
+        if kinds.SByte.value <= type_.value <= kinds.UInt64.value:
+            return round(float(value))
+        if type_ is kinds.String:
+            return value if isinstance(value, str) else f"{value:.6g}" if isinstance(value, float) else str(value)
+        if type_ is kinds.LocalizedText:
+            return ua.LocalizedText(str(value))
+    except (ValueError, TypeError, OverflowError) as e:
+        raise RefusedError(f"{link.facts.url}: tag {tag}: {value!r} is no {type_.name}") from e
+    raise RefusedError(f"{link.facts.url}: tag {tag}: holds {type_.name}, expected a number, text or boolean")

@@ -1,0 +1,266 @@
+"""An own small OPC UA server: the newest decision of each asset, for SCADA and HMIs to read.
+
+Below Objects/fedge an object an asset, with a variable for each figure of its decisions (`VARIABLES`) and of its alert;
+``Values`` holds a regress model's estimates. Promises that nothing can be written from outside, and that beyond the
+loopback nobody reads without what the configuration says: security by a certificate that the operator has put into the
+state folder (`opcua/clients`; unknown ones wait in `opcua/rejected`), a user, or both.
+"""
+
+from __future__ import annotations
+
+import hmac
+import logging
+import math
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from fedge_models import files
+from fedge_models.errors import ConfigError, UnreachableError
+
+from ..opcua import security as trust
+from ..opcua.connection import FOLDER, MODES, POLICIES
+from ..opcua.loop import Loop
+from ..types import Decision, Event
+
+NAMESPACE = "urn:fedge:decisions"
+LOOPBACK = ("127.0.0.1", "localhost", "::1", "[::1]")
+START_S = 60.0  # a small board needs a while for the standard's address space
+MAX_REJECTED = 20
+VARIABLES = {  # name -> OPC UA type; from the decision but for Alert and Severity
+    "Score": "Double",
+    "Threshold": "Double",
+    "Label": "String",
+    "Channel": "String",
+    "Alert": "Boolean",
+    "Severity": "String",
+    "HoursLeft": "Double",
+    "HoursLeftAtLeast": "Double",
+    "Model": "String",
+    "Release": "Int64",
+    "Missing": "Double",
+}
+VALUES = "Values"
+
+
+class OpcuaServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[output.X] type = "opcua-server"``."""
+
+    listen: str = "127.0.0.1:4841"
+    security: tuple[str, ...] = ("None",)  # each "None" or policy/mode; beyond the loopback not "None"
+    application_uri: str = ""  # empty: as our certificate says, which is made at first need
+    username: str = ""  # without: anybody who may connect
+    password_file: Path | None = None
+
+
+class OpcuaServerOutput:
+    """Serves what it is shown. It starts with the agent."""
+
+    Config = OpcuaServerConfig
+    KEEPS_STATE = True
+
+    def __init__(self, name: str, config: OpcuaServerConfig, state: Path | None = None) -> None:
+        self._name, self._config = name, config
+        self._folder = state / FOLDER if state else None
+        self._host, self._port = _address(name, config)
+        self._loop = Loop(name)
+        self._server: Any = None
+        self._nodes: dict[str, dict[str, Any]] = {}  # asset -> name -> node
+        self.port = 0  # as bound
+
+    def begin(self, folder: Path) -> None:
+        """Listen. Raises UnreachableError when the port is taken."""
+        self._loop.call(self._start(), START_S)
+
+    def show(self, decision: Decision) -> None:
+        """Put the decision's figures into the asset's variables, stamped with its own time."""
+        self._loop.call(self._put(decision.asset, _figures(decision), decision.time_ns), START_S)
+
+    def deliver(self, event: Event) -> None:
+        """Put the alert into the asset's variables."""
+        alert = event.state != "cleared"
+        figures = {"Alert": alert, "Severity": event.severity if alert else ""}
+        self._loop.call(self._put(event.asset, figures, event.time_ns), START_S)
+
+    def check(self) -> list[str]:
+        """Whether the password can be read; the port is not tried, since the agent may be running."""
+        try:
+            _password(self._config)
+        except ConfigError as e:
+            return [f"output {self._name}: {e}"]
+        return []
+
+    def end(self) -> None:
+        """Stop listening."""
+        if self._server is not None:
+            server, self._server, self._nodes = self._server, None, {}
+            self._loop.call(server.stop(), START_S)
+        self._loop.stop()
+
+    def status(self) -> dict[str, Any]:
+        """Where it listens."""
+        return {"listens": f"opc.tcp://{self._host}:{self.port}"} if self._server is not None else {}
+
+    async def _start(self) -> None:
+        from asyncua import Server, ua  # noqa: PLC0415
+
+        logging.getLogger("asyncua").setLevel(logging.CRITICAL + 1)
+        config = self._config
+        server = Server(user_manager=_Users(config.username, _password(config)))
+        await server.init()
+        server.set_endpoint(f"opc.tcp://{self._host}:{self._port}/")
+        server.set_server_name("fedge-agent")
+        server.product_uri = "urn:fedge"
+        if any(s != "None" for s in config.security):
+            await self._secure(server)
+        server.set_security_policy([_policy(ua, s) for s in config.security])
+        server.set_identity_tokens([ua.UserNameIdentityToken if config.username else ua.AnonymousIdentityToken])
+        self._space = await server.register_namespace(NAMESPACE)
+        self._root = await server.nodes.objects.add_object(ua.NodeId("fedge", self._space), f"{self._space}:fedge")
+        try:
+            await server.start()
+        except OSError as e:
+            raise UnreachableError(f"{self._name}: {self._host}:{self._port}: cannot listen: {e.strerror or e}") from e
+        self.port = server.bserver._server.sockets[0].getsockname()[1]
+        self._server = server
+
+    async def _secure(self, server: Any) -> None:
+        if self._folder is None:
+            raise ConfigError(f"output {self._name}: security needs the agent's state folder")
+        ours = trust.own(self._folder, self._config.application_uri)
+        await server.set_application_uri(ours.uri)
+        await server.load_certificate(trust.read(ours.certificate), "der")
+        await server.load_private_key(ours.key.read_bytes(), format="pem")
+        server.set_certificate_validator(_Clients(self._folder))
+
+    async def _put(self, asset: str, figures: dict[str, Any], time_ns: int) -> None:
+        from asyncua import ua  # noqa: PLC0415
+
+        if asset not in self._nodes:
+            self._nodes[asset] = await self._asset(asset)
+        when = datetime.fromtimestamp(time_ns / 1e9, timezone.utc)
+        for name, value in figures.items():
+            node = self._nodes[asset].get(name) or await self._estimate(asset, name)
+            type_ = ua.VariantType[VARIABLES.get(name, "Double")]
+            code = ua.StatusCodes.Good if value is not None else ua.StatusCodes.BadNoData
+            held = ua.Variant(value, type_) if value is not None else ua.Variant()
+            data = ua.DataValue(held, ua.StatusCode(code), SourceTimestamp=when)
+            await self._server.write_attribute_value(node.nodeid, data)
+
+    async def _asset(self, asset: str) -> dict[str, Any]:
+        """The object of an asset, its variables without a value yet."""
+        from asyncua import ua  # noqa: PLC0415
+
+        own = await self._root.add_object(ua.NodeId(asset, self._space), f"{self._space}:{asset}")
+        nodes = {VALUES: await own.add_object(ua.NodeId(f"{asset}.{VALUES}", self._space), f"{self._space}:{VALUES}")}
+        for name, type_ in VARIABLES.items():
+            nodes[name] = await self._variable(own, f"{asset}.{name}", name, type_)
+        return nodes
+
+    async def _estimate(self, asset: str, name: str) -> Any:
+        """The variable of a regress model's target, made when its first estimate comes; `name`: "Values.<target>"."""
+        node = await self._variable(self._nodes[asset][VALUES], f"{asset}.{name}", name.partition(".")[2], "Double")
+        self._nodes[asset][name] = node
+        return node
+
+    async def _variable(self, parent: Any, node_id: str, name: str, type_: str) -> Any:
+        from asyncua import ua  # noqa: PLC0415
+
+        kind = ua.VariantType[type_]
+        first = {"Boolean": False, "String": "", "Int64": 0}.get(type_, 0.0)
+        node = await parent.add_variable(ua.NodeId(node_id, self._space), f"{self._space}:{name}", first, kind)
+        if name not in ("Alert", "Severity"):  # without an event there is no alert; without a decision no score
+            empty = ua.DataValue(ua.Variant(), ua.StatusCode(ua.StatusCodes.BadWaitingForInitialData))
+            await self._server.write_attribute_value(node.nodeid, empty)
+        return node
+
+
+class _Users:
+    """asyncua's user manager: everybody only reads."""
+
+    def __init__(self, username: str, password: str) -> None:
+        self._pair = f"{username}\0{password}".encode() if username else b""
+
+    def get_user(self, server: Any, username: Any = None, password: Any = None, certificate: Any = None) -> Any:
+        """A reader, or None for who may not come in."""
+        from asyncua.crypto.permission_rules import User, UserRole  # noqa: PLC0415
+
+        if isinstance(password, bytes):
+            password = password.decode(errors="replace")
+        if self._pair and not hmac.compare_digest(f"{username}\0{password}".encode(), self._pair):
+            return None
+        return User(role=UserRole.User)
+
+
+class _Clients:
+    """Whose certificate is let in: whom the operator put into `clients`; the others wait in `rejected`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._trusted, self._rejected = folder / "clients", folder / "rejected"
+
+    async def __call__(self, certificate: Any, application: Any) -> None:
+        from asyncua import ua  # noqa: PLC0415
+        from asyncua.common.utils import ServiceError  # noqa: PLC0415
+        from cryptography.hazmat.primitives.serialization import Encoding  # noqa: PLC0415
+
+        der = certificate.public_bytes(Encoding.DER)
+        if der in trust.certificates(self._trusted):
+            return
+        files.make_folder(self._trusted)
+        files.make_folder(self._rejected)
+        path = self._rejected / f"{trust.fingerprint(der).replace(':', '')[:16]}.der"
+        if not path.exists() and len(list(self._rejected.glob("*.der"))) < MAX_REJECTED:
+            files.write(path, der)
+        raise ServiceError(ua.StatusCodes.BadCertificateUntrusted)
+
+
+def _figures(decision: Decision) -> dict[str, Any]:
+    """Variable -> value; None where there is none."""
+    return {
+        "Score": decision.score,
+        "Threshold": decision.threshold if math.isfinite(decision.threshold) else None,
+        "Label": decision.label,
+        "Channel": decision.channel,
+        "HoursLeft": decision.hours_left,
+        "HoursLeftAtLeast": decision.hours_left_at_least,
+        "Model": decision.model,
+        "Release": decision.release,
+        "Missing": decision.missing,
+        **{f"{VALUES}.{target}": value for target, value in decision.values.items()},
+    }
+
+
+def _address(name: str, config: OpcuaServerConfig) -> tuple[str, int]:
+    """Host and port. Raises ConfigError for what would let everybody in."""
+    host, _, port = config.listen.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65535:
+        raise ConfigError(f'output {name}: listen {config.listen!r}: expected host:port, as in "127.0.0.1:4841"')
+    for one in config.security or [""]:
+        policy, _, mode = one.partition("/")
+        if one != "None" and (policy not in POLICIES or mode not in MODES):
+            expected = '"None" or policy/mode, as in "Basic256Sha256/SignAndEncrypt"'
+            raise ConfigError(f"output {name}: security {one!r}: expected {expected}")
+    if bool(config.username) != bool(config.password_file):
+        raise ConfigError(f"output {name}: username and password_file go together; one of them is missing")
+    if host not in LOOPBACK and "None" in config.security:
+        raise ConfigError(
+            f'output {name}: listen {config.listen!r} is seen from other machines, and security "None" lets anybody '
+            'read along; say security = ["Basic256Sha256/SignAndEncrypt"], or listen on 127.0.0.1'
+        )
+    return host, int(port)
+
+
+def _policy(ua: Any, text: str) -> Any:
+    """asyncua's name of a policy and mode."""
+    if text == "None":
+        return ua.SecurityPolicyType.NoSecurity
+    policy, _, mode = text.partition("/")
+    return ua.SecurityPolicyType[f"{policy}_{mode}"]
+
+
+def _password(config: OpcuaServerConfig) -> str:
+    try:
+        return config.password_file.read_text().strip() if config.password_file else ""
+    except OSError as e:
+        raise ConfigError(f"{config.password_file}: cannot be read: {e.strerror}") from e

@@ -1,0 +1,193 @@
+"""OPC UA outputs against node-opcua: values written into a PLC's nodes, and our own small server read by its client."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from counterparts import others, program
+from fedge_agent.outputs.opcua import OpcuaOutput, OpcuaOutputConfig
+from fedge_agent.outputs.opcua_server import OpcuaServerConfig, OpcuaServerOutput
+from fedge_agent.types import Decision, Event
+from fedge_models.errors import ConfigError, RefusedError, UnreachableError
+from opcua_servers import NodeServer
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+NOW_NS = 1_700_000_000_000_000_000
+DECISION = Decision(
+    "pump-1", "f", 7, NOW_NS, 0.25, 2.5, "normal", 0.0, 0.001, "a", {"life": 42.0}, {"life": (40.0, 45.0)}, 12.5, 10.0
+)
+
+
+def event(state: str, severity: str = "low") -> Event:
+    return Event("gw:f:pump-1:1", state, "pump-1", "f", 7, NOW_NS, 3.5, 2.5, "anomaly", "a", severity=severity)
+
+
+@pytest.fixture(scope="module")
+def plc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeServer]:
+    made = NodeServer(tmp_path_factory.mktemp("pki"), limits={"maxNodesPerWrite": 2, "maxNodesPerRead": 2})
+    for name, value in (("Score", 0), ("Alert", False), ("Label", ""), ("Release", 0), ("Life", 0), ("Wave", [1])):
+        made.do("add", name=f"pump-1/{name}", value=value)
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def written(plc: NodeServer) -> Iterator[Any]:
+    """Makes outputs; they end with the test."""
+    made: list[OpcuaOutput] = []
+
+    def make(**config: Any) -> OpcuaOutput:
+        made.append(OpcuaOutput("panel", OpcuaOutputConfig(plc.url, **config)))
+        return made[-1]
+
+    yield make
+    for output in made:
+        output.end()
+
+
+def test_events_and_decisions_are_written_in_the_nodes_own_types(plc: NodeServer, written: Any) -> None:
+    output = written(
+        events={"Plant/{asset}/Alert": "{alert}", "nsu=urn:test:plc;s=Plant": "{key}"},
+        decisions={
+            "Plant/{asset}/Score": "{score}",
+            "Plant/{asset}/Label": "{label} of {model} {release}",
+            "Plant/{asset}/Release": "{release}",
+            "Plant/{asset}/Life": "{values.life}",
+        },
+    )
+    output.show(DECISION)
+    got = [plc.do("read", name=f"pump-1/{n}") for n in ("Score", "Label", "Release", "Life")]
+    assert got == [0.25, "normal of f 7", 7, 42]
+    alerts = written(events={"Plant/{asset}/Alert": "{alert}", "Plant/{asset}/Score": "{score}"})
+    for state, alert in (("opened", True), ("raised", True), ("cleared", False)):
+        alerts.deliver(event(state))
+        assert plc.do("read", name="pump-1/Alert") is alert
+    assert plc.do("read", name="pump-1/Score") == 3.5
+
+
+@pytest.mark.parametrize(
+    ("tag", "value", "kind", "words"),
+    [
+        ("Plant/pump-1/Nothing", "{score}", UnreachableError, "nothing is called 'Nothing'"),
+        ("ns=3;s=nothing", "{score}", UnreachableError, "BadNodeIdUnknown"),
+        ("i=2258", "{score}", RefusedError, "holds DateTime"),
+        ("i=2261", "x", RefusedError, "does not take 'x' for i=2261: Bad"),  # BuildInfo.ProductName: not writable
+        ("Plant/pump-1/Score", "{label}", RefusedError, "'anomaly' is no Double"),
+        ("Plant/pump-1/Release", "{context.part}", RefusedError, "'' is no Double"),
+    ],
+)
+def test_what_cannot_be_written_says_why(written: Any, tag: str, value: str, kind: type, words: str) -> None:
+    with pytest.raises(kind) as caught:
+        written(events={tag: value}).deliver(event("opened"))
+    assert words in str(caught.value)
+
+
+def test_a_server_that_is_away_is_tried_again_and_check_says_so(plc: NodeServer, written: Any) -> None:
+    output = written(events={"Plant/pump-1/Alert": "{alert}"}, timeout=1.0)
+    assert output.check() == []
+    away = OpcuaOutput("panel", OpcuaOutputConfig("opc.tcp://127.0.0.1:9", events={"Plant/x": 1}))
+    with pytest.raises(UnreachableError, match="nothing listens there"):
+        away.deliver(event("opened"))
+    [problem] = away.check()
+    assert problem.startswith("output panel: opc.tcp://127.0.0.1:9: nothing listens there")
+    [problem] = written(events={"Plant/x": 1}).check()
+    assert "nothing is called 'x'" in problem
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"events": {"ns=2;s=a": "{scor}"}}, "did you mean {score}"),
+        ({"decisions": {"ns=2;s=a": "{alert}"}}, "unknown field {alert}"),
+        ({"decisions": {"ns=2;s={line}": "{score}"}}, "unknown field {line}"),
+        ({"decisions": {"": "{score}"}}, "neither a node id"),
+        ({"decisions": {"ns=2;s=a#Field": "{score}"}}, "a whole node"),
+    ],
+)
+def test_wrong_templates_are_refused_before_a_socket_opens(config: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        OpcuaOutput("panel", OpcuaOutputConfig("opc.tcp://127.0.0.1:9", **config))
+    assert words in str(caught.value)
+
+
+@pytest.fixture
+def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[OpcuaServerOutput]:
+    (tmp_path / "password").write_text("secret\n")
+    config = {"listen": "127.0.0.1:0", **getattr(request, "param", {})}
+    if "username" in config:
+        config["password_file"] = tmp_path / "password"
+    made = OpcuaServerOutput("scada", OpcuaServerConfig(**config), tmp_path / "state")
+    made.begin(tmp_path)
+    yield made
+    made.end()
+
+
+def ask(server: OpcuaServerOutput, tmp_path: Path, nodes: list[str], **options: Any) -> dict[str, Any]:
+    """What node-opcua's client gets."""
+    url = f"opc.tcp://127.0.0.1:{server.port}/"
+    options |= {"url": url, "pki": str(tmp_path / "pki"), "nodes": nodes}
+    command = [program("node"), str(Path(__file__).parents[1] / "servers/opcua_client.js"), json.dumps(options)]
+    env = {**os.environ, "COUNTERPARTS": str(others("node", "node_modules"))}
+    done = subprocess.run(command, capture_output=True, text=True, env=env, check=True, timeout=60)
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
+
+
+def test_scada_reads_the_newest_decision_and_cannot_write(server: OpcuaServerOutput, tmp_path: Path) -> None:
+    server.deliver(event("opened", "medium"))
+    names = ["Score", "Label", "Alert", "Severity", "Values.life", "HoursLeft", "Release", "Threshold"]
+    nodes = [f"ns=2;s=pump-1.{n}" for n in names]
+    before = ask(server, tmp_path, nodes[:3])
+    assert before["status"] == ["BadWaitingForInitialData", "BadWaitingForInitialData", "Good"]
+    server.show(DECISION)
+    got = ask(server, tmp_path, nodes)
+    assert got["values"] == [0.25, "normal", True, "medium", 42, 12.5, 7, 2.5] and set(got["status"]) == {"Good"}
+    assert got["written"] == "BadUserAccessDenied" and got["times"][0].startswith("2023-11-14T22:13:20")
+
+
+@pytest.mark.parametrize(
+    "server", [{"security": ["Basic256Sha256/SignAndEncrypt"], "username": "scada"}], indirect=True
+)
+def test_who_is_not_known_reads_nothing(server: OpcuaServerOutput, tmp_path: Path) -> None:
+    server.show(DECISION)
+    nodes, secure = ["ns=2;s=pump-1.Score"], {"policy": "Basic256Sha256", "mode": "SignAndEncrypt"}
+    user = {"user": "scada", "password": "secret"}
+    assert "error" in ask(server, tmp_path, nodes)
+    assert "error" in ask(server, tmp_path, nodes, **secure, **user)
+    state = tmp_path / "state/opcua"
+    [rejected] = (state / "rejected").iterdir()
+    shutil.move(rejected, state / "clients" / rejected.name)
+    assert ask(server, tmp_path, nodes, **secure, **user)["values"] == [0.25]
+    assert "error" in ask(server, tmp_path, nodes, **secure)
+    assert "error" in ask(server, tmp_path, nodes, **secure, user="scada", password="guess")
+    assert "error" in ask(server, tmp_path, nodes, **secure, user="admin", password="")
+
+
+def test_a_port_that_is_taken_is_tried_again(server: OpcuaServerOutput, tmp_path: Path) -> None:
+    other = OpcuaServerOutput("second", OpcuaServerConfig(f"127.0.0.1:{server.port}"), tmp_path)
+    with pytest.raises(UnreachableError, match="cannot listen"):
+        other.begin(tmp_path)
+    other.end()
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"listen": "4841"}, "host:port"),
+        ({"listen": "0.0.0.0:4841"}, "seen from other machines"),
+        ({"security": ["Basic256Sha256"]}, "policy/mode"),
+        ({"security": []}, "policy/mode"),
+        ({"username": "a"}, "go together"),
+    ],
+)
+def test_a_server_that_would_let_everybody_in_is_refused(config: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        OpcuaServerOutput("scada", OpcuaServerConfig(**config))
