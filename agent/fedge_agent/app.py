@@ -271,6 +271,7 @@ class App:
                 )
         for asset in self._assets.values():
             asset.live()
+        self._settle()  # who is killed again soon does not begin as far back
 
     def _progress(self) -> Progress:
         """How far this thread is."""
