@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
-from fedge_models.errors import RefusedError, RetryError, UnreachableError
+from fedge_models.errors import ConfigError, RefusedError, RetryError, UnreachableError
 
 from . import auth, client, pointer, template
 from .settings import MesConfig, Step
@@ -39,6 +39,8 @@ class Caller:
         parts = urlsplit(config.url)
         self._origin = f"{parts.scheme}://{parts.netloc}"
         client.check_url(config.url, where)
+        if config.token and not config.find:
+            raise ConfigError(f"{where}.token: a create-once address needs a search too; give {where}.find")
         template.check(config.headers, _ALWAYS, f"{where}.headers")
         for name, allowed in _KNOWN.items():
             step = getattr(config, name)
