@@ -140,6 +140,16 @@ def test_order_that_appears_after_the_search_is_reported_as_a_duplicate(slow: bo
         assert list(mes.collect()) == [] and len(server.asked) == asked  # no doubt is left
 
 
+def test_answer_of_which_nothing_is_read_may_be_any_text_but_no_web_page() -> None:
+    with Canned(lambda asked: reply(201, "order 7 made", "text/plain")) as server:
+        mes = MesOutput("mes", MesConfig(url=server.url))
+        mes.deliver(EVENT)
+        assert mes.status()["orders"] == 1
+        server.answer = lambda asked: reply(200, "<title>Log in</title>", "text/html")
+        with pytest.raises(RetryError, match="web page"):
+            mes.deliver(msgspec.structs.replace(EVENT, key="gw:m:pump:2"))
+
+
 def test_conflict_means_that_the_order_is_there() -> None:
     with Canned(lambda _: reply(409)) as server:
         mes = MesOutput("mes", MesConfig(url=server.url))

@@ -105,7 +105,8 @@ class Caller:
             headers |= auth.signed(config.hmac, body or b"", time.time())
         with client.connected(address, config) as connection:
             before()
-            answer = client.exchange(connection, step.method, address, body, headers, may_be_gone=may_be_gone)
+            expect: client.Expect = "json" if _reads(step) else "no page"
+            answer = client.exchange(connection, step.method, address, body, headers, expect, may_be_gone)
         self._look_for_error(step, address, answer)
         return answer
 
@@ -117,6 +118,11 @@ class Caller:
         if re.search(self._config.transient, text):
             raise RetryError(f"{address}: status {answer.status} with the error {text}")
         raise RefusedError(f"{address}: status {answer.status} with the error {text}")
+
+
+def _reads(step: Step) -> bool:
+    """Whether anything is read of its answer."""
+    return bool(step.save) or any(p is not None for p in (step.error, step.rows, step.id, step.code))
 
 
 def _check_step(step: Step, allowed: tuple[str, ...], where: str, url: str) -> None:
