@@ -206,7 +206,7 @@ class App:
             return []
         from .stations import Station  # noqa: PLC0415  # with the csv module: only where there are such files
 
-        return [Station(name, look, folder).follow for name, look in looks.items()]
+        return [Station(name, look, folder) for name, look in looks.items()]
 
     def _subject(self, name: str) -> Subject:
         config = self.config.asset[name]
