@@ -32,14 +32,16 @@ class AlertState(msgspec.Struct, frozen=True):
     time_ns: int = 0  # of the window that it goes back to
     above: int = 0  # consecutive windows
     below: int = 0
+    above_ns: int = 0  # end of the first of them
+    below_ns: int = 0
 
 
 class Alert:
     """The alert of one asset: hysteresis over consecutive windows, and a minimum gap between openings."""
 
     def __init__(self, gateway: str, asset: str, when: When, state: AlertState) -> None:
-        self._gateway, self._asset, self._when, self.state = gateway, asset, when, state
-        self._above, self._below = state.above, state.below
+        self._gateway, self._asset, self._when = gateway, asset, when
+        self.go_on(state)
         self._ratios: deque[float] = deque(maxlen=max(1, when.for_windows))  # score over limit, of the last windows
 
     def update(self, decision: Decision, now: float) -> tuple[Event, AlertState] | None:
@@ -47,8 +49,7 @@ class Alert:
         limit = decision.threshold if self._when.score_above == "threshold" else float(self._when.score_above)
         if not math.isfinite(decision.score) or not math.isfinite(limit):
             return None
-        self._above = self._above + 1 if decision.score > limit else 0
-        self._below = self._below + 1 if decision.score < limit * self._when.clear_below else 0
+        self._count(decision.score > limit, decision.score < limit * self._when.clear_below, decision.time_ns)
         self._ratios.append(decision.score / limit if limit > 0 else 1.0)
         if self.state.opened:
             return self._while_open(decision)
@@ -56,15 +57,23 @@ class Alert:
             return None
         severity = self._severity(0.0)
         state = AlertState(self.state.number + 1, True, now, decision.score, decision.time_ns, severity)
-        return self._event("opened", decision, state)
+        return self._event("opened", decision, state, self._above_ns)
 
     def go_on(self, state: AlertState) -> None:
         """From a state that is newer than that of the last event."""
         self.state, self._above, self._below = state, state.above, state.below
+        self._above_ns, self._below_ns = state.above_ns, state.below_ns
 
     def at(self, time_ns: int) -> AlertState:
         """The state after the window that ended then."""
-        return msgspec.structs.replace(self.state, time_ns=time_ns, above=self._above, below=self._below)
+        since = {"above_ns": self._above_ns, "below_ns": self._below_ns}
+        return msgspec.structs.replace(self.state, time_ns=time_ns, above=self._above, below=self._below, **since)
+
+    def _count(self, above: bool, below: bool, time_ns: int) -> None:
+        self._above = self._above + 1 if above else 0
+        self._below = self._below + 1 if below else 0
+        self._above_ns = time_ns if self._above == 1 else self._above_ns
+        self._below_ns = time_ns if self._below == 1 else self._below_ns
 
     def _too_soon(self, now: float) -> bool:
         return self.state.opened_at > 0 and now - self.state.opened_at < self._when.min_gap
@@ -76,8 +85,9 @@ class Alert:
             severity = self._severity((decision.time_ns - self.state.opened_ns) / 1e9)
             if severity <= self.state.severity:
                 return None
-            return self._event("raised", decision, msgspec.structs.replace(self.state, severity=severity))
-        return self._event("cleared", decision, msgspec.structs.replace(self.state, opened=False))
+            state = msgspec.structs.replace(self.state, severity=severity)
+            return self._event("raised", decision, state, self._above_ns)
+        return self._event("cleared", decision, msgspec.structs.replace(self.state, opened=False), self._below_ns)
 
     def _severity(self, open_s: float) -> int:
         """Index of SEVERITIES, after an event has been open for `open_s` seconds."""
@@ -87,7 +97,7 @@ class Alert:
                 return index
         return 0
 
-    def _event(self, kind: str, decision: Decision, state: AlertState) -> tuple[Event, AlertState]:
+    def _event(self, kind: str, decision: Decision, state: AlertState, since_ns: int) -> tuple[Event, AlertState]:
         event = Event(
             key=f"{self._gateway}:{decision.model}:{self._asset}:{state.number}",
             state=kind,
@@ -104,6 +114,7 @@ class Alert:
             hours_left_at_least=decision.hours_left_at_least,
             context=decision.context,
             severity=SEVERITIES[state.severity],
+            since_ns=since_ns,
         )
         self.state = state
         return event, self.at(decision.time_ns)

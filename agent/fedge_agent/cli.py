@@ -126,6 +126,8 @@ def status(as_json: bool, config_path: Path) -> None:
     unwritten = table["unwritten_events"]
     if unwritten["problem"]:
         click.echo(f"PROBLEM {unwritten['waiting']} events wait: {unwritten['problem']}")
+    if table["inbox"]["problem"]:
+        click.echo(f"PROBLEM a restart would decide again: {table['inbox']['problem']}")
     if any(table["lost"].values()):
         click.echo(f"LOST: {', '.join(f'{n} {k}' for k, n in table['lost'].items() if n)}")
 
@@ -134,7 +136,8 @@ def _line(kind: str, entry: dict[str, Any]) -> str:
     """One entry of the status in a line for people."""
     if kind == "sources":
         problems = "; ".join(f"{k}: {v}" for k, v in entry["problems"].items())
-        return f"{entry['readings']} readings, newest {entry['age_s']} s ago" + (
+        counts = "".join(f", {n} {what}" for what, n in entry["counts"].items())
+        return f"{entry['readings']} readings, newest {entry['age_s']} s ago{counts}" + (
             f"; PROBLEM {problems}" if problems else ""
         )
     if kind == "assets":
@@ -149,9 +152,14 @@ def _line(kind: str, entry: dict[str, Any]) -> str:
         state = f"{serves}, samples {entry['samples']}, {_update(entry)}"
         state += _privacy(entry["privacy"]) if entry["privacy"] else ""
         return state + (f"; PROBLEM {entry['problem']}" if entry["problem"] else "")
-    return f"{entry['pending']} waiting, {entry['delivered']} delivered, {entry['refused']} refused" + (
-        f"; PROBLEM {entry['error']}" if entry["error"] else ""
-    )
+    return f"{entry['pending']} waiting, {entry['delivered']} delivered, {entry['refused']} refused{_trouble(entry)}"
+
+
+def _trouble(entry: dict[str, Any]) -> str:
+    """What is wrong with an output, for people."""
+    twice = "; ".join(f"{key} has the orders {ids}" for key, ids in entry.get("duplicates", {}).items())
+    problems = [text for text in (entry["error"], f"DUPLICATES {twice}" if twice else None) if text]
+    return f"; PROBLEM {'; '.join(problems)}" if problems else ""
 
 
 def _privacy(entry: dict[str, Any]) -> str:

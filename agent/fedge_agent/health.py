@@ -116,10 +116,11 @@ def _counters(status: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]
     sources, assets, outputs = status["sources"], status["assets"], status["outputs"]
     labels = status["labels"]
     wrong = {k: v["unknown"] + v["malformed"] for k, v in labels.items()}
+    counted = {f"{name}/{what}": n for name, v in sources.items() for what, n in v["counts"].items()}
     return [
         ("readings", "Readings taken in, by source", {k: v["readings"] for k, v in sources.items()}),
         ("bad_readings", "Readings of bad quality, by source", {k: v["bad"] for k, v in sources.items()}),
-        ("unusable", "Input that could not be used, by source", {k: _sum(v["counts"]) for k, v in sources.items()}),
+        ("counted", "Input that was not used as it came, by source/kind", counted),
         ("reconnects", "Connections begun anew, by source", {k: v["reconnects"] for k, v in sources.items()}),
         ("windows", "Windows completed, by asset", {k: v["counters"]["windows"] for k, v in assets.items()}),
         ("gaps", "Gaps longer than a window, by asset", {k: v["counters"]["gaps"] for k, v in assets.items()}),
@@ -130,10 +131,6 @@ def _counters(status: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]
         ("contradictions", "Samples with two labels, by asset", {k: v["contradictory"] for k, v in labels.items()}),
         ("lost", "What could not be kept, by kind", status["lost"]),
     ]
-
-
-def _sum(counts: dict[str, int]) -> int:
-    return sum(counts.values())
 
 
 def _gauges(status: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]:
@@ -148,6 +145,7 @@ def _gauges(status: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]:
             "Events with several orders, by output",
             {k: len(v.get("duplicates", ())) for k, v in outputs.items()},
         ),
+        ("inbox_bytes", "Readings kept for a restart, bytes", {"agent": status["inbox"]["bytes"]}),
         ("unwritten_events", "Events waiting for the disk", {"agent": status["unwritten_events"]["waiting"]}),
         ("release", "Version that decides, by model", served),
         ("score", "Newest score, by asset", scores),

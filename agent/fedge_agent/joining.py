@@ -25,7 +25,8 @@ CREATE INDEX IF NOT EXISTS labels_by_span ON labels (asset, part, end_ns, start_
 """
 COLUMNS = "id, asset, start_ns, end_ns, value, origin, part"
 
-_BY_PART = "asset = :asset AND part = :part AND time_ns BETWEEN :start AND :end"
+# A "+" keeps SQLite from using an index of that column: the ones of time and part are the good ones.
+_BY_PART = "asset = :asset AND part = :part AND part != '' AND +time_ns BETWEEN :start AND :end"
 _BY_TIME = """asset = :asset AND time_ns BETWEEN :start AND :end + :longest AND (
     (time_ns <= :end AND time_ns - span_ns >= :start) OR (time_ns >= :end AND time_ns - span_ns <= :start))"""
 _WINS = "(origin < :rank OR (origin = :rank AND label < :id))"
@@ -45,7 +46,7 @@ def join(
     db: sqlite3.Connection, number: int, label: Label, model: str, y: float, longest_ns: int, after: int = 0
 ) -> Joined:
     """Teach the samples (of an id above `after`) that the label of this number is of. longest_ns: of their windows."""
-    where = f"model = :model AND id > :after AND {_BY_PART if label.part else _BY_TIME}"
+    where = f"+model = :model AND +id > :after AND {_BY_PART if label.part else _BY_TIME}"
     values = {
         **{"asset": label.asset, "start": label.start_ns, "end": label.end_ns, "part": label.part},
         **{"model": model, "after": after, "rank": RANKS[label.origin], "id": number, "y": y},

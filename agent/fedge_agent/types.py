@@ -104,6 +104,7 @@ class Event(msgspec.Struct, frozen=True):
     hours_left_at_least: float | None = None
     context: dict[str, str] = {}
     severity: str = "low"  # "low" | "medium" | "high": the highest so far, from score and persistence
+    since_ns: int = 0  # end of the first window of those in a row that made this event; 0: not known
 
 
 class Label(NamedTuple):

@@ -27,12 +27,14 @@ def main() -> None:
 @main.command()
 @click.option("--data", type=path_type, default=None, help="Folder of SKAB or fan recordings; without: a simulation.")
 @click.option("--out", type=path_type, default=Path("demo-report"), show_default=True, help="Where the report goes.")
-def demo(data: Path | None, out: Path) -> None:
+@click.option("--mes", type=click.Choice(["stand-in", "tryton"]), default="stand-in", show_default=True)
+@click.option("--tryton", type=path_type, default=Path(".counterparts/tryton"), show_default=True, help="Its venv.")
+def demo(data: Path | None, out: Path, mes: str, tryton: Path) -> None:
     """Four plants learn one model, with real processes, in about 90 seconds."""
     from .demo import demo as play  # noqa: PLC0415
 
     try:
-        kept = play(data, out, click.echo)
+        kept = play(data, out, click.echo, tryton.resolve() if mes == "tryton" else None)
     except FedgeError as e:
         click.echo(f"fedge-fleet: {e}", err=True)
         sys.exit(1)

@@ -18,25 +18,28 @@ from fedge_models.errors import StopError
 from .judge import judge, summarise
 from .report import render
 from .scenario import Scenario, load
-from .stage import Stage, get
+from .stage import Stage
 from .watch import Comparison, Watch
 
 GRACE_S = 4.0  # after the replays, for the last orders and updates
 
 
-def demo(data: Path | None, out: Path, say: Callable[[str], None]) -> bool:
-    """Run it; True when every promise was kept. Raises StopError when something did not even start."""
+def demo(data: Path | None, out: Path, say: Callable[[str], None], real_mes: Path | None = None) -> bool:
+    """Run it; True when every promise was kept. Raises StopError when something did not even start.
+
+    real_mes: the virtual environment of a Tryton, which then gets the work orders instead of the stand-in.
+    """
     scenario = load(data)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _interrupt)
     with tempfile.TemporaryDirectory(prefix="fedge-demo-") as folder:
-        stage = Stage(scenario, Path(folder), say)
+        stage = Stage(scenario, Path(folder), say, real_mes)
         pids: list[int] = []
         try:
             with stage.processes:
                 stage.start()
                 watch, compared = play(stage, scenario, say)
-                orders = get(stage.mes_address, "/work-orders")
+                orders = stage.orders()
                 bytes_down = {s: w["bytes_down"] for s, w in watch.statuses.items()}
                 pids = list(stage.processes.pids().values())
         except StopError as e:

@@ -17,6 +17,7 @@ from typing import Any
 from fedge_models.errors import StopError
 from fedge_models.graph import TrainableGraph
 
+from . import tryton
 from .processes import Processes, run
 from .recordings import write_track
 from .scenario import Scenario
@@ -30,14 +31,17 @@ BIN = Path(sys.executable).parent
 class Stage:
     """An aggregator, and for each site an agent and its PLC; a MES for all; their files."""
 
-    def __init__(self, scenario: Scenario, folder: Path, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, scenario: Scenario, folder: Path, say: Callable[[str], None], real_mes: Path | None = None
+    ) -> None:
         self.scenario, self.folder, self.say = scenario, folder, say
+        self._tryton = real_mes  # its virtual environment; None: the stand-in
         threads = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
         self.env = {**os.environ, **threads, "ORT_DISABLE_TELEMETRY": "1"}
         self.processes = Processes(folder / "logs", self.env)
         self.graph = TrainableGraph.load(scenario.model)
         self.agents: dict[str, str] = {}  # site -> host:port of the status page
-        self.mes_address = ""
+        self._mes_address = ""
         self.go = folder / "go"
         self.over_mqtt: str | None = None  # the site whose machine is read over MQTT
 
@@ -47,8 +51,7 @@ class Stage:
         self.say(f"fedge demo: {scenario.name}; {len(scenario.tracks)} sites, {len(self.graph.params)} parameters")
         self._aggregator()
         self._machines()
-        self._fleet("mes", "mes", "--store", folder / "mes.sqlite", "--ready", folder / "mes.port", "--drop", "0.4")
-        self.mes_address = "127.0.0.1:" + self._wait_for(folder / "mes.port")
+        self._mes()
         joining = [threading.Thread(target=self._agent, args=(site,)) for site in scenario.tracks]
         for thread in joining:
             thread.start()
@@ -61,7 +64,37 @@ class Stage:
             self.agents[site] = self._wait_for(folder / site / "status.addr")
         self._until(self._all_connected, "agents connected to their PLCs")
 
+    def orders(self) -> list[dict[str, Any]]:
+        """The work orders in the MES. Raises StopError."""
+        if self._tryton:
+            return tryton.orders(self.folder / "tryton")
+        found: list[dict[str, Any]] = get(self._mes_address, "/work-orders")
+        return found
+
     # parts of start
+
+    def _mes(self) -> None:
+        folder = self.folder
+        if self._tryton is None:
+            self._fleet("mes", "mes", "--store", folder / "mes.sqlite", "--ready", folder / "mes.port", "--drop", "0.4")
+            self._mes_address = "127.0.0.1:" + self._wait_for(folder / "mes.port")
+            return
+        self.say("  MES: Tryton; its database is made, which takes half a minute")
+        tryton.make_database(self._tryton, folder / "tryton")
+        port = _free_port()
+        config = tryton.configure(folder / "tryton", port)
+        self.processes.start("mes", tryton.command(self._tryton, config))
+        self._mes_address = f"127.0.0.1:{port}"
+        self._until(lambda: tryton.answers(port), "Tryton to serve")
+
+    def _mes_table(self) -> str:
+        if self._tryton:
+            return tryton.output(self.folder / "tryton", int(self._mes_address.rpartition(":")[2]))
+        return f"""[output.mes]
+type = "mes"
+url = "http://{self._mes_address}/work-orders"
+clear = {{ url = "/{{key}}/cleared", body = {{ reference = "{{key}}", cleared_at = "{{time}}" }} }}
+"""
 
     def _machines(self) -> None:
         """The first speaks OPC UA by node-opcua and the last MQTT, where node-opcua and mosquitto are installed."""
@@ -83,9 +116,7 @@ class Stage:
             self.say(f"  machine of {site}: {spoken}")
 
     def _broker(self, program: str) -> int:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = int(probe.getsockname()[1])
+        port = _free_port()
         config = self.folder / "mosquitto.conf"
         config.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\n")
         self.processes.start("mosquitto", [program, "-c", config])
@@ -141,11 +172,7 @@ model = "{FEDERATION}"
 window = {{ max_hold = {2 * track.block / track.rate_hz + 0.1}, lateness = {2 * track.block / track.rate_hz} }}
 when = {{ for_windows = 3, min_gap = "2s" }}
 
-[output.mes]
-type = "mes"
-url = "http://{self.mes_address}/work-orders"
-clear = {{ url = "/{{key}}/cleared", body = {{ reference = "{{key}}", cleared_at = "{{time}}" }} }}
-"""
+{self._mes_table()}"""
 
     def _fleet(self, name: str, *command: str | Path) -> None:
         self.processes.start(name, [BIN / "fedge-fleet", *command])
@@ -169,6 +196,12 @@ clear = {{ url = "/{{key}}/cleared", body = {{ reference = "{{key}}", cleared_at
             if status["sources"]["plc"]["readings"] == 0 or status["models"][FEDERATION]["head"] is None:
                 return False
         return True
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def program(name: str) -> str | None:

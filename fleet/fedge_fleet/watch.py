@@ -37,7 +37,7 @@ class Watch:
             known = self.decisions.setdefault(site, {})
             for decision in get(address, "/decisions")["machine"]:
                 known[decision["time_ns"]] = decision
-        self.orders = len(get(stage.mes_address, "/work-orders"))
+        self.orders = len(stage.orders())
         head = _head(stage)
         if head is not None and head[0] not in self.releases:
             self.releases[head[0]] = (time.time() - self.began, head[1])

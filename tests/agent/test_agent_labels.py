@@ -390,5 +390,21 @@ def test_samples_of_an_earlier_version_can_be_labelled(tmp_path: Path) -> None:
     plant.close()
 
 
+def test_joining_uses_the_indexes_of_time_and_part(plant: Plant) -> None:
+    """Without them a label cost 18 ms, and ten thousand of them three minutes at each start."""
+    plant.windows(*range(200), part="A1")
+    said: list[str] = []
+    plant.book._db.set_trace_callback(said.append)
+    plant.put("worn", 0, 20)
+    plant.put("broken", 0, 20, part="A1")
+    plant.look()
+    plant.book._db.set_trace_callback(None)
+    asked = [sql for sql in said if sql.startswith(("SELECT count(*), total", "UPDATE samples"))]
+    plans = [[row[3] for row in plant.book._db.execute(f"EXPLAIN QUERY PLAN {sql}")] for sql in asked]
+    used = [index for plan in plans for index in ("by_time (asset=? AND time_ns>", "by_part (asset=? AND part=?)")
+            if any(index in step for step in plan)]  # fmt: skip
+    assert len(asked) == len(used) == 4 and len(set(used)) == 2, plans
+
+
 def test_every_origin_has_a_rank_of_its_own() -> None:
     assert sorted(RANKS, key=RANKS.__getitem__) == ["plc", "mes", "inspection", "hand"]

@@ -140,6 +140,16 @@ def test_order_that_appears_after_the_search_is_reported_as_a_duplicate(slow: bo
         assert list(mes.collect()) == [] and len(server.asked) == asked  # no doubt is left
 
 
+def test_answer_of_which_nothing_is_read_may_be_any_text_but_no_web_page() -> None:
+    with Canned(lambda asked: reply(201, "order 7 made", "text/plain")) as server:
+        mes = MesOutput("mes", MesConfig(url=server.url))
+        mes.deliver(EVENT)
+        assert mes.status()["orders"] == 1
+        server.answer = lambda asked: reply(200, "<title>Log in</title>", "text/html")
+        with pytest.raises(RetryError, match="web page"):
+            mes.deliver(msgspec.structs.replace(EVENT, key="gw:m:pump:2"))
+
+
 def test_conflict_means_that_the_order_is_there() -> None:
     with Canned(lambda _: reply(409)) as server:
         mes = MesOutput("mes", MesConfig(url=server.url))
@@ -148,6 +158,44 @@ def test_conflict_means_that_the_order_is_there() -> None:
         mes = MesOutput("mes", MesConfig(url=server.url, clear=Step(body={})))
         with pytest.raises(StaleError):
             mes.deliver(msgspec.structs.replace(EVENT, state="cleared"))
+
+
+def test_deleted_order_holds_nobody_up() -> None:
+    """A person deletes an order: nothing is noted on it or learnt of it, and the events behind it have their turn."""
+
+    def answer(asked: Asked) -> bytes:
+        if asked.line.startswith("POST / "):
+            return reply(201, f'{{"id": {1 + asked.body.count(b"pump:2")}}}')
+        return reply(404, "<title>Not Found", "text/html") if " /1 " in asked.line else reply(200, '{"code": "closed"}')
+
+    status = Step(method="GET", url="/{id}", code="/code")
+    with Canned(answer) as server:
+        config = MesConfig(url=server.url, create=CREATE, status=status, clear=Step(url="/{id}", body={}))
+        mes = MesOutput("mes", msgspec.structs.replace(config, closing={"closed": "anomaly"}))
+        for key in ("gw:m:pump:1", "gw:m:pump:2"):
+            for state in ("opened", "raised", "cleared"):
+                mes.deliver(msgspec.structs.replace(EVENT, key=key, state=state))
+        assert [label.value for label in mes.collect()] == ["anomaly"]
+    assert mes.status()["states"] == {"gone": 1, "closed": 1} and list(mes.collect()) == []
+
+
+def test_order_whose_state_cannot_be_read_holds_no_other_up() -> None:
+    def answer(asked: Asked) -> bytes:
+        if asked.line.startswith("POST"):
+            return reply(201, f'{{"id": {1 + asked.body.count(b"pump:2")}}}')
+        return reply(500, "broken") if " /1 " in asked.line else reply(200, '{"code": "closed"}')
+
+    with Canned(answer) as server:
+        status = Step(method="GET", url="/{id}", code="/code")
+        config = MesConfig(url=server.url, create=CREATE, status=status, closing={"closed": "anomaly"})
+        mes = MesOutput("mes", config)
+        for key in ("gw:m:pump:1", "gw:m:pump:2"):
+            mes.deliver(msgspec.structs.replace(EVENT, key=key))
+        closed = mes.collect()
+        assert next(closed).value == "anomaly"
+        with pytest.raises(RetryError, match="broken"):
+            next(closed)
+    assert mes.status()["states"] == {"?": 1, "closed": 1}
 
 
 def test_order_waits_until_the_event_is_severe_enough() -> None:
@@ -301,6 +349,7 @@ def test_host_collects_what_became_known_and_keeps_it_before_it_forgets(tmp_path
         hosted.stop(5)
     assert kept == [Label("pump", EVENT.time_ns, cleared.time_ns, "normal", "mes")] * 2
     assert (tmp_path / "mes.sqlite").exists()
+    assert "cannot be read" in hosted.status()["problem"]  # its book is closed; the status page still answers
 
 
 def test_false_alarm_that_goes_on_is_labelled_up_to_now() -> None:
@@ -355,3 +404,15 @@ def test_webhook_that_is_not_taken(status: int, error: type[Exception] | None) -
         [asked] = server.asked
     text = "opened: anomaly on pump (current): score 2.5, threshold 1"
     assert asked.line == "POST /pump HTTP/1.1" and msgspec.json.decode(asked.body) == {"text": text}
+
+
+def test_each_open_order_is_looked_at_in_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fedge_agent.outputs.mes.output.LOOKS", 2)
+    with Canned(lambda asked: reply(200, "{}" if "POST" in asked.line else '{"code": "open"}')) as server:
+        mes = MesOutput("mes", MesConfig(url=server.url, status=Step(method="GET", url="/{key}", code="/code")))
+        for number in range(5):
+            mes.deliver(msgspec.structs.replace(EVENT, key=f"k{number}"))
+        server.asked.clear()
+        for _ in range(4):
+            assert list(mes.collect()) == []
+        assert [a.line.split()[1] for a in server.asked] == ["/k0", "/k1", "/k2", "/k3", "/k4", "/k0", "/k1"]

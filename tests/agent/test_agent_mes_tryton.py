@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import sys
 from collections.abc import Iterator
 from http.client import HTTPConnection
 from pathlib import Path
@@ -13,10 +14,17 @@ import msgspec
 import pytest
 from fedge_agent.outputs.mes.output import MesOutput
 from fedge_agent.outputs.mes.settings import MesConfig
+from fedge_agent.outputs.registry import build
 from fedge_agent.types import Event, Label
+from fedge_fleet import tryton as demo
 from fedge_models import settings
 from fedge_models.errors import RefusedError, RetryError
 from servers.tryton import KEY, PASSWORD, USER, Tryton
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 EVENT = Event("gw:m:pump:1", "opened", "pump", "m", 3, 1_700_000_000_000_000_000, 2.5, 1.0, "anomaly", "current")
 RAISED = msgspec.structs.replace(EVENT, state="raised", severity="high", score=9.0)
@@ -119,3 +127,13 @@ def test_error_inside_a_200_is_a_refusal(tryton: Tryton, tmp_path: Path) -> None
     mes = output(tryton, tmp_path, "tryton-jsonrpc", create={**create, "error": "/error", "id": "/result/0"})
     with pytest.raises(RefusedError, match="status 200 with the error"):
         mes.deliver(msgspec.structs.replace(EVENT, key="gw:m:pump:4"))
+
+
+def test_orders_and_table_of_the_demo(tryton: Tryton, tmp_path: Path) -> None:
+    """What `fedge-fleet demo --mes tryton` writes and reads (the whole of it takes two minutes)."""
+    table = tomllib.loads(demo.output(tmp_path, tryton.port))["output"]["mes"]
+    mes = build("mes", table, str(tmp_path / "agent.toml"))
+    for number, state in ((6, "opened"), (6, "cleared"), (7, "opened")):
+        mes.deliver(msgspec.structs.replace(EVENT, key=f"gw:m:pump:{number}", state=state))
+    orders = {o["key"]: o["cleared"] for o in demo.orders(tryton.folder) if o["key"] in ("gw:m:pump:6", "gw:m:pump:7")}
+    assert orders == {"gw:m:pump:6": True, "gw:m:pump:7": False}

@@ -106,6 +106,17 @@ def test_severe_from_the_start_and_said_once_over_a_restart() -> None:
     assert event_states(again, [2.5, 2.5, 2.5]) == []
 
 
+def test_event_says_since_when() -> None:
+    alert = Alert("gw", "pump", msgspec.structs.replace(WHEN, for_windows=3, min_gap=Seconds(0)), AlertState())
+    said = []
+    for i, score in enumerate([0, 2, 2, 2, 2, 0, 2, 0, 0, 0]):
+        if i == 8:  # kill -9 within the windows that clear it
+            alert = Alert("gw", "pump", alert._when, alert.at(7))
+        if made := alert.update(msgspec.structs.replace(decision(score), time_ns=i), float(i)):
+            said.append((made[0].state, made[0].since_ns, made[0].time_ns))
+    assert said == [("opened", 1, 3), ("cleared", 7, 9)]
+
+
 def test_levels_are_configurable() -> None:
     when = msgspec.structs.replace(WHEN, high=Level(score=1.2, after=Seconds(1e9)))
     assert event_states(Alert("gw", "pump", when, AlertState()), [1.5, 1.5]) == [("opened", "high")]
@@ -325,6 +336,7 @@ def test_absent_target_is_tried_again() -> None:
         ({"url": "http://x", "create": Step(body={"a": "{asett}"})}, "create: .*did you mean {asset}"),
         ({"url": "http://x", "create": Step(body={"a": "{asset.x}"})}, "unknown field {asset.x}"),
         ({"url": "http://x", "clear": Step(url="/{id}", then=Step(url="/{idd}"))}, "clear: .*did you mean {id}"),
+        ({"url": "http://x", "token": Step(id="/link")}, "token: a create-once address needs a search too"),
         ({"url": "http://x", "create": Step(id="id")}, "create.id: 'id' is no JSON pointer"),
     ],
 )

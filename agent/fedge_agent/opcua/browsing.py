@@ -174,12 +174,13 @@ class Browser:
         for depth in range(max((len(t.path) for t in tags), default=0)):
             moving = [t for t in tags if len(t.path) > depth]
             below = await self.children(node for t in moving for node, _ in at[t])
+            named = {node: _by_name(children) for node, children in below.items()}
             for tag in moving:
                 step = tag.path[depth]
                 at[tag] = [
                     (child.id, (*path, (child.space, child.name)))
                     for node, path in at[tag]
-                    for child in below[node]
+                    for child in (below[node] if step.wild else named[node].get(step.name, ()))
                     if step.fits(child.space, child.name)
                 ]
         return at
@@ -237,6 +238,14 @@ class Browser:
 def chunks(all_: Sequence[T], size: int) -> list[Sequence[T]]:
     """In pieces of at most `size`."""
     return [all_[i : i + size] for i in range(0, len(all_), size)]
+
+
+def _by_name(children: list[Child]) -> dict[str, list[Child]]:
+    """So that thousands of tags below one node are not each compared with thousands of names."""
+    found: dict[str, list[Child]] = {}
+    for child in children:
+        found.setdefault(child.name, []).append(child)
+    return found
 
 
 def _browse_path(ua: Any, tag: Tag) -> Any:

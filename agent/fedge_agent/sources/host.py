@@ -134,6 +134,7 @@ class HostedSource:
             row = self._inbox.keep(self.name, readings, alive_ns, fresh, receipts) if self._inbox else 0
             self.problem("inbox", None)
         except StorageError as e:
+            self.count("unkept", len(readings))
             self.problem("inbox", f"{e}; it goes on without: what comes now would not survive a kill")
         while self._queue.full and not self.stop.wait(ROOM_S):
             pass

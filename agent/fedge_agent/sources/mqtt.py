@@ -22,7 +22,7 @@ from ..types import Reading, SourceHost
 from .mqtt_payload import Complaint, Payload, Reader, parse_pointer
 
 IDLE_S = 0.2
-AT_ONCE = 500  # messages of one commit
+AT_ONCE = 500  # messages of one commit; of pictures one, since they unpack to many times their size
 MAX_WAITING_BYTES = 8 * 1024 * 1024  # of messages not yet read; beyond, the broker waits
 MESSAGE_BYTES = 500  # of an empty one, in memory
 FILTERS_AT_ONCE = 100
@@ -56,7 +56,7 @@ class MqttSource:
 
     def run(self, tags: Sequence[str], host: SourceHost) -> None:
         """Deliver until `host.stop`. Raises UnreachableError, or ConfigError for tags and files that cannot be used."""
-        reader, waiting = Reader(tags, self._config), Waiting()
+        reader, waiting = Reader(tags, self._config), Waiting(1 if self._config.payload == "image" else AT_ONCE)
         connection = Connection(self._config, waiting.put)
         try:
             connection.open()
@@ -99,7 +99,8 @@ class MqttSource:
 class Waiting:
     """Messages between paho's thread and ours. Bounded: beyond, paho's thread waits, and with it the broker."""
 
-    def __init__(self) -> None:
+    def __init__(self, at_once: int) -> None:
+        self._at_once = at_once
         self._messages: deque[Message] = deque()
         self._bytes, self._closed, self._changed = 0, False, threading.Condition()
 
@@ -112,10 +113,10 @@ class Waiting:
             self._changed.notify_all()
 
     def take(self, timeout: float) -> list[Message]:
-        """All that came, at most AT_ONCE; empty when nothing did in time."""
+        """All that came, at most `at_once`; empty when nothing did in time."""
         with self._changed:
             self._changed.wait_for(lambda: bool(self._messages), timeout)
-            taken = [self._messages.popleft() for _ in range(min(len(self._messages), AT_ONCE))]
+            taken = [self._messages.popleft() for _ in range(min(len(self._messages), self._at_once))]
             self._bytes -= sum(len(m.payload) + MESSAGE_BYTES for m in taken)
             self._changed.notify_all()
         return taken

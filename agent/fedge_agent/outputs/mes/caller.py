@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -9,10 +10,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
-from fedge_models.errors import RefusedError, RetryError, UnreachableError
+from fedge_models.errors import ConfigError, RefusedError, RetryError, UnreachableError
 
 from . import auth, client, pointer, template
 from .settings import MesConfig, Step
+
+logger = logging.getLogger(__name__)
 
 _AFTER = ("id", "saved")
 _KNOWN = {  # what a step may use beside the event's fields; `status` has no event at hand
@@ -36,6 +39,8 @@ class Caller:
         parts = urlsplit(config.url)
         self._origin = f"{parts.scheme}://{parts.netloc}"
         client.check_url(config.url, where)
+        if config.token and not config.find:
+            raise ConfigError(f"{where}.token: a create-once address needs a search too; give {where}.find")
         template.check(config.headers, _ALWAYS, f"{where}.headers")
         for name, allowed in _KNOWN.items():
             step = getattr(config, name)
@@ -50,11 +55,16 @@ class Caller:
         return self._config.url.rstrip("/") + step.url if step.url else self._config.url
 
     def ask(
-        self, step: Step, known: Mapping[str, Any], key: str, before: Callable[[], None] = lambda: None
+        self,
+        step: Step,
+        known: Mapping[str, Any],
+        key: str,
+        before: Callable[[], None] = lambda: None,
+        may_be_gone: bool = False,
     ) -> client.Answer:
         """Send a step. `before` is called when the connection stands. Raises RetryError or RefusedError."""
         try:
-            return self._ask(step, known, key, before)
+            return self._ask(step, known, key, before, may_be_gone)
         except UnreachableError:
             raise
         except RetryError:
@@ -63,15 +73,20 @@ class Caller:
             raise
 
     def chain(self, step: Step, known: Mapping[str, Any], key: str) -> None:
-        """Send a step and those after it."""
+        """Send a step and those after it, on an order that a person may have deleted meanwhile."""
         saved: dict[str, Any] = {}
         next_: Step | None = step
         while next_ is not None:
-            data = self.ask(next_, {**known, "saved": saved}, key).data
-            saved |= {name: pointer.find(data, where) for name, where in next_.save.items()}
+            answer = self.ask(next_, {**known, "saved": saved}, key, may_be_gone=True)
+            if answer.status == client.GONE:
+                logger.error("%s: its order %s is gone; nothing is noted on it", known["key"], known["id"])
+                return
+            saved |= {name: pointer.find(answer.data, where) for name, where in next_.save.items()}
             next_ = next_.then
 
-    def _ask(self, step: Step, known: Mapping[str, Any], key: str, before: Callable[[], None]) -> client.Answer:
+    def _ask(
+        self, step: Step, known: Mapping[str, Any], key: str, before: Callable[[], None], may_be_gone: bool
+    ) -> client.Answer:
         config = self._config
         credentials = self._session.headers() if self._session else auth.static(config)
         session = self._session.preferences if self._session else {}
@@ -90,7 +105,8 @@ class Caller:
             headers |= auth.signed(config.hmac, body or b"", time.time())
         with client.connected(address, config) as connection:
             before()
-            answer = client.exchange(connection, step.method, address, body, headers)
+            expect: client.Expect = "json" if _reads(step) else "no page"
+            answer = client.exchange(connection, step.method, address, body, headers, expect, may_be_gone)
         self._look_for_error(step, address, answer)
         return answer
 
@@ -102,6 +118,11 @@ class Caller:
         if re.search(self._config.transient, text):
             raise RetryError(f"{address}: status {answer.status} with the error {text}")
         raise RefusedError(f"{address}: status {answer.status} with the error {text}")
+
+
+def _reads(step: Step) -> bool:
+    """Whether anything is read of its answer."""
+    return bool(step.save) or any(p is not None for p in (step.error, step.rows, step.id, step.code))
 
 
 def _check_step(step: Step, allowed: tuple[str, ...], where: str, url: str) -> None:

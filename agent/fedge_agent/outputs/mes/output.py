@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from fedge_models.errors import RefusedError, RetryError, StaleError
+from fedge_models.errors import RefusedError, RetryError, StaleError, UnreachableError
 
 from ...types import Event, Label
 from . import client, pointer, presets, template
@@ -64,7 +64,7 @@ class MesOutput:
         if event.state == "cleared":
             self._clear(event)
             return
-        order = self._orders.notice(event.key, event.asset, event.time_ns, time.time())
+        order = self._orders.notice(event.key, event.asset, event.since_ns or event.time_ns, time.time())
         if LEVELS.index(event.severity) < LEVELS.index(self._config.severity):
             return
         if order.id is None:
@@ -79,11 +79,20 @@ class MesOutput:
             self._look_again(order)
         if self._config.status is None or not self._config.status.code:
             return
-        for order in self._orders.due(time.time(), LOOKS):
-            label = self._closed(order)
+        problem: RetryError | None = None
+        for order in self._orders.due(LOOKS):
+            try:
+                label = self._closed(order)
+            except UnreachableError:
+                raise
+            except RetryError as e:  # of this order: the others have their turn
+                problem = e
+                continue
             if label is not None:
                 yield label
                 self._orders.done(order.key)
+        if problem is not None:
+            raise problem
 
     def check(self) -> list[str]:
         """Connect, and search for an order that is not there. Nothing is made."""
@@ -174,7 +183,7 @@ class MesOutput:
         if len(ids) > 1:
             logger.error("output %s: %s has %d orders: %s; close all but one", self._name, known["key"], len(ids), ids)
             self._orders.duplicate(known["key"], ids)
-        return sorted(ids, key=lambda i: (isinstance(i, str), i))
+        return sorted(ids, key=lambda i: (isinstance(i, str), len(str(i)), i))
 
     # after
 
@@ -184,14 +193,14 @@ class MesOutput:
         if order is None or order.id is None:
             ids = self._find(known) if self._config.find and (order is None or order.asked is not None) else []
             if not ids and (order is not None or self._config.find):
-                self._orders.cleared(event.key, event.time_ns)
+                self._orders.cleared(event.key, _over(event))
                 return  # too mild for an order, or a person has deleted it
             known["id"] = ids[0] if ids else event.key
         else:
             known["id"] = order.id
         if self._config.clear:
             self._caller.chain(self._config.clear, known, event.key + ":cleared")
-        self._orders.cleared(event.key, event.time_ns)
+        self._orders.cleared(event.key, _over(event))
 
     def _look_again(self, order: Order) -> None:
         """A create had no answer: was a second order made after all?"""
@@ -204,15 +213,26 @@ class MesOutput:
         assert step is not None and step.code is not None
         known = {"id": order.id, "key": order.key, "asset": order.asset}
         try:
-            code = pointer.find(self._caller.ask(step, known, "").data, step.code)
+            answer = self._caller.ask(step, known, "", may_be_gone=True)
         except RefusedError as e:
             logger.error("output %s: %s: its state cannot be read: %s", self._name, order.key, e)
             self._orders.done(order.key)
             return None
+        if answer.status == client.GONE:
+            self._orders.seen(order.key, "gone")
+            self._orders.done(order.key)
+            return None
+        code = pointer.find(answer.data, step.code)
         text = str(code) if isinstance(code, (str, int)) else None
-        self._orders.seen(order.key, text)
+        if text is not None and text != order.code:
+            self._orders.seen(order.key, text)
         if text is None or text not in self._config.closing:
             return None
         # A false alarm may go on for ever: then the label ends where the machine's clock stands now.
         end = order.cleared_ns or order.opened_ns + max(0, round((time.time() - order.noticed) * 1e9))
         return Label(order.asset, order.opened_ns, end, self._config.closing[text], "mes")
+
+
+def _over(event: Event) -> int:
+    """Until when the condition held: before the first of the windows that were well again."""
+    return event.since_ns - 1 if event.since_ns else event.time_ns

@@ -1,0 +1,197 @@
+"""The inbox: what it keeps through kills, what it lets go of, and that assets go on where they were."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fedge_agent.config import TagConfig
+from fedge_agent.inbox import Inbox, Progress
+from fedge_agent.settling import Settling
+from fedge_agent.types import Batch, Quality, Reading, Window
+from fedge_agent.windows import Assembler
+from fedge_models.errors import StorageError
+
+
+def inbox(folder: Path, max_bytes: int = 1 << 20, max_age: float = 3600) -> Inbox:
+    return Inbox(folder / "inbox.sqlite", max_bytes, max_age)
+
+
+def progress(done: int, needed: int, **marks: bytes) -> Progress:
+    return Progress({"s": done}, marks, {"s": needed})
+
+
+def test_readings_come_back_as_they_were(tmp_path: Path) -> None:
+    readings = [
+        Reading("a", 1_700_000_000_000_000_001, 1.5),
+        Reading("a", 2, float("inf"), Quality.UNCERTAIN),
+        Reading("state", 3, "läuft"),
+        Reading("wave", 4, np.array([1, 2, 3], np.float32)),
+        Reading("image", 5, np.arange(12, dtype=np.uint8).reshape(2, 2, 3)),
+    ]
+    kept = inbox(tmp_path)
+    first = kept.keep("s", readings, alive_ns=7, fresh=True, receipts=[b"r1", b"r2"])
+    second = kept.keep("s", [])
+    kept.close()
+    again = inbox(tmp_path)
+    row, empty = again.replay()
+    assert (row.id, row.source, row.alive_ns, row.fresh, row.decided) == (first, "s", 7, True, False)
+    assert row.readings[:3] == readings[:3]
+    for got, put in zip(row.readings[3:], readings[3:], strict=True):
+        assert got[:2] == put[:2] and got.value.dtype == put.value.dtype and (got.value == put.value).all()  # type: ignore[union-attr]
+    assert empty.id == second and empty.readings == [] and again.receipts("s") == [b"r1", b"r2"]
+
+
+def test_lets_go_of_what_no_window_needs_but_for_last_values(tmp_path: Path) -> None:
+    kept = inbox(tmp_path)
+    rows = [kept.keep("s", [Reading("a", t, float(t)), Reading(f"state-{t % 2}", t, f"{t}")]) for t in range(10)]
+    kept.keep("other", [Reading("b", 0, 0.0)])
+    kept.settle(progress(rows[6], 4, pump=b"mark"))
+    last, *left = kept.replay()
+    found = [last, *left]
+    values = {r.tag: r.value for row in found if row.id == 0 for r in row.readings}
+    assert values == {"a": 3.0, "state-0": "2", "state-1": "3"}
+    live = [row for row in found if row.id and row.source == "s"]
+    assert [row.readings[0].time_ns for row in live] == [4, 5, 6, 7, 8, 9]
+    assert [row.decided for row in live] == [True, True, True, False, False, False]
+    assert kept.mark("pump") == b"mark" and kept.mark("unknown") is None and kept.dropped == 0
+
+
+def test_row_that_was_not_taken_in_stays_however_old(tmp_path: Path) -> None:
+    kept = inbox(tmp_path)
+    kept.keep("s", [Reading("a", 1, 1.0)])
+    kept.settle(progress(0, 1000))
+    assert [row.readings[0].time_ns for row in kept.replay()] == [1]
+
+
+def test_bounded_in_bytes_and_counted(tmp_path: Path) -> None:
+    kept = inbox(tmp_path, max_bytes=100_000)
+    for t in range(100):
+        kept.keep("s", [Reading("wave", t, np.zeros(2500, np.float32))])
+    status = kept.status()
+    assert status["bytes"] <= 100_000 and status["commits"] == 9 and kept.dropped == 91
+    assert [row.readings[0].time_ns for row in kept.replay()] == list(range(91, 100))
+    kept.close()
+    assert inbox(tmp_path).status()["bytes"] == status["bytes"]
+
+
+def test_bounded_in_age_and_counted(tmp_path: Path) -> None:
+    kept = inbox(tmp_path, max_age=-1)
+    kept.keep("s", [Reading("a", 1, 1.0)])
+    kept.settle(progress(0, 0))
+    assert kept.dropped == 1 and not list(kept.replay())
+
+
+def test_receipts_are_of_the_newest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fedge_agent.inbox.RECEIPTS", 3)
+    kept = inbox(tmp_path)
+    rows = [kept.keep("s", [Reading("a", t, 0.0)], receipts=[b"%d" % t]) for t in range(10)]
+    kept.settle(progress(rows[-1], 100))
+    assert kept.receipts("s") == [b"7", b"8", b"9"]
+
+
+def test_full_disk_is_a_storage_error_and_counts_stay_right(tmp_path: Path) -> None:
+    kept = inbox(tmp_path)
+    kept._db.execute("PRAGMA max_page_count = 20")  # SQLite's own disk-full
+    with pytest.raises(StorageError, match="inbox cannot be written"):
+        for t in range(100):
+            kept.keep("s", [Reading("wave", t, np.zeros(1000, np.float32))])
+    status = kept.status()
+    kept.close()
+    assert inbox(tmp_path).status() == status
+
+
+def test_damaged_file_is_set_aside(tmp_path: Path) -> None:
+    (tmp_path / "inbox.sqlite").write_bytes(b"not a database" * 1000)
+    assert not list(inbox(tmp_path).replay()) and list(tmp_path.glob("inbox.sqlite.damaged-*"))
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from fedge_agent.inbox import Inbox, Progress
+from fedge_agent.types import Reading
+kept = Inbox(Path(sys.argv[1]), 1 << 24, 3600)
+rows = [row for row in kept.replay() if row.id]
+t = rows[-1].readings[-1].time_ns if rows else 0
+while True:
+    row = kept.keep("s", [Reading("a", t + 1, float(t + 1))])
+    t += 1
+    print(t, flush=True)
+    if t % 7 == 0:
+        kept.settle(Progress({"s": row}, {}, {"s": t - 3}))
+"""
+
+
+def test_kill_at_six_moments_keeps_what_was_kept(tmp_path: Path) -> None:
+    said = 0
+    for i in range(6):
+        command = [sys.executable, "-c", WRITER, str(tmp_path / "inbox.sqlite")]
+        writer = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert writer.stdout is not None
+        for _ in range(3 + 11 * i):  # kill after so many, in the middle of the next
+            said = int(writer.stdout.readline())
+        os.kill(writer.pid, signal.SIGKILL)
+        said = max([said, *(int(x) for x in writer.stdout.read().split("\n")[:-1])])
+        writer.stdout.close()
+        writer.wait()
+    rows = [row for row in inbox(tmp_path, 1 << 24).replay() if row.id]
+    times = [row.readings[0].time_ns for row in rows]
+    assert times[-1] in (said, said + 1) and times == list(range(times[0], times[-1] + 1)) and len(times) <= 3 + 7 + 1
+
+
+# --- where windows go on ------------------------------------------------------------------------------------------
+
+
+def assembler(length: int, hop: int) -> Assembler:
+    return Assembler("m", {"a": TagConfig(source="s", tag="a")}, [], 10.0, length, hop, 0.3, 0.2)
+
+
+def batch(i: int) -> Batch:
+    return Batch("s", [Reading("a", 1_700_000_000_000_000_000 + i * 100_000_000, float(i))], None, 0)
+
+
+@pytest.mark.parametrize(("length", "hop"), [(10, 5), (10, 10), (5, 20), (7, 3)])
+def test_windows_after_a_restart_are_those_without_one(length: int, hop: int) -> None:
+    def cut(windows: list[Window]) -> list[Any]:
+        return [(w.end_ns, w.values.tolist()) for w in windows]
+
+    whole = assembler(length, hop)
+    wanted = cut([w for i in range(120) for w in whole.push(batch(i))])
+    for stop in range(1, 100, 7):
+        before = assembler(length, hop)
+        found = cut([w for i in range(stop) for w in before.push(batch(i))])
+        start = before.next_start()
+        assert start is not None
+        after = assembler(length, hop)
+        after.resume(start)
+        needed = [i for i in range(stop) if batch(i).readings[0].time_ns >= start - 0.3e9]
+        assert not [w for i in needed for w in after.push(batch(i))]  # decided already
+        found += cut([w for i in range(stop, 120) for w in after.push(batch(i))])
+        assert found == wanted
+
+
+def test_settling_writes_the_newest_once_it_is_durable(tmp_path: Path) -> None:
+    kept, asked, durable = inbox(tmp_path), threading.Event(), threading.Event()
+
+    def ready() -> bool:
+        asked.set()
+        return durable.is_set()
+
+    settling = Settling(kept, ready)
+    settling.start()
+    settling.put(progress(1, 0, m=b"early"))
+    assert asked.wait(5)
+    assert kept.mark("m") is None  # its samples and events are not written yet
+    durable.set()
+    settling.put(progress(2, 0, m=b"old"))
+    settling.put(progress(3, 0, m=b"new"))
+    settling.stop()
+    assert kept.mark("m") == b"new" and settling.problem is None
