@@ -94,10 +94,8 @@ class SparkplugOutput:
         self._tell(event.asset, alert, event.time_ns)
 
     def check(self) -> list[str]:
-        """Connect without being born."""
-        connection = Connection(
-            msgspec.structs.replace(self._config, client_id=""), clean=True
-        )  # beside a running agent
+        """Connect without being born, under another id than a running agent."""
+        connection = Connection(msgspec.structs.replace(self._config, client_id=""), clean=True)
         try:
             connection.open()
             return []

@@ -61,9 +61,7 @@ class SparkplugSource:
             view = HostView(tags, 0, 0)
         except ConfigError as e:
             return [str(e)]
-        connection = Connection(
-            msgspec.structs.replace(self._config, client_id=""), clean=True
-        )  # beside a running agent
+        connection = Connection(msgspec.structs.replace(self._config, client_id=""), clean=True)
         try:
             connection.open()
             return [f"{f}: {why}" for f, why in connection.subscribe(view.subscriptions()).items()]
