@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -210,6 +211,25 @@ def test_tags_that_come_go_and_come_again(server: NodeServer, monkeypatch: pytes
         assert run.host.readings[-1].quality is Quality.BAD
         server.do("add", name="Late/A", value=6)
         run.host.wait(lambda: 6.0 in run.host.values("Plant/Late/A") and not run.host.problems)
+
+
+def test_hundreds_of_missing_tags_do_not_keep_values_waiting(
+    server: NodeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fedge_agent.sources.opcua.RETRY_ITEMS_S", 0.1)
+    missing = [f"{way}{i}" for i in range(300) for way in ("Plant/Absent", "ns=3;s=Absent")]
+    server.do("add", name="Busy", value=0)
+    with Run(server.url, [*missing, "Plant/Busy"]) as run:
+        run.host.wait(lambda: len(run.host.problems) == len(missing) and bool(run.host.readings))
+        longest = 0.0
+        for value in range(1, 8):
+            began = time.monotonic()
+            server.do("write", name="Busy", value=value)
+            run.host.wait(lambda value=value: value in run.host.values("Plant/Busy"))
+            longest = max(longest, time.monotonic() - began)
+    assert longest < 3.0
+    said = [p for p in run.host.problems.values() if "there is:" in p or "the server has:" in p or "nothing near" in p]
+    assert 0 < len(said) <= 20
 
 
 def test_keep_alives_say_that_nothing_has_changed(server: NodeServer) -> None:
