@@ -133,7 +133,6 @@ def _counters(status: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]
     ]
 
 
-
 def _gauges(status: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]:
     outputs, models, assets = status["outputs"], status["models"], status["assets"]
     served = {k: v["release"] for k, v in models.items() if v["release"] is not None}
