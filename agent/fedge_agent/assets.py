@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
+import numpy as np
 from fedge_models.card import Card, Target
 from fedge_models.errors import ModelError
 from numpy.typing import NDArray
@@ -24,7 +25,7 @@ from .outlook import Left, Outlook
 from .participant import Participant
 from .samples import Sample, SampleStore, Split, split
 from .snapshots import MAX_WAITING, Snapshots
-from .types import Batch, Decision, Event, Window
+from .types import Batch, Decision, Event, Reading, Window
 from .windows import Assembler
 
 Label = float | tuple[float, ...] | None
@@ -72,6 +73,7 @@ class Asset:
         self._outlook: Outlook | None = None
         self._seen: Serving | None = None  # whose estimates the outlook is drawn from
         self._events = self._gappy = self._unknown_labels = 0
+        self._early: dict[str, dict[str, Reading]] = {}  # source -> tag -> its last reading before there was a model
         self._start_ns: float | None = None  # where to go on
         self._told_ns = self._sampled_ns = NEVER_NS  # while replaying: windows that are told and sampled already
         self.decisions: deque[tuple[Decision, Label]] = deque(maxlen=KEPT_DECISIONS)
@@ -110,14 +112,25 @@ class Asset:
         if self._context is not None:
             self._context.take(batch)
         if self._assembler is None and not self._begin():
+            self._remember(batch)
             return
         assert self._assembler is not None
+        early = self._early.pop(batch.source, None)
+        if early and not batch.fresh:
+            batch = batch._replace(readings=[*early.values(), *batch.readings])
         for window in self._assembler.push(batch):
             if not decided:
                 self.decide(window)
         if isinstance(self._assembler, Snapshots):
             for window in self._assembler.settled():
                 self._settle(window)
+
+    def _remember(self, batch: Batch) -> None:
+        """Until there is a model: what each tag was last. Who tells only what changes will not tell it again."""
+        known = self._early.setdefault(batch.source, {})
+        if batch.fresh:
+            known.clear()
+        known.update((r.tag, r) for r in batch.readings if not isinstance(r.value, np.ndarray))
 
     def decide(self, window: Window) -> None:
         """What the model says of a window, what follows from it, and the sample that is kept of it."""

@@ -20,14 +20,15 @@ from . import privacy, server_optimizers
 from .aggregation import Contribution, weigh
 from .config import FederationConfig
 from .engine import blocks
+from .engine.gram import WithReference, unite
 from .engine.rows import ChosenRows, Rows
 from .engine.runner import Runner
 from .privacy import Privacy, Spent
 from .rules.pipeline import Pipeline
 from .rules.registry import build_pipeline
-from .rules.rule import Gram
+from .rules.rule import Gram, Weights
 from .server_optimizers import ServerOptimizer, State
-from .trust import sketches
+from .trust import replays, sketches
 from .trust.judge import Verdict, judge, spokesmen
 from .trust.standing import Standing, TrustConfig
 from .trust.witnesses import Court, Seen, listen, testify
@@ -56,6 +57,7 @@ class Carried:
     seen: Seen = field(default_factory=Seen)
     moved: Floats | None = None  # (P,) the last aggregate, in parameter units, where the rule wants it
     state: State = ()  # of the optimiser
+    went: Floats | None = None  # (P,) what the newest release changed, in parameter units, where trust looks at it
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,8 @@ def average(how: Averaging, due: Gathered, carried: Carried, runner: Runner = bl
         state = server_optimizers.first_state(how.optimizer, len(due.grid))
     step, state = how.optimizer.step(state, moved)
     last = moved if how.pipeline.rule.reference else None  # megabytes that only some rules look at again
-    kept = Carried(made.standings, made.spent, made.seen, last, state)
+    went = step if how.privacy is None and how.trust.action != "watch" else None
+    kept = Carried(made.standings, made.spent, made.seen, last, state, went)
     return Averaged(step / due.grid, kept, made.shares, made.damping, made.changes)
 
 
@@ -133,8 +136,8 @@ def _noised(how: Averaging, bound: Privacy, due: Gathered, carried: Carried) -> 
 def _ruled(how: Averaging, due: Gathered, carried: Carried, runner: Runner) -> _Combined:
     """What the rule makes of those that trust leaves."""
     before = None if carried.moved is None else carried.moved / due.grid
-    gram, seen = blocks.gram_matrix(due.rows, runner), listen(carried.seen, due.updates, due.release)
-    verdict = _judged(how, due, carried, seen, gram)
+    (gram, likeness), seen = _compared(due, carried.went, runner), listen(carried.seen, due.updates, due.release)
+    verdict = _judged(how, due, carried, seen, gram, likeness)
     trusted = [u.node for u in due.updates]
     if how.trust.action != "watch":
         trusted = spokesmen(verdict, how.pipeline.minimum())
@@ -160,7 +163,17 @@ def _ruled(how: Averaging, due: Gathered, carried: Carried, runner: Runner) -> _
     return _Combined(aggregate, shares, weighing.damping, verdict.changes, verdict.standings, carried.spent, seen)
 
 
-def _judged(how: Averaging, due: Gathered, carried: Carried, seen: Seen, gram: Gram) -> Verdict:
+def _compared(due: Gathered, went: Floats | None, runner: Runner) -> tuple[Gram, Weights | None]:
+    """Inner products (n, n) of the rows, and cosines (n,) with what the newest release changed, in one pass."""
+    if went is None:
+        return blocks.gram_matrix(due.rows, runner), None
+    wide, n = blocks.gram_matrix(WithReference(due.rows, replays.direction(went, due.grid)), runner), due.rows.n
+    return wide[:n, :n], replays.cosines(unite(n) @ wide @ unite(n).T)
+
+
+def _judged(
+    how: Averaging, due: Gathered, carried: Carried, seen: Seen, gram: Gram, likeness: Weights | None
+) -> Verdict:
     votes = np.array([carried.standings.get(u.node, Standing()).score(how.trust) for u in due.updates])
     shares = votes if votes.any() else np.ones(len(votes))
     return judge(
@@ -174,6 +187,7 @@ def _judged(how: Averaging, due: Gathered, carried: Carried, seen: Seen, gram: G
         members=due.members,
         config=how.trust,
         claims={u.node: float(u.samples) for u in due.updates},
+        likeness=likeness,
         others=testify(seen, how.court, due.updates, due.rows, due.weights, due.grid, shares),
     )
 

@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from federations import GRAPH, Bench, P
 from fedge_aggregator import averaging, gathering
 from fedge_aggregator import config as configs
+from fedge_aggregator.engine import blocks
+from fedge_aggregator.engine.rows import MemoryRows
 from fedge_aggregator.privacy import Privacy
 from fedge_models.errors import ConfigError
 from fedge_models.quantize import LIMIT
-from test_aggregator_federation import GRAPH, Bench, P
 
 PRIVATE = "[federation.f.privacy]\nclip = 1.0\nnoise_multiplier = 2.0\nepsilon = 4.0\ndelta = 1e-3\n"
 RNG = np.random.default_rng(0)
@@ -67,6 +69,37 @@ def test_watching_trust_changes_no_weight(tmp_path: Path) -> None:
     made = Bench(tmp_path, 'quorum = 2\n[federation.f.trust]\naction = "watch"\n')
     play(made, 6, hostile="d")
     assert made.store.releases.listed("f")[-1].details["nodes"]["d"]["share"] == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize("action", ["quarantine", "watch"])
+def test_update_that_repeats_the_last_release_is_left_out_also_after_a_restart(tmp_path: Path, action: str) -> None:
+    keys = 'quorum = 2\nserver_optimizer = { name = "fedavgm", momentum = 0.5 }\n[federation.f.trust]\n'
+    made, before = Bench(tmp_path, f'{keys}action = "{action}"\n'), GRAPH.params
+    for _ in range(3):
+        last = made.federation.current
+        moved = (last.weights - before) / np.repeat(last.header.steps, GRAPH.sizes)
+        before = last.weights
+        for name in "abc":
+            made.send(name, codes=codes(60.0))
+        replay = moved * min(1.0, 100 / max(np.abs(moved).max(), 1e-6)) + RNG.normal(0, 2, P)
+        made.send("d", codes=np.rint(replay).astype(np.int8))
+        made.step()
+        made.open()
+    shares = [row.details["nodes"]["d"]["share"] for row in made.store.releases.listed("f")[-2:]]
+    assert shares == [0, 0] if action == "quarantine" else min(shares) > 0.2
+    assert made.federation.quarantined() == 0
+    assert (made.store.carried.load("f").went is not None) == (action == "quarantine")
+
+
+def test_cosines_with_the_last_movement_cost_the_others_no_bit() -> None:
+    rows = MemoryRows(list(RNG.integers(-LIMIT, LIMIT + 1, (5, 7000)).astype(np.int8)))
+    grid = np.full(7000, 0.01, np.float32)
+    due = averaging.Gathered("f", 1, grid, grid, [], rows, (), 0.0, 0)
+    alone, none = averaging._compared(due, None, blocks.LOCAL)
+    gram, likeness = averaging._compared(due, rows.block(0, 7000)[2] * np.float32(1e-4), blocks.LOCAL)
+    assert none is None and likeness is not None
+    np.testing.assert_array_equal(gram, alone)
+    np.testing.assert_allclose(likeness, alone[2] / np.sqrt(np.diag(alone) * alone[2, 2]), atol=1e-6)
 
 
 def test_optimiser_goes_on_where_it_was_after_a_restart(tmp_path: Path) -> None:

@@ -34,12 +34,14 @@ class CarriedStore:
         }
         spent = all_("SELECT data FROM spent WHERE federation = ?", federation)
         seen = all_("SELECT data FROM seen WHERE federation = ?", federation)
+        moved, went = vectors.pop("moved", None), vectors.pop("went", None)
         return Carried(
             self.standings(federation),
             msgspec.json.decode(spent[0][0], type=Spent) if spent else Spent(),
             msgspec.json.decode(seen[0][0], type=Seen) if seen else Seen(),
-            vectors.pop("moved", None),
+            moved,
             tuple(vectors.values()),
+            went,
         )
 
     def standings(self, federation: str) -> dict[str, Standing]:
@@ -50,8 +52,8 @@ class CarriedStore:
     def keep(self, federation: str, carried: Carried, changes: Collection[str], now: float, release: int) -> None:
         """Keep what a round leaves; `changes` go into the log."""
         vectors = {f"state{i}": v for i, v in enumerate(carried.state)}
-        if carried.moved is not None:
-            vectors["moved"] = carried.moved
+        kept = {"moved": carried.moved, "went": carried.went}
+        vectors |= {name: v for name, v in kept.items() if v is not None}
         with self._database.transaction() as db:
             db.execute("DELETE FROM vectors WHERE federation = ?", (federation,))
             rows = [(federation, name, v.astype("<f4").tobytes()) for name, v in vectors.items()]

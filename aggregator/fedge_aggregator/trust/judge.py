@@ -20,8 +20,9 @@ import numpy as np
 
 from . import standing as conduct
 from .evidence import Floats, Round, collect
+from .replays import find as replayed
 from .standing import Mark, Standing, TrustConfig
-from .suspicion import GOOD, Finding, Push, Usual, find, usual
+from .suspicion import GOOD, REPLAY, Finding, Push, Usual, find, usual
 
 FEWEST = 3  # updates without which nothing is compared: of two that differ, neither is the odd one out
 CLAIM = 4.0  # median claims; sites differ in size, but one site must not be most of the data by saying so
@@ -51,25 +52,33 @@ def judge(
     config: TrustConfig,
     others: Mapping[str, Finding] | None = None,
     claims: Mapping[str, float] | None = None,
+    likeness: Floats | None = None,
 ) -> Verdict:
     """One round's updates, before the rule.
 
     names, gram, sketches: as `evidence.collect` takes them, a row for each update against `release`;
     minimum: updates that the rule needs; members: the nodes that are enrolled now, here or not; others: findings
     from outside the updates (`heldback.py`, `canaries.py`); claims: sample counts, where the rule weighs by them: a
-    claim of more than CLAIM times the median claim takes the rest of itself off the weight. now: Unix s.
+    claim of more than CLAIM times the median claim takes the rest of itself off the weight; likeness: cosines (n,) of
+    the rows with what the last release moved, once there was one (`replays.py`). now: Unix s.
     """
     known = {n: standings.get(n, Standing()) for n in sorted({*standings, *names})}
     votes = {n: known[n].score(config) for n in names}
     if len(names) < FEWEST or not any(votes.values()):
         return Verdict(known, _weights(known, names, None, claims, config), (), ())
+    echoes = () if likeness is None else replayed(names, likeness, votes, sum(map(bool, votes.values())) - minimum)
+    votes |= dict.fromkeys(echoes, 0.0)
     round_ = collect(names, gram, sketches, votes)
-    after = {**known, **_judged(known, round_, votes, release, config, others or {})}
+    told = {**dict.fromkeys(echoes, REPLAY), **(others or {})}
+    after = {**known, **_judged(known, round_, votes, release, config, told)}
     after, changes = _let_out(after, now, config)
     if config.action == "quarantine":
         after, more = _confine(after, names, now, minimum, {*members, *names}, config)
         changes += more
-    return Verdict(after, _weights(after, names, round_, claims, config), round_.groups, changes)
+    weights = _weights(after, names, round_, claims, config)
+    if config.action != "watch":
+        weights |= dict.fromkeys(echoes, 0.0)
+    return Verdict(after, weights, round_.groups, changes)
 
 
 def _judged(
@@ -93,7 +102,7 @@ def _judged(
 def _gravest(round_: Round, node: str, push: Push, level: Usual, others: Mapping[str, Finding]) -> Finding:
     """A round counts once, for the gravest thing that speaks against the node; a hard finding before a soft one."""
     found = find(round_.evidence[node], push, level), others.get(node, GOOD)
-    return max(found, key=lambda f: (f.blame > 0, not f.soft, f.blame))
+    return max(found, key=lambda f: (f.blame > 0, not f.soft, f.blame, f.kind != ""))
 
 
 def _let_out(
@@ -191,6 +200,11 @@ def explain(node: str, standing: Standing, config: TrustConfig, now: float) -> l
             return [*lines, f"{node}: let out in {left:.1f} h at the earliest, or by `nodes release {node}`"]
         return [*lines, f"{node}: its time is over, but its updates are not yet in order"]
     lines = [f"{node}: trust {standing.score(config):.2f}, judged in {standing.rounds} rounds"]
+    if echoes := sum(m.kind == REPLAY.kind for m in standing.marks):
+        lines.append(
+            f"{node}: {echoes} of its last {len(standing.marks)} updates only repeated what the release before had "
+            "changed: they weighed nothing"
+        )
     if standing.credit < standing.needed(config):
         what = "on probation" if standing.times else "new"
         lines.append(

@@ -18,7 +18,7 @@ import numpy as np
 
 from .evidence import Evidence, Round
 
-Kind = Literal["", "against", "unrelated", "idle", "push", "harm", "canary"]
+Kind = Literal["", "against", "unrelated", "idle", "push", "harm", "canary", "replay"]
 
 AGREE_SOME, AGREE, AGREE_MUCH = 0.2, 0.25, 0.3  # median cosine from which on a direction says something
 AGAINST = 0.7  # of the usual cosine, the other way round
@@ -54,6 +54,7 @@ class Push:
 
 
 GOOD = Finding(0.0, "", "")
+REPLAY = Finding(0.0, "replay", "repeated what the last release had changed")  # no blame: `replays.py`
 FEWEST_PUSHES = 6  # rounds before steadiness says anything
 
 
