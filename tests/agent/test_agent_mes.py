@@ -140,6 +140,16 @@ def test_order_that_appears_after_the_search_is_reported_as_a_duplicate(slow: bo
         assert list(mes.collect()) == [] and len(server.asked) == asked  # no doubt is left
 
 
+def test_answer_of_which_nothing_is_read_may_be_any_text_but_no_web_page() -> None:
+    with Canned(lambda asked: reply(201, "order 7 made", "text/plain")) as server:
+        mes = MesOutput("mes", MesConfig(url=server.url))
+        mes.deliver(EVENT)
+        assert mes.status()["orders"] == 1
+        server.answer = lambda asked: reply(200, "<title>Log in</title>", "text/html")
+        with pytest.raises(RetryError, match="web page"):
+            mes.deliver(msgspec.structs.replace(EVENT, key="gw:m:pump:2"))
+
+
 def test_conflict_means_that_the_order_is_there() -> None:
     with Canned(lambda _: reply(409)) as server:
         mes = MesOutput("mes", MesConfig(url=server.url))
@@ -394,3 +404,15 @@ def test_webhook_that_is_not_taken(status: int, error: type[Exception] | None) -
         [asked] = server.asked
     text = "opened: anomaly on pump (current): score 2.5, threshold 1"
     assert asked.line == "POST /pump HTTP/1.1" and msgspec.json.decode(asked.body) == {"text": text}
+
+
+def test_each_open_order_is_looked_at_in_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fedge_agent.outputs.mes.output.LOOKS", 2)
+    with Canned(lambda asked: reply(200, "{}" if "POST" in asked.line else '{"code": "open"}')) as server:
+        mes = MesOutput("mes", MesConfig(url=server.url, status=Step(method="GET", url="/{key}", code="/code")))
+        for number in range(5):
+            mes.deliver(msgspec.structs.replace(EVENT, key=f"k{number}"))
+        server.asked.clear()
+        for _ in range(4):
+            assert list(mes.collect()) == []
+        assert [a.line.split()[1] for a in server.asked] == ["/k0", "/k1", "/k2", "/k3", "/k4", "/k0", "/k1"]

@@ -336,6 +336,7 @@ def test_absent_target_is_tried_again() -> None:
         ({"url": "http://x", "create": Step(body={"a": "{asett}"})}, "create: .*did you mean {asset}"),
         ({"url": "http://x", "create": Step(body={"a": "{asset.x}"})}, "unknown field {asset.x}"),
         ({"url": "http://x", "clear": Step(url="/{id}", then=Step(url="/{idd}"))}, "clear: .*did you mean {id}"),
+        ({"url": "http://x", "token": Step(id="/link")}, "token: a create-once address needs a search too"),
         ({"url": "http://x", "create": Step(id="id")}, "create.id: 'id' is no JSON pointer"),
     ],
 )

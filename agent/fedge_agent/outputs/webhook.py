@@ -43,7 +43,7 @@ class WebhookOutput:
         url = template.fill_url(self._config.url, {}, known)
         with client.connected(url, self._config) as connection:
             try:
-                client.exchange(connection, "POST", url, body, self._headers(event, body, known), says_json=False)
+                client.exchange(connection, "POST", url, body, self._headers(event, body, known), expect="anything")
             except StaleError:
                 return
 

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
-from fedge_models.errors import RefusedError, RetryError, UnreachableError
+from fedge_models.errors import ConfigError, RefusedError, RetryError, UnreachableError
 
 from . import auth, client, pointer, template
 from .settings import MesConfig, Step
@@ -39,6 +39,8 @@ class Caller:
         parts = urlsplit(config.url)
         self._origin = f"{parts.scheme}://{parts.netloc}"
         client.check_url(config.url, where)
+        if config.token and not config.find:
+            raise ConfigError(f"{where}.token: a create-once address needs a search too; give {where}.find")
         template.check(config.headers, _ALWAYS, f"{where}.headers")
         for name, allowed in _KNOWN.items():
             step = getattr(config, name)
@@ -103,7 +105,8 @@ class Caller:
             headers |= auth.signed(config.hmac, body or b"", time.time())
         with client.connected(address, config) as connection:
             before()
-            answer = client.exchange(connection, step.method, address, body, headers, may_be_gone=may_be_gone)
+            expect: client.Expect = "json" if _reads(step) else "no page"
+            answer = client.exchange(connection, step.method, address, body, headers, expect, may_be_gone)
         self._look_for_error(step, address, answer)
         return answer
 
@@ -115,6 +118,11 @@ class Caller:
         if re.search(self._config.transient, text):
             raise RetryError(f"{address}: status {answer.status} with the error {text}")
         raise RefusedError(f"{address}: status {answer.status} with the error {text}")
+
+
+def _reads(step: Step) -> bool:
+    """Whether anything is read of its answer."""
+    return bool(step.save) or any(p is not None for p in (step.error, step.rows, step.id, step.code))
 
 
 def _check_step(step: Step, allowed: tuple[str, ...], where: str, url: str) -> None:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from email.message import Message
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 import msgspec
@@ -24,6 +24,7 @@ from .settings import Target
 
 MAX_ANSWER_BYTES = 1024 * 1024
 GONE = 410
+Expect = Literal["json", "no page", "anything"]
 _WORDS = {
     401: "the key or password is not accepted; renew it (orders wait meanwhile)",
     403: "this account may not do that; give it the right (orders wait meanwhile)",
@@ -82,13 +83,13 @@ def exchange(
     url: str,
     body: bytes | None,
     headers: Mapping[str, str],
-    says_json: bool = True,
+    expect: Expect = "json",
     may_be_gone: bool = False,
 ) -> Answer:
     """Send and read. Raises UnreachableError when no answer came: the target may have done what was asked, or not.
 
-    says_json: a success must be JSON or empty; otherwise what it says is not looked at. may_be_gone: "not found" is an
-    answer too, as one with the status GONE.
+    expect: what a success says: JSON or nothing at all; no web page, as that is what proxies and login forms send; or
+    anything. may_be_gone: "not found" is an answer too, as one with the status GONE.
     """
     parts = urlsplit(url)
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
@@ -100,10 +101,10 @@ def exchange(
         raise UnreachableError(f"{shown(url)}: no whole answer: {e or type(e).__name__}") from e
     if may_be_gone and response.status in (404, GONE):
         return Answer(GONE, None)
-    return judge(shown(url), response.status, response.headers, data, says_json)
+    return judge(shown(url), response.status, response.headers, data, expect)
 
 
-def judge(url: str, status: int, headers: Mapping[str, str] | Message, data: bytes, says_json: bool) -> Answer:
+def judge(url: str, status: int, headers: Mapping[str, str] | Message, data: bytes, expect: Expect) -> Answer:
     """What an answer means. Raises RetryError or RefusedError."""
     html = "html" in (headers.get("Content-Type") or "").lower() or data.lstrip()[:1] == b"<"
     said = _title(data) if html else data[:300].decode(errors="replace")
@@ -119,13 +120,11 @@ def judge(url: str, status: int, headers: Mapping[str, str] | Message, data: byt
         raise StaleError(f"{url}: status {status}: {said}")
     if status >= 400:
         raise RefusedError(f"{url}: status {status}: {said}")
-    if not says_json:
-        return Answer(status, None)
-    if html:
+    if html and expect != "anything":
         raise RetryError(
             f"{url}: status {status} with a web page instead of JSON ({said}); a proxy or login page answers"
         )
-    return Answer(status, _json(url, data))
+    return Answer(status, _json(url, data) if expect == "json" else None)
 
 
 def _json(url: str, data: bytes) -> Any:

@@ -20,7 +20,7 @@ MAX_ORDERS = 10_000  # the oldest are forgotten; their closing codes then teach 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS orders (
     key TEXT PRIMARY KEY, asset TEXT NOT NULL, opened_ns INTEGER NOT NULL, noticed REAL NOT NULL, cleared_ns INTEGER,
-    id TEXT, token TEXT, asked REAL, doubtful INTEGER NOT NULL DEFAULT 0, code TEXT, looked REAL NOT NULL DEFAULT 0,
+    id TEXT, token TEXT, asked REAL, doubtful INTEGER NOT NULL DEFAULT 0, code TEXT,
     done INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE IF NOT EXISTS duplicates (key TEXT PRIMARY KEY, ids TEXT NOT NULL);
 """
@@ -47,6 +47,7 @@ class Orders:
 
     def __init__(self, path: Path | None) -> None:
         self._lock = threading.Lock()
+        self._looked = 0  # row of the order that was looked at last
         self._db = files.open_database(path, _SCHEMA) if path else _in_memory()
 
     def close(self) -> None:
@@ -90,18 +91,20 @@ class Orders:
         self._run("UPDATE orders SET cleared_ns = ? WHERE key = ?", time_ns, key)
 
     def due(self, count: int) -> list[Order]:
-        """Orders that are not known to be closed, the longest unseen first."""
-        sql = f"SELECT {_FIELDS} FROM orders WHERE id IS NOT NULL AND done = 0 ORDER BY looked LIMIT ?"  # noqa: S608
-        return [_order(row) for row in self._all(sql, count)]
+        """Orders that are not known to be closed, each in its turn. Nothing is written for that: flash wears out."""
+        where = "id IS NOT NULL AND done = 0 AND rowid > ? ORDER BY rowid LIMIT ?"
+        rows = self._all(f"SELECT rowid, {_FIELDS} FROM orders WHERE {where}", self._looked, count)  # noqa: S608
+        self._looked = rows[-1][0] if len(rows) == count else 0
+        return [_order(row[1:]) for row in rows]
 
     def doubtful(self, count: int) -> list[Order]:
         """Orders of which there may be another."""
         sql = f"SELECT {_FIELDS} FROM orders WHERE id IS NOT NULL AND doubtful = 1 LIMIT ?"  # noqa: S608
         return [_order(row) for row in self._all(sql, count)]
 
-    def seen(self, key: str, code: str | None, now: float) -> None:
-        """The state it is in at the target; None: it did not say."""
-        self._run("UPDATE orders SET code = coalesce(?, code), looked = ? WHERE key = ?", code, now, key)
+    def seen(self, key: str, code: str) -> None:
+        """The state it is in at the target, which is another than before."""
+        self._run("UPDATE orders SET code = ? WHERE key = ?", code, key)
 
     def done(self, key: str) -> None:
         """Nothing more will be learnt of it."""

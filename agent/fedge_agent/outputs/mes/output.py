@@ -88,8 +88,6 @@ class MesOutput:
             except RetryError as e:  # of this order: the others have their turn
                 problem = e
                 continue
-            finally:
-                self._orders.seen(order.key, None, time.time())
             if label is not None:
                 yield label
                 self._orders.done(order.key)
@@ -185,7 +183,7 @@ class MesOutput:
         if len(ids) > 1:
             logger.error("output %s: %s has %d orders: %s; close all but one", self._name, known["key"], len(ids), ids)
             self._orders.duplicate(known["key"], ids)
-        return sorted(ids, key=lambda i: (isinstance(i, str), i))
+        return sorted(ids, key=lambda i: (isinstance(i, str), len(str(i)), i))
 
     # after
 
@@ -221,12 +219,13 @@ class MesOutput:
             self._orders.done(order.key)
             return None
         if answer.status == client.GONE:
-            self._orders.seen(order.key, "gone", time.time())
+            self._orders.seen(order.key, "gone")
             self._orders.done(order.key)
             return None
         code = pointer.find(answer.data, step.code)
         text = str(code) if isinstance(code, (str, int)) else None
-        self._orders.seen(order.key, text, time.time())
+        if text is not None and text != order.code:
+            self._orders.seen(order.key, text)
         if text is None or text not in self._config.closing:
             return None
         # A false alarm may go on for ever: then the label ends where the machine's clock stands now.
