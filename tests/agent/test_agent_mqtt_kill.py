@@ -17,7 +17,7 @@ from mosquitto import Mosquitto
 from programs import Programs
 
 HZ, LENGTH, HOP = 50.0, 10, 5
-CALM, FAR = 280, 20  # readings in turns: the calm ones are many, since the agent learns from all
+CALM, FAR = 580, 20  # readings in turns: the calm ones are many, since the agent learns from all
 BEGIN_NS = 1_700_000_000_000_000_000
 PERIOD_NS = 20_000_000
 LEARN = 200  # readings from which the agent learns what is usual
@@ -83,7 +83,7 @@ max_samples = 1000000
 model = "f"
 channels.a = {{ source = "broker", tag = "plant/line1/m/state#/a" }}
 channels.b = {{ source = "broker", tag = "plant/line1/m/state#/axes/0/b" }}
-when = {{ for_windows = 2, min_gap = "0s", score_above = 4.0 }}
+when = {{ for_windows = 2, min_gap = "0s", score_above = 6.0 }}
 [output.events]
 type = "log"
 path = "{folder / "events.jsonl"}"
