@@ -73,6 +73,7 @@ def judge(
     members: Sequence[str],
     others: Mapping[str, Finding] | None = None,
     claims: Mapping[str, float] | None = None,
+    likeness: np.ndarray | None = None,
 ) -> trust.Verdict:
     stacked = np.stack(list(rows.values()))
     gram = stacked.astype(np.float64) @ stacked.T.astype(np.float64)
@@ -88,6 +89,7 @@ def judge(
         config=fleet.config,
         others=others,
         claims=claims,
+        likeness=likeness,
     )
 
 
