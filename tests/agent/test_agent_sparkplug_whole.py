@@ -67,9 +67,13 @@ def test_from_an_edge_node_to_a_host_through_the_model(tmp_path: Path) -> None:
             agents.wait(lambda: windows() >= before + 4, "windows of values that do not change")
             assert asset()["last"]["missing"] == 0
             node.tell(do="ddata", device="press", metrics=[metric("a", 50.0, alias=5)])
-            data = host.hear(lambda e: e.get("topic") == "spBv1.0/fedge/DDATA/gw/m")
-            aliases = {m["alias"]: m["name"] for m in birth["payload"]["metrics"]}
-            assert "score" in [aliases[m["alias"]] for m in data["payload"]["metrics"]]
+            score = next(m["alias"] for m in birth["payload"]["metrics"] if m["name"] == "score")
+            host.hear(
+                lambda e: (
+                    e.get("topic") == "spBv1.0/fedge/DDATA/gw/m"
+                    and score in [m["alias"] for m in e["payload"]["metrics"]]
+                )
+            )
 
             node.kill()
             agents.wait(lambda: "dead" in agents.status("gw")["sources"]["line"]["problems"].get("g/js", ""), "death")
