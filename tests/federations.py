@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -101,3 +102,6 @@ class Bench:
         done = CliRunner().invoke(main, [*words, "--config", str(self.toml)])
         assert done.exit_code == 0, done.output
         return json.loads(done.stdout) if "--json" in words else done.stdout
+
+
+Make = Callable[..., Bench]  # keys of the federation's table, and more of Bench's arguments

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +21,7 @@ from counterparts import others, program
 from fedge_agent.sources.opcua import OpcuaConfig, OpcuaSource
 from fedge_agent.types import Reading
 
+TAGS = 40  # of the shared server: Plant/T0, Plant/T1, …
 SCRIPT = Path(__file__).parent / "servers/opcua.js"
 
 
@@ -62,6 +67,23 @@ class NodeServer:
         assert line, "node-opcua ended"
         answer: dict[str, Any] = json.loads(line)
         return answer
+
+
+@cache
+def shared_server() -> NodeServer:
+    """One for all tests that do not harm it, with every limit of a call set low; it takes seconds to start."""
+    folder = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    limits = {
+        "maxMonitoredItemsPerCall": 7,
+        "maxNodesPerRead": 6,
+        "maxNodesPerBrowse": 3,
+        "maxNodesPerWrite": 2,
+        "maxNodesPerTranslateBrowsePathsToNodeIds": 2,
+    }
+    made = NodeServer(folder / "pki", tags=TAGS, limits=limits, users={"op": "secret"})
+    atexit.register(made.stop)
+    return made
 
 
 class Host:

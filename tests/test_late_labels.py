@@ -117,7 +117,7 @@ def test_verdicts_over_mqtt_find_their_parts(tmp_path: Path) -> None:
         shop.wait(lambda: not shop.status("gw")["sources"]["qa"]["problems"], "the broker")
         with closing(Connection(Broker(**broker.keys), lambda _: None)) as peer:  # type: ignore[arg-type]
             peer.open()
-            shop.wait(lambda: shop.kept().get("-", 0) > 50, "windows that wait for their label")
+            shop.wait(lambda: shop.kept().get("-", 0) > 2 * PART // HOP, "both parts to be made")
             for body in (
                 {"serial": "P0", "result": "NOK"},
                 {"result": "worn"},

@@ -24,11 +24,11 @@ from fedge_models.card import Card
 from . import identity as identities
 from .alerts import AlertState
 from .assets import FOREVER_NS, Asset, check_fit
-from .config import Config
+from .config import Config, Inspection
 from .health import Latency, Metrics, rss_mib
 from .inbox import Inbox, Progress
 from .inspection import Mistake, Verdicts
-from .labels import LabelBook, Subject
+from .labels import Follower, LabelBook, Subject
 from .outputs import registry as outputs
 from .outputs.host import HostedOutput
 from .participant import Participant
@@ -38,7 +38,6 @@ from .settling import Settling
 from .sources import registry as sources
 from .sources.host import HostedSource, Queue
 from .spool import Spool
-from .stations import Station
 from .types import Batch, Decision, Event, Reading
 from .uplink import Uplink
 
@@ -85,7 +84,7 @@ class App:
         looks = {n: a.inspection for n, a in config.asset.items() if a.inspection}
         self._verdicts = {n: Verdicts(n, look) for n, look in looks.items() if look.verdict}
         files.make_folder(state / "stations")
-        self._stations = [Station(n, look, state / "stations") for n, look in looks.items() if look.path]
+        self._followed = self._station_files({n: look for n, look in looks.items() if look.path}, state / "stations")
         self._followers, self._routes = self._routing()
         self._queue = Queue(config.agent.queue_batches)
         self._sources = {
@@ -117,7 +116,7 @@ class App:
             ending.callback(self._recorder.stop)
             self._samples.start()
             ending.callback(self._samples.stop)
-            self._labels.start(self._stations)
+            self._labels.start(self._followed)
             ending.callback(self._labels.stop)
             for model in self._models.values():
                 model.start()
@@ -201,6 +200,14 @@ class App:
             self._raise_event,
         )
 
+    def _station_files(self, looks: dict[str, Inspection], folder: Path) -> list[Follower]:
+        """What follows each inspection station's file, in the label book's thread."""
+        if not looks:
+            return []
+        from .stations import Station  # noqa: PLC0415  # with the csv module: only where there are such files
+
+        return [Station(name, look, folder) for name, look in looks.items()]
+
     def _subject(self, name: str) -> Subject:
         config = self.config.asset[name]
         model = self._models[config.model]
@@ -264,6 +271,7 @@ class App:
                 )
         for asset in self._assets.values():
             asset.live()
+        self._settle()  # who is killed again soon does not begin as far back
 
     def _progress(self) -> Progress:
         """How far this thread is."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterable
-from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
@@ -34,6 +33,8 @@ class Trend:
     """The course of one quantity over `hours` hours, in SPANS means."""
 
     def __init__(self, hours: float, confidence: float) -> None:
+        from statistics import NormalDist  # noqa: PLC0415  # a megabyte, which only models that follow a trend pay
+
         self._width, self._z = hours / SPANS, NormalDist().inv_cdf((1 + confidence) / 2)
         self._means: deque[tuple[float, float]] = deque(maxlen=SPANS)
         self._sum = self._count = 0.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -74,6 +75,12 @@ def test_check_tries_each_tag(plc: Plc) -> None:
     [problem] = source.check(["ns=2;s=there", "ns=2;s=theere"])
     assert "ns=2;s=theere" in problem and "the server has: ns=2;s=there" in problem
     assert "neither a node id nor a browse path" in source.check(["ns=2"])[0]
+
+
+def test_security_that_the_server_does_not_offer_is_answered_with_what_it_does(plc: Plc, tmp_path: Path) -> None:
+    source = OpcuaSource("plc", OpcuaConfig(url(plc), security="Basic256Sha256/Sign"), tmp_path)
+    [problem] = source.check(["i=2258"])
+    assert problem.endswith("does not offer security 'Basic256Sha256/Sign'; it offers: None")
 
 
 def test_subscription_that_dies_silently_is_noticed_by_the_age_of_its_data(plc: Plc) -> None:

@@ -14,9 +14,10 @@ import pytest
 from counterparts import others, program
 from fedge_agent.outputs.opcua import OpcuaOutput, OpcuaOutputConfig
 from fedge_agent.outputs.opcua_server import OpcuaServerConfig, OpcuaServerOutput
+from fedge_agent.sources.opcua import OpcuaConfig, OpcuaSource
 from fedge_agent.types import Decision, Event
 from fedge_models.errors import ConfigError, RefusedError, UnreachableError
-from opcua_servers import NodeServer
+from opcua_servers import NodeServer, shared_server
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -31,12 +32,11 @@ def event(state: str, severity: str = "low") -> Event:
 
 
 @pytest.fixture(scope="module")
-def plc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeServer]:
-    made = NodeServer(tmp_path_factory.mktemp("pki"), limits={"maxNodesPerWrite": 2, "maxNodesPerRead": 2})
-    for name, value in (("Score", 0), ("Alert", False), ("Label", ""), ("Release", 0), ("Life", 0), ("Wave", [1])):
+def plc() -> NodeServer:
+    made = shared_server()
+    for name, value in (("Score", 0), ("Alert", False), ("Label", ""), ("Release", 0), ("Life", 0)):
         made.do("add", name=f"pump-1/{name}", value=value)
-    yield made
-    made.stop()
+    return made
 
 
 @pytest.fixture
@@ -118,14 +118,10 @@ def test_wrong_templates_are_refused_before_a_socket_opens(config: dict[str, Any
     assert words in str(caught.value)
 
 
-@pytest.fixture
-def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[OpcuaServerOutput]:
-    (tmp_path / "password").write_text("secret\n")
-    config = {"listen": "127.0.0.1:0", **getattr(request, "param", {})}
-    if "username" in config:
-        config["password_file"] = tmp_path / "password"
-    made = OpcuaServerOutput("scada", OpcuaServerConfig(**config), tmp_path / "state")
-    made.begin(tmp_path)
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpcuaServerOutput]:
+    made = OpcuaServerOutput("scada", OpcuaServerConfig("127.0.0.1:0"))
+    made.begin(tmp_path_factory.mktemp("outputs"))
     yield made
     made.end()
 
@@ -142,40 +138,43 @@ def ask(server: OpcuaServerOutput, tmp_path: Path, nodes: list[str], **options: 
 
 
 def test_scada_reads_the_newest_decision_and_cannot_write(server: OpcuaServerOutput, tmp_path: Path) -> None:
-    server.deliver(event("opened", "medium"))
     names = ["Score", "Label", "Alert", "Severity", "Values.life", "HoursLeft", "Release", "Threshold"]
     nodes = [f"ns=2;s=pump-1.{n}" for n in names]
-    before = ask(server, tmp_path, nodes[:3])
-    assert before["status"] == ["BadWaitingForInitialData", "BadWaitingForInitialData", "Good"]
+    server.deliver(event("opened", "medium"))
+    ours = OpcuaSource("scada", OpcuaConfig(f"opc.tcp://127.0.0.1:{server.port}"))
+    problems = ours.check([*nodes[:3], "fedge/pump-1/Alert"])
+    assert [p.rpartition(": ")[2] for p in problems] == ["BadWaitingForInitialData"] * 2
     server.show(DECISION)
     got = ask(server, tmp_path, nodes)
     assert got["values"] == [0.25, "normal", True, "medium", 42, 12.5, 7, 2.5] and set(got["status"]) == {"Good"}
     assert got["written"] == "BadUserAccessDenied" and got["times"][0].startswith("2023-11-14T22:13:20")
 
 
-@pytest.mark.parametrize(
-    "server", [{"security": ["Basic256Sha256/SignAndEncrypt"], "username": "scada"}], indirect=True
-)
-def test_who_is_not_known_reads_nothing(server: OpcuaServerOutput, tmp_path: Path) -> None:
-    server.show(DECISION)
-    nodes, secure = ["ns=2;s=pump-1.Score"], {"policy": "Basic256Sha256", "mode": "SignAndEncrypt"}
-    user = {"user": "scada", "password": "secret"}
-    assert "error" in ask(server, tmp_path, nodes)
-    assert "error" in ask(server, tmp_path, nodes, **secure, **user)
-    state = tmp_path / "state/opcua"
-    [rejected] = (state / "rejected").iterdir()
-    shutil.move(rejected, state / "clients" / rejected.name)
-    assert ask(server, tmp_path, nodes, **secure, **user)["values"] == [0.25]
-    assert "error" in ask(server, tmp_path, nodes, **secure)
-    assert "error" in ask(server, tmp_path, nodes, **secure, user="scada", password="guess")
-    assert "error" in ask(server, tmp_path, nodes, **secure, user="admin", password="")
-
-
 def test_a_port_that_is_taken_is_tried_again(server: OpcuaServerOutput, tmp_path: Path) -> None:
-    other = OpcuaServerOutput("second", OpcuaServerConfig(f"127.0.0.1:{server.port}"), tmp_path)
+    other = OpcuaServerOutput("second", OpcuaServerConfig(f"127.0.0.1:{server.port}"))
     with pytest.raises(UnreachableError, match="cannot listen"):
         other.begin(tmp_path)
     other.end()
+
+
+@pytest.mark.slow
+def test_who_is_not_known_reads_nothing(tmp_path: Path) -> None:
+    (tmp_path / "password").write_text("secret\n")
+    guard = {"security": ("Basic256Sha256/SignAndEncrypt",), "username": "scada"}
+    config = OpcuaServerConfig("127.0.0.1:0", **guard, password_file=tmp_path / "password")
+    server = OpcuaServerOutput("scada", config, tmp_path / "state")
+    server.begin(tmp_path)
+    server.show(DECISION)
+    nodes, secure = ["ns=2;s=pump-1.Score"], {"policy": "Basic256Sha256", "mode": "SignAndEncrypt"}
+    user, state = {"user": "scada", "password": "secret"}, tmp_path / "state/opcua"
+    assert "error" in ask(server, tmp_path, nodes)
+    assert "error" in ask(server, tmp_path, nodes, **secure, **user)
+    [rejected] = (state / "rejected").iterdir()
+    shutil.move(rejected, state / "clients" / rejected.name)
+    assert ask(server, tmp_path, nodes, **secure, **user)["values"] == [0.25]
+    for wrong in ({}, {"user": "scada", "password": "guess"}, {"user": "admin", "password": ""}):
+        assert "error" in ask(server, tmp_path, nodes, **secure, **wrong)
+    server.end()
 
 
 @pytest.mark.parametrize(

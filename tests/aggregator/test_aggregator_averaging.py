@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from federations import GRAPH, Bench, P
 from fedge_aggregator import averaging, gathering
 from fedge_aggregator import config as configs
 from fedge_aggregator.engine import blocks
@@ -14,7 +15,6 @@ from fedge_aggregator.engine.rows import MemoryRows
 from fedge_aggregator.privacy import Privacy
 from fedge_models.errors import ConfigError
 from fedge_models.quantize import LIMIT
-from test_aggregator_federation import GRAPH, Bench, P
 
 PRIVATE = "[federation.f.privacy]\nclip = 1.0\nnoise_multiplier = 2.0\nepsilon = 4.0\ndelta = 1e-3\n"
 RNG = np.random.default_rng(0)

@@ -49,7 +49,7 @@ async function main() {
     allowAnonymous: options.anonymous !== false,
     serverCertificateManager: clients,
     userCertificateManager: users,
-    securityPolicies: (options.policies || ["None", "Basic256Sha256", "Aes256_Sha256_RsaPss"]).map((p) => opcua.SecurityPolicy[p]),
+    securityPolicies: (options.policies || ["None", "Basic256Sha256", "Aes128_Sha256_RsaOaep", "Aes256_Sha256_RsaPss"]).map((p) => opcua.SecurityPolicy[p]),
     securityModes: (options.modes || ["None", "Sign", "SignAndEncrypt"]).map((m) => opcua.MessageSecurityMode[m]),
     userManager: { isValidUser: (name, password) => (options.users || {})[name] === password },
     serverCapabilities: { operationLimits: options.limits || {}, minSupportedSampleRate: 0 }, // every change arrives
@@ -93,6 +93,12 @@ async function main() {
     return at;
   }
 
+  if (options.tags) { // a value with a range, of which a deadband may be a percentage
+    nodes.Analog = own.addAnalogDataItem({
+      componentOf: folder, browseName: "Analog", nodeId: "s=Analog", dataType: "Double", minimumSamplingInterval: 0,
+      engineeringUnitsRange: { low: 0, high: 200 }, value: { dataType: "Double", value: 100 },
+    });
+  }
   for (let i = 0; i < (options.tags || 0); i++) add(`T${i}`, i);
   const work = {
     add: (c) => add(c.name, c.value),

@@ -17,6 +17,7 @@ from .tags import EXPECTED, Tag, path_text
 
 CHUNK = 500  # where the server names no limit
 SHOWN = 5  # names given in a problem
+EXPLAINED = 10  # problems that say what is near: comparing names takes time, and nobody reads a hundred of them
 MAX_CHILDREN = 100_000  # of all nodes browsed in one go
 
 T = TypeVar("T")
@@ -95,6 +96,7 @@ class Browser:
         self._client, self._limit = client, limit
         self._children: dict[Any, list[Child]] = {}
         self._spaces: list[str] | None = None
+        self._explained = 0
 
     async def resolve(self, tags: Sequence[Tag]) -> dict[str, Any]:
         """Each tag's text to its NodeId, or to a problem in words (str)."""
@@ -104,7 +106,7 @@ class Browser:
                 found[tag.text] = await self._node_id(tag)
         await self._translate([t for t in tags if t.exact], found)
         for tag, nodes in (await self._walk([t for t in tags if t.path and not t.exact])).items():
-            found[tag.text] = await self._only(tag, nodes)
+            found[tag.text] = _only(tag, nodes) or await self._nothing(tag)
         return found
 
     async def children(self, nodes: Iterable[Any]) -> dict[Any, list[Child]]:
@@ -117,10 +119,13 @@ class Browser:
         return {node: self._children[node] for node in wanted}
 
     async def near(self, tag: Tag) -> str:
-        """What the server has that is spelt like a tag that it does not have."""
+        """What the server has that is spelt like a tag that it does not have; "" after the first few."""
+        if self._explained >= EXPLAINED:
+            return ""
+        self._explained += 1
         names = [c.id.to_string() for c in await self._everything()]
         close = difflib.get_close_matches(tag.node or tag.text, names, n=3, cutoff=0.4)
-        return f"the server has: {', '.join(close)}" if close else "nothing near it is there"
+        return f"; the server has: {', '.join(close)}" if close else "; nothing near it is there"
 
     async def _everything(self) -> list[Child]:
         """Nodes that are not the standard's own, level by level, up to a bound."""
@@ -174,37 +179,33 @@ class Browser:
         for depth in range(max((len(t.path) for t in tags), default=0)):
             moving = [t for t in tags if len(t.path) > depth]
             below = await self.children(node for t in moving for node, _ in at[t])
+            named = {node: _by_name(children) for node, children in below.items()}
             for tag in moving:
                 step = tag.path[depth]
                 at[tag] = [
                     (child.id, (*path, (child.space, child.name)))
                     for node, path in at[tag]
-                    for child in below[node]
+                    for child in (below[node] if step.wild else named[node].get(step.name, ()))
                     if step.fits(child.space, child.name)
                 ]
         return at
 
-    async def _only(self, tag: Tag, nodes: list[tuple[Any, tuple[tuple[int, str], ...]]]) -> Any:
-        """The one node that is meant, or why it is not one."""
-        paths = [path_text(((0, "Objects"), *path)) for _, path in nodes]
-        if len({node for node, _ in nodes}) == 1:
-            return nodes[0][0]
-        if nodes:
-            more = f" and {len(paths) - SHOWN} more" if len(paths) > SHOWN else ""
-            return f"tag {tag.text}: fits {len(paths)} nodes; name one of: {', '.join(sorted(paths)[:SHOWN])}{more}"
-        return f"tag {tag.text}: {await self._where_it_ends(tag)}"
-
-    async def _where_it_ends(self, tag: Tag) -> str:
-        """The first name of a path that nothing has, and what is there instead."""
-        for depth in range(len(tag.path)):
-            if not (await self._walk([tag._replace(path=tag.path[: depth + 1])])).popitem()[1]:
+    async def _nothing(self, tag: Tag) -> str:
+        """That a path leads nowhere: the first name of it that nothing has and, for the first few, what is there."""
+        last, (before,) = 0, (await self._walk([tag._replace(path=())])).values()
+        for last in range(len(tag.path)):
+            (at,) = (await self._walk([tag._replace(path=tag.path[: last + 1])])).values()
+            if not at:
                 break
-        before = (await self._walk([tag._replace(path=tag.path[:depth])])).popitem()[1]
-        names = sorted({c.name for some in (await self.children(n for n, _ in before)).values() for c in some})
-        missing = tag.path[depth].name
-        near = difflib.get_close_matches(missing, names, n=SHOWN, cutoff=0.4) or names[:SHOWN]
+            before = at
         where = path_text(((0, "Objects"), *before[0][1]))
-        return f"nothing is called {missing!r} in {where}; there is: {', '.join(near) or 'nothing'}"
+        text = f"tag {tag.text}: nothing is called {tag.path[last].name!r} in {where}"
+        if self._explained >= EXPLAINED:
+            return text
+        self._explained += 1
+        names = sorted({c.name for some in (await self.children(n for n, _ in before)).values() for c in some})
+        near = difflib.get_close_matches(tag.path[last].name, names, n=SHOWN, cutoff=0.4) or names[:SHOWN]
+        return f"{text}; there is: {', '.join(near) or 'nothing'}"
 
     async def _browse(self, nodes: Sequence[Any]) -> list[list[Child]]:
         """One call (and its continuations). A server that is out of continuation points is asked node by node."""
@@ -237,6 +238,23 @@ class Browser:
 def chunks(all_: Sequence[T], size: int) -> list[Sequence[T]]:
     """In pieces of at most `size`."""
     return [all_[i : i + size] for i in range(0, len(all_), size)]
+
+
+def _only(tag: Tag, nodes: list[tuple[Any, tuple[tuple[int, str], ...]]]) -> Any:
+    """The one node that is meant, or in words that there are several; None when there is none."""
+    if len({node for node, _ in nodes}) <= 1:
+        return nodes[0][0] if nodes else None
+    paths = sorted(path_text(((0, "Objects"), *path)) for _, path in nodes)
+    more = f" and {len(paths) - SHOWN} more" if len(paths) > SHOWN else ""
+    return f"tag {tag.text}: fits {len(paths)} nodes; name one of: {', '.join(paths[:SHOWN])}{more}"
+
+
+def _by_name(children: list[Child]) -> dict[str, list[Child]]:
+    """So that thousands of tags below one node are not each compared with thousands of names."""
+    found: dict[str, list[Child]] = {}
+    for child in children:
+        found.setdefault(child.name, []).append(child)
+    return found
 
 
 def _browse_path(ua: Any, tag: Tag) -> Any:

@@ -137,7 +137,7 @@ class _Run:
             for tag in hanging:
                 if why:
                     missing.append(tag)
-                    self._host.problem(tag.text, f"{self._url}: tag {tag.text}: {why}; {await browser.near(tag)}")
+                    self._host.problem(tag.text, f"{self._url}: tag {tag.text}: {why}{await browser.near(tag)}")
                 else:
                     self._host.problem(tag.text, None)
         return missing
@@ -220,7 +220,7 @@ class _Run:
 
     async def _watch(self, client: Any) -> None:
         """Until stop: look for trouble, and try missing items again."""
-        tried = time.monotonic()
+        tried, wait = time.monotonic(), RETRY_ITEMS_S
         while not self._host.stop.is_set():
             await asyncio.sleep(LOOK_S)
             if self._broken:
@@ -228,10 +228,11 @@ class _Run:
             silent = time.monotonic() - self._heard
             if silent > self._config.max_age:
                 raise UnreachableError(f"{self._url}: no value and no heartbeat for {silent:.0f} s")
-            if self._missing and time.monotonic() - tried > RETRY_ITEMS_S:
-                again, self._missing = self._missing, []
+            if self._missing and time.monotonic() - tried > wait:
+                began, again, self._missing = time.monotonic(), self._missing, []
                 self._missing += await self._add(again)
                 tried = time.monotonic()
+                wait = max(RETRY_ITEMS_S, 10 * (tried - began))  # looking for many takes time that values need
 
 
 def _deadband(name: str, text: float | str) -> tuple[int, float]:
@@ -259,7 +260,7 @@ async def _check(connector: Connector, tags: list[Tag]) -> list[str]:
         values = await read(link.client, limit, [found[t.text] for t in there])
         for tag, data in zip(there, values, strict=True):
             if why := _wrong(tag, data):
-                near = f"; {await browser.near(tag)}" if why in GONE else ""
+                near = await browser.near(tag) if why in GONE else ""
                 problems.append(f"{link.facts.url}: tag {tag.text}: {why}{near}")
         return problems
 

@@ -8,7 +8,7 @@ lost, when it tells of what no birth named, and when the connection is new, beca
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from fedge_models.errors import WireError
@@ -64,6 +64,7 @@ class HostView:
         """One message. `now`: monotonic seconds; `wall_ms`: the time that a request carries."""
         self.ledger.count("messages")
         readings: list[Reading] = []
+        node = None
         try:
             parsed = topics.parse(topic)
             node = self._nodes.get(parsed.node)
@@ -73,14 +74,17 @@ class HostView:
                 readings = node.take(parsed, decode(data), now)
         except WireError as e:
             self.ledger.refuse("refused messages", f"{topic[:200]}: {e}")
-        heard = self.tick(now, wall_ms)
+        heard = self._settled([] if node is None else [node], now, wall_ms)
         heard.readings = readings + heard.readings
         return heard
 
     def tick(self, now: float, wall_ms: int) -> Heard:
         """Time has passed: what was waited for in vain, and what is to be asked."""
+        return self._settled(self._nodes.values(), now, wall_ms)
+
+    def _settled(self, nodes: Iterable[NodeView], now: float, wall_ms: int) -> Heard:
         heard = Heard()
-        for node in self._nodes.values():
+        for node in nodes:
             heard.readings += node.tick(now)
             if node.asks(now):
                 self.ledger.count("rebirths asked for")

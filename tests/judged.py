@@ -1,0 +1,97 @@
+"""Fleets of honest and hostile sites whose updates are judged round by round."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from fedge_aggregator.trust import judge as trust
+from fedge_aggregator.trust.sketches import sketch
+from fedge_aggregator.trust.standing import Standing, TrustConfig
+from fedge_aggregator.trust.suspicion import Finding
+
+Rows = dict[str, np.ndarray]
+Forge = Callable[[Rows, Sequence[str], int, np.random.Generator], Rows]
+CONFIG = TrustConfig()
+D = 600
+
+
+@dataclass
+class Fleet:
+    """Sites that agree on a direction, each with a lean of its own that it takes back over the rounds, and noise."""
+
+    honest: int = 8
+    hostile: int = 0
+    forge: Forge | None = None
+    lean: float = 0.5
+    kept: float = 0.0  # of its lean, that a site does not take back
+    minimum: int = 3
+    config: TrustConfig = CONFIG
+    seed: int = 0
+    standings: dict[str, Standing] = field(default_factory=dict)
+    changes: list[str] = field(default_factory=list)
+    round: int = 0
+
+    def __post_init__(self) -> None:
+        self.rng = np.random.default_rng(self.seed)
+        self.names = [f"h{i}" for i in range(self.honest)] + self.bad
+        self.leans = {n: self.rng.normal(size=D) * 15 * self.lean for n in self.names}
+
+    @property
+    def bad(self) -> list[str]:
+        return [f"x{i}" for i in range(self.hostile)]
+
+    def rows(self) -> Rows:
+        common = np.sin(np.arange(D) * (1 + 0.1 * (self.round // 5))) * 15
+        share = self.kept + (1 - self.kept) * (self.round < 1)
+        noise = {n: self.rng.normal(size=D) * 8 for n in self.names}
+        rows = {n: common + share * self.leans[n] + noise[n] for n in self.names}
+        if self.forge is not None:
+            rows |= self.forge(rows, self.bad, self.round, self.rng)
+        return {n: np.clip(np.rint(r), -127, 127).astype(np.int8) for n, r in rows.items()}
+
+    def step(self, rows: Rows | None = None, members: Sequence[str] | None = None) -> trust.Verdict:
+        self.round += 1
+        verdict = judge(self, self.rows() if rows is None else rows, members or self.names)
+        self.standings = dict(verdict.standings)
+        self.changes += verdict.changes
+        return verdict
+
+    def run(self, rounds: int) -> trust.Verdict:
+        for _ in range(rounds):
+            verdict = self.step()
+        return verdict
+
+    def inside(self) -> set[str]:
+        return {n for n, s in self.standings.items() if s.quarantined}
+
+
+def judge(
+    fleet: Fleet,
+    rows: Rows,
+    members: Sequence[str],
+    others: Mapping[str, Finding] | None = None,
+    claims: Mapping[str, float] | None = None,
+    likeness: np.ndarray | None = None,
+) -> trust.Verdict:
+    stacked = np.stack(list(rows.values()))
+    gram = stacked.astype(np.float64) @ stacked.T.astype(np.float64)
+    return trust.judge(
+        fleet.standings,
+        list(rows),
+        gram,
+        sketch(stacked),
+        release=fleet.round,
+        now=fleet.round * 3600.0,
+        minimum=fleet.minimum,
+        members=members,
+        config=fleet.config,
+        others=others,
+        claims=claims,
+        likeness=likeness,
+    )
+
+
+def sign_flip(rows: Rows, bad: Sequence[str], round_: int, rng: np.random.Generator) -> Rows:
+    return {n: -rows[n] for n in bad}
