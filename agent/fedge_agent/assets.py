@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 from fedge_models.card import Card, Target
 from fedge_models.errors import ModelError
+from fedge_models.structs import known
 from numpy.typing import NDArray
 
 from .alerts import Alert, AlertState
@@ -36,6 +37,7 @@ KEPT_DECISIONS = 4096  # for the status page
 NO_CONTEXT: dict[str, str] = {}
 
 
+@known
 class Mark(msgspec.Struct, frozen=True):
     """What an asset goes on from after a restart, beside the readings in the inbox."""
 
