@@ -83,6 +83,7 @@ def test_an_anonymous_client_is_told_that_it_is_one() -> None:
         ({"security": "Basic256Sha256/Encrypt"}, "Sign or SignAndEncrypt"),
         ({"security": "Basic128Rsa15/Sign"}, "Aes256Sha256RsaPss"),
         ({"url": "http://plc"}, "opc.tcp://"),
+        ({"url": "opc.tcp://op:secret@192.0.2.1"}, "use username and password_file"),
         ({"certificate": Path("a")}, "certificate and private_key go together"),
         ({"user_private_key": Path("a")}, "user_certificate and user_private_key go together"),
         ({"username": "a", "user_certificate": Path("a"), "user_private_key": Path("b")}, "takes one of them"),
