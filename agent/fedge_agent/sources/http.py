@@ -73,10 +73,6 @@ class HttpSource:
         config = self._config
         own = {k: str(v) for k, v in config.headers.items()}
         headers = {"Accept": "application/json", **own, **auth.static(config)}
-            "Accept": "application/json",
-            **{k: str(v) for k, v in config.headers.items()},
-            **auth.static(config),
-        }
         with client.connected(config.url, config) as connection:
             return client.exchange(connection, "GET", config.url, None, headers).data
 
