@@ -32,10 +32,12 @@ class NodeServer:
         modules = others("node", "node_modules")
         self._folder, self._options = folder, options
         command = [program("node"), str(SCRIPT), json.dumps({"pki": str(folder), "port": port, **options})]
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-            env={**os.environ, "COUNTERPARTS": str(modules)},
-        )  # fmt: skip
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
+                env={**os.environ, "COUNTERPARTS": str(modules)},
+            )  # fmt: skip
         self.port: int = self._answer()["port"]
         self.url = f"opc.tcp://127.0.0.1:{self.port}"
 
@@ -64,7 +66,9 @@ class NodeServer:
     def _answer(self) -> dict[str, Any]:
         assert self._process.stdout
         line = self._process.stdout.readline()
-        assert line, "node-opcua ended"
+        if not line:
+            self.stop()
+            raise AssertionError(f"node-opcua ended: {(self._folder / 'log').read_text()[-2000:]}")
         answer: dict[str, Any] = json.loads(line)
         return answer
 

@@ -68,6 +68,7 @@ def test_sources_and_outputs_know_only_the_contracts() -> None:
         "fedge_agent.opcua",
         "fedge_agent.pictures",
         "fedge_agent.sparkplug",
+        "fedge_agent.web",
         "fedge_models.errors",
         "fedge_models.files",
         "fedge_models.settings",

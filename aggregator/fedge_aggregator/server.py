@@ -21,6 +21,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import msgspec
+from fedge_models import service
 from fedge_models.errors import FedgeError, IdentityError, RetryError, StaleError
 
 from .calls import Calls
@@ -53,7 +54,7 @@ class NodeServer(ThreadingHTTPServer):
 
     def start(self) -> None:
         """Serve from threads of its own."""
-        threading.Thread(target=self.serve_forever, name="listener", daemon=True).start()
+        threading.Thread(target=self.serve_forever, args=(service.STOPS_S,), name="listener", daemon=True).start()
         threading.Thread(target=self._reap, name="reaper", daemon=True).start()
 
     def stop(self) -> None:

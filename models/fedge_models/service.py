@@ -24,6 +24,7 @@ from .errors import ConfigError, UnreachableError
 logger = logging.getLogger(__name__)
 
 REQUEST_TIMEOUT_S = 5.0
+STOPS_S = 0.1  # how soon a listener that waits for connections sees that it is to stop
 LARGE_BYTES = 4 << 20
 _M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD = -3, -1  # malloc.h
 MAX_STATUS_BYTES = 16 * 1024 * 1024
@@ -104,7 +105,7 @@ class Page:
             routes[path] = lambda call=call: (200, "application/json", msgspec.json.encode(call()))  # type: ignore[misc]
         self._server = _PageServer(address, _PageHandler)
         self._server.routes = routes
-        self._thread = threading.Thread(target=self._server.serve_forever, name="page", daemon=True)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(STOPS_S,), name="page", daemon=True)
 
     @property
     def address(self) -> str:

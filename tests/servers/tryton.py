@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -57,9 +58,12 @@ def _database() -> Path:
     """A fresh database, kept beside the counterparts: to make it takes half a minute."""
     recipe = hashlib.sha256(Path(tryton.__file__).read_bytes()).hexdigest()[:12]
     done = others("tryton").parent / "databases" / recipe / f"{tryton.DATABASE}.sqlite"
-    if not done.exists():
-        making = done.parents[1] / f"making-{os.getpid()}"
-        tryton.make_database(others("tryton"), making)
-        shutil.rmtree(done.parent, ignore_errors=True)
-        making.rename(done.parent)
+    done.parents[1].mkdir(exist_ok=True)
+    with (done.parents[1] / "lock").open("w") as lock:  # of tests that run side by side one makes it
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not done.exists():
+            making = done.parents[1] / f"making-{os.getpid()}"
+            tryton.make_database(others("tryton"), making)
+            shutil.rmtree(done.parent, ignore_errors=True)
+            making.rename(done.parent)
     return done
