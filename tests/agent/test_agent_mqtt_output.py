@@ -18,7 +18,7 @@ from fedge_agent.outputs.host import HostedOutput
 from fedge_agent.outputs.mqtt import MqttOutput, MqttOutputConfig
 from fedge_agent.spool import Spool
 from fedge_agent.types import Decision, Event
-from fedge_models.errors import ConfigError, UnreachableError
+from fedge_models.errors import ConfigError, RefusedError, UnreachableError
 from mosquitto import Mosquitto
 
 EVENT = Event("gw:m:pump:1", "opened", "pump", "m", 3, 1_700_000_000_000_000_000, 2.5, 1.0, "anomaly")
@@ -117,6 +117,25 @@ def test_decision_that_could_not_be_shown_is_shown_later(broker: Mosquitto, tmp_
         wait(lambda: hosted.status()["error"] is None)
     hosted.stop(5)
     mine.stop()
+
+
+def test_decision_that_is_refused_holds_nothing_up(tmp_path: Path) -> None:
+    class Picky:
+        def __init__(self) -> None:
+            self.shown: list[str] = []
+
+        def show(self, decision: Decision) -> None:
+            if decision.asset == "bad":
+                raise RefusedError("not this one")
+            self.shown.append(decision.asset)
+
+    picky = Picky()
+    hosted = HostedOutput("x", picky, Spool(tmp_path / "s"))  # type: ignore[arg-type]
+    hosted.show(msgspec.structs.replace(DECISION, asset="good"))
+    hosted.show(msgspec.structs.replace(DECISION, asset="bad"))
+    hosted.start()
+    wait(lambda: picky.shown == ["good"] and hosted.status()["error"] == "not this one")
+    hosted.stop(5)
 
 
 def test_every_event_arrives_though_the_broker_is_killed_in_between(tmp_path: Path) -> None:

@@ -116,14 +116,17 @@ class HostedOutput:
         """Show what is new. A decision that could not be shown is shown later, unless there is a newer one then."""
         if self._show is None or not self._newest:
             return
+        error: str | None = None
         while self._newest:
             asset, decision = self._newest.popitem()
             try:
                 self._show(decision)
+            except RefusedError as e:  # of this one; the next may be taken
+                error = str(e)
             except BaseException:
                 self._newest.setdefault(asset, decision)
                 raise
-        self._error = None
+        self._error = error
         self._stop.wait(SHOW_S)
 
     def _collect_labels(self) -> None:
