@@ -117,8 +117,8 @@ class HostedOutput:
         if self._show is None or not self._newest:
             return
         error: str | None = None
-        while self._newest:
-            asset, decision = self._newest.popitem()
+        for asset in list(self._newest):  # what comes meanwhile has its turn later
+            decision = self._newest.pop(asset)
             try:
                 self._show(decision)
             except RefusedError as e:  # of this one; the next may be taken
