@@ -26,6 +26,8 @@ from fedge_models.errors import ConfigError, RefusedError, UnreachableError
 from fedge_models.settings import Seconds
 from fedge_models.structs import known
 
+from .mqtt_words import connect_words, reason_words
+
 PORTS = {"mqtt": 1883, "mqtts": 8883}
 MAX_PACKET_BYTES = 16 * 1024 * 1024  # MQTT 5: the broker keeps larger ones to itself (3.1.2.11.4)
 RECEIVE_MAXIMUM = 100  # MQTT 5: messages that may wait for our acknowledgement (3.1.2.11.3)
@@ -100,7 +102,7 @@ class Connection:
         try:
             self._client.connect(host, port, keepalive=max(1, round(self._broker.keepalive)), **self._session())
         except OSError as e:
-            raise UnreachableError(f"{self._where}: {_connect_words(e, host, secure)}") from e
+            raise UnreachableError(f"{self._where}: {connect_words(e, host, secure)}") from e
         self._client.loop_start()
         with self._changed:
             self._changed.wait_for(lambda: self._connected or self.lost is not None, float(self._broker.timeout))
@@ -143,7 +145,7 @@ class Connection:
             codes = self._subscribed.pop(mid, None)
         if codes is None:
             raise UnreachableError(f"{self._where}: no answer to a subscription within {self._broker.timeout:g} s")
-        return {f: _reason_words(c, self._broker) for f, c in zip(filters, codes, strict=True) if c.is_failure}
+        return {f: reason_words(c, self._broker) for f, c in zip(filters, codes, strict=True) if c.is_failure}
 
     def acknowledge(self, messages: Iterable[Message]) -> None:
         """Tell the broker that we have them for good."""
@@ -172,7 +174,7 @@ class Connection:
                     raise UnreachableError(f"{self._where}: no acknowledgement within {self._broker.timeout:g} s")
                 receipt.wait_for_publish(min(left, 0.5))
             if (reason := self._refused.pop(receipt.mid, None)) is not None:
-                why = f"{self._where}: a publication is refused: {_reason_words(reason, self._broker)}"
+                why = f"{self._where}: a publication is refused: {reason_words(reason, self._broker)}"
                 raise RefusedError(why) if reason.getName() in FOR_GOOD else UnreachableError(why)
 
     # paho's callbacks, in its thread
@@ -220,7 +222,7 @@ class Connection:
 
     def _on_connect(self, _client: Any, _data: Any, flags: Any, reason: Any, _properties: Any) -> None:
         if reason.is_failure:
-            self._lose(_reason_words(reason, self._broker))
+            self._lose(reason_words(reason, self._broker))
             return
         with self._changed:
             self._connected, self.session_present, self._since = True, bool(flags.session_present), time.monotonic()
@@ -230,7 +232,7 @@ class Connection:
         if self._closing:
             self._lose("closed by us")
         elif flags.is_disconnect_packet_from_server:
-            self._lose(_reason_words(reason, self._broker))
+            self._lose(reason_words(reason, self._broker))
         else:
             self._lose(self._why_lost())
 
@@ -352,48 +354,3 @@ def _password(broker: Broker) -> str | None:
         return broker.password_file.read_text().strip()
     except OSError as e:
         raise ConfigError(f"{broker.password_file}: cannot be read: {e.strerror}") from e
-
-
-_UNKNOWN_CA = {18, 19, 20, 21}  # OpenSSL's X509_V_ERR_*: self-signed, or no issuer that we know
-_EXPIRED, _HOST_MISMATCH, _IP_MISMATCH = 10, 62, 64
-
-
-def _connect_words(error: OSError, host: str, secure: bool) -> str:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return _certificate_words(error, host)
-    if isinstance(error, ssl.SSLError) or (isinstance(error, ConnectionResetError) and secure):
-        return f"no TLS ({error.strerror or error}); is this the TLS port of the broker?"
-    if isinstance(error, socket.gaierror):
-        return f"the name {host!r} is not known: {error.strerror}"
-    if isinstance(error, ConnectionRefusedError):
-        return "connection refused: no broker listens there"
-    return "no answer in time" if isinstance(error, TimeoutError) else str(error.strerror or error)
-
-
-def _certificate_words(error: ssl.SSLCertVerificationError, host: str) -> str:
-    if error.verify_code in (_HOST_MISMATCH, _IP_MISMATCH):
-        return f"the broker's certificate is not for {host!r}: use the name that is in it"
-    if error.verify_code in _UNKNOWN_CA:
-        return f"the broker's certificate is of an unknown CA ({error.verify_message}); set ca_file to its CA"
-    if error.verify_code == _EXPIRED:
-        return "the broker's certificate has expired (or this gateway's clock is wrong)"
-    return f"the broker's certificate is not accepted: {error.verify_message}"
-
-
-def _reason_words(reason: Any, broker: Broker) -> str:
-    """A reason code (MQTT 5, 2.4; paho gives 3.1.1's as these) for the operator."""
-    name = reason.getName()
-    who = f"user {broker.username!r}" if broker.username else "a client without username"
-    words = {
-        "Bad user name or password": f"the broker refuses {who}: wrong name or password",
-        "Not authorized": f"the broker does not allow this to {who}: look at its passwords and access list",
-        "Client identifier not valid": f"the broker refuses the client id {broker.client_id!r}",
-        "Session taken over": f"another client has come with our id {broker.client_id!r}: give each its own client_id",
-        "Unsupported protocol version": f"the broker does not speak MQTT {broker.version}; set version to the other",
-        "Server unavailable": "the broker is not ready yet",
-        "Server shutting down": "the broker shuts down",
-        "Keep alive timeout": "the broker heard nothing from us in time",
-        "Packet too large": "the broker finds a message of ours too large",
-        "Quota exceeded": "the broker's quota is exceeded",
-    }
-    return words.get(name, f"the broker says: {name}")
