@@ -13,6 +13,7 @@ SUBPACKAGES = [
     "fedge_agent.opcua",
     "fedge_agent.sources",
     "fedge_agent.outputs",
+    "fedge_agent.web",
     "fedge_aggregator.engine",
     "fedge_aggregator.rules",
     "fedge_aggregator.trust",

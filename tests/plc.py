@@ -59,7 +59,14 @@ class Plc:
         self.call(work())
 
     def stop(self) -> None:
-        self.call(self.server.stop())
+        async def work() -> None:
+            await self.server.stop()
+            left = asyncio.all_tasks() - {asyncio.current_task()}  # of sessions whose client is gone
+            for task in left:
+                task.cancel()
+            await asyncio.gather(*left, return_exceptions=True)
+
+        self.call(work())
         self.loop.call_soon_threadsafe(self.loop.stop)
         self.thread.join(10)
         self.loop.close()

@@ -66,11 +66,13 @@ def test_sources_and_outputs_know_only_the_contracts() -> None:
         "fedge_agent.types",
         "fedge_agent.mqtt",
         "fedge_agent.opcua",
+        "fedge_agent.pictures",
         "fedge_agent.sparkplug",
+        "fedge_agent.web",
         "fedge_models.errors",
         "fedge_models.files",
         "fedge_models.settings",
-        "fedge_models.files",
+        "fedge_models.structs",
     )
     plumbing = {"registry.py", "host.py", "__init__.py"}
     for path in ENDS:

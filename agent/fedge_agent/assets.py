@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 from fedge_models.card import Card, Target
 from fedge_models.errors import ModelError
+from fedge_models.structs import known
 from numpy.typing import NDArray
 
 from .alerts import Alert, AlertState
@@ -36,6 +37,7 @@ KEPT_DECISIONS = 4096  # for the status page
 NO_CONTEXT: dict[str, str] = {}
 
 
+@known
 class Mark(msgspec.Struct, frozen=True):
     """What an asset goes on from after a restart, beside the readings in the inbox."""
 
@@ -95,8 +97,7 @@ class Asset:
     def resume(self, mark: bytes) -> None:
         """Go on from a mark: what follows is replayed, up to `live`."""
         kept = msgspec.json.decode(mark, type=Mark)
-        told = self._alert.state  # with the last event: it may be newer than the mark
-        if (told.number, not told.opened) <= (kept.alert.number, not kept.alert.opened):
+        if _order(self._alert.state) <= _order(kept.alert):  # else an event was raised after the mark
             self._alert.go_on(kept.alert)
         if self._context is not None:
             self._context.resume(kept.context)
@@ -280,6 +281,11 @@ class Asset:
         taught = meaning(value, self._card, self.config.label.map)
         self._unknown_labels += taught is None
         return taught
+
+
+def _order(state: AlertState) -> tuple[int, bool, int]:
+    """Which of two states of one alert came later; the clock counts last, since it may have been set back."""
+    return state.number, not state.opened, state.time_ns
 
 
 def check_fit(name: str, config: AssetConfig, card: Card, input_shape: tuple[int, ...]) -> None:

@@ -14,6 +14,7 @@ from .assets import check_fit
 from .config import Config
 from .outputs import registry as outputs
 from .sources import registry as sources
+from .stations import Station
 
 
 def check_all(config: Config, where: str) -> Iterator[tuple[str, list[str]]]:
@@ -25,6 +26,9 @@ def check_all(config: Config, where: str) -> Iterator[tuple[str, list[str]]]:
     for what, source, name in built:
         tags = [t.tag for a in config.asset.values() for t in a.tags().values() if t.source == name]
         yield what, source.check(list(dict.fromkeys(tags)))
+    for name, asset in config.asset.items():
+        if asset.inspection and asset.inspection.path:
+            yield f"inspection of {name}", Station(name, asset.inspection, config.agent.state).check()
     for what, output in targets:
         yield what, output.check()
     for name, model in config.model.items():

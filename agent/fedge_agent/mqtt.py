@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 import msgspec
 from fedge_models.errors import ConfigError, RefusedError, UnreachableError
 from fedge_models.settings import Seconds
+from fedge_models.structs import known
 
 PORTS = {"mqtt": 1883, "mqtts": 8883}
 MAX_PACKET_BYTES = 16 * 1024 * 1024  # MQTT 5: the broker keeps larger ones to itself (3.1.2.11.4)
@@ -32,6 +33,7 @@ CLOSE_S = 1.0
 FOR_GOOD = {"Topic name invalid", "Payload format invalid", "Packet too large"}  # the same bytes are refused again
 
 
+@known
 class Broker(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The keys that every table with a broker has."""
 

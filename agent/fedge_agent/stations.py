@@ -14,7 +14,7 @@ from fedge_models.errors import DataError, StorageError
 
 from .config import Inspection
 from .inspection import Mistake, columns, lines
-from .sources.tail import Tail
+from .sources.tail import MAX_LINE, Tail
 from .types import Label
 
 if TYPE_CHECKING:
@@ -49,6 +49,15 @@ class Station:
             book.trouble(self._asset, why)
         else:
             book.trouble(self._asset, None)
+
+    def check(self) -> list[str]:
+        """Whether the file can be read and has the columns; problems in the operator's words."""
+        try:
+            with self._path.open(encoding="utf-8-sig", errors="replace") as file:
+                found = columns(file.readline(MAX_LINE).rstrip("\r\n"), self._config)
+        except OSError as e:
+            return [f"{self._path}: cannot be read: {e.strerror or e}"]
+        return [f"{self._path}: {found.text}"] if isinstance(found, Mistake) else []
 
     def close(self) -> None:
         """Let go of the file."""

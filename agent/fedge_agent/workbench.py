@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 from fedge_models.evaluation import evaluate
 from fedge_models.graph import TrainableGraph
@@ -50,6 +51,7 @@ def describe(graph: TrainableGraph) -> dict[str, Any]:
         "channels": {c.name: c.unit for c in card.channels},
         "window": {"rate_hz": card.window.rate_hz, "length": card.window.length, "hop": card.window.hop},
         "features": list(card.features),
+        **({"image": msgspec.to_builtins(card.image)} if card.image is not None else {}),
         "labels": list(card.labels),
         "targets": {t.name: t.unit for t in card.targets},
         "loss": card.loss,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import math
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,8 @@ from fedge_agent.types import Quality
 from fedge_models.errors import ConfigError, UnreachableError
 from fedge_models.settings import Seconds
 from hosts import KeptHost
+from hypothesis import HealthCheck, given, seed, settings
+from hypothesis import strategies as st
 
 
 def replay(path: Path, text: str | bytes, tags: tuple[str, ...] = ("a", "b"), **config: Any) -> KeptHost:
@@ -316,3 +319,35 @@ def test_counts_are_in_the_status(tmp_path: Path) -> None:
     hosted._thread.join(10)
     counts = {"column 'b': missing in a row that is too short": 1, "column 'a': no number": 1}
     assert hosted.status()["counts"] == counts and hosted.status()["bad"] == 1
+
+
+PIECES = st.lists(st.sampled_from(["1", "22", "\n", "3\n", "4\n55\n6", "\r\n", "7" * 40, " "]), max_size=30)
+EVENTS = st.lists(st.tuples(st.sampled_from(["append", "append", "append", "restart", "rotate"]), PIECES), max_size=12)
+
+
+@seed(7)
+@settings(max_examples=80, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@given(EVENTS)
+def test_every_line_once_however_it_is_written_rotated_and_restarted(events: list[tuple[str, list[str]]]) -> None:
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tails, "CHUNK", 16)
+        path, kept = Path(folder) / "press.csv", Path(folder) / "kept"
+        path.write_text("a\n")
+        made, text, wanted, found = tail(path, kept), "", [], []
+        for what, pieces in events:
+            if what == "restart":
+                made.save()
+                made.close()
+                made = tail(path, kept)
+            if what == "rotate":
+                wanted += [*text.split("\n")]  # nobody will end the last line any more
+                text = ""
+                path.rename(path.with_suffix(".1"))
+                path.write_text("a\n")
+            with path.open("a", newline="") as file:
+                file.write("".join(pieces))
+            text += "".join(pieces)
+            found += all_lines(made)
+        wanted += text.split("\n")[:-1]
+        made.close()
+    assert found == [line.rstrip("\r") for line in wanted if line.strip()]

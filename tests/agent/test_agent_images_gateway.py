@@ -15,13 +15,14 @@ from fedge_agent.alerts import AlertState
 from fedge_agent.assets import Asset, check_fit
 from fedge_agent.config import AssetConfig, LabelConfig, ModelConfig, TagConfig, Training
 from fedge_agent.health import Latency
+from fedge_agent.labels import LabelBook, Subject
 from fedge_agent.learning import train
 from fedge_agent.participant import Participant
 from fedge_agent.pictures import decode
 from fedge_agent.samples import Sample, SampleStore
 from fedge_agent.snapshots import Snapshots
 from fedge_agent.spool import Spool
-from fedge_agent.types import Batch, Quality, Reading, Window
+from fedge_agent.types import Batch, Label, Quality, Reading, Window
 from fedge_models import zoo
 from fedge_models.card import Card, Channel, ImageSpec, WindowSpec
 from fedge_models.errors import DataError, ModelError
@@ -305,3 +306,18 @@ def test_real_pictures_score_on_the_gateway_as_offline(tmp_path: Path, name: str
         np.mean([d.label == names[k] for d, k in zip(decisions, y[test], strict=True)])
     )
     gateway.close()
+
+
+def test_late_label_teaches_the_picture_of_its_time(tmp_path: Path) -> None:
+    """Of an inspection by hand: a moment, or the second in which the part was seen."""
+    made = card()
+    store = SampleStore(tmp_path / "s.sqlite", {"m": 100})
+    for second in range(4):
+        store._keep([Sample("m", "line", second * S, np.zeros((1, 16, 16), np.uint8), None, False)])
+    book = LabelBook(tmp_path / "s.sqlite", {"line": Subject("m", lambda: made, None)}, store.retaught)
+    book.put(Label("line", 1 * S, 1 * S, "crack", "hand"))
+    book.put(Label("line", round(1.9 * S), round(2.1 * S), "sound", "inspection"))
+    book.look()
+    assert store.load("m", (1, 16, 16), None, 0, np.uint8)[1].tolist() == [-1, 1, 0, -1]
+    book.stop()
+    store._db.close()

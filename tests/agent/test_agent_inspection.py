@@ -242,7 +242,9 @@ def test_malformed_rows_are_counted_and_the_next_is_read(line: Line, row: str, w
 def test_a_header_that_does_not_fit_is_told_and_heals(line: Line, header: str, why: str) -> None:
     line.add(f"{header}\n1700000000,A1,ok\n")
     assert line.parts() == [] and why in line.book.status()["pump"]["problem"]
+    assert why in line.station.check()[0]
     line.path.write_text("time,part,verdict\n1700000000,A1,ok\n")
+    assert line.station.check() == []
     assert line.parts() == [("A1", "ok")] and line.book.status()["pump"]["problem"] is None
 
 

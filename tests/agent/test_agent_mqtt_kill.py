@@ -97,8 +97,9 @@ def decided(folder: Path) -> list[int]:
 
 
 def events(folder: Path) -> list[tuple[str, str, int]]:
+    """Openings and clearings; whether one is raised in between depends on the threshold, which the site learns."""
     lines = (folder / "events.jsonl").read_text().splitlines()
-    return [(e["key"], e["state"], e["time_ns"]) for e in map(json.loads, lines)]
+    return [(e["key"], e["state"], e["time_ns"]) for e in map(json.loads, lines) if e["state"] != "raised"]
 
 
 def heard(broker: Mosquitto, agents: Programs) -> bool:

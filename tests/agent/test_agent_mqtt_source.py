@@ -369,6 +369,16 @@ def test_full_disk_stops_no_reading_and_is_shown(
     running.end()
 
 
+def test_quality_of_service_0_keeps_nothing(broker: Mosquitto, publisher: Publisher, tmp_path: Path) -> None:
+    keys = {"client_id": "qos0", "qos": 0, "subscriptions": ["plant/qos0/+"]}
+    running = Running(broker, tmp_path, ["plant/qos0/v"], **keys)
+    subscribed(running, publisher, "plant/qos0/none")
+    publisher.say("plant/qos0/v", b"1")
+    running.wait(lambda: running.readings)
+    assert running.inbox.status()["commits"] == 0 and running.batches[0].kept == 0
+    running.end()
+
+
 def test_check_leaves_the_session_of_the_running_agent_alone(
     broker: Mosquitto, publisher: Publisher, tmp_path: Path
 ) -> None:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from asyncua import ua
+from cryptography import x509
 from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
 from fedge_agent.opcua import security, tree
 from fedge_agent.opcua.connection import ConnectionConfig, Connector
 from fedge_agent.opcua.readings import reading
@@ -77,6 +83,7 @@ def test_an_anonymous_client_is_told_that_it_is_one() -> None:
         ({"security": "Basic256Sha256/Encrypt"}, "Sign or SignAndEncrypt"),
         ({"security": "Basic128Rsa15/Sign"}, "Aes256Sha256RsaPss"),
         ({"url": "http://plc"}, "opc.tcp://"),
+        ({"url": "opc.tcp://op:secret@192.0.2.1"}, "use username and password_file"),
         ({"certificate": Path("a")}, "certificate and private_key go together"),
         ({"user_private_key": Path("a")}, "user_certificate and user_private_key go together"),
         ({"username": "a", "user_certificate": Path("a"), "user_private_key": Path("b")}, "takes one of them"),
@@ -185,6 +192,49 @@ def test_trust_is_what_an_operator_put_into_the_folder(tmp_path: Path) -> None:
     (folder / "x.der").write_bytes(b"no certificate")
     with pytest.raises(ConfigError, match=r"x\.der: is no certificate"):
         security.verify([first], folder, "plc", URL)
+
+
+def certificate(names: list[x509.GeneralName], issuer: tuple[Any, Any] | None, ca: bool, days: int = 10) -> Any:
+    """(certificate, key), signed by `issuer` or by itself; ends `days` from now."""
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(timezone.utc)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "CA" if ca else "plc")])
+    above = issuer[0].subject if issuer else name
+    made = x509.CertificateBuilder(
+        above, name, key.public_key(), 1, now - timedelta(days=20), now + timedelta(days=days)
+    ).add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
+    if names:
+        made = made.add_extension(x509.SubjectAlternativeName(names), critical=False)
+    return made.sign(issuer[1] if issuer else key, hashes.SHA256()), key
+
+
+def test_an_authoritys_certificate_is_trusted_for_its_own_host_only(tmp_path: Path) -> None:
+    authority = certificate([], None, ca=True)
+    security.pin(tmp_path, "plant-ca", authority[0].public_bytes(Encoding.DER))
+
+    def verify(names: list[x509.GeneralName], issuer: tuple[Any, Any], days: int = 10) -> str | None:
+        der = certificate(names, issuer, ca=False, days=days)[0].public_bytes(Encoding.DER)
+        return security.verify([der], tmp_path, "plc", URL)
+
+    address = [x509.IPAddress(ipaddress.ip_address("192.0.2.1"))]
+    assert verify(address, authority) is None
+    with pytest.raises(ConfigError, match=r"made for other\.plant instead of 192\.0\.2\.1"):
+        verify([x509.DNSName("other.plant")], authority)
+    with pytest.raises(ConfigError, match="made for no host"):
+        verify([], authority)
+    with pytest.raises(ConfigError, match="expired on"):
+        verify(address, authority, days=-1)
+    with pytest.raises(ConfigError, match="is not trusted"):
+        verify(address, certificate([], None, ca=True))
+    not_an_authority = certificate([], None, ca=False)
+    security.pin(tmp_path, "leaf", not_an_authority[0].public_bytes(Encoding.DER))
+    with pytest.raises(ConfigError, match="is not trusted"):
+        verify(address, not_an_authority)
+
+
+def test_a_pinned_certificate_that_expired_is_used_and_said_to_have(tmp_path: Path) -> None:
+    old = certificate([], None, ca=False, days=-1)[0].public_bytes(Encoding.DER)
+    security.pin(tmp_path, "plc", old)
+    assert "certificate expired on" in str(security.verify([old], tmp_path, "plc", URL))
 
 
 def test_lines_of_a_tree_are_numbers_and_have_names_of_their_own() -> None:

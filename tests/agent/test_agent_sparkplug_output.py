@@ -173,7 +173,8 @@ def test_a_host_of_somebody_else_reads_what_we_tell(broker: Mosquitto, tmp_path:
         assert [m["payload"]["seq"] for m in (nbirth, dbirth, ddata)] == [0, 1, 2]
 
         ours.deliver(event("opened"))
-        assert metrics(host.message("DBIRTH"))["alert"] is True
+        told = metrics(host.message("DBIRTH"))
+        assert (told["alert"], told["alert key"], told["severity"]) == (True, "gw:pumps:pump-1:1", "low")
         ours.deliver(event("cleared"))
         assert metrics(host.message("DDATA")) == {aliases["alert"]: False}
 

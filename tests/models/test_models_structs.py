@@ -17,6 +17,8 @@ from fedge_models import structs
 # Configuration is decoded by the main thread alone, before there is another; a rule's under its federation's lock.
 SETTINGS = {
     "fedge_agent.config",
+    "fedge_agent.outputs.mes.settings",
+    "fedge_agent.web.settings",
     "fedge_aggregator.config",
     "fedge_aggregator.rules",
     "fedge_aggregator.server_optimizers",

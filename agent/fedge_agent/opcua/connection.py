@@ -222,6 +222,8 @@ def _check(name: str, config: ConnectionConfig) -> None:
         )
     if not config.url.startswith("opc.tcp://"):
         raise ConfigError(f"{name}: url {config.url!r}: expected opc.tcp://host:port/path")
+    if "@" in config.url.partition("://")[2].partition("/")[0]:  # it would be in every log and status page
+        raise ConfigError(f"{name}: url: holds a user or password; use username and password_file")
     for one, other in (("certificate", "private_key"), ("user_certificate", "user_private_key")):
         if (getattr(config, one) is None) != (getattr(config, other) is None):
             raise ConfigError(f"{name}: {one} and {other} go together; one of them is missing")

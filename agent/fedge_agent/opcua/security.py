@@ -10,9 +10,11 @@ trusted; the caller says so.
 from __future__ import annotations
 
 import socket
+from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import urlsplit
 
 from fedge_models import files
 from fedge_models.errors import ConfigError
@@ -84,10 +86,9 @@ def verify(shown: list[bytes], folder: Path, name: str, url: str) -> str | None:
     trusted = list(certificates(folder))
     if shown[0] in trusted:
         return _expired(shown[0], url)
-    if any(_issued(shown[0], other) for other in trusted) and not _expired(shown[0], url):
+    if any(_issued(shown[0], other) for other in trusted):
+        _fits(shown[0], name, url)
         return None
-    if old := _expired(shown[0], url):
-        raise ConfigError(f"{old}; a new certificate is needed there")
     raise ConfigError(
         f"{url}: the server's certificate (SHA-256 {print_}) is not trusted"
         + ("; no certificate is" if not trusted else "")
@@ -171,6 +172,28 @@ def _issued(der: bytes, by: bytes) -> bool:
     except (x509.ExtensionNotFound, ValueError, TypeError, InvalidSignature):
         return False
     return bool(constraints.ca) and issuer.not_valid_after_utc > datetime.now(timezone.utc)
+
+
+def _fits(der: bytes, name: str, url: str) -> None:
+    """Raise ConfigError unless a certificate from a trusted authority is valid now, and made for the host in the URL.
+
+    Any device of the plant may hold one; only the name in it tells the PLC from the others.
+    """
+    from cryptography import x509  # noqa: PLC0415
+
+    if old := _expired(der, url):
+        raise ConfigError(f"{old}; a new certificate is needed there")
+    host, hosts = (urlsplit(url).hostname or "").lower(), list[str]()
+    certificate = x509.load_der_x509_certificate(der)
+    with suppress(x509.ExtensionNotFound):
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        hosts = [h.lower() for h in names.get_values_for_type(x509.DNSName)]
+        hosts += [str(address) for address in names.get_values_for_type(x509.IPAddress)]
+    if host not in hosts:
+        raise ConfigError(
+            f"{url}: the server's certificate is from a trusted authority, but made for {', '.join(hosts) or 'no host'}"
+            f" instead of {host}. Use that name in url, or compare its fingerprint and run: fedge-agent trust {name}"
+        )
 
 
 def _expired(der: bytes, url: str) -> str | None:

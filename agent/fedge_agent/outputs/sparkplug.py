@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from fedge_models.errors import ConfigError, FedgeError, StorageError, UnreachableError, WireError
 
 from ..mqtt import Broker, Connection, Message, Will, check_broker
@@ -82,15 +83,19 @@ class SparkplugOutput:
         self._tell(decision.asset, {**_values(decision), "alert": alert}, decision.time_ns)
 
     def deliver(self, event: Event) -> None:
-        """Tell that an alert opened or cleared. Raises UnreachableError."""
+        """Tell that an alert opened, rose or cleared. Raises UnreachableError."""
         self._kept.alerts[event.asset] = event.state != "cleared"
         self._keep()
-        alert = {"alert": Value(BOOLEAN, event.state != "cleared"), "alert key": Value(STRING, event.key)}
+        alert = {
+            "alert": Value(BOOLEAN, event.state != "cleared"),
+            "alert key": Value(STRING, event.key),
+            "severity": Value(STRING, event.severity),
+        }
         self._tell(event.asset, alert, event.time_ns)
 
     def check(self) -> list[str]:
-        """Connect without being born."""
-        connection = Connection(self._config, clean=True)
+        """Connect without being born, under another id than a running agent."""
+        connection = Connection(msgspec.structs.replace(self._config, client_id=""), clean=True)
         try:
             connection.open()
             return []

@@ -13,8 +13,9 @@ import msgspec
 from fedge_models.errors import RefusedError, RetryError, StaleError
 
 from ..types import Event
-from .mes import auth, b2mml, client, template
-from .mes.settings import Target
+from ..web import auth, client
+from ..web.settings import Target
+from .mes import b2mml, template
 
 
 class WebhookConfig(Target, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 import msgspec
 import numpy as np
 from fedge_models.errors import ConfigError, PictureError
+from fedge_models.structs import known
 from numpy.typing import NDArray
 
 from ..mqtt import Broker
@@ -37,6 +38,7 @@ class Complaint(NamedTuple):
     text: str
 
 
+@known
 class Payload(Broker, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The keys that say how payloads are read, beside those of the broker (a struct has one base)."""
 

@@ -97,7 +97,8 @@ class _Run:
             await self._watch(link.client)
 
     async def _lost(self, error: Exception) -> None:
-        self._broken = str(explain(error, self._facts))
+        hung = isinstance(error, asyncio.TimeoutError) or type(error).__name__ == "BadTimeout"
+        self._broken = f"{self._url}: the server stopped answering" if hung else str(explain(error, self._facts))
 
     async def _subscribe(self, link: Link) -> None:
         """The subscription, the heartbeat, all tags."""
@@ -202,7 +203,11 @@ class _Run:
                     if data.StatusCode is not None and data.StatusCode.value:
                         self._not_plain(data.StatusCode, items[item.ClientHandle][1])
             elif isinstance(part, ua.StatusChangeNotification):
-                self._broken = f"{self._url}: the server ended the subscription ({part.Status.name})"
+                # BadShutdown comes from asyncua too, when it has waited for an answer in vain
+                what = (
+                    "shut down or stopped answering" if part.Status.name == "BadShutdown" else "ended the subscription"
+                )
+                self._broken = self._broken or f"{self._url}: the server {what} ({part.Status.name})"
         if readings:
             last = {r.tag: r.time_ns for r in readings}  # not the largest of all: the clock may have been set back
             self._newest = (max(last.values()), now)

@@ -9,6 +9,7 @@ from ..types import Source, Table
 
 SOURCES: dict[str, str] = {
     "camera": "fedge_agent.sources.camera:CameraSource",
+    "http": "fedge_agent.sources.http:HttpSource",
     "files": "fedge_agent.sources.files:FilesSource",
     "images": "fedge_agent.sources.images:ImagesSource",
     "mqtt": "fedge_agent.sources.mqtt:MqttSource",

@@ -12,6 +12,7 @@ import queue
 import time
 from collections.abc import Sequence
 
+import msgspec
 from fedge_models.errors import ConfigError, RefusedError, UnreachableError, WireError
 from fedge_models.settings import Seconds
 
@@ -60,7 +61,7 @@ class SparkplugSource:
             view = HostView(tags, 0, 0)
         except ConfigError as e:
             return [str(e)]
-        connection = Connection(self._config, clean=True)
+        connection = Connection(msgspec.structs.replace(self._config, client_id=""), clean=True)
         try:
             connection.open()
             return [f"{f}: {why}" for f, why in connection.subscribe(view.subscriptions()).items()]

@@ -184,10 +184,10 @@ class Tail:
         if whole:
             return whole
         if len(data) == CHUNK:
-            return self._long_line(data)
+            return self._long_line(data, last)
         return data if last else b""
 
-    def _long_line(self, data: bytes) -> bytes:
+    def _long_line(self, data: bytes, last: bool) -> bytes:
         """A line longer than a chunk: read whole up to `MAX_LINE`, else left out bit by bit."""
         assert self._file is not None
         if not self._skipping:
@@ -196,7 +196,7 @@ class Tail:
             if end >= 0:
                 return line[: end + 1]
             if len(line) < MAX_LINE:
-                return b""
+                return line if last else b""
             self._skipping = True
             self._count(f"lines of more than {MAX_LINE} bytes")
         return data

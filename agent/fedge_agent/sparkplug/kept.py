@@ -7,10 +7,12 @@ from pathlib import Path
 
 import msgspec
 from fedge_models import files
+from fedge_models.structs import known
 
 logger = logging.getLogger(__name__)
 
 
+@known
 class Kept(msgspec.Struct):
     """`bdseq`: of the last connection that was tried; -1: none yet."""
 

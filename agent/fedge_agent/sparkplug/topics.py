@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import msgspec
 from fedge_models.errors import ConfigError, WireError
+from fedge_models.structs import known
 
 NAMESPACE = "spBv1.0"
 NODE_KINDS = ("NBIRTH", "NDATA", "NDEATH", "NCMD")
@@ -44,6 +45,7 @@ class Tag(NamedTuple):
     metric: str
 
 
+@known
 class State(msgspec.Struct, frozen=True):
     """A host application's birth or death (4.3): JSON, retained, QoS 1."""
 

@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 import msgspec
 from fedge_models.errors import ConfigError, RefusedError, RetryError, UnreachableError
 
-from . import auth, client, pointer, template
+from ...web import auth, client, pointer
+from . import sessions, template
 from .settings import MesConfig, Step
 
 logger = logging.getLogger(__name__)
@@ -34,7 +35,7 @@ class Caller:
 
     def __init__(self, config: MesConfig, where: str) -> None:
         self._config = config
-        session = auth.SESSIONS.get(config.preset)
+        session = sessions.SESSIONS.get(config.preset)
         self._session = session(config) if session else None
         parts = urlsplit(config.url)
         self._origin = f"{parts.scheme}://{parts.netloc}"

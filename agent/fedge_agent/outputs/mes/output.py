@@ -17,7 +17,8 @@ from typing import Any
 from fedge_models.errors import RefusedError, RetryError, StaleError, UnreachableError
 
 from ...types import Event, Label
-from . import client, pointer, presets, template
+from ...web import client, pointer
+from . import presets, template
 from .caller import Caller
 from .orders import Order, Orders
 from .settings import MesConfig, Step

@@ -2,39 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 from fedge_models.settings import Seconds
 
+from ...web.settings import Target
+
 Severity = Literal["low", "medium", "high"]
-
-
-class Hmac(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """``[output.X] hmac``: HMAC-SHA-256 (RFC 2104) over the exact bytes of the body."""
-
-    key_file: Path
-    header: str = "X-Signature-256"
-    timestamp_header: str = "X-Signature-Timestamp"  # Unix s; signed as "<time stamp>.<body>"; empty: only the body is
-    prefix: str = "sha256="
-    encoding: Literal["hex", "base64"] = "hex"
-
-
-class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Where to, and who we are there; what outputs over HTTP have in common."""
-
-    url: str
-    headers: dict[str, Any] = {}
-    idempotency_header: str = "Idempotency-Key"  # carries the event's key; empty: not sent
-    token_file: Path | None = None  # bearer token
-    username: str = ""  # basic authentication, or the login of a session
-    password_file: Path | None = None
-    hmac: Hmac | None = None
-    ca_file: Path | None = None  # of the target, instead of the system's
-    certificate: Path | None = None  # ours, PEM; for targets that ask for one
-    private_key: Path | None = None
-    timeout: Seconds = Seconds(10)
 
 
 class Step(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -67,7 +42,9 @@ class MesConfig(Target, frozen=True, forbid_unknown_fields=True, kw_only=True):
     escalate: Step | None = None  # when the event's severity rises
     clear: Step | None = None  # when the condition clears
     status: Step | None = None  # reads the closing code
-    closing: dict[str, str] = {}  # closing code -> label; a code that is not here means: still open
+    closing: dict[str, str] = msgspec.field(
+        default_factory=dict
+    )  # closing code -> label; a code that is not here means: still open
     poll: Seconds = Seconds(60)  # how often to ask for closing codes
     transient: str = (
         r"(?i)lock|busy|concurren|time.?out|timed out|try again|unavailable"  # errors inside a 200 that heal

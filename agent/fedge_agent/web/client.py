@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 import msgspec
 from fedge_models.errors import ConfigError, RefusedError, RetryError, StaleError, UnreachableError
 
-from .settings import Target
+from .settings import Server
 
 MAX_ANSWER_BYTES = 1024 * 1024
 GONE = 410
@@ -57,7 +57,7 @@ def shown(url: str) -> str:
 
 
 @contextmanager
-def connected(url: str, target: Target) -> Iterator[http.client.HTTPConnection]:
+def connected(url: str, target: Server) -> Iterator[http.client.HTTPConnection]:
     """A connection that is made. Raises UnreachableError: nothing was sent."""
     parts, timeout = urlsplit(url), float(target.timeout)
     if parts.scheme == "http":
@@ -155,7 +155,7 @@ def _title(data: bytes) -> str:
     return f"web page {found[1][:100]!r}" if found else "a web page"
 
 
-def _context(target: Target) -> ssl.SSLContext:
+def _context(target: Server) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=str(target.ca_file) if target.ca_file else None)
         if target.certificate:

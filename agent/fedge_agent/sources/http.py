@@ -1,0 +1,102 @@
+"""What a server says when it is asked: the current job of a MES, a meter with a REST page. A tag is a JSON pointer.
+
+Asked every `poll`; each answer is one set of readings, stamped when it came, or with its own time. Promises that an
+answer that cannot be used is a gap, said in words, and that the next is asked for all the same. Bounds, redirects and
+words for what goes wrong are those of `web/client.py`.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from typing import Any
+
+from fedge_models.errors import FedgeError, RetryError
+from fedge_models.settings import Seconds
+
+from ..types import Quality, Reading, SourceHost
+from ..web import auth, client, pointer
+from ..web.settings import Server
+
+MAX_TEXT = 256  # characters of a job, product or state
+
+
+class HttpConfig(Server, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """``[source.X] type = "http"``; a tag is a JSON pointer (RFC 6901) into the answer, such as "/0/product"."""
+
+    poll: Seconds = Seconds(10)  # from one request to the next
+    time: str = ""  # pointer to the time stamp: ISO 8601 or Unix seconds; empty: when the answer came
+
+
+class HttpSource:
+    """Asks one address."""
+
+    Config = HttpConfig
+
+    def __init__(self, name: str, config: HttpConfig) -> None:
+        self._where, self._config = f"source {name}", config
+        client.check_url(config.url, self._where)
+        pointer.check(config.time, f"{self._where}: time")
+
+    def run(self, tags: Sequence[str], host: SourceHost) -> None:
+        """Ask until `host.stop`. Raises RetryError or RefusedError: what was known ends there."""
+        self._check_tags(tags)
+        while not host.stop.is_set():
+            began = time.monotonic()
+            readings, now_ns = self._readings(tags, self._ask())
+            host.problem("connection", None)
+            for reading in readings:
+                bad = reading.quality is Quality.BAD
+                host.problem(reading.tag, "the answer has no number or text there" if bad else None)
+                if bad:
+                    host.count("absent")
+            host.emit(readings, now_ns)
+            host.stop.wait(max(0.0, began + self._config.poll - time.monotonic()))
+
+    def check(self, tags: Sequence[str]) -> list[str]:
+        """Ask once; which tags the answer does not have."""
+        try:
+            self._check_tags(tags)
+            readings, _ = self._readings(tags, self._ask())
+        except FedgeError as e:
+            return [str(e)]
+        url = client.shown(self._config.url)
+        return [f"{url}: tag {r.tag}: no number or text there" for r in readings if r.quality is Quality.BAD]
+
+    def _check_tags(self, tags: Sequence[str]) -> None:
+        for tag in tags:
+            pointer.check(tag, f"{self._where}: tag")
+
+    def _ask(self) -> Any:
+        config = self._config
+        own = {k: str(v) for k, v in config.headers.items()}
+        headers = {"Accept": "application/json", **own, **auth.static(config)}
+        with client.connected(config.url, config) as connection:
+            return client.exchange(connection, "GET", config.url, None, headers).data
+
+    def _readings(self, tags: Sequence[str], answer: Any) -> tuple[list[Reading], int]:
+        """One of each tag, and the time of all (ns). Raises RetryError when the answer has no time where it should."""
+        now_ns = time.time_ns() if not self._config.time else self._stamp(pointer.find(answer, self._config.time))
+        return [_reading(tag, now_ns, pointer.find(answer, tag)) for tag in tags], now_ns
+
+    def _stamp(self, value: Any) -> int:
+        try:
+            if isinstance(value, str):
+                moment = datetime.fromisoformat(value.replace("Z", "+00:00"))
+                value = (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
+            return round(float(value) * 1e9)
+        except (ValueError, TypeError, OverflowError) as e:
+            url, shown = client.shown(self._config.url), str(value)[:60]
+            raise RetryError(
+                f"{url}: time at {self._config.time}: expected ISO 8601 or Unix seconds, got {shown!r}"
+            ) from e
+
+
+def _reading(tag: str, time_ns: int, value: Any) -> Reading:
+    if isinstance(value, (bool, int, float)) and abs(value) < 1e300 and math.isfinite(value):
+        return Reading(tag, time_ns, float(value))
+    if isinstance(value, str) and len(value) <= MAX_TEXT:
+        return Reading(tag, time_ns, value)
+    return Reading(tag, time_ns, math.nan, Quality.BAD)

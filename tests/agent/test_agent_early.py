@@ -1,0 +1,45 @@
+"""What sources tell before there is a model: who tells only what changes will not tell it again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from fedge_agent.alerts import AlertState
+from fedge_agent.assets import Asset
+from fedge_agent.config import AssetConfig, ModelConfig, TagConfig
+from fedge_agent.health import Latency
+from fedge_agent.participant import Participant
+from fedge_agent.samples import SampleStore
+from fedge_agent.spool import Spool
+from fedge_agent.types import Batch, Reading
+from fedge_models import zoo
+from fedge_models.card import Card, Channel, WindowSpec
+
+SECOND = 10**9
+
+
+@pytest.mark.parametrize("new_connection", [False, True])
+def test_a_value_told_before_the_model_came_is_known_until_its_connection_ends(
+    tmp_path: Path, new_connection: bool
+) -> None:
+    card = Card("anomaly", (Channel("a"), Channel("b")), WindowSpec(1, 4, 4), ("mean",))
+    (tmp_path / "m.onnx").write_bytes(zoo.autoencoder(card, 2, (1,)).SerializeToString())
+    samples, spool = SampleStore(tmp_path / "samples.sqlite", {"m": 1000}), Spool(tmp_path / "spool.sqlite")
+    part = Participant(
+        "m", ModelConfig(file=tmp_path / "m.onnx"), tmp_path / "models", samples, spool, None, None, False,
+        lambda *_: None, lambda _: False,
+    )  # fmt: skip
+    channels = {n: TagConfig(source="plc", tag=n) for n in ("a", "b")}
+    config = AssetConfig(model="m", channels=channels)
+    asset = Asset("gw", "cell", config, part, samples, Latency(), AlertState(), lambda *_: None)
+    asset.push(Batch("plc", [Reading("a", 0, 1.0), Reading("b", 0, 2.0)], 0, 0, fresh=True))
+    part._restore()
+    asset.push(Batch("plc", [Reading("a", 9 * SECOND, 3.0)], 9 * SECOND, 0, fresh=new_connection))
+    asset.push(Batch("plc", [], 30 * SECOND, 0))
+    state = asset.status()
+    assert state["counters"]["windows"] >= 4
+    assert (state["windows_with_gaps"] > 0) is new_connection
+    samples.start()
+    samples.stop()
+    spool.close()
