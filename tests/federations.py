@@ -29,6 +29,7 @@ from fedge_models.update import Update, encode_update
 CARD = Card("anomaly", (Channel("a"), Channel("b")), WindowSpec(1, 10, 5), ("mean", "std"))
 MODEL = zoo.autoencoder(CARD, 4, (3,)).SerializeToString()
 GRAPH = TrainableGraph.load(MODEL)
+GRAPH.params.flags.writeable = False  # all tests share it
 P, T = GRAPH.params.size, len(GRAPH.sizes)
 ASYNCHRONOUS = 'mode = "asynchronous"\nbuffer = 2\nmax_staleness = 3\n'
 

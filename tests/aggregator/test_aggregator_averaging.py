@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from federations import GRAPH, Bench, P
+from federations import GRAPH, MODEL, Bench, P
 from fedge_aggregator import averaging, gathering
 from fedge_aggregator import config as configs
 from fedge_aggregator.engine import blocks
 from fedge_aggregator.engine.rows import MemoryRows
 from fedge_aggregator.privacy import Privacy
 from fedge_models.errors import ConfigError
+from fedge_models.graph import TrainableGraph
 from fedge_models.quantize import LIMIT
 
 PRIVATE = "[federation.f.privacy]\nclip = 1.0\nnoise_multiplier = 2.0\nepsilon = 4.0\ndelta = 1e-3\n"
@@ -174,13 +175,14 @@ def test_held_back_rows_tell_who_makes_the_model_worse(tmp_path: Path) -> None:
     rows = tmp_path / "rows.npz"
     np.savez(rows, x=(base * np.float32([1, -1, 0.5, 2])))
     made = Bench(tmp_path, f'quorum = 2\nheld_back = "{rows}"\n[federation.f.trust]\nlimit = 1.0\n')
+    graph = TrainableGraph.load(MODEL)
     for _ in range(8):
-        GRAPH.set_params(made.federation.current.weights)
+        graph.set_params(made.federation.current.weights)
         x = np.load(rows)["x"]
-        out = GRAPH.forward(x).copy()
-        GRAPH.backward(((out - x) / len(x)).astype(np.float32))
-        steps = np.repeat(made.federation.current.header.steps, GRAPH.sizes)
-        wanted = -GRAPH.grad / np.abs(GRAPH.grad / steps).max() / steps * 60
+        out = graph.forward(x).copy()
+        graph.backward(((out - x) / len(x)).astype(np.float32))
+        steps = np.repeat(made.federation.current.header.steps, graph.sizes)
+        wanted = -graph.grad / np.abs(graph.grad / steps).max() / steps * 60
         for name in "abcd":
             noisy = wanted + rng.normal(0, 30, P) if name != "d" else -wanted / 2 + rng.normal(0, 30, P)
             made.send(name, codes=np.clip(np.rint(noisy), -LIMIT, LIMIT).astype(np.int8))
