@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 DATA ?=
+# Processes that share the quick tests; 0: pytest alone.
+JOBS ?= 2
 
 .PHONY: demo test test-slow check counterparts bench bench-peers clean
 
@@ -20,7 +22,7 @@ demo: .venv/.installed
 	$(BIN)/fedge-fleet demo $(if $(DATA),--data $(DATA))
 
 test: .venv/.dev
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m "not slow"
 
 test-slow: .venv/.dev
 	$(BIN)/pytest -m slow

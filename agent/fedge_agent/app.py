@@ -47,7 +47,7 @@ STATUS_FILE = "status.addr"
 IDLE_S = 0.5
 STUCK_S = 30.0
 SETTLE_S = 1.0  # how often it is written down how far decisions go
-RESTORE_S = 30.0  # how long a replay waits for the models that were kept
+RESTORE_S = 30.0  # how long a replay, and then the sources, wait for the models that were kept
 SWITCH_INTERVAL_S = 0.0005  # how long the training thread may hold the interpreter while a decision waits
 
 
@@ -261,9 +261,9 @@ class App:
         for name, asset in self._assets.items():
             if (mark := self._inbox.mark(name)) is not None:
                 asset.resume(mark)
+        for model in self._models.values():  # before sources start: a picture that meets no model is decided by nobody
+            model.restored.wait(RESTORE_S)
         for kept in self._inbox.replay():
-            for model in self._models.values():
-                model.restored.wait(RESTORE_S)
             if kept.source in self._routes:
                 now = time.monotonic_ns()
                 self._push(

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import re
 import sqlite3
+import threading
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from PIL import Image
 from programs import Programs
 
 COUNT, KILLS = 240, 3
+AT_ONCE, BURST = 3, 12  # as a camera goes on; what is there when the agent is killed
 CARD = Card(
     "classify",
     (Channel("camera"),),
@@ -45,9 +48,9 @@ channels.camera = {{ source = "line", tag = "p*.png" }}
 """
 
 
-def put(folder: Path, first: int, stop: int) -> None:
-    rng = np.random.default_rng(first)
-    for i in range(first, stop):
+def put(folder: Path, numbers: Sequence[int]) -> None:
+    rng = np.random.default_rng(list(numbers))
+    for i in numbers:
         file = io.BytesIO()
         Image.fromarray(rng.integers(0, 256, (9, 9), dtype=np.uint8)).save(file, "PNG")
         path = folder / "in" / f"p{i}.tmp"
@@ -59,7 +62,7 @@ def test_killed_again_and_again_no_picture_is_decided_on_twice(tmp_path: Path) -
     (tmp_path / "in").mkdir()
     (tmp_path / "model.onnx").write_bytes(zoo.cnn2d(CARD, (1, 8, 8), (4,)).SerializeToString())
     (tmp_path / "gw.toml").write_text(configuration(tmp_path))
-    programs, named, part = Programs(tmp_path), set[str](), COUNT // (KILLS + 1)
+    programs, named, part, pause = Programs(tmp_path), set[str](), COUNT // (KILLS + 1), threading.Event()
 
     def waiting() -> int:
         """Pictures that are not used yet; those that it says may be lost stay where they are."""
@@ -69,9 +72,14 @@ def test_killed_again_and_again_no_picture_is_decided_on_twice(tmp_path: Path) -
 
     try:
         for kill in range(KILLS + 1):
-            put(tmp_path, kill * part, (kill + 1) * part)
+            numbers = range(kill * part, (kill + 1) * part)
             programs.start("gw")
-            left = 0 if kill == KILLS else part // 2
+            for i in range(0, part - BURST, AT_ONCE):
+                put(tmp_path, numbers[i : i + AT_ONCE])
+                programs.wait(lambda: waiting() <= AT_ONCE, "pictures to be used")
+                pause.wait(0.05)
+            put(tmp_path, numbers[part - BURST :])
+            left = 0 if kill == KILLS else BURST // 2
             programs.wait(lambda: waiting() <= left, "pictures to be used")  # noqa: B023
             assert len(named) <= 2 * kill
             if kill < KILLS:
