@@ -65,7 +65,18 @@ def play(stage: Stage, scenario: Scenario, say: Callable[[str], None]) -> tuple[
     aside = threading.Thread(target=compared.work_out, daemon=True)
     aside.start()
     say("running; every line: sites, release, score of the global model, latency, bytes, work orders")
-    end = time.time() + scenario.seconds + GRACE_S
+    try:
+        _look(stage, watch, compared, time.time() + scenario.seconds + GRACE_S, say)
+    except BaseException:
+        compared.stop.set()
+        raise
+    finally:
+        aside.join()  # an interpreter that ends while a thread is in native code aborts
+    return watch, compared
+
+
+def _look(stage: Stage, watch: Watch, compared: Comparison, end: float, say: Callable[[str], None]) -> None:
+    """Look twice a second, and say now and then what there is, until `end`."""
     shown = 0.0
     while time.time() < end:
         stage.processes.check()
@@ -75,5 +86,3 @@ def play(stage: Stage, scenario: Scenario, say: Callable[[str], None]) -> tuple[
             say(watch.line(compared))
         time.sleep(0.5)
     watch.look(stage)
-    aside.join()
-    return watch, compared

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from threading import Event
 
 import numpy as np
 from fedge_agent.tuning import RATE, complete
@@ -35,11 +36,18 @@ def score(graph: TrainableGraph, params: Floats, site: Windows) -> float:
     return evaluate(graph, x, y)[{"anomaly": "auroc", "classify": "macro_f1", "regress": "rmse"}[graph.card.task]]
 
 
-def alone(graph: TrainableGraph, start: Floats, site: Windows, plan: Plan, seed: int) -> Floats:
-    """Parameters after all rounds of a plan on one site, or on the pool; nothing holds it back (no FedProx)."""
+def alone(
+    graph: TrainableGraph, start: Floats, site: Windows, plan: Plan, seed: int, stop: Event | None = None
+) -> Floats:
+    """Parameters after all rounds of a plan on one site, or on the pool; nothing holds it back (no FedProx).
+
+    `stop`: once it is set, no further round begins.
+    """
     params, rng = start, np.random.default_rng(seed)
     x, y = trainable(site, graph.card)
     for version in range(1, plan.rounds + 1):
+        if stop is not None and stop.is_set():
+            break
         graph.set_params(params)
         train(graph, x, y, plan, version, rng)
         params = graph.params.copy()

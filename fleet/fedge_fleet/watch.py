@@ -70,6 +70,7 @@ class Comparison:
         self.own_everywhere: dict[str, float] = {}
         self.central: dict[str, float] = {}
         self.done = False
+        self.stop = threading.Event()  # what is worked out is not wanted any more
 
     def work_out(self) -> None:
         """Each site alone and all together, trained in this thread at the lowest priority."""
@@ -81,12 +82,12 @@ class Comparison:
             self.sites[site] = site_data.standardised(windows, scenario.card)
         pool, plan = site_data.pooled(self.sites), member.Plan(ROUNDS_FOR_OWN, CONFIG)
         for site, windows in self.sites.items():
-            own = offline.alone(graph, start, windows, plan, seed=0)
+            own = offline.alone(graph, start, windows, plan, 0, self.stop)
             self.own[site] = offline.score(graph, own, windows)
             self.own_everywhere[site] = float(np.mean([offline.score(graph, own, w) for w in self.sites.values()]))
-        central = offline.alone(graph, start, pool, plan, seed=0)
+        central = offline.alone(graph, start, pool, plan, 0, self.stop)
         self.central = {s: offline.score(graph, central, w) for s, w in self.sites.items()}
-        self.done = True
+        self.done = not self.stop.is_set()
 
     def scored(self, weights: NDArray[np.float32]) -> dict[str, float]:
         """The score of given weights on each site's test part."""
