@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,6 +40,13 @@ class Plant:
                 add_model(self.app.store, self.app.authority, name, federation, folder / "model.onnx", time.time())
         self.app.start()
         self.url = f"https://{self.app.address}"
+        self._runs = True
+
+    def stop(self) -> None:
+        """End it, unless that was done before."""
+        if self._runs:
+            self._runs = False
+            self.app.stop()
 
     def invite(self, node: str, lifetime: float = 60, federations: tuple[str, ...] = ("pumps",)) -> str:
         now = time.time()
@@ -88,3 +96,6 @@ def wait_for_release(plant: Plant, version: int) -> None:
     while federation.current.header.version < version:
         assert time.monotonic() < deadline, federation.round()
         time.sleep(0.01)
+
+
+Plants = Callable[..., Plant]  # by keys of Plant

@@ -13,7 +13,7 @@ class Plc:
 
     def __init__(self, port: int = 0) -> None:
         self.loop = asyncio.new_event_loop()
-        self.thread = threading.Thread(target=self.loop.run_forever)
+        self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
         self.thread.start()
         self.nodes: dict[str, Any] = {}
         self.port = self.call(self._start(port))

@@ -37,7 +37,7 @@ class Machine:
         self._rng, self._stop = np.random.default_rng(0), threading.Event()
         for name in "ab":
             plc.add(name)
-        self._thread = threading.Thread(target=self._run)
+        self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def _run(self) -> None:

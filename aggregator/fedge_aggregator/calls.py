@@ -62,6 +62,8 @@ class Calls:
         name, certificate, federations = nodes.join(
             self._store, self._authority, asked.secret, asked.request, time.time()
         )
+        for federation in federations:
+            self._arrived(federation)  # a round that had too few to ask may begin
         return cbor2.dumps({1: name, 2: certificate, 3: self._authority.release_public, 4: federations})
 
     def renew(self, node: Node, request: bytes) -> bytes:

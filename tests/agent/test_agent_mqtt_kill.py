@@ -32,7 +32,7 @@ class Machine:
         self._broker, self._rng = broker, random.Random(1)
         self.pace = threading.Event()
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run)
+        self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def level(self, i: int) -> float:

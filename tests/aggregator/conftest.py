@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from federations import Bench, Make
-from plants import Plant
+from plants import Plant, Plants
 
 
 @pytest.fixture
@@ -16,7 +17,18 @@ def bench(tmp_path: Path) -> Make:
 
 
 @pytest.fixture
-def plant(tmp_path: Path) -> Iterator[Plant]:
-    made = Plant(tmp_path)
-    yield made
-    made.app.stop()
+def plants(tmp_path: Path) -> Iterator[Plants]:
+    """Makes aggregators in the test's folder; they end with the test, however it ends."""
+    with ExitStack() as made:
+
+        def make(**keys: str) -> Plant:
+            plant = Plant(tmp_path, **keys)
+            made.callback(plant.stop)
+            return plant
+
+        yield make
+
+
+@pytest.fixture
+def plant(plants: Plants) -> Plant:
+    return plants()

@@ -5,10 +5,9 @@ from __future__ import annotations
 import socket
 import ssl
 import time
-from pathlib import Path
 
 from fedge_agent import identity
-from plants import Plant
+from plants import Plant, Plants
 
 
 def test_without_certificate_only_ca_and_join_answer(plant: Plant) -> None:
@@ -60,8 +59,8 @@ def test_silent_client_does_not_hold_up_the_others(plant: Plant) -> None:
         connection.close()
 
 
-def test_slow_sender_is_cut_off(tmp_path: Path) -> None:
-    plant = Plant(tmp_path, more='request_timeout = "1s"')
+def test_slow_sender_is_cut_off(plants: Plants) -> None:
+    plant = plants(more='request_timeout = "1s"')
     host, port = plant.app.address.rsplit(":", 1)
     context = ssl._create_unverified_context()
     with socket.create_connection((host, int(port)), 10) as plain, context.wrap_socket(plain) as link:
@@ -74,4 +73,3 @@ def test_slow_sender_is_cut_off(tmp_path: Path) -> None:
         except OSError:
             pass
         assert time.monotonic() - began < 5
-    plant.app.stop()

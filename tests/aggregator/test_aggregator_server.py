@@ -8,7 +8,6 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +16,7 @@ from federations import GRAPH, MODEL
 from fedge_agent.uplink import Uplink
 from fedge_models.errors import RefusedError, StaleError, UnreachableError
 from fedge_models.quantize import LIMIT
-from plants import Plant, head_of, submit, update, wait_for_release
+from plants import Plant, Plants, head_of, submit, update, wait_for_release
 
 
 def test_two_gateways_make_a_release(plant: Plant) -> None:
@@ -93,22 +92,21 @@ def test_update_signed_by_another_key_is_refused(plant: Plant) -> None:
         submit(a, forged)
 
 
-def test_restart_resumes_the_same_round(tmp_path: Path) -> None:
-    plant = Plant(tmp_path)
+def test_restart_resumes_the_same_round(plants: Plants) -> None:
+    plant = plants()
     a, b = plant.enrol("a"), plant.enrol("b")
     head = head_of(a)
     submit(a, update(a, head))
-    plant.app.stop()
-    again = Plant(tmp_path)
+    plant.stop()
+    again = plants()
     assert list(again.app.store.updates.arrivals("pumps")) == ["a"]
     moved = replace(b, url=again.url)
     submit(moved, update(moved, head))
     wait_for_release(again, 2)
-    again.app.stop()
 
 
-def test_sampled_round_tells_each_gateway_whether_it_is_asked(tmp_path: Path) -> None:
-    plant = Plant(tmp_path, deadline="1h", pumps="quorum = 1\nshare = 0.5\nmargin = 0.0")
+def test_sampled_round_tells_each_gateway_whether_it_is_asked(plants: Plants) -> None:
+    plant = plants(deadline="1h", pumps="quorum = 1\nshare = 0.5\nmargin = 0.0")
     gateways = {name: plant.enrol(name) for name in "abcd"}
     federation = plant.app.federation("pumps")
     assert federation is not None
@@ -127,7 +125,16 @@ def test_sampled_round_tells_each_gateway_whether_it_is_asked(tmp_path: Path) ->
     wait_for_release(plant, 2)
     for link in links.values():
         link.close()
-    plant.app.stop()
+
+
+def test_sampled_round_begins_when_somebody_joins(plants: Plants) -> None:
+    plant = plants(pumps="quorum = 1\nshare = 0.5")
+    plant.enrol("a")
+    federation, deadline = plant.app.federation("pumps"), time.monotonic() + 10
+    assert federation is not None
+    while not federation.round().asked:
+        assert time.monotonic() < deadline, federation.status(time.time(), {"a"})
+        time.sleep(0.01)
 
 
 def test_unreachable_aggregator_says_so(plant: Plant) -> None:
@@ -162,8 +169,8 @@ def http_get(plant: Plant, path: str) -> str:
         return page.getresponse().read().decode()
 
 
-def test_updates_that_come_at_once_are_each_durable_before_they_are_accepted(tmp_path: Path) -> None:
-    plant = Plant(tmp_path, deadline="1h")
+def test_updates_that_come_at_once_are_each_durable_before_they_are_accepted(plants: Plants) -> None:
+    plant = plants(deadline="1h")
     names = [f"n{i:02d}" for i in range(24)]
     everyone = [plant.enrol(n) for n in names]
     plant.enrol("absent")  # so that the round stays open
@@ -181,7 +188,7 @@ def test_updates_that_come_at_once_are_each_durable_before_they_are_accepted(tmp
         sent = [pool.submit(send, i) for i in range(len(names))]
     for link in links:
         link.close()
-    plant.app.stop()
+    plant.stop()
     assert isinstance(sent.pop(5).exception(), StaleError)
     names.pop(5)
     assert [s.result() for s in sent] == [[n] for n in names]
