@@ -67,7 +67,7 @@ class Programs:
         connection.close()
         return data
 
-    def wait(self, done: Callable[[], Any], what: str, timeout: float = 90) -> None:
+    def wait(self, done: Callable[[], Any], what: str, timeout: float = 40) -> None:
         """Until done() is true; every process must go on running meanwhile."""
         deadline = time.monotonic() + timeout
         while not done():
