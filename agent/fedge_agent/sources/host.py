@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 # A PLC is on the same floor: back within ten seconds of being usable, of which a source's last attempt may take four.
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 4.0
-PERSON_WAIT_S = 8.0  # a person has to change something first
+PERSON_WAIT_S = 6.0  # a person has to change something first; with jitter and connecting within ten seconds
 MAX_BYTES = 64 * 2**20  # of pictures and waveforms in the queue
 ROOM_S = 0.005  # how often a source that may wait looks for room in the queue
 GOOD_RUN_S = 60.0  # a connection that lasted this long starts the back-off anew
