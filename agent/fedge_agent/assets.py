@@ -277,8 +277,8 @@ class Asset:
             return value if all(map(math.isfinite, value)) else None
         if value is None:
             return None
-        assert self.config.label is not None
-        taught = meaning(value, self._card, self.config.label.map)
+        names = self.config.label.map if self.config.label else {}  # the one target of a model may be given by its name
+        taught = meaning(value, self._card, names)
         self._unknown_labels += taught is None
         return taught
 

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from fedge_agent.alerts import AlertState
+from fedge_agent.assets import Asset
+from fedge_agent.config import AssetConfig, ModelConfig, TagConfig, Training
+from fedge_agent.health import Latency
 from fedge_agent.outlook import Outlook
+from fedge_agent.participant import Participant
+from fedge_agent.samples import SampleStore
+from fedge_agent.spool import Spool
 from fedge_agent.trend import HOUR_NS, Trend
-from fedge_models.card import Target
+from fedge_agent.types import Batch, Reading
+from fedge_models import zoo
+from fedge_models.card import Card, Channel, Target, WindowSpec
+from fedge_models.training import TrainingConfig, fit
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -86,3 +98,50 @@ def test_the_soonest_target_counts_and_another_model_tells_its_own_past() -> Non
     outlook.restart([])
     left = outlook.update(now, {"capacity": 1.6, "life": 450.0}, bounds)
     assert left == (450, 400)
+
+
+def test_a_machine_says_how_long_it_has_and_a_new_model_goes_by_its_own_past(tmp_path: Path) -> None:
+    life = Target("life", "%", low=0, high=100, alarm_below=20)
+    card = Card("regress", (Channel("a"),), WindowSpec(1 / 3600, 2, 1), ("mean",), targets=(life,))
+    (tmp_path / "m.onnx").write_bytes(zoo.mlp(card, 1, ()).SerializeToString())
+    samples, spool = SampleStore(tmp_path / "samples.sqlite", {"m": 1000}), Spool(tmp_path / "spool.sqlite")
+    model = ModelConfig(file=tmp_path / "m.onnx", training=Training(min_samples=10, fine_tune=0))
+    part = Participant(
+        "m", model, tmp_path / "models", samples, spool, None, None, True, lambda *_: None, lambda _: False
+    )
+    part._restore()
+    tags = {n: TagConfig(source="plc", tag=n) for n in ("a", "life")}
+    config = AssetConfig(model="m", channels={"a": tags["a"]}, targets={"life": tags["life"]})
+    asset = Asset("gw", "cell", config, part, samples, Latency(), AlertState(), lambda *_: None)
+    rng = np.random.default_rng(0)
+
+    def run(first: int, last: int) -> None:
+        for hour in range(first, last):
+            value = 100 - 0.2 * hour + float(rng.normal()) * 0.3
+            readings = [Reading(n, START + hour * HOUR_NS, value) for n in ("a", "life")]
+            asset.push(Batch("plc", readings, None, 0, fresh=hour == 0))
+
+    samples.start()
+    run(0, 200)
+    samples.stop()
+    part._model._samples = asset._samples = samples = SampleStore(tmp_path / "samples.sqlite", {"m": 1000})
+    samples.start()
+    part._model.rescale()
+    data = part._model.usable(held=False)
+    assert part.graph is not None
+    fit(part.graph, data.x, data.y, TrainingConfig(epochs=200, learning_rate=0.05), rng)
+    part._model.serve()
+    run(200, 210)
+    decision = asset.decisions[-1][0]  # 58 % are left: 38 to go, a fifth an hour
+    low, high = decision.bounds["life"]
+    assert low < decision.values["life"] < high and high - low < 5
+    assert decision.hours_left == pytest.approx(190, abs=12)
+    assert decision.hours_left_at_least is not None and 150 < decision.hours_left_at_least < decision.hours_left
+
+    part.graph.params[-1] += 0.2  # a model that says ten points more: bias in units of half the range
+    part._model.serve()
+    run(210, 212)
+    assert asset.decisions[-1][0].values["life"] == pytest.approx(decision.values["life"] + 10, abs=2)
+    assert asset.decisions[-1][0].hours_left == pytest.approx(190 + 50, abs=15)
+    samples.stop()
+    spool.close()

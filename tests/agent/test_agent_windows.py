@@ -304,7 +304,7 @@ def test_rates_of_a_bearing_are_those_of_the_literature() -> None:
 def test_a_defect_stands_out_at_its_own_rate(fault: str, slip: float) -> None:
     names = ("bpfo:2", "bpfi:2", "bsf:2")
     rates = {f: order * 25 for f, order in MFPT.orders().items()}
-    found = extract(strikes(rates[fault] * slip, 20_000, 0.8), names, 20_000, rates).reshape(3, 2)
+    found = extract(strikes(rates[fault] * slip, 20_000, 2.0), names, 20_000, rates).reshape(3, 2)  # lines of half a Hz
     at = [n.partition(":")[0] for n in names].index(fault)
     assert found[at, 0] > 1.5  # more than thirty times the median line
     assert found[at, 0] > np.delete(found[:, 0], at).max() + 0.7
@@ -330,6 +330,13 @@ def test_a_band_is_told_in_hertz() -> None:
     x = np.sin(2 * np.pi * 700 * t).astype(np.float32)[None]
     low, at, high = extract(x, ("band:100-600", "band:600-800", "band:800-3000"), 8192)
     assert at > max(low, high) + 4  # powers of ten
+
+
+def test_a_band_ends_before_the_next_begins() -> None:
+    x = np.random.default_rng(0).normal(size=(1, 1024)).astype(np.float32)
+    bands = extract(x, ("band:100-200", "band:200-300", "band:100-300"), 1024)
+    power = np.abs(np.fft.rfft((x[0] - x.mean()) * np.hanning(1024))) ** 2 / 1024
+    np.testing.assert_allclose(10**bands, [power[100:200].sum(), power[200:300].sum(), power[100:300].sum()], rtol=1e-4)
 
 
 def test_channels_with_a_scale_on_the_card_enter_scaled() -> None:
