@@ -72,9 +72,12 @@ class Preparation:
         """Features (..., count) or raw windows of windows (..., channels, length); shaft_hz: where it varies."""
         if self._centre is not None:
             values = (values - self._centre) / self._scale
+        if not self._orders:
+            return extract(values, self._names, self._rate_hz)
         speed = shaft_hz if shaft_hz is not None else self._shaft_hz or 0.0
-        faults = {fault: order * speed for fault, order in self._orders.items()}
-        return extract(values, self._names, self._rate_hz, faults)
+        return extract(
+            values, self._names, self._rate_hz, {fault: order * speed for fault, order in self._orders.items()}
+        )
 
 
 def extract(
