@@ -259,8 +259,7 @@ class App:
     def _replay(self) -> None:
         """What the inbox kept goes through the windows again; what was not decided before is decided now."""
         for name, asset in self._assets.items():
-            if (mark := self._inbox.mark(name)) is not None:
-                asset.resume(mark)
+            asset.resume(self._inbox.mark(name))
         for model in self._models.values():  # before sources start: a picture that meets no model is decided by nobody
             model.restored.wait(RESTORE_S)
         for kept in self._inbox.replay():

@@ -94,14 +94,16 @@ class Asset:
         start = self._assembler.next_start()
         return NEVER_NS if start is None else math.floor(start - self._hold_ns)
 
-    def resume(self, mark: bytes) -> None:
-        """Go on from a mark: what follows is replayed, up to `live`."""
-        kept = msgspec.json.decode(mark, type=Mark)
-        if _order(self._alert.state) <= _order(kept.alert):  # else an event was raised after the mark
-            self._alert.go_on(kept.alert)
-        if self._context is not None:
-            self._context.resume(kept.context)
-        self._start_ns, self._told_ns = kept.start_ns, self._alert.state.time_ns
+    def resume(self, mark: bytes | None) -> None:
+        """Go on from a mark (none: killed before the first was written): what follows is replayed, up to `live`."""
+        if mark is not None:
+            kept = msgspec.json.decode(mark, type=Mark)
+            if _order(self._alert.state) <= _order(kept.alert):  # else an event was raised after the mark
+                self._alert.go_on(kept.alert)
+            if self._context is not None:
+                self._context.resume(kept.context)
+            self._start_ns = kept.start_ns
+        self._told_ns = self._alert.state.time_ns
         self._sampled_ns = self._samples.last_of(self.config.model, self.name) or NEVER_NS
 
     def live(self) -> None:

@@ -39,6 +39,7 @@ async function main() {
     const code = label === null ? opcua.StatusCodes.BadNoData : opcua.StatusCodes.Good;
     set("label", opcua.DataType.Int32, label || 0, code, stamp);
   }
+  process.exit(0); // whoever started it is gone
 }
 
 main().catch((error) => {

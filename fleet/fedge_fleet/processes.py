@@ -1,24 +1,28 @@
 """Real processes that never outlive their owner.
 
 Promises that every process started here is gone when the `Processes` context ends, however it ends: SIGTERM to each
-in reverse order of start, SIGKILL after a grace period; and that the kernel kills them should the owner itself be
-killed (PR_SET_PDEATHSIG, prctl(2); Linux).
+in reverse order of start, SIGKILL after a grace period and to whatever they left behind, which the owner inherits
+(PR_SET_CHILD_SUBREAPER) and waits for; and that the kernel kills them should the owner itself be killed
+(PR_SET_PDEATHSIG; both prctl(2), Linux).
 """
 
 from __future__ import annotations
 
 import ctypes
+import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
 from fedge_models.errors import StopError
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
 GRACE_S = 8.0
 
 
@@ -27,6 +31,7 @@ class Processes:
 
     def __init__(self, logs: Path, env: Mapping[str, str]) -> None:
         logs.mkdir(parents=True, exist_ok=True)
+        _prctl(_PR_SET_CHILD_SUBREAPER, 1)
         self._logs, self._env = logs, dict(env)
         self._running: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -71,7 +76,10 @@ class Processes:
         """End one, which is then no longer watched; its exit code."""
         process = self._running.pop(name)
         process.send_signal(signal.SIGTERM)
-        return process.wait(GRACE_S)
+        try:
+            return process.wait(GRACE_S)
+        finally:
+            _bury(process)
 
     def stop(self) -> dict[str, int]:
         """End all, last started first; returns exit codes by name. Negative: by that signal."""
@@ -80,11 +88,9 @@ class Processes:
                 process.send_signal(signal.SIGTERM)
         deadline = time.monotonic() + GRACE_S
         for process in self._running.values():
-            try:
+            with suppress(subprocess.TimeoutExpired):
                 process.wait(max(0.0, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            _bury(process)
         return {name: p.returncode for name, p in self._running.items()}
 
 
@@ -96,6 +102,20 @@ def run(command: Sequence[str | Path], env: Mapping[str, str]) -> str:
     return done.stdout
 
 
+def _bury(process: subprocess.Popen[bytes]) -> None:
+    """Kill what is left of a process and of all that it started, and wait until they are gone."""
+    with suppress(ProcessLookupError):  # nothing is left
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    with suppress(ChildProcessError):  # the last one
+        while True:
+            os.waitpid(-process.pid, 0)
+
+
 def _die_with_parent() -> None:
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _prctl(option: int, value: int) -> None:
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        ctypes.CDLL(None).prctl(option, value)

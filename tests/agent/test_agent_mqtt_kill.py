@@ -126,8 +126,17 @@ def expected_events(machine: Machine, windows: list[int]) -> list[tuple[str, str
     return found
 
 
-@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])
-def test_kill_at_random_moments_loses_no_window_and_decides_none_twice(tmp_path: Path, kills: int) -> None:
+def marks(folder: Path, sql: str) -> int:
+    """Run a statement on the agent's inbox; how many marks there are then."""
+    with sqlite3.connect(folder / "gw/inbox.sqlite", timeout=20) as db:
+        db.execute(sql)
+        return int(db.execute("SELECT count(*) FROM marks").fetchone()[0])
+
+
+@pytest.mark.parametrize(("kills", "marked"), [(3, True), (1, False), pytest.param(20, True, marks=pytest.mark.slow)])
+def test_kill_at_random_moments_loses_no_window_and_decides_none_twice(
+    tmp_path: Path, kills: int, marked: bool
+) -> None:
     broker = Mosquitto(tmp_path / "broker", "max_queued_messages 100000")
     agents, rng = Programs(tmp_path), random.Random(kills)
     (tmp_path / "model.onnx").write_bytes(zoo.autoencoder(CARD, 4, (3, 2)).SerializeToString())
@@ -135,6 +144,8 @@ def test_kill_at_random_moments_loses_no_window_and_decides_none_twice(tmp_path:
     agents.start("gw")
     agents.wait(lambda: agents.status("gw")["models"]["f"]["waits_for"] != "a model", "the model")
     agents.wait(lambda: heard(broker, agents), "its subscription")
+    if not marked:  # as if killed before the first mark: what was decided is on the disk, how far that was is not
+        marks(tmp_path, "CREATE TRIGGER slow BEFORE INSERT ON marks BEGIN SELECT RAISE(ABORT, 'a slow disk'); END")
     machine = Machine(broker, 100_000)
     try:
         agents.wait(lambda: agents.status("gw")["models"]["f"]["threshold"], "a threshold")
@@ -142,6 +153,7 @@ def test_kill_at_random_moments_loses_no_window_and_decides_none_twice(tmp_path:
         for _ in range(kills):
             time.sleep(rng.uniform(0.05, 1.2))
             agents.kill("gw")
+            assert marks(tmp_path, "DROP TRIGGER IF EXISTS slow") == 0 or marked
             agents.start("gw")
         machine.count = machine.sent + 100
         agents.wait(lambda: machine.sent >= machine.count, "the last reading")

@@ -203,6 +203,21 @@ def test_process_that_ends_by_itself_is_named_with_its_log(tmp_path: Path) -> No
             processes.check()
 
 
+def test_what_a_process_leaves_behind_goes_too(tmp_path: Path) -> None:
+    script = f"sleep 1000 & echo $! > {tmp_path / 'new'}; mv {tmp_path / 'new'} {tmp_path / 'pid'}; wait"
+    with Processes(tmp_path / "logs", os.environ) as processes:
+        for name in ("first", "second"):
+            processes.start(name, ["sh", "-c", script])
+            wait((tmp_path / "pid").exists)
+            child = Path("/proc") / (tmp_path / "pid").read_text().strip()
+            assert child.exists()
+            (tmp_path / "pid").unlink()
+            if name == "first":
+                assert processes.end(name) == -signal.SIGTERM
+                assert not child.exists()
+    assert not child.exists()
+
+
 def test_interrupted_demo_leaves_no_process_behind(tmp_path: Path) -> None:
     environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONUNBUFFERED": "1"}
     command = [BIN / "fedge-fleet", "demo", "--out", tmp_path / "out"]
