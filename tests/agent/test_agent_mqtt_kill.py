@@ -160,6 +160,7 @@ def test_kill_at_random_moments_loses_no_window_and_decides_none_twice(
         windows = (machine.sent - LENGTH) // HOP + 1
         ends = [BEGIN_NS + (LENGTH - 1 + k * HOP) * PERIOD_NS for k in range(windows - 1)]
         agents.wait(lambda: decided(tmp_path)[-1:] >= ends[-1:], "the last window")
+        agents.wait(lambda: agents.status("gw")["unwritten_events"]["waiting"] == 0, "the disk")
         agents.wait(lambda: agents.status("gw")["outputs"]["events"]["pending"] == 0, "the last event")
         found = decided(tmp_path)
         assert len(found) == len(set(found)), "decided twice"
