@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -35,10 +35,9 @@ MAX_JOIN_BYTES = 8 * 1024
 _ROUTE = re.compile(r"/v1/federations/([A-Za-z0-9][A-Za-z0-9_.-]{0,63})/(model|release|updates)")
 
 
-class NodeServer(ThreadingHTTPServer):
+class NodeServer(service.HttpServer):
     """The listener for gateways."""
 
-    daemon_threads = True
     request_queue_size = 128
 
     def __init__(

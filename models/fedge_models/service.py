@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from socketserver import TCPServer
 from typing import Any
 
 import msgspec
@@ -138,8 +139,17 @@ def ask(address_file: Path, unit: str) -> bytes:
         ) from e
 
 
-class _PageServer(ThreadingHTTPServer):
+class HttpServer(ThreadingHTTPServer):
+    """Stdlib's, but it binds only: http.server would also ask the name service who this is, and wait for an answer."""
+
     daemon_threads = True
+
+    def server_bind(self) -> None:
+        """Bind the socket."""
+        TCPServer.server_bind(self)
+
+
+class _PageServer(HttpServer):
     routes: dict[str, Callable[[], tuple[int, str, bytes]]]
 
 
