@@ -15,11 +15,10 @@ import numpy as np
 
 from .errors import ModelError
 from .onnx_file import tensors
+from .protos import FLOAT, tensor, value_info
 
 if TYPE_CHECKING:
     import onnx
-
-FLOAT = 1  # TensorProto.DataType
 
 
 def one_output(model: onnx.ModelProto, classes: int) -> bool:
@@ -99,9 +98,9 @@ def _sigmoid(name: str, makers: dict[str, onnx.NodeProto]) -> str | None:
 
 def _two_classes(graph: onnx.GraphProto, z: str) -> str:
     """Softmax of the columns 0 and z: the same two probabilities."""
-    from onnx import helper, numpy_helper  # noqa: PLC0415
+    from onnx import helper  # noqa: PLC0415
 
-    graph.initializer.append(numpy_helper.from_array(np.float32(0), "fedge.zero"))
+    graph.initializer.append(tensor("fedge.zero", np.array(0, np.float32)))
     graph.node.extend(
         [
             helper.make_node("Mul", [z, "fedge.zero"], ["fedge.none"]),
@@ -113,10 +112,8 @@ def _two_classes(graph: onnx.GraphProto, z: str) -> str:
 
 
 def _let_out(graph: onnx.GraphProto, name: str, classes: int) -> None:
-    from onnx import TensorProto, helper  # noqa: PLC0415
-
     del graph.output[:]
-    graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", classes]))
+    graph.output.append(value_info(name, ("n", classes)))
 
 
 def _prune(graph: onnx.GraphProto) -> None:

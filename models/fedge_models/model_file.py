@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from . import settings
+from . import protos, settings
 from .card import Card, read_card, write_card
 from .errors import ModelError
 from .exported import any_batch, for_serving, one_output
@@ -35,11 +35,10 @@ def read_model(path: Path, card: Path | None = None, trainable: str | None = Non
 
     Raises ModelError when it is no usable ONNX file, ConfigError for the card's file.
     """
-    import onnx  # noqa: PLC0415
     from google.protobuf.message import DecodeError  # noqa: PLC0415
 
     data = read_capped(path)
-    model = onnx.ModelProto()
+    model: onnx.ModelProto = protos.messages().ModelProto()
     try:
         model.ParseFromString(data)
     except DecodeError as e:
@@ -57,12 +56,10 @@ def read_model(path: Path, card: Path | None = None, trainable: str | None = Non
 
 def with_weights(data: bytes, weights: Mapping[str, Array]) -> bytes:
     """The model file with other values of some initializers."""
-    from onnx import ModelProto, numpy_helper  # noqa: PLC0415
-
-    model = ModelProto.FromString(data)
+    model: onnx.ModelProto = protos.messages().ModelProto.FromString(data)
     for tensor in model.graph.initializer:
         if tensor.name in weights:
-            tensor.CopyFrom(numpy_helper.from_array(np.asarray(weights[tensor.name], np.float32), tensor.name))
+            tensor.CopyFrom(protos.tensor(tensor.name, np.asarray(weights[tensor.name], np.float32)))
     return model.SerializeToString()
 
 
@@ -103,9 +100,7 @@ def bounded_memory(more: int, where: str) -> Iterator[None]:
 
 def _take_in(model: onnx.ModelProto, path: Path) -> bool:
     """Read tensors that lie in files beside the model into it; whether there were any. Raises ModelError."""
-    import onnx  # noqa: PLC0415
-
-    outside = [t for t in model.graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL]
+    outside = [t for t in model.graph.initializer if t.data_location == protos.EXTERNAL]
     total = 0
     for tensor in outside:
         where = {entry.key: entry.value for entry in tensor.external_data}
@@ -114,7 +109,7 @@ def _take_in(model: onnx.ModelProto, path: Path) -> bool:
         if total > MAX_MODEL_BYTES:
             raise ModelError(f"{path}: tensors outside the file have more than {MAX_MODEL_BYTES} bytes")
         tensor.raw_data = data
-        tensor.data_location = onnx.TensorProto.DEFAULT
+        tensor.ClearField("data_location")
         del tensor.external_data[:]
     return bool(outside)
 

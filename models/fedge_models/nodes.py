@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 from .errors import ModelError
 from .ops.operator import Node
 from .ops.registry import OPERATORS, SEVERAL
+from .protos import FLOAT, attribute
 
 if TYPE_CHECKING:
     import onnx
 
-FLOAT = 1  # TensorProto.DataType
 FACTOR = ("Mul", "Div", "Pow", "Clip", "Min", "Max")
 STATISTICS, VARIANCE = slice(3, 5), slice(4, 5)  # inputs of BatchNormalization: running mean and variance
 TROUBLE = (ValueError, TypeError, IndexError, KeyError, ArithmeticError, AttributeError)  # of false shapes
@@ -91,8 +91,6 @@ def build(
     model: onnx.ModelProto, trainable: Collection[str], slopes: Collection[str], skipped: Collection[int], where: str
 ) -> list[Node]:
     """The nodes that the output depends on, but for the `skipped`. Raises ModelError for one that NumPy cannot do."""
-    from onnx import helper  # noqa: PLC0415
-
     living = {i: model.graph.node[i] for i in sorted(alive(model))}
     read = {n for proto in living.values() for n in proto.input} | {o.name for o in model.graph.output}
     nodes = []
@@ -101,7 +99,10 @@ def build(
             continue
         if not _known(proto, read):
             raise ModelError(_refusal(model, proto, _name(proto, i), trainable, read, where))
-        attributes = {a.name: helper.get_attribute_value(a) for a in proto.attribute}
+        try:
+            attributes = {a.name: attribute(a) for a in proto.attribute}
+        except ValueError as e:
+            raise ModelError(f"{where}: node {_name(proto, i)!r} ({proto.op_type}): {e}") from e
         node = Node(_name(proto, i), proto.op_type, proto.input, _outputs(proto, i), attributes)
         node.wanted = tuple(n in slopes for n in node.inputs)
         nodes.append(node)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from . import protos
 from .errors import ModelError, first_line
 
 if TYPE_CHECKING:
@@ -23,12 +24,11 @@ MIN_OPSET = 13  # from here on, axes and sizes are inputs
 
 def parse(data: bytes, where: str, schemas: bool = True) -> onnx.ModelProto:
     """The checked ONNX model; `schemas`: also every node against the standard's schema."""
-    import onnx  # noqa: PLC0415
     from google.protobuf.message import DecodeError  # noqa: PLC0415
 
     if len(data) > MAX_MODEL_BYTES:
         raise ModelError(f"{where}: has {len(data)} bytes, expected at most {MAX_MODEL_BYTES}")
-    model = onnx.ModelProto()
+    model: onnx.ModelProto = protos.messages().ModelProto()
     try:
         model.ParseFromString(data)
     except DecodeError as e:
@@ -37,37 +37,34 @@ def parse(data: bytes, where: str, schemas: bool = True) -> onnx.ModelProto:
     for tensor in (*model.graph.initializer, *inside):
         _check_tensor(tensor, where)
     opset = max([o.version for o in model.opset_import if o.domain in ("", "ai.onnx")], default=0)
-    newest = onnx.defs.onnx_opset_version()
-    if not MIN_OPSET <= opset <= newest:
-        raise ModelError(f"{where}: has opset {opset}, expected {MIN_OPSET} to {newest}; export it with opset 17")
-    if not schemas:
-        return model
-    try:
-        onnx.checker.check_model(model)
-    except (onnx.checker.ValidationError, ValueError) as e:
-        raise ModelError(f"{where}: not a valid ONNX model: {first_line(e)}") from e
+    if not MIN_OPSET <= opset <= protos.NEWEST_OPSET:
+        expected = f"expected {MIN_OPSET} to {protos.NEWEST_OPSET}; export it with opset 17"
+        raise ModelError(f"{where}: has opset {opset}, {expected}")
+    if schemas:
+        from onnx import checker  # noqa: PLC0415
+
+        try:
+            checker.check_model(model)
+        except (checker.ValidationError, ValueError) as e:
+            raise ModelError(f"{where}: not a valid ONNX model: {first_line(e)}") from e
     return model
 
 
 def tensors(model: onnx.ModelProto) -> dict[str, onnx.TensorProto]:
     """Every constant of the graph by name: initializers, and what Constant nodes hold."""
-    from onnx import AttributeProto, TensorProto, helper  # noqa: PLC0415
-
     found = {t.name: t for t in model.graph.initializer}
     kinds = {
-        AttributeProto.FLOAT: TensorProto.FLOAT, AttributeProto.FLOATS: TensorProto.FLOAT,
-        AttributeProto.INT: TensorProto.INT64, AttributeProto.INTS: TensorProto.INT64,
+        protos.A_FLOAT: np.float32, protos.A_FLOATS: np.float32, protos.A_INT: np.int64, protos.A_INTS: np.int64,
     }  # fmt: skip
     for node in model.graph.node:
         if node.op_type != "Constant" or not node.output:
             continue
         for attribute in node.attribute:
-            name, value = node.output[0], helper.get_attribute_value(attribute)
-            if attribute.type == AttributeProto.TENSOR:
+            name = node.output[0]
+            if attribute.type == protos.A_TENSOR:
                 found[name] = attribute.t
             elif attribute.type in kinds:
-                dims = [] if np.isscalar(value) else [len(value)]
-                found[name] = helper.make_tensor(name, kinds[attribute.type], dims, np.ravel(value).tolist())
+                found[name] = protos.tensor(name, np.array(protos.attribute(attribute), kinds[attribute.type]))
     return found
 
 
@@ -76,10 +73,8 @@ def array(name: str, tensor: onnx.TensorProto, where: str, finite: bool) -> NDAr
 
     Infinity is refused only where all have to be `finite`: what hides the future from an attention is minus infinity.
     """
-    from onnx import numpy_helper  # noqa: PLC0415
-
     try:
-        values: NDArray[Any] = numpy_helper.to_array(tensor)
+        values = protos.values(tensor)
     except (ValueError, TypeError) as e:
         raise ModelError(f"{where}: tensor {name!r} does not hold what its shape claims: {e}") from e
     if values.dtype.kind == "f" and not (np.isfinite(values) if finite else ~np.isnan(values)).all():
@@ -101,9 +96,7 @@ def single(values: Any, constants: Any, kind: str, where: str) -> tuple[str, tup
 
 
 def _check_tensor(tensor: onnx.TensorProto, where: str) -> None:
-    from onnx import TensorProto  # noqa: PLC0415
-
-    if tensor.data_location == TensorProto.EXTERNAL:
+    if tensor.data_location == protos.EXTERNAL:
         raise ModelError(f"{where}: tensor {tensor.name!r} is stored outside the file; save it with all data inside")
     claimed = math.prod(tensor.dims) if all(d >= 0 for d in tensor.dims) else -1
     if not 0 <= claimed <= MAX_MODEL_BYTES:

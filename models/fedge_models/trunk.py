@@ -23,6 +23,7 @@ from .memory import give_back
 from .nodes import alive
 from .onnx_file import tensors
 from .ops.operator import Array
+from .protos import DOUBLE, FLOAT, FLOAT16, messages, value_info
 
 if TYPE_CHECKING:
     import onnx
@@ -71,7 +72,7 @@ def cut(model: onnx.ModelProto, led: set[str], trainable_ops: Collection[str], w
 
 def _leave_integers(graph: onnx.GraphProto, frozen: dict[int, Any], constants: Mapping[str, onnx.TensorProto]) -> None:
     """Move the nodes that compute shapes for the tail into it: integers of a batch are no activations of a sample."""
-    integers = {name for name, t in constants.items() if t.data_type not in (1, 10, 11)}  # FLOAT, FLOAT16, DOUBLE
+    integers = {name for name, t in constants.items() if t.data_type not in (FLOAT, FLOAT16, DOUBLE)}
     for node in graph.node:
         first = node.input[0] if node.input else ""
         if node.op_type in MAKES_INTEGERS or (first in integers and node.op_type not in ("Cast", "ConstantOfShape")):
@@ -86,9 +87,7 @@ def _extract(
     model: onnx.ModelProto, nodes: Mapping[int, Any], given: str, outputs: tuple[str, ...]
 ) -> tuple[bytes, int]:
     """The trunk as an ONNX file for any batch size, with only the tensors it reads; and how many weights those are."""
-    from onnx import ModelProto, TensorProto, helper  # noqa: PLC0415
-
-    part = ModelProto(ir_version=model.ir_version)
+    part: onnx.ModelProto = messages().ModelProto(ir_version=model.ir_version)
     part.opset_import.extend(model.opset_import)
     part.graph.name = "trunk"
     part.graph.node.extend(n for i, n in enumerate(model.graph.node) if i in nodes or n.op_type == "Constant")
@@ -96,7 +95,7 @@ def _extract(
     part.graph.initializer.extend(t for t in model.graph.initializer if t.name in read)
     part.graph.input.extend(v for v in model.graph.input if v.name == given)
     part.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "batch"
-    part.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs)
+    part.graph.output.extend(value_info(name, None) for name in outputs)
     return part.SerializeToString(), sum(prod(t.dims) for t in part.graph.initializer if len(t.dims))
 
 
@@ -138,7 +137,7 @@ class Trunk:
         if there:
             rows, places = zip(*there, strict=True)
             flat[list(rows)] = self._kept[list(places)]
-        missing = np.setdiff1d(np.arange(len(x)), [i for i, _ in there]).astype(np.int64)
+        missing = np.array([i for i, key in enumerate(keys) if key not in self._places], np.int64)
         for start in range(0, len(missing), CHUNK):
             rows_ = missing[start : start + CHUNK]
             flat[rows_] = self._run(x[rows_])

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ModelError
+from ..protos import FLOAT, values
 from .arithmetic import no_gradient, unbroadcast
 from .operator import Array, Backprop, Grads, Node
 
 Ints = NDArray[np.int64]
-FLOAT = 1  # TensorProto.DataType
 _TYPES = {FLOAT: np.float32, 6: np.int32, 7: np.int64, 9: np.bool_, 11: np.float64}
 
 
@@ -211,9 +211,7 @@ def shape_of(node: Node, x: Array) -> tuple[Ints, Backprop]:
 
 def constant_of_shape(node: Node, shape: Ints) -> tuple[Array, Backprop]:
     """One value (0) everywhere."""
-    from onnx import numpy_helper  # noqa: PLC0415
-
     node.bound(math.prod(int(n) for n in shape))
     value = node.attr("value", None)
-    filler = numpy_helper.to_array(value).ravel()[0] if value is not None else np.float32(0)
+    filler = values(value).ravel()[0] if value is not None else np.float32(0)
     return np.full([int(n) for n in shape], filler), no_gradient
