@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import signal
 import sys
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +47,8 @@ main.add_command(cli_labels.label)
 @config_option
 def init(config_path: Path) -> None:
     """Write a commented configuration."""
+    from importlib import resources  # noqa: PLC0415
+
     if config_path.exists():
         raise ConfigError(f"{config_path}: exists already; it is left alone")
     config_path.parent.mkdir(parents=True, exist_ok=True)

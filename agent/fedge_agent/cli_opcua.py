@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,6 +53,8 @@ def trust(name: str, yes: bool, fingerprint: str | None, config_path: Path) -> N
 @config_option
 def browse(target: str, under: str, depth: int, config_lines: bool, config_path: Path) -> None:
     """Show what an OPC UA server has, with types and values."""
+    import asyncio  # noqa: PLC0415
+
     from .opcua import tree  # noqa: PLC0415
     from .opcua.connection import ConnectionConfig, Connector  # noqa: PLC0415
 
@@ -108,6 +109,8 @@ def _configured(name: str, config_path: Path) -> Connector:
 
 def _shown(connector: Connector) -> bytes:
     """The certificate that the server shows, DER. Raises ConfigError for one without."""
+    import asyncio  # noqa: PLC0415
+
     from .opcua import security  # noqa: PLC0415
 
     offered = asyncio.run(connector.endpoints())

@@ -53,7 +53,7 @@ def complete(graph: TrainableGraph, y: NDArray[Any]) -> bool:
     """Whether labels (n,) of a site's samples cover what the model tells apart."""
     if graph.card.task != "classify":
         return len(y) > 0
-    return len(np.unique(y)) == len(graph.card.labels)
+    return len(set(y.tolist())) == len(graph.card.labels)
 
 
 def _loss(graph: TrainableGraph, params: Floats, held: Data) -> float:

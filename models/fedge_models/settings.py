@@ -7,7 +7,6 @@ valid one. Leaves to the caller what a value means (files that exist, names that
 
 from __future__ import annotations
 
-import difflib
 import re
 import sys
 from collections.abc import Callable
@@ -119,6 +118,8 @@ def _children(table: dict[str, Any], type_: Any) -> list[tuple[str, Any, Any]]:
 
 
 def _unknown(name: str, known: tuple[str, ...], key: str) -> str:
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    from difflib import get_close_matches  # noqa: PLC0415
+
+    near = get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}?" if near else f"expected one of: {', '.join(sorted(known))}"
     return f"unknown key {f'{key}.{name}' if key else name!r}; {hint}"
