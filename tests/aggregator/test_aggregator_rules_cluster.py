@@ -109,8 +109,8 @@ class KillsAWorker(Cluster):
         super().__init__(address)
         self.victims, self.left = victims, []
 
-    def map(self, task: Task, where: Rows) -> Iterator[Part]:
-        parts = super().map(task, where)
+    def map(self, task: Task, where: Rows, alone: bool = False) -> Iterator[Part]:
+        parts = super().map(task, where, alone)
         yield next(parts)
         if self.victims:
             self.victims.pop().send_signal(signal.SIGKILL)

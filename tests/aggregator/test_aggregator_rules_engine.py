@@ -165,6 +165,15 @@ def test_gram_matrix_is_exact_where_codes_are_largest() -> None:
     assert (gram_of(MemoryRows(codes), 0, codes.shape[1]) == expected).all()
 
 
+@pytest.mark.parametrize("largest", [13, 15, 29, 63, 127])  # their squares pass 2^24 after 97, 73, 20, 5 and 2 chunks
+@pytest.mark.parametrize("chunks", [1, 2, 4, 5, 19, 20, 72, 73, 85])
+def test_gram_matrix_is_exact_around_what_a_float_holds(largest: int, chunks: int) -> None:
+    codes = np.random.default_rng(largest).integers(-largest, largest + 1, (3, chunks * CHUNK)).astype(np.int8)
+    codes[0] = largest
+    expected = codes.astype(np.int64) @ codes.astype(np.int64).T
+    assert (gram_of(MemoryRows(codes), 0, codes.shape[1]) == expected).all()
+
+
 def test_distances_of_rows_that_are_nearly_alike_are_exact() -> None:
     codes = np.full((4, 200_000), 100, np.int8)
     codes[1, 0], codes[2, :2], codes[3, :3] = 101, 101, 101

@@ -82,7 +82,8 @@ def aggregate(
         if 0 < np.count_nonzero(chosen) < len(chosen):
             rows, chosen = choose(rows, np.flatnonzero(chosen).tolist()), chosen[chosen != 0]
     out = np.empty(rows.d, np.float32)
-    for start, stop, part in runner.map(Columns(rule, chosen, mixed), rows):
+    alone = mixed is None and rule.alone(rows.n)  # mixing is long calls
+    for start, stop, part in runner.map(Columns(rule, chosen, mixed), rows, alone):
         out[start:stop] = part
     return out
 

@@ -30,8 +30,11 @@ class Cluster:
         self._address = address if "://" in address else f"tcp://{address}"
         self._done_s = done_s
 
-    def map(self, task: Task, rows: Rows) -> Iterator[Part]:
-        """Parts as they are done. Raises UnreachableError, StorageError (of a worker); ConfigError without Dask."""
+    def map(self, task: Task, rows: Rows, alone: bool = False) -> Iterator[Part]:
+        """Parts as they are done; `alone` means nothing to workers.
+
+        Raises UnreachableError, StorageError (of a worker); ConfigError without Dask.
+        """
         try:
             from distributed import Client, KilledWorker, as_completed  # noqa: PLC0415  # an extra
         except ImportError as e:

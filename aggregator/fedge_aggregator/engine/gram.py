@@ -1,8 +1,10 @@
 """Inner products of all rows, exact.
 
-Codes are whole numbers of at most 127, so a float32 matrix product over 1,024 columns cannot pass 2^24 and is exact in
-whatever order BLAS sums; the products of the chunks are summed as whole numbers. So distances of rows that are nearly
-alike do not drown in the rounding of what they have in common, and every machine gets the same bits.
+Codes are whole numbers, and float32 products of them are exact, in whatever order BLAS sums, while no partial sum
+passes 2^24. None does over 1,024 columns, nor over more where no row's own square does: by Cauchy and Schwarz that
+bounds all the others, and sums of squares only grow, so that one which came out below 2^24 never was above. Products of
+pieces are summed as whole numbers. So distances of rows that are nearly alike do not drown in the rounding of what they
+have in common, and every machine gets the same bits.
 """
 
 from __future__ import annotations
@@ -14,9 +16,10 @@ import numpy as np
 from fedge_models.quantize import LIMIT, Codes
 from numpy.typing import NDArray
 
+from ..rules.combine import EXACT
 from .rows import Rows, each_block
 
-CHUNK = 1024  # columns: 1024 * 128 * 128 = 2^24
+CHUNK = EXACT // 128 // 128  # columns
 FLOATS = 1 << 18  # of a block at once: few long calls, as threads take turns between calls
 FRACTION = 128  # a reference row is rounded to this part of a grid step
 
@@ -24,9 +27,13 @@ FRACTION = 128  # a reference row is rounded to this part of a grid step
 def gram_of(rows: Rows, start: int, stop: int) -> NDArray[np.float64]:
     """Inner products (n, n) of the rows over columns start..stop-1: whole numbers, exact up to 2^53."""
     total, product = np.zeros((rows.n, rows.n)), np.empty((rows.n, rows.n), np.float32)
-    for chunks in _floats(rows, start, stop):
-        for part in chunks:  # one by one: BLAS then computes half of each
-            total += np.matmul(part, part.T, out=product)
+    for part in _floats(rows, start, stop):
+        np.matmul(part, part.T, out=product)  # with itself: BLAS then computes half
+        if product.diagonal().max() < EXACT:
+            total += product
+            continue
+        for chunk in _chunks(part):
+            total += np.matmul(chunk, chunk.T, out=product)
     return total
 
 
@@ -42,7 +49,8 @@ class Lengths:
     def __call__(self, rows: Rows, start: int, stop: int) -> NDArray[np.float64]:
         """Inner products (n, n) over columns start..stop-1, exact as those of `gram_of`."""
         squares, spokes, first = np.zeros(rows.n), np.zeros((rows.n, self.hubs)), rows.n - self.hubs
-        for chunks in _floats(rows, start, stop):
+        for part in _floats(rows, start, stop):
+            chunks = _chunks(part)
             squares += _sum(chunks[:, :, None] @ chunks[:, :, :, None])[:, 0, 0]
             if self.hubs:
                 spokes += _sum(chunks @ chunks[:, first:].transpose(0, 2, 1))
@@ -52,14 +60,20 @@ class Lengths:
 
 
 def _floats(rows: Rows, start: int, stop: int) -> Iterator[NDArray[np.float32]]:
-    """The columns as (chunks, n, <= CHUNK), several chunks at once, in the same memory each time."""
+    """The columns as (n, w), w several CHUNKs or less than one, in the same memory each time."""
     count = max(1, FLOATS // (rows.n * CHUNK))
     room = np.empty((rows.n, count * CHUNK), np.float32)
     for first, last, block in each_block(rows, start, stop):
         for at, end in _pieces(last - first, count * CHUNK):
             part = room[:, : end - at]
             np.copyto(part, block[:, at:end])
-            yield part.reshape(rows.n, -1, min(CHUNK, end - at)).transpose(1, 0, 2)
+            yield part
+
+
+def _chunks(part: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The same (n, w) as (chunks, n, <= CHUNK)."""
+    n, width = part.shape
+    return part.reshape(n, -1, min(CHUNK, width)).transpose(1, 0, 2)
 
 
 def _pieces(width: int, most: int) -> Iterator[tuple[int, int]]:

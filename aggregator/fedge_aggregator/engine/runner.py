@@ -16,8 +16,11 @@ Part = tuple[int, int, NDArray[Any]]  # start, stop, the task's result
 class Runner(Protocol):
     """Runs a task over all columns of the rows."""
 
-    def map(self, task: Task, rows: Rows) -> Iterator[Part]:
-        """Parts for spans of whole blocks that cover all columns once, in any order."""
+    def map(self, task: Task, rows: Rows, alone: bool = False) -> Iterator[Part]:
+        """Parts for spans of whole blocks that cover all columns once, in any order.
+
+        alone: of tasks that share an interpreter's lock, one after the other is quicker.
+        """
 
 
 def split(d: int, width: int, parts: int) -> list[tuple[int, int]]:

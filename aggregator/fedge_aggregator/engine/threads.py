@@ -20,10 +20,10 @@ class Threads:
     def __init__(self, count: int | None = None) -> None:
         self.count = count or processors()
 
-    def map(self, task: Task, rows: Rows) -> Iterator[Part]:
+    def map(self, task: Task, rows: Rows, alone: bool = False) -> Iterator[Part]:
         """Parts in order, a few for every thread."""
         spans = split(rows.d, rows.width, 4 * self.count)
-        if self.count == 1 or len(spans) == 1:
+        if alone or self.count == 1 or len(spans) == 1:
             yield from ((start, stop, task(rows, start, stop)) for start, stop in spans)
             return
         done = self._pool.map(lambda span: task(rows, *span), spans)

@@ -29,6 +29,10 @@ class Bulyan(ColumnRule, frozen=True, forbid_unknown_fields=True):
         """4 byzantine + 3."""
         return needed(self.byzantine, 4, 3)
 
+    def alone(self, n: int) -> bool:
+        """Always: pieces are small."""
+        return True
+
     def select(self, gram: Gram, weights: Weights) -> Weights:
         """1 for each chosen row, 0 for the rest."""
         left, distances = list(range(len(gram))), squared_distances(gram)

@@ -11,9 +11,8 @@ from fedge_models.quantize import LIMIT
 from numpy.typing import NDArray
 
 from . import bisection, network
-from .rule import Block
+from .rule import NETWORK_ROWS, Block
 
-NETWORK_ROWS = 128  # with more, a row of a block is too short to be worth a call of its own
 PAIR = 258  # rows of bytes whose sum fits two bytes: 258 * 127 < 2^15
 
 

@@ -27,6 +27,7 @@ Aggregate = NDArray[np.float32]
 
 Count = Annotated[int, Meta(ge=0, le=10_000)]
 Share = Annotated[float, Meta(gt=0, lt=0.5)]
+NETWORK_ROWS = 128  # up to here sorted row by row; with more, a row of a block is too short for a call of its own
 Byzantine = Count | Share  # f: how many of the n nodes may be hostile, at most; below 1: what share of them
 
 
@@ -48,6 +49,9 @@ class Rule(Protocol):
 
     def minimum(self) -> int:
         """The smallest n for which the rule holds what it promises."""
+
+    def alone(self, n: int) -> bool:
+        """Whether `columns` of n rows is calls so short that threads lose more by taking turns than they gain."""
 
     def select(self, gram: Gram, weights: Weights) -> Weights:
         """Weights (n,), or (n + 1,) with a reference, after looking at whole rows; 0 leaves a row out.
@@ -71,6 +75,10 @@ class ColumnRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Yes, where it compares."""
         return self.compares
 
+    def alone(self, n: int) -> bool:
+        """Where it sorts row by row."""
+        return n <= NETWORK_ROWS
+
     def select(self, gram: Gram, weights: Weights) -> Weights:
         """All rows alike: a sample count is a claim, and must not buy a vote."""
         return np.ones(len(weights))
@@ -87,6 +95,10 @@ class WeightRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def pairs(self) -> bool:
         """Yes, where it compares."""
         return self.compares
+
+    def alone(self, n: int) -> bool:
+        """Never: sums are few long calls."""
+        return False
 
     def columns(self, block: Block, weights: Weights) -> Aggregate:
         """The weighted sum."""
