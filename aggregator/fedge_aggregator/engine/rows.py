@@ -16,7 +16,7 @@ import numpy as np
 from fedge_models.errors import StorageError
 from fedge_models.quantize import Codes
 
-BLOCK_BYTES = 3 << 20  # of codes: smaller fits caches better, but makes threads wait for each other between short calls
+BLOCK_BYTES = 5 << 19  # of codes: smaller fits caches better, but makes threads wait for each other between short calls
 MOST_COLUMNS = 1 << 17  # of few rows: what is computed from a column takes more bytes than its codes
 BUFFER_BYTES = 32 << 20  # of rows, gathered before they are written to their blocks
 
