@@ -34,7 +34,7 @@ class Signal:
 
     def _average(self, of: Array) -> Array:
         total: Array = np.add.reduce(of, axis=-1, keepdims=True)
-        total /= self.length
+        total /= _divisor(self.length)
         return total
 
     def peak(self) -> Array:
@@ -123,6 +123,11 @@ def _in_bands(power: Array, count: int) -> Array:
     starts = np.linspace(0, power.shape[-1], count, endpoint=False).astype(np.int64)
     bands: Array = np.log10(np.add.reduceat(power, starts, axis=-1) + EPSILON)
     return bands
+
+
+@lru_cache(32)
+def _divisor(length: int) -> Array:
+    return np.array(length, np.float32)  # quicker than a number
 
 
 @lru_cache(32)

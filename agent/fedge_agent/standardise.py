@@ -18,7 +18,7 @@ from .types import Array, Pixels
 
 FLOOR = 1e-6  # of a scale, relative to the magnitude of the mean: a constant feature stays near 0
 CLIP = 8.0  # standard deviations: a broken sensor must not drown all others
-LOWEST, HIGHEST = np.float32(-CLIP), np.float32(CLIP)
+LOWEST, HIGHEST = np.array(-CLIP, np.float32), np.array(CLIP, np.float32)  # quicker than scalars
 MAX_CONDITIONS = 32
 MIN_READINGS = 50  # of a condition; rarer ones count as the nearest that is not
 
