@@ -94,7 +94,7 @@ def extract(
     out = np.empty((*x.shape[:-1], width), np.float32)
     for compute, start, stop in parts:
         out[..., start:stop] = compute(signal)
-    return out.reshape(-1) if x.ndim == 2 else out.reshape(*x.shape[:-2], -1)  # one window, many times a second
+    return out.reshape(*x.shape[:-2], -1)
 
 
 def bridge(values: Array) -> Array:

@@ -6,6 +6,7 @@ import itertools
 import json
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from fedge_aggregator.rules.mixing import Mixed
 from fedge_aggregator.rules.registry import build_pipeline
 from fedge_aggregator.rules.rule import squared_distances
 from fedge_models.errors import StorageError
+from fedge_models.quantize import Codes
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -154,6 +156,28 @@ def test_many_rows_have_the_order_of_a_sort(n: int) -> None:
 def test_sums_of_extreme_codes_do_not_overflow() -> None:
     for value in (-127, 127):
         assert (order.total(np.full((1000, 3), value, np.int8)) == 1000 * value).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "n", "mixing", "shared"),
+    [
+        ("median", 20, None, False),
+        ("median", 200, None, True),
+        ("median", 20, {"name": "nearest_neighbour_mixing", "byzantine": 2}, True),
+        ("fedavg", 20, None, True),
+    ],
+)
+def test_threads_share_what_is_long_calls(name: str, n: int, mixing: dict[str, object] | None, shared: bool) -> None:
+    seen, rule = set(), build_pipeline({"name": name}, mixing, "test")
+
+    class Seen(MemoryRows):
+        def block(self, start: int, stop: int, out: Codes | None = None) -> Codes:
+            seen.add(threading.current_thread().name.partition("_")[0])
+            return super().block(start, stop, out)
+
+    wide = Seen(some(n, 4 * rows.columns_per_block(n)))
+    blocks.aggregate(rule, wide, np.ones(n), gram=blocks.gram_matrix(MemoryRows(some(n, 64))), runner=Threads(2))
+    assert seen == {"blocks" if shared else "MainThread"}
 
 
 def test_gram_matrix_is_exact_where_codes_are_largest() -> None:

@@ -27,8 +27,9 @@ Aggregate = NDArray[np.float32]
 
 Count = Annotated[int, Meta(ge=0, le=10_000)]
 Share = Annotated[float, Meta(gt=0, lt=0.5)]
-NETWORK_ROWS = 128  # up to here sorted row by row; with more, a row of a block is too short for a call of its own
 Byzantine = Count | Share  # f: how many of the n nodes may be hostile, at most; below 1: what share of them
+
+NETWORK_ROWS = 128  # up to here sorted row by row; with more, a row of a block is too short for a call of its own
 
 
 class Rule(Protocol):
