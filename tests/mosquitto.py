@@ -71,6 +71,12 @@ class Mosquitto:
         )
         self.start()
 
+    def __enter__(self) -> Mosquitto:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
     def start(self) -> None:
         """Start and wait until it listens."""
         command = [program("mosquitto"), "-c", str(self.folder / "mosquitto.conf")]
@@ -83,7 +89,7 @@ class Mosquitto:
                 time.sleep(0.01)
 
     def stop(self) -> None:
-        """SIGTERM: it writes its sessions down."""
+        """SIGTERM: it writes its sessions down; nothing where it has ended."""
         self._process.terminate()
         self._process.wait(10)
 

@@ -181,8 +181,11 @@ def test_a_host_says_that_it_is_there_and_that_it_is_not(broker: Mosquitto) -> N
 
 
 def test_a_broker_that_restarts_is_come_back_to(tmp_path: Path) -> None:
-    own = Mosquitto(tmp_path / "own")
-    with Npm(own, "node", "g", "js") as node, Reader(own, "g/js//load") as reader:
+    with (
+        Mosquitto(tmp_path / "own") as own,
+        Npm(own, "node", "g", "js") as node,
+        Reader(own, "g/js//load") as reader,
+    ):
         node.tell(do="birth", born=born())
         reader.next("g/js//load", 1.5)
         own.kill()
@@ -193,7 +196,6 @@ def test_a_broker_that_restarts_is_come_back_to(tmp_path: Path) -> None:
         fresh = reader.until(lambda: [b for b in reader.batches if b.fresh][1:], "a new beginning")
         assert [(r.tag, r.value) for r in fresh[0].readings] == [("g/js//load", 1.5)]
         assert "connection" not in reader.problems
-    own.stop()
 
 
 def test_check_says_what_is_wrong(broker: Mosquitto) -> None:
