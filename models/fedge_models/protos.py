@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import threading
 from functools import cache
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -26,6 +27,7 @@ A_FLOAT, A_INT, A_TENSOR, A_FLOATS, A_INTS = 1, 2, 4, 6, 7  # AttributeProto.Att
 NEWEST_OPSET = 28  # that the standard had when the operators here were last compared with it
 
 _MODULE = "onnx.onnx_ml_pb2"
+_LOADING = threading.Lock()  # a thread of each federation reads its model
 _STORED = {
     FLOAT: ("<f4", "float_data"), 2: ("u1", "int32_data"), 3: ("i1", "int32_data"), 4: ("<u2", "int32_data"),
     5: ("<i2", "int32_data"), 6: ("<i4", "int32_data"), INT64: ("<i8", "int64_data"), 9: ("?", "int32_data"),
@@ -41,17 +43,18 @@ _ATTRIBUTES = {
 @cache
 def messages() -> Any:
     """The module with ModelProto and the other messages."""
-    package = find_spec("onnx")
-    folders = package.submodule_search_locations if package is not None else None
-    path = Path(folders[0], "onnx_ml_pb2.py") if folders else None
-    if _MODULE in sys.modules or path is None or not path.exists():
-        return importlib.import_module(_MODULE)
-    spec = spec_from_file_location(_MODULE, path)
-    assert spec is not None and spec.loader is not None
-    module = module_from_spec(spec)
-    sys.modules[_MODULE] = module
-    spec.loader.exec_module(module)
-    return module
+    with _LOADING:
+        package = find_spec("onnx")
+        folders = package.submodule_search_locations if package is not None else None
+        path = Path(folders[0], "onnx_ml_pb2.py") if folders else None
+        if _MODULE in sys.modules or path is None or not path.exists():
+            return importlib.import_module(_MODULE)
+        spec = spec_from_file_location(_MODULE, path)
+        assert spec is not None and spec.loader is not None
+        module = module_from_spec(spec)
+        spec.loader.exec_module(module)
+        sys.modules[_MODULE] = module  # not before it is whole: others look there without the lock
+        return module
 
 
 def values(tensor: onnx.TensorProto) -> NDArray[Any]:

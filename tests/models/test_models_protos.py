@@ -107,3 +107,20 @@ inference.Session(with_weights(data, weights), weights)
 assert "onnxruntime" in sys.modules and "onnx" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", script, str(tmp_path / "m.onnx")], check=True)
+
+
+def test_threads_that_read_their_first_models_together_all_see_the_messages() -> None:
+    together = """
+import sys, threading
+from fedge_models import protos
+sys.setswitchinterval(1e-6)
+begin, seen = threading.Barrier(8), []
+def look():
+    begin.wait()
+    seen.append(protos.messages().ModelProto)
+threads = [threading.Thread(target=look) for _ in range(8)]
+for t in threads: t.start()
+for t in threads: t.join()
+assert len(seen) == 8 and len(set(seen)) == 1, seen
+"""
+    subprocess.run([sys.executable, "-W", "error", "-c", together], check=True)
