@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 SPREAD_QUANTILE = 0.999  # of |delta| in each tensor: what 127 steps should span; the few above saturate into feedback
+MOSTLY = 0.9  # of the codes at the ends of the grid: an update that says little more than signs
 MIN_HELD = 10  # held-back samples for a threshold or a figure
 
 
@@ -39,23 +40,30 @@ class Data(NamedTuple):
 
 @dataclass
 class Schedule:
-    """Training is due for each new release once there are samples, spaced by `interval` or enough new samples."""
+    """Training is due for each new release once there are samples, spaced by `interval` or enough new samples.
+
+    What came to nothing (refused, or diverged) is tried again on the same release after `interval`: where each site
+    waits for the next release, none would come.
+    """
 
     config: Training
     trained_base: int = 0  # release trained on last
     trained_at: float = -1e18  # monotonic, s
     trained_total: int = 0  # samples ever collected, then
+    vain: bool = False  # nothing came of the last training
 
     def due(self, head: int, usable: int, total: int, now: float) -> bool:
         """head: newest release; usable: training samples now; total: samples ever collected."""
-        if head <= self.trained_base or usable < self.config.min_samples:
+        if usable < self.config.min_samples:
             return False
-        fresh = total - self.trained_total >= self.config.new_samples
-        return fresh or now - self.trained_at >= self.config.interval
+        rested = now - self.trained_at >= self.config.interval
+        if head <= self.trained_base:
+            return self.vain and rested
+        return rested or total - self.trained_total >= self.config.new_samples
 
     def trained(self, head: int, total: int, now: float) -> None:
-        """Note that it was done (or that it diverged: another try on the same release would too)."""
-        self.trained_base, self.trained_total, self.trained_at = head, total, now
+        """Note that it was done, or tried."""
+        self.trained_base, self.trained_total, self.trained_at, self.vain = head, total, now, False
 
 
 def usable(task: str, x: Array, y: NDArray[Any], labelled: bool) -> Data:
@@ -217,14 +225,17 @@ def update_body(
     return encode_update(update, key), wanted - dequantize(codes, expand(head.header.steps, sizes))
 
 
-def code(wanted: Floats, steps: Floats, sizes: NDArray[np.int64], shorten: bool) -> tuple[Codes, Floats]:
+def code(wanted: Floats, steps: Floats, sizes: NDArray[np.int64], shorten: bool = False) -> tuple[Codes, Floats]:
     """Codes (P,) of what is wanted (P,) on steps (T,), and the spread (T,) that 127 steps should have had.
 
-    shorten: each tensor that is wider than its grid is sent as that part of itself that fits, and the rest is owed.
-    Noise can be a hundred times wider than the first grid; saturated, hardly more than its signs would arrive, and an
-    aggregator refuses an update of nothing but ends of the grid. A grid that follows has room for it in a few rounds.
+    With `shorten`, or where nearly all values would be cut off, each tensor that is wider than its grid is sent as that
+    part of itself that fits, and the rest is owed. Noise, and a first training with large steps, can be a hundred times
+    wider than the first grid; saturated, hardly more than signs would arrive, and an aggregator refuses an update of
+    nothing but ends of the grid. A grid that follows has room for it in a few rounds.
     """
-    wish = np.maximum(spread(wanted, sizes, SPREAD_QUANTILE), np.float32(1e-9))
-    part = np.minimum(LIMIT * steps / wish, np.float32(1)) if shorten else np.ones(len(sizes), np.float32)
-    shortened: Floats = wanted * expand(part, sizes)
-    return quantize(shortened, expand(steps, sizes)), wish
+    wish, grid = np.maximum(spread(wanted, sizes, SPREAD_QUANTILE), np.float32(1e-9)), expand(steps, sizes)
+    codes = quantize(wanted, grid)
+    if not shorten and np.count_nonzero(np.abs(codes) == LIMIT) <= MOSTLY * codes.size:
+        return codes, wish
+    part = np.where(wish > LIMIT * steps, (LIMIT - 1) * steps / wish, 1).astype(np.float32)
+    return quantize(wanted * expand(part, sizes), grid), wish

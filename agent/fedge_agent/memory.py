@@ -6,7 +6,7 @@ is what the training did by itself, and `base` the weights it began with, for ta
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cbor2
 import numpy as np
@@ -34,6 +34,11 @@ class Memory:
             return None
         releases = head.header.version - self.version
         return drift.correction(self.movement, self.base, head.weights, releases, share, mask)
+
+    def before(self, head: Head) -> Memory:
+        """What holds for a training on `head`. On the same release once more, after an update that was refused,
+        nothing is owed: what that update did not bring is learnt anew."""
+        return self if self.version != head.header.version else replace(self, residual=np.zeros_like(self.residual))
 
     def encode(self) -> bytes:
         """As bytes."""

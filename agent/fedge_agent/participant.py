@@ -42,6 +42,7 @@ logger = logging.getLogger(__name__)
 LONGEST_BACKOFF_S = 300.0
 NICE = 10
 LONGEST_PAUSE_S = 0.05
+REFUSED = "refused: "  # how the outcome of an update that the aggregator did not take begins
 
 
 def give_way() -> None:
@@ -188,6 +189,7 @@ class Participant:
         pending = self._spool.update(self.name)
         if pending is not None:
             self._schedule.trained_base = pending.base
+            self._schedule.vain = (pending.outcome or "").startswith(REFUSED) and not self.config.privacy
         self._model.restore(self._head)
 
     def _step(self) -> None:
@@ -214,7 +216,8 @@ class Participant:
             self._uplink.submit(self.name, pending.body)
         except RefusedError as e:
             logger.warning("model %s: update %d refused: %s", self.name, pending.sequence, e)
-            self._spool.finish_update(self.name, pending.sequence, f"refused: {e}")
+            self._spool.finish_update(self.name, pending.sequence, f"{REFUSED}{e}")
+            self._schedule.vain = not self.config.privacy  # each try is paid for
         else:
             self._spool.finish_update(self.name, pending.sequence, "accepted")
 
@@ -259,11 +262,12 @@ class Participant:
         held, known = self._model.usable(held=True), self._model.samples(held=True)
         told = known.y >= 0 if graph.card.task != "regress" else np.isfinite(known.y)
         known = Data(known.x[told], known.y[told])
-        memory = decode(self._spool.residual(self.name, head.header.graph), graph, self._model.mask)
+        memory = decode(self._spool.residual(self.name, head.header.graph), graph, self._model.mask).before(head)
         trained = train(graph, head, data, held, known, self.config.training, self._rng, self._pause, memory)
         self._schedule.trained(head.header.version, total, now)
         self._note(head, trained, time.monotonic() - now)
         if trained.delta is None:
+            self._schedule.vain = True
             self._state(f"training on release {head.header.version} diverged; nothing is sent")
             return
         self._keep(head, trained, memory, ledger, identity)

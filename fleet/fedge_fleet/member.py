@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from fedge_agent.learning import SPREAD_QUANTILE, round_rate
+from fedge_agent.learning import code, round_rate
 from fedge_aggregator.server_optimizers import SGD, ServerOptimizer
 from fedge_models import drift, personal
 from fedge_models.graph import TrainableGraph
-from fedge_models.quantize import Codes, dequantize, expand, quantize, spread
+from fedge_models.quantize import Codes, dequantize, expand
 from fedge_models.training import TrainingConfig, fit
 
 from .site_data import Floats, Labels
@@ -69,13 +69,10 @@ class Member:
         delta = graph.params - start
         self.own, self.base = personal.extract(graph.params, mask), base
         self.movement = delta if back is None else delta - back
-        return self._sent(np.where(mask, np.float32(0), delta + self.owed), expand(base.steps, graph.sizes), graph)
-
-    def _sent(self, wanted: Floats, grid: Floats, graph: TrainableGraph) -> Sent:
-        codes = quantize(wanted, grid)
-        arrives = dequantize(codes, grid)
-        self.owed = wanted - arrives
-        return Sent(codes, spread(arrives + self.owed, graph.sizes, SPREAD_QUANTILE), len(self.x))
+        wanted = np.where(mask, np.float32(0), delta + self.owed)
+        codes, wish = code(wanted, base.steps, graph.sizes)
+        self.owed = wanted - dequantize(codes, expand(base.steps, graph.sizes))
+        return Sent(codes, wish, len(self.x))
 
 
 def train(

@@ -14,20 +14,23 @@ from fedge_agent import memory, standardise
 from fedge_agent.assets import check_fit
 from fedge_agent.config import AssetConfig, TagConfig, Training
 from fedge_agent.inference import Serving, Session
-from fedge_agent.learning import Data, Schedule, round_rate, threshold, train, update_body, usable
+from fedge_agent.learning import Data, Schedule, Trained, code, round_rate, threshold, train, update_body, usable
 from fedge_agent.local_model import clearly_worse
 from fedge_agent.memory import Memory
 from fedge_agent.samples import Sample, SampleStore, split
 from fedge_agent.tuning import tune
+from fedge_aggregator import admission
+from fedge_aggregator.config import FederationConfig
+from fedge_aggregator.publish import next_grid
 from fedge_models import personal, zoo
 from fedge_models.card import Card, Channel, Target, WindowSpec
 from fedge_models.errors import ModelError
 from fedge_models.evaluation import predict, row_losses
 from fedge_models.graph import TrainableGraph
 from fedge_models.losses import row_errors
-from fedge_models.quantize import Floats, dequantize, expand
+from fedge_models.quantize import LIMIT, Floats, dequantize, expand
 from fedge_models.release import GENESIS, Header, header_hash, weights_hash
-from fedge_models.training import TrainingConfig
+from fedge_models.training import FitReport, TrainingConfig
 from fedge_models.trust_chain import Head
 from fedge_models.update import decode_update
 from onnx import helper
@@ -116,6 +119,10 @@ def test_schedule_trains_once_a_release_when_it_may() -> None:
     assert plan.due(1, 10, 10, 0)
     plan.trained(1, 10, 0)
     assert not plan.due(1, 500, 500, 1e6)  # the same release
+    plan.vain = True  # nothing came of it
+    assert not plan.due(1, 500, 500, 99) and plan.due(1, 500, 500, 100)
+    plan.trained(1, 10, 0)
+    assert not plan.due(1, 500, 500, 100)
     assert not plan.due(2, 50, 50, 99)
     assert plan.due(2, 50, 50, 100) and plan.due(2, 60, 60, 1)
 
@@ -392,3 +399,34 @@ def test_wrong_model_for_the_channels_says_expected_and_got() -> None:
         check_fit("pump", wrong, two, (4,))
     with pytest.raises(ModelError, match=r"inputs of shape \(9,\), this asset gives \(4,\)"):
         check_fit("pump", right, ANOMALY, (9,))
+
+
+def test_a_difference_far_wider_than_the_first_grid_arrives_as_a_part_of_itself_and_the_grid_follows() -> None:
+    """Nothing but ends of the grid would be refused, and a grid that learns of no update stays too narrow for ever."""
+    graph = TrainableGraph.load(zoo.mlp(CLASSIFY, 4, (8,)).SerializeToString())
+    base, owed = head(graph), np.zeros_like(graph.params)
+    wide = np.random.default_rng(0).choice([-1.0, 1.0], len(owed)).astype(np.float32)  # hundred times ±127 steps
+    arrived, steps = np.zeros_like(owed), base.header.steps
+    for count in range(1, 7):
+        base = Head(dataclasses.replace(base.header, steps=steps), base.hash, base.weights)
+        trained = Trained(FitReport((), 1, 0, False), wide if count == 1 else np.zeros_like(wide), {}, {})
+        body, owed = update_body(base, trained, owed, graph.sizes, "gw", count, KEY)
+        update = decode_update(body, KEY.public_key(), graph.sizes)
+        admission.check(update, "gw", base.header.federation, FederationConfig())
+        arrived, steps = (
+            arrived + dequantize(update.codes, expand(steps, graph.sizes)),
+            next_grid(steps, [update.spread]),
+        )
+    np.testing.assert_allclose(arrived, wide, atol=0.02)
+
+
+def test_many_values_beyond_the_grid_do_not_shorten_the_others() -> None:
+    sizes, steps = np.array([100, 3]), np.full(2, 0.01, np.float32)
+    values = np.full(103, 0.5, np.float32)
+    values[:85], values[100:] = 9.0, 2.0
+    codes, wish = code(values, steps, sizes)
+    assert (codes[:85] == LIMIT).all() and (codes[85:100] == 50).all() and (codes[100:] == LIMIT).all()
+    np.testing.assert_allclose(wish, [9, 2], rtol=1e-6)
+    values[85:95] = 9.0  # now there is hardly anything but ends
+    codes, _ = code(values, steps, sizes)
+    assert (codes[:95] == LIMIT - 1).all() and (codes[95:100] == 7).all() and (codes[100:] == LIMIT - 1).all()

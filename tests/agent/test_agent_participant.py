@@ -1,4 +1,4 @@
-"""A participant's own tensors, values as labels and several targets, without a network."""
+"""A participant's own tensors, values as labels, several targets, and updates that are refused; without a network."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from fedge_agent.alerts import AlertState
 from fedge_agent.assets import Asset
 from fedge_agent.chain import ChainStore
-from fedge_agent.config import AssetConfig, ModelConfig, TagConfig, Training
+from fedge_agent.config import AssetConfig, ModelConfig, Privacy, Seconds, TagConfig, Training
 from fedge_agent.health import Latency
 from fedge_agent.memory import Memory
 from fedge_agent.participant import Participant
@@ -18,11 +18,14 @@ from fedge_agent.spool import Spool
 from fedge_agent.types import Batch, Quality, Reading
 from fedge_models import personal, zoo
 from fedge_models.card import Card, Channel, Target, WindowSpec
+from fedge_models.errors import WireError
 from fedge_models.evaluation import evaluate
 from fedge_models.graph import TrainableGraph
 from fedge_models.release import GENESIS, Header, header_hash, weights_hash
 from fedge_models.training import TrainingConfig, fit
 from fedge_models.trust_chain import Head
+from fedge_models.update import Update, decode_update
+from lonely import KEY, Site
 
 CARD = Card(
     "regress",
@@ -143,3 +146,77 @@ def test_a_release_is_tuned_to_the_machines_here_and_that_survives_a_restart(tmp
     tuned, life = serves(look=False)
     assert not tuned and life != first[1]
     spool.close()
+
+
+class Refusing:
+    """An aggregator that takes no update."""
+
+    def __init__(self, site: Site) -> None:
+        self.site, self.got = site, list[Update]()
+
+    def keep_certificate(self, now: float) -> None:
+        """There is none."""
+
+    def submit(self, federation: str, body: bytes) -> None:
+        self.got.append(decode_update(body, KEY.public_key(), self.site.graph.sizes))
+        raise WireError("did training diverge? Lower its learning rate")
+
+    def fetch_release(self, federation: str, have: int, cap: int) -> None:
+        """None is newer."""
+
+    def asked(self, federation: str) -> bool:
+        return True
+
+
+def test_a_refused_update_is_made_anew_on_the_same_release_and_owes_nothing(tmp_path: Path) -> None:
+    """Where each site waits for the release that follows, there would be none."""
+    site = Site(tmp_path)
+    training = Training(min_samples=40, interval=Seconds(0), learning_rate=10.0)
+    aggregator, made = Refusing(site), site.participant(training=training)
+    made._uplink = aggregator  # type: ignore[assignment]
+    for count in range(1, 4):
+        made._step()  # hands over the one before, and trains
+        made._next_poll = 0
+        assert len(aggregator.got) == count - 1
+    assert {u.base_version for u in aggregator.got} == {3} and len({u.sequence for u in aggregator.got}) == 2
+    wide = [float(u.spread.max()) for u in aggregator.got]
+    assert 0.3 < wide[1] / wide[0] < 1.7  # not a training's difference and the same again that was owed
+
+
+def test_a_refused_update_is_not_made_anew_before_the_interval_nor_with_privacy(tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    paid = Privacy(clip=1.0, noise_multiplier=5.0, epsilon=8.0, delta=1e-5)
+    for privacy, interval in ((None, 3600), (paid, 0)):
+        site.release(site.head.header.version + 1)
+        made = site.participant(privacy, Training(min_samples=40, interval=Seconds(interval)))
+        made._uplink = aggregator = Refusing(site)  # type: ignore[assignment]
+        for _ in range(3):
+            made._step()
+            made._next_poll = 0
+        assert len(aggregator.got) == 1
+
+
+def test_a_restart_tries_again_what_was_refused_and_nothing_else(tmp_path: Path) -> None:
+    """The operator lowers the learning rate, as the refusal says, and starts the agent again."""
+    site = Site(tmp_path)
+    site.participant()._learn()
+    first = site.update().sequence
+    site.participant()._learn()
+    assert site.update().sequence == first  # it waits
+    site.spool.finish_update("m", first, "accepted")
+    site.participant()._learn()
+    pending = site.spool.update("m")
+    assert pending is not None and pending.body is None
+    site.spool.finish_update("m", first, "refused: did training diverge? Lower its learning rate")
+    site.participant()._learn()
+    assert site.update().sequence > first
+
+
+def test_training_that_diverged_is_tried_again_on_the_same_release(tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    wild = Training(min_samples=40, interval=Seconds(0), learning_rate=1e30, optimizer="sgd")
+    made = site.participant(training=wild)
+    made._learn()
+    made._learn()
+    assert [t["diverged"] for t in made.trainings] == [True, True] and site.spool.update("m") is None
+    assert made.problem is not None and "nothing is sent" in made.problem

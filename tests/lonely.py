@@ -1,0 +1,75 @@
+"""A gateway's part in a federation with samples and a release on disk, and no network."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from pathlib import Path
+
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from fedge_agent import config
+from fedge_agent.chain import ChainStore
+from fedge_agent.config import ModelConfig, Privacy, Training
+from fedge_agent.identity import Identity
+from fedge_agent.participant import Participant
+from fedge_agent.samples import Sample, SampleStore
+from fedge_agent.spool import Spool
+from fedge_models import zoo
+from fedge_models.card import Card, Channel, WindowSpec
+from fedge_models.graph import TrainableGraph
+from fedge_models.release import GENESIS, Header, header_hash, weights_hash
+from fedge_models.trust_chain import Head
+from fedge_models.update import Update, decode_update
+
+CARD = Card("classify", (Channel("a"),), WindowSpec(1, 4, 2), ("mean", "std"), ("ok", "bad"), "ok", local="dense1.*")
+KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+
+
+def model() -> tuple[bytes, TrainableGraph, Head]:
+    """A small model, and a release of it that is the third."""
+    data = zoo.mlp(CARD, 2, (8,)).SerializeToString()
+    graph = TrainableGraph.load(data)
+    weights, steps = graph.params.copy(), np.full(len(graph.sizes), 0.01, np.float32)
+    header = Header("m", 3, GENESIS, hashlib.sha256(data).digest(), weights_hash(weights), 0, 1, steps, "r", {})
+    return data, graph, Head(header, header_hash(header), weights)
+
+
+class Site:
+    """Eighty labelled samples and `model`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.data, self.graph, self.head = model()
+        self.folder, self.spool = folder, Spool(folder / "s")
+        ChainStore(folder / "models").save_graph(self.data)
+        self.release(self.head.header.version)
+        self.samples = SampleStore(folder / "samples", {"m": 1000})
+        for i, row in enumerate(np.random.default_rng(0).normal(size=(80, 2)).astype(np.float32)):
+            self.samples.put(Sample("m", "pump", i, row, int(row[0] > 0), i % 5 == 0))
+        self.samples.start()
+        self.samples.stop()
+        self.samples = SampleStore(folder / "samples", {"m": 1000})
+
+    def release(self, version: int) -> None:
+        """The same weights, newer."""
+        header = dataclasses.replace(self.head.header, version=version)
+        self.head = Head(header, header_hash(header), self.head.weights)
+        ChainStore(self.folder / "models").save("head", self.head)
+
+    def participant(self, privacy: Privacy | None = None, training: Training | None = None) -> Participant:
+        """As after a start."""
+        how = ModelConfig(training=training or Training(min_samples=40, interval=config.Seconds(0)), privacy=privacy)
+        who = Identity("https://h:1", "gw", ("m",), KEY, KEY.public_key(), 0.0, self.folder)
+        made = Participant(
+            "m", how, self.folder / "models", self.samples, self.spool, who, None, True,
+            lambda *_: None, lambda _: False,
+        )  # fmt: skip
+        made._restore()
+        made._model.rescale()
+        return made
+
+    def update(self) -> Update:
+        """The newest."""
+        pending = self.spool.update("m")
+        assert pending is not None and pending.body is not None
+        return decode_update(pending.body, KEY.public_key(), self.graph.sizes)
