@@ -70,16 +70,19 @@ type = "log"
     def goes_away(self, name: str) -> int:
         """Kill the aggregator, and this agent with an update that could not be sent; the update's base."""
         for _ in range(20):
+            self.wait(lambda: self._untrained(name), "a release that it has not trained on")
             self.kill("agg")
-            time.sleep(1)  # three trainings long
-            update = self.status(name)["models"]["f"]["update"] or {}
-            if update.get("outcome") == "waiting":
+            self.wait(lambda: not self._untrained(name), "its training")
+            update = self.status(name)["models"]["f"]["update"]
+            if update["outcome"] == "waiting":
                 self.kill(name)
                 return int(update["base"])
-            self.start("agg", "fedge-aggregator")  # it had sent, and waits for the others
-            last = self.release()
-            self.wait(lambda goal=last: self.release() > goal, "another round")
+            self.start("agg", "fedge-aggregator")  # it was quicker, and has sent
         raise AssertionError(f"{name} had always sent its update")
+
+    def _untrained(self, name: str) -> bool:
+        model = self.status(name)["models"]["f"]
+        return bool(model["head"] > (model["update"] or {"base": 0})["base"])
 
 
 @pytest.fixture
