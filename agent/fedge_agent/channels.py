@@ -61,6 +61,11 @@ class Channel:
         self.value, self.next_tick, self.ended = math.nan, None, False
         self.time = self.newest = self.alive = NEVER_NS
 
+    def carry(self, now: int, value: float | str) -> None:
+        """A value of an earlier time is that of `now` (ns), and what came before it does not matter any more."""
+        self.pending.clear()
+        self.pending.append((now, value))
+
     def good_until(self, hold: float) -> float:
         """Until when (ns) the value now is good, if nothing newer comes."""
         if self.waveform or self.time < 0 or not known(self.value):

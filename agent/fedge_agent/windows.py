@@ -9,17 +9,20 @@ What was unusable is counted.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
+from typing import NamedTuple
 
 import numpy as np
 
-from .channels import Channel, known
+from .channels import NEVER_NS, Channel, known
 from .config import TagConfig
 from .types import Array, Batch, Quality, Reading, Window
 
 JUMP_NS = 1_000_000_000  # a channel's time stamps going back further than this: the clock was set
 LEAP_NS = 60_000_000_000  # a living source's time going ahead by more: the same
+STRAGGLE_NS = 10_000_000_000  # after its clock was set, times that go on by so much may still be of the old one
 
 
 @dataclass
@@ -31,9 +34,17 @@ class Counters:
     uncertain: int = 0  # used
     not_finite: int = 0  # NaN, Inf or no number
     late: int = 0  # older than what was already used
-    gaps: int = 0  # longer than a window: the grid began anew
+    gaps: int = 0  # longer than a window, after the first: the grid began anew
     clock_jumps: int = 0
     windows: int = 0
+
+
+class Setting(NamedTuple):
+    """A clock that was set, ns: of which source, from when and to when."""
+
+    source: str
+    before: int
+    after: int
 
 
 class Assembler:
@@ -66,6 +77,8 @@ class Assembler:
         self._buffer: Array = np.empty((len(self._rows), 4 * max(length, hop)), np.float32)
         self.counters = Counters()
         self._origin: float | None = None  # time of tick 0, ns
+        self._setting: Setting | None = None  # the last
+        self._alive: dict[str, int] = {}  # source -> until when it last was, ns
         self._tick = self._filled = self._at = self._label_run = 0
 
     def push(self, batch: Batch) -> list[Window]:
@@ -77,12 +90,13 @@ class Assembler:
             for channels in by_tag.values():
                 for channel in channels:
                     channel.end()
+        if batch.alive_ns is not None:
+            self._alive.setdefault(batch.source, batch.alive_ns)
         for reading in batch.readings:
             for channel in by_tag.get(reading.tag, ()):
-                self._take(channel, reading)
-        if batch.alive_ns is not None:
-            for channels in by_tag.values():
-                self._mark_alive(channels, batch.alive_ns)
+                self._take(channel, reading, batch.source)
+        if batch.alive_ns is not None and not self._of_before(batch.source, batch.alive_ns):
+            self._mark_alive(by_tag.values(), batch.alive_ns, batch.source)
         return self._advance(batch.received_ns)
 
     def next_start(self) -> float | None:
@@ -99,11 +113,18 @@ class Assembler:
 
     # taking readings in
 
-    def _take(self, channel: Channel, reading: Reading) -> None:
+    def _take(self, channel: Channel, reading: Reading, source: str) -> None:
         counters = self.counters
         counters.readings += 1
         if reading.quality is Quality.UNCERTAIN:
             counters.uncertain += 1
+        if channel.newest == NEVER_NS and self._of_before(source, reading.time_ns):
+            assert self._setting is not None
+            if channel.waveform:
+                counters.late += 1
+            else:
+                channel.carry(self._setting.after, self._scalar(channel, reading))
+            return
         back = channel.newest - reading.time_ns
         if 0 <= back <= JUMP_NS:
             if channel.ended and back == 0:
@@ -112,27 +133,40 @@ class Assembler:
                 counters.late += 1
             return
         if back > 0 or channel.leaps(reading.time_ns, self._leap):
-            counters.clock_jumps += 1
-            self._restart(reading.time_ns)
+            self._restart(reading.time_ns, source)
         if channel.waveform:
             self._take_block(channel, reading)
         else:
             self._take_scalar(channel, reading)
         channel.newest, channel.ended = reading.time_ns, False
 
+    def _of_before(self, source: str, time_ns: int) -> bool:
+        """Whether a time is one of the source's clock before it was set. Its tags are not read at one moment: some come
+        with the old time when others have brought the new one."""
+        if self._setting is None or self._setting.source != source:
+            return False
+        ago = abs(time_ns - self._setting.before)
+        return ago < abs(time_ns - self._newest(source)) and time_ns <= self._setting.before + STRAGGLE_NS
+
+    def _newest(self, source: str) -> int:
+        """Time of the source's last reading for this asset."""
+        return max([c.newest for c in chain(*self._by_tag[source].values())])
+
     def _take_scalar(self, channel: Channel, reading: Reading) -> None:
-        value: float | str = math.nan
+        channel.pending.append((reading.time_ns, self._scalar(channel, reading)))
+        if self._origin is None:
+            self._origin = math.ceil(reading.time_ns / self._period) * self._period
+
+    def _scalar(self, channel: Channel, reading: Reading) -> float | str:
         if reading.quality is Quality.BAD:
             self.counters.bad += 1
         elif channel.label:
-            value = reading.value if isinstance(reading.value, (str, float)) else math.nan
+            return reading.value if isinstance(reading.value, (str, float)) else math.nan
         elif isinstance(reading.value, (int, float)) and math.isfinite(reading.value):
-            value = float(reading.value)
+            return float(reading.value)
         else:
             self.counters.not_finite += 1
-        channel.pending.append((reading.time_ns, value))
-        if self._origin is None:
-            self._origin = math.ceil(reading.time_ns / self._period) * self._period
+        return math.nan
 
     def _take_block(self, channel: Channel, reading: Reading) -> None:
         block = self._samples(channel, reading)
@@ -165,12 +199,27 @@ class Assembler:
             block = np.where(finite, block, np.float32(np.nan))
         return block.astype(np.float32, copy=False)
 
-    def _mark_alive(self, channels: list[Channel], alive: int) -> None:
-        for channel in channels:
-            if channel.leaps(alive, self._leap):
-                self.counters.clock_jumps += 1
-                self._restart(alive)
-            channel.alive = max(channel.alive, alive)
+    def _mark_alive(self, by_tag: Iterable[list[Channel]], alive: int, source: str) -> None:
+        last, self._alive[source] = self._alive[source], alive
+        if last - alive > self._leap and self._newest(source) - alive > self._leap:
+            self._restart(alive, source)
+        for channels in by_tag:
+            for channel in channels:
+                if channel.leaps(alive, self._leap):
+                    self._restart(alive, source)
+                if channel.alive == NEVER_NS and channel.pending and alive - channel.pending[0][0] > self._leap:
+                    self._begin_late(channel, alive)
+                channel.alive = max(channel.alive, alive)
+
+    def _begin_late(self, channel: Channel, now: int) -> None:
+        """The first that was heard is of long ago: the value counts from `now`, or from when it changed shortly before,
+        and so does a grid that began with it."""
+        since, (changed, value) = channel.pending[0][0], channel.pending[-1]
+        channel.carry(changed if now - changed <= self._leap else now, value)
+        began = self._origin is not None and self._origin > since + self._period
+        if began or self._filled or any(c.waveform for c in self._all):
+            return
+        self._origin = math.ceil(min(c.pending[0][0] for c in self._all if c.pending) / self._period) * self._period
 
     # advancing the grid
 
@@ -210,7 +259,7 @@ class Assembler:
         target = min([*ahead, limit])
         if target - self._tick <= self._length or any(c.good_until(self._hold) >= now for c in self._rows):
             return False
-        self.counters.gaps += 1
+        self.counters.gaps += self.counters.windows > 0
         self._tick, self._filled = target, 0
         return True
 
@@ -263,9 +312,14 @@ class Assembler:
             return self._labels[0].value
         return None
 
-    def _restart(self, now: int) -> None:
+    def _restart(self, now: int, source: str) -> None:
         """The clock was set to `now`: forget the grid, but keep the values; most tags will not change because of it."""
+        self.counters.clock_jumps += 1
+        self._setting = Setting(source, self._newest(source), now)
         self._origin = None
         self._tick = self._filled = self._at = self._label_run = 0
         for channel in self._all:
             channel.restart(now)
+        if source in self._alive:
+            for channel in chain(*self._by_tag[source].values()):
+                channel.alive = now

@@ -235,6 +235,72 @@ def test_tag_that_seldom_changes_keeps_its_value_when_the_clock_is_set(days: int
     assert made.counters.clock_jumps == 1
 
 
+def test_setpoint_unchanged_for_days_begins_with_the_others() -> None:
+    """Three days would be a quarter of a million windows of the past before the first decision."""
+    made = assembler()
+    windows = push(made, at(-3 * 86400, "a", 7), at(0, "b", 0), alive=START)
+    for t in range(1, 8):
+        windows += push(made, at(t, "b", t), alive=START + t * S)
+    assert [w.values.tolist() for w in windows] == [[[7] * 4, [t, t + 1, t + 2, t + 3]] for t in (0, 2)]
+    assert made.counters.gaps == made.counters.clock_jumps == 0
+
+
+@pytest.mark.parametrize("days", [-3, 3])
+def test_tag_that_still_has_the_old_time_when_the_clock_is_set_neither_stops_nor_floods(days: int) -> None:
+    made, windows, shift = assembler(), [], days * 86400
+    for t in range(6):
+        windows += push(made, at(t, "a", t), at(t, "b", 5), alive=START + t * S)
+    late = START + round(max(6.0 + shift, 6.1) * S)
+    windows += push(made, at(6 + shift, "a", 6), at(6.1, "b", 7), alive=late)
+    for t in range(7, 16):  # b does not change any more
+        windows += push(made, at(t + shift, "a", t), alive=START + (t + shift) * S)
+    assert len(windows) < 10 and windows[-1].end_ns > START + (shift + 10) * S
+    assert windows[-1].values[1].tolist() == [7] * 4
+    for t in range(16, 24):
+        changed = [at(16 + shift, "b", 9)] if t == 16 else []
+        windows += push(made, at(t + shift, "a", t), *changed, alive=START + (t + shift) * S)
+    assert windows[-1].values[1].tolist() == [9] * 4 and windows[-1].end_ns > START + (shift + 18) * S
+
+
+def test_one_tag_with_a_wrong_time_once_stops_nothing() -> None:
+    made, windows = assembler(), []
+    for t in range(6):
+        windows += push(made, at(t, "a", t), at(t, "b", 5), alive=START + t * S)
+    push(made, at(-3 * 86400, "b", 5))
+    for t in range(6, 26):
+        windows += push(made, at(t, "a", t), alive=START + t * S)
+    assert windows[-1].end_ns >= START + 20 * S and len(windows) < 12
+    assert windows[-1].values[1].tolist() == [5] * 4
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 12), st.sampled_from([-30.0, -3.0, -0.001, 0.001, 3.0, 30.0])), max_size=4),
+    st.integers(0, 2**32),
+    st.sampled_from([0.2, 0.5, 1.0]),
+    st.booleans(),
+)
+def test_however_clocks_are_set_and_batches_cut_there_are_windows_of_now_and_no_flood(
+    set_: list[tuple[int, float]], seed: int, often: float, heartbeat: bool
+) -> None:
+    made, windows, waiting, shift, step, rng = assembler(), [], list[Reading](), 0.0, 0, np.random.default_rng(seed)
+    changes = dict[int, float]()
+    for after, days in set_:
+        step += after
+        changes[step] = days * 86400
+    for t in range(step + 30):
+        for name in "abc":
+            if name == "b":  # between two tags
+                shift += changes.get(t, 0.0)
+            waiting.append(at(t + shift, name, t))
+            if rng.random() < often or (t == step + 29 and name == "c"):
+                last = {r.tag: r.time_ns for r in waiting}
+                windows += push(made, *waiting, alive=max(last.values()) if heartbeat else None)
+                waiting = []
+    assert abs(windows[-1].end_ns - (START + (t + shift) * S)) <= 8 * S
+    assert windows[-1].values[0, -1] >= t - 8
+    assert len(windows) <= t + 5 + 40 * len(set_)
+
+
 # --- features ---------------------------------------------------------------------------------------------------
 
 
