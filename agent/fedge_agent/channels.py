@@ -31,6 +31,7 @@ class Channel:
     newest: int = NEVER_NS  # of the last reading
     next_tick: int | None = None  # waveform: tick after the last block
     alive: int = NEVER_NS  # until then unchanged, if not heard
+    old: int | None = None  # the first time of a clock that has been set since, if one came after that
     ended: bool = False  # the connection was lost and the channel not heard since
 
     def end(self) -> None:
@@ -60,6 +61,7 @@ class Channel:
             self.pending.append((now, value))
         self.value, self.next_tick, self.ended = math.nan, None, False
         self.time = self.newest = self.alive = NEVER_NS
+        self.old = None
 
     def carry(self, now: int, value: float | str) -> None:
         """A value of an earlier time is that of `now` (ns), and what came before it does not matter any more."""

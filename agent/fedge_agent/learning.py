@@ -234,8 +234,9 @@ def code(wanted: Floats, steps: Floats, sizes: NDArray[np.int64], shorten: bool 
     nothing but ends of the grid. A grid that follows has room for it in a few rounds.
     """
     wish, grid = np.maximum(spread(wanted, sizes, SPREAD_QUANTILE), np.float32(1e-9)), expand(steps, sizes)
-    codes = quantize(wanted, grid)
-    if not shorten and np.count_nonzero(np.abs(codes) == LIMIT) <= MOSTLY * codes.size:
-        return codes, wish
+    if not shorten:
+        codes = quantize(wanted, grid)
+        if np.count_nonzero(np.abs(codes) == LIMIT) <= MOSTLY * codes.size:
+            return codes, wish
     part = np.where(wish > LIMIT * steps, (LIMIT - 1) * steps / wish, 1).astype(np.float32)
     return quantize(wanted * expand(part, sizes), grid), wish

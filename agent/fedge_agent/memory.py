@@ -35,7 +35,7 @@ class Memory:
         releases = head.header.version - self.version
         return drift.correction(self.movement, self.base, head.weights, releases, share, mask)
 
-    def before(self, head: Head) -> Memory:
+    def on(self, head: Head) -> Memory:
         """What holds for a training on `head`. On the same release once more, after an update that was refused,
         nothing is owed: what that update did not bring is learnt anew."""
         return self if self.version != head.header.version else replace(self, residual=np.zeros_like(self.residual))

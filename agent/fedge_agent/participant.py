@@ -262,7 +262,7 @@ class Participant:
         held, known = self._model.usable(held=True), self._model.samples(held=True)
         told = known.y >= 0 if graph.card.task != "regress" else np.isfinite(known.y)
         known = Data(known.x[told], known.y[told])
-        memory = decode(self._spool.residual(self.name, head.header.graph), graph, self._model.mask).before(head)
+        memory = decode(self._spool.residual(self.name, head.header.graph), graph, self._model.mask).on(head)
         trained = train(graph, head, data, held, known, self.config.training, self._rng, self._pause, memory)
         self._schedule.trained(head.header.version, total, now)
         self._note(head, trained, time.monotonic() - now)

@@ -9,9 +9,8 @@ What was unusable is counted.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -22,7 +21,7 @@ from .types import Array, Batch, Quality, Reading, Window
 
 JUMP_NS = 1_000_000_000  # a channel's time stamps going back further than this: the clock was set
 LEAP_NS = 60_000_000_000  # a living source's time going ahead by more: the same
-STRAGGLE_NS = 10_000_000_000  # after its clock was set, times that go on by so much may still be of the old one
+STRAGGLE_NS = 10_000_000_000  # an old time that goes on for longer after the clock was set is none
 
 
 @dataclass
@@ -34,13 +33,13 @@ class Counters:
     uncertain: int = 0  # used
     not_finite: int = 0  # NaN, Inf or no number
     late: int = 0  # older than what was already used
-    gaps: int = 0  # longer than a window, after the first: the grid began anew
+    gaps: int = 0  # longer than a window: the grid began anew
     clock_jumps: int = 0
     windows: int = 0
 
 
-class Setting(NamedTuple):
-    """A clock that was set, ns: of which source, from when and to when."""
+class Jump(NamedTuple):
+    """A source's clock was set from one time to another, ns."""
 
     source: str
     before: int
@@ -72,13 +71,16 @@ class Assembler:
         self._labels = [Channel(False, None, label=True) for _ in labels]
         self._all = [*self._rows, *self._labels]
         self._by_tag: dict[str, dict[str, list[Channel]]] = {}  # source -> tag -> who follows it
+        self._by_source: dict[str, list[Channel]] = {}
         for tag, channel in zip([*channels.values(), *labels], self._all, strict=True):
             self._by_tag.setdefault(tag.source, {}).setdefault(tag.tag, []).append(channel)
+            self._by_source.setdefault(tag.source, []).append(channel)
         self._buffer: Array = np.empty((len(self._rows), 4 * max(length, hop)), np.float32)
         self.counters = Counters()
         self._origin: float | None = None  # time of tick 0, ns
-        self._setting: Setting | None = None  # the last
+        self._jump: Jump | None = None  # the last
         self._alive: dict[str, int] = {}  # source -> until when it last was, ns
+        self._old_alive: int | None = None  # as `Channel.old`
         self._tick = self._filled = self._at = self._label_run = 0
 
     def push(self, batch: Batch) -> list[Window]:
@@ -87,16 +89,18 @@ class Assembler:
         if by_tag is None:
             return []
         if batch.fresh:
-            for channels in by_tag.values():
-                for channel in channels:
-                    channel.end()
+            for channel in self._by_source[batch.source]:
+                channel.end()
         if batch.alive_ns is not None:
             self._alive.setdefault(batch.source, batch.alive_ns)
         for reading in batch.readings:
             for channel in by_tag.get(reading.tag, ()):
                 self._take(channel, reading, batch.source)
-        if batch.alive_ns is not None and not self._of_before(batch.source, batch.alive_ns):
-            self._mark_alive(by_tag.values(), batch.alive_ns, batch.source)
+        if batch.alive_ns is not None:
+            if self._is_old(batch.source, batch.alive_ns, self._old_alive):
+                self._old_alive = self._old_alive or batch.alive_ns
+            else:
+                self._mark_alive(batch.source, batch.alive_ns)
         return self._advance(batch.received_ns)
 
     def next_start(self) -> float | None:
@@ -118,12 +122,8 @@ class Assembler:
         counters.readings += 1
         if reading.quality is Quality.UNCERTAIN:
             counters.uncertain += 1
-        if channel.newest == NEVER_NS and self._of_before(source, reading.time_ns):
-            assert self._setting is not None
-            if channel.waveform:
-                counters.late += 1
-            else:
-                channel.carry(self._setting.after, self._scalar(channel, reading))
+        if channel.newest == NEVER_NS and self._is_old(source, reading.time_ns, channel.old):
+            self._take_old(channel, reading)
             return
         back = channel.newest - reading.time_ns
         if 0 <= back <= JUMP_NS:
@@ -140,17 +140,28 @@ class Assembler:
             self._take_scalar(channel, reading)
         channel.newest, channel.ended = reading.time_ns, False
 
-    def _of_before(self, source: str, time_ns: int) -> bool:
+    def _is_old(self, source: str, time_ns: int, first: int | None) -> bool:
         """Whether a time is one of the source's clock before it was set. Its tags are not read at one moment: some come
-        with the old time when others have brought the new one."""
-        if self._setting is None or self._setting.source != source:
+        with the old time when others have brought the new one. first: such a time that came before."""
+        if self._jump is None or self._jump.source != source:
             return False
-        ago = abs(time_ns - self._setting.before)
-        return ago < abs(time_ns - self._newest(source)) and time_ns <= self._setting.before + STRAGGLE_NS
+        if first is not None and time_ns - first > STRAGGLE_NS:
+            return False
+        _, before, after = self._jump
+        return abs(time_ns - before) < abs(time_ns - max(after, self._newest(source)))
+
+    def _take_old(self, channel: Channel, reading: Reading) -> None:
+        """The value has been this since before the clock was set; a block of then has no place any more."""
+        assert self._jump is not None
+        channel.old = channel.old or reading.time_ns
+        if channel.waveform:
+            self.counters.late += 1
+        else:
+            channel.carry(self._jump.after, self._scalar(channel, reading))
 
     def _newest(self, source: str) -> int:
         """Time of the source's last reading for this asset."""
-        return max([c.newest for c in chain(*self._by_tag[source].values())])
+        return max([c.newest for c in self._by_source[source]])
 
     def _take_scalar(self, channel: Channel, reading: Reading) -> None:
         channel.pending.append((reading.time_ns, self._scalar(channel, reading)))
@@ -199,17 +210,17 @@ class Assembler:
             block = np.where(finite, block, np.float32(np.nan))
         return block.astype(np.float32, copy=False)
 
-    def _mark_alive(self, by_tag: Iterable[list[Channel]], alive: int, source: str) -> None:
+    def _mark_alive(self, source: str, alive: int) -> None:
         last, self._alive[source] = self._alive[source], alive
-        if last - alive > self._leap and self._newest(source) - alive > self._leap:
+        channels = self._by_source[source]
+        if last - alive > self._leap and max([max(c.newest, c.alive) for c in channels]) - alive > self._leap:
             self._restart(alive, source)
-        for channels in by_tag:
-            for channel in channels:
-                if channel.leaps(alive, self._leap):
-                    self._restart(alive, source)
-                if channel.alive == NEVER_NS and channel.pending and alive - channel.pending[0][0] > self._leap:
-                    self._begin_late(channel, alive)
-                channel.alive = max(channel.alive, alive)
+        for channel in channels:
+            if channel.leaps(alive, self._leap):
+                self._restart(alive, source)
+            if channel.alive == NEVER_NS and channel.pending and alive - channel.pending[0][0] > self._leap:
+                self._begin_late(channel, alive)
+            channel.alive = max(channel.alive, alive)
 
     def _begin_late(self, channel: Channel, now: int) -> None:
         """The first that was heard is of long ago: the value counts from `now`, or from when it changed shortly before,
@@ -259,7 +270,7 @@ class Assembler:
         target = min([*ahead, limit])
         if target - self._tick <= self._length or any(c.good_until(self._hold) >= now for c in self._rows):
             return False
-        self.counters.gaps += self.counters.windows > 0
+        self.counters.gaps += 1
         self._tick, self._filled = target, 0
         return True
 
@@ -315,11 +326,11 @@ class Assembler:
     def _restart(self, now: int, source: str) -> None:
         """The clock was set to `now`: forget the grid, but keep the values; most tags will not change because of it."""
         self.counters.clock_jumps += 1
-        self._setting = Setting(source, self._newest(source), now)
+        self._jump, self._old_alive = Jump(source, self._newest(source), now), None
         self._origin = None
         self._tick = self._filled = self._at = self._label_run = 0
         for channel in self._all:
             channel.restart(now)
         if source in self._alive:
-            for channel in chain(*self._by_tag[source].values()):
+            for channel in self._by_source[source]:
                 channel.alive = now

@@ -12,7 +12,7 @@ from fedge_agent.chain import ChainStore
 from fedge_agent.config import AssetConfig, ModelConfig, Privacy, Seconds, TagConfig, Training
 from fedge_agent.health import Latency
 from fedge_agent.memory import Memory
-from fedge_agent.participant import Participant
+from fedge_agent.participant import REFUSED, Participant
 from fedge_agent.samples import Sample, SampleStore
 from fedge_agent.spool import Spool
 from fedge_agent.types import Batch, Quality, Reading
@@ -207,7 +207,10 @@ def test_a_restart_tries_again_what_was_refused_and_nothing_else(tmp_path: Path)
     site.participant()._learn()
     pending = site.spool.update("m")
     assert pending is not None and pending.body is None
-    site.spool.finish_update("m", first, "refused: did training diverge? Lower its learning rate")
+    site.spool.finish_update("m", first, REFUSED + "did training diverge?")
+    paid = Privacy(clip=1.0, noise_multiplier=5.0, epsilon=8.0, delta=1e-5)
+    site.participant(paid)._learn()
+    assert site.spool.update("m") == pending._replace(outcome=REFUSED + "did training diverge?")  # each try is paid for
     site.participant()._learn()
     assert site.update().sequence > first
 

@@ -14,7 +14,7 @@ from fedge_agent.windows import Assembler
 from fedge_models.bearing import Bearing
 from fedge_models.card import Card, Channel, WindowSpec
 from fedge_models.errors import ModelError
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 S = 1_000_000_000
@@ -30,8 +30,13 @@ def assembler(channels: str = "ab", label: bool = False, **more: float) -> Assem
     return Assembler("m", {c: tag(c) for c in channels}, [tag("label")] if label else [], **how)
 
 
-def push(made: Assembler, *readings: Reading, alive: int | None = None) -> list[Window]:
-    return made.push(Batch("plc", readings, alive, 0))
+def push(made: Assembler, *readings: Reading, alive: int | None = None, source: str = "plc") -> list[Window]:
+    return made.push(Batch(source, readings, alive, 0))
+
+
+def two_sources() -> Assembler:
+    tags = {"a": tag("a"), "b": TagConfig(source="other", tag="b")}
+    return Assembler("m", tags, [], 1.0, 4, 2, 3.0, 2.0)
 
 
 def at(second: float, name: str, value: float | str, quality: Quality = Quality.GOOD) -> Reading:
@@ -245,6 +250,57 @@ def test_setpoint_unchanged_for_days_begins_with_the_others() -> None:
     assert made.counters.gaps == made.counters.clock_jumps == 0
 
 
+def test_setpoint_that_changed_just_before_the_start_begins_with_that_change() -> None:
+    made = assembler()
+    windows = push(made, at(-3 * 86400, "a", 7), at(-2, "a", 8), at(-2, "b", 0), at(0, "b", 0), alive=START)
+    for t in range(1, 6):
+        windows += push(made, at(t, "b", t), alive=START + t * S)
+    assert [(w.end_ns - START) / S for w in windows] == [1, 3] and windows[0].values.tolist() == [[8] * 4, [0, 0, 0, 1]]
+
+
+def test_setpoint_of_a_source_that_comes_later_does_not_disturb_the_grid() -> None:
+    made, windows = two_sources(), []
+    for t in range(12):
+        windows += push(made, at(t, "a", t), alive=START + t * S)
+        late = [at(-3 * 86400, "b", 7)] if t == 6 else []
+        windows += push(made, *late, alive=START + t * S, source="other") if t >= 6 else []
+    assert [(w.end_ns - START) / S for w in windows] == [3, 5, 7, 9] and windows[-1].missing == 0
+
+
+def test_clock_of_one_source_says_nothing_of_another() -> None:
+    made, windows = two_sources(), []
+    for t in range(12):
+        windows += push(made, at(t - 3 * 86400 * (t > 5), "a", t))
+        windows += push(made, at(t, "b", t), source="other")
+    assert windows[-1].end_ns >= START + 9 * S and windows[-1].values[1, -1] >= 9 and len(windows) < 8
+
+
+def test_block_of_the_time_before_the_clock_was_set_is_late() -> None:
+    waves = {"a": tag("a"), "w": tag("w", waveform_hz=1.0)}
+    made, windows = Assembler("m", waves, [], 1.0, 4, 2, 3.0, 2.0), []
+    block = np.ones(4, np.float32)
+    for t in range(0, 12, 4):
+        windows += push(made, at(t + 3, "a", t), Reading("w", START + (t + 3) * S, block, Quality.GOOD))
+    windows += push(made, at(-3 * 86400, "a", 5), Reading("w", START + 15 * S, block, Quality.GOOD))
+    assert made.counters.late == 1
+    for t in range(4, 16, 4):
+        now = t - 3 * 86400
+        windows += push(made, at(now, "a", t), Reading("w", START + now * S, block, Quality.GOOD))
+    assert windows[-1].end_ns < START and windows[-1].missing == 0 and len(windows) < 12
+
+
+def test_clock_set_back_while_all_were_silent_is_believed_when_it_goes_on() -> None:
+    """The tag with the old time comes so long after all others that it could as well be right."""
+    made, windows = assembler(), []
+    for t in range(6):
+        windows += push(made, at(t, "a", t), at(t, "b", 5), alive=START + t * S)
+    windows += push(made, at(40 - 3 * 86400, "a", 40), at(40, "b", 7), alive=START + 40 * S)
+    for t in range(41, 71):
+        windows += push(made, at(t - 3 * 86400, "a", t), alive=START + (t - 3 * 86400) * S)
+    assert windows[-1].end_ns > START + (65 - 3 * 86400) * S and len(windows) < 20
+    assert windows[-1].values[1].tolist() == [7] * 4
+
+
 @pytest.mark.parametrize("days", [-3, 3])
 def test_tag_that_still_has_the_old_time_when_the_clock_is_set_neither_stops_nor_floods(days: int) -> None:
     made, windows, shift = assembler(), [], days * 86400
@@ -273,32 +329,44 @@ def test_one_tag_with_a_wrong_time_once_stops_nothing() -> None:
     assert windows[-1].values[1].tolist() == [5] * 4
 
 
+JUMPS = st.tuples(
+    st.integers(1, 12),  # steps later
+    st.sampled_from([-30.0, -3.0, -0.001, 0.001, 3.0, 30.0]),  # days
+    st.sampled_from([0, 40]),  # seconds of silence before
+)
+
+
 @given(
-    st.lists(st.tuples(st.integers(1, 12), st.sampled_from([-30.0, -3.0, -0.001, 0.001, 3.0, 30.0])), max_size=4),
+    st.lists(JUMPS, max_size=4),
     st.integers(0, 2**32),
     st.sampled_from([0.2, 0.5, 1.0]),
+    st.sampled_from([0.1, 1.0]),
     st.booleans(),
 )
+@example([(12, -30.0, 0), (12, -30.0, 0), (8, 30.0, 0), (8, -30.0, 0)], 8367, 0.2, 1.0, True)  # twice in one batch
+@example([(1, 3.0, 0)], 255, 0.2, 1.0, True)  # within the first batch
 def test_however_clocks_are_set_and_batches_cut_there_are_windows_of_now_and_no_flood(
-    set_: list[tuple[int, float]], seed: int, often: float, heartbeat: bool
+    jumps: list[tuple[int, float, int]], seed: int, often: float, speaks: float, heartbeat: bool
 ) -> None:
-    made, windows, waiting, shift, step, rng = assembler(), [], list[Reading](), 0.0, 0, np.random.default_rng(seed)
-    changes = dict[int, float]()
-    for after, days in set_:
+    made, windows, waiting, rng = assembler(), [], list[Reading](), np.random.default_rng(seed)
+    shift, step, now, set_, silent = 0.0, 0, 0.0, dict[int, float](), dict[int, int]()
+    for after, days, silence in jumps:
         step += after
-        changes[step] = days * 86400
-    for t in range(step + 30):
-        for name in "abc":
+        set_[step], silent[step] = days * 86400, silence
+    for t in range(step + 100):  # what is ahead by less than a leap is waited for
+        now += 1 + silent.get(t, 0)
+        for name in "acb":
             if name == "b":  # between two tags
-                shift += changes.get(t, 0.0)
-            waiting.append(at(t + shift, name, t))
-            if rng.random() < often or (t == step + 29 and name == "c"):
+                shift += set_.get(t, 0.0)
+            if name == "a" or rng.random() < (speaks if heartbeat else 1.0):
+                waiting.append(at(now + shift, name, now))
+            if waiting and (rng.random() < often or (t == step + 99 and name == "b")):
                 last = {r.tag: r.time_ns for r in waiting}
                 windows += push(made, *waiting, alive=max(last.values()) if heartbeat else None)
                 waiting = []
-    assert abs(windows[-1].end_ns - (START + (t + shift) * S)) <= 8 * S
-    assert windows[-1].values[0, -1] >= t - 8
-    assert len(windows) <= t + 5 + 40 * len(set_)
+    assert abs(windows[-1].end_ns - (START + (now + shift) * S)) <= 8 * S
+    assert windows[-1].values[0, -1] >= now - 8
+    assert len(windows) <= t + 5 + 60 * len(jumps)
 
 
 # --- features ---------------------------------------------------------------------------------------------------

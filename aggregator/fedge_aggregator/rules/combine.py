@@ -34,7 +34,8 @@ def _add(out: NDArray[np.float32], block: Codes, weights: NDArray[np.float64]) -
         codes = block[:, at : at + width]
         floats = room[:, : codes.shape[1]]
         np.copyto(floats, codes)
-        np.matmul(both, floats, out=sums[:, at : at + width])
+        with np.errstate(invalid="ignore"):  # of whole numbers; some BLAS also multiply the room beside narrow blocks
+            np.matmul(both, floats, out=sums[:, at : at + width])
     inner, rest = sums
     rest *= part
     inner += rest
