@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 
 import pytest
+from hypothesis import settings
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before any import of onnxruntime
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+settings.register_profile("same", derandomize=True, deadline=None)  # --hypothesis-profile=default looks elsewhere
+settings.load_profile("same")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -20,10 +21,11 @@ from fedge_fleet.offline import Plain
 from fedge_fleet.simulate import Fleet, Outcome, simulate
 from fedge_fleet.simulate_config import Config, flagged, keys, read
 from fedge_fleet.site_data import Windows
-from fedge_models import zoo
+from fedge_models import personal, zoo
 from fedge_models.card import Card, Channel, WindowSpec
 from fedge_models.errors import ConfigError, StopError
 from fedge_models.graph import TrainableGraph
+from fedge_models.quantize import LIMIT, dequantize, expand
 from fedge_models.training import TrainingConfig
 
 ROUNDS = 6
@@ -120,6 +122,19 @@ def small_loop(trip: object, limits: RoundConfig, sites: int = 4, rounds: int = 
         members[f"s{k}"] = Member(x, (x[:, 0] > 0).astype(np.int64), np.zeros_like(graph.params), rng)
     plan = Plan(rounds, TrainingConfig(epochs=1))
     return Loop(graph, members, plan, Plain(graph, graph.params.copy(), plan), limits, 3600.0, trip)  # type: ignore[arg-type]
+
+
+def test_a_site_owes_what_the_grid_cuts_off_and_sends_it_later() -> None:
+    loop = small_loop(lambda *_: Trip(1.0), RoundConfig(2, 100.0))
+    graph, member = loop.graph, loop.members["s0"]
+    narrow = Base(1, graph.params.copy(), np.full(len(graph.sizes), 1e-6, np.float32))
+    still = replace(loop.plan, training=TrainingConfig(epochs=0), correction=0.0)
+    first = member.turn(graph, narrow, personal.local_mask(graph), loop.plan)
+    owed = member.owed.copy()
+    wide = replace(narrow, version=2, steps=np.full(len(graph.sizes), 1e-5, np.float32))
+    second = member.turn(graph, wide, personal.local_mask(graph), still)
+    assert np.abs(first.codes).max() >= LIMIT - 1 and np.abs(owed).max() > 5e-4
+    np.testing.assert_allclose(dequantize(second.codes, expand(wide.steps, graph.sizes)), owed, atol=5.1e-6)
 
 
 def test_a_straggler_is_late_and_the_deadline_ends_the_round() -> None:
