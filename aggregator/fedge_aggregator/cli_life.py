@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 @config_option
 def rounds(federation: str | None, as_json: bool, config_path: Path) -> None:
     """List the rounds of each federation, what nodes report of them, and who is in the open one."""
-    kept = store(configs.load(config_path))
+    kept = _with_entries(configs.load(config_path), federation)
     rows: list[dict[str, Any]] = []
     for model in kept.models():
         if federation in (None, model.federation):
@@ -135,12 +135,16 @@ def release_unpin(federation: str, config_path: Path) -> None:
 @click.command()
 @click.option("--since", default="1970-01-01", help='A duration ago ("24h", "7d") or a date ("2026-11-24T08:00").')
 @click.option("--federation", default=None, help="Only this one.")
-@click.option("--what", default=None, help="Only entries of a kind, e.g. refusal.")
+@click.option("--what", default=None, help="Only entries of a kind, e.g. refusal; any other word lists them.")
 @json_option
 @config_option
 def audit(since: str, federation: str | None, what: str | None, as_json: bool, config_path: Path) -> None:
     """Print the audit log: joins, updates, refusals, rounds, releases and what operators did."""
-    kept = store(configs.load(config_path))
+    from .store.audit import KINDS  # noqa: PLC0415
+
+    kept = _with_entries(configs.load(config_path), federation)
+    if what not in (None, *KINDS):
+        raise ConfigError(f"--what {what}: no such kind of entry; expected one of: {', '.join(KINDS)}")
     show([row._asdict() for row in kept.audit.read(_moment(since, time.time()), federation, what)], as_json)
 
 
@@ -193,6 +197,14 @@ def _moment(text: str, now: float) -> float:
         raise ConfigError(
             f'--since: expected a duration such as "24h" or a date such as "2026-11-24", got {text!r}'
         ) from e
+
+
+def _with_entries(config: Config, federation: str | None) -> Store:
+    """The store; `federation` is one of the configuration, or has a model from when it was."""
+    kept = store(config)
+    if federation is not None and federation not in {m.federation for m in kept.models()}:
+        known(config, federation)
+    return kept
 
 
 def _with_model(config: Config, federation: str) -> Store:

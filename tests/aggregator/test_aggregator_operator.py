@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from federations import ASYNCHRONOUS, GRAPH, Make
 from fedge_aggregator import averaging
 from fedge_aggregator.chain import Chain
+from fedge_aggregator.cli import main
 from fedge_aggregator.store import Store
 from fedge_aggregator.store.releases import Pin
 from fedge_models.errors import ConfigError, StaleError, StorageError
@@ -105,6 +107,17 @@ def test_audit_tells_the_whole_story_and_since_cuts_it(bench: Make) -> None:
     assert made.cli("audit", "--json", "--since", "1h") == []  # the test's clock is in 1970
     assert len(made.cli("audit", "--json", "--what", "join")) == 4
     assert "a to" not in made.cli("audit", "--what", "release")
+
+
+def test_what_the_log_cannot_have_is_refused_with_what_it_has(bench: Make) -> None:
+    made = bench()
+    for command, words in (
+        (("audit", "--what", "operator"), "--what operator: no such kind of entry; expected one of: invite, join, "),
+        (("audit", "--federation", "g"), "no federation 'g' in the configuration; there is: f"),
+        (("rounds", "--federation", "g"), "no federation 'g' in the configuration; there is: f"),
+    ):
+        done = CliRunner().invoke(main, [*command, "--config", str(made.toml)])
+        assert done.exit_code == 1 and words in done.output
 
 
 def test_state_of_an_earlier_fedge_is_refused_in_words(tmp_path: Path) -> None:

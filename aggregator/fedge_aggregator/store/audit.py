@@ -6,11 +6,17 @@ import getpass
 import os
 import sqlite3
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from .database import Database
 
 MAX_DETAIL = 1000
+
+Kind = Literal[
+    "invite", "join", "renew", "revoke", "model", "asked", "update", "refusal", "waits", "release", "trust", "pin",
+    "unpin", "damaged",
+]  # fmt: skip
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 class AuditRow(NamedTuple):
@@ -18,7 +24,7 @@ class AuditRow(NamedTuple):
 
     id: int
     time: float  # Unix time, s
-    what: str  # invite, join, renew, revoke, model, update, refusal, waits, release, rollback, pin, unpin, damaged
+    what: Kind
     federation: str | None
     node: str | None
     release: int | None
@@ -28,7 +34,7 @@ class AuditRow(NamedTuple):
 def record(
     db: sqlite3.Connection,
     now: float,
-    what: str,
+    what: Kind,
     detail: str,
     federation: str | None = None,
     node: str | None = None,
@@ -55,7 +61,7 @@ class Audit:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def add(self, now: float, what: str, detail: str, federation: str | None = None, node: str | None = None) -> None:
+    def add(self, now: float, what: Kind, detail: str, federation: str | None = None, node: str | None = None) -> None:
         """An entry that tells of nothing else in the database."""
         with self._database.transaction() as db:
             record(db, now, what, detail, federation, node)
