@@ -31,7 +31,7 @@ from fedge_fleet.problems.problem import Problem
 from fedge_fleet.problems.water import skab, skab_experiments
 from fedge_fleet.site_data import Windows, standardised, trainable
 from fedge_models.graph import TrainableGraph
-from fedge_models.settings import Seconds
+from fedge_models.system.settings import Seconds
 
 START_NS = 1_700_000_000 * 10**9
 WHEN = When(min_gap=Seconds(600))

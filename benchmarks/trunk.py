@@ -13,9 +13,9 @@ import time
 from typing import Any
 
 import numpy as np
-from fedge_models import memory
 from fedge_models.card import Card, Channel, WindowSpec, write_card
 from fedge_models.graph import TrainableGraph
+from fedge_models.system import malloc
 from fedge_models.training import TrainingConfig, fit
 from onnx import TensorProto, helper, numpy_helper
 
@@ -114,7 +114,7 @@ def main() -> None:
 
 def child(path: Any, images: int) -> None:
     """The measured process, set up as the agent is."""
-    memory.settle()
+    malloc.settle()
     graph = TrainableGraph.load(path.read_bytes(), schemas=False)
     rng = np.random.default_rng(0)
     x = rng.integers(0, 256, (images, 1, SIDE, SIDE), np.uint8).astype(np.float32) / 255

@@ -72,9 +72,9 @@ def test_sources_and_outputs_know_only_the_contracts() -> None:
         "fedge_agent.web",
         "fedge_agent.windows.pictures",
         "fedge_models.errors",
-        "fedge_models.files",
-        "fedge_models.settings",
-        "fedge_models.structs",
+        "fedge_models.system.files",
+        "fedge_models.system.settings",
+        "fedge_models.system.structs",
         "fedge_models.system",
     )
     plumbing = {"registry.py", "host.py", "__init__.py"}

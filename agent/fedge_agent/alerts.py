@@ -11,7 +11,7 @@ import math
 from collections import deque
 
 import msgspec
-from fedge_models.structs import known
+from fedge_models.system.structs import known
 
 from .config import When
 from .types import Decision, Event

@@ -18,8 +18,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from fedge_models import files, service
 from fedge_models.card import Card
+from fedge_models.system import files, service
 
 from . import identity as identities
 from .alerts import AlertState

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 from fedge_models.card import Card, Target
 from fedge_models.errors import ModelError
-from fedge_models.structs import known
+from fedge_models.system.structs import known
 from numpy.typing import NDArray
 
 from .alerts import Alert, AlertState

@@ -10,8 +10,8 @@ from typing import Any
 
 import click
 import msgspec
-from fedge_models import files, memory, service
 from fedge_models.errors import ConfigError, FedgeError
+from fedge_models.system import files, malloc, service
 
 from . import cli_labels, cli_models, cli_opcua
 from . import config as configs
@@ -92,7 +92,7 @@ def join(invitation: str, config_path: Path) -> None:
 @config_option
 def start(config_path: Path) -> None:
     """Run until SIGTERM or Ctrl-C."""
-    memory.settle()
+    malloc.settle()
     from .app import App  # noqa: PLC0415
 
     config = configs.load(config_path)

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import click
-from fedge_models import settings
 from fedge_models.card import Card
 from fedge_models.errors import ConfigError, ModelError
+from fedge_models.system import settings
 
 from . import config as configs
 from .config import Config

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
-from fedge_models import files, memory
 from fedge_models.errors import ModelError
+from fedge_models.system import files, malloc
 
 if TYPE_CHECKING:
     from fedge_models.graph import TrainableGraph
@@ -140,7 +140,7 @@ def _load(file: Path, card: Path | None, trainable: str | None) -> tuple[Trainab
     from fedge_models.graph import TrainableGraph  # noqa: PLC0415
     from fedge_models.model_file import PROBE_BYTES, bounded_memory, read_model  # noqa: PLC0415
 
-    memory.settle()
+    malloc.settle()
     data = read_model(file, card, trainable)
     graph = TrainableGraph.load(data, where=str(file))
     with bounded_memory(PROBE_BYTES, str(file)):

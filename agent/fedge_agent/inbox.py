@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
-from fedge_models import files
+from fedge_models.system import files
 
 from .spool import open_sound
 from .types import Quality, Reading

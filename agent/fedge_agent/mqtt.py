@@ -23,8 +23,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 from fedge_models.errors import ConfigError, RefusedError, UnreachableError
-from fedge_models.settings import Seconds
-from fedge_models.structs import known
+from fedge_models.system.settings import Seconds
+from fedge_models.system.structs import known
 
 from .mqtt_words import connect_words, reason_words
 

@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 from fedge_models.card import ImageSpec
 from fedge_models.errors import ConfigError, PictureError, first_line
-from fedge_models.structs import known
+from fedge_models.system.structs import known
 from numpy.typing import NDArray
 
 from .types import Array, Pixels

@@ -8,8 +8,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from fedge_models import settings
 from fedge_models.errors import ConfigError
+from fedge_models.system import settings
 
 from .types import Table
 

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from fedge_models import files
 from fedge_models.card import Card
 from fedge_models.errors import StorageError
+from fedge_models.system import files
 from numpy.typing import NDArray
 
 from . import standardise

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
-from fedge_models import files
 from fedge_models.errors import BudgetError, StorageError
+from fedge_models.system import files
 
 from .alerts import AlertState
 from .budget import Charge, Ledger

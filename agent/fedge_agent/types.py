@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol
 
 import msgspec
 import numpy as np
-from fedge_models.structs import known
+from fedge_models.system.structs import known
 from numpy.typing import NDArray
 
 Array = NDArray[np.float32]

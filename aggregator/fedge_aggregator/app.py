@@ -12,7 +12,7 @@ import threading
 import time
 from typing import Any
 
-from fedge_models import files, service
+from fedge_models.system import files, service
 
 from .authority import Authority
 from .calls import Calls

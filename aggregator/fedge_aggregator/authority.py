@@ -18,9 +18,9 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
-from fedge_models import files
 from fedge_models.errors import WireError
 from fedge_models.keys import private_key
+from fedge_models.system import files
 
 CA_DAYS, SERVER_DAYS = 20 * 365, 365
 NODE_DAYS = 3 * 365  # a gateway renews after two thirds; one that was in a box for longer joins anew

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from fedge_models import files, service
 from fedge_models.errors import ConfigError, FedgeError
-from fedge_models.settings import parse_seconds
+from fedge_models.system import files, service
+from fedge_models.system.settings import parse_seconds
 
 from . import cli_life
 from . import config as configs

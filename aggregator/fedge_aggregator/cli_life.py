@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
-from fedge_models import service
 from fedge_models.errors import ConfigError
-from fedge_models.settings import parse_seconds
+from fedge_models.system import service
+from fedge_models.system.settings import parse_seconds
 
 from . import config as configs
 from .cli_common import authority, config_option, json_option, known, show, store

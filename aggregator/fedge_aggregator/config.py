@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
-from fedge_models import settings
 from fedge_models.errors import ConfigError
-from fedge_models.service import parse_address, parse_loopback
-from fedge_models.settings import Seconds
+from fedge_models.system import settings
+from fedge_models.system.service import parse_address, parse_loopback
+from fedge_models.system.settings import Seconds
 from msgspec import Meta
 
 from .privacy import Privacy

@@ -28,7 +28,7 @@ from fedge_models.errors import BudgetError, ConfigError
 from fedge_models.personal import Mask
 from fedge_models.privacy import Clip, Delta, Epsilon, NoiseMultiplier
 from fedge_models.quantize import Floats, dequantize
-from fedge_models.structs import known
+from fedge_models.system.structs import known
 from msgspec import Meta
 from numpy.typing import NDArray
 

@@ -21,8 +21,8 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import msgspec
-from fedge_models import service
 from fedge_models.errors import FedgeError, IdentityError, RetryError, StaleError
+from fedge_models.system import service
 
 from .calls import Calls
 

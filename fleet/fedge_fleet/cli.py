@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import click
-from fedge_models import files
 from fedge_models.errors import FedgeError
+from fedge_models.system import files
 
 from .simulate_config import flagged, keys, read
 

@@ -13,8 +13,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from fedge_models import files
 from fedge_models.errors import UnreachableError
+from fedge_models.system import files
 
 from .recordings import Track
 

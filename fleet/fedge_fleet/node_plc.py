@@ -9,8 +9,8 @@ import threading
 import time
 from pathlib import Path
 
-from fedge_models import files
 from fedge_models.errors import StopError
+from fedge_models.system import files
 
 from .plc import NAMESPACE
 from .recordings import Track

@@ -15,7 +15,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from fedge_models import files
+from fedge_models.system import files
 
 from .recordings import Track
 

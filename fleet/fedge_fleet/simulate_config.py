@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 import msgspec
-from fedge_models import settings
 from fedge_models.errors import ConfigError
+from fedge_models.system import settings
 from msgspec import Meta
 
 if sys.version_info >= (3, 11):

@@ -19,7 +19,7 @@ from msgspec import Meta
 
 from .bearing import Bearing
 from .errors import ModelError
-from .structs import known
+from .system.structs import known
 
 if TYPE_CHECKING:
     import onnx

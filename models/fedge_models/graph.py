@@ -18,9 +18,9 @@ from .card import Card, read_card
 from .errors import ModelError
 from .execution import Execution, aim
 from .fusion import fuse
-from .memory import give_back
 from .ops.operator import Array
 from .ops.registry import OPERATORS
+from .system.malloc import give_back
 from .trunk import Trunk, cut
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from .errors import IdentityError, WireError
-from .structs import known
+from .system.structs import known
 from .wire import Count, Digest, Name, decode_cbor
 
 PREFIX = "fedge-invite:"

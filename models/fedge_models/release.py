@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from . import cose
 from .errors import WireError
 from .quantize import Codes, Floats, dequantize, expand, inflate, pack, unpack
-from .structs import known
+from .system.structs import known
 from .update import decode_steps
 from .wire import Count, Digest, Figures, Message, Name, decode, encode
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from . import cose
 from .errors import WireError
 from .quantize import Codes, Floats, pack, unpack
-from .structs import known
+from .system.structs import known
 from .wire import Count, Digest, Figures, Message, Name, decode, encode
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Meta
 
 from .errors import WireError
-from .structs import known
+from .system.structs import known
 
 MAX_DEPTH = 4
 

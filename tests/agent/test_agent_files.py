@@ -17,7 +17,7 @@ from fedge_agent.sources.files import FilesConfig, FilesSource
 from fedge_agent.sources.host import HostedSource, Queue
 from fedge_agent.types import Quality
 from fedge_models.errors import ConfigError, UnreachableError
-from fedge_models.settings import Seconds
+from fedge_models.system.settings import Seconds
 from hosts import KeptHost
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st

@@ -18,7 +18,7 @@ from fedge_agent.sources.images import ImagesConfig, ImagesSource, Watch
 from fedge_agent.sources.registry import SOURCES
 from fedge_agent.types import Batch, Reading
 from fedge_models.errors import ConfigError, UnreachableError
-from fedge_models.settings import Seconds
+from fedge_models.system.settings import Seconds
 from hosts import KeptHost
 from PIL import Image
 

@@ -25,7 +25,7 @@ from fedge_agent.types import Event, Label
 from fedge_agent.web.client import MAX_ANSWER_BYTES
 from fedge_agent.web.settings import Hmac
 from fedge_models.errors import RefusedError, RetryError, StaleError, UnreachableError
-from fedge_models.settings import Seconds
+from fedge_models.system.settings import Seconds
 from servers.canned import Asked, Canned, reply
 
 EVENT = Event("gw:m:pump:1", "opened", "pump", "m", 3, 1_700_000_000_000_000_000, 2.5, 1.0, "anomaly", "current")

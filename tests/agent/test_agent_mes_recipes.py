@@ -14,7 +14,7 @@ from fedge_agent import config as agent_config
 from fedge_agent.outputs.mes.output import MesOutput
 from fedge_agent.outputs.registry import build
 from fedge_agent.types import Event
-from fedge_models import settings
+from fedge_models.system import settings
 from servers.canned import Asked, Canned, reply
 
 if sys.version_info >= (3, 11):

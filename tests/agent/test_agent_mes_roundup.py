@@ -10,8 +10,8 @@ import pytest
 from fedge_agent.outputs.mes.output import MesOutput
 from fedge_agent.outputs.mes.settings import MesConfig
 from fedge_agent.types import Event, Label
-from fedge_models import settings
 from fedge_models.errors import RetryError
+from fedge_models.system import settings
 from servers.roundup import PASSWORD, USER, Roundup
 
 EVENT = Event("gw:m:pump:1", "opened", "pump", "m", 3, 1_700_000_000_000_000_000, 2.5, 1.0, "anomaly", "current")

@@ -17,8 +17,8 @@ from fedge_agent.outputs.mes.settings import MesConfig
 from fedge_agent.outputs.registry import build
 from fedge_agent.types import Event, Label
 from fedge_fleet import tryton as demo
-from fedge_models import settings
 from fedge_models.errors import RefusedError, RetryError
+from fedge_models.system import settings
 from servers.tryton import KEY, PASSWORD, USER, Tryton
 
 if sys.version_info >= (3, 11):

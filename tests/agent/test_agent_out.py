@@ -29,7 +29,7 @@ from fedge_agent.spool import Spool
 from fedge_agent.types import Decision, Event
 from fedge_fleet.mes import Mes
 from fedge_models.errors import ConfigError, RefusedError, RetryError, StorageError, UnreachableError
-from fedge_models.settings import Seconds
+from fedge_models.system.settings import Seconds
 
 WHEN = When(for_windows=2, min_gap=10.0, clear_below=0.5)
 EVENT = Event("gw:m:pump:1", "opened", "pump", "m", 3, 1_700_000_000_000_000_000, 2.5, 1.0, "anomaly")

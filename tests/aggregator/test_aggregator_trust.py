@@ -8,8 +8,8 @@ from fedge_aggregator.trust import judge as trust
 from fedge_aggregator.trust import standing as conduct
 from fedge_aggregator.trust.standing import Standing, TrustConfig
 from fedge_aggregator.trust.suspicion import GOOD, Finding
-from fedge_models import settings
 from fedge_models.errors import ConfigError
+from fedge_models.system import settings
 from judged import CONFIG, D, Fleet, judge, sign_flip
 
 

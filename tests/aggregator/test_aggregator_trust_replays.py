@@ -7,7 +7,7 @@ import pytest
 from fedge_aggregator.trust import judge as trust
 from fedge_aggregator.trust import replays
 from fedge_aggregator.trust.standing import TrustConfig
-from fedge_models import settings
+from fedge_models.system import settings
 from hypothesis import given
 from hypothesis import strategies as st
 from judged import D, Fleet, Rows, judge

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from fedge_models import files
+from fedge_models.system import files
 
 SERVICE = 10001
 

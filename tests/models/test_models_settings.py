@@ -6,10 +6,10 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from fedge_models import settings
 from fedge_models.card import Card, Channel, WindowSpec, decode_card, encode_card
 from fedge_models.errors import ConfigError, ModelError
-from fedge_models.settings import Seconds
+from fedge_models.system import settings
+from fedge_models.system.settings import Seconds
 
 
 class Inner(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -12,7 +12,7 @@ import fedge_agent
 import fedge_aggregator
 import fedge_models
 import msgspec
-from fedge_models import structs
+from fedge_models.system import structs
 
 # Configuration is decoded by the main thread alone, before there is another; a rule's under its federation's lock.
 SETTINGS = {

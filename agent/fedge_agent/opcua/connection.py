@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 from fedge_models.errors import ConfigError, FedgeError
-from fedge_models.settings import Seconds
+from fedge_models.system.settings import Seconds
 
 from . import security as trust
 from .words import Facts, explain

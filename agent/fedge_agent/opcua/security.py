@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
-from fedge_models import files
 from fedge_models.errors import ConfigError
+from fedge_models.system import files
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from fedge_models import files
 from fedge_models.errors import ConfigError, UnreachableError
+from fedge_models.system import files
 
 from ..opcua import security as trust
 from ..opcua.connection import FOLDER, MODES, POLICIES

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 import msgspec
 from fedge_models.errors import ConfigError, UnreachableError
-from fedge_models.settings import Seconds
+from fedge_models.system.settings import Seconds
 
 from ..types import Reading, SourceHost
 from .csv_rows import Count, Rows, parse

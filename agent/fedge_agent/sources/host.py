@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from fedge_models.errors import FedgeError, RetryError, StorageError
-from fedge_models.files import make_folder
+from fedge_models.system.files import make_folder
 
 from ..inbox import Inbox
 from ..types import Batch, Quality, Reading, Source

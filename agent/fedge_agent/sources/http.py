@@ -14,7 +14,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from fedge_models.errors import FedgeError, RetryError
-from fedge_models.settings import Seconds
+from fedge_models.system.settings import Seconds
 
 from ..types import Quality, Reading, SourceHost
 from ..web import auth, client, pointer

@@ -12,8 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
-from fedge_models import files
-from fedge_models.files import transaction
+from fedge_models.system import files
+from fedge_models.system.files import transaction
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS taken (

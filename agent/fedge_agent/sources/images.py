@@ -21,7 +21,7 @@ from typing import Annotated, Literal
 
 import msgspec
 from fedge_models.errors import ConfigError, PictureError, UnreachableError
-from fedge_models.settings import Seconds
+from fedge_models.system.settings import Seconds
 
 from ..pictures import MAX_BYTES, RawFormat, check_decoder, check_raw, decode, decode_raw
 from ..types import Pixels, Reading, SourceHost

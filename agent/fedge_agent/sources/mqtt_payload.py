@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 import msgspec
 import numpy as np
 from fedge_models.errors import ConfigError, PictureError
-from fedge_models.structs import known
+from fedge_models.system.structs import known
 from numpy.typing import NDArray
 
 from ..mqtt import Broker

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from fedge_models.errors import ConfigError, FedgeError, UnreachableError
-from fedge_models.settings import Seconds
+from fedge_models.system.settings import Seconds
 
 from ..opcua.browsing import Browser, chunks, limits, load_types, read
 from ..opcua.connection import ConnectionConfig, Connector, Link

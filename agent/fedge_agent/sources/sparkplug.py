@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import msgspec
 from fedge_models.errors import ConfigError, RefusedError, UnreachableError, WireError
-from fedge_models.settings import Seconds
+from fedge_models.system.settings import Seconds
 
 from ..mqtt import Broker, Connection, Message, Will, check_broker
 from ..sparkplug import topics

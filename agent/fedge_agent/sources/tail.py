@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 import msgspec
-from fedge_models import files
-from fedge_models.structs import known
+from fedge_models.system import files
+from fedge_models.system.structs import known
 
 from .csv_rows import Count
 

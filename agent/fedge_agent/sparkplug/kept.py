@@ -6,8 +6,8 @@ import logging
 from pathlib import Path
 
 import msgspec
-from fedge_models import files
-from fedge_models.structs import known
+from fedge_models.system import files
+from fedge_models.system.structs import known
 
 logger = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import msgspec
 from fedge_models.errors import ConfigError, WireError
-from fedge_models.structs import known
+from fedge_models.system.structs import known
 
 NAMESPACE = "spBv1.0"
 NODE_KINDS = ("NBIRTH", "NDATA", "NDEATH", "NCMD")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
-from fedge_models.settings import Seconds
+from fedge_models.system.settings import Seconds
 
 
 class Hmac(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

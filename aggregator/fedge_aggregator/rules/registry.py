@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fedge_models import settings
 from fedge_models.errors import ConfigError
+from fedge_models.system import settings
 
 from .bucketing import Bucketing
 from .bulyan import Bulyan

@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fedge_models import files
 from fedge_models.errors import ConfigError, StorageError
+from fedge_models.system import files
 
 FILE = "aggregator.sqlite"
 PAGE_BYTES = 16384  # updates and releases are long: a fifth of the time that a million parameters take, beside 4096

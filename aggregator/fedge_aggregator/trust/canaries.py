@@ -17,7 +17,7 @@ from collections.abc import Mapping
 
 import msgspec
 import numpy as np
-from fedge_models.structs import known
+from fedge_models.system.structs import known
 from numpy.typing import NDArray
 
 from .suspicion import Finding

@@ -10,8 +10,8 @@ from typing import Annotated, Literal
 
 import msgspec
 import numpy as np
-from fedge_models.settings import Seconds
-from fedge_models.structs import known
+from fedge_models.system.settings import Seconds
+from fedge_models.system.structs import known
 from msgspec import Meta
 from msgspec.structs import replace
 

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 from fedge_models.graph import TrainableGraph
 from fedge_models.quantize import Floats, dequantize
-from fedge_models.structs import known
+from fedge_models.system.structs import known
 from numpy.typing import NDArray
 
 from ..aggregation import Contribution

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
-from fedge_models import files
 from fedge_models.errors import StorageError
+from fedge_models.system import files
 
 MAX_ORDERS = 10_000  # the oldest are forgotten; their closing codes then teach nothing
 

@@ -10,8 +10,8 @@ import difflib
 from typing import Any
 
 import msgspec
-from fedge_models import settings
 from fedge_models.errors import ConfigError
+from fedge_models.system import settings
 
 from . import b2mml
 from .settings import MesConfig, Step

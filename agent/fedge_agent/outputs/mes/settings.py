@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import msgspec
-from fedge_models.settings import Seconds
+from fedge_models.system.settings import Seconds
 
 from ...web.settings import Target
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import msgspec
 
-from .errors import ConfigError, UnreachableError
+from ..errors import ConfigError, UnreachableError
 
 logger = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
-from .errors import StorageError
+from ..errors import StorageError
 
 BUSY_MS = 10_000
 

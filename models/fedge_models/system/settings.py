@@ -16,7 +16,7 @@ from typing import Any, TypeVar, get_args, get_origin
 
 import msgspec
 
-from .errors import ConfigError
+from ..errors import ConfigError
 
 if sys.version_info >= (3, 11):
     import tomllib

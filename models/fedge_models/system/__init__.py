@@ -1,0 +1,1 @@
+"""What both programs need of the machine: durable files, threads' structs, settings, services, memory."""
