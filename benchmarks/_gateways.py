@@ -31,9 +31,9 @@ from fedge_aggregator.authority import Authority
 from fedge_aggregator.models import add_model
 from fedge_aggregator.store import Store
 from fedge_fleet.processes import Processes
-from fedge_models import zoo
-from fedge_models.card import Card, Channel, WindowSpec
-from fedge_models.graph import TrainableGraph
+from fedge_models.graph import zoo
+from fedge_models.graph.card import Card, Channel, WindowSpec
+from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.invitation import decode_invitation
 from fedge_models.quantize import Floats
 from fedge_models.release import max_release_bytes

@@ -22,7 +22,7 @@ from fedge_fleet.problems.problem import Problem
 from fedge_fleet.problems.registry import SETS
 from fedge_fleet.scores import Judge
 from fedge_fleet.site_data import Floats, Windows, pooled, standardised
-from fedge_models.graph import TrainableGraph
+from fedge_models.graph.trainable import TrainableGraph
 
 SEEDS = 3
 Scores = dict[str, float]

@@ -30,8 +30,8 @@ from fedge_fleet.problems.problem import Problem
 from fedge_fleet.problems.registry import SETS
 from fedge_fleet.simulate import Fleet, simulate
 from fedge_fleet.simulate_config import Config
-from fedge_models import zoo
 from fedge_models.errors import StopError
+from fedge_models.graph import zoo
 
 SHARES = (0.2, 0.3)
 SEEDS = 2

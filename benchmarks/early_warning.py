@@ -30,7 +30,7 @@ from fedge_fleet.problems.heat import PROBATION, nab, nab_tracks
 from fedge_fleet.problems.problem import Problem
 from fedge_fleet.problems.water import skab, skab_experiments
 from fedge_fleet.site_data import Windows, standardised, trainable
-from fedge_models.graph import TrainableGraph
+from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.system.settings import Seconds
 
 START_NS = 1_700_000_000 * 10**9

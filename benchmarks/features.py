@@ -10,7 +10,7 @@ import time
 import numpy as np
 from _common import arguments, finish, table
 from fedge_agent.features import extract
-from fedge_models.bearing import Bearing
+from fedge_models.graph.bearing import Bearing
 
 BEARING = Bearing(8, 0.235, 1.245, shaft_hz=25.0)
 SINGLE = ("mean", "std", "rms", "peak", "crest", "kurtosis", "slope", "bands:16", "band:2000-4000", "envelope:64")

@@ -47,9 +47,9 @@ from fedge_agent.sources.host import HostedSource, Queue
 from fedge_agent.sources.opcua import OpcuaConfig, OpcuaSource
 from fedge_agent.types import Batch, Reading, Window
 from fedge_agent.windows import Assembler
-from fedge_models import zoo
-from fedge_models.card import Card, Channel, ImageSpec, WindowSpec
-from fedge_models.graph import TrainableGraph
+from fedge_models.graph import zoo
+from fedge_models.graph.card import Card, Channel, ImageSpec, WindowSpec
+from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.training import TrainingConfig, fit
 
 CHANNELS, HZ = 8, 100.0

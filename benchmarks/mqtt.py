@@ -25,8 +25,8 @@ from typing import Any
 
 from fedge_agent.mqtt import Broker, Connection
 from fedge_fleet.processes import Processes
-from fedge_models import zoo
-from fedge_models.card import Card, Channel, WindowSpec
+from fedge_models.graph import zoo
+from fedge_models.graph.card import Card, Channel, WindowSpec
 
 BIN = Path(sys.executable).parent
 PUMPS, RATE, HOP = 20, 10.0, 10

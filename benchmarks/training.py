@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from fedge_models import zoo
-from fedge_models.card import Card, Channel, WindowSpec
-from fedge_models.graph import TrainableGraph
+from fedge_models.graph import zoo
+from fedge_models.graph.card import Card, Channel, WindowSpec
+from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.training import TrainingConfig, fit
 
 BATCH = 32

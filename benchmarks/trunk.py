@@ -13,8 +13,8 @@ import time
 from typing import Any
 
 import numpy as np
-from fedge_models.card import Card, Channel, WindowSpec, write_card
-from fedge_models.graph import TrainableGraph
+from fedge_models.graph.card import Card, Channel, WindowSpec, write_card
+from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.system import malloc
 from fedge_models.training import TrainingConfig, fit
 from onnx import TensorProto, helper, numpy_helper

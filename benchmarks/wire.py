@@ -10,9 +10,9 @@ from fedge_agent.config import Training
 from fedge_agent.learning import Data, train, update_body
 from fedge_aggregator import publish
 from fedge_fleet import recordings, site_data
-from fedge_models import zoo
-from fedge_models.card import Card, Channel, WindowSpec
-from fedge_models.graph import TrainableGraph
+from fedge_models.graph import zoo
+from fedge_models.graph.card import Card, Channel, WindowSpec
+from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.trust_chain import Head
 from fedge_models.update import decode_update
 

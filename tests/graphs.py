@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 import onnx
-from fedge_models.card import Card, Channel, WindowSpec, write_card
-from fedge_models.graph import TrainableGraph
+from fedge_models.graph.card import Card, Channel, WindowSpec, write_card
+from fedge_models.graph.trainable import TrainableGraph
 from onnx import TensorProto, helper, numpy_helper
 
 RAW = Card("classify", (Channel("a"), Channel("b")), WindowSpec(10, 24, 8), labels=("ok", "bad", "worse"))

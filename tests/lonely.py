@@ -15,9 +15,9 @@ from fedge_agent.identity import Identity
 from fedge_agent.participant import Participant
 from fedge_agent.samples import Sample, SampleStore
 from fedge_agent.spool import Spool
-from fedge_models import zoo
-from fedge_models.card import Card, Channel, WindowSpec
-from fedge_models.graph import TrainableGraph
+from fedge_models.graph import zoo
+from fedge_models.graph.card import Card, Channel, WindowSpec
+from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.release import GENESIS, Header, header_hash, weights_hash
 from fedge_models.trust_chain import Head
 from fedge_models.update import Update, decode_update

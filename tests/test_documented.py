@@ -24,7 +24,7 @@ from fedge_aggregator.metrics import Metrics
 from fedge_aggregator.rules.registry import MIXINGS, RULES
 from fedge_aggregator.server_optimizers import OPTIMIZERS as SERVER_OPTIMIZERS
 from fedge_fleet.cli import main as fleet_main
-from fedge_models.card import Card
+from fedge_models.graph.card import Card
 from fedge_models.ops.registry import OPERATORS
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fedge_models import zoo
-from fedge_models.card import Card, Channel, WindowSpec
+from fedge_models.graph import zoo
+from fedge_models.graph.card import Card, Channel, WindowSpec
 from programs import BIN, Programs, free_port
 
 CARD = Card("anomaly", (Channel("a"), Channel("b")), WindowSpec(200, 20, 5), ("mean", "std", "slope"))

@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fedge_models import zoo
-from fedge_models.card import Card, Channel, WindowSpec
+from fedge_models.graph import zoo
+from fedge_models.graph.card import Card, Channel, WindowSpec
 from plc import Plc
 from programs import Programs
 

@@ -14,8 +14,8 @@ import pytest
 from click.testing import CliRunner, Result
 from fedge_agent.cli import main
 from fedge_agent.mqtt import Broker, Connection
-from fedge_models import zoo
-from fedge_models.card import Card, Channel, WindowSpec
+from fedge_models.graph import zoo
+from fedge_models.graph.card import Card, Channel, WindowSpec
 from mosquitto import Mosquitto
 from programs import Programs
 

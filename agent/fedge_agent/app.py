@@ -18,7 +18,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from fedge_models.card import Card
+from fedge_models.graph.card import Card
 from fedge_models.system import files, service
 
 from . import identity as identities

@@ -10,8 +10,8 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from fedge_models.card import Card, Target
 from fedge_models.errors import ModelError
+from fedge_models.graph.card import Card, Target
 from fedge_models.system.structs import known
 from numpy.typing import NDArray
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import cbor2
 import numpy as np
 from fedge_models.errors import RefusedError
-from fedge_models.graph import TrainableGraph
+from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.quantize import Floats
 from fedge_models.release import decode_header, encode_header, weights_hash
 from fedge_models.system import files

@@ -6,8 +6,8 @@ import http.client
 from collections.abc import Iterator
 
 from fedge_models.errors import FedgeError
-from fedge_models.graph import TrainableGraph
-from fedge_models.model_file import PROBE_BYTES, bounded_memory
+from fedge_models.graph.intake import PROBE_BYTES, bounded_memory
+from fedge_models.graph.trainable import TrainableGraph
 
 from . import budget, identity
 from .assets import check_fit

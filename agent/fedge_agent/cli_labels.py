@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import click
-from fedge_models.card import Card
 from fedge_models.errors import ConfigError, ModelError
+from fedge_models.graph.card import Card
 from fedge_models.system import settings
 
 from . import config as configs
@@ -132,8 +132,8 @@ def _unknown(config: Config, asset: str, subject: object, value: str) -> str | N
 
 def _card(config: Config, model: str) -> Card | None:
     """The card of the model as it was fetched, or of the file that is configured; None when neither is here."""
-    from fedge_models.card import read_card  # noqa: PLC0415
-    from fedge_models.onnx_file import parse  # noqa: PLC0415
+    from fedge_models.graph.card import read_card  # noqa: PLC0415
+    from fedge_models.graph.onnx_file import parse  # noqa: PLC0415
 
     for path in (config.agent.state / "models" / model / "graph.onnx", config.model[model].file):
         if path is not None and path.is_file():

@@ -13,7 +13,7 @@ from fedge_models.errors import ModelError
 from fedge_models.system import files, malloc
 
 if TYPE_CHECKING:
-    from fedge_models.graph import TrainableGraph
+    from fedge_models.graph.trainable import TrainableGraph
 
     from .dataset import Dataset
 
@@ -84,7 +84,7 @@ def train(
     seed: int, as_json: bool, **how: Any,
 ) -> None:  # fmt: skip
     """Train a model on recorded data as a gateway does, and judge it on what was held back."""
-    from fedge_models.model_file import with_weights  # noqa: PLC0415
+    from fedge_models.graph.intake import with_weights  # noqa: PLC0415
     from fedge_models.training import TrainingConfig  # noqa: PLC0415
     from numpy.random import default_rng  # noqa: PLC0415
 
@@ -137,8 +137,8 @@ def evaluate(
 
 def _load(file: Path, card: Path | None, trainable: str | None) -> tuple[TrainableGraph, bytes]:
     """The graph, seen to run, and the file's bytes with their card."""
-    from fedge_models.graph import TrainableGraph  # noqa: PLC0415
-    from fedge_models.model_file import PROBE_BYTES, bounded_memory, read_model  # noqa: PLC0415
+    from fedge_models.graph.intake import PROBE_BYTES, bounded_memory, read_model  # noqa: PLC0415
+    from fedge_models.graph.trainable import TrainableGraph  # noqa: PLC0415
 
     malloc.settle()
     data = read_model(file, card, trainable)

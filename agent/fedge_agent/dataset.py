@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from fedge_models.card import Card
 from fedge_models.errors import DataError, PictureError
+from fedge_models.graph.card import Card
 from numpy.typing import NDArray
 
 from .features import Preparation, bridge

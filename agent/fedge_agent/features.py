@@ -12,9 +12,9 @@ from functools import lru_cache
 from types import MappingProxyType
 
 import numpy as np
-from fedge_models.bearing import FAULTS, Bearing, Fault
-from fedge_models.card import Card
 from fedge_models.errors import ModelError
+from fedge_models.graph.bearing import FAULTS, Bearing, Fault
+from fedge_models.graph.card import Card
 
 from .signals import Signal
 from .types import Array

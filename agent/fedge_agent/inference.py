@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from fedge_models import objective
-from fedge_models.card import Card, Target
 from fedge_models.errors import ModelError, first_line
+from fedge_models.graph.card import Card, Target
 
 from .standardise import Scale
 from .types import Array

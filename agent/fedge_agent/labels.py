@@ -21,8 +21,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from fedge_models.card import Card
 from fedge_models.errors import StorageError
+from fedge_models.graph.card import Card
 from fedge_models.system import files
 
 from . import joining

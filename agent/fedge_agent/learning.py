@@ -10,7 +10,7 @@ import numpy as np
 from fedge_models import conformal, extremes, objective, personal
 from fedge_models.discrete_gaussian import Bits, system_bits
 from fedge_models.evaluation import evaluate, predict
-from fedge_models.graph import TrainableGraph
+from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.privacy import noised
 from fedge_models.quantize import LIMIT, Codes, Floats, dequantize, expand, quantize, spread
 from fedge_models.training import FitReport, TrainingConfig, fit

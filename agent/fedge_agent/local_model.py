@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 from fedge_models import personal
-from fedge_models.card import Card
 from fedge_models.errors import ReleaseError
 from fedge_models.evaluation import row_losses
-from fedge_models.graph import TrainableGraph
+from fedge_models.graph.card import Card
+from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.quantize import Floats
 from fedge_models.trust_chain import Head
 

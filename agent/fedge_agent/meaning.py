@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from datetime import datetime, timezone
 
-from fedge_models.card import Card
+from fedge_models.graph.card import Card
 
 from .context import MAX_CHARACTERS
 from .types import Label

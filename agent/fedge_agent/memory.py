@@ -12,7 +12,7 @@ import cbor2
 import numpy as np
 from fedge_models import drift, personal
 from fedge_models.errors import WireError
-from fedge_models.graph import TrainableGraph
+from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.quantize import Floats
 from fedge_models.trust_chain import Head
 from fedge_models.wire import decode_cbor

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from fedge_models.card import Target
+from fedge_models.graph.card import Target
 
 from .trend import Trend
 

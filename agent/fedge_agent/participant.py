@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from fedge_models.card import Card
 from fedge_models.errors import FedgeError, IdentityError, ModelError, RefusedError, ReleaseError, RetryError
-from fedge_models.graph import TrainableGraph
+from fedge_models.graph.card import Card
+from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.release import max_release_bytes
 from fedge_models.trust_chain import Anchor, Head, verify_release
 

@@ -15,8 +15,8 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 import numpy as np
-from fedge_models.card import ImageSpec
 from fedge_models.errors import ConfigError, PictureError, first_line
+from fedge_models.graph.card import ImageSpec
 from fedge_models.system.structs import known
 from numpy.typing import NDArray
 

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from fedge_models.card import Card
 from fedge_models.errors import StorageError
+from fedge_models.graph.card import Card
 from fedge_models.system import files
 from numpy.typing import NDArray
 

@@ -12,7 +12,7 @@ from functools import cached_property, lru_cache
 from types import MappingProxyType
 
 import numpy as np
-from fedge_models.bearing import Fault
+from fedge_models.graph.bearing import Fault
 
 from .types import Array
 

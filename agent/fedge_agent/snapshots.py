@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from fedge_models.card import ImageSpec
 from fedge_models.errors import PictureError
+from fedge_models.graph.card import ImageSpec
 
 from .channels import NEVER_NS
 from .config import TagConfig

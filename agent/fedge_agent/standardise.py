@@ -11,7 +11,7 @@ import io
 from typing import Any, NamedTuple
 
 import numpy as np
-from fedge_models.card import Card
+from fedge_models.graph.card import Card
 from numpy.typing import NDArray
 
 from .types import Array, Pixels

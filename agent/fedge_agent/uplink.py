@@ -6,7 +6,7 @@ import http.client
 import threading
 
 from fedge_models.errors import IdentityError, RefusedError, StaleError, UnreachableError, WireError
-from fedge_models.onnx_file import MAX_MODEL_BYTES
+from fedge_models.graph.onnx_file import MAX_MODEL_BYTES
 
 from .identity import Identity, connection, explain, reason, renewed, request
 

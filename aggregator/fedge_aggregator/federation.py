@@ -20,7 +20,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from fedge_models import personal
 from fedge_models.errors import IdentityError, RefusedError, StaleError, StorageError
-from fedge_models.graph import TrainableGraph
+from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.quantize import expand
 from fedge_models.update import Update, decode_update, max_update_bytes
 

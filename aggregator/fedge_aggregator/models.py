@@ -6,8 +6,8 @@ import hashlib
 from pathlib import Path
 
 from fedge_models.errors import ConfigError
-from fedge_models.graph import TrainableGraph
-from fedge_models.model_file import PROBE_BYTES, bounded_memory, read_model
+from fedge_models.graph.intake import PROBE_BYTES, bounded_memory, read_model
+from fedge_models.graph.trainable import TrainableGraph
 
 from . import publish
 from .authority import Authority

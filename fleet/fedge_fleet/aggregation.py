@@ -16,7 +16,7 @@ from fedge_aggregator.aggregation import Contribution, regrid
 from fedge_aggregator.averaging import Averaging, Carried, Gathered, average
 from fedge_aggregator.config import FederationConfig
 from fedge_aggregator.engine.rows import MemoryRows
-from fedge_models.graph import TrainableGraph
+from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.quantize import Codes, Floats, expand
 from fedge_models.trust_chain import Anchor, verify_release
 from fedge_models.update import Update, decode_update, encode_update

@@ -18,7 +18,7 @@ from typing import NamedTuple, Protocol
 from fedge_aggregator.rounds import Round, RoundConfig
 from fedge_models import personal
 from fedge_models.errors import RefusedError, StaleError, StopError
-from fedge_models.graph import TrainableGraph
+from fedge_models.graph.trainable import TrainableGraph
 
 from .member import Base, Member, Plan, Sent
 from .site_data import Floats

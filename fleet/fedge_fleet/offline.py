@@ -17,7 +17,7 @@ from fedge_aggregator.publish import FIRST_SPREAD, difference_steps, next_grid
 from fedge_aggregator.rounds import RoundConfig
 from fedge_aggregator.server_optimizers import first_state
 from fedge_models.evaluation import evaluate
-from fedge_models.graph import TrainableGraph
+from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.quantize import LIMIT, dequantize, expand, quantize
 from fedge_models.release import apply_difference
 from fedge_models.training import fit

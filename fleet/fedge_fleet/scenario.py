@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedge_agent.features import feature_count
-from fedge_models import zoo
-from fedge_models.card import Card, Channel, WindowSpec
 from fedge_models.errors import ConfigError
+from fedge_models.graph import zoo
+from fedge_models.graph.card import Card, Channel, WindowSpec
 from fedge_models.training import TrainingConfig
 
 from . import recordings, simulation

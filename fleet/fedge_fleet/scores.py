@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 from fedge_models.evaluation import average_precision, evaluate, macro_f1, predict
-from fedge_models.graph import TrainableGraph
+from fedge_models.graph.trainable import TrainableGraph
 
 from .problems.problem import Problem
 from .site_data import Floats, Labels, Windows

@@ -14,7 +14,7 @@ from fedge_aggregator import averaging
 from fedge_aggregator.config import FederationConfig
 from fedge_aggregator.trust.standing import TrustConfig
 from fedge_models.errors import ConfigError
-from fedge_models.graph import TrainableGraph
+from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.system import settings
 
 from . import skew, tables

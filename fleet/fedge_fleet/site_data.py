@@ -15,7 +15,7 @@ from fedge_agent.config import Training
 from fedge_agent.features import Preparation, bridge
 from fedge_agent.learning import usable
 from fedge_agent.samples import split
-from fedge_models.card import Card
+from fedge_models.graph.card import Card
 from numpy.typing import NDArray
 
 from .recordings import Track

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from fedge_models.errors import StopError
-from fedge_models.graph import TrainableGraph
+from fedge_models.graph.trainable import TrainableGraph
 
 from . import tryton
 from .processes import Processes, run

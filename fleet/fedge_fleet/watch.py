@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from fedge_agent.chain import ChainStore
-from fedge_models.graph import TrainableGraph
+from fedge_models.graph.trainable import TrainableGraph
 from numpy.typing import NDArray
 
 from . import member, offline, site_data

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import losses
-from .card import Card
+from .graph.card import Card
 from .ops.operator import Array
 
 Loss = Callable[[Array, Any], "tuple[float, Array]"]  # (output, target) -> (mean loss, gradient by output)

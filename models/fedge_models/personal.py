@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import ModelError
-from .graph import TrainableGraph
+from .graph.trainable import TrainableGraph
 from .quantize import Floats
 
 Mask = NDArray[np.bool_]

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import objective, optimizers, schedules
-from .graph import TrainableGraph
+from .graph.trainable import TrainableGraph
 from .ops.operator import Array
 
 Ints = NDArray[np.int64]

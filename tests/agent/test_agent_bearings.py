@@ -17,10 +17,10 @@ from fedge_agent.participant import Participant
 from fedge_agent.samples import SampleStore
 from fedge_agent.spool import Spool
 from fedge_agent.types import Batch, Reading
-from fedge_models import zoo
-from fedge_models.bearing import Bearing
-from fedge_models.card import Card, Channel, WindowSpec
 from fedge_models.errors import ModelError
+from fedge_models.graph import zoo
+from fedge_models.graph.bearing import Bearing
+from fedge_models.graph.card import Card, Channel, WindowSpec
 from fedge_models.system import settings
 
 RATE, LENGTH = 10_000.0, 8_192

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from fedge_agent.features import COUNTED, SINGLE, Preparation, bridge, extract, feature_count
-from fedge_models.bearing import Bearing
-from fedge_models.card import Card, Channel, WindowSpec
 from fedge_models.errors import ModelError
+from fedge_models.graph.bearing import Bearing
+from fedge_models.graph.card import Card, Channel, WindowSpec
 
 
 def test_features_against_written_out_formulas() -> None:

@@ -17,8 +17,8 @@ import onnx
 import pytest
 from fedge_agent import pictures, standardise
 from fedge_agent.pictures import RawFormat, check_raw, decode, decode_raw, prepare
-from fedge_models.card import Card, Channel, ImageSpec, WindowSpec, decode_card, encode_card, write_card
 from fedge_models.errors import ConfigError, ModelError, PictureError
+from fedge_models.graph.card import Card, Channel, ImageSpec, WindowSpec, decode_card, encode_card, write_card
 from hypothesis import HealthCheck, example, given, seed, settings
 from hypothesis import strategies as st
 from PIL import Image

@@ -23,11 +23,11 @@ from fedge_agent.samples import Sample, SampleStore
 from fedge_agent.snapshots import Snapshots
 from fedge_agent.spool import Spool
 from fedge_agent.types import Batch, Label, Quality, Reading, Window
-from fedge_models import zoo
-from fedge_models.card import Card, Channel, ImageSpec, WindowSpec
 from fedge_models.errors import DataError, ModelError
 from fedge_models.evaluation import evaluate, predict
-from fedge_models.graph import TrainableGraph
+from fedge_models.graph import zoo
+from fedge_models.graph.card import Card, Channel, ImageSpec, WindowSpec
+from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.release import GENESIS, Header, header_hash, weights_hash
 from fedge_models.trust_chain import Head
 from PIL import Image
@@ -129,7 +129,7 @@ def test_picture_is_decided_on_at_once_where_the_card_normalises(tmp_path: Path)
 def test_anomaly_of_pictures_names_no_other_channel(tmp_path: Path) -> None:
     import onnx
     from onnx import TensorProto, helper, numpy_helper
-    from fedge_models.card import write_card  # isort: skip
+    from fedge_models.graph.card import write_card  # isort: skip
 
     made = card("anomaly", ())
     names = {"w": np.zeros((1, 1, 3, 3), np.float32), "b": np.zeros(1, np.float32)}

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from fedge_models import zoo
-from fedge_models.card import Card, Channel, ImageSpec, WindowSpec
+from fedge_models.graph import zoo
+from fedge_models.graph.card import Card, Channel, ImageSpec, WindowSpec
 from PIL import Image
 from programs import Programs
 

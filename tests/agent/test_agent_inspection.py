@@ -13,7 +13,7 @@ from fedge_agent.labels import LabelBook, Subject
 from fedge_agent.sources.tail import MAX_LINE
 from fedge_agent.stations import Station
 from fedge_agent.types import Batch, Label, Quality, Reading
-from fedge_models.card import Card, Channel, WindowSpec
+from fedge_models.graph.card import Card, Channel, WindowSpec
 
 S = 1_000_000_000
 T0 = 1_700_000_000 * S  # 2023-11-14 22:13:20 UTC

@@ -22,8 +22,8 @@ from fedge_agent.learning import Schedule
 from fedge_agent.meaning import RANKS, meaning
 from fedge_agent.samples import Sample, SampleStore
 from fedge_agent.types import Label
-from fedge_models.card import Card, Channel, Target, WindowSpec
 from fedge_models.errors import StorageError
+from fedge_models.graph.card import Card, Channel, Target, WindowSpec
 
 S = 1_000_000_000
 T0 = 1_700_000_000 * S

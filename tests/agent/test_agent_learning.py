@@ -22,11 +22,12 @@ from fedge_agent.tuning import tune
 from fedge_aggregator import admission
 from fedge_aggregator.config import FederationConfig
 from fedge_aggregator.publish import next_grid
-from fedge_models import personal, zoo
-from fedge_models.card import Card, Channel, Target, WindowSpec
+from fedge_models import personal
 from fedge_models.errors import ModelError
 from fedge_models.evaluation import predict, row_losses
-from fedge_models.graph import TrainableGraph
+from fedge_models.graph import zoo
+from fedge_models.graph.card import Card, Channel, Target, WindowSpec
+from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.losses import row_errors
 from fedge_models.quantize import LIMIT, Floats, dequantize, expand
 from fedge_models.release import GENESIS, Header, header_hash, weights_hash

@@ -15,7 +15,7 @@ from fedge_agent.outputs.mes.settings import MesConfig, Step
 from fedge_agent.samples import Sample, SampleStore
 from fedge_agent.spool import Spool
 from fedge_agent.types import Decision
-from fedge_models.card import Card, Channel, WindowSpec
+from fedge_models.graph.card import Card, Channel, WindowSpec
 from fedge_models.system.settings import Seconds
 from servers.canned import Canned, reply
 

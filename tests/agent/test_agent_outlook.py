@@ -16,8 +16,8 @@ from fedge_agent.samples import SampleStore
 from fedge_agent.spool import Spool
 from fedge_agent.trend import HOUR_NS, Trend
 from fedge_agent.types import Batch, Reading
-from fedge_models import zoo
-from fedge_models.card import Card, Channel, Target, WindowSpec
+from fedge_models.graph import zoo
+from fedge_models.graph.card import Card, Channel, Target, WindowSpec
 from fedge_models.training import TrainingConfig, fit
 from hypothesis import given, settings
 from hypothesis import strategies as st

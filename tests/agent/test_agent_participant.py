@@ -16,11 +16,12 @@ from fedge_agent.participant import REFUSED, Participant
 from fedge_agent.samples import Sample, SampleStore
 from fedge_agent.spool import Spool
 from fedge_agent.types import Batch, Quality, Reading
-from fedge_models import personal, zoo
-from fedge_models.card import Card, Channel, Target, WindowSpec
+from fedge_models import personal
 from fedge_models.errors import WireError
 from fedge_models.evaluation import evaluate
-from fedge_models.graph import TrainableGraph
+from fedge_models.graph import zoo
+from fedge_models.graph.card import Card, Channel, Target, WindowSpec
+from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.release import GENESIS, Header, header_hash, weights_hash
 from fedge_models.training import TrainingConfig, fit
 from fedge_models.trust_chain import Head

@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from fedge_models import zoo
-from fedge_models.card import Card, Channel, WindowSpec
+from fedge_models.graph import zoo
+from fedge_models.graph.card import Card, Channel, WindowSpec
 from mosquitto import Mosquitto
 from npm import Npm
 from programs import Programs

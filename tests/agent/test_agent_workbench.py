@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fedge_agent.dataset import load
-from fedge_models import zoo
-from fedge_models.card import Card, Channel, WindowSpec
 from fedge_models.errors import DataError
+from fedge_models.graph import zoo
+from fedge_models.graph.card import Card, Channel, WindowSpec
 from programs import BIN
 
 CHANNELS = (Channel("current", "A"), Channel("pressure", "bar"))

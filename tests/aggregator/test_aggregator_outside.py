@@ -8,10 +8,10 @@ import msgspec
 import numpy as np
 import pytest
 from fedge_aggregator.trust import canaries, heldback
-from fedge_models import zoo
-from fedge_models.card import Card, Channel, WindowSpec
 from fedge_models.errors import ConfigError
-from fedge_models.graph import TrainableGraph
+from fedge_models.graph import zoo
+from fedge_models.graph.card import Card, Channel, WindowSpec
+from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.training import TrainingConfig, fit
 from hypothesis import given
 from hypothesis import strategies as st

@@ -81,9 +81,9 @@ def test_honest_fleet_whose_sites_differ_is_left_alone(lean: float, kept: float)
 
 def test_honest_one_class_a_site_is_left_alone() -> None:
     """Label skew at its worst, by real training: nine sites of three classes, one class each, drift not taken back."""
-    from fedge_models import zoo
-    from fedge_models.card import Card, Channel, WindowSpec
-    from fedge_models.graph import TrainableGraph
+    from fedge_models.graph import zoo
+    from fedge_models.graph.card import Card, Channel, WindowSpec
+    from fedge_models.graph.trainable import TrainableGraph
     from fedge_models.training import TrainingConfig, fit
 
     card = Card("classify", (Channel("a"),), WindowSpec(1, 4, 4), labels=("ok", "worn", "broken"), normal="ok")

@@ -14,10 +14,10 @@ from fedge_fleet.attacks.crew import on_grid
 from fedge_fleet.attacks.registry import ATTACKS, build
 from fedge_fleet.member import Base
 from fedge_fleet.site_data import Windows
-from fedge_models import zoo
-from fedge_models.card import Card, Channel, Target, WindowSpec
 from fedge_models.errors import ConfigError
-from fedge_models.graph import TrainableGraph
+from fedge_models.graph import zoo
+from fedge_models.graph.card import Card, Channel, Target, WindowSpec
+from fedge_models.graph.trainable import TrainableGraph
 
 CLASSES = Card("classify", (Channel("a"), Channel("b")), WindowSpec(1, 1, 1), ("mean",), ("x", "y", "z"), "x")
 ANOMALY = Card("anomaly", (Channel("a"), Channel("b")), WindowSpec(1, 1, 1), ("mean",))

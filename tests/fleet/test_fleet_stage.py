@@ -19,10 +19,10 @@ from fedge_agent.windows import Assembler
 from fedge_fleet import member, offline, recordings, report, scenario, simulation, site_data
 from fedge_fleet.processes import Processes
 from fedge_fleet.recordings import Track, read_track, write_track
-from fedge_models import zoo
-from fedge_models.card import Card, Channel, WindowSpec
 from fedge_models.errors import ConfigError, StopError
-from fedge_models.graph import TrainableGraph
+from fedge_models.graph import zoo
+from fedge_models.graph.card import Card, Channel, WindowSpec
+from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.training import TrainingConfig
 
 DATA = Path(os.environ.get("FEDGE_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from fedge_models.errors import ModelError
-from fedge_models.graph import TrainableGraph
+from fedge_models.graph.trainable import TrainableGraph
 from graphs import N, check_gradient, normal, run_ort, small
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st

@@ -11,11 +11,11 @@ import onnx
 import onnxruntime
 import pytest
 from counterparts import counterpart
-from fedge_models.card import Card, Channel, WindowSpec, write_card
 from fedge_models.errors import ModelError
 from fedge_models.evaluation import evaluate
-from fedge_models.graph import TrainableGraph
-from fedge_models.model_file import read_model
+from fedge_models.graph.card import Card, Channel, WindowSpec, write_card
+from fedge_models.graph.intake import read_model
+from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.training import TrainingConfig, fit
 from graphs import N, ints, normal, run_ort, small
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from fedge_models import zoo
 from fedge_models.errors import ConfigError, ModelError
-from fedge_models.graph import TrainableGraph
-from fedge_models.model_file import MAX_IR, bounded_memory, read_model, with_weights
+from fedge_models.graph import zoo
+from fedge_models.graph.intake import MAX_IR, bounded_memory, read_model, with_weights
+from fedge_models.graph.trainable import TrainableGraph
 from graphs import RAW, load, normal, run_ort
 from onnx.external_data_helper import convert_model_to_external_data
 

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from fedge_models import zoo
-from fedge_models.card import Card, Channel, WindowSpec
 from fedge_models.evaluation import evaluate, predict
-from fedge_models.fusion import fuse
-from fedge_models.graph import TrainableGraph
+from fedge_models.graph import zoo
+from fedge_models.graph.card import Card, Channel, WindowSpec
+from fedge_models.graph.fusion import fuse
+from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.ops.depthwise_conv import DepthwiseConv
 from fedge_models.ops.flat_conv import FlatConv
 from fedge_models.ops.gathered_conv import GatheredConv

@@ -8,10 +8,10 @@ from collections.abc import Callable
 import numpy as np
 import onnx
 import pytest
-from fedge_models import zoo
 from fedge_models.errors import ModelError
-from fedge_models.graph import TrainableGraph
-from fedge_models.model_file import bounded_memory
+from fedge_models.graph import zoo
+from fedge_models.graph.intake import bounded_memory
+from fedge_models.graph.trainable import TrainableGraph
 from graphs import RAW, N, ints, normal, small
 
 HUGE = 1 << 40

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from fedge_models import protos, zoo
-from fedge_models.card import Card, Channel, WindowSpec
 from fedge_models.errors import ModelError
-from fedge_models.graph import TrainableGraph
+from fedge_models.graph import protos, zoo
+from fedge_models.graph.card import Card, Channel, WindowSpec
+from fedge_models.graph.trainable import TrainableGraph
 from hypothesis import given
 from hypothesis import strategies as st
 from onnx import helper, numpy_helper

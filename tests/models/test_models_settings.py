@@ -6,8 +6,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from fedge_models.card import Card, Channel, WindowSpec, decode_card, encode_card
 from fedge_models.errors import ConfigError, ModelError
+from fedge_models.graph.card import Card, Channel, WindowSpec, decode_card, encode_card
 from fedge_models.system import settings
 from fedge_models.system.settings import Seconds
 

@@ -7,9 +7,9 @@ import numpy as np
 import onnx
 import pytest
 from counterparts import counterpart
-from fedge_models.card import read_card, write_card
-from fedge_models.graph import TrainableGraph
-from fedge_models.model_file import with_weights
+from fedge_models.graph.card import read_card, write_card
+from fedge_models.graph.intake import with_weights
+from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.training import TrainingConfig, fit
 from graphs import N, check_gradient, load, normal, run_ort, small
 

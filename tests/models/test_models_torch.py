@@ -13,9 +13,9 @@ import numpy as np
 import onnx
 import pytest
 from counterparts import counterpart
-from fedge_models.card import Card, Channel, WindowSpec, write_card
-from fedge_models.graph import TrainableGraph
-from fedge_models.model_file import read_model
+from fedge_models.graph.card import Card, Channel, WindowSpec, write_card
+from fedge_models.graph.intake import read_model
+from fedge_models.graph.trainable import TrainableGraph
 from graphs import run_ort
 
 torch = counterpart("torch")

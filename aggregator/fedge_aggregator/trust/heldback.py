@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from fedge_models.errors import ConfigError
 from fedge_models.evaluation import row_losses
-from fedge_models.graph import TrainableGraph
+from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.quantize import Floats
 from numpy.typing import NDArray
 

@@ -14,7 +14,7 @@ from typing import ClassVar
 
 import msgspec
 import numpy as np
-from fedge_models.card import Card
+from fedge_models.graph.card import Card
 
 from ..site_data import Floats, Windows
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from fedge_agent.learning import SPREAD_QUANTILE
 from fedge_models import personal
-from fedge_models.graph import TrainableGraph
+from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.quantize import Codes, expand, quantize, spread
 
 from ..member import Base, Member, Plan, Sent

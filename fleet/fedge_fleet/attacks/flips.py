@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Annotated, ClassVar
 
 import numpy as np
-from fedge_models.card import Card
+from fedge_models.graph.card import Card
 from msgspec import Meta
 
 from ..site_data import Floats, Labels, Windows

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import numpy as np
-from fedge_models.card import Card
+from fedge_models.graph.card import Card
 from msgspec import Meta
 
 from ..site_data import Floats, Windows

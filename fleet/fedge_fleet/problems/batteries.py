@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from fedge_models import zoo
-from fedge_models.card import Card, Channel, Target, WindowSpec
+from fedge_models.graph import zoo
+from fedge_models.graph.card import Card, Channel, Target, WindowSpec
 
 from .problem import Problem, plan, ready
 

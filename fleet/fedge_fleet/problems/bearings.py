@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import cache
 
 from fedge_agent.features import feature_count
-from fedge_models import zoo
-from fedge_models.card import Card, Channel, WindowSpec
+from fedge_models.graph import zoo
+from fedge_models.graph.card import Card, Channel, WindowSpec
 
 from .. import recordings, simulation
 from ..site_data import windows

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 from fedge_agent.features import bridge
-from fedge_models import zoo
-from fedge_models.card import Card, Channel, Target, WindowSpec
+from fedge_models.graph import zoo
+from fedge_models.graph.card import Card, Channel, Target, WindowSpec
 
 from ..site_data import Windows
 from .problem import Array, Bools, Problem, plan

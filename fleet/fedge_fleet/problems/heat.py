@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from fedge_models.card import Card, Channel, WindowSpec
+from fedge_models.graph.card import Card, Channel, WindowSpec
 
 from .. import recordings
 from ..site_data import Windows, windows

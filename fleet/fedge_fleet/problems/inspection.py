@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from fedge_agent.features import Preparation
 from fedge_aggregator.server_optimizers import FedAdam
-from fedge_models import zoo
-from fedge_models.card import Card, Channel, Objective, WindowSpec
+from fedge_models.graph import zoo
+from fedge_models.graph.card import Card, Channel, Objective, WindowSpec
 from fedge_models.training import TrainingConfig
 from numpy.typing import NDArray
 

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 from fedge_agent.features import Preparation, feature_count
-from fedge_models import zoo
-from fedge_models.card import Card, write_card
+from fedge_models.graph import zoo
+from fedge_models.graph.card import Card, write_card
 from fedge_models.training import TrainingConfig
 from numpy.typing import NDArray
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 from fedge_agent.features import feature_count
-from fedge_models import zoo
-from fedge_models.card import Card, Channel, WindowSpec
+from fedge_models.graph import zoo
+from fedge_models.graph.card import Card, Channel, WindowSpec
 
 from .. import recordings
 from ..site_data import windows

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from fedge_models.card import Card, Channel, WindowSpec
+from fedge_models.graph.card import Card, Channel, WindowSpec
 
 from .. import recordings
 from ..site_data import Windows, windows

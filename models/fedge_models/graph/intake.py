@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
+from ..errors import ModelError
+from ..ops.operator import Array
+from ..system import settings
 from . import protos
 from .card import Card, read_card, write_card
-from .errors import ModelError
 from .exported import any_batch, for_serving, one_output
 from .onnx_file import MAX_MODEL_BYTES
-from .ops.operator import Array
-from .system import settings
 
 if TYPE_CHECKING:
     import onnx

@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from .errors import ModelError, first_line
+from ..errors import ModelError, first_line
+from ..ops.operator import Array
+from ..system.malloc import give_back
 from .nodes import alive
 from .onnx_file import tensors
-from .ops.operator import Array
 from .protos import DOUBLE, FLOAT, FLOAT16, messages, value_info
-from .system.malloc import give_back
 
 if TYPE_CHECKING:
     import onnx

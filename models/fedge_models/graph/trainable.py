@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import ModelError
+from ..ops.operator import Array
+from ..ops.registry import OPERATORS
+from ..system.malloc import give_back
 from . import nodes, onnx_file
 from .card import Card, read_card
-from .errors import ModelError
 from .execution import Execution, aim
 from .fusion import fuse
-from .ops.operator import Array
-from .ops.registry import OPERATORS
-from .system.malloc import give_back
 from .trunk import Trunk, cut
 
 if TYPE_CHECKING:

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .errors import ModelError
+from ..errors import ModelError
+from ..ops.operator import Array, Backprop, Node, Operator
+from ..ops.registry import OPERATORS
 from .nodes import TROUBLE
-from .ops.operator import Array, Backprop, Node, Operator
-from .ops.registry import OPERATORS
 
 
 class Way(NamedTuple):

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from ..errors import ModelError
+from ..system.structs import known
 from .bearing import Bearing
-from .errors import ModelError
-from .system.structs import known
 
 if TYPE_CHECKING:
     import onnx

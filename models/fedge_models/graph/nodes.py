@@ -11,9 +11,9 @@ from fnmatch import fnmatchcase
 from glob import escape
 from typing import TYPE_CHECKING, Any
 
-from .errors import ModelError
-from .ops.operator import Node
-from .ops.registry import OPERATORS, SEVERAL
+from ..errors import ModelError
+from ..ops.operator import Node
+from ..ops.registry import OPERATORS, SEVERAL
 from .protos import FLOAT, attribute
 
 if TYPE_CHECKING:

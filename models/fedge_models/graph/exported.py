@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .errors import ModelError
+from ..errors import ModelError
 from .onnx_file import tensors
 from .protos import FLOAT, tensor, value_info
 

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from .system.structs import known
+from ..system.structs import known
 
 Fault = Literal["ftf", "bpfo", "bpfi", "bsf"]
 FAULTS: tuple[Fault, ...] = ("ftf", "bpfo", "bpfi", "bsf")

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from .ops.flat_conv import is_flat
-from .ops.linear import is_dense
-from .ops.operator import Node
-from .ops.tiles import are_tiles
+from ..ops.flat_conv import is_flat
+from ..ops.linear import is_dense
+from ..ops.operator import Node
+from ..ops.tiles import are_tiles
 
 Constants = Mapping[str, Any]  # arrays by name, parameters among them
 Rule = Callable[[Node, Node, Constants], bool]
