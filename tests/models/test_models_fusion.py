@@ -13,9 +13,9 @@ from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, WindowSpec
 from fedge_models.graph.fusion import fuse
 from fedge_models.graph.trainable import TrainableGraph
-from fedge_models.ops.depthwise_conv import DepthwiseConv
-from fedge_models.ops.flat_conv import FlatConv
-from fedge_models.ops.gathered_conv import GatheredConv
+from fedge_models.ops.conv.depthwise import DepthwiseConv
+from fedge_models.ops.conv.flat import FlatConv
+from fedge_models.ops.conv.gathered import GatheredConv
 from fedge_models.ops.geometry import geometry
 from fedge_models.ops.operator import Node
 from fedge_models.training import TrainingConfig, fit

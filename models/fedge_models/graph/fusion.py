@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ..ops.flat_conv import is_flat
+from ..ops.conv.flat import is_flat
 from ..ops.linear import is_dense
 from ..ops.operator import Node
 from ..ops.tiles import are_tiles

@@ -4,19 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from . import (
-    activation,
-    arithmetic,
-    conv,
-    conv_transpose,
-    linear,
-    normalization,
-    pool,
-    recurrent,
-    reduce,
-    resize,
-    shape,
-)
+from . import activation, arithmetic, linear, normalization, pool, recurrent, reduce, resize, shape
+from .conv import operator, transposed
 from .operator import Operator
 
 OPERATORS: dict[str, Operator] = {
@@ -31,8 +20,8 @@ OPERATORS: dict[str, Operator] = {
     "Clip": arithmetic.clip,
     "Concat": shape.concat,
     "ConstantOfShape": shape.constant_of_shape,
-    "Conv": conv.conv,
-    "ConvTranspose": conv_transpose.conv_transpose,
+    "Conv": operator.conv,
+    "ConvTranspose": transposed.conv_transpose,
     "Div": arithmetic.div,
     "Dropout": activation.dropout,
     "Elu": activation.elu,

@@ -20,8 +20,8 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import DTypeLike
 
-from .layout import items
-from .operator import Array
+from ..layout import items
+from ..operator import Array
 
 NARROW = 8  # results; up to here, two at a time are faster (measured with OpenBLAS on AVX-512)
 

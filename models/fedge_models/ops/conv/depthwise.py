@@ -10,9 +10,9 @@ from math import prod
 
 import numpy as np
 
-from .geometry import Geometry
-from .layout import channels_first, channels_last
-from .operator import Array, Grads, Node
+from ..geometry import Geometry
+from ..layout import channels_first, channels_last
+from ..operator import Array, Grads, Node
 from .padded import Padded
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .geometry import Geometry
-from .operator import Array, Backprop, Grads, Node
+from ..geometry import Geometry
+from ..operator import Array, Backprop, Grads, Node
 
 
 def conv_transpose(node: Node, x: Array, w: Array, b: Array | None = None) -> tuple[Array, Backprop]:

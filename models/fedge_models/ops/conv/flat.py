@@ -11,11 +11,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .geometry import Geometry
-from .layout import channels_first, channels_last
-from .operator import Array, Grads, Node
-from .rows import Banded, Rows, kernel_first
-from .tiles import Tiles
+from ..geometry import Geometry
+from ..layout import channels_first, channels_last
+from ..operator import Array, Grads, Node
+from ..tiles import Tiles
+from .flat_rows import Banded, Rows, kernel_first
 
 
 def is_flat(node: Node, kernel: Sequence[int]) -> bool:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import DTypeLike
 
-from .geometry import Geometry
-from .operator import Array
+from ..geometry import Geometry
+from ..operator import Array
 
 
 class Padded:

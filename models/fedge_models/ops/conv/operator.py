@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from .depthwise_conv import DepthwiseConv, is_depthwise
-from .flat_conv import FlatConv, is_flat
-from .gathered_conv import GatheredConv
-from .geometry import geometry
-from .operator import Array, Backprop, Node
+from ..geometry import geometry
+from ..operator import Array, Backprop, Node
+from .depthwise import DepthwiseConv, is_depthwise
+from .flat import FlatConv, is_flat
+from .gathered import GatheredConv
 
 
 def conv(node: Node, x: Array, w: Array, b: Array | None = None) -> tuple[Array, Backprop]:

@@ -1,0 +1,1 @@
+"""Convolutions, channels-last: the operator chooses the way that suits the node."""
