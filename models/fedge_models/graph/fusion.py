@@ -12,7 +12,7 @@ from typing import Any
 from ..ops.conv.flat import is_flat
 from ..ops.linear import is_dense
 from ..ops.operator import Node
-from ..ops.tiles import are_tiles
+from ..ops.pool_tiles import are_tiles
 
 Constants = Mapping[str, Any]  # arrays by name, parameters among them
 Rule = Callable[[Node, Node, Constants], bool]

@@ -7,7 +7,7 @@ import numpy as np
 from .geometry import Geometry, geometry
 from .layout import channels_first, channels_last
 from .operator import Array, Backprop, Grads, Node
-from .tiles import Tiles, are_tiles
+from .pool_tiles import Tiles, are_tiles
 
 
 def max_pool(node: Node, x: Array) -> tuple[Array, Backprop]:

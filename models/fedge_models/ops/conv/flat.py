@@ -14,7 +14,7 @@ import numpy as np
 from ..geometry import Geometry
 from ..layout import channels_first, channels_last
 from ..operator import Array, Grads, Node
-from ..tiles import Tiles
+from ..pool_tiles import Tiles
 from .flat_rows import Banded, Rows, kernel_first
 
 
