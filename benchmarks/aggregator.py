@@ -28,8 +28,8 @@ import numpy as np
 from fedge_aggregator.federation import Federation
 from fedge_aggregator.store import Store
 from fedge_fleet.processes import Processes
-from fedge_models.quantize import LIMIT
-from fedge_models.update import Update, encode_update
+from fedge_models.messages.quantize import LIMIT
+from fedge_models.messages.update import Update, encode_update
 
 AT_ONCE = 32
 WAIT = 'quorum = 2\ndeadline = "1h"'

@@ -38,8 +38,8 @@ from fedge_models import personal
 from fedge_models.accounting import zcdp_budget
 from fedge_models.discrete_gaussian import Bits
 from fedge_models.graph.trainable import TrainableGraph
-from fedge_models.quantize import dequantize, expand, quantize
-from fedge_models.release import apply_difference
+from fedge_models.messages.quantize import dequantize, expand, quantize
+from fedge_models.messages.release import apply_difference
 from fedge_models.training import FitReport
 
 DELTA = 1e-5

@@ -28,7 +28,7 @@ from fedge_aggregator.config import FederationConfig
 from fedge_aggregator.engine import blocks
 from fedge_aggregator.engine.rows import MemoryRows
 from fedge_fleet.processes import Processes
-from fedge_models.quantize import LIMIT
+from fedge_models.messages.quantize import LIMIT
 
 NODES, POLL_S = 10, 0.05
 WARM = 3

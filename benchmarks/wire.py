@@ -13,8 +13,8 @@ from fedge_fleet import recordings, site_data
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, WindowSpec
 from fedge_models.graph.trainable import TrainableGraph
-from fedge_models.trust_chain import Head
-from fedge_models.update import decode_update
+from fedge_models.messages.trust_chain import Head
+from fedge_models.messages.update import decode_update
 
 HIDDEN = (256, 256)
 

@@ -23,8 +23,8 @@ from fedge_aggregator.store import Store
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, WindowSpec
 from fedge_models.graph.trainable import TrainableGraph
-from fedge_models.invitation import decode_invitation
-from fedge_models.update import Update, encode_update
+from fedge_models.messages.invitation import decode_invitation
+from fedge_models.messages.update import Update, encode_update
 
 CARD = Card("anomaly", (Channel("a"), Channel("b")), WindowSpec(1, 10, 5), ("mean", "std"))
 MODEL = zoo.autoencoder(CARD, 4, (3,)).SerializeToString()

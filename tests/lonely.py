@@ -18,9 +18,9 @@ from fedge_agent.spool import Spool
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, WindowSpec
 from fedge_models.graph.trainable import TrainableGraph
-from fedge_models.release import GENESIS, Header, header_hash, weights_hash
-from fedge_models.trust_chain import Head
-from fedge_models.update import Update, decode_update
+from fedge_models.messages.release import GENESIS, Header, header_hash, weights_hash
+from fedge_models.messages.trust_chain import Head
+from fedge_models.messages.update import Update, decode_update
 
 CARD = Card("classify", (Channel("a"),), WindowSpec(1, 4, 2), ("mean", "std"), ("ok", "bad"), "ok", local="dense1.*")
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))

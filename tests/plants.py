@@ -16,9 +16,9 @@ from fedge_aggregator import config as configs
 from fedge_aggregator import nodes
 from fedge_aggregator.app import App
 from fedge_aggregator.models import add_model
-from fedge_models.invitation import decode_invitation
-from fedge_models.trust_chain import Anchor, Head, verify_release
-from fedge_models.update import Update, encode_update
+from fedge_models.messages.invitation import decode_invitation
+from fedge_models.messages.trust_chain import Anchor, Head, verify_release
+from fedge_models.messages.update import Update, encode_update
 
 
 class Plant:

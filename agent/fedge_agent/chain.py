@@ -12,11 +12,11 @@ import cbor2
 import numpy as np
 from fedge_models.errors import RefusedError
 from fedge_models.graph.trainable import TrainableGraph
-from fedge_models.quantize import Floats
-from fedge_models.release import decode_header, encode_header, weights_hash
+from fedge_models.messages.cbor import decode_cbor
+from fedge_models.messages.quantize import Floats
+from fedge_models.messages.release import decode_header, encode_header, weights_hash
+from fedge_models.messages.trust_chain import Head
 from fedge_models.system import files
-from fedge_models.trust_chain import Head
-from fedge_models.wire import decode_cbor
 
 
 class ChainStore:

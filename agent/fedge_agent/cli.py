@@ -76,7 +76,7 @@ def check(config_path: Path) -> None:
 @config_option
 def join(invitation: str, config_path: Path) -> None:
     """Enrol this gateway with the line that `fedge-aggregator invite` printed."""
-    from fedge_models.invitation import decode_invitation  # noqa: PLC0415
+    from fedge_models.messages.invitation import decode_invitation  # noqa: PLC0415
 
     from . import identity  # noqa: PLC0415
 

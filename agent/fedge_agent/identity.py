@@ -18,11 +18,11 @@ from urllib.parse import urlsplit
 import cbor2
 import msgspec
 from fedge_models.errors import IdentityError, UnreachableError
-from fedge_models.invitation import Invitation
-from fedge_models.keys import private_key
+from fedge_models.messages.cbor import Name, decode_cbor
+from fedge_models.messages.invitation import Invitation
+from fedge_models.messages.keys import private_key
 from fedge_models.system import files
 from fedge_models.system.structs import known
-from fedge_models.wire import Name, decode_cbor
 from msgspec import Meta
 
 if TYPE_CHECKING:

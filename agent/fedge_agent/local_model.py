@@ -17,8 +17,8 @@ from fedge_models.errors import ReleaseError
 from fedge_models.evaluation import row_losses
 from fedge_models.graph.card import Card
 from fedge_models.graph.trainable import TrainableGraph
-from fedge_models.quantize import Floats
-from fedge_models.trust_chain import Head
+from fedge_models.messages.quantize import Floats
+from fedge_models.messages.trust_chain import Head
 
 from . import standardise
 from .chain import ChainStore

@@ -13,9 +13,9 @@ import numpy as np
 from fedge_models import drift, personal
 from fedge_models.errors import WireError
 from fedge_models.graph.trainable import TrainableGraph
-from fedge_models.quantize import Floats
-from fedge_models.trust_chain import Head
-from fedge_models.wire import decode_cbor
+from fedge_models.messages.cbor import decode_cbor
+from fedge_models.messages.quantize import Floats
+from fedge_models.messages.trust_chain import Head
 
 
 @dataclass(frozen=True)

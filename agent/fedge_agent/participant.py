@@ -21,8 +21,8 @@ import numpy as np
 from fedge_models.errors import FedgeError, IdentityError, ModelError, RefusedError, ReleaseError, RetryError
 from fedge_models.graph.card import Card
 from fedge_models.graph.trainable import TrainableGraph
-from fedge_models.release import max_release_bytes
-from fedge_models.trust_chain import Anchor, Head, verify_release
+from fedge_models.messages.release import max_release_bytes
+from fedge_models.messages.trust_chain import Anchor, Head, verify_release
 
 from . import budget
 from .budget import Ledger

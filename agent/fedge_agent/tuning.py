@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from fedge_models.evaluation import row_losses
 from fedge_models.graph.trainable import TrainableGraph
-from fedge_models.quantize import Floats
+from fedge_models.messages.quantize import Floats
 from fedge_models.training import TrainingConfig, fit
 from numpy.typing import NDArray
 

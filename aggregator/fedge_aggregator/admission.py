@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 from fedge_models.errors import WireError
-from fedge_models.quantize import LIMIT
-from fedge_models.update import Update
+from fedge_models.messages.quantize import LIMIT
+from fedge_models.messages.update import Update
 
 from .config import FederationConfig
 

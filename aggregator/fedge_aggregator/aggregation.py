@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from fedge_models.quantize import Codes, Floats, dequantize, expand, quantize
+from fedge_models.messages.quantize import Codes, Floats, dequantize, expand, quantize
 from numpy.typing import NDArray
 
 from .rounds import staleness_weight

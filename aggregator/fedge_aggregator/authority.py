@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from fedge_models.errors import WireError
-from fedge_models.keys import private_key
+from fedge_models.messages.keys import private_key
 from fedge_models.system import files
 
 CA_DAYS, SERVER_DAYS = 20 * 365, 365

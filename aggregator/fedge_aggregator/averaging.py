@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
+from fedge_models.messages.quantize import Floats
 from fedge_models.personal import Mask
-from fedge_models.quantize import Floats
 from msgspec.structs import replace
 
 from . import privacy, server_optimizers

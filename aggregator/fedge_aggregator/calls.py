@@ -14,8 +14,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.x509.oid import NameOID
 from fedge_models.errors import IdentityError, RefusedError
+from fedge_models.messages.cbor import decode_cbor
 from fedge_models.system.structs import known
-from fedge_models.wire import decode_cbor
 from msgspec import Meta
 
 from . import nodes

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 from fedge_models.errors import ConfigError
-from fedge_models.quantize import Floats
-from fedge_models.release import decode_release
+from fedge_models.messages.quantize import Floats
+from fedge_models.messages.release import decode_release
 
 from . import publish
 from .authority import Authority

@@ -17,9 +17,9 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from fedge_models.errors import RefusedError, StaleError
-from fedge_models.quantize import Codes
-from fedge_models.release import Header
-from fedge_models.update import Update, decode_update
+from fedge_models.messages.quantize import Codes
+from fedge_models.messages.release import Header
+from fedge_models.messages.update import Update, decode_update
 
 from .aggregation import Contribution, regrid
 from .engine.rows import MemoryRows, Rows, RowsWriter

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import msgspec
 from fedge_models.errors import ConfigError, IdentityError
-from fedge_models.invitation import SECRET_BYTES, Invitation, encode_invitation
+from fedge_models.messages.invitation import SECRET_BYTES, Invitation, encode_invitation
 
 from .authority import Authority
 from .config import NAME

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from fedge_models.quantize import LIMIT, Floats, dequantize, expand, quantize
-from fedge_models.release import (
+from fedge_models.messages.quantize import LIMIT, Floats, dequantize, expand, quantize
+from fedge_models.messages.release import (
     GENESIS,
     Header,
     apply_difference,

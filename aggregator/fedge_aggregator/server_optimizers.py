@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar, Protocol
 
 import msgspec
 import numpy as np
-from fedge_models.quantize import Floats
+from fedge_models.messages.quantize import Floats
 from msgspec import Meta
 
 from .rules.registry import from_table

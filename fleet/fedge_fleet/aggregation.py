@@ -17,9 +17,9 @@ from fedge_aggregator.averaging import Averaging, Carried, Gathered, average
 from fedge_aggregator.config import FederationConfig
 from fedge_aggregator.engine.rows import MemoryRows
 from fedge_models.graph.trainable import TrainableGraph
-from fedge_models.quantize import Codes, Floats, expand
-from fedge_models.trust_chain import Anchor, verify_release
-from fedge_models.update import Update, decode_update, encode_update
+from fedge_models.messages.quantize import Codes, Floats, expand
+from fedge_models.messages.trust_chain import Anchor, verify_release
+from fedge_models.messages.update import Update, decode_update, encode_update
 
 from .member import Base, Sent
 

@@ -9,7 +9,7 @@ from fedge_agent.learning import code, round_rate
 from fedge_aggregator.server_optimizers import SGD, ServerOptimizer
 from fedge_models import drift, personal
 from fedge_models.graph.trainable import TrainableGraph
-from fedge_models.quantize import Codes, dequantize, expand
+from fedge_models.messages.quantize import Codes, dequantize, expand
 from fedge_models.training import TrainingConfig, fit
 
 from .site_data import Floats, Labels

@@ -18,8 +18,8 @@ from fedge_aggregator.rounds import RoundConfig
 from fedge_aggregator.server_optimizers import first_state
 from fedge_models.evaluation import evaluate
 from fedge_models.graph.trainable import TrainableGraph
-from fedge_models.quantize import LIMIT, dequantize, expand, quantize
-from fedge_models.release import apply_difference
+from fedge_models.messages.quantize import LIMIT, dequantize, expand, quantize
+from fedge_models.messages.release import apply_difference
 from fedge_models.training import fit
 
 from .loop import Federation, Loop

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from .errors import ModelError
 from .graph.trainable import TrainableGraph
-from .quantize import Floats
+from .messages.quantize import Floats
 
 Mask = NDArray[np.bool_]
 

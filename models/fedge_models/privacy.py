@@ -20,7 +20,7 @@ import numpy as np
 from msgspec import Meta
 
 from .discrete_gaussian import SIGMA, Bits, Integers, sample, system_bits
-from .quantize import Floats
+from .messages.quantize import Floats
 
 Clip = Annotated[float, Meta(gt=0, le=1e9)]  # L2 norm, in parameter units
 NoiseMultiplier = Annotated[

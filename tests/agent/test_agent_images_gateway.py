@@ -28,8 +28,8 @@ from fedge_models.evaluation import evaluate, predict
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, ImageSpec, WindowSpec
 from fedge_models.graph.trainable import TrainableGraph
-from fedge_models.release import GENESIS, Header, header_hash, weights_hash
-from fedge_models.trust_chain import Head
+from fedge_models.messages.release import GENESIS, Header, header_hash, weights_hash
+from fedge_models.messages.trust_chain import Head
 from PIL import Image
 
 DATA = Path(os.environ.get("FEDGE_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))

@@ -29,11 +29,11 @@ from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, Target, WindowSpec
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.losses import row_errors
-from fedge_models.quantize import LIMIT, Floats, dequantize, expand
-from fedge_models.release import GENESIS, Header, header_hash, weights_hash
+from fedge_models.messages.quantize import LIMIT, Floats, dequantize, expand
+from fedge_models.messages.release import GENESIS, Header, header_hash, weights_hash
+from fedge_models.messages.trust_chain import Head
+from fedge_models.messages.update import decode_update
 from fedge_models.training import FitReport, TrainingConfig
-from fedge_models.trust_chain import Head
-from fedge_models.update import decode_update
 from onnx import helper
 
 ANOMALY = Card("anomaly", (Channel("a"), Channel("b")), WindowSpec(1, 10, 5), ("mean", "std"))

@@ -22,10 +22,10 @@ from fedge_models.evaluation import evaluate
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, Target, WindowSpec
 from fedge_models.graph.trainable import TrainableGraph
-from fedge_models.release import GENESIS, Header, header_hash, weights_hash
+from fedge_models.messages.release import GENESIS, Header, header_hash, weights_hash
+from fedge_models.messages.trust_chain import Head
+from fedge_models.messages.update import Update, decode_update
 from fedge_models.training import TrainingConfig, fit
-from fedge_models.trust_chain import Head
-from fedge_models.update import Update, decode_update
 from lonely import KEY, Site
 
 CARD = Card(

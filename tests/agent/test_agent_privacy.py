@@ -23,10 +23,10 @@ from fedge_models import personal
 from fedge_models.accounting import zcdp_budget, zcdp_epsilon
 from fedge_models.discrete_gaussian import Bits, sample
 from fedge_models.errors import BudgetError, ConfigError
+from fedge_models.messages.quantize import LIMIT, dequantize, expand
+from fedge_models.messages.update import decode_update
 from fedge_models.privacy import unit
-from fedge_models.quantize import LIMIT, dequantize, expand
 from fedge_models.training import FitReport
-from fedge_models.update import decode_update
 from lonely import KEY, Site, model
 
 

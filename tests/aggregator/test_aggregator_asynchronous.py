@@ -10,7 +10,7 @@ import pytest
 from federations import ASYNCHRONOUS, Make, T
 from fedge_aggregator import aggregation, averaging
 from fedge_models.errors import StaleError
-from fedge_models.quantize import LIMIT
+from fedge_models.messages.quantize import LIMIT
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp

@@ -15,7 +15,7 @@ from fedge_aggregator.engine.rows import MemoryRows
 from fedge_aggregator.privacy import Privacy
 from fedge_models.errors import ConfigError
 from fedge_models.graph.trainable import TrainableGraph
-from fedge_models.quantize import LIMIT
+from fedge_models.messages.quantize import LIMIT
 
 PRIVATE = "[federation.f.privacy]\nclip = 1.0\nnoise_multiplier = 2.0\nepsilon = 4.0\ndelta = 1e-3\n"
 RNG = np.random.default_rng(0)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from federations import ASYNCHRONOUS, Make, P
 from fedge_aggregator import averaging
-from fedge_models.quantize import LIMIT
+from fedge_models.messages.quantize import LIMIT
 
 
 @pytest.mark.parametrize("keys", ["quorum = 2\n", ASYNCHRONOUS])

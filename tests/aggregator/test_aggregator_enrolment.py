@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fedge_agent import identity
 from fedge_agent.uplink import Uplink
 from fedge_models.errors import IdentityError
-from fedge_models.invitation import decode_invitation, encode_invitation
+from fedge_models.messages.invitation import decode_invitation, encode_invitation
 from plants import Plant, head_of
 
 

@@ -15,7 +15,7 @@ from fedge_aggregator.cli import main
 from fedge_aggregator.store import Store
 from fedge_aggregator.store.releases import Pin
 from fedge_models.errors import ConfigError, StaleError, StorageError
-from fedge_models.release import decode_release
+from fedge_models.messages.release import decode_release
 
 
 def test_rollback_is_a_new_release_with_the_old_bits_and_closes_what_lies_between(bench: Make) -> None:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fedge_aggregator import publish
-from fedge_models.quantize import expand
-from fedge_models.trust_chain import Anchor, verify_release
+from fedge_models.messages.quantize import expand
+from fedge_models.messages.trust_chain import Anchor, verify_release
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 SIZES = np.array([300, 20], np.int64)

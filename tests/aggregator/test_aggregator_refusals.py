@@ -11,8 +11,8 @@ import pytest
 from federations import GRAPH, Make, P, T
 from fedge_aggregator import config as configs
 from fedge_models.errors import ConfigError, RefusedError, StaleError
-from fedge_models.quantize import LIMIT
-from fedge_models.release import decode_release
+from fedge_models.messages.quantize import LIMIT
+from fedge_models.messages.release import decode_release
 
 
 def test_rule_that_cannot_hold_waits_and_the_log_says_what_it_needs(bench: Make) -> None:

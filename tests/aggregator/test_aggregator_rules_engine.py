@@ -24,7 +24,7 @@ from fedge_aggregator.rules.mixing import Mixed
 from fedge_aggregator.rules.registry import build_pipeline
 from fedge_aggregator.rules.rule import squared_distances
 from fedge_models.errors import StorageError
-from fedge_models.quantize import Codes
+from fedge_models.messages.quantize import Codes
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays

@@ -26,7 +26,7 @@ from fedge_models.errors import ConfigError, StopError
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, WindowSpec
 from fedge_models.graph.trainable import TrainableGraph
-from fedge_models.quantize import LIMIT, dequantize, expand
+from fedge_models.messages.quantize import LIMIT, dequantize, expand
 from fedge_models.training import TrainingConfig
 
 ROUNDS = 6

@@ -5,8 +5,8 @@ from __future__ import annotations
 import cbor2
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from fedge_models import cose
 from fedge_models.errors import SignatureError, WireError
+from fedge_models.messages import cose
 from hypothesis import given
 from hypothesis import strategies as st
 

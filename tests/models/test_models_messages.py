@@ -9,13 +9,13 @@ import cbor2
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from fedge_models import cose, quantize, wire
-from fedge_models import release as releases
-from fedge_models import update as updates
 from fedge_models.errors import IdentityError, ReleaseError, SignatureError, WireError
-from fedge_models.invitation import Invitation, decode_invitation, encode_invitation
-from fedge_models.release import GENESIS, Header
-from fedge_models.trust_chain import Anchor, Head, verify_release
+from fedge_models.messages import cbor, cose, quantize
+from fedge_models.messages import release as releases
+from fedge_models.messages import update as updates
+from fedge_models.messages.invitation import Invitation, decode_invitation, encode_invitation
+from fedge_models.messages.release import GENESIS, Header
+from fedge_models.messages.trust_chain import Anchor, Head, verify_release
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -136,13 +136,13 @@ def test_incompressible_update_fits_under_the_cap() -> None:
 )
 def test_cbor_outside_the_subset_is_refused(data: bytes) -> None:
     with pytest.raises(WireError):
-        wire.decode_cbor(data, "test")
+        cbor.decode_cbor(data, "test")
 
 
 @given(st.binary(max_size=200))
 def test_any_bytes_decode_or_are_refused(data: bytes) -> None:
     try:
-        wire.decode_cbor(data, "test")
+        cbor.decode_cbor(data, "test")
     except WireError:
         return
     assert data

@@ -13,7 +13,7 @@ import pytest
 from counterparts import counterpart
 from fedge_models import accounting, discrete_gaussian, privacy
 from fedge_models.discrete_gaussian import SIGMA, Bits, Words, below, sample
-from fedge_models.quantize import LIMIT, dequantize, quantize
+from fedge_models.messages.quantize import LIMIT, dequantize, quantize
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays

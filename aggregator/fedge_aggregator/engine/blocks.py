@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from fedge_models.errors import ConfigError
-from fedge_models.quantize import Codes
+from fedge_models.messages.quantize import Codes
 from numpy.typing import NDArray
 
 from ..rules.mixing import Mixed

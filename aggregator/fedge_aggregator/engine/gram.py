@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from fedge_models.quantize import LIMIT, Codes
+from fedge_models.messages.quantize import LIMIT, Codes
 from numpy.typing import NDArray
 
 from ..rules.combine import EXACT

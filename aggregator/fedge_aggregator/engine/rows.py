@@ -14,7 +14,7 @@ from typing import Protocol
 
 import numpy as np
 from fedge_models.errors import StorageError
-from fedge_models.quantize import Codes
+from fedge_models.messages.quantize import Codes
 
 BLOCK_BYTES = 5 << 19  # of codes: smaller fits caches better, but makes threads wait for each other between short calls
 MOST_COLUMNS = 1 << 17  # of few rows: what is computed from a column takes more bytes than its codes

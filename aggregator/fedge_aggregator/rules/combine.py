@@ -8,7 +8,7 @@ less than a thousandth of a grid step of any mean, however many there are.
 from __future__ import annotations
 
 import numpy as np
-from fedge_models.quantize import LIMIT, Codes
+from fedge_models.messages.quantize import LIMIT, Codes
 from numpy.typing import NDArray
 
 EXACT = 1 << 24  # whole numbers up to here are float32

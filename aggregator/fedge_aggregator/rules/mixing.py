@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import ClassVar, NamedTuple, Protocol
 
 import numpy as np
-from fedge_models.quantize import LIMIT, Codes
+from fedge_models.messages.quantize import LIMIT, Codes
 from numpy.typing import NDArray
 
 from .combine import EXACT

@@ -7,7 +7,7 @@ minima and comparisons of bytes, unlike `np.sort`, which is quick only where it 
 from __future__ import annotations
 
 import numpy as np
-from fedge_models.quantize import LIMIT
+from fedge_models.messages.quantize import LIMIT
 from numpy.typing import NDArray
 
 from . import bisection, network

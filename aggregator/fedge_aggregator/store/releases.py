@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 import numpy as np
 from fedge_models.errors import StorageError
-from fedge_models.quantize import Floats
+from fedge_models.messages.quantize import Floats
 
 from .audit import record
 from .database import Database

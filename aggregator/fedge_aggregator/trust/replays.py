@@ -14,8 +14,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
-from fedge_models.quantize import LIMIT
-from fedge_models.quantize import Floats as Vector
+from fedge_models.messages.quantize import LIMIT
+from fedge_models.messages.quantize import Floats as Vector
 
 from .evidence import Floats
 

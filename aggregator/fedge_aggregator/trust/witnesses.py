@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 from fedge_models.graph.trainable import TrainableGraph
-from fedge_models.quantize import Floats, dequantize
+from fedge_models.messages.quantize import Floats, dequantize
 from fedge_models.system.structs import known
 from numpy.typing import NDArray
 

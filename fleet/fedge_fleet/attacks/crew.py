@@ -8,7 +8,7 @@ import numpy as np
 from fedge_agent.learning import SPREAD_QUANTILE
 from fedge_models import personal
 from fedge_models.graph.trainable import TrainableGraph
-from fedge_models.quantize import Codes, expand, quantize, spread
+from fedge_models.messages.quantize import Codes, expand, quantize, spread
 
 from ..member import Base, Member, Plan, Sent
 from ..site_data import Floats

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import ReleaseError
+from ..errors import ReleaseError
 from .quantize import Floats
 from .release import GENESIS, Header, Release, apply_difference, decode_release, weights_hash
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import cbor2
 
-from .errors import SignatureError, WireError
-from .wire import decode_cbor
+from ..errors import SignatureError, WireError
+from .cbor import decode_cbor
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey

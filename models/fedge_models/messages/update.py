@@ -9,11 +9,11 @@ import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
+from ..errors import WireError
+from ..system.structs import known
 from . import cose
-from .errors import WireError
+from .cbor import Count, Digest, Figures, Message, Name, decode, encode
 from .quantize import Codes, Floats, pack, unpack
-from .system.structs import known
-from .wire import Count, Digest, Figures, Message, Name, decode, encode
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey

@@ -10,9 +10,9 @@ import cbor2
 import msgspec
 from msgspec import Meta
 
-from .errors import IdentityError, WireError
-from .system.structs import known
-from .wire import Count, Digest, Name, decode_cbor
+from ..errors import IdentityError, WireError
+from ..system.structs import known
+from .cbor import Count, Digest, Name, decode_cbor
 
 PREFIX = "fedge-invite:"
 SECRET_BYTES = 16

@@ -14,8 +14,8 @@ import cbor2
 import msgspec
 from msgspec import Meta
 
-from .errors import WireError
-from .system.structs import known
+from ..errors import WireError
+from ..system.structs import known
 
 MAX_DEPTH = 4
 

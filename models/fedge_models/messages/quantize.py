@@ -13,7 +13,7 @@ import zlib
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import WireError
+from ..errors import WireError
 
 LIMIT = 127
 SAMPLED_EVERY = 64

@@ -1,0 +1,1 @@
+"""What the two ends send each other: strict CBOR, COSE signatures, updates, releases, trust."""
