@@ -38,7 +38,7 @@ from fedge_models.messages.invitation import decode_invitation
 from fedge_models.messages.quantize import Floats
 from fedge_models.messages.release import max_release_bytes
 from fedge_models.messages.trust_chain import Anchor, Head, verify_release
-from fedge_models.training import FitReport
+from fedge_models.training.loop import FitReport
 
 FEDERATION, INPUTS = "f", 48
 HIDDEN = {"5 k": (64, 24), "100 k": (256, 340), "1 M": (976, 976)}  # parameters -> layers of the MLP

@@ -20,7 +20,7 @@ import numpy as np
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, WindowSpec
 from fedge_models.graph.trainable import TrainableGraph
-from fedge_models.training import TrainingConfig, fit
+from fedge_models.training.loop import TrainingConfig, fit
 
 BATCH = 32
 Epoch = Callable[[], object]

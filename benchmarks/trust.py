@@ -35,7 +35,7 @@ from fedge_fleet.scores import Judge
 from fedge_fleet.simulate import Fleet, _assemble
 from fedge_fleet.simulate_config import Config
 from fedge_fleet.site_data import Windows, pooled
-from fedge_models.evaluation import evaluate
+from fedge_models.training.evaluation import evaluate
 from msgspec import Meta
 
 SHARES = (0.1, 0.2, 0.3)

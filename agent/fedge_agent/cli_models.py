@@ -85,7 +85,7 @@ def train(
 ) -> None:  # fmt: skip
     """Train a model on recorded data as a gateway does, and judge it on what was held back."""
     from fedge_models.graph.intake import with_weights  # noqa: PLC0415
-    from fedge_models.training import TrainingConfig  # noqa: PLC0415
+    from fedge_models.training.loop import TrainingConfig  # noqa: PLC0415
     from numpy.random import default_rng  # noqa: PLC0415
 
     from . import workbench  # noqa: PLC0415

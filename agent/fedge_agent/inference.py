@@ -13,9 +13,9 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
-from fedge_models import objective
 from fedge_models.errors import ModelError, first_line
 from fedge_models.graph.card import Card, Target
+from fedge_models.training import objective
 
 from .standardise import Scale
 from .types import Array

@@ -12,13 +12,13 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from fedge_models import personal
 from fedge_models.errors import ReleaseError
-from fedge_models.evaluation import row_losses
 from fedge_models.graph.card import Card
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.messages.quantize import Floats
 from fedge_models.messages.trust_chain import Head
+from fedge_models.training import personal
+from fedge_models.training.evaluation import row_losses
 
 from . import standardise
 from .chain import ChainStore

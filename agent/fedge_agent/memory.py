@@ -10,12 +10,12 @@ from dataclasses import dataclass, replace
 
 import cbor2
 import numpy as np
-from fedge_models import drift, personal
 from fedge_models.errors import WireError
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.messages.cbor import decode_cbor
 from fedge_models.messages.quantize import Floats
 from fedge_models.messages.trust_chain import Head
+from fedge_models.training import drift, personal
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from fedge_models.evaluation import row_losses
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.messages.quantize import Floats
-from fedge_models.training import TrainingConfig, fit
+from fedge_models.training.evaluation import row_losses
+from fedge_models.training.loop import TrainingConfig, fit
 from numpy.typing import NDArray
 
 from .learning import MIN_HELD, Data

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
-from fedge_models.evaluation import evaluate
 from fedge_models.graph.trainable import TrainableGraph
-from fedge_models.training import FitReport, TrainingConfig, fit
+from fedge_models.training.evaluation import evaluate
+from fedge_models.training.loop import FitReport, TrainingConfig, fit
 
 from . import standardise
 from .dataset import Dataset

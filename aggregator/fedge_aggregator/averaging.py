@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 from fedge_models.messages.quantize import Floats
-from fedge_models.personal import Mask
+from fedge_models.training.personal import Mask
 from msgspec.structs import replace
 
 from . import privacy, server_optimizers

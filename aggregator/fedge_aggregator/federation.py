@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from fedge_models import personal
 from fedge_models.errors import IdentityError, RefusedError, StaleError, StorageError
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.messages.quantize import expand
 from fedge_models.messages.update import Update, decode_update, max_update_bytes
+from fedge_models.training import personal
 
 from . import admission, averaging, privacy
 from .authority import Authority

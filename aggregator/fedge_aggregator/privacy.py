@@ -26,9 +26,9 @@ from fedge_models.accounting import epsilon as epsilon_of
 from fedge_models.discrete_gaussian import Bits, below, sample, system_bits
 from fedge_models.errors import BudgetError, ConfigError
 from fedge_models.messages.quantize import Floats, dequantize
-from fedge_models.personal import Mask
 from fedge_models.privacy import Clip, Delta, Epsilon, NoiseMultiplier
 from fedge_models.system.structs import known
+from fedge_models.training.personal import Mask
 from msgspec import Meta
 from numpy.typing import NDArray
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from fedge_models.evaluation import auroc, macro_f1
+from fedge_models.training.evaluation import auroc, macro_f1
 
 from .report import Line, Plot, Promise, Report
 from .scenario import Scenario

@@ -16,9 +16,9 @@ from functools import partial
 from typing import NamedTuple, Protocol
 
 from fedge_aggregator.rounds import Round, RoundConfig
-from fedge_models import personal
 from fedge_models.errors import RefusedError, StaleError, StopError
 from fedge_models.graph.trainable import TrainableGraph
+from fedge_models.training import personal
 
 from .member import Base, Member, Plan, Sent
 from .site_data import Floats

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from fedge_agent.learning import code, round_rate
 from fedge_aggregator.server_optimizers import SGD, ServerOptimizer
-from fedge_models import drift, personal
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.messages.quantize import Codes, dequantize, expand
-from fedge_models.training import TrainingConfig, fit
+from fedge_models.training import drift, personal
+from fedge_models.training.loop import TrainingConfig, fit
 
 from .site_data import Floats, Labels
 

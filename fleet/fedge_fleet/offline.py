@@ -16,11 +16,11 @@ from fedge_agent.tuning import RATE, complete
 from fedge_aggregator.publish import FIRST_SPREAD, difference_steps, next_grid
 from fedge_aggregator.rounds import RoundConfig
 from fedge_aggregator.server_optimizers import first_state
-from fedge_models.evaluation import evaluate
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.messages.quantize import LIMIT, dequantize, expand, quantize
 from fedge_models.messages.release import apply_difference
-from fedge_models.training import fit
+from fedge_models.training.evaluation import evaluate
+from fedge_models.training.loop import fit
 
 from .loop import Federation, Loop
 from .member import Base, Member, Plan, Sent, train

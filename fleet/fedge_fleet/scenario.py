@@ -9,7 +9,7 @@ from fedge_agent.features import feature_count
 from fedge_models.errors import ConfigError
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, WindowSpec
-from fedge_models.training import TrainingConfig
+from fedge_models.training.loop import TrainingConfig
 
 from . import recordings, simulation
 from .recordings import Track

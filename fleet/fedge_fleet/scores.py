@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import numpy as np
-from fedge_models.evaluation import average_precision, evaluate, macro_f1, predict
 from fedge_models.graph.trainable import TrainableGraph
+from fedge_models.training.evaluation import average_precision, evaluate, macro_f1, predict
 
 from .problems.problem import Problem
 from .site_data import Floats, Labels, Windows

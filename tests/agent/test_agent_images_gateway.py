@@ -24,12 +24,12 @@ from fedge_agent.snapshots import Snapshots
 from fedge_agent.spool import Spool
 from fedge_agent.types import Batch, Label, Quality, Reading, Window
 from fedge_models.errors import DataError, ModelError
-from fedge_models.evaluation import evaluate, predict
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, ImageSpec, WindowSpec
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.messages.release import GENESIS, Header, header_hash, weights_hash
 from fedge_models.messages.trust_chain import Head
+from fedge_models.training.evaluation import evaluate, predict
 from PIL import Image
 
 DATA = Path(os.environ.get("FEDGE_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))

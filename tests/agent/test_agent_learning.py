@@ -22,18 +22,18 @@ from fedge_agent.tuning import tune
 from fedge_aggregator import admission
 from fedge_aggregator.config import FederationConfig
 from fedge_aggregator.publish import next_grid
-from fedge_models import personal
 from fedge_models.errors import ModelError
-from fedge_models.evaluation import predict, row_losses
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, Target, WindowSpec
 from fedge_models.graph.trainable import TrainableGraph
-from fedge_models.losses import row_errors
 from fedge_models.messages.quantize import LIMIT, Floats, dequantize, expand
 from fedge_models.messages.release import GENESIS, Header, header_hash, weights_hash
 from fedge_models.messages.trust_chain import Head
 from fedge_models.messages.update import decode_update
-from fedge_models.training import FitReport, TrainingConfig
+from fedge_models.training import personal
+from fedge_models.training.evaluation import predict, row_losses
+from fedge_models.training.loop import FitReport, TrainingConfig
+from fedge_models.training.losses import row_errors
 from onnx import helper
 
 ANOMALY = Card("anomaly", (Channel("a"), Channel("b")), WindowSpec(1, 10, 5), ("mean", "std"))

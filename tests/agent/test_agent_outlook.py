@@ -18,7 +18,7 @@ from fedge_agent.trend import HOUR_NS, Trend
 from fedge_agent.types import Batch, Reading
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, Target, WindowSpec
-from fedge_models.training import TrainingConfig, fit
+from fedge_models.training.loop import TrainingConfig, fit
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

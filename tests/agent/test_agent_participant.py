@@ -16,16 +16,16 @@ from fedge_agent.participant import REFUSED, Participant
 from fedge_agent.samples import Sample, SampleStore
 from fedge_agent.spool import Spool
 from fedge_agent.types import Batch, Quality, Reading
-from fedge_models import personal
 from fedge_models.errors import WireError
-from fedge_models.evaluation import evaluate
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, Target, WindowSpec
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.messages.release import GENESIS, Header, header_hash, weights_hash
 from fedge_models.messages.trust_chain import Head
 from fedge_models.messages.update import Update, decode_update
-from fedge_models.training import TrainingConfig, fit
+from fedge_models.training import personal
+from fedge_models.training.evaluation import evaluate
+from fedge_models.training.loop import TrainingConfig, fit
 from lonely import KEY, Site
 
 CARD = Card(

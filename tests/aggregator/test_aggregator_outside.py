@@ -12,7 +12,7 @@ from fedge_models.errors import ConfigError
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, WindowSpec
 from fedge_models.graph.trainable import TrainableGraph
-from fedge_models.training import TrainingConfig, fit
+from fedge_models.training.loop import TrainingConfig, fit
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -21,13 +21,13 @@ from fedge_fleet.offline import Plain
 from fedge_fleet.simulate import Fleet, Outcome, simulate
 from fedge_fleet.simulate_config import Config, flagged, keys, read
 from fedge_fleet.site_data import Windows
-from fedge_models import personal
 from fedge_models.errors import ConfigError, StopError
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, WindowSpec
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.messages.quantize import LIMIT, dequantize, expand
-from fedge_models.training import TrainingConfig
+from fedge_models.training import personal
+from fedge_models.training.loop import TrainingConfig
 
 ROUNDS = 6
 

@@ -23,7 +23,7 @@ from fedge_models.errors import ConfigError, StopError
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, WindowSpec
 from fedge_models.graph.trainable import TrainableGraph
-from fedge_models.training import TrainingConfig
+from fedge_models.training.loop import TrainingConfig
 
 DATA = Path(os.environ.get("FEDGE_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
 BIN = Path(sys.executable).parent

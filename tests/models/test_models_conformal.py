@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from fedge_models.conformal import margins
+from fedge_models.training.conformal import margins
 
 
 @pytest.mark.parametrize("confidence", [0.5, 0.9, 0.95])

@@ -12,11 +12,11 @@ import onnxruntime
 import pytest
 from counterparts import counterpart
 from fedge_models.errors import ModelError
-from fedge_models.evaluation import evaluate
 from fedge_models.graph.card import Card, Channel, WindowSpec, write_card
 from fedge_models.graph.intake import read_model
 from fedge_models.graph.trainable import TrainableGraph
-from fedge_models.training import TrainingConfig, fit
+from fedge_models.training.evaluation import evaluate
+from fedge_models.training.loop import TrainingConfig, fit
 from graphs import N, ints, normal, run_ort, small
 
 CARD = Card("classify", tuple(Channel(c) for c in "abcd"), WindowSpec(1, 1, 1), labels=("ok", "bad"))

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from fedge_models.evaluation import evaluate, predict
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, WindowSpec
 from fedge_models.graph.fusion import fuse
@@ -18,7 +17,8 @@ from fedge_models.ops.conv.flat import FlatConv
 from fedge_models.ops.conv.gathered import GatheredConv
 from fedge_models.ops.geometry import geometry
 from fedge_models.ops.operator import Node
-from fedge_models.training import TrainingConfig, fit
+from fedge_models.training.evaluation import evaluate, predict
+from fedge_models.training.loop import TrainingConfig, fit
 from graphs import RAW, N, check_gradient, ints, load, normal, run_ort, small
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -9,11 +9,11 @@ import numpy as np
 import onnx
 import pytest
 from counterparts import counterpart
-from fedge_models import losses, optimizers
-from fedge_models.evaluation import evaluate, predict
 from fedge_models.graph import zoo
-from fedge_models.schedules import SCHEDULES, factor
-from fedge_models.training import TrainingConfig, fit
+from fedge_models.training import losses, optimizers
+from fedge_models.training.evaluation import evaluate, predict
+from fedge_models.training.loop import TrainingConfig, fit
+from fedge_models.training.schedules import SCHEDULES, factor
 from graphs import RAW, N, check_gradient, ints, load, normal, run_ort
 
 

@@ -10,7 +10,7 @@ from counterparts import counterpart
 from fedge_models.graph.card import read_card, write_card
 from fedge_models.graph.intake import with_weights
 from fedge_models.graph.trainable import TrainableGraph
-from fedge_models.training import TrainingConfig, fit
+from fedge_models.training.loop import TrainingConfig, fit
 from graphs import N, check_gradient, load, normal, run_ort, small
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from fedge_models import losses
 from fedge_models.errors import ModelError
-from fedge_models.evaluation import auroc, evaluate, macro_f1
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, WindowSpec
 from fedge_models.graph.trainable import TrainableGraph
-from fedge_models.training import TrainingConfig, fit
+from fedge_models.training import losses
+from fedge_models.training.evaluation import auroc, evaluate, macro_f1
+from fedge_models.training.loop import TrainingConfig, fit
 from graphs import RAW, N, check_gradient, ints, load, normal, run_ort, small
 from hypothesis import given, settings
 from hypothesis import strategies as st

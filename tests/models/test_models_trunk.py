@@ -8,10 +8,10 @@ import numpy as np
 import onnx
 import pytest
 from fedge_models.errors import ModelError
-from fedge_models.evaluation import predict
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.graph.trunk import Trunk
-from fedge_models.training import TrainingConfig, fit
+from fedge_models.training.evaluation import predict
+from fedge_models.training.loop import TrainingConfig, fit
 from graphs import N, ints, load, normal, numeric, run_ort, small
 
 Y = 3

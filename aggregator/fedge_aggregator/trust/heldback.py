@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 from fedge_models.errors import ConfigError
-from fedge_models.evaluation import row_losses
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.messages.quantize import Floats
+from fedge_models.training.evaluation import row_losses
 from numpy.typing import NDArray
 
 from .suspicion import Finding

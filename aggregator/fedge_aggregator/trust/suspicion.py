@@ -116,8 +116,9 @@ def _compared(evidence: Evidence, others: Usual) -> str:
 def _steady(push: Push, steadiness: float, size: float) -> bool:
     """Against the medians of the others.
 
-    Honest sites take their own drift back (`fedge_models/drift.py`), so that what is left of it has no direction. Where
-    they do not (`drift_correction = 0`), all are steady, and only one that comes much farther than the others is found.
+    Honest sites take their own drift back (`fedge_models.training.drift`), so that what is left of it has no direction.
+    Where they do not (`drift_correction = 0`), all are steady, and only one that comes much farther than the others is
+    found.
     """
     steady = push.steadiness > max(STEADY, STEADIER * steadiness)
     return steady and push.rounds >= FEWEST_PUSHES and push.size > max(PUSHED, FARTHER * size)

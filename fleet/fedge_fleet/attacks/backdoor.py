@@ -8,9 +8,9 @@ from typing import Annotated
 import numpy as np
 from fedge_agent.learning import Data, threshold
 from fedge_models.errors import ConfigError
-from fedge_models.evaluation import predict
 from fedge_models.graph.card import Card
 from fedge_models.graph.trainable import TrainableGraph
+from fedge_models.training.evaluation import predict
 from msgspec import Meta
 
 from ..site_data import Floats, Windows, trainable

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from fedge_agent.learning import SPREAD_QUANTILE
-from fedge_models import personal
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.messages.quantize import Codes, expand, quantize, spread
+from fedge_models.training import personal
 
 from ..member import Base, Member, Plan, Sent
 from ..site_data import Floats

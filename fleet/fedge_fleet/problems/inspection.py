@@ -11,7 +11,7 @@ from fedge_agent.features import Preparation
 from fedge_aggregator.server_optimizers import FedAdam
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, Objective, WindowSpec
-from fedge_models.training import TrainingConfig
+from fedge_models.training.loop import TrainingConfig
 from numpy.typing import NDArray
 
 from ..member import Plan

@@ -18,7 +18,7 @@ import numpy as np
 from fedge_agent.features import Preparation, feature_count
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, write_card
-from fedge_models.training import TrainingConfig
+from fedge_models.training.loop import TrainingConfig
 from numpy.typing import NDArray
 
 from ..member import Plan

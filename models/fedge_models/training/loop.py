@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..graph.trainable import TrainableGraph
+from ..ops.operator import Array
 from . import objective, optimizers, schedules
-from .graph.trainable import TrainableGraph
-from .ops.operator import Array
 
 Ints = NDArray[np.int64]
 EXPLODED = 1e3  # times the first epoch's loss
@@ -79,7 +79,7 @@ def fit(
 
     y: class indices (n,) for classify, targets (n,) or (n, targets) in the user's unit for regress, None for anomaly.
     `pause` is called before each batch and may take its time. `drift` (P,) is added to the parameters over the whole of
-    this training, evenly by step (`fedge_models.drift`). Raises ValueError when x or y do not fit the graph.
+    this training, evenly by step (`fedge_models.training.drift`). Raises ValueError when x or y do not fit the graph.
     """
     _check(graph, x, y)
     if y is not None and graph.card.task == "regress":

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..graph.card import Card
+from ..ops.operator import Array
 from . import losses
-from .graph.card import Card
-from .ops.operator import Array
 
 Loss = Callable[[Array, Any], "tuple[float, Array]"]  # (output, target) -> (mean loss, gradient by output)
 MAX_CLASS_WEIGHT = 10.0  # times the commonest class: a handful of rows must not steer everything

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .messages.quantize import Floats
+from ..messages.quantize import Floats
 from .personal import Mask
 
 LONGEST = 2.0  # times the site's own movement: what a release did, however far it jumped, must not throw a site off

@@ -10,9 +10,9 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from ..graph.trainable import TrainableGraph
+from ..ops.operator import Array
 from . import losses, objective
-from .graph.trainable import TrainableGraph
-from .ops.operator import Array
 
 Ints = NDArray[np.int64]
 EVALUATION_VALUES = 64 * 1024  # of the input at once, to bound memory ...

@@ -11,9 +11,9 @@ from fnmatch import fnmatchcase
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import ModelError
-from .graph.trainable import TrainableGraph
-from .messages.quantize import Floats
+from ..errors import ModelError
+from ..graph.trainable import TrainableGraph
+from ..messages.quantize import Floats
 
 Mask = NDArray[np.bool_]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .ops.operator import Array
+from ..ops.operator import Array
 
 SAFE_LOG = 70.0  # |log| of sums of exponentials that float32 holds with all its digits
 

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
-from .ops.operator import Array
+from ..ops.operator import Array
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
 
