@@ -34,11 +34,11 @@ from fedge_fleet.problems.problem import Problem
 from fedge_fleet.problems.registry import SETS
 from fedge_fleet.scores import Judge
 from fedge_fleet.site_data import Floats, Windows, standardised, trainable
-from fedge_models.accounting import zcdp_budget
-from fedge_models.discrete_gaussian import Bits
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.messages.quantize import dequantize, expand, quantize
 from fedge_models.messages.release import apply_difference
+from fedge_models.privacy.accounting import zcdp_budget
+from fedge_models.privacy.discrete_gaussian import Bits
 from fedge_models.training import personal
 from fedge_models.training.loop import FitReport
 

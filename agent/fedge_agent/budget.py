@@ -3,7 +3,7 @@
 What is hidden is everything the site's data said: two sites that differ in all their samples are told apart no better
 than (epsilon, delta) by whoever sees every update that was sent, the aggregator included. Each of the two moves an
 update by at most the clip norm, so the sensitivity is twice that. Updates add up in ρ of zero-concentrated differential
-privacy (`fedge_models.accounting`), whatever clip and noise each was made with.
+privacy (`fedge_models.privacy.accounting`), whatever clip and noise each was made with.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fedge_models.accounting import zcdp, zcdp_budget, zcdp_epsilon
 from fedge_models.errors import ConfigError
+from fedge_models.privacy.accounting import zcdp, zcdp_budget, zcdp_epsilon
 
 if TYPE_CHECKING:
     from .config import Privacy

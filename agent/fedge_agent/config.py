@@ -16,7 +16,7 @@ from typing import Annotated, Literal
 import msgspec
 from fedge_models.errors import ConfigError
 from fedge_models.graph.bearing import Bearing
-from fedge_models.privacy import Clip, Delta, Epsilon, NoiseMultiplier
+from fedge_models.privacy.mechanism import Clip, Delta, Epsilon, NoiseMultiplier
 from fedge_models.system import settings
 from fedge_models.system.settings import Seconds
 

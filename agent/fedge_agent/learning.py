@@ -7,12 +7,12 @@ from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from fedge_models.discrete_gaussian import Bits, system_bits
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.messages.quantize import LIMIT, Codes, Floats, dequantize, expand, quantize, spread
 from fedge_models.messages.trust_chain import Head
 from fedge_models.messages.update import Update, encode_update
-from fedge_models.privacy import noised
+from fedge_models.privacy.discrete_gaussian import Bits, system_bits
+from fedge_models.privacy.mechanism import noised
 from fedge_models.training import conformal, extremes, objective, personal
 from fedge_models.training.evaluation import evaluate, predict
 from fedge_models.training.loop import FitReport, TrainingConfig, fit

@@ -4,7 +4,7 @@ differentially private recurrent language models").
 Each update is clipped to an L2 norm here, whatever its sender did; a coin that nobody else sees decides whether it
 counts in this round; all that count weigh the same; noise goes onto the sum; the divisor is how many were expected, not
 how many came. So adding or taking away one site moves the sum by at most the clip norm. That is what is accounted for
-(`fedge_models.accounting`), not what the aggregator itself sees: against it a site noises its own updates.
+(`fedge_models.privacy.accounting`), not what the aggregator itself sees: against it a site noises its own updates.
 
 Pure but for the random bits. The caller stores `Spent` in the transaction that publishes the release, so that no noise
 is drawn twice for one round; takes the next grid from `spread`; publishes `figures` instead of what nodes reported; and
@@ -20,13 +20,13 @@ from typing import Annotated, Any
 
 import msgspec
 import numpy as np
-from fedge_models import privacy as mechanism
-from fedge_models.accounting import ORDERS, Divergences, sampled
-from fedge_models.accounting import epsilon as epsilon_of
-from fedge_models.discrete_gaussian import Bits, below, sample, system_bits
 from fedge_models.errors import BudgetError, ConfigError
 from fedge_models.messages.quantize import Floats, dequantize
-from fedge_models.privacy import Clip, Delta, Epsilon, NoiseMultiplier
+from fedge_models.privacy import mechanism
+from fedge_models.privacy.accounting import ORDERS, Divergences, sampled
+from fedge_models.privacy.accounting import epsilon as epsilon_of
+from fedge_models.privacy.discrete_gaussian import Bits, below, sample, system_bits
+from fedge_models.privacy.mechanism import Clip, Delta, Epsilon, NoiseMultiplier
 from fedge_models.system.structs import known
 from fedge_models.training.personal import Mask
 from msgspec import Meta

@@ -19,12 +19,12 @@ from fedge_agent.config import Privacy
 from fedge_agent.learning import Trained, code, protected, update_body
 from fedge_agent.memory import Memory, decode
 from fedge_agent.spool import Spool
-from fedge_models.accounting import zcdp_budget, zcdp_epsilon
-from fedge_models.discrete_gaussian import Bits, sample
 from fedge_models.errors import BudgetError, ConfigError
 from fedge_models.messages.quantize import LIMIT, dequantize, expand
 from fedge_models.messages.update import decode_update
-from fedge_models.privacy import unit
+from fedge_models.privacy.accounting import zcdp_budget, zcdp_epsilon
+from fedge_models.privacy.discrete_gaussian import Bits, sample
+from fedge_models.privacy.mechanism import unit
 from fedge_models.training import personal
 from fedge_models.training.loop import FitReport
 from lonely import KEY, Site, model

@@ -28,9 +28,9 @@ from fedge_aggregator.privacy import (
 )
 from fedge_aggregator.privacy import spread as public_spread
 from fedge_aggregator.rules.registry import RULES
-from fedge_models.discrete_gaussian import Bits
 from fedge_models.errors import BudgetError, ConfigError
 from fedge_models.messages.quantize import LIMIT, dequantize
+from fedge_models.privacy.discrete_gaussian import Bits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

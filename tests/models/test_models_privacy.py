@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 from counterparts import counterpart
-from fedge_models import accounting, discrete_gaussian, privacy
-from fedge_models.discrete_gaussian import SIGMA, Bits, Words, below, sample
 from fedge_models.messages.quantize import LIMIT, dequantize, quantize
+from fedge_models.privacy import accounting, discrete_gaussian, mechanism
+from fedge_models.privacy.discrete_gaussian import SIGMA, Bits, Words, below, sample
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -92,17 +92,17 @@ MULTIPLIERS = st.floats(2**-10, 1e4)
 
 @given(VECTORS, CLIPS, MULTIPLIERS)
 def test_norm_on_the_lattice_never_passes_the_clip_norm(values: Any, clip: float, multiplier: float) -> None:
-    found = privacy.to_lattice(values, privacy.norm(values), clip, multiplier)
+    found = mechanism.to_lattice(values, mechanism.norm(values), clip, multiplier)
     squares = sum(int(i) ** 2 for i in found)
     assert Fraction(multiplier) ** 2 * squares <= SIGMA**2  # exactly: |y| <= σ / noise multiplier
 
 
 @given(VECTORS, CLIPS, MULTIPLIERS)
 def test_what_is_within_the_clip_norm_stays_as_it_is(values: Any, clip: float, multiplier: float) -> None:
-    length = privacy.norm(values)
-    found = privacy.from_lattice(privacy.to_lattice(values, length, clip, multiplier), clip, multiplier)
+    length = mechanism.norm(values)
+    found = mechanism.from_lattice(mechanism.to_lattice(values, length, clip, multiplier), clip, multiplier)
     wanted = values.astype(np.float64) * (min(1.0, clip / length) if length else 1.0)
-    np.testing.assert_allclose(found, wanted, rtol=2e-6, atol=1.1 * privacy.unit(clip, multiplier))
+    np.testing.assert_allclose(found, wanted, rtol=2e-6, atol=1.1 * mechanism.unit(clip, multiplier))
 
 
 @settings(max_examples=20)
@@ -111,17 +111,17 @@ def test_clipped_update_is_within_its_bound_after_coding(seed: int, clip: float,
     """Before noise: what int8 coding adds to the norm is at most half a step a parameter."""
     rng = np.random.default_rng(seed)
     values = (rng.normal(size=300) * 10 ** rng.uniform(-3, 3)).astype(np.float32)
-    integers = privacy.to_lattice(values, privacy.norm(values), clip, multiplier)
-    clipped = privacy.from_lattice(integers, clip, multiplier)
+    integers = mechanism.to_lattice(values, mechanism.norm(values), clip, multiplier)
+    clipped = mechanism.from_lattice(integers, clip, multiplier)
     steps = np.full(300, 4 * clip / LIMIT, np.float32)
     coded = dequantize(quantize(clipped, steps), steps)
-    assert privacy.norm(coded) <= clip * (1 + 1e-6) + math.sqrt(300) * 2 * clip / LIMIT
+    assert mechanism.norm(coded) <= clip * (1 + 1e-6) + math.sqrt(300) * 2 * clip / LIMIT
 
 
 def test_noised_vector_is_the_clipped_one_and_the_lattices_noise() -> None:
     values = np.full(1000, 5.0, np.float32)
-    found = privacy.noised(values, 3.0, 2.0, seeded(4))
-    noise = sample(1000, seeded(4)) * privacy.unit(3.0, 2.0)
+    found = mechanism.noised(values, 3.0, 2.0, seeded(4))
+    noise = sample(1000, seeded(4)) * mechanism.unit(3.0, 2.0)
     np.testing.assert_allclose(found - noise, 3.0 / math.sqrt(1000), rtol=1e-3)
     assert float(noise.std()) == pytest.approx(6.0, rel=0.1)
 
@@ -129,7 +129,7 @@ def test_noised_vector_is_the_clipped_one_and_the_lattices_noise() -> None:
 def test_vector_that_is_not_finite_is_not_released() -> None:
     for bad in (np.nan, np.inf):
         with pytest.raises(ValueError, match="not finite"):
-            privacy.noised(np.array([1, bad], np.float32), 1.0, 1.0)
+            mechanism.noised(np.array([1, bad], np.float32), 1.0, 1.0)
 
 
 # accounting

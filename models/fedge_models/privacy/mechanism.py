@@ -19,8 +19,8 @@ from typing import Annotated
 import numpy as np
 from msgspec import Meta
 
+from ..messages.quantize import Floats
 from .discrete_gaussian import SIGMA, Bits, Integers, sample, system_bits
-from .messages.quantize import Floats
 
 Clip = Annotated[float, Meta(gt=0, le=1e9)]  # L2 norm, in parameter units
 NoiseMultiplier = Annotated[

@@ -1,0 +1,1 @@
+"""Differential privacy of one update: clipping, exact discrete noise, and the accounting of what it costs."""
