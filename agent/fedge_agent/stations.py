@@ -14,7 +14,7 @@ from fedge_models.errors import DataError, StorageError
 
 from .config import Inspection
 from .inspection import Mistake, columns, lines
-from .sources.tail import MAX_LINE, Tail
+from .protocols.csv.tail import MAX_LINE, Tail
 from .types import Label
 
 if TYPE_CHECKING:

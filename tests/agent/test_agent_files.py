@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fedge_agent.sources import tail as tails
+from fedge_agent.protocols.csv import tail as tails
 from fedge_agent.sources.files import FilesConfig, FilesSource
 from fedge_agent.sources.host import HostedSource, Queue
 from fedge_agent.types import Quality

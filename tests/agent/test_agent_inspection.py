@@ -10,7 +10,7 @@ import pytest
 from fedge_agent.config import Inspection, TagConfig
 from fedge_agent.inspection import ALWAYS_NS, Mistake, Verdicts, parse_time
 from fedge_agent.labels import LabelBook, Subject
-from fedge_agent.sources.tail import MAX_LINE
+from fedge_agent.protocols.csv.tail import MAX_LINE
 from fedge_agent.stations import Station
 from fedge_agent.types import Batch, Label, Quality, Reading
 from fedge_models.graph.card import Card, Channel, WindowSpec

@@ -13,9 +13,9 @@ import msgspec
 from fedge_models.errors import ConfigError, UnreachableError
 from fedge_models.system.settings import Seconds
 
+from ..protocols.csv.rows import Count, Rows, parse
+from ..protocols.csv.tail import Tail
 from ..types import Reading, SourceHost
-from .csv_rows import Count, Rows, parse
-from .tail import Tail
 
 AHEAD = 64  # batches that wait for the agent while a tail catches up
 WAIT_S = 0.01

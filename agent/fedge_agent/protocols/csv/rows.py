@@ -15,7 +15,7 @@ from pathlib import Path
 
 from fedge_models.errors import ConfigError
 
-from ..types import Quality, Reading
+from ...types import Quality, Reading
 
 LAST_S = 1e11  # Unix seconds; beyond (the year 5138) it is no time
 SOME = 20  # columns named in a message

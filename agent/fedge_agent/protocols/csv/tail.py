@@ -17,7 +17,7 @@ import msgspec
 from fedge_models.system import files
 from fedge_models.system.structs import known
 
-from .csv_rows import Count
+from .rows import Count
 
 CHUNK = 1 << 18
 MAX_LINE = 1 << 20  # a longer line is left out, and counted

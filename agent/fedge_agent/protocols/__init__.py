@@ -1,0 +1,1 @@
+"""How other people's systems are spoken to; knows neither sources nor outputs."""
