@@ -20,10 +20,10 @@ from fedge_agent.outputs.host import HostedOutput
 from fedge_agent.outputs.mes.output import MesOutput
 from fedge_agent.outputs.mes.settings import MesConfig, Step
 from fedge_agent.outputs.webhook import WebhookConfig, WebhookOutput
+from fedge_agent.protocols.http.client import MAX_ANSWER_BYTES
+from fedge_agent.protocols.http.settings import Hmac
 from fedge_agent.spool import Spool
 from fedge_agent.types import Event, Label
-from fedge_agent.web.client import MAX_ANSWER_BYTES
-from fedge_agent.web.settings import Hmac
 from fedge_models.errors import RefusedError, RetryError, StaleError, UnreachableError
 from fedge_models.system.settings import Seconds
 from servers.canned import Asked, Canned, reply
@@ -243,7 +243,7 @@ def test_hmac_as_github_signs(tmp_path: Path) -> None:
     """The value of GitHub's "Validating webhook deliveries": secret, body and digest are published there."""
     (tmp_path / "key").write_text("It's a Secret to Everybody")
     config = Hmac(key_file=tmp_path / "key", header="X-Hub-Signature-256", timestamp_header="")
-    from fedge_agent.web.auth import signed
+    from fedge_agent.protocols.http.auth import signed
 
     expected = "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17"
     assert signed(config, b"Hello, World!", 0.0) == {"X-Hub-Signature-256": expected}

@@ -18,7 +18,7 @@ from fedge_models.system import structs
 SETTINGS = {
     "fedge_agent.config",
     "fedge_agent.outputs.mes.settings",
-    "fedge_agent.web.settings",
+    "fedge_agent.protocols.http.settings",
     "fedge_aggregator.config",
     "fedge_aggregator.rules",
     "fedge_aggregator.server_optimizers",

@@ -12,9 +12,9 @@ from typing import Any, Literal
 import msgspec
 from fedge_models.errors import RefusedError, RetryError, StaleError
 
+from ..protocols.http import auth, client
+from ..protocols.http.settings import Target
 from ..types import Event
-from ..web import auth, client
-from ..web.settings import Target
 from .mes import b2mml, template
 
 

@@ -16,9 +16,9 @@ from typing import Any
 from fedge_models.errors import FedgeError, RetryError
 from fedge_models.system.settings import Seconds
 
+from ..protocols.http import auth, client, pointer
+from ..protocols.http.settings import Server
 from ..types import Quality, Reading, SourceHost
-from ..web import auth, client, pointer
-from ..web.settings import Server
 
 MAX_TEXT = 256  # characters of a job, product or state
 

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import msgspec
 from fedge_models.errors import ConfigError, RefusedError, RetryError, UnreachableError
 
-from ...web import auth, client, pointer
+from ...protocols.http import auth, client, pointer
 from . import sessions, template
 from .settings import MesConfig, Step
 

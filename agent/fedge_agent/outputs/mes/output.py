@@ -16,8 +16,8 @@ from typing import Any
 
 from fedge_models.errors import RefusedError, RetryError, StaleError, UnreachableError
 
+from ...protocols.http import client, pointer
 from ...types import Event, Label
-from ...web import client, pointer
 from . import presets, template
 from .caller import Caller
 from .orders import Order, Orders

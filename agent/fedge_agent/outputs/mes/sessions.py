@@ -9,9 +9,9 @@ from typing import Any
 import msgspec
 from fedge_models.errors import RetryError
 
-from ...web import client, pointer
-from ...web.auth import secret
-from ...web.settings import Target
+from ...protocols.http import client, pointer
+from ...protocols.http.auth import secret
+from ...protocols.http.settings import Target
 
 
 class TrytonSession:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import msgspec
 from fedge_models.system.settings import Seconds
 
-from ...web.settings import Target
+from ...protocols.http.settings import Target
 
 Severity = Literal["low", "medium", "high"]
 
