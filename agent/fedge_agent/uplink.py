@@ -93,6 +93,9 @@ class Uplink:
         if len(data) > cap:
             self._connection.close()
             raise WireError(f"{self._url}{path}: answer is longer than {cap} bytes")
+        if response.length:
+            self._connection.close()
+            raise UnreachableError(f"{self._url}{path}: the answer ended {response.length} bytes early")
         return response.status, data, response.getheader("Fedge-Asked") != "no"
 
 

@@ -141,6 +141,69 @@ def test_order_that_appears_after_the_search_is_reported_as_a_duplicate(slow: bo
         assert list(mes.collect()) == [] and len(server.asked) == asked  # no doubt is left
 
 
+ELSEWHERE = {
+    "another host": "http://evil.example/new",
+    "a host that begins alike": "{origin}.evil.example/new",
+    "a host behind our name": "{origin}@evil.example/new",
+    "another port": "{origin}0/new",
+    "another scheme": "https{rest}/new",
+    "no scheme": "//evil.example/new",
+    "a path alone": "/new",
+    "nothing": "",
+}
+TOKEN = Step(url="/once", id="/link")
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_create_once_address_of_another_origin_is_never_called(tmp_path: Path, name: str) -> None:
+    """Our credentials go with each request: an address that the target gives must not lead them elsewhere."""
+    orders, links = Orders(), list[str]()
+
+    def answer(asked: Asked) -> bytes:
+        if "/once" in asked.line:
+            return reply(200, msgspec.json.encode({"link": links.pop()}))
+        return orders(asked)
+
+    (tmp_path / "key").write_text("secret")
+    with Canned(answer) as server:
+        address = ELSEWHERE[name].format(origin=server.url, rest=server.url.removeprefix("http"))
+        create = msgspec.structs.replace(CREATE, url="{token}")
+        config = MesConfig(url=server.url, find=FIND, token=TOKEN, create=create, token_file=tmp_path / "key")
+        mes, links[:] = MesOutput("mes", config), [server.url + "/new", address]
+        with pytest.raises(RetryError, match=f"a create-once address must begin with {server.url}/"):
+            mes.deliver(EVENT)
+        assert [a.line.split()[1].partition("?")[0] for a in server.asked] == ["/find", "/once"]
+        mes.deliver(EVENT)  # the target has been mended: a good address is asked for
+        assert server.asked[-1].line == "POST /new HTTP/1.1" and orders.made == [EVENT.key]
+        assert server.asked[-1].headers["authorization"] == "Bearer secret"
+
+
+def test_order_whose_target_moves_gets_another_create_once_address(tmp_path: Path) -> None:
+    """A create had no answer, and then the target got another address: the old one would never be taken again."""
+    create = msgspec.structs.replace(CREATE, url="{token}")
+    orders = Orders(lose=1)
+
+    def deliver() -> list[str]:
+        def answer(asked: Asked) -> bytes:
+            link = {"link": f"{server.url}/new"}
+            return reply(200, msgspec.json.encode(link)) if "/once" in asked.line else orders(asked)
+
+        with Canned(answer) as server:
+            config = MesConfig(url=server.url, find=FIND, token=TOKEN, create=create, settle=Seconds(0))
+            mes = MesOutput("mes", config)
+            mes.begin(tmp_path)
+            try:
+                mes.deliver(EVENT)
+            finally:
+                mes.end()
+            return [a.line.split()[1].partition("?")[0] for a in server.asked]
+
+    with pytest.raises(UnreachableError):
+        deliver()
+    orders.made.clear()  # it was lost on the way there
+    assert deliver() == ["/find", "/once", "/new"] and orders.made == [EVENT.key]
+
+
 def test_answer_of_which_nothing_is_read_may_be_any_text_but_no_web_page() -> None:
     with Canned(lambda asked: reply(201, "order 7 made", "text/plain")) as server:
         mes = MesOutput("mes", MesConfig(url=server.url))

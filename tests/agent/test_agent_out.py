@@ -92,6 +92,15 @@ def test_severity_rises_with_a_score_that_holds() -> None:
     assert event_states(alert, scores) == [("opened", "low"), ("raised", "high"), ("cleared", "high")]
 
 
+@pytest.mark.parametrize("first", [[1.5, 9], [9, 1.5]])
+def test_severity_is_what_every_window_held(first: list[float]) -> None:
+    """Of the windows that open an event the mildest counts; a more severe one has to hold as long again."""
+    alert = Alert("gw", "pump", WHEN, AlertState())
+    assert event_states(alert, first) == [("opened", "low")]
+    assert event_states(alert, [9]) == ([("raised", "high")] if first[-1] == 9 else [])
+    assert event_states(alert, [1.5, 9, 1.5, 9]) == []
+
+
 def test_severity_rises_with_time() -> None:
     alert = Alert("gw", "pump", WHEN, AlertState())
     found = event_states(alert, [1.5] * 20, seconds=1800.0)

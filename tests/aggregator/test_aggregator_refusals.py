@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from federations import GRAPH, Make, P, T
 from fedge_aggregator import config as configs
-from fedge_models.errors import ConfigError, RefusedError, StaleError
+from fedge_models.errors import ConfigError, IdentityError, RefusedError, StaleError
 from fedge_models.messages.quantize import LIMIT
 from fedge_models.messages.release import decode_release
 
@@ -48,6 +48,17 @@ def test_bad_update_is_refused_and_its_reason_is_kept(bench: Make, changes: dict
     assert made.store.updates.arrivals("f") == {}
     [(node, kept)] = made.audit("refusal")
     assert node == "a" and re.search(said, kept)
+
+
+def test_gateway_revoked_after_it_was_let_in_stores_nothing(bench: Make) -> None:
+    """The listener let it in; the operator revoked it before its update was stored."""
+    made = bench()
+    let_in, body = made.store.node("a"), made.update("a")
+    assert let_in is not None
+    made.cli("nodes", "revoke", "a")
+    with pytest.raises(IdentityError, match="node 'a' is revoked"):
+        made.federation.admit(let_in, body, made.now)
+    assert made.store.updates.arrivals("f") == {}
 
 
 def test_saturated_update_is_refused_with_the_share_and_the_key(bench: Make) -> None:

@@ -55,6 +55,19 @@ class Caller:
             return step.url
         return self._config.url.rstrip("/") + step.url if step.url else self._config.url
 
+    def owns(self, address: str) -> bool:
+        """Whether an address is of the target's origin."""
+        return address.startswith(self._origin + "/")
+
+    def own(self, address: str) -> str:
+        """A create-once address, which comes from the target and must stay there: our credentials go with it.
+
+        Raises RetryError for an address of another origin (RFC 6454).
+        """
+        if not self.owns(address):
+            raise RetryError(f"{client.shown(address)[:200]}: a create-once address must begin with {self._origin}/")
+        return address
+
     def ask(
         self,
         step: Step,
@@ -92,10 +105,10 @@ class Caller:
         credentials = self._session.headers() if self._session else auth.static(config)
         session = self._session.preferences if self._session else {}
         known = {**known, "session": session, "origin": self._origin, "username": config.username}
-        # A create-once address comes from the target itself and must stay there.
-        address = known["token"] if step.url == "{token}" else template.fill_url(self.url(step), step.query, known)
-        if step.url == "{token}" and not address.startswith(self._origin + "/"):
-            raise RetryError(f"{address[:200]}: a create-once address must begin with {self._origin}/")
+        if step.url == "{token}":
+            address = self.own(known["token"])
+        else:
+            address = template.fill_url(self.url(step), step.query, known)
         body = None if step.body is None else msgspec.json.encode(template.fill(step.body, known))
         headers = {"Accept": "application/json", **credentials}
         headers |= {} if body is None else {"Content-Type": "application/json"}

@@ -114,7 +114,7 @@ class MesOutput:
     # making
 
     def _make(self, event: Event, order: Order) -> None:
-        known = template.values(event)
+        known, order = template.values(event), self._without_a_foreign_token(order)
         if self._config.find:
             self._wait_for_the_last(order)
             if ids := self._find(known):
@@ -154,11 +154,18 @@ class MesOutput:
         if order.asked is not None and order.token is None and abs(time.time() - order.asked) < settle:
             raise RetryError(f"{order.key}: a create had no answer; looked for again {settle:g} s after it")
 
+    def _without_a_foreign_token(self, order: Order) -> Order:
+        """The order without a create-once address that was got when `url` was another: nothing can be made with it."""
+        if order.token is None or self._caller.owns(order.token):
+            return order
+        self._orders.hold_token(order.key, None)
+        return order._replace(token=None)
+
     def _new_token(self, event: Event, step: Step, known: dict[str, Any]) -> str:
         token = pointer.find(self._caller.ask(step, known, event.key).data, step.id or "")
         if not isinstance(token, str):
             raise RetryError(f"{self._target}: expected a create-once address at {step.id!r} of the answer")
-        self._orders.hold_token(event.key, token)
+        self._orders.hold_token(event.key, self._caller.own(token))
         return token
 
     def _after_a_spent_token(self, event: Event, known: dict[str, Any]) -> Any:
