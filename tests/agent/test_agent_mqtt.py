@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fedge_agent.mqtt import Broker, Connection, Message, Will, check_broker
+from fedge_agent.protocols.mqtt.connection import Broker, Connection, Message, Will, check_broker
 from fedge_models.errors import ConfigError, UnreachableError
 from mosquitto import Authority, Mosquitto
 

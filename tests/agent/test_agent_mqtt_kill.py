@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from fedge_agent.mqtt import Broker, Connection
+from fedge_agent.protocols.mqtt.connection import Broker, Connection
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, WindowSpec
 from mosquitto import Mosquitto

@@ -10,8 +10,8 @@ from typing import Any
 
 import msgspec
 import pytest
-from fedge_agent.mqtt import Message
 from fedge_agent.outputs.registry import build
+from fedge_agent.protocols.mqtt.connection import Message
 from fedge_agent.sparkplug import codec, kept
 from fedge_agent.sparkplug.node import EdgeNode, Value
 from fedge_agent.sparkplug.topics import NodeId

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fedge_agent.mqtt import Broker, Connection, Message
+from fedge_agent.protocols.mqtt.connection import Broker, Connection, Message
 from fedge_agent.sources.host import HostedSource, Queue
 from fedge_agent.sources.registry import build
 from fedge_agent.sparkplug import topics

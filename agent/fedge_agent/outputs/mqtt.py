@@ -14,7 +14,7 @@ from typing import Any, Literal
 import msgspec
 from fedge_models.errors import ConfigError, FedgeError
 
-from ..mqtt import Broker, Connection, check_broker
+from ..protocols.mqtt.connection import Broker, Connection, check_broker
 from ..types import Decision, Event
 
 FIELDS = ("asset", "model")

@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 from fedge_models.errors import ConfigError, FedgeError, StorageError, UnreachableError, WireError
 
-from ..mqtt import Broker, Connection, Message, Will, check_broker
+from ..protocols.mqtt.connection import Broker, Connection, Message, Will, check_broker
 from ..sparkplug import kept, topics
 from ..sparkplug.node import EdgeNode, Value
 from ..sparkplug.topics import NodeId, Topic

@@ -17,7 +17,7 @@ from typing import Literal
 import msgspec
 from fedge_models.errors import ConfigError, FedgeError
 
-from ..mqtt import Connection, Message, check_broker
+from ..protocols.mqtt.connection import Connection, Message, check_broker
 from ..types import Reading, SourceHost
 from .mqtt_payload import Complaint, Payload, Reader, parse_pointer
 

@@ -19,8 +19,8 @@ from fedge_models.errors import ConfigError, PictureError
 from fedge_models.system.structs import known
 from numpy.typing import NDArray
 
-from ..mqtt import Broker
 from ..pictures import RawFormat, check_decoder, check_raw, decode, decode_raw
+from ..protocols.mqtt.connection import Broker
 from ..types import Pixels, Quality, Reading
 
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)

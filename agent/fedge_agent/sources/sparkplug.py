@@ -2,7 +2,7 @@
 one of the node itself).
 
 A host application in Sparkplug's words: it asks for births where it needs them, and with `host_id` says that it is
-there. What messages mean is decided in `fedge_agent.sparkplug`, one connection after the other in `fedge_agent.mqtt`.
+there. What messages mean is decided in `fedge_agent.sparkplug`, one connection after the other in `protocols.mqtt`.
 Nothing is acknowledged late or replayed: Sparkplug's data are QoS 0, and what was lost is asked for again.
 """
 
@@ -16,7 +16,7 @@ import msgspec
 from fedge_models.errors import ConfigError, RefusedError, UnreachableError, WireError
 from fedge_models.system.settings import Seconds
 
-from ..mqtt import Broker, Connection, Message, Will, check_broker
+from ..protocols.mqtt.connection import Broker, Connection, Message, Will, check_broker
 from ..sparkplug import topics
 from ..sparkplug.view import Heard, HostView
 from ..types import Reading, SourceHost

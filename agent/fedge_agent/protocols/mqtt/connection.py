@@ -26,7 +26,7 @@ from fedge_models.errors import ConfigError, RefusedError, UnreachableError
 from fedge_models.system.settings import Seconds
 from fedge_models.system.structs import known
 
-from .mqtt_words import connect_words, reason_words
+from .reasons import connect_words, reason_words
 
 PORTS = {"mqtt": 1883, "mqtts": 8883}
 MAX_PACKET_BYTES = 16 * 1024 * 1024  # MQTT 5: the broker keeps larger ones to itself (3.1.2.11.4)

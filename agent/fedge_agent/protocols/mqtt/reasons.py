@@ -7,7 +7,7 @@ import ssl
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .mqtt import Broker
+    from .connection import Broker
 
 _UNKNOWN_CA = {18, 19, 20, 21}  # OpenSSL's X509_V_ERR_*: self-signed, or no issuer that we know
 _EXPIRED, _HOST_MISMATCH, _IP_MISMATCH = 10, 62, 64

@@ -1,0 +1,1 @@
+"""One connection to an MQTT broker: TLS, sessions, acknowledgement, and reasons in plain words."""
