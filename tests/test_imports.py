@@ -65,7 +65,7 @@ def test_sources_and_outputs_know_only_the_contracts() -> None:
     allowed = (
         "fedge_agent.types",
         "fedge_agent.protocols.mqtt.connection",
-        "fedge_agent.opcua",
+        "fedge_agent.protocols.opcua",
         "fedge_agent.pictures",
         "fedge_agent.protocols",
         "fedge_agent.sparkplug",

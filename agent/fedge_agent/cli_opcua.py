@@ -12,7 +12,7 @@ from fedge_models.errors import ConfigError
 from . import config as configs
 
 if TYPE_CHECKING:
-    from .opcua.connection import Connector
+    from .protocols.opcua.connection import Connector
 
 config_option = click.option(
     "--config", "config_path", type=click.Path(path_type=Path), default=Path("/etc/fedge/agent.toml"), show_default=True
@@ -26,7 +26,7 @@ config_option = click.option(
 @config_option
 def trust(name: str, yes: bool, fingerprint: str | None, config_path: Path) -> None:
     """Trust the certificate that an OPC UA source's (or output's) server shows now."""
-    from .opcua import security  # noqa: PLC0415
+    from .protocols.opcua import security  # noqa: PLC0415
 
     connector = _configured(name, config_path)
     der = _shown(connector)
@@ -55,8 +55,8 @@ def browse(target: str, under: str, depth: int, config_lines: bool, config_path:
     """Show what an OPC UA server has, with types and values."""
     import asyncio  # noqa: PLC0415
 
-    from .opcua import tree  # noqa: PLC0415
-    from .opcua.connection import ConnectionConfig, Connector  # noqa: PLC0415
+    from .protocols.opcua import tree  # noqa: PLC0415
+    from .protocols.opcua.connection import ConnectionConfig, Connector  # noqa: PLC0415
 
     plain = target.startswith("opc.tcp://")
     connector = Connector("plc", ConnectionConfig(target), None) if plain else _configured(target, config_path)
@@ -76,8 +76,8 @@ def browse(target: str, under: str, depth: int, config_lines: bool, config_path:
 async def _browse(connector: Connector, under: str, depth: int) -> list[Any]:
     from asyncua import ua  # noqa: PLC0415
 
-    from .opcua import browsing, tree  # noqa: PLC0415
-    from .opcua.tags import parse  # noqa: PLC0415
+    from .protocols.opcua import browsing, tree  # noqa: PLC0415
+    from .protocols.opcua.tags import parse  # noqa: PLC0415
 
     async with connector.open() as link:
         limit, start = await browsing.limits(link.client), ua.NodeId(ua.ObjectIds.ObjectsFolder)
@@ -111,7 +111,7 @@ def _shown(connector: Connector) -> bytes:
     """The certificate that the server shows, DER. Raises ConfigError for one without."""
     import asyncio  # noqa: PLC0415
 
-    from .opcua import security  # noqa: PLC0415
+    from .protocols.opcua import security  # noqa: PLC0415
 
     offered = asyncio.run(connector.endpoints())
     chosen = connector.endpoint(offered) if connector.config.security != "None" else None

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fedge_agent.opcua import security
+from fedge_agent.protocols.opcua import security
 from fedge_agent.sources.host import HostedSource, Queue
 from fedge_agent.sources.opcua import OpcuaConfig, OpcuaSource
 from fedge_agent.types import Batch

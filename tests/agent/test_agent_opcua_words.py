@@ -16,11 +16,11 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
-from fedge_agent.opcua import security, tree
-from fedge_agent.opcua.connection import ConnectionConfig, Connector
-from fedge_agent.opcua.readings import reading
-from fedge_agent.opcua.tags import Element, dig, parse, path_text
-from fedge_agent.opcua.words import Facts, explain
+from fedge_agent.protocols.opcua import security, tree
+from fedge_agent.protocols.opcua.connection import ConnectionConfig, Connector
+from fedge_agent.protocols.opcua.readings import reading
+from fedge_agent.protocols.opcua.reasons import Facts, explain
+from fedge_agent.protocols.opcua.tags import Element, dig, parse, path_text
 from fedge_agent.sources.opcua import OpcuaConfig, OpcuaSource
 from fedge_agent.types import Quality
 from fedge_models.errors import ConfigError, RetryError, UnreachableError

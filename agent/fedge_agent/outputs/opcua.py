@@ -14,11 +14,11 @@ from typing import Any
 import msgspec
 from fedge_models.errors import ConfigError, FedgeError, RefusedError, UnreachableError
 
-from ..opcua.browsing import Browser, chunks, limits, read
-from ..opcua.connection import ConnectionConfig, Connector, Link, troubles
-from ..opcua.loop import Loop
-from ..opcua.tags import parse
-from ..opcua.words import Facts, explain
+from ..protocols.opcua.browsing import Browser, chunks, limits, read
+from ..protocols.opcua.connection import ConnectionConfig, Connector, Link, troubles
+from ..protocols.opcua.loop import Loop
+from ..protocols.opcua.reasons import Facts, explain
+from ..protocols.opcua.tags import parse
 from ..types import Decision, Event
 from .mes.template import check as check_template
 from .mes.template import fill

@@ -19,9 +19,9 @@ import msgspec
 from fedge_models.errors import ConfigError, UnreachableError
 from fedge_models.system import files
 
-from ..opcua import security as trust
-from ..opcua.connection import FOLDER, MODES, POLICIES
-from ..opcua.loop import Loop
+from ..protocols.opcua import security as trust
+from ..protocols.opcua.connection import FOLDER, MODES, POLICIES
+from ..protocols.opcua.loop import Loop
 from ..types import Decision, Event
 
 NAMESPACE = "urn:fedge:decisions"

@@ -19,11 +19,11 @@ from typing import Any
 from fedge_models.errors import ConfigError, FedgeError, UnreachableError
 from fedge_models.system.settings import Seconds
 
-from ..opcua.browsing import Browser, chunks, limits, load_types, read
-from ..opcua.connection import ConnectionConfig, Connector, Link
-from ..opcua.readings import OVERFLOW, reading, time_ns
-from ..opcua.tags import Tag, parse
-from ..opcua.words import explain
+from ..protocols.opcua.browsing import Browser, chunks, limits, load_types, read
+from ..protocols.opcua.connection import ConnectionConfig, Connector, Link
+from ..protocols.opcua.readings import OVERFLOW, reading, time_ns
+from ..protocols.opcua.reasons import explain
+from ..protocols.opcua.tags import Tag, parse
 from ..types import Quality, Reading, SourceHost
 
 HEARTBEAT = 2258  # Server_ServerStatus_CurrentTime, Part 5 table 123: changes on every server

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..types import Quality, Reading
+from ...types import Quality, Reading
 from .tags import dig
 
 EPOCH = datetime(1970, 1, 1)

@@ -19,7 +19,7 @@ from fedge_models.errors import ConfigError, FedgeError
 from fedge_models.system.settings import Seconds
 
 from . import security as trust
-from .words import Facts, explain
+from .reasons import Facts, explain
 
 POLICIES = ("Basic256Sha256", "Aes256Sha256RsaPss", "Aes128Sha256RsaOaep")
 MODES = ("Sign", "SignAndEncrypt")
