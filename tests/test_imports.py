@@ -68,7 +68,7 @@ def test_sources_and_outputs_know_only_the_contracts() -> None:
         "fedge_agent.protocols.opcua",
         "fedge_agent.pictures",
         "fedge_agent.protocols",
-        "fedge_agent.sparkplug",
+        "fedge_agent.protocols.sparkplug",
         "fedge_agent.protocols.http",
         "fedge_agent.windows.pictures",
         "fedge_models.errors",

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 from counterparts import others, program
-from fedge_agent.sparkplug import codec, topics, values
-from fedge_agent.sparkplug.codec import Metric, decode, encode, read_metric, write_metric
+from fedge_agent.protocols.sparkplug import codec, topics, values
+from fedge_agent.protocols.sparkplug.codec import Metric, decode, encode, read_metric, write_metric
 from fedge_models.errors import ConfigError, WireError
 from hypothesis import given, settings
 from hypothesis import strategies as st

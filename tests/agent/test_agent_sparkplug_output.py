@@ -12,11 +12,12 @@ import msgspec
 import pytest
 from fedge_agent.outputs.registry import build
 from fedge_agent.protocols.mqtt.connection import Message
-from fedge_agent.sparkplug import codec, kept
-from fedge_agent.sparkplug.node import EdgeNode, Value
-from fedge_agent.sparkplug.topics import NodeId
-from fedge_agent.sparkplug.values import BOOLEAN, DOUBLE, STRING
-from fedge_agent.sparkplug.view import HostView, rebirth
+from fedge_agent.protocols.sparkplug import codec
+from fedge_agent.protocols.sparkplug import state as kept
+from fedge_agent.protocols.sparkplug.edge_node import EdgeNode, Value
+from fedge_agent.protocols.sparkplug.host_view import HostView, rebirth
+from fedge_agent.protocols.sparkplug.topics import NodeId
+from fedge_agent.protocols.sparkplug.values import BOOLEAN, DOUBLE, STRING
 from fedge_agent.types import Decision, Event, Quality
 from fedge_models.errors import ConfigError, UnreachableError, WireError
 from hypothesis import given, settings

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 from fedge_agent.protocols.mqtt.connection import Broker, Connection, Message
+from fedge_agent.protocols.sparkplug import topics
 from fedge_agent.sources.host import HostedSource, Queue
 from fedge_agent.sources.registry import build
-from fedge_agent.sparkplug import topics
 from fedge_agent.types import Batch, Quality, Reading
 from fedge_models.errors import ConfigError
 from mosquitto import Mosquitto

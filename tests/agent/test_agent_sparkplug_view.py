@@ -6,10 +6,10 @@ import math
 from typing import Any
 
 import pytest
-from fedge_agent.sparkplug import codec, topics
-from fedge_agent.sparkplug.codec import Metric, encode
-from fedge_agent.sparkplug.node_view import DEVICES_S, PATIENCE, SILENT_S
-from fedge_agent.sparkplug.view import Heard, HostView
+from fedge_agent.protocols.sparkplug import codec, topics
+from fedge_agent.protocols.sparkplug.codec import Metric, encode
+from fedge_agent.protocols.sparkplug.host_view import Heard, HostView
+from fedge_agent.protocols.sparkplug.node_view import DEVICES_S, PATIENCE, SILENT_S
 from fedge_agent.types import Quality, Reading
 from hypothesis import given, settings
 from hypothesis import strategies as st

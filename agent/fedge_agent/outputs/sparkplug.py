@@ -19,10 +19,10 @@ import msgspec
 from fedge_models.errors import ConfigError, FedgeError, StorageError, UnreachableError, WireError
 
 from ..protocols.mqtt.connection import Broker, Connection, Message, Will, check_broker
-from ..sparkplug import kept, topics
-from ..sparkplug.node import EdgeNode, Value
-from ..sparkplug.topics import NodeId, Topic
-from ..sparkplug.values import BOOLEAN, DOUBLE, INT64, STRING
+from ..protocols.sparkplug import state, topics
+from ..protocols.sparkplug.edge_node import EdgeNode, Value
+from ..protocols.sparkplug.topics import NodeId, Topic
+from ..protocols.sparkplug.values import BOOLEAN, DOUBLE, INT64, STRING
 from ..types import Decision, Event
 
 logger = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ class SparkplugOutput:
                 raise ConfigError(f"output.{name}: {key} {value!r}: expected text without +, # and /")
         self._config = config
         self._file: Path | None = None
-        self._kept = kept.Kept()
+        self._kept = state.Kept()
         self._node = EdgeNode(NodeId(config.group, config.node), self._kept.bdseq, {})
         self._lock = threading.RLock()  # births and data go out in the order of their seq
         self._connection: Connection | None = None
@@ -64,7 +64,7 @@ class SparkplugOutput:
         """Go on where the last process ended, and be born. Raises UnreachableError, ConfigError."""
         if self._file is None:
             self._file = folder / "node.json"
-            self._kept = kept.load(self._file)
+            self._kept = state.load(self._file)
             self._node.bdseq = self._kept.bdseq
         with self._lock:
             self._connected()
@@ -167,7 +167,7 @@ class SparkplugOutput:
         self._kept.bdseq = self._node.bdseq
         try:
             if self._file is not None:
-                kept.save(self._file, self._kept)
+                state.save(self._file, self._kept)
         except StorageError as e:
             logger.warning("bdSeq and alerts are not kept: %s", e)
 

@@ -2,7 +2,7 @@
 one of the node itself).
 
 A host application in Sparkplug's words: it asks for births where it needs them, and with `host_id` says that it is
-there. What messages mean is decided in `fedge_agent.sparkplug`, one connection after the other in `protocols.mqtt`.
+there. What messages mean is decided in `protocols.sparkplug`, one connection after the other in `protocols.mqtt`.
 Nothing is acknowledged late or replayed: Sparkplug's data are QoS 0, and what was lost is asked for again.
 """
 
@@ -17,8 +17,8 @@ from fedge_models.errors import ConfigError, RefusedError, UnreachableError, Wir
 from fedge_models.system.settings import Seconds
 
 from ..protocols.mqtt.connection import Broker, Connection, Message, Will, check_broker
-from ..sparkplug import topics
-from ..sparkplug.view import Heard, HostView
+from ..protocols.sparkplug import topics
+from ..protocols.sparkplug.host_view import Heard, HostView
 from ..types import Reading, SourceHost
 
 MAX_WAITING = 10_000  # messages between the network's thread and ours; more are lost, which their seq shows

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 
 from fedge_models.errors import WireError
 
-from ..types import Reading
+from ...types import Reading
 from . import topics
 from .codec import Metric, decode, encode
-from .ledger import Ledger
+from .counts import Ledger
 from .node_view import NodeView
 from .topics import NodeId, Topic
 from .values import BOOLEAN, write

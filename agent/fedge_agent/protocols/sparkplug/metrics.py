@@ -14,10 +14,10 @@ from collections.abc import Iterable, Mapping
 
 from fedge_models.errors import WireError
 
-from ..types import Quality, Reading
+from ...types import Quality, Reading
 from . import values
 from .codec import Metric, read_metric
-from .ledger import Ledger
+from .counts import Ledger
 
 LAST_MS = (1 << 63) // 1_000_000 - 1  # of a time that fits 64 bits in ns: the year 2262
 NAMES_LOOKED_AT = 2000  # of a birth, for one that is near a missing one

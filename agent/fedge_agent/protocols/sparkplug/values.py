@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from fedge_models.errors import WireError
 
-from ..types import Array
+from ...types import Array
 from .codec import Metric, Raw
 
 INT32, INT64, DOUBLE, BOOLEAN, STRING, DATETIME = 3, 4, 10, 11, 12, 13  # what we write

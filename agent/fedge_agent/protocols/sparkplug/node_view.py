@@ -13,9 +13,9 @@ from collections.abc import Mapping
 
 from fedge_models.errors import WireError
 
-from ..types import Reading
+from ...types import Reading
 from .codec import Payload, read_metric
-from .ledger import Ledger
+from .counts import Ledger
 from .metrics import LAST_MS, Metrics
 from .topics import BDSEQ, NodeId, Topic
 
