@@ -20,7 +20,7 @@ import numpy as np
 from _common import arguments, finish, table
 from fedge_agent import learning, standardise
 from fedge_agent.alerts import Alert, AlertState
-from fedge_agent.config import TagConfig, When
+from fedge_agent.config.schema import TagConfig, When
 from fedge_agent.features import Preparation, bridge
 from fedge_agent.inference import Serving, Session
 from fedge_agent.types import Batch, Decision, Reading

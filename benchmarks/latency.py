@@ -37,7 +37,7 @@ from fedge_agent import standardise
 from fedge_agent.alerts import AlertState
 from fedge_agent.app import SWITCH_INTERVAL_S
 from fedge_agent.assets import Asset
-from fedge_agent.config import AssetConfig, ModelConfig, TagConfig, When
+from fedge_agent.config.schema import AssetConfig, ModelConfig, TagConfig, When
 from fedge_agent.health import Latency
 from fedge_agent.inference import Serving, Session
 from fedge_agent.participant import NICE, give_way

@@ -20,7 +20,7 @@ from _common import arguments, finish, table  # isort: skip  # sets the BLAS thr
 
 import numpy as np
 from fedge_agent import budget
-from fedge_agent.config import Privacy as AtSite
+from fedge_agent.config.schema import Privacy as AtSite
 from fedge_agent.learning import Trained, code, protected
 from fedge_aggregator import privacy
 from fedge_aggregator.engine.rows import MemoryRows

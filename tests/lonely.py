@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from fedge_agent import config
 from fedge_agent.chain import ChainStore
-from fedge_agent.config import ModelConfig, Privacy, Training
+from fedge_agent.config import schema
+from fedge_agent.config.schema import ModelConfig, Privacy, Training
 from fedge_agent.identity import Identity
 from fedge_agent.participant import Participant
 from fedge_agent.samples import Sample, SampleStore
@@ -58,7 +58,7 @@ class Site:
 
     def participant(self, privacy: Privacy | None = None, training: Training | None = None) -> Participant:
         """As after a start."""
-        how = ModelConfig(training=training or Training(min_samples=40, interval=config.Seconds(0)), privacy=privacy)
+        how = ModelConfig(training=training or Training(min_samples=40, interval=schema.Seconds(0)), privacy=privacy)
         who = Identity("https://h:1", "gw", ("m",), KEY, KEY.public_key(), 0.0, self.folder)
         made = Participant(
             "m", how, self.folder / "models", self.samples, self.spool, who, None, True,

@@ -11,11 +11,11 @@ from typing import get_args
 import click
 import msgspec
 import pytest
-from fedge_agent import config as agent_config
 from fedge_agent.cli import main as agent_main
+from fedge_agent.config import schema as agent_config
+from fedge_agent.config.plugins import load_class
 from fedge_agent.outputs.registry import OUTPUTS
 from fedge_agent.outputs.registry import build as build_output
-from fedge_agent.plugins import load_class
 from fedge_agent.sources.registry import SOURCES
 from fedge_agent.sources.registry import build as build_source
 from fedge_aggregator import config as aggregator_config

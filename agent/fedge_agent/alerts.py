@@ -13,7 +13,7 @@ from collections import deque
 import msgspec
 from fedge_models.system.structs import known
 
-from .config import When
+from .config.schema import When
 from .types import Decision, Event
 
 SEVERITIES = ("low", "medium", "high")

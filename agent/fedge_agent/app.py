@@ -24,7 +24,7 @@ from fedge_models.system import files, service
 from . import identity as identities
 from .alerts import AlertState
 from .assets import FOREVER_NS, Asset, check_fit
-from .config import Config, Inspection
+from .config.schema import Config, Inspection
 from .health import Latency, Metrics, rss_mib
 from .inbox import Inbox, Progress
 from .inspection import Mistake, Verdicts

@@ -16,7 +16,7 @@ from fedge_models.system.structs import known
 from numpy.typing import NDArray
 
 from .alerts import Alert, AlertState
-from .config import AssetConfig
+from .config.schema import AssetConfig
 from .context import Context
 from .features import Preparation, bridge, feature_count, needs_bearing
 from .health import Latency

@@ -15,7 +15,7 @@ from fedge_models.errors import ConfigError
 from fedge_models.privacy.accounting import zcdp, zcdp_budget, zcdp_epsilon
 
 if TYPE_CHECKING:
-    from .config import Privacy
+    from .config.schema import Privacy
 
 SENSITIVITY = 2.0  # in clip norms: one data set for another, not for none
 

@@ -11,7 +11,7 @@ from fedge_models.graph.trainable import TrainableGraph
 
 from . import budget, identity
 from .assets import check_fit
-from .config import Config
+from .config.schema import Config
 from .outputs import registry as outputs
 from .sources import registry as sources
 from .stations import Station

@@ -14,7 +14,7 @@ from fedge_models.errors import ConfigError, FedgeError
 from fedge_models.system import files, malloc, service
 
 from . import cli_labels, cli_models, cli_opcua
-from . import config as configs
+from .config import schema as configs
 
 config_option = click.option(
     "--config", "config_path", type=click.Path(path_type=Path), default=Path("/etc/fedge/agent.toml"), show_default=True

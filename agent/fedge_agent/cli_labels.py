@@ -15,8 +15,8 @@ from fedge_models.errors import ConfigError, ModelError
 from fedge_models.graph.card import Card
 from fedge_models.system import settings
 
-from . import config as configs
-from .config import Config
+from .config import schema as configs
+from .config.schema import Config
 
 ALWAYS_NS = (1 << 63) - 1
 config_option = click.option(

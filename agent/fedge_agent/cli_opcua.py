@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from fedge_models.errors import ConfigError
 
-from . import config as configs
+from .config import schema as configs
 
 if TYPE_CHECKING:
     from .protocols.opcua.connection import Connector

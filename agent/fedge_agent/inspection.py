@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone, tzinfo
 from typing import NamedTuple
 
-from .config import Inspection
+from .config.schema import Inspection
 from .context import plain
 from .types import Batch, Label, Quality, Reading
 

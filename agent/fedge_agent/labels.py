@@ -26,7 +26,7 @@ from fedge_models.graph.card import Card
 from fedge_models.system import files
 
 from . import joining
-from .config import LabelConfig
+from .config.schema import LabelConfig
 from .joining import Arrived
 from .meaning import Taught, expected, malformed, meaning, moment, told
 from .types import Label

@@ -18,7 +18,7 @@ from fedge_models.training.evaluation import evaluate, predict
 from fedge_models.training.loop import FitReport, TrainingConfig, fit
 from numpy.typing import NDArray
 
-from .config import Privacy, Training
+from .config.schema import Privacy, Training
 from .memory import Memory, empty
 from .types import Array
 

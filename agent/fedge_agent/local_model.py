@@ -22,7 +22,7 @@ from fedge_models.training.evaluation import row_losses
 
 from . import standardise
 from .chain import ChainStore
-from .config import ModelConfig
+from .config.schema import ModelConfig
 from .inference import Serving, Session
 from .learning import Data, margins, threshold, training, usable
 from .memory import decode

@@ -27,7 +27,7 @@ from fedge_models.messages.trust_chain import Anchor, Head, verify_release
 from . import budget
 from .budget import Ledger
 from .chain import ChainStore
-from .config import ModelConfig
+from .config.schema import ModelConfig
 from .identity import Identity
 from .inference import Serving
 from .learning import Data, Schedule, Trained, protected, train, update_body

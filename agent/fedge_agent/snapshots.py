@@ -18,7 +18,7 @@ from fedge_models.errors import PictureError
 from fedge_models.graph.card import ImageSpec
 
 from .channels import NEVER_NS
-from .config import TagConfig
+from .config.schema import TagConfig
 from .pictures import prepare
 from .types import Batch, Quality, Reading, Window
 

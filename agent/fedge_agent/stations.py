@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from fedge_models.errors import DataError, StorageError
 
-from .config import Inspection
+from .config.schema import Inspection
 from .inspection import Mistake, columns, lines
 from .protocols.csv.tail import MAX_LINE, Tail
 from .types import Label

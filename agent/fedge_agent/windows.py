@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .channels import NEVER_NS, Channel, known
-from .config import TagConfig
+from .config.schema import TagConfig
 from .types import Array, Batch, Quality, Reading, Window
 
 JUMP_NS = 1_000_000_000  # a channel's time stamps going back further than this: the clock was set

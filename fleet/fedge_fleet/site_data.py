@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from fedge_agent import standardise
-from fedge_agent.config import Training
+from fedge_agent.config.schema import Training
 from fedge_agent.features import Preparation, bridge
 from fedge_agent.learning import usable
 from fedge_agent.samples import split

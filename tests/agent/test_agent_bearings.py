@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from fedge_agent.alerts import AlertState
 from fedge_agent.assets import Asset, check_fit
-from fedge_agent.config import AssetConfig, ModelConfig, Training
+from fedge_agent.config.schema import AssetConfig, ModelConfig, Training
 from fedge_agent.health import Latency
 from fedge_agent.participant import Participant
 from fedge_agent.samples import SampleStore

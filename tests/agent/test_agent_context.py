@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from fedge_agent.alerts import AlertState
 from fedge_agent.assets import Asset
-from fedge_agent.config import AssetConfig, LabelConfig, ModelConfig, TagConfig, Training, When
+from fedge_agent.config.schema import AssetConfig, LabelConfig, ModelConfig, TagConfig, Training, When
 from fedge_agent.context import MAX_CHARACTERS, Context, plain
 from fedge_agent.health import Latency
 from fedge_agent.participant import Participant

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from fedge_agent.alerts import AlertState
 from fedge_agent.assets import Asset
-from fedge_agent.config import AssetConfig, ModelConfig, TagConfig
+from fedge_agent.config.schema import AssetConfig, ModelConfig, TagConfig
 from fedge_agent.health import Latency
 from fedge_agent.participant import Participant
 from fedge_agent.samples import SampleStore

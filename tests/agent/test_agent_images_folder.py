@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fedge_agent.plugins import build as build_plugin
+from fedge_agent.config.plugins import build as build_plugin
 from fedge_agent.sources.host import HostedSource, Queue
 from fedge_agent.sources.image_journal import Journal
 from fedge_agent.sources.image_names import Times

@@ -13,7 +13,7 @@ import pytest
 from fedge_agent import dataset, standardise
 from fedge_agent.alerts import AlertState
 from fedge_agent.assets import Asset, check_fit
-from fedge_agent.config import AssetConfig, LabelConfig, ModelConfig, TagConfig, Training
+from fedge_agent.config.schema import AssetConfig, LabelConfig, ModelConfig, TagConfig, Training
 from fedge_agent.health import Latency
 from fedge_agent.labels import LabelBook, Subject
 from fedge_agent.learning import train

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fedge_agent.config import Inspection, TagConfig
+from fedge_agent.config.schema import Inspection, TagConfig
 from fedge_agent.inspection import ALWAYS_NS, Mistake, Verdicts, parse_time
 from fedge_agent.labels import LabelBook, Subject
 from fedge_agent.protocols.csv.tail import MAX_LINE

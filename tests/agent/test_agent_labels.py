@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from fedge_agent import labels as labelling
-from fedge_agent.config import LabelConfig, Training
+from fedge_agent.config.schema import LabelConfig, Training
 from fedge_agent.labels import STRANGER, LabelBook, Subject
 from fedge_agent.learning import Schedule
 from fedge_agent.meaning import RANKS, meaning

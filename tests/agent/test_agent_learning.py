@@ -12,7 +12,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fedge_agent import memory, standardise
 from fedge_agent.assets import check_fit
-from fedge_agent.config import AssetConfig, TagConfig, Training
+from fedge_agent.config.schema import AssetConfig, TagConfig, Training
 from fedge_agent.inference import Serving, Session
 from fedge_agent.learning import Data, Schedule, Trained, code, round_rate, threshold, train, update_body, usable
 from fedge_agent.local_model import clearly_worse

@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 import pytest
-from fedge_agent import config as agent_config
+from fedge_agent.config import schema as agent_config
 from fedge_agent.outputs.mes.output import MesOutput
 from fedge_agent.outputs.registry import build
 from fedge_agent.types import Event

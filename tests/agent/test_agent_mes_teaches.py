@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fedge_agent.alerts import Alert, AlertState
-from fedge_agent.config import When
+from fedge_agent.config.schema import When
 from fedge_agent.labels import LabelBook, Subject
 from fedge_agent.outputs.host import HostedOutput
 from fedge_agent.outputs.mes.output import MesOutput

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fedge_agent.config import TagConfig
+from fedge_agent.config.schema import TagConfig
 from fedge_agent.inbox import Inbox, Progress
 from fedge_agent.settling import Settling
 from fedge_agent.types import Batch, Quality, Reading, Window

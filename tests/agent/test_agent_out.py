@@ -14,14 +14,14 @@ from pathlib import Path
 import msgspec
 import pytest
 from fedge_agent.alerts import Alert, AlertState
-from fedge_agent.config import Level, When
+from fedge_agent.config.plugins import load_class
+from fedge_agent.config.schema import Level, When
 from fedge_agent.outputs.host import HostedOutput
 from fedge_agent.outputs.log import LogConfig, LogOutput
 from fedge_agent.outputs.mes.output import MesOutput
 from fedge_agent.outputs.mes.settings import MesConfig, Step
 from fedge_agent.outputs.registry import OUTPUTS
 from fedge_agent.outputs.registry import build as build_output
-from fedge_agent.plugins import load_class
 from fedge_agent.recorder import MAX_WAITING, Recorder
 from fedge_agent.sources.registry import SOURCES
 from fedge_agent.sources.registry import build as build_source

@@ -9,7 +9,7 @@ import numpy as np
 from fedge_agent.alerts import AlertState
 from fedge_agent.assets import Asset
 from fedge_agent.chain import ChainStore
-from fedge_agent.config import AssetConfig, ModelConfig, Privacy, Seconds, TagConfig, Training
+from fedge_agent.config.schema import AssetConfig, ModelConfig, Privacy, Seconds, TagConfig, Training
 from fedge_agent.health import Latency
 from fedge_agent.memory import Memory
 from fedge_agent.participant import REFUSED, Participant

@@ -13,9 +13,10 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from fedge_agent import budget, config
+from fedge_agent import budget
 from fedge_agent.budget import Charge, Ledger
-from fedge_agent.config import Privacy
+from fedge_agent.config import schema
+from fedge_agent.config.schema import Privacy
 from fedge_agent.learning import Trained, code, protected, update_body
 from fedge_agent.memory import Memory, decode
 from fedge_agent.spool import Spool
@@ -207,7 +208,7 @@ def written(tmp_path: Path, privacy: str) -> Path:
 )
 def test_configuration_errors_say_what_to_do(tmp_path: Path, text: str, words: list[str]) -> None:
     with pytest.raises(ConfigError) as caught:
-        config.load(written(tmp_path, text))
+        schema.load(written(tmp_path, text))
     for word in words:
         assert word in str(caught.value)
 
@@ -215,7 +216,7 @@ def test_configuration_errors_say_what_to_do(tmp_path: Path, text: str, words: l
 def test_noise_that_the_words_propose_is_enough(tmp_path: Path) -> None:
     path = written(tmp_path, "clip = 1\nnoise_multiplier = 1\nepsilon = 2\ndelta = 1e-5\n")
     with pytest.raises(ConfigError, match=r"noise_multiplier ([\d.]+) pays for 1, ([\d.]+) pays for 100") as caught:
-        config.load(path)
+        schema.load(path)
     for multiplier, count in re.findall(r"([\d.]+) pays for (\d+)", str(caught.value)):
         affordable = budget.left(Ledger(), private(epsilon=2.0, noise_multiplier=float(multiplier)))
         assert int(count) <= affordable <= 1.02 * int(count)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from fedge_agent import config as configs
-from fedge_agent.config import Config
+from fedge_agent.config import schema as configs
+from fedge_agent.config.schema import Config
 from fedge_models.errors import ConfigError
 
 HEAD = """

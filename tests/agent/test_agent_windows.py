@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from fedge_agent.config import TagConfig
+from fedge_agent.config.schema import TagConfig
 from fedge_agent.sources.host import Queue
 from fedge_agent.types import Batch, Quality, Reading, Window
 from fedge_agent.windows import Assembler

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fedge_agent.config import TagConfig
+from fedge_agent.config.schema import TagConfig
 from fedge_agent.sources.opcua import OpcuaConfig, OpcuaSource
 from fedge_agent.types import Batch, Quality, Reading
 from fedge_agent.windows import Assembler

@@ -16,7 +16,7 @@ from fedge_models.system import structs
 
 # Configuration is decoded by the main thread alone, before there is another; a rule's under its federation's lock.
 SETTINGS = {
-    "fedge_agent.config",
+    "fedge_agent.config.schema",
     "fedge_agent.outputs.mes.settings",
     "fedge_agent.protocols.http.settings",
     "fedge_aggregator.config",

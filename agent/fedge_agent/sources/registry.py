@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..plugins import build as build_plugin
+from ..config.plugins import build as build_plugin
 from ..types import Source, Table
 
 SOURCES: dict[str, str] = {

@@ -13,7 +13,7 @@ from typing import Any
 
 from fedge_models.errors import ConfigError
 
-from .types import Table
+from ..types import Table
 
 _FIELD = re.compile(r"\{\{|\}\}|\{(\w+)\}")
 MAX_DEPTH = 16

@@ -11,7 +11,7 @@ from typing import Any
 from fedge_models.errors import ConfigError
 from fedge_models.system import settings
 
-from .types import Table
+from ..types import Table
 
 
 def load_class(path: str) -> Any:

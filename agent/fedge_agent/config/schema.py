@@ -20,9 +20,9 @@ from fedge_models.privacy.mechanism import Clip, Delta, Epsilon, NoiseMultiplier
 from fedge_models.system import settings
 from fedge_models.system.settings import Seconds
 
-from . import budget
+from .. import budget
+from ..types import Table
 from . import templates as templating
-from .types import Table
 
 NotNegative = Annotated[float, msgspec.Meta(ge=0)]
 Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]

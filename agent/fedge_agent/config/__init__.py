@@ -1,0 +1,1 @@
+"""The configuration file as frozen structs, checked before a socket opens."""
