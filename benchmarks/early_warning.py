@@ -18,13 +18,14 @@ from typing import NamedTuple
 
 import numpy as np
 from _common import arguments, finish, table
-from fedge_agent import learning, standardise
+from fedge_agent import learning
 from fedge_agent.alerts import Alert, AlertState
 from fedge_agent.config.schema import TagConfig, When
-from fedge_agent.features import Preparation, bridge
 from fedge_agent.inference import Serving, Session
 from fedge_agent.types import Batch, Decision, Reading
-from fedge_agent.windows import Assembler
+from fedge_agent.windows import standardise
+from fedge_agent.windows.assembler import Assembler
+from fedge_agent.windows.features import Preparation, bridge
 from fedge_fleet import offline, recordings
 from fedge_fleet.problems.heat import PROBATION, nab, nab_tracks
 from fedge_fleet.problems.problem import Problem

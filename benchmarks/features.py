@@ -9,7 +9,7 @@ import time
 
 import numpy as np
 from _common import arguments, finish, table
-from fedge_agent.features import extract
+from fedge_agent.windows.features import extract
 from fedge_models.graph.bearing import Bearing
 
 BEARING = Bearing(8, 0.235, 1.245, shaft_hz=25.0)

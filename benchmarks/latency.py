@@ -33,7 +33,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import onnxruntime
-from fedge_agent import standardise
 from fedge_agent.alerts import AlertState
 from fedge_agent.app import SWITCH_INTERVAL_S
 from fedge_agent.assets import Asset
@@ -41,12 +40,13 @@ from fedge_agent.config.schema import AssetConfig, ModelConfig, TagConfig, When
 from fedge_agent.health import Latency
 from fedge_agent.inference import Serving, Session
 from fedge_agent.participant import NICE, give_way
-from fedge_agent.pictures import decode
 from fedge_agent.samples import SampleStore
 from fedge_agent.sources.host import HostedSource, Queue
 from fedge_agent.sources.opcua import OpcuaConfig, OpcuaSource
 from fedge_agent.types import Batch, Reading, Window
-from fedge_agent.windows import Assembler
+from fedge_agent.windows import standardise
+from fedge_agent.windows.assembler import Assembler
+from fedge_agent.windows.pictures import decode
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, ImageSpec, WindowSpec
 from fedge_models.graph.trainable import TrainableGraph

@@ -66,7 +66,7 @@ def test_sources_and_outputs_know_only_the_contracts() -> None:
         "fedge_agent.types",
         "fedge_agent.protocols.mqtt.connection",
         "fedge_agent.protocols.opcua",
-        "fedge_agent.pictures",
+        "fedge_agent.windows.pictures",
         "fedge_agent.protocols",
         "fedge_agent.protocols.sparkplug",
         "fedge_agent.protocols.http",

@@ -17,17 +17,17 @@ from numpy.typing import NDArray
 
 from .alerts import Alert, AlertState
 from .config.schema import AssetConfig
-from .context import Context
-from .features import Preparation, bridge, feature_count, needs_bearing
 from .health import Latency
 from .inference import Said, Serving
 from .meaning import meaning
 from .outlook import Left, Outlook
 from .participant import Participant
 from .samples import Sample, SampleStore, Split, split
-from .snapshots import MAX_WAITING, Snapshots
 from .types import Batch, Decision, Event, Reading, Window
-from .windows import Assembler
+from .windows.assembler import Assembler
+from .windows.context import Context
+from .windows.features import Preparation, bridge, feature_count, needs_bearing
+from .windows.snapshots import MAX_WAITING, Snapshots
 
 Label = float | tuple[float, ...] | None
 

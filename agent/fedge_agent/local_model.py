@@ -20,7 +20,6 @@ from fedge_models.messages.trust_chain import Head
 from fedge_models.training import personal
 from fedge_models.training.evaluation import row_losses
 
-from . import standardise
 from .chain import ChainStore
 from .config.schema import ModelConfig
 from .inference import Serving, Session
@@ -28,9 +27,10 @@ from .learning import Data, margins, threshold, training, usable
 from .memory import decode
 from .samples import Kind, SampleStore
 from .spool import Spool
-from .standardise import Scale
 from .tuning import tune
 from .types import Array
+from .windows import standardise
+from .windows.standardise import Scale
 
 CANARY_MIN = 20  # held-back samples, else a release is not judged
 SMALL_LOSS = 0.05  # nats of cross entropy, or squared standard deviations: a model this good has nothing to improve

@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from fedge_agent import standardise
 from fedge_agent.config.schema import Training
-from fedge_agent.features import Preparation, bridge
 from fedge_agent.learning import usable
 from fedge_agent.samples import split
+from fedge_agent.windows import standardise
+from fedge_agent.windows.features import Preparation, bridge
 from fedge_models.graph.card import Card
 from numpy.typing import NDArray
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from fedge_agent.features import COUNTED, SINGLE, Preparation, bridge, extract, feature_count
+from fedge_agent.windows.features import COUNTED, SINGLE, Preparation, bridge, extract, feature_count
 from fedge_models.errors import ModelError
 from fedge_models.graph.bearing import Bearing
 from fedge_models.graph.card import Card, Channel, WindowSpec

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fedge_agent import dataset, standardise
+from fedge_agent import dataset
 from fedge_agent.alerts import AlertState
 from fedge_agent.assets import Asset, check_fit
 from fedge_agent.config.schema import AssetConfig, LabelConfig, ModelConfig, TagConfig, Training
@@ -18,11 +18,12 @@ from fedge_agent.health import Latency
 from fedge_agent.labels import LabelBook, Subject
 from fedge_agent.learning import train
 from fedge_agent.participant import Participant
-from fedge_agent.pictures import decode
 from fedge_agent.samples import Sample, SampleStore
-from fedge_agent.snapshots import Snapshots
 from fedge_agent.spool import Spool
 from fedge_agent.types import Batch, Label, Quality, Reading, Window
+from fedge_agent.windows import standardise
+from fedge_agent.windows.pictures import decode
+from fedge_agent.windows.snapshots import Snapshots
 from fedge_models.errors import DataError, ModelError
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, ImageSpec, WindowSpec

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 from fedge_agent.inbox import Inbox
-from fedge_agent.pictures import RawFormat
 from fedge_agent.protocols.mqtt.connection import Broker, Connection
 from fedge_agent.sources.host import HostedSource, Queue
 from fedge_agent.sources.mqtt import MqttConfig, MqttSource
 from fedge_agent.sources.mqtt_payload import Payload, Reader
 from fedge_agent.types import Quality
+from fedge_agent.windows.pictures import RawFormat
 from fedge_models.errors import ConfigError
 from mosquitto import Mosquitto
 from PIL import Image

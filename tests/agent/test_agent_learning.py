@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from fedge_agent import memory, standardise
+from fedge_agent import memory
 from fedge_agent.assets import check_fit
 from fedge_agent.config.schema import AssetConfig, TagConfig, Training
 from fedge_agent.inference import Serving, Session
@@ -19,6 +19,7 @@ from fedge_agent.local_model import clearly_worse
 from fedge_agent.memory import Memory
 from fedge_agent.samples import Sample, SampleStore, split
 from fedge_agent.tuning import tune
+from fedge_agent.windows import standardise
 from fedge_aggregator import admission
 from fedge_aggregator.config import FederationConfig
 from fedge_aggregator.publish import next_grid

@@ -16,7 +16,7 @@ from fedge_agent.config.schema import TagConfig
 from fedge_agent.inbox import Inbox, Progress
 from fedge_agent.settling import Settling
 from fedge_agent.types import Batch, Quality, Reading, Window
-from fedge_agent.windows import Assembler
+from fedge_agent.windows.assembler import Assembler
 from fedge_models.errors import StorageError
 
 

@@ -9,7 +9,7 @@ import pytest
 from fedge_agent.config.schema import TagConfig
 from fedge_agent.sources.host import Queue
 from fedge_agent.types import Batch, Quality, Reading, Window
-from fedge_agent.windows import Assembler
+from fedge_agent.windows.assembler import Assembler
 from hypothesis import example, given
 from hypothesis import strategies as st
 

@@ -15,7 +15,7 @@ import pytest
 from fedge_agent.config.schema import TagConfig
 from fedge_agent.sources.opcua import OpcuaConfig, OpcuaSource
 from fedge_agent.types import Batch, Quality, Reading
-from fedge_agent.windows import Assembler
+from fedge_agent.windows.assembler import Assembler
 from fedge_fleet import member, offline, recordings, report, scenario, simulation, site_data
 from fedge_fleet.processes import Processes
 from fedge_fleet.recordings import Track, read_track, write_track

@@ -23,8 +23,8 @@ import msgspec
 from fedge_models.errors import ConfigError, PictureError, UnreachableError
 from fedge_models.system.settings import Seconds
 
-from ..pictures import MAX_BYTES, RawFormat, check_decoder, check_raw, decode, decode_raw
 from ..types import Pixels, Reading, SourceHost
+from ..windows.pictures import MAX_BYTES, RawFormat, check_decoder, check_raw, decode, decode_raw
 from .image_journal import Journal, Seen
 from .image_names import Times
 

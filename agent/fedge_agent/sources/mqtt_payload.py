@@ -19,9 +19,9 @@ from fedge_models.errors import ConfigError, PictureError
 from fedge_models.system.structs import known
 from numpy.typing import NDArray
 
-from ..pictures import RawFormat, check_decoder, check_raw, decode, decode_raw
 from ..protocols.mqtt.connection import Broker
 from ..types import Pixels, Quality, Reading
+from ..windows.pictures import RawFormat, check_decoder, check_raw, decode, decode_raw
 
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 LATEST_NS = 1 << 62  # the year 2116

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from fedge_agent.features import bridge
+from fedge_agent.windows.features import bridge
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, Target, WindowSpec
 

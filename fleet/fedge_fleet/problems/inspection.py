@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from fedge_agent.features import Preparation
+from fedge_agent.windows.features import Preparation
 from fedge_aggregator.server_optimizers import FedAdam
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, Objective, WindowSpec

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from fedge_agent.features import Preparation, feature_count
+from fedge_agent.windows.features import Preparation, feature_count
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, write_card
 from fedge_models.training.loop import TrainingConfig

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from fedge_agent.features import feature_count
+from fedge_agent.windows.features import feature_count
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, WindowSpec
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .types import Array, Quality, Reading
+from ..types import Array, Quality, Reading
 
 NEVER_NS = -(1 << 62)
 

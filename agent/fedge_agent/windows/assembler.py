@@ -15,9 +15,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .channels import NEVER_NS, Channel, known
-from .config.schema import TagConfig
-from .types import Array, Batch, Quality, Reading, Window
+from ..config.schema import TagConfig
+from ..types import Array, Batch, Quality, Reading, Window
+from .channel import NEVER_NS, Channel, known
 
 JUMP_NS = 1_000_000_000  # a channel's time stamps going back further than this: the clock was set
 LEAP_NS = 60_000_000_000  # a living source's time going ahead by more: the same

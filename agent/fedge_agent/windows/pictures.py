@@ -20,7 +20,7 @@ from fedge_models.graph.card import ImageSpec
 from fedge_models.system.structs import known
 from numpy.typing import NDArray
 
-from .types import Array, Pixels
+from ..types import Array, Pixels
 
 FORMATS = ("PNG", "JPEG")
 SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")

@@ -16,8 +16,8 @@ from fedge_models.errors import ModelError
 from fedge_models.graph.bearing import FAULTS, Bearing, Fault
 from fedge_models.graph.card import Card
 
+from ..types import Array
 from .signals import Signal
-from .types import Array
 
 Compute = Callable[[Signal], Array]
 

@@ -11,8 +11,8 @@ from collections import deque
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from .config.schema import TagConfig
-from .types import Batch, Quality, Reading
+from ..config.schema import TagConfig
+from ..types import Batch, Quality, Reading
 
 MAX_CHARACTERS = 128  # of a value; a longer one is unknown, and counted: two that differ at the end are not one
 EXACT = 2**53  # whole numbers below are exact in a float

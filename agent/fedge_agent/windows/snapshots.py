@@ -17,10 +17,10 @@ import numpy as np
 from fedge_models.errors import PictureError
 from fedge_models.graph.card import ImageSpec
 
-from .channels import NEVER_NS
-from .config.schema import TagConfig
+from ..config.schema import TagConfig
+from ..types import Batch, Quality, Reading, Window
+from .channel import NEVER_NS
 from .pictures import prepare
-from .types import Batch, Quality, Reading, Window
 
 MAX_WAITING = 64  # pictures whose label is not known yet; the oldest then goes without
 MAX_VALUES = 256  # of a label that are remembered

@@ -14,7 +14,7 @@ import numpy as np
 from fedge_models.graph.card import Card
 from numpy.typing import NDArray
 
-from .types import Array, Pixels
+from ..types import Array, Pixels
 
 FLOOR = 1e-6  # of a scale, relative to the magnitude of the mean: a constant feature stays near 0
 CLIP = 8.0  # standard deviations: a broken sensor must not drown all others

@@ -14,7 +14,7 @@ from types import MappingProxyType
 import numpy as np
 from fedge_models.graph.bearing import Fault
 
-from .types import Array
+from ..types import Array
 
 EPSILON = 1e-12  # of energies, so that silence has a logarithm
 SLIP = 0.02  # share by which a bearing's rates may differ from its kinematics

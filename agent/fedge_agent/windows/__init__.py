@@ -1,0 +1,1 @@
+"""From readings to what the model sees: windows, pictures, features, standardisation. Pure."""
