@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from fedge_agent.chain import ChainStore
 from fedge_agent.config import schema
 from fedge_agent.config.schema import ModelConfig, Privacy, Training
+from fedge_agent.durable.releases import ChainStore
+from fedge_agent.durable.spool import Spool
 from fedge_agent.identity import Identity
 from fedge_agent.participant import Participant
 from fedge_agent.samples import Sample, SampleStore
-from fedge_agent.spool import Spool
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, WindowSpec
 from fedge_models.graph.trainable import TrainableGraph

@@ -25,19 +25,19 @@ from . import identity as identities
 from .alerts import AlertState
 from .assets import FOREVER_NS, Asset, check_fit
 from .config.schema import Config, Inspection
+from .durable.event_writer import Recorder
+from .durable.inbox import Inbox, Progress
+from .durable.progress_writer import Settling
+from .durable.spool import Spool
 from .health import Latency, Metrics, rss_mib
-from .inbox import Inbox, Progress
 from .inspection import Mistake, Verdicts
 from .labels import Follower, LabelBook, Subject
 from .outputs import registry as outputs
 from .outputs.host import HostedOutput
 from .participant import Participant
-from .recorder import Recorder
 from .samples import SAMPLES_FILE, SampleStore
-from .settling import Settling
 from .sources import registry as sources
 from .sources.host import HostedSource, Queue
-from .spool import Spool
 from .types import Batch, Decision, Event, Reading
 from .uplink import Uplink
 

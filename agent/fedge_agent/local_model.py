@@ -20,13 +20,13 @@ from fedge_models.messages.trust_chain import Head
 from fedge_models.training import personal
 from fedge_models.training.evaluation import row_losses
 
-from .chain import ChainStore
 from .config.schema import ModelConfig
+from .durable.releases import ChainStore
+from .durable.spool import Spool
 from .inference import Serving, Session
 from .learning import Data, margins, threshold, training, usable
 from .memory import decode
 from .samples import Kind, SampleStore
-from .spool import Spool
 from .tuning import tune
 from .types import Array
 from .windows import standardise

@@ -26,15 +26,15 @@ from fedge_models.messages.trust_chain import Anchor, Head, verify_release
 
 from . import budget
 from .budget import Ledger
-from .chain import ChainStore
 from .config.schema import ModelConfig
+from .durable.releases import ChainStore
+from .durable.spool import Spool
 from .identity import Identity
 from .inference import Serving
 from .learning import Data, Schedule, Trained, protected, train, update_body
 from .local_model import LocalModel
 from .memory import Memory, decode
 from .samples import SampleStore
-from .spool import Spool
 from .uplink import Uplink
 
 logger = logging.getLogger(__name__)

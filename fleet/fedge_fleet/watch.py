@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from fedge_agent.chain import ChainStore
+from fedge_agent.durable.releases import ChainStore
 from fedge_models.graph.trainable import TrainableGraph
 from numpy.typing import NDArray
 

@@ -12,10 +12,10 @@ import pytest
 from fedge_agent.alerts import AlertState
 from fedge_agent.assets import Asset, check_fit
 from fedge_agent.config.schema import AssetConfig, ModelConfig, Training
+from fedge_agent.durable.spool import Spool
 from fedge_agent.health import Latency
 from fedge_agent.participant import Participant
 from fedge_agent.samples import SampleStore
-from fedge_agent.spool import Spool
 from fedge_agent.types import Batch, Reading
 from fedge_models.errors import ModelError
 from fedge_models.graph import zoo

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 from fedge_agent.config.schema import TagConfig
-from fedge_agent.inbox import Inbox, Progress
-from fedge_agent.settling import Settling
+from fedge_agent.durable.inbox import Inbox, Progress
+from fedge_agent.durable.progress_writer import Settling
 from fedge_agent.types import Batch, Quality, Reading, Window
 from fedge_agent.windows.assembler import Assembler
 from fedge_models.errors import StorageError
@@ -90,7 +90,7 @@ def test_bounded_in_age_and_counted(tmp_path: Path) -> None:
 
 
 def test_receipts_are_of_the_newest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fedge_agent.inbox.RECEIPTS", 3)
+    monkeypatch.setattr("fedge_agent.durable.inbox.RECEIPTS", 3)
     kept = inbox(tmp_path)
     rows = [kept.keep("s", [Reading("a", t, 0.0)], receipts=[b"%d" % t]) for t in range(10)]
     kept.settle(progress(rows[-1], 100))

@@ -16,16 +16,16 @@ import pytest
 from fedge_agent.alerts import Alert, AlertState
 from fedge_agent.config.plugins import load_class
 from fedge_agent.config.schema import Level, When
+from fedge_agent.durable.event_writer import MAX_WAITING, Recorder
+from fedge_agent.durable.spool import Spool
 from fedge_agent.outputs.host import HostedOutput
 from fedge_agent.outputs.log import LogConfig, LogOutput
 from fedge_agent.outputs.mes.output import MesOutput
 from fedge_agent.outputs.mes.settings import MesConfig, Step
 from fedge_agent.outputs.registry import OUTPUTS
 from fedge_agent.outputs.registry import build as build_output
-from fedge_agent.recorder import MAX_WAITING, Recorder
 from fedge_agent.sources.registry import SOURCES
 from fedge_agent.sources.registry import build as build_source
-from fedge_agent.spool import Spool
 from fedge_agent.types import Decision, Event
 from fedge_fleet.mes import Mes
 from fedge_models.errors import ConfigError, RefusedError, RetryError, StorageError, UnreachableError
@@ -254,7 +254,7 @@ def test_more_events_than_may_wait_are_counted(tmp_path: Path) -> None:
 
 
 def test_full_output_does_not_keep_others_from_an_event(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fedge_agent.spool.MAX_EVENTS", 2)
+    monkeypatch.setattr("fedge_agent.durable.spool.MAX_EVENTS", 2)
     spool = Spool(tmp_path / "s")
     for _ in range(2):
         assert spool.put_event(["mes"], EVENT, AlertState()) == []

@@ -13,7 +13,7 @@ from typing import Any
 
 from fedge_models.errors import RefusedError, RetryError, StorageError
 
-from ..spool import Entry, Spool
+from ..durable.spool import Entry, Spool
 from ..types import Decision, Label, Output
 
 logger = logging.getLogger(__name__)

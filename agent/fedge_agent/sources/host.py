@@ -15,7 +15,7 @@ import numpy as np
 from fedge_models.errors import FedgeError, RetryError, StorageError
 from fedge_models.system.files import make_folder
 
-from ..inbox import Inbox
+from ..durable.inbox import Inbox
 from ..types import Batch, Quality, Reading, Source
 
 logger = logging.getLogger(__name__)

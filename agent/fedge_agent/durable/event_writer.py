@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 
 from fedge_models.errors import StorageError
 
-from .alerts import AlertState
+from ..alerts import AlertState
+from ..types import Event
 from .spool import Spool
-from .types import Event
 
 logger = logging.getLogger(__name__)
 

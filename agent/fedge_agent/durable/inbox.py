@@ -20,8 +20,8 @@ import msgspec
 import numpy as np
 from fedge_models.system import files
 
+from ..types import Quality, Reading
 from .spool import open_sound
-from .types import Quality, Reading
 
 RECEIPTS = 1024  # commits whose receipts are remembered, per source: more than a broker leaves unacknowledged
 ARRAY = 1  # MessagePack extension: dtype, shape and bytes of an array

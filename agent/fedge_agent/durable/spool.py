@@ -21,9 +21,9 @@ import msgspec
 from fedge_models.errors import BudgetError, StorageError
 from fedge_models.system import files
 
-from .alerts import AlertState
-from .budget import Charge, Ledger
-from .types import Event
+from ..alerts import AlertState
+from ..budget import Charge, Ledger
+from ..types import Event
 
 logger = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""What survives a power cut: readings not yet decided, events, progress, releases."""
