@@ -40,7 +40,7 @@ from fedge_agent.config.schema import AssetConfig, ModelConfig, TagConfig, When
 from fedge_agent.health import Latency
 from fedge_agent.inference import Serving, Session
 from fedge_agent.participant import NICE, give_way
-from fedge_agent.samples import SampleStore
+from fedge_agent.samples.store import SampleStore
 from fedge_agent.sources.host import HostedSource, Queue
 from fedge_agent.sources.opcua import OpcuaConfig, OpcuaSource
 from fedge_agent.types import Batch, Reading, Window

@@ -14,7 +14,7 @@ from fedge_agent.durable.releases import ChainStore
 from fedge_agent.durable.spool import Spool
 from fedge_agent.identity import Identity
 from fedge_agent.participant import Participant
-from fedge_agent.samples import Sample, SampleStore
+from fedge_agent.samples.store import Sample, SampleStore
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, WindowSpec
 from fedge_models.graph.trainable import TrainableGraph

@@ -30,12 +30,12 @@ from .durable.inbox import Inbox, Progress
 from .durable.progress_writer import Settling
 from .durable.spool import Spool
 from .health import Latency, Metrics, rss_mib
-from .inspection import Mistake, Verdicts
-from .labels import Follower, LabelBook, Subject
 from .outputs import registry as outputs
 from .outputs.host import HostedOutput
 from .participant import Participant
-from .samples import SAMPLES_FILE, SampleStore
+from .samples.inspection import Mistake, Verdicts
+from .samples.label_book import Follower, LabelBook, Subject
+from .samples.store import SAMPLES_FILE, SampleStore
 from .sources import registry as sources
 from .sources.host import HostedSource, Queue
 from .types import Batch, Decision, Event, Reading
@@ -204,7 +204,7 @@ class App:
         """What follows each inspection station's file, in the label book's thread."""
         if not looks:
             return []
-        from .stations import Station  # noqa: PLC0415  # with the csv module: only where there are such files
+        from .samples.station_files import Station  # noqa: PLC0415  # with the csv module: only where there are such files
 
         return [Station(name, look, folder) for name, look in looks.items()]
 

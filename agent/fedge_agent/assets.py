@@ -19,10 +19,10 @@ from .alerts import Alert, AlertState
 from .config.schema import AssetConfig
 from .health import Latency
 from .inference import Said, Serving
-from .meaning import meaning
 from .outlook import Left, Outlook
 from .participant import Participant
-from .samples import Sample, SampleStore, Split, split
+from .samples.label_values import meaning
+from .samples.store import Sample, SampleStore, Split, split
 from .types import Batch, Decision, Event, Reading, Window
 from .windows.assembler import Assembler
 from .windows.context import Context

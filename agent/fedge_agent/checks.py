@@ -13,8 +13,8 @@ from . import budget, identity
 from .assets import check_fit
 from .config.schema import Config
 from .outputs import registry as outputs
+from .samples.station_files import Station
 from .sources import registry as sources
-from .stations import Station
 
 
 def check_all(config: Config, where: str) -> Iterator[tuple[str, list[str]]]:

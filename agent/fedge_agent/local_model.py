@@ -26,7 +26,7 @@ from .durable.spool import Spool
 from .inference import Serving, Session
 from .learning import Data, margins, threshold, training, usable
 from .memory import decode
-from .samples import Kind, SampleStore
+from .samples.store import Kind, SampleStore
 from .tuning import tune
 from .types import Array
 from .windows import standardise

@@ -34,7 +34,7 @@ from .inference import Serving
 from .learning import Data, Schedule, Trained, protected, train, update_body
 from .local_model import LocalModel
 from .memory import Memory, decode
-from .samples import SampleStore
+from .samples.store import SampleStore
 from .uplink import Uplink
 
 logger = logging.getLogger(__name__)

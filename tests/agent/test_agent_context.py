@@ -12,7 +12,7 @@ from fedge_agent.config.schema import AssetConfig, LabelConfig, ModelConfig, Tag
 from fedge_agent.durable.spool import Spool
 from fedge_agent.health import Latency
 from fedge_agent.participant import Participant
-from fedge_agent.samples import SampleStore
+from fedge_agent.samples.store import SampleStore
 from fedge_agent.types import Batch, Event, Quality, Reading
 from fedge_agent.windows.context import MAX_CHARACTERS, Context, plain
 from fedge_models.graph import zoo

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fedge_agent.config.schema import Inspection, TagConfig
-from fedge_agent.inspection import ALWAYS_NS, Mistake, Verdicts, parse_time
-from fedge_agent.labels import LabelBook, Subject
 from fedge_agent.protocols.csv.tail import MAX_LINE
-from fedge_agent.stations import Station
+from fedge_agent.samples.inspection import ALWAYS_NS, Mistake, Verdicts, parse_time
+from fedge_agent.samples.label_book import LabelBook, Subject
+from fedge_agent.samples.station_files import Station
 from fedge_agent.types import Batch, Label, Quality, Reading
 from fedge_models.graph.card import Card, Channel, WindowSpec
 

@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fedge_agent import labels as labelling
 from fedge_agent.config.schema import LabelConfig, Training
-from fedge_agent.labels import STRANGER, LabelBook, Subject
 from fedge_agent.learning import Schedule
-from fedge_agent.meaning import RANKS, meaning
-from fedge_agent.samples import Sample, SampleStore
+from fedge_agent.samples import label_book as labelling
+from fedge_agent.samples.label_book import STRANGER, LabelBook, Subject
+from fedge_agent.samples.label_values import RANKS, meaning
+from fedge_agent.samples.store import Sample, SampleStore
 from fedge_agent.types import Label
 from fedge_models.errors import StorageError
 from fedge_models.graph.card import Card, Channel, Target, WindowSpec

@@ -17,7 +17,7 @@ from fedge_agent.inference import Serving, Session
 from fedge_agent.learning import Data, Schedule, Trained, code, round_rate, threshold, train, update_body, usable
 from fedge_agent.local_model import clearly_worse
 from fedge_agent.memory import Memory
-from fedge_agent.samples import Sample, SampleStore, split
+from fedge_agent.samples.store import Sample, SampleStore, split
 from fedge_agent.tuning import tune
 from fedge_agent.windows import standardise
 from fedge_aggregator import admission

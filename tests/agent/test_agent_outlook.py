@@ -13,7 +13,7 @@ from fedge_agent.durable.spool import Spool
 from fedge_agent.health import Latency
 from fedge_agent.outlook import Outlook
 from fedge_agent.participant import Participant
-from fedge_agent.samples import SampleStore
+from fedge_agent.samples.store import SampleStore
 from fedge_agent.trend import HOUR_NS, Trend
 from fedge_agent.types import Batch, Reading
 from fedge_models.graph import zoo

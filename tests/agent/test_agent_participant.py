@@ -14,7 +14,7 @@ from fedge_agent.durable.spool import Spool
 from fedge_agent.health import Latency
 from fedge_agent.memory import Memory
 from fedge_agent.participant import REFUSED, Participant
-from fedge_agent.samples import Sample, SampleStore
+from fedge_agent.samples.store import Sample, SampleStore
 from fedge_agent.types import Batch, Quality, Reading
 from fedge_models.errors import WireError
 from fedge_models.graph import zoo

@@ -13,9 +13,9 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone, tzinfo
 from typing import NamedTuple
 
-from .config.schema import Inspection
-from .types import Batch, Label, Quality, Reading
-from .windows.context import plain
+from ..config.schema import Inspection
+from ..types import Batch, Label, Quality, Reading
+from ..windows.context import plain
 
 ALWAYS_NS = (1 << 63) - 1
 EARLIEST_S, LATEST_S = 0, 1 << 33  # 1970 to 2242

@@ -25,11 +25,11 @@ from fedge_models.errors import StorageError
 from fedge_models.graph.card import Card
 from fedge_models.system import files
 
-from . import joining
-from .config.schema import LabelConfig
-from .joining import Arrived
-from .meaning import Taught, expected, malformed, meaning, moment, told
-from .types import Label
+from ..config.schema import LabelConfig
+from ..types import Label
+from . import label_matching
+from .label_matching import Arrived
+from .label_values import Taught, expected, malformed, meaning, moment, told
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ class LabelBook:
     def __init__(self, path: Path, subjects: Mapping[str, Subject], retaught: Callable[[str, int], None]) -> None:
         self._subjects, self._retaught = subjects, retaught
         self._lock, self._flushing = threading.Lock(), threading.Lock()
-        self._db = files.open_database(path, joining.SCHEMA)
+        self._db = files.open_database(path, label_matching.SCHEMA)
         self._offered: deque[Label] = deque()
         self._followers: list[Follower] = []
         self._wake, self._stop = threading.Event(), threading.Event()
@@ -124,7 +124,7 @@ class LabelBook:
         if good:
             with self._lock, files.transaction(self._db, "labels") as db:
                 for label in good:
-                    joining.insert(db, label, now // 10**9, MAX_LABELS)
+                    label_matching.insert(db, label, now // 10**9, MAX_LABELS)
             self._wake.set()
 
     def offer(self, label: Label) -> None:
@@ -137,7 +137,7 @@ class LabelBook:
     def matching(self, label: Label) -> int:
         """How many stored samples a label is of."""
         with self._lock:
-            return joining.count(self._db, label)
+            return label_matching.count(self._db, label)
 
     def mistake(self, asset: str, example: str) -> None:
         """Count what was to be a label and cannot be read as one."""
@@ -176,7 +176,7 @@ class LabelBook:
     def _newest(self, asset: str) -> int | None:
         with self._lock:
             try:
-                return joining.newest(self._db, asset)
+                return label_matching.newest(self._db, asset)
             except sqlite3.Error:  # no samples were ever kept here
                 return None
 
@@ -230,7 +230,7 @@ class LabelBook:
     def look(self) -> None:
         """Join what came since the last look: old labels to new samples, then new labels to all samples."""
         with self._lock:
-            self._seen, arrived = joining.samples_after(self._db, self._seen, SAMPLES_AT_ONCE)
+            self._seen, arrived = label_matching.samples_after(self._db, self._seen, SAMPLES_AT_ONCE)
         for asset, subject in self._subjects.items():
             card = subject.card()
             if card is None:
@@ -238,7 +238,7 @@ class LabelBook:
             if asset not in self._joined:
                 self._joined[asset] = 0
                 with self._lock:
-                    self._longest[asset] = joining.longest(self._db, asset)
+                    self._longest[asset] = label_matching.longest(self._db, asset)
             if asset in arrived:
                 self._longest[asset] = max(self._longest[asset], arrived[asset].longest_ns)
                 self._join_old(asset, subject, card, arrived[asset])
@@ -248,14 +248,14 @@ class LabelBook:
 
     def _join_old(self, asset: str, subject: Subject, card: Card, arrived: Arrived) -> None:
         with self._lock:
-            labels = joining.labels_of(self._db, asset, arrived, self._joined[asset])
+            labels = label_matching.labels_of(self._db, asset, arrived, self._joined[asset])
         for i in range(0, len(labels), AT_ONCE):
             self._join(asset, subject, card, labels[i : i + AT_ONCE], arrived.first - 1)
 
     def _join_new(self, asset: str, subject: Subject, card: Card) -> bool:
         """Whether there may be more."""
         with self._lock:
-            labels = joining.labels_after(self._db, asset, self._joined[asset], AT_ONCE)
+            labels = label_matching.labels_after(self._db, asset, self._joined[asset], AT_ONCE)
         if labels:
             self._join(asset, subject, card, labels, 0)
             self._joined[asset] = labels[-1][0]
@@ -264,7 +264,7 @@ class LabelBook:
     def _join(self, asset: str, subject: Subject, card: Card, labels: list[tuple[int, Label]], after: int) -> None:
         """Join labels to the samples above `after`, in one transaction; then count."""
         count, taught = self._count(asset), 0
-        found: list[tuple[Label, joining.Joined]] = []
+        found: list[tuple[Label, label_matching.Joined]] = []
         with self._lock, files.transaction(self._db, "labels") as db:
             for number, label in labels:
                 y = subject.taught(card, label.value)
@@ -273,8 +273,8 @@ class LabelBook:
                         db.execute("UPDATE labels SET matched = -1 WHERE id = ?", (number,))
                         count.add("unknown", f"{told(label)}: expected {expected(card)}")
                     continue
-                became = joining.join(db, number, label, subject.model, y, self._longest[asset], after)
-                joining.mark(db, number, became.matched > 0)
+                became = label_matching.join(db, number, label, subject.model, y, self._longest[asset], after)
+                label_matching.mark(db, number, became.matched > 0)
                 found.append((label, became))
         for label, became in found:
             taught += became.taught
@@ -293,7 +293,7 @@ class LabelBook:
             if subject.label and subject.label.late is not None:
                 late = round(subject.label.late * 1e9)
                 with self._lock, files.transaction(self._db, "labels") as db:
-                    self._count(asset).expired += joining.expire(db, asset, subject.model, late)
+                    self._count(asset).expired += label_matching.expire(db, asset, subject.model, late)
 
     # what is shown
 
@@ -304,7 +304,7 @@ class LabelBook:
         newest = self._newest(asset)
         with self._lock:
             kept = self._db.execute("SELECT count(*) FROM labels WHERE asset = ?", (asset,)).fetchone()[0]
-            still, last = joining.unmatched(self._db, asset, newest)
+            still, last = label_matching.unmatched(self._db, asset, newest)
         count = self._count(asset) if asset in self._subjects or asset == STRANGER else Count()
         examples = {**count.examples, **({"unmatched": told(last)} if last else {})}
         return {
@@ -321,7 +321,7 @@ class LabelBook:
         }
 
 
-def _contradiction(label: Label, became: joining.Joined, card: Card) -> str:
+def _contradiction(label: Label, became: label_matching.Joined, card: Card) -> str:
     assert became.example is not None
     y, origin, time_ns = became.example
     names = {"classify": card.labels, "anomaly": ("normal", "anomaly")}.get(card.task, ())

@@ -10,8 +10,8 @@ import sqlite3
 import time
 from typing import Any, NamedTuple
 
-from .meaning import RANKS
-from .types import Label
+from ..types import Label
+from .label_values import RANKS
 
 DAY_S = 86_400  # a label of no sample for so long will hardly get one
 ORIGINS = {rank: name for name, rank in RANKS.items()}

@@ -22,8 +22,8 @@ from fedge_models.graph.card import Card
 from fedge_models.system import files
 from numpy.typing import NDArray
 
-from .windows import standardise
-from .windows.standardise import Scale
+from ..windows import standardise
+from ..windows.standardise import Scale
 
 logger = logging.getLogger(__name__)
 

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 from fedge_models.errors import DataError, StorageError
 
-from .config.schema import Inspection
+from ..config.schema import Inspection
+from ..protocols.csv.tail import MAX_LINE, Tail
+from ..types import Label
 from .inspection import Mistake, columns, lines
-from .protocols.csv.tail import MAX_LINE, Tail
-from .types import Label
 
 if TYPE_CHECKING:
-    from .labels import LabelBook
+    from .label_book import LabelBook
 
 CHUNKS = 8  # at once
 

@@ -8,8 +8,8 @@ from datetime import datetime, timezone
 
 from fedge_models.graph.card import Card
 
-from .types import Label
-from .windows.context import MAX_CHARACTERS
+from ..types import Label
+from ..windows.context import MAX_CHARACTERS
 
 RANKS = {"plc": 1, "mes": 2, "inspection": 3, "hand": 4}  # whom a sample believes; of one origin the label put last
 Taught = float | None  # class index; anomaly: 0 normal, 1 anomaly; regress: in the target's unit; None: unknown

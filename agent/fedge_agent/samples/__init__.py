@@ -1,0 +1,1 @@
+"""What the site keeps to learn from, and never sends: samples, labels, inspection results."""
