@@ -18,10 +18,10 @@ from typing import NamedTuple
 
 import numpy as np
 from _common import arguments, finish, table
-from fedge_agent import learning
 from fedge_agent.alerts import Alert, AlertState
 from fedge_agent.config.schema import TagConfig, When
-from fedge_agent.inference import Serving, Session
+from fedge_agent.learning import training
+from fedge_agent.learning.serving import Serving, Session
 from fedge_agent.types import Batch, Decision, Reading
 from fedge_agent.windows import standardise
 from fedge_agent.windows.assembler import Assembler
@@ -61,8 +61,8 @@ def gateway(problem: Problem, site: Windows, weights: np.ndarray) -> Serving:
     file = problem.model(0)
     graph, ready = TrainableGraph.load(file), standardised(site, problem.card)
     graph.set_params(weights)
-    known = learning.Data(*trainable(ready, problem.card))
-    limit = learning.threshold(graph, learning.Data(known.x[:0], known.y[:0]), known)
+    known = training.Data(*trainable(ready, problem.card))
+    limit = training.threshold(graph, training.Data(known.x[:0], known.y[:0]), known)
     scale = standardise.fit(site.x[~site.test & (site.y == 0)], problem.card)
     return Serving(Session(file, graph.initializers(weights)), problem.card, 1, scale, limit.score, usual=limit.usual)
 

@@ -1,11 +1,12 @@
 """What privacy costs: a federation's score under a budget of epsilon, noised at each site or once at the aggregator.
 
 A set's real sites are dealt on to as many smaller ones as the row says. Updates are clipped, noised and accounted for
-by the agent's and the aggregator's own code (`fedge_agent.learning.protected`, `fedge_aggregator.privacy.aggregate`),
-with int8 coding, error feedback and grid in the loop; only the noise's bits come from a seeded generator. The noise is
-the least with which the budget pays for all rounds; delta is 1e-5, everyone takes part in every round. *clip only*: no
-noise, sites weigh alike. *kept*: the score over that of the same sites without privacy. Means over the seeds. Of clip
-norms 1 and 0.3, test scores spoke for 1; nothing else was chosen. `--quick`: one seed and fewer rows; other figures.
+by the agent's own code (`fedge_agent.learning.training.protected`) and the aggregator's
+(`fedge_aggregator.rounds.central_privacy.aggregate`), with int8 coding, error feedback and grid in the loop; only the
+noise's bits come from a seeded generator. The noise is the least with which the budget pays for all rounds; delta is
+1e-5, everyone takes part in every round. *clip only*: no noise, sites weigh alike. *kept*: the score over that of the
+same sites without privacy. Means over the seeds. Of clip norms 1 and 0.3, test scores spoke for 1; nothing else was
+chosen. `--quick`: one seed and fewer rows; other figures.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from _common import arguments, finish, table  # isort: skip  # sets the BLAS thr
 import numpy as np
 from fedge_agent import budget
 from fedge_agent.config.schema import Privacy as AtSite
-from fedge_agent.learning import Trained, code, protected
+from fedge_agent.learning.training import Trained, code, protected
 from fedge_aggregator import privacy
 from fedge_aggregator.engine.rows import MemoryRows
 from fedge_aggregator.publish import difference_steps, next_grid

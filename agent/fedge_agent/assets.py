@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from .alerts import Alert, AlertState
 from .config.schema import AssetConfig
 from .health import Latency
-from .inference import Said, Serving
+from .learning.serving import Said, Serving
 from .outlook import Left, Outlook
 from .participant import Participant
 from .samples.label_values import meaning

@@ -30,10 +30,10 @@ from .config.schema import ModelConfig
 from .durable.releases import ChainStore
 from .durable.spool import Spool
 from .identity import Identity
-from .inference import Serving
-from .learning import Data, Schedule, Trained, protected, train, update_body
-from .local_model import LocalModel
-from .memory import Memory, decode
+from .learning.carry_over import Memory, decode
+from .learning.local_model import LocalModel
+from .learning.serving import Serving
+from .learning.training import Data, Schedule, Trained, protected, train, update_body
 from .samples.store import SampleStore
 from .uplink import Uplink
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 from threading import Event
 
 import numpy as np
-from fedge_agent.tuning import RATE, complete
+from fedge_agent.learning.tuning import RATE, complete
 from fedge_aggregator.publish import FIRST_SPREAD, difference_steps, next_grid
 from fedge_aggregator.rounds import RoundConfig
 from fedge_aggregator.server_optimizers import first_state

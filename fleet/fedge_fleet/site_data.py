@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from fedge_agent.config.schema import Training
-from fedge_agent.learning import usable
+from fedge_agent.learning.training import usable
 from fedge_agent.samples.store import split
 from fedge_agent.windows import standardise
 from fedge_agent.windows.features import Preparation, bridge

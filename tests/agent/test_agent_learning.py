@@ -10,15 +10,25 @@ import msgspec
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from fedge_agent import memory
 from fedge_agent.assets import check_fit
 from fedge_agent.config.schema import AssetConfig, TagConfig, Training
-from fedge_agent.inference import Serving, Session
-from fedge_agent.learning import Data, Schedule, Trained, code, round_rate, threshold, train, update_body, usable
-from fedge_agent.local_model import clearly_worse
-from fedge_agent.memory import Memory
+from fedge_agent.learning import carry_over
+from fedge_agent.learning.carry_over import Memory
+from fedge_agent.learning.local_model import clearly_worse
+from fedge_agent.learning.serving import Serving, Session
+from fedge_agent.learning.training import (
+    Data,
+    Schedule,
+    Trained,
+    code,
+    round_rate,
+    threshold,
+    train,
+    update_body,
+    usable,
+)
+from fedge_agent.learning.tuning import tune
 from fedge_agent.samples.store import Sample, SampleStore, split
-from fedge_agent.tuning import tune
 from fedge_agent.windows import standardise
 from fedge_aggregator import admission
 from fedge_aggregator.config import FederationConfig
@@ -242,7 +252,7 @@ def test_local_tensors_are_trained_kept_and_never_sent() -> None:
     body, left = update_body(base, trained, np.zeros_like(base.weights), graph.sizes, "gw", 7, KEY)
     assert (decode_update(body, KEY.public_key(), graph.sizes).codes[mask] == 0).all() and (left[mask] == 0).all()
     kept = Memory(left, trained.own, trained.movement, base.weights, 5)
-    back = memory.decode(kept.encode(), graph, mask)
+    back = carry_over.decode(kept.encode(), graph, mask)
     assert back.own is not None and (back.own == trained.own).all() and back.version == 5
     again = train(graph, base, data, data, data, replaced(config, epochs=0), rng, lambda: None, back)
     assert again.own is not None and (again.own == trained.own).all()  # it went on from its own, not the release's
@@ -256,9 +266,9 @@ def test_memory_that_is_damaged_or_of_another_graph_is_forgotten() -> None:
     graph, base, _, _ = local_training("")
     mask = personal.local_mask(graph)
     kept = Memory(base.weights, base.weights[:0], base.weights, base.weights, 5).encode()
-    assert (memory.decode(kept, graph, mask).residual == base.weights).all()
+    assert (carry_over.decode(kept, graph, mask).residual == base.weights).all()
     for bad in (None, b"", kept[:-1], kept[:40], Memory(base.weights[1:]).encode(), b"\x80"):
-        found = memory.decode(bad, graph, mask)
+        found = carry_over.decode(bad, graph, mask)
         assert found.movement is None and (found.residual == 0).all()
 
 

@@ -12,7 +12,7 @@ from fedge_agent.config.schema import AssetConfig, ModelConfig, Privacy, Seconds
 from fedge_agent.durable.releases import ChainStore
 from fedge_agent.durable.spool import Spool
 from fedge_agent.health import Latency
-from fedge_agent.memory import Memory
+from fedge_agent.learning.carry_over import Memory
 from fedge_agent.participant import REFUSED, Participant
 from fedge_agent.samples.store import Sample, SampleStore
 from fedge_agent.types import Batch, Quality, Reading

@@ -18,8 +18,8 @@ from fedge_agent.budget import Charge, Ledger
 from fedge_agent.config import schema
 from fedge_agent.config.schema import Privacy
 from fedge_agent.durable.spool import Spool
-from fedge_agent.learning import Trained, code, protected, update_body
-from fedge_agent.memory import Memory, decode
+from fedge_agent.learning.carry_over import Memory, decode
+from fedge_agent.learning.training import Trained, code, protected, update_body
 from fedge_models.errors import BudgetError, ConfigError
 from fedge_models.messages.quantize import LIMIT, dequantize, expand
 from fedge_models.messages.update import decode_update

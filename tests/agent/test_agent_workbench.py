@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fedge_agent.dataset import load
+from fedge_agent.learning.dataset import load
 from fedge_models.errors import DataError
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, WindowSpec

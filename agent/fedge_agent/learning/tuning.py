@@ -18,7 +18,7 @@ from fedge_models.training.evaluation import row_losses
 from fedge_models.training.loop import TrainingConfig, fit
 from numpy.typing import NDArray
 
-from .learning import MIN_HELD, Data
+from .training import MIN_HELD, Data
 
 RATE = 0.1  # of the learning rate with which updates are made
 

@@ -16,11 +16,11 @@ from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.training.evaluation import evaluate
 from fedge_models.training.loop import FitReport, TrainingConfig, fit
 
+from ..health import rss_mib
+from ..types import Array
+from ..windows import standardise
+from ..windows.standardise import Scale
 from .dataset import Dataset
-from .health import rss_mib
-from .types import Array
-from .windows import standardise
-from .windows.standardise import Scale
 
 TRIAL_ROWS = 256
 

@@ -22,9 +22,9 @@ from fedge_models.errors import DataError, PictureError
 from fedge_models.graph.card import Card
 from numpy.typing import NDArray
 
-from .types import Array
-from .windows.features import Preparation, bridge
-from .windows.pictures import prepare
+from ..types import Array
+from ..windows.features import Preparation, bridge
+from ..windows.pictures import prepare
 
 BLOCKS = 50  # of rows (fewer where windows are long)
 HELD_EVERY = 5  # one block in so many

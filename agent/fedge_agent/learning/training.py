@@ -18,9 +18,9 @@ from fedge_models.training.evaluation import evaluate, predict
 from fedge_models.training.loop import FitReport, TrainingConfig, fit
 from numpy.typing import NDArray
 
-from .config.schema import Privacy, Training
-from .memory import Memory, empty
-from .types import Array
+from ..config.schema import Privacy, Training
+from ..types import Array
+from .carry_over import Memory, empty
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey

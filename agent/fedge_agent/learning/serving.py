@@ -17,8 +17,8 @@ from fedge_models.errors import ModelError, first_line
 from fedge_models.graph.card import Card, Target
 from fedge_models.training import objective
 
-from .types import Array
-from .windows.standardise import Scale
+from ..types import Array
+from ..windows.standardise import Scale
 
 
 class Said(NamedTuple):

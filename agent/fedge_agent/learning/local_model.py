@@ -20,17 +20,17 @@ from fedge_models.messages.trust_chain import Head
 from fedge_models.training import personal
 from fedge_models.training.evaluation import row_losses
 
-from .config.schema import ModelConfig
-from .durable.releases import ChainStore
-from .durable.spool import Spool
-from .inference import Serving, Session
-from .learning import Data, margins, threshold, training, usable
-from .memory import decode
-from .samples.store import Kind, SampleStore
+from ..config.schema import ModelConfig
+from ..durable.releases import ChainStore
+from ..durable.spool import Spool
+from ..samples.store import Kind, SampleStore
+from ..types import Array
+from ..windows import standardise
+from ..windows.standardise import Scale
+from .carry_over import decode
+from .serving import Serving, Session
+from .training import Data, margins, threshold, training, usable
 from .tuning import tune
-from .types import Array
-from .windows import standardise
-from .windows.standardise import Scale
 
 CANARY_MIN = 20  # held-back samples, else a release is not judged
 SMALL_LOSS = 0.05  # nats of cross entropy, or squared standard deviations: a model this good has nothing to improve

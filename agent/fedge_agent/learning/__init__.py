@@ -1,0 +1,1 @@
+"""A model trained, judged, tuned and served on this gateway. No network."""
