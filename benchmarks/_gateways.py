@@ -22,9 +22,9 @@ import numpy as np
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from fedge_agent.identity import Identity
+from fedge_agent.federation.identity import Identity
+from fedge_agent.federation.uplink import Uplink
 from fedge_agent.learning.training import Trained, update_body
-from fedge_agent.uplink import Uplink
 from fedge_aggregator import config as configs
 from fedge_aggregator import nodes
 from fedge_aggregator.authority import Authority

@@ -12,8 +12,8 @@ from fedge_agent.config import schema
 from fedge_agent.config.schema import ModelConfig, Privacy, Training
 from fedge_agent.durable.releases import ChainStore
 from fedge_agent.durable.spool import Spool
-from fedge_agent.identity import Identity
-from fedge_agent.participant import Participant
+from fedge_agent.federation.identity import Identity
+from fedge_agent.federation.participant import Participant
 from fedge_agent.samples.store import Sample, SampleStore
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, WindowSpec

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 from federations import GRAPH, MODEL
-from fedge_agent import identity
-from fedge_agent.uplink import Uplink
+from fedge_agent.federation import identity
+from fedge_agent.federation.uplink import Uplink
 from fedge_aggregator import config as configs
 from fedge_aggregator import nodes
 from fedge_aggregator.app import App

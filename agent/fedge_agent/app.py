@@ -21,7 +21,6 @@ from typing import Any
 from fedge_models.graph.card import Card
 from fedge_models.system import files, service
 
-from . import identity as identities
 from .alerts import AlertState
 from .assets import FOREVER_NS, Asset, check_fit
 from .config.schema import Config, Inspection
@@ -29,17 +28,18 @@ from .durable.event_writer import Recorder
 from .durable.inbox import Inbox, Progress
 from .durable.progress_writer import Settling
 from .durable.spool import Spool
+from .federation import identity as identities
+from .federation.participant import Participant
+from .federation.uplink import Uplink
 from .health import Latency, Metrics, rss_mib
 from .outputs import registry as outputs
 from .outputs.host import HostedOutput
-from .participant import Participant
 from .samples.inspection import Mistake, Verdicts
 from .samples.label_book import Follower, LabelBook, Subject
 from .samples.store import SAMPLES_FILE, SampleStore
 from .sources import registry as sources
 from .sources.host import HostedSource, Queue
 from .types import Batch, Decision, Event, Reading
-from .uplink import Uplink
 
 logger = logging.getLogger(__name__)
 

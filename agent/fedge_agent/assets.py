@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from .alerts import Alert, AlertState
 from .config.schema import AssetConfig
+from .federation.participant import Participant
 from .health import Latency
 from .learning.serving import Said, Serving
 from .outlook import Left, Outlook
-from .participant import Participant
 from .samples.label_values import meaning
 from .samples.store import Sample, SampleStore, Split, split
 from .types import Batch, Decision, Event, Reading, Window

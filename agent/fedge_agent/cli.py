@@ -78,7 +78,7 @@ def join(invitation: str, config_path: Path) -> None:
     """Enrol this gateway with the line that `fedge-aggregator invite` printed."""
     from fedge_models.messages.invitation import decode_invitation  # noqa: PLC0415
 
-    from . import identity  # noqa: PLC0415
+    from .federation import identity  # noqa: PLC0415
 
     config = configs.load(config_path)
     config.agent.state.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -8,15 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fedge_agent import identity
-from fedge_agent.identity import Identity
+from fedge_agent.federation import identity
+from fedge_agent.federation.identity import Identity
+from fedge_agent.federation.uplink import MAX_CERTIFICATE_BYTES, Uplink
 from fedge_agent.outputs.mes.output import MesOutput
 from fedge_agent.outputs.mes.settings import MesConfig, Step
 from fedge_agent.outputs.webhook import WebhookConfig, WebhookOutput
 from fedge_agent.protocols.http.client import MAX_ANSWER_BYTES
 from fedge_agent.sources.http import HttpConfig, HttpSource
 from fedge_agent.types import Event
-from fedge_agent.uplink import MAX_CERTIFICATE_BYTES, Uplink
 from fedge_models.errors import FedgeError, IdentityError, RetryError, UnreachableError, WireError
 from fedge_models.messages.invitation import Invitation, decode_invitation
 from hosts import KeptHost
@@ -116,7 +116,7 @@ def call(who: Identity, context: ssl.SSLContext, name: str, answer: bytes) -> ob
 def test_uplink_refuses_an_answer_longer_than_the_cap_of_its_call(
     gateway: Identity, context: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    monkeypatch.setattr("fedge_agent.uplink.MAX_MODEL_BYTES", CAP)
+    monkeypatch.setattr("fedge_agent.federation.uplink.MAX_MODEL_BYTES", CAP)
     cap = UPLINK[name][1]
     with pytest.raises(WireError, match=f"answer is longer than {cap} bytes"):
         call(gateway, context, name, reply(200, b"x" * (cap + 1)))

@@ -10,9 +10,9 @@ from fedge_agent.alerts import AlertState
 from fedge_agent.assets import Asset
 from fedge_agent.config.schema import AssetConfig, ModelConfig, TagConfig, Training
 from fedge_agent.durable.spool import Spool
+from fedge_agent.federation.participant import Participant
 from fedge_agent.health import Latency
 from fedge_agent.outlook import Outlook
-from fedge_agent.participant import Participant
 from fedge_agent.samples.store import SampleStore
 from fedge_agent.trend import HOUR_NS, Trend
 from fedge_agent.types import Batch, Reading

@@ -10,8 +10,8 @@ from pathlib import Path
 import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from fedge_agent import identity
-from fedge_agent.uplink import Uplink
+from fedge_agent.federation import identity
+from fedge_agent.federation.uplink import Uplink
 from fedge_models.errors import IdentityError
 from fedge_models.messages.invitation import decode_invitation, encode_invitation
 from plants import Plant, head_of

@@ -6,7 +6,7 @@ import socket
 import ssl
 import time
 
-from fedge_agent import identity
+from fedge_agent.federation import identity
 from plants import Plant, Plants
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from federations import GRAPH, MODEL
-from fedge_agent.uplink import Uplink
+from fedge_agent.federation.uplink import Uplink
 from fedge_models.errors import RefusedError, StaleError, UnreachableError
 from fedge_models.messages.quantize import LIMIT
 from plants import Plant, Plants, head_of, submit, update, wait_for_release

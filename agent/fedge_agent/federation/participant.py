@@ -24,17 +24,17 @@ from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.messages.release import max_release_bytes
 from fedge_models.messages.trust_chain import Anchor, Head, verify_release
 
-from . import budget
-from .budget import Ledger
-from .config.schema import ModelConfig
-from .durable.releases import ChainStore
-from .durable.spool import Spool
+from .. import budget
+from ..budget import Ledger
+from ..config.schema import ModelConfig
+from ..durable.releases import ChainStore
+from ..durable.spool import Spool
+from ..learning.carry_over import Memory, decode
+from ..learning.local_model import LocalModel
+from ..learning.serving import Serving
+from ..learning.training import Data, Schedule, Trained, protected, train, update_body
+from ..samples.store import SampleStore
 from .identity import Identity
-from .learning.carry_over import Memory, decode
-from .learning.local_model import LocalModel
-from .learning.serving import Serving
-from .learning.training import Data, Schedule, Trained, protected, train, update_body
-from .samples.store import SampleStore
 from .uplink import Uplink
 
 logger = logging.getLogger(__name__)

@@ -1,0 +1,1 @@
+"""This gateway's part in a federation: its identity, its calls, one thread for each federation."""
