@@ -33,13 +33,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import onnxruntime
-from fedge_agent.alerts import AlertState
 from fedge_agent.app import SWITCH_INTERVAL_S
-from fedge_agent.assets import Asset
 from fedge_agent.config.schema import AssetConfig, ModelConfig, TagConfig, When
 from fedge_agent.federation.participant import NICE, give_way
 from fedge_agent.health import Latency
 from fedge_agent.learning.serving import Serving, Session
+from fedge_agent.machines.alerts import AlertState
+from fedge_agent.machines.asset import Asset
 from fedge_agent.samples.store import SampleStore
 from fedge_agent.sources.host import HostedSource, Queue
 from fedge_agent.sources.opcua import OpcuaConfig, OpcuaSource

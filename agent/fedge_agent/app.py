@@ -21,8 +21,6 @@ from typing import Any
 from fedge_models.graph.card import Card
 from fedge_models.system import files, service
 
-from .alerts import AlertState
-from .assets import FOREVER_NS, Asset, check_fit
 from .config.schema import Config, Inspection
 from .durable.event_writer import Recorder
 from .durable.inbox import Inbox, Progress
@@ -32,6 +30,8 @@ from .federation import identity as identities
 from .federation.participant import Participant
 from .federation.uplink import Uplink
 from .health import Latency, Metrics, rss_mib
+from .machines.alerts import AlertState
+from .machines.asset import FOREVER_NS, Asset, check_fit
 from .outputs import registry as outputs
 from .outputs.host import HostedOutput
 from .samples.inspection import Mistake, Verdicts

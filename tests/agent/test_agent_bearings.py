@@ -9,12 +9,12 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from fedge_agent.alerts import AlertState
-from fedge_agent.assets import Asset, check_fit
 from fedge_agent.config.schema import AssetConfig, ModelConfig, Training
 from fedge_agent.durable.spool import Spool
 from fedge_agent.federation.participant import Participant
 from fedge_agent.health import Latency
+from fedge_agent.machines.alerts import AlertState
+from fedge_agent.machines.asset import Asset, check_fit
 from fedge_agent.samples.store import SampleStore
 from fedge_agent.types import Batch, Reading
 from fedge_models.errors import ModelError

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fedge_agent.alerts import AlertState
-from fedge_agent.assets import Asset
 from fedge_agent.config.schema import AssetConfig, LabelConfig, ModelConfig, TagConfig, Training, When
 from fedge_agent.durable.spool import Spool
 from fedge_agent.federation.participant import Participant
 from fedge_agent.health import Latency
+from fedge_agent.machines.alerts import AlertState
+from fedge_agent.machines.asset import Asset
 from fedge_agent.samples.store import SampleStore
 from fedge_agent.types import Batch, Event, Quality, Reading
 from fedge_agent.windows.context import MAX_CHARACTERS, Context, plain

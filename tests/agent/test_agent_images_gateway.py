@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fedge_agent.alerts import AlertState
-from fedge_agent.assets import Asset, check_fit
 from fedge_agent.config.schema import AssetConfig, LabelConfig, ModelConfig, TagConfig, Training
 from fedge_agent.durable.spool import Spool
 from fedge_agent.federation.participant import Participant
 from fedge_agent.health import Latency
 from fedge_agent.learning import dataset
 from fedge_agent.learning.training import train
+from fedge_agent.machines.alerts import AlertState
+from fedge_agent.machines.asset import Asset, check_fit
 from fedge_agent.samples.label_book import LabelBook, Subject
 from fedge_agent.samples.store import Sample, SampleStore
 from fedge_agent.types import Batch, Label, Quality, Reading, Window

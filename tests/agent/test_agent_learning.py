@@ -10,7 +10,6 @@ import msgspec
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from fedge_agent.assets import check_fit
 from fedge_agent.config.schema import AssetConfig, TagConfig, Training
 from fedge_agent.learning import carry_over
 from fedge_agent.learning.carry_over import Memory
@@ -28,6 +27,7 @@ from fedge_agent.learning.training import (
     usable,
 )
 from fedge_agent.learning.tuning import tune
+from fedge_agent.machines.asset import check_fit
 from fedge_agent.samples.store import Sample, SampleStore, split
 from fedge_agent.windows import standardise
 from fedge_aggregator import admission

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from fedge_agent.alerts import AlertState
 from fedge_agent.durable.spool import Spool
+from fedge_agent.machines.alerts import AlertState
 from fedge_agent.types import Event
 from servers.link import Link
 from servers.tryton import KEY, Tryton

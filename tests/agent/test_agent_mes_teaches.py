@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fedge_agent.alerts import Alert, AlertState
 from fedge_agent.config.schema import When
 from fedge_agent.durable.spool import Spool
+from fedge_agent.machines.alerts import Alert, AlertState
 from fedge_agent.outputs.host import HostedOutput
 from fedge_agent.outputs.mes.output import MesOutput
 from fedge_agent.outputs.mes.settings import MesConfig, Step

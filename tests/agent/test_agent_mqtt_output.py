@@ -12,8 +12,8 @@ from typing import Any
 
 import msgspec
 import pytest
-from fedge_agent.alerts import AlertState
 from fedge_agent.durable.spool import Spool
+from fedge_agent.machines.alerts import AlertState
 from fedge_agent.outputs.host import HostedOutput
 from fedge_agent.outputs.mqtt import MqttOutput, MqttOutputConfig
 from fedge_agent.protocols.mqtt.connection import Broker, Connection, Message

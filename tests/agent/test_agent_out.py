@@ -13,11 +13,11 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from fedge_agent.alerts import Alert, AlertState
 from fedge_agent.config.plugins import load_class
 from fedge_agent.config.schema import Level, When
 from fedge_agent.durable.event_writer import MAX_WAITING, Recorder
 from fedge_agent.durable.spool import Spool
+from fedge_agent.machines.alerts import Alert, AlertState
 from fedge_agent.outputs.host import HostedOutput
 from fedge_agent.outputs.log import LogConfig, LogOutput
 from fedge_agent.outputs.mes.output import MesOutput

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fedge_agent.alerts import AlertState
-from fedge_agent.assets import Asset
 from fedge_agent.config.schema import AssetConfig, ModelConfig, TagConfig, Training
 from fedge_agent.durable.spool import Spool
 from fedge_agent.federation.participant import Participant
 from fedge_agent.health import Latency
-from fedge_agent.outlook import Outlook
+from fedge_agent.machines.alerts import AlertState
+from fedge_agent.machines.asset import Asset
+from fedge_agent.machines.outlook import Outlook
+from fedge_agent.machines.trend import HOUR_NS, Trend
 from fedge_agent.samples.store import SampleStore
-from fedge_agent.trend import HOUR_NS, Trend
 from fedge_agent.types import Batch, Reading
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, Target, WindowSpec

@@ -6,14 +6,14 @@ import hashlib
 from pathlib import Path
 
 import numpy as np
-from fedge_agent.alerts import AlertState
-from fedge_agent.assets import Asset
 from fedge_agent.config.schema import AssetConfig, ModelConfig, Privacy, Seconds, TagConfig, Training
 from fedge_agent.durable.releases import ChainStore
 from fedge_agent.durable.spool import Spool
 from fedge_agent.federation.participant import REFUSED, Participant
 from fedge_agent.health import Latency
 from fedge_agent.learning.carry_over import Memory
+from fedge_agent.machines.alerts import AlertState
+from fedge_agent.machines.asset import Asset
 from fedge_agent.samples.store import Sample, SampleStore
 from fedge_agent.types import Batch, Quality, Reading
 from fedge_models.errors import WireError

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 from fedge_models.errors import StorageError
 
-from ..alerts import AlertState
+from ..machines.alerts import AlertState
 from ..types import Event
 from .spool import Spool
 

@@ -21,8 +21,8 @@ import msgspec
 from fedge_models.errors import BudgetError, StorageError
 from fedge_models.system import files
 
-from ..alerts import AlertState
 from ..budget import Charge, Ledger
+from ..machines.alerts import AlertState
 from ..types import Event
 
 logger = logging.getLogger(__name__)

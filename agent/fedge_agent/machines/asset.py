@@ -15,19 +15,19 @@ from fedge_models.graph.card import Card, Target
 from fedge_models.system.structs import known
 from numpy.typing import NDArray
 
+from ..config.schema import AssetConfig
+from ..federation.participant import Participant
+from ..health import Latency
+from ..learning.serving import Said, Serving
+from ..samples.label_values import meaning
+from ..samples.store import Sample, SampleStore, Split, split
+from ..types import Batch, Decision, Event, Reading, Window
+from ..windows.assembler import Assembler
+from ..windows.context import Context
+from ..windows.features import Preparation, bridge, feature_count, needs_bearing
+from ..windows.snapshots import MAX_WAITING, Snapshots
 from .alerts import Alert, AlertState
-from .config.schema import AssetConfig
-from .federation.participant import Participant
-from .health import Latency
-from .learning.serving import Said, Serving
 from .outlook import Left, Outlook
-from .samples.label_values import meaning
-from .samples.store import Sample, SampleStore, Split, split
-from .types import Batch, Decision, Event, Reading, Window
-from .windows.assembler import Assembler
-from .windows.context import Context
-from .windows.features import Preparation, bridge, feature_count, needs_bearing
-from .windows.snapshots import MAX_WAITING, Snapshots
 
 Label = float | tuple[float, ...] | None
 

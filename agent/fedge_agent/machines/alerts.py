@@ -13,8 +13,8 @@ from collections import deque
 import msgspec
 from fedge_models.system.structs import known
 
-from .config.schema import When
-from .types import Decision, Event
+from ..config.schema import When
+from ..types import Decision, Event
 
 SEVERITIES = ("low", "medium", "high")
 
