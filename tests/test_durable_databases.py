@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fedge_agent import config as agent_config
 from fedge_agent.app import App
+from fedge_agent.config import schema as agent_config
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, ImageSpec, WindowSpec
 from plants import Plant
