@@ -5,7 +5,7 @@ DATA ?=
 # Processes that share the quick tests; 0: pytest alone.
 JOBS ?= 2
 
-.PHONY: demo test test-slow check counterparts bench bench-peers clean
+.PHONY: demo test test-slow check lock wheelhouse counterparts bench bench-peers clean
 
 .venv: .venv/.installed
 
@@ -32,6 +32,22 @@ check: .venv/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest tests/test_imports.py
+
+# The pins and hashes of deployments (requirements*.lock). `make lock UPGRADE=--upgrade` takes the newest releases.
+UPGRADE ?=
+lock: .venv-lock/.installed
+	scripts/lock .venv-lock/bin/uv $(UPGRADE)
+
+.venv-lock/.installed: Makefile
+	$(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/pip install --quiet 'uv>=0.9,<1'
+	touch $@
+
+# What an installation without a network needs, in the folder wheelhouse (docs/deployment.md). For another machine:
+# `make wheelhouse FOR="--python 3.13 --machine aarch64"`; with an extra: `FOR="--extra images"`.
+FOR ?=
+wheelhouse: .venv/.dev
+	$(BIN)/python scripts/wheelhouse.py $(FOR)
 
 bench: .venv/.dev
 	@set -e; for script in benchmarks/[a-z]*.py; do $(BIN)/python $$script --json; done
@@ -68,4 +84,4 @@ bench-peers: .venv-peers/.installed
 	.venv-peers/bin/python benchmarks/rules.py --json --peers
 
 clean:
-	rm -rf .venv .venv-peers $(OTHERS) build *.egg-info
+	rm -rf .venv .venv-lock .venv-peers $(OTHERS) build wheelhouse *.egg-info

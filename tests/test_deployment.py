@@ -16,7 +16,7 @@ import pytest
 from programs import BIN, ENV
 
 ROOT = Path(__file__).resolve().parent.parent
-UNITS = [ROOT / "agent/systemd/fedge-agent.service", ROOT / "aggregator/systemd/fedge-aggregator.service"]
+UNITS = [ROOT / "agent/fedge_agent/fedge-agent.service", ROOT / "aggregator/fedge_aggregator/fedge-aggregator.service"]
 IMAGES = [ROOT / "Dockerfile.x86", ROOT / "Dockerfile.jetson"]
 AGENT = '[agent]\nname = "gw"\nstate = "state"\n'
 AGGREGATOR = (

@@ -30,7 +30,7 @@ from fedge_models.ops.registry import OPERATORS
 ROOT = Path(__file__).resolve().parent.parent
 AGENT = ROOT / "agent/fedge_agent/agent.example.toml"
 AGGREGATOR = ROOT / "aggregator/fedge_aggregator/aggregator.example.toml"
-UNITS = [ROOT / "agent/systemd/fedge-agent.service", ROOT / "aggregator/systemd/fedge-aggregator.service"]
+UNITS = [ROOT / "agent/fedge_agent/fedge-agent.service", ROOT / "aggregator/fedge_aggregator/fedge-aggregator.service"]
 
 
 def structs(type_: type) -> list[type]:

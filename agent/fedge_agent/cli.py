@@ -10,8 +10,10 @@ from typing import Any
 
 import click
 import msgspec
+from fedge_models import __version__
 from fedge_models.errors import ConfigError, FedgeError
 from fedge_models.system import files, malloc, service
+from fedge_models.system import unit as units
 
 from . import cli_labels, cli_models, cli_opcua
 from .config import schema as configs
@@ -33,7 +35,7 @@ class _Group(click.Group):
 
 
 @click.group(cls=_Group)
-@click.version_option(package_name="fedge")
+@click.version_option(__version__)
 def main() -> None:
     """Read machines, decide, learn, and share only signed updates."""
 
@@ -52,8 +54,21 @@ def init(config_path: Path) -> None:
     if config_path.exists():
         raise ConfigError(f"{config_path}: exists already; it is left alone")
     config_path.parent.mkdir(parents=True, exist_ok=True)
-    files.write(config_path, resources.files(__package__).joinpath("agent.example.toml").read_bytes())
+    files.write(config_path, resources.files("fedge_agent").joinpath("agent.example.toml").read_bytes())
     click.echo(f"{config_path}: written. Fill it in, then: fedge-agent check --config {config_path}")
+
+
+@main.command()
+@config_option
+def unit(config_path: Path) -> None:
+    """Print the systemd unit of this installation.
+
+    Its ExecStart is the program that prints it, with this configuration. Write it to
+    /etc/systemd/system/fedge-agent.service.
+    """
+    click.echo(units.unit("fedge_agent", "fedge-agent", config_path), nl=False)
+    for line in units.warnings(config_path):
+        click.echo(f"warning: {line}", err=True)
 
 
 @main.command()

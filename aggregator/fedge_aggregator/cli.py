@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from fedge_models import __version__
 from fedge_models.errors import ConfigError, FedgeError
 from fedge_models.system import files, service
+from fedge_models.system import unit as units
 from fedge_models.system.settings import parse_seconds
 
 from . import cli_life
@@ -36,7 +38,7 @@ class _Group(click.Group):
 
 
 @click.group(cls=_Group)
-@click.version_option(package_name="fedge")
+@click.version_option(__version__)
 def main() -> None:
     """Average what gateways learn, and sign the result."""
 
@@ -52,8 +54,21 @@ def init(config_path: Path) -> None:
     if config_path.exists():
         raise ConfigError(f"{config_path}: exists already; it is left alone")
     config_path.parent.mkdir(parents=True, exist_ok=True)
-    files.write(config_path, resources.files(__package__).joinpath("aggregator.example.toml").read_bytes())
+    files.write(config_path, resources.files("fedge_aggregator").joinpath("aggregator.example.toml").read_bytes())
     click.echo(f"{config_path}: written. Set addresses and federations, then: fedge-aggregator start")
+
+
+@main.command()
+@config_option
+def unit(config_path: Path) -> None:
+    """Print the systemd unit of this installation.
+
+    Its ExecStart is the program that prints it, with this configuration. Write it to
+    /etc/systemd/system/fedge-aggregator.service.
+    """
+    click.echo(units.unit("fedge_aggregator", "fedge-aggregator", config_path), nl=False)
+    for line in units.warnings(config_path):
+        click.echo(f"warning: {line}", err=True)
 
 
 @main.command()

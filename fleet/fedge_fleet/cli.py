@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from fedge_models import __version__
 from fedge_models.errors import FedgeError
 from fedge_models.system import files
 
@@ -19,7 +20,7 @@ path_type = click.Path(path_type=Path)
 
 
 @click.group()
-@click.version_option(package_name="fedge")
+@click.version_option(__version__)
 def main() -> None:
     """A whole fleet on one machine."""
 
