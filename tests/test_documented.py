@@ -11,7 +11,7 @@ from typing import get_args
 import click
 import msgspec
 import pytest
-from fedge_agent.cli import main as agent_main
+from fedge_agent.cli.main import main as agent_main
 from fedge_agent.config import schema as agent_config
 from fedge_agent.config.plugins import load_class
 from fedge_agent.outputs.registry import OUTPUTS

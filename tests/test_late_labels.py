@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from fedge_agent.cli import main
+from fedge_agent.cli.main import main
 from fedge_agent.protocols.mqtt.connection import Broker, Connection
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, WindowSpec

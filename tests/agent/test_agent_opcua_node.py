@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from fedge_agent.cli import main
+from fedge_agent.cli.main import main
 from fedge_agent.protocols.opcua import security
 from fedge_agent.sources.opcua import OpcuaConfig, OpcuaSource
 from fedge_agent.types import Quality

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 from fedge_models.errors import ConfigError
 
-from .config import schema as configs
+from ..config import schema as configs
 
 if TYPE_CHECKING:
-    from .protocols.opcua.connection import Connector
+    from ..protocols.opcua.connection import Connector
 
 config_option = click.option(
     "--config", "config_path", type=click.Path(path_type=Path), default=Path("/etc/fedge/agent.toml"), show_default=True
@@ -26,7 +26,7 @@ config_option = click.option(
 @config_option
 def trust(name: str, yes: bool, fingerprint: str | None, config_path: Path) -> None:
     """Trust the certificate that an OPC UA source's (or output's) server shows now."""
-    from .protocols.opcua import security  # noqa: PLC0415
+    from ..protocols.opcua import security  # noqa: PLC0415
 
     connector = _configured(name, config_path)
     der = _shown(connector)
@@ -55,8 +55,8 @@ def browse(target: str, under: str, depth: int, config_lines: bool, config_path:
     """Show what an OPC UA server has, with types and values."""
     import asyncio  # noqa: PLC0415
 
-    from .protocols.opcua import tree  # noqa: PLC0415
-    from .protocols.opcua.connection import ConnectionConfig, Connector  # noqa: PLC0415
+    from ..protocols.opcua import tree  # noqa: PLC0415
+    from ..protocols.opcua.connection import ConnectionConfig, Connector  # noqa: PLC0415
 
     plain = target.startswith("opc.tcp://")
     connector = Connector("plc", ConnectionConfig(target), None) if plain else _configured(target, config_path)
@@ -76,8 +76,8 @@ def browse(target: str, under: str, depth: int, config_lines: bool, config_path:
 async def _browse(connector: Connector, under: str, depth: int) -> list[Any]:
     from asyncua import ua  # noqa: PLC0415
 
-    from .protocols.opcua import browsing, tree  # noqa: PLC0415
-    from .protocols.opcua.tags import parse  # noqa: PLC0415
+    from ..protocols.opcua import browsing, tree  # noqa: PLC0415
+    from ..protocols.opcua.tags import parse  # noqa: PLC0415
 
     async with connector.open() as link:
         limit, start = await browsing.limits(link.client), ua.NodeId(ua.ObjectIds.ObjectsFolder)
@@ -91,8 +91,8 @@ async def _browse(connector: Connector, under: str, depth: int) -> list[Any]:
 
 def _configured(name: str, config_path: Path) -> Connector:
     """The connector of a source or output. Raises ConfigError."""
-    from .outputs import registry as outputs  # noqa: PLC0415
-    from .sources import registry as sources  # noqa: PLC0415
+    from ..outputs import registry as outputs  # noqa: PLC0415
+    from ..sources import registry as sources  # noqa: PLC0415
 
     config = configs.load(config_path)
     for tables, build in ((config.source, sources.build), (config.output, outputs.build)):
@@ -111,7 +111,7 @@ def _shown(connector: Connector) -> bytes:
     """The certificate that the server shows, DER. Raises ConfigError for one without."""
     import asyncio  # noqa: PLC0415
 
-    from .protocols.opcua import security  # noqa: PLC0415
+    from ..protocols.opcua import security  # noqa: PLC0415
 
     offered = asyncio.run(connector.endpoints())
     chosen = connector.endpoint(offered) if connector.config.security != "None" else None

@@ -15,8 +15,8 @@ from fedge_models.errors import ConfigError, FedgeError
 from fedge_models.system import files, malloc, service
 from fedge_models.system import unit as units
 
-from . import cli_labels, cli_models, cli_opcua
-from .config import schema as configs
+from ..config import schema as configs
+from . import label, model, opcua
 
 config_option = click.option(
     "--config", "config_path", type=click.Path(path_type=Path), default=Path("/etc/fedge/agent.toml"), show_default=True
@@ -40,9 +40,9 @@ def main() -> None:
     """Read machines, decide, learn, and share only signed updates."""
 
 
-for command in (cli_models.model_group, cli_models.train, cli_models.evaluate, cli_opcua.trust, cli_opcua.browse):
+for command in (model.model_group, model.train, model.evaluate, opcua.trust, opcua.browse):
     main.add_command(command)
-main.add_command(cli_labels.label)
+main.add_command(label.label)
 
 
 @main.command()
@@ -75,7 +75,7 @@ def unit(config_path: Path) -> None:
 @config_option
 def check(config_path: Path) -> None:
     """Validate the configuration and try each connection, without side effects."""
-    from .checks import check_all  # noqa: PLC0415
+    from .check import check_all  # noqa: PLC0415
 
     wrong = 0
     for what, problems in check_all(configs.load(config_path), str(config_path)):
@@ -93,7 +93,7 @@ def join(invitation: str, config_path: Path) -> None:
     """Enrol this gateway with the line that `fedge-aggregator invite` printed."""
     from fedge_models.messages.invitation import decode_invitation  # noqa: PLC0415
 
-    from .federation import identity  # noqa: PLC0415
+    from ..federation import identity  # noqa: PLC0415
 
     config = configs.load(config_path)
     config.agent.state.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -108,7 +108,7 @@ def join(invitation: str, config_path: Path) -> None:
 def start(config_path: Path) -> None:
     """Run until SIGTERM or Ctrl-C."""
     malloc.settle()
-    from .app import App  # noqa: PLC0415
+    from ..app import App  # noqa: PLC0415
 
     config = configs.load(config_path)
     logging.basicConfig(level=config.agent.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -123,7 +123,7 @@ def start(config_path: Path) -> None:
 @config_option
 def status(as_json: bool, config_path: Path) -> None:
     """Show how the running agent is."""
-    from .app import STATUS_FILE  # noqa: PLC0415
+    from ..app import STATUS_FILE  # noqa: PLC0415
 
     data = service.ask(configs.load(config_path).agent.state / STATUS_FILE, "fedge-agent")
     if as_json:
@@ -137,7 +137,7 @@ def status(as_json: bool, config_path: Path) -> None:
         for name, entry in table[kind].items():
             click.echo(f"{kind[:-1]} {name}: {_line(kind, entry)}")
     for name, entry in table["labels"].items():
-        if told := cli_labels.summary(entry):
+        if told := label.summary(entry):
             click.echo(f"labels of {name}: {told}")
     unwritten = table["unwritten_events"]
     if unwritten["problem"]:

@@ -9,13 +9,13 @@ from fedge_models.errors import FedgeError
 from fedge_models.graph.intake import PROBE_BYTES, bounded_memory
 from fedge_models.graph.trainable import TrainableGraph
 
-from . import budget
-from .config.schema import Config
-from .federation import identity
-from .machines.asset import check_fit
-from .outputs import registry as outputs
-from .samples.station_files import Station
-from .sources import registry as sources
+from .. import budget
+from ..config.schema import Config
+from ..federation import identity
+from ..machines.asset import check_fit
+from ..outputs import registry as outputs
+from ..samples.station_files import Station
+from ..sources import registry as sources
 
 
 def check_all(config: Config, where: str) -> Iterator[tuple[str, list[str]]]:

@@ -15,8 +15,8 @@ from fedge_models.errors import ConfigError, ModelError
 from fedge_models.graph.card import Card
 from fedge_models.system import settings
 
-from .config import schema as configs
-from .config.schema import Config
+from ..config import schema as configs
+from ..config.schema import Config
 
 ALWAYS_NS = (1 << 63) - 1
 config_option = click.option(
@@ -44,10 +44,10 @@ def label(
     config_path: Path,
 ) -> None:
     """Tell what ASSET was, e.g. "normal", for a time or a part; its stored windows are taught with VALUE."""
-    from .samples.label_book import LabelBook, Subject  # noqa: PLC0415
-    from .samples.label_values import malformed, told  # noqa: PLC0415
-    from .samples.store import SAMPLES_FILE  # noqa: PLC0415
-    from .types import Label  # noqa: PLC0415
+    from ..samples.label_book import LabelBook, Subject  # noqa: PLC0415
+    from ..samples.label_values import malformed, told  # noqa: PLC0415
+    from ..samples.store import SAMPLES_FILE  # noqa: PLC0415
+    from ..types import Label  # noqa: PLC0415
 
     config = configs.load(config_path)
     configs.refer(asset, config.asset, "asset")
@@ -98,8 +98,8 @@ def _span(
 
 
 def _time(text: str, option: str, now_ns: int) -> int:
-    from .samples.inspection import parse_time  # noqa: PLC0415
-    from .samples.label_book import DAY_NS  # noqa: PLC0415
+    from ..samples.inspection import parse_time  # noqa: PLC0415
+    from ..samples.label_book import DAY_NS  # noqa: PLC0415
 
     local = datetime.now().astimezone().tzinfo
     assert local is not None
@@ -120,8 +120,8 @@ def _duration(text: str) -> float:
 
 def _unknown(config: Config, asset: str, subject: object, value: str) -> str | None:
     """What is wrong with the value, if the model is here to say."""
-    from .samples.label_book import Subject  # noqa: PLC0415
-    from .samples.label_values import expected  # noqa: PLC0415
+    from ..samples.label_book import Subject  # noqa: PLC0415
+    from ..samples.label_values import expected  # noqa: PLC0415
 
     assert isinstance(subject, Subject)
     card = _card(config, subject.model)

@@ -15,7 +15,7 @@ from fedge_models.system import files, malloc
 if TYPE_CHECKING:
     from fedge_models.graph.trainable import TrainableGraph
 
-    from .learning.dataset import Dataset
+    from ..learning.dataset import Dataset
 
 EXAMPLE_ROWS = 1000  # a time estimate is given for so many samples
 
@@ -51,7 +51,7 @@ def show(file: Path, card: Path | None, trainable: str | None, batch: int, as_js
     """Show what a model file holds and what training it costs on this board."""
     from numpy.random import default_rng  # noqa: PLC0415
 
-    from .learning import workbench  # noqa: PLC0415
+    from ..learning import workbench  # noqa: PLC0415
 
     graph = _load(file, card, trainable)[0]
     table = workbench.describe(graph)
@@ -88,7 +88,7 @@ def train(
     from fedge_models.training.loop import TrainingConfig  # noqa: PLC0415
     from numpy.random import default_rng  # noqa: PLC0415
 
-    from .learning import workbench  # noqa: PLC0415
+    from ..learning import workbench  # noqa: PLC0415
 
     graph, model = _load(file, card, trainable)
     samples, config = _samples(data, graph, label), TrainingConfig(proximal_mu=0.0, **how)
@@ -124,7 +124,7 @@ def evaluate(
     file: Path, data: Path, label: tuple[str, ...], card: Path | None, scale_from: Path | None, as_json: bool
 ) -> None:
     """Judge a model on recorded data."""
-    from .learning import workbench  # noqa: PLC0415
+    from ..learning import workbench  # noqa: PLC0415
 
     graph = _load(file, card, None)[0]
     samples = _samples(data, graph, label)
@@ -149,7 +149,7 @@ def _load(file: Path, card: Path | None, trainable: str | None) -> tuple[Trainab
 
 
 def _samples(path: Path, graph: TrainableGraph, label: tuple[str, ...]) -> Dataset:
-    from .learning import dataset  # noqa: PLC0415
+    from ..learning import dataset  # noqa: PLC0415
 
     return dataset.load(path, graph.card, graph.input_shape, label)
 
