@@ -23,10 +23,10 @@ import numpy as np
 from fedge_agent import budget
 from fedge_agent.config.schema import Privacy as AtSite
 from fedge_agent.learning.training import Trained, code, protected
-from fedge_aggregator import privacy
 from fedge_aggregator.engine.rows import MemoryRows
 from fedge_aggregator.publish import difference_steps, next_grid
-from fedge_aggregator.rounds import RoundConfig
+from fedge_aggregator.rounds import central_privacy
+from fedge_aggregator.rounds.round import RoundConfig
 from fedge_fleet import skew
 from fedge_fleet.loop import Loop
 from fedge_fleet.member import Base, Member, Plan, Sent
@@ -100,22 +100,26 @@ class NoisedSite(Member):
 class PrivateServer(Plain):
     """An aggregator under `[federation.X] privacy`."""
 
-    def __init__(self, graph: TrainableGraph, start: Floats, plan: Plan, config: privacy.Privacy, bits: Bits) -> None:
+    def __init__(
+        self, graph: TrainableGraph, start: Floats, plan: Plan, config: central_privacy.Privacy, bits: Bits
+    ) -> None:
         super().__init__(graph, start, plan)
-        self._config, self._bits, self.spent = config, bits, privacy.Spent()
+        self._config, self._bits, self.spent = config, bits, central_privacy.Spent()
         self._local = personal.local_mask(graph)
 
     def close(self, now: float) -> None:
         """The noised mean, coded as releases are; the grid follows the clip norm."""
         base, sizes, grid = self._base, self._sizes, expand(self._base.steps, self._sizes)
-        self.spent = privacy.spend(self.spent, self._config, "benchmark")
+        self.spent = central_privacy.spend(self.spent, self._config, "benchmark")
         rows, local = MemoryRows([u.codes for u in self._updates]), self._local
-        wanted = privacy.aggregate(rows, grid, rows.n, self._config, local, self._bits) * grid + self._kept
+        wanted = central_privacy.aggregate(rows, grid, rows.n, self._config, local, self._bits) * grid + self._kept
         steps = difference_steps(wanted, sizes)
         codes = quantize(wanted, expand(steps, sizes))
         self._kept = wanted - dequantize(codes, expand(steps, sizes))
         weights = apply_difference(base.weights, codes, steps, sizes)
-        self._base = Base(base.version + 1, weights, next_grid(base.steps, [privacy.spread(self._config, sizes)]))
+        self._base = Base(
+            base.version + 1, weights, next_grid(base.steps, [central_privacy.spread(self._config, sizes)])
+        )
         self._updates = []
 
 
@@ -149,11 +153,11 @@ class Run:
     def at_aggregator(self, epsilon: float) -> float:
         """The aggregator noises each release."""
         noise = multiplier(epsilon, self._plan.rounds, 1)
-        config = privacy.Privacy(clip=CLIP, noise_multiplier=noise, epsilon=epsilon, delta=DELTA)
+        config = central_privacy.Privacy(clip=CLIP, noise_multiplier=noise, epsilon=epsilon, delta=DELTA)
         bits = words(np.random.default_rng([self._seed, 1]))
         server = PrivateServer(self._graph, self._start, self._plan, config, bits)
         found = self._score(Member, server)
-        assert privacy.left(server.spent, config) == 0
+        assert central_privacy.left(server.spent, config) == 0
         return found
 
     def _score(self, make: Callable[..., Member], server: Plain) -> float:

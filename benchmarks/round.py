@@ -22,11 +22,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from fedge_aggregator import averaging
-from fedge_aggregator.aggregation import Contribution
 from fedge_aggregator.config import FederationConfig
 from fedge_aggregator.engine import blocks
 from fedge_aggregator.engine.rows import MemoryRows
+from fedge_aggregator.rounds import average
+from fedge_aggregator.rounds.contribution import Contribution
 from fedge_fleet.processes import Processes
 from fedge_models.messages.quantize import LIMIT
 
@@ -87,9 +87,9 @@ def averaging_s(d: int) -> tuple[float, float]:
     rows = MemoryRows([np.clip(common + rng.normal(0, 20, d), -LIMIT, LIMIT).astype(np.int8) for _ in names])
     ones, spread = np.ones(d, np.float32), np.ones(1, np.float32)
     updates = [Contribution(n, spread, 100, 0, {"base_loss": 1.0}) for n in names]
-    due = averaging.Gathered("f", 1, ones, ones, updates, rows, names, 0.0, 0)
-    how = averaging.build(FederationConfig(), "the defaults")
-    whole = [_cpu_s(lambda: averaging.average(how, due, averaging.Carried())) for _ in range(5)]
+    due = average.Gathered("f", 1, ones, ones, updates, rows, names, 0.0, 0)
+    how = average.build(FederationConfig(), "the defaults")
+    whole = [_cpu_s(lambda: average.average(how, due, average.Carried())) for _ in range(5)]
     rule = [_cpu_s(lambda: blocks.aggregate(how.pipeline, rows, np.ones(NODES))) for _ in range(5)]
     return statistics.median(whole), statistics.median(rule)
 

@@ -13,8 +13,8 @@ from fedge_models.system.service import parse_address, parse_loopback
 from fedge_models.system.settings import Seconds
 from msgspec import Meta
 
-from .privacy import Privacy
-from .rounds import Mode, RoundConfig
+from .rounds.central_privacy import Privacy
+from .rounds.round import Mode, RoundConfig
 from .trust.standing import TrustConfig
 
 ADDRESS_FILE = "listen.addr"  # in the state folder: where `invite` learns the port when the configuration says 0
@@ -101,10 +101,10 @@ def load(path: Path) -> Config:
 
 def _check(federation: FederationConfig, where: str, key: str) -> None:
     """Raise ConfigError for a rule, optimiser, engine or privacy that there is not or that do not go together."""
-    from . import averaging  # noqa: PLC0415  # it knows this file
     from .engine import blocks  # noqa: PLC0415
+    from .rounds import average  # noqa: PLC0415  # it knows this file
 
-    how = averaging.build(federation, where, f"{key}.")
+    how = average.build(federation, where, f"{key}.")
     blocks.build_runner(federation.engine, where, f"{key}.engine")
     if federation.privacy and federation.mode == "asynchronous":
         raise ConfigError(f"{where}: key '{key}.privacy': needs synchronous rounds, where all count as often as others")

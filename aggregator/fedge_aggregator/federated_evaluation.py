@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import privacy
-from .aggregation import Contribution
-from .averaging import Averaged, Gathered
-from .privacy import Privacy
+from .rounds import central_privacy
+from .rounds.average import Averaged, Gathered
+from .rounds.central_privacy import Privacy
+from .rounds.contribution import Contribution
 
 MAX_METRICS = 20  # a release's header has room for 32 figures
 LARGEST = 1e12
@@ -48,7 +48,7 @@ def report(made: Averaged, due: Gathered, bound: Privacy | None, mode: str) -> t
     }
     details = {"evaluation": evaluation, "nodes": nodes, "damping": made.damping}
     if bound:
-        return privacy.figures(made.carried.spent, bound), details
+        return central_privacy.figures(made.carried.spent, bound), details
     figures = {name: metric["mean"] for name, metric in evaluation.items()}
     figures |= {"nodes": float(len(left)), "samples": float(sum(u.samples for u in left))}  # no node names them
     if mode == "asynchronous":

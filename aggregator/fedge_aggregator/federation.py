@@ -24,16 +24,17 @@ from fedge_models.messages.quantize import expand
 from fedge_models.messages.update import Update, decode_update, max_update_bytes
 from fedge_models.training import personal
 
-from . import admission, averaging, privacy
+from . import admission
 from .authority import Authority
-from .averaging import Averaged, Gathered
 from .chain import Chain
 from .config import FederationConfig
 from .engine import blocks
 from .federated_evaluation import report
 from .gathering import Verified, rows_of
 from .publish import Published
-from .rounds import Round
+from .rounds import average, central_privacy
+from .rounds.average import Averaged, Gathered
+from .rounds.round import Round
 from .store import Model, Node, Store
 from .store.updates import UpdateRow
 from .trust import heldback
@@ -52,7 +53,7 @@ class Federation:
         self, config: FederationConfig, model: Model, store: Store, authority: Authority, folder: Path
     ) -> None:
         self.name, self.config, self.model = model.federation, config, model
-        self.how = averaging.build(config, f"federation {model.federation}")
+        self.how = average.build(config, f"federation {model.federation}")
         self.minimum = self.how.pipeline.minimum()
         self.limits = config.limits(self.minimum)
         self._runner = blocks.build_runner(config.engine, f"federation {model.federation}")
@@ -169,12 +170,12 @@ class Federation:
 
     def _spent(self) -> dict[str, Any] | None:
         bound = self.how.privacy
-        return privacy.status(self._store.carried.load(self.name).spent, bound, self.name) if bound else None
+        return central_privacy.status(self._store.carried.load(self.name).spent, bound, self.name) if bound else None
 
     def _stopped(self) -> str | None:
         """Why there are no more rounds for good."""
         bound = self.how.privacy
-        return privacy.stopped(self._store.carried.load(self.name).spent, bound, self.name) if bound else None
+        return central_privacy.stopped(self._store.carried.load(self.name).spent, bound, self.name) if bound else None
 
     def _admit(self, node: Node, body: bytes, now: float) -> bool:
         update = decode_update(body, Ed25519PublicKey.from_public_bytes(node.key), self.model.sizes)
@@ -252,7 +253,7 @@ class Federation:
                 now=now,
                 seed=int.from_bytes(seed[:8], "big"),
             )
-            self._publish(averaging.average(self.how, due, self._store.carried.load(self.name), self._runner), due)
+            self._publish(average.average(self.how, due, self._store.carried.load(self.name), self._runner), due)
         return True
 
     def _publish(self, made: Averaged, due: Gathered) -> None:
@@ -260,7 +261,7 @@ class Federation:
         figures, details = report(made, due, self.how.privacy, self.limits.mode)
         spreads = [u.spread for u in due.updates if made.shares[u.node]]
         if self.how.privacy:  # nothing of what nodes report may show
-            spreads = [privacy.spread(self.how.privacy, self.model.sizes)]
+            spreads = [central_privacy.spread(self.how.privacy, self.model.sizes)]
         nodes, now = [u.node for u in due.updates], due.now
         with self._store.transaction():
             release = self._chain.next(made.step, spreads, self.how.name, figures, details, nodes, now)

@@ -21,8 +21,8 @@ from fedge_models.messages.quantize import Codes
 from fedge_models.messages.release import Header
 from fedge_models.messages.update import Update, decode_update
 
-from .aggregation import Contribution, regrid
 from .engine.rows import MemoryRows, Rows, RowsWriter
+from .rounds.contribution import Contribution, regrid
 from .store import Model, Store
 from .store.updates import UpdateRow
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple, Protocol
 
-from fedge_aggregator.rounds import Round, RoundConfig
+from fedge_aggregator.rounds.round import Round, RoundConfig
 from fedge_models.errors import RefusedError, StaleError, StopError
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.training import personal

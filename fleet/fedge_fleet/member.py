@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 from fedge_agent.learning.training import code, round_rate
-from fedge_aggregator.server_optimizers import SGD, ServerOptimizer
+from fedge_aggregator.rounds.server_optimizers import SGD, ServerOptimizer
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.messages.quantize import Codes, dequantize, expand
 from fedge_models.training import drift, personal

@@ -14,8 +14,8 @@ from threading import Event
 import numpy as np
 from fedge_agent.learning.tuning import RATE, complete
 from fedge_aggregator.publish import FIRST_SPREAD, difference_steps, next_grid
-from fedge_aggregator.rounds import RoundConfig
-from fedge_aggregator.server_optimizers import first_state
+from fedge_aggregator.rounds.round import RoundConfig
+from fedge_aggregator.rounds.server_optimizers import first_state
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.messages.quantize import LIMIT, dequantize, expand, quantize
 from fedge_models.messages.release import apply_difference

@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
-from fedge_aggregator import averaging
 from fedge_aggregator.config import FederationConfig
+from fedge_aggregator.rounds import average
 from fedge_aggregator.trust.standing import TrustConfig
 from fedge_models.errors import ConfigError
 from fedge_models.graph.trainable import TrainableGraph
@@ -142,7 +142,7 @@ def _assemble(config: Config, where: str, fleet: Fleet, attack: Attack) -> tuple
     graph.set_params(fleet.start)
     members = {n: _member(n, k, config, fleet, attack if n in bad else None) for k, n in enumerate(fleet.sites)}
     federation = _federation(config, plan, where)
-    how = averaging.build(federation, where)
+    how = average.build(federation, where)
     if not config.server_optimizer:
         how = replace(how, optimizer=plan.server)
     if (need := how.pipeline.minimum()) > len(members):

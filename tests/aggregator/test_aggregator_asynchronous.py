@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from federations import ASYNCHRONOUS, Make, T
-from fedge_aggregator import aggregation, averaging
+from fedge_aggregator.rounds import average, contribution
 from fedge_models.errors import StaleError
 from fedge_models.messages.quantize import LIMIT
 from hypothesis import given
@@ -53,7 +53,7 @@ def test_update_that_arrives_while_a_buffer_is_averaged_is_in_the_next_release(
     bench: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = bench(ASYNCHRONOUS)
-    body, plain = made.update("c"), averaging.average
+    body, plain = made.update("c"), average.average
 
     def meanwhile(*arguments: Any) -> Any:
         sender = threading.Thread(target=made.send, args=("c", body))
@@ -62,11 +62,11 @@ def test_update_that_arrives_while_a_buffer_is_averaged_is_in_the_next_release(
         assert not sender.is_alive()
         return plain(*arguments)
 
-    monkeypatch.setattr(averaging, "average", meanwhile)
+    monkeypatch.setattr(average, "average", meanwhile)
     made.send("a")
     made.send("b")
     assert made.step() == 2
-    monkeypatch.setattr(averaging, "average", plain)
+    monkeypatch.setattr(average, "average", plain)
     assert list(made.store.updates.arrivals("f")) == ["c"]
     made.send("a")
     assert made.step() == 3
@@ -77,7 +77,7 @@ def test_update_that_arrives_while_a_synchronous_round_is_averaged_waits_and_is_
     bench: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = bench("quorum = 2")
-    body, plain, said = made.update("c"), averaging.average, list[str]()
+    body, plain, said = made.update("c"), average.average, list[str]()
 
     def try_it() -> None:
         try:
@@ -93,7 +93,7 @@ def test_update_that_arrives_while_a_synchronous_round_is_averaged_waits_and_is_
         assert sender.is_alive()  # neither acknowledged nor refused yet
         return plain(*arguments)
 
-    monkeypatch.setattr(averaging, "average", meanwhile)
+    monkeypatch.setattr(average, "average", meanwhile)
     made.round("a", "b")
     sender.join(10)
     assert "base release 1 of node c is not open" in said[0]
@@ -109,9 +109,9 @@ def test_regrid_is_nearest_within_the_grid_and_never_pushes_updates_apart(
     one: Any, two: Any, old: Any, new: Any
 ) -> None:
     wide_old, wide_new = np.repeat(old, SIZES).astype(np.float64), np.repeat(new, SIZES).astype(np.float64)
-    got = aggregation.regrid(one, old, new, SIZES)
+    got = contribution.regrid(one, old, new, SIZES)
     wanted = np.clip(one * wide_old, -LIMIT * wide_new, LIMIT * wide_new)
     assert (np.abs(got * wide_new - wanted) <= 0.5001 * wide_new).all()
-    apart = np.abs((got - aggregation.regrid(two, old, new, SIZES).astype(np.int64)) * wide_new)
+    apart = np.abs((got - contribution.regrid(two, old, new, SIZES).astype(np.int64)) * wide_new)
     assert (apart <= np.abs((one.astype(np.int64) - two) * wide_old) + 1.0001 * wide_new).all()
-    np.testing.assert_array_equal(aggregation.regrid(one, old, old.copy(), SIZES), one)
+    np.testing.assert_array_equal(contribution.regrid(one, old, old.copy(), SIZES), one)

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 from federations import GRAPH, MODEL, Bench, P
-from fedge_aggregator import averaging, gathering
 from fedge_aggregator import config as configs
+from fedge_aggregator import gathering
 from fedge_aggregator.engine import blocks
 from fedge_aggregator.engine.rows import MemoryRows
-from fedge_aggregator.privacy import Privacy
+from fedge_aggregator.rounds import average
+from fedge_aggregator.rounds.central_privacy import Privacy
 from fedge_models.errors import ConfigError
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.messages.quantize import LIMIT
@@ -95,9 +96,9 @@ def test_update_that_repeats_the_last_release_is_left_out_also_after_a_restart(t
 def test_cosines_with_the_last_movement_cost_the_others_no_bit() -> None:
     rows = MemoryRows(list(RNG.integers(-LIMIT, LIMIT + 1, (5, 7000)).astype(np.int8)))
     grid = np.full(7000, 0.01, np.float32)
-    due = averaging.Gathered("f", 1, grid, grid, [], rows, (), 0.0, 0)
-    alone, none = averaging._compared(due, None, blocks.LOCAL)
-    gram, likeness = averaging._compared(due, rows.block(0, 7000)[2] * np.float32(1e-4), blocks.LOCAL)
+    due = average.Gathered("f", 1, grid, grid, [], rows, (), 0.0, 0)
+    alone, none = average._compared(due, None, blocks.LOCAL)
+    gram, likeness = average._compared(due, rows.block(0, 7000)[2] * np.float32(1e-4), blocks.LOCAL)
     assert none is None and likeness is not None
     np.testing.assert_array_equal(gram, alone)
     np.testing.assert_allclose(likeness, alone[2] / np.sqrt(np.diag(alone) * alone[2, 2]), atol=1e-6)
@@ -217,7 +218,7 @@ def test_what_does_not_go_together_is_refused_with_file_and_key(tmp_path: Path, 
 
 
 def test_what_a_new_federation_does_when_nothing_is_said() -> None:
-    plain = averaging.build(configs.FederationConfig(), "t")
+    plain = average.build(configs.FederationConfig(), "t")
     assert plain.name == "trimmed_mean after nearest_neighbour_mixing" and plain.trust.action == "quarantine"
     assert plain.pipeline.minimum() == 1  # two gateways are averaged; of four one may be hostile
     own = configs.FederationConfig(rule={"name": "median"})

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from federations import ASYNCHRONOUS, Make, P
-from fedge_aggregator import averaging
+from fedge_aggregator.rounds import average
 from fedge_models.messages.quantize import LIMIT
 
 
@@ -22,7 +22,7 @@ def test_round_that_is_cut_off_anywhere_ends_with_the_same_bits(
         made.send(name, codes=rng.integers(-LIMIT, LIMIT, P).astype(np.int8), samples=int(rng.integers(1, 500)))
     for moment in ("average", "publish", "keep"):  # as if killed there: nothing after it happened
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            owner: Any = {"average": averaging, "publish": made.store.releases, "keep": made.store.carried}[moment]
+            owner: Any = {"average": average, "publish": made.store.releases, "keep": made.store.carried}[moment]
             patch.setattr(owner, moment, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
             made.step("abc", 600)
         assert made.federation.current.header.version == 1  # also in the process that goes on

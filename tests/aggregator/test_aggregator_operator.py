@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from federations import ASYNCHRONOUS, GRAPH, Make
-from fedge_aggregator import averaging
 from fedge_aggregator.chain import Chain
 from fedge_aggregator.cli import main
+from fedge_aggregator.rounds import average
 from fedge_aggregator.store import Store
 from fedge_aggregator.store.releases import Pin
 from fedge_models.errors import ConfigError, StaleError, StorageError
@@ -66,13 +66,13 @@ def test_pinned_federation_collects_and_stands_still_until_unpinned(bench: Make)
 
 
 def test_pin_between_averaging_and_publishing_wins(bench: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    made, plain = bench("quorum = 2\n"), averaging.average
+    made, plain = bench("quorum = 2\n"), average.average
 
     def meanwhile(*arguments: Any) -> Any:
         made.store.releases.set_pin("f", Pin(made.now, "me", ""))
         return plain(*arguments)
 
-    monkeypatch.setattr(averaging, "average", meanwhile)
+    monkeypatch.setattr(average, "average", meanwhile)
     with pytest.raises(StorageError, match="was pinned in between"):
         made.round("a", "b")
     assert list(made.store.updates.arrivals("f")) == ["a", "b"]

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from counterparts import counterpart
 from fedge_aggregator.engine.rows import MemoryRows, RowsWriter
-from fedge_aggregator.privacy import (
+from fedge_aggregator.rounds.central_privacy import (
     Privacy,
     Rounds,
     Spent,
@@ -26,7 +26,7 @@ from fedge_aggregator.privacy import (
     status,
     stopped,
 )
-from fedge_aggregator.privacy import spread as public_spread
+from fedge_aggregator.rounds.central_privacy import spread as public_spread
 from fedge_aggregator.rules.registry import RULES
 from fedge_models.errors import BudgetError, ConfigError
 from fedge_models.messages.quantize import LIMIT, dequantize

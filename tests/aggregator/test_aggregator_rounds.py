@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 import pytest
-from fedge_aggregator.rounds import Round, RoundConfig, staleness_weight
+from fedge_aggregator.rounds.round import Round, RoundConfig, staleness_weight
 from fedge_models.errors import StaleError
 from hypothesis import settings
 from hypothesis import strategies as st

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 import pytest
-from fedge_aggregator.server_optimizers import OPTIMIZERS, ServerOptimizer, build, first_state
+from fedge_aggregator.rounds.server_optimizers import OPTIMIZERS, ServerOptimizer, build, first_state
 from fedge_models.errors import ConfigError
 
 TABLES: list[dict[str, object]] = [

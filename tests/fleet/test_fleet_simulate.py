@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from fedge_aggregator.rounds import RoundConfig
+from fedge_aggregator.rounds.round import RoundConfig
 from fedge_fleet import outcome as told
 from fedge_fleet import report, skew
 from fedge_fleet.cli import main

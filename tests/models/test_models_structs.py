@@ -21,7 +21,7 @@ SETTINGS = {
     "fedge_agent.protocols.http.settings",
     "fedge_aggregator.config",
     "fedge_aggregator.rules",
-    "fedge_aggregator.server_optimizers",
+    "fedge_aggregator.rounds.server_optimizers",
     "fedge_fleet",
 }
 

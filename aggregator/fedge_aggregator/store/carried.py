@@ -11,8 +11,8 @@ from collections.abc import Collection
 import msgspec
 import numpy as np
 
-from ..averaging import Carried
-from ..privacy import Spent
+from ..rounds.average import Carried
+from ..rounds.central_privacy import Spent
 from ..trust.standing import Standing
 from ..trust.witnesses import Seen
 from .audit import record

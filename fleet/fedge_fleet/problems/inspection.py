@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from fedge_agent.windows.features import Preparation
-from fedge_aggregator.server_optimizers import FedAdam
+from fedge_aggregator.rounds.server_optimizers import FedAdam
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, Objective, WindowSpec
 from fedge_models.training.loop import TrainingConfig

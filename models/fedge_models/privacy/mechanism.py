@@ -8,7 +8,7 @@ accounted for, in exact integers (what is cut off is below σ / 65536 a paramete
 rounding depends on the secret afterwards. All that follows (float32, the wire's int8 grid, saturation, error feedback
 of coding, the spread that is asked for) works on the noised vector only and costs nothing more.
 
-Who may see which sum, and what was spent, is the callers': `fedge_agent.privacy`, `fedge_aggregator.privacy`.
+Who may see which sum, and what was spent, is decided by the agent's budget and by `rounds.central_privacy`.
 """
 
 from __future__ import annotations

@@ -16,22 +16,23 @@ from fedge_models.messages.quantize import Floats
 from fedge_models.training.personal import Mask
 from msgspec.structs import replace
 
-from . import privacy, server_optimizers
-from .aggregation import Contribution, weigh
-from .config import FederationConfig
-from .engine import blocks
-from .engine.gram import WithReference, unite
-from .engine.rows import ChosenRows, Rows
-from .engine.runner import Runner
-from .privacy import Privacy, Spent
-from .rules.pipeline import Pipeline
-from .rules.registry import build_pipeline
-from .rules.rule import Gram, Weights
+from ..config import FederationConfig
+from ..engine import blocks
+from ..engine.gram import WithReference, unite
+from ..engine.rows import ChosenRows, Rows
+from ..engine.runner import Runner
+from ..rules.pipeline import Pipeline
+from ..rules.registry import build_pipeline
+from ..rules.rule import Gram, Weights
+from ..trust import replays, sketches
+from ..trust.judge import Verdict, judge, spokesmen
+from ..trust.standing import Standing, TrustConfig
+from ..trust.witnesses import Court, Seen, listen, testify
+from . import central_privacy as privacy
+from . import server_optimizers
+from .central_privacy import Privacy, Spent
+from .contribution import Contribution, weigh
 from .server_optimizers import ServerOptimizer, State
-from .trust import replays, sketches
-from .trust.judge import Verdict, judge, spokesmen
-from .trust.standing import Standing, TrustConfig
-from .trust.witnesses import Court, Seen, listen, testify
 
 
 @dataclass(frozen=True)

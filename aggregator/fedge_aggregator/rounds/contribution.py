@@ -12,7 +12,7 @@ import numpy as np
 from fedge_models.messages.quantize import Codes, Floats, dequantize, expand, quantize
 from numpy.typing import NDArray
 
-from .rounds import staleness_weight
+from .round import staleness_weight
 
 
 class Contribution(NamedTuple):
