@@ -23,10 +23,10 @@ from typing import NamedTuple
 
 import numpy as np
 from fedge_aggregator.config import FederationConfig
-from fedge_aggregator.engine import blocks
-from fedge_aggregator.engine.rows import MemoryRows
 from fedge_aggregator.rounds import average
 from fedge_aggregator.rounds.contribution import Contribution
+from fedge_aggregator.rounds.engine import blocks
+from fedge_aggregator.rounds.engine.update_rows import MemoryRows
 from fedge_fleet.processes import Processes
 from fedge_models.messages.quantize import LIMIT
 

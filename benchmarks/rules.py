@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from fedge_aggregator.engine import blocks
-from fedge_aggregator.engine.rows import MemoryRows, Rows, RowsWriter
+from fedge_aggregator.rounds.engine import blocks
+from fedge_aggregator.rounds.engine.update_rows import MemoryRows, Rows, RowsWriter
 from fedge_aggregator.rules.registry import build_pipeline
 
 D = 1_000_000

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from fedge_aggregator.engine.rows import FileRows
+from fedge_aggregator.rounds.engine.update_rows import FileRows
 
 
 @dataclass(frozen=True)

@@ -101,8 +101,8 @@ def load(path: Path) -> Config:
 
 def _check(federation: FederationConfig, where: str, key: str) -> None:
     """Raise ConfigError for a rule, optimiser, engine or privacy that there is not or that do not go together."""
-    from .engine import blocks  # noqa: PLC0415
     from .rounds import average  # noqa: PLC0415  # it knows this file
+    from .rounds.engine import blocks  # noqa: PLC0415
 
     how = average.build(federation, where, f"{key}.")
     blocks.build_runner(federation.engine, where, f"{key}.engine")

@@ -28,12 +28,12 @@ from . import admission
 from .authority import Authority
 from .chain import Chain
 from .config import FederationConfig
-from .engine import blocks
 from .federated_evaluation import report
 from .gathering import Verified, rows_of
 from .publish import Published
 from .rounds import average, central_privacy
 from .rounds.average import Averaged, Gathered
+from .rounds.engine import blocks
 from .rounds.round import Round
 from .store import Model, Node, Store
 from .store.updates import UpdateRow

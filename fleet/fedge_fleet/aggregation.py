@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fedge_aggregator import admission, publish
 from fedge_aggregator.config import FederationConfig
-from fedge_aggregator.engine.rows import MemoryRows
 from fedge_aggregator.rounds.average import Averaging, Carried, Gathered, average
 from fedge_aggregator.rounds.contribution import Contribution, regrid
+from fedge_aggregator.rounds.engine.update_rows import MemoryRows
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.messages.quantize import Codes, Floats, expand
 from fedge_models.messages.trust_chain import Anchor, verify_release

@@ -10,10 +10,10 @@ import pytest
 from federations import GRAPH, MODEL, Bench, P
 from fedge_aggregator import config as configs
 from fedge_aggregator import gathering
-from fedge_aggregator.engine import blocks
-from fedge_aggregator.engine.rows import MemoryRows
 from fedge_aggregator.rounds import average
 from fedge_aggregator.rounds.central_privacy import Privacy
+from fedge_aggregator.rounds.engine import blocks
+from fedge_aggregator.rounds.engine.update_rows import MemoryRows
 from fedge_models.errors import ConfigError
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.messages.quantize import LIMIT

@@ -11,7 +11,6 @@ import msgspec
 import numpy as np
 import pytest
 from counterparts import counterpart
-from fedge_aggregator.engine.rows import MemoryRows, RowsWriter
 from fedge_aggregator.rounds.central_privacy import (
     Privacy,
     Rounds,
@@ -27,6 +26,7 @@ from fedge_aggregator.rounds.central_privacy import (
     stopped,
 )
 from fedge_aggregator.rounds.central_privacy import spread as public_spread
+from fedge_aggregator.rounds.engine.update_rows import MemoryRows, RowsWriter
 from fedge_aggregator.rules.registry import RULES
 from fedge_models.errors import BudgetError, ConfigError
 from fedge_models.messages.quantize import LIMIT, dequantize

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import rule_references as references
-from fedge_aggregator.engine import blocks
-from fedge_aggregator.engine.rows import MemoryRows
+from fedge_aggregator.rounds.engine import blocks
+from fedge_aggregator.rounds.engine.update_rows import MemoryRows
 from fedge_aggregator.rules.registry import MIXINGS, RULES, build, build_mixing, build_pipeline
 from fedge_aggregator.rules.rule import hostile
 from fedge_models.errors import ConfigError

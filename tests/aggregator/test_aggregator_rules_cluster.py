@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 import rule_references as references
 from counterparts import counterpart
-from fedge_aggregator.engine import blocks, rows
-from fedge_aggregator.engine.cluster import Cluster
-from fedge_aggregator.engine.rows import FileRows, MemoryRows, Rows, RowsWriter
-from fedge_aggregator.engine.runner import Part, Task
+from fedge_aggregator.rounds.engine import blocks, update_rows
+from fedge_aggregator.rounds.engine.cluster import Cluster
+from fedge_aggregator.rounds.engine.runner import Part, Task
+from fedge_aggregator.rounds.engine.update_rows import FileRows, MemoryRows, Rows, RowsWriter
 from fedge_aggregator.rules.registry import build_pipeline
 from fedge_models.errors import ConfigError, StorageError, UnreachableError
 from odd_rows import SlowRows, UnsharedRows
@@ -71,7 +71,7 @@ def codes() -> np.ndarray:
 @pytest.fixture(scope="module")
 def filed(codes: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FileRows]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rows, "BLOCK_BYTES", N * 4096)  # many blocks, so that there are many tasks
+        patch.setattr(update_rows, "BLOCK_BYTES", N * 4096)  # many blocks, so that there are many tasks
         with RowsWriter(tmp_path_factory.mktemp("shared") / "rows", D, N) as writer:
             for row in codes:
                 writer.append(row)
@@ -136,7 +136,7 @@ def test_storage_that_workers_do_not_share_is_said(processes: Processes, filed: 
 
 
 def test_a_cluster_that_is_away_is_an_error_to_try_again(filed: FileRows, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fedge_aggregator.engine.cluster.CONNECT_S", 0.3)
+    monkeypatch.setattr("fedge_aggregator.rounds.engine.cluster.CONNECT_S", 0.3)
     with pytest.raises(UnreachableError, match=r"127\.0\.0\.1:9"):
         run({"name": "median"}, filed, Cluster("127.0.0.1:9"))
 

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rule_references as references
-from fedge_aggregator.engine import blocks, rows
-from fedge_aggregator.engine.gram import CHUNK, Lengths, WithReference, gram_of, unite
-from fedge_aggregator.engine.rows import ChosenRows, FileRows, MemoryRows, RowsWriter, choose, each_block
-from fedge_aggregator.engine.runner import split
-from fedge_aggregator.engine.threads import Threads
+from fedge_aggregator.rounds.engine import blocks, update_rows
+from fedge_aggregator.rounds.engine.gram import CHUNK, Lengths, WithReference, gram_of, unite
+from fedge_aggregator.rounds.engine.runner import split
+from fedge_aggregator.rounds.engine.threads import Threads
+from fedge_aggregator.rounds.engine.update_rows import ChosenRows, FileRows, MemoryRows, RowsWriter, choose, each_block
 from fedge_aggregator.rules import bisection, network, order
 from fedge_aggregator.rules.combine import EXACT, combine
 from fedge_aggregator.rules.combine import split as split_weights
@@ -58,14 +58,14 @@ def test_blocks_threads_and_places_give_the_same_bits(
     before = np.random.default_rng(1).normal(0, 30, 9000).astype(np.float32)
     weights, scale = np.arange(1.0, 15), np.linspace(0.2, 1, 14)
 
-    def run(where: rows.Rows, threads: int) -> np.ndarray:
+    def run(where: update_rows.Rows, threads: int) -> np.ndarray:
         how = {"reference": before, "scale": scale, "seed": 7, "runner": Threads(threads)}
         return blocks.aggregate(pipeline, where, weights, **how)
 
     whole = run(MemoryRows(codes), 1)
     assert np.isfinite(whole).all() and whole.dtype == np.float32
     for size in (1, 14 * 640, 14 * 3008):
-        monkeypatch.setattr(rows, "BLOCK_BYTES", size)
+        monkeypatch.setattr(update_rows, "BLOCK_BYTES", size)
         for threads in (1, 3):
             assert (run(MemoryRows(list(codes)), threads) == whole).all()
         writer = written(tmp_path / "rows", codes, capacity=20)
@@ -96,7 +96,7 @@ def test_chosen_rows_are_rows() -> None:
 def test_blocks_come_one_after_the_other_from_memory_and_from_a_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rows, "BLOCK_BYTES", 7 * 512)
+    monkeypatch.setattr(update_rows, "BLOCK_BYTES", 7 * 512)
     codes = some(7, 3000)
     writer = written(tmp_path / "rows", codes)
     for held in (
@@ -175,7 +175,7 @@ def test_threads_share_what_is_long_calls(name: str, n: int, mixing: dict[str, o
             seen.add(threading.current_thread().name.partition("_")[0])
             return super().block(start, stop, out)
 
-    wide = Seen(some(n, 4 * rows.columns_per_block(n)))
+    wide = Seen(some(n, 4 * update_rows.columns_per_block(n)))
     blocks.aggregate(rule, wide, np.ones(n), gram=blocks.gram_matrix(MemoryRows(some(n, 64))), runner=Threads(2))
     assert seen == {"blocks" if shared else "MainThread"}
 
@@ -293,7 +293,7 @@ def test_file_rows_are_what_was_written(block: np.ndarray, spare: int, data: st.
 
 
 def test_rows_are_gathered_before_they_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rows, "BUFFER_BYTES", 3 * 2048)
+    monkeypatch.setattr(update_rows, "BUFFER_BYTES", 3 * 2048)
     codes = some(10, 2000)
     with RowsWriter(tmp_path / "rows", 2000, 10) as writer:
         for k, row in enumerate(codes):

@@ -17,10 +17,6 @@ from fedge_models.training.personal import Mask
 from msgspec.structs import replace
 
 from ..config import FederationConfig
-from ..engine import blocks
-from ..engine.gram import WithReference, unite
-from ..engine.rows import ChosenRows, Rows
-from ..engine.runner import Runner
 from ..rules.pipeline import Pipeline
 from ..rules.registry import build_pipeline
 from ..rules.rule import Gram, Weights
@@ -32,6 +28,10 @@ from . import central_privacy as privacy
 from . import server_optimizers
 from .central_privacy import Privacy, Spent
 from .contribution import Contribution, weigh
+from .engine import blocks
+from .engine.gram import WithReference, unite
+from .engine.runner import Runner
+from .engine.update_rows import ChosenRows, Rows
 from .server_optimizers import ServerOptimizer, State
 
 

@@ -32,7 +32,7 @@ from fedge_models.training.personal import Mask
 from msgspec import Meta
 from numpy.typing import NDArray
 
-from ..engine.rows import Rows
+from .engine.update_rows import Rows
 
 ROUNDS = 1 << 40  # more than are ever counted
 HEADROOM = 8.0  # times the clip norm spread evenly over all parameters: what 127 steps of a node's grid span

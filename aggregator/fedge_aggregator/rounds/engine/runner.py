@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from .rows import Rows
+from .update_rows import Rows
 
 Task = Callable[[Rows, int, int], NDArray[Any]]  # pure and picklable: rows, start, stop
 Part = tuple[int, int, NDArray[Any]]  # start, stop, the task's result

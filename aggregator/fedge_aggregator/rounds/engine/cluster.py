@@ -15,8 +15,8 @@ from typing import Any
 from fedge_models.errors import ConfigError, UnreachableError, first_line
 from numpy.typing import NDArray
 
-from .rows import Rows
 from .runner import Part, Task, split
+from .update_rows import Rows
 
 SPAN_BYTES = 64 << 20  # of codes in a task: seconds of work, so that its overhead does not show
 CONNECT_S = 10.0

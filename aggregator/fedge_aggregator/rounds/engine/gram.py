@@ -16,8 +16,8 @@ import numpy as np
 from fedge_models.messages.quantize import LIMIT, Codes
 from numpy.typing import NDArray
 
-from ..rules.combine import EXACT
-from .rows import Rows, each_block
+from ...rules.combine import EXACT
+from .update_rows import Rows, each_block
 
 CHUNK = EXACT // 128 // 128  # columns
 FLOATS = 1 << 18  # of a block at once: few long calls, as threads take turns between calls

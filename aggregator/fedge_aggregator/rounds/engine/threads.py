@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 
-from .rows import Rows
 from .runner import Part, Task, split
+from .update_rows import Rows
 
 
 class Threads:

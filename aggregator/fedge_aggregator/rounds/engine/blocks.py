@@ -13,13 +13,13 @@ from fedge_models.errors import ConfigError
 from fedge_models.messages.quantize import Codes
 from numpy.typing import NDArray
 
-from ..rules.mixing import Mixed
-from ..rules.pipeline import Pipeline
-from ..rules.rule import Aggregate, Gram, Rule, Weights
+from ...rules.mixing import Mixed
+from ...rules.pipeline import Pipeline
+from ...rules.rule import Aggregate, Gram, Rule, Weights
 from .gram import Lengths, WithReference, gram_of, unite
-from .rows import Rows, choose, each_block
 from .runner import Runner, Task
 from .threads import Threads
+from .update_rows import Rows, choose, each_block
 
 SCALE_PARTS = 64  # a row's scale is rounded to this part of 1, so that scaled and mixed rows stay whole numbers
 NO_GRAM = np.empty((0, 0))
