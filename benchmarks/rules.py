@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from fedge_aggregator.rounds.engine import blocks
 from fedge_aggregator.rounds.engine.update_rows import MemoryRows, Rows, RowsWriter
-from fedge_aggregator.rules.registry import build_pipeline
+from fedge_aggregator.rounds.rules.registry import build_pipeline
 
 D = 1_000_000
 SLOW_S = 3.0

@@ -21,8 +21,8 @@ from fedge_agent.sources.registry import build as build_source
 from fedge_aggregator import config as aggregator_config
 from fedge_aggregator.cli import main as aggregator_main
 from fedge_aggregator.metrics import Metrics
+from fedge_aggregator.rounds.rules.registry import MIXINGS, RULES
 from fedge_aggregator.rounds.server_optimizers import OPTIMIZERS as SERVER_OPTIMIZERS
-from fedge_aggregator.rules.registry import MIXINGS, RULES
 from fedge_fleet.cli import main as fleet_main
 from fedge_models.graph.card import Card
 from fedge_models.ops.registry import OPERATORS

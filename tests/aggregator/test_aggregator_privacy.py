@@ -27,7 +27,7 @@ from fedge_aggregator.rounds.central_privacy import (
 )
 from fedge_aggregator.rounds.central_privacy import spread as public_spread
 from fedge_aggregator.rounds.engine.update_rows import MemoryRows, RowsWriter
-from fedge_aggregator.rules.registry import RULES
+from fedge_aggregator.rounds.rules.registry import RULES
 from fedge_models.errors import BudgetError, ConfigError
 from fedge_models.messages.quantize import LIMIT, dequantize
 from fedge_models.privacy.discrete_gaussian import Bits

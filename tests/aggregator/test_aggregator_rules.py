@@ -7,8 +7,8 @@ import pytest
 import rule_references as references
 from fedge_aggregator.rounds.engine import blocks
 from fedge_aggregator.rounds.engine.update_rows import MemoryRows
-from fedge_aggregator.rules.registry import MIXINGS, RULES, build, build_mixing, build_pipeline
-from fedge_aggregator.rules.rule import hostile
+from fedge_aggregator.rounds.rules.registry import MIXINGS, RULES, build, build_mixing, build_pipeline
+from fedge_aggregator.rounds.rules.rule import hostile
 from fedge_models.errors import ConfigError
 from hypothesis import assume, given
 from hypothesis import strategies as st

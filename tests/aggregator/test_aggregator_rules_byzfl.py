@@ -11,7 +11,7 @@ import rule_references as references
 from counterparts import part_of
 from fedge_aggregator.rounds.engine import blocks
 from fedge_aggregator.rounds.engine.update_rows import MemoryRows
-from fedge_aggregator.rules.registry import build_pipeline
+from fedge_aggregator.rounds.rules.registry import build_pipeline
 
 byzfl = part_of("byzfl", "aggregators")
 

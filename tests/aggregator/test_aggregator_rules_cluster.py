@@ -19,7 +19,7 @@ from fedge_aggregator.rounds.engine import blocks, update_rows
 from fedge_aggregator.rounds.engine.cluster import Cluster
 from fedge_aggregator.rounds.engine.runner import Part, Task
 from fedge_aggregator.rounds.engine.update_rows import FileRows, MemoryRows, Rows, RowsWriter
-from fedge_aggregator.rules.registry import build_pipeline
+from fedge_aggregator.rounds.rules.registry import build_pipeline
 from fedge_models.errors import ConfigError, StorageError, UnreachableError
 from odd_rows import SlowRows, UnsharedRows
 

@@ -17,12 +17,12 @@ from fedge_aggregator.rounds.engine.gram import CHUNK, Lengths, WithReference, g
 from fedge_aggregator.rounds.engine.runner import split
 from fedge_aggregator.rounds.engine.threads import Threads
 from fedge_aggregator.rounds.engine.update_rows import ChosenRows, FileRows, MemoryRows, RowsWriter, choose, each_block
-from fedge_aggregator.rules import bisection, network, order
-from fedge_aggregator.rules.combine import EXACT, combine
-from fedge_aggregator.rules.combine import split as split_weights
-from fedge_aggregator.rules.mixing import Mixed
-from fedge_aggregator.rules.registry import build_pipeline
-from fedge_aggregator.rules.rule import squared_distances
+from fedge_aggregator.rounds.rules import bisection, order, sorting_network
+from fedge_aggregator.rounds.rules.combine import EXACT, combine
+from fedge_aggregator.rounds.rules.combine import split as split_weights
+from fedge_aggregator.rounds.rules.mixing import Mixed
+from fedge_aggregator.rounds.rules.registry import build_pipeline
+from fedge_aggregator.rounds.rules.rule import squared_distances
 from fedge_models.errors import StorageError
 from fedge_models.messages.quantize import Codes
 from hypothesis import given
@@ -38,8 +38,8 @@ def some(n: int, d: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(-127, 128, (n, d)).astype(np.int8)
 
 
-def run_network(block: np.ndarray, exchanges: tuple[network.Exchange, ...]) -> np.ndarray:
-    return np.stack(network.run(block.copy(), exchanges))
+def run_network(block: np.ndarray, exchanges: tuple[sorting_network.Exchange, ...]) -> np.ndarray:
+    return np.stack(sorting_network.run(block.copy(), exchanges))
 
 
 def written(path: Path, codes: np.ndarray, capacity: int = 0) -> RowsWriter:
@@ -125,8 +125,8 @@ def test_network_and_bisection_find_what_a_sort_finds(block: np.ndarray, data: s
     low = data.draw(st.integers(0, n - 1))
     high = data.draw(st.integers(low, n - 1))
     wanted, ordered = tuple(sorted({low, high})), np.sort(block, axis=0)
-    assert (run_network(block, network.ordering(n, wanted))[list(wanted)] == ordered[list(wanted)]).all()
-    middle = run_network(block, network.partition(n, low, high + 1))[low : high + 1]
+    assert (run_network(block, sorting_network.ordering(n, wanted))[list(wanted)] == ordered[list(wanted)]).all()
+    middle = run_network(block, sorting_network.partition(n, low, high + 1))[low : high + 1]
     assert (np.sort(middle, axis=0) == ordered[low : high + 1]).all()
     assert (bisection.kth(block, low, -127, 127) == ordered[low]).all()
     for wide in (block, block.astype(np.int16) * 3, block.astype(np.int32) * 70_000):
@@ -140,7 +140,7 @@ def test_network_and_bisection_find_what_a_sort_finds(block: np.ndarray, data: s
 @pytest.mark.parametrize("n", range(1, 34))
 def test_network_sorts_every_zero_one_input_it_could_meet(n: int) -> None:
     block = (np.random.default_rng(n).random((n, 500)) < 0.5).astype(np.int8)  # the 0-1 principle
-    assert (run_network(block, network.ordering(n, tuple(range(n)))) == np.sort(block, axis=0)).all()
+    assert (run_network(block, sorting_network.ordering(n, tuple(range(n)))) == np.sort(block, axis=0)).all()
 
 
 @pytest.mark.parametrize("n", [127, 128, 129, 300, 1000])

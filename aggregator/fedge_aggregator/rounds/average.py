@@ -17,9 +17,6 @@ from fedge_models.training.personal import Mask
 from msgspec.structs import replace
 
 from ..config import FederationConfig
-from ..rules.pipeline import Pipeline
-from ..rules.registry import build_pipeline
-from ..rules.rule import Gram, Weights
 from ..trust import replays, sketches
 from ..trust.judge import Verdict, judge, spokesmen
 from ..trust.standing import Standing, TrustConfig
@@ -32,6 +29,9 @@ from .engine import blocks
 from .engine.gram import WithReference, unite
 from .engine.runner import Runner
 from .engine.update_rows import ChosenRows, Rows
+from .rules.pipeline import Pipeline
+from .rules.registry import build_pipeline
+from .rules.rule import Gram, Weights
 from .server_optimizers import ServerOptimizer, State
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from fedge_models.messages.quantize import Floats
 from msgspec import Meta
 
-from ..rules.registry import from_table
+from .rules.registry import from_table
 
 State = tuple[Floats, ...]
 Rate = Annotated[float, Meta(gt=0, le=100)]

@@ -13,9 +13,9 @@ from fedge_models.errors import ConfigError
 from fedge_models.messages.quantize import Codes
 from numpy.typing import NDArray
 
-from ...rules.mixing import Mixed
-from ...rules.pipeline import Pipeline
-from ...rules.rule import Aggregate, Gram, Rule, Weights
+from ..rules.mixing import Mixed
+from ..rules.pipeline import Pipeline
+from ..rules.rule import Aggregate, Gram, Rule, Weights
 from .gram import Lengths, WithReference, gram_of, unite
 from .runner import Runner, Task
 from .threads import Threads

@@ -16,7 +16,7 @@ import numpy as np
 from fedge_models.messages.quantize import LIMIT, Codes
 from numpy.typing import NDArray
 
-from ...rules.combine import EXACT
+from ..rules.combine import EXACT
 from .update_rows import Rows, each_block
 
 CHUNK = EXACT // 128 // 128  # columns

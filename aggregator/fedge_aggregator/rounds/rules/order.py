@@ -10,7 +10,7 @@ import numpy as np
 from fedge_models.messages.quantize import LIMIT
 from numpy.typing import NDArray
 
-from . import bisection, network
+from . import bisection, sorting_network
 from .rule import NETWORK_ROWS, Block
 
 PAIR = 258  # rows of bytes whose sum fits two bytes: 258 * 127 < 2^15
@@ -19,8 +19,8 @@ PAIR = 258  # rows of bytes whose sum fits two bytes: 258 * 127 < 2^15
 def order_statistics(block: Block, low: int, high: int) -> tuple[Block, Block]:
     """The low-th and high-th smallest value (w,) of each column of (n, w) whole numbers, from 0; the block is spent."""
     wanted, (least, most) = tuple(sorted({low, high})), _range(block)
-    if _by_network(block, network.ordering(len(block), wanted), 2 * len(wanted), least, most):
-        rows = network.run(block, network.ordering(len(block), wanted))
+    if _by_network(block, sorting_network.ordering(len(block), wanted), 2 * len(wanted), least, most):
+        rows = sorting_network.run(block, sorting_network.ordering(len(block), wanted))
         return rows[low], rows[high]
     found = [bisection.kth(block, k, least, most) for k in wanted]
     return found[0], found[-1]
@@ -29,8 +29,8 @@ def order_statistics(block: Block, low: int, high: int) -> tuple[Block, Block]:
 def middle_sum(block: Block, cut: int) -> Block:
     """Sum (w,) of each column without its `cut` smallest and largest values, whole numbers; the block is spent."""
     n, (least, most) = len(block), _range(block)
-    if _by_network(block, network.partition(n, cut, n - cut), 4, least, most):
-        rows = network.run(block, network.partition(n, cut, n - cut))
+    if _by_network(block, sorting_network.partition(n, cut, n - cut), 4, least, most):
+        rows = sorting_network.run(block, sorting_network.partition(n, cut, n - cut))
         return sum_rows(rows[cut : n - cut])
     low, high = (bisection.kth(block, k, least, most) for k in (cut, n - cut - 1))
     np.maximum(block, low, out=block)
@@ -60,7 +60,9 @@ def _range(block: Block) -> tuple[int, int]:
     return (-LIMIT, LIMIT) if block.dtype == np.int8 else (int(block.min()), int(block.max()))
 
 
-def _by_network(block: Block, exchanges: tuple[network.Exchange, ...], passes: int, least: int, most: int) -> bool:
+def _by_network(
+    block: Block, exchanges: tuple[sorting_network.Exchange, ...], passes: int, least: int, most: int
+) -> bool:
     """Whether that takes fewer passes over a row than bisection with `passes` over the block for each bit."""
     n = len(block)
-    return n <= NETWORK_ROWS and network.cost(exchanges) <= passes * n * bisection.bits(least, most)
+    return n <= NETWORK_ROWS and sorting_network.cost(exchanges) <= passes * n * bisection.bits(least, most)
