@@ -27,7 +27,7 @@ from _common import arguments, finish, table  # isort: skip  # sets the BLAS thr
 
 import numpy as np
 from attacks import CASES, DEFAULT, RULES
-from fedge_aggregator.trust.standing import TrustConfig
+from fedge_aggregator.rounds.trust.reputation import TrustConfig
 from fedge_fleet.attacks.attack import Attack, Forged, Seen
 from fedge_fleet.attacks.registry import ATTACKS
 from fedge_fleet.loop import Federation

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from fedge_aggregator.trust import judge as trust
-from fedge_aggregator.trust.sketches import sketch
-from fedge_aggregator.trust.standing import Standing, TrustConfig
-from fedge_aggregator.trust.suspicion import Finding
+from fedge_aggregator.rounds.trust import assessment as trust
+from fedge_aggregator.rounds.trust.reputation import Standing, TrustConfig
+from fedge_aggregator.rounds.trust.sketches import sketch
+from fedge_aggregator.rounds.trust.suspicion import Finding
 
 Rows = dict[str, np.ndarray]
 Forge = Callable[[Rows, Sequence[str], int, np.random.Generator], Rows]

@@ -138,7 +138,7 @@ def nodes_list(as_json: bool, config_path: Path) -> None:
 
 def _trust(kept: Store, config: configs.Config, node: str) -> tuple[dict[str, float], list[str]]:
     """A node's score in each federation, and what there is to say of it."""
-    from .trust.judge import explain  # noqa: PLC0415
+    from .rounds.trust.assessment import explain  # noqa: PLC0415
 
     scores, lines = {}, []
     for name in kept.federations_of(node):
@@ -156,8 +156,8 @@ def _trust(kept: Store, config: configs.Config, node: str) -> tuple[dict[str, fl
 @config_option
 def nodes_release(node: str, federation: str, config_path: Path) -> None:
     """Let a gateway out of quarantine; it is on probation then."""
+    from .rounds.trust.assessment import let_out  # noqa: PLC0415
     from .store.audit import operator  # noqa: PLC0415
-    from .trust.judge import let_out  # noqa: PLC0415
 
     config = configs.load(config_path)
     known(config, federation)

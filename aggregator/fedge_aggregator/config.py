@@ -15,7 +15,7 @@ from msgspec import Meta
 
 from .rounds.central_privacy import Privacy
 from .rounds.round import Mode, RoundConfig
-from .trust.standing import TrustConfig
+from .rounds.trust.reputation import TrustConfig
 
 ADDRESS_FILE = "listen.addr"  # in the state folder: where `invite` learns the port when the configuration says 0
 STATUS_FILE = "status.addr"  # and where `status` finds the page

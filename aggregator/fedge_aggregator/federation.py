@@ -35,11 +35,11 @@ from .rounds import average, central_privacy
 from .rounds.average import Averaged, Gathered
 from .rounds.engine import blocks
 from .rounds.round import Round
+from .rounds.trust import heldback
+from .rounds.trust.assessment import explain
+from .rounds.trust.outside_evidence import Court
 from .store import Model, Node, Store
 from .store.updates import UpdateRow
-from .trust import heldback
-from .trust.judge import explain
-from .trust.witnesses import Court
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from fedge_aggregator.config import FederationConfig
 from fedge_aggregator.rounds import average
-from fedge_aggregator.trust.standing import TrustConfig
+from fedge_aggregator.rounds.trust.reputation import TrustConfig
 from fedge_models.errors import ConfigError
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.system import settings

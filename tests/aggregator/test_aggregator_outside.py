@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from fedge_aggregator.trust import canaries, heldback
+from fedge_aggregator.rounds.trust import canaries, heldback
 from fedge_models.errors import ConfigError
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, WindowSpec

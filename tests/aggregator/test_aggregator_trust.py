@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from fedge_aggregator.trust import judge as trust
-from fedge_aggregator.trust import standing as conduct
-from fedge_aggregator.trust.standing import Standing, TrustConfig
-from fedge_aggregator.trust.suspicion import GOOD, Finding
+from fedge_aggregator.rounds.trust import assessment as trust
+from fedge_aggregator.rounds.trust import reputation as conduct
+from fedge_aggregator.rounds.trust.reputation import Standing, TrustConfig
+from fedge_aggregator.rounds.trust.suspicion import GOOD, Finding
 from fedge_models.errors import ConfigError
 from fedge_models.system import settings
 from judged import CONFIG, D, Fleet, judge, sign_flip

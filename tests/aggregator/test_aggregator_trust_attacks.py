@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from fedge_aggregator.trust import judge as trust
-from fedge_aggregator.trust.evidence import collect
-from fedge_aggregator.trust.sketches import WIDTH, sketch
+from fedge_aggregator.rounds.trust import assessment as trust
+from fedge_aggregator.rounds.trust.evidence import collect
+from fedge_aggregator.rounds.trust.sketches import WIDTH, sketch
 from judged import CONFIG, D, Fleet, Forge, Rows, judge, sign_flip
 
 

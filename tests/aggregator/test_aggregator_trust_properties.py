@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 import numpy as np
-from fedge_aggregator.trust.standing import Standing
+from fedge_aggregator.rounds.trust.reputation import Standing
 from hypothesis import given
 from hypothesis import settings as example_settings
 from hypothesis import strategies as st

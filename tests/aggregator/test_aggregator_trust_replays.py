@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from fedge_aggregator.trust import judge as trust
-from fedge_aggregator.trust import replays
-from fedge_aggregator.trust.standing import TrustConfig
+from fedge_aggregator.rounds.trust import assessment as trust
+from fedge_aggregator.rounds.trust import replays
+from fedge_aggregator.rounds.trust.reputation import TrustConfig
 from fedge_models.system import settings
 from hypothesis import given
 from hypothesis import strategies as st

@@ -17,10 +17,6 @@ from fedge_models.training.personal import Mask
 from msgspec.structs import replace
 
 from ..config import FederationConfig
-from ..trust import replays, sketches
-from ..trust.judge import Verdict, judge, spokesmen
-from ..trust.standing import Standing, TrustConfig
-from ..trust.witnesses import Court, Seen, listen, testify
 from . import central_privacy as privacy
 from . import server_optimizers
 from .central_privacy import Privacy, Spent
@@ -33,6 +29,10 @@ from .rules.pipeline import Pipeline
 from .rules.registry import build_pipeline
 from .rules.rule import Gram, Weights
 from .server_optimizers import ServerOptimizer, State
+from .trust import replays, sketches
+from .trust.assessment import Verdict, judge, spokesmen
+from .trust.outside_evidence import Court, Seen, listen, testify
+from .trust.reputation import Standing, TrustConfig
 
 
 @dataclass(frozen=True)

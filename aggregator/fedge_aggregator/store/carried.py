@@ -13,8 +13,8 @@ import numpy as np
 
 from ..rounds.average import Carried
 from ..rounds.central_privacy import Spent
-from ..trust.standing import Standing
-from ..trust.witnesses import Seen
+from ..rounds.trust.outside_evidence import Seen
+from ..rounds.trust.reputation import Standing
 from .audit import record
 from .database import Database
 

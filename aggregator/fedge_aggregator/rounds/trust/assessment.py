@@ -18,10 +18,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import standing as conduct
+from . import reputation as conduct
 from .evidence import Floats, Round, collect
 from .replays import find as replayed
-from .standing import Mark, Standing, TrustConfig
+from .reputation import Mark, Standing, TrustConfig
 from .suspicion import GOOD, REPLAY, Finding, Push, Usual, find, usual
 
 FEWEST = 3  # updates without which nothing is compared: of two that differ, neither is the odd one out

@@ -15,8 +15,8 @@ from fedge_models.messages.quantize import Floats, dequantize
 from fedge_models.system.structs import known
 from numpy.typing import NDArray
 
-from ..rounds.contribution import Contribution
-from ..rounds.engine.update_rows import Rows
+from ..contribution import Contribution
+from ..engine.update_rows import Rows
 from . import canaries, heldback
 from .canaries import History
 from .heldback import HeldBack
