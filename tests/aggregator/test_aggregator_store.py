@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from fedge_aggregator.store.audit import Audit, record
 from fedge_aggregator.store.database import FILE, Database
-from fedge_aggregator.store.joint import MOST, Joint
+from fedge_aggregator.store.group_commit import MOST, Joint
 from fedge_models.errors import StaleError, StorageError
 
 

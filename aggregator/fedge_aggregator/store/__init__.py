@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .audit import Audit, operator, record
-from .carried import CarriedStore
 from .database import Database
-from .joint import Joint
+from .group_commit import Joint
 from .releases import Bodies, ReleaseRow, Releases, insert_release
+from .round_state import CarriedStore
 from .updates import Updates
 
 
