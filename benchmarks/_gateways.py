@@ -28,7 +28,7 @@ from fedge_agent.learning.training import Trained, update_body
 from fedge_aggregator import config as configs
 from fedge_aggregator import nodes
 from fedge_aggregator.authority import Authority
-from fedge_aggregator.models import add_model
+from fedge_aggregator.federation.add_model import add_model
 from fedge_aggregator.store import Store
 from fedge_fleet.processes import Processes
 from fedge_models.graph import zoo

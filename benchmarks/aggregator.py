@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from fedge_aggregator.federation import Federation
+from fedge_aggregator.federation.federation import Federation
 from fedge_aggregator.store import Store
 from fedge_fleet.processes import Processes
 from fedge_models.messages.quantize import LIMIT

@@ -23,7 +23,7 @@ import numpy as np
 from fedge_agent import budget
 from fedge_agent.config.schema import Privacy as AtSite
 from fedge_agent.learning.training import Trained, code, protected
-from fedge_aggregator.publish import difference_steps, next_grid
+from fedge_aggregator.federation.publish import difference_steps, next_grid
 from fedge_aggregator.rounds import central_privacy
 from fedge_aggregator.rounds.engine.update_rows import MemoryRows
 from fedge_aggregator.rounds.round import RoundConfig

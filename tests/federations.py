@@ -17,8 +17,8 @@ from fedge_aggregator import config as configs
 from fedge_aggregator import nodes
 from fedge_aggregator.authority import Authority
 from fedge_aggregator.cli import main
-from fedge_aggregator.federation import Federation
-from fedge_aggregator.models import add_model
+from fedge_aggregator.federation.add_model import add_model
+from fedge_aggregator.federation.federation import Federation
 from fedge_aggregator.store import Store
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, WindowSpec

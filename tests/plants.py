@@ -15,7 +15,7 @@ from fedge_agent.federation.uplink import Uplink
 from fedge_aggregator import config as configs
 from fedge_aggregator import nodes
 from fedge_aggregator.app import App
-from fedge_aggregator.models import add_model
+from fedge_aggregator.federation.add_model import add_model
 from fedge_models.messages.invitation import decode_invitation
 from fedge_models.messages.trust_chain import Anchor, Head, verify_release
 from fedge_models.messages.update import Update, encode_update

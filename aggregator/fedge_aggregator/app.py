@@ -17,7 +17,7 @@ from fedge_models.system import files, service
 from .authority import Authority
 from .calls import Calls
 from .config import ADDRESS_FILE, STATUS_FILE, Config
-from .federation import Federation
+from .federation.federation import Federation
 from .metrics import Metrics
 from .server import NodeServer
 from .store import Store

@@ -20,7 +20,7 @@ from msgspec import Meta
 
 from . import nodes
 from .authority import Authority
-from .federation import Federation
+from .federation.federation import Federation
 from .metrics import Metrics
 from .store import Node, Store
 

@@ -198,7 +198,7 @@ def model_group() -> None:
 @config_option
 def model_add(federation: str, file: Path, card: Path | None, trainable: str | None, config_path: Path) -> None:
     """Give a federation its ONNX file; its weights become release 1."""
-    from .models import add_model  # noqa: PLC0415
+    from .federation.add_model import add_model  # noqa: PLC0415
 
     config = configs.load(config_path)
     known(config, federation)

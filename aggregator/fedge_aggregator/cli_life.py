@@ -18,7 +18,7 @@ from .cli_common import authority, config_option, json_option, known, show, stor
 from .config import STATUS_FILE, Config
 
 if TYPE_CHECKING:
-    from .chain import Chain
+    from .federation.release_chain import Chain
     from .store import Store
     from .store.releases import ReleaseRow
 
@@ -216,7 +216,7 @@ def _with_model(config: Config, federation: str) -> Store:
 
 
 def _chain(config: Config, federation: str) -> Chain:
-    from .chain import Chain  # noqa: PLC0415
+    from .federation.release_chain import Chain  # noqa: PLC0415
 
     kept = _with_model(config, federation)
     [model] = [m for m in kept.models() if m.federation == federation]

@@ -13,7 +13,7 @@ from threading import Event
 
 import numpy as np
 from fedge_agent.learning.tuning import RATE, complete
-from fedge_aggregator.publish import FIRST_SPREAD, difference_steps, next_grid
+from fedge_aggregator.federation.publish import FIRST_SPREAD, difference_steps, next_grid
 from fedge_aggregator.rounds.round import RoundConfig
 from fedge_aggregator.rounds.server_optimizers import first_state
 from fedge_models.graph.trainable import TrainableGraph

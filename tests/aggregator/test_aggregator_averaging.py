@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from federations import GRAPH, MODEL, Bench, P
 from fedge_aggregator import config as configs
-from fedge_aggregator import gathering
+from fedge_aggregator.federation import gathering
 from fedge_aggregator.rounds import average
 from fedge_aggregator.rounds.central_privacy import Privacy
 from fedge_aggregator.rounds.engine import blocks

@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from federations import ASYNCHRONOUS, Bench
-from fedge_aggregator.chain import Chain
+from fedge_aggregator.federation.release_chain import Chain
 from fedge_aggregator.store.releases import Pin
 from fedge_models.errors import ConfigError, IdentityError, RefusedError
 from hypothesis import settings

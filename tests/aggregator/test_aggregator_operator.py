@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from federations import ASYNCHRONOUS, GRAPH, Make
-from fedge_aggregator.chain import Chain
 from fedge_aggregator.cli import main
+from fedge_aggregator.federation.release_chain import Chain
 from fedge_aggregator.rounds import average
 from fedge_aggregator.store import Store
 from fedge_aggregator.store.releases import Pin

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from fedge_aggregator import publish
+from fedge_aggregator.federation import publish
 from fedge_models.messages.quantize import expand
 from fedge_models.messages.trust_chain import Anchor, verify_release
 

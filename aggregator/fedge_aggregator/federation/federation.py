@@ -24,22 +24,22 @@ from fedge_models.messages.quantize import expand
 from fedge_models.messages.update import Update, decode_update, max_update_bytes
 from fedge_models.training import personal
 
+from ..authority import Authority
+from ..config import FederationConfig
+from ..rounds import average, central_privacy
+from ..rounds.average import Averaged, Gathered
+from ..rounds.engine import blocks
+from ..rounds.round import Round
+from ..rounds.trust import heldback
+from ..rounds.trust.assessment import explain
+from ..rounds.trust.outside_evidence import Court
+from ..store import Model, Node, Store
+from ..store.updates import UpdateRow
 from . import admission
-from .authority import Authority
-from .chain import Chain
-from .config import FederationConfig
-from .federated_evaluation import report
 from .gathering import Verified, rows_of
 from .publish import Published
-from .rounds import average, central_privacy
-from .rounds.average import Averaged, Gathered
-from .rounds.engine import blocks
-from .rounds.round import Round
-from .rounds.trust import heldback
-from .rounds.trust.assessment import explain
-from .rounds.trust.outside_evidence import Court
-from .store import Model, Node, Store
-from .store.updates import UpdateRow
+from .release_chain import Chain
+from .report import report
 
 logger = logging.getLogger(__name__)
 

@@ -9,12 +9,12 @@ from fedge_models.errors import ConfigError
 from fedge_models.graph.intake import PROBE_BYTES, bounded_memory, read_model
 from fedge_models.graph.trainable import TrainableGraph
 
+from ..authority import Authority
+from ..config import FederationConfig
+from ..store import Model, Store
+from ..store.releases import ReleaseRow
 from . import publish
-from .authority import Authority
-from .chain import bodies
-from .config import FederationConfig
-from .store import Model, Store
-from .store.releases import ReleaseRow
+from .release_chain import bodies
 
 
 def add_model(

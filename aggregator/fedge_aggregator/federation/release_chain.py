@@ -16,12 +16,12 @@ from fedge_models.errors import ConfigError
 from fedge_models.messages.quantize import Floats
 from fedge_models.messages.release import decode_release
 
+from ..authority import Authority
+from ..config import FederationConfig
+from ..store import Model, Store
+from ..store.releases import Bodies, Kept, Kind, ReleaseRow
 from . import publish
-from .authority import Authority
-from .config import FederationConfig
 from .publish import Published, Signer
-from .store import Model, Store
-from .store.releases import Bodies, Kept, Kind, ReleaseRow
 
 
 class Chain:

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .rounds import central_privacy
-from .rounds.average import Averaged, Gathered
-from .rounds.central_privacy import Privacy
-from .rounds.contribution import Contribution
+from ..rounds import central_privacy
+from ..rounds.average import Averaged, Gathered
+from ..rounds.central_privacy import Privacy
+from ..rounds.contribution import Contribution
 
 MAX_METRICS = 20  # a release's header has room for 32 figures
 LARGEST = 1e12

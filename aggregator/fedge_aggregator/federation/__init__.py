@@ -1,0 +1,1 @@
+"""One federation of this server: updates admitted durably, rounds ended, releases published."""
