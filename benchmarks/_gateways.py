@@ -26,9 +26,9 @@ from fedge_agent.federation.identity import Identity
 from fedge_agent.federation.uplink import Uplink
 from fedge_agent.learning.training import Trained, update_body
 from fedge_aggregator import config as configs
-from fedge_aggregator import nodes
 from fedge_aggregator.authority import Authority
 from fedge_aggregator.federation.add_model import add_model
+from fedge_aggregator.gateway_api import enrolment
 from fedge_aggregator.store import Store
 from fedge_fleet.processes import Processes
 from fedge_models.graph import zoo
@@ -83,10 +83,10 @@ class Server:
 
     def _join(self, name: str) -> Identity:
         now, store, authority = time.time(), self.store, self.authority
-        text = nodes.invite(store, authority, "https://127.0.0.1:1", name, [FEDERATION], int(now) + 60, now)
+        text = enrolment.invite(store, authority, "https://127.0.0.1:1", name, [FEDERATION], int(now) + 60, now)
         key = Ed25519PrivateKey.generate()
         request = x509.CertificateSigningRequestBuilder(x509.Name([])).sign(key, None).public_bytes(Encoding.DER)
-        _, certificate, _ = nodes.join(store, authority, decode_invitation(text).secret, request, now)
+        _, certificate, _ = enrolment.join(store, authority, decode_invitation(text).secret, request, now)
         folder = self.folder / name
         folder.mkdir()
         pem = x509.load_der_x509_certificate(certificate).public_bytes(Encoding.PEM)

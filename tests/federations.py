@@ -14,11 +14,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fedge_aggregator import config as configs
-from fedge_aggregator import nodes
 from fedge_aggregator.authority import Authority
 from fedge_aggregator.cli import main
 from fedge_aggregator.federation.add_model import add_model
 from fedge_aggregator.federation.federation import Federation
+from fedge_aggregator.gateway_api import enrolment
 from fedge_aggregator.store import Store
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, WindowSpec
@@ -65,10 +65,10 @@ class Bench:
             )
 
     def join(self, name: str, key: Ed25519PrivateKey) -> None:
-        text = nodes.invite(self.store, self.authority, "https://x:1", name, ["f"], int(self.now) + 60, self.now)
+        text = enrolment.invite(self.store, self.authority, "https://x:1", name, ["f"], int(self.now) + 60, self.now)
         request = x509.CertificateSigningRequestBuilder(x509.Name([])).sign(key, None)
         der = request.public_bytes(serialization.Encoding.DER)
-        nodes.join(self.store, self.authority, decode_invitation(text).secret, der, self.now)
+        enrolment.join(self.store, self.authority, decode_invitation(text).secret, der, self.now)
 
     def update(self, name: str, code: int = 5, **changes: Any) -> bytes:
         self.sequence += 1

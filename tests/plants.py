@@ -13,9 +13,9 @@ from federations import GRAPH, MODEL
 from fedge_agent.federation import identity
 from fedge_agent.federation.uplink import Uplink
 from fedge_aggregator import config as configs
-from fedge_aggregator import nodes
 from fedge_aggregator.app import App
 from fedge_aggregator.federation.add_model import add_model
+from fedge_aggregator.gateway_api import enrolment
 from fedge_models.messages.invitation import decode_invitation
 from fedge_models.messages.trust_chain import Anchor, Head, verify_release
 from fedge_models.messages.update import Update, encode_update
@@ -51,7 +51,7 @@ class Plant:
     def invite(self, node: str, lifetime: float = 60, federations: tuple[str, ...] = ("pumps",)) -> str:
         now = time.time()
         store, authority = self.app.store, self.app.authority
-        return nodes.invite(store, authority, self.url, node, federations, int(now + lifetime), now)
+        return enrolment.invite(store, authority, self.url, node, federations, int(now + lifetime), now)
 
     def enrol(self, node: str) -> identity.Identity:
         return identity.join(decode_invitation(self.invite(node)), self.folder / node)

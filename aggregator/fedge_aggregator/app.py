@@ -15,11 +15,11 @@ from typing import Any
 from fedge_models.system import files, service
 
 from .authority import Authority
-from .calls import Calls
 from .config import ADDRESS_FILE, STATUS_FILE, Config
 from .federation.federation import Federation
+from .gateway_api.calls import Calls
+from .gateway_api.http_server import NodeServer
 from .metrics import Metrics
-from .server import NodeServer
 from .store import Store
 
 logger = logging.getLogger(__name__)

@@ -99,7 +99,7 @@ def start(config_path: Path) -> None:
 @config_option
 def invite(node: str, federations: tuple[str, ...], expires: str, config_path: Path) -> None:
     """Print an invitation for one gateway, to paste into `fedge-agent join`."""
-    from . import nodes  # noqa: PLC0415
+    from .gateway_api import enrolment  # noqa: PLC0415
 
     config = configs.load(config_path)
     for name in federations:
@@ -109,7 +109,7 @@ def invite(node: str, federations: tuple[str, ...], expires: str, config_path: P
     except ValueError as e:
         raise ConfigError(f"--expires: {e}") from e
     now = time.time()
-    text = nodes.invite(store(config), authority(config), url(config), node, federations, int(now + lifetime), now)
+    text = enrolment.invite(store(config), authority(config), url(config), node, federations, int(now + lifetime), now)
     click.echo(text)
 
 

@@ -18,11 +18,11 @@ from fedge_models.messages.cbor import decode_cbor
 from fedge_models.system.structs import known
 from msgspec import Meta
 
-from . import nodes
-from .authority import Authority
-from .federation.federation import Federation
-from .metrics import Metrics
-from .store import Node, Store
+from ..authority import Authority
+from ..federation.federation import Federation
+from ..metrics import Metrics
+from ..store import Node, Store
+from . import enrolment
 
 
 @known
@@ -59,7 +59,7 @@ class Calls:
             asked = msgspec.convert(pairs, _Join, builtin_types=(bytes,))
         except msgspec.ValidationError as e:
             raise RefusedError(f"join request: {e}") from e
-        name, certificate, federations = nodes.join(
+        name, certificate, federations = enrolment.join(
             self._store, self._authority, asked.secret, asked.request, time.time()
         )
         for federation in federations:
@@ -68,7 +68,7 @@ class Calls:
 
     def renew(self, node: Node, request: bytes) -> bytes:
         """A new certificate (DER) for the node's PKCS#10 request. Raises IdentityError or WireError."""
-        return nodes.renew(self._store, self._authority, node, request, time.time())
+        return enrolment.renew(self._store, self._authority, node, request, time.time())
 
     def authenticate(self, certificate: bytes | None) -> Node:
         """The enrolled node whose certificate TLS has verified. Raises IdentityError."""

@@ -11,10 +11,10 @@ import msgspec
 from fedge_models.errors import ConfigError, IdentityError
 from fedge_models.messages.invitation import SECRET_BYTES, Invitation, encode_invitation
 
-from .authority import Authority
-from .config import NAME
-from .store import Node, Store
-from .store.audit import operator, record
+from ..authority import Authority
+from ..config import NAME
+from ..store import Node, Store
+from ..store.audit import operator, record
 
 
 def invite(

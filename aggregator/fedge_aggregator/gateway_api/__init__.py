@@ -1,0 +1,1 @@
+"""What gateways may ask over HTTP and TLS, and how they are enrolled."""
