@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fedge_aggregator import config as configs
 from fedge_aggregator.authority import Authority
-from fedge_aggregator.cli import main
+from fedge_aggregator.cli.main import main
 from fedge_aggregator.federation.add_model import add_model
 from fedge_aggregator.federation.federation import Federation
 from fedge_aggregator.gateway_api import enrolment

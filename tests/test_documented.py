@@ -19,7 +19,7 @@ from fedge_agent.outputs.registry import build as build_output
 from fedge_agent.sources.registry import SOURCES
 from fedge_agent.sources.registry import build as build_source
 from fedge_aggregator import config as aggregator_config
-from fedge_aggregator.cli import main as aggregator_main
+from fedge_aggregator.cli.main import main as aggregator_main
 from fedge_aggregator.metrics import Metrics
 from fedge_aggregator.rounds.rules.registry import MIXINGS, RULES
 from fedge_aggregator.rounds.server_optimizers import OPTIMIZERS as SERVER_OPTIMIZERS

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from federations import ASYNCHRONOUS, GRAPH, Make
-from fedge_aggregator.cli import main
+from fedge_aggregator.cli.main import main
 from fedge_aggregator.federation.release_chain import Chain
 from fedge_aggregator.rounds import average
 from fedge_aggregator.store import Store

@@ -18,12 +18,12 @@ from fedge_models.system import files, service
 from fedge_models.system import unit as units
 from fedge_models.system.settings import parse_seconds
 
-from . import cli_life
-from . import config as configs
-from .cli_common import authority, config_option, json_option, known, show, store, url
+from .. import config as configs
+from . import lifecycle
+from .common import authority, config_option, json_option, known, show, store, url
 
 if TYPE_CHECKING:
-    from .store import Store
+    from ..store import Store
 
 
 class _Group(click.Group):
@@ -43,7 +43,7 @@ def main() -> None:
     """Average what gateways learn, and sign the result."""
 
 
-for command in (cli_life.rounds, cli_life.release_group, cli_life.audit, cli_life.status):
+for command in (lifecycle.rounds, lifecycle.release_group, lifecycle.audit, lifecycle.status):
     main.add_command(command)
 
 
@@ -75,7 +75,7 @@ def unit(config_path: Path) -> None:
 @config_option
 def start(config_path: Path) -> None:
     """Serve until SIGTERM or Ctrl-C."""
-    from .app import App  # noqa: PLC0415
+    from ..app import App  # noqa: PLC0415
 
     config = configs.load(config_path)
     logging.basicConfig(
@@ -99,7 +99,7 @@ def start(config_path: Path) -> None:
 @config_option
 def invite(node: str, federations: tuple[str, ...], expires: str, config_path: Path) -> None:
     """Print an invitation for one gateway, to paste into `fedge-agent join`."""
-    from .gateway_api import enrolment  # noqa: PLC0415
+    from ..gateway_api import enrolment  # noqa: PLC0415
 
     config = configs.load(config_path)
     for name in federations:
@@ -138,7 +138,7 @@ def nodes_list(as_json: bool, config_path: Path) -> None:
 
 def _trust(kept: Store, config: configs.Config, node: str) -> tuple[dict[str, float], list[str]]:
     """A node's score in each federation, and what there is to say of it."""
-    from .rounds.trust.assessment import explain  # noqa: PLC0415
+    from ..rounds.trust.assessment import explain  # noqa: PLC0415
 
     scores, lines = {}, []
     for name in kept.federations_of(node):
@@ -156,8 +156,8 @@ def _trust(kept: Store, config: configs.Config, node: str) -> tuple[dict[str, fl
 @config_option
 def nodes_release(node: str, federation: str, config_path: Path) -> None:
     """Let a gateway out of quarantine; it is on probation then."""
-    from .rounds.trust.assessment import let_out  # noqa: PLC0415
-    from .store.audit import operator  # noqa: PLC0415
+    from ..rounds.trust.assessment import let_out  # noqa: PLC0415
+    from ..store.audit import operator  # noqa: PLC0415
 
     config = configs.load(config_path)
     known(config, federation)
@@ -198,7 +198,7 @@ def model_group() -> None:
 @config_option
 def model_add(federation: str, file: Path, card: Path | None, trainable: str | None, config_path: Path) -> None:
     """Give a federation its ONNX file; its weights become release 1."""
-    from .federation.add_model import add_model  # noqa: PLC0415
+    from ..federation.add_model import add_model  # noqa: PLC0415
 
     config = configs.load(config_path)
     known(config, federation)
