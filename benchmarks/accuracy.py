@@ -17,11 +17,11 @@ from _common import arguments, finish, table  # isort: skip  # sets the BLAS thr
 
 import numpy as np
 from fedge_fleet import offline
-from fedge_fleet.member import Plan
+from fedge_fleet.data.member import Plan
+from fedge_fleet.data.site_data import Floats, Windows, pooled, standardised
 from fedge_fleet.problems.problem import Problem
 from fedge_fleet.problems.registry import SETS
 from fedge_fleet.scores import Judge
-from fedge_fleet.site_data import Floats, Windows, pooled, standardised
 from fedge_models.graph.trainable import TrainableGraph
 
 SEEDS = 3

@@ -26,11 +26,12 @@ from fedge_agent.types import Batch, Decision, Reading
 from fedge_agent.windows import standardise
 from fedge_agent.windows.assembler import Assembler
 from fedge_agent.windows.features import Preparation, bridge
-from fedge_fleet import offline, recordings
+from fedge_fleet import offline
+from fedge_fleet.data import recordings
+from fedge_fleet.data.site_data import Windows, standardised, trainable
 from fedge_fleet.problems.heat import PROBATION, nab, nab_tracks
 from fedge_fleet.problems.problem import Problem
 from fedge_fleet.problems.water import skab, skab_experiments
-from fedge_fleet.site_data import Windows, standardised, trainable
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.system.settings import Seconds
 

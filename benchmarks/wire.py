@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fedge_agent.config.schema import Training
 from fedge_agent.learning.training import Data, train, update_body
 from fedge_aggregator.federation import publish
-from fedge_fleet import recordings, site_data
+from fedge_fleet.data import recordings, site_data
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, WindowSpec
 from fedge_models.graph.trainable import TrainableGraph

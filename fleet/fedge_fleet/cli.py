@@ -97,7 +97,7 @@ def simulate(config: Path | None, out: Path | None, as_json: bool, **flags: str 
 @click.option("--node", type=path_type, default=None, help="Serve by node-opcua from this folder of modules.")
 def plc(track: Path, ready: Path, go: Path, port: int, node: Path | None) -> None:
     """A PLC that replays a track over OPC UA."""
-    from .recordings import read_track  # noqa: PLC0415
+    from .data.recordings import read_track  # noqa: PLC0415
 
     if node is None:
         from .plc import serve  # noqa: PLC0415
@@ -117,8 +117,8 @@ def plc(track: Path, ready: Path, go: Path, port: int, node: Path | None) -> Non
 @click.option("--go", type=path_type, required=True, help="The replay begins when this file exists.")
 def mqtt_machine(track: Path, broker: str, topic: str, ready: Path, go: Path) -> None:
     """A machine that replays a track as JSON messages over MQTT."""
+    from .data.recordings import read_track  # noqa: PLC0415
     from .mqtt_machine import play  # noqa: PLC0415
-    from .recordings import read_track  # noqa: PLC0415
 
     host, _, port = broker.rpartition(":")
     play(read_track(track), host, int(port), topic, ready, go, _until_signalled())

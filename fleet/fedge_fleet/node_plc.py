@@ -12,8 +12,8 @@ from pathlib import Path
 from fedge_models.errors import StopError
 from fedge_models.system import files
 
+from .data.recordings import Track
 from .plc import NAMESPACE
-from .recordings import Track
 
 SCRIPT = Path(__file__).with_name("node_plc.js")
 

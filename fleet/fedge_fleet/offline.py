@@ -22,9 +22,9 @@ from fedge_models.messages.release import apply_difference
 from fedge_models.training.evaluation import evaluate
 from fedge_models.training.loop import fit
 
+from .data.member import Base, Member, Plan, Sent, train
+from .data.site_data import Floats, Windows, trainable
 from .loop import Federation, Loop
-from .member import Base, Member, Plan, Sent, train
-from .site_data import Floats, Windows, trainable
 
 
 def score(graph: TrainableGraph, params: Floats, site: Windows) -> float:

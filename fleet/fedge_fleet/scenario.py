@@ -11,8 +11,8 @@ from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, WindowSpec
 from fedge_models.training.loop import TrainingConfig
 
-from . import recordings, simulation
-from .recordings import Track
+from .data import bearing_physics, recordings
+from .data.recordings import Track
 
 CONFIG = TrainingConfig()  # the agent's defaults
 
@@ -63,7 +63,7 @@ def _fan(folder: Path) -> Scenario:
 def _simulation() -> Scenario:
     tracks = recordings.simulated()
     features = ("std", "kurtosis", "crest", "bands:8")
-    card = _card("classify", tracks, 1024, 512, features, simulation.STATES, "healthy")
+    card = _card("classify", tracks, 1024, 512, features, bearing_physics.STATES, "healthy")
     model = zoo.mlp(card, feature_count(features, len(card.channels)), (32, 16))
     return Scenario("simulated bearings, twice as fast", tracks, card, model.SerializeToString(), "macro-F1")
 

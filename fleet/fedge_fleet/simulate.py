@@ -17,19 +17,20 @@ from fedge_models.errors import ConfigError
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.system import settings
 
-from . import skew, tables
+from . import skew
 from .aggregation import Aggregator
 from .attacks import registry as attacks
 from .attacks.attack import Attack
 from .attacks.backdoor import Backdoor
 from .attacks.crew import Crew
+from .data import tables
+from .data.member import Member, Plan
+from .data.site_data import Windows, standardised, trainable
 from .loop import Federation, Loop, Trip
-from .member import Member, Plan
 from .problems.problem import Problem
 from .problems.registry import load
 from .scores import Judge
 from .simulate_config import Config
-from .site_data import Windows, standardised, trainable
 
 TRAINING_S = 60.0  # simulated, of a usual site
 UNEVEN = 0.2  # deviation of the logarithm of that

@@ -18,8 +18,8 @@ from fedge_models.errors import StopError
 from fedge_models.graph.trainable import TrainableGraph
 
 from . import tryton
+from .data.recordings import write_track
 from .processes import Processes, run
-from .recordings import write_track
 from .scenario import Scenario
 
 FEDERATION = "demo"

@@ -13,7 +13,8 @@ from fedge_agent.durable.releases import ChainStore
 from fedge_models.graph.trainable import TrainableGraph
 from numpy.typing import NDArray
 
-from . import member, offline, site_data
+from . import offline
+from .data import member, site_data
 from .scenario import CONFIG, Scenario
 from .stage import FEDERATION, Stage, get
 

@@ -12,8 +12,8 @@ from fedge_fleet.attacks.attack import Seen, norm, usual_norm
 from fedge_fleet.attacks.backdoor import Backdoor, triggered
 from fedge_fleet.attacks.crew import on_grid
 from fedge_fleet.attacks.registry import ATTACKS, build
-from fedge_fleet.member import Base
-from fedge_fleet.site_data import Windows
+from fedge_fleet.data.member import Base
+from fedge_fleet.data.site_data import Windows
 from fedge_models.errors import ConfigError
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, Target, WindowSpec

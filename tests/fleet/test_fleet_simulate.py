@@ -15,12 +15,12 @@ from fedge_aggregator.rounds.round import RoundConfig
 from fedge_fleet import outcome as told
 from fedge_fleet import report, skew
 from fedge_fleet.cli import main
+from fedge_fleet.data.member import Base, Member, Plan, Sent
+from fedge_fleet.data.site_data import Windows
 from fedge_fleet.loop import Loop, Trip
-from fedge_fleet.member import Base, Member, Plan, Sent
 from fedge_fleet.offline import Plain
 from fedge_fleet.simulate import Fleet, Outcome, simulate
 from fedge_fleet.simulate_config import Config, flagged, keys, read
-from fedge_fleet.site_data import Windows
 from fedge_models.errors import ConfigError, StopError
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, WindowSpec

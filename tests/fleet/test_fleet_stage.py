@@ -16,9 +16,10 @@ from fedge_agent.config.schema import TagConfig
 from fedge_agent.sources.opcua import OpcuaConfig, OpcuaSource
 from fedge_agent.types import Batch, Quality, Reading
 from fedge_agent.windows.assembler import Assembler
-from fedge_fleet import member, offline, recordings, report, scenario, simulation, site_data
+from fedge_fleet import offline, report, scenario
+from fedge_fleet.data import bearing_physics, member, recordings, site_data
+from fedge_fleet.data.recordings import Track, read_track, write_track
 from fedge_fleet.processes import Processes
-from fedge_fleet.recordings import Track, read_track, write_track
 from fedge_models.errors import ConfigError, StopError
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, WindowSpec
@@ -39,28 +40,30 @@ def envelope_peak(x: np.ndarray, low: float, high: float) -> float:
     """Frequency (Hz) of the highest line of the squared-envelope spectrum between low and high."""
     analytic = np.fft.fft(x - x.mean())
     analytic[len(x) // 2 :] = 0  # Hilbert transform: no negative frequencies
-    analytic[: int(300 * len(x) / simulation.RATE_HZ)] = 0  # high-pass: rotor lines are not the envelope's business
+    analytic[: int(300 * len(x) / bearing_physics.RATE_HZ)] = (
+        0  # high-pass: rotor lines are not the envelope's business
+    )
     envelope = np.abs(np.fft.ifft(2 * analytic)) ** 2
     spectrum = np.abs(np.fft.rfft(envelope - envelope.mean()))
-    f = np.fft.rfftfreq(len(x), 1 / simulation.RATE_HZ)
+    f = np.fft.rfftfreq(len(x), 1 / bearing_physics.RATE_HZ)
     chosen = (f >= low) & (f <= high)
     return float(f[chosen][spectrum[chosen].argmax()])
 
 
-@pytest.mark.parametrize("machine", simulation.SITES, ids=lambda m: m.name)
-def test_outer_race_defect_shows_at_its_ball_pass_frequency(machine: simulation.Machine) -> None:
-    x = simulation.run(machine, 1, seed=1, seconds=20)[0]
+@pytest.mark.parametrize("machine", bearing_physics.SITES, ids=lambda m: m.name)
+def test_outer_race_defect_shows_at_its_ball_pass_frequency(machine: bearing_physics.Machine) -> None:
+    x = bearing_physics.run(machine, 1, seed=1, seconds=20)[0]
     assert envelope_peak(x, 0.8 * machine.bpfo_hz, 1.2 * machine.bpfo_hz) == pytest.approx(machine.bpfo_hz, rel=0.03)
 
 
 def test_inner_race_defect_is_modulated_by_the_shaft() -> None:
-    machine = simulation.SITES[0]
-    x = simulation.run(machine, 2, seed=1, seconds=20)[0]
+    machine = bearing_physics.SITES[0]
+    x = bearing_physics.run(machine, 2, seed=1, seconds=20)[0]
     assert envelope_peak(x, 0.6 * machine.shaft_hz, 1.4 * machine.shaft_hz) == pytest.approx(machine.shaft_hz, rel=0.05)
 
 
 def test_simulation_is_deterministic() -> None:
-    a, b = (simulation.run(simulation.SITES[0], 1, seed=3) for _ in range(2))
+    a, b = (bearing_physics.run(bearing_physics.SITES[0], 1, seed=3) for _ in range(2))
     assert (a == b).all() and a.shape == (4, 8192) and np.isfinite(a).all()
 
 

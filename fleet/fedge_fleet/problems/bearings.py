@@ -8,8 +8,8 @@ from fedge_agent.windows.features import feature_count
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, WindowSpec
 
-from .. import recordings, simulation
-from ..site_data import windows
+from ..data import bearing_physics, recordings
+from ..data.site_data import windows
 from .problem import Problem, plan
 
 MACHINES = 16
@@ -19,16 +19,16 @@ FEATURES = ("std", "kurtosis", "crest", "bands:8")
 @cache
 def bearings() -> Problem:
     """Sixteen machines, each with its own speed, bearing, resonance, load and noise; the last pieces are judged."""
-    channels = tuple(Channel(n, u) for n, u in simulation.CHANNELS)
+    channels = tuple(Channel(n, u) for n, u in bearing_physics.CHANNELS)
     card = Card(
         "classify",
         channels,
-        WindowSpec(simulation.RATE_HZ, 1024, 512),
+        WindowSpec(bearing_physics.RATE_HZ, 1024, 512),
         FEATURES,
-        simulation.STATES,
-        simulation.STATES[0],
+        bearing_physics.STATES,
+        bearing_physics.STATES[0],
     )
-    tracks = recordings.simulated(speed=1.0, machines=simulation.machines(MACHINES))
+    tracks = recordings.simulated(speed=1.0, machines=bearing_physics.machines(MACHINES))
     inputs, how = feature_count(FEATURES, len(channels)), plan(12)
     return Problem(
         "bearings",

@@ -18,7 +18,7 @@ import numpy as np
 from fedge_models.errors import ConfigError
 from numpy.typing import NDArray
 
-from . import simulation
+from . import bearing_physics
 
 SKAB_TEST = {
     "valve1": {"02", "06", "10", "14"},
@@ -174,7 +174,7 @@ def _fan(path: Path, speed: float) -> Track:
 
 
 def simulated(
-    seed: int = 0, speed: float = 2.0, machines: Sequence[simulation.Machine] = simulation.SITES
+    seed: int = 0, speed: float = 2.0, machines: Sequence[bearing_physics.Machine] = bearing_physics.SITES
 ) -> dict[str, Track]:
     """Simulated machines (see simulation.py), cut like the fan's recordings."""
     sites = {}
@@ -182,17 +182,17 @@ def simulated(
         pieces, labels, parts = [], [], []
         for part, rounds in enumerate((5, 2)):
             for k in range(rounds):
-                for state in range(len(simulation.STATES)):
-                    x = simulation.run(site, state, seed=1000 * seed + 100 * i + 10 * k + part)
+                for state in range(len(bearing_physics.STATES)):
+                    x = bearing_physics.run(site, state, seed=1000 * seed + 100 * i + 10 * k + part)
                     pieces.append(x)
                     labels.append(np.full(x.shape[1], state, np.int64))
                     parts.append(np.full(x.shape[1], part, np.int64))
         borders = np.cumsum([0, *(p.shape[1] for p in pieces)]).tolist()
         sites[site.name] = Track(
-            channels=simulation.CHANNELS,
+            channels=bearing_physics.CHANNELS,
             kind="waveform",
-            rate_hz=simulation.RATE_HZ * speed,
-            block=simulation.BLOCK,
+            rate_hz=bearing_physics.RATE_HZ * speed,
+            block=bearing_physics.BLOCK,
             values=np.concatenate(pieces, axis=1),
             label=np.concatenate(labels),
             part=np.concatenate(parts),

@@ -1,0 +1,1 @@
+"""Recorded and simulated machines as sites of a federation, and one site as its member."""
