@@ -1,6 +1,6 @@
 """Federated against central and each site alone on nine industrial data sets, the real int8 coding in the loop.
 
-Splits are those of the data's README (`fedge_fleet.problems` says what each set is). *own*: a site's own model on its
+Splits are those of the data's README (`data.problems` says what each set is). *own*: a site's own model on its
 own test part; *everywhere*: on everyone's; *tuned*: the federated model as it serves at a site, after two gentle epochs
 on its data; *central*: all data in one place, no coding, trained to its own best budget. Means over the seeds.
 `--validate` judges on a cut of the training part instead (by which rates, rounds and sizes were compared), `--ablation`
@@ -18,9 +18,9 @@ from _common import arguments, finish, table  # isort: skip  # sets the BLAS thr
 import numpy as np
 from fedge_fleet import offline
 from fedge_fleet.data.member import Plan
+from fedge_fleet.data.problems.problem import Problem
+from fedge_fleet.data.problems.registry import SETS
 from fedge_fleet.data.site_data import Floats, Windows, pooled, standardised
-from fedge_fleet.problems.problem import Problem
-from fedge_fleet.problems.registry import SETS
 from fedge_fleet.scores import Judge
 from fedge_models.graph.trainable import TrainableGraph
 

@@ -26,8 +26,8 @@ from _common import arguments, finish, table  # isort: skip  # sets the BLAS thr
 
 import numpy as np
 from fedge_fleet.attacks.registry import ATTACKS
-from fedge_fleet.problems.problem import Problem
-from fedge_fleet.problems.registry import SETS
+from fedge_fleet.data.problems.problem import Problem
+from fedge_fleet.data.problems.registry import SETS
 from fedge_fleet.simulate import Fleet, simulate
 from fedge_fleet.simulate_config import Config
 from fedge_models.errors import StopError

@@ -28,10 +28,10 @@ from fedge_agent.windows.assembler import Assembler
 from fedge_agent.windows.features import Preparation, bridge
 from fedge_fleet import offline
 from fedge_fleet.data import recordings
+from fedge_fleet.data.problems.heat import PROBATION, nab, nab_tracks
+from fedge_fleet.data.problems.problem import Problem
+from fedge_fleet.data.problems.water import skab, skab_experiments
 from fedge_fleet.data.site_data import Windows, standardised, trainable
-from fedge_fleet.problems.heat import PROBATION, nab, nab_tracks
-from fedge_fleet.problems.problem import Problem
-from fedge_fleet.problems.water import skab, skab_experiments
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.system.settings import Seconds
 

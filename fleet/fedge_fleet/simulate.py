@@ -25,10 +25,10 @@ from .attacks.backdoor import Backdoor
 from .attacks.crew import Crew
 from .data import tables
 from .data.member import Member, Plan
+from .data.problems.problem import Problem
+from .data.problems.registry import load
 from .data.site_data import Windows, standardised, trainable
 from .loop import Federation, Loop, Trip
-from .problems.problem import Problem
-from .problems.registry import load
 from .scores import Judge
 from .simulate_config import Config
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from fedge_models.graph.card import Card, Channel, WindowSpec
 
-from ..data import recordings
-from ..data.site_data import Windows, windows
+from .. import recordings
+from ..site_data import Windows, windows
 from .problem import Problem, anomalies, rows_of
 
 CARD = Card("anomaly", (Channel("temperature"),), WindowSpec(1 / 300, 48, 4), ("mean", "std", "slope", "min", "max"))

@@ -9,8 +9,8 @@ from fedge_agent.windows.features import feature_count
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, WindowSpec
 
-from ..data import recordings
-from ..data.site_data import windows
+from .. import recordings
+from ..site_data import windows
 from .problem import Problem, plan, ready
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from fedge_models.graph.card import Card, Channel, WindowSpec
 
-from ..data import recordings
-from ..data.site_data import Windows, windows
+from .. import recordings
+from ..site_data import Windows, windows
 from .problem import Bools, Problem, anomalies, joined
 
 

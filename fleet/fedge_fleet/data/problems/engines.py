@@ -9,7 +9,7 @@ from fedge_agent.windows.features import bridge
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, Target, WindowSpec
 
-from ..data.site_data import Windows
+from ..site_data import Windows
 from .problem import Array, Bools, Problem, plan
 
 CMAPSS_SENSORS = (2, 3, 4, 7, 8, 9, 11, 12, 13, 14, 15, 17, 20, 21)  # the others hardly vary in two of the fleets

@@ -14,8 +14,8 @@ from fedge_models.graph.card import Card, Channel, Objective, WindowSpec
 from fedge_models.training.loop import TrainingConfig
 from numpy.typing import NDArray
 
-from ..data.member import Plan
-from ..data.site_data import Windows, pooled
+from ..member import Plan
+from ..site_data import Windows, pooled
 from .problem import Bools, Problem, plan
 
 

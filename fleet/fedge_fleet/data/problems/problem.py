@@ -21,8 +21,8 @@ from fedge_models.graph.card import Card, write_card
 from fedge_models.training.loop import TrainingConfig
 from numpy.typing import NDArray
 
-from ..data.member import Plan
-from ..data.site_data import Windows, pooled
+from ..member import Plan
+from ..site_data import Windows, pooled
 
 Array = NDArray[np.float32]
 Bools = NDArray[np.bool_]
