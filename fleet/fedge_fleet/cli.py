@@ -100,11 +100,11 @@ def plc(track: Path, ready: Path, go: Path, port: int, node: Path | None) -> Non
     from .data.recordings import read_track  # noqa: PLC0415
 
     if node is None:
-        from .plc import serve  # noqa: PLC0415
+        from .machines.plc import serve  # noqa: PLC0415
 
         asyncio.run(serve(read_track(track), ready, go, port))
     else:
-        from .node_plc import serve as serve_by_node  # noqa: PLC0415
+        from .machines.node_plc import serve as serve_by_node  # noqa: PLC0415
 
         serve_by_node(read_track(track), node, ready, go, _until_signalled())
 
@@ -118,7 +118,7 @@ def plc(track: Path, ready: Path, go: Path, port: int, node: Path | None) -> Non
 def mqtt_machine(track: Path, broker: str, topic: str, ready: Path, go: Path) -> None:
     """A machine that replays a track as JSON messages over MQTT."""
     from .data.recordings import read_track  # noqa: PLC0415
-    from .mqtt_machine import play  # noqa: PLC0415
+    from .machines.mqtt_machine import play  # noqa: PLC0415
 
     host, _, port = broker.rpartition(":")
     play(read_track(track), host, int(port), topic, ready, go, _until_signalled())
@@ -133,7 +133,7 @@ def mqtt_machine(track: Path, broker: str, topic: str, ready: Path, go: Path) ->
 )
 def mes(store: Path, ready: Path, port: int, drop: float) -> None:
     """A MES that stores work orders."""
-    from .mes import Mes  # noqa: PLC0415
+    from .machines.mes import Mes  # noqa: PLC0415
 
     server = Mes(store, port, drop)
     stop = _until_signalled()

@@ -17,8 +17,8 @@ from typing import Any
 from fedge_models.errors import StopError
 from fedge_models.graph.trainable import TrainableGraph
 
-from . import tryton
 from .data.recordings import write_track
+from .machines import tryton
 from .processes import Processes, run
 from .scenario import Scenario
 

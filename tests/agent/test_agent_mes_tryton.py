@@ -16,7 +16,7 @@ from fedge_agent.outputs.mes.output import MesOutput
 from fedge_agent.outputs.mes.settings import MesConfig
 from fedge_agent.outputs.registry import build
 from fedge_agent.types import Event, Label
-from fedge_fleet import tryton as demo
+from fedge_fleet.machines import tryton as demo
 from fedge_models.errors import RefusedError, RetryError
 from fedge_models.system import settings
 from servers.tryton import KEY, PASSWORD, USER, Tryton

@@ -27,7 +27,7 @@ from fedge_agent.outputs.registry import build as build_output
 from fedge_agent.sources.registry import SOURCES
 from fedge_agent.sources.registry import build as build_source
 from fedge_agent.types import Decision, Event
-from fedge_fleet.mes import Mes
+from fedge_fleet.machines.mes import Mes
 from fedge_models.errors import ConfigError, RefusedError, RetryError, StorageError, UnreachableError
 from fedge_models.system.settings import Seconds
 

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from counterparts import others
-from fedge_fleet import tryton
+from fedge_fleet.machines import tryton
 from programs import free_port
 
 KEY, PASSWORD, USER = tryton.KEY, tryton.PASSWORD, tryton.USER

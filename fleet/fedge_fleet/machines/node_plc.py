@@ -12,7 +12,7 @@ from pathlib import Path
 from fedge_models.errors import StopError
 from fedge_models.system import files
 
-from .data.recordings import Track
+from ..data.recordings import Track
 from .plc import NAMESPACE
 
 SCRIPT = Path(__file__).with_name("node_plc.js")

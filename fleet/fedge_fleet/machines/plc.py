@@ -17,7 +17,7 @@ from typing import Any
 
 from fedge_models.system import files
 
-from .data.recordings import Track
+from ..data.recordings import Track
 
 NAMESPACE = "urn:fedge:plc"
 

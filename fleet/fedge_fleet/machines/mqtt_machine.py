@@ -16,7 +16,7 @@ from typing import Any
 from fedge_models.errors import UnreachableError
 from fedge_models.system import files
 
-from .data.recordings import Track
+from ..data.recordings import Track
 
 CONNECT_S = 10.0
 ALL_SENT_S = 10.0

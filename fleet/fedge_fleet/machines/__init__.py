@@ -1,0 +1,1 @@
+"""Stand-ins for a plant: PLCs that replay recordings, MQTT machines, manufacturing execution systems."""
