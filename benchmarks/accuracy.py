@@ -16,12 +16,12 @@ from dataclasses import replace
 from _common import arguments, finish, table  # isort: skip  # sets the BLAS threads first
 
 import numpy as np
-from fedge_fleet import offline
 from fedge_fleet.data.member import Plan
 from fedge_fleet.data.problems.problem import Problem
 from fedge_fleet.data.problems.registry import SETS
 from fedge_fleet.data.site_data import Floats, Windows, pooled, standardised
-from fedge_fleet.scores import Judge
+from fedge_fleet.simulate import baselines
+from fedge_fleet.simulate.scores import Judge
 from fedge_models.graph.trainable import TrainableGraph
 
 SEEDS = 3
@@ -49,13 +49,13 @@ def _measure(
 ) -> dict[str, Scores]:
     graph = TrainableGraph.load(problem.model(seed))
     start, judge = graph.params.copy(), Judge(problem, graph, judged)
-    own = {n: offline.alone(graph, start, s, problem.alone, seed) for n, s in sites.items()}
-    fed = offline.federated(graph, start, sites, problem.plan, seed)
-    central = offline.alone(graph, start, pooled(sites), problem.central, seed)
+    own = {n: baselines.alone(graph, start, s, problem.alone, seed) for n, s in sites.items()}
+    fed = baselines.federated(graph, start, sites, problem.plan, seed)
+    central = baselines.alone(graph, start, pooled(sites), problem.central, seed)
     everywhere = [judge.overall(lambda _, p=p: p) for p in own.values()]  # type: ignore[misc]  # bound at once
     strange = problem.unseen  # nobody's own data is judged: what a plant gets there from another's own model
     alone = {n: _mean_of(judge, own, n) for n in judged} if strange else judge.sites(lambda n: own[n])
-    tuned = None if strange else offline.tuned(graph, fed, sites, problem.plan, seed)
+    tuned = None if strange else baselines.tuned(graph, fed, sites, problem.plan, seed)
     serves = fed.at if tuned is None else tuned.__getitem__
     together = judge.sites(serves)
     overall = {
@@ -137,7 +137,7 @@ def ablation(problem: Problem, seeds: int) -> list[str]:
         found = []
         for seed in range(seeds):
             graph = TrainableGraph.load(changed.model(seed))
-            fed = offline.federated(graph, graph.params.copy(), sites, changed.plan, seed)
+            fed = baselines.federated(graph, graph.params.copy(), sites, changed.plan, seed)
             found.append(Judge(changed, graph, sites).overall(fed.at))
         scores.append(float(np.mean(found)))
     return [problem.name, problem.metric, *(f"{s:.2f}" if scores[0] > 1 else f"{s:.3f}" for s in scores)]

@@ -28,8 +28,8 @@ import numpy as np
 from fedge_fleet.attacks.registry import ATTACKS
 from fedge_fleet.data.problems.problem import Problem
 from fedge_fleet.data.problems.registry import SETS
-from fedge_fleet.simulate import Fleet, simulate
-from fedge_fleet.simulate_config import Config
+from fedge_fleet.simulate.config import Config
+from fedge_fleet.simulate.run import Fleet, simulate
 from fedge_models.errors import StopError
 from fedge_models.graph import zoo
 

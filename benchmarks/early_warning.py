@@ -26,12 +26,12 @@ from fedge_agent.types import Batch, Decision, Reading
 from fedge_agent.windows import standardise
 from fedge_agent.windows.assembler import Assembler
 from fedge_agent.windows.features import Preparation, bridge
-from fedge_fleet import offline
 from fedge_fleet.data import recordings
 from fedge_fleet.data.problems.heat import PROBATION, nab, nab_tracks
 from fedge_fleet.data.problems.problem import Problem
 from fedge_fleet.data.problems.water import skab, skab_experiments
 from fedge_fleet.data.site_data import Windows, standardised, trainable
+from fedge_fleet.simulate import baselines
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.system.settings import Seconds
 
@@ -127,7 +127,7 @@ def gateways(problem: Problem) -> dict[str, Serving]:
     """What decides at each site of a federation, once it has learned."""
     graph = TrainableGraph.load(problem.model(0))
     ready = {name: standardised(site, problem.card) for name, site in problem.sites.items()}
-    made = offline.federated(graph, graph.params.copy(), ready, problem.plan, 0)
+    made = baselines.federated(graph, graph.params.copy(), ready, problem.plan, 0)
     return {name: gateway(problem, site, made.at(name)) for name, site in problem.sites.items()}
 
 

@@ -27,14 +27,14 @@ from fedge_aggregator.federation.publish import difference_steps, next_grid
 from fedge_aggregator.rounds import central_privacy
 from fedge_aggregator.rounds.engine.update_rows import MemoryRows
 from fedge_aggregator.rounds.round import RoundConfig
-from fedge_fleet import skew
 from fedge_fleet.data.member import Base, Member, Plan, Sent
 from fedge_fleet.data.problems.problem import Problem
 from fedge_fleet.data.problems.registry import SETS
 from fedge_fleet.data.site_data import Floats, Windows, standardised, trainable
-from fedge_fleet.loop import Loop
-from fedge_fleet.offline import Plain
-from fedge_fleet.scores import Judge
+from fedge_fleet.simulate import skew
+from fedge_fleet.simulate.baselines import Plain
+from fedge_fleet.simulate.loop import Loop
+from fedge_fleet.simulate.scores import Judge
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.messages.quantize import dequantize, expand, quantize
 from fedge_models.messages.release import apply_difference

@@ -31,10 +31,10 @@ from fedge_aggregator.rounds.trust.reputation import TrustConfig
 from fedge_fleet.attacks.attack import Attack, Forged, Seen
 from fedge_fleet.attacks.registry import ATTACKS
 from fedge_fleet.data.site_data import Windows, pooled
-from fedge_fleet.loop import Federation
-from fedge_fleet.scores import Judge
-from fedge_fleet.simulate import Fleet, _assemble
-from fedge_fleet.simulate_config import Config
+from fedge_fleet.simulate.config import Config
+from fedge_fleet.simulate.loop import Federation
+from fedge_fleet.simulate.run import Fleet, _assemble
+from fedge_fleet.simulate.scores import Judge
 from fedge_models.training.evaluation import evaluate
 from msgspec import Meta
 

@@ -14,7 +14,7 @@ from fedge_models import __version__
 from fedge_models.errors import FedgeError
 from fedge_models.system import files
 
-from .simulate_config import flagged, keys, read
+from .simulate.config import flagged, keys, read
 
 path_type = click.Path(path_type=Path)
 
@@ -70,9 +70,9 @@ def simulate(config: Path | None, out: Path | None, as_json: bool, **flags: str 
     A flag's value is written as in TOML; a table may be just its name: --rule median, or
     --rule '{ name = "trimmed_mean", byzantine = 4 }'.
     """
-    from . import outcome  # noqa: PLC0415
     from .report import render  # noqa: PLC0415
-    from .simulate import simulate as play  # noqa: PLC0415
+    from .simulate import outcome  # noqa: PLC0415
+    from .simulate.run import simulate as play  # noqa: PLC0415
 
     try:
         settings, where = read(config, flagged({k: v for k, v in flags.items() if v is not None}))

@@ -13,9 +13,9 @@ from fedge_agent.durable.releases import ChainStore
 from fedge_models.graph.trainable import TrainableGraph
 from numpy.typing import NDArray
 
-from . import offline
 from .data import member, site_data
 from .scenario import CONFIG, Scenario
+from .simulate import baselines
 from .stage import FEDERATION, Stage, get
 
 ROUNDS_FOR_OWN = 30  # a site alone trains about as often as the federation does
@@ -83,16 +83,16 @@ class Comparison:
             self.sites[site] = site_data.standardised(windows, scenario.card)
         pool, plan = site_data.pooled(self.sites), member.Plan(ROUNDS_FOR_OWN, CONFIG)
         for site, windows in self.sites.items():
-            own = offline.alone(graph, start, windows, plan, 0, self.stop)
-            self.own[site] = offline.score(graph, own, windows)
-            self.own_everywhere[site] = float(np.mean([offline.score(graph, own, w) for w in self.sites.values()]))
-        central = offline.alone(graph, start, pool, plan, 0, self.stop)
-        self.central = {s: offline.score(graph, central, w) for s, w in self.sites.items()}
+            own = baselines.alone(graph, start, windows, plan, 0, self.stop)
+            self.own[site] = baselines.score(graph, own, windows)
+            self.own_everywhere[site] = float(np.mean([baselines.score(graph, own, w) for w in self.sites.values()]))
+        central = baselines.alone(graph, start, pool, plan, 0, self.stop)
+        self.central = {s: baselines.score(graph, central, w) for s, w in self.sites.items()}
         self.done = not self.stop.is_set()
 
     def scored(self, weights: NDArray[np.float32]) -> dict[str, float]:
         """The score of given weights on each site's test part."""
-        return {site: offline.score(self.graph, weights, w) for site, w in self.sites.items()}
+        return {site: baselines.score(self.graph, weights, w) for site, w in self.sites.items()}
 
 
 def _head(stage: Stage) -> tuple[int, NDArray[np.float32]] | None:

@@ -12,15 +12,16 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from fedge_aggregator.rounds.round import RoundConfig
-from fedge_fleet import outcome as told
-from fedge_fleet import report, skew
+from fedge_fleet import report
 from fedge_fleet.cli import main
 from fedge_fleet.data.member import Base, Member, Plan, Sent
 from fedge_fleet.data.site_data import Windows
-from fedge_fleet.loop import Loop, Trip
-from fedge_fleet.offline import Plain
-from fedge_fleet.simulate import Fleet, Outcome, simulate
-from fedge_fleet.simulate_config import Config, flagged, keys, read
+from fedge_fleet.simulate import outcome as told
+from fedge_fleet.simulate import skew
+from fedge_fleet.simulate.baselines import Plain
+from fedge_fleet.simulate.config import Config, flagged, keys, read
+from fedge_fleet.simulate.loop import Loop, Trip
+from fedge_fleet.simulate.run import Fleet, Outcome, simulate
 from fedge_models.errors import ConfigError, StopError
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, WindowSpec

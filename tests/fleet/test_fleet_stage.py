@@ -16,10 +16,11 @@ from fedge_agent.config.schema import TagConfig
 from fedge_agent.sources.opcua import OpcuaConfig, OpcuaSource
 from fedge_agent.types import Batch, Quality, Reading
 from fedge_agent.windows.assembler import Assembler
-from fedge_fleet import offline, report, scenario
+from fedge_fleet import report, scenario
 from fedge_fleet.data import bearing_physics, member, recordings, site_data
 from fedge_fleet.data.recordings import Track, read_track, write_track
 from fedge_fleet.processes import Processes
+from fedge_fleet.simulate import baselines
 from fedge_models.errors import ConfigError, StopError
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, WindowSpec
@@ -120,8 +121,8 @@ def test_federated_learning_approaches_pooling() -> None:
     sites = {n: site_data.standardised(site_data.windows(t, made.card), made.card) for n, t in made.tracks.items()}
     graph = TrainableGraph.load(made.model)
     start = graph.params.copy()
-    learned = offline.federated(graph, start, sites, member.Plan(10, scenario.CONFIG), 0)
-    scores = [np.mean([offline.score(graph, p, s) for s in sites.values()]) for p in (start, learned.params)]
+    learned = baselines.federated(graph, start, sites, member.Plan(10, scenario.CONFIG), 0)
+    scores = [np.mean([baselines.score(graph, p, s) for s in sites.values()]) for p in (start, learned.params)]
     assert scores[1] > 0.85 > 0.4 > scores[0]
 
 
@@ -137,8 +138,8 @@ def test_taking_drift_back_and_local_tensors_in_a_whole_federation() -> None:
         card = Card("regress", (Channel("a"),), WindowSpec(1, 1, 1), ("mean",), local=local)
         graph = TrainableGraph.load(zoo.mlp(card, 3, (16,)).SerializeToString())
         plan = member.Plan(20, TrainingConfig(learning_rate=0.01))
-        fed = offline.federated(graph, graph.params.copy(), sites, plan, 0)
-        errors[local] = np.mean([offline.score(graph, fed.at(n), s) for n, s in sites.items()])
+        fed = baselines.federated(graph, graph.params.copy(), sites, plan, 0)
+        errors[local] = np.mean([baselines.score(graph, fed.at(n), s) for n, s in sites.items()])
         assert local or (fed.at("a") == fed.params).all()
     assert errors["dense1.bias"] < 0.5 < 1.5 < errors[""]
 

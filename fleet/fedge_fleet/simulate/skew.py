@@ -17,7 +17,7 @@ from fedge_models.errors import ConfigError
 from msgspec import Meta
 from numpy.typing import NDArray
 
-from .data.site_data import Windows, pooled
+from ..data.site_data import Windows, pooled
 
 Ints = NDArray[np.int64]
 

@@ -17,20 +17,20 @@ from fedge_models.errors import ConfigError
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.system import settings
 
+from ..attacks import registry as attacks
+from ..attacks.attack import Attack
+from ..attacks.backdoor import Backdoor
+from ..attacks.crew import Crew
+from ..data import tables
+from ..data.member import Member, Plan
+from ..data.problems.problem import Problem
+from ..data.problems.registry import load
+from ..data.site_data import Windows, standardised, trainable
 from . import skew
-from .aggregation import Aggregator
-from .attacks import registry as attacks
-from .attacks.attack import Attack
-from .attacks.backdoor import Backdoor
-from .attacks.crew import Crew
-from .data import tables
-from .data.member import Member, Plan
-from .data.problems.problem import Problem
-from .data.problems.registry import load
-from .data.site_data import Windows, standardised, trainable
+from .aggregator import Aggregator
+from .config import Config
 from .loop import Federation, Loop, Trip
 from .scores import Judge
-from .simulate_config import Config
 
 TRAINING_S = 60.0  # simulated, of a usual site
 UNEVEN = 0.2  # deviation of the logarithm of that

@@ -21,7 +21,7 @@ from fedge_models.messages.quantize import Codes, Floats, expand
 from fedge_models.messages.trust_chain import Anchor, verify_release
 from fedge_models.messages.update import Update, decode_update, encode_update
 
-from .data.member import Base, Sent
+from ..data.member import Base, Sent
 
 FEDERATION = "simulated"
 LIFETIME_S = 10 * 365 * 86400

@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 
-from .report import Line, Plot, Report
-from .simulate import Outcome, Point
+from ..report import Line, Plot, Report
+from .run import Outcome, Point
 
 SHOWN = 12  # rows of the table, at most
 

@@ -8,8 +8,8 @@ import numpy as np
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.training.evaluation import average_precision, evaluate, macro_f1, predict
 
-from .data.problems.problem import Problem
-from .data.site_data import Floats, Labels, Windows
+from ..data.problems.problem import Problem
+from ..data.site_data import Floats, Labels, Windows
 
 Scores = dict[str, float]
 

@@ -20,8 +20,8 @@ from fedge_models.errors import RefusedError, StaleError, StopError
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.training import personal
 
-from .data.member import Base, Member, Plan, Sent
-from .data.site_data import Floats
+from ..data.member import Base, Member, Plan, Sent
+from ..data.site_data import Floats
 
 
 class Server(Protocol):

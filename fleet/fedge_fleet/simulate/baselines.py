@@ -22,8 +22,8 @@ from fedge_models.messages.release import apply_difference
 from fedge_models.training.evaluation import evaluate
 from fedge_models.training.loop import fit
 
-from .data.member import Base, Member, Plan, Sent, train
-from .data.site_data import Floats, Windows, trainable
+from ..data.member import Base, Member, Plan, Sent, train
+from ..data.site_data import Floats, Windows, trainable
 from .loop import Federation, Loop
 
 

@@ -1,0 +1,1 @@
+"""A federation of many sites in one process and in simulated time."""
