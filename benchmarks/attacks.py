@@ -25,9 +25,9 @@ from typing import Any, NamedTuple
 from _common import arguments, finish, table  # isort: skip  # sets the BLAS threads first
 
 import numpy as np
-from fedge_fleet.attacks.registry import ATTACKS
 from fedge_fleet.data.problems.problem import Problem
 from fedge_fleet.data.problems.registry import SETS
+from fedge_fleet.simulate.attacks.registry import ATTACKS
 from fedge_fleet.simulate.config import Config
 from fedge_fleet.simulate.run import Fleet, simulate
 from fedge_models.errors import StopError

@@ -28,9 +28,9 @@ from _common import arguments, finish, table  # isort: skip  # sets the BLAS thr
 import numpy as np
 from attacks import CASES, DEFAULT, RULES
 from fedge_aggregator.rounds.trust.reputation import TrustConfig
-from fedge_fleet.attacks.attack import Attack, Forged, Seen
-from fedge_fleet.attacks.registry import ATTACKS
 from fedge_fleet.data.site_data import Windows, pooled
+from fedge_fleet.simulate.attacks.attack import Attack, Forged, Seen
+from fedge_fleet.simulate.attacks.registry import ATTACKS
 from fedge_fleet.simulate.config import Config
 from fedge_fleet.simulate.loop import Federation
 from fedge_fleet.simulate.run import Fleet, _assemble

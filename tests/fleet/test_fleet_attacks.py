@@ -7,13 +7,13 @@ from statistics import NormalDist
 
 import numpy as np
 import pytest
-from fedge_fleet.attacks.among_the_honest import enough
-from fedge_fleet.attacks.attack import Seen, norm, usual_norm
-from fedge_fleet.attacks.backdoor import Backdoor, triggered
-from fedge_fleet.attacks.crew import on_grid
-from fedge_fleet.attacks.registry import ATTACKS, build
 from fedge_fleet.data.member import Base
 from fedge_fleet.data.site_data import Windows
+from fedge_fleet.simulate.attacks.among_the_honest import enough
+from fedge_fleet.simulate.attacks.attack import Seen, norm, usual_norm
+from fedge_fleet.simulate.attacks.backdoor import Backdoor, triggered
+from fedge_fleet.simulate.attacks.crew import on_grid
+from fedge_fleet.simulate.attacks.registry import ATTACKS, build
 from fedge_models.errors import ConfigError
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, Target, WindowSpec

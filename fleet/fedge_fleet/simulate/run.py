@@ -17,10 +17,6 @@ from fedge_models.errors import ConfigError
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.system import settings
 
-from ..attacks import registry as attacks
-from ..attacks.attack import Attack
-from ..attacks.backdoor import Backdoor
-from ..attacks.crew import Crew
 from ..data import tables
 from ..data.member import Member, Plan
 from ..data.problems.problem import Problem
@@ -28,6 +24,10 @@ from ..data.problems.registry import load
 from ..data.site_data import Windows, standardised, trainable
 from . import skew
 from .aggregator import Aggregator
+from .attacks import registry as attacks
+from .attacks.attack import Attack
+from .attacks.backdoor import Backdoor
+from .attacks.crew import Crew
 from .config import Config
 from .loop import Federation, Loop, Trip
 from .scores import Judge

@@ -8,7 +8,7 @@ import numpy as np
 from fedge_models.graph.card import Card
 from msgspec import Meta
 
-from ..data.site_data import Floats, Windows
+from ...data.site_data import Floats, Windows
 from .attack import Attack, Forged, Seen, direction, norm, usual_norm
 from .flips import LabelFlip
 

@@ -9,7 +9,7 @@ import numpy as np
 from fedge_models.graph.card import Card
 from msgspec import Meta
 
-from ..data.site_data import Floats, Labels, Windows
+from ...data.site_data import Floats, Labels, Windows
 from .attack import Attack, Forged, Seen
 
 

@@ -13,7 +13,7 @@ from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.training.evaluation import predict
 from msgspec import Meta
 
-from ..data.site_data import Floats, Windows, trainable
+from ...data.site_data import Floats, Windows, trainable
 from .attack import Attack, Forged, Seen
 
 

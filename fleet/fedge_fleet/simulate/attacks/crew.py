@@ -10,8 +10,8 @@ from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.messages.quantize import Codes, expand, quantize, spread
 from fedge_models.training import personal
 
-from ..data.member import Base, Member, Plan, Sent
-from ..data.site_data import Floats
+from ...data.member import Base, Member, Plan, Sent
+from ...data.site_data import Floats
 from .attack import Attack, Forged, Seen
 
 

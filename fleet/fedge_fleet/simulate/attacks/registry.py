@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..data import tables
+from ...data import tables
 from .among_the_honest import Alie, Ipm, Mimic
 from .attack import Attack
 from .backdoor import Backdoor

@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 from fedge_models.graph.card import Card
 
-from ..data.site_data import Floats, Windows
+from ...data.site_data import Floats, Windows
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 import numpy as np
 from msgspec import Meta
 
-from ..data.site_data import Floats
+from ...data.site_data import Floats
 from .attack import Attack, Forged, Seen
 
 
