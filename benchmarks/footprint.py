@@ -20,10 +20,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from fedge_fleet import scenario
 from fedge_fleet.data import recordings
 from fedge_fleet.data.recordings import write_track
-from fedge_fleet.processes import Processes, run
+from fedge_fleet.demo import scenario
+from fedge_fleet.demo.processes import Processes, run
 
 BIN = Path(sys.executable).parent
 SITE = "foundry"

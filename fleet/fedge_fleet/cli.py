@@ -32,7 +32,7 @@ def main() -> None:
 @click.option("--tryton", type=path_type, default=Path(".counterparts/tryton"), show_default=True, help="Its venv.")
 def demo(data: Path | None, out: Path, mes: str, tryton: Path) -> None:
     """Four plants learn one model, with real processes, in about 90 seconds."""
-    from .demo import demo as play  # noqa: PLC0415
+    from .demo.run import demo as play  # noqa: PLC0415
 
     try:
         kept = play(data, out, click.echo, tryton.resolve() if mes == "tryton" else None)
@@ -70,7 +70,7 @@ def simulate(config: Path | None, out: Path | None, as_json: bool, **flags: str 
     A flag's value is written as in TOML; a table may be just its name: --rule median, or
     --rule '{ name = "trimmed_mean", byzantine = 4 }'.
     """
-    from .report import render  # noqa: PLC0415
+    from .demo.report import render  # noqa: PLC0415
     from .simulate import outcome  # noqa: PLC0415
     from .simulate.run import simulate as play  # noqa: PLC0415
 

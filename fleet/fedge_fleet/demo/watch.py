@@ -13,9 +13,9 @@ from fedge_agent.durable.releases import ChainStore
 from fedge_models.graph.trainable import TrainableGraph
 from numpy.typing import NDArray
 
-from .data import member, site_data
+from ..data import member, site_data
+from ..simulate import baselines
 from .scenario import CONFIG, Scenario
-from .simulate import baselines
 from .stage import FEDERATION, Stage, get
 
 ROUNDS_FOR_OWN = 30  # a site alone trains about as often as the federation does

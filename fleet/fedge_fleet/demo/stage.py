@@ -17,14 +17,14 @@ from typing import Any
 from fedge_models.errors import StopError
 from fedge_models.graph.trainable import TrainableGraph
 
-from .data.recordings import write_track
-from .machines import tryton
+from ..data.recordings import write_track
+from ..machines import tryton
 from .processes import Processes, run
 from .scenario import Scenario
 
 FEDERATION = "demo"
 READY_S = 40.0
-NODE_MODULES = Path(__file__).parents[2] / ".counterparts/node/node_modules"  # of a checkout, after `make counterparts`
+NODE_MODULES = Path(__file__).parents[3] / ".counterparts/node/node_modules"  # of a checkout, after `make counterparts`
 BIN = Path(sys.executable).parent
 
 

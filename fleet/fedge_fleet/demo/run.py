@@ -15,7 +15,7 @@ from pathlib import Path
 
 from fedge_models.errors import StopError
 
-from .judge import judge, summarise
+from .promises import judge, summarise
 from .report import render
 from .scenario import Scenario, load
 from .stage import Stage

@@ -11,8 +11,8 @@ from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, WindowSpec
 from fedge_models.training.loop import TrainingConfig
 
-from .data import bearing_physics, recordings
-from .data.recordings import Track
+from ..data import bearing_physics, recordings
+from ..data.recordings import Track
 
 CONFIG = TrainingConfig()  # the agent's defaults
 

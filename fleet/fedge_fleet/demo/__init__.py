@@ -1,0 +1,1 @@
+"""The demonstration: real processes, real faults, and a report of what was promised and measured."""
