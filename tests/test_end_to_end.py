@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import json
 import random
+import sqlite3
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -166,8 +168,6 @@ def test_revoked_node_is_out_and_the_rest_goes_on(fleet: Fleet) -> None:
 
 @pytest.mark.parametrize("kills", [3, pytest.param(12, marks=pytest.mark.slow)])
 def test_kills_lose_nothing_and_reuse_no_sequence(fleet: Fleet, kills: int) -> None:
-    import sqlite3
-
     rng, last, sequences = random.Random(0), 0, {"one": 0, "two": 0}
     victims = rng.sample(["agg", "one", "two"] * (kills // 3), kills)
     for i, victim in enumerate(victims):
@@ -175,14 +175,14 @@ def test_kills_lose_nothing_and_reuse_no_sequence(fleet: Fleet, kills: int) -> N
         time.sleep(rng.random())  # the random moment is the point
         last = fleet.release()
         fleet.kill(victim)
-        with sqlite3.connect(fleet.folder / "agg/aggregator.sqlite") as db:
+        with closing(sqlite3.connect(fleet.folder / "agg/aggregator.sqlite")) as db:
             assert db.execute("SELECT max(version) FROM releases").fetchone()[0] >= last
             for node, number in db.execute("SELECT node, sequence FROM sequences"):
                 assert number >= sequences[node]
                 sequences[node] = number
         fleet.start(victim, "fedge-aggregator" if victim == "agg" else "fedge-agent")
     fleet.wait(lambda: fleet.release() > last, "the last round", 60)
-    with sqlite3.connect(fleet.folder / "agg/aggregator.sqlite") as db:
+    with closing(sqlite3.connect(fleet.folder / "agg/aggregator.sqlite")) as db:
         versions = [v for (v,) in db.execute("SELECT version FROM releases ORDER BY version")]
     assert versions == list(range(1, len(versions) + 1))
 
@@ -203,15 +203,12 @@ def asynchronous(bare: Fleet) -> Fleet:
 
 def counted(fleet: Fleet) -> tuple[list[tuple[str, int]], list[tuple[str, int]]]:
     """(node, base) of every update that was acknowledged, and of every one that is in a release or still open."""
-    import sqlite3
-
-    with sqlite3.connect(fleet.folder / "agg/aggregator.sqlite") as db:
+    with closing(sqlite3.connect(fleet.folder / "agg/aggregator.sqlite")) as db:
         acknowledged = db.execute("SELECT node, release FROM audit WHERE what = 'update'").fetchall()
         there = db.execute("SELECT node, base FROM updates").fetchall()
         for version, details in db.execute("SELECT version, details FROM releases"):
             nodes = json.loads(details).get("nodes", {})
             there += [(name, version - 1 - node["staleness"]) for name, node in nodes.items()]
-    db.close()
     return sorted(acknowledged), sorted(there)
 
 

@@ -8,6 +8,7 @@ import sqlite3
 import threading
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -89,8 +90,7 @@ def test_killed_again_and_again_no_picture_is_decided_on_twice(tmp_path: Path) -
         programs.end()
     assert status["assets"]["strip"]["counters"]["not_pictures"] == 0
     assert len(list((tmp_path / "in/rejected").iterdir())) == COUNT // 40
-    with sqlite3.connect(tmp_path / "gw/samples.sqlite") as database:
+    with closing(sqlite3.connect(tmp_path / "gw/samples.sqlite")) as database:
         kept = Counter(time_ns // 10**9 for (time_ns,) in database.execute("SELECT time_ns FROM samples"))
-    database.close()
     assert max(kept.values()) == 1 and kept.keys() <= {i for i in range(COUNT) if i % 40}
     assert len(kept) > COUNT // 2  # samples of the last quarter of a second before a kill are not on disk yet

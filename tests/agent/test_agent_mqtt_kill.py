@@ -7,6 +7,7 @@ import random
 import sqlite3
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -92,7 +93,7 @@ path = "{folder / "events.jsonl"}"
 
 def decided(folder: Path) -> list[int]:
     """End of each window that was decided, as the samples tell."""
-    with sqlite3.connect(f"file:{folder / 'gw/samples.sqlite'}?mode=ro", uri=True) as db:
+    with closing(sqlite3.connect(f"file:{folder / 'gw/samples.sqlite'}?mode=ro", uri=True)) as db:
         return [t for (t,) in db.execute("SELECT time_ns FROM samples ORDER BY id")]
 
 
@@ -128,7 +129,7 @@ def expected_events(machine: Machine, windows: list[int]) -> list[tuple[str, str
 
 def marks(folder: Path, sql: str) -> int:
     """Run a statement on the agent's inbox; how many marks there are then."""
-    with sqlite3.connect(folder / "gw/inbox.sqlite", timeout=20) as db:
+    with closing(sqlite3.connect(folder / "gw/inbox.sqlite", timeout=20)) as db, db:
         db.execute(sql)
         return int(db.execute("SELECT count(*) FROM marks").fetchone()[0])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -89,11 +90,10 @@ def test_pin_between_averaging_and_publishing_wins(bench: Make, monkeypatch: pyt
 def test_audit_log_is_append_only_for_whoever_opens_the_file(bench: Make, sql: str) -> None:
     made = bench()
     with (
-        sqlite3.connect(made.folder / "state/aggregator.sqlite") as db,
+        closing(sqlite3.connect(made.folder / "state/aggregator.sqlite")) as db,
         pytest.raises(sqlite3.IntegrityError, match="append-only"),
     ):
         db.execute(sql)
-    db.close()
     assert len(made.audit("join")) == 4
 
 
@@ -121,9 +121,8 @@ def test_what_the_log_cannot_have_is_refused_with_what_it_has(bench: Make) -> No
 
 
 def test_state_of_an_earlier_fedge_is_refused_in_words(tmp_path: Path) -> None:
-    with sqlite3.connect(tmp_path / "aggregator.sqlite") as db:
+    with closing(sqlite3.connect(tmp_path / "aggregator.sqlite")) as db:
         db.execute("CREATE TABLE releases (federation TEXT, version INTEGER)")
-    db.close()
     with pytest.raises(ConfigError, match="made by an earlier fedge"):
         Store(tmp_path)
 

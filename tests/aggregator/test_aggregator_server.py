@@ -181,7 +181,7 @@ def test_updates_that_come_at_once_are_each_durable_before_they_are_accepted(pla
 
     def send(i: int) -> list[str]:
         links[i].submit("pumps", bodies[i])
-        with sqlite3.connect(plant.folder / "state/aggregator.sqlite") as db:  # as another process sees it
+        with closing(sqlite3.connect(plant.folder / "state/aggregator.sqlite")) as db:  # as another process sees it
             return [node for (node,) in db.execute("SELECT node FROM updates WHERE node = ?", (names[i],))]
 
     with ThreadPoolExecutor(len(names)) as pool:

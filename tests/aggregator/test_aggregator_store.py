@@ -6,7 +6,7 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 import pytest
@@ -29,7 +29,7 @@ def written(database: Database) -> list[str]:
 
 def elsewhere(folder: Path) -> list[str]:
     """What another process sees."""
-    with sqlite3.connect(folder / FILE) as db:
+    with closing(sqlite3.connect(folder / FILE)) as db:
         return [detail for (detail,) in db.execute("SELECT detail FROM audit ORDER BY id")]
 
 

@@ -217,7 +217,8 @@ def open_sound(path: Path, schema: str) -> sqlite3.Connection:
     """Open a durable database, setting aside a file that is no sound one."""
     try:
         database = files.open_database(path, schema)
-        sound = database.execute("PRAGMA quick_check").fetchone()[0] == "ok"
+        with files.closed_on_error(database):
+            sound = database.execute("PRAGMA quick_check").fetchone()[0] == "ok"
         if sound:
             return database
         database.close()

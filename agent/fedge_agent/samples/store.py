@@ -260,10 +260,11 @@ def _open(path: Path) -> sqlite3.Connection:
     """Open, adding the columns that a file of an earlier version does not have."""
     database = files.open_database(path, _SCHEMA, synchronous="NORMAL")
     try:
-        has = {row[1] for row in database.execute("PRAGMA table_info(samples)")}
-        for column in [c for c in _LATER if c not in has]:
-            database.execute(f"ALTER TABLE samples ADD COLUMN {column} {_LATER[column]}")
-        database.executescript(_INDEXES)
+        with files.closed_on_error(database):
+            has = {row[1] for row in database.execute("PRAGMA table_info(samples)")}
+            for column in [c for c in _LATER if c not in has]:
+                database.execute(f"ALTER TABLE samples ADD COLUMN {column} {_LATER[column]}")
+            database.executescript(_INDEXES)
     except sqlite3.Error as e:
         raise StorageError(f"{path}: cannot be opened: {e}") from e
     return database

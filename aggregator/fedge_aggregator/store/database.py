@@ -73,7 +73,8 @@ class Database:
         self._writer: int | None = None  # the thread that has a transaction open
         try:
             self._db = files.open_database(folder / FILE, SCHEMA, page_bytes=PAGE_BYTES)
-            self._reader = files.open_database(folder / FILE, "PRAGMA query_only=ON")
+            with files.closed_on_error(self._db):
+                self._reader = files.open_database(folder / FILE, "PRAGMA query_only=ON")
         except StorageError as e:
             if "no such column" in str(e):
                 raise ConfigError(f"{folder / FILE}: made by an earlier fedge; move it away and start anew") from e

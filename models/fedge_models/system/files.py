@@ -85,6 +85,16 @@ def transaction(database: sqlite3.Connection, what: str) -> Iterator[sqlite3.Con
         raise
 
 
+@contextmanager
+def closed_on_error(database: sqlite3.Connection) -> Iterator[None]:
+    """Close the connection when the block raises: nobody else will own it."""
+    try:
+        yield
+    except BaseException:
+        database.close()
+        raise
+
+
 def open_database(
     path: Path, schema: str, synchronous: Literal["EXTRA", "NORMAL"] = "EXTRA", page_bytes: int = 4096
 ) -> sqlite3.Connection:
@@ -96,14 +106,15 @@ def open_database(
     """
     try:
         database = sqlite3.connect(path, timeout=BUSY_MS / 1000, isolation_level=None, check_same_thread=False)
-        path.chmod(0o600)
-        _hand_over(path)  # before the first page: SQLite gives the files beside it to the owner of this one
-        database.execute(f"PRAGMA page_size={page_bytes}")
-        database.execute("PRAGMA journal_mode=WAL")
-        database.execute(f"PRAGMA synchronous={synchronous}")
-        database.execute("PRAGMA foreign_keys=ON")
-        database.executescript(schema)
-        sync_folder(path.parent)
+        with closed_on_error(database):
+            path.chmod(0o600)
+            _hand_over(path)  # before the first page: SQLite gives the files beside it to the owner of this one
+            database.execute(f"PRAGMA page_size={page_bytes}")
+            database.execute("PRAGMA journal_mode=WAL")
+            database.execute(f"PRAGMA synchronous={synchronous}")
+            database.execute("PRAGMA foreign_keys=ON")
+            database.executescript(schema)
+            sync_folder(path.parent)
     except (sqlite3.Error, OSError) as e:
         raise StorageError(f"{path}: cannot be opened: {e}") from e
     return database
