@@ -204,7 +204,7 @@ class App:
         """What follows each inspection station's file, in the label book's thread."""
         if not looks:
             return []
-        from .samples.station_files import Station  # noqa: PLC0415  # with the csv module: only where there are such files
+        from .samples.station_files import Station  # with the csv module: only where there are such files
 
         return [Station(name, look, folder) for name, look in looks.items()]
 

@@ -73,7 +73,7 @@ class Metrics:
 
     def text(self) -> bytes:
         """The exposition format."""
-        from prometheus_client import CollectorRegistry, generate_latest  # noqa: PLC0415
+        from prometheus_client import CollectorRegistry, generate_latest
 
         registry = CollectorRegistry()
         registry.register(self)
@@ -85,7 +85,7 @@ class Metrics:
 
     def collect(self) -> Iterator[Metric]:
         """All metrics."""
-        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily  # noqa: PLC0415
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
         status = self._app.status()
         yield self._latency()
@@ -101,7 +101,7 @@ class Metrics:
             yield gauge
 
     def _latency(self) -> Metric:
-        from prometheus_client.core import HistogramMetricFamily  # noqa: PLC0415
+        from prometheus_client.core import HistogramMetricFamily
 
         latency: Latency = self._app.latency
         running, buckets = 0, []

@@ -32,7 +32,7 @@ def main() -> None:
 @click.option("--tryton", type=path_type, default=Path(".counterparts/tryton"), show_default=True, help="Its venv.")
 def demo(data: Path | None, out: Path, mes: str, tryton: Path) -> None:
     """Four plants learn one model, with real processes, in about 90 seconds."""
-    from .demo.run import demo as play  # noqa: PLC0415
+    from .demo.run import demo as play
 
     try:
         kept = play(data, out, click.echo, tryton.resolve() if mes == "tryton" else None)
@@ -70,9 +70,9 @@ def simulate(config: Path | None, out: Path | None, as_json: bool, **flags: str 
     A flag's value is written as in TOML; a table may be just its name: --rule median, or
     --rule '{ name = "trimmed_mean", byzantine = 4 }'.
     """
-    from .demo.report import render  # noqa: PLC0415
-    from .simulate import outcome  # noqa: PLC0415
-    from .simulate.run import simulate as play  # noqa: PLC0415
+    from .demo.report import render
+    from .simulate import outcome
+    from .simulate.run import simulate as play
 
     try:
         settings, where = read(config, flagged({k: v for k, v in flags.items() if v is not None}))
@@ -97,14 +97,14 @@ def simulate(config: Path | None, out: Path | None, as_json: bool, **flags: str 
 @click.option("--node", type=path_type, default=None, help="Serve by node-opcua from this folder of modules.")
 def plc(track: Path, ready: Path, go: Path, port: int, node: Path | None) -> None:
     """A PLC that replays a track over OPC UA."""
-    from .data.recordings import read_track  # noqa: PLC0415
+    from .data.recordings import read_track
 
     if node is None:
-        from .machines.plc import serve  # noqa: PLC0415
+        from .machines.plc import serve
 
         asyncio.run(serve(read_track(track), ready, go, port))
     else:
-        from .machines.node_plc import serve as serve_by_node  # noqa: PLC0415
+        from .machines.node_plc import serve as serve_by_node
 
         serve_by_node(read_track(track), node, ready, go, _until_signalled())
 
@@ -117,8 +117,8 @@ def plc(track: Path, ready: Path, go: Path, port: int, node: Path | None) -> Non
 @click.option("--go", type=path_type, required=True, help="The replay begins when this file exists.")
 def mqtt_machine(track: Path, broker: str, topic: str, ready: Path, go: Path) -> None:
     """A machine that replays a track as JSON messages over MQTT."""
-    from .data.recordings import read_track  # noqa: PLC0415
-    from .machines.mqtt_machine import play  # noqa: PLC0415
+    from .data.recordings import read_track
+    from .machines.mqtt_machine import play
 
     host, _, port = broker.rpartition(":")
     play(read_track(track), host, int(port), topic, ready, go, _until_signalled())
@@ -133,7 +133,7 @@ def mqtt_machine(track: Path, broker: str, topic: str, ready: Path, go: Path) ->
 )
 def mes(store: Path, ready: Path, port: int, drop: float) -> None:
     """A MES that stores work orders."""
-    from .machines.mes import Mes  # noqa: PLC0415
+    from .machines.mes import Mes
 
     server = Mes(store, port, drop)
     stop = _until_signalled()

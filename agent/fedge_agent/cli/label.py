@@ -44,10 +44,10 @@ def label(
     config_path: Path,
 ) -> None:
     """Tell what ASSET was, e.g. "normal", for a time or a part; its stored windows are taught with VALUE."""
-    from ..samples.label_book import LabelBook, Subject  # noqa: PLC0415
-    from ..samples.label_values import malformed, told  # noqa: PLC0415
-    from ..samples.store import SAMPLES_FILE  # noqa: PLC0415
-    from ..types import Label  # noqa: PLC0415
+    from ..samples.label_book import LabelBook, Subject
+    from ..samples.label_values import malformed, told
+    from ..samples.store import SAMPLES_FILE
+    from ..types import Label
 
     config = configs.load(config_path)
     configs.refer(asset, config.asset, "asset")
@@ -98,8 +98,8 @@ def _span(
 
 
 def _time(text: str, option: str, now_ns: int) -> int:
-    from ..samples.inspection import parse_time  # noqa: PLC0415
-    from ..samples.label_book import DAY_NS  # noqa: PLC0415
+    from ..samples.inspection import parse_time
+    from ..samples.label_book import DAY_NS
 
     local = datetime.now().astimezone().tzinfo
     assert local is not None
@@ -120,8 +120,8 @@ def _duration(text: str) -> float:
 
 def _unknown(config: Config, asset: str, subject: object, value: str) -> str | None:
     """What is wrong with the value, if the model is here to say."""
-    from ..samples.label_book import Subject  # noqa: PLC0415
-    from ..samples.label_values import expected  # noqa: PLC0415
+    from ..samples.label_book import Subject
+    from ..samples.label_values import expected
 
     assert isinstance(subject, Subject)
     card = _card(config, subject.model)
@@ -132,8 +132,8 @@ def _unknown(config: Config, asset: str, subject: object, value: str) -> str | N
 
 def _card(config: Config, model: str) -> Card | None:
     """The card of the model as it was fetched, or of the file that is configured; None when neither is here."""
-    from fedge_models.graph.card import read_card  # noqa: PLC0415
-    from fedge_models.graph.onnx_file import parse  # noqa: PLC0415
+    from fedge_models.graph.card import read_card
+    from fedge_models.graph.onnx_file import parse
 
     for path in (config.agent.state / "models" / model / "graph.onnx", config.model[model].file):
         if path is not None and path.is_file():

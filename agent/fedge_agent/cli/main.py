@@ -49,7 +49,7 @@ main.add_command(label.label)
 @config_option
 def init(config_path: Path) -> None:
     """Write a commented configuration."""
-    from importlib import resources  # noqa: PLC0415
+    from importlib import resources
 
     if config_path.exists():
         raise ConfigError(f"{config_path}: exists already; it is left alone")
@@ -75,7 +75,7 @@ def unit(config_path: Path) -> None:
 @config_option
 def check(config_path: Path) -> None:
     """Validate the configuration and try each connection, without side effects."""
-    from .check import check_all  # noqa: PLC0415
+    from .check import check_all
 
     wrong = 0
     for what, problems in check_all(configs.load(config_path), str(config_path)):
@@ -91,9 +91,9 @@ def check(config_path: Path) -> None:
 @config_option
 def join(invitation: str, config_path: Path) -> None:
     """Enrol this gateway with the line that `fedge-aggregator invite` printed."""
-    from fedge_models.messages.invitation import decode_invitation  # noqa: PLC0415
+    from fedge_models.messages.invitation import decode_invitation
 
-    from ..federation import identity  # noqa: PLC0415
+    from ..federation import identity
 
     config = configs.load(config_path)
     config.agent.state.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -108,7 +108,7 @@ def join(invitation: str, config_path: Path) -> None:
 def start(config_path: Path) -> None:
     """Run until SIGTERM or Ctrl-C."""
     malloc.settle()
-    from ..app import App  # noqa: PLC0415
+    from ..app import App
 
     config = configs.load(config_path)
     logging.basicConfig(level=config.agent.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -123,7 +123,7 @@ def start(config_path: Path) -> None:
 @config_option
 def status(as_json: bool, config_path: Path) -> None:
     """Show how the running agent is."""
-    from ..app import STATUS_FILE  # noqa: PLC0415
+    from ..app import STATUS_FILE
 
     data = service.ask(configs.load(config_path).agent.state / STATUS_FILE, "fedge-agent")
     if as_json:

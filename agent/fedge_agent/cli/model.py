@@ -49,9 +49,9 @@ def model_group() -> None:
 @json_option
 def show(file: Path, card: Path | None, trainable: str | None, batch: int, as_json: bool) -> None:
     """Show what a model file holds and what training it costs on this board."""
-    from numpy.random import default_rng  # noqa: PLC0415
+    from numpy.random import default_rng
 
-    from ..learning import workbench  # noqa: PLC0415
+    from ..learning import workbench
 
     graph = _load(file, card, trainable)[0]
     table = workbench.describe(graph)
@@ -84,11 +84,11 @@ def train(
     seed: int, as_json: bool, **how: Any,
 ) -> None:  # fmt: skip
     """Train a model on recorded data as a gateway does, and judge it on what was held back."""
-    from fedge_models.graph.intake import with_weights  # noqa: PLC0415
-    from fedge_models.training.loop import TrainingConfig  # noqa: PLC0415
-    from numpy.random import default_rng  # noqa: PLC0415
+    from fedge_models.graph.intake import with_weights
+    from fedge_models.training.loop import TrainingConfig
+    from numpy.random import default_rng
 
-    from ..learning import workbench  # noqa: PLC0415
+    from ..learning import workbench
 
     graph, model = _load(file, card, trainable)
     samples, config = _samples(data, graph, label), TrainingConfig(proximal_mu=0.0, **how)
@@ -124,7 +124,7 @@ def evaluate(
     file: Path, data: Path, label: tuple[str, ...], card: Path | None, scale_from: Path | None, as_json: bool
 ) -> None:
     """Judge a model on recorded data."""
-    from ..learning import workbench  # noqa: PLC0415
+    from ..learning import workbench
 
     graph = _load(file, card, None)[0]
     samples = _samples(data, graph, label)
@@ -137,8 +137,8 @@ def evaluate(
 
 def _load(file: Path, card: Path | None, trainable: str | None) -> tuple[TrainableGraph, bytes]:
     """The graph, seen to run, and the file's bytes with their card."""
-    from fedge_models.graph.intake import PROBE_BYTES, bounded_memory, read_model  # noqa: PLC0415
-    from fedge_models.graph.trainable import TrainableGraph  # noqa: PLC0415
+    from fedge_models.graph.intake import PROBE_BYTES, bounded_memory, read_model
+    from fedge_models.graph.trainable import TrainableGraph
 
     malloc.settle()
     data = read_model(file, card, trainable)
@@ -149,7 +149,7 @@ def _load(file: Path, card: Path | None, trainable: str | None) -> tuple[Trainab
 
 
 def _samples(path: Path, graph: TrainableGraph, label: tuple[str, ...]) -> Dataset:
-    from ..learning import dataset  # noqa: PLC0415
+    from ..learning import dataset
 
     return dataset.load(path, graph.card, graph.input_shape, label)
 

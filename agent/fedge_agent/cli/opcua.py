@@ -26,7 +26,7 @@ config_option = click.option(
 @config_option
 def trust(name: str, yes: bool, fingerprint: str | None, config_path: Path) -> None:
     """Trust the certificate that an OPC UA source's (or output's) server shows now."""
-    from ..protocols.opcua import security  # noqa: PLC0415
+    from ..protocols.opcua import security
 
     connector = _configured(name, config_path)
     der = _shown(connector)
@@ -53,10 +53,10 @@ def trust(name: str, yes: bool, fingerprint: str | None, config_path: Path) -> N
 @config_option
 def browse(target: str, under: str, depth: int, config_lines: bool, config_path: Path) -> None:
     """Show what an OPC UA server has, with types and values."""
-    import asyncio  # noqa: PLC0415
+    import asyncio
 
-    from ..protocols.opcua import tree  # noqa: PLC0415
-    from ..protocols.opcua.connection import ConnectionConfig, Connector  # noqa: PLC0415
+    from ..protocols.opcua import tree
+    from ..protocols.opcua.connection import ConnectionConfig, Connector
 
     plain = target.startswith("opc.tcp://")
     connector = Connector("plc", ConnectionConfig(target), None) if plain else _configured(target, config_path)
@@ -74,10 +74,10 @@ def browse(target: str, under: str, depth: int, config_lines: bool, config_path:
 
 
 async def _browse(connector: Connector, under: str, depth: int) -> list[Any]:
-    from asyncua import ua  # noqa: PLC0415
+    from asyncua import ua
 
-    from ..protocols.opcua import browsing, tree  # noqa: PLC0415
-    from ..protocols.opcua.tags import parse  # noqa: PLC0415
+    from ..protocols.opcua import browsing, tree
+    from ..protocols.opcua.tags import parse
 
     async with connector.open() as link:
         limit, start = await browsing.limits(link.client), ua.NodeId(ua.ObjectIds.ObjectsFolder)
@@ -91,8 +91,8 @@ async def _browse(connector: Connector, under: str, depth: int) -> list[Any]:
 
 def _configured(name: str, config_path: Path) -> Connector:
     """The connector of a source or output. Raises ConfigError."""
-    from ..outputs import registry as outputs  # noqa: PLC0415
-    from ..sources import registry as sources  # noqa: PLC0415
+    from ..outputs import registry as outputs
+    from ..sources import registry as sources
 
     config = configs.load(config_path)
     for tables, build in ((config.source, sources.build), (config.output, outputs.build)):
@@ -109,9 +109,9 @@ def _configured(name: str, config_path: Path) -> Connector:
 
 def _shown(connector: Connector) -> bytes:
     """The certificate that the server shows, DER. Raises ConfigError for one without."""
-    import asyncio  # noqa: PLC0415
+    import asyncio
 
-    from ..protocols.opcua import security  # noqa: PLC0415
+    from ..protocols.opcua import security
 
     offered = asyncio.run(connector.endpoints())
     chosen = connector.endpoint(offered) if connector.config.security != "None" else None

@@ -287,7 +287,7 @@ def _check_inspection(where: str, look: Inspection, asset: AssetConfig) -> None:
     if look.path is not None and not by_part and not look.time_column:
         raise ConfigError(f"{where}': part_column or time_column is needed to know what a verdict is of")
     if look.time_zone != "UTC":
-        from zoneinfo import ZoneInfo  # noqa: PLC0415
+        from zoneinfo import ZoneInfo
 
         try:
             ZoneInfo(look.time_zone)

@@ -73,7 +73,7 @@ class _Answer(msgspec.Struct):
 
 def load(state: Path) -> Identity | None:
     """The identity in a state folder, or None before `join`. Raises IdentityError when it is damaged."""
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey  # noqa: PLC0415
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
     folder = state / "identity"
     try:
@@ -122,7 +122,7 @@ def renewed(identity: Identity, certificate: bytes) -> Identity:
 
 def _keep_certificate(folder: Path, der: bytes, key: Ed25519PrivateKey) -> float:
     """Write `cert.pem`; when to renew it, Unix s."""
-    from cryptography import x509  # noqa: PLC0415
+    from cryptography import x509
 
     try:
         certificate = x509.load_der_x509_certificate(der)
@@ -198,8 +198,8 @@ def explain(body: bytes) -> str:
 
 def request(key: Ed25519PrivateKey) -> bytes:
     """A PKCS#10 request that proves the key; the aggregator takes the name from the invitation."""
-    from cryptography import x509  # noqa: PLC0415
-    from cryptography.hazmat.primitives.serialization import Encoding  # noqa: PLC0415
+    from cryptography import x509
+    from cryptography.hazmat.primitives.serialization import Encoding
 
     return (
         x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, None).public_bytes(Encoding.DER)

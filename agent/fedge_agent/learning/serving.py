@@ -124,7 +124,7 @@ class Session:
 
     def __init__(self, model: bytes, weights: dict[str, Array]) -> None:
         os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # from 1.29 on it would phone home
-        import onnxruntime as ort  # noqa: PLC0415
+        import onnxruntime as ort
 
         options = ort.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1  # faster up to about a million parameters
@@ -154,7 +154,7 @@ class Session:
 
     def _bind(self, name: str) -> Any:
         """On the CPU an OrtValue shares the memory of its array."""
-        import onnxruntime as ort  # noqa: PLC0415
+        import onnxruntime as ort
 
         bound = self._session.io_binding()
         ends = [ort.OrtValue.ortvalue_from_numpy(a) for a in (self._feed[name], self._output)]

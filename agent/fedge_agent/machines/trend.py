@@ -33,7 +33,7 @@ class Trend:
     """The course of one quantity over `hours` hours, in SPANS means."""
 
     def __init__(self, hours: float, confidence: float) -> None:
-        from statistics import NormalDist  # noqa: PLC0415  # a megabyte, which only models that follow a trend pay
+        from statistics import NormalDist  # a megabyte, which only models that follow a trend pay
 
         self._width, self._z = hours / SPANS, NormalDist().inv_cdf((1 + confidence) / 2)
         self._means: deque[tuple[float, float]] = deque(maxlen=SPANS)

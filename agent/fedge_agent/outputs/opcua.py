@@ -141,7 +141,7 @@ class _Writer:
 
     async def _type(self, link: Link, tag: str, node: Any, data: Any) -> Any:
         """The VariantType of a node: of its value, or as the node declares it where there is none yet."""
-        from asyncua import ua  # noqa: PLC0415
+        from asyncua import ua
 
         if data.Value is not None and data.Value.Value is not None:
             return data.Value.VariantType
@@ -154,7 +154,7 @@ class _Writer:
 
     async def _put(self, link: Link, values: list[tuple[str, Any, Any, Any]]) -> None:
         """One call for as many as the server takes."""
-        from asyncua import ua  # noqa: PLC0415
+        from asyncua import ua
 
         for part in chunks(values, (await limits(link.client)).write):
             asked = ua.WriteParameters()

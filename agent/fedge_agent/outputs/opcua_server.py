@@ -103,7 +103,7 @@ class OpcuaServerOutput:
         return {"listens": f"opc.tcp://{self._host}:{self.port}"} if self._server is not None else {}
 
     async def _start(self) -> None:
-        from asyncua import Server, ua  # noqa: PLC0415
+        from asyncua import Server, ua
 
         logging.getLogger("asyncua").setLevel(logging.CRITICAL + 1)
         config = self._config
@@ -135,7 +135,7 @@ class OpcuaServerOutput:
         server.set_certificate_validator(_Clients(self._folder))
 
     async def _put(self, asset: str, figures: dict[str, Any], time_ns: int) -> None:
-        from asyncua import ua  # noqa: PLC0415
+        from asyncua import ua
 
         if asset not in self._nodes:
             self._nodes[asset] = await self._asset(asset)
@@ -150,7 +150,7 @@ class OpcuaServerOutput:
 
     async def _asset(self, asset: str) -> dict[str, Any]:
         """The object of an asset, its variables without a value yet."""
-        from asyncua import ua  # noqa: PLC0415
+        from asyncua import ua
 
         own = await self._root.add_object(ua.NodeId(asset, self._space), f"{self._space}:{asset}")
         nodes = {VALUES: await own.add_object(ua.NodeId(f"{asset}.{VALUES}", self._space), f"{self._space}:{VALUES}")}
@@ -165,7 +165,7 @@ class OpcuaServerOutput:
         return node
 
     async def _variable(self, parent: Any, node_id: str, name: str, type_: str) -> Any:
-        from asyncua import ua  # noqa: PLC0415
+        from asyncua import ua
 
         kind = ua.VariantType[type_]
         first = {"Boolean": False, "String": "", "Int64": 0}.get(type_, 0.0)
@@ -184,7 +184,7 @@ class _Users:
 
     def get_user(self, server: Any, username: Any = None, password: Any = None, certificate: Any = None) -> Any:
         """A reader, or None for who may not come in."""
-        from asyncua.crypto.permission_rules import User, UserRole  # noqa: PLC0415
+        from asyncua.crypto.permission_rules import User, UserRole
 
         if isinstance(password, bytes):
             password = password.decode(errors="replace")
@@ -200,9 +200,9 @@ class _Clients:
         self._trusted, self._rejected = folder / "clients", folder / "rejected"
 
     async def __call__(self, certificate: Any, application: Any) -> None:
-        from asyncua import ua  # noqa: PLC0415
-        from asyncua.common.utils import ServiceError  # noqa: PLC0415
-        from cryptography.hazmat.primitives.serialization import Encoding  # noqa: PLC0415
+        from asyncua import ua
+        from asyncua.common.utils import ServiceError
+        from cryptography.hazmat.primitives.serialization import Encoding
 
         der = certificate.public_bytes(Encoding.DER)
         if der in trust.certificates(self._trusted):

@@ -169,7 +169,7 @@ def zone(name: str) -> tzinfo:
     """A time zone that `config.load` has found."""
     if name == "UTC":
         return timezone.utc
-    from zoneinfo import ZoneInfo  # noqa: PLC0415
+    from zoneinfo import ZoneInfo
 
     return ZoneInfo(name)
 

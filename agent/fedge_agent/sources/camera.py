@@ -87,7 +87,7 @@ def _open(config: CameraConfig) -> Any:
     """An open VideoCapture. Raises ConfigError or UnreachableError in the operator's words."""
     os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")  # what matters is said here
     try:
-        import cv2  # noqa: PLC0415
+        import cv2
     except ImportError as e:
         raise ConfigError("a camera needs OpenCV, which is not installed: pip install 'fedge[camera]'") from e
     device, backend = config.device, _backend(config)

@@ -202,7 +202,7 @@ def _parts(filters: list[str]) -> list[list[str]]:
 
 def _matches(text: str, topic: str) -> bool:
     """Whether a filter covers a topic (MQTT 5, 4.7); a shared subscription's own words do not count."""
-    from paho.mqtt.client import topic_matches_sub  # noqa: PLC0415
+    from paho.mqtt.client import topic_matches_sub
 
     parts = text.split("/", 2)
     return bool(topic_matches_sub(parts[2] if parts[0] == "$share" and len(parts) == 3 else text, topic))

@@ -102,7 +102,7 @@ class _Run:
 
     async def _subscribe(self, link: Link) -> None:
         """The subscription, the heartbeat, all tags."""
-        from asyncua import ua  # noqa: PLC0415
+        from asyncua import ua
 
         client, config = link.client, self._config
         interval = max(float(config.publishing_interval), 0.001)

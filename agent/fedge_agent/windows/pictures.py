@@ -117,7 +117,7 @@ def _check_size(width: int, height: int, max_pixels: int) -> None:
 
 def _pillow() -> Any:
     try:
-        from PIL import Image  # noqa: PLC0415
+        from PIL import Image
     except ImportError as e:
         raise ConfigError("pictures need Pillow, which is not installed: pip install 'fedge[images]'") from e
     return Image

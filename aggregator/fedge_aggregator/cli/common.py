@@ -28,7 +28,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON i
 
 def store(config: Config) -> Store:
     """The database in the state folder, beside a server that may run."""
-    from ..store import Store  # noqa: PLC0415
+    from ..store import Store
 
     config.aggregator.state.mkdir(mode=0o700, parents=True, exist_ok=True)
     return Store(config.aggregator.state)
@@ -36,7 +36,7 @@ def store(config: Config) -> Store:
 
 def authority(config: Config) -> Authority:
     """The keys in the state folder."""
-    from ..authority import Authority  # noqa: PLC0415
+    from ..authority import Authority
 
     return Authority(config.aggregator.state / "authority")
 

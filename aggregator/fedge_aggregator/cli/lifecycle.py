@@ -96,7 +96,7 @@ def release_rollback(federation: str, version: int, config_path: Path) -> None:
 
     Open updates are dropped, and those against the releases between are refused: they improve on what is given up.
     """
-    from ..store.audit import operator  # noqa: PLC0415
+    from ..store.audit import operator
 
     row = _chain(configs.load(config_path), federation).rollback(version, operator(), time.time())
     click.echo(f"{federation}: release {row.version} carries the weights of release {version}")
@@ -111,8 +111,8 @@ def release_pin(federation: str, reason: str, config_path: Path) -> None:
 
     To hold an older release, roll back to it first.
     """
-    from ..store.audit import operator  # noqa: PLC0415
-    from ..store.releases import Pin  # noqa: PLC0415
+    from ..store.audit import operator
+    from ..store.releases import Pin
 
     kept = _with_model(configs.load(config_path), federation)
     kept.releases.set_pin(federation, Pin(time.time(), operator(), reason))
@@ -124,7 +124,7 @@ def release_pin(federation: str, reason: str, config_path: Path) -> None:
 @config_option
 def release_unpin(federation: str, config_path: Path) -> None:
     """Let rounds end again; a running server notices within half a minute."""
-    from ..store.audit import operator  # noqa: PLC0415
+    from ..store.audit import operator
 
     kept = _with_model(configs.load(config_path), federation)
     if not kept.releases.clear_pin(federation, time.time(), operator()):
@@ -140,7 +140,7 @@ def release_unpin(federation: str, config_path: Path) -> None:
 @config_option
 def audit(since: str, federation: str | None, what: str | None, as_json: bool, config_path: Path) -> None:
     """Print the audit log: joins, updates, refusals, rounds, releases and what operators did."""
-    from ..store.audit import KINDS  # noqa: PLC0415
+    from ..store.audit import KINDS
 
     kept = _with_entries(configs.load(config_path), federation)
     if what not in (None, *KINDS):
@@ -216,7 +216,7 @@ def _with_model(config: Config, federation: str) -> Store:
 
 
 def _chain(config: Config, federation: str) -> Chain:
-    from ..federation.release_chain import Chain  # noqa: PLC0415
+    from ..federation.release_chain import Chain
 
     kept = _with_model(config, federation)
     [model] = [m for m in kept.models() if m.federation == federation]

@@ -75,7 +75,7 @@ def unit(config_path: Path) -> None:
 @config_option
 def start(config_path: Path) -> None:
     """Serve until SIGTERM or Ctrl-C."""
-    from ..app import App  # noqa: PLC0415
+    from ..app import App
 
     config = configs.load(config_path)
     logging.basicConfig(
@@ -99,7 +99,7 @@ def start(config_path: Path) -> None:
 @config_option
 def invite(node: str, federations: tuple[str, ...], expires: str, config_path: Path) -> None:
     """Print an invitation for one gateway, to paste into `fedge-agent join`."""
-    from ..gateway_api import enrolment  # noqa: PLC0415
+    from ..gateway_api import enrolment
 
     config = configs.load(config_path)
     for name in federations:
@@ -138,7 +138,7 @@ def nodes_list(as_json: bool, config_path: Path) -> None:
 
 def _trust(kept: Store, config: configs.Config, node: str) -> tuple[dict[str, float], list[str]]:
     """A node's score in each federation, and what there is to say of it."""
-    from ..rounds.trust.assessment import explain  # noqa: PLC0415
+    from ..rounds.trust.assessment import explain
 
     scores, lines = {}, []
     for name in kept.federations_of(node):
@@ -156,8 +156,8 @@ def _trust(kept: Store, config: configs.Config, node: str) -> tuple[dict[str, fl
 @config_option
 def nodes_release(node: str, federation: str, config_path: Path) -> None:
     """Let a gateway out of quarantine; it is on probation then."""
-    from ..rounds.trust.assessment import let_out  # noqa: PLC0415
-    from ..store.audit import operator  # noqa: PLC0415
+    from ..rounds.trust.assessment import let_out
+    from ..store.audit import operator
 
     config = configs.load(config_path)
     known(config, federation)
@@ -198,7 +198,7 @@ def model_group() -> None:
 @config_option
 def model_add(federation: str, file: Path, card: Path | None, trainable: str | None, config_path: Path) -> None:
     """Give a federation its ONNX file; its weights become release 1."""
-    from ..federation.add_model import add_model  # noqa: PLC0415
+    from ..federation.add_model import add_model
 
     config = configs.load(config_path)
     known(config, federation)

@@ -52,7 +52,7 @@ def _replay(client: Any, track: Track, topic: str, started: Path, stop: threadin
 
 
 def _connected(host: str, port: int) -> Any:
-    from paho.mqtt import client as mqtt  # noqa: PLC0415
+    from paho.mqtt import client as mqtt
 
     client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, protocol=mqtt.MQTTv5)
     client.max_queued_messages_set(QUEUE)

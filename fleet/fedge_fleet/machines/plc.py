@@ -24,7 +24,7 @@ NAMESPACE = "urn:fedge:plc"
 
 async def serve(track: Track, ready: Path, go: Path, port: int = 0) -> None:
     """Serve until SIGTERM or SIGINT; `ready` gets the port, the replay starts when `go` exists."""
-    from asyncua import Server, ua  # noqa: PLC0415
+    from asyncua import Server, ua
 
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -53,7 +53,7 @@ async def serve(track: Track, ready: Path, go: Path, port: int = 0) -> None:
 
 
 async def _replay(server: Any, track: Track, nodes: dict[str, Any], go: Path, started: Path) -> None:
-    from asyncua import ua  # noqa: PLC0415
+    from asyncua import ua
 
     while not go.exists():
         await asyncio.sleep(0.02)

@@ -98,7 +98,7 @@ def _sigmoid(name: str, makers: dict[str, onnx.NodeProto]) -> str | None:
 
 def _two_classes(graph: onnx.GraphProto, z: str) -> str:
     """Softmax of the columns 0 and z: the same two probabilities."""
-    from onnx import helper  # noqa: PLC0415
+    from onnx import helper
 
     graph.initializer.append(tensor("fedge.zero", np.array(0, np.float32)))
     graph.node.extend(

@@ -36,7 +36,7 @@ def read_model(path: Path, card: Path | None = None, trainable: str | None = Non
 
     Raises ModelError when it is no usable ONNX file, ConfigError for the card's file.
     """
-    from google.protobuf.message import DecodeError  # noqa: PLC0415
+    from google.protobuf.message import DecodeError
 
     data = read_capped(path)
     model: onnx.ModelProto = protos.messages().ModelProto()

@@ -24,7 +24,7 @@ MIN_OPSET = 13  # from here on, axes and sizes are inputs
 
 def parse(data: bytes, where: str, schemas: bool = True) -> onnx.ModelProto:
     """The checked ONNX model; `schemas`: also every node against the standard's schema."""
-    from google.protobuf.message import DecodeError  # noqa: PLC0415
+    from google.protobuf.message import DecodeError
 
     if len(data) > MAX_MODEL_BYTES:
         raise ModelError(f"{where}: has {len(data)} bytes, expected at most {MAX_MODEL_BYTES}")
@@ -41,7 +41,7 @@ def parse(data: bytes, where: str, schemas: bool = True) -> onnx.ModelProto:
         expected = f"expected {MIN_OPSET} to {protos.NEWEST_OPSET}; export it with opset 17"
         raise ModelError(f"{where}: has opset {opset}, {expected}")
     if schemas:
-        from onnx import checker  # noqa: PLC0415
+        from onnx import checker
 
         try:
             checker.check_model(model)

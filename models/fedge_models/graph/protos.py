@@ -61,7 +61,7 @@ def values(tensor: onnx.TensorProto) -> NDArray[Any]:
     """A tensor's values, shaped. Raises ValueError or TypeError when they are not as many as its shape claims."""
     stored = _STORED.get(tensor.data_type)
     if stored is None:  # text, complex numbers, small floats: nothing that is trained here
-        from onnx import numpy_helper  # noqa: PLC0415
+        from onnx import numpy_helper
 
         return np.asarray(numpy_helper.to_array(tensor))
     dtype, field = stored

@@ -148,7 +148,7 @@ class Trunk:
     def _open(self, shape: tuple[int, ...]) -> None:
         """Make the session, and learn the shapes of its activations from two batch sizes."""
         os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # from 1.29 on it would phone home
-        import onnxruntime as ort  # noqa: PLC0415
+        import onnxruntime as ort
 
         options = ort.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1

@@ -28,13 +28,13 @@ class _Builder:
         self.last = "x"
 
     def parameter(self, name: str, value: np.ndarray[Any, Any]) -> str:
-        from onnx import numpy_helper  # noqa: PLC0415
+        from onnx import numpy_helper
 
         self.tensors.append(numpy_helper.from_array(value.astype(np.float32), name))
         return name
 
     def node(self, op_type: str, *inputs: str, **attributes: Any) -> None:
-        from onnx import helper  # noqa: PLC0415
+        from onnx import helper
 
         output = f"v{len(self.nodes)}"
         name = f"{op_type.lower()}{len(self.nodes)}"
@@ -57,7 +57,7 @@ class _Builder:
         self.node("Relu")
 
     def model(self, card: Card, x: Sequence[int], y: Sequence[int]) -> onnx.ModelProto:
-        from onnx import TensorProto, helper  # noqa: PLC0415
+        from onnx import TensorProto, helper
 
         self.nodes[-1].output[0] = "y"
         values = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["batch", *s]) for n, s in (("x", x), ("y", y))]

@@ -32,7 +32,7 @@ def verify(message: bytes, key: Ed25519PublicKey, purpose: str, max_bytes: int) 
 
     Raises WireError when it is too long or no COSE_Sign1 with Ed25519, SignatureError when the signature is wrong.
     """
-    from cryptography.exceptions import InvalidSignature  # noqa: PLC0415
+    from cryptography.exceptions import InvalidSignature
 
     payload, signature = _open(message, purpose, max_bytes)
     try:

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 def private_key(path: Path, remedy: str) -> Ed25519PrivateKey:
     """The key in `path`, made at first use. Raises IdentityError ending in `remedy` when the file is damaged."""
-    from cryptography.hazmat.primitives import serialization  # noqa: PLC0415
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # noqa: PLC0415
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     if not path.exists():
         made = Ed25519PrivateKey.generate().private_bytes(

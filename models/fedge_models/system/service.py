@@ -126,7 +126,7 @@ class Page:
 
 def ask(address_file: Path, unit: str) -> bytes:
     """The status of the process whose page is where the file says; unit: its systemd unit. Raises UnreachableError."""
-    import http.client  # noqa: PLC0415  # for a command, not for those who serve
+    import http.client  # for a command, not for those who serve
 
     try:
         host, _, port = address_file.read_text().rpartition(":")

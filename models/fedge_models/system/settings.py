@@ -118,7 +118,7 @@ def _children(table: dict[str, Any], type_: Any) -> list[tuple[str, Any, Any]]:
 
 
 def _unknown(name: str, known: tuple[str, ...], key: str) -> str:
-    from difflib import get_close_matches  # noqa: PLC0415
+    from difflib import get_close_matches
 
     near = get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}?" if near else f"expected one of: {', '.join(sorted(known))}"

@@ -129,8 +129,8 @@ class Connection:
     def subscribe(self, filters: Sequence[str], qos: int = 1, retain_handling: int = 1) -> dict[str, str]:
         """Subscribe; what the broker refuses, with its reason. Retained messages come with a new subscription only
         (MQTT 5, 3.8.3.1; 3.1.1 sends them every time)."""
-        from paho.mqtt.client import MQTTv5  # noqa: PLC0415
-        from paho.mqtt.subscribeoptions import SubscribeOptions  # noqa: PLC0415
+        from paho.mqtt.client import MQTTv5
+        from paho.mqtt.subscribeoptions import SubscribeOptions
 
         wanted: list[Any] = [(f, qos) for f in filters]
         if self._client.protocol == MQTTv5:
@@ -180,7 +180,7 @@ class Connection:
     # paho's callbacks, in its thread
 
     def _made(self, will: Will | None) -> Any:
-        from paho.mqtt.client import CallbackAPIVersion, Client, MQTTv5, MQTTv311  # noqa: PLC0415
+        from paho.mqtt.client import CallbackAPIVersion, Client, MQTTv5, MQTTv311
 
         broker = self._broker
         protocol = MQTTv5 if broker.version == "5" else MQTTv311
@@ -210,8 +210,8 @@ class Connection:
         """What `connect` is told of our session."""
         if self._broker.version != "5":
             return {}
-        from paho.mqtt.packettypes import PacketTypes  # noqa: PLC0415
-        from paho.mqtt.properties import Properties  # noqa: PLC0415
+        from paho.mqtt.packettypes import PacketTypes
+        from paho.mqtt.properties import Properties
 
         properties = Properties(PacketTypes.CONNECT)
         properties.MaximumPacketSize = MAX_PACKET_BYTES

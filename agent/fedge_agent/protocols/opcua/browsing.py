@@ -44,7 +44,7 @@ class Child(NamedTuple):
 
 async def limits(client: Any) -> Limits:
     """What the server says; each of it is optional."""
-    from asyncua import ua  # noqa: PLC0415
+    from asyncua import ua
 
     base = "Server_ServerCapabilities_OperationLimits_"
     names = (
@@ -62,7 +62,7 @@ async def limits(client: Any) -> Limits:
 
 async def read(client: Any, limit: Limits, nodes: Sequence[Any]) -> list[Any]:
     """The DataValue of each node."""
-    from asyncua import ua  # noqa: PLC0415
+    from asyncua import ua
 
     values: list[Any] = []
     for part in chunks(nodes, limit.read):
@@ -129,7 +129,7 @@ class Browser:
 
     async def _everything(self) -> list[Child]:
         """Nodes that are not the standard's own, level by level, up to a bound."""
-        from asyncua import ua  # noqa: PLC0415
+        from asyncua import ua
 
         level, found = [ua.NodeId(ua.ObjectIds.ObjectsFolder)], dict[Any, Child]()
         while level and len(found) < 3000:
@@ -140,7 +140,7 @@ class Browser:
 
     async def _node_id(self, tag: Tag) -> Any:
         """A written node id; ``nsu=`` is looked up among the server's namespaces."""
-        from asyncua import ua  # noqa: PLC0415
+        from asyncua import ua
 
         text = tag.node
         if text.startswith("nsu="):
@@ -156,7 +156,7 @@ class Browser:
             raise ConfigError(f"tag {tag.text!r} is no node id; expected e.g. {EXPECTED}") from e
 
     async def _translate(self, tags: list[Tag], found: dict[str, Any]) -> None:
-        from asyncua import ua  # noqa: PLC0415
+        from asyncua import ua
 
         for part in chunks(tags, self._limit.translate):
             results = await self._client.uaclient.translate_browsepaths_to_nodeids([_browse_path(ua, t) for t in part])
@@ -172,7 +172,7 @@ class Browser:
 
     async def _walk(self, tags: list[Tag]) -> dict[Tag, list[tuple[Any, tuple[tuple[int, str], ...]]]]:
         """Each tag's nodes, with their paths from Objects."""
-        from asyncua import ua  # noqa: PLC0415
+        from asyncua import ua
 
         start = ua.NodeId(ua.ObjectIds.ObjectsFolder)
         at: dict[Tag, list[tuple[Any, tuple[tuple[int, str], ...]]]] = {tag: [(start, ())] for tag in tags}
@@ -209,7 +209,7 @@ class Browser:
 
     async def _browse(self, nodes: Sequence[Any]) -> list[list[Child]]:
         """One call (and its continuations). A server that is out of continuation points is asked node by node."""
-        from asyncua import ua  # noqa: PLC0415
+        from asyncua import ua
 
         asked = ua.BrowseParameters()
         asked.View = ua.ViewDescription()

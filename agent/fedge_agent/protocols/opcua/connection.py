@@ -93,7 +93,7 @@ class Connector:
     @contextlib.asynccontextmanager
     async def _client(self) -> AsyncIterator[Any]:
         """An asyncua client; at the end its sockets are closed, also those with words that nobody takes any more."""
-        from asyncua import Client  # noqa: PLC0415
+        from asyncua import Client
 
         logging.getLogger("asyncua").setLevel(logging.CRITICAL + 1)  # what matters of it is said here
         client = Client(self.config.url, timeout=self.config.timeout)
@@ -138,9 +138,9 @@ class Connector:
         return Link(client, facts, "; ".join(notes))
 
     async def _secure(self, client: Any, ours: trust.Own, server: bytes) -> None:
-        from asyncua.crypto import security_policies  # noqa: PLC0415
-        from asyncua.crypto.uacrypto import CertProperties  # noqa: PLC0415
-        from asyncua.ua import MessageSecurityMode  # noqa: PLC0415
+        from asyncua.crypto import security_policies
+        from asyncua.crypto.uacrypto import CertProperties
+        from asyncua.ua import MessageSecurityMode
 
         policy, _, mode = self.config.security.partition("/")
         await client.set_security(
@@ -202,8 +202,8 @@ def security_of(endpoint: Any) -> tuple[str, str]:
 
 def troubles() -> tuple[type[BaseException], ...]:
     """What asyncua raises when the other side, the network or what is configured is at fault."""
-    from asyncua import ua  # noqa: PLC0415
-    from cryptography.exceptions import InvalidSignature  # noqa: PLC0415
+    from asyncua import ua
+    from cryptography.exceptions import InvalidSignature
 
     # AssertionError, AttributeError, ValueError: asyncua's way to say that a server refused our certificate, showed
     # none to encrypt a password for, or sent what makes no sense

@@ -42,7 +42,7 @@ class Own(NamedTuple):
 
 def fingerprint(der: bytes) -> str:
     """SHA-256, as certificate managers print it: pairs of hexadecimal digits."""
-    from cryptography.hazmat.primitives import hashes  # noqa: PLC0415
+    from cryptography.hazmat.primitives import hashes
 
     digest = hashes.Hash(hashes.SHA256())
     digest.update(der)
@@ -110,14 +110,14 @@ def pin_file(folder: Path, name: str) -> Path:
 
 def read(path: Path) -> bytes:
     """A certificate (DER or PEM) as DER. Raises ConfigError."""
-    from cryptography.hazmat.primitives.serialization import Encoding  # noqa: PLC0415
+    from cryptography.hazmat.primitives.serialization import Encoding
 
     return load(path).public_bytes(Encoding.DER)
 
 
 def load(path: Path) -> Certificate:
     """A certificate from a DER or PEM file. Raises ConfigError."""
-    from cryptography import x509  # noqa: PLC0415
+    from cryptography import x509
 
     try:
         if path.stat().st_size > MAX_BYTES:
@@ -143,7 +143,7 @@ def chain(blob: bytes) -> list[bytes]:
 
 def describe(der: bytes) -> dict[str, str]:
     """What a person compares before trusting."""
-    from cryptography import x509  # noqa: PLC0415
+    from cryptography import x509
 
     certificate = x509.load_der_x509_certificate(der)
     return {
@@ -162,8 +162,8 @@ def certificates(folder: Path) -> list[bytes]:
 
 def _issued(der: bytes, by: bytes) -> bool:
     """Whether a certificate authority of the trust folder signed this certificate."""
-    from cryptography import x509  # noqa: PLC0415
-    from cryptography.exceptions import InvalidSignature  # noqa: PLC0415
+    from cryptography import x509
+    from cryptography.exceptions import InvalidSignature
 
     issuer = x509.load_der_x509_certificate(by)
     try:
@@ -179,7 +179,7 @@ def _fits(der: bytes, name: str, url: str) -> None:
 
     Any device of the plant may hold one; only the name in it tells the PLC from the others.
     """
-    from cryptography import x509  # noqa: PLC0415
+    from cryptography import x509
 
     if old := _expired(der, url):
         raise ConfigError(f"{old}; a new certificate is needed there")
@@ -197,7 +197,7 @@ def _fits(der: bytes, name: str, url: str) -> None:
 
 
 def _expired(der: bytes, url: str) -> str | None:
-    from cryptography import x509  # noqa: PLC0415
+    from cryptography import x509
 
     certificate, now = x509.load_der_x509_certificate(der), datetime.now(timezone.utc)
     if now > certificate.not_valid_after_utc:
@@ -208,7 +208,7 @@ def _expired(der: bytes, url: str) -> str | None:
 
 
 def _uris(certificate: Certificate) -> list[str]:
-    from cryptography import x509  # noqa: PLC0415
+    from cryptography import x509
 
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
@@ -219,10 +219,10 @@ def _uris(certificate: Certificate) -> list[str]:
 
 def _make(certificate: Path, key: Path, uri: str) -> None:
     """An application instance certificate, self-signed (Part 6, 6.2.2). The key first: a certificate always has one."""
-    from cryptography import x509  # noqa: PLC0415
-    from cryptography.hazmat.primitives import hashes, serialization  # noqa: PLC0415
-    from cryptography.hazmat.primitives.asymmetric import rsa  # noqa: PLC0415
-    from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID  # noqa: PLC0415
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import rsa
+    from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
     secret, now, host = rsa.generate_private_key(65537, KEY_BITS), datetime.now(timezone.utc), socket.gethostname()
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"fedge-agent@{host}"[:64])])

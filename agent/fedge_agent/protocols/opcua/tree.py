@@ -30,7 +30,7 @@ class Leaf(NamedTuple):
 
 async def tree(client: Any, limit: Limits, start: Any, depth: int) -> list[Leaf]:
     """The nodes below `start`, parents before children, each node once; below Objects without the server's own."""
-    from asyncua import ua  # noqa: PLC0415
+    from asyncua import ua
 
     browser, order = Browser(client, limit), dict[Any, tuple[tuple[str, ...], Child]]()
     below: dict[Any, list[Any]] = {}

@@ -120,7 +120,7 @@ def _quality_property(code: int) -> bytes:
 
 
 def _parse(name: str, data: bytes) -> Any:
-    from google.protobuf.message import DecodeError  # noqa: PLC0415
+    from google.protobuf.message import DecodeError
 
     try:
         return _classes()[name].FromString(data)
@@ -157,7 +157,7 @@ _SCHEMA = {
 @cache
 def _classes() -> dict[str, Any]:
     """Message classes from the table, in a pool of their own."""
-    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory  # noqa: PLC0415
+    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
     file = descriptor_pb2.FileDescriptorProto(name="fedge/sparkplug_b.proto", package="fedge", syntax="proto2")
     for name, fields in _SCHEMA.items():

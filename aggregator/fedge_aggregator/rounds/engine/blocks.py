@@ -93,7 +93,7 @@ def build_runner(engine: str, where: str, key: str = "engine") -> Runner:
     if engine == "local":
         return LOCAL
     if engine.startswith("dask://"):
-        from .cluster import Cluster  # noqa: PLC0415  # only where there is one
+        from .cluster import Cluster  # only where there is one
 
         return Cluster(engine.removeprefix("dask://"))
     raise ConfigError(f"{where}: key {key!r}: expected 'local' or 'dask://HOST:PORT', got {engine!r}")

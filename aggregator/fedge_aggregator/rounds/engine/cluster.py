@@ -36,7 +36,7 @@ class Cluster:
         Raises UnreachableError, StorageError (of a worker); ConfigError without Dask.
         """
         try:
-            from distributed import Client, KilledWorker, as_completed  # noqa: PLC0415  # an extra
+            from distributed import Client, KilledWorker, as_completed  # an extra
         except ImportError as e:
             raise ConfigError("engine 'dask://…' needs Dask: pip install 'fedge[cluster]'") from e
         try:

@@ -63,7 +63,7 @@ class Problem:
         card = Card(**{**fields, "local": local})
 
         def model(seed: int) -> bytes:
-            import onnx  # noqa: PLC0415
+            import onnx
 
             made = onnx.load_from_string(self.model(seed))
             write_card(made, card)
