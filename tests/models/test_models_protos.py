@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from fedge_models import protos
 from fedge_models.errors import ModelError
-from fedge_models.graph import protos, zoo
+from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, WindowSpec
 from fedge_models.graph.trainable import TrainableGraph
 from hypothesis import given

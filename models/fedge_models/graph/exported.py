@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import ModelError
+from ..protos import FLOAT, tensor, value_info
 from .onnx_file import tensors
-from .protos import FLOAT, tensor, value_info
 
 if TYPE_CHECKING:
     import onnx

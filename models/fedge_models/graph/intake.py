@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
+from .. import protos
 from ..errors import ModelError
 from ..ops.operator import Array
 from ..system import settings
-from . import protos
 from .card import Card, read_card, write_card
 from .exported import any_batch, for_serving, one_output
 from .onnx_file import MAX_MODEL_BYTES

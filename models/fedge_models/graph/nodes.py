@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ModelError
 from ..ops.operator import Node
 from ..ops.registry import OPERATORS, SEVERAL
-from .protos import FLOAT, attribute
+from ..protos import FLOAT, attribute
 
 if TYPE_CHECKING:
     import onnx

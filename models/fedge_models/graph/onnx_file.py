@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import protos
 from ..errors import ModelError, first_line
-from . import protos
 
 if TYPE_CHECKING:
     import onnx

@@ -20,10 +20,10 @@ import numpy as np
 
 from ..errors import ModelError, first_line
 from ..ops.operator import Array
+from ..protos import DOUBLE, FLOAT, FLOAT16, messages, value_info
 from ..system.malloc import give_back
 from .nodes import alive
 from .onnx_file import tensors
-from .protos import DOUBLE, FLOAT, FLOAT16, messages, value_info
 
 if TYPE_CHECKING:
     import onnx

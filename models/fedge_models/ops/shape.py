@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ModelError
-from ..graph.protos import FLOAT, values
+from ..protos import FLOAT, values
 from .arithmetic import no_gradient, unbroadcast
 from .operator import Array, Backprop, Grads, Node
 
