@@ -30,7 +30,7 @@ from fedge_aggregator.authority import Authority
 from fedge_aggregator.federation.add_model import add_model
 from fedge_aggregator.gateway_api import enrolment
 from fedge_aggregator.store import Store
-from fedge_fleet.demo.processes import Processes
+from fedge_fleet.machines.processes import Processes
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, WindowSpec
 from fedge_models.graph.trainable import TrainableGraph

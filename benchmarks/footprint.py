@@ -23,7 +23,7 @@ from typing import Any
 from fedge_fleet.data import recordings
 from fedge_fleet.data.recordings import write_track
 from fedge_fleet.demo import scenario
-from fedge_fleet.demo.processes import Processes, run
+from fedge_fleet.machines.processes import Processes, run
 
 BIN = Path(sys.executable).parent
 SITE = "foundry"

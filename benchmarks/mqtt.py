@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from fedge_agent.protocols.mqtt.connection import Broker, Connection
-from fedge_fleet.demo.processes import Processes
+from fedge_fleet.machines.processes import Processes
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, WindowSpec
 

@@ -27,7 +27,7 @@ from fedge_aggregator.rounds import average
 from fedge_aggregator.rounds.contribution import Contribution
 from fedge_aggregator.rounds.engine import blocks
 from fedge_aggregator.rounds.engine.update_rows import MemoryRows
-from fedge_fleet.demo.processes import Processes
+from fedge_fleet.machines.processes import Processes
 from fedge_models.messages.quantize import LIMIT
 
 NODES, POLL_S = 10, 0.05

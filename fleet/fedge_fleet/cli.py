@@ -70,7 +70,7 @@ def simulate(config: Path | None, out: Path | None, as_json: bool, **flags: str 
     A flag's value is written as in TOML; a table may be just its name: --rule median, or
     --rule '{ name = "trimmed_mean", byzantine = 4 }'.
     """
-    from .demo.report import render
+    from .report import render
     from .simulate import outcome
     from .simulate.run import simulate as play
 

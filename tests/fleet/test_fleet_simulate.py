@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from fedge_aggregator.rounds.round import RoundConfig
+from fedge_fleet import report
 from fedge_fleet.cli import main
 from fedge_fleet.data.member import Base, Member, Plan, Sent
 from fedge_fleet.data.site_data import Windows
-from fedge_fleet.demo import report
 from fedge_fleet.simulate import outcome as told
 from fedge_fleet.simulate import skew
 from fedge_fleet.simulate.baselines import Plain

@@ -16,10 +16,11 @@ from fedge_agent.config.schema import TagConfig
 from fedge_agent.sources.opcua import OpcuaConfig, OpcuaSource
 from fedge_agent.types import Batch, Quality, Reading
 from fedge_agent.windows.assembler import Assembler
+from fedge_fleet import report
 from fedge_fleet.data import bearing_physics, member, recordings, site_data
 from fedge_fleet.data.recordings import Track, read_track, write_track
-from fedge_fleet.demo import report, scenario
-from fedge_fleet.demo.processes import Processes
+from fedge_fleet.demo import scenario
+from fedge_fleet.machines.processes import Processes
 from fedge_fleet.simulate import baselines
 from fedge_models.errors import ConfigError, StopError
 from fedge_models.graph import zoo

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from fedge_models.training.evaluation import auroc, macro_f1
 
-from .report import Line, Plot, Promise, Report
+from ..report import Line, Plot, Promise, Report
 from .scenario import Scenario
 from .stage import FEDERATION
 from .watch import Comparison, Watch

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from fedge_models.errors import StopError
 
+from ..report import render
 from .promises import judge, summarise
-from .report import render
 from .scenario import Scenario, load
 from .stage import Stage
 from .watch import Comparison, Watch

@@ -19,7 +19,7 @@ from fedge_models.graph.trainable import TrainableGraph
 
 from ..data.recordings import write_track
 from ..machines import tryton
-from .processes import Processes, run
+from ..machines.processes import Processes, run
 from .scenario import Scenario
 
 FEDERATION = "demo"

@@ -16,7 +16,7 @@ from typing import Any
 
 from fedge_models.errors import StopError
 
-from ..demo.processes import run
+from .processes import run
 
 DATABASE, USER, PASSWORD, KEY = "mes", "fedge", "gateway-pass-9", "k" * 64  # on loopback, for as long as a demo runs
 

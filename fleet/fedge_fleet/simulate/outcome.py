@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from ..demo.report import Line, Plot, Report
+from ..report import Line, Plot, Report
 from .run import Outcome, Point
 
 SHOWN = 12  # rows of the table, at most
