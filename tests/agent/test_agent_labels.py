@@ -352,7 +352,7 @@ def test_kill_9_after_put_loses_nothing(tmp_path: Path) -> None:
     program = f"""
 import sys
 from pathlib import Path
-from fedge_agent.labels import LabelBook, Subject
+from fedge_agent.samples.label_book import LabelBook, Subject
 from fedge_agent.types import Label
 book = LabelBook(Path({str(tmp_path / "samples.sqlite")!r}), {{"pump": Subject("m", lambda: None)}}, lambda *_: None)
 for i in range(10**6):

@@ -29,7 +29,7 @@ import json, sys, time
 from pathlib import Path
 from fedge_agent.outputs import host
 from fedge_agent.outputs.registry import build
-from fedge_agent.spool import Spool
+from fedge_agent.durable.spool import Spool
 host.FIRST_WAIT_S, host.LONGEST_WAIT_S = 0.05, 0.5
 folder = Path(sys.argv[1])
 spool = Spool(folder / "spool.sqlite")

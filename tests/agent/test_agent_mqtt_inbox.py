@@ -116,7 +116,7 @@ def test_damaged_file_is_set_aside(tmp_path: Path) -> None:
 WRITER = """
 import sys
 from pathlib import Path
-from fedge_agent.inbox import Inbox, Progress
+from fedge_agent.durable.inbox import Inbox, Progress
 from fedge_agent.types import Reading
 kept = Inbox(Path(sys.argv[1]), 1 << 24, 3600)
 rows = [row for row in kept.replay() if row.id]

@@ -181,8 +181,8 @@ def test_damaged_file_is_set_aside_and_numbers_still_rise(tmp_path: Path) -> Non
 WRITER = """
 import sys
 from pathlib import Path
-from fedge_agent.spool import Spool
-from fedge_agent.alerts import AlertState
+from fedge_agent.durable.spool import Spool
+from fedge_agent.machines.alerts import AlertState
 from fedge_agent.types import Event
 spool = Spool(Path(sys.argv[1]))
 while True:

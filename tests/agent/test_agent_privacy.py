@@ -139,7 +139,7 @@ SPENDER = """
 import sys
 from pathlib import Path
 from fedge_agent.budget import Charge
-from fedge_agent.spool import Spool
+from fedge_agent.durable.spool import Spool
 spool = Spool(Path(sys.argv[1]))
 while True:
     number = spool.reserve_sequence("m")

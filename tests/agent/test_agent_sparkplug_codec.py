@@ -243,7 +243,7 @@ def test_a_hostile_payload_costs_little_memory() -> None:
     """In a process of its own, because what is measured is its highest mark."""
     code = """
 import resource
-from fedge_agent.sparkplug import codec
+from fedge_agent.protocols.sparkplug import codec
 from fedge_models.errors import WireError
 
 codec.decode(b"")

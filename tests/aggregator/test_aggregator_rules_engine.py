@@ -339,9 +339,9 @@ MEMORY = """
 import json, re, sys
 from pathlib import Path
 import numpy as np
-from fedge_aggregator.engine import blocks
-from fedge_aggregator.engine.rows import RowsWriter
-from fedge_aggregator.rules.registry import build_pipeline
+from fedge_aggregator.rounds.engine import blocks
+from fedge_aggregator.rounds.engine.update_rows import RowsWriter
+from fedge_aggregator.rounds.rules.registry import build_pipeline
 def peak(): return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
 n, d, tables = 400, 100_000, json.loads(sys.argv[2])
 rng, out = np.random.default_rng(0), {}

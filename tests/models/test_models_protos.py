@@ -98,13 +98,14 @@ def test_a_gateway_reads_and_writes_its_model_without_the_package(tmp_path: Path
     script = """
 import sys
 from pathlib import Path
-from fedge_agent import app, inference
-from fedge_models.graph import TrainableGraph
-from fedge_models.model_file import read_model, with_weights
+from fedge_agent import app
+from fedge_agent.learning import serving
+from fedge_models.graph.trainable import TrainableGraph
+from fedge_models.graph.intake import read_model, with_weights
 data = read_model(Path(sys.argv[1]))
 graph = TrainableGraph.load(data, schemas=False)
 weights = graph.initializers(graph.params)
-inference.Session(with_weights(data, weights), weights)
+serving.Session(with_weights(data, weights), weights)
 assert "onnxruntime" in sys.modules and "onnx" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", script, str(tmp_path / "m.onnx")], check=True)

@@ -27,7 +27,7 @@ SETTINGS = {
 
 FIRST_DECODE = """
 import sys, threading
-from fedge_models.card import Card, Channel, WindowSpec, decode_card, encode_card
+from fedge_models.graph.card import Card, Channel, WindowSpec, decode_card, encode_card
 card = Card("classify", (Channel("a"),), WindowSpec(10, 24, 8), ("mean",), labels=("ok", "bad"), normal="ok")
 text = encode_card(card)
 gate = threading.Barrier(8)

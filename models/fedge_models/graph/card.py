@@ -128,7 +128,7 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     task: Task
     channels: tuple[Channel, ...]
     window: WindowSpec
-    features: tuple[str, ...] = ()  # names understood by fedge_agent.features; empty: the raw window
+    features: tuple[str, ...] = ()  # names understood by fedge_agent.windows.features; empty: the raw window
     labels: tuple[str, ...] = ()  # classify: class names in output order
     normal: str = ""  # classify: the label that raises no work order; empty: the first label
     threshold_quantile: float = 0.995  # anomaly: of the scores of the site's own normal windows
