@@ -11,9 +11,9 @@ from fedge_agent.config.plugins import load_class
 from fedge_agent.outputs.registry import OUTPUTS
 from fedge_agent.sources.registry import SOURCES
 from fedge_aggregator import config as aggregator_config
-from fedge_aggregator.rules.registry import MIXINGS, RULES
-from fedge_aggregator.server_optimizers import OPTIMIZERS
-from fedge_fleet import simulate_config
+from fedge_aggregator.rounds.rules.registry import MIXINGS, RULES
+from fedge_aggregator.rounds.server_optimizers import OPTIMIZERS
+from fedge_fleet.simulate import config as simulate_config
 
 FILES = [agent_config.Config, aggregator_config.Config, simulate_config.Config]
 PLUGINS = [load_class(path).Config for path in (*SOURCES.values(), *OUTPUTS.values())]

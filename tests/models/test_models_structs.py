@@ -59,7 +59,7 @@ def test_structs_that_threads_decode_are_known_to_msgspec() -> None:
         if not s.__module__.startswith(tuple(SETTINGS)) and not s.__name__.endswith("Config")
     }
     assert len(decoded) > 10
-    assert decoded <= structs.KNOWN, f"decorate with fedge_models.structs.known: {decoded - structs.KNOWN}"
+    assert decoded <= structs.KNOWN, f"decorate with fedge_models.system.structs.known: {decoded - structs.KNOWN}"
 
 
 def test_threads_may_decode_a_card_for_the_first_time_together() -> None:
