@@ -23,7 +23,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from fedge_agent.protocols.mqtt.connection import Broker, Connection
+from fedge_agent.protocols.mqtt.broker import Broker
+from fedge_agent.protocols.mqtt.connection import Connection
 from fedge_fleet.machines.processes import Processes
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, WindowSpec

@@ -64,7 +64,7 @@ def test_heavy_libraries_are_imported_where_they_are_used(package: str) -> None:
 def test_sources_and_outputs_know_only_the_contracts() -> None:
     allowed = (
         "fedge_agent.types",
-        "fedge_agent.protocols.mqtt.connection",
+        "fedge_agent.protocols.mqtt",
         "fedge_agent.protocols.opcua",
         "fedge_agent.windows.pictures",
         "fedge_agent.protocols",

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 from fedge_agent.cli.main import main
-from fedge_agent.protocols.mqtt.connection import Broker, Connection
+from fedge_agent.protocols.mqtt.broker import Broker
+from fedge_agent.protocols.mqtt.connection import Connection
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, WindowSpec
 from mosquitto import Mosquitto

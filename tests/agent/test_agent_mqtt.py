@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fedge_agent.protocols.mqtt.connection import Broker, Connection, Message, Will, check_broker
+from fedge_agent.protocols.mqtt.broker import Broker, check_broker
+from fedge_agent.protocols.mqtt.connection import Connection, Message, Will
 from fedge_models.errors import ConfigError, UnreachableError
 from mosquitto import Authority, Mosquitto
 

@@ -11,7 +11,8 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from fedge_agent.protocols.mqtt.connection import Broker, Connection
+from fedge_agent.protocols.mqtt.broker import Broker
+from fedge_agent.protocols.mqtt.connection import Connection
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, WindowSpec
 from mosquitto import Mosquitto

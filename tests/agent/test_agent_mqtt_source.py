@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 from fedge_agent.durable.inbox import Inbox
-from fedge_agent.protocols.mqtt.connection import Broker, Connection
+from fedge_agent.protocols.mqtt.broker import Broker
+from fedge_agent.protocols.mqtt.connection import Connection
 from fedge_agent.sources.host import HostedSource, Queue
 from fedge_agent.sources.mqtt import MqttConfig, MqttSource
 from fedge_agent.sources.mqtt_payload import Reader

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fedge_agent.protocols.mqtt.connection import Broker, Connection, Message
+from fedge_agent.protocols.mqtt.broker import Broker
+from fedge_agent.protocols.mqtt.connection import Connection, Message
 from fedge_agent.protocols.sparkplug import topics
 from fedge_agent.sources.host import HostedSource, Queue
 from fedge_agent.sources.registry import build

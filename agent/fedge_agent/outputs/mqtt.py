@@ -14,7 +14,8 @@ from typing import Any, Literal
 import msgspec
 from fedge_models.errors import ConfigError, FedgeError
 
-from ..protocols.mqtt.connection import Broker, Connection, check_broker
+from ..protocols.mqtt.broker import Broker, check_broker
+from ..protocols.mqtt.connection import Connection
 from ..types import Decision, Event
 
 FIELDS = ("asset", "model")

@@ -18,7 +18,8 @@ from typing import Any
 import msgspec
 from fedge_models.errors import ConfigError, FedgeError, StorageError, UnreachableError, WireError
 
-from ..protocols.mqtt.connection import Broker, Connection, Message, Will, check_broker
+from ..protocols.mqtt.broker import Broker, check_broker
+from ..protocols.mqtt.connection import Connection, Message, Will
 from ..protocols.sparkplug import state, topics
 from ..protocols.sparkplug.edge_node import EdgeNode, Value
 from ..protocols.sparkplug.topics import NodeId, Topic

@@ -17,7 +17,8 @@ from typing import Literal
 import msgspec
 from fedge_models.errors import ConfigError, FedgeError
 
-from ..protocols.mqtt.connection import Connection, Message, check_broker
+from ..protocols.mqtt.broker import check_broker
+from ..protocols.mqtt.connection import Connection, Message
 from ..types import Reading, SourceHost
 from .mqtt_payload import Complaint, Payload, Reader, parse_pointer
 

@@ -19,7 +19,7 @@ from fedge_models.errors import ConfigError, PictureError
 from fedge_models.system.structs import known
 from numpy.typing import NDArray
 
-from ..protocols.mqtt.connection import Broker
+from ..protocols.mqtt.broker import Broker
 from ..types import Pixels, Quality, Reading
 from ..windows.pictures import RawFormat, check_decoder, check_raw, decode, decode_raw
 

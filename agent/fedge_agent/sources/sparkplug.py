@@ -16,7 +16,8 @@ import msgspec
 from fedge_models.errors import ConfigError, RefusedError, UnreachableError, WireError
 from fedge_models.system.settings import Seconds
 
-from ..protocols.mqtt.connection import Broker, Connection, Message, Will, check_broker
+from ..protocols.mqtt.broker import Broker, check_broker
+from ..protocols.mqtt.connection import Connection, Message, Will
 from ..protocols.sparkplug import topics
 from ..protocols.sparkplug.host_view import Heard, HostView
 from ..types import Reading, SourceHost

@@ -13,43 +13,20 @@ from __future__ import annotations
 import contextlib
 import logging
 import socket
-import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
-from typing import Any, Literal, NamedTuple
-from urllib.parse import urlsplit
+from typing import Any, NamedTuple
 
-import msgspec
-from fedge_models.errors import ConfigError, RefusedError, UnreachableError
-from fedge_models.system.settings import Seconds
-from fedge_models.system.structs import known
+from fedge_models.errors import RefusedError, UnreachableError
 
-from .reasons import connect_words, reason_words
+from .broker import Broker, address, password, tls_context
+from .reasons import connect_reason, refusal_reason
 
-PORTS = {"mqtt": 1883, "mqtts": 8883}
 MAX_PACKET_BYTES = 16 * 1024 * 1024  # MQTT 5: the broker keeps larger ones to itself (3.1.2.11.4)
 RECEIVE_MAXIMUM = 100  # MQTT 5: messages that may wait for our acknowledgement (3.1.2.11.3)
 CLOSE_S = 1.0
 FOR_GOOD = {"Topic name invalid", "Payload format invalid", "Packet too large"}  # the same bytes are refused again
-
-
-@known
-class Broker(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The keys that every table with a broker has."""
-
-    url: str  # "mqtt://host:1883", or with TLS "mqtts://host:8883"
-    client_id: str = ""  # fixed, and no other client's at this broker; empty: a new one each time, no session is kept
-    version: Literal["5", "3.1.1"] = "5"
-    username: str = ""
-    password_file: Path | None = None
-    ca_file: Path | None = None  # who signed the broker's certificate; without: the system's
-    certificate: Path | None = None  # ours, PEM
-    private_key: Path | None = None
-    keepalive: Seconds = Seconds(10)  # a dead link is noticed within twice this
-    session_expiry: Seconds = Seconds(86400)  # MQTT 5: how long the broker keeps messages for us while we are away
-    timeout: Seconds = Seconds(5)  # to connect, and for each acknowledgement
 
 
 class Message(NamedTuple):
@@ -98,11 +75,11 @@ class Connection:
 
     def open(self) -> None:
         """Connect. Raises UnreachableError or ConfigError."""
-        host, port, secure = _address(self._broker)
+        host, port, secure = address(self._broker)
         try:
             self._client.connect(host, port, keepalive=max(1, round(self._broker.keepalive)), **self._session())
         except OSError as e:
-            raise UnreachableError(f"{self._where}: {connect_words(e, host, secure)}") from e
+            raise UnreachableError(f"{self._where}: {connect_reason(e, host, secure)}") from e
         self._client.loop_start()
         with self._changed:
             self._changed.wait_for(lambda: self._connected or self.lost is not None, float(self._broker.timeout))
@@ -145,7 +122,7 @@ class Connection:
             codes = self._subscribed.pop(mid, None)
         if codes is None:
             raise UnreachableError(f"{self._where}: no answer to a subscription within {self._broker.timeout:g} s")
-        return {f: reason_words(c, self._broker) for f, c in zip(filters, codes, strict=True) if c.is_failure}
+        return {f: refusal_reason(c, self._broker) for f, c in zip(filters, codes, strict=True) if c.is_failure}
 
     def acknowledge(self, messages: Iterable[Message]) -> None:
         """Tell the broker that we have them for good."""
@@ -174,7 +151,7 @@ class Connection:
                     raise UnreachableError(f"{self._where}: no acknowledgement within {self._broker.timeout:g} s")
                 receipt.wait_for_publish(min(left, 0.5))
             if (reason := self._refused.pop(receipt.mid, None)) is not None:
-                why = f"{self._where}: a publication is refused: {reason_words(reason, self._broker)}"
+                why = f"{self._where}: a publication is refused: {refusal_reason(reason, self._broker)}"
                 raise RefusedError(why) if reason.getName() in FOR_GOOD else UnreachableError(why)
 
     # paho's callbacks, in its thread
@@ -195,10 +172,10 @@ class Connection:
         )
         client.connect_timeout = float(broker.timeout)
         client.enable_logger(self._heard.logger)
-        if _address(broker)[2]:
-            client.tls_set_context(_tls(broker))
+        if address(broker).tls:
+            client.tls_set_context(tls_context(broker))
         if broker.username:
-            client.username_pw_set(broker.username, _password(broker))
+            client.username_pw_set(broker.username, password(broker))
         if will is not None:
             client.will_set(will.topic, will.payload, will.qos, will.retain)
         client.on_connect, client.on_disconnect = self._on_connect, self._on_disconnect
@@ -222,7 +199,7 @@ class Connection:
 
     def _on_connect(self, _client: Any, _data: Any, flags: Any, reason: Any, _properties: Any) -> None:
         if reason.is_failure:
-            self._lose(reason_words(reason, self._broker))
+            self._lose(refusal_reason(reason, self._broker))
             return
         with self._changed:
             self._connected, self.session_present, self._since = True, bool(flags.session_present), time.monotonic()
@@ -232,7 +209,7 @@ class Connection:
         if self._closing:
             self._lose("closed by us")
         elif flags.is_disconnect_packet_from_server:
-            self._lose(reason_words(reason, self._broker))
+            self._lose(refusal_reason(reason, self._broker))
         else:
             self._lose(self._why_lost())
 
@@ -247,7 +224,7 @@ class Connection:
     def _why_never_there(self) -> str:
         """TLS 1.3 refuses a client only after the handshake, and a reset may swallow its alert."""
         broker, heard = self._broker, f" ({self._heard.first})" if "ALERT" in self._heard.first else ""
-        if not _address(broker)[2]:
+        if not address(broker).tls:
             return f"closed by the broker before it answered; is it a port without TLS, of MQTT {broker.version}?"
         if broker.certificate is None:
             return f"closed by the broker before it answered{heard}; does it want a client certificate? Set certificate"
@@ -292,65 +269,3 @@ class _Heard(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self.first = self.first or record.getMessage()
-
-
-class _Socket(ssl.SSLSocket):
-    """Closed when the handshake fails; paho leaves that to the garbage collector."""
-
-    def do_handshake(self, block: bool = False) -> None:
-        try:
-            super().do_handshake(block)
-        except BaseException:
-            self.close()
-            raise
-
-
-def check_broker(broker: Broker, where: str) -> None:
-    """Raise ConfigError when the keys cannot go together; opens nothing."""
-    try:
-        _address(broker)
-    except ConfigError as e:
-        raise ConfigError(f"{where}: {e}") from e
-    if broker.password_file is not None and not broker.username:
-        raise ConfigError(f"{where}: password_file is given without username")
-    if (broker.certificate is None) != (broker.private_key is None):
-        raise ConfigError(f"{where}: certificate and private_key go together, one is missing")
-    secure = [k for k in ("ca_file", "certificate") if getattr(broker, k) is not None]
-    if secure and not _address(broker)[2]:
-        raise ConfigError(f"{where}: {secure[0]} is given, but the url {broker.url!r} has no TLS; expected mqtts://")
-
-
-def _address(broker: Broker) -> tuple[str, int, bool]:
-    """(host, port, TLS)."""
-    parts = urlsplit(broker.url)
-    try:
-        port = parts.port
-    except ValueError:
-        port = -1
-    if parts.scheme not in PORTS or not parts.hostname or port == -1:
-        raise ConfigError(f"url {broker.url!r}: expected mqtt://host:1883, or with TLS mqtts://host:8883")
-    return parts.hostname, port or PORTS[parts.scheme], parts.scheme == "mqtts"
-
-
-def _tls(broker: Broker) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=str(broker.ca_file) if broker.ca_file else None)
-    except OSError as e:
-        raise ConfigError(f"{broker.ca_file}: cannot be used as CA certificates (PEM): {e.strerror or e}") from e
-    context.sslsocket_class = _Socket
-    if broker.certificate is not None and broker.private_key is not None:
-        try:
-            context.load_cert_chain(broker.certificate, broker.private_key)
-        except OSError as e:
-            pair = f"{broker.certificate}, {broker.private_key}"
-            raise ConfigError(f"{pair}: cannot be used as certificate and key (PEM): {e.strerror or e}") from e
-    return context
-
-
-def _password(broker: Broker) -> str | None:
-    if broker.password_file is None:
-        return None
-    try:
-        return broker.password_file.read_text().strip()
-    except OSError as e:
-        raise ConfigError(f"{broker.password_file}: cannot be read: {e.strerror}") from e

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import socket
 import ssl
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from .connection import Broker
+from .broker import Broker
 
 _UNKNOWN_CA = {18, 19, 20, 21}  # OpenSSL's X509_V_ERR_*: self-signed, or no issuer that we know
 _EXPIRED, _HOST_MISMATCH, _IP_MISMATCH = 10, 62, 64
 
 
-def connect_words(error: OSError, host: str, secure: bool) -> str:
+def connect_reason(error: OSError, host: str, secure: bool) -> str:
     """Why no connection came about; `secure`: it was to be TLS."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        return _certificate_words(error, host)
+        return _certificate_reason(error, host)
     if isinstance(error, ssl.SSLError) or (isinstance(error, ConnectionResetError) and secure):
         return f"no TLS ({error.strerror or error}); is this the TLS port of the broker?"
     if isinstance(error, socket.gaierror):
@@ -26,7 +25,7 @@ def connect_words(error: OSError, host: str, secure: bool) -> str:
     return "no answer in time" if isinstance(error, TimeoutError) else str(error.strerror or error)
 
 
-def _certificate_words(error: ssl.SSLCertVerificationError, host: str) -> str:
+def _certificate_reason(error: ssl.SSLCertVerificationError, host: str) -> str:
     if error.verify_code in (_HOST_MISMATCH, _IP_MISMATCH):
         return f"the broker's certificate is not for {host!r}: use the name that is in it"
     if error.verify_code in _UNKNOWN_CA:
@@ -36,11 +35,11 @@ def _certificate_words(error: ssl.SSLCertVerificationError, host: str) -> str:
     return f"the broker's certificate is not accepted: {error.verify_message}"
 
 
-def reason_words(reason: Any, broker: Broker) -> str:
+def refusal_reason(reason: Any, broker: Broker) -> str:
     """A reason code (MQTT 5, 2.4; paho gives 3.1.1's as these) for the operator."""
     name = reason.getName()
     who = f"user {broker.username!r}" if broker.username else "a client without username"
-    words = {
+    reasons = {
         "Bad user name or password": f"the broker refuses {who}: wrong name or password",
         "Not authorized": f"the broker does not allow this to {who}: look at its passwords and access list",
         "Client identifier not valid": f"the broker refuses the client id {broker.client_id!r}",
@@ -52,4 +51,4 @@ def reason_words(reason: Any, broker: Broker) -> str:
         "Packet too large": "the broker finds a message of ours too large",
         "Quota exceeded": "the broker's quota is exceeded",
     }
-    return words.get(name, f"the broker says: {name}")
+    return reasons.get(name, f"the broker says: {name}")
