@@ -21,8 +21,8 @@ from _common import arguments, finish, table
 from fedge_agent.config.schema import TagConfig, When
 from fedge_agent.learning import training
 from fedge_agent.learning.serving import Serving, Session
-from fedge_agent.machines.alerts import Alert, AlertState
-from fedge_agent.types import Batch, Decision, Reading
+from fedge_agent.machines.alerts import Alert
+from fedge_agent.types import AlertState, Batch, Decision, Reading
 from fedge_agent.windows import standardise
 from fedge_agent.windows.assembler import Assembler
 from fedge_agent.windows.features import Preparation, bridge

@@ -38,12 +38,11 @@ from fedge_agent.config.schema import AssetConfig, ModelConfig, TagConfig, When
 from fedge_agent.federation.participant import NICE, give_way
 from fedge_agent.health import Latency
 from fedge_agent.learning.serving import Serving, Session
-from fedge_agent.machines.alerts import AlertState
 from fedge_agent.machines.asset import Asset
 from fedge_agent.samples.store import SampleStore
 from fedge_agent.sources.host import HostedSource, Queue
 from fedge_agent.sources.opcua import OpcuaConfig, OpcuaSource
-from fedge_agent.types import Batch, Reading, Window
+from fedge_agent.types import AlertState, Batch, Reading, Window
 from fedge_agent.windows import standardise
 from fedge_agent.windows.assembler import Assembler
 from fedge_agent.windows.pictures import decode

@@ -20,8 +20,6 @@ from typing import NamedTuple
 from _common import arguments, finish, table  # isort: skip  # sets the BLAS threads first
 
 import numpy as np
-from fedge_agent import budget
-from fedge_agent.config.schema import Privacy as AtSite
 from fedge_agent.learning.training import Trained, code, protected
 from fedge_aggregator.federation.publish import difference_steps, next_grid
 from fedge_aggregator.rounds import central_privacy
@@ -38,7 +36,9 @@ from fedge_fleet.simulate.scores import Judge
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.messages.quantize import dequantize, expand, quantize
 from fedge_models.messages.release import apply_difference
+from fedge_models.privacy import budget
 from fedge_models.privacy.accounting import zcdp_budget
+from fedge_models.privacy.budget import SitePrivacy
 from fedge_models.privacy.discrete_gaussian import Bits
 from fedge_models.training import personal
 from fedge_models.training.loop import FitReport
@@ -84,7 +84,7 @@ class ClippedSite(Member):
 class NoisedSite(Member):
     """A site under `[model.X] privacy`."""
 
-    config: AtSite | None = None
+    config: SitePrivacy | None = None
 
     def _sent(self, wanted: Floats, grid: Floats, graph: TrainableGraph) -> Sent:
         assert self.config is not None
@@ -146,8 +146,8 @@ class Run:
     def at_site(self, epsilon: float) -> float:
         """Each site noises its own updates."""
         noise = multiplier(epsilon, self._plan.rounds, budget.SENSITIVITY)
-        config = AtSite(clip=CLIP, noise_multiplier=noise, epsilon=epsilon, delta=DELTA)
-        assert budget.left(budget.Ledger(), config) == self._plan.rounds
+        config = SitePrivacy(clip=CLIP, noise_multiplier=noise, epsilon=epsilon, delta=DELTA)
+        assert budget.updates_left(budget.Spent(), config) == self._plan.rounds
         return self._score(partial(NoisedSite, config=config), Plain(self._graph, self._start, self._plan))
 
     def at_aggregator(self, epsilon: float) -> float:

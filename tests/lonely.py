@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fedge_agent.config import schema
-from fedge_agent.config.schema import ModelConfig, Privacy, Training
+from fedge_agent.config.schema import ModelConfig, Training
 from fedge_agent.durable.releases import ChainStore
 from fedge_agent.durable.spool import Spool
 from fedge_agent.federation.identity import Identity
@@ -21,6 +21,7 @@ from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.messages.release import GENESIS, Header, header_hash, weights_hash
 from fedge_models.messages.trust_chain import Head
 from fedge_models.messages.update import Update, decode_update
+from fedge_models.privacy.budget import SitePrivacy
 
 CARD = Card("classify", (Channel("a"),), WindowSpec(1, 4, 2), ("mean", "std"), ("ok", "bad"), "ok", local="dense1.*")
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
@@ -56,7 +57,7 @@ class Site:
         self.head = Head(header, header_hash(header), self.head.weights)
         ChainStore(self.folder / "models").save("head", self.head)
 
-    def participant(self, privacy: Privacy | None = None, training: Training | None = None) -> Participant:
+    def participant(self, privacy: SitePrivacy | None = None, training: Training | None = None) -> Participant:
         """As after a start."""
         how = ModelConfig(training=training or Training(min_samples=40, interval=schema.Seconds(0)), privacy=privacy)
         who = Identity("https://h:1", "gw", ("m",), KEY, KEY.public_key(), 0.0, self.folder)

@@ -30,7 +30,6 @@ from .federation import identity as identities
 from .federation.participant import Participant
 from .federation.uplink import Uplink
 from .health import Latency, Metrics, rss_mib
-from .machines.alerts import AlertState
 from .machines.asset import FOREVER_NS, Asset, check_fit
 from .outputs import registry as outputs
 from .outputs.host import HostedOutput
@@ -39,7 +38,7 @@ from .samples.label_book import Follower, LabelBook, Subject
 from .samples.store import SAMPLES_FILE, SampleStore
 from .sources import registry as sources
 from .sources.host import HostedSource, Queue
-from .types import Batch, Decision, Event, Reading
+from .types import AlertState, Batch, Decision, Event, Reading
 
 logger = logging.getLogger(__name__)
 

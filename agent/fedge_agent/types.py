@@ -107,6 +107,26 @@ class Event(msgspec.Struct, frozen=True):
     since_ns: int = 0  # end of the first window of those in a row that made this event; 0: not known
 
 
+SEVERITIES = ("low", "medium", "high")  # of an event
+
+
+@known
+class AlertState(msgspec.Struct, frozen=True):
+    """State of an asset's alert that must survive a restart, so that kill -9 neither repeats nor forgets an event."""
+
+    number: int = 0  # of the last event
+    opened: bool = False
+    opened_at: float = 0.0  # Unix time of the last opening, s; 0: never
+    worst: float = 0.0  # highest score of the open event
+    opened_ns: int = 0  # source time of the last opening
+    severity: int = 0  # of the open event, an index of SEVERITIES
+    time_ns: int = 0  # end of the newest window that this state includes
+    above: int = 0  # consecutive windows above the limit
+    below: int = 0  # consecutive windows below it
+    above_ns: int = 0  # end of the first window of those above
+    below_ns: int = 0  # end of the first window of those below
+
+
 class Label(NamedTuple):
     """What became known of an asset for a span of source time, however late. Kept and joined by `labels.LabelBook`.
 

@@ -9,10 +9,9 @@ from fedge_agent.config.schema import AssetConfig, ModelConfig, TagConfig
 from fedge_agent.durable.spool import Spool
 from fedge_agent.federation.participant import Participant
 from fedge_agent.health import Latency
-from fedge_agent.machines.alerts import AlertState
 from fedge_agent.machines.asset import Asset
 from fedge_agent.samples.store import SampleStore
-from fedge_agent.types import Batch, Reading
+from fedge_agent.types import AlertState, Batch, Reading
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, WindowSpec
 

@@ -16,11 +16,10 @@ from fedge_agent.federation.participant import Participant
 from fedge_agent.health import Latency
 from fedge_agent.learning import dataset
 from fedge_agent.learning.training import train
-from fedge_agent.machines.alerts import AlertState
 from fedge_agent.machines.asset import Asset, check_fit
 from fedge_agent.samples.label_book import LabelBook, Subject
 from fedge_agent.samples.store import Sample, SampleStore
-from fedge_agent.types import Batch, Label, Quality, Reading, Window
+from fedge_agent.types import AlertState, Batch, Label, Quality, Reading, Window
 from fedge_agent.windows import standardise
 from fedge_agent.windows.pictures import decode
 from fedge_agent.windows.snapshots import Snapshots

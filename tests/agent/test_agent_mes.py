@@ -16,14 +16,13 @@ from typing import Any
 import msgspec
 import pytest
 from fedge_agent.durable.spool import Spool
-from fedge_agent.machines.alerts import AlertState
 from fedge_agent.outputs.host import HostedOutput
 from fedge_agent.outputs.mes.output import MesOutput
 from fedge_agent.outputs.mes.settings import MesConfig, Step
 from fedge_agent.outputs.webhook import WebhookConfig, WebhookOutput
 from fedge_agent.protocols.http.client import MAX_ANSWER_BYTES
 from fedge_agent.protocols.http.settings import Hmac
-from fedge_agent.types import Event, Label
+from fedge_agent.types import AlertState, Event, Label
 from fedge_models.errors import RefusedError, RetryError, StaleError, UnreachableError
 from fedge_models.system.settings import Seconds
 from servers.canned import Asked, Canned, reply

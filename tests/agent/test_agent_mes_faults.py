@@ -16,8 +16,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from fedge_agent.durable.spool import Spool
-from fedge_agent.machines.alerts import AlertState
-from fedge_agent.types import Event
+from fedge_agent.types import AlertState, Event
 from servers.link import Link
 from servers.tryton import KEY, Tryton
 

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from fedge_agent.config.schema import When
 from fedge_agent.durable.spool import Spool
-from fedge_agent.machines.alerts import Alert, AlertState
+from fedge_agent.machines.alerts import Alert
 from fedge_agent.outputs.host import HostedOutput
 from fedge_agent.outputs.mes.output import MesOutput
 from fedge_agent.outputs.mes.settings import MesConfig, Step
 from fedge_agent.samples.label_book import LabelBook, Subject
 from fedge_agent.samples.store import Sample, SampleStore
-from fedge_agent.types import Decision
+from fedge_agent.types import AlertState, Decision
 from fedge_models.graph.card import Card, Channel, WindowSpec
 from fedge_models.system.settings import Seconds
 from servers.canned import Canned, reply

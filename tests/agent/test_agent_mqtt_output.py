@@ -13,12 +13,11 @@ from typing import Any
 import msgspec
 import pytest
 from fedge_agent.durable.spool import Spool
-from fedge_agent.machines.alerts import AlertState
 from fedge_agent.outputs.host import HostedOutput
 from fedge_agent.outputs.mqtt import MqttOutput, MqttOutputConfig
 from fedge_agent.protocols.mqtt.broker import Broker
 from fedge_agent.protocols.mqtt.connection import Connection, Message
-from fedge_agent.types import Decision, Event
+from fedge_agent.types import AlertState, Decision, Event
 from fedge_models.errors import ConfigError, RefusedError, UnreachableError
 from mosquitto import Mosquitto
 

@@ -17,7 +17,7 @@ from fedge_agent.config.plugins import load_class
 from fedge_agent.config.schema import Level, When
 from fedge_agent.durable.event_writer import MAX_WAITING, Recorder
 from fedge_agent.durable.spool import Spool
-from fedge_agent.machines.alerts import Alert, AlertState
+from fedge_agent.machines.alerts import Alert
 from fedge_agent.outputs.host import HostedOutput
 from fedge_agent.outputs.log import LogConfig, LogOutput
 from fedge_agent.outputs.mes.output import MesOutput
@@ -26,7 +26,7 @@ from fedge_agent.outputs.registry import OUTPUTS
 from fedge_agent.outputs.registry import build as build_output
 from fedge_agent.sources.registry import SOURCES
 from fedge_agent.sources.registry import build as build_source
-from fedge_agent.types import Decision, Event
+from fedge_agent.types import AlertState, Decision, Event
 from fedge_fleet.machines.mes import Mes
 from fedge_models.errors import ConfigError, RefusedError, RetryError, StorageError, UnreachableError
 from fedge_models.system.settings import Seconds
@@ -182,7 +182,7 @@ WRITER = """
 import sys
 from pathlib import Path
 from fedge_agent.durable.spool import Spool
-from fedge_agent.machines.alerts import AlertState
+from fedge_agent.types import AlertState
 from fedge_agent.types import Event
 spool = Spool(Path(sys.argv[1]))
 while True:

@@ -10,12 +10,11 @@ from fedge_agent.config.schema import AssetConfig, ModelConfig, TagConfig, Train
 from fedge_agent.durable.spool import Spool
 from fedge_agent.federation.participant import Participant
 from fedge_agent.health import Latency
-from fedge_agent.machines.alerts import AlertState
 from fedge_agent.machines.asset import Asset
 from fedge_agent.machines.outlook import Outlook
 from fedge_agent.machines.trend import HOUR_NS, Trend
 from fedge_agent.samples.store import SampleStore
-from fedge_agent.types import Batch, Reading
+from fedge_agent.types import AlertState, Batch, Reading
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, Target, WindowSpec
 from fedge_models.training.loop import TrainingConfig, fit

@@ -6,16 +6,15 @@ import hashlib
 from pathlib import Path
 
 import numpy as np
-from fedge_agent.config.schema import AssetConfig, ModelConfig, Privacy, Seconds, TagConfig, Training
+from fedge_agent.config.schema import AssetConfig, ModelConfig, Seconds, TagConfig, Training
 from fedge_agent.durable.releases import ChainStore
 from fedge_agent.durable.spool import Spool
 from fedge_agent.federation.participant import REFUSED, Participant
 from fedge_agent.health import Latency
 from fedge_agent.learning.carry_over import Memory
-from fedge_agent.machines.alerts import AlertState
 from fedge_agent.machines.asset import Asset
 from fedge_agent.samples.store import Sample, SampleStore
-from fedge_agent.types import Batch, Quality, Reading
+from fedge_agent.types import AlertState, Batch, Quality, Reading
 from fedge_models.errors import WireError
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, Target, WindowSpec
@@ -23,6 +22,7 @@ from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.messages.release import GENESIS, Header, header_hash, weights_hash
 from fedge_models.messages.trust_chain import Head
 from fedge_models.messages.update import Update, decode_update
+from fedge_models.privacy.budget import SitePrivacy
 from fedge_models.training import personal
 from fedge_models.training.evaluation import evaluate
 from fedge_models.training.loop import TrainingConfig, fit
@@ -186,7 +186,7 @@ def test_a_refused_update_is_made_anew_on_the_same_release_and_owes_nothing(tmp_
 
 def test_a_refused_update_is_not_made_anew_before_the_interval_nor_with_privacy(tmp_path: Path) -> None:
     site = Site(tmp_path)
-    paid = Privacy(clip=1.0, noise_multiplier=5.0, epsilon=8.0, delta=1e-5)
+    paid = SitePrivacy(clip=1.0, noise_multiplier=5.0, epsilon=8.0, delta=1e-5)
     for privacy, interval in ((None, 3600), (paid, 0)):
         site.release(site.head.header.version + 1)
         made = site.participant(privacy, Training(min_samples=40, interval=Seconds(interval)))
@@ -209,7 +209,7 @@ def test_a_restart_tries_again_what_was_refused_and_nothing_else(tmp_path: Path)
     pending = site.spool.update("m")
     assert pending is not None and pending.body is None
     site.spool.finish_update("m", first, REFUSED + "did training diverge?")
-    paid = Privacy(clip=1.0, noise_multiplier=5.0, epsilon=8.0, delta=1e-5)
+    paid = SitePrivacy(clip=1.0, noise_multiplier=5.0, epsilon=8.0, delta=1e-5)
     site.participant(paid)._learn()
     assert site.spool.update("m") == pending._replace(outcome=REFUSED + "did training diverge?")  # each try is paid for
     site.participant()._learn()

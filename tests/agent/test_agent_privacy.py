@@ -13,17 +13,16 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from fedge_agent import budget
-from fedge_agent.budget import Charge, Ledger
 from fedge_agent.config import schema
-from fedge_agent.config.schema import Privacy
 from fedge_agent.durable.spool import Spool
 from fedge_agent.learning.carry_over import Memory, decode
 from fedge_agent.learning.training import Trained, code, protected, update_body
 from fedge_models.errors import BudgetError, ConfigError
 from fedge_models.messages.quantize import LIMIT, dequantize, expand
 from fedge_models.messages.update import decode_update
+from fedge_models.privacy import budget
 from fedge_models.privacy.accounting import zcdp_budget, zcdp_epsilon
+from fedge_models.privacy.budget import Charge, SitePrivacy, Spent
 from fedge_models.privacy.discrete_gaussian import Bits, sample
 from fedge_models.privacy.mechanism import unit
 from fedge_models.training import personal
@@ -31,11 +30,11 @@ from fedge_models.training.loop import FitReport
 from lonely import KEY, Site, model
 
 
-def private(updates: int = 3, **fields: float) -> Privacy:
+def private(updates: int = 3, **fields: float) -> SitePrivacy:
     """A budget that pays for so many updates."""
     how = {"clip": 0.5, "epsilon": 8.0, "delta": 1e-5, **fields}
     multiplier = math.sqrt(2 * (updates + 0.5) / zcdp_budget(how["epsilon"], how["delta"]))
-    return Privacy(**{"noise_multiplier": multiplier, **how})
+    return SitePrivacy(**{"noise_multiplier": multiplier, **how})
 
 
 def seeded() -> Bits:
@@ -111,34 +110,32 @@ def test_two_sites_differ_by_no_more_than_is_accounted_for() -> None:
 def test_budget_pays_for_what_it_says_and_no_more(tmp_path: Path) -> None:
     spool, privacy = Spool(tmp_path / "s"), private(3)
     for left in (3, 2, 1):
-        assert budget.left(spool.ledger("m"), privacy) == left
-        assert budget.stopped(spool.ledger("m"), privacy, "m") is None
+        assert budget.updates_left(spool.privacy_spent("m"), privacy) == left
+        assert budget.why_stopped(spool.privacy_spent("m"), privacy, "m") is None
         spool.put_update("m", 1, left, b"body%d" % left, b"g", b"r", budget.charge(privacy))
-    ledger = spool.ledger("m")
-    why = budget.stopped(ledger, privacy, "m")
-    assert (
-        why is not None and why.startswith("privacy budget spent: 7.") and "of 8 " in why and "goes on deciding" in why
-    )
-    with pytest.raises(BudgetError, match="not kept"):
+    ledger = spool.privacy_spent("m")
+    why = budget.why_stopped(ledger, privacy, "m")
+    assert why is not None and why.startswith("privacy budget spent: 7.") and "of 8 " in why and "still decides" in why
+    with pytest.raises(BudgetError, match="not stored or sent"):
         spool.put_update("m", 1, 9, b"more", b"g2", b"r2", budget.charge(privacy))
     kept = spool.update("m")
-    assert kept is not None and kept.body == b"body1" and spool.ledger("m") == ledger
+    assert kept is not None and kept.body == b"body1" and spool.privacy_spent("m") == ledger
     assert spool.residual("m", b"g") == b"r"
     assert zcdp_epsilon(ledger.rho, 1e-5) <= 8 < zcdp_epsilon(ledger.rho + budget.charge(privacy).rho, 1e-5)
-    assert budget.left(ledger, private(6, epsilon=20.0)) > 0  # a person may give away more
+    assert budget.updates_left(ledger, private(6, epsilon=20.0)) > 0  # a person may give away more
 
 
 def test_what_was_spent_adds_up_over_other_settings(tmp_path: Path) -> None:
     spool, few, many = Spool(tmp_path / "s"), private(2), private(20)
     spool.put_update("m", 1, 1, b"", b"g", b"r", budget.charge(few))
-    assert budget.left(spool.ledger("m"), many) in (11, 12)  # half of it is gone
-    assert spool.ledger("other") == Ledger()
+    assert budget.updates_left(spool.privacy_spent("m"), many) in (11, 12)  # half of it is gone
+    assert spool.privacy_spent("other") == Spent()
 
 
 SPENDER = """
 import sys
 from pathlib import Path
-from fedge_agent.budget import Charge
+from fedge_models.privacy.budget import Charge
 from fedge_agent.durable.spool import Spool
 spool = Spool(Path(sys.argv[1]))
 while True:
@@ -159,7 +156,7 @@ def test_kill_at_any_moment_forgets_nothing_that_was_spent(tmp_path: Path) -> No
             os.kill(spender.pid, signal.SIGKILL)
             said += 3 + 5 * i + len(spender.stdout.read().splitlines())
         spool = Spool(tmp_path / "s")
-        ledger, update = spool.ledger("m"), spool.update("m")
+        ledger, update = spool.privacy_spent("m"), spool.update("m")
         spool.close()
         assert said <= ledger.updates <= said + i + 1 and ledger.rho == ledger.updates
         assert update is not None and update.sequence == ledger.sequence  # one transaction: never one without the other
@@ -168,8 +165,10 @@ def test_kill_at_any_moment_forgets_nothing_that_was_spent(tmp_path: Path) -> No
 def test_ledger_lost_with_a_damaged_spool_is_not_a_new_budget(tmp_path: Path) -> None:
     (tmp_path / "s").write_bytes(b"not a database" * 1000)
     spool, privacy = Spool(tmp_path / "s"), private()
-    why = budget.stopped(spool.ledger("m"), privacy, "m")
-    assert why is not None and "unknown: s.damaged-" in why and budget.left(spool.ledger("m"), privacy) == 0
+    why = budget.why_stopped(spool.privacy_spent("m"), privacy, "m")
+    assert (
+        why is not None and "unknown: s.damaged-" in why and budget.updates_left(spool.privacy_spent("m"), privacy) == 0
+    )
     with pytest.raises(BudgetError, match="unknown"):
         spool.put_update("m", 1, 1, b"", b"g", b"r", budget.charge(privacy))
     next(tmp_path.glob("s.damaged-*")).unlink()  # what the words tell a person to do
@@ -179,9 +178,9 @@ def test_ledger_lost_with_a_damaged_spool_is_not_a_new_budget(tmp_path: Path) ->
 def test_updates_without_noise_are_counted(tmp_path: Path) -> None:
     spool = Spool(tmp_path / "s")
     spool._db.execute("INSERT INTO updates VALUES ('m', 1, 1, NULL, 'accepted')")  # of a version without a ledger
-    assert spool.ledger("m").unprotected == 1
+    assert spool.privacy_spent("m").unprotected == 1
     spool.put_update("m", 1, 2, b"", b"g", b"r")
-    assert spool.ledger("m") == Ledger(unprotected=2)
+    assert spool.privacy_spent("m") == Spent(unprotected=2)
 
 
 # configuration
@@ -218,7 +217,7 @@ def test_noise_that_the_words_propose_is_enough(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"noise_multiplier ([\d.]+) pays for 1, ([\d.]+) pays for 100") as caught:
         schema.load(path)
     for multiplier, count in re.findall(r"([\d.]+) pays for (\d+)", str(caught.value)):
-        affordable = budget.left(Ledger(), private(epsilon=2.0, noise_multiplier=float(multiplier)))
+        affordable = budget.updates_left(Spent(), private(epsilon=2.0, noise_multiplier=float(multiplier)))
         assert int(count) <= affordable <= 1.02 * int(count)
 
 
@@ -231,7 +230,7 @@ def test_site_stops_learning_when_the_budget_is_spent_and_goes_on_deciding(tmp_p
         site.release(version)
         made = site.participant(privacy)
         made._learn()
-    assert site.spool.ledger("m").updates == 2 and (site.update().samples, site.update().metrics) == (40, {})
+    assert site.spool.privacy_spent("m").updates == 2 and (site.update().samples, site.update().metrics) == (40, {})
     status = made.status()["privacy"]
     assert (status["updates"], status["left"], status["unprotected"]) == (2, 0, 0)
     assert 6 < status["spent"] < 8 and "privacy budget spent" in status["stopped"]
@@ -239,14 +238,14 @@ def test_site_stops_learning_when_the_budget_is_spent_and_goes_on_deciding(tmp_p
     assert made.trainings == []  # not even trained
     richer = site.participant(msgspec.structs.replace(privacy, epsilon=16.0))
     richer._learn()
-    assert site.spool.ledger("m").updates == 3
+    assert site.spool.privacy_spent("m").updates == 3
 
 
 def test_what_was_made_without_noise_never_leaves_once_privacy_is_set(tmp_path: Path) -> None:
     """Neither the update that waits nor its error feedback, which would carry it into the next."""
     site = Site(tmp_path)
     site.participant(None)._learn()
-    assert site.update().metrics != {} and site.spool.ledger("m").unprotected == 1
+    assert site.update().metrics != {} and site.spool.privacy_spent("m").unprotected == 1
     waiting = site.spool.update("m")
     assert waiting is not None and waiting.body is not None
     raw = decode(site.spool.residual("m", site.head.header.graph), site.graph, personal.local_mask(site.graph))
@@ -280,5 +279,5 @@ class Unreached:
 
 
 def test_charge_needs_room(tmp_path: Path) -> None:
-    assert Charge(1.0, 3.0).affordable(Ledger(2.0)) and not Charge(1.0, 3.0).affordable(Ledger(2.1))
-    assert not Charge(1.0, 3.0).affordable(Ledger(lost="s.damaged-1"))
+    assert Charge(1.0, 3.0).affordable(Spent(2.0)) and not Charge(1.0, 3.0).affordable(Spent(2.1))
+    assert not Charge(1.0, 3.0).affordable(Spent(lost="s.damaged-1"))

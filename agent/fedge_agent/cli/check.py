@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from fedge_models.errors import FedgeError
 from fedge_models.graph.intake import PROBE_BYTES, bounded_memory
 from fedge_models.graph.trainable import TrainableGraph
+from fedge_models.privacy import budget
 
-from .. import budget
 from ..config.schema import Config
 from ..federation import identity
 from ..machines.asset import check_fit
@@ -36,7 +36,7 @@ def check_all(config: Config, where: str) -> Iterator[tuple[str, list[str]]]:
         if model.file is not None:
             yield f"model {name}", _model_problems(config, name)
         if privacy := model.privacy:
-            count = budget.left(budget.Ledger(), privacy)
+            count = budget.updates_left(budget.Spent(), privacy)
             yield f"privacy of {name}: epsilon {privacy.epsilon:g}, delta {privacy.delta:g} pay for {count} updates", []
     if any(m.file is None for m in config.model.values()) or identity.load(config.agent.state) is not None:
         yield "aggregator", _aggregator_problems(config)

@@ -16,11 +16,11 @@ from typing import Annotated, Literal
 import msgspec
 from fedge_models.errors import ConfigError
 from fedge_models.graph.bearing import Bearing
-from fedge_models.privacy.mechanism import Clip, Delta, Epsilon, NoiseMultiplier
+from fedge_models.privacy import budget
+from fedge_models.privacy.budget import SitePrivacy
 from fedge_models.system import settings
 from fedge_models.system.settings import Seconds
 
-from .. import budget
 from ..types import Table
 from . import templates as templating
 
@@ -66,21 +66,12 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     latency_budget: Seconds = Seconds(0.02)  # training pauses while the p99 of recent decisions is above
 
 
-class Privacy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """``[model.X] privacy``: noise on every update, and what all of them together may give away (docs/privacy.md)."""
-
-    clip: Clip  # an update longer than this (L2, in parameter units) is scaled down to it
-    noise_multiplier: NoiseMultiplier  # standard deviation of the noise on each parameter, in clip norms
-    epsilon: Epsilon  # the budget: once it is spent nothing is trained or sent any more
-    delta: Delta  # probability with which epsilon may not hold; well below one over the number of sites
-
-
 class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """``[model.X]``: a federation this gateway takes part in; X is the federation's name at the aggregator."""
 
     file: Path | None = None  # ONNX file to serve without (or before) an aggregator
     training: Training = Training()
-    privacy: Privacy | None = None  # without: updates carry no noise
+    privacy: SitePrivacy | None = None  # without: updates carry no noise
     poll: Seconds = Seconds(30)  # how often to ask for a newer release
     canary_tolerance: float = 0.1  # refuse a release whose held-back loss is worse by more than this fraction
     confidence: Annotated[float, msgspec.Meta(ge=0.5, lt=1)] = 0.9  # regress: with which its bounds are to hold

@@ -13,8 +13,7 @@ from collections.abc import Callable, Sequence
 
 from fedge_models.errors import StorageError
 
-from ..machines.alerts import AlertState
-from ..types import Event
+from ..types import AlertState, Event
 from .spool import Spool
 
 logger = logging.getLogger(__name__)

@@ -19,11 +19,10 @@ from typing import Any, NamedTuple
 
 import msgspec
 from fedge_models.errors import BudgetError, StorageError
+from fedge_models.privacy.budget import Charge, Spent
 from fedge_models.system import files
 
-from ..budget import Charge, Ledger
-from ..machines.alerts import AlertState
-from ..types import Event
+from ..types import AlertState, Event
 
 logger = logging.getLogger(__name__)
 
@@ -148,27 +147,27 @@ class Spool:
         Raises BudgetError, and keeps nothing, when the charge is more than is left.
         """
         with self._transaction() as db:
-            ledger = _charged(self._ledger(federation), sequence, charge)
-            db.execute("INSERT OR REPLACE INTO ledger VALUES (?, ?, ?, ?, ?)", (federation, *ledger[:4]))
+            spent = _charged(self._spent(federation), sequence, charge)
+            db.execute("INSERT OR REPLACE INTO ledger VALUES (?, ?, ?, ?, ?)", (federation, *spent[:4]))
             db.execute("INSERT OR REPLACE INTO updates VALUES (?, ?, ?, ?, NULL)", (federation, base, sequence, body))
             db.execute("INSERT OR REPLACE INTO residuals VALUES (?, ?, ?)", (federation, graph, residual))
 
-    def ledger(self, federation: str) -> Ledger:
-        """What was spent of the federation's privacy budget."""
+    def privacy_spent(self, federation: str) -> Spent:
+        """What this gateway has spent of its privacy budget for the federation."""
         with self._lock:
             try:
-                return self._ledger(federation)
+                return self._spent(federation)
             except sqlite3.Error as e:
                 raise StorageError(f"the spool cannot be read: {e}") from e
 
-    def _ledger(self, federation: str) -> Ledger:
+    def _spent(self, federation: str) -> Spent:
         sql = "SELECT rho, updates, unprotected, sequence FROM ledger WHERE federation = ?"
         row = self._db.execute(sql, (federation,)).fetchone()
         if row is None:  # an update from before there was a ledger carries no noise
             count = self._db.execute("SELECT count(*) FROM updates WHERE federation = ?", (federation,)).fetchone()[0]
             row = (0.0, 0, count, None)
         lost = next(self._path.parent.glob(f"{self._path.name}.damaged-*"), None)
-        return Ledger(row[0], row[1], row[2], row[3], lost.name if lost else None)
+        return Spent(row[0], row[1], row[2], row[3], lost.name if lost else None)
 
     def update(self, federation: str) -> PendingUpdate | None:
         """The newest update of a federation."""
@@ -203,14 +202,14 @@ class Spool:
                 raise StorageError(f"the spool cannot be read: {e}") from e
 
 
-def _charged(ledger: Ledger, sequence: int, charge: Charge | None) -> Ledger:
-    """The ledger after one more update. Raises BudgetError."""
+def _charged(spent: Spent, sequence: int, charge: Charge | None) -> Spent:
+    """What is spent after one more update. Raises BudgetError."""
     if charge is None:
-        return ledger._replace(unprotected=ledger.unprotected + 1)
-    if not charge.affordable(ledger):
-        spent = f"rho {ledger.rho:.4g} of {charge.limit:.4g}" if ledger.lost is None else f"unknown ({ledger.lost})"
-        raise BudgetError(f"update {sequence} costs rho {charge.rho:.4g}; spent is {spent}; it is not kept or sent")
-    return ledger._replace(rho=ledger.rho + charge.rho, updates=ledger.updates + 1, sequence=sequence)
+        return spent._replace(unprotected=spent.unprotected + 1)
+    if not charge.affordable(spent):
+        now = f"rho {spent.rho:.4g} of {charge.limit:.4g}" if spent.lost is None else f"unknown ({spent.lost})"
+        raise BudgetError(f"update {sequence} costs rho {charge.rho:.4g}; spent is {now}; it is not stored or sent")
+    return spent._replace(rho=spent.rho + charge.rho, updates=spent.updates + 1, sequence=sequence)
 
 
 def open_sound(path: Path, schema: str) -> sqlite3.Connection:

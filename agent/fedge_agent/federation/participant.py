@@ -23,9 +23,9 @@ from fedge_models.graph.card import Card
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.messages.release import max_release_bytes
 from fedge_models.messages.trust_chain import Anchor, Head, verify_release
+from fedge_models.privacy import budget
+from fedge_models.privacy.budget import Spent
 
-from .. import budget
-from ..budget import Ledger
 from ..config.schema import ModelConfig
 from ..durable.releases import ChainStore
 from ..durable.spool import Spool
@@ -121,7 +121,7 @@ class Participant:
             "update": None
             if update is None
             else {"base": update.base, "sequence": update.sequence, "outcome": update.outcome or "waiting"},
-            "privacy": budget.status(self._spool.ledger(self.name), privacy, self.name) if privacy else None,
+            "privacy": budget.status(self._spool.privacy_spent(self.name), privacy, self.name) if privacy else None,
             "asked": self._asked(),
             "reachable": self._failures == 0,
             "last_contact": self.last_contact,
@@ -209,7 +209,7 @@ class Participant:
         pending = self._spool.update(self.name)
         if self._uplink is None or pending is None or pending.body is None:
             return
-        if self.config.privacy and pending.sequence != self._spool.ledger(self.name).sequence:
+        if self.config.privacy and pending.sequence != self._spool.privacy_spent(self.name).sequence:
             self._spool.finish_update(self.name, pending.sequence, "withheld: made before privacy was set")
             return
         try:
@@ -252,8 +252,8 @@ class Participant:
         total, now = self._model.total, time.monotonic()
         if not self._schedule.due(head.header.version, total, total, now):
             return
-        ledger, privacy = self._spool.ledger(self.name), self.config.privacy
-        if privacy and (why := budget.stopped(ledger, privacy, self.name)):
+        spent, privacy = self._spool.privacy_spent(self.name), self.config.privacy
+        if privacy and (why := budget.why_stopped(spent, privacy, self.name)):
             self._stop_learning(why)
             return
         data = self._model.usable(held=False)
@@ -270,20 +270,20 @@ class Participant:
             self._schedule.vain = True
             self._state(f"training on release {head.header.version} diverged; nothing is sent")
             return
-        self._keep(head, trained, memory, ledger, identity)
+        self._keep(head, trained, memory, spent, identity)
         if self._model.mask.any():
             self._model.tune()
             self._model.serve()  # with the site's own tensors as they are now
         self._next_poll = 0.0 if self._failures == 0 else self._next_poll
 
-    def _keep(self, head: Head, trained: Trained, memory: Memory, ledger: Ledger, identity: Identity) -> None:
+    def _keep(self, head: Head, trained: Trained, memory: Memory, spent: Spent, identity: Identity) -> None:
         """Sign the update and put it into the spool; with privacy only what is paid for there."""
         assert self.graph is not None
         privacy, residual, told = self.config.privacy, memory.residual, trained
         if privacy:
             told = protected(trained, privacy, self._model.mask, self.config.training.min_samples)
             pending = self._spool.update(self.name)
-            if pending is None or pending.sequence != ledger.sequence:
+            if pending is None or pending.sequence != spent.sequence:
                 residual = np.zeros_like(residual)  # what an update without noise left is not noised either
         sequence, sizes = self._spool.reserve_sequence(self.name), self.graph.sizes
         body, left = update_body(

@@ -11,6 +11,7 @@ from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.messages.quantize import LIMIT, Codes, Floats, dequantize, expand, quantize, spread
 from fedge_models.messages.trust_chain import Head
 from fedge_models.messages.update import Update, encode_update
+from fedge_models.privacy.budget import SitePrivacy
 from fedge_models.privacy.discrete_gaussian import Bits, system_bits
 from fedge_models.privacy.mechanism import noised
 from fedge_models.training import conformal, extremes, objective, personal
@@ -18,7 +19,7 @@ from fedge_models.training.evaluation import evaluate, predict
 from fedge_models.training.loop import FitReport, TrainingConfig, fit
 from numpy.typing import NDArray
 
-from ..config.schema import Privacy, Training
+from ..config.schema import Training
 from ..types import Array
 from .carry_over import Memory, empty
 
@@ -180,7 +181,7 @@ def train(
 
 
 def protected(
-    trained: Trained, privacy: Privacy, mask: personal.Mask, least_rows: int, bits: Bits = system_bits
+    trained: Trained, privacy: SitePrivacy, mask: personal.Mask, least_rows: int, bits: Bits = system_bits
 ) -> Trained:
     """What may be made known of a training: its difference clipped and noised (but zero for what stays local), no
     figures, and instead of how many rows there were the least with which it is done at all.

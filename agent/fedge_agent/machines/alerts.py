@@ -11,29 +11,9 @@ import math
 from collections import deque
 
 import msgspec
-from fedge_models.system.structs import known
 
 from ..config.schema import When
-from ..types import Decision, Event
-
-SEVERITIES = ("low", "medium", "high")
-
-
-@known
-class AlertState(msgspec.Struct, frozen=True):
-    """What must survive a restart, so that kill -9 neither repeats nor forgets an event."""
-
-    number: int = 0  # of the last event
-    opened: bool = False
-    opened_at: float = 0.0  # Unix time of the last opening, s; 0: never
-    worst: float = 0.0  # score of the open event
-    opened_ns: int = 0  # source time of the last opening
-    severity: int = 0  # of the open event, an index of SEVERITIES
-    time_ns: int = 0  # of the window that it goes back to
-    above: int = 0  # consecutive windows
-    below: int = 0
-    above_ns: int = 0  # end of the first of them
-    below_ns: int = 0
+from ..types import SEVERITIES, AlertState, Decision, Event
 
 
 class Alert:

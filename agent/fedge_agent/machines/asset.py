@@ -21,12 +21,12 @@ from ..health import Latency
 from ..learning.serving import Said, Serving
 from ..samples.label_values import meaning
 from ..samples.store import Sample, SampleStore, Split, split
-from ..types import Batch, Decision, Event, Reading, Window
+from ..types import AlertState, Batch, Decision, Event, Reading, Window
 from ..windows.assembler import Assembler
 from ..windows.context import Context
 from ..windows.features import Preparation, bridge, feature_count, needs_bearing
 from ..windows.snapshots import MAX_WAITING, Snapshots
-from .alerts import Alert, AlertState
+from .alerts import Alert
 from .outlook import Left, Outlook
 
 Label = float | tuple[float, ...] | None
