@@ -234,8 +234,16 @@ def test_small_alpha_makes_sites_differ() -> None:
     assert max(sizes) > 3 * min(sizes)
 
 
+@pytest.mark.parametrize("how", [skew.Dirichlet(alpha=0.05), skew.Quantity(alpha=0.05)])
+def test_no_draw_leaves_a_site_without_training_windows(how: skew.Skew) -> None:
+    trained = [int((~s.test).sum()) for s in skew.deal(POOL, 12, how, seed=3).values()]
+    assert min(trained) >= skew.LEAST and sum(trained) == sum(int((~s.test).sum()) for s in POOL.values())
+    crowded = [int((~s.test).sum()) for s in skew.deal(POOL, 300, how, seed=3).values()]
+    assert min(crowded) == sum(crowded) // 300 < skew.LEAST
+
+
 def test_too_many_sites_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"key 'sites': 900 sites leave .* it needs 8"):
+    with pytest.raises(ConfigError, match=r"key 'sites': 900 sites leave .* it needs 2"):
         skew.deal(POOL, 900, skew.Even(), seed=0)
     with pytest.raises(ConfigError, match="do not cover 4 classes"):
         skew.deal(POOL, 2, skew.Classes(per_site=1), seed=0)

@@ -65,8 +65,9 @@ class Aggregator:
         return Base(self._head.header.version, self._head.weights, self._head.header.steps)
 
     def minimum(self) -> int:
-        """What the rule needs."""
-        return self.how.pipeline.minimum()
+        """Updates without which the open round is not averaged: those of nodes in quarantine do not count."""
+        silent = sum(n in self._updates for n in self.quarantined())
+        return self.how.pipeline.minimum() + silent
 
     def admit(self, node: str, sent: Sent, base: Base) -> None:
         """Sign, encode, send, verify, decode, keep. Raises RefusedError."""

@@ -57,23 +57,41 @@ SKEWS: dict[str, type[Skew]] = {
     "own": Own,
     "quantity": Quantity,
 }
-LEAST = 8  # training windows of a site
+LEAST = 8  # training windows that a site gets when the set has enough for all
+FEWEST = 2  # training windows below which a site cannot take part
 
 
 def deal(sites: Mapping[str, Windows], count: int, skew: Skew, seed: int) -> dict[str, Windows]:
-    """`count` sites. Raises ConfigError when there is not enough data for them."""
+    """Deal the windows of a set to `count` sites. Raises ConfigError when there is not enough data for them."""
     rng = np.random.default_rng(seed)
     if isinstance(skew, Own):
         dealt = _by_site(sites, count, rng)
     else:
         pool = pooled(sites)
         owner = _owners(pool, count, skew, rng)
+        if isinstance(skew, Dirichlet | Quantity):
+            _top_up(owner, ~pool.test, count, rng)
         width = len(str(count))
         dealt = {f"site{k + 1:0{width}d}": _chosen(pool, owner == k) for k in range(count)}
     for name, site in dealt.items():
-        if (have := int((~site.test).sum())) < LEAST:
-            raise ConfigError(f"key 'sites': {count} sites leave {name} {have} training windows, it needs {LEAST}")
+        if (have := int((~site.test).sum())) < FEWEST:
+            raise ConfigError(f"key 'sites': {count} sites leave {name} {have} training windows, it needs {FEWEST}")
     return dealt
+
+
+def _top_up(owner: Ints, trained: NDArray[np.bool_], count: int, rng: np.random.Generator) -> None:
+    """Move training windows, in place, from the largest sites to those with fewer than `LEAST`, or than an even share.
+
+    A Dirichlet draw leaves some sites nearly empty (Li et al. 2022 draw again until none is); moving single windows
+    changes no draw in which every site has enough.
+    """
+    least = min(LEAST, int(trained.sum()) // count)
+    have = np.bincount(owner[trained], minlength=count)
+    while have.min() < least:
+        poor, rich = int(have.argmin()), int(have.argmax())
+        owner[rng.choice(np.flatnonzero(trained & (owner == rich)))] = poor
+        have[poor] += 1
+        have[rich] -= 1
 
 
 def _chosen(site: Windows, keep: NDArray[np.bool_]) -> Windows:
