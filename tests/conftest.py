@@ -15,4 +15,4 @@ settings.load_profile("same")
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Whole programs first: of tests on two processes, none should have a long file left when the other is done."""
-    items.sort(key=lambda item: len(item.path.parts))
+    items.sort(key=lambda item: (item.path.parent.name != "whole", len(item.path.parts)))

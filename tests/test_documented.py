@@ -26,8 +26,8 @@ from fedge_aggregator.rounds.server_optimizers import OPTIMIZERS as SERVER_OPTIM
 from fedge_fleet.cli import main as fleet_main
 from fedge_models.graph.card import Card
 from fedge_models.ops.registry import OPERATORS
+from support.paths import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 AGENT = ROOT / "agent/fedge_agent/agent.example.toml"
 AGGREGATOR = ROOT / "aggregator/fedge_aggregator/aggregator.example.toml"
 UNITS = [ROOT / "agent/fedge_agent/fedge-agent.service", ROOT / "aggregator/fedge_aggregator/fedge-aggregator.service"]

@@ -6,8 +6,8 @@ import ast
 from pathlib import Path
 
 import pytest
+from support.paths import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 ROOMS = {
     "fedge_models": ROOT / "models/fedge_models",
     "fedge_agent": ROOT / "agent/fedge_agent",

@@ -7,8 +7,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from federations import Bench, Make
-from plants import Plant, Plants
+from support.federation_bench import Bench, Make
+from support.running_aggregator import Plant, Plants
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import zlib
 
 import numpy as np
 import pytest
-from graphs import RNG
+from support.graphs import RNG
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,226 @@
+"""A participant's own tensors, values as labels, several targets, and updates that are refused; without a network."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+from fedge_agent.config.schema import AssetConfig, ModelConfig, Seconds, TagConfig, Training
+from fedge_agent.durable.releases import ChainStore
+from fedge_agent.durable.spool import Spool
+from fedge_agent.federation.participant import REFUSED, Participant
+from fedge_agent.health import Latency
+from fedge_agent.learning.carry_over import Memory
+from fedge_agent.machines.asset import Asset
+from fedge_agent.samples.store import Sample, SampleStore
+from fedge_agent.types import AlertState, Batch, Quality, Reading
+from fedge_models.errors import WireError
+from fedge_models.graph import zoo
+from fedge_models.graph.card import Card, Channel, Target, WindowSpec
+from fedge_models.graph.trainable import TrainableGraph
+from fedge_models.messages.release import GENESIS, Header, header_hash, weights_hash
+from fedge_models.messages.trust_chain import Head
+from fedge_models.messages.update import Update, decode_update
+from fedge_models.privacy.budget import SitePrivacy
+from fedge_models.training import personal
+from fedge_models.training.evaluation import evaluate
+from fedge_models.training.loop import TrainingConfig, fit
+from support.offline_site import KEY, Site
+
+CARD = Card(
+    "regress",
+    (Channel("a"),),
+    WindowSpec(1, 4, 2),
+    ("mean", "std"),
+    targets=(Target("life", "cycles", low=0, high=100, alarm_below=20),),
+    local="dense0.bias",
+)
+
+
+def test_a_site_decides_with_its_own_tensors_after_a_restart(tmp_path: Path) -> None:
+    model = zoo.mlp(CARD, 2, ()).SerializeToString()
+    graph, digest = TrainableGraph.load(model), hashlib.sha256(model).digest()
+    weights = np.zeros_like(graph.params)
+    header = Header("m", 3, GENESIS, digest, weights_hash(weights), 0, 1, np.full(2, 0.1, np.float32), "r", {})
+    chain, spool = ChainStore(tmp_path / "models"), Spool(tmp_path / "spool.sqlite")
+    chain.save_graph(model)
+    chain.save("head", Head(header, header_hash(header), weights))
+    samples = SampleStore(tmp_path / "samples.sqlite", {"m": 1000})
+    for i, row in enumerate(np.random.default_rng(0).normal(size=(80, 2)).astype(np.float32)):
+        samples.put(Sample("m", "pump", i, row, 50.5 if i else None, False))
+    samples.start()
+    samples.stop()
+    samples = SampleStore(tmp_path / "samples.sqlite", {"m": 1000})
+    samples.fit_scale("m", samples.load("m", (2,), None)[0], CARD)
+
+    def life() -> float:
+        made = Participant(
+            "m", ModelConfig(training=Training(min_samples=10)), tmp_path / "models", samples, spool, None, None, True,
+            lambda *_: None, lambda _: False,
+        )  # fmt: skip
+        made._restore()
+        assert made.serving is not None and made.serving.release == 3
+        assert len(made._model.usable(held=False).x) == 79  # values are labels; the one without is left out
+        return made.serving.decide(np.zeros(2, np.float32)).values["life"]
+
+    assert life() == 50  # the release's own bias: the middle of the range
+    mask = personal.local_mask(graph)
+    own = Memory(np.zeros_like(weights), np.full(int(mask.sum()), -0.5, np.float32), weights, weights, 3)
+    spool.put_update("m", 3, 1, b"body", digest, own.encode())
+    assert life() == 25
+    spool.close()
+
+
+def test_a_machine_teaches_a_model_with_two_targets(tmp_path: Path) -> None:
+    targets = (Target("life", "cycles", low=0, high=100), Target("heat", "degC", centre=50, scale=20))
+    card = Card("regress", (Channel("a"),), WindowSpec(1, 4, 2), ("mean",), targets=targets)
+    (tmp_path / "m.onnx").write_bytes(zoo.mlp(card, 1, (8,)).SerializeToString())
+    samples, spool = SampleStore(tmp_path / "samples.sqlite", {"m": 1000}), Spool(tmp_path / "spool.sqlite")
+    part = Participant(
+        "m", ModelConfig(file=tmp_path / "m.onnx", training=Training(min_samples=10)), tmp_path / "models", samples,
+        spool, None, None, True, lambda *_: None, lambda _: False,
+    )  # fmt: skip
+    part._restore()
+    tags = {n: TagConfig(source="plc", tag=n) for n in ("a", "life", "heat")}
+    config = AssetConfig(model="m", channels={"a": tags["a"]}, targets={n: tags[n] for n in ("heat", "life")})
+    asset = Asset("gw", "cell", config, part, samples, Latency(), AlertState(), lambda *_: None)
+    rng = np.random.default_rng(0)
+    for t, a in enumerate(np.sin(np.arange(2400) / 50)):
+        known = (("life", 50 + 20 * a), ("heat", 50 - 10 * a)) if t > 100 else (("life", 1.0),)
+        readings = [Reading(n, t * 10**9, float(v), Quality.GOOD) for n, v in (("a", a), *known)]
+        asset.push(Batch("plc", tuple(readings), None, 0))
+    samples.start()
+    samples.stop()
+    part._model._samples = samples = SampleStore(tmp_path / "samples.sqlite", {"m": 1000})
+    samples.start()
+    part._model.rescale()
+    data, held = part._model.usable(held=False), part._model.usable(held=True)
+    assert part.graph is not None and data.y.shape == (len(data.x), 2) and len(data.x) > 500
+    fit(part.graph, data.x, data.y, TrainingConfig(epochs=20, learning_rate=0.01), rng)
+    found = evaluate(part.graph, held.x, held.y)
+    assert found["rmse_life"] < 3 and found["rmse_heat"] < 2, found
+    part._model.serve()
+    assert part.serving is not None
+    said, truth = part.serving.decide(np.array([0.5], np.float32)), {"life": 60.0, "heat": 45.0}
+    assert said.bounds.keys() == truth.keys()
+    assert all(low - 3 < truth[n] < high + 3 and high - low < 12 for n, (low, high) in said.bounds.items()), said
+    past = part.serving.past["cell"]
+    assert 500 < len(past) <= 1000 and past == sorted(past, key=lambda p: p[0])
+    assert np.ptp([v["life"] for _, v in past]) > 30
+    samples.stop()
+    spool.close()
+
+
+def test_a_release_is_tuned_to_the_machines_here_and_that_survives_a_restart(tmp_path: Path) -> None:
+    model = zoo.mlp(CARD, 2, (8,)).SerializeToString()
+    graph, digest = TrainableGraph.load(model), hashlib.sha256(model).digest()
+    header = Header("m", 3, GENESIS, digest, weights_hash(graph.params), 0, 1, np.full(4, 0.1, np.float32), "r", {})
+    chain, spool = ChainStore(tmp_path / "models"), Spool(tmp_path / "spool.sqlite")
+    chain.save_graph(model)
+    chain.save("head", Head(header, header_hash(header), graph.params.copy()))
+    samples = SampleStore(tmp_path / "samples.sqlite", {"m": 1000})
+    for i, row in enumerate(np.random.default_rng(0).normal(size=(200, 2)).astype(np.float32)):
+        samples.put(Sample("m", "pump", i, row, float(50 + 10 * row[0]), i % 5 == 0))
+    samples.start()
+    samples.stop()
+
+    def serves(look: bool) -> tuple[bool, float]:
+        kept = SampleStore(tmp_path / "samples.sqlite", {"m": 1000})
+        kept.start()
+        training = Training(min_samples=10, learning_rate=0.05)
+        made = Participant(
+            "m", ModelConfig(training=training), tmp_path / "models", kept, spool, None, None, True, lambda *_: None,
+            lambda _: False,
+        )  # fmt: skip
+        made._restore()
+        if look:
+            made._model.rescale()
+        assert made.serving is not None and made.serving.release == 3
+        said = made.status()["fine_tuned"], made.serving.decide(np.ones(2, np.float32)).values["life"]
+        kept.stop()
+        return said
+
+    first = serves(look=True)
+    assert first[0] and serves(look=False) == first
+    (tmp_path / "models" / "tuned.bin").write_bytes(b"of another release")
+    tuned, life = serves(look=False)
+    assert not tuned and life != first[1]
+    spool.close()
+
+
+class Refusing:
+    """An aggregator that takes no update."""
+
+    def __init__(self, site: Site) -> None:
+        self.site, self.got = site, list[Update]()
+
+    def keep_certificate(self, now: float) -> None:
+        """There is none."""
+
+    def submit(self, federation: str, body: bytes) -> None:
+        self.got.append(decode_update(body, KEY.public_key(), self.site.graph.sizes))
+        raise WireError("did training diverge? Lower its learning rate")
+
+    def fetch_release(self, federation: str, have: int, cap: int) -> None:
+        """None is newer."""
+
+    def asked(self, federation: str) -> bool:
+        return True
+
+
+def test_a_refused_update_is_made_anew_on_the_same_release_and_owes_nothing(tmp_path: Path) -> None:
+    """Where each site waits for the release that follows, there would be none."""
+    site = Site(tmp_path)
+    training = Training(min_samples=40, interval=Seconds(0), learning_rate=10.0)
+    aggregator, made = Refusing(site), site.participant(training=training)
+    made._uplink = aggregator  # type: ignore[assignment]
+    for count in range(1, 4):
+        made._step()  # hands over the one before, and trains
+        made._next_poll = 0
+        assert len(aggregator.got) == count - 1
+    assert {u.base_version for u in aggregator.got} == {3} and len({u.sequence for u in aggregator.got}) == 2
+    wide = [float(u.spread.max()) for u in aggregator.got]
+    assert 0.3 < wide[1] / wide[0] < 1.7  # not a training's difference and the same again that was owed
+
+
+def test_a_refused_update_is_not_made_anew_before_the_interval_nor_with_privacy(tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    paid = SitePrivacy(clip=1.0, noise_multiplier=5.0, epsilon=8.0, delta=1e-5)
+    for privacy, interval in ((None, 3600), (paid, 0)):
+        site.release(site.head.header.version + 1)
+        made = site.participant(privacy, Training(min_samples=40, interval=Seconds(interval)))
+        made._uplink = aggregator = Refusing(site)  # type: ignore[assignment]
+        for _ in range(3):
+            made._step()
+            made._next_poll = 0
+        assert len(aggregator.got) == 1
+
+
+def test_a_restart_tries_again_what_was_refused_and_nothing_else(tmp_path: Path) -> None:
+    """The operator lowers the learning rate, as the refusal says, and starts the agent again."""
+    site = Site(tmp_path)
+    site.participant()._learn()
+    first = site.update().sequence
+    site.participant()._learn()
+    assert site.update().sequence == first  # it waits
+    site.spool.finish_update("m", first, "accepted")
+    site.participant()._learn()
+    pending = site.spool.update("m")
+    assert pending is not None and pending.body is None
+    site.spool.finish_update("m", first, REFUSED + "did training diverge?")
+    paid = SitePrivacy(clip=1.0, noise_multiplier=5.0, epsilon=8.0, delta=1e-5)
+    site.participant(paid)._learn()
+    assert site.spool.update("m") == pending._replace(outcome=REFUSED + "did training diverge?")  # each try is paid for
+    site.participant()._learn()
+    assert site.update().sequence > first
+
+
+def test_training_that_diverged_is_tried_again_on_the_same_release(tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    wild = Training(min_samples=40, interval=Seconds(0), learning_rate=1e30, optimizer="sgd")
+    made = site.participant(training=wild)
+    made._learn()
+    made._learn()
+    assert [t["diverged"] for t in made.trainings] == [True, True] and site.spool.update("m") is None
+    assert made.problem is not None and "nothing is sent" in made.problem

@@ -1,0 +1,130 @@
+"""Models tried by hand: data files as samples, and the commands `model show`, `train` and `evaluate`."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fedge_agent.learning.dataset import load
+from fedge_models.errors import DataError
+from fedge_models.graph import zoo
+from fedge_models.graph.card import Card, Channel, WindowSpec
+from support.programs import BIN
+
+CHANNELS = (Channel("current", "A"), Channel("pressure", "bar"))
+CLASSES = Card("classify", CHANNELS, WindowSpec(10, 10, 5), ("mean", "std"), labels=("ok", "worn"))
+TABLE = Card("classify", CHANNELS, WindowSpec(1, 1, 1), labels=("ok", "worn"))
+NORMAL = Card("anomaly", CHANNELS, WindowSpec(10, 10, 5), ("mean", "std"))
+RNG = np.random.default_rng(3)
+
+
+def write(path: Path, rows: int = 1000, head: str = "current,pressure,label", worn: str = "worn") -> Path:
+    """A machine that is worn in every second hundred of rows."""
+    lines = [head]
+    for i in range(rows):
+        bad = i // 100 % 2
+        current, pressure = 5 + 3 * bad + RNG.normal(0, 0.3), 2 + RNG.normal(0, 0.1 + 0.3 * bad)
+        lines.append(f"{current:.4f},{pressure:.4f},{worn if bad else 'ok'}")
+    text = "\n".join(lines) + "\n"
+    path.write_bytes(gzip.compress(text.encode()) if path.suffix == ".gz" else text.encode())
+    return path
+
+
+def run(*command: object, code: int = 0) -> str:
+    done = subprocess.run([BIN / "fedge-agent", *map(str, command)], capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stderr
+    return done.stdout if code == 0 else done.stderr
+
+
+def test_windows_features_labels_and_parts(tmp_path: Path) -> None:
+    data = load(write(tmp_path / "d.csv.gz"), CLASSES, (4,))
+    assert data.x.shape[1:] == (4,) and set(data.y.tolist()) == {-1, 0, 1}
+    assert 0.1 < data.test.mean() < 0.3 and data.left_out > 0
+    worn, ok = data.x[data.y == 1], data.x[data.y == 0]
+    assert worn[:, 0].mean() - ok[:, 0].mean() == pytest.approx(3, abs=0.1)
+    assert worn[:, 3].mean() > 2 * ok[:, 3].mean()
+
+
+def test_no_window_spans_two_groups_and_the_test_column_is_followed(tmp_path: Path) -> None:
+    lines = ["current,pressure,label,group,test"]
+    lines += [f"{i},{i},0,{'a' if i < 35 else 'b'},{int(i >= 35)}" for i in range(70)]
+    (tmp_path / "d.csv").write_text("\n".join(lines))
+    data = load(tmp_path / "d.csv", CLASSES, (4,))
+    assert data.test.tolist() == [False] * 6 + [True] * 6
+    np.testing.assert_allclose(data.x[:, 0], [4.5 + 5 * i for i in range(6)] + [39.5 + 5 * i for i in range(6)])
+
+
+def test_gaps_are_bridged_or_left_out(tmp_path: Path) -> None:
+    lines = ["current,pressure", *(f"{'' if i in (3, *range(20, 30)) else i},1" for i in range(40))]
+    (tmp_path / "d.csv").write_text("\n".join(lines))
+    data = load(tmp_path / "d.csv", NORMAL, (4,))
+    assert data.x[0, 0] == pytest.approx(4.5) and data.left_out >= 3 and np.isfinite(data.x).all()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("current,label\n1,ok\n", r"no column 'pressure'.*current"),
+        ("current,pressure,label\n1,2,ok\n1,x,ok\n", r"line 3, column 'pressure': 'x' is not a number"),
+        ("current,pressure,label\n1,2,broken\n", r"line 2, column 'label': 'broken'"),
+        ("current,pressure,label\n1,2,7\n", r"label 7: the model has the labels 0 to 1"),
+        ("current,pressure,label\n1,2\n", r"line 2 has 2 columns, the header 3"),
+        ("", "is empty"),
+    ],
+)
+def test_wrong_file_says_where(text: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / "d.csv").write_text(text)
+    with pytest.raises(DataError, match=words):
+        load(tmp_path / "d.csv", TABLE, (2, 1))
+
+
+def test_npz_is_checked_against_the_model(tmp_path: Path) -> None:
+    np.savez(tmp_path / "d.npz", x=np.zeros((50, 4)), y=np.arange(50) % 2)
+    data = load(tmp_path / "d.npz", CLASSES, (4,))
+    assert data.test.sum() == 10 and data.x.dtype == np.float32
+    with pytest.raises(DataError, match=r"shape \(4,\), the model expects \(5,\)"):
+        load(tmp_path / "d.npz", CLASSES, (5,))
+    np.savez(tmp_path / "o.npz", x=np.array([object()]))
+    with pytest.raises(DataError, match=r"o\.npz"):
+        load(tmp_path / "o.npz", CLASSES, (4,))
+    np.savez(tmp_path / "s.npz", x=np.zeros((5, 4)), y=np.zeros(4))
+    with pytest.raises(DataError, match="'y' has 4 rows, 'x' has 5"):
+        load(tmp_path / "s.npz", CLASSES, (4,))
+
+
+def test_model_is_shown_trained_and_judged_by_hand(tmp_path: Path) -> None:
+    model, out = tmp_path / "m.onnx", tmp_path / "trained.onnx"
+    model.write_bytes(zoo.mlp(CLASSES, 4, (8,)).SerializeToString())
+    data = write(tmp_path / "d.csv")
+    shown = json.loads(run("model", "show", model, "--json"))
+    assert shown["trainable_parameters"] == 4 * 8 + 8 + 8 * 2 + 2 and shown["samples_per_s"] > 100
+    assert "Gemm 2" in run("model", "show", model)
+    figures = json.loads(run("train", model, "--data", data, "--out", out, "--learning-rate", "0.01", "--json"))
+    assert figures["after"]["macro_f1"] > 0.95 > figures["before"]["macro_f1"]
+    again = json.loads(run("evaluate", out, "--data", data, "--scale-from", data, "--json"))
+    assert again["figures"]["macro_f1"] > 0.95
+    assert "macro_f1" in run("evaluate", out, "--data", data)
+
+
+def test_anomaly_model_learns_without_labels_and_is_judged_by_them(tmp_path: Path) -> None:
+    model = tmp_path / "m.onnx"
+    model.write_bytes(zoo.autoencoder(NORMAL, 4, (2,)).SerializeToString())
+    data = write(tmp_path / "d.csv", 3000, "current,pressure,fault", "anomaly")
+    data.write_text(data.read_text().replace("ok", "normal"))
+    how = ("--learning-rate", "0.01", "--epochs", "40")
+    figures = json.loads(run("train", model, "--data", data, "--label", "fault", *how, "--json"))
+    assert figures["after"]["loss"] < figures["before"]["loss"] and figures["after"]["auroc"] > 0.9
+
+
+def test_mistakes_are_one_line(tmp_path: Path) -> None:
+    (tmp_path / "m.onnx").write_bytes(b"no model")
+    for command in (("model", "show"), ("evaluate", "--data", write(tmp_path / "d.csv"))):
+        said = run(*command, tmp_path / "m.onnx", code=1)
+        assert "m.onnx" in said and len(said.splitlines()) == 1
+    (tmp_path / "m.onnx").write_bytes(zoo.mlp(CLASSES, 4, (8,)).SerializeToString())
+    said = run("train", tmp_path / "m.onnx", "--data", tmp_path / "d.csv", "--label", "lable", code=1)
+    assert "no column 'lable'; has current, pressure, label" in said

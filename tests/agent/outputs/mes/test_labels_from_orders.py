@@ -1,0 +1,59 @@
+"""The loop closed: an alarm becomes an order, a person closes it, and what they found teaches the samples."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fedge_agent.config.schema import When
+from fedge_agent.durable.spool import Spool
+from fedge_agent.machines.alerts import Alert
+from fedge_agent.outputs.host import HostedOutput
+from fedge_agent.outputs.mes.output import MesOutput
+from fedge_agent.outputs.mes.settings import MesConfig, Step
+from fedge_agent.samples.label_book import LabelBook, Subject
+from fedge_agent.samples.store import Sample, SampleStore
+from fedge_agent.types import AlertState, Decision
+from fedge_models.graph.card import Card, Channel, WindowSpec
+from fedge_models.system.settings import Seconds
+from support.canned_http import Canned, reply
+
+S = 1_000_000_000
+T0 = 1_700_000_000 * S
+CARD = Card("anomaly", (Channel("a"),), WindowSpec(1, 10, 10), ("mean",))
+SCORES = [0.1, 0.2, 3, 3, 3, 3, 3, 0.1, 0.1, 0.1, 0.2]  # of windows of ten seconds, one after the other
+
+
+@pytest.mark.parametrize(("found", "taught"), [("no fault found", 0.0), ("bearing", 1.0)])
+def test_closed_order_teaches_the_model(tmp_path: Path, found: str, taught: float) -> None:
+    samples, spool = SampleStore(tmp_path / "samples.sqlite", {"m": 1000}), Spool(tmp_path / "spool.sqlite")
+    book = LabelBook(tmp_path / "samples.sqlite", {"pump": Subject("m", lambda: CARD)}, samples.retaught)
+    alert = Alert("gw", "pump", When(for_windows=2, min_gap=Seconds(0)), AlertState())
+    for i, score in enumerate(SCORES):
+        end = T0 + 10 * i * S
+        samples._keep([Sample("m", "pump", end, np.zeros(1, np.float32), None, False, 10 * S, "")])
+        if made := alert.update(Decision("pump", "m", 1, end, score, 1.0, "anomaly", 0.0, 0.001), float(i)):
+            spool.put_event(["cmms"], *made)
+    state = {"code": "open"}
+    with Canned(lambda asked: reply(200, f'{{"code": "{state["code"]}"}}' if "GET" in asked.line else "{}")) as server:
+        closing = {"no fault found": "normal", "bearing": "anomaly"}
+        status = Step(method="GET", url="/{id}", code="/code")
+        mes = MesOutput("cmms", MesConfig(url=server.url, status=status, closing=closing, poll=Seconds(0)))
+        hosted = HostedOutput("cmms", mes, spool, tmp_path, book.put)
+        hosted.start()
+        for i in range(2000):
+            if i == 20:
+                state["code"] = found  # a person looked at the machine
+            hosted.wake()
+            if hosted.status()["labels"]:
+                break
+            hosted._thread.join(0.005)
+        hosted.stop(10)
+    book.look()
+    known = [y for (y,) in samples._rows("SELECT y FROM samples ORDER BY time_ns")]
+    # Of the first window that was too high only the end is in the span; of the well ones nothing is.
+    assert known == [None, None, None, *[taught] * 4, *[None] * 4]
+    book.stop()
+    samples._db.close()
+    spool.close()

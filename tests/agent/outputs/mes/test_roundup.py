@@ -1,0 +1,88 @@
+"""Issues in a real Roundup 2.6 over REST, created through its create-once addresses (POST Once Exactly)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+from fedge_agent.outputs.mes.output import MesOutput
+from fedge_agent.outputs.mes.settings import MesConfig
+from fedge_agent.types import Event, Label
+from fedge_models.errors import RetryError
+from fedge_models.system import settings
+from support.roundup import PASSWORD, USER, Roundup
+
+EVENT = Event("gw:m:pump:1", "opened", "pump", "m", 3, 1_700_000_000_000_000_000, 2.5, 1.0, "anomaly", "current")
+
+
+@pytest.fixture(scope="module")
+def roundup(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Roundup]:
+    server = Roundup(tmp_path_factory.mktemp("mes") / "roundup")
+    server.start()
+    yield server
+    server.kill()
+
+
+def output(url: str, folder: Path) -> MesOutput:
+    (folder / "password").write_text(PASSWORD + "\n")
+    table = {"preset": "roundup", "url": url, "username": USER, "password_file": "password"}
+    table |= {"closing": {"resolved": "anomaly", "done-cbb": "normal"}}
+    made = MesOutput("cmms", settings.convert(table, MesConfig, str(folder / "agent.toml")))
+    made.begin(folder)
+    return made
+
+
+def issues(roundup: Roundup, key: str) -> list[int]:
+    rows = roundup.call("GET", "/rest/data/issue?@fields=title")["collection"]
+    return [int(row["id"]) for row in rows if row["title"] == f"Check pump ({key})"]
+
+
+def test_life_of_an_issue(roundup: Roundup, tmp_path: Path) -> None:
+    mes = output(roundup.url, tmp_path)
+    assert mes.check() == []
+    raised = msgspec.structs.replace(EVENT, state="raised", severity="high")
+    cleared = msgspec.structs.replace(raised, state="cleared", time_ns=EVENT.time_ns + 60_000_000_000)
+    for event in (EVENT, EVENT, raised, cleared):
+        mes.deliver(event)
+    [number] = issues(roundup, EVENT.key)
+    issue = roundup.call("GET", f"/rest/data/issue/{number}?@verbose=2")
+    assert issue["attributes"]["status"]["name"] == "chatting" and len(issue["attributes"]["messages"]) == 2
+    assert list(mes.collect()) == []
+    body = {"status": "done-cbb", "@etag": issue["@etag"]}  # a person closes it: no fault found
+    roundup.call("PATCH", f"/rest/data/issue/{number}", body)
+    assert list(mes.collect()) == [Label("pump", EVENT.time_ns, cleared.time_ns, "normal", "mes")]
+    mes.end()
+
+
+def test_answer_lost_after_the_issue_was_made(roundup: Roundup, tmp_path: Path) -> None:
+    event = msgspec.structs.replace(EVENT, key="gw:m:pump:2")
+    mes = output(roundup.url, tmp_path)
+    address = roundup.call("POST", "/rest/data/issue/@poe", {})["link"]
+    mes._orders.notice(event.key, "pump", event.time_ns, 0.0)
+    mes._orders.hold_token(event.key, address)
+    mes._orders.asking(event.key, 0.0)
+    made = roundup.call("POST", address.removeprefix(roundup.url), {"title": "Check pump (gw:m:pump:2)"})
+    mes.deliver(event)
+    assert issues(roundup, event.key) == [int(made["id"])] and mes.status()["orders"] == 1
+
+
+def test_create_once_address_that_has_expired_is_replaced(roundup: Roundup, tmp_path: Path) -> None:
+    event = msgspec.structs.replace(EVENT, key="gw:m:pump:4")
+    mes = output(roundup.url, tmp_path)
+    mes._orders.notice(event.key, "pump", event.time_ns, 0.0)
+    mes._orders.hold_token(event.key, f"{roundup.url}/rest/data/issue/@poe/expired")
+    with pytest.raises(RetryError, match="expired unused"):
+        mes.deliver(event)
+    assert issues(roundup, event.key) == []
+    mes.deliver(event)
+    assert len(issues(roundup, event.key)) == 1
+
+
+def test_key_that_is_the_beginning_of_another_is_not_taken_for_it(roundup: Roundup, tmp_path: Path) -> None:
+    mes = output(roundup.url, tmp_path)
+    for number in (31, 3):  # Roundup searches for parts of a title
+        mes.deliver(msgspec.structs.replace(EVENT, key=f"gw:m:pump:{number}"))
+    assert len(issues(roundup, "gw:m:pump:3")) == len(issues(roundup, "gw:m:pump:31")) == 1
+    assert mes.status() == {"orders": 2, "states": {"?": 2}, "duplicates": {}}

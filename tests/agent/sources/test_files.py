@@ -1,0 +1,353 @@
+"""CSV files: replayed at the right pace, followed as they grow, and nothing that a row holds stops anything."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fedge_agent.protocols.csv import tail as tails
+from fedge_agent.sources.files import FilesConfig, FilesSource
+from fedge_agent.sources.host import HostedSource, Queue
+from fedge_agent.types import Quality
+from fedge_models.errors import ConfigError, UnreachableError
+from fedge_models.system.settings import Seconds
+from hypothesis import HealthCheck, given, seed, settings
+from hypothesis import strategies as st
+from support.recording_host import KeptHost
+
+
+def replay(path: Path, text: str | bytes, tags: tuple[str, ...] = ("a", "b"), **config: Any) -> KeptHost:
+    """Everything that a quick replay gives."""
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    host = KeptHost(path.parent)
+    FilesSource("csv", FilesConfig(path, **{"speed": 1e9, **config})).run(tags, host)
+    return host
+
+
+def cells(host: KeptHost) -> list[list[Any]]:
+    """Row by row: the values, None for bad ones."""
+    return [[None if r.quality is Quality.BAD else r.value for r in readings] for readings, _ in host.batches]
+
+
+MALFORMED = {
+    "short row": ("1\n", {"column 'b': missing in a row that is too short": 1}, [1, None]),
+    "long row": ("1,2,3\n", {"rows with more cells than the header": 1}, [1, 2]),
+    "empty cell": ("1,\n", {}, [1, None]),
+    "empty line": ("\n", {}, None),
+    "text among numbers": ("x,2\n", {"column 'a': no number": 1}, ["x", 2]),
+    "underscores": ("1_000,2\n", {"column 'a': no number": 1}, ["1_000", 2]),
+    "digits of another script": ("١,2\n", {"column 'a': no number": 1}, ["١", 2]),
+    "decimal comma": ('"1,5",2\n', {"column 'a': no number": 1}, ["1,5", 2]),
+    "open quote": ('"1,2\n', {"column 'a': no number": 1, "column 'b': missing in a row that is too short": 1},
+                   ["1,2", None]),
+    "not UTF-8": (b"\xff\xfe,2\n", {"column 'a': no number": 1}, ["��", 2]),
+    "huge cell": (b"9" * 200_000 + b",2\n", {"lines that are no CSV": 1}, None),
+    "spaces": (" 7 , 8 \n", {}, [7, 8]),
+    "windows line end": ("7,8\r\n", {}, [7, 8]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MALFORMED)
+def test_malformed_row_is_counted_by_column_and_the_next_one_comes(tmp_path: Path, name: str) -> None:
+    row, counts, values = MALFORMED[name]
+    text = b"a,b\n1,2\n" + (row.encode() if isinstance(row, str) else row) + b"5,6\n"
+    host = replay(tmp_path / "d.csv", text)
+    assert cells(host) == [[1, 2], *([values] if values is not None else []), [5, 6]]
+    assert dict(host.counts) == counts and not host.problems
+    followed = follow(tmp_path, start="begin")
+    (tmp_path / "press.csv").write_bytes(text)
+    assert followed.look() == cells(host) and dict(followed.host.counts) == counts
+
+
+def test_a_row_with_a_nul_is_one_row(tmp_path: Path) -> None:
+    host = replay(tmp_path / "d.csv", b"a,b\n1,2\n\x001,2\n5,6\n")
+    assert cells(host)[0] == [1, 2] and cells(host)[-1] == [5, 6] and sum(host.counts.values()) == 1
+
+
+BAD_TIMES = ["", "yesterday", "nan", "inf", "1e30", "2026-13-01", "2026-01-01T25:00", "-1e12"]
+
+
+@pytest.mark.parametrize("bad", BAD_TIMES)
+def test_row_without_a_usable_time_is_left_out(tmp_path: Path, bad: str) -> None:
+    host = replay(tmp_path / "d.csv", f"t,a\n{bad},0\n10,1\n{bad},2\n11,3\n", ("a",), time_column="t")
+    assert cells(host) == [[1], [3]]
+    assert dict(host.counts) == {"column 't': neither ISO 8601 nor Unix seconds": 2}
+
+
+def test_replay_keeps_the_pace_and_stamps_as_now(tmp_path: Path) -> None:
+    before = time.time_ns()
+    began = time.monotonic()
+    text = "t,a\n2020-01-01T00:00:00Z,1\n2020-01-01 00:00:01,2\n2020-01-01T01:00:03+01:00,3\n"
+    host = replay(tmp_path / "d.csv", text, ("a",), time_column="t", speed=20.0)
+    assert time.monotonic() - began >= 0.15
+    times = [r.time_ns for r in host.readings]
+    assert before <= times[0] <= time.time_ns()
+    assert [round((t - times[0]) / 1e6) for t in times] == [0, 50, 150]
+    assert [alive for _, alive in host.batches] == times
+
+
+def test_replay_repeats_and_reads_gzip_and_other_delimiters(tmp_path: Path) -> None:
+    path = tmp_path / "d.csv.gz"
+    path.write_bytes(gzip.compress("\ufeffa;b\n1;2\n3;4\n".encode()))
+    host = KeptHost(tmp_path, stop_after=5)
+    FilesSource("csv", FilesConfig(path, at_end="repeat", speed=1e9, delimiter=";")).run(["b"], host)
+    assert [r.value for r in host.readings] == [2, 4, 2, 4, 2]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [(b"x,y\n1,2\n", "did you mean"), (b"", "has no column 'aa'"), (b"\x1f\x8b\x08", "cannot be read as CSV")],
+)
+def test_file_that_cannot_be_used_says_why(tmp_path: Path, text: bytes, words: str) -> None:
+    path = tmp_path / ("d.csv.gz" if text.startswith(b"\x1f") else "d.csv")
+    path.write_bytes(text)
+    source = FilesSource("csv", FilesConfig(path))
+    wanted = ["xx"] if b"x" in text else ["aa"]
+    if words == "did you mean":
+        path.write_bytes(b"xy,y\n1,2\n")
+    assert words in source.check(wanted)[0]
+    with pytest.raises(ConfigError, match=words):
+        source.run(wanted, KeptHost(tmp_path))
+
+
+class Followed:
+    """A tail that looks when it is told to, and its file."""
+
+    def __init__(self, folder: Path, tags: tuple[str, ...], **config: Any) -> None:
+        self.path, self.folder, self.tags = folder / "press.csv", folder, tags
+        self.config = FilesConfig(self.path, tail=True, poll=Seconds(0), **config)
+        self.host = KeptHost(folder)
+
+    def write(self, text: str | bytes, mode: str = "ab") -> None:
+        with self.path.open(mode) as file:
+            file.write(text.encode() if isinstance(text, str) else text)
+
+    def look(self) -> list[list[Any]]:
+        """As one start of the agent: all that is there, then it is stopped."""
+        source, self.host.batches = FilesSource("csv", self.config), []
+        self.host.stop.clear()
+        Stopping(self.host, 3)
+        source.run(self.tags, self.host)
+        return [[None if r.quality is Quality.BAD else r.value for r in row] for row in self._by_row()]
+
+    def _by_row(self) -> Iterator[Any]:
+        readings, width = self.host.readings, len(self.tags)
+        yield from (readings[i : i + width] for i in range(0, len(readings), width))
+
+
+class Stopping:
+    """Stops a host when its source has waited for the next look so many times."""
+
+    def __init__(self, host: KeptHost, waits: int) -> None:
+        self._left, self._set, host.stop.wait = waits, host.stop.set, self.wait  # type: ignore[method-assign]
+        self._is_set = host.stop.is_set
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self._left -= 1
+        if self._left <= 0:
+            self._set()
+        return self._is_set()
+
+
+def follow(folder: Path, tags: tuple[str, ...] = ("a", "b"), **config: Any) -> Followed:
+    return Followed(folder, tags, **config)
+
+
+def test_what_is_appended_comes_and_a_partial_line_is_waited_for(tmp_path: Path) -> None:
+    made = follow(tmp_path, ("a",))
+    made.write("a,b\n1,1\n2,2\n3")
+    assert made.look() == []  # what is there at first is history
+    made.write("0,3\n4,")
+    assert made.look() == [[30]]
+    made.write("4\n5,5\n")
+    assert made.look() == [[4], [5]]
+    assert made.look() == []
+
+
+def test_from_the_beginning_and_the_position_outlives_restarts(tmp_path: Path) -> None:
+    made = follow(tmp_path, ("b",), start="begin")
+    made.write("a,b\n1,1\n2,2\n")
+    assert made.look() == [[1], [2]]
+    for i in range(3, 6):  # each look is another start
+        made.write(f"{i},{i}\n")
+        assert made.look() == [[i]]
+    kept = json.loads((tmp_path / "position.json").read_text())
+    assert kept["offset"] == made.path.stat().st_size and kept["header"] == "a,b"
+
+
+def test_position_that_cannot_be_read_is_none(tmp_path: Path) -> None:
+    made = follow(tmp_path, ("a",), start="begin")
+    made.write("a\n1\n")
+    (tmp_path / "position.json").write_text("{")
+    assert made.look() == [[1]]
+
+
+@pytest.mark.parametrize("how", ["renamed", "deleted", "copied and cut", "written anew", "the same inode and longer"])
+def test_rotation_and_truncation_while_stopped(tmp_path: Path, how: str) -> None:
+    made = follow(tmp_path, ("a",), start="begin")
+    made.write("a\n1\n2\n3\n")
+    assert made.look() == [[1], [2], [3]]
+    if how == "renamed":
+        made.path.rename(tmp_path / "press.csv.1")
+        made.write("a\n4\n")
+    elif how == "deleted":
+        made.path.unlink()
+        made.write("a\n4\n")
+    elif how == "copied and cut":
+        made.write("", "wb")
+        made.write("a\n4\n")
+    elif how == "written anew":
+        made.write("a\n4\n", "wb")
+    else:
+        made.write("a\n4\n5\n6\n7\n8\n", "wb")
+    assert made.look() == ([[4], [5], [6], [7], [8]] if "longer" in how else [[4]])
+
+
+def tail(path: Path, kept: Path) -> tails.Tail:
+    return tails.Tail(path, kept, False, lambda _: None)
+
+
+def all_lines(made: tails.Tail) -> list[str]:
+    """Until there are none three times: rotation takes a look of its own."""
+    found: list[str] = []
+    for _ in range(3):
+        while new := made.lines():
+            found += new
+    return found
+
+
+def test_rotated_while_it_is_followed_the_old_file_is_read_to_its_end(tmp_path: Path) -> None:
+    path = tmp_path / "press.csv"
+    path.write_text("a\n1\n")
+    made = tail(path, tmp_path / "kept")
+    assert all_lines(made) == ["1"]
+    with path.open("a") as file:
+        path.rename(tmp_path / "press.csv.1")
+        file.write("2\n3")  # the writer has not noticed yet
+        file.flush()
+        path.write_text("a\n4\n")
+        assert all_lines(made) == ["2", "3", "4"]
+    made.close()
+
+
+def test_file_that_goes_away_and_comes_back(tmp_path: Path) -> None:
+    made = follow(tmp_path, ("a",), start="begin")
+    with pytest.raises(UnreachableError, match=r"press\.csv: cannot be read: No such file"):
+        made.look()
+    made.write("a\n1\n")
+    assert made.look() == [[1]]
+    made.path.unlink()
+    with pytest.raises(UnreachableError):
+        made.look()
+    made.write("a\n2\n")
+    assert made.look() == [[2]]
+
+
+def test_changed_header_is_refused_until_it_is_mended(tmp_path: Path) -> None:
+    made = follow(tmp_path, ("a",), start="begin")
+    made.write("a,b\n1,1\n")
+    assert made.look() == [[1]]
+    made.write("b,a\n2,2\n", "wb")
+    for _ in range(2):
+        with pytest.raises(ConfigError, match=r"header changed from 'a,b' to 'b,a'.*delete .*position\.json"):
+            made.look()
+    made.write("a,b\n3,3\n", "wb")
+    assert made.look() == [[3]]
+    made.write("b,a\n4,5\n", "wb")
+    (tmp_path / "position.json").unlink()
+    assert made.look() == [[5]]
+
+
+def test_column_that_is_not_there_and_gzip(tmp_path: Path) -> None:
+    made = follow(tmp_path, ("presure",), start="begin")
+    made.write("pressure\n1\n")
+    with pytest.raises(ConfigError, match="did you mean 'pressure'"):
+        made.look()
+    with pytest.raises(ConfigError, match="compressed file cannot be followed"):
+        FilesSource("csv", FilesConfig(Path("x.csv.gz"), tail=True))
+
+
+def test_header_that_is_not_whole_yet(tmp_path: Path) -> None:
+    made = follow(tmp_path, ("ab",))
+    made.write("\ufeffa")
+    assert made.look() == []
+    made.write("b\r\n1\r\n")
+    assert made.look() == []
+    made.write("2\r\n")
+    assert made.look() == [[2]]
+
+
+def test_long_lines_are_left_out_and_cost_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tails, "CHUNK", 100)
+    monkeypatch.setattr(tails, "MAX_LINE", 1000)
+    path, counted = tmp_path / "press.csv", []
+    path.write_text("a\n1\n" + "x" * 5000 + "\n2\n" + "y" * 500 + "\n3\n" + "z" * 2000)
+    made = tails.Tail(path, tmp_path / "kept", False, counted.append)
+    assert all_lines(made) == ["1", "2", "y" * 500, "3"]
+    with path.open("a") as file:
+        file.write("z\n4\n")
+    assert all_lines(made) == ["4"] and counted == ["lines of more than 1000 bytes"] * 2
+    made.close()
+
+
+def test_times_of_followed_rows_are_their_own(tmp_path: Path) -> None:
+    made = follow(tmp_path, ("a",), start="begin", time_column="t")
+    made.write("t,a\n1700000000.5,1\nnever,2\n2023-11-14T22:13:22Z,3\n")
+    assert made.look() == [[1], [3]]
+    assert [r.time_ns for r in made.host.readings] == [1_700_000_000_500_000_000, 1_700_000_002_000_000_000]
+    assert made.host.batches[0][1] == 1_700_000_002_000_000_000
+    assert made.host.counts == {"column 't': neither ISO 8601 nor Unix seconds": 1}
+
+
+def test_gap_is_not_a_number_of_any_kind(tmp_path: Path) -> None:
+    host = replay(tmp_path / "d.csv", "a\nnan\n1\n", ("a",))
+    first = host.readings[0].value
+    assert isinstance(first, float) and math.isnan(first) and not host.counts
+
+
+def test_counts_are_in_the_status(tmp_path: Path) -> None:
+    (tmp_path / "d.csv").write_text("a,b\n1,2\n3\nx,4\n")
+    hosted = HostedSource("csv", FilesSource("csv", FilesConfig(tmp_path / "d.csv", speed=1e9)), ["a", "b"], Queue(99))
+    hosted.start()
+    hosted._thread.join(10)
+    counts = {"column 'b': missing in a row that is too short": 1, "column 'a': no number": 1}
+    assert hosted.status()["counts"] == counts and hosted.status()["bad"] == 1
+
+
+PIECES = st.lists(st.sampled_from(["1", "22", "\n", "3\n", "4\n55\n6", "\r\n", "7" * 40, " "]), max_size=30)
+EVENTS = st.lists(st.tuples(st.sampled_from(["append", "append", "append", "restart", "rotate"]), PIECES), max_size=12)
+
+
+@seed(7)
+@settings(max_examples=80, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@given(EVENTS)
+def test_every_line_once_however_it_is_written_rotated_and_restarted(events: list[tuple[str, list[str]]]) -> None:
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tails, "CHUNK", 16)
+        path, kept = Path(folder) / "press.csv", Path(folder) / "kept"
+        path.write_text("a\n")
+        made, text, wanted, found = tail(path, kept), "", [], []
+        for what, pieces in events:
+            if what == "restart":
+                made.save()
+                made.close()
+                made = tail(path, kept)
+            if what == "rotate":
+                wanted += [*text.split("\n")]  # nobody will end the last line any more
+                text = ""
+                path.rename(path.with_suffix(".1"))
+                path.write_text("a\n")
+            with path.open("a", newline="") as file:
+                file.write("".join(pieces))
+            text += "".join(pieces)
+            found += all_lines(made)
+        wanted += text.split("\n")[:-1]
+        made.close()
+    assert found == [line.rstrip("\r") for line in wanted if line.strip()]

@@ -1,0 +1,210 @@
+"""The Sparkplug source against an edge node that is not ours (npm sparkplug-client) and a real mosquitto."""
+
+from __future__ import annotations
+
+import math
+import queue
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fedge_agent.protocols.mqtt.broker import Broker
+from fedge_agent.protocols.mqtt.connection import Connection, Message
+from fedge_agent.protocols.sparkplug import topics
+from fedge_agent.sources.host import HostedSource, Queue
+from fedge_agent.sources.registry import build
+from fedge_agent.types import Batch, Quality, Reading
+from fedge_models.errors import ConfigError
+from support.mosquitto import Mosquitto
+from support.npm_sparkplug import Npm
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mosquitto]:
+    made = Mosquitto(tmp_path_factory.mktemp("broker"))
+    yield made
+    made.stop()
+
+
+class Reader:
+    """The source in its host, and the readings it hands over."""
+
+    def __init__(self, broker: Mosquitto, *tags: str, **keys: Any) -> None:
+        table = {"type": "sparkplug", **broker.keys, "reorder_timeout": 0.2, "rebirth_interval": 0.5, **keys}
+        table["password_file"] = str(table["password_file"])
+        self.queue = Queue(1000)
+        self.hosted = HostedSource("plant", build("plant", table, "test"), tags, self.queue)
+        self.readings: list[Reading] = []
+        self.batches: list[Batch] = []
+        self.hosted.start()
+
+    def __enter__(self) -> Reader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.hosted.join(5)
+
+    def until(self, done: Any, what: str) -> Any:
+        """Take batches until done() is true."""
+        deadline = time.monotonic() + 10
+        while not (result := done()):
+            assert time.monotonic() < deadline, f"waited in vain for {what}: {self.readings[-5:]}, {self.problems}"
+            if batch := self.queue.get(0.1):
+                self.batches.append(batch)
+                self.readings += batch.readings
+        return result
+
+    def next(self, tag: str, value: Any) -> Reading:
+        """The next reading of a tag with this value (None: a bad one)."""
+
+        def found() -> Reading | None:
+            for i, r in enumerate(self.readings):
+                bad = r.quality is Quality.BAD
+                if r.tag == tag and (bad if value is None else not bad and r.value == value):
+                    del self.readings[: i + 1]
+                    return r
+            return None
+
+        reading: Reading = self.until(found, f"{tag} = {value}")
+        return reading
+
+    @property
+    def problems(self) -> dict[str, str]:
+        problems: dict[str, str] = self.hosted.status()["problems"]
+        return problems
+
+
+def metric(name: str, value: Any, kind: str = "Double", **more: Any) -> dict[str, Any]:
+    return {"name": name, "value": value, "type": kind, "timestamp": time.time_ns() // 1_000_000, **more}
+
+
+def born() -> dict[str, Any]:
+    node = [metric("load", 1.5), metric("Node Control/Rebirth", False, "Boolean")]
+    press = [metric("Hydraulics/pressure", 100.0, alias=11), metric("state", "run", "String", alias=12)]
+    return {"node": node, "devices": {"press": press}}
+
+
+def test_births_aliases_gap_history_and_death(broker: Mosquitto) -> None:
+    pressure, state, load = "g/js/press/Hydraulics/pressure", "g/js/press/state", "g/js//load"
+    with Npm(broker, "node", "g", "js") as node, Reader(broker, pressure, state, load) as reader:
+        node.tell(do="birth", born=born())
+        for tag, value in ((load, 1.5), (pressure, 100.0), (state, "run")):
+            reader.next(tag, value)
+        node.tell(do="ddata", device="press", metrics=[metric("Hydraulics/pressure", 101.0, alias=11)])
+        reader.next(pressure, 101.0)  # names and aliases together, as this library sends them
+        alias_only = {k: v for k, v in metric("", 102.0, alias=11).items() if k != "name"}
+        node.tell(do="ddata", device="press", metrics=[alias_only])
+        live = reader.next(pressure, 102.0)
+        assert abs(live.time_ns - time.time_ns()) < 10e9
+        node.tell(do="ddata", device="press", metrics=[metric("state", None, "String", alias=12)])
+        reader.next(state, None)
+
+        old = [metric("Hydraulics/pressure", float(v), isHistorical=True) for v in (3, 1, 2)]
+        for m, back in zip(old, (-1, -3, -2), strict=True):
+            m["timestamp"] = live.time_ns // 1_000_000 + 1000 + back
+        node.tell(do="ddata", device="press", metrics=old)
+        assert [reader.next(pressure, v).value for v in (1.0, 2.0, 3.0)] == [1.0, 2.0, 3.0]
+        late = metric("Hydraulics/pressure", 0.5, isHistorical=True, timestamp=live.time_ns // 1_000_000)
+        node.tell(do="ddata", device="press", metrics=[late])
+        node.tell(do="ddata", device="press", metrics=[metric("state", "stop", "String", alias=12)])
+        reader.next(state, "stop")
+        assert not [r for r in reader.readings if r.value == 0.5]
+
+        node.tell(do="ddata", device="press", metrics=[alias_only | {"value": 103.0}], lose=3)
+        assert node.hear(lambda e: e["event"] == "ncmd")["metrics"][0]["value"] is True
+        node.hear(lambda e: e["event"] == "born")
+        reader.next(pressure, 100.0)  # what its birth says
+        node.tell(do="ddata", device="press", metrics=[metric("", 104.0, alias=11)])
+        reader.next(pressure, 104.0)
+
+        node.tell(do="ddeath", device="press")
+        assert math.isnan(float(reader.next(pressure, None).value))
+        node.kill()
+        reader.next(load, None)
+        assert "the edge node is dead" in reader.problems["g/js"]
+        assert [b.alive_ns for b in reader.batches if b.alive_ns is not None]
+
+
+def test_births_that_were_missed_are_asked_for(broker: Mosquitto) -> None:
+    with Npm(broker, "node", "g", "early") as node:
+        node.tell(do="birth", born=born())
+        with Reader(broker, "g/early//load") as reader:
+            reader.next("g/early//load", 1.5)
+
+
+def test_malformed_messages_are_counted_and_stop_nothing(broker: Mosquitto) -> None:
+    operator = Connection(Broker(**{**broker.keys}))
+    operator.open()
+    with Npm(broker, "node", "g", "hit") as node, Reader(broker, "g/hit//load", "g/hit/d/set") as reader:
+        dataset = {"numOfColumns": 1, "types": ["Double"], "columns": ["a"], "rows": [[1.5]]}
+        devices = {"d": [metric("set", dataset, "DataSet")]}
+        node.tell(do="birth", born={"node": born()["node"], "devices": devices})
+        reader.next("g/hit//load", 1.5)
+        reader.until(lambda: "g/hit/d/set" in reader.problems, "the device's birth")
+        before = Counter(reader.hosted.status()["counts"])
+        for data in (b"\x12\x00" * 30_000, b"", b"\xff" * 50):
+            operator.wait([operator.publish("spBv1.0/g/NDATA/hit", data)])
+        node.tell(do="ndata", metrics=[metric("load", 2.5)])
+        reader.next("g/hit//load", 2.5)
+        counts = Counter(reader.hosted.status()["counts"])
+        assert counts["not usable"] >= 1
+        since = counts - before
+        del since["not usable"]  # once more at each birth, should there be another
+        assert since == {"refused messages": 3}
+        assert "refused: spBv1.0/g/NDATA/hit: " in reader.problems["input"]
+        assert "metric 'set' is a DataSet; expected a number" in reader.problems["g/hit/d/set"]
+    operator.close()
+
+
+def test_a_host_says_that_it_is_there_and_that_it_is_not(broker: Mosquitto) -> None:
+    heard: queue.Queue[Message] = queue.Queue()
+    operator = Connection(Broker(**{**broker.keys}), heard.put)
+    operator.open()
+    topic = topics.state_topic("scada")
+    operator.subscribe([topic])
+
+    def state() -> topics.State:
+        message = heard.get(timeout=10)
+        operator.acknowledge([message])
+        return topics.read_state(message.payload)
+
+    with Reader(broker, "g/n//m", host_id="scada"):
+        first = state()
+        assert first.online and abs(first.timestamp / 1000 - time.time()) < 10
+        operator.wait([operator.publish(topic, topics.write_state(False, first.timestamp), retain=True)])
+        assert not state().online  # somebody says that we are away
+        assert state() == first
+    assert state() == topics.State(False, first.timestamp)
+    operator.close()
+
+
+def test_a_broker_that_restarts_is_come_back_to(tmp_path: Path) -> None:
+    with (
+        Mosquitto(tmp_path / "own") as own,
+        Npm(own, "node", "g", "js") as node,
+        Reader(own, "g/js//load") as reader,
+    ):
+        node.tell(do="birth", born=born())
+        reader.next("g/js//load", 1.5)
+        own.kill()
+        reader.until(lambda: "connection" in reader.problems, "the loss to be noticed")
+        own.start()
+        node.hear(lambda e: e["event"] == "connected")
+        node.tell(do="birth", born=born())
+        fresh = reader.until(lambda: [b for b in reader.batches if b.fresh][1:], "a new beginning")
+        assert [(r.tag, r.value) for r in fresh[0].readings] == [("g/js//load", 1.5)]
+        assert "connection" not in reader.problems
+
+
+def test_check_says_what_is_wrong(broker: Mosquitto) -> None:
+    table = {"type": "sparkplug", **broker.keys, "password_file": str(broker.keys["password_file"])}
+    assert build("p", table, "t").check(["g/n/d/m"]) == []
+    assert "expected group/node/device/metric" in build("p", table, "t").check(["x"])[0]
+    assert (
+        "does not allow this to user 'nobody'" in build("p", {**table, "username": "nobody"}, "t").check(["g/n/d/m"])[0]
+    )
+    with pytest.raises(ConfigError, match="host_id 'a/b': expected text without"):
+        build("p", {**table, "host_id": "a/b"}, "t")

@@ -1,0 +1,141 @@
+"""An operator goes back, stands still and reads in the log what happened."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from fedge_aggregator.cli.main import main
+from fedge_aggregator.federation.release_chain import Chain
+from fedge_aggregator.rounds import average
+from fedge_aggregator.store import Store
+from fedge_aggregator.store.releases import Pin
+from fedge_models.errors import ConfigError, StaleError, StorageError
+from fedge_models.messages.release import decode_release
+from support.federation_bench import ASYNCHRONOUS, GRAPH, Make
+
+
+def test_rollback_is_a_new_release_with_the_old_bits_and_closes_what_lies_between(bench: Make) -> None:
+    made = bench(ASYNCHRONOUS)
+    made.round("a", "b")
+    wanted = made.federation.current
+    made.round("a", "b", code=60)
+    late = made.update("c")
+    made.send("d")
+    assert "release 4 carries the weights of release 2" in made.cli("release", "rollback", "f", "2")
+    body = made.federation.body_for(3)  # the running server notices by itself
+    assert body is not None and made.federation.current.header.version == 4
+    release = decode_release(body, made.authority.release_key.public_key(), GRAPH.sizes)
+    assert release.weights is not None and release.weights.tobytes() == wanted.weights.tobytes()
+    assert release.header.steps.tobytes() == wanted.header.steps.tobytes()
+    assert [node for node, said in made.audit("refusal") if "is dropped" in said] == ["d"]
+    with pytest.raises(StaleError, match="release 4 is"):
+        made.send("c", late)
+    made.round("a", "c")
+    assert [r.kind for r in made.store.releases.listed("f")] == ["first", "round", "round", "rollback", "round"]
+
+
+def test_rollback_to_what_is_not_kept_says_how_far_back_it_goes(bench: Make) -> None:
+    made = bench("quorum = 2\nhistory = 2\n")
+    for _ in range(4):
+        made.round("a", "b")
+    chain = Chain(made.store.models()[0], made.config.federation["f"], made.store, made.authority)
+    with pytest.raises(ConfigError, match=r"release 2 are not kept any more \(key history\); the oldest that are: 3"):
+        chain.rollback(2, "me", made.now)
+    with pytest.raises(ConfigError, match="expected an older release than 5, got 5"):
+        chain.rollback(5, "me", made.now)
+    assert [r["kept"] for r in made.cli("release", "list", "f", "--json")] == [False, False, True, True, True]
+    assert chain.rollback(3, "me", made.now).version == 6
+
+
+def test_pinned_federation_collects_and_stands_still_until_unpinned(bench: Make) -> None:
+    made = bench("quorum = 2\n")
+    made.cli("release", "pin", "f", "--reason", "acceptance test")
+    made.round("a", "b")
+    assert made.federation.current.header.version == 1
+    status = made.federation.status(made.now, "ab")
+    assert status["waiting"].startswith("pinned by ") and status["pinned"]["reason"] == "acceptance test"
+    made.open()
+    assert list(made.store.updates.arrivals("f")) == ["a", "b"]
+    made.cli("release", "unpin", "f")
+    assert made.step("ab") == 2
+    assert "acceptance test" in made.audit("pin")[0][1] and len(made.audit("unpin")) == 1
+
+
+def test_pin_between_averaging_and_publishing_wins(bench: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, plain = bench("quorum = 2\n"), average.average
+
+    def meanwhile(*arguments: Any) -> Any:
+        made.store.releases.set_pin("f", Pin(made.now, "me", ""))
+        return plain(*arguments)
+
+    monkeypatch.setattr(average, "average", meanwhile)
+    with pytest.raises(StorageError, match="was pinned in between"):
+        made.round("a", "b")
+    assert list(made.store.updates.arrivals("f")) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "UPDATE audit SET detail = ''",
+        "DELETE FROM audit",
+        "INSERT OR REPLACE INTO audit VALUES (1, 0, 'x', NULL, NULL, NULL, '')",
+    ],
+)
+def test_audit_log_is_append_only_for_whoever_opens_the_file(bench: Make, sql: str) -> None:
+    made = bench()
+    with (
+        closing(sqlite3.connect(made.folder / "state/aggregator.sqlite")) as db,
+        pytest.raises(sqlite3.IntegrityError, match="append-only"),
+    ):
+        db.execute(sql)
+    assert len(made.audit("join")) == 4
+
+
+def test_audit_tells_the_whole_story_and_since_cuts_it(bench: Make) -> None:
+    made = bench("quorum = 2\n")
+    made.round("a", "b")
+    told = made.cli("audit", "--json")
+    kinds = [row["what"] for row in told]
+    assert kinds == ["model", *["invite", "join"] * 4, "update", "update", "release"]
+    assert told[-1]["release"] == 2 and told[-1]["federation"] == "f" and "2 updates: a, b" in told[-1]["detail"]
+    assert made.cli("audit", "--json", "--since", "1h") == []  # the test's clock is in 1970
+    assert len(made.cli("audit", "--json", "--what", "join")) == 4
+    assert "a to" not in made.cli("audit", "--what", "release")
+
+
+def test_what_the_log_cannot_have_is_refused_with_what_it_has(bench: Make) -> None:
+    made = bench()
+    for command, words in (
+        (("audit", "--what", "operator"), "--what operator: no such kind of entry; expected one of: invite, join, "),
+        (("audit", "--federation", "g"), "no federation 'g' in the configuration; there is: f"),
+        (("rounds", "--federation", "g"), "no federation 'g' in the configuration; there is: f"),
+    ):
+        done = CliRunner().invoke(main, [*command, "--config", str(made.toml)])
+        assert done.exit_code == 1 and words in done.output
+
+
+def test_state_of_an_earlier_fedge_is_refused_in_words(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "aggregator.sqlite")) as db:
+        db.execute("CREATE TABLE releases (federation TEXT, version INTEGER)")
+    with pytest.raises(ConfigError, match="made by an earlier fedge"):
+        Store(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("sql", "index"),
+    [
+        ("SELECT max(version) FROM releases WHERE federation = 'f' AND kind = 'rollback'", "rollbacks"),
+        ("UPDATE releases SET full = NULL WHERE federation = 'f' AND version < 9 AND full NOT NULL", "with_weights"),
+        ("UPDATE releases SET steps = NULL WHERE federation = 'f' AND version < 9 AND steps NOT NULL", "with_steps"),
+    ],
+)
+def test_what_each_update_and_release_asks_for_does_not_read_every_release(bench: Make, sql: str, index: str) -> None:
+    with bench().store.transaction() as db:
+        plan = " ".join(str(row[3]) for row in db.execute(f"EXPLAIN QUERY PLAN {sql}"))
+    assert f"SEARCH releases USING INDEX {index}" in plan

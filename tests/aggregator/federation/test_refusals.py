@@ -1,0 +1,136 @@
+"""What is not admitted is refused with its reason and written down; what nodes report can break nothing."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fedge_aggregator import config as configs
+from fedge_models.errors import ConfigError, IdentityError, RefusedError, StaleError
+from fedge_models.messages.quantize import LIMIT
+from fedge_models.messages.release import decode_release
+from support.federation_bench import GRAPH, Make, P, T
+
+
+def test_rule_that_cannot_hold_waits_and_the_log_says_what_it_needs(bench: Make) -> None:
+    made = bench(rule='{ name = "krum", byzantine = 1 }')
+    made.round("a", "b", "c", "d")
+    assert made.federation.current.header.version == 1
+    words = "rule krum protects from 5 updates on and only 4 nodes take part: waits for 1 more"
+    assert words in made.federation.status(made.now, "abcd")["waiting"]
+    [(_, said)] = made.audit("waits")
+    assert words in said
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"codes": np.zeros(P + 1, np.int8)}, f"vector does not hold exactly {P} bytes"),
+        ({"codes": np.full(P, -128, np.int8)}, "code -128 is outside the grid"),
+        ({"spread": np.full(T, np.nan, np.float32)}, "spread: expected finite values"),
+        ({"spread": np.ones(T + 1, np.float32)}, f"expected {4 * T} \\({T} tensors\\)"),
+        ({"metrics": {"base_loss": np.inf}}, "a metric is not finite"),
+        ({"samples": 0}, "samples|>= 1"),
+        ({"samples": 2**31 + 1}, "<= 2147483648"),
+        ({"base_version": 2}, "base release 2 of node a is not open: release 1 is"),
+        ({"base_hash": bytes(32)}, "base release 1 of node a is not the one published here"),
+        ({"federation": "g"}, "for g, but came from a for f"),
+        ({"node": "b"}, "update says it is of b"),
+    ],
+)
+def test_bad_update_is_refused_and_its_reason_is_kept(bench: Make, changes: dict[str, Any], said: str) -> None:
+    made = bench()
+    with pytest.raises(RefusedError, match=said):
+        made.send("a", **changes)
+    assert made.store.updates.arrivals("f") == {}
+    [(node, kept)] = made.audit("refusal")
+    assert node == "a" and re.search(said, kept)
+
+
+def test_gateway_revoked_after_it_was_let_in_stores_nothing(bench: Make) -> None:
+    """The listener let it in; the operator revoked it before its update was stored."""
+    made = bench()
+    let_in, body = made.store.node("a"), made.update("a")
+    assert let_in is not None
+    made.cli("nodes", "revoke", "a")
+    with pytest.raises(IdentityError, match="node 'a' is revoked"):
+        made.federation.admit(let_in, body, made.now)
+    assert made.store.updates.arrivals("f") == {}
+
+
+def test_saturated_update_is_refused_with_the_share_and_the_key(bench: Make) -> None:
+    made = bench("max_saturated = 0.5\n")
+    with pytest.raises(RefusedError, match=r"100\.0% of its values .* at most 50\.0%.*max_saturated"):
+        made.send("a", code=LIMIT)
+    half = np.where(np.arange(P) < P // 2, -LIMIT, 3).astype(np.int8)
+    assert made.send("a", codes=half)
+    assert len(made.audit("refusal")) == 1
+
+
+def test_claim_of_many_samples_is_capped_and_said(bench: Make) -> None:
+    made = bench("quorum = 2\nmax_samples = 1000\n")
+    made.send("a", code=10, samples=2**31)
+    made.send("b", code=0, samples=1000)
+    assert made.audit("update")[0] == ("a", f"{2**31} samples, counted as 1000, staleness 0")
+    before = made.federation.current
+    made.step("ab")
+    moved = made.federation.current.weights - before.weights
+    np.testing.assert_allclose(moved, 5 * before.header.steps[0], rtol=0.01)
+
+
+def test_flood_of_refusals_by_one_node_is_folded_and_counted(bench: Make) -> None:
+    made = bench()
+    for _ in range(50):
+        with pytest.raises(StaleError):
+            made.send("a", base_hash=bytes(32))
+    with pytest.raises(StaleError):
+        made.send("b", base_hash=bytes(32))
+    assert [n for n, _ in made.audit("refusal")] == ["a"] * 20 + ["b"]
+    made.now += 60
+    with pytest.raises(StaleError):
+        made.send("a", base_hash=bytes(32))
+    assert "and 30 more refusals that are not listed" in made.audit("refusal")[-1][1]
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ('rule = { name = "krum", byzantine = 2 }\nquorum = 6', "quorum': 6, but rule krum .* from 7 updates on"),
+        ('mode = "asynchronous"\nquorum = 5\nbuffer = 4', "buffer': 4 updates are fewer than the quorum; expected 5"),
+        ('mode = "asynchronous"\nshare = 0.5', "share': 0.5 is for synchronous rounds"),
+        ("share = 0.0", "share'"),
+    ],
+)
+def test_numbers_with_which_no_round_could_hold_are_refused_with_those_needed(
+    tmp_path: Path, keys: str, said: str
+) -> None:
+    path = tmp_path / "a.toml"
+    path.write_text(f'[aggregator]\nstate = "s"\naddresses = ["x"]\n[federation.f]\n{keys}\n')
+    with pytest.raises(ConfigError, match=said):
+        configs.load(path)
+
+
+def test_figures_show_mean_spread_and_worst_site_and_no_node_can_break_them(bench: Make) -> None:
+    made = bench("quorum = 3\n")
+    good = {"base_loss": 1.0, "base_accuracy": 0.9, "base_rmse_load": 2.0}
+    made.send("a", metrics=good, samples=300)
+    made.send("b", metrics={"base_loss": 3.0, "base_accuracy": 0.5, "base_rmse_load": 1.0, "nodes": 99.0}, samples=100)
+    made.send(
+        "c", metrics={f"a{i:02d}": 1.7e308 for i in range(29)} | {"nodes": 99.0} | {"\x1b[2J": 1.0}, samples=2**31
+    )
+    made.step("abc")
+    evaluation = made.store.releases.listed("f")[-1].details["evaluation"]
+    assert evaluation["base_loss"] == {"mean": 1.5, "spread": 1.0, "worst": 3.0, "worst_node": "b", "nodes": 2}
+    assert evaluation["base_accuracy"]["worst_node"] == "b" and evaluation["base_rmse_load"]["worst_node"] == "a"
+    assert len(evaluation) == 20 and "\x1b[2J" not in evaluation
+    release = decode_release(made.federation.current.full, made.authority.release_key.public_key(), GRAPH.sizes)
+    assert release.header.figures["nodes"] == 3
+    assert release.header.figures["base_loss"] == 1.5 and "b" not in str(release.header.figures.values())
+    assert made.federation.status(made.now, "abc")["evaluation"] == evaluation
+    assert "base_loss 1.5 ± 1 over 2 sites, worst 3 at b" in made.cli("rounds")
+    shown = made.cli("release", "show", "f", "--json")
+    assert shown["evaluation"] == evaluation and shown["nodes"]["b"]["samples"] == 100
+    assert "worst_node" in made.cli("release", "show", "f", "2")

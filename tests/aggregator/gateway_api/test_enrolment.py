@@ -1,0 +1,92 @@
+"""Who may talk to the aggregator: invitations, revocation, certificates and their renewal."""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from fedge_agent.federation import identity
+from fedge_agent.federation.uplink import Uplink
+from fedge_models.errors import IdentityError
+from fedge_models.messages.invitation import decode_invitation, encode_invitation
+from support.running_aggregator import Plant, head_of
+
+
+def test_spent_invitation_is_refused_to_another_key(plant: Plant, tmp_path: Path) -> None:
+    text = plant.invite("a")
+    identity.join(decode_invitation(text), tmp_path / "first")
+    with pytest.raises(IdentityError, match="spent already"):
+        identity.join(decode_invitation(text), tmp_path / "second")
+
+
+def test_join_may_be_repeated_after_a_lost_answer(plant: Plant, tmp_path: Path) -> None:
+    text = plant.invite("a")
+    first = identity.join(decode_invitation(text), tmp_path / "a")
+    (tmp_path / "a/identity/node.json").unlink()  # as if the answer had been lost
+    again = identity.join(decode_invitation(text), tmp_path / "a")
+    assert again.key.private_bytes_raw() == first.key.private_bytes_raw()
+
+
+def test_expired_invitation_is_refused_on_both_sides(plant: Plant, tmp_path: Path) -> None:
+    invitation = decode_invitation(plant.invite("a", lifetime=-5))
+    with pytest.raises(IdentityError, match="expired"):
+        identity.join(invitation, tmp_path / "a")
+    forged = decode_invitation(encode_invitation(msgspec.structs.replace(invitation, expires=1 << 40)))
+    with pytest.raises(IdentityError, match="expired"):
+        identity.join(forged, tmp_path / "a")
+
+
+def test_aggregator_with_another_ca_is_someone_in_between(plant: Plant, tmp_path: Path) -> None:
+    invitation = msgspec.structs.replace(decode_invitation(plant.invite("a")), ca=bytes(32))
+    with pytest.raises(IdentityError, match="someone is in between"):
+        identity.join(invitation, tmp_path / "a")
+
+
+def test_revoked_node_is_shut_out_at_once(plant: Plant) -> None:
+    a = plant.enrol("a")
+    link = Uplink(a)
+    link.fetch_model("pumps")
+    plant.app.store.revoke("a", time.time())
+    with closing(link), pytest.raises(IdentityError, match="revoked"):
+        link.fetch_model("pumps")
+
+
+def test_federation_of_others_is_closed(plant: Plant) -> None:
+    with closing(Uplink(plant.enrol("a"))) as link, pytest.raises(IdentityError, match="has no federation"):
+        link.fetch_model("fans")
+
+
+def test_certificate_is_renewed_after_two_thirds_of_its_life_and_used(plant: Plant) -> None:
+    who = plant.enrol("gw1")
+    before = (who.folder / "cert.pem").read_bytes()
+    link = Uplink(who)
+    link.keep_certificate(time.time())
+    assert (who.folder / "cert.pem").read_bytes() == before
+    link.keep_certificate(who.renew_at)
+    assert (who.folder / "cert.pem").read_bytes() != before
+    assert link.fetch_release("pumps", 0, 1 << 20)  # with the new one
+    link.close()
+    again = identity.load(plant.folder / "gw1")
+    assert again is not None and again.renew_at > time.time()
+
+
+def test_certificate_is_not_renewed_for_another_key(plant: Plant) -> None:
+    link = Uplink(replace(plant.enrol("gw1"), renew_at=0.0))
+    link._identity = replace(link._identity, key=Ed25519PrivateKey.generate())
+    with pytest.raises(IdentityError, match="same key"):
+        link.keep_certificate(time.time())
+    link.close()
+
+
+def test_listener_gets_a_fresh_certificate_while_it_runs(plant: Plant) -> None:
+    authority = plant.app.authority
+    [path] = list((plant.folder / "state").rglob("server.pem"))
+    old = path.read_bytes()
+    authority.refresh(plant.app._server.context, ["127.0.0.1", "agg.example"])  # another name: as good as expired
+    assert path.read_bytes() != old
+    assert head_of(plant.enrol("gw1")).header.version == 1

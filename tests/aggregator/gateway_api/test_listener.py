@@ -1,0 +1,75 @@
+"""The listener against clients without a certificate, and such as send noise, too much, too slowly or nothing."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import time
+
+from fedge_agent.federation import identity
+from support.running_aggregator import Plant, Plants
+
+
+def test_without_certificate_only_ca_and_join_answer(plant: Plant) -> None:
+    context = ssl._create_unverified_context()
+    link = identity.connection(plant.url, context)
+    link.request("GET", "/v1/federations/pumps/model")
+    answer = link.getresponse()
+    assert answer.status == 403 and b"client certificate" in answer.read()
+    link.close()
+
+
+def raw(plant: Plant, data: bytes) -> bytes:
+    """Send bytes over TLS without a certificate; what comes back until the end."""
+    host, port = plant.app.address.rsplit(":", 1)
+    context = ssl._create_unverified_context()
+    with socket.create_connection((host, int(port)), 10) as plain, context.wrap_socket(plain) as link:
+        got = b""
+        try:
+            link.sendall(data)
+            while part := link.recv(65536):
+                got += part
+        except OSError:
+            return got
+    return got
+
+
+def test_body_without_a_length_or_over_the_cap_is_refused_unread(plant: Plant) -> None:
+    assert b" 411 " in raw(plant, b"POST /v1/join HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert b" 413 " in raw(plant, b"POST /v1/join HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n\r\n")
+    chunked = b"POST /v1/join HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n"
+    assert b" 411 " in raw(plant, chunked)
+
+
+def test_endless_headers_end_the_connection(plant: Plant) -> None:
+    assert b" 200 " not in raw(plant, b"GET /v1/ca HTTP/1.1\r\n" + b"X: " + b"y" * 100_000 + b"\r\n\r\n")
+
+
+def test_noise_is_answered_with_an_error_or_nothing(plant: Plant) -> None:
+    assert b" 200 " not in raw(plant, b"\x00\xff\r\n\r\n")
+
+
+def test_silent_client_does_not_hold_up_the_others(plant: Plant) -> None:
+    host, port = plant.app.address.rsplit(":", 1)
+    silent = [socket.create_connection((host, int(port))) for _ in range(20)]
+    began = time.monotonic()
+    plant.enrol("a")
+    assert time.monotonic() - began < 5
+    for connection in silent:
+        connection.close()
+
+
+def test_slow_sender_is_cut_off(plants: Plants) -> None:
+    plant = plants(more='request_timeout = "1s"')
+    host, port = plant.app.address.rsplit(":", 1)
+    context = ssl._create_unverified_context()
+    with socket.create_connection((host, int(port)), 10) as plain, context.wrap_socket(plain) as link:
+        link.sendall(b"POST /v1/join HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n")
+        began = time.monotonic()
+        try:
+            while time.monotonic() - began < 10:
+                link.sendall(b"x")
+                time.sleep(0.1)
+        except OSError:
+            pass
+        assert time.monotonic() - began < 5

@@ -1,0 +1,194 @@
+"""The real listener with real TLS clients: releases, updates and what is told of the round."""
+
+from __future__ import annotations
+
+import http.client
+import sqlite3
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from fedge_agent.federation.uplink import Uplink
+from fedge_models.errors import RefusedError, StaleError, UnreachableError
+from fedge_models.messages.quantize import LIMIT
+from support.federation_bench import GRAPH, MODEL
+from support.running_aggregator import Plant, Plants, head_of, submit, update, wait_for_release
+
+
+def test_two_gateways_make_a_release(plant: Plant) -> None:
+    a, b = plant.enrol("a"), plant.enrol("b")
+    first = head_of(a)
+    np.testing.assert_array_equal(first.weights, GRAPH.params)
+    submit(a, update(a, first))
+    submit(b, update(b, first))
+    wait_for_release(plant, 2)
+    second = head_of(a, first)
+    step = 0.1 / LIMIT
+    np.testing.assert_allclose(second.weights - first.weights, 5 * step, rtol=0.02)
+    late = head_of(b)
+    assert late.weights.tobytes() == second.weights.tobytes()
+    assert second.header.figures["nodes"] == 2
+
+
+def test_release_that_is_held_is_not_sent_again(plant: Plant) -> None:
+    with closing(Uplink(plant.enrol("a"))) as link:
+        assert link.fetch_release("pumps", 1, 1 << 20) is None
+
+
+def test_model_file_comes_whole(plant: Plant) -> None:
+    with closing(Uplink(plant.enrol("a"))) as link:
+        assert link.fetch_model("pumps") == MODEL
+
+
+def test_exact_repeat_is_accepted_again_and_counts_once(plant: Plant) -> None:
+    a = plant.enrol("a")
+    plant.enrol("b")
+    body = update(a, head_of(a))
+    submit(a, body)
+    submit(a, body)
+    assert list(plant.app.store.updates.arrivals("pumps")) == ["a"]
+
+
+def test_replayed_sequence_is_refused(plant: Plant) -> None:
+    a, b = plant.enrol("a"), plant.enrol("b")
+    first = head_of(a)
+    submit(a, update(a, first, sequence=7))
+    submit(b, update(b, first))
+    wait_for_release(plant, 2)
+    with pytest.raises(StaleError, match="replay"):
+        submit(a, update(a, head_of(a, first), sequence=7, samples=5))
+
+
+def test_second_update_in_a_round_is_refused(plant: Plant) -> None:
+    a = plant.enrol("a")
+    plant.enrol("b")
+    head = head_of(a)
+    submit(a, update(a, head))
+    with pytest.raises(StaleError, match="one a round"):
+        submit(a, update(a, head, sequence=2))
+
+
+def test_update_against_an_unknown_base_is_refused(plant: Plant) -> None:
+    a = plant.enrol("a")
+    with pytest.raises(StaleError, match="not the one published here"):
+        submit(a, update(a, head_of(a), base_hash=bytes(32)))
+
+
+def test_update_in_anothers_name_is_refused(plant: Plant) -> None:
+    a = plant.enrol("a")
+    plant.enrol("b")
+    with pytest.raises(RefusedError, match="came from a"):
+        submit(a, update(a, head_of(a), node="b"))
+
+
+def test_update_signed_by_another_key_is_refused(plant: Plant) -> None:
+    a = plant.enrol("a")
+    forged = update(replace(a, key=Ed25519PrivateKey.generate()), head_of(a))
+    with pytest.raises(RefusedError, match="signature"):
+        submit(a, forged)
+
+
+def test_restart_resumes_the_same_round(plants: Plants) -> None:
+    plant = plants()
+    a, b = plant.enrol("a"), plant.enrol("b")
+    head = head_of(a)
+    submit(a, update(a, head))
+    plant.stop()
+    again = plants()
+    assert list(again.app.store.updates.arrivals("pumps")) == ["a"]
+    moved = replace(b, url=again.url)
+    submit(moved, update(moved, head))
+    wait_for_release(again, 2)
+
+
+def test_sampled_round_tells_each_gateway_whether_it_is_asked(plants: Plants) -> None:
+    plant = plants(deadline="1h", pumps="quorum = 1\nshare = 0.5\nmargin = 0.0")
+    gateways = {name: plant.enrol(name) for name in "abcd"}
+    federation = plant.app.federation("pumps")
+    assert federation is not None
+    federation.step(time.time(), set(gateways))
+    links = {name: Uplink(who) for name, who in gateways.items()}
+    for link in links.values():
+        assert link.fetch_release("pumps", 1, 1 << 20) is None  # said with a 304 too
+    asked = [name for name, link in links.items() if link.asked("pumps")]
+    assert asked == sorted(federation.round().asked) and len(asked) == 2
+    head = head_of(gateways["a"])
+    left = min(set(gateways) - set(asked))
+    with pytest.raises(StaleError, match=f"node {left} is not asked"):
+        submit(gateways[left], update(gateways[left], head))
+    for name in asked:
+        submit(gateways[name], update(gateways[name], head))
+    wait_for_release(plant, 2)
+    for link in links.values():
+        link.close()
+
+
+def test_sampled_round_begins_when_somebody_joins(plants: Plants) -> None:
+    plant = plants(pumps="quorum = 1\nshare = 0.5")
+    plant.enrol("a")
+    federation, deadline = plant.app.federation("pumps"), time.monotonic() + 10
+    assert federation is not None
+    while not federation.round().asked:
+        assert time.monotonic() < deadline, federation.status(time.time(), {"a"})
+        time.sleep(0.01)
+
+
+def test_unreachable_aggregator_says_so(plant: Plant) -> None:
+    a = plant.enrol("a")
+    nowhere = replace(a, url="https://127.0.0.1:9")
+    with pytest.raises(UnreachableError, match=r"127\.0\.0\.1:9"):
+        Uplink(nowhere).fetch_model("pumps")
+
+
+def test_status_and_metrics_tell_of_the_round(plant: Plant) -> None:
+    plant.enrol("a")
+    status = plant.app.status()["federations"]
+    assert set(status) == {"pumps", "fans"} and status["pumps"]["release"] == 1
+    assert "0 of at least 2 updates; not heard from: a" in status["pumps"]["waiting"]
+
+
+def test_metrics_are_those_of_the_moment(plant: Plant) -> None:
+    a = plant.enrol("a")
+    plant.enrol("b")
+    body = update(a, head_of(a))
+    for sent in (0, 1):
+        page = http_get(plant, "/metrics")
+        for name, value in (("round_updates", sent), ("nodes", 2), ("release", 1), ("quarantined", 0)):
+            assert f'fedge_aggregator_{name}{{federation="pumps"}} {value:.1f}' in page
+        submit(a, body)
+
+
+def http_get(plant: Plant, path: str) -> str:
+    host, _, port = (plant.folder / "state/status.addr").read_text().rpartition(":")
+    with closing(http.client.HTTPConnection(host, int(port), timeout=5)) as page:
+        page.request("GET", path)
+        return page.getresponse().read().decode()
+
+
+def test_updates_that_come_at_once_are_each_durable_before_they_are_accepted(plants: Plants) -> None:
+    plant = plants(deadline="1h")
+    names = [f"n{i:02d}" for i in range(24)]
+    everyone = [plant.enrol(n) for n in names]
+    plant.enrol("absent")  # so that the round stays open
+    head = head_of(everyone[0])
+    links = [Uplink(who) for who in everyone]
+    bodies = [update(who, head) for who in everyone]
+    bodies[5] = update(everyone[5], head, base_hash=bytes(32))
+
+    def send(i: int) -> list[str]:
+        links[i].submit("pumps", bodies[i])
+        with closing(sqlite3.connect(plant.folder / "state/aggregator.sqlite")) as db:  # as another process sees it
+            return [node for (node,) in db.execute("SELECT node FROM updates WHERE node = ?", (names[i],))]
+
+    with ThreadPoolExecutor(len(names)) as pool:
+        sent = [pool.submit(send, i) for i in range(len(names))]
+    for link in links:
+        link.close()
+    plant.stop()
+    assert isinstance(sent.pop(5).exception(), StaleError)
+    names.pop(5)
+    assert [s.result() for s in sent] == [[n] for n in names]

@@ -1,0 +1,151 @@
+"""Attacks end in quarantine within known rounds, and honest sites never do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from fedge_aggregator.rounds.trust import assessment as trust
+from fedge_aggregator.rounds.trust.evidence import collect
+from fedge_aggregator.rounds.trust.sketches import WIDTH, sketch
+from support.trust_fleet import CONFIG, D, Fleet, Forge, Rows, judge, sign_flip
+
+
+def gaussian(rows: Rows, bad: Sequence[str], round_: int, rng: np.random.Generator) -> Rows:
+    return {n: rng.normal(0, 40, D) for n in bad}
+
+
+def ipm(rows: Rows, bad: Sequence[str], round_: int, rng: np.random.Generator) -> Rows:
+    mean = np.mean([r for n, r in rows.items() if n not in bad], axis=0)
+    return dict.fromkeys(bad, -0.3 * mean)
+
+
+def slow_drift(rows: Rows, bad: Sequence[str], round_: int, rng: np.random.Generator) -> Rows:
+    lean = np.cos(np.arange(D) ** 2.0) * 9
+    return {n: rows[n] + lean for n in bad}
+
+
+def on_off(rows: Rows, bad: Sequence[str], round_: int, rng: np.random.Generator) -> Rows:
+    return sign_flip(rows, bad, round_, rng) if round_ % 4 == 3 else {}
+
+
+def idle(rows: Rows, bad: Sequence[str], round_: int, rng: np.random.Generator) -> Rows:
+    return {n: 0 * rows[n] for n in bad}
+
+
+def sybils(rows: Rows, bad: Sequence[str], round_: int, rng: np.random.Generator) -> Rows:
+    goal = np.cos(np.arange(D) ** 2.0) * 18
+    return {n: goal + rng.normal(size=D) * 0.5 for n in bad}
+
+
+def mimic(rows: Rows, bad: Sequence[str], round_: int, rng: np.random.Generator) -> Rows:
+    return dict.fromkeys(bad, rows["h0"])
+
+
+def accusers(rows: Rows, bad: Sequence[str], round_: int, rng: np.random.Generator) -> Rows:
+    """All say the opposite of one honest site, each with noise so that they are no copies."""
+    return {n: -2 * rows["h0"] + rng.normal(size=D) * 12 for n in bad}
+
+
+ATTACKS: dict[str, tuple[Forge, int]] = {  # rounds within which all are quarantined
+    "sign flip": (sign_flip, 3),
+    "gaussian": (gaussian, 8),
+    "inner product manipulation": (ipm, 3),
+    "slow drift under the norm bound": (slow_drift, 26),
+    "on-off": (on_off, 16),
+    "free rider": (idle, 14),
+    "sybils": (sybils, 14),
+}
+
+
+@pytest.mark.parametrize("share", [1, 2, 3])
+@pytest.mark.parametrize("name", ATTACKS)
+def test_attack_is_quarantined_and_nobody_else(name: str, share: int) -> None:
+    forge, rounds = ATTACKS[name]
+    fleet = Fleet(honest=10 - share, hostile=share, forge=forge)
+    verdict = fleet.run(rounds)
+    assert fleet.inside() == set(fleet.bad), [fleet.standings[n].marks for n in fleet.bad]
+    assert all(verdict.weights[n] == 0 for n in fleet.bad)
+    assert min(verdict.weights[n] for n in fleet.names if n not in fleet.bad) > 0.5
+
+
+@pytest.mark.parametrize("lean", [0.0, 0.5, 1.5, 2.5])
+@pytest.mark.parametrize("kept", [0.0, 1.0])
+def test_honest_fleet_whose_sites_differ_is_left_alone(lean: float, kept: float) -> None:
+    fleet = Fleet(honest=12, lean=lean, kept=kept)
+    verdict = fleet.run(40)
+    assert not fleet.inside() and not fleet.changes
+    assert set(verdict.weights.values()) == {1.0}
+
+
+def test_honest_one_class_a_site_is_left_alone() -> None:
+    """Label skew at its worst, by real training: nine sites of three classes, one class each, drift not taken back."""
+    from fedge_models.graph import zoo
+    from fedge_models.graph.card import Card, Channel, WindowSpec
+    from fedge_models.graph.trainable import TrainableGraph
+    from fedge_models.training.loop import TrainingConfig, fit
+
+    card = Card("classify", (Channel("a"),), WindowSpec(1, 4, 4), labels=("ok", "worn", "broken"), normal="ok")
+    graph = TrainableGraph.load(zoo.mlp(card, (1, 4), (16,), 1).SerializeToString())
+    rng, params, fleet = np.random.default_rng(1), graph.params.copy(), Fleet(honest=9)
+    centres = rng.normal(size=(3, 1, 4))
+    data = {n: centres[i % 3] + 0.5 * rng.normal(size=(40, 1, 4)) for i, n in enumerate(fleet.names)}
+    for _ in range(25):
+        deltas = {}
+        for i, name in enumerate(fleet.names):
+            graph.set_params(params)
+            x, y = data[name].astype(np.float32), np.full(40, i % 3)
+            fit(graph, x, y, TrainingConfig(epochs=1, learning_rate=0.01), rng)
+            deltas[name] = graph.params - params
+        step = np.quantile(np.abs(np.stack(list(deltas.values()))), 0.999) / 127
+        rows = {n: np.clip(np.rint(d / step), -127, 127).astype(np.int8) for n, d in deltas.items()}
+        verdict = fleet.step(rows)
+        assert not fleet.inside() and min(verdict.weights.values()) > 0.3
+        params = params + np.mean(list(deltas.values()), axis=0)
+    assert max(s.suspicion for s in fleet.standings.values()) < CONFIG.limit / 2
+
+
+def test_mimic_does_not_drive_out_the_site_it_copies() -> None:
+    fleet = Fleet(honest=7, hostile=3, forge=mimic)
+    verdict = fleet.run(30)
+    assert not fleet.inside()
+    assert verdict.groups == (("h0", "x0", "x1", "x2"),)
+    assert sum(verdict.weights[n] for n in verdict.groups[0]) == pytest.approx(1.0)  # one vote, not four
+    assert trust.spokesmen(verdict, 3) == sorted(f"h{i}" for i in range(7))
+    assert trust.spokesmen(verdict, 9) == [*sorted(f"h{i}" for i in range(7)), "x1", "x2"]
+
+
+def test_colluders_cannot_accuse_an_honest_site() -> None:
+    fleet = Fleet(honest=7, hostile=3, forge=accusers)
+    fleet.run(30)
+    assert fleet.inside() == set(fleet.bad) and fleet.standings["h0"].suspicion < 1
+
+
+def test_similar_honest_sites_are_no_copies() -> None:
+    rng = np.random.default_rng(0)
+    common, kinds = rng.normal(size=D), rng.normal(size=(3, D))
+    rows = np.stack([common + kinds[i % 3] + 0.4 * rng.normal(size=D) for i in range(12)])
+    names = [f"n{i:02d}" for i in range(12)]
+    assert collect(names, rows @ rows.T, sketch(rows), dict.fromkeys(names, 1.0)).groups == ()
+
+
+def test_sample_count_inflation_buys_no_weight() -> None:
+    fleet = Fleet(honest=6)
+    rows, claims = fleet.rows(), dict.fromkeys(fleet.names, 500.0) | {"h0": 2.0**31, "h1": 1900.0}
+    weights = judge(fleet, rows, fleet.names, claims=claims).weights
+    assert weights["h0"] * claims["h0"] == pytest.approx(4 * 500) and weights["h1"] == 1.0
+
+
+def test_two_updates_are_not_compared() -> None:
+    fleet = Fleet(honest=1, hostile=1, forge=sign_flip)
+    verdict = fleet.run(10)
+    assert verdict.weights == {"h0": 1.0, "x0": 1.0} and not fleet.inside()
+
+
+def test_sketch_keeps_lengths_and_adds_up_over_blocks() -> None:
+    rows = np.random.default_rng(0).integers(-127, 128, (40, 5000)).astype(np.int8)
+    whole = sketch(rows)
+    assert (sketch(rows[:, :1234]) + sketch(rows[:, 1234:], 1234) == whole).all()
+    ratio = np.square(whole).sum(axis=1) / np.square(rows.astype(np.float64)).sum(axis=1)
+    assert whole.shape == (40, WIDTH) and abs(ratio.mean() - 1) < 0.05 and np.abs(ratio - 1).max() < 0.4

@@ -1,0 +1,94 @@
+"""What units and images rely on: the words to systemd, the signals, and the same settings in every way to run.
+
+Booted machines and built images are too slow for here; docs/deployment.md says how they were tested.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+from support.paths import ROOT
+from support.programs import BIN, ENV
+
+UNITS = [ROOT / "agent/fedge_agent/fedge-agent.service", ROOT / "aggregator/fedge_aggregator/fedge-aggregator.service"]
+IMAGES = [ROOT / "Dockerfile.x86", ROOT / "Dockerfile.jetson"]
+AGENT = '[agent]\nname = "gw"\nstate = "state"\n'
+AGGREGATOR = (
+    '[aggregator]\nstate = "state"\naddresses = ["127.0.0.1"]\nlisten = "127.0.0.1:0"\noperator = "127.0.0.1:0"\n'
+)
+START_S = 30.0
+
+
+@pytest.fixture
+def systemd(tmp_path: Path) -> socket.socket:
+    """systemd's end of the notification socket."""
+    channel = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    channel.bind(str(tmp_path / "notify"))
+    channel.settimeout(START_S)
+    return channel
+
+
+@pytest.mark.parametrize(
+    ("program", "config"), [("fedge-agent", AGENT), ("fedge-aggregator", AGGREGATOR)], ids=["agent", "aggregator"]
+)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda n: n.name)
+def test_service_tells_systemd_how_it_is(
+    program: str, config: str, number: signal.Signals, tmp_path: Path, systemd: socket.socket
+) -> None:
+    (tmp_path / "service.toml").write_text(config)
+    notified = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "2000000"}
+    command = [BIN / program, "start", "--config", tmp_path / "service.toml"]
+    with systemd, (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, env={**ENV, **notified})
+        try:
+            told = [systemd.recv(100) for _ in range(4)]
+            process.send_signal(number)
+            while told[-1] == b"WATCHDOG=1" or told[-1] == b"READY=1":
+                told.append(systemd.recv(100))
+            assert process.wait(10) == 0, (tmp_path / "log").read_text()
+        finally:
+            process.kill()
+            process.wait()
+    assert told.count(b"READY=1") == 1
+    assert told.count(b"WATCHDOG=1") >= 3
+    assert told[-1] == b"STOPPING=1"
+
+
+def test_service_that_systemd_does_not_watch_says_nothing_of_it(tmp_path: Path, systemd: socket.socket) -> None:
+    (tmp_path / "service.toml").write_text(AGENT)
+    notified = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "2000000", "WATCHDOG_PID": str(os.getpid())}
+    command = [BIN / "fedge-agent", "start", "--config", tmp_path / "service.toml"]
+    with systemd, subprocess.Popen(command, stderr=subprocess.DEVNULL, env={**ENV, **notified}) as process:
+        assert systemd.recv(100) == b"READY=1"
+        systemd.settimeout(1.5)
+        with pytest.raises(TimeoutError):
+            systemd.recv(100)
+        process.terminate()
+
+
+@pytest.mark.parametrize("path", [*UNITS, *IMAGES], ids=lambda p: p.name)
+def test_every_way_to_run_sets_the_same(path: Path) -> None:
+    """One BLAS thread: two cost a quarter of the speed on small layers. ONNX Runtime must not phone home."""
+    text = path.read_text()
+    assert "OPENBLAS_NUM_THREADS=1" in text
+    assert "ORT_DISABLE_TELEMETRY=1" in text
+
+
+@pytest.mark.parametrize("path", IMAGES, ids=lambda p: p.name)
+def test_image_compiles_by_hash(path: Path) -> None:
+    """Layers round times of files: half of the usual .pyc were stale, which cost 40 MiB and every start's time."""
+    assert "--invalidation-mode unchecked-hash" in path.read_text()
+    assert all("--no-compile" in line for line in re.findall(r"bin/pip install.*", path.read_text()))
+
+
+@pytest.mark.parametrize("path", IMAGES, ids=lambda p: p.name)
+def test_image_runs_without_rights(path: Path) -> None:
+    last = path.read_text().rpartition("\nFROM ")[2]
+    assert re.search(r"^USER 10001:10001$", last, re.M)
+    assert re.search(r"install -d -o 10001 -g 10001 -m 0700 /var/lib/fedge-agent\b", last, re.M)

@@ -1,0 +1,319 @@
+"""`fedge-fleet simulate` end to end, on machines that are simulated too."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from fedge_aggregator.rounds.round import RoundConfig
+from fedge_fleet import report
+from fedge_fleet.cli import main
+from fedge_fleet.data.member import Base, Member, Plan, Sent
+from fedge_fleet.data.site_data import Windows
+from fedge_fleet.simulate import outcome as told
+from fedge_fleet.simulate import skew
+from fedge_fleet.simulate.baselines import Plain
+from fedge_fleet.simulate.config import Config, flagged, keys, read
+from fedge_fleet.simulate.loop import Loop, Trip
+from fedge_fleet.simulate.run import Fleet, Outcome, simulate
+from fedge_models.errors import ConfigError, StopError
+from fedge_models.graph import zoo
+from fedge_models.graph.card import Card, Channel, WindowSpec
+from fedge_models.graph.trainable import TrainableGraph
+from fedge_models.messages.quantize import LIMIT, dequantize, expand
+from fedge_models.training import personal
+from fedge_models.training.loop import TrainingConfig
+from support.paths import ROOT
+
+ROUNDS = 6
+
+
+@pytest.fixture(scope="module")
+def fleet() -> Fleet:
+    return Fleet(Config(), "test")
+
+
+def run(fleet: Fleet, **keys: object) -> Outcome:
+    return simulate(Config(rounds=ROUNDS, **keys), "test", fleet=fleet, every=3)  # type: ignore[arg-type]
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_seed_others(fleet: Fleet) -> None:
+    rough = {"hostile": 0.2, "attack": {"name": "gaussian"}, "stragglers": 0.2, "dropouts": 0.2}
+    a, b, c = (run(fleet, seed=seed, **rough) for seed in (3, 3, 4))
+    assert told.as_json(a) == told.as_json(b) and a.digest == b.digest != c.digest
+
+
+def test_fedavg_breaks_and_a_robust_rule_holds(fleet: Fleet) -> None:
+    trimmed = {"name": "trimmed_mean", "byzantine": 6}
+    attack = {"hostile": 0.3, "attack": {"name": "sample_inflation"}}
+    clean, broken, held = run(fleet), run(fleet, **attack), run(fleet, rule=trimmed, **attack)
+    assert clean.last.score > 0.95
+    assert broken.last.score < 0.5 * clean.last.score
+    assert held.last.score > 0.95 * clean.last.score
+
+
+def test_nan_is_refused_where_it_is_decoded_and_costs_nothing_else(fleet: Fleet) -> None:
+    found = run(fleet, hostile=0.2, attack={"name": "not_finite"})
+    assert found.counts == {"admitted": 16 * ROUNDS, "refused": 4 * ROUNDS}
+    assert list(found.reasons) == ["update of a node: spread: expected finite values of 0 or more"]
+    assert found.last.score > 0.95
+
+
+def test_backdoor_success_is_measured(fleet: Fleet) -> None:
+    found = run(fleet, hostile=0.2, attack={"name": "backdoor"})
+    assert found.last.backdoor > 0.8 and found.last.score > 0.9  # it works, and nobody sees it in the score
+
+
+@pytest.mark.parametrize("habits", [{"stragglers": 0.5}, {"dropouts": 0.7}, {"stragglers": 0.4, "dropouts": 0.5}])
+def test_the_slow_and_the_absent_never_block(fleet: Fleet, habits: dict[str, float]) -> None:
+    found = run(fleet, **habits)
+    assert found.last.round == ROUNDS and found.last.score > 0.8
+    assert found.counts["admitted"] >= 2 * ROUNDS
+    assert found.counts.get("late", 0) + found.counts.get("lost", 0) > 0
+
+
+def test_a_buffer_makes_stragglers_count(fleet: Fleet) -> None:
+    slow = {"stragglers": 0.5, "slowness": 8.0}
+    waits = run(fleet, federation={"deadline": "2m"}, **slow)
+    counts = run(fleet, federation={"mode": "asynchronous", "buffer": 8, "deadline": "2m"}, **slow)
+    assert counts.counts.get("late", 0) < waits.counts["late"]
+    assert counts.last.score > 0.8
+
+
+def test_only_some_sites_are_asked(fleet: Fleet) -> None:
+    found = run(fleet, federation={"share": 0.4, "margin": 0.25})
+    assert found.counts["admitted"] < 11 * ROUNDS and found.last.score > 0.8
+
+
+def test_trust_puts_hostile_sites_in_quarantine(fleet: Fleet) -> None:
+    found = run(fleet, hostile=0.2, attack={"name": "sign_flip"}, trust={})
+    assert set(found.quarantined) == set(found.hostile) and len(found.changes) == 4
+
+
+def test_mixing_and_server_optimisers_are_the_aggregators(fleet: Fleet) -> None:
+    found = run(
+        fleet,
+        rule={"name": "geometric_median"},
+        mixing={"name": "nearest_neighbour_mixing", "byzantine": 5},
+        server_optimizer={"name": "fedavgm", "rate": 0.5, "momentum": 0.5},
+    )
+    assert found.last.score > 0.9
+
+
+def test_hundreds_of_sites_in_one_process() -> None:
+    found = simulate(Config(sites=300, rounds=2, skew={"name": "even"}), "test", every=2)
+    assert found.counts["admitted"] == 600 and found.last.score > found.history[0].score
+
+
+# the loop
+
+CARD = Card("classify", (Channel("a"), Channel("b")), WindowSpec(1, 1, 1), ("mean",), ("x", "y"), "x")
+
+
+def small_loop(trip: object, limits: RoundConfig, sites: int = 4, rounds: int = 3) -> Loop:
+    graph = TrainableGraph.load(zoo.mlp(CARD, 2, (4,)).SerializeToString())
+    rng = np.random.default_rng(0)
+    members = {}
+    for k in range(sites):
+        x = rng.normal(size=(16, 2)).astype(np.float32)
+        members[f"s{k}"] = Member(x, (x[:, 0] > 0).astype(np.int64), np.zeros_like(graph.params), rng)
+    plan = Plan(rounds, TrainingConfig(epochs=1))
+    return Loop(graph, members, plan, Plain(graph, graph.params.copy(), plan), limits, 3600.0, trip)  # type: ignore[arg-type]
+
+
+def test_a_site_owes_what_the_grid_cuts_off_and_sends_it_later() -> None:
+    loop = small_loop(lambda *_: Trip(1.0), RoundConfig(2, 100.0))
+    graph, member = loop.graph, loop.members["s0"]
+    narrow = Base(1, graph.params.copy(), np.full(len(graph.sizes), 1e-6, np.float32))
+    still = replace(loop.plan, training=TrainingConfig(epochs=0), correction=0.0)
+    first = member.turn(graph, narrow, personal.local_mask(graph), loop.plan)
+    owed = member.owed.copy()
+    wide = replace(narrow, version=2, steps=np.full(len(graph.sizes), 1e-5, np.float32))
+    second = member.turn(graph, wide, personal.local_mask(graph), still)
+    assert np.abs(first.codes).max() >= LIMIT - 1 and np.abs(owed).max() > 5e-4
+    np.testing.assert_allclose(dequantize(second.codes, expand(wide.steps, graph.sizes)), owed, atol=5.1e-6)
+
+
+def test_a_straggler_is_late_and_the_deadline_ends_the_round() -> None:
+    loop = small_loop(lambda node, _: Trip(1000.0 if node == "s0" else 1.0), RoundConfig(2, 100.0))
+    loop.run()
+    assert loop.now == pytest.approx(3 * 101.0) and loop.counts["admitted"] == 9
+
+
+def test_a_site_that_lost_its_update_tries_again_on_the_same_release() -> None:
+    turns = {"s0": 0}
+
+    def trip(node: str, version: int) -> Trip:
+        if node == "s0":
+            turns["s0"] += 1
+        return Trip(1.0, arrives=node != "s0" or turns["s0"] > 1)
+
+    loop = small_loop(trip, RoundConfig(4, 100.0), rounds=1)
+    loop.run()
+    assert loop.now == 2.0 and loop.counts == {"admitted": 4, "lost": 1}
+
+
+def test_a_round_that_cannot_end_says_so() -> None:
+    loop = small_loop(lambda *_: Trip(1.0), RoundConfig(2, 100.0))
+
+    class Needy(Plain):
+        def minimum(self) -> int:
+            return 9
+
+    loop.server = Needy(loop.graph, loop.graph.params.copy(), loop.plan)
+    with pytest.raises(StopError, match="round 1 cannot end"):
+        loop.run()
+
+
+def test_a_hostile_site_sees_what_the_honest_send() -> None:
+    class Spy:
+        names = frozenset({"s1"})
+
+        def __init__(self) -> None:
+            self.saw: list[int] = []
+
+        def turn(self, nodes: list[str], base: Base, honest: list[tuple[Base, Sent]]) -> dict[str, Sent]:
+            self.saw.append(len(honest))
+            return dict.fromkeys(nodes, honest[0][1])
+
+    loop = small_loop(lambda *_: Trip(1.0), RoundConfig(4, 100.0))
+    loop.hostile = spy = Spy()
+    loop.run()
+    assert spy.saw == [3, 3, 3]
+
+
+# how data is dealt
+
+POOL = {
+    name: Windows(
+        np.arange(rows, dtype=np.float32)[:, None] + start,
+        np.arange(rows) % 4,
+        np.arange(rows) >= rows * 3 // 4,
+        np.zeros(rows, np.bool_),
+    )
+    for name, rows, start in (("big", 1600, 0), ("small", 800, 10_000))
+}
+
+
+@pytest.mark.parametrize("name", skew.SKEWS)
+def test_every_window_goes_to_one_site_and_stays_on_its_side(name: str) -> None:
+    dealt = skew.deal(POOL, 12, skew.SKEWS[name](), seed=0)
+    assert len(dealt) == 12
+    for test in (False, True):
+        got = np.sort(np.concatenate([s.x[s.test == test, 0] for s in dealt.values()]))
+        want = np.sort(np.concatenate([s.x[s.test == test, 0] for s in POOL.values()]))
+        assert (got == want).all()
+    again = skew.deal(POOL, 12, skew.SKEWS[name](), seed=0)
+    assert all((dealt[n].x == again[n].x).all() for n in dealt)
+
+
+def test_own_sites_are_cut_by_size_and_never_mixed() -> None:
+    dealt = skew.deal(POOL, 12, skew.Own(), seed=0)
+    assert sum(n.startswith("big.") for n in dealt) == 8
+    assert all((s.x < 10_000).all() if n.startswith("big.") else (s.x >= 10_000).all() for n, s in dealt.items())
+    assert list(skew.deal(POOL, 1, skew.Own(), seed=0)) == ["big"]
+
+
+def test_two_classes_a_site() -> None:
+    dealt = skew.deal(POOL, 8, skew.Classes(per_site=2), seed=0)
+    assert all(len(np.unique(s.y)) == 2 for s in dealt.values())
+
+
+def test_small_alpha_makes_sites_differ() -> None:
+    def spread(how: skew.Skew) -> float:
+        shares = [np.bincount(s.y, minlength=4) / len(s.y) for s in skew.deal(POOL, 5, how, seed=1).values()]
+        return float(np.std(shares, axis=0).mean())
+
+    assert spread(skew.Dirichlet(alpha=0.5)) > 3 * spread(skew.Dirichlet(alpha=100)) > spread(skew.Even())
+    sizes = [len(s.y) for s in skew.deal(POOL, 5, skew.Quantity(alpha=0.5), seed=1).values()]
+    assert max(sizes) > 3 * min(sizes)
+
+
+@pytest.mark.parametrize("how", [skew.Dirichlet(alpha=0.05), skew.Quantity(alpha=0.05)])
+def test_no_draw_leaves_a_site_without_training_windows(how: skew.Skew) -> None:
+    trained = [int((~s.test).sum()) for s in skew.deal(POOL, 12, how, seed=3).values()]
+    assert min(trained) >= skew.LEAST and sum(trained) == sum(int((~s.test).sum()) for s in POOL.values())
+    crowded = [int((~s.test).sum()) for s in skew.deal(POOL, 300, how, seed=3).values()]
+    assert min(crowded) == sum(crowded) // 300 < skew.LEAST
+
+
+def test_too_many_sites_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"key 'sites': 900 sites leave .* it needs 2"):
+        skew.deal(POOL, 900, skew.Even(), seed=0)
+    with pytest.raises(ConfigError, match="do not cover 4 classes"):
+        skew.deal(POOL, 2, skew.Classes(per_site=1), seed=0)
+
+
+# configuration and command line
+
+
+@pytest.mark.parametrize(
+    ("toml", "message"),
+    [
+        ("site = 3", "unknown key 'site'; did you mean 'sites'"),
+        ("sites = 1", "key 'sites'"),
+        ("hostile = 1.0", "key 'hostile'"),
+        ('rule = { name = "medan" }', "key 'rule.name': no rule 'medan'"),
+        ('rule = { name = "krum", byzantine = 9 }', r"key 'rule': Krum\(byzantine=9\) needs 21 sites, there are 20"),
+        ('skew = { name = "dirichlet", alfa = 1 }', "unknown key 'skew.alfa'; did you mean 'alpha'"),
+        ('attack = { name = "nan" }', "key 'attack.name': no attack 'nan'"),
+        ("federation = { quorom = 3 }", "unknown key 'federation.quorom'; did you mean 'quorum'"),
+        ("trust = { limt = 3 }", "unknown key 'trust.limt'; did you mean 'limit'"),
+        ('set = "fan"', "key 'data': the set 'fan' is recorded"),
+        ('set = "fans"', "key 'set': no data set 'fans'"),
+    ],
+)
+def test_a_wrong_key_is_refused_with_file_and_key(tmp_path: Path, fleet: Fleet, toml: str, message: str) -> None:
+    path = tmp_path / "fleet.toml"
+    path.write_text(toml)
+    with pytest.raises(ConfigError, match=message) as error:
+        config, where = read(path, {})
+        simulate(config, where, fleet=None if "set" in toml or "skew" in toml else fleet)
+    assert str(path) in str(error.value)
+
+
+def test_flags_go_before_the_file_and_every_key_is_one(tmp_path: Path) -> None:
+    path = tmp_path / "fleet.toml"
+    path.write_text('sites = 30\nrule = { name = "median" }\n')
+    config, _ = read(path, flagged({"sites": "40", "attack": "alie", "skew": '{ name = "dirichlet", alpha = 1.0 }'}))
+    assert config.sites == 40 and config.rule == {"name": "median"} and config.attack == {"name": "alie"}
+    assert config.skew == {"name": "dirichlet", "alpha": 1.0}
+    options = {p.name for p in main.commands["simulate"].params}
+    assert set(keys()) == set(Config.__struct_fields__) <= options and all(keys().values())
+    with pytest.raises(ConfigError, match=r"key 'rule'.*not valid TOML"):
+        flagged({"rule": "{ name = "})
+
+
+def test_every_key_is_in_the_documentation() -> None:
+    text = (ROOT / "docs/simulate.md").read_text()
+    for name in keys():
+        assert f"`{name}`" in text, name
+    for name in skew.SKEWS:
+        assert f"`{name}`" in text, name
+
+
+def test_command_prints_a_table_json_and_a_page(tmp_path: Path) -> None:
+    runner, few = CliRunner(), ["--sites", "6", "--rounds", "2", "--hostile", "0.34", "--attack", "backdoor"]
+    shown = runner.invoke(main, ["simulate", *few, "--out", str(tmp_path / "report")])
+    assert shown.exit_code == 0 and "2 of them hostile (backdoor)" in shown.output and "macro_f1" in shown.output
+    page = (tmp_path / "report/index.html").read_text()
+    assert page.count("<svg") == 2 and "backdoor works" in page and "NOT KEPT" not in page
+    found = json.loads(runner.invoke(main, ["simulate", *few, "--json"]).stdout.splitlines()[-1])
+    assert found["simulation"]["sites"] == 6 and len(found["history"]) == 3 and len(found["weights"]) == 64
+    wrong = runner.invoke(main, ["simulate", "--rule", "medan"])
+    assert wrong.exit_code == 1 and "no rule 'medan'" in wrong.stderr
+
+
+def test_what_is_unknown_is_null_in_json(fleet: Fleet) -> None:
+    found = run(fleet)
+    text = told.as_json(found)
+    assert json.loads(text)["history"][0]["backdoor"] is None and "NaN" not in text
+    assert msgspec.json.decode(text) == json.loads(text)
+    assert math.isnan(found.last.backdoor)
+    assert "<h2>Promises</h2>" not in report.render(told.page(found))

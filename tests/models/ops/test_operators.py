@@ -1,0 +1,108 @@
+"""Every operator: gradients against float64 central differences, forward against ONNX Runtime."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import onnx
+import pytest
+from fedge_models.errors import ModelError
+from fedge_models.ops.registry import OPERATORS
+from support.graphs import N, check_gradient, ints, load, normal, run_ort, small
+from support.operator_cases import CASES
+from support.operator_variants import ALL, OPSETS, model_of
+
+
+def test_every_operator_has_a_case() -> None:
+    assert set(CASES) == set(OPERATORS)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_forward_equals_onnx_runtime(name: str) -> None:
+    if not loads(OPSETS.get(name, 17)):
+        pytest.skip("newer than this ONNX Runtime")
+    model, x = model_of(name), normal(4, 5)
+    y = load(model).forward(x)
+    assert y.dtype == np.float32
+    np.testing.assert_allclose(y, run_ort(model.SerializeToString(), x), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_gradient_equals_central_differences(name: str) -> None:
+    if OPSETS.get(name, 17) > onnx.defs.onnx_opset_version():
+        pytest.skip("newer than this onnx")
+    check_gradient(model_of(name), normal(4, 5))
+
+
+@cache
+def loads(opset: int) -> bool:
+    """Whether the installed ONNX Runtime knows the opset."""
+    model = small([N("Relu", ["x"], ["y"])], {"w": normal(1)}, (3,), (3,), opset)
+    try:
+        run_ort(model.SerializeToString(), normal(1, 3))
+    except Exception:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("opset", range(13, onnx.defs.onnx_opset_version() + 1))
+def test_every_operator_means_the_same_in_every_opset_that_has_it(opset: int) -> None:
+    if not loads(opset):
+        pytest.skip("newer than this ONNX Runtime")
+    held = 0
+    for name in ALL:
+        model, x = model_of(name, opset), normal(4, 5)
+        try:
+            onnx.checker.check_model(model, full_check=True)
+            expected = run_ort(model.SerializeToString(), x)
+        except Exception:  # written for another opset
+            continue
+        np.testing.assert_allclose(load(model).forward(x), expected, rtol=1e-5, atol=1e-5, err_msg=name)
+        held += 1
+    assert held > 0.6 * len(ALL)
+
+
+def test_opset_that_onnx_does_not_know_yet_is_refused() -> None:
+    newest = onnx.defs.onnx_opset_version()
+    with pytest.raises(ModelError, match=f"opset {newest + 1}, expected 13 to {newest}"):
+        load(model_of("Relu", newest + 1))
+
+
+def test_dropout_drops_only_in_training_and_keeps_the_mean() -> None:
+    graph, x = load(model_of("Dropout")), normal(2000, 5)
+    calm = graph.forward(x).copy()
+    graph.training(np.random.default_rng(0))
+    y = graph.forward(x)
+    assert 0.38 < np.mean(y == 0) < 0.42
+    np.testing.assert_allclose(y[y != 0], calm[y != 0] / 0.6, rtol=1e-5)
+    graph.backward(np.ones_like(y))
+    np.testing.assert_allclose(graph.grad[-12:], (y != 0).sum(axis=0) / 0.6, rtol=1e-4)  # of the bias
+    graph.training(None)
+    np.testing.assert_array_equal(graph.forward(x), calm)
+
+
+def test_nodes_that_lead_nowhere_are_left_out() -> None:
+    nodes = [N("Sin", ["x"], ["s"]), N("Gemm", ["x", "w"], ["y"]), N("NonZero", ["y"], ["unused"])]
+    graph = load(small(nodes, {"w": normal(4, 3)}, (4,), (3,)))
+    assert graph.operators == ("Gemm",) and graph.trunk is None
+
+
+def test_globs_of_a_refusal_match_what_they_mean() -> None:
+    names = ["trunk,0", "head[0].w,b", "head[0].c", "last,w"]
+    nodes = [
+        N("Gemm", ["x", names[0]], ["h"]), N("Sin", ["h"], ["s"]), N("Gemm", ["s", names[1]], ["g"]),
+        N("Add", ["g", names[2]], ["a"]), N("Gemm", ["a", names[3]], ["y"]),
+    ]  # fmt: skip
+    shapes = dict(zip(names, [(4, 4), (4, 4), (4,), (4, 3)], strict=True))
+    model = small(nodes, {n: normal(*s) for n, s in shapes.items()}, (4,), (3,))
+    with pytest.raises(ModelError, match=r"node 'Sin_1' \(Sin\)") as found:
+        load(model)
+    globs = str(found.value).split("--trainable '")[1].rstrip("'")
+    assert [t.name for t in load(model, globs).layout] == names[1:]
+
+
+def test_what_only_sets_sizes_or_is_read_by_nobody_is_no_weight() -> None:
+    nodes = [N("Gemm", ["x", "w"], ["h"]), N("Reshape", ["h", "s"], ["r"]), N("Resize", ["r", "", "by"], ["y"])]
+    tensors = {"w": normal(4, 6), "s": ints(0, 2, 3), "by": np.array([1, 1, 2], np.float32), "unread": normal(9)}
+    assert [t.name for t in load(small(nodes, tensors, (4,), (2, 6))).layout] == ["w"]

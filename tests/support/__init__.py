@@ -1,0 +1,1 @@
+"""What tests share: counterparts, servers, sites and references, each named for what it holds."""

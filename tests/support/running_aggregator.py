@@ -1,0 +1,102 @@
+"""A real aggregator with two federations on a free port, and what a gateway says to it."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from fedge_agent.federation import identity
+from fedge_agent.federation.uplink import Uplink
+from fedge_aggregator import config as configs
+from fedge_aggregator.app import App
+from fedge_aggregator.federation.add_model import add_model
+from fedge_aggregator.gateway_api import enrolment
+from fedge_models.messages.invitation import decode_invitation
+from fedge_models.messages.trust_chain import Anchor, Head, verify_release
+from fedge_models.messages.update import Update, encode_update
+
+from support.federation_bench import GRAPH, MODEL
+
+
+class Plant:
+    """An aggregator with two federations on a free port, and a way to enrol gateways."""
+
+    def __init__(self, folder: Path, deadline: str = "0s", more: str = "", pumps: str = "quorum = 2") -> None:
+        self.folder = folder
+        (folder / "model.onnx").write_bytes(MODEL)
+        (folder / "aggregator.toml").write_text(
+            f'[aggregator]\nstate = "{folder}/state"\naddresses = ["127.0.0.1"]\nlisten = "127.0.0.1:0"\n'
+            f'operator = "127.0.0.1:0"\n{more}\n'
+            f'[federation.pumps]\n{pumps}\ndeadline = "{deadline}"\n[federation.fans]\nquorum = 2\n'
+        )
+        self.config = configs.load(folder / "aggregator.toml")
+        self.app = App(self.config)
+        for name in ("pumps", "fans"):
+            if name not in {m.federation for m in self.app.store.models()}:
+                federation = self.config.federation[name]
+                add_model(self.app.store, self.app.authority, name, federation, folder / "model.onnx", time.time())
+        self.app.start()
+        self.url = f"https://{self.app.address}"
+        self._runs = True
+
+    def stop(self) -> None:
+        """End it, unless that was done before."""
+        if self._runs:
+            self._runs = False
+            self.app.stop()
+
+    def invite(self, node: str, lifetime: float = 60, federations: tuple[str, ...] = ("pumps",)) -> str:
+        now = time.time()
+        store, authority = self.app.store, self.app.authority
+        return enrolment.invite(store, authority, self.url, node, federations, int(now + lifetime), now)
+
+    def enrol(self, node: str) -> identity.Identity:
+        return identity.join(decode_invitation(self.invite(node)), self.folder / node)
+
+
+def head_of(who: identity.Identity, have: Head | None = None, federation: str = "pumps") -> Head:
+    link = Uplink(who)
+    body = link.fetch_release(federation, have.header.version if have else 0, 1 << 20)
+    link.close()
+    assert body is not None
+    graph = hashlib.sha256(MODEL).digest()
+    return verify_release(body, Anchor(who.release_key, federation, graph, GRAPH.sizes), have, time.time())
+
+
+def update(who: identity.Identity, head: Head, sequence: int = 1, **changes: object) -> bytes:
+    made = Update(
+        federation="pumps",
+        node=who.node,
+        base_version=head.header.version,
+        base_hash=head.hash,
+        sequence=sequence,
+        samples=100,
+        metrics={"loss": 1.0},
+        codes=np.full(len(GRAPH.params), 5, np.int8),
+        spread=np.full(len(GRAPH.sizes), 0.1, np.float32),
+    )
+    return encode_update(replace(made, **changes), who.key)
+
+
+def submit(who: identity.Identity, body: bytes) -> None:
+    link = Uplink(who)
+    try:
+        link.submit("pumps", body)
+    finally:
+        link.close()
+
+
+def wait_for_release(plant: Plant, version: int) -> None:
+    deadline = time.monotonic() + 10
+    federation = plant.app.federation("pumps")
+    assert federation is not None
+    while federation.current.header.version < version:
+        assert time.monotonic() < deadline, federation.round()
+        time.sleep(0.01)
+
+
+Plants = Callable[..., Plant]  # by keys of Plant

@@ -1,0 +1,175 @@
+"""What a plant does to a gateway: a full disk, a PLC that hangs, restarts, sends NaN or sets its clock.
+
+The agent is a real process; the PLC is a real OPC UA server in this one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import re
+import resource
+import threading
+import time
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fedge_models.graph import zoo
+from fedge_models.graph.card import Card, Channel, WindowSpec
+from support.asyncua_plc import Plc
+from support.programs import Programs
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+HZ = 50.0
+CARD = Card("anomaly", (Channel("a"), Channel("b")), WindowSpec(HZ, 10, 5), ("mean", "std"))
+
+
+class Machine:
+    """Writes two tags at HZ: noise, or whatever the test says, until stopped."""
+
+    def __init__(self, plc: Plc) -> None:
+        self.plc, self.level, self.shift = plc, 0.0, timedelta()
+        self._rng, self._stop = np.random.default_rng(0), threading.Event()
+        for name in "ab":
+            plc.add(name)
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._stop.wait(1 / HZ):
+            now = datetime.now(timezone.utc) + self.shift
+            with contextlib.suppress(TimeoutError):  # a PLC that hangs
+                for name in "ab":
+                    self.plc.write(name, self.level + self._rng.normal(), stamp=now)
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join(10)
+        self.plc.stop()
+
+
+class Gateway(Programs):
+    """One agent with one machine, no aggregator."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.machine = Machine(Plc())
+        self.port = self.machine.plc.port
+        (folder / "model.onnx").write_bytes(zoo.autoencoder(CARD, 4, (3, 2)).SerializeToString())
+        (folder / "gw.toml").write_text(
+            f"""
+[agent]
+name = "gw"
+state = "{folder / "gw"}"
+[source.plc]
+type = "opcua"
+url = "opc.tcp://127.0.0.1:{self.port}/"
+publishing_interval = "50ms"
+max_age = "2s"
+timeout = "2s"
+[model.f]
+file = "{folder / "model.onnx"}"
+training = {{ min_samples = 20 }}
+[asset.m]
+model = "f"
+channels.a = {{ source = "plc", tag = "ns=2;s=a" }}
+channels.b = {{ source = "plc", tag = "ns=2;s=b" }}
+when = {{ for_windows = 2, min_gap = "0s" }}
+[output.events]
+type = "log"
+"""
+        )
+        self.start("gw")
+        self.wait(lambda: self.decisions() > 5, "decisions")
+
+    def decisions(self) -> int:
+        return int(self.status("gw")["latency"]["decisions"])
+
+    def asset(self) -> dict[str, Any]:
+        asset: dict[str, Any] = self.status("gw")["assets"]["m"]
+        return asset
+
+    def counter(self, name: str) -> int:
+        return int(self.asset()["counters"][name])
+
+    def goes_on(self, timeout: float = 20) -> None:
+        """Decides on fresh windows from now on."""
+        before = self.decisions()
+        self.wait(lambda: self.decisions() > before + 10, "decisions to go on", timeout)
+
+
+@pytest.fixture
+def gateway(tmp_path: Path) -> Iterator[Gateway]:
+    made = Gateway(tmp_path)
+    yield made
+    codes = made.end()
+    made.machine.stop()
+    assert codes == [0], (tmp_path / "gw.log").read_text()[-2000:]
+
+
+def test_full_disk_stops_no_decision_loses_no_event_and_counts_what_samples_it_cost(gateway: Gateway) -> None:
+    gateway.wait(lambda: gateway.status("gw")["models"]["f"]["threshold"], "a threshold")
+    pid = gateway.running["gw"].pid
+    unlimited = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, unlimited[1]))  # from here no file takes another byte
+    gateway.machine.level = 50.0
+    gateway.wait(lambda: gateway.status("gw")["unwritten_events"]["problem"], "an event that waits for the disk")
+    gateway.wait(lambda: gateway.status("gw")["lost"]["samples"], "samples that cannot be kept")
+    gateway.goes_on()
+    raised = gateway.asset()["events"]
+    said = gateway.run("fedge-agent", "status", "--config", gateway.folder / "gw.toml")
+    told = re.search(r"PROBLEM ([1-9]\d*) events wait: ", said)  # it opened, and may have been raised since
+    assert told, said
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, unlimited)
+    gateway.wait(lambda: not gateway.status("gw")["unwritten_events"]["waiting"], "the event to be written")
+    gateway.wait(lambda: gateway.status("gw")["outputs"]["events"]["delivered"] >= max(raised, int(told[1])), "all")
+    assert gateway.status("gw")["lost"]["events"] == 0
+
+
+def test_plc_that_hangs_is_given_up_and_used_again(gateway: Gateway) -> None:
+    awake = threading.Event()
+    gateway.machine.plc.block(awake)
+    said = re.compile("stopped answering|no value and no heartbeat")  # whichever of the two times is over first
+    gateway.wait(lambda: said.search(str(gateway.status("gw")["sources"]["plc"])), "the loss")
+    awake.set()
+    began = time.monotonic()
+    gateway.goes_on()
+    assert time.monotonic() - began < 12
+    assert gateway.counter("gaps") + gateway.asset()["windows_with_gaps"] > 0
+    gateway.wait(lambda: not gateway.status("gw")["sources"]["plc"]["problems"], "the problem to be withdrawn")
+
+
+def test_plc_that_restarts_is_used_again_within_ten_seconds_and_the_gap_is_marked(gateway: Gateway) -> None:
+    gateway.machine.stop()
+    gateway.wait(lambda: gateway.status("gw")["sources"]["plc"]["problems"], "the loss to be stated")
+    gateway.wait(lambda: gateway.status("gw")["sources"]["plc"]["reconnects"] >= 2, "tries in vain")
+    gateway.machine = Machine(Plc(gateway.port))
+    began = time.monotonic()
+    gateway.goes_on()
+    assert time.monotonic() - began < 10 + 12 * CARD.window.hop / HZ
+    assert gateway.counter("gaps") + gateway.asset()["windows_with_gaps"] > 0
+
+
+def test_nan_is_counted_and_decided_around(gateway: Gateway) -> None:
+    gateway.machine.level = math.nan
+    gateway.wait(lambda: gateway.counter("not_finite") > 20, "NaN readings")
+    gateway.wait(lambda: gateway.asset()["windows_with_gaps"] > 0, "a window with gaps")
+    gateway.machine.level = 0.0
+    gateway.goes_on()
+    last = gateway.asset()["last"]
+    assert math.isfinite(last["score"]) and not any(gateway.status("gw")["lost"].values())
+
+
+@pytest.mark.parametrize("days", [-3, 3])
+def test_clock_that_jumps_is_followed(gateway: Gateway, days: int) -> None:
+    before = gateway.asset()["last"]["time_ns"]
+    gateway.machine.shift = timedelta(days=days)
+    gateway.goes_on()
+    jumped = (gateway.asset()["last"]["time_ns"] - before) / 1e9 / 86400
+    assert jumped == pytest.approx(days, abs=0.01)
+    assert gateway.counter("clock_jumps") + gateway.counter("gaps") > 0
