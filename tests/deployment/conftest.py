@@ -11,13 +11,6 @@ from pathlib import Path
 import pytest
 from support.paths import ROOT
 
-<<<<<<< HEAD
-ROOT = Path(__file__).resolve().parents[2]
-=======
-# No variable of the test run reaches an installed program: neither a path to the checkout nor an option for pip.
-CLEAN = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "PIP_", "FEDGE_", "VIRTUAL_ENV"))}
->>>>>>> 02692e9 (Move tests into the rooms they test, and their helpers into tests/support)
-
 
 @pytest.fixture(scope="session")
 def tracked() -> list[str]:

@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from installation import CLEAN, ROOT
+from support.installation import CLEAN, ROOT
 
 pytestmark = pytest.mark.slow
 

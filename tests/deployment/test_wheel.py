@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from fedge_models import __version__
-from installation import CLEAN, ROOT, Installation, Service, blocks
+from support.installation import CLEAN, ROOT, Installation, Service, blocks
 
 pytestmark = pytest.mark.slow
 

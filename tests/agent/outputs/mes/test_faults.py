@@ -16,16 +16,9 @@ from pathlib import Path
 import msgspec
 import pytest
 from fedge_agent.durable.spool import Spool
-<<<<<<< HEAD:tests/agent/test_agent_mes_faults.py
 from fedge_agent.types import AlertState, Event
-from servers.link import Link
-from servers.tryton import KEY, Tryton
-=======
-from fedge_agent.machines.alerts import AlertState
-from fedge_agent.types import Event
 from support.cut_link import Link
 from support.tryton import KEY, Tryton
->>>>>>> 02692e9 (Move tests into the rooms they test, and their helpers into tests/support):tests/agent/outputs/mes/test_faults.py
 
 EVENT = Event("", "opened", "pump", "m", 3, 1_700_000_000_000_000_000, 2.5, 1.0, "anomaly")
 

@@ -11,7 +11,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from support.paths import ROOT
+
 PAGE = ROOT / "docs/deployment.md"
 START_S = 60.0
 # Nothing of the test run reaches an installed program: neither a path to the checkout nor an option for pip. `python3`
