@@ -101,7 +101,7 @@ TIMED = {"time": "/ts"}
 MALFORMED: dict[str, tuple[bytes, dict[str, Any], str, str]] = {
     "empty": (b"", {}, "malformed", "expected JSON"),
     "no JSON": (b"{", {}, "malformed", "expected JSON"),
-    "invalid UTF-8": (b'{"v": "\xff\xfe"}', {}, "malformed", "utf-8"),
+    "invalid UTF-8": (b'{"v": "\xff\xfe"}', {}, "malformed", "(?i)utf-8"),
     "binary": (bytes(range(256)), {}, "malformed", "expected JSON"),
     "deep": (b'{"v": ' + b"[" * 100_000, {}, "malformed", "recursion"),
     "deep and whole": (b'{"v": ' + b"[" * 500 + b"]" * 500 + b"}", {}, "unusable", "expected a number"),
