@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -37,15 +38,15 @@ def model() -> tuple[bytes, TrainableGraph, Head]:
 
 
 class Site:
-    """Eighty labelled samples and `model`."""
+    """Labelled samples, a fifth of them held back, and `model`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, samples: int = 80) -> None:
         self.data, self.graph, self.head = model()
         self.folder, self.spool = folder, Spool(folder / "s")
         ChainStore(folder / "models").save_graph(self.data)
         self.release(self.head.header.version)
         self.samples = SampleStore(folder / "samples", {"m": 1000})
-        for i, row in enumerate(np.random.default_rng(0).normal(size=(80, 2)).astype(np.float32)):
+        for i, row in enumerate(np.random.default_rng(0).normal(size=(samples, 2)).astype(np.float32)):
             self.samples.put(Sample("m", "pump", i, row, int(row[0] > 0), i % 5 == 0))
         self.samples.start()
         self.samples.stop()
@@ -57,12 +58,14 @@ class Site:
         self.head = Head(header, header_hash(header), self.head.weights)
         ChainStore(self.folder / "models").save("head", self.head)
 
-    def participant(self, privacy: SitePrivacy | None = None, training: Training | None = None) -> Participant:
-        """As after a start."""
+    def participant(
+        self, privacy: SitePrivacy | None = None, training: Training | None = None, uplink: Any = None
+    ) -> Participant:
+        """As after a start; `uplink`: what stands for the aggregator."""
         how = ModelConfig(training=training or Training(min_samples=40, interval=schema.Seconds(0)), privacy=privacy)
         who = Identity("https://h:1", "gw", ("m",), KEY, KEY.public_key(), 0.0, self.folder)
         made = Participant(
-            "m", how, self.folder / "models", self.samples, self.spool, who, None, True,
+            "m", how, self.folder / "models", self.samples, self.spool, who, uplink, True,
             lambda *_: None, lambda _: False,
         )  # fmt: skip
         made._restore()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 from fedge_agent.config.schema import AssetConfig, ModelConfig, Seconds, TagConfig, Training
 from fedge_agent.durable.releases import ChainStore
 from fedge_agent.durable.spool import Spool
@@ -19,7 +21,7 @@ from fedge_models.errors import WireError
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, Target, WindowSpec
 from fedge_models.graph.trainable import TrainableGraph
-from fedge_models.messages.release import GENESIS, Header, header_hash, weights_hash
+from fedge_models.messages.release import GENESIS, Header, encode_full, header_hash, weights_hash
 from fedge_models.messages.trust_chain import Head
 from fedge_models.messages.update import Update, decode_update
 from fedge_models.privacy.budget import SitePrivacy
@@ -27,6 +29,7 @@ from fedge_models.training import personal
 from fedge_models.training.evaluation import evaluate
 from fedge_models.training.loop import TrainingConfig, fit
 from support.offline_site import KEY, Site
+from support.waiting import until
 
 CARD = Card(
     "regress",
@@ -173,8 +176,8 @@ def test_a_refused_update_is_made_anew_on_the_same_release_and_owes_nothing(tmp_
     """Where each site waits for the release that follows, there would be none."""
     site = Site(tmp_path)
     training = Training(min_samples=40, interval=Seconds(0), learning_rate=10.0)
-    aggregator, made = Refusing(site), site.participant(training=training)
-    made._uplink = aggregator  # type: ignore[assignment]
+    aggregator = Refusing(site)
+    made = site.participant(training=training, uplink=aggregator)
     for count in range(1, 4):
         made._step()  # hands over the one before, and trains
         made._next_poll = 0
@@ -189,8 +192,8 @@ def test_a_refused_update_is_not_made_anew_before_the_interval_nor_with_privacy(
     paid = SitePrivacy(clip=1.0, noise_multiplier=5.0, epsilon=8.0, delta=1e-5)
     for privacy, interval in ((None, 3600), (paid, 0)):
         site.release(site.head.header.version + 1)
-        made = site.participant(privacy, Training(min_samples=40, interval=Seconds(interval)))
-        made._uplink = aggregator = Refusing(site)  # type: ignore[assignment]
+        aggregator = Refusing(site)
+        made = site.participant(privacy, Training(min_samples=40, interval=Seconds(interval)), aggregator)
         for _ in range(3):
             made._step()
             made._next_poll = 0
@@ -224,3 +227,36 @@ def test_training_that_diverged_is_tried_again_on_the_same_release(tmp_path: Pat
     made._learn()
     assert [t["diverged"] for t in made.trainings] == [True, True] and site.spool.update("m") is None
     assert made.problem is not None and "nothing is sent" in made.problem
+
+
+class Publishing:
+    """An aggregator with one release, which asks nobody to train."""
+
+    def __init__(self, head: Head) -> None:
+        self._version, self._body = head.header.version, encode_full(head.header, head.weights, KEY)
+
+    def keep_certificate(self, now: float) -> None:
+        """It lasts."""
+
+    def fetch_release(self, federation: str, have: int, cap: int) -> bytes | None:
+        return self._body if have < self._version else None
+
+    def asked(self, federation: str) -> bool:
+        return False
+
+
+@pytest.mark.parametrize("worse", [False, True])
+def test_a_release_that_is_clearly_worse_here_never_serves(tmp_path: Path, worse: bool) -> None:
+    site = Site(tmp_path, samples=400)
+    old, weights = site.head.header, site.head.weights.copy()
+    weights[-2:] += (4, -4) if worse else (0.1, 0)  # says one class of everything
+    new = replace(old, version=4, previous=site.head.hash, weights=weights_hash(weights), expires=2**40)
+    made = site.participant(uplink=Publishing(Head(new, header_hash(new), weights)))
+    made.start()
+    until(lambda: made.refused or made.status()["release"] == 4, made.status)
+    made.stop()
+    assert made.serving is not None
+    assert made.serving.release == (3 if worse else 4)
+    assert list(made.refused) == ([4] if worse else [])
+    if worse:
+        assert "of release 3, which goes on serving" in made.refused[4]

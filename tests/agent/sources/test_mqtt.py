@@ -8,6 +8,7 @@ import math
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from fedge_agent.sources.mqtt_payload import Reader
 from fedge_agent.types import Batch, Quality, Reading
 from fedge_models.errors import ConfigError
 from support.mosquitto import Mosquitto
+from support.mqtt_once import BrokerOfOneMessage
+from support.recording_host import KeptHost
 
 NOW = 1_700_000_000_000_000_000
 
@@ -98,7 +101,7 @@ TIMED = {"time": "/ts"}
 MALFORMED: dict[str, tuple[bytes, dict[str, Any], str, str]] = {
     "empty": (b"", {}, "malformed", "expected JSON"),
     "no JSON": (b"{", {}, "malformed", "expected JSON"),
-    "invalid UTF-8": (b'{"v": "\xff\xfe"}', {}, "malformed", "utf-8"),
+    "invalid UTF-8": (b'{"v": "\xff\xfe"}', {}, "malformed", "(?i)utf-8"),
     "binary": (bytes(range(256)), {}, "malformed", "expected JSON"),
     "deep": (b'{"v": ' + b"[" * 100_000, {}, "malformed", "recursion"),
     "deep and whole": (b'{"v": ' + b"[" * 500 + b"]" * 500 + b"}", {}, "unusable", "expected a number"),
@@ -368,6 +371,33 @@ def test_full_disk_stops_no_reading_and_is_shown(
     running.wait(lambda: len(running.readings) == 60)
     assert running.status()["counts"]["unkept"] > 0 and "disk is full" in caplog.text
     running.end()
+
+
+class Keeping(KeptHost):
+    """Keeps one batch, unless the power is cut meanwhile."""
+
+    def __init__(self, folder: Path, power: bool) -> None:
+        super().__init__(folder)
+        self._power = power
+
+    def keep(self, readings: Sequence[Reading], *_: object) -> None:
+        if not self._power:
+            raise OSError("the power is cut")
+        self.batches.append((readings, None))
+        self.stop.set()
+
+    def receipts(self) -> list[bytes]:
+        return []
+
+
+@pytest.mark.parametrize("power", [True, False])
+def test_message_is_acknowledged_only_when_it_is_kept(tmp_path: Path, power: bool) -> None:
+    broker, host = BrokerOfOneMessage("plant/a", b"1"), Keeping(tmp_path, power)
+    source = MqttSource("broker", config(url=broker.url, client_id="gw", version="3.1.1"))
+    with nullcontext() if power else pytest.raises(OSError, match="power"):
+        source.run(["plant/a"], host)
+    assert broker.ended.wait(10)
+    assert broker.acknowledged == power and len(host.readings) == power
 
 
 def test_quality_of_service_0_keeps_nothing(broker: Mosquitto, publisher: Publisher, tmp_path: Path) -> None:

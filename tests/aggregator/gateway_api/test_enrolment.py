@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import time
 from contextlib import closing
 from dataclasses import replace
@@ -10,6 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from fedge_agent.federation import identity
 from fedge_agent.federation.uplink import Uplink
 from fedge_models.errors import IdentityError
@@ -53,6 +55,21 @@ def test_revoked_node_is_shut_out_at_once(plant: Plant) -> None:
     link.fetch_model("pumps")
     plant.app.store.revoke("a", time.time())
     with closing(link), pytest.raises(IdentityError, match="revoked"):
+        link.fetch_model("pumps")
+
+
+def test_certificate_with_another_key_is_refused(plant: Plant, tmp_path: Path) -> None:
+    """Signed by our CA for the node's name, but the node has enrolled with another key."""
+    a, key = plant.enrol("a"), Ed25519PrivateKey.generate()
+    certificate, _ = plant.app.authority.issue_node(identity.request(key), "a")
+    folder = tmp_path / "other"
+    folder.mkdir()
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    for name, data in (("key", pem), ("cert", ssl.DER_cert_to_PEM_cert(certificate).encode())):
+        (folder / f"{name}.pem").write_bytes(data)
+    (folder / "ca.pem").write_bytes((a.folder / "ca.pem").read_bytes())
+    link = Uplink(replace(a, key=key, folder=folder))
+    with closing(link), pytest.raises(IdentityError, match="not enrolled here with this key"):
         link.fetch_model("pumps")
 
 

@@ -123,6 +123,21 @@ def test_lost_answer_is_searched_for_once_the_target_has_settled() -> None:
     assert orders.made == [EVENT.key] and mes.status()["orders"] == 1
 
 
+def test_hostile_id_stays_one_part_of_the_address() -> None:
+    """What a target or a machine says is put into addresses: it must not lead to another path or query."""
+    hostile = "../users/1?delete=yes#"
+
+    def answer(asked: Asked) -> bytes:
+        return reply(200, msgspec.json.encode({"id": hostile, "code": "closed"}))
+
+    with Canned(answer) as server:
+        status = Step(method="GET", url="/orders/{id}", code="/code")
+        mes = MesOutput("mes", MesConfig(url=server.url, create=CREATE, status=status, closing={"closed": "normal"}))
+        mes.deliver(EVENT)
+        assert [label.value for label in mes.collect()] == ["normal"]
+        assert server.asked[-1].line == "GET /orders/..%2Fusers%2F1%3Fdelete%3Dyes%23 HTTP/1.1"
+
+
 @pytest.mark.parametrize("slow", [False, True])
 def test_order_that_appears_after_the_search_is_reported_as_a_duplicate(slow: bool) -> None:
     orders = Orders(lose=1)

@@ -1,0 +1,24 @@
+"""Wait for what happens, not for seconds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+LONGEST_S = 60.0  # far more than anything takes; a machine may be busy with something else
+STEP_S = 0.01
+
+T = TypeVar("T")
+
+
+def until(happened: Callable[[], T], what: object = "", longest_s: float = LONGEST_S) -> T:
+    """Look again and again until `happened()` is true, and return it.
+
+    Raises AssertionError with `what` (if it can be called: with what it returns then) after `longest_s`.
+    """
+    deadline = time.monotonic() + longest_s
+    while not (found := happened()):
+        assert time.monotonic() < deadline, f"did not happen: {what() if callable(what) else what}"
+        time.sleep(STEP_S)
+    return found
