@@ -36,8 +36,8 @@ from fedge_models.graph.card import Card, Channel, WindowSpec
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.messages.invitation import decode_invitation
 from fedge_models.messages.quantize import Floats
-from fedge_models.messages.release import max_release_bytes
-from fedge_models.messages.trust_chain import Anchor, Head, verify_release
+from fedge_models.messages.release import Release, max_release_bytes
+from fedge_models.messages.trust_chain import Anchor, verify_release
 from fedge_models.training.loop import FitReport
 
 FEDERATION, INPUTS = "f", 48
@@ -133,7 +133,7 @@ class Gateway:
         self._cap = max_release_bytes(len(delta), len(self._sizes))
         self._uplink = Uplink(identity)
         self._delta, self._residual, self._sequence = delta, np.zeros_like(delta), 0
-        self.head: Head | None = None
+        self.head: Release | None = None
 
     def fetch(self) -> bool:
         """Whether there was a newer release; it is verified."""

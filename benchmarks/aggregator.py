@@ -20,10 +20,10 @@ import tempfile
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 from fedge_aggregator.federation.federation import Federation
 from fedge_aggregator.store import Store
@@ -114,10 +114,20 @@ def average(folder: str, parameters: str, count: int, answer: multiprocessing.Si
     head, sizes = federation.current, server.graph.sizes
     noise = np.clip(np.rint(rng.normal(0, 30, 2 * d)), -LIMIT, LIMIT).astype(np.int8)
     metrics, spread = {"base_loss": 1.0}, np.full(len(sizes), 0.1, np.float32)
-    first = Update(FEDERATION, "", 1, head.hash, 1, 100, metrics, noise[:d], spread)
+    first = Update(
+        federation=FEDERATION,
+        node="",
+        base_version=1,
+        base_hash=head.hash,
+        sequence=1,
+        samples=100,
+        metrics=metrics,
+        codes=noise[:d],
+        spread=spread,
+    )
     for who in identities:
         start = int(rng.integers(d))
-        body = encode_update(replace(first, node=who.node, codes=noise[start : start + d]), who.key)
+        body = encode_update(msgspec.structs.replace(first, node=who.node, codes=noise[start : start + d]), who.key)
         node = store.node(who.node)
         assert node is not None
         began = time.perf_counter()

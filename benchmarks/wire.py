@@ -13,7 +13,6 @@ from fedge_fleet.data import recordings, site_data
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, WindowSpec
 from fedge_models.graph.trainable import TrainableGraph
-from fedge_models.messages.trust_chain import Head
 from fedge_models.messages.update import decode_update
 
 HIDDEN = (256, 256)
@@ -34,9 +33,8 @@ def main() -> None:
     release = publish.first_release(signer, graph.params.copy(), graph.sizes, 0)
     residual, rng = np.zeros_like(graph.params), np.random.default_rng(0)
     for sequence in range(3):
-        head = Head(release.header, release.hash, release.weights)
-        trained = train(graph, head, data, data, data, Training(), rng, lambda: None)
-        body, residual = update_body(head, trained, residual, graph.sizes, "node", sequence, key)
+        trained = train(graph, release, data, data, data, Training(), rng, lambda: None)
+        body, residual = update_body(release, trained, residual, graph.sizes, "node", sequence, key)
         update = decode_update(body, key.public_key(), graph.sizes)
         aggregate = update.codes.astype(np.float32)
         release = publish.next_release(signer, release, aggregate, [update.spread], graph.sizes, "fedavg", {}, 0)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from click.testing import CliRunner
 from cryptography import x509
@@ -74,10 +74,17 @@ class Bench:
         self.sequence += 1
         current = self.federation.current
         made = Update(
-            "f", name, current.header.version, current.hash, self.sequence, 100, {"base_loss": 1.0},
-            np.full(P, code, np.int8), np.full(T, 0.1, np.float32),
-        )  # fmt: skip
-        return encode_update(replace(made, **changes), self.keys[name])
+            federation="f",
+            node=name,
+            base_version=current.header.version,
+            base_hash=current.hash,
+            sequence=self.sequence,
+            samples=100,
+            metrics={"base_loss": 1.0},
+            codes=np.full(P, code, np.int8),
+            spread=np.full(T, 0.1, np.float32),
+        )
+        return encode_update(msgspec.structs.replace(made, **changes), self.keys[name])
 
     def send(self, name: str, body: bytes | None = None, **changes: Any) -> bool:
         node = self.store.node(name)

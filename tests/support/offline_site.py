@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fedge_agent.config import schema
@@ -19,22 +19,22 @@ from fedge_agent.samples.store import Sample, SampleStore
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, WindowSpec
 from fedge_models.graph.trainable import TrainableGraph
-from fedge_models.messages.release import GENESIS, Header, header_hash, weights_hash
-from fedge_models.messages.trust_chain import Head
+from fedge_models.messages.release import Release, header_hash
 from fedge_models.messages.update import Update, decode_update
 from fedge_models.privacy.budget import SitePrivacy
+
+from support.made_releases import make_release
 
 CARD = Card("classify", (Channel("a"),), WindowSpec(1, 4, 2), ("mean", "std"), ("ok", "bad"), "ok", local="dense1.*")
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 
 
-def model() -> tuple[bytes, TrainableGraph, Head]:
+def model() -> tuple[bytes, TrainableGraph, Release]:
     """A small model, and a release of it that is the third."""
     data = zoo.mlp(CARD, 2, (8,)).SerializeToString()
     graph = TrainableGraph.load(data)
-    weights, steps = graph.params.copy(), np.full(len(graph.sizes), 0.01, np.float32)
-    header = Header("m", 3, GENESIS, hashlib.sha256(data).digest(), weights_hash(weights), 0, 1, steps, "r", {})
-    return data, graph, Head(header, header_hash(header), weights)
+    steps = np.full(len(graph.sizes), 0.01, np.float32)
+    return data, graph, make_release(graph.params.copy(), steps, 3, hashlib.sha256(data).digest())
 
 
 class Site:
@@ -54,8 +54,8 @@ class Site:
 
     def release(self, version: int) -> None:
         """The same weights, newer."""
-        header = dataclasses.replace(self.head.header, version=version)
-        self.head = Head(header, header_hash(header), self.head.weights)
+        header = msgspec.structs.replace(self.head.header, version=version)
+        self.head = Release(header, header_hash(header), self.head.weights)
         ChainStore(self.folder / "models").save("head", self.head)
 
     def participant(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 from fedge_agent.federation import identity
 from fedge_agent.federation.uplink import Uplink
@@ -16,7 +16,8 @@ from fedge_aggregator.app import App
 from fedge_aggregator.federation.add_model import add_model
 from fedge_aggregator.gateway_api import enrolment
 from fedge_models.messages.invitation import decode_invitation
-from fedge_models.messages.trust_chain import Anchor, Head, verify_release
+from fedge_models.messages.release import Release
+from fedge_models.messages.trust_chain import Anchor, verify_release
 from fedge_models.messages.update import Update, encode_update
 
 from support.federation_bench import GRAPH, MODEL
@@ -58,7 +59,7 @@ class Plant:
         return identity.join(decode_invitation(self.invite(node)), self.folder / node)
 
 
-def head_of(who: identity.Identity, have: Head | None = None, federation: str = "pumps") -> Head:
+def head_of(who: identity.Identity, have: Release | None = None, federation: str = "pumps") -> Release:
     link = Uplink(who)
     body = link.fetch_release(federation, have.header.version if have else 0, 1 << 20)
     link.close()
@@ -67,7 +68,7 @@ def head_of(who: identity.Identity, have: Head | None = None, federation: str = 
     return verify_release(body, Anchor(who.release_key, federation, graph, GRAPH.sizes), have, time.time())
 
 
-def update(who: identity.Identity, head: Head, sequence: int = 1, **changes: object) -> bytes:
+def update(who: identity.Identity, head: Release, sequence: int = 1, **changes: object) -> bytes:
     made = Update(
         federation="pumps",
         node=who.node,
@@ -79,7 +80,7 @@ def update(who: identity.Identity, head: Head, sequence: int = 1, **changes: obj
         codes=np.full(len(GRAPH.params), 5, np.int8),
         spread=np.full(len(GRAPH.sizes), 0.1, np.float32),
     )
-    return encode_update(replace(made, **changes), who.key)
+    return encode_update(msgspec.structs.replace(made, **changes), who.key)
 
 
 def submit(who: identity.Identity, body: bytes) -> None:

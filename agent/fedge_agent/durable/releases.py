@@ -12,10 +12,10 @@ import cbor2
 import numpy as np
 from fedge_models.errors import RefusedError
 from fedge_models.graph.trainable import TrainableGraph
-from fedge_models.messages.cbor import decode_cbor
+from fedge_models.messages.arrays import to_bytes, to_floats
+from fedge_models.messages.cbor import decode_cbor, encode
 from fedge_models.messages.quantize import Floats
-from fedge_models.messages.release import decode_header, encode_header, weights_hash
-from fedge_models.messages.trust_chain import Head
+from fedge_models.messages.release import Release, decode_header, weights_hash
 from fedge_models.system import files
 
 
@@ -35,14 +35,14 @@ class ChainStore:
         """Keep the ONNX file."""
         files.write(self._folder / "graph.onnx", data)
 
-    def save(self, name: str, head: Head) -> None:
+    def save(self, name: str, release: Release) -> None:
         """Keep a release as "head" (newest that is trusted) or "serving" (passed the canary)."""
-        data = cbor2.dumps([encode_header(head.header), head.weights.astype("<f4").tobytes()])
+        data = cbor2.dumps([encode(release.header), to_bytes(release.weights)])
         files.write(self._folder / f"{name}.cbor", data)
 
     def save_tuned(self, release: bytes, weights: Floats) -> None:
         """Keep what the release with that hash has been tuned to here."""
-        files.write(self._folder / "tuned.bin", release + weights.astype("<f4").tobytes())
+        files.write(self._folder / "tuned.bin", release + to_bytes(weights))
 
     def load_tuned(self, release: bytes, size: int) -> Floats | None:
         """That again (size,); None when it is another release's, or damaged."""
@@ -50,20 +50,20 @@ class ChainStore:
         data = path.read_bytes() if path.exists() else b""
         if not data.startswith(release) or len(data) != len(release) + 4 * size:
             return None
-        weights = np.frombuffer(data[len(release) :], "<f4").astype(np.float32)
+        weights = to_floats(data[len(release) :])
         return weights if np.isfinite(weights).all() else None
 
-    def load(self, name: str, graph: TrainableGraph) -> Head | None:
+    def load(self, name: str, graph: TrainableGraph) -> Release | None:
         """A kept release; None when there is none or the file is damaged."""
         path = self._folder / f"{name}.cbor"
         if not path.exists():
             return None
         try:
             header_bytes, weights_bytes = decode_cbor(path.read_bytes(), path.name)
-            header = decode_header(header_bytes, len(graph.sizes))
-            weights = np.frombuffer(weights_bytes, "<f4").astype(np.float32)
+            header = decode_header(header_bytes, graph.sizes)
+            weights = to_floats(weights_bytes)
         except (RefusedError, ValueError, TypeError):
             return None
         if weights_hash(weights) != header.weights or len(weights) != len(graph.params):
             return None
-        return Head(header, hashlib.sha256(header_bytes).digest(), weights)
+        return Release(header, hashlib.sha256(header_bytes).digest(), weights)

@@ -21,8 +21,8 @@ import numpy as np
 from fedge_models.errors import FedgeError, IdentityError, ModelError, RefusedError, ReleaseError, RetryError
 from fedge_models.graph.card import Card
 from fedge_models.graph.trainable import TrainableGraph
-from fedge_models.messages.release import max_release_bytes
-from fedge_models.messages.trust_chain import Anchor, Head, verify_release
+from fedge_models.messages.release import Release, max_release_bytes
+from fedge_models.messages.trust_chain import Anchor, verify_release
 from fedge_models.privacy import budget
 from fedge_models.privacy.budget import Spent
 
@@ -79,7 +79,7 @@ class Participant:
         self._slow = slow
         self._model = LocalModel(name, config, self._chain, samples, spool, labelled, fits, self._pause)
         self._schedule = Schedule(config.training)
-        self._head: Head | None = None
+        self._head: Release | None = None
         self._next_poll, self._failures = 0.0, 0
         self._stopped: str | None = None
         self._rng = np.random.default_rng()
@@ -276,7 +276,7 @@ class Participant:
             self._model.serve()  # with the site's own tensors as they are now
         self._next_poll = 0.0 if self._failures == 0 else self._next_poll
 
-    def _keep(self, head: Head, trained: Trained, memory: Memory, spent: Spent, identity: Identity) -> None:
+    def _keep(self, head: Release, trained: Trained, memory: Memory, spent: Spent, identity: Identity) -> None:
         """Sign the update and put it into the spool; with privacy only what is paid for there."""
         assert self.graph is not None
         privacy, residual, told = self.config.privacy, memory.residual, trained
@@ -304,7 +304,7 @@ class Participant:
         """Whether an update is wanted in this round; the aggregator may ask only some of its nodes."""
         return self._uplink is None or self._uplink.asked(self.name)
 
-    def _note(self, head: Head, trained: Any, seconds: float) -> None:
+    def _note(self, head: Release, trained: Any, seconds: float) -> None:
         entry = {
             "base": head.header.version,
             "rows": trained.report.rows,

@@ -14,7 +14,7 @@ from fedge_models.errors import WireError
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.messages.cbor import decode_cbor
 from fedge_models.messages.quantize import Floats
-from fedge_models.messages.trust_chain import Head
+from fedge_models.messages.release import Release
 from fedge_models.training import drift, personal
 
 
@@ -28,14 +28,14 @@ class Memory:
     base: Floats | None = None  # (P,)
     version: int = 0  # of the base
 
-    def correction(self, head: Head, share: float, mask: personal.Mask) -> Floats | None:
+    def correction(self, head: Release, share: float, mask: personal.Mask) -> Floats | None:
         """What to add over a training on `head`; None before there is anything to take back."""
         if not share or self.movement is None or self.base is None or head.header.version <= self.version:
             return None
         releases = head.header.version - self.version
         return drift.correction(self.movement, self.base, head.weights, releases, share, mask)
 
-    def on(self, head: Head) -> Memory:
+    def on(self, head: Release) -> Memory:
         """What holds for a training on `head`. On the same release once more, after an update that was refused,
         nothing is owed: what that update did not bring is learnt anew."""
         return self if self.version != head.header.version else replace(self, residual=np.zeros_like(self.residual))

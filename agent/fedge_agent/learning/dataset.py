@@ -13,7 +13,8 @@ from __future__ import annotations
 import csv
 import gzip
 import zipfile
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -53,7 +54,7 @@ def load(path: Path, card: Card, shape: tuple[int, ...], label: Sequence[str] = 
     """
     try:
         data = _npz(path, card) if path.suffix == ".npz" else _csv(path, card, label)
-    except (OSError, EOFError, UnicodeDecodeError, csv.Error, zipfile.BadZipFile) as e:
+    except (OSError, EOFError, UnicodeDecodeError, zipfile.BadZipFile, zlib.error) as e:
         raise DataError(f"{path}: cannot be read: {e}") from e
     if data.x.shape[1:] != shape:
         raise DataError(f"{path}: gives samples of shape {data.x.shape[1:]}, the model expects {shape}")
@@ -67,13 +68,7 @@ def load(path: Path, card: Card, shape: tuple[int, ...], label: Sequence[str] = 
 
 
 def _npz(path: Path, card: Card) -> Dataset:
-    with np.load(path, allow_pickle=False) as file:
-        if "x" not in file.files:
-            raise DataError(f"{path}: expected an array 'x' (n, *input shape), got {', '.join(file.files) or 'none'}")
-        try:
-            arrays = {name: file[name] for name in ("x", "y", "test") if name in file.files}
-        except ValueError as e:
-            raise DataError(f"{path}: {e}") from e
+    arrays = _arrays(path)
     x = arrays["x"]
     if card.image is not None and x.dtype == np.uint8 and x.shape[1:] != card.image.shape:
         try:
@@ -88,6 +83,18 @@ def _npz(path: Path, card: Card) -> Dataset:
         if len(array) != len(x):
             raise DataError(f"{path}: array {name!r} has {len(array)} rows, 'x' has {len(x)}")
     return Dataset(x, y if y.dtype.kind == "f" else y.astype(np.int64), test, 0)
+
+
+def _arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """Those of x, y and test that the file holds. Raises DataError for a file without x, or that is no such archive."""
+    try:
+        with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as file:
+            if "x" not in file.files:
+                has = ", ".join(file.files) or "none"
+                raise DataError(f"{path}: expected an array 'x' (n, *input shape), got {has}")
+            return {name: file[name] for name in ("x", "y", "test") if name in file.files}
+    except (ValueError, RuntimeError) as e:  # pickled, encrypted, packed in another way
+        raise DataError(f"{path}: {e}") from e
 
 
 def _csv(path: Path, card: Card, label: Sequence[str]) -> Dataset:
@@ -151,14 +158,23 @@ def _one(labels: NDArray[np.float64], card: Card) -> Any:
     return int(labels[0, 0]) if (labels == labels[0]).all() else -1
 
 
+def _rows(path: Path, file: Iterable[str]) -> Iterator[list[str]]:
+    """The rows of a CSV. Raises DataError naming the line that is none."""
+    rows = csv.reader(file)
+    try:
+        yield from rows
+    except csv.Error as e:
+        raise DataError(f"{path}: line {rows.line_num} is not CSV: {e}") from e
+
+
 class _Table:
     """A CSV file in memory, by column."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         opened = gzip.open if path.suffix == ".gz" else open
-        with opened(path, "rt", newline="") as file:
-            lines = list(csv.reader(file))
+        with opened(path, "rt", encoding="utf-8-sig", newline="") as file:
+            lines = list(_rows(path, file))
         if not lines:
             raise DataError(f"{path}: is empty; expected a header line with the channels' names")
         self.header, self._lines = lines[0], [line for line in lines[1:] if line]

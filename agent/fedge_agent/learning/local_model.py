@@ -16,7 +16,7 @@ from fedge_models.errors import ReleaseError
 from fedge_models.graph.card import Card
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.messages.quantize import Floats
-from fedge_models.messages.trust_chain import Head
+from fedge_models.messages.release import Release
 from fedge_models.training import personal
 from fedge_models.training.evaluation import row_losses
 
@@ -77,7 +77,7 @@ class LocalModel:
         self._chain, self._samples, self._spool = chain, samples, spool
         self._fits, self._pause = fits, pause
         self._file = b""
-        self._served: Head | None = None
+        self._served: Release | None = None
         self._tuned: Floats | None = None  # what that has become here
         self._scale: Scale | None = None
         self._scaled_on = 0
@@ -100,7 +100,7 @@ class LocalModel:
         self.mask = personal.local_mask(graph)
         self.graph, self._file, self.digest = graph, data, hashlib.sha256(data).digest()
 
-    def restore(self, head: Head | None) -> None:
+    def restore(self, head: Release | None) -> None:
         """Serve what served before a restart; `head` where nothing did."""
         assert self.graph is not None
         self._served = self._chain.load("serving", self.graph) or head
@@ -108,7 +108,7 @@ class LocalModel:
             self._tuned = self._chain.load_tuned(self._served.hash, len(self.graph.params))
         self.serve()
 
-    def release(self, head: Head) -> None:
+    def release(self, head: Release) -> None:
         """Try a release, keep it, tune it, serve it. Raises ReleaseError when it is clearly worse than what serves."""
         self._canary(head)
         self._chain.save("serving", head)
@@ -202,7 +202,7 @@ class LocalModel:
         assert self.graph is not None
         return np.float32 if self.graph.card.image is None else np.uint8
 
-    def _canary(self, head: Head) -> None:
+    def _canary(self, head: Release) -> None:
         if self._served is None or self._scale is None:
             return
         held = self.usable(held=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.messages.quantize import LIMIT, Codes, Floats, dequantize, expand, quantize, spread
-from fedge_models.messages.trust_chain import Head
+from fedge_models.messages.release import Release
 from fedge_models.messages.update import Update, encode_update
 from fedge_models.privacy.budget import SitePrivacy
 from fedge_models.privacy.discrete_gaussian import Bits, system_bits
@@ -154,7 +154,7 @@ class Trained:
 
 def train(
     graph: TrainableGraph,
-    head: Head,
+    head: Release,
     data: Data,
     held: Data,
     known: Data,
@@ -198,7 +198,7 @@ def protected(
 
 
 def update_body(
-    head: Head,
+    head: Release,
     trained: Trained,
     residual: Floats,
     sizes: NDArray[np.int64],

@@ -6,14 +6,16 @@ A verdict is of a part, whose windows are found by `context.part`, or of a time.
 
 from __future__ import annotations
 
-import csv
 import difflib
 import math
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone, tzinfo
 from typing import NamedTuple
 
+from fedge_models.errors import DataError
+
 from ..config.schema import Inspection
+from ..protocols.csv.rows import parse
 from ..types import Batch, Label, Quality, Reading
 from ..windows.context import plain
 
@@ -89,7 +91,10 @@ class Columns(NamedTuple):
 def columns(header: str, config: Inspection) -> Columns | Mistake:
     """The columns of a header line; what stands most often between them of , ; and tab is between all cells."""
     delimiter = max(",;\t", key=header.count)
-    names = [cell.strip() for cell in next(csv.reader([header], delimiter=delimiter), [])]
+    try:
+        names = [cell.strip() for cell in parse(header, delimiter)]
+    except DataError as e:
+        return Mistake(f"its first line is {e}")
     wanted = [config.verdict_column, config.part_column, config.time_column, *config.only]
     for name in filter(None, wanted):
         if name not in names:
@@ -123,8 +128,8 @@ def verdict(asset: str, line: str, where: Columns, config: Inspection, naive: tz
 
 def _cells(line: str, where: Columns) -> list[str] | Mistake:
     try:
-        cells = [cell.strip() for cell in next(csv.reader([line], delimiter=where.delimiter, strict=True), [])]
-    except csv.Error as e:
+        cells = [cell.strip() for cell in parse(line, where.delimiter, strict=True)]
+    except DataError as e:
         return Mistake(f"{shown(line)}: {e}")
     needed = [where.verdict, *(i for i in (where.part, where.time) if i is not None), *(i for i, _ in where.only)]
     if any(cells) and max(needed) >= len(cells):

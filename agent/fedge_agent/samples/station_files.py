@@ -45,15 +45,15 @@ class Station:
             self.close()  # the next tail begins at the position that was kept
             if isinstance(e, StorageError):
                 raise
-            why = f"{self._path}: cannot be read: {e.strerror or e}" if isinstance(e, OSError) else str(e)
-            book.trouble(self._asset, why)
+            why = f"cannot be read: {e.strerror or e}" if isinstance(e, OSError) else str(e)
+            book.trouble(self._asset, f"{self._path}: {why}")
         else:
             book.trouble(self._asset, None)
 
     def check(self) -> list[str]:
         """Whether the file can be read and has the columns; problems in the operator's words."""
         try:
-            with self._path.open(encoding="utf-8-sig", errors="replace") as file:
+            with self._path.open(encoding="utf-8-sig", errors="replace", newline="\n") as file:
                 found = columns(file.readline(MAX_LINE).rstrip("\r\n"), self._config)
         except OSError as e:
             return [f"{self._path}: cannot be read: {e.strerror or e}"]
@@ -79,7 +79,7 @@ class Station:
     def _put(self, book: LabelBook, header: str, text: Sequence[str]) -> None:
         where = columns(header, self._config)
         if isinstance(where, Mistake):
-            raise DataError(f"{self._path}: {where.text}")
+            raise DataError(where.text)
         made = lines(self._asset, text, where, self._config)
         for mistake in made:
             if isinstance(mistake, Mistake):

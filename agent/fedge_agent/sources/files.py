@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import gzip
 import time
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
-from fedge_models.errors import ConfigError, UnreachableError
+from fedge_models.errors import ConfigError, DataError, UnreachableError
 from fedge_models.system.settings import Seconds
 
 from ..protocols.csv.rows import Count, Rows, parse
@@ -81,16 +82,23 @@ class FilesSource:
         try:
             opened = gzip.open if path.suffix == ".gz" else open
             with opened(path, "rt", encoding="utf-8-sig", errors="replace", newline="") as file:
-                lines = _cells(file, self._config.delimiter, count)
-                rows = Rows(path, next(lines, []), tags, self._config.time_column, count)
+                header = self._header(next((line for line in file if line.strip()), ""))
+                rows = Rows(path, header, tags, self._config.time_column, count)
                 first: float | None = None
-                for i, row in enumerate(lines):
+                for i, row in enumerate(_cells(file, self._config.delimiter, count)):
                     at = rows.seconds(row) if self._config.time_column else i / self._config.rate_hz
                     if at is not None:
                         first = at if first is None else first
                         yield at - first, row, rows
-        except (OSError, EOFError) as e:
+        except (OSError, EOFError, zlib.error) as e:
             raise ConfigError(f"{path}: cannot be read as CSV: {e}") from e
+
+    def _header(self, line: str) -> list[str]:
+        """The names of the columns. Raises ConfigError."""
+        try:
+            return parse(line.rstrip("\r\n"), self._config.delimiter)
+        except DataError as e:
+            raise ConfigError(f"{self._config.path}: its first line is {e}; expected the names of the columns") from e
 
     def _follow(self, tags: Sequence[str], host: SourceHost) -> None:
         kept = host.folder / "position.json"
@@ -101,7 +109,7 @@ class FilesSource:
                 lines = self._look(tail, kept)
                 host.problem("connection", None)
                 if rows is None and tail.at.header is not None:
-                    header = parse(tail.at.header, self._config.delimiter) or []
+                    header = self._header(tail.at.header)
                     rows = Rows(self._config.path, header, tags, self._config.time_column, host.count)
                 if lines and rows is not None:
                     self._emit(lines, rows, host)
@@ -119,6 +127,8 @@ class FilesSource:
             lines = tail.lines()
         except OSError as e:
             raise UnreachableError(f"{path}: cannot be read: {e.strerror}") from e
+        except DataError as e:
+            raise ConfigError(f"{path}: {e}") from e
         if tail.header_changed is not None:
             raise ConfigError(
                 f"{path}: its header changed from {tail.at.header!r} to {tail.header_changed!r}; expected the same "
@@ -140,8 +150,10 @@ class FilesSource:
 def _cells(lines: Iterable[str], delimiter: str, count: Count) -> Iterator[list[str]]:
     """The cells of each line that is CSV and not empty. A line is a row: a quote that is not closed costs no other."""
     for line in lines:
-        row = parse(line.rstrip("\r\n"), delimiter)
-        if row is None:
+        try:
+            row = parse(line.rstrip("\r\n"), delimiter)
+        except DataError:
             count("lines that are no CSV")
-        elif row:
+            continue
+        if row:
             yield row

@@ -16,6 +16,7 @@ from fedge_models.messages.quantize import LIMIT, Floats, dequantize, expand, qu
 from fedge_models.messages.release import (
     GENESIS,
     Header,
+    Release,
     apply_difference,
     encode_difference,
     encode_full,
@@ -29,16 +30,13 @@ SMALLEST_STEP = 1e-8
 GRID_RATE = 4.0  # the grid changes by at most this factor a round, so that few liars cannot blow it up at once
 
 
-@dataclass(frozen=True)
-class Published:
-    """A release with both its bodies, and what the next one needs."""
+@dataclass(frozen=True, eq=False)
+class Published(Release):
+    """A release with its signed messages, and what the next one starts from."""
 
-    header: Header
-    hash: bytes
-    full: bytes
-    difference: bytes | None  # None: only all weights lead to it
-    weights: Floats  # (P,)
-    residual: Floats  # (P,)
+    full: bytes  # carries all weights
+    difference: bytes | None  # carries the difference from the version before; None: it has only the full one
+    residual: Floats  # (P,) what quantising took away from it
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,7 @@ def first_release(signer: Signer, weights: Floats, sizes: NDArray[np.int64], now
     steps = np.full(len(sizes), FIRST_SPREAD / LIMIT, np.float32)
     header = _header(signer, 1, GENESIS, weights, steps, "initial weights", {}, now)
     full = encode_full(header, weights, signer.key)
-    return Published(header, header_hash(header), full, None, weights, np.zeros_like(weights))
+    return Published(header, header_hash(header), weights, full, None, np.zeros_like(weights))
 
 
 def next_release(
@@ -80,9 +78,9 @@ def next_release(
     return Published(
         header,
         header_hash(header),
+        weights,
         encode_full(header, weights, signer.key),
         encode_difference(header, codes, steps, signer.key),
-        weights,
         wanted - dequantize(codes, expanded),
     )
 
@@ -95,7 +93,7 @@ def reissue(
     It comes as full weights only: no int8 difference leads to given bits.
     """
     header = _header(signer, before.header.version + 1, before.hash, weights, steps, why, {}, now)
-    return Published(header, header_hash(header), encode_full(header, weights, signer.key), None, weights, residual)
+    return Published(header, header_hash(header), weights, encode_full(header, weights, signer.key), None, residual)
 
 
 def difference_steps(wanted: Floats, sizes: NDArray[np.int64]) -> Floats:

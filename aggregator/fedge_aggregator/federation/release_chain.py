@@ -100,7 +100,6 @@ class Chain:
                 f"the oldest that are: {min(have)}"
             )
         old = decode_release(found[1].full, self._signer.key.public_key(), self._model.sizes)
-        assert old.weights is not None
         why, nothing = f"rollback to release {version} by {operator}", np.zeros_like(old.weights)
         made = publish.reissue(self._signer, self._current, old.weights, old.header.steps, nothing, why[:200], int(now))
         row = self._keep(made, "rollback", {"of": version, "operator": operator}, (), now)
@@ -120,9 +119,9 @@ class Chain:
         assert found is not None and found[1] is not None  # the newest is always kept
         row, kept = found[0], found[1]
         release = decode_release(kept.full, self._signer.key.public_key(), self._model.sizes)
-        assert release.weights is not None and release.hash == row.hash
+        assert release.hash == row.hash
         owed = np.frombuffer(kept.residual, "<f4").astype(np.float32)
-        return Published(release.header, release.hash, kept.full, kept.difference, release.weights, owed)
+        return Published(release.header, release.hash, release.weights, kept.full, kept.difference, owed)
 
 
 def bodies(made: Published) -> Bodies:

@@ -6,8 +6,6 @@ each recording for the fan (NXP). Replay puts the training part first.
 
 from __future__ import annotations
 
-import csv
-import gzip
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -19,6 +17,7 @@ from fedge_models.errors import ConfigError
 from numpy.typing import NDArray
 
 from . import bearing_physics
+from .table_file import TableFile
 
 SKAB_TEST = {
     "valve1": {"02", "06", "10", "14"},
@@ -115,24 +114,19 @@ def skab_experiments(folder: Path, speed: float = 1.0) -> dict[str, Track]:
 
 def skab_experiment(folder: Path, name: str, speed: float = 1.0) -> Track:
     """One experiment at 1 Hz times `speed`; gaps in its time stamps become borders of segments."""
-    path = folder / f"{name}.csv.gz"
-    try:
-        with gzip.open(path, "rt") as file:
-            rows = list(csv.DictReader(file))
-    except OSError as e:
-        raise ConfigError(f"{path}: cannot be read: {e}") from e
+    table = TableFile(folder / f"{name}.csv.gz")
     group, _, number = name.rpartition("-")
-    times = np.array([np.datetime64(r["datetime"]) for r in rows]).astype("datetime64[s]").astype(np.int64)
-    borders = [0, *(np.flatnonzero(np.diff(times) > 3) + 1).tolist(), len(rows)]
+    times = table.times("datetime")
+    borders = [0, *(np.flatnonzero(np.diff(times) > 3) + 1).tolist(), len(times)]
     test = number in SKAB_TEST.get(group, set())
     return Track(
         channels=tuple(SKAB_UNITS.items()),
         kind="scalar",
         rate_hz=speed,
         block=1,
-        values=np.array([[float(r[c]) for r in rows] for c in SKAB_UNITS], np.float32),
-        label=np.array([int(r["anomaly"]) for r in rows], np.int64),
-        part=np.full(len(rows), int(test), np.int64),
+        values=np.array([table.numbers(c) for c in SKAB_UNITS], np.float32),
+        label=table.numbers("anomaly").astype(np.int64),
+        part=np.full(len(times), int(test), np.int64),
         segments=tuple(pairwise(borders)),
     )
 

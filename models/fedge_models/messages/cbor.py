@@ -1,21 +1,25 @@
-"""Bytes from outside to typed messages: a strict subset of CBOR (RFC 8949) and fixed schemas.
+"""Decode bytes from outside into typed messages: a strict subset of CBOR (RFC 8949) and fixed schemas.
 
-Promises that decoding is bounded by the bytes received, that no tag is interpreted (no dates, no bignums, no shared
-references: nothing on the wire names a type), and that whatever does not follow the schema to the letter is a
-WireError. Leaves signatures to `cose.py`.
+Decoding is bounded by the bytes received. No tag is interpreted (no dates, no big numbers, no shared references), so
+nothing on the wire names a type. Whatever does not follow its schema exactly is a WireError. Signatures are checked in
+`cose.py`.
 """
 
 from __future__ import annotations
 
 import io
+import math
+from collections.abc import Mapping
 from typing import Annotated, Any, NoReturn, TypeVar
 
 import cbor2
 import msgspec
+import numpy as np
 from msgspec import Meta
 
 from ..errors import WireError
 from ..system.structs import known
+from .arrays import Decode, to_bytes
 
 MAX_DEPTH = 4
 
@@ -28,25 +32,29 @@ T = TypeVar("T")
 
 
 @known
-class Message(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A CBOR array of fixed length and order; the first field of every message is its schema number."""
+class Message(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True, kw_only=True, eq=False):
+    """A CBOR array of fixed length and order; the first field of every message is its schema number.
+
+    Two messages are compared by their encoded bytes: `==` on a message that holds arrays has no single answer.
+    """
 
 
 def encode(message: Message) -> bytes:
-    """The message as CBOR."""
-    return cbor2.dumps(list(msgspec.structs.astuple(message)))
+    """Encode a message as CBOR, its arrays as byte strings."""
+    fields = msgspec.structs.astuple(message)
+    return cbor2.dumps([to_bytes(f) if isinstance(f, np.ndarray) else f for f in fields])
 
 
-def decode(data: bytes, type_: type[T], what: str) -> T:
-    """Parse `data` as exactly one `type_`. Raises WireError saying what was wrong."""
+def decode(data: bytes, type_: type[T], what: str, arrays: Decode | None = None) -> T:
+    """Parse `data` as exactly one `type_`; `arrays` decodes its array fields. Raises WireError."""
     try:
-        return msgspec.convert(decode_cbor(data, what), type_, builtin_types=(bytes,))
+        return msgspec.convert(decode_cbor(data, what), type_, builtin_types=(bytes,), dec_hook=arrays)
     except msgspec.ValidationError as e:
         raise WireError(f"{what}: {e}") from e
 
 
 def decode_cbor(data: bytes, what: str) -> Any:
-    """One CBOR item, shallow and without tags; trailing bytes are refused. Raises WireError."""
+    """Decode one shallow CBOR item without tags. Raises WireError, also for bytes after its end."""
     stream = io.BytesIO(data)
     try:
         item = cbor2.CBORDecoder(
@@ -62,6 +70,12 @@ def decode_cbor(data: bytes, what: str) -> Any:
     if stream.tell() != len(data):
         raise WireError(f"{what}: {len(data) - stream.tell()} bytes after the end of the message")
     return item
+
+
+def check_finite(figures: Mapping[str, float], what: str) -> None:
+    """Raise WireError when a figure, called `what` in the error, is NaN or infinite."""
+    if not all(map(math.isfinite, figures.values())):
+        raise WireError(f"{what} is not finite: {dict(figures)}")
 
 
 def _refuse_tag(*_: object) -> NoReturn:

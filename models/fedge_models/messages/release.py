@@ -1,9 +1,12 @@
 """The message from the aggregator to its nodes: a new version of the model's weights.
 
-A release is a header that says everything about the version (and whose SHA-256 is the release's hash, chained to the
-version before), and a body: full float32 weights, or the int8 difference from the version before. Both bodies of one
-version carry the same header, and the header carries the SHA-256 of the resulting weights, so whichever way a node
-comes, it ends with the same bits. The aggregator's own weights follow the same quantised chain.
+What is sent is a header and a vector. The header describes the version; its SHA-256 is the release's hash, and names
+the version before. The vector is either all weights (float32) or the int8 difference from the version before.
+Both forms of one version carry the same header, and the header carries the SHA-256 of the resulting weights: whichever
+form a node receives, it holds the same bits afterwards. The aggregator's own weights follow the same differences.
+
+`Header` and `Release` are the only two types the rest of the project uses. Whether a release is adopted is decided in
+`trust_chain.py`.
 """
 
 from __future__ import annotations
@@ -17,12 +20,11 @@ import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
-from ..errors import WireError
+from ..errors import ReleaseError, WireError
 from ..system.structs import known
-from . import cose
-from .cbor import Count, Digest, Figures, Message, Name, decode, encode
+from . import arrays, cose
+from .cbor import Count, Digest, Figures, Message, Name, check_finite, decode, encode
 from .quantize import Codes, Floats, dequantize, expand, inflate, pack, unpack
-from .update import decode_steps
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -31,55 +33,57 @@ PURPOSE = "fedge release 1"
 GENESIS = bytes(32)  # `previous` of version 1
 
 
-@dataclass(frozen=True)
-class Header:
-    """Everything about a version but the numbers themselves."""
-
-    federation: str
-    version: int  # strictly rising from 1
-    previous: bytes  # hash of the version before, GENESIS for version 1
-    graph: bytes  # SHA-256 of the ONNX file
-    weights: bytes  # SHA-256 of the resulting weights, float32 little-endian
-    created: int  # Unix time, s
-    expires: int  # Unix time, s: not adopted after this
-    steps: Floats  # (T,) the grid for updates against this version
-    rule: str  # how the round was averaged, for people
-    figures: dict[str, float]  # of the round: nodes, samples, weighted metrics
-
-
-@dataclass(frozen=True)
-class Release:
-    """A release whose signature is verified and whose contents are not yet trusted."""
-
-    header: Header
-    hash: bytes
-    weights: Floats | None  # (P,), or None for a difference
-    codes: Codes | None  # (P,) difference from the version before
-    steps: Floats | None  # (T,) grid of `codes`
-
-
 @known
-class _Header(Message, array_like=True, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Header(Message, array_like=True, frozen=True, forbid_unknown_fields=True, kw_only=True, eq=False):
+    """Everything about a version except its weights."""
+
     schema: Literal[1] = 1
     federation: Name
-    version: Annotated[int, Meta(ge=1, le=2**53)]
-    previous: Digest
-    graph: Digest
-    weights: Digest
-    created: Count
-    expires: Count
-    steps: bytes
-    rule: Annotated[str, Meta(max_length=200)]
-    figures: Figures
+    version: Annotated[int, Meta(ge=1, le=2**53)]  # strictly rising from 1
+    previous: Digest  # hash of the version before, GENESIS for version 1
+    graph: Digest  # SHA-256 of the ONNX file
+    weights: Digest  # SHA-256 of the resulting weights, float32 little-endian
+    created: Count  # Unix time, s
+    expires: Count  # Unix time, s: not adopted from then on
+    steps: Floats  # (T,) the grid for updates against this version
+    rule: Annotated[str, Meta(max_length=200)]  # how the round was averaged, for people
+    figures: Figures  # of the round: nodes, samples, weighted metrics
+
+    def __str__(self) -> str:
+        return f"release {self.version} of {self.federation}"
+
+
+@dataclass(frozen=True, eq=False)
+class Release:
+    """A version of the model with all its weights, verified or made here."""
+
+    header: Header
+    hash: bytes  # SHA-256 of the header as it was received
+    weights: Floats  # (P,)
 
 
 @known
-class _Body(Message, array_like=True, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class SignedPart(Message, array_like=True, frozen=True, forbid_unknown_fields=True, kw_only=True, eq=False):
+    """The bytes that are signed and sent: a header, and the vector that leads to its weights."""
+
     schema: Literal[1] = 1
     header: bytes
     kind: Literal["full", "difference"]
-    vector: bytes
-    steps: bytes
+    vector: bytes  # full: float32 (P,) as zlib data; difference: codes (P,)
+    steps: bytes  # difference: (T,) float32, the grid of its codes; full: empty
+
+    def weights(self, sizes: NDArray[np.int64], before: Floats | None, what: str) -> Floats:
+        """Return the weights (P,) that this leads to, from those of the version before where it is a difference.
+
+        Raises WireError for a vector that does not fit the model, ReleaseError for a difference without `before`.
+        """
+        if self.kind == "full":
+            return arrays.to_floats(inflate(self.vector, 4 * int(sizes.sum()), what))
+        codes = unpack(self.vector, int(sizes.sum()), what)
+        steps = arrays.to_steps(self.steps, len(sizes), f"{what}: steps")
+        if before is None:
+            raise ReleaseError(f"{what}: is a difference from the version before, which is not held here")
+        return apply_difference(before, codes, steps, sizes)
 
 
 def weights_hash(weights: Floats) -> bytes:
@@ -94,87 +98,56 @@ def apply_difference(weights: Floats, codes: Codes, steps: Floats, sizes: NDArra
 
 def header_hash(header: Header) -> bytes:
     """The release's hash, which the next version and every update against this one name."""
-    return hashlib.sha256(encode_header(header)).digest()
+    return hashlib.sha256(encode(header)).digest()
 
 
 def encode_full(header: Header, weights: Floats, key: Ed25519PrivateKey) -> bytes:
-    """The signed bytes of a release that carries all weights (P,)."""
+    """Encode and sign a release that carries all weights (P,)."""
     vector = zlib.compress(weights.astype("<f4").tobytes(), 0)  # stored: 7 % would take longer than all the rest
-    return _sign(_Body(header=encode_header(header), kind="full", vector=vector, steps=b""), key)
+    return _sign(SignedPart(header=encode(header), kind="full", vector=vector, steps=b""), key)
 
 
 def encode_difference(header: Header, codes: Codes, steps: Floats, key: Ed25519PrivateKey) -> bytes:
-    """The signed bytes of a release that carries the difference from the version before: codes (P,), steps (T,)."""
-    body = _Body(
-        header=encode_header(header), kind="difference", vector=pack(codes), steps=steps.astype("<f4").tobytes()
-    )
-    return _sign(body, key)
+    """Encode and sign a release that carries the difference from the version before: codes (P,), steps (T,)."""
+    grid = arrays.to_bytes(steps)
+    return _sign(SignedPart(header=encode(header), kind="difference", vector=pack(codes), steps=grid), key)
 
 
 def max_release_bytes(parameters: int, tensors: int) -> int:
-    """No honest release is longer."""
+    """The longest an honest release can be."""
     return 4 * parameters + parameters // 250 + 8 * tensors + 8192
 
 
-def decode_release(body: bytes, key: Ed25519PublicKey, sizes: NDArray[np.int64]) -> Release:
-    """Verify the signature and parse, for a model whose tensors have `sizes` (T,).
+def open_release(message: bytes, key: Ed25519PublicKey, sizes: NDArray[np.int64]) -> tuple[SignedPart, Header]:
+    """Verify the signature of a release for a model whose tensors have `sizes` (T,), and parse its header.
 
-    Raises SignatureError or WireError. Whether it may be adopted is `trust_chain.verify_release`'s to say.
+    Raises SignatureError or WireError.
     """
-    parameters = int(sizes.sum())
-    payload = cose.verify(body, key, PURPOSE, max_release_bytes(parameters, len(sizes)))
-    wire = decode(payload, _Body, "release")
-    header = decode_header(wire.header, len(sizes))
-    what = f"release {header.version} of {header.federation}"
-    weights = codes = steps = None
-    if wire.kind == "full":
-        weights = np.frombuffer(inflate(wire.vector, 4 * parameters, what), "<f4").astype(np.float32)
-    else:
-        codes = unpack(wire.vector, parameters, what)
-        steps = decode_steps(wire.steps, len(sizes), f"{what}: steps")
-    return Release(header, hashlib.sha256(wire.header).digest(), weights, codes, steps)
+    payload = cose.verify(message, key, PURPOSE, max_release_bytes(int(sizes.sum()), len(sizes)))
+    part = decode(payload, SignedPart, "release")
+    return part, decode_header(part.header, sizes)
 
 
-def _sign(body: _Body, key: Ed25519PrivateKey) -> bytes:
-    return cose.sign(key, encode(body), PURPOSE)
+def decode_release(
+    message: bytes, key: Ed25519PublicKey, sizes: NDArray[np.int64], before: Release | None = None
+) -> Release:
+    """Verify the signature and return the release; `before`: the version that a difference starts from.
+
+    Raises SignatureError, WireError or ReleaseError. Nothing else is checked: a node uses `verify_release`.
+    """
+    part, header = open_release(message, key, sizes)
+    weights = part.weights(sizes, before.weights if before else None, str(header))
+    return Release(header, hashlib.sha256(part.header).digest(), weights)
 
 
-def encode_header(header: Header) -> bytes:
-    """The header's bytes, whose SHA-256 is the release's hash."""
-    return encode(
-        _Header(
-            federation=header.federation,
-            version=header.version,
-            previous=header.previous,
-            graph=header.graph,
-            weights=header.weights,
-            created=header.created,
-            expires=header.expires,
-            steps=header.steps.astype("<f4").tobytes(),
-            rule=header.rule,
-            figures=header.figures,
-        )
-    )
+def decode_header(data: bytes, sizes: NDArray[np.int64]) -> Header:
+    """Parse a header for a model whose tensors have `sizes` (T,). Raises WireError."""
+    header = decode(data, Header, "release header", arrays.decoder(sizes, "release header", "grid"))
+    if not (header.steps > 0).all():
+        raise WireError(f"{header}: grid has a step of 0")
+    check_finite(header.figures, f"{header}: a figure")
+    return header
 
 
-def decode_header(data: bytes, tensors: int) -> Header:
-    """Parse a header for a model of so many tensors. Raises WireError."""
-    wire = decode(data, _Header, "release header")
-    what = f"release {wire.version} of {wire.federation}"
-    steps = decode_steps(wire.steps, tensors, f"{what}: grid")
-    if not (steps > 0).all():
-        raise WireError(f"{what}: grid has a step of 0")
-    if not np.isfinite(list(wire.figures.values())).all():
-        raise WireError(f"{what}: a figure is not finite")
-    return Header(
-        federation=wire.federation,
-        version=wire.version,
-        previous=wire.previous,
-        graph=wire.graph,
-        weights=wire.weights,
-        created=wire.created,
-        expires=wire.expires,
-        steps=steps,
-        rule=wire.rule,
-        figures=wire.figures,
-    )
+def _sign(part: SignedPart, key: Ed25519PrivateKey) -> bytes:
+    return cose.sign(key, encode(part), PURPOSE)

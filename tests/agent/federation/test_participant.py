@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from fedge_agent.config.schema import AssetConfig, ModelConfig, Seconds, TagConfig, Training
@@ -21,13 +21,13 @@ from fedge_models.errors import WireError
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, Target, WindowSpec
 from fedge_models.graph.trainable import TrainableGraph
-from fedge_models.messages.release import GENESIS, Header, encode_full, header_hash, weights_hash
-from fedge_models.messages.trust_chain import Head
+from fedge_models.messages.release import Release, encode_full, header_hash, weights_hash
 from fedge_models.messages.update import Update, decode_update
 from fedge_models.privacy.budget import SitePrivacy
 from fedge_models.training import personal
 from fedge_models.training.evaluation import evaluate
 from fedge_models.training.loop import TrainingConfig, fit
+from support.made_releases import make_release
 from support.offline_site import KEY, Site
 from support.waiting import until
 
@@ -45,10 +45,9 @@ def test_a_site_decides_with_its_own_tensors_after_a_restart(tmp_path: Path) -> 
     model = zoo.mlp(CARD, 2, ()).SerializeToString()
     graph, digest = TrainableGraph.load(model), hashlib.sha256(model).digest()
     weights = np.zeros_like(graph.params)
-    header = Header("m", 3, GENESIS, digest, weights_hash(weights), 0, 1, np.full(2, 0.1, np.float32), "r", {})
     chain, spool = ChainStore(tmp_path / "models"), Spool(tmp_path / "spool.sqlite")
     chain.save_graph(model)
-    chain.save("head", Head(header, header_hash(header), weights))
+    chain.save("head", make_release(weights, np.full(2, 0.1, np.float32), 3, digest))
     samples = SampleStore(tmp_path / "samples.sqlite", {"m": 1000})
     for i, row in enumerate(np.random.default_rng(0).normal(size=(80, 2)).astype(np.float32)):
         samples.put(Sample("m", "pump", i, row, 50.5 if i else None, False))
@@ -118,10 +117,9 @@ def test_a_machine_teaches_a_model_with_two_targets(tmp_path: Path) -> None:
 def test_a_release_is_tuned_to_the_machines_here_and_that_survives_a_restart(tmp_path: Path) -> None:
     model = zoo.mlp(CARD, 2, (8,)).SerializeToString()
     graph, digest = TrainableGraph.load(model), hashlib.sha256(model).digest()
-    header = Header("m", 3, GENESIS, digest, weights_hash(graph.params), 0, 1, np.full(4, 0.1, np.float32), "r", {})
     chain, spool = ChainStore(tmp_path / "models"), Spool(tmp_path / "spool.sqlite")
     chain.save_graph(model)
-    chain.save("head", Head(header, header_hash(header), graph.params.copy()))
+    chain.save("head", make_release(graph.params.copy(), np.full(4, 0.1, np.float32), 3, digest))
     samples = SampleStore(tmp_path / "samples.sqlite", {"m": 1000})
     for i, row in enumerate(np.random.default_rng(0).normal(size=(200, 2)).astype(np.float32)):
         samples.put(Sample("m", "pump", i, row, float(50 + 10 * row[0]), i % 5 == 0))
@@ -232,7 +230,7 @@ def test_training_that_diverged_is_tried_again_on_the_same_release(tmp_path: Pat
 class Publishing:
     """An aggregator with one release, which asks nobody to train."""
 
-    def __init__(self, head: Head) -> None:
+    def __init__(self, head: Release) -> None:
         self._version, self._body = head.header.version, encode_full(head.header, head.weights, KEY)
 
     def keep_certificate(self, now: float) -> None:
@@ -250,8 +248,8 @@ def test_a_release_that_is_clearly_worse_here_never_serves(tmp_path: Path, worse
     site = Site(tmp_path, samples=400)
     old, weights = site.head.header, site.head.weights.copy()
     weights[-2:] += (4, -4) if worse else (0.1, 0)  # says one class of everything
-    new = replace(old, version=4, previous=site.head.hash, weights=weights_hash(weights), expires=2**40)
-    made = site.participant(uplink=Publishing(Head(new, header_hash(new), weights)))
+    new = msgspec.structs.replace(old, version=4, previous=site.head.hash, weights=weights_hash(weights), expires=2**40)
+    made = site.participant(uplink=Publishing(Release(new, header_hash(new), weights)))
     made.start()
     until(lambda: made.refused or made.status()["release"] == 4, made.status)
     made.stop()

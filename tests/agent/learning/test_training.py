@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from itertools import pairwise
 from pathlib import Path
 
@@ -38,25 +37,22 @@ from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, Target, WindowSpec
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.messages.quantize import LIMIT, Floats, dequantize, expand
-from fedge_models.messages.release import GENESIS, Header, header_hash, weights_hash
-from fedge_models.messages.trust_chain import Head
+from fedge_models.messages.release import Release
 from fedge_models.messages.update import decode_update
 from fedge_models.training import personal
 from fedge_models.training.evaluation import predict, row_losses
 from fedge_models.training.loop import FitReport, TrainingConfig
 from fedge_models.training.losses import row_errors
 from onnx import helper
+from support.made_releases import make_release
 
 ANOMALY = Card("anomaly", (Channel("a"), Channel("b")), WindowSpec(1, 10, 5), ("mean", "std"))
 CLASSIFY = Card("classify", (Channel("a"), Channel("b")), WindowSpec(1, 10, 5), ("mean", "std"), ("ok", "bad"), "ok")
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 
 
-def head(graph: TrainableGraph) -> Head:
-    steps = np.full(len(graph.sizes), 0.001, np.float32)
-    weights = graph.params.copy()
-    made = Header("f", 5, GENESIS, bytes(32), weights_hash(weights), 0, 1, steps, "r", {})
-    return Head(made, header_hash(made), weights)
+def head(graph: TrainableGraph) -> Release:
+    return make_release(graph.params.copy(), np.full(len(graph.sizes), 0.001, np.float32), 5)
 
 
 def samples(n: int, seed: int = 0) -> np.ndarray:
@@ -236,7 +232,7 @@ def test_estimate_comes_in_the_users_unit_with_its_distance_from_the_alarm() -> 
         assert said.values == pytest.approx({"life": values[0], "heat": values[1]}, rel=1e-5, abs=1e-4)
 
 
-def local_training(local: str) -> tuple[TrainableGraph, Head, Data, Training]:
+def local_training(local: str) -> tuple[TrainableGraph, Release, Data, Training]:
     card = msgspec.structs.replace(CLASSIFY, local=local)
     graph = TrainableGraph.load(zoo.mlp(card, 4, (8,)).SerializeToString())
     x = samples(200)
@@ -280,7 +276,7 @@ def test_drift_is_taken_back_on_the_next_release() -> None:
     kept = Memory(np.zeros_like(base.weights), first.own, first.movement, base.weights, 5)
     assert kept.correction(base, 1.0, mask) is None  # the same release says nothing of the others
     moved = (base.weights + 0.5 * first.delta).astype(np.float32)
-    after = Head(dataclasses.replace(base.header, version=7), base.hash, moved)
+    after = Release(msgspec.structs.replace(base.header, version=7), base.hash, moved)
     back = kept.correction(after, 1.0, mask)
     assert back is not None
     np.testing.assert_allclose(back, 0.25 * first.delta - first.movement, atol=1e-6)
@@ -420,7 +416,7 @@ def test_a_difference_far_wider_than_the_first_grid_arrives_as_a_part_of_itself_
     wide = np.random.default_rng(0).choice([-1.0, 1.0], len(owed)).astype(np.float32)  # hundred times ±127 steps
     arrived, steps = np.zeros_like(owed), base.header.steps
     for count in range(1, 7):
-        base = Head(dataclasses.replace(base.header, steps=steps), base.hash, base.weights)
+        base = Release(msgspec.structs.replace(base.header, steps=steps), base.hash, base.weights)
         trained = Trained(FitReport((), 1, 0, False), wide if count == 1 else np.zeros_like(wide), {}, {})
         body, owed = update_body(base, trained, owed, graph.sizes, "gw", count, KEY)
         update = decode_update(body, KEY.public_key(), graph.sizes)

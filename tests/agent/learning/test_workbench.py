@@ -74,10 +74,16 @@ def test_gaps_are_bridged_or_left_out(tmp_path: Path) -> None:
         ("current,pressure,label\n1,2,7\n", r"label 7: the model has the labels 0 to 1"),
         ("current,pressure,label\n1,2\n", r"line 2 has 2 columns, the header 3"),
         ("", "is empty"),
+        ("current,pressure,label\n1,2,ok\n1,\0,ok\n", "line 3"),
+        ("current,pressure,label\n1,2,ok\n1,2\r3,ok\n", "line 3"),
+        ('current,pressure,label\n1,2,"ok\n1,2,ok\n', "label"),
+        (f"current,pressure,label\n1,2,{'x' * 200_000}\n", "line 2 is not CSV"),
+        ("current,pressure,label\n1,2,caf\udce9\n", "cannot be read"),
     ],
+    ids=lambda v: v[-20:],
 )
 def test_wrong_file_says_where(text: str, words: str, tmp_path: Path) -> None:
-    (tmp_path / "d.csv").write_text(text)
+    (tmp_path / "d.csv").write_bytes(text.encode("utf-8", "surrogateescape"))
     with pytest.raises(DataError, match=words):
         load(tmp_path / "d.csv", TABLE, (2, 1))
 
@@ -94,6 +100,23 @@ def test_npz_is_checked_against_the_model(tmp_path: Path) -> None:
     np.savez(tmp_path / "s.npz", x=np.zeros((5, 4)), y=np.zeros(4))
     with pytest.raises(DataError, match="'y' has 4 rows, 'x' has 5"):
         load(tmp_path / "s.npz", CLASSES, (4,))
+
+
+def test_damaged_archives_say_so(tmp_path: Path) -> None:
+    packed = bytearray(gzip.compress(b"current,pressure\n" + b"".join(b"%d,%d\n" % (i, i * i) for i in range(2000))))
+    packed[len(packed) // 2 : len(packed) // 2 + 40] = b"\xff" * 40
+    (tmp_path / "d.csv.gz").write_bytes(packed)
+    (tmp_path / "text.npz").write_text("x")
+    with (tmp_path / "array.npz").open("wb") as file:
+        np.save(file, np.zeros((5, 4)))
+    for name in ("d.csv.gz", "text.npz", "array.npz"):
+        with pytest.raises(DataError, match=name):
+            load(tmp_path / name, CLASSES, (4,))
+
+
+def test_columns_of_a_file_with_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / "d.csv").write_text("current,pressure\n" + "1,2\n" * 40, encoding="utf-8-sig")
+    assert len(load(tmp_path / "d.csv", NORMAL, (4,)).x)
 
 
 def test_model_is_shown_trained_and_judged_by_hand(tmp_path: Path) -> None:

@@ -122,7 +122,7 @@ class Line:
         self.station = Station("pump", config, self.folder)
 
     def add(self, text: str) -> None:
-        with self.path.open("a") as file:
+        with self.path.open("a", newline="") as file:
             file.write(text)
 
     def parts(self) -> list[tuple[str, str]]:
@@ -212,9 +212,12 @@ def test_parts_without_times(line: Line) -> None:
         ("1700000000,A1,", "nothing in column 'verdict'"),
         (f"1700000000,{'P' * 500},ok", "printed characters"),
         (f"1700000000,A1,{'o' * 500}", "printed characters"),
-        ("1700000000,A1\0,ok", ""),  # the csv module of Python 3.10 refuses it by itself
-        ('1700000000,"A1,ok', "unexpected end of data"),
-        ('1700000000,"A"1,ok', "expected after"),
+        ("1700000000,A1\0,ok", "not CSV: it contains a NUL byte"),
+        ("\0" * 4096 + "1700000000,A1,ok", "not CSV: it contains a NUL byte"),
+        ('1700000000,"A1,ok', "not CSV"),
+        ('1700000000,"A"1,ok', "not CSV"),
+        ("1700000000,A1\r9,ok", "not CSV"),
+        (f"1700000000,{'P' * 200_000},ok", "PPPP"),
         ("4102444800,A1,ok", "more than a day ahead"),
         ("\x1b[2J,\x07,\x07", "neither ISO 8601"),
         ("x" * MAX_LINE, "lines of more than"),
@@ -235,7 +238,10 @@ def test_malformed_rows_are_counted_and_the_next_is_read(line: Line, row: str, w
         ("time,part,verdikt", "has no column 'verdict'; did you mean 'verdikt'?"),
         ("a,b,c", "has no column 'verdict'; it has ['a', 'b', 'c']"),
         ("", "has no column 'verdict'"),
-        ("\x00\x01\x02", "has no column"),
+        ("\x00\x01\x02", "its first line is not CSV"),
+        ("time,part\0,verdict", "its first line is not CSV"),
+        ("verdict,ti\rme,part", "its first line is not CSV"),
+        (f"time,part,verdict,{'x' * 200_000}", "its first line is not CSV"),
     ],
     ids=lambda v: v[:20],
 )
@@ -251,6 +257,30 @@ def test_a_header_that_does_not_fit_is_told_and_heals(line: Line, header: str, w
 def test_bytes_that_are_no_text_are_counted(line: Line) -> None:
     line.path.write_bytes(b"time,part,verdict\n\xff\xfe\x00,A\xe4,ok\n1700000009,B1,bad\n")
     assert line.parts() == [("B1", "bad")] and line.book.status()["pump"]["malformed"] == 1
+
+
+def test_file_without_any_line_end_is_a_problem(line: Line) -> None:
+    line.add("x" * MAX_LINE)
+    assert line.parts() == [] and f"more than {MAX_LINE} bytes" in line.book.status()["pump"]["problem"]
+    line.path.write_text("time,part,verdict\n1700000000,A1,ok\n")
+    assert line.parts() == [("A1", "ok")] and line.book.status()["pump"]["problem"] is None
+
+
+def test_a_station_whose_header_is_damaged_stops_no_other(tmp_path: Path) -> None:
+    subject = Subject("m", lambda: CARD)
+    book = LabelBook(tmp_path / "samples.sqlite", {"pump": subject, "fan": subject}, lambda *_: None)
+    stations = []
+    for name, header in (("pump", "verdict,ti\rme,part"), ("fan", "verdict,time,part")):
+        path = tmp_path / f"{name}.csv"
+        path.write_bytes(f"{header}\nok,1700000000,A1\n".encode())
+        stations.append(Station(name, Inspection(path=path, part_column="part"), tmp_path))
+    for station in stations:
+        station.follow(book)
+        station.close()
+    shown = book.status()
+    assert "its first line is not CSV" in shown["pump"]["problem"] and shown["fan"]["problem"] is None
+    assert book._db.execute("SELECT asset, part FROM labels").fetchall() == [("fan", "A1")]
+    book.stop()
 
 
 def test_a_folder_is_no_file(line: Line) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from fedge_agent.protocols.csv import tail as tails
 from fedge_agent.sources.files import FilesConfig, FilesSource
@@ -49,6 +50,9 @@ MALFORMED = {
                    ["1,2", None]),
     "not UTF-8": (b"\xff\xfe,2\n", {"column 'a': no number": 1}, ["��", 2]),
     "huge cell": (b"9" * 200_000 + b",2\n", {"lines that are no CSV": 1}, None),
+    "NUL": (b"\x001,2\n", {"lines that are no CSV": 1}, None),
+    "blocks of NUL after a power cut": (b"\0" * 4096 + b"3,4\n", {"lines that are no CSV": 1}, None),
+    "half a surrogate": (b"\xed\xa0\x80,2\n", {"column 'a': no number": 1}, ["���", 2]),
     "spaces": (" 7 , 8 \n", {}, [7, 8]),
     "windows line end": ("7,8\r\n", {}, [7, 8]),
 }  # fmt: skip
@@ -66,9 +70,10 @@ def test_malformed_row_is_counted_by_column_and_the_next_one_comes(tmp_path: Pat
     assert followed.look() == cells(host) and dict(followed.host.counts) == counts
 
 
-def test_a_row_with_a_nul_is_one_row(tmp_path: Path) -> None:
-    host = replay(tmp_path / "d.csv", b"a,b\n1,2\n\x001,2\n5,6\n")
-    assert cells(host)[0] == [1, 2] and cells(host)[-1] == [5, 6] and sum(host.counts.values()) == 1
+def test_a_carriage_return_within_a_followed_row_costs_that_row(tmp_path: Path) -> None:
+    made = follow(tmp_path, start="begin")
+    made.write(b"a,b\n1,2\n3\r9,4\n5,6\n")
+    assert made.look() == [[1, 2], [5, 6]] and dict(made.host.counts) == {"lines that are no CSV": 1}
 
 
 BAD_TIMES = ["", "yesterday", "nan", "inf", "1e30", "2026-13-01", "2026-01-01T25:00", "-1e12"]
@@ -115,6 +120,49 @@ def test_file_that_cannot_be_used_says_why(tmp_path: Path, text: bytes, words: s
     assert words in source.check(wanted)[0]
     with pytest.raises(ConfigError, match=words):
         source.run(wanted, KeptHost(tmp_path))
+
+
+HEADERS = {
+    "NUL": b"a\0,b\n1,2\n",
+    "only NUL": b"\0" * 4096 + b"\n1,2\n",
+    "huge name": b"a," + b"b" * 200_000 + b"\n1,2\n",
+}
+
+
+@pytest.mark.parametrize("name", HEADERS)
+@pytest.mark.parametrize("tail", [False, True])
+def test_header_that_is_not_csv_says_so_and_heals(tmp_path: Path, name: str, tail: bool) -> None:
+    made = follow(tmp_path, start="begin", at_end="stop")
+    made.config = msgspec.structs.replace(made.config, tail=tail, speed=1e9)
+    made.write(HEADERS[name])
+    assert "its first line is not CSV" in FilesSource("csv", made.config).check(["a", "b"])[0]
+    with pytest.raises(ConfigError, match="its first line is not CSV"):
+        made.look()
+    made.write(b"a,b\n1,2\n", "wb")
+    (tmp_path / "position.json").unlink(missing_ok=True)
+    assert made.look() == [[1, 2]]
+
+
+def test_carriage_return_in_a_followed_header(tmp_path: Path) -> None:
+    made = follow(tmp_path, start="begin")
+    made.write(b"a\rx,b\n1,2\n")
+    with pytest.raises(ConfigError, match="its first line is not CSV"):
+        made.look()
+
+
+def test_followed_file_without_any_line_end_says_so(tmp_path: Path) -> None:
+    made = follow(tmp_path, start="begin")
+    made.write(b"x" * tails.MAX_LINE)
+    with pytest.raises(ConfigError, match=f"its first line has more than {tails.MAX_LINE} bytes"):
+        made.look()
+
+
+def test_damaged_gzip_says_so(tmp_path: Path) -> None:
+    """Bytes in the middle that changed are a zlib.error, which is no OSError."""
+    packed = bytearray(gzip.compress(b"a,b\n" + b"".join(b"%d,%d\n" % (i, i * i) for i in range(2000))))
+    packed[len(packed) // 2 : len(packed) // 2 + 40] = b"\xff" * 40
+    with pytest.raises(ConfigError, match="cannot be read as CSV"):
+        replay(tmp_path / "d.csv.gz", bytes(packed))
 
 
 class Followed:

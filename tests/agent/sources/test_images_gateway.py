@@ -26,10 +26,9 @@ from fedge_models.errors import DataError, ModelError
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, ImageSpec, WindowSpec
 from fedge_models.graph.trainable import TrainableGraph
-from fedge_models.messages.release import GENESIS, Header, header_hash, weights_hash
-from fedge_models.messages.trust_chain import Head
 from fedge_models.training.evaluation import evaluate, predict
 from PIL import Image
+from support.made_releases import make_release
 from support.paths import recorded_data
 
 S = 10**9
@@ -102,9 +101,8 @@ def test_gateway_learns_from_the_pictures_it_kept(tmp_path: Path) -> None:
     data, held = model.usable(held=False), model.usable(held=True)
     assert len(held.x) == 80
     weights = graph.params.copy()
-    header = Header("m", 1, GENESIS, b"", weights_hash(weights), 0, 1, np.full(6, 0.1, np.float32), "r", {})
     how = gateway.part.config.training
-    head, rng = Head(header, header_hash(header), weights), np.random.default_rng(0)
+    head, rng = make_release(weights, np.full(6, 0.1, np.float32), 1), np.random.default_rng(0)
     trained = train(graph, head, data, held, held, how, rng, lambda: None)
     assert trained.before["accuracy"] < 0.8 and trained.after["accuracy"] > 0.95, (trained.before, trained.after)
     gateway.see(next(parts(1))[0], 1000)

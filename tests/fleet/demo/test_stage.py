@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import signal
 import subprocess
@@ -19,6 +20,7 @@ from fedge_agent.windows.assembler import Assembler
 from fedge_fleet import report
 from fedge_fleet.data import bearing_physics, member, recordings, site_data
 from fedge_fleet.data.recordings import Track, read_track, write_track
+from fedge_fleet.data.table_file import TableFile
 from fedge_fleet.demo import scenario
 from fedge_fleet.machines.processes import Processes
 from fedge_fleet.simulate import baselines
@@ -65,6 +67,40 @@ def test_inner_race_defect_is_modulated_by_the_shaft() -> None:
 def test_simulation_is_deterministic() -> None:
     a, b = (bearing_physics.run(bearing_physics.SITES[0], 1, seed=3) for _ in range(2))
     assert (a == b).all() and a.shape == (4, 8192) and np.isfinite(a).all()
+
+
+TABLES = {
+    "NUL in the header": (b"a\0,b\n1,2\n", None),
+    "no such column": (b"b\n2\n", "no column 'a'"),
+    "NUL in a cell": (b"a,b\n1\0,2\n", None),
+    "huge cell": (b"a,b\n" + b"1" * 200_000 + b",2\n", "cannot be read"),
+    "carriage return in a cell": (b"a,b\n1\r3,2\n", "row 2 has 1 cells"),
+    "open quote": (b'a,b\n"1,2\n3,4\n', "row 2 has 1 cells"),
+    "short row": (b"a,b\n1\n", "row 2 has 1 cells, the header 2"),
+    "not UTF-8": (b"a,b\n\xff,2\n", "cannot be read"),
+    "text": (b"a,b\nx,2\n", "column 'a'"),
+    "empty": (b"", "no column 'a'"),
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_damaged_table_is_refused_with_its_path(tmp_path: Path, name: str) -> None:
+    text, words = TABLES[name]
+    (tmp_path / "t.csv.gz").write_bytes(gzip.compress(text))
+    with pytest.raises(ConfigError, match=r"t\.csv\.gz") as refused:
+        TableFile(tmp_path / "t.csv.gz").numbers("a")
+    assert (words or "") in str(refused.value)
+
+
+def test_damaged_or_missing_gzip_is_refused(tmp_path: Path) -> None:
+    packed = bytearray(gzip.compress(b"a\n" + b"".join(b"%d\n" % (i * i) for i in range(2000))))
+    packed[len(packed) // 2 : len(packed) // 2 + 40] = b"\xff" * 40
+    for data in (bytes(packed), bytes(packed[:50]), b"a\n1\n"):
+        (tmp_path / "t.csv.gz").write_bytes(data)
+        with pytest.raises(ConfigError, match="cannot be read"):
+            TableFile(tmp_path / "t.csv.gz")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        TableFile(tmp_path / "absent.csv.gz")
 
 
 def test_skab_keeps_whole_experiments_on_one_side() -> None:

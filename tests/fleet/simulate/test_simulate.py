@@ -61,7 +61,7 @@ def test_fedavg_breaks_and_a_robust_rule_holds(fleet: Fleet) -> None:
 def test_nan_is_refused_where_it_is_decoded_and_costs_nothing_else(fleet: Fleet) -> None:
     found = run(fleet, hostile=0.2, attack={"name": "not_finite"})
     assert found.counts == {"admitted": 16 * ROUNDS, "refused": 4 * ROUNDS}
-    assert list(found.reasons) == ["update of a node: spread: expected finite values of 0 or more"]
+    assert list(found.reasons) == ["update: spread: expected finite values of 0 or more"]
     assert found.last.score > 0.95
 
 

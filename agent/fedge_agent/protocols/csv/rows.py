@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
-from fedge_models.errors import ConfigError
+from fedge_models.errors import ConfigError, DataError
 
 from ...types import Quality, Reading
 
@@ -74,12 +74,18 @@ def number(cell: str) -> float | None:
         return None
 
 
-def parse(line: str, delimiter: str) -> list[str] | None:
-    """The cells of one line; [] of an empty one, None: it is no CSV."""
+def parse(line: str, delimiter: str, strict: bool = False) -> list[str]:
+    """The cells of one line, [] of an empty one. Raises DataError for a line that is not CSV.
+
+    strict: also for a quote that is not closed, or that has something else behind it. A NUL (a power cut leaves blocks
+    of them in a file) is refused under every Python; by itself the csv module accepts it from 3.11 on.
+    """
+    if "\0" in line:
+        raise DataError("not CSV: it contains a NUL byte")
     try:
-        return next(csv.reader([line], delimiter=delimiter), [])
-    except csv.Error:
-        return None
+        return next(csv.reader([line], delimiter=delimiter, strict=strict), [])
+    except csv.Error as e:
+        raise DataError(f"not CSV: {e}") from e
 
 
 def _column(path: Path, header: list[str], name: str) -> int:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import msgspec
+from fedge_models.errors import DataError
 from fedge_models.system import files
 from fedge_models.system.structs import known
 
@@ -47,7 +48,10 @@ class Tail:
         self.header_changed: str | None = None
 
     def lines(self) -> list[str]:
-        """The next lines, up to a chunk; [] when there are none yet. OSError when the file cannot be read."""
+        """The next lines, up to a chunk; [] when there are none yet.
+
+        Raises OSError when the file cannot be read, DataError when its first line is too long to be a header.
+        """
         if self._file is None:
             self._open()
         assert self._file is not None
@@ -139,6 +143,8 @@ class Tail:
         assert self._file is not None
         start = os.pread(self._file.fileno(), MAX_LINE, 0)
         line, end, _ = start.partition(b"\n")
+        if len(line) == MAX_LINE:
+            raise DataError(f"its first line has more than {MAX_LINE} bytes; expected the names of the columns")
         if not end and not (last and line):
             self.header_changed = None
             return False

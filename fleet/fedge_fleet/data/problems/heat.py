@@ -9,7 +9,8 @@ from fedge_models.graph.card import Card, Channel, WindowSpec
 
 from .. import recordings
 from ..site_data import Windows, windows
-from .problem import Problem, anomalies, rows_of
+from ..table_file import TableFile
+from .problem import Problem, anomalies
 
 CARD = Card("anomaly", (Channel("temperature"),), WindowSpec(1 / 300, 48, 4), ("mean", "std", "slope", "min", "max"))
 PROBATION = 0.6  # of the first stretch: 15 % of all rows
@@ -30,9 +31,9 @@ def nab(data: Path) -> Problem:
 
 def nab_tracks(data: Path) -> dict[str, recordings.Track]:
     """The four stretches of time; `part` is 1 where they are judged, except for the probation in the first."""
-    rows = rows_of(data / "nab/machine_temperature_system_failure.csv.gz")
-    values = np.array([[float(r["value"]) for r in rows]], np.float32)
-    label = np.array([int(r["anomaly"]) for r in rows])
+    table = TableFile(data / "nab/machine_temperature_system_failure.csv.gz")
+    values = table.numbers("value").astype(np.float32)[None]
+    label = table.numbers("anomaly").astype(np.int64)
     quarter = len(label) // 4
     part = (np.arange(quarter) >= 0.35 * quarter).astype(np.int64)
     parts = {f"part{k + 1}": slice(k * quarter, (k + 1) * quarter) for k in range(4)}

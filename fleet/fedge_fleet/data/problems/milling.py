@@ -8,7 +8,8 @@ import numpy as np
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, WindowSpec
 
-from .problem import Problem, plan, ready, rows_of
+from ..table_file import TableFile
+from .problem import Problem, plan, ready
 
 AI4I_INPUTS = {
     "air_temperature_K": Channel("air_temperature", "K", 300, 2),
@@ -30,13 +31,14 @@ def ai4i(data: Path) -> Problem:
         "ok",
         local="dense2.*",  # what is overstrain depends on the variant
     )
-    rows, sites, validation = rows_of(data / "ai4i/ai4i.csv.gz"), {}, {}
+    table, sites, validation = TableFile(data / "ai4i/ai4i.csv.gz"), {}, {}
+    inputs = np.array([table.numbers(c) for c in AI4I_INPUTS], np.float32).T[:, :, None]
+    failed, test, run = (table.numbers(c).astype(np.int64) for c in ("machine_failure", "test", "tool_run"))
+    kinds = np.array(table.texts("type"))
     for kind in "LMH":
-        own = [r for r in rows if r["type"] == kind]
-        x = np.array([[[float(r[c])] for c in AI4I_INPUTS] for r in own], np.float32)
-        y = np.array([int(r["machine_failure"]) for r in own])
-        sites[kind] = ready(x, y, np.array([r["test"] == "1" for r in own]), card)
-        validation[kind] = np.array([int(r["tool_run"]) % 4 == 1 for r in own])
+        own = kinds == kind
+        sites[kind] = ready(inputs[own], failed[own], test[own] == 1, card)
+        validation[kind] = run[own] % 4 == 1
     return Problem(
         "ai4i",
         sites,

@@ -8,11 +8,8 @@ skab_experiments have no such cut.
 
 from __future__ import annotations
 
-import csv
-import gzip
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 from fedge_agent.windows.features import Preparation, feature_count
@@ -87,12 +84,6 @@ def plan(
     """A plan with Adam; with weight decay, AdamW."""
     training = TrainingConfig(batch, epochs, "adamw" if decay else "adam", rate, mu, clip_norm=clip, weight_decay=decay)
     return Plan(rounds, training, halving, correction, max_samples)
-
-
-def rows_of(path: Path) -> list[dict[str, str]]:
-    """A gzipped CSV file with a header."""
-    with gzip.open(path, "rt") as file:
-        return list(csv.DictReader(file))
 
 
 def ready(values: Array, y: NDArray[np.generic], test: Bools, card: Card) -> Windows:
