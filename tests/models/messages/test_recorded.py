@@ -16,8 +16,9 @@ from fedge_models.messages.invitation import Invitation, decode_invitation, enco
 from fedge_models.messages.release import GENESIS, Release, encode_difference, encode_full, weights_hash
 from fedge_models.messages.trust_chain import Anchor, verify_release
 from fedge_models.messages.update import decode_update, encode_update
+from support.paths import VECTORS
 
-RECORDED: dict[str, str] = json.loads((Path(__file__).parents[1] / "vectors/messages.json").read_text())
+RECORDED: dict[str, str] = json.loads((VECTORS / "messages.json").read_text())
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 SIZES = np.array([6, 2], np.int64)
 ANCHOR = Anchor(KEY.public_key(), "pumps", bytes(range(32)), SIZES)
