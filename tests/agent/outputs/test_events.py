@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -31,6 +31,7 @@ from fedge_fleet.machines.mes import Mes
 from fedge_models.errors import ConfigError, RefusedError, RetryError, StorageError, UnreachableError
 from fedge_models.system.settings import Seconds
 
+MakeMes = Callable[[MesConfig], MesOutput]
 WHEN = When(for_windows=2, min_gap=10.0, clear_below=0.5)
 EVENT = Event("gw:m:pump:1", "opened", "pump", "m", 3, 1_700_000_000_000_000_000, 2.5, 1.0, "anomaly")
 
@@ -304,36 +305,36 @@ def test_lost_answers_make_no_second_order(mes: Mes, tmp_path: Path, monkeypatch
     }
 
 
-def test_cleared_event_is_noted_on_its_order(mes: Mes) -> None:
+def test_cleared_event_is_noted_on_its_order(make_mes: MakeMes, mes: Mes) -> None:
     mes.drop = 0
     config = MesConfig(url=mes_url(mes), clear=Step(url="/{key}/cleared", body={"reference": "{key}"}))
-    output = MesOutput("mes", config)
+    output = make_mes(config)
     output.deliver(EVENT)
     output.deliver(msgspec.structs.replace(EVENT, state="cleared"))
     assert mes.orders()[0]["cleared"] is True
 
 
-def test_refusal_is_not_tried_again(mes: Mes) -> None:
+def test_refusal_is_not_tried_again(make_mes: MakeMes, mes: Mes) -> None:
     with pytest.raises(RefusedError, match="400"):
-        MesOutput("mes", MesConfig(url=mes_url(mes), idempotency_header="")).deliver(EVENT)
+        make_mes(MesConfig(url=mes_url(mes), idempotency_header="")).deliver(EVENT)
 
 
-def test_wrong_token_is_tried_again_until_somebody_renews_it(mes: Mes) -> None:
+def test_wrong_token_is_tried_again_until_somebody_renews_it(make_mes: MakeMes, mes: Mes) -> None:
     mes.token = "secret"
     with pytest.raises(RetryError, match=r"401: the key or password is not accepted.*orders wait meanwhile"):
-        MesOutput("mes", MesConfig(url=mes_url(mes))).deliver(EVENT)
+        make_mes(MesConfig(url=mes_url(mes))).deliver(EVENT)
 
 
-def test_bearer_token_comes_from_a_file(mes: Mes, tmp_path: Path) -> None:
+def test_bearer_token_comes_from_a_file(make_mes: MakeMes, mes: Mes, tmp_path: Path) -> None:
     mes.token, mes.drop = "secret", 0
     (tmp_path / "token").write_text("secret\n")
-    MesOutput("mes", MesConfig(url=mes_url(mes), token_file=tmp_path / "token")).deliver(EVENT)
+    make_mes(MesConfig(url=mes_url(mes), token_file=tmp_path / "token")).deliver(EVENT)
     assert len(mes.orders()) == 1
 
 
-def test_absent_target_is_tried_again() -> None:
+def test_absent_target_is_tried_again(make_mes: MakeMes) -> None:
     with pytest.raises(UnreachableError, match="refused"):
-        MesOutput("mes", MesConfig(url="http://127.0.0.1:9/x")).deliver(EVENT)
+        make_mes(MesConfig(url="http://127.0.0.1:9/x")).deliver(EVENT)
 
 
 @pytest.mark.parametrize(

@@ -28,14 +28,21 @@ REDIRECTS = (301, 302, 303, 307, 308)
 CAP = 1000  # of the model and of a release, in these tests
 
 
+def deliver(output: MesOutput) -> None:
+    try:
+        output.deliver(EVENT)
+    finally:
+        output.end()
+
+
 def deliver_to_mes(url: str, folder: Path) -> None:
     create = Step(body={"reference": "{key}"}, id="/id")
-    MesOutput("mes", MesConfig(url=url, create=create, token_file=folder / "secret")).deliver(EVENT)
+    deliver(MesOutput("mes", MesConfig(url=url, create=create, token_file=folder / "secret")))
 
 
 def deliver_in_a_session(url: str, folder: Path) -> None:
     config = MesConfig(preset="tryton-jsonrpc", url=url, username="gw", password_file=folder / "secret")
-    MesOutput("mes", config).deliver(EVENT)
+    deliver(MesOutput("mes", config))
 
 
 def deliver_to_webhook(url: str, folder: Path) -> None:

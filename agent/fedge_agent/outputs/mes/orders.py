@@ -48,12 +48,13 @@ class Orders:
     def __init__(self, path: Path | None) -> None:
         self._lock = threading.Lock()
         self._looked = 0  # row of the order that was looked at last
-        self._db = files.open_database(path, _SCHEMA) if path else _in_memory()
+        self._db = files.open_database(path, _SCHEMA) if path else None
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file, or forget what was in memory."""
         with self._lock:
-            self._db.close()
+            if self._db is not None:
+                self._db.close()
 
     def notice(self, key: str, asset: str, opened_ns: int, now: float) -> Order:
         """The event's order, begun if it is new."""
@@ -129,14 +130,20 @@ class Orders:
             },
         }
 
+    def _database(self) -> sqlite3.Connection:
+        """In memory at first use where there is no file: an output that is only checked opens nothing."""
+        if self._db is None:
+            self._db = _in_memory()
+        return self._db
+
     def _run(self, sql: str, *values: object) -> None:
-        with self._lock, files.transaction(self._db, "the book of orders") as db:
+        with self._lock, files.transaction(self._database(), "the book of orders") as db:
             db.execute(sql, values)
 
     def _all(self, sql: str, *values: object) -> list[Any]:
         with self._lock:
             try:
-                return self._db.execute(sql, values).fetchall()
+                return self._database().execute(sql, values).fetchall()
             except sqlite3.Error as e:
                 raise StorageError(f"the book of orders cannot be read: {e}") from e
 

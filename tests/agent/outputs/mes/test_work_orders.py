@@ -27,6 +27,8 @@ from fedge_models.errors import RefusedError, RetryError, StaleError, Unreachabl
 from fedge_models.system.settings import Seconds
 from support.canned_http import Asked, Canned, reply
 
+MakeMes = Callable[[MesConfig], MesOutput]
+
 EVENT = Event("gw:m:pump:1", "opened", "pump", "m", 3, 1_700_000_000_000_000_000, 2.5, 1.0, "anomaly", "current")
 CREATE = Step(body={"reference": "{key}"}, id="/id")
 FIND = Step(method="GET", url="/find", query={"q": "{key}"}, rows="/items", key="/reference", id="/id")
@@ -67,11 +69,11 @@ MALFORMED: dict[str, tuple[bytes, type[Exception], str]] = {
 
 
 @pytest.mark.parametrize("name", MALFORMED)
-def test_malformed_answer_to_a_create(name: str) -> None:
+def test_malformed_answer_to_a_create(make_mes: MakeMes, name: str) -> None:
     answer, error, words = MALFORMED[name]
     with Canned(lambda _: answer) as server:
         create = msgspec.structs.replace(CREATE, error="/error")
-        mes = MesOutput("mes", MesConfig(url=server.url, create=create, timeout=Seconds(5)))
+        mes = make_mes(MesConfig(url=server.url, create=create, timeout=Seconds(5)))
         with pytest.raises(error, match=rf"(?s){words}") as caught:
             mes.deliver(EVENT)
     assert isinstance(caught.value, RefusedError) == (error is RefusedError)  # set aside, or tried again
@@ -87,10 +89,10 @@ def test_malformed_answer_to_a_create(name: str) -> None:
         ('{"items": [{"reference": "gw:m:pump:1", "id": [1]}]}', "expected an id at '/id' of each row"),
     ],
 )
-def test_malformed_answer_to_a_search_makes_no_order(found: str, words: str) -> None:
+def test_malformed_answer_to_a_search_makes_no_order(make_mes: MakeMes, found: str, words: str) -> None:
     with Canned(lambda asked: reply(200, found if "/find" in asked.line else '{"id": 1}')) as server:
         with pytest.raises(RetryError, match=words):
-            MesOutput("mes", MesConfig(url=server.url, find=FIND, create=CREATE)).deliver(EVENT)
+            make_mes(MesConfig(url=server.url, find=FIND, create=CREATE)).deliver(EVENT)
         assert [a.line for a in server.asked] == ["GET /find?q=gw%3Am%3Apump%3A1 HTTP/1.1"]
 
 
@@ -110,10 +112,10 @@ class Orders:
         return b"" if self.lose >= 0 else reply(201, f'{{"id": {len(self.made) - 1}}}')
 
 
-def test_lost_answer_is_searched_for_once_the_target_has_settled() -> None:
+def test_lost_answer_is_searched_for_once_the_target_has_settled(make_mes: MakeMes) -> None:
     orders = Orders(lose=1)
     with Canned(orders) as server:
-        mes = MesOutput("mes", MesConfig(url=server.url, find=FIND, create=CREATE, settle=Seconds(3600)))
+        mes = make_mes(MesConfig(url=server.url, find=FIND, create=CREATE, settle=Seconds(3600)))
         with pytest.raises(UnreachableError):
             mes.deliver(EVENT)
         with pytest.raises(RetryError, match="a create had no answer; looked for again 3600 s after it"):
@@ -123,7 +125,7 @@ def test_lost_answer_is_searched_for_once_the_target_has_settled() -> None:
     assert orders.made == [EVENT.key] and mes.status()["orders"] == 1
 
 
-def test_hostile_id_stays_one_part_of_the_address() -> None:
+def test_hostile_id_stays_one_part_of_the_address(make_mes: MakeMes) -> None:
     """What a target or a machine says is put into addresses: it must not lead to another path or query."""
     hostile = "../users/1?delete=yes#"
 
@@ -132,17 +134,17 @@ def test_hostile_id_stays_one_part_of_the_address() -> None:
 
     with Canned(answer) as server:
         status = Step(method="GET", url="/orders/{id}", code="/code")
-        mes = MesOutput("mes", MesConfig(url=server.url, create=CREATE, status=status, closing={"closed": "normal"}))
+        mes = make_mes(MesConfig(url=server.url, create=CREATE, status=status, closing={"closed": "normal"}))
         mes.deliver(EVENT)
         assert [label.value for label in mes.collect()] == ["normal"]
         assert server.asked[-1].line == "GET /orders/..%2Fusers%2F1%3Fdelete%3Dyes%23 HTTP/1.1"
 
 
 @pytest.mark.parametrize("slow", [False, True])
-def test_order_that_appears_after_the_search_is_reported_as_a_duplicate(slow: bool) -> None:
+def test_order_that_appears_after_the_search_is_reported_as_a_duplicate(make_mes: MakeMes, slow: bool) -> None:
     orders = Orders(lose=1)
     with Canned(orders) as server:
-        mes = MesOutput("mes", MesConfig(url=server.url, find=FIND, create=CREATE, settle=Seconds(0)))
+        mes = make_mes(MesConfig(url=server.url, find=FIND, create=CREATE, settle=Seconds(0)))
         with pytest.raises(UnreachableError):
             mes.deliver(EVENT)
         if slow:
@@ -169,7 +171,7 @@ TOKEN = Step(url="/once", id="/link")
 
 
 @pytest.mark.parametrize("name", ELSEWHERE)
-def test_create_once_address_of_another_origin_is_never_called(tmp_path: Path, name: str) -> None:
+def test_create_once_address_of_another_origin_is_never_called(make_mes: MakeMes, tmp_path: Path, name: str) -> None:
     """Our credentials go with each request: an address that the target gives must not lead them elsewhere."""
     orders, links = Orders(), list[str]()
 
@@ -183,7 +185,7 @@ def test_create_once_address_of_another_origin_is_never_called(tmp_path: Path, n
         address = ELSEWHERE[name].format(origin=server.url, rest=server.url.removeprefix("http"))
         create = msgspec.structs.replace(CREATE, url="{token}")
         config = MesConfig(url=server.url, find=FIND, token=TOKEN, create=create, token_file=tmp_path / "key")
-        mes, links[:] = MesOutput("mes", config), [server.url + "/new", address]
+        mes, links[:] = make_mes(config), [server.url + "/new", address]
         with pytest.raises(RetryError, match=f"a create-once address must begin with {server.url}/"):
             mes.deliver(EVENT)
         assert [a.line.split()[1].partition("?")[0] for a in server.asked] == ["/find", "/once"]
@@ -218,9 +220,9 @@ def test_order_whose_target_moves_gets_another_create_once_address(tmp_path: Pat
     assert deliver() == ["/find", "/once", "/new"] and orders.made == [EVENT.key]
 
 
-def test_answer_of_which_nothing_is_read_may_be_any_text_but_no_web_page() -> None:
+def test_answer_of_which_nothing_is_read_may_be_any_text_but_no_web_page(make_mes: MakeMes) -> None:
     with Canned(lambda asked: reply(201, "order 7 made", "text/plain")) as server:
-        mes = MesOutput("mes", MesConfig(url=server.url))
+        mes = make_mes(MesConfig(url=server.url))
         mes.deliver(EVENT)
         assert mes.status()["orders"] == 1
         server.answer = lambda asked: reply(200, "<title>Log in</title>", "text/html")
@@ -228,17 +230,17 @@ def test_answer_of_which_nothing_is_read_may_be_any_text_but_no_web_page() -> No
             mes.deliver(msgspec.structs.replace(EVENT, key="gw:m:pump:2"))
 
 
-def test_conflict_means_that_the_order_is_there() -> None:
+def test_conflict_means_that_the_order_is_there(make_mes: MakeMes) -> None:
     with Canned(lambda _: reply(409)) as server:
-        mes = MesOutput("mes", MesConfig(url=server.url))
+        mes = make_mes(MesConfig(url=server.url))
         mes.deliver(EVENT)
         assert mes.status()["orders"] == 1
-        mes = MesOutput("mes", MesConfig(url=server.url, clear=Step(body={})))
+        mes = make_mes(MesConfig(url=server.url, clear=Step(body={})))
         with pytest.raises(StaleError):
             mes.deliver(msgspec.structs.replace(EVENT, state="cleared"))
 
 
-def test_deleted_order_holds_nobody_up() -> None:
+def test_deleted_order_holds_nobody_up(make_mes: MakeMes) -> None:
     """A person deletes an order: nothing is noted on it or learnt of it, and the events behind it have their turn."""
 
     def answer(asked: Asked) -> bytes:
@@ -249,7 +251,7 @@ def test_deleted_order_holds_nobody_up() -> None:
     status = Step(method="GET", url="/{id}", code="/code")
     with Canned(answer) as server:
         config = MesConfig(url=server.url, create=CREATE, status=status, clear=Step(url="/{id}", body={}))
-        mes = MesOutput("mes", msgspec.structs.replace(config, closing={"closed": "anomaly"}))
+        mes = make_mes(msgspec.structs.replace(config, closing={"closed": "anomaly"}))
         for key in ("gw:m:pump:1", "gw:m:pump:2"):
             for state in ("opened", "raised", "cleared"):
                 mes.deliver(msgspec.structs.replace(EVENT, key=key, state=state))
@@ -257,7 +259,7 @@ def test_deleted_order_holds_nobody_up() -> None:
     assert mes.status()["states"] == {"gone": 1, "closed": 1} and list(mes.collect()) == []
 
 
-def test_order_whose_state_cannot_be_read_holds_no_other_up() -> None:
+def test_order_whose_state_cannot_be_read_holds_no_other_up(make_mes: MakeMes) -> None:
     def answer(asked: Asked) -> bytes:
         if asked.line.startswith("POST"):
             return reply(201, f'{{"id": {1 + asked.body.count(b"pump:2")}}}')
@@ -266,7 +268,7 @@ def test_order_whose_state_cannot_be_read_holds_no_other_up() -> None:
     with Canned(answer) as server:
         status = Step(method="GET", url="/{id}", code="/code")
         config = MesConfig(url=server.url, create=CREATE, status=status, closing={"closed": "anomaly"})
-        mes = MesOutput("mes", config)
+        mes = make_mes(config)
         for key in ("gw:m:pump:1", "gw:m:pump:2"):
             mes.deliver(msgspec.structs.replace(EVENT, key=key))
         closed = mes.collect()
@@ -276,11 +278,11 @@ def test_order_whose_state_cannot_be_read_holds_no_other_up() -> None:
     assert mes.status()["states"] == {"?": 1, "closed": 1}
 
 
-def test_order_waits_until_the_event_is_severe_enough() -> None:
+def test_order_waits_until_the_event_is_severe_enough(make_mes: MakeMes) -> None:
     orders = Orders()
     with Canned(orders) as server:
         config = MesConfig(url=server.url, find=FIND, create=CREATE, severity="high", clear=Step(body={}))
-        mes = MesOutput("mes", config)
+        mes = make_mes(config)
         for severity in ("low", "medium"):
             mes.deliver(msgspec.structs.replace(EVENT, severity=severity))
         assert server.asked == []
@@ -296,7 +298,11 @@ def test_order_waits_until_the_event_is_severe_enough() -> None:
 
 def sent(config: Callable[[str], MesConfig], context: ssl.SSLContext | None = None) -> Asked:
     with Canned(lambda _: reply(201), context) as server:
-        MesOutput("mes", config(server.url)).deliver(EVENT)
+        mes = MesOutput("mes", config(server.url))
+        try:
+            mes.deliver(EVENT)
+        finally:
+            mes.end()
         return server.asked[0]
 
 
@@ -326,9 +332,9 @@ def test_hmac_as_github_signs(tmp_path: Path) -> None:
     assert signed(config, b"Hello, World!", 0.0) == {"X-Hub-Signature-256": expected}
 
 
-def test_missing_secret_is_waited_for(tmp_path: Path) -> None:
+def test_missing_secret_is_waited_for(make_mes: MakeMes, tmp_path: Path) -> None:
     with pytest.raises(UnreachableError, match="key: cannot be read: No such file"):
-        MesOutput("mes", MesConfig(url="http://127.0.0.1:9/", token_file=tmp_path / "key")).deliver(EVENT)
+        make_mes(MesConfig(url="http://127.0.0.1:9/", token_file=tmp_path / "key")).deliver(EVENT)
 
 
 @pytest.fixture(scope="module")
@@ -430,10 +436,10 @@ def test_host_collects_what_became_known_and_keeps_it_before_it_forgets(tmp_path
     assert "cannot be read" in hosted.status()["problem"]  # its book is closed; the status page still answers
 
 
-def test_false_alarm_that_goes_on_is_labelled_up_to_now() -> None:
+def test_false_alarm_that_goes_on_is_labelled_up_to_now(make_mes: MakeMes) -> None:
     with Canned(lambda asked: reply(200, '{"code": 7}')) as server:
         status = Step(method="GET", url="/{id}", code="/code")
-        mes = MesOutput("mes", MesConfig(url=server.url, status=status, closing={"7": "normal"}))
+        mes = make_mes(MesConfig(url=server.url, status=status, closing={"7": "normal"}))
         mes.deliver(EVENT)
         [label] = mes.collect()
         assert label.start_ns == EVENT.time_ns <= label.end_ns < EVENT.time_ns + 60_000_000_000
@@ -484,10 +490,10 @@ def test_webhook_that_is_not_taken(status: int, error: type[Exception] | None) -
     assert asked.line == "POST /pump HTTP/1.1" and msgspec.json.decode(asked.body) == {"text": text}
 
 
-def test_each_open_order_is_looked_at_in_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_open_order_is_looked_at_in_its_turn(make_mes: MakeMes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fedge_agent.outputs.mes.output.LOOKS", 2)
     with Canned(lambda asked: reply(200, "{}" if "POST" in asked.line else '{"code": "open"}')) as server:
-        mes = MesOutput("mes", MesConfig(url=server.url, status=Step(method="GET", url="/{key}", code="/code")))
+        mes = make_mes(MesConfig(url=server.url, status=Step(method="GET", url="/{key}", code="/code")))
         for number in range(5):
             mes.deliver(msgspec.structs.replace(EVENT, key=f"k{number}"))
         server.asked.clear()
