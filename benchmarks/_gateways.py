@@ -25,11 +25,11 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from fedge_agent.federation.identity import Identity
 from fedge_agent.federation.uplink import Uplink
 from fedge_agent.learning.training import Trained, update_body
-from fedge_aggregator import config as configs
 from fedge_aggregator.authority import Authority
+from fedge_aggregator.config.load import load
 from fedge_aggregator.federation.add_model import add_model
 from fedge_aggregator.gateway_api import enrolment
-from fedge_aggregator.store import Store
+from fedge_aggregator.store.store import Store
 from fedge_fleet.machines.processes import Processes
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, WindowSpec
@@ -70,7 +70,7 @@ class Server:
             f'[aggregator]\nstate = "{folder}/agg"\naddresses = ["127.0.0.1"]\nlisten = "127.0.0.1:0"\n'
             f'operator = "127.0.0.1:0"\nlog_level = "warning"\n{settings}\n[federation.{FEDERATION}]\n{federation}\n'
         )
-        self.config = configs.load(folder / "agg.toml")
+        self.config = load(folder / "agg.toml")
         (folder / "agg").mkdir()
         self.store, self.authority = Store(folder / "agg"), Authority(folder / "agg/authority")
         config = self.config.federation[FEDERATION]

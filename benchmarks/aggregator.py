@@ -26,7 +26,7 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 from fedge_aggregator.federation.federation import Federation
-from fedge_aggregator.store import Store
+from fedge_aggregator.store.store import Store
 from fedge_fleet.machines.processes import Processes
 from fedge_models.messages.quantize import LIMIT
 from fedge_models.messages.update import Update, encode_update

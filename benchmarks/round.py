@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from fedge_aggregator.config import FederationConfig
+from fedge_aggregator.config.averaging import build_averaging
+from fedge_aggregator.config.schema import FederationConfig
 from fedge_aggregator.rounds import average
 from fedge_aggregator.rounds.contribution import Contribution
 from fedge_aggregator.rounds.engine import blocks
@@ -88,7 +89,7 @@ def averaging_s(d: int) -> tuple[float, float]:
     ones, spread = np.ones(d, np.float32), np.ones(1, np.float32)
     updates = [Contribution(n, spread, 100, 0, {"base_loss": 1.0}) for n in names]
     due = average.Gathered("f", 1, ones, ones, updates, rows, names, 0.0, 0)
-    how = average.build(FederationConfig(), "the defaults")
+    how = build_averaging(FederationConfig(), "the defaults")
     whole = [_cpu_s(lambda: average.average(how, due, average.Carried())) for _ in range(5)]
     rule = [_cpu_s(lambda: blocks.aggregate(how.pipeline, rows, np.ones(NODES))) for _ in range(5)]
     return statistics.median(whole), statistics.median(rule)

@@ -10,7 +10,7 @@ from fedge_agent.config import schema as agent_config
 from fedge_agent.config.plugins import load_class
 from fedge_agent.outputs.registry import OUTPUTS
 from fedge_agent.sources.registry import SOURCES
-from fedge_aggregator import config as aggregator_config
+from fedge_aggregator.config import schema as aggregator_config
 from fedge_aggregator.rounds.rules.registry import MIXINGS, RULES
 from fedge_aggregator.rounds.server_optimizers import OPTIMIZERS
 from fedge_fleet.simulate import config as simulate_config

@@ -18,8 +18,9 @@ from fedge_agent.outputs.registry import OUTPUTS
 from fedge_agent.outputs.registry import build as build_output
 from fedge_agent.sources.registry import SOURCES
 from fedge_agent.sources.registry import build as build_source
-from fedge_aggregator import config as aggregator_config
 from fedge_aggregator.cli.main import main as aggregator_main
+from fedge_aggregator.config import schema as aggregator_config
+from fedge_aggregator.config.load import load as load_aggregator
 from fedge_aggregator.metrics import Metrics
 from fedge_aggregator.rounds.rules.registry import MIXINGS, RULES
 from fedge_aggregator.rounds.server_optimizers import OPTIMIZERS as SERVER_OPTIMIZERS
@@ -59,7 +60,7 @@ def test_agent_example_loads_and_builds() -> None:
 
 
 def test_aggregator_example_loads() -> None:
-    assert aggregator_config.load(AGGREGATOR).federation["pump-anomaly"] == aggregator_config.FederationConfig()
+    assert load_aggregator(AGGREGATOR).federation["pump-anomaly"] == aggregator_config.FederationConfig()
 
 
 def test_every_agent_key_is_in_the_example() -> None:

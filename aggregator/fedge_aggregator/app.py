@@ -15,12 +15,12 @@ from typing import Any
 from fedge_models.system import files, service
 
 from .authority import Authority
-from .config import ADDRESS_FILE, STATUS_FILE, Config
+from .config.schema import ADDRESS_FILE, STATUS_FILE, Config
 from .federation.federation import Federation
 from .gateway_api.calls import Calls
 from .gateway_api.http_server import NodeServer
 from .metrics import Metrics
-from .store import Store
+from .store.store import Store
 
 logger = logging.getLogger(__name__)
 

@@ -13,13 +13,13 @@ from click.testing import CliRunner
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from fedge_aggregator import config as configs
 from fedge_aggregator.authority import Authority
 from fedge_aggregator.cli.main import main
+from fedge_aggregator.config.load import load
 from fedge_aggregator.federation.add_model import add_model
 from fedge_aggregator.federation.federation import Federation
 from fedge_aggregator.gateway_api import enrolment
-from fedge_aggregator.store import Store
+from fedge_aggregator.store.store import Store
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, WindowSpec
 from fedge_models.graph.trainable import TrainableGraph
@@ -43,7 +43,7 @@ class Bench:
         self.toml.write_text(
             f'[aggregator]\nstate = "{folder}/state"\naddresses = ["127.0.0.1"]\n[federation.f]\nrule = {rule}\n{keys}'
         )
-        self.config = configs.load(self.toml)
+        self.config = load(self.toml)
         (folder / "state").mkdir(exist_ok=True)
         (folder / "model.onnx").write_bytes(MODEL)
         self.keys = {name: Ed25519PrivateKey.from_private_bytes(name.encode() * 32) for name in "abcd"}

@@ -11,8 +11,8 @@ import msgspec
 import numpy as np
 from fedge_agent.federation import identity
 from fedge_agent.federation.uplink import Uplink
-from fedge_aggregator import config as configs
 from fedge_aggregator.app import App
+from fedge_aggregator.config.load import load
 from fedge_aggregator.federation.add_model import add_model
 from fedge_aggregator.gateway_api import enrolment
 from fedge_models.messages.invitation import decode_invitation
@@ -34,7 +34,7 @@ class Plant:
             f'operator = "127.0.0.1:0"\n{more}\n'
             f'[federation.pumps]\n{pumps}\ndeadline = "{deadline}"\n[federation.fans]\nquorum = 2\n'
         )
-        self.config = configs.load(folder / "aggregator.toml")
+        self.config = load(folder / "aggregator.toml")
         self.app = App(self.config)
         for name in ("pumps", "fans"):
             if name not in {m.federation for m in self.app.store.models()}:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from fedge_models.errors import ConfigError
-from fedge_models.system import settings
+from fedge_models.system import kinds, settings
 
 from ..types import Table
 
@@ -27,11 +25,8 @@ def build(
 
     A class with ``KEEPS_STATE`` gets the agent's state folder too, to keep what is its own there.
     """
-    type_, key = str(table.get("type")), f"{kind}.{name}"
-    if type_ not in registry:
-        near = difflib.get_close_matches(type_, registry, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}?" if near else f"expected one of: {', '.join(sorted(registry))}"
-        raise ConfigError(f"{where}: key '{key}.type': no {kind} type {type_!r}; {hint}")
-    class_ = load_class(registry[type_])
-    config = settings.convert({k: v for k, v in table.items() if k != "type"}, class_.Config, where, key)
+    key = f"{kind}.{name}"
+    path, parameters = kinds.choose(table, registry, where, key, "type", f"{kind} type")
+    class_ = load_class(path)
+    config = settings.convert(parameters, class_.Config, where, key)
     return class_(name, config, state) if getattr(class_, "KEEPS_STATE", False) else class_(name, config)

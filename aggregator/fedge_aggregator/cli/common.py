@@ -10,11 +10,11 @@ import click
 import msgspec
 from fedge_models.errors import ConfigError
 
-from ..config import ADDRESS_FILE, Config
+from ..config.schema import ADDRESS_FILE, Config
 
 if TYPE_CHECKING:
     from ..authority import Authority
-    from ..store import Store
+    from ..store.store import Store
 
 config_option = click.option(
     "--config",
@@ -28,7 +28,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON i
 
 def store(config: Config) -> Store:
     """The database in the state folder, beside a server that may run."""
-    from ..store import Store
+    from ..store.store import Store
 
     config.aggregator.state.mkdir(mode=0o700, parents=True, exist_ok=True)
     return Store(config.aggregator.state)

@@ -13,14 +13,14 @@ from fedge_models.errors import ConfigError
 from fedge_models.system import service
 from fedge_models.system.settings import parse_seconds
 
-from .. import config as configs
-from ..config import STATUS_FILE, Config
+from ..config.load import load
+from ..config.schema import STATUS_FILE, Config
 from .common import authority, config_option, json_option, known, show, store
 
 if TYPE_CHECKING:
     from ..federation.release_chain import Chain
-    from ..store import Store
     from ..store.releases import ReleaseRow
+    from ..store.store import Store
 
 
 @click.command()
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 @config_option
 def rounds(federation: str | None, as_json: bool, config_path: Path) -> None:
     """List the rounds of each federation, what nodes report of them, and who is in the open one."""
-    kept = _with_entries(configs.load(config_path), federation)
+    kept = _with_entries(load(config_path), federation)
     rows: list[dict[str, Any]] = []
     for model in kept.models():
         if federation in (None, model.federation):
@@ -51,7 +51,7 @@ def release_group() -> None:
 @config_option
 def release_list(federation: str, as_json: bool, config_path: Path) -> None:
     """List a federation's releases; `kept`: its weights are still here, to roll back to."""
-    kept = _with_model(configs.load(config_path), federation)
+    kept = _with_model(load(config_path), federation)
     weights, pin = kept.releases.with_weights(federation), kept.releases.pin(federation)
     rows = [{**_listed(row), "kept": row.version in weights} for row in kept.releases.listed(federation)]
     rows[-1]["pinned"] = pin is not None
@@ -65,7 +65,7 @@ def release_list(federation: str, as_json: bool, config_path: Path) -> None:
 @config_option
 def release_show(federation: str, version: int | None, as_json: bool, config_path: Path) -> None:
     """Show one release, the newest unless told otherwise: who took part, what they report, the worst site."""
-    kept = _with_model(configs.load(config_path), federation)
+    kept = _with_model(load(config_path), federation)
     found = kept.releases.kept(federation, kept.releases.version(federation) if version is None else version)
     if found is None:
         raise ConfigError(f"federation {federation!r} has no release {version}; see: fedge-aggregator release list")
@@ -98,7 +98,7 @@ def release_rollback(federation: str, version: int, config_path: Path) -> None:
     """
     from ..store.audit import operator
 
-    row = _chain(configs.load(config_path), federation).rollback(version, operator(), time.time())
+    row = _chain(load(config_path), federation).rollback(version, operator(), time.time())
     click.echo(f"{federation}: release {row.version} carries the weights of release {version}")
 
 
@@ -114,7 +114,7 @@ def release_pin(federation: str, reason: str, config_path: Path) -> None:
     from ..store.audit import operator
     from ..store.releases import Pin
 
-    kept = _with_model(configs.load(config_path), federation)
+    kept = _with_model(load(config_path), federation)
     kept.releases.set_pin(federation, Pin(time.time(), operator(), reason))
     click.echo(f"{federation}: pinned at release {kept.releases.version(federation)}")
 
@@ -126,7 +126,7 @@ def release_unpin(federation: str, config_path: Path) -> None:
     """Let rounds end again; a running server notices within half a minute."""
     from ..store.audit import operator
 
-    kept = _with_model(configs.load(config_path), federation)
+    kept = _with_model(load(config_path), federation)
     if not kept.releases.clear_pin(federation, time.time(), operator()):
         raise ConfigError(f"federation {federation!r} is not pinned")
     click.echo(f"{federation}: rounds end again")
@@ -142,7 +142,7 @@ def audit(since: str, federation: str | None, what: str | None, as_json: bool, c
     """Print the audit log: joins, updates, refusals, rounds, releases and what operators did."""
     from ..store.audit import KINDS
 
-    kept = _with_entries(configs.load(config_path), federation)
+    kept = _with_entries(load(config_path), federation)
     if what not in (None, *KINDS):
         raise ConfigError(f"--what {what}: no such kind of entry; expected one of: {', '.join(KINDS)}")
     show([row._asdict() for row in kept.audit.read(_moment(since, time.time()), federation, what)], as_json)
@@ -153,7 +153,7 @@ def audit(since: str, federation: str | None, what: str | None, as_json: bool, c
 @config_option
 def status(as_json: bool, config_path: Path) -> None:
     """Show how the running server is, and what each federation waits for."""
-    data = service.ask(configs.load(config_path).aggregator.state / STATUS_FILE, "fedge-aggregator")
+    data = service.ask(load(config_path).aggregator.state / STATUS_FILE, "fedge-aggregator")
     if as_json:
         click.echo(data)
         return

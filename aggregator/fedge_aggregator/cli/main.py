@@ -18,12 +18,13 @@ from fedge_models.system import files, service
 from fedge_models.system import unit as units
 from fedge_models.system.settings import parse_seconds
 
-from .. import config as configs
+from ..config.load import load
+from ..config.schema import Config
 from . import lifecycle
 from .common import authority, config_option, json_option, known, show, store, url
 
 if TYPE_CHECKING:
-    from ..store import Store
+    from ..store.store import Store
 
 
 class _Group(click.Group):
@@ -77,7 +78,7 @@ def start(config_path: Path) -> None:
     """Serve until SIGTERM or Ctrl-C."""
     from ..app import App
 
-    config = configs.load(config_path)
+    config = load(config_path)
     logging.basicConfig(
         level=config.aggregator.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
@@ -101,7 +102,7 @@ def invite(node: str, federations: tuple[str, ...], expires: str, config_path: P
     """Print an invitation for one gateway, to paste into `fedge-agent join`."""
     from ..gateway_api import enrolment
 
-    config = configs.load(config_path)
+    config = load(config_path)
     for name in federations:
         known(config, name)
     try:
@@ -123,7 +124,7 @@ def nodes_group() -> None:
 @config_option
 def nodes_list(as_json: bool, config_path: Path) -> None:
     """List gateways."""
-    config = configs.load(config_path)
+    config = load(config_path)
     kept, said = store(config), []
     rows = []
     for n in kept.nodes():
@@ -136,7 +137,7 @@ def nodes_list(as_json: bool, config_path: Path) -> None:
         click.echo("\n".join(said))
 
 
-def _trust(kept: Store, config: configs.Config, node: str) -> tuple[dict[str, float], list[str]]:
+def _trust(kept: Store, config: Config, node: str) -> tuple[dict[str, float], list[str]]:
     """A node's score in each federation, and what there is to say of it."""
     from ..rounds.trust.assessment import explain
 
@@ -159,7 +160,7 @@ def nodes_release(node: str, federation: str, config_path: Path) -> None:
     from ..rounds.trust.assessment import let_out
     from ..store.audit import operator
 
-    config = configs.load(config_path)
+    config = load(config_path)
     known(config, federation)
     kept = store(config)
     with kept.transaction():
@@ -176,7 +177,7 @@ def nodes_release(node: str, federation: str, config_path: Path) -> None:
 @config_option
 def nodes_revoke(node: str, config_path: Path) -> None:
     """Take a gateway's right away, at once and for good."""
-    if not store(configs.load(config_path)).revoke(node, time.time()):
+    if not store(load(config_path)).revoke(node, time.time()):
         raise ConfigError(f"no node {node!r}; see: fedge-aggregator nodes list")
     click.echo(f"{node}: revoked")
 
@@ -200,7 +201,7 @@ def model_add(federation: str, file: Path, card: Path | None, trainable: str | N
     """Give a federation its ONNX file; its weights become release 1."""
     from ..federation.add_model import add_model
 
-    config = configs.load(config_path)
+    config = load(config_path)
     known(config, federation)
     ends = (store(config), authority(config))
     graph = add_model(*ends, federation, config.federation[federation], file, time.time(), card, trainable)
@@ -212,7 +213,7 @@ def model_add(federation: str, file: Path, card: Path | None, trainable: str | N
 @config_option
 def model_list(as_json: bool, config_path: Path) -> None:
     """List federations and their models."""
-    config = configs.load(config_path)
+    config = load(config_path)
     models = {m.federation: m for m in store(config).models()}
     rows = []
     for name in config.federation:

@@ -10,9 +10,9 @@ from fedge_models.graph.intake import PROBE_BYTES, bounded_memory, read_model
 from fedge_models.graph.trainable import TrainableGraph
 
 from ..authority import Authority
-from ..config import FederationConfig
-from ..store import Model, Store
+from ..config.schema import FederationConfig
 from ..store.releases import ReleaseRow
+from ..store.store import Model, Store
 from . import publish
 from .release_chain import bodies
 

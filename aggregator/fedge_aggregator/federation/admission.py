@@ -11,7 +11,7 @@ from fedge_models.errors import WireError
 from fedge_models.messages.quantize import LIMIT
 from fedge_models.messages.update import Update
 
-from ..config import FederationConfig
+from ..config.schema import FederationConfig
 
 BURST, PER_S = 20.0, 1 / 60
 

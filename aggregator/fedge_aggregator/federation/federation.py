@@ -25,15 +25,16 @@ from fedge_models.messages.update import Update, decode_update, max_update_bytes
 from fedge_models.training import personal
 
 from ..authority import Authority
-from ..config import FederationConfig
+from ..config.averaging import build_averaging
+from ..config.schema import FederationConfig
 from ..rounds import average, central_privacy
 from ..rounds.average import Averaged, Gathered
-from ..rounds.engine import blocks
+from ..rounds.engine.runners import build_runner
 from ..rounds.round import Round
 from ..rounds.trust import heldback
 from ..rounds.trust.assessment import explain
 from ..rounds.trust.outside_evidence import Court
-from ..store import Model, Node, Store
+from ..store.store import Model, Node, Store
 from ..store.updates import UpdateRow
 from . import admission
 from .gathering import Verified, rows_of
@@ -53,10 +54,10 @@ class Federation:
         self, config: FederationConfig, model: Model, store: Store, authority: Authority, folder: Path
     ) -> None:
         self.name, self.config, self.model = model.federation, config, model
-        self.how = average.build(config, f"federation {model.federation}")
+        self.how = build_averaging(config, f"federation {model.federation}")
         self.minimum = self.how.pipeline.minimum()
         self.limits = config.limits(self.minimum)
-        self._runner = blocks.build_runner(config.engine, f"federation {model.federation}")
+        self._runner = build_runner(config.engine, f"federation {model.federation}")
         self._store, self._folder = store, folder
         if config.held_back or config.privacy:
             graph = TrainableGraph.load(store.model_file(self.name), where=f"model of {self.name}")

@@ -23,7 +23,7 @@ from fedge_models.messages.update import Update, decode_update
 
 from ..rounds.contribution import Contribution, regrid
 from ..rounds.engine.update_rows import MemoryRows, Rows, RowsWriter
-from ..store import Model, Store
+from ..store.store import Model, Store
 from ..store.updates import UpdateRow
 
 MEMORY_BYTES = 64 << 20  # of codes

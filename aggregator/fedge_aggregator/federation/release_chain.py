@@ -17,9 +17,9 @@ from fedge_models.messages.quantize import Floats
 from fedge_models.messages.release import decode_release
 
 from ..authority import Authority
-from ..config import FederationConfig
-from ..store import Model, Store
+from ..config.schema import FederationConfig
 from ..store.releases import Bodies, Kept, Kind, ReleaseRow
+from ..store.store import Model, Store
 from . import publish
 from .publish import Published, Signer
 

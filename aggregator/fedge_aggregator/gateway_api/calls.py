@@ -21,7 +21,7 @@ from msgspec import Meta
 from ..authority import Authority
 from ..federation.federation import Federation
 from ..metrics import Metrics
-from ..store import Node, Store
+from ..store.store import Node, Store
 from . import enrolment
 
 

@@ -12,9 +12,9 @@ from fedge_models.errors import ConfigError, IdentityError
 from fedge_models.messages.invitation import SECRET_BYTES, Invitation, encode_invitation
 
 from ..authority import Authority
-from ..config import NAME
-from ..store import Node, Store
+from ..config.schema import NAME
 from ..store.audit import operator, record
+from ..store.store import Node, Store
 
 
 def invite(

@@ -16,7 +16,6 @@ from fedge_models.messages.quantize import Floats
 from fedge_models.training.personal import Mask
 from msgspec.structs import replace
 
-from ..config import FederationConfig
 from . import central_privacy as privacy
 from . import server_optimizers
 from .central_privacy import Privacy, Spent
@@ -24,9 +23,9 @@ from .contribution import Contribution, weigh
 from .engine import blocks
 from .engine.gram import WithReference, unite
 from .engine.runner import Runner
+from .engine.runners import LOCAL
 from .engine.update_rows import ChosenRows, Rows
 from .rules.pipeline import Pipeline
-from .rules.registry import build_pipeline
 from .rules.rule import Gram, Weights
 from .server_optimizers import ServerOptimizer, State
 from .trust import replays, sketches
@@ -99,18 +98,7 @@ class _Combined(NamedTuple):
     seen: Seen
 
 
-def build(config: FederationConfig, where: str, prefix: str = "") -> Averaging:
-    """From a federation's table in the file `where`; `prefix`: of its keys there. Raises ConfigError."""
-    rule, mixing = config.pipeline()
-    pipeline = build_pipeline(rule, mixing, where, prefix)
-    optimizer = server_optimizers.build(config.server_optimizer, where, f"{prefix}server_optimizer")
-    if config.privacy is not None:
-        privacy.check(config.privacy, rule, mixing, f"{where}: key '{prefix}privacy'")
-    name = " after ".join(str(table["name"]) for table in (rule, mixing) if table)
-    return Averaging(name, pipeline, optimizer, config.trust, config.privacy, config.staleness_exponent)
-
-
-def average(how: Averaging, due: Gathered, carried: Carried, runner: Runner = blocks.LOCAL) -> Averaged:
+def average(how: Averaging, due: Gathered, carried: Carried, runner: Runner = LOCAL) -> Averaged:
     """The step of a round.
 
     Raises ValueError for fewer updates than the rule needs, BudgetError when the privacy budget does not pay for it.
@@ -196,6 +184,6 @@ def _judged(
 def _sketches(rows: Rows) -> sketches.Floats:
     """Sketches (n, WIDTH) of all rows; here, for they depend on where a column is in the whole."""
     total = np.zeros((rows.n, sketches.WIDTH))
-    for _, _, part in blocks.LOCAL.map(sketches.sketches_of, rows):
+    for _, _, part in LOCAL.map(sketches.sketches_of, rows):
         total += part
     return total

@@ -14,9 +14,8 @@ from typing import Annotated, Any, ClassVar, Protocol
 import msgspec
 import numpy as np
 from fedge_models.messages.quantize import Floats
+from fedge_models.system import kinds
 from msgspec import Meta
-
-from .rules.registry import from_table
 
 State = tuple[Floats, ...]
 Rate = Annotated[float, Meta(gt=0, le=100)]
@@ -127,5 +126,5 @@ def build(table: Mapping[str, Any], where: str, key: str = "optimizer") -> Serve
 
     Raises ConfigError for an unknown optimiser or parameter.
     """
-    optimizer: ServerOptimizer = from_table(table, OPTIMIZERS, where, key)
+    optimizer: ServerOptimizer = kinds.build(table, OPTIMIZERS, where, key)
     return optimizer

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from fedge_aggregator.config import FederationConfig
+from fedge_aggregator.config.schema import FederationConfig
 from fedge_aggregator.federation import admission, publish
 from fedge_aggregator.rounds.average import Averaging, Carried, Gathered, average
 from fedge_aggregator.rounds.contribution import Contribution, regrid

@@ -10,14 +10,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
-from fedge_aggregator.config import FederationConfig
-from fedge_aggregator.rounds import average
+from fedge_aggregator.config.averaging import build_averaging
+from fedge_aggregator.config.schema import FederationConfig
 from fedge_aggregator.rounds.trust.reputation import TrustConfig
 from fedge_models.errors import ConfigError
 from fedge_models.graph.trainable import TrainableGraph
-from fedge_models.system import settings
+from fedge_models.system import kinds, settings
 
-from ..data import tables
 from ..data.member import Member, Plan
 from ..data.problems.problem import Problem
 from ..data.problems.registry import load
@@ -77,7 +76,7 @@ class Fleet:
 
     def __init__(self, config: Config, where: str, problem: Problem | None = None) -> None:
         self.problem = problem or load(config.set, config.data, where)
-        how = tables.build(config.skew, skew.SKEWS, where, "skew")
+        how = kinds.build(config.skew, skew.SKEWS, where, "skew")
         try:
             dealt = skew.deal(self.problem.sites, config.sites, how, config.seed)
         except ConfigError as e:
@@ -143,7 +142,7 @@ def _assemble(config: Config, where: str, fleet: Fleet, attack: Attack) -> tuple
     graph.set_params(fleet.start)
     members = {n: _member(n, k, config, fleet, attack if n in bad else None) for k, n in enumerate(fleet.sites)}
     federation = _federation(config, plan, where)
-    how = average.build(federation, where)
+    how = build_averaging(federation, where)
     if not config.server_optimizer:
         how = replace(how, optimizer=plan.server)
     if (need := how.pipeline.minimum()) > len(members):

@@ -17,6 +17,7 @@ from typing import Any, TypeVar, get_args, get_origin
 import msgspec
 
 from ..errors import ConfigError
+from .choices import hint
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -118,8 +119,4 @@ def _children(table: dict[str, Any], type_: Any) -> list[tuple[str, Any, Any]]:
 
 
 def _unknown(name: str, known: tuple[str, ...], key: str) -> str:
-    from difflib import get_close_matches
-
-    near = get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}?" if near else f"expected one of: {', '.join(sorted(known))}"
-    return f"unknown key {f'{key}.{name}' if key else name!r}; {hint}"
+    return f"unknown key {f'{key}.{name}' if key else name!r}; {hint(name, known)}"

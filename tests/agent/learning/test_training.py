@@ -29,7 +29,7 @@ from fedge_agent.learning.tuning import tune
 from fedge_agent.machines.asset import check_fit
 from fedge_agent.samples.store import Sample, SampleStore, split
 from fedge_agent.windows import standardise
-from fedge_aggregator.config import FederationConfig
+from fedge_aggregator.config.schema import FederationConfig
 from fedge_aggregator.federation import admission
 from fedge_aggregator.federation.publish import next_grid
 from fedge_models.errors import ModelError

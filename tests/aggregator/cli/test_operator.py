@@ -12,8 +12,8 @@ from click.testing import CliRunner
 from fedge_aggregator.cli.main import main
 from fedge_aggregator.federation.release_chain import Chain
 from fedge_aggregator.rounds import average
-from fedge_aggregator.store import Store
 from fedge_aggregator.store.releases import Pin
+from fedge_aggregator.store.store import Store
 from fedge_models.errors import ConfigError, StaleError, StorageError
 from fedge_models.messages.release import decode_release
 from support.federation_bench import ASYNCHRONOUS, GRAPH, Make

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fedge_aggregator import config as configs
+from fedge_aggregator.config.load import load
 from fedge_models.errors import ConfigError, IdentityError, RefusedError, StaleError
 from fedge_models.messages.quantize import LIMIT
 from fedge_models.messages.release import decode_release
@@ -110,7 +110,7 @@ def test_numbers_with_which_no_round_could_hold_are_refused_with_those_needed(
     path = tmp_path / "a.toml"
     path.write_text(f'[aggregator]\nstate = "s"\naddresses = ["x"]\n[federation.f]\n{keys}\n')
     with pytest.raises(ConfigError, match=said):
-        configs.load(path)
+        load(path)
 
 
 def test_figures_show_mean_spread_and_worst_site_and_no_node_can_break_them(bench: Make) -> None:

@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fedge_aggregator import config as configs
+from fedge_aggregator.config.averaging import build_averaging
+from fedge_aggregator.config.load import load
+from fedge_aggregator.config.schema import FederationConfig
 from fedge_aggregator.federation import gathering
 from fedge_aggregator.rounds import average
 from fedge_aggregator.rounds.central_privacy import Privacy
-from fedge_aggregator.rounds.engine import blocks
+from fedge_aggregator.rounds.engine.runners import LOCAL
 from fedge_aggregator.rounds.engine.update_rows import MemoryRows
 from fedge_models.errors import ConfigError
 from fedge_models.graph.trainable import TrainableGraph
@@ -97,8 +99,8 @@ def test_cosines_with_the_last_movement_cost_the_others_no_bit() -> None:
     rows = MemoryRows(list(RNG.integers(-LIMIT, LIMIT + 1, (5, 7000)).astype(np.int8)))
     grid = np.full(7000, 0.01, np.float32)
     due = average.Gathered("f", 1, grid, grid, [], rows, (), 0.0, 0)
-    alone, none = average._compared(due, None, blocks.LOCAL)
-    gram, likeness = average._compared(due, rows.block(0, 7000)[2] * np.float32(1e-4), blocks.LOCAL)
+    alone, none = average._compared(due, None, LOCAL)
+    gram, likeness = average._compared(due, rows.block(0, 7000)[2] * np.float32(1e-4), LOCAL)
     assert none is None and likeness is not None
     np.testing.assert_array_equal(gram, alone)
     np.testing.assert_allclose(likeness, alone[2] / np.sqrt(np.diag(alone) * alone[2, 2]), atol=1e-6)
@@ -214,14 +216,14 @@ def test_what_does_not_go_together_is_refused_with_file_and_key(tmp_path: Path, 
     path = tmp_path / "a.toml"
     path.write_text(f'[aggregator]\nstate = "s"\naddresses = ["x"]\n[federation.f]\n{keys}\n')
     with pytest.raises(ConfigError, match=words):
-        configs.load(path)
+        load(path)
 
 
 def test_what_a_new_federation_does_when_nothing_is_said() -> None:
-    plain = average.build(configs.FederationConfig(), "t")
+    plain = build_averaging(FederationConfig(), "t")
     assert plain.name == "trimmed_mean after nearest_neighbour_mixing" and plain.trust.action == "quarantine"
     assert plain.pipeline.minimum() == 1  # two gateways are averaged; of four one may be hostile
-    own = configs.FederationConfig(rule={"name": "median"})
+    own = FederationConfig(rule={"name": "median"})
     assert own.pipeline() == ({"name": "median"}, None)
-    bound = configs.FederationConfig(privacy=Privacy(clip=1.0, noise_multiplier=2.0, epsilon=8.0, delta=1e-5))
+    bound = FederationConfig(privacy=Privacy(clip=1.0, noise_multiplier=2.0, epsilon=8.0, delta=1e-5))
     assert bound.pipeline() == ({"name": "fedavg"}, None)

@@ -19,7 +19,7 @@ SETTINGS = {
     "fedge_agent.config.schema",
     "fedge_agent.outputs.mes.settings",
     "fedge_agent.protocols.http.settings",
-    "fedge_aggregator.config",
+    "fedge_aggregator.config.schema",
     "fedge_models.privacy.budget",
     "fedge_aggregator.rounds.rules",
     "fedge_aggregator.rounds.server_optimizers",

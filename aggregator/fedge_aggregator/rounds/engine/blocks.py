@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from fedge_models.errors import ConfigError
 from fedge_models.messages.quantize import Codes
 from numpy.typing import NDArray
 
@@ -18,13 +17,11 @@ from ..rules.pipeline import Pipeline
 from ..rules.rule import Aggregate, Gram, Rule, Weights
 from .gram import Lengths, WithReference, gram_of, unite
 from .runner import Runner, Task
-from .threads import Threads
+from .runners import LOCAL
 from .update_rows import Rows, choose, each_block
 
 SCALE_PARTS = 64  # a row's scale is rounded to this part of 1, so that scaled and mixed rows stay whole numbers
 NO_GRAM = np.empty((0, 0))
-
-LOCAL = Threads()
 
 
 @dataclass(frozen=True)
@@ -86,17 +83,6 @@ def aggregate(
     for start, stop, part in runner.map(Columns(rule, chosen, mixed), rows, alone):
         out[start:stop] = part
     return out
-
-
-def build_runner(engine: str, where: str, key: str = "engine") -> Runner:
-    """``local``: threads of this process; ``dask://host:port``: a cluster. Raises ConfigError."""
-    if engine == "local":
-        return LOCAL
-    if engine.startswith("dask://"):
-        from .cluster import Cluster  # only where there is one
-
-        return Cluster(engine.removeprefix("dask://"))
-    raise ConfigError(f"{where}: key {key!r}: expected 'local' or 'dask://HOST:PORT', got {engine!r}")
 
 
 def gram_matrix(rows: Rows, runner: Runner = LOCAL) -> Gram:

@@ -8,7 +8,6 @@ TLS by Dask's own configuration (the engine is ``dask://tls://host:port`` then).
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 from typing import Any
 
@@ -35,6 +34,8 @@ class Cluster:
 
         Raises UnreachableError, StorageError (of a worker); ConfigError without Dask.
         """
+        import asyncio
+
         try:
             from distributed import Client, KilledWorker, as_completed  # an extra
         except ImportError as e:

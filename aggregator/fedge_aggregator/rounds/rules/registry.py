@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fedge_models.errors import ConfigError
-from fedge_models.system import settings
+from fedge_models.system import kinds
 
 from .bucketing import Bucketing
 from .bulyan import Bulyan
@@ -45,13 +45,13 @@ def build(table: Mapping[str, Any], where: str, key: str = "rule") -> Rule:
 
     Raises ConfigError for an unknown rule or parameter: a mistyped parameter must not mean "no protection".
     """
-    rule: Rule = from_table(table, RULES, where, key)
+    rule: Rule = kinds.build(table, RULES, where, key)
     return rule
 
 
 def build_mixing(table: Mapping[str, Any], where: str, key: str = "mixing") -> Mixing:
     """A pre-aggregation from its table, e.g. ``{name = "bucketing", size = 2}``. Raises ConfigError as `build` does."""
-    mixing: Mixing = from_table(table, MIXINGS, where, key)
+    mixing: Mixing = kinds.build(table, MIXINGS, where, key)
     return mixing
 
 
@@ -65,12 +65,3 @@ def build_pipeline(rule: Mapping[str, Any], mixing: Mapping[str, Any] | None, wh
             "a number of nodes with bucketing"
         )
     return Pipeline(made, before)
-
-
-def from_table(table: Mapping[str, Any], known: Mapping[str, type[Any]], where: str, key: str) -> Any:
-    """The struct that `name` stands for, from the rest of the table. Raises ConfigError naming file and key."""
-    name = table.get("name")
-    if not isinstance(name, str) or name not in known:
-        kind = key.rsplit(".", 1)[-1]
-        raise ConfigError(f"{where}: key '{key}.name': no {kind} {name!r}; expected one of: {', '.join(sorted(known))}")
-    return settings.convert({k: v for k, v in table.items() if k != "name"}, known[name], where, key)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ...data import tables
+from fedge_models.system import kinds
+
 from .among_the_honest import Alie, Ipm, Mimic
 from .attack import Attack
 from .backdoor import Backdoor
@@ -32,4 +33,4 @@ ATTACKS: dict[str, type[Attack]] = {
 
 def build(table: Mapping[str, Any], where: str, key: str = "attack") -> Attack:
     """An attack from its table, e.g. ``{name = "alie"}``. Raises ConfigError for an unknown name or parameter."""
-    return tables.build(table, ATTACKS, where, key)
+    return kinds.build(table, ATTACKS, where, key)

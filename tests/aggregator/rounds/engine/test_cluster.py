@@ -15,6 +15,7 @@ import pytest
 from fedge_aggregator.rounds.engine import blocks, update_rows
 from fedge_aggregator.rounds.engine.cluster import Cluster
 from fedge_aggregator.rounds.engine.runner import Part, Task
+from fedge_aggregator.rounds.engine.runners import LOCAL, build_runner
 from fedge_aggregator.rounds.engine.update_rows import FileRows, MemoryRows, Rows, RowsWriter
 from fedge_aggregator.rounds.rules.registry import build_pipeline
 from fedge_models.errors import ConfigError, StorageError, UnreachableError
@@ -93,16 +94,14 @@ def run(table: dict[str, object], where: Rows, runner: blocks.Runner) -> np.ndar
 def test_a_cluster_gives_the_same_bits(
     table: dict[str, object], processes: Processes, codes: np.ndarray, filed: FileRows
 ) -> None:
-    local = run(table, MemoryRows(codes), blocks.LOCAL)
-    cluster = blocks.build_runner(f"dask://{processes.address.removeprefix('tcp://')}", "t")
+    local = run(table, MemoryRows(codes), LOCAL)
+    cluster = build_runner(f"dask://{processes.address.removeprefix('tcp://')}", "t")
     assert (run(table, filed, cluster) == local).all()
 
 
 def test_rows_in_memory_are_sent_along(processes: Processes, codes: np.ndarray) -> None:
     table = {"name": "centred_clipping"}
-    assert (
-        run(table, MemoryRows(codes), Cluster(processes.address)) == run(table, MemoryRows(codes), blocks.LOCAL)
-    ).all()
+    assert (run(table, MemoryRows(codes), Cluster(processes.address)) == run(table, MemoryRows(codes), LOCAL)).all()
 
 
 class KillsAWorker(Cluster):
@@ -124,7 +123,7 @@ class KillsAWorker(Cluster):
 
 def test_a_worker_killed_in_the_middle_changes_no_bit(processes: Processes, filed: FileRows, codes: np.ndarray) -> None:
     table = {"name": "geometric_median"}
-    local = run(table, MemoryRows(codes), blocks.LOCAL)
+    local = run(table, MemoryRows(codes), LOCAL)
     victim = processes.workers[0]
     runner = KillsAWorker(processes.address, [victim])
     slow = SlowRows(filed.path, filed.n, filed.d, filed.width, filed.capacity)
@@ -152,4 +151,4 @@ def test_a_cluster_that_does_not_get_on_is_not_waited_for_without_end(processes:
 
 def test_an_unknown_engine_is_an_error() -> None:
     with pytest.raises(ConfigError, match=r"'local' or 'dask://HOST:PORT', got 'spark"):
-        blocks.build_runner("spark://x", "aggregator.toml")
+        build_runner("spark://x", "aggregator.toml")

@@ -277,7 +277,8 @@ def test_a_scale_that_lengthens_is_refused() -> None:
 @pytest.mark.parametrize(
     ("table", "word"),
     [
-        ({"name": "krumm"}, "expected one of"),
+        ({"name": "krumm"}, "no rule 'krumm'; did you mean 'krum'"),
+        ({"name": "zzz"}, "expected one of: bulyan, centred_clipping"),
         ({}, "expected one of"),
         ({"name": ["krum"]}, "expected one of"),
         ({"name": "trimmed_mean", "trims": 1}, "unknown key 'rule.trims'"),

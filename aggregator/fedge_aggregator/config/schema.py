@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
-from fedge_models.errors import ConfigError
-from fedge_models.system import settings
-from fedge_models.system.service import parse_address, parse_loopback
 from fedge_models.system.settings import Seconds
 from msgspec import Meta
 
-from .rounds.central_privacy import Privacy
-from .rounds.round import Mode, RoundConfig
-from .rounds.trust.reputation import TrustConfig
+from ..rounds.central_privacy import Privacy
+from ..rounds.round import Mode, RoundConfig
+from ..rounds.trust.reputation import TrustConfig
 
 ADDRESS_FILE = "listen.addr"  # in the state folder: where `invite` learns the port when the configuration says 0
 STATUS_FILE = "status.addr"  # and where `status` finds the page
@@ -77,7 +73,15 @@ class FederationConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
         """When a round ends, for a rule that needs `minimum` updates."""
         quorum = self.quorum if self.quorum is not None else max(LEAST_QUORUM, minimum)
         buffer = self.buffer if self.buffer is not None else max(USUAL_BUFFER, quorum)
-        return RoundConfig(quorum, float(self.deadline), self.mode, self.share, self.margin, buffer, self.max_staleness)
+        return RoundConfig(
+            quorum=quorum,
+            deadline_s=float(self.deadline),
+            mode=self.mode,
+            share=self.share,
+            margin=self.margin,
+            buffer=buffer,
+            max_staleness=self.max_staleness,
+        )
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -85,45 +89,3 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     aggregator: AggregatorConfig
     federation: dict[str, FederationConfig] = {}
-
-
-def load(path: Path) -> Config:
-    """Read and check the file. Raises ConfigError naming file and key."""
-    config = settings.load(path, Config)
-    parse_address(config.aggregator.listen, f"{path}: key 'aggregator.listen'")
-    parse_loopback(config.aggregator.operator, f"{path}: key 'aggregator.operator'")
-    for name, federation in config.federation.items():
-        if not re.match(NAME, name):
-            raise ConfigError(f"{path}: key 'federation': name {name!r} must match {NAME}")
-        _check(federation, str(path), f"federation.{name}")
-    return config
-
-
-def _check(federation: FederationConfig, where: str, key: str) -> None:
-    """Raise ConfigError for a rule, optimiser, engine or privacy that there is not or that do not go together."""
-    from .rounds import average  # noqa: PLC0415  # it knows this file
-    from .rounds.engine import blocks  # noqa: PLC0415
-
-    how = average.build(federation, where, f"{key}.")
-    blocks.build_runner(federation.engine, where, f"{key}.engine")
-    if federation.privacy and federation.mode == "asynchronous":
-        raise ConfigError(f"{where}: key '{key}.privacy': needs synchronous rounds, where all count as often as others")
-    _check_rounds(federation, how.name, how.pipeline.minimum(), f"{where}: key '{key}")
-
-
-def _check_rounds(federation: FederationConfig, name: str, need: int, where: str) -> None:
-    """Raise ConfigError for numbers with which no round could hold what the rule promises."""
-    limits = federation.limits(need)
-    if limits.quorum < need:
-        raise ConfigError(
-            f"{where}.quorum': {limits.quorum}, but rule {name} with these parameters protects from {need} updates on; "
-            f"expected {need} or more, or a rule that needs fewer"
-        )
-    if limits.mode == "asynchronous" and limits.buffer < limits.quorum:
-        raise ConfigError(
-            f"{where}.buffer': {limits.buffer} updates are fewer than the quorum; expected {limits.quorum} or more"
-        )
-    if federation.mode == "asynchronous" and federation.share < 1:
-        raise ConfigError(
-            f"{where}.share': {federation.share:g} is for synchronous rounds; an asynchronous one takes all"
-        )

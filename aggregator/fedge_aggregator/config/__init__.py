@@ -1,0 +1,1 @@
+"""The aggregator's TOML file, checked whole before a socket opens; what its values do is left to the other rooms."""

@@ -1,0 +1,53 @@
+"""Read the aggregator's file and refuse whatever could not hold what it promises, naming file and key."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from fedge_models.errors import ConfigError
+from fedge_models.system import settings
+from fedge_models.system.service import parse_address, parse_loopback
+
+from ..rounds.engine.runners import build_runner
+from .averaging import build_averaging
+from .schema import NAME, Config, FederationConfig
+
+
+def load(path: Path) -> Config:
+    """Read and check the file. Raises ConfigError naming file and key."""
+    config = settings.load(path, Config)
+    parse_address(config.aggregator.listen, f"{path}: key 'aggregator.listen'")
+    parse_loopback(config.aggregator.operator, f"{path}: key 'aggregator.operator'")
+    for name, federation in config.federation.items():
+        if not re.fullmatch(NAME, name):
+            raise ConfigError(f"{path}: key 'federation': name {name!r} must match {NAME}")
+        _check(federation, str(path), f"federation.{name}")
+    return config
+
+
+def _check(federation: FederationConfig, where: str, key: str) -> None:
+    """Raise ConfigError for a rule, optimiser, engine or privacy that there is not or that do not go together."""
+    how = build_averaging(federation, where, f"{key}.")
+    build_runner(federation.engine, where, f"{key}.engine")
+    if federation.privacy and federation.mode == "asynchronous":
+        raise ConfigError(f"{where}: key '{key}.privacy': needs synchronous rounds, where all count as often as others")
+    _check_rounds(federation, how.name, how.pipeline.minimum(), f"{where}: key '{key}")
+
+
+def _check_rounds(federation: FederationConfig, name: str, need: int, where: str) -> None:
+    """Raise ConfigError for numbers with which no round could hold what the rule promises."""
+    limits = federation.limits(need)
+    if limits.quorum < need:
+        raise ConfigError(
+            f"{where}.quorum': {limits.quorum}, but rule {name} with these parameters protects from {need} updates on; "
+            f"expected {need} or more, or a rule that needs fewer"
+        )
+    if limits.mode == "asynchronous" and limits.buffer < limits.quorum:
+        raise ConfigError(
+            f"{where}.buffer': {limits.buffer} updates are fewer than the quorum; expected {limits.quorum} or more"
+        )
+    if federation.mode == "asynchronous" and federation.share < 1:
+        raise ConfigError(
+            f"{where}.share': {federation.share:g} is for synchronous rounds; an asynchronous one takes all"
+        )
