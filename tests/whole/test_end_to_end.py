@@ -84,7 +84,7 @@ type = "log"
 
     def _untrained(self, name: str) -> bool:
         model = self.status(name)["models"]["f"]
-        return bool(model["head"] > (model["update"] or {"base": 0})["base"])
+        return bool((model["head"] or 0) > (model["update"] or {"base": 0})["base"])
 
 
 @pytest.fixture

@@ -63,15 +63,16 @@ def play(stage: Stage, scenario: Scenario, say: Callable[[str], None]) -> tuple[
     watch = Watch()
     compared = Comparison(scenario, watch.began)
     aside = threading.Thread(target=compared.work_out, daemon=True)
-    aside.start()
-    say("running; every line: sites, release, score of the global model, latency, bytes, work orders")
     try:
+        aside.start()
+        say("running; every line: sites, release, score of the global model, latency, bytes, work orders")
         _look(stage, watch, compared, time.time() + scenario.seconds + GRACE_S, say)
     except BaseException:
         compared.stop.set()
         raise
     finally:
-        aside.join()  # an interpreter that ends while a thread is in native code aborts
+        if aside.ident is not None:
+            aside.join()  # an interpreter that ends while a thread is in native code aborts
     return watch, compared
 
 
