@@ -49,8 +49,9 @@ FOR ?=
 wheelhouse: .venv/.dev
 	$(BIN)/python scripts/wheelhouse.py $(FOR)
 
+# DATA: the folder of recorded data sets, which some of them read.
 bench: .venv/.dev
-	@set -e; for script in benchmarks/[a-z]*.py; do $(BIN)/python $$script --json; done
+	@set -e; $(if $(DATA),export FEDGE_DATA=$(DATA);) for script in benchmarks/[a-z]*.py; do $(BIN)/python $$script --json; done
 
 # What only tests and those who measure need; without it the tests that want it are skipped, but for CI.
 OTHERS := .counterparts

@@ -14,19 +14,25 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy is imported
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 ROOT = Path(__file__).resolve().parent.parent
-DATA = Path(os.environ.get("FEDGE_DATA", ROOT.parent / "shared" / "data"))
 
 
 def arguments(
-    description: str, more: Callable[[argparse.ArgumentParser], object] = lambda _: None
+    description: str, more: Callable[[argparse.ArgumentParser], object] = lambda _: None, *, data: bool = False
 ) -> argparse.Namespace:
-    """--json, --quick, --peers, --data, and what `more` adds."""
+    """Parse --json, --quick, --peers and what `more` adds.
+
+    data: the benchmark reads recorded sets; --data, or the variable FEDGE_DATA, names their folder.
+    """
     parser = argparse.ArgumentParser(description=description)
     more(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     parser.add_argument("--quick", action="store_true", help="end within 60 s on two cores")
     parser.add_argument("--peers", action="store_true", help="measure the peers too (make bench-peers)")
-    parser.add_argument("--data", type=Path, default=DATA, help="folder with the data sets")
+    if data:
+        folder = os.environ.get("FEDGE_DATA")
+        parser.add_argument(
+            "--data", type=Path, default=folder, required=not folder, help="folder of the data sets (or FEDGE_DATA)"
+        )
     return parser.parse_args()
 
 

@@ -158,7 +158,7 @@ def _more(parser: argparse.ArgumentParser) -> None:
 
 def main() -> None:
     """Print the table."""
-    args = arguments(__doc__ or "", _more)
+    args = arguments(__doc__ or "", _more, data=True)
     rows, figures, seeds = [], {}, 1 if args.quick else SEEDS
     for name in args.set or SETS:
         problem = SETS[name](args.data)

@@ -271,7 +271,7 @@ def _more(parser: argparse.ArgumentParser) -> None:
 
 def main() -> None:
     """Print the matrices."""
-    args = arguments(__doc__ or "", _more)
+    args = arguments(__doc__ or "", _more, data=True)
     results = Results(work(all_jobs(args), args.workers))
     show(results)
     finish("attacks", figures(results), args.json)

@@ -200,7 +200,7 @@ def measure(case: Case, problem: Problem, seeds: int) -> dict[str, float]:
 
 def main() -> None:
     """Print the table."""
-    args, rows, figures = arguments(__doc__ or ""), [], {}
+    args, rows, figures = arguments(__doc__ or "", data=True), [], {}
     for case in QUICK if args.quick else CASES:
         problem = SETS[case.set](args.data)
         scores = measure(case, problem, 1 if args.quick else SEEDS)

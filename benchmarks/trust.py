@@ -255,7 +255,7 @@ def _more(parser: argparse.ArgumentParser) -> None:
 
 def main() -> None:
     """Print both tables."""
-    args = arguments(__doc__ or "", _more)
+    args = arguments(__doc__ or "", _more, data=True)
     found = work(all_jobs(args))
     figures = honest(found)
     print()

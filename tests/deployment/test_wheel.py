@@ -88,7 +88,9 @@ def test_check_of_the_example_names_what_it_cannot_reach(installed: Installation
 def test_example_of_the_aggregator_is_a_configuration(installed: Installation) -> None:
     config = installed.root / "example/aggregator.toml"
     assert installed.run(installed.bin / "fedge-aggregator", "init", "--config", config).returncode == 0
-    load = "import sys; from pathlib import Path; from fedge_aggregator.config import load; load.load(Path(sys.argv[1]))"
+    load = (
+        "import sys; from pathlib import Path; from fedge_aggregator.config import load; load.load(Path(sys.argv[1]))"
+    )
     done = installed.run(installed.bin / "python", "-Ic", load, config)
     assert done.returncode == 0, done.stderr
 
