@@ -49,7 +49,8 @@ from fedge_agent.windows.pictures import decode
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, ImageSpec, WindowSpec
 from fedge_models.graph.trainable import TrainableGraph
-from fedge_models.training.loop import TrainingConfig, fit
+from fedge_models.training.config import TrainingConfig
+from fedge_models.training.loop import fit
 
 CHANNELS, HZ = 8, 100.0
 CORE = max(os.sched_getaffinity(0))  # of the agent

@@ -20,7 +20,8 @@ import numpy as np
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, WindowSpec
 from fedge_models.graph.trainable import TrainableGraph
-from fedge_models.training.loop import TrainingConfig, fit
+from fedge_models.training.config import TrainingConfig
+from fedge_models.training.loop import fit
 
 BATCH = 32
 Epoch = Callable[[], object]

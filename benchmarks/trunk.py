@@ -16,7 +16,8 @@ import numpy as np
 from fedge_models.graph.card import Card, Channel, WindowSpec, write_card
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.system import malloc
-from fedge_models.training.loop import TrainingConfig, fit
+from fedge_models.training.config import TrainingConfig
+from fedge_models.training.loop import fit
 from onnx import TensorProto, helper, numpy_helper
 
 # (expansion, channels, repeats, stride): table 2 of the paper

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 import msgspec
 from fedge_models.errors import ModelError
 from fedge_models.system import files, malloc
+from fedge_models.training.config import TrainingConfig, bounds, check, choices
 
 if TYPE_CHECKING:
     from fedge_models.graph.trainable import TrainableGraph
 
     from ..learning.dataset import Dataset
+
+Callback = TypeVar("Callback", bound=Callable[..., None])
 
 EXAMPLE_ROWS = 1000  # a time estimate is given for so many samples
 
@@ -36,6 +40,24 @@ data_option = click.option(
 label_option = click.option("--label", multiple=True, help="CSV column of the label (label).")
 
 
+def training_option(name: str, default: int | None = None) -> Callable[[Callback], Callback]:
+    """Return the command-line option of a key of `TrainingConfig`, with the key's bounds or choices."""
+    bound, given = bounds(TrainingConfig)[name], getattr(TrainingConfig(), name) if default is None else default
+    kind: Any = click.Choice(choices(bound)) if choices(bound) else click.FloatRange(bound.ge, bound.le)
+    if isinstance(given, int):
+        kind = click.IntRange(bound.ge, bound.le)  # type: ignore[arg-type]  # of an integer, integers
+
+    def checked(_: click.Context, __: click.Parameter, value: Any) -> Any:
+        try:
+            check(name, value, bound)  # click lets NaN through any range
+        except ValueError as e:
+            raise click.BadParameter(str(e)) from e
+        return value
+
+    flag = f"--{name.replace('_', '-')}"
+    return click.option(flag, type=kind, default=given, show_default=True, callback=checked)
+
+
 @click.group(name="model")
 def model_group() -> None:
     """Model files."""
@@ -45,7 +67,7 @@ def model_group() -> None:
 @model_argument
 @card_option
 @trainable_option
-@click.option("--batch", default=32, show_default=True)
+@training_option("batch")
 @json_option
 def show(file: Path, card: Path | None, trainable: str | None, batch: int, as_json: bool) -> None:
     """Show what a model file holds and what training it costs on this board."""
@@ -73,11 +95,11 @@ def show(file: Path, card: Path | None, trainable: str | None, batch: int, as_js
 @card_option
 @trainable_option
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the trained model here.")
-@click.option("--epochs", default=20, show_default=True)
-@click.option("--batch", default=32, show_default=True)
-@click.option("--optimizer", default="adam", show_default=True)
-@click.option("--learning-rate", default=0.001, show_default=True)
-@click.option("--seed", default=0, show_default=True)
+@training_option("epochs", 20)
+@training_option("batch")
+@training_option("optimizer")
+@training_option("learning_rate")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @json_option
 def train(
     file: Path, data: Path, label: tuple[str, ...], card: Path | None, trainable: str | None, out: Path | None,
@@ -85,7 +107,6 @@ def train(
 ) -> None:  # fmt: skip
     """Train a model on recorded data as a gateway does, and judge it on what was held back."""
     from fedge_models.graph.intake import with_weights
-    from fedge_models.training.loop import TrainingConfig
     from numpy.random import default_rng
 
     from ..learning import workbench

@@ -20,12 +20,11 @@ from fedge_models.privacy import budget
 from fedge_models.privacy.budget import SitePrivacy
 from fedge_models.system import settings
 from fedge_models.system.settings import Seconds
+from fedge_models.training.config import Epochs, Fraction, NotNegative, TrainingConfig
 
 from ..types import Table
 from . import templates as templating
 
-NotNegative = Annotated[float, msgspec.Meta(ge=0)]
-Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 
 
@@ -43,25 +42,15 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
 
-class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """``[model.X] training``: when and how to train locally."""
+class Training(TrainingConfig, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """``[model.X] training``: when to train locally, and how (the keys of `TrainingConfig`)."""
 
     interval: Seconds = Seconds(3600)  # at least this often, once there are samples
     min_samples: int = 64  # none before this many usable samples
     new_samples: int = 256  # train early when this many came since the last training
-    batch: Annotated[int, msgspec.Meta(ge=1)] = 32
-    epochs: Annotated[int, msgspec.Meta(ge=0)] = 5
-    optimizer: Literal["sgd", "adam", "adamw"] = "adam"
-    learning_rate: NotNegative = 0.001
     learning_rate_halving: Annotated[int, msgspec.Meta(ge=0)] = 0  # releases after which it has halved; 0: it stays
-    schedule: Literal["constant", "cosine", "linear"] = "constant"  # of the learning rate within one training
-    warmup: Fraction = 0.0  # of one training's steps, over which the learning rate rises to full
-    momentum: Fraction = 0.9  # of sgd
-    weight_decay: NotNegative = 0.01  # of adamw
-    proximal_mu: NotNegative = 0.0  # FedProx: pull towards the base release
     drift_correction: Fraction = 0.5  # how much of its own drift a site takes back at the next training; 0: none
-    clip_norm: NotNegative = 0.0  # of each batch's gradient; 0: no clipping
-    fine_tune: Annotated[int, msgspec.Meta(ge=0)] = 2  # gentle epochs on a release before it serves here; 0: as it is
+    fine_tune: Epochs = 2  # gentle epochs on a release before it serves here; 0: as it is
     holdout: float = 0.2  # fraction of time kept back for evaluation
     latency_budget: Seconds = Seconds(0.02)  # training pauses while the p99 of recent decisions is above
 

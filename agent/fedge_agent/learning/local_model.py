@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
+import msgspec
 import numpy as np
 from fedge_models.errors import ReleaseError
 from fedge_models.graph.card import Card
@@ -29,7 +29,7 @@ from ..windows import standardise
 from ..windows.standardise import Scale
 from .carry_over import decode
 from .serving import Serving, Session
-from .training import Data, margins, threshold, training, usable
+from .training import Data, margins, threshold, usable
 from .tuning import tune
 
 CANARY_MIN = 20  # held-back samples, else a release is not judged
@@ -154,7 +154,7 @@ class LocalModel:
         data = self.usable(held=False)
         if len(data.x) < config.min_samples:
             return
-        how, start = replace(training(config), epochs=config.fine_tune), self._composed(self._served.weights)
+        how, start = msgspec.structs.replace(config, epochs=config.fine_tune), self._composed(self._served.weights)
         self._tuned = tune(self.graph, start, data, self.usable(held=True), how, self._rng, self._pause)
         if self._tuned is not None:
             self._chain.save_tuned(self._served.hash, self._tuned)

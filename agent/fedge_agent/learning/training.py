@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import msgspec
 import numpy as np
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.messages.quantize import LIMIT, Codes, Floats, dequantize, expand, quantize, spread
@@ -16,7 +17,7 @@ from fedge_models.privacy.discrete_gaussian import Bits, system_bits
 from fedge_models.privacy.mechanism import noised
 from fedge_models.training import conformal, extremes, objective, personal
 from fedge_models.training.evaluation import evaluate, predict
-from fedge_models.training.loop import FitReport, TrainingConfig, fit
+from fedge_models.training.loop import FitReport, fit
 from numpy.typing import NDArray
 
 from ..config.schema import Training
@@ -85,11 +86,6 @@ def round_rate(rate: float, halving: int, version: int) -> float:
     FedAvg on non-IID data"); the version is the one clock that all sites share.
     """
     return rate * 0.5 ** ((version - 1) / halving) if halving else rate
-
-
-def training(config: Training) -> TrainingConfig:
-    """What of the configuration the training loop has to know."""
-    return TrainingConfig(**{f.name: getattr(config, f.name) for f in fields(TrainingConfig)})
 
 
 def margins(graph: TrainableGraph, held: Data, confidence: float) -> dict[str, tuple[float, float]]:
@@ -169,7 +165,7 @@ def train(
     graph.set_params(start)
     before = figures(graph, held, known)
     rate = round_rate(config.learning_rate, config.learning_rate_halving, head.header.version)
-    how = replace(training(config), learning_rate=rate)
+    how = msgspec.structs.replace(config, learning_rate=rate)
     back = memory.correction(head, config.drift_correction, mask)
     report = fit(graph, data.x, data.y if graph.card.task != "anomaly" else None, how, rng, pause, back)
     if report.diverged or not report.rows:

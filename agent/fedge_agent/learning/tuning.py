@@ -8,14 +8,15 @@ personalization"; Cheng, Chadha & Duchi 2021). Held-back data decides whether th
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
+import msgspec
 import numpy as np
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.messages.quantize import Floats
+from fedge_models.training.config import TrainingConfig
 from fedge_models.training.evaluation import row_losses
-from fedge_models.training.loop import TrainingConfig, fit
+from fedge_models.training.loop import fit
 from numpy.typing import NDArray
 
 from .training import MIN_HELD, Data
@@ -41,7 +42,7 @@ def tune(
         return None
     before = _loss(graph, start, held)
     graph.set_params(start)
-    gentle = replace(config, learning_rate=RATE * config.learning_rate, proximal_mu=0.0)
+    gentle = msgspec.structs.replace(config, learning_rate=RATE * config.learning_rate, proximal_mu=0.0)
     report = fit(graph, data.x, None if graph.card.task == "anomaly" else data.y, gentle, rng, pause)
     if report.diverged or not report.rows:
         return None

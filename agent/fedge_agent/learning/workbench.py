@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 from fedge_models.graph.trainable import TrainableGraph
+from fedge_models.training.config import TrainingConfig
 from fedge_models.training.evaluation import evaluate
-from fedge_models.training.loop import FitReport, TrainingConfig, fit
+from fedge_models.training.loop import FitReport, fit
 
 from ..health import rss_mib
 from ..types import Array

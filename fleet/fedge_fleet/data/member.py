@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
+import msgspec
 import numpy as np
 from fedge_agent.learning.training import code, round_rate
 from fedge_aggregator.rounds.server_optimizers import SGD, ServerOptimizer
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.messages.quantize import Codes, dequantize, expand
 from fedge_models.training import drift, personal
-from fedge_models.training.loop import TrainingConfig, fit
+from fedge_models.training.config import TrainingConfig
+from fedge_models.training.loop import fit
 
 from .site_data import Floats, Labels
 
@@ -87,5 +89,5 @@ def train(
 ) -> None:
     """One local training on a release, in place."""
     rate = round_rate(plan.training.learning_rate, plan.halving, version)
-    how = replace(plan.training, learning_rate=rate, proximal_mu=mu)
+    how = msgspec.structs.replace(plan.training, learning_rate=rate, proximal_mu=mu)
     fit(graph, x, None if graph.card.task == "anomaly" else y, how, rng, drift=back)

@@ -9,7 +9,7 @@ from fedge_agent.windows.features import feature_count
 from fedge_models.errors import ConfigError
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, WindowSpec
-from fedge_models.training.loop import TrainingConfig
+from fedge_models.training.config import TrainingConfig
 
 from ..data import bearing_physics, recordings
 from ..data.recordings import Track

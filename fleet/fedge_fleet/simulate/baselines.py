@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from threading import Event
 
+import msgspec
 import numpy as np
 from fedge_agent.learning.tuning import RATE, complete
 from fedge_aggregator.federation.publish import FIRST_SPREAD, difference_steps, next_grid
@@ -86,7 +86,8 @@ def tuned(
         if not complete(graph, y):
             continue
         graph.set_params(models[name])
-        gentle = replace(plan.training, epochs=plan.fine_tune, learning_rate=RATE * plan.training.learning_rate)
+        rate = RATE * plan.training.learning_rate
+        gentle = msgspec.structs.replace(plan.training, epochs=plan.fine_tune, learning_rate=rate)
         fit(graph, x, None if graph.card.task == "anomaly" else y, gentle, rng)
         models[name] = graph.params.copy()
     return models

@@ -10,6 +10,7 @@ from typing import Annotated, Any, get_type_hints
 import msgspec
 from fedge_models.errors import ConfigError
 from fedge_models.system import settings
+from fedge_models.training.config import Fraction
 from msgspec import Meta
 
 if sys.version_info >= (3, 11):
@@ -53,9 +54,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         float, Meta(ge=0, lt=1, description="Share of trainings after which a site is away, its update lost.")
     ] = 0.0
     rounds: Annotated[Positive | None, Meta(description="Default: as many as the set's plan has.")] = None
-    drift_correction: Annotated[
-        Annotated[float, Meta(ge=0, le=1)] | None, Meta(description="As in the agent's file. Default: the set's.")
-    ] = None
+    drift_correction: Annotated[Fraction | None, Meta(description="As in the agent's file. Default: the set's.")] = None
     seed: Annotated[int, Meta(ge=0, description="The same seed, the same bits.")] = 0
 
 

@@ -6,7 +6,6 @@ dropped and counted. When the loss stops being finite or explodes the parameters
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -16,44 +15,11 @@ from numpy.typing import NDArray
 from ..graph.trainable import TrainableGraph
 from ..ops.operator import Array
 from . import objective, optimizers, schedules
+from .config import TrainingConfig
 
 Ints = NDArray[np.int64]
 EXPLODED = 1e3  # times the first epoch's loss
 SHUFFLED_BYTES = 4 * 1024 * 1024
-BOUNDS = (
-    ("batch", 1, math.inf),
-    ("epochs", 0, math.inf),
-    ("learning_rate", 0, math.inf),
-    ("proximal_mu", 0, math.inf),
-    ("clip_norm", 0, math.inf),
-    ("momentum", 0, 1),
-    ("weight_decay", 0, math.inf),
-    ("warmup", 0, 1),
-)
-
-
-@dataclass(frozen=True)
-class TrainingConfig:
-    """How to train; the defaults are the agent's. Raises ValueError for what cannot be meant."""
-
-    batch: int = 32
-    epochs: int = 5
-    optimizer: str = "adam"  # optimizers.OPTIMIZERS
-    learning_rate: float = 0.001
-    proximal_mu: float = 0.0  # weight of mu/2 |w - w0|^2 (FedProx: Li et al. 2020); 0: FedAvg (McMahan et al. 2017)
-    clip_norm: float = 0.0  # of each batch's whole gradient (Euclidean); 0: no clipping
-    momentum: float = 0.9  # of sgd
-    weight_decay: float = 0.01  # of adamw
-    schedule: str = "constant"  # schedules.SCHEDULES: of the learning rate over this training
-    warmup: float = 0.0  # fraction of this training's steps over which the learning rate rises to full
-
-    def __post_init__(self) -> None:
-        for name, known in (("optimizer", optimizers.OPTIMIZERS), ("schedule", tuple(schedules.SCHEDULES))):
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name} {getattr(self, name)!r}: expected one of {', '.join(known)}")
-        for name, low, high in BOUNDS:
-            if not low <= getattr(self, name) <= high:
-                raise ValueError(f"{name} {getattr(self, name)!r}: expected {low} to {high}")
 
 
 @dataclass(frozen=True)
@@ -135,7 +101,7 @@ class _Step:
         drift: Array | None,
     ) -> None:
         self._graph, self._config, self._start, self._loss = graph, config, start, loss
-        self._optimizer = optimizers.build(config.optimizer, start.size, config.momentum, config.weight_decay)
+        self._optimizer = optimizers.OPTIMIZERS[config.optimizer](start.size, config.momentum, config.weight_decay)
         self._scratch = np.empty_like(start)
         self._drift = None if drift is None or not steps else drift / np.float32(steps)
         if self._drift is not None and graph.statistics is not None:

@@ -5,13 +5,12 @@ A step costs calls, not arithmetic, on small models, so scalars are folded into 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
 
 from ..ops.operator import Array
-
-OPTIMIZERS = ("sgd", "adam", "adamw")
 
 
 class Optimizer(Protocol):
@@ -72,15 +71,12 @@ class Adam:
         np.subtract(params, scratch, out=params)
 
 
-def build(name: str, size: int, momentum: float = 0.9, weight_decay: float = 0.01) -> Optimizer:
-    """The optimiser by its configuration name. Raises ValueError for another name."""
-    if name == "sgd":
-        return SGD(size, momentum)
-    if name == "adam":
-        return Adam(size)
-    if name == "adamw":
-        return Adam(size, weight_decay)
-    raise ValueError(f"optimizer {name!r}: expected one of {', '.join(OPTIMIZERS)}")
+# By its name in a configuration: (parameters, momentum, weight_decay) -> optimiser.
+OPTIMIZERS: dict[str, Callable[[int, float, float], Optimizer]] = {
+    "sgd": lambda size, momentum, decay: SGD(size, momentum),
+    "adam": lambda size, momentum, decay: Adam(size),
+    "adamw": lambda size, momentum, decay: Adam(size, decay),
+}
 
 
 def clip(grad: Array, norm: float) -> None:

@@ -25,8 +25,9 @@ from fedge_models.messages.release import Release, encode_full, header_hash, wei
 from fedge_models.messages.update import Update, decode_update
 from fedge_models.privacy.budget import SitePrivacy
 from fedge_models.training import personal
+from fedge_models.training.config import TrainingConfig
 from fedge_models.training.evaluation import evaluate
-from fedge_models.training.loop import TrainingConfig, fit
+from fedge_models.training.loop import fit
 from support.made_releases import make_release
 from support.offline_site import KEY, Site
 from support.waiting import until

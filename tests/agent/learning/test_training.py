@@ -40,8 +40,9 @@ from fedge_models.messages.quantize import LIMIT, Floats, dequantize, expand
 from fedge_models.messages.release import Release
 from fedge_models.messages.update import decode_update
 from fedge_models.training import personal
+from fedge_models.training.config import TrainingConfig
 from fedge_models.training.evaluation import predict, row_losses
-from fedge_models.training.loop import FitReport, TrainingConfig
+from fedge_models.training.loop import FitReport
 from fedge_models.training.losses import row_errors
 from onnx import helper
 from support.made_releases import make_release

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fedge_agent.config import schema
 from fedge_agent.learning.dataset import load
-from fedge_models.errors import DataError
+from fedge_models.errors import ConfigError, DataError
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, WindowSpec
 from support.programs import BIN
@@ -151,3 +152,29 @@ def test_mistakes_are_one_line(tmp_path: Path) -> None:
     (tmp_path / "m.onnx").write_bytes(zoo.mlp(CLASSES, 4, (8,)).SerializeToString())
     said = run("train", tmp_path / "m.onnx", "--data", tmp_path / "d.csv", "--label", "lable", code=1)
     assert "no column 'lable'; has current, pressure, label" in said
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("--optimizer=foo", "'foo' is not one of 'sgd', 'adam', 'adamw'"),
+        ("--batch=0", "0 is not in the range x>=1"),
+        ("--epochs=-1", "-1 is not in the range x>=0"),
+        ("--learning-rate=nan", "learning_rate nan: expected 0 or more"),
+        ("--seed=-1", "-1 is not in the range x>=0"),
+    ],
+)
+def test_training_options_outside_their_bounds_are_refused(option: str, words: str, tmp_path: Path) -> None:
+    model = tmp_path / "m.onnx"
+    model.write_bytes(zoo.mlp(CLASSES, 4).SerializeToString())
+    shown = run("train", model, "--data", write(tmp_path / "d.csv"), option, code=2)
+    assert words in shown and "Traceback" not in shown
+
+
+def test_a_configuration_with_an_unknown_optimizer_names_the_choices(tmp_path: Path) -> None:
+    file = tmp_path / "agent.toml"
+    file.write_text('[agent]\nname = "g"\nstate = "s"\n[model.m]\ntraining = { optimizer = "foo" }\n')
+    with pytest.raises(
+        ConfigError, match=r"agent.toml: key 'model.m.training': optimizer 'foo': expected one of sgd, "
+    ):
+        schema.load(file)

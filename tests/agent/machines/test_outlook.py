@@ -17,7 +17,8 @@ from fedge_agent.samples.store import SampleStore
 from fedge_agent.types import AlertState, Batch, Reading
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, Target, WindowSpec
-from fedge_models.training.loop import TrainingConfig, fit
+from fedge_models.training.config import TrainingConfig
+from fedge_models.training.loop import fit
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -12,7 +12,8 @@ from fedge_models.errors import ConfigError
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, WindowSpec
 from fedge_models.graph.trainable import TrainableGraph
-from fedge_models.training.loop import TrainingConfig, fit
+from fedge_models.training.config import TrainingConfig
+from fedge_models.training.loop import fit
 from hypothesis import given
 from hypothesis import strategies as st
 

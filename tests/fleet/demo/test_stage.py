@@ -28,7 +28,7 @@ from fedge_models.errors import ConfigError, StopError
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, WindowSpec
 from fedge_models.graph.trainable import TrainableGraph
-from fedge_models.training.loop import TrainingConfig
+from fedge_models.training.config import TrainingConfig
 from support.paths import recorded_data
 
 BIN = Path(sys.executable).parent

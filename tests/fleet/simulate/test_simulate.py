@@ -28,7 +28,7 @@ from fedge_models.graph.card import Card, Channel, WindowSpec
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.messages.quantize import LIMIT, dequantize, expand
 from fedge_models.training import personal
-from fedge_models.training.loop import TrainingConfig
+from fedge_models.training.config import TrainingConfig
 from support.paths import ROOT
 
 ROUNDS = 6

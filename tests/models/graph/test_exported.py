@@ -14,8 +14,9 @@ from fedge_models.errors import ModelError
 from fedge_models.graph.card import Card, Channel, WindowSpec, write_card
 from fedge_models.graph.intake import read_model
 from fedge_models.graph.trainable import TrainableGraph
+from fedge_models.training.config import TrainingConfig
 from fedge_models.training.evaluation import evaluate
-from fedge_models.training.loop import TrainingConfig, fit
+from fedge_models.training.loop import fit
 from support.counterparts import counterpart
 from support.graphs import N, ints, normal, run_ort, small
 

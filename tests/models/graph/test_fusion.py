@@ -17,8 +17,9 @@ from fedge_models.ops.conv.flat import FlatConv
 from fedge_models.ops.conv.gathered import GatheredConv
 from fedge_models.ops.geometry import geometry
 from fedge_models.ops.operator import Node
+from fedge_models.training.config import TrainingConfig
 from fedge_models.training.evaluation import evaluate, predict
-from fedge_models.training.loop import TrainingConfig, fit
+from fedge_models.training.loop import fit
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.graphs import RAW, N, check_gradient, ints, load, normal, run_ort, small
@@ -289,7 +290,8 @@ def test_steps_allocate_nothing(model: onnx.ModelProto, optimizer: str) -> None:
 
     tracemalloc.start()
     try:
-        fit(graph, x, y, TrainingConfig(batch, 1, optimizer, clip_norm=1.0), np.random.default_rng(0), between)
+        config = TrainingConfig(batch=batch, epochs=1, optimizer=optimizer, clip_norm=1.0)
+        fit(graph, x, y, config, np.random.default_rng(0), between)
     finally:
         tracemalloc.stop()
     # NumPy itself takes up to three times 32 KiB to cast or broadcast, whatever the size; an activation is larger.

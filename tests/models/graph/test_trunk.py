@@ -10,8 +10,9 @@ import pytest
 from fedge_models.errors import ModelError
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.graph.trunk import Trunk
+from fedge_models.training.config import TrainingConfig
 from fedge_models.training.evaluation import predict
-from fedge_models.training.loop import TrainingConfig, fit
+from fedge_models.training.loop import fit
 from support.graphs import N, ints, load, normal, numeric, run_ort, small
 
 Y = 3

@@ -10,8 +10,9 @@ from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, WindowSpec
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.training import losses
+from fedge_models.training.config import TrainingConfig
 from fedge_models.training.evaluation import auroc, evaluate, macro_f1
-from fedge_models.training.loop import TrainingConfig, fit
+from fedge_models.training.loop import fit
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, numpy_helper

@@ -11,8 +11,9 @@ from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, Objective, Target, WindowSpec, decode_card
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.training import drift, extremes, losses, objective, personal
+from fedge_models.training.config import TrainingConfig
 from fedge_models.training.evaluation import average_precision, evaluate
-from fedge_models.training.loop import TrainingConfig, fit
+from fedge_models.training.loop import fit
 from support.graphs import ints, normal
 
 WINDOW = WindowSpec(1, 4, 1)

@@ -9,7 +9,8 @@ import pytest
 from fedge_models.graph.card import read_card, write_card
 from fedge_models.graph.intake import with_weights
 from fedge_models.graph.trainable import TrainableGraph
-from fedge_models.training.loop import TrainingConfig, fit
+from fedge_models.training.config import TrainingConfig
+from fedge_models.training.loop import fit
 from support.counterparts import counterpart
 from support.graphs import N, check_gradient, load, normal, run_ort, small
 

@@ -11,7 +11,7 @@ from fedge_agent.windows.features import Preparation
 from fedge_aggregator.rounds.server_optimizers import FedAdam
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, Objective, WindowSpec
-from fedge_models.training.loop import TrainingConfig
+from fedge_models.training.config import TrainingConfig
 from numpy.typing import NDArray
 
 from ..member import Plan
@@ -56,7 +56,7 @@ def xsdd_by_class(data: Path) -> Problem:
     whole, cut = pooled(lines), np.concatenate(list(cuts.values()))
     each = {name: whole.y == k for k, name in enumerate(XSDD_CLASSES)}
     sites = {n: Windows(*(part[own] for part in (whole.x, whole.y, whole.test, whole.held))) for n, own in each.items()}
-    step = TrainingConfig(1 << 20, 1, "sgd", 1.0, momentum=0.0)
+    step = TrainingConfig(batch=1 << 20, epochs=1, optimizer="sgd", learning_rate=1.0, momentum=0.0)
     plans = Plan(150, step, correction=0.0, server=FedAdam(0.01, tau=1e-8)), plan(8, 2, 0.012, halving=20)
     validation = {n: cut[own] for n, own in each.items()}
     made = _inspection("xsdd_by_class", sites, _xsdd_card(), "macro_f1", validation, plans, average=False)

@@ -15,7 +15,7 @@ import numpy as np
 from fedge_agent.windows.features import Preparation, feature_count
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, write_card
-from fedge_models.training.loop import TrainingConfig
+from fedge_models.training.config import TrainingConfig
 from numpy.typing import NDArray
 
 from ..member import Plan
@@ -82,7 +82,15 @@ def plan(
     decay: float = 0.0,
 ) -> Plan:
     """A plan with Adam; with weight decay, AdamW."""
-    training = TrainingConfig(batch, epochs, "adamw" if decay else "adam", rate, mu, clip_norm=clip, weight_decay=decay)
+    training = TrainingConfig(
+        batch=batch,
+        epochs=epochs,
+        optimizer="adamw" if decay else "adam",
+        learning_rate=rate,
+        proximal_mu=mu,
+        clip_norm=clip,
+        weight_decay=decay,
+    )
     return Plan(rounds, training, halving, correction, max_samples)
 
 

@@ -84,7 +84,8 @@ def test_honest_one_class_a_site_is_left_alone() -> None:
     from fedge_models.graph import zoo
     from fedge_models.graph.card import Card, Channel, WindowSpec
     from fedge_models.graph.trainable import TrainableGraph
-    from fedge_models.training.loop import TrainingConfig, fit
+    from fedge_models.training.config import TrainingConfig
+    from fedge_models.training.loop import fit
 
     card = Card("classify", (Channel("a"),), WindowSpec(1, 4, 4), labels=("ok", "worn", "broken"), normal="ok")
     graph = TrainableGraph.load(zoo.mlp(card, (1, 4), (16,), 1).SerializeToString())
