@@ -115,7 +115,7 @@ def main() -> None:
 
 def child(path: Any, images: int) -> None:
     """The measured process, set up as the agent is."""
-    malloc.settle()
+    malloc.return_large_blocks()
     graph = TrainableGraph.load(path.read_bytes(), schemas=False)
     rng = np.random.default_rng(0)
     x = rng.integers(0, 256, (images, 1, SIDE, SIDE), np.uint8).astype(np.float32) / 255

@@ -13,7 +13,7 @@ from typing import Any
 import click
 from fedge_models.errors import ConfigError, ModelError
 from fedge_models.graph.card import Card
-from fedge_models.system import settings
+from fedge_models.system import settings, times
 
 from ..config import schema as configs
 from ..config.schema import Config
@@ -98,15 +98,13 @@ def _span(
 
 
 def _time(text: str, option: str, now_ns: int) -> int:
-    from ..samples.inspection import parse_time
-    from ..samples.label_book import DAY_NS
-
     local = datetime.now().astimezone().tzinfo
     assert local is not None
-    found = parse_time(text, local)
-    if found is None:
-        raise ConfigError(f'{option} {text!r}: expected a time such as "2026-03-01 14:30" or Unix seconds')
-    if found > now_ns + DAY_NS:  # the machine's clock may be ahead of this one
+    try:
+        found = times.parse(text, None, local)
+    except ValueError as e:
+        raise ConfigError(f'{option}: {e}; expected a time such as "2026-03-01 14:30" or Unix seconds') from e
+    if found > now_ns + times.DAY_NS:  # the machine's clock may be ahead of this one
         raise ConfigError(f"{option} {text!r} lies more than a day in the future")
     return found
 

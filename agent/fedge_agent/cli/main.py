@@ -107,7 +107,7 @@ def join(invitation: str, config_path: Path) -> None:
 @config_option
 def start(config_path: Path) -> None:
     """Run until SIGTERM or Ctrl-C."""
-    malloc.settle()
+    malloc.return_large_blocks()
     from ..app import App
 
     config = configs.load(config_path)

@@ -161,7 +161,7 @@ def _load(file: Path, card: Path | None, trainable: str | None) -> tuple[Trainab
     from fedge_models.graph.intake import PROBE_BYTES, bounded_memory, read_model
     from fedge_models.graph.trainable import TrainableGraph
 
-    malloc.settle()
+    malloc.return_large_blocks()
     data = read_model(file, card, trainable)
     graph = TrainableGraph.load(data, where=str(file))
     with bounded_memory(PROBE_BYTES, str(file)):

@@ -6,7 +6,6 @@ Tables of sources and outputs are typed by their registry entry (`type` picks it
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,7 +17,8 @@ from fedge_models.errors import ConfigError
 from fedge_models.graph.bearing import Bearing
 from fedge_models.privacy import budget
 from fedge_models.privacy.budget import SitePrivacy
-from fedge_models.system import settings
+from fedge_models.system import settings, times
+from fedge_models.system.choices import hint
 from fedge_models.system.settings import Seconds
 from fedge_models.training.config import Epochs, Fraction, NotNegative, TrainingConfig
 
@@ -201,9 +201,7 @@ def _expanded(path: Path, table: Table) -> Table:
     for template, keys in templates.items():
         for key in keys if isinstance(keys, dict) else ():
             if key not in known:
-                near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-                hint = f"did you mean {near[0]!r}?" if near else f"expected one of: {', '.join(sorted(known))}"
-                raise ConfigError(f"{path}: unknown key 'template.{template}.{key}'; {hint}")
+                raise ConfigError(f"{path}: unknown key 'template.{template}.{key}'; {hint(key, known)}")
     made = {name: _expand(path, name, asset, templates) for name, asset in assets.items()}
     return {**table, "asset": made}
 
@@ -231,12 +229,9 @@ def _told(asset: str, template: str) -> Iterator[None]:
 
 def refer(name: str, known: Iterable[str], where: str) -> None:
     """Raise ConfigError unless `name` is one of `known`, suggesting the nearest."""
-    names = sorted(known)
-    if name in names:
-        return
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}?" if near else f"expected one of: {', '.join(names) or 'none is configured'}"
-    raise ConfigError(f"{where}: {name!r} is not configured; {hint}")
+    names = list(known)
+    if name not in names:
+        raise ConfigError(f"{where}: {name!r} is not configured; {hint(name, names)}")
 
 
 def _check_asset(path: Path, name: str, asset: AssetConfig, config: Config) -> None:
@@ -266,13 +261,10 @@ def _check_inspection(where: str, look: Inspection, asset: AssetConfig) -> None:
         raise ConfigError(f"{where}': parts are joined with context.part, which this asset does not have")
     if look.path is not None and not by_part and not look.time_column:
         raise ConfigError(f"{where}': part_column or time_column is needed to know what a verdict is of")
-    if look.time_zone != "UTC":
-        from zoneinfo import ZoneInfo
-
-        try:
-            ZoneInfo(look.time_zone)
-        except (KeyError, ValueError, OSError) as e:
-            raise ConfigError(f"{where}.time_zone': {look.time_zone!r} is not known here, e.g. Europe/Berlin") from e
+    try:
+        times.find_zone(look.time_zone)
+    except ValueError as e:
+        raise ConfigError(f"{where}.time_zone': {e}") from e
 
 
 def _check_names(path: Path, config: Config) -> None:

@@ -6,12 +6,12 @@ top, table by table. Errors name asset, template and key; `config.py` leaves to 
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping
 from typing import Any
 
 from fedge_models.errors import ConfigError
+from fedge_models.system.choices import hint, near_names
 
 from ..types import Table
 
@@ -25,9 +25,8 @@ def expand(asset: str, table: Table, templates: Mapping[str, Table]) -> Table:
     if not wanted:
         return table
     if not isinstance(wanted, str) or not isinstance(templates.get(wanted), dict):
-        near = difflib.get_close_matches(str(wanted), templates, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}?" if near else f"expected one of: {', '.join(sorted(templates)) or 'none'}"
-        raise ConfigError(f"key 'asset.{asset}.template': there is no [template.{wanted}]; {hint}")
+        near = hint(str(wanted), templates, none="none")
+        raise ConfigError(f"key 'asset.{asset}.template': there is no [template.{wanted}]; {near}")
     values = {"name": asset, **_values(asset, table.get("vars", {}))}
     filled = _fill(templates[wanted], values, f"template.{wanted}", asset)
     assert isinstance(filled, dict)
@@ -71,6 +70,6 @@ def _fill(value: Any, values: Mapping[str, str | int | float], key: str, asset: 
 def _value(name: str, values: Mapping[str, str | int | float], key: str, asset: str) -> str | int | float:
     if name in values:
         return values[name]
-    near = difflib.get_close_matches(name, values, n=1, cutoff=0.5)
-    hint = f"did you mean {{{near[0]}}}?" if near else f"add {name} to asset.{asset}.vars"
-    raise ConfigError(f"key '{key}': asset {asset!r} has no value for {{{name}}}; {hint}")
+    near = near_names(name, values, 1, 0.5)
+    advice = f"did you mean {{{near[0]}}}?" if near else f"add {name} to asset.{asset}.vars"
+    raise ConfigError(f"key '{key}': asset {asset!r} has no value for {{{name}}}; {advice}")

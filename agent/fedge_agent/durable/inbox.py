@@ -18,10 +18,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
-from fedge_models.system import files
+from fedge_models.system.database import open_or_set_aside, transaction
 
 from ..types import Quality, Reading
-from .spool import open_sound
 
 RECEIPTS = 1024  # commits whose receipts are remembered, per source: more than a broker leaves unacknowledged
 ARRAY = 1  # MessagePack extension: dtype, shape and bytes of an array
@@ -65,7 +64,7 @@ class Inbox:
     def __init__(self, path: Path, max_bytes: int, max_age_s: float) -> None:
         self._lock = threading.Lock()
         self._max_bytes, self._max_age = max_bytes, max_age_s
-        self._db = open_sound(path, _SCHEMA)
+        self._db = open_or_set_aside(path, _SCHEMA)
         self._bytes = int(self._one("SELECT coalesce(sum(length(body)), 0) FROM kept"))
         self._rows = int(self._one("SELECT count(*) FROM kept"))
         self._looked = 0.0
@@ -167,7 +166,7 @@ class Inbox:
         with self._lock:
             before = self._rows, self._bytes, self.dropped
             try:
-                with files.transaction(self._db, "the inbox") as db:
+                with transaction(self._db, "the inbox") as db:
                     yield db
             except BaseException:
                 self._rows, self._bytes, self.dropped = before

@@ -8,7 +8,6 @@ clock, far above any that were counted up one by one.
 
 from __future__ import annotations
 
-import logging
 import sqlite3
 import threading
 import time
@@ -20,11 +19,9 @@ from typing import Any, NamedTuple
 import msgspec
 from fedge_models.errors import BudgetError, StorageError
 from fedge_models.privacy.budget import Charge, Spent
-from fedge_models.system import files
+from fedge_models.system.database import damaged_before, open_or_set_aside, transaction
 
 from ..types import AlertState, Event
-
-logger = logging.getLogger(__name__)
 
 MAX_EVENTS = 100_000  # per output; more are refused and counted, the older ones kept
 
@@ -67,7 +64,7 @@ class Spool:
 
     def __init__(self, path: Path) -> None:
         self._lock = threading.Lock()
-        self._path, self._db = path, open_sound(path, _SCHEMA)
+        self._path, self._db = path, open_or_set_aside(path, _SCHEMA)
 
     def close(self) -> None:
         """Close the file."""
@@ -166,8 +163,7 @@ class Spool:
         if row is None:  # an update from before there was a ledger carries no noise
             count = self._db.execute("SELECT count(*) FROM updates WHERE federation = ?", (federation,)).fetchone()[0]
             row = (0.0, 0, count, None)
-        lost = next(self._path.parent.glob(f"{self._path.name}.damaged-*"), None)
-        return Spent(row[0], row[1], row[2], row[3], lost.name if lost else None)
+        return Spent(row[0], row[1], row[2], row[3], damaged_before(self._path))
 
     def update(self, federation: str) -> PendingUpdate | None:
         """The newest update of a federation."""
@@ -187,7 +183,7 @@ class Spool:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._lock, files.transaction(self._db, "the spool") as db:
+        with self._lock, transaction(self._db, "the spool") as db:
             yield db
 
     def _run(self, sql: str, *values: object) -> None:
@@ -210,23 +206,3 @@ def _charged(spent: Spent, sequence: int, charge: Charge | None) -> Spent:
         now = f"rho {spent.rho:.4g} of {charge.limit:.4g}" if spent.lost is None else f"unknown ({spent.lost})"
         raise BudgetError(f"update {sequence} costs rho {charge.rho:.4g}; spent is {now}; it is not stored or sent")
     return spent._replace(rho=spent.rho + charge.rho, updates=spent.updates + 1, sequence=sequence)
-
-
-def open_sound(path: Path, schema: str) -> sqlite3.Connection:
-    """Open a durable database, setting aside a file that is no sound one."""
-    try:
-        database = files.open_database(path, schema)
-        with files.closed_on_error(database):
-            sound = database.execute("PRAGMA quick_check").fetchone()[0] == "ok"
-        if sound:
-            return database
-        database.close()
-    except (StorageError, sqlite3.DatabaseError) as e:
-        if "disk" in str(e) or not path.exists():
-            raise
-    aside = path.with_name(f"{path.name}.damaged-{int(time.time())}")
-    path.replace(aside)
-    for suffix in ("-wal", "-shm"):
-        path.with_name(path.name + suffix).unlink(missing_ok=True)
-    logger.error("%s was damaged; it is set aside as %s and a new one begun", path, aside.name)
-    return files.open_database(path, schema)

@@ -6,13 +6,13 @@ newest event of each asset stays at the broker for who comes later. Leaves the c
 
 from __future__ import annotations
 
-import difflib
 import re
 from datetime import datetime, timezone
 from typing import Any, Literal
 
 import msgspec
 from fedge_models.errors import ConfigError, FedgeError
+from fedge_models.system.choices import hint
 
 from ..protocols.mqtt.broker import Broker, check_broker
 from ..protocols.mqtt.connection import Connection
@@ -100,9 +100,8 @@ def _body(said: Event | Decision, time_ns: int) -> bytes:
 def _check_topic(topic: str, where: str) -> None:
     for field in re.findall(r"\{([^}]*)\}", topic):
         if field not in FIELDS:
-            near = difflib.get_close_matches(field, FIELDS, n=1, cutoff=0.5)
-            hint = f"did you mean {{{near[0]}}}?" if near else f"expected one of: {', '.join(FIELDS)}"
-            raise ConfigError(f"{where}: topic {topic!r} has the unknown field {{{field}}}; {hint}")
+            near = hint(field, FIELDS, "{{{}}}")
+            raise ConfigError(f"{where}: topic {topic!r} has the unknown field {{{field}}}; {near}")
     if "{asset}" not in topic:
         raise ConfigError(f"{where}: topic {topic!r}: expected {{asset}} in it, else assets overwrite each other")
     if not topic.strip("/") or any(c in topic for c in "+#\0"):

@@ -6,13 +6,13 @@ A verdict is of a part, whose windows are found by `context.part`, or of a time.
 
 from __future__ import annotations
 
-import difflib
-import math
 from collections.abc import Iterator, Sequence
-from datetime import datetime, timezone, tzinfo
+from datetime import tzinfo
 from typing import NamedTuple
 
 from fedge_models.errors import DataError
+from fedge_models.system import times
+from fedge_models.system.choices import hint
 
 from ..config.schema import Inspection
 from ..protocols.csv.rows import parse
@@ -20,7 +20,6 @@ from ..types import Batch, Label, Quality, Reading
 from ..windows.context import plain
 
 ALWAYS_NS = (1 << 63) - 1
-EARLIEST_S, LATEST_S = 0, 1 << 33  # 1970 to 2242
 
 
 class Mistake(NamedTuple):
@@ -33,7 +32,7 @@ class Verdicts:
     """Those of one asset that come as readings."""
 
     def __init__(self, asset: str, config: Inspection) -> None:
-        self._asset, self._config, self._zone = asset, config, zone(config.time_zone)
+        self._asset, self._config, self._zone = asset, config, times.find_zone(config.time_zone)
         tags = {"part": config.part, "time": config.time, "verdict": config.verdict}
         self._roles = {(t.source, t.tag): role for role, t in tags.items() if t}
         self._last: dict[str, Reading] = {}  # part and time, as last heard
@@ -69,7 +68,7 @@ class Verdicts:
                 return Mistake(f"verdict {shown(reading.value)} of {told and shown(told.value)}: no part id")
         if config.time:
             told = self._last.get("time")
-            moment = parse_time(told.value, self._zone) if told and told.quality is not Quality.BAD else None
+            moment = _time(told.value, self._zone) if told and told.quality is not Quality.BAD else None
             if moment is None:
                 return Mistake(f"verdict {shown(reading.value)}: time {told and shown(told.value)} is no time")
             time_ns = moment
@@ -98,10 +97,7 @@ def columns(header: str, config: Inspection) -> Columns | Mistake:
     wanted = [config.verdict_column, config.part_column, config.time_column, *config.only]
     for name in filter(None, wanted):
         if name not in names:
-            near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-            return Mistake(
-                f"has no column {name!r}; {f'did you mean {near[0]!r}?' if near else f'it has {names[:20]}'}"
-            )
+            return Mistake(f"has no column {name!r}; {hint(name, names)}")
     at = {name: names.index(name) for name in filter(None, wanted)}
     only = tuple((at[name], value) for name, value in config.only.items())
     return Columns(delimiter, at[config.verdict_column], at.get(config.part_column), at.get(config.time_column), only)
@@ -120,7 +116,7 @@ def verdict(asset: str, line: str, where: Columns, config: Inspection, naive: tz
     part = cells[where.part] if where.part is not None else ""
     if where.time is None:
         return Label(asset, 0, ALWAYS_NS, cells[where.verdict], "inspection", part)
-    time_ns = parse_time(cells[where.time], naive)
+    time_ns = _time(cells[where.time], naive)
     if time_ns is None:
         return Mistake(f"{shown(line)}: {shown(cells[where.time])} is neither ISO 8601 nor Unix seconds")
     return label(asset, cells[where.verdict], part, time_ns, config)
@@ -145,38 +141,12 @@ def label(asset: str, value: str | float, part: str, time_ns: int, config: Inspe
     return Label(asset, start, time_ns + round(config.tolerance * 1e9), text, "inspection", part)
 
 
-def parse_time(value: object, naive: tzinfo) -> int | None:
-    """ISO 8601 or Unix seconds (milli-, micro- and nanoseconds are told by their size) as ns; None: neither."""
-    if isinstance(value, str):
-        text = value.strip()
-        try:
-            value = float(text)
-        except ValueError:
-            return _iso(text, naive)
-    if not isinstance(value, (int, float)) or not math.isfinite(value) or value < 0:
-        return None
-    unit = next((u for u in (1e9, 1e6, 1e3, 1) if value <= LATEST_S * 1e9 / u), None)
-    return None if unit is None else round(value * unit)
-
-
-def _iso(text: str, naive: tzinfo) -> int | None:
-    text = f"{text[:-1]}+00:00" if text.endswith(("Z", "z")) else text
+def _time(value: object, zone: tzinfo) -> int | None:
+    """Nanoseconds since 1970 of a station's time stamp, a number in whatever unit; None: it is no time."""
     try:
-        moment = datetime.fromisoformat(text)
-        moment = moment if moment.tzinfo else moment.replace(tzinfo=naive)
-        seconds = moment.timestamp()
-    except (ValueError, OverflowError, OSError):
+        return times.parse(value, None, zone)
+    except ValueError:
         return None
-    return round(seconds * 1e6) * 1000 if EARLIEST_S <= seconds < LATEST_S else None
-
-
-def zone(name: str) -> tzinfo:
-    """A time zone that `config.load` has found."""
-    if name == "UTC":
-        return timezone.utc
-    from zoneinfo import ZoneInfo
-
-    return ZoneInfo(name)
 
 
 def shown(value: object) -> str:
@@ -186,6 +156,6 @@ def shown(value: object) -> str:
 
 def lines(asset: str, text: Sequence[str], where: Columns, config: Inspection) -> list[Label | Mistake]:
     """The verdicts of some lines."""
-    naive = zone(config.time_zone)
+    naive = times.find_zone(config.time_zone)
     made = (verdict(asset, line, where, config, naive) for line in text)
     return [m for m in made if m is not None]

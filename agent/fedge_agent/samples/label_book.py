@@ -23,13 +23,14 @@ from typing import Any, NamedTuple, Protocol
 
 from fedge_models.errors import StorageError
 from fedge_models.graph.card import Card
-from fedge_models.system import files
+from fedge_models.system import times
+from fedge_models.system.database import open_database, transaction
 
 from ..config.schema import LabelConfig
 from ..types import Label
 from . import label_matching
 from .label_matching import Arrived
-from .label_values import Taught, expected, malformed, meaning, moment, told
+from .label_values import Taught, expected, malformed, meaning, told
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +86,7 @@ class LabelBook:
     def __init__(self, path: Path, subjects: Mapping[str, Subject], retaught: Callable[[str, int], None]) -> None:
         self._subjects, self._retaught = subjects, retaught
         self._lock, self._flushing = threading.Lock(), threading.Lock()
-        self._db = files.open_database(path, label_matching.SCHEMA)
+        self._db = open_database(path, label_matching.SCHEMA)
         self._offered: deque[Label] = deque()
         self._followers: list[Follower] = []
         self._wake, self._stop = threading.Event(), threading.Event()
@@ -122,7 +123,7 @@ class LabelBook:
         now = time.time_ns()
         good = [label for label in labels if self._sound(label, now)]
         if good:
-            with self._lock, files.transaction(self._db, "labels") as db:
+            with self._lock, transaction(self._db, "labels") as db:
                 for label in good:
                     label_matching.insert(db, label, now // 10**9, MAX_LABELS)
             self._wake.set()
@@ -164,7 +165,7 @@ class LabelBook:
         """Whether it can be kept; counted if not."""
         why = malformed(label)
         if why is None and label.start_ns > max(now, self._newest(label.asset) or 0) + DAY_NS:
-            why = f"begins {moment(label.start_ns)}, which is more than a day ahead"
+            why = f"begins {times.shown(label.start_ns)}, which is more than a day ahead"
         if why is None and label.asset in self._subjects:
             return True
         if why is None:
@@ -265,7 +266,7 @@ class LabelBook:
         """Join labels to the samples above `after`, in one transaction; then count."""
         count, taught = self._count(asset), 0
         found: list[tuple[Label, label_matching.Joined]] = []
-        with self._lock, files.transaction(self._db, "labels") as db:
+        with self._lock, transaction(self._db, "labels") as db:
             for number, label in labels:
                 y = subject.taught(card, label.value)
                 if y is None:
@@ -292,7 +293,7 @@ class LabelBook:
         for asset, subject in self._subjects.items():
             if subject.label and subject.label.late is not None:
                 late = round(subject.label.late * 1e9)
-                with self._lock, files.transaction(self._db, "labels") as db:
+                with self._lock, transaction(self._db, "labels") as db:
                     self._count(asset).expired += label_matching.expire(db, asset, subject.model, late)
 
     # what is shown
@@ -326,4 +327,4 @@ def _contradiction(label: Label, became: label_matching.Joined, card: Card) -> s
     y, origin, time_ns = became.example
     names = {"classify": card.labels, "anomaly": ("normal", "anomaly")}.get(card.task, ())
     was = repr(names[y]) if isinstance(y, int) and y < len(names) else f"{y!r}"
-    return f"{told(label)}, {origin} said {was} of the window that ends {moment(time_ns)} UTC"
+    return f"{told(label)}, {origin} said {was} of the window that ends {times.shown(time_ns)} UTC"

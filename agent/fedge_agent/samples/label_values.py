@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from datetime import datetime, timezone
 
 from fedge_models.graph.card import Card
+from fedge_models.system import times
 
 from ..types import Label
 from ..windows.context import MAX_CHARACTERS
@@ -57,7 +57,7 @@ def malformed(label: Label) -> str | None:
         (bool(label.part) and not _short(label.part), f"part {label.part[:40]!r}: {printed}"),
         (
             not 0 <= label.start_ns <= label.end_ns < 2**63,
-            f"from {moment(label.start_ns)} to {moment(label.end_ns)}: ends before it begins, or before 1970",
+            f"from {times.shown(label.start_ns)} to {times.shown(label.end_ns)}: ends before it begins, or before 1970",
         ),
     ]
     return next((what for wrong, what in problems if wrong), None)
@@ -65,20 +65,12 @@ def malformed(label: Label) -> str | None:
 
 def told(label: Label) -> str:
     """A label in words."""
-    of = f"part {label.part!r}" if label.part else f"{moment(label.start_ns)} to {moment(label.end_ns)} UTC"
+    of = f"part {label.part!r}" if label.part else f"{times.shown(label.start_ns)} to {times.shown(label.end_ns)} UTC"
     return f"{label.origin} says {label.value!r} of {of}"
 
 
 def _short(text: str) -> bool:
     return bool(text.strip()) and len(text) <= MAX_CHARACTERS and text.isprintable()
-
-
-def moment(time_ns: int) -> str:
-    """A time for people."""
-    try:
-        return datetime.fromtimestamp(time_ns // 10**9, timezone.utc).strftime("%Y-%m-%d %H:%M:%S")
-    except (ValueError, OverflowError, OSError):
-        return f"{time_ns} ns"
 
 
 def _number(value: float | str) -> float | None:

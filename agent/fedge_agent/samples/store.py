@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from fedge_models.errors import StorageError
 from fedge_models.graph.card import Card
-from fedge_models.system import files
+from fedge_models.system.database import closed_on_error, open_database
 from numpy.typing import NDArray
 
 from ..windows import standardise
@@ -258,9 +258,9 @@ class SampleStore:
 
 def _open(path: Path) -> sqlite3.Connection:
     """Open, adding the columns that a file of an earlier version does not have."""
-    database = files.open_database(path, _SCHEMA, synchronous="NORMAL")
+    database = open_database(path, _SCHEMA, synchronous="NORMAL")
     try:
-        with files.closed_on_error(database):
+        with closed_on_error(database):
             has = {row[1] for row in database.execute("PRAGMA table_info(samples)")}
             for column in [c for c in _LATER if c not in has]:
                 database.execute(f"ALTER TABLE samples ADD COLUMN {column} {_LATER[column]}")

@@ -10,10 +10,10 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from datetime import datetime, timezone
 from typing import Any
 
 from fedge_models.errors import FedgeError, RetryError
+from fedge_models.system import times
 from fedge_models.system.settings import Seconds
 
 from ..protocols.http import auth, client, pointer
@@ -83,15 +83,9 @@ class HttpSource:
 
     def _stamp(self, value: Any) -> int:
         try:
-            if isinstance(value, str):
-                moment = datetime.fromisoformat(value.replace("Z", "+00:00"))
-                value = (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
-            return round(float(value) * 1e9)
-        except (ValueError, TypeError, OverflowError) as e:
-            url, shown = client.shown(self._config.url), str(value)[:60]
-            raise RetryError(
-                f"{url}: time at {self._config.time}: expected ISO 8601 or Unix seconds, got {shown!r}"
-            ) from e
+            return times.parse(value)
+        except ValueError as e:
+            raise RetryError(f"{client.shown(self._config.url)}: time at {self._config.time}: {e}") from e
 
 
 def _reading(tag: str, time_ns: int, value: Any) -> Reading:

@@ -12,8 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
-from fedge_models.system import files
-from fedge_models.system.files import transaction
+from fedge_models.system.database import open_database, transaction
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS taken (
@@ -34,7 +33,7 @@ class Journal:
     """Of one folder; one thread uses it. Raises StorageError when the disk is full or failing."""
 
     def __init__(self, path: Path) -> None:
-        self._db = files.open_database(path, _SCHEMA)
+        self._db = open_database(path, _SCHEMA)
         self._taken: dict[str, Seen] = {}
         self._unfinished: list[str] = []
         for name, inode, mtime_ns, size, finished in self._db.execute("SELECT * FROM taken"):

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime, timedelta, timezone
+from datetime import datetime
 
 from fedge_models.errors import ConfigError
-
-EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
-MICROSECOND = timedelta(microseconds=1)
+from fedge_models.system import times
 
 
 class Times:
@@ -32,18 +30,10 @@ class Times:
             return None
         try:
             return self._parse(found[1])
-        except (ValueError, OverflowError):
+        except ValueError:
             return None
 
     def _parse(self, text: str) -> int:
         if self._format:
-            return _ns(datetime.strptime(text, self._format))
-        try:
-            return round(float(text) * 1e9) if "." in text else int(text) * 1_000_000_000
-        except ValueError:
-            return _ns(datetime.fromisoformat(text.removesuffix("Z")))
-
-
-def _ns(moment: datetime) -> int:
-    aware = moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
-    return (aware - EPOCH) // MICROSECOND * 1000
+            return times.in_range(times.of(datetime.strptime(text, self._format)), text)
+        return times.parse(text)

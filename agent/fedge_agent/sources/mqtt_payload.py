@@ -10,12 +10,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timezone
 from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 import numpy as np
 from fedge_models.errors import ConfigError, PictureError
+from fedge_models.system import times
 from fedge_models.system.structs import known
 from numpy.typing import NDArray
 
@@ -23,11 +23,8 @@ from ..protocols.mqtt.broker import Broker
 from ..types import Pixels, Quality, Reading
 from ..windows.pictures import RawFormat, check_decoder, check_raw, decode, decode_raw
 
-EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
-LATEST_NS = 1 << 62  # the year 2116
 MAX_TEXT = 256  # characters of a label or state
 SHOWN = 60  # characters of a value that a complaint quotes
-UNIT_NS = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1000, "ns": 1}
 
 
 class Complaint(NamedTuple):
@@ -50,7 +47,7 @@ class Payload(Broker, frozen=True, forbid_unknown_fields=True, kw_only=True):
     array_length: Annotated[int, msgspec.Meta(ge=0)] = 0  # samples of each channel that a block must have; 0: any
     array_channels: Annotated[int, msgspec.Meta(ge=1)] = 1  # whose samples take turns; `index` of a channel picks one
     time: str = ""  # JSON pointer to the time stamp; empty: the time of arrival
-    time_unit: Literal["s", "ms", "us", "ns"] = "s"  # of numbers, since 1970; text is ISO 8601
+    time_unit: times.Unit = "s"  # of numbers, since 1970; text is ISO 8601
     max_bytes: Annotated[int, msgspec.Meta(ge=1)] = 1024 * 1024  # a longer payload is set aside
 
 
@@ -137,15 +134,9 @@ class Reader:
         if value is _ABSENT:
             raise ValueError(f"no time stamp at {self._config.time}")
         try:
-            time_ns = _nanoseconds(value, UNIT_NS[self._config.time_unit])
-        except (ValueError, OverflowError, TypeError, msgspec.ValidationError) as e:
-            unit = self._config.time_unit
-            raise ValueError(f"time stamp {_quote(value)} is neither ISO 8601 nor a number of {unit}") from e
-        if not 0 < time_ns < LATEST_NS:
-            raise ValueError(
-                f"time stamp {_quote(value)} is out of range; is time_unit {self._config.time_unit!r} right?"
-            )
-        return time_ns
+            return times.parse(value, self._config.time_unit)
+        except times.OutOfRangeError as e:
+            raise ValueError(f"{e}; is time_unit {self._config.time_unit!r} right?") from e
 
     def _value(
         self,
@@ -255,17 +246,6 @@ def _plain(payload: bytes) -> float | str:
     except ValueError:
         return _text(text)
     return _finite(number)
-
-
-def _nanoseconds(value: Any, unit_ns: int) -> int:
-    """A time stamp since 1970, ns; ISO 8601 without an offset is UTC. Raises what `_stamp` expects."""
-    if isinstance(value, str):
-        moment = msgspec.convert(value, datetime)
-        since = (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)) - EPOCH
-        return ((since.days * 86400 + since.seconds) * 1_000_000 + since.microseconds) * 1000
-    if isinstance(value, bool):
-        raise TypeError("bool")
-    return value * unit_ns if isinstance(value, int) else round(value * unit_ns)
 
 
 def _quote(value: Any) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from fedge_models import __version__
 from fedge_models.errors import ConfigError, FedgeError
-from fedge_models.system import files, service
+from fedge_models.system import files, malloc
 from fedge_models.system import unit as units
 from fedge_models.system.settings import parse_seconds
 
@@ -25,6 +25,8 @@ from .common import authority, config_option, json_option, known, show, store, u
 
 if TYPE_CHECKING:
     from ..store.store import Store
+
+LARGE_BYTES = 4 << 20  # columns that rules work on are 1 to 2 MiB, and used again at once
 
 
 class _Group(click.Group):
@@ -85,7 +87,7 @@ def start(config_path: Path) -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    service.give_memory_back()
+    malloc.return_large_blocks(LARGE_BYTES)
     app = App(config)
     app.start()
     click.echo(f"fedge-aggregator: listening on {app.address}")

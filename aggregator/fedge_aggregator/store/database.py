@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from fedge_models.errors import ConfigError, StorageError
-from fedge_models.system import files
+from fedge_models.system.database import closed_on_error, open_database, transaction
 
 FILE = "aggregator.sqlite"
 PAGE_BYTES = 16384  # updates and releases are long: a fifth of the time that a million parameters take, beside 4096
@@ -72,9 +72,9 @@ class Database:
         self._writing, self._reading = threading.Lock(), threading.RLock()
         self._writer: int | None = None  # the thread that has a transaction open
         try:
-            self._db = files.open_database(folder / FILE, SCHEMA, page_bytes=PAGE_BYTES)
-            with files.closed_on_error(self._db):
-                self._reader = files.open_database(folder / FILE, "PRAGMA query_only=ON")
+            self._db = open_database(folder / FILE, SCHEMA, page_bytes=PAGE_BYTES)
+            with closed_on_error(self._db):
+                self._reader = open_database(folder / FILE, "PRAGMA query_only=ON")
         except StorageError as e:
             if "no such column" in str(e):
                 raise ConfigError(f"{folder / FILE}: made by an earlier fedge; move it away and start anew") from e
@@ -95,7 +95,7 @@ class Database:
         with self._writing:
             self._writer = threading.get_ident()
             try:
-                with files.transaction(self._db, "the aggregator's database") as db:
+                with transaction(self._db, "the aggregator's database") as db:
                     yield db
             finally:
                 self._writer = None

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from fedge_models.system.files import open_database
+from fedge_models.system.database import open_database
 
 MAX_BODY = 64 * 1024
 _SCHEMA = """

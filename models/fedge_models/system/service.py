@@ -1,18 +1,18 @@
-"""What both long-running processes owe whoever runs them: systemd notifications and a page on the loopback.
+"""What both long-running programs offer their operator: systemd notifications and a page on the loopback.
 
 The page answers `/healthz`, `/metrics` (Prometheus) and `/status` (JSON), on the loopback only: counters, no secrets.
 """
 
 from __future__ import annotations
 
-import ctypes
+import errno
+import http.client
 import ipaddress
 import logging
 import os
 import socket
 import threading
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from socketserver import TCPServer
@@ -21,13 +21,12 @@ from typing import Any
 import msgspec
 
 from ..errors import ConfigError, UnreachableError
+from . import files, lock
 
 logger = logging.getLogger(__name__)
 
 REQUEST_TIMEOUT_S = 5.0
 STOPS_S = 0.1  # how soon a listener that waits for connections sees that it is to stop
-LARGE_BYTES = 4 << 20
-_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD = -3, -1  # malloc.h
 MAX_STATUS_BYTES = 16 * 1024 * 1024
 
 
@@ -43,17 +42,6 @@ def notify(text: str) -> None:
             channel.sendto(text.encode(), address)
         except OSError as e:
             logger.warning("systemd cannot be notified: %s", e)
-
-
-def give_memory_back() -> None:
-    """Let large arrays go back to the system when they are done with (mallopt(3)).
-
-    glibc raises the size from which it does so to that of the largest array it has seen, and then keeps all of them.
-    Once told, it gives back smaller ones too early, unless it is told of them as well.
-    """
-    with suppress(OSError, AttributeError):  # another libc
-        for option in (_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD):
-            ctypes.CDLL(None).mallopt(option, LARGE_BYTES)
 
 
 def watchdog_interval() -> float | None:
@@ -124,29 +112,59 @@ class Page:
         self._server.server_close()
 
 
-def ask(address_file: Path, unit: str) -> bytes:
-    """The status of the process whose page is where the file says; unit: its systemd unit. Raises UnreachableError."""
-    import http.client  # for a command, not for those who serve
-
+def ask(address_file: Path, program: str) -> bytes:
+    """The status (JSON) of the program whose page is where the file says. Raises ConfigError or UnreachableError."""
     try:
-        host, _, port = address_file.read_text().rpartition(":")
-        connection = http.client.HTTPConnection(host, int(port), timeout=5)
-        connection.request("GET", "/status")
-        return connection.getresponse().read(MAX_STATUS_BYTES)
+        address = address_file.read_text().strip()
+    except FileNotFoundError as e:
+        raise UnreachableError(f"{program} has not run with the state folder {address_file.parent} yet") from e
+    except OSError as e:
+        raise ConfigError(files.explain(e, address_file)) from e
+    try:
+        return _fetch(address)
     except (OSError, ValueError, http.client.HTTPException) as e:
-        raise UnreachableError(
-            f"nothing answers for {address_file.parent}: is it running? (systemctl status {unit})"
-        ) from e
+        raise UnreachableError(_silent(address_file.parent, address, program, e)) from e
+
+
+def _fetch(address: str) -> bytes:
+    """The answer of a page. Raises ValueError when what answers is no page of ours."""
+    host, _, port = address.rpartition(":")
+    connection = http.client.HTTPConnection(host.strip("[]"), int(port), timeout=REQUEST_TIMEOUT_S)
+    try:
+        connection.request("GET", "/status")
+        answer = connection.getresponse()
+        if answer.status != 200 or answer.headers.get_content_type() != "application/json":
+            raise ValueError(f"another program answers there (HTTP {answer.status})")
+        return answer.read(MAX_STATUS_BYTES)
+    finally:
+        connection.close()
+
+
+def _silent(folder: Path, address: str, program: str, error: Exception) -> str:
+    """Why a page gives no answer: the program ended, or it runs and is stuck."""
+    pid = lock.holder(folder)
+    if pid is None:
+        return f"{program} is not running with the state folder {folder}; see: systemctl status {program}"
+    return f"{program} runs (pid {pid}), but its page at {address} gives no answer: {error}"
 
 
 class HttpServer(ThreadingHTTPServer):
-    """Stdlib's, but it binds only: http.server would also ask the name service who this is, and wait for an answer."""
+    """The standard library's server, without its look-up of this machine's name, which may wait for a name service."""
 
     daemon_threads = True
 
     def server_bind(self) -> None:
-        """Bind the socket."""
-        TCPServer.server_bind(self)
+        """Bind the socket. Raises ConfigError when another program has the port or it is not allowed."""
+        host, port = self.server_address[:2]
+        try:
+            TCPServer.server_bind(self)
+        except OSError as e:
+            advice = {
+                errno.EADDRINUSE: "another program listens there; stop it, or choose another port",
+                errno.EACCES: "ports below 1024 are the system's; choose a higher one",
+                errno.EADDRNOTAVAIL: "this machine does not have that address",
+            }.get(e.errno or 0, "choose another address")
+            raise ConfigError(f"cannot listen on {host!s}:{port}: {e.strerror}; {advice}") from e
 
 
 class _PageServer(HttpServer):

@@ -89,7 +89,7 @@ def test_what_is_no_value_is_a_gap_of_that_tag(tmp_path: Path, value: Any) -> No
         ((404, b""), RetryError, "nothing at this address"),
         ((422, b"no"), RefusedError, "422"),
         ((503, b""), RetryError, "503"),
-        (said({**JOB, "at": "yesterday"}), RetryError, "expected ISO 8601"),
+        (said({**JOB, "at": "yesterday"}), RetryError, "neither ISO 8601"),
         (said({**JOB, "at": 1e400}), RetryError, "expected JSON"),
     ],
     ids=lambda v: str(v)[:30],

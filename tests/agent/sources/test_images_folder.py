@@ -245,7 +245,7 @@ def test_tags_are_patterns(tmp_path: Path) -> None:
         (r"(.*)\.png", "%Y%m%d%H%M%S%z", "20260102030405+0100.png", 1767319445),
         (r"_(\d+)\.", "", "cam.png", None),
         (r"_(\d+)\.", "%Y%m%d", "cam_99999999.png", None),
-        (r"_(\d+)\.", "", "cam_" + 30 * "9" + ".png", 10**30 - 1),
+        (r"_(\d+)\.", "", "cam_" + 30 * "9" + ".png", None),
     ],
 )
 def test_time_from_the_name(pattern: str, format_: str, name: str, seconds: float | None) -> None:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import pytest
 from fedge_models.errors import StorageError
 from fedge_models.system import files
+from fedge_models.system.database import open_database
 
 SERVICE = 10001
 
@@ -53,7 +54,7 @@ def test_the_bytes_are_durable_before_the_name_is_and_the_name_before_the_return
 
 
 def test_a_new_database_is_durable_by_name(tmp_path: Path, syncs: list[Synced]) -> None:
-    files.open_database(tmp_path / "store.sqlite", "CREATE TABLE t (x)").close()
+    open_database(tmp_path / "store.sqlite", "CREATE TABLE t (x)").close()
     assert syncs[-1][:2] == (tmp_path.stat().st_ino, True)
 
 
@@ -72,7 +73,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(
 
 
 def test_no_other_user_reads_a_database(tmp_path: Path) -> None:
-    files.open_database(tmp_path / "store.sqlite", "CREATE TABLE t (x)").close()
+    open_database(tmp_path / "store.sqlite", "CREATE TABLE t (x)").close()
     assert (tmp_path / "store.sqlite").stat().st_mode & 0o777 == 0o600
 
 
@@ -81,7 +82,7 @@ def test_what_root_writes_belongs_to_the_owner_of_the_folder(tmp_path: Path) -> 
     os.chown(tmp_path, SERVICE, SERVICE)
     files.make_folder(tmp_path / "models" / "pump")
     files.write(tmp_path / "models" / "pump" / "release", b"")
-    database = files.open_database(tmp_path / "store.sqlite", "CREATE TABLE t (x)")
+    database = open_database(tmp_path / "store.sqlite", "CREATE TABLE t (x)")
     made = {str(p.relative_to(tmp_path)): p.stat() for p in tmp_path.rglob("*")}
     database.close()
     assert {"models", "models/pump", "models/pump/release", "store.sqlite", "store.sqlite-wal"} <= set(made)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 from fedge_models.errors import StorageError
-from fedge_models.system import files
+from fedge_models.system.database import open_database, transaction
 
 MAX_ORDERS = 10_000  # the oldest are forgotten; their closing codes then teach nothing
 
@@ -48,7 +48,7 @@ class Orders:
     def __init__(self, path: Path | None) -> None:
         self._lock = threading.Lock()
         self._looked = 0  # row of the order that was looked at last
-        self._db = files.open_database(path, _SCHEMA) if path else None
+        self._db = open_database(path, _SCHEMA) if path else None
 
     def close(self) -> None:
         """Close the file, or forget what was in memory."""
@@ -137,7 +137,7 @@ class Orders:
         return self._db
 
     def _run(self, sql: str, *values: object) -> None:
-        with self._lock, files.transaction(self._database(), "the book of orders") as db:
+        with self._lock, transaction(self._database(), "the book of orders") as db:
             db.execute(sql, values)
 
     def _all(self, sql: str, *values: object) -> list[Any]:

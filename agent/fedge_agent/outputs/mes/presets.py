@@ -6,12 +6,12 @@ docs/outputs.md for systems that cannot be installed here are not presets.
 
 from __future__ import annotations
 
-import difflib
 from typing import Any
 
 import msgspec
 from fedge_models.errors import ConfigError
 from fedge_models.system import settings
+from fedge_models.system.choices import hint
 
 from . import b2mml
 from .settings import MesConfig, Step
@@ -141,9 +141,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 def complete(config: MesConfig, where: str) -> MesConfig:
     """The configuration with the preset's steps where it gives none of its own. Raises ConfigError."""
     if config.preset not in PRESETS:
-        near = difflib.get_close_matches(config.preset, PRESETS, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}?" if near else f"expected one of: {', '.join(sorted(PRESETS))}"
-        raise ConfigError(f"{where}.preset: there is no preset {config.preset!r}; {hint}")
+        raise ConfigError(f"{where}.preset: no preset {config.preset!r}; {hint(config.preset, PRESETS)}")
     preset = PRESETS[config.preset]
     steps = {
         n: settings.convert(preset[n], Step, where, n) for n in _STEPS if n in preset and getattr(config, n) is None

@@ -8,7 +8,6 @@ headers, which hold text, ``{ json = … }`` is written as JSON and ``{ base64 =
 from __future__ import annotations
 
 import base64
-import difflib
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
@@ -17,6 +16,7 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 from fedge_models.errors import ConfigError
+from fedge_models.system.choices import hint
 
 from ...types import Event
 
@@ -73,10 +73,9 @@ def check(template: Any, allowed: Sequence[str], where: str) -> None:
     elif isinstance(template, str):
         for field, entry, _ in _FIELD.findall(template):
             if field not in allowed or (entry and field not in _TABLES):
-                near = difflib.get_close_matches(field, allowed, n=1, cutoff=0.5)
-                hint = f"did you mean {{{near[0]}}}?" if near else f"expected one of: {', '.join(allowed)}"
+                near = hint(field, allowed, "{{{}}}")
                 got = f"{field}.{entry}" if entry else field
-                raise ConfigError(f"{where}: template {template!r} has the unknown field {{{got}}}; {hint}")
+                raise ConfigError(f"{where}: template {template!r} has the unknown field {{{got}}}; {near}")
 
 
 def _look(match: re.Match[str], known: Mapping[str, Any]) -> Any:

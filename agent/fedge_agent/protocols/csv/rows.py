@@ -7,18 +7,15 @@ counted and handed on as text: an asset uses it where it is a label, and counts 
 from __future__ import annotations
 
 import csv
-import difflib
 import math
 from collections.abc import Callable, Sequence
-from datetime import datetime, timezone
 from pathlib import Path
 
 from fedge_models.errors import ConfigError, DataError
+from fedge_models.system import times
+from fedge_models.system.choices import hint
 
 from ...types import Quality, Reading
-
-LAST_S = 1e11  # Unix seconds; beyond (the year 5138) it is no time
-SOME = 20  # columns named in a message
 
 Count = Callable[[str], None]
 
@@ -34,12 +31,13 @@ class Rows:
         self._numbers = [False] * len(tags)  # columns in which there was a number
 
     def seconds(self, row: list[str]) -> float | None:
-        """Of the row, since 1970 (UTC where it does not say); None: it has no usable time, which is counted."""
+        """The row's time, seconds since 1970 (UTC without an offset); None and counted when it has no usable time."""
         cell = row[self._clock] if self._clock is not None and self._clock < len(row) else ""
-        found = _seconds(cell.strip())
-        if found is None:
+        try:
+            return times.parse(cell.strip()) / 1e9
+        except ValueError:
             self._count(f"column {self._time_column!r}: neither ISO 8601 nor Unix seconds")
-        return found
+            return None
 
     def readings(self, row: list[str], time_ns: int) -> list[Reading]:
         """One for each tag."""
@@ -53,25 +51,15 @@ class Rows:
             self._count(f"column {tag!r}: missing in a row that is too short")
             return Reading(tag, time_ns, math.nan, Quality.BAD)
         cell = row[column].strip()
-        value = number(cell)
+        value = times.number(cell)
         if value is not None:
             self._numbers[i] = True
-            return Reading(tag, time_ns, value)
+            return Reading(tag, time_ns, float(value))
         if not cell:
             return Reading(tag, time_ns, math.nan, Quality.BAD)
         if self._numbers[i]:
             self._count(f"column {tag!r}: no number")
         return Reading(tag, time_ns, cell)
-
-
-def number(cell: str) -> float | None:
-    """A number as machines write it (Python's 1_000 and digits of other scripts are none)."""
-    if not cell.isascii() or "_" in cell:
-        return None
-    try:
-        return float(cell)
-    except ValueError:
-        return None
 
 
 def parse(line: str, delimiter: str, strict: bool = False) -> list[str]:
@@ -91,17 +79,4 @@ def parse(line: str, delimiter: str, strict: bool = False) -> list[str]:
 def _column(path: Path, header: list[str], name: str) -> int:
     if name in header:
         return header.index(name)
-    near = difflib.get_close_matches(name, header, n=1, cutoff=0.5)
-    has = f"it has {', '.join(map(repr, header[:SOME]))}" + (" and more" if len(header) > SOME else "")
-    raise ConfigError(f"{path}: has no column {name!r}; {f'did you mean {near[0]!r}?' if near else has}")
-
-
-def _seconds(cell: str) -> float | None:
-    value = number(cell)
-    if value is None:
-        try:
-            moment = datetime.fromisoformat(cell.removesuffix("Z"))
-            value = (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
-        except (ValueError, OverflowError):
-            return None
-    return value if math.isfinite(value) and abs(value) < LAST_S else None
+    raise ConfigError(f"{path}: has no column {name!r}; {hint(name, header)}")

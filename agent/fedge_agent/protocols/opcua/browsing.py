@@ -7,11 +7,11 @@ MaxNodesPerBrowse, and no node twice. Paths from the root are left to the server
 from __future__ import annotations
 
 import contextlib
-import difflib
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from fedge_models.errors import ConfigError
+from fedge_models.system.choices import near_names
 
 from .tags import EXPECTED, Tag, path_text
 
@@ -124,7 +124,7 @@ class Browser:
             return ""
         self._explained += 1
         names = [c.id.to_string() for c in await self._everything()]
-        close = difflib.get_close_matches(tag.node or tag.text, names, n=3, cutoff=0.4)
+        close = near_names(tag.node or tag.text, names, 3)
         return f"; the server has: {', '.join(close)}" if close else "; nothing near it is there"
 
     async def _everything(self) -> list[Child]:
@@ -204,7 +204,7 @@ class Browser:
             return text
         self._explained += 1
         names = sorted({c.name for some in (await self.children(n for n, _ in before)).values() for c in some})
-        near = difflib.get_close_matches(tag.path[last].name, names, n=SHOWN, cutoff=0.4) or names[:SHOWN]
+        near = near_names(tag.path[last].name, names, SHOWN) or names[:SHOWN]
         return f"{text}; there is: {', '.join(near) or 'nothing'}"
 
     async def _browse(self, nodes: Sequence[Any]) -> list[list[Child]]:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Sequence
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import Any
 
 import numpy as np
+from fedge_models.system import times
 
 from ...types import Quality, Reading
 from .tags import dig
 
-EPOCH = datetime(1970, 1, 1)
 QUALITIES = (Quality.GOOD, Quality.UNCERTAIN, Quality.BAD, Quality.BAD)  # by the severity bits (Part 4, 7.39)
 OVERFLOW = 0x480  # InfoType DataValue with its Overflow bit: the server's queue was full, values in between are lost
 
@@ -30,12 +31,7 @@ def reading(tag: str, field: Sequence[str | int], data: Any) -> Reading:
 
 def time_ns(stamp: datetime | None) -> int:
     """Nanoseconds since the Unix epoch; now, for a server that gives no time."""
-    if stamp is None:
-        stamp = datetime.now(timezone.utc)
-    if stamp.tzinfo is not None:
-        stamp = stamp.astimezone(timezone.utc).replace(tzinfo=None)
-    age = stamp - EPOCH
-    return (age.days * 86400 + age.seconds) * 1_000_000_000 + age.microseconds * 1000
+    return time.time_ns() if stamp is None else times.of(stamp)
 
 
 def _of(tag: str, when: int, value: Any, quality: Quality, data: Any) -> Reading:

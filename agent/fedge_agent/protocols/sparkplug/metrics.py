@@ -8,11 +8,11 @@ said of the tag that wanted it.
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Iterable, Mapping
 
 from fedge_models.errors import WireError
+from fedge_models.system.choices import near_names
 
 from ...types import Quality, Reading
 from . import values
@@ -136,7 +136,7 @@ class Metrics:
         readings = []
         for name, tag in self._wanted.items():
             if name not in self._types:
-                near = difflib.get_close_matches(name, list(self._types)[:NAMES_LOOKED_AT], n=3, cutoff=0.4)
+                near = near_names(name, list(self._types)[:NAMES_LOOKED_AT], 3)
                 has = f"it has: {', '.join(near)}" if near else f"it has {len(self._types)} metrics, none like it"
                 self._ledger.say(tag, f"metric {name!r} is not in the birth of {where}; {has}")
                 if tag not in self._stale:

@@ -1,0 +1,124 @@
+"""Time stamps from outside, as integer nanoseconds since 1970: the one parser, and the one range of sensible times.
+
+Promises: what is returned lies in the range, so that it fits into 64 bits with room for a tolerance. Leaves to the
+caller where the text came from: every error is a ValueError in words.
+"""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime, timedelta, timezone, tzinfo
+from typing import Literal
+
+import msgspec
+
+UTC = timezone.utc
+DAY_NS = 86_400 * 10**9
+LATEST_S = 1 << 33  # the year 2242; the earliest is 1970
+LATEST_NS = LATEST_S * 10**9
+UNIT_NS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
+
+Unit = Literal["s", "ms", "us", "ns"]
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class OutOfRangeError(ValueError):
+    """A time before 1970 or after 2242: often a number of another unit."""
+
+
+def parse(value: object, unit: Unit | None = "s", zone: tzinfo = UTC) -> int:
+    """Nanoseconds since 1970 of ISO 8601 text, of a number, or of a number written as text. Raises ValueError.
+
+    unit: of numbers; None tells seconds, milli-, micro- and nanoseconds apart by their size. zone: of ISO 8601 text
+    without an offset.
+    """
+    found = number(value) if isinstance(value, str) else value
+    if found is None and isinstance(value, str):
+        return in_range(_iso(value, zone), value)
+    if isinstance(found, bool) or not isinstance(found, (int, float)):
+        raise _unreadable(value, unit)
+    if isinstance(found, float) and not math.isfinite(found):
+        raise _unreadable(value, unit)
+    if found < 0 or found > LATEST_NS:
+        raise _out_of_range(value)
+    scale = UNIT_NS[unit] if unit else _scale(found)
+    return in_range(found * scale if isinstance(found, int) else round(found * scale), value)
+
+
+def in_range(time_ns: int, given: object = None) -> int:
+    """The time itself. Raises OutOfRangeError; given: what it was made from."""
+    if 0 <= time_ns < LATEST_NS:
+        return time_ns
+    raise _out_of_range(f"{time_ns} ns" if given is None else given)
+
+
+def of(moment: datetime) -> int:
+    """Nanoseconds since 1970, exactly; a time without an offset is UTC. May lie outside the range."""
+    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return (aware - _EPOCH) // timedelta(microseconds=1) * 1000
+
+
+def number(text: str) -> float | None:
+    """A number as machines write it, or None: Python's 1_000 and digits of other scripts are no numbers."""
+    if not text.isascii() or "_" in text:
+        return None
+    try:
+        return int(text) if text.isdigit() and len(text) < 20 else float(text)
+    except ValueError:
+        return None
+
+
+def find_zone(name: str) -> tzinfo:
+    """The time zone of that name, e.g. Europe/Berlin. Raises ValueError when this machine does not know it."""
+    if name == "UTC":
+        return UTC
+    from zoneinfo import ZoneInfo
+
+    try:
+        return ZoneInfo(name)
+    except (KeyError, ValueError, OSError) as e:
+        raise ValueError(f"{name!r} is not known here, e.g. Europe/Berlin") from e
+
+
+def shown(time_ns: int) -> str:
+    """A time for people, UTC, to the second; one that no calendar has, in nanoseconds."""
+    try:
+        return datetime.fromtimestamp(time_ns // 10**9, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    except (ValueError, OverflowError, OSError):
+        return f"{time_ns} ns"
+
+
+def _iso(text: str, zone: tzinfo) -> int:
+    stripped = text.strip()
+    try:
+        moment = msgspec.convert(stripped, datetime)  # RFC 3339, alike on every Python
+    except msgspec.ValidationError:
+        try:  # a date alone, or a time without seconds
+            moment = datetime.fromisoformat(stripped.removesuffix("Z"))
+        except ValueError:
+            raise _unreadable(text, "s") from None
+        zone = UTC if stripped.endswith("Z") else zone
+    try:
+        return of(moment if moment.tzinfo else moment.replace(tzinfo=zone))
+    except OverflowError:
+        raise _out_of_range(text) from None
+
+
+def _scale(value: float) -> int:
+    """Nanoseconds of the unit that puts a number at or below the year 2242: the largest such unit."""
+    return next(scale for scale in UNIT_NS.values() if value * scale <= LATEST_NS)
+
+
+def _unreadable(value: object, unit: Unit | None) -> ValueError:
+    of_unit = {"s": "Unix seconds", None: "Unix seconds"}.get(unit, f"a number of {unit}")
+    return ValueError(f"time stamp {_quote(value)} is neither ISO 8601 nor {of_unit}")
+
+
+def _out_of_range(value: object) -> OutOfRangeError:
+    return OutOfRangeError(f"time stamp {_quote(value)} is out of range, which is 1970 to 2242")
+
+
+def _quote(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}…"

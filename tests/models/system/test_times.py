@@ -1,0 +1,70 @@
+"""One parser of time stamps for whatever comes from outside, on every Python."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+
+import pytest
+from fedge_models.system import times
+from hypothesis import given
+from hypothesis import strategies as st
+
+S = 10**9
+T0 = 1_700_000_000 * S  # 2023-11-14 22:13:20 UTC
+EAST = timezone(timedelta(hours=2))
+
+
+@pytest.mark.parametrize(
+    ("value", "ns"),
+    [
+        (1.7e9, T0), ("1700000000", T0), (1.7e12, T0), (1.7e15, T0), (1.7e18, T0), ("2023-11-14T22:13:20Z", T0),
+        ("1700000000000000001", T0 + 1), (" 2023-11-14 22:13:20 ", T0), (0.0, 0), ("2023-11-14 22:13", T0 - 20 * S),
+        ("2023-11-14T22:13:20.250+00:00", T0 + S // 4), ("2023-11-15T00:13:20+02:00", T0),
+        ("2023-11-14", T0 - 80_000 * S), ("2242-01-01", 8_583_494_400 * S),
+        ("", None), ("14.11.2023", None), (-1.0, None), (float("nan"), None), (float("inf"), None), ("1e400", None),
+        (1e30, None), (10**400, None), ("9999-12-31T23:59:59", None), ("0001-01-01T00:00:00", None), ([], None),
+        ("0001-01-01T00:00:00+05:00", None), (None, None), (True, None), ("1_700_000_000", None), ("१७००", None),
+        ("2023-02-30T00:00:00Z", None), ("2023-11-14T22:13:20Z'; DROP TABLE labels", None),
+    ],
+)  # fmt: skip
+def test_a_time_is_read_or_refused_and_nothing_else(value: object, ns: int | None) -> None:
+    if ns is not None:
+        assert times.parse(value, None) == ns
+        return
+    with pytest.raises(ValueError, match=r"neither ISO 8601 nor Unix seconds|out of range"):
+        times.parse(value, None)
+
+
+def test_a_number_of_another_unit_is_out_of_range_and_not_a_time_far_away() -> None:
+    assert times.parse(1_700_000_000_000, "ms") == times.parse("1700000000") == T0
+    with pytest.raises(times.OutOfRangeError, match="1700000000000 is out of range, which is 1970 to 2242"):
+        times.parse(1_700_000_000_000)
+
+
+def test_a_zone_counts_only_for_text_that_names_none() -> None:
+    assert times.parse("2023-11-15 00:13:20", zone=EAST) == times.parse("2023-11-14T22:13:20Z", zone=EAST) == T0
+    assert times.parse("2023-11-14T22:13Z", zone=EAST) == T0 - 20 * S
+    with pytest.raises(ValueError, match=r"'Mars/Olympus' is not known here, e\.g\. Europe/Berlin"):
+        times.find_zone("Mars/Olympus")
+    assert times.parse("2023-07-01 12:00", zone=times.find_zone("Europe/Berlin")) == times.parse("2023-07-01 10:00")
+
+
+@given(st.datetimes(datetime(1970, 1, 1), datetime(2242, 1, 1)))
+def test_what_a_program_writes_is_read_to_the_microsecond(moment: datetime) -> None:
+    since = moment - datetime(1970, 1, 1)
+    expected = ((since.days * 86400 + since.seconds) * 10**6 + since.microseconds) * 1000
+    for text in (moment.isoformat(), f"{moment.isoformat(sep=' ')}Z"):
+        assert times.parse(text) == times.of(moment) == expected
+
+
+@given(st.one_of(st.text(), st.floats(), st.integers(), st.none(), st.booleans()))
+def test_whatever_comes_is_a_sensible_time_or_an_error_in_words(value: object) -> None:
+    try:
+        assert 0 <= times.parse(value, None) < times.LATEST_NS
+    except ValueError as e:
+        assert str(e).startswith("time stamp ") and len(str(e)) < 300
+
+
+def test_any_time_can_be_shown() -> None:
+    assert times.shown(T0 + 1) == "2023-11-14 22:13:20" and times.shown((1 << 63) - 1) == "2262-04-11 23:47:16"
+    assert times.shown(1 << 80).endswith(" ns")
