@@ -39,7 +39,14 @@ FLOORS = {
 }
 # Rooms in rooms that know nothing of each other, but for those they name.
 NEIGHBOURS = {
-    "fedge_agent.protocols": {"csv": set(), "http": set(), "mqtt": set(), "opcua": set(), "sparkplug": {"mqtt"}},
+    "fedge_agent.protocols": {
+        "csv": set(),
+        "http": {"tls"},
+        "mqtt": {"tls"},
+        "opcua": set(),
+        "sparkplug": {"mqtt"},
+        "tls": set(),
+    },
 }
 HEAVY = {"asyncua", "onnx", "onnxruntime", "paho"}  # paid for only by those who use them
 CONTRACTS = (  # all that a source or an output may know of the rest

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -107,3 +107,19 @@ def test_listener_gets_a_fresh_certificate_while_it_runs(plant: Plant) -> None:
     authority.refresh(plant.app._server.context, ["127.0.0.1", "agg.example"])  # another name: as good as expired
     assert path.read_bytes() != old
     assert head_of(plant.enrol("gw1")).header.version == 1
+
+
+def test_certificates_of_both_ends_pass_strict_verification(plant: Plant) -> None:
+    """RFC 5280 to the letter, which is the default of Python 3.13: whoever looks at them with a tool of theirs."""
+    client, server = plant.enrol("gw1").context(), plant.app.authority.server_context(["127.0.0.1"])
+    server.verify_mode = ssl.CERT_REQUIRED
+    for context in (client, server):
+        context.verify_flags |= ssl.VERIFY_X509_STRICT
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ours = client.wrap_bio(to_client, to_server, server_hostname="127.0.0.1")
+    theirs = server.wrap_bio(to_server, to_client, server_side=True)
+    for end in (ours, theirs, ours):  # hello, certificate, certificate
+        with suppress(ssl.SSLWantReadError):
+            end.do_handshake()
+    theirs.do_handshake()
+    assert theirs.getpeercert() and ours.getpeercert()

@@ -12,6 +12,8 @@ from fedge_models.errors import ConfigError
 from fedge_models.system.settings import Seconds
 from fedge_models.system.structs import known
 
+from ..tls import client_context
+
 PORTS = {"mqtt": 1883, "mqtts": 8883}
 
 
@@ -70,7 +72,7 @@ def address(broker: Broker) -> Address:
 def tls_context(broker: Broker) -> ssl.SSLContext:
     """Trust the configured CA and present our certificate. Raises ConfigError for files that cannot be used."""
     try:
-        context = ssl.create_default_context(cafile=str(broker.ca_file) if broker.ca_file else None)
+        context = client_context(broker.ca_file)
     except OSError as e:
         raise ConfigError(f"{broker.ca_file}: cannot be used as CA certificates (PEM): {e.strerror or e}") from e
     context.sslsocket_class = _Socket
