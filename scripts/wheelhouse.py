@@ -38,9 +38,15 @@ def locked(text: str, python: str, machine: str) -> list[str]:
     return found
 
 
-def locks(extras: list[str]) -> list[Path]:
-    """The lock files of an installation with these extras; `build` is for those who build the wheel themselves."""
-    return [ROOT / "requirements.lock", *(ROOT / f"requirements-{name}.lock" for name in ["build", *extras])]
+def locks(chosen: list[str]) -> list[Path]:
+    """The lock files of an installation with these extras, and of the build: an image builds the wheel itself."""
+    return [ROOT / "requirements.lock", *(ROOT / f"requirements-{name}.lock" for name in ["build", *chosen])]
+
+
+def extras() -> list[str]:
+    """The extras that have a lock file."""
+    names = [lock.stem.removeprefix("requirements-") for lock in sorted(ROOT.glob("requirements-*.lock"))]
+    return [name for name in names if name != "build"]
 
 
 def download(requirements: list[str], folder: Path, python: str, machine: str) -> None:
@@ -71,7 +77,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "wheelhouse", help="The folder; its old content is deleted.")
     parser.add_argument("--python", default=".".join(platform.python_version_tuple()[:2]), help="Such as 3.13.")
     parser.add_argument("--machine", default=platform.machine(), choices=["x86_64", "aarch64"])
-    parser.add_argument("--extra", action="append", default=[], choices=["images", "camera", "cluster"])
+    parser.add_argument("--extra", action="append", default=[], choices=extras())
     options = parser.parse_args()
     shutil.rmtree(options.out, ignore_errors=True)
     options.out.mkdir(parents=True)

@@ -36,7 +36,7 @@ def source(tracked: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path
 def wheelhouse(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What `make wheelhouse` makes of the tracked files. Skips where no package index is in reach, but for CI."""
     folder = tmp_path_factory.mktemp("offline") / "wheelhouse"
-    command = [sys.executable, source / "scripts/wheelhouse.py", "--extra", "images", "--out", folder]
+    command: list[str | Path] = [sys.executable, source / "scripts/wheelhouse.py", "--extra", "images", "--out", folder]
     made = subprocess.run(command, capture_output=True, text=True, check=False)
     if made.returncode and not os.environ.get("FEDGE_CI"):
         pytest.skip(f"no package index is in reach: {made.stderr[-300:]}")

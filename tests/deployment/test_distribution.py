@@ -17,7 +17,7 @@ WHEEL = f"fedge-{__version__}-py3-none-any.whl"
 
 
 def build(source: Path, folder: Path, *options: str) -> None:
-    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, *options, source]
+    command: list[str | Path] = [sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, *options, source]
     made = subprocess.run(command, capture_output=True, text=True, check=False)
     assert made.returncode == 0, made.stderr
 

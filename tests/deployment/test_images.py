@@ -8,11 +8,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from support.installation import CLEAN, ROOT
+from support.installation import CLEAN
+from support.paths import ROOT
 
 pytestmark = pytest.mark.slow
 
-IMAGES = {
+IMAGES: dict[str, dict[str, str]] = {
     "Dockerfile.x86": {},
     "Dockerfile.jetson": {"ORT_PACKAGE": "onnxruntime", "ORT_INDEX": ""},  # as on a machine without NVIDIA's wheels
 }
@@ -38,7 +39,11 @@ def test_image_installs_what_is_locked(image: str, source: Path, wheelhouse: Pat
         ["sh", "-c", script], cwd=tmp_path / "src", env=env, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    program = [tmp_path / "fedge/bin/python", "-Ic", "import PIL, onnxruntime, fedge_agent.sources.registry"]
+    program: list[str | Path] = [
+        tmp_path / "fedge/bin/python",
+        "-Ic",
+        "import PIL, onnxruntime, fedge_agent.sources.registry",
+    ]
     assert subprocess.run(program, cwd=tmp_path, env=CLEAN, check=False).returncode == 0
     left = {path.name for path in (tmp_path / "fedge").glob("lib/python*/site-packages/*")}
     assert not left & {"pip", "setuptools"}

@@ -17,11 +17,12 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-locked = runpy.run_path(str(ROOT / "scripts/wheelhouse.py"))["locked"]
+SCRIPT = runpy.run_path(str(ROOT / "scripts/wheelhouse.py"))
+locked = SCRIPT["locked"]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 MACHINES = ("x86_64", "aarch64")
-EXTRAS = ("images", "camera", "cluster")
+DEVELOPMENT = {"dev", "bench", "docs"}  # extras of people who work on fedge, not of a deployment
 LOCKS = sorted(ROOT.glob("requirements*.lock"))
 LOCK = """\
 # a comment
@@ -68,9 +69,13 @@ def test_every_dependency_is_pinned(python: str, machine: str) -> None:
     build = pins("requirements-build.lock", python, machine)
     assert not lacking(PROJECT["project"]["dependencies"], runtime, python, machine)
     assert not lacking(PROJECT["build-system"]["requires"], build, python, machine)
-    for extra in EXTRAS:
+    for extra in SCRIPT["extras"]():
         both = {**runtime, **pins(f"requirements-{extra}.lock", python, machine)}
         assert not lacking(PROJECT["project"]["optional-dependencies"][extra], both, python, machine)
+
+
+def test_every_extra_of_a_deployment_has_a_lock() -> None:
+    assert set(SCRIPT["extras"]()) == PROJECT["project"]["optional-dependencies"].keys() - DEVELOPMENT
 
 
 @pytest.mark.parametrize("lock", LOCKS, ids=lambda p: p.name)

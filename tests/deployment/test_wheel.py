@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 from fedge_models import __version__
-from support.installation import CLEAN, ROOT, Installation, Service, blocks
+from support.installation import CLEAN, Installation, Service, blocks
+from support.paths import ROOT
 
 pytestmark = pytest.mark.slow
 
@@ -22,6 +23,7 @@ AGGREGATOR = (
     'addresses = ["127.0.0.1"]\nlisten = "127.0.0.1:0"\noperator = "127.0.0.1:0"\n'
 )
 REGISTRIES = {"SOURCES", "OUTPUTS", "OPERATORS", "RULES", "MIXINGS", "OPTIMIZERS", "SETS", "ATTACKS"}
+ROOMS = ("models/", "agent/", "aggregator/", "fleet/")
 NEXT = "99.0.0"
 [INSTALL] = blocks("Install without a network")[1:]
 UPGRADE, SWITCH, ROLLBACK = blocks("Upgrade and roll back")
@@ -50,12 +52,12 @@ def service(machine: Installation, program: str) -> Service:
     return Service(unit, machine.root / f"{program}.notify")
 
 
-def test_every_module_and_every_registry_entry_is_installed(installed: Installation) -> None:
+def test_every_module_and_every_registry_entry_is_installed(installed: Installation, tracked: list[str]) -> None:
     done = installed.run(installed.bin / "python", "-I", ROOT / "tests/deployment/import_everything.py")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert Path(found["folder"]).is_relative_to(installed.root)
-    files = [path for room in ("models", "agent", "aggregator", "fleet") for path in (ROOT / room).rglob("*.py")]
+    files = [path for path in tracked if path.startswith(ROOMS) and path.endswith(".py")]
     assert len(found["modules"]) == len(files)
     assert found["registries"].keys() >= REGISTRIES
     assert all(found["registries"][name] for name in REGISTRIES)
@@ -104,7 +106,7 @@ def test_unit_starts_the_installed_service(program: str, installed: Installation
 
 def test_demo_runs(installed: Installation) -> None:
     """Until agents have decided; the whole demo is `make demo`."""
-    command = [installed.bin / "fedge-fleet", "demo", "--out", installed.root / "report"]
+    command: list[str | Path] = [installed.bin / "fedge-fleet", "demo", "--out", installed.root / "report"]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=CLEAN, cwd=installed.root
     ) as demo:
@@ -139,7 +141,16 @@ def _carry_the_next_release(source: Path, folder: Path, wheelhouse: Path) -> Non
     module.write_text(module.read_text().replace(f'"{__version__}"', f'"{NEXT}"'))
     [old] = wheelhouse.glob("fedge-*.whl")
     old.unlink()
-    command = [sys.executable, "-m", "build", "--no-isolation", "--wheel", "--outdir", wheelhouse, folder / "next"]
+    command: list[str | Path] = [
+        sys.executable,
+        "-m",
+        "build",
+        "--no-isolation",
+        "--wheel",
+        "--outdir",
+        wheelhouse,
+        folder / "next",
+    ]
     subprocess.run(command, capture_output=True, check=True)
 
 
