@@ -21,7 +21,7 @@ from fedge_fleet.data.problems.problem import Problem
 from fedge_fleet.data.problems.registry import SETS
 from fedge_fleet.data.site_data import Floats, Windows, pooled, standardised
 from fedge_fleet.simulate import baselines
-from fedge_fleet.simulate.scores import Judge
+from fedge_fleet.simulate.scores import Evaluator
 from fedge_models.graph.trainable import TrainableGraph
 
 SEEDS = 3
@@ -48,31 +48,31 @@ def _measure(
     problem: Problem, sites: dict[str, Windows], judged: Mapping[str, Windows], seed: int
 ) -> dict[str, Scores]:
     graph = TrainableGraph.load(problem.model(seed))
-    start, judge = graph.params.copy(), Judge(problem, graph, judged)
+    start, evaluator = graph.params.copy(), Evaluator(problem, graph, judged)
     own = {n: baselines.alone(graph, start, s, problem.alone, seed) for n, s in sites.items()}
     fed = baselines.federated(graph, start, sites, problem.plan, seed)
     central = baselines.alone(graph, start, pooled(sites), problem.central, seed)
-    everywhere = [judge.overall(lambda _, p=p: p) for p in own.values()]  # type: ignore[misc]  # bound at once
+    everywhere = [evaluator.overall(lambda _, p=p: p) for p in own.values()]  # type: ignore[misc]  # bound at once
     strange = problem.unseen  # nobody's own data is judged: what a plant gets there from another's own model
-    alone = {n: _mean_of(judge, own, n) for n in judged} if strange else judge.sites(lambda n: own[n])
+    alone = {n: _mean_of(evaluator, own, n) for n in judged} if strange else evaluator.sites(lambda n: own[n])
     tuned = None if strange else baselines.tuned(graph, fed, sites, problem.plan, seed)
     serves = fed.at if tuned is None else tuned.__getitem__
-    together = judge.sites(serves)
+    together = evaluator.sites(serves)
     overall = {
-        "own": float(np.mean(everywhere)) if strange else judge.overall(lambda n: own[n]),
+        "own": float(np.mean(everywhere)) if strange else evaluator.overall(lambda n: own[n]),
         "own_everywhere": float(np.mean(everywhere)),
-        "federated": judge.overall(fed.at),
-        "tuned": judge.overall(serves),
-        "central": judge.overall(lambda _: central),
+        "federated": evaluator.overall(fed.at),
+        "tuned": evaluator.overall(serves),
+        "central": evaluator.overall(lambda _: central),
     }
     if problem.metric == "average_precision":
         models = {"own": lambda n: own[n], "federated": fed.at, "central": lambda _: central}
-        overall |= {f"{k}_f1": judge.f1(at) for k, at in models.items()}
+        overall |= {f"{k}_f1": evaluator.f1(at) for k, at in models.items()}
     return {"": overall, **{n: {"own": alone[n], "tuned": together[n]} for n in together}}
 
 
-def _mean_of(judge: Judge, own: Mapping[str, Floats], site: str) -> float:
-    return float(np.mean([judge.sites(lambda _, p=p: p)[site] for p in own.values()]))  # type: ignore[misc]
+def _mean_of(evaluator: Evaluator, own: Mapping[str, Floats], site: str) -> float:
+    return float(np.mean([evaluator.sites(lambda _, p=p: p)[site] for p in own.values()]))  # type: ignore[misc]
 
 
 def summary(problem: Problem, seeds: int) -> tuple[list[str], Scores]:
@@ -138,7 +138,7 @@ def ablation(problem: Problem, seeds: int) -> list[str]:
         for seed in range(seeds):
             graph = TrainableGraph.load(changed.model(seed))
             fed = baselines.federated(graph, graph.params.copy(), sites, changed.plan, seed)
-            found.append(Judge(changed, graph, sites).overall(fed.at))
+            found.append(Evaluator(changed, graph, sites).overall(fed.at))
         scores.append(float(np.mean(found)))
     return [problem.name, problem.metric, *(f"{s:.2f}" if scores[0] > 1 else f"{s:.3f}" for s in scores)]
 

@@ -32,7 +32,7 @@ from fedge_fleet.data.site_data import Floats, Windows, standardised, trainable
 from fedge_fleet.simulate import skew
 from fedge_fleet.simulate.baselines import Plain
 from fedge_fleet.simulate.loop import Loop
-from fedge_fleet.simulate.scores import Judge
+from fedge_fleet.simulate.scores import Evaluator
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.messages.quantize import dequantize, expand, quantize
 from fedge_models.messages.release import apply_difference
@@ -75,9 +75,9 @@ class ClippedSite(Member):
     """A site whose update is clipped, and that weighs as any other."""
 
     def _sent(self, wanted: Floats, grid: Floats, graph: TrainableGraph) -> Sent:
-        delta = wanted - self.owed
+        delta = wanted - self.error_feedback
         delta *= np.float32(min(1.0, CLIP / float(np.linalg.norm(delta))))
-        return replace(super()._sent(delta + self.owed, grid, graph), samples=1)
+        return replace(super()._sent(delta + self.error_feedback, grid, graph), samples=1)
 
 
 @dataclass
@@ -88,12 +88,12 @@ class NoisedSite(Member):
 
     def _sent(self, wanted: Floats, grid: Floats, graph: TrainableGraph) -> Sent:
         assert self.config is not None
-        trained = Trained(FitReport((), 1, 0, False), wanted - self.owed, {}, {})
+        trained = Trained(FitReport((), 1, 0, False), wanted - self.error_feedback, {}, {})
         told = protected(trained, self.config, personal.local_mask(graph), 1, words(self.rng))
         assert told.delta is not None
-        noised, firsts = told.delta + self.owed, np.cumsum(graph.sizes) - graph.sizes
+        noised, firsts = told.delta + self.error_feedback, np.cumsum(graph.sizes) - graph.sizes
         codes, wish = code(noised, grid[firsts], graph.sizes, shorten=True)
-        self.owed = noised - dequantize(codes, grid)
+        self.error_feedback = noised - dequantize(codes, grid)
         return Sent(codes, wish, 1)
 
 
@@ -133,7 +133,7 @@ class Run:
 
     def untrained(self) -> float:
         """The model as it was made: what noise alone must not fall below by much, and learning has to beat."""
-        return Judge(self._problem, self._graph, self._sites).overall(lambda _: self._start)
+        return Evaluator(self._problem, self._graph, self._sites).overall(lambda _: self._start)
 
     def without(self) -> float:
         """Neither clip nor noise."""
@@ -168,7 +168,7 @@ class Run:
             for k, (name, site) in enumerate(self._sites.items())
         }
         loop = Loop(graph, members, self._plan, server, RoundConfig(len(members), math.inf), math.inf)
-        return Judge(self._problem, graph, self._sites).overall(loop.run().at)
+        return Evaluator(self._problem, graph, self._sites).overall(loop.run().at)
 
 
 def multiplier(epsilon: float, rounds: int, sensitivity: float) -> float:

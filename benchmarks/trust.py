@@ -34,7 +34,7 @@ from fedge_fleet.simulate.attacks.registry import ATTACKS
 from fedge_fleet.simulate.config import Config
 from fedge_fleet.simulate.loop import Federation
 from fedge_fleet.simulate.run import Fleet, _assemble
-from fedge_fleet.simulate.scores import Judge
+from fedge_fleet.simulate.scores import Evaluator
 from fedge_models.training.evaluation import evaluate
 from msgspec import Meta
 
@@ -150,7 +150,7 @@ def run(job: Job) -> tuple[Job, Found]:
 def _score(fleet: Fleet, sites: dict[str, Windows], end: Federation) -> float:
     """Of the honest sites' test parts; together where each has one class only."""
     if max(len(np.unique(s.y)) for s in sites.values()) > 1:
-        return Judge(fleet.problem, fleet.graph, sites).overall(end.at)
+        return Evaluator(fleet.problem, fleet.graph, sites).overall(end.at)
     x, y = pooled(sites).part(test=True)
     fleet.graph.set_params(end.params)
     return evaluate(fleet.graph, x, y)[fleet.problem.metric]

@@ -35,14 +35,14 @@ def demo(data: Path | None, out: Path, mes: str, tryton: Path) -> None:
     from .demo.run import demo as play
 
     try:
-        kept = play(data, out, click.echo, tryton.resolve() if mes == "tryton" else None)
+        all_kept = play(data, out, click.echo, tryton.resolve() if mes == "tryton" else None)
     except FedgeError as e:
         click.echo(f"fedge-fleet: {e}", err=True)
         sys.exit(1)
     except KeyboardInterrupt:
         click.echo("stopped; every process has ended", err=True)
         sys.exit(130)
-    sys.exit(0 if kept else 1)
+    sys.exit(0 if all_kept else 1)
 
 
 def _until_signalled() -> threading.Event:
@@ -53,7 +53,7 @@ def _until_signalled() -> threading.Event:
 
 
 def _as_flags(command: Any) -> Any:
-    """Every key of a simulation's file as a flag; what it means is said there once (`simulate_config`)."""
+    """Every key of a simulation's file as a flag; the struct there explains each (`simulate_config`)."""
     for name, text in reversed(keys().items()):
         command = click.option(f"--{name.replace('_', '-')}", name, default=None, metavar="VALUE", help=text)(command)
     return command

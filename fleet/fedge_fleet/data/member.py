@@ -54,7 +54,7 @@ class Member:
 
     x: Floats
     y: Labels
-    owed: Floats
+    error_feedback: Floats
     rng: np.random.Generator
     own: Floats | None = None
     movement: Floats | None = None
@@ -71,9 +71,9 @@ class Member:
         delta = graph.params - start
         self.own, self.base = personal.extract(graph.params, mask), base
         self.movement = delta if back is None else delta - back
-        wanted = np.where(mask, np.float32(0), delta + self.owed)
+        wanted = np.where(mask, np.float32(0), delta + self.error_feedback)
         codes, wish = code(wanted, base.steps, graph.sizes)
-        self.owed = wanted - dequantize(codes, expand(base.steps, graph.sizes))
+        self.error_feedback = wanted - dequantize(codes, expand(base.steps, graph.sizes))
         return Sent(codes, wish, len(self.x))
 
 

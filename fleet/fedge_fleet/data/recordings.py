@@ -81,12 +81,12 @@ class Track:
         return sample / self.rate_hz + segment * GAP_S
 
     def steps(self) -> Iterator[Step]:
-        """What the machine's tags say, one after another; the label is unknown where what is said is judged."""
+        """What the machine's tags say, one after another; the label of the test part stays unknown."""
         for k, (start, stop) in enumerate(self.segments):
             for at in range(start, stop - self.block + 1, self.block):
                 last, cells = at + self.block - 1, self.values[:, at : at + self.block]
-                said = cells.tolist() if self.kind == "waveform" else cells[:, 0].tolist()
-                values = {name: value for (name, _), value in zip(self.channels, said, strict=True)}
+                cells_as_lists = cells.tolist() if self.kind == "waveform" else cells[:, 0].tolist()
+                values = {name: value for (name, _), value in zip(self.channels, cells_as_lists, strict=True)}
                 label = None if self.part[last] else int(self.label[last])
                 yield Step(self.seconds_at(last, k), values, label)
 
@@ -170,7 +170,7 @@ def _fan(path: Path, speed: float) -> Track:
 def simulated(
     seed: int = 0, speed: float = 2.0, machines: Sequence[bearing_physics.Machine] = bearing_physics.SITES
 ) -> dict[str, Track]:
-    """Simulated machines (see simulation.py), cut like the fan's recordings."""
+    """Simulated machines (see `bearing_physics`), cut like the fan's recordings."""
     sites = {}
     for i, site in enumerate(machines):
         pieces, labels, parts = [], [], []
@@ -211,7 +211,7 @@ def join(tracks: Sequence[Track]) -> Track:
 
 
 def write_track(path: Path, track: Track) -> None:
-    """Keep a track in a file, for another process to replay."""
+    """Write a track to a file, for another process to replay."""
     np.savez(
         path,
         channels=np.array([f"{name}|{unit}" for name, unit in track.channels]),
@@ -225,7 +225,7 @@ def write_track(path: Path, track: Track) -> None:
 
 
 def read_track(path: Path) -> Track:
-    """A track that `write_track` kept."""
+    """Read a track that `write_track` wrote."""
     with np.load(path, allow_pickle=False) as data:
         names = [str(c).partition("|") for c in data["channels"]]
         return Track(

@@ -17,7 +17,7 @@ from .watch import Comparison, Watch
 
 def live_score(scenario: Scenario, site: str, watch: Watch, wall: float) -> float | None:
     """What the agent itself decided during the test part, against the truth that it was not shown."""
-    track, said, truth = scenario.tracks[site], [], []
+    track, decided, truth = scenario.tracks[site], [], []
     for decision in watch.decisions[site].values():
         at = track.sample_at(decision["time_ns"] / 1e9 - wall)
         first = None if at is None else at - scenario.card.window.length + 1
@@ -25,15 +25,15 @@ def live_score(scenario: Scenario, site: str, watch: Watch, wall: float) -> floa
             continue
         truth.append(int(track.label[at]))
         guess = decision["score"]
-        said.append(scenario.card.labels.index(decision["label"]) if scenario.card.task == "classify" else guess)
+        decided.append(scenario.card.labels.index(decision["label"]) if scenario.card.task == "classify" else guess)
     if len(set(truth)) < 2:
         return None
     if scenario.card.task == "classify":
-        return macro_f1(np.array(truth), np.array(said))
-    return auroc(np.array(said), np.array(truth) == 1)
+        return macro_f1(np.array(truth), np.array(decided))
+    return auroc(np.array(decided), np.array(truth) == 1)
 
 
-def judge(
+def evaluate(
     scenario: Scenario,
     watch: Watch,
     compared: Comparison,

@@ -1,4 +1,4 @@
-"""The main job with real processes: an aggregator, four agents, a PLC for each, a MES; watched, judged, reported.
+"""The main job with real processes: an aggregator, four agents, a PLC for each, a MES; watched, evaluated, reported.
 
 Everything is started as a user starts it, through the command lines, and talks over the network. What the summary
 promises is measured; a promise that is not kept is the exit code.
@@ -16,7 +16,7 @@ from pathlib import Path
 from fedge_models.errors import StopError
 
 from ..report import render
-from .promises import judge, summarise
+from .promises import evaluate, summarise
 from .scenario import Scenario, load
 from .stage import Stage
 from .watch import Comparison, Watch
@@ -46,7 +46,7 @@ def demo(data: Path | None, out: Path, say: Callable[[str], None], real_mes: Pat
             say(str(e))
             raise
         left = [pid for pid in pids if Path(f"/proc/{pid}").exists()]
-        report = judge(scenario, watch, compared, orders, left, bytes_down)
+        report = evaluate(scenario, watch, compared, orders, left, bytes_down)
     out.mkdir(parents=True, exist_ok=True)
     (out / "index.html").write_text(render(report))
     summarise(report, out, say)

@@ -52,10 +52,10 @@ class Stage:
         self._aggregator()
         self._machines()
         self._mes()
-        joining = [threading.Thread(target=self._agent, args=(site,)) for site in scenario.tracks]
-        for thread in joining:
+        threads = [threading.Thread(target=self._agent, args=(site,)) for site in scenario.tracks]
+        for thread in threads:
             thread.start()
-        for thread in joining:
+        for thread in threads:
             thread.join()
         for site in scenario.tracks:
             config = folder / f"{site}.toml"
@@ -187,7 +187,7 @@ when = {{ for_windows = 3, min_gap = "2s" }}
             self.processes.check()
             if time.monotonic() > deadline:
                 tails = "\n".join(f"--- {n}\n{self.processes.tail(n, 4)}" for n in self.processes.pids())
-                raise StopError(f"waited {READY_S:.0f} s in vain for: {what}\n{tails}")
+                raise StopError(f"waited {READY_S:.0f} s, but this did not happen: {what}\n{tails}")
             time.sleep(0.05)
 
     def _all_connected(self) -> bool:

@@ -98,5 +98,5 @@ class Comparison:
 def _head(stage: Stage) -> tuple[int, NDArray[np.float32]] | None:
     """The newest release that the first agent has verified."""
     site = next(iter(stage.agents))
-    kept = ChainStore(stage.folder / site / "models" / FEDERATION).load("head", stage.graph)
-    return (kept.header.version, kept.weights) if kept else None
+    stored = ChainStore(stage.folder / site / "models" / FEDERATION).load("head", stage.graph)
+    return (stored.header.version, stored.weights) if stored else None

@@ -3,18 +3,18 @@
 const readline = require("readline");
 const opcua = require("node-opcua");
 
-const told = JSON.parse(process.argv[2]);
+const options = JSON.parse(process.argv[2]);
 console.log = console.warn = console.error; // stdout is for the port
 
 async function main() {
-  const manager = new opcua.OPCUACertificateManager({ rootFolder: told.state });
+  const manager = new opcua.OPCUACertificateManager({ rootFolder: options.state });
   await manager.initialize();
   const server = new opcua.OPCUAServer({
     port: 0, hostname: "127.0.0.1", serverCertificateManager: manager,
     securityPolicies: [opcua.SecurityPolicy.None], securityModes: [opcua.MessageSecurityMode.None],
   });
   await server.initialize();
-  const space = server.engine.addressSpace.registerNamespace(told.namespace);
+  const space = server.engine.addressSpace.registerNamespace(options.namespace);
   const machine = space.addObject({ browseName: "Machine", organizedBy: server.engine.addressSpace.rootFolder.objects });
   const variables = {};
   const add = (name, dataType, array) => {
@@ -22,7 +22,7 @@ async function main() {
       browseName: name, nodeId: `s=${name}`, componentOf: machine, dataType, valueRank: array ? 1 : -1,
     });
   };
-  for (const name of told.channels) add(name, "Float", told.waveform);
+  for (const name of options.channels) add(name, "Float", options.waveform);
   add("label", "Int32", false);
   await server.start();
   process.stdout.write(server.endpoints[0].port + "\n");
@@ -35,7 +35,7 @@ async function main() {
   for await (const line of readline.createInterface({ input: process.stdin })) {
     const { time, values, label } = JSON.parse(line);
     const stamp = new Date(time * 1000);
-    for (const name of told.channels) set(name, opcua.DataType.Float, values[name], opcua.StatusCodes.Good, stamp);
+    for (const name of options.channels) set(name, opcua.DataType.Float, values[name], opcua.StatusCodes.Good, stamp);
     const code = label === null ? opcua.StatusCodes.BadNoData : opcua.StatusCodes.Good;
     set("label", opcua.DataType.Int32, label || 0, code, stamp);
   }

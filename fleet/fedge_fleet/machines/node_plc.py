@@ -22,9 +22,9 @@ def serve(track: Track, modules: Path, ready: Path, go: Path, stop: threading.Ev
     """Serve until `stop`; `ready` gets the port, the replay starts when `go` exists. `modules`: where node-opcua is."""
     names = [name for name, _ in track.channels]
     waveform, state = track.kind == "waveform", f"{ready}.pki"
-    told = {"namespace": NAMESPACE, "channels": names, "waveform": waveform, "state": state}
+    options = {"namespace": NAMESPACE, "channels": names, "waveform": waveform, "state": state}
     environment = {**os.environ, "NODE_PATH": str(modules)}
-    command = ["node", str(SCRIPT), json.dumps(told)]
+    command = ["node", str(SCRIPT), json.dumps(options)]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
     ) as process:

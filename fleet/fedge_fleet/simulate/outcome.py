@@ -20,23 +20,23 @@ def lines(outcome: Outcome) -> list[str]:
     rows = [["round", "hours", outcome.metric, "worst site", *(["backdoor"] if _backdoor(outcome) else [])]]
     rows += [_row(p, _backdoor(outcome)) for p in _some(outcome.history)]
     widths = [max(len(r[i]) for r in rows) for i in range(len(rows[0]))]
-    told = ["  ".join(cell.rjust(w) for cell, w in zip(row, widths, strict=True)) for row in rows]
-    return [*told, "", *summary(outcome)]
+    lines = ["  ".join(cell.rjust(w) for cell, w in zip(row, widths, strict=True)) for row in rows]
+    return [*lines, "", *summary(outcome)]
 
 
 def summary(outcome: Outcome) -> list[str]:
     """A few sentences."""
     config, counts = outcome.config, outcome.counts
     hostile = f"{len(outcome.hostile)} of them hostile ({config.attack['name']})" if outcome.hostile else "none hostile"
-    told = [
+    lines = [
         f"{config.sites} sites of {config.set}, {hostile}; {config.rule['name']}; {outcome.parameters} parameters",
         "updates: " + ", ".join(f"{counts.get(k, 0)} {k}" for k in ("admitted", "late", "lost", "refused")),
         f"bytes: {outcome.bytes_up / 2**20:.1f} MiB up from all, {outcome.bytes_down / 2**20:.1f} MiB down to each",
     ]
     if config.trust is not None:
         held, bad = set(outcome.quarantined), set(outcome.hostile)
-        told.append(f"quarantine: {len(held & bad)} of {len(bad)} hostile sites, {len(held - bad)} honest ones")
-    return told + [f"refused {count} times: {why}" for why, count in sorted(outcome.reasons.items())]
+        lines.append(f"quarantine: {len(held & bad)} of {len(bad)} hostile sites, {len(held - bad)} honest ones")
+    return lines + [f"refused {count} times: {why}" for why, count in sorted(outcome.reasons.items())]
 
 
 def as_json(outcome: Outcome) -> str:

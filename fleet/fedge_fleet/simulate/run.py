@@ -29,7 +29,7 @@ from .attacks.backdoor import Backdoor
 from .attacks.crew import Crew
 from .config import Config
 from .loop import Federation, Loop, Trip
-from .scores import Judge
+from .scores import Evaluator
 
 TRAINING_S = 60.0  # simulated, of a usual site
 UNEVEN = 0.2  # deviation of the logarithm of that
@@ -106,16 +106,16 @@ def simulate(
     attack = attacks.build(config.attack, where)
     loop, bad, server = _assemble(config, where, fleet, attack)
     honest = {n: s for n, s in fleet.sites.items() if n not in bad}
-    judge = Judge(fleet.problem, fleet.graph, honest)
+    evaluator = Evaluator(fleet.problem, fleet.graph, honest)
     history: list[Point] = []
 
     def shown(done: int, federation: Federation) -> None:
         if done % every and done < loop.plan.rounds:
             return
-        scores = judge.sites(federation.at)
+        scores = evaluator.sites(federation.at)
         worst = (max if fleet.problem.error else min)(scores.values())
         success = _success(attack, fleet.graph, federation, honest) if bad else float("nan")
-        history.append(Point(done, loop.now / 3600, judge.overall(federation.at), worst, success))
+        history.append(Point(done, loop.now / 3600, evaluator.overall(federation.at), worst, success))
         look(history[-1], loop.plan.rounds)
 
     shown(0, loop.so_far())
@@ -126,7 +126,7 @@ def simulate(
         len(fleet.start),
         bad,
         tuple(history),
-        judge.sites(end.at),
+        evaluator.sites(end.at),
         dict(loop.counts),
         dict(loop.reasons),
         server.quarantined(),

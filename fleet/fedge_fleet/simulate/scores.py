@@ -14,7 +14,7 @@ from ..data.site_data import Floats, Labels, Windows
 Scores = dict[str, float]
 
 
-class Judge:
+class Evaluator:
     """Scores models on the test parts of one problem."""
 
     def __init__(self, problem: Problem, graph: TrainableGraph, sites: Mapping[str, Windows]) -> None:
@@ -43,8 +43,8 @@ class Judge:
     def f1(self, at: Callable[[str], Floats]) -> float:
         """F1 of class 1 of all test rows together, where the score is average precision."""
         out, y = self._together(at)
-        said, true = out.argmax(axis=1) == 1, y == 1
-        return float(2 * (said & true).sum() / max(1, said.sum() + true.sum()))
+        predicted, true = out.argmax(axis=1) == 1, y == 1
+        return float(2 * (predicted & true).sum() / max(1, predicted.sum() + true.sum()))
 
     def _together(self, at: Callable[[str], Floats]) -> tuple[Floats, Labels]:
         outputs, labels = [], []

@@ -133,11 +133,11 @@ def test_a_site_owes_what_the_grid_cuts_off_and_sends_it_later() -> None:
     narrow = Base(1, graph.params.copy(), np.full(len(graph.sizes), 1e-6, np.float32))
     still = replace(loop.plan, training=TrainingConfig(epochs=0), correction=0.0)
     first = member.turn(graph, narrow, personal.local_mask(graph), loop.plan)
-    owed = member.owed.copy()
+    error_feedback = member.error_feedback.copy()
     wide = replace(narrow, version=2, steps=np.full(len(graph.sizes), 1e-5, np.float32))
     second = member.turn(graph, wide, personal.local_mask(graph), still)
-    assert np.abs(first.codes).max() >= LIMIT - 1 and np.abs(owed).max() > 5e-4
-    np.testing.assert_allclose(dequantize(second.codes, expand(wide.steps, graph.sizes)), owed, atol=5.1e-6)
+    assert np.abs(first.codes).max() >= LIMIT - 1 and np.abs(error_feedback).max() > 5e-4
+    np.testing.assert_allclose(dequantize(second.codes, expand(wide.steps, graph.sizes)), error_feedback, atol=5.1e-6)
 
 
 def test_a_straggler_is_late_and_the_deadline_ends_the_round() -> None:
