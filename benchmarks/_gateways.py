@@ -24,7 +24,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from fedge_agent.federation.identity import Identity
 from fedge_agent.federation.uplink import Uplink
-from fedge_agent.learning.training import Trained, update_body
+from fedge_agent.learning.training import Trained
+from fedge_agent.learning.update import update_body
 from fedge_aggregator.authority import Authority
 from fedge_aggregator.config.load import load
 from fedge_aggregator.federation.add_model import add_model

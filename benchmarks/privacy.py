@@ -1,7 +1,7 @@
 """What privacy costs: a federation's score under a budget of epsilon, noised at each site or once at the aggregator.
 
 A set's real sites are dealt on to as many smaller ones as the row says. Updates are clipped, noised and accounted for
-by the agent's own code (`fedge_agent.learning.training.protected`) and the aggregator's
+by the agent's own code (`fedge_agent.learning.update.protected`) and the aggregator's
 (`fedge_aggregator.rounds.central_privacy.aggregate`), with int8 coding, error feedback and grid in the loop; only the
 noise's bits come from a seeded generator. The noise is the least with which the budget pays for all rounds; delta is
 1e-5, everyone takes part in every round. *clip only*: no noise, sites weigh alike. *kept*: the score over that of the
@@ -20,7 +20,8 @@ from typing import NamedTuple
 from _common import arguments, finish, table  # isort: skip  # sets the BLAS threads first
 
 import numpy as np
-from fedge_agent.learning.training import Trained, code, protected
+from fedge_agent.learning.training import Trained
+from fedge_agent.learning.update import code, protected
 from fedge_aggregator.federation.publish import difference_steps, next_grid
 from fedge_aggregator.rounds import central_privacy
 from fedge_aggregator.rounds.engine.update_rows import MemoryRows

@@ -7,7 +7,8 @@ from _common import arguments, finish, table  # isort: skip  # sets the BLAS thr
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fedge_agent.config.schema import Training
-from fedge_agent.learning.training import Data, train, update_body
+from fedge_agent.learning.training import Data, train
+from fedge_agent.learning.update import update_body
 from fedge_aggregator.federation import publish
 from fedge_fleet.data import recordings, site_data
 from fedge_models.graph import zoo

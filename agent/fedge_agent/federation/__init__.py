@@ -1,1 +1,1 @@
-"""This gateway's part in a federation: its identity, its calls, one thread for each federation."""
+"""Take part in a federation: identity, calls to the aggregator, one thread each. Training is `learning`'s part."""

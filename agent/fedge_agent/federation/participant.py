@@ -1,8 +1,9 @@
-"""One federation on this gateway: a thread of its own that does, in this order and for ever, what concerns its model:
-hand over a waiting update, fetch and verify the newest release, try it on held-back local data, serve it, train.
+"""This gateway's part in one federation: a thread that sends updates, takes releases and trains.
 
-One thread, so there is nothing to lock: the main thread only reads `serving`, which is replaced whole. The thread is
-niced, and training pauses between batches while recent decisions are late. Without an aggregator it serves what it has.
+Its cycle: send a waiting update, fetch and verify the newest release, evaluate it on held-back local data, serve it,
+train. All of it runs in one thread, so nothing is locked; the main thread only reads `serving`, which is replaced as a
+whole. The thread is niced, and training pauses between batches while recent decisions are late. Without an aggregator
+the model that is stored here serves.
 """
 
 from __future__ import annotations
@@ -21,18 +22,17 @@ import numpy as np
 from fedge_models.errors import FedgeError, IdentityError, ModelError, RefusedError, ReleaseError, RetryError
 from fedge_models.graph.card import Card
 from fedge_models.graph.trainable import TrainableGraph
-from fedge_models.messages.release import Release, max_release_bytes
-from fedge_models.messages.trust_chain import Anchor, verify_release
+from fedge_models.messages.release import Release
 from fedge_models.privacy import budget
 from fedge_models.privacy.budget import Spent
 
 from ..config.schema import ModelConfig
 from ..durable.releases import ChainStore
 from ..durable.spool import Spool
-from ..learning.carry_over import Memory, decode
 from ..learning.local_model import LocalModel
+from ..learning.schedule import Schedule
 from ..learning.serving import Serving
-from ..learning.training import Data, Schedule, Trained, protected, train, update_body
+from ..learning.training import Trained
 from ..samples.store import SampleStore
 from .identity import Identity
 from .uplink import Uplink
@@ -42,17 +42,24 @@ logger = logging.getLogger(__name__)
 LONGEST_BACKOFF_S = 300.0
 NICE = 10
 LONGEST_PAUSE_S = 0.05
-REFUSED = "refused: "  # how the outcome of an update that the aggregator did not take begins
+REFUSED = "refused: "  # how the outcome of an update begins that the aggregator refused
 
 
 def give_way() -> None:
-    """Let go of the interpreter's lock, between batches. A niced thread that only lets go when asked to may not be
-    given the core to do so while others wait: that cost 2 to 3 ms in the slowest hundredth of decisions."""
+    """Release the interpreter's lock, between batches.
+
+    A niced thread that releases it only on request may not get the core to do so while others wait: that cost 2 to 3 ms
+    in the slowest hundredth of decisions.
+    """
     time.sleep(0)
 
 
 class Participant:
-    """This gateway in one federation."""
+    """This gateway in one federation.
+
+    fits: raises ModelError when a card and its input shape do not fit the assets.
+    slow: whether the slowest recent decisions took longer than so many seconds.
+    """
 
     def __init__(
         self,
@@ -72,7 +79,7 @@ class Participant:
         self.refused: dict[int, str] = {}  # release -> why the canary refused it
         self.trainings: list[dict[str, Any]] = []  # the last few
         self.last_contact: float | None = None  # Unix time, s
-        self.restored = threading.Event()  # what was kept serves, as far as there was anything
+        self.restored = threading.Event()  # the model stored here serves, if there was one
         self._chain = ChainStore(folder)
         self._samples, self._spool = samples, spool
         self._identity, self._uplink = identity, uplink
@@ -97,11 +104,11 @@ class Participant:
         return self._model.graph
 
     def start(self) -> None:
-        """Serve what was kept, then go on in the thread."""
+        """Start the thread; it first serves the model that is stored here."""
         self._thread.start()
 
     def stop(self) -> None:
-        """End after the batch or call at hand."""
+        """Stop the thread after its current batch or call."""
         self._stop.set()
         self._thread.join(5)
 
@@ -149,7 +156,7 @@ class Participant:
             self._stop.wait(min(0.2, float(self.config.poll)))
 
     def _guard(self, step: Callable[[], None]) -> None:
-        """Nothing that goes wrong here ends the thread; it is stated, and tried again later."""
+        """Run a step; whatever goes wrong becomes the stated problem, and the thread tries again later."""
         try:
             step()
         except (RetryError, IdentityError) as e:
@@ -174,7 +181,7 @@ class Participant:
         self.problem = problem
 
     def _restore(self) -> None:
-        """Serve what was kept before the aggregator is asked for anything."""
+        """Serve the model that is stored here, before the aggregator is asked for anything."""
         data = self._chain.graph_bytes()
         if data is None and self.config.file is not None:
             try:
@@ -184,12 +191,11 @@ class Participant:
         if data is None:
             return
         self._model.adopt(data)
-        assert self.graph is not None
-        self._head = self._chain.load("head", self.graph)
+        self._head = self._model.stored_release()
         pending = self._spool.update(self.name)
         if pending is not None:
             self._schedule.trained_base = pending.base
-            self._schedule.vain = (pending.outcome or "").startswith(REFUSED) and not self.config.privacy
+            self._schedule.failed = (pending.outcome or "").startswith(REFUSED) and not self.config.privacy
         self._model.restore(self._head)
 
     def _step(self) -> None:
@@ -205,7 +211,7 @@ class Participant:
             self._learn()
 
     def _send(self) -> None:
-        """Hand over the update that waits, if one does."""
+        """Send the update that waits, if there is one."""
         pending = self._spool.update(self.name)
         if self._uplink is None or pending is None or pending.body is None:
             return
@@ -217,85 +223,67 @@ class Participant:
         except RefusedError as e:
             logger.warning("model %s: update %d refused: %s", self.name, pending.sequence, e)
             self._spool.finish_update(self.name, pending.sequence, f"{REFUSED}{e}")
-            self._schedule.vain = not self.config.privacy  # each try is paid for
+            self._schedule.failed = not self.config.privacy  # with privacy each try costs budget
         else:
             self._spool.finish_update(self.name, pending.sequence, "accepted")
 
     def _fetch(self) -> None:
-        """Ask for a newer release, verify it, keep it, try it, serve it."""
+        """Ask for a newer release, verify it, store it, and serve it unless it is clearly worse here."""
         assert self._uplink is not None and self._identity is not None
         if self.graph is None or (self._head is None and self._chain.graph_bytes() is None):
             data = self._uplink.fetch_model(self.name)
             self._model.adopt(data)
             self._chain.save_graph(data)
-        graph = self.graph
-        assert graph is not None
         have = self._head.header.version if self._head else 0
-        body = self._uplink.fetch_release(self.name, have, max_release_bytes(graph.params.size, len(graph.sizes)))
-        if body is None:
+        message = self._uplink.fetch_release(self.name, have, self._model.longest_release())
+        if message is None:
             return
-        anchor = Anchor(self._identity.release_key, self.name, self._model.digest, graph.sizes)
-        head = verify_release(body, anchor, self._head, time.time())
-        self._chain.save("head", head)
-        self._head = head
+        release = self._model.verify(message, self._identity.release_key, self._head, time.time())
+        self._chain.save("head", release)
+        self._head = release
         try:
-            self._model.release(head)
+            self._model.try_release(release)
         except ReleaseError as e:
-            self.refused = {**dict(list(self.refused.items())[-9:]), head.header.version: str(e)}
+            self.refused = {**dict(list(self.refused.items())[-9:]), release.header.version: str(e)}
             logger.warning("model %s: %s", self.name, e)
 
     def _learn(self) -> None:
-        """Train if it is time, and put the signed update into the spool."""
-        head, graph, identity = self._head, self.graph, self._identity
-        if head is None or graph is None or identity is None or not self._model.scaled or not self._asked():
+        """Train if it is due, and put the signed update into the spool."""
+        base, identity = self._head, self._identity
+        if base is None or identity is None or not self._model.can_train or not self._asked():
             return
-        total, now = self._model.total, time.monotonic()
-        if not self._schedule.due(head.header.version, total, total, now):
+        version, total, now = base.header.version, self._model.total, time.monotonic()
+        if not self._schedule.due(version, total, total, now):
             return
         spent, privacy = self._spool.privacy_spent(self.name), self.config.privacy
         if privacy and (why := budget.why_stopped(spent, privacy, self.name)):
             self._stop_learning(why)
             return
         data = self._model.usable(held=False)
-        if not self._schedule.due(head.header.version, len(data.x), total, now):
+        if not self._schedule.due(version, len(data.x), total, now):
             return
-        held, known = self._model.usable(held=True), self._model.samples(held=True)
-        told = known.y >= 0 if graph.card.task != "regress" else np.isfinite(known.y)
-        known = Data(known.x[told], known.y[told])
-        memory = decode(self._spool.residual(self.name, head.header.graph), graph, self._model.mask).on(head)
-        trained = train(graph, head, data, held, known, self.config.training, self._rng, self._pause, memory)
-        self._schedule.trained(head.header.version, total, now)
-        self._note(head, trained, time.monotonic() - now)
+        trained = self._model.train(base, data, self._rng)
+        self._schedule.trained(version, total, now)
+        self._note(version, trained, time.monotonic() - now)
         if trained.delta is None:
-            self._schedule.vain = True
-            self._state(f"training on release {head.header.version} diverged; nothing is sent")
+            self._schedule.failed = True
+            self._state(f"training on release {version} diverged; nothing is sent")
             return
-        self._keep(head, trained, memory, spent, identity)
-        if self._model.mask.any():
-            self._model.tune()
-            self._model.serve()  # with the site's own tensors as they are now
+        self._put_update(base, trained, spent, identity)
+        self._model.use_own_tensors()
         self._next_poll = 0.0 if self._failures == 0 else self._next_poll
 
-    def _keep(self, head: Release, trained: Trained, memory: Memory, spent: Spent, identity: Identity) -> None:
-        """Sign the update and put it into the spool; with privacy only what is paid for there."""
-        assert self.graph is not None
-        privacy, residual, told = self.config.privacy, memory.residual, trained
-        if privacy:
-            told = protected(trained, privacy, self._model.mask, self.config.training.min_samples)
-            pending = self._spool.update(self.name)
-            if pending is None or pending.sequence != spent.sequence:
-                residual = np.zeros_like(residual)  # what an update without noise left is not noised either
-        sequence, sizes = self._spool.reserve_sequence(self.name), self.graph.sizes
-        body, left = update_body(
-            head, told, residual, sizes, identity.node, sequence, identity.key, privacy is not None
-        )
-        base = head.header.version
-        kept = Memory(left.astype(np.float32), trained.own, trained.movement, head.weights, base).encode()
+    def _put_update(self, base: Release, trained: Trained, spent: Spent, identity: Identity) -> None:
+        """Sign the update and put it into the spool, in one transaction with what it costs of the privacy budget."""
+        privacy, pending = self.config.privacy, self._spool.update(self.name)
+        with_residual = privacy is None or (pending is not None and pending.sequence == spent.sequence)
+        sequence = self._spool.reserve_sequence(self.name)
+        body, carried = self._model.make_update(base, trained, identity.node, sequence, identity.key, with_residual)
         charge = budget.charge(privacy) if privacy else None
-        self._spool.put_update(self.name, base, sequence, body, head.header.graph, kept, charge)
+        self._spool.put_update(self.name, base.header.version, sequence, body, base.header.graph, carried, charge)
 
     def _stop_learning(self, why: str) -> None:
-        """Say once that the privacy budget allows no more."""
+        """Log once that the privacy budget allows no further update."""
         if why != self._stopped:
             logger.warning("model %s: %s", self.name, why)
         self._stopped = why
@@ -304,9 +292,10 @@ class Participant:
         """Whether an update is wanted in this round; the aggregator may ask only some of its nodes."""
         return self._uplink is None or self._uplink.asked(self.name)
 
-    def _note(self, head: Release, trained: Any, seconds: float) -> None:
+    def _note(self, version: int, trained: Trained, seconds: float) -> None:
+        """Add a training to the status page's list."""
         entry = {
-            "base": head.header.version,
+            "base": version,
             "rows": trained.report.rows,
             "dropped": trained.report.dropped,
             "diverged": trained.report.diverged,
@@ -317,7 +306,7 @@ class Participant:
         self.trainings = [*self.trainings[-9:], entry]
 
     def _pause(self) -> None:
-        """Between batches: let inference go first, and let a stop through."""
+        """Wait between batches while decisions are slow. Raises RetryError when the thread is to stop."""
         give_way()
         waited = 0.0
         while self._slow(float(self.config.training.latency_budget)) and waited < LONGEST_PAUSE_S:

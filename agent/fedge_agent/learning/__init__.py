@@ -1,1 +1,1 @@
-"""A model trained, judged, tuned and served on this gateway. No network."""
+"""Train, evaluate, tune and serve a model on this gateway; releases and updates travel by way of `federation`."""

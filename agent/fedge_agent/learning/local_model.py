@@ -1,14 +1,14 @@
-"""A federation's model as this gateway has it: the graph, its samples as the graph sees them, and what serves.
+"""A federation's model at this gateway: its graph, its samples as the graph sees them, its training, and what serves.
 
-One thread owns it (`participant.py`); the main thread only reads `serving`, which is replaced whole. A release is tried
-on held-back data against the one that serves, tuned to the machines here, and swapped in.
+One thread owns it (`participant.py`); the main thread only reads `serving`, which is replaced as a whole. A release is
+tried on held-back data against the one that serves, tuned to the machines here, and swapped in.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -16,7 +16,8 @@ from fedge_models.errors import ReleaseError
 from fedge_models.graph.card import Card
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.messages.quantize import Floats
-from fedge_models.messages.release import Release
+from fedge_models.messages.release import Release, max_release_bytes
+from fedge_models.messages.trust_chain import Anchor, verify_release
 from fedge_models.training import personal
 from fedge_models.training.evaluation import row_losses
 
@@ -27,35 +28,26 @@ from ..samples.store import Kind, SampleStore
 from ..types import Array
 from ..windows import standardise
 from ..windows.standardise import Scale
-from .carry_over import decode
+from .canary import CANARY_MIN, clearly_worse
+from .carry_over import CarryOver, decode
+from .limits import margins, threshold
 from .serving import Serving, Session
-from .training import Data, margins, threshold, usable
+from .training import Data, Trained, train, usable, with_label
 from .tuning import tune
+from .update import protected, update_body
 
-CANARY_MIN = 20  # held-back samples, else a release is not judged
-SMALL_LOSS = 0.05  # nats of cross entropy, or squared standard deviations: a model this good has nothing to improve
-PAST = 1000  # samples that a trend is told from, when another model serves
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+HISTORY = 1000  # samples from which a trend is computed when another model serves
 SCALE_GROWTH = 1.05
 
 
-def clearly_worse(old: Array, new: Array, tolerance: float) -> bool:
-    """Whether the losses (n,) of the same rows rose by more than the tolerated fraction, and by more than chance.
-
-    Chance: twice the standard error of the paired differences. A loss near zero doubles by nothing at all, so the
-    fraction is never taken of less than `SMALL_LOSS`. Losses that are not finite are worse.
-    """
-    difference = new - old
-    rise = float(difference.mean())
-    if not np.isfinite(rise):
-        return True
-    return (
-        rise > tolerance * max(float(old.mean()), SMALL_LOSS)
-        and rise > 2 * float(difference.std()) / len(difference) ** 0.5
-    )
-
-
 class LocalModel:
-    """The model of one federation here; without a graph until `adopt`."""
+    """The model of one federation here; without a graph until `adopt`.
+
+    fits: raises ModelError when a card and its input shape do not fit the assets; pause: called between batches.
+    """
 
     def __init__(
         self,
@@ -70,22 +62,20 @@ class LocalModel:
     ) -> None:
         self.serving: Serving | None = None
         self.graph: TrainableGraph | None = None
-        self.digest = b""  # SHA-256 of the model file
-        self.mask: personal.Mask = np.zeros(0, np.bool_)  # of the tensors that stay here
-        self.scaled = False
         self._name, self._config, self._labelled = name, config, labelled
         self._chain, self._samples, self._spool = chain, samples, spool
         self._fits, self._pause = fits, pause
-        self._file = b""
+        self._file, self._digest = b"", b""  # the model file, and its SHA-256
+        self._mask: personal.Mask = np.zeros(0, np.bool_)  # of the parameters that stay here
         self._served: Release | None = None
-        self._tuned: Floats | None = None  # what that has become here
+        self._tuned: Floats | None = None  # the weights of that release after tuning
         self._scale: Scale | None = None
         self._scaled_on = 0
         self._rng = np.random.default_rng()
 
     @property
     def tuned(self) -> bool:
-        """Whether what serves was tuned to the machines here."""
+        """Whether the weights that serve were tuned to the machines here."""
         return self._tuned is not None
 
     @property
@@ -93,45 +83,99 @@ class LocalModel:
         """Samples ever collected."""
         return self._samples.total.get(self._name, 0)
 
+    @property
+    def can_train(self) -> bool:
+        """Whether there is a graph and a standardisation."""
+        return self.graph is not None and self._scale is not None
+
     def adopt(self, data: bytes) -> None:
-        """Take the model file. Raises ModelError when it does not fit what is configured."""
+        """Load the model file. Raises ModelError when it does not fit what is configured."""
         graph = TrainableGraph.load(data, where=f"model {self._name}", schemas=False)
         self._fits(graph.card, graph.input_shape)
-        self.mask = personal.local_mask(graph)
-        self.graph, self._file, self.digest = graph, data, hashlib.sha256(data).digest()
+        self._mask = personal.local_mask(graph)
+        self.graph, self._file, self._digest = graph, data, hashlib.sha256(data).digest()
 
-    def restore(self, head: Release | None) -> None:
-        """Serve what served before a restart; `head` where nothing did."""
+    def stored_release(self) -> Release | None:
+        """The newest release that was trusted before a restart."""
         assert self.graph is not None
-        self._served = self._chain.load("serving", self.graph) or head
+        return self._chain.load("head", self.graph)
+
+    def restore(self, newest: Release | None) -> None:
+        """Serve what served before a restart, or `newest` when nothing did."""
+        assert self.graph is not None
+        self._served = self._chain.load("serving", self.graph) or newest
         if self._served is not None:
             self._tuned = self._chain.load_tuned(self._served.hash, len(self.graph.params))
         self.serve()
 
-    def release(self, head: Release) -> None:
-        """Try a release, keep it, tune it, serve it. Raises ReleaseError when it is clearly worse than what serves."""
-        self._canary(head)
-        self._chain.save("serving", head)
-        self._served = head
+    def longest_release(self) -> int:
+        """The most bytes that a release of this model may have."""
+        assert self.graph is not None
+        return max_release_bytes(self.graph.params.size, len(self.graph.sizes))
+
+    def verify(self, message: bytes, key: Ed25519PublicKey, held: Release | None, now: float) -> Release:
+        """Return the release in a signed message. Raises as `verify_release`; `now`: Unix time, s."""
+        assert self.graph is not None
+        return verify_release(message, Anchor(key, self._name, self._digest, self.graph.sizes), held, now)
+
+    def try_release(self, release: Release) -> None:
+        """Evaluate a release, store it, tune it, serve it. Raises ReleaseError when it is clearly worse here."""
+        self._canary(release)
+        self._chain.save("serving", release)
+        self._served = release
         self.tune()
         self.serve()
 
     def usable(self, held: bool) -> Data:
-        """What may be trained on (`held`: judged by)."""
+        """Standardised samples to train on; `held`: those to evaluate with."""
         assert self.graph is not None
-        return usable(self.graph.card.task, *self.samples(held), self._labelled)
+        return usable(self.graph.card.task, *self._standardised(held), self._labelled)
 
-    def samples(self, held: bool) -> Data:
-        """All samples of one part, standardised."""
-        assert self.graph is not None and self._scale is not None
-        x, y = self._load(held)
-        return Data(self._scale(x), y)
+    def train(self, base: Release, data: Data, rng: np.random.Generator) -> Trained:
+        """Train on a release with `usable` data, evaluated on what is held back. Nothing that serves is changed."""
+        assert self.graph is not None
+        held, known = self.usable(held=True), with_label(self.graph.card.task, self._standardised(held=True))
+        config, carried = self._config.training, self._carried(base)
+        return train(self.graph, base, data, held, known, config, rng, self._pause, carried)
+
+    def make_update(
+        self,
+        base: Release,
+        trained: Trained,
+        node: str,
+        sequence: int,
+        key: Ed25519PrivateKey,
+        with_residual: bool = True,
+    ) -> tuple[bytes, bytes]:
+        """Return the signed update of a training, and what is carried over to the next one, encoded.
+
+        with_residual: add the error feedback of the last update. With privacy, the residual of an update that was
+        made without noise must not be added.
+        """
+        assert self.graph is not None
+        privacy, sent, residual = self._config.privacy, trained, self._carried(base).residual
+        if privacy is not None:
+            sent = protected(trained, privacy, self._mask, self._config.training.min_samples)
+        if not with_residual:
+            residual = np.zeros_like(residual)
+        body, left = update_body(
+            base, sent, residual, self.graph.sizes, node, sequence, key, shorten=privacy is not None
+        )
+        version = base.header.version
+        carried = CarryOver(left.astype(np.float32), trained.own, trained.movement, base.weights, version)
+        return body, carried.encode()
+
+    def use_own_tensors(self) -> None:
+        """Serve with the tensors that the last training changed and that stay at this site, if the card names any."""
+        if self._mask.any():
+            self.tune()
+            self.serve()
 
     def rescale(self) -> None:
         """Fit the standardisation once there are samples, and again whenever they have grown by a twentieth.
 
-        It needs no labels and no splitting: a gateway that only decides, or whose first samples are held back, has one
-        too. Windows known to be anomalous are left out.
+        It needs no labels and no splitting, so a gateway that only decides, or whose first samples are held back, has
+        one too. Windows known to be anomalous are left out.
         """
         assert self.graph is not None
         total, least = self.total, self._config.training.min_samples
@@ -147,7 +191,7 @@ class LocalModel:
         self.serve()
 
     def tune(self) -> None:
-        """Make what serves fit the machines here, if it can be seen to help."""
+        """Tune the release that serves to the machines here, where held-back data shows that it helps."""
         config, self._tuned = self._config.training, None
         if not config.fine_tune or self._served is None or self._scale is None or self.graph is None:
             return
@@ -160,12 +204,12 @@ class LocalModel:
             self._chain.save_tuned(self._served.hash, self._tuned)
 
     def serve(self) -> None:
-        """Make what decides, anew: session, standardisation, threshold; then swap."""
+        """Make a new session with standardisation and threshold, then swap it in."""
         graph = self.graph
         if graph is None:
             return
-        if self._scale is None and (kept := self._samples.scale(self._name, graph.input_shape)):
-            self._scaled(*kept)
+        if self._scale is None and (stored := self._samples.scale(self._name, graph.input_shape)):
+            self._scaled(*stored)
         if self._scale is None and (given := standardise.given(graph.card)):
             self._scaled(given, 0)
         if self._scale is None:
@@ -183,13 +227,19 @@ class LocalModel:
         made.past = self._past(made)
         self.serving = made
 
+    def _standardised(self, held: bool) -> Data:
+        """All samples of one part."""
+        assert self._scale is not None
+        x, y = self._load(held)
+        return Data(self._scale(x), y)
+
     def _past(self, serving: Serving) -> dict[str, list[tuple[int, dict[str, float]]]]:
-        """What a model that follows trends says of the samples that are kept, by asset."""
+        """Estimates of a model that follows trends for the stored samples, by asset: (time in ns, values)."""
         found: dict[str, list[tuple[int, dict[str, float]]]] = {}
         if serving.card.task == "regress" and serving.card.targets:
             shape = serving.session.input.shape
             since = self._samples.newest(self._name) - round(self._config.trend * 1e9)
-            for asset, time_ns, x in self._samples.history(self._name, shape, since, PAST, self._kind()):
+            for asset, time_ns, x in self._samples.history(self._name, shape, since, HISTORY, self._kind()):
                 found.setdefault(asset, []).append((time_ns, serving.decide(x).values))
         return found
 
@@ -202,17 +252,18 @@ class LocalModel:
         assert self.graph is not None
         return np.float32 if self.graph.card.image is None else np.uint8
 
-    def _canary(self, head: Release) -> None:
+    def _canary(self, release: Release) -> None:
         if self._served is None or self._scale is None:
             return
         held = self.usable(held=True)
         if len(held.x) < CANARY_MIN:
             return
-        old, new = (self._losses(weights, held) for weights in (self._served.weights, head.weights))
+        old, new = (self._losses(weights, held) for weights in (self._served.weights, release.weights))
         if clearly_worse(old, new, self._config.canary_tolerance):
+            served = self._served.header.version
             raise ReleaseError(
-                f"release {head.header.version}: held-back loss {new.mean():.4g} against {old.mean():.4g} of release "
-                f"{self._served.header.version}, which goes on serving"
+                f"release {release.header.version}: held-back loss {new.mean():.4g} against {old.mean():.4g} "
+                f"of release {served}, which goes on serving"
             )
 
     def _losses(self, weights: Any, held: Data) -> Array:
@@ -221,16 +272,22 @@ class LocalModel:
         return row_losses(self.graph, held.x, None if self.graph.card.task == "anomaly" else held.y)
 
     def _composed(self, weights: Floats) -> Floats:
-        """A release's weights with the tensors that this site keeps for itself."""
-        if not self.mask.any() or self.graph is None:
+        """A release's weights with the tensors that stay at this site."""
+        if not self._mask.any() or self.graph is None:
             return weights
-        kept = self._spool.residual(self._name, self.digest)
-        return personal.compose(weights, decode(kept, self.graph, self.mask).own, self.mask)
+        stored = self._spool.residual(self._name, self._digest)
+        return personal.compose(weights, decode(stored, self.graph, self._mask).own, self._mask)
+
+    def _carried(self, base: Release) -> CarryOver:
+        """What the last training left for one on `base`."""
+        assert self.graph is not None
+        stored = self._spool.residual(self._name, base.header.graph)
+        return decode(stored, self.graph, self._mask).before_training_on(base)
 
     def _targets(self) -> int:
-        """How many values a sample is taught with; 0: a class."""
+        """How many values label a sample; 0: a class does."""
         assert self.graph is not None
         return max(1, len(self.graph.card.targets)) if self.graph.card.task == "regress" else 0
 
     def _scaled(self, scale: Scale, on: int) -> None:
-        self._scale, self._scaled_on, self.scaled = scale, on, True
+        self._scale, self._scaled_on = scale, on

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 import msgspec
 import numpy as np
-from fedge_agent.learning.training import code, round_rate
+from fedge_agent.learning.schedule import round_rate
+from fedge_agent.learning.update import code
 from fedge_aggregator.rounds.server_optimizers import SGD, ServerOptimizer
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.messages.quantize import Codes, dequantize, expand

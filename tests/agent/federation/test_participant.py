@@ -13,7 +13,7 @@ from fedge_agent.durable.releases import ChainStore
 from fedge_agent.durable.spool import Spool
 from fedge_agent.federation.participant import REFUSED, Participant
 from fedge_agent.health import Latency
-from fedge_agent.learning.carry_over import Memory
+from fedge_agent.learning.carry_over import CarryOver
 from fedge_agent.machines.asset import Asset
 from fedge_agent.samples.store import Sample, SampleStore
 from fedge_agent.types import AlertState, Batch, Quality, Reading
@@ -69,7 +69,7 @@ def test_a_site_decides_with_its_own_tensors_after_a_restart(tmp_path: Path) -> 
 
     assert life() == 50  # the release's own bias: the middle of the range
     mask = personal.local_mask(graph)
-    own = Memory(np.zeros_like(weights), np.full(int(mask.sum()), -0.5, np.float32), weights, weights, 3)
+    own = CarryOver(np.zeros_like(weights), np.full(int(mask.sum()), -0.5, np.float32), weights, weights, 3)
     spool.put_update("m", 3, 1, b"body", digest, own.encode())
     assert life() == 25
     spool.close()

@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 from fedge_agent.config import schema
 from fedge_agent.durable.spool import Spool
-from fedge_agent.learning.carry_over import Memory, decode
-from fedge_agent.learning.training import Trained, code, protected, update_body
+from fedge_agent.learning.carry_over import CarryOver, decode
+from fedge_agent.learning.training import Trained
+from fedge_agent.learning.update import code, protected, update_body
 from fedge_models.errors import BudgetError, ConfigError
 from fedge_models.messages.quantize import LIMIT, dequantize, expand
 from fedge_models.messages.update import decode_update
@@ -249,7 +250,7 @@ def test_what_was_made_without_noise_never_leaves_once_privacy_is_set(tmp_path: 
     waiting = site.spool.update("m")
     assert waiting is not None and waiting.body is not None
     raw = decode(site.spool.residual("m", site.head.header.graph), site.graph, personal.local_mask(site.graph))
-    huge = Memory(np.full_like(raw.residual, 1e6), raw.own, raw.movement, raw.base, raw.version)
+    huge = CarryOver(np.full_like(raw.residual, 1e6), raw.own, raw.movement, raw.base, raw.version)
     site.spool.put_update("m", 3, waiting.sequence, waiting.body, site.head.header.graph, huge.encode())
     site.release(4)
     made = site.participant(private(3))
@@ -263,7 +264,7 @@ def test_what_was_made_without_noise_never_leaves_once_privacy_is_set(tmp_path: 
     assert np.abs(left.residual).max() < 1e3
     kept, privacy = site.spool.update("m"), private(3)
     assert kept is not None and kept.body is not None
-    owed = Memory(np.full_like(left.residual, 1e6), left.own, left.movement, left.base, left.version).encode()
+    owed = CarryOver(np.full_like(left.residual, 1e6), left.own, left.movement, left.base, left.version).encode()
     site.spool.put_update("m", 4, kept.sequence, kept.body, site.head.header.graph, owed, budget.charge(privacy))
     site.release(5)
     site.participant(privacy)._learn()  # what coding left of a noised update does go on

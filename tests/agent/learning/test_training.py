@@ -11,21 +11,14 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fedge_agent.config.schema import AssetConfig, TagConfig, Training
 from fedge_agent.learning import carry_over
-from fedge_agent.learning.carry_over import Memory
-from fedge_agent.learning.local_model import clearly_worse
+from fedge_agent.learning.canary import clearly_worse
+from fedge_agent.learning.carry_over import CarryOver
+from fedge_agent.learning.limits import threshold
+from fedge_agent.learning.schedule import Schedule, round_rate
 from fedge_agent.learning.serving import Serving, Session
-from fedge_agent.learning.training import (
-    Data,
-    Schedule,
-    Trained,
-    code,
-    round_rate,
-    threshold,
-    train,
-    update_body,
-    usable,
-)
+from fedge_agent.learning.training import Data, Trained, train, usable
 from fedge_agent.learning.tuning import tune
+from fedge_agent.learning.update import code, update_body
 from fedge_agent.machines.asset import check_fit
 from fedge_agent.samples.store import Sample, SampleStore, split
 from fedge_agent.windows import standardise
@@ -128,7 +121,7 @@ def test_schedule_trains_once_a_release_when_it_may() -> None:
     assert plan.due(1, 10, 10, 0)
     plan.trained(1, 10, 0)
     assert not plan.due(1, 500, 500, 1e6)  # the same release
-    plan.vain = True  # nothing came of it
+    plan.failed = True  # nothing came of it
     assert not plan.due(1, 500, 500, 99) and plan.due(1, 500, 500, 100)
     plan.trained(1, 10, 0)
     assert not plan.due(1, 500, 500, 100)
@@ -248,7 +241,7 @@ def test_local_tensors_are_trained_kept_and_never_sent() -> None:
     assert trained.own is not None and np.abs(trained.own - base.weights[mask]).max() > 0.01
     body, left = update_body(base, trained, np.zeros_like(base.weights), graph.sizes, "gw", 7, KEY)
     assert (decode_update(body, KEY.public_key(), graph.sizes).codes[mask] == 0).all() and (left[mask] == 0).all()
-    kept = Memory(left, trained.own, trained.movement, base.weights, 5)
+    kept = CarryOver(left, trained.own, trained.movement, base.weights, 5)
     back = carry_over.decode(kept.encode(), graph, mask)
     assert back.own is not None and (back.own == trained.own).all() and back.version == 5
     again = train(graph, base, data, data, data, replaced(config, epochs=0), rng, lambda: None, back)
@@ -262,9 +255,9 @@ def replaced(config: Training, **fields: object) -> Training:
 def test_memory_that_is_damaged_or_of_another_graph_is_forgotten() -> None:
     graph, base, _, _ = local_training("")
     mask = personal.local_mask(graph)
-    kept = Memory(base.weights, base.weights[:0], base.weights, base.weights, 5).encode()
+    kept = CarryOver(base.weights, base.weights[:0], base.weights, base.weights, 5).encode()
     assert (carry_over.decode(kept, graph, mask).residual == base.weights).all()
-    for bad in (None, b"", kept[:-1], kept[:40], Memory(base.weights[1:]).encode(), b"\x80"):
+    for bad in (None, b"", kept[:-1], kept[:40], CarryOver(base.weights[1:]).encode(), b"\x80"):
         found = carry_over.decode(bad, graph, mask)
         assert found.movement is None and (found.residual == 0).all()
 
@@ -274,7 +267,7 @@ def test_drift_is_taken_back_on_the_next_release() -> None:
     rng, mask = np.random.default_rng(0), personal.local_mask(graph)
     first = train(graph, base, data, data, data, config, rng, lambda: None)
     assert first.movement is not None and first.delta is not None
-    kept = Memory(np.zeros_like(base.weights), first.own, first.movement, base.weights, 5)
+    kept = CarryOver(np.zeros_like(base.weights), first.own, first.movement, base.weights, 5)
     assert kept.correction(base, 1.0, mask) is None  # the same release says nothing of the others
     moved = (base.weights + 0.5 * first.delta).astype(np.float32)
     after = Release(msgspec.structs.replace(base.header, version=7), base.hash, moved)

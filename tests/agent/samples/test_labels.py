@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from fedge_agent.config.schema import LabelConfig, Training
-from fedge_agent.learning.training import Schedule
+from fedge_agent.learning.schedule import Schedule
 from fedge_agent.samples import label_book as labelling
 from fedge_agent.samples.label_book import STRANGER, LabelBook, Subject
 from fedge_agent.samples.label_values import RANKS, meaning

@@ -6,7 +6,8 @@ from dataclasses import replace
 from typing import Annotated
 
 import numpy as np
-from fedge_agent.learning.training import Data, threshold
+from fedge_agent.learning.limits import threshold
+from fedge_agent.learning.training import Data
 from fedge_models.errors import ConfigError
 from fedge_models.graph.card import Card
 from fedge_models.graph.trainable import TrainableGraph

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from fedge_agent.learning.training import SPREAD_QUANTILE
+from fedge_agent.learning.update import SPREAD_QUANTILE
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.messages.quantize import Codes, expand, quantize, spread
 from fedge_models.training import personal

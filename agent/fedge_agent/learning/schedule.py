@@ -1,0 +1,47 @@
+"""When a site trains, and with which learning rate. Pure: the time is passed in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..config.schema import Training
+
+
+@dataclass
+class Schedule:
+    """Decide when training is due: for each new release, spaced by `interval` or by enough new samples.
+
+    A training whose update was refused, or that diverged, is repeated on the same release after `interval`. If every
+    site waited for the next release instead, none would come.
+    """
+
+    config: Training
+    trained_base: int = 0  # release of the last training
+    trained_at: float = -1e18  # monotonic, s
+    trained_total: int = 0  # samples ever collected, then
+    failed: bool = False  # the last training led to no accepted update, and is worth repeating
+
+    def due(self, release: int, usable: int, total: int, now: float) -> bool:
+        """Whether to train now.
+
+        release: newest version; usable: samples to train on now; total: samples ever collected; now: monotonic, s.
+        """
+        if usable < self.config.min_samples:
+            return False
+        rested = now - self.trained_at >= self.config.interval
+        if release <= self.trained_base:
+            return self.failed and rested
+        return rested or total - self.trained_total >= self.config.new_samples
+
+    def trained(self, release: int, total: int, now: float) -> None:
+        """Note a training on `release`."""
+        self.trained_base, self.trained_total, self.trained_at, self.failed = release, total, now, False
+
+
+def round_rate(rate: float, halving: int, version: int) -> float:
+    """The learning rate for training on a release: halved every `halving` releases; 0: always the same.
+
+    A federation whose sites differ converges only when its steps get smaller (Li et al. 2020, "On the convergence of
+    FedAvg on non-IID data"). The version is the one clock that all sites share.
+    """
+    return rate * 0.5 ** ((version - 1) / halving) if halving else rate
