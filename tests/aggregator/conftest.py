@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.federation_bench import Bench, Make
@@ -12,8 +13,16 @@ from support.running_aggregator import Plant, Plants
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Make:
-    return lambda keys="", **more: Bench(tmp_path, keys, **more)
+def bench(tmp_path: Path) -> Iterator[Make]:
+    """Makes federations, in the test's folder unless told otherwise; they end with the test."""
+    with ExitStack() as made:
+
+        def make(keys: str = "", folder: Path = tmp_path, **more: Any) -> Bench:
+            one = Bench(folder, keys, **more)
+            made.callback(one.close)
+            return one
+
+        yield make
 
 
 @pytest.fixture

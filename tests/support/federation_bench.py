@@ -57,12 +57,18 @@ class Bench:
 
     def open(self) -> None:
         """As after a restart."""
+        self.close()
         self.store = Store(self.folder / "state")
         self.authority = Authority(self.folder / "state/authority")
         if self.store.models():
             self.federation = Federation(
                 self.config.federation["f"], self.store.models()[0], self.store, self.authority, self.folder
             )
+
+    def close(self) -> None:
+        """Close the store, if it is open."""
+        if hasattr(self, "store"):
+            self.store.close()
 
     def join(self, name: str, key: Ed25519PrivateKey) -> None:
         text = enrolment.invite(self.store, self.authority, "https://x:1", name, ["f"], int(self.now) + 60, self.now)

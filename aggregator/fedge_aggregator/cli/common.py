@@ -27,11 +27,13 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON i
 
 
 def store(config: Config) -> Store:
-    """The database in the state folder, beside a server that may run."""
+    """The database in the state folder, beside a server that may run; it is closed when the command ends."""
     from ..store.store import Store
 
     config.aggregator.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return Store(config.aggregator.state)
+    made = Store(config.aggregator.state)
+    click.get_current_context().call_on_close(made.close)
+    return made
 
 
 def authority(config: Config) -> Authority:

@@ -30,7 +30,7 @@ class LifeOfAFederation(RuleBasedStateMachine):
         self.versions = [1]
 
     def teardown(self) -> None:
-        self.bench.store.close()
+        self.bench.close()
         self.folder.cleanup()
 
     @rule(name=st.sampled_from("abcd"), code=st.integers(-100, 100))
@@ -53,7 +53,6 @@ class LifeOfAFederation(RuleBasedStateMachine):
 
     @rule()
     def restart(self) -> None:
-        self.bench.store.close()
         self.bench.open()
 
     @rule(name=st.sampled_from("cd"))

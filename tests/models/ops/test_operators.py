@@ -6,6 +6,7 @@ from functools import cache
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from fedge_models.errors import ModelError
 from fedge_models.ops.registry import OPERATORS
@@ -25,7 +26,25 @@ def test_forward_equals_onnx_runtime(name: str) -> None:
     model, x = model_of(name), normal(4, 5)
     y = load(model).forward(x)
     assert y.dtype == np.float32
-    np.testing.assert_allclose(y, run_ort(model.SerializeToString(), x), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(y, run_ort(model.SerializeToString(), x), rtol=1e-5, atol=tolerance(name))
+
+
+def tolerance(name: str) -> float:
+    """How far ONNX Runtime may be off.
+
+    Layer normalisation of release 1.23, the last for Python 3.10, takes the variance as E[x²] - E[x]² in float32. Where
+    the spread of a row is small beside its mean it is off, by up to 2e-3 in 3,000 draws of these inputs (1.32: 1e-5).
+    """
+    old = tuple(map(int, onnxruntime.__version__.split(".")[:2])) < (1, 24)
+    return 5e-3 if old and name.startswith("LayerNormalization") else 1e-5
+
+
+def test_layer_normalization_is_exact_where_the_spread_is_small_beside_the_mean() -> None:
+    rows = np.random.default_rng(0).normal(3, 0.05, (200, 6)).astype(np.float32)
+    model = small([N("LayerNormalization", ["x", "g"], ["y"])], {"g": np.ones(6, np.float32)}, (6,), (6,))
+    exact = rows.astype(np.float64) - rows.mean(1, dtype=np.float64, keepdims=True)
+    exact /= np.sqrt(np.square(exact).mean(1, keepdims=True) + 1e-5)
+    np.testing.assert_allclose(load(model).forward(rows), exact, rtol=0, atol=3e-5)
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -58,7 +77,7 @@ def test_every_operator_means_the_same_in_every_opset_that_has_it(opset: int) ->
             expected = run_ort(model.SerializeToString(), x)
         except Exception:  # written for another opset
             continue
-        np.testing.assert_allclose(load(model).forward(x), expected, rtol=1e-5, atol=1e-5, err_msg=name)
+        np.testing.assert_allclose(load(model).forward(x), expected, rtol=1e-5, atol=tolerance(name), err_msg=name)
         held += 1
     assert held > 0.6 * len(ALL)
 
