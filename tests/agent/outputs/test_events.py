@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
@@ -75,6 +76,11 @@ def test_restart_neither_repeats_nor_forgets() -> None:
 def test_nothing_is_raised_without_a_number_to_compare(score: float, threshold: float) -> None:
     alert = Alert("gw", "pump", WHEN, AlertState())
     assert all(alert.update(decision(score, threshold), t) is None for t in range(5))
+
+
+def test_a_window_without_a_number_neither_counts_nor_interrupts() -> None:
+    alert = Alert("gw", "pump", WHEN, AlertState())
+    assert states(alert, [2, math.nan, 2, 0, math.nan, 0]) == ["", "", "opened", "", "", "cleared"]
 
 
 def event_states(alert: Alert, scores: list[float], seconds: float = 1.0) -> list[tuple[str, str]]:

@@ -104,10 +104,11 @@ def test_false_extent_of_outside_data_is_refused(key: str, value: str, tmp_path:
         read_model(tmp_path / "m.onnx")
 
 
-def test_file_over_the_cap_is_refused_unread(tmp_path: Path) -> None:
+@pytest.mark.parametrize("size", [(256 << 20) + 1, 1 << 40])
+def test_file_over_the_cap_is_refused_unread(tmp_path: Path, size: int) -> None:
     with (tmp_path / "m.onnx").open("wb") as file:
-        file.truncate((256 << 20) + 1)
-    with pytest.raises(ModelError, match="most a model may have"):
+        file.truncate(size)
+    with bounded_memory(1 << 30, "m.onnx"), pytest.raises(ModelError, match="most a model may have"):
         read_model(tmp_path / "m.onnx")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 import zlib
 
 import cbor2
@@ -102,9 +103,15 @@ def test_update_off_the_schema_is_refused_even_when_signed(changes: dict[str, ob
 
 
 def test_zip_bomb_is_refused_within_its_cap() -> None:
-    bomb = zlib.compress(bytes(50_000_000), 9)[: updates.max_update_bytes(8, 2) - 400]
-    with pytest.raises(WireError, match="exactly 8 bytes"):
-        updates.decode_update(_signed(vector=bomb), KEY.public_key(), SIZES)
+    bomb = zlib.compress(bytes(50_000_000), 9)[: updates.max_update_bytes(8, 2) - 400]  # of 3 MB
+    body = _signed(vector=bomb)
+    tracemalloc.start()
+    try:
+        with pytest.raises(WireError, match="exactly 8 bytes"):
+            updates.decode_update(body, KEY.public_key(), SIZES)
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_incompressible_update_fits_under_the_cap() -> None:
