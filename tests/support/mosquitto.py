@@ -6,7 +6,6 @@ import datetime
 import ipaddress
 import socket
 import subprocess
-import time
 from pathlib import Path
 
 from cryptography import x509
@@ -16,6 +15,7 @@ from cryptography.x509.oid import NameOID
 
 from support.counterparts import program
 from support.programs import free_port
+from support.waiting import until
 
 PASSWORD = "pass word"
 ACL = """user gw
@@ -83,11 +83,9 @@ class Mosquitto:
         command = [program("mosquitto"), "-c", str(self.folder / "mosquitto.conf")]
         with (self.folder / "mosquitto.log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
-        deadline = time.monotonic() + 10
         for port in (self.port, self.tls, self.mutual):
-            while not _listens(port):
-                assert self._process.poll() is None and time.monotonic() < deadline, self.log()
-                time.sleep(0.01)
+            until(lambda port=port: _listens(port) or self._process.poll() is not None, self.log)
+        assert self._process.poll() is None, self.log()
 
     def stop(self) -> None:
         """SIGTERM: it writes its sessions down; nothing where it has ended."""

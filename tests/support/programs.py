@@ -11,10 +11,11 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from support.waiting import until
 
 BIN = Path(sys.executable).parent
 ENV = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "ORT_DISABLE_TELEMETRY": "1"}
@@ -69,12 +70,12 @@ class Programs:
 
     def wait(self, done: Callable[[], Any], what: str, timeout: float = 40) -> None:
         """Until done() is true; every process must go on running meanwhile."""
-        deadline = time.monotonic() + timeout
-        while not done():
-            for name, process in self.running.items():
-                assert process.poll() is None, (self.folder / f"{name}.log").read_text()[-2000:]
-            assert time.monotonic() < deadline, f"waited in vain for {what}"
-            time.sleep(0.05)
+        until(lambda: self._all_run() and done(), what, timeout)
+
+    def _all_run(self) -> bool:
+        for name, process in self.running.items():
+            assert process.poll() is None, (self.folder / f"{name}.log").read_text()[-2000:]
+        return True
 
     def end(self) -> list[int]:
         """SIGTERM to all; their exit codes."""

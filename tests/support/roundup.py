@@ -6,13 +6,13 @@ import base64
 import json
 import re
 import subprocess
-import time
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
 from support.counterparts import others
 from support.programs import free_port
+from support.waiting import until
 
 # It does not serve root, which is who tests are in a container.
 _SERVER = "import os; os.getuid = lambda: 1; from roundup.scripts.roundup_server import run; run()"
@@ -43,14 +43,16 @@ class Roundup:
         command = [others("roundup", "bin", "python"), "-c", _SERVER, "-p", str(self.port), "-n", "127.0.0.1", "-L"]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen([*command, f"t={self.folder / 'tracker'}"], stdout=log, stderr=log)
-        deadline = time.monotonic() + 30
-        while True:
-            try:
-                self.call("GET", "/rest/data/issue")
-                return
-            except OSError:
-                assert self._process.poll() is None and time.monotonic() < deadline, (self.folder / "log").read_text()
-                time.sleep(0.05)
+        process, said = self._process, (self.folder / "log").read_text
+        until(lambda: self._answers() or process.poll() is not None, said)
+        assert process.poll() is None, said()
+
+    def _answers(self) -> bool:
+        try:
+            self.call("GET", "/rest/data/issue")
+        except OSError:
+            return False
+        return True
 
     def kill(self) -> None:
         """SIGKILL."""

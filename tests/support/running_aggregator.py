@@ -21,6 +21,7 @@ from fedge_models.messages.trust_chain import Anchor, verify_release
 from fedge_models.messages.update import Update, encode_update
 
 from support.federation_bench import GRAPH, MODEL
+from support.waiting import until
 
 
 class Plant:
@@ -92,12 +93,9 @@ def submit(who: identity.Identity, body: bytes) -> None:
 
 
 def wait_for_release(plant: Plant, version: int) -> None:
-    deadline = time.monotonic() + 10
     federation = plant.app.federation("pumps")
     assert federation is not None
-    while federation.current.header.version < version:
-        assert time.monotonic() < deadline, federation.round()
-        time.sleep(0.01)
+    until(lambda: federation.current.header.version >= version, federation.round)
 
 
 Plants = Callable[..., Plant]  # by keys of Plant

@@ -7,13 +7,13 @@ import hashlib
 import os
 import shutil
 import subprocess
-import time
 from pathlib import Path
 
 from fedge_fleet.machines import tryton
 
 from support.counterparts import others
 from support.programs import free_port
+from support.waiting import until
 
 KEY, PASSWORD, USER = tryton.KEY, tryton.PASSWORD, tryton.USER
 
@@ -34,10 +34,9 @@ class Tryton:
         """Listen; ready when this returns."""
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(self._command, stdout=log, stderr=log)
-        deadline = time.monotonic() + 60
-        while not tryton.answers(self.port):
-            assert self._process.poll() is None and time.monotonic() < deadline, (self.folder / "log").read_text()
-            time.sleep(0.05)
+        process, said = self._process, (self.folder / "log").read_text
+        until(lambda: tryton.answers(self.port) or process.poll() is not None, said)
+        assert process.poll() is None, said()
 
     def kill(self) -> None:
         """As a power cut of the server would."""

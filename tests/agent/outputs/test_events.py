@@ -31,6 +31,7 @@ from fedge_agent.types import AlertState, Decision, Event
 from fedge_fleet.machines.mes import Mes
 from fedge_models.errors import ConfigError, RefusedError, RetryError, StorageError, UnreachableError
 from fedge_models.system.settings import Seconds
+from support.waiting import until
 
 MakeMes = Callable[[MesConfig], MesOutput]
 WHEN = When(for_windows=2, min_gap=10.0, clear_below=0.5)
@@ -180,8 +181,8 @@ def test_damaged_file_is_set_aside_and_numbers_still_rise(tmp_path: Path) -> Non
     last = [spool.reserve_sequence("f") for _ in range(5)][-1]
     spool.close()
     (tmp_path / "s").write_bytes(b"not a database" * 1000)
-    time.sleep(0.01)  # the clock is what new numbers start from
-    assert Spool(tmp_path / "s").reserve_sequence("f") > last - 5
+    until(lambda: time.time() * 1000 > last + 1, "the clock, which new numbers start from, to pass the last one")
+    assert Spool(tmp_path / "s").reserve_sequence("f") > last
     assert list(tmp_path.glob("s.damaged-*"))
 
 
@@ -253,9 +254,7 @@ def test_more_events_than_may_wait_are_counted(tmp_path: Path) -> None:
         recorder.put(EVENT, AlertState())
     assert recorder.lost == 3
     recorder.start()
-    deadline = time.monotonic() + 60  # however slow the disk is
-    while recorder.waiting and time.monotonic() < deadline:
-        time.sleep(0.01)
+    until(lambda: not recorder.waiting, "the disk, however slow it is")
     recorder.stop()
     assert recorder.lost == 3 and spool.counts("mes")["pending"] == MAX_WAITING
 
@@ -295,9 +294,7 @@ def test_lost_answers_make_no_second_order(mes: Mes, tmp_path: Path, monkeypatch
         spool.put_event(["mes"], msgspec.structs.replace(EVENT, key=f"gw:m:pump:{i}"), AlertState())
     hosted = HostedOutput("mes", MesOutput("mes", MesConfig(url=mes_url(mes))), spool)
     hosted.start()
-    deadline = time.monotonic() + 30
-    while spool.counts("mes")["pending"] and time.monotonic() < deadline:
-        time.sleep(0.01)
+    until(lambda: not spool.counts("mes")["pending"], hosted.status)
     hosted.stop(5)
     orders = mes.orders()
     assert len(orders) == 30 and sum(o["deliveries"] > 1 for o in orders) >= 5

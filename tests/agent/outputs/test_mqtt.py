@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import queue
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from fedge_agent.protocols.mqtt.connection import Connection, Message
 from fedge_agent.types import AlertState, Decision, Event
 from fedge_models.errors import ConfigError, RefusedError, UnreachableError
 from support.mosquitto import Mosquitto
+from support.waiting import until
 
 EVENT = Event("gw:m:pump:1", "opened", "pump", "m", 3, 1_700_000_000_000_000_000, 2.5, 1.0, "anomaly")
 DECISION = Decision("pump", "m", 3, 1_700_000_000_250_000_000, 0.5, float("inf"), "normal", 0.0, 0.001)
@@ -63,13 +63,6 @@ class Watch:
         self.connection.close()
 
 
-def wait(done: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + 20
-    while not done():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 @pytest.mark.parametrize("version", ["5", "3.1.1"])
 def test_event_is_there_for_who_comes_later(broker: Mosquitto, version: str) -> None:
     output = MqttOutput("uns", config(broker, f"l{version}", version=version))
@@ -110,11 +103,11 @@ def test_decision_that_could_not_be_shown_is_shown_later(broker: Mosquitto, tmp_
     hosted = HostedOutput("uns", MqttOutput("uns", config(mine, "late", decisions="newest")), Spool(tmp_path / "s"))
     hosted.start()
     hosted.show(DECISION)
-    wait(lambda: "no broker listens" in str(hosted.status()["error"]))
+    until(lambda: "no broker listens" in str(hosted.status()["error"]))
     mine.start()
     with Watch(mine, "plant/late/#") as watch:
         assert watch.next()[1]["time_ns"] == DECISION.time_ns
-        wait(lambda: hosted.status()["error"] is None)
+        until(lambda: hosted.status()["error"] is None)
     hosted.stop(5)
     mine.stop()
 
@@ -134,7 +127,7 @@ def test_decision_that_is_refused_holds_nothing_up(tmp_path: Path) -> None:
     hosted.show(msgspec.structs.replace(DECISION, asset="good"))
     hosted.show(msgspec.structs.replace(DECISION, asset="bad"))
     hosted.start()
-    wait(lambda: picky.shown == ["good"] and hosted.status()["error"] == "not this one")
+    until(lambda: picky.shown == ["good"] and hosted.status()["error"] == "not this one")
     hosted.stop(5)
 
 
@@ -167,10 +160,10 @@ def test_every_event_arrives_though_the_broker_is_killed_in_between(tmp_path: Pa
     watcher.start()
     hosted.start()
     for part in (40, 90, 140):
-        wait(lambda part=part: hosted.status()["delivered"] >= part)
+        until(lambda part=part: hosted.status()["delivered"] >= part)
         broker.kill()
         broker.start()
-    wait(lambda: hosted.status()["pending"] == 0)
+    until(lambda: hosted.status()["pending"] == 0)
     with Watch(broker, "plant/killed/#") as watch:
         assert watch.next()[1]["key"] == keys[-1]
     hosted.stop(5)
@@ -188,7 +181,7 @@ def test_event_waits_while_the_access_list_forbids_it(broker: Mosquitto, tmp_pat
     output = MqttOutput("uns", config(broker, "x", topic="elsewhere/{asset}"))
     hosted = HostedOutput("uns", output, spool)
     hosted.start()
-    wait(lambda: hosted.status()["retries"] >= 2)
+    until(lambda: hosted.status()["retries"] >= 2)
     hosted.stop(5)
     assert hosted.status()["pending"] == 1 and "access list" in hosted.status()["error"]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import queue
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from fedge_agent.protocols.mqtt.broker import Broker, check_broker
 from fedge_agent.protocols.mqtt.connection import Connection, Message, Will
 from fedge_models.errors import ConfigError, UnreachableError
 from support.mosquitto import Authority, Mosquitto
+from support.waiting import until
 
 
 @pytest.fixture(scope="module")
@@ -47,10 +47,7 @@ class Peer:
         return self.got.get(timeout=5)
 
     def ended(self) -> str:
-        deadline = time.monotonic() + 10
-        while self.connection.lost is None and time.monotonic() < deadline:
-            time.sleep(0.01)
-        return self.connection.lost or ""
+        return until(lambda: self.connection.lost, "the connection to be lost") or ""
 
 
 WAYS = {

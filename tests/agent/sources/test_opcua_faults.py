@@ -12,6 +12,7 @@ import signal
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from fedge_agent.sources.host import HostedSource, Queue
 from fedge_agent.sources.opcua import OpcuaConfig, OpcuaSource
 from fedge_agent.types import Batch
 from support.opcua_servers import NodeServer, Proxy
+from support.waiting import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 
@@ -84,15 +86,15 @@ def until_usable(port: int) -> None:
     hello = b"HELF" + (32 + 10).to_bytes(4, "little") + bytes(4) + b"".join(
         n.to_bytes(4, "little") for n in (65536, 65536, 0, 0, 10)
     ) + b"opc.tcp://"  # fmt: skip
-    while True:
-        try:
-            with socket.create_connection(("127.0.0.1", port), 1) as probe:
-                probe.settimeout(1)
-                probe.sendall(hello)
-                if probe.recv(4) == b"ACKF":
-                    return
-        except OSError:
-            time.sleep(0.05)
+
+    def answers() -> bool:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1) as probe:
+            probe.settimeout(1)
+            probe.sendall(hello)
+            return probe.recv(4) == b"ACKF"
+        return False
+
+    until(answers, "the server to be usable")
 
 
 def measured(name: str, gateway: Gateway) -> None:

@@ -17,6 +17,7 @@ from fedge_models.errors import RefusedError, StaleError, UnreachableError
 from fedge_models.messages.quantize import LIMIT
 from support.federation_bench import GRAPH, MODEL
 from support.running_aggregator import Plant, Plants, head_of, submit, update, wait_for_release
+from support.waiting import until
 
 
 def test_two_gateways_make_a_release(plant: Plant) -> None:
@@ -130,11 +131,9 @@ def test_sampled_round_tells_each_gateway_whether_it_is_asked(plants: Plants) ->
 def test_sampled_round_begins_when_somebody_joins(plants: Plants) -> None:
     plant = plants(pumps="quorum = 1\nshare = 0.5")
     plant.enrol("a")
-    federation, deadline = plant.app.federation("pumps"), time.monotonic() + 10
+    federation = plant.app.federation("pumps")
     assert federation is not None
-    while not federation.round().asked:
-        assert time.monotonic() < deadline, federation.status(time.time(), {"a"})
-        time.sleep(0.01)
+    until(lambda: federation.round().asked, lambda: federation.status(time.time(), {"a"}))
 
 
 def test_unreachable_aggregator_says_so(plant: Plant) -> None:

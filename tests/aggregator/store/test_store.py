@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, nullcontext
@@ -14,6 +13,7 @@ from fedge_aggregator.store.audit import Audit, record
 from fedge_aggregator.store.database import FILE, Database
 from fedge_aggregator.store.group_commit import MOST, Joint
 from fedge_models.errors import StaleError, StorageError
+from support.waiting import until
 
 
 @pytest.fixture
@@ -44,8 +44,7 @@ def gather(joint: Joint, works: list) -> list:
     pool = ThreadPoolExecutor(len(works))
     with joint._turn:
         futures = [pool.submit(joint.run, work) for work in works]
-        while len(joint._waiting) < len(works):
-            time.sleep(0.001)
+        until(lambda: len(joint._waiting) == len(works), "all works to wait")
     pool.shutdown()
     return futures
 

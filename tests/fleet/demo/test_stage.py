@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +29,7 @@ from fedge_models.graph.card import Card, Channel, WindowSpec
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.training.config import TrainingConfig
 from support.paths import recorded_data
+from support.waiting import until
 
 BIN = Path(sys.executable).parent
 
@@ -209,14 +209,14 @@ def test_plc_replays_every_value_at_its_time(tmp_path: Path) -> None:
     with Processes(tmp_path / "logs", os.environ) as processes:
         command = [BIN / "fedge-fleet", "plc", "--track", tmp_path / "t.npz", "--ready", tmp_path / "port"]
         processes.start("plc", [*command, "--go", tmp_path / "go"])
-        wait((tmp_path / "port").exists)
+        until((tmp_path / "port").exists)
         source = OpcuaSource("plc", OpcuaConfig(url=f"opc.tcp://127.0.0.1:{(tmp_path / 'port').read_text()}/"))
         reader = threading.Thread(target=source.run, args=(["ns=2;s=a", "ns=2;s=b", "ns=2;s=label"], host))
         reader.start()
-        wait(lambda: len(host.readings) >= 3)
+        until(lambda: len(host.readings) >= 3)
         assert all(r.quality is Quality.BAD for r in host.readings)  # nothing to read before the machine runs
         (tmp_path / "go").touch()
-        wait(lambda: sum(r.tag == "ns=2;s=b" and r.quality is Quality.GOOD for r in host.readings) == 150)
+        until(lambda: sum(r.tag == "ns=2;s=b" and r.quality is Quality.GOOD for r in host.readings) == 150)
         host.stop.set()
         reader.join(10)
     for row, name in enumerate("ab"):
@@ -226,13 +226,6 @@ def test_plc_replays_every_value_at_its_time(tmp_path: Path) -> None:
         assert steps[:99] == pytest.approx(0.01, abs=1e-5) and steps[99] == pytest.approx(0.21, abs=1e-5)
     labels = [r for r in host.readings if r.tag == "ns=2;s=label"]
     assert labels[-1].quality is Quality.BAD  # the test part is not taught
-
-
-def wait(done, timeout: float = 30) -> None:
-    deadline = time.monotonic() + timeout
-    while not done():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_process_that_ends_by_itself_is_named_with_its_log(tmp_path: Path) -> None:
@@ -247,7 +240,7 @@ def test_what_a_process_leaves_behind_goes_too(tmp_path: Path) -> None:
     with Processes(tmp_path / "logs", os.environ) as processes:
         for name in ("first", "second"):
             processes.start(name, ["sh", "-c", script])
-            wait((tmp_path / "pid").exists)
+            until((tmp_path / "pid").exists)
             child = Path("/proc") / (tmp_path / "pid").read_text().strip()
             assert child.exists()
             (tmp_path / "pid").unlink()
