@@ -29,7 +29,19 @@ ALLOWED = {
 FLOORS = {
     "fedge_models": ("errors", "protos", "system", "ops", "graph", "messages", "training", "privacy"),
     "fedge_agent": (
-        *("types", "health", "config", "protocols", "durable", "windows", "samples", "learning", "federation"),
+        *(
+            "types",
+            "figures",
+            "placeholders",
+            "health",
+            "config",
+            "protocols",
+            "durable",
+            "windows",
+            "samples",
+            "learning",
+            "federation",
+        ),
         *("machines", "sources", "outputs", "app", "cli"),
     ),
     "fedge_aggregator": (
@@ -51,6 +63,8 @@ NEIGHBOURS = {
 HEAVY = {"asyncua", "onnx", "onnxruntime", "paho"}  # paid for only by those who use them
 CONTRACTS = (  # all that a source or an output may know of the rest
     "fedge_agent.types",
+    "fedge_agent.figures",
+    "fedge_agent.placeholders",
     "fedge_agent.protocols",
     "fedge_agent.windows.pictures",
     "fedge_models.errors",

@@ -322,7 +322,8 @@ class App:
             output.show(newest)
 
     def _raise_event(self, event: Event, state: AlertState) -> None:
-        logger.info("asset %s: event %s %s, score %.4g", event.asset, event.key, event.state, event.score)
+        asset = event.decision.asset
+        logger.info("asset %s: event %s %s, score %.4g", asset, event.key, event.state, event.worst)
         self._recorder.put(event, state)
 
     def _wake_outputs(self) -> None:

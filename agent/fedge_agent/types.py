@@ -6,11 +6,12 @@ never compares it with its own), except ``received_ns``, which is ``time.monoton
 
 from __future__ import annotations
 
+import abc
 import enum
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import msgspec
 import numpy as np
@@ -87,24 +88,19 @@ class Decision(msgspec.Struct, frozen=True):
 
 @known
 class Event(msgspec.Struct, frozen=True):
-    """A change of an asset's alert: opened, raised while open, cleared. `key` is the same for all and never reused."""
+    """A change of an asset's alert: opened, raised while open, cleared."""
 
-    key: str  # "gateway:model:asset:number", the idempotency key of whatever is made of it
+    key: str  # "gateway:model:asset:number": the same from opened to cleared, never used again; an idempotency key
     state: str  # "opened" | "raised" (the severity rose) | "cleared"
-    asset: str
-    model: str
-    release: int
-    time_ns: int
-    score: float  # worst so far
-    threshold: float
-    label: str
-    channel: str = ""  # of the decision that made this event
-    values: dict[str, float] = {}
-    hours_left: float | None = None
-    hours_left_at_least: float | None = None
-    context: dict[str, str] = {}
+    decision: Decision  # the one that made this event
+    worst: float  # score since the event was opened
     severity: str = "low"  # "low" | "medium" | "high": the highest so far, from score and persistence
     since_ns: int = 0  # end of the first window of those in a row that made this event; 0: not known
+
+    @property
+    def alert(self) -> bool:
+        """Whether the asset is in alarm after this event."""
+        return self.state != "cleared"
 
 
 SEVERITIES = ("low", "medium", "high")  # of an event
@@ -180,37 +176,66 @@ class SourceHost(Protocol):
         """A folder of this source's own that outlives a restart."""
 
 
-class Source(Protocol):
+class Plugin:
+    """What sources and outputs have in common: `config.plugins` builds ``Class(name, Config)`` from a table."""
+
+    Config: ClassVar[type[msgspec.Struct]]  # the keys of the table besides `type`
+    KEEPS_STATE: ClassVar[bool] = False  # built as ``Class(name, Config, state)``, with the agent's state folder
+
+
+class Source(Plugin, abc.ABC):
     """Reads tags. Built from its config table by the registry; small, because the host does the rest.
 
-    The host guarantees: run() is called in a thread of its own; when it raises RetryError (connection lost, data too
-    old) the host counts, backs off with jitter and calls run() again, which starts with a fresh connection; any other
-    exception is logged with its traceback and treated alike, and never stops another source. Tags are unique.
+    The host guarantees: `run` is called in a thread of its own. When it raises RetryError (connection lost, data too
+    old), the host counts it, backs off with jitter and calls `run` again, which starts with a fresh connection. Any
+    other exception is logged with its traceback and handled alike; it never stops another source. Tags are unique.
     """
 
+    @abc.abstractmethod
     def run(self, tags: Sequence[str], host: SourceHost) -> None:
         """Connect, deliver the tags until `host.stop`. Raises RetryError, or ConfigError when retrying is pointless."""
 
+    @abc.abstractmethod
     def check(self, tags: Sequence[str]) -> list[str]:
         """Try the connection and each tag without side effects; problems in the operator's words, [] when fine."""
 
 
-class Output(Protocol):
-    """Delivers events. The host guarantees: one thread per output, events of one asset in order, each event spooled
-    durably before deliver() sees it, at least once, with the same `key` each time; back-off with jitter after
-    RetryError, for ever; after RefusedError the event is set aside, counted and shown in `status`.
+class Output(Plugin, abc.ABC):
+    """Delivers events. Hooks that an output does not need do nothing.
 
-    An output may also have, and the host then calls, in the output's own thread unless said otherwise:
-    ``begin(folder)`` before anything else, with a folder of the state to keep things in (again after RetryError);
-    ``collect() -> Iterator[Label]`` every ``poll`` seconds while nothing waits: what became known at the target; a
-    label is kept durably before the next one is asked for; ``show(decision)`` while nothing waits: the newest decision
-    of an asset, at most ten times a second, older ones being passed over; ``end()`` when all is over; ``status() ->
-    dict`` in any thread, for the status page.
+    The host guarantees: one thread per output calls everything but `status`. Events of one asset come in order. Each
+    event is stored durably before `deliver` sees it, and comes at least once, with the same `key` each time. After
+    RetryError the host backs off with jitter, without end; after RefusedError the event is set aside, counted and shown
+    in `status`.
     """
 
+    shows_decisions: bool = False  # whether `show` is called
+    poll: float | None = None  # seconds between two calls of `collect`; None: it is not called
+
+    def begin(self, folder: Path) -> None:
+        """Prepare, before anything else is called; `folder` is for the output's own state. Called again after
+        RetryError."""
+
+    @abc.abstractmethod
     def deliver(self, event: Event) -> None:
         """Deliver one event or raise RetryError (try again) or RefusedError (never again)."""
 
+    def show(self, decision: Decision) -> None:
+        """Show the newest decision of an asset, at most ten times a second, while no event waits. Older ones are
+        skipped. Raises like `deliver`."""
+
+    def collect(self) -> Iterator[Label]:
+        """Labels that became known at the target. A label is stored durably before the next one is asked for."""
+        return iter(())
+
+    def end(self) -> None:
+        """Let go of the target, after the last call of all others."""
+
+    def status(self) -> dict[str, Any]:
+        """Figures for the status page. Called from any thread."""
+        return {}
+
+    @abc.abstractmethod
     def check(self) -> list[str]:
         """Try the target without side effects; problems in the operator's words, [] when fine."""
 

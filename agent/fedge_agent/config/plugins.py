@@ -29,4 +29,4 @@ def build(
     path, parameters = kinds.choose(table, registry, where, key, "type", f"{kind} type")
     class_ = load_class(path)
     config = settings.convert(parameters, class_.Config, where, key)
-    return class_(name, config, state) if getattr(class_, "KEEPS_STATE", False) else class_(name, config)
+    return class_(name, config, state) if class_.KEEPS_STATE else class_(name, config)

@@ -22,13 +22,14 @@ from fedge_models.privacy.budget import Charge, Spent
 from fedge_models.system.database import damaged_before, open_or_set_aside, transaction
 
 from ..types import AlertState, Event
+from . import event_record
 
 MAX_EVENTS = 100_000  # per output; more are refused and counted, the older ones kept
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS events (
-    id INTEGER PRIMARY KEY, output TEXT NOT NULL, event BLOB NOT NULL, tries INTEGER NOT NULL DEFAULT 0,
-    error TEXT, refused INTEGER NOT NULL DEFAULT 0);
+    id INTEGER PRIMARY KEY, output TEXT NOT NULL, event BLOB NOT NULL, error TEXT,
+    refused INTEGER NOT NULL DEFAULT 0);
 CREATE INDEX IF NOT EXISTS waiting ON events (output, refused, id);
 CREATE TABLE IF NOT EXISTS alerts (asset TEXT PRIMARY KEY, state BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS sequences (federation TEXT PRIMARY KEY, last INTEGER NOT NULL);
@@ -47,7 +48,6 @@ class Entry(NamedTuple):
     id: int
     output: str
     event: Event
-    tries: int
 
 
 class PendingUpdate(NamedTuple):
@@ -83,7 +83,7 @@ class Spool:
 
         Returns the outputs that have too many waiting to get another.
         """
-        body, full = msgspec.json.encode(event), []
+        body, full = event_record.encode(event), []
         with self._transaction() as db:
             for output in outputs:
                 count = db.execute("SELECT count(*) FROM events WHERE output = ?", (output,)).fetchone()[0]
@@ -91,22 +91,20 @@ class Spool:
                     full.append(output)
                 else:
                     db.execute("INSERT INTO events (output, event) VALUES (?, ?)", (output, body))
-            db.execute("INSERT OR REPLACE INTO alerts VALUES (?, ?)", (event.asset, msgspec.json.encode(state)))
+            db.execute(
+                "INSERT OR REPLACE INTO alerts VALUES (?, ?)", (event.decision.asset, msgspec.json.encode(state))
+            )
         return full
 
     def next_event(self, output: str) -> Entry | None:
         """The oldest event the output still has to deliver."""
-        sql = "SELECT id, output, event, tries FROM events WHERE output = ? AND refused = 0 ORDER BY id LIMIT 1"
+        sql = "SELECT id, output, event FROM events WHERE output = ? AND refused = 0 ORDER BY id LIMIT 1"
         rows = self._all(sql, output)
-        return Entry(rows[0][0], rows[0][1], msgspec.json.decode(rows[0][2], type=Event), rows[0][3]) if rows else None
+        return Entry(rows[0][0], rows[0][1], event_record.decode(rows[0][2])) if rows else None
 
     def delivered(self, entry: Entry) -> None:
         """The target has it."""
         self._run("DELETE FROM events WHERE id = ?", entry.id)
-
-    def failed(self, entry: Entry, error: str) -> None:
-        """Not yet; it stays first in line."""
-        self._run("UPDATE events SET tries = tries + 1, error = ? WHERE id = ?", error[:500], entry.id)
 
     def refused(self, entry: Entry, error: str) -> None:
         """The target will never take it: set aside for a person to look at."""

@@ -8,7 +8,8 @@ from pathlib import Path
 import msgspec
 from fedge_models.errors import StorageError
 
-from ..types import Event
+from .. import figures
+from ..types import Event, Output
 
 logger = logging.getLogger("fedge.events")
 
@@ -16,12 +17,12 @@ logger = logging.getLogger("fedge.events")
 class LogConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[output.X] type = "log"``."""
 
-    path: Path | None = None  # without: the process's log
-    max_bytes: int = 10_000_000  # then the file is kept once as <path>.1 and begun anew
+    path: Path | None = None  # without: the log of the process
+    max_bytes: int = 10_000_000  # then it is renamed to <path>.1, replacing an older one, and a new file begins
 
 
-class LogOutput:
-    """Appends a line per event."""
+class LogOutput(Output):
+    """Appends one line per event."""
 
     Config = LogConfig
 
@@ -30,7 +31,7 @@ class LogOutput:
 
     def deliver(self, event: Event) -> None:
         """Write the line. Raises StorageError when the disk is full."""
-        line = msgspec.json.encode(event)
+        line = msgspec.json.encode(figures.of_event(event))
         path = self._config.path
         if path is None:
             logger.info("%s", line.decode())

@@ -1,22 +1,21 @@
-"""MQTT output: events, and if wanted the newest decision of each asset, as retained JSON in a unified namespace.
+"""Events, and on request the newest decision of each asset, as retained JSON below one MQTT topic per asset.
 
-Promises: an event counts as delivered when the broker has acknowledged it (PUBACK), and is repeated until then; the
-newest event of each asset stays at the broker for who comes later. Leaves the connection to `mqtt.py`.
+Promises: an event is delivered when the broker has acknowledged it (PUBACK), and is repeated until then. The broker
+retains the newest event of each asset for clients that subscribe later. Leaves the connection to `protocols.mqtt`.
 """
 
 from __future__ import annotations
 
-import re
-from datetime import datetime, timezone
 from typing import Any, Literal
 
 import msgspec
 from fedge_models.errors import ConfigError, FedgeError
-from fedge_models.system.choices import hint
 
+from .. import figures, placeholders
 from ..protocols.mqtt.broker import Broker, check_broker
 from ..protocols.mqtt.connection import Connection
-from ..types import Decision, Event
+from ..types import Decision, Event, Output
+from .event_fields import iso_time
 
 FIELDS = ("asset", "model")
 
@@ -24,14 +23,12 @@ FIELDS = ("asset", "model")
 class MqttOutputConfig(Broker, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """``[output.X] type = "mqtt"``."""
 
-    topic: str = (
-        "enterprise/site/area/line/{asset}/fedge"  # below it: event and decision; {asset}, {model} are filled in
-    )
-    decisions: Literal["off", "newest"] = "off"  # the newest of each asset too, at most ten a second
+    topic: str = "enterprise/site/area/line/{asset}/fedge"  # below it: event and decision; may hold {asset} and {model}
+    decisions: Literal["off", "newest"] = "off"  # also the newest of each asset, at most ten a second
 
 
-class MqttOutput:
-    """Publishes below one topic an asset."""
+class MqttOutput(Output):
+    """Publishes to one broker."""
 
     Config = MqttOutputConfig
 
@@ -40,17 +37,16 @@ class MqttOutput:
         check_broker(config, f"output {name}")
         _check_topic(config.topic, f"output {name}")
         self._connection: Connection | None = None
-        if config.decisions == "newest":
-            self.show = self._show
+        self.shows_decisions = config.decisions == "newest"
 
     def deliver(self, event: Event) -> None:
         """Publish an event and wait for its PUBACK. Raises UnreachableError, RefusedError."""
         connection = self._connected()
-        topic = f"{self._topic(event.asset, event.model)}/event"
-        connection.wait([connection.publish(topic, _body(event, event.time_ns), retain=True)])
+        topic = f"{self._topic(event.decision)}/event"
+        connection.wait([connection.publish(topic, _body(figures.of_event(event)), retain=True)])
 
     def check(self) -> list[str]:
-        """Connect under another id, and publish nothing."""
+        """Connect under another client id, and publish nothing."""
         try:
             connection = Connection(msgspec.structs.replace(self._config, client_id=""))
             try:
@@ -62,18 +58,18 @@ class MqttOutput:
         return []
 
     def end(self) -> None:
-        """Say goodbye."""
+        """Disconnect."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
 
-    def _show(self, decision: Decision) -> None:
-        """Publish a decision, and wait for nothing."""
-        topic = f"{self._topic(decision.asset, decision.model)}/decision"
-        self._connected().publish(topic, _body(decision, decision.time_ns), retain=True)
+    def show(self, decision: Decision) -> None:
+        """Publish a decision without waiting for its PUBACK. Raises UnreachableError."""
+        topic = f"{self._topic(decision)}/decision"
+        self._connected().publish(topic, _body(figures.of_decision(decision)), retain=True)
 
     def _connected(self) -> Connection:
-        """The connection, or a fresh one. Raises UnreachableError, ConfigError."""
+        """The open connection, or a new one. Raises UnreachableError, ConfigError."""
         if self._connection is not None and self._connection.lost is None:
             return self._connection
         self.end()
@@ -86,23 +82,21 @@ class MqttOutput:
         self._connection = connection
         return connection
 
-    def _topic(self, asset: str, model: str) -> str:
-        return self._config.topic.replace("{asset}", asset).replace("{model}", model)
+    def _topic(self, decision: Decision) -> str:
+        return str(placeholders.fill(self._config.topic, {"asset": decision.asset, "model": decision.model}))
 
 
-def _body(said: Event | Decision, time_ns: int) -> bytes:
-    """As JSON, with the time in ISO 8601 too; what is infinite or no number is null."""
-    fields: dict[str, Any] = {f: getattr(said, f) for f in said.__struct_fields__}
-    moment = datetime.fromtimestamp(time_ns / 1e9, timezone.utc)
-    return msgspec.json.encode({"time": moment.isoformat(timespec="milliseconds"), **fields})
+def _body(known: dict[str, Any]) -> bytes:
+    """Figures as JSON, with the time in ISO 8601 too; a number that is not finite is null."""
+    return msgspec.json.encode({"time": iso_time(known["time_ns"]), **known})
 
 
 def _check_topic(topic: str, where: str) -> None:
-    for field in re.findall(r"\{([^}]*)\}", topic):
-        if field not in FIELDS:
-            near = hint(field, FIELDS, "{{{}}}")
-            raise ConfigError(f"{where}: topic {topic!r} has the unknown field {{{field}}}; {near}")
+    placeholders.check(topic, FIELDS, f"{where}: topic")
     if "{asset}" not in topic:
         raise ConfigError(f"{where}: topic {topic!r}: expected {{asset}} in it, else assets overwrite each other")
-    if not topic.strip("/") or any(c in topic for c in "+#\0"):
-        raise ConfigError(f"{where}: topic {topic!r}: one publishes to a topic without + and #")
+    left = str(placeholders.fill(topic, dict.fromkeys(FIELDS, "")))
+    if not topic.strip("/") or set(left) & set("+#{}\0"):
+        raise ConfigError(
+            f"{where}: topic {topic!r}: expected a topic without + and #, and only {{asset}} and {{model}}"
+        )

@@ -1,7 +1,7 @@
-"""OPC UA write-back: events, and the newest decisions, into nodes of a server such as the line's PLC.
+"""Write events, and the newest decisions, into nodes of an OPC UA server such as the PLC of the line.
 
-Promises that an event counts as delivered when the server has taken every value of it, and that a value is written in
-the node's own type. Values of decisions are the newest: what could not be written in time is not written late.
+Promises: an event is delivered when the server has accepted every value of it; a value is written in the node's own
+type. Of decisions only the newest is written; one that could not be written in time is skipped.
 """
 
 from __future__ import annotations
@@ -14,19 +14,20 @@ from typing import Any
 import msgspec
 from fedge_models.errors import ConfigError, FedgeError, RefusedError, UnreachableError
 
+from .. import figures, placeholders
+from ..figures import Of
 from ..protocols.opcua.browsing import Browser, chunks, limits, read
 from ..protocols.opcua.connection import ConnectionConfig, Connector, Link, troubles
 from ..protocols.opcua.loop import Loop
 from ..protocols.opcua.reasons import Facts, explain
 from ..protocols.opcua.tags import parse
-from ..types import Decision, Event
-from .mes.template import check as check_template
-from .mes.template import fill
+from ..types import Decision, Event, Output
 
-OF_DECISIONS = (*Decision.__struct_fields__,)
-OF_EVENTS = (*Event.__struct_fields__, "alert")
+OF_DECISIONS = tuple(figures.select(Of.DECISION))
+OF_EVENTS = tuple(figures.select(Of.EVENT | Of.ALERT))
 OF_TAGS = ("asset", "model")
-AGAIN = ("BadNodeIdUnknown", "BadNotConnected", "BadResourceUnavailable", "BadOutOfService", "BadWaitingForInitialData")
+TABLES = tuple(figure.name for figure in figures.FIGURES if figure.type in figures.TABLES)
+RETRY = ("BadNodeIdUnknown", "BadNotConnected", "BadResourceUnavailable", "BadOutOfService", "BadWaitingForInitialData")
 
 
 class OpcuaOutputConfig(ConnectionConfig, frozen=True, forbid_unknown_fields=True):
@@ -36,7 +37,7 @@ class OpcuaOutputConfig(ConnectionConfig, frozen=True, forbid_unknown_fields=Tru
     decisions: dict[str, Any] = msgspec.field(default_factory=dict)  # with each new decision, at most ten a second
 
 
-class OpcuaOutput:
+class OpcuaOutput(Output):
     """Writes to one server over one connection, which is opened when there is something to write."""
 
     Config = OpcuaOutputConfig
@@ -45,20 +46,18 @@ class OpcuaOutput:
     def __init__(self, name: str, config: OpcuaOutputConfig, state: Path | None = None) -> None:
         self._name, self._config, self.connector = name, config, Connector(name, config, state)
         for table, fields in ((config.events, OF_EVENTS), (config.decisions, OF_DECISIONS)):
-            check_template(list(table.values()), fields, f"output {name}")
-            check_template(list(table), OF_TAGS, f"output {name}")
+            placeholders.check(list(table.values()), fields, f"output {name}", TABLES)
+            placeholders.check(list(table), OF_TAGS, f"output {name}")
             for tag in table:
                 if parse(tag.replace("{asset}", "a").replace("{model}", "m")).field:
                     raise ConfigError(f"output {name}: tag {tag!r}: a whole node is written, not a field of it")
         self._loop, self._writer = Loop(name), _Writer(self.connector)
-        if config.decisions:
-            self.show = self._show
+        self.shows_decisions = bool(config.decisions)
 
     def deliver(self, event: Event) -> None:
         """Write the event's values. Raises UnreachableError (again later) or RefusedError (the server never will)."""
         if self._config.events:
-            known = {**msgspec.structs.asdict(event), "alert": event.state != "cleared"}
-            self._write(self._config.events, known)
+            self._write(self._config.events, {**figures.of_event(event), "alert": event.alert})
 
     def check(self) -> list[str]:
         """Connect and read each node whose name does not depend on the asset; nothing is written."""
@@ -81,13 +80,13 @@ class OpcuaOutput:
     def _patience(self) -> float:
         return float(self._config.timeout) * 5
 
-    def _show(self, decision: Decision) -> None:
-        """Write a decision's values, or not at all."""
-        self._write(self._config.decisions, msgspec.structs.asdict(decision))
+    def show(self, decision: Decision) -> None:
+        """Write the decision's values. Raises like `deliver`."""
+        self._write(self._config.decisions, figures.of_decision(decision))
 
     def _write(self, table: Mapping[str, Any], known: Mapping[str, Any]) -> None:
         names = {"asset": known["asset"], "model": known["model"]}
-        values = {fill(tag, names): fill(template, known) for tag, template in table.items()}
+        values = {placeholders.fill(tag, names): placeholders.fill(value, known) for tag, value in table.items()}
         self._loop.call(self._writer.write(values), self._patience)
 
 
@@ -165,7 +164,7 @@ class _Writer:
                 asked.NodesToWrite.append(one)
             for (tag, *_, value), status in zip(part, await link.client.uaclient.write(asked), strict=True):
                 if not status.is_good():
-                    kind = UnreachableError if status.name in AGAIN else RefusedError
+                    kind = UnreachableError if status.name in RETRY else RefusedError
                     raise kind(f"{link.facts.url}: the server does not take {value!r} for {tag}: {status.name}")
 
 

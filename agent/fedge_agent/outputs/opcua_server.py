@@ -1,9 +1,9 @@
-"""An own small OPC UA server: the newest decision of each asset, for SCADA and HMIs to read.
+"""Serve the newest decision of each asset from a small OPC UA server of our own, for SCADA and HMIs to read.
 
-Below Objects/fedge an object an asset, with a variable for each figure of its decisions (`VARIABLES`) and of its alert;
-``Values`` holds a regress model's estimates. Promises that nothing can be written from outside, and that beyond the
-loopback nobody reads without what the configuration says: security by a certificate that the operator has put into the
-state folder (`opcua/clients`; unknown ones wait in `opcua/rejected`), a user, or both.
+Objects/fedge holds one object per asset, with a variable for each figure of its decisions and of its alert
+(`VARIABLES`); the folder ``Values`` holds the estimates of a regress model. Promises: nothing can be written from
+outside; from other machines nobody reads without what the configuration demands, a certificate, a user, or both. The
+operator trusts a certificate by moving it from `opcua/rejected` to `opcua/clients` in the state folder.
 """
 
 from __future__ import annotations
@@ -19,29 +19,33 @@ import msgspec
 from fedge_models.errors import ConfigError, UnreachableError
 from fedge_models.system import files
 
+from .. import figures
+from ..figures import Of, Type
 from ..protocols.opcua import security as trust
 from ..protocols.opcua.connection import FOLDER, MODES, POLICIES
 from ..protocols.opcua.loop import Loop
-from ..types import Decision, Event
+from ..types import Decision, Event, Output
 
 NAMESPACE = "urn:fedge:decisions"
 LOOPBACK = ("127.0.0.1", "localhost", "::1", "[::1]")
 START_S = 60.0  # a small board needs a while for the standard's address space
 MAX_REJECTED = 20
-VARIABLES = {  # name -> OPC UA type; from the decision but for Alert and Severity
-    "Score": "Double",
-    "Threshold": "Double",
-    "Label": "String",
-    "Channel": "String",
-    "Alert": "Boolean",
-    "Severity": "String",
-    "HoursLeft": "Double",
-    "HoursLeftAtLeast": "Double",
-    "Model": "String",
-    "Release": "Int64",
-    "Missing": "Double",
-}
+TYPES = {Type.NUMBER: "Double", Type.INTEGER: "Int64", Type.TEXT: "String", Type.BOOLEAN: "Boolean"}
+OMITTED = ("asset", "time_ns", "latency_s")  # the object, the source time of each value; of no use in a plant
 VALUES = "Values"
+
+
+def _variable_name(figure: str) -> str:
+    """The browse name of a figure: "hours_left" is HoursLeft."""
+    return "".join(word.capitalize() for word in figure.split("_"))
+
+
+VARIABLES = {
+    _variable_name(figure.name): figure
+    for figure in figures.select(Of.DECISION | Of.ALERT).values()
+    if figure.type in TYPES and figure.name not in OMITTED
+}
+OF_ALERT = {name for name, figure in VARIABLES.items() if Of.ALERT in figure.of}
 
 
 class OpcuaServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -54,11 +58,12 @@ class OpcuaServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     password_file: Path | None = None
 
 
-class OpcuaServerOutput:
-    """Serves what it is shown. It starts with the agent."""
+class OpcuaServerOutput(Output):
+    """Serves the decisions and events that it is given."""
 
     Config = OpcuaServerConfig
     KEEPS_STATE = True
+    shows_decisions = True
 
     def __init__(self, name: str, config: OpcuaServerConfig, state: Path | None = None) -> None:
         self._name, self._config = name, config
@@ -74,14 +79,13 @@ class OpcuaServerOutput:
         self._loop.call(self._start(), START_S)
 
     def show(self, decision: Decision) -> None:
-        """Put the decision's figures into the asset's variables, stamped with its own time."""
-        self._loop.call(self._put(decision.asset, _figures(decision), decision.time_ns), START_S)
+        """Put the decision's figures into the asset's variables, with the decision's time as source time."""
+        self._loop.call(self._put(decision.asset, _readable(decision), decision.time_ns), START_S)
 
     def deliver(self, event: Event) -> None:
         """Put the alert into the asset's variables."""
-        alert = event.state != "cleared"
-        figures = {"Alert": alert, "Severity": event.severity if alert else ""}
-        self._loop.call(self._put(event.asset, figures, event.time_ns), START_S)
+        shown = {"Alert": event.alert, "Severity": event.severity if event.alert else ""}
+        self._loop.call(self._put(event.decision.asset, shown, event.decision.time_ns), START_S)
 
     def check(self) -> list[str]:
         """Whether the password can be read; the port is not tried, since the agent may be running."""
@@ -134,15 +138,15 @@ class OpcuaServerOutput:
         await server.load_private_key(ours.key.read_bytes(), format="pem")
         server.set_certificate_validator(_Clients(self._folder))
 
-    async def _put(self, asset: str, figures: dict[str, Any], time_ns: int) -> None:
+    async def _put(self, asset: str, shown: dict[str, Any], time_ns: int) -> None:
         from asyncua import ua
 
         if asset not in self._nodes:
             self._nodes[asset] = await self._asset(asset)
         when = datetime.fromtimestamp(time_ns / 1e9, timezone.utc)
-        for name, value in figures.items():
+        for name, value in shown.items():
             node = self._nodes[asset].get(name) or await self._estimate(asset, name)
-            type_ = ua.VariantType[VARIABLES.get(name, "Double")]
+            type_ = ua.VariantType[_type_of(name)]
             code = ua.StatusCodes.Good if value is not None else ua.StatusCodes.BadNoData
             held = ua.Variant(value, type_) if value is not None else ua.Variant()
             data = ua.DataValue(held, ua.StatusCode(code), SourceTimestamp=when)
@@ -154,8 +158,8 @@ class OpcuaServerOutput:
 
         own = await self._root.add_object(ua.NodeId(asset, self._space), f"{self._space}:{asset}")
         nodes = {VALUES: await own.add_object(ua.NodeId(f"{asset}.{VALUES}", self._space), f"{self._space}:{VALUES}")}
-        for name, type_ in VARIABLES.items():
-            nodes[name] = await self._variable(own, f"{asset}.{name}", name, type_)
+        for name, figure in VARIABLES.items():
+            nodes[name] = await self._variable(own, f"{asset}.{name}", name, TYPES[figure.type])
         return nodes
 
     async def _estimate(self, asset: str, name: str) -> Any:
@@ -167,10 +171,10 @@ class OpcuaServerOutput:
     async def _variable(self, parent: Any, node_id: str, name: str, type_: str) -> Any:
         from asyncua import ua
 
-        kind = ua.VariantType[type_]
         first = {"Boolean": False, "String": "", "Int64": 0}.get(type_, 0.0)
-        node = await parent.add_variable(ua.NodeId(node_id, self._space), f"{self._space}:{name}", first, kind)
-        if name not in ("Alert", "Severity"):  # without an event there is no alert; without a decision no score
+        path = f"{self._space}:{name}"
+        node = await parent.add_variable(ua.NodeId(node_id, self._space), path, first, ua.VariantType[type_])
+        if name not in OF_ALERT:  # without an event there is no alert; without a decision no score
             empty = ua.DataValue(ua.Variant(), ua.StatusCode(ua.StatusCodes.BadWaitingForInitialData))
             await self._server.write_attribute_value(node.nodeid, empty)
         return node
@@ -215,20 +219,17 @@ class _Clients:
         raise ServiceError(ua.StatusCodes.BadCertificateUntrusted)
 
 
-def _figures(decision: Decision) -> dict[str, Any]:
-    """Variable -> value; None where there is none."""
-    return {
-        "Score": decision.score,
-        "Threshold": decision.threshold if math.isfinite(decision.threshold) else None,
-        "Label": decision.label,
-        "Channel": decision.channel,
-        "HoursLeft": decision.hours_left,
-        "HoursLeftAtLeast": decision.hours_left_at_least,
-        "Model": decision.model,
-        "Release": decision.release,
-        "Missing": decision.missing,
-        **{f"{VALUES}.{target}": value for target, value in decision.values.items()},
-    }
+def _type_of(name: str) -> str:
+    """OPC UA type of a variable; estimates are numbers."""
+    return TYPES[VARIABLES[name].type] if name in VARIABLES else "Double"
+
+
+def _readable(decision: Decision) -> dict[str, Any]:
+    """Variable -> value; None where there is no finite number."""
+    known = figures.of_decision(decision)
+    shown = {name: known[figure.name] for name, figure in VARIABLES.items() if name not in OF_ALERT}
+    shown |= {f"{VALUES}.{target}": estimate for target, estimate in decision.values.items()}
+    return {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in shown.items()}
 
 
 def _address(name: str, config: OpcuaServerConfig) -> tuple[str, int]:

@@ -1,8 +1,9 @@
-"""Sparkplug B: this gateway as an edge node, each machine a device of it, what the model says of it as its metrics.
+"""Be a Sparkplug B edge node: each machine a device, the figures of its decisions and of its alert the metrics.
 
-Decisions are told by exception and lossily, alerts with each event. The node is born when the agent starts, and again
-when something is to be told after its connection was lost; each connection has a bdSeq of its own in its Will and its
-NBIRTH, kept before it is tried. A rebirth that is asked for is answered at once, at most once a second.
+Values of decisions are sent by exception and may be lost (QoS 0); an alert is sent with each event. The births follow
+each connection: the first when the agent starts, others when something is to be sent after a connection was lost. Each
+connection has a bdSeq of its own in its Will and its NBIRTH, stored before the attempt. A request for a rebirth is
+answered at once, at most once a second.
 """
 
 from __future__ import annotations
@@ -18,22 +19,29 @@ from typing import Any
 import msgspec
 from fedge_models.errors import ConfigError, FedgeError, StorageError, UnreachableError, WireError
 
+from .. import figures
+from ..figures import Of, Type
 from ..protocols.mqtt.broker import Broker, check_broker
 from ..protocols.mqtt.connection import Connection, Message, Will
 from ..protocols.sparkplug import state, topics
 from ..protocols.sparkplug.edge_node import EdgeNode, Value
 from ..protocols.sparkplug.topics import NodeId, Topic
 from ..protocols.sparkplug.values import BOOLEAN, DOUBLE, INT64, STRING
-from ..types import Decision, Event
+from ..types import Decision, Event, Output
 
 logger = logging.getLogger(__name__)
 
-REBIRTH_S = 1.0  # births at most so often, whoever asks
-# What is told of a decision, and as what; tables become one metric an entry, such as "values/life".
-TOLD = {
-    **{"score": DOUBLE, "threshold": DOUBLE, "label": STRING, "channel": STRING, "model": STRING, "release": INT64},
-    **{"missing": DOUBLE, "values": DOUBLE, "hours_left": DOUBLE, "hours_left_at_least": DOUBLE, "context": STRING},
+REBIRTH_S = 1.0  # seconds between two births, whoever asks
+OMITTED = (
+    "asset",
+    "time_ns",
+    "latency_s",
+)  # the device, the time stamp of each metric; would change with each decision
+DATATYPES = {
+    **{Type.NUMBER: DOUBLE, Type.INTEGER: INT64, Type.TEXT: STRING, Type.BOOLEAN: BOOLEAN},
+    **{Type.NUMBERS: DOUBLE, Type.INTERVALS: DOUBLE, Type.TEXTS: STRING},  # an entry is a metric, such as "values/life"
 }
+METRICS = {n: DATATYPES[f.type] for n, f in figures.select(Of.DECISION).items() if n not in OMITTED}
 
 
 class SparkplugConfig(Broker, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -43,10 +51,11 @@ class SparkplugConfig(Broker, frozen=True, forbid_unknown_fields=True, kw_only=T
     node: str  # with the group unique at the broker
 
 
-class SparkplugOutput:
-    """An edge node. The host calls from one thread, the network's thread brings commands."""
+class SparkplugOutput(Output):
+    """An edge node. The host calls from one thread; commands arrive in the network's thread."""
 
     Config = SparkplugConfig
+    shows_decisions = True
 
     def __init__(self, name: str, config: SparkplugConfig) -> None:
         check_broker(config, f"output.{name}")
@@ -55,23 +64,23 @@ class SparkplugOutput:
                 raise ConfigError(f"output.{name}: {key} {value!r}: expected text without +, # and /")
         self._config = config
         self._file: Path | None = None
-        self._kept = state.Kept()
-        self._node = EdgeNode(NodeId(config.group, config.node), self._kept.bdseq, {})
+        self._state = state.NodeState()
+        self._node = EdgeNode(NodeId(config.group, config.node), self._state.bdseq, {})
         self._lock = threading.RLock()  # births and data go out in the order of their seq
         self._connection: Connection | None = None
-        self._born = -math.inf
+        self._born_at = -math.inf
 
     def begin(self, folder: Path) -> None:
-        """Go on where the last process ended, and be born. Raises UnreachableError, ConfigError."""
+        """Continue the bdSeq of the last process, and send the births. Raises UnreachableError, ConfigError."""
         if self._file is None:
             self._file = folder / "node.json"
-            self._kept = state.load(self._file)
-            self._node.bdseq = self._kept.bdseq
+            self._state = state.load(self._file)
+            self._node.bdseq = self._state.bdseq
         with self._lock:
             self._connected()
 
     def end(self) -> None:
-        """Die in order: NDEATH, then the goodbye that keeps the broker from publishing it again (5.5)."""
+        """Publish NDEATH, then disconnect, so that the broker does not publish the Will as well (5.5)."""
         with self._lock, contextlib.suppress(FedgeError):
             if self._connection is not None and self._connection.lost is None:
                 topic, data = self._node.death(_wall_ms())
@@ -79,23 +88,24 @@ class SparkplugOutput:
         self._close()
 
     def show(self, decision: Decision) -> None:
-        """Tell what is new of a machine. Raises UnreachableError; the next decision tells it anyway."""
-        alert = Value(BOOLEAN, self._kept.alerts.get(decision.asset, False))
-        self._tell(decision.asset, {**_values(decision), "alert": alert}, decision.time_ns)
+        """Send what changed. Raises UnreachableError; the births of the next connection then carry it."""
+        alert = Value(BOOLEAN, self._state.alerts.get(decision.asset, False))
+        self._send(decision.asset, {**_metrics(decision), "alert": alert}, decision.time_ns)
 
     def deliver(self, event: Event) -> None:
-        """Tell that an alert opened, rose or cleared. Raises UnreachableError."""
-        self._kept.alerts[event.asset] = event.state != "cleared"
-        self._keep()
+        """Send that an alert opened, rose or cleared. Raises UnreachableError."""
+        asset = event.decision.asset
+        self._state.alerts[asset] = event.alert
+        self._save()
         alert = {
-            "alert": Value(BOOLEAN, event.state != "cleared"),
+            "alert": Value(BOOLEAN, event.alert),
             "alert key": Value(STRING, event.key),
             "severity": Value(STRING, event.severity),
         }
-        self._tell(event.asset, alert, event.time_ns)
+        self._send(asset, alert, event.decision.time_ns)
 
     def check(self) -> list[str]:
-        """Connect without being born, under another id than a running agent."""
+        """Connect without births, under another client id than a running agent."""
         connection = Connection(msgspec.structs.replace(self._config, client_id=""), clean=True)
         try:
             connection.open()
@@ -105,15 +115,15 @@ class SparkplugOutput:
         finally:
             connection.close()
 
-    def _tell(self, device: str, values: dict[str, Value], time_ns: int) -> None:
+    def _send(self, device: str, values: dict[str, Value], time_ns: int) -> None:
         with self._lock:
             messages = self._node.update(device, values, time_ns // 1_000_000, _wall_ms())
             before, connection = self._connection, self._connected()
-            for topic, data in messages if connection is before else []:  # else the births have told it
+            for topic, data in messages if connection is before else []:  # else the births carried it
                 connection.publish(topic, data, 0)
 
     def _connected(self) -> Connection:
-        """The connection, made anew when it is lost. Raises UnreachableError."""
+        """The open connection, or a new one. Raises UnreachableError."""
         if self._connection is not None and self._connection.lost is None:
             return self._connection
         self._close()
@@ -126,69 +136,62 @@ class SparkplugOutput:
             connection.close()
 
     def _opened(self) -> Connection:
-        """A new connection, born."""
+        """Open a new connection and send the births."""
         topic, data = self._node.connecting(_wall_ms())
-        self._keep()
+        self._save()
         connection = Connection(self._config, self._command, Will(topic, data, 1, False), clean=True)
         try:
             connection.open()
             commands = str(Topic("NCMD", self._node.id))
             for filter_, why in connection.subscribe([commands], 0).items():
                 logger.warning("%s: nobody can ask for a rebirth: %s: %s", self._config.url, filter_, why)
-            self._bear(connection)
+            self._send_births(connection)
         except BaseException:
             connection.close()
             raise
         return connection
 
-    def _bear(self, connection: Connection) -> None:
-        self._born = time.monotonic()
+    def _send_births(self, connection: Connection) -> None:
+        self._born_at = time.monotonic()
         for topic, data in self._node.births(_wall_ms()):
             connection.publish(topic, data, 0)
 
     def _command(self, message: Message) -> None:
-        """In the network's thread."""
+        """Answer a request for a rebirth. Called in the network's thread."""
         try:
-            asked = self._node.rebirth_asked(message.topic, message.payload)
+            requested = self._node.rebirth_requested(message.topic, message.payload)
         except WireError as e:
-            logger.warning("%s: a command is not followed: %s", self._config.url, e)
+            logger.warning("%s: a command is ignored: %s", self._config.url, e)
             return
-        if not asked or message.retain or not self._lock.acquire(timeout=REBIRTH_S):
-            return  # whoever holds the lock so long is about to be born
+        if not requested or message.retain or not self._lock.acquire(timeout=REBIRTH_S):
+            return  # whoever holds the lock so long is about to send births
         try:
-            if self._connection is not None and time.monotonic() >= self._born + REBIRTH_S:
-                self._bear(self._connection)
+            if self._connection is not None and time.monotonic() >= self._born_at + REBIRTH_S:
+                self._send_births(self._connection)
         except UnreachableError as e:
             logger.info("no rebirth: %s", e)  # the next connection begins with one
         finally:
             self._lock.release()
 
-    def _keep(self) -> None:
-        """A disk that is full does not keep us from telling."""
-        self._kept.bdseq = self._node.bdseq
+    def _save(self) -> None:
+        """Store bdSeq and alerts; a full disk stops nothing."""
+        self._state.bdseq = self._node.bdseq
         try:
             if self._file is not None:
-                state.save(self._file, self._kept)
+                state.save(self._file, self._state)
         except StorageError as e:
-            logger.warning("bdSeq and alerts are not kept: %s", e)
+            logger.warning("bdSeq and alerts cannot be stored: %s", e)
 
 
-def _values(decision: Decision) -> dict[str, Value]:
-    """The metrics of a decision; what is not a finite number is null."""
-    told: dict[str, Value] = {}
-    for name, datatype in TOLD.items():
-        value: Any = getattr(decision, name)
-        entries = {f"{name}/{key}": v for key, v in value.items()} if isinstance(value, dict) else {name: value}
-        told |= {key: Value(datatype, _plain(v)) for key, v in entries.items()}
-    for target, ends in decision.bounds.items():
-        told |= {
-            f"bounds/{target}/{end}": Value(DOUBLE, _plain(v)) for end, v in zip(("low", "high"), ends, strict=True)
-        }
-    return told
+def _metrics(decision: Decision) -> dict[str, Value]:
+    """The metrics of a decision, tables as one metric per entry; a number that is not finite is null."""
+    known = figures.of_decision(decision)
+    flat = figures.flat({name: known[name] for name in METRICS})
+    return {"/".join(path): Value(METRICS[path[0]], _finite(value)) for path, value in flat.items()}
 
 
-def _plain(value: Any) -> float | str | None:
-    return None if value is None or (isinstance(value, float) and not math.isfinite(value)) else value
+def _finite(value: Any) -> float | str | None:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _wall_ms() -> int:

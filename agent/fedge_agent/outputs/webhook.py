@@ -12,10 +12,12 @@ from typing import Any, Literal
 import msgspec
 from fedge_models.errors import RefusedError, RetryError, StaleError
 
-from ..protocols.http import auth, client
+from .. import figures, placeholders
+from ..protocols.http import auth, client, templates
 from ..protocols.http.settings import Target
-from ..types import Event
-from .mes import b2mml, template
+from ..types import Event, Output
+from . import event_fields
+from .mes import b2mml
 
 
 class WebhookConfig(Target, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -25,7 +27,7 @@ class WebhookConfig(Target, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     body: dict[str, Any] | None = None  # a template instead
 
 
-class WebhookOutput:
+class WebhookOutput(Output):
     """POSTs each event."""
 
     Config = WebhookConfig
@@ -35,13 +37,14 @@ class WebhookOutput:
         client.check_url(config.url, f"output.{name}")
         self._template = config.body or (b2mml.WORK_REQUEST if config.format == "b2mml" else None)
         for part in (config.url, config.headers, self._template):
-            template.check(part, template.FIELDS, f"output.{name}")
+            placeholders.check(part, event_fields.FIELDS, f"output.{name}", event_fields.TABLES)
 
     def deliver(self, event: Event) -> None:
         """Send it. Raises RetryError or RefusedError."""
-        known = template.values(event)
-        body = msgspec.json.encode(event if self._template is None else template.fill(self._template, known))
-        url = template.fill_url(self._config.url, {}, known)
+        known = event_fields.values(event)
+        template = self._template
+        body = msgspec.json.encode(figures.of_event(event) if template is None else placeholders.fill(template, known))
+        url = templates.fill_url(self._config.url, {}, known)
         with client.connected(url, self._config) as connection:
             try:
                 client.exchange(connection, "POST", url, body, self._headers(event, body, known), expect="anything")
@@ -59,7 +62,7 @@ class WebhookOutput:
     def _headers(self, event: Event, body: bytes, known: dict[str, Any]) -> dict[str, str]:
         config = self._config
         headers = {"Content-Type": "application/json", **auth.static(config)}
-        headers |= template.fill_headers(config.headers, known)
+        headers |= templates.fill_headers(config.headers, known)
         if config.idempotency_header:
             headers[config.idempotency_header] = f"{event.key}:{event.state}:{event.severity}"
         if config.hmac:

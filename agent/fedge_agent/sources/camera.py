@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 from fedge_models.errors import ConfigError, UnreachableError
 
-from ..types import Pixels, Reading, SourceHost
+from ..types import Pixels, Reading, Source, SourceHost
 
 AHEAD = 2  # batches that wait for the agent
 
@@ -33,7 +33,7 @@ class CameraConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     height: Annotated[int, msgspec.Meta(ge=0)] = 0
 
 
-class CameraSource:
+class CameraSource(Source):
     """Reads one camera."""
 
     Config = CameraConfig

@@ -16,7 +16,7 @@ from fedge_models.system.settings import Seconds
 
 from ..protocols.csv.rows import Count, Rows, parse
 from ..protocols.csv.tail import Tail
-from ..types import Reading, SourceHost
+from ..types import Reading, Source, SourceHost
 
 AHEAD = 64  # batches that wait for the agent while a tail catches up
 WAIT_S = 0.01
@@ -36,7 +36,7 @@ class FilesConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     poll: Seconds = Seconds(1)  # tail: how often to look
 
 
-class FilesSource:
+class FilesSource(Source):
     """Reads one file."""
 
     Config = FilesConfig

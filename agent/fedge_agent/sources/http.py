@@ -18,7 +18,7 @@ from fedge_models.system.settings import Seconds
 
 from ..protocols.http import auth, client, pointer
 from ..protocols.http.settings import Server
-from ..types import Quality, Reading, SourceHost
+from ..types import Quality, Reading, Source, SourceHost
 
 MAX_TEXT = 256  # characters of a job, product or state
 
@@ -30,7 +30,7 @@ class HttpConfig(Server, frozen=True, forbid_unknown_fields=True, kw_only=True):
     time: str = ""  # pointer to the time stamp: ISO 8601 or Unix seconds; empty: when the answer came
 
 
-class HttpSource:
+class HttpSource(Source):
     """Asks one address."""
 
     Config = HttpConfig

@@ -23,7 +23,7 @@ import msgspec
 from fedge_models.errors import ConfigError, PictureError, UnreachableError
 from fedge_models.system.settings import Seconds
 
-from ..types import Pixels, Reading, SourceHost
+from ..types import Pixels, Reading, Source, SourceHost
 from ..windows.pictures import MAX_BYTES, RawFormat, check_decoder, check_raw, decode, decode_raw
 from .image_journal import Journal, Seen
 from .image_names import Times
@@ -48,7 +48,7 @@ class ImagesConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     raw: RawFormat | None = None  # the files are pixels without a header
 
 
-class ImagesSource:
+class ImagesSource(Source):
     """Reads one folder."""
 
     Config = ImagesConfig

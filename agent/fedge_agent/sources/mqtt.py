@@ -19,7 +19,7 @@ from fedge_models.errors import ConfigError, FedgeError
 
 from ..protocols.mqtt.broker import check_broker
 from ..protocols.mqtt.connection import Connection, Message
-from ..types import Reading, SourceHost
+from ..types import Reading, Source, SourceHost
 from .mqtt_payload import Complaint, Payload, Reader, parse_pointer
 
 IDLE_S = 0.2
@@ -39,7 +39,7 @@ class MqttConfig(Payload, frozen=True, forbid_unknown_fields=True, kw_only=True)
     retained: Literal["use", "ignore"] = "use"  # messages from before we subscribed: the newest of each topic
 
 
-class MqttSource:
+class MqttSource(Source):
     """Subscribes, and hands over what comes."""
 
     Config = MqttConfig

@@ -24,7 +24,7 @@ from ..protocols.opcua.connection import ConnectionConfig, Connector, Link
 from ..protocols.opcua.readings import OVERFLOW, reading, time_ns
 from ..protocols.opcua.reasons import explain
 from ..protocols.opcua.tags import Tag, parse
-from ..types import Quality, Reading, SourceHost
+from ..types import Quality, Reading, Source, SourceHost
 
 HEARTBEAT = 2258  # Server_ServerStatus_CurrentTime, Part 5 table 123: changes on every server
 RETRY_ITEMS_S = 5.0
@@ -44,7 +44,7 @@ class OpcuaConfig(ConnectionConfig, frozen=True, forbid_unknown_fields=True):
     max_age: Seconds = Seconds(10)  # without any value or keep-alive for so long the connection is given up
 
 
-class OpcuaSource:
+class OpcuaSource(Source):
     """Reads tags of one OPC UA server."""
 
     Config = OpcuaConfig

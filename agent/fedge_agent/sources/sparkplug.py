@@ -20,7 +20,7 @@ from ..protocols.mqtt.broker import Broker, check_broker
 from ..protocols.mqtt.connection import Connection, Message, Will
 from ..protocols.sparkplug import topics
 from ..protocols.sparkplug.host_view import Heard, HostView
-from ..types import Reading, SourceHost
+from ..types import Reading, Source, SourceHost
 
 MAX_WAITING = 10_000  # messages between the network's thread and ours; more are lost, which their seq shows
 LOOK_S = 0.2
@@ -37,7 +37,7 @@ class SparkplugConfig(Broker, frozen=True, forbid_unknown_fields=True, kw_only=T
     rebirth_interval: Seconds = Seconds(10)  # an edge node is asked for its births at most so often
 
 
-class SparkplugSource:
+class SparkplugSource(Source):
     """Reads metrics of the edge nodes that its tags name."""
 
     Config = SparkplugConfig

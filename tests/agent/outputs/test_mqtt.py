@@ -16,12 +16,13 @@ from fedge_agent.outputs.host import HostedOutput
 from fedge_agent.outputs.mqtt import MqttOutput, MqttOutputConfig
 from fedge_agent.protocols.mqtt.broker import Broker
 from fedge_agent.protocols.mqtt.connection import Connection, Message
-from fedge_agent.types import AlertState, Decision, Event
+from fedge_agent.types import AlertState, Decision, Event, Output
 from fedge_models.errors import ConfigError, RefusedError, UnreachableError
+from support.events import changed, make_event
 from support.mosquitto import Mosquitto
 from support.waiting import until
 
-EVENT = Event("gw:m:pump:1", "opened", "pump", "m", 3, 1_700_000_000_000_000_000, 2.5, 1.0, "anomaly")
+EVENT = make_event()
 DECISION = Decision("pump", "m", 3, 1_700_000_000_250_000_000, 0.5, float("inf"), "normal", 0.0, 0.001)
 
 
@@ -72,7 +73,7 @@ def test_event_is_there_for_who_comes_later(broker: Mosquitto, version: str) -> 
         topic, body, retained = watch.next()
     assert topic == f"plant/l{version}/pump/fedge/event" and retained
     assert body["key"] == "gw:m:pump:1" and body["state"] == "opened" and body["score"] == 2.5
-    assert body["time"] == "2023-11-14T22:13:20.000+00:00" and body["time_ns"] == EVENT.time_ns
+    assert body["time"] == "2023-11-14T22:13:20.000+00:00" and body["time_ns"] == EVENT.decision.time_ns
 
 
 def test_newest_decision_is_shown_and_what_is_infinite_is_null(broker: Mosquitto, tmp_path: Path) -> None:
@@ -94,7 +95,7 @@ def test_newest_decision_is_shown_and_what_is_infinite_is_null(broker: Mosquitto
 
 
 def test_decisions_are_not_shown_unless_wanted(broker: Mosquitto) -> None:
-    assert not hasattr(MqttOutput("uns", config(broker, "x")), "show")
+    assert not MqttOutput("uns", config(broker, "x")).shows_decisions
 
 
 def test_decision_that_could_not_be_shown_is_shown_later(broker: Mosquitto, tmp_path: Path) -> None:
@@ -113,9 +114,17 @@ def test_decision_that_could_not_be_shown_is_shown_later(broker: Mosquitto, tmp_
 
 
 def test_decision_that_is_refused_holds_nothing_up(tmp_path: Path) -> None:
-    class Picky:
+    class Picky(Output):
+        shows_decisions = True
+
         def __init__(self) -> None:
             self.shown: list[str] = []
+
+        def deliver(self, event: Event) -> None:
+            raise RefusedError("no events")
+
+        def check(self) -> list[str]:
+            return []
 
         def show(self, decision: Decision) -> None:
             if decision.asset == "bad":
@@ -123,7 +132,7 @@ def test_decision_that_is_refused_holds_nothing_up(tmp_path: Path) -> None:
             self.shown.append(decision.asset)
 
     picky = Picky()
-    hosted = HostedOutput("x", picky, Spool(tmp_path / "s"))  # type: ignore[arg-type]
+    hosted = HostedOutput("x", picky, Spool(tmp_path / "s"))
     hosted.show(msgspec.structs.replace(DECISION, asset="good"))
     hosted.show(msgspec.structs.replace(DECISION, asset="bad"))
     hosted.start()
@@ -138,7 +147,7 @@ def test_every_event_arrives_though_the_broker_is_killed_in_between(tmp_path: Pa
     hosted = HostedOutput("uns", MqttOutput("uns", config(broker, "killed")), spool)
     keys = [f"gw:m:pump:{i}" for i in range(200)]
     for key in keys:
-        spool.put_event(["uns"], msgspec.structs.replace(EVENT, key=key), AlertState())
+        spool.put_event(["uns"], changed(EVENT, key=key), AlertState())
     seen: list[str] = []
     ended = threading.Event()
 

@@ -29,7 +29,8 @@ DECISION = Decision(
 
 
 def event(state: str, severity: str = "low") -> Event:
-    return Event("gw:f:pump-1:1", state, "pump-1", "f", 7, NOW_NS, 3.5, 2.5, "anomaly", "a", severity=severity)
+    decision = Decision("pump-1", "f", 7, NOW_NS, 3.5, 2.5, "anomaly", 0.0, 0.001, "a")
+    return Event("gw:f:pump-1:1", state, decision, 3.5, severity)
 
 
 @pytest.fixture(scope="module")

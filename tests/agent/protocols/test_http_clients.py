@@ -16,14 +16,14 @@ from fedge_agent.outputs.mes.settings import MesConfig, Step
 from fedge_agent.outputs.webhook import WebhookConfig, WebhookOutput
 from fedge_agent.protocols.http.client import MAX_ANSWER_BYTES
 from fedge_agent.sources.http import HttpConfig, HttpSource
-from fedge_agent.types import Event
 from fedge_models.errors import FedgeError, IdentityError, RetryError, UnreachableError, WireError
 from fedge_models.messages.invitation import Invitation, decode_invitation
 from support.canned_http import Canned, reply
+from support.events import make_event
 from support.recording_host import KeptHost
 from support.running_aggregator import Plant
 
-EVENT = Event("gw:m:pump:1", "opened", "pump", "m", 3, 1_700_000_000_000_000_000, 2.5, 1.0, "anomaly", "current")
+EVENT = make_event(channel="current")
 REDIRECTS = (301, 302, 303, 307, 308)
 CAP = 1000  # of the model and of a release, in these tests
 

@@ -12,22 +12,25 @@ from urllib.parse import urlsplit
 import msgspec
 from fedge_models.errors import ConfigError, RefusedError, RetryError, UnreachableError
 
-from ...protocols.http import auth, client, pointer
-from . import sessions, template
+from ... import placeholders
+from ...protocols.http import auth, client, pointer, templates
+from .. import event_fields
+from . import sessions
 from .settings import MesConfig, Step
 
 logger = logging.getLogger(__name__)
 
 _AFTER = ("id", "saved")
 _KNOWN = {  # what a step may use beside the event's fields; `status` has no event at hand
-    "find": template.FIELDS,
-    "token": template.FIELDS,
-    "create": (*template.FIELDS, "token"),
-    "escalate": (*template.FIELDS, *_AFTER),
-    "clear": (*template.FIELDS, *_AFTER),
+    "find": event_fields.FIELDS,
+    "token": event_fields.FIELDS,
+    "create": (*event_fields.FIELDS, "token"),
+    "escalate": (*event_fields.FIELDS, *_AFTER),
+    "clear": (*event_fields.FIELDS, *_AFTER),
     "status": ("key", "asset", "id"),
 }
 _ALWAYS = ("session", "origin", "username")
+_TABLES = (*event_fields.TABLES, "saved")
 
 
 class Caller:
@@ -42,7 +45,7 @@ class Caller:
         client.check_url(config.url, where)
         if config.token and not config.find:
             raise ConfigError(f"{where}.token: a create-once address needs a search too; give {where}.find")
-        template.check(config.headers, _ALWAYS, f"{where}.headers")
+        placeholders.check(config.headers, _ALWAYS, f"{where}.headers")
         for name, allowed in _KNOWN.items():
             step = getattr(config, name)
             while step is not None:
@@ -108,11 +111,11 @@ class Caller:
         if step.url == "{token}":
             address = self.own(known["token"])
         else:
-            address = template.fill_url(self.url(step), step.query, known)
-        body = None if step.body is None else msgspec.json.encode(template.fill(step.body, known))
+            address = templates.fill_url(self.url(step), step.query, known)
+        body = None if step.body is None else msgspec.json.encode(placeholders.fill(step.body, known))
         headers = {"Accept": "application/json", **credentials}
         headers |= {} if body is None else {"Content-Type": "application/json"}
-        headers |= template.fill_headers({**config.headers, **step.headers}, known)
+        headers |= templates.fill_headers({**config.headers, **step.headers}, known)
         if key and config.idempotency_header:
             headers[config.idempotency_header] = key
         if config.hmac:
@@ -141,8 +144,8 @@ def _reads(step: Step) -> bool:
 
 def _check_step(step: Step, allowed: tuple[str, ...], where: str, url: str) -> None:
     for part in (step.url, step.query, step.headers, step.body):
-        template.check(part, allowed, where)
-    template.check(step.match, allowed, f"{where}.match")
+        placeholders.check(part, allowed, where, _TABLES)
+    placeholders.check(step.match, allowed, f"{where}.match", _TABLES)
     for name in ("error", "rows", "key", "id", "code"):
         if (value := getattr(step, name)) is not None:
             pointer.check(value, f"{where}.{name}")

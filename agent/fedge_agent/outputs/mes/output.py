@@ -16,9 +16,11 @@ from typing import Any
 
 from fedge_models.errors import RefusedError, RetryError, StaleError, UnreachableError
 
+from ... import placeholders
 from ...protocols.http import client, pointer
-from ...types import Event, Label
-from . import presets, template
+from ...types import Decision, Event, Label, Output
+from .. import event_fields
+from . import presets
 from .caller import Caller
 from .orders import Order, Orders
 from .settings import MesConfig, Step
@@ -28,10 +30,10 @@ logger = logging.getLogger(__name__)
 
 LEVELS = ("low", "medium", "high")
 LOOKS = 50  # orders asked after at once
-PROBE = Event("fedge:check", "opened", "fedge", "check", 0, 0, 0.0, 0.0, "check")
+PROBE = Event("fedge:check", "opened", Decision("fedge", "check", 0, 0, 0.0, 0.0, "check", 0.0, 0.0), worst=0.0)
 
 
-class MesOutput:
+class MesOutput(Output):
     """Makes each event an order, notes on it what becomes of the condition, reads its closing code."""
 
     Config = MesConfig
@@ -65,13 +67,17 @@ class MesOutput:
         if event.state == "cleared":
             self._clear(event)
             return
-        order = self._orders.notice(event.key, event.asset, event.since_ns or event.time_ns, time.time())
+        order = self._orders.notice(
+            event.key, event.decision.asset, event.since_ns or event.decision.time_ns, time.time()
+        )
         if LEVELS.index(event.severity) < LEVELS.index(self._config.severity):
             return
         if order.id is None:
             self._make(event, order)
         elif event.state == "raised" and self._config.escalate:
-            self._caller.chain(self._config.escalate, {**template.values(event), "id": order.id}, event.key + ":raised")
+            self._caller.chain(
+                self._config.escalate, {**event_fields.values(event), "id": order.id}, event.key + ":raised"
+            )
 
     def collect(self) -> Iterator[Label]:
         """Closing codes as labels. A label counts as kept when the next one is asked for. Raises RetryError."""
@@ -99,7 +105,7 @@ class MesOutput:
         """Connect, and search for an order that is not there. Nothing is made."""
         try:
             if self._config.find:
-                self._find(template.values(PROBE))
+                self._find(event_fields.values(PROBE))
             else:
                 with client.connected(self._target, self._config):
                     pass
@@ -114,7 +120,7 @@ class MesOutput:
     # making
 
     def _make(self, event: Event, order: Order) -> None:
-        known, order = template.values(event), self._without_a_foreign_token(order)
+        known, order = event_fields.values(event), self._without_a_foreign_token(order)
         if self._config.find:
             self._wait_for_the_last(order)
             if ids := self._find(known):
@@ -183,7 +189,7 @@ class MesOutput:
         rows = pointer.find(answer.data, step.rows or "")
         if not isinstance(rows, list):
             raise RetryError(f"{self._target}: expected a list at {step.rows or ''!r}, got {str(answer.data)[:200]}")
-        wanted = template.fill(step.match, known)
+        wanted = placeholders.fill(step.match, known)
         rows = [row for row in rows if step.key is None or pointer.find(row, step.key) == wanted]
         ids = [pointer.find(row, step.id or "/id") for row in rows]
         if any(isinstance(i, bool) or not isinstance(i, (int, str)) for i in ids):
@@ -197,7 +203,7 @@ class MesOutput:
 
     def _clear(self, event: Event) -> None:
         order = self._orders.get(event.key)
-        known = template.values(event)
+        known = event_fields.values(event)
         if order is None or order.id is None:
             ids = self._find(known) if self._config.find and (order is None or order.asked is not None) else []
             if not ids and (order is not None or self._config.find):
@@ -213,7 +219,7 @@ class MesOutput:
     def _look_again(self, order: Order) -> None:
         """A create had no answer: was a second order made after all?"""
         if self._config.find:
-            self._find({**template.values(PROBE), "key": order.key, "asset": order.asset})
+            self._find({**event_fields.values(PROBE), "key": order.key, "asset": order.asset})
         self._orders.sure(order.key)
 
     def _closed(self, order: Order) -> Label | None:
@@ -243,4 +249,4 @@ class MesOutput:
 
 def _over(event: Event) -> int:
     """Until when the condition held: before the first of the windows that were well again."""
-    return event.since_ns - 1 if event.since_ns else event.time_ns
+    return event.since_ns - 1 if event.since_ns else event.decision.time_ns

@@ -73,7 +73,7 @@ class EdgeNode:
         metrics = [self._metric(device, name, value, stamp_ms, born=False) for name, value in changed.items()]
         return [self._message("DDATA", device, metrics, now_ms)]
 
-    def rebirth_asked(self, topic: str, data: bytes) -> bool:
+    def rebirth_requested(self, topic: str, data: bytes) -> bool:
         """Whether a command asks for births. Raises WireError for what is no command to this node."""
         parsed = topics.parse(topic)
         if parsed.node != self.id or parsed.kind not in ("NCMD", "DCMD"):

@@ -1,4 +1,4 @@
-"""What an edge node of ours must know again after a restart: its bdSeq, and which machines' alerts are open."""
+"""The state of our edge node that outlives a restart: its bdSeq, and which machines are in alarm."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ logger = logging.getLogger(__name__)
 
 
 @known
-class Kept(msgspec.Struct):
-    """`bdseq`: of the last connection that was tried; -1: none yet."""
+class NodeState(msgspec.Struct):
+    """What `node.json` holds."""
 
-    bdseq: int = -1
-    alerts: dict[str, bool] = {}
+    bdseq: int = -1  # of the last attempt to connect; -1: none yet
+    alerts: dict[str, bool] = {}  # asset -> whether it is in alarm
 
 
-def load(path: Path) -> Kept:
-    """What was kept; anew when there is none, or nothing that can be read."""
+def load(path: Path) -> NodeState:
+    """Load the state; a new one if there is none or it cannot be read."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Kept)
+        return msgspec.json.decode(path.read_bytes(), type=NodeState)
     except FileNotFoundError:
-        return Kept()
+        return NodeState()
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as e:
-        logger.warning("%s: cannot be read, the edge node begins with bdSeq 0 and no alert: %s", path, e)
-        return Kept()
+        logger.warning("%s: cannot be read; the edge node begins with bdSeq 0 and without alerts: %s", path, e)
+        return NodeState()
 
 
-def save(path: Path, kept: Kept) -> None:
-    """Durable on return. Raises StorageError."""
-    files.write(path, msgspec.json.encode(kept), 0o600)
+def save(path: Path, state: NodeState) -> None:
+    """Save the state; it is durable on return. Raises StorageError."""
+    files.write(path, msgspec.json.encode(state), 0o600)

@@ -13,14 +13,14 @@ import time
 from collections import Counter
 from pathlib import Path
 
-import msgspec
 import pytest
 from fedge_agent.durable.spool import Spool
-from fedge_agent.types import AlertState, Event
+from fedge_agent.types import AlertState
 from support.cut_link import Link
+from support.events import changed, make_event
 from support.tryton import KEY, Tryton
 
-EVENT = Event("", "opened", "pump", "m", 3, 1_700_000_000_000_000_000, 2.5, 1.0, "anomaly")
+EVENT = make_event("")
 
 # What an agent's output thread does, as a process of its own that can be killed.
 DELIVER = """
@@ -51,7 +51,7 @@ class Plant:
         self.spool = Spool(folder / "spool.sqlite")
         (folder / "key").write_text(KEY)
         for i in range(orders):
-            self.spool.put_event(["cmms"], msgspec.structs.replace(EVENT, key=f"gw:m:pump:{i}"), AlertState(i))
+            self.spool.put_event(["cmms"], changed(EVENT, key=f"gw:m:pump:{i}"), AlertState(i))
         url = f"http://127.0.0.1:{self.link.port}/mes"
         table = {"type": "mes", "preset": "tryton", "url": url, "token_file": "key", "settle": settle, "timeout": "20s"}
         self._command = [sys.executable, "-c", DELIVER, str(folder), json.dumps(table)]

@@ -12,9 +12,9 @@ import pytest
 from fedge_agent.config import schema as agent_config
 from fedge_agent.outputs.mes.output import MesOutput
 from fedge_agent.outputs.registry import build
-from fedge_agent.types import Event
 from fedge_models.system import settings
 from support.canned_http import Asked, Canned, reply
+from support.events import make_event
 from support.paths import ROOT
 
 if sys.version_info >= (3, 11):
@@ -22,7 +22,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-EVENT = Event("gw:m:pump:1", "opened", "pump", "m", 3, 1_700_000_000_000_000_000, 2.5, 1.0, "anomaly", "current")
+EVENT = make_event(channel="current")
 PAGE = ROOT / "docs/outputs.md"
 TABLES = [tomllib.loads(block) for block in re.findall(r"(?m)^```toml\n(.*?)^```", PAGE.read_text(), re.S | re.M)]
 OUTPUTS: dict[str, dict[str, Any]] = {n: o for table in TABLES for n, o in table.get("output", {}).items()}

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import msgspec
 import pytest
 from fedge_agent.outputs.mes.output import MesOutput
 from fedge_agent.outputs.mes.settings import MesConfig
-from fedge_agent.types import Event, Label
+from fedge_agent.types import Label
 from fedge_models.errors import RetryError
 from fedge_models.system import settings
+from support.events import changed, make_event
 from support.roundup import PASSWORD, USER, Roundup
 
-EVENT = Event("gw:m:pump:1", "opened", "pump", "m", 3, 1_700_000_000_000_000_000, 2.5, 1.0, "anomaly", "current")
+EVENT = make_event(channel="current")
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +42,8 @@ def issues(roundup: Roundup, key: str) -> list[int]:
 def test_life_of_an_issue(roundup: Roundup, tmp_path: Path) -> None:
     mes = output(roundup.url, tmp_path)
     assert mes.check() == []
-    raised = msgspec.structs.replace(EVENT, state="raised", severity="high")
-    cleared = msgspec.structs.replace(raised, state="cleared", time_ns=EVENT.time_ns + 60_000_000_000)
+    raised = changed(EVENT, state="raised", severity="high")
+    cleared = changed(raised, state="cleared", time_ns=EVENT.decision.time_ns + 60_000_000_000)
     for event in (EVENT, EVENT, raised, cleared):
         mes.deliver(event)
     [number] = issues(roundup, EVENT.key)
@@ -52,15 +52,15 @@ def test_life_of_an_issue(roundup: Roundup, tmp_path: Path) -> None:
     assert list(mes.collect()) == []
     body = {"status": "done-cbb", "@etag": issue["@etag"]}  # a person closes it: no fault found
     roundup.call("PATCH", f"/rest/data/issue/{number}", body)
-    assert list(mes.collect()) == [Label("pump", EVENT.time_ns, cleared.time_ns, "normal", "mes")]
+    assert list(mes.collect()) == [Label("pump", EVENT.decision.time_ns, cleared.decision.time_ns, "normal", "mes")]
     mes.end()
 
 
 def test_answer_lost_after_the_issue_was_made(roundup: Roundup, tmp_path: Path) -> None:
-    event = msgspec.structs.replace(EVENT, key="gw:m:pump:2")
+    event = changed(EVENT, key="gw:m:pump:2")
     mes = output(roundup.url, tmp_path)
     address = roundup.call("POST", "/rest/data/issue/@poe", {})["link"]
-    mes._orders.notice(event.key, "pump", event.time_ns, 0.0)
+    mes._orders.notice(event.key, "pump", event.decision.time_ns, 0.0)
     mes._orders.hold_token(event.key, address)
     mes._orders.asking(event.key, 0.0)
     made = roundup.call("POST", address.removeprefix(roundup.url), {"title": "Check pump (gw:m:pump:2)"})
@@ -69,9 +69,9 @@ def test_answer_lost_after_the_issue_was_made(roundup: Roundup, tmp_path: Path) 
 
 
 def test_create_once_address_that_has_expired_is_replaced(roundup: Roundup, tmp_path: Path) -> None:
-    event = msgspec.structs.replace(EVENT, key="gw:m:pump:4")
+    event = changed(EVENT, key="gw:m:pump:4")
     mes = output(roundup.url, tmp_path)
-    mes._orders.notice(event.key, "pump", event.time_ns, 0.0)
+    mes._orders.notice(event.key, "pump", event.decision.time_ns, 0.0)
     mes._orders.hold_token(event.key, f"{roundup.url}/rest/data/issue/@poe/expired")
     with pytest.raises(RetryError, match="expired unused"):
         mes.deliver(event)
@@ -83,6 +83,6 @@ def test_create_once_address_that_has_expired_is_replaced(roundup: Roundup, tmp_
 def test_key_that_is_the_beginning_of_another_is_not_taken_for_it(roundup: Roundup, tmp_path: Path) -> None:
     mes = output(roundup.url, tmp_path)
     for number in (31, 3):  # Roundup searches for parts of a title
-        mes.deliver(msgspec.structs.replace(EVENT, key=f"gw:m:pump:{number}"))
+        mes.deliver(changed(EVENT, key=f"gw:m:pump:{number}"))
     assert len(issues(roundup, "gw:m:pump:3")) == len(issues(roundup, "gw:m:pump:31")) == 1
     assert mes.status() == {"orders": 2, "states": {"?": 2}, "duplicates": {}}

@@ -10,15 +10,15 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 from fedge_agent.outputs.mes.output import MesOutput
 from fedge_agent.outputs.mes.settings import MesConfig
 from fedge_agent.outputs.registry import build
-from fedge_agent.types import Event, Label
+from fedge_agent.types import Label
 from fedge_fleet.machines import tryton as demo
 from fedge_models.errors import RefusedError, RetryError
 from fedge_models.system import settings
+from support.events import changed, make_event
 from support.tryton import KEY, PASSWORD, USER, Tryton
 
 if sys.version_info >= (3, 11):
@@ -26,9 +26,9 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-EVENT = Event("gw:m:pump:1", "opened", "pump", "m", 3, 1_700_000_000_000_000_000, 2.5, 1.0, "anomaly", "current")
-RAISED = msgspec.structs.replace(EVENT, state="raised", severity="high", score=9.0)
-CLEARED = msgspec.structs.replace(RAISED, state="cleared", time_ns=EVENT.time_ns + 60_000_000_000)
+EVENT = make_event(channel="current")
+RAISED = changed(EVENT, state="raised", severity="high", worst=9.0)
+CLEARED = changed(RAISED, state="cleared", time_ns=EVENT.decision.time_ns + 60_000_000_000)
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def post(tryton: Tryton, path: str, body: dict[str, Any]) -> Any:
 @pytest.mark.parametrize("preset", ["tryton", "tryton-jsonrpc"])
 def test_life_of_an_order(tryton: Tryton, tmp_path: Path, preset: str) -> None:
     key = f"gw:{preset}:pump:1"
-    opened, raised, cleared = (msgspec.structs.replace(e, key=key) for e in (EVENT, RAISED, CLEARED))
+    opened, raised, cleared = (changed(e, key=key) for e in (EVENT, RAISED, CLEARED))
     mes = output(tryton, tmp_path, preset)
     assert mes.check() == []
     for event in (opened, opened, raised, cleared):
@@ -81,7 +81,7 @@ def test_life_of_an_order(tryton: Tryton, tmp_path: Path, preset: str) -> None:
     assert len(notes) == 2 and "severity is now high" in notes[0] and "the condition is over" in notes[1]
     assert list(mes.collect()) == []  # still open
     post(tryton, f"/{number}/cancel", {})  # no fault found
-    assert list(mes.collect()) == [Label("pump", opened.time_ns, cleared.time_ns, "normal", "mes")]
+    assert list(mes.collect()) == [Label("pump", opened.decision.time_ns, cleared.decision.time_ns, "normal", "mes")]
     assert list(mes.collect()) == [] and mes.status()["states"] == {"cancelled": 1}
     mes.end()
 
@@ -89,7 +89,7 @@ def test_life_of_an_order(tryton: Tryton, tmp_path: Path, preset: str) -> None:
 @pytest.mark.parametrize("preset", ["tryton", "tryton-jsonrpc"])
 def test_order_that_is_there_is_found(tryton: Tryton, tmp_path: Path, preset: str) -> None:
     key = f"gw:{preset}:pump:2"
-    event = msgspec.structs.replace(EVENT, key=key)
+    event = changed(EVENT, key=key)
     for folder in (tmp_path / "a", tmp_path / "b"):  # the second has lost its state
         folder.mkdir()
         mes = output(tryton, folder, preset)
@@ -103,7 +103,7 @@ def test_duplicates_are_reported(tryton: Tryton, tmp_path: Path, preset: str) ->
     key = f"gw:{preset}:pump:5"
     ids = [post(tryton, "", {"reference": key})["id"] for _ in range(2)]
     mes = output(tryton, tmp_path, preset)
-    mes.deliver(msgspec.structs.replace(EVENT, key=key))
+    mes.deliver(changed(EVENT, key=key))
     assert mes.status()["duplicates"] == {key: ids} and mes.status()["orders"] == 1
     mes.end()
 
@@ -111,7 +111,7 @@ def test_duplicates_are_reported(tryton: Tryton, tmp_path: Path, preset: str) ->
 @pytest.mark.parametrize(("preset", "file"), [("tryton", "key"), ("tryton-jsonrpc", "password")])
 def test_wrong_key_loses_no_order(tryton: Tryton, tmp_path: Path, preset: str, file: str) -> None:
     key = f"gw:{preset}:pump:3"
-    event = msgspec.structs.replace(EVENT, key=key)
+    event = changed(EVENT, key=key)
     mes = output(tryton, tmp_path, preset)
     right = (tmp_path / file).read_text()
     (tmp_path / file).write_text("wrong")
@@ -126,7 +126,7 @@ def test_error_inside_a_200_is_a_refusal(tryton: Tryton, tmp_path: Path) -> None
     create = {"body": {"id": 1, "method": "model.production.create", "params": [[{"state": "done"}], "{session}"]}}
     mes = output(tryton, tmp_path, "tryton-jsonrpc", create={**create, "error": "/error", "id": "/result/0"})
     with pytest.raises(RefusedError, match="status 200 with the error"):
-        mes.deliver(msgspec.structs.replace(EVENT, key="gw:m:pump:4"))
+        mes.deliver(changed(EVENT, key="gw:m:pump:4"))
 
 
 def test_orders_and_table_of_the_demo(tryton: Tryton, tmp_path: Path) -> None:
@@ -134,6 +134,6 @@ def test_orders_and_table_of_the_demo(tryton: Tryton, tmp_path: Path) -> None:
     table = tomllib.loads(demo.output(tmp_path, tryton.port))["output"]["mes"]
     mes = build("mes", table, str(tmp_path / "agent.toml"))
     for number, state in ((6, "opened"), (6, "cleared"), (7, "opened")):
-        mes.deliver(msgspec.structs.replace(EVENT, key=f"gw:m:pump:{number}", state=state))
+        mes.deliver(changed(EVENT, key=f"gw:m:pump:{number}", state=state))
     orders = {o["key"]: o["cleared"] for o in demo.orders(tryton.folder) if o["key"] in ("gw:m:pump:6", "gw:m:pump:7")}
     assert orders == {"gw:m:pump:6": True, "gw:m:pump:7": False}

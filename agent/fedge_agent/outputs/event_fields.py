@@ -1,0 +1,43 @@
+"""What the placeholders of a request stand for: the figures of an event, and texts made of them for people."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from typing import Any
+
+from .. import figures
+from ..figures import Of
+from ..types import Event
+
+FIELDS = (*figures.select(Of.EVENT), "time", "cause", "summary", "priority")
+TABLES = tuple(name for name, figure in figures.select(Of.EVENT).items() if figure.type in figures.TABLES)
+_PRIORITIES = {"high": 1, "medium": 2, "low": 3}  # as planners count: 1 first
+
+
+def values(event: Event) -> dict[str, Any]:
+    """Field -> value. Numbers have six digits: a work order is read by people."""
+    known = figures.of_event(event)
+    known |= {
+        "time": iso_time(known["time_ns"]),
+        "score": _short(known["score"]),
+        "threshold": _short(known["threshold"]),
+        "values": {target: _short(estimate) for target, estimate in known["values"].items()},
+        "priority": _PRIORITIES[event.severity],
+    }
+    known["cause"] = _cause(known["channel"], known["values"])
+    known["summary"] = "{label} on {asset}{cause}: score {score:g}, threshold {threshold:g}".format(**known)
+    return known
+
+
+def iso_time(time_ns: int) -> str:
+    """A source time in ISO 8601, UTC, to the millisecond."""
+    return datetime.fromtimestamp(time_ns / 1e9, timezone.utc).isoformat(timespec="milliseconds")
+
+
+def _cause(channel: str, estimates: dict[str, float]) -> str:
+    """In brackets: the channel that is furthest from usual, or the estimates."""
+    return f" ({channel})" if channel else "".join(f" ({target} {v:g})" for target, v in estimates.items())
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.6g}")
