@@ -23,7 +23,6 @@ from fedge_agent.learning import limits, training
 from fedge_agent.learning.serving import Serving, Session
 from fedge_agent.machines.alerts import Alert
 from fedge_agent.types import AlertState, Batch, Decision, Reading
-from fedge_agent.windows import standardise
 from fedge_agent.windows.assembler import Assembler
 from fedge_agent.windows.features import Preparation, bridge
 from fedge_fleet.data import recordings
@@ -34,6 +33,7 @@ from fedge_fleet.data.site_data import Windows, standardised, trainable
 from fedge_fleet.simulate import baselines
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.system.settings import Seconds
+from fedge_models.training import standardise
 
 START_NS = 1_700_000_000 * 10**9
 WHEN = When(min_gap=Seconds(600))

@@ -43,12 +43,12 @@ from fedge_agent.samples.store import SampleStore
 from fedge_agent.sources.host import HostedSource, Queue
 from fedge_agent.sources.opcua import OpcuaConfig, OpcuaSource
 from fedge_agent.types import AlertState, Batch, Reading, Window
-from fedge_agent.windows import standardise
 from fedge_agent.windows.assembler import Assembler
 from fedge_agent.windows.pictures import decode
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, ImageSpec, WindowSpec
 from fedge_models.graph.trainable import TrainableGraph
+from fedge_models.training import standardise
 from fedge_models.training.config import TrainingConfig
 from fedge_models.training.loop import fit
 

@@ -18,16 +18,15 @@ from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.messages.quantize import Floats
 from fedge_models.messages.release import Release, max_release_bytes
 from fedge_models.messages.trust_chain import Anchor, verify_release
-from fedge_models.training import personal
+from fedge_models.training import personal, standardise
 from fedge_models.training.evaluation import row_losses
+from fedge_models.training.standardise import Scale
 
 from ..config.schema import ModelConfig
 from ..durable.releases import ChainStore
 from ..durable.spool import Spool
 from ..samples.store import Kind, SampleStore
 from ..types import Array
-from ..windows import standardise
-from ..windows.standardise import Scale
 from .canary import CANARY_MIN, clearly_worse
 from .carry_over import CarryOver, decode
 from .limits import margins, threshold

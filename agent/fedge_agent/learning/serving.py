@@ -16,9 +16,9 @@ import numpy as np
 from fedge_models.errors import ModelError, first_line
 from fedge_models.graph.card import Card, Target
 from fedge_models.training import objective
+from fedge_models.training.standardise import Scale
 
 from ..types import Array
-from ..windows.standardise import Scale
 
 
 class Said(NamedTuple):

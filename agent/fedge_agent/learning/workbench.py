@@ -13,14 +13,14 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 from fedge_models.graph.trainable import TrainableGraph
+from fedge_models.training import standardise
 from fedge_models.training.config import TrainingConfig
 from fedge_models.training.evaluation import evaluate
 from fedge_models.training.loop import FitReport, fit
+from fedge_models.training.standardise import Scale
 
 from ..health import rss_mib
 from ..types import Array
-from ..windows import standardise
-from ..windows.standardise import Scale
 from .dataset import Dataset
 
 TRIAL_ROWS = 256

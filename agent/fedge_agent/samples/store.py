@@ -20,10 +20,9 @@ import numpy as np
 from fedge_models.errors import StorageError
 from fedge_models.graph.card import Card
 from fedge_models.system.database import closed_on_error, open_database
+from fedge_models.training import standardise
+from fedge_models.training.standardise import Scale
 from numpy.typing import NDArray
-
-from ..windows import standardise
-from ..windows.standardise import Scale
 
 logger = logging.getLogger(__name__)
 

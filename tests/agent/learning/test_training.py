@@ -21,7 +21,6 @@ from fedge_agent.learning.tuning import tune
 from fedge_agent.learning.update import code, update_body
 from fedge_agent.machines.asset import check_fit
 from fedge_agent.samples.store import Sample, SampleStore, split
-from fedge_agent.windows import standardise
 from fedge_aggregator.config.schema import FederationConfig
 from fedge_aggregator.federation import admission
 from fedge_aggregator.federation.publish import next_grid
@@ -32,7 +31,7 @@ from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.messages.quantize import LIMIT, Floats, dequantize, expand
 from fedge_models.messages.release import Release
 from fedge_models.messages.update import decode_update
-from fedge_models.training import personal
+from fedge_models.training import personal, standardise
 from fedge_models.training.config import TrainingConfig
 from fedge_models.training.evaluation import predict, row_losses
 from fedge_models.training.loop import FitReport

@@ -19,13 +19,13 @@ from fedge_agent.machines.asset import Asset, check_fit
 from fedge_agent.samples.label_book import LabelBook, Subject
 from fedge_agent.samples.store import Sample, SampleStore
 from fedge_agent.types import AlertState, Batch, Label, Quality, Reading, Window
-from fedge_agent.windows import standardise
 from fedge_agent.windows.pictures import decode
 from fedge_agent.windows.snapshots import Snapshots
 from fedge_models.errors import DataError, ModelError
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, ImageSpec, WindowSpec
 from fedge_models.graph.trainable import TrainableGraph
+from fedge_models.training import standardise
 from fedge_models.training.evaluation import evaluate, predict
 from PIL import Image
 from support.made_releases import make_release

@@ -15,10 +15,11 @@ import msgspec
 import numpy as np
 import onnx
 import pytest
-from fedge_agent.windows import pictures, standardise
+from fedge_agent.windows import pictures
 from fedge_agent.windows.pictures import RawFormat, check_raw, decode, decode_raw, prepare
 from fedge_models.errors import ConfigError, ModelError, PictureError
 from fedge_models.graph.card import Card, Channel, ImageSpec, WindowSpec, decode_card, encode_card, write_card
+from fedge_models.training import standardise
 from hypothesis import HealthCheck, example, given, seed, settings
 from hypothesis import strategies as st
 from PIL import Image

@@ -1,8 +1,8 @@
-"""Standardisation: what the graph sees has mean near 0 and scale near 1, so that one model fits all sites.
+"""Standardise a model's input to mean 0 and scale 1, so that one model fits all sites.
 
-A channel without a scale on the card takes the statistics of the site's own samples; these never leave the site. Where
-channels of a raw window say what the machine is told to do (a recipe, a speed: `condition` on the card), every reading
-is standardised by the readings of its own operating condition, so that what is left is how the machine does it.
+A channel without a scale on the card takes the statistics of the site's own samples; these never leave the site. Some
+channels of a raw window set the machine's operating condition (a recipe, a speed: `condition` on the card). With them,
+every reading is standardised by the readings of its own condition: what remains is how the machine behaves in it.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import io
 from typing import Any, NamedTuple
 
 import numpy as np
-from fedge_models.graph.card import Card
 from numpy.typing import NDArray
 
-from ..types import Array, Pixels
+from ..graph.card import Card
+from ..ops.operator import Array
 
 FLOOR = 1e-6  # of a scale, relative to the magnitude of the mean: a constant feature stays near 0
 CLIP = 8.0  # standard deviations: a broken sensor must not drown all others
@@ -24,18 +24,18 @@ MIN_READINGS = 50  # of a condition; rarer ones count as the nearest that is not
 
 
 class Conditions(NamedTuple):
-    """The operating conditions that a site has seen, and what its channels are like in each."""
+    """The operating conditions that a site has seen, and the statistics of its channels in each."""
 
-    rows: NDArray[np.int64]  # (r,) which channels tell
+    rows: NDArray[np.int64]  # (r,) which channels name the condition
     width: Array  # (r,) within which a value means the same
     centres: Array  # (k, r)
     mean: Array  # (k, channels)
     scale: Array  # (k, channels)
 
     def __call__(self, x: Array) -> Array:
-        """Raw windows x (..., channels, length), each reading against its own condition."""
-        told = np.swapaxes(x[..., self.rows, :], -1, -2)  # (..., length, r)
-        k = nearest(told / self.width, self.centres / self.width)
+        """Standardise raw windows x (..., channels, length), each reading by its own condition."""
+        values = np.swapaxes(x[..., self.rows, :], -1, -2)  # (..., length, r)
+        k = nearest(values / self.width, self.centres / self.width)
         mean, scale = (np.swapaxes(of[k], -1, -2) for of in (self.mean, self.scale))
         z: Array = (x - mean) / scale
         return z
@@ -49,7 +49,7 @@ class Scale(NamedTuple):
     conditions: Conditions | None = None
 
     def __call__(self, x: Array, out: Array | None = None) -> Array:
-        """Standardised x (..., features) or (..., channels, length), float32; written into `out` where given."""
+        """Standardise x (..., features) or (..., channels, length) to float32, into `out` where given."""
         if self.conditions is not None:
             x = self.conditions(x)
         z: Array = np.subtract(x, self.mean, out=out)
@@ -60,9 +60,9 @@ class Scale(NamedTuple):
 
 
 def fit(x: NDArray[Any], card: Card | None = None) -> Scale:
-    """From samples (n, features), raw windows (n, channels, length) or pictures (n, colours, height, width), bytes.
+    """Fit a scale to samples (n, features), raw windows (n, channels, length) or pictures (n, colours, height, width).
 
-    What the card scales itself (`features.Preparation`) is left as it is.
+    Channels that have a scale on the card are left as they are.
     """
     if card is not None and any(c.condition is not None for c in card.channels):
         return Scale(np.zeros((), np.float32), np.ones((), np.float32), _conditions(x, card))
@@ -77,7 +77,7 @@ def fit(x: NDArray[Any], card: Card | None = None) -> Scale:
 
 
 def given(card: Card) -> Scale | None:
-    """What the card alone says, of pictures: (value * scale - mean) / std, as one subtraction and one division."""
+    """The scale that the card itself gives for pictures, (value * scale - mean) / std; None without one."""
     image = card.image
     if image is None or not image.mean:
         return None
@@ -87,7 +87,7 @@ def given(card: Card) -> Scale | None:
 
 
 def encode(scale: Scale) -> bytes:
-    """A scale as bytes."""
+    """Encode a scale as bytes."""
     parts = [scale.mean, scale.scale, *(scale.conditions or ())]
     file = io.BytesIO()
     np.savez(file, *parts)
@@ -95,7 +95,7 @@ def encode(scale: Scale) -> bytes:
 
 
 def decode(data: bytes) -> Scale:
-    """A scale from the bytes of `encode`. Raises ValueError or KeyError when they are not."""
+    """Decode a scale from the bytes of `encode`. Raises ValueError or KeyError for any others."""
     with np.load(io.BytesIO(data), allow_pickle=False) as file:
         parts = [file[f"arr_{i}"] for i in range(len(file.files))]
     return Scale(parts[0], parts[1], Conditions(*parts[2:]) if len(parts) > 2 else None)
@@ -120,8 +120,8 @@ def _statistics(x: NDArray[Any], axes: tuple[int, ...]) -> tuple[NDArray[np.floa
     return mean, np.maximum(std, FLOOR * (1 + np.abs(mean)))
 
 
-def _byte_statistics(x: Pixels, axes: tuple[int, ...]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The same of bytes, exactly, and without eight bytes of memory for each of them."""
+def _byte_statistics(x: NDArray[np.uint8], axes: tuple[int, ...]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """`_statistics` of bytes, exactly, and without eight bytes of memory for each of them."""
     total: Any = 0
     square: Any = 0
     for block in np.array_split(x, -(-len(x) // 64)):
