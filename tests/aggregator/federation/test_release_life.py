@@ -15,6 +15,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from support.federation_bench import ASYNCHRONOUS, Bench
 
+# Thousands of transactions, none of which has to survive a power cut: a disk would take minutes over them.
+MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
+
 
 class LifeOfAFederation(RuleBasedStateMachine):
     """Updates late and repeated, restarts, revocations, renewals, rollbacks, pins and clock jumps: every update that
@@ -24,7 +27,7 @@ class LifeOfAFederation(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.folder = TemporaryDirectory()
+        self.folder = TemporaryDirectory(dir=MEMORY)
         self.bench = Bench(Path(self.folder.name), self.keys)
         self.bodies: list[tuple[str, bytes]] = []
         self.versions = [1]
@@ -101,7 +104,12 @@ class AsynchronousLife(LifeOfAFederation):
     keys = ASYNCHRONOUS + "lifetime = '100d'\n"
 
 
-TestLife = LifeOfAFederation.TestCase
-TestAsynchronousLife = AsynchronousLife.TestCase
-for _case in (TestLife, TestAsynchronousLife):
-    _case.settings = settings(derandomize=True, deadline=None, max_examples=12, stateful_step_count=40)
+HOW = settings(derandomize=True, deadline=None, max_examples=12, stateful_step_count=40)
+
+
+class TestLife(LifeOfAFederation.TestCase):
+    settings = HOW
+
+
+class TestAsynchronousLife(AsynchronousLife.TestCase):
+    settings = HOW

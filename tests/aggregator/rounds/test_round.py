@@ -308,8 +308,16 @@ class AsynchronousEvents(Events):
     config = ASYNCHRONOUS
 
 
-TestSynchronous = Events.TestCase
-TestSampled = SampledEvents.TestCase
-TestAsynchronous = AsynchronousEvents.TestCase
-for _case in (TestSynchronous, TestSampled, TestAsynchronous):
-    _case.settings = settings(derandomize=True, deadline=None, max_examples=150, stateful_step_count=40)
+HOW = settings(derandomize=True, deadline=None, max_examples=150, stateful_step_count=40)
+
+
+class TestSynchronous(Events.TestCase):
+    settings = HOW
+
+
+class TestSampled(SampledEvents.TestCase):
+    settings = HOW
+
+
+class TestAsynchronous(AsynchronousEvents.TestCase):
+    settings = HOW
