@@ -62,14 +62,15 @@ class Site:
         self, privacy: SitePrivacy | None = None, training: Training | None = None, uplink: Any = None
     ) -> Participant:
         """As after a start; `uplink`: what stands for the aggregator."""
-        how = ModelConfig(training=training or Training(min_samples=40, interval=schema.Seconds(0)), privacy=privacy)
+        training = training or Training(min_samples=40, interval=schema.Seconds(0))
+        how = ModelConfig(training=training, privacy=privacy, poll=schema.Seconds(0))
         who = Identity("https://h:1", "gw", ("m",), KEY, KEY.public_key(), 0.0, self.folder)
         made = Participant(
             "m", how, self.folder / "models", self.samples, self.spool, who, uplink, True,
             lambda *_: None, lambda _: False,
         )  # fmt: skip
-        made._restore()
-        made._model.rescale()
+        made.restore()
+        made.model.rescale()
         return made
 
     def update(self) -> Update:

@@ -57,6 +57,8 @@ def give_way() -> None:
 class Participant:
     """This gateway in one federation.
 
+    Its thread calls `restore` once and `step` again and again; whoever does not start it may call them.
+
     fits: raises ModelError when a card and its input shape do not fit the assets.
     slow: whether the slowest recent decisions took longer than so many seconds.
     """
@@ -84,7 +86,7 @@ class Participant:
         self._samples, self._spool = samples, spool
         self._identity, self._uplink = identity, uplink
         self._slow = slow
-        self._model = LocalModel(name, config, self._chain, samples, spool, labelled, fits, self._pause)
+        self.model = LocalModel(name, config, self._chain, samples, spool, labelled, fits, self._pause)
         self._schedule = Schedule(config.training)
         self._head: Release | None = None
         self._next_poll, self._failures = 0.0, 0
@@ -96,12 +98,12 @@ class Participant:
     @property
     def serving(self) -> Serving | None:
         """What decides; replaced whole."""
-        return self._model.serving
+        return self.model.serving
 
     @property
     def graph(self) -> TrainableGraph | None:
         """The model; only this thread touches it, but for its card and shapes."""
-        return self._model.graph
+        return self.model.graph
 
     def start(self) -> None:
         """Start the thread; it first serves the model that is stored here."""
@@ -119,7 +121,7 @@ class Participant:
             "release": self.serving.release if self.serving else None,
             "head": self._head.header.version if self._head else None,
             "threshold": self.serving.threshold if self.serving else None,
-            "fine_tuned": self._model.tuned,
+            "fine_tuned": self.model.tuned,
             "provider": self.serving.session.provider if self.serving else None,
             "waits_for": self._waits_for(),
             "samples": self._samples.labels(self.name),
@@ -142,17 +144,17 @@ class Participant:
         if self.graph is None:
             return "a model"
         needed = self.config.training.min_samples
-        return f"{needed} windows to standardise by (has {self._model.total})"
+        return f"{needed} windows to standardise by (has {self.model.total})"
 
     # the thread
 
     def _run(self) -> None:
         if sys.platform == "linux":
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
-        self._guard(self._restore)
+        self._guard(self.restore)
         self.restored.set()
         while not self._stop.is_set():
-            self._guard(self._step)
+            self._guard(self.step)
             self._stop.wait(min(0.2, float(self.config.poll)))
 
     def _guard(self, step: Callable[[], None]) -> None:
@@ -180,7 +182,7 @@ class Participant:
             logger.warning("model %s: %s", self.name, problem)
         self.problem = problem
 
-    def _restore(self) -> None:
+    def restore(self) -> None:
         """Serve the model that is stored here, before the aggregator is asked for anything."""
         data = self._chain.graph_bytes()
         if data is None and self.config.file is not None:
@@ -190,15 +192,16 @@ class Participant:
                 raise ModelError(f"{self.config.file}: cannot be read: {e.strerror}") from e
         if data is None:
             return
-        self._model.adopt(data)
-        self._head = self._model.stored_release()
+        self.model.adopt(data)
+        self._head = self.model.stored_release()
         pending = self._spool.update(self.name)
         if pending is not None:
             self._schedule.trained_base = pending.base
             self._schedule.failed = (pending.outcome or "").startswith(REFUSED) and not self.config.privacy
-        self._model.restore(self._head)
+        self.model.restore(self._head)
 
-    def _step(self) -> None:
+    def step(self) -> None:
+        """Exchange what waits with the aggregator, if it is time, and train if it is due."""
         if self._uplink is not None and time.monotonic() >= self._next_poll:
             self._uplink.keep_certificate(time.time())
             self._send()
@@ -207,7 +210,7 @@ class Participant:
             self._state(None)
             self._next_poll = time.monotonic() + float(self.config.poll)
         if self.graph is not None:
-            self._model.rescale()
+            self.model.rescale()
             self._learn()
 
     def _send(self) -> None:
@@ -232,17 +235,17 @@ class Participant:
         assert self._uplink is not None and self._identity is not None
         if self.graph is None or (self._head is None and self._chain.graph_bytes() is None):
             data = self._uplink.fetch_model(self.name)
-            self._model.adopt(data)
+            self.model.adopt(data)
             self._chain.save_graph(data)
         have = self._head.header.version if self._head else 0
-        message = self._uplink.fetch_release(self.name, have, self._model.longest_release())
+        message = self._uplink.fetch_release(self.name, have, self.model.longest_release())
         if message is None:
             return
-        release = self._model.verify(message, self._identity.release_key, self._head, time.time())
+        release = self.model.verify(message, self._identity.release_key, self._head, time.time())
         self._chain.save("head", release)
         self._head = release
         try:
-            self._model.try_release(release)
+            self.model.try_release(release)
         except ReleaseError as e:
             self.refused = {**dict(list(self.refused.items())[-9:]), release.header.version: str(e)}
             logger.warning("model %s: %s", self.name, e)
@@ -250,19 +253,19 @@ class Participant:
     def _learn(self) -> None:
         """Train if it is due, and put the signed update into the spool."""
         base, identity = self._head, self._identity
-        if base is None or identity is None or not self._model.can_train or not self._asked():
+        if base is None or identity is None or not self.model.can_train or not self._asked():
             return
-        version, total, now = base.header.version, self._model.total, time.monotonic()
+        version, total, now = base.header.version, self.model.total, time.monotonic()
         if not self._schedule.due(version, total, total, now):
             return
         spent, privacy = self._spool.privacy_spent(self.name), self.config.privacy
         if privacy and (why := budget.why_stopped(spent, privacy, self.name)):
             self._stop_learning(why)
             return
-        data = self._model.usable(held=False)
+        data = self.model.usable(held=False)
         if not self._schedule.due(version, len(data.x), total, now):
             return
-        trained = self._model.train(base, data, self._rng)
+        trained = self.model.train(base, data, self._rng)
         self._schedule.trained(version, total, now)
         self._note(version, trained, time.monotonic() - now)
         if trained.delta is None:
@@ -270,7 +273,7 @@ class Participant:
             self._state(f"training on release {version} diverged; nothing is sent")
             return
         self._put_update(base, trained, spent, identity)
-        self._model.use_own_tensors()
+        self.model.use_own_tensors()
         self._next_poll = 0.0 if self._failures == 0 else self._next_poll
 
     def _put_update(self, base: Release, trained: Trained, spent: Spent, identity: Identity) -> None:
@@ -278,7 +281,7 @@ class Participant:
         privacy, pending = self.config.privacy, self._spool.update(self.name)
         with_residual = privacy is None or (pending is not None and pending.sequence == spent.sequence)
         sequence = self._spool.reserve_sequence(self.name)
-        body, carried = self._model.make_update(base, trained, identity.node, sequence, identity.key, with_residual)
+        body, carried = self.model.make_update(base, trained, identity.node, sequence, identity.key, with_residual)
         charge = budget.charge(privacy) if privacy else None
         self._spool.put_update(self.name, base.header.version, sequence, body, base.header.graph, carried, charge)
 

@@ -94,7 +94,9 @@ class SampleStore:
     def stop(self) -> None:
         """Write what is queued and close."""
         self._stop.set()
-        self._thread.join(5)
+        if self._thread.ident is not None:
+            self._thread.join(5)
+        self.flush()
         with self._lock:
             self._db.close()
 

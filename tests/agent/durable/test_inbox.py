@@ -18,6 +18,7 @@ from fedge_agent.durable.progress_writer import Settling
 from fedge_agent.types import Batch, Quality, Reading, Window
 from fedge_agent.windows.assembler import Assembler
 from fedge_models.errors import StorageError
+from support.databases import Disk
 
 
 def inbox(folder: Path, max_bytes: int = 1 << 20, max_age: float = 3600) -> Inbox:
@@ -97,9 +98,9 @@ def test_receipts_are_of_the_newest(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert kept.receipts("s") == [b"7", b"8", b"9"]
 
 
-def test_full_disk_is_a_storage_error_and_counts_stay_right(tmp_path: Path) -> None:
+def test_full_disk_is_a_storage_error_and_counts_stay_right(disk: Disk, tmp_path: Path) -> None:
     kept = inbox(tmp_path)
-    kept._db.execute("PRAGMA max_page_count = 20")  # SQLite's own disk-full
+    disk.fill(pages_left=10)
     with pytest.raises(StorageError, match="inbox cannot be written"):
         for t in range(100):
             kept.keep("s", [Reading("wave", t, np.zeros(1000, np.float32))])

@@ -62,9 +62,9 @@ def test_a_site_decides_with_its_own_tensors_after_a_restart(tmp_path: Path) -> 
             "m", ModelConfig(training=Training(min_samples=10)), tmp_path / "models", samples, spool, None, None, True,
             lambda *_: None, lambda _: False,
         )  # fmt: skip
-        made._restore()
+        made.restore()
         assert made.serving is not None and made.serving.release == 3
-        assert len(made._model.usable(held=False).x) == 79  # values are labels; the one without is left out
+        assert len(made.model.usable(held=False).x) == 79  # values are labels; the one without is left out
         return made.serving.decide(np.zeros(2, np.float32)).values["life"]
 
     assert life() == 50  # the release's own bias: the middle of the range
@@ -84,7 +84,7 @@ def test_a_machine_teaches_a_model_with_two_targets(tmp_path: Path) -> None:
         "m", ModelConfig(file=tmp_path / "m.onnx", training=Training(min_samples=10)), tmp_path / "models", samples,
         spool, None, None, True, lambda *_: None, lambda _: False,
     )  # fmt: skip
-    part._restore()
+    part.restore()
     tags = {n: TagConfig(source="plc", tag=n) for n in ("a", "life", "heat")}
     config = AssetConfig(model="m", channels={"a": tags["a"]}, targets={n: tags[n] for n in ("heat", "life")})
     asset = Asset("gw", "cell", config, part, samples, Latency(), AlertState(), lambda *_: None)
@@ -93,17 +93,14 @@ def test_a_machine_teaches_a_model_with_two_targets(tmp_path: Path) -> None:
         known = (("life", 50 + 20 * a), ("heat", 50 - 10 * a)) if t > 100 else (("life", 1.0),)
         readings = [Reading(n, t * 10**9, float(v), Quality.GOOD) for n, v in (("a", a), *known)]
         asset.push(Batch("plc", tuple(readings), None, 0))
-    samples.start()
-    samples.stop()
-    part._model._samples = samples = SampleStore(tmp_path / "samples.sqlite", {"m": 1000})
-    samples.start()
-    part._model.rescale()
-    data, held = part._model.usable(held=False), part._model.usable(held=True)
+    samples.flush()
+    part.model.rescale()
+    data, held = part.model.usable(held=False), part.model.usable(held=True)
     assert part.graph is not None and data.y.shape == (len(data.x), 2) and len(data.x) > 500
     fit(part.graph, data.x, data.y, TrainingConfig(epochs=20, learning_rate=0.01), rng)
     found = evaluate(part.graph, held.x, held.y)
     assert found["rmse_life"] < 3 and found["rmse_heat"] < 2, found
-    part._model.serve()
+    part.model.serve()
     assert part.serving is not None
     said, truth = part.serving.decide(np.array([0.5], np.float32)), {"life": 60.0, "heat": 45.0}
     assert said.bounds.keys() == truth.keys()
@@ -135,9 +132,9 @@ def test_a_release_is_tuned_to_the_machines_here_and_that_survives_a_restart(tmp
             "m", ModelConfig(training=training), tmp_path / "models", kept, spool, None, None, True, lambda *_: None,
             lambda _: False,
         )  # fmt: skip
-        made._restore()
+        made.restore()
         if look:
-            made._model.rescale()
+            made.model.rescale()
         assert made.serving is not None and made.serving.release == 3
         said = made.status()["fine_tuned"], made.serving.decide(np.ones(2, np.float32)).values["life"]
         kept.stop()
@@ -178,8 +175,7 @@ def test_a_refused_update_is_made_anew_on_the_same_release_and_owes_nothing(tmp_
     aggregator = Refusing(site)
     made = site.participant(training=training, uplink=aggregator)
     for count in range(1, 4):
-        made._step()  # hands over the one before, and trains
-        made._next_poll = 0
+        made.step()  # hands over the one before, and trains
         assert len(aggregator.got) == count - 1
     assert {u.base_version for u in aggregator.got} == {3} and len({u.sequence for u in aggregator.got}) == 2
     wide = [float(u.spread.max()) for u in aggregator.got]
@@ -194,27 +190,26 @@ def test_a_refused_update_is_not_made_anew_before_the_interval_nor_with_privacy(
         aggregator = Refusing(site)
         made = site.participant(privacy, Training(min_samples=40, interval=Seconds(interval)), aggregator)
         for _ in range(3):
-            made._step()
-            made._next_poll = 0
+            made.step()
         assert len(aggregator.got) == 1
 
 
 def test_a_restart_tries_again_what_was_refused_and_nothing_else(tmp_path: Path) -> None:
     """The operator lowers the learning rate, as the refusal says, and starts the agent again."""
     site = Site(tmp_path)
-    site.participant()._learn()
+    site.participant().step()
     first = site.update().sequence
-    site.participant()._learn()
+    site.participant().step()
     assert site.update().sequence == first  # it waits
     site.spool.finish_update("m", first, "accepted")
-    site.participant()._learn()
+    site.participant().step()
     pending = site.spool.update("m")
     assert pending is not None and pending.body is None
     site.spool.finish_update("m", first, REFUSED + "did training diverge?")
     paid = SitePrivacy(clip=1.0, noise_multiplier=5.0, epsilon=8.0, delta=1e-5)
-    site.participant(paid)._learn()
+    site.participant(paid).step()
     assert site.spool.update("m") == pending._replace(outcome=REFUSED + "did training diverge?")  # each try is paid for
-    site.participant()._learn()
+    site.participant().step()
     assert site.update().sequence > first
 
 
@@ -222,8 +217,8 @@ def test_training_that_diverged_is_tried_again_on_the_same_release(tmp_path: Pat
     site = Site(tmp_path)
     wild = Training(min_samples=40, interval=Seconds(0), learning_rate=1e30, optimizer="sgd")
     made = site.participant(training=wild)
-    made._learn()
-    made._learn()
+    made.step()
+    made.step()
     assert [t["diverged"] for t in made.trainings] == [True, True] and site.spool.update("m") is None
     assert made.problem is not None and "nothing is sent" in made.problem
 

@@ -28,6 +28,7 @@ from fedge_models.privacy.discrete_gaussian import Bits, sample
 from fedge_models.privacy.mechanism import unit
 from fedge_models.training import personal
 from fedge_models.training.loop import FitReport
+from support.databases import change
 from support.offline_site import KEY, Site, model
 
 
@@ -178,7 +179,7 @@ def test_ledger_lost_with_a_damaged_spool_is_not_a_new_budget(tmp_path: Path) ->
 
 def test_updates_without_noise_are_counted(tmp_path: Path) -> None:
     spool = Spool(tmp_path / "s")
-    spool._db.execute("INSERT INTO updates VALUES ('m', 1, 1, NULL, 'accepted')")  # of a version without a ledger
+    change(tmp_path / "s", "INSERT INTO updates VALUES ('m', 1, 1, NULL, 'accepted')")  # of a version without a ledger
     assert spool.privacy_spent("m").unprotected == 1
     spool.put_update("m", 1, 2, b"", b"g", b"r")
     assert spool.privacy_spent("m") == Spent(unprotected=2)
@@ -230,7 +231,7 @@ def test_site_stops_learning_when_the_budget_is_spent_and_goes_on_deciding(tmp_p
     for version in range(4, 8):  # restarted each time: the schedule forgets, the ledger does not
         site.release(version)
         made = site.participant(privacy)
-        made._learn()
+        made.step()
     assert site.spool.privacy_spent("m").updates == 2 and (site.update().samples, site.update().metrics) == (40, {})
     status = made.status()["privacy"]
     assert (status["updates"], status["left"], status["unprotected"]) == (2, 0, 0)
@@ -238,14 +239,14 @@ def test_site_stops_learning_when_the_budget_is_spent_and_goes_on_deciding(tmp_p
     assert made.serving is not None and made.serving.decide(np.zeros(2, np.float32)).label in ("ok", "bad")
     assert made.trainings == []  # not even trained
     richer = site.participant(msgspec.structs.replace(privacy, epsilon=16.0))
-    richer._learn()
+    richer.step()
     assert site.spool.privacy_spent("m").updates == 3
 
 
 def test_what_was_made_without_noise_never_leaves_once_privacy_is_set(tmp_path: Path) -> None:
     """Neither the update that waits nor its error feedback, which would carry it into the next."""
     site = Site(tmp_path)
-    site.participant(None)._learn()
+    site.participant(None).step()
     assert site.update().metrics != {} and site.spool.privacy_spent("m").unprotected == 1
     waiting = site.spool.update("m")
     assert waiting is not None and waiting.body is not None
@@ -253,13 +254,10 @@ def test_what_was_made_without_noise_never_leaves_once_privacy_is_set(tmp_path: 
     huge = CarryOver(np.full_like(raw.residual, 1e6), raw.own, raw.movement, raw.base, raw.version)
     site.spool.put_update("m", 3, waiting.sequence, waiting.body, site.head.header.graph, huge.encode())
     site.release(4)
-    made = site.participant(private(3))
-    made._uplink = Unreached()
-    made._send()
-    made._uplink = None
+    site.participant(private(3), uplink=Unreached()).step()
     kept = site.spool.update("m")
     assert kept is not None and kept.body is None and kept.outcome is not None and "withheld" in kept.outcome
-    made._learn()
+    site.participant(private(3)).step()
     left = decode(site.spool.residual("m", site.head.header.graph), site.graph, personal.local_mask(site.graph))
     assert np.abs(left.residual).max() < 1e3
     kept, privacy = site.spool.update("m"), private(3)
@@ -267,13 +265,22 @@ def test_what_was_made_without_noise_never_leaves_once_privacy_is_set(tmp_path: 
     owed = CarryOver(np.full_like(left.residual, 1e6), left.own, left.movement, left.base, left.version).encode()
     site.spool.put_update("m", 4, kept.sequence, kept.body, site.head.header.graph, owed, budget.charge(privacy))
     site.release(5)
-    site.participant(privacy)._learn()  # what coding left of a noised update does go on
+    site.participant(privacy).step()  # what coding left of a noised update does go on
     again = decode(site.spool.residual("m", site.head.header.graph), site.graph, personal.local_mask(site.graph))
     assert np.abs(again.residual).max() > 1e5
 
 
 class Unreached:
-    """An uplink over which nothing may go."""
+    """An uplink over which no update may go; the aggregator wants none and has no release."""
+
+    def keep_certificate(self, now: float) -> None:
+        """It lasts."""
+
+    def fetch_release(self, federation: str, have: int, cap: int) -> None:
+        """None is newer."""
+
+    def asked(self, federation: str) -> bool:
+        return False
 
     def submit(self, federation: str, body: bytes) -> None:
         raise AssertionError("an update without noise was sent")

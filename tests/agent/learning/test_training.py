@@ -37,6 +37,7 @@ from fedge_models.training.evaluation import predict, row_losses
 from fedge_models.training.loop import FitReport
 from fedge_models.training.losses import row_errors
 from onnx import helper
+from support.databases import Disk
 from support.made_releases import make_release
 
 ANOMALY = Card("anomaly", (Channel("a"), Channel("b")), WindowSpec(1, 10, 5), ("mean", "std"))
@@ -89,9 +90,9 @@ def test_oldest_of_the_commonest_label_go_first(tmp_path: Path) -> None:
     again.stop()
 
 
-def test_full_disk_is_counted_and_heals(tmp_path: Path) -> None:
+def test_full_disk_is_counted_and_heals(disk: Disk, tmp_path: Path) -> None:
     kept = SampleStore(tmp_path / "samples.sqlite", {"m": 100_000})
-    kept._db.execute("PRAGMA max_page_count = 12")
+    disk.fill()
     kept.start()
     put(kept, np.ones((300, 400), np.float32), 0)
     kept.stop()

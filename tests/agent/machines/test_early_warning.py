@@ -33,7 +33,7 @@ def test_a_value_told_before_the_model_came_is_known_until_its_connection_ends(
     config = AssetConfig(model="m", channels=channels)
     asset = Asset("gw", "cell", config, part, samples, Latency(), AlertState(), lambda *_: None)
     asset.push(Batch("plc", [Reading("a", 0, 1.0), Reading("b", 0, 2.0)], 0, 0, fresh=True))
-    part._restore()
+    part.restore()
     asset.push(Batch("plc", [Reading("a", 9 * SECOND, 3.0)], 9 * SECOND, 0, fresh=new_connection))
     asset.push(Batch("plc", [], 30 * SECOND, 0))
     state = asset.status()

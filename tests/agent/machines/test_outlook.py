@@ -109,7 +109,7 @@ def test_a_machine_says_how_long_it_has_and_a_new_model_goes_by_its_own_past(tmp
     part = Participant(
         "m", model, tmp_path / "models", samples, spool, None, None, True, lambda *_: None, lambda _: False
     )
-    part._restore()
+    part.restore()
     tags = {n: TagConfig(source="plc", tag=n) for n in ("a", "life")}
     config = AssetConfig(model="m", channels={"a": tags["a"]}, targets={"life": tags["life"]})
     asset = Asset("gw", "cell", config, part, samples, Latency(), AlertState(), lambda *_: None)
@@ -121,16 +121,13 @@ def test_a_machine_says_how_long_it_has_and_a_new_model_goes_by_its_own_past(tmp
             readings = [Reading(n, START + hour * HOUR_NS, value) for n in ("a", "life")]
             asset.push(Batch("plc", readings, None, 0, fresh=hour == 0))
 
-    samples.start()
     run(0, 200)
-    samples.stop()
-    part._model._samples = asset._samples = samples = SampleStore(tmp_path / "samples.sqlite", {"m": 1000})
-    samples.start()
-    part._model.rescale()
-    data = part._model.usable(held=False)
+    samples.flush()
+    part.model.rescale()
+    data = part.model.usable(held=False)
     assert part.graph is not None
     fit(part.graph, data.x, data.y, TrainingConfig(epochs=200, learning_rate=0.05), rng)
-    part._model.serve()
+    part.model.serve()
     run(200, 210)
     decision = asset.decisions[-1][0]  # 58 % are left: 38 to go, a fifth an hour
     low, high = decision.bounds["life"]
@@ -139,7 +136,7 @@ def test_a_machine_says_how_long_it_has_and_a_new_model_goes_by_its_own_past(tmp
     assert decision.hours_left_at_least is not None and 150 < decision.hours_left_at_least < decision.hours_left
 
     part.graph.params[-1] += 0.2  # a model that says ten points more: bias in units of half the range
-    part._model.serve()
+    part.model.serve()
     run(210, 212)
     assert asset.decisions[-1][0].values["life"] == pytest.approx(decision.values["life"] + 10, abs=2)
     assert asset.decisions[-1][0].hours_left == pytest.approx(190 + 50, abs=15)

@@ -31,6 +31,7 @@ from fedge_agent.types import AlertState, Decision, Output, Source
 from fedge_fleet.machines.mes import Mes
 from fedge_models.errors import ConfigError, RefusedError, RetryError, StorageError, UnreachableError
 from fedge_models.system.settings import Seconds
+from support.databases import Disk, locked
 from support.events import changed, make_event
 from support.waiting import until
 
@@ -223,15 +224,15 @@ def test_kill_at_a_dozen_moments_loses_nothing_and_reuses_no_number(tmp_path: Pa
     assert {f"k{n}" for kind, n in words if kind == "event"} <= kept
 
 
-def test_full_disk_is_a_storage_error_and_heals(tmp_path: Path) -> None:
+def test_full_disk_is_a_storage_error_and_heals(disk: Disk, tmp_path: Path) -> None:
     spool = Spool(tmp_path / "s")
-    spool._db.execute("PRAGMA max_page_count = 20")  # SQLite's own disk-full
+    disk.fill(pages_left=10)
     big = changed(EVENT, label="x" * 5000)
     with pytest.raises(StorageError, match="full"):
         for _ in range(100):
             spool.put_event(["mes"], big, AlertState())
     waiting = spool.counts("mes")["pending"]
-    spool._db.execute("PRAGMA max_page_count = 10000")
+    disk.free()
     spool.put_event(["mes"], big, AlertState())
     assert spool.counts("mes")["pending"] == waiting + 1
 
@@ -240,7 +241,7 @@ def test_event_waits_for_the_disk_but_nobody_for_the_event(tmp_path: Path) -> No
     spool, there = Spool(tmp_path / "s"), threading.Event()
     recorder = Recorder(spool, ["mes"], there.set)
     recorder.start()
-    with spool._lock:  # a commit that takes its time
+    with locked(tmp_path / "s"):  # a commit that takes its time
         recorder.put(EVENT, AlertState(1, True))
         assert recorder.waiting == 1
     assert there.wait(5) and spool.counts("mes")["pending"] == 1 and spool.alert_state("pump").opened

@@ -24,6 +24,7 @@ from fedge_agent.samples.store import Sample, SampleStore
 from fedge_agent.types import Label
 from fedge_models.errors import StorageError
 from fedge_models.graph.card import Card, Channel, Target, WindowSpec
+from support.databases import Disk, change, rows
 from support.sqlite_work import counted
 
 S = 1_000_000_000
@@ -39,17 +40,17 @@ class Plant:
     """A sample store and the label book beside it; the thread is not started: `look` is its round."""
 
     def __init__(self, folder: Path, card: Card | None = CLASSIFY, label: LabelConfig | None = None) -> None:
-        self.folder, self.card = folder, card
+        self.path, self.card = folder / "samples.sqlite", card
         self.subjects = {n: Subject("m", lambda: self.card, label) for n in ("pump", "fan")}
         self.open()
 
     def open(self) -> None:
-        self.samples = SampleStore(self.folder / "samples.sqlite", {"m": 100_000})
-        self.book = LabelBook(self.folder / "samples.sqlite", self.subjects, self.samples.retaught)
+        self.samples = SampleStore(self.path, {"m": 100_000})
+        self.book = LabelBook(self.path, self.subjects, self.samples.retaught)
 
     def close(self) -> None:
         self.book.stop()
-        self.samples._db.close()
+        self.samples.stop()
 
     def again(self) -> None:
         """The same after a restart."""
@@ -59,8 +60,9 @@ class Plant:
     def windows(self, *ends: float, y: float | None = None, part: str = "", asset: str = "pump") -> None:
         """Windows of ten seconds that end so many seconds after T0."""
         x = np.zeros(1, np.float32)
-        made = [Sample("m", asset, T0 + round(e * S), x, y, False, 10 * S, part) for e in ends]
-        self.samples._keep(made)
+        for end in ends:
+            self.samples.put(Sample("m", asset, T0 + round(end * S), x, y, False, 10 * S, part))
+        self.samples.flush()
 
     def put(self, value: str | float, start: float, end: float, origin: str = "hand", part: str = "") -> None:
         self.book.put(Label("pump", T0 + round(start * S), T0 + round(end * S), value, origin, part))
@@ -70,7 +72,7 @@ class Plant:
 
     def taught(self, asset: str = "pump") -> list[float | None]:
         """What each sample of the asset is taught with, in the order of time."""
-        return [y for (y,) in self.samples._rows("SELECT y FROM samples WHERE asset = ? ORDER BY time_ns", asset)]
+        return [y for (y,) in rows(self.path, "SELECT y FROM samples WHERE asset = ? ORDER BY time_ns", asset)]
 
     def shown(self, asset: str = "pump") -> dict[str, Any]:
         found: dict[str, Any] = self.book.status()[asset]
@@ -181,7 +183,7 @@ def test_after_a_restart_everything_is_joined_again_and_nothing_is_new(plant: Pl
     plant.again()
     plant.look()
     assert plant.taught() == [0, 0, 1] and plant.samples.total["m"] == 3
-    plant.samples._db.execute("UPDATE samples SET y = NULL, origin = 0, label = 0")  # as a power cut may leave it
+    change(plant.path, "UPDATE samples SET y = NULL, origin = 0, label = 0")  # as a power cut may leave it
     plant.again()
     plant.look()
     assert plant.taught() == [0, 0, 1]
@@ -324,14 +326,15 @@ def test_the_oldest_labels_go_beyond_the_bound(plant: Plant, monkeypatch: pytest
     assert [y is not None for y in plant.taught()] == [False] * 7 + [True] * 5
 
 
-def test_a_full_disk_is_an_error_to_who_puts_and_heals(plant: Plant) -> None:
-    pages = plant.book._db.execute("PRAGMA page_count").fetchone()[0]
-    plant.book._db.execute(f"PRAGMA max_page_count = {pages}")
+def test_a_full_disk_is_an_error_to_who_puts_and_heals(disk: Disk, tmp_path: Path) -> None:
+    plant = Plant(tmp_path)
+    disk.fill()
     with pytest.raises(StorageError, match="labels cannot be written"):
         for i in range(10_000):
             plant.put("worn" if i % 2 else "ok", i, i + 1)
-    plant.book._db.execute("PRAGMA max_page_count = 100000")
+    disk.free()
     plant.put("worn", 0, 1)
+    plant.close()
 
 
 def test_what_is_offered_is_kept_by_the_thread_and_at_the_end(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -368,9 +371,9 @@ for i in range(10**6):
     process.wait()
     process.stdout.close()
     plant = Plant(tmp_path)
-    plant.samples._keep(
-        [Sample("m", "pump", T0 + (i + 1) * S, np.zeros(1, np.float32), None, False, S) for i in range(last + 1)]
-    )
+    for i in range(last + 1):
+        plant.samples.put(Sample("m", "pump", T0 + (i + 1) * S, np.zeros(1, np.float32), None, False, S))
+    plant.samples.flush()
     plant.look()
     assert plant.taught() == [1] * (last + 1)
     plant.close()

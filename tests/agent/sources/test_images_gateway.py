@@ -54,7 +54,7 @@ class Gateway:
             "m", ModelConfig(file=folder / "m.onnx", training=training), folder / "models", self.samples, self.spool,
             None, None, label, lambda *_: None, lambda _: False,
         )  # fmt: skip
-        self.part._restore()
+        self.part.restore()
         asset = AssetConfig(model="m", channels={"camera": CAMERA}, label=STATE if label else None, **config)
         self.asset = Asset("gw", "line", asset, self.part, self.samples, Latency(), AlertState(), lambda *_: None)
 
@@ -67,13 +67,11 @@ class Gateway:
 
     def stored(self) -> SampleStore:
         """What was queued is written."""
-        self.samples.start()
-        self.samples.stop()
-        self.samples = self.part._model._samples = SampleStore(self.path, {"m": 1000})
+        self.samples.flush()
         return self.samples
 
     def close(self) -> None:
-        self.samples._db.close()
+        self.samples.stop()
         self.spool.close()
 
 
@@ -95,8 +93,8 @@ def test_gateway_learns_from_the_pictures_it_kept(tmp_path: Path) -> None:
     kept = gateway.stored()
     x, y = kept.load("m", (1, 16, 16), None, 0, np.uint8)
     assert len(x) == 400 and x.dtype == np.uint8 and y.tolist() == [0, 1] * 200
-    gateway.part._model.rescale()
-    model, graph = gateway.part._model, gateway.part.graph
+    gateway.part.model.rescale()
+    model, graph = gateway.part.model, gateway.part.graph
     assert graph is not None and gateway.part.serving is not None
     data, held = model.usable(held=False), model.usable(held=True)
     assert len(held.x) == 80
@@ -137,12 +135,12 @@ def test_anomaly_of_pictures_names_no_other_channel(tmp_path: Path) -> None:
     model: onnx.ModelProto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     write_card(model, made)
     gateway = Gateway(tmp_path, card(), label=False)
-    gateway.part._model.adopt(model.SerializeToString())
+    gateway.part.model.adopt(model.SerializeToString())
     rng = np.random.default_rng(0)
     for i in range(60):
         gateway.see(rng.integers(100, 120, (16, 16), dtype=np.uint8), i)
     gateway.stored()
-    gateway.part._model.rescale()
+    gateway.part.model.rescale()
     gateway.see(np.full((16, 16), 255, np.uint8), 100)
     decision = gateway.asset.decisions[-1][0]
     assert decision.label == "anomaly" and decision.channel == "camera" and decision.score > decision.threshold
@@ -287,7 +285,7 @@ def test_real_pictures_score_on_the_gateway_as_offline(tmp_path: Path, name: str
         Image.fromarray(pixels).save(file, "PNG")
         gateway.see(decode(file.getvalue()), i)
     gateway.stored()
-    gateway.part._model.rescale()
+    gateway.part.model.rescale()
     for i, pixels in enumerate(x[test]):
         gateway.see(pixels, 100_000 + i)
     graph = TrainableGraph.load((tmp_path / "m.onnx").read_bytes())
@@ -308,11 +306,12 @@ def test_late_label_teaches_the_picture_of_its_time(tmp_path: Path) -> None:
     made = card()
     store = SampleStore(tmp_path / "s.sqlite", {"m": 100})
     for second in range(4):
-        store._keep([Sample("m", "line", second * S, np.zeros((1, 16, 16), np.uint8), None, False)])
+        store.put(Sample("m", "line", second * S, np.zeros((1, 16, 16), np.uint8), None, False))
+    store.flush()
     book = LabelBook(tmp_path / "s.sqlite", {"line": Subject("m", lambda: made, None)}, store.retaught)
     book.put(Label("line", 1 * S, 1 * S, "crack", "hand"))
     book.put(Label("line", round(1.9 * S), round(2.1 * S), "sound", "inspection"))
     book.look()
     assert store.load("m", (1, 16, 16), None, 0, np.uint8)[1].tolist() == [-1, 1, 0, -1]
     book.stop()
-    store._db.close()
+    store.stop()

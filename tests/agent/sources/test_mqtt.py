@@ -22,6 +22,7 @@ from fedge_agent.sources.mqtt import MqttConfig, MqttSource
 from fedge_agent.sources.mqtt_payload import Reader
 from fedge_agent.types import Batch, Quality, Reading
 from fedge_models.errors import ConfigError
+from support.databases import Disk
 from support.mosquitto import Mosquitto
 from support.mqtt_once import BrokerOfOneMessage
 from support.recording_host import KeptHost
@@ -194,8 +195,8 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mosquitto]:
 class Running:
     """A hosted source with its queue and inbox."""
 
-    def __init__(self, broker: Mosquitto, folder: Path, tags: Sequence[str], **keys: Any) -> None:
-        self.queue = Queue(10_000)
+    def __init__(self, broker: Mosquitto, folder: Path, tags: Sequence[str], size: int = 10_000, **keys: Any) -> None:
+        self.queue = Queue(size)
         self.inbox = Inbox(folder / "inbox.sqlite", 1 << 20, 3600)
         source = MqttSource("broker", config(**{**broker.keys, **keys}))
         self.hosted = HostedSource("broker", source, tags, self.queue, None, self.inbox)
@@ -360,12 +361,11 @@ def test_broker_that_restarts_is_found_again(tmp_path: Path, monkeypatch: pytest
 
 
 def test_full_disk_stops_no_reading_and_is_shown(
-    broker: Mosquitto, publisher: Publisher, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    broker: Mosquitto, publisher: Publisher, tmp_path: Path, disk: Disk, caplog: pytest.LogCaptureFixture
 ) -> None:
     running = Running(broker, tmp_path, ["plant/full/v"], client_id="full", subscriptions=["plant/full/+"])
     subscribed(running, publisher, "plant/full/none")
-    with running.inbox._lock:
-        running.inbox._db.execute("PRAGMA max_page_count = 1")  # SQLite's own disk-full
+    disk.fill()
     for i in range(60):  # more than the broker leaves unacknowledged
         publisher.say("plant/full/v", f"{i}" + "x" * 250)
     running.wait(lambda: len(running.readings) == 60)
@@ -435,9 +435,8 @@ def test_check_leaves_the_session_of_the_running_agent_alone(
 def test_messages_wait_at_the_broker_while_the_agent_is_busy(
     broker: Mosquitto, publisher: Publisher, tmp_path: Path
 ) -> None:
-    running = Running(broker, tmp_path, ["plant/busy/v"], client_id="busy", subscriptions=["plant/busy/+"])
+    running = Running(broker, tmp_path, ["plant/busy/v"], 3, client_id="busy", subscriptions=["plant/busy/+"])
     subscribed(running, publisher, "plant/busy/none")
-    running.queue._size = 3  # nobody takes anything out
     for i in range(200):
         publisher.say("plant/busy/v", f"{i}")
     running.wait(lambda: len(running.readings) == 200)

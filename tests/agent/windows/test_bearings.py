@@ -67,7 +67,7 @@ def test_the_speed_of_the_shaft_is_read_with_the_window(tmp_path: Path) -> None:
     part = Participant(
         "m", model, tmp_path / "models", samples, spool, None, None, False, lambda *_: None, lambda _: False
     )
-    part._restore()
+    part.restore()
     shaft = {"bearing": geometry(), "shaft_rpm": {"source": "plc", "tag": "n"}, "window": {"max_hold": 60.0}}
     asset = Asset("gw", "pump", config(**shaft), part, samples, Latency(), AlertState(), lambda *_: None)
     block, start, span = struck(BEARING.orders()["bpfo"], 31.0), 1_700_000_000 * 10**9, round(LENGTH / RATE * 1e9)

@@ -16,6 +16,7 @@ from fedge_agent.types import AlertState, Batch, Event, Quality, Reading
 from fedge_agent.windows.context import MAX_CHARACTERS, Context, plain
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, WindowSpec
+from support.databases import rows
 
 S = 1_000_000_000
 T0 = 1_700_000_000 * S
@@ -104,7 +105,7 @@ class Press:
             "m", model, folder / "models", self.samples, self.spool, None, None, config.taught, lambda *_: None,
             lambda _: False,
         )  # fmt: skip
-        self.part._restore()
+        self.part.restore()
         self.asset = Asset(
             "gw", "press", config, self.part, self.samples, Latency(), AlertState(), lambda e, _: self.events.append(e)
         )
@@ -115,11 +116,10 @@ class Press:
             if job is not None and t == first:
                 readings = [Reading("j", T0 + t * S, job), *readings]
             self.asset.push(Batch("plc", readings, None, 0))
-        while self.samples._waiting:
-            self.samples._keep([self.samples._waiting.popleft()])
+        self.samples.flush()
 
     def close(self) -> None:
-        self.samples._db.close()
+        self.samples.stop()
         self.spool.close()
 
 
@@ -129,13 +129,13 @@ def test_decisions_events_and_samples_have_their_context(tmp_path: Path) -> None
     )
     press = Press(tmp_path, config)
     press.run(0, 40, job="J1")
-    press.part._model.rescale()
+    press.part.model.rescale()
     press.run(40, 60, job="J2")
     press.run(60, 80, level=1e6, job="J3")
     jobs = {d["time_ns"]: d["context"]["job"] for d in press.asset.recent()}
     assert {jobs[T0 + t * S] for t in range(41, 60, 2)} == {"J2"} and jobs[T0 + 61 * S] == "J3"
-    assert press.events[0].state == "opened" and press.events[0].context == {"job": "J3", "part": "J3"}
-    kept = press.samples._rows("SELECT part, time_ns, span_ns FROM samples ORDER BY id")
+    assert press.events[0].state == "opened" and press.events[0].decision.context == {"job": "J3", "part": "J3"}
+    kept = rows(tmp_path / "samples.sqlite", "SELECT part, time_ns, span_ns FROM samples ORDER BY id")
     assert {p for p, *_ in kept} == {"J1", "J2", "J3"} and {s for *_, s in kept} == {4 * S}
     press.close()
 

@@ -18,6 +18,7 @@ from fedge_agent.types import AlertState, Decision
 from fedge_models.graph.card import Card, Channel, WindowSpec
 from fedge_models.system.settings import Seconds
 from support.canned_http import Canned, reply
+from support.databases import rows
 
 S = 1_000_000_000
 T0 = 1_700_000_000 * S
@@ -32,7 +33,8 @@ def test_closed_order_teaches_the_model(tmp_path: Path, found: str, taught: floa
     alert = Alert("gw", "pump", When(for_windows=2, min_gap=Seconds(0)), AlertState())
     for i, score in enumerate(SCORES):
         end = T0 + 10 * i * S
-        samples._keep([Sample("m", "pump", end, np.zeros(1, np.float32), None, False, 10 * S, "")])
+        samples.put(Sample("m", "pump", end, np.zeros(1, np.float32), None, False, 10 * S, ""))
+        samples.flush()
         if made := alert.update(Decision("pump", "m", 1, end, score, 1.0, "anomaly", 0.0, 0.001), float(i)):
             spool.put_event(["cmms"], *made)
     state = {"code": "open"}
@@ -51,9 +53,9 @@ def test_closed_order_teaches_the_model(tmp_path: Path, found: str, taught: floa
             hosted._thread.join(0.005)
         hosted.stop(10)
     book.look()
-    known = [y for (y,) in samples._rows("SELECT y FROM samples ORDER BY time_ns")]
+    known = [y for (y,) in rows(tmp_path / "samples.sqlite", "SELECT y FROM samples ORDER BY time_ns")]
     # Of the first window that was too high only the end is in the span; of the well ones nothing is.
     assert known == [None, None, None, *[taught] * 4, *[None] * 4]
     book.stop()
-    samples._db.close()
+    samples.stop()
     spool.close()
