@@ -1,1 +1,1 @@
-"""A whole fleet on one machine: the demo with real processes, replay servers, recordings."""
+"""A whole fleet on one machine: recorded and simulated machines, stand-ins for a plant, simulations and the demo."""

@@ -1,4 +1,4 @@
-"""The demo's report: one HTML file with plots as inline SVG; nothing is fetched, nothing runs."""
+"""The report of a demo or a simulation: one HTML file with plots as inline SVG. It loads nothing and runs no script."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Plot:
 
 @dataclass
 class Report:
-    """All that the demo has to say."""
+    """The contents of the page."""
 
     title: str
     promises: list[Promise]
@@ -65,7 +65,7 @@ border-top: 3px solid; vertical-align: middle; margin-right: .3rem }
 
 
 def render(report: Report) -> str:
-    """The page."""
+    """Return the page."""
     rows = [[p.text, p.measured, "kept" if p.kept else "NOT KEPT"] for p in report.promises]
     parts = [_table("Promises", ["promise", "measured", ""], rows)] if rows else []
     parts += [_table(*table) for table in report.tables]

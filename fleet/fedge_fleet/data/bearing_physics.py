@@ -67,7 +67,7 @@ SITES = (
 
 
 def machines(count: int, seed: int = 0) -> tuple[Machine, ...]:
-    """The four of SITES and, beyond those, others like them: each property drawn from their range, widened a little."""
+    """Return the four machines of SITES and, beyond those, others with properties drawn from a slightly wider range."""
     rng, made = np.random.default_rng(seed), list(SITES)
     for k in range(len(SITES), count):
         shaft, resonance = rng.uniform(18, 35), rng.uniform(500, 850)
@@ -78,7 +78,7 @@ def machines(count: int, seed: int = 0) -> tuple[Machine, ...]:
 
 
 def run(machine: Machine, state: int, seed: int, seconds: float = PIECE_S) -> NDArray[np.float32]:
-    """Channels (4, seconds * RATE_HZ) of a machine in a state (index into STATES)."""
+    """Simulate a machine in a state (index into STATES): channels (4, seconds * RATE_HZ)."""
     rng = np.random.default_rng(seed)
     t = np.arange(round(seconds * RATE_HZ)) / RATE_HZ
     shaft = machine.shaft_hz * rng.uniform(0.98, 1.02)
@@ -107,7 +107,7 @@ def _impacts(
     load: NDArray[np.float64],
     rng: np.random.Generator,
 ) -> NDArray[np.float64]:
-    """Resonance excited by each passing of a ball over the defect."""
+    """Resonance that each pass of a ball over the defect excites."""
     n = phase.size
     sign = -1 if state == 1 else 1
     rate = machine.balls / 2 * shaft * (1 + sign * machine.ratio)

@@ -1,4 +1,4 @@
-"""A site in a federation by its own code: local training on a release, and what it sends and keeps of it."""
+"""One site as a member of a federation: it trains on a release and codes what it sends."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Base:
 
 @dataclass(frozen=True)
 class Sent:
-    """What a site sends of one local training."""
+    """The update that a site sends after one local training."""
 
     codes: Codes  # (P,) on the grid of its base
     spread: Floats  # (T,)
@@ -51,7 +51,7 @@ class Sent:
 
 @dataclass
 class Member:
-    """A site's data, its error feedback, its own tensors, what its last training did by itself and on which release."""
+    """A site's data, error feedback and local tensors; the movement and the base of its last training."""
 
     x: Floats
     y: Labels
@@ -62,7 +62,7 @@ class Member:
     base: Base | None = None
 
     def turn(self, graph: TrainableGraph, base: Base, mask: personal.Mask, plan: Plan) -> Sent:
-        """One local training on a release."""
+        """Train once on a release and return the coded update."""
         back, releases = None, base.version - self.base.version if self.base else 0
         if plan.correction and releases > 0 and self.movement is not None and self.base is not None:
             back = drift.correction(self.movement, self.base.weights, base.weights, releases, plan.correction, mask)
@@ -88,7 +88,7 @@ def train(
     mu: float = 0.0,
     back: Floats | None = None,
 ) -> None:
-    """One local training on a release, in place."""
+    """Train once on a release, in place."""
     rate = round_rate(plan.training.learning_rate, plan.halving, version)
     how = msgspec.structs.replace(plan.training, learning_rate=rate, proximal_mu=mu)
     fit(graph, x, None if graph.card.task == "anomaly" else y, how, rng, drift=back)

@@ -51,7 +51,7 @@ GAP_S = 0.2  # of replay, between segments
 
 
 class Step(NamedTuple):
-    """What a machine's tags say at one time. A waveform's value is a block that ends then."""
+    """The values of a machine's tags at one time. A waveform's value is a block that ends then."""
 
     due_s: float  # after the beginning of the replay
     values: dict[str, float | list[float]]
@@ -77,11 +77,11 @@ class Track:
         return self.values.shape[1] / self.rate_hz + (len(self.segments) - 1) * GAP_S
 
     def seconds_at(self, sample: int, segment: int) -> float:
-        """When a replay shows a sample of that segment, after its beginning."""
+        """Seconds from the start of a replay to a sample of that segment."""
         return sample / self.rate_hz + segment * GAP_S
 
     def steps(self) -> Iterator[Step]:
-        """What the machine's tags say, one after another; the label of the test part stays unknown."""
+        """Yield the values of the machine's tags, step by step; in the test part the label is None."""
         for k, (start, stop) in enumerate(self.segments):
             for at in range(start, stop - self.block + 1, self.block):
                 last, cells = at + self.block - 1, self.values[:, at : at + self.block]
@@ -91,7 +91,7 @@ class Track:
                 yield Step(self.seconds_at(last, k), values, label)
 
     def sample_at(self, seconds: float) -> int | None:
-        """The sample that a replay shows so long after its beginning; None in a gap."""
+        """The index of the sample that a replay shows after so many seconds, or None in a gap."""
         for k, (start, stop) in enumerate(self.segments):
             at = round((seconds - k * GAP_S) * self.rate_hz)
             if start <= at < stop:
@@ -105,7 +105,7 @@ def skab(folder: Path, speed: float = 50.0) -> dict[str, Track]:
 
 
 def skab_experiments(folder: Path, speed: float = 1.0) -> dict[str, Track]:
-    """Every experiment that is there, by name."""
+    """Read every experiment in the folder, by name."""
     names = sorted(p.name.removesuffix(".csv.gz") for p in folder.glob("*-[0-9][0-9].csv.gz"))
     if not names:
         raise ConfigError(f"{folder}: no SKAB experiments (files such as valve1-00.csv.gz) here")
@@ -196,7 +196,7 @@ def simulated(
 
 
 def join(tracks: Sequence[Track]) -> Track:
-    """Tracks of one machine one after the other, with a gap between them."""
+    """Join tracks of one machine into one, with a gap between them."""
     offsets = np.cumsum([0, *(t.values.shape[1] for t in tracks)]).tolist()
     return Track(
         channels=tracks[0].channels,

@@ -1,4 +1,4 @@
-"""What a site has: the windows of its recordings, cut, standardised and left out as a gateway does it.
+"""The windows of a site's recordings: cut, standardised and excluded as a gateway does it.
 
 Labels: class index, 0/1 for anomaly, -1 where a window has none of its own; targets for regress.
 """
@@ -26,7 +26,7 @@ Labels = NDArray[Any]  # int64, or float for regress
 
 @dataclass(frozen=True)
 class Windows:
-    """Windows of one site: inputs, labels, which belong to the test part, and which a gateway does not train on."""
+    """Windows of one site: inputs, labels, the test part, and those that a gateway does not train on."""
 
     x: Floats  # (n, features) or, for raw windows, (n, channels, length)
     y: Labels  # (n,)
@@ -63,20 +63,20 @@ def windows(track: Track, card: Card, began_ns: int | None = None) -> Windows:
 
 
 def standardised(site: Windows, card: Card) -> Windows:
-    """With the statistics of the site's own samples, held back or not (anomaly: the normal ones)."""
+    """Standardise with the statistics of the site's own samples, held back or not (anomaly: the normal ones)."""
     keep = ~site.test & (site.y == 0 if card.task == "anomaly" else True)
     return replace(site, x=standardise.fit(site.x[keep], card)(site.x))
 
 
 def trainable(site: Windows, card: Card) -> tuple[Floats, Labels]:
-    """What a gateway may train on."""
+    """Return the windows that a gateway may train on."""
     keep = ~site.test & ~site.held
     data = usable(card.task, site.x[keep], site.y[keep], labelled=True)
     return data.x, data.y
 
 
 def pooled(sites: Mapping[str, Windows]) -> Windows:
-    """All sites as one."""
+    """Pool all sites into one."""
     return Windows(
         np.concatenate([s.x for s in sites.values()]),
         np.concatenate([s.y for s in sites.values()]),

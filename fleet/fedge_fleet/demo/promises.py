@@ -1,4 +1,4 @@
-"""What the demo promises, whether it was kept, and the report that shows it."""
+"""The demo's promises, whether each was kept, and the report that shows them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .watch import Comparison, Watch
 
 
 def live_score(scenario: Scenario, site: str, watch: Watch, wall: float) -> float | None:
-    """What the agent itself decided during the test part, against the truth that it was not shown."""
+    """Score what the agent decided during the test part against the labels that it did not receive."""
     track, decided, truth = scenario.tracks[site], [], []
     for decision in watch.decisions[site].values():
         at = track.sample_at(decision["time_ns"] / 1e9 - wall)
@@ -41,7 +41,7 @@ def evaluate(
     left: list[int],
     bytes_down: dict[str, int],
 ) -> Report:
-    """The summary and the report."""
+    """Evaluate every promise and build the report."""
     graph, last = compared.graph, max(watch.releases)
     fed = compared.scored(watch.releases[last][1])
     statuses = watch.statuses
@@ -106,7 +106,7 @@ def evaluate(
 
 
 def _sent(status: dict[str, Any]) -> int:
-    """How many updates an agent has handed over (each training makes one)."""
+    """How many updates an agent has sent (each training makes one)."""
     release = status["models"][FEDERATION]["head"] or 1
     return max(1, min(release, max((t["base"] for t in status["models"][FEDERATION]["trainings"]), default=1)))
 
@@ -146,7 +146,7 @@ def _faults(scenario: Scenario, site: str, offset: float) -> list[tuple[float, f
 
 
 def summarise(report: Report, out: Path, say: Callable[[str], None]) -> None:
-    """The summary as text."""
+    """Print the summary as text."""
     for title, header, rows in report.tables:
         say(f"\n{title}")
         widths = [max(len(r[i]) for r in [header, *rows]) for i in range(len(header))]

@@ -25,7 +25,7 @@ GRACE_S = 4.0  # after the replays, for the last orders and updates
 
 
 def demo(data: Path | None, out: Path, say: Callable[[str], None], real_mes: Path | None = None) -> bool:
-    """Run it; True when every promise was kept. Raises StopError when something did not even start.
+    """Run the demo; return True when every promise was kept. Raises StopError when a program did not start.
 
     real_mes: the virtual environment of a Tryton, which then gets the work orders instead of the stand-in.
     """
@@ -58,7 +58,7 @@ def _interrupt(number: int, frame: object) -> None:
 
 
 def play(stage: Stage, scenario: Scenario, say: Callable[[str], None]) -> tuple[Watch, Comparison]:
-    """Let the machines run, and watch."""
+    """Start the machines and watch them until the end of the replay."""
     stage.go.touch()
     watch = Watch()
     compared = Comparison(scenario, watch.began)
@@ -77,7 +77,7 @@ def play(stage: Stage, scenario: Scenario, say: Callable[[str], None]) -> tuple[
 
 
 def _look(stage: Stage, watch: Watch, compared: Comparison, end: float, say: Callable[[str], None]) -> None:
-    """Look twice a second, and say now and then what there is, until `end`."""
+    """Look twice a second until `end`, and print a line every five seconds."""
     shown = 0.0
     while time.time() < end:
         stage.processes.check()

@@ -1,4 +1,4 @@
-"""What the demo shows: a data set's sites, the model for them, and how they train."""
+"""What the demo shows: a data set's sites, their model, and how they train."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CONFIG = TrainingConfig()  # the agent's defaults
 
 @dataclass(frozen=True)
 class Scenario:
-    """A demo."""
+    """The sites of a demo, their model and their training."""
 
     name: str
     tracks: dict[str, Track]
@@ -34,7 +34,7 @@ class Scenario:
 
 
 def load(data: Path | None) -> Scenario:
-    """The scenario for a data folder, by what is in it; without one, the simulation. Raises ConfigError."""
+    """Choose the scenario by the contents of a data folder; without a folder, the simulation. Raises ConfigError."""
     if data is None:
         return _simulation()
     if list(data.glob("valve1-*.csv.gz")):

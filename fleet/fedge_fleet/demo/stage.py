@@ -46,7 +46,7 @@ class Stage:
         self.over_mqtt: str | None = None  # the site whose machine is read over MQTT
 
     def start(self) -> None:
-        """Everything up to the moment before the machines start."""
+        """Start everything except the machines."""
         scenario, folder = self.scenario, self.folder
         self.say(f"fedge demo: {scenario.name}; {len(scenario.tracks)} sites, {len(self.graph.params)} parameters")
         self._aggregator()
@@ -65,7 +65,7 @@ class Stage:
         self._until(self._all_connected, "agents connected to their PLCs")
 
     def orders(self) -> list[dict[str, Any]]:
-        """The work orders in the MES. Raises StopError."""
+        """Return the work orders in the MES. Raises StopError."""
         if self._tryton:
             return tryton.orders(self.folder / "tryton")
         found: list[dict[str, Any]] = get(self._mes_address, "/work-orders")
@@ -205,12 +205,12 @@ def _free_port() -> int:
 
 
 def program(name: str) -> str | None:
-    """The path of an installed program; Debian keeps servers in /usr/sbin."""
+    """Return the path of an installed program; Debian keeps servers in /usr/sbin."""
     return shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 
 
 def get(address: str, path: str) -> Any:
-    """JSON from a local page. Raises StopError."""
+    """Get JSON from a local page. Raises StopError."""
     host, _, port = address.rpartition(":")
     connection = http.client.HTTPConnection(host, int(port), timeout=10)
     try:

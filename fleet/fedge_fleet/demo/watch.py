@@ -1,4 +1,4 @@
-"""What the demo sees while it runs, and what it is compared with: each site alone, and all data in one place."""
+"""What the demo observes while it runs, and the baselines: each site alone, and all data in one place."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ROUNDS_FOR_OWN = 30  # a site alone trains about as often as the federation does
 
 @dataclass
 class Watch:
-    """What was seen while it ran."""
+    """What was observed while the demo ran."""
 
     began: float = field(default_factory=time.time)
     statuses: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -32,7 +32,7 @@ class Watch:
     releases: dict[int, tuple[float, NDArray[np.float32]]] = field(default_factory=dict)  # version -> (s, weights)
 
     def look(self, stage: Stage) -> None:
-        """Ask every agent how it is."""
+        """Ask every agent for its status."""
         for site, address in stage.agents.items():
             self.statuses[site] = get(address, "/status")
             known = self.decisions.setdefault(site, {})
@@ -61,7 +61,7 @@ class Watch:
 
 
 class Comparison:
-    """The scores on each site's test part of models that were trained without the federation, on the same windows."""
+    """Scores, on each site's test part, of models trained without the federation on the same windows."""
 
     def __init__(self, scenario: Scenario, began: float) -> None:
         self.scenario, self._began_ns = scenario, round(began * 1e9)
@@ -74,7 +74,7 @@ class Comparison:
         self.stop = threading.Event()  # what is worked out is not wanted any more
 
     def work_out(self) -> None:
-        """Each site alone and all together, trained in this thread at the lowest priority."""
+        """Train each site alone and all sites together, in this thread at the lowest priority."""
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
         scenario, graph = self.scenario, TrainableGraph.load(self.scenario.model)
         start = graph.params.copy()
@@ -91,12 +91,12 @@ class Comparison:
         self.done = not self.stop.is_set()
 
     def scored(self, weights: NDArray[np.float32]) -> dict[str, float]:
-        """The score of given weights on each site's test part."""
+        """Score given weights on each site's test part."""
         return {site: baselines.score(self.graph, weights, w) for site, w in self.sites.items()}
 
 
 def _head(stage: Stage) -> tuple[int, NDArray[np.float32]] | None:
-    """The newest release that the first agent has verified."""
+    """Return the newest release that the first agent has verified."""
     site = next(iter(stage.agents))
     stored = ChainStore(stage.folder / site / "models" / FEDERATION).load("head", stage.graph)
     return (stored.header.version, stored.weights) if stored else None

@@ -38,7 +38,7 @@ class Mes(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", port), _Handler)
 
     def create(self, key: str, body: str) -> tuple[int, int]:
-        """(status, order number)."""
+        """Store an order, or find the one with this key; return (HTTP status, order number)."""
         with self.lock:
             row = self.database.execute("SELECT id FROM orders WHERE key = ?", (key,)).fetchone()
             if row is not None:
@@ -48,13 +48,13 @@ class Mes(ThreadingHTTPServer):
             return 201, int(self.database.execute(sql, (key, body, time.time())).lastrowid or 0)
 
     def clear(self, key: str, body: str) -> int:
-        """Note that the condition cleared; the status."""
+        """Record that the condition is over; return the HTTP status."""
         with self.lock:
             sql = "UPDATE orders SET cleared = ? WHERE key = ?"
             return 200 if self.database.execute(sql, (body, key)).rowcount else 404
 
     def orders(self) -> list[dict[str, Any]]:
-        """All orders."""
+        """Return all orders."""
         with self.lock:
             rows = self.database.execute("SELECT id, key, body, created, cleared, deliveries FROM orders ORDER BY id")
             return [
@@ -103,4 +103,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing."""
+        """Print nothing: the demo's output is for people."""

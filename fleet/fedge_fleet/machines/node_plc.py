@@ -1,4 +1,4 @@
-"""A PLC that is not ours: node-opcua serves the tags, and a track is replayed into it. Same tags as `plc.py`."""
+"""An OPC UA server from another project: node-opcua serves the tags of `plc.py`, and a track is replayed into it."""
 
 from __future__ import annotations
 

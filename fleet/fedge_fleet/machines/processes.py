@@ -65,15 +65,15 @@ class Processes:
                 raise StopError(f"{name} ended with code {code}; the end of its log:\n{self.tail(name)}")
 
     def tail(self, name: str, lines: int = 12) -> str:
-        """The last lines that a process wrote."""
+        """Return the last lines that a process wrote."""
         return "\n".join((self._logs / f"{name}.log").read_text(errors="replace").splitlines()[-lines:])
 
     def pids(self) -> dict[str, int]:
-        """Process id of each process that runs."""
+        """Return the process id of each process that runs."""
         return {name: p.pid for name, p in self._running.items() if p.poll() is None}
 
     def end(self, name: str) -> int:
-        """End one, which is then no longer watched; its exit code."""
+        """End one process, stop watching it, and return its exit code."""
         process = self._running.pop(name)
         process.send_signal(signal.SIGTERM)
         try:

@@ -1,4 +1,4 @@
-"""A real Tryton 8.2 for the demo and the tests: its database from nothing, its command, the work orders in it.
+"""A real Tryton 8.2 for the demo and the tests: a new database, the server's command, the work orders in it.
 
 Tryton runs from a virtual environment of its own, given by its path (`make counterparts` makes one in
 ``.counterparts/tryton``). Nothing of it is imported here.
@@ -45,7 +45,7 @@ with Transaction().start("{DATABASE}", 1):
 
 
 def make_database(venv: Path, folder: Path) -> Path:
-    """A database with productions in it, in a new `folder`; it takes 15 s and more. Raises StopError."""
+    """Make a database with productions in a new `folder`; this takes 15 s and more. Raises StopError."""
     folder.mkdir(parents=True)
     database = folder / f"{DATABASE}.sqlite"
     database.touch()
@@ -61,19 +61,19 @@ def make_database(venv: Path, folder: Path) -> Path:
 
 
 def configure(folder: Path, port: int) -> Path:
-    """Write its configuration: the database in `folder`, listening on `port` of loopback."""
+    """Write the configuration: the database in `folder`, listening on `port` of loopback."""
     path = folder / "trytond.conf"
     path.write_text(_CONFIG.format(folder=folder, port=port))
     return path
 
 
 def command(venv: Path, config: Path) -> list[str | Path]:
-    """The server's command line."""
+    """Return the server's command line."""
     return [venv / "bin/trytond", "-c", config, "-d", DATABASE]
 
 
 def answers(port: int) -> bool:
-    """Whether it serves by now."""
+    """Whether the server answers now."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     try:
         path = f"/{DATABASE}/rest/model/production?s=1"
@@ -86,17 +86,17 @@ def answers(port: int) -> bool:
 
 
 def productions(folder: Path) -> list[tuple[int, str, str]]:
-    """(id, reference, state) of every production, read from the file. Raises StopError."""
+    """Read (id, reference, state) of every production from the file. Raises StopError."""
     return _rows(folder, "SELECT id, reference, state FROM production ORDER BY id")
 
 
 def notes(folder: Path) -> list[tuple[str, str]]:
-    """(resource, message) of every note. Raises StopError."""
+    """Read (resource, message) of every note. Raises StopError."""
     return _rows(folder, "SELECT resource, message FROM ir_note ORDER BY id")
 
 
 def orders(folder: Path) -> list[dict[str, Any]]:
-    """Every work order as the stand-in MES would list it."""
+    """Return every work order in the form of the stand-in MES."""
     cleared = {resource for resource, text in notes(folder) if "the condition is over" in text}
     return [
         {"id": i, "key": key, "body": {"reference": key}, "cleared": f"production,{i}" in cleared, "deliveries": 1}
@@ -105,7 +105,7 @@ def orders(folder: Path) -> list[dict[str, Any]]:
 
 
 def output(folder: Path, port: int) -> str:
-    """The agent's table for it."""
+    """Return the agent's table for this server."""
     (folder / "key").write_text(KEY)
     url = f"http://127.0.0.1:{port}/{DATABASE}"
     table = {"type": "mes", "preset": "tryton", "url": url, "token_file": str(folder / "key"), "settle": "1s"}

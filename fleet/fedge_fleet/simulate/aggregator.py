@@ -1,4 +1,4 @@
-"""The aggregator of a simulated federation: the real messages, rules, grid and signatures; only TLS and SQLite are not.
+"""The aggregator of a simulated federation: real messages, rules, grid and signatures, but no TLS and no SQLite.
 
 Every update is signed, encoded, then verified and decoded as the server does it; every release is signed, and verified
 as a gateway does it (once: all gateways hold the same bits).
@@ -65,12 +65,12 @@ class Aggregator:
         return Base(self._head.header.version, self._head.weights, self._head.header.steps)
 
     def minimum(self) -> int:
-        """Updates without which the open round is not averaged: those of nodes in quarantine do not count."""
+        """Number of updates below which the open round is not averaged; nodes in quarantine do not count."""
         silent = sum(n in self._updates for n in self.quarantined())
         return self.how.pipeline.minimum() + silent
 
     def admit(self, node: str, sent: Sent, base: Base) -> None:
-        """Sign, encode, send, verify, decode, keep. Raises RefusedError."""
+        """Sign, encode, send, verify, decode and store an update. Raises RefusedError."""
         self._sequence[node] += 1
         update = Update(
             federation=FEDERATION,
@@ -114,7 +114,7 @@ class Aggregator:
         self._updates = {}
 
     def quarantined(self) -> tuple[str, ...]:
-        """Who is in quarantine now."""
+        """Names of the nodes in quarantine now."""
         return tuple(sorted(n for n, s in self._carried.standings.items() if s.quarantined))
 
     def _publish(self, step: Floats, spreads: Sequence[Floats], now: float) -> None:
@@ -129,5 +129,5 @@ class Aggregator:
 
 
 def _key(seed: int, name: str) -> Ed25519PrivateKey:
-    """A key for a simulated site: from the seed, so that a run repeats to the bit; worth nothing outside."""
+    """Make a key for a simulated site from the seed, so that a run repeats to the bit; it protects nothing outside."""
     return Ed25519PrivateKey.from_private_bytes(hashlib.sha256(f"simulated {seed} {name}".encode()).digest())

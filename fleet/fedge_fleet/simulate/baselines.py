@@ -1,7 +1,7 @@
-"""What the sites' data allows, worked out by hand with the very code that gateways run: windows, features,
-standardisation, training, and the int8 coding in between.
+"""Baselines without a federation's messages, computed with the code that gateways run.
 
-The demo draws its comparison lines from here (each site alone, everything pooled), `benchmarks/accuracy.py` its tables.
+Windows, features, standardisation, training and the int8 coding are the gateway's own. The demo draws its comparison
+lines from here (each site alone, everything pooled), `benchmarks/accuracy.py` its tables.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from .loop import Federation, Loop
 
 
 def score(graph: TrainableGraph, params: Floats, site: Windows) -> float:
-    """Of the test part: AUROC (anomaly), macro-F1 (classify) or RMSE (regress)."""
+    """Score the test part: AUROC (anomaly), macro-F1 (classify) or RMSE (regress)."""
     x, y = site.part(test=True)
     if graph.card.task != "regress":
         x, y = x[y >= 0], y[y >= 0]
@@ -39,7 +39,7 @@ def score(graph: TrainableGraph, params: Floats, site: Windows) -> float:
 def alone(
     graph: TrainableGraph, start: Floats, site: Windows, plan: Plan, seed: int, stop: Event | None = None
 ) -> Floats:
-    """Parameters after all rounds of a plan on one site, or on the pool; nothing holds it back (no FedProx).
+    """Train all rounds of a plan on one site, or on the pool, without a proximal term; return the parameters (P,).
 
     `stop`: once it is set, no further round begins.
     """
@@ -62,7 +62,7 @@ def federated(
     seed: int,
     look: Callable[[int, Federation], None] | None = None,
 ) -> Federation:
-    """FedAvg over the sites with the real int8 coding of updates and releases, error feedback and grid in the loop.
+    """Run FedAvg over the sites with the real int8 coding of updates and releases, error feedback and grid in the loop.
 
     `look` is shown each release with its version.
     """
@@ -75,7 +75,7 @@ def federated(
 def tuned(
     graph: TrainableGraph, made: Federation, sites: Mapping[str, Windows], plan: Plan, seed: int
 ) -> dict[str, Floats]:
-    """What serves at each site: the release, gently trained on the site's own data, as gateways do it.
+    """Return the model that serves at each site: the release after fine tuning on the site's own data.
 
     Here all of the training part is trained on; a gateway holds some back, and goes without where that shows no gain.
     """
@@ -94,7 +94,7 @@ def tuned(
 
 
 class Plain:
-    """An aggregator that averages by sample counts, exactly, and then takes a step; nothing is signed or refused."""
+    """An aggregator that averages exactly by sample counts and takes a step; it signs and refuses nothing."""
 
     def __init__(self, graph: TrainableGraph, start: Floats, plan: Plan) -> None:
         self._sizes, self._cap, self._optimizer = graph.sizes, plan.max_samples, plan.server
@@ -108,15 +108,15 @@ class Plain:
         return self._base
 
     def minimum(self) -> int:
-        """One."""
+        """One update is enough."""
         return 1
 
     def admit(self, node: str, sent: Sent, base: Base) -> None:
-        """Everything."""
+        """Admit every update."""
         self._updates.append(sent)
 
     def close(self, now: float) -> None:
-        """The optimiser's step along the mean, coded as releases are."""
+        """Take the optimiser's step along the mean, coded as releases are."""
         base, sizes, grid = self._base, self._sizes, expand(self._base.steps, self._sizes)
         total, weight = np.zeros(len(base.weights)), 0
         for sent in self._updates:

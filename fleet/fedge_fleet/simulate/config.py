@@ -1,4 +1,4 @@
-"""What a simulation is of: a TOML file as a frozen struct, every key of which is a flag of the command line too."""
+"""The settings of a simulation: a TOML file as a frozen struct; every key is also a flag of the command line."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ COMMAND = "fedge-fleet simulate"
 
 
 def named(name: str) -> Any:
-    """A table's default."""
+    """The default of a table."""
     return msgspec.field(default_factory=lambda: {"name": name})
 
 
@@ -59,13 +59,13 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 
 def keys() -> dict[str, str]:
-    """Every key and what it means, in a line."""
+    """Return every key with its meaning in one line."""
     hints = get_type_hints(Config, include_extras=True)
     return {name: hints[name].__metadata__[-1].description for name in Config.__struct_fields__}
 
 
 def flagged(flags: Mapping[str, str]) -> Table:
-    """Flags as keys: a value as TOML has it, a bare word as text, for a table as its name. Raises ConfigError."""
+    """Read flags as keys: TOML values, a bare word as text, a word for a table as its name. Raises ConfigError."""
     tables = {"skew", "rule", "mixing", "server_optimizer", "attack"}
     found: Table = {}
     for name, text in flags.items():
@@ -77,7 +77,7 @@ def flagged(flags: Mapping[str, str]) -> Table:
 
 
 def read(path: Path | None, flags: Mapping[str, Any]) -> tuple[Config, str]:
-    """The file, if any, under the flags; and what to call it in messages. Raises ConfigError."""
+    """Read the file, if there is one, under the flags; return it with its name for messages. Raises ConfigError."""
     where = str(path) if path else COMMAND
     table = settings.load(path, dict) if path else {}
     return settings.convert({**table, **flags}, Config, where), where

@@ -1,8 +1,8 @@
-"""A federation in simulated time: sites train, send, are slow, stay away; rounds end by the aggregator's own rules.
+"""A federation in simulated time: sites train, send, are slow or away; rounds end by the aggregator's own rules.
 
-One loop for all that is worked out in one process: the demo's comparison lines and the accuracy tables, where every
-site is there and honest, and `fedge-fleet simulate`, where not. Deterministic: time is simulated, events at the
-same time happen in the order in which they were planned, and sites that are free train in their order.
+The demo's comparison lines, the accuracy tables (every site present and honest) and `fedge-fleet simulate` use this one
+loop. It is deterministic: time is simulated, events at the same time happen in the order in which they were planned,
+and sites that are free train in their order.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Server(Protocol):
         """The newest release."""
 
     def minimum(self) -> int:
-        """Updates without which it does not average."""
+        """Number of updates below which it does not average."""
 
     def admit(self, node: str, sent: Sent, base: Base) -> None:
         """Take an update into the open round. Raises RefusedError."""
@@ -41,12 +41,12 @@ class Server(Protocol):
 
 
 class Hostile(Protocol):
-    """The hostile sites, who see everything."""
+    """The hostile sites, which see everything."""
 
     names: frozenset[str]
 
     def turn(self, nodes: Sequence[str], base: Base, honest: Sequence[tuple[Base, Sent]]) -> Mapping[str, Sent]:
-        """What each of these nodes sends in answer to a release; `honest`: what each honest site has sent last."""
+        """Return what each of these nodes sends in answer to a release; `honest`: what each honest site sent last."""
 
 
 class Trip(NamedTuple):
@@ -58,19 +58,19 @@ class Trip(NamedTuple):
 
 @dataclass(frozen=True)
 class Federation:
-    """What rounds have led to: the newest release, and the tensors that each site keeps for itself."""
+    """The result of the rounds so far: the newest release, and the tensors that each site keeps for itself."""
 
     params: Floats
     own: dict[str, Floats]
     mask: personal.Mask
 
     def at(self, site: str) -> Floats:
-        """What a site decides with; the release itself where it never trained."""
+        """The weights that decide at a site; the release itself where the site never trained."""
         return personal.compose(self.params, self.own.get(site), self.mask)
 
 
 def at_once(node: str, version: int) -> Trip:
-    """Every site takes a second for everything."""
+    """Every site takes one second for everything."""
     return Trip(1.0)
 
 
@@ -101,7 +101,7 @@ class Loop:
         self._round = self._open()
 
     def run(self, look: Callable[[int, Federation], None] | None = None) -> Federation:
-        """All rounds of the plan. `look` is shown each release, with how many rounds led to it."""
+        """Run all rounds of the plan. `look` gets each release, with the number of rounds before it."""
         self._ask()
         self._start(list(self.members))
         for version in range(1, self.plan.rounds + 1):
@@ -126,7 +126,7 @@ class Loop:
         return Round("simulated", self.server.base().version, self.limits, secret=self.secret)
 
     def _ask(self) -> None:
-        """Where only some sites are asked: ask as many as the round wants by now; those that are free begin."""
+        """Ask as many sites as the open round wants now; those that are free begin."""
         more = self._round.to_ask(self.now, self._active(), self.server.minimum())
         self._round.asked |= dict.fromkeys(more, self.now)
         self._start([n for n in more if n in self._free])
@@ -184,7 +184,7 @@ class Loop:
             self._start([node])
 
     def _lose(self, node: str) -> None:
-        """A site that was away is back; what it had to send is lost."""
+        """A site that was away is back; the update it had to send is lost."""
         self.counts["lost"] += 1
         self._free.add(node)
         self._start([node])

@@ -1,4 +1,4 @@
-"""What a simulation found: a table for people, one JSON object, a page with plots."""
+"""The outcome of a simulation: a table for people, one JSON object, a page with plots."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SHOWN = 12  # rows of the table, at most
 
 
 def lines(outcome: Outcome) -> list[str]:
-    """For people: how the score went, and what became of the updates."""
+    """Format for people: how the score developed, and what happened to the updates."""
     rows = [["round", "hours", outcome.metric, "worst site", *(["backdoor"] if _backdoor(outcome) else [])]]
     rows += [_row(p, _backdoor(outcome)) for p in _some(outcome.history)]
     widths = [max(len(r[i]) for r in rows) for i in range(len(rows[0]))]
@@ -25,7 +25,7 @@ def lines(outcome: Outcome) -> list[str]:
 
 
 def summary(outcome: Outcome) -> list[str]:
-    """A few sentences."""
+    """Summarise in a few sentences."""
     config, counts = outcome.config, outcome.counts
     hostile = f"{len(outcome.hostile)} of them hostile ({config.attack['name']})" if outcome.hostile else "none hostile"
     lines = [
@@ -40,7 +40,7 @@ def summary(outcome: Outcome) -> list[str]:
 
 
 def as_json(outcome: Outcome) -> str:
-    """One object on one line; the same bytes for the same configuration and data. What is unknown is null."""
+    """Format as one line of JSON: the same bytes for the same configuration and data; unknown values are null."""
     table: dict[str, Any] = {
         "simulation": msgspec.to_builtins(outcome.config, enc_hook=str),
         "metric": outcome.metric,
@@ -59,7 +59,7 @@ def as_json(outcome: Outcome) -> str:
 
 
 def page(outcome: Outcome) -> Report:
-    """For a browser."""
+    """Build the page for a browser."""
     config, history = outcome.config, outcome.history
     over = [Line("mean of the honest sites", [(p.round, p.score) for p in history])]
     over.append(Line("worst honest site", [(p.round, p.worst) for p in history], dashed=True))
@@ -99,7 +99,7 @@ def _row(point: Point, backdoor: bool) -> list[str]:
 
 
 def _some(history: Sequence[Point]) -> list[Point]:
-    """Evenly chosen, the first and the last always."""
+    """Choose evenly, always with the first and the last."""
     step = max(1, -(-len(history) // SHOWN))
     chosen = list(history[:-1:step])
     return [*chosen, history[-1]]

@@ -38,7 +38,7 @@ AWAY_S = 1800.0  # how long a site that drops out stays away
 
 @dataclass(frozen=True)
 class Point:
-    """The federation after some rounds."""
+    """The federation after a number of rounds."""
 
     round: int
     hours: float  # simulated
@@ -49,7 +49,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Outcome:
-    """All that a simulation has to say."""
+    """The result of a simulation."""
 
     config: Config
     metric: str
@@ -67,7 +67,7 @@ class Outcome:
 
     @property
     def last(self) -> Point:
-        """The end."""
+        """The last point."""
         return self.history[-1]
 
 
@@ -98,7 +98,7 @@ def simulate(
     fleet: Fleet | None = None,
     every: int = 1,
 ) -> Outcome:
-    """Run it; `look` is shown each point and the rounds in all. `every`: rounds from one point to the next.
+    """Run a simulation; `look` gets each point and the number of rounds in all. `every`: rounds between two points.
 
     Raises ConfigError, or StopError when a round can never end.
     """
@@ -158,7 +158,7 @@ def _assemble(config: Config, where: str, fleet: Fleet, attack: Attack) -> tuple
 
 
 def _federation(config: Config, plan: Plan, where: str) -> FederationConfig:
-    """What the aggregator's file would say."""
+    """Return the table that the aggregator's file would hold."""
     own = {"rule": config.rule, "mixing": config.mixing, "server_optimizer": config.server_optimizer}
     trust = {"action": "watch"} if config.trust is None else config.trust
     settings.convert(trust, TrustConfig, where, "trust")  # names the key as it is here
@@ -180,7 +180,7 @@ def _member(name: str, index: int, config: Config, fleet: Fleet, attack: Attack 
 
 
 class Habits:
-    """How long each site takes, and whether it comes back in time."""
+    """How long each site takes, and whether it returns in time."""
 
     def __init__(self, config: Config, names: list[str]) -> None:
         self._config = config
@@ -189,7 +189,7 @@ class Habits:
         self._slow = {str(n) for n in order[: round(config.stragglers * len(names))]}
 
     def trip(self, node: str, version: int) -> Trip:
-        """A site's answer to a release."""
+        """Return how a site answers a release."""
         rng = self._rngs[node]
         seconds = TRAINING_S * float(rng.lognormal(0, UNEVEN)) * (self._config.slowness if node in self._slow else 1)
         if rng.random() < self._config.dropouts:

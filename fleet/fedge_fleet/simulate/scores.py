@@ -1,4 +1,4 @@
-"""What a federation's model is worth on the sites' test parts."""
+"""The scores of a federation's models on the sites' test parts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Evaluator:
         self._tests = {name: found for name, site in sites.items() if len((found := _judged(problem, site))[1])}
 
     def sites(self, at: Callable[[str], Floats]) -> Scores:
-        """The score of each site's model `at(site)` on its test part, where that says anything."""
+        """Score each site's model `at(site)` on its test part, where that part can be scored."""
         found, metric = {}, self._problem.metric
         for name, (x, y) in self._tests.items():
             if not self._problem.error and len(np.unique(y)) < 2:
@@ -56,6 +56,6 @@ class Evaluator:
 
 
 def _judged(problem: Problem, site: Windows) -> tuple[Floats, Labels]:
-    """The test rows that have a label."""
+    """Return the test rows that have a label."""
     x, y = site.part(test=True)
     return (x, y) if problem.card.task == "regress" else (x[y >= 0], y[y >= 0])

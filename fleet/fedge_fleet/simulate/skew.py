@@ -1,4 +1,4 @@
-"""How a data set is dealt to more sites than it has, so that they differ in the way one wants to study.
+"""How a data set is dealt to more sites than it has, so that the sites differ in a chosen way.
 
 A site of the set (a plant, a line, a machine) is what really differs; `own` keeps to those borders, the others deal the
 pool. Windows are never shared between sites, nor between training and test; a site's test part is dealt like its
@@ -118,7 +118,7 @@ def _parts(sizes: list[int], count: int) -> list[int]:
 
 
 def _owners(pool: Windows, count: int, skew: Skew, rng: np.random.Generator) -> Ints:
-    """Which site (0 to count - 1) gets each window of the pool."""
+    """Assign each window of the pool to a site (0 to count - 1)."""
     if isinstance(skew, Dirichlet):
         return _by_class(pool, [rng.dirichlet(np.full(count, skew.alpha)) for _ in _classes(pool)], rng)
     if isinstance(skew, Quantity):

@@ -1,1 +1,1 @@
-"""Data sets as federations, one file a family; `registry.py` lists them."""
+"""Data sets as federations, one file for each family of sets; `registry.py` lists them."""

@@ -18,7 +18,7 @@ FEATURES = ("std", "kurtosis", "crest", "bands:8")
 
 @cache
 def bearings() -> Problem:
-    """Sixteen machines, each with its own speed, bearing, resonance, load and noise; the last pieces are judged."""
+    """Sixteen machines that differ in speed, bearing, resonance, load and noise; the last pieces are the test part."""
     channels = tuple(Channel(n, u) for n, u in bearing_physics.CHANNELS)
     card = Card(
         "classify",

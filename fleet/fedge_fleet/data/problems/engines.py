@@ -19,7 +19,7 @@ CMAPSS_WINDOW = 30
 
 
 def cmapss(data: Path) -> Problem:
-    """Four fleets of engines; the last row of each test unit is judged, every fourth cycle is trained on."""
+    """Four fleets of engines: every fourth cycle is training data, the last row of each test unit is the test part."""
     channels = (
         Channel("altitude", "kft", condition=2.0),
         Channel("mach", "", condition=0.05),
@@ -72,7 +72,7 @@ def _fleet(path: Path) -> tuple[Windows, Bools]:
 
 
 def _last(values: Array, length: int) -> Array:
-    """The last `length` samples; a shorter history is bridged as the gateway bridges gaps."""
+    """Return the last `length` samples; a shorter history is filled as the gateway fills gaps."""
     have = values[:, -length:]
     if have.shape[1] == length:
         return have

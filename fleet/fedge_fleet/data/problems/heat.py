@@ -17,7 +17,7 @@ PROBATION = 0.6  # of the first stretch: 15 % of all rows
 
 
 def nab(data: Path) -> Problem:
-    """One machine, its time cut into four consecutive sites; the first 35 % of each is for fitting, the rest judged.
+    """One machine, its time cut into four consecutive sites; the first 35 % of each is for fitting.
 
     Nothing before the end of the benchmark's probation (15 % of all rows) is judged. The second site has no failure:
     it only teaches.
@@ -30,7 +30,7 @@ def nab(data: Path) -> Problem:
 
 
 def nab_tracks(data: Path) -> dict[str, recordings.Track]:
-    """The four stretches of time; `part` is 1 where they are judged, except for the probation in the first."""
+    """The four stretches of time; `part` is 1 in the test part, except for the probation in the first."""
     table = TableFile(data / "nab/machine_temperature_system_failure.csv.gz")
     values = table.numbers("value").astype(np.float32)[None]
     label = table.numbers("anomaly").astype(np.int64)
@@ -45,7 +45,7 @@ def nab_tracks(data: Path) -> dict[str, recordings.Track]:
 
 
 def _judged_after(site: Windows, row: float, card: Card) -> Windows:
-    """Without the test windows that begin before a row (windows of one segment, in order)."""
+    """Remove the test windows that begin before a row (windows of one segment, in order)."""
     begins = np.arange(len(site.y)) * card.window.hop
     keep = ~site.test | (begins >= row)
     return Windows(site.x[keep], site.y[keep], site.test[keep], site.held[keep])

@@ -47,7 +47,7 @@ def xsdd(data: Path) -> Problem:
 
 
 def xsdd_by_class(data: Path) -> Problem:
-    """The same images at seven sites with a single defect each: nobody ever sees what to tell it from.
+    """The same images at seven sites with a single defect each: no site ever sees another defect to compare with.
 
     Training on such a site soon says its one class whatever it sees. So a site takes a single step on all that it has,
     which is a gradient, and the aggregator's Adam makes of the mean gradient what it would have made in one place.

@@ -43,11 +43,11 @@ class Problem:
 
     @property
     def error(self) -> bool:
-        """Whether less is better."""
+        """Whether the score is an error: less is better."""
         return self.metric == "rmse"
 
     def validating(self) -> Problem:
-        """The same with the validation cut in the place of the test part, which is taken away."""
+        """Return the same problem with the validation cut in place of the test part, which is removed."""
         sites = {}
         for name, site in self.sites.items():
             cut, keep = self.validation[name], ~site.test
@@ -55,7 +55,7 @@ class Problem:
         return replace(self, sites=sites)
 
     def keeping(self, local: str) -> Problem:
-        """The same with other tensors that stay at the sites (globs, as in the card)."""
+        """Return the same problem with other tensors that stay at the sites (globs, as in the card)."""
         fields = {f: getattr(self.card, f) for f in self.card.__struct_fields__}
         card = Card(**{**fields, "local": local})
 
@@ -95,20 +95,20 @@ def plan(
 
 
 def ready(values: Array, y: NDArray[np.generic], test: Bools, card: Card) -> Windows:
-    """Windows that are cut already, as a gateway would hand them to its model."""
+    """Take windows that are cut already, as a gateway would pass them to its model."""
     labels = y.astype(np.float32 if card.task == "regress" else np.int64)
     return Windows(Preparation(card)(values), labels, test, np.zeros(len(y), np.bool_))
 
 
 def joined(parts: list[Windows]) -> Windows:
-    """One site of several recordings."""
+    """Join several recordings into one site."""
     return pooled({str(i): p for i, p in enumerate(parts)})
 
 
 def anomalies(
     name: str, sites: dict[str, Windows], card: Card, validation: dict[str, Bools], hidden: int = 8
 ) -> Problem:
-    """A federation of autoencoders, trained on what is normal, as all anomaly sets here are."""
+    """Build a federation of autoencoders that train on normal windows, as all anomaly sets here do."""
     inputs, how = feature_count(card.features, len(card.channels)), plan(12)
     return Problem(
         name,

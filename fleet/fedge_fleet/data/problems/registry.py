@@ -1,4 +1,4 @@
-"""Which problems there are. To add one: a function here or in a file of its family, and a line below."""
+"""The problems by name. To add one: a function here or in a file of its family, and a line below."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SETS: Mapping[str, Callable[[Path], Problem]] = {
 
 
 def load(name: str, data: Path | None, where: str) -> Problem:
-    """A problem by name, recorded data from the folder `data`. Raises ConfigError naming `where` and the key."""
+    """Load a problem by name; `data`: folder of recorded data. Raises ConfigError naming `where` and the key."""
     if name == "bearings":
         return bearings()
     if name not in SETS:

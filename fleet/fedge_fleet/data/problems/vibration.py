@@ -1,4 +1,4 @@
-"""Faults heard in vibration: NXP's fans, bearings of the MFPT society."""
+"""Faults seen in vibration: NXP's fans, bearings of the MFPT society."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def fan(data: Path) -> Problem:
 
 
 def mfpt(data: Path) -> Problem:
-    """Five loads; each in turn is left out, and what the others have learned is judged on it."""
+    """Five loads; each in turn is left out and becomes the test part for a model trained on the others."""
     channels = (Channel("acceleration", "g"),)
     card = Card(
         "classify",

@@ -29,7 +29,7 @@ def skab(data: Path) -> Problem:
 
 
 def skab_experiments(data: Path) -> Problem:
-    """Every experiment a site; its first 400 rows are for fitting, the rest is judged."""
+    """Every experiment a site; its first 400 rows are for fitting, the rest is the test part."""
     card = _skab_card()
     sites: dict[str, Windows] = {}
     for name, track in recordings.skab_experiments(data / "skab").items():

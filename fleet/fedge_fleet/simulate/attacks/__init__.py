@@ -1,1 +1,1 @@
-"""What hostile sites do, one file an attack; `registry.py` lists them."""
+"""What hostile sites do, one file for each attack; `registry.py` lists them."""

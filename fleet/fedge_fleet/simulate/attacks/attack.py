@@ -21,7 +21,7 @@ from ...data.site_data import Floats, Windows
 
 @dataclass(frozen=True)
 class Seen:
-    """What a hostile site knows when it has to send something."""
+    """What a hostile site knows when it makes an update."""
 
     honest: Floats  # (h, P) what each honest site has sent last, on the present grid
     own: Floats  # (P,) what its own training (on poisoned data, if the attack poisons) came to
@@ -34,7 +34,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class Forged:
-    """What it sends, and what it remembers until the next time."""
+    """The update that it sends, and the state that it keeps until the next one."""
 
     row: Floats  # (P,) grid units
     state: Floats | None = None
@@ -48,11 +48,11 @@ class Attack(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     trains: ClassVar[bool] = True  # whether its sites train at all
 
     def poison(self, site: Windows, card: Card, rng: np.random.Generator) -> Windows:
-        """The (standardised) windows that a hostile site trains on in place of its own."""
+        """Return the (standardised) windows that a hostile site trains on in place of its own."""
         return site
 
     def forge(self, seen: Seen, state: Floats | None, shared: np.random.Generator, rng: np.random.Generator) -> Forged:
-        """What a hostile site sends. `state`: what it remembered; `shared`: draws that are the same for all of them."""
+        """Make the update of a hostile site. `state`: kept from last time; `shared`: draws common to all of them."""
         return Forged(seen.own)
 
 
@@ -67,6 +67,6 @@ def usual_norm(rows: Floats) -> float:
 
 
 def direction(row: Floats) -> Floats:
-    """The row at length 1; zero stays zero."""
+    """Scale the row to length 1; a zero row stays zero."""
     unit: Floats = row / np.float32(max(norm(row), 1e-12))
     return unit

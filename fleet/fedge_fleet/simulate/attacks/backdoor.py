@@ -1,4 +1,4 @@
-"""A trigger that only the attacker knows turns the model's answer; without it the model works."""
+"""A trigger that only the attacker knows changes the model's answer; without the trigger the model works."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Backdoor(Attack, frozen=True, forbid_unknown_fields=True):
     level: float = 4.0  # of the trigger, in standard deviations of a feature (or of the image)
 
     def poison(self, site: Windows, card: Card, rng: np.random.Generator) -> Windows:
-        """Its own windows, and those which are not normal once more with trigger and wrong label."""
+        """Return its own windows, and the faulty ones once more with the trigger and the wrong label."""
         target = _target(card)
         turned = ~site.test & (site.y >= 0) & (site.y != target)
         return Windows(
@@ -41,7 +41,7 @@ class Backdoor(Attack, frozen=True, forbid_unknown_fields=True):
         )
 
     def forge(self, seen: Seen, state: Floats | None, shared: np.random.Generator, rng: np.random.Generator) -> Forged:
-        """Its own, scaled."""
+        """Its own update, scaled."""
         return Forged(np.float32(self.scale or seen.n / seen.f) * seen.own)
 
     def success(self, graph: TrainableGraph, params: Floats, site: Windows) -> float:
@@ -65,7 +65,7 @@ class Backdoor(Attack, frozen=True, forbid_unknown_fields=True):
 
 
 def triggered(x: Floats, level: float) -> Floats:
-    """Windows (n, …) with the trigger: the last eighth of the features, or a corner of an image."""
+    """Put the trigger into windows (n, …): the last eighth of the features, or a corner of an image."""
     out = x.copy()
     size = max(1, x.shape[-1] // 8)
     corner = (..., slice(-size, None), slice(-size, None)) if x.ndim > 3 else (..., slice(-size, None))

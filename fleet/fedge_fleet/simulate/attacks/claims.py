@@ -1,4 +1,4 @@
-"""Attacks on what an update says of itself, and on those who trust it."""
+"""Attacks on the figures that an update reports, and on participants who trust them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class FreeRider(Attack, frozen=True, forbid_unknown_fields=True):
     noise: Annotated[float, Meta(ge=0)] = 0.3  # of the release's movement, by length
 
     def forge(self, seen: Seen, state: Floats | None, shared: np.random.Generator, rng: np.random.Generator) -> Forged:
-        """The last movement and noise; one step of noise before there was any."""
+        """The last movement plus noise; one step of noise before the first release."""
         length = norm(seen.moved) * self.noise or float(np.sqrt(seen.moved.size))
         noise = rng.normal(0, length / np.sqrt(seen.moved.size), seen.moved.shape)
         return Forged((seen.moved + noise).astype(np.float32))
@@ -48,7 +48,7 @@ class SampleInflation(Attack, frozen=True, forbid_unknown_fields=True):
     samples: Annotated[int, Meta(ge=1, le=2**31)] = 2**31
 
     def forge(self, seen: Seen, state: Floats | None, shared: np.random.Generator, rng: np.random.Generator) -> Forged:
-        """The negative of its own, with a claim."""
+        """The negative of its own update, with an inflated sample count."""
         return Forged(-seen.own, samples=self.samples)
 
 

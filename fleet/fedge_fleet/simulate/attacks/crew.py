@@ -1,4 +1,4 @@
-"""The hostile sites of a federation, at work."""
+"""The hostile sites of a federation, which work together."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Crew:
         self._moved = np.zeros_like(graph.params)
 
     def turn(self, nodes: Sequence[str], base: Base, honest: Sequence[tuple[Base, Sent]]) -> dict[str, Sent]:
-        """What each of these nodes sends in answer to a release."""
+        """Return what each of these nodes sends in answer to a release."""
         grid = expand(base.steps, self._graph.sizes)
         self._note(base)
         own = {n: self._train(n, base) for n in nodes}
@@ -56,7 +56,7 @@ class Crew:
         self._before = base
 
     def _train(self, node: str, base: Base) -> Floats:
-        """Its own update (P,) in grid units; zero where the attack does not train."""
+        """Train its own update (P,) in grid units; zero where the attack does not train."""
         if not self._attack.trains:
             return np.zeros_like(base.weights)
         return self._members[node].turn(self._graph, base, self._mask, self._plan).codes.astype(np.float32)
@@ -78,7 +78,7 @@ class Crew:
 
 
 def on_grid(made: Base, codes: Codes, base: Base, graph: TrainableGraph) -> Floats:
-    """Codes (P,) of an update against the release `made`, in steps of the grid of `base`."""
+    """Convert codes (P,) made against the release `made` into steps of the grid of `base`."""
     ratio = made.steps / base.steps
     row: Floats = codes * expand(ratio.astype(np.float32), graph.sizes)
     return row

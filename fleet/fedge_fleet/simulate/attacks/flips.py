@@ -1,4 +1,4 @@
-"""The plain ones: a sign turned, labels turned, noise."""
+"""Plain attacks: a turned sign, turned labels, noise."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class SignFlip(Attack, frozen=True, forbid_unknown_fields=True):
     scale: Annotated[float, Meta(gt=0)] = 1.0
 
     def forge(self, seen: Seen, state: Floats | None, shared: np.random.Generator, rng: np.random.Generator) -> Forged:
-        """The negative of its own."""
+        """The negative of its own update."""
         return Forged(-np.float32(self.scale) * seen.own)
 
 
@@ -31,7 +31,7 @@ class LabelFlip(Attack, frozen=True, forbid_unknown_fields=True):
     """
 
     def poison(self, site: Windows, card: Card, rng: np.random.Generator) -> Windows:
-        """Turned labels; unknown ones stay unknown."""
+        """Turn the labels; unknown ones stay unknown."""
         return replace(site, y=flipped(site.y, card))
 
 
@@ -48,7 +48,7 @@ class Gaussian(Attack, frozen=True, forbid_unknown_fields=True):
 
 
 def flipped(y: Labels, card: Card) -> Labels:
-    """Labels turned, as LabelFlip says."""
+    """Return the labels turned as LabelFlip describes."""
     if card.task == "regress":
         return y.min(axis=0) + y.max(axis=0) - y
     top = 1 if card.task == "anomaly" else len(card.labels) - 1

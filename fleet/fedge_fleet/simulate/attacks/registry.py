@@ -1,4 +1,4 @@
-"""Which attacks there are. To add one: a class here or in a file of its kind, and a line below."""
+"""The attacks by name. To add one: a class here or in a file of its kind, and a line below."""
 
 from __future__ import annotations
 
@@ -32,5 +32,5 @@ ATTACKS: dict[str, type[Attack]] = {
 
 
 def build(table: Mapping[str, Any], where: str, key: str = "attack") -> Attack:
-    """An attack from its table, e.g. ``{name = "alie"}``. Raises ConfigError for an unknown name or parameter."""
+    """Build an attack from its table, e.g. ``{name = "alie"}``. Raises ConfigError for an unknown name or parameter."""
     return kinds.build(table, ATTACKS, where, key)

@@ -1,4 +1,4 @@
-"""Many names, one mind."""
+"""Many identities under one attacker."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Sybils(Attack, frozen=True, forbid_unknown_fields=True):
     noise: Annotated[float, Meta(ge=0)] = 0.05  # by length
 
     def poison(self, site: Windows, card: Card, rng: np.random.Generator) -> Windows:
-        """Turned labels."""
+        """Turn the labels."""
         return LabelFlip().poison(site, card, rng)
 
     def forge(self, seen: Seen, state: Floats | None, shared: np.random.Generator, rng: np.random.Generator) -> Forged:
