@@ -51,7 +51,7 @@ class Batch(NamedTuple):
     received_ns: int
     # The first of a new connection: whatever was known of the source ended with its last batch.
     fresh: bool = False
-    kept: int = 0  # its row in the inbox; 0: it is kept nowhere
+    inbox_row: int = 0  # 0: it is not in the inbox, and would not survive a kill
 
 
 class Window(NamedTuple):
@@ -145,22 +145,22 @@ class SourceHost(Protocol):
     def emit(self, readings: Sequence[Reading], alive_ns: int | None = None) -> None:
         """Hand over readings. When the agent cannot keep up the oldest batch is dropped and counted."""
 
-    def keep(
+    def store(
         self,
         readings: Sequence[Reading],
         alive_ns: int | None = None,
         receipts: Sequence[bytes] = (),
         continued: bool = False,
     ) -> None:
-        """Hand over readings that survive kill -9 once this returns: then acknowledge them. Waits for the disk, and
-        while the agent cannot keep up. When the disk takes nothing it hands them over all the same, and says so.
+        """Hand over readings that survive kill -9 once this returns: acknowledge them then. Waits for the disk, and
+        while the agent cannot keep up. When the disk takes nothing, it hands them over and states the problem.
 
-        `receipts`: by which their messages are known when they are sent again; `continued`: this connection goes on
-        where the last one ended, with nothing lost between them.
+        receipts: recognise their messages when they are sent again; continued: this connection resumes where the last
+        one ended, with nothing lost between them.
         """
 
     def receipts(self) -> list[bytes]:
-        """Receipts of the newest messages that were kept, oldest first, those of earlier processes too."""
+        """Receipts of the newest messages that were stored, oldest first, those of earlier processes too."""
 
     def problem(self, subject: str, text: str | None) -> None:
         """State (or with None: withdraw) a problem in the operator's words, shown in `status` under `subject`."""

@@ -12,7 +12,7 @@ import threading
 import time
 from typing import Any
 
-from fedge_models.system import files, service
+from fedge_models.system import files, lock, service
 
 from .authority import Authority
 from .config.schema import ADDRESS_FILE, STATUS_FILE, Config
@@ -35,7 +35,8 @@ class App:
     def __init__(self, config: Config) -> None:
         self._config = config
         state = config.aggregator.state
-        state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        files.make_folder(state)
+        self._claim = lock.claim(state, "fedge-aggregator")
         self._scratch = config.aggregator.scratch or state
         self._scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.store = Store(state)
@@ -88,6 +89,7 @@ class App:
         self._keeper.join()
         self._page.stop()
         self.store.close()
+        self._claim.release()
 
     def federation(self, name: str) -> Federation | None:
         """A configured federation that has a model; also one whose model was added a moment ago."""

@@ -104,14 +104,14 @@ def test_labels_by_part_and_by_hand_while_it_runs_and_while_it_does_not(shop: Sh
     assert shop.labels()["unknown"] == 1 and "'maybe'" in shop.labels()["examples"]["unknown"]
     broken, now = shop.kept()["2"], time.time()
     done = shop.call("ok", "--from", str(now - 600), "--to", str(now + 600))
-    assert done.exit_code == 0 and "kept" in done.output, done.output
+    assert done.exit_code == 0 and "stored" in done.output, done.output
     shop.wait(lambda: not shop.kept().get("2") and shop.kept().get("0", 0) > broken, "the word by hand, which wins")
     assert shop.labels()["contradictory"] >= broken
     told = [d["context"]["part"] for d in shop.page("gw", "/decisions")["press-1"]]
     assert all(part.startswith("P") for part in told)
     assert "contradictory: hand says 'ok'" in shop.run("fedge-agent", "status", "--config", shop.config)
     shop.kill("gw")
-    assert "stored windows are of it" in shop.call("worn", "--from", str(now - 600), "--to", str(now + 600)).output
+    assert "stored windows" in shop.call("worn", "--from", str(now - 600), "--to", str(now + 600)).output
     shop.start("gw")
     shop.wait(lambda: not shop.kept().get("0") and shop.kept()["1"] > broken, "the later word")
     assert "fedge_agent_relabelled_total" in shop.text("gw", "/metrics")

@@ -45,8 +45,8 @@ def label(
 ) -> None:
     """Tell what ASSET was, e.g. "normal", for a time or a part; its stored windows are taught with VALUE."""
     from ..samples.label_book import LabelBook, Subject
-    from ..samples.label_values import malformed, told
-    from ..samples.store import SAMPLES_FILE
+    from ..samples.label_values import describe, why_malformed
+    from ..samples.tables import SAMPLES_FILE
     from ..types import Label
 
     config = configs.load(config_path)
@@ -55,7 +55,7 @@ def label(
     said = Label(asset, begin_ns, end_ns, value, "hand", part)
     entry = config.asset[asset]
     subject = Subject(entry.model, lambda: None, entry.label)
-    if why := malformed(said) or _unknown(config, asset, subject, value):
+    if why := why_malformed(said) or _unknown(config, asset, subject, value):
         raise ConfigError(why)
     path = config.agent.state / SAMPLES_FILE
     if not path.exists():
@@ -63,10 +63,10 @@ def label(
     book = LabelBook(path, {asset: subject}, lambda *_: None)
     try:
         book.put(said)
-        count = book.matching(said)
+        count = book.count_matching(said)
     finally:
         book.stop()
-    click.echo(f"{asset}: {told(said)}: kept; {count} stored windows are of it")
+    click.echo(f"{asset}: {describe(said)}: stored; it applies to {count} stored windows")
     if part and "part" not in entry.context:
         click.echo(f"warning: [asset.{asset}] has no context.part, so no window is known to be of a part", err=True)
 
@@ -103,7 +103,8 @@ def _time(text: str, option: str, now_ns: int) -> int:
     try:
         found = times.parse(text, None, local)
     except ValueError as e:
-        raise ConfigError(f'{option}: {e}; expected a time such as "2026-03-01 14:30" or Unix seconds') from e
+        expected = 'expected a time such as "2026-03-01 14:30" or Unix seconds, from 1970 to 2242'
+        raise ConfigError(f"{option} {text!r}: {expected}") from e
     if found > now_ns + times.DAY_NS:  # the machine's clock may be ahead of this one
         raise ConfigError(f"{option} {text!r} lies more than a day in the future")
     return found
@@ -119,13 +120,13 @@ def _duration(text: str) -> float:
 def _unknown(config: Config, asset: str, subject: object, value: str) -> str | None:
     """What is wrong with the value, if the model is here to say."""
     from ..samples.label_book import Subject
-    from ..samples.label_values import expected
+    from ..samples.label_values import accepted_values
 
     assert isinstance(subject, Subject)
     card = _card(config, subject.model)
-    if card is None or subject.taught(card, value) is not None:
+    if card is None or subject.target_value(card, value) is not None:
         return None
-    return f"{asset} has no label {value!r}: expected {expected(card)}"
+    return f"{asset} has no label {value!r}: expected {accepted_values(card)}"
 
 
 def _card(config: Config, model: str) -> Card | None:

@@ -149,8 +149,8 @@ class AssetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     vars: dict[str, str | int | float] = {}  # what its {placeholders} are, beside {name}
 
     @property
-    def taught(self) -> bool:
-        """Whether each window is to have a label, soon or late; if not, an anomaly model takes windows for normal."""
+    def labelled(self) -> bool:
+        """Whether windows get labels, soon or late; if not, an anomaly model takes every window for normal."""
         return bool(self.targets) or (self.label is not None and bool(self.label.source or self.label.late is not None))
 
     def tags(self) -> dict[str, TagConfig]:

@@ -1,9 +1,10 @@
 """The durable inbox: readings of sources that acknowledge what they were sent (MQTT), until no window needs them.
 
-Promises: what `keep` returned from survives kill -9 and power cuts (SQLite, ``synchronous=EXTRA``), one commit for all
-readings that came together. `settle` writes down how far they were decided on, in one transaction with the marks the
-assets left, and lets go of what no coming window needs; `replay` gives the rest again after a restart. Bounded in bytes
-and age: beyond that the oldest goes, and is counted. Leaves to `settling.py` that what was decided is durable first.
+Promises: what `store` returned from survives kill -9 and power cuts (SQLite, ``synchronous=EXTRA``), one commit for all
+readings that came together. `record` writes how far they were decided on, in one transaction with the checkpoints of
+the assets, and deletes what no coming window needs; `replay` returns the rest after a restart. Bounded in bytes and
+age: beyond that the oldest readings are deleted and counted. Leaves to `progress_writer` that what was decided is
+durable first.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ from fedge_models.system.database import open_or_set_aside, transaction
 
 from ..types import Quality, Reading
 
-RECEIPTS = 1024  # commits whose receipts are remembered, per source: more than a broker leaves unacknowledged
+RECEIPTS = 1024  # commits per source whose receipts are stored: more than a broker leaves unacknowledged
 ARRAY = 1  # MessagePack extension: dtype, shape and bytes of an array
-LOOK_S = 5.0  # how often what is too old is looked for
+LOOK_S = 5.0  # how often old readings are looked for
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS kept (
@@ -39,7 +40,7 @@ CREATE TABLE IF NOT EXISTS marks (asset TEXT PRIMARY KEY, mark BLOB NOT NULL);
 """
 
 
-class Kept(NamedTuple):
+class StoredBatch(NamedTuple):
     """Readings that came together."""
 
     id: int
@@ -47,14 +48,14 @@ class Kept(NamedTuple):
     readings: list[Reading]
     alive_ns: int | None
     fresh: bool  # see `Batch`
-    decided: bool  # the windows they completed were decided before
+    decided: bool  # before the restart, the windows that they completed were decided
 
 
 class Progress(NamedTuple):
-    """How far the main thread is."""
+    """How far the main thread has decided."""
 
     done: Mapping[str, int]  # source -> the newest row that all its assets have taken in
-    marks: Mapping[str, bytes]  # asset -> what it goes on from
+    checkpoints: Mapping[str, bytes]  # asset -> what it resumes from
     needed: Mapping[str, int]  # source -> readings before this source time (ns) are needed by no coming window
 
 
@@ -75,7 +76,7 @@ class Inbox:
         with self._lock:
             self._db.close()
 
-    def keep(
+    def store(
         self,
         source: str,
         readings: Sequence[Reading],
@@ -83,7 +84,10 @@ class Inbox:
         fresh: bool = False,
         receipts: Sequence[bytes] = (),
     ) -> int:
-        """Keep readings, and by which receipts their messages are known again; the row's number, durable on return."""
+        """Store readings, and receipts by which their messages are recognised when they are sent again.
+
+        Returns the row's number, once it is durable.
+        """
         body = _encode(readings)
         newest = max((r.time_ns for r in readings), default=alive_ns or 0)
         row = (source, fresh, alive_ns, newest, time.time(), body)
@@ -97,22 +101,22 @@ class Inbox:
         return number
 
     def receipts(self, source: str) -> list[bytes]:
-        """Of the newest messages of a source, oldest first."""
+        """Receipts of the newest messages of a source, oldest first."""
         with self._lock:
             rows = self._db.execute("SELECT body FROM receipts WHERE source = ? ORDER BY id", (source,)).fetchall()
         return [r for (body,) in rows for r in msgspec.msgpack.decode(body, type=list[bytes])]
 
-    def mark(self, asset: str) -> bytes | None:
-        """What the asset left at the last `settle`."""
+    def checkpoint(self, asset: str) -> bytes | None:
+        """The asset's checkpoint of the last `record`; None: there is none."""
         with self._lock:
             row = self._db.execute("SELECT mark FROM marks WHERE asset = ?", (asset,)).fetchone()
         return bytes(row[0]) if row else None
 
-    def settle(self, progress: Progress) -> None:
-        """Write down what was decided, and let go of what no window needs any more."""
+    def record(self, progress: Progress) -> None:
+        """Write how far the main thread has decided, and delete what no window needs any more."""
         with self._transaction() as db:
             db.executemany("INSERT OR REPLACE INTO done VALUES (?, ?)", progress.done.items())
-            db.executemany("INSERT OR REPLACE INTO marks VALUES (?, ?)", progress.marks.items())
+            db.executemany("INSERT OR REPLACE INTO marks VALUES (?, ?)", progress.checkpoints.items())
             for source, needed in progress.needed.items():
                 self._trim(db, source, progress.done.get(source, 0), needed)
             if time.monotonic() - self._looked > LOOK_S:
@@ -121,23 +125,21 @@ class Inbox:
                 row = db.execute(young, (time.time() - self._max_age,)).fetchone()
                 self._drop(db, row[0] if row else 1 << 62)
 
-    def replay(self) -> Iterator[Kept]:
-        """What is kept, in the order in which it came; before it the last values of tags that were let go of."""
+    def replay(self) -> Iterator[StoredBatch]:
+        """All stored readings in the order in which they came, after the last values of tags that were deleted."""
         for source, body in self._db.execute("SELECT source, body FROM last").fetchall():
-            yield Kept(0, source, _decode(body), None, False, True)
+            yield StoredBatch(0, source, _decode(body), None, False, True)
         done = dict(self._db.execute("SELECT source, id FROM done").fetchall())
         rows = self._db.execute("SELECT id, source, body, alive_ns, fresh FROM kept ORDER BY id")
         for number, source, body, alive, fresh in rows:
-            yield Kept(number, source, _decode(body), alive, bool(fresh), number <= done.get(source, 0))
+            yield StoredBatch(number, source, _decode(body), alive, bool(fresh), number <= done.get(source, 0))
 
     def status(self) -> dict[str, Any]:
         """For the status page."""
         return {"commits": self._rows, "bytes": self._bytes, "dropped": self.dropped}
 
-    # inside a transaction
-
     def _trim(self, db: sqlite3.Connection, source: str, done: int, needed: int) -> None:
-        """Rows that are used and too old for a coming window go; of each tag the last value stays."""
+        """Delete rows that were used and are too old for a coming window, but for the last value of each tag."""
         sql = "SELECT id, body FROM kept WHERE source = ? AND id <= ? AND newest_ns < ? ORDER BY id"
         rows = db.execute(sql, (source, done, needed)).fetchall()
         last = {r.tag: r for _, body in rows for r in _decode(body) if not isinstance(r.value, np.ndarray)}

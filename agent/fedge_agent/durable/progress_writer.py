@@ -1,65 +1,52 @@
-"""Writes down how far decisions are durable, in a thread of its own, so that a restart decides nothing twice.
+"""Write down how far the main thread has decided, in a thread of its own, so that a restart decides nothing twice.
 
-The main thread says where it is; here its samples and events are made durable first, then that it was there, and the
-inbox lets go of what no coming window needs. The main thread never waits; only the newest of what it said counts.
+The main thread reports its progress. Here the samples and events of its decisions are made durable first, then the
+progress itself, and the inbox deletes what no coming window needs. The main thread never waits; only its newest report
+counts.
 """
 
 from __future__ import annotations
 
-import logging
-import threading
 from collections.abc import Callable
 
-from fedge_models.errors import StorageError
+from fedge_models.system.worker import Worker
 
 from .inbox import Inbox, Progress
 
-logger = logging.getLogger(__name__)
-
-LAST_S = 5.0
+LAST_S = 5.0  # for the last report, at the end
 
 
-class Settling:
-    """`durable` makes what was decided durable and says whether it is."""
+class ProgressWriter:
+    """Takes progress from the main thread. `make_durable` makes what was decided durable and returns whether it is."""
 
-    def __init__(self, inbox: Inbox, durable: Callable[[], bool]) -> None:
-        self.problem: str | None = None
-        self._inbox, self._durable = inbox, durable
+    def __init__(self, inbox: Inbox, make_durable: Callable[[], bool]) -> None:
+        self._inbox, self._make_durable = inbox, make_durable
         self._newest: Progress | None = None
-        self._there, self._stop = threading.Event(), threading.Event()
-        self._thread = threading.Thread(target=self._run, name="settling", daemon=True)
+        self._worker = Worker("progress", self._write, self._write)
+
+    @property
+    def problem(self) -> str | None:
+        """Why progress is not written at the moment: a restart would decide again what was decided since."""
+        return self._worker.problem
 
     def start(self) -> None:
         """Write from now on."""
-        self._thread.start()
+        self._worker.start()
 
     def put(self, progress: Progress) -> None:
-        """Where the main thread is now."""
+        """Take the main thread's progress."""
         self._newest = progress
-        self._there.set()
+        self._worker.wake()
 
     def stop(self) -> None:
-        """Write the newest down and end."""
-        self._stop.set()
-        self._there.set()
-        self._thread.join(LAST_S)
+        """Write the newest progress and end."""
+        self._worker.stop(LAST_S)
 
-    def _run(self) -> None:
-        ending = False
-        while not ending:
-            self._there.wait()
-            self._there.clear()
-            ending = self._stop.is_set()
-            progress, self._newest = self._newest, None
-            if progress is not None:
-                self._settle(progress)
-
-    def _settle(self, progress: Progress) -> None:
-        try:
-            if self._durable():  # else the next one will be
-                self._inbox.settle(progress)
-                self.problem = None
-        except StorageError as e:
-            if self.problem is None:
-                logger.error("what was decided cannot be written down: %s; a restart would decide it again", e)
-            self.problem = str(e)
+    def _write(self) -> None:
+        """Write the newest progress, once its decisions are durable; if they are not, the next report will be."""
+        progress = self._newest
+        if progress is None or not self._make_durable():
+            return
+        self._inbox.record(progress)
+        if self._newest is progress:
+            self._newest = None

@@ -21,7 +21,7 @@ class Alert:
 
     def __init__(self, gateway: str, asset: str, when: When, state: AlertState) -> None:
         self._gateway, self._asset, self._when = gateway, asset, when
-        self.go_on(state)
+        self.resume(state)
         self._ratios: deque[float] = deque(maxlen=max(1, when.for_windows))  # score over limit, of the last windows
 
     def update(self, decision: Decision, now: float) -> tuple[Event, AlertState] | None:
@@ -39,8 +39,8 @@ class Alert:
         state = AlertState(self.state.number + 1, True, now, decision.score, decision.time_ns, severity)
         return self._event("opened", decision, state, self._above_ns)
 
-    def go_on(self, state: AlertState) -> None:
-        """From a state that is newer than that of the last event."""
+    def resume(self, state: AlertState) -> None:
+        """Continue from a stored state."""
         self.state, self._above, self._below = state, state.above, state.below
         self._above_ns, self._below_ns = state.above_ns, state.below_ns
 

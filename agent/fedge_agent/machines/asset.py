@@ -19,8 +19,10 @@ from ..config.schema import AssetConfig
 from ..federation.participant import Participant
 from ..health import Latency
 from ..learning.serving import Said, Serving
-from ..samples.label_values import meaning
-from ..samples.store import Sample, SampleStore, Split, split
+from ..samples.label_values import TargetValue, target_value
+from ..samples.sample_table import Sample
+from ..samples.split import Split, split
+from ..samples.store import SampleStore
 from ..types import AlertState, Batch, Decision, Event, Reading, Window
 from ..windows.assembler import Assembler
 from ..windows.context import Context
@@ -29,8 +31,6 @@ from ..windows.snapshots import MAX_WAITING, Snapshots
 from .alerts import Alert
 from .outlook import Left, Outlook
 
-Label = float | tuple[float, ...] | None
-
 NEVER_NS = -(1 << 62)
 FOREVER_NS = 1 << 62
 KEPT_DECISIONS = 4096  # for the status page
@@ -38,12 +38,12 @@ NO_CONTEXT: dict[str, str] = {}
 
 
 @known
-class Mark(msgspec.Struct, frozen=True):
-    """What an asset goes on from after a restart, beside the readings in the inbox."""
+class Checkpoint(msgspec.Struct, frozen=True):
+    """What an asset resumes from after a restart, besides the readings in the inbox."""
 
     start_ns: float | None  # when its next window begins
     alert: AlertState
-    context: dict[str, str] = {}  # as last told: it may not be told again
+    context: dict[str, str] = {}  # the last known: its tags may not be sent again
 
 
 class Asset:
@@ -69,23 +69,23 @@ class Asset:
         self._split = Split(1, 1 << 60)
         self._span_ns, self._hold_ns = 0, 0.0
         late = config.label is not None and config.label.late is not None
-        self._all_kept = late or not config.taught  # windows without a label too
+        self._store_all = late or not config.labelled  # windows without a label too
         self._context = Context(config.context) if config.context else None
         self._parts: dict[int, str] = {}  # of the pictures that wait for their label
         self._outlook: Outlook | None = None
         self._seen: Serving | None = None  # whose estimates the outlook is drawn from
         self._events = self._gappy = self._unknown_labels = 0
         self._early: dict[str, dict[str, Reading]] = {}  # source -> tag -> its last reading before there was a model
-        self._start_ns: float | None = None  # where to go on
-        self._told_ns = self._sampled_ns = NEVER_NS  # while replaying: windows that are told and sampled already
-        self.decisions: deque[tuple[Decision, Label]] = deque(maxlen=KEPT_DECISIONS)
+        self._start_ns: float | None = None  # of the first window after a restart
+        self._alerted_ns = self._sampled_ns = NEVER_NS  # replay: newest window that was alerted on and sampled
+        self.decisions: deque[tuple[Decision, TargetValue]] = deque(maxlen=KEPT_DECISIONS)
 
-    def mark(self) -> bytes:
-        """What to go on from, of this moment."""
+    def checkpoint(self) -> bytes:
+        """What to resume from, as of now."""
         start = self._assembler.next_start() if isinstance(self._assembler, Assembler) else None
         time_ns = self.decisions[-1][0].time_ns if self.decisions else self._alert.state.time_ns
         context = self._context.last if self._context is not None else NO_CONTEXT
-        return msgspec.json.encode(Mark(start, self._alert.at(time_ns), context))
+        return msgspec.json.encode(Checkpoint(start, self._alert.at(time_ns), context))
 
     def needed_ns(self) -> int:
         """Readings before this source time are needed by no coming window."""
@@ -94,28 +94,31 @@ class Asset:
         start = self._assembler.next_start()
         return NEVER_NS if start is None else math.floor(start - self._hold_ns)
 
-    def resume(self, mark: bytes | None) -> None:
-        """Go on from a mark (none: killed before the first was written): what follows is replayed, up to `live`."""
-        if mark is not None:
-            kept = msgspec.json.decode(mark, type=Mark)
-            if _order(self._alert.state) <= _order(kept.alert):  # else an event was raised after the mark
-                self._alert.go_on(kept.alert)
+    def resume(self, checkpoint: bytes | None) -> None:
+        """Resume from a checkpoint (None: killed before the first was written); a replay follows, until `live`."""
+        if checkpoint is not None:
+            saved = msgspec.json.decode(checkpoint, type=Checkpoint)
+            if _order(self._alert.state) <= _order(saved.alert):  # else an event was raised after the checkpoint
+                self._alert.resume(saved.alert)
             if self._context is not None:
-                self._context.resume(kept.context)
-            self._start_ns = kept.start_ns
-        self._told_ns = self._alert.state.time_ns
+                self._context.resume(saved.context)
+            self._start_ns = saved.start_ns
+        self._alerted_ns = self._alert.state.time_ns
         self._sampled_ns = self._samples.last_of(self.config.model, self.name) or NEVER_NS
 
     def live(self) -> None:
-        """What follows is new."""
-        self._told_ns = self._sampled_ns = NEVER_NS
+        """End the replay: what follows is new."""
+        self._alerted_ns = self._sampled_ns = NEVER_NS
 
-    def push(self, batch: Batch, decided: bool = False) -> None:
-        """Take readings in and decide on every window they complete, unless that was done before."""
-        if self._context is not None:
-            self._context.take(batch)
+    def push(self, batch: Batch, context: Batch | None = None, decided: bool = False) -> None:
+        """Take readings in and decide on every window they complete, unless that was done before.
+
+        context: the readings of the asset's context tags; they count before the others of the batch.
+        """
+        if self._context is not None and context is not None:
+            self._context.take(context)
         if self._assembler is None and not self._begin():
-            self._remember(batch)
+            self._hold_early(batch)
             return
         assert self._assembler is not None
         early = self._early.pop(batch.source, None)
@@ -125,11 +128,11 @@ class Asset:
             if not decided:
                 self.decide(window)
         if isinstance(self._assembler, Snapshots):
-            for window in self._assembler.settled():
-                self._settle(window)
+            for window in self._assembler.labelled():
+                self._store_labelled(window)
 
-    def _remember(self, batch: Batch) -> None:
-        """Until there is a model: what each tag was last. Who tells only what changes will not tell it again."""
+    def _hold_early(self, batch: Batch) -> None:
+        """Hold the last reading of each tag until there is a model: OPC UA will not send an unchanged value again."""
         known = self._early.setdefault(batch.source, {})
         if batch.fresh:
             known.clear()
@@ -172,26 +175,26 @@ class Asset:
             )
             self._latency.record(latency)
             self.decisions.append((decision, actual))
-            if window.end_ns > self._told_ns:
+            if window.end_ns > self._alerted_ns:
                 self._follow(decision)
         if self._card.image is None:
-            self._keep(window, features, actual, context.get("part", ""))
+            self._store(window, features, actual, context.get("part", ""))
         else:
             self._parts[window.end_ns] = context.get("part", "")
 
-    def _keep(self, window: Window, features: NDArray[Any], actual: Label, part: str) -> None:
+    def _store(self, window: Window, features: NDArray[Any], actual: TargetValue, part: str) -> None:
         """Queue the sample, unless it straddles what is held back or its label is unknown and not waited for."""
         if window.end_ns <= self._sampled_ns:
             return
         end, span = window.end_ns, self._span_ns
         held = self._split.held(end - span, end)
-        if held is not None and (actual is not None or self._all_kept):
+        if held is not None and (actual is not None or self._store_all):
             self._samples.put(Sample(self.config.model, self.name, end, features, actual, held, span, part))
 
-    def _settle(self, window: Window) -> None:
-        """A picture that was decided on before, now with its label."""
+    def _store_labelled(self, window: Window) -> None:
+        """Store a picture that was decided on before, now with its label."""
         actual = self._actual(window.label)
-        self._keep(window, window.values, actual, self._parts.pop(window.end_ns, ""))
+        self._store(window, window.values, actual, self._parts.pop(window.end_ns, ""))
         for i in range(len(self.decisions) - 1, max(-1, len(self.decisions) - 2 * MAX_WAITING), -1):
             decision = self.decisions[i][0]
             if decision.time_ns == window.end_ns:
@@ -272,17 +275,17 @@ class Asset:
         assert self._card is not None
         return self._card.targets if self.config.targets else ()
 
-    def _actual(self, value: float | str | tuple[float, ...] | None) -> Label:
-        """What a sample is taught with; None: unknown."""
+    def _actual(self, value: float | str | tuple[float, ...] | None) -> TargetValue:
+        """The target value of a sample; None: unknown."""
         assert self._card is not None
         if isinstance(value, tuple):
             return value if all(map(math.isfinite, value)) else None
         if value is None:
             return None
         names = self.config.label.map if self.config.label else {}  # the one target of a model may be given by its name
-        taught = meaning(value, self._card, names)
-        self._unknown_labels += taught is None
-        return taught
+        target = target_value(value, self._card, names)
+        self._unknown_labels += target is None
+        return target
 
 
 def _order(state: AlertState) -> tuple[int, bool, int]:

@@ -1,12 +1,12 @@
-"""Follows the CSV file of an inspection station as it grows, through rotation, into the label book.
+"""Follow the CSV file of an inspection station into the label book, as it grows and through rotation.
 
-How far it was read is kept after its labels are durable: to read a row twice changes nothing. Where the file begins
-anew with other columns, these count.
+The position in the file is stored after its labels are durable; to read a row twice changes nothing. A file that begins
+again with other columns is read by these.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,31 +24,30 @@ CHUNKS = 8  # at once
 
 
 class Station:
-    """The file of one asset; `folder`: where its position is kept."""
+    """The file of one asset; folder: where the position in it is stored."""
 
     def __init__(self, asset: str, config: Inspection, folder: Path) -> None:
         assert config.path is not None
         self._asset, self._config, self._path = asset, config, config.path
-        self._kept = folder / f"{asset}.json"
+        self._position = folder / f"{asset}.json"
         self._tail: Tail | None = None
 
     def follow(self, book: LabelBook) -> None:
-        """Put what is new, as labels. Raises StorageError when it cannot be kept; it is read again then."""
+        """Put what is new, as labels. Raises StorageError when the disk takes nothing; it is read again then."""
         if self._tail is None:
-            told = f"{self._path}: "
-            self._tail = Tail(self._path, self._kept, False, lambda what: book.mistake(self._asset, told + what))
+            self._tail = Tail(self._path, self._position, False, self._count_in(book))
         try:
             for _ in range(CHUNKS):
                 if not self._read(book, self._tail):
                     break
         except (OSError, DataError, StorageError) as e:
-            self.close()  # the next tail begins at the position that was kept
+            self.close()  # the next tail begins at the stored position
             if isinstance(e, StorageError):
                 raise
             why = f"cannot be read: {e.strerror or e}" if isinstance(e, OSError) else str(e)
-            book.trouble(self._asset, f"{self._path}: {why}")
+            book.state_problem(self._asset, f"{self._path}: {why}")
         else:
-            book.trouble(self._asset, None)
+            book.state_problem(self._asset, None)
 
     def check(self) -> list[str]:
         """Whether the file can be read and has the columns; problems in the operator's words."""
@@ -60,7 +59,7 @@ class Station:
         return [f"{self._path}: {found.text}"] if isinstance(found, Mistake) else []
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         if self._tail is not None:
             self._tail.close()
             self._tail = None
@@ -76,6 +75,12 @@ class Station:
         tail.save()
         return bool(text)
 
+    def _malformed(self, book: LabelBook) -> Callable[[str], None]:
+        return lambda what: book.count_malformed(self._asset, f"{self._path}: {what}")
+
+    def _count_in(self, book: LabelBook) -> Callable[[str], None]:
+        return lambda what: book.count_malformed(self._asset, f"{self._path}: {what}")
+
     def _put(self, book: LabelBook, header: str, text: Sequence[str]) -> None:
         where = columns(header, self._config)
         if isinstance(where, Mistake):
@@ -83,5 +88,5 @@ class Station:
         made = lines(self._asset, text, where, self._config)
         for mistake in made:
             if isinstance(mistake, Mistake):
-                book.mistake(self._asset, f"{self._path}: {mistake.text}")
+                book.count_malformed(self._asset, f"{self._path}: {mistake.text}")
         book.put_all([m for m in made if isinstance(m, Label)])

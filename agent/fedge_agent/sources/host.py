@@ -121,7 +121,7 @@ class HostedSource:
         """Hand readings to the main thread."""
         self._hand_over(readings, alive_ns, self._fresh, 0)
 
-    def keep(
+    def store(
         self,
         readings: Sequence[Reading],
         alive_ns: int | None = None,
@@ -131,7 +131,7 @@ class HostedSource:
         """Make readings durable, then hand them to the main thread."""
         fresh, row = self._fresh and not continued, 0
         try:
-            row = self._inbox.keep(self.name, readings, alive_ns, fresh, receipts) if self._inbox else 0
+            row = self._inbox.store(self.name, readings, alive_ns, fresh, receipts) if self._inbox else 0
             self.problem("inbox", None)
         except StorageError as e:
             self.count("unkept", len(readings))

@@ -158,7 +158,7 @@ class Intake:
         if self._config.qos == 0:
             self._host.emit(readings)
         else:
-            self._host.keep(readings, None, receipts, self._continued)
+            self._host.store(readings, None, receipts, self._continued)
 
     def _read(self, message: Message) -> list[Reading]:
         if message.retain and self._config.retained == "ignore":

@@ -1,8 +1,8 @@
-"""From pictures to windows of one, with the label of their time. Pure, as `windows.py`.
+"""From pictures to windows of one picture each, with the label of its time. Pure, as `assembler`.
 
 Each picture is decided on when it comes; nothing waits. Its sample waits until the label is known for the picture's
-time (a newer value, or the word that it has not changed), for `lateness` of source time at most: the label of the part
-before must not be taught. What is no picture is counted.
+time (a newer value, or a sign that it has not changed), for `lateness` of source time at most: it must not get the
+label of the part before. Readings that are no pictures are counted.
 """
 
 from __future__ import annotations
@@ -33,7 +33,6 @@ class Counters:
     readings: int = 0
     bad: int = 0  # bad quality: the source had no picture
     not_pictures: int = 0  # a number, a text, or an array of another kind
-    gaps: int = 0  # always none: a picture that does not come is none
     windows: int = 0
 
 
@@ -44,7 +43,7 @@ class Snapshots:
         self, asset: str, picture: TagConfig, labels: Sequence[TagConfig], spec: ImageSpec, lateness_s: float
     ) -> None:
         self._asset, self._picture, self._spec = asset, picture, spec
-        self._labels = [(tag, _Label()) for tag in labels]
+        self._labels = [(tag, _LabelHistory()) for tag in labels]
         self._lateness = round(lateness_s * 1e9)
         self._newest = NEVER_NS
         self._waiting: deque[Window] = deque()
@@ -63,10 +62,10 @@ class Snapshots:
         self._waiting.extend(windows)
         return windows
 
-    def settled(self) -> list[Window]:
+    def labelled(self) -> list[Window]:
         """Pictures pushed before whose label is known by now, or no longer waited for."""
         done = []
-        while self._waiting and (len(self._waiting) > MAX_WAITING or self._settles(self._waiting[0].end_ns)):
+        while self._waiting and (len(self._waiting) > MAX_WAITING or self._is_due(self._waiting[0].end_ns)):
             window = self._waiting.popleft()
             done.append(window._replace(label=self._label(window.end_ns)))
         return done
@@ -86,7 +85,7 @@ class Snapshots:
         self.counters.windows += 1
         return Window(self._asset, reading.time_ns, values, 0.0, None, received_ns)
 
-    def _settles(self, time_ns: int) -> bool:
+    def _is_due(self, time_ns: int) -> bool:
         return self._newest - self._lateness >= time_ns or all(label.known >= time_ns for _, label in self._labels)
 
     def _label(self, time_ns: int) -> float | str | tuple[float, ...] | None:
@@ -96,7 +95,7 @@ class Snapshots:
         return None if not values or values[0] != values[0] else values[0]
 
 
-class _Label:
+class _LabelHistory:
     """What one label was, and until when that is known."""
 
     def __init__(self) -> None:

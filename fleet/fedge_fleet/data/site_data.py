@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from fedge_agent.config.schema import Training
 from fedge_agent.learning.training import usable
-from fedge_agent.samples.store import split
+from fedge_agent.samples.split import split
 from fedge_agent.windows.features import Preparation, bridge
 from fedge_models.graph.card import Card
 from fedge_models.training import standardise

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from fedge_agent.config.schema import TagConfig
 from fedge_agent.durable.inbox import Inbox, Progress
-from fedge_agent.durable.progress_writer import Settling
+from fedge_agent.durable.progress_writer import ProgressWriter
 from fedge_agent.types import Batch, Quality, Reading, Window
 from fedge_agent.windows.assembler import Assembler
 from fedge_models.errors import StorageError
@@ -38,8 +38,8 @@ def test_readings_come_back_as_they_were(tmp_path: Path) -> None:
         Reading("image", 5, np.arange(12, dtype=np.uint8).reshape(2, 2, 3)),
     ]
     kept = inbox(tmp_path)
-    first = kept.keep("s", readings, alive_ns=7, fresh=True, receipts=[b"r1", b"r2"])
-    second = kept.keep("s", [])
+    first = kept.store("s", readings, alive_ns=7, fresh=True, receipts=[b"r1", b"r2"])
+    second = kept.store("s", [])
     kept.close()
     again = inbox(tmp_path)
     row, empty = again.replay()
@@ -52,9 +52,9 @@ def test_readings_come_back_as_they_were(tmp_path: Path) -> None:
 
 def test_lets_go_of_what_no_window_needs_but_for_last_values(tmp_path: Path) -> None:
     kept = inbox(tmp_path)
-    rows = [kept.keep("s", [Reading("a", t, float(t)), Reading(f"state-{t % 2}", t, f"{t}")]) for t in range(10)]
-    kept.keep("other", [Reading("b", 0, 0.0)])
-    kept.settle(progress(rows[6], 4, pump=b"mark"))
+    rows = [kept.store("s", [Reading("a", t, float(t)), Reading(f"state-{t % 2}", t, f"{t}")]) for t in range(10)]
+    kept.store("other", [Reading("b", 0, 0.0)])
+    kept.record(progress(rows[6], 4, pump=b"mark"))
     last, *left = kept.replay()
     found = [last, *left]
     values = {r.tag: r.value for row in found if row.id == 0 for r in row.readings}
@@ -62,20 +62,20 @@ def test_lets_go_of_what_no_window_needs_but_for_last_values(tmp_path: Path) -> 
     live = [row for row in found if row.id and row.source == "s"]
     assert [row.readings[0].time_ns for row in live] == [4, 5, 6, 7, 8, 9]
     assert [row.decided for row in live] == [True, True, True, False, False, False]
-    assert kept.mark("pump") == b"mark" and kept.mark("unknown") is None and kept.dropped == 0
+    assert kept.checkpoint("pump") == b"mark" and kept.checkpoint("unknown") is None and kept.dropped == 0
 
 
 def test_row_that_was_not_taken_in_stays_however_old(tmp_path: Path) -> None:
     kept = inbox(tmp_path)
-    kept.keep("s", [Reading("a", 1, 1.0)])
-    kept.settle(progress(0, 1000))
+    kept.store("s", [Reading("a", 1, 1.0)])
+    kept.record(progress(0, 1000))
     assert [row.readings[0].time_ns for row in kept.replay()] == [1]
 
 
 def test_bounded_in_bytes_and_counted(tmp_path: Path) -> None:
     kept = inbox(tmp_path, max_bytes=100_000)
     for t in range(100):
-        kept.keep("s", [Reading("wave", t, np.zeros(2500, np.float32))])
+        kept.store("s", [Reading("wave", t, np.zeros(2500, np.float32))])
     status = kept.status()
     assert status["bytes"] <= 100_000 and status["commits"] == 9 and kept.dropped == 91
     assert [row.readings[0].time_ns for row in kept.replay()] == list(range(91, 100))
@@ -85,16 +85,16 @@ def test_bounded_in_bytes_and_counted(tmp_path: Path) -> None:
 
 def test_bounded_in_age_and_counted(tmp_path: Path) -> None:
     kept = inbox(tmp_path, max_age=-1)
-    kept.keep("s", [Reading("a", 1, 1.0)])
-    kept.settle(progress(0, 0))
+    kept.store("s", [Reading("a", 1, 1.0)])
+    kept.record(progress(0, 0))
     assert kept.dropped == 1 and not list(kept.replay())
 
 
 def test_receipts_are_of_the_newest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fedge_agent.durable.inbox.RECEIPTS", 3)
     kept = inbox(tmp_path)
-    rows = [kept.keep("s", [Reading("a", t, 0.0)], receipts=[b"%d" % t]) for t in range(10)]
-    kept.settle(progress(rows[-1], 100))
+    rows = [kept.store("s", [Reading("a", t, 0.0)], receipts=[b"%d" % t]) for t in range(10)]
+    kept.record(progress(rows[-1], 100))
     assert kept.receipts("s") == [b"7", b"8", b"9"]
 
 
@@ -103,7 +103,7 @@ def test_full_disk_is_a_storage_error_and_counts_stay_right(disk: Disk, tmp_path
     disk.fill(pages_left=10)
     with pytest.raises(StorageError, match="inbox cannot be written"):
         for t in range(100):
-            kept.keep("s", [Reading("wave", t, np.zeros(1000, np.float32))])
+            kept.store("s", [Reading("wave", t, np.zeros(1000, np.float32))])
     status = kept.status()
     kept.close()
     assert inbox(tmp_path).status() == status
@@ -123,11 +123,11 @@ kept = Inbox(Path(sys.argv[1]), 1 << 24, 3600)
 rows = [row for row in kept.replay() if row.id]
 t = rows[-1].readings[-1].time_ns if rows else 0
 while True:
-    row = kept.keep("s", [Reading("a", t + 1, float(t + 1))])
+    row = kept.store("s", [Reading("a", t + 1, float(t + 1))])
     t += 1
     print(t, flush=True)
     if t % 7 == 0:
-        kept.settle(Progress({"s": row}, {}, {"s": t - 3}))
+        kept.record(Progress({"s": row}, {}, {"s": t - 3}))
 """
 
 
@@ -186,13 +186,13 @@ def test_settling_writes_the_newest_once_it_is_durable(tmp_path: Path) -> None:
         asked.set()
         return durable.is_set()
 
-    settling = Settling(kept, ready)
+    settling = ProgressWriter(kept, ready)
     settling.start()
     settling.put(progress(1, 0, m=b"early"))
     assert asked.wait(5)
-    assert kept.mark("m") is None  # its samples and events are not written yet
+    assert kept.checkpoint("m") is None  # its samples and events are not written yet
     durable.set()
     settling.put(progress(2, 0, m=b"old"))
     settling.put(progress(3, 0, m=b"new"))
     settling.stop()
-    assert kept.mark("m") == b"new" and settling.problem is None
+    assert kept.checkpoint("m") == b"new" and settling.problem is None

@@ -15,7 +15,8 @@ from fedge_agent.federation.participant import REFUSED, Participant
 from fedge_agent.health import Latency
 from fedge_agent.learning.carry_over import CarryOver
 from fedge_agent.machines.asset import Asset
-from fedge_agent.samples.store import Sample, SampleStore
+from fedge_agent.samples.sample_table import Sample
+from fedge_agent.samples.store import SampleStore
 from fedge_agent.types import AlertState, Batch, Quality, Reading
 from fedge_models.errors import WireError
 from fedge_models.graph import zoo

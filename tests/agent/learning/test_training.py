@@ -20,7 +20,9 @@ from fedge_agent.learning.training import Data, Trained, train, usable
 from fedge_agent.learning.tuning import tune
 from fedge_agent.learning.update import code, update_body
 from fedge_agent.machines.asset import check_fit
-from fedge_agent.samples.store import Sample, SampleStore, split
+from fedge_agent.samples.sample_table import Sample
+from fedge_agent.samples.split import split
+from fedge_agent.samples.store import SampleStore
 from fedge_aggregator.config.schema import FederationConfig
 from fedge_aggregator.federation import admission
 from fedge_aggregator.federation.publish import next_grid

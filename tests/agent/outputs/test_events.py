@@ -16,7 +16,7 @@ import msgspec
 import pytest
 from fedge_agent.config.plugins import load_class
 from fedge_agent.config.schema import Level, When
-from fedge_agent.durable.event_writer import MAX_WAITING, Recorder
+from fedge_agent.durable.event_writer import MAX_WAITING, EventWriter
 from fedge_agent.durable.spool import Spool
 from fedge_agent.machines.alerts import Alert
 from fedge_agent.outputs.host import HostedOutput
@@ -239,7 +239,7 @@ def test_full_disk_is_a_storage_error_and_heals(disk: Disk, tmp_path: Path) -> N
 
 def test_event_waits_for_the_disk_but_nobody_for_the_event(tmp_path: Path) -> None:
     spool, there = Spool(tmp_path / "s"), threading.Event()
-    recorder = Recorder(spool, ["mes"], there.set)
+    recorder = EventWriter(spool, ["mes"], there.set)
     recorder.start()
     with locked(tmp_path / "s"):  # a commit that takes its time
         recorder.put(EVENT, AlertState(1, True))
@@ -251,7 +251,7 @@ def test_event_waits_for_the_disk_but_nobody_for_the_event(tmp_path: Path) -> No
 
 def test_more_events_than_may_wait_are_counted(tmp_path: Path) -> None:
     spool = Spool(tmp_path / "s")
-    recorder = Recorder(spool, ["mes"], lambda: None)
+    recorder = EventWriter(spool, ["mes"], lambda: None)
     for _ in range(MAX_WAITING + 3):
         recorder.put(EVENT, AlertState())
     assert recorder.lost == 3

@@ -124,9 +124,9 @@ def line(tmp_path: Path) -> Iterator[Line]:
 
 
 def test_a_file_is_followed_as_it_grows_and_after_a_restart(line: Line) -> None:
-    assert line.parts() == [] and "cannot be read: No such file" in str(line.book._counts["pump"].trouble)
+    assert line.parts() == [] and "cannot be read: No such file" in str(line.book._counts["pump"].problem)
     line.add("time,part,verdict\n")
-    assert line.parts() == [] and line.book._counts["pump"].trouble is None
+    assert line.parts() == [] and line.book._counts["pump"].problem is None
     line.add("1700000000,A1,ok\n1700000001,A2,ba")
     assert line.parts() == [("A1", "ok")]  # half a line waits for its end
     line.add("d\n")

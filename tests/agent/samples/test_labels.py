@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
@@ -19,8 +18,9 @@ from fedge_agent.config.schema import LabelConfig, Training
 from fedge_agent.learning.schedule import Schedule
 from fedge_agent.samples import label_book as labelling
 from fedge_agent.samples.label_book import STRANGER, LabelBook, Subject
-from fedge_agent.samples.label_values import RANKS, meaning
-from fedge_agent.samples.store import Sample, SampleStore
+from fedge_agent.samples.label_values import RANKS, target_value
+from fedge_agent.samples.sample_table import Sample
+from fedge_agent.samples.store import SampleStore
 from fedge_agent.types import Label
 from fedge_models.errors import StorageError
 from fedge_models.graph.card import Card, Channel, Target, WindowSpec
@@ -46,7 +46,7 @@ class Plant:
 
     def open(self) -> None:
         self.samples = SampleStore(self.path, {"m": 100_000})
-        self.book = LabelBook(self.path, self.subjects, self.samples.retaught)
+        self.book = LabelBook(self.path, self.subjects, self.samples.count_as_new)
 
     def close(self) -> None:
         self.book.stop()
@@ -68,7 +68,7 @@ class Plant:
         self.book.put(Label("pump", T0 + round(start * S), T0 + round(end * S), value, origin, part))
 
     def look(self) -> None:
-        self.book.look()
+        self.book.match_new()
 
     def taught(self, asset: str = "pump") -> list[float | None]:
         """What each sample of the asset is taught with, in the order of time."""
@@ -304,7 +304,7 @@ def test_labels_of_other_machines_are_counted_apart(plant: Plant) -> None:
     ],
 )  # fmt: skip
 def test_what_a_value_means_to_a_model(card: Card, value: str | float, taught: float | None) -> None:
-    assert meaning(value, card, {"n.i.O.": "broken"}) == taught
+    assert target_value(value, card, {"n.i.O.": "broken"}) == taught
 
 
 def test_samples_that_wait_too_long_for_their_label_go(tmp_path: Path) -> None:
@@ -376,21 +376,6 @@ for i in range(10**6):
     plant.samples.flush()
     plant.look()
     assert plant.taught() == [1] * (last + 1)
-    plant.close()
-
-
-def test_samples_of_an_earlier_version_can_be_labelled(tmp_path: Path) -> None:
-    db = sqlite3.connect(tmp_path / "samples.sqlite")
-    columns = "model TEXT NOT NULL, asset TEXT NOT NULL, time_ns INTEGER NOT NULL, x BLOB NOT NULL, y INTEGER"
-    db.execute(f"CREATE TABLE samples (id INTEGER PRIMARY KEY, {columns}, held INTEGER NOT NULL)")
-    db.execute("INSERT INTO samples VALUES (1, 'm', 'pump', ?, x'00000000', NULL, 0)", (T0,))
-    db.commit()
-    db.close()
-    plant = Plant(tmp_path)
-    plant.windows(10)
-    plant.put("worn", -5, 10)
-    plant.look()
-    assert plant.taught() == [1, 1]
     plant.close()
 
 

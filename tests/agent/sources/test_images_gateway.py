@@ -17,7 +17,8 @@ from fedge_agent.learning import dataset
 from fedge_agent.learning.training import train
 from fedge_agent.machines.asset import Asset, check_fit
 from fedge_agent.samples.label_book import LabelBook, Subject
-from fedge_agent.samples.store import Sample, SampleStore
+from fedge_agent.samples.sample_table import Sample
+from fedge_agent.samples.store import SampleStore
 from fedge_agent.types import AlertState, Batch, Label, Quality, Reading, Window
 from fedge_agent.windows.pictures import decode
 from fedge_agent.windows.snapshots import Snapshots
@@ -162,47 +163,47 @@ def test_sample_waits_for_the_label_of_its_own_time() -> None:
     made = snapshots()
     windows(made, Reading("state", 1 * S, "sound"), source="plc")
     assert [w.end_ns for w in windows(made, Reading("*", 2 * S, PIXELS))] == [2 * S]
-    assert made.settled() == []  # the PLC may say "crack" of 1.9 s a moment later
+    assert made.labelled() == []  # the PLC may say "crack" of 1.9 s a moment later
     windows(made, Reading("state", round(1.9 * S), "crack"), alive=round(1.95 * S), source="plc")
-    assert made.settled() == []
+    assert made.labelled() == []
     windows(made, Reading("state", 3 * S, "sound"), source="plc")
-    assert [w.label for w in made.settled()] == ["crack"]
+    assert [w.label for w in made.labelled()] == ["crack"]
 
 
 def test_unchanged_label_is_known_and_a_lost_one_is_not() -> None:
     made = snapshots()
     windows(made, Reading("state", 1 * S, 1.0), alive=10 * S, source="plc")
     windows(made, Reading("*", 9 * S, PIXELS))
-    assert [w.label for w in made.settled()] == [1.0]
+    assert [w.label for w in made.labelled()] == [1.0]
     made.push(Batch("plc", [Reading("state", 20 * S, 0.0)], None, 0, fresh=True))
     windows(made, Reading("*", 15 * S, PIXELS))
-    assert [w.label for w in made.settled()] == [None]  # nobody knows what it was between the connections
+    assert [w.label for w in made.labelled()] == [None]  # nobody knows what it was between the connections
 
 
 def test_label_is_waited_for_in_source_time_and_never_for_ever() -> None:
     made = snapshots(late=5.0)
     windows(made, Reading("*", 1 * S, PIXELS))
     windows(made, Reading("*", 5 * S, PIXELS))
-    assert made.settled() == []
+    assert made.labelled() == []
     windows(made, Reading("*", 6 * S, PIXELS))
-    assert [(w.end_ns, w.label) for w in made.settled()] == [(S, None)]
+    assert [(w.end_ns, w.label) for w in made.labelled()] == [(S, None)]
     made = snapshots(late=1e6)
     for i in range(70):
         windows(made, Reading("*", i, PIXELS))
-    assert len(made.settled()) == 6
+    assert len(made.labelled()) == 6
     made = snapshots(labels=())
     windows(made, Reading("*", 3, PIXELS))
-    assert len(made.settled()) == 1  # without a label nothing waits
+    assert len(made.labelled()) == 1  # without a label nothing waits
 
 
 def test_label_tag_whose_clock_is_set_back_and_bad_ones() -> None:
     made = snapshots(late=1e6)
     windows(made, Reading("state", 100 * S, "sound"), Reading("state", 50 * S, "crack"), source="plc")
     windows(made, Reading("*", 50 * S, PIXELS))
-    assert [w.label for w in made.settled()] == ["crack"]
+    assert [w.label for w in made.labelled()] == ["crack"]
     windows(made, Reading("state", 60 * S, "sound", Quality.BAD), source="plc")
     windows(made, Reading("*", 60 * S, PIXELS))
-    assert [w.label for w in made.settled()] == [None]
+    assert [w.label for w in made.labelled()] == [None]
 
 
 def test_several_targets_of_a_picture() -> None:
@@ -210,7 +211,7 @@ def test_several_targets_of_a_picture() -> None:
     made = snapshots(labels=(STATE, other))
     windows(made, Reading("state", S, 1.5), Reading("width", S, "text"), alive=2 * S, source="plc")
     windows(made, Reading("*", 2 * S, PIXELS))
-    label = made.settled()[0].label
+    label = made.labelled()[0].label
     assert isinstance(label, tuple) and label[0] == 1.5 and np.isnan(label[1])
 
 
@@ -308,10 +309,10 @@ def test_late_label_teaches_the_picture_of_its_time(tmp_path: Path) -> None:
     for second in range(4):
         store.put(Sample("m", "line", second * S, np.zeros((1, 16, 16), np.uint8), None, False))
     store.flush()
-    book = LabelBook(tmp_path / "s.sqlite", {"line": Subject("m", lambda: made, None)}, store.retaught)
+    book = LabelBook(tmp_path / "s.sqlite", {"line": Subject("m", lambda: made, None)}, store.count_as_new)
     book.put(Label("line", 1 * S, 1 * S, "crack", "hand"))
     book.put(Label("line", round(1.9 * S), round(2.1 * S), "sound", "inspection"))
-    book.look()
+    book.match_new()
     assert store.load("m", (1, 16, 16), None, 0, np.uint8)[1].tolist() == [-1, 1, 0, -1]
     book.stop()
     store.stop()

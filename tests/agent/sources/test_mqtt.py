@@ -380,7 +380,7 @@ class Keeping(KeptHost):
         super().__init__(folder)
         self._power = power
 
-    def keep(self, readings: Sequence[Reading], *_: object) -> None:
+    def store(self, readings: Sequence[Reading], *_: object) -> None:
         if not self._power:
             raise OSError("the power is cut")
         self.batches.append((readings, None))
@@ -406,7 +406,7 @@ def test_quality_of_service_0_keeps_nothing(broker: Mosquitto, publisher: Publis
     subscribed(running, publisher, "plant/qos0/none")
     publisher.say("plant/qos0/v", b"1")
     running.wait(lambda: running.readings)
-    assert running.inbox.status()["commits"] == 0 and running.batches[0].kept == 0
+    assert running.inbox.status()["commits"] == 0 and running.batches[0].inbox_row == 0
     running.end()
 
 

@@ -11,6 +11,7 @@ from fedge_agent.durable.spool import Spool
 from fedge_agent.federation.participant import Participant
 from fedge_agent.health import Latency
 from fedge_agent.machines.asset import Asset
+from fedge_agent.machines.routing import Routes
 from fedge_agent.samples.store import SampleStore
 from fedge_agent.types import AlertState, Batch, Event, Quality, Reading
 from fedge_agent.windows.context import MAX_CHARACTERS, Context, plain
@@ -52,7 +53,7 @@ def test_what_was_last_told_outlives_a_restart(tmp_path: Path) -> None:
     config = AssetConfig(model="m", channels={"a": tag("a")}, context={"job": tag("j")})
     before = Press(tmp_path, config)
     before.run(0, 40, job="J1")
-    mark = before.asset.mark()
+    mark = before.asset.checkpoint()
     before.close()
     after = Press(tmp_path, config)
     after.asset.resume(mark)
@@ -102,10 +103,11 @@ class Press:
         self.samples, self.spool = SampleStore(folder / "samples.sqlite", {"m": 1000}), Spool(folder / "spool.sqlite")
         model = ModelConfig(file=folder / "m.onnx", training=Training(min_samples=4))
         self.part = Participant(
-            "m", model, folder / "models", self.samples, self.spool, None, None, config.taught, lambda *_: None,
+            "m", model, folder / "models", self.samples, self.spool, None, None, config.labelled, lambda *_: None,
             lambda _: False,
         )  # fmt: skip
         self.part.restore()
+        self.routes = Routes({"plc": None}, {"press": config})
         self.asset = Asset(
             "gw", "press", config, self.part, self.samples, Latency(), AlertState(), lambda e, _: self.events.append(e)
         )
@@ -115,7 +117,8 @@ class Press:
             readings = [Reading("a", T0 + t * S, level + t % 3)]
             if job is not None and t == first:
                 readings = [Reading("j", T0 + t * S, job), *readings]
-            self.asset.push(Batch("plc", readings, None, 0))
+            for part in self.routes.divide(Batch("plc", readings, None, 0)):
+                self.asset.push(part.windows, part.context)
         self.samples.flush()
 
     def close(self) -> None:
@@ -156,5 +159,5 @@ def test_windows_without_a_label_are_kept_when_none_is_expected_or_it_may_be_lat
     press = Press(tmp_path, AssetConfig(model="m", channels={"a": tag("a")}, label=label))
     press.run(0, 40)
     assert (press.samples.total.get("m", 0) > 0) == kept
-    assert press.asset.config.taught == (label is not None and (bool(label.source) or label.late is not None))
+    assert press.asset.config.labelled == (label is not None and (bool(label.source) or label.late is not None))
     press.close()

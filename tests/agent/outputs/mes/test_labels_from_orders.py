@@ -13,7 +13,8 @@ from fedge_agent.outputs.host import HostedOutput
 from fedge_agent.outputs.mes.output import MesOutput
 from fedge_agent.outputs.mes.settings import MesConfig, Step
 from fedge_agent.samples.label_book import LabelBook, Subject
-from fedge_agent.samples.store import Sample, SampleStore
+from fedge_agent.samples.sample_table import Sample
+from fedge_agent.samples.store import SampleStore
 from fedge_agent.types import AlertState, Decision
 from fedge_models.graph.card import Card, Channel, WindowSpec
 from fedge_models.system.settings import Seconds
@@ -29,7 +30,7 @@ SCORES = [0.1, 0.2, 3, 3, 3, 3, 3, 0.1, 0.1, 0.1, 0.2]  # of windows of ten seco
 @pytest.mark.parametrize(("found", "taught"), [("no fault found", 0.0), ("bearing", 1.0)])
 def test_closed_order_teaches_the_model(tmp_path: Path, found: str, taught: float) -> None:
     samples, spool = SampleStore(tmp_path / "samples.sqlite", {"m": 1000}), Spool(tmp_path / "spool.sqlite")
-    book = LabelBook(tmp_path / "samples.sqlite", {"pump": Subject("m", lambda: CARD)}, samples.retaught)
+    book = LabelBook(tmp_path / "samples.sqlite", {"pump": Subject("m", lambda: CARD)}, samples.count_as_new)
     alert = Alert("gw", "pump", When(for_windows=2, min_gap=Seconds(0)), AlertState())
     for i, score in enumerate(SCORES):
         end = T0 + 10 * i * S
@@ -52,7 +53,7 @@ def test_closed_order_teaches_the_model(tmp_path: Path, found: str, taught: floa
                 break
             hosted._thread.join(0.005)
         hosted.stop(10)
-    book.look()
+    book.match_new()
     known = [y for (y,) in rows(tmp_path / "samples.sqlite", "SELECT y FROM samples ORDER BY time_ns")]
     # Of the first window that was too high only the end is in the span; of the well ones nothing is.
     assert known == [None, None, None, *[taught] * 4, *[None] * 4]

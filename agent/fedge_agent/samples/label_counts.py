@@ -1,0 +1,46 @@
+"""What became of the labels of each asset since the start, for `status`."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from ..types import Label
+from .label_values import describe
+
+logger = logging.getLogger(__name__)
+
+
+class LabelCounts:
+    """Counts of one asset, each kind with its last example."""
+
+    def __init__(self) -> None:
+        self.relabelled = self.unknown = self.malformed = self.contradictory = self.expired = 0
+        self.examples: dict[str, str] = {}  # kind -> the last one
+        self.problem: str | None = None  # why labels do not come
+
+    def add(self, kind: str, example: str, count: int = 1) -> None:
+        """Count labels of a kind that somebody should look at."""
+        vars(self)[kind] += count
+        self.examples[kind] = example[:300]
+
+    def state(self, asset: str, problem: str | None) -> None:
+        """State (or with None: withdraw) that the asset's labels do not come, in the operator's words."""
+        if problem and problem != self.problem:
+            logger.warning("asset %s: no labels: %s", asset, problem)
+        self.problem = problem
+
+    def status(self, stored: int, unmatched: dict[str, int], last: Label | None) -> dict[str, Any]:
+        """All of it as plain data. stored: labels of the asset in the file; last: the last one without samples."""
+        return {
+            "labels": stored,
+            "relabelled": self.relabelled,
+            "waiting": unmatched["waiting"],
+            "unmatched": unmatched["unmatched"],
+            "unknown": self.unknown,
+            "malformed": self.malformed,
+            "contradictory": self.contradictory,
+            "expired": self.expired,
+            "examples": {**self.examples, **({"unmatched": describe(last)} if last else {})},
+            "problem": self.problem,
+        }

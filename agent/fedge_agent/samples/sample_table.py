@@ -1,0 +1,194 @@
+"""The table of samples: every statement on it, for the store that fills it and for the labels that change it.
+
+No threads: the caller holds the lock of its connection. A sample itself says whose value it has (`origin`, a rank) and
+from which label (`label`, an id). So a label that is applied twice changes nothing the second time, in whatever order
+samples and labels come.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..types import Label
+from .label_values import RANKS
+
+MAX_CLASSES = 256  # more distinct values are numbers, not classes
+ORIGINS = {rank: name for name, rank in RANKS.items()}
+
+_INSERT = """
+INSERT INTO samples (model, asset, time_ns, x, y, held, origin, span_ns, part) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+# A "+" keeps SQLite from using an index of that column: the ones of time and part are the good ones.
+_BY_PART = "asset = :asset AND part = :part AND part != '' AND +time_ns BETWEEN :start AND :end"
+_BY_TIME = """asset = :asset AND time_ns BETWEEN :start AND :end + :longest AND (
+    (time_ns <= :end AND time_ns - span_ns >= :start) OR (time_ns >= :end AND time_ns - span_ns <= :start))"""
+_WINS = "(origin < :rank OR (origin = :rank AND label < :id))"
+_OTHERWISE = "y IS NOT NULL AND y IS NOT :y AND label != :id"
+
+
+class Sample(NamedTuple):
+    """One window's features before standardisation."""
+
+    model: str
+    asset: str
+    time_ns: int
+    x: NDArray[Any]  # float32; a picture stays bytes: a quarter of the disk
+    y: float | tuple[float, ...] | None  # class index; anomaly: 0 normal, 1 anomaly; regress: in the targets' units
+    held: bool
+    span_ns: int = 0  # from the window's first sample to its last
+    part: str = ""  # what was made at its end
+
+
+def insert(db: sqlite3.Connection, samples: Iterable[Sample]) -> None:
+    """Add samples; their values, if any, come from a tag."""
+    db.executemany(
+        _INSERT,
+        [
+            (
+                s.model,
+                s.asset,
+                s.time_ns,
+                s.x.tobytes(),
+                _stored(s.y),
+                int(s.held),
+                int(s.y is not None),
+                s.span_ns,
+                s.part,
+            )
+            for s in samples
+        ],
+    )
+
+
+def bound(db: sqlite3.Connection, model: str, most: int) -> None:
+    """Delete what is more than `most` samples of a model: the oldest of the commonest value, or, where values are
+    numbers, the oldest."""
+    excess = _count(db, model) - most
+    distinct = "SELECT count(DISTINCT y) FROM samples WHERE model = ?"
+    if excess > 0 and db.execute(distinct, (model,)).fetchone()[0] > MAX_CLASSES:
+        first = "SELECT id FROM samples WHERE model = ? ORDER BY id LIMIT ?"
+        db.execute(f"DELETE FROM samples WHERE id IN ({first})", (model, excess))  # noqa: S608
+        return
+    while excess > 0:
+        sql = "SELECT y, count(*) FROM samples WHERE model = ? GROUP BY y ORDER BY 2 DESC LIMIT 2"
+        common = db.execute(sql, (model,)).fetchall()
+        drop = min(excess, max(1, common[0][1] - (common[1][1] if len(common) > 1 else 0)))
+        oldest = "SELECT id FROM samples WHERE model = ? AND y IS ? ORDER BY id LIMIT ?"
+        db.execute(f"DELETE FROM samples WHERE id IN ({oldest})", (model, common[0][0], drop))  # noqa: S608
+        excess -= drop
+
+
+def _count(db: sqlite3.Connection, model: str) -> int:
+    return int(db.execute("SELECT count(*) FROM samples WHERE model = ?", (model,)).fetchone()[0])
+
+
+class Match(NamedTuple):
+    """What became of a label."""
+
+    matched: int  # samples that it applies to
+    relabelled: int  # of those: have another value than before, because of it
+    contradicted: int  # of those: had, or keep, another value
+    example: tuple[Any, str, int] | None  # of a contradicted one: (y, origin, time_ns)
+
+
+def apply_label(
+    db: sqlite3.Connection, number: int, label: Label, model: str, y: float, longest_ns: int, after: int = 0
+) -> Match:
+    """Give y to the samples (of an id above `after`) that the label of this number applies to, unless they believe
+    another more. longest_ns: of their windows."""
+    where = f"+model = :model AND +id > :after AND {_BY_PART if label.part else _BY_TIME}"
+    values = {
+        **_span(label, longest_ns),
+        **{"model": model, "after": after, "rank": RANKS[label.origin], "id": number, "y": y},
+    }
+    counts = f"count(*), total({_OTHERWISE}), total({_WINS}), total({_WINS} AND y IS NOT :y)"
+    sql = f"SELECT {counts} FROM samples WHERE {where}"  # noqa: S608
+    matched, contradicted, wins, relabelled = (int(n) for n in db.execute(sql, values).fetchone())
+    example = None
+    if contradicted:
+        sql = f"SELECT y, origin, time_ns FROM samples WHERE {where} AND {_OTHERWISE} ORDER BY id DESC LIMIT 1"  # noqa: S608
+        was, origin, time_ns = db.execute(sql, values).fetchone()
+        example = (was, ORIGINS.get(origin, "nobody"), time_ns)
+    if wins:
+        db.execute(f"UPDATE samples SET y = :y, origin = :rank, label = :id WHERE {where} AND {_WINS}", values)  # noqa: S608
+    return Match(matched, relabelled, contradicted, example)
+
+
+def count_matching(db: sqlite3.Connection, label: Label) -> int:
+    """How many samples a label applies to, of whatever model."""
+    values = _span(label, longest_window(db, label.asset))
+    sql = f"SELECT count(*) FROM samples WHERE {_BY_PART if label.part else _BY_TIME}"  # noqa: S608
+    return int(db.execute(sql, values).fetchone()[0])
+
+
+def _span(label: Label, longest_ns: int) -> dict[str, Any]:
+    """The label's part and time as parameters, with how far behind its end a window that holds it may end; the sum
+    stays within 64 bits."""
+    room = min(longest_ns, (1 << 63) - 1 - label.end_ns)
+    return {"asset": label.asset, "start": label.start_ns, "end": label.end_ns, "part": label.part, "longest": room}
+
+
+class Arrived(NamedTuple):
+    """New samples of one asset."""
+
+    first: int  # the lowest id
+    start_ns: int
+    end_ns: int
+    longest_ns: int  # window
+    parts: frozenset[str]
+
+
+def arrived_after(db: sqlite3.Connection, after: int, limit: int) -> tuple[int, dict[str, Arrived]]:
+    """The highest id, and the samples of an id above `after` by asset."""
+    sql = "SELECT id, asset, time_ns - span_ns, time_ns, part FROM samples WHERE id > ? ORDER BY id LIMIT ?"
+    found: dict[str, Arrived] = {}
+    for number, asset, start, end, part in db.execute(sql, (after, limit)):
+        had = found.get(asset, Arrived(number, start, end, 0, frozenset()))
+        parts = had.parts | {part} if part else had.parts
+        longest = max(had.longest_ns, end - start)
+        found[asset] = Arrived(had.first, min(had.start_ns, start), max(had.end_ns, end), longest, parts)
+        after = number
+    return after, found
+
+
+def expire(db: sqlite3.Connection, asset: str, model: str, late_ns: int) -> int:
+    """Delete the samples that waited so long for a label, counted back from the asset's newest; how many."""
+    sql = """DELETE FROM samples WHERE asset = :asset AND model = :model AND y IS NULL
+        AND time_ns < (SELECT max(time_ns) FROM samples WHERE asset = :asset) - :late"""
+    return db.execute(sql, {"asset": asset, "model": model, "late": late_ns}).rowcount
+
+
+def longest_window(db: sqlite3.Connection, asset: str) -> int:
+    """Length of the longest window of the asset's samples, ns."""
+    return int(db.execute("SELECT max(span_ns) FROM samples WHERE asset = ?", (asset,)).fetchone()[0] or 0)
+
+
+def newest(db: sqlite3.Connection, asset: str) -> int | None:
+    """Source time of the asset's newest sample, ns."""
+    found: int | None = db.execute("SELECT max(time_ns) FROM samples WHERE asset = ?", (asset,)).fetchone()[0]
+    return found
+
+
+def last_id(db: sqlite3.Connection) -> int:
+    """Id of the sample that was written last; 0: there is none."""
+    return int(db.execute("SELECT max(id) FROM samples").fetchone()[0] or 0)
+
+
+def _stored(y: float | tuple[float, ...] | None) -> float | bytes | None:
+    return np.array(y, "<f8").tobytes() if isinstance(y, tuple) else y
+
+
+def target_values(stored: list[float | bytes | None], targets: int) -> NDArray[np.float64]:
+    """Stored values as an array (n,) or (n, targets); NaN for what is unknown, or of another number of targets."""
+    y = np.full((len(stored), targets), np.nan)
+    for row, value in zip(y, stored, strict=True):
+        if isinstance(value, bytes) and len(value) == 8 * targets:
+            row[:] = np.frombuffer(value, "<f8")
+        elif isinstance(value, (int, float)) and targets == 1:
+            row[0] = value
+    return y[:, 0] if targets == 1 else y

@@ -1,0 +1,39 @@
+"""The one SQLite file of samples and labels: where it is, what its tables are, how it is opened.
+
+Each of the two has a connection of its own. Labels are acknowledged, so theirs commits with ``synchronous=EXTRA``;
+samples are acknowledged to nobody, so theirs commits with NORMAL: a power cut may cost the last second, not the file.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+from fedge_models.system.database import Durability, open_or_set_aside
+
+SAMPLES_FILE = "samples.sqlite"  # in the state folder
+
+# A sample's origin (`label_values.RANKS`; 0: none) and label (an id; 0: a tag) say whose value y is; span_ns is the
+# window's length, part is what was made. They stand before the features (x), which may fill pages.
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS samples (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, model TEXT NOT NULL, asset TEXT NOT NULL, time_ns INTEGER NOT NULL,
+    y INTEGER, held INTEGER NOT NULL, origin INTEGER NOT NULL DEFAULT 0, label INTEGER NOT NULL DEFAULT 0,
+    span_ns INTEGER NOT NULL DEFAULT 0, part TEXT NOT NULL DEFAULT '', x BLOB NOT NULL);
+CREATE INDEX IF NOT EXISTS by_model ON samples (model, held);
+CREATE INDEX IF NOT EXISTS by_time ON samples (asset, time_ns);
+CREATE INDEX IF NOT EXISTS by_part ON samples (asset, part) WHERE part != '';
+CREATE TABLE IF NOT EXISTS scalings (
+    model TEXT PRIMARY KEY, shape TEXT NOT NULL, scale BLOB NOT NULL, samples INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS labels (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, asset TEXT NOT NULL, start_ns INTEGER NOT NULL, end_ns INTEGER NOT NULL,
+    value NOT NULL, origin TEXT NOT NULL, part TEXT NOT NULL, noted INTEGER NOT NULL,
+    matched INTEGER NOT NULL DEFAULT 0);
+CREATE INDEX IF NOT EXISTS labels_of ON labels (asset);
+CREATE INDEX IF NOT EXISTS labels_by_span ON labels (asset, part, end_ns, start_ns);
+"""
+
+
+def open_tables(path: Path, durability: Durability) -> sqlite3.Connection:
+    """A connection to the file with all tables. A damaged file is set aside. Raises StorageError."""
+    return open_or_set_aside(path, _SCHEMA, durability)
