@@ -5,7 +5,7 @@ DATA ?=
 # Processes that share the quick tests; 0: pytest alone.
 JOBS ?= 2
 
-.PHONY: demo test test-slow check lock wheelhouse counterparts bench bench-peers clean
+.PHONY: demo test test-slow mutants check lock wheelhouse counterparts bench bench-peers clean
 
 .venv: .venv/.installed
 
@@ -26,6 +26,13 @@ test: .venv/.dev
 
 test-slow: .venv/.dev
 	$(BIN)/pytest -m slow
+	$(MAKE) mutants
+
+# Breaks each core promise in a copy of this tree and expects its tests to fail (tests/mutants.toml); five minutes.
+# Some of them: `make mutants ONLY="spool origin"`.
+ONLY ?=
+mutants: .venv/.dev
+	$(BIN)/python tests/support/mutants.py $(ONLY)
 
 check: .venv/.dev
 	$(BIN)/ruff check .
