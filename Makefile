@@ -50,7 +50,7 @@ lock: .venv-lock/.installed
 	.venv-lock/bin/pip install --quiet 'uv>=0.9,<1'
 	touch $@
 
-# What an installation without a network needs, in the folder wheelhouse (docs/deployment.md). For another machine:
+# What an installation without a network needs, in the folder wheelhouse (docs/operator/deployment.md). For another machine:
 # `make wheelhouse FOR="--python 3.13 --machine aarch64"`; with an extra: `FOR="--extra images"`.
 FOR ?=
 wheelhouse: .venv/.dev

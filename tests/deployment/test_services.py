@@ -1,6 +1,6 @@
 """What units and images rely on: the words to systemd, the signals, and the same settings in every way to run.
 
-Booted machines and built images are too slow for here; docs/deployment.md says how they were tested.
+Booted machines and built images are too slow for here; docs/operator/deployment.md says how they were tested.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ UPGRADE, SWITCH, ROLLBACK = blocks("Upgrade and roll back")
 
 @pytest.fixture(scope="module")
 def installed(wheelhouse: Path, tmp_path_factory: pytest.TempPathFactory) -> Installation:
-    """fedge as docs/deployment.md installs it without a network."""
+    """fedge as docs/operator/deployment.md installs it without a network."""
     made = Installation(tmp_path_factory.mktemp("machine"))
     shutil.copytree(wheelhouse, made.root / "wheelhouse")
     made.follow(versions(INSTALL))

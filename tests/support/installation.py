@@ -1,4 +1,4 @@
-"""An installation as docs/deployment.md describes it, in a folder instead of the root of a machine."""
+"""An installation as docs/operator/deployment.md describes it, in a folder instead of the root of a machine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from support.paths import ROOT
 
-PAGE = ROOT / "docs/deployment.md"
+PAGE = ROOT / "docs/operator/deployment.md"
 START_S = 60.0
 # Nothing of the test run reaches an installed program: neither a path to the checkout nor an option for pip. `python3`
 # is the Python that runs the tests, because the wheelhouse is made for it.
@@ -22,7 +22,7 @@ CLEAN["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
 
 
 def blocks(heading: str) -> list[str]:
-    """The shell blocks of a section of docs/deployment.md."""
+    """The shell blocks of a section of docs/operator/deployment.md."""
     section = PAGE.read_text().partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
     return re.findall(r"^```sh\n(.*?)^```", section, re.M | re.S)
 

@@ -35,7 +35,7 @@ data_option = click.option(
     "--data",
     required=True,
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="CSV (a column per channel) or .npz (x, y); see docs/models.md.",
+    help="CSV (a column per channel) or .npz (x, y); see docs/data-scientist/own-data.md.",
 )
 label_option = click.option("--label", multiple=True, help="CSV column of the label (label).")
 

@@ -79,7 +79,7 @@ class TagConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
 
 class LabelConfig(TagConfig, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """``[asset.X] label``: what teaches the model; without a tag, only what becomes known later (docs/labels.md)."""
+    """``[asset.X] label``: what teaches the model; without a tag, only what becomes known later."""
 
     source: str = ""
     tag: str = ""

@@ -1,4 +1,4 @@
-"""Labels that become known later: stored durably, matched to the stored samples by time or by part (docs/labels.md).
+"""Labels that become known later: stored durably, matched to the stored samples by time or by part.
 
 Promises: a label that `put` returned from survives a power cut and is matched to every sample it applies to, whichever
 came first; the same label again changes nothing. A sample takes its value from the label with the highest origin (hand,

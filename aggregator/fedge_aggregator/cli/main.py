@@ -195,7 +195,7 @@ def model_group() -> None:
 @click.option(
     "--card",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="TOML file with the model card, for a file that has none (docs/models.md).",
+    help="TOML file with the model card, for a file that has none (docs/reference/model-card.md).",
 )
 @click.option("--trainable", help="Globs over initializer names, comma-separated; the rest is frozen (the card's).")
 @config_option

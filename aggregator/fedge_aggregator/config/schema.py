@@ -40,14 +40,14 @@ class AggregatorConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
 class FederationConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """``[federation.X]``: one model that gateways learn together."""
 
-    rule: dict[str, Any] | None = None  # see docs/rules.md; None: DEFAULT_RULE, after DEFAULT_MIXING
+    rule: dict[str, Any] | None = None  # see docs/data-scientist/rules.md; None: DEFAULT_RULE, after DEFAULT_MIXING
     mixing: dict[str, Any] | None = None  # before the rule: nearest_neighbour_mixing or bucketing
     server_optimizer: dict[str, Any] = msgspec.field(default_factory=lambda: {"name": "sgd"})  # after it
-    trust: TrustConfig = TrustConfig()  # see docs/trust.md
+    trust: TrustConfig = TrustConfig()  # see docs/explanation/trust.md
     held_back: Path | None = None  # .npz with x and y: updates that make the model worse there lose trust
-    privacy: Privacy | None = None  # noise on every release, see docs/privacy.md
+    privacy: Privacy | None = None  # noise on every release, see docs/data-scientist/privacy.md
     engine: str = "local"  # or "dask://HOST:PORT": where the rule is computed
-    mode: Mode = "synchronous"  # or "asynchronous" (FedBuff); see docs/rounds.md
+    mode: Mode = "synchronous"  # or "asynchronous" (FedBuff); see docs/explanation/rounds.md
     quorum: Count | None = None  # updates without which a deadline does not end a round; None: as the rule needs, >= 2
     deadline: Seconds = Seconds(600)  # after a round's first update
     active: Seconds = Seconds(3600)  # nodes silent for longer are not waited for

@@ -29,7 +29,7 @@ def named(name: str) -> Any:
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The whole file; docs/simulate.md explains the tables."""
+    """The whole file; docs/data-scientist/simulate.md explains the tables."""
 
     set: Annotated[str, Meta(description="Which data; bearings are simulated and need none.")] = "bearings"
     data: Annotated[Path | None, Meta(description="Folder that holds the recorded sets.")] = None

@@ -1,6 +1,7 @@
 """`fedge-fleet simulate`: a federation of many sites in one process, some of them slow, away or hostile.
 
-Promises the same bits for the same configuration and data. What is real and what is not: docs/simulate.md.
+Promises the same bits for the same configuration and data. What is real and what is not: see
+docs/data-scientist/simulate.md.
 """
 
 from __future__ import annotations

@@ -82,7 +82,7 @@ class Objective(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     class_weights: Literal["none", "sqrt", "balanced"] = "sqrt"  # by the site's own class counts
     focal_gamma: Annotated[float, Meta(ge=0)] = 2.0
     label_smoothing: Annotated[float, Meta(ge=0, lt=1)] = 0.0
-    label_skew: Literal["none", "adjust", "restrict"] = "none"  # sites that lack classes; see docs/models.md
+    label_skew: Literal["none", "adjust", "restrict"] = "none"  # for sites that lack classes
     huber_delta: Positive = 1.0  # in scaled units
     quantile: Annotated[float, Meta(gt=0, lt=1)] = 0.5  # pinball
 
@@ -176,7 +176,9 @@ def read_card(model: onnx.ModelProto, where: str = "model") -> Card:
     for entry in model.metadata_props:
         if entry.key == METADATA_KEY:
             return decode_card(entry.value, where)
-    raise ModelError(f"{where}: no model card; expected metadata key {METADATA_KEY!r} (see docs/models.md)")
+    raise ModelError(
+        f"{where}: no model card; expected metadata key {METADATA_KEY!r} (see docs/reference/model-card.md)"
+    )
 
 
 def write_card(model: onnx.ModelProto, card: Card) -> None:

@@ -21,7 +21,7 @@ SENSITIVITY = 2.0  # in clip norms: one data set is replaced by another, not lef
 
 
 class SitePrivacy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Noise on every update of a site, and what all of them together may give away (docs/privacy.md)."""
+    """Noise on every update of a site, and what all of them together may give away (docs/data-scientist/privacy.md)."""
 
     clip: Clip  # a longer update (L2 norm, in parameter units) is scaled down to this length
     noise_multiplier: NoiseMultiplier  # standard deviation of the noise on each parameter, in clip norms

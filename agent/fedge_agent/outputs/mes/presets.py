@@ -1,7 +1,7 @@
 """Steps for systems that are known: data, not code. `generic` is what a plain REST service gets.
 
 tryton, tryton-jsonrpc: Tryton 8.2, roundup: Roundup 2.6; tests run them against the real servers. The recipes of
-docs/outputs.md for systems that cannot be installed here are not presets.
+docs/automation-engineer/connectors/output-mes.md for systems that cannot be installed here are not presets.
 """
 
 from __future__ import annotations

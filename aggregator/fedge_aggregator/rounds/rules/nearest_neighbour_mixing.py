@@ -21,7 +21,7 @@ class NearestNeighbourMixing(msgspec.Struct, frozen=True, forbid_unknown_fields=
     f = `byzantine` hostile of n >= 2 f + 1 and any rule of bounded robustness. Equal distances: the earlier row.
 
     With a share for f, fewer than 7 rows are left as they are: among a few sites of which each is unlike the others,
-    the odd one out is honest, and never being anybody's neighbour it would not count (measured: docs/rules.md).
+    the odd one out is honest, and never being anybody's neighbour it would not count (measured).
     """
 
     compares: ClassVar[bool] = True

@@ -19,7 +19,7 @@ from fedge_models.messages.quantize import Floats as Vector
 
 from .evidence import Floats
 
-NEAR = 0.25  # of the usual 1 - cosine with the movement: half the usual chord; measured: docs/trust.md
+NEAR = 0.25  # of the usual 1 - cosine with the movement: half the usual chord; measured: docs/benchmarks.md
 
 
 def direction(moved: Vector, grid: Vector) -> Vector:

@@ -25,7 +25,7 @@ OVER_LIMIT = 1.0  # bad rounds that suspicion may pass its limit by, so that the
 
 
 class TrustConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """``[federation.X] trust``: what an aggregator makes of the conduct of nodes. docs/trust.md explains."""
+    """``[federation.X] trust``: what an aggregator makes of the conduct of nodes."""
 
     action: Literal["watch", "weigh", "quarantine"] = "quarantine"  # watch: only scores; weigh: lower weights too
     limit: Annotated[float, Meta(ge=1.0, le=100.0)] = 3.0  # clearly bad rounds until quarantine

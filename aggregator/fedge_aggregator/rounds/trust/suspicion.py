@@ -2,7 +2,7 @@
 
 Every finding is relative to what the others show in the same round, and none is made where the others themselves
 do not agree: when updates are mostly noise, as near convergence, or sites pull apart, a direction proves nothing. The
-thresholds were chosen by measurement (docs/trust.md says on what), so that honest sites with unusual data stay below.
+thresholds were chosen by measurement (docs/benchmarks.md), so that honest sites with unusual data stay below.
 
 Not found here, on purpose: near-copies (`Round.groups`). Whoever copies an honest update would have it accused; so
 copies share one vote and nobody is blamed for being one.

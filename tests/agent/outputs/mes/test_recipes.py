@@ -1,4 +1,4 @@
-"""What docs/outputs.md gives to copy: it builds, and asks what the systems' public documentation describes."""
+"""Recipes of the mes output's page: each builds, and asks what the systems' public documentation describes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ else:
     import tomli as tomllib
 
 EVENT = make_event(channel="current")
-PAGE = ROOT / "docs/outputs.md"
+PAGE = ROOT / "docs/automation-engineer/connectors/output-mes.md"
+ALARMS = ROOT / "docs/automation-engineer/alarms.md"
 TABLES = [tomllib.loads(block) for block in re.findall(r"(?m)^```toml\n(.*?)^```", PAGE.read_text(), re.S | re.M)]
 OUTPUTS: dict[str, dict[str, Any]] = {n: o for table in TABLES for n, o in table.get("output", {}).items()}
 
@@ -34,8 +35,9 @@ def test_recipe_builds(name: str) -> None:
 
 
 def test_escalation_as_documented_is_the_default() -> None:
-    [when] = [table["asset"]["pump-1"]["when"] for table in TABLES if "asset" in table]
-    assert settings.convert(when, agent_config.When, str(PAGE)) == agent_config.When()
+    [block] = re.findall(r"(?m)^```toml\n(.*?)^```", ALARMS.read_text(), re.S | re.M)
+    when = tomllib.loads(block)["asset"]["pump-1"]["when"]
+    assert settings.convert(when, agent_config.When, str(ALARMS)) == agent_config.When()
 
 
 def deliver(name: str, answers: dict[str, Any], code: str) -> list[Asked]:
