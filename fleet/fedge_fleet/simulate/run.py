@@ -65,6 +65,7 @@ class Outcome:
     bytes_up: int  # of all sites
     bytes_down: int  # of one site
     digest: str  # SHA-256 of the last weights
+    federation: Federation  # the last weights, and what each site keeps for itself
 
     @property
     def last(self) -> Point:
@@ -135,6 +136,7 @@ def simulate(
         server.traffic.up,
         server.traffic.down,
         hashlib.sha256(end.params.astype("<f4").tobytes()).hexdigest(),
+        end,
     )
 
 

@@ -1,0 +1,134 @@
+"""A federation on arrays or files of one's own, compared with each site alone and with all data in one place.
+
+The windows, standardisation and training of gateways and the rounds, rules and messages of the aggregator are the real
+ones. Networks, disks and clocks are not: see `fedge-fleet simulate`, whose settings are taken here too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from fedge_agent.learning import dataset
+from fedge_models.errors import DataError
+from fedge_models.graph.card import Card
+from fedge_models.graph.trainable import TrainableGraph
+from fedge_models.system import settings
+from fedge_models.training.config import TrainingConfig
+from numpy.typing import ArrayLike, NDArray
+
+from ..data.member import Plan
+from ..data.problems.problem import Problem
+from ..data.site_data import Floats, Windows, pooled
+from . import baselines
+from .config import Config
+from .run import Fleet, simulate
+from .scores import Evaluator
+
+METRICS = {"anomaly": "auroc", "classify": "macro_f1", "regress": "rmse"}
+HELD_EVERY = 5  # without `test`, the last of so many parts is what the models are judged on
+WHERE = "simulate_federation"
+
+
+@dataclass(frozen=True)
+class Site:
+    """The data of one site, before standardisation.
+
+    x: (n, *input shape of the model); y: (n,) class index, 0 or 1 for anomaly, -1 where unknown, or the target; for
+    several targets (n, targets). test: (n,) whether a row is judged and not trained on; None: the last fifth is.
+    """
+
+    x: ArrayLike
+    y: ArrayLike
+    test: ArrayLike | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Scores on the test parts, by site, and the model that the federation has learned.
+
+    metric: "auroc", "macro_f1" (more is better) or "rmse" (less is better).
+    """
+
+    metric: str
+    federated: dict[str, float]  # of honest sites that can be judged
+    alone: dict[str, float]  # each site's own model
+    central: dict[str, float]  # a model of all data in one place
+    quarantined: tuple[str, ...]  # sites that trust has silenced
+    weights: NDArray[np.float32]  # (P,) of the last release; `TrainableGraph.load(model).set_params` takes them
+
+
+def simulate_federation(
+    sites: Mapping[str, Site | Path | str],
+    model: bytes | Path | str,
+    *,
+    rounds: int = 20,
+    training: TrainingConfig | None = None,
+    seed: int = 0,
+    **keys: Any,
+) -> Comparison:
+    """Run a federation of two sites or more, and compare it.
+
+    sites: arrays, or a CSV or .npz file each, as `fedge-agent train --data` reads them. model: an ONNX file with a
+    card, or its bytes. training: of each site, each round. keys: further keys of a simulation, such as
+    ``rule={"name": "median"}``, ``trust={"action": "quarantine"}`` or ``hostile=0.3``; the default is FedAvg.
+
+    Raises DataError for data that does not fit the model, ModelError for a model that does not train, ConfigError for
+    keys that do not fit.
+    """
+    body = model if isinstance(model, bytes) else Path(model).read_bytes()
+    graph = TrainableGraph.load(body)
+    windows = {name: _windows(name, site, graph) for name, site in sites.items()}
+    plan = Plan(rounds, training or TrainingConfig())
+    problem = Problem(WHERE, windows, graph.card, lambda _: body, METRICS[graph.card.task], plan, plan, plan)
+    table = {**keys, "sites": len(windows), "rounds": rounds, "seed": seed}
+    fleet = Fleet(settings.convert(table, Config, WHERE), WHERE, problem)
+    outcome = simulate(settings.convert(table, Config, WHERE), WHERE, fleet=fleet, every=rounds)
+    return _compared(fleet, plan, seed, outcome.scores, outcome.quarantined, outcome.federation.params)
+
+
+def _compared(
+    fleet: Fleet, plan: Plan, seed: int, federated: dict[str, float], silent: tuple[str, ...], weights: Floats
+) -> Comparison:
+    graph, evaluator = fleet.graph, Evaluator(fleet.problem, fleet.graph, fleet.sites)
+    own = {n: baselines.alone(graph, fleet.start, s, plan, seed) for n, s in fleet.sites.items()}
+    central = baselines.alone(graph, fleet.start, pooled(fleet.sites), plan, seed)
+    return Comparison(
+        fleet.problem.metric,
+        federated,
+        evaluator.sites(lambda name: own[name]),
+        evaluator.sites(lambda _: central),
+        silent,
+        weights,
+    )
+
+
+def _windows(name: str, site: Site | Path | str, graph: TrainableGraph) -> Windows:
+    """A site as gateways see it. Raises DataError."""
+    if not isinstance(site, Site):
+        read = dataset.load(Path(site), graph.card, graph.input_shape)
+        site = Site(read.x, read.y, read.test)
+    x = np.asarray(site.x, np.float32)
+    y = np.asarray(site.y, np.float32 if graph.card.task == "regress" else np.int64)
+    test = _last_part(len(x)) if site.test is None else np.asarray(site.test, np.bool_)
+    if x.shape[1:] != graph.input_shape:
+        raise DataError(f"site {name!r}: x has rows of shape {x.shape[1:]}, the model expects {graph.input_shape}")
+    if not len(x) == len(y) == len(test):
+        raise DataError(
+            f"site {name!r}: x has {len(x)} rows, y {len(y)} and test {len(test)}; expected as many of each"
+        )
+    _check_labels(name, y, graph.card)
+    return Windows(x, y, test, np.zeros(len(x), np.bool_))
+
+
+def _check_labels(name: str, y: NDArray[Any], card: Card) -> None:
+    top = len(card.labels) if card.task == "classify" else 2
+    if card.task != "regress" and len(y) and int(y.max()) >= top:
+        raise DataError(f"site {name!r}: label {int(y.max())}; the model has the labels 0 to {top - 1}")
+
+
+def _last_part(rows: int) -> NDArray[np.bool_]:
+    return np.arange(rows) >= rows - rows // HELD_EVERY

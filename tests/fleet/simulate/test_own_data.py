@@ -1,0 +1,75 @@
+"""A federation on one's own arrays and files: better than a site alone, and clear about what does not fit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import fedge_fleet
+import numpy as np
+import pytest
+from fedge_models.errors import ConfigError, DataError
+from fedge_models.graph import zoo
+from fedge_models.graph.card import Card, Channel, WindowSpec
+from fedge_models.graph.trainable import TrainableGraph
+
+CARD = Card("classify", (Channel("a"), Channel("b")), WindowSpec(1.0, 4, 4), ("mean",), labels=("low", "high"))
+MODEL = zoo.mlp(CARD, 2, (8,)).SerializeToString()
+
+
+def site(seed: int, rows: int = 100) -> fedge_fleet.Site:
+    x = np.random.default_rng(seed).standard_normal((rows, 2)).astype(np.float32)
+    return fedge_fleet.Site(x, (x.sum(axis=1) > 0).astype(np.int64))
+
+
+def csv(path: Path, seed: int, rows: int = 1200) -> Path:
+    values = np.random.default_rng(seed).standard_normal((rows // 4, 2)).repeat(4, axis=0)
+    lines = [f"{a:.4f},{b:.4f},{'high' if a + b > 0 else 'low'}" for a, b in values]
+    path.write_text("a,b,label\n" + "\n".join(lines) + "\n")
+    return path
+
+
+def test_arrays_learn_together_and_the_weights_are_returned() -> None:
+    found = fedge_fleet.simulate_federation({f"s{k}": site(k) for k in range(4)}, MODEL, rounds=12)
+    assert found.metric == "macro_f1" and set(found.federated) == set(found.alone) == set(found.central)
+    assert np.mean(list(found.federated.values())) > 0.85
+    graph = TrainableGraph.load(MODEL)
+    start = graph.params.copy()
+    graph.set_params(found.weights)
+    assert not np.array_equal(graph.params, start)
+
+
+def test_the_same_seed_gives_the_same_weights() -> None:
+    sites = {f"s{k}": site(k) for k in range(2)}
+    a, b, c = (fedge_fleet.simulate_federation(sites, MODEL, rounds=2, seed=s).weights for s in (1, 1, 2))
+    assert np.array_equal(a, b) and not np.array_equal(a, c)
+
+
+def test_files_and_a_robust_rule(tmp_path: Path) -> None:
+    (tmp_path / "net.onnx").write_bytes(MODEL)
+    sites = {f"s{k}": csv(tmp_path / f"{k}.csv", k) for k in range(3)}
+    found = fedge_fleet.simulate_federation(sites, tmp_path / "net.onnx", rounds=4, rule={"name": "median"})
+    assert set(found.federated) == set(sites)
+
+
+@pytest.mark.parametrize(
+    ("sites", "keys", "error", "words"),
+    [
+        ({"a": site(0)}, {}, ConfigError, "sites"),
+        ({"a": site(0), "b": site(1)}, {"rule": {"name": "medan"}}, ConfigError, "medan"),
+        ({"a": site(0), "b": site(1)}, {"rul": {}}, ConfigError, "rul"),
+        ({"a": site(0), "b": fedge_fleet.Site(np.zeros((9, 3)), np.zeros(9))}, {}, DataError, "shape"),
+        ({"a": site(0), "b": fedge_fleet.Site(np.zeros((9, 2)), np.zeros(8))}, {}, DataError, "as many"),
+        ({"a": site(0), "b": fedge_fleet.Site(np.zeros((9, 2)), np.full(9, 7))}, {}, DataError, "label 7"),
+    ],
+)
+def test_what_does_not_fit_is_named(
+    sites: dict[str, fedge_fleet.Site], keys: dict[str, Any], error: type[Exception], words: str
+) -> None:
+    with pytest.raises(error, match=words):
+        fedge_fleet.simulate_federation(sites, MODEL, rounds=1, **keys)
+
+
+def test_public_names_are_there() -> None:
+    assert all(hasattr(fedge_fleet, name) for name in fedge_fleet.__all__)
+    assert not hasattr(fedge_fleet, "other")
