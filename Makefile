@@ -38,7 +38,7 @@ check: .venv/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest tests/test_imports.py
+	$(BIN)/pytest tests/test_imports.py tests/test_mutants.py
 
 # The pins and hashes of deployments (requirements*.lock). `make lock UPGRADE=--upgrade` takes the newest releases.
 UPGRADE ?=

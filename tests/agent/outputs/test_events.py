@@ -126,11 +126,12 @@ def test_severe_from_the_start_and_said_once_over_a_restart() -> None:
 
 
 def test_event_says_since_when() -> None:
-    alert = Alert("gw", "pump", msgspec.structs.replace(WHEN, for_windows=3, min_gap=Seconds(0)), AlertState())
+    when = msgspec.structs.replace(WHEN, for_windows=3, min_gap=Seconds(0))
+    alert = Alert("gw", "pump", when, AlertState())
     said = []
     for i, score in enumerate([0, 2, 2, 2, 2, 0, 2, 0, 0, 0]):
         if i == 8:  # kill -9 within the windows that clear it
-            alert = Alert("gw", "pump", alert._when, alert.at(7))
+            alert = Alert("gw", "pump", when, alert.at(7))
         if made := alert.update(msgspec.structs.replace(decision(score), time_ns=i), float(i)):
             said.append((made[0].state, made[0].since_ns, made[0].decision.time_ns))
     assert said == [("opened", 1, 3), ("cleared", 7, 9)]

@@ -14,6 +14,7 @@ from fedge_agent.samples.label_book import LabelBook, Subject
 from fedge_agent.samples.station_files import Station
 from fedge_agent.types import Batch, Label, Quality, Reading
 from fedge_models.graph.card import Card, Channel, WindowSpec
+from support.databases import rows
 
 S = 1_000_000_000
 T0 = 1_700_000_000 * S  # 2023-11-14 22:13:20 UTC
@@ -112,7 +113,7 @@ class Line:
     def parts(self) -> list[tuple[str, str]]:
         """Follow; the parts and verdicts known then, in the order in which they came."""
         self.station.follow(self.book)
-        return list(self.book._db.execute("SELECT part, value FROM labels ORDER BY id"))
+        return rows(self.folder / "samples.sqlite", "SELECT part, value FROM labels ORDER BY id")
 
 
 @pytest.fixture
@@ -124,9 +125,9 @@ def line(tmp_path: Path) -> Iterator[Line]:
 
 
 def test_a_file_is_followed_as_it_grows_and_after_a_restart(line: Line) -> None:
-    assert line.parts() == [] and "cannot be read: No such file" in str(line.book._counts["pump"].problem)
+    assert line.parts() == [] and "cannot be read: No such file" in line.book.status()["pump"]["problem"]
     line.add("time,part,verdict\n")
-    assert line.parts() == [] and line.book._counts["pump"].problem is None
+    assert line.parts() == [] and line.book.status()["pump"]["problem"] is None
     line.add("1700000000,A1,ok\n1700000001,A2,ba")
     assert line.parts() == [("A1", "ok")]  # half a line waits for its end
     line.add("d\n")
@@ -176,14 +177,14 @@ def test_times_of_a_zone(line: Line) -> None:
     line.station = Station("pump", Inspection(path=line.path, time_zone="Europe/Berlin", tolerance=0.0), line.folder)
     line.add("time,verdict\n2023-11-14 23:13:20,ok\n2023-11-14 23:13:20Z,bad\n")
     line.parts()
-    assert [t for (t,) in line.book._db.execute("SELECT end_ns FROM labels")] == [T0, T0 + 3600 * S]
+    assert rows(line.folder / "samples.sqlite", "SELECT end_ns FROM labels") == [(T0,), (T0 + 3600 * S,)]
 
 
 def test_parts_without_times(line: Line) -> None:
     line.station = Station("pump", Inspection(path=line.path, part_column="part", time_column=""), line.folder)
     line.add("part,verdict\nA1,ok\n")
     assert line.parts() == [("A1", "ok")]
-    assert line.book._db.execute("SELECT start_ns, end_ns FROM labels").fetchone() == (0, ALWAYS_NS)
+    assert rows(line.folder / "samples.sqlite", "SELECT start_ns, end_ns FROM labels") == [(0, ALWAYS_NS)]
 
 
 @pytest.mark.parametrize(
@@ -263,7 +264,7 @@ def test_a_station_whose_header_is_damaged_stops_no_other(tmp_path: Path) -> Non
         station.close()
     shown = book.status()
     assert "its first line is not CSV" in shown["pump"]["problem"] and shown["fan"]["problem"] is None
-    assert book._db.execute("SELECT asset, part FROM labels").fetchall() == [("fan", "A1")]
+    assert rows(tmp_path / "samples.sqlite", "SELECT asset, part FROM labels") == [("fan", "A1")]
     book.stop()
 
 

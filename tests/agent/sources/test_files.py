@@ -6,6 +6,7 @@ import gzip
 import json
 import math
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,7 @@ from fedge_models.system.settings import Seconds
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 from support.recording_host import KeptHost
+from support.waiting import until
 
 
 def replay(path: Path, text: str | bytes, tags: tuple[str, ...] = ("a", "b"), **config: Any) -> KeptHost:
@@ -364,7 +366,7 @@ def test_counts_are_in_the_status(tmp_path: Path) -> None:
     (tmp_path / "d.csv").write_text("a,b\n1,2\n3\nx,4\n")
     hosted = HostedSource("csv", FilesSource("csv", FilesConfig(tmp_path / "d.csv", speed=1e9)), ["a", "b"], Queue(99))
     hosted.start()
-    hosted._thread.join(10)
+    until(lambda: "source-csv" not in {thread.name for thread in threading.enumerate()}, "the end of the file")
     counts = {"column 'b': missing in a row that is too short": 1, "column 'a': no number": 1}
     assert hosted.status()["counts"] == counts and hosted.status()["bad"] == 1
 

@@ -5,20 +5,19 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from fedge_agent.config.plugins import build as build_plugin
 from fedge_agent.sources.host import HostedSource, Queue
 from fedge_agent.sources.image_journal import Journal
 from fedge_agent.sources.image_names import Times
 from fedge_agent.sources.images import ImagesConfig, ImagesSource, Watch
-from fedge_agent.sources.registry import SOURCES
 from fedge_agent.types import Batch, Reading
 from fedge_models.errors import ConfigError, UnreachableError
-from fedge_models.system.settings import Seconds
+from fedge_models.system.settings import Seconds, convert
 from PIL import Image
 from support.recording_host import KeptHost
 
@@ -37,9 +36,14 @@ class Line:
         self.folder.mkdir(exist_ok=True)
         self.config = ImagesConfig(self.folder, **{"settle": Seconds(0), **config})
         self.host = KeptHost(base)
-        self.journal = Journal(base / "pictures.sqlite")
+        self._open = ExitStack()
+        self.journal = self._open.enter_context(Journal(base / "pictures.sqlite"))
         times = Times(self.config.time_pattern, self.config.time_format)
         self.watch = Watch(self.config, times, tags, self.host, self.journal, lambda: self.now)
+
+    def close(self) -> None:
+        """Let go of the journal, as a process that ends."""
+        self._open.close()
 
     def put(self, name: str | bytes, level: int, second: float = 0.0) -> Path:
         path = self.folder / os.fsdecode(name)
@@ -59,7 +63,7 @@ class Line:
 def line(tmp_path: Path) -> Iterator[Line]:
     made = Line(tmp_path)
     yield made
-    made.journal._db.close()
+    made.close()
 
 
 def test_pictures_come_once_in_the_order_of_their_time(line: Line) -> None:
@@ -97,7 +101,7 @@ def test_growing_file_is_waited_for(tmp_path: Path) -> None:
     assert line.levels() == []
     line.now += 1.1
     assert line.levels() == [7] and not line.host.counts
-    line.journal._db.close()
+    line.close()
 
 
 def test_file_that_grows_while_it_is_read_is_read_again(line: Line) -> None:
@@ -129,7 +133,7 @@ def test_what_becomes_of_a_picture_and_never_twice_after_a_restart(tmp_path: Pat
     first.put("a.png", 1, 1)
     first.put(b"caf\xe9.png", 2, 2)  # a name that is no UTF-8
     assert first.levels() == [1, 2]
-    first.journal._db.close()
+    first.close()
     left = {os.fsencode(p.name) for p in first.folder.iterdir() if p.is_file()}
     assert left == ({b"a.png", b"caf\xe9.png"} if after == "keep" else set())
     if after == "move":
@@ -138,7 +142,7 @@ def test_what_becomes_of_a_picture_and_never_twice_after_a_restart(tmp_path: Pat
     assert again.journal.interrupted() == []
     again.put("b.png", 3, 3)
     assert again.levels() == [3]
-    again.journal._db.close()
+    again.close()
 
 
 def test_killed_between_taking_and_deciding_it_says_which_and_reads_none_twice(tmp_path: Path) -> None:
@@ -146,7 +150,7 @@ def test_killed_between_taking_and_deciding_it_says_which_and_reads_none_twice(t
     path = line.put("a.png", 1, 1)
     line.watch._put_away = lambda *_: None  # type: ignore[method-assign]  # killed before
     assert line.levels() == [1]
-    line.journal._db.close()
+    line.close()
     queue, source = Queue(100), ImagesSource("line", ImagesConfig(line.folder, settle=Seconds(0), poll=Seconds(0.01)))
     hosted = HostedSource("line", source, ["*"], queue, tmp_path)
     (tmp_path / "pictures.sqlite").rename(hosted.folder / "pictures.sqlite")
@@ -175,7 +179,7 @@ def test_it_waits_while_the_agent_is_behind(tmp_path: Path) -> None:
         levels += [int(r.value[0, 0]) for r in batch.readings]
     hosted.join(5)
     assert levels == [0, 1, 2, 3, 4]
-    line.journal._db.close()
+    line.close()
 
 
 def test_queue_is_bounded_in_bytes_of_pictures() -> None:
@@ -221,7 +225,7 @@ def test_rejected_is_bounded_and_a_folder_that_may_not_be_written_is_no_loop(tmp
     (line.folder / "x.png").write_bytes(b"no picture")
     assert line.levels() == [] and line.levels() == [] and line.host.counts["pictures rejected"] == 9
     assert "could not be moved away" in line.host.problems["rejected"] and (line.folder / "x.png").exists()
-    line.journal._db.close()
+    line.close()
 
 
 def test_tags_are_patterns(tmp_path: Path) -> None:
@@ -232,7 +236,7 @@ def test_tags_are_patterns(tmp_path: Path) -> None:
     assert [(r.tag, int(r.value[0, 0])) for r in line.host.readings] == [
         ("cam1_*", 0), ("cam1_*", 2), ("*_top.png", 2), ("*_top.png", 3),
     ]  # fmt: skip
-    line.journal._db.close()
+    line.close()
 
 
 @pytest.mark.parametrize(
@@ -258,7 +262,7 @@ def test_name_without_a_time_is_set_aside(tmp_path: Path) -> None:
     line.put("cam_5.png", 5)
     line.put("cam.png", 6)
     assert line.levels() == [5] and "does not fit time_pattern" in line.host.problems["rejected"]
-    line.journal._db.close()
+    line.close()
 
 
 @pytest.mark.parametrize(("pattern", "words"), [("(", "no regular expression"), (r"\d+", "no group")])
@@ -268,13 +272,12 @@ def test_pattern_that_cannot_be_used(pattern: str, words: str) -> None:
 
 
 def test_raw_pixels_from_files(tmp_path: Path) -> None:
-    table = {"type": "images", "path": str(tmp_path / "in"), "raw": {"shape": [2, 2]}, "settle": 0}
-    source = build_plugin(SOURCES, "source", "line", table, "agent.toml")
-    line = Line(tmp_path, raw=source._config.raw)
+    table = {"path": str(tmp_path / "in"), "raw": {"shape": [2, 2]}, "settle": 0}
+    line = Line(tmp_path, raw=convert(table, ImagesConfig, "agent.toml").raw)
     (line.folder / "a.raw").write_bytes(bytes([9, 2, 3, 4]))
     (line.folder / "b.raw").write_bytes(bytes([1, 2, 3]))
     assert line.levels() == [9] and "3 bytes, expected 4" in line.host.problems["rejected"]
-    line.journal._db.close()
+    line.close()
 
 
 def test_folder_that_is_not_there_and_what_check_says(tmp_path: Path) -> None:

@@ -57,7 +57,9 @@ def test_what_was_last_told_outlives_a_restart(tmp_path: Path) -> None:
     before.close()
     after = Press(tmp_path, config)
     after.asset.resume(mark)
-    assert after.asset._context is not None and after.asset._context.at(T0 + 41 * S) == {"job": "J1"}
+    after.part.model.rescale()
+    after.run(40, 60)
+    assert {d["context"]["job"] for d in after.asset.recent()} == {"J1"}
     after.close()
 
 

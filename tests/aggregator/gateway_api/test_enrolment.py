@@ -93,8 +93,7 @@ def test_certificate_is_renewed_after_two_thirds_of_its_life_and_used(plant: Pla
 
 
 def test_certificate_is_not_renewed_for_another_key(plant: Plant) -> None:
-    link = Uplink(replace(plant.enrol("gw1"), renew_at=0.0))
-    link._identity = replace(link._identity, key=Ed25519PrivateKey.generate())
+    link = Uplink(replace(plant.enrol("gw1"), renew_at=0.0, key=Ed25519PrivateKey.generate()))
     with pytest.raises(IdentityError, match="same key"):
         link.keep_certificate(time.time())
     link.close()

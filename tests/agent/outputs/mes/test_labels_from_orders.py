@@ -20,6 +20,7 @@ from fedge_models.graph.card import Card, Channel, WindowSpec
 from fedge_models.system.settings import Seconds
 from support.canned_http import Canned, reply
 from support.databases import rows
+from support.waiting import until
 
 S = 1_000_000_000
 T0 = 1_700_000_000 * S
@@ -45,13 +46,15 @@ def test_closed_order_teaches_the_model(tmp_path: Path, found: str, taught: floa
         mes = MesOutput("cmms", MesConfig(url=server.url, status=status, closing=closing, poll=Seconds(0)))
         hosted = HostedOutput("cmms", mes, spool, tmp_path, book.put)
         hosted.start()
-        for i in range(2000):
-            if i == 20:
-                state["code"] = found  # a person looked at the machine
+        until(lambda: any("GET" in asked.line for asked in server.asked), hosted.status)
+        state["code"] = found  # a person looked at the machine
+
+        def learnt() -> int:
             hosted.wake()
-            if hosted.status()["labels"]:
-                break
-            hosted._thread.join(0.005)
+            labels: int = hosted.status()["labels"]
+            return labels
+
+        until(learnt, hosted.status)
         hosted.stop(10)
     book.match_new()
     known = [y for (y,) in rows(tmp_path / "samples.sqlite", "SELECT y FROM samples ORDER BY time_ns")]

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fedge_agent.outputs.mes.orders import Orders
 from fedge_agent.outputs.mes.output import MesOutput
 from fedge_agent.outputs.mes.settings import MesConfig
-from fedge_agent.types import Label
+from fedge_agent.types import Event, Label
 from fedge_models.errors import RetryError
 from fedge_models.system import settings
 from support.events import changed, make_event
@@ -32,6 +33,16 @@ def output(url: str, folder: Path) -> MesOutput:
     made = MesOutput("cmms", settings.convert(table, MesConfig, str(folder / "agent.toml")))
     made.begin(folder)
     return made
+
+
+def noticed(folder: Path, event: Event, token: str, asked: bool) -> None:
+    """What a killed agent has left in its book: a create-once address, and whether a create was sent to it."""
+    book = Orders(folder / "cmms.sqlite")
+    book.notice(event.key, "pump", event.decision.time_ns, 0.0)
+    book.hold_token(event.key, token)
+    if asked:
+        book.asking(event.key, 0.0)
+    book.close()
 
 
 def issues(roundup: Roundup, key: str) -> list[int]:
@@ -58,11 +69,9 @@ def test_life_of_an_issue(roundup: Roundup, tmp_path: Path) -> None:
 
 def test_answer_lost_after_the_issue_was_made(roundup: Roundup, tmp_path: Path) -> None:
     event = changed(EVENT, key="gw:m:pump:2")
-    mes = output(roundup.url, tmp_path)
     address = roundup.call("POST", "/rest/data/issue/@poe", {})["link"]
-    mes._orders.notice(event.key, "pump", event.decision.time_ns, 0.0)
-    mes._orders.hold_token(event.key, address)
-    mes._orders.asking(event.key, 0.0)
+    noticed(tmp_path, event, address, asked=True)
+    mes = output(roundup.url, tmp_path)
     made = roundup.call("POST", address.removeprefix(roundup.url), {"title": "Check pump (gw:m:pump:2)"})
     mes.deliver(event)
     assert issues(roundup, event.key) == [int(made["id"])] and mes.status()["orders"] == 1
@@ -70,9 +79,8 @@ def test_answer_lost_after_the_issue_was_made(roundup: Roundup, tmp_path: Path) 
 
 def test_create_once_address_that_has_expired_is_replaced(roundup: Roundup, tmp_path: Path) -> None:
     event = changed(EVENT, key="gw:m:pump:4")
+    noticed(tmp_path, event, f"{roundup.url}/rest/data/issue/@poe/expired", asked=False)
     mes = output(roundup.url, tmp_path)
-    mes._orders.notice(event.key, "pump", event.decision.time_ns, 0.0)
-    mes._orders.hold_token(event.key, f"{roundup.url}/rest/data/issue/@poe/expired")
     with pytest.raises(RetryError, match="expired unused"):
         mes.deliver(event)
     assert issues(roundup, event.key) == []

@@ -114,15 +114,19 @@ class Orders:
         return b"" if self.lose >= 0 else reply(201, f'{{"id": {len(self.made) - 1}}}')
 
 
-def test_lost_answer_is_searched_for_once_the_target_has_settled(make_mes: MakeMes) -> None:
+def test_lost_answer_is_searched_for_once_the_target_has_settled(make_mes: MakeMes, tmp_path: Path) -> None:
     orders = Orders(lose=1)
     with Canned(orders) as server:
-        mes = make_mes(MesConfig(url=server.url, find=FIND, create=CREATE, settle=Seconds(3600)))
+        config = MesConfig(url=server.url, find=FIND, create=CREATE, settle=Seconds(3600))
+        mes = make_mes(config)
+        mes.begin(tmp_path)
         with pytest.raises(UnreachableError):
             mes.deliver(EVENT)
         with pytest.raises(RetryError, match="a create had no answer; looked for again 3600 s after it"):
             mes.deliver(EVENT)
-        mes._config = msgspec.structs.replace(mes._config, settle=Seconds(0))
+        mes.end()
+        mes = make_mes(msgspec.structs.replace(config, settle=Seconds(0)))
+        mes.begin(tmp_path)
         mes.deliver(EVENT)
     assert orders.made == [EVENT.key] and mes.status()["orders"] == 1
 
@@ -373,7 +377,7 @@ def test_client_certificate_and_own_ca(certificates: Path) -> None:
 
 def test_second_writer_is_refused_until_the_first_ends(tmp_path: Path) -> None:
     with Canned(lambda _: reply(201)) as server:
-        first, second, other = (MesOutput(n, MesConfig(url=server.url)) for n in ("first", "second", "other"))
+        first, second = (MesOutput(n, MesConfig(url=server.url)) for n in ("first", "second"))
         for mes in (first, second):
             mes.begin(tmp_path)
         first.deliver(EVENT)
@@ -382,7 +386,6 @@ def test_second_writer_is_refused_until_the_first_ends(tmp_path: Path) -> None:
         first.end()
         second.deliver(EVENT)
         second.end()
-        other._orders.close()
 
 
 HOLD = """
