@@ -52,6 +52,11 @@ class Site:
         self.samples.stop()
         self.samples = SampleStore(folder / "samples", {"m": 1000})
 
+    def close(self) -> None:
+        """Close samples and spool."""
+        self.samples.stop()
+        self.spool.close()
+
     def release(self, version: int) -> None:
         """The same weights, newer."""
         header = msgspec.structs.replace(self.head.header, version=version)

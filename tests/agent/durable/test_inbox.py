@@ -18,6 +18,7 @@ from fedge_agent.durable.progress_writer import ProgressWriter
 from fedge_agent.types import Batch, Quality, Reading, Window
 from fedge_agent.windows.assembler import Assembler
 from fedge_models.errors import StorageError
+from support.at_end import AtEnd
 from support.databases import Disk
 
 
@@ -29,7 +30,7 @@ def progress(done: int, needed: int, **marks: bytes) -> Progress:
     return Progress({"s": done}, marks, {"s": needed})
 
 
-def test_readings_come_back_as_they_were(tmp_path: Path) -> None:
+def test_readings_come_back_as_they_were(at_end: AtEnd, tmp_path: Path) -> None:
     readings = [
         Reading("a", 1_700_000_000_000_000_001, 1.5),
         Reading("a", 2, float("inf"), Quality.UNCERTAIN),
@@ -37,11 +38,11 @@ def test_readings_come_back_as_they_were(tmp_path: Path) -> None:
         Reading("wave", 4, np.array([1, 2, 3], np.float32)),
         Reading("image", 5, np.arange(12, dtype=np.uint8).reshape(2, 2, 3)),
     ]
-    kept = inbox(tmp_path)
+    kept = at_end(inbox(tmp_path))
     first = kept.store("s", readings, alive_ns=7, fresh=True, receipts=[b"r1", b"r2"])
     second = kept.store("s", [])
     kept.close()
-    again = inbox(tmp_path)
+    again = at_end(inbox(tmp_path))
     row, empty = again.replay()
     assert (row.id, row.source, row.alive_ns, row.fresh, row.decided) == (first, "s", 7, True, False)
     assert row.readings[:3] == readings[:3]
@@ -50,8 +51,8 @@ def test_readings_come_back_as_they_were(tmp_path: Path) -> None:
     assert empty.id == second and empty.readings == [] and again.receipts("s") == [b"r1", b"r2"]
 
 
-def test_lets_go_of_what_no_window_needs_but_for_last_values(tmp_path: Path) -> None:
-    kept = inbox(tmp_path)
+def test_lets_go_of_what_no_window_needs_but_for_last_values(at_end: AtEnd, tmp_path: Path) -> None:
+    kept = at_end(inbox(tmp_path))
     rows = [kept.store("s", [Reading("a", t, float(t)), Reading(f"state-{t % 2}", t, f"{t}")]) for t in range(10)]
     kept.store("other", [Reading("b", 0, 0.0)])
     kept.record(progress(rows[6], 4, pump=b"mark"))
@@ -65,53 +66,53 @@ def test_lets_go_of_what_no_window_needs_but_for_last_values(tmp_path: Path) -> 
     assert kept.checkpoint("pump") == b"mark" and kept.checkpoint("unknown") is None and kept.dropped == 0
 
 
-def test_row_that_was_not_taken_in_stays_however_old(tmp_path: Path) -> None:
-    kept = inbox(tmp_path)
+def test_row_that_was_not_taken_in_stays_however_old(at_end: AtEnd, tmp_path: Path) -> None:
+    kept = at_end(inbox(tmp_path))
     kept.store("s", [Reading("a", 1, 1.0)])
     kept.record(progress(0, 1000))
     assert [row.readings[0].time_ns for row in kept.replay()] == [1]
 
 
-def test_bounded_in_bytes_and_counted(tmp_path: Path) -> None:
-    kept = inbox(tmp_path, max_bytes=100_000)
+def test_bounded_in_bytes_and_counted(at_end: AtEnd, tmp_path: Path) -> None:
+    kept = at_end(inbox(tmp_path, max_bytes=100_000))
     for t in range(100):
         kept.store("s", [Reading("wave", t, np.zeros(2500, np.float32))])
     status = kept.status()
     assert status["bytes"] <= 100_000 and status["commits"] == 9 and kept.dropped == 91
     assert [row.readings[0].time_ns for row in kept.replay()] == list(range(91, 100))
     kept.close()
-    assert inbox(tmp_path).status()["bytes"] == status["bytes"]
+    assert at_end(inbox(tmp_path)).status()["bytes"] == status["bytes"]
 
 
-def test_bounded_in_age_and_counted(tmp_path: Path) -> None:
-    kept = inbox(tmp_path, max_age=-1)
+def test_bounded_in_age_and_counted(at_end: AtEnd, tmp_path: Path) -> None:
+    kept = at_end(inbox(tmp_path, max_age=-1))
     kept.store("s", [Reading("a", 1, 1.0)])
     kept.record(progress(0, 0))
     assert kept.dropped == 1 and not list(kept.replay())
 
 
-def test_receipts_are_of_the_newest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_receipts_are_of_the_newest(at_end: AtEnd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fedge_agent.durable.inbox.RECEIPTS", 3)
-    kept = inbox(tmp_path)
+    kept = at_end(inbox(tmp_path))
     rows = [kept.store("s", [Reading("a", t, 0.0)], receipts=[b"%d" % t]) for t in range(10)]
     kept.record(progress(rows[-1], 100))
     assert kept.receipts("s") == [b"7", b"8", b"9"]
 
 
-def test_full_disk_is_a_storage_error_and_counts_stay_right(disk: Disk, tmp_path: Path) -> None:
-    kept = inbox(tmp_path)
+def test_full_disk_is_a_storage_error_and_counts_stay_right(at_end: AtEnd, disk: Disk, tmp_path: Path) -> None:
+    kept = at_end(inbox(tmp_path))
     disk.fill(pages_left=10)
     with pytest.raises(StorageError, match="inbox cannot be written"):
         for t in range(100):
             kept.store("s", [Reading("wave", t, np.zeros(1000, np.float32))])
     status = kept.status()
     kept.close()
-    assert inbox(tmp_path).status() == status
+    assert at_end(inbox(tmp_path)).status() == status
 
 
-def test_damaged_file_is_set_aside(tmp_path: Path) -> None:
+def test_damaged_file_is_set_aside(at_end: AtEnd, tmp_path: Path) -> None:
     (tmp_path / "inbox.sqlite").write_bytes(b"not a database" * 1000)
-    assert not list(inbox(tmp_path).replay()) and list(tmp_path.glob("inbox.sqlite.damaged-*"))
+    assert not list(at_end(inbox(tmp_path)).replay()) and list(tmp_path.glob("inbox.sqlite.damaged-*"))
 
 
 WRITER = """
@@ -131,7 +132,7 @@ while True:
 """
 
 
-def test_kill_at_six_moments_keeps_what_was_kept(tmp_path: Path) -> None:
+def test_kill_at_six_moments_keeps_what_was_kept(at_end: AtEnd, tmp_path: Path) -> None:
     said = 0
     for i in range(6):
         command = [sys.executable, "-c", WRITER, str(tmp_path / "inbox.sqlite")]
@@ -143,7 +144,7 @@ def test_kill_at_six_moments_keeps_what_was_kept(tmp_path: Path) -> None:
         said = max([said, *(int(x) for x in writer.stdout.read().split("\n")[:-1])])
         writer.stdout.close()
         writer.wait()
-    rows = [row for row in inbox(tmp_path, 1 << 24).replay() if row.id]
+    rows = [row for row in at_end(inbox(tmp_path, 1 << 24)).replay() if row.id]
     times = [row.readings[0].time_ns for row in rows]
     assert times[-1] in (said, said + 1) and times == list(range(times[0], times[-1] + 1)) and len(times) <= 3 + 7 + 1
 
@@ -179,8 +180,8 @@ def test_windows_after_a_restart_are_those_without_one(length: int, hop: int) ->
         assert found == wanted
 
 
-def test_settling_writes_the_newest_once_it_is_durable(tmp_path: Path) -> None:
-    kept, asked, durable = inbox(tmp_path), threading.Event(), threading.Event()
+def test_settling_writes_the_newest_once_it_is_durable(at_end: AtEnd, tmp_path: Path) -> None:
+    kept, asked, durable = at_end(inbox(tmp_path)), threading.Event(), threading.Event()
 
     def ready() -> bool:
         asked.set()

@@ -29,6 +29,7 @@ from fedge_models.training import personal
 from fedge_models.training.config import TrainingConfig
 from fedge_models.training.evaluation import evaluate
 from fedge_models.training.loop import fit
+from support.at_end import AtEnd
 from support.made_releases import make_release
 from support.offline_site import KEY, Site
 from support.waiting import until
@@ -43,19 +44,19 @@ CARD = Card(
 )
 
 
-def test_a_site_decides_with_its_own_tensors_after_a_restart(tmp_path: Path) -> None:
+def test_a_site_decides_with_its_own_tensors_after_a_restart(at_end: AtEnd, tmp_path: Path) -> None:
     model = zoo.mlp(CARD, 2, ()).SerializeToString()
     graph, digest = TrainableGraph.load(model), hashlib.sha256(model).digest()
     weights = np.zeros_like(graph.params)
-    chain, spool = ChainStore(tmp_path / "models"), Spool(tmp_path / "spool.sqlite")
+    chain, spool = ChainStore(tmp_path / "models"), at_end(Spool(tmp_path / "spool.sqlite"))
     chain.save_graph(model)
     chain.save("head", make_release(weights, np.full(2, 0.1, np.float32), 3, digest))
-    samples = SampleStore(tmp_path / "samples.sqlite", {"m": 1000})
+    samples = at_end(SampleStore(tmp_path / "samples.sqlite", {"m": 1000}))
     for i, row in enumerate(np.random.default_rng(0).normal(size=(80, 2)).astype(np.float32)):
         samples.put(Sample("m", "pump", i, row, 50.5 if i else None, False))
     samples.start()
     samples.stop()
-    samples = SampleStore(tmp_path / "samples.sqlite", {"m": 1000})
+    samples = at_end(SampleStore(tmp_path / "samples.sqlite", {"m": 1000}))
     samples.fit_scale("m", samples.load("m", (2,), None)[0], CARD)
 
     def life() -> float:
@@ -76,11 +77,14 @@ def test_a_site_decides_with_its_own_tensors_after_a_restart(tmp_path: Path) -> 
     spool.close()
 
 
-def test_a_machine_teaches_a_model_with_two_targets(tmp_path: Path) -> None:
+def test_a_machine_teaches_a_model_with_two_targets(at_end: AtEnd, tmp_path: Path) -> None:
     targets = (Target("life", "cycles", low=0, high=100), Target("heat", "degC", centre=50, scale=20))
     card = Card("regress", (Channel("a"),), WindowSpec(1, 4, 2), ("mean",), targets=targets)
     (tmp_path / "m.onnx").write_bytes(zoo.mlp(card, 1, (8,)).SerializeToString())
-    samples, spool = SampleStore(tmp_path / "samples.sqlite", {"m": 1000}), Spool(tmp_path / "spool.sqlite")
+    samples, spool = (
+        at_end(SampleStore(tmp_path / "samples.sqlite", {"m": 1000})),
+        at_end(Spool(tmp_path / "spool.sqlite")),
+    )
     part = Participant(
         "m", ModelConfig(file=tmp_path / "m.onnx", training=Training(min_samples=10)), tmp_path / "models", samples,
         spool, None, None, True, lambda *_: None, lambda _: False,
@@ -113,20 +117,20 @@ def test_a_machine_teaches_a_model_with_two_targets(tmp_path: Path) -> None:
     spool.close()
 
 
-def test_a_release_is_tuned_to_the_machines_here_and_that_survives_a_restart(tmp_path: Path) -> None:
+def test_a_release_is_tuned_to_the_machines_here_and_that_survives_a_restart(at_end: AtEnd, tmp_path: Path) -> None:
     model = zoo.mlp(CARD, 2, (8,)).SerializeToString()
     graph, digest = TrainableGraph.load(model), hashlib.sha256(model).digest()
-    chain, spool = ChainStore(tmp_path / "models"), Spool(tmp_path / "spool.sqlite")
+    chain, spool = ChainStore(tmp_path / "models"), at_end(Spool(tmp_path / "spool.sqlite"))
     chain.save_graph(model)
     chain.save("head", make_release(graph.params.copy(), np.full(4, 0.1, np.float32), 3, digest))
-    samples = SampleStore(tmp_path / "samples.sqlite", {"m": 1000})
+    samples = at_end(SampleStore(tmp_path / "samples.sqlite", {"m": 1000}))
     for i, row in enumerate(np.random.default_rng(0).normal(size=(200, 2)).astype(np.float32)):
         samples.put(Sample("m", "pump", i, row, float(50 + 10 * row[0]), i % 5 == 0))
     samples.start()
     samples.stop()
 
     def serves(look: bool) -> tuple[bool, float]:
-        kept = SampleStore(tmp_path / "samples.sqlite", {"m": 1000})
+        kept = at_end(SampleStore(tmp_path / "samples.sqlite", {"m": 1000}))
         kept.start()
         training = Training(min_samples=10, learning_rate=0.05)
         made = Participant(
@@ -169,9 +173,9 @@ class Refusing:
         return True
 
 
-def test_a_refused_update_is_made_anew_on_the_same_release_and_owes_nothing(tmp_path: Path) -> None:
+def test_a_refused_update_is_made_anew_on_the_same_release_and_owes_nothing(at_end: AtEnd, tmp_path: Path) -> None:
     """Where each site waits for the release that follows, there would be none."""
-    site = Site(tmp_path)
+    site = at_end(Site(tmp_path))
     training = Training(min_samples=40, interval=Seconds(0), learning_rate=10.0)
     aggregator = Refusing(site)
     made = site.participant(training=training, uplink=aggregator)
@@ -183,8 +187,8 @@ def test_a_refused_update_is_made_anew_on_the_same_release_and_owes_nothing(tmp_
     assert 0.3 < wide[1] / wide[0] < 1.7  # not a training's difference and the same again that was owed
 
 
-def test_a_refused_update_is_not_made_anew_before_the_interval_nor_with_privacy(tmp_path: Path) -> None:
-    site = Site(tmp_path)
+def test_a_refused_update_is_not_made_anew_before_the_interval_nor_with_privacy(at_end: AtEnd, tmp_path: Path) -> None:
+    site = at_end(Site(tmp_path))
     paid = SitePrivacy(clip=1.0, noise_multiplier=5.0, epsilon=8.0, delta=1e-5)
     for privacy, interval in ((None, 3600), (paid, 0)):
         site.release(site.head.header.version + 1)
@@ -195,9 +199,9 @@ def test_a_refused_update_is_not_made_anew_before_the_interval_nor_with_privacy(
         assert len(aggregator.got) == 1
 
 
-def test_a_restart_tries_again_what_was_refused_and_nothing_else(tmp_path: Path) -> None:
+def test_a_restart_tries_again_what_was_refused_and_nothing_else(at_end: AtEnd, tmp_path: Path) -> None:
     """The operator lowers the learning rate, as the refusal says, and starts the agent again."""
-    site = Site(tmp_path)
+    site = at_end(Site(tmp_path))
     site.participant().step()
     first = site.update().sequence
     site.participant().step()
@@ -214,8 +218,8 @@ def test_a_restart_tries_again_what_was_refused_and_nothing_else(tmp_path: Path)
     assert site.update().sequence > first
 
 
-def test_training_that_diverged_is_tried_again_on_the_same_release(tmp_path: Path) -> None:
-    site = Site(tmp_path)
+def test_training_that_diverged_is_tried_again_on_the_same_release(at_end: AtEnd, tmp_path: Path) -> None:
+    site = at_end(Site(tmp_path))
     wild = Training(min_samples=40, interval=Seconds(0), learning_rate=1e30, optimizer="sgd")
     made = site.participant(training=wild)
     made.step()
@@ -241,8 +245,8 @@ class Publishing:
 
 
 @pytest.mark.parametrize("worse", [False, True])
-def test_a_release_that_is_clearly_worse_here_never_serves(tmp_path: Path, worse: bool) -> None:
-    site = Site(tmp_path, samples=400)
+def test_a_release_that_is_clearly_worse_here_never_serves(at_end: AtEnd, tmp_path: Path, worse: bool) -> None:
+    site = at_end(Site(tmp_path, samples=400))
     old, weights = site.head.header, site.head.weights.copy()
     weights[-2:] += (4, -4) if worse else (0.1, 0)  # says one class of everything
     new = msgspec.structs.replace(old, version=4, previous=site.head.hash, weights=weights_hash(weights), expires=2**40)

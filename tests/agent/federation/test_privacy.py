@@ -28,6 +28,7 @@ from fedge_models.privacy.discrete_gaussian import Bits, sample
 from fedge_models.privacy.mechanism import unit
 from fedge_models.training import personal
 from fedge_models.training.loop import FitReport
+from support.at_end import AtEnd
 from support.databases import change
 from support.offline_site import KEY, Site, model
 
@@ -109,8 +110,8 @@ def test_two_sites_differ_by_no_more_than_is_accounted_for() -> None:
 # the budget
 
 
-def test_budget_pays_for_what_it_says_and_no_more(tmp_path: Path) -> None:
-    spool, privacy = Spool(tmp_path / "s"), private(3)
+def test_budget_pays_for_what_it_says_and_no_more(at_end: AtEnd, tmp_path: Path) -> None:
+    spool, privacy = at_end(Spool(tmp_path / "s")), private(3)
     for left in (3, 2, 1):
         assert budget.updates_left(spool.privacy_spent("m"), privacy) == left
         assert budget.why_stopped(spool.privacy_spent("m"), privacy, "m") is None
@@ -127,8 +128,8 @@ def test_budget_pays_for_what_it_says_and_no_more(tmp_path: Path) -> None:
     assert budget.updates_left(ledger, private(6, epsilon=20.0)) > 0  # a person may give away more
 
 
-def test_what_was_spent_adds_up_over_other_settings(tmp_path: Path) -> None:
-    spool, few, many = Spool(tmp_path / "s"), private(2), private(20)
+def test_what_was_spent_adds_up_over_other_settings(at_end: AtEnd, tmp_path: Path) -> None:
+    spool, few, many = at_end(Spool(tmp_path / "s")), private(2), private(20)
     spool.put_update("m", 1, 1, b"", b"g", b"r", budget.charge(few))
     assert budget.updates_left(spool.privacy_spent("m"), many) in (11, 12)  # half of it is gone
     assert spool.privacy_spent("other") == Spent()
@@ -147,7 +148,7 @@ while True:
 """
 
 
-def test_kill_at_any_moment_forgets_nothing_that_was_spent(tmp_path: Path) -> None:
+def test_kill_at_any_moment_forgets_nothing_that_was_spent(at_end: AtEnd, tmp_path: Path) -> None:
     said = 0
     for i in range(6):
         line = [sys.executable, "-c", SPENDER, tmp_path / "s"]
@@ -157,16 +158,16 @@ def test_kill_at_any_moment_forgets_nothing_that_was_spent(tmp_path: Path) -> No
                 spender.stdout.readline()
             os.kill(spender.pid, signal.SIGKILL)
             said += 3 + 5 * i + len(spender.stdout.read().splitlines())
-        spool = Spool(tmp_path / "s")
+        spool = at_end(Spool(tmp_path / "s"))
         ledger, update = spool.privacy_spent("m"), spool.update("m")
         spool.close()
         assert said <= ledger.updates <= said + i + 1 and ledger.rho == ledger.updates
         assert update is not None and update.sequence == ledger.sequence  # one transaction: never one without the other
 
 
-def test_ledger_lost_with_a_damaged_spool_is_not_a_new_budget(tmp_path: Path) -> None:
+def test_ledger_lost_with_a_damaged_spool_is_not_a_new_budget(at_end: AtEnd, tmp_path: Path) -> None:
     (tmp_path / "s").write_bytes(b"not a database" * 1000)
-    spool, privacy = Spool(tmp_path / "s"), private()
+    spool, privacy = at_end(Spool(tmp_path / "s")), private()
     why = budget.why_stopped(spool.privacy_spent("m"), privacy, "m")
     assert (
         why is not None and "unknown: s.damaged-" in why and budget.updates_left(spool.privacy_spent("m"), privacy) == 0
@@ -177,8 +178,8 @@ def test_ledger_lost_with_a_damaged_spool_is_not_a_new_budget(tmp_path: Path) ->
     spool.put_update("m", 1, 1, b"", b"g", b"r", budget.charge(privacy))
 
 
-def test_updates_without_noise_are_counted(tmp_path: Path) -> None:
-    spool = Spool(tmp_path / "s")
+def test_updates_without_noise_are_counted(at_end: AtEnd, tmp_path: Path) -> None:
+    spool = at_end(Spool(tmp_path / "s"))
     change(tmp_path / "s", "INSERT INTO updates VALUES ('m', 1, 1, NULL, 'accepted')")  # of a version without a ledger
     assert spool.privacy_spent("m").unprotected == 1
     spool.put_update("m", 1, 2, b"", b"g", b"r")
@@ -226,8 +227,8 @@ def test_noise_that_the_words_propose_is_enough(tmp_path: Path) -> None:
 # a participant
 
 
-def test_site_stops_learning_when_the_budget_is_spent_and_goes_on_deciding(tmp_path: Path) -> None:
-    site, privacy = Site(tmp_path), private(2)
+def test_site_stops_learning_when_the_budget_is_spent_and_goes_on_deciding(at_end: AtEnd, tmp_path: Path) -> None:
+    site, privacy = at_end(Site(tmp_path)), private(2)
     for version in range(4, 8):  # restarted each time: the schedule forgets, the ledger does not
         site.release(version)
         made = site.participant(privacy)
@@ -243,9 +244,9 @@ def test_site_stops_learning_when_the_budget_is_spent_and_goes_on_deciding(tmp_p
     assert site.spool.privacy_spent("m").updates == 3
 
 
-def test_what_was_made_without_noise_never_leaves_once_privacy_is_set(tmp_path: Path) -> None:
+def test_what_was_made_without_noise_never_leaves_once_privacy_is_set(at_end: AtEnd, tmp_path: Path) -> None:
     """Neither the update that waits nor its error feedback, which would carry it into the next."""
-    site = Site(tmp_path)
+    site = at_end(Site(tmp_path))
     site.participant(None).step()
     assert site.update().metrics != {} and site.spool.privacy_spent("m").unprotected == 1
     waiting = site.spool.update("m")

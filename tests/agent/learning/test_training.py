@@ -39,6 +39,7 @@ from fedge_models.training.evaluation import predict, row_losses
 from fedge_models.training.loop import FitReport
 from fedge_models.training.losses import row_errors
 from onnx import helper
+from support.at_end import AtEnd
 from support.databases import Disk
 from support.made_releases import make_release
 
@@ -92,8 +93,8 @@ def test_oldest_of_the_commonest_label_go_first(tmp_path: Path) -> None:
     again.stop()
 
 
-def test_full_disk_is_counted_and_heals(disk: Disk, tmp_path: Path) -> None:
-    kept = SampleStore(tmp_path / "samples.sqlite", {"m": 100_000})
+def test_full_disk_is_counted_and_heals(at_end: AtEnd, disk: Disk, tmp_path: Path) -> None:
+    kept = at_end(SampleStore(tmp_path / "samples.sqlite", {"m": 100_000}))
     disk.fill()
     kept.start()
     put(kept, np.ones((300, 400), np.float32), 0)

@@ -14,17 +14,21 @@ from fedge_agent.samples.store import SampleStore
 from fedge_agent.types import AlertState, Batch, Reading
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, WindowSpec
+from support.at_end import AtEnd
 
 SECOND = 10**9
 
 
 @pytest.mark.parametrize("new_connection", [False, True])
 def test_a_value_told_before_the_model_came_is_known_until_its_connection_ends(
-    tmp_path: Path, new_connection: bool
+    at_end: AtEnd, tmp_path: Path, new_connection: bool
 ) -> None:
     card = Card("anomaly", (Channel("a"), Channel("b")), WindowSpec(1, 4, 4), ("mean",))
     (tmp_path / "m.onnx").write_bytes(zoo.autoencoder(card, 2, (1,)).SerializeToString())
-    samples, spool = SampleStore(tmp_path / "samples.sqlite", {"m": 1000}), Spool(tmp_path / "spool.sqlite")
+    samples, spool = (
+        at_end(SampleStore(tmp_path / "samples.sqlite", {"m": 1000})),
+        at_end(Spool(tmp_path / "spool.sqlite")),
+    )
     part = Participant(
         "m", ModelConfig(file=tmp_path / "m.onnx"), tmp_path / "models", samples, spool, None, None, False,
         lambda *_: None, lambda _: False,

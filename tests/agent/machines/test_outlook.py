@@ -21,6 +21,7 @@ from fedge_models.training.config import TrainingConfig
 from fedge_models.training.loop import fit
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.at_end import AtEnd
 
 START = 1_700_000_000 * 10**9
 CAPACITY = Target("capacity", "Ah", low=0, high=2, alarm_below=1.4)
@@ -100,11 +101,14 @@ def test_the_soonest_target_counts_and_another_model_tells_its_own_past() -> Non
     assert left == (450, 400)
 
 
-def test_a_machine_says_how_long_it_has_and_a_new_model_goes_by_its_own_past(tmp_path: Path) -> None:
+def test_a_machine_says_how_long_it_has_and_a_new_model_goes_by_its_own_past(at_end: AtEnd, tmp_path: Path) -> None:
     life = Target("life", "%", low=0, high=100, alarm_below=20)
     card = Card("regress", (Channel("a"),), WindowSpec(1 / 3600, 2, 1), ("mean",), targets=(life,))
     (tmp_path / "m.onnx").write_bytes(zoo.mlp(card, 1, ()).SerializeToString())
-    samples, spool = SampleStore(tmp_path / "samples.sqlite", {"m": 1000}), Spool(tmp_path / "spool.sqlite")
+    samples, spool = (
+        at_end(SampleStore(tmp_path / "samples.sqlite", {"m": 1000})),
+        at_end(Spool(tmp_path / "spool.sqlite")),
+    )
     model = ModelConfig(file=tmp_path / "m.onnx", training=Training(min_samples=10, fine_tune=0))
     part = Participant(
         "m", model, tmp_path / "models", samples, spool, None, None, True, lambda *_: None, lambda _: False

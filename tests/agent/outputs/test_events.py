@@ -31,11 +31,11 @@ from fedge_agent.types import AlertState, Decision, Output, Source
 from fedge_fleet.machines.mes import Mes
 from fedge_models.errors import ConfigError, RefusedError, RetryError, StorageError, UnreachableError
 from fedge_models.system.settings import Seconds
+from support.at_end import AtEnd
 from support.databases import Disk, locked
 from support.events import changed, make_event
 from support.waiting import until
 
-MakeMes = Callable[[MesConfig], MesOutput]
 WHEN = When(for_windows=2, min_gap=10.0, clear_below=0.5)
 EVENT = make_event()
 
@@ -145,8 +145,8 @@ def test_levels_are_configurable() -> None:
 # --- spool ------------------------------------------------------------------------------------------------------
 
 
-def test_events_wait_in_order_until_delivered(tmp_path: Path) -> None:
-    spool = Spool(tmp_path / "s")
+def test_events_wait_in_order_until_delivered(at_end: AtEnd, tmp_path: Path) -> None:
+    spool = at_end(Spool(tmp_path / "s"))
     for i in range(3):
         event = changed(EVENT, key=f"k{i}")
         spool.put_event(["mes"], event, AlertState(i))
@@ -157,8 +157,8 @@ def test_events_wait_in_order_until_delivered(tmp_path: Path) -> None:
     assert keys == ["k0", "k1", "k2"] and spool.alert_state("pump").number == 2
 
 
-def test_refused_event_steps_aside(tmp_path: Path) -> None:
-    spool = Spool(tmp_path / "s")
+def test_refused_event_steps_aside(at_end: AtEnd, tmp_path: Path) -> None:
+    spool = at_end(Spool(tmp_path / "s"))
     spool.put_event(["mes"], EVENT, AlertState())
     entry = spool.next_event("mes")
     assert entry is not None
@@ -166,12 +166,12 @@ def test_refused_event_steps_aside(tmp_path: Path) -> None:
     assert spool.next_event("mes") is None and spool.counts("mes") == {"pending": 0, "refused": 1}
 
 
-def test_update_and_residual_are_kept_together(tmp_path: Path) -> None:
-    spool = Spool(tmp_path / "s")
+def test_update_and_residual_are_kept_together(at_end: AtEnd, tmp_path: Path) -> None:
+    spool = at_end(Spool(tmp_path / "s"))
     number = spool.reserve_sequence("f")
     spool.put_update("f", 4, number, b"body", b"graph", b"left")
     spool.close()
-    again = Spool(tmp_path / "s")
+    again = at_end(Spool(tmp_path / "s"))
     kept = again.update("f")
     assert kept is not None and kept.body == b"body" and again.residual("f", b"graph") == b"left"
     assert again.residual("f", b"other") is None
@@ -179,13 +179,13 @@ def test_update_and_residual_are_kept_together(tmp_path: Path) -> None:
     assert again.reserve_sequence("f") == number + 1
 
 
-def test_damaged_file_is_set_aside_and_numbers_still_rise(tmp_path: Path) -> None:
-    spool = Spool(tmp_path / "s")
+def test_damaged_file_is_set_aside_and_numbers_still_rise(at_end: AtEnd, tmp_path: Path) -> None:
+    spool = at_end(Spool(tmp_path / "s"))
     last = [spool.reserve_sequence("f") for _ in range(5)][-1]
     spool.close()
     (tmp_path / "s").write_bytes(b"not a database" * 1000)
     until(lambda: time.time() * 1000 > last + 1, "the clock, which new numbers start from, to pass the last one")
-    assert Spool(tmp_path / "s").reserve_sequence("f") > last
+    assert at_end(Spool(tmp_path / "s")).reserve_sequence("f") > last
     assert list(tmp_path.glob("s.damaged-*"))
 
 
@@ -204,7 +204,7 @@ while True:
 """
 
 
-def test_kill_at_a_dozen_moments_loses_nothing_and_reuses_no_number(tmp_path: Path) -> None:
+def test_kill_at_a_dozen_moments_loses_nothing_and_reuses_no_number(at_end: AtEnd, tmp_path: Path) -> None:
     said: list[str] = []
     for i in range(12):
         writer = subprocess.Popen([sys.executable, "-c", WRITER, tmp_path / "s"], stdout=subprocess.PIPE, text=True)
@@ -218,15 +218,15 @@ def test_kill_at_a_dozen_moments_loses_nothing_and_reuses_no_number(tmp_path: Pa
     words = [line.split() for line in said if len(line.split()) == 2]
     numbers = [int(n) for kind, n in words if kind == "sequence"]
     assert len(numbers) == len(set(numbers)) > 100 and numbers == sorted(numbers)
-    spool, kept = Spool(tmp_path / "s"), set()
+    spool, kept = at_end(Spool(tmp_path / "s")), set()
     while (entry := spool.next_event("mes")) is not None:
         kept.add(entry.event.key)
         spool.delivered(entry)
     assert {f"k{n}" for kind, n in words if kind == "event"} <= kept
 
 
-def test_full_disk_is_a_storage_error_and_heals(disk: Disk, tmp_path: Path) -> None:
-    spool = Spool(tmp_path / "s")
+def test_full_disk_is_a_storage_error_and_heals(at_end: AtEnd, disk: Disk, tmp_path: Path) -> None:
+    spool = at_end(Spool(tmp_path / "s"))
     disk.fill(pages_left=10)
     big = changed(EVENT, label="x" * 5000)
     with pytest.raises(StorageError, match="full"):
@@ -238,8 +238,8 @@ def test_full_disk_is_a_storage_error_and_heals(disk: Disk, tmp_path: Path) -> N
     assert spool.counts("mes")["pending"] == waiting + 1
 
 
-def test_event_waits_for_the_disk_but_nobody_for_the_event(tmp_path: Path) -> None:
-    spool, there = Spool(tmp_path / "s"), threading.Event()
+def test_event_waits_for_the_disk_but_nobody_for_the_event(at_end: AtEnd, tmp_path: Path) -> None:
+    spool, there = at_end(Spool(tmp_path / "s")), threading.Event()
     recorder = EventWriter(spool, ["mes"], there.set)
     recorder.start()
     with locked(tmp_path / "s"):  # a commit that takes its time
@@ -250,8 +250,8 @@ def test_event_waits_for_the_disk_but_nobody_for_the_event(tmp_path: Path) -> No
     assert recorder.lost == 0
 
 
-def test_more_events_than_may_wait_are_counted(tmp_path: Path) -> None:
-    spool = Spool(tmp_path / "s")
+def test_more_events_than_may_wait_are_counted(at_end: AtEnd, tmp_path: Path) -> None:
+    spool = at_end(Spool(tmp_path / "s"))
     recorder = EventWriter(spool, ["mes"], lambda: None)
     for _ in range(MAX_WAITING + 3):
         recorder.put(EVENT, AlertState())
@@ -262,9 +262,11 @@ def test_more_events_than_may_wait_are_counted(tmp_path: Path) -> None:
     assert recorder.lost == 3 and spool.counts("mes")["pending"] == MAX_WAITING
 
 
-def test_full_output_does_not_keep_others_from_an_event(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_output_does_not_keep_others_from_an_event(
+    at_end: AtEnd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("fedge_agent.durable.spool.MAX_EVENTS", 2)
-    spool = Spool(tmp_path / "s")
+    spool = at_end(Spool(tmp_path / "s"))
     for _ in range(2):
         assert spool.put_event(["mes"], EVENT, AlertState()) == []
     assert spool.put_event(["mes", "log"], EVENT, AlertState()) == ["mes"]
@@ -290,12 +292,14 @@ def mes_url(server: Mes, path: str = "/work-orders") -> str:
     return f"http://127.0.0.1:{server.server_address[1]}{path}"
 
 
-def test_lost_answers_make_no_second_order(mes: Mes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lost_answers_make_no_second_order(
+    at_end: AtEnd, mes: Mes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("fedge_agent.outputs.host.FIRST_WAIT_S", 0.01)
-    spool = Spool(tmp_path / "s")
+    spool = at_end(Spool(tmp_path / "s"))
     for i in range(30):
         spool.put_event(["mes"], changed(EVENT, key=f"gw:m:pump:{i}"), AlertState())
-    hosted = HostedOutput("mes", MesOutput("mes", MesConfig(url=mes_url(mes))), spool)
+    hosted = HostedOutput("mes", at_end(MesOutput("mes", MesConfig(url=mes_url(mes)))), spool)
     hosted.start()
     until(lambda: not spool.counts("mes")["pending"], hosted.status)
     hosted.stop(5)
@@ -311,36 +315,36 @@ def test_lost_answers_make_no_second_order(mes: Mes, tmp_path: Path, monkeypatch
     }
 
 
-def test_cleared_event_is_noted_on_its_order(make_mes: MakeMes, mes: Mes) -> None:
+def test_cleared_event_is_noted_on_its_order(at_end: AtEnd, mes: Mes) -> None:
     mes.drop = 0
     config = MesConfig(url=mes_url(mes), clear=Step(url="/{key}/cleared", body={"reference": "{key}"}))
-    output = make_mes(config)
+    output = at_end(MesOutput("mes", config))
     output.deliver(EVENT)
     output.deliver(changed(EVENT, state="cleared"))
     assert mes.orders()[0]["cleared"] is True
 
 
-def test_refusal_is_not_tried_again(make_mes: MakeMes, mes: Mes) -> None:
+def test_refusal_is_not_tried_again(at_end: AtEnd, mes: Mes) -> None:
     with pytest.raises(RefusedError, match="400"):
-        make_mes(MesConfig(url=mes_url(mes), idempotency_header="")).deliver(EVENT)
+        at_end(MesOutput("mes", MesConfig(url=mes_url(mes), idempotency_header=""))).deliver(EVENT)
 
 
-def test_wrong_token_is_tried_again_until_somebody_renews_it(make_mes: MakeMes, mes: Mes) -> None:
+def test_wrong_token_is_tried_again_until_somebody_renews_it(at_end: AtEnd, mes: Mes) -> None:
     mes.token = "secret"
     with pytest.raises(RetryError, match=r"401: the key or password is not accepted.*orders wait meanwhile"):
-        make_mes(MesConfig(url=mes_url(mes))).deliver(EVENT)
+        at_end(MesOutput("mes", MesConfig(url=mes_url(mes)))).deliver(EVENT)
 
 
-def test_bearer_token_comes_from_a_file(make_mes: MakeMes, mes: Mes, tmp_path: Path) -> None:
+def test_bearer_token_comes_from_a_file(at_end: AtEnd, mes: Mes, tmp_path: Path) -> None:
     mes.token, mes.drop = "secret", 0
     (tmp_path / "token").write_text("secret\n")
-    make_mes(MesConfig(url=mes_url(mes), token_file=tmp_path / "token")).deliver(EVENT)
+    at_end(MesOutput("mes", MesConfig(url=mes_url(mes), token_file=tmp_path / "token"))).deliver(EVENT)
     assert len(mes.orders()) == 1
 
 
-def test_absent_target_is_tried_again(make_mes: MakeMes) -> None:
+def test_absent_target_is_tried_again(at_end: AtEnd) -> None:
     with pytest.raises(UnreachableError, match="refused"):
-        make_mes(MesConfig(url="http://127.0.0.1:9/x")).deliver(EVENT)
+        at_end(MesOutput("mes", MesConfig(url="http://127.0.0.1:9/x"))).deliver(EVENT)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from fedge_agent.protocols.mqtt.broker import Broker
 from fedge_agent.protocols.mqtt.connection import Connection, Message
 from fedge_agent.types import AlertState, Decision, Event, Output
 from fedge_models.errors import ConfigError, RefusedError, UnreachableError
+from support.at_end import AtEnd
 from support.events import changed, make_event
 from support.mosquitto import Mosquitto
 from support.waiting import until
@@ -76,9 +77,11 @@ def test_event_is_there_for_who_comes_later(broker: Mosquitto, version: str) -> 
     assert body["time"] == "2023-11-14T22:13:20.000+00:00" and body["time_ns"] == EVENT.decision.time_ns
 
 
-def test_newest_decision_is_shown_and_what_is_infinite_is_null(broker: Mosquitto, tmp_path: Path) -> None:
+def test_newest_decision_is_shown_and_what_is_infinite_is_null(
+    at_end: AtEnd, broker: Mosquitto, tmp_path: Path
+) -> None:
     output = MqttOutput("uns", config(broker, "shown", decisions="newest"))
-    hosted = HostedOutput("uns", output, Spool(tmp_path / "s"))
+    hosted = HostedOutput("uns", output, at_end(Spool(tmp_path / "s")))
     with Watch(broker, "plant/shown/#") as watch:
         hosted.start()
         for i in range(1000):
@@ -98,10 +101,12 @@ def test_decisions_are_not_shown_unless_wanted(broker: Mosquitto) -> None:
     assert not MqttOutput("uns", config(broker, "x")).shows_decisions
 
 
-def test_decision_that_could_not_be_shown_is_shown_later(broker: Mosquitto, tmp_path: Path) -> None:
+def test_decision_that_could_not_be_shown_is_shown_later(at_end: AtEnd, broker: Mosquitto, tmp_path: Path) -> None:
     mine = Mosquitto(tmp_path / "broker")
     mine.stop()
-    hosted = HostedOutput("uns", MqttOutput("uns", config(mine, "late", decisions="newest")), Spool(tmp_path / "s"))
+    hosted = HostedOutput(
+        "uns", MqttOutput("uns", config(mine, "late", decisions="newest")), at_end(Spool(tmp_path / "s"))
+    )
     hosted.start()
     hosted.show(DECISION)
     until(lambda: "no broker listens" in str(hosted.status()["error"]))
@@ -113,7 +118,7 @@ def test_decision_that_could_not_be_shown_is_shown_later(broker: Mosquitto, tmp_
     mine.stop()
 
 
-def test_decision_that_is_refused_holds_nothing_up(tmp_path: Path) -> None:
+def test_decision_that_is_refused_holds_nothing_up(at_end: AtEnd, tmp_path: Path) -> None:
     class Picky(Output):
         shows_decisions = True
 
@@ -132,7 +137,7 @@ def test_decision_that_is_refused_holds_nothing_up(tmp_path: Path) -> None:
             self.shown.append(decision.asset)
 
     picky = Picky()
-    hosted = HostedOutput("x", picky, Spool(tmp_path / "s"))
+    hosted = HostedOutput("x", picky, at_end(Spool(tmp_path / "s")))
     hosted.show(msgspec.structs.replace(DECISION, asset="good"))
     hosted.show(msgspec.structs.replace(DECISION, asset="bad"))
     hosted.start()
@@ -140,10 +145,10 @@ def test_decision_that_is_refused_holds_nothing_up(tmp_path: Path) -> None:
     hosted.stop(5)
 
 
-def test_every_event_arrives_though_the_broker_is_killed_in_between(tmp_path: Path) -> None:
+def test_every_event_arrives_though_the_broker_is_killed_in_between(at_end: AtEnd, tmp_path: Path) -> None:
     """PUBACK is what counts: what was only queued, or sent into a dead link, is sent again."""
     broker = Mosquitto(tmp_path / "broker", "autosave_on_changes true\nautosave_interval 1")
-    spool = Spool(tmp_path / "s")
+    spool = at_end(Spool(tmp_path / "s"))
     hosted = HostedOutput("uns", MqttOutput("uns", config(broker, "killed")), spool)
     keys = [f"gw:m:pump:{i}" for i in range(200)]
     for key in keys:
@@ -184,8 +189,8 @@ def test_every_event_arrives_though_the_broker_is_killed_in_between(tmp_path: Pa
     assert first == sorted(first, key=keys.index)  # in order, whoever was away meanwhile
 
 
-def test_event_waits_while_the_access_list_forbids_it(broker: Mosquitto, tmp_path: Path) -> None:
-    spool = Spool(tmp_path / "s")
+def test_event_waits_while_the_access_list_forbids_it(at_end: AtEnd, broker: Mosquitto, tmp_path: Path) -> None:
+    spool = at_end(Spool(tmp_path / "s"))
     spool.put_event(["uns"], EVENT, AlertState())
     output = MqttOutput("uns", config(broker, "x", topic="elsewhere/{asset}"))
     hosted = HostedOutput("uns", output, spool)

@@ -14,6 +14,7 @@ from fedge_agent.samples.label_book import LabelBook, Subject
 from fedge_agent.samples.station_files import Station
 from fedge_agent.types import Batch, Label, Quality, Reading
 from fedge_models.graph.card import Card, Channel, WindowSpec
+from support.at_end import AtEnd
 from support.databases import rows
 
 S = 1_000_000_000
@@ -251,9 +252,9 @@ def test_file_without_any_line_end_is_a_problem(line: Line) -> None:
     assert line.parts() == [("A1", "ok")] and line.book.status()["pump"]["problem"] is None
 
 
-def test_a_station_whose_header_is_damaged_stops_no_other(tmp_path: Path) -> None:
+def test_a_station_whose_header_is_damaged_stops_no_other(at_end: AtEnd, tmp_path: Path) -> None:
     subject = Subject("m", lambda: CARD)
-    book = LabelBook(tmp_path / "samples.sqlite", {"pump": subject, "fan": subject}, lambda *_: None)
+    book = at_end(LabelBook(tmp_path / "samples.sqlite", {"pump": subject, "fan": subject}, lambda *_: None))
     stations = []
     for name, header in (("pump", "verdict,ti\rme,part"), ("fan", "verdict,time,part")):
         path = tmp_path / f"{name}.csv"

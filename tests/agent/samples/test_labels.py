@@ -45,6 +45,8 @@ class Plant:
         self.open()
 
     def open(self) -> None:
+        if hasattr(self, "samples"):
+            self.close()
         self.samples = SampleStore(self.path, {"m": 100_000})
         self.book = LabelBook(self.path, self.subjects, self.samples.count_as_new)
 
@@ -54,7 +56,6 @@ class Plant:
 
     def again(self) -> None:
         """The same after a restart."""
-        self.close()
         self.open()
 
     def windows(self, *ends: float, y: float | None = None, part: str = "", asset: str = "pump") -> None:

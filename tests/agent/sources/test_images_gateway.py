@@ -29,6 +29,7 @@ from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.training import standardise
 from fedge_models.training.evaluation import evaluate, predict
 from PIL import Image
+from support.at_end import AtEnd
 from support.made_releases import make_release
 from support.paths import recorded_data
 
@@ -240,8 +241,8 @@ def test_actual_label_joins_the_decision_later(tmp_path: Path) -> None:
     gateway.close()
 
 
-def test_samples_are_bounded_in_bytes_too(tmp_path: Path) -> None:
-    store = SampleStore(tmp_path / "s.sqlite", {"m": 1000}, {"m": 4 * 64 * 64 * 10})
+def test_samples_are_bounded_in_bytes_too(at_end: AtEnd, tmp_path: Path) -> None:
+    store = at_end(SampleStore(tmp_path / "s.sqlite", {"m": 1000}, {"m": 4 * 64 * 64 * 10}))
     large = np.zeros((3, 1024, 1024), np.uint8)
     for i in range(40):
         store.put(Sample("other", "line", i, large, None, False))
@@ -250,7 +251,7 @@ def test_samples_are_bounded_in_bytes_too(tmp_path: Path) -> None:
         store.put(Sample("m", "line", i, np.zeros((1, 64, 64), np.uint8), None, False))
     store.start()
     store.stop()
-    store = SampleStore(tmp_path / "s.sqlite", {"m": 1000})
+    store = at_end(SampleStore(tmp_path / "s.sqlite", {"m": 1000}))
     assert len(store.load("m", (1, 64, 64), None, 0, np.uint8)[0]) == 10
     store.start()
     store.stop()
@@ -302,14 +303,14 @@ def test_real_pictures_score_on_the_gateway_as_offline(tmp_path: Path, name: str
     gateway.close()
 
 
-def test_late_label_teaches_the_picture_of_its_time(tmp_path: Path) -> None:
+def test_late_label_teaches_the_picture_of_its_time(at_end: AtEnd, tmp_path: Path) -> None:
     """Of an inspection by hand: a moment, or the second in which the part was seen."""
     made = card()
-    store = SampleStore(tmp_path / "s.sqlite", {"m": 100})
+    store = at_end(SampleStore(tmp_path / "s.sqlite", {"m": 100}))
     for second in range(4):
         store.put(Sample("m", "line", second * S, np.zeros((1, 16, 16), np.uint8), None, False))
     store.flush()
-    book = LabelBook(tmp_path / "s.sqlite", {"line": Subject("m", lambda: made, None)}, store.count_as_new)
+    book = at_end(LabelBook(tmp_path / "s.sqlite", {"line": Subject("m", lambda: made, None)}, store.count_as_new))
     book.put(Label("line", 1 * S, 1 * S, "crack", "hand"))
     book.put(Label("line", round(1.9 * S), round(2.1 * S), "sound", "inspection"))
     book.match_new()

@@ -21,6 +21,7 @@ from fedge_models.graph import zoo
 from fedge_models.graph.bearing import Bearing
 from fedge_models.graph.card import Card, Channel, WindowSpec
 from fedge_models.system import settings
+from support.at_end import AtEnd
 
 RATE, LENGTH = 10_000.0, 8_192
 BEARING = Bearing(8, 0.235, 1.245)
@@ -60,9 +61,12 @@ def test_an_asset_that_knows_enough_fits(given: dict[str, Any]) -> None:
     check_fit("pump", config(**given), CARD, (2,))
 
 
-def test_the_speed_of_the_shaft_is_read_with_the_window(tmp_path: Path) -> None:
+def test_the_speed_of_the_shaft_is_read_with_the_window(at_end: AtEnd, tmp_path: Path) -> None:
     (tmp_path / "m.onnx").write_bytes(zoo.autoencoder(CARD, 2, (1,)).SerializeToString())
-    samples, spool = SampleStore(tmp_path / "samples.sqlite", {"m": 1000}), Spool(tmp_path / "spool.sqlite")
+    samples, spool = (
+        at_end(SampleStore(tmp_path / "samples.sqlite", {"m": 1000})),
+        at_end(Spool(tmp_path / "spool.sqlite")),
+    )
     model = ModelConfig(file=tmp_path / "m.onnx", training=Training(holdout=0.0))
     part = Participant(
         "m", model, tmp_path / "models", samples, spool, None, None, False, lambda *_: None, lambda _: False
@@ -77,7 +81,7 @@ def test_the_speed_of_the_shaft_is_read_with_the_window(tmp_path: Path) -> None:
         asset.push(Batch("plc", readings, end, 0, fresh=k == 0))
     samples.start()
     samples.stop()
-    kept = SampleStore(tmp_path / "samples.sqlite", {"m": 1000})
+    kept = at_end(SampleStore(tmp_path / "samples.sqlite", {"m": 1000}))
     found = kept.load("m", (2,), None)[0][:, 1].tolist()
     assert len(found) >= 2
     assert max(found) == found[-1] > found[0] + 0.7

@@ -121,29 +121,29 @@ class Orders:
 
     def status(self) -> dict[str, Any]:
         """How many orders, in which states, and the duplicates that were found."""
-        states = "SELECT coalesce(code, '?'), count(*) FROM orders WHERE id IS NOT NULL GROUP BY 1"
+        sql = "SELECT coalesce(code, '?'), count(*) FROM orders WHERE id IS NOT NULL GROUP BY 1"
+        states = dict(self._all(sql))
         return {
-            "orders": self._all("SELECT count(*) FROM orders WHERE id IS NOT NULL")[0][0],
-            "states": dict(self._all(states)),
+            "orders": sum(states.values()),
+            "states": states,
             "duplicates": {
                 k: msgspec.json.decode(ids) for k, ids in self._all("SELECT key, ids FROM duplicates LIMIT 20")
             },
         }
 
-    def _database(self) -> sqlite3.Connection:
-        """In memory at first use where there is no file: an output that is only checked opens nothing."""
-        if self._db is None:
-            self._db = _in_memory()
-        return self._db
-
     def _run(self, sql: str, *values: object) -> None:
-        with self._lock, transaction(self._database(), "the book of orders") as db:
-            db.execute(sql, values)
+        """Write; without a file, in memory from the first order on: an output that is only checked opens nothing."""
+        with self._lock:
+            self._db = self._db or _in_memory()
+            with transaction(self._db, "the book of orders") as db:
+                db.execute(sql, values)
 
     def _all(self, sql: str, *values: object) -> list[Any]:
         with self._lock:
+            if self._db is None:
+                return []
             try:
-                return self._database().execute(sql, values).fetchall()
+                return self._db.execute(sql, values).fetchall()
             except sqlite3.Error as e:
                 raise StorageError(f"the book of orders cannot be read: {e}") from e
 

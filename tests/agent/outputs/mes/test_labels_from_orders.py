@@ -18,6 +18,7 @@ from fedge_agent.samples.store import SampleStore
 from fedge_agent.types import AlertState, Decision
 from fedge_models.graph.card import Card, Channel, WindowSpec
 from fedge_models.system.settings import Seconds
+from support.at_end import AtEnd
 from support.canned_http import Canned, reply
 from support.databases import rows
 from support.waiting import until
@@ -29,9 +30,12 @@ SCORES = [0.1, 0.2, 3, 3, 3, 3, 3, 0.1, 0.1, 0.1, 0.2]  # of windows of ten seco
 
 
 @pytest.mark.parametrize(("found", "taught"), [("no fault found", 0.0), ("bearing", 1.0)])
-def test_closed_order_teaches_the_model(tmp_path: Path, found: str, taught: float) -> None:
-    samples, spool = SampleStore(tmp_path / "samples.sqlite", {"m": 1000}), Spool(tmp_path / "spool.sqlite")
-    book = LabelBook(tmp_path / "samples.sqlite", {"pump": Subject("m", lambda: CARD)}, samples.count_as_new)
+def test_closed_order_teaches_the_model(at_end: AtEnd, tmp_path: Path, found: str, taught: float) -> None:
+    samples, spool = (
+        at_end(SampleStore(tmp_path / "samples.sqlite", {"m": 1000})),
+        at_end(Spool(tmp_path / "spool.sqlite")),
+    )
+    book = at_end(LabelBook(tmp_path / "samples.sqlite", {"pump": Subject("m", lambda: CARD)}, samples.count_as_new))
     alert = Alert("gw", "pump", When(for_windows=2, min_gap=Seconds(0)), AlertState())
     for i, score in enumerate(SCORES):
         end = T0 + 10 * i * S
@@ -43,7 +47,7 @@ def test_closed_order_teaches_the_model(tmp_path: Path, found: str, taught: floa
     with Canned(lambda asked: reply(200, f'{{"code": "{state["code"]}"}}' if "GET" in asked.line else "{}")) as server:
         closing = {"no fault found": "normal", "bearing": "anomaly"}
         status = Step(method="GET", url="/{id}", code="/code")
-        mes = MesOutput("cmms", MesConfig(url=server.url, status=status, closing=closing, poll=Seconds(0)))
+        mes = at_end(MesOutput("cmms", MesConfig(url=server.url, status=status, closing=closing, poll=Seconds(0))))
         hosted = HostedOutput("cmms", mes, spool, tmp_path, book.put)
         hosted.start()
         until(lambda: any("GET" in asked.line for asked in server.asked), hosted.status)

@@ -51,8 +51,11 @@ def deliver(name: str, answers: dict[str, Any], code: str) -> list[Asked]:
         path = urlsplit(OUTPUTS[name]["url"]).path
         mes = build(name, {**OUTPUTS[name], "url": server.url + path}, str(PAGE))
         assert isinstance(mes, MesOutput)
-        mes.deliver(EVENT)
-        [label] = mes.collect()
+        try:
+            mes.deliver(EVENT)
+            [label] = mes.collect()
+        finally:
+            mes.end()
         assert label.value == OUTPUTS[name]["closing"][code]
         return server.asked
 

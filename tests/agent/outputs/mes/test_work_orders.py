@@ -26,10 +26,9 @@ from fedge_agent.protocols.http.settings import Hmac
 from fedge_agent.types import AlertState, Label
 from fedge_models.errors import RefusedError, RetryError, StaleError, UnreachableError
 from fedge_models.system.settings import Seconds
+from support.at_end import AtEnd
 from support.canned_http import Asked, Canned, reply
 from support.events import changed, make_event
-
-MakeMes = Callable[[MesConfig], MesOutput]
 
 EVENT = make_event(channel="current")
 CREATE = Step(body={"reference": "{key}"}, id="/id")
@@ -71,11 +70,11 @@ MALFORMED: dict[str, tuple[bytes, type[Exception], str]] = {
 
 
 @pytest.mark.parametrize("name", MALFORMED)
-def test_malformed_answer_to_a_create(make_mes: MakeMes, name: str) -> None:
+def test_malformed_answer_to_a_create(at_end: AtEnd, name: str) -> None:
     answer, error, words = MALFORMED[name]
     with Canned(lambda _: answer) as server:
         create = msgspec.structs.replace(CREATE, error="/error")
-        mes = make_mes(MesConfig(url=server.url, create=create, timeout=Seconds(5)))
+        mes = at_end(MesOutput("mes", MesConfig(url=server.url, create=create, timeout=Seconds(5))))
         with pytest.raises(error, match=rf"(?s){words}") as caught:
             mes.deliver(EVENT)
     assert isinstance(caught.value, RefusedError) == (error is RefusedError)  # set aside, or tried again
@@ -91,10 +90,10 @@ def test_malformed_answer_to_a_create(make_mes: MakeMes, name: str) -> None:
         ('{"items": [{"reference": "gw:m:pump:1", "id": [1]}]}', "expected an id at '/id' of each row"),
     ],
 )
-def test_malformed_answer_to_a_search_makes_no_order(make_mes: MakeMes, found: str, words: str) -> None:
+def test_malformed_answer_to_a_search_makes_no_order(at_end: AtEnd, found: str, words: str) -> None:
     with Canned(lambda asked: reply(200, found if "/find" in asked.line else '{"id": 1}')) as server:
         with pytest.raises(RetryError, match=words):
-            make_mes(MesConfig(url=server.url, find=FIND, create=CREATE)).deliver(EVENT)
+            at_end(MesOutput("mes", MesConfig(url=server.url, find=FIND, create=CREATE))).deliver(EVENT)
         assert [a.line for a in server.asked] == ["GET /find?q=gw%3Am%3Apump%3A1 HTTP/1.1"]
 
 
@@ -114,24 +113,24 @@ class Orders:
         return b"" if self.lose >= 0 else reply(201, f'{{"id": {len(self.made) - 1}}}')
 
 
-def test_lost_answer_is_searched_for_once_the_target_has_settled(make_mes: MakeMes, tmp_path: Path) -> None:
+def test_lost_answer_is_searched_for_once_the_target_has_settled(at_end: AtEnd, tmp_path: Path) -> None:
     orders = Orders(lose=1)
     with Canned(orders) as server:
         config = MesConfig(url=server.url, find=FIND, create=CREATE, settle=Seconds(3600))
-        mes = make_mes(config)
+        mes = at_end(MesOutput("mes", config))
         mes.begin(tmp_path)
         with pytest.raises(UnreachableError):
             mes.deliver(EVENT)
         with pytest.raises(RetryError, match="a create had no answer; looked for again 3600 s after it"):
             mes.deliver(EVENT)
         mes.end()
-        mes = make_mes(msgspec.structs.replace(config, settle=Seconds(0)))
+        mes = at_end(MesOutput("mes", msgspec.structs.replace(config, settle=Seconds(0))))
         mes.begin(tmp_path)
         mes.deliver(EVENT)
     assert orders.made == [EVENT.key] and mes.status()["orders"] == 1
 
 
-def test_hostile_id_stays_one_part_of_the_address(make_mes: MakeMes) -> None:
+def test_hostile_id_stays_one_part_of_the_address(at_end: AtEnd) -> None:
     """What a target or a machine says is put into addresses: it must not lead to another path or query."""
     hostile = "../users/1?delete=yes#"
 
@@ -140,17 +139,19 @@ def test_hostile_id_stays_one_part_of_the_address(make_mes: MakeMes) -> None:
 
     with Canned(answer) as server:
         status = Step(method="GET", url="/orders/{id}", code="/code")
-        mes = make_mes(MesConfig(url=server.url, create=CREATE, status=status, closing={"closed": "normal"}))
+        mes = at_end(
+            MesOutput("mes", MesConfig(url=server.url, create=CREATE, status=status, closing={"closed": "normal"}))
+        )
         mes.deliver(EVENT)
         assert [label.value for label in mes.collect()] == ["normal"]
         assert server.asked[-1].line == "GET /orders/..%2Fusers%2F1%3Fdelete%3Dyes%23 HTTP/1.1"
 
 
 @pytest.mark.parametrize("slow", [False, True])
-def test_order_that_appears_after_the_search_is_reported_as_a_duplicate(make_mes: MakeMes, slow: bool) -> None:
+def test_order_that_appears_after_the_search_is_reported_as_a_duplicate(at_end: AtEnd, slow: bool) -> None:
     orders = Orders(lose=1)
     with Canned(orders) as server:
-        mes = make_mes(MesConfig(url=server.url, find=FIND, create=CREATE, settle=Seconds(0)))
+        mes = at_end(MesOutput("mes", MesConfig(url=server.url, find=FIND, create=CREATE, settle=Seconds(0))))
         with pytest.raises(UnreachableError):
             mes.deliver(EVENT)
         if slow:
@@ -177,7 +178,7 @@ TOKEN = Step(url="/once", id="/link")
 
 
 @pytest.mark.parametrize("name", ELSEWHERE)
-def test_create_once_address_of_another_origin_is_never_called(make_mes: MakeMes, tmp_path: Path, name: str) -> None:
+def test_create_once_address_of_another_origin_is_never_called(at_end: AtEnd, tmp_path: Path, name: str) -> None:
     """Our credentials go with each request: an address that the target gives must not lead them elsewhere."""
     orders, links = Orders(), list[str]()
 
@@ -191,7 +192,7 @@ def test_create_once_address_of_another_origin_is_never_called(make_mes: MakeMes
         address = ELSEWHERE[name].format(origin=server.url, rest=server.url.removeprefix("http"))
         create = msgspec.structs.replace(CREATE, url="{token}")
         config = MesConfig(url=server.url, find=FIND, token=TOKEN, create=create, token_file=tmp_path / "key")
-        mes, links[:] = make_mes(config), [server.url + "/new", address]
+        mes, links[:] = at_end(MesOutput("mes", config)), [server.url + "/new", address]
         with pytest.raises(RetryError, match=f"a create-once address must begin with {server.url}/"):
             mes.deliver(EVENT)
         assert [a.line.split()[1].partition("?")[0] for a in server.asked] == ["/find", "/once"]
@@ -226,9 +227,9 @@ def test_order_whose_target_moves_gets_another_create_once_address(tmp_path: Pat
     assert deliver() == ["/find", "/once", "/new"] and orders.made == [EVENT.key]
 
 
-def test_answer_of_which_nothing_is_read_may_be_any_text_but_no_web_page(make_mes: MakeMes) -> None:
+def test_answer_of_which_nothing_is_read_may_be_any_text_but_no_web_page(at_end: AtEnd) -> None:
     with Canned(lambda asked: reply(201, "order 7 made", "text/plain")) as server:
-        mes = make_mes(MesConfig(url=server.url))
+        mes = at_end(MesOutput("mes", MesConfig(url=server.url)))
         mes.deliver(EVENT)
         assert mes.status()["orders"] == 1
         server.answer = lambda asked: reply(200, "<title>Log in</title>", "text/html")
@@ -236,17 +237,17 @@ def test_answer_of_which_nothing_is_read_may_be_any_text_but_no_web_page(make_me
             mes.deliver(changed(EVENT, key="gw:m:pump:2"))
 
 
-def test_conflict_means_that_the_order_is_there(make_mes: MakeMes) -> None:
+def test_conflict_means_that_the_order_is_there(at_end: AtEnd) -> None:
     with Canned(lambda _: reply(409)) as server:
-        mes = make_mes(MesConfig(url=server.url))
+        mes = at_end(MesOutput("mes", MesConfig(url=server.url)))
         mes.deliver(EVENT)
         assert mes.status()["orders"] == 1
-        mes = make_mes(MesConfig(url=server.url, clear=Step(body={})))
+        mes = at_end(MesOutput("mes", MesConfig(url=server.url, clear=Step(body={}))))
         with pytest.raises(StaleError):
             mes.deliver(changed(EVENT, state="cleared"))
 
 
-def test_deleted_order_holds_nobody_up(make_mes: MakeMes) -> None:
+def test_deleted_order_holds_nobody_up(at_end: AtEnd) -> None:
     """A person deletes an order: nothing is noted on it or learnt of it, and the events behind it have their turn."""
 
     def answer(asked: Asked) -> bytes:
@@ -257,7 +258,7 @@ def test_deleted_order_holds_nobody_up(make_mes: MakeMes) -> None:
     status = Step(method="GET", url="/{id}", code="/code")
     with Canned(answer) as server:
         config = MesConfig(url=server.url, create=CREATE, status=status, clear=Step(url="/{id}", body={}))
-        mes = make_mes(msgspec.structs.replace(config, closing={"closed": "anomaly"}))
+        mes = at_end(MesOutput("mes", msgspec.structs.replace(config, closing={"closed": "anomaly"})))
         for key in ("gw:m:pump:1", "gw:m:pump:2"):
             for state in ("opened", "raised", "cleared"):
                 mes.deliver(changed(EVENT, key=key, state=state))
@@ -265,7 +266,7 @@ def test_deleted_order_holds_nobody_up(make_mes: MakeMes) -> None:
     assert mes.status()["states"] == {"gone": 1, "closed": 1} and list(mes.collect()) == []
 
 
-def test_order_whose_state_cannot_be_read_holds_no_other_up(make_mes: MakeMes) -> None:
+def test_order_whose_state_cannot_be_read_holds_no_other_up(at_end: AtEnd) -> None:
     def answer(asked: Asked) -> bytes:
         if asked.line.startswith("POST"):
             return reply(201, f'{{"id": {1 + asked.body.count(b"pump:2")}}}')
@@ -274,7 +275,7 @@ def test_order_whose_state_cannot_be_read_holds_no_other_up(make_mes: MakeMes) -
     with Canned(answer) as server:
         status = Step(method="GET", url="/{id}", code="/code")
         config = MesConfig(url=server.url, create=CREATE, status=status, closing={"closed": "anomaly"})
-        mes = make_mes(config)
+        mes = at_end(MesOutput("mes", config))
         for key in ("gw:m:pump:1", "gw:m:pump:2"):
             mes.deliver(changed(EVENT, key=key))
         closed = mes.collect()
@@ -284,11 +285,11 @@ def test_order_whose_state_cannot_be_read_holds_no_other_up(make_mes: MakeMes) -
     assert mes.status()["states"] == {"?": 1, "closed": 1}
 
 
-def test_order_waits_until_the_event_is_severe_enough(make_mes: MakeMes) -> None:
+def test_order_waits_until_the_event_is_severe_enough(at_end: AtEnd) -> None:
     orders = Orders()
     with Canned(orders) as server:
         config = MesConfig(url=server.url, find=FIND, create=CREATE, severity="high", clear=Step(body={}))
-        mes = make_mes(config)
+        mes = at_end(MesOutput("mes", config))
         for severity in ("low", "medium"):
             mes.deliver(changed(EVENT, severity=severity))
         assert server.asked == []
@@ -338,9 +339,9 @@ def test_hmac_as_github_signs(tmp_path: Path) -> None:
     assert signed(config, b"Hello, World!", 0.0) == {"X-Hub-Signature-256": expected}
 
 
-def test_missing_secret_is_waited_for(make_mes: MakeMes, tmp_path: Path) -> None:
+def test_missing_secret_is_waited_for(at_end: AtEnd, tmp_path: Path) -> None:
     with pytest.raises(UnreachableError, match="key: cannot be read: No such file"):
-        make_mes(MesConfig(url="http://127.0.0.1:9/", token_file=tmp_path / "key")).deliver(EVENT)
+        at_end(MesOutput("mes", MesConfig(url="http://127.0.0.1:9/", token_file=tmp_path / "key"))).deliver(EVENT)
 
 
 @pytest.fixture(scope="module")
@@ -412,7 +413,7 @@ def test_lock_of_a_killed_process_is_given_back(tmp_path: Path) -> None:
         mes.end()
 
 
-def test_host_collects_what_became_known_and_keeps_it_before_it_forgets(tmp_path: Path) -> None:
+def test_host_collects_what_became_known_and_keeps_it_before_it_forgets(at_end: AtEnd, tmp_path: Path) -> None:
     code = {"code": "open"}
     kept: list[Label] = []
     there = threading.Event()
@@ -427,8 +428,8 @@ def test_host_collects_what_became_known_and_keeps_it_before_it_forgets(tmp_path
     with Canned(lambda asked: reply(200, msgspec.json.encode(code if "GET" in asked.line else {}))) as server:
         status = Step(method="GET", url="/{id}", code="/code")
         closing = {"no fault found": "normal"}
-        mes = MesOutput("mes", MesConfig(url=server.url, status=status, closing=closing, poll=Seconds(0)))
-        spool = Spool(tmp_path / "spool.sqlite")
+        mes = at_end(MesOutput("mes", MesConfig(url=server.url, status=status, closing=closing, poll=Seconds(0))))
+        spool = at_end(Spool(tmp_path / "spool.sqlite"))
         spool.put_event(["mes"], EVENT, AlertState(1))
         cleared = changed(EVENT, state="cleared", time_ns=EVENT.decision.time_ns + 5)
         spool.put_event(["mes"], cleared, AlertState(1))
@@ -445,10 +446,10 @@ def test_host_collects_what_became_known_and_keeps_it_before_it_forgets(tmp_path
     assert "cannot be read" in hosted.status()["problem"]  # its book is closed; the status page still answers
 
 
-def test_false_alarm_that_goes_on_is_labelled_up_to_now(make_mes: MakeMes) -> None:
+def test_false_alarm_that_goes_on_is_labelled_up_to_now(at_end: AtEnd) -> None:
     with Canned(lambda asked: reply(200, '{"code": 7}')) as server:
         status = Step(method="GET", url="/{id}", code="/code")
-        mes = make_mes(MesConfig(url=server.url, status=status, closing={"7": "normal"}))
+        mes = at_end(MesOutput("mes", MesConfig(url=server.url, status=status, closing={"7": "normal"})))
         mes.deliver(EVENT)
         [label] = mes.collect()
         assert label.start_ns == EVENT.decision.time_ns <= label.end_ns < EVENT.decision.time_ns + 60_000_000_000
@@ -499,10 +500,10 @@ def test_webhook_that_is_not_taken(status: int, error: type[Exception] | None) -
     assert asked.line == "POST /pump HTTP/1.1" and msgspec.json.decode(asked.body) == {"text": text}
 
 
-def test_each_open_order_is_looked_at_in_its_turn(make_mes: MakeMes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_open_order_is_looked_at_in_its_turn(at_end: AtEnd, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fedge_agent.outputs.mes.output.LOOKS", 2)
     with Canned(lambda asked: reply(200, "{}" if "POST" in asked.line else '{"code": "open"}')) as server:
-        mes = make_mes(MesConfig(url=server.url, status=Step(method="GET", url="/{key}", code="/code")))
+        mes = at_end(MesOutput("mes", MesConfig(url=server.url, status=Step(method="GET", url="/{key}", code="/code"))))
         for number in range(5):
             mes.deliver(changed(EVENT, key=f"k{number}"))
         server.asked.clear()
