@@ -400,6 +400,17 @@ def test_message_is_acknowledged_only_when_it_is_kept(tmp_path: Path, power: boo
     assert broker.acknowledged == power and len(host.readings) == power
 
 
+def test_a_closed_connection_holds_no_descriptor() -> None:
+    """Else each time a broker comes back costs the agent two, until it may open no more."""
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    broker = BrokerOfOneMessage("plant/a", b"1")
+    connection = Connection(config(url=broker.url, client_id="gw", version="3.1.1"))
+    connection.open()
+    connection.close()
+    assert broker.ended.wait(10)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
 def test_quality_of_service_0_keeps_nothing(broker: Mosquitto, publisher: Publisher, tmp_path: Path) -> None:
     keys = {"client_id": "qos0", "qos": 0, "subscriptions": ["plant/qos0/+"]}
     running = Running(broker, tmp_path, ["plant/qos0/v"], **keys)

@@ -97,6 +97,7 @@ class Connection:
             with contextlib.suppress(OSError):
                 held.shutdown(socket.SHUT_RDWR)
         self._client.loop_stop()
+        self._client.reinitialise()  # closes the sockets that wake its thread; else only garbage collection does
 
     def check(self) -> None:
         """Raises UnreachableError when the connection is lost."""
