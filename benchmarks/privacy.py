@@ -158,7 +158,7 @@ class Run:
         bits = words(np.random.default_rng([self._seed, 1]))
         server = PrivateServer(self._graph, self._start, self._plan, config, bits)
         found = self._score(Member, server)
-        assert central_privacy.left(server.spent, config) == 0
+        assert central_privacy.rounds_left(server.spent, config) == 0
         return found
 
     def _score(self, make: Callable[..., Member], server: Plain) -> float:

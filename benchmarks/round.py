@@ -88,9 +88,9 @@ def averaging_s(d: int) -> tuple[float, float]:
     rows = MemoryRows([np.clip(common + rng.normal(0, 20, d), -LIMIT, LIMIT).astype(np.int8) for _ in names])
     ones, spread = np.ones(d, np.float32), np.ones(1, np.float32)
     updates = [Contribution(n, spread, 100, 0, {"base_loss": 1.0}) for n in names]
-    due = average.Gathered("f", 1, ones, ones, updates, rows, names, 0.0, 0)
+    due = average.DueRound("f", 1, ones, ones, updates, rows, names, 0.0, 0)
     how = build_averaging(FederationConfig(), "the defaults")
-    whole = [_cpu_s(lambda: average.average(how, due, average.Carried())) for _ in range(5)]
+    whole = [_cpu_s(lambda: average.average(how, due, average.RoundState())) for _ in range(5)]
     rule = [_cpu_s(lambda: blocks.aggregate(how.pipeline, rows, np.ones(NODES))) for _ in range(5)]
     return statistics.median(whole), statistics.median(rule)
 

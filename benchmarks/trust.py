@@ -144,7 +144,7 @@ def run(job: Job) -> tuple[Job, Found]:
     score = _score(fleet, {n: s for n, s in fleet.sites.items() if n not in bad}, loop.run())
     if not job.trust:
         return job, Found(score, (), 0, 0, 1.0, len(bad) / len(fleet.sites))
-    return job, _found(score, list(fleet.sites), bad, server.changes, server._carried.standings)
+    return job, _found(score, list(fleet.sites), bad, server.changes, server._state.reputations)
 
 
 def _score(fleet: Fleet, sites: dict[str, Windows], end: Federation) -> float:
@@ -160,16 +160,16 @@ def _attack(name: str) -> Attack:
     return MORE[name] if name in MORE else ATTACKS[name]() if name in ATTACKS else Attack()
 
 
-def _found(score: float, names: list[str], bad: tuple[str, ...], changes: list[str], standings: Any) -> Found:
+def _found(score: float, names: list[str], bad: tuple[str, ...], changes: list[str], reputations: Any) -> Found:
     first: dict[str, int] = {}
     for change in changes:  # "release 3: name is in quarantine: ..."
         release, _, rest = change.partition(": ")
         if " is in quarantine" in rest:
             first.setdefault(rest.split(" is in quarantine")[0], int(release.split()[1]))
     config = TrustConfig()
-    trust = {n: s.score(config) for n, s in standings.items()}
+    trust = {n: s.score(config) for n, s in reputations.items()}
     honest = [n for n in names if n not in bad]
-    lowest = min(1 - standings[n].suspicion / config.limit if not standings[n].quarantined else 0 for n in honest)
+    lowest = min(1 - reputations[n].suspicion / config.limit if not reputations[n].quarantined else 0 for n in honest)
     part = sum(trust[n] for n in bad) / max(sum(trust.values()), 1e-9)
     return Found(score, tuple(first.get(n, 0) for n in bad), sum(n in first for n in honest), len(honest), lowest, part)
 

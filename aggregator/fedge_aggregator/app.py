@@ -1,8 +1,8 @@
-"""Wiring of the aggregator: the only file that knows everyone.
+"""Wiring of the aggregator: the only file that imports all rooms but the command line.
 
-Start order: store, authority, federations, operator's page, listener, keeper; then READY. Stop order: listener first
-(nothing new is acknowledged), then the keeper (a round that is being ended is finished or, being one transaction,
-not begun), the page, the store last.
+Start order: store, authority, federations, operator's page, listener, the thread that ends rounds; then READY. Stop
+order: the listener first (nothing new is acknowledged), then the thread that ends rounds (a round that it is ending is
+finished; being one transaction, it cannot be half done), the page, and the store last.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from .store.store import Store
 
 logger = logging.getLogger(__name__)
 
-LONGEST_WAIT_S = 30.0
-REST, LONGEST_REST_S = 3.0, 0.1  # after looking at all rounds, in times of what that took
+LONGEST_WAIT_S = 30.0  # between two looks at all rounds
+REST, LONGEST_REST_S = 3.0, 0.1  # pause after a look at all rounds, as a multiple of its duration
 SEEN_EVERY_S = 60.0
 
 
@@ -50,7 +50,7 @@ class App:
         self._started, self._started_monotonic = time.time(), time.monotonic()
         self._calls = Calls(self.store, self.authority, self.federation, self._arrived, self._metrics)
         where = service.parse_loopback(config.aggregator.operator, "aggregator.operator")
-        self._page = service.Page(where, self._metrics.text, self.status, self._keeper_lives)
+        self._page = service.Page(where, self._metrics.text, self.status, self._is_healthy)
         settings = config.aggregator
         self._server = NodeServer(
             service.parse_address(settings.listen, "aggregator.listen"),
@@ -59,7 +59,7 @@ class App:
             settings.max_connections,
             float(settings.request_timeout),
         )
-        self._keeper = threading.Thread(target=self._keep, name="keeper")
+        self._rounds = threading.Thread(target=self._end_rounds, name="rounds")
 
     @property
     def address(self) -> str:
@@ -76,23 +76,23 @@ class App:
         files.write(state / STATUS_FILE, self._page.address.encode())
         self._page.start()
         self._server.start()
-        self._keeper.start()
+        self._rounds.start()
         service.notify("READY=1")
         logger.info("listening on %s, operator's page on %s", self.address, self._page.address)
 
     def stop(self) -> None:
-        """End in the order said above."""
+        """Stop in the order given above."""
         service.notify("STOPPING=1")
         self._server.stop()
         self._stop.set()
-        self._nudge()
-        self._keeper.join()
+        self._wake_up()
+        self._rounds.join()
         self._page.stop()
         self.store.close()
         self._claim.release()
 
     def federation(self, name: str) -> Federation | None:
-        """A configured federation that has a model; also one whose model was added a moment ago."""
+        """A configured federation that has a model, also one whose model was added while the server runs."""
         with self._lock:
             if name not in self._federations and name in self._config.federation:
                 models = {m.federation: m for m in self.store.models()}
@@ -105,11 +105,11 @@ class App:
                         self._scratch,
                     )
                     self._federations[name] = made
-                    self._show(made)
+                    self._add_gauges(made)
             return self._federations.get(name)
 
-    def _show(self, made: Federation) -> None:
-        """Its figures on the metrics page, read when somebody asks for them."""
+    def _add_gauges(self, made: Federation) -> None:
+        """Add a federation to the metrics; its figures are read when somebody asks for them."""
         gauges = (
             (self._metrics.release, lambda: made.current.header.version),
             (self._metrics.waiting, lambda: len(self.store.updates.arrivals(made.name))),
@@ -120,7 +120,7 @@ class App:
             gauge.labels(made.name).set_function(figure)
 
     def status(self) -> dict[str, Any]:
-        """The operator's page, as plain data."""
+        """The status page as plain data."""
         with self._lock:
             federations = list(self._federations.values())
         return {
@@ -130,27 +130,27 @@ class App:
         }
 
     def _active(self, federation: Federation) -> set[str]:
-        """Members heard from lately; right after a start everyone gets the benefit of the doubt."""
+        """Members heard from lately; after a start all count as heard from until their time is over."""
         silent, window = self._calls.silent_for(), float(federation.config.active)
         up = time.monotonic() - self._started_monotonic
         return {n for n in self.store.members(federation.name) if silent.get(n, up) <= window}
 
     def _arrived(self, name: str) -> None:
-        self._nudge()
+        self._wake_up()
 
-    def _nudge(self) -> None:
+    def _wake_up(self) -> None:
         with self._wake:
             self._woken = True
             self._wake.notify()
 
-    def _keeper_lives(self) -> bool:
-        return self._keeper.is_alive()
+    def _is_healthy(self) -> bool:
+        return self._rounds.is_alive()
 
-    def _keep(self) -> None:
+    def _end_rounds(self) -> None:
         """End rounds that are due, until stopped. A fault in one federation is logged and does not stop the others.
 
-        Every update that comes may end a round; but looking is work too, and rests in between, so that a thousand
-        updates are not a thousand looks at up to a thousand of them.
+        Every update that comes may end a round, so it wakes this thread. But a look at all rounds is work too: a pause
+        after each keeps a thousand updates from causing a thousand looks at up to a thousand of them.
         """
         watchdog, noted = service.watchdog_interval(), time.monotonic()
         while not self._stop.is_set():
@@ -159,7 +159,7 @@ class App:
                 federations = list(self._federations.values())
             began = time.monotonic()
             for federation in federations:
-                wait = min(wait, self._look_after(federation))
+                wait = min(wait, self._step(federation))
             rest = min(REST * (time.monotonic() - began), LONGEST_REST_S)
             if time.monotonic() - noted > SEEN_EVERY_S:
                 self._note_seen()
@@ -172,14 +172,15 @@ class App:
                 self._woken = False
         self._note_seen()
 
-    def _look_after(self, federation: Federation) -> float:
+    def _step(self, federation: Federation) -> float:
+        """Look at one federation's round; returns the seconds until the next look."""
         try:
             active, started = self._active(federation), time.perf_counter()
             wait = federation.step(time.time(), active)
             if wait == 0.0:
                 self._metrics.seconds.labels(federation.name).observe(time.perf_counter() - started)
         except Exception:
-            logger.exception("federation %s: its round could not be looked after; again in a moment", federation.name)
+            logger.exception("federation %s: its round could not be checked; the next try is in 1 s", federation.name)
             return 1.0
         return LONGEST_WAIT_S if wait is None else wait
 
@@ -187,10 +188,10 @@ class App:
         try:
             self.authority.refresh(self._server.context, self._config.aggregator.addresses)
         except Exception:
-            logger.exception("the listener's certificate could not be looked after")
+            logger.exception("the listener's certificate could not be renewed")
 
     def _note_seen(self) -> None:
         try:
-            self.store.saw(self._calls.last_seen())
+            self.store.note_seen(self._calls.last_seen())
         except Exception:
-            logger.exception("when nodes were last seen could not be noted")
+            logger.exception("the times at which nodes were last seen could not be stored")

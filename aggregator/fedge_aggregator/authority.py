@@ -1,6 +1,6 @@
-"""Keys and certificates: the federation's own small certificate authority, and the key that signs releases.
+"""The aggregator's certificate authority, and the key that signs releases.
 
-Everything is Ed25519 (RFC 8410). Private keys are files of mode 0600 in a folder of mode 0700. Names on a certificate
+All keys are Ed25519 (RFC 8410). Private keys are files of mode 0600 in a folder of mode 0700. Names on a certificate
 come from the invitation or the configuration, never from the request.
 """
 
@@ -23,13 +23,13 @@ from fedge_models.messages.keys import private_key
 from fedge_models.system import files
 
 CA_DAYS, SERVER_DAYS = 20 * 365, 365
-NODE_DAYS = 3 * 365  # a gateway renews after two thirds; one that was in a box for longer joins anew
+NODE_DAYS = 3 * 365  # a gateway renews after two thirds; one that was off for longer needs a new invitation
 CLOCK_SLACK = datetime.timedelta(days=1)  # gateways without a battery-backed clock start in the past
 SERVER_RENEW_DAYS = 90
 
 
 class Authority:
-    """The keys in `folder`, made at first use."""
+    """The keys and certificates in `folder`, made at first use."""
 
     def __init__(self, folder: Path) -> None:
         files.make_folder(folder)
@@ -49,11 +49,11 @@ class Authority:
 
     @property
     def release_public(self) -> bytes:
-        """The 32 bytes that nodes pin when they join."""
+        """The public key of releases, 32 bytes, which nodes pin when they join."""
         return self.release_key.public_key().public_bytes_raw()
 
     def server_context(self, addresses: Sequence[str]) -> ssl.SSLContext:
-        """TLS 1.3 for the listener: our certificate for `addresses`, client certificates of our CA if presented."""
+        """TLS 1.3 for the listener: a certificate for `addresses`, and only this authority's client certificates."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_3
         context.verify_mode = ssl.CERT_OPTIONAL
@@ -62,12 +62,15 @@ class Authority:
         return context
 
     def refresh(self, context: ssl.SSLContext, addresses: Sequence[str]) -> None:
-        """Let new connections see a certificate that is good for a while yet, made anew if it is not."""
+        """Load the listener's certificate for new connections; a new one if it ends soon or the addresses changed."""
         self._ensure_server(addresses)
         context.load_cert_chain(self._folder / "server.pem", self._folder / "server.key")
 
     def issue_node(self, request: bytes, name: str) -> tuple[bytes, bytes]:
-        """(certificate DER, public key) for a PKCS#10 request. Raises WireError for one that proves no Ed25519 key."""
+        """Issue a node's certificate for a PKCS#10 request: (certificate DER, public key).
+
+        Raises WireError for a request that does not prove an Ed25519 key.
+        """
         try:
             csr = x509.load_der_x509_csr(request)
             key = csr.public_key()
@@ -98,7 +101,7 @@ class Authority:
 
     def _ensure_server(self, addresses: Sequence[str]) -> None:
         path, names = self._folder / "server.pem", [_general_name(a) for a in addresses]
-        if path.exists() and _still_good(x509.load_pem_x509_certificate(path.read_bytes()), names):
+        if path.exists() and _is_valid_for(x509.load_pem_x509_certificate(path.read_bytes()), names):
             return
         key = _key(self._folder / "server.key")
         certificate = self._issue(addresses[0], key.public_key(), SERVER_DAYS, ExtendedKeyUsageOID.SERVER_AUTH, names)
@@ -148,7 +151,7 @@ def _general_name(address: str) -> x509.GeneralName:
         return x509.DNSName(address)
 
 
-def _still_good(certificate: x509.Certificate, names: Sequence[x509.GeneralName]) -> bool:
+def _is_valid_for(certificate: x509.Certificate, names: Sequence[x509.GeneralName]) -> bool:
     have = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     left = certificate.not_valid_after_utc - datetime.datetime.now(datetime.timezone.utc)
     return list(have) == list(names) and left.days > SERVER_RENEW_DAYS

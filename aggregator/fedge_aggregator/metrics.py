@@ -1,4 +1,4 @@
-"""Counters of the aggregator for Prometheus, in a registry of their own; docs/reference/metrics.md lists them."""
+"""The aggregator's metrics for Prometheus, in a registry of their own; docs/reference/metrics.md lists them."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         r = self.registry
-        self.accepted = Counter("fedge_aggregator_updates_accepted", "Updates made durable", ["federation"], registry=r)
+        self.accepted = Counter("fedge_aggregator_updates_accepted", "Updates stored", ["federation"], registry=r)
         self.refused = Counter("fedge_aggregator_requests_refused", "Requests refused, by kind", ["kind"], registry=r)
-        self.turned_away = Counter("fedge_aggregator_connections_turned_away", "Over the connection cap", registry=r)
+        self.turned_away = Counter("fedge_aggregator_connections_turned_away", "Connections over the cap", registry=r)
         self.bytes_in = Counter("fedge_aggregator_bytes_received", "Bodies received, bytes", registry=r)
         self.bytes_out = Counter("fedge_aggregator_bytes_sent", "Bodies sent, bytes", registry=r)
         self.release = Gauge("fedge_aggregator_release", "Newest version", ["federation"], registry=r)
@@ -23,5 +23,5 @@ class Metrics:
         self.seconds = Histogram("fedge_aggregator_round_seconds", "Time to end a round, s", ["federation"], registry=r)
 
     def text(self) -> bytes:
-        """The exposition format."""
+        """The metrics in Prometheus' text format."""
         return generate_latest(self.registry)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from fedge_aggregator.rounds.trust import assessment as trust
-from fedge_aggregator.rounds.trust.reputation import Standing, TrustConfig
+from fedge_aggregator.rounds.trust.reputation import Reputation, TrustConfig
 from fedge_aggregator.rounds.trust.sketches import sketch
 from fedge_aggregator.rounds.trust.suspicion import Finding
 
@@ -29,7 +29,7 @@ class Fleet:
     minimum: int = 3
     config: TrustConfig = CONFIG
     seed: int = 0
-    standings: dict[str, Standing] = field(default_factory=dict)
+    reputations: dict[str, Reputation] = field(default_factory=dict)
     changes: list[str] = field(default_factory=list)
     round: int = 0
 
@@ -51,34 +51,34 @@ class Fleet:
             rows |= self.forge(rows, self.bad, self.round, self.rng)
         return {n: np.clip(np.rint(r), -127, 127).astype(np.int8) for n, r in rows.items()}
 
-    def step(self, rows: Rows | None = None, members: Sequence[str] | None = None) -> trust.Verdict:
+    def step(self, rows: Rows | None = None, members: Sequence[str] | None = None) -> trust.Assessment:
         self.round += 1
-        verdict = judge(self, self.rows() if rows is None else rows, members or self.names)
-        self.standings = dict(verdict.standings)
-        self.changes += verdict.changes
-        return verdict
+        assessment = judge(self, self.rows() if rows is None else rows, members or self.names)
+        self.reputations = dict(assessment.reputations)
+        self.changes += assessment.changes
+        return assessment
 
-    def run(self, rounds: int) -> trust.Verdict:
+    def run(self, rounds: int) -> trust.Assessment:
         for _ in range(rounds):
-            verdict = self.step()
-        return verdict
+            assessment = self.step()
+        return assessment
 
     def inside(self) -> set[str]:
-        return {n for n, s in self.standings.items() if s.quarantined}
+        return {n for n, s in self.reputations.items() if s.quarantined}
 
 
 def judge(
     fleet: Fleet,
     rows: Rows,
     members: Sequence[str],
-    others: Mapping[str, Finding] | None = None,
+    outside: Mapping[str, Finding] | None = None,
     claims: Mapping[str, float] | None = None,
-    likeness: np.ndarray | None = None,
-) -> trust.Verdict:
+    similarity: np.ndarray | None = None,
+) -> trust.Assessment:
     stacked = np.stack(list(rows.values()))
     gram = stacked.astype(np.float64) @ stacked.T.astype(np.float64)
-    return trust.judge(
-        fleet.standings,
+    return trust.assess(
+        fleet.reputations,
         list(rows),
         gram,
         sketch(stacked),
@@ -87,9 +87,9 @@ def judge(
         minimum=fleet.minimum,
         members=members,
         config=fleet.config,
-        others=others,
+        outside=outside,
         claims=claims,
-        likeness=likeness,
+        similarity=similarity,
     )
 
 

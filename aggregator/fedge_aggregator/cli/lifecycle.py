@@ -18,7 +18,7 @@ from ..config.schema import STATUS_FILE, Config
 from .common import authority, config_option, json_option, known, show, store
 
 if TYPE_CHECKING:
-    from ..federation.release_chain import Chain
+    from ..federation.release_chain import ReleaseChain
     from ..store.releases import ReleaseRow
     from ..store.store import Store
 
@@ -42,7 +42,7 @@ def rounds(federation: str | None, as_json: bool, config_path: Path) -> None:
 
 @click.group(name="release")
 def release_group() -> None:
-    """Versions of a model: what led to them, going back, standing still."""
+    """Versions of a model: what led to them, going back, reputation still."""
 
 
 @release_group.command(name="list")
@@ -66,7 +66,7 @@ def release_list(federation: str, as_json: bool, config_path: Path) -> None:
 def release_show(federation: str, version: int | None, as_json: bool, config_path: Path) -> None:
     """Show one release, the newest unless told otherwise: who took part, what they report, the worst site."""
     kept = _with_model(load(config_path), federation)
-    found = kept.releases.kept(federation, kept.releases.version(federation) if version is None else version)
+    found = kept.releases.find(federation, kept.releases.version(federation) if version is None else version)
     if found is None:
         raise ConfigError(f"federation {federation!r} has no release {version}; see: fedge-aggregator release list")
     row = found[0]
@@ -215,9 +215,9 @@ def _with_model(config: Config, federation: str) -> Store:
     return kept
 
 
-def _chain(config: Config, federation: str) -> Chain:
-    from ..federation.release_chain import Chain
+def _chain(config: Config, federation: str) -> ReleaseChain:
+    from ..federation.release_chain import ReleaseChain
 
     kept = _with_model(config, federation)
     [model] = [m for m in kept.models() if m.federation == federation]
-    return Chain(model, config.federation[federation], kept, authority(config))
+    return ReleaseChain(model, config.federation[federation], kept, authority(config))

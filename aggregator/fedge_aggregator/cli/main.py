@@ -145,11 +145,11 @@ def _trust(kept: Store, config: Config, node: str) -> tuple[dict[str, float], li
 
     scores, lines = {}, []
     for name in kept.federations_of(node):
-        standing = kept.carried.standings(name).get(node)
-        if standing is not None and name in config.federation:
+        reputation = kept.round_states.reputations(name).get(node)
+        if reputation is not None and name in config.federation:
             limits = config.federation[name].trust
-            scores[name] = round(standing.score(limits), 3)
-            lines += [f"{name}: {line}" for line in explain(node, standing, limits, time.time())]
+            scores[name] = round(reputation.score(limits), 3)
+            lines += [f"{name}: {line}" for line in explain(node, reputation, limits, time.time())]
     return scores, lines
 
 
@@ -159,17 +159,19 @@ def _trust(kept: Store, config: Config, node: str) -> tuple[dict[str, float], li
 @config_option
 def nodes_release(node: str, federation: str, config_path: Path) -> None:
     """Let a gateway out of quarantine; it is on probation then."""
-    from ..rounds.trust.assessment import let_out
+    from ..rounds.trust.reputation import leave_quarantine
     from ..store.audit import operator
 
     config = load(config_path)
     known(config, federation)
     kept = store(config)
     with kept.transaction():
-        standing = kept.carried.standings(federation).get(node)
-        if standing is None or not standing.quarantined:
+        reputation = kept.round_states.reputations(federation).get(node)
+        if reputation is None or not reputation.quarantined:
             raise ConfigError(f"node {node!r} is not in quarantine in {federation}; see: fedge-aggregator nodes list")
-        kept.carried.set_standing(federation, node, let_out(standing, config.federation[federation].trust))
+        kept.round_states.set_reputation(
+            federation, node, leave_quarantine(reputation, config.federation[federation].trust)
+        )
         kept.audit.add(time.time(), "trust", f"let out of quarantine by {operator()}", federation, node)
     click.echo(f"{node}: out of quarantine in {federation}, on probation")
 

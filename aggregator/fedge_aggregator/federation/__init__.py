@@ -1,1 +1,1 @@
-"""One federation of this server: updates admitted durably, rounds ended, releases published."""
+"""One federation: updates admitted durably, rounds ended, releases published; HTTP and enrolment are left to others."""

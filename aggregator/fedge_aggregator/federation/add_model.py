@@ -1,4 +1,4 @@
-"""Taking a model file in: checked as every gateway will check it, its weights signed as release 1."""
+"""Add a model file: check it as every gateway will, and sign its weights as release 1."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def add_model(
 ) -> TrainableGraph:
     """Store the file, with the card and the trainable globs if given, and release 1.
 
-    Raises ModelError (cannot be trained) or ConfigError (has one already, or a wrong card).
+    Raises ModelError for a file that cannot be trained, ConfigError for a wrong card or a federation that has a model.
     """
     data = read_model(path, card, trainable)
     graph = TrainableGraph.load(data, where=str(path))
@@ -41,5 +41,5 @@ def add_model(
     model = Model(federation, digest, graph.sizes, tuple(t.name for t in graph.layout))
     row = ReleaseRow(1, "first", first.hash, now, first.header.rule, {})
     if not store.add_model(model, data, row, bodies(first)):
-        raise ConfigError(f"federation {federation!r} has a model already; a new model is a new federation")
+        raise ConfigError(f"federation {federation!r} has a model already; give a new model a federation of its own")
     return graph

@@ -1,9 +1,9 @@
-"""The open updates of a round, verified again and laid on the newest grid, as rows for the average.
+"""Gather the open updates of a round: verified again and on the newest grid, as rows for the average.
 
-What is stored counts. Bytes that have the SHA-256 of those verified a moment ago need no second look; there are none
-after a restart, and the result is the same. One at a time is unpacked. Rows stay in memory while they are few; more go
-into a scratch file, so that a round takes the memory of some column blocks and not that of all updates. What the disk
-has damaged is left out and said.
+Only what is stored counts. Bytes with the SHA-256 of an update verified since the last round are not verified again;
+after a restart there are none, and the result is the same. Updates are decoded one at a time. Few rows stay in memory,
+more go into a scratch file, so that a round takes the memory of some column blocks and not that of all updates. An
+update that the disk has damaged is left out and reported.
 """
 
 from __future__ import annotations
@@ -26,55 +26,58 @@ from ..rounds.engine.update_rows import MemoryRows, Rows, RowsWriter
 from ..store.store import Model, Store
 from ..store.updates import UpdateRow
 
-MEMORY_BYTES = 64 << 20  # of codes
+MEMORY_BYTES = 64 << 20  # of codes: with more the rows go into a file
 SCRATCH = "round-{}.rows"
 
 
 @dataclass
-class Opened:
-    """What there is to average, in the order of nodes' names."""
+class Gathered:
+    """The updates to average, in the order of nodes' names."""
 
     updates: list[Contribution] = field(default_factory=list)
     damaged: dict[str, str] = field(default_factory=dict)  # node -> why its update is left out
 
 
-class Verified:
-    """Updates as they were verified when they came, by the SHA-256 of their bytes; as many as there is room for."""
+class VerifiedUpdates:
+    """Decoded updates by the SHA-256 of their bytes, as many as there is room for. Thread-safe."""
 
     def __init__(self, room: int = MEMORY_BYTES) -> None:
         self._updates: dict[bytes, Update] = {}
         self._room = self._left = room  # bytes of codes
         self._lock = threading.Lock()
 
-    def keep(self, digest: bytes, update: Update) -> None:
-        """Remember it for the round's end."""
+    def add(self, digest: bytes, update: Update) -> None:
+        """Remember a verified update until the end of the round."""
         with self._lock:
             if update.codes.nbytes <= self._left:
                 self._updates[digest] = update
                 self._left -= update.codes.nbytes
 
-    def hand_over(self) -> dict[bytes, Update]:
-        """All of them; none is remembered any more."""
+    def take_all(self) -> dict[bytes, Update]:
+        """Return all of them and forget them."""
         with self._lock:
             updates, self._updates, self._left = self._updates, {}, self._room
         return updates
 
 
 @contextmanager
-def rows_of(
+def gather(
     store: Store, model: Model, header: Header, max_samples: int, folder: Path, verified: Mapping[bytes, Update]
-) -> Iterator[tuple[Opened, Rows | None]]:
-    """The open updates against `header` and before, and their codes; None: there is none. Raises StorageError."""
-    waiting, opened = store.updates.open(model.federation), Opened()
+) -> Iterator[tuple[Gathered, Rows | None]]:
+    """Gather the open updates against `header` and earlier releases, and their codes; None if there are none.
+
+    The rows are valid inside the `with`. Raises StorageError.
+    """
+    waiting, gathered = store.updates.listed(model.federation), Gathered()
     d = int(model.sizes.sum())
     if len(waiting) * d <= MEMORY_BYTES:
-        codes = list(_codes(store, model, header, max_samples, waiting, verified, opened))
-        yield opened, MemoryRows(codes) if codes else None
+        codes = list(_codes(store, model, header, max_samples, waiting, verified, gathered))
+        yield gathered, MemoryRows(codes) if codes else None
         return
     with RowsWriter(folder / SCRATCH.format(model.federation), d, len(waiting)) as writer:
-        for row in _codes(store, model, header, max_samples, waiting, verified, opened):
+        for row in _codes(store, model, header, max_samples, waiting, verified, gathered):
             writer.append(row)
-        yield opened, writer.rows() if opened.updates else None
+        yield gathered, writer.rows() if gathered.updates else None
 
 
 def _codes(
@@ -84,25 +87,26 @@ def _codes(
     max_samples: int,
     waiting: Sequence[UpdateRow],
     verified: Mapping[bytes, Update],
-    opened: Opened,
+    gathered: Gathered,
 ) -> Iterator[Codes]:
-    """Codes of one update after the other; what else is known of it goes to `opened`."""
+    """Yield the codes of one update after the other, and add the rest of it to `gathered`."""
     for row in waiting:
         try:
-            update, codes = _reopen(store, model, header, max_samples, row, verified)
+            update, codes = _read(store, model, header, max_samples, row, verified)
         except RefusedError as e:
-            opened.damaged[row.node] = f"stored update is left out: {e}"
+            gathered.damaged[row.node] = f"the stored update is left out: {e}"
             continue
-        opened.updates.append(update)
+        gathered.updates.append(update)
         yield codes
 
 
-def _reopen(
+def _read(
     store: Store, model: Model, header: Header, max_samples: int, row: UpdateRow, verified: Mapping[bytes, Update]
 ) -> tuple[Contribution, Codes]:
+    """Read one stored update. Raises RefusedError if it is damaged, or its node or base is gone."""
     node, base = store.node(row.node), store.releases.base(model.federation, row.base)
     if node is None or base is None:
-        raise StaleError(f"node {row.node} or base release {row.base} is not known any more")
+        raise StaleError(f"node {row.node} or base release {row.base} is no longer known")
     body = store.updates.body(model.federation, row.node)
     update = verified.get(hashlib.sha256(body).digest())
     if update is None:

@@ -1,8 +1,8 @@
-"""From an aggregate to the next signed release.
+"""Make the next signed release from an aggregate.
 
-The canonical weights follow the quantised chain: what the nodes receive is what the aggregator itself goes on from,
-and what quantising took away is kept (error feedback) for the next release. The grid of the next updates follows the
-median of the spreads the nodes reported.
+The canonical weights follow the quantised chain: the aggregator continues from what the nodes receive. What quantising
+took away (the residual) is added to the next release (error feedback). The grid of the next updates follows the median
+of the spreads that nodes reported.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 FIRST_SPREAD = 0.1  # of every tensor, until nodes have reported theirs
 SMALLEST_STEP = 1e-8
-GRID_RATE = 4.0  # the grid changes by at most this factor a round, so that few liars cannot blow it up at once
+GRID_RATE = 4.0  # largest change of the grid in a round, as a factor: a few liars cannot blow it up at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +41,7 @@ class Published(Release):
 
 @dataclass(frozen=True)
 class Signer:
-    """What all releases of a federation have in common."""
+    """What all releases of a federation share."""
 
     federation: str
     graph: bytes
@@ -50,7 +50,7 @@ class Signer:
 
 
 def first_release(signer: Signer, weights: Floats, sizes: NDArray[np.int64], now: int) -> Published:
-    """Version 1: the model file's own weights (P,)."""
+    """Make version 1: the model file's own weights (P,)."""
     steps = np.full(len(sizes), FIRST_SPREAD / LIMIT, np.float32)
     header = _header(signer, 1, GENESIS, weights, steps, "initial weights", {}, now)
     full = encode_full(header, weights, signer.key)
@@ -67,7 +67,10 @@ def next_release(
     figures: dict[str, float],
     now: int,
 ) -> Published:
-    """The release after `before`; aggregate (P,) in units of the grid of `before`, spreads: one (T,) per update."""
+    """Make the release after `before`.
+
+    aggregate: (P,) in units of the grid of `before`; spreads: one (T,) for each update.
+    """
     wanted = aggregate * expand(before.header.steps, sizes) + before.residual
     steps = difference_steps(wanted, sizes)
     expanded = expand(steps, sizes)
@@ -88,16 +91,16 @@ def next_release(
 def reissue(
     signer: Signer, before: Published, weights: Floats, steps: Floats, residual: Floats, why: str, now: int
 ) -> Published:
-    """The release after `before` with given weights (P,), grid (T,) and residual (P,), to the bit.
+    """Make the release after `before` with given weights (P,), grid (T,) and residual (P,), to the bit.
 
-    It comes as full weights only: no int8 difference leads to given bits.
+    It has only the message with all weights: no int8 difference leads to given bits.
     """
     header = _header(signer, before.header.version + 1, before.hash, weights, steps, why, {}, now)
     return Published(header, header_hash(header), weights, encode_full(header, weights, signer.key), None, residual)
 
 
 def difference_steps(wanted: Floats, sizes: NDArray[np.int64]) -> Floats:
-    """Steps (T,) with which the largest change of each tensor is just codable."""
+    """Steps (T,) that can just code the largest change of each tensor."""
     starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
     largest = np.maximum.reduceat(np.abs(wanted), starts)
     steps: Floats = np.maximum(largest / LIMIT, SMALLEST_STEP).astype(np.float32)
@@ -105,7 +108,7 @@ def difference_steps(wanted: Floats, sizes: NDArray[np.int64]) -> Floats:
 
 
 def next_grid(steps: Floats, spreads: Sequence[Floats]) -> Floats:
-    """Steps (T,): the median over nodes of the spread that 127 steps should have had, within bounds."""
+    """The next grid (T,): the median over nodes of the spread that 127 steps should have had, within bounds."""
     wished = np.median(np.stack(spreads), axis=0) / LIMIT if spreads else steps
     bounded = np.clip(wished, steps / GRID_RATE, steps * GRID_RATE)
     grid: Floats = np.maximum(bounded, SMALLEST_STEP).astype(np.float32)

@@ -1,8 +1,8 @@
-"""The releases of one federation as they live in a process: the newest one, and how the next comes to be.
+"""The releases of one federation in a running process: the newest one, and how the next is made.
 
-The next release comes of a round, of a renewal (the same weights, before the old one ends) or of a rollback (the
-weights of an older one). Versions always rise. The command line may publish beside the server: `refresh` notices.
-Thread-safe as long as one thread at a time publishes.
+The next release follows from a round, from a renewal (the same weights, before the old release expires) or from a
+rollback (the weights of an older one). Versions always rise. The command line may publish while the server runs:
+`refresh` notices. Thread-safe as long as one thread at a time publishes.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from fedge_models.messages.release import decode_release
 
 from ..authority import Authority
 from ..config.schema import FederationConfig
-from ..store.releases import Bodies, Kept, Kind, ReleaseRow
+from ..store.releases import Bodies, Kind, ReleaseRow, Retention
 from ..store.store import Model, Store
 from . import publish
 from .publish import Published, Signer
 
 
-class Chain:
-    """One federation's releases."""
+class ReleaseChain:
+    """The releases of one federation."""
 
     def __init__(self, model: Model, config: FederationConfig, store: Store, authority: Authority) -> None:
         self._model, self._store = model, store
         self._name = model.federation
         self._signer = Signer(self._name, model.graph, authority.release_key, int(config.lifetime))
         stale = config.max_staleness if config.mode == "asynchronous" else 0
-        self._kept = Kept(config.history, stale + 1)  # an admitted update may wait for one release more
+        self._retention = Retention(config.history, stale + 1)  # one more: an admitted update may wait for a release
         self._current, self._adopting = self._load(store.releases.version(self._name)), threading.Lock()
 
     @property
@@ -41,14 +41,14 @@ class Chain:
         return self._current
 
     def refresh(self) -> None:
-        """Take over a release that another process has published."""
+        """Load the newest release if another process has published it."""
         with self._store.reading():
             newest = self._store.releases.version(self._name)
             if newest > self._current.header.version:
                 self.adopt(self._load(newest))
 
     def adopt(self, made: Published) -> None:
-        """From here on it is handed out, unless a newer one is already."""
+        """Hand this release out from now on, unless a newer one already is."""
         with self._adopting:
             if made.header.version > self._current.header.version:
                 self._current = made
@@ -63,68 +63,72 @@ class Chain:
         used: Collection[str],
         now: float,
     ) -> Published:
-        """Publish what a round has led to: aggregate (P,) in steps of the newest grid, spreads (T,) of its updates.
+        """Publish the result of a round: aggregate (P,) in steps of the newest grid, spreads (T,) of its updates.
 
-        To be adopted after the commit of the transaction that this is part of.
+        The caller adopts the release after the commit of the transaction that this is a part of.
         """
         made = publish.next_release(
             self._signer, self._current, aggregate, spreads, self._model.sizes, rule, figures, int(now)
         )
-        self._keep(made, "round", details, used, now)
+        self._store_release(made, "round", details, used, now)
         return made
 
     def renew(self, now: float) -> None:
-        """Publish the same weights anew, so that a gateway that joins may still adopt them; the open round goes on."""
+        """Publish the same weights with a later expiry, for gateways that join later; the round stays open."""
         before = self._current
         again = publish.reissue(
             self._signer, before, before.weights, before.header.steps, before.residual, "renewal", int(now)
         )
-        self._keep(again, "renewal", {}, (), now)
+        self._store_release(again, "renewal", {}, (), now)
         self.adopt(again)
 
     def rollback(self, version: int, operator: str, now: float) -> ReleaseRow:
         """Publish the weights and grid of an older release as the newest.
 
-        Updates against what lies between are refused from here on. Raises ConfigError when there is no such release,
-        or its weights are not kept any more.
+        Updates against the releases in between are refused from now on. Raises ConfigError if the release does not
+        exist or its weights are no longer stored.
         """
         self.refresh()
-        found = self._store.releases.kept(self._name, version)
+        found = self._store.releases.find(self._name, version)
         if found is None or version >= self._current.header.version:
             newest = self._current.header.version
             raise ConfigError(f"federation {self._name}: expected an older release than {newest}, got {version}")
         if found[1] is None:
-            have = self._store.releases.with_weights(self._name)
+            oldest = min(self._store.releases.with_weights(self._name))
             raise ConfigError(
-                f"federation {self._name}: the weights of release {version} are not kept any more (key history); "
-                f"the oldest that are: {min(have)}"
+                f"federation {self._name}: the weights of release {version} are no longer stored (key history); the "
+                f"oldest release to roll back to is {oldest}"
             )
         old = decode_release(found[1].full, self._signer.key.public_key(), self._model.sizes)
-        why, nothing = f"rollback to release {version} by {operator}", np.zeros_like(old.weights)
-        made = publish.reissue(self._signer, self._current, old.weights, old.header.steps, nothing, why[:200], int(now))
-        row = self._keep(made, "rollback", {"of": version, "operator": operator}, (), now)
+        why, residual = f"rollback to release {version} by {operator}", np.zeros_like(old.weights)
+        made = publish.reissue(
+            self._signer, self._current, old.weights, old.header.steps, residual, why[:200], int(now)
+        )
+        row = self._store_release(made, "rollback", {"of": version, "operator": operator}, (), now)
         self.adopt(made)
         return row
 
-    def _keep(
+    def _store_release(
         self, made: Published, kind: Kind, details: dict[str, Any], used: Collection[str], now: float
     ) -> ReleaseRow:
+        """Store a release as the newest."""
         header = made.header
         row = ReleaseRow(header.version, kind, made.hash, now, header.rule, header.figures, details)
-        self._store.releases.publish(self._name, row, bodies(made), self._kept, used)
+        self._store.releases.publish(self._name, row, bodies(made), self._retention, used)
         return row
 
     def _load(self, version: int) -> Published:
-        found = self._store.releases.kept(self._name, version)
-        assert found is not None and found[1] is not None  # the newest is always kept
-        row, kept = found[0], found[1]
-        release = decode_release(kept.full, self._signer.key.public_key(), self._model.sizes)
+        """Read a release from the database."""
+        found = self._store.releases.find(self._name, version)
+        assert found is not None and found[1] is not None  # the newest always has its weights
+        row, stored = found[0], found[1]
+        release = decode_release(stored.full, self._signer.key.public_key(), self._model.sizes)
         assert release.hash == row.hash
-        owed = np.frombuffer(kept.residual, "<f4").astype(np.float32)
-        return Published(release.header, release.hash, release.weights, kept.full, kept.difference, owed)
+        residual = np.frombuffer(stored.residual, "<f4").astype(np.float32)
+        return Published(release.header, release.hash, release.weights, stored.full, stored.difference, residual)
 
 
 def bodies(made: Published) -> Bodies:
-    """A release as it is stored."""
+    """The parts of a release that are stored."""
     steps, residual = (a.astype("<f4").tobytes() for a in (made.header.steps, made.residual))
     return Bodies(steps, made.full, made.difference, residual)

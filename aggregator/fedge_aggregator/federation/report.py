@@ -1,7 +1,6 @@
-"""What a round has to tell: who was in it, and what nodes report of the model on their own held-back data, as mean,
-spread and worst site; pure.
+"""Report on a round: who was in it, and what nodes report of the model on their held-back data. Pure.
 
-Figures are claims: no figure of a single node can make a sum overflow or push others' names out.
+Reported figures are claims: those of a single node cannot make a sum overflow or push others' names out.
 """
 
 from __future__ import annotations
@@ -15,31 +14,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..rounds import central_privacy
-from ..rounds.average import Averaged, Gathered
+from ..rounds.average import DueRound, RoundResult
 from ..rounds.central_privacy import Privacy
 from ..rounds.contribution import Contribution
 
 MAX_METRICS = 20  # a release's header has room for 32 figures
 LARGEST = 1e12
 NAME = re.compile(r"[A-Za-z0-9_.-]{1,32}")
-ERRORS = ("loss", "rmse", "mae")  # less is better; of everything else more
+ERRORS = ("loss", "rmse", "mae")  # metrics where less is better; of all others more is
 
 
 def evaluate(rows: Sequence[Contribution], weights: NDArray[np.float64]) -> dict[str, dict[str, Any]]:
-    """For each metric: weighted mean, standard deviation over the sites, the worst site and how many reported it.
+    """Summarise each metric: weighted mean, standard deviation over the sites, the worst site, how many reported it.
 
-    `base_…` is of the release that the nodes trained on, `local_…` of what each made of it. What most sites report
-    comes first.
+    `base_…` is of the release that the nodes trained on, `local_…` of what each made of it. Of too many metrics those
+    that most sites report stay.
     """
     counts = Counter(name for row in rows for name in row.metrics if NAME.fullmatch(name))
     known = sorted(counts, key=lambda name: (-counts[name], name))[:MAX_METRICS]
     return {name: _metric(name, rows, weights) for name in sorted(known)}
 
 
-def report(made: Averaged, due: Gathered, bound: Privacy | None, mode: str) -> tuple[dict[str, float], dict[str, Any]]:
-    """Figures for the signed release, and details that stay here.
+def report(
+    made: RoundResult, due: DueRound, privacy: Privacy | None, mode: str
+) -> tuple[dict[str, float], dict[str, Any]]:
+    """Make the figures for the signed release, and the details that stay here.
 
-    With privacy the release says what was spent and nothing of what nodes are or report.
+    With privacy the release has only what was spent, and nothing of what nodes are or report.
     """
     left = [u for u in due.updates if made.shares[u.node]]
     evaluation = evaluate(left, np.array([made.shares[u.node] for u in left]))
@@ -47,8 +48,8 @@ def report(made: Averaged, due: Gathered, bound: Privacy | None, mode: str) -> t
         u.node: {"samples": u.samples, "staleness": u.staleness, "share": made.shares[u.node]} for u in due.updates
     }
     details = {"evaluation": evaluation, "nodes": nodes, "damping": made.damping}
-    if bound:
-        return central_privacy.figures(made.carried.spent, bound), details
+    if privacy:
+        return central_privacy.figures(made.state.spent, privacy), details
     figures = {name: metric["mean"] for name, metric in evaluation.items()}
     figures |= {"nodes": float(len(left)), "samples": float(sum(u.samples for u in left))}  # no node names them
     if mode == "asynchronous":
@@ -57,7 +58,7 @@ def report(made: Averaged, due: Gathered, bound: Privacy | None, mode: str) -> t
 
 
 def lower_is_better(name: str) -> bool:
-    """Whether a metric is an error: the last word but the target's name says so (`base_rmse_load`)."""
+    """Whether a metric is an error: its name ends so, but for the target (`base_rmse_load`)."""
     return any(word in ERRORS for word in name.split("_")[:2])
 
 

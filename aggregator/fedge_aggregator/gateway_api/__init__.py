@@ -1,1 +1,1 @@
-"""What gateways may ask over HTTP and TLS, and how they are enrolled."""
+"""What gateways may ask over HTTP and TLS, and how they are enrolled; rounds and releases are left to federations."""

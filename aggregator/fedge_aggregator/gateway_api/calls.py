@@ -1,4 +1,4 @@
-"""What a gateway may ask, independent of HTTP: who is asking, may they, and the answer."""
+"""The calls of gateways, independent of HTTP: who calls, whether they may, and the answer."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class _Join(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Calls:
-    """The calls of the node interface. Thread-safe."""
+    """The calls of gateways. Thread-safe."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class Calls:
         self._lock = threading.Lock()
 
     def authority_certificate(self) -> bytes:
-        """DER of the CA certificate, for anyone: the caller compares it with the digest in the invitation."""
+        """The CA certificate (DER), for anyone: the caller compares it with the digest in the invitation."""
         return self._authority.ca_der
 
     def join(self, body: bytes) -> bytes:
@@ -63,11 +63,11 @@ class Calls:
             self._store, self._authority, asked.secret, asked.request, time.time()
         )
         for federation in federations:
-            self._arrived(federation)  # a round that had too few to ask may begin
+            self._arrived(federation)  # a round that had too few nodes to ask may begin
         return cbor2.dumps({1: name, 2: certificate, 3: self._authority.release_public, 4: federations})
 
     def renew(self, node: Node, request: bytes) -> bytes:
-        """A new certificate (DER) for the node's PKCS#10 request. Raises IdentityError or WireError."""
+        """Issue a new certificate (DER) for the node's PKCS#10 request. Raises IdentityError or WireError."""
         return enrolment.renew(self._store, self._authority, node, request, time.time())
 
     def authenticate(self, certificate: bytes | None) -> Node:
@@ -85,18 +85,18 @@ class Calls:
         return node
 
     def federation(self, name: str, node: Node) -> Federation:
-        """A federation that the node is a member of. Raises IdentityError, which does not tell whether it exists."""
+        """The federation, if the node is a member. Raises IdentityError, which does not reveal whether it exists."""
         found = self._federation(name) if name in self._store.federations_of(node.name) else None
         if found is None:
             raise IdentityError(f"node {node.name!r} has no federation {name!r}, or it has no model yet")
         return found
 
     def model(self, federation: Federation) -> bytes:
-        """The ONNX file."""
+        """The federation's ONNX file."""
         return self._store.model_file(federation.name)
 
     def update(self, federation: Federation, node: Node, body: bytes) -> None:
-        """Admit an update; durable when this returns. Raises RefusedError and its kinds, StorageError."""
+        """Admit an update; it is durable when this returns. Raises RefusedError and its kinds, StorageError."""
         if federation.admit(node, body, time.time()):
             self._arrived(federation.name)
 
@@ -106,7 +106,7 @@ class Calls:
             return {name: seen[0] for name, seen in self._seen.items()}
 
     def silent_for(self) -> dict[str, float]:
-        """How long ago each node was last heard from since the start, s; no matter what is done to the clock."""
+        """How long each node that was heard from since the start is silent, s; changes of the clock do not matter."""
         now = time.monotonic()
         with self._lock:
             return {name: now - seen[1] for name, seen in self._seen.items()}
@@ -114,7 +114,7 @@ class Calls:
 
 @lru_cache(maxsize=4096)
 def _holder(certificate: bytes) -> tuple[str, bytes | None]:
-    """Name and Ed25519 key of a certificate (DER): the same at every request of a connection."""
+    """Name and Ed25519 key of a certificate (DER); cached, because each request of a connection presents the same."""
     parsed = x509.load_der_x509_certificate(certificate)
     name = str(parsed.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value)
     key = parsed.public_key()

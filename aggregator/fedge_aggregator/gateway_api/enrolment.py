@@ -1,4 +1,4 @@
-"""Who may take part: one-time invitations and the enrolment that spends them."""
+"""Invite gateways with one-time secrets, enrol them, and renew their certificates."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ from ..store.store import Node, Store
 def invite(
     store: Store, authority: Authority, url: str, node: str, federations: Sequence[str], expires: int, now: float
 ) -> str:
-    """The text of a new invitation; only the hash of its secret is stored. Raises ConfigError for a taken name."""
+    """Make an invitation and return its text; the database holds only the hash of its secret.
+
+    Raises ConfigError for a name that is not valid or taken.
+    """
     if not re.match(NAME, node):
         raise ConfigError(f"node name {node!r} must match {NAME}")
     if store.node(node) is not None:
@@ -34,7 +37,7 @@ def invite(
 
 
 def join(store: Store, authority: Authority, secret: bytes, request: bytes, now: float) -> tuple[str, bytes, list[str]]:
-    """Spend an invitation: (node name, certificate DER, federations). The same key may ask again until it expires.
+    """Spend an invitation: (node name, certificate DER, federations). Its key may ask again until it expires.
 
     Raises IdentityError with the reason; WireError for a bad certificate request.
     """
@@ -48,7 +51,7 @@ def join(store: Store, authority: Authority, secret: bytes, request: bytes, now:
             raise IdentityError(f"the invitation of {node} has expired: ask for a new one")
         certificate, key = authority.issue_node(request, node)
         if spent_by not in (None, key):
-            raise IdentityError(f"the invitation of {node} is spent already, by another key: ask for a new one")
+            raise IdentityError(f"the invitation of {node} was used by another gateway: ask for a new one")
         known = db.execute("SELECT key, revoked FROM nodes WHERE name = ?", (node,)).fetchone()
         if known is not None and (known[0] != key or known[1] is not None):
             raise IdentityError(f"node {node} has joined already or is revoked: ask for a new invitation")
@@ -62,10 +65,12 @@ def join(store: Store, authority: Authority, secret: bytes, request: bytes, now:
 
 
 def renew(store: Store, authority: Authority, node: Node, request: bytes, now: float) -> bytes:
-    """A new certificate (DER) for an enrolled node's own key. Raises IdentityError for another key, WireError."""
+    """Issue a new certificate (DER) for an enrolled node's own key. Raises IdentityError for another key, WireError."""
     certificate, key = authority.issue_node(request, node.name)
     if key != node.key:
-        raise IdentityError(f"node {node.name}: a certificate is renewed for the same key only; join anew for another")
+        raise IdentityError(
+            f"node {node.name}: a new key needs a new invitation; only the same key's certificate is renewed"
+        )
     with store.transaction() as db:
         db.execute("UPDATE nodes SET certificate = ? WHERE name = ?", (certificate, node.name))
         record(db, now, "renew", "certificate", None, node.name)
@@ -73,5 +78,5 @@ def renew(store: Store, authority: Authority, node: Node, request: bytes, now: f
 
 
 def _hash(secret: bytes) -> bytes:
-    """Secrets are 128 random bits: a plain hash cannot be searched, and equal hashes are found by index."""
+    """Hash a secret: its 128 random bits cannot be searched, and equal hashes are found by index."""
     return hashlib.sha256(b"fedge invitation" + secret).digest()

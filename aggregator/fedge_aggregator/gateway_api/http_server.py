@@ -1,8 +1,8 @@
-"""HTTP/1.1 over TLS 1.3 for gateways: HTTP to calls and back, nothing else.
+"""HTTP/1.1 over TLS 1.3 for gateways: translate requests to calls and answers back.
 
 Promises that no client can hold up another: the handshake runs in the connection's own thread under a time-out, every
-read has a cap, a connection that takes too long over a request is cut by a reaper, and the number of connections is
-bounded. Error answers are JSON ``{"error": reason}`` and never a traceback.
+read has a cap, a connection that is too slow with a request is cut, and the number of connections is bounded. Error
+answers are JSON ``{"error": reason}``, never a traceback.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from .calls import Calls
 logger = logging.getLogger(__name__)
 
 HANDSHAKE_S = 10.0
-IDLE_S = 120.0  # between two requests on a kept connection
+IDLE_S = 120.0  # between two requests of a connection
 MAX_HEADER_BYTES = 16 * 1024  # request line and headers together
 MAX_JOIN_BYTES = 8 * 1024
 _ROUTE = re.compile(r"/v1/federations/([A-Za-z0-9][A-Za-z0-9_.-]{0,63})/(model|release|updates)")
@@ -54,16 +54,16 @@ class NodeServer(service.HttpServer):
     def start(self) -> None:
         """Serve from threads of its own."""
         threading.Thread(target=self.serve_forever, args=(service.STOPS_S,), name="listener", daemon=True).start()
-        threading.Thread(target=self._reap, name="reaper", daemon=True).start()
+        threading.Thread(target=self._cut_late_connections, name="deadlines", daemon=True).start()
 
     def stop(self) -> None:
-        """Accept nothing more; connections end with their threads."""
+        """Accept no more connections; those that are open end with their threads."""
         self._stopping.set()
         self.shutdown()
         self.server_close()
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Turn away what passes the cap; the rest gets a thread."""
+        """Close a connection over the cap; give others a thread."""
         if not self._free.acquire(blocking=False):
             self.calls.metrics.turned_away.inc()
             self.shutdown_request(request)
@@ -71,14 +71,14 @@ class NodeServer(service.HttpServer):
         super().process_request(request, client_address)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """One connection, from handshake to end."""
+        """Serve one connection, from handshake to end."""
         try:
             super().process_request_thread(request, client_address)
         finally:
             self._free.release()
 
     def finish_request(self, request: Any, client_address: Any) -> None:
-        """Handshake here, in the connection's own thread, then answer requests."""
+        """Do the handshake in the connection's own thread, then answer its requests."""
         request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.allow(request, HANDSHAKE_S)
         try:
@@ -100,20 +100,20 @@ class NodeServer(service.HttpServer):
                 connection.close()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A fault of ours in one connection's thread."""
+        """Log a fault of the server in one connection's thread."""
         logger.exception("connection from %s failed", client_address)
 
     def allow(self, connection: socket.socket, seconds: float) -> None:
-        """Cut this connection unless it is allowed anew within so many seconds."""
+        """Cut this connection in `seconds`, unless this is called again before."""
         with self._lock:
             self._deadlines[connection] = time.monotonic() + seconds
 
     def forget(self, connection: socket.socket) -> None:
-        """The connection has ended."""
+        """Forget the deadline of a connection that has ended."""
         with self._lock:
             self._deadlines.pop(connection, None)
 
-    def _reap(self) -> None:
+    def _cut_late_connections(self) -> None:
         while not self._stopping.wait(0.5):
             with self._lock:
                 late = [c for c, deadline in self._deadlines.items() if deadline < time.monotonic()]
@@ -207,7 +207,7 @@ class _Handler(BaseHTTPRequestHandler):
             return 400, "application/json", _error("have: expected the version number that the node holds"), {}
         body = federation.body_for(int(have))
         etag = {"ETag": f'"{federation.current.header.version}"'}
-        if not federation.wants(node.name):
+        if not federation.asks(node.name):
             etag["Fedge-Asked"] = "no"
         return (304, "", b"", etag) if body is None else (200, "application/cose", body, etag)
 
@@ -235,7 +235,7 @@ class _Handler(BaseHTTPRequestHandler):
         return self.server.calls.authenticate(self.connection.getpeercert(binary_form=True))
 
     def _body(self, cap: int) -> bytes | tuple[int, str, bytes, dict[str, str]]:
-        """The request's body, or the refusal of one without a length or over its cap (before a byte is read)."""
+        """The request's body; or the refusal of one without a length or over its cap, before a byte is read."""
         length = self.headers.get("Content-Length", "")
         if not length.isdigit() or self.headers.get("Transfer-Encoding"):
             self.close_connection = True
@@ -250,7 +250,7 @@ class _Handler(BaseHTTPRequestHandler):
         return body
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """What http.server itself refuses, in our form."""
+        """Send a refusal of http.server itself in this server's form."""
         self.close_connection = True
         body = _error(message or "bad request")
         self.send_response(code)
@@ -267,7 +267,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _refusal(error: FedgeError) -> tuple[int, str, bytes, dict[str, str]]:
-    """Status of an error by what the caller should do next."""
+    """The answer to an error: its status says what the caller should do next."""
     codes: list[tuple[type[FedgeError], int]] = [(IdentityError, 403), (StaleError, 409), (RetryError, 503)]
     code = next((code for kind, code in codes if isinstance(error, kind)), 422)
     return code, "application/json", _error(str(error)), {"Retry-After": "30"} if code == 503 else {}

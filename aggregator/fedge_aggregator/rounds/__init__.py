@@ -1,1 +1,1 @@
-"""One round, pure: when it is due, what its updates weigh, and the step that comes of them."""
+"""One round, pure: when it is due, what each update weighs, and the step that they lead to together."""

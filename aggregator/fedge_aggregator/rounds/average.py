@@ -1,8 +1,8 @@
-"""What makes a step of a round's updates: trust, rule and server optimiser; or, for privacy, noise and optimiser.
+"""Make a step of a round's updates: trust, rule and server optimiser; with privacy, noise and server optimiser.
 
-One function for the server and for the simulator. Pure: what one round leaves to the next is handed in and out
-(`Carried`), and the same input gives the same bits, so that a round that is averaged again after a crash gives the same
-release. Only noise differs: none is published twice.
+One function for the server and for the simulator. Pure: what one round leaves to the next is passed in and returned
+(`RoundState`). The same input gives the same bits, so that a round that is averaged again after a crash gives the same
+release. Only noise differs, and none is published twice.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ from fedge_models.messages.quantize import Floats
 from fedge_models.training.personal import Mask
 from msgspec.structs import replace
 
-from . import central_privacy as privacy
-from . import server_optimizers
+from . import central_privacy, server_optimizers
 from .central_privacy import Privacy, Spent
 from .contribution import Contribution, weigh
 from .engine import blocks
@@ -28,112 +27,120 @@ from .engine.update_rows import ChosenRows, Rows
 from .rules.pipeline import Pipeline
 from .rules.rule import Gram, Weights
 from .server_optimizers import ServerOptimizer, State
-from .trust import replays, sketches
-from .trust.assessment import Verdict, judge, spokesmen
-from .trust.outside_evidence import Court, Seen, listen, testify
-from .trust.reputation import Standing, TrustConfig
+from .trust import outside_evidence, replays, sketches
+from .trust.assessment import Assessment, assess, representatives
+from .trust.outside_evidence import HeldBackCheck, LossReports
+from .trust.reputation import Reputation, TrustConfig
+
+LOSS = "base_loss"  # the metric of an update: loss of the base release on the site's held-back samples
 
 
 @dataclass(frozen=True)
 class Averaging:
     """How a federation averages."""
 
-    name: str  # in the operator's words
+    name: str  # for operators
     pipeline: Pipeline
     optimizer: ServerOptimizer
     trust: TrustConfig
     privacy: Privacy | None
     staleness_exponent: float
-    court: Court | None = None  # where the operator gives rows to judge updates by
-    local: Mask | None = None  # (P,) what stays at the sites: no noise goes there
+    held_back: HeldBackCheck | None = None  # where the operator gives rows to check updates by
+    local: Mask | None = None  # (P,) what stays at the sites: it gets no noise
 
 
 @dataclass(frozen=True)
-class Carried:
+class RoundState:
     """What a round leaves to the next."""
 
-    standings: Mapping[str, Standing] = field(default_factory=dict)
+    reputations: Mapping[str, Reputation] = field(default_factory=dict)
     spent: Spent = field(default_factory=Spent)
-    seen: Seen = field(default_factory=Seen)
-    moved: Floats | None = None  # (P,) the last aggregate, in parameter units, where the rule wants it
-    state: State = ()  # of the optimiser
-    went: Floats | None = None  # (P,) what the newest release changed, in parameter units, where trust looks at it
+    losses: LossReports = field(default_factory=LossReports)
+    last_aggregate: Floats | None = None  # (P,) in parameter units, where the rule starts from it
+    optimizer: State = ()
+    last_step: Floats | None = None  # (P,) change of the newest release, in parameter units, where trust uses it
 
 
 @dataclass(frozen=True)
-class Gathered:
-    """A round that is due."""
+class DueRound:
+    """A round that is to be averaged now."""
 
     federation: str
     release: int  # the newest, which the updates improve on
-    weights: Floats  # (P,) its weights
+    weights: Floats  # (P,) of that release
     grid: Floats  # (P,) its steps
     updates: Sequence[Contribution]
-    rows: Rows  # their codes, in the same order
-    members: Collection[str]  # who is enrolled, here or not
+    rows: Rows  # codes of the updates, in the same order
+    members: Collection[str]  # all enrolled nodes, with an update or without
     now: float  # Unix time, s
-    seed: int  # unforeseen by nodes, the same every time
+    seed: int  # cannot be foreseen by nodes; the same each time this round is averaged
 
 
 @dataclass(frozen=True)
-class Averaged:
-    """What it comes to."""
+class RoundResult:
+    """The step that a round leads to, and how it came about."""
 
     step: Floats  # (P,) in steps of the newest grid
-    carried: Carried
-    shares: dict[str, float]  # of the nodes in it, 0: left out; they add up to 1
-    damping: float  # for staleness
-    changes: tuple[str, ...]  # who went into quarantine or out of it, and why
+    state: RoundState
+    shares: dict[str, float]  # weights of the nodes in it, 0: left out; they add up to 1
+    damping: float  # factor for staleness
+    changes: tuple[str, ...]  # who entered or left quarantine, and why
 
 
 class _Combined(NamedTuple):
-    """Before the optimiser."""
+    """A round before the optimiser."""
 
     aggregate: Floats  # (P,) in steps of the grid
     shares: dict[str, float]
     damping: float
     changes: tuple[str, ...]
-    standings: Mapping[str, Standing]
+    reputations: Mapping[str, Reputation]
     spent: Spent
-    seen: Seen
+    losses: LossReports
 
 
-def average(how: Averaging, due: Gathered, carried: Carried, runner: Runner = LOCAL) -> Averaged:
-    """The step of a round.
+def average(how: Averaging, due: DueRound, state: RoundState, runner: Runner = LOCAL) -> RoundResult:
+    """Average a round.
 
-    Raises ValueError for fewer updates than the rule needs, BudgetError when the privacy budget does not pay for it.
+    Raises ValueError for fewer updates than the rule needs, BudgetError if the privacy budget does not allow the round.
     """
-    made = _noised(how, how.privacy, due, carried) if how.privacy else _ruled(how, due, carried, runner)
-    moved, state = made.aggregate * due.grid, carried.state
-    if len(state) != how.optimizer.vectors:  # the first round, or another optimiser than before
-        state = server_optimizers.first_state(how.optimizer, len(due.grid))
-    step, state = how.optimizer.step(state, moved)
-    last = moved if how.pipeline.rule.reference else None  # megabytes that only some rules look at again
-    went = step if how.privacy is None and how.trust.action != "watch" else None
-    kept = Carried(made.standings, made.spent, made.seen, last, state, went)
-    return Averaged(step / due.grid, kept, made.shares, made.damping, made.changes)
+    made = _with_noise(how, how.privacy, due, state) if how.privacy else _by_rule(how, due, state, runner)
+    moved, optimizer = made.aggregate * due.grid, state.optimizer
+    if len(optimizer) != how.optimizer.vectors:  # the first round, or another optimiser than before
+        optimizer = server_optimizers.first_state(how.optimizer, len(due.grid))
+    step, optimizer = how.optimizer.step(optimizer, moved)
+    after = RoundState(
+        reputations=made.reputations,
+        spent=made.spent,
+        losses=made.losses,
+        last_aggregate=moved if how.pipeline.rule.reference else None,  # megabytes that only some rules need again
+        optimizer=optimizer,
+        last_step=step if how.privacy is None and how.trust.action != "watch" else None,
+    )
+    return RoundResult(step / due.grid, after, made.shares, made.damping, made.changes)
 
 
-def _noised(how: Averaging, bound: Privacy, due: Gathered, carried: Carried) -> _Combined:
-    """The mean of clipped updates under noise. Nothing may depend on what an update looks like: no trust here."""
-    spent = privacy.spend(carried.spent, bound, due.federation)
-    aggregate = privacy.aggregate(due.rows, due.grid, len(due.members), bound, how.local)
+def _with_noise(how: Averaging, privacy: Privacy, due: DueRound, state: RoundState) -> _Combined:
+    """The mean of clipped updates under noise. No trust here: nothing may depend on what an update looks like."""
+    spent = central_privacy.spend(state.spent, privacy, due.federation)
+    aggregate = central_privacy.aggregate(due.rows, due.grid, len(due.members), privacy, how.local)
     shares = {u.node: 1 / len(due.updates) for u in due.updates}
-    return _Combined(aggregate, shares, 1.0, (), carried.standings, spent, carried.seen)
+    return _Combined(aggregate, shares, 1.0, (), state.reputations, spent, state.losses)
 
 
-def _ruled(how: Averaging, due: Gathered, carried: Carried, runner: Runner) -> _Combined:
-    """What the rule makes of those that trust leaves."""
-    before = None if carried.moved is None else carried.moved / due.grid
-    (gram, likeness), seen = _compared(due, carried.went, runner), listen(carried.seen, due.updates, due.release)
-    verdict = _judged(how, due, carried, seen, gram, likeness)
+def _by_rule(how: Averaging, due: DueRound, state: RoundState, runner: Runner) -> _Combined:
+    """What the rule makes of the updates that trust leaves."""
+    before = None if state.last_aggregate is None else state.last_aggregate / due.grid
+    gram, similarity = _compare(due, state.last_step, runner)
+    losses = outside_evidence.add_losses(state.losses, _reported_losses(due), due.release)
+    assessment = _assess(how, due, state, losses, gram, similarity)
     trusted = [u.node for u in due.updates]
     if how.trust.action != "watch":
-        trusted = spokesmen(verdict, how.pipeline.minimum())
+        trusted = representatives(assessment, how.pipeline.minimum())
     chosen = [i for i, u in enumerate(due.updates) if u.node in trusted]
     left = [due.updates[i] for i in chosen]
     weighing = weigh(left, how.staleness_exponent)
-    weights = weighing.weights * np.array([verdict.weights[u.node] for u in left])
+    weights = weighing.weights * np.array([assessment.weights[u.node] for u in left])
     rows = due.rows if len(chosen) == due.rows.n else ChosenRows(due.rows, tuple(chosen))
     aggregate = blocks.aggregate(
         how.pipeline,
@@ -148,26 +155,35 @@ def _ruled(how: Averaging, due: Gathered, carried: Carried, runner: Runner) -> _
         aggregate *= np.float32(weighing.damping)
     shares = dict.fromkeys([u.node for u in due.updates], 0.0)
     shares |= {u.node: float(share) for u, share in zip(left, weights / weights.sum(), strict=True)}
-    seen = replace(seen, part=tuple(n for n, share in shares.items() if share))
-    return _Combined(aggregate, shares, weighing.damping, verdict.changes, verdict.standings, carried.spent, seen)
+    losses = replace(losses, participants=tuple(n for n, share in shares.items() if share))
+    reputations, changes = assessment.reputations, assessment.changes
+    return _Combined(aggregate, shares, weighing.damping, changes, reputations, state.spent, losses)
 
 
-def _compared(due: Gathered, went: Floats | None, runner: Runner) -> tuple[Gram, Weights | None]:
-    """Inner products (n, n) of the rows, and cosines (n,) with what the newest release changed, in one pass."""
-    if went is None:
+def _reported_losses(due: DueRound) -> dict[str, float]:
+    """Site -> its loss of the newest release, where it reports one."""
+    return {u.node: u.metrics[LOSS] for u in due.updates if u.staleness == 0 and LOSS in u.metrics}
+
+
+def _compare(due: DueRound, last_step: Floats | None, runner: Runner) -> tuple[Gram, Weights | None]:
+    """Inner products (n, n) of the rows, and their cosines (n,) with the newest release's change, in one pass."""
+    if last_step is None:
         return blocks.gram_matrix(due.rows, runner), None
-    wide, n = blocks.gram_matrix(WithReference(due.rows, replays.direction(went, due.grid)), runner), due.rows.n
+    wide = blocks.gram_matrix(WithReference(due.rows, replays.direction(last_step, due.grid)), runner)
+    n = due.rows.n
     return wide[:n, :n], replays.cosines(unite(n) @ wide @ unite(n).T)
 
 
-def _judged(
-    how: Averaging, due: Gathered, carried: Carried, seen: Seen, gram: Gram, likeness: Weights | None
-) -> Verdict:
-    votes = np.array([carried.standings.get(u.node, Standing()).score(how.trust) for u in due.updates])
+def _assess(
+    how: Averaging, due: DueRound, state: RoundState, losses: LossReports, gram: Gram, similarity: Weights | None
+) -> Assessment:
+    """Trust's assessment of the round, with the evidence from outside the updates."""
+    names = [u.node for u in due.updates]
+    votes = np.array([state.reputations.get(n, Reputation()).score(how.trust) for n in names])
     shares = votes if votes.any() else np.ones(len(votes))
-    return judge(
-        carried.standings,
-        [u.node for u in due.updates],
+    return assess(
+        state.reputations,
+        names,
         gram,
         _sketches(due.rows),
         release=due.release,
@@ -176,13 +192,13 @@ def _judged(
         members=due.members,
         config=how.trust,
         claims={u.node: float(u.samples) for u in due.updates},
-        likeness=likeness,
-        others=testify(seen, how.court, due.updates, due.rows, due.weights, due.grid, shares),
+        similarity=similarity,
+        outside=outside_evidence.find(losses, how.held_back, names, due.rows, due.weights, due.grid, shares),
     )
 
 
 def _sketches(rows: Rows) -> sketches.Floats:
-    """Sketches (n, WIDTH) of all rows; here, for they depend on where a column is in the whole."""
+    """Sketches (n, WIDTH) of all rows; always in this process, because they depend on the columns' numbers."""
     total = np.zeros((rows.n, sketches.WIDTH))
     for _, _, part in LOCAL.map(sketches.sketches_of, rows):
         total += part

@@ -1,19 +1,19 @@
 """Rounds, synchronous and buffered-asynchronous, as one pure state machine; the clock is passed in.
 
-Words: an *update* improves on a base release; its *staleness* is how many releases have come since that base. A *round*
-is what leads from one release to the next: it collects at most one update per node and then is due. Below its *quorum*
-no deadline ends it, and below what the rule needs nothing does.
+An *update* improves on a base release; its *staleness* is the number of releases since that base. A *round* leads from
+one release to the next: it collects at most one update per node until it is due. Below its *quorum* no deadline ends
+it, and below what the rule needs nothing does.
 
-Synchronous: only updates against the newest release (staleness 0). Due when every active node has sent its own, or at
-the deadline after the *first* update if the quorum is reached. With a `share` below 1 only some nodes are asked, a
+Synchronous: only updates against the newest release (staleness 0). Due when every active node has sent its update, or
+at the deadline after the *first* update if the quorum is reached. With a `share` below 1 only some nodes are asked, a
 `margin` more than needed, and the round is due when enough of them have come (over-selection: Bonawitz et al. 2019,
-"Towards federated learning at scale", section 2.2); who was asked and has not come by the deadline is replaced.
+"Towards federated learning at scale", section 2.2). A node that was asked and has not come by the deadline is replaced.
 
 Asynchronous (FedBuff: Nguyen et al. 2022, "Federated learning with buffered asynchronous aggregation"): updates against
-any release up to `max_staleness` old, due when the *buffer* is full or at the deadline as above. A gateway that comes
-once a day counts.
+any release up to `max_staleness` old, due when the *buffer* is full or at the deadline as above. So a gateway that
+connects once a day takes part.
 
-Times are Unix seconds; `settle` copes with a clock that was set back. Storing, averaging and whom to trust are others'.
+Times are Unix seconds; `redate` corrects them after the clock was set back. Storing and averaging are left to others.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ class RoundConfig:
     deadline_s: float  # after the first update
     mode: Mode = "synchronous"
     share: float = 1.0  # of the active nodes, needed in a synchronous round
-    margin: float = 0.25  # of what is needed: so many more are asked, for those who will not come
+    margin: float = 0.25  # of what is needed: so many more are asked, for those that will not come
     buffer: int = 10  # updates that end an asynchronous round at once
     max_staleness: int = 0  # releases; asynchronous
 
     @property
     def sampled(self) -> bool:
-        """Whether only some nodes are asked."""
+        """Whether only some of the nodes are asked."""
         return self.mode == "synchronous" and self.share < 1
 
 
@@ -55,9 +55,9 @@ class Round:
     version: int
     config: RoundConfig
     arrivals: dict[str, float] = field(default_factory=dict)  # node -> when its update was accepted
-    asked: dict[str, float] = field(default_factory=dict)  # node -> since when; only of a sampled round
-    floor: int = 1  # no base older than this: the operator rolled back there
-    secret: bytes = b""  # of the aggregator; draws the sample
+    asked: dict[str, float] = field(default_factory=dict)  # node -> since when; only in a sampled round
+    floor: int = 1  # no older base than this: the release of the last rollback
+    secret: bytes = b""  # the aggregator's; it decides whom to ask
 
     @property
     def oldest(self) -> int:
@@ -65,29 +65,31 @@ class Round:
         staleness = self.config.max_staleness if self.config.mode == "asynchronous" else 0
         return max(self.version - staleness, self.floor, 1)
 
-    def wants(self, node: str) -> bool:
+    def is_asked(self, node: str) -> bool:
         """Whether the node is to train in this round."""
         return not self.config.sampled or node in self.asked
 
     def admit(self, node: str, base: int, now: float) -> int:
-        """Note the node's update against release `base`; its staleness.
+        """Take in the node's update against release `base`; returns its staleness.
 
-        Raises StaleError, in words for the node's operator, for a base that is closed or to come, a second update, or
-        a node that was not asked.
+        Raises StaleError, in words for the node's operator, for a base that is closed or does not exist yet, a second
+        update, or a node that was not asked.
         """
         if not self.oldest <= base <= self.version:
-            raise StaleError(f"base release {base} of node {node} is not open: {self._open()}; fetch and retrain")
+            raise StaleError(
+                f"base release {base} of node {node} is not open: {self._open()}; fetch the newest and retrain"
+            )
         if node in self.arrivals:
-            raise StaleError(f"node {node} already has an update in the round that follows {self.version}; one a round")
-        if not self.wants(node):
-            raise StaleError(f"node {node} is not asked in the round that follows {self.version}: {self._sample()}")
+            raise StaleError(f"node {node} already has an update in the round after release {self.version}")
+        if not self.is_asked(node):
+            raise StaleError(f"node {node} is not asked in the round after release {self.version}: {self._sample()}")
         self.arrivals[node] = now
         return self.version - base
 
-    def settle(self, now: float) -> bool:
-        """Date what lies in the future as of now: the clock was set back. Whether there was any.
+    def redate(self, now: float) -> bool:
+        """Give times in the future the present time: the clock was set back. True if there were any.
 
-        Without this a clock that was a year ahead for a minute would hold the round open for a year.
+        Otherwise a clock that was a year ahead for a minute would hold the round open for a year.
         """
         late = [(t, n) for t in (self.arrivals, self.asked) for n, since in t.items() if since > now]
         for table, node in late:
@@ -95,11 +97,11 @@ class Round:
         return bool(late)
 
     def to_ask(self, now: float, active: Collection[str], minimum: int) -> list[str]:
-        """Nodes to ask from now on, beside those already asked; empty unless the round is sampled.
+        """Nodes to ask besides those already asked; none unless the round is sampled.
 
-        In the order of a keyed hash of release and node: the same after a restart, and nobody can foresee it without
-        the aggregator's secret (privacy amplification by sampling needs that). Who was asked and is dead, or has not
-        come within a deadline, is made up for by the next: those who never train cannot hold a round for ever.
+        They follow the order of a keyed hash of release and node: the same after a restart, and unknown to anyone
+        without the aggregator's secret (privacy amplification by sampling requires that). A node that was asked and is
+        silent, or has not come within a deadline, is replaced: nodes that never train cannot hold a round open.
         """
         if not self.config.sampled:
             return []
@@ -109,16 +111,16 @@ class Round:
         return rest[: max(0, wanted - len(in_time | set(self.arrivals)))]
 
     def needed(self, active: Collection[str], minimum: int) -> int:
-        """Updates that end the round before its deadline; `minimum`: what the rule needs."""
+        """The number of updates that ends the round before its deadline; minimum: what the rule needs."""
         least = max(self.config.quorum, minimum)
         if self.config.mode == "asynchronous":
             return max(self.config.buffer, minimum)
         return max(least, math.ceil(self.config.share * len(active))) if self.config.sampled else least
 
     def due(self, now: float, active: Collection[str], minimum: int) -> bool:
-        """Whether to average now; `active`: nodes that may still send, `minimum`: what the rule needs.
+        """Whether to average now; active: nodes that may still send, minimum: what the rule needs.
 
-        A federation that has shrunk below its quorum goes on with all that are left, if the rule can.
+        A federation that has shrunk below its quorum averages the updates of all that are left, if the rule can.
         """
         have, late = len(self.arrivals), now >= self.deadline()
         if have < max(1, minimum):
@@ -130,22 +132,22 @@ class Round:
         return everyone or enough or (late and have >= self.config.quorum)
 
     def deadline(self) -> float:
-        """When the quorum suffices; infinite before the first update."""
+        """Unix time from which the quorum is enough; infinite before the first update."""
         return min(self.arrivals.values(), default=math.inf) + self.config.deadline_s
 
     def next_check(self, now: float) -> float | None:
-        """Seconds until time alone may change something; None: only another update can."""
+        """Seconds until the passing of time may change something; None: only another update can."""
         turns = [since + self.config.deadline_s for node, since in self.asked.items() if node not in self.arrivals]
         coming = [t for t in (self.deadline(), *turns) if now < t < math.inf]
         return min(coming) - now if coming else None
 
     def waiting_for(self, now: float, active: Collection[str], minimum: int, rule: str = "the rule") -> str:
-        """Why it is not due, in the operator's words."""
+        """Why the round is not due, in words for the operator."""
         have, there = len(self.arrivals), set(active) | set(self.arrivals)
         if len(there) < minimum:
             return (
-                f"{rule} protects from {minimum} updates on and only {len(there)} nodes take part: waits for "
-                f"{minimum - len(there)} more rather than average unprotected; invite nodes or choose another rule"
+                f"{rule} protects from {minimum} updates on and only {len(there)} nodes take part: waiting for "
+                f"{minimum - len(there)} more; invite nodes or choose another rule"
             )
         missing = sorted((set(self.asked) if self.config.sampled else set(active)) - set(self.arrivals))
         return f"{self._progress(now, have, active, minimum)}; not heard from: {', '.join(missing) or 'nobody'}"
@@ -162,12 +164,12 @@ class Round:
         return newest if self.oldest == self.version else f"releases {self.oldest} to {self.version} are"
 
     def _sample(self) -> str:
-        return f"{len(self.asked)} nodes are, drawn anew after each release"
+        return f"{len(self.asked)} nodes are asked, chosen anew after each release"
 
     def _draw(self, node: str) -> bytes:
         return hmac.digest(self.secret, f"{self.federation}/{self.version}/{node}".encode(), "sha256")
 
 
 def staleness_weight(staleness: int, exponent: float) -> float:
-    """What an update of that staleness counts: 1 / (1 + staleness) ** exponent (Nguyen et al. 2022: exponent 1/2)."""
+    """The weight of an update: 1 / (1 + staleness) ** exponent (Nguyen et al. 2022: exponent 1/2)."""
     return float((1 + staleness) ** -exponent)

@@ -1,9 +1,9 @@
-"""What is done with a round's aggregate before it is released: the step of an optimiser at the server.
+"""Server optimisers: the step that a round's aggregate leads to before it is released.
 
-Pure: the state after the last round and the aggregate go in, the step and the next state come out. Both in parameter
-units (the aggregate is a difference of weights: it points downhill). A state is a few float32 vectors (P,), so that it
-can be stored as bytes; its first is zeros. Reddi et al. 2021, algorithm 2, the adaptive ones without bias correction,
-as there.
+Pure: the state after the last round and the aggregate go in, the step and the next state come out. Both are in
+parameter units; the aggregate is a difference of weights, so it points downhill. A state is a few float32 vectors (P,)
+that start as zeros and can be stored as bytes. Reddi et al. 2021, algorithm 2; the adaptive ones have no bias
+correction, as there.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ Decay = Annotated[float, Meta(ge=0, lt=1)]
 
 
 class ServerOptimizer(Protocol):
-    """One optimiser with its parameters: a frozen struct, built from the configuration."""
+    """A server optimiser with its parameters: a frozen struct, built from the configuration."""
 
-    vectors: ClassVar[int]  # in its state
+    vectors: ClassVar[int]  # number of vectors in its state
 
     def step(self, state: State, aggregate: Floats) -> tuple[Floats, State]:
-        """The step (P,) to add to the weights, and the next state; nothing that is given is changed."""
+        """Return the step (P,) to add to the weights, and the next state; the arguments are not changed."""
 
 
 def first_state(optimizer: ServerOptimizer, size: int) -> State:
-    """The state before the first round, for `size` parameters."""
+    """Make the state before the first round, for `size` parameters."""
     return tuple(np.zeros(size, np.float32) for _ in range(optimizer.vectors))
 
 
@@ -49,7 +49,7 @@ class SGD(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class FedAvgM(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Momentum at the server: Hsu, Qi & Brown 2019. A constant aggregate grows to 1 / (1 - momentum) times itself."""
+    """Momentum at the server: Hsu, Qi & Brown 2019. A constant aggregate grows to 1 / (1 - momentum) times its size."""
 
     vectors: ClassVar[int] = 1
 
@@ -63,7 +63,7 @@ class FedAvgM(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class _Adaptive(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A step that each parameter scales by what it has seen; `tau` is how little of it counts as nothing."""
+    """A step that each parameter scales by its past aggregates; `tau` bounds the scale where they are small."""
 
     vectors: ClassVar[int] = 2
 
@@ -79,12 +79,12 @@ class _Adaptive(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return np.float32(self.rate) * mean / (np.sqrt(square) + np.float32(self.tau)), (mean, square)
 
     def second(self, before: Floats, squared: Floats) -> Floats:
-        """v after an aggregate whose squares are given."""
+        """v after an aggregate with the given squares."""
         raise NotImplementedError
 
 
 class FedAdagrad(_Adaptive, frozen=True, forbid_unknown_fields=True):
-    """FedAdagrad: Reddi et al. 2021. Steps only ever shrink."""
+    """FedAdagrad: Reddi et al. 2021. Its steps only shrink."""
 
     def second(self, before: Floats, squared: Floats) -> Floats:
         """v + aggregate²."""
@@ -122,7 +122,7 @@ OPTIMIZERS: dict[str, type[Any]] = {
 
 
 def build(table: Mapping[str, Any], where: str, key: str = "optimizer") -> ServerOptimizer:
-    """An optimiser from its table, e.g. ``{name = "fedadam", rate = 0.01}``.
+    """Build an optimiser from its table, e.g. ``{name = "fedadam", rate = 0.01}``.
 
     Raises ConfigError for an unknown optimiser or parameter.
     """

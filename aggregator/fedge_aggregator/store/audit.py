@@ -1,4 +1,4 @@
-"""The append-only audit log: who joined, what was admitted or refused and why, rounds, releases, operators' actions."""
+"""The append-only audit log: joins, updates, refusals with their reasons, rounds, releases and what operators did."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 class AuditRow(NamedTuple):
-    """One entry."""
+    """One entry of the log."""
 
     id: int
     time: float  # Unix time, s
@@ -40,13 +40,13 @@ def record(
     node: str | None = None,
     release: int | None = None,
 ) -> None:
-    """Add an entry, inside the transaction of what it tells of."""
+    """Add an entry, inside the transaction of the change that it describes."""
     sql = "INSERT INTO audit (time, what, federation, node, release, detail) VALUES (?, ?, ?, ?, ?, ?)"
     db.execute(sql, (now, what, federation, node, release, detail[:MAX_DETAIL]))
 
 
 def operator() -> str:
-    """Who gives a command, for the log: the user, and who it was before `sudo`."""
+    """The user who gives a command, and the one before `sudo`; for the log."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # a container's user without a name
@@ -56,20 +56,20 @@ def operator() -> str:
 
 
 class Audit:
-    """Reading the log, and entries of their own."""
+    """Read the log, and add entries."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def add(self, now: float, what: Kind, detail: str, federation: str | None = None, node: str | None = None) -> None:
-        """An entry that tells of nothing else in the database."""
+        """Add an entry in a transaction of its own."""
         with self._database.transaction() as db:
             record(db, now, what, detail, federation, node)
 
     def read(
         self, since: float = 0.0, federation: str | None = None, what: str | None = None, limit: int = -1
     ) -> Sequence[AuditRow]:
-        """Entries from `since` (Unix time, s) on in the order they were written; the newest `limit` of them."""
+        """The newest `limit` entries from `since` (Unix time, s) on, oldest first."""
         sql = """SELECT * FROM (SELECT id, time, what, federation, node, release, detail FROM audit
                  WHERE time >= ? AND (? IS NULL OR federation = ?) AND (? IS NULL OR what = ?)
                  ORDER BY id DESC LIMIT ?) ORDER BY id"""

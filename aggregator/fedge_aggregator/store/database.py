@@ -1,8 +1,8 @@
-"""The one SQLite file: its tables, its locks, its transactions.
+"""The SQLite file: its tables, locks and transactions.
 
-WAL with ``synchronous=EXTRA``: a commit survives a power cut. One connection writes and another reads, so that nobody
-who only asks waits for the disk; what a thread has written in its open transaction it sees itself. The audit log is
-append-only: triggers refuse to change, replace or take away a row, whoever asks.
+WAL with ``synchronous=EXTRA``: a commit survives a power cut. One connection writes and another reads, so that readers
+do not wait for the disk; a thread sees what it has written in its open transaction. The audit log is append-only:
+triggers refuse to change, replace or delete a row, whoever asks.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fedge_models.errors import ConfigError, StorageError
+from fedge_models.errors import StorageError
 from fedge_models.system.database import closed_on_error, open_database, transaction
 
 FILE = "aggregator.sqlite"
-PAGE_BYTES = 16384  # updates and releases are long: a fifth of the time that a million parameters take, beside 4096
+PAGE_BYTES = 16384  # updates and releases are long: a million parameters take a fifth of the time of 4096-byte pages
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS nodes (
@@ -33,7 +33,7 @@ CREATE TABLE IF NOT EXISTS models (
 CREATE TABLE IF NOT EXISTS releases (
     federation TEXT, version INTEGER, kind TEXT NOT NULL, hash BLOB NOT NULL, created REAL NOT NULL, rule TEXT NOT NULL,
     figures TEXT NOT NULL, details TEXT NOT NULL, steps BLOB, full BLOB, PRIMARY KEY (federation, version));
-CREATE TABLE IF NOT EXISTS newest (  -- apart from the others: a row of them that loses a column is written anew, whole
+CREATE TABLE IF NOT EXISTS newest (  -- a table of its own: emptying a column rewrites its whole row
     federation TEXT PRIMARY KEY, version INTEGER NOT NULL, difference BLOB, residual BLOB NOT NULL);
 CREATE INDEX IF NOT EXISTS rollbacks ON releases (federation, version) WHERE kind = 'rollback';
 CREATE INDEX IF NOT EXISTS with_weights ON releases (federation, version) WHERE full IS NOT NULL;
@@ -66,29 +66,24 @@ CREATE TRIGGER IF NOT EXISTS audit_no_replace BEFORE INSERT ON audit WHEN EXISTS
 
 
 class Database:
-    """What all parts of the store share. Thread-safe; a part may call another inside its transaction."""
+    """The database that all parts of the store share. Thread-safe; a part may call another inside its transaction."""
 
     def __init__(self, folder: Path) -> None:
         self._writing, self._reading = threading.Lock(), threading.RLock()
-        self._writer: int | None = None  # the thread that has a transaction open
-        try:
-            self._db = open_database(folder / FILE, SCHEMA, page_bytes=PAGE_BYTES)
-            with closed_on_error(self._db):
-                self._reader = open_database(folder / FILE, "PRAGMA query_only=ON")
-        except StorageError as e:
-            if "no such column" in str(e):
-                raise ConfigError(f"{folder / FILE}: made by an earlier fedge; move it away and start anew") from e
-            raise
+        self._writer: int | None = None  # the thread whose transaction is open
+        self._db = open_database(folder / FILE, SCHEMA, page_bytes=PAGE_BYTES)
+        with closed_on_error(self._db):
+            self._reader = open_database(folder / FILE, "PRAGMA query_only=ON")
 
     def close(self) -> None:
-        """Close the file."""
+        """Close both connections."""
         with self._writing, self._reading:
             self._reader.close()
             self._db.close()
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """All or nothing, durable on return; inside another one, part of it. Raises StorageError."""
+        """Open a transaction, all or nothing and durable on return; or join the open one. Raises StorageError."""
         if self._is_mine():
             yield self._db
             return
@@ -102,7 +97,7 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """What this thread reads meanwhile is of one moment. Raises StorageError."""
+        """Give this thread one consistent view of the database. Raises StorageError."""
         if self._is_mine():
             yield
             return
@@ -117,7 +112,7 @@ class Database:
                     self._reader.execute("COMMIT")
 
     def all(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
-        """The rows of a query. Raises StorageError."""
+        """Return the rows of a query. Raises StorageError."""
         try:
             if self._is_mine():
                 return self._db.execute(sql, values).fetchall()

@@ -1,9 +1,9 @@
-"""The work of many threads in one transaction: one fsync for all who wait at the same time.
+"""Group commit: the work of threads that wait at the same time goes into one transaction, with one fsync.
 
-Group commit (DeWitt et al. 1984, "Implementation techniques for main memory database systems", section 5): whoever has
-the turn does what all who wait want done, each in a savepoint of its own, and commits once; meanwhile the next ones
-gather. Promises that what was done is durable when `run` returns, and that what one thread's work raises undoes that
-work alone. A fault of the database itself fails all of them.
+DeWitt et al. 1984, "Implementation techniques for main memory database systems", section 5. The thread whose turn it
+is does the work of all that wait, each in a savepoint, and commits once; meanwhile the next ones queue. Promises that
+what was done is durable when `run` returns, and that an error of one thread's work undoes that work alone. A fault of
+the database itself fails all of them.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from typing import Any, Generic, TypeVar
 
 from .database import Database
 
-MOST = 64  # in one transaction: its bodies are in memory twice
+MOST = 64  # works in one transaction: it holds their bodies in memory twice
 
 T = TypeVar("T")
 
 
 class _Work(Generic[T]):
-    """What one thread wants done."""
+    """The work of one thread, and its result."""
 
     value: T
 
-    def __init__(self, what: Callable[[], T]) -> None:
-        self._what = what
+    def __init__(self, call: Callable[[], T]) -> None:
+        self._call = call
         self.error: Exception | None = None
         self.done = False
 
     def attempt(self, db: sqlite3.Connection) -> None:
         db.execute("SAVEPOINT one")
         try:
-            self.value = self._what()
+            self.value = self._call()
         except sqlite3.Error:  # it may have rolled back everything
             raise
         except Exception as e:
@@ -44,8 +44,8 @@ class _Work(Generic[T]):
         db.execute("RELEASE one")
 
 
-class Joint:
-    """Transactions that are shared, each inside `gate`. Thread-safe."""
+class GroupCommit:
+    """Transactions that threads share, each inside `gate`. Thread-safe."""
 
     def __init__(self, database: Database, gate: AbstractContextManager[Any]) -> None:
         self._database, self._gate = database, gate
@@ -53,17 +53,21 @@ class Joint:
         self._turn = threading.Lock()
 
     def run(self, work: Callable[[], T]) -> T:
-        """What `work` returns, durable; it may run in another thread. Raises what it raises, and StorageError."""
-        mine = _Work(work)
-        self._waiting.append(mine)
-        with self._turn:
-            while not mine.done:
-                self._lead()
-        if mine.error is not None:
-            raise mine.error
-        return mine.value
+        """Run `work`, perhaps in another thread; return its result once it is durable.
 
-    def _lead(self) -> None:
+        Raises what it raises, and StorageError.
+        """
+        own = _Work(work)
+        self._waiting.append(own)
+        with self._turn:
+            while not own.done:
+                self._commit_batch()
+        if own.error is not None:
+            raise own.error
+        return own.value
+
+    def _commit_batch(self) -> None:
+        """Do the work of those that wait, in one transaction."""
         batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), MOST))]
         try:
             with self._gate, self._database.transaction() as db:

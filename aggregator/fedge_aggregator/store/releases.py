@@ -1,7 +1,7 @@
-"""Releases as they are kept: all of them as listed, the newest ones with their weights; and whether one is pinned.
+"""Releases in the database: all of them as listed, the newest ones with their weights; and whether one is pinned.
 
 Promises that versions rise by one, that publishing is one transaction with the end of the round that led to it, and
-that nothing is published while the federation is pinned, whichever process tries.
+that no process publishes a round while the federation is pinned.
 """
 
 from __future__ import annotations
@@ -32,27 +32,27 @@ class ReleaseRow:
     created: float  # Unix time, s
     rule: str
     figures: dict[str, float]  # also in the signed header
-    details: dict[str, Any] = field(default_factory=dict)  # stay here: who took part and how, the worst site
+    details: dict[str, Any] = field(default_factory=dict)  # not published: who took part and how, the worst site
 
 
 class Bodies(NamedTuple):
-    """What is needed to hand a release out and to go on from it."""
+    """The stored parts of a release: what gateways fetch, and what the next release starts from."""
 
     steps: bytes  # (T,) float32, the grid of updates against it
-    full: bytes
-    difference: bytes | None  # of the newest only
-    residual: bytes  # (P,) float32; of the newest only, else empty
+    full: bytes  # signed message with all weights
+    difference: bytes | None  # signed message with the change; only the newest release has it
+    residual: bytes  # (P,) float32; only the newest release has it, others have no bytes
 
 
-class Kept(NamedTuple):
-    """How far back what is kept."""
+class Retention(NamedTuple):
+    """How many releases before the newest stay usable."""
 
-    weights: int  # releases before the newest
-    bases: int
+    weights: int  # as targets of a rollback
+    bases: int  # as bases of updates
 
 
 class Pin(NamedTuple):
-    """An operator wants no new release."""
+    """An operator's order that rounds publish no release."""
 
     since: float  # Unix time, s
     operator: str
@@ -60,7 +60,7 @@ class Pin(NamedTuple):
 
 
 class Base(NamedTuple):
-    """A release that updates may be against."""
+    """What admission needs of a release that updates may be against."""
 
     hash: bytes
     steps: Floats  # (T,)
@@ -73,22 +73,22 @@ class Releases:
         self._database = database
 
     def listed(self, federation: str) -> list[ReleaseRow]:
-        """All, oldest first."""
+        """All releases, oldest first."""
         sql = f"SELECT {_ROW} FROM releases WHERE federation = ? ORDER BY version"  # noqa: S608  # a constant
         return [_row(*row) for row in self._database.all(sql, federation)]
 
     def version(self, federation: str) -> int:
-        """The newest version; 0 without a model."""
+        """The newest version; 0 while the federation has no model."""
         sql = "SELECT coalesce(max(version), 0) FROM releases WHERE federation = ?"
         return int(self._database.all(sql, federation)[0][0])
 
     def with_weights(self, federation: str) -> set[int]:
-        """Versions whose weights are kept."""
+        """Versions whose weights are stored."""
         sql = "SELECT version FROM releases WHERE federation = ? AND full IS NOT NULL"
         return {row[0] for row in self._database.all(sql, federation)}
 
-    def kept(self, federation: str, version: int) -> tuple[ReleaseRow, Bodies | None] | None:
-        """One release, with its bodies while they are kept; None when there is no such release."""
+    def find(self, federation: str, version: int) -> tuple[ReleaseRow, Bodies | None] | None:
+        """One release, with its bodies while they are stored; None if it does not exist."""
         sql = f"""SELECT {_ROW}, steps, full, difference, coalesce(residual, x'') FROM releases
                   LEFT JOIN newest USING (federation, version) WHERE federation = ? AND version = ?"""  # noqa: S608
         rows = self._database.all(sql, federation, version)
@@ -98,31 +98,31 @@ class Releases:
         return _row(*rows[0][:7]), bodies if bodies.full is not None else None
 
     def base(self, federation: str, version: int) -> Base | None:
-        """Hash and grid of a release, while its updates may still come."""
+        """Hash and grid of a release; None once its updates are not admitted any more."""
         sql = "SELECT hash, steps FROM releases WHERE federation = ? AND version = ? AND steps IS NOT NULL"
         rows = self._database.all(sql, federation, version)
         return Base(rows[0][0], np.frombuffer(rows[0][1], "<f4").astype(np.float32)) if rows else None
 
     def floor(self, federation: str) -> int:
-        """The release that was last rolled back to, as a new one; 1 if none was."""
+        """The release that the last rollback published; 1 if there was none."""
         sql = "SELECT coalesce(max(version), 1) FROM releases WHERE federation = ? AND kind = 'rollback'"
         return int(self._database.all(sql, federation)[0][0])
 
     def publish(
-        self, federation: str, release: ReleaseRow, bodies: Bodies, kept: Kept, used: Collection[str] = ()
+        self, federation: str, release: ReleaseRow, bodies: Bodies, retention: Retention, used: Collection[str] = ()
     ) -> None:
         """Make a release the newest and end the round that led to it, in one transaction.
 
-        `used`: nodes whose updates are in it; what else was admitted stays for the next round. A renewal takes the
-        open updates along, for its weights and grid are those of the one before; a rollback drops them, and says so
-        in the log. Raises StorageError when another process has published, or pinned the federation, in between.
+        used: nodes whose updates are in it; other admitted updates stay for the next round. A renewal has the weights
+        and grid of the release before, so open updates are moved to it. A rollback drops them, with an entry in the
+        log. Raises StorageError when another process has published, or pinned the federation, in the meantime.
         """
         with self._database.transaction() as db:
             newest = self.version(federation)
             if newest != release.version - 1:
-                raise StorageError(f"federation {federation}: release {newest} was published in between; try again")
+                raise StorageError(f"federation {federation}: release {newest} was published meanwhile; try again")
             if release.kind == "round" and self.pin(federation) is not None:
-                raise StorageError(f"federation {federation}: was pinned in between")
+                raise StorageError(f"federation {federation}: was pinned meanwhile")
             insert_release(db, federation, release, bodies)
             if release.kind == "renewal":
                 sql = "UPDATE updates SET base = ? WHERE federation = ? AND base = ?"
@@ -131,28 +131,28 @@ class Releases:
                 db.execute("DELETE FROM asked WHERE federation = ?", (federation,))
             if release.kind == "rollback":
                 _drop(db, federation, release)
-                db.execute("DELETE FROM vectors WHERE federation = ?", (federation,))  # they led away from there
+                db.execute("DELETE FROM vectors WHERE federation = ?", (federation,))  # they continue what is given up
             db.executemany("DELETE FROM updates WHERE federation = ? AND node = ?", [(federation, n) for n in used])
             revoked = "SELECT name FROM nodes WHERE revoked IS NOT NULL"
             db.execute(f"DELETE FROM updates WHERE federation = ? AND node IN ({revoked})", (federation,))  # noqa: S608
-            _forget(db, federation, release.version, kept)
-            detail = f"{release.kind} by {release.rule}: {_told(release)}"
+            _forget(db, federation, release.version, retention)
+            detail = f"{release.kind} by {release.rule}: {_summary(release)}"
             record(db, release.created, "release", detail, federation, None, release.version)
 
     def pin(self, federation: str) -> Pin | None:
-        """Whether no new release is wanted."""
+        """The pin of a federation, if it is pinned."""
         rows = self._database.all("SELECT since, operator, reason FROM pins WHERE federation = ?", federation)
         return Pin(*rows[0]) if rows else None
 
     def set_pin(self, federation: str, pin: Pin) -> None:
-        """No release of a round from here on; replaces a pin that is there."""
+        """Pin a federation, or replace its pin: its rounds publish nothing from now on."""
         with self._database.transaction() as db:
             db.execute("INSERT OR REPLACE INTO pins VALUES (?, ?, ?, ?)", (federation, *pin))
             detail = f"by {pin.operator}: {pin.reason or 'no reason given'}"
             record(db, pin.since, "pin", detail, federation, None, self.version(federation))
 
     def clear_pin(self, federation: str, now: float, operator: str) -> bool:
-        """Rounds end again; False when it was not pinned."""
+        """Remove the pin; False if there was none."""
         with self._database.transaction() as db:
             if not db.execute("DELETE FROM pins WHERE federation = ?", (federation,)).rowcount:
                 return False
@@ -160,15 +160,15 @@ class Releases:
         return True
 
 
-def _forget(db: Any, federation: str, version: int, kept: Kept) -> None:
-    """Take away what of older releases is not needed any more."""
-    for column, back in (("full", kept.weights), ("steps", max(kept.bases, kept.weights))):
+def _forget(db: Any, federation: str, version: int, retention: Retention) -> None:
+    """Remove weights and grids of older releases that are not needed any more."""
+    for column, back in (("full", retention.weights), ("steps", max(retention.bases, retention.weights))):
         sql = f"UPDATE releases SET {column} = NULL WHERE federation = ? AND version < ? AND {column} IS NOT NULL"  # noqa: S608
         db.execute(sql, (federation, version - back))
 
 
 def insert_release(db: Any, federation: str, release: ReleaseRow, bodies: Bodies) -> None:
-    """Add a release, inside a transaction."""
+    """Insert a release, inside a transaction."""
     figures, details = (msgspec.json.encode(d).decode() for d in (release.figures, release.details))
     values = (federation, release.version, release.kind, release.hash, release.created, release.rule, figures, details)
     db.execute("INSERT INTO releases VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (*values, bodies.steps, bodies.full))
@@ -177,14 +177,15 @@ def insert_release(db: Any, federation: str, release: ReleaseRow, bodies: Bodies
 
 
 def _drop(db: Any, federation: str, release: ReleaseRow) -> None:
-    """Take out all open updates: they improve on weights that the operator does not want."""
+    """Drop all open updates: they improve on weights that the operator does not want."""
     for node, base in db.execute("SELECT node, base FROM updates WHERE federation = ?", (federation,)).fetchall():
         why = f"update against release {base} is dropped: {release.rule}"
         record(db, release.created, "refusal", why, federation, node, base)
     db.execute("DELETE FROM updates WHERE federation = ?", (federation,))
 
 
-def _told(release: ReleaseRow) -> str:
+def _summary(release: ReleaseRow) -> str:
+    """A release in a line for the audit log."""
     nodes: Sequence[str] = sorted(release.details.get("nodes", {}))
     return f"hash {release.hash.hex()}" + (f", {len(nodes)} updates: {', '.join(nodes)}" if nodes else "")
 

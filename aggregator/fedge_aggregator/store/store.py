@@ -1,7 +1,6 @@
-"""The aggregator's memory: one SQLite file. Whatever a method returned from is durable.
+"""The store: nodes, members and models, and the parts that hold the rest.
 
-`Store` holds nodes, members and models; `releases`, `updates`, `carried` and `audit` are its rooms. The command line
-works on the same file while the server runs.
+The command line works on the same file while the server runs.
 """
 
 from __future__ import annotations
@@ -16,9 +15,9 @@ from numpy.typing import NDArray
 
 from .audit import Audit, operator, record
 from .database import Database
-from .group_commit import Joint
+from .group_commit import GroupCommit
 from .releases import Bodies, ReleaseRow, Releases, insert_release
-from .round_state import CarriedStore
+from .round_state import RoundStates
 from .updates import Updates
 
 
@@ -33,7 +32,7 @@ class Node(NamedTuple):
 
 
 class Model(NamedTuple):
-    """A federation's model file and the layout of its trainable tensors."""
+    """A federation's model file, without its bytes, and the layout of its trainable tensors."""
 
     federation: str
     graph: bytes  # SHA-256 of the file
@@ -42,65 +41,65 @@ class Model(NamedTuple):
 
 
 class Store:
-    """All state that is not a private key. Thread-safe."""
+    """All state except private keys. Thread-safe."""
 
     def __init__(self, folder: Path) -> None:
         self._database = Database(folder)
         self.releases = Releases(self._database)
         self.updates = Updates(self._database)
         self.audit = Audit(self._database)
-        self.carried = CarriedStore(self._database)
+        self.round_states = RoundStates(self._database)
         self.close = self._database.close
         self.transaction = self._database.transaction
         self.reading = self._database.reading
         self._all = self._database.all
 
-    def joint(self, gate: AbstractContextManager[Any]) -> Joint:
+    def group_commit(self, gate: AbstractContextManager[Any]) -> GroupCommit:
         """Transactions that threads share, each inside `gate`."""
-        return Joint(self._database, gate)
+        return GroupCommit(self._database, gate)
 
     # nodes
 
     def nodes(self) -> list[Node]:
-        """Every enrolled node."""
+        """All enrolled nodes."""
         return [Node(*row) for row in self._all("SELECT name, key, joined, revoked, seen FROM nodes ORDER BY name")]
 
     def node(self, name: str) -> Node | None:
-        """One node."""
+        """One node; None if it is not enrolled."""
         rows = self._all("SELECT name, key, joined, revoked, seen FROM nodes WHERE name = ?", name)
         return Node(*rows[0]) if rows else None
 
     def is_revoked(self, name: str) -> bool:
-        """Whether a node's right was taken away."""
+        """Whether the node is revoked."""
         return bool(self._all("SELECT 1 FROM nodes WHERE name = ? AND revoked IS NOT NULL", name))
 
     def members(self, federation: str) -> list[str]:
-        """Nodes of a federation that are not revoked."""
+        """Nodes of a federation, without revoked ones."""
         sql = (
             "SELECT node FROM members JOIN nodes ON name = node WHERE federation = ? AND revoked IS NULL ORDER BY node"
         )
         return [row[0] for row in self._all(sql, federation)]
 
     def federations_of(self, node: str) -> list[str]:
-        """What a node takes part in."""
+        """The federations that a node is a member of."""
         return [r[0] for r in self._all("SELECT federation FROM members WHERE node = ? ORDER BY federation", node)]
 
     def revoke(self, name: str, now: float) -> bool:
-        """Take a node's right away; False when there is no such node."""
+        """Revoke a node; False if it is not enrolled."""
         with self.transaction() as db:
             changed = db.execute("UPDATE nodes SET revoked = coalesce(revoked, ?) WHERE name = ?", (now, name)).rowcount
             record(db, now, "revoke", f"by {operator()}", None, name)
         return changed > 0
 
-    def saw(self, seen: dict[str, float]) -> None:
-        """Note when nodes were last heard from."""
+    def note_seen(self, seen: dict[str, float]) -> None:
+        """Store when nodes were last heard from, Unix time, s."""
         with self.transaction() as db:
             db.executemany("UPDATE nodes SET seen = ? WHERE name = ?", [(t, n) for n, t in seen.items()])
 
     # models
 
     def add_model(self, model: Model, file: bytes, release: ReleaseRow, bodies: Bodies) -> bool:
-        """Store a model with its first release; False when the federation already has one."""
+        """Store a model with its first release; False if the federation already has one."""
         with self.transaction() as db:
             if db.execute("SELECT 1 FROM models WHERE federation = ?", (model.federation,)).fetchone():
                 return False
@@ -114,12 +113,12 @@ class Store:
         return True
 
     def models(self) -> list[Model]:
-        """Every federation's model."""
+        """The models of all federations."""
         rows = self._all("SELECT federation, graph, sizes, names FROM models ORDER BY federation")
         return [
             Model(f, g, np.frombuffer(s, "<i8").astype(np.int64), tuple(msgspec.json.decode(n))) for f, g, s, n in rows
         ]
 
     def model_file(self, federation: str) -> bytes:
-        """The ONNX file."""
+        """The bytes of the ONNX file."""
         return bytes(self._all("SELECT file FROM models WHERE federation = ?", federation)[0][0])

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fedge_aggregator.config.schema import FederationConfig
 from fedge_aggregator.federation import admission, publish
-from fedge_aggregator.rounds.average import Averaging, Carried, Gathered, average
+from fedge_aggregator.rounds.average import Averaging, DueRound, RoundState, average
 from fedge_aggregator.rounds.contribution import Contribution, regrid
 from fedge_aggregator.rounds.engine.update_rows import MemoryRows
 from fedge_models.graph.trainable import TrainableGraph
@@ -49,7 +49,7 @@ class Aggregator:
         self.how, self.traffic = how, Traffic()
         self.changes: list[str] = []  # what was said when somebody went into quarantine or came out
         self._federation, self._sizes, self._seed = federation, graph.sizes, seed
-        self._carried = Carried()
+        self._state = RoundState()
         self._keys = {n: _key(seed, n) for n in nodes}
         self._sequence = dict.fromkeys(nodes, 0)
         release_key = _key(seed, "")
@@ -95,7 +95,7 @@ class Aggregator:
     def close(self, now: float) -> None:
         """Average and publish; gateways verify the release."""
         names, header = sorted(self._updates), self._head.header
-        due = Gathered(
+        due = DueRound(
             federation=FEDERATION,
             release=header.version,
             weights=self._head.weights,
@@ -106,8 +106,8 @@ class Aggregator:
             now=now,
             seed=self._seed + header.version,
         )
-        made = average(self.how, due, self._carried)
-        self._carried = made.carried
+        made = average(self.how, due, self._state)
+        self._state = made.state
         self.changes += [f"release {header.version}: {change}" for change in made.changes]
         spreads = [u.spread for u in due.updates if made.shares[u.node]]
         self._publish(made.step, spreads, now)
@@ -115,7 +115,7 @@ class Aggregator:
 
     def quarantined(self) -> tuple[str, ...]:
         """Names of the nodes in quarantine now."""
-        return tuple(sorted(n for n, s in self._carried.standings.items() if s.quarantined))
+        return tuple(sorted(n for n, s in self._state.reputations.items() if s.quarantined))
 
     def _publish(self, step: Floats, spreads: Sequence[Floats], now: float) -> None:
         figures = {"nodes": float(len(spreads))}

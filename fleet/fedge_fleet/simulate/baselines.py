@@ -24,7 +24,7 @@ from fedge_models.training.loop import fit
 
 from ..data.member import Base, Member, Plan, Sent, train
 from ..data.site_data import Floats, Windows, trainable
-from .loop import Federation, Loop
+from .loop import Loop, SiteModels
 
 
 def score(graph: TrainableGraph, params: Floats, site: Windows) -> float:
@@ -60,8 +60,8 @@ def federated(
     sites: Mapping[str, Windows],
     plan: Plan,
     seed: int,
-    look: Callable[[int, Federation], None] | None = None,
-) -> Federation:
+    look: Callable[[int, SiteModels], None] | None = None,
+) -> SiteModels:
     """Run FedAvg over the sites with the real int8 coding of updates and releases, error feedback and grid in the loop.
 
     `look` is shown each release with its version.
@@ -73,7 +73,7 @@ def federated(
 
 
 def tuned(
-    graph: TrainableGraph, made: Federation, sites: Mapping[str, Windows], plan: Plan, seed: int
+    graph: TrainableGraph, made: SiteModels, sites: Mapping[str, Windows], plan: Plan, seed: int
 ) -> dict[str, Floats]:
     """Return the model that serves at each site: the release after fine tuning on the site's own data.
 

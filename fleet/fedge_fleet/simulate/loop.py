@@ -57,7 +57,7 @@ class Trip(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Federation:
+class SiteModels:
     """The result of the rounds so far: the newest release, and the tensors that each site keeps for itself."""
 
     params: Floats
@@ -100,7 +100,7 @@ class Loop:
         self._free: set[str] = set(self.members)
         self._round = self._open()
 
-    def run(self, look: Callable[[int, Federation], None] | None = None) -> Federation:
+    def run(self, look: Callable[[int, SiteModels], None] | None = None) -> SiteModels:
         """Run all rounds of the plan. `look` gets each release, with the number of rounds before it."""
         self._ask()
         self._start(list(self.members))
@@ -117,10 +117,10 @@ class Loop:
                 self._start([n for n in self.members if n in self._free])
         return self.so_far()
 
-    def so_far(self) -> Federation:
-        """The federation as it is now."""
+    def so_far(self) -> SiteModels:
+        """The models of all sites as they are now."""
         own = {n: m.own for n, m in self.members.items() if m.own is not None}
-        return Federation(self.server.base().weights, own, self.mask)
+        return SiteModels(self.server.base().weights, own, self.mask)
 
     def _open(self) -> Round:
         return Round("simulated", self.server.base().version, self.limits, secret=self.secret)
@@ -154,7 +154,7 @@ class Loop:
     def _start(self, nodes: Sequence[str]) -> None:
         """Those of the sites that are wanted fetch the newest release and answer it; hostile ones last, for they look
         at the others'."""
-        nodes = [n for n in nodes if self._round.wants(n)]
+        nodes = [n for n in nodes if self._round.is_asked(n)]
         base, names = self.server.base(), self.hostile.names if self.hostile else frozenset()
         answers = {n: self.members[n].turn(self.graph, base, self.mask, self.plan) for n in nodes if n not in names}
         self._sent |= {n: (base, sent) for n, sent in answers.items()}

@@ -29,7 +29,7 @@ from .attacks.attack import Attack
 from .attacks.backdoor import Backdoor
 from .attacks.crew import Crew
 from .config import Config
-from .loop import Federation, Loop, Trip
+from .loop import Loop, SiteModels, Trip
 from .scores import Evaluator
 
 TRAINING_S = 60.0  # simulated, of a usual site
@@ -65,7 +65,7 @@ class Outcome:
     bytes_up: int  # of all sites
     bytes_down: int  # of one site
     digest: str  # SHA-256 of the last weights
-    federation: Federation  # the last weights, and what each site keeps for itself
+    federation: SiteModels  # the last weights, and what each site keeps for itself
 
     @property
     def last(self) -> Point:
@@ -111,7 +111,7 @@ def simulate(
     evaluator = Evaluator(fleet.problem, fleet.graph, honest)
     history: list[Point] = []
 
-    def shown(done: int, federation: Federation) -> None:
+    def shown(done: int, federation: SiteModels) -> None:
         if done % every and done < loop.plan.rounds:
             return
         scores = evaluator.sites(federation.at)
@@ -200,7 +200,7 @@ class Habits:
         return Trip(seconds)
 
 
-def _success(attack: Attack, graph: TrainableGraph, federation: Federation, honest: Mapping[str, Windows]) -> float:
+def _success(attack: Attack, graph: TrainableGraph, federation: SiteModels, honest: Mapping[str, Windows]) -> float:
     if not isinstance(attack, Backdoor):
         return float("nan")
     found = [attack.success(graph, federation.at(n), s) for n, s in honest.items()]

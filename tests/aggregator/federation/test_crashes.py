@@ -20,9 +20,9 @@ def test_round_that_is_cut_off_anywhere_ends_with_the_same_bits(
     rng = np.random.default_rng(0)
     for name in "abc":
         made.send(name, codes=rng.integers(-LIMIT, LIMIT, P).astype(np.int8), samples=int(rng.integers(1, 500)))
-    for moment in ("average", "publish", "keep"):  # as if killed there: nothing after it happened
+    for moment in ("average", "publish", "save"):  # as if killed there: nothing after it happened
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            owner: Any = {"average": average, "publish": made.store.releases, "keep": made.store.carried}[moment]
+            owner: Any = {"average": average, "publish": made.store.releases, "save": made.store.round_states}[moment]
             patch.setattr(owner, moment, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
             made.step("abc", 600)
         assert made.federation.current.header.version == 1  # also in the process that goes on

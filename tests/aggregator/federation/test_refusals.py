@@ -19,7 +19,7 @@ def test_rule_that_cannot_hold_waits_and_the_log_says_what_it_needs(bench: Make)
     made = bench(rule='{ name = "krum", byzantine = 1 }')
     made.round("a", "b", "c", "d")
     assert made.federation.current.header.version == 1
-    words = "rule krum protects from 5 updates on and only 4 nodes take part: waits for 1 more"
+    words = "rule krum protects from 5 updates on and only 4 nodes take part: waiting for 1 more"
     assert words in made.federation.status(made.now, "abcd")["waiting"]
     [(_, said)] = made.audit("waits")
     assert words in said
@@ -38,7 +38,7 @@ def test_rule_that_cannot_hold_waits_and_the_log_says_what_it_needs(bench: Make)
         ({"base_version": 2}, "base release 2 of node a is not open: release 1 is"),
         ({"base_hash": bytes(32)}, "base release 1 of node a is not the one published here"),
         ({"federation": "g"}, "for g, but came from a for f"),
-        ({"node": "b"}, "update says it is of b"),
+        ({"node": "b"}, "update is signed as b"),
     ],
 )
 def test_bad_update_is_refused_and_its_reason_is_kept(bench: Make, changes: dict[str, Any], said: str) -> None:

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from fedge_aggregator.federation.release_chain import Chain
+from fedge_aggregator.federation.release_chain import ReleaseChain
 from fedge_aggregator.store.releases import Pin
 from fedge_models.errors import ConfigError, IdentityError, RefusedError
 from hypothesis import settings
@@ -65,7 +65,7 @@ class LifeOfAFederation(RuleBasedStateMachine):
     @rule(back=st.integers(1, 3))
     def roll_back(self, back: int) -> None:
         made = self.bench
-        chain = Chain(made.store.models()[0], made.config.federation["f"], made.store, made.authority)
+        chain = ReleaseChain(made.store.models()[0], made.config.federation["f"], made.store, made.authority)
         with suppress(ConfigError):
             chain.rollback(chain.current.header.version - back, "me", made.now)
 
@@ -83,7 +83,7 @@ class LifeOfAFederation(RuleBasedStateMachine):
         told = store.audit.read(federation="f")
         revoked = {n.name for n in store.nodes() if n.revoked is not None}
         taken = Counter(row.node for row in told if row.what == "update")
-        there = Counter(row.node for row in store.updates.open("f"))
+        there = Counter(row.node for row in store.updates.listed("f"))
         there += Counter(row.node for row in told if row.what == "refusal" and "is dropped" in row.detail)
         for release in store.releases.listed("f"):
             there += Counter(release.details.get("nodes", {}).keys())

@@ -22,7 +22,7 @@ from support.running_aggregator import Plant, head_of
 def test_spent_invitation_is_refused_to_another_key(plant: Plant, tmp_path: Path) -> None:
     text = plant.invite("a")
     identity.join(decode_invitation(text), tmp_path / "first")
-    with pytest.raises(IdentityError, match="spent already"):
+    with pytest.raises(IdentityError, match="was used by another gateway"):
         identity.join(decode_invitation(text), tmp_path / "second")
 
 

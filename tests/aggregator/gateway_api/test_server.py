@@ -69,7 +69,7 @@ def test_second_update_in_a_round_is_refused(plant: Plant) -> None:
     plant.enrol("b")
     head = head_of(a)
     submit(a, update(a, head))
-    with pytest.raises(StaleError, match="one a round"):
+    with pytest.raises(StaleError, match="already has an update in the round after release 1"):
         submit(a, update(a, head, sequence=2))
 
 

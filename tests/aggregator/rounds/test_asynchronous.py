@@ -45,7 +45,7 @@ def test_update_older_than_the_maximum_staleness_is_refused_and_written_down(ben
     with pytest.raises(StaleError, match="base release 1 of node d is not open: releases 2 to 5 are"):
         made.send("d", late)
     assert made.audit("refusal") == [
-        ("d", "base release 1 of node d is not open: releases 2 to 5 are; fetch and retrain")
+        ("d", "base release 1 of node d is not open: releases 2 to 5 are; fetch the newest and retrain")
     ]
 
 

@@ -48,7 +48,7 @@ def test_hostile_node_is_quarantined_weighs_nothing_and_an_operator_lets_it_out(
     assert last["d"]["share"] == 0 and sum(n["share"] for n in last.values()) == pytest.approx(1)
     listed = {row["name"]: row["trust"] for row in made.cli("nodes", "list", "--json")}
     assert listed["d"] == {"f": 0} and listed["a"]["f"] > 0.3
-    assert "d: in quarantine, weighs nothing" in made.cli("nodes", "list")
+    assert "d: in quarantine, no weight" in made.cli("nodes", "list")
     assert "in quarantine" in str(made.federation.status(made.now, set("abcd"))["trust"]["d"])
     assert made.federation.quarantined() == 1
     made.cli("nodes", "release", "d", "--federation", "f")
@@ -92,18 +92,18 @@ def test_update_that_repeats_the_last_release_is_left_out_also_after_a_restart(b
     shares = [row.details["nodes"]["d"]["share"] for row in made.store.releases.listed("f")[-2:]]
     assert shares == [0, 0] if action == "quarantine" else min(shares) > 0.2
     assert made.federation.quarantined() == 0
-    assert (made.store.carried.load("f").went is not None) == (action == "quarantine")
+    assert (made.store.round_states.load("f").last_step is not None) == (action == "quarantine")
 
 
 def test_cosines_with_the_last_movement_cost_the_others_no_bit() -> None:
     rows = MemoryRows(list(RNG.integers(-LIMIT, LIMIT + 1, (5, 7000)).astype(np.int8)))
     grid = np.full(7000, 0.01, np.float32)
-    due = average.Gathered("f", 1, grid, grid, [], rows, (), 0.0, 0)
-    alone, none = average._compared(due, None, LOCAL)
-    gram, likeness = average._compared(due, rows.block(0, 7000)[2] * np.float32(1e-4), LOCAL)
-    assert none is None and likeness is not None
+    due = average.DueRound("f", 1, grid, grid, [], rows, (), 0.0, 0)
+    alone, none = average._compare(due, None, LOCAL)
+    gram, similarity = average._compare(due, rows.block(0, 7000)[2] * np.float32(1e-4), LOCAL)
+    assert none is None and similarity is not None
     np.testing.assert_array_equal(gram, alone)
-    np.testing.assert_allclose(likeness, alone[2] / np.sqrt(np.diag(alone) * alone[2, 2]), atol=1e-6)
+    np.testing.assert_allclose(similarity, alone[2] / np.sqrt(np.diag(alone) * alone[2, 2]), atol=1e-6)
 
 
 def test_optimiser_goes_on_where_it_was_after_a_restart(bench: Make, tmp_path: Path) -> None:
@@ -192,7 +192,7 @@ def test_held_back_rows_tell_who_makes_the_model_worse(bench: Make, tmp_path: Pa
         made.step()
     words = " ".join(d for _, d in made.audit("trust")) + str(made.federation.trust(made.now))
     assert "made the model worse on the held-back set" in words
-    assert {n for n in "abcd" if made.store.carried.standings("f")[n].suspicion > 0.5} <= {"d"}
+    assert {n for n in "abcd" if made.store.round_states.reputations("f")[n].suspicion > 0.5} <= {"d"}
 
 
 @pytest.mark.parametrize(
@@ -208,7 +208,7 @@ def test_held_back_rows_tell_who_makes_the_model_worse(bench: Make, tmp_path: Pa
         ),
         (
             'mixing = { name = "bucketing" }\n' + PRIVATE,
-            r"key 'federation.f.privacy': cannot be kept with a mixing",
+            r"key 'federation.f.privacy': does not work with mixing",
         ),
     ],
 )  # fmt: skip

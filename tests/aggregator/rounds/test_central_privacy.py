@@ -11,18 +11,18 @@ import msgspec
 import numpy as np
 import pytest
 from fedge_aggregator.rounds.central_privacy import (
+    CountedRounds,
     Privacy,
-    Rounds,
     Spent,
     aggregate,
     check,
     coins,
     epsilon,
     figures,
-    left,
+    rounds_left,
     spend,
     status,
-    stopped,
+    why_stopped,
 )
 from fedge_aggregator.rounds.central_privacy import spread as public_spread
 from fedge_aggregator.rounds.engine.update_rows import MemoryRows, RowsWriter
@@ -156,18 +156,18 @@ def test_grid_is_made_of_public_numbers_and_spans_a_clipped_update() -> None:
 
 def test_rounds_are_counted_until_the_budget_is_spent() -> None:
     privacy, spent, count = private(epsilon=20.0), Spent(), 0
-    can = left(spent, privacy)
+    can = rounds_left(spent, privacy)
     with pytest.raises(BudgetError, match=r"privacy budget spent: 19\.?\d* of 20 \(delta 1e-05\), another round .* 2"):
         while True:
             spent = spend(spent, privacy, "pumps")
             count += 1
-            assert left(spent, privacy) == can - count
-    assert count == can == 10 and spent == Spent((Rounds(1.0, 1.0, 10),))
+            assert rounds_left(spent, privacy) == can - count
+    assert count == can == 10 and spent == Spent((CountedRounds(1.0, 1.0, 10),))
     assert epsilon(spent, 1e-5) <= 20
     kept = msgspec.json.decode(msgspec.json.encode(spent), type=Spent)  # as it is stored
-    assert kept == spent and stopped(kept, privacy, "pumps") is not None
+    assert kept == spent and why_stopped(kept, privacy, "pumps") is not None
     richer = msgspec.structs.replace(privacy, epsilon=40.0)
-    assert stopped(kept, richer, "pumps") is None and left(kept, richer) > 0
+    assert why_stopped(kept, richer, "pumps") is None and rounds_left(kept, richer) > 0
     told = status(kept, privacy, "pumps")
     assert (told["rounds"], told["left"], told["budget"]) == (10, 0, 20.0) and "averages no more" in told["stopped"]
     assert figures(kept, privacy) == {"epsilon": pytest.approx(epsilon(kept, 1e-5), abs=1e-4), "delta": 1e-5}
@@ -177,8 +177,12 @@ def test_rounds_under_other_settings_add_up() -> None:
     spent = Spent()
     for privacy in [private(noise_multiplier=4.0)] * 3 + [private(noise_multiplier=4.0, sampling_rate=0.1)] * 2:
         spent = spend(spent, privacy, "f")
-    assert spent == Spent((Rounds(4.0, 1.0, 3), Rounds(4.0, 0.1, 2)))
-    assert epsilon(Spent(spent.rounds[:1]), 1e-5) < epsilon(spent, 1e-5) < epsilon(Spent((Rounds(4.0, 1.0, 4),)), 1e-5)
+    assert spent == Spent((CountedRounds(4.0, 1.0, 3), CountedRounds(4.0, 0.1, 2)))
+    assert (
+        epsilon(Spent(spent.rounds[:1]), 1e-5)
+        < epsilon(spent, 1e-5)
+        < epsilon(Spent((CountedRounds(4.0, 1.0, 4),)), 1e-5)
+    )
 
 
 @pytest.mark.parametrize("history", [[(1.0, 0.05, 400)], [(2.0, 1.0, 10), (0.8, 0.02, 300), (4.0, 0.5, 60)]])
@@ -188,7 +192,7 @@ def test_a_history_costs_what_dp_accounting_says(history: list[tuple[float, floa
     accountant = rdp.RdpAccountant()
     for multiplier, rate, count in history:
         accountant.compose(peer.PoissonSampledDpEvent(rate, peer.GaussianDpEvent(multiplier)), count)
-    found = epsilon(Spent(tuple(Rounds(*entry) for entry in history)), 1e-6)
+    found = epsilon(Spent(tuple(CountedRounds(*entry) for entry in history)), 1e-6)
     theirs = accountant.get_epsilon(1e-6)  # the least over fewer orders: a little above the infimum
     assert 0.99 * theirs < found < 1.002 * theirs
 
@@ -206,6 +210,6 @@ def test_mixing_and_a_budget_of_nothing_are_refused() -> None:
     check(private(), {"name": "fedavg"}, None, "here")
     with pytest.raises(ConfigError, match="several rows"):
         check(private(), {"name": "fedavg"}, {"name": "bucketing"}, "here")
-    with pytest.raises(ConfigError, match=r"costs epsilon 4\.73, the budget is 2 at delta 1e-05: take a larger"):
+    with pytest.raises(ConfigError, match=r"costs epsilon 4\.73, the budget is 2 at delta 1e-05: choose a larger"):
         check(private(epsilon=2.0), {"name": "fedavg"}, None, "here")
-    assert left(Spent(), private(epsilon=2.0, sampling_rate=0.01)) > 0  # sampling makes it affordable
+    assert rounds_left(Spent(), private(epsilon=2.0, sampling_rate=0.01)) > 0  # sampling makes it affordable

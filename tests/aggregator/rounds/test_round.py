@@ -56,11 +56,11 @@ def test_a_rule_that_cannot_hold_waits_and_says_what_it_needs() -> None:
     made = started("a", "b", "c")
     assert not made.due(1e9, "abc", 5)
     said = made.waiting_for(1e9, "abc", 5, "rule krum")
-    assert said.startswith("rule krum protects from 5 updates on and only 3 nodes take part: waits for 2 more")
+    assert said.startswith("rule krum protects from 5 updates on and only 3 nodes take part: waiting for 2 more")
 
 
 def test_second_update_of_a_node_is_stale() -> None:
-    with pytest.raises(StaleError, match="one a round"):
+    with pytest.raises(StaleError, match="already has an update in the round after release 1"):
         started("a").admit("a", 1, 1001)
 
 
@@ -73,7 +73,7 @@ def test_synchronous_round_takes_only_the_newest_base(base: int) -> None:
 def test_clock_set_back_by_a_year_delays_the_deadline_by_no_more_than_itself() -> None:
     made = started("a", "b", "c")
     year_ago = 1000.0 - 365 * 86400
-    assert made.settle(year_ago) and not made.settle(year_ago)
+    assert made.redate(year_ago) and not made.redate(year_ago)
     assert not made.due(year_ago + 59, "abcd", 1) and made.due(year_ago + 60, "abcd", 1)
 
 
@@ -93,7 +93,7 @@ def test_sampled_round_refuses_who_was_not_asked_and_ends_when_enough_have_come(
     made = Round("f", 1, SAMPLED)
     asked = made.to_ask(1000, nodes, 1)
     made.asked = dict.fromkeys(asked, 1000.0)
-    with pytest.raises(StaleError, match="is not asked in the round that follows 1: 18 nodes are"):
+    with pytest.raises(StaleError, match="is not asked in the round after release 1: 18 nodes are asked"):
         made.admit(min(set(nodes) - set(asked)), 1, 1000)
     for node in asked[:11]:
         made.admit(node, 1, 1000)
@@ -184,7 +184,7 @@ class Events(RuleBasedStateMachine):
 
     def tick(self) -> None:
         opened = self.round()
-        opened.settle(self.wall)
+        opened.redate(self.wall)
         self.stored = {n: (opened.arrivals[n], *rest) for n, (_, *rest) in self.stored.items()}  # type: ignore[misc]
         self.asked = opened.asked | dict.fromkeys(opened.to_ask(self.wall, self.active(), self.minimum), self.wall)
         opened.asked = self.asked
@@ -201,7 +201,7 @@ class Events(RuleBasedStateMachine):
     def poll(self, name: str) -> None:
         gateway, opened = self.gateways[name], self.round()
         gateway.heard, gateway.head = self.monotonic, self.version
-        if gateway.trains and opened.wants(name) and gateway.trained < gateway.head:
+        if gateway.trains and opened.is_asked(name) and gateway.trained < gateway.head:
             self.serial += 1
             gateway.trained = gateway.head
             gateway.on_the_way.append((gateway.head, self.serial))

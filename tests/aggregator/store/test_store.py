@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from fedge_aggregator.store.audit import Audit, record
 from fedge_aggregator.store.database import FILE, Database
-from fedge_aggregator.store.group_commit import MOST, Joint
+from fedge_aggregator.store.group_commit import MOST, GroupCommit
 from fedge_models.errors import StaleError, StorageError
 from support.waiting import until
 
@@ -39,7 +39,7 @@ def write(database: Database, word: str) -> str:
     return word
 
 
-def gather(joint: Joint, works: list) -> list:
+def gather(joint: GroupCommit, works: list) -> list:
     """Futures of works that all waited while somebody else had the turn, and now are done."""
     pool = ThreadPoolExecutor(len(works))
     with joint._turn:
@@ -50,7 +50,7 @@ def gather(joint: Joint, works: list) -> list:
 
 
 def test_works_that_wait_together_are_one_transaction(database: Database, tmp_path: Path) -> None:
-    joint, seen = Joint(database, nullcontext()), []
+    joint, seen = GroupCommit(database, nullcontext()), []
 
     def work(word: str) -> str:
         seen.append(len(elsewhere(tmp_path)))  # committed so far
@@ -64,7 +64,7 @@ def test_works_that_wait_together_are_one_transaction(database: Database, tmp_pa
 
 
 def test_more_than_fit_are_all_done(database: Database, tmp_path: Path) -> None:
-    joint = Joint(database, nullcontext())
+    joint = GroupCommit(database, nullcontext())
     words = [f"{i:03d}" for i in range(2 * MOST + 3)]
     for future in gather(joint, [lambda w=w: write(database, w) for w in words]):
         future.result()
@@ -72,7 +72,7 @@ def test_more_than_fit_are_all_done(database: Database, tmp_path: Path) -> None:
 
 
 def test_work_that_is_refused_undoes_itself_alone(database: Database, tmp_path: Path) -> None:
-    joint = Joint(database, nullcontext())
+    joint = GroupCommit(database, nullcontext())
 
     def refused() -> str:
         write(database, "never")
@@ -84,7 +84,7 @@ def test_work_that_is_refused_undoes_itself_alone(database: Database, tmp_path: 
 
 
 def test_fault_of_the_database_fails_all_and_keeps_nothing(database: Database, tmp_path: Path) -> None:
-    joint = Joint(database, nullcontext())
+    joint = GroupCommit(database, nullcontext())
 
     def broken() -> None:
         with database.transaction() as db:
@@ -97,7 +97,7 @@ def test_fault_of_the_database_fails_all_and_keeps_nothing(database: Database, t
 
 
 def test_result_is_given_only_after_the_commit(database: Database, tmp_path: Path) -> None:
-    assert Joint(database, nullcontext()).run(lambda: write(database, "durable")) == "durable"
+    assert GroupCommit(database, nullcontext()).run(lambda: write(database, "durable")) == "durable"
     assert elsewhere(tmp_path) == ["durable"]
 
 

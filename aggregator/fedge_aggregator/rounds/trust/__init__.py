@@ -1,1 +1,1 @@
-"""What is made of the conduct of nodes: evidence, memory of it, and who weighs what."""
+"""Trust in nodes, pure: what an update shows, what that means for its node's weight, and what is remembered of it."""

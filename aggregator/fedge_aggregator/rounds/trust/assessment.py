@@ -1,13 +1,14 @@
-"""Trust in each node of a federation: who weighs what this round, who is in quarantine, and why.
+"""Assess one round's updates before the rule: each node's weight, who is in quarantine, and why.
 
-It falls fast and rises slowly (`standing.py`), on evidence of each round beside the others' (`evidence.py`,
-`suspicion.py`), and it comes before the rule: an update that takes a node over the limit weighs nothing any more. In
-quarantine a node's updates are still accepted and judged. A new node, and one that was let out, starts with a small
-weight and earns the rest over rounds without blame.
+Trust falls fast and rises slowly (`reputation.py`), by evidence that compares the updates of a round (`evidence.py`,
+`suspicion.py`). An update that takes its node over the limit already has no weight in its own round. Updates of nodes
+in quarantine are still accepted and assessed. A new node, and one that leaves quarantine, starts with a small weight
+and earns the rest in rounds without blame.
 
-Quarantine must not be a lever: never a majority of the members, never so many that the rule cannot hold, and nobody
-for what others did (near-copies share a vote). Pure: the same input gives the same bits, so that a round that is
-averaged again after a crash is judged alike. Keeping standings, and the audit log, is the caller's.
+Quarantine must not become a weapon. It never holds a majority of the members, it leaves the rule the updates that it
+needs, and nobody is quarantined for what others did (near-copies share a vote). Pure: the same input gives the same
+bits, so that a round that is averaged again after a crash is assessed in the same way. The caller stores reputations
+and writes the audit log.
 """
 
 from __future__ import annotations
@@ -18,29 +19,37 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import reputation as conduct
-from .evidence import Floats, Round, collect
-from .replays import find as replayed
-from .reputation import Mark, Standing, TrustConfig
+from . import replays
+from .evidence import Floats, RoundEvidence, collect
+from .reputation import (
+    AssessedRound,
+    Reputation,
+    TrustConfig,
+    after_round,
+    enter_quarantine,
+    leave_quarantine,
+    reason,
+    with_push,
+)
 from .suspicion import GOOD, REPLAY, Finding, Push, Usual, find, usual
 
-FEWEST = 3  # updates without which nothing is compared: of two that differ, neither is the odd one out
-CLAIM = 4.0  # median claims; sites differ in size, but one site must not be most of the data by saying so
-PARDON = 0.5  # of the limit: below it a node whose time is over is let out
+FEWEST = 3  # updates needed to compare any: of two that differ, neither is the odd one out
+CLAIM = 4.0  # median claims; sites differ in size, but none may become most of the data by claiming so
+CLEARED = 0.5  # of the limit: suspicion that a node must not exceed to leave quarantine when its time is over
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What a round comes to."""
+class Assessment:
+    """What one round's updates mean for their nodes."""
 
-    standings: dict[str, Standing]  # of all nodes that were known or sent something; to be kept
-    weights: dict[str, float]  # of the nodes that sent something: factor from 0 (leave out) to 1
-    groups: tuple[tuple[str, ...], ...]  # near-copies: each already weighs its part of one vote
-    changes: tuple[str, ...]  # who went into quarantine or out of it, and why; for the audit log
+    reputations: dict[str, Reputation]  # of all nodes that were known or sent an update; to be stored
+    weights: dict[str, float]  # of the nodes that sent an update: factor from 0 (leave out) to 1
+    groups: tuple[tuple[str, ...], ...]  # near-copies: each already has its part of one vote
+    changes: tuple[str, ...]  # who entered or left quarantine, and why; for the audit log
 
 
-def judge(
-    standings: Mapping[str, Standing],
+def assess(
+    reputations: Mapping[str, Reputation],
     names: list[str],
     gram: Floats,
     sketches: Floats,
@@ -50,166 +59,165 @@ def judge(
     minimum: int,
     members: Collection[str],
     config: TrustConfig,
-    others: Mapping[str, Finding] | None = None,
+    outside: Mapping[str, Finding] | None = None,
     claims: Mapping[str, float] | None = None,
-    likeness: Floats | None = None,
-) -> Verdict:
-    """One round's updates, before the rule.
+    similarity: Floats | None = None,
+) -> Assessment:
+    """Assess one round's updates.
 
-    names, gram, sketches: as `evidence.collect` takes them, a row for each update against `release`;
-    minimum: updates that the rule needs; members: the nodes that are enrolled now, here or not; others: findings
-    from outside the updates (`heldback.py`, `canaries.py`); claims: sample counts, where the rule weighs by them: a
-    claim of more than CLAIM times the median claim takes the rest of itself off the weight; likeness: cosines (n,) of
-    the rows with what the last release moved, once there was one (`replays.py`). now: Unix s.
+    names, gram, sketches: as `evidence.collect` takes them, a row for each update against `release`; now: Unix time, s;
+    minimum: updates that the rule needs; members: all enrolled nodes, with an update or without.
+    outside: findings from outside the updates (`outside_evidence.py`).
+    claims: sample counts, where the rule weighs by them; the part of a claim above CLAIM median claims has no weight.
+    similarity: cosines (n,) of the rows with the change of the last release, if there was one (`replays.py`).
     """
-    known = {n: standings.get(n, Standing()) for n in sorted({*standings, *names})}
+    known = {n: reputations.get(n, Reputation()) for n in sorted({*reputations, *names})}
     votes = {n: known[n].score(config) for n in names}
     if len(names) < FEWEST or not any(votes.values()):
-        return Verdict(known, _weights(known, names, None, claims, config), (), ())
-    echoes = () if likeness is None else replayed(names, likeness, votes, sum(map(bool, votes.values())) - minimum)
-    votes |= dict.fromkeys(echoes, 0.0)
-    round_ = collect(names, gram, sketches, votes)
-    told = {**dict.fromkeys(echoes, REPLAY), **(others or {})}
-    after = {**known, **_judged(known, round_, votes, release, config, told)}
-    after, changes = _let_out(after, now, config)
+        return Assessment(known, _weights(known, names, None, claims, config), (), ())
+    most = sum(map(bool, votes.values())) - minimum
+    replaying = () if similarity is None else replays.find(names, similarity, votes, most)
+    votes |= dict.fromkeys(replaying, 0.0)
+    evidence = collect(names, gram, sketches, votes)
+    outside = {**dict.fromkeys(replaying, REPLAY), **(outside or {})}
+    after = {**known, **_with_findings(known, evidence, votes, release, config, outside)}
+    after, changes = _end_quarantines(after, now, config)
     if config.action == "quarantine":
-        after, more = _confine(after, names, now, minimum, {*members, *names}, config)
+        after, more = _begin_quarantines(after, names, now, minimum, {*members, *names}, config)
         changes += more
-    weights = _weights(after, names, round_, claims, config)
+    weights = _weights(after, names, evidence, claims, config)
     if config.action != "watch":
-        weights |= dict.fromkeys(echoes, 0.0)
-    return Verdict(after, weights, round_.groups, changes)
+        weights |= dict.fromkeys(replaying, 0.0)
+    return Assessment(after, weights, evidence.groups, changes)
 
 
-def _judged(
-    known: Mapping[str, Standing],
-    round_: Round,
+def _with_findings(
+    known: Mapping[str, Reputation],
+    evidence: RoundEvidence,
     votes: Mapping[str, float],
     release: int,
     config: TrustConfig,
-    others: Mapping[str, Finding],
-) -> dict[str, Standing]:
-    moved = {n: conduct.pushed(known[n], e) for n, e in round_.evidence.items()}
+    outside: Mapping[str, Finding],
+) -> dict[str, Reputation]:
+    """Reputations after this round's findings."""
+    moved = {n: with_push(known[n], e) for n, e in evidence.evidence.items()}
     pushes = {n: push for n, (_, push) in moved.items()}
-    level, after = usual(round_, pushes, votes), {}
-    for node, (standing, push) in moved.items():
-        found = _gravest(round_, node, push, level, others)
-        mark = Mark(release, round(round_.evidence[node].cosine, 4), round(level.cosine, 4), found.blame, found.kind)
-        after[node] = conduct.judged(standing, found, mark, config)
+    level, after = usual(evidence, pushes, votes), {}
+    for node, (reputation, push) in moved.items():
+        found, cosine = _most_serious(evidence, node, push, level, outside), evidence.evidence[node].cosine
+        assessed = AssessedRound(release, round(cosine, 4), round(level.cosine, 4), found.blame, found.kind)
+        after[node] = after_round(reputation, found, assessed, config)
     return after
 
 
-def _gravest(round_: Round, node: str, push: Push, level: Usual, others: Mapping[str, Finding]) -> Finding:
-    """A round counts once, for the gravest thing that speaks against the node; a hard finding before a soft one."""
-    found = find(round_.evidence[node], push, level), others.get(node, GOOD)
+def _most_serious(
+    evidence: RoundEvidence, node: str, push: Push, level: Usual, outside: Mapping[str, Finding]
+) -> Finding:
+    """The finding that counts for a node: one a round, a hard one before a soft one, then by blame."""
+    found = find(evidence.evidence[node], push, level), outside.get(node, GOOD)
     return max(found, key=lambda f: (f.blame > 0, not f.soft, f.blame, f.kind != ""))
 
 
-def _let_out(
-    standings: Mapping[str, Standing], now: float, config: TrustConfig
-) -> tuple[dict[str, Standing], tuple[str, ...]]:
-    """Those whose time is over and who have behaved meanwhile."""
-    after, changes = dict(standings), []
-    for node, standing in standings.items():
-        over = standing.until is not None and now >= standing.until
-        if over and standing.suspicion <= PARDON * config.limit:
-            after[node] = conduct.release(standing, config)
+def _end_quarantines(
+    reputations: Mapping[str, Reputation], now: float, config: TrustConfig
+) -> tuple[dict[str, Reputation], tuple[str, ...]]:
+    """Let out the nodes whose time is over and whose updates were in order meanwhile."""
+    after, changes = dict(reputations), []
+    for node, reputation in reputations.items():
+        over = reputation.quarantined_until is not None and now >= reputation.quarantined_until
+        if over and reputation.suspicion <= CLEARED * config.limit:
+            after[node] = leave_quarantine(reputation, config)
             changes.append(f"{node} is out of quarantine: its time is over and its updates were in order; on probation")
     return after, tuple(changes)
 
 
-def _confine(
-    standings: Mapping[str, Standing],
+def _begin_quarantines(
+    reputations: Mapping[str, Reputation],
     names: Collection[str],
     now: float,
     minimum: int,
     members: Collection[str],
     config: TrustConfig,
-) -> tuple[dict[str, Standing], tuple[str, ...]]:
-    """The most suspected ones over the limit, as many as may be."""
-    after, changes = dict(standings), []
-    suspects = [n for n in names if not standings[n].quarantined and standings[n].suspicion >= config.limit]
-    for node in sorted(suspects, key=lambda n: (-standings[n].suspicion, n)):
-        if _room(after, names, minimum, members, config) < 1:
+) -> tuple[dict[str, Reputation], tuple[str, ...]]:
+    """Quarantine the nodes over the limit, the most suspected first, as many as may be."""
+    after, changes = dict(reputations), []
+    suspects = [n for n in names if not reputations[n].quarantined and reputations[n].suspicion >= config.limit]
+    for node in sorted(suspects, key=lambda n: (-reputations[n].suspicion, n)):
+        if _places_left(after, names, minimum, members, config) < 1:
             break
-        after[node] = conduct.confine(after[node], now, config)
+        after[node] = enter_quarantine(after[node], now, config)
         changes.append(f"{node} is in quarantine: {after[node].reason}")
     return after, tuple(changes)
 
 
-def _room(
-    standings: Mapping[str, Standing],
+def _places_left(
+    reputations: Mapping[str, Reputation],
     names: Collection[str],
     minimum: int,
     members: Collection[str],
     config: TrustConfig,
 ) -> int:
-    """How many more may be quarantined: never a majority, never so many that the rule lacks updates."""
-    inside = sum(standings[n].quarantined for n in members if n in standings)
-    here = sum(not standings[n].quarantined for n in names)
+    """How many more may be quarantined: never a majority, and never so many that the rule lacks updates."""
+    inside = sum(reputations[n].quarantined for n in members if n in reputations)
+    free = sum(not reputations[n].quarantined for n in names)
     most = min((len(members) - 1) // 2, int(config.most * len(members)), len(members) - minimum)
-    return min(most - inside, here - minimum, here - 1)
+    return min(most - inside, free - minimum, free - 1)
 
 
 def _weights(
-    standings: Mapping[str, Standing],
+    reputations: Mapping[str, Reputation],
     names: Collection[str],
-    round_: Round | None,
+    evidence: RoundEvidence | None,
     claims: Mapping[str, float] | None,
     config: TrustConfig,
 ) -> dict[str, float]:
-    """Scores beside the best node's (here or not), near-copies sharing one vote, claims cut to what is believed."""
+    """Scores over the best node's score; near-copies share one vote, and claims are cut to what is believed."""
     if config.action == "watch":
         return dict.fromkeys(sorted(names), 1.0)
-    best = max((s.score(config) for s in standings.values()), default=1.0) or 1.0
+    best = max((r.score(config) for r in reputations.values()), default=1.0) or 1.0
     most = CLAIM * float(np.median([claims[n] for n in names])) if claims else math.inf
     weights = {}
     for node in sorted(names):
         believed = min(1.0, most / claims[node]) if claims else 1.0
-        share = round_.share(node) if round_ else 1.0
-        weights[node] = standings[node].score(config) / best * share * believed
+        share = evidence.share(node) if evidence else 1.0
+        weights[node] = reputations[node].score(config) / best * share * believed
     return weights
 
 
-def spokesmen(verdict: Verdict, minimum: int) -> list[str]:
-    """Whose rows are left, in order of names, where a rule does not weigh rows (medians, Krum).
+def representatives(assessment: Assessment, minimum: int) -> list[str]:
+    """Nodes whose rows go to a rule that does not weigh rows (medians, Krum), in the order of names.
 
-    Those with a weight, and of near-copies only the heaviest, unless the rule would lack updates without the others.
+    Those with a weight. Of near-copies only the heaviest stays, unless the rule would then lack updates.
     """
-    left_out = {n for n, w in verdict.weights.items() if w == 0}
+    left_out = {n for n, w in assessment.weights.items() if w == 0}
     copies = []
-    for group in verdict.groups:
-        ranked = sorted((n for n in group if n not in left_out), key=lambda n: (-verdict.weights[n], n))
+    for group in assessment.groups:
+        ranked = sorted((n for n in group if n not in left_out), key=lambda n: (-assessment.weights[n], n))
         copies += ranked[1:]
-    spare = max(0, len(verdict.weights) - len(left_out) - minimum)
-    left_out |= set(sorted(copies, key=lambda n: (verdict.weights[n], n))[:spare])
-    return sorted(set(verdict.weights) - left_out)
+    spare = max(0, len(assessment.weights) - len(left_out) - minimum)
+    left_out |= set(sorted(copies, key=lambda n: (assessment.weights[n], n))[:spare])
+    return sorted(set(assessment.weights) - left_out)
 
 
-def let_out(standing: Standing, config: TrustConfig) -> Standing:
-    """By the operator: out of quarantine, on probation."""
-    return conduct.release(standing, config)
-
-
-def explain(node: str, standing: Standing, config: TrustConfig, now: float) -> list[str]:
-    """What `nodes list` and `status` say of a node: its trust, and why."""
-    if standing.quarantined:
-        left = max(0.0, (standing.until or now) - now) / 3600
-        lines = [f"{node}: in quarantine, weighs nothing: {standing.reason}"]
+def explain(node: str, reputation: Reputation, config: TrustConfig, now: float) -> list[str]:
+    """A node's trust and the reason for it, in lines for `nodes list` and `status`."""
+    if reputation.quarantined:
+        left = max(0.0, (reputation.quarantined_until or now) - now) / 3600
+        lines = [f"{node}: in quarantine, no weight: {reputation.reason}"]
         if left > 0:
-            return [*lines, f"{node}: let out in {left:.1f} h at the earliest, or by `nodes release {node}`"]
+            return [*lines, f"{node}: leaves quarantine in {left:.1f} h at the earliest, or by `nodes release {node}`"]
         return [*lines, f"{node}: its time is over, but its updates are not yet in order"]
-    lines = [f"{node}: trust {standing.score(config):.2f}, judged in {standing.rounds} rounds"]
-    if echoes := sum(m.kind == REPLAY.kind for m in standing.marks):
+    lines = [f"{node}: trust {reputation.score(config):.2f}, assessed in {reputation.rounds} rounds"]
+    if count := sum(r.kind == REPLAY.kind for r in reputation.recent):
         lines.append(
-            f"{node}: {echoes} of its last {len(standing.marks)} updates only repeated what the release before had "
-            "changed: they weighed nothing"
+            f"{node}: {count} of its last {len(reputation.recent)} updates only repeated the change of the release "
+            "before: they had no weight"
         )
-    if standing.credit < standing.needed(config):
-        what = "on probation" if standing.times else "new"
+    if reputation.credit < reputation.needed(config):
+        what = "on probation" if reputation.quarantines else "new"
         lines.append(
-            f"{node}: {what}, {standing.credit} of {standing.needed(config)} rounds without blame to full weight"
+            f"{node}: {what}, {reputation.credit} of {reputation.needed(config)} rounds without blame to full weight"
         )
-    if why := conduct.reason(standing):
-        lines.append(f"{node}: suspicion {standing.suspicion:.1f} of {config.limit:g}: {why}")
+    if why := reason(reputation):
+        lines.append(f"{node}: suspicion {reputation.suspicion:.1f} of {config.limit:g}: {why}")
     return lines

@@ -1,12 +1,12 @@
-"""What each update does to the model on data that the operator holds back: evidence that no agreement can fake.
+"""Measure what each update does to the model on rows that the operator holds back. Agreement cannot fake this evidence.
 
-After Zeno (Xie, Koyejo & Gupta 2019), which asks how far each update alone brings the loss down on a few samples of the
-server's, and FLTrust (Cao et al. 2021), where such a root set anchors trust. Alone, an honest site's update may well
-forget what it has no data of; so here each update is judged by what the mean of all becomes without it.
+After Zeno (Xie, Koyejo & Gupta 2019), which asks how far each update alone brings down the loss on a few samples of the
+server, and FLTrust (Cao et al. 2021), where such a set of rows anchors trust. An honest site's update alone may well
+make the model forget what the site has no data of. So each update is measured by the mean of all without it.
 
-Needs a file with the rows as gateways train on them: standardised, labels as the card's task has them. It sees what
-colluders hide among the honest, turned labels above all. It must cover what the federation is for: a site that is alone
-in knowing some class is worth nothing to a root set that lacks it.
+The file holds rows as gateways train on them: standardised, with labels as the card's task has them. It detects
+colluders who hide among the honest, above all those who swap labels. It must cover all that the federation is for: a
+site that alone knows some class looks useless to a set of rows without that class.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ CERTAIN = 3.0  # standard errors of the paired differences, and robust deviation
 
 @dataclass(frozen=True)
 class HeldBack:
-    """The operator's rows."""
+    """The operator's held-back rows."""
 
     x: Floats  # (m, *input_shape)
-    y: NDArray[Any] | None  # (m,) or (m, targets); None for anomaly
+    y: NDArray[Any] | None  # (m,) or (m, targets); None for the task anomaly
 
 
 def load(path: Path, graph: TrainableGraph) -> HeldBack:
-    """An ``.npz`` with `x` and, but for anomaly, `y`. Raises ConfigError saying what was expected."""
+    """Read an ``.npz`` file with `x` and, except for anomaly, `y`. Raises ConfigError with what was expected."""
     try:
         if path.stat().st_size > MAX_BYTES:
             raise ConfigError(f"{path}: has more than {MAX_BYTES} bytes; a few hundred rows are enough")
@@ -52,16 +52,17 @@ def load(path: Path, graph: TrainableGraph) -> HeldBack:
         wanted = f"at least {FEWEST_ROWS} rows of {graph.input_shape} and a label each"
         raise ConfigError(f"{path}: x is {x.shape}, y {None if y is None else y.shape}; expected {wanted}")
     if not np.isfinite(x).all():
-        raise ConfigError(f"{path}: x is not finite")
+        raise ConfigError(f"{path}: x has values that are not finite")
     return HeldBack(x, y)
 
 
 def losses(
     graph: TrainableGraph, weights: Floats, updates: Sequence[Floats], shares: NDArray[np.float64], held: HeldBack
 ) -> tuple[Floats, Floats]:
-    """Losses of the held-back rows after the mean of all updates (m,), and after the mean without each (n, m).
+    """Losses of the held-back rows after the mean of all updates (m,), and after the mean without each of them (n, m).
 
     weights: the base release (P,); updates: n of (P,), in the weights' unit; shares: their weights (n,), some above 0.
+    The parameters of `graph` are overwritten.
     """
     shares = shares / shares.sum()
     mean = sum((np.float32(s) * u for s, u in zip(shares, updates, strict=True)), np.zeros_like(weights))
@@ -74,16 +75,16 @@ def losses(
 
 
 def _without(mean: Floats, updates: Sequence[Floats], shares: NDArray[np.float64]) -> Iterator[Floats]:
-    """The mean of the others; for one that weighs nothing, what it would have moved at an equal share is taken away."""
+    """The means without each update; of one without weight, subtract what an equal share of it would have moved."""
     for update, share in zip(updates, shares, strict=True):
         part = share if share > 0 else 1 / len(updates)
         yield mean - np.float32(part / max(1 - part, 1e-6)) * (update - mean)
 
 
 def find(names: Sequence[str], everyone: Floats, without: Floats) -> Mapping[str, Finding]:
-    """Who makes the model clearly worse: losses (m,) with everyone and (n, m) without each.
+    """Find nodes whose updates make the model clearly worse: losses (m,) with everyone and (n, m) without each.
 
-    Worse by more than chance over the rows, and by far more than what the other nodes do.
+    Clearly: by more than chance over the rows, and by far more than the updates of the other nodes.
     """
     if len(names) < FEWEST_NODES:
         return {}
@@ -93,5 +94,4 @@ def find(names: Sequence[str], everyone: Floats, without: Floats) -> Mapping[str
     middle = float(np.median(mean))
     spread = max(1.4826 * float(np.median(np.abs(mean - middle))), 1e-12)
     harmful = (mean > 0) & (mean / error > CERTAIN) & ((mean - middle) / spread > CERTAIN)
-    words = "made the held-back loss worse by"
-    return {n: Finding(0.5, "harm", f"{words} {mean[i]:.2g}") for i, n in enumerate(names) if harmful[i]}
+    return {n: Finding(0.5, "harm") for i, n in enumerate(names) if harmful[i]}

@@ -1,6 +1,6 @@
-"""What speaks for or against nodes beside their updates' own looks: other sites' canaries, and the operator's rows.
+"""Evidence from outside the updates: losses that other sites report of past releases, and held-back rows. Pure.
 
-Pure. What canaries say builds up over rounds (`Seen`); the operator's rows are judged anew in each.
+Reported losses are collected over rounds (`LossReports`); the operator's held-back rows are used anew in each round.
 """
 
 from __future__ import annotations
@@ -13,55 +13,57 @@ import numpy as np
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.messages.quantize import Floats, dequantize
 from fedge_models.system.structs import known
+from msgspec import field
 from numpy.typing import NDArray
 
-from ..contribution import Contribution
 from ..engine.update_rows import Rows
 from . import canaries, heldback
 from .canaries import History
 from .heldback import HeldBack
 from .suspicion import Finding
 
-LOSS = "base_loss"  # the metric: of the base release, on what the site holds back
-MOST_CODES = 64 << 20  # a round with more is not judged by the operator's rows: each update is held as float32 for it
+MOST_CODES = 64 << 20  # held-back rows are not used in larger rounds: they need each update as float32
 
 
 @known
-class Seen(msgspec.Struct, frozen=True):
-    """What canaries have said so far."""
+class LossReports(msgspec.Struct, frozen=True):
+    """What sites have reported of releases so far. The JSON keeps the field names that earlier state folders have."""
 
     history: History = ()
-    part: tuple[str, ...] = ()  # who had a part in the newest release
-    told: dict[str, float] = {}  # site -> its loss of the release before that
+    participants: tuple[str, ...] = field(default=(), name="part")  # nodes whose updates are in the newest release
+    losses: dict[str, float] = field(default_factory=dict, name="told")  # site -> its loss of the release before that
 
 
 @dataclass(frozen=True)
-class Court:
-    """The operator's rows and the model to judge them by. Not thread-safe: the graph is used."""
+class HeldBackCheck:
+    """The operator's held-back rows, and the model to compute their losses with. Not thread-safe: it uses the graph."""
 
     graph: TrainableGraph
     held: HeldBack
 
 
-def listen(seen: Seen, updates: Sequence[Contribution], release: int) -> Seen:
-    """With what the updates against `release` tell of it."""
-    told = {u.node: u.metrics[LOSS] for u in updates if u.staleness == 0 and LOSS in u.metrics}
-    return Seen(canaries.record(seen.history, release, seen.part, seen.told, told), seen.part, told)
+def add_losses(reports: LossReports, losses: Mapping[str, float], release: int) -> LossReports:
+    """Add what sites report of `release`: site -> its loss."""
+    history = canaries.record(reports.history, release, reports.participants, reports.losses, losses)
+    return LossReports(history, reports.participants, dict(losses))
 
 
-def testify(
-    seen: Seen,
-    court: Court | None,
-    updates: Sequence[Contribution],
+def find(
+    reports: LossReports,
+    check: HeldBackCheck | None,
+    names: Sequence[str],
     rows: Rows,
     weights: Floats,
     grid: Floats,
     shares: NDArray[np.float64],
 ) -> Mapping[str, Finding]:
-    """Findings by node; a hard one before a soft one. weights, grid: the newest release's (P,); shares: (n,)."""
-    found = canaries.find(seen.history)
-    if court is None or rows.n * rows.d > MOST_CODES:
+    """Findings by node; one from held-back rows takes precedence over one from reported losses.
+
+    names: of the nodes (n,) whose updates are `rows`; weights, grid: the newest release's (P,); shares: (n,).
+    """
+    found = canaries.find(reports.history)
+    if check is None or rows.n * rows.d > MOST_CODES:
         return found
     deltas = [dequantize(row, grid) for row in rows.block(0, rows.d)]
-    everyone, without = heldback.losses(court.graph, weights, deltas, shares, court.held)
-    return {**found, **heldback.find([u.node for u in updates], everyone, without)}
+    everyone, without = heldback.losses(check.graph, weights, deltas, shares, check.held)
+    return {**found, **heldback.find(names, everyone, without)}

@@ -1,12 +1,12 @@
-"""Updates that say nothing but what the last release has said already: free riders' (Lin, Du & Liu 2019).
+"""Find updates that only repeat the change of the last release: those of free riders (Lin, Du & Liu 2019).
 
-Whoever trains nothing and sends the last release's own movement back, with some noise, agrees well with everyone, and
-its update is shorter than any that learned something, for what the others do not share has been averaged out of it: so
-it lies nearest to all of them. Mixing by nearest neighbours then takes such updates before honest ones, and what few
-sites know is left out. Nothing is lost without them: the model has that movement.
+A node that trains nothing and sends the last release's own change back, with some noise, agrees well with all others.
+Its update is shorter than those that learned something, because what the sites do not share has been averaged out of
+it. So it lies nearest to all of them: mixing by nearest neighbours prefers it to honest updates, and what only few
+sites know is left out. Nothing is lost without it: the model already has that change.
 
-A site that has nothing left to learn may send the same. So nobody is blamed for it: a replay weighs nothing in its
-round, that is all. Near is relative: to how far the others are from the movement.
+A site that has nothing left to learn may send the same. So nobody is blamed: a replay has no weight in its round, that
+is all. Near is relative to how far the others are from the change.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from fedge_models.messages.quantize import Floats as Vector
 
 from .evidence import Floats
 
-NEAR = 0.25  # of the usual 1 - cosine with the movement: half the usual chord; measured: docs/benchmarks.md
+NEAR = 0.25  # of the usual 1 - cosine with the change: half the usual chord; measured: docs/benchmarks.md
 
 
-def direction(moved: Vector, grid: Vector) -> Vector:
-    """A movement (P,) in parameter units as a row in grid steps that uses all of the grid; only its direction counts.
+def direction(change: Vector, grid: Vector) -> Vector:
+    """Scale a change (P,) in parameter units to a row in grid steps that uses the whole grid.
 
-    Zeros for none.
+    Only its direction counts. Zeros stay zeros.
     """
-    row: Vector = moved / grid
+    row: Vector = change / grid
     top = np.float32(np.abs(row).max(initial=0.0))
     return row * (np.float32(LIMIT) / top) if top > 0 else np.zeros_like(row)
 
 
 def cosines(gram: Floats) -> Floats:
-    """Of rows (n,) with the movement, whose inner products are the last row and column of (n + 1, n + 1).
+    """Cosines (n,) of rows with the change, from inner products (n + 1, n + 1) of which the change has the last.
 
-    0 for a row, or a movement, of nothing.
+    0 for a row, or a change, of zeros.
     """
     lengths = np.sqrt(np.diag(gram))
     product = lengths[:-1] * lengths[-1]
@@ -43,12 +43,12 @@ def cosines(gram: Floats) -> Floats:
     return found
 
 
-def find(names: Sequence[str], likeness: Floats, votes: Mapping[str, float], most: int) -> Collection[str]:
-    """Who replays: fewer than half of those with a vote, and at most `most`; the nearest, then by name.
+def find(names: Sequence[str], similarity: Floats, votes: Mapping[str, float], most: int) -> Collection[str]:
+    """Names of the nodes that replay: fewer than half of those with a vote, at most `most`; the nearest, then by name.
 
-    likeness: cosines (n,) with the last release's movement.
+    similarity: cosines (n,) with the last release's change.
     """
-    far = {n: 1.0 - float(c) for n, c in zip(names, likeness, strict=True) if votes.get(n, 0.0) > 0}
+    far = {n: 1.0 - float(c) for n, c in zip(names, similarity, strict=True) if votes.get(n, 0.0) > 0}
     if not far:
         return ()
     usual = float(np.median(list(far.values())))

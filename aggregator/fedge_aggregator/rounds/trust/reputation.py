@@ -1,7 +1,7 @@
-"""What is remembered of a node's conduct, and how one more round changes it. Pure, frozen, JSON.
+"""What is remembered of a node's updates in one federation, and how one more round changes it. Pure, frozen, JSON.
 
-Suspicion falls by a little in a good round and rises by the blame of a bad one: a one-sided cumulative sum (Page 1954).
-Who is quarantined, and who votes, is `trust.py`'s to say.
+Suspicion falls a little in a good round and rises by the blame of a bad one: a one-sided cumulative sum (Page 1954).
+`assessment.py` decides who is quarantined. The JSON keeps the field names that earlier state folders have.
 """
 
 from __future__ import annotations
@@ -12,133 +12,127 @@ import msgspec
 import numpy as np
 from fedge_models.system.settings import Seconds
 from fedge_models.system.structs import known
-from msgspec import Meta
+from msgspec import Meta, field
 from msgspec.structs import replace
 
 from .evidence import Evidence
 from .sketches import WIDTH
 from .suspicion import Finding, Kind, Push
 
-MEMORY = 0.9  # of the last round's pushes that is left in the next: about ten rounds
-RECENT = 8  # rounds that words are made of
-OVER_LIMIT = 1.0  # bad rounds that suspicion may pass its limit by, so that there is a way back
+DECAY = 0.9  # factor of all earlier pushes in each round: they fade over about ten rounds
+RECENT = 8  # rounds from which the reason in words is made
+OVER_LIMIT = 1.0  # bad rounds by which suspicion may exceed its limit, so that a node can recover
+LEAST = 0.1  # of its earned weight: only quarantine, which is bounded, takes a node's whole weight away
 
 
 class TrustConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """``[federation.X] trust``: what an aggregator makes of the conduct of nodes."""
+    """``[federation.X] trust``: what follows from a node's updates."""
 
     action: Literal["watch", "weigh", "quarantine"] = "quarantine"  # watch: only scores; weigh: lower weights too
     limit: Annotated[float, Meta(ge=1.0, le=100.0)] = 3.0  # clearly bad rounds until quarantine
-    forgive: Annotated[float, Meta(gt=0.0, le=0.2)] = 0.05  # bad rounds that a good one makes up for
-    ramp: Annotated[int, Meta(ge=1, le=10_000)] = (
-        10  # good rounds until a new node weighs fully; twice after quarantine
-    )
-    quarantine: Seconds = Seconds(7 * 86400)  # until let out by time; twice as long each time again
+    forgive: Annotated[float, Meta(gt=0.0, le=0.2)] = 0.05  # bad rounds that one good round makes up for
+    ramp: Annotated[int, Meta(ge=1, le=10_000)] = 10  # good rounds to full weight; more after each quarantine
+    quarantine: Seconds = Seconds(7 * 86400)  # shortest time in quarantine; doubles each time the node goes there again
     most: Annotated[float, Meta(ge=0.0, lt=0.5)] = 0.4  # share of the members that may be in quarantine
 
 
 @known
-class Mark(msgspec.Struct, frozen=True, array_like=True):
-    """One judged round of a node."""
+class AssessedRound(msgspec.Struct, frozen=True, array_like=True):
+    """What one round showed of a node."""
 
     release: int  # the base release of the round
-    cosine: float  # with the others, and what was usual
-    usual: float
+    cosine: float  # with the mean of the others
+    usual: float  # median of the cosines in that round
     blame: float
     kind: Kind
 
 
 @known
-class Standing(msgspec.Struct, frozen=True, kw_only=True):
-    """All that is remembered of one node in one federation; starts as `Standing()`."""
+class Reputation(msgspec.Struct, frozen=True, kw_only=True):
+    """All that is remembered of one node in one federation; a new node has `Reputation()`."""
 
     suspicion: float = 0.0  # in clearly bad rounds
     credit: int = 0  # rounds without blame, up to what full weight takes
-    rounds: int = 0  # judged
-    times: int = 0  # quarantined so far
-    since: float | None = None  # Unix s; in quarantine
-    until: float | None = None  # Unix s; no sooner is it let out by time
-    reason: str = ""  # of the quarantine it is in, or was in last
-    marks: tuple[Mark, ...] = ()  # the last few rounds, oldest first
-    pushed: bytes = b""  # WIDTH float32: sketch of what it pushed by itself, fading
-    energy: float = 0.0  # sum of their squares, fading alike
+    rounds: int = 0  # assessed
+    quarantines: int = field(default=0, name="times")  # so far
+    quarantined_since: float | None = field(default=None, name="since")  # Unix time, s; None: not in quarantine
+    quarantined_until: float | None = field(default=None, name="until")  # Unix time, s; earliest end by time
+    reason: str = ""  # of the present or last quarantine
+    recent: tuple[AssessedRound, ...] = field(default=(), name="marks")  # the last few rounds, oldest first
+    pushed: bytes = b""  # WIDTH float32: sum of the sketches of what its updates did not share, fading
+    energy: float = 0.0  # sum of their squared lengths, fading in the same way
 
     @property
     def quarantined(self) -> bool:
-        """Whether it is in quarantine."""
-        return self.since is not None
+        """Whether the node is in quarantine."""
+        return self.quarantined_since is not None
 
     def needed(self, config: TrustConfig) -> int:
-        """Rounds without blame until it weighs fully."""
-        return config.ramp * (1 + self.times)
+        """Rounds without blame that full weight takes."""
+        return config.ramp * (1 + self.quarantines)
 
     def score(self, config: TrustConfig) -> float:
-        """Trust from 0 (quarantined) to 1: earned over rounds, less what is suspected."""
+        """Trust from 0 (quarantined) to 1: earned over rounds, reduced by suspicion."""
         if self.quarantined:
             return 0.0
         earned = (1 + min(self.credit, self.needed(config))) / (1 + self.needed(config))
         return earned * max(LEAST, 1.0 - self.suspicion / config.limit)
 
 
-LEAST = 0.1  # of its earned weight: only quarantine takes a voice away, and that is bounded
-
-
-def pushed(standing: Standing, evidence: Evidence) -> tuple[Standing, Push]:
-    """The standing with this round's push added, and what the pushes come to."""
-    kept = np.frombuffer(standing.pushed, "<f4").astype(np.float64) if standing.pushed else np.zeros(WIDTH)
-    total = (MEMORY * kept + evidence.residual).astype("<f4")
-    energy = MEMORY**2 * standing.energy + float(evidence.residual @ evidence.residual)
+def with_push(reputation: Reputation, evidence: Evidence) -> tuple[Reputation, Push]:
+    """Add the part of this round's update that the others do not share; also return the sum of those parts."""
+    before = np.frombuffer(reputation.pushed, "<f4").astype(np.float64) if reputation.pushed else np.zeros(WIDTH)
+    total = (DECAY * before + evidence.residual).astype("<f4")
+    energy = DECAY**2 * reputation.energy + float(evidence.residual @ evidence.residual)
     square = float(np.square(total, dtype=np.float64).sum())
-    after = replace(standing, pushed=total.tobytes(), energy=energy, rounds=standing.rounds + 1)
+    after = replace(reputation, pushed=total.tobytes(), energy=energy, rounds=reputation.rounds + 1)
     return after, Push(after.rounds, square / energy if energy > 0 else 1.0, square**0.5)
 
 
-def judged(standing: Standing, finding: Finding, mark: Mark, config: TrustConfig) -> Standing:
-    """After one more round. Findings of a `soft` kind alone lead no further than half of the way to quarantine."""
-    suspicion, top = standing.suspicion, config.limit + OVER_LIMIT
+def after_round(reputation: Reputation, finding: Finding, assessed: AssessedRound, config: TrustConfig) -> Reputation:
+    """Apply one round's finding. Soft findings alone raise suspicion to half of the limit at most."""
+    suspicion, top = reputation.suspicion, config.limit + OVER_LIMIT
     if finding.blame == 0:
         suspicion = max(0.0, suspicion - config.forgive)
     elif not finding.soft:
         suspicion = min(top, suspicion + finding.blame)
     elif suspicion < config.limit / 2:
         suspicion = min(config.limit / 2, suspicion + finding.blame)
-    credit = standing.credit + (finding.blame == 0 and not standing.quarantined)
-    marks = (*standing.marks[1 - RECENT :], mark)
-    return replace(standing, suspicion=suspicion, credit=min(credit, standing.needed(config)), marks=marks)
+    credit = reputation.credit + (finding.blame == 0 and not reputation.quarantined)
+    recent = (*reputation.recent[1 - RECENT :], assessed)
+    return replace(reputation, suspicion=suspicion, credit=min(credit, reputation.needed(config)), recent=recent)
 
 
-def confine(standing: Standing, now: float, config: TrustConfig) -> Standing:
-    """Into quarantine, for longer each time."""
-    until = now + float(config.quarantine) * 2.0 ** min(standing.times, 10)
-    return replace(standing, since=now, until=until, times=standing.times + 1, reason=reason(standing))
+def enter_quarantine(reputation: Reputation, now: float, config: TrustConfig) -> Reputation:
+    """Put the node into quarantine, for twice as long as the time before."""
+    until = now + float(config.quarantine) * 2.0 ** min(reputation.quarantines, 10)
+    times, why = reputation.quarantines + 1, reason(reputation)
+    return replace(reputation, quarantined_since=now, quarantined_until=until, quarantines=times, reason=why)
 
 
-def release(standing: Standing, config: TrustConfig) -> Standing:
-    """Out of quarantine and on probation: one clearly bad round leads back, and full weight is far away."""
+def leave_quarantine(reputation: Reputation, config: TrustConfig) -> Reputation:
+    """Put the node on probation: one clearly bad round leads back, and full weight takes many good ones."""
     suspicion = max(config.limit - 1.0, 0.0)
-    return replace(standing, since=None, until=None, suspicion=suspicion, credit=0)
+    return replace(reputation, quarantined_since=None, quarantined_until=None, suspicion=suspicion, credit=0)
 
 
 WHY: dict[Kind, str] = {
     "against": "pointed against the others'",
-    "unrelated": "had nothing to do with the others'",
-    "idle": "said next to nothing where the others had much to say",
-    "push": "pushed one and the same way, away from the others",
+    "unrelated": "were unrelated to the others'",
+    "idle": "hardly changed anything where the others changed much",
+    "push": "pushed alone in one direction",
     "harm": "made the model worse on the held-back set",
     "canary": "were followed by worse releases at other sites",
 }
 
 
-def reason(standing: Standing) -> str:
-    """What the last rounds hold against a node, in plain words."""
-    bad = [m for m in standing.marks if m.blame > 0]
-    if not bad:
-        return ""
+def reason(reputation: Reputation) -> str:
+    """Why the last rounds speak against a node, in plain words; empty if they do not."""
+    bad = [r for r in reputation.recent if r.blame > 0]
     parts = []
-    for kind in sorted({m.kind for m in bad}, key=lambda k: -sum(m.blame for m in bad if m.kind == k)):
-        own = [m for m in bad if m.kind == kind]
-        cosine, usual = (float(np.mean([getattr(m, f) for m in own])) for f in ("cosine", "usual"))
-        told = kind in ("against", "unrelated")
-        shown = f" (cosine {cosine:.2f} on average, usual {usual:.2f})" if told else ""
-        parts.append(f"{len(own)} of its last {len(standing.marks)} updates {WHY[kind]}{shown}")
+    for kind in sorted({r.kind for r in bad}, key=lambda k: -sum(r.blame for r in bad if r.kind == k)):
+        own = [r for r in bad if r.kind == kind]
+        cosine, usual = (float(np.mean([getattr(r, f) for r in own])) for f in ("cosine", "usual"))
+        shown = f" (cosine {cosine:.2f} on average, usual {usual:.2f})" if kind in ("against", "unrelated") else ""
+        parts.append(f"{len(own)} of its last {len(reputation.recent)} updates {WHY[kind]}{shown}")
     return "; ".join(parts)

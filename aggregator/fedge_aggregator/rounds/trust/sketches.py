@@ -1,9 +1,9 @@
-"""Short fingerprints of long vectors: inner products and distances survive, the vectors do not have to.
+"""Sketches: short vectors that keep the inner products and distances of long ones.
 
-A count sketch (Charikar, Chen, Farach-Colton 2002): each coordinate is added, with a sign, to one of WIDTH places, both
-drawn once and for all from its number. Sketches are linear, so those of column blocks add up to that of the whole, and
-a squared length comes out right to about sqrt(2 / WIDTH), a tenth. Sums of int8 codes are whole numbers: exact, and the
-same bits in any order of blocks. Trust keeps one such sketch a node (`trust.py`), 1 KiB whatever the model's size.
+A count sketch (Charikar, Chen, Farach-Colton 2002): each coordinate is added, with a sign, to one of WIDTH places.
+Place and sign follow from the coordinate's number. Sketches are linear: those of column blocks add up to that of the
+whole row. A squared length is right to about sqrt(2 / WIDTH), a tenth. Sums of int8 codes are whole numbers: exact,
+and the same bits in any order of blocks. Each node's reputation holds one sketch: 1 KiB, whatever the model's size.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ Floats = NDArray[np.float64]
 
 
 def sketch(block: NDArray[np.generic], start: int = 0) -> Floats:
-    """Sketches (n, WIDTH) of the columns start.. of n rows, given as a block (n, w); to be added up over blocks."""
+    """Sketches (n, WIDTH) of columns start.. of n rows, given as a block (n, w); those of all blocks add up."""
     place, sign = _places(start, block.shape[1])
     return np.stack([np.bincount(place, sign * row, WIDTH) for row in block]) if len(block) else np.empty((0, WIDTH))
 
 
 def sketches_of(rows: Rows, start: int, stop: int) -> Floats:
-    """What columns start..stop-1 of the rows add to their sketches (n, WIDTH)."""
+    """The part of the rows' sketches (n, WIDTH) that columns start..stop-1 contribute."""
     total = np.zeros((rows.n, WIDTH))
     for first in range(start, stop, rows.width):
         total += sketch(rows.block(first, min(first + rows.width, stop)), first)
@@ -34,7 +34,7 @@ def sketches_of(rows: Rows, start: int, stop: int) -> Floats:
 
 
 def _places(start: int, width: int) -> tuple[NDArray[np.int64], Floats]:
-    """Of each coordinate: its place and its sign."""
+    """The place and the sign of each coordinate."""
     mixed = (np.arange(start + 1, start + width + 1, dtype=np.uint64) * _MULTIPLIER) >> np.uint64(32)
     mixed ^= mixed >> np.uint64(15)
     mixed = (mixed * _MULTIPLIER) >> np.uint64(40)

@@ -64,19 +64,19 @@ ATTACKS: dict[str, tuple[Forge, int]] = {  # rounds within which all are quarant
 def test_attack_is_quarantined_and_nobody_else(name: str, share: int) -> None:
     forge, rounds = ATTACKS[name]
     fleet = Fleet(honest=10 - share, hostile=share, forge=forge)
-    verdict = fleet.run(rounds)
-    assert fleet.inside() == set(fleet.bad), [fleet.standings[n].marks for n in fleet.bad]
-    assert all(verdict.weights[n] == 0 for n in fleet.bad)
-    assert min(verdict.weights[n] for n in fleet.names if n not in fleet.bad) > 0.5
+    assessment = fleet.run(rounds)
+    assert fleet.inside() == set(fleet.bad), [fleet.reputations[n].recent for n in fleet.bad]
+    assert all(assessment.weights[n] == 0 for n in fleet.bad)
+    assert min(assessment.weights[n] for n in fleet.names if n not in fleet.bad) > 0.5
 
 
 @pytest.mark.parametrize("lean", [0.0, 0.5, 1.5, 2.5])
 @pytest.mark.parametrize("kept", [0.0, 1.0])
 def test_honest_fleet_whose_sites_differ_is_left_alone(lean: float, kept: float) -> None:
     fleet = Fleet(honest=12, lean=lean, kept=kept)
-    verdict = fleet.run(40)
+    assessment = fleet.run(40)
     assert not fleet.inside() and not fleet.changes
-    assert set(verdict.weights.values()) == {1.0}
+    assert set(assessment.weights.values()) == {1.0}
 
 
 def test_honest_one_class_a_site_is_left_alone() -> None:
@@ -101,26 +101,26 @@ def test_honest_one_class_a_site_is_left_alone() -> None:
             deltas[name] = graph.params - params
         step = np.quantile(np.abs(np.stack(list(deltas.values()))), 0.999) / 127
         rows = {n: np.clip(np.rint(d / step), -127, 127).astype(np.int8) for n, d in deltas.items()}
-        verdict = fleet.step(rows)
-        assert not fleet.inside() and min(verdict.weights.values()) > 0.3
+        assessment = fleet.step(rows)
+        assert not fleet.inside() and min(assessment.weights.values()) > 0.3
         params = params + np.mean(list(deltas.values()), axis=0)
-    assert max(s.suspicion for s in fleet.standings.values()) < CONFIG.limit / 2
+    assert max(s.suspicion for s in fleet.reputations.values()) < CONFIG.limit / 2
 
 
 def test_mimic_does_not_drive_out_the_site_it_copies() -> None:
     fleet = Fleet(honest=7, hostile=3, forge=mimic)
-    verdict = fleet.run(30)
+    assessment = fleet.run(30)
     assert not fleet.inside()
-    assert verdict.groups == (("h0", "x0", "x1", "x2"),)
-    assert sum(verdict.weights[n] for n in verdict.groups[0]) == pytest.approx(1.0)  # one vote, not four
-    assert trust.spokesmen(verdict, 3) == sorted(f"h{i}" for i in range(7))
-    assert trust.spokesmen(verdict, 9) == [*sorted(f"h{i}" for i in range(7)), "x1", "x2"]
+    assert assessment.groups == (("h0", "x0", "x1", "x2"),)
+    assert sum(assessment.weights[n] for n in assessment.groups[0]) == pytest.approx(1.0)  # one vote, not four
+    assert trust.representatives(assessment, 3) == sorted(f"h{i}" for i in range(7))
+    assert trust.representatives(assessment, 9) == [*sorted(f"h{i}" for i in range(7)), "x1", "x2"]
 
 
 def test_colluders_cannot_accuse_an_honest_site() -> None:
     fleet = Fleet(honest=7, hostile=3, forge=accusers)
     fleet.run(30)
-    assert fleet.inside() == set(fleet.bad) and fleet.standings["h0"].suspicion < 1
+    assert fleet.inside() == set(fleet.bad) and fleet.reputations["h0"].suspicion < 1
 
 
 def test_similar_honest_sites_are_no_copies() -> None:
@@ -140,8 +140,8 @@ def test_sample_count_inflation_buys_no_weight() -> None:
 
 def test_two_updates_are_not_compared() -> None:
     fleet = Fleet(honest=1, hostile=1, forge=sign_flip)
-    verdict = fleet.run(10)
-    assert verdict.weights == {"h0": 1.0, "x0": 1.0} and not fleet.inside()
+    assessment = fleet.run(10)
+    assert assessment.weights == {"h0": 1.0, "x0": 1.0} and not fleet.inside()
 
 
 def test_sketch_keeps_lengths_and_adds_up_over_blocks() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 import numpy as np
-from fedge_aggregator.rounds.trust.reputation import Standing
+from fedge_aggregator.rounds.trust.reputation import Reputation
 from hypothesis import given
 from hypothesis import settings as example_settings
 from hypothesis import strategies as st
@@ -39,16 +39,16 @@ def test_scores_stay_bounded_rise_slowly_and_do_not_depend_on_order(plays: list[
         fleet.round += 1
         if not rows:
             continue
-        verdict = judge(fleet, rows, members)
-        assert judge(fleet, {n: rows[n] for n in shuffled}, members) == verdict
-        scores = {n: s.score(CONFIG) for n, s in verdict.standings.items()}
-        assert all(0 <= s <= 1 for s in scores.values()) and all(0 <= w <= 1 for w in verdict.weights.values())
+        assessment = judge(fleet, rows, members)
+        assert judge(fleet, {n: rows[n] for n in shuffled}, members) == assessment
+        scores = {n: s.score(CONFIG) for n, s in assessment.reputations.items()}
+        assert all(0 <= s <= 1 for s in scores.values()) and all(0 <= w <= 1 for w in assessment.weights.values())
         for name, score in scores.items():
-            earlier = fleet.standings.get(name, Standing()).score(CONFIG)
+            earlier = fleet.reputations.get(name, Reputation()).score(CONFIG)
             assert score <= earlier + 1 / (1 + CONFIG.ramp) + CONFIG.forgive / CONFIG.limit + 1e-9
-        assert sum(s.quarantined for s in verdict.standings.values()) < len(members) / 2
-        assert sum(w > 0 for w in verdict.weights.values()) >= min(len(rows), 1)
-        fleet.standings = dict(verdict.standings)
+        assert sum(s.quarantined for s in assessment.reputations.values()) < len(members) / 2
+        assert sum(w > 0 for w in assessment.weights.values()) >= min(len(rows), 1)
+        fleet.reputations = dict(assessment.reputations)
 
 
 @example_settings(max_examples=30, deadline=None)
@@ -59,6 +59,6 @@ def test_restart_changes_nothing(plays: list[list[str]]) -> None:
         rows = played(habits, fleet.round)
         if not rows:
             continue
-        stored = msgspec.json.encode(again.standings)
-        again.standings = msgspec.json.decode(stored, type=dict[str, Standing])
+        stored = msgspec.json.encode(again.reputations)
+        again.reputations = msgspec.json.decode(stored, type=dict[str, Reputation])
         assert fleet.step(rows) == again.step(rows)

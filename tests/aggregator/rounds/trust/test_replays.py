@@ -31,18 +31,18 @@ def test_replay_weighs_nothing_that_round_and_is_not_blamed(action: str) -> None
     rows = fleet.rows() | {n: np.rint(moved + fleet.rng.normal(0, noise, D)).astype(np.int8) for n in fleet.bad}
     fleet.round += 1
     without = judge(fleet, rows, fleet.names)
-    verdict = judge(fleet, rows, fleet.names, likeness=alike(rows, moved))
+    assessment = judge(fleet, rows, fleet.names, similarity=alike(rows, moved))
     assert min(without.weights.values()) > 0
-    silenced = {n for n, w in verdict.weights.items() if w == 0}
+    silenced = {n for n, w in assessment.weights.items() if w == 0}
     assert silenced == (set() if action == "watch" else set(fleet.bad))
     for node in fleet.names:
-        assert verdict.standings[node].suspicion == 0
-        said = any("only repeated what the release before had changed" in x for x in explained(verdict, node, config))
+        assert assessment.reputations[node].suspicion == 0
+        said = any("only repeated the change of the release before" in x for x in explained(assessment, node, config))
         assert said == (node in fleet.bad)
 
 
-def explained(verdict: trust.Verdict, node: str, config: TrustConfig) -> list[str]:
-    return trust.explain(node, verdict.standings[node], config, 0.0)
+def explained(assessment: trust.Assessment, node: str, config: TrustConfig) -> list[str]:
+    return trust.explain(node, assessment.reputations[node], config, 0.0)
 
 
 def test_sites_that_agree_with_each_other_and_with_the_last_release_are_no_replays() -> None:
@@ -50,9 +50,9 @@ def test_sites_that_agree_with_each_other_and_with_the_last_release_are_no_repla
     moved = np.mean(list(fleet.step() and fleet.rows().values()), axis=0)
     for _ in range(10):
         rows = fleet.rows()
-        likeness = alike(rows, moved)
-        assert np.median(likeness) > 0.75
-        assert min(judge(fleet, rows, fleet.names, likeness=likeness).weights.values()) > 0
+        similarity = alike(rows, moved)
+        assert np.median(similarity) > 0.75
+        assert min(judge(fleet, rows, fleet.names, similarity=similarity).weights.values()) > 0
 
 
 @given(
