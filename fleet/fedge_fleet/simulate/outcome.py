@@ -33,6 +33,8 @@ def summary(outcome: Outcome) -> list[str]:
         "updates: " + ", ".join(f"{counts.get(k, 0)} {k}" for k in ("admitted", "late", "lost", "refused")),
         f"bytes: {outcome.bytes_up / 2**20:.1f} MiB up from all, {outcome.bytes_down / 2**20:.1f} MiB down to each",
     ]
+    if not outcome.scores:
+        lines.append("worst site: unknown, for the test part of each honest site has a single class")
     if config.trust is not None:
         held, bad = set(outcome.quarantined), set(outcome.hostile)
         lines.append(f"quarantine: {len(held & bad)} of {len(bad)} hostile sites, {len(held - bad)} honest ones")
@@ -62,14 +64,17 @@ def page(outcome: Outcome) -> Report:
     """Build the page for a browser."""
     config, history = outcome.config, outcome.history
     over = [Line("mean of the honest sites", [(p.round, p.score) for p in history])]
-    over.append(Line("worst honest site", [(p.round, p.worst) for p in history], dashed=True))
+    if outcome.scores:
+        over.append(Line("worst honest site", [(p.round, p.worst) for p in history], dashed=True))
     if _backdoor(outcome):
         over.append(Line("backdoor works", [(p.round, p.backdoor) for p in history if math.isfinite(p.backdoor)]))
     ranked = sorted((s for s in outcome.scores.values() if math.isfinite(s)), reverse=True)
     plots = [
         Plot(f"{outcome.metric} after each round", "round", outcome.metric, over),
-        Plot("Honest sites at the end, best first", "site", outcome.metric, [Line("site", list(enumerate(ranked, 1)))]),
     ]
+    if ranked:
+        best_first = [Line("site", list(enumerate(ranked, 1)))]
+        plots.append(Plot("Honest sites at the end, best first", "site", outcome.metric, best_first))
     settings = [[k, _told(v)] for k, v in msgspec.to_builtins(config, enc_hook=str).items() if v not in (None, {})]
     sites = [[n, f"{s:.3f}"] for n, s in sorted(outcome.scores.items(), key=lambda item: item[1])]
     tables = [
@@ -94,8 +99,12 @@ def _backdoor(outcome: Outcome) -> bool:
 
 
 def _row(point: Point, backdoor: bool) -> list[str]:
-    row = [str(point.round), f"{point.hours:.1f}", f"{point.score:.3f}", f"{point.worst:.3f}"]
+    row = [str(point.round), f"{point.hours:.1f}", _figure(point.score), _figure(point.worst)]
     return [*row, f"{point.backdoor:.0%}"] if backdoor else row
+
+
+def _figure(value: float) -> str:
+    return f"{value:.3f}" if math.isfinite(value) else "-"
 
 
 def _some(history: Sequence[Point]) -> list[Point]:

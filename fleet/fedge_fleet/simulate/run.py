@@ -44,7 +44,7 @@ class Point:
     round: int
     hours: float  # simulated
     score: float  # of the honest sites
-    worst: float  # the worst honest site's
+    worst: float  # the worst honest site's; NaN where no site can be scored alone
     backdoor: float  # success of the backdoor, 0 to 1; NaN without one
 
 
@@ -115,7 +115,7 @@ def simulate(
         if done % every and done < loop.plan.rounds:
             return
         scores = evaluator.sites(federation.at)
-        worst = (max if fleet.problem.error else min)(scores.values())
+        worst = (max if fleet.problem.error else min)(scores.values(), default=float("nan"))
         success = _success(attack, fleet.graph, federation, honest) if bad else float("nan")
         history.append(Point(done, loop.now / 3600, evaluator.overall(federation.at), worst, success))
         look(history[-1], loop.plan.rounds)

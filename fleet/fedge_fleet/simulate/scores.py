@@ -14,6 +14,9 @@ from ..data.site_data import Floats, Labels, Windows
 Scores = dict[str, float]
 
 
+TOGETHER = ("macro_f1", "average_precision")  # scores that the rows of different sites may share
+
+
 class Evaluator:
     """Scores models on the test parts of one problem."""
 
@@ -32,9 +35,15 @@ class Evaluator:
         return found
 
     def overall(self, at: Callable[[str], Floats]) -> float:
-        """Mean over the sites, or the score of all test rows together."""
-        if not self._problem.pooled:
-            return float(np.nanmean(list(self.sites(at).values())))
+        """Mean over the sites, or the score of all test rows together.
+
+        A classifier whose sites have one class each cannot be scored at any of them: all test rows are then scored
+        together. NaN where that is no score either (an anomaly's scale differs from site to site).
+        """
+        if not self._problem.pooled and (scores := self.sites(at)):
+            return float(np.nanmean(list(scores.values())))
+        if self._problem.metric not in TOGETHER:
+            return float("nan")
         out, y = self._together(at)
         if self._problem.metric == "macro_f1":
             return macro_f1(y, out.argmax(axis=1))

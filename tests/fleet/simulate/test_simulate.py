@@ -16,7 +16,7 @@ from fedge_fleet import report
 from fedge_fleet.cli import main
 from fedge_fleet.data.member import Base, Member, Plan, Sent
 from fedge_fleet.data.site_data import Windows
-from fedge_fleet.simulate import outcome as told
+from fedge_fleet.simulate import outcome as outcomes
 from fedge_fleet.simulate import skew
 from fedge_fleet.simulate.baselines import Plain
 from fedge_fleet.simulate.config import Config, flagged, keys, read
@@ -46,7 +46,7 @@ def run(fleet: Fleet, **keys: object) -> Outcome:
 def test_the_same_seed_gives_the_same_bits_and_another_seed_others(fleet: Fleet) -> None:
     rough = {"hostile": 0.2, "attack": {"name": "gaussian"}, "stragglers": 0.2, "dropouts": 0.2}
     a, b, c = (run(fleet, seed=seed, **rough) for seed in (3, 3, 4))
-    assert told.as_json(a) == told.as_json(b) and a.digest == b.digest != c.digest
+    assert outcomes.as_json(a) == outcomes.as_json(b) and a.digest == b.digest != c.digest
 
 
 def test_fedavg_breaks_and_a_robust_rule_holds(fleet: Fleet) -> None:
@@ -225,6 +225,17 @@ def test_two_classes_a_site() -> None:
     assert all(len(np.unique(s.y)) == 2 for s in dealt.values())
 
 
+def test_one_class_a_site_is_scored_over_all_sites_together() -> None:
+    found = simulate(Config(sites=8, rounds=3, skew={"name": "classes", "per_site": 1}), "test")
+    assert found.scores == {} and all(np.isnan(p.worst) for p in found.history)
+    assert found.history[-1].score > found.history[0].score
+    printed = "\n".join(outcomes.lines(found))
+    assert "worst site: unknown" in printed and "nan" not in printed
+    assert json.loads(outcomes.as_json(found))["history"][-1]["worst"] is None
+    page = report.render(outcomes.page(found))
+    assert page.count("<svg") == 1 and "nan" not in page
+
+
 def test_small_alpha_makes_sites_differ() -> None:
     def spread(how: skew.Skew) -> float:
         shares = [np.bincount(s.y, minlength=4) / len(s.y) for s in skew.deal(POOL, 5, how, seed=1).values()]
@@ -310,8 +321,8 @@ def test_command_prints_a_table_json_and_a_page(tmp_path: Path) -> None:
 
 def test_what_is_unknown_is_null_in_json(fleet: Fleet) -> None:
     found = run(fleet)
-    text = told.as_json(found)
+    text = outcomes.as_json(found)
     assert json.loads(text)["history"][0]["backdoor"] is None and "NaN" not in text
     assert msgspec.json.decode(text) == json.loads(text)
     assert math.isnan(found.last.backdoor)
-    assert "<h2>Promises</h2>" not in report.render(told.page(found))
+    assert "<h2>Promises</h2>" not in report.render(outcomes.page(found))
