@@ -29,7 +29,7 @@ Scores = dict[str, float]
 
 
 def measure(problem: Problem, seed: int) -> dict[str, Scores]:
-    """For one seed: {"": overall scores, site: {"own": …, "tuned": …}}."""
+    """Measure one seed: {"": overall scores, site: {"own": …, "tuned": …}}."""
     sites = {n: standardised(s, problem.card) for n, s in problem.sites.items()}
     if not problem.unseen:
         return _measure(problem, sites, sites, seed)
@@ -39,7 +39,7 @@ def measure(problem: Problem, seed: int) -> dict[str, Scores]:
 
 
 def _left_out(sites: dict[str, Windows]) -> Iterator[tuple[str, dict[str, Windows], Windows]]:
-    """Each site in turn, all of it to be judged, and the others, all of them to learn from."""
+    """Yield each site in turn as the test part, with all others as training sites."""
     for name, site in sites.items():
         yield name, {n: s for n, s in sites.items() if n != name}, replace(site, test=np.ones_like(site.test))
 
@@ -76,7 +76,7 @@ def _mean_of(evaluator: Evaluator, own: Mapping[str, Floats], site: str) -> floa
 
 
 def summary(problem: Problem, seeds: int) -> tuple[list[str], Scores]:
-    """A row of the table and the figures of one set."""
+    """Return a row of the table and the figures of one set."""
     runs = [measure(problem, seed) for seed in range(seeds)]
     mean = {part: {k: float(np.mean([r[part][k] for r in runs])) for k in runs[0][part]} for part in runs[0]}
     overall, name = mean[""], problem.name
@@ -101,7 +101,7 @@ HEADER = ["set", "sites", "score", "own", "everywhere", "federated", "tuned", "c
 
 
 def _ratio(problem: Problem, ours: float, theirs: float) -> float:
-    """Above 1 is better."""
+    """Return the ratio of two scores so that above 1 is better."""
     return theirs / ours if problem.error else ours / theirs
 
 
@@ -122,14 +122,14 @@ def _with(problem: Problem, mu: float = 0.0, **changes: float) -> Problem:
 
 
 def _local(problem: Problem) -> Problem:
-    """With the last layer kept at each site."""
+    """Keep the last layer at each site."""
     layer = TrainableGraph.load(problem.model(0)).layout[-1].name.rpartition(".")[0]
 
     return problem.keeping(f"{layer}.*")
 
 
 def ablation(problem: Problem, seeds: int) -> list[str]:
-    """One row: the score of each way to federate, on the validation cut."""
+    """Return one row: the score of each way to federate, on the validation cut."""
     scores = []
     for change in VARIANTS.values():
         changed = change(problem)

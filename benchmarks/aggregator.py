@@ -36,7 +36,7 @@ WAIT = 'quorum = 2\ndeadline = "1h"'
 
 
 class Load(NamedTuple):
-    """What was measured of one server."""
+    """Figures measured of one server."""
 
     per_s: float
     p99_ms: float
@@ -45,20 +45,20 @@ class Load(NamedTuple):
 
 
 def prepared(members: Sequence[Gateway], pool: ThreadPoolExecutor) -> list[bytes]:
-    """Everyone has the newest release, a connection and a signed update."""
+    """Give every gateway the newest release, a connection and a signed update."""
     list(pool.map(Gateway.fetch, members))
     return [g.train() for g in members]
 
 
 def flood(members: Sequence[Gateway], bodies: Sequence[bytes], pool: ThreadPoolExecutor) -> float:
-    """Seconds until all are accepted."""
+    """Return the seconds until all updates are accepted."""
     began = time.perf_counter()
     list(pool.map(Gateway.send, members, bodies))
     return time.perf_counter() - began
 
 
 def trickle(members: Sequence[Gateway], bodies: Sequence[bytes], rate: float, pool: ThreadPoolExecutor) -> list[float]:
-    """Seconds from when each update was due to its 202."""
+    """Return, for each update, the seconds from its due time to its 202."""
     began = time.perf_counter() + 0.05
 
     def send(i: int) -> float:
@@ -71,14 +71,14 @@ def trickle(members: Sequence[Gateway], bodies: Sequence[bytes], rate: float, po
 
 
 def wait_for(server: Server, version: int, processes: Processes) -> None:
-    """The round has ended."""
+    """Wait until the round has ended."""
     while server.metric("fedge_aggregator_release") < version:
         processes.check()
         time.sleep(0.05)
 
 
 def serve(parameters: str, nodes: int, floods: int, trickles: int) -> Load:
-    """So many rounds of each kind: medians, and the 99th percentile of all that trickled."""
+    """Serve this many rounds of each kind; return medians, and the 99th percentile of all that trickled."""
     with (
         tempfile.TemporaryDirectory() as name,
         Processes(Path(name) / "logs", os.environ) as processes,
@@ -104,7 +104,7 @@ def serve(parameters: str, nodes: int, floods: int, trickles: int) -> Load:
 
 
 def average(folder: str, parameters: str, count: int, answer: multiprocessing.SimpleQueue[list[float]]) -> None:
-    """In a process of its own: admit so many updates, average them; seconds of both and the peak memory, MiB."""
+    """In a process of its own: admit updates and average them; print the seconds of both and the peak memory in MiB."""
     server = Server(Path(folder), parameters, federation=WAIT)
     identities = server.enrol(count)
     config, model = server.config.federation[FEDERATION], server.store.models()[0]
@@ -141,7 +141,7 @@ def average(folder: str, parameters: str, count: int, answer: multiprocessing.Si
 
 
 def averaged(parameters: str, count: int) -> list[float]:
-    """What `average` says."""
+    """Run `average` in a process of its own and return its figures."""
     spawn = multiprocessing.get_context("spawn")
     answer = spawn.SimpleQueue()
     with tempfile.TemporaryDirectory() as folder:

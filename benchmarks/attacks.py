@@ -43,14 +43,14 @@ Tables = dict[str, Any]
 
 
 class Case(NamedTuple):
-    """A set as it is attacked."""
+    """A data set as it is attacked."""
 
     sites: int
     problem: Callable[[Path], Problem]
 
 
 class Job(NamedTuple):
-    """One federation."""
+    """One federation to simulate."""
 
     set: str
     rule: str
@@ -66,7 +66,7 @@ def _trained(problem: Problem, rounds: int, epochs: int, rate: float, halving: i
 
 
 def _xsdd(data: Path) -> Problem:
-    """At half the resolution."""
+    """X-SDD at half the resolution."""
     problem = SETS["xsdd"](data)
     sites = {n: replace(s, x=s.x.reshape(-1, 1, 32, 2, 32, 2).mean(axis=(3, 5))) for n, s in problem.sites.items()}
 
@@ -78,7 +78,7 @@ def _xsdd(data: Path) -> Problem:
 
 
 def _ai4i(data: Path) -> Problem:
-    """Nothing stays local: small sites have a handful of failures each."""
+    """AI4I with no local tensors: small sites have a handful of failures each."""
     return _trained(SETS["ai4i"](data).keeping(""), 16, 6, 0.01, 8)
 
 
@@ -130,7 +130,7 @@ def _fleet(name: str, seed: int, data: Path) -> Fleet:
 
 
 def run(job: Job) -> tuple[Job, float, float]:
-    """Score of the honest sites at the end, and the backdoor's success."""
+    """Return the score of the honest sites at the end, and the backdoor's success."""
     fleet = _fleet(job.set, job.seed, job.data)
     own = {"sites": len(fleet.sites), "seed": job.seed, "attack": {"name": job.attack}, "hostile": job.share}
     config = Config(**{"drift_correction": DRIFT, **own, **RULES[job.rule]})
@@ -142,7 +142,7 @@ def run(job: Job) -> tuple[Job, float, float]:
 
 
 def all_jobs(args: argparse.Namespace) -> list[Job]:
-    """In an order that keeps a worker on one fleet."""
+    """List all federations, in an order that keeps a worker on one fleet."""
     sets, rules, attacks, shares, seeds = _chosen(args)
     return [
         Job(s, r, a, share, seed, args.data)
@@ -160,7 +160,7 @@ def _chosen(args: argparse.Namespace) -> tuple[list[str], list[str], list[str], 
 
 
 def work(jobs: Iterable[Job], workers: int) -> dict[Job, tuple[float, float]]:
-    """All of them, on all cores, with a line of progress."""
+    """Simulate all federations on all cores, with a line of progress."""
     jobs, found = list(jobs), {}
     with ProcessPoolExecutor(workers) as pool:
         for k, (job, score, success) in enumerate(pool.map(run, jobs, chunksize=4)):
@@ -171,7 +171,7 @@ def work(jobs: Iterable[Job], workers: int) -> dict[Job, tuple[float, float]]:
 
 
 class Results:
-    """What was found, as ratios and means over seeds."""
+    """Scores of all federations, as ratios and means over seeds."""
 
     def __init__(self, found: Mapping[Job, tuple[float, float]]) -> None:
         self._found = {j[:5]: v for j, v in found.items()}
@@ -180,28 +180,28 @@ class Results:
         )
 
     def score(self, s: str, rule: str, attack: str, share: float) -> float:
-        """Mean score."""
+        """Return the mean score."""
         return float(np.mean([self._found[s, rule, attack, share, seed][0] for seed in self.seeds]))
 
     def success(self, s: str, rule: str, share: float) -> float:
-        """Of the backdoor."""
+        """Return the mean success of the backdoor."""
         return float(np.mean([self._found[s, rule, "backdoor", share, seed][1] for seed in self.seeds]))
 
     def kept(self, s: str, rule: str, attack: str, share: float) -> float:
-        """Under attack over without."""
+        """Return the score under an attack over the score without."""
         return self.score(s, rule, attack, share) / self.score(s, rule, "honest", share)
 
     def left(self, s: str, rule: str, attack: str, share: float) -> float:
-        """Under attack over what is left where the hostile sites' updates are refused: no defence can do more."""
+        """Return the score under an attack over the score with the hostile updates refused: no defence reaches more."""
         return self.score(s, rule, attack, share) / self.score(s, rule, REFUSED, share)
 
     def cost(self, s: str, rule: str) -> float:
-        """Without attack over FedAvg."""
+        """Return the score without an attack over FedAvg's."""
         share = self.shares[0]
         return self.score(s, rule, "honest", share) / self.score(s, "fedavg", "honest", share)
 
     def worst(self, rule: str, share: float, left: bool = False) -> tuple[float, str, str]:
-        """Smallest kept of all attacks and sets, and where; `left`: of what is left without the hostile sites."""
+        """Return the smallest kept score of all attacks and sets, and where it is."""
         pairs = [(s, a) for s in self.sets for a in self.attacks if a not in ("honest", REFUSED)]
         ratio = self.left if left else self.kept
         found = [(ratio(s, rule, a, share), a, s) for s, a in pairs]
@@ -209,7 +209,7 @@ class Results:
 
 
 def show(results: Results) -> None:
-    """The matrix for each share and set, then a summary."""
+    """Print the matrix for each share and set, then a summary."""
     for share in results.shares:
         for s in results.sets:
             print(f"\n{s}: kept with {share:.0%} hostile; score without attack, and over FedAvg's")
@@ -243,7 +243,7 @@ def _row(results: Results, s: str, rule: str, share: float) -> list[str]:
 
 
 def figures(results: Results) -> dict[str, float]:
-    """The default's keys, and every rule's smallest kept and cost."""
+    """Return the figures of the default rule, and every rule's smallest kept score and cost."""
     out = {}
     for rule in results.rules:
         key = rule.replace(" + ", "_").replace(". ", "_").replace(" ", "_").replace("-", "_")

@@ -49,7 +49,7 @@ class Stretch(NamedTuple):
 
 
 class Replay(NamedTuple):
-    """What came of one recording, in samples."""
+    """The events of one recording, in samples."""
 
     warned: list[int | None]  # of each labelled stretch: where the first event within it opened
     labelled: list[Stretch]
@@ -58,7 +58,7 @@ class Replay(NamedTuple):
 
 
 def gateway(problem: Problem, site: Windows, weights: np.ndarray) -> Serving:
-    """What decides at a site: the federated weights, its own scale and threshold."""
+    """Build what decides at a site: the federated weights, the site's own scale and threshold."""
     file = problem.model(0)
     graph, ready = TrainableGraph.load(file), standardised(site, problem.card)
     graph.set_params(weights)
@@ -69,7 +69,7 @@ def gateway(problem: Problem, site: Windows, weights: np.ndarray) -> Serving:
 
 
 def decisions(track: recordings.Track, serving: Serving) -> Iterator[Decision]:
-    """A recording, reading by reading."""
+    """Yield the decisions of a recording, reading by reading."""
     card, names = serving.card, [c.name for c in serving.card.channels]
     spec, prepare = card.window, Preparation(card)
     tags = {n: TagConfig(source="replay", tag=n) for n in names}
@@ -90,7 +90,7 @@ def decisions(track: recordings.Track, serving: Serving) -> Iterator[Decision]:
 
 
 def replay(track: recordings.Track, serving: Serving, judged: np.ndarray) -> Replay:
-    """Openings within and outside labelled stretches, of those that are judged (samples,)."""
+    """Replay a recording; return openings inside and outside labelled stretches of the test part (samples,)."""
     alert, opened = Alert("gw", "m", WHEN, AlertState()), []
     for decision in decisions(track, serving):
         made = alert.update(decision, decision.time_ns / 1e9)
@@ -118,13 +118,13 @@ def _stretches(state: np.ndarray) -> list[Stretch]:
 
 
 def run(problem: Problem, tracks: dict[str, recordings.Track], judged: Callable[[str], np.ndarray]) -> list[Replay]:
-    """Every site's recording under the federated model."""
+    """Replay every site's recording under the federated model."""
     serving = gateways(problem)
     return [replay(track, serving[name], judged(name)) for name, track in tracks.items()]
 
 
 def gateways(problem: Problem) -> dict[str, Serving]:
-    """What decides at each site of a federation, once it has learned."""
+    """Build what decides at each site of a federation after training."""
     graph = TrainableGraph.load(problem.model(0))
     ready = {name: standardised(site, problem.card) for name, site in problem.sites.items()}
     made = baselines.federated(graph, graph.params.copy(), ready, problem.plan, 0)
@@ -132,7 +132,7 @@ def gateways(problem: Problem) -> dict[str, Serving]:
 
 
 def nab_replays(data: Path) -> list[Replay]:
-    """The machine's three failures."""
+    """Replay the three failures of NAB's machine."""
     tracks = nab_tracks(data)
 
     def judged(name: str) -> np.ndarray:
@@ -143,20 +143,20 @@ def nab_replays(data: Path) -> list[Replay]:
 
 
 def skab_replays(data: Path) -> list[Replay]:
-    """The experiments that are held out, each at its own plant."""
+    """Replay the held-out experiments, each at its own plant."""
     serving, tracks = gateways(skab(data)), recordings.skab_experiments(data / "skab")
     held = {name: track for name, track in tracks.items() if (track.part == 1).all()}
     return [replay(t, serving[n.partition("-")[0]], np.ones(t.values.shape[1], np.bool_)) for n, t in held.items()]
 
 
 def skab_400_replays(data: Path) -> list[Replay]:
-    """Each experiment's fault; its first 400 rows are for fitting."""
+    """Replay each experiment's fault; its first 400 rows are for fitting."""
     tracks = recordings.skab_experiments(data / "skab")
     return run(skab_experiments(data), tracks, lambda name: np.arange(tracks[name].values.shape[1]) >= 400)
 
 
 def summary(name: str, replays: list[Replay], period_s: float) -> tuple[list[str], dict[str, float]]:
-    """A row and figures: failures met, lead and delay (medians, of those met), false alarms a week."""
+    """Return a row and figures: failures met, lead and delay (medians, of those met), false alarms a week."""
     pairs = [(s, at) for r in replays for s, at in zip(r.labelled, r.warned, strict=True)]
     met = [(s, at) for s, at in pairs if at is not None]
     weeks = sum(r.normal for r in replays) * period_s / WEEK_S

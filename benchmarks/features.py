@@ -20,7 +20,7 @@ WINDOWS = {"20kHz": (20_000, 8_192), "48.8kHz": (48_828, 16_384)}
 
 
 def cost(names: tuple[str, ...], rate_hz: float, length: int, turns: int = 60) -> float:
-    """Median seconds of the features of one window."""
+    """Return the median seconds that the features of one window take."""
     x = np.random.default_rng(0).normal(size=(1, length)).astype(np.float32)
     faults = {fault: order * 25 for fault, order in BEARING.orders().items()}
     seconds = []

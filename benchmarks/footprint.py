@@ -30,7 +30,7 @@ SITE = "foundry"
 
 
 def configs(folder: Path, port: int, made: scenario.Scenario) -> None:
-    """The aggregator's and the agent's configuration, and the model file."""
+    """Write the aggregator's and the agent's configuration, and the model file."""
     (folder / "model.onnx").write_bytes(made.model)
     (folder / "agg.toml").write_text(
         f'[aggregator]\nstate = "{folder}/agg"\naddresses = ["127.0.0.1"]\nlisten = "127.0.0.1:{port}"\n'
@@ -61,7 +61,7 @@ label = {{ source = "plc", tag = "ns=2;s=label" }}
 
 
 def status(folder: Path) -> dict[str, Any] | None:
-    """The agent's status page, or None while there is none."""
+    """Return the agent's status page, or None while there is none."""
     try:
         host, _, port = (folder / "gw/status.addr").read_text().rpartition(":")
         connection = http.client.HTTPConnection(host, int(port), timeout=5)
@@ -74,7 +74,7 @@ def status(folder: Path) -> dict[str, Any] | None:
 
 
 def wait(done: Callable[[], Any], processes: Processes) -> float:
-    """Seconds until done() is true."""
+    """Return the seconds until done() is true."""
     began = time.monotonic()
     while not done():
         processes.check()
@@ -83,13 +83,13 @@ def wait(done: Callable[[], Any], processes: Processes) -> float:
 
 
 def rss_mb(pid: int) -> float:
-    """Resident memory of a process, MiB."""
+    """Return the resident memory of a process, MiB."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def installed_mb() -> float:
-    """What the interpreter's site-packages hold without pip, development tools or peers, MiB."""
+    """Return the size of the interpreter's site-packages without pip, development tools or peers, MiB."""
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([sys.executable, "-m", "venv", folder], check=True)
         pip = [f"{folder}/bin/pip", "install", "-qq", "--disable-pip-version-check"]

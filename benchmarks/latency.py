@@ -61,7 +61,7 @@ CARD = Card(
 
 
 def asset(folder: Path) -> tuple[Asset, Serving, TrainableGraph, np.ndarray, SampleStore]:
-    """An asset as the agent makes it, with a model that serves."""
+    """Build an asset as the agent does, with a model that serves."""
     model = zoo.autoencoder(CARD, 3 * CHANNELS, (16, 4)).SerializeToString()
     graph = TrainableGraph.load(model)
     x = np.random.default_rng(0).normal(size=(2000, 3 * CHANNELS)).astype(np.float32)
@@ -76,13 +76,13 @@ def asset(folder: Path) -> tuple[Asset, Serving, TrainableGraph, np.ndarray, Sam
 
 
 def batch(tick: int, values: np.ndarray) -> Batch:
-    """One reading of every channel: completes one window."""
+    """Return one reading of every channel, which completes one window."""
     readings = [Reading(f"c{i}", round(tick * 1e9 / HZ), float(v)) for i, v in enumerate(values)]
     return Batch("plc", readings, None, time.monotonic_ns())
 
 
 def send_ticks(wire: Connection, count: int, hz: float) -> None:
-    """The other process: the time of each tick, at that time (spinning, so that no sleep blurs it)."""
+    """In the other process: send the time of each tick at that time (spinning, so that no sleep blurs it)."""
     os.sched_setaffinity(0, set(range(os.cpu_count() or 1)) - {CORE} or {CORE})
     begin = time.perf_counter() + 0.1
     for k in range(count):
@@ -93,7 +93,7 @@ def send_ticks(wire: Connection, count: int, hz: float) -> None:
 
 
 def scheduled(push: Callable[[Batch], None], count: int, make: Callable[[int], Batch], hz: float = HZ) -> np.ndarray:
-    """Seconds from each tick to the end of `push`, over a receiving thread that makes a batch and the agent's queue."""
+    """Return the seconds from each tick to the end of `push`, over a receiving thread and the agent's queue."""
     ours, theirs = spawn.Pipe(duplex=False)
     sender = spawn.Process(target=send_ticks, args=(theirs, count, hz), daemon=True)
     sender.start()
@@ -116,7 +116,7 @@ def scheduled(push: Callable[[Batch], None], count: int, make: Callable[[int], B
 
 
 def seen(folder: Path, shape: tuple[int, ...], count: int) -> np.ndarray:
-    """Seconds from each tick, at which a PNG of `shape` is there, to the decision on it."""
+    """Return the seconds from each tick, at which a PNG of `shape` appears, to the decision on it."""
     card = Card("classify", (Channel("c"),), WindowSpec(20, 1, 1), labels=("a", "b"), image=ImageSpec(64, 64))
     model = zoo.cnn2d(card).SerializeToString()
     graph = TrainableGraph.load(model)
@@ -139,7 +139,7 @@ def seen(folder: Path, shape: tuple[int, ...], count: int) -> np.ndarray:
 
 
 def png(shape: tuple[int, ...], key: int) -> bytes:
-    """A file with a picture that has structure and some noise, as a camera's."""
+    """Return a PNG with structure and some noise, as a camera's."""
     from PIL import Image
 
     ramp = np.add.outer(np.arange(shape[0]), np.arange(shape[1])).reshape(shape[0], shape[1], *[1] * (len(shape) - 2))
@@ -150,7 +150,7 @@ def png(shape: tuple[int, ...], key: int) -> bytes:
 
 
 def serve_tags(wire: Connection, tags: int) -> None:
-    """The other process: an OPC UA server whose tags all change as fast as it can."""
+    """In the other process: an OPC UA server whose tags all change as fast as it can."""
     from asyncua import Server, ua
 
     logging.disable(logging.CRITICAL)
@@ -177,7 +177,7 @@ def serve_tags(wire: Connection, tags: int) -> None:
 
 
 def tags_per_s(seconds: float, tags: int = 1000) -> float:
-    """Tags a second of this process's CPU time, from the socket into windows of 1 Hz."""
+    """Return the tags a second of this process's CPU time, from the socket into windows of 1 Hz."""
     ours, theirs = spawn.Pipe()
     server = spawn.Process(target=serve_tags, args=(theirs, tags), daemon=True)
     server.start()
@@ -205,13 +205,13 @@ def tags_per_s(seconds: float, tags: int = 1000) -> float:
 
 
 def cpu_s() -> float:
-    """CPU time of this process, s."""
+    """Return the CPU time of this process, s."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     return used.ru_utime + used.ru_stime
 
 
 def bare_run_us(x: np.ndarray) -> float:
-    """Median time of a plain `session.run` of the same model, microseconds."""
+    """Return the median time of a plain `session.run` of the same model, microseconds."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     model = zoo.autoencoder(CARD, len(x), (16, 4)).SerializeToString()
@@ -221,7 +221,7 @@ def bare_run_us(x: np.ndarray) -> float:
 
 
 def median_us(call: Callable[[], object], count: int = 2000) -> float:
-    """Median time of a call, microseconds."""
+    """Return the median time of a call, microseconds."""
     times = np.empty(count)
     for i in range(count):
         began = time.perf_counter()

@@ -36,20 +36,20 @@ CARD = Card("anomaly", (Channel("current"), Channel("pressure")), WindowSpec(RAT
 
 
 def free_port() -> int:
-    """A port that nobody listens on now."""
+    """Return a port that nobody listens on now."""
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         return int(s.getsockname()[1])
 
 
 def listens(port: int) -> bool:
-    """Whether the broker is there."""
+    """Whether the broker listens."""
     with socket.socket() as s:
         return s.connect_ex(("127.0.0.1", port)) == 0
 
 
 def configuration(folder: Path, port: int) -> str:
-    """Twenty pumps of one model."""
+    """Write the configuration: twenty pumps of one model."""
     pumps = "".join(
         f"""
 [asset.pump-{i}]
@@ -77,7 +77,7 @@ training = {{ interval = "5s", min_samples = 50 }}
 
 
 def status(folder: Path) -> dict[str, Any]:
-    """The agent's status page."""
+    """Return the agent's status page."""
     host, _, port = (folder / "gw/status.addr").read_text().rpartition(":")
     connection = http.client.HTTPConnection(host, int(port), timeout=10)
     connection.request("GET", "/status")
@@ -87,18 +87,18 @@ def status(folder: Path) -> dict[str, Any]:
 
 
 def cpu_s(pid: int) -> float:
-    """CPU time of a process so far, s."""
+    """Return the CPU time of a process so far, s."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def rss_mb(pid: int) -> float:
-    """Resident memory of a process, MiB."""
+    """Return the resident memory of a process, MiB."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def wait(done: Callable[[], Any], processes: Processes) -> None:
-    """Until done() is true."""
+    """Wait until done() is true."""
     while not done():
         processes.check()
         time.sleep(0.02)
@@ -113,7 +113,7 @@ class Plant:
         self._connection.open()
 
     def run(self, ticks: int) -> None:
-        """So many more, each a message a pump."""
+        """Publish this many more ticks, each with a message a pump."""
         for _ in range(ticks):
             stamp = BEGIN_MS + round(self.tick * 1000 / RATE)
             sent = []
@@ -124,7 +124,7 @@ class Plant:
             self.tick += 1
 
     def close(self) -> None:
-        """Say goodbye."""
+        """Disconnect."""
         self._connection.close()
 
 
@@ -178,7 +178,7 @@ def main() -> None:
 
 
 def status_or_none(folder: Path, pid: int) -> bool:
-    """Whether the agent that runs now answers."""
+    """Return the status of the agent that runs now, or None."""
     try:
         return bool(status(folder)["uptime_s"] >= 0) and Path(f"/proc/{pid}").exists()
     except OSError:

@@ -50,7 +50,7 @@ CLIP = 1.0  # L2: without privacy an update measures 0.7 in the first round and 
 
 
 class Case(NamedTuple):
-    """A set on so many sites, and the budgets to try."""
+    """A data set on a number of sites, and the budgets to try."""
 
     set: str
     sites: int
@@ -67,7 +67,7 @@ QUICK = (Case("fan", 200, (4, 16), ()), Case("skab_experiments", 25, (16,), (16,
 
 
 def words(rng: np.random.Generator) -> Bits:
-    """A generator's bits in place of the system's."""
+    """Return a generator's bits in place of the system's."""
     return lambda count: rng.integers(0, 2**64, count, dtype=np.uint64)
 
 
@@ -109,7 +109,7 @@ class PrivateServer(Plain):
         self._local = personal.local_mask(graph)
 
     def close(self, now: float) -> None:
-        """The noised mean, coded as releases are; the grid follows the clip norm."""
+        """Publish the noised mean, coded as releases are; the grid follows the clip norm."""
         base, sizes, grid = self._base, self._sizes, expand(self._base.steps, self._sizes)
         self.spent = central_privacy.spend(self.spent, self._config, "benchmark")
         rows, local = MemoryRows([u.codes for u in self._updates]), self._local
@@ -133,7 +133,7 @@ class Run:
         self._start = self._graph.params.copy()
 
     def untrained(self) -> float:
-        """The model as it was made: what noise alone must not fall below by much, and learning has to beat."""
+        """Score the untrained model: noise alone must not fall far below it, and learning has to beat it."""
         return Evaluator(self._problem, self._graph, self._sites).overall(lambda _: self._start)
 
     def without(self) -> float:
@@ -141,7 +141,7 @@ class Run:
         return self._score(Member, Plain(self._graph, self._start, self._plan))
 
     def clip_only(self) -> float:
-        """No noise."""
+        """Clip without noise."""
         return self._score(ClippedSite, Plain(self._graph, self._start, self._plan))
 
     def at_site(self, epsilon: float) -> float:
@@ -173,12 +173,12 @@ class Run:
 
 
 def multiplier(epsilon: float, rounds: int, sensitivity: float) -> float:
-    """The least noise with which epsilon pays for so many rounds: rounds × (sensitivity / multiplier)² / 2 = ρ."""
+    """Return the least noise for which epsilon allows so many rounds: rounds × (sensitivity / multiplier)² / 2 = ρ."""
     return sensitivity * math.sqrt(rounds / 2 / zcdp_budget(epsilon, DELTA)) * (1 + 1e-6)
 
 
 def ways(case: Case) -> Iterator[tuple[str, Callable[[Run], float]]]:
-    """Each column: its key and how to work it out."""
+    """Return each column: its key and the function that computes it."""
     yield "untrained", Run.untrained
     yield "without", Run.without
     yield "clip_only", Run.clip_only
@@ -189,7 +189,7 @@ def ways(case: Case) -> Iterator[tuple[str, Callable[[Run], float]]]:
 
 
 def measure(case: Case, problem: Problem, seeds: int) -> dict[str, float]:
-    """Mean score of each way."""
+    """Return the mean score of each way."""
     found: dict[str, list[float]] = {}
     for seed in range(seeds):
         dealt = skew.deal(problem.sites, case.sites, skew.Own(), seed)

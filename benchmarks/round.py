@@ -36,7 +36,7 @@ WARM = 3
 
 
 class Cost(NamedTuple):
-    """Of one round."""
+    """The cost of one round."""
 
     server_s: float  # CPU
     nodes_s: float  # CPU
@@ -44,7 +44,7 @@ class Cost(NamedTuple):
 
 
 def live(gateway: Gateway, stop: threading.Event, seen: dict[int, float]) -> None:
-    """One gateway's life; `seen`: when a release first was somewhere."""
+    """Run one gateway; `seen`: when a release first arrived somewhere."""
     while not stop.is_set():
         if not gateway.fetch():
             stop.wait(POLL_S)
@@ -55,7 +55,7 @@ def live(gateway: Gateway, stop: threading.Event, seen: dict[int, float]) -> Non
 
 
 def rounds(parameters: str, count: int) -> Cost:
-    """The mean of so many rounds."""
+    """Return the mean cost of this many rounds."""
     with tempfile.TemporaryDirectory() as name, Processes(Path(name) / "logs", os.environ) as processes:
         server = Server(Path(name), parameters)
         identities = server.enrol(NODES)
@@ -73,7 +73,7 @@ def rounds(parameters: str, count: int) -> Cost:
 
 
 def _at(version: int, seen: dict[int, float], server: Server, lives: list[Future[None]]) -> Cost:
-    """All that was spent when a release is there."""
+    """Return all CPU time spent up to a release."""
     while version not in seen:
         if over := [one for one in lives if one.done()]:
             over[0].result()
@@ -82,7 +82,7 @@ def _at(version: int, seen: dict[int, float], server: Server, lives: list[Future
 
 
 def averaging_s(d: int) -> tuple[float, float]:
-    """CPU seconds of averaging ten updates of d parameters as the server does by default, and of its rule alone."""
+    """Return the CPU seconds of averaging ten updates of d parameters by the default, and of its rule alone."""
     rng, names = np.random.default_rng(0), [f"node{i}" for i in range(NODES)]
     common = rng.normal(0, 20, d)
     rows = MemoryRows([np.clip(common + rng.normal(0, 20, d), -LIMIT, LIMIT).astype(np.int8) for _ in names])

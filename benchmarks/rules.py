@@ -37,7 +37,7 @@ Call = Callable[[], object]
 
 
 def tables(f: int) -> dict[str, dict[str, object]]:
-    """Each rule against f of n."""
+    """Return each rule's table for f of n."""
     by_f = {name: {"name": name, "byzantine": f} for name in ("trimmed_mean", "krum", "multi_krum", "bulyan")}
     radius = {"name": "centred_clipping", "radius": 100.0, "iterations": 1}
     return {
@@ -49,7 +49,7 @@ def tables(f: int) -> dict[str, dict[str, object]]:
 
 
 def updates(n: int, d: int = D) -> np.ndarray:
-    """Codes (n, d) of nodes that agree to a third."""
+    """Return codes (n, d) of nodes that agree to a third."""
     rng = np.random.default_rng(0)
     common = rng.normal(0, 10, d).astype(np.float32)
     out = np.empty((n, d), np.int8)
@@ -59,13 +59,13 @@ def updates(n: int, d: int = D) -> np.ndarray:
 
 
 def ours(name: str, rows: Rows, f: int) -> Call:
-    """An aggregation of fedge."""
+    """Return an aggregation of fedge."""
     pipeline, weights = build_pipeline(tables(f)[name], None, "benchmark"), np.ones(rows.n)
     return lambda: blocks.aggregate(pipeline, rows, weights)
 
 
 def peers(name: str, values: np.ndarray, f: int) -> dict[str, Call]:
-    """The same by the peers that have the rule, in each way that might be its fastest."""
+    """Return the same by the peers that have the rule, in each way that might be its fastest."""
     import torch
 
     tensor = torch.from_numpy(values)
@@ -97,7 +97,7 @@ def byzfl_rule(name: str, f: int) -> Any:
 
 
 def flower_rule(name: str, f: int) -> Callable[[Any], object] | None:
-    """Flower's function over [(layers, samples)], where it has one."""
+    """Return Flower's function over [(layers, samples)], where it has one."""
     from flwr.server.strategy import aggregate as flower
 
     return {
@@ -108,7 +108,7 @@ def flower_rule(name: str, f: int) -> Callable[[Any], object] | None:
 
 
 def turns(calls: dict[str, Call], count: int) -> dict[str, np.ndarray]:
-    """Seconds of each call in each turn, after one that does not count; of slow calls, of that one alone."""
+    """Return the seconds of each call in each turn, after one that does not count (slow calls: that one alone)."""
     times: dict[str, list[float]] = {name: [_timed(call)] for name, call in calls.items()}
     quick = [name for name, seconds in times.items() if seconds[0] <= SLOW_S or name == "ours"]
     for _ in range(count):
@@ -125,7 +125,7 @@ def _timed(call: Call) -> float:
 
 
 def measure(n: int, names: tuple[str, ...], with_peers: bool, count: int) -> tuple[list[list[str]], dict[str, float]]:
-    """Rows of the table, and figures."""
+    """Return rows of the table, and figures."""
     codes, f, lines, figures = updates(n), n // 5, [], {}
     rows = MemoryRows(list(codes))
     values = codes.astype(np.float32) * np.float32(0.01) if with_peers else np.empty(0)
@@ -149,24 +149,24 @@ def measure(n: int, names: tuple[str, ...], with_peers: bool, count: int) -> tup
 
 
 def peak_mb(which: str) -> dict[str, float]:
-    """Of a process of its own: what each rule adds to the peak, in turn; MiB."""
+    """Return what each rule adds to the peak in a process of its own, in turn; MiB."""
     command = [sys.executable, str(Path(__file__).resolve()), "--memory-of", which]
     return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
 def reset_peak() -> float:
-    """Forget the peak of this process so far; what it holds now, MiB."""
+    """Forget the peak of this process so far; return what it holds now, MiB."""
     Path("/proc/self/clear_refs").write_text("5")
     return own_peak_mb()
 
 
 def own_peak_mb() -> float:
-    """Peak of this process so far, MiB."""
+    """Return the peak of this process so far, MiB."""
     return int(re.findall(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[0]) / 1024
 
 
 def in_memory() -> dict[str, float]:
-    """What each rule adds to 100 updates in memory; the peak falls never, so the first of several pays for all."""
+    """Return what each rule adds to 100 updates in memory; the peak never falls, so the first rule pays for all."""
     codes = updates(100)
     rows, before, grown = MemoryRows(codes), reset_peak(), {}
     for name in MEMORY:
@@ -176,7 +176,7 @@ def in_memory() -> dict[str, float]:
 
 
 def in_a_file() -> dict[str, float]:
-    """Peak of a whole process that aggregates 1,000 updates which come one by one, and seconds."""
+    """Return the peak and the seconds of a process that aggregates 1,000 updates which arrive one by one."""
     rng, out = np.random.default_rng(0), {}
     with tempfile.TemporaryDirectory() as folder, RowsWriter(Path(folder) / "rows", D, 1000) as writer:
         common = rng.integers(-127, 128, D, np.int8)

@@ -28,7 +28,7 @@ Epoch = Callable[[], object]
 
 
 def card(outputs: int, channels: int = 1, length: int = 1) -> Card:
-    """A card for a classifier."""
+    """Return a card for a classifier."""
     names = tuple(Channel(f"c{i}") for i in range(channels))
     return Card("classify", names, WindowSpec(1, length, 1), labels=tuple(f"l{i}" for i in range(outputs)))
 
@@ -43,21 +43,21 @@ GRAPHS: dict[str, tuple[Callable[[], Any], tuple[int, ...], int, int]] = {
 
 
 def data(name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Random rows and labels."""
+    """Return random rows and labels."""
     _, shape, classes, rows = GRAPHS[name]
     rng = np.random.default_rng(0)
     return rng.normal(size=(rows, *shape)).astype(np.float32), rng.integers(0, classes, rows)
 
 
 def ours(name: str, optimizer: str) -> Epoch:
-    """An epoch of fedge."""
+    """Return an epoch of fedge."""
     graph, (x, y) = TrainableGraph.load(GRAPHS[name][0]().SerializeToString()), data(name)
     config = TrainingConfig(batch=BATCH, epochs=1, optimizer=optimizer, learning_rate=0.001, proximal_mu=0.0)
     return lambda: fit(graph, x, y, config, np.random.default_rng(0))
 
 
 def peers(name: str, optimizer: str) -> dict[str, Epoch]:
-    """Epochs of PyTorch, in each way that might be its fastest."""
+    """Return epochs of PyTorch, in each way that might be its fastest."""
     return {
         f"{threads} threads, {'fused' if fused else 'eager'}": _torch_epoch(name, optimizer, threads, fused)
         for threads in (1, 2)
@@ -104,7 +104,7 @@ def _torch(name: str, torch: Any) -> Any:
 
 
 def turns(epochs: Mapping[str, Epoch], count: int) -> dict[str, np.ndarray]:
-    """Seconds of each epoch in each turn, after one that does not count."""
+    """Return the seconds of each epoch in each turn, after one that does not count."""
     times: dict[str, list[float]] = {name: [] for name in epochs}
     for turn in range(count + 1):
         for name, epoch in epochs.items():
@@ -116,13 +116,13 @@ def turns(epochs: Mapping[str, Epoch], count: int) -> dict[str, np.ndarray]:
 
 
 def peak_rss_mb(name: str) -> float:
-    """Peak of the whole process that trains this graph and does nothing else, MiB."""
+    """Return the peak of a process that trains this graph and does nothing else, MiB."""
     command = [sys.executable, str(Path(__file__).resolve()), "--memory-of", name]
     return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
 def own_peak_mb() -> float:
-    """Of this process. Not from getrusage: a child's starts at its parent's."""
+    """Return the peak of this process, MiB. Not from getrusage: a child's starts at its parent's."""
     status = Path("/proc/self/status").read_text()
     return int(re.findall(r"VmHWM:\s+(\d+)", status)[0]) / 1024
 

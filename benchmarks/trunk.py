@@ -26,7 +26,7 @@ SIDE, CLASSES = 96, 4
 
 
 class _Net:
-    """Collects the nodes."""
+    """Collects the nodes of the graph."""
 
     def __init__(self) -> None:
         self.rng, self.nodes, self.tensors, self.last = np.random.default_rng(0), [], [], "x"  # type: ignore[var-annotated]
@@ -52,7 +52,7 @@ class _Net:
 
 
 def mobilenet() -> bytes:
-    """The whole model with its head."""
+    """Build the whole model with its head."""
     net = _Net()
     net.tensors += [numpy_helper.from_array(np.float32(v), n) for n, v in (("zero", 0), ("six", 6))]
     net.conv(1, 32, 3, 2)
@@ -114,7 +114,7 @@ def main() -> None:
 
 
 def child(path: Any, images: int) -> None:
-    """The measured process, set up as the agent is."""
+    """Run the measured process, set up as the agent is."""
     malloc.return_large_blocks()
     graph = TrainableGraph.load(path.read_bytes(), schemas=False)
     rng = np.random.default_rng(0)

@@ -45,10 +45,10 @@ Floats = Any
 
 
 class Scaled(Attack, frozen=True):
-    """The opposite, far longer: what the grid's ±127 steps leave of it."""
+    """Sends the opposite, far longer: what the grid's ±127 steps leave of it."""
 
     def forge(self, seen: Seen, state: Floats | None, shared: np.random.Generator, rng: np.random.Generator) -> Forged:
-        """Minus ten times its own."""
+        """Send minus ten times its own update."""
         return Forged(-np.float32(10) * seen.own)
 
 
@@ -58,19 +58,19 @@ class OnOff(Attack, frozen=True):
     period: Annotated[int, Meta(ge=2)] = 4
 
     def forge(self, seen: Seen, state: Floats | None, shared: np.random.Generator, rng: np.random.Generator) -> Forged:
-        """State: rounds so far (1,)."""
+        """Turn the sign in every fourth update. State: rounds so far (1,)."""
         done = 0 if state is None else int(state[0])
         sign = -1 if done % self.period == self.period - 1 else 1
         return Forged(np.float32(sign) * seen.own, np.array([done + 1], np.float32))
 
 
 class Idle(Attack, frozen=True):
-    """Free rider that sends nothing but its presence."""
+    """A free rider that sends zeros."""
 
     trains: ClassVar[bool] = False
 
     def forge(self, seen: Seen, state: Floats | None, shared: np.random.Generator, rng: np.random.Generator) -> Forged:
-        """Zero."""
+        """Send zeros."""
         return Forged(np.zeros_like(seen.own))
 
 
@@ -81,7 +81,7 @@ UNDER = (*FROM_REGISTRY, *MORE)
 
 
 class Set(NamedTuple):
-    """A set and how it is dealt."""
+    """A data set and how it is dealt."""
 
     problem: str  # of attacks.CASES
     sites: int
@@ -100,7 +100,7 @@ HONEST = {"drift taken back": {}, "drift kept": {"drift_correction": 0.0}, "two 
 
 
 class Job(NamedTuple):
-    """One federation."""
+    """One federation to simulate."""
 
     set: str
     attack: str  # or a way to be honest
@@ -113,7 +113,7 @@ class Job(NamedTuple):
 
 @dataclass(frozen=True)
 class Found:
-    """What became of it."""
+    """What happened in it."""
 
     score: float
     caught: tuple[int, ...]  # round in which each hostile site was first quarantined; 0: never
@@ -132,7 +132,7 @@ def _fleet(name: str, seed: int, data: Path) -> Fleet:
 
 
 def run(job: Job) -> tuple[Job, Found]:
-    """One federation to its end."""
+    """Simulate one federation to its end."""
     fleet = _fleet(job.set, job.seed, job.data)
     trust = {} if job.trust else None
     tables = {**RULES[job.rule], **HONEST.get(job.attack, {}), "trust": trust}
@@ -148,7 +148,7 @@ def run(job: Job) -> tuple[Job, Found]:
 
 
 def _score(fleet: Fleet, sites: dict[str, Windows], end: Federation) -> float:
-    """Of the honest sites' test parts; together where each has one class only."""
+    """Score the honest sites' test parts; all rows together where each site has one class only."""
     if max(len(np.unique(s.y)) for s in sites.values()) > 1:
         return Evaluator(fleet.problem, fleet.graph, sites).overall(end.at)
     x, y = pooled(sites).part(test=True)
@@ -175,7 +175,7 @@ def _found(score: float, names: list[str], bad: tuple[str, ...], changes: list[s
 
 
 def all_jobs(args: argparse.Namespace) -> list[Job]:
-    """Honest fleets under two rules, attacks with trust and without."""
+    """List honest fleets under two rules, and attacks with and without trust."""
     sets, seeds = args.set or list(SETS), range(FIRST_SEED, FIRST_SEED + args.seeds)
     attacks, shares = args.attack or list(UNDER), args.share or SHARES
     if args.quick:
@@ -191,7 +191,7 @@ def all_jobs(args: argparse.Namespace) -> list[Job]:
 
 
 def work(jobs: Iterable[Job]) -> dict[Job, Found]:
-    """All of them, on all cores, with a line of progress."""
+    """Simulate all federations on all cores, with a line of progress."""
     jobs, found = list(dict.fromkeys(jobs)), {}
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         for k, (job, result) in enumerate(pool.map(run, jobs, chunksize=4)):
@@ -206,7 +206,7 @@ def _of(found: dict[Job, Found], **like: object) -> list[Found]:
 
 
 def honest(found: dict[Job, Found]) -> dict[str, float]:
-    """The table of fleets without an attack."""
+    """Print the table of fleets without an attack; return the figures."""
     rows, figures, hits, judged = [], {}, 0, 0
     for name in dict.fromkeys(j.set for j in found):
         for how in HONEST:
@@ -222,7 +222,7 @@ def honest(found: dict[Job, Found]) -> dict[str, float]:
 
 
 def attacked(found: dict[Job, Found]) -> dict[str, float]:
-    """The table of attacks."""
+    """Print the table of attacks; return the figures."""
     rows, figures = [], {}
     cases = dict.fromkeys((j.set, j.attack, j.share) for j in found if j.share)
     for name, attack, share in cases:

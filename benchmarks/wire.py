@@ -20,7 +20,7 @@ HIDDEN = (256, 256)
 
 
 def main() -> None:
-    """Three rounds of one node, so that the grid has adapted; the last is measured."""
+    """Run three rounds of one node, so that the grid has adapted; measure the last."""
     args = arguments(__doc__ or "", data=True)
     track = recordings.fan(args.data / "fan", 1.0, ["fan1-s1"])["fan1-s1"]
     channels = tuple(Channel(n, u) for n, u in track.channels)
