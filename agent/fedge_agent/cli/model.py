@@ -1,4 +1,4 @@
-"""The commands that try a model file by hand, before a fleet does: `model show`, `train`, `evaluate`."""
+"""The commands that make a model file and try it by hand: `model new`, `model show`, `train`, `evaluate`."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 import msgspec
-from fedge_models.errors import ModelError
-from fedge_models.system import files, malloc
+from fedge_models.errors import ConfigError, ModelError
+from fedge_models.graph.card import Task, decode_card
+from fedge_models.system import malloc
 from fedge_models.training.config import TrainingConfig, bounds, check, choices
 
 if TYPE_CHECKING:
-    from fedge_models.graph.trainable import TrainableGraph
+    from fedge_models.model import Model
 
     from ..learning.dataset import Dataset
 
@@ -64,6 +65,58 @@ def model_group() -> None:
 
 
 @model_group.command()
+@click.argument("name")
+@click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="Write the model here.")
+@click.option(
+    "--config",
+    "config_path",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The agent's configuration: channels, window and task of the assets with this model.",
+)
+@card_option
+@click.option("--task", type=click.Choice(get_args(Task)), help="Default: what the assets' labels or targets ask for.")
+@click.option("--channel", "channels", multiple=True, metavar="NAME[=UNIT]", help="A channel; repeat for each.")
+@click.option("--label", "labels", multiple=True, metavar="NAME", help="classify: a label; the first is normal.")
+@click.option("--target", "targets", multiple=True, metavar="NAME[=UNIT]", help="regress: what to estimate.")
+@click.option("--features", metavar="A,B,…", help="Features of a window, or raw for the window itself.")
+@click.option("--rate-hz", type=click.FloatRange(0, min_open=True), help="Samples a second.")
+@click.option("--length", type=click.IntRange(1), help="Samples in a window.")
+@click.option("--hop", type=click.IntRange(1), help="Samples from one window to the next.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+def new(
+    name: str, out: Path, config_path: Path | None, card: Path | None, features: str | None, seed: int, **wishes: Any
+) -> None:
+    """Write a starter model for a federation.
+
+    NAME is the federation's name, as in [model.NAME]. The model is small and untrained. Train it on recorded data with
+    `fedge-agent train`, or let a gateway serve and train it: file = "..." under [model.NAME].
+    """
+    from fedge_models.graph.card import encode_card
+    from fedge_models.graph.intake import read_card_file
+    from fedge_models.model import starter
+
+    from ..config import schema
+    from ..learning.starter_card import Wishes, starter_card
+    from ..machines.asset import check_fit
+    from ..windows.features import feature_count
+
+    if out.exists():
+        raise ConfigError(f"{out}: exists already; remove it, or choose another --out")
+    assets = schema.load(config_path).asset if config_path is not None else {}
+    wanted = Wishes(**wishes, features=tuple(f for f in (features or "").split(",") if f))
+    made = read_card_file(card) if card is not None else starter_card(name, assets, wanted)
+    decode_card(encode_card(made), name)
+    model = starter(made, feature_count(made.features, len(made.channels)) if made.features else None, seed)
+    for asset, config in assets.items():
+        if config.model == name:
+            check_fit(asset, config, made, model.graph.input_shape)
+    model.save(out)
+    click.echo(f"{out}: written: {_summary(model)}")
+    click.echo(f"Train it on recorded data: fedge-agent train {out} --data DATA.csv --out {out}")
+    click.echo(f'Or serve and train it on this gateway: [model.{name}] file = "{out}"')
+
+
+@model_group.command()
 @model_argument
 @card_option
 @trainable_option
@@ -75,7 +128,7 @@ def show(file: Path, card: Path | None, trainable: str | None, batch: int, as_js
 
     from ..learning import workbench
 
-    graph = _load(file, card, trainable)[0]
+    graph = _load(file, card, trainable).graph
     table = workbench.describe(graph)
     spent = workbench.cost(graph, batch, time.perf_counter, default_rng(0))
     table |= {k: float(f"{v:.3g}") for k, v in spent._asdict().items()}
@@ -105,26 +158,28 @@ def train(
     file: Path, data: Path, label: tuple[str, ...], card: Path | None, trainable: str | None, out: Path | None,
     seed: int, as_json: bool, **how: Any,
 ) -> None:  # fmt: skip
-    """Train a model on recorded data as a gateway does, and judge it on what was held back."""
-    from fedge_models.graph.intake import with_weights
+    """Train a model on recorded data as a gateway does.
+
+    A part of the data is held back, and the model is evaluated on it before and after.
+    """
     from numpy.random import default_rng
 
     from ..learning import workbench
 
-    graph, model = _load(file, card, trainable)
-    samples, config = _samples(data, graph, label), TrainingConfig(proximal_mu=0.0, **how)
+    model = _load(file, card, trainable)
+    samples, config = _samples(data, model, label), TrainingConfig(proximal_mu=0.0, **how)
     if not as_json:
         test = int(samples.test.sum())
-        parts = f"{len(samples.x) - test} samples to train on, {test} to judge by, {samples.left_out} left out"
+        parts = f"{len(samples.x) - test} samples to train on, {test} to evaluate with, {samples.left_out} left out"
         click.echo(f"{data}: {parts}")
     batches = config.epochs * math.ceil(int((~samples.test).sum()) / config.batch)
     with click.progressbar(length=batches, label="training", hidden=as_json) as bar:
-        result = workbench.train(graph, samples, config, default_rng(seed), lambda: bar.update(1))
+        result = workbench.train(model, samples, config, default_rng(seed), lambda: bar.update(1))
         bar.update(batches)
     if result.report.diverged:
         raise ModelError(f"{file}: training diverged; the weights are left as they were. Lower --learning-rate")
     if out is not None:
-        files.write(out, with_weights(model, graph.initializers(graph.params)))
+        model.save(out)
     _figures({"before": result.before, "after": result.after}, as_json)
     if out is not None and not as_json:
         click.echo(f"{out}: written, with the trained weights")
@@ -144,35 +199,46 @@ def train(
 def evaluate(
     file: Path, data: Path, label: tuple[str, ...], card: Path | None, scale_from: Path | None, as_json: bool
 ) -> None:
-    """Judge a model on recorded data."""
+    """Evaluate a model on recorded data."""
     from ..learning import workbench
 
-    graph = _load(file, card, None)[0]
-    samples = _samples(data, graph, label)
-    fitted = _samples(scale_from, graph, label) if scale_from is not None else samples
+    model = _load(file, card, None)
+    samples = _samples(data, model, label)
+    fitted = _samples(scale_from, model, label) if scale_from is not None else samples
     if not as_json:
         click.echo(f"{data}: {len(samples.x)} samples")
-    scale = workbench.fit_scale(graph, fitted)
-    _figures({"figures": workbench.judge(graph, samples, scale, everything=True)}, as_json)
+    workbench.fit_scale(model, fitted)
+    _figures({"figures": workbench.evaluate(model, samples, everything=True)}, as_json)
 
 
-def _load(file: Path, card: Path | None, trainable: str | None) -> tuple[TrainableGraph, bytes]:
-    """The graph, seen to run, and the file's bytes with their card."""
+def _load(file: Path, card: Path | None, trainable: str | None) -> Model:
+    """Load a model and run two samples through it, in bounded memory."""
     from fedge_models.graph.intake import PROBE_BYTES, bounded_memory, read_model
-    from fedge_models.graph.trainable import TrainableGraph
+    from fedge_models.model import Model
 
     malloc.return_large_blocks()
-    data = read_model(file, card, trainable)
-    graph = TrainableGraph.load(data, where=str(file))
+    model = Model(read_model(file, card, trainable), str(file))
     with bounded_memory(PROBE_BYTES, str(file)):
-        graph.probe()
-    return graph, data
+        model.graph.probe()
+    return model
 
 
-def _samples(path: Path, graph: TrainableGraph, label: tuple[str, ...]) -> Dataset:
+def _summary(model: Model) -> str:
+    """Task, channels, window and size of a model, in a line."""
+    card, window = model.card, model.card.window
+    parts = [
+        f"{card.task} on {', '.join(c.name for c in card.channels)}",
+        f"windows of {window.length} samples at {window.rate_hz:g} Hz, one every {window.hop}",
+        f"features {', '.join(card.features)}" if card.features else "no features",
+        f"{model.graph.params.size} parameters",
+    ]
+    return "; ".join(parts)
+
+
+def _samples(path: Path, model: Model, label: tuple[str, ...]) -> Dataset:
     from ..learning import dataset
 
-    return dataset.load(path, graph.card, graph.input_shape, label)
+    return dataset.load(path, model.card, model.graph.input_shape, label)
 
 
 def _figures(table: dict[str, dict[str, float]], as_json: bool) -> None:

@@ -95,7 +95,7 @@ class Serving:
         values, worst, label = {}, 0.0, "normal"
         for target, value in zip(self.card.targets or _unnamed(len(estimates)), estimates, strict=True):
             values[target.name] = value
-            beyond = _beyond(target, value)
+            beyond = target.beyond(value)
             if beyond is not None and 1 + beyond > worst:
                 worst, label = 1 + beyond, target.name if beyond > 0 else label
         bounds = {name: (values[name] + low, values[name] + high) for name, (low, high) in self._margins.items()}
@@ -104,16 +104,6 @@ class Serving:
 
 def _unnamed(count: int) -> tuple[Target, ...]:
     return tuple(Target(f"y{i}") for i in range(count))
-
-
-def _beyond(target: Target, value: float) -> float | None:
-    """How far an estimate is beyond its alarm level, in units of the target's scale; None: it has none."""
-    distances = []
-    if target.alarm_below is not None:
-        distances.append(target.alarm_below - value)
-    if target.alarm_above is not None:
-        distances.append(value - target.alarm_above)
-    return max(distances) / target.scaling()[1] if distances else None
 
 
 class Session:

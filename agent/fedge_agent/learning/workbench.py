@@ -1,6 +1,6 @@
-"""A model tried by hand, with the very code that a running gateway uses: what it is, what it costs, what it learns.
+"""Try a model by hand, with the code that a running gateway uses: what it is, what it costs, what it learns.
 
-Leaves files and output to the command line; clock and generator are passed in.
+Files and output are the command line's part; clock and random generator are passed in.
 """
 
 from __future__ import annotations
@@ -13,21 +13,18 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 from fedge_models.graph.trainable import TrainableGraph
-from fedge_models.training import standardise
+from fedge_models.model import Model
 from fedge_models.training.config import TrainingConfig
-from fedge_models.training.evaluation import evaluate
 from fedge_models.training.loop import FitReport, fit
-from fedge_models.training.standardise import Scale
 
 from ..health import rss_mib
-from ..types import Array
 from .dataset import Dataset
 
 TRIAL_ROWS = 256
 
 
 class Cost(NamedTuple):
-    """Of training on this board, measured."""
+    """What training costs on this board, measured."""
 
     samples_per_s: float  # each time a sample is trained on
     trunk_ms: float  # once for each new sample; 0 without a trunk
@@ -36,15 +33,15 @@ class Cost(NamedTuple):
 
 
 class Result(NamedTuple):
-    """Of one training by hand."""
+    """The outcome of one training by hand."""
 
     report: FitReport
-    before: dict[str, float]  # on the part that is judged
+    before: dict[str, float]  # figures of the test part
     after: dict[str, float]
 
 
 def describe(graph: TrainableGraph) -> dict[str, Any]:
-    """What the file holds, as plain data."""
+    """Describe the file as plain data."""
     card = graph.card
     return {
         "task": card.task,
@@ -66,19 +63,19 @@ def describe(graph: TrainableGraph) -> dict[str, Any]:
 
 
 def sorted_counts(names: Sequence[str]) -> dict[str, int]:
-    """How often each name occurs, in the order of the names."""
+    """Count how often each name occurs, in the order of the names."""
     return dict(sorted(Counter(names).items()))
 
 
 def _trunk(graph: TrainableGraph) -> dict[str, int]:
-    """What of the graph is frozen and run by ONNX Runtime."""
+    """Operators and size of the part that is frozen and run by ONNX Runtime."""
     if graph.trunk is None:
         return {}
     return {**sorted_counts(graph.trunk.operators), "parameters": graph.trunk.parameters}
 
 
 def cost(graph: TrainableGraph, batch: int, clock: Callable[[], float], rng: np.random.Generator) -> Cost:
-    """Train on random rows for a moment; the parameters are put back."""
+    """Train on random rows for a moment and measure; the parameters are restored."""
     x, y = rng.normal(size=(TRIAL_ROWS, *graph.input_shape)).astype(np.float32), random_targets(graph, rng)
     config, start = TrainingConfig(batch=batch, epochs=1), graph.params.copy()
     began = clock()
@@ -98,7 +95,7 @@ def cost(graph: TrainableGraph, batch: int, clock: Callable[[], float], rng: np.
 
 
 def random_targets(graph: TrainableGraph, rng: np.random.Generator) -> Any:
-    """Something to train towards for each trial row."""
+    """Random targets for the trial rows."""
     if graph.card.task == "anomaly":
         return None
     if graph.card.task == "classify":
@@ -107,44 +104,25 @@ def random_targets(graph: TrainableGraph, rng: np.random.Generator) -> Any:
 
 
 def train(
-    graph: TrainableGraph,
+    model: Model,
     data: Dataset,
     config: TrainingConfig,
     rng: np.random.Generator,
-    tick: Callable[[], None] | None = None,
+    pause: Callable[[], None] | None = None,
 ) -> Result:
-    """Train in place on the training part, standardised as a site does it; judged before and after on the rest."""
-    scale = fit_scale(graph, data)
-    x, y = known(graph, *data.part(test=False), normal=True)
-    before = judge(graph, data, scale)
-    report = fit(graph, scale(x), None if graph.card.task == "anomaly" else y, config, rng, tick)
-    return Result(report, before, judge(graph, data, scale))
+    """Train in place on the training part, standardised as a site does it; evaluate before and after on the rest."""
+    fit_scale(model, data)
+    before = evaluate(model, data)
+    report = model.train(*data.part(test=False), config, rng, pause)
+    return Result(report, before, evaluate(model, data))
 
 
-def fit_scale(graph: TrainableGraph, data: Dataset) -> Scale:
-    """The site's standardisation: of everything, but for windows known to be anomalous and for what is judged."""
+def fit_scale(model: Model, data: Dataset) -> None:
+    """Fit the standardisation to the training part; to everything where that is empty."""
     x, y = data.part(test=False)
-    if not len(x):
-        x, y = data.x, data.y
-    return standardise.fit(x[y != 1] if graph.card.task == "anomaly" else x, graph.card)
+    model.fit_scale(*((x, y) if len(x) else (data.x, data.y)))
 
 
-def judge(graph: TrainableGraph, data: Dataset, scale: Scale, everything: bool = False) -> dict[str, float]:
-    """Figures of the part that is judged, or of everything."""
-    x, y = (data.x, data.y) if everything else data.part(test=True)
-    if graph.card.task == "anomaly":
-        labelled = bool(len(y) and (y >= 0).any())
-        return evaluate(graph, scale(x), y if labelled else None) if len(x) else {}
-    x, y = known(graph, x, y, normal=False)
-    return evaluate(graph, scale(x), y) if len(x) else {}
-
-
-def known(graph: TrainableGraph, x: Array, y: Any, normal: bool) -> tuple[Array, Any]:
-    """Rows with a label; of an anomaly model (`normal`) those not known to be anomalous."""
-    if graph.card.task == "anomaly":
-        keep = y != 1 if normal else np.ones(len(y), np.bool_)
-    elif graph.card.task == "regress":
-        keep = np.isfinite(np.asarray(y, np.float32).reshape(len(y), -1)).all(axis=1)
-    else:
-        keep = y >= 0
-    return x[keep], y[keep]
+def evaluate(model: Model, data: Dataset, everything: bool = False) -> dict[str, float]:
+    """Return the figures of the test part, or of everything; empty when no row has a label."""
+    return model.evaluate(*((data.x, data.y) if everything else data.part(test=True)))

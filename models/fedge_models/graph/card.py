@@ -73,6 +73,15 @@ class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         scale = (self.high - self.low) / 2 if both else 1.0  # type: ignore[operator]
         return centre if self.centre is None else self.centre, scale if self.scale is None else self.scale
 
+    def beyond(self, value: float) -> float | None:
+        """How far an estimate lies beyond its alarm level, in units of the target's scale; None without a level."""
+        distances = []
+        if self.alarm_below is not None:
+            distances.append(self.alarm_below - value)
+        if self.alarm_above is not None:
+            distances.append(value - self.alarm_above)
+        return max(distances) / self.scaling()[1] if distances else None
+
 
 @known
 class Objective(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -31,8 +31,8 @@ PROBE_BYTES = 1 << 30
 MAX_IR = 10  # what every ONNX Runtime from 1.18 on loads; nothing newer is needed by what can be trained here
 
 
-def read_model(path: Path, card: Path | None = None, trainable: str | None = None) -> bytes:
-    """The file at `path` with a card from a TOML file and globs of trainable tensors, where given.
+def read_model(path: Path, card: Card | Path | None = None, trainable: str | None = None) -> bytes:
+    """Read the file at `path`, with a card (or a TOML file that holds it) and globs of trainable tensors, where given.
 
     Raises ModelError when it is no usable ONNX file, ConfigError for the card's file.
     """
@@ -45,7 +45,8 @@ def read_model(path: Path, card: Path | None = None, trainable: str | None = Non
     except DecodeError as e:
         raise ModelError(f"{path}: not an ONNX file: {e}") from e
     external = _take_in(model, path)
-    found = read_card_file(card) if card is not None else read_card(model, str(path))
+    given = read_card_file(card) if isinstance(card, Path) else card
+    found = given or read_card(model, str(path))
     changed = any([any_batch(model), for_serving(model, str(path))])
     changed = (found.task == "classify" and one_output(model, len(found.labels))) or changed
     if card is None and trainable is None and not external and not changed and model.ir_version <= MAX_IR:

@@ -33,6 +33,12 @@ class _Builder:
         self.tensors.append(numpy_helper.from_array(value.astype(np.float32), name))
         return name
 
+    def integers(self, name: str, values: Sequence[int]) -> str:
+        from onnx import numpy_helper
+
+        self.tensors.append(numpy_helper.from_array(np.array(values, np.int64), name))
+        return name
+
     def node(self, op_type: str, *inputs: str, **attributes: Any) -> None:
         from onnx import helper
 
@@ -84,13 +90,23 @@ def mlp(card: Card, inputs: int | Sequence[int], hidden: Sequence[int] = (64, 32
     return build.model(card, shape, [sizes[-1]])
 
 
-def autoencoder(card: Card, inputs: int, hidden: Sequence[int] = (32, 8), seed: int = 0) -> onnx.ModelProto:
-    """Dense layers down to the last of `hidden` and back up; the output reconstructs the input."""
-    sizes = [inputs, *hidden, *reversed(hidden[:-1]), inputs]
+def autoencoder(
+    card: Card, inputs: int | Sequence[int], hidden: Sequence[int] = (32, 8), seed: int = 0
+) -> onnx.ModelProto:
+    """Dense layers down to the last of `hidden` and back up; the output reconstructs the input.
+
+    The input is features (batch, inputs), or raw windows (batch, *inputs) which are flattened on the way.
+    """
+    shape = [inputs] if isinstance(inputs, int) else [*inputs]
+    sizes = [math.prod(shape), *hidden, *reversed(hidden[:-1]), math.prod(shape)]
     build = _Builder(seed)
+    if len(shape) > 1:
+        build.node("Flatten")
     for i, (before, after) in enumerate(pairwise(sizes)):
         build.dense(f"dense{i}", before, after, relu=i < len(sizes) - 2)
-    return build.model(card, [inputs], [inputs])
+    if len(shape) > 1:
+        build.node("Reshape", build.integers("shape", [-1, *shape]))
+    return build.model(card, shape, shape)
 
 
 def cnn1d(

@@ -1,0 +1,125 @@
+"""The card of a starter model, from the configured assets and what the user asks for. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import get_args
+
+from fedge_models.errors import ConfigError
+from fedge_models.graph.card import Card, Channel, Target, Task, WindowSpec
+
+from ..config.schema import AssetConfig
+
+RATE_HZ, LENGTH, HOP = 1.0, 60, 10  # a minute of a slow machine, decided on every ten seconds
+FEATURES = ("mean", "std", "min", "max", "slope")
+RAW = "raw"  # instead of features: the window itself
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the user asks for; None and () leave it to the configuration, then to the defaults above."""
+
+    task: Task | None = None
+    channels: tuple[str, ...] = ()  # NAME or NAME=UNIT
+    labels: tuple[str, ...] = ()  # the first is the normal one
+    targets: tuple[str, ...] = ()  # NAME or NAME=UNIT
+    features: tuple[str, ...] = ()  # ("raw",): none
+    rate_hz: float | None = None
+    length: int | None = None
+    hop: int | None = None
+
+
+def starter_card(model: str, assets: Mapping[str, AssetConfig], wishes: Wishes) -> Card:
+    """Make the card of a federation's first model.
+
+    assets: all that are configured. Channels, window and task are those of the assets with this model, as far as
+    `wishes` leaves them open. Raises ConfigError that says what is missing or contradicts.
+    """
+    ours = {name: asset for name, asset in assets.items() if asset.model == model}
+    channels = _named(wishes.channels) or dict.fromkeys(_channels(model, ours), "")
+    labels, targets = wishes.labels or _labels(ours), _named(wishes.targets) or dict.fromkeys(_targets(ours), "")
+    task = wishes.task or _task(labels, targets)
+    window = _window(ours, wishes)
+    return Card(
+        task=task,
+        channels=tuple(Channel(name, unit) for name, unit in channels.items()),
+        window=window,
+        features=_features(wishes.features, window.length),
+        labels=_needed(task, "classify", labels, "two labels or more (--label ok --label worn; the first is normal)"),
+        targets=tuple(
+            Target(name, targets[name])
+            for name in _needed(task, "regress", tuple(targets), "a target (--target life=cycles)")
+        ),
+        description=f"Starter model for {model}",
+    )
+
+
+def _channels(model: str, assets: Mapping[str, AssetConfig]) -> list[str]:
+    """The channels that all assets have. Raises ConfigError when there is no asset, or they differ."""
+    if not assets:
+        raise ConfigError(
+            f"no asset has model = {model!r}, so its channels are not known; "
+            "configure one, or name each channel (--channel current_A=A)"
+        )
+    sets = {name: [*asset.channels] for name, asset in assets.items()}
+    first, channels = next(iter(sets.items()))
+    for name, other in sets.items():
+        if sorted(other) != sorted(channels):
+            raise ConfigError(
+                f"model {model!r}: asset {first!r} has the channels {', '.join(channels)}, asset {name!r} has "
+                f"{', '.join(other)}; all assets of a model need the same channels"
+            )
+    return channels
+
+
+def _labels(assets: Mapping[str, AssetConfig]) -> tuple[str, ...]:
+    """Label names that the assets' `label.map` gives, in their order there."""
+    names = [name for asset in assets.values() if asset.label for name in asset.label.map.values()]
+    found = tuple(dict.fromkeys(names))
+    return () if set(found) <= {"normal", "anomaly"} else found
+
+
+def _targets(assets: Mapping[str, AssetConfig]) -> list[str]:
+    return [*dict.fromkeys(name for asset in assets.values() for name in asset.targets)]
+
+
+def _task(labels: tuple[str, ...], targets: Mapping[str, str]) -> Task:
+    """The task that fits: labels are classified, targets estimated; without either, what is unusual is found."""
+    if targets:
+        return "regress"
+    return "classify" if len(labels) > 1 else "anomaly"
+
+
+def _window(assets: Mapping[str, AssetConfig], wishes: Wishes) -> WindowSpec:
+    """The first asset's window where the wishes leave it open, then the defaults."""
+    given = next((asset.window for asset in assets.values()), None)
+    rate = wishes.rate_hz or (given.rate_hz if given else None) or RATE_HZ
+    length = wishes.length or (given.length if given else None) or LENGTH
+    hop = wishes.hop or (given.hop if given else None) or min(HOP, length)
+    return WindowSpec(rate, length, hop)
+
+
+def _features(wanted: tuple[str, ...], length: int) -> tuple[str, ...]:
+    """Features of a window; a window of one sample is its own."""
+    if wanted == (RAW,) or (not wanted and length == 1):
+        return ()
+    return wanted or FEATURES
+
+
+def _needed(task: Task, of: Task, names: tuple[str, ...], what: str) -> tuple[str, ...]:
+    """The names that a task needs, () for other tasks. Raises ConfigError when they are missing."""
+    if task != of:
+        return ()
+    if len(names) < (2 if of == "classify" else 1):
+        raise ConfigError(f"task {task} needs {what}; one of the tasks {', '.join(get_args(Task))} is chosen by --task")
+    return names
+
+
+def _named(texts: tuple[str, ...]) -> dict[str, str]:
+    """name -> unit, of NAME or NAME=UNIT. Raises ConfigError for a name that repeats."""
+    pairs = [text.partition("=") for text in texts]
+    names = [name for name, _, _ in pairs]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"expected each name once, got {', '.join(names)}")
+    return {name: unit for name, _, unit in pairs}

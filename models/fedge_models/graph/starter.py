@@ -1,0 +1,50 @@
+"""Choose a small untrained model for a card, so that nobody needs to know ONNX to begin."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from ..errors import ModelError
+from . import zoo
+from .card import Card
+
+if TYPE_CHECKING:
+    import onnx
+
+WIDEST = 64  # units of an autoencoder's first hidden layer
+SHORTEST_CONVOLVED = 24  # samples of a raw window; shorter ones get dense layers
+
+
+def make_starter(card: Card, inputs: int | None = None, seed: int = 0) -> onnx.ModelProto:
+    """Make a small untrained model for a card.
+
+    inputs: length of the feature vector, where the card names features. With features the model is dense (an
+    autoencoder for anomaly); on pictures and raw windows it is convolutional, and an anomaly model of raw windows is a
+    dense autoencoder. Raises ModelError when the card cannot have such a model.
+    """
+    if card.features and inputs is None:
+        raise ModelError("card: names features; say how many values they give (inputs)")
+    if card.image is not None:
+        return _picture_model(card, seed)
+    shape = [inputs] if card.features and inputs else [len(card.channels), card.window.length]
+    if card.task == "anomaly":
+        return _autoencoder(card, shape, seed)
+    if not card.features and card.window.length >= SHORTEST_CONVOLVED:
+        return zoo.cnn1d(card, seed=seed)
+    return zoo.mlp(card, shape if len(shape) > 1 else shape[0], seed=seed)
+
+
+def _picture_model(card: Card, seed: int) -> onnx.ModelProto:
+    assert card.image is not None
+    if card.task == "anomaly":
+        raise ModelError("card: there is no starter model for anomaly on pictures; use classify, or bring a model")
+    sides = min(card.image.height, card.image.width)
+    filters = (8, 16, 32)[: max(1, min(3, sides.bit_length() - 2))]
+    return zoo.cnn2d(card, card.image.shape, filters, seed)
+
+
+def _autoencoder(card: Card, shape: list[int], seed: int) -> onnx.ModelProto:
+    size = math.prod(shape)
+    hidden = (min(WIDEST, max(2, size // 2)), min(8, max(1, size // 4)))
+    return zoo.autoencoder(card, shape if len(shape) > 1 else shape[0], hidden, seed)

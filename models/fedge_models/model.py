@@ -1,0 +1,170 @@
+"""A model file in Python: load it, train it, evaluate it, score rows with it, save it.
+
+Everything is done by the parts that a gateway uses, so what is measured here is what a gateway will do. Windows and
+features are made by the agent; here a row is what the graph takes, before standardisation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .graph.card import Card
+from .graph.intake import read_model, with_weights
+from .graph.starter import make_starter
+from .graph.trainable import TrainableGraph
+from .ops.operator import Array
+from .system import files
+from .training import evaluation, objective, standardise
+from .training.config import TrainingConfig
+from .training.loop import FitReport, fit
+from .training.scores import probabilities, scores
+from .training.standardise import Scale
+
+
+def load(path: str | Path, card: Card | str | Path | None = None, trainable: str | None = None) -> Model:
+    """Load an ONNX file and check that it can be trained here.
+
+    card: the model card, or a TOML file with it, for a file that has none; trainable: globs over initializer names,
+    comma-separated, instead of the card's. Raises ModelError for a file that cannot serve or train here, ConfigError
+    for the card's file.
+    """
+    found = Path(card) if isinstance(card, str) else card
+    model = Model(read_model(Path(path), found, trainable), str(path))
+    model.graph.probe()
+    return model
+
+
+def starter(card: Card, inputs: int | None = None, seed: int = 0) -> Model:
+    """Make a small untrained model for a card; `inputs`: how many values its features give, where it names any.
+
+    Raises ModelError when there is none for such a card.
+    """
+    return Model(make_starter(card, inputs, seed).SerializeToString())
+
+
+class Model:
+    """An ONNX model with its card. Not thread-safe.
+
+    A row is a feature vector, a raw window (channels, length) or a picture, as the card says, not standardised. Where a
+    window is one sample long, a row may also be (channels,).
+    The first training fits the standardisation to its rows, as every site fits its own; `fit_scale` fits it to other
+    rows. It is not part of the file. Without one, rows are standardised by their own statistics.
+    """
+
+    def __init__(self, data: bytes, where: str = "model") -> None:
+        """Read the bytes of an ONNX file with a card; `where` names it in errors. Raises ModelError."""
+        self.graph = TrainableGraph.load(data, where=where)
+        self.scale: Scale | None = None
+        self._data = data
+
+    @property
+    def card(self) -> Card:
+        """The model card: task, channels, window, labels or targets."""
+        return self.graph.card
+
+    def fit_scale(self, x: ArrayLike, y: ArrayLike | None = None) -> Scale:
+        """Fit the standardisation to rows x (n, *input_shape); windows labelled as anomalies are left out."""
+        rows, labels = self._rows(x, y)
+        if self.card.task == "anomaly":
+            rows = rows[labels != 1]
+        self.scale = standardise.fit(rows, self.card)
+        return self.scale
+
+    def train(
+        self,
+        x: ArrayLike,
+        y: ArrayLike | None = None,
+        config: TrainingConfig | None = None,
+        rng: np.random.Generator | None = None,
+        pause: Callable[[], None] | None = None,
+    ) -> FitReport:
+        """Train in place on rows x (n, *input_shape).
+
+        y: class indices (n,), for anomaly 0 and 1 or None, -1 where unknown; for regress values (n,) or (n, targets) in
+        the targets' units, NaN where unknown. Rows of unknown label, and anomalies, are left out. rng: default, seed 0;
+        pause: called before each batch. Raises ValueError when x or y do not fit the model. When training diverges, the
+        weights are restored and the report says so.
+        """
+        rows, labels = self._rows(x, y)
+        if self.scale is None and len(rows):
+            self.fit_scale(rows, labels)
+        keep = labels != 1 if self.card.task == "anomaly" else self._known(labels)
+        given = None if self.card.task == "anomaly" else labels[keep]
+        config, rng = config or TrainingConfig(), rng or np.random.default_rng(0)
+        return fit(self.graph, self._standardised(rows[keep]), given, config, rng, pause)
+
+    def evaluate(self, x: ArrayLike, y: ArrayLike | None = None) -> dict[str, float]:
+        """Return the figures of the model's task on rows x (n, *input_shape) with labels as for `train`.
+
+        Always `loss`; classify: accuracy, macro_f1 and, with two labels, auroc and average_precision; regress: rmse
+        and mae in the target's unit; anomaly: auroc where both labels occur. Empty when no row has a label.
+        """
+        rows, labels = self._rows(x, y)
+        if self.card.task == "anomaly":
+            given = labels if (labels >= 0).any() else None
+        else:
+            keep = self._known(labels)
+            rows, given = rows[keep], labels[keep]
+        return evaluation.evaluate(self.graph, self._standardised(rows), given) if len(rows) else {}
+
+    def predict(self, x: ArrayLike) -> Array:
+        """Return the output for rows x (n, *input_shape).
+
+        classify: probabilities (n, labels); regress: estimates (n, targets) in the targets' units; anomaly: the
+        standardised reconstruction (n, *input_shape).
+        """
+        out = evaluation.predict(self.graph, self._standardised(self._rows(x, None)[0]), logits=True)
+        if self.card.task == "classify":
+            return probabilities(out)
+        return objective.unscaled(self.card, out) if self.card.task == "regress" else out
+
+    def score(self, x: ArrayLike) -> Array:
+        """Return the score (n,) of rows x (n, *input_shape), which a gateway compares with its threshold."""
+        return scores(self.graph, self._standardised(self._rows(x, None)[0]))
+
+    def to_bytes(self) -> bytes:
+        """The ONNX file with the weights as they are now."""
+        return with_weights(self._data, self.graph.initializers(self.graph.params))
+
+    def save(self, path: str | Path) -> None:
+        """Write the ONNX file with the weights as they are now. Raises StorageError when it cannot be written."""
+        files.write(Path(path), self.to_bytes())
+
+    def _rows(self, x: ArrayLike, y: ArrayLike | None) -> tuple[NDArray[Any], NDArray[Any]]:
+        """x and y as arrays; y is -1 or NaN where there is none. Raises ValueError when they do not fit the model."""
+        rows, shape = np.asarray(x), self.graph.input_shape
+        rows = rows if rows.dtype == np.uint8 else rows.astype(np.float32, copy=False)
+        if shape[1:] == (1,) and rows.shape[1:] == shape[:1]:
+            rows = rows[..., None]  # a table: windows of one sample
+        if rows.shape[1:] != shape:
+            raise ValueError(f"x has rows of shape {rows.shape[1:]}, the model expects {shape}")
+        if y is None:
+            return rows, np.full(len(rows), np.nan if self.card.task == "regress" else -1)
+        labels = np.asarray(y)
+        if len(labels) != len(rows):
+            raise ValueError(f"{len(rows)} rows of x, {len(labels)} of y")
+        if self.card.task == "regress":
+            return rows, labels.astype(np.float32, copy=False)
+        self._check_labels(labels)
+        return rows, labels.astype(np.int64)
+
+    def _check_labels(self, labels: NDArray[Any]) -> None:
+        count = len(self.card.labels) if self.card.task == "classify" else 2
+        if labels.ndim != 1 or not np.isin(labels, np.arange(-1, count)).all():
+            raise ValueError(f"y: expected class indices (n,) from 0 to {count - 1}, or -1 for unknown")
+
+    def _known(self, labels: NDArray[Any]) -> NDArray[np.bool_]:
+        """Which rows (n,) have a label."""
+        if self.card.task == "regress":
+            return np.isfinite(labels.reshape(len(labels), -1)).all(axis=1)
+        return labels >= 0
+
+    def _standardised(self, rows: NDArray[Any]) -> Array:
+        if not len(rows):
+            return rows.astype(np.float32)
+        return (self.scale or standardise.fit(rows, self.card))(rows)
