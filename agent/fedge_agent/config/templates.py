@@ -6,16 +6,15 @@ top, table by table. Errors name asset, template and key; `config.py` leaves to 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from fedge_models.errors import ConfigError
 from fedge_models.system.choices import hint, near_names
 
+from ..placeholders import Placeholder, substitute
 from ..types import Table
 
-_FIELD = re.compile(r"\{\{|\}\}|\{(\w+)\}")
 MAX_DEPTH = 16
 
 
@@ -61,13 +60,13 @@ def _fill(value: Any, values: Mapping[str, str | int | float], key: str, asset: 
         return [_fill(v, values, f"{key}[{i}]", asset, depth + 1) for i, v in enumerate(value)]
     if not isinstance(value, str):
         return value
-    whole = _FIELD.fullmatch(value)
-    if whole and whole[1]:
-        return _value(whole[1], values, key, asset)
-    return _FIELD.sub(lambda m: str(_value(m[1], values, key, asset)) if m[1] else m[0][0], value)
+    return substitute(value, lambda p: _value(p, values, key, asset), write=str, doubled=True)
 
 
-def _value(name: str, values: Mapping[str, str | int | float], key: str, asset: str) -> str | int | float:
+def _value(field: Placeholder, values: Mapping[str, str | int | float], key: str, asset: str) -> str | int | float:
+    name = field.name
+    if field.entry is not None:  # no variable is a table: these braces are part of a tag
+        return field.source
     if name in values:
         return values[name]
     near = near_names(name, values, 1, 0.5)

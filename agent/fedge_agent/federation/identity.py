@@ -10,6 +10,7 @@ import hashlib
 import http.client
 import ssl
 import time
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -22,6 +23,7 @@ from fedge_models.messages.cbor import Name, decode_cbor
 from fedge_models.messages.invitation import Invitation
 from fedge_models.messages.keys import private_key
 from fedge_models.system import files
+from fedge_models.system.http_exchange import exchange
 from fedge_models.system.structs import known
 from msgspec import Meta
 
@@ -168,23 +170,14 @@ def _post_join(invitation: Invitation, ca: bytes, request: bytes) -> _Answer:
 
 
 def _ask(url: str, context: ssl.SSLContext, method: str, path: str, body: bytes | None) -> bytes:
-    ask = connection(url, context)
-    try:
-        ask.request(method, path, body)
-        response = ask.getresponse()
-        data = response.read(MAX_ANSWER_BYTES)
-    except (OSError, http.client.HTTPException) as e:
-        raise UnreachableError(f"{url}: {reason(e)}; is the aggregator running and reachable from here?") from e
-    finally:
-        ask.close()
-    if response.status != 200:
-        raise IdentityError(f"{url} refused: {explain(data) or response.reason}")
-    return data
-
-
-def reason(error: BaseException) -> str:
-    """An OS or HTTP error in a few words."""
-    return str(error) or type(error).__name__
+    with closing(connection(url, context)) as ask:
+        try:
+            answer = exchange(ask, url, method, path, body, {}, MAX_ANSWER_BYTES)
+        except UnreachableError as e:
+            raise UnreachableError(f"{e}; is the aggregator running and reachable from here?") from e
+    if answer.status != 200:
+        raise IdentityError(f"{url} refused: {explain(answer.data) or answer.reason}")
+    return answer.data
 
 
 def explain(body: bytes) -> str:

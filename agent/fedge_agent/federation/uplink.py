@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import http.client
 import threading
 
-from fedge_models.errors import IdentityError, RefusedError, StaleError, UnreachableError, WireError
+from fedge_models.errors import IdentityError, RefusedError, StaleError, UnreachableError
 from fedge_models.graph.onnx_file import MAX_MODEL_BYTES
+from fedge_models.system.http_exchange import Response, exchange
 
-from .identity import Identity, connection, explain, reason, renewed, request
+from .identity import Identity, connection, explain, renewed, request
 
 MAX_CERTIFICATE_BYTES = 8 * 1024
 
@@ -65,38 +65,25 @@ class Uplink:
     ) -> tuple[int, bytes]:
         """Status and body of an answer; what it says of being asked holds for `federation`."""
         with self._lock:
-            try:
-                status, data, asked = self._exchange(method, path, body, cap)
-            except (OSError, http.client.HTTPException) as e:
-                self._connection.close()
-                raise UnreachableError(f"{self._url}: {reason(e)}") from e
+            answer = self._exchange(method, path, body, cap)
             self.bytes_up += len(body or b"")
-            self.bytes_down += len(data)
-        if status in (200, 202, 304):
+            self.bytes_down += len(answer.data)
+        if answer.status in (200, 202, 304):
             if federation is not None:
+                asked = answer.headers.get("Fedge-Asked") != "no"
                 (self._not_asked.discard if asked else self._not_asked.add)(federation)
-            return status, data
-        raise _error(status, explain(data) or f"HTTP status {status}", self._url)
+            return answer.status, answer.data
+        raise _error(answer.status, explain(answer.data) or f"HTTP status {answer.status}", self._url)
 
-    def _exchange(self, method: str, path: str, body: bytes | None, cap: int) -> tuple[int, bytes, bool]:
-        kept = self._connection.sock is not None
+    def _exchange(self, method: str, path: str, body: bytes | None, cap: int) -> Response:
+        """The answer; once more on a new connection when an open one had ended since the last call."""
+        opened_before, where = self._connection.sock is not None, f"{self._url}{path}"
         try:
-            self._connection.request(method, path, body)
-            response = self._connection.getresponse()
-        except (ConnectionError, http.client.RemoteDisconnected):
-            if not kept:
+            return exchange(self._connection, where, method, path, body, {}, cap)
+        except UnreachableError as e:
+            if not opened_before or not isinstance(e.__cause__, ConnectionError):
                 raise
-            self._connection.close()  # a kept connection had ended meanwhile: once more on a fresh one
-            self._connection.request(method, path, body)
-            response = self._connection.getresponse()
-        data = response.read(cap + 1)
-        if len(data) > cap:
-            self._connection.close()
-            raise WireError(f"{self._url}{path}: answer is longer than {cap} bytes")
-        if response.length:
-            self._connection.close()
-            raise UnreachableError(f"{self._url}{path}: the answer ended {response.length} bytes early")
-        return response.status, data, response.getheader("Fedge-Asked") != "no"
+        return exchange(self._connection, where, method, path, body, {}, cap)
 
 
 def _error(status: int, why: str, url: str) -> Exception:

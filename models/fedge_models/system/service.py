@@ -13,6 +13,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from socketserver import TCPServer
@@ -20,8 +21,9 @@ from typing import Any
 
 import msgspec
 
-from ..errors import ConfigError, UnreachableError
+from ..errors import ConfigError, UnreachableError, WireError
 from . import files, lock
+from .http_exchange import exchange
 
 logger = logging.getLogger(__name__)
 
@@ -122,22 +124,18 @@ def ask(address_file: Path, program: str) -> bytes:
         raise ConfigError(files.explain(e, address_file)) from e
     try:
         return _fetch(address)
-    except (OSError, ValueError, http.client.HTTPException) as e:
+    except (OSError, ValueError, UnreachableError, WireError) as e:
         raise UnreachableError(_silent(address_file.parent, address, program, e)) from e
 
 
 def _fetch(address: str) -> bytes:
     """The answer of a page. Raises ValueError when what answers is no page of ours."""
     host, _, port = address.rpartition(":")
-    connection = http.client.HTTPConnection(host.strip("[]"), int(port), timeout=REQUEST_TIMEOUT_S)
-    try:
-        connection.request("GET", "/status")
-        answer = connection.getresponse()
-        if answer.status != 200 or answer.headers.get_content_type() != "application/json":
-            raise ValueError(f"another program answers there (HTTP {answer.status})")
-        return answer.read(MAX_STATUS_BYTES)
-    finally:
-        connection.close()
+    with closing(http.client.HTTPConnection(host.strip("[]"), int(port), timeout=REQUEST_TIMEOUT_S)) as connection:
+        answer = exchange(connection, address, "GET", "/status", None, {}, MAX_STATUS_BYTES)
+    if answer.status != 200 or answer.headers.get_content_type() != "application/json":
+        raise ValueError(f"another program answers there (HTTP {answer.status})")
+    return answer.data
 
 
 def _silent(folder: Path, address: str, program: str, error: Exception) -> str:

@@ -125,7 +125,7 @@ def test_uplink_refuses_an_answer_longer_than_the_cap_of_its_call(
 ) -> None:
     monkeypatch.setattr("fedge_agent.federation.uplink.MAX_MODEL_BYTES", CAP)
     cap = UPLINK[name][1]
-    with pytest.raises(WireError, match=f"answer is longer than {cap} bytes"):
+    with pytest.raises(WireError, match=f"an answer of more than {cap} bytes"):
         call(gateway, context, name, reply(200, b"x" * (cap + 1)))
     if name == "certificate":
         with pytest.raises(IdentityError, match="holds no certificate"):

@@ -1,1 +1,4 @@
-"""Calls to servers of others over HTTP: who we are, one request, one bounded answer, what it says where."""
+"""Call other people's HTTP servers: one request, one bounded answer, and errors that say whether to try again.
+
+Leaves to sources and outputs what to ask, and what an answer means to them.
+"""

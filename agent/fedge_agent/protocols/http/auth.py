@@ -1,4 +1,4 @@
-"""Who we are at a server: bearer token, basic, HMAC over the body.
+"""Headers that prove who we are: bearer token, basic authentication, HMAC over the body.
 
 Secrets are read from their files at each use, so that one can be renewed without a restart.
 """
@@ -16,7 +16,7 @@ from .settings import Hmac, Server
 
 
 def secret(path: Path) -> str:
-    """A file's text without the line's end. Raises UnreachableError: it may be put in place."""
+    """The text of a file without its line end. Raises UnreachableError: the file may be put in place later."""
     try:
         return path.read_text().strip()
     except (OSError, UnicodeDecodeError) as e:
@@ -34,9 +34,10 @@ def static(target: Server) -> dict[str, str]:
 
 
 def signed(config: Hmac, body: bytes, now: float) -> dict[str, str]:
-    """The signature's headers. `now`: Unix time, s."""
+    """The headers that carry the signature of a body. `now`: Unix time, s."""
     stamp = str(int(now))
     message = f"{stamp}.".encode() + body if config.timestamp_header else body
     digest = hmac.new(secret(config.key_file).encode(), message, hashlib.sha256).digest()
     text = digest.hex() if config.encoding == "hex" else base64.b64encode(digest).decode()
-    return {config.header: config.prefix + text} | ({config.timestamp_header: stamp} if config.timestamp_header else {})
+    headers = {config.header: config.prefix + text}
+    return headers | ({config.timestamp_header: stamp} if config.timestamp_header else {})

@@ -1,8 +1,8 @@
-"""One request, one bounded answer: whatever a stranger sends becomes an Answer, a RetryError or a RefusedError.
+"""Call a server that somebody else runs: whatever it sends becomes an Answer, a RetryError or a RefusedError.
 
-RefusedError: the target understood and will never take this event. Everything else may heal, by itself or because a
-person renews a key or corrects an address, and no order may be lost over it: RetryError. Redirects are not followed,
-because what we send carries secrets meant for the address that was configured.
+RefusedError: the server understood the request and will never accept it. Everything else may heal, by itself or because
+a person renews a key or corrects an address, and no order may be lost over it: RetryError. Redirects are not followed,
+because requests carry secrets meant for the configured address.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import http.client
 import re
 import ssl
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from email.message import Message
@@ -18,15 +17,15 @@ from typing import Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 import msgspec
-from fedge_models.errors import ConfigError, RefusedError, RetryError, StaleError, UnreachableError
+from fedge_models.errors import ConfigError, RefusedError, RetryError, StaleError, UnreachableError, WireError
+from fedge_models.system import http_exchange
 
-from ..tls import client_context
 from .settings import Server
 
 MAX_ANSWER_BYTES = 1024 * 1024
 GONE = 410
 Expect = Literal["json", "no page", "anything"]
-_WORDS = {
+_RETRIED = {  # statuses that a later request may not get
     401: "the key or password is not accepted; renew it (orders wait meanwhile)",
     403: "this account may not do that; give it the right (orders wait meanwhile)",
     404: "there is nothing at this address; correct url (orders wait meanwhile)",
@@ -38,7 +37,7 @@ _WORDS = {
 
 
 class Answer(NamedTuple):
-    """A status below 300, or one that the caller asked to see; `data` is its JSON, None when there is none."""
+    """A status below 300, or GONE where the caller allows it; `data` is the JSON, or None without any."""
 
     status: int
     data: Any
@@ -59,15 +58,14 @@ def shown(url: str) -> str:
 
 @contextmanager
 def connected(url: str, target: Server) -> Iterator[http.client.HTTPConnection]:
-    """A connection that is made. Raises UnreachableError: nothing was sent."""
+    """An open connection. Raises UnreachableError: nothing was sent."""
     parts, timeout = urlsplit(url), float(target.timeout)
+    host = parts.hostname or ""
+    connection: http.client.HTTPConnection
     if parts.scheme == "http":
-        connection = http.client.HTTPConnection(parts.hostname or "", parts.port or 80, timeout=timeout)
+        connection = http.client.HTTPConnection(host, parts.port or 80, timeout=timeout)
     else:
-        context = _context(target)
-        connection = http.client.HTTPSConnection(
-            parts.hostname or "", parts.port or 443, timeout=timeout, context=context
-        )
+        connection = http.client.HTTPSConnection(host, parts.port or 443, timeout=timeout, context=_context(target))
     try:
         try:
             connection.connect()
@@ -87,43 +85,43 @@ def exchange(
     expect: Expect = "json",
     may_be_gone: bool = False,
 ) -> Answer:
-    """Send and read. Raises UnreachableError when no answer came: the target may have done what was asked, or not.
+    """Send a request and read its answer. Raises UnreachableError when no whole answer came, RetryError, RefusedError.
 
-    expect: what a success says: JSON or nothing at all; no web page, as that is what proxies and login forms send; or
-    anything. may_be_gone: "not found" is an answer too, as one with the status GONE.
+    expect: what the answer of a success holds: JSON or nothing; anything but a web page, which proxies and login forms
+    send; or anything. may_be_gone: "not found" is an answer as well, with the status GONE.
     """
-    parts = urlsplit(url)
+    parts, limit_s = urlsplit(url), (connection.timeout or 10.0) * 3
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     try:
-        connection.request(method, path, body, dict(headers))
-        with connection.getresponse() as response:
-            data = _read(response, shown(url), (connection.timeout or 10.0) * 3)
-    except (OSError, http.client.HTTPException) as e:
-        raise UnreachableError(f"{shown(url)}: no whole answer: {e or type(e).__name__}") from e
+        response = http_exchange.exchange(
+            connection, shown(url), method, path, body, headers, MAX_ANSWER_BYTES, limit_s
+        )
+    except WireError as e:
+        raise RetryError(f"{e}; narrow the search or the fields") from e
     if may_be_gone and response.status in (404, GONE):
         return Answer(GONE, None)
-    return judge(shown(url), response.status, response.headers, data, expect)
+    return interpret(shown(url), response.status, response.headers, response.data, expect)
 
 
-def judge(url: str, status: int, headers: Mapping[str, str] | Message, data: bytes, expect: Expect) -> Answer:
-    """What an answer means. Raises RetryError or RefusedError."""
+def interpret(url: str, status: int, headers: Mapping[str, str] | Message, data: bytes, expect: Expect) -> Answer:
+    """The meaning of an answer. Raises RetryError or RefusedError."""
     html = "html" in (headers.get("Content-Type") or "").lower() or data.lstrip()[:1] == b"<"
-    said = _title(data) if html else data[:300].decode(errors="replace")
+    excerpt = _title(data) if html else data[:300].decode(errors="replace")
     if 300 <= status < 400:
         to = (headers.get("Location") or "nowhere")[:200]
         raise RetryError(
             f"{url}: status {status}: redirects to {to}, which is not followed; set url to the right address"
         )
-    if status in _WORDS or status >= 500 or status < 200:
+    if status in _RETRIED or status >= 500 or status < 200:
         later = f" (asks to wait {headers['Retry-After'][:30]})" if headers.get("Retry-After") else ""
-        raise RetryError(f"{url}: status {status}: {_WORDS.get(status, 'the target failed')}{later}: {said}")
+        raise RetryError(f"{url}: status {status}: {_RETRIED.get(status, 'the target failed')}{later}: {excerpt}")
     if status == 409:
-        raise StaleError(f"{url}: status {status}: {said}")
+        raise StaleError(f"{url}: status {status}: {excerpt}")
     if status >= 400:
-        raise RefusedError(f"{url}: status {status}: {said}")
+        raise RefusedError(f"{url}: status {status}: {excerpt}")
     if html and expect != "anything":
         raise RetryError(
-            f"{url}: status {status} with a web page instead of JSON ({said}); a proxy or login page answers"
+            f"{url}: status {status} with a web page instead of JSON ({excerpt}); a proxy or login page answers"
         )
     return Answer(status, _json(url, data) if expect == "json" else None)
 
@@ -137,20 +135,8 @@ def _json(url: str, data: bytes) -> Any:
         raise RetryError(f"{url}: expected JSON, got {data[:100]!r}: {e}") from e
 
 
-def _read(response: http.client.HTTPResponse, url: str, limit_s: float) -> bytes:
-    data, deadline = bytearray(), time.monotonic() + limit_s
-    while piece := response.read1(65536):
-        data += piece
-        if len(data) > MAX_ANSWER_BYTES:
-            raise RetryError(f"{url}: an answer of more than {MAX_ANSWER_BYTES} bytes; narrow the search or the fields")
-        if time.monotonic() > deadline:
-            raise RetryError(f"{url}: the answer did not end within {limit_s:g} s")
-    if response.length:
-        raise UnreachableError(f"{url}: the answer ended {response.length} bytes early")
-    return bytes(data)
-
-
 def _title(data: bytes) -> str:
+    """A web page in a few words."""
     text = data[:5000].decode(errors="replace")
     found = re.search(r"<title>\s*(.*?)\s*<", text, re.I | re.S)
     return f"web page {found[1][:100]!r}" if found else "a web page"
@@ -158,7 +144,7 @@ def _title(data: bytes) -> str:
 
 def _context(target: Server) -> ssl.SSLContext:
     try:
-        context = client_context(target.ca_file)
+        context = ssl.create_default_context(cafile=str(target.ca_file) if target.ca_file else None)
         if target.certificate:
             context.load_cert_chain(target.certificate, target.private_key)
     except (OSError, ssl.SSLError) as e:

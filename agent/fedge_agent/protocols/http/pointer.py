@@ -1,4 +1,4 @@
-"""JSON pointers (RFC 6901) into answers of strangers."""
+"""Find values in JSON answers by JSON pointers (RFC 6901). Pure."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from fedge_models.errors import ConfigError
 
 
 def check(pointer: str, where: str) -> None:
-    """Raise ConfigError unless it is one."""
+    """Raise ConfigError for text that is no JSON pointer."""
     if pointer and not pointer.startswith("/"):
         raise ConfigError(f'{where}: {pointer!r} is no JSON pointer; expected "" (all of it) or "/name/0/name"')
 
 
 def find(document: Any, pointer: str) -> Any:
-    """What the pointer points at; None where there is nothing."""
+    """The value that the pointer points at, or None."""
     for part in pointer.split("/")[1:]:
         name = part.replace("~1", "/").replace("~0", "~")
         if isinstance(document, dict):

@@ -1,4 +1,4 @@
-"""What the configuration says of a server that is called: its address, and who we are there."""
+"""The configuration of a server that is called: its address, and who we are there."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ class Hmac(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
 
 class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Where it is, and who we are there."""
+    """Where the server is, and who we are there."""
 
     url: str
     headers: dict[str, Any] = {}
     token_file: Path | None = None  # bearer token
     username: str = ""  # basic authentication, or the login of a session
     password_file: Path | None = None
-    ca_file: Path | None = None  # who signed the server's certificate, instead of the system's
+    ca_file: Path | None = None  # the CA that issued the server's certificate; without: the system's
     certificate: Path | None = None  # ours, PEM; for servers that ask for one
     private_key: Path | None = None
     timeout: Seconds = Seconds(10)
 
 
 class Target(Server, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Where events go, beside who we are there."""
+    """A server that receives events."""
 
     idempotency_header: str = "Idempotency-Key"  # carries the event's key; empty: not sent
     hmac: Hmac | None = None

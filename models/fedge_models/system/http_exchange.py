@@ -1,0 +1,69 @@
+"""Send one HTTP request and read its whole, bounded answer: the call below every HTTP client of ours.
+
+The clients differ in whom they trust and in what a status means: other people's servers (`protocols.http`), the
+aggregator over mutual TLS (`federation.uplink`), the page of a process on the loopback (`service`). They share what is
+easy to get wrong: the answer has a cap, a slow sender is cut off, and an answer that ended early is none. Redirects are
+left to the caller; nobody follows one, because a request carries secrets meant for one address.
+"""
+
+from __future__ import annotations
+
+import http.client
+import time
+from collections.abc import Mapping
+from email.message import Message
+from typing import NamedTuple
+
+from ..errors import UnreachableError, WireError
+
+PIECE_BYTES = 65536
+
+
+class Response(NamedTuple):
+    """A whole answer."""
+
+    status: int
+    reason: str  # the status in words
+    headers: Message
+    data: bytes
+
+
+def exchange(
+    connection: http.client.HTTPConnection,
+    where: str,
+    method: str,
+    path: str,
+    body: bytes | None,
+    headers: Mapping[str, str],
+    cap: int,
+    limit_s: float | None = None,
+) -> Response:
+    """The answer to a request; `where` begins the messages, `limit_s` is the time for the answer's body.
+
+    Raises UnreachableError when no whole answer came: the server may have done what was asked, or not. Raises WireError
+    for an answer of more than `cap` bytes. The connection is then closed.
+    """
+    try:
+        connection.request(method, path, body, dict(headers))
+        with connection.getresponse() as response:
+            data = _read(response, where, cap, limit_s)
+        return Response(response.status, response.reason, response.headers, data)
+    except (OSError, http.client.HTTPException) as e:
+        connection.close()
+        raise UnreachableError(f"{where}: no whole answer: {e or type(e).__name__}") from e
+    except BaseException:
+        connection.close()
+        raise
+
+
+def _read(response: http.client.HTTPResponse, where: str, cap: int, limit_s: float | None) -> bytes:
+    data, began = bytearray(), time.monotonic()
+    while piece := response.read1(PIECE_BYTES):
+        data += piece
+        if len(data) > cap:
+            raise WireError(f"{where}: an answer of more than {cap} bytes")
+        if limit_s is not None and time.monotonic() - began > limit_s:
+            raise UnreachableError(f"{where}: the answer did not end within {limit_s:g} s")
+    if response.length:
+        raise UnreachableError(f"{where}: the answer ended {response.length} bytes early")
+    return bytes(data)

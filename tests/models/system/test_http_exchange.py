@@ -1,0 +1,67 @@
+"""The call below every HTTP client: an answer is whole and within its bounds, or it is none."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+
+import pytest
+from fedge_models.errors import UnreachableError, WireError
+from fedge_models.system.http_exchange import Response, exchange
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n"
+
+
+@contextmanager
+def server(answer: Callable[[socket.socket, threading.Event], None]) -> Iterator[int]:
+    """The port of a server that answers one request."""
+    ended = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            with listener.accept()[0] as peer:
+                peer.recv(65536)
+                answer(peer, ended)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield listener.getsockname()[1]
+        ended.set()
+        thread.join(10)
+
+
+def ask(port: int, cap: int = 100, limit_s: float | None = None) -> Response:
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
+        return exchange(connection, "here", "GET", "/", None, {}, cap, limit_s)
+
+
+def test_answer_of_just_the_cap_is_whole() -> None:
+    with server(lambda peer, _: peer.sendall(HEAD % 100 + b"x" * 100)) as port:
+        assert ask(port)[::3] == (200, b"x" * 100)
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "words"),
+    [
+        (HEAD % 101 + b"x" * 101, WireError, "here: an answer of more than 100 bytes"),
+        (b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 101, WireError, "more than 100 bytes"),
+        (HEAD % 50 + b"x" * 40, UnreachableError, "the answer ended 10 bytes early"),
+        (b"", UnreachableError, "no whole answer"),
+    ],
+)
+def test_answer_that_is_too_long_or_not_whole_is_an_error(answer: bytes, error: type[Exception], words: str) -> None:
+    with server(lambda peer, _: peer.sendall(answer)) as port, pytest.raises(error, match=words):
+        ask(port)
+
+
+def test_sender_that_never_ends_is_cut_off() -> None:
+    def trickle(peer: socket.socket, ended: threading.Event) -> None:
+        peer.sendall(HEAD % 90)
+        while not ended.wait(0.01):
+            peer.send(b"x")
+
+    with server(trickle) as port, pytest.raises(UnreachableError, match=r"did not end within 0\.1 s"):
+        ask(port, limit_s=0.1)
