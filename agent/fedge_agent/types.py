@@ -138,12 +138,12 @@ class Label(NamedTuple):
 
 
 class SourceHost(Protocol):
-    """What the host gives a running source. Thread-safe, never blocks."""
+    """What the host offers a running source. Thread-safe; only `store` blocks."""
 
     stop: threading.Event  # set: return from run() within a second
 
     def emit(self, readings: Sequence[Reading], alive_ns: int | None = None) -> None:
-        """Hand over readings. When the agent cannot keep up the oldest batch is dropped and counted."""
+        """Hand over readings. When the agent cannot keep up, the oldest batch is dropped and counted."""
 
     def store(
         self,
@@ -152,11 +152,13 @@ class SourceHost(Protocol):
         receipts: Sequence[bytes] = (),
         continued: bool = False,
     ) -> None:
-        """Hand over readings that survive kill -9 once this returns: acknowledge them then. Waits for the disk, and
-        while the agent cannot keep up. When the disk takes nothing, it hands them over and states the problem.
+        """Hand over readings that survive kill -9 once this returns: acknowledge their messages then.
 
-        receipts: recognise their messages when they are sent again; continued: this connection resumes where the last
-        one ended, with nothing lost between them.
+        Waits for the disk, and while the agent cannot keep up. When the disk accepts nothing, the readings are handed
+        over nevertheless, and a problem is stated.
+
+        receipts: identify the messages when they are sent again. continued: this connection resumes the last one, with
+        nothing lost between them.
         """
 
     def receipts(self) -> list[bytes]:
@@ -169,7 +171,7 @@ class SourceHost(Protocol):
         """Count input that could not be used, by what was wrong with it; shown in `status`."""
 
     def waiting(self) -> int:
-        """Batches, of all sources, that the agent has not yet taken in: a source of large values waits for fewer."""
+        """Batches of all sources that wait for the agent; a source of large values limits them."""
 
     @property
     def folder(self) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import random
 import threading
 import time
 from collections import deque
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 from fedge_models.errors import FedgeError, RetryError, StorageError
 from fedge_models.system.files import make_folder
+from fedge_models.system.worker import BackOff, Worker
 
 from ..durable.inbox import Inbox
 from ..types import Batch, Quality, Reading, Source
@@ -25,14 +25,14 @@ FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 4.0
 PERSON_WAIT_S = 6.0  # a person has to change something first; with jitter and connecting within ten seconds
 MAX_BYTES = 64 * 2**20  # of pictures and waveforms in the queue
 ROOM_S = 0.005  # how often a source that may wait looks for room in the queue
-GOOD_RUN_S = 60.0  # a connection that lasted this long starts the back-off anew
+GOOD_RUN_S = 60.0  # after a connection that lasted this long, the waits start from the first
 
 
 class Queue:
-    """A queue of batches, bounded in number and in bytes of arrays; when full the oldest goes, and is counted.
+    """A queue of batches, bounded in number and in bytes of arrays. When it is full, the oldest batch is dropped.
 
-    The last value of each scalar tag in it survives in the source's next batch, so that a tag that seldom changes is
-    not wrong until it changes again.
+    The last value of each scalar tag in a dropped batch moves into the source's next batch: a tag that seldom changes
+    would otherwise be wrong until it changes again.
     """
 
     def __init__(self, size: int) -> None:
@@ -41,7 +41,7 @@ class Queue:
         self._bytes = self.dropped = 0
 
     def put(self, batch: Batch) -> None:
-        """Never blocks."""
+        """Append a batch. Never blocks."""
         with self._ready:
             self._batches.append(batch)
             self._bytes += _bytes(batch)
@@ -50,7 +50,7 @@ class Queue:
             self._ready.notify()
 
     def _drop(self) -> None:
-        """The oldest goes; its last values are left to the next batch of its source."""
+        """Drop the oldest batch; the next batch of its source inherits its last values."""
         old = self._batches.popleft()
         self._bytes -= _bytes(old)
         self.dropped += 1
@@ -71,7 +71,7 @@ class Queue:
         return len(self._batches) >= self._size or self._bytes >= MAX_BYTES
 
     def get(self, timeout: float) -> Batch | None:
-        """The oldest batch, or None when none came in time."""
+        """Remove and return the oldest batch, or None if none arrives in time."""
         with self._ready:
             if not self._batches and not self._ready.wait_for(lambda: bool(self._batches), timeout):
                 return None
@@ -81,12 +81,31 @@ class Queue:
 
 
 def _bytes(batch: Batch) -> int:
-    """What its pictures and waveforms take."""
+    """Size of the batch's pictures and waveforms."""
     return sum(r.value.nbytes for r in batch.readings if isinstance(r.value, np.ndarray))
 
 
+class Retries:
+    """How long to wait before a source runs again."""
+
+    def __init__(self) -> None:
+        self._back_off = BackOff(FIRST_WAIT_S, LONGEST_WAIT_S)
+        self._person = BackOff(PERSON_WAIT_S, PERSON_WAIT_S)
+
+    def wait_after(self, error: Exception, ran_s: float) -> float:
+        """Seconds to wait after a run of `ran_s` seconds that ended with the error."""
+        if ran_s > GOOD_RUN_S:
+            self._back_off.reset()
+        wait = self._back_off.next()
+        heals = isinstance(error, RetryError) or not isinstance(error, FedgeError)
+        return wait if heals else self._person.next()
+
+
 class HostedSource:
-    """A source in its own thread. It is its source's `SourceHost`."""
+    """A source in its own thread; implements `SourceHost` for it.
+
+    `state`: the agent's folder, None for a source that stores nothing.
+    """
 
     def __init__(
         self,
@@ -100,8 +119,8 @@ class HostedSource:
         self.name = name
         self.stop = threading.Event()
         self._source, self._tags, self._queue, self._inbox = source, list(tags), queue, inbox
-        self._thread = threading.Thread(target=self._run, name=f"source-{name}", daemon=True)
-        self._state = state  # the agent's folder; None: this source keeps nothing
+        self._worker, self._retries = Worker(f"source-{name}", self._step), Retries()
+        self._state = state
         self._problems: dict[str, str] = {}
         self._counts: dict[str, int] = {}
         self._readings = self._bad = self._failures = 0
@@ -109,13 +128,13 @@ class HostedSource:
         self._fresh = True
 
     def start(self) -> None:
-        """Run from now on."""
-        self._thread.start()
+        """Start the source."""
+        self._worker.start()
 
     def join(self, timeout: float) -> None:
-        """Stop and wait."""
+        """Stop the source and wait for it."""
         self.stop.set()
-        self._thread.join(timeout)
+        self._worker.stop(timeout)
 
     def emit(self, readings: Sequence[Reading], alive_ns: int | None = None) -> None:
         """Hand readings to the main thread."""
@@ -128,20 +147,20 @@ class HostedSource:
         receipts: Sequence[bytes] = (),
         continued: bool = False,
     ) -> None:
-        """Make readings durable, then hand them to the main thread."""
+        """Store readings durably, then hand them to the main thread."""
         fresh, row = self._fresh and not continued, 0
         try:
             row = self._inbox.store(self.name, readings, alive_ns, fresh, receipts) if self._inbox else 0
             self.problem("inbox", None)
         except StorageError as e:
             self.count("unkept", len(readings))
-            self.problem("inbox", f"{e}; it goes on without: what comes now would not survive a kill")
+            self.problem("inbox", f"{e}; readings are used without being stored: those of now would not survive a kill")
         while self._queue.full and not self.stop.wait(ROOM_S):
             pass
         self._hand_over(readings, alive_ns, fresh, row)
 
     def receipts(self) -> list[bytes]:
-        """Of the newest messages that were kept."""
+        """Receipts of the newest messages that were stored."""
         return self._inbox.receipts(self.name) if self._inbox else []
 
     def _hand_over(self, readings: Sequence[Reading], alive_ns: int | None, fresh: bool, row: int) -> None:
@@ -166,20 +185,20 @@ class HostedSource:
         self._counts[what] = self._counts.get(what, 0) + by
 
     def waiting(self) -> int:
-        """Batches that the agent has not yet taken in."""
+        """Batches that wait for the agent."""
         return len(self._queue)
 
     @property
     def folder(self) -> Path:
         """A folder of this source's own."""
         if self._state is None:
-            raise RuntimeError(f"source {self.name}: it was given no folder to keep anything in")
+            raise RuntimeError(f"source {self.name} was built without a folder")
         folder = self._state / "sources" / self.name
         make_folder(folder)
         return folder
 
     def status(self) -> dict[str, Any]:
-        """For the status page."""
+        """Figures for the status page."""
         age = None if self._last is None else round(time.monotonic() - self._last, 3)
         return {
             "readings": self._readings,
@@ -190,30 +209,20 @@ class HostedSource:
             "problems": dict(self._problems),
         }
 
-    def _run(self) -> None:
-        wait = FIRST_WAIT_S
-        while not self.stop.is_set():
-            began, self._fresh = time.monotonic(), True
-            try:
-                self._source.run(self._tags, self)
-                if self._ended():
-                    return
-            except RetryError as e:
-                self.problem("connection", str(e))
-            except FedgeError as e:
-                self.problem("connection", str(e))
-                wait = PERSON_WAIT_S
-            except Exception as e:
-                logger.exception("source %s failed", self.name)
-                self.problem("connection", f"unexpected {type(e).__name__}: {e}; see the log")
-            self._failures += 1
-            if time.monotonic() - began > GOOD_RUN_S:
-                wait = FIRST_WAIT_S
-            self.stop.wait(wait * random.uniform(0.75, 1.25))
-            wait = min(2 * wait, LONGEST_WAIT_S)
-
-    def _ended(self) -> bool:
-        """A source returns when it is stopped or has nothing more to give (the end of a file)."""
-        if not self.stop.is_set():
-            logger.info("source %s: at its end", self.name)
-        return True
+    def _step(self) -> float | None:
+        """Run the source until it ends; seconds until the next run. None: there is nothing more to read."""
+        began, self._fresh = time.monotonic(), True
+        try:
+            self._source.run(self._tags, self)
+            if not self.stop.is_set():
+                logger.info("source %s: at its end", self.name)
+            return None
+        except FedgeError as e:
+            error: Exception = e
+            self.problem("connection", str(e))
+        except Exception as e:
+            error = e
+            logger.exception("source %s failed", self.name)
+            self.problem("connection", f"unexpected {type(e).__name__}: {e}; see the log")
+        self._failures += 1
+        return self._retries.wait_after(error, time.monotonic() - began)

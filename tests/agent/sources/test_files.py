@@ -6,7 +6,6 @@ import gzip
 import json
 import math
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -366,7 +365,8 @@ def test_counts_are_in_the_status(tmp_path: Path) -> None:
     (tmp_path / "d.csv").write_text("a,b\n1,2\n3\nx,4\n")
     hosted = HostedSource("csv", FilesSource("csv", FilesConfig(tmp_path / "d.csv", speed=1e9)), ["a", "b"], Queue(99))
     hosted.start()
-    until(lambda: "source-csv" not in {thread.name for thread in threading.enumerate()}, "the end of the file")
+    until(lambda: hosted.status()["readings"] == 6)  # of three rows
+    hosted.join(10)
     counts = {"column 'b': missing in a row that is too short": 1, "column 'a': no number": 1}
     assert hosted.status()["counts"] == counts and hosted.status()["bad"] == 1
 

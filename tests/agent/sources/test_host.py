@@ -6,53 +6,70 @@ import threading
 from collections.abc import Iterator, Sequence
 
 import pytest
-from fedge_agent.sources.host import FIRST_WAIT_S, LONGEST_WAIT_S, PERSON_WAIT_S, HostedSource, Queue
-from fedge_agent.types import SourceHost
+from fedge_agent.sources import host
+from fedge_agent.sources.host import (
+    FIRST_WAIT_S,
+    GOOD_RUN_S,
+    LONGEST_WAIT_S,
+    PERSON_WAIT_S,
+    HostedSource,
+    Queue,
+    Retries,
+)
+from fedge_agent.types import Reading, Source, SourceHost
 from fedge_models.errors import ConfigError, FedgeError, IdentityError, UnreachableError
+from support.waiting import until
 
 JITTER = 0.25  # of each wait, both ways
 
 
-class Waits(threading.Event):
-    """The `stop` of a source; notes how long it was waited for, and is set after `most` waits."""
-
-    def __init__(self, most: int) -> None:
-        super().__init__()
-        self.seconds, self._most = list[float](), most
-
-    def wait(self, timeout: float | None = None) -> bool:
-        self.seconds.append(timeout or 0.0)
-        if len(self.seconds) == self._most:
-            self.set()
-        return self.is_set()
-
-    def used_up(self) -> bool:
-        """Wait until the source has waited `most` times."""
-        return super().wait(30)
-
-
-class Failing:
-    """A source that fails as it is told."""
+class Failing(Source):
+    """A source that fails with one error after the other, and then delivers."""
 
     def __init__(self, errors: Iterator[Exception]) -> None:
         self._errors = errors
 
     def run(self, tags: Sequence[str], host: SourceHost) -> None:
-        raise next(self._errors)
+        for error in self._errors:
+            raise error
+        host.emit([Reading("a", 1, 1.0)])
+        host.stop.wait(30)
 
     def check(self, tags: Sequence[str]) -> list[str]:
         return []
 
 
-def waits(*errors: Exception) -> list[float]:
+def waits(*errors: Exception, ran_s: float = 0.0) -> list[float]:
     """Seconds that a source waits after each of the errors."""
-    source = HostedSource("plc", Failing(iter(errors)), [], Queue(8))
-    source.stop = clock = Waits(len(errors))
+    retries = Retries()
+    return [retries.wait_after(error, ran_s) for error in errors]
+
+
+def test_it_runs_again_after_every_kind_of_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("FIRST_WAIT_S", "LONGEST_WAIT_S", "PERSON_WAIT_S"):
+        monkeypatch.setattr(host, name, 0.001)
+    errors = [UnreachableError("the cable is out"), ConfigError("no such tag"), ZeroDivisionError("a fault of ours")]
+    queue = Queue(8)
+    source = HostedSource("plc", Failing(iter(errors)), [], queue)
     source.start()
-    assert clock.used_up()
+    batch = queue.get(30)
+    assert batch is not None and batch.fresh
+    assert source.status()["reconnects"] == 3 and "ZeroDivisionError" in source.status()["problems"]["connection"]
     source.join(30)
-    assert source.status()["reconnects"] == len(errors) == len(clock.seconds)
-    return clock.seconds
+    assert "source-plc" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_stopping_does_not_wait_for_the_next_attempt() -> None:
+    source = HostedSource("plc", Failing(iter([ConfigError("no such tag")])), [], Queue(8))
+    source.start()
+    until(lambda: source.status()["reconnects"])
+    source.join(PERSON_WAIT_S / 4)
+    assert "source-plc" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_a_long_run_starts_the_waits_from_the_first() -> None:
+    away = UnreachableError("the cable is out")
+    assert all(seconds <= FIRST_WAIT_S * (1 + JITTER) for seconds in waits(away, away, away, ran_s=GOOD_RUN_S + 1))
 
 
 def test_a_source_that_is_away_is_tried_again_soon_and_then_less_often() -> None:
