@@ -5,7 +5,7 @@ DATA ?=
 # Processes that share the quick tests; 0: pytest alone.
 JOBS ?= 2
 
-.PHONY: demo test test-slow mutants check lock wheelhouse counterparts bench bench-peers clean
+.PHONY: demo test test-slow mutants check docs pages coverage lock wheelhouse counterparts bench bench-peers clean
 
 .venv: .venv/.installed
 
@@ -39,6 +39,24 @@ check: .venv/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest tests/test_imports.py tests/test_mutants.py
+
+# The site in build/docs, without a network. Links are checked, warnings are errors.
+docs: .venv/.docs
+	$(BIN)/python scripts/make_pages.py --check
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --nitpicky --quiet --builder html docs build/docs
+
+.venv/.docs: .venv/.installed pyproject.toml
+	$(BIN)/pip install --quiet --editable '.[docs]'
+	touch $@
+
+# The parts of the documentation that are made from the code and from benchmarks/results.
+pages: .venv/.dev
+	$(BIN)/python scripts/make_pages.py
+
+# The quick tests with coverage of lines and branches; a page in build/coverage.
+coverage: .venv/.dev
+	$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m "not slow" --cov --cov-report=term:skip-covered \
+		--cov-report=html
 
 # The pins and hashes of deployments (requirements*.lock). `make lock UPGRADE=--upgrade` takes the newest releases.
 UPGRADE ?=

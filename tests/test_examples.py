@@ -1,4 +1,4 @@
-"""The programs in examples/ and the Python of docs/python-api.md run as they are printed."""
+"""The programs in examples/ and the Python of docs/data-scientist/python-api.md run as they are printed."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import fedge_models
 import pytest
 from support.paths import ROOT
 
-PAGE = (ROOT / "docs/python-api.md").read_text()
+PAGE = (ROOT / "docs/data-scientist/python-api.md").read_text()
 
 
 def test_the_python_page_runs_from_top_to_bottom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
     for block in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL):
-        exec(compile(block, "docs/python-api.md", "exec"), names)
+        exec(compile(block, "docs/data-scientist/python-api.md", "exec"), names)
     assert (tmp_path / "pump.onnx").stat().st_size > 0
 
 

@@ -1,7 +1,7 @@
 """Load, train, evaluate and score ONNX models in NumPy, and exchange signed updates of their weights.
 
-The names of `__all__` are the public interface (docs/python-api.md). They are imported at first use, so that
-`import fedge_models` costs nothing.
+The names of `__all__` are the public interface (docs/data-scientist/python-api.md). They are imported at first use, so
+that `import fedge_models` costs nothing.
 """
 
 from __future__ import annotations
