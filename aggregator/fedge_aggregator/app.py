@@ -1,8 +1,9 @@
 """Wiring of the aggregator: the only file that imports all rooms but the command line.
 
-Start order: store, authority, federations, operator's page, listener, the thread that ends rounds; then READY. Stop
-order: the listener first (nothing new is acknowledged), then the thread that ends rounds (a round that it is ending is
-finished; being one transaction, it cannot be half done), the page, and the store last.
+Start order: the lock on the state folder, store, authority, federations, operator's page, listener, the thread that
+ends rounds; then READY. Stop order: the listener first (nothing new is acknowledged), then the thread that ends rounds
+(a round that it is ending is finished; being one transaction, it cannot be half done), the page, the store and the lock
+last.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from contextlib import ExitStack
 from typing import Any
 
 from fedge_models.system import files, lock, service
@@ -34,13 +36,7 @@ class App:
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        state = config.aggregator.state
-        files.make_folder(state)
-        self._claim = lock.claim(state, "fedge-aggregator")
-        self._scratch = config.aggregator.scratch or state
-        self._scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.store = Store(state)
-        self.authority = Authority(state / "authority")
+        self._scratch = config.aggregator.scratch or config.aggregator.state
         self._metrics = Metrics()
         self._federations: dict[str, Federation] = {}
         self._lock = threading.Lock()
@@ -48,18 +44,34 @@ class App:
         self._woken = False
         self._stop = threading.Event()
         self._started, self._started_monotonic = time.time(), time.monotonic()
+        with ExitStack() as opened:  # closes what is open when a later part cannot be made
+            self._open(opened)
+            self._opened = opened.pop_all()
+        self._rounds = threading.Thread(target=self._end_rounds, name="rounds")
+
+    def _open(self, opened: ExitStack) -> None:
+        """Open all parts; sockets last. Raises FedgeError, OSError."""
+        settings = self._config.aggregator
+        files.make_folder(settings.state)
+        files.make_folder(self._scratch)
+        opened.callback(lock.claim(settings.state, "fedge-aggregator").release)
+        self.store = Store(settings.state)
+        opened.callback(self.store.close)
+        self.authority = Authority(settings.state / "authority")
+        context = self.authority.server_context(settings.addresses)
+        for model in self.store.models():
+            self.federation(model.federation)
         self._calls = Calls(self.store, self.authority, self.federation, self._arrived, self._metrics)
-        where = service.parse_loopback(config.aggregator.operator, "aggregator.operator")
+        where = service.parse_loopback(settings.operator, "aggregator.operator")
         self._page = service.Page(where, self._metrics.text, self.status, self._is_healthy)
-        settings = config.aggregator
+        opened.callback(self._page.stop)
         self._server = NodeServer(
             service.parse_address(settings.listen, "aggregator.listen"),
-            self.authority.server_context(settings.addresses),
+            context,
             self._calls,
             settings.max_connections,
             float(settings.request_timeout),
         )
-        self._rounds = threading.Thread(target=self._end_rounds, name="rounds")
 
     @property
     def address(self) -> str:
@@ -69,8 +81,6 @@ class App:
 
     def start(self) -> None:
         """Serve; returns at once."""
-        for model in self.store.models():
-            self.federation(model.federation)
         state = self._config.aggregator.state
         files.write(state / ADDRESS_FILE, self.address.encode())
         files.write(state / STATUS_FILE, self._page.address.encode())
@@ -87,9 +97,7 @@ class App:
         self._stop.set()
         self._wake_up()
         self._rounds.join()
-        self._page.stop()
-        self.store.close()
-        self._claim.release()
+        self._opened.close()
 
     def federation(self, name: str) -> Federation | None:
         """A configured federation that has a model, also one whose model was added while the server runs."""

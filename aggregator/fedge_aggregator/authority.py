@@ -18,7 +18,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
-from fedge_models.errors import WireError
+from fedge_models.errors import IdentityError, WireError
 from fedge_models.messages.keys import private_key
 from fedge_models.system import files
 
@@ -39,7 +39,10 @@ class Authority:
         path = folder / "ca.pem"
         if not path.exists():
             files.write(path, self._make_ca().public_bytes(serialization.Encoding.PEM))
-        self._ca = x509.load_pem_x509_certificate(path.read_bytes())
+        try:
+            self._ca = x509.load_pem_x509_certificate(path.read_bytes())
+        except (OSError, ValueError) as e:
+            raise IdentityError(f"{path}: cannot be read as a certificate: {e}; restore it from the backup") from e
         self.ca_der = self._ca.public_bytes(serialization.Encoding.DER)
 
     @property
@@ -101,7 +104,7 @@ class Authority:
 
     def _ensure_server(self, addresses: Sequence[str]) -> None:
         path, names = self._folder / "server.pem", [_general_name(a) for a in addresses]
-        if path.exists() and _is_valid_for(x509.load_pem_x509_certificate(path.read_bytes()), names):
+        if path.exists() and _is_valid_for(path, names):
             return
         key = _key(self._folder / "server.key")
         certificate = self._issue(addresses[0], key.public_key(), SERVER_DAYS, ExtendedKeyUsageOID.SERVER_AUTH, names)
@@ -151,7 +154,12 @@ def _general_name(address: str) -> x509.GeneralName:
         return x509.DNSName(address)
 
 
-def _is_valid_for(certificate: x509.Certificate, names: Sequence[x509.GeneralName]) -> bool:
+def _is_valid_for(path: Path, names: Sequence[x509.GeneralName]) -> bool:
+    """Whether a certificate is for these names and does not end soon; a damaged one is not."""
+    try:
+        certificate = x509.load_pem_x509_certificate(path.read_bytes())
+    except ValueError:
+        return False
     have = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     left = certificate.not_valid_after_utc - datetime.datetime.now(datetime.timezone.utc)
     return list(have) == list(names) and left.days > SERVER_RENEW_DAYS

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -12,9 +13,11 @@ import numpy as np
 from fedge_agent.federation import identity
 from fedge_agent.federation.uplink import Uplink
 from fedge_aggregator.app import App
+from fedge_aggregator.authority import Authority
 from fedge_aggregator.config.load import load
 from fedge_aggregator.federation.add_model import add_model
 from fedge_aggregator.gateway_api import enrolment
+from fedge_aggregator.store.store import Store
 from fedge_models.messages.invitation import decode_invitation
 from fedge_models.messages.release import Release
 from fedge_models.messages.trust_chain import Anchor, verify_release
@@ -36,11 +39,12 @@ class Plant:
             f'[federation.pumps]\n{pumps}\ndeadline = "{deadline}"\n[federation.fans]\nquorum = 2\n'
         )
         self.config = load(folder / "aggregator.toml")
+        (folder / "state").mkdir(exist_ok=True)
+        with closing(Store(folder / "state")) as store:
+            authority = Authority(folder / "state/authority")
+            for name in {"pumps", "fans"} - {m.federation for m in store.models()}:
+                add_model(store, authority, name, self.config.federation[name], folder / "model.onnx", time.time())
         self.app = App(self.config)
-        for name in ("pumps", "fans"):
-            if name not in {m.federation for m in self.app.store.models()}:
-                federation = self.config.federation[name]
-                add_model(self.app.store, self.app.authority, name, federation, folder / "model.onnx", time.time())
         self.app.start()
         self.url = f"https://{self.app.address}"
         self._runs = True

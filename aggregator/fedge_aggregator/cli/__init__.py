@@ -1,1 +1,1 @@
-"""The commands of `fedge-aggregator`."""
+"""The commands of `fedge-aggregator`: what an operator types; all but `start` work while the server runs."""

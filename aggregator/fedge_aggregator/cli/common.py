@@ -1,14 +1,14 @@
-"""What the commands share: options, the state folder, tables."""
+"""What the commands share: options, the state folder, and names that are checked."""
 
 from __future__ import annotations
 
-from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
-import msgspec
 from fedge_models.errors import ConfigError
+from fedge_models.system import files
+from fedge_models.system.choices import hint
 
 from ..config.schema import ADDRESS_FILE, Config
 
@@ -16,21 +16,24 @@ if TYPE_CHECKING:
     from ..authority import Authority
     from ..store.store import Store
 
+NO_MODEL = "no federation has a model yet; add one: fedge-aggregator model add FEDERATION FILE.onnx"
+
 config_option = click.option(
     "--config",
     "config_path",
     type=click.Path(path_type=Path),
     default=Path("/etc/fedge/aggregator.toml"),
     show_default=True,
+    help="The configuration file.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 
 
-def store(config: Config) -> Store:
-    """The database in the state folder, beside a server that may run; it is closed when the command ends."""
+def open_store(config: Config) -> Store:
+    """Open the database in the state folder, also while the server runs; it is closed when the command ends."""
     from ..store.store import Store
 
-    config.aggregator.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    files.make_folder(config.aggregator.state)
     made = Store(config.aggregator.state)
     click.get_current_context().call_on_close(made.close)
     return made
@@ -55,32 +58,33 @@ def url(config: Config) -> str:
     return f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
 
 
-def known(config: Config, federation: str) -> None:
-    """Raise ConfigError unless the federation is configured."""
+def check_federation(config: Config, federation: str) -> None:
+    """Raise ConfigError, naming those there are, unless the federation is configured."""
     if federation not in config.federation:
-        names = ", ".join(config.federation) or "none is configured"
-        raise ConfigError(f"no federation {federation!r} in the configuration; there is: {names}")
+        raise ConfigError(f"no federation {federation!r} in the configuration; {hint(federation, config.federation)}")
 
 
-def show(rows: list[dict[str, Any]], as_json: bool) -> None:
-    """Print rows as a table, or as JSON."""
-    if as_json:
-        click.echo(msgspec.json.encode(rows))
-        return
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    cells = [columns, *([_cell(key, row.get(key)) for key in columns] for row in rows)]
-    widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
-    for line in cells:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+def check_node(store: Store, node: str) -> None:
+    """Raise ConfigError, naming those there are, unless the node is enrolled."""
+    names = [n.name for n in store.nodes()]
+    if node not in names:
+        raise ConfigError(f"no node {node!r}; {hint(node, names, none='none has joined yet')}")
 
 
-def _cell(key: str, value: Any) -> str:
-    if value is None:
-        return "-"
-    if key in ("created", "joined", "seen", "revoked", "time"):
-        return datetime.fromtimestamp(value).strftime("%Y-%m-%d %H:%M:%S")
-    if isinstance(value, float):
-        return f"{value:g}"
-    if isinstance(value, dict):
-        return ", ".join(f"{k} {v:g}" for k, v in value.items()) or "-"
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+def with_entries(config: Config, federation: str | None) -> Store:
+    """The store, for a federation that is configured or has a model from when it was; None: for all."""
+    store = open_store(config)
+    if federation is not None and federation not in {m.federation for m in store.models()}:
+        check_federation(config, federation)
+    return store
+
+
+def with_model(config: Config, federation: str) -> Store:
+    """The store, for a federation that is configured and has a model. Raises ConfigError."""
+    check_federation(config, federation)
+    store = open_store(config)
+    if not store.releases.version(federation):
+        raise ConfigError(
+            f"federation {federation!r} has no model yet; add one: fedge-aggregator model add {federation} FILE.onnx"
+        )
+    return store

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from pathlib import Path
 
@@ -13,17 +14,30 @@ from ..rounds.engine.runners import build_runner
 from .averaging import build_averaging
 from .schema import NAME, Config, FederationConfig
 
+HOST = r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?"
+
 
 def load(path: Path) -> Config:
     """Read and check the file. Raises ConfigError naming file and key."""
     config = settings.load(path, Config)
     parse_address(config.aggregator.listen, f"{path}: key 'aggregator.listen'")
     parse_loopback(config.aggregator.operator, f"{path}: key 'aggregator.operator'")
+    for address in config.aggregator.addresses:
+        if not _is_ip(address) and not re.fullmatch(HOST, address):
+            raise ConfigError(f"{path}: key 'aggregator.addresses': expected host names or IPs, got {address!r}")
     for name, federation in config.federation.items():
         if not re.fullmatch(NAME, name):
             raise ConfigError(f"{path}: key 'federation': name {name!r} must match {NAME}")
         _check(federation, str(path), f"federation.{name}")
     return config
+
+
+def _is_ip(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _check(federation: FederationConfig, where: str, key: str) -> None:

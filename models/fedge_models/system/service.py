@@ -109,8 +109,9 @@ class Page:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop answering."""
-        self._server.shutdown()
+        """Stop answering, and close the socket; also before `start`."""
+        if self._thread.is_alive():
+            self._server.shutdown()
         self._server.server_close()
 
 

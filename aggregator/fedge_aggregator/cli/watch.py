@@ -1,0 +1,68 @@
+"""Commands to watch the aggregator: the state of the running server, and the audit log."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime
+from pathlib import Path
+
+import click
+import msgspec
+from fedge_models.errors import ConfigError
+from fedge_models.system import service, times
+from fedge_models.system.settings import parse_seconds
+
+from ..config.load import load
+from ..config.schema import STATUS_FILE
+from ..store.audit import KINDS
+from .common import NO_MODEL, config_option, json_option, with_entries
+from .table import metric_line, show
+
+
+@click.command()
+@json_option
+@config_option
+def status(as_json: bool, config_path: Path) -> None:
+    """Show what the running server does and waits for."""
+    data = service.ask(load(config_path).aggregator.state / STATUS_FILE, "fedge-aggregator")
+    if as_json:
+        click.echo(data)
+        return
+    table = msgspec.json.decode(data)
+    click.echo(f"listening on {table['address']}, up {time.time() - table['started']:.0f} s")
+    for name, entry in table["federations"].items():
+        click.echo(f"{name}: release {entry['release']}, {entry['mode']}, {entry['rule']}; {entry['waiting']}")
+        for metric, summary in entry["evaluation"].items():
+            click.echo(f"  {metric_line(metric, summary)}")
+    if not table["federations"]:
+        click.echo(NO_MODEL)
+
+
+@click.command()
+@click.option("--since", default="1970-01-01", help='A duration ago ("24h", "7d") or a date ("2026-11-24T08:00").')
+@click.option("--federation", default=None, help="Only this federation.")
+@click.option("--what", default=None, type=click.Choice(KINDS), help="Only entries of this kind.")
+@json_option
+@config_option
+def audit(since: str, federation: str | None, what: str | None, as_json: bool, config_path: Path) -> None:
+    """Print the audit log.
+
+    It has joins, updates, refusals with their reasons, rounds, releases and what operators did.
+    """
+    store = with_entries(load(config_path), federation)
+    rows = store.audit.read(_unix_time(since, time.time()), federation, what)
+    show([row._asdict() for row in rows], as_json, "no entries; without --since, --federation and --what there may be")
+
+
+def _unix_time(text: str, now: float) -> float:
+    """Unix time, s, of a duration ago or a local date. Raises ConfigError."""
+    try:
+        return now - parse_seconds(text)
+    except ValueError:
+        pass
+    try:
+        return times.parse(text, zone=datetime.now().astimezone().tzinfo or times.UTC) / 1e9
+    except ValueError as e:
+        raise ConfigError(
+            f'--since: expected a duration such as "24h" or a date such as "2026-11-24", got {text!r}'
+        ) from e

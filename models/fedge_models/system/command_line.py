@@ -1,0 +1,38 @@
+"""Command lines whose errors are one line that says what to do, never a traceback.
+
+Exit codes: 0, done; 1, refused or failed, with the reason on stderr; 2, a command line that click does not accept.
+"""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from ..errors import FedgeError
+from . import files
+
+
+class Group(click.Group):
+    """The commands of a program."""
+
+    def __init__(self, *args: Any, program: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._program = program
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; errors of fedge and of the operating system are one line on stderr and exit code 1."""
+        try:
+            return super().invoke(ctx)
+        except FedgeError as e:
+            self._fail(str(e))
+        except OSError as e:
+            if e.errno == errno.EPIPE:  # the reader of a pipe has left: click's business
+                raise
+            self._fail(files.explain(e, Path(e.filename)) if isinstance(e.filename, (str, Path)) else str(e))
+
+    def _fail(self, reason: str) -> NoReturn:
+        click.echo(f"{self._program}: {reason}", err=True)
+        raise click.exceptions.Exit(1)
