@@ -159,7 +159,8 @@ def _more(parser: argparse.ArgumentParser) -> None:
 def main() -> None:
     """Print the table."""
     args = arguments(__doc__ or "", _more, data=True)
-    rows, figures, seeds = [], {}, 1 if args.quick else SEEDS
+    rows, seeds = [], 1 if args.quick else SEEDS
+    figures: dict[str, float] = {}
     for name in args.set or SETS:
         problem = SETS[name](args.data)
         if args.validate or args.ablation:

@@ -175,9 +175,11 @@ class Results:
 
     def __init__(self, found: Mapping[Job, tuple[float, float]]) -> None:
         self._found = {j[:5]: v for j, v in found.items()}
-        self.sets, self.rules, self.attacks, self.shares, self.seeds = (
-            list(dict.fromkeys(j[i] for j in found)) for i in range(5)
-        )
+        self.sets = list(dict.fromkeys(job.set for job in found))
+        self.rules = list(dict.fromkeys(job.rule for job in found))
+        self.attacks = list(dict.fromkeys(job.attack for job in found))
+        self.shares = list(dict.fromkeys(job.share for job in found))
+        self.seeds = list(dict.fromkeys(job.seed for job in found))
 
     def score(self, s: str, rule: str, attack: str, share: float) -> float:
         """Return the mean score."""

@@ -193,7 +193,8 @@ SETS = (("nab", nab_replays, 300.0), ("skab", skab_replays, 1.0), ("skab_400", s
 def main() -> None:
     """Print the table."""
     args = arguments((__doc__ or "").partition("\n")[0], data=True)
-    lines, figures = [], {}
+    lines: list[list[str]] = []
+    figures: dict[str, float] = {}
     for name, replays, period_s in SETS:
         line, found = summary(name, replays(args.data), period_s)
         lines.append(line)

@@ -107,7 +107,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name, Processes(Path(name) / "logs", os.environ) as processes:
         folder = Path(name)
         write_track(folder / "track.npz", recordings.simulated()[SITE])
-        command = [BIN / "fedge-fleet", "plc", "--track", folder / "track.npz", "--ready", folder / "port"]
+        command: list[str | Path] = [
+            BIN / "fedge-fleet",
+            "plc",
+            "--track",
+            folder / "track.npz",
+            "--ready",
+            folder / "port",
+        ]
         processes.start("plc", [*command, "--go", folder / "go"])
         wait((folder / "port").exists, processes)
         configs(folder, 0, made)
@@ -117,8 +124,16 @@ def main() -> None:
         )
         processes.start("agg", [BIN / "fedge-aggregator", "start", "--config", folder / "agg.toml"])
         wait((folder / "agg/status.addr").exists, processes)
-        config = ["--config", folder / "gw.toml"]
-        invite = [BIN / "fedge-aggregator", "invite", "gw", "--federation", "f", "--config", folder / "agg.toml"]
+        config: list[str | Path] = ["--config", folder / "gw.toml"]
+        invite: list[str | Path] = [
+            BIN / "fedge-aggregator",
+            "invite",
+            "gw",
+            "--federation",
+            "f",
+            "--config",
+            folder / "agg.toml",
+        ]
         run([BIN / "fedge-agent", "join", run(invite, os.environ).strip(), *config], os.environ)
         agent = processes.start("gw", [BIN / "fedge-agent", "start", *config])
         (folder / "go").touch()

@@ -146,7 +146,7 @@ def main() -> None:
         (folder / "model.onnx").write_bytes(zoo.autoencoder(CARD, 6, (4, 2)).SerializeToString())
         (folder / "gw.toml").write_text(configuration(folder, port))
         wait(lambda: listens(port), processes)
-        command = [BIN / "fedge-agent", "start", "--config", folder / "gw.toml"]
+        command: list[str | Path] = [BIN / "fedge-agent", "start", "--config", folder / "gw.toml"]
         agent = processes.start("gw", command)
         wait((folder / "gw/status.addr").exists, processes)
         wait(lambda: status(folder)["models"]["f"]["waits_for"] != "a model", processes)

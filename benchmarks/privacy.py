@@ -75,10 +75,10 @@ def words(rng: np.random.Generator) -> Bits:
 class ClippedSite(Member):
     """A site whose update is clipped, and that weighs as any other."""
 
-    def _sent(self, wanted: Floats, grid: Floats, graph: TrainableGraph) -> Sent:
+    def coded(self, wanted: Floats, base: Base, graph: TrainableGraph) -> Sent:
         delta = wanted - self.error_feedback
         delta *= np.float32(min(1.0, CLIP / float(np.linalg.norm(delta))))
-        return replace(super()._sent(delta + self.error_feedback, grid, graph), samples=1)
+        return replace(super().coded(delta + self.error_feedback, base, graph), samples=1)
 
 
 @dataclass
@@ -87,14 +87,14 @@ class NoisedSite(Member):
 
     config: SitePrivacy | None = None
 
-    def _sent(self, wanted: Floats, grid: Floats, graph: TrainableGraph) -> Sent:
+    def coded(self, wanted: Floats, base: Base, graph: TrainableGraph) -> Sent:
         assert self.config is not None
         trained = Trained(FitReport((), 1, 0, False), wanted - self.error_feedback, {}, {})
-        told = protected(trained, self.config, personal.local_mask(graph), 1, words(self.rng))
-        assert told.delta is not None
-        noised, firsts = told.delta + self.error_feedback, np.cumsum(graph.sizes) - graph.sizes
-        codes, wish = code(noised, grid[firsts], graph.sizes, shorten=True)
-        self.error_feedback = noised - dequantize(codes, grid)
+        clipped = protected(trained, self.config, personal.local_mask(graph), 1, words(self.rng))
+        assert clipped.delta is not None
+        noised = clipped.delta + self.error_feedback
+        codes, wish = code(noised, base.steps, graph.sizes, shorten=True)
+        self.error_feedback = noised - dequantize(codes, expand(base.steps, graph.sizes))
         return Sent(codes, wish, 1)
 
 

@@ -117,7 +117,7 @@ def main() -> None:
     ]
     table(["parameters", "CPU s a round", "aggregator", "10 gateways", "wall s"], rows)
     print()
-    parts = [[size, *averaging_s(d)] for size, d in (("5 k", 5_000), ("1 M", 1_000_000))]
+    parts = [(size, *averaging_s(d)) for size, d in (("5 k", 5_000), ("1 M", 1_000_000))]
     rows = [[size, f"{whole:.4f}", f"{rule:.4f}", f"{whole - rule:.4f}"] for size, whole, rule in parts]
     table(["parameters", "of that averaging, CPU s", "rule and mixing", "trust and the rest"], rows)
     figures = {

@@ -8,6 +8,8 @@ Iterative rules go as far as the peer goes by default: three steps to the geomet
 
 from __future__ import annotations
 
+from functools import partial
+
 from _common import arguments, finish, table  # isort: skip  # sets the BLAS threads first
 
 import importlib
@@ -38,8 +40,10 @@ Call = Callable[[], object]
 
 def tables(f: int) -> dict[str, dict[str, object]]:
     """Return each rule's table for f of n."""
-    by_f = {name: {"name": name, "byzantine": f} for name in ("trimmed_mean", "krum", "multi_krum", "bulyan")}
-    radius = {"name": "centred_clipping", "radius": 100.0, "iterations": 1}
+    by_f: dict[str, dict[str, object]] = {
+        name: {"name": name, "byzantine": f} for name in ("trimmed_mean", "krum", "multi_krum", "bulyan")
+    }
+    radius: dict[str, object] = {"name": "centred_clipping", "radius": 100.0, "iterations": 1}
     return {
         **{name: {"name": name} for name in MEMORY},
         **by_f,
@@ -69,12 +73,14 @@ def peers(name: str, values: np.ndarray, f: int) -> dict[str, Call]:
     import torch
 
     tensor = torch.from_numpy(values)
+
+    def with_threads(threads: int) -> object:
+        torch.set_num_threads(threads)
+        return byzfl_rule(name, f)(tensor)
+
     calls: dict[str, Call] = {"ByzFL NumPy": lambda: byzfl_rule(name, f)(values)}
     for threads in (1, 2):
-        calls[f"ByzFL PyTorch, {threads} threads"] = lambda k=threads: (
-            torch.set_num_threads(k),
-            byzfl_rule(name, f)(tensor),
-        )
+        calls[f"ByzFL PyTorch, {threads} threads"] = partial(with_threads, threads)
     if flower := flower_rule(name, f):
         results = [([row], 1) for row in values]
         calls["Flower"] = lambda: flower(results)
@@ -194,7 +200,8 @@ def in_a_file() -> dict[str, float]:
 def main() -> None:
     """Print the table."""
     args = arguments(__doc__ or "")
-    lines, figures = [], {}
+    lines: list[list[str]] = []
+    figures: dict[str, float] = {}
     for n in COUNTS[:1] if args.quick else COUNTS:
         more, found = measure(n, RULES, args.peers, 3 if args.quick else 7)
         lines += more

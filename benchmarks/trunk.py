@@ -118,7 +118,7 @@ def child(path: Any, images: int) -> None:
     malloc.return_large_blocks()
     graph = TrainableGraph.load(path.read_bytes(), schemas=False)
     rng = np.random.default_rng(0)
-    x = rng.integers(0, 256, (images, 1, SIDE, SIDE), np.uint8).astype(np.float32) / 255
+    x = rng.integers(0, 256, (images, 1, SIDE, SIDE), np.uint8).astype(np.float32) / np.float32(255)
     y = rng.integers(0, CLASSES, images)
     times = []
     for _ in range(3):

@@ -32,7 +32,7 @@ from fedge_fleet.data.site_data import Windows, pooled
 from fedge_fleet.simulate.attacks.attack import Attack, Forged, Seen
 from fedge_fleet.simulate.attacks.registry import ATTACKS
 from fedge_fleet.simulate.config import Config
-from fedge_fleet.simulate.loop import Federation
+from fedge_fleet.simulate.loop import SiteModels
 from fedge_fleet.simulate.run import Fleet, _assemble
 from fedge_fleet.simulate.scores import Evaluator
 from fedge_models.training.evaluation import evaluate
@@ -134,7 +134,7 @@ def _fleet(name: str, seed: int, data: Path) -> Fleet:
 def run(job: Job) -> tuple[Job, Found]:
     """Simulate one federation to its end."""
     fleet = _fleet(job.set, job.seed, job.data)
-    trust = {} if job.trust else None
+    trust: dict[str, Any] | None = {} if job.trust else None
     tables = {**RULES[job.rule], **HONEST.get(job.attack, {}), "trust": trust}
     config = Config(
         sites=len(fleet.sites), seed=job.seed, hostile=job.share, rounds=ROUNDS,
@@ -147,7 +147,7 @@ def run(job: Job) -> tuple[Job, Found]:
     return job, _found(score, list(fleet.sites), bad, server.changes, server._state.reputations)
 
 
-def _score(fleet: Fleet, sites: dict[str, Windows], end: Federation) -> float:
+def _score(fleet: Fleet, sites: dict[str, Windows], end: SiteModels) -> float:
     """Score the honest sites' test parts; all rows together where each site has one class only."""
     if max(len(np.unique(s.y)) for s in sites.values()) > 1:
         return Evaluator(fleet.problem, fleet.graph, sites).overall(end.at)
@@ -207,23 +207,24 @@ def _of(found: dict[Job, Found], **like: object) -> list[Found]:
 
 def honest(found: dict[Job, Found]) -> dict[str, float]:
     """Print the table of fleets without an attack; return the figures."""
-    rows, figures, hits, judged = [], {}, 0, 0
+    rows, hits, honest_rounds = [], 0, 0
     for name in dict.fromkeys(j.set for j in found):
         for how in HONEST:
             cells = [name, how]
             for rule in ("fedavg", DEFAULT):
                 these = _of(found, set=name, attack=how, rule=rule, trust=True)
-                hits, judged = hits + sum(f.hit for f in these), judged + sum(f.honest for f in these)
+                hits, honest_rounds = hits + sum(f.hit for f in these), honest_rounds + sum(f.honest for f in these)
                 cells += [f"{sum(f.hit for f in these)} of {sum(f.honest for f in these)}"]
                 cells += [f"{min(f.lowest for f in these):.2f}"]
             rows.append(cells)
     table(["honest fleet", "how", "hit (fedavg)", "least trusted", f"hit ({DEFAULT})", "least trusted"], rows)
-    return figures | {"honest_hit": hits / judged, "honest_judged": judged}
+    return {"honest_hit": hits / honest_rounds, "honest_judged": honest_rounds}
 
 
 def attacked(found: dict[Job, Found]) -> dict[str, float]:
     """Print the table of attacks; return the figures."""
-    rows, figures = [], {}
+    rows: list[list[str]] = []
+    figures: dict[str, float] = {}
     cases = dict.fromkeys((j.set, j.attack, j.share) for j in found if j.share)
     for name, attack, share in cases:
         without, these = (_of(found, set=name, attack=attack, share=share, trust=t) for t in (False, True))

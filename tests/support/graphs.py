@@ -68,7 +68,7 @@ def check_gradient(model: onnx.ModelProto, x: np.ndarray, trainable: str | None 
     x = x.astype(np.float64)
     weight = RNG.normal(size=graph.forward(x).shape)
     graph.forward(x)
-    graph.backward(weight)
+    graph.backward(np.asarray(weight, graph.params.dtype))
     grad = graph.grad.copy()
     chosen = RNG.permutation(grad.size)[:count]
     got = np.array([numeric(graph, x, weight, i) for i in chosen])

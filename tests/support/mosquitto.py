@@ -6,7 +6,9 @@ import datetime
 import ipaddress
 import socket
 import subprocess
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -84,8 +86,11 @@ class Mosquitto:
         with (self.folder / "mosquitto.log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
         for port in (self.port, self.tls, self.mutual):
-            until(lambda port=port: _listens(port) or self._process.poll() is not None, self.log)
+            until(partial(self._listens_or_ended, port), self.log)
         assert self._process.poll() is None, self.log()
+
+    def _listens_or_ended(self, port: int) -> bool:
+        return _listens(port) or self._process.poll() is not None
 
     def stop(self) -> None:
         """SIGTERM: it writes its sessions down; nothing where it has ended."""
@@ -102,7 +107,7 @@ class Mosquitto:
         return (self.folder / "mosquitto.log").read_text()
 
     @property
-    def keys(self) -> dict[str, object]:
+    def keys(self) -> dict[str, Any]:
         """Keys of a table that reaches the listener with password."""
         return {"url": f"mqtt://127.0.0.1:{self.port}", "username": "gw", "password_file": self.folder / "gw.password"}
 

@@ -9,19 +9,20 @@ from typing import Any
 import msgspec
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from fedge_agent.config import schema
 from fedge_agent.config.schema import ModelConfig, Training
 from fedge_agent.durable.releases import ChainStore
 from fedge_agent.durable.spool import Spool
 from fedge_agent.federation.identity import Identity
 from fedge_agent.federation.participant import Participant
-from fedge_agent.samples.store import Sample, SampleStore
+from fedge_agent.samples.sample_table import Sample
+from fedge_agent.samples.store import SampleStore
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, WindowSpec
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.messages.release import Release, header_hash
 from fedge_models.messages.update import Update, decode_update
 from fedge_models.privacy.budget import SitePrivacy
+from fedge_models.system.settings import Seconds
 
 from support.made_releases import make_release
 
@@ -67,8 +68,8 @@ class Site:
         self, privacy: SitePrivacy | None = None, training: Training | None = None, uplink: Any = None
     ) -> Participant:
         """As after a start; `uplink`: what stands for the aggregator."""
-        training = training or Training(min_samples=40, interval=schema.Seconds(0))
-        how = ModelConfig(training=training, privacy=privacy, poll=schema.Seconds(0))
+        training = training or Training(min_samples=40, interval=Seconds(0))
+        how = ModelConfig(training=training, privacy=privacy, poll=Seconds(0))
         who = Identity("https://h:1", "gw", ("m",), KEY, KEY.public_key(), 0.0, self.folder)
         made = Participant(
             "m", how, self.folder / "models", self.samples, self.spool, who, uplink, True,

@@ -11,17 +11,17 @@ import socket
 import subprocess
 import tempfile
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from fedge_agent.sources.opcua import OpcuaConfig, OpcuaSource
-from fedge_agent.types import Reading
 
 from support.counterparts import others, program
 from support.paths import SUPPORT
+from support.recording_host import RecordingHost
 
 TAGS = 40  # of the shared server: Plant/T0, Plant/T1, …
 SCRIPT = SUPPORT / "opcua.js"
@@ -92,43 +92,12 @@ def shared_server() -> NodeServer:
     return made
 
 
-class Host:
-    """Collects what the source hands over."""
-
-    def __init__(self) -> None:
-        self.stop, self.changed = threading.Event(), threading.Condition()
-        self.readings: list[Reading] = []
-        self.batches: list[int] = []
-        self.alive: list[int] = []
-        self.problems: dict[str, str] = {}
-
-    def emit(self, readings: Sequence[Reading], alive_ns: int | None = None) -> None:
-        with self.changed:
-            self.readings += readings
-            self.batches.append(len(readings))
-            self.alive += [alive_ns] if alive_ns else []
-            self.changed.notify_all()
-
-    def problem(self, subject: str, text: str | None) -> None:
-        with self.changed:
-            self.problems.pop(subject, None)
-            if text:
-                self.problems[subject] = text
-            self.changed.notify_all()
-
-    def wait(self, done: Callable[[], bool], timeout: float = 15) -> None:
-        with self.changed:
-            assert self.changed.wait_for(done, timeout), (self.readings[-3:], self.problems)
-
-    def values(self, tag: str) -> list[Any]:
-        return [r.value for r in self.readings if r.tag == tag]
-
-
 class Run:
     """A source running in a thread; `error` is what ended it. Ends with the `with` block."""
 
     def __init__(self, url: str, tags: Sequence[str], state: Path | None = None, **config: Any) -> None:
-        self.host, self.error = Host(), None
+        self.error: Exception | None = None
+        self.host = RecordingHost(state or Path())
         config.setdefault("publishing_interval", 0.05)
         self.source = OpcuaSource("plc", OpcuaConfig(url=url, **config), state)
         self.thread = threading.Thread(target=self._run, args=(tags,))

@@ -40,7 +40,7 @@ class Programs:
         address = self.folder / name / "status.addr"
         address.unlink(missing_ok=True)
         with (self.folder / f"{name}.log").open("ab") as log:
-            command = [BIN / program, "start", "--config", self.folder / f"{name}.toml"]
+            command: list[str | Path] = [BIN / program, "start", "--config", self.folder / f"{name}.toml"]
             self.running[name] = subprocess.Popen(command, stdout=log, stderr=log, env=ENV)
         self.wait(address.exists, f"{name} to start")
 

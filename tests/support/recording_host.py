@@ -1,38 +1,59 @@
-"""A source's host in memory: everything that a source says is kept, and nothing waits unless it is told to."""
+"""The host of a source, in memory: it records what the source hands over, and a test can wait for it."""
 
 from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from fedge_agent.types import Reading
 
+from support.waiting import LONGEST_S
+
 
 @dataclass
-class KeptHost:
-    """`stop_after`: so many batches, then `stop` is set. `lag`: batches that the agent has not taken in."""
+class RecordingHost:
+    """A `SourceHost` that keeps up with every source and stores in memory."""
 
     folder: Path
-    stop_after: int = 1 << 60
-    lag: int = 0
+    stop_after: int = 1 << 60  # batches, then `stop` is set
+    lag: int = 0  # batches that the agent has not taken in, as the source sees it
     stop: threading.Event = field(default_factory=threading.Event)
     batches: list[tuple[Sequence[Reading], int | None]] = field(default_factory=list)
+    stored: list[bytes] = field(default_factory=list)  # receipts, oldest first
     problems: dict[str, str] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
+    changed: threading.Condition = field(default_factory=threading.Condition)
 
     def emit(self, readings: Sequence[Reading], alive_ns: int | None = None) -> None:
-        self.batches.append((readings, alive_ns))
+        with self.changed:
+            self.batches.append((readings, alive_ns))
+            self.changed.notify_all()
         if len(self.batches) >= self.stop_after:
             self.stop.set()
 
+    def store(
+        self,
+        readings: Sequence[Reading],
+        alive_ns: int | None = None,
+        receipts: Sequence[bytes] = (),
+        continued: bool = False,
+    ) -> None:
+        self.stored += receipts
+        self.emit(readings, alive_ns)
+
+    def receipts(self) -> list[bytes]:
+        return list(self.stored)
+
     def problem(self, subject: str, text: str | None) -> None:
-        if text is None:
+        with self.changed:
             self.problems.pop(subject, None)
-        else:
-            self.problems[subject] = text
+            if text is not None:
+                self.problems[subject] = text
+            self.changed.notify_all()
 
     def count(self, what: str, by: int = 1) -> None:
         self.counts[what] += by
@@ -42,5 +63,19 @@ class KeptHost:
 
     @property
     def readings(self) -> list[Reading]:
-        """All that came, in order."""
-        return [r for batch, _ in self.batches for r in batch]
+        """All readings, in the order in which they came."""
+        return [r for batch, _ in list(self.batches) for r in batch]
+
+    @property
+    def alive(self) -> list[int]:
+        """The source times until which the source vouched for its values, in the order in which they came."""
+        return [time_ns for _, time_ns in list(self.batches) if time_ns is not None]
+
+    def values(self, tag: str) -> list[Any]:
+        """All values of one tag."""
+        return [r.value for r in self.readings if r.tag == tag]
+
+    def wait(self, done: Callable[[], bool]) -> None:
+        """Return when `done()` holds, asked after each batch and problem. Raises AssertionError after a minute."""
+        with self.changed:
+            assert self.changed.wait_for(done, LONGEST_S), (self.readings[-3:], self.problems)

@@ -27,7 +27,7 @@ class Roundup:
         self.url = f"http://127.0.0.1:{self.port}/t"
         home = folder / "tracker"
         folder.mkdir()
-        admin = [others("roundup", "bin", "roundup-admin"), "-i", home]
+        admin: list[str | Path] = [others("roundup", "bin", "roundup-admin"), "-i", home]
         subprocess.run([*admin, "install", "classic", "sqlite"], check=True, capture_output=True)
         config = home / "config.ini"
         text = re.sub(r"(?m)^#?web = .*", f"web = {self.url}/", config.read_text())
@@ -40,7 +40,16 @@ class Roundup:
 
     def start(self) -> None:
         """Listen; ready when this returns."""
-        command = [others("roundup", "bin", "python"), "-c", _SERVER, "-p", str(self.port), "-n", "127.0.0.1", "-L"]
+        command: list[str | Path] = [
+            others("roundup", "bin", "python"),
+            "-c",
+            _SERVER,
+            "-p",
+            str(self.port),
+            "-n",
+            "127.0.0.1",
+            "-L",
+        ]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen([*command, f"t={self.folder / 'tracker'}"], stdout=log, stderr=log)
         process, said = self._process, (self.folder / "log").read_text

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 Rows = np.ndarray  # (n, d) float64
 F = 1  # hostile rows that the tables below are set against
 
-TABLES: list[dict[str, object]] = [
+TABLES: list[dict[str, Any]] = [
     {"name": "fedavg"},
     {"name": "median"},
     {"name": "trimmed_mean", "byzantine": F},
@@ -20,10 +21,14 @@ TABLES: list[dict[str, object]] = [
     {"name": "centred_clipping", "radius": 20.0, "iterations": 2},
     {"name": "norm_clipping", "radius": 20.0},
 ]
-MIXINGS: list[dict[str, object]] = [
+MIXINGS: list[dict[str, Any]] = [
     {"name": "nearest_neighbour_mixing", "byzantine": F},
     {"name": "bucketing", "size": 2},
 ]
+
+
+def norm(row: np.ndarray) -> float:
+    return float(np.linalg.norm(row))
 
 
 def distances(x: Rows) -> np.ndarray:
@@ -55,15 +60,15 @@ def bulyan(x: Rows) -> np.ndarray:
     out = []
     for column in x[sorted(chosen)].T:
         middle = np.median(column)
-        nearest = sorted(column, key=lambda v, m=middle: (abs(v - m), v))[: len(chosen) - 2 * F]
-        out.append(np.mean(nearest))
+        by_distance = np.lexsort((column, np.abs(column - middle)))
+        out.append(np.mean(column[by_distance[: len(chosen) - 2 * F]]))
     return np.array(out)
 
 
 def geometric_median(x: Rows) -> np.ndarray:
     z = x.mean(axis=0)
     for _ in range(7):
-        pull = [1 / max(np.linalg.norm(row - z), 1e-3) for row in x]
+        pull = [1 / max(norm(row - z), 1e-3) for row in x]
         z = sum(p * row for p, row in zip(pull, x, strict=True)) / sum(pull)
     return z
 
@@ -71,12 +76,12 @@ def geometric_median(x: Rows) -> np.ndarray:
 def centred_clipping(x: Rows, start: np.ndarray) -> np.ndarray:
     v = start.copy()
     for _ in range(2):
-        v = v + np.mean([(row - v) * min(1, 20 / max(np.linalg.norm(row - v), 1e-300)) for row in x], axis=0)
+        v = v + np.mean([(row - v) * min(1, 20 / max(norm(row - v), 1e-300)) for row in x], axis=0)
     return v
 
 
 def norm_clipping(x: Rows) -> np.ndarray:
-    return np.mean([row * min(1, 20 / max(np.linalg.norm(row), 1e-300)) for row in x], axis=0)
+    return np.mean([row * min(1, 20 / max(norm(row), 1e-300)) for row in x], axis=0)
 
 
 RULES: dict[str, Callable[[Rows, np.ndarray, np.ndarray], np.ndarray]] = {

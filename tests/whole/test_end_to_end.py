@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,10 +62,13 @@ window = {{ max_hold = "1s", lateness = "20ms" }}
 type = "log"
 """
         )
-        config = ["--config", self.folder / f"{name}.toml"]
+        config: list[str | Path] = ["--config", self.folder / f"{name}.toml"]
         members = [word for federation in federations or ("f",) for word in ("--federation", federation)]
         text = self.run("fedge-aggregator", "invite", name, *members, "--config", self.folder / "agg.toml")
         assert "joined" in self.run("fedge-agent", "join", text.strip(), *config)
+
+    def is_beyond(self, release: int) -> bool:
+        return self.release() > release
 
     def release(self) -> int:
         return int(self.status("agg")["federations"]["f"]["release"])
@@ -112,7 +116,7 @@ def test_agents_learn_together_and_everybody_says_so(fleet: Fleet) -> None:
     fleet.wait(lambda: (fleet.status("one")["models"]["f"]["release"] or 0) >= 3, "the release to serve")
     status = fleet.status("one")
     assert status["latency"]["decisions"] > 10 and not any(status["lost"].values())
-    config = ["--config", fleet.folder / "agg.toml"]
+    config: list[str | Path] = ["--config", fleet.folder / "agg.toml"]
     rounds = json.loads(fleet.run("fedge-aggregator", "rounds", "--json", *config))
     assert rounds[0]["release"] == 1 and rounds[2]["nodes"] == 2
     nodes = json.loads(fleet.run("fedge-aggregator", "nodes", "list", "--json", *config))
@@ -154,7 +158,7 @@ def test_private_agent_stops_at_its_budget_and_a_kill_gives_none_back(fleet: Fle
     fleet.wait(lambda: fleet.status("two")["latency"]["decisions"] > 30, "decisions")
     again = budget()
     assert (again["updates"], again["spent"], again["stopped"]) == (2, spent["spent"], spent["stopped"])
-    config = ["--config", path]
+    config: list[str | Path] = ["--config", path]
     assert "STOPPED privacy budget spent" in fleet.run("fedge-agent", "status", *config)
     assert "pay for 2 updates" in fleet.run("fedge-agent", "check", *config)
     assert "fedge_agent_privacy_updates_left" in fleet.text("two", "/metrics")
@@ -171,7 +175,7 @@ def test_kills_lose_nothing_and_reuse_no_sequence(fleet: Fleet, kills: int) -> N
     rng, last, sequences = random.Random(0), 0, {"one": 0, "two": 0}
     victims = rng.sample(["agg", "one", "two"] * (kills // 3), kills)
     for i, victim in enumerate(victims):
-        fleet.wait(lambda goal=last: fleet.release() > goal, f"a round after kill {i}", 60)
+        fleet.wait(partial(fleet.is_beyond, last), f"a round after kill {i}", 60)
         time.sleep(rng.random())  # the random moment is the point
         last = fleet.release()
         fleet.kill(victim)
@@ -217,7 +221,7 @@ def test_asynchronous_kills_lose_and_double_no_update(asynchronous: Fleet, kills
     fleet, rng = asynchronous, random.Random(1)
     for i in range(kills):
         last = fleet.release()
-        fleet.wait(lambda goal=last: fleet.release() > goal + 1, f"releases after kill {i}", 60)
+        fleet.wait(partial(fleet.is_beyond, last + 1), f"releases after kill {i}", 60)
         time.sleep(rng.random() / 2)  # the random moment is the point
         victim = "agg" if i % 2 == 0 else rng.choice(["one", "two", "three"])
         fleet.kill(victim)
@@ -236,7 +240,7 @@ def test_gateway_that_was_away_counts_with_its_staleness(asynchronous: Fleet) ->
     fleet.start("agg", "fedge-aggregator")
     fleet.wait(lambda: fleet.release() >= base + 4, "releases without it", 60)
     fleet.start("three")
-    config = ["--config", fleet.folder / "agg.toml"]
+    config: list[str | Path] = ["--config", fleet.folder / "agg.toml"]
 
     def late() -> bool:
         rows = json.loads(fleet.run("fedge-aggregator", "audit", "--json", "--what", "update", *config))
@@ -263,7 +267,7 @@ def test_agents_that_are_not_asked_train_nothing(bare: Fleet) -> None:
     assert {row["nodes"] for row in rows[-6:-1]} == {2.0}  # two fifths of three, rounded up
     refused = bare.run("fedge-aggregator", "audit", "--what", "refusal", "--config", path)
     assert "is not asked" not in refused
-    config = ["--config", bare.folder / "one.toml"]
+    config: list[str | Path] = ["--config", bare.folder / "one.toml"]
     bare.wait(lambda: "not asked to train" in bare.run("fedge-agent", "status", *config), "its status to say so")
 
 
@@ -290,7 +294,7 @@ def test_two_federations_side_by_side_one_of_them_on_raw_windows_behind_a_frozen
     (tmp_path / "raw.onnx").write_bytes(zoo.cnn1d(raw, (4, 4), (5, 3)).SerializeToString())
     with (tmp_path / "agg.toml").open("a") as file:
         file.write("[federation.g]\nquorum = 1\n")
-    config = ["--config", tmp_path / "agg.toml"]
+    config: list[str | Path] = ["--config", tmp_path / "agg.toml"]
     fleet.run("fedge-aggregator", "model", "add", "f", tmp_path / "model.onnx", *config)
     tail = ["--trainable", "conv1.*,head.*"]
     said = fleet.run("fedge-aggregator", "model", "add", "g", tmp_path / "raw.onnx", *tail, *config)
@@ -382,7 +386,7 @@ def test_errors_are_one_line_and_exit_code_1(tmp_path: Path) -> None:
 
 def test_init_writes_what_check_can_read(tmp_path: Path) -> None:
     for program in ("fedge-agent", "fedge-aggregator"):
-        command = [BIN / program, "init", "--config", tmp_path / f"{program}.toml"]
+        command: list[str | Path] = [BIN / program, "init", "--config", tmp_path / f"{program}.toml"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0 and "written" in done.stdout
         again = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -127,7 +127,7 @@ def test_verdicts_over_mqtt_find_their_parts(tmp_path: Path) -> None:
     shop.start("gw")
     try:
         shop.wait(lambda: not shop.status("gw")["sources"]["qa"]["problems"], "the broker")
-        with closing(Connection(Broker(**broker.keys), lambda _: None)) as peer:  # type: ignore[arg-type]
+        with closing(Connection(Broker(**broker.keys), lambda _: None)) as peer:
             peer.open()
             shop.wait(lambda: shop.part() >= 0, "decisions")
             bad, worn = f"P{shop.part() + 1}", f"P{shop.part() + 2}"

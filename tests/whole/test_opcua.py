@@ -82,7 +82,7 @@ listen = "127.0.0.1:0"
         programs.wait(lambda: programs.status("gw")["outputs"]["back"]["delivered"] > 0, "an event written")
         status = programs.status("gw")
         with Run(status["outputs"]["scada"]["listens"], ["fedge/m/Score", "fedge/m/Alert"]) as scada:
-            scada.host.wait(lambda: len(scada.host.values("fedge/m/Score")) > 3, 30)
+            scada.host.wait(lambda: len(scada.host.values("fedge/m/Score")) > 3)
     finally:
         stop.set()
         feeding.join()

@@ -72,7 +72,10 @@ class Member:
         delta = graph.params - start
         self.own, self.base = personal.extract(graph.params, mask), base
         self.movement = delta if back is None else delta - back
-        wanted = np.where(mask, np.float32(0), delta + self.error_feedback)
+        return self.coded(np.where(mask, np.float32(0), delta + self.error_feedback), base, graph)
+
+    def coded(self, wanted: Floats, base: Base, graph: TrainableGraph) -> Sent:
+        """Code an update (P,) on the release's grid; what the grid cannot hold is added to the next update."""
         codes, wish = code(wanted, base.steps, graph.sizes)
         self.error_feedback = wanted - dequantize(codes, expand(base.steps, graph.sizes))
         return Sent(codes, wish, len(self.x))

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from fedge_agent.config.schema import AssetConfig, ModelConfig, Seconds, TagConfig, Training
+from fedge_agent.config.schema import AssetConfig, ModelConfig, TagConfig, Training
 from fedge_agent.durable.releases import ChainStore
 from fedge_agent.durable.spool import Spool
 from fedge_agent.federation.participant import REFUSED, Participant
@@ -25,6 +25,7 @@ from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.messages.release import Release, encode_full, header_hash, weights_hash
 from fedge_models.messages.update import Update, decode_update
 from fedge_models.privacy.budget import SitePrivacy
+from fedge_models.system.settings import Seconds
 from fedge_models.training import personal
 from fedge_models.training.config import TrainingConfig
 from fedge_models.training.evaluation import evaluate

@@ -151,7 +151,7 @@ while True:
 def test_kill_at_any_moment_forgets_nothing_that_was_spent(at_end: AtEnd, tmp_path: Path) -> None:
     said = 0
     for i in range(6):
-        line = [sys.executable, "-c", SPENDER, tmp_path / "s"]
+        line: list[str | Path] = [sys.executable, "-c", SPENDER, tmp_path / "s"]
         with subprocess.Popen(line, stdout=subprocess.PIPE, text=True) as spender:
             assert spender.stdout is not None
             for _ in range(3 + 5 * i):

@@ -33,6 +33,7 @@ from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.messages.quantize import LIMIT, Floats, dequantize, expand
 from fedge_models.messages.release import Release
 from fedge_models.messages.update import decode_update
+from fedge_models.system.settings import Seconds
 from fedge_models.training import personal, standardise
 from fedge_models.training.config import TrainingConfig
 from fedge_models.training.evaluation import predict, row_losses
@@ -119,7 +120,7 @@ def test_standardised_is_zero_mean_unit_scale_and_bounded() -> None:
 
 
 def test_schedule_trains_once_a_release_when_it_may() -> None:
-    plan = Schedule(Training(interval=100.0, min_samples=10, new_samples=50))
+    plan = Schedule(Training(interval=Seconds(100), min_samples=10, new_samples=50))
     assert not plan.due(1, 9, 9, 0)
     assert plan.due(1, 10, 10, 0)
     plan.trained(1, 10, 0)

@@ -137,7 +137,8 @@ def test_a_machine_says_how_long_it_has_and_a_new_model_goes_by_its_own_past(at_
     low, high = decision.bounds["life"]
     assert low < decision.values["life"] < high and high - low < 5
     assert decision.hours_left == pytest.approx(190, abs=12)
-    assert decision.hours_left_at_least is not None and 150 < decision.hours_left_at_least < decision.hours_left
+    assert decision.hours_left is not None and decision.hours_left_at_least is not None
+    assert 150 < decision.hours_left_at_least < decision.hours_left
 
     part.graph.params[-1] += 0.2  # a model that says ten points more: bias in units of half the range
     part.model.serve()

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -36,7 +37,7 @@ from support.databases import Disk, locked
 from support.events import changed, make_event
 from support.waiting import until
 
-WHEN = When(for_windows=2, min_gap=10.0, clear_below=0.5)
+WHEN = When(for_windows=2, min_gap=Seconds(10), clear_below=0.5)
 EVENT = make_event()
 
 
@@ -360,7 +361,7 @@ def test_absent_target_is_tried_again(at_end: AtEnd) -> None:
         ({"url": "http://x", "create": Step(id="id")}, "create.id: 'id' is no JSON pointer"),
     ],
 )
-def test_unusable_template_is_refused_at_start(config: dict[str, object], word: str) -> None:
+def test_unusable_template_is_refused_at_start(config: dict[str, Any], word: str) -> None:
     with pytest.raises(ConfigError, match=word):
         MesOutput("mes", MesConfig(**config))
 

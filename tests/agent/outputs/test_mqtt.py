@@ -6,6 +6,7 @@ import json
 import queue
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -173,8 +174,12 @@ def test_every_event_arrives_though_the_broker_is_killed_in_between(at_end: AtEn
     watcher = threading.Thread(target=watch_all)
     watcher.start()
     hosted.start()
+
+    def delivered(count: int) -> bool:
+        return int(hosted.status()["delivered"]) >= count
+
     for part in (40, 90, 140):
-        until(lambda part=part: hosted.status()["delivered"] >= part)
+        until(partial(delivered, part))
         broker.kill()
         broker.start()
     until(lambda: hosted.status()["pending"] == 0)

@@ -160,8 +160,8 @@ def test_a_port_that_is_taken_is_tried_again(server: OpcuaServerOutput, tmp_path
 
 def test_who_is_not_known_reads_nothing(tmp_path: Path) -> None:
     (tmp_path / "password").write_text("secret\n")
-    guard = {"security": ("Basic256Sha256/SignAndEncrypt",), "username": "scada"}
-    config = OpcuaServerConfig("127.0.0.1:0", **guard, password_file=tmp_path / "password")
+    security, password = ("Basic256Sha256/SignAndEncrypt",), tmp_path / "password"
+    config = OpcuaServerConfig("127.0.0.1:0", security=security, username="scada", password_file=password)
     server = OpcuaServerOutput("scada", config, tmp_path / "state")
     server.begin(tmp_path)
     server.show(DECISION)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -219,11 +219,12 @@ def test_bdseq_and_alerts_outlive_a_restart(
 
 def test_without_a_broker_it_says_so_and_is_born_when_there_is_one(broker: Mosquitto, tmp_path: Path) -> None:
     nobody = output(broker, url="mqtt://127.0.0.1:1")
-    for act in (
+    acts: list[Callable[[], None]] = [
         lambda: nobody.begin(tmp_path),
         lambda: nobody.show(decision(1.0)),
         lambda: nobody.deliver(event("opened")),
-    ):
+    ]
+    for act in acts:
         with pytest.raises(UnreachableError, match="connection refused"):
             act()
     assert "connection refused" in nobody.check()[0]

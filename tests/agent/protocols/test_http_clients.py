@@ -20,7 +20,7 @@ from fedge_models.errors import FedgeError, IdentityError, RetryError, Unreachab
 from fedge_models.messages.invitation import Invitation, decode_invitation
 from support.canned_http import Canned, reply
 from support.events import make_event
-from support.recording_host import KeptHost
+from support.recording_host import RecordingHost
 from support.running_aggregator import Plant
 
 EVENT = make_event(channel="current")
@@ -51,7 +51,7 @@ def deliver_to_webhook(url: str, folder: Path) -> None:
 
 
 def ask(url: str, folder: Path) -> None:
-    HttpSource("mes", HttpConfig(url=url, token_file=folder / "secret")).run(["/job"], KeptHost(folder))
+    HttpSource("mes", HttpConfig(url=url, token_file=folder / "secret")).run(["/job"], RecordingHost(folder))
 
 
 CLIENTS: dict[str, Callable[[str, Path], None]] = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,7 @@ class Peer:
         return until(lambda: self.connection.lost, "the connection to be lost") or ""
 
 
-WAYS = {
+WAYS: dict[str, Callable[[Mosquitto], dict[str, Any]]] = {
     "password": lambda b: {},
     "TLS and password": lambda b: {"url": f"mqtts://localhost:{b.tls}", "ca_file": b.authority.file},
     "client certificate": lambda b: {
@@ -112,7 +112,7 @@ def test_second_client_with_our_id_is_named(broker: Mosquitto, version: str) -> 
 
 @pytest.mark.parametrize("version", ["5", "3.1.1"])
 def test_session_goes_on_where_it_was(broker: Mosquitto, version: str) -> None:
-    keys = {"version": version, "client_id": f"kept-{version}"}
+    keys: dict[str, Any] = {"version": version, "client_id": f"kept-{version}"}
     with Peer(broker, **keys) as peer, Peer(broker) as other:
         assert not peer.connection.session_present
         peer.connection.subscribe(["plant/kept"])
@@ -174,6 +174,6 @@ def test_keys_that_cannot_go_together(keys: dict[str, Any], words: str) -> None:
 
 @pytest.mark.parametrize("key", ["ca_file", "certificate", "password_file"])
 def test_absent_file_is_named(tmp_path: Path, key: str) -> None:
-    keys = {key: tmp_path / "absent", "private_key": tmp_path / "absent", "username": "x"}
+    keys: dict[str, Any] = {key: tmp_path / "absent", "private_key": tmp_path / "absent", "username": "x"}
     with pytest.raises(ConfigError, match="absent"):
         Connection(Broker(url="mqtts://localhost", **keys))

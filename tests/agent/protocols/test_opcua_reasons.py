@@ -215,7 +215,7 @@ def test_an_authoritys_certificate_is_trusted_for_its_own_host_only(tmp_path: Pa
         der = certificate(names, issuer, ca=False, days=days)[0].public_bytes(Encoding.DER)
         return security.verify([der], tmp_path, "plc", URL)
 
-    address = [x509.IPAddress(ipaddress.ip_address("192.0.2.1"))]
+    address: list[x509.GeneralName] = [x509.IPAddress(ipaddress.ip_address("192.0.2.1"))]
     assert verify(address, authority) is None
     with pytest.raises(ConfigError, match=r"made for other\.plant instead of 192\.0\.2\.1"):
         verify([x509.DNSName("other.plant")], authority)

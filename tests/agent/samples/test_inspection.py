@@ -14,6 +14,7 @@ from fedge_agent.samples.label_book import LabelBook, Subject
 from fedge_agent.samples.station_files import Station
 from fedge_agent.types import Batch, Label, Quality, Reading
 from fedge_models.graph.card import Card, Channel, WindowSpec
+from fedge_models.system.settings import Seconds
 from support.at_end import AtEnd
 from support.databases import rows
 
@@ -28,7 +29,7 @@ def batch(*readings: tuple[str, float, object], source: str = "line") -> Batch:
 
 
 def test_a_verdict_by_time() -> None:
-    look = Verdicts("pump", Inspection(verdict=TAGS["verdict"], tolerance=30.0))
+    look = Verdicts("pump", Inspection(verdict=TAGS["verdict"], tolerance=Seconds(30)))
     assert look.take(batch(("verdict", 5, " bad "), ("part", 5, "x"))) == [
         Label("pump", T0 - 25 * S, T0 + 35 * S, "bad", "inspection")
     ]
@@ -36,7 +37,9 @@ def test_a_verdict_by_time() -> None:
 
 
 def test_a_verdict_by_part_takes_the_part_of_its_own_message_in_any_order() -> None:
-    look = Verdicts("pump", Inspection(verdict=TAGS["verdict"], part=TAGS["part"], part_age=100.0, tolerance=1.0))
+    look = Verdicts(
+        "pump", Inspection(verdict=TAGS["verdict"], part=TAGS["part"], part_age=Seconds(100), tolerance=Seconds(1))
+    )
     made = look.take(batch(("verdict", 5, "bad"), ("verdict", 7, "ok"), ("part", 7, 4712.0), ("part", 5, 4711.0)))
     assert made == [
         Label("pump", T0 - 95 * S, T0 + 6 * S, "bad", "inspection", "4711"),
@@ -47,7 +50,7 @@ def test_a_verdict_by_part_takes_the_part_of_its_own_message_in_any_order() -> N
 
 
 def test_a_verdict_without_its_part_is_of_the_part_last_told_where_they_never_come_together() -> None:
-    look = Verdicts("pump", Inspection(verdict=TAGS["verdict"], part=TAGS["part"], part_age=0.0))
+    look = Verdicts("pump", Inspection(verdict=TAGS["verdict"], part=TAGS["part"], part_age=Seconds(0)))
     look.take(batch(("part", 1, "A1"), ("part", 5, "A2")))
     made = look.take(batch(("verdict", 4, "bad"), ("part", 9, "A3"), ("verdict", 11, "ok")))
     assert [(m.part, m.value) for m in made if isinstance(m, Label)] == [("A2", "bad"), ("A3", "ok")]
@@ -175,7 +178,9 @@ def test_only_the_rows_of_the_machine(line: Line) -> None:
 
 
 def test_times_of_a_zone(line: Line) -> None:
-    line.station = Station("pump", Inspection(path=line.path, time_zone="Europe/Berlin", tolerance=0.0), line.folder)
+    line.station = Station(
+        "pump", Inspection(path=line.path, time_zone="Europe/Berlin", tolerance=Seconds(0)), line.folder
+    )
     line.add("time,verdict\n2023-11-14 23:13:20,ok\n2023-11-14 23:13:20Z,bad\n")
     line.parts()
     assert rows(line.folder / "samples.sqlite", "SELECT end_ns FROM labels") == [(T0,), (T0 + 3600 * S,)]

@@ -24,6 +24,7 @@ from fedge_agent.samples.store import SampleStore
 from fedge_agent.types import Label
 from fedge_models.errors import StorageError
 from fedge_models.graph.card import Card, Channel, Target, WindowSpec
+from fedge_models.system.settings import Seconds
 from support.databases import Disk, change, rows
 from support.sqlite_work import counted
 
@@ -191,7 +192,7 @@ def test_after_a_restart_everything_is_joined_again_and_nothing_is_new(plant: Pl
 
 
 def test_relabelled_samples_make_training_due(plant: Plant) -> None:
-    schedule = Schedule(Training(interval=1e9, min_samples=2, new_samples=4))
+    schedule = Schedule(Training(interval=Seconds(1e9), min_samples=2, new_samples=4))
     plant.windows(*range(10, 110, 10))
     schedule.trained(1, plant.samples.total["m"], 0)
     assert not schedule.due(2, 10, plant.samples.total["m"], 1)
@@ -309,7 +310,7 @@ def test_what_a_value_means_to_a_model(card: Card, value: str | float, taught: f
 
 
 def test_samples_that_wait_too_long_for_their_label_go(tmp_path: Path) -> None:
-    plant = Plant(tmp_path, label=LabelConfig(late=100.0))
+    plant = Plant(tmp_path, label=LabelConfig(late=Seconds(100)))
     plant.windows(0, 10, 150)
     plant.windows(5, y=1)
     plant.look()

@@ -12,7 +12,7 @@ import pytest
 from fedge_agent.sources.camera import CameraConfig, CameraSource
 from fedge_agent.sources.host import HostedSource, Queue
 from fedge_models.errors import ConfigError, UnreachableError
-from support.recording_host import KeptHost
+from support.recording_host import RecordingHost
 
 FRAMES = 12
 
@@ -36,7 +36,7 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_frames_come_in_red_green_blue_and_the_end_is_said(video: Path, tmp_path: Path) -> None:
-    source, host = CameraSource("cam", CameraConfig(str(video), fps=0)), KeptHost(tmp_path)
+    source, host = CameraSource("cam", CameraConfig(str(video), fps=0)), RecordingHost(tmp_path)
     for _ in range(2):  # each run opens it anew
         host.batches.clear()
         with pytest.raises(UnreachableError, match="gives no more pictures; is it unplugged"):
@@ -52,11 +52,11 @@ def test_frames_come_in_red_green_blue_and_the_end_is_said(video: Path, tmp_path
 
 
 def test_no_more_than_asked_for_and_none_while_the_agent_is_behind(video: Path, tmp_path: Path) -> None:
-    host = KeptHost(tmp_path)
+    host = RecordingHost(tmp_path)
     with pytest.raises(UnreachableError):
         CameraSource("cam", CameraConfig(str(video), fps=0.01)).run(["*"], host)
     assert len(host.batches) == 1
-    host = KeptHost(tmp_path, lag=2)
+    host = RecordingHost(tmp_path, lag=2)
     with pytest.raises(UnreachableError):
         CameraSource("cam", CameraConfig(str(video), fps=0)).run(["*"], host)
     assert not host.batches and host.counts == {"pictures left out because the agent was behind": FRAMES}
@@ -86,15 +86,15 @@ def test_damaged_video_is_trouble_and_no_crash(video: Path, tmp_path: Path) -> N
     for length in (0, 100, 3000, len(data) - 1000):
         broken.write_bytes(data[:length])
         with pytest.raises(UnreachableError):
-            CameraSource("cam", CameraConfig(str(broken), fps=0)).run(["*"], KeptHost(tmp_path))
+            CameraSource("cam", CameraConfig(str(broken), fps=0)).run(["*"], RecordingHost(tmp_path))
 
 
 def test_device_that_is_not_there(video: Path) -> None:
     with pytest.raises(UnreachableError, match="/dev/video99: is not there; is the camera plugged in"):
-        CameraSource("cam", CameraConfig("/dev/video99")).run(["*"], KeptHost(Path()))
+        CameraSource("cam", CameraConfig("/dev/video99")).run(["*"], RecordingHost(Path()))
 
 
 def test_without_opencv_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cv2", None)
     with pytest.raises(ConfigError, match=r"pip install 'fedge\[camera\]'"):
-        CameraSource("cam", CameraConfig("/dev/video0")).run(["*"], KeptHost(Path()))
+        CameraSource("cam", CameraConfig("/dev/video0")).run(["*"], RecordingHost(Path()))

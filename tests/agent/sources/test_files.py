@@ -21,24 +21,24 @@ from fedge_models.errors import ConfigError, UnreachableError
 from fedge_models.system.settings import Seconds
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
-from support.recording_host import KeptHost
+from support.recording_host import RecordingHost
 from support.waiting import until
 
 
-def replay(path: Path, text: str | bytes, tags: tuple[str, ...] = ("a", "b"), **config: Any) -> KeptHost:
+def replay(path: Path, text: str | bytes, tags: tuple[str, ...] = ("a", "b"), **config: Any) -> RecordingHost:
     """Everything that a quick replay gives."""
     path.write_bytes(text.encode() if isinstance(text, str) else text)
-    host = KeptHost(path.parent)
+    host = RecordingHost(path.parent)
     FilesSource("csv", FilesConfig(path, **{"speed": 1e9, **config})).run(tags, host)
     return host
 
 
-def cells(host: KeptHost) -> list[list[Any]]:
+def cells(host: RecordingHost) -> list[list[Any]]:
     """Row by row: the values, None for bad ones."""
     return [[None if r.quality is Quality.BAD else r.value for r in readings] for readings, _ in host.batches]
 
 
-MALFORMED = {
+MALFORMED: dict[str, tuple[str | bytes, dict[str, int], list[Any] | None]] = {
     "short row": ("1\n", {"column 'b': missing in a row that is too short": 1}, [1, None]),
     "long row": ("1,2,3\n", {"rows with more cells than the header": 1}, [1, 2]),
     "empty cell": ("1,\n", {}, [1, None]),
@@ -102,7 +102,7 @@ def test_replay_keeps_the_pace_and_stamps_as_now(tmp_path: Path) -> None:
 def test_replay_repeats_and_reads_gzip_and_other_delimiters(tmp_path: Path) -> None:
     path = tmp_path / "d.csv.gz"
     path.write_bytes(gzip.compress("\ufeffa;b\n1;2\n3;4\n".encode()))
-    host = KeptHost(tmp_path, stop_after=5)
+    host = RecordingHost(tmp_path, stop_after=5)
     FilesSource("csv", FilesConfig(path, at_end="repeat", speed=1e9, delimiter=";")).run(["b"], host)
     assert [r.value for r in host.readings] == [2, 4, 2, 4, 2]
 
@@ -120,7 +120,7 @@ def test_file_that_cannot_be_used_says_why(tmp_path: Path, text: bytes, words: s
         path.write_bytes(b"xy,y\n1,2\n")
     assert words in source.check(wanted)[0]
     with pytest.raises(ConfigError, match=words):
-        source.run(wanted, KeptHost(tmp_path))
+        source.run(wanted, RecordingHost(tmp_path))
 
 
 HEADERS = {
@@ -172,7 +172,7 @@ class Followed:
     def __init__(self, folder: Path, tags: tuple[str, ...], **config: Any) -> None:
         self.path, self.folder, self.tags = folder / "press.csv", folder, tags
         self.config = FilesConfig(self.path, tail=True, poll=Seconds(0), **config)
-        self.host = KeptHost(folder)
+        self.host = RecordingHost(folder)
 
     def write(self, text: str | bytes, mode: str = "ab") -> None:
         with self.path.open(mode) as file:
@@ -194,7 +194,7 @@ class Followed:
 class Stopping:
     """Stops a host when its source has waited for the next look so many times."""
 
-    def __init__(self, host: KeptHost, waits: int) -> None:
+    def __init__(self, host: RecordingHost, waits: int) -> None:
         self._left, self._set, host.stop.wait = waits, host.stop.set, self.wait  # type: ignore[method-assign]
         self._is_set = host.stop.is_set
 
@@ -336,7 +336,8 @@ def test_header_that_is_not_whole_yet(tmp_path: Path) -> None:
 def test_long_lines_are_left_out_and_cost_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tails, "CHUNK", 100)
     monkeypatch.setattr(tails, "MAX_LINE", 1000)
-    path, counted = tmp_path / "press.csv", []
+    path = tmp_path / "press.csv"
+    counted: list[str] = []
     path.write_text("a\n1\n" + "x" * 5000 + "\n2\n" + "y" * 500 + "\n3\n" + "z" * 2000)
     made = tails.Tail(path, tmp_path / "kept", False, counted.append)
     assert all_lines(made) == ["1", "2", "y" * 500, "3"]

@@ -14,7 +14,7 @@ import pytest
 from fedge_agent.sources.http import HttpConfig, HttpSource
 from fedge_agent.types import Quality
 from fedge_models.errors import ConfigError, FedgeError, RefusedError, RetryError
-from support.recording_host import KeptHost
+from support.recording_host import RecordingHost
 
 TAGS = ["/job", "/product/code", "/speed", "/running"]
 JOB = {"job": "J-17", "product": {"code": "P4"}, "speed": 12.5, "running": True, "at": "2026-03-01T06:00:00Z"}
@@ -58,7 +58,7 @@ def said(value: Any) -> tuple[int, bytes]:
 
 def test_each_answer_is_a_set_of_readings(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("s3cret\n")
-    host = KeptHost(tmp_path, stop_after=3)
+    host = RecordingHost(tmp_path, stop_after=3)
     with server(said(JOB), said({**JOB, "job": "J-18"})) as (url, asked):
         source(url, token_file=tmp_path / "token", time="/at").run(TAGS, host)
     assert asked == ["Bearer s3cret"] * 3
@@ -70,7 +70,7 @@ def test_each_answer_is_a_set_of_readings(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", [None, [1], {"a": 1}, "x" * 257, 1e301], ids=str)
 def test_what_is_no_value_is_a_gap_of_that_tag(tmp_path: Path, value: Any) -> None:
-    host = KeptHost(tmp_path, stop_after=1)
+    host = RecordingHost(tmp_path, stop_after=1)
     with server(said({**JOB, "job": value})) as (url, _):
         source(url).run(TAGS, host)
     assert [r.quality for r in host.readings] == [Quality.BAD] + [Quality.GOOD] * 3
@@ -97,7 +97,7 @@ def test_what_is_no_value_is_a_gap_of_that_tag(tmp_path: Path, value: Any) -> No
 def test_an_answer_that_cannot_be_used_is_said_in_words(
     tmp_path: Path, answer: tuple[int, bytes], error: type[FedgeError], words: str
 ) -> None:
-    host = KeptHost(tmp_path)
+    host = RecordingHost(tmp_path)
     with server(answer) as (url, _), pytest.raises(error, match=words) as caught:
         source(url, time="/at").run(TAGS, host)
     assert "line=1" not in str(caught.value)  # a query may hold a key
@@ -110,6 +110,10 @@ def test_nobody_there_and_wrong_configurations_are_said(tmp_path: Path) -> None:
         assert "/nothing" in source(url).check(["/nothing"])[0]
         assert "no JSON pointer" in source(url).check(["job"])[0]
     assert "refused" in source(url).check(TAGS)[0]
-    for wrong in ({"url": "ftp://a/b"}, {"url": "http://u:p@a/b"}, {"url": "http://a/b", "time": "at"}):
+    for wrong in (
+        HttpConfig(url="ftp://a/b"),
+        HttpConfig(url="http://u:p@a/b"),
+        HttpConfig(url="http://a/b", time="at"),
+    ):
         with pytest.raises(ConfigError):
-            HttpSource("erp", HttpConfig(**wrong))
+            HttpSource("erp", wrong)

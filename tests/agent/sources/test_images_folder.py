@@ -19,13 +19,19 @@ from fedge_agent.types import Batch, Reading
 from fedge_models.errors import ConfigError, UnreachableError
 from fedge_models.system.settings import Seconds, convert
 from PIL import Image
-from support.recording_host import KeptHost
+from support.recording_host import RecordingHost
 
 
 def png(level: int) -> bytes:
     file = io.BytesIO()
     Image.fromarray(np.full((6, 5), level, np.uint8)).save(file, "PNG")
     return file.getvalue()
+
+
+def level(reading: Reading) -> int:
+    """The grey level of a picture that `png` made."""
+    assert isinstance(reading.value, np.ndarray)
+    return int(reading.value[0, 0])
 
 
 class Line:
@@ -35,7 +41,7 @@ class Line:
         self.folder, self.base, self.tags, self.now = base / "in", base, tags, 0.0
         self.folder.mkdir(exist_ok=True)
         self.config = ImagesConfig(self.folder, **{"settle": Seconds(0), **config})
-        self.host = KeptHost(base)
+        self.host = RecordingHost(base)
         self._open = ExitStack()
         self.journal = self._open.enter_context(Journal(base / "pictures.sqlite"))
         times = Times(self.config.time_pattern, self.config.time_format)
@@ -52,9 +58,9 @@ class Line:
         return path
 
     def levels(self) -> list[int]:
-        """Look, and what came of it since the last time."""
+        """Look once and return the levels of the pictures that were handed over since the last time."""
         self.watch.poll()
-        found = [int(r.value[0, 0]) for r in self.host.readings if isinstance(r.value, np.ndarray)]
+        found = [level(r) for r in self.host.readings]
         self.host.batches.clear()
         return found
 
@@ -157,7 +163,7 @@ def test_killed_between_taking_and_deciding_it_says_which_and_reads_none_twice(t
     hosted.start()
     line.put("b.png", 2, 2)
     batch = queue.get(10)
-    assert batch is not None and [r.value[0, 0] for r in batch.readings] == [2] and path.exists()
+    assert batch is not None and [level(r) for r in batch.readings] == [2] and path.exists()
     assert "'a.png'" in hosted.status()["problems"]["restart"]
     hosted.join(5)
     assert queue.get(0) is None
@@ -171,12 +177,12 @@ def test_it_waits_while_the_agent_is_behind(tmp_path: Path) -> None:
     source = ImagesSource("line", ImagesConfig(line.folder, settle=Seconds(0), poll=Seconds(0.01), after="delete"))
     hosted = HostedSource("line", source, ["*"], queue, tmp_path)
     hosted.start()
-    levels = []
+    levels: list[int] = []
     while len(levels) < 5:
         assert len(queue) <= 2
         batch = queue.get(10)
         assert batch is not None
-        levels += [int(r.value[0, 0]) for r in batch.readings]
+        levels += [level(r) for r in batch.readings]
     hosted.join(5)
     assert levels == [0, 1, 2, 3, 4]
     line.close()
@@ -233,7 +239,7 @@ def test_tags_are_patterns(tmp_path: Path) -> None:
     for i, name in enumerate(("cam1_a.png", "cam2_a.png", "cam1_top.png", "cam2_top.png")):
         line.put(name, i, i)
     line.watch.poll()
-    assert [(r.tag, int(r.value[0, 0])) for r in line.host.readings] == [
+    assert [(r.tag, level(r)) for r in line.host.readings] == [
         ("cam1_*", 0), ("cam1_*", 2), ("*_top.png", 2), ("*_top.png", 3),
     ]  # fmt: skip
     line.close()
@@ -283,7 +289,7 @@ def test_raw_pixels_from_files(tmp_path: Path) -> None:
 def test_folder_that_is_not_there_and_what_check_says(tmp_path: Path) -> None:
     source = ImagesSource("line", ImagesConfig(tmp_path / "none", time_pattern=r"_(\d+)"))
     with pytest.raises(UnreachableError, match="none: cannot be read: No such file"):
-        source.run(["*"], KeptHost(tmp_path))
+        source.run(["*"], RecordingHost(tmp_path))
     assert "cannot be read" in source.check(["*"])[0]
     (tmp_path / "none").mkdir()
     assert source.check(["*"]) == []

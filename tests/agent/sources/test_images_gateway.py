@@ -24,7 +24,7 @@ from fedge_agent.windows.pictures import decode
 from fedge_agent.windows.snapshots import Snapshots
 from fedge_models.errors import DataError, ModelError
 from fedge_models.graph import zoo
-from fedge_models.graph.card import Card, Channel, ImageSpec, WindowSpec
+from fedge_models.graph.card import Card, Channel, ImageSpec, Task, WindowSpec
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.training import standardise
 from fedge_models.training.evaluation import evaluate, predict
@@ -36,7 +36,7 @@ from support.paths import recorded_data
 S = 10**9
 
 
-def card(task: str = "classify", labels: tuple[str, ...] = ("sound", "crack"), **image: Any) -> Card:
+def card(task: Task = "classify", labels: tuple[str, ...] = ("sound", "crack"), **image: Any) -> Card:
     spec = ImageSpec(**{"height": 16, "width": 16, **image})
     return Card(task, (Channel("camera"),), WindowSpec(1, 1, 1), labels=labels, image=spec)
 
@@ -117,7 +117,7 @@ def test_picture_is_decided_on_at_once_where_the_card_normalises(tmp_path: Path)
     (decision, actual), graph = gateway.asset.decisions[0], gateway.part.graph
     assert actual is None and decision.label in ("sound", "crack") and graph is not None
     image = np.asarray(Image.fromarray(pixels).resize((16, 16), Image.Resampling.BOX), np.float32)
-    logits = predict(graph, (image[None, None] / 255 - 0.5) / 0.25)[0]
+    logits = predict(graph, np.asarray((image[None, None] / 255 - 0.5) / 0.25, np.float32))[0]
     score = 1 - np.exp(logits[0]) / np.exp(logits).sum()
     assert decision.score == pytest.approx(score, abs=0.02)  # BOX is no area mean, but near it
     gateway.close()
@@ -216,7 +216,7 @@ def test_several_targets_of_a_picture() -> None:
     assert isinstance(label, tuple) and label[0] == 1.5 and np.isnan(label[1])
 
 
-NO_PICTURES = {
+NO_PICTURES: dict[str, float | str | np.ndarray] = {
     "number": 5.0, "text": "png", "floats": np.zeros((2, 2), np.float32), "a waveform": np.zeros(9, np.float32),
     "four colours": np.zeros((2, 2, 4), np.uint8), "nothing": np.zeros((0, 2), np.uint8),
 }  # fmt: skip

@@ -25,7 +25,7 @@ from fedge_models.errors import ConfigError
 from support.databases import Disk
 from support.mosquitto import Mosquitto
 from support.mqtt_once import BrokerOfOneMessage
-from support.recording_host import KeptHost
+from support.recording_host import RecordingHost
 
 NOW = 1_700_000_000_000_000_000
 
@@ -151,7 +151,7 @@ def test_malformed_is_counted_in_words_and_stops_no_other(
     readings, [complaint] = reader.read("t", payload, NOW)
     assert complaint.kind == kind and len(complaint.text) < 400
     assert re.search(words, complaint.text), complaint.text
-    assert all(r.quality is Quality.BAD and math.isnan(float(r.value)) for r in readings)  # type: ignore[arg-type]
+    assert all(r.quality is Quality.BAD and math.isnan(float(r.value)) for r in readings)
     assert len(readings) == (kind == "unusable")  # the channel has no value from here on
 
 
@@ -256,7 +256,11 @@ def test_twenty_pumps_share_a_subscription(
     broker: Mosquitto, publisher: Publisher, tmp_path: Path, version: str
 ) -> None:
     tags = [f"plant/hall/pump-{i}/state#/current" for i in range(20)]
-    keys = {"subscriptions": ("plant/hall/+/state",), "client_id": f"hall-{version}", "version": version}
+    keys: dict[str, Any] = {
+        "subscriptions": ("plant/hall/+/state",),
+        "client_id": f"hall-{version}",
+        "version": version,
+    }
     running = Running(broker, tmp_path, tags, **keys)
     subscribed(running, publisher, "plant/hall/none/state")
     for i in range(20):
@@ -373,26 +377,28 @@ def test_full_disk_stops_no_reading_and_is_shown(
     running.end()
 
 
-class Keeping(KeptHost):
-    """Keeps one batch, unless the power is cut meanwhile."""
+class StoringHost(RecordingHost):
+    """Stores one batch, unless the power is cut meanwhile."""
 
     def __init__(self, folder: Path, power: bool) -> None:
-        super().__init__(folder)
+        super().__init__(folder, stop_after=1)
         self._power = power
 
-    def store(self, readings: Sequence[Reading], *_: object) -> None:
+    def store(
+        self,
+        readings: Sequence[Reading],
+        alive_ns: int | None = None,
+        receipts: Sequence[bytes] = (),
+        continued: bool = False,
+    ) -> None:
         if not self._power:
             raise OSError("the power is cut")
-        self.batches.append((readings, None))
-        self.stop.set()
-
-    def receipts(self) -> list[bytes]:
-        return []
+        super().store(readings, alive_ns, receipts, continued)
 
 
 @pytest.mark.parametrize("power", [True, False])
 def test_message_is_acknowledged_only_when_it_is_kept(tmp_path: Path, power: bool) -> None:
-    broker, host = BrokerOfOneMessage("plant/a", b"1"), Keeping(tmp_path, power)
+    broker, host = BrokerOfOneMessage("plant/a", b"1"), StoringHost(tmp_path, power)
     source = MqttSource("broker", config(url=broker.url, client_id="gw", version="3.1.1"))
     with nullcontext() if power else pytest.raises(OSError, match="power"):
         source.run(["plant/a"], host)
@@ -412,7 +418,7 @@ def test_a_closed_connection_holds_no_descriptor() -> None:
 
 
 def test_quality_of_service_0_keeps_nothing(broker: Mosquitto, publisher: Publisher, tmp_path: Path) -> None:
-    keys = {"client_id": "qos0", "qos": 0, "subscriptions": ["plant/qos0/+"]}
+    keys: dict[str, Any] = {"client_id": "qos0", "qos": 0, "subscriptions": ["plant/qos0/+"]}
     running = Running(broker, tmp_path, ["plant/qos0/v"], **keys)
     subscribed(running, publisher, "plant/qos0/none")
     publisher.say("plant/qos0/v", b"1")

@@ -13,7 +13,8 @@ from fedge_agent.sources.opcua import OpcuaConfig, OpcuaSource
 from fedge_agent.types import Quality
 from fedge_models.errors import UnreachableError
 from support.asyncua_plc import Plc
-from support.opcua_servers import Host, Run
+from support.opcua_servers import Run
+from support.recording_host import RecordingHost
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -117,7 +118,7 @@ def test_restart_of_the_server_ends_the_run_and_a_fresh_one_goes_on(plc: Plc) ->
     plc.__dict__.update(again.__dict__)  # the fixture stops this one
 
 
-def test_absent_server_says_so() -> None:
+def test_absent_server_says_so(tmp_path: Path) -> None:
     source = OpcuaSource("plc", OpcuaConfig(url="opc.tcp://127.0.0.1:9/"))
     with pytest.raises(UnreachableError, match=r"127\.0\.0\.1:9/: nothing listens there"):
-        source.run(["ns=2;s=T"], Host())
+        source.run(["ns=2;s=T"], RecordingHost(tmp_path))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,7 @@ def test_every_security_reads(server: NodeServer, state: Path, secured: str) -> 
 def test_users_come_in_by_password(server: NodeServer, state: Path, tmp_path: Path, secured: str) -> None:
     (tmp_path / "right").write_text("secret\n")
     (tmp_path / "wrong").write_text("guess\n")
-    user = {"security": secured, "username": "op"}
+    user: dict[str, Any] = {"security": secured, "username": "op"}
     assert check(server, state, **user, password_file=tmp_path / "right") == []
     [problem] = check(server, state, **user, password_file=tmp_path / "wrong")
     assert "refuses user 'op'; check name and password" in problem
@@ -85,7 +86,11 @@ def test_users_come_in_by_certificate_once_the_server_trusts_it(
     server: NodeServer, state: Path, tmp_path: Path
 ) -> None:
     user = security.own(tmp_path, "urn:user")
-    config = {"user_certificate": user.certificate, "user_private_key": user.key, "security": SECURITIES[3]}
+    config: dict[str, Any] = {
+        "user_certificate": user.certificate,
+        "user_private_key": user.key,
+        "security": SECURITIES[3],
+    }
     [problem] = check(server, state, **config)
     assert f"refuses user '{user.certificate}'" in problem
     server.do("trust")
@@ -104,7 +109,7 @@ def test_another_certificate_than_the_trusted_one_is_refused(server: NodeServer,
     security.pin(trusted, "plc", security.read(state / "opcua/own.der"))
     [problem] = check(server, tmp_path, security=SECURITIES[0])
     assert "shows another certificate" in problem and "fedge-agent trust plc" in problem
-    own = {"server_certificate": state / "opcua/own.der", "security": SECURITIES[0]}
+    own: dict[str, Any] = {"server_certificate": state / "opcua/own.der", "security": SECURITIES[0]}
     [problem] = check(server, state, **own)
     assert "shows another certificate" in problem
 
@@ -146,7 +151,7 @@ def test_fields_of_structures_and_arrays(server: NodeServer) -> None:
     tags = ["ns=3;s=M#value", "ns=3;s=M#axis.x", "ns=3;s=M#name", "Plant/Pump1/Wave", "Plant/Pump1/Wave#[1]"]
     with Run(server.url, [*tags, "i=2256#BuildInfo.ProductUri", "ns=3;s=M#nothing"]) as run:
         run.host.wait(lambda: len(run.host.readings) >= 7)
-    got = {r.tag: r.value for r in run.host.readings}
+    got: dict[str, Any] = {r.tag: r.value for r in run.host.readings}
     assert [got[t] for t in tags[:3]] == [1.5, 0.25, "n"]
     assert got[tags[3]].tolist() == [1, 2, 3] and got[tags[4]] == 2.0
     assert got["i=2256#BuildInfo.ProductUri"] == "NodeOPCUA-Server"
@@ -222,10 +227,14 @@ def test_hundreds_of_missing_tags_do_not_keep_values_waiting(
     with Run(server.url, [*missing, "Plant/Busy"]) as run:
         run.host.wait(lambda: len(run.host.problems) == len(missing) and bool(run.host.readings))
         longest = 0.0
+
+        def arrived(value: int) -> bool:
+            return value in run.host.values("Plant/Busy")
+
         for value in range(1, 8):
             began = time.monotonic()
             server.do("write", name="Busy", value=value)
-            run.host.wait(lambda value=value: value in run.host.values("Plant/Busy"))
+            run.host.wait(partial(arrived, value))
             longest = max(longest, time.monotonic() - began)
     assert longest < 3.0
     said = [p for p in run.host.problems.values() if "there is:" in p or "the server has:" in p or "nothing near" in p]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,11 +18,11 @@ S = 1_000_000_000
 START = 1_700_000_000 * S
 
 
-def tag(name: str, **more: object) -> TagConfig:
+def tag(name: str, **more: Any) -> TagConfig:
     return TagConfig(source="plc", tag=name, **more)
 
 
-def assembler(channels: str = "ab", label: bool = False, **more: float) -> Assembler:
+def assembler(channels: str = "ab", label: bool = False, **more: Any) -> Assembler:
     how = {"rate_hz": 1.0, "length": 4, "hop": 2, "max_hold_s": 3.0, "lateness_s": 2.0, **more}
     return Assembler("m", {c: tag(c) for c in channels}, [tag("label")] if label else [], **how)
 
@@ -177,7 +178,7 @@ def test_bad_label_is_no_label() -> None:
 # --- waveforms --------------------------------------------------------------------------------------------------
 
 
-def waves(**more: float) -> Assembler:
+def waves(**more: Any) -> Assembler:
     how = {"rate_hz": 100.0, "length": 50, "hop": 50, "max_hold_s": 1.0, "lateness_s": 0.5, **more}
     return Assembler("m", {"x": tag("x", waveform_hz=100.0), "t": tag("t")}, [], **how)
 
@@ -218,6 +219,7 @@ def test_overflow_drops_the_oldest_batch_but_no_tags_last_value() -> None:
         tags = [at(t, "a", t), *([at(t, "seldom", 1)] if t == 0 else [])]
         queue.put(Batch("plc", tags, None, t, fresh=t == 0))
     first, second = queue.get(0), queue.get(0)
+    assert first is not None and second is not None
     assert queue.dropped == 3 and queue.get(0) is None
     assert [(r.tag, r.value) for r in first.readings] == [("seldom", 1), ("a", 3)] and first.fresh
     assert [(r.tag, r.value) for r in second.readings] == [("a", 4)] and not second.fresh

@@ -17,6 +17,7 @@ from fedge_agent.types import AlertState, Batch, Event, Quality, Reading
 from fedge_agent.windows.context import MAX_CHARACTERS, Context, plain
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, WindowSpec
+from fedge_models.system.settings import Seconds
 from support.databases import rows
 
 S = 1_000_000_000
@@ -151,8 +152,8 @@ def test_decisions_events_and_samples_have_their_context(tmp_path: Path) -> None
         (None, True),  # none is expected
         (LabelConfig(map={"NFF": "normal"}), True),
         (LabelConfig(source="plc", tag="l"), False),
-        (LabelConfig(source="plc", tag="l", late=3600.0), True),
-        (LabelConfig(late=3600.0), True),
+        (LabelConfig(source="plc", tag="l", late=Seconds(3600)), True),
+        (LabelConfig(late=Seconds(3600)), True),
     ],
 )
 def test_windows_without_a_label_are_kept_when_none_is_expected_or_it_may_be_late(

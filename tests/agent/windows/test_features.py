@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from fedge_agent.windows.features import COUNTED, SINGLE, Preparation, bridge, extract, feature_count
 from fedge_models.errors import ModelError
-from fedge_models.graph.bearing import Bearing
+from fedge_models.graph.bearing import Bearing, Fault
 from fedge_models.graph.card import Card, Channel, WindowSpec
 
 
@@ -49,7 +49,12 @@ def test_envelope_finds_the_rate_of_impacts_that_the_spectrum_hides() -> None:
         assert extract(x, ("bands:16",)).argmax() == 7  # where it rings, whatever the rate
 
 
-RATES = {"ftf": 0.5, "bpfo": 1.0, "bpfi": 1.5, "bsf": 0.7}  # of features that want them, where it does not matter
+RATES: dict[Fault, float] = {
+    "ftf": 0.5,
+    "bpfo": 1.0,
+    "bpfi": 1.5,
+    "bsf": 0.7,
+}  # of features that want them, where it does not matter
 MFPT = Bearing(8, 0.235, 1.245, shaft_hz=25.0)  # inches; the set's text gives 81.125, 118.875 and 63.91 Hz
 
 
@@ -73,7 +78,7 @@ def test_rates_of_a_bearing_are_those_of_the_literature() -> None:
 
 @pytest.mark.parametrize("fault", ["bpfo", "bpfi", "bsf"])
 @pytest.mark.parametrize("slip", [0.985, 1.0, 1.015])
-def test_a_defect_stands_out_at_its_own_rate(fault: str, slip: float) -> None:
+def test_a_defect_stands_out_at_its_own_rate(fault: Fault, slip: float) -> None:
     names = ("bpfo:2", "bpfi:2", "bsf:2")
     rates = {f: order * 25 for f, order in MFPT.orders().items()}
     found = extract(strikes(rates[fault] * slip, 20_000, 2.0), names, 20_000, rates).reshape(3, 2)  # lines of half a Hz
@@ -91,7 +96,7 @@ def test_a_shaft_that_speeds_up_takes_its_rates_along() -> None:
 
 
 def test_a_rate_beyond_the_spectrum_is_no_defect() -> None:
-    rates = {"ftf": 0.1, "bpfo": 600.0, "bpfi": 1e6, "bsf": 500.0}
+    rates: dict[Fault, float] = {"ftf": 0.1, "bpfo": 600.0, "bpfi": 1e6, "bsf": 500.0}
     found = extract(strikes(100, 20_000, 0.8), ("ftf:2", "bpfo:2", "bpfi:1", "bsf:2"), 20_000, rates)
     assert found[[0, 1, 3, 4, 6]].tolist() == [0, 0, 0, 0, 0]
     assert found[[2, 5]].all()

@@ -251,7 +251,7 @@ def test_card_goes_there_and_back() -> None:
     assert decode_card(encode_card(made)) == made and made.image is not None and made.image.shape == (3, 8, 8)
 
 
-WRONG = {
+WRONG: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "mean without std": ({"mean": (0.5,)}, {}, "image.mean and image.std have"),
     "one mean for three colours": ({"mean": (0.5,), "std": (1.0,), "colour": "rgb"}, {}, "expected 3"),
     "not finite": ({"mean": (math.inf,), "std": (1.0,)}, {}, "finite"),

@@ -100,7 +100,8 @@ def test_held_back_file_that_does_not_fit_is_refused(graph: TrainableGraph, tmp_
 
 def history(harm: float, liars: int = 0, rounds: int = 24) -> canaries.History:
     """Six sites tell; `bad` has a part in every other release, which are `harm` worse; liars say the opposite."""
-    rng, found = np.random.default_rng(0), ()
+    rng = np.random.default_rng(0)
+    found: canaries.History = ()
     for k in range(rounds):
         part = ("a", "b", "bad") if k % 2 else ("a", "b")
         before = {f"s{i}": 1.0 for i in range(6)}

@@ -80,11 +80,11 @@ class LifeOfAFederation(RuleBasedStateMachine):
     @invariant()
     def every_acknowledged_update_is_somewhere_once(self) -> None:
         store = self.bench.store
-        told = store.audit.read(federation="f")
+        events = store.audit.read(federation="f")
         revoked = {n.name for n in store.nodes() if n.revoked is not None}
-        taken = Counter(row.node for row in told if row.what == "update")
-        there = Counter(row.node for row in store.updates.listed("f"))
-        there += Counter(row.node for row in told if row.what == "refusal" and "is dropped" in row.detail)
+        taken = Counter(row.node for row in events if row.what == "update")
+        there: Counter[str | None] = Counter(row.node for row in store.updates.listed("f"))
+        there += Counter(row.node for row in events if row.what == "refusal" and "is dropped" in row.detail)
         for release in store.releases.listed("f"):
             there += Counter(release.details.get("nodes", {}).keys())
         for name in "abcd":
@@ -107,9 +107,9 @@ class AsynchronousLife(LifeOfAFederation):
 HOW = settings(derandomize=True, deadline=None, max_examples=12, stateful_step_count=40)
 
 
-class TestLife(LifeOfAFederation.TestCase):
+class TestLife(LifeOfAFederation.TestCase):  # type: ignore[misc, valid-type]  # hypothesis makes it on access
     settings = HOW
 
 
-class TestAsynchronousLife(AsynchronousLife.TestCase):
+class TestAsynchronousLife(AsynchronousLife.TestCase):  # type: ignore[misc, valid-type]  # hypothesis makes it on access
     settings = HOW

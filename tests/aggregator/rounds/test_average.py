@@ -176,7 +176,7 @@ def test_held_back_rows_tell_who_makes_the_model_worse(bench: Make, tmp_path: Pa
     rng = np.random.default_rng(1)
     base = rng.normal(size=(200, 1)).astype(np.float32)
     rows = tmp_path / "rows.npz"
-    np.savez(rows, x=(base * np.float32([1, -1, 0.5, 2])))
+    np.savez(rows, x=(base * np.array([1, -1, 0.5, 2], np.float32)))
     made = bench(f'quorum = 2\nheld_back = "{rows}"\n[federation.f.trust]\nlimit = 1.0\n')
     graph = TrainableGraph.load(MODEL)
     for _ in range(8):

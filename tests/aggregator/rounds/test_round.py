@@ -311,13 +311,13 @@ class AsynchronousEvents(Events):
 HOW = settings(derandomize=True, deadline=None, max_examples=150, stateful_step_count=40)
 
 
-class TestSynchronous(Events.TestCase):
+class TestSynchronous(Events.TestCase):  # type: ignore[misc, valid-type]  # hypothesis makes it on access
     settings = HOW
 
 
-class TestSampled(SampledEvents.TestCase):
+class TestSampled(SampledEvents.TestCase):  # type: ignore[misc, valid-type]  # hypothesis makes it on access
     settings = HOW
 
 
-class TestAsynchronous(AsynchronousEvents.TestCase):
+class TestAsynchronous(AsynchronousEvents.TestCase):  # type: ignore[misc, valid-type]  # hypothesis makes it on access
     settings = HOW

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, nullcontext
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 from fedge_aggregator.store.audit import Audit, record
@@ -14,6 +16,8 @@ from fedge_aggregator.store.database import FILE, Database
 from fedge_aggregator.store.group_commit import MOST, GroupCommit
 from fedge_models.errors import StaleError, StorageError
 from support.waiting import until
+
+T = TypeVar("T")
 
 
 @pytest.fixture
@@ -35,12 +39,12 @@ def elsewhere(folder: Path) -> list[str]:
 
 def write(database: Database, word: str) -> str:
     with database.transaction() as db:
-        record(db, 0, "test", word)
+        record(db, 0, "invite", word)
     return word
 
 
-def gather(joint: GroupCommit, works: list) -> list:
-    """Futures of works that all waited while somebody else had the turn, and now are done."""
+def gather(joint: GroupCommit, works: list[Callable[[], T]]) -> list[Future[T]]:
+    """Run works that all wait while another one has the turn, and return their futures, which are done."""
     pool = ThreadPoolExecutor(len(works))
     with joint._turn:
         futures = [pool.submit(joint.run, work) for work in works]
@@ -57,7 +61,7 @@ def test_works_that_wait_together_are_one_transaction(database: Database, tmp_pa
         return write(database, word)
 
     words = [f"{i:02d}" for i in range(MOST // 2)]
-    futures = gather(joint, [lambda w=w: work(w) for w in words])
+    futures = gather(joint, [partial(work, w) for w in words])
     assert [f.result() for f in futures] == words
     assert sorted(elsewhere(tmp_path)) == words
     assert set(seen) == {0}
@@ -66,7 +70,7 @@ def test_works_that_wait_together_are_one_transaction(database: Database, tmp_pa
 def test_more_than_fit_are_all_done(database: Database, tmp_path: Path) -> None:
     joint = GroupCommit(database, nullcontext())
     words = [f"{i:03d}" for i in range(2 * MOST + 3)]
-    for future in gather(joint, [lambda w=w: write(database, w) for w in words]):
+    for future in gather(joint, [partial(write, database, w) for w in words]):
         future.result()
     assert sorted(elsewhere(tmp_path)) == words
 
@@ -104,7 +108,7 @@ def test_result_is_given_only_after_the_commit(database: Database, tmp_path: Pat
 def test_readers_do_not_wait_for_a_writer_and_see_what_is_committed(database: Database) -> None:
     write(database, "before")
     with database.transaction() as db, ThreadPoolExecutor(1) as other:
-        record(db, 0, "test", "mine")
+        record(db, 0, "invite", "mine")
         assert written(database) == ["before", "mine"]
         assert other.submit(written, database).result(5) == ["before"]
     assert written(database) == ["before", "mine"]
@@ -123,6 +127,6 @@ def test_reading_is_of_one_moment(database: Database) -> None:
 
 def test_transaction_that_is_given_up_leaves_nothing_to_its_reader(database: Database) -> None:
     with pytest.raises(StaleError), database.transaction() as db:
-        record(db, 0, "test", "never")
+        record(db, 0, "invite", "never")
         raise StaleError("given up")
     assert written(database) == []

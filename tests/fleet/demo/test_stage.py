@@ -29,6 +29,7 @@ from fedge_models.graph.card import Card, Channel, WindowSpec
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.training.config import TrainingConfig
 from support.paths import recorded_data
+from support.recording_host import RecordingHost
 from support.waiting import until
 
 BIN = Path(sys.executable).parent
@@ -179,19 +180,6 @@ def test_taking_drift_back_and_local_tensors_in_a_whole_federation() -> None:
     assert errors["dense1.bias"] < 0.5 < 1.5 < errors[""]
 
 
-class Collect:
-    """A source's host that keeps everything."""
-
-    def __init__(self) -> None:
-        self.stop, self.readings = threading.Event(), []
-
-    def emit(self, readings: list[Reading], alive_ns: int | None = None) -> None:
-        self.readings += readings
-
-    def problem(self, subject: str, text: str | None) -> None:
-        return None
-
-
 def test_plc_replays_every_value_at_its_time(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     track = Track(
@@ -205,9 +193,16 @@ def test_plc_replays_every_value_at_its_time(tmp_path: Path) -> None:
         segments=((0, 100), (100, 150)),
     )
     write_track(tmp_path / "t.npz", track)
-    host = Collect()
+    host = RecordingHost(tmp_path)
     with Processes(tmp_path / "logs", os.environ) as processes:
-        command = [BIN / "fedge-fleet", "plc", "--track", tmp_path / "t.npz", "--ready", tmp_path / "port"]
+        command: list[str | Path] = [
+            BIN / "fedge-fleet",
+            "plc",
+            "--track",
+            tmp_path / "t.npz",
+            "--ready",
+            tmp_path / "port",
+        ]
         processes.start("plc", [*command, "--go", tmp_path / "go"])
         until((tmp_path / "port").exists)
         source = OpcuaSource("plc", OpcuaConfig(url=f"opc.tcp://127.0.0.1:{(tmp_path / 'port').read_text()}/"))
@@ -252,7 +247,7 @@ def test_what_a_process_leaves_behind_goes_too(tmp_path: Path) -> None:
 
 def test_interrupted_demo_leaves_no_process_behind(tmp_path: Path) -> None:
     environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONUNBUFFERED": "1"}
-    command = [BIN / "fedge-fleet", "demo", "--out", tmp_path / "out"]
+    command: list[str | Path] = [BIN / "fedge-fleet", "demo", "--out", tmp_path / "out"]
     demo = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
     assert demo.stdout is not None
     for line in demo.stdout:

@@ -10,7 +10,7 @@ import pytest
 from fedge_fleet.data.member import Base
 from fedge_fleet.data.site_data import Windows
 from fedge_fleet.simulate.attacks.among_the_honest import enough
-from fedge_fleet.simulate.attacks.attack import Seen, norm, usual_norm
+from fedge_fleet.simulate.attacks.attack import Forged, Seen, norm, usual_norm
 from fedge_fleet.simulate.attacks.backdoor import Backdoor, triggered
 from fedge_fleet.simulate.attacks.crew import on_grid
 from fedge_fleet.simulate.attacks.registry import ATTACKS, build
@@ -40,7 +40,7 @@ def site(y: list[int]) -> Windows:
     return Windows(x, np.array(y), np.arange(n) >= n - 2, np.zeros(n, np.bool_))
 
 
-def forge(table: dict[str, object], what: Seen | None = None, state: np.ndarray | None = None, own: int = 0) -> object:
+def forge(table: dict[str, object], what: Seen | None = None, state: np.ndarray | None = None, own: int = 0) -> Forged:
     return build(table, "test").forge(what or seen(), state, rng(7), rng(own))
 
 
@@ -56,7 +56,7 @@ def test_attack_is_a_pure_function_of_the_right_shape(name: str) -> None:
 
 @pytest.mark.parametrize("name", ATTACKS)
 def test_attack_says_its_paper_or_why(name: str) -> None:
-    assert ATTACKS[name].__doc__ and len(ATTACKS[name].__doc__) > 40
+    assert len(ATTACKS[name].__doc__ or "") > 40
 
 
 def test_sign_flip_is_the_opposite() -> None:
@@ -154,15 +154,16 @@ def test_sybils_send_nearly_the_same_at_the_usual_length() -> None:
 
 
 def test_slow_drift_is_never_longer_than_the_honest_and_leans_the_same_way() -> None:
-    what, state = seen(), None
+    what = seen()
     first = forge({"name": "slow_drift"}, what)
     state = first.state
+    assert state is not None
     turned = replace(what, honest=-what.honest)  # the honest go elsewhere now
     later = forge({"name": "slow_drift"}, turned, state)
     for found, of in ((first, what), (later, turned)):
         assert norm(found.row) <= usual_norm(of.honest) * 1.0001
         assert np.dot(found.row - of.own * (norm(found.row) / norm(of.own)), state) > 0
-    assert (later.state == state).all()
+    np.testing.assert_array_equal(later.state, state)
     assert np.dot(state, what.honest.mean(axis=0)) < 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from fedge_fleet.simulate import outcome as outcomes
 from fedge_fleet.simulate import skew
 from fedge_fleet.simulate.baselines import Plain
 from fedge_fleet.simulate.config import Config, flagged, keys, read
-from fedge_fleet.simulate.loop import Loop, Trip
+from fedge_fleet.simulate.loop import Hostile, Loop, Trip
 from fedge_fleet.simulate.run import Fleet, Outcome, simulate
 from fedge_models.errors import ConfigError, StopError
 from fedge_models.graph import zoo
@@ -172,18 +173,19 @@ def test_a_round_that_cannot_end_says_so() -> None:
 
 
 def test_a_hostile_site_sees_what_the_honest_send() -> None:
-    class Spy:
+    class Spy(Hostile):
         names = frozenset({"s1"})
 
         def __init__(self) -> None:
             self.saw: list[int] = []
 
-        def turn(self, nodes: list[str], base: Base, honest: list[tuple[Base, Sent]]) -> dict[str, Sent]:
+        def turn(self, nodes: Sequence[str], base: Base, honest: Sequence[tuple[Base, Sent]]) -> Mapping[str, Sent]:
             self.saw.append(len(honest))
             return dict.fromkeys(nodes, honest[0][1])
 
     loop = small_loop(lambda *_: Trip(1.0), RoundConfig(4, 100.0))
-    loop.hostile = spy = Spy()
+    spy = Spy()
+    loop.hostile = spy
     loop.run()
     assert spy.saw == [3, 3, 3]
 

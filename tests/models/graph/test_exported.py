@@ -102,7 +102,7 @@ def trained(**outputs: list[str]) -> onnx.ModelProto:
         "w": normal(4, 4),
         "c": normal(4),
     }
-    return small(nodes, {**tensors, "ratio": np.float32(0.5), "on": np.bool_(True)}, (4,), (4,))
+    return small(nodes, {**tensors, "ratio": np.array(0.5, np.float32), "on": np.array(True)}, (4,), (4,))
 
 
 def test_network_exported_in_training_mode_serves_as_it_trains(tmp_path: Path) -> None:

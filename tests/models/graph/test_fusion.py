@@ -217,6 +217,7 @@ def test_quick_convolutions_equal_the_gathered_one(kind: Any, data: st.DataObjec
     assert y.shape == (len(x), len(w), *places.out)
     dy = np.cos(np.arange(y.size)).reshape(y.shape)
     for mine, expected in zip([g.copy() for g in one.backprop(dy)], other.backprop(dy), strict=True):
+        assert expected is not None
         np.testing.assert_allclose(mine, expected, atol=1e-12)
 
 

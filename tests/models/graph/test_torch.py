@@ -20,12 +20,13 @@ from support.graphs import run_ort
 
 torch = counterpart("torch")
 nn = torch.nn
+Module: Any = nn.Module
 
 CARD = Card("classify", (Channel("a"),), WindowSpec(1, 1, 1), labels=("ok", "bad", "worse"))
 SHAPES = {"table": (12,), "wave": (3, 32), "image": (2, 16, 16), "series": (10, 4)}
 
 
-class Residual(nn.Module):  # type: ignore[misc]
+class Residual(Module):  # type: ignore[misc]
     """A block with a shortcut, around whatever it is given."""
 
     def __init__(self, *inner: Any, shortcut: Any = None) -> None:
@@ -36,7 +37,7 @@ class Residual(nn.Module):  # type: ignore[misc]
         return torch.relu(self.inner(x) + self.shortcut(x))
 
 
-class Squeeze(nn.Module):  # type: ignore[misc]
+class Squeeze(Module):  # type: ignore[misc]
     """Squeeze and excitation (Hu et al. 2018)."""
 
     def __init__(self, channels: int) -> None:
@@ -49,7 +50,7 @@ class Squeeze(nn.Module):  # type: ignore[misc]
         return x * nn.functional.hardsigmoid(self.gate(x))
 
 
-class Last(nn.Module):  # type: ignore[misc]
+class Last(Module):  # type: ignore[misc]
     """A recurrent layer, read at its end, and on the mean of all moments."""
 
     def __init__(self, layer: Any, width: int) -> None:
@@ -61,7 +62,7 @@ class Last(nn.Module):  # type: ignore[misc]
         return self.head(torch.cat([y[:, -1], y.mean(dim=1)], dim=1))
 
 
-class Branches(nn.Module):  # type: ignore[misc]
+class Branches(Module):  # type: ignore[misc]
     """Inception-like: kernels side by side, joined (Szegedy et al. 2015)."""
 
     def __init__(self) -> None:
@@ -74,7 +75,7 @@ class Branches(nn.Module):  # type: ignore[misc]
         return self.head(torch.cat([y[:, :6].amax(dim=2), y[:, 6:].mean(dim=2)], dim=1))
 
 
-class Shared(nn.Module):  # type: ignore[misc]
+class Shared(Module):  # type: ignore[misc]
     """One layer used twice."""
 
     def __init__(self) -> None:
@@ -85,7 +86,7 @@ class Shared(nn.Module):  # type: ignore[misc]
         return self.head(torch.tanh(self.layer(torch.tanh(self.layer(x)))))
 
 
-class Attention(nn.Module):  # type: ignore[misc]
+class Attention(Module):  # type: ignore[misc]
     """A transformer's encoder block, averaged over time (Vaswani et al. 2017)."""
 
     def __init__(self) -> None:

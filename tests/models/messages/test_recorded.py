@@ -49,7 +49,10 @@ def test_recorded_releases_are_verified_and_written_to_the_same_bytes() -> None:
     assert first.weights.tobytes() == WEIGHTS.tobytes() and first.header.previous == GENESIS
     assert second.hash == recorded("hash_2") and second.header.weights == weights_hash(second.weights)
     assert second.header.figures == {"nodes": 3.0, "samples": 1200.0, "loss": 0.125}
-    assert second.header.rule == "trimmed_mean" and second.header.steps.tolist() == np.float32([0.03, 0.5]).tolist()
+    assert (
+        second.header.rule == "trimmed_mean"
+        and second.header.steps.tolist() == np.array([0.03, 0.5], np.float32).tolist()
+    )
     assert encode_full(first.header, first.weights, KEY) == recorded("release_full")
     assert encode_difference(second.header, CODES, STEPS, KEY) == recorded("release_difference")
 

@@ -44,6 +44,7 @@ for thread in threads: thread.join()
 
 def ours(struct: type) -> Iterator[type]:
     """Every Struct that fedge defines."""
+    inner: type
     for inner in struct.__subclasses__():
         if inner.__module__.startswith("fedge_"):
             yield inner

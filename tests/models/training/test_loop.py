@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
 import pytest
@@ -15,6 +17,7 @@ from fedge_models.training.evaluation import auroc, evaluate, macro_f1
 from fedge_models.training.loop import fit
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 from support.graphs import RAW, N, check_gradient, ints, load, normal, run_ort, small
 
@@ -55,7 +58,8 @@ def test_losses_have_the_gradients_they_say() -> None:
     for w in (None, weights):
         _, grad = losses.adjusted_cross_entropy(logits, labels, w)
         for i in (0, 7, 14):
-            up, down = logits.astype(np.float64), logits.astype(np.float64)
+            up: NDArray[Any] = logits.astype(np.float64)  # losses are typed for float32, and work in any precision
+            down = up.copy()
             up.flat[i] += 1e-5
             down.flat[i] -= 1e-5
             slope = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,13 +15,16 @@ from fedge_models.training import drift, extremes, losses, objective, personal
 from fedge_models.training.config import TrainingConfig
 from fedge_models.training.evaluation import average_precision, evaluate
 from fedge_models.training.loop import fit
+from numpy.typing import NDArray
 from support.graphs import ints, normal
 
+Floats = NDArray[Any]  # losses are typed for float32, and work in any precision
 WINDOW = WindowSpec(1, 4, 1)
 CHANNEL = (Channel("a"),)
 LABELS = ints(0, 1, 2, 1, 0)
-WEIGHTS = np.array([1, 2, 3], np.float64)
-GONE = np.array([0.0, 0.0, -np.inf])
+WEIGHTS: Floats = np.array([1, 2, 3], np.float64)
+ONES: Floats = np.ones((5, 3))
+GONE: Floats = np.array([0.0, 0.0, -np.inf])
 
 
 def regress(*targets: Target, **fields: object) -> Card:
@@ -35,9 +39,9 @@ def regress(*targets: Target, **fields: object) -> Card:
         lambda y: losses.adjusted_cross_entropy(y, ints(0, 1, 0, 1, 1), None, GONE, 0.2),
         lambda y: losses.focal(y, LABELS, 2.0, WEIGHTS),
         lambda y: losses.focal(y, LABELS, 0.5),
-        lambda y: losses.squared_error(y, np.ones((5, 3))),
-        lambda y: losses.huber(y, np.ones((5, 3)), 0.7),
-        lambda y: losses.pinball(y, np.ones((5, 3)), 0.9),
+        lambda y: losses.squared_error(y, ONES),
+        lambda y: losses.huber(y, ONES, 0.7),
+        lambda y: losses.pinball(y, ONES, 0.9),
     ],
     ids=["weighted", "adjusted", "restricted", "focal", "focal-half", "squared", "huber", "pinball"],
 )
@@ -52,7 +56,8 @@ def test_gradient_is_the_slope(loss: Callable[[np.ndarray], tuple[float, np.ndar
 
 
 def test_losses_against_written_out_formulas() -> None:
-    y, t = np.array([[0.0], [2.0], [-3.0]]), np.zeros((3, 1))
+    y: Floats = np.array([[0.0], [2.0], [-3.0]])
+    t: Floats = np.zeros((3, 1))
     assert losses.huber(y, t, 1.0)[0] == pytest.approx((0 + 1.5 + 2.5) / 3)
     assert losses.pinball(y, t, 0.9)[0] == pytest.approx((0 + 0.1 * 2 + 0.9 * 3) / 3)
     logits = np.log(np.array([[0.9, 0.1], [0.5, 0.5]]))
@@ -244,7 +249,8 @@ def test_tail_fit_finds_the_parameters_it_was_drawn_from(shape: float) -> None:
 
 
 def test_quantile_beyond_the_data_is_near_the_true_one() -> None:
-    rng, errors = np.random.default_rng(5), {"peaks": [], "counted": []}
+    rng = np.random.default_rng(5)
+    errors: dict[str, list[float]] = {"peaks": [], "counted": []}
     for _ in range(30):
         scores = rng.exponential(size=1000)
         truth = -np.log(1e-4)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import onnx
@@ -102,9 +103,10 @@ def test_nonsense_is_refused_by_name(change: dict[str, object], message: str) ->
 def test_schedule_and_momentum_reach_the_loop() -> None:
     x, y = normal(64, 10), np.arange(64) % 3
     ends = []
-    for change in ({}, {"schedule": "cosine"}, {"warmup": 0.5}, {"momentum": 0.0}):
+    changes: tuple[dict[str, Any], ...] = ({}, {"schedule": "cosine"}, {"warmup": 0.5}, {"momentum": 0.0})
+    for change in changes:
         graph = load(zoo.mlp(RAW, 10))
-        fit(graph, x, y, TrainingConfig(optimizer="sgd", learning_rate=0.1, **change), np.random.default_rng(0))  # type: ignore[arg-type]
+        fit(graph, x, y, TrainingConfig(optimizer="sgd", learning_rate=0.1, **change), np.random.default_rng(0))
         ends.append(graph.params.copy())
     assert all(np.abs(end - ends[0]).max() > 1e-3 for end in ends[1:])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fedge_agent.outputs.mes.orders import Orders
@@ -28,7 +29,7 @@ def roundup(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Roundup]:
 
 def output(url: str, folder: Path) -> MesOutput:
     (folder / "password").write_text(PASSWORD + "\n")
-    table = {"preset": "roundup", "url": url, "username": USER, "password_file": "password"}
+    table: dict[str, Any] = {"preset": "roundup", "url": url, "username": USER, "password_file": "password"}
     table |= {"closing": {"resolved": "anomaly", "done-cbb": "normal"}}
     made = MesOutput("cmms", settings.convert(table, MesConfig, str(folder / "agent.toml")))
     made.begin(folder)

@@ -364,8 +364,8 @@ def test_client_certificate_and_own_ca(certificates: Path) -> None:
     context.load_verify_locations(certificates / "ca.pem")
     context.verify_mode = ssl.CERT_REQUIRED
     context.load_cert_chain(certificates / "server.pem", certificates / "server.key")
-    known = {"ca_file": certificates / "ca.pem"}
-    ours = {"certificate": certificates / "client.pem", "private_key": certificates / "client.key"}
+    known: dict[str, Any] = {"ca_file": certificates / "ca.pem"}
+    ours: dict[str, Any] = {"certificate": certificates / "client.pem", "private_key": certificates / "client.key"}
     assert sent(lambda url: MesConfig(url=url, **known, **ours), context).headers["idempotency-key"] == EVENT.key
     with pytest.raises(UnreachableError):
         sent(lambda url: MesConfig(url=url, **known), context)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,7 +31,7 @@ from hypothesis.extra.numpy import arrays
 from support import rule_references as references
 
 BLOCKS = arrays(np.int8, st.tuples(st.integers(1, 40), st.integers(1, 9)), elements=st.integers(-127, 127))
-by_name = {"ids": lambda t: t["name"] if t else "alone"}
+by_name: dict[str, Any] = {"ids": lambda t: t["name"] if t else "alone"}
 mixed = pytest.mark.parametrize("mixing", [None, *references.MIXINGS], **by_name)
 
 
@@ -59,8 +60,8 @@ def test_blocks_threads_and_places_give_the_same_bits(
     weights, scale = np.arange(1.0, 15), np.linspace(0.2, 1, 14)
 
     def run(where: update_rows.Rows, threads: int) -> np.ndarray:
-        how = {"reference": before, "scale": scale, "seed": 7, "runner": Threads(threads)}
-        return blocks.aggregate(pipeline, where, weights, **how)
+        runner = Threads(threads)
+        return blocks.aggregate(pipeline, where, weights, reference=before, scale=scale, seed=7, runner=runner)
 
     whole = run(MemoryRows(codes), 1)
     assert np.isfinite(whole).all() and whole.dtype == np.float32
@@ -80,9 +81,9 @@ def test_a_gram_matrix_that_the_caller_has_changes_nothing(
 ) -> None:
     pipeline, held, scale = build_pipeline(table, mixing, "t"), MemoryRows(some(14, 300)), np.linspace(0.2, 1, 14)
     given = blocks.gram_matrix(held)
-    for how in ({}, {"scale": scale}):
-        with_it = blocks.aggregate(pipeline, held, np.ones(14), gram=given, **how)
-        assert (with_it == blocks.aggregate(pipeline, held, np.ones(14), **how)).all()
+    for factors in (None, scale):
+        with_it = blocks.aggregate(pipeline, held, np.ones(14), gram=given, scale=factors)
+        assert (with_it == blocks.aggregate(pipeline, held, np.ones(14), scale=factors)).all()
 
 
 def test_chosen_rows_are_rows() -> None:

@@ -9,12 +9,13 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
 from fedge_aggregator.rounds.engine import blocks, update_rows
 from fedge_aggregator.rounds.engine.cluster import Cluster
-from fedge_aggregator.rounds.engine.runner import Part, Task
+from fedge_aggregator.rounds.engine.runner import Part, Runner, Task
 from fedge_aggregator.rounds.engine.runners import LOCAL, build_runner
 from fedge_aggregator.rounds.engine.update_rows import FileRows, MemoryRows, Rows, RowsWriter
 from fedge_aggregator.rounds.rules.registry import build_pipeline
@@ -82,7 +83,7 @@ def filed(codes: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Iterat
             yield writer.rows()
 
 
-def run(table: dict[str, object], where: Rows, runner: blocks.Runner) -> np.ndarray:
+def run(table: dict[str, Any], where: Rows, runner: Runner) -> np.ndarray:
     mixing = references.MIXINGS[0] if table["name"] == "trimmed_mean" else None
     before = np.linspace(-60, 60, D, dtype=np.float32)
     return blocks.aggregate(
@@ -92,7 +93,7 @@ def run(table: dict[str, object], where: Rows, runner: blocks.Runner) -> np.ndar
 
 @pytest.mark.parametrize("table", references.TABLES, ids=lambda t: t["name"])
 def test_a_cluster_gives_the_same_bits(
-    table: dict[str, object], processes: Processes, codes: np.ndarray, filed: FileRows
+    table: dict[str, Any], processes: Processes, codes: np.ndarray, filed: FileRows
 ) -> None:
     local = run(table, MemoryRows(codes), LOCAL)
     cluster = build_runner(f"dask://{processes.address.removeprefix('tcp://')}", "t")
@@ -100,7 +101,7 @@ def test_a_cluster_gives_the_same_bits(
 
 
 def test_rows_in_memory_are_sent_along(processes: Processes, codes: np.ndarray) -> None:
-    table = {"name": "centred_clipping"}
+    table: dict[str, Any] = {"name": "centred_clipping"}
     assert (run(table, MemoryRows(codes), Cluster(processes.address)) == run(table, MemoryRows(codes), LOCAL)).all()
 
 
@@ -109,7 +110,8 @@ class KillsAWorker(Cluster):
 
     def __init__(self, address: str, victims: list[subprocess.Popen[str]]) -> None:
         super().__init__(address)
-        self.victims, self.left = victims, []
+        self.victims = victims
+        self.left: list[int] = []
 
     def map(self, task: Task, where: Rows, alone: bool = False) -> Iterator[Part]:
         parts = super().map(task, where, alone)
@@ -122,7 +124,7 @@ class KillsAWorker(Cluster):
 
 
 def test_a_worker_killed_in_the_middle_changes_no_bit(processes: Processes, filed: FileRows, codes: np.ndarray) -> None:
-    table = {"name": "geometric_median"}
+    table: dict[str, Any] = {"name": "geometric_median"}
     local = run(table, MemoryRows(codes), LOCAL)
     victim = processes.workers[0]
     runner = KillsAWorker(processes.address, [victim])

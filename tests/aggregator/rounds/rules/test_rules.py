@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from fedge_aggregator.rounds.engine import blocks
@@ -22,7 +24,7 @@ WEIGHTS = np.array([5.0, 1, 1, 1, 2, 1, 1])
 BEFORE = np.array([1.5, 1, 3, 5], np.float32)  # the previous aggregate
 ROWS = arrays(np.int8, st.tuples(st.integers(7, 12), st.integers(1, 20)), elements=st.integers(-60, 60))
 SEEDS = st.integers(0, 2**32)
-by_name = {"ids": lambda t: t["name"] if t else "alone"}
+by_name: dict[str, Any] = {"ids": lambda t: t["name"] if t else "alone"}
 everywhere = pytest.mark.parametrize("table", references.TABLES, **by_name)
 mixed = pytest.mark.parametrize("mixing", [None, *references.MIXINGS], **by_name)
 
@@ -109,7 +111,7 @@ def test_any_input_against_the_reference(table: dict[str, object], mixing: dict[
     if build_pipeline(table, mixing, "t").minimum() > len(rows):
         rows = np.concatenate([rows, rows[::-1] // 2 + np.int8(7)])
     assume(clear(rows))
-    before = np.random.default_rng(seed).normal(0, 9, rows.shape[1]).astype(np.float32)
+    before = np.random.default_rng(seed).normal(0, 9, (rows.shape[1],)).astype(np.float32)
     np.testing.assert_allclose(
         run(table, rows, None, before, mixing), reference(table, rows, None, before, mixing), rtol=1e-5, atol=0.01
     )

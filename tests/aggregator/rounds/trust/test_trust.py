@@ -5,7 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from fedge_aggregator.rounds.trust import assessment as trust
-from fedge_aggregator.rounds.trust.reputation import AssessedRound, Reputation, TrustConfig, after_round
+from fedge_aggregator.rounds.trust.reputation import (
+    AssessedRound,
+    Reputation,
+    TrustConfig,
+    after_round,
+    leave_quarantine,
+)
 from fedge_aggregator.rounds.trust.suspicion import GOOD, Finding
 from fedge_models.errors import ConfigError
 from fedge_models.system import settings
@@ -17,7 +23,7 @@ def test_trust_is_not_won_back_by_behaving_for_one_round() -> None:
     fleet.run(4)
     fleet.forge = None
     assert fleet.step().weights["x0"] == 0.0
-    fleet.reputations["x0"] = trust.leave_quarantine(fleet.reputations["x0"], CONFIG)
+    fleet.reputations["x0"] = leave_quarantine(fleet.reputations["x0"], CONFIG)
     weights = [fleet.step().weights["x0"] for _ in range(30)]
     assert weights[0] < 0.1 and weights[5] < 0.3 and weights[-1] > 0.5
     assert (np.diff(weights) >= 0).all()
@@ -30,7 +36,7 @@ def test_trust_is_not_won_back_by_behaving_for_one_round() -> None:
 def test_probation_ends_at_the_first_clearly_bad_round() -> None:
     fleet = Fleet(honest=8, hostile=1, forge=sign_flip)
     fleet.run(4)
-    fleet.reputations["x0"] = trust.leave_quarantine(fleet.reputations["x0"], CONFIG)
+    fleet.reputations["x0"] = leave_quarantine(fleet.reputations["x0"], CONFIG)
     fleet.step()
     assert "x0" in fleet.inside()
 
