@@ -6,7 +6,9 @@ import argparse
 import json
 import os
 import platform
+import sys
 from collections.abc import Callable, Mapping, Sequence
+from datetime import date
 from importlib import metadata
 from pathlib import Path
 
@@ -55,4 +57,11 @@ def finish(name: str, figures: Mapping[str, float], as_json: bool) -> None:
         **versions,
     }
     rounded = {k: float(f"{v:.5g}") for k, v in figures.items()}
-    print(json.dumps({"benchmark": name, "figures": rounded, "environment": environment}))
+    made = {"benchmark": name, "command": command(), "date": date.today().isoformat()}
+    print(json.dumps({**made, "figures": rounded, "environment": environment}))
+
+
+def command() -> str:
+    """How this benchmark was called, from the checkout; the folder of data is left out."""
+    words = [word for word in sys.argv[1:] if not word.startswith("--data") and not Path(word).exists()]
+    return " ".join([f"benchmarks/{Path(sys.argv[0]).name}", *words])

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from pages import commands, connectors, figures, keys, metrics, rooms
+from pages import commands, connectors, events, figures, keys, metrics, rooms
 
 ROOT = Path(__file__).resolve().parent.parent
 PART = re.compile(r"(<!-- generated: ([\w-]+)((?: [\w.-]+)*) -->\n).*?(<!-- end of generated -->)", re.S)
@@ -29,6 +29,7 @@ GENERATORS: dict[str, Callable[..., str]] = {
     "rooms": rooms.page,
     "figures": figures.page,
     "costs": figures.costs,
+    "event-figures": events.page,
 }
 
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from .markdown import prose, table
+from .markdown import code, prose, table
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks/results"
@@ -26,9 +26,10 @@ def page() -> str:
     """All results, a section each."""
     found = results()
     costs = found.pop("costs")
-    if set(found) != set(ORDER) or {row["what"] for row in costs["rows"]} != set(COSTS):
-        raise ValueError(f"results and their order differ: {sorted(set(found) ^ set(ORDER))}")
-    return "\n\n".join(_section(found[name]) for name in ORDER)
+    if missing := {*(set(ORDER) - set(found)), *(set(COSTS) - {row["what"] for row in costs["rows"]})}:
+        raise ValueError(f"benchmarks/results has no {', '.join(sorted(missing))}")
+    order = [*ORDER, *sorted(set(found) - set(ORDER))]
+    return "\n\n".join(_section(found[name]) for name in order)
 
 
 def costs() -> str:
@@ -48,6 +49,9 @@ def _cells(result: dict[str, Any]) -> list[Any]:
 
 
 def _section(result: dict[str, Any]) -> str:
+    """A result as it was written by hand, or as a benchmark prints it with --json."""
+    if "figures" in result:
+        return _printed(result)
     parts = [f"## {result['title']}"]
     parts.append(prose(f"`{result['command']}`, {result['date']}: {result['environment']}."))
     parts += map(prose, result["intro"])
@@ -58,6 +62,13 @@ def _section(result: dict[str, Any]) -> str:
     if result["notes"]:
         parts.append("\n".join(prose(note, "- ", "  ") for note in result["notes"]))
     return "\n\n".join(parts)
+
+
+def _printed(result: dict[str, Any]) -> str:
+    where = ", ".join(f"{k} {v}" for k, v in result["environment"].items())
+    rows = [(code(name), f"{value:g}") for name, value in result["figures"].items()]
+    head = prose(f"`{result['command']}`, {result['date']}: {where}.")
+    return f"## {result['benchmark']}\n\n{head}\n\n{table(('figure', 'value'), rows)}"
 
 
 def _text(value: Any) -> str:
