@@ -10,15 +10,16 @@ from typing import Any
 
 import click
 from fedge_models import __version__
-from fedge_models.errors import FedgeError
+from fedge_models.errors import ConfigError
 from fedge_models.system import files
+from fedge_models.system.command_line import Group
 
 from .simulate.config import flagged, keys, read
 
 path_type = click.Path(path_type=Path)
 
 
-@click.group()
+@click.group(cls=Group, program="fedge-fleet")
 @click.version_option(__version__)
 def main() -> None:
     """A whole fleet on one machine."""
@@ -35,9 +36,6 @@ def demo(data: Path | None, out: Path, mes: str, tryton: Path) -> None:
 
     try:
         all_kept = play(data, out, click.echo, tryton.resolve() if mes == "tryton" else None)
-    except FedgeError as e:
-        click.echo(f"fedge-fleet: {e}", err=True)
-        sys.exit(1)
     except KeyboardInterrupt:
         click.echo("stopped; every process has ended", err=True)
         sys.exit(130)
@@ -73,18 +71,12 @@ def simulate(config: Path | None, out: Path | None, as_json: bool, **flags: str 
     from .simulate import outcome
     from .simulate.run import simulate as play
 
-    try:
-        settings, where = read(config, flagged({k: v for k, v in flags.items() if v is not None}))
-        with click.progressbar(length=1000, label="simulating", file=sys.stderr) as bar:
-            found = play(
-                settings, where, lambda point, rounds: bar.update(round(1000 * point.round / rounds) - bar.pos)
-            )
-        if out is not None:
-            out.mkdir(parents=True, exist_ok=True)
-            (out / "index.html").write_text(render(outcome.page(found)))
-    except FedgeError as e:
-        click.echo(f"fedge-fleet: {e}", err=True)
-        sys.exit(1)
+    settings, where = read(config, flagged({k: v for k, v in flags.items() if v is not None}))
+    with click.progressbar(length=1000, label="simulating", file=sys.stderr) as bar:
+        found = play(settings, where, lambda point, rounds: bar.update(round(1000 * point.round / rounds) - bar.pos))
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "index.html").write_text(render(outcome.page(found)))
     click.echo(outcome.as_json(found) if as_json else "\n".join(outcome.lines(found)))
 
 
@@ -102,11 +94,7 @@ def plc(track: Path | None, ready: Path | None, go: Path | None, port: int | Non
     """
     from .machines import plc_command
 
-    try:
-        plc_command.run(track, ready, go, port, node, _until_signalled if node else None)
-    except FedgeError as e:
-        click.echo(f"fedge-fleet: {e}", err=True)
-        sys.exit(1)
+    plc_command.run(track, ready, go, port, node, _until_signalled if node else None)
 
 
 @main.command("mqtt-machine")
@@ -121,15 +109,21 @@ def mqtt_machine(track: Path, broker: str, topic: str, ready: Path, go: Path) ->
     from .machines.mqtt_machine import play
 
     host, _, port = broker.rpartition(":")
+    if not host or not port.isdecimal():
+        raise ConfigError(f"--broker {broker!r}: expected HOST:PORT, for example 127.0.0.1:1883")
     play(read_track(track), host, int(port), topic, ready, go, _until_signalled())
 
 
 @main.command()
 @click.option("--store", type=path_type, required=True)
 @click.option("--ready", type=path_type, required=True, help="Gets the port.")
-@click.option("--port", default=0, show_default=True)
+@click.option("--port", default=0, show_default=True, type=click.IntRange(0, 65535))
 @click.option(
-    "--drop", default=0.0, show_default=True, help="Chance that an answer is lost after the order was stored."
+    "--drop",
+    default=0.0,
+    show_default=True,
+    type=click.FloatRange(0, 1),
+    help="Chance that an answer is lost after the order was stored.",
 )
 def mes(store: Path, ready: Path, port: int, drop: float) -> None:
     """A MES that stores work orders."""

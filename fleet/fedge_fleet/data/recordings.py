@@ -6,11 +6,12 @@ each recording for the fan (NXP). Replay puts the training part first.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
+from zipfile import BadZipFile
 
 import numpy as np
 from fedge_models.errors import ConfigError
@@ -225,16 +226,25 @@ def write_track(path: Path, track: Track) -> None:
 
 
 def read_track(path: Path) -> Track:
-    """Read a track that `write_track` wrote."""
-    with np.load(path, allow_pickle=False) as data:
-        names = [str(c).partition("|") for c in data["channels"]]
-        return Track(
-            channels=tuple((name, unit) for name, _, unit in names),
-            kind="waveform" if str(data["kind"]) == "waveform" else "scalar",
-            rate_hz=float(data["numbers"][0]),
-            block=int(data["numbers"][1]),
-            values=data["values"],
-            label=data["label"],
-            part=data["part"],
-            segments=tuple((int(a), int(b)) for a, b in data["segments"]),
-        )
+    """Read a track that `write_track` wrote. Raises ConfigError when the file is no such track."""
+    try:
+        with np.load(path, allow_pickle=False) as data:
+            return _track(data)
+    except OSError as e:
+        raise ConfigError(f"{path}: cannot be read: {e.strerror or e}") from e
+    except (ValueError, TypeError, LookupError, EOFError, BadZipFile) as e:
+        raise ConfigError(f"{path}: is no recorded track; expected an .npz file that fedge-fleet wrote") from e
+
+
+def _track(data: Mapping[str, NDArray[Any]]) -> Track:
+    names = [str(c).partition("|") for c in data["channels"]]
+    return Track(
+        channels=tuple((name, unit) for name, _, unit in names),
+        kind="waveform" if str(data["kind"]) == "waveform" else "scalar",
+        rate_hz=float(data["numbers"][0]),
+        block=int(data["numbers"][1]),
+        values=data["values"],
+        label=data["label"],
+        part=data["part"],
+        segments=tuple((int(a), int(b)) for a, b in data["segments"]),
+    )

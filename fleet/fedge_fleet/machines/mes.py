@@ -11,12 +11,13 @@ import random
 import sqlite3
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 from fedge_models.system.database import open_database
+from fedge_models.system.service import HttpServer
 
 MAX_BODY = 64 * 1024
 _SCHEMA = """
@@ -26,10 +27,8 @@ CREATE TABLE IF NOT EXISTS orders (
 """
 
 
-class Mes(ThreadingHTTPServer):
+class Mes(HttpServer):
     """The server; `drop` is the chance that an answer is lost after the order was stored."""
-
-    daemon_threads = True
 
     def __init__(self, store: Path, port: int = 0, drop: float = 0.0, token: str = "", seed: int = 0) -> None:
         self.database: sqlite3.Connection = open_database(store, _SCHEMA)

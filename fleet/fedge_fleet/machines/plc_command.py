@@ -13,7 +13,7 @@ import click
 from fedge_models.errors import ConfigError, UnreachableError
 from fedge_models.system import files
 
-from ..data.recordings import Track, read_track
+from ..data.recordings import read_track
 from . import node_plc, plc, practice_pump
 
 USUAL_PORT = 4840
@@ -34,7 +34,7 @@ def run(
     if node is not None and until is not None:
         if track is None or ready is None or go is None:
             raise ConfigError("fedge-fleet plc --node: --track, --ready and --go are needed too")
-        node_plc.serve(_read(track), node, ready, go, until())
+        node_plc.serve(read_track(track), node, ready, go, until())
         return
     if port is None:
         port = 0 if ready else USUAL_PORT
@@ -46,7 +46,7 @@ def run(
         else:
             click.echo(f"opc.tcp://127.0.0.1:{bound}/ is ready; Ctrl-C ends it")
 
-    replayed, label = (_read(track), "label") if track else (practice_pump.pump(), practice_pump.FAULT_TAG)
+    replayed, label = (read_track(track), "label") if track else (practice_pump.pump(), practice_pump.FAULT_TAG)
     logging.getLogger("asyncua").setLevel(logging.CRITICAL + 1)  # what matters of it is an exception here
     try:
         asyncio.run(plc.serve(replayed, begun, go, port, label, started))
@@ -54,10 +54,3 @@ def run(
         raise UnreachableError(
             f"port {port} cannot be opened: {os.strerror(e.errno or 0)}; choose another with --port"
         ) from e
-
-
-def _read(path: Path) -> Track:
-    try:
-        return read_track(path)
-    except (OSError, ValueError, KeyError) as e:
-        raise ConfigError(f"{path}: cannot be read as a recorded track: {e}") from e
