@@ -116,7 +116,7 @@ def _shown(connector: Connector) -> bytes:
     offered = asyncio.run(connector.endpoints())
     chosen = connector.endpoint(offered) if connector.config.security != "None" else None
     for endpoint in [chosen] if chosen else offered:
-        if chain := security.chain(endpoint.ServerCertificate or b""):
+        if chain := security.split_chain(endpoint.ServerCertificate or b""):
             return chain[0]
     raise ConfigError(f"{connector.config.url}: the server shows no certificate; it offers no security")
 

@@ -38,7 +38,7 @@ class OpcuaOutputConfig(ConnectionConfig, frozen=True, forbid_unknown_fields=Tru
 
 
 class OpcuaOutput(Output):
-    """Writes to one server over one connection, which is opened when there is something to write."""
+    """Writes to one server over one connection, which opens when there is something to write."""
 
     Config = OpcuaOutputConfig
     KEEPS_STATE = True
@@ -91,7 +91,7 @@ class OpcuaOutput(Output):
 
 
 class _Writer:
-    """The connection, and what is known of its nodes. Everything here runs in the loop."""
+    """The connection, and types of its nodes. All methods run in the event loop."""
 
     def __init__(self, connector: Connector) -> None:
         self._connector = connector
@@ -100,13 +100,13 @@ class _Writer:
         self._nodes: dict[str, tuple[Any, Any]] = {}  # tag -> (NodeId, VariantType)
 
     async def write(self, values: Mapping[str, Any]) -> None:
-        """All of them, or the first error."""
+        """Write all values, or raise the first error."""
         try:
             known = await self.types(list(values))
             assert self._link is not None
             await self._put(self._link, [(t, *known[t], v) for t, v in values.items() if v is not None])
         except UnreachableError:
-            await self.close()  # the next attempt begins anew
+            await self.close()  # the next attempt opens a new one
             raise
         except troubles() as e:
             facts = self._link.facts if self._link else Facts(self._connector.config.url)
@@ -114,7 +114,7 @@ class _Writer:
             raise explain(e, facts) from e
 
     async def types(self, tags: list[str]) -> dict[str, tuple[Any, Any]]:
-        """Node and type of each tag. Raises UnreachableError for one that is not there."""
+        """Node and type of each tag. Raises UnreachableError for a missing node."""
         link = self._link or await self._connect()
         new = [tag for tag in tags if tag not in self._nodes]
         if new:
@@ -128,7 +128,7 @@ class _Writer:
         return self._nodes
 
     async def close(self) -> None:
-        """Disconnect, quietly."""
+        """Disconnect; errors do not matter."""
         self._link, self._nodes = None, {}
         with contextlib.suppress(Exception):
             await self._open.aclose()
@@ -139,7 +139,7 @@ class _Writer:
         return self._link
 
     async def _type(self, link: Link, tag: str, node: Any, data: Any) -> Any:
-        """The VariantType of a node: of its value, or as the node declares it where there is none yet."""
+        """The VariantType of a node: that of its value, or the declared one if it has no value yet."""
         from asyncua import ua
 
         if data.Value is not None and data.Value.Value is not None:
@@ -152,7 +152,7 @@ class _Writer:
         return ua.VariantType(declared.Identifier)
 
     async def _put(self, link: Link, values: list[tuple[str, Any, Any, Any]]) -> None:
-        """One call for as many as the server takes."""
+        """Write values, as many per call as the server allows."""
         from asyncua import ua
 
         for part in chunks(values, (await limits(link.client)).write):
@@ -165,11 +165,11 @@ class _Writer:
             for (tag, *_, value), status in zip(part, await link.client.uaclient.write(asked), strict=True):
                 if not status.is_good():
                     kind = UnreachableError if status.name in RETRY else RefusedError
-                    raise kind(f"{link.facts.url}: the server does not take {value!r} for {tag}: {status.name}")
+                    raise kind(f"{link.facts.url}: the server does not accept {value!r} for {tag}: {status.name}")
 
 
 def _cast(ua: Any, link: Link, tag: str, type_: Any, value: Any) -> Any:
-    """A value in a node's type. Raises RefusedError."""
+    """Convert a value to a node's type. Raises RefusedError."""
     kinds = ua.VariantType
     try:
         if type_ is kinds.Boolean:
@@ -183,5 +183,5 @@ def _cast(ua: Any, link: Link, tag: str, type_: Any, value: Any) -> Any:
         if type_ is kinds.LocalizedText:
             return ua.LocalizedText(str(value))
     except (ValueError, TypeError, OverflowError) as e:
-        raise RefusedError(f"{link.facts.url}: tag {tag}: {value!r} is no {type_.name}") from e
+        raise RefusedError(f"{link.facts.url}: tag {tag}: {value!r} is not of type {type_.name}") from e
     raise RefusedError(f"{link.facts.url}: tag {tag}: holds {type_.name}, expected a number, text or boolean")

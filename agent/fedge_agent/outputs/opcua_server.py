@@ -28,7 +28,7 @@ from ..types import Decision, Event, Output
 
 NAMESPACE = "urn:fedge:decisions"
 LOOPBACK = ("127.0.0.1", "localhost", "::1", "[::1]")
-START_S = 60.0  # a small board needs a while for the standard's address space
+START_S = 60.0  # a small board takes long to build the standard's address space
 MAX_REJECTED = 20
 TYPES = {Type.NUMBER: "Double", Type.INTEGER: "Int64", Type.TEXT: "String", Type.BOOLEAN: "Boolean"}
 OMITTED = ("asset", "time_ns", "latency_s")  # the object, the source time of each value; of no use in a plant
@@ -53,8 +53,8 @@ class OpcuaServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
 
     listen: str = "127.0.0.1:4841"
     security: tuple[str, ...] = ("None",)  # each "None" or policy/mode; beyond the loopback not "None"
-    application_uri: str = ""  # empty: as our certificate says, which is made at first need
-    username: str = ""  # without: anybody who may connect
+    application_uri: str = ""  # empty: the one in our certificate, which is made at first use
+    username: str = ""  # empty: every client that may connect
     password_file: Path | None = None
 
 
@@ -88,7 +88,7 @@ class OpcuaServerOutput(Output):
         self._loop.call(self._put(event.decision.asset, shown, event.decision.time_ns), START_S)
 
     def check(self) -> list[str]:
-        """Whether the password can be read; the port is not tried, since the agent may be running."""
+        """Check that the password can be read; the port is not tried, because the agent may be running."""
         try:
             _password(self._config)
         except ConfigError as e:
@@ -103,7 +103,7 @@ class OpcuaServerOutput(Output):
         self._loop.stop()
 
     def status(self) -> dict[str, Any]:
-        """Where it listens."""
+        """The address that clients connect to."""
         return {"listens": f"opc.tcp://{self._host}:{self.port}"} if self._server is not None else {}
 
     async def _start(self) -> None:
@@ -153,7 +153,7 @@ class OpcuaServerOutput(Output):
             await self._server.write_attribute_value(node.nodeid, data)
 
     async def _asset(self, asset: str) -> dict[str, Any]:
-        """The object of an asset, its variables without a value yet."""
+        """Make the object of an asset, with variables that have no value yet."""
         from asyncua import ua
 
         own = await self._root.add_object(ua.NodeId(asset, self._space), f"{self._space}:{asset}")
@@ -163,7 +163,7 @@ class OpcuaServerOutput(Output):
         return nodes
 
     async def _estimate(self, asset: str, name: str) -> Any:
-        """The variable of a regress model's target, made when its first estimate comes; `name`: "Values.<target>"."""
+        """Make the variable of a regress model's target for its first estimate; `name`: "Values.<target>"."""
         node = await self._variable(self._nodes[asset][VALUES], f"{asset}.{name}", name.partition(".")[2], "Double")
         self._nodes[asset][name] = node
         return node
@@ -187,7 +187,7 @@ class _Users:
         self._pair = f"{username}\0{password}".encode() if username else b""
 
     def get_user(self, server: Any, username: Any = None, password: Any = None, certificate: Any = None) -> Any:
-        """A reader, or None for who may not come in."""
+        """A user who may read, or None to refuse the login."""
         from asyncua.crypto.permission_rules import User, UserRole
 
         if isinstance(password, bytes):
@@ -198,7 +198,7 @@ class _Users:
 
 
 class _Clients:
-    """Whose certificate is let in: whom the operator put into `clients`; the others wait in `rejected`."""
+    """asyncua's certificate validator: accepts those in `clients`, stores others in `rejected` for the operator."""
 
     def __init__(self, folder: Path) -> None:
         self._trusted, self._rejected = folder / "clients", folder / "rejected"
@@ -233,7 +233,7 @@ def _readable(decision: Decision) -> dict[str, Any]:
 
 
 def _address(name: str, config: OpcuaServerConfig) -> tuple[str, int]:
-    """Host and port. Raises ConfigError for what would let everybody in."""
+    """Host and port to listen on. Raises ConfigError for settings that would let everybody read."""
     host, _, port = config.listen.rpartition(":")
     if not host or not port.isdecimal() or int(port) > 65535:
         raise ConfigError(f'output {name}: listen {config.listen!r}: expected host:port, as in "127.0.0.1:4841"')
@@ -246,14 +246,14 @@ def _address(name: str, config: OpcuaServerConfig) -> tuple[str, int]:
         raise ConfigError(f"output {name}: username and password_file go together; one of them is missing")
     if host not in LOOPBACK and "None" in config.security:
         raise ConfigError(
-            f'output {name}: listen {config.listen!r} is seen from other machines, and security "None" lets anybody '
-            'read along; say security = ["Basic256Sha256/SignAndEncrypt"], or listen on 127.0.0.1'
+            f'output {name}: listen {config.listen!r} can be reached from other machines, and security "None" lets '
+            'anybody read; set security = ["Basic256Sha256/SignAndEncrypt"], or listen on 127.0.0.1'
         )
     return host, int(port)
 
 
 def _policy(ua: Any, text: str) -> Any:
-    """asyncua's name of a policy and mode."""
+    """asyncua's constant for a policy and mode."""
     if text == "None":
         return ua.SecurityPolicyType.NoSecurity
     policy, _, mode = text.partition("/")

@@ -1,8 +1,8 @@
-"""MQTT source: subscriptions whose messages are acknowledged once the inbox has them.
+"""Subscribe at an MQTT broker, and acknowledge each message once the inbox has stored its readings.
 
 Promises: a message of QoS 1 that the broker delivers becomes readings exactly once, also through kill -9 and lost
-links, as long as the broker keeps our session. One bad message stops no other: it is counted, shown, and acknowledged.
-Leaves the connection to `mqtt.py`, what payloads mean to `mqtt_payload.py`, back-off to the host.
+links, as long as the broker keeps our session. A bad message stops no other: it is counted, shown, and acknowledged.
+Leaves the connection to `protocols.mqtt`, the meaning of payloads to `mqtt_payload`, back-off to the host.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from ..types import Reading, Source, SourceHost
 from .mqtt_payload import Complaint, Payload, Reader, parse_pointer
 
 IDLE_S = 0.2
-AT_ONCE = 500  # messages of one commit; of pictures one, since they unpack to many times their size
-MAX_WAITING_BYTES = 8 * 1024 * 1024  # of messages not yet read; beyond, the broker waits
-MESSAGE_BYTES = 500  # of an empty one, in memory
-FILTERS_AT_ONCE = 100
+MAX_PER_COMMIT = 500  # messages; of pictures one, because they unpack to many times their size
+MAX_WAITING_BYTES = 8 * 1024 * 1024  # of messages not read yet; beyond that the broker waits
+MESSAGE_BYTES = 500  # memory of an empty message
+FILTERS_PER_REQUEST = 100
 RECEIPT_BYTES = 8
 
 
 class MqttConfig(Payload, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """``[source.X] type = "mqtt"``; a tag is "topic", or "topic#/json/pointer"."""
 
-    client_id: str  # fixed, and no other client's at this broker: under it the broker keeps what we have not had
-    subscriptions: tuple[str, ...] = ()  # filters, with + and #, instead of one for each tag's topic
-    qos: Literal[0, 1] = 1  # 0: at most once; nothing is kept for a restart
-    retained: Literal["use", "ignore"] = "use"  # messages from before we subscribed: the newest of each topic
+    client_id: str  # fixed, and no other client's at this broker, which stores under it what we miss
+    subscriptions: tuple[str, ...] = ()  # filters, with + and #, instead of one per topic of a tag
+    qos: Literal[0, 1] = 1  # 0: at most once; nothing is stored for a restart
+    retained: Literal["use", "ignore"] = "use"  # the newest message of each topic from before we subscribed
 
 
 class MqttSource(Source):
-    """Subscribes, and hands over what comes."""
+    """Subscribes, and hands over the readings of each message."""
 
     Config = MqttConfig
 
@@ -49,7 +49,7 @@ class MqttSource(Source):
         where = f"source {name}"
         check_broker(config, where)
         if not config.client_id:
-            raise ConfigError(f"{where}: client_id is empty; give this gateway one of its own, which never changes")
+            raise ConfigError(f"{where}: client_id is empty; give this gateway one of its own that never changes")
         if config.time:
             parse_pointer(config.time, f"{where}: time")
         for text in config.subscriptions:
@@ -57,7 +57,7 @@ class MqttSource(Source):
 
     def run(self, tags: Sequence[str], host: SourceHost) -> None:
         """Deliver until `host.stop`. Raises UnreachableError, or ConfigError for tags and files that cannot be used."""
-        reader, waiting = Reader(tags, self._config), Waiting(1 if self._config.payload == "image" else AT_ONCE)
+        reader, waiting = Reader(tags, self._config), Waiting(1 if self._config.payload == "image" else MAX_PER_COMMIT)
         connection = Connection(self._config, waiting.put)
         try:
             connection.open()
@@ -98,15 +98,15 @@ class MqttSource(Source):
 
 
 class Waiting:
-    """Messages between paho's thread and ours. Bounded: beyond, paho's thread waits, and with it the broker."""
+    """Messages between paho's thread and ours. When it is full, paho's thread waits, and with it the broker."""
 
-    def __init__(self, at_once: int) -> None:
-        self._at_once = at_once
+    def __init__(self, at_most: int) -> None:
+        self._at_most = at_most
         self._messages: deque[Message] = deque()
         self._bytes, self._closed, self._changed = 0, False, threading.Condition()
 
     def put(self, message: Message) -> None:
-        """In paho's thread."""
+        """Append a message, in paho's thread; waits for room."""
         with self._changed:
             self._changed.wait_for(lambda: self._bytes < MAX_WAITING_BYTES or self._closed)
             self._messages.append(message)
@@ -114,34 +114,34 @@ class Waiting:
             self._changed.notify_all()
 
     def take(self, timeout: float) -> list[Message]:
-        """All that came, at most `at_once`; empty when nothing did in time."""
+        """Remove and return the oldest messages, up to `at_most`; [] if none arrives in time."""
         with self._changed:
             self._changed.wait_for(lambda: bool(self._messages), timeout)
-            taken = [self._messages.popleft() for _ in range(min(len(self._messages), self._at_once))]
+            taken = [self._messages.popleft() for _ in range(min(len(self._messages), self._at_most))]
             self._bytes -= sum(len(m.payload) + MESSAGE_BYTES for m in taken)
             self._changed.notify_all()
         return taken
 
     def close(self) -> None:
-        """Nobody takes any more; what waits is not acknowledged, so it comes again."""
+        """Let paho's thread go; messages that wait are not acknowledged, so the broker sends them again."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
 
 
 class Intake:
-    """Messages of one connection to readings that are kept."""
+    """Turns messages of one connection into stored readings."""
 
     def __init__(self, config: MqttConfig, reader: Reader, host: SourceHost, session_present: bool) -> None:
         self._config, self._reader, self._host = config, reader, host
         self._continued = session_present and config.qos == 1
-        # A broker repeats what it saw no acknowledgement of, with the same number and only on a new connection (MQTT 5,
-        # 4.4): so these are all that may have been kept already.
+        # A broker repeats messages without an acknowledgement, with the same number and only on a new connection (MQTT
+        # 5, 4.4): so these are all that may have been stored already.
         self._known = set(host.receipts())
         self._wrong: set[str] = set()
 
     def take(self, messages: Sequence[Message]) -> None:
-        """On return they may be acknowledged."""
+        """Store the readings of messages; on return the messages may be acknowledged."""
         readings: list[Reading] = []
         receipts: list[bytes] = []
         for message in messages:
@@ -177,7 +177,7 @@ class Intake:
             self._host.problem(complaint.subject, complaint.text)
 
     def _withdraw(self, topic: str, readings: Sequence[Reading], complaints: Sequence[Complaint]) -> None:
-        """What a message shows to be well again."""
+        """Withdraw problems of subjects that this message has without a complaint."""
         still = {c.subject for c in complaints}
         for subject in self._wrong & ({topic} | {r.tag for r in readings}) - still:
             self._wrong.discard(subject)
@@ -193,16 +193,16 @@ def _receipt(message: Message) -> bytes:
 
 def _filters(config: MqttConfig, reader: Reader) -> list[str]:
     """The configured subscriptions, and one for each topic that none of them covers."""
-    alone = [t for t in reader.topics if not any(_matches(f, t) for f in config.subscriptions)]
-    return [*config.subscriptions, *alone]
+    uncovered = [t for t in reader.topics if not any(_matches(f, t) for f in config.subscriptions)]
+    return [*config.subscriptions, *uncovered]
 
 
 def _parts(filters: list[str]) -> list[list[str]]:
-    return [filters[i : i + FILTERS_AT_ONCE] for i in range(0, len(filters), FILTERS_AT_ONCE)]
+    return [filters[i : i + FILTERS_PER_REQUEST] for i in range(0, len(filters), FILTERS_PER_REQUEST)]
 
 
 def _matches(text: str, topic: str) -> bool:
-    """Whether a filter covers a topic (MQTT 5, 4.7); a shared subscription's own words do not count."""
+    """Whether a filter covers a topic (MQTT 5, 4.7), without the prefix of a shared subscription."""
     from paho.mqtt.client import topic_matches_sub
 
     parts = text.split("/", 2)

@@ -1,8 +1,8 @@
-"""What a message says of the tags of its topic. Pure; the clock is passed in.
+"""Read the values of a topic's tags from a message. Pure; the clock is passed in.
 
-Promises: any bytes give readings and complaints, never an exception. A value that is there but cannot be used (null,
-not finite, of the wrong type or length) makes its tag bad from here on; one that is not there says nothing. A message
-whose time stamp cannot be used is not used at all.
+Promises: any bytes give readings and complaints, never an exception. A value that cannot be used (null, not finite, of
+the wrong type or length) makes its tag bad until the next one; an absent value changes nothing. A message whose time
+stamp cannot be used is not used at all.
 """
 
 from __future__ import annotations
@@ -28,34 +28,34 @@ SHOWN = 60  # characters of a value that a complaint quotes
 
 
 class Complaint(NamedTuple):
-    """What was wrong with a message."""
+    """One fault of a message."""
 
     subject: str  # the tag, or the topic
-    kind: str  # what it is counted under
+    kind: str  # the name of its counter
     text: str
 
 
 @known
 class Payload(Broker, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The keys that say how payloads are read, beside those of the broker (a struct has one base)."""
+    """The keys for reading payloads, and those of the broker (a struct has one base)."""
 
-    # of tags without a JSON pointer: a number or text, a block of samples, or a picture
+    # tags without a JSON pointer: a number or text, a block of samples, or a picture
     payload: Literal["text", "array", "image"] = "text"
     raw: RawFormat | None = None  # image: pixels without a header; without: PNG or JPEG
     dtype: Literal["int8", "uint8", "int16", "uint16", "int32", "uint32", "float32", "float64"] = "float32"
     endianness: Literal["little", "big"] = "little"
     array_length: Annotated[int, msgspec.Meta(ge=0)] = 0  # samples of each channel that a block must have; 0: any
-    array_channels: Annotated[int, msgspec.Meta(ge=1)] = 1  # whose samples take turns; `index` of a channel picks one
+    array_channels: Annotated[int, msgspec.Meta(ge=1)] = 1  # interleaved in a block; `index` of a channel picks one
     time: str = ""  # JSON pointer to the time stamp; empty: the time of arrival
     time_unit: times.Unit = "s"  # of numbers, since 1970; text is ISO 8601
-    max_bytes: Annotated[int, msgspec.Meta(ge=1)] = 1024 * 1024  # a longer payload is set aside
+    max_bytes: Annotated[int, msgspec.Meta(ge=1)] = 1024 * 1024  # a longer payload is refused
 
 
 class Place(NamedTuple):
-    """Where a tag's value is."""
+    """Where the value of a tag is."""
 
     tag: str
-    pointer: tuple[str, ...] | None  # None: the payload itself is no JSON
+    pointer: tuple[str, ...] | None  # None: the whole payload
 
 
 def parse_tag(tag: str) -> tuple[str, Place]:
@@ -96,11 +96,11 @@ class Reader:
 
     @property
     def topics(self) -> Mapping[str, Sequence[Place]]:
-        """The tags of each topic."""
+        """Topic -> its tags."""
         return self._topics
 
     def read(self, topic: str, payload: bytes, now_ns: int) -> tuple[list[Reading], list[Complaint]]:
-        """The readings of a message that arrived at `now_ns`, and what was wrong with it."""
+        """The readings of a message that arrived at `now_ns`, and its faults."""
         places = self._topics.get(topic)
         if places is None:
             return [], [Complaint("", "other_topics", f"{topic!r} is no topic of a tag")]
@@ -119,7 +119,7 @@ class Reader:
         return readings, complaints
 
     def _document(self, places: Sequence[Place], payload: bytes) -> Any:
-        """The payload as JSON, where a tag or the time stamp asks for it. Raises ValueError."""
+        """The payload as JSON if a tag or the time stamp needs it, else None. Raises ValueError."""
         if self._time is None and all(p.pointer is None for p in places):
             return None
         try:
@@ -180,7 +180,9 @@ class Reader:
             raise ValueError(
                 f"{len(payload)} bytes; expected {wanted} {frame} ({config.array_channels} {config.dtype})"
             )
-        with np.errstate(over="ignore", invalid="ignore"):  # float64 beyond float32 is infinite, and a gap later
+        with np.errstate(
+            over="ignore", invalid="ignore"
+        ):  # float64 beyond float32 becomes infinite, which windows count as a gap
             block = np.frombuffer(payload, self._dtype).astype(np.float32)
         return block if config.array_channels == 1 else np.ascontiguousarray(block.reshape(length, -1).T)
 
@@ -213,7 +215,7 @@ def _number(value: Any) -> float | str | NDArray[np.float32]:
 
 
 def _flat(value: list[Any]) -> list[Any]:
-    """The numbers of a list, or of a list of lists."""
+    """The items of a list, or of a list of lists."""
     return [v for row in value for v in row] if all(isinstance(row, list) for row in value) else value
 
 
@@ -249,6 +251,6 @@ def _plain(payload: bytes) -> float | str:
 
 
 def _quote(value: Any) -> str:
-    """The beginning of a value, for a person."""
+    """The beginning of a value, for messages."""
     text = repr(value[: 2 * SHOWN] if isinstance(value, (bytes, str, list)) else value)
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"

@@ -1,9 +1,9 @@
-"""OPC UA: a subscription that comes back by itself.
+"""Read tags of an OPC UA server through a subscription that recovers by itself.
 
 Any doubt (connection lost, status change, neither value nor keep-alive for `max_age`) ends the run, and the host starts
-another with a fresh client. Items are created in chunks within the server's limits; tags that are not there, or go, are
-looked for again every few seconds. Publish responses are read without asyncua's own subscription object, which starts a
-task for each value: one batch a response. asyncio lives only inside `run`'s own thread.
+another one with a new client. Items are created in chunks within the server's limits; tags that are missing or vanish
+are looked for again every few seconds. Each publish response becomes one batch; asyncua's own subscription object,
+which starts a task per value, is not used. asyncio runs only inside `run`'s own thread.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from ..types import Quality, Reading, Source, SourceHost
 HEARTBEAT = 2258  # Server_ServerStatus_CurrentTime, Part 5 table 123: changes on every server
 RETRY_ITEMS_S = 5.0
 MIN_QUEUE = 64
-LIFE_S = 60.0  # of the subscription at the server, once nobody asks for it any more
+LIFE_S = 60.0  # how long the server keeps the subscription after our last request
 LOOK_S = 0.2
 GONE = ("BadNodeIdUnknown", "BadNodeIdInvalid")
 
@@ -38,10 +38,10 @@ class OpcuaConfig(ConnectionConfig, frozen=True, forbid_unknown_fields=True):
     """``[source.X] type = "opcua"``; a tag is a node id or browse path, with a field behind "#" (`opcua/tags.py`)."""
 
     publishing_interval: Seconds = Seconds(0.1)
-    sampling_interval: Seconds = Seconds(0)  # 0: as fast as the server samples
-    queue_size: int = 0  # values the server keeps per tag between two publishings; 0: enough
+    sampling_interval: Seconds = Seconds(0)  # 0: as fast as the server can
+    queue_size: int = 0  # values per tag that the server queues between two publishings; 0: enough
     deadband: float | str = 0.0  # smaller changes are not sent: a number, or e.g. "2%" of the tag's EURange
-    max_age: Seconds = Seconds(10)  # without any value or keep-alive for so long the connection is given up
+    max_age: Seconds = Seconds(10)  # without any value or keep-alive for so long the connection ends
 
 
 class OpcuaSource(Source):
@@ -73,7 +73,7 @@ class OpcuaSource(Source):
 
 
 class _Run:
-    """One connection. `_items[handle]`: what hangs on a monitored item, which may be several tags of one node."""
+    """One connection. `_items[handle]`: node and tags of a monitored item; several tags may share one node."""
 
     def __init__(
         self, config: OpcuaConfig, connector: Connector, deadband: tuple[int, float], tags: list[Tag], host: SourceHost
@@ -101,7 +101,7 @@ class _Run:
         self._broken = f"{self._url}: the server stopped answering" if hung else str(explain(error, self._facts))
 
     async def _subscribe(self, link: Link) -> None:
-        """The subscription, the heartbeat, all tags."""
+        """Create the subscription, and the items of the heartbeat and of all tags."""
         from asyncua import ua
 
         client, config = link.client, self._config
@@ -121,7 +121,7 @@ class _Run:
         self._missing = await self._add(self._tags)
 
     async def _add(self, tags: list[Tag]) -> list[Tag]:
-        """Items for the tags; returns those that there are not, with a problem stated for each."""
+        """Create items for the tags; returns the missing ones, each with a problem stated."""
         browser = Browser(self._client, self._limits)
         found = await browser.resolve(tags)
         by_node: dict[Any, list[Tag]] = {}
@@ -154,7 +154,7 @@ class _Run:
             for handle, result in zip(part, results, strict=True):
                 outcome[handle] = "" if result.StatusCode.is_good() else result.StatusCode.name
                 if not outcome[handle]:
-                    self._room(handle, result)
+                    self._check_queue(handle, result)
         refused = [h for h, why in outcome.items() if deadband and re.search("Filter|Deadband", why)]
         if refused:  # text, booleans, tags without EURange: every change is sent instead
             outcome |= zip(refused, await self._create(refused, deadband=False), strict=True)
@@ -177,8 +177,8 @@ class _Run:
             wanted.Filter = ua.DataChangeFilter(ua.DataChangeTrigger.StatusValue, kind, size)
         return asked
 
-    def _room(self, handle: int, result: Any) -> None:
-        """Whether what the server grants holds all values between two publishings."""
+    def _check_queue(self, handle: int, result: Any) -> None:
+        """State a problem if the granted queue cannot hold all values between two publishings."""
         between = self._interval * 1000 / result.RevisedSamplingInterval if result.RevisedSamplingInterval > 0 else 0
         if handle and result.RevisedQueueSize < between - 1:
             text = (
@@ -187,7 +187,7 @@ class _Run:
             self._host.problem("queue", text + "between two publishings; shorten publishing_interval")
 
     def _published(self, result: Any) -> None:
-        """One publish response; without values it is a keep-alive: nothing has changed until now."""
+        """Read a publish response; one without values is a keep-alive: nothing has changed until now."""
         self._heard = now = time.monotonic()
         ua, items, readings = self._ua, self._items, []
         for part in result.NotificationMessage.NotificationData or ():
@@ -201,21 +201,21 @@ class _Run:
                             readings.append(Reading(tag.text, time_ns(data.SourceTimestamp), math.nan, Quality.BAD))
                             self._host.problem(tag.text, f"{self._url}: tag {tag.text}: {e.args[0]}")
                     if data.StatusCode is not None and data.StatusCode.value:
-                        self._not_plain(data.StatusCode, items[item.ClientHandle][1])
+                        self._handle_status(data.StatusCode, items[item.ClientHandle][1])
             elif isinstance(part, ua.StatusChangeNotification):
-                # BadShutdown comes from asyncua too, when it has waited for an answer in vain
+                # asyncua itself reports BadShutdown when an answer does not come in time
                 what = (
                     "shut down or stopped answering" if part.Status.name == "BadShutdown" else "ended the subscription"
                 )
                 self._broken = self._broken or f"{self._url}: the server {what} ({part.Status.name})"
         if readings:
-            last = {r.tag: r.time_ns for r in readings}  # not the largest of all: the clock may have been set back
+            last = {r.tag: r.time_ns for r in readings}  # not the largest: the clock may have been set back
             self._newest = (max(last.values()), now)
         stamp, came = self._newest
         self._host.emit(readings, stamp + round((now - came) * 1e9) if stamp else None)
 
-    def _not_plain(self, status: Any, tags: list[Tag]) -> None:
-        """A status that is more than good or bad: values lost in between, a node that is there no longer."""
+    def _handle_status(self, status: Any, tags: list[Tag]) -> None:
+        """Handle a status that says more than good or bad: values lost in between, or a node that vanished."""
         if status.value & OVERFLOW == OVERFLOW:
             self._overflows += 1
             text = f"{self._url}: {self._overflows} times values were lost at the server before they were sent; "
@@ -224,7 +224,7 @@ class _Run:
             self._missing += [tag for tag in tags if tag not in self._missing]
 
     async def _watch(self, client: Any) -> None:
-        """Until stop: look for trouble, and try missing items again."""
+        """Until stop: end the run on trouble, and look for missing items again."""
         tried, wait = time.monotonic(), RETRY_ITEMS_S
         while not self._host.stop.is_set():
             await asyncio.sleep(LOOK_S)
@@ -241,7 +241,7 @@ class _Run:
 
 
 def _deadband(name: str, text: float | str) -> tuple[int, float]:
-    """(DeadbandType, size): 0 none, 1 absolute, 2 percent (Part 4, 7.22.2). Raises ConfigError."""
+    """Parse a deadband: (DeadbandType, size), 0 none, 1 absolute, 2 percent (Part 4, 7.22.2). Raises ConfigError."""
     if isinstance(text, str):
         match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*%", text.strip())
         if not match or float(match[1]) > 100:
@@ -253,7 +253,7 @@ def _deadband(name: str, text: float | str) -> tuple[int, float]:
 
 
 async def _check(connector: Connector, tags: list[Tag]) -> list[str]:
-    """Each tag read once, in chunks."""
+    """Read each tag once, in chunks; returns the problems."""
     async with connector.open() as link:
         limit = await limits(link.client)
         if any(t.field for t in tags):
@@ -271,7 +271,7 @@ async def _check(connector: Connector, tags: list[Tag]) -> list[str]:
 
 
 def _wrong(tag: Tag, data: Any) -> str:
-    """Why a value is none for us, "" for one that is."""
+    """Why a value cannot be used; "" if it can."""
     if data.StatusCode is not None and not data.StatusCode.is_good():
         return str(data.StatusCode.name)
     try:

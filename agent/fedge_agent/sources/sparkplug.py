@@ -1,9 +1,9 @@
-"""Sparkplug B: metrics of edge nodes at an MQTT broker; a tag is "group/node/device/metric" ("group/node//metric" for
-one of the node itself).
+"""Read metrics of Sparkplug B edge nodes at an MQTT broker.
 
-A host application in Sparkplug's words: it asks for births where it needs them, and with `host_id` says that it is
-there. What messages mean is decided in `protocols.sparkplug`, one connection after the other in `protocols.mqtt`.
-Nothing is acknowledged late or replayed: Sparkplug's data are QoS 0, and what was lost is asked for again.
+A tag is "group/node/device/metric", or "group/node//metric" for a metric of the node itself. The source is a host
+application in Sparkplug's terms: it requests births when it needs them, and with `host_id` publishes that it is online.
+Leaves the meaning of messages to `protocols.sparkplug`, and the connection to `protocols.mqtt`. No message is
+acknowledged late or replayed: Sparkplug's data are QoS 0, and after a loss a rebirth is requested.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from fedge_models.system.settings import Seconds
 from ..protocols.mqtt.broker import Broker, check_broker
 from ..protocols.mqtt.connection import Connection, Message, Will
 from ..protocols.sparkplug import topics
-from ..protocols.sparkplug.host_view import Heard, HostView
+from ..protocols.sparkplug.host_view import HostView, Outcome
 from ..types import Reading, Source, SourceHost
 
-MAX_WAITING = 10_000  # messages between the network's thread and ours; more are lost, which their seq shows
+MAX_WAITING = 10_000  # messages between the network's thread and ours; more are lost, and their seq shows it
 LOOK_S = 0.2
-ALIVE_S = 1.0  # how often to say that nothing has changed
-REFUSAL_S = 10.0  # how often to say what was refused last
+ALIVE_S = 1.0  # how often to report that nothing has changed
+REFUSAL_S = 10.0  # how often to report the last refusal
 CHUNK = 200  # messages handed over at once
 
 
 class SparkplugConfig(Broker, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """``[source.X] type = "sparkplug"``."""
 
-    host_id: str = ""  # say at spBv1.0/STATE/<host_id> that we are there; edge nodes may wait for it
+    host_id: str = ""  # publish at spBv1.0/STATE/<host_id> that we are online; edge nodes may wait for it
     reorder_timeout: Seconds = Seconds(2)  # how long a missing message is waited for
-    rebirth_interval: Seconds = Seconds(10)  # an edge node is asked for its births at most so often
+    rebirth_interval: Seconds = Seconds(10)  # least time between two requests for an edge node's births
 
 
 class SparkplugSource(Source):
@@ -47,7 +47,7 @@ class SparkplugSource(Source):
         if config.host_id and not topics.is_id(config.host_id):
             raise ConfigError(f"source.{name}: host_id {config.host_id!r}: expected text without +, # and /")
         self._config = config
-        self._view: HostView | None = None  # outlives connections: what is historical is older than what we had
+        self._view: HostView | None = None  # outlives connections: a historical value is older than the newest we had
 
     def run(self, tags: Sequence[str], host: SourceHost) -> None:
         """One connection, until `host.stop` or trouble. Raises UnreachableError or ConfigError."""
@@ -57,7 +57,7 @@ class SparkplugSource(Source):
         _Session(self._config, self._view, host).run()
 
     def check(self, tags: Sequence[str]) -> list[str]:
-        """Connect and subscribe; nothing is published, so nobody is asked for births."""
+        """Connect and subscribe; nothing is published, so no births are requested."""
         try:
             view = HostView(tags, 0, 0)
         except ConfigError as e:
@@ -73,16 +73,16 @@ class SparkplugSource(Source):
 
 
 class _Session:
-    """One connection, in the source's thread; the network's thread only fills the inbox."""
+    """One connection, in the source's thread; the network's thread only fills the queue of messages."""
 
     def __init__(self, config: SparkplugConfig, view: HostView, host: SourceHost) -> None:
         self._config, self._view, self._host = config, view, host
-        self._inbox: queue.Queue[Message] = queue.Queue(MAX_WAITING)
+        self._messages: queue.Queue[Message] = queue.Queue(MAX_WAITING)
         self._began_ms = _wall_ms()
         self._state = topics.state_topic(config.host_id)
         dead = Will(self._state, topics.write_state(False, self._began_ms), 1, True)
         self._connection = Connection(config, self._arrived, dead if config.host_id else None, clean=True)
-        self._overrun = 0  # messages that found the inbox full; counted in the source's thread
+        self._overrun = 0  # messages that found the queue full; counted in the source's thread
         self._alive_at = self._refusal_at = 0.0
 
     def run(self) -> None:
@@ -101,9 +101,9 @@ class _Session:
             self._connection.close()
 
     def _arrived(self, message: Message) -> None:
-        """Never blocks."""
+        """Queue a message from the network's thread. Never blocks."""
         try:
-            self._inbox.put_nowait(message)
+            self._messages.put_nowait(message)
         except queue.Full:
             self._overrun += 1
 
@@ -116,7 +116,7 @@ class _Session:
             raise ConfigError(f"{self._config.url}: no subscription is granted: {next(iter(refused.values()))}")
 
     def _announce(self, online: bool) -> None:
-        """Our STATE (4.3): retained, with the time of the connection, which is also the Will's."""
+        """Publish our STATE (4.3): retained, with the time of the connection, which the Will has too."""
         if not self._config.host_id:
             return
         data = topics.write_state(online, self._began_ms)
@@ -127,56 +127,56 @@ class _Session:
             self._host.problem("host_id", f"{self._state}: {e}")
 
     def _turn(self) -> None:
-        """Take what has arrived, hand over what came of it."""
-        heard, now = Heard(), time.monotonic()
+        """Read the messages that arrived, and hand over the outcome."""
+        outcome, now = Outcome(), time.monotonic()
         for message in self._waiting():
             self._connection.acknowledge([message])
             if message.topic == self._state and self._config.host_id:
                 self._own_state(message)
             else:
-                heard.add(self._view.take(message.topic, message.payload, message.retain, now, _wall_ms()))
-        heard.add(self._view.tick(now, _wall_ms()))
+                outcome.add(self._view.take(message.topic, message.payload, message.retain, now, _wall_ms()))
+        outcome.add(self._view.tick(now, _wall_ms()))
         if self._overrun:
             self._host.count("lost because we were too slow", self._overrun)
             self._overrun = 0
-        self._hand_over(heard)
+        self._hand_over(outcome)
 
     def _waiting(self) -> list[Message]:
         messages: list[Message] = []
         try:
-            messages.append(self._inbox.get(timeout=LOOK_S))
+            messages.append(self._messages.get(timeout=LOOK_S))
             while len(messages) < CHUNK:
-                messages.append(self._inbox.get_nowait())
+                messages.append(self._messages.get_nowait())
         except queue.Empty:
             pass
         return messages
 
     def _own_state(self, message: Message) -> None:
-        """Somebody, perhaps the Will of a connection of ours that was thought lost, says that we are away."""
+        """Correct a STATE that calls us offline, such as the Will of an earlier connection of ours."""
         try:
-            away = not topics.read_state(message.payload).online
+            offline = not topics.read_state(message.payload).online
         except WireError:
-            away = True
-        if away and not message.retain:
+            offline = True
+        if offline and not message.retain:
             self._announce(True)
 
-    def _hand_over(self, heard: Heard) -> None:
-        for topic, data in heard.requests:
+    def _hand_over(self, outcome: Outcome) -> None:
+        for topic, data in outcome.requests:
             self._connection.publish(topic, data, 0)
-        for subject, text in heard.problems.items():
+        for subject, text in outcome.problems.items():
             self._host.problem(subject, text)
-        for what, number in self._view.ledger.unusable().items():
+        for what, number in self._view.counts.take_unusable().items():
             self._host.count(what, number)
         now = time.monotonic()
-        if heard.readings or now >= self._alive_at:
+        if outcome.readings or now >= self._alive_at:
             self._alive_at = now + ALIVE_S
-            readings: list[Reading] = heard.readings
+            readings: list[Reading] = outcome.readings
             alive = self._view.alive_ns(now)
             if readings or alive is not None:
                 self._host.emit(readings, alive)
-        if now >= self._refusal_at and self._view.ledger.last:
+        if now >= self._refusal_at and self._view.counts.last_refusal:
             self._refusal_at = now + REFUSAL_S
-            self._host.problem("input", f"the last that was refused: {self._view.ledger.last}")
+            self._host.problem("input", f"the last input that was refused: {self._view.counts.last_refusal}")
 
 
 def _wall_ms() -> int:

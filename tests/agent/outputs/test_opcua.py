@@ -81,9 +81,9 @@ def test_events_and_decisions_are_written_in_the_nodes_own_types(plc: NodeServer
         ("Plant/pump-1/Nothing", "{score}", UnreachableError, "nothing is called 'Nothing'"),
         ("ns=3;s=nothing", "{score}", UnreachableError, "BadNodeIdUnknown"),
         ("i=2258", "{score}", RefusedError, "holds DateTime"),
-        ("i=2261", "x", RefusedError, "does not take 'x' for i=2261: Bad"),  # BuildInfo.ProductName: not writable
-        ("Plant/pump-1/Score", "{label}", RefusedError, "'anomaly' is no Double"),
-        ("Plant/pump-1/Release", "{context.part}", RefusedError, "'' is no Double"),
+        ("i=2261", "x", RefusedError, "does not accept 'x' for i=2261: Bad"),  # BuildInfo.ProductName: not writable
+        ("Plant/pump-1/Score", "{label}", RefusedError, "'anomaly' is not of type Double"),
+        ("Plant/pump-1/Release", "{context.part}", RefusedError, "'' is not of type Double"),
     ],
 )
 def test_what_cannot_be_written_says_why(written: Any, tag: str, value: str, kind: type, words: str) -> None:
@@ -182,7 +182,7 @@ def test_who_is_not_known_reads_nothing(tmp_path: Path) -> None:
     ("config", "words"),
     [
         ({"listen": "4841"}, "host:port"),
-        ({"listen": "0.0.0.0:4841"}, "seen from other machines"),
+        ({"listen": "0.0.0.0:4841"}, "reached from other machines"),
         ({"security": ["Basic256Sha256"]}, "policy/mode"),
         ({"security": []}, "policy/mode"),
         ({"username": "a"}, "go together"),

@@ -119,7 +119,7 @@ def test_our_host_knows_what_our_node_told(changes: Any) -> None:
         for reading in view.take(topic, data, False, 1.0, T).readings:
             known[reading.tag] = None if reading.quality is Quality.BAD else reading.value
     assert known == told
-    assert {"gaps", "metrics that no birth named"}.isdisjoint(view.ledger.counts)
+    assert {"gaps", "metrics that no birth named"}.isdisjoint(view.counts.totals)
 
 
 # against a real broker, read by somebody else

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from fedge_agent.protocols.sparkplug import codec, topics
 from fedge_agent.protocols.sparkplug.codec import Metric, encode
-from fedge_agent.protocols.sparkplug.host_view import Heard, HostView
-from fedge_agent.protocols.sparkplug.node_view import DEVICES_S, PATIENCE, SILENT_S
+from fedge_agent.protocols.sparkplug.host_view import HostView, Outcome
+from fedge_agent.protocols.sparkplug.node_view import DEVICES_S, MAX_UNANSWERED, SILENT_S
 from fedge_agent.types import Quality, Reading
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -43,10 +43,10 @@ class Plant:
         self.seq = (seq + 1) % 256
         return encode(T + at, seq, metrics)
 
-    def hear(self, topic: str, data: bytes, retained: bool = False) -> Heard:
+    def hear(self, topic: str, data: bytes, retained: bool = False) -> Outcome:
         return self.view.take(f"spBv1.0/{topic}", data, retained, self.now, T)
 
-    def birth(self, number: int = 0, at: int = 0) -> Heard:
+    def birth(self, number: int = 0, at: int = 0) -> Outcome:
         """Of the node and of the press."""
         self.seq = 0
         heard = self.hear("g/NBIRTH/n", self.payload(bdseq(number), double("load", 1.0, at, alias=1), at=at))
@@ -54,25 +54,25 @@ class Plant:
         heard.add(self.dbirth(double("temperature", 20.0, at, alias=2), state, at=at))
         return heard
 
-    def dbirth(self, *metrics: Metric, device: str = "press", at: int = 0) -> Heard:
+    def dbirth(self, *metrics: Metric, device: str = "press", at: int = 0) -> Outcome:
         return self.hear(f"g/DBIRTH/n/{device}", self.payload(*metrics, at=at))
 
-    def data(self, *metrics: Metric, device: str = "press", at: int = 0, seq: int | None = None) -> Heard:
+    def data(self, *metrics: Metric, device: str = "press", at: int = 0, seq: int | None = None) -> Outcome:
         return self.hear(f"g/DDATA/n/{device}", self.payload(*metrics, at=at, seq=seq))
 
-    def death(self, number: int = 0) -> Heard:
+    def death(self, number: int = 0) -> Outcome:
         return self.hear("g/NDEATH/n", encode(T, None, [bdseq(number)]))
 
-    def tick(self, seconds: float) -> Heard:
+    def tick(self, seconds: float) -> Outcome:
         self.now += seconds
         return self.view.tick(self.now, T)
 
     @property
     def counts(self) -> dict[str, int]:
-        return dict(self.view.ledger.counts)
+        return dict(self.view.counts.totals)
 
 
-def plain(heard: Heard) -> list[tuple[str, float, Any]]:
+def plain(heard: Outcome) -> list[tuple[str, float, Any]]:
     """(tag without its node, ms since T, value), None for what is bad."""
     return [
         (r.tag.removeprefix("g/n/"), r.time_ns // 1_000_000 - T, None if r.quality is Quality.BAD else r.value)
@@ -80,7 +80,7 @@ def plain(heard: Heard) -> list[tuple[str, float, Any]]:
     ]
 
 
-def asked(heard: Heard) -> list[str]:
+def asked(heard: Outcome) -> list[str]:
     for _, data in heard.requests:
         (metric,) = (codec.read_metric(m) for m in codec.decode(data).metrics)
         assert (metric.name, metric.value, codec.decode(data).seq) == ("Node Control/Rebirth", True, None)
@@ -100,7 +100,7 @@ def test_births_and_data_by_alias() -> None:
     assert plain(plant.data(double("", 21.0, 5, alias=2))) == [("press/temperature", 5, 21.0)]
     assert plain(plant.data(double("temperature", 22.0, 6))) == [("press/temperature", 6, 22.0)]
     assert not plant.tick(60).requests
-    assert plant.view.ledger.unusable() == {} and plant.view.ledger.last is None
+    assert plant.view.counts.take_unusable() == {} and plant.view.counts.last_refusal is None
 
 
 def test_aliases_are_built_anew_at_each_birth() -> None:
@@ -189,11 +189,11 @@ def test_unanswered_requests_end_what_is_known() -> None:
     plant.birth()
     plant.now += INTERVAL
     heard = plant.data(double("temperature", 1.0, 1), seq=9)
-    for _ in range(PATIENCE):
+    for _ in range(MAX_UNANSWERED):
         heard.add(plant.tick(INTERVAL))
-    assert len(heard.requests) == PATIENCE
+    assert len(heard.requests) == MAX_UNANSWERED
     assert {tag for tag, _, value in plain(heard) if value is None} == {"/load", "press/temperature", "press/state"}
-    assert "3 requests for a rebirth are unanswered" in str(heard.problems["g/n"])
+    assert "3 requests for a rebirth have no answer" in str(heard.problems["g/n"])
     assert plant.view.alive_ns(plant.now) is None
 
 
@@ -270,7 +270,7 @@ def test_a_rebirth_makes_no_hole_and_a_device_that_does_not_follow_is_stale() ->
     assert plant.tick(DEVICES_S - 0.1).readings == []
     heard = plant.tick(0.2)
     assert {(tag, value) for tag, _, value in plain(heard)} == {("press/temperature", None), ("press/state", None)}
-    assert "'press' was not born again" in str(heard.problems["g/n"])
+    assert "'press' sent no birth" in str(heard.problems["g/n"])
 
 
 def test_another_bdseq_ends_the_devices_at_once() -> None:
@@ -301,8 +301,8 @@ def test_historical_values_come_in_order_and_never_after_newer_ones() -> None:
     assert [v for _, _, v in plain(plant.data(*old, double("temperature", 4.0, 40)))] == [10.0, 20.0, 30.0, 4.0]
     assert plant.data(double("temperature", 3.5, 35, historical=True)).readings == []
     assert plant.counts["historical"] == 3 and plant.counts["historical, too late"] == 1
-    assert plant.view.ledger.unusable() == {"historical, too late": 1}
-    assert plant.view.ledger.unusable() == {}
+    assert plant.view.counts.take_unusable() == {"historical, too late": 1}
+    assert plant.view.counts.take_unusable() == {}
 
 
 def test_history_after_a_new_connection_is_still_too_late() -> None:
@@ -392,8 +392,8 @@ def test_malformed_messages_are_counted_said_and_stop_nothing(case: str) -> None
     plant = Plant(tags=[*TAGS, "g/other/d/m"])
     plant.birth()
     plant.hear(topic, data, retained)
-    assert plant.view.ledger.unusable() == {count: 1}
-    assert words in (plant.view.ledger.last or "")
+    assert plant.view.counts.take_unusable() == {count: 1}
+    assert words in (plant.view.counts.last_refusal or "")
     other = plant.hear("g/NBIRTH/other", encode(T, 0, [bdseq(0)]))
     other.add(plant.hear("g/DBIRTH/other/d", encode(T, 1, [double("m", 5.0)])))
     assert [r.value for r in other.readings] == [5.0]
@@ -405,7 +405,7 @@ def test_strangers_are_ignored() -> None:
     plant = Plant()
     plant.birth()
     for topic in ("g/NBIRTH/x", "h/NBIRTH/n", "g/NCMD/n", "g/DCMD/n/press"):
-        assert plant.hear(topic, plant.payload(seq=77)) == Heard()
+        assert plant.hear(topic, plant.payload(seq=77)) == Outcome()
     plant.seq = 2
     assert plant.dbirth(double("m", 1.0), device="nobody wants").readings == []
     assert len(plant.data(double("", 7.0, 60, alias=2)).readings) == 1  # its seq was counted

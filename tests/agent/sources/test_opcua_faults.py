@@ -172,4 +172,4 @@ def test_tags_that_appear_late(server: list[NodeServer], tmp_path: Path) -> None
 def _shown(server: NodeServer) -> bytes:
     source = OpcuaSource("plc", OpcuaConfig(server.url))
     offered = asyncio.run(source.connector.endpoints())
-    return security.chain(offered[0].ServerCertificate)[0]
+    return security.split_chain(offered[0].ServerCertificate)[0]

@@ -1,1 +1,1 @@
-"""One connection to an MQTT broker: TLS, sessions, acknowledgement, and reasons in plain words."""
+"""One connection to an MQTT broker, with errors that say what to do; leaves reconnecting and payloads to its users."""

@@ -1,11 +1,11 @@
-"""One connection to an MQTT broker, shared by source, output and Sparkplug: a fresh client each time, dead once lost.
+"""One connection to an MQTT broker: a new client for each, of no use once the connection is lost.
 
-Promises: MQTT 5 or 3.1.1, TLS with our CA and client certificate, password from a file, a session that outlives us
-where the client id is fixed; every failure is an UnreachableError (again later) or a ConfigError (a person has to look)
-in the operator's words. Leaves to the caller when to connect anew (the host backs off), and what messages mean.
+Promises: MQTT 5 or 3.1.1, TLS with our CA and client certificate, password from a file. A fixed client id has a session
+that outlives the process. Every failure is an UnreachableError (try again) or a ConfigError (a person has to act), in
+the operator's words. Leaves to the caller when to connect again (the host backs off), and what messages mean.
 
-paho's network thread calls `on_message`; everything else may be called from any thread. A message of QoS 1 is ours to
-acknowledge, once it is durable: until then the broker sends it again to our next connection.
+paho's network thread calls `on_message`; everything else may be called from any thread. The caller acknowledges a
+message of QoS 1 once it is durable: until then the broker sends it again to our next connection.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ from fedge_models.errors import RefusedError, UnreachableError
 from .broker import Broker, address, password, tls_context
 from .reasons import connect_reason, refusal_reason
 
-MAX_PACKET_BYTES = 16 * 1024 * 1024  # MQTT 5: the broker keeps larger ones to itself (3.1.2.11.4)
+MAX_PACKET_BYTES = 16 * 1024 * 1024  # MQTT 5: the broker does not send larger ones (3.1.2.11.4)
 RECEIVE_MAXIMUM = 100  # MQTT 5: messages that may wait for our acknowledgement (3.1.2.11.3)
 CLOSE_S = 1.0
-FOR_GOOD = {"Topic name invalid", "Payload format invalid", "Packet too large"}  # the same bytes are refused again
+PERMANENT = {"Topic name invalid", "Payload format invalid", "Packet too large"}  # the same bytes are refused again
 
 
 class Message(NamedTuple):
-    """What arrived."""
+    """A message that arrived."""
 
-    topic: str  # empty: it was no UTF-8
+    topic: str  # empty: it was not UTF-8
     payload: bytes
     qos: int
-    retain: bool  # it was there before we subscribed
+    retain: bool  # published before we subscribed
     repeated: bool  # the broker may have sent it before (DUP)
-    mid: int  # packet identifier; of QoS 1
+    mid: int  # packet identifier, of QoS 1
 
 
 class Will(NamedTuple):
-    """What the broker publishes when we are lost without a word."""
+    """What the broker publishes when our connection ends without a DISCONNECT."""
 
     topic: str
     payload: bytes
@@ -50,7 +50,7 @@ class Will(NamedTuple):
 
 
 class Connection:
-    """`open`, then use until a method raises, then `close`; never opened twice."""
+    """Call `open`, use it until a method raises, then `close` it; never open it twice."""
 
     def __init__(
         self,
@@ -63,15 +63,15 @@ class Connection:
         self._broker, self._on_message = broker, on_message
         self._clean = clean or not broker.client_id
         self._where = broker.url
-        self.session_present = False  # the broker knew us: it goes on where we were
-        self.lost: str | None = None  # why it ended, in words; None while it lives
+        self.session_present = False  # the broker had our session: it resumes it
+        self.lost: str | None = None  # why it ended; None while it is open
         self._changed = threading.Condition()
         self._connected = self._closing = False
         self._since = 0.0
         self._subscribed: dict[int, list[Any]] = {}  # mid -> reason codes
-        self._refused: dict[int, Any] = {}  # mid of a publication that the broker does not take -> reason code
-        self._heard = _Heard()
-        self._client = self._made(will)
+        self._refused: dict[int, Any] = {}  # mid of a publication that the broker refuses -> reason code
+        self._errors = _FirstError()
+        self._client = self._make_client(will)
 
     def open(self) -> None:
         """Connect. Raises UnreachableError or ConfigError."""
@@ -87,13 +87,13 @@ class Connection:
             raise UnreachableError(f"{self._where}: {self.lost or 'accepts connections but does not speak MQTT'}")
 
     def close(self) -> None:
-        """Say goodbye; the broker keeps our session, and does not publish the will."""
+        """Disconnect; the broker keeps our session, and does not publish the Will."""
         self._closing = True
         self._client.disconnect()
         with self._changed:
             self._changed.wait_for(lambda: self.lost is not None or not self._connected, CLOSE_S)
         held = self._client.socket()
-        if held is not None:  # a link that takes nothing any more
+        if held is not None:  # the link hangs
             with contextlib.suppress(OSError):
                 held.shutdown(socket.SHUT_RDWR)
         self._client.loop_stop()
@@ -105,8 +105,10 @@ class Connection:
             raise UnreachableError(f"{self._where}: {self.lost}")
 
     def subscribe(self, filters: Sequence[str], qos: int = 1, retain_handling: int = 1) -> dict[str, str]:
-        """Subscribe; what the broker refuses, with its reason. Retained messages come with a new subscription only
-        (MQTT 5, 3.8.3.1; 3.1.1 sends them every time)."""
+        """Subscribe; returns the filters that the broker refuses, with the reasons.
+
+        Retained messages come with a new subscription only (MQTT 5, 3.8.3.1; 3.1.1 sends them each time).
+        """
         from paho.mqtt.client import MQTTv5
         from paho.mqtt.subscribeoptions import SubscribeOptions
 
@@ -126,13 +128,13 @@ class Connection:
         return {f: refusal_reason(c, self._broker) for f, c in zip(filters, codes, strict=True) if c.is_failure}
 
     def acknowledge(self, messages: Iterable[Message]) -> None:
-        """Tell the broker that we have them for good."""
+        """Acknowledge messages that are durable."""
         for message in messages:
             if message.qos:
                 self._client.ack(message.mid, message.qos)
 
     def publish(self, topic: str, payload: bytes, qos: int = 1, retain: bool = False) -> Any:
-        """Queue a message; what it returns is for `wait`. Raises UnreachableError when the connection is lost."""
+        """Queue a message; returns a receipt for `wait`. Raises UnreachableError when the connection is lost."""
         self.check()
         receipt = self._client.publish(topic, payload, qos, retain)
         if receipt.rc:  # paho would send it on its own next connection, but this client has none
@@ -141,8 +143,11 @@ class Connection:
         return receipt
 
     def wait(self, receipts: Iterable[Any]) -> None:
-        """Until the broker has acknowledged each (PUBACK). Raises RefusedError where it will never take one, and
-        UnreachableError for all else; that it does not allow one yet is for a person to heal."""
+        """Wait until the broker has acknowledged each (PUBACK).
+
+        Raises RefusedError if the broker will never accept the message. Raises UnreachableError for anything else, also
+        for a missing permission, which a person may grant.
+        """
         deadline = time.monotonic() + float(self._broker.timeout)
         for receipt in receipts:
             while not receipt.is_published():
@@ -153,11 +158,11 @@ class Connection:
                 receipt.wait_for_publish(min(left, 0.5))
             if (reason := self._refused.pop(receipt.mid, None)) is not None:
                 why = f"{self._where}: a publication is refused: {refusal_reason(reason, self._broker)}"
-                raise RefusedError(why) if reason.getName() in FOR_GOOD else UnreachableError(why)
+                raise RefusedError(why) if reason.getName() in PERMANENT else UnreachableError(why)
 
     # paho's callbacks, in its thread
 
-    def _made(self, will: Will | None) -> Any:
+    def _make_client(self, will: Will | None) -> Any:
         from paho.mqtt.client import CallbackAPIVersion, Client, MQTTv5, MQTTv311
 
         broker = self._broker
@@ -172,7 +177,7 @@ class Connection:
             manual_ack=True,
         )
         client.connect_timeout = float(broker.timeout)
-        client.enable_logger(self._heard.logger)
+        client.enable_logger(self._errors.logger)
         if address(broker).tls:
             client.tls_set_context(tls_context(broker))
         if broker.username:
@@ -185,7 +190,7 @@ class Connection:
         return client
 
     def _session(self) -> dict[str, Any]:
-        """What `connect` is told of our session."""
+        """Arguments of `connect` for our session."""
         if self._broker.version != "5":
             return {}
         from paho.mqtt.packettypes import PacketTypes
@@ -212,24 +217,27 @@ class Connection:
         elif flags.is_disconnect_packet_from_server:
             self._lose(refusal_reason(reason, self._broker))
         else:
-            self._lose(self._why_lost())
+            self._lose(self._loss_reason())
 
-    def _why_lost(self) -> str:
+    def _loss_reason(self) -> str:
         if not self._connected:
-            return self._why_never_there()
+            return self._no_answer_reason()
         text = f"the connection was lost after {time.monotonic() - self._since:.0f} s"
-        if self._broker.client_id:  # mosquitto 2.0 takes a session over without a word, in MQTT 5 too
-            text += f"; if it happens again and again: does another client use the id {self._broker.client_id!r}?"
+        if self._broker.client_id:  # mosquitto 2.0 hands a session to another client without a reason, in MQTT 5 too
+            text += f"; if it repeats: does another client use the id {self._broker.client_id!r}?"
         return text
 
-    def _why_never_there(self) -> str:
-        """TLS 1.3 refuses a client only after the handshake, and a reset may swallow its alert."""
-        broker, heard = self._broker, f" ({self._heard.first})" if "ALERT" in self._heard.first else ""
+    def _no_answer_reason(self) -> str:
+        """Why a broker closed the connection before CONNACK.
+
+        TLS 1.3 refuses a client only after the handshake, and a reset may swallow its alert.
+        """
+        broker, alert = self._broker, f" ({self._errors.first})" if "ALERT" in self._errors.first else ""
         if not address(broker).tls:
             return f"closed by the broker before it answered; is it a port without TLS, of MQTT {broker.version}?"
         if broker.certificate is None:
-            return f"closed by the broker before it answered{heard}; does it want a client certificate? Set certificate"
-        return f"the broker refuses our certificate {broker.certificate}, or a client of that name{heard}"
+            return f"closed by the broker before it answered{alert}; does it want a client certificate? Set certificate"
+        return f"the broker refuses our certificate {broker.certificate}, or a client of that name{alert}"
 
     def _on_subscribe(self, _client: Any, _data: Any, mid: int, codes: list[Any], _properties: Any) -> None:
         with self._changed:
@@ -240,7 +248,7 @@ class Connection:
         if reason.is_failure:
             self._refused[mid] = reason
         else:
-            self._refused.pop(mid, None)  # numbers are used again
+            self._refused.pop(mid, None)  # packet identifiers are used again
 
     def _on_raw(self, _client: Any, _data: Any, message: Any) -> None:
         try:
@@ -249,8 +257,7 @@ class Connection:
             topic = ""
         if self._on_message is None:
             return
-        kept = message.payload
-        self._on_message(Message(topic, bytes(kept), message.qos, message.retain, message.dup, message.mid))
+        self._on_message(Message(topic, bytes(message.payload), message.qos, message.retain, message.dup, message.mid))
 
     def _lose(self, why: str) -> None:
         with self._changed:
@@ -259,13 +266,13 @@ class Connection:
             self._changed.notify_all()
 
 
-class _Heard(logging.Handler):
-    """The first error that paho logs: why a TLS link broke is said nowhere else."""
+class _FirstError(logging.Handler):
+    """The first error that paho logs: it reports nowhere else why a TLS link broke."""
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)
         self.first = ""
-        self.logger = logging.Logger("mqtt", logging.ERROR)  # of this connection alone, and not in the tree
+        self.logger = logging.Logger("mqtt", logging.ERROR)  # of this connection alone, outside the logger tree
         self.logger.addHandler(self)
 
     def emit(self, record: logging.LogRecord) -> None:

@@ -1,4 +1,4 @@
-"""Why a broker cannot be reached or says no, in the operator's words: what is wrong and what to do. Pure."""
+"""Explain why a broker cannot be reached or refuses something: what is wrong and what to do. Pure."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 
 from .broker import Broker
 
-_UNKNOWN_CA = {18, 19, 20, 21}  # OpenSSL's X509_V_ERR_*: self-signed, or no issuer that we know
+_UNKNOWN_CA = {18, 19, 20, 21}  # OpenSSL's X509_V_ERR_*: self-signed, or of an issuer that we do not know
 _EXPIRED, _HOST_MISMATCH, _IP_MISMATCH = 10, 62, 64
 
 
 def connect_reason(error: OSError, host: str, secure: bool) -> str:
-    """Why no connection came about; `secure`: it was to be TLS."""
+    """Explain why connecting failed; `secure`: with TLS."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return _certificate_reason(error, host)
     if isinstance(error, ssl.SSLError) or (isinstance(error, ConnectionResetError) and secure):
@@ -27,28 +27,28 @@ def connect_reason(error: OSError, host: str, secure: bool) -> str:
 
 def _certificate_reason(error: ssl.SSLCertVerificationError, host: str) -> str:
     if error.verify_code in (_HOST_MISMATCH, _IP_MISMATCH):
-        return f"the broker's certificate is not for {host!r}: use the name that is in it"
+        return f"the broker's certificate is not for {host!r}: use the name in the certificate"
     if error.verify_code in _UNKNOWN_CA:
-        return f"the broker's certificate is of an unknown CA ({error.verify_message}); set ca_file to its CA"
+        return f"the broker's certificate is of an unknown CA ({error.verify_message}); set ca_file to that CA"
     if error.verify_code == _EXPIRED:
         return "the broker's certificate has expired (or this gateway's clock is wrong)"
     return f"the broker's certificate is not accepted: {error.verify_message}"
 
 
 def refusal_reason(reason: Any, broker: Broker) -> str:
-    """A reason code (MQTT 5, 2.4; paho gives 3.1.1's as these) for the operator."""
+    """Explain a reason code (MQTT 5, 2.4; paho maps those of 3.1.1 to them)."""
     name = reason.getName()
     who = f"user {broker.username!r}" if broker.username else "a client without username"
     reasons = {
         "Bad user name or password": f"the broker refuses {who}: wrong name or password",
         "Not authorized": f"the broker does not allow this to {who}: look at its passwords and access list",
         "Client identifier not valid": f"the broker refuses the client id {broker.client_id!r}",
-        "Session taken over": f"another client has come with our id {broker.client_id!r}: give each its own client_id",
+        "Session taken over": f"another client connected with our id {broker.client_id!r}: give each its own client_id",
         "Unsupported protocol version": f"the broker does not speak MQTT {broker.version}; set version to the other",
         "Server unavailable": "the broker is not ready yet",
         "Server shutting down": "the broker shuts down",
-        "Keep alive timeout": "the broker heard nothing from us in time",
-        "Packet too large": "the broker finds a message of ours too large",
+        "Keep alive timeout": "the broker received nothing from us in time",
+        "Packet too large": "a message of ours is too large for the broker",
         "Quota exceeded": "the broker's quota is exceeded",
     }
-    return reasons.get(name, f"the broker says: {name}")
+    return reasons.get(name, f"the broker answers: {name}")

@@ -1,1 +1,4 @@
-"""What the OPC UA source, outputs and commands share: trust, connection, tags, browsing, words for what goes wrong."""
+"""OPC UA as a client, and the certificates of clients and servers: trust, connection, tags, browsing, reasons.
+
+Leaves subscriptions and writes to the source and the outputs, and reconnecting to their hosts.
+"""

@@ -1,7 +1,7 @@
-"""Names to nodes: paths and patterns of thousands of tags resolved together, within what the server takes at once.
+"""Resolve tags to nodes: paths and patterns of thousands of tags together, within the server's limits per call.
 
-Each level of the paths is one walk: the nodes that any tag goes through are browsed together, in chunks of the server's
-MaxNodesPerBrowse, and no node twice. Paths from the root are left to the server (TranslateBrowsePathsToNodeIds).
+Each level of all paths is one walk: the nodes that any tag passes are browsed together, in chunks of the server's
+MaxNodesPerBrowse, and no node twice. The server resolves paths from the root (TranslateBrowsePathsToNodeIds).
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from fedge_models.system.choices import near_names
 
 from .tags import EXPECTED, Tag, path_text
 
-CHUNK = 500  # where the server names no limit
-SHOWN = 5  # names given in a problem
-EXPLAINED = 10  # problems that say what is near: comparing names takes time, and nobody reads a hundred of them
-MAX_CHILDREN = 100_000  # of all nodes browsed in one go
+CHUNK = 500  # if the server has no limit
+SHOWN = 5  # names in a problem
+EXPLAINED = 10  # problems that list similar names: comparing takes time, and nobody reads a hundred
+MAX_CHILDREN = 100_000  # of one node
 
 T = TypeVar("T")
 
 
 class Limits(NamedTuple):
-    """How much one call may hold: the server's OperationLimits (Part 5, 6.3.11), within reason."""
+    """Items per call: the server's OperationLimits (Part 5, 6.3.11), at most `CHUNK`."""
 
     items: int = CHUNK  # MaxMonitoredItemsPerCall
     read: int = CHUNK
@@ -43,7 +43,7 @@ class Child(NamedTuple):
 
 
 async def limits(client: Any) -> Limits:
-    """What the server says; each of it is optional."""
+    """Read the server's limits; each is optional."""
     from asyncua import ua
 
     base = "Server_ServerCapabilities_OperationLimits_"
@@ -54,14 +54,14 @@ async def limits(client: Any) -> Limits:
     found = []
     for name in names:
         value = 0
-        with contextlib.suppress(ua.UaError, TypeError, ValueError):  # optional on servers
+        with contextlib.suppress(ua.UaError, TypeError, ValueError):
             value = int(await client.get_node(ua.NodeId(getattr(ua.ObjectIds, base + name))).read_value())
         found.append(min(value, CHUNK) if value > 0 else CHUNK)
     return Limits(*found)
 
 
 async def read(client: Any, limit: Limits, nodes: Sequence[Any]) -> list[Any]:
-    """The DataValue of each node."""
+    """Read the DataValue of each node."""
     from asyncua import ua
 
     values: list[Any] = []
@@ -76,9 +76,9 @@ async def read(client: Any, limit: Limits, nodes: Sequence[Any]) -> list[Any]:
 
 
 async def load_types(client: Any, limit: Limits) -> None:
-    """Learn the server's own structures, so that their values arrive decoded.
+    """Load the definitions of the server's structures, so that their values arrive decoded.
 
-    asyncua reads all definitions in one call, whatever the server's limit; it keeps them for the whole process.
+    asyncua reads all definitions in one call, whatever the server's limit, and caches them for the whole process.
     """
     whole = client.read_attributes
 
@@ -90,7 +90,7 @@ async def load_types(client: Any, limit: Limits) -> None:
 
 
 class Browser:
-    """Finds nodes of one connection; what it has browsed it knows until it is made anew."""
+    """Finds nodes over one connection, and caches what it has browsed."""
 
     def __init__(self, client: Any, limit: Limits) -> None:
         self._client, self._limit = client, limit
@@ -99,14 +99,14 @@ class Browser:
         self._explained = 0
 
     async def resolve(self, tags: Sequence[Tag]) -> dict[str, Any]:
-        """Each tag's text to its NodeId, or to a problem in words (str)."""
+        """Map each tag's text to its NodeId, or to a problem (str)."""
         found: dict[str, Any] = {}
         for tag in tags:
             if tag.node:
                 found[tag.text] = await self._node_id(tag)
         await self._translate([t for t in tags if t.exact], found)
         for tag, nodes in (await self._walk([t for t in tags if t.path and not t.exact])).items():
-            found[tag.text] = _only(tag, nodes) or await self._nothing(tag)
+            found[tag.text] = _only(tag, nodes) or await self._no_node(tag)
         return found
 
     async def children(self, nodes: Iterable[Any]) -> dict[Any, list[Child]]:
@@ -119,16 +119,16 @@ class Browser:
         return {node: self._children[node] for node in wanted}
 
     async def near(self, tag: Tag) -> str:
-        """What the server has that is spelt like a tag that it does not have; "" after the first few."""
+        """The end of a message about a missing node: similar node ids; "" after the first few messages."""
         if self._explained >= EXPLAINED:
             return ""
         self._explained += 1
-        names = [c.id.to_string() for c in await self._everything()]
+        names = [c.id.to_string() for c in await self._own_nodes()]
         close = near_names(tag.node or tag.text, names, 3)
-        return f"; the server has: {', '.join(close)}" if close else "; nothing near it is there"
+        return f"; the server has: {', '.join(close)}" if close else "; it has nothing similar"
 
-    async def _everything(self) -> list[Child]:
-        """Nodes that are not the standard's own, level by level, up to a bound."""
+    async def _own_nodes(self) -> list[Child]:
+        """Nodes outside the standard's namespace, level by level, up to a bound."""
         from asyncua import ua
 
         level, found = [ua.NodeId(ua.ObjectIds.ObjectsFolder)], dict[Any, Child]()
@@ -139,7 +139,7 @@ class Browser:
         return list(found.values())
 
     async def _node_id(self, tag: Tag) -> Any:
-        """A written node id; ``nsu=`` is looked up among the server's namespaces."""
+        """Parse a node id, or return a problem (str) if the server lacks the namespace of ``nsu=``."""
         from asyncua import ua
 
         text = tag.node
@@ -153,7 +153,7 @@ class Browser:
         try:
             return ua.NodeId.from_string(text)
         except (ua.UaError, ValueError) as e:
-            raise ConfigError(f"tag {tag.text!r} is no node id; expected e.g. {EXPECTED}") from e
+            raise ConfigError(f"tag {tag.text!r} is not a node id; expected e.g. {EXPECTED}") from e
 
     async def _translate(self, tags: list[Tag], found: dict[str, Any]) -> None:
         from asyncua import ua
@@ -171,7 +171,7 @@ class Browser:
                     found[tag.text] = ua.NodeId(nodes[0].Identifier, nodes[0].NamespaceIndex)
 
     async def _walk(self, tags: list[Tag]) -> dict[Tag, list[tuple[Any, tuple[tuple[int, str], ...]]]]:
-        """Each tag's nodes, with their paths from Objects."""
+        """Tag -> its nodes, with their paths from Objects."""
         from asyncua import ua
 
         start = ua.NodeId(ua.ObjectIds.ObjectsFolder)
@@ -190,8 +190,8 @@ class Browser:
                 ]
         return at
 
-    async def _nothing(self, tag: Tag) -> str:
-        """That a path leads nowhere: the first name of it that nothing has and, for the first few, what is there."""
+    async def _no_node(self, tag: Tag) -> str:
+        """The problem of a path without a node: its first unknown name and, for the first few, the known ones."""
         last, (before,) = 0, (await self._walk([tag._replace(path=())])).values()
         for last in range(len(tag.path)):
             (at,) = (await self._walk([tag._replace(path=tag.path[: last + 1])])).values()
@@ -208,7 +208,7 @@ class Browser:
         return f"{text}; there is: {', '.join(near) or 'nothing'}"
 
     async def _browse(self, nodes: Sequence[Any]) -> list[list[Child]]:
-        """One call (and its continuations). A server that is out of continuation points is asked node by node."""
+        """Browse nodes in one call with its continuations; one by one if the server has no continuation point."""
         from asyncua import ua
 
         asked = ua.BrowseParameters()
@@ -225,7 +225,7 @@ class Browser:
         return found
 
     async def _continued(self, ua: Any, result: Any) -> list[Any]:
-        """All references of a result, however many calls they take."""
+        """All references of a result, in as many calls as needed."""
         references = list(result.References or [])
         while result.ContinuationPoint and len(references) < MAX_CHILDREN:
             more = ua.BrowseNextParameters()
@@ -236,12 +236,12 @@ class Browser:
 
 
 def chunks(all_: Sequence[T], size: int) -> list[Sequence[T]]:
-    """In pieces of at most `size`."""
+    """Split a sequence into pieces of at most `size`."""
     return [all_[i : i + size] for i in range(0, len(all_), size)]
 
 
 def _only(tag: Tag, nodes: list[tuple[Any, tuple[tuple[int, str], ...]]]) -> Any:
-    """The one node that is meant, or in words that there are several; None when there is none."""
+    """The one node, a problem (str) if there are several, or None."""
     if len({node for node, _ in nodes}) <= 1:
         return nodes[0][0] if nodes else None
     paths = sorted(path_text(((0, "Objects"), *path)) for _, path in nodes)
@@ -250,7 +250,7 @@ def _only(tag: Tag, nodes: list[tuple[Any, tuple[tuple[int, str], ...]]]) -> Any
 
 
 def _by_name(children: list[Child]) -> dict[str, list[Child]]:
-    """So that thousands of tags below one node are not each compared with thousands of names."""
+    """Index children by name: comparing thousands of tags with thousands of names would take long."""
     found: dict[str, list[Child]] = {}
     for child in children:
         found.setdefault(child.name, []).append(child)

@@ -1,8 +1,8 @@
 """One connection to an OPC UA server: endpoint, trust, user, session; every failure in the operator's words.
 
-Promises a fresh client each time (asyncua's own reconnection loses its subscription silently when tags appear late or
-the server limits items per call), that a secured channel is opened only to a server that the trust folder knows, and
-that a session left behind by a crash is the server's for a minute, not for an hour: many PLCs have room for few.
+Promises: a new client each time, because asyncua's own reconnection loses its subscription silently when tags appear
+late or the server limits items per call. A secured channel is opened only to a server that the trust folder knows. A
+session that a crash leaves behind occupies the server for a minute, not for an hour: many PLCs allow only a few.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ FOLDER = "opcua"  # of the state folder: own.der, own.key, trusted/
 
 
 class ConnectionConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a source and an output say alike of the server they connect to."""
+    """The keys of a source or output for the server it connects to."""
 
     url: str
     security: str = "None"  # or policy/mode, e.g. "Basic256Sha256/SignAndEncrypt"
     server_certificate: Path | None = None  # the only one to trust, instead of the trust folder
-    certificate: Path | None = None  # ours, DER or PEM; without: made at first need in the state folder
+    certificate: Path | None = None  # ours, DER or PEM; without: made at first use in the state folder
     private_key: Path | None = None
-    application_uri: str = ""  # empty: as our certificate says
+    application_uri: str = ""  # empty: the one in our certificate
     username: str = ""
     password_file: Path | None = None
     user_certificate: Path | None = None  # to log in with a certificate instead of a password
@@ -44,7 +44,7 @@ class ConnectionConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Link(NamedTuple):
-    """A connected client, and what the operator should know of the connection, "" when nothing."""
+    """A connected client; `note`: a warning for the operator, or ""."""
 
     client: Any
     facts: Facts
@@ -62,7 +62,7 @@ class Connector:
     @property
     def trusted(self) -> Path:
         """The trust folder. Raises ConfigError where there is no state folder."""
-        return self._need() / trust.TRUSTED
+        return self._state_folder() / trust.TRUSTED
 
     @contextlib.asynccontextmanager
     async def open(self) -> AsyncIterator[Link]:
@@ -74,7 +74,7 @@ class Connector:
                 try:
                     yield link
                 finally:
-                    with contextlib.suppress(Exception):  # it is being given up; nothing is left to lose
+                    with contextlib.suppress(Exception):  # the connection ends anyway
                         await asyncio.wait_for(client.disconnect(), 2)
         except FedgeError:
             raise
@@ -82,7 +82,7 @@ class Connector:
             raise explain(e, facts) from e
 
     async def endpoints(self) -> list[Any]:
-        """What the server offers, asked without security. Raises ConfigError or UnreachableError."""
+        """Ask the server, without security, for its endpoints. Raises ConfigError or UnreachableError."""
         facts = Facts(self.config.url)
         try:
             async with self._client() as client:
@@ -92,10 +92,10 @@ class Connector:
 
     @contextlib.asynccontextmanager
     async def _client(self) -> AsyncIterator[Any]:
-        """An asyncua client; at the end its sockets are closed, also those with words that nobody takes any more."""
+        """An asyncua client; at the end its sockets are closed, also those that hang."""
         from asyncua import Client
 
-        logging.getLogger("asyncua").setLevel(logging.CRITICAL + 1)  # what matters of it is said here
+        logging.getLogger("asyncua").setLevel(logging.CRITICAL + 1)  # what matters is in our own messages
         client = Client(self.config.url, timeout=self.config.timeout)
         client.session_timeout = SESSION_MS
         client.name = client.description = "fedge-agent"
@@ -112,14 +112,14 @@ class Connector:
         finally:
             for transport in opened:
                 transport.abort()
-            await asyncio.sleep(0)  # in which they close
+            await asyncio.sleep(0)  # lets them close
 
     async def _connect(self, client: Any, facts: Facts) -> Link:
         config, notes = self.config, []
         ours = self.own() if config.security != "None" else None
         client.application_uri = ours.uri if ours else config.application_uri or "urn:fedge:agent"
         if ours:
-            shown = trust.chain(self.endpoint(await self.endpoints()).ServerCertificate or b"")
+            shown = trust.split_chain(self.endpoint(await self.endpoints()).ServerCertificate or b"")
             if note := self._verify(shown):
                 notes.append(note)
             await self._secure(client, ours, shown[0])
@@ -129,11 +129,11 @@ class Connector:
             if not ours:
                 notes.append(f"{config.url}: others may read the password, which is sent without security")
         if config.user_certificate:
-            await client.load_client_certificate(str(config.user_certificate), _form(config.user_certificate))
-            await client.load_private_key(config.user_private_key, None, _form(config.user_private_key))
+            await client.load_client_certificate(str(config.user_certificate), _format(config.user_certificate))
+            await client.load_private_key(config.user_private_key, None, _format(config.user_private_key))
         try:
             await asyncio.wait_for(client.connect(), config.timeout * 2)
-        except (ConnectionError, AssertionError) as e:  # how a server turns away a certificate that it does not know
+        except (ConnectionError, AssertionError) as e:  # how a server rejects a certificate that it does not know
             raise explain(AssertionError() if ours else e, facts) from e
         return Link(client, facts, "; ".join(notes))
 
@@ -146,20 +146,20 @@ class Connector:
         await client.set_security(
             getattr(security_policies, f"SecurityPolicy{policy}"),
             CertProperties(trust.read(ours.certificate), "der"),
-            CertProperties(ours.key.read_bytes(), _form(ours.key)),
+            CertProperties(ours.key.read_bytes(), _format(ours.key)),
             server_certificate=CertProperties(server, "der"),
             mode=getattr(MessageSecurityMode, mode),
         )
 
     def endpoint(self, offered: list[Any]) -> Any:
-        """The one with our policy and mode. Raises ConfigError naming what there is instead."""
+        """The endpoint with our policy and mode. Raises ConfigError that lists what the server offers."""
         policy, _, mode = self.config.security.partition("/")
         for endpoint in offered:
             if security_of(endpoint) == (policy, mode) and endpoint.ServerCertificate:
                 return endpoint
-        have = ", ".join(sorted({"/".join(filter(None, security_of(e))) for e in offered})) or "nothing"
+        offers = ", ".join(sorted({"/".join(filter(None, security_of(e))) for e in offered})) or "nothing"
         raise ConfigError(
-            f"{self.config.url}: the server does not offer security {self.config.security!r}; it offers: {have}"
+            f"{self.config.url}: the server does not offer security {self.config.security!r}; it offers: {offers}"
         )
 
     def _verify(self, shown: list[bytes]) -> str | None:
@@ -174,15 +174,15 @@ class Connector:
         return None
 
     def own(self) -> trust.Own:
-        """Our certificate, made if none is given. Raises ConfigError."""
+        """Our certificate, made if none is configured. Raises ConfigError."""
         config = self.config
         if config.certificate and config.private_key:
             if not config.private_key.exists():
                 raise ConfigError(f"{config.private_key}: cannot be read: No such file or directory")
             return trust.given(config.certificate, config.private_key, config.application_uri)
-        return trust.own(self._need(), config.application_uri)
+        return trust.own(self._state_folder(), config.application_uri)
 
-    def _need(self) -> Path:
+    def _state_folder(self) -> Path:
         if self._folder is None:
             raise ConfigError(f"{self.name}: security {self.config.security!r} needs the agent's state folder")
         return self._folder
@@ -201,12 +201,12 @@ def security_of(endpoint: Any) -> tuple[str, str]:
 
 
 def troubles() -> tuple[type[BaseException], ...]:
-    """What asyncua raises when the other side, the network or what is configured is at fault."""
+    """Exceptions that asyncua raises when the server, the network or the configuration is at fault."""
     from asyncua import ua
     from cryptography.exceptions import InvalidSignature
 
-    # AssertionError, AttributeError, ValueError: asyncua's way to say that a server refused our certificate, showed
-    # none to encrypt a password for, or sent what makes no sense
+    # asyncua raises AssertionError when a server refuses our certificate, AttributeError when the server shows none to
+    # encrypt a password for, ValueError for malformed answers
     return (
         ua.UaError, OSError, asyncio.TimeoutError, AssertionError, AttributeError, ValueError, InvalidSignature
     )  # fmt: skip
@@ -223,7 +223,7 @@ def _check(name: str, config: ConnectionConfig) -> None:
     if not config.url.startswith("opc.tcp://"):
         raise ConfigError(f"{name}: url {config.url!r}: expected opc.tcp://host:port/path")
     if "@" in config.url.partition("://")[2].partition("/")[0]:  # it would be in every log and status page
-        raise ConfigError(f"{name}: url: holds a user or password; use username and password_file")
+        raise ConfigError(f"{name}: url holds a name or password; give username and password_file instead")
     for one, other in (("certificate", "private_key"), ("user_certificate", "user_private_key")):
         if (getattr(config, one) is None) != (getattr(config, other) is None):
             raise ConfigError(f"{name}: {one} and {other} go together; one of them is missing")
@@ -238,8 +238,8 @@ def _secret(path: Path | None) -> str:
         raise ConfigError(f"{path}: cannot be read: {e.strerror}") from e
 
 
-def _form(path: Path | None) -> str:
-    """Of a certificate or key: "pem" or "der", by its content."""
+def _format(path: Path | None) -> str:
+    """Format of a certificate or key, "pem" or "der", by its content."""
     try:
         return "pem" if path and path.read_bytes().lstrip().startswith(b"-----") else "der"
     except OSError as e:

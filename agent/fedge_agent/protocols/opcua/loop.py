@@ -1,4 +1,4 @@
-"""An event loop in a thread of its own, for outputs: what keeps a session alive goes on between two deliveries."""
+"""An event loop in a thread of its own, for outputs: it keeps a session alive between two deliveries."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class Loop:
-    """Runs from the first `call` to `stop`."""
+    """An event loop that runs from the first `call` to `stop`."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -22,7 +22,7 @@ class Loop:
         self._thread: threading.Thread | None = None
 
     def call(self, work: Coroutine[Any, Any, T], timeout: float) -> T:
-        """The result of the coroutine. Raises UnreachableError when it takes longer."""
+        """Run a coroutine and return its result. Raises UnreachableError when it takes longer than `timeout`, s."""
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
             self._thread = threading.Thread(target=self._loop.run_forever, name=f"opcua-{self._name}", daemon=True)
@@ -35,7 +35,7 @@ class Loop:
             raise UnreachableError(f"{self._name}: no answer within {timeout:g} s") from e
 
     def stop(self) -> None:
-        """Cancel what is left and end."""
+        """Cancel all tasks and end the thread."""
         loop, thread, self._loop, self._thread = self._loop, self._thread, None, None
         if loop is None or thread is None:
             return

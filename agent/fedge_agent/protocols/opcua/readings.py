@@ -1,4 +1,4 @@
-"""From a DataValue to a Reading: value, quality and source time as the server says them. Pure."""
+"""Convert a DataValue to a Reading: value, quality and source time as the server sends them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OVERFLOW = 0x480  # InfoType DataValue with its Overflow bit: the server's queue
 
 
 def reading(tag: str, field: Sequence[str | int], data: Any) -> Reading:
-    """One value. Raises LookupError for a field that the value does not have."""
+    """Convert one value. Raises LookupError for a field that the value does not have."""
     code = data.StatusCode.value if data.StatusCode else 0
     quality = QUALITIES[code >> 30]
     stamp = data.SourceTimestamp or data.ServerTimestamp

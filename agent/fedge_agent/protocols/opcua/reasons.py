@@ -1,7 +1,7 @@
-"""What went wrong with an OPC UA server, in the operator's words: one table from what is raised to what to do. Pure.
+"""Explain what went wrong with an OPC UA server: one table from exceptions to what the operator can do. Pure.
 
-The order matters: the first pattern that fits "TypeName: message" counts. A status code is named in the standard's own
-spelling, so that the server's manual can be searched for it.
+The first pattern that fits "TypeName: message" counts, so the order matters. Messages spell a status code as the
+standard does, so that the operator can search the server's manual for it.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from fedge_models.errors import ConfigError, FedgeError, UnreachableError
 
 
 class Facts(NamedTuple):
-    """What the words may name."""
+    """What a message may name."""
 
     url: str
     security: str = "None"
     user: str = ""  # "" : anonymous
-    ours: str = ""  # our certificate, as people find it: its file and fingerprint
+    ours: str = ""  # our certificate: its file and fingerprint
 
 
 TRUST_US = (
@@ -43,17 +43,14 @@ TABLE: tuple[tuple[str, type[FedgeError], str], ...] = (
         r"BadCertificate(Issuer)?TimeInvalid",
         ConfigError,
         (
-            "the server says that our certificate ({ours}) has expired "
+            "the server finds that our certificate ({ours}) has expired "
             "or is not valid yet; compare the clocks of both, or delete the file and its .key: a new one is made"
         ),
     ),
     (
         r"BadCertificate(Issuer)?(Revoked|RevocationUnknown)",
         ConfigError,
-        (
-            "the server says that our certificate "
-            "({ours}) is revoked, or it cannot tell; its administrator has to say why"
-        ),
+        ("the server finds our certificate ({ours}) revoked, or cannot check it; ask its administrator why"),
     ),
     (
         r"BadCertificateUseNotAllowed|BadCertificatePolicyCheckFailed|BadCertificateHostNameInvalid",
@@ -107,7 +104,7 @@ TABLE: tuple[tuple[str, type[FedgeError], str], ...] = (
     (
         r"BadTcpEndpointUrlInvalid|BadServerUriInvalid",
         ConfigError,
-        ("the server does not know this address; take the one that it announces, path included"),
+        ("the server does not know this address; use the one that it announces, path included"),
     ),
     (
         r"BadServerHalted|BadShutdown|BadServerNotConnected|BadOutOfService",
@@ -118,7 +115,7 @@ TABLE: tuple[tuple[str, type[FedgeError], str], ...] = (
     (
         r"BadTcpMessage\w+|BadProtocolVersionUnsupported|Not ?Enough ?Data|Unsupported message",
         ConfigError,
-        "what answers there does not speak OPC UA over TCP ({error}); is it the right port?",
+        "the program that listens there does not speak OPC UA over TCP ({error}); is it the right port?",
     ),
     (
         r"ConnectionRefusedError|Connect call failed",
@@ -143,15 +140,15 @@ TABLE: tuple[tuple[str, type[FedgeError], str], ...] = (
 
 
 def explain(error: BaseException, facts: Facts) -> FedgeError:
-    """The error of ours that says it; whatever is not in the table may heal."""
+    """Convert an exception to an error of ours; one that is not in the table may heal."""
     if isinstance(error, FedgeError):
         return error
-    said = str(error).split("(", 1)[0].strip() if type(error).__name__.startswith("Bad") else str(error)
+    message = str(error).split("(", 1)[0].strip() if type(error).__name__.startswith("Bad") else str(error)
     name = "TimeoutError" if isinstance(error, asyncio.TimeoutError) else type(error).__name__
-    short = name if not said or name.startswith("Bad") else said
-    for pattern, kind, words in TABLE:
-        if re.search(pattern, f"{name}: {said}"):
+    short = name if not message or name.startswith("Bad") else message
+    for pattern, kind, template in TABLE:
+        if re.search(pattern, f"{name}: {message}"):
             ours, user = facts.ours or "none", f"user {facts.user!r}" if facts.user else "a client without a user name"
-            text = words.format(ours=ours, security=facts.security, user=user, error=short)
+            text = template.format(ours=ours, security=facts.security, user=user, error=short)
             return kind(f"{facts.url}: {text}" + (f" [{name}]" if name.startswith("Bad") and name not in text else ""))
     return UnreachableError(f"{facts.url}: {short}")

@@ -1,10 +1,9 @@
-"""Certificates of OPC UA: ours, made at first need, and whose server we trust.
+"""Certificates of OPC UA: ours, made at first use, and those of the servers we trust.
 
-Promises that a secured connection is opened only to a server whose certificate lies in the trust folder (itself, or
-the certificate of who issued it), and that nothing is put there but by an operator: `fedge-agent trust`, or a copied
-file. A server that was trusted by that command keeps its own file, so a certificate that changes is refused even if
-another server's would be trusted. Like the standard's own trust lists, a pinned certificate that has expired is still
-trusted; the caller says so.
+Promises: a secured connection is opened only to a server whose certificate, or its issuer's, lies in the trust folder.
+Only an operator puts certificates there, with `fedge-agent trust` or by copying a file. That command pins a server to a
+file of its own, so a certificate that changes is refused even if it is trusted for another server. A pinned certificate
+that has expired is still trusted, as in the standard's trust lists; the caller reports it.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ class Own(NamedTuple):
 
 
 def fingerprint(der: bytes) -> str:
-    """SHA-256, as certificate managers print it: pairs of hexadecimal digits."""
+    """SHA-256 as certificate managers print it: pairs of hexadecimal digits."""
     from cryptography.hazmat.primitives import hashes
 
     digest = hashes.Hash(hashes.SHA256())
@@ -50,7 +49,7 @@ def fingerprint(der: bytes) -> str:
 
 
 def own(folder: Path, uri: str) -> Own:
-    """Our certificate in `folder`, made if there is none. Raises ConfigError for one that does not fit."""
+    """Our certificate in `folder`, made if there is none. Raises ConfigError for a certificate without `uri`."""
     certificate, key = folder / f"{OWN}.der", folder / f"{OWN}.key"
     if not (certificate.exists() and key.exists()):
         files.make_folder(folder)
@@ -59,10 +58,10 @@ def own(folder: Path, uri: str) -> Own:
 
 
 def given(certificate: Path, key: Path, uri: str) -> Own:
-    """A certificate made elsewhere. Raises ConfigError unless it carries `uri`, or any when that is empty."""
+    """A certificate made elsewhere. Raises ConfigError unless it has the URI `uri`; an empty `uri` allows any."""
     found = _uris(load(certificate))
     if not found:
-        raise ConfigError(f"{certificate}: has no URI among its subject alternative names, which OPC UA demands")
+        raise ConfigError(f"{certificate}: has no URI among its subject alternative names, which OPC UA requires")
     if uri and uri not in found:
         raise ConfigError(
             f"{certificate}: is made for {found[0]!r}, and application_uri is {uri!r}; leave application_uri out, or "
@@ -72,9 +71,9 @@ def given(certificate: Path, key: Path, uri: str) -> Own:
 
 
 def verify(shown: list[bytes], folder: Path, name: str, url: str) -> str | None:
-    """Whether the server that shows this certificate (DER; its issuers after it) is trusted as `name`.
+    """Check that the server which shows this certificate (DER; its issuers after it) is trusted as `name`.
 
-    Returns what the operator should know (it has expired). Raises ConfigError unless it is trusted.
+    Returns a warning for the operator, or None. Raises ConfigError if the server is not trusted.
     """
     print_, pinned = fingerprint(shown[0]), pin_file(folder, name)
     if pinned.exists() and read(pinned) != shown[0]:
@@ -97,26 +96,26 @@ def verify(shown: list[bytes], folder: Path, name: str, url: str) -> str | None:
 
 
 def pin(folder: Path, name: str, der: bytes) -> Path:
-    """Trust this certificate as that of `name` from now on."""
+    """Store a certificate as the trusted one of `name`."""
     files.make_folder(folder)
     files.write(pin_file(folder, name), der)
     return pin_file(folder, name)
 
 
 def pin_file(folder: Path, name: str) -> Path:
-    """Where the certificate of a source or output is kept."""
+    """The file of the pinned certificate of a source or output."""
     return folder / f"{name}.der"
 
 
 def read(path: Path) -> bytes:
-    """A certificate (DER or PEM) as DER. Raises ConfigError."""
+    """Read a certificate (DER or PEM) as DER. Raises ConfigError."""
     from cryptography.hazmat.primitives.serialization import Encoding
 
     return load(path).public_bytes(Encoding.DER)
 
 
 def load(path: Path) -> Certificate:
-    """A certificate from a DER or PEM file. Raises ConfigError."""
+    """Read a certificate from a DER or PEM file. Raises ConfigError."""
     from cryptography import x509
 
     try:
@@ -128,11 +127,11 @@ def load(path: Path) -> Certificate:
     except OSError as e:
         raise ConfigError(f"{path}: cannot be read: {e.strerror}") from e
     except ValueError as e:
-        raise ConfigError(f"{path}: is no certificate in DER or PEM") from e
+        raise ConfigError(f"{path}: is not a certificate in DER or PEM") from e
 
 
-def chain(blob: bytes) -> list[bytes]:
-    """A server's certificate, and its issuers if it sent them: DER after DER."""
+def split_chain(blob: bytes) -> list[bytes]:
+    """Split what a server shows, its certificate and perhaps its issuers, into DER certificates."""
     parts = []
     while len(blob) >= 4:  # SEQUENCE with a length of two bytes: every RSA certificate has one
         end = int.from_bytes(blob[2:4], "big") + 4
@@ -142,7 +141,7 @@ def chain(blob: bytes) -> list[bytes]:
 
 
 def describe(der: bytes) -> dict[str, str]:
-    """What a person compares before trusting."""
+    """What a person compares before trusting a certificate."""
     from cryptography import x509
 
     certificate = x509.load_der_x509_certificate(der)
@@ -155,7 +154,7 @@ def describe(der: bytes) -> dict[str, str]:
 
 
 def certificates(folder: Path) -> list[bytes]:
-    """Those in a folder, DER. Raises ConfigError for a file that is none."""
+    """Read the certificates in a folder as DER. Raises ConfigError for a file that is not a certificate."""
     paths = sorted(p for p in folder.glob("*") if p.suffix.lower() in SUFFIXES) if folder.is_dir() else []
     return [read(path) for path in paths]
 
@@ -175,9 +174,9 @@ def _issued(der: bytes, by: bytes) -> bool:
 
 
 def _fits(der: bytes, name: str, url: str) -> None:
-    """Raise ConfigError unless a certificate from a trusted authority is valid now, and made for the host in the URL.
+    """Raise ConfigError unless a certificate of a trusted authority is valid now and made for the host in the URL.
 
-    Any device of the plant may hold one; only the name in it tells the PLC from the others.
+    Any device of the plant may hold such a certificate; only its name tells the PLC from the others.
     """
     from cryptography import x509
 
@@ -191,7 +190,7 @@ def _fits(der: bytes, name: str, url: str) -> None:
         hosts += [str(address) for address in names.get_values_for_type(x509.IPAddress)]
     if host not in hosts:
         raise ConfigError(
-            f"{url}: the server's certificate is from a trusted authority, but made for {', '.join(hosts) or 'no host'}"
+            f"{url}: the server's certificate is of a trusted authority, but made for {', '.join(hosts) or 'no host'}"
             f" instead of {host}. Use that name in url, or compare its fingerprint and run: fedge-agent trust {name}"
         )
 
@@ -218,7 +217,7 @@ def _uris(certificate: Certificate) -> list[str]:
 
 
 def _make(certificate: Path, key: Path, uri: str) -> None:
-    """An application instance certificate, self-signed (Part 6, 6.2.2). The key first: a certificate always has one."""
+    """Make a self-signed application instance certificate (Part 6, 6.2.2). The key is written first."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import rsa

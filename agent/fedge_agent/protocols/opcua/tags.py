@@ -1,10 +1,10 @@
-"""How a tag names a node, and a value inside it. Pure.
+"""Parse tags, which name a node and perhaps a value inside it. Pure.
 
 ``ns=2;s=Pump1.Current``, ``nsu=urn:plc;i=7``: a node id. ``/Objects/2:Pump1/2:Current``: a browse path from the root in
 OPC UA's own notation (Part 4, A.2), where a name without a prefix is of namespace 0. ``Pump1/Current``: a path from
-Objects, where a name without a prefix is of any namespace and may hold ``*``, ``?`` and ``[…]``. ``&`` before a
-character of a path takes its meaning away. Behind the last ``#``: a field of a structure or an element of an array, as
-in ``#Axis.Rms``, ``#[3]``, ``#Peaks[0].Height``; a node id that holds a ``#`` itself ends in another.
+Objects, where a name without a prefix is of any namespace and may hold ``*``, ``?`` and ``[…]``. ``&`` escapes the
+next character of a path. Behind the last ``#``: a field of a structure or an element of an array, as
+in ``#Axis.Rms``, ``#[3]``, ``#Peaks[0].Height``; a node id that contains a ``#`` needs another at its end.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ class Element(NamedTuple):
     wild: bool = False
 
     def fits(self, space: int, name: str) -> bool:
-        """Whether a node's browse name is meant."""
+        """Whether the element matches a browse name."""
         if self.space is not None and space != self.space:
             return False
         return fnmatchcase(name, self.name) if self.wild else name == self.name
 
 
 class Tag(NamedTuple):
-    """A tag, taken apart: `node` or `path`, and where inside the value."""
+    """A parsed tag: `node` or `path`, and the `field` inside the value."""
 
     text: str
     node: str = ""
@@ -50,7 +50,7 @@ class Tag(NamedTuple):
 
 
 def parse(text: str) -> Tag:
-    """Raises ConfigError for what is neither a node id nor a path."""
+    """Parse a tag. Raises ConfigError for text that is neither a node id nor a path."""
     where, mark, inside = text.rpartition("#")
     where, field = (where, _field(text, inside)) if mark else (text, ())
     if _NODE.match(where):
@@ -61,17 +61,17 @@ def parse(text: str) -> Tag:
         raise ConfigError(f"tag {text!r} is neither a node id nor a browse path; expected e.g. {EXPECTED}")
     if exact and any(_WILD.search(n) for n in names):
         raise ConfigError(
-            f'tag {text!r}: a pattern has no "/" in front; it begins below Objects, as in "Pump*/Current"'
+            f'tag {text!r}: a pattern must not begin with "/"; it begins below Objects, as in "Pump*/Current"'
         )
     return Tag(text, path=tuple(_element(n, exact) for n in names), exact=exact, field=field)
 
 
 def dig(value: Any, field: Sequence[str | int]) -> Any:
-    """What lies inside a structure or array. Raises LookupError naming what is there instead."""
+    """Find a value inside a structure or array. Raises LookupError that lists what there is instead."""
     for step in field:
         if isinstance(step, int):
             if not isinstance(value, list) or step >= len(value):
-                count = f"has {len(value)} elements" if isinstance(value, list) else "is no array"
+                count = f"has {len(value)} elements" if isinstance(value, list) else "is not an array"
                 raise LookupError(f"no element [{step}]: it {count}")
             value = value[step]
         elif not hasattr(value, step):
@@ -83,18 +83,18 @@ def dig(value: Any, field: Sequence[str | int]) -> Any:
 
 
 def path_text(elements: Sequence[tuple[int, str]]) -> str:
-    """A path from the root, of (namespace, name), as `parse` reads it."""
+    """Write a path from the root, of (namespace, name), as `parse` reads it."""
     return "".join(f"/{space}:{_escape(name)}" if space else f"/{_escape(name)}" for space, name in elements)
 
 
 def _field(text: str, inside: str) -> tuple[str | int, ...]:
     if inside and not _FIELD.fullmatch(inside):
-        raise ConfigError(f"tag {text!r}: {inside!r} behind the # is no field; expected e.g. #Axis.Rms or #[3]")
+        raise ConfigError(f"tag {text!r}: {inside!r} behind the # is not a field; expected e.g. #Axis.Rms or #[3]")
     return tuple(int(index) if index else name for name, index in _STEP.findall(inside))
 
 
 def _split(path: str) -> list[str]:
-    """At each "/" that has no "&" before it."""
+    """Split a path at each "/" without "&" before it."""
     return _SLASH.split(path)
 
 

@@ -1,4 +1,4 @@
-"""What a server has, for `fedge-agent browse`: the tree with types and values, and configuration lines of it."""
+"""List the nodes of a server for `fedge-agent browse`: a tree with types and values, or configuration lines."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SHOWN = 60  # characters of a value
 
 
 class Leaf(NamedTuple):
-    """One node: how deep, its path of names, and what it holds."""
+    """One node: its path of names, its node id, and the type and value of a variable."""
 
     path: tuple[str, ...]
     node: str
@@ -29,7 +29,7 @@ class Leaf(NamedTuple):
 
 
 async def tree(client: Any, limit: Limits, start: Any, depth: int) -> list[Leaf]:
-    """The nodes below `start`, parents before children, each node once; below Objects without the server's own."""
+    """Read the nodes below `start`, parents before children, each once; below Objects without the server's own."""
     from asyncua import ua
 
     browser, order = Browser(client, limit), dict[Any, tuple[tuple[str, ...], Child]]()
@@ -76,21 +76,21 @@ def _leaf(path: tuple[str, ...], child: Child, data: Any) -> Leaf:
 
 
 def shown(value: Any) -> str:
-    """A value in one short line."""
+    """Write a value in one short line."""
     fields = fields_of(value)
     text = ", ".join(f"{name} {shown(inner)}" for name, inner in fields.items()) if fields else _plain(value)
     return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"
 
 
 def fields_of(value: Any) -> dict[str, Any]:
-    """The fields of a structure that was decoded, {} for anything else."""
+    """The fields of a decoded structure; {} for any other value."""
     if isinstance(value, Enum) or not hasattr(value, "__dataclass_fields__"):
         return {}
     return {name: getattr(value, name) for name in value.__dataclass_fields__ if name != "Encoding"}
 
 
 def lines(leaves: list[Leaf], source: str) -> Iterator[str]:
-    """Configuration lines for all that can be a channel: numbers, states, arrays, and numbers inside structures."""
+    """Write configuration lines for all possible channels: numbers, arrays of numbers, and both inside structures."""
     found = [(leaf, inside, value) for leaf in leaves for inside, value in _channels(leaf.value)]
     names = _names([(*leaf.path, *re.findall(r"\w+", inside)) for leaf, inside, _ in found])
     for name, (leaf, inside, value) in zip(names, found, strict=True):
@@ -102,7 +102,7 @@ def lines(leaves: list[Leaf], source: str) -> Iterator[str]:
 
 
 def _channels(value: Any, inside: str = "") -> Iterator[tuple[str, Any]]:
-    """(what to put behind the node id, value) of each number or array of numbers."""
+    """Each number or array of numbers in a value, and what to write behind the node id for it."""
     if isinstance(value, NUMBERS) or (isinstance(value, list) and value and isinstance(value[0], NUMBERS)):
         yield inside, value
     for name, inner in fields_of(value).items():
@@ -110,11 +110,11 @@ def _channels(value: Any, inside: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _names(paths: list[tuple[str, ...]]) -> list[str]:
-    """A channel name for each path: as few of its last names as no other path ends in."""
-    words = [[re.sub(r"\W+", "_", word, flags=re.A).strip("_") or "_" for word in path] for path in paths]
-    ends = Counter("_".join(w[-n:]) for w in words for n in range(1, len(w) + 1))
+    """A channel name for each path: as few of its last names as make it unique."""
+    cleaned = [[re.sub(r"\W+", "_", part, flags=re.A).strip("_") or "_" for part in path] for path in paths]
+    ends = Counter("_".join(w[-n:]) for w in cleaned for n in range(1, len(w) + 1))
     names: dict[str, None] = {}
-    for parts in words:
+    for parts in cleaned:
         tails = ["_".join(parts[-n:]) for n in range(1, len(parts) + 1)]
         name = next((tail for tail in tails if ends[tail] == 1), tails[-1])
         twins = (f"{name}_{n}" for n in count(2))

@@ -1,2 +1,5 @@
-"""Sparkplug B (Eclipse Sparkplug 3.0): payloads, topics, what a host knows of edge nodes, what an edge node says of
-itself. Pure but for `kept`: no socket, no clock; the connection is `protocols.mqtt`'s."""
+"""Sparkplug B (Eclipse Sparkplug 3.0): payloads, topics, the host's view of edge nodes, and an edge node of our own.
+
+Pure but for `state`, which loads and saves a file. Leaves the connection to `protocols.mqtt`, and sockets and clocks to
+the callers.
+"""

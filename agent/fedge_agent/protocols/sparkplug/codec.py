@@ -1,13 +1,12 @@
-"""Sparkplug B payloads: sparkplug_b.proto of Eclipse Tahu (Sparkplug 3.0, chapter 6.4.1), read with distrust.
+"""Encode and decode Sparkplug B payloads: sparkplug_b.proto of Eclipse Tahu (Sparkplug 3.0, chapter 6.4.1).
 
-The bytes are read by the `protobuf` library, which is in the process anyway because of ONNX: importing it here costs
-0.5 MiB and 2 ms (alone: 2.8 MiB, 30 ms). Its classes are made from the table below when they are first wanted, so no
-generated code is tied to a version of the library.
+The `protobuf` library reads the bytes; ONNX has loaded it anyway, so importing it here costs 0.5 MiB and 2 ms. Its
+classes are made at first use from the table below, so that no generated code depends on a version of the library.
 
-The table is not the whole schema, on purpose: what holds other messages without end (templates in templates, property
-sets in property sets) is declared as bytes and never opened, so a payload is at most three messages deep; metrics are
-bytes too, counted before the first is opened, and each is opened by itself, so that one that is malformed does not
-cost the others. Raises WireError and nothing else.
+The table leaves out a part of the schema on purpose. Fields that may nest without end (templates in templates, property
+sets in property sets) are declared as bytes and never decoded, so a payload is at most three messages deep. Metrics are
+bytes too: they are counted before the first is decoded, and each is decoded by itself, so that a malformed metric does
+not cost the others. Every error is a WireError.
 """
 
 from __future__ import annotations
@@ -23,16 +22,16 @@ MAX_METRICS = 20_000  # of one payload
 MAX_PROPERTIES = 64 << 10  # bytes of one metric's property set
 COMPRESSED = b"SPBV1.0_COMPRESSED"  # an extension of Tahu's, not of the specification
 
-Raw = int | float | bool | str | bytes | None  # as on the wire: integers unsigned
+Raw = int | float | bool | str | bytes | None  # as on the wire, where integers are unsigned
 
 
 class Metric(NamedTuple):
-    """One metric. `kind` is the field its value came in, such as "int_value"; "" when it has none."""
+    """One metric. `kind` is the field that holds its value, such as "int_value"; "" without a value."""
 
     name: str = ""
     alias: int | None = None
     timestamp: int | None = None  # ms since the Unix epoch
-    datatype: int = 0  # 0: not said
+    datatype: int = 0  # 0: not given
     value: Raw = None
     kind: str = ""
     null: bool = False
@@ -41,7 +40,7 @@ class Metric(NamedTuple):
 
 
 class Payload(NamedTuple):
-    """A payload whose metrics are not opened yet."""
+    """A payload whose metrics are not decoded yet."""
 
     timestamp: int | None = None  # ms since the Unix epoch: when it was sent
     seq: int | None = None
@@ -49,26 +48,26 @@ class Payload(NamedTuple):
 
 
 def decode(data: bytes) -> Payload:
-    """The payload. Raises WireError when it is malformed, compressed or over a cap."""
+    """Decode a payload. Raises WireError when it is malformed, compressed or over a cap."""
     if len(data) > MAX_BYTES:
         raise WireError(f"a payload of {len(data)} bytes; expected at most {MAX_BYTES}")
     message = _parse("Payload", data)
     if message.uuid == COMPRESSED:
-        raise WireError("a compressed payload, which is not read; turn compression off at the edge node")
+        raise WireError("a compressed payload, which is not supported; turn compression off at the edge node")
     if len(message.metrics) > MAX_METRICS:
         raise WireError(f"{len(message.metrics)} metrics in one payload; expected at most {MAX_METRICS}")
-    return Payload(_given(message, "timestamp"), _given(message, "seq"), tuple(message.metrics))
+    return Payload(_optional(message, "timestamp"), _optional(message, "seq"), tuple(message.metrics))
 
 
 def read_metric(data: bytes) -> Metric:
-    """One metric of a payload. Raises WireError when it is malformed."""
+    """Decode one metric of a payload. Raises WireError when it is malformed."""
     message = _parse("Metric", data)
     kind = message.WhichOneof("value") or ""
     value: Raw = getattr(message, kind) if kind else None
     return Metric(
         _text(message.name, "a metric's name"),
-        _given(message, "alias"),
-        _given(message, "timestamp"),
+        _optional(message, "alias"),
+        _optional(message, "timestamp"),
         message.datatype,
         _text(value, f"the value of {message.name!r}") if kind == "string_value" else value,  # type: ignore[arg-type]
         kind,
@@ -79,13 +78,13 @@ def read_metric(data: bytes) -> Metric:
 
 
 def encode(timestamp: int | None, seq: int | None, metrics: Iterable[Metric]) -> bytes:
-    """The bytes of a payload, with fields in the order of their numbers, as every encoder writes them."""
+    """Encode a payload, its fields in the order of their numbers, as every encoder writes them."""
     message = _classes()["Payload"](timestamp=timestamp, seq=seq, metrics=[write_metric(m) for m in metrics])
     return bytes(message.SerializeToString())
 
 
 def write_metric(metric: Metric) -> bytes:
-    """The bytes of one metric; what is empty, false or None is left out."""
+    """Encode one metric, without fields that are empty, false or None."""
     value = metric.value.encode() if isinstance(metric.value, str) else metric.value
     message = _classes()["Metric"](
         name=metric.name.encode() or None,
@@ -101,7 +100,7 @@ def write_metric(metric: Metric) -> bytes:
 
 
 def _quality(data: bytes) -> int | None:
-    """The property "Quality", if there is one."""
+    """Value of the property "Quality", or None."""
     if len(data) > MAX_PROPERTIES:
         raise WireError(f"{len(data)} bytes of properties of one metric; expected at most {MAX_PROPERTIES}")
     properties = _parse("PropertySet", data)
@@ -115,7 +114,7 @@ def _quality(data: bytes) -> int | None:
 
 def _quality_property(code: int) -> bytes:
     classes = _classes()
-    value = classes["PropertyValue"](type=3, int_value=code).SerializeToString()  # 3: Int32, says 6.4.11
+    value = classes["PropertyValue"](type=3, int_value=code).SerializeToString()  # 3: Int32 (6.4.11)
     return bytes(classes["PropertySet"](keys=[b"Quality"], values=[value]).SerializeToString())
 
 
@@ -128,7 +127,7 @@ def _parse(name: str, data: bytes) -> Any:
         raise WireError(f"{name} of {len(data)} bytes is not protobuf: {e}") from e
 
 
-def _given(message: Any, field: str) -> int | None:
+def _optional(message: Any, field: str) -> int | None:
     return getattr(message, field) if message.HasField(field) else None
 
 
@@ -139,7 +138,7 @@ def _text(data: bytes, what: str) -> str:
         raise WireError(f"{what} is not UTF-8: {data[:40]!r}") from e
 
 
-# Field number, type and name; "*": repeated; "|": one of the values. Text is bytes here: `_text` says what is wrong.
+# Field number, type and name; "*": repeated; "|": one of the values. Text is bytes here, so that `_text` can report it.
 _SCHEMA = {
     "Payload": ("1 uint64 timestamp", "2 bytes* metrics", "3 uint64 seq", "4 bytes uuid", "5 bytes body"),
     "Metric": (
@@ -156,7 +155,7 @@ _SCHEMA = {
 
 @cache
 def _classes() -> dict[str, Any]:
-    """Message classes from the table, in a pool of their own."""
+    """Make the message classes from the table, in a pool of their own."""
     from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
     file = descriptor_pb2.FileDescriptorProto(name="fedge/sparkplug_b.proto", package="fedge", syntax="proto2")

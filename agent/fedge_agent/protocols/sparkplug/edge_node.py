@@ -1,7 +1,7 @@
-"""An edge node of our own (Sparkplug 3.0, chapters 5 and 6): births, data by exception, death. Pure: clock passed in.
+"""The messages of our own edge node (Sparkplug 3.0, chapters 5 and 6): births, data by exception, death. Pure.
 
-One machine is one device; its metrics get aliases of this node when they are first told, and keep them. What changed
-since it was last told is data; a device or a metric that no birth has named yet is born before. Every message but
+One machine is one device. A metric gets its alias when it is first sent, and never another. Values that changed since
+they were last sent become data; a device or metric that no birth named yet gets a new birth instead. Every message but
 NDEATH carries the next seq. Messages are for QoS 0, never retained; the Will is NDEATH at QoS 1 with this connection's
 bdSeq (tck-id-payloads-ndeath-will-message-qos).
 """
@@ -22,7 +22,7 @@ MODULUS = 256  # of seq and of bdSeq
 
 
 class Value(NamedTuple):
-    """A metric's value of a type that `values.write` knows; None: null."""
+    """A metric's value, of a type that `values.write` knows; None is null."""
 
     datatype: int
     value: float | str | None
@@ -32,19 +32,19 @@ Message = tuple[str, bytes]  # topic, payload
 
 
 class EdgeNode:
-    """What is told of this node's devices on one connection after the other."""
+    """An edge node over all its connections."""
 
     def __init__(self, node: NodeId, bdseq: int, properties: Mapping[str, Value]) -> None:
-        """`bdseq`: of the last connection, kept by the caller; -1 before the first."""
+        """`bdseq`: of the last connection, stored by the caller; -1 before the first."""
         self.id, self.bdseq = node, bdseq
         self._properties = dict(properties)  # of the node itself
-        self._values: dict[str, dict[str, Value]] = {}  # device -> metric -> as last told
+        self._values: dict[str, dict[str, Value]] = {}  # device -> metric -> as last sent
         self._stamps: dict[str, int] = {}  # device -> time of its values, ms
         self._aliases: dict[tuple[str, str], int] = {}
         self._seq = 0
 
     def connecting(self, now_ms: int) -> Message:
-        """A connection is about to be tried: its Will. The caller keeps `bdseq` before it connects."""
+        """Count one more connection; returns its Will. The caller stores `bdseq` before it connects."""
         self.bdseq = (self.bdseq + 1) % MODULUS
         return self.death(now_ms)
 
@@ -61,7 +61,7 @@ class EdgeNode:
         return born + [self._birth(device, now_ms) for device in self._values]
 
     def update(self, device: str, values: Mapping[str, Value], stamp_ms: int, now_ms: int) -> list[Message]:
-        """What is to be told of a device whose values are now these (as of `stamp_ms`); [] when nothing has changed."""
+        """Messages to send now that a device has these values, as of `stamp_ms`; [] when nothing changed."""
         known = self._values.get(device, {})
         changed = {name: value for name, value in values.items() if known.get(name) != value}
         if not changed:
@@ -74,14 +74,14 @@ class EdgeNode:
         return [self._message("DDATA", device, metrics, now_ms)]
 
     def rebirth_requested(self, topic: str, data: bytes) -> bool:
-        """Whether a command asks for births. Raises WireError for what is no command to this node."""
+        """Whether a command requests births. Raises WireError for anything but a command to this node."""
         parsed = topics.parse(topic)
         if parsed.node != self.id or parsed.kind not in ("NCMD", "DCMD"):
             raise WireError(f"topic {topic[:200]!r}; expected a command to {self.id}")
-        return parsed.kind == "NCMD" and any(self._asks(m) for m in map(read_metric, decode(data).metrics))
+        return parsed.kind == "NCMD" and any(self._requests(m) for m in map(read_metric, decode(data).metrics))
 
-    def _asks(self, metric: Metric) -> bool:
-        """By name (6.4.22), or by the alias that NBIRTH gave."""
+    def _requests(self, metric: Metric) -> bool:
+        """Whether a metric requests births, by name (6.4.22) or by the alias that NBIRTH gave."""
         named = metric.name == topics.REBIRTH or (
             not metric.name and metric.alias is not None and metric.alias == self._aliases.get(("", topics.REBIRTH))
         )
@@ -96,16 +96,17 @@ class EdgeNode:
         seq, self._seq = self._seq, (self._seq + 1) % MODULUS
         return str(Topic(kind, self.id, device)), encode(now_ms, seq, metrics)
 
-    def _metric(self, device: str, name: str, told: Value, stamp_ms: int, born: bool) -> Metric:
-        """With its name in a birth, and its alias alone in data (tck-id-payloads-alias-data-cmd-requirement)."""
-        field, value = ("", None) if told.value is None else write(told.datatype, told.value)
+    def _metric(self, device: str, name: str, value: Value, stamp_ms: int, born: bool) -> Metric:
+        """A metric with its name in a birth, with its alias alone in data
+        (tck-id-payloads-alias-data-cmd-requirement)."""
+        field, raw = ("", None) if value.value is None else write(value.datatype, value.value)
         alias = self._alias(device, name)
-        return Metric(name if born else "", alias, stamp_ms, told.datatype, value, field, told.value is None)
+        return Metric(name if born else "", alias, stamp_ms, value.datatype, raw, field, value.value is None)
 
     def _alias(self, device: str, name: str) -> int:
         return self._aliases.setdefault((device, name), len(self._aliases) + 1)
 
     def _bdseq_metric(self, now_ms: int) -> Metric:
-        """Without an alias: it is told in NDEATH too, where nobody is born."""
+        """bdSeq without an alias: it is in NDEATH too, which is no birth."""
         field, value = write(INT64, self.bdseq)
         return Metric(topics.BDSEQ, None, now_ms, INT64, value, field)

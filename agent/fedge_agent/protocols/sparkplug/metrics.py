@@ -1,9 +1,9 @@
-"""The metrics of one device, or of an edge node itself, as its last birth told them; from metrics to readings. Pure.
+"""Turn metrics of one device, or of an edge node itself, into readings, as its last birth declared them. Pure.
 
-Promises: an alias means what the last birth said and nothing before it; a tag's readings go forward in time but for a
-clock that is set back, and a historical value never comes after a newer one; what a death or a birth made unknown is a
-reading of quality BAD, and what is told after it is newer. What could not be used is counted under a plain name, and
-said of the tag that wanted it.
+Promises: an alias means what the last birth declared, never an earlier one. The readings of a tag advance in time
+unless the clock is set back, and no historical value follows a newer one. A value that a death or birth made unknown
+becomes a reading of quality BAD, and later readings are newer. Metrics that cannot be used are counted under a plain
+name and reported at the tag that wants them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from fedge_models.system.choices import near_names
 from ...types import Quality, Reading
 from . import values
 from .codec import Metric, read_metric
-from .counts import Ledger
+from .counts import Counts
 
 LAST_MS = (1 << 63) // 1_000_000 - 1  # of a time that fits 64 bits in ns: the year 2262
 NAMES_LOOKED_AT = 2000  # of a birth, for one that is near a missing one
@@ -26,88 +26,88 @@ QUALITIES = {0: Quality.BAD, 192: Quality.GOOD, 500: Quality.BAD}  # 6.4.11: bad
 
 
 class Metrics:
-    """What was born. `wanted`: metric -> tag."""
+    """The declared metrics. `wanted`: metric -> tag."""
 
-    def __init__(self, wanted: Mapping[str, str], ledger: Ledger) -> None:
+    def __init__(self, wanted: Mapping[str, str], counts: Counts) -> None:
         self.online = False
-        self._wanted, self._ledger = dict(wanted), ledger
+        self._wanted, self._counts = dict(wanted), counts
         self._types: dict[str, int] = {}
         self._aliases: dict[int, str] = {}
         self._newest: dict[str, int] = {}  # tag -> time of its last reading, ns
-        self._stale: dict[str, int] = {}  # tag -> since when, ns, until it is told again
+        self._stale: dict[str, int] = {}  # tag -> since when it is unknown, ns
 
     def forget(self) -> None:
-        """Whatever is told now was told before a birth."""
+        """Forget the last birth: what comes now comes before the next one."""
         self.online = False
         self._types.clear()
         self._aliases.clear()
 
     def forget_aliases(self) -> None:
-        """A birth may have been missed."""
+        """Forget the aliases: a birth may have been lost."""
         self._aliases.clear()
 
     def birth(self, where: str, metrics: Iterable[bytes], sent_ms: int | None) -> list[Reading]:
-        """Take a birth in: names, types, aliases, values."""
+        """Read a birth: names, types, aliases, values."""
         self.forget()
         self.online = True
         readings = []
-        for metric in self._opened(metrics):
+        for metric in self._decoded(metrics):
             if not metric.name or metric.name in self._types:
-                self._ledger.count("unnamed or named twice in a birth")
+                self._counts.count("unnamed or named twice in a birth")
                 continue
             self._types[metric.name] = metric.datatype
             if metric.alias is not None:
                 if metric.alias in self._aliases:
-                    self._ledger.count("aliases given twice")
-                    self._aliases[metric.alias] = ""  # nobody's: better unknown than another's
+                    self._counts.count("aliases given twice")
+                    self._aliases[metric.alias] = ""  # of none of them: better unknown than wrong
                 else:
                     self._aliases[metric.alias] = metric.name
             readings += self._reading(metric.name, metric, sent_ms, birth=True)
-        return readings + self._absent(where, sent_ms)
+        return readings + self._missing(where, sent_ms)
 
     def data(self, metrics: Iterable[bytes], sent_ms: int | None) -> tuple[list[Reading], set[str]]:
-        """Take data in; and what in it no birth named."""
+        """Read data: the readings, and the names or aliases that no birth declared."""
         readings, unknown = [], set()
-        for metric in self._opened(metrics):
+        for metric in self._decoded(metrics):
             name = metric.name or self._aliases.get(-1 if metric.alias is None else metric.alias, "")
             if name in self._types:
                 readings += self._reading(name, metric, sent_ms, birth=False)
             else:
-                self._ledger.count("metrics that no birth named")
+                self._counts.count("metrics that no birth named")
                 unknown.add(metric.name or f"alias {metric.alias}")
         return readings, unknown
 
     def stale(self, time_ns: int) -> list[Reading]:
-        """From now on nothing is known of them (5.4, 5.7)."""
+        """Mark all tags as unknown from now on (5.4, 5.7)."""
         return [r for tag in self._wanted.values() if tag not in self._stale for r in self._unknown(tag, time_ns)]
 
-    def _opened(self, metrics: Iterable[bytes]) -> list[Metric]:
-        """Those that can be read; in the order of their times where some are historical."""
-        opened = []
+    def _decoded(self, metrics: Iterable[bytes]) -> list[Metric]:
+        """Metrics that can be decoded; sorted by time if some are historical."""
+        decoded = []
         for data in metrics:
             try:
-                opened.append(read_metric(data))
+                decoded.append(read_metric(data))
             except WireError as e:
-                self._ledger.refuse("malformed metrics", str(e))
-        return sorted(opened, key=lambda m: m.timestamp or 0) if any(m.historical for m in opened) else opened
+                self._counts.refuse("malformed metrics", str(e))
+        return sorted(decoded, key=lambda m: m.timestamp or 0) if any(m.historical for m in decoded) else decoded
 
     def _reading(self, name: str, metric: Metric, sent_ms: int | None, birth: bool) -> list[Reading]:
-        """The reading of a metric that somebody wants, if it is one."""
+        """The reading of a wanted metric, or []."""
         tag = self._wanted.get(name)
         if tag is None:
             return []
         stamp = metric.timestamp or sent_ms
         if not stamp or stamp > LAST_MS:
-            self._ledger.count("without a time stamp")
-            self._ledger.say(tag, f"metric {name!r} has no usable time stamp: {stamp}; expected ms since 1970")
+            self._counts.count("without a time stamp")
+            self._counts.state(tag, f"metric {name!r} has no usable time stamp: {stamp}; expected ms since 1970")
             return []
         newest = self._newest.get(tag, -MS)
         time_ns = max(stamp * MS, self._stale.get(tag, -1) + 1)
         if not birth and not metric.historical and 0 <= newest - time_ns < MS:
-            time_ns = newest + 1  # another change within the millisecond; a birth tells the same one again
+            time_ns = newest + 1  # another change within the millisecond; a birth repeats the last one
         if metric.historical:
             late = time_ns <= newest
-            self._ledger.count("historical, too late" if late else "historical")
+            self._counts.count("historical, too late" if late else "historical")
             if late:
                 return []
         self._stale.pop(tag, None)
@@ -117,7 +117,7 @@ class Metrics:
     def _valued(self, tag: str, time_ns: int, name: str, metric: Metric) -> Reading:
         datatype = metric.datatype or self._types[name]
         if metric.null:
-            self._ledger.count("null")
+            self._counts.count("null")
             return Reading(tag, time_ns, math.nan, Quality.BAD)
         quality = Quality.GOOD if metric.quality is None else QUALITIES.get(metric.quality, Quality.UNCERTAIN)
         try:
@@ -125,26 +125,26 @@ class Metrics:
                 raise WireError(f"a {values.name_of(datatype)}; its birth said {values.name_of(self._types[name])}")
             value = values.read(metric, datatype)
         except WireError as e:
-            self._ledger.count("not usable")
-            self._ledger.say(tag, f"metric {name!r} is {e}")
+            self._counts.count("not usable")
+            self._counts.state(tag, f"metric {name!r} is {e}")
             return Reading(tag, time_ns, math.nan, Quality.BAD)
-        self._ledger.say(tag, None)
+        self._counts.state(tag, None)
         return Reading(tag, time_ns, value, quality)
 
-    def _absent(self, where: str, sent_ms: int | None) -> list[Reading]:
-        """Wanted tags that the birth did not name."""
+    def _missing(self, where: str, sent_ms: int | None) -> list[Reading]:
+        """BAD readings of wanted tags that the birth does not declare."""
         readings = []
         for name, tag in self._wanted.items():
             if name not in self._types:
                 near = near_names(name, list(self._types)[:NAMES_LOOKED_AT], 3)
                 has = f"it has: {', '.join(near)}" if near else f"it has {len(self._types)} metrics, none like it"
-                self._ledger.say(tag, f"metric {name!r} is not in the birth of {where}; {has}")
+                self._counts.state(tag, f"metric {name!r} is not in the birth of {where}; {has}")
                 if tag not in self._stale:
                     readings += self._unknown(tag, (sent_ms or 0) * MS)
         return readings
 
     def _unknown(self, tag: str, time_ns: int) -> list[Reading]:
-        """A reading that says so, of a tag that was known."""
+        """A BAD reading of a tag that was known, or []."""
         newest = self._newest.get(tag)
         if newest is None:
             return []

@@ -1,4 +1,4 @@
-"""Sparkplug's topics (3.0, chapter 4): spBv1.0/group/type/node[/device], and spBv1.0/STATE/host with its JSON."""
+"""Sparkplug topics (3.0, chapter 4): spBv1.0/group/type/node[/device], and spBv1.0/STATE/host with its JSON. Pure."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class NodeId(NamedTuple):
 
 
 class Topic(NamedTuple):
-    """Of a message from or to an edge node. `device`: "" for the node's own metrics."""
+    """Topic of a message from or to an edge node. `device`: "" for the node's own metrics."""
 
     kind: str
     node: NodeId
@@ -38,7 +38,7 @@ class Topic(NamedTuple):
 
 
 class Tag(NamedTuple):
-    """What a configured tag means. `device`: "" for a metric of the node itself."""
+    """A configured tag, parsed. `device`: "" for a metric of the node itself."""
 
     node: NodeId
     device: str
@@ -54,7 +54,7 @@ class State(msgspec.Struct, frozen=True):
 
 
 def parse(topic: str) -> Topic:
-    """Raises WireError for anything but a message of the specification."""
+    """Parse a topic. Raises WireError for a topic that the specification does not have."""
     parts = topic.split("/")
     if len(parts) >= 4 and parts[0] == NAMESPACE and all(parts):
         node = NodeId(parts[1], parts[3])
@@ -66,8 +66,10 @@ def parse(topic: str) -> Topic:
 
 
 def tag(text: str) -> Tag:
-    """The metric meant by "group/node/device/metric", whose name may hold more "/"; "group/node//metric" is one of the
-    node itself. Raises ConfigError."""
+    """Parse "group/node/device/metric", whose metric may hold more "/"; "group/node//metric" is one of the node itself.
+
+    Raises ConfigError.
+    """
     parts = text.split("/", 3)
     if len(parts) == 4 and all((is_id(parts[0]), is_id(parts[1]), not parts[2] or is_id(parts[2]), parts[3])):
         return Tag(NodeId(parts[0], parts[1]), parts[2], parts[3])
@@ -78,17 +80,17 @@ def tag(text: str) -> Tag:
 
 
 def is_id(text: str) -> bool:
-    """Whether it can be a group, node, device or host (4.1): text without MQTT's own signs."""
+    """Whether text can name a group, node, device or host (4.1): not empty, without +, # and /."""
     return bool(text) and not set(text) & set("+#/\0")
 
 
 def state_topic(host: str) -> str:
-    """Where a host application says whether it is there."""
+    """Topic at which a host application publishes whether it is online."""
     return f"{NAMESPACE}/STATE/{host}"
 
 
 def read_state(data: bytes) -> State:
-    """Raises WireError."""
+    """Parse a STATE payload. Raises WireError."""
     try:
         return msgspec.json.decode(data[:1000], type=State)
     except (msgspec.MsgspecError, UnicodeDecodeError) as e:
@@ -96,5 +98,5 @@ def read_state(data: bytes) -> State:
 
 
 def write_state(online: bool, timestamp: int) -> bytes:
-    """`timestamp`: ms; of the connection, not of now."""
+    """Write a STATE payload. `timestamp`: when the connection began, Unix time, ms."""
     return msgspec.json.encode(State(online, timestamp))

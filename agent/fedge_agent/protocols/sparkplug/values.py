@@ -1,4 +1,4 @@
-"""Sparkplug's data types (3.0, 6.4.16 and 6.4.17): from a metric's field to a value of the agent, and back.
+"""Convert Sparkplug data types (3.0, 6.4.16 and 6.4.17) from a metric's field to a value of the agent, and back. Pure.
 
 Numbers, booleans and dates become floats (a date: seconds since the Unix epoch), text stays text, arrays and bytes
 become one block of float32 samples, a waveform. Datasets, templates, files and arrays of text are refused by name.
@@ -14,7 +14,7 @@ from fedge_models.errors import WireError
 from ...types import Array
 from .codec import Metric, Raw
 
-INT32, INT64, DOUBLE, BOOLEAN, STRING, DATETIME = 3, 4, 10, 11, 12, 13  # what we write
+INT32, INT64, DOUBLE, BOOLEAN, STRING, DATETIME = 3, 4, 10, 11, 12, 13  # types that we write
 FLOAT, BYTES, BOOLEAN_ARRAY = 9, 17, 32
 NAMES = (
     *("Unknown", "Int8", "Int16", "Int32", "Int64", "UInt8", "UInt16", "UInt32", "UInt64", "Float", "Double"),
@@ -76,7 +76,7 @@ def read(metric: Metric, datatype: int) -> float | str | Array:
 
 
 def write(datatype: int, value: float | str) -> tuple[str, Raw]:
-    """(field, value) of one of the types that we write ourselves."""
+    """Field and raw value of a metric of one of the types that we write."""
     if datatype == STRING:
         return "string_value", str(value)
     if datatype == BOOLEAN:
@@ -88,12 +88,12 @@ def write(datatype: int, value: float | str) -> tuple[str, Raw]:
 
 
 def _integer(value: int, carried: int, kind: Integer) -> int:
-    """A number of `kind` in a field of `carried` unsigned bits, in two's complement of either width."""
+    """Read a number of `kind` from a field of `carried` unsigned bits, in two's complement of either width."""
     low, high = (-(1 << kind.bits - 1), (1 << kind.bits - 1) - 1) if kind.signed else (0, (1 << kind.bits) - 1)
     if kind.signed and value < 1 << kind.bits:
-        value -= (value >> kind.bits - 1) << kind.bits  # written with the type's own bits
+        value -= (value >> kind.bits - 1) << kind.bits  # sign-extended to the type's own width
     elif kind.signed and value >> carried - 1:
-        value -= 1 << carried  # written with the field's
+        value -= 1 << carried  # sign-extended to the field's width
     if not low <= value <= high:
         raise WireError(f"{value} in a metric of {kind.bits} bits; expected {low} to {high}")
     return value
@@ -110,7 +110,7 @@ def _array(data: bytes, datatype: int) -> Array:
 
 
 def _booleans(data: bytes) -> Array:
-    """Four bytes that count them, then eight a byte, the first in the highest bit (6.4.17)."""
+    """Read booleans: four bytes that count them, then eight per byte, the first in the highest bit (6.4.17)."""
     count = int.from_bytes(data[:4], "little")
     if len(data) < 4 or len(data) - 4 != (count + 7) // 8:
         raise WireError(f"a BooleanArray of {count} in {len(data)} bytes; expected {4 + (count + 7) // 8}")
