@@ -228,7 +228,7 @@ def write_track(path: Path, track: Track) -> None:
 def read_track(path: Path) -> Track:
     """Read a track that `write_track` wrote. Raises ConfigError when the file is no such track."""
     try:
-        with np.load(path, allow_pickle=False) as data:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
             return _track(data)
     except OSError as e:
         raise ConfigError(f"{path}: cannot be read: {e.strerror or e}") from e
