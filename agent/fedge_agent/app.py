@@ -31,7 +31,7 @@ from .durable.spool import Spool
 from .federation import identity as identities
 from .federation.participant import Participant
 from .federation.uplink import Uplink
-from .health import Latency, Metrics, rss_mib
+from .health import PROGRAM, STATUS_FILE, Latency, Metrics, rss_mib
 from .machines.asset import FOREVER_NS, Asset, check_fit
 from .machines.routing import Routes
 from .outputs import registry as outputs
@@ -46,8 +46,6 @@ from .types import AlertState, Batch, Decision, Event
 
 logger = logging.getLogger(__name__)
 
-PROGRAM = "fedge-agent"
-STATUS_FILE = "status.addr"
 IDLE_S = 0.5
 STUCK_S = 30.0
 PROGRESS_S = 1.0  # how often progress is written

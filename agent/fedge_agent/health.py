@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
+PROGRAM = "fedge-agent"
+STATUS_FILE = "status.addr"  # in the state folder: where the status page listens
 BUCKETS_S = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5)
 RECENT = 512
 FRESH_S = 0.1  # how long an answer of `slow` is good for

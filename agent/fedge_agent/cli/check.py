@@ -1,29 +1,35 @@
-"""`fedge-agent check`: each connection tried, nothing changed."""
+"""`fedge-agent check`: everything that would keep `start` from deciding, tried without changing anything."""
 
 from __future__ import annotations
 
-import http.client
 from collections.abc import Iterator
+from pathlib import Path
 
-from fedge_models.errors import FedgeError
+from fedge_models.errors import FedgeError, WireError
 from fedge_models.graph.intake import PROBE_BYTES, bounded_memory
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.privacy import budget
+from fedge_models.system import files, lock, service
 
 from ..config.schema import Config
 from ..federation import identity
+from ..federation.uplink import Uplink
+from ..health import STATUS_FILE
 from ..machines.asset import check_fit
 from ..outputs import registry as outputs
 from ..samples.station_files import Station
 from ..sources import registry as sources
 
+CAP = 64 * 1024  # of an answer that only shows that this gateway is served
+
 
 def check_all(config: Config, where: str) -> Iterator[tuple[str, list[str]]]:
-    """(what, problems) of each source, output, model, and of the aggregator if it is needed or joined."""
+    """(what, problems) of the page, each source, output and model, and of the aggregator if it is needed or joined."""
     state = config.agent.state
     built = [(f"source {n}", sources.build(n, t, where, state), n) for n, t in config.source.items()]
     targets = [(f"output {n}", outputs.build(n, t, where, state)) for n, t in config.output.items()]
     yield f"configuration {where}", []
+    yield f"status page {config.agent.status}", _page_problems(config, where)
     for what, source, name in built:
         tags = [t.tag for a in config.asset.values() for t in a.tags().values() if t.source == name]
         yield what, source.check(list(dict.fromkeys(tags)))
@@ -33,8 +39,9 @@ def check_all(config: Config, where: str) -> Iterator[tuple[str, list[str]]]:
     for what, output in targets:
         yield what, output.check()
     for name, model in config.model.items():
-        if model.file is not None:
-            yield f"model {name}", _model_problems(config, name)
+        path = _model_file(config, name)
+        if path is not None:
+            yield f"model {name}", _model_problems(config, name, path)
         if privacy := model.privacy:
             count = budget.updates_left(budget.Spent(), privacy)
             yield f"privacy of {name}: epsilon {privacy.epsilon:g}, delta {privacy.delta:g} pay for {count} updates", []
@@ -42,34 +49,68 @@ def check_all(config: Config, where: str) -> Iterator[tuple[str, list[str]]]:
         yield "aggregator", _aggregator_problems(config)
 
 
-def _model_problems(config: Config, name: str) -> list[str]:
-    path = config.model[name].file
-    assert path is not None
+def _page_problems(config: Config, where: str) -> list[str]:
+    """Whether the page may listen where it is configured; a running agent listens there already."""
+    state = config.agent.state
     try:
-        graph = TrainableGraph.load(path.read_bytes(), where=str(path))
-        with bounded_memory(PROBE_BYTES, str(path)):
-            graph.probe()
-        for asset, entry in config.asset.items():
-            if entry.model == name:
-                check_fit(asset, entry, graph.card, graph.input_shape)
-    except (OSError, FedgeError) as e:
+        address = service.parse_loopback(config.agent.status, f"{where}: key 'agent.status'")
+        if not (state / STATUS_FILE).exists() or lock.holder(state) is None:
+            service.try_address(address)
+    except FedgeError as e:
         return [str(e)]
     return []
 
 
+def _model_file(config: Config, name: str) -> Path | None:
+    """The model that `start` would serve first: the one that was fetched, or the configured file."""
+    fetched = config.agent.state / "models" / name / "graph.onnx"
+    return fetched if fetched.exists() else config.model[name].file
+
+
+def _model_problems(config: Config, name: str, path: Path) -> list[str]:
+    """Whether the model runs, and fits each asset that uses it."""
+    try:
+        graph = TrainableGraph.load(path.read_bytes(), where=str(path))
+        with bounded_memory(PROBE_BYTES, str(path)):
+            graph.probe()
+    except OSError as e:
+        return [files.explain(e, path)]
+    except FedgeError as e:
+        return [str(e)]
+    problems = []
+    for asset, entry in config.asset.items():
+        try:
+            if entry.model == name:
+                check_fit(asset, entry, graph.card, graph.input_shape)
+        except FedgeError as e:
+            problems.append(str(e))
+    return problems
+
+
 def _aggregator_problems(config: Config) -> list[str]:
+    """Whether the aggregator serves this gateway each model that it is to fetch."""
     try:
         joined = identity.load(config.agent.state)
-        if joined is None:
-            return ["this gateway has not joined: fedge-agent join INVITATION"]
-        connection = identity.connection(joined.url, joined.context())
-        connection.request("GET", "/v1/ca")
-        connection.getresponse().read(65536)
-        connection.close()
-    except (OSError, http.client.HTTPException, FedgeError) as e:
-        return [f"cannot be reached: {e}"]
-    return [
-        f"[model.{name}] is no federation of this gateway; it is for: {', '.join(joined.federations)}"
-        for name in config.model
-        if name not in joined.federations and config.model[name].file is None
-    ]
+    except FedgeError as e:
+        return [str(e)]
+    if joined is None:
+        return ["this gateway has not joined: fedge-agent join INVITATION"]
+    uplink, problems = Uplink(joined), []
+    for name, model in config.model.items():
+        if name in joined.federations:
+            problems += _refused(uplink, name)
+        elif model.file is None:
+            federations = ", ".join(joined.federations)
+            problems.append(f"[model.{name}] is no federation of this gateway; it is for: {federations}")
+    uplink.close()
+    return list(dict.fromkeys(problems))
+
+
+def _refused(uplink: Uplink, federation: str) -> list[str]:
+    try:
+        uplink.fetch_release(federation, 0, CAP)
+    except WireError:  # it is longer than this: it is served
+        return []
+    except FedgeError as e:
+        return [str(e)]
+    return []

@@ -1,6 +1,6 @@
-"""`fedge-agent label`: what a person knows of a machine, whether the agent runs or not.
+"""`fedge-agent label`: store what a person knows of a machine, whether the agent runs or not.
 
-It is written into the samples' file; a running agent looks there once a second.
+The label goes into the file of samples and labels, where a running agent looks once a second.
 """
 
 from __future__ import annotations
@@ -8,30 +8,26 @@ from __future__ import annotations
 import time
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import click
 from fedge_models.errors import ConfigError, ModelError
 from fedge_models.graph.card import Card
 from fedge_models.system import settings, times
 
-from ..config import schema as configs
-from ..config.schema import Config
+from ..config.schema import Config, refer
+from .options import config_option, load_config
 
 ALWAYS_NS = (1 << 63) - 1
-config_option = click.option(
-    "--config", "config_path", type=click.Path(path_type=Path), default=Path("/etc/fedge/agent.toml"), show_default=True
-)
 
 
 @click.command()
 @click.argument("asset")
 @click.argument("value")
-@click.option("--from", "start", help="Begin of the time it holds for: ISO 8601, here in local time, or Unix seconds.")
-@click.option("--to", "end", help="End of that time; without: now.")
-@click.option("--at", "moment", help="Instead: one moment.")
-@click.option("--tolerance", default="0s", show_default=True, help="With --at: so long before and after, e.g. 5m.")
-@click.option("--part", default="", help="Instead, or within that time: the windows of this part (context.part).")
+@click.option("--from", "start", help="Start of the time: ISO 8601, local, or Unix seconds.")
+@click.option("--to", "end", help="End of that time; without it, now.")
+@click.option("--at", "moment", help="One moment instead.")
+@click.option("--tolerance", default="0s", show_default=True, help="With --at: how long before and after it, e.g. 5m.")
+@click.option("--part", default="", help="Only the windows of this part (context.part).")
 @config_option
 def label(
     asset: str,
@@ -43,14 +39,18 @@ def label(
     part: str,
     config_path: Path,
 ) -> None:
-    """Tell what ASSET was, e.g. "normal", for a time or a part; its stored windows are taught with VALUE."""
+    """Label the stored windows of a machine.
+
+    ASSET was VALUE (e.g. "normal") for a time or while it made a part. Its stored windows get that label, and the model
+    learns from them.
+    """
     from ..samples.label_book import LabelBook, Subject
     from ..samples.label_values import describe, why_malformed
     from ..samples.tables import SAMPLES_FILE
     from ..types import Label
 
-    config = configs.load(config_path)
-    configs.refer(asset, config.asset, "asset")
+    config = load_config(config_path)
+    refer(asset, config.asset, "asset")
     begin_ns, end_ns = _span(start, end, moment, tolerance, part, time.time_ns())
     said = Label(asset, begin_ns, end_ns, value, "hand", part)
     entry = config.asset[asset]
@@ -59,7 +59,7 @@ def label(
         raise ConfigError(why)
     path = config.agent.state / SAMPLES_FILE
     if not path.exists():
-        raise ConfigError(f"{path}: the agent has not yet run with this configuration: there is nothing to label")
+        raise ConfigError(f"{path}: the agent has not yet run with this configuration, so there is nothing to label")
     book = LabelBook(path, {asset: subject}, lambda *_: None)
     try:
         book.put(said)
@@ -69,14 +69,6 @@ def label(
     click.echo(f"{asset}: {describe(said)}: stored; it applies to {count} stored windows")
     if part and "part" not in entry.context:
         click.echo(f"warning: [asset.{asset}] has no context.part, so no window is known to be of a part", err=True)
-
-
-def summary(entry: dict[str, Any]) -> str:
-    """An asset's labels in a line of the status; empty when there are none and nothing is wrong."""
-    counts = {k: v for k, v in entry.items() if k not in ("examples", "problem") and v}
-    problem = f"; PROBLEM {entry['problem']}" if entry["problem"] else ""
-    examples = "".join(f"; last {kind}: {text}" for kind, text in entry["examples"].items() if counts.get(kind))
-    return f"{', '.join(f'{v} {k}' for k, v in counts.items())}{examples}{problem}".removeprefix("; ")
 
 
 def _span(

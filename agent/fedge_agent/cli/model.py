@@ -15,6 +15,8 @@ from fedge_models.graph.card import Task, decode_card
 from fedge_models.system import malloc
 from fedge_models.training.config import TrainingConfig, bounds, check, choices
 
+from .options import json_option
+
 if TYPE_CHECKING:
     from fedge_models.model import Model
 
@@ -25,7 +27,6 @@ Callback = TypeVar("Callback", bound=Callable[..., None])
 EXAMPLE_ROWS = 1000  # a time estimate is given for so many samples
 
 model_argument = click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 trainable_option = click.option("--trainable", help="Globs over initializer names; the rest is frozen (the card's).")
 card_option = click.option(
     "--card",
@@ -123,7 +124,10 @@ def new(
 @training_option("batch")
 @json_option
 def show(file: Path, card: Path | None, trainable: str | None, batch: int, as_json: bool) -> None:
-    """Show what a model file holds and what training it costs on this board."""
+    """Show what a model file holds.
+
+    Also what training it costs on this board.
+    """
     from numpy.random import default_rng
 
     from ..learning import workbench
@@ -166,6 +170,8 @@ def train(
 
     from ..learning import workbench
 
+    if out is not None and not out.absolute().parent.is_dir():
+        raise click.BadParameter(f"there is no folder {out.absolute().parent}", param_hint="--out")
     model = _load(file, card, trainable)
     samples, config = _samples(data, model, label), TrainingConfig(proximal_mu=0.0, **how)
     if not as_json:

@@ -1,4 +1,4 @@
-"""The commands around an OPC UA server: `trust` its certificate, `browse` what it has."""
+"""The commands for an OPC UA server: `trust` its certificate, `browse` what it has."""
 
 from __future__ import annotations
 
@@ -7,16 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import msgspec
 from fedge_models.errors import ConfigError
 
-from ..config import schema as configs
+from .options import config_option, json_option, load_config
 
 if TYPE_CHECKING:
     from ..protocols.opcua.connection import Connector
-
-config_option = click.option(
-    "--config", "config_path", type=click.Path(path_type=Path), default=Path("/etc/fedge/agent.toml"), show_default=True
-)
 
 
 @click.command()
@@ -25,7 +22,10 @@ config_option = click.option(
 @click.option("--fingerprint", help="Trust only a certificate with this SHA-256, and do not ask.")
 @config_option
 def trust(name: str, yes: bool, fingerprint: str | None, config_path: Path) -> None:
-    """Trust the certificate that an OPC UA source's (or output's) server shows now."""
+    """Trust the certificate of an OPC UA server.
+
+    SOURCE is a configured source or output; its server is asked for its certificate now.
+    """
     from ..protocols.opcua import security
 
     connector = _configured(name, config_path)
@@ -48,11 +48,15 @@ def trust(name: str, yes: bool, fingerprint: str | None, config_path: Path) -> N
 @click.command()
 @click.argument("target", metavar="URL|SOURCE")
 @click.option("--under", default="", help="Begin at this node (a tag) instead of Objects.")
-@click.option("--depth", default=5, show_default=True, help="Levels below it.")
+@click.option("--depth", type=click.IntRange(1, 64), default=5, show_default=True, help="Levels below it.")
 @click.option("--config-lines", is_flag=True, help="Print lines for [asset.X] instead.")
+@json_option
 @config_option
-def browse(target: str, under: str, depth: int, config_lines: bool, config_path: Path) -> None:
-    """Show what an OPC UA server has, with types and values."""
+def browse(target: str, under: str, depth: int, config_lines: bool, as_json: bool, config_path: Path) -> None:
+    """Show what an OPC UA server has, with types and values.
+
+    The server is that of a URL (opc.tcp://...) or of a configured source or output.
+    """
     import asyncio
 
     from ..protocols.opcua import tree
@@ -61,6 +65,9 @@ def browse(target: str, under: str, depth: int, config_lines: bool, config_path:
     plain = target.startswith("opc.tcp://")
     connector = Connector("plc", ConnectionConfig(target), None) if plain else _configured(target, config_path)
     leaves = asyncio.run(_browse(connector, under, depth))
+    if as_json:
+        click.echo(msgspec.json.encode([_row(leaf) for leaf in leaves]))
+        return
     if config_lines:
         for line in tree.lines(leaves, connector.name):
             click.echo(line)
@@ -70,7 +77,11 @@ def browse(target: str, under: str, depth: int, config_lines: bool, config_path:
         held = f"  {leaf.type:12} {leaf.text}" if leaf.variable else ""
         click.echo(f"{name:32} {leaf.node:32}{held}".rstrip())
     if not leaves:
-        click.echo("nothing there")
+        click.echo(f"nothing below {under or 'Objects'}; try another node (--under) or more levels (--depth)")
+
+
+def _row(leaf: Any) -> dict[str, Any]:
+    return {"path": leaf.path, "node": leaf.node, "variable": leaf.variable, "type": leaf.type, "value": leaf.text}
 
 
 async def _browse(connector: Connector, under: str, depth: int) -> list[Any]:
@@ -94,7 +105,7 @@ def _configured(name: str, config_path: Path) -> Connector:
     from ..outputs import registry as outputs
     from ..sources import registry as sources
 
-    config = configs.load(config_path)
+    config = load_config(config_path)
     for tables, build in ((config.source, sources.build), (config.output, outputs.build)):
         if name in tables:
             connector = getattr(build(name, tables[name], str(config_path), config.agent.state), "connector", None)
@@ -122,7 +133,7 @@ def _shown(connector: Connector) -> bytes:
 
 
 def _agree(shown: str, wanted: str | None, yes: bool) -> None:
-    """Raise ConfigError unless the certificate is the one that is meant."""
+    """Raise ConfigError unless the certificate has the wanted fingerprint, or a person agrees."""
     if wanted is not None:
         if _digits(shown) != _digits(wanted):
             raise ConfigError(f"not trusted: the server shows SHA-256 {shown}, and {wanted} was expected")
@@ -131,5 +142,5 @@ def _agree(shown: str, wanted: str | None, yes: bool) -> None:
 
 
 def _digits(fingerprint: str) -> str:
-    """However it was copied: with colons, spaces, small letters, "sha256:" in front."""
+    """Its hex digits, however it was copied: with colons, spaces, small letters, "sha256:" in front."""
     return re.sub(r"[^0-9a-f]", "", re.sub(r"^sha-?256", "", fingerprint.strip().lower()))

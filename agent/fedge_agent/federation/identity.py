@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 import cbor2
 import msgspec
-from fedge_models.errors import IdentityError, UnreachableError
+from fedge_models.errors import ConfigError, IdentityError, UnreachableError
 from fedge_models.messages.cbor import Name, decode_cbor
 from fedge_models.messages.invitation import Invitation
 from fedge_models.messages.keys import private_key
@@ -83,6 +83,8 @@ def load(state: Path) -> Identity | None:
             return None
         node = msgspec.json.decode((folder / "node.json").read_bytes(), type=NodeFile)
         release_key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(node.release_key))
+    except PermissionError as e:
+        raise ConfigError(files.explain(e, folder / "node.json")) from e
     except (OSError, ValueError, msgspec.DecodeError) as e:
         raise IdentityError(f"{folder / 'node.json'}: cannot be read: {e}; join again with a new invitation") from e
     return Identity(node.url, node.node, node.federations, _private_key(folder), release_key, node.renew_at, folder)

@@ -14,6 +14,8 @@ import click
 from ..errors import FedgeError
 from . import files
 
+EXIT_CODES = "Exit codes: 0 done; 1 an error, or a problem that was found; 2 a wrong command, option or value."
+
 
 class Group(click.Group):
     """The commands of a program."""
@@ -21,6 +23,9 @@ class Group(click.Group):
     def __init__(self, *args: Any, program: str, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._program = program
+        variable = f"_{program.upper().replace('-', '_')}_COMPLETE"
+        completion = f'Completion in bash: eval "$({variable}=bash_source {program})" (or zsh_source, fish_source).'
+        self.epilog = f"{EXIT_CODES}\n\n{completion}"
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; errors of fedge and of the operating system are one line on stderr and exit code 1."""

@@ -76,6 +76,11 @@ def parse_loopback(text: str, where: str) -> tuple[str, int]:
     return host, port
 
 
+def try_address(address: tuple[str, int]) -> None:
+    """Listen there for a moment. Raises ConfigError when another program has the port or it is not allowed."""
+    HttpServer(address, BaseHTTPRequestHandler).server_close()
+
+
 class Page:
     """The loopback page, served from threads of its own."""
 

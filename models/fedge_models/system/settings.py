@@ -17,6 +17,7 @@ from typing import Any, TypeVar, get_args, get_origin
 import msgspec
 
 from ..errors import ConfigError
+from . import files
 from .choices import hint
 
 if sys.version_info >= (3, 11):
@@ -55,6 +56,8 @@ def read(path: Path) -> dict[str, Any]:
     """A TOML file as plain tables. Raises ConfigError naming the file."""
     try:
         data = path.read_bytes()
+    except PermissionError as e:
+        raise ConfigError(files.explain(e, path)) from e
     except OSError as e:
         raise ConfigError(f"{path}: cannot be read: {e.strerror}") from e
     if len(data) > MAX_CONFIG_BYTES:

@@ -95,3 +95,15 @@ def test_a_folder_may_be_there_already(tmp_path: Path) -> None:
     files.make_folder(tmp_path / "kept" / "new")
     assert (tmp_path / "kept").stat().st_mode & 0o777 == 0o750
     assert (tmp_path / "kept" / "new").stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make files for somebody else")
+def test_without_permission_the_owner_is_named(tmp_path: Path) -> None:
+    denied = PermissionError(13, "Permission denied")
+    assert files.explain(denied, tmp_path / "key").endswith("key: no permission as user root; run this with sudo")
+    os.chown(tmp_path, SERVICE, SERVICE)
+    assert files.explain(denied, tmp_path / "key").endswith(f"run this as {SERVICE} (sudo -u {SERVICE} ...)")
+
+
+def test_any_other_refusal_of_the_system_names_the_path(tmp_path: Path) -> None:
+    assert files.explain(FileNotFoundError(2, "No such file"), tmp_path / "x") == f"{tmp_path}/x: No such file"

@@ -1,0 +1,28 @@
+"""Options and arguments that several commands share, each defined once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from fedge_models.errors import ConfigError
+
+from ..config import schema
+from ..config.schema import Config
+
+config_option = click.option(
+    "--config",
+    "config_path",
+    type=click.Path(path_type=Path),  # looked at by `load_config`, whose errors say more than click's
+    default=Path("/etc/fedge/agent.toml"),
+    show_default=True,
+    help="The configuration.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def load_config(path: Path) -> Config:
+    """The checked configuration. Raises ConfigError, which says how to write one when there is none."""
+    if not path.exists():
+        raise ConfigError(f"{path}: there is no such file; write one with: fedge-agent init --config {path}")
+    return schema.load(path)
