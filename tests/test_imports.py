@@ -59,6 +59,16 @@ NEIGHBOURS = {
         "sparkplug": {"mqtt"},
         "tls": set(),
     },
+    "fedge_aggregator.rounds": {
+        "rules": set(),
+        "engine": {"rules"},
+        "trust": {"engine"},
+        "round": set(),
+        "contribution": {"round"},
+        "central_privacy": {"engine"},
+        "server_optimizers": set(),
+        "average": {"rules", "engine", "trust", "contribution", "central_privacy", "server_optimizers"},
+    },
 }
 HEAVY = {"asyncua", "onnx", "onnxruntime", "paho"}  # paid for only by those who use them
 CONTRACTS = (  # all that a source or an output may know of the rest

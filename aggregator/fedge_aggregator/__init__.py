@@ -1,1 +1,1 @@
-"""The aggregator: admits nodes and updates, averages robustly, signs releases."""
+"""The aggregator: it admits nodes and updates, averages them robustly and signs releases."""

@@ -1,4 +1,4 @@
-"""The aggregator's TOML file as frozen structs; `aggregator.example.toml` is the reference for people."""
+"""The aggregator's TOML file as frozen structs; `aggregator.example.toml` is the reference for operators."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from ..rounds.central_privacy import Privacy
 from ..rounds.round import Mode, RoundConfig
 from ..rounds.trust.reputation import TrustConfig
 
-ADDRESS_FILE = "listen.addr"  # in the state folder: where `invite` learns the port when the configuration says 0
-STATUS_FILE = "status.addr"  # and where `status` finds the page
-LEAST_QUORUM = 2  # a release made of one update is that update
-USUAL_BUFFER = 10  # Nguyen et al. 2022
+ADDRESS_FILE = "listen.addr"  # in the state folder: the listener as bound, for `invite`
+STATUS_FILE = "status.addr"  # in the state folder: the status page as bound, for `status`
+LEAST_QUORUM = 2  # a release made of one update would be that update
+USUAL_BUFFER = 10  # updates; Nguyen et al. 2022
 Table = dict[str, Any]
 DEFAULT_RULE: Table = {"name": "trimmed_mean", "byzantine": 0.3}
 DEFAULT_MIXING: Table = {"name": "nearest_neighbour_mixing", "byzantine": 0.3}
@@ -28,12 +28,12 @@ class AggregatorConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     """``[aggregator]``: this server."""
 
     state: Path  # folder for keys and the database; created with mode 0700
-    scratch: Path | None = None  # folder for the rows of large rounds; a cluster's workers need it too; None: state
+    scratch: Path | None = None  # folder for the rows of large rounds, shared with a cluster's workers; None: state
     addresses: Annotated[tuple[str, ...], Meta(min_length=1)]  # host names or IPs by which gateways reach it
     listen: str = "0.0.0.0:8443"  # for gateways; port 0: any free one
     operator: str = "127.0.0.1:9465"  # loopback page: /healthz, /metrics, /status
-    max_connections: Annotated[int, Meta(ge=1)] = 256  # of gateways at once; more are turned away
-    request_timeout: Seconds = Seconds(30)  # from a request's first byte to its last: slow senders are cut off
+    max_connections: Annotated[int, Meta(ge=1)] = 256  # of gateways at once; more are refused
+    request_timeout: Seconds = Seconds(30)  # from the first byte of a request to its last: slower senders are cut off
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
 
@@ -42,35 +42,35 @@ class FederationConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
 
     rule: dict[str, Any] | None = None  # see docs/data-scientist/rules.md; None: DEFAULT_RULE, after DEFAULT_MIXING
     mixing: dict[str, Any] | None = None  # before the rule: nearest_neighbour_mixing or bucketing
-    server_optimizer: dict[str, Any] = msgspec.field(default_factory=lambda: {"name": "sgd"})  # after it
+    server_optimizer: dict[str, Any] = msgspec.field(default_factory=lambda: {"name": "sgd"})  # after the rule
     trust: TrustConfig = TrustConfig()  # see docs/explanation/trust.md
-    held_back: Path | None = None  # .npz with x and y: updates that make the model worse there lose trust
-    privacy: Privacy | None = None  # noise on every release, see docs/data-scientist/privacy.md
+    held_back: Path | None = None  # npz with x and y: updates that make the model worse on these rows lose trust
+    privacy: Privacy | None = None  # noise on every release
     engine: str = "local"  # or "dask://HOST:PORT": where the rule is computed
     mode: Mode = "synchronous"  # or "asynchronous" (FedBuff); see docs/explanation/rounds.md
-    quorum: Count | None = None  # updates without which a deadline does not end a round; None: as the rule needs, >= 2
+    quorum: Count | None = None  # updates that a deadline needs to end a round; None: as the rule needs, >= 2
     deadline: Seconds = Seconds(600)  # after a round's first update
-    active: Seconds = Seconds(3600)  # nodes silent for longer are not waited for
-    share: Annotated[float, Meta(gt=0, le=1)] = 1.0  # synchronous: of the active nodes, needed in a round
-    margin: Annotated[float, Meta(ge=0, le=10)] = 0.25  # synchronous, share < 1: of what is needed, asked beside it
+    active: Seconds = Seconds(3600)  # a round does not wait for nodes that are silent for longer
+    share: Annotated[float, Meta(gt=0, le=1)] = 1.0  # synchronous: share of the active nodes that a round needs
+    margin: Annotated[float, Meta(ge=0, le=10)] = 0.25  # synchronous, share < 1: more are asked by this share
     buffer: Count | None = None  # asynchronous: updates that end a round at once; None: 10, or the quorum if larger
-    max_staleness: Annotated[int, Meta(ge=0, le=100_000)] = 20  # asynchronous: releases since an update's base
-    staleness_exponent: Annotated[float, Meta(ge=0, le=10)] = 0.5  # an update counts 1 / (1 + staleness) ** this
+    max_staleness: Annotated[int, Meta(ge=0, le=100_000)] = 20  # asynchronous: releases since the base of an update
+    staleness_exponent: Annotated[float, Meta(ge=0, le=10)] = 0.5  # an update weighs 1 / (1 + staleness) ** this
     max_samples: Annotated[int, Meta(ge=1)] = 10_000  # a node's sample count is a claim: capped here
-    max_saturated: Annotated[float, Meta(gt=0, le=1)] = 0.98  # of an update's codes, at the ends of the grid
-    history: Annotated[int, Meta(ge=0, le=10_000)] = 10  # releases before the newest whose weights are kept
-    lifetime: Seconds = Seconds(365 * 86400)  # of a release; renewed by half-time
+    max_saturated: Annotated[float, Meta(gt=0, le=1)] = 0.98  # largest share of an update's codes at the grid's ends
+    history: Annotated[int, Meta(ge=0, le=10_000)] = 10  # releases before the newest that can be rolled back to
+    lifetime: Seconds = Seconds(365 * 86400)  # of a release; it is renewed at half of it
 
     def pipeline(self) -> tuple[Table, Table | None]:
-        """Rule and mixing as they are meant: what `benchmarks/attacks.py` found best, unless something is said."""
+        """The rule and the mixing in force; by default those that `benchmarks/attacks.py` found best."""
         if self.rule is not None:
             return self.rule, self.mixing
         if self.privacy is not None:
-            return {"name": "fedavg"}, self.mixing  # no other rule keeps what noise promises
+            return {"name": "fedavg"}, self.mixing  # the only rule with which noise keeps its promise
         return DEFAULT_RULE, DEFAULT_MIXING if self.mixing is None else self.mixing
 
     def limits(self, minimum: int) -> RoundConfig:
-        """When a round ends, for a rule that needs `minimum` updates."""
+        """When a round ends, with a rule that needs `minimum` updates."""
         quorum = self.quorum if self.quorum is not None else max(LEAST_QUORUM, minimum)
         buffer = self.buffer if self.buffer is not None else max(USUAL_BUFFER, quorum)
         return RoundConfig(

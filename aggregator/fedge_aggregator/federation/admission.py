@@ -1,7 +1,7 @@
 """Refuse well-formed, signed updates that no round should see, with reasons for the node's operator. Pure.
 
 The grid bounds every norm: no update is longer than 127 steps in each coordinate. An absurd norm therefore shows as an
-update with nearly all values at that bound. A sample count is a claim: it is capped, and the log says so.
+update with nearly all values at that bound. A sample count is a claim: it is capped, and the audit log shows it.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ from .report import report
 
 logger = logging.getLogger(__name__)
 
-RETRY_S = 1.0  # until a round is looked at again that a damaged update has kept from ending
+RETRY_S = 1.0  # next look at a round after a damaged update was deleted from it
 
 
 class Federation:

@@ -62,7 +62,7 @@ class CountedRounds(msgspec.Struct, frozen=True):
 
 @known
 class Spent(msgspec.Struct, frozen=True):
-    """The cost of all rounds that a federation ever had; kept when the settings change."""
+    """The cost of all rounds that a federation ever had; changed settings do not reset it."""
 
     rounds: tuple[CountedRounds, ...] = ()
 

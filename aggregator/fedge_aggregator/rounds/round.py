@@ -164,7 +164,7 @@ class Round:
         return newest if self.oldest == self.version else f"releases {self.oldest} to {self.version} are"
 
     def _sample(self) -> str:
-        return f"{len(self.asked)} nodes are asked, chosen anew after each release"
+        return f"{len(self.asked)} nodes are asked, others after the next release"
 
     def _draw(self, node: str) -> bytes:
         return hmac.digest(self.secret, f"{self.federation}/{self.version}/{node}".encode(), "sha256")

@@ -1,1 +1,1 @@
-"""Where a round is computed: column blocks of its rows, in threads or on a cluster."""
+"""Computes a round block by block of columns, in threads or on a cluster, with the same bits and bounded memory."""

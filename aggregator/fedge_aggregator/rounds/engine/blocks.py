@@ -1,7 +1,7 @@
-"""Runs a pipeline over column blocks, so that memory is bounded by the block and not by the updates.
+"""Run a pipeline over column blocks, so that memory is bounded by the block and not by the updates.
 
-Promises the same bits whatever the blocks, the threads and the machines: what crosses blocks are whole numbers, and
-what a rule does in a column does not depend on its neighbours.
+Promises the same bits for any blocks, threads and machines: only whole numbers are summed over blocks, and what a rule
+does in a column does not depend on other columns.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from .runner import Runner, Task
 from .runners import LOCAL
 from .update_rows import Rows, choose, each_block
 
-SCALE_PARTS = 64  # a row's scale is rounded to this part of 1, so that scaled and mixed rows stay whole numbers
+SCALE_PARTS = 64  # a row's scale is rounded to this part of 1: scaled and mixed rows stay whole numbers
 NO_GRAM = np.empty((0, 0))
 
 
 @dataclass(frozen=True)
 class Columns:
-    """What is done in every block: mix, then the rule."""
+    """The task for every block: mix, then the rule."""
 
     rule: Rule
     weights: Weights
-    mixed: Mixed | None  # None: rows as they are
+    mixed: Mixed | None  # None: rows are not mixed
 
     def __call__(self, rows: Rows, start: int, stop: int) -> Aggregate:
         """The aggregate (stop - start,) of those columns."""
@@ -56,13 +56,13 @@ def aggregate(
     seed: int = 0,
     runner: Runner = LOCAL,
 ) -> Aggregate:
-    """The pipeline's aggregate (d,) of the rows, in grid units.
+    """Run a pipeline on rows; returns the aggregate (d,) in grid units.
 
     weights: (capped) sample counts (n,) > 0; reference: the previous aggregate (d,) in units of this grid, for rules
-    that start from it (none: zeros); scale: factors (n,) in [0, 1] that shorten rows before all else, such as for
-    staleness, rounded to 64ths, at least one; gram: what `gram_matrix` gives for these rows, where the caller has it;
-    seed: of what is drawn, unforeseen by nodes and the same every time.
-    Raises ValueError when there are fewer rows than the pipeline needs; a round waits before it comes to that.
+    that start from it (None: zeros); scale: factors (n,) in [0, 1] that shorten rows before everything else, rounded to
+    64ths, at least one; gram: the result of `gram_matrix` for these rows, if the caller has it; seed: of random
+    choices, which nodes cannot foresee and which is the same each time this round is averaged. Raises ValueError for
+    fewer rows than the pipeline needs; a round waits for enough.
     """
     pipeline.require(rows.n)
     rule, n = pipeline.rule, rows.n
@@ -79,7 +79,7 @@ def aggregate(
         if 0 < np.count_nonzero(chosen) < len(chosen):
             rows, chosen = choose(rows, np.flatnonzero(chosen).tolist()), chosen[chosen != 0]
     out = np.empty(rows.d, np.float32)
-    alone = mixed is None and rule.alone(rows.n)  # mixing is long calls
+    alone = mixed is None and rule.alone(rows.n)  # mixing makes long calls
     for start, stop, part in runner.map(Columns(rule, chosen, mixed), rows, alone):
         out[start:stop] = part
     return out
@@ -91,7 +91,7 @@ def gram_matrix(rows: Rows, runner: Runner = LOCAL) -> Gram:
 
 
 def _products(pipeline: Pipeline, rows: Rows, gram: Gram | None, runner: Runner) -> Gram:
-    """The inner products that the pipeline looks at, of rows that end in a reference if it has one."""
+    """The inner products that the pipeline uses, of rows that end with a reference if it has one."""
     hubs = 2 if pipeline.rule.reference else 0
     if not pipeline.compares:
         return NO_GRAM
@@ -106,6 +106,7 @@ def _products(pipeline: Pipeline, rows: Rows, gram: Gram | None, runner: Runner)
 
 
 def _summed(task: Task, rows: Rows, runner: Runner) -> Gram:
+    """The sum of a task's results (n, n) over all columns."""
     total = np.zeros((rows.n, rows.n))
     for _, _, part in runner.map(task, rows):
         total += part
@@ -113,7 +114,7 @@ def _summed(task: Task, rows: Rows, runner: Runner) -> Gram:
 
 
 def _mix(pipeline: Pipeline, gram: Gram, n: int, scale: Weights | None, seed: int) -> Mixed | None:
-    """Scale and mixing as one matrix of whole numbers; None: neither."""
+    """Scale and mixing as one matrix of whole numbers; None if there is neither."""
     parts = None if scale is None else _parts(np.asarray(scale, np.float64), n)
     if pipeline.mixing is None:
         return None if parts is None else Mixed(np.diag(parts), SCALE_PARTS)
@@ -125,19 +126,20 @@ def _mix(pipeline: Pipeline, gram: Gram, n: int, scale: Weights | None, seed: in
 
 
 def _parts(scale: Weights, n: int) -> NDArray[np.int64]:
+    """Factors as whole numbers of SCALE_PARTS."""
     if scale.shape != (n,) or not (scale >= 0).all() or not (scale <= 1).all():
         raise ValueError(f"scale: expected {n} factors from 0 to 1, got {scale}")
     return np.maximum(np.rint(scale * SCALE_PARTS), 1).astype(np.int64)
 
 
 def _means(mixed: Mixed, weights: Weights) -> Weights:
-    """Sample counts (m,) of mixed rows: the mean of those they are made of."""
+    """Sample counts (m,) of mixed rows: the mean over the rows in each."""
     means: Weights = (mixed.matrix > 0) @ weights / (mixed.matrix > 0).sum(axis=1)
     return means
 
 
 def _fold(mixed: Mixed | None, n: int, reference: bool) -> tuple[NDArray[np.float64], Weights]:
-    """How the rows that `select` sees come from those that are stored: whole multiples of them, and their divisors."""
+    """How the rows that `select` sees follow from the stored ones: whole multiples of them, and divisors."""
     mixes = np.eye(n) if mixed is None else mixed.matrix.astype(np.float64)
     divisors = np.full(len(mixes), 1.0 if mixed is None else mixed.divisor)
     if not reference:

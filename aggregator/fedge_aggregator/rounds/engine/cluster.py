@@ -1,9 +1,9 @@
 """Blocks on a Dask cluster: the same tasks over the same spans, run by workers that read the rows from shared storage.
 
-Promises the bits of the local engine, also when workers die on the way: a task that was lost is run again elsewhere,
-and what it gives are whole numbers or columns of their own. Rows in memory are sent along; rows in a file are read by
-the workers, under the same path. A cluster runs what it is sent: keep its ports to machines that you trust, or give it
-TLS by Dask's own configuration (the engine is ``dask://tls://host:port`` then).
+Promises the bits of the local engine, also when workers die: a lost task is run again elsewhere, and its result is
+whole numbers or columns of its own. Rows in memory are sent along; workers read rows in a file under the same path. A
+cluster runs what it is sent: open its ports only to machines that you trust, or configure TLS in Dask (the engine is
+``dask://tls://host:port`` then).
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from numpy.typing import NDArray
 from .runner import Part, Task, split
 from .update_rows import Rows
 
-SPAN_BYTES = 64 << 20  # of codes in a task: seconds of work, so that its overhead does not show
+SPAN_BYTES = 64 << 20  # of codes in a task: seconds of work, so that its overhead does not matter
 CONNECT_S = 10.0
-DONE_S = 600.0  # for all tasks; a cluster without workers would be waited for without end
+DONE_S = 600.0  # for all tasks; a cluster without workers would never answer
 
 
 class Cluster:
-    """A Dask scheduler, by its address; connected to anew for each use."""
+    """A Dask scheduler at an address; each use makes a new connection."""
 
     def __init__(self, address: str, done_s: float = DONE_S) -> None:
         self._address = address if "://" in address else f"tcp://{address}"
         self._done_s = done_s
 
     def map(self, task: Task, rows: Rows, alone: bool = False) -> Iterator[Part]:
-        """Parts as they are done; `alone` means nothing to workers.
+        """Yield parts as they are done; workers ignore `alone`.
 
         Raises UnreachableError, StorageError (of a worker); ConfigError without Dask.
         """

@@ -1,10 +1,10 @@
 """Inner products of all rows, exact.
 
-Codes are whole numbers, and float32 products of them are exact, in whatever order BLAS sums, while no partial sum
-passes 2^24. None does over 1,024 columns, nor over more where no row's own square does: by Cauchy and Schwarz that
-bounds all the others, and sums of squares only grow, so that one which came out below 2^24 never was above. Products of
-pieces are summed as whole numbers. So distances of rows that are nearly alike do not drown in the rounding of what they
-have in common, and every machine gets the same bits.
+Codes are whole numbers: float32 products of them are exact, in any order that BLAS sums them, while no partial sum
+passes 2^24. None does over 1,024 columns. None does over more columns either if no row's own square does: by Cauchy and
+Schwarz it bounds all others, and sums of squares only grow, so that one that ends below 2^24 never was above. Products
+of pieces are summed as whole numbers. So distances between rows that are nearly alike are not lost in the rounding of
+what they have in common, and every machine gets the same bits.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ..rules.combine import EXACT
 from .update_rows import Rows, each_block
 
 CHUNK = EXACT // 128 // 128  # columns
-FLOATS = 1 << 18  # of a block at once: few long calls, as threads take turns between calls
+FLOATS = 1 << 18  # of a block at once: few long calls, because threads take turns between calls
 FRACTION = 128  # a reference row is rounded to this part of a grid step
 
 
@@ -28,7 +28,7 @@ def gram_of(rows: Rows, start: int, stop: int) -> NDArray[np.float64]:
     """Inner products (n, n) of the rows over columns start..stop-1: whole numbers, exact up to 2^53."""
     total, product = np.zeros((rows.n, rows.n)), np.empty((rows.n, rows.n), np.float32)
     for part in _floats(rows, start, stop):
-        np.matmul(part, part.T, out=product)  # with itself: BLAS then computes half
+        np.matmul(part, part.T, out=product)  # with itself: BLAS then computes half of it
         if product.diagonal().max() < EXACT:
             total += product
             continue
@@ -39,9 +39,9 @@ def gram_of(rows: Rows, start: int, stop: int) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class Lengths:
-    """Of what `gram_of` gives, the diagonal and the last `hubs` rows and columns; zeros elsewhere.
+    """The diagonal and the last `hubs` rows and columns of what `gram_of` gives; zeros elsewhere.
 
-    For rules that only ask how long rows are or how far from a reference: one product a row instead of n.
+    For rules that use only the lengths of rows or their distances to a reference: one product a row instead of n.
     """
 
     hubs: int
@@ -60,7 +60,7 @@ class Lengths:
 
 
 def _floats(rows: Rows, start: int, stop: int) -> Iterator[NDArray[np.float32]]:
-    """The columns as (n, w), w several CHUNKs or less than one, in the same memory each time."""
+    """Yield the columns as (n, w) in the same memory each time; w is several CHUNKs, or less than one."""
     count = max(1, FLOATS // (rows.n * CHUNK))
     room = np.empty((rows.n, count * CHUNK), np.float32)
     for first, last, block in each_block(rows, start, stop):
@@ -71,13 +71,13 @@ def _floats(rows: Rows, start: int, stop: int) -> Iterator[NDArray[np.float32]]:
 
 
 def _chunks(part: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The same (n, w) as (chunks, n, <= CHUNK)."""
+    """The columns (n, w) as (chunks, n, <= CHUNK)."""
     n, width = part.shape
     return part.reshape(n, -1, min(CHUNK, width)).transpose(1, 0, 2)
 
 
 def _pieces(width: int, most: int) -> Iterator[tuple[int, int]]:
-    """Spans of 0..width-1 of at most `most` columns, each of whole chunks or less than one."""
+    """Yield spans of 0..width-1 of at most `most` columns, each of whole chunks or less than one."""
     whole = width // CHUNK * CHUNK
     yield from ((at, min(at + most, whole)) for at in range(0, whole, most))
     if whole < width:
@@ -85,15 +85,15 @@ def _pieces(width: int, most: int) -> Iterator[tuple[int, int]]:
 
 
 def _sum(products: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Of all chunks (chunks, ...)."""
+    """The sum over all chunks (chunks, ...)."""
     total: NDArray[np.float64] = products.sum(axis=0, dtype=np.float64)
     return total
 
 
 class WithReference:
-    """Rows and, last, a float row (d,) as two rows of codes: its whole steps and its FRACTIONs of one (`split_up`).
+    """Rows and, last, a float row (d,) as two rows of codes: its whole steps and its FRACTIONs of a step (`split_up`).
 
-    `unite` is how the reference comes together again. None: zeros.
+    `unite` puts the two together again. A reference of None is zeros.
     """
 
     def __init__(self, rows: Rows, reference: NDArray[np.float32] | None) -> None:
@@ -103,14 +103,14 @@ class WithReference:
         self.n, self.d, self.width = rows.n + 2, rows.d, rows.width
 
     def block(self, start: int, stop: int, out: Codes | None = None) -> Codes:
-        """The rows' columns and the reference's two."""
+        """The columns of the rows and of the reference's two rows."""
         block = np.empty((self.n, stop - start), np.int8) if out is None else out
         self._rows.block(start, stop, block[:-2])
         block[-2:] = 0 if self._reference is None else split_up(self._reference[start:stop])
         return block
 
     def narrow(self, start: int, stop: int) -> WithReference:
-        """Both narrowed."""
+        """Rows and reference, narrowed."""
         return WithReference(
             self._rows.narrow(start, stop), None if self._reference is None else self._reference[start:stop]
         )
@@ -124,7 +124,7 @@ def split_up(reference: NDArray[np.float32]) -> Codes:
 
 
 def unite(n: int) -> NDArray[np.float64]:
-    """Matrix (n + 1, n + 2) that puts the two rows of a reference back together."""
+    """The matrix (n + 1, n + 2) that puts the two rows of a reference together."""
     matrix = np.eye(n + 1, n + 2)
     matrix[n, n + 1] = 1 / FRACTION
     return matrix

@@ -1,4 +1,4 @@
-"""The contract of where column blocks are computed."""
+"""The contract of a runner, which decides where column blocks are computed."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ class Runner(Protocol):
     """Runs a task over all columns of the rows."""
 
     def map(self, task: Task, rows: Rows, alone: bool = False) -> Iterator[Part]:
-        """Parts for spans of whole blocks that cover all columns once, in any order.
+        """Yield parts for spans of whole blocks that cover all columns once, in any order.
 
-        alone: of tasks that share an interpreter's lock, one after the other is quicker.
+        alone: the task is faster if no other task runs in the same interpreter.
         """
 
 
 def split(d: int, width: int, parts: int) -> list[tuple[int, int]]:
-    """At most `parts` spans (start, stop) of about equal length that cover 0..d-1, of whole blocks but the last."""
+    """At most `parts` spans (start, stop) of about equal length over 0..d-1, all but the last of whole blocks."""
     step = max(1, -(-d // (width * parts))) * width
     return [(start, min(start + step, d)) for start in range(0, d, step)]

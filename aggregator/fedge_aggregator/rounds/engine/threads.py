@@ -1,4 +1,4 @@
-"""Blocks in threads of this process: NumPy releases the interpreter's lock while it works on one."""
+"""Blocks in threads of this process: NumPy releases the interpreter's lock while it computes a block."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from .update_rows import Rows
 
 
 class Threads:
-    """As many as there are processors for this process, unless told otherwise; the same ones every time.
+    """Threads, one for each processor of this process unless `count` is given; the same ones every time.
 
-    New ones would each bring a heap of their own, and memory would seem to grow from round to round.
+    New threads would each get a heap of their own, and memory would seem to grow from round to round.
     """
 
     def __init__(self, count: int | None = None) -> None:
         self.count = count or processors()
 
     def map(self, task: Task, rows: Rows, alone: bool = False) -> Iterator[Part]:
-        """Parts in order, a few for every thread."""
+        """Yield parts in order, a few for every thread."""
         spans = split(rows.d, rows.width, 4 * self.count)
         if alone or self.count == 1 or len(spans) == 1:
             yield from ((start, stop, task(rows, start, stop)) for start, stop in spans)
@@ -35,5 +35,5 @@ class Threads:
 
 
 def processors() -> int:
-    """How many this process may use."""
+    """The number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

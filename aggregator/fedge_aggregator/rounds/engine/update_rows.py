@@ -1,7 +1,7 @@
-"""The rows of a round, read column block by column block: in memory, or in a scratch file of their own.
+"""The rows of a round, read block by block of columns: from memory, or from a scratch file.
 
-Promises a block of all rows at once in the memory of that block. Leaves to the caller what the rows are worth: they are
-codes (d,) int8 that were verified. A scratch file is not durable; after a crash it is written again from the updates.
+Promises a block of all rows at once in the memory of that block. The rows are codes (d,) int8 that the caller has
+verified. A scratch file is not durable; after a crash it is written again from the stored updates.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ import numpy as np
 from fedge_models.errors import StorageError
 from fedge_models.messages.quantize import Codes
 
-BLOCK_BYTES = 5 << 19  # of codes: smaller fits caches better, but makes threads wait for each other between short calls
-MOST_COLUMNS = 1 << 17  # of few rows: what is computed from a column takes more bytes than its codes
-BUFFER_BYTES = 32 << 20  # of rows, gathered before they are written to their blocks
+BLOCK_BYTES = 5 << 19  # of codes: smaller blocks fit caches better, but make threads wait for each other between calls
+MOST_COLUMNS = 1 << 17  # of few rows: results take more bytes than the codes
+BUFFER_BYTES = 32 << 20  # of rows, collected before they are written to their blocks
 
 
 def columns_per_block(n: int) -> int:
-    """How many columns of n rows make a block; a multiple of 64, a cache line."""
+    """The number of columns of n rows in a block; a multiple of 64, a cache line."""
     return max(256, min(BLOCK_BYTES // max(n, 1), MOST_COLUMNS) // 64 * 64)
 
 
@@ -39,19 +39,19 @@ class Rows(Protocol):
 
     @property
     def width(self) -> int:
-        """Columns that are best read at once; blocks start at its multiples."""
+        """The number of columns that are best read at once; blocks start at its multiples."""
 
     def block(self, start: int, stop: int, out: Codes | None = None) -> Codes:
-        """Columns start..stop-1 of all rows (n, stop - start), in `out` if given; the caller's to spend."""
+        """Columns start..stop-1 of all rows (n, stop - start), in `out` if given; the caller may overwrite them."""
 
     def narrow(self, start: int, stop: int) -> Rows:
-        """Only those columns, counted from 0 again, to be sent elsewhere; start is a multiple of `width`."""
+        """Only those columns, counted from 0, to be sent elsewhere; start is a multiple of `width`."""
 
 
 def each_block(rows: Rows, start: int, stop: int) -> Iterator[tuple[int, int, Codes]]:
-    """Columns start..stop-1 as (first, last, block), one after the other in the same memory; start as in `narrow`.
+    """Yield columns start..stop-1 as (first, last, block), all in the same memory; start as in `narrow`.
 
-    The kernel would otherwise clear new pages for every block, where the C library gives large arrays back at once.
+    Otherwise the kernel would clear new pages for every block, because the C library returns large arrays at once.
     """
     room = np.empty(rows.n * min(rows.width, stop - start), np.int8)
     for first in range(start, stop, rows.width):
@@ -60,12 +60,12 @@ def each_block(rows: Rows, start: int, stop: int) -> Iterator[tuple[int, int, Co
 
 
 def choose(rows: Rows, chosen: Sequence[int]) -> Rows:
-    """Only those rows, by their numbers; of rows in memory the others are not even read."""
+    """Choose rows by their numbers; of rows in memory the others are not even read."""
     return rows.choose(chosen) if isinstance(rows, MemoryRows) else ChosenRows(rows, tuple(chosen))
 
 
 class MemoryRows:
-    """Rows that are in memory anyway: a sequence of (d,) int8, or one (n, d)."""
+    """Rows in memory: a sequence of (d,) int8, or one (n, d)."""
 
     def __init__(self, rows: Sequence[Codes] | Codes) -> None:
         if not len(rows) or len({len(row) for row in rows}) > 1 or any(row.dtype != np.int8 for row in rows):
@@ -79,7 +79,7 @@ class MemoryRows:
         return np.stack([row[start:stop] for row in self._rows], out=out)
 
     def narrow(self, start: int, stop: int) -> MemoryRows:
-        """The columns themselves."""
+        """A copy of those columns."""
         return MemoryRows(self.block(start, stop))
 
     def choose(self, chosen: Sequence[int]) -> MemoryRows:
@@ -95,11 +95,11 @@ class FileRows:
     n: int
     d: int
     width: int
-    capacity: int  # rows for which each block of the file has room
-    first: int = 0  # block of the file in which column 0 is
+    capacity: int  # rows that each block of the file has room for
+    first: int = 0  # block of the file that has column 0
 
     def narrow(self, start: int, stop: int) -> FileRows:
-        """Where in the file they are. Synced: a network file system may keep from others what is not. StorageError."""
+        """The part of the file with those columns, synced: a network file system may hide other data. StorageError."""
         fd = self._open()
         try:
             os.fsync(fd)
@@ -139,9 +139,9 @@ class FileRows:
 
 
 class RowsWriter:
-    """Writes rows one by one into a new scratch file, block by block; the file is removed at the end of the `with`.
+    """Write rows one by one into a new scratch file, block by block; the end of the `with` removes the file.
 
-    Holds BUFFER_BYTES of them at most (one row at least). Raises StorageError when the disk is full.
+    Holds at most BUFFER_BYTES of them (at least one row). Raises StorageError when the disk is full.
     """
 
     def __init__(self, path: Path, d: int, capacity: int) -> None:
@@ -161,7 +161,7 @@ class RowsWriter:
         self._path.unlink(missing_ok=True)
 
     def append(self, codes: Codes) -> None:
-        """One more row (d,)."""
+        """Append a row (d,)."""
         if codes.shape != (self._d,) or codes.dtype != np.int8:
             raise ValueError(f"expected a row of {self._d} int8, got {codes.dtype} {codes.shape}")
         if self._written + self._held == self._capacity:
@@ -172,7 +172,7 @@ class RowsWriter:
             self._flush()
 
     def rows(self) -> FileRows:
-        """All rows so far, to be read."""
+        """The rows so far, to be read."""
         self._flush()
         return FileRows(self._path, self._written, self._d, self._width, self._capacity)
 
@@ -192,28 +192,28 @@ class RowsWriter:
 
 @dataclass(frozen=True)
 class ChosenRows:
-    """Some of other rows, by their numbers."""
+    """Some rows of others, by their numbers."""
 
     rows: Rows
     chosen: tuple[int, ...]
 
     @property
     def n(self) -> int:
-        """How many are left."""
+        """How many were chosen."""
         return len(self.chosen)
 
     @property
     def d(self) -> int:
-        """As before."""
+        """As of the rows."""
         return self.rows.d
 
     @property
     def width(self) -> int:
-        """As before."""
+        """As of the rows."""
         return self.rows.width
 
     def narrow(self, start: int, stop: int) -> ChosenRows:
-        """The same of fewer columns."""
+        """The same rows of fewer columns."""
         return ChosenRows(self.rows.narrow(start, stop), self.chosen)
 
     def block(self, start: int, stop: int, out: Codes | None = None) -> Codes:

@@ -1,1 +1,1 @@
-"""Aggregation rules, one file each; `registry.py` lists them."""
+"""Aggregation rules, one file each: from the updates of a round to one vector, exact to the bit; pure."""

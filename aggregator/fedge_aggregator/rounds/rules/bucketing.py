@@ -1,4 +1,4 @@
-"""Rows are averaged in random groups, and the rule sees the groups."""
+"""Average rows in random groups; the rule sees the groups."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from .rule import Gram
 class Bucketing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Means of random buckets of `size` rows (the last may be smaller): Karimireddy, He & Jaggi 2022.
 
-    Brings honest rows that differ closer together by the square root of `size`, and leaves the rule with as many
-    hostile rows among fewer: its f stays, its n shrinks to ceil(n / size). Who shares a bucket follows from the seed,
-    which nodes must not be able to foresee.
+    Honest rows that differ come closer together, by the square root of `size`. The number of hostile rows stays, among
+    fewer rows: the rule's f is the same, its n shrinks to ceil(n / size). The seed decides who shares a bucket; nodes
+    must not be able to foresee it.
     """
 
     compares: ClassVar[bool] = False
@@ -26,11 +26,11 @@ class Bucketing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     size: Annotated[int, Meta(ge=2, le=16)] = 2
 
     def minimum(self, rule: int) -> int:
-        """One more than fills one bucket too few."""
+        """One more than fits into one bucket less than the rule needs."""
         return (rule - 1) * self.size + 1
 
     def mix(self, gram: Gram, n: int, seed: int) -> Mixed:
-        """One bucket a row; the divisor is common to a last bucket of another size."""
+        """A row for each bucket, with one divisor for all: a last bucket may have another size."""
         order = np.random.default_rng(seed).permutation(n)
         buckets = [order[i : i + self.size] for i in range(0, n, self.size)]
         divisor = math.lcm(*{len(bucket) for bucket in buckets})

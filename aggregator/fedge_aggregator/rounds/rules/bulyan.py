@@ -1,4 +1,4 @@
-"""Bulyan: rows chosen as by Krum, then in each coordinate what lies around their median."""
+"""Bulyan: choose rows as Krum does, then average what lies around their median in each coordinate."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from .krum import ranking
 from .order import order_statistics, total
 from .rule import Aggregate, Block, Byzantine, ColumnRule, Gram, Weights, hostile, needed, squared_distances
 
-PIECE = 1 << 18  # values at a time: of each there are many wider copies
+PIECE = 1 << 18  # values at a time: each needs many wider copies
 
 
 class Bulyan(ColumnRule, frozen=True, forbid_unknown_fields=True):
     """Bulyan: El Mhamdi, Guerraoui & Rouault 2018.
 
-    Takes the Krum choice out n - 2 f times; of those, in each coordinate, the mean of the n - 4 f values closest to the
-    median (of two equally close, the smaller). Holds with f = `byzantine` hostile of n >= 4 f + 3, honest nodes' data
-    alike.
+    Takes Krum's choice out n - 2 f times. The result is, in each coordinate, the mean of the n - 4 f of those values
+    that are closest to their median (of two equally close ones, the smaller). Holds with f = `byzantine` hostile of n
+    >= 4 f + 3, if honest nodes' data are alike.
     """
 
     compares: ClassVar[bool] = True
@@ -30,7 +30,7 @@ class Bulyan(ColumnRule, frozen=True, forbid_unknown_fields=True):
         return needed(self.byzantine, 4, 3)
 
     def alone(self, n: int) -> bool:
-        """Always: pieces are small."""
+        """Always: its calls are short."""
         return True
 
     def select(self, gram: Gram, weights: Weights) -> Weights:
@@ -43,7 +43,7 @@ class Bulyan(ColumnRule, frozen=True, forbid_unknown_fields=True):
         return chosen
 
     def columns(self, block: Block, weights: Weights) -> Aggregate:
-        """Mean of the middle around the median of the chosen rows."""
+        """The mean of the values around the median of the chosen rows."""
         chosen = weights > 0
         f = hostile(self.byzantine, len(block), 4, 3)
         keep, width = int(chosen.sum()) - 2 * f, max(1024, PIECE // len(block))
@@ -52,10 +52,10 @@ class Bulyan(ColumnRule, frozen=True, forbid_unknown_fields=True):
 
 
 def around_median(rows: Block, keep: int) -> Aggregate:
-    """Mean (w,) of the `keep` values closest to the median in each column of (m, w).
+    """The mean (w,) of the `keep` values closest to the median in each column of (m, w).
 
     In units of half a step, so that the median of an even number is whole. All values nearer than the keep-th nearest
-    count; those exactly as far fill up, the smaller before the larger.
+    count; of those exactly as far as it, the smaller ones are taken first.
     """
     m = len(rows)
     wide = np.int16 if rows.dtype == np.int8 else np.int64

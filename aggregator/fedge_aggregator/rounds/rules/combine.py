@@ -1,8 +1,8 @@
-"""Weighted sums of rows of codes, to the same bits in any block, thread and BLAS.
+"""Weighted sums of rows of codes, with the same bits in any block, thread and BLAS.
 
-Weights are split into two whole numbers, coarse and fine, such that both products with the codes stay below 2^24: then
-float32 holds every partial sum, and no order of summing rounds. Rows are taken GROUP by GROUP, so that the split loses
-less than a thousandth of a grid step of any mean, however many there are.
+Each weight is split into two whole numbers, coarse and fine, so that both products with the codes stay below 2^24.
+Then float32 holds every partial sum exactly, in any order. Rows are taken GROUP by GROUP: the split loses less than a
+thousandth of a grid step of any mean, however many rows there are.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import numpy as np
 from fedge_models.messages.quantize import LIMIT, Codes
 from numpy.typing import NDArray
 
-EXACT = 1 << 24  # whole numbers up to here are float32
+EXACT = 1 << 24  # float32 holds whole numbers up to here
 GROUP = 256  # rows
-FLOATS = 1 << 18  # of a block at once: few long calls, as threads take turns between calls
+FLOATS = 1 << 18  # of a block at once: few long calls, because threads take turns between calls
 
 
 def combine(block: Codes, weights: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Weighted sum (w,) of the rows of a block (n, w) int8."""
+    """The weighted sum (w,) of the rows of a block (n, w) int8."""
     out = np.zeros(block.shape[1], np.float32)
     if not weights.all():
         block, weights = block[weights != 0], weights[weights != 0]
@@ -34,7 +34,7 @@ def _add(out: NDArray[np.float32], block: Codes, weights: NDArray[np.float64]) -
         codes = block[:, at : at + width]
         floats = room[:, : codes.shape[1]]
         np.copyto(floats, codes)
-        with np.errstate(invalid="ignore"):  # of whole numbers; some BLAS also multiply the room beside narrow blocks
+        with np.errstate(invalid="ignore"):  # some BLAS also multiply the memory beyond narrow blocks
             np.matmul(both, floats, out=sums[:, at : at + width])
     inner, rest = sums
     rest *= part

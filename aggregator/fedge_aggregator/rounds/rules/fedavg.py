@@ -1,4 +1,4 @@
-"""Weighted mean."""
+"""The weighted mean."""
 
 from __future__ import annotations
 
@@ -20,5 +20,5 @@ class FedAvg(WeightRule, frozen=True, forbid_unknown_fields=True):
         return 1
 
     def select(self, gram: Gram, weights: Weights) -> Weights:
-        """Shares of the sample counts."""
+        """The shares of the sample counts."""
         return weights / weights.sum()

@@ -13,19 +13,19 @@ from .rule import Gram, WeightRule, Weights
 class GeometricMedian(WeightRule, frozen=True, forbid_unknown_fields=True):
     """RFA, the geometric median by the smoothed Weiszfeld iteration: Pillutla, Kakade & Harchaoui 2022.
 
-    Breakdown point 1/2. Every iterate is a weighted mean of the rows, so all of it happens in the Gram matrix, where an
-    iteration costs nothing: it goes on to `iterations`, or until no weight moves any more. Starts at the mean.
+    Breakdown point 1/2. Every iterate is a weighted mean of the rows, so all iterations work on the Gram matrix, where
+    they cost nothing. It starts at the mean and ends after `iterations`, or when no weight changes any more.
     """
 
-    smoothing: Annotated[float, Meta(gt=0, le=1e6)] = 1e-3  # grid steps: nearer than this counts as this near
+    smoothing: Annotated[float, Meta(gt=0, le=1e6)] = 1e-3  # grid steps: smaller distances count as this one
     iterations: Annotated[int, Meta(ge=1, le=10_000)] = 200
 
     def minimum(self) -> int:
-        """Three: between two, every point is as good."""
+        """Three: of two rows, every point between them is a median."""
         return 3
 
     def select(self, gram: Gram, weights: Weights) -> Weights:
-        """Weights of the rows, inversely to their distance from the median; they sum to 1."""
+        """The weights of the rows, inverse to their distance from the median; they sum to 1."""
         n = len(gram)
         share = np.full(n, 1 / n)
         for _ in range(self.iterations):
@@ -37,7 +37,7 @@ class GeometricMedian(WeightRule, frozen=True, forbid_unknown_fields=True):
 
 
 def distances_to(gram: Gram, share: Weights) -> Weights:
-    """Distance (n,) of every row to the weighted mean of rows under shares that sum to 1."""
+    """The distance (n,) of every row to the weighted mean of rows; the shares sum to 1."""
     inner = gram @ share
     squared = np.diag(gram) - 2 * inner + share @ inner
     out: Weights = np.sqrt(np.maximum(squared, 0))

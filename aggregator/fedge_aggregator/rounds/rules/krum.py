@@ -1,4 +1,4 @@
-"""Krum: the one row that lies closest to its neighbours."""
+"""Krum: the row that lies closest to its neighbours."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from .rule import Byzantine, Gram, WeightRule, Weights, hostile, needed, squared
 class Krum(WeightRule, frozen=True, forbid_unknown_fields=True):
     """The row with the smallest sum of squared distances to its n - f - 2 nearest others: Blanchard et al. 2017.
 
-    Holds with f = `byzantine` hostile of n >= 2 f + 3, honest nodes' data alike. One node's update is the result, so it
-    learns more slowly than a mean of many.
+    Holds with f = `byzantine` hostile of n >= 2 f + 3, if honest nodes' data are alike. The result is one node's
+    update, so the model learns more slowly than from a mean.
     """
 
     byzantine: Byzantine = 1
@@ -31,7 +31,8 @@ class Krum(WeightRule, frozen=True, forbid_unknown_fields=True):
 def ranking(distances: NDArray[np.float64], byzantine: int) -> NDArray[np.intp]:
     """Rows (n,), best first, by the sum of squared distances to their n - f - 2 nearest others (at least one).
 
-    Rows that score alike (as mutual neighbours do, where one counts) go by their distances to all, then by place.
+    Rows with the same score (two nearest neighbours, where one counts) are ordered by their distances to all, then by
+    their number.
     """
     others = distances.copy()
     np.fill_diagonal(others, np.inf)

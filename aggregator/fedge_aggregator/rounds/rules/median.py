@@ -1,4 +1,4 @@
-"""The middle of each coordinate."""
+"""The median of each coordinate."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Median(ColumnRule, frozen=True, forbid_unknown_fields=True):
     """The median of each coordinate (mean of the two middle values for even n): Yin et al. 2018.
 
     Breakdown point 1/2: holds while hostile nodes are a minority, f < n / 2. Assumes that honest nodes' data are alike:
-    where they are not, it follows the middle site and forgets the others; mix first.
+    otherwise it follows the site in the middle and forgets the others; use a mixing before it.
     """
 
     def minimum(self) -> int:
@@ -20,7 +20,7 @@ class Median(ColumnRule, frozen=True, forbid_unknown_fields=True):
         return 3
 
     def columns(self, block: Block, weights: Weights) -> Aggregate:
-        """Median of each column."""
+        """The median of each column."""
         n = len(block)
         low, high = order_statistics(block, (n - 1) // 2, n // 2)
         return np.add(low, high, dtype=np.float32) * np.float32(0.5)

@@ -1,7 +1,7 @@
-"""The contract of a pre-aggregation: each row is replaced by a mean of several, before the rule sees them.
+"""The contract of a mixing: each row is replaced by a mean of several rows before the rule sees them.
 
-A mixing gives a matrix (m, n) of whole numbers; with its divisor k, the mixed rows are `matrix @ rows / k` and their
-Gram matrix is `matrix @ gram @ matrix.T / k²`. Whole numbers, so that rules see whole numbers, and all is exact.
+A mixing gives a matrix (m, n) of whole numbers and a divisor k: the mixed rows are `matrix @ rows / k`, and their Gram
+matrix is `matrix @ gram @ matrix.T / k²`. Because all numbers are whole, rules see whole numbers and all is exact.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from .combine import EXACT
 from .rule import Block, Gram
 
-CHUNK = 1024  # columns that are wide floats at once
+CHUNK = 1024  # columns that are held as wide floats at once
 
 
 class Mixed(NamedTuple):
@@ -27,7 +27,7 @@ class Mixed(NamedTuple):
     def of(self, block: Codes) -> Block:
         """The mixed rows (m, w) of a block (n, w), times the divisor.
 
-        By float32 products, exact while they are below 2^24. Raises ValueError for a divisor with which they are not.
+        By float32 products, which are exact below 2^24. Raises ValueError for a divisor that would exceed that.
         """
         if self.divisor * LIMIT > EXACT:
             raise ValueError(
@@ -41,12 +41,12 @@ class Mixed(NamedTuple):
 
 
 class Mixing(Protocol):
-    """One pre-aggregation with its parameters: a frozen struct, built from the configuration."""
+    """A mixing with its parameters: a frozen struct, built from the configuration."""
 
-    compares: ClassVar[bool]  # looks at the Gram matrix; otherwise it is handed one of shape (0, 0)
+    compares: ClassVar[bool]  # whether it uses the Gram matrix; otherwise it gets one of shape (0, 0)
 
     def minimum(self, rule: int) -> int:
-        """The smallest n for which it holds what it promises and leaves as many rows as the rule needs."""
+        """The smallest n for which it keeps its promise and leaves as many rows as the rule needs."""
 
     def mix(self, gram: Gram, n: int, seed: int) -> Mixed:
-        """The matrix for n rows; the same for the same seed, so that averaging again after a crash agrees."""
+        """The matrix for n rows; the same seed gives the same matrix, also when averaging again after a crash."""

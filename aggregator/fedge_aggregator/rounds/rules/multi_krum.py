@@ -11,7 +11,7 @@ from .rule import Byzantine, Gram, WeightRule, Weights, hostile, needed, squared
 class MultiKrum(WeightRule, frozen=True, forbid_unknown_fields=True):
     """The mean of the n - f rows with the smallest Krum scores: Blanchard et al. 2017, section 4.
 
-    Holds with f = `byzantine` hostile of n >= 2 f + 3, honest nodes' data alike.
+    Holds with f = `byzantine` hostile of n >= 2 f + 3, if honest nodes' data are alike.
     """
 
     byzantine: Byzantine = 1

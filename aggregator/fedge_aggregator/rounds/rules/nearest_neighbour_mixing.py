@@ -1,4 +1,4 @@
-"""Each row is replaced by the mean of its nearest rows."""
+"""Replace each row by the mean of its nearest rows."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ import numpy as np
 from .mixing import Mixed
 from .rule import Byzantine, Gram, hostile, needed, squared_distances
 
-FEWEST = 7  # rows from which on a share of them is mixed
+FEWEST = 7  # rows: with a share for f, fewer are not mixed
 
 
 class NearestNeighbourMixing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Each row becomes the mean of the n - f rows nearest to it, itself included.
 
     Allouah, Farhadkhani, Guerraoui, Gupta, Pinot & Stephan 2023, "Fixing by mixing". Honest rows that differ because
-    their sites do come closer together, so that the rule that follows loses less of them; order-optimal with
-    f = `byzantine` hostile of n >= 2 f + 1 and any rule of bounded robustness. Equal distances: the earlier row.
+    their sites differ come closer together, so that the rule after it loses less of them. Order-optimal with f =
+    `byzantine` hostile of n >= 2 f + 1 and any rule of bounded robustness. Of equal distances the earlier row counts as
+    nearer.
 
-    With a share for f, fewer than 7 rows are left as they are: among a few sites of which each is unlike the others,
-    the odd one out is honest, and never being anybody's neighbour it would not count (measured).
+    With a share for f, fewer than 7 rows stay as they are: among a few sites that all differ, the odd one out is
+    honest, and it would not count, because it is nobody's neighbour (measured: docs/benchmarks.md).
     """
 
     compares: ClassVar[bool] = True
@@ -29,15 +30,15 @@ class NearestNeighbourMixing(msgspec.Struct, frozen=True, forbid_unknown_fields=
     byzantine: Byzantine = 1
 
     def minimum(self, rule: int) -> int:
-        """2 byzantine + 1, and what the rule needs: as many rows come out as go in."""
+        """2 byzantine + 1, and what the rule needs: the number of rows stays the same."""
         return max(needed(self.byzantine, 2, 1), rule)
 
     def mix(self, gram: Gram, n: int, seed: int) -> Mixed:
-        """1 for each of the n - f nearest."""
+        """1 for each of the n - f nearest rows."""
         mixes = isinstance(self.byzantine, int) or n >= FEWEST
         keep = n - hostile(self.byzantine, n, 2, 1) if mixes else 1
         distances = squared_distances(gram)
-        np.fill_diagonal(distances, -1.0)  # itself, before any row that equals it
+        np.fill_diagonal(distances, -1.0)  # a row itself comes before any row that equals it
         nearest = np.argsort(distances, axis=1, kind="stable")[:, :keep]
         matrix = np.zeros((n, n), np.int64)
         np.put_along_axis(matrix, nearest, 1, axis=1)

@@ -1,4 +1,4 @@
-"""The mean of rows none of which is longer than most."""
+"""The mean of the rows after long ones are shortened."""
 
 from __future__ import annotations
 
@@ -15,19 +15,18 @@ class NormClipping(WeightRule, frozen=True, forbid_unknown_fields=True):
     """The mean of the rows, each shortened to at most `radius`: Sun et al. 2019.
 
     Without `radius` it is the median length of the rows, which a minority f < n / 2 cannot push beyond honest rows. A
-    hostile row moves the result by at most radius / n, in a direction of its choice, every round: this bounds harm, it
-    does not remove it.
+    hostile row moves the result by at most radius / n each round, in any direction: the harm is bounded, not removed.
     """
 
     radius: Annotated[float, Meta(gt=0)] | None = None  # grid steps, over the whole row; none: the median length
 
     @property
     def pairs(self) -> bool:
-        """No: lengths do."""
+        """No: it uses only the lengths of rows."""
         return False
 
     def minimum(self) -> int:
-        """Three: a median of two lengths is nobody's."""
+        """Three: with two, each length decides half of the median."""
         return 3
 
     def select(self, gram: Gram, weights: Weights) -> Weights:

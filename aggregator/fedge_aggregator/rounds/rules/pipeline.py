@@ -1,4 +1,4 @@
-"""What a federation does with a round's rows: mix them or not, then a rule."""
+"""What a federation does with the rows of a round: an optional mixing, then a rule."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from .rule import Rule
 
 @dataclass(frozen=True)
 class Pipeline:
-    """rows -> [mixing] -> rule, all in grid units. Built by `rules/registry.py` from the configuration."""
+    """rows -> [mixing] -> rule, all in grid units; `registry.py` builds it from the configuration."""
 
     rule: Rule
     mixing: Mixing | None = None
 
     @property
     def compares(self) -> bool:
-        """Whether any part of it looks at the Gram matrix."""
+        """Whether any part of it uses the Gram matrix."""
         return self.rule.compares or (self.mixing is not None and self.mixing.compares)
 
     @property
     def pairs(self) -> bool:
-        """Whether it looks at inner products of different rows; mixed rows' lengths are made of them."""
+        """Whether it uses inner products of different rows; the lengths of mixed rows consist of them."""
         return self.mixing is not None or self.rule.pairs
 
     def minimum(self) -> int:
-        """The smallest number of updates for which it holds what it promises."""
+        """The smallest number of updates for which it keeps its promise."""
         need = self.rule.minimum()
         return self.mixing.minimum(need) if self.mixing else need
 
     def require(self, n: int) -> None:
-        """Raises ValueError, naming the number needed, when n updates are too few; a round waits before that."""
+        """Raise ValueError, with the number needed, for too few updates; a round waits for enough."""
         if n < self.minimum():
             raise ValueError(f"{n} updates: {self.describe()} needs {self.minimum()}")
 
     def describe(self) -> str:
-        """In the operator's words, e.g. ``Krum(byzantine=2) after Bucketing(size=2)``."""
+        """The pipeline in words for operators, e.g. ``Krum(byzantine=2) after Bucketing(size=2)``."""
         return f"{self.rule} after {self.mixing}" if self.mixing else str(self.rule)

@@ -1,4 +1,4 @@
-"""Which rules and mixings there are. To add one: a file here and a line below."""
+"""The rules and mixings that there are. To add one: a file here and a line below."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ MIXINGS: dict[str, type[Any]] = {
 
 
 def build(table: Mapping[str, Any], where: str, key: str = "rule") -> Rule:
-    """A rule from its table, e.g. ``{name = "trimmed_mean", byzantine = 1}``.
+    """Build a rule from its table, e.g. ``{name = "trimmed_mean", byzantine = 1}``.
 
     Raises ConfigError for an unknown rule or parameter: a mistyped parameter must not mean "no protection".
     """
@@ -50,13 +50,16 @@ def build(table: Mapping[str, Any], where: str, key: str = "rule") -> Rule:
 
 
 def build_mixing(table: Mapping[str, Any], where: str, key: str = "mixing") -> Mixing:
-    """A pre-aggregation from its table, e.g. ``{name = "bucketing", size = 2}``. Raises ConfigError as `build` does."""
+    """Build a mixing from its table, e.g. ``{name = "bucketing", size = 2}``. Raises ConfigError."""
     mixing: Mixing = kinds.build(table, MIXINGS, where, key)
     return mixing
 
 
 def build_pipeline(rule: Mapping[str, Any], mixing: Mapping[str, Any] | None, where: str, prefix: str = "") -> Pipeline:
-    """Rule and, unless None, mixing of a federation; `prefix`: of their keys in the file. Raises ConfigError."""
+    """Build the rule and, unless None, the mixing of a federation. Raises ConfigError.
+
+    prefix: of their keys in the file.
+    """
     before = None if mixing is None else build_mixing(mixing, where, f"{prefix}mixing")
     made = build(rule, where, f"{prefix}rule")
     if isinstance(before, Bucketing) and isinstance(getattr(made, "byzantine", 0), float):

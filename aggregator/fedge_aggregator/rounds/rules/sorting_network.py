@@ -1,6 +1,6 @@
-"""The pairwise sorting network as a list of exchanges, pruned to what is needed of its outcome (Parberry 1992).
+"""The pairwise sorting network as a list of exchanges, without those that the result does not need (Parberry 1992).
 
-Of Batcher's odd-even merge sort less can be left out: a median of 50 then takes 610 passes instead of 542.
+Of Batcher's odd-even merge sort fewer exchanges can be left out: a median of 50 takes 610 passes there instead of 542.
 On a block of columns an exchange is one `np.minimum` and one `np.maximum` over whole rows, which every processor does
 in vector registers; `np.sort` and `np.partition` along columns are ten and more times slower on bytes.
 """
@@ -17,7 +17,7 @@ from .rule import Block
 
 
 class Exchange(NamedTuple):
-    """Put the smaller of rows `low` and `high` into `low`, the larger into `high`, as far as either is needed."""
+    """Put the smaller of rows `low` and `high` into `low` and the larger into `high`, as far as either is needed."""
 
     low: int
     high: int
@@ -38,12 +38,12 @@ def partition(n: int, first: int, last: int) -> tuple[Exchange, ...]:
 
 
 def cost(exchanges: tuple[Exchange, ...]) -> int:
-    """Passes over a row that they take."""
+    """The number of passes over a row that the exchanges take."""
     return sum(step.smaller + step.larger for step in exchanges)
 
 
 def run(block: Block, exchanges: tuple[Exchange, ...]) -> list[Block]:
-    """The rows (w,) of the block (n, w) after the exchanges; the block is spent."""
+    """The rows (w,) of the block (n, w) after the exchanges; overwrites the block."""
     rows, minimum, maximum = list(block), np.minimum, np.maximum
     spare = np.empty_like(rows[0])
     for low, high, smaller, larger in exchanges:
@@ -60,18 +60,18 @@ def run(block: Block, exchanges: tuple[Exchange, ...]) -> list[Block]:
 
 
 def _pruned(n: int, needed: dict[int, bool]) -> tuple[Exchange, ...]:
-    """Backwards from the rows that are needed, each by itself (True) or as one of a set (False).
+    """The exchanges that the needed rows depend on; each row is needed by itself (True) or as one of a set (False).
 
-    Two of a set need not be told apart, so nothing is exchanged between them.
+    They are found backwards. The order within a set does not matter, so nothing is exchanged between two of its rows.
     """
-    kept = []
+    used = []
     for low, high in reversed(list(_pairwise(n))):
         step = Exchange(low, high, low in needed, high in needed)
         of_one_set = step.smaller and step.larger and not needed[low] and not needed[high]
         if (step.smaller or step.larger) and not of_one_set:
             needed[low] = needed[high] = True
-            kept.append(step)
-    return tuple(reversed(kept))
+            used.append(step)
+    return tuple(reversed(used))
 
 
 def _pairwise(n: int) -> Iterator[tuple[int, int]]:

@@ -21,7 +21,7 @@ class TrimmedMean(ColumnRule, frozen=True, forbid_unknown_fields=True):
         return needed(self.byzantine, 2, 1)
 
     def columns(self, block: Block, weights: Weights) -> Aggregate:
-        """Mean of the middle of each column."""
+        """The mean of each column without its extremes."""
         f = hostile(self.byzantine, len(block), 2, 1)
-        kept = len(block) - 2 * f
-        return np.divide(middle_sum(block, f), np.float32(kept), dtype=np.float32)
+        middle = len(block) - 2 * f
+        return np.divide(middle_sum(block, f), np.float32(middle), dtype=np.float32)

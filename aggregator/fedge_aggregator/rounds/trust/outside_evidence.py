@@ -1,6 +1,6 @@
 """Evidence from outside the updates: losses that other sites report of past releases, and held-back rows. Pure.
 
-Reported losses are collected over rounds (`LossReports`); the operator's held-back rows are used anew in each round.
+Reported losses are collected over rounds (`LossReports`); the operator's held-back rows are used in every round.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Decide what a round's evidence says against a node. Pure; `reputation.py` remembers it.
+"""Find what speaks against a node in a round's evidence. Pure; `reputation.py` remembers the findings.
 
 Every finding is relative to what the other updates show in the same round. None is made where those do not agree: when
 updates are mostly noise, as near convergence, or sites pull apart, a direction proves nothing. The thresholds were
@@ -54,7 +54,7 @@ class Push:
 
 GOOD = Finding(0.0, "")
 REPLAY = Finding(0.0, "replay")  # no blame: `replays.py`
-FEWEST_PUSHES = 6  # rounds before steadiness says anything
+FEWEST_PUSHES = 6  # rounds before steadiness means anything
 
 
 @dataclass(frozen=True)
