@@ -1,4 +1,4 @@
-"""Shared by all tests: nothing of the outside world is reached unless a test starts it."""
+"""Settings and fixtures of all tests: nothing outside of the test run is reached unless a test starts it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import pytest
 from hypothesis import settings
 from support.databases import Disk
+from support.marks import marks_of
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before any import of onnxruntime
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -14,8 +15,12 @@ settings.register_profile("same", derandomize=True, deadline=None)  # --hypothes
 settings.load_profile("same")
 
 
+@pytest.hookimpl(tryfirst=True)  # before `-m` chooses
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whole programs first: of tests on two processes, none should have a long file left when the other is done."""
+    """Mark the tests, and put whole programs first: of two pytest processes none should end with a long file."""
+    for item in items:
+        for mark in marks_of(item.path):
+            item.add_marker(mark)
     items.sort(key=lambda item: (item.path.parent.name != "whole", len(item.path.parts)))
 
 

@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.federation_bench import Bench, Make
-from support.running_aggregator import Plant, Plants
+from support.federation_bench import FederationBench, MakeBench
+from support.running_aggregator import MakeAggregator, RunningAggregator
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Make]:
+def make_bench(tmp_path: Path) -> Iterator[MakeBench]:
     """Makes federations, in the test's folder unless told otherwise; they end with the test."""
     with ExitStack() as made:
 
-        def make(keys: str = "", folder: Path = tmp_path, **more: Any) -> Bench:
-            one = Bench(folder, keys, **more)
+        def make(keys: str = "", folder: Path = tmp_path, **more: Any) -> FederationBench:
+            one = FederationBench(folder, keys, **more)
             made.callback(one.close)
             return one
 
@@ -26,18 +26,18 @@ def bench(tmp_path: Path) -> Iterator[Make]:
 
 
 @pytest.fixture
-def plants(tmp_path: Path) -> Iterator[Plants]:
+def make_aggregator(tmp_path: Path) -> Iterator[MakeAggregator]:
     """Makes aggregators in the test's folder; they end with the test, however it ends."""
     with ExitStack() as made:
 
-        def make(**keys: str) -> Plant:
-            plant = Plant(tmp_path, **keys)
-            made.callback(plant.stop)
-            return plant
+        def make(**keys: str) -> RunningAggregator:
+            aggregator = RunningAggregator(tmp_path, **keys)
+            made.callback(aggregator.stop)
+            return aggregator
 
         yield make
 
 
 @pytest.fixture
-def plant(plants: Plants) -> Plant:
-    return plants()
+def aggregator(make_aggregator: MakeAggregator) -> RunningAggregator:
+    return make_aggregator()

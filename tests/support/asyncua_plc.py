@@ -1,4 +1,4 @@
-"""A PLC for tests: asyncua's own server in a thread, written to by hand, and able to hang."""
+"""A PLC for tests: asyncua's server in a thread. A test writes its values, and can make it hang."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import asyncio
 import threading
 from datetime import datetime, timezone
 from typing import Any
+
+from support.waiting import LONGEST_S
 
 
 class Plc:
@@ -19,7 +21,7 @@ class Plc:
         self.port = self.call(self._start(port))
 
     def call(self, work: Any) -> Any:
-        return asyncio.run_coroutine_threadsafe(work, self.loop).result(20)
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(LONGEST_S)
 
     async def _start(self, port: int) -> int:
         from asyncua import Server, ua
@@ -46,11 +48,11 @@ class Plc:
         self.call(self.server.write_attribute_value(self.nodes[name].nodeid, data))
 
     def block(self, until: threading.Event) -> None:
-        """Neither answer nor close anything until then, as a PLC that hangs."""
-        self.loop.call_soon_threadsafe(until.wait, 60)
+        """Neither answer nor close anything until the event is set, as a PLC that hangs."""
+        self.loop.call_soon_threadsafe(until.wait, LONGEST_S)
 
     def mute(self) -> None:
-        """Go on answering, but publish nothing more to the subscriptions there are."""
+        """Publish nothing more to the subscriptions that exist; still answer requests."""
 
         async def work() -> None:
             for subscription in self.server.iserver.subscription_service.subscriptions.values():
@@ -68,5 +70,5 @@ class Plc:
 
         self.call(work())
         self.loop.call_soon_threadsafe(self.loop.stop)
-        self.thread.join(10)
+        self.thread.join(LONGEST_S)
         self.loop.close()

@@ -1,4 +1,4 @@
-"""An HTTP server that says what it was told to, byte for byte, and remembers what it was asked."""
+"""An HTTP server that gives prepared answers, byte for byte, and records the requests."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from contextlib import suppress
 from typing import NamedTuple
 
 
-class Asked(NamedTuple):
-    """A request as it came."""
+class Request(NamedTuple):
+    """One request, as it arrived."""
 
     line: str
     headers: dict[str, str]  # names in lower case
@@ -19,7 +19,7 @@ class Asked(NamedTuple):
 
 
 def reply(status: int, body: bytes | str = b"", kind: str = "application/json", *headers: str) -> bytes:
-    """A whole answer."""
+    """The bytes of an answer with its head."""
     data = body.encode() if isinstance(body, str) else body
     head = [
         f"HTTP/1.1 {status} X",
@@ -31,18 +31,18 @@ def reply(status: int, body: bytes | str = b"", kind: str = "application/json", 
     return "\r\n".join(head).encode() + b"\r\n\r\n" + data
 
 
-class Canned:
-    """Answers one request a connection with `answer(asked)`; b"" hangs up."""
+class CannedServer:
+    """Answers one request a connection with `answer(request)`; b"" closes the connection without an answer."""
 
-    def __init__(self, answer: Callable[[Asked], bytes], context: ssl.SSLContext | None = None) -> None:
-        self.answer, self.asked, self._context = answer, list[Asked](), context
+    def __init__(self, answer: Callable[[Request], bytes], context: ssl.SSLContext | None = None) -> None:
+        self.answer, self.requests, self._context = answer, list[Request](), context
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         self.url = f"http{'s' if context else ''}://127.0.0.1:{self.port}"
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
 
-    def __enter__(self) -> Canned:
+    def __enter__(self) -> CannedServer:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -58,14 +58,14 @@ class Canned:
             except OSError:
                 return
             with connection, suppress(OSError):
-                self._talk(self._context.wrap_socket(connection, server_side=True) if self._context else connection)
+                self._answer(self._context.wrap_socket(connection, server_side=True) if self._context else connection)
 
-    def _talk(self, connection: socket.socket) -> None:
+    def _answer(self, connection: socket.socket) -> None:
         with connection, connection.makefile("rb") as stream:
             line = stream.readline().decode().strip()
             if not line:
-                return  # only looked whether we are there
+                return  # the client only looked whether somebody listens
             pairs = iter(lambda: stream.readline().decode().strip(), "")
             headers = {name.lower(): value for name, value in (pair.split(": ", 1) for pair in pairs)}
-            self.asked.append(Asked(line, headers, stream.read(int(headers.get("content-length", 0)))))
-            connection.sendall(self.answer(self.asked[-1]))
+            self.requests.append(Request(line, headers, stream.read(int(headers.get("content-length", 0)))))
+            connection.sendall(self.answer(self.requests[-1]))

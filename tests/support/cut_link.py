@@ -1,4 +1,4 @@
-"""A link that can be cut: a TCP proxy in threads which ends connections at random moments, or refuses them all."""
+"""A TCP proxy in threads that ends connections at random moments."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ import threading
 from contextlib import suppress
 
 
-class Link:
-    """Forwards a port of its own to `port`. Of all connections `cut` of 1 die, after a random share of their bytes:
-    some before the request arrived, some when only the answer is missing."""
+class CutLink:
+    """Forwards a port of its own to `port`, and cuts the share `cut` (0 to 1) of all connections.
+
+    A cut connection ends after a random share of its bytes: before the request arrived, or before its answer did.
+    """
 
     def __init__(self, port: int, cut: float = 0.0, seed: int = 0) -> None:
         self._target, self.cut, self._rng = port, cut, random.Random(seed)
@@ -22,7 +24,7 @@ class Link:
         self._thread.start()
 
     def close(self) -> None:
-        """Listen no more."""
+        """Stop listening."""
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
@@ -67,7 +69,7 @@ class Link:
 
 
 class _Budget:
-    """How many more bytes may pass; None: any number."""
+    """The number of bytes that may still pass; None: any number."""
 
     def __init__(self, left: int | None) -> None:
         self._left, self._lock, self.spent = left, threading.Lock(), False
@@ -83,7 +85,7 @@ class _Budget:
 
 
 def _reset(end: socket.socket) -> None:
-    """End with RST instead of FIN."""
+    """Close a connection with RST instead of FIN."""
     with suppress(OSError):
         end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         end.close()

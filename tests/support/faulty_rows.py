@@ -1,4 +1,4 @@
-"""Rows with something amiss, for a cluster to stumble over."""
+"""Rows with a fault, for a cluster that has to cope with it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fedge_aggregator.rounds.engine.update_rows import FileRows
 
 @dataclass(frozen=True)
 class SlowRows(FileRows):
-    """A tenth of a second a block."""
+    """Rows that take a tenth of a second a block."""
 
     def block(self, start: int, stop: int, out: np.ndarray | None = None) -> np.ndarray:
         time.sleep(0.1)
@@ -21,7 +21,7 @@ class SlowRows(FileRows):
 
 @dataclass(frozen=True)
 class UnsharedRows(FileRows):
-    """Rows that are elsewhere for whoever they are sent to."""
+    """Rows whose file does not exist for the process that they are sent to."""
 
     def narrow(self, start: int, stop: int) -> FileRows:
         return replace(super().narrow(start, stop), path=Path("/nowhere/rows"))

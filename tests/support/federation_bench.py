@@ -1,4 +1,4 @@
-"""A federation on its real store, in a folder, with a clock of its own: what tests of the aggregator drive."""
+"""A federation on its real store, driven by a test: in a folder, without a network, with a clock of its own."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ P, T = GRAPH.params.size, len(GRAPH.sizes)
 ASYNCHRONOUS = 'mode = "asynchronous"\nbuffer = 2\nmax_staleness = 3\n'
 
 
-class Bench:
+class FederationBench:
     """A federation `f` in a folder, nodes `a` to `d`, and a clock."""
 
     def __init__(self, folder: Path, keys: str = "", rule: str = '{ name = "fedavg" }') -> None:
@@ -56,7 +56,7 @@ class Bench:
             self.open()
 
     def open(self) -> None:
-        """As after a restart."""
+        """Open the store and the federation again, as a restart does."""
         self.close()
         self.store = Store(self.folder / "state")
         self.authority = Authority(self.folder / "state/authority")
@@ -98,13 +98,13 @@ class Bench:
         return self.federation.admit(node, body or self.update(name, **changes), self.now)
 
     def step(self, active: str = "abcd", seconds: float = 0) -> int:
-        """Let time pass and the keeper look; the newest version."""
+        """Let time pass, step the federation once, and return its newest version."""
         self.now += seconds
         self.federation.step(self.now, set(active))
         return self.federation.current.header.version
 
     def round(self, *names: str, code: int = 5) -> None:
-        """One round of these nodes."""
+        """Run one round in which these nodes send an update."""
         for name in names:
             self.send(name, code=code)
         assert self.step("".join(names), 600)
@@ -118,4 +118,4 @@ class Bench:
         return json.loads(done.stdout) if "--json" in words else done.stdout
 
 
-Make = Callable[..., Bench]  # keys of the federation's table, and more of Bench's arguments
+MakeBench = Callable[..., FederationBench]  # keys of the federation's table, and more of FederationBench's arguments

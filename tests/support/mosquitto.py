@@ -17,7 +17,7 @@ from cryptography.x509.oid import NameOID
 
 from support.counterparts import program
 from support.programs import free_port
-from support.waiting import until
+from support.waiting import LONGEST_S, until
 
 PASSWORD = "pass word"
 ACL = """user gw
@@ -50,7 +50,7 @@ class Authority:
 
 
 class Mosquitto:
-    """A broker that can be stopped and started again on the same ports; its sessions are kept in its folder."""
+    """A broker that can be stopped and started again on the same ports; its sessions lie in its folder."""
 
     def __init__(self, folder: Path, more: str = "") -> None:
         folder.mkdir(exist_ok=True)
@@ -93,17 +93,17 @@ class Mosquitto:
         return _listens(port) or self._process.poll() is not None
 
     def stop(self) -> None:
-        """SIGTERM: it writes its sessions down; nothing where it has ended."""
+        """SIGTERM: it writes its sessions. Does nothing where it has ended."""
         self._process.terminate()
-        self._process.wait(10)
+        self._process.wait(LONGEST_S)
 
     def kill(self) -> None:
         """SIGKILL."""
         self._process.kill()
-        self._process.wait(10)
+        self._process.wait(LONGEST_S)
 
     def log(self) -> str:
-        """What it said."""
+        """The text of its log."""
         return (self.folder / "mosquitto.log").read_text()
 
     @property

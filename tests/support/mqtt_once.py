@@ -1,4 +1,4 @@
-"""A broker for one client that sends it one message of QoS 1 (MQTT 3.1.1) and notes what the client answers."""
+"""A broker for one client: it sends one message of QoS 1 (MQTT 3.1.1) and records whether it is acknowledged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A gateway's part in a federation with samples and a release on disk, and no network."""
+"""A gateway that takes part in a federation without a network: its samples and its release lie on disk."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 
 
 def model() -> tuple[bytes, TrainableGraph, Release]:
-    """A small model, and a release of it that is the third."""
+    """A small model: its ONNX file, its graph, and release 3 of it."""
     data = zoo.mlp(CARD, 2, (8,)).SerializeToString()
     graph = TrainableGraph.load(data)
     steps = np.full(len(graph.sizes), 0.01, np.float32)
     return data, graph, make_release(graph.params.copy(), steps, 3, hashlib.sha256(data).digest())
 
 
-class Site:
-    """Labelled samples, a fifth of them held back, and `model`."""
+class OfflineSite:
+    """A folder with labelled samples, of which a fifth is held back, and `model`."""
 
     def __init__(self, folder: Path, samples: int = 80) -> None:
         self.data, self.graph, self.head = model()
@@ -59,7 +59,7 @@ class Site:
         self.spool.close()
 
     def release(self, version: int) -> None:
-        """The same weights, newer."""
+        """Save a newer release with the same weights."""
         header = msgspec.structs.replace(self.head.header, version=version)
         self.head = Release(header, header_hash(header), self.head.weights)
         ChainStore(self.folder / "models").save("head", self.head)
@@ -67,7 +67,7 @@ class Site:
     def participant(
         self, privacy: SitePrivacy | None = None, training: Training | None = None, uplink: Any = None
     ) -> Participant:
-        """As after a start; `uplink`: what stands for the aggregator."""
+        """A participant as the agent starts it; `uplink` stands for the aggregator."""
         training = training or Training(min_samples=40, interval=Seconds(0))
         how = ModelConfig(training=training, privacy=privacy, poll=Seconds(0))
         who = Identity("https://h:1", "gw", ("m",), KEY, KEY.public_key(), 0.0, self.folder)
@@ -80,7 +80,7 @@ class Site:
         return made
 
     def update(self) -> Update:
-        """The newest."""
+        """The newest update that waits to be sent."""
         pending = self.spool.update("m")
         assert pending is not None and pending.body is not None
         return decode_update(pending.body, KEY.public_key(), self.graph.sizes)

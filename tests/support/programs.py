@@ -15,21 +15,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from support.waiting import until
+from support.waiting import LONGEST_S, until
 
 BIN = Path(sys.executable).parent
 ENV = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "ORT_DISABLE_TELEMETRY": "1"}
 
 
 class Programs:
-    """Aggregators and agents in one folder: NAME.toml, the state in NAME/, what they said in NAME.log."""
+    """Aggregators and agents in one folder: NAME.toml, the state in NAME/, their output in NAME.log."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.running: dict[str, subprocess.Popen[bytes]] = {}
 
     def run(self, *command: str | Path) -> str:
-        """Run a command to its end; what it printed."""
+        """Run a command to its end and return what it printed."""
         line = [str(BIN / command[0]), *map(str, command[1:])]
         done = subprocess.run(line, capture_output=True, text=True, env=ENV, check=False)
         assert done.returncode == 0, done.stderr
@@ -51,7 +51,7 @@ class Programs:
         process.wait()
 
     def status(self, name: str) -> dict[str, Any]:
-        """The status page."""
+        """The status page of a program."""
         return self.page(name, "/status")
 
     def page(self, name: str, path: str) -> dict[str, Any]:
@@ -62,14 +62,14 @@ class Programs:
     def text(self, name: str, path: str) -> str:
         """A page of a program."""
         host, _, port = (self.folder / name / "status.addr").read_text().rpartition(":")
-        connection = http.client.HTTPConnection(host, int(port), timeout=5)
+        connection = http.client.HTTPConnection(host, int(port), timeout=LONGEST_S)
         connection.request("GET", path)
         data = connection.getresponse().read().decode()
         connection.close()
         return data
 
-    def wait(self, done: Callable[[], Any], what: str, timeout: float = 40) -> None:
-        """Until done() is true; every process must go on running meanwhile."""
+    def wait(self, done: Callable[[], Any], what: str, timeout: float = LONGEST_S) -> None:
+        """Return when done() holds. Every started process must still run."""
         until(lambda: self._all_run() and done(), what, timeout)
 
     def _all_run(self) -> bool:
@@ -78,10 +78,10 @@ class Programs:
         return True
 
     def end(self) -> list[int]:
-        """SIGTERM to all; their exit codes."""
+        """Send SIGTERM to all and return their exit codes."""
         for process in self.running.values():
             process.terminate()
-        return [process.wait(10) for process in self.running.values()]
+        return [process.wait(LONGEST_S) for process in self.running.values()]
 
 
 def free_port() -> int:

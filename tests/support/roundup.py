@@ -14,13 +14,13 @@ from support.counterparts import others
 from support.programs import free_port
 from support.waiting import until
 
-# It does not serve root, which is who tests are in a container.
+# Roundup refuses to serve as root, which tests are in a container.
 _SERVER = "import os; os.getuid = lambda: 1; from roundup.scripts.roundup_server import run; run()"
 USER, PASSWORD = "admin", "gateway-pass-9"
 
 
 class Roundup:
-    """`url` is what an output is given."""
+    """The server; `url` is the one that an output is configured with."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.port = folder, free_port()
@@ -39,7 +39,7 @@ class Roundup:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Listen; ready when this returns."""
+        """Start, and return when it answers."""
         command: list[str | Path] = [
             others("roundup", "bin", "python"),
             "-c",
@@ -52,9 +52,9 @@ class Roundup:
         ]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen([*command, f"t={self.folder / 'tracker'}"], stdout=log, stderr=log)
-        process, said = self._process, (self.folder / "log").read_text
-        until(lambda: self._answers() or process.poll() is not None, said)
-        assert process.poll() is None, said()
+        process, log_text = self._process, (self.folder / "log").read_text
+        until(lambda: self._answers() or process.poll() is not None, log_text)
+        assert process.poll() is None, log_text()
 
     def _answers(self) -> bool:
         try:

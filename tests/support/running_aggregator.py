@@ -1,4 +1,4 @@
-"""A real aggregator with two federations on a free port, and what a gateway says to it."""
+"""A real aggregator with two federations on a free port, and the calls of a gateway."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from support.federation_bench import GRAPH, MODEL
 from support.waiting import until
 
 
-class Plant:
+class RunningAggregator:
     """An aggregator with two federations on a free port, and a way to enrol gateways."""
 
     def __init__(self, folder: Path, deadline: str = "0s", more: str = "", pumps: str = "quorum = 2") -> None:
@@ -50,7 +50,7 @@ class Plant:
         self._runs = True
 
     def stop(self) -> None:
-        """End it, unless that was done before."""
+        """Stop the aggregator, unless it was stopped before."""
         if self._runs:
             self._runs = False
             self.app.stop()
@@ -96,10 +96,10 @@ def submit(who: identity.Identity, body: bytes) -> None:
         link.close()
 
 
-def wait_for_release(plant: Plant, version: int) -> None:
-    federation = plant.app.federation("pumps")
+def wait_for_release(aggregator: RunningAggregator, version: int) -> None:
+    federation = aggregator.app.federation("pumps")
     assert federation is not None
     until(lambda: federation.current.header.version >= version, federation.round)
 
 
-Plants = Callable[..., Plant]  # by keys of Plant
+MakeAggregator = Callable[..., RunningAggregator]  # by keys of RunningAggregator

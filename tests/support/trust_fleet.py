@@ -1,4 +1,4 @@
-"""Fleets of honest and hostile sites whose updates are judged round by round."""
+"""Fleets of honest and hostile sites whose updates are assessed round by round."""
 
 from __future__ import annotations
 

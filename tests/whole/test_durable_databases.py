@@ -20,7 +20,7 @@ from fedge_agent.app import App
 from fedge_agent.config import schema as agent_config
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, ImageSpec, WindowSpec
-from support.running_aggregator import Plant
+from support.running_aggregator import RunningAggregator
 
 NORMAL, EXTRA = 1, 3  # as SQLite numbers them
 CARD = Card("classify", (Channel("c"),), WindowSpec(1, 1, 1), labels=("a", "b"), image=ImageSpec(height=16, width=16))
@@ -121,6 +121,6 @@ def test_every_database_of_an_agent_keeps_what_it_acknowledged(tmp_path: Path, c
 
 
 def test_every_database_of_an_aggregator_keeps_what_it_acknowledged(tmp_path: Path, connections: Connections) -> None:
-    plant = Plant(tmp_path)
-    plant.stop()
+    aggregator = RunningAggregator(tmp_path)
+    aggregator.stop()
     assert connections.synchronous == {"state/aggregator.sqlite": [EXTRA, EXTRA]}  # a writer and a reader

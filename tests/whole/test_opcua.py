@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, WindowSpec
-from support.opcua_servers import NodeServer, Run
+from support.node_opcua import NodeServer
+from support.opcua_source import RunningSource
 from support.programs import Programs
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
@@ -81,7 +82,7 @@ listen = "127.0.0.1:0"
         programs.wait(lambda: (programs.status("gw")["assets"]["m"]["last"] or {}).get("score", 0) > 0, "a score")
         programs.wait(lambda: programs.status("gw")["outputs"]["back"]["delivered"] > 0, "an event written")
         status = programs.status("gw")
-        with Run(status["outputs"]["scada"]["listens"], ["fedge/m/Score", "fedge/m/Alert"]) as scada:
+        with RunningSource(status["outputs"]["scada"]["listens"], ["fedge/m/Score", "fedge/m/Alert"]) as scada:
             scada.host.wait(lambda: len(scada.host.values("fedge/m/Score")) > 3)
     finally:
         stop.set()

@@ -32,7 +32,7 @@ from fedge_models.training.evaluation import evaluate
 from fedge_models.training.loop import fit
 from support.at_end import AtEnd
 from support.made_releases import make_release
-from support.offline_site import KEY, Site
+from support.offline_site import KEY, OfflineSite
 from support.waiting import until
 
 CARD = Card(
@@ -157,7 +157,7 @@ def test_a_release_is_tuned_to_the_machines_here_and_that_survives_a_restart(at_
 class Refusing:
     """An aggregator that takes no update."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: OfflineSite) -> None:
         self.site, self.got = site, list[Update]()
 
     def keep_certificate(self, now: float) -> None:
@@ -176,7 +176,7 @@ class Refusing:
 
 def test_a_refused_update_is_made_anew_on_the_same_release_and_owes_nothing(at_end: AtEnd, tmp_path: Path) -> None:
     """Where each site waits for the release that follows, there would be none."""
-    site = at_end(Site(tmp_path))
+    site = at_end(OfflineSite(tmp_path))
     training = Training(min_samples=40, interval=Seconds(0), learning_rate=10.0)
     aggregator = Refusing(site)
     made = site.participant(training=training, uplink=aggregator)
@@ -189,7 +189,7 @@ def test_a_refused_update_is_made_anew_on_the_same_release_and_owes_nothing(at_e
 
 
 def test_a_refused_update_is_not_made_anew_before_the_interval_nor_with_privacy(at_end: AtEnd, tmp_path: Path) -> None:
-    site = at_end(Site(tmp_path))
+    site = at_end(OfflineSite(tmp_path))
     paid = SitePrivacy(clip=1.0, noise_multiplier=5.0, epsilon=8.0, delta=1e-5)
     for privacy, interval in ((None, 3600), (paid, 0)):
         site.release(site.head.header.version + 1)
@@ -202,7 +202,7 @@ def test_a_refused_update_is_not_made_anew_before_the_interval_nor_with_privacy(
 
 def test_a_restart_tries_again_what_was_refused_and_nothing_else(at_end: AtEnd, tmp_path: Path) -> None:
     """The operator lowers the learning rate, as the refusal says, and starts the agent again."""
-    site = at_end(Site(tmp_path))
+    site = at_end(OfflineSite(tmp_path))
     site.participant().step()
     first = site.update().sequence
     site.participant().step()
@@ -220,7 +220,7 @@ def test_a_restart_tries_again_what_was_refused_and_nothing_else(at_end: AtEnd, 
 
 
 def test_training_that_diverged_is_tried_again_on_the_same_release(at_end: AtEnd, tmp_path: Path) -> None:
-    site = at_end(Site(tmp_path))
+    site = at_end(OfflineSite(tmp_path))
     wild = Training(min_samples=40, interval=Seconds(0), learning_rate=1e30, optimizer="sgd")
     made = site.participant(training=wild)
     made.step()
@@ -247,7 +247,7 @@ class Publishing:
 
 @pytest.mark.parametrize("worse", [False, True])
 def test_a_release_that_is_clearly_worse_here_never_serves(at_end: AtEnd, tmp_path: Path, worse: bool) -> None:
-    site = at_end(Site(tmp_path, samples=400))
+    site = at_end(OfflineSite(tmp_path, samples=400))
     old, weights = site.head.header, site.head.weights.copy()
     weights[-2:] += (4, -4) if worse else (0.1, 0)  # says one class of everything
     new = msgspec.structs.replace(old, version=4, previous=site.head.hash, weights=weights_hash(weights), expires=2**40)

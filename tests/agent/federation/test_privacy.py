@@ -30,7 +30,7 @@ from fedge_models.training import personal
 from fedge_models.training.loop import FitReport
 from support.at_end import AtEnd
 from support.databases import change
-from support.offline_site import KEY, Site, model
+from support.offline_site import KEY, OfflineSite, model
 
 
 def private(updates: int = 3, **fields: float) -> SitePrivacy:
@@ -228,7 +228,7 @@ def test_noise_that_the_words_propose_is_enough(tmp_path: Path) -> None:
 
 
 def test_site_stops_learning_when_the_budget_is_spent_and_goes_on_deciding(at_end: AtEnd, tmp_path: Path) -> None:
-    site, privacy = at_end(Site(tmp_path)), private(2)
+    site, privacy = at_end(OfflineSite(tmp_path)), private(2)
     for version in range(4, 8):  # restarted each time: the schedule forgets, the ledger does not
         site.release(version)
         made = site.participant(privacy)
@@ -246,7 +246,7 @@ def test_site_stops_learning_when_the_budget_is_spent_and_goes_on_deciding(at_en
 
 def test_what_was_made_without_noise_never_leaves_once_privacy_is_set(at_end: AtEnd, tmp_path: Path) -> None:
     """Neither the update that waits nor its error feedback, which would carry it into the next."""
-    site = at_end(Site(tmp_path))
+    site = at_end(OfflineSite(tmp_path))
     site.participant(None).step()
     assert site.update().metrics != {} and site.spool.privacy_spent("m").unprotected == 1
     waiting = site.spool.update("m")

@@ -17,7 +17,7 @@ from fedge_agent.sources.opcua import OpcuaConfig, OpcuaSource
 from fedge_agent.types import Decision, Event
 from fedge_models.errors import ConfigError, RefusedError, UnreachableError
 from support.counterparts import others, program
-from support.opcua_servers import NodeServer, shared_server
+from support.node_opcua import NodeServer, shared_server
 from support.paths import SUPPORT
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")

@@ -21,7 +21,7 @@ from fedge_models.errors import ConfigError, UnreachableError, WireError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.mosquitto import Mosquitto
-from support.npm_sparkplug import Npm
+from support.npm_sparkplug import NpmSparkplug
 
 FUZZ = settings(max_examples=60, deadline=None, derandomize=True)
 
@@ -151,7 +151,7 @@ def metrics(message: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_a_host_of_somebody_else_reads_what_we_tell(broker: Mosquitto, tmp_path: Path) -> None:
-    with Npm(broker, "host") as host:
+    with NpmSparkplug(broker, "host") as host:
         ours = output(broker)
         ours.begin(tmp_path)
         ours.show(decision(1.25, values={"life": 80.5}, bounds={"life": (70.0, 90.0)}, context={"job": "J7"}))
@@ -180,12 +180,12 @@ def test_a_host_of_somebody_else_reads_what_we_tell(broker: Mosquitto, tmp_path:
         ours._born_at = -math.inf  # the births were long ago
         rebirth_metric = {"name": "Node Control/Rebirth", "type": "Boolean", "value": True}
         order = {"topic": "spBv1.0/plant/NCMD/gw1", "payload": {"timestamp": T, "metrics": [rebirth_metric]}}
-        host.tell(**order)
+        host.do(**order)
         assert metrics(host.message("NBIRTH"))["bdSeq"] == 0
         assert metrics(host.message("DBIRTH"))["score"] == 2.5
-        host.tell(**order)  # again at once: not answered
+        host.do(**order)  # again at once: not answered
         ours.show(decision(9.0))
-        after = host.hear(lambda e: e["event"] == "message" and "/NCMD/" not in e["topic"])
+        after = host.next_event(lambda e: e["event"] == "message" and "/NCMD/" not in e["topic"])
         assert "/DDATA/" in after["topic"] and after["payload"]["seq"] == 2
 
         ours._connection._client.socket().shutdown(2)  # the link breaks; the broker publishes our will
@@ -204,7 +204,7 @@ def test_bdseq_and_alerts_outlive_a_restart(
 ) -> None:
     for bdseq, alert in ((0, False), (1, True)):
         ours = output(broker, node="gw2")
-        with Npm(broker, "host") as host:
+        with NpmSparkplug(broker, "host") as host:
             ours.begin(tmp_path)
             assert metrics(host.message("NBIRTH"))["bdSeq"] == bdseq
             ours.show(decision(1.0))

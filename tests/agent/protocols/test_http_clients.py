@@ -18,10 +18,10 @@ from fedge_agent.protocols.http.client import MAX_ANSWER_BYTES
 from fedge_agent.sources.http import HttpConfig, HttpSource
 from fedge_models.errors import FedgeError, IdentityError, RetryError, UnreachableError, WireError
 from fedge_models.messages.invitation import Invitation, decode_invitation
-from support.canned_http import Canned, reply
+from support.canned_http import CannedServer, reply
 from support.events import make_event
 from support.recording_host import RecordingHost
-from support.running_aggregator import Plant
+from support.running_aggregator import RunningAggregator
 
 EVENT = make_event(channel="current")
 REDIRECTS = (301, 302, 303, 307, 308)
@@ -66,18 +66,18 @@ CLIENTS: dict[str, Callable[[str, Path], None]] = {
 @pytest.mark.parametrize("client", CLIENTS)
 def test_credentials_do_not_follow_a_redirect(tmp_path: Path, client: str, status: int) -> None:
     (tmp_path / "secret").write_text("secret")
-    with Canned(lambda _: reply(200, '{"id": 1}')) as elsewhere:
+    with CannedServer(lambda _: reply(200, '{"id": 1}')) as elsewhere:
         moved = reply(status, "", "text/html", f"Location: {elsewhere.url}/")
-        with Canned(lambda _: moved) as server, pytest.raises(RetryError, match=f"redirects to {elsewhere.url}/"):
+        with CannedServer(lambda _: moved) as server, pytest.raises(RetryError, match=f"redirects to {elsewhere.url}/"):
             CLIENTS[client](server.url, tmp_path)
-        assert len(server.asked) == 1 and elsewhere.asked == []
+        assert len(server.requests) == 1 and elsewhere.requests == []
 
 
 @pytest.mark.parametrize("client", CLIENTS)
 def test_answer_longer_than_the_cap_is_refused(tmp_path: Path, client: str) -> None:
     (tmp_path / "secret").write_text("secret")
     long = reply(200, b'"' + b"x" * (MAX_ANSWER_BYTES - 1) + b'"')
-    with Canned(lambda _: long) as server, pytest.raises(RetryError, match=f"more than {MAX_ANSWER_BYTES} bytes"):
+    with CannedServer(lambda _: long) as server, pytest.raises(RetryError, match=f"more than {MAX_ANSWER_BYTES} bytes"):
         CLIENTS[client](server.url, tmp_path)
 
 
@@ -85,20 +85,20 @@ def test_answer_longer_than_the_cap_is_refused(tmp_path: Path, client: str) -> N
 
 
 @pytest.fixture(scope="module")
-def plant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plant]:
-    made = Plant(tmp_path_factory.mktemp("plant"))
+def aggregator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningAggregator]:
+    made = RunningAggregator(tmp_path_factory.mktemp("aggregator"))
     yield made
     made.stop()
 
 
 @pytest.fixture(scope="module")
-def gateway(plant: Plant) -> Identity:
-    return plant.enrol("gw")
+def gateway(aggregator: RunningAggregator) -> Identity:
+    return aggregator.enrol("gw")
 
 
 @pytest.fixture(scope="module")
-def context(plant: Plant) -> ssl.SSLContext:
-    return plant.app.authority.server_context(["127.0.0.1"])
+def context(aggregator: RunningAggregator) -> ssl.SSLContext:
+    return aggregator.app.authority.server_context(["127.0.0.1"])
 
 
 UPLINK: dict[str, tuple[Callable[[Uplink], object], int]] = {  # a call, and the cap of its answer
@@ -111,7 +111,7 @@ UPLINK: dict[str, tuple[Callable[[Uplink], object], int]] = {  # a call, and the
 
 def call(who: Identity, context: ssl.SSLContext, name: str, answer: bytes) -> object:
     """What a call of the uplink makes of an answer."""
-    with Canned(lambda _: answer, context) as server:
+    with CannedServer(lambda _: answer, context) as server:
         link = Uplink(replace(who, url=server.url))
         try:
             return UPLINK[name][0](link)
@@ -143,28 +143,28 @@ def test_uplink_takes_half_an_answer_for_none(gateway: Identity, context: ssl.SS
 @pytest.mark.parametrize("status", REDIRECTS)
 @pytest.mark.parametrize("name", UPLINK)
 def test_uplink_does_not_follow_a_redirect(gateway: Identity, context: ssl.SSLContext, name: str, status: int) -> None:
-    with Canned(lambda _: reply(200, b"x"), context) as elsewhere:
+    with CannedServer(lambda _: reply(200, b"x"), context) as elsewhere:
         with pytest.raises(FedgeError, match=f"HTTP status {status}"):
             call(gateway, context, name, reply(status, "", "text/html", f"Location: {elsewhere.url}/"))
-        assert elsewhere.asked == []
+        assert elsewhere.requests == []
 
 
-def invitation_to(plant: Plant, node: str, url: str) -> Invitation:
-    made = decode_invitation(plant.invite(node))
+def invitation_to(aggregator: RunningAggregator, node: str, url: str) -> Invitation:
+    made = decode_invitation(aggregator.invite(node))
     return Invitation(url, made.ca, made.secret, made.expires, made.node)
 
 
 def test_invitation_is_not_spent_at_an_address_that_a_redirect_names(
-    plant: Plant, context: ssl.SSLContext, tmp_path: Path
+    aggregator: RunningAggregator, context: ssl.SSLContext, tmp_path: Path
 ) -> None:
-    with Canned(lambda _: reply(200, b"x"), context) as elsewhere:
+    with CannedServer(lambda _: reply(200, b"x"), context) as elsewhere:
 
         def answer(line: str) -> bytes:
             moved = reply(307, "", "text/html", f"Location: {elsewhere.url}/v1/join")
-            return moved if "/v1/join" in line else reply(200, plant.app.authority.ca_der)
+            return moved if "/v1/join" in line else reply(200, aggregator.app.authority.ca_der)
 
-        with Canned(lambda asked: answer(asked.line), context) as server:
+        with CannedServer(lambda asked: answer(asked.line), context) as server:
             with pytest.raises(IdentityError, match="refused"):
-                identity.join(invitation_to(plant, "other", server.url), tmp_path / "state")
-            assert [a.line.split()[1] for a in server.asked] == ["/v1/ca", "/v1/join"]
-        assert elsewhere.asked == []
+                identity.join(invitation_to(aggregator, "other", server.url), tmp_path / "state")
+            assert [a.line.split()[1] for a in server.requests] == ["/v1/ca", "/v1/join"]
+        assert elsewhere.requests == []

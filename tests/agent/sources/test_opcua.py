@@ -13,7 +13,7 @@ from fedge_agent.sources.opcua import OpcuaConfig, OpcuaSource
 from fedge_agent.types import Quality
 from fedge_models.errors import UnreachableError
 from support.asyncua_plc import Plc
-from support.opcua_servers import Run
+from support.opcua_source import RunningSource
 from support.recording_host import RecordingHost
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -32,7 +32,7 @@ def url(plc: Plc) -> str:
 
 def test_every_change_arrives_with_quality_and_time(plc: Plc) -> None:
     plc.add("T", 1.0)
-    with Run(url(plc), ["ns=2;s=T"]) as run:
+    with RunningSource(url(plc), ["ns=2;s=T"]) as run:
         run.host.wait(lambda: run.host.values("ns=2;s=T") == [1.0])
         for i in range(40):
             plc.write("T", float(i + 2))
@@ -49,7 +49,7 @@ def test_arrays_booleans_and_text(plc: Plc) -> None:
     plc.add("wave", [1.0, 2.0, 3.0])
     plc.add("on", True)
     plc.add("state", "running")
-    with Run(url(plc), ["ns=2;s=wave", "ns=2;s=on", "state"]) as run:
+    with RunningSource(url(plc), ["ns=2;s=wave", "ns=2;s=on", "state"]) as run:
         run.host.wait(lambda: len(run.host.readings) == 3)
     wave = run.host.values("ns=2;s=wave")[0]
     assert wave.dtype == np.float32 and wave.tolist() == [1, 2, 3]
@@ -61,7 +61,7 @@ def test_missing_tag_is_named_with_what_is_near_and_found_when_it_appears(
 ) -> None:
     monkeypatch.setattr("fedge_agent.sources.opcua.RETRY_ITEMS_S", 0.2)
     plc.add("Pump1.Current", 5.0)
-    with Run(url(plc), ["ns=2;s=Pump1.Current", "ns=2;s=Pump1.Curent"]) as run:
+    with RunningSource(url(plc), ["ns=2;s=Pump1.Current", "ns=2;s=Pump1.Curent"]) as run:
         run.host.wait(lambda: "ns=2;s=Pump1.Curent" in run.host.problems)
         assert "ns=2;s=Pump1.Current" in run.host.problems["ns=2;s=Pump1.Curent"]
         run.host.wait(lambda: run.host.values("ns=2;s=Pump1.Current") == [5.0])
@@ -86,7 +86,7 @@ def test_security_that_the_server_does_not_offer_is_answered_with_what_it_does(p
 
 def test_subscription_that_dies_silently_is_noticed_by_the_age_of_its_data(plc: Plc) -> None:
     plc.add("silent", 1.0)
-    with Run(url(plc), ["ns=2;s=silent"], max_age=1.5) as run:
+    with RunningSource(url(plc), ["ns=2;s=silent"], max_age=1.5) as run:
         run.host.wait(lambda: bool(run.host.readings))
         plc.mute()
         run.thread.join(15)
@@ -96,7 +96,7 @@ def test_subscription_that_dies_silently_is_noticed_by_the_age_of_its_data(plc: 
 def test_server_that_hangs_is_given_up(plc: Plc) -> None:
     plc.add("hung", 1.0)
     again = threading.Event()
-    with Run(url(plc), ["ns=2;s=hung"], timeout=0.5) as run:
+    with RunningSource(url(plc), ["ns=2;s=hung"], timeout=0.5) as run:
         run.host.wait(lambda: bool(run.host.readings))
         plc.block(again)
         run.thread.join(15)
@@ -106,14 +106,14 @@ def test_server_that_hangs_is_given_up(plc: Plc) -> None:
 
 def test_restart_of_the_server_ends_the_run_and_a_fresh_one_goes_on(plc: Plc) -> None:
     plc.add("before", 1.0)
-    with Run(url(plc), ["ns=2;s=before"], max_age=2.0) as run:
+    with RunningSource(url(plc), ["ns=2;s=before"], max_age=2.0) as run:
         run.host.wait(lambda: bool(run.host.readings))
         plc.stop()
         run.thread.join(15)
     assert isinstance(run.error, UnreachableError)
     again = Plc(plc.port)
     again.add("before", 7.0)
-    with Run(url(again), ["ns=2;s=before"]) as run:
+    with RunningSource(url(again), ["ns=2;s=before"]) as run:
         run.host.wait(lambda: run.host.values("ns=2;s=before") == [7.0])
     plc.__dict__.update(again.__dict__)  # the fixture stops this one
 

@@ -21,7 +21,8 @@ from fedge_agent.protocols.opcua import security
 from fedge_agent.sources.host import HostedSource, Queue
 from fedge_agent.sources.opcua import OpcuaConfig, OpcuaSource
 from fedge_agent.types import Batch
-from support.opcua_servers import NodeServer, Proxy
+from support.black_hole import BlackHoleLink
+from support.node_opcua import NodeServer
 from support.waiting import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
@@ -124,7 +125,7 @@ def test_blocked_server(server: list[NodeServer], gateway: Gateway, stopped: flo
 
 @pytest.mark.parametrize("dead", [7.0, 21.0])
 def test_half_open_link(server: list[NodeServer], dead: float) -> None:
-    proxy = Proxy(server[0].port)
+    proxy = BlackHoleLink(server[0].port)
     gateway = Gateway(f"opc.tcp://127.0.0.1:{proxy.port}")
     gateway.values_again()
     proxy.swallow()

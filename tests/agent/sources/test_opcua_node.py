@@ -13,7 +13,8 @@ from fedge_agent.cli.main import main
 from fedge_agent.protocols.opcua import security
 from fedge_agent.sources.opcua import OpcuaConfig, OpcuaSource
 from fedge_agent.types import Quality
-from support.opcua_servers import TAGS, NodeServer, Run, shared_server
+from support.node_opcua import TAGS, NodeServer, shared_server
+from support.opcua_source import RunningSource
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -65,7 +66,7 @@ def check(server: NodeServer, state: Path | None = None, *, tags: tuple[str, ...
 
 @pytest.mark.parametrize("secured", ["None", *SECURITIES])
 def test_every_security_reads(server: NodeServer, state: Path, secured: str) -> None:
-    with Run(server.url, ["Plant/T1"], state, security=secured) as run:
+    with RunningSource(server.url, ["Plant/T1"], state, security=secured) as run:
         run.host.wait(lambda: run.host.values("Plant/T1") == [1.0])
     assert not run.host.problems and run.error is None
 
@@ -99,7 +100,7 @@ def test_users_come_in_by_certificate_once_the_server_trusts_it(
 
 def test_a_password_without_security_is_said_to_be_readable(server: NodeServer, tmp_path: Path) -> None:
     (tmp_path / "right").write_text("secret\n")
-    with Run(server.url, ["Plant/T1"], username="op", password_file=tmp_path / "right") as run:
+    with RunningSource(server.url, ["Plant/T1"], username="op", password_file=tmp_path / "right") as run:
         run.host.wait(lambda: bool(run.host.readings))
     assert "others may read the password" in run.host.problems["security"]
 
@@ -119,7 +120,7 @@ def test_more_tags_than_a_call_may_hold_by_every_way_to_name_them(server: NodeSe
         ("nsu=urn:test:plc;s=T{}", "/Objects/3:Plant/3:T{}", "Plant/T{}", "ns=3;s=T{}")[i % 4].format(i)
         for i in range(TAGS)
     ]
-    with Run(server.url, [*tags, "Plant/Pump[2]/Cur*"]) as run:
+    with RunningSource(server.url, [*tags, "Plant/Pump[2]/Cur*"]) as run:
         run.host.wait(lambda: len(run.host.readings) == TAGS + 1)
     assert {r.tag: r.value for r in run.host.readings} == {
         **{t: float(i) for i, t in enumerate(tags)},
@@ -149,7 +150,7 @@ def test_tags_that_cannot_be_read_say_what_is_there(server: NodeServer, tag: str
 
 def test_fields_of_structures_and_arrays(server: NodeServer) -> None:
     tags = ["ns=3;s=M#value", "ns=3;s=M#axis.x", "ns=3;s=M#name", "Plant/Pump1/Wave", "Plant/Pump1/Wave#[1]"]
-    with Run(server.url, [*tags, "i=2256#BuildInfo.ProductUri", "ns=3;s=M#nothing"]) as run:
+    with RunningSource(server.url, [*tags, "i=2256#BuildInfo.ProductUri", "ns=3;s=M#nothing"]) as run:
         run.host.wait(lambda: len(run.host.readings) >= 7)
     got: dict[str, Any] = {r.tag: r.value for r in run.host.readings}
     assert [got[t] for t in tags[:3]] == [1.5, 0.25, "n"]
@@ -160,7 +161,7 @@ def test_fields_of_structures_and_arrays(server: NodeServer) -> None:
 
 def test_status_and_every_change_between_two_publishings(server: NodeServer) -> None:
     server.do("add", name="Fast", value=0)
-    with Run(server.url, ["Plant/Fast"], publishing_interval=0.5) as run:
+    with RunningSource(server.url, ["Plant/Fast"], publishing_interval=0.5) as run:
         run.host.wait(lambda: bool(run.host.readings))
         for i in range(1, 40):
             server.do("write", name="Fast", value=i)
@@ -175,7 +176,7 @@ def test_status_and_every_change_between_two_publishings(server: NodeServer) -> 
 
 def test_a_queue_that_is_too_small_is_said_to_lose_values(server: NodeServer) -> None:
     server.do("add", name="Crowd", value=0)
-    with Run(server.url, ["Plant/Crowd"], publishing_interval=0.5, queue_size=2) as run:
+    with RunningSource(server.url, ["Plant/Crowd"], publishing_interval=0.5, queue_size=2) as run:
         run.host.wait(lambda: bool(run.host.readings))
         for i in range(1, 40):
             server.do("write", name="Crowd", value=i)
@@ -186,7 +187,7 @@ def test_a_queue_that_is_too_small_is_said_to_lose_values(server: NodeServer) ->
 def test_deadband_where_the_server_has_one(server: NodeServer) -> None:
     server.do("add", name="Noisy", value=10)
     server.do("add", name="Text", value="a")
-    with Run(server.url, ["Plant/Noisy", "Plant/Text"], deadband=1.0) as run:
+    with RunningSource(server.url, ["Plant/Noisy", "Plant/Text"], deadband=1.0) as run:
         run.host.wait(lambda: len(run.host.readings) == 2)
         for value in (10.5, 10.9, 12, 12.5, 20):
             server.do("write", name="Noisy", value=value)
@@ -197,7 +198,7 @@ def test_deadband_where_the_server_has_one(server: NodeServer) -> None:
 
 
 def test_deadband_in_percent_of_the_range(server: NodeServer) -> None:
-    with Run(server.url, ["Plant/Analog"], deadband="2%") as run:  # of 200: 4
+    with RunningSource(server.url, ["Plant/Analog"], deadband="2%") as run:  # of 200: 4
         run.host.wait(lambda: run.host.values("Plant/Analog") == [100])
         for value in (103, 105, 108, 111):
             server.do("write", name="Analog", value=value)
@@ -207,7 +208,7 @@ def test_deadband_in_percent_of_the_range(server: NodeServer) -> None:
 
 def test_tags_that_come_go_and_come_again(server: NodeServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fedge_agent.sources.opcua.RETRY_ITEMS_S", 0.2)
-    with Run(server.url, ["Plant/Late/A", "Plant/T1"]) as run:
+    with RunningSource(server.url, ["Plant/Late/A", "Plant/T1"]) as run:
         run.host.wait(lambda: "Plant/Late/A" in run.host.problems and run.host.values("Plant/T1") == [1.0])
         server.do("add", name="Late/A", value=5)
         run.host.wait(lambda: run.host.values("Plant/Late/A") == [5.0] and not run.host.problems)
@@ -224,7 +225,7 @@ def test_hundreds_of_missing_tags_do_not_keep_values_waiting(
     monkeypatch.setattr("fedge_agent.sources.opcua.RETRY_ITEMS_S", 0.1)
     missing = [f"{way}{i}" for i in range(300) for way in ("Plant/Absent", "ns=3;s=Absent")]
     server.do("add", name="Busy", value=0)
-    with Run(server.url, [*missing, "Plant/Busy"]) as run:
+    with RunningSource(server.url, [*missing, "Plant/Busy"]) as run:
         run.host.wait(lambda: len(run.host.problems) == len(missing) and bool(run.host.readings))
         longest = 0.0
 
@@ -242,7 +243,7 @@ def test_hundreds_of_missing_tags_do_not_keep_values_waiting(
 
 
 def test_keep_alives_say_that_nothing_has_changed(server: NodeServer) -> None:
-    with Run(server.url, ["Plant/T1"], max_age=3.0) as run:
+    with RunningSource(server.url, ["Plant/T1"], max_age=3.0) as run:
         run.host.wait(lambda: bool(run.host.readings) and len(run.host.batches) > 3)
     assert run.host.alive == sorted(run.host.alive) and run.host.alive[-1] > run.host.readings[-1].time_ns
 

@@ -19,7 +19,7 @@ from fedge_agent.sources.registry import build
 from fedge_agent.types import Batch, Quality, Reading
 from fedge_models.errors import ConfigError
 from support.mosquitto import Mosquitto
-from support.npm_sparkplug import Npm
+from support.npm_sparkplug import NpmSparkplug
 
 
 @pytest.fixture(scope="module")
@@ -89,38 +89,38 @@ def born() -> dict[str, Any]:
 
 def test_births_aliases_gap_history_and_death(broker: Mosquitto) -> None:
     pressure, state, load = "g/js/press/Hydraulics/pressure", "g/js/press/state", "g/js//load"
-    with Npm(broker, "node", "g", "js") as node, Reader(broker, pressure, state, load) as reader:
-        node.tell(do="birth", born=born())
+    with NpmSparkplug(broker, "node", "g", "js") as node, Reader(broker, pressure, state, load) as reader:
+        node.do(do="birth", born=born())
         for tag, value in ((load, 1.5), (pressure, 100.0), (state, "run")):
             reader.next(tag, value)
-        node.tell(do="ddata", device="press", metrics=[metric("Hydraulics/pressure", 101.0, alias=11)])
+        node.do(do="ddata", device="press", metrics=[metric("Hydraulics/pressure", 101.0, alias=11)])
         reader.next(pressure, 101.0)  # names and aliases together, as this library sends them
         alias_only = {k: v for k, v in metric("", 102.0, alias=11).items() if k != "name"}
-        node.tell(do="ddata", device="press", metrics=[alias_only])
+        node.do(do="ddata", device="press", metrics=[alias_only])
         live = reader.next(pressure, 102.0)
         assert abs(live.time_ns - time.time_ns()) < 10e9
-        node.tell(do="ddata", device="press", metrics=[metric("state", None, "String", alias=12)])
+        node.do(do="ddata", device="press", metrics=[metric("state", None, "String", alias=12)])
         reader.next(state, None)
 
         old = [metric("Hydraulics/pressure", float(v), isHistorical=True) for v in (3, 1, 2)]
         for m, back in zip(old, (-1, -3, -2), strict=True):
             m["timestamp"] = live.time_ns // 1_000_000 + 1000 + back
-        node.tell(do="ddata", device="press", metrics=old)
+        node.do(do="ddata", device="press", metrics=old)
         assert [reader.next(pressure, v).value for v in (1.0, 2.0, 3.0)] == [1.0, 2.0, 3.0]
         late = metric("Hydraulics/pressure", 0.5, isHistorical=True, timestamp=live.time_ns // 1_000_000)
-        node.tell(do="ddata", device="press", metrics=[late])
-        node.tell(do="ddata", device="press", metrics=[metric("state", "stop", "String", alias=12)])
+        node.do(do="ddata", device="press", metrics=[late])
+        node.do(do="ddata", device="press", metrics=[metric("state", "stop", "String", alias=12)])
         reader.next(state, "stop")
         assert not [r for r in reader.readings if r.value == 0.5]
 
-        node.tell(do="ddata", device="press", metrics=[alias_only | {"value": 103.0}], lose=3)
-        assert node.hear(lambda e: e["event"] == "ncmd")["metrics"][0]["value"] is True
-        node.hear(lambda e: e["event"] == "born")
+        node.do(do="ddata", device="press", metrics=[alias_only | {"value": 103.0}], lose=3)
+        assert node.next_event(lambda e: e["event"] == "ncmd")["metrics"][0]["value"] is True
+        node.next_event(lambda e: e["event"] == "born")
         reader.next(pressure, 100.0)  # what its birth says
-        node.tell(do="ddata", device="press", metrics=[metric("", 104.0, alias=11)])
+        node.do(do="ddata", device="press", metrics=[metric("", 104.0, alias=11)])
         reader.next(pressure, 104.0)
 
-        node.tell(do="ddeath", device="press")
+        node.do(do="ddeath", device="press")
         assert math.isnan(float(reader.next(pressure, None).value))
         node.kill()
         reader.next(load, None)
@@ -129,8 +129,8 @@ def test_births_aliases_gap_history_and_death(broker: Mosquitto) -> None:
 
 
 def test_births_that_were_missed_are_asked_for(broker: Mosquitto) -> None:
-    with Npm(broker, "node", "g", "early") as node:
-        node.tell(do="birth", born=born())
+    with NpmSparkplug(broker, "node", "g", "early") as node:
+        node.do(do="birth", born=born())
         with Reader(broker, "g/early//load") as reader:
             reader.next("g/early//load", 1.5)
 
@@ -138,16 +138,16 @@ def test_births_that_were_missed_are_asked_for(broker: Mosquitto) -> None:
 def test_malformed_messages_are_counted_and_stop_nothing(broker: Mosquitto) -> None:
     operator = Connection(Broker(**{**broker.keys}))
     operator.open()
-    with Npm(broker, "node", "g", "hit") as node, Reader(broker, "g/hit//load", "g/hit/d/set") as reader:
+    with NpmSparkplug(broker, "node", "g", "hit") as node, Reader(broker, "g/hit//load", "g/hit/d/set") as reader:
         dataset = {"numOfColumns": 1, "types": ["Double"], "columns": ["a"], "rows": [[1.5]]}
         devices = {"d": [metric("set", dataset, "DataSet")]}
-        node.tell(do="birth", born={"node": born()["node"], "devices": devices})
+        node.do(do="birth", born={"node": born()["node"], "devices": devices})
         reader.next("g/hit//load", 1.5)
         reader.until(lambda: "g/hit/d/set" in reader.problems, "the device's birth")
         before = Counter(reader.hosted.status()["counts"])
         for data in (b"\x12\x00" * 30_000, b"", b"\xff" * 50):
             operator.wait([operator.publish("spBv1.0/g/NDATA/hit", data)])
-        node.tell(do="ndata", metrics=[metric("load", 2.5)])
+        node.do(do="ndata", metrics=[metric("load", 2.5)])
         reader.next("g/hit//load", 2.5)
         counts = Counter(reader.hosted.status()["counts"])
         assert counts["not usable"] >= 1
@@ -184,16 +184,16 @@ def test_a_host_says_that_it_is_there_and_that_it_is_not(broker: Mosquitto) -> N
 def test_a_broker_that_restarts_is_come_back_to(tmp_path: Path) -> None:
     with (
         Mosquitto(tmp_path / "own") as own,
-        Npm(own, "node", "g", "js") as node,
+        NpmSparkplug(own, "node", "g", "js") as node,
         Reader(own, "g/js//load") as reader,
     ):
-        node.tell(do="birth", born=born())
+        node.do(do="birth", born=born())
         reader.next("g/js//load", 1.5)
         own.kill()
         reader.until(lambda: "connection" in reader.problems, "the loss to be noticed")
         own.start()
-        node.hear(lambda e: e["event"] == "connected")
-        node.tell(do="birth", born=born())
+        node.next_event(lambda e: e["event"] == "connected")
+        node.do(do="birth", born=born())
         fresh = reader.until(lambda: [b for b in reader.batches if b.fresh][1:], "a new beginning")
         assert [(r.tag, r.value) for r in fresh[0].readings] == [("g/js//load", 1.5)]
         assert "connection" not in reader.problems

@@ -9,7 +9,7 @@ from typing import Any
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, WindowSpec
 from support.mosquitto import Mosquitto
-from support.npm_sparkplug import Npm
+from support.npm_sparkplug import NpmSparkplug
 from support.programs import Programs
 
 CARD = Card("anomaly", (Channel("a"), Channel("b")), WindowSpec(50.0, 10, 2), ("mean", "std"))
@@ -57,18 +57,18 @@ def test_from_an_edge_node_to_a_host_through_the_model(tmp_path: Path) -> None:
         return int(asset()["counters"]["windows"])
 
     try:
-        with Npm(broker, "node", "g", "js") as node, Npm(broker, "host") as host:
-            node.tell(do="birth", born={"node": [metric("b", 1.0)], "devices": {"press": [metric("a", 2.0, alias=5)]}})
+        with NpmSparkplug(broker, "node", "g", "js") as node, NpmSparkplug(broker, "host") as host:
+            node.do(do="birth", born={"node": [metric("b", 1.0)], "devices": {"press": [metric("a", 2.0, alias=5)]}})
             agents.start("gw")
-            birth = host.hear(lambda e: e.get("topic") == "spBv1.0/fedge/DBIRTH/gw/m")
+            birth = host.next_event(lambda e: e.get("topic") == "spBv1.0/fedge/DBIRTH/gw/m")
             first = {m["name"]: m["value"] for m in birth["payload"]["metrics"]}
             assert first["model"] == "f" and first["missing"] == 0 and first["alert"] is False
             before = windows()
             agents.wait(lambda: windows() >= before + 4, "windows of values that do not change")
             assert asset()["last"]["missing"] == 0
-            node.tell(do="ddata", device="press", metrics=[metric("a", 50.0, alias=5)])
+            node.do(do="ddata", device="press", metrics=[metric("a", 50.0, alias=5)])
             score = next(m["alias"] for m in birth["payload"]["metrics"] if m["name"] == "score")
-            host.hear(
+            host.next_event(
                 lambda e: (
                     e.get("topic") == "spBv1.0/fedge/DDATA/gw/m"
                     and score in [m["alias"] for m in e["payload"]["metrics"]]
@@ -79,7 +79,7 @@ def test_from_an_edge_node_to_a_host_through_the_model(tmp_path: Path) -> None:
             agents.wait(lambda: "dead" in agents.status("gw")["sources"]["line"]["problems"].get("g/js", ""), "death")
             assert agents.status("gw")["sources"]["line"]["bad"] == 2
             assert agents.end() == [0]
-            assert host.hear(lambda e: e.get("topic") == "spBv1.0/fedge/NDEATH/gw")["payload"]["metrics"]
+            assert host.next_event(lambda e: e.get("topic") == "spBv1.0/fedge/NDEATH/gw")["payload"]["metrics"]
     finally:
         agents.end()
         broker.stop()

@@ -10,8 +10,8 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 from fedge_aggregator.cli.main import main
-from support.federation_bench import Make
-from support.running_aggregator import Plants
+from support.federation_bench import MakeBench
+from support.running_aggregator import MakeAggregator
 
 EMPTY = """[aggregator]
 state = "state"
@@ -66,8 +66,8 @@ def test_federation_without_a_model_says_how_to_add_one(toml: Path) -> None:
 
 
 @pytest.mark.parametrize("command", READING)
-def test_every_reading_command_writes_json(bench: Make, command: tuple[str, ...]) -> None:
-    made = bench()
+def test_every_reading_command_writes_json(make_bench: MakeBench, command: tuple[str, ...]) -> None:
+    made = make_bench()
     made.round("a", "b")
     assert made.cli(*command, "--json")
 
@@ -94,8 +94,10 @@ def test_every_reading_command_writes_json(bench: Make, command: tuple[str, ...]
         (("status",), "fedge-aggregator has not run with the state folder"),
     ],
 )
-def test_what_does_not_exist_is_refused_with_what_does(bench: Make, command: tuple[str, ...], words: str) -> None:
-    assert words in refusal(bench().toml, *command)
+def test_what_does_not_exist_is_refused_with_what_does(
+    make_bench: MakeBench, command: tuple[str, ...], words: str
+) -> None:
+    assert words in refusal(make_bench().toml, *command)
 
 
 @pytest.mark.parametrize(
@@ -106,8 +108,8 @@ def test_what_does_not_exist_is_refused_with_what_does(bench: Make, command: tup
         (("model", "add", "f", "absent.onnx"), "File 'absent.onnx' does not exist"),
     ],
 )
-def test_word_that_is_not_accepted_is_exit_code_2(bench: Make, command: tuple[str, ...], words: str) -> None:
-    done = run(bench().toml, *command)
+def test_word_that_is_not_accepted_is_exit_code_2(make_bench: MakeBench, command: tuple[str, ...], words: str) -> None:
+    done = run(make_bench().toml, *command)
     assert done.exit_code == 2 and words in done.stderr
 
 
@@ -136,9 +138,11 @@ def test_port_in_use_is_refused_and_leaves_nothing_open(toml: Path) -> None:
         assert f"cannot listen on 127.0.0.1:{port}: " in refusal(toml, "start")  # not: another one uses the folder
 
 
-def test_second_start_on_a_state_folder_is_refused_with_the_pid(plants: Plants) -> None:
-    plant = plants()
-    assert f"another fedge-aggregator (pid {os.getpid()}) uses " in refusal(plant.folder / "aggregator.toml", "start")
+def test_second_start_on_a_state_folder_is_refused_with_the_pid(make_aggregator: MakeAggregator) -> None:
+    aggregator = make_aggregator()
+    assert f"another fedge-aggregator (pid {os.getpid()}) uses " in refusal(
+        aggregator.folder / "aggregator.toml", "start"
+    )
 
 
 @pytest.mark.parametrize("address", ["", "höst", "a b", "https://host"])

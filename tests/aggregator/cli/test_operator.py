@@ -12,12 +12,12 @@ from fedge_aggregator.rounds import average
 from fedge_aggregator.store.releases import Pin
 from fedge_models.errors import ConfigError, StaleError, StorageError
 from fedge_models.messages.release import decode_release
-from support.federation_bench import ASYNCHRONOUS, GRAPH, Make
+from support.federation_bench import ASYNCHRONOUS, GRAPH, MakeBench
 from support.sqlite_work import counted
 
 
-def test_rollback_is_a_new_release_with_the_old_bits_and_closes_what_lies_between(bench: Make) -> None:
-    made = bench(ASYNCHRONOUS)
+def test_rollback_is_a_new_release_with_the_old_bits_and_closes_what_lies_between(make_bench: MakeBench) -> None:
+    made = make_bench(ASYNCHRONOUS)
     made.round("a", "b")
     wanted = made.federation.current
     made.round("a", "b", code=60)
@@ -36,8 +36,8 @@ def test_rollback_is_a_new_release_with_the_old_bits_and_closes_what_lies_betwee
     assert [r.kind for r in made.store.releases.listed("f")] == ["first", "round", "round", "rollback", "round"]
 
 
-def test_rollback_to_what_is_not_kept_says_how_far_back_it_goes(bench: Make) -> None:
-    made = bench("quorum = 2\nhistory = 2\n")
+def test_rollback_to_what_is_not_kept_says_how_far_back_it_goes(make_bench: MakeBench) -> None:
+    made = make_bench("quorum = 2\nhistory = 2\n")
     for _ in range(4):
         made.round("a", "b")
     chain = ReleaseChain(made.store.models()[0], made.config.federation["f"], made.store, made.authority)
@@ -49,8 +49,8 @@ def test_rollback_to_what_is_not_kept_says_how_far_back_it_goes(bench: Make) -> 
     assert chain.rollback(3, "me", made.now).version == 6
 
 
-def test_pinned_federation_collects_and_stands_still_until_unpinned(bench: Make) -> None:
-    made = bench("quorum = 2\n")
+def test_pinned_federation_collects_and_stands_still_until_unpinned(make_bench: MakeBench) -> None:
+    made = make_bench("quorum = 2\n")
     made.cli("release", "pin", "f", "--reason", "acceptance test")
     made.round("a", "b")
     assert made.federation.current.header.version == 1
@@ -63,8 +63,8 @@ def test_pinned_federation_collects_and_stands_still_until_unpinned(bench: Make)
     assert "acceptance test" in made.audit("pin")[0][1] and len(made.audit("unpin")) == 1
 
 
-def test_pin_between_averaging_and_publishing_wins(bench: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    made, plain = bench("quorum = 2\n"), average.average
+def test_pin_between_averaging_and_publishing_wins(make_bench: MakeBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, plain = make_bench("quorum = 2\n"), average.average
 
     def meanwhile(*arguments: Any) -> Any:
         made.store.releases.set_pin("f", Pin(made.now, "me", ""))
@@ -84,8 +84,8 @@ def test_pin_between_averaging_and_publishing_wins(bench: Make, monkeypatch: pyt
         "INSERT OR REPLACE INTO audit VALUES (1, 0, 'x', NULL, NULL, NULL, '')",
     ],
 )
-def test_audit_log_is_append_only_for_whoever_opens_the_file(bench: Make, sql: str) -> None:
-    made = bench()
+def test_audit_log_is_append_only_for_whoever_opens_the_file(make_bench: MakeBench, sql: str) -> None:
+    made = make_bench()
     with (
         closing(sqlite3.connect(made.folder / "state/aggregator.sqlite")) as db,
         pytest.raises(sqlite3.IntegrityError, match="append-only"),
@@ -94,8 +94,8 @@ def test_audit_log_is_append_only_for_whoever_opens_the_file(bench: Make, sql: s
     assert len(made.audit("join")) == 4
 
 
-def test_audit_tells_the_whole_story_and_since_cuts_it(bench: Make) -> None:
-    made = bench("quorum = 2\n")
+def test_audit_tells_the_whole_story_and_since_cuts_it(make_bench: MakeBench) -> None:
+    made = make_bench("quorum = 2\n")
     made.round("a", "b")
     told = made.cli("audit", "--json")
     kinds = [row["what"] for row in told]
@@ -106,8 +106,8 @@ def test_audit_tells_the_whole_story_and_since_cuts_it(bench: Make) -> None:
     assert "a to" not in made.cli("audit", "--what", "release")
 
 
-def test_a_round_does_not_read_every_release(bench: Make) -> None:
-    made, work = bench(), []
+def test_a_round_does_not_read_every_release(make_bench: MakeBench) -> None:
+    made, work = make_bench(), []
     for olds in (range(-20, 0), range(-2000, -20)):  # releases whose weights went long ago
         with made.store.transaction() as db:
             rows = [(version,) for version in olds]

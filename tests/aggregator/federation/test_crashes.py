@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from fedge_aggregator.rounds import average
 from fedge_models.messages.quantize import LIMIT
-from support.federation_bench import ASYNCHRONOUS, Make, P
+from support.federation_bench import ASYNCHRONOUS, MakeBench, P
 
 
 @pytest.mark.parametrize("keys", ["quorum = 2\n", ASYNCHRONOUS])
 def test_round_that_is_cut_off_anywhere_ends_with_the_same_bits(
-    bench: Make, keys: str, monkeypatch: pytest.MonkeyPatch
+    make_bench: MakeBench, keys: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = bench(keys)
+    made = make_bench(keys)
     rng = np.random.default_rng(0)
     for name in "abc":
         made.send(name, codes=rng.integers(-LIMIT, LIMIT, P).astype(np.int8), samples=int(rng.integers(1, 500)))
@@ -39,8 +39,8 @@ def test_round_that_is_cut_off_anywhere_ends_with_the_same_bits(
     assert made.federation.current.residual.tobytes() == first.residual.tobytes()
 
 
-def test_clock_that_was_a_year_ahead_does_not_hold_the_round(bench: Make) -> None:
-    made = bench("quorum = 2\n")
+def test_clock_that_was_a_year_ahead_does_not_hold_the_round(make_bench: MakeBench) -> None:
+    made = make_bench("quorum = 2\n")
     made.now += 365 * 86400
     made.send("a")
     made.send("b")
@@ -51,8 +51,8 @@ def test_clock_that_was_a_year_ahead_does_not_hold_the_round(bench: Make) -> Non
     assert made.step("abc", 1) == 2
 
 
-def test_release_is_renewed_while_a_round_waits_and_the_round_goes_on(bench: Make) -> None:
-    made = bench("quorum = 3\nlifetime = '10d'\n")
+def test_release_is_renewed_while_a_round_waits_and_the_round_goes_on(make_bench: MakeBench) -> None:
+    made = make_bench("quorum = 3\nlifetime = '10d'\n")
     made.send("a")
     made.send("b")
     before = made.federation.current
@@ -64,8 +64,8 @@ def test_release_is_renewed_while_a_round_waits_and_the_round_goes_on(bench: Mak
     assert made.federation.current.header.figures["nodes"] == 3
 
 
-def test_update_of_a_node_that_is_revoked_since_is_not_in_the_release_nor_counted_before(bench: Make) -> None:
-    made = bench("quorum = 2\n")
+def test_update_of_a_node_that_is_revoked_since_is_not_in_the_release_nor_counted_before(make_bench: MakeBench) -> None:
+    made = make_bench("quorum = 2\n")
     made.send("a")
     made.send("b")
     made.store.revoke("b", made.now)
@@ -75,8 +75,8 @@ def test_update_of_a_node_that_is_revoked_since_is_not_in_the_release_nor_counte
     assert made.step("ac") == 2 and set(made.store.releases.listed("f")[-1].details["nodes"]) == {"a", "c"}
 
 
-def test_update_that_the_disk_has_damaged_is_taken_out_and_the_round_waits_for_another(bench: Make) -> None:
-    made = bench("quorum = 2\n")
+def test_update_that_the_disk_has_damaged_is_taken_out_and_the_round_waits_for_another(make_bench: MakeBench) -> None:
+    made = make_bench("quorum = 2\n")
     made.send("a")
     made.send("b")
     with made.store.transaction() as db:

@@ -12,11 +12,11 @@ from fedge_aggregator.config.load import load
 from fedge_models.errors import ConfigError, IdentityError, RefusedError, StaleError
 from fedge_models.messages.quantize import LIMIT
 from fedge_models.messages.release import decode_release
-from support.federation_bench import GRAPH, Make, P, T
+from support.federation_bench import GRAPH, MakeBench, P, T
 
 
-def test_rule_that_cannot_hold_waits_and_the_log_says_what_it_needs(bench: Make) -> None:
-    made = bench(rule='{ name = "krum", byzantine = 1 }')
+def test_rule_that_cannot_hold_waits_and_the_log_says_what_it_needs(make_bench: MakeBench) -> None:
+    made = make_bench(rule='{ name = "krum", byzantine = 1 }')
     made.round("a", "b", "c", "d")
     assert made.federation.current.header.version == 1
     words = "rule krum protects from 5 updates on and only 4 nodes take part: waiting for 1 more"
@@ -41,8 +41,10 @@ def test_rule_that_cannot_hold_waits_and_the_log_says_what_it_needs(bench: Make)
         ({"node": "b"}, "update is signed as b"),
     ],
 )
-def test_bad_update_is_refused_and_its_reason_is_kept(bench: Make, changes: dict[str, Any], said: str) -> None:
-    made = bench()
+def test_bad_update_is_refused_and_its_reason_is_kept(
+    make_bench: MakeBench, changes: dict[str, Any], said: str
+) -> None:
+    made = make_bench()
     with pytest.raises(RefusedError, match=said):
         made.send("a", **changes)
     assert made.store.updates.arrivals("f") == {}
@@ -50,9 +52,9 @@ def test_bad_update_is_refused_and_its_reason_is_kept(bench: Make, changes: dict
     assert node == "a" and re.search(said, kept)
 
 
-def test_gateway_revoked_after_it_was_let_in_stores_nothing(bench: Make) -> None:
+def test_gateway_revoked_after_it_was_let_in_stores_nothing(make_bench: MakeBench) -> None:
     """The listener let it in; the operator revoked it before its update was stored."""
-    made = bench()
+    made = make_bench()
     let_in, body = made.store.node("a"), made.update("a")
     assert let_in is not None
     made.cli("nodes", "revoke", "a")
@@ -61,8 +63,8 @@ def test_gateway_revoked_after_it_was_let_in_stores_nothing(bench: Make) -> None
     assert made.store.updates.arrivals("f") == {}
 
 
-def test_saturated_update_is_refused_with_the_share_and_the_key(bench: Make) -> None:
-    made = bench("max_saturated = 0.5\n")
+def test_saturated_update_is_refused_with_the_share_and_the_key(make_bench: MakeBench) -> None:
+    made = make_bench("max_saturated = 0.5\n")
     with pytest.raises(RefusedError, match=r"100\.0% of its values .* at most 50\.0%.*max_saturated"):
         made.send("a", code=LIMIT)
     half = np.where(np.arange(P) < P // 2, -LIMIT, 3).astype(np.int8)
@@ -70,8 +72,8 @@ def test_saturated_update_is_refused_with_the_share_and_the_key(bench: Make) -> 
     assert len(made.audit("refusal")) == 1
 
 
-def test_claim_of_many_samples_is_capped_and_said(bench: Make) -> None:
-    made = bench("quorum = 2\nmax_samples = 1000\n")
+def test_claim_of_many_samples_is_capped_and_said(make_bench: MakeBench) -> None:
+    made = make_bench("quorum = 2\nmax_samples = 1000\n")
     made.send("a", code=10, samples=2**31)
     made.send("b", code=0, samples=1000)
     assert made.audit("update")[0] == ("a", f"{2**31} samples, counted as 1000, staleness 0")
@@ -81,8 +83,8 @@ def test_claim_of_many_samples_is_capped_and_said(bench: Make) -> None:
     np.testing.assert_allclose(moved, 5 * before.header.steps[0], rtol=0.01)
 
 
-def test_flood_of_refusals_by_one_node_is_folded_and_counted(bench: Make) -> None:
-    made = bench()
+def test_flood_of_refusals_by_one_node_is_folded_and_counted(make_bench: MakeBench) -> None:
+    made = make_bench()
     for _ in range(50):
         with pytest.raises(StaleError):
             made.send("a", base_hash=bytes(32))
@@ -113,8 +115,8 @@ def test_numbers_with_which_no_round_could_hold_are_refused_with_those_needed(
         load(path)
 
 
-def test_figures_show_mean_spread_and_worst_site_and_no_node_can_break_them(bench: Make) -> None:
-    made = bench("quorum = 3\n")
+def test_figures_show_mean_spread_and_worst_site_and_no_node_can_break_them(make_bench: MakeBench) -> None:
+    made = make_bench("quorum = 3\n")
     good = {"base_loss": 1.0, "base_accuracy": 0.9, "base_rmse_load": 2.0}
     made.send("a", metrics=good, samples=300)
     made.send("b", metrics={"base_loss": 3.0, "base_accuracy": 0.5, "base_rmse_load": 1.0, "nodes": 99.0}, samples=100)

@@ -13,7 +13,7 @@ from fedge_models.errors import ConfigError, IdentityError, RefusedError
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from support.federation_bench import ASYNCHRONOUS, Bench
+from support.federation_bench import ASYNCHRONOUS, FederationBench
 
 # Thousands of transactions, none of which has to survive a power cut: a disk would take minutes over them.
 MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
@@ -28,7 +28,7 @@ class LifeOfAFederation(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.folder = TemporaryDirectory(dir=MEMORY)
-        self.bench = Bench(Path(self.folder.name), self.keys)
+        self.bench = FederationBench(Path(self.folder.name), self.keys)
         self.bodies: list[tuple[str, bytes]] = []
         self.versions = [1]
 

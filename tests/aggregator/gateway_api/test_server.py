@@ -16,17 +16,17 @@ from fedge_agent.federation.uplink import Uplink
 from fedge_models.errors import RefusedError, StaleError, UnreachableError
 from fedge_models.messages.quantize import LIMIT
 from support.federation_bench import GRAPH, MODEL
-from support.running_aggregator import Plant, Plants, head_of, submit, update, wait_for_release
+from support.running_aggregator import MakeAggregator, RunningAggregator, head_of, submit, update, wait_for_release
 from support.waiting import until
 
 
-def test_two_gateways_make_a_release(plant: Plant) -> None:
-    a, b = plant.enrol("a"), plant.enrol("b")
+def test_two_gateways_make_a_release(aggregator: RunningAggregator) -> None:
+    a, b = aggregator.enrol("a"), aggregator.enrol("b")
     first = head_of(a)
     np.testing.assert_array_equal(first.weights, GRAPH.params)
     submit(a, update(a, first))
     submit(b, update(b, first))
-    wait_for_release(plant, 2)
+    wait_for_release(aggregator, 2)
     second = head_of(a, first)
     step = 0.1 / LIMIT
     np.testing.assert_allclose(second.weights - first.weights, 5 * step, rtol=0.02)
@@ -35,81 +35,81 @@ def test_two_gateways_make_a_release(plant: Plant) -> None:
     assert second.header.figures["nodes"] == 2
 
 
-def test_release_that_is_held_is_not_sent_again(plant: Plant) -> None:
-    with closing(Uplink(plant.enrol("a"))) as link:
+def test_release_that_is_held_is_not_sent_again(aggregator: RunningAggregator) -> None:
+    with closing(Uplink(aggregator.enrol("a"))) as link:
         assert link.fetch_release("pumps", 1, 1 << 20) is None
 
 
-def test_model_file_comes_whole(plant: Plant) -> None:
-    with closing(Uplink(plant.enrol("a"))) as link:
+def test_model_file_comes_whole(aggregator: RunningAggregator) -> None:
+    with closing(Uplink(aggregator.enrol("a"))) as link:
         assert link.fetch_model("pumps") == MODEL
 
 
-def test_exact_repeat_is_accepted_again_and_counts_once(plant: Plant) -> None:
-    a = plant.enrol("a")
-    plant.enrol("b")
+def test_exact_repeat_is_accepted_again_and_counts_once(aggregator: RunningAggregator) -> None:
+    a = aggregator.enrol("a")
+    aggregator.enrol("b")
     body = update(a, head_of(a))
     submit(a, body)
     submit(a, body)
-    assert list(plant.app.store.updates.arrivals("pumps")) == ["a"]
+    assert list(aggregator.app.store.updates.arrivals("pumps")) == ["a"]
 
 
-def test_replayed_sequence_is_refused(plant: Plant) -> None:
-    a, b = plant.enrol("a"), plant.enrol("b")
+def test_replayed_sequence_is_refused(aggregator: RunningAggregator) -> None:
+    a, b = aggregator.enrol("a"), aggregator.enrol("b")
     first = head_of(a)
     submit(a, update(a, first, sequence=7))
     submit(b, update(b, first))
-    wait_for_release(plant, 2)
+    wait_for_release(aggregator, 2)
     with pytest.raises(StaleError, match="replay"):
         submit(a, update(a, head_of(a, first), sequence=7, samples=5))
 
 
-def test_second_update_in_a_round_is_refused(plant: Plant) -> None:
-    a = plant.enrol("a")
-    plant.enrol("b")
+def test_second_update_in_a_round_is_refused(aggregator: RunningAggregator) -> None:
+    a = aggregator.enrol("a")
+    aggregator.enrol("b")
     head = head_of(a)
     submit(a, update(a, head))
     with pytest.raises(StaleError, match="already has an update in the round after release 1"):
         submit(a, update(a, head, sequence=2))
 
 
-def test_update_against_an_unknown_base_is_refused(plant: Plant) -> None:
-    a = plant.enrol("a")
+def test_update_against_an_unknown_base_is_refused(aggregator: RunningAggregator) -> None:
+    a = aggregator.enrol("a")
     with pytest.raises(StaleError, match="not the one published here"):
         submit(a, update(a, head_of(a), base_hash=bytes(32)))
 
 
-def test_update_in_anothers_name_is_refused(plant: Plant) -> None:
-    a = plant.enrol("a")
-    plant.enrol("b")
+def test_update_in_anothers_name_is_refused(aggregator: RunningAggregator) -> None:
+    a = aggregator.enrol("a")
+    aggregator.enrol("b")
     with pytest.raises(RefusedError, match="came from a"):
         submit(a, update(a, head_of(a), node="b"))
 
 
-def test_update_signed_by_another_key_is_refused(plant: Plant) -> None:
-    a = plant.enrol("a")
+def test_update_signed_by_another_key_is_refused(aggregator: RunningAggregator) -> None:
+    a = aggregator.enrol("a")
     forged = update(replace(a, key=Ed25519PrivateKey.generate()), head_of(a))
     with pytest.raises(RefusedError, match="signature"):
         submit(a, forged)
 
 
-def test_restart_resumes_the_same_round(plants: Plants) -> None:
-    plant = plants()
-    a, b = plant.enrol("a"), plant.enrol("b")
+def test_restart_resumes_the_same_round(make_aggregator: MakeAggregator) -> None:
+    aggregator = make_aggregator()
+    a, b = aggregator.enrol("a"), aggregator.enrol("b")
     head = head_of(a)
     submit(a, update(a, head))
-    plant.stop()
-    again = plants()
+    aggregator.stop()
+    again = make_aggregator()
     assert list(again.app.store.updates.arrivals("pumps")) == ["a"]
     moved = replace(b, url=again.url)
     submit(moved, update(moved, head))
     wait_for_release(again, 2)
 
 
-def test_sampled_round_tells_each_gateway_whether_it_is_asked(plants: Plants) -> None:
-    plant = plants(deadline="1h", pumps="quorum = 1\nshare = 0.5\nmargin = 0.0")
-    gateways = {name: plant.enrol(name) for name in "abcd"}
-    federation = plant.app.federation("pumps")
+def test_sampled_round_tells_each_gateway_whether_it_is_asked(make_aggregator: MakeAggregator) -> None:
+    aggregator = make_aggregator(deadline="1h", pumps="quorum = 1\nshare = 0.5\nmargin = 0.0")
+    gateways = {name: aggregator.enrol(name) for name in "abcd"}
+    federation = aggregator.app.federation("pumps")
     assert federation is not None
     federation.step(time.time(), set(gateways))
     links = {name: Uplink(who) for name, who in gateways.items()}
@@ -123,56 +123,56 @@ def test_sampled_round_tells_each_gateway_whether_it_is_asked(plants: Plants) ->
         submit(gateways[left], update(gateways[left], head))
     for name in asked:
         submit(gateways[name], update(gateways[name], head))
-    wait_for_release(plant, 2)
+    wait_for_release(aggregator, 2)
     for link in links.values():
         link.close()
 
 
-def test_sampled_round_begins_when_somebody_joins(plants: Plants) -> None:
-    plant = plants(pumps="quorum = 1\nshare = 0.5")
-    plant.enrol("a")
-    federation = plant.app.federation("pumps")
+def test_sampled_round_begins_when_somebody_joins(make_aggregator: MakeAggregator) -> None:
+    aggregator = make_aggregator(pumps="quorum = 1\nshare = 0.5")
+    aggregator.enrol("a")
+    federation = aggregator.app.federation("pumps")
     assert federation is not None
     until(lambda: federation.round().asked, lambda: federation.status(time.time(), {"a"}))
 
 
-def test_unreachable_aggregator_says_so(plant: Plant) -> None:
-    a = plant.enrol("a")
+def test_unreachable_aggregator_says_so(aggregator: RunningAggregator) -> None:
+    a = aggregator.enrol("a")
     nowhere = replace(a, url="https://127.0.0.1:9")
     with pytest.raises(UnreachableError, match=r"127\.0\.0\.1:9"):
         Uplink(nowhere).fetch_model("pumps")
 
 
-def test_status_and_metrics_tell_of_the_round(plant: Plant) -> None:
-    plant.enrol("a")
-    status = plant.app.status()["federations"]
+def test_status_and_metrics_tell_of_the_round(aggregator: RunningAggregator) -> None:
+    aggregator.enrol("a")
+    status = aggregator.app.status()["federations"]
     assert set(status) == {"pumps", "fans"} and status["pumps"]["release"] == 1
     assert "0 of at least 2 updates; not heard from: a" in status["pumps"]["waiting"]
 
 
-def test_metrics_are_those_of_the_moment(plant: Plant) -> None:
-    a = plant.enrol("a")
-    plant.enrol("b")
+def test_metrics_are_those_of_the_moment(aggregator: RunningAggregator) -> None:
+    a = aggregator.enrol("a")
+    aggregator.enrol("b")
     body = update(a, head_of(a))
     for sent in (0, 1):
-        page = http_get(plant, "/metrics")
+        page = http_get(aggregator, "/metrics")
         for name, value in (("round_updates", sent), ("nodes", 2), ("release", 1), ("quarantined", 0)):
             assert f'fedge_aggregator_{name}{{federation="pumps"}} {value:.1f}' in page
         submit(a, body)
 
 
-def http_get(plant: Plant, path: str) -> str:
-    host, _, port = (plant.folder / "state/status.addr").read_text().rpartition(":")
+def http_get(aggregator: RunningAggregator, path: str) -> str:
+    host, _, port = (aggregator.folder / "state/status.addr").read_text().rpartition(":")
     with closing(http.client.HTTPConnection(host, int(port), timeout=5)) as page:
         page.request("GET", path)
         return page.getresponse().read().decode()
 
 
-def test_updates_that_come_at_once_are_each_durable_before_they_are_accepted(plants: Plants) -> None:
-    plant = plants(deadline="1h")
+def test_updates_that_come_at_once_are_each_durable_before_they_are_accepted(make_aggregator: MakeAggregator) -> None:
+    aggregator = make_aggregator(deadline="1h")
     names = [f"n{i:02d}" for i in range(24)]
-    everyone = [plant.enrol(n) for n in names]
-    plant.enrol("absent")  # so that the round stays open
+    everyone = [aggregator.enrol(n) for n in names]
+    aggregator.enrol("absent")  # so that the round stays open
     head = head_of(everyone[0])
     links = [Uplink(who) for who in everyone]
     bodies = [update(who, head) for who in everyone]
@@ -180,14 +180,16 @@ def test_updates_that_come_at_once_are_each_durable_before_they_are_accepted(pla
 
     def send(i: int) -> list[str]:
         links[i].submit("pumps", bodies[i])
-        with closing(sqlite3.connect(plant.folder / "state/aggregator.sqlite")) as db:  # as another process sees it
+        with closing(
+            sqlite3.connect(aggregator.folder / "state/aggregator.sqlite")
+        ) as db:  # as another process sees it
             return [node for (node,) in db.execute("SELECT node FROM updates WHERE node = ?", (names[i],))]
 
     with ThreadPoolExecutor(len(names)) as pool:
         sent = [pool.submit(send, i) for i in range(len(names))]
     for link in links:
         link.close()
-    plant.stop()
+    aggregator.stop()
     assert isinstance(sent.pop(5).exception(), StaleError)
     names.pop(5)
     assert [s.result() for s in sent] == [[n] for n in names]

@@ -13,11 +13,11 @@ from fedge_models.messages.quantize import LIMIT
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from support.federation_bench import ASYNCHRONOUS, Make, T
+from support.federation_bench import ASYNCHRONOUS, MakeBench, T
 
 
-def test_gateway_that_comes_late_counts_with_fedbuffs_weight_on_the_newest_grid(bench: Make) -> None:
-    made = bench(ASYNCHRONOUS)
+def test_gateway_that_comes_late_counts_with_fedbuffs_weight_on_the_newest_grid(make_bench: MakeBench) -> None:
+    made = make_bench(ASYNCHRONOUS)
     late = made.update("d", code=40, spread=np.full(T, 0.1, np.float32))
     first = made.federation.current.header.steps
     for _ in range(3):  # three releases whose nodes want a finer grid
@@ -37,8 +37,8 @@ def test_gateway_that_comes_late_counts_with_fedbuffs_weight_on_the_newest_grid(
     assert made.federation.current.header.figures["staleness"] == 1.5
 
 
-def test_update_older_than_the_maximum_staleness_is_refused_and_written_down(bench: Make) -> None:
-    made = bench(ASYNCHRONOUS)
+def test_update_older_than_the_maximum_staleness_is_refused_and_written_down(make_bench: MakeBench) -> None:
+    made = make_bench(ASYNCHRONOUS)
     late = made.update("d")
     for _ in range(4):
         made.round("a", "b")
@@ -50,9 +50,9 @@ def test_update_older_than_the_maximum_staleness_is_refused_and_written_down(ben
 
 
 def test_update_that_arrives_while_a_buffer_is_averaged_is_in_the_next_release(
-    bench: Make, monkeypatch: pytest.MonkeyPatch
+    make_bench: MakeBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = bench(ASYNCHRONOUS)
+    made = make_bench(ASYNCHRONOUS)
     body, plain = made.update("c"), average.average
 
     def meanwhile(*arguments: Any) -> Any:
@@ -74,9 +74,9 @@ def test_update_that_arrives_while_a_buffer_is_averaged_is_in_the_next_release(
 
 
 def test_update_that_arrives_while_a_synchronous_round_is_averaged_waits_and_is_told_to_retrain(
-    bench: Make, monkeypatch: pytest.MonkeyPatch
+    make_bench: MakeBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = bench("quorum = 2")
+    made = make_bench("quorum = 2")
     body, plain, said = made.update("c"), average.average, list[str]()
 
     def try_it() -> None:

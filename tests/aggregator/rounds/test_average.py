@@ -18,7 +18,7 @@ from fedge_aggregator.rounds.engine.update_rows import MemoryRows
 from fedge_models.errors import ConfigError
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.messages.quantize import LIMIT
-from support.federation_bench import GRAPH, MODEL, Bench, Make, P
+from support.federation_bench import GRAPH, MODEL, FederationBench, MakeBench, P
 
 PRIVATE = "[federation.f.privacy]\nclip = 1.0\nnoise_multiplier = 2.0\nepsilon = 4.0\ndelta = 1e-3\n"
 RNG = np.random.default_rng(0)
@@ -30,15 +30,15 @@ def codes(spread: float = 10.0, sign: float = 1.0) -> Any:
     return np.clip(made, -LIMIT, LIMIT).astype(np.int8)
 
 
-def play(made: Bench, rounds: int, hostile: str = "", nodes: str = "abcd") -> None:
+def play(made: FederationBench, rounds: int, hostile: str = "", nodes: str = "abcd") -> None:
     for _ in range(rounds):
         for name in nodes:
             made.send(name, codes=codes(sign=-3.0 if name in hostile else 1.0))
         made.step(nodes)
 
 
-def test_hostile_node_is_quarantined_weighs_nothing_and_an_operator_lets_it_out(bench: Make) -> None:
-    made = bench("quorum = 2\n")
+def test_hostile_node_is_quarantined_weighs_nothing_and_an_operator_lets_it_out(make_bench: MakeBench) -> None:
+    made = make_bench("quorum = 2\n")
     play(made, 6, hostile="d")
     [(node, said)] = [(n, d) for n, d in made.audit("trust") if "is in quarantine" in d] or [(None, "")]
     assert "d is in quarantine: " in said, (node, said)
@@ -57,8 +57,8 @@ def test_hostile_node_is_quarantined_weighs_nothing_and_an_operator_lets_it_out(
     assert 0 < made.store.releases.listed("f")[-1].details["nodes"]["d"]["share"] < 0.2  # on probation
 
 
-def test_rule_that_asks_no_weights_does_not_see_who_is_in_quarantine(bench: Make) -> None:
-    made = bench(rule='{ name = "trimmed_mean", byzantine = 0 }')  # the mean, whatever anybody weighs
+def test_rule_that_asks_no_weights_does_not_see_who_is_in_quarantine(make_bench: MakeBench) -> None:
+    made = make_bench(rule='{ name = "trimmed_mean", byzantine = 0 }')  # the mean, whatever anybody weighs
     play(made, 6, hostile="d")
     assert made.federation.quarantined() == 1
     before = made.federation.current
@@ -69,16 +69,18 @@ def test_rule_that_asks_no_weights_does_not_see_who_is_in_quarantine(bench: Make
     np.testing.assert_allclose((made.federation.current.weights - before.weights) / steps, 100, rtol=0.05)
 
 
-def test_watching_trust_changes_no_weight(bench: Make) -> None:
-    made = bench('quorum = 2\n[federation.f.trust]\naction = "watch"\n')
+def test_watching_trust_changes_no_weight(make_bench: MakeBench) -> None:
+    made = make_bench('quorum = 2\n[federation.f.trust]\naction = "watch"\n')
     play(made, 6, hostile="d")
     assert made.store.releases.listed("f")[-1].details["nodes"]["d"]["share"] == pytest.approx(0.25)
 
 
 @pytest.mark.parametrize("action", ["quarantine", "watch"])
-def test_update_that_repeats_the_last_release_is_left_out_also_after_a_restart(bench: Make, action: str) -> None:
+def test_update_that_repeats_the_last_release_is_left_out_also_after_a_restart(
+    make_bench: MakeBench, action: str
+) -> None:
     keys = 'quorum = 2\nserver_optimizer = { name = "fedavgm", momentum = 0.5 }\n[federation.f.trust]\n'
-    made, before = bench(f'{keys}action = "{action}"\n'), GRAPH.params
+    made, before = make_bench(f'{keys}action = "{action}"\n'), GRAPH.params
     for _ in range(3):
         last = made.federation.current
         moved = (last.weights - before) / np.repeat(last.header.steps, GRAPH.sizes)
@@ -106,12 +108,12 @@ def test_cosines_with_the_last_movement_cost_the_others_no_bit() -> None:
     np.testing.assert_allclose(similarity, alone[2] / np.sqrt(np.diag(alone) * alone[2, 2]), atol=1e-6)
 
 
-def test_optimiser_goes_on_where_it_was_after_a_restart(bench: Make, tmp_path: Path) -> None:
+def test_optimiser_goes_on_where_it_was_after_a_restart(make_bench: MakeBench, tmp_path: Path) -> None:
     keys = 'quorum = 2\nserver_optimizer = { name = "fedavgm", momentum = 0.5 }\n'
     weights = []
     for restarted, folder in ((False, tmp_path / "a"), (True, tmp_path / "b")):
         folder.mkdir()
-        made = bench(folder=folder, keys=keys)
+        made = make_bench(folder=folder, keys=keys)
         for k in range(3):
             made.round("a", "b", code=10 if k == 0 else 0)
             if restarted:
@@ -121,8 +123,8 @@ def test_optimiser_goes_on_where_it_was_after_a_restart(bench: Make, tmp_path: P
     assert weights[0].mean() > 1.7 * 10 * 0.1 / LIMIT  # 1 + 1/2 + 1/4 times the one update
 
 
-def test_rollback_forgets_where_the_optimiser_was_going(bench: Make) -> None:
-    made = bench('quorum = 2\nserver_optimizer = { name = "fedavgm" }\n')
+def test_rollback_forgets_where_the_optimiser_was_going(make_bench: MakeBench) -> None:
+    made = make_bench('quorum = 2\nserver_optimizer = { name = "fedavgm" }\n')
     made.round("a", "b", code=10)
     made.cli("release", "rollback", "f", "1")
     assert made.step() == 3
@@ -130,9 +132,9 @@ def test_rollback_forgets_where_the_optimiser_was_going(bench: Make) -> None:
     np.testing.assert_array_equal(made.federation.current.weights, GRAPH.params)
 
 
-def test_mixing_comes_before_the_rule(bench: Make) -> None:
+def test_mixing_comes_before_the_rule(make_bench: MakeBench) -> None:
     keys = 'mixing = { name = "nearest_neighbour_mixing", byzantine = 1 }\n[federation.f.trust]\naction = "watch"\n'
-    made = bench(keys, rule='{ name = "median" }')
+    made = make_bench(keys, rule='{ name = "median" }')
     for name, code in zip("abcd", (10, 12, 14, 120), strict=True):
         made.send(name, code=code)
     assert made.step() == 2
@@ -140,8 +142,8 @@ def test_mixing_comes_before_the_rule(bench: Make) -> None:
     assert 12 - 0.1 < moved.mean() < 13  # rows become means of their three nearest: 12, 12, 12 and 51
 
 
-def test_privacy_budget_ends_the_rounds_and_says_so_also_after_a_restart(bench: Make) -> None:
-    made = bench("quorum = 2\n" + PRIVATE)
+def test_privacy_budget_ends_the_rounds_and_says_so_also_after_a_restart(make_bench: MakeBench) -> None:
+    made = make_bench("quorum = 2\n" + PRIVATE)
     said = []
     for _ in range(6):
         before = made.federation.current.header.version
@@ -158,13 +160,13 @@ def test_privacy_budget_ends_the_rounds_and_says_so_also_after_a_restart(bench: 
 
 
 def test_many_updates_go_through_a_scratch_file_with_the_same_bits(
-    bench: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_bench: MakeBench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     weights = []
     for limit, folder in ((1 << 30, tmp_path / "a"), (P, tmp_path / "b")):
         monkeypatch.setattr(gathering, "MEMORY_BYTES", limit)
         folder.mkdir()
-        made = bench(folder=folder, rule='{ name = "trimmed_mean", byzantine = 1 }')
+        made = make_bench(folder=folder, rule='{ name = "trimmed_mean", byzantine = 1 }')
         for k, name in enumerate("abcd"):
             made.send(name, codes=np.random.default_rng(k).integers(-LIMIT, LIMIT, P).astype(np.int8))
         assert made.step() == 2 and not list(folder.glob("*.rows"))
@@ -172,12 +174,12 @@ def test_many_updates_go_through_a_scratch_file_with_the_same_bits(
     np.testing.assert_array_equal(weights[0], weights[1])
 
 
-def test_held_back_rows_tell_who_makes_the_model_worse(bench: Make, tmp_path: Path) -> None:
+def test_held_back_rows_tell_who_makes_the_model_worse(make_bench: MakeBench, tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     base = rng.normal(size=(200, 1)).astype(np.float32)
     rows = tmp_path / "rows.npz"
     np.savez(rows, x=(base * np.array([1, -1, 0.5, 2], np.float32)))
-    made = bench(f'quorum = 2\nheld_back = "{rows}"\n[federation.f.trust]\nlimit = 1.0\n')
+    made = make_bench(f'quorum = 2\nheld_back = "{rows}"\n[federation.f.trust]\nlimit = 1.0\n')
     graph = TrainableGraph.load(MODEL)
     for _ in range(8):
         graph.set_params(made.federation.current.weights)

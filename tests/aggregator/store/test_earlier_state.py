@@ -15,7 +15,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fedge_aggregator.rounds.central_privacy import CountedRounds, Spent
-from support.federation_bench import Bench, Make, P
+from support.federation_bench import FederationBench, MakeBench, P
 from support.paths import ROOT
 
 KEYS = (
@@ -27,13 +27,13 @@ PEM = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serializati
 
 
 @pytest.fixture
-def earlier(tmp_path: Path, bench: Make) -> Bench:
+def earlier(tmp_path: Path, make_bench: MakeBench) -> FederationBench:
     authority = tmp_path / "state/authority"
     authority.mkdir(parents=True, mode=0o700)
     (authority / "release.key").write_bytes(Ed25519PrivateKey.from_private_bytes(b"r" * 32).private_bytes(*PEM))
     with closing(sqlite3.connect(tmp_path / "state/aggregator.sqlite")) as db:
         db.executescript((ROOT / "tests/vectors/aggregator-ed800e3.sql").read_text())
-    made = bench(KEYS, rule='{ name = "centred_clipping" }')
+    made = make_bench(KEYS, rule='{ name = "centred_clipping" }')
     made.now, made.sequence = 1_002_800.0, 18
     return made
 
@@ -44,7 +44,7 @@ def codes(node: str) -> np.ndarray:
     return np.clip(np.rint(common + own), -120, 120).astype(np.int8)
 
 
-def test_reputations_and_the_state_of_rounds_are_read(earlier: Bench) -> None:
+def test_reputations_and_the_state_of_rounds_are_read(earlier: FederationBench) -> None:
     state = earlier.store.round_states.load("f")
     d = state.reputations["d"]
     assert d.quarantined and d.quarantines == 1 and d.quarantined_since == 1_001_400.0 and len(d.recent) == 4
@@ -56,7 +56,7 @@ def test_reputations_and_the_state_of_rounds_are_read(earlier: Bench) -> None:
     assert "d: in quarantine, no weight" in earlier.cli("nodes", "list")
 
 
-def test_open_round_ends_with_the_bits_of_the_earlier_program(earlier: Bench) -> None:
+def test_open_round_ends_with_the_bits_of_the_earlier_program(earlier: FederationBench) -> None:
     assert set(earlier.store.updates.arrivals("f")) == {"a", "d"}
     for node in "bc":
         earlier.send(node, codes=codes(node))
@@ -64,7 +64,7 @@ def test_open_round_ends_with_the_bits_of_the_earlier_program(earlier: Bench) ->
     assert earlier.federation.current.header.weights.hex() == NEXT
 
 
-def test_releases_and_the_log_are_read(earlier: Bench) -> None:
+def test_releases_and_the_log_are_read(earlier: FederationBench) -> None:
     assert [r.version for r in earlier.store.releases.listed("f")] == [1, 2, 3, 4, 5]
     assert len(earlier.cli("audit", "--json")) == 32
     assert "release 6 carries the weights of release 2" in earlier.cli("release", "rollback", "f", "2")

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from fedge_agent.durable.spool import Spool
 from fedge_agent.types import AlertState
-from support.cut_link import Link
+from support.cut_link import CutLink
 from support.events import changed, make_event
 from support.tryton import KEY, Tryton
 
@@ -47,7 +47,7 @@ class Plant:
         self.folder, self.rng = folder, random.Random(7)
         self.tryton = Tryton(folder / "tryton")
         self.tryton.start()
-        self.link = Link(self.tryton.port, cut, seed=7)
+        self.link = CutLink(self.tryton.port, cut, seed=7)
         self.spool = Spool(folder / "spool.sqlite")
         (folder / "key").write_text(KEY)
         for i in range(orders):

@@ -19,7 +19,7 @@ from fedge_agent.types import AlertState, Decision
 from fedge_models.graph.card import Card, Channel, WindowSpec
 from fedge_models.system.settings import Seconds
 from support.at_end import AtEnd
-from support.canned_http import Canned, reply
+from support.canned_http import CannedServer, reply
 from support.databases import rows
 from support.waiting import until
 
@@ -44,13 +44,15 @@ def test_closed_order_teaches_the_model(at_end: AtEnd, tmp_path: Path, found: st
         if made := alert.update(Decision("pump", "m", 1, end, score, 1.0, "anomaly", 0.0, 0.001), float(i)):
             spool.put_event(["cmms"], *made)
     state = {"code": "open"}
-    with Canned(lambda asked: reply(200, f'{{"code": "{state["code"]}"}}' if "GET" in asked.line else "{}")) as server:
+    with CannedServer(
+        lambda asked: reply(200, f'{{"code": "{state["code"]}"}}' if "GET" in asked.line else "{}")
+    ) as server:
         closing = {"no fault found": "normal", "bearing": "anomaly"}
         status = Step(method="GET", url="/{id}", code="/code")
         mes = at_end(MesOutput("cmms", MesConfig(url=server.url, status=status, closing=closing, poll=Seconds(0))))
         hosted = HostedOutput("cmms", mes, spool, tmp_path, book.put)
         hosted.start()
-        until(lambda: any("GET" in asked.line for asked in server.asked), hosted.status)
+        until(lambda: any("GET" in asked.line for asked in server.requests), hosted.status)
         state["code"] = found  # a person looked at the machine
 
         def learnt() -> int:

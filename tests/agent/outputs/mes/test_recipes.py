@@ -13,7 +13,7 @@ from fedge_agent.config import schema as agent_config
 from fedge_agent.outputs.mes.output import MesOutput
 from fedge_agent.outputs.registry import build
 from fedge_models.system import settings
-from support.canned_http import Asked, Canned, reply
+from support.canned_http import CannedServer, Request, reply
 from support.events import make_event
 from support.paths import ROOT
 
@@ -40,14 +40,14 @@ def test_escalation_as_documented_is_the_default() -> None:
     assert settings.convert(when, agent_config.When, str(ALARMS)) == agent_config.When()
 
 
-def deliver(name: str, answers: dict[str, Any], code: str) -> list[Asked]:
+def deliver(name: str, answers: dict[str, Any], code: str) -> list[Request]:
     """An event's way through a recipe: what was asked, with `answers` by a word in the request; `code` closes it."""
 
-    def answer(asked: Asked) -> bytes:
+    def answer(asked: Request) -> bytes:
         text = asked.line + asked.body.decode()
         return next(reply(200, msgspec.json.encode(said)) for word, said in answers.items() if word in text)
 
-    with Canned(answer) as server:
+    with CannedServer(answer) as server:
         path = urlsplit(OUTPUTS[name]["url"]).path
         mes = build(name, {**OUTPUTS[name], "url": server.url + path}, str(PAGE))
         assert isinstance(mes, MesOutput)
@@ -57,7 +57,7 @@ def deliver(name: str, answers: dict[str, Any], code: str) -> list[Asked]:
         finally:
             mes.end()
         assert label.value == OUTPUTS[name]["closing"][code]
-        return server.asked
+        return server.requests
 
 
 def test_odoo_maintenance_request() -> None:

@@ -27,7 +27,7 @@ from fedge_agent.types import AlertState, Label
 from fedge_models.errors import RefusedError, RetryError, StaleError, UnreachableError
 from fedge_models.system.settings import Seconds
 from support.at_end import AtEnd
-from support.canned_http import Asked, Canned, reply
+from support.canned_http import CannedServer, Request, reply
 from support.events import changed, make_event
 
 EVENT = make_event(channel="current")
@@ -72,7 +72,7 @@ MALFORMED: dict[str, tuple[bytes, type[Exception], str]] = {
 @pytest.mark.parametrize("name", MALFORMED)
 def test_malformed_answer_to_a_create(at_end: AtEnd, name: str) -> None:
     answer, error, words = MALFORMED[name]
-    with Canned(lambda _: answer) as server:
+    with CannedServer(lambda _: answer) as server:
         create = msgspec.structs.replace(CREATE, error="/error")
         mes = at_end(MesOutput("mes", MesConfig(url=server.url, create=create, timeout=Seconds(5))))
         with pytest.raises(error, match=rf"(?s){words}") as caught:
@@ -91,10 +91,10 @@ def test_malformed_answer_to_a_create(at_end: AtEnd, name: str) -> None:
     ],
 )
 def test_malformed_answer_to_a_search_makes_no_order(at_end: AtEnd, found: str, words: str) -> None:
-    with Canned(lambda asked: reply(200, found if "/find" in asked.line else '{"id": 1}')) as server:
+    with CannedServer(lambda asked: reply(200, found if "/find" in asked.line else '{"id": 1}')) as server:
         with pytest.raises(RetryError, match=words):
             at_end(MesOutput("mes", MesConfig(url=server.url, find=FIND, create=CREATE))).deliver(EVENT)
-        assert [a.line for a in server.asked] == ["GET /find?q=gw%3Am%3Apump%3A1 HTTP/1.1"]
+        assert [a.line for a in server.requests] == ["GET /find?q=gw%3Am%3Apump%3A1 HTTP/1.1"]
 
 
 class Orders:
@@ -104,7 +104,7 @@ class Orders:
         self.made: list[str] = []
         self.lose = lose
 
-    def __call__(self, asked: Asked) -> bytes:
+    def __call__(self, asked: Request) -> bytes:
         if "/find" in asked.line:
             items = [{"id": i, "reference": r} for i, r in enumerate(self.made)]
             return reply(200, msgspec.json.encode({"items": items}))
@@ -115,7 +115,7 @@ class Orders:
 
 def test_lost_answer_is_searched_for_once_the_target_has_settled(at_end: AtEnd, tmp_path: Path) -> None:
     orders = Orders(lose=1)
-    with Canned(orders) as server:
+    with CannedServer(orders) as server:
         config = MesConfig(url=server.url, find=FIND, create=CREATE, settle=Seconds(3600))
         mes = at_end(MesOutput("mes", config))
         mes.begin(tmp_path)
@@ -134,23 +134,23 @@ def test_hostile_id_stays_one_part_of_the_address(at_end: AtEnd) -> None:
     """What a target or a machine says is put into addresses: it must not lead to another path or query."""
     hostile = "../users/1?delete=yes#"
 
-    def answer(asked: Asked) -> bytes:
+    def answer(asked: Request) -> bytes:
         return reply(200, msgspec.json.encode({"id": hostile, "code": "closed"}))
 
-    with Canned(answer) as server:
+    with CannedServer(answer) as server:
         status = Step(method="GET", url="/orders/{id}", code="/code")
         mes = at_end(
             MesOutput("mes", MesConfig(url=server.url, create=CREATE, status=status, closing={"closed": "normal"}))
         )
         mes.deliver(EVENT)
         assert [label.value for label in mes.collect()] == ["normal"]
-        assert server.asked[-1].line == "GET /orders/..%2Fusers%2F1%3Fdelete%3Dyes%23 HTTP/1.1"
+        assert server.requests[-1].line == "GET /orders/..%2Fusers%2F1%3Fdelete%3Dyes%23 HTTP/1.1"
 
 
 @pytest.mark.parametrize("slow", [False, True])
 def test_order_that_appears_after_the_search_is_reported_as_a_duplicate(at_end: AtEnd, slow: bool) -> None:
     orders = Orders(lose=1)
-    with Canned(orders) as server:
+    with CannedServer(orders) as server:
         mes = at_end(MesOutput("mes", MesConfig(url=server.url, find=FIND, create=CREATE, settle=Seconds(0))))
         with pytest.raises(UnreachableError):
             mes.deliver(EVENT)
@@ -160,8 +160,8 @@ def test_order_that_appears_after_the_search_is_reported_as_a_duplicate(at_end: 
         assert orders.made == [EVENT.key]
         orders.made.append(EVENT.key)
         assert list(mes.collect()) == [] and mes.status()["duplicates"] == {EVENT.key: [0, 1]}
-        asked = len(server.asked)
-        assert list(mes.collect()) == [] and len(server.asked) == asked  # no doubt is left
+        asked = len(server.requests)
+        assert list(mes.collect()) == [] and len(server.requests) == asked  # no doubt is left
 
 
 ELSEWHERE = {
@@ -182,23 +182,23 @@ def test_create_once_address_of_another_origin_is_never_called(at_end: AtEnd, tm
     """Our credentials go with each request: an address that the target gives must not lead them elsewhere."""
     orders, links = Orders(), list[str]()
 
-    def answer(asked: Asked) -> bytes:
+    def answer(asked: Request) -> bytes:
         if "/once" in asked.line:
             return reply(200, msgspec.json.encode({"link": links.pop()}))
         return orders(asked)
 
     (tmp_path / "key").write_text("secret")
-    with Canned(answer) as server:
+    with CannedServer(answer) as server:
         address = ELSEWHERE[name].format(origin=server.url, rest=server.url.removeprefix("http"))
         create = msgspec.structs.replace(CREATE, url="{token}")
         config = MesConfig(url=server.url, find=FIND, token=TOKEN, create=create, token_file=tmp_path / "key")
         mes, links[:] = at_end(MesOutput("mes", config)), [server.url + "/new", address]
         with pytest.raises(RetryError, match=f"a create-once address must begin with {server.url}/"):
             mes.deliver(EVENT)
-        assert [a.line.split()[1].partition("?")[0] for a in server.asked] == ["/find", "/once"]
+        assert [a.line.split()[1].partition("?")[0] for a in server.requests] == ["/find", "/once"]
         mes.deliver(EVENT)  # the target has been mended: a good address is asked for
-        assert server.asked[-1].line == "POST /new HTTP/1.1" and orders.made == [EVENT.key]
-        assert server.asked[-1].headers["authorization"] == "Bearer secret"
+        assert server.requests[-1].line == "POST /new HTTP/1.1" and orders.made == [EVENT.key]
+        assert server.requests[-1].headers["authorization"] == "Bearer secret"
 
 
 def test_order_whose_target_moves_gets_another_create_once_address(tmp_path: Path) -> None:
@@ -207,11 +207,11 @@ def test_order_whose_target_moves_gets_another_create_once_address(tmp_path: Pat
     orders = Orders(lose=1)
 
     def deliver() -> list[str]:
-        def answer(asked: Asked) -> bytes:
+        def answer(asked: Request) -> bytes:
             link = {"link": f"{server.url}/new"}
             return reply(200, msgspec.json.encode(link)) if "/once" in asked.line else orders(asked)
 
-        with Canned(answer) as server:
+        with CannedServer(answer) as server:
             config = MesConfig(url=server.url, find=FIND, token=TOKEN, create=create, settle=Seconds(0))
             mes = MesOutput("mes", config)
             mes.begin(tmp_path)
@@ -219,7 +219,7 @@ def test_order_whose_target_moves_gets_another_create_once_address(tmp_path: Pat
                 mes.deliver(EVENT)
             finally:
                 mes.end()
-            return [a.line.split()[1].partition("?")[0] for a in server.asked]
+            return [a.line.split()[1].partition("?")[0] for a in server.requests]
 
     with pytest.raises(UnreachableError):
         deliver()
@@ -228,7 +228,7 @@ def test_order_whose_target_moves_gets_another_create_once_address(tmp_path: Pat
 
 
 def test_answer_of_which_nothing_is_read_may_be_any_text_but_no_web_page(at_end: AtEnd) -> None:
-    with Canned(lambda asked: reply(201, "order 7 made", "text/plain")) as server:
+    with CannedServer(lambda asked: reply(201, "order 7 made", "text/plain")) as server:
         mes = at_end(MesOutput("mes", MesConfig(url=server.url)))
         mes.deliver(EVENT)
         assert mes.status()["orders"] == 1
@@ -238,7 +238,7 @@ def test_answer_of_which_nothing_is_read_may_be_any_text_but_no_web_page(at_end:
 
 
 def test_conflict_means_that_the_order_is_there(at_end: AtEnd) -> None:
-    with Canned(lambda _: reply(409)) as server:
+    with CannedServer(lambda _: reply(409)) as server:
         mes = at_end(MesOutput("mes", MesConfig(url=server.url)))
         mes.deliver(EVENT)
         assert mes.status()["orders"] == 1
@@ -250,13 +250,13 @@ def test_conflict_means_that_the_order_is_there(at_end: AtEnd) -> None:
 def test_deleted_order_holds_nobody_up(at_end: AtEnd) -> None:
     """A person deletes an order: nothing is noted on it or learnt of it, and the events behind it have their turn."""
 
-    def answer(asked: Asked) -> bytes:
+    def answer(asked: Request) -> bytes:
         if asked.line.startswith("POST / "):
             return reply(201, f'{{"id": {1 + asked.body.count(b"pump:2")}}}')
         return reply(404, "<title>Not Found", "text/html") if " /1 " in asked.line else reply(200, '{"code": "closed"}')
 
     status = Step(method="GET", url="/{id}", code="/code")
-    with Canned(answer) as server:
+    with CannedServer(answer) as server:
         config = MesConfig(url=server.url, create=CREATE, status=status, clear=Step(url="/{id}", body={}))
         mes = at_end(MesOutput("mes", msgspec.structs.replace(config, closing={"closed": "anomaly"})))
         for key in ("gw:m:pump:1", "gw:m:pump:2"):
@@ -267,12 +267,12 @@ def test_deleted_order_holds_nobody_up(at_end: AtEnd) -> None:
 
 
 def test_order_whose_state_cannot_be_read_holds_no_other_up(at_end: AtEnd) -> None:
-    def answer(asked: Asked) -> bytes:
+    def answer(asked: Request) -> bytes:
         if asked.line.startswith("POST"):
             return reply(201, f'{{"id": {1 + asked.body.count(b"pump:2")}}}')
         return reply(500, "broken") if " /1 " in asked.line else reply(200, '{"code": "closed"}')
 
-    with Canned(answer) as server:
+    with CannedServer(answer) as server:
         status = Step(method="GET", url="/{id}", code="/code")
         config = MesConfig(url=server.url, create=CREATE, status=status, closing={"closed": "anomaly"})
         mes = at_end(MesOutput("mes", config))
@@ -287,12 +287,12 @@ def test_order_whose_state_cannot_be_read_holds_no_other_up(at_end: AtEnd) -> No
 
 def test_order_waits_until_the_event_is_severe_enough(at_end: AtEnd) -> None:
     orders = Orders()
-    with Canned(orders) as server:
+    with CannedServer(orders) as server:
         config = MesConfig(url=server.url, find=FIND, create=CREATE, severity="high", clear=Step(body={}))
         mes = at_end(MesOutput("mes", config))
         for severity in ("low", "medium"):
             mes.deliver(changed(EVENT, severity=severity))
-        assert server.asked == []
+        assert server.requests == []
         mes.deliver(changed(EVENT, state="raised", severity="high"))
         mild = changed(EVENT, key="gw:m:pump:2", state="opened")
         mes.deliver(mild)
@@ -303,14 +303,14 @@ def test_order_waits_until_the_event_is_severe_enough(at_end: AtEnd) -> None:
 # --- who we are -------------------------------------------------------------------------------------------------
 
 
-def sent(config: Callable[[str], MesConfig], context: ssl.SSLContext | None = None) -> Asked:
-    with Canned(lambda _: reply(201), context) as server:
+def sent(config: Callable[[str], MesConfig], context: ssl.SSLContext | None = None) -> Request:
+    with CannedServer(lambda _: reply(201), context) as server:
         mes = MesOutput("mes", config(server.url))
         try:
             mes.deliver(EVENT)
         finally:
             mes.end()
-        return server.asked[0]
+        return server.requests[0]
 
 
 def test_basic_authentication(tmp_path: Path) -> None:
@@ -377,7 +377,7 @@ def test_client_certificate_and_own_ca(certificates: Path) -> None:
 
 
 def test_second_writer_is_refused_until_the_first_ends(tmp_path: Path) -> None:
-    with Canned(lambda _: reply(201)) as server:
+    with CannedServer(lambda _: reply(201)) as server:
         first, second = (MesOutput(n, MesConfig(url=server.url)) for n in ("first", "second"))
         for mes in (first, second):
             mes.begin(tmp_path)
@@ -400,7 +400,7 @@ sys.stdin.read()
 
 
 def test_lock_of_a_killed_process_is_given_back(tmp_path: Path) -> None:
-    with Canned(lambda _: reply(201)) as server:
+    with CannedServer(lambda _: reply(201)) as server:
         mes = MesOutput("mes", MesConfig(url=server.url))
         mes.begin(tmp_path)
         command = [sys.executable, "-c", HOLD, str(tmp_path), server.url]
@@ -425,7 +425,7 @@ def test_host_collects_what_became_known_and_keeps_it_before_it_forgets(at_end: 
         kept.append(label)
         there.set()
 
-    with Canned(lambda asked: reply(200, msgspec.json.encode(code if "GET" in asked.line else {}))) as server:
+    with CannedServer(lambda asked: reply(200, msgspec.json.encode(code if "GET" in asked.line else {}))) as server:
         status = Step(method="GET", url="/{id}", code="/code")
         closing = {"no fault found": "normal"}
         mes = at_end(MesOutput("mes", MesConfig(url=server.url, status=status, closing=closing, poll=Seconds(0))))
@@ -447,7 +447,7 @@ def test_host_collects_what_became_known_and_keeps_it_before_it_forgets(at_end: 
 
 
 def test_false_alarm_that_goes_on_is_labelled_up_to_now(at_end: AtEnd) -> None:
-    with Canned(lambda asked: reply(200, '{"code": 7}')) as server:
+    with CannedServer(lambda asked: reply(200, '{"code": 7}')) as server:
         status = Step(method="GET", url="/{id}", code="/code")
         mes = at_end(MesOutput("mes", MesConfig(url=server.url, status=status, closing={"7": "normal"})))
         mes.deliver(EVENT)
@@ -475,38 +475,38 @@ def test_b2mml_work_request() -> None:
 def test_webhook_sends_each_event_signed_with_a_key_of_its_own(tmp_path: Path) -> None:
     (tmp_path / "key").write_text("secret")
     raised = changed(EVENT, state="raised", severity="high")
-    with Canned(lambda _: reply(200, "<html>thanks", "text/html")) as server:
+    with CannedServer(lambda _: reply(200, "<html>thanks", "text/html")) as server:
         hook = WebhookOutput("hook", WebhookConfig(url=server.url, hmac=Hmac(key_file=tmp_path / "key")))
         assert hook.check() == []
         for event in (EVENT, raised):
             hook.deliver(event)
-        assert [msgspec.json.decode(a.body) for a in server.asked] == [figures.of_event(e) for e in (EVENT, raised)]
-        keys = [a.headers["idempotency-key"] for a in server.asked]
+        assert [msgspec.json.decode(a.body) for a in server.requests] == [figures.of_event(e) for e in (EVENT, raised)]
+        keys = [a.headers["idempotency-key"] for a in server.requests]
         assert keys == ["gw:m:pump:1:opened:low", "gw:m:pump:1:raised:high"]
-        assert all(a.headers["x-signature-256"].startswith("sha256=") for a in server.asked)
+        assert all(a.headers["x-signature-256"].startswith("sha256=") for a in server.requests)
 
 
 @pytest.mark.parametrize(("status", "error"), [(409, None), (500, RetryError), (404, RetryError), (422, RefusedError)])
 def test_webhook_that_is_not_taken(status: int, error: type[Exception] | None) -> None:
-    with Canned(lambda _: reply(status)) as server:
+    with CannedServer(lambda _: reply(status)) as server:
         hook = WebhookOutput("hook", WebhookConfig(url=server.url + "/{asset}", body={"text": "{state}: {summary}"}))
         if error is None:
             hook.deliver(EVENT)
         else:
             with pytest.raises(error, match=str(status)):
                 hook.deliver(EVENT)
-        [asked] = server.asked
+        [asked] = server.requests
     text = "opened: anomaly on pump (current): score 2.5, threshold 1"
     assert asked.line == "POST /pump HTTP/1.1" and msgspec.json.decode(asked.body) == {"text": text}
 
 
 def test_each_open_order_is_looked_at_in_its_turn(at_end: AtEnd, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fedge_agent.outputs.mes.output.LOOKS", 2)
-    with Canned(lambda asked: reply(200, "{}" if "POST" in asked.line else '{"code": "open"}')) as server:
+    with CannedServer(lambda asked: reply(200, "{}" if "POST" in asked.line else '{"code": "open"}')) as server:
         mes = at_end(MesOutput("mes", MesConfig(url=server.url, status=Step(method="GET", url="/{key}", code="/code"))))
         for number in range(5):
             mes.deliver(changed(EVENT, key=f"k{number}"))
-        server.asked.clear()
+        server.requests.clear()
         for _ in range(4):
             assert list(mes.collect()) == []
-        assert [a.line.split()[1] for a in server.asked] == ["/k0", "/k1", "/k2", "/k3", "/k4", "/k0", "/k1"]
+        assert [a.line.split()[1] for a in server.requests] == ["/k0", "/k1", "/k2", "/k3", "/k4", "/k0", "/k1"]
