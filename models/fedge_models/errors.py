@@ -8,11 +8,11 @@
     │   ├── ModelError          an ONNX file or its card that cannot serve or train here
     │   ├── DataError           a file of recorded data that does not fit
     │   ├── IdentityError       key, certificate or invitation not (or no longer) accepted
-    │   └── BudgetError         what may be given away of privacy is spent
+    │   └── BudgetError         the privacy budget is spent
     ├── RefusedError            input from outside, dropped and counted; the same bytes are refused again
     │   ├── WireError           malformed, over its cap, not finite
     │   ├── SignatureError      not signed by whom it claims
-    │   ├── PictureError        bytes that are no whole picture of a format and size that is taken
+    │   ├── PictureError        bytes that are no whole picture of an accepted format and size
     │   ├── StaleError          right, but too late: replayed sequence, outdated base (HTTP 409)
     │   └── ReleaseError        a release that fails the chain of trust or the local canary
     └── RetryError              the world may heal: back off and try again
@@ -31,7 +31,7 @@ class FedgeError(Exception):
 
 
 def first_line(error: BaseException) -> str:
-    """What a foreign exception says, in one line; its type where it says nothing (some of onnx's, on Python 3.10)."""
+    """The first line of a foreign exception's text; its type where it has none (some of onnx's, on Python 3.10)."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
@@ -72,7 +72,7 @@ class SignatureError(RefusedError):
 
 
 class PictureError(RefusedError):
-    """Bytes that are no whole picture of a format and size that is taken."""
+    """Bytes that are no whole picture of an accepted format and size."""
 
 
 class StaleError(RefusedError):
@@ -80,7 +80,7 @@ class StaleError(RefusedError):
 
 
 class ReleaseError(RefusedError):
-    """A release that fails the chain of trust, or that the local canary judges worse."""
+    """A release that fails the chain of trust, or that is clearly worse on local data."""
 
 
 class RetryError(FedgeError):
@@ -92,4 +92,4 @@ class UnreachableError(RetryError):
 
 
 class StorageError(RetryError):
-    """A disk that is full or failing; the caller counts what it could not keep."""
+    """A disk that is full or failing; the caller counts what it could not store."""

@@ -1,7 +1,7 @@
-"""Who this gateway is: its key, its certificate, and whom it trusts. Made once by `join`.
+"""This gateway's identity: its key, its certificate, and the keys it trusts. Made once by `join`.
 
-The Ed25519 private key is made here and never leaves; the same key opens TLS and signs updates. The aggregator's CA is
-pinned by the digest in the invitation, its release key by the answer that came over that pinned connection.
+The Ed25519 private key is made here and never sent; the same key opens TLS and signs updates. The aggregator's CA is
+pinned by the digest in the invitation, its release key by the answer over that pinned connection.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ MAX_ANSWER_BYTES = 64 * 1024
 
 @known
 class NodeFile(msgspec.Struct, frozen=True):
-    """`node.json`: what joining told us."""
+    """`node.json`: the aggregator's answer to joining."""
 
     url: str
     node: str
@@ -58,7 +58,7 @@ class Identity:
     folder: Path
 
     def context(self) -> ssl.SSLContext:
-        """TLS 1.3 with our certificate, trusting only the pinned CA."""
+        """Make a TLS 1.3 context with this gateway's certificate that trusts only the pinned CA."""
         context = _client_context()
         context.load_verify_locations(self.folder / "ca.pem")
         context.load_cert_chain(self.folder / "cert.pem", self.folder / "key.pem")
@@ -74,7 +74,7 @@ class _Answer(msgspec.Struct):
 
 
 def load(state: Path) -> Identity | None:
-    """The identity in a state folder, or None before `join`. Raises IdentityError when it is damaged."""
+    """Load the identity from a state folder; None before `join`. Raises IdentityError when it is damaged."""
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
     folder = state / "identity"
@@ -91,7 +91,7 @@ def load(state: Path) -> Identity | None:
 
 
 def join(invitation: Invitation, state: Path) -> Identity:
-    """Enrol this gateway. May be repeated after a failure: the key is kept, and the same key is answered alike.
+    """Enrol this gateway. It may be repeated after a failure: the key stays, and its certificate is given again.
 
     Raises IdentityError (expired, spent, someone in between), UnreachableError.
     """
@@ -102,12 +102,12 @@ def join(invitation: Invitation, state: Path) -> Identity:
     folder = state / "identity"
     files.make_folder(folder)
     if (folder / "node.json").exists():
-        raise IdentityError(f"{folder}: this gateway has joined already; to join anew, move that folder away first")
+        raise IdentityError(f"{folder}: this gateway has joined already; to join again, move that folder away first")
     key = _private_key(folder)
     ca = _fetch_ca(invitation)
     answer = _post_join(invitation, ca, request(key))
     files.write(folder / "ca.pem", ssl.DER_cert_to_PEM_cert(ca).encode())
-    due = _keep_certificate(folder, answer.certificate, key)
+    due = _store_certificate(folder, answer.certificate, key)
     node = NodeFile(invitation.url, answer.node, answer.federations, answer.release_key.hex(), due)
     files.write(folder / "node.json", msgspec.json.encode(node))  # last: with it, the gateway has joined
     joined = load(state)
@@ -116,16 +116,16 @@ def join(invitation: Invitation, state: Path) -> Identity:
 
 
 def renewed(identity: Identity, certificate: bytes) -> Identity:
-    """The identity with a new certificate (DER), kept. Raises IdentityError for one that is not ours."""
-    due = _keep_certificate(identity.folder, certificate, identity.key)
+    """Store a new certificate (DER); return the identity with it. Raises IdentityError for one of another key."""
+    due = _store_certificate(identity.folder, certificate, identity.key)
     release_key = identity.release_key.public_bytes_raw().hex()
     node = NodeFile(identity.url, identity.node, identity.federations, release_key, due)
     files.write(identity.folder / "node.json", msgspec.json.encode(node))
     return replace(identity, renew_at=due)
 
 
-def _keep_certificate(folder: Path, der: bytes, key: Ed25519PrivateKey) -> float:
-    """Write `cert.pem`; when to renew it, Unix s."""
+def _store_certificate(folder: Path, der: bytes, key: Ed25519PrivateKey) -> float:
+    """Write `cert.pem`; return when to renew it, Unix time in s."""
     from cryptography import x509
 
     try:
@@ -140,13 +140,13 @@ def _keep_certificate(folder: Path, der: bytes, key: Ed25519PrivateKey) -> float
 
 
 def connection(url: str, context: ssl.SSLContext) -> http.client.HTTPSConnection:
-    """A connection that opens at first use."""
+    """Make a connection that opens at first use."""
     parts = urlsplit(url)
     return http.client.HTTPSConnection(parts.hostname or "", parts.port or 443, timeout=TIMEOUT_S, context=context)
 
 
 def _fetch_ca(invitation: Invitation) -> bytes:
-    """The CA certificate (DER), over a connection that is used for nothing else, checked against the pinned digest."""
+    """Fetch the CA certificate (DER) over a connection of its own, and check it against the pinned digest."""
     unverified = _client_context()
     unverified.check_hostname = False
     unverified.verify_mode = ssl.CERT_NONE  # nothing secret is sent, and what comes back is checked by its digest
@@ -183,7 +183,7 @@ def _ask(url: str, context: ssl.SSLContext, method: str, path: str, body: bytes 
 
 
 def explain(body: bytes) -> str:
-    """The reason in an error answer of the aggregator, '' when there is none."""
+    """Return the reason in an error answer of the aggregator, '' when there is none."""
     try:
         table: Any = msgspec.json.decode(body)
         return str(table["error"])[:500]
@@ -192,7 +192,7 @@ def explain(body: bytes) -> str:
 
 
 def request(key: Ed25519PrivateKey) -> bytes:
-    """A PKCS#10 request that proves the key; the aggregator takes the name from the invitation."""
+    """Make a PKCS#10 request that proves the key; the aggregator takes the name from the invitation."""
     from cryptography import x509
     from cryptography.hazmat.primitives.serialization import Encoding
 

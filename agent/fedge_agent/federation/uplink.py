@@ -1,4 +1,4 @@
-"""The HTTPS calls to the aggregator, nothing else: statuses become errors, bodies have caps, bytes are counted."""
+"""Call the aggregator over HTTPS: statuses become errors, bodies have caps, bytes are counted."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MAX_CERTIFICATE_BYTES = 8 * 1024
 
 
 class Uplink:
-    """One kept connection to the aggregator, shared by the models' threads. Thread-safe."""
+    """One persistent connection to the aggregator, shared by the models' threads. Thread-safe."""
 
     def __init__(self, identity: Identity) -> None:
         self._identity, self._url = identity, identity.url
@@ -25,29 +25,29 @@ class Uplink:
         self._not_asked: set[str] = set()
 
     def fetch_model(self, federation: str) -> bytes:
-        """The federation's ONNX file."""
+        """Fetch the federation's ONNX file."""
         _, body = self._call("GET", f"/v1/federations/{federation}/model", None, MAX_MODEL_BYTES)
         return body
 
     def fetch_release(self, federation: str, have: int, cap: int) -> bytes | None:
-        """The newest release, or None when `have` is it."""
+        """Fetch the newest release; None when its version is `have`. Raises WireError over `cap` bytes."""
         path = f"/v1/federations/{federation}/release?have={have}"
         status, body = self._call("GET", path, None, cap, federation)
         return None if status == 304 else body
 
     def asked(self, federation: str) -> bool:
-        """Whether the aggregator wants this node's update in the open round, as the last answer said."""
+        """Whether the aggregator asks this node for an update in the open round, by its last answer."""
         return federation not in self._not_asked
 
     def submit(self, federation: str, body: bytes) -> None:
-        """Hand over an update; the aggregator has it durably when this returns.
+        """Send an update; the aggregator has stored it durably when this returns.
 
         Raises StaleError (fetch the newest release and train again) or RefusedError with the aggregator's reason.
         """
         self._call("POST", f"/v1/federations/{federation}/updates", body, 64 * 1024)
 
     def keep_certificate(self, now: float) -> None:
-        """Renew our certificate when two thirds of its life are over. `now`: Unix time, s."""
+        """Renew this gateway's certificate when two thirds of its life are over. `now`: Unix time, s."""
         if now < self._identity.renew_at:
             return
         _, certificate = self._call("POST", "/v1/renew", request(self._identity.key), MAX_CERTIFICATE_BYTES)
@@ -63,7 +63,7 @@ class Uplink:
     def _call(
         self, method: str, path: str, body: bytes | None, cap: int, federation: str | None = None
     ) -> tuple[int, bytes]:
-        """Status and body of an answer; what it says of being asked holds for `federation`."""
+        """Return status and body of an answer, and note whether it asks `federation` for an update."""
         with self._lock:
             answer = self._exchange(method, path, body, cap)
             self.bytes_up += len(body or b"")

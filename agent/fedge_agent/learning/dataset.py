@@ -1,11 +1,10 @@
-"""A file of recorded data as samples, for trying a model by hand: windows and features as the gateway makes them.
+"""Read a file of recorded data as samples, with windows and features as the gateway makes them.
 
-CSV (or .csv.gz): a row per sample of the card's rate, a column per channel by its name. Further columns, each
-optional: the label (`label`, or as asked for), `group` (a change of its value ends a recording; no window spans two)
-and `test` (1: judged, not trained on). npz: `x` (n, *input shape), `y` (n, ...) and `test` (n,), before
-standardisation; pictures may be as they were taken. Without `test` a fifth of the blocks of rows is held back, and
-windows that straddle two parts are left out. Promises that wrong files are DataError naming line and column; leaves
-standardisation to `standardise.py`.
+CSV (or .csv.gz): a row per sample of the card's rate, a column per channel by its name. Optional columns: the label
+(`label`, or another name), `group` (a change of its value ends a recording; no window spans two) and `test` (1: for the
+evaluation, not trained on). npz: `x` (n, *input shape), `y` (n, ...) and `test` (n,), before standardisation; pictures
+may be raw. Without `test` a fifth of the blocks of rows is held back, and windows across two parts are left out.
+A wrong file is a DataError naming line and column. Standardisation is done in `fedge_models.training.standardise`.
 """
 
 from __future__ import annotations
@@ -38,17 +37,19 @@ class Dataset(NamedTuple):
     x: Array  # (n, *input_shape)
     y: NDArray[Any]  # (n,) class index, 0/1 for anomaly, -1 unknown; regress: (n, targets), NaN unknown
     test: NDArray[np.bool_]  # (n,)
-    left_out: int  # windows with too many gaps, or that straddle two parts
+    left_out: int  # windows with too many gaps, or across two parts
 
     def part(self, test: bool) -> tuple[Array, NDArray[Any]]:
-        """(x, y) of what is judged, or of what is trained on."""
+        """Return (x, y) of the test part, or of the part to train on."""
         chosen = self.test == test
         return self.x[chosen], self.y[chosen]
 
 
 def load(path: Path, card: Card, shape: tuple[int, ...], label: Sequence[str] = ()) -> Dataset:
-    """Read a .npz, .csv or .csv.gz. `label`: the column of the label, or (regress) of each target; without, those that
-    are named `label` (regress: as the card's targets), if there are any.
+    """Read a .npz, .csv or .csv.gz file.
+
+    label: the column of the label, or (regress) of each target; default: a column named `label` (regress: columns named
+    as the card's targets), if there is one.
 
     Raises DataError for a file that does not fit the card or the model's input shape.
     """
@@ -120,7 +121,7 @@ def _csv(path: Path, card: Card, label: Sequence[str]) -> Dataset:
 
 
 def _spans(card: Card, groups: Sequence[str], rows: int) -> Iterator[tuple[int, int]]:
-    """(start, stop) of every window, none across two groups."""
+    """Yield (start, stop) of every window, none across two groups."""
     borders = [i for i in range(1, rows) if groups and groups[i] != groups[i - 1]]
     for start, stop in zip([0, *borders], [*borders, rows], strict=True):
         for end in range(start + card.window.length, stop + 1, card.window.hop):
@@ -128,19 +129,21 @@ def _spans(card: Card, groups: Sequence[str], rows: int) -> Iterator[tuple[int, 
 
 
 def _held(starts: NDArray[np.int64], stops: NDArray[np.int64], rows: int) -> NDArray[np.int64]:
-    """1: wholly in a held-back block; 0: wholly outside; -1: across."""
+    """Return for each window 1 if it lies in held-back blocks, 0 if outside, -1 if across."""
     length = int(stops[0] - starts[0]) if len(starts) else 1
     block = max(1, min(max(rows // BLOCKS, 4 * length if length > 1 else 1), rows // HELD_EVERY))
     count = -(-rows // block)
     chosen = np.zeros(count, np.bool_)
-    chosen[np.random.default_rng(0).permutation(count)[: count // HELD_EVERY]] = True  # no stride: machines have cycles
+    chosen[np.random.default_rng(0).permutation(count)[: count // HELD_EVERY]] = (
+        True  # random, because machines have cycles
+    )
     first, last = starts // block, (stops - 1) // block
     held = [chosen[f : t + 1] for f, t in zip(first, last, strict=True)]
     return np.array([1 if h.all() else -1 if h.any() else 0 for h in held], np.int64)
 
 
 def _labels(table: _Table, name: str, card: Card) -> NDArray[np.float64]:
-    """A column as numbers: class index by name or number, -1 unknown; regress: as it is, NaN unknown."""
+    """Return a column as numbers: class index by name or number, -1 unknown; regress: the value, NaN unknown."""
     texts = table.texts(name)
     if not texts:
         return np.full(table.rows, np.nan if card.task == "regress" else -1)
@@ -152,7 +155,7 @@ def _labels(table: _Table, name: str, card: Card) -> NDArray[np.float64]:
 
 
 def _one(labels: NDArray[np.float64], card: Card) -> Any:
-    """The label of a window: where it is constant; regress: of its last row."""
+    """Return the label of a window, unknown where it changes inside; regress: that of its last row."""
     if card.task == "regress":
         return labels[-1].astype(np.float32)
     return int(labels[0, 0]) if (labels == labels[0]).all() else -1
@@ -181,13 +184,13 @@ class _Table:
         self.rows = len(self._lines)
 
     def at(self, name: str) -> int:
-        """The place of a column. Raises DataError when there is none."""
+        """Return the position of a column. Raises DataError when there is none."""
         if name not in self.header:
             raise DataError(f"{self.path}: no column {name!r}; has {', '.join(self.header)}")
         return self.header.index(name)
 
     def texts(self, name: str) -> list[str]:
-        """A column; [] when there is none."""
+        """Return the cells of a column; [] when there is none."""
         if name not in self.header:
             return []
         at = self.header.index(name)
@@ -197,7 +200,7 @@ class _Table:
         return [line[at].strip() for line in self._lines]
 
     def number(self, row: int, name: str) -> float:
-        """One cell. Raises DataError."""
+        """Return one cell as a number. Raises DataError."""
         text = self._lines[row][self.at(name)].strip()
         try:
             return float(text) if text else float("nan")
@@ -205,7 +208,7 @@ class _Table:
             raise DataError(f"{self.path}: line {row + 2}, column {name!r}: {text!r} is not a number") from e
 
     def numbers(self, name: str) -> Array:
-        """A column as float32; an empty cell is NaN."""
+        """Return a column as float32; an empty cell is NaN."""
         self.at(name)
         try:
             return np.array([t or "nan" for t in self.texts(name)], np.float32)

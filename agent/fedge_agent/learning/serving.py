@@ -1,7 +1,7 @@
-"""Deciding: an ONNX Runtime session with the weights it was made with, never changed afterwards.
+"""Decide with an ONNX Runtime session whose weights never change after it was made.
 
-A new release makes a new `Serving` while the old one serves; swapping is one assignment. Weights go in as initializers
-of the new session (`SessionOptions.add_initializer` on the unchanged model bytes); the OrtValues live as long as it.
+A new release makes a new `Serving` while the old one serves; the swap is one assignment. The weights are initializers
+of the new session (`SessionOptions.add_initializer` on the unchanged model bytes). Their OrtValues live as long as it.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ from ..types import Array
 
 
 class Said(NamedTuple):
-    """What a model says of one window.
+    """A model's score, label and estimates for one window.
 
     score: anomaly: mean squared reconstruction error; classify: 1 - P(normal label); regress: 1 at the nearest alarm
-    level of a target, plus how far beyond (or less: short of) it the estimate is, in units of the target's scale; 0
-    where no target has an alarm level.
+    level of a target, plus the distance beyond it (negative: before it) in units of the target's scale, and 0 where no
+    target has an alarm level.
     """
 
     score: float
     label: str
     channel: str = ""
-    values: dict[str, float] = {}  # noqa: RUF012  # never written to
+    values: dict[str, float] = {}  # noqa: RUF012  # never changed
     bounds: dict[str, tuple[float, float]] = {}  # noqa: RUF012
 
 
 class Serving:
     """Everything that decides: session, standardisation, limit. Immutable; safe to read from any thread.
 
-    `probabilities`: a classifier's output is behind a Softmax already. `usual`: mean anomaly score of each channel
-    (channels,) in this site's normal windows. `margins`: by target, what to add to an estimate for its bounds.
-    `past`: by asset, what this model says of it at earlier times (ns), oldest first.
+    probabilities: a classifier's output is the result of a Softmax; usual: mean anomaly score of each channel
+    (channels,) in this site's normal windows; margins: by target, what to add to an estimate for its bounds.
+    `past`: by asset, this model's estimates at earlier times (ns), oldest first.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Serving:
         self._decide = {"anomaly": self._anomaly, "classify": self._class, "regress": self._estimate}[card.task]
 
     def decide(self, features: Array) -> Said:
-        """Of one feature vector or raw window, not standardised. Main thread only: buffers are kept."""
+        """Score one feature vector or raw window, not standardised. Main thread only: buffers are reused."""
         x = self.scale(features, self.session.input)
         return self._decide(x, self.session.run())
 
@@ -71,10 +71,10 @@ class Serving:
         score = float(np.dot(difference, difference)) / difference.size
         if score <= self.threshold:
             return Said(score, "normal")
-        return Said(score, "anomaly", self._whose(difference))
+        return Said(score, "anomaly", self._cause(difference))
 
-    def _whose(self, difference: Array) -> str:
-        """The channel whose error is the largest multiple of what is usual for it."""
+    def _cause(self, difference: Array) -> str:
+        """Return the channel whose error is the largest multiple of its usual error."""
         if self._usual is None:
             return ""
         rows = difference.reshape(len(self.card.channels), -1)
@@ -109,11 +109,11 @@ def _unnamed(count: int) -> tuple[Target, ...]:
 class Session:
     """An ONNX Runtime session of the model file with given weights, for one window at a time.
 
-    `input` is where the window goes; on the CPU it is bound to the session once (a run then costs two thirds).
+    The window is written to `input`. On the CPU that array is bound to the session once, which saves a third of a run.
     """
 
     def __init__(self, model: bytes, weights: dict[str, Array]) -> None:
-        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # from 1.29 on it would phone home
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # on by default from 1.29
         import onnxruntime as ort
 
         options = ort.SessionOptions()
@@ -128,14 +128,14 @@ class Session:
         except Exception as e:  # onnxruntime's own exceptions have no common base
             raise ModelError(f"the model cannot be served: {first_line(e)}") from e
         name, shape = (i := self._session.get_inputs()[0]).name, i.shape[1:]
-        self.provider: str = self._session.get_providers()[0]  # what it really runs on
+        self.provider: str = self._session.get_providers()[0]  # the one in use
         self.input: Array = np.zeros(shape, np.float32)
         self._feed = {name: self.input[None]}
-        self._output: Array = self._session.run(None, self._feed)[0]  # warms up, and tells the shape
+        self._output: Array = self._session.run(None, self._feed)[0]  # warms up, and shows the shape
         self._bound: Any = self._bind(name) if self.provider == "CPUExecutionProvider" else None
 
     def run(self) -> Array:
-        """Output for `input`; overwritten by the next run."""
+        """Return the output for `input`, which the next run overwrites."""
         if self._bound is None:
             result: Array = self._session.run(None, self._feed)[0][0]
             return result
@@ -143,7 +143,7 @@ class Session:
         return self._output[0]
 
     def _bind(self, name: str) -> Any:
-        """On the CPU an OrtValue shares the memory of its array."""
+        """Bind input and output: on the CPU an OrtValue shares the memory of its array."""
         import onnxruntime as ort
 
         bound = self._session.io_binding()

@@ -1,8 +1,8 @@
-"""A release made to fit its site: a little training on the site's own data before it serves. It never travels.
+"""Tune a release to its site: a little training on the site's own data before it serves. The result is never sent.
 
-What all sites learned together is a better start than what one of them knows, and a few gentle steps from there suit
-the machine at hand better than either (local adaptation: Wang et al. 2019, "Federated evaluation of on-device
-personalization"; Cheng, Chadha & Duchi 2021). Held-back data decides whether the result is used. Pure.
+What all sites learned together is a better start than one site's own model, and a few small steps from there suit its
+machines better than either (local adaptation: Wang et al. 2019, "Federated evaluation of on-device personalization";
+Cheng, Chadha & Duchi 2021). Held-back data decides whether the result is used. Pure.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ def tune(
     rng: np.random.Generator,
     pause: Callable[[], None] | None = None,
 ) -> Floats | None:
-    """The parameters (P,) after `config.epochs` at a tenth of `config.learning_rate` from `start` (P,).
+    """Return the parameters (P,) after `config.epochs` at a tenth of `config.learning_rate` from `start` (P,).
 
-    None where that is not seen to help: too few held-back samples, or their mean loss has risen; or where the site
-    has not met every class: it would unlearn those, and its own held-back data could not tell.
+    None where there is no evidence that it helps: too few held-back samples, or their mean loss rose. None also where
+    the site lacks a class: the model would unlearn it, and the site's held-back data could not show that.
     """
     if len(held.x) < MIN_HELD or not complete(graph, data.y):
         return None
@@ -51,7 +51,7 @@ def tune(
 
 
 def complete(graph: TrainableGraph, y: NDArray[Any]) -> bool:
-    """Whether labels (n,) of a site's samples cover what the model tells apart."""
+    """Whether labels (n,) of a site's samples include every class of the model."""
     if graph.card.task != "classify":
         return len(y) > 0
     return len(set(y.tolist())) == len(graph.card.labels)

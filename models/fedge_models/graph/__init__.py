@@ -1,1 +1,1 @@
-"""An ONNX file read, checked, split into trunk and trainable tail, and run forwards and backwards in NumPy."""
+"""Read and check an ONNX file, split it into trunk and trainable tail, and run it forwards and backwards in NumPy."""

@@ -1,4 +1,4 @@
-"""A rolling-element bearing's geometry, and the rates at which a defect in it strikes.
+"""Compute the rates at which a defect of a rolling-element bearing strikes, from the bearing's geometry.
 
 Kinematics without slip, outer race fixed: Randall & Antoni 2011, "Rolling element bearing diagnostics - a tutorial",
 Mechanical Systems and Signal Processing 25(2), section 2.1. Real bearings slip by one or two per cent.
@@ -31,9 +31,9 @@ class Bearing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     shaft_hz: Positive | None = None  # revolutions per second, where the speed is constant
 
     def orders(self) -> dict[Fault, float]:
-        """Strikes per revolution of the shaft: cage, outer race, inner race, rolling element (one of its two strikes).
+        """Return strikes per revolution of the shaft: cage, outer race, inner race, element (one of its two strikes).
 
-        Raises ValueError when the elements are larger than the circle they run on.
+        Raises ValueError when an element's diameter is not less than the pitch diameter.
         """
         if self.element_diameter >= self.pitch_diameter:
             raise ValueError(

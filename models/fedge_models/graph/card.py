@@ -1,6 +1,6 @@
-"""The model card, kept as JSON in the ONNX file's own metadata under ``fedge.card``.
+"""The model card: JSON in the ONNX file's own metadata under ``fedge.card``.
 
-It says what the graph's input means, so that a gateway can build that input from its channels and judge the output.
+It describes the graph's input and output: with it a gateway builds the input from its channels and scores the output.
 The graph's single input is float32 ``(batch, features)`` when ``features`` names any, else the raw window
 ``(batch, channels, length)``, or with ``image`` a picture ``(batch, colours, height, width)``; it is standardised
 before the graph sees it. Outputs: ``classify`` gives logits ``(batch, labels)``, ``anomaly`` a reconstruction shaped
@@ -38,29 +38,29 @@ Positive = Annotated[float, Meta(gt=0)]
 class Channel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One measured quantity, by the name that the gateway's ``channels.<name>`` uses.
 
-    With ``centre`` and ``scale`` it enters as ``(value - centre) / scale`` at every site; without, each site takes the
-    statistics of its own samples. Differences between sites that matter (a current, an ambient temperature) survive
-    only the first; differences that do not (the mounting of a sensor) vanish by the second.
+    With ``centre`` and ``scale`` it enters as ``(value - centre) / scale`` at every site. Without them, each site uses
+    the statistics of its own samples. The first preserves differences between sites that matter (a current, an ambient
+    temperature); the second removes those that do not (the mounting of a sensor).
     """
 
     name: str
     unit: str = ""
     centre: float | None = None
     scale: Positive | None = None
-    condition: Positive | None = None  # values this near mean the same operating condition; see `standardise`
+    condition: Positive | None = None  # values closer than this are one operating condition (`standardise`)
 
 
 @known
 class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One quantity that a ``regress`` model estimates. The graph gives ``(value - centre) / scale``.
+    """One quantity that a ``regress`` model estimates. The graph's output is ``(value - centre) / scale``.
 
-    Without ``centre`` and ``scale``: those of the range from ``low`` to ``high`` where both are given, else 0 and 1.
+    ``centre`` and ``scale`` default to those of the range ``low`` to ``high`` where both are given, else to 0 and 1.
     """
 
     name: str
     unit: str = ""
-    low: float | None = None  # true and estimated values below count as this
-    high: float | None = None  # and above as this (remaining life far from failure: 125 cycles)
+    low: float | None = None  # true and estimated values below this count as this
+    high: float | None = None  # and values above this as this (remaining life far from failure: 125 cycles)
     centre: float | None = None
     scale: Positive | None = None
     alarm_below: float | None = None  # an estimate below raises a work order
@@ -85,7 +85,7 @@ class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @known
 class Objective(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What training minimises (`losses.py`). The defaults are what measured best over the benchmark's sets."""
+    """What training minimises (`losses.py`). The defaults measured best over the benchmark's data sets."""
 
     loss: Literal["default", "cross_entropy", "focal", "squared", "huber", "pinball"] = "default"
     class_weights: Literal["none", "sqrt", "balanced"] = "sqrt"  # by the site's own class counts
@@ -107,10 +107,10 @@ class WindowSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @known
 class ImageSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What is made of a picture before the graph sees it: cut out, resized, in one colour or three, normalised.
+    """How a picture is prepared for the graph: cropped, resized, in one colour or three, normalised.
 
-    With ``mean`` and ``std`` (one number for each colour) it enters as ``(value * scale - mean) / std`` at every site,
-    values being 0 to 255; without, each site takes the statistics of its own pictures, as for a channel.
+    With ``mean`` and ``std`` (one number per colour) a value of 0 to 255 enters as ``(value * scale - mean) / std`` at
+    every site. Without them, each site uses the statistics of its own pictures, as for a channel.
     """
 
     height: Annotated[int, Meta(ge=1, le=MAX_SIDE)]
@@ -118,7 +118,7 @@ class ImageSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     colour: Literal["grey", "rgb"] = "grey"
     # "none", "square": the middle; or left, top, right, bottom as fractions of width and height
     crop: Literal["none", "square"] | tuple[float, float, float, float] = "none"
-    # "area": the mean of what a pixel covers, as OpenCV's; "bilinear": a triangle as wide, as Pillow's
+    # "area": mean over the area of a pixel, as in OpenCV; "bilinear": weighted by distance, as in Pillow
     resize: Literal["area", "bilinear"] = "area"
     scale: Positive = 1 / 255
     mean: tuple[float, ...] = ()
@@ -126,13 +126,13 @@ class ImageSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(channels, height, width), as the graph expects it behind the batch."""
+        """(channels, height, width) of one picture, as the graph expects it after the batch."""
         return (3 if self.colour == "rgb" else 1), self.height, self.width
 
 
 @known
 class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a model file promises about its input, output and training."""
+    """The description of a model file's input, output and training."""
 
     task: Task
     channels: tuple[Channel, ...]
@@ -145,11 +145,11 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     targets: tuple[Target, ...] = ()  # regress: in output order
     objective: Objective = Objective()
     trainable: str = "*"  # globs over initializer names, comma-separated; the rest stays frozen
-    local: str = ""  # globs over trainable initializers that each site keeps for itself; they never travel
-    batch_norm: Literal["frozen", "updated"] = "frozen"  # running statistics: as delivered, or trained along
+    local: str = ""  # globs over trainable initializers that stay at each site and are never sent
+    batch_norm: Literal["frozen", "updated"] = "frozen"  # running statistics: as delivered, or updated by training
     description: str = ""
-    bearing: Bearing | None = None  # for features that look for its defects, where all sites have the same
-    image: ImageSpec | None = None  # the one channel is a picture, and each is decided on; the window is 1 long
+    bearing: Bearing | None = None  # for features of its defects, where all sites have the same bearing
+    image: ImageSpec | None = None  # the only channel is a picture, and each one is scored; the window is 1 long
 
     @property
     def normal_index(self) -> int:
@@ -164,7 +164,7 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def encode_card(card: Card) -> str:
-    """The card as the JSON text that goes into the file's metadata."""
+    """Encode a card as the JSON text of the file's metadata."""
     return msgspec.json.encode(card).decode()
 
 
@@ -181,7 +181,7 @@ def decode_card(text: str, where: str = "model") -> Card:
 
 
 def read_card(model: onnx.ModelProto, where: str = "model") -> Card:
-    """The card of a loaded ONNX model. Raises ModelError when there is none."""
+    """Read the card of a loaded ONNX model. Raises ModelError when there is none."""
     for entry in model.metadata_props:
         if entry.key == METADATA_KEY:
             return decode_card(entry.value, where)
@@ -191,7 +191,7 @@ def read_card(model: onnx.ModelProto, where: str = "model") -> Card:
 
 
 def write_card(model: onnx.ModelProto, card: Card) -> None:
-    """Put the card into the model's metadata, replacing one that is there."""
+    """Write the card into the model's metadata, replacing any other."""
     _check(card, "card")
     kept = [(e.key, e.value) for e in model.metadata_props if e.key != METADATA_KEY]
     del model.metadata_props[:]

@@ -1,7 +1,7 @@
-"""Runs nodes forwards and gradients back, over numbered values: nothing is looked up by name while it trains.
+"""Run nodes forwards and gradients backwards, over numbered values: nothing is looked up by name while training.
 
-Promises that a gradient which has a place (a view of the flat gradient) ends there. Not thread-safe; values and
-gradients are valid until the next run.
+A gradient that has a place (a view of the flat gradient) is written there. Not thread-safe; values and gradients are
+valid until the next run.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from .nodes import TROUBLE
 
 
 class Way(NamedTuple):
-    """The way back through a node: what it wrote, and where the gradients of its inputs go, by input position."""
+    """A node's backward step: what the node wrote, and where the gradients of its inputs go, by input position."""
 
     writes: tuple[int, ...]
     slopes: tuple[tuple[int, int], ...]  # to the number of the input
-    targets: tuple[tuple[int, Array], ...]  # to a place of their own
+    targets: tuple[tuple[int, Array], ...]  # to a view of the flat gradient
 
 
 class Step(NamedTuple):
@@ -36,7 +36,7 @@ class Step(NamedTuple):
 
 
 class Execution:
-    """A list of nodes in an order in which they can run."""
+    """Nodes in an order in which they can run, with their values and gradients."""
 
     def __init__(self, nodes: Sequence[Node], constants: Mapping[str, Any], output: str, where: str) -> None:
         self._nodes, self._where = nodes, where
@@ -55,7 +55,7 @@ class Execution:
         return self._final is not None
 
     def forward(self, feeds: Mapping[str, Array], logits: bool = False) -> Array:
-        """The output for values by name; `logits`: what goes into the final Softmax, if there is one.
+        """Return the output for input values by name; `logits`: what goes into the final Softmax, if there is one.
 
         Raises ModelError naming the node that cannot take what it gets.
         """
@@ -86,7 +86,7 @@ class Execution:
         return result
 
     def backward(self, dy: Array) -> Mapping[str, Array]:
-        """From the gradient by the last output; returns those by constants that have no place of their own."""
+        """Propagate the gradient by the last output; return gradients by constants that have no place, by name."""
         grads: dict[int, Array] = {self._ended: dy}
         for (writes, slopes, targets), backprop in reversed(self._tape):
             if len(writes) == 1:
@@ -98,7 +98,7 @@ class Execution:
                 if all(dy is None for dy in upstream):
                     continue
             found = backprop(upstream)
-            if not found:  # of shapes and other integers
+            if not found:  # shapes and other integers have none
                 continue
             for position, place in targets:
                 if found[position] is not place:
@@ -111,12 +111,12 @@ class Execution:
         return {name: grads[i] for i, name in names.items()}
 
     def training(self, rng: np.random.Generator | None) -> None:
-        """Whether what follows is training, with the generator that Dropout draws from, or (None) not."""
+        """Switch to training, with the random generator of Dropout, or (None) back to inference."""
         for node in self._nodes:
             node.rng = rng
 
     def release(self) -> None:
-        """Give back the memory of everything but the constants."""
+        """Free all memory except that of the constants."""
         self._tape.clear()
         self._values = [self._constants.get(i) for i in range(len(self._numbers))]
         for node in self._nodes:
@@ -136,7 +136,7 @@ class Execution:
 
 
 def aim(nodes: Sequence[Node], places: Mapping[str, Array]) -> set[str]:
-    """Give every parameter that one node reads once its place; returns the names of those."""
+    """Give each parameter that one node reads once its place in the flat gradient; return the names of those."""
     readers = [(node, position) for node in nodes for position in range(len(node.inputs))]
     by_name: dict[str, list[tuple[Node, int]]] = {}
     for node, position in readers:
@@ -149,7 +149,7 @@ def aim(nodes: Sequence[Node], places: Mapping[str, Array]) -> set[str]:
 
 
 def _final_softmax(nodes: Sequence[Node], output: str) -> Node | None:
-    """The Softmax over the last axis that writes the output, if nobody else reads that."""
+    """The Softmax over the last axis that writes the output, if no other node reads it."""
     for node in nodes:
         if output in node.inputs:
             return None

@@ -1,10 +1,10 @@
-"""What exporters put around a network, taken away again: training modes, label outputs, names, sigmoids of two classes.
+"""Remove what exporters add around a network: training modes, label outputs, maps of names, sigmoids for two classes.
 
-A network exported in training mode would go on dropping values and normalising by the batch where it is served.
+A network exported in training mode would still drop values and normalise by the batch where it is served.
 
-skl2onnx gives the label beside the probabilities (as a tensor, or as a map from names), tf2onnx and others one sigmoid
-for two classes. What can be trained is one output with a value for each class, ending in Softmax at most. The graph
-that comes out computes the same probabilities.
+skl2onnx adds the label to the probabilities (as a tensor, or as a map from names); tf2onnx and others give one sigmoid
+for two classes. Training needs one output with a value for each class, with at most a Softmax at the end. The resulting
+graph computes the same probabilities.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def one_output(model: onnx.ModelProto, classes: int) -> bool:
-    """Reduce a classifier with so many classes to its one float output, in place; whether anything changed."""
+    """Reduce a classifier of so many classes to one float output, in place. Return whether anything changed."""
     graph = model.graph
     found = _scores(graph)
     if found is None:
@@ -36,13 +36,13 @@ def one_output(model: onnx.ModelProto, classes: int) -> bool:
         name = _two_classes(graph, inner)
     elif len(graph.output) == 1 and width != 0:
         return False
-    _let_out(graph, name, classes)
+    _set_output(graph, name, classes)
     _prune(graph)
     return True
 
 
 def for_serving(model: onnx.ModelProto, where: str) -> bool:
-    """Take BatchNormalization and Dropout out of the mode they were trained in, in place; whether any was.
+    """Switch BatchNormalization and Dropout to inference, in place. Return whether any was in training mode.
 
     Raises ModelError when statistics of the batch are used elsewhere.
     """
@@ -62,22 +62,22 @@ def for_serving(model: onnx.ModelProto, where: str) -> bool:
 
 
 def any_batch(model: onnx.ModelProto) -> bool:
-    """Let the first dimension of inputs and outputs be any, in place; whether one was fixed.
+    """Make the first dimension of inputs and outputs variable, in place. Return whether one was fixed.
 
-    Exporters fix it to the batch that they were shown. A graph that needs it fixed fails when it is tried with another.
+    Exporters fix it to the batch of their example. A graph that needs it fixed fails when another batch is tried.
     """
     stored = {t.name for t in model.graph.initializer}
     values = [v for v in (*model.graph.input, *model.graph.output) if v.name not in stored]
     fixed = [v for v in values if len(d := v.type.tensor_type.shape.dim) and d[0].dim_value]
     for value in fixed:
         value.type.tensor_type.shape.dim[0].dim_param = "n"
-    if fixed:  # shapes of what lies between, worked out for the fixed one
+    if fixed:  # shapes of inner values, inferred for the fixed batch
         del model.graph.value_info[:]
     return bool(fixed)
 
 
 def _scores(graph: onnx.GraphProto) -> tuple[str, int] | None:
-    """(name, claimed width) of the output with scores; None when it cannot be told which one that is."""
+    """Return (name, declared width) of the output with scores; None when several could be it."""
     floats = [o for o in graph.output if o.type.tensor_type.elem_type == FLOAT]
     if len(floats) == 1:
         dims = floats[0].type.tensor_type.shape.dim
@@ -87,7 +87,7 @@ def _scores(graph: onnx.GraphProto) -> tuple[str, int] | None:
 
 
 def _sigmoid(name: str, makers: dict[str, onnx.NodeProto]) -> str | None:
-    """z, when `name` is sigmoid(z), or the two columns 1 - sigmoid(z) and sigmoid(z)."""
+    """Return z when `name` is sigmoid(z), or the two columns 1 - sigmoid(z) and sigmoid(z); else None."""
     maker = makers.get(name)
     if maker is not None and maker.op_type == "Concat" and len(maker.input) == 2:
         left, right = (makers.get(i) for i in maker.input)
@@ -97,7 +97,7 @@ def _sigmoid(name: str, makers: dict[str, onnx.NodeProto]) -> str | None:
 
 
 def _two_classes(graph: onnx.GraphProto, z: str) -> str:
-    """Softmax of the columns 0 and z: the same two probabilities."""
+    """Add a Softmax of the columns 0 and z, which gives the same two probabilities; return its name."""
     from onnx import helper
 
     graph.initializer.append(tensor("fedge.zero", np.array(0, np.float32)))
@@ -111,13 +111,13 @@ def _two_classes(graph: onnx.GraphProto, z: str) -> str:
     return "fedge.probabilities"
 
 
-def _let_out(graph: onnx.GraphProto, name: str, classes: int) -> None:
+def _set_output(graph: onnx.GraphProto, name: str, classes: int) -> None:
     del graph.output[:]
     graph.output.append(value_info(name, ("n", classes)))
 
 
 def _prune(graph: onnx.GraphProto) -> None:
-    """Remove what no output depends on."""
+    """Remove nodes and tensors that no output depends on."""
     wanted, kept = {o.name for o in graph.output}, []
     for node in reversed(graph.node):
         if wanted.intersection(node.output):

@@ -1,7 +1,7 @@
-"""Which neighbouring nodes run as one: a table of what an operator can do in the same go as what follows it.
+"""Fuse neighbouring nodes into one: a table says which operators can run together with what follows them.
 
-A node takes in the one behind it when nobody else reads what passes between them, so that nothing is lost by never
-writing it. What is taken in is the operator's to do (`Node.then`); the table only says when it may be asked to.
+A node absorbs the next one when no other node reads the value between them, so that this value is never written. The
+operator does the absorbed nodes' work (`Node.then`); the table only says when it can.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def _flat_pool(conv: Node, pool: Node, constants: Constants) -> bool:
 
 
 def _product_bias(matmul: Node, add: Node, constants: Constants) -> bool:
-    """MatMul by a matrix, plus one constant for each column: what Keras exports for a dense layer."""
+    """MatMul by a matrix, plus one constant for each column: Keras exports a dense layer so."""
     matrix, bias = constants.get(matmul.inputs[1]), constants.get(_other(add, matmul))
     if matrix is None or bias is None or matmul.inputs[0] in constants:
         return False
@@ -49,7 +49,7 @@ TABLE: dict[tuple[str, ...], Rule] = {
 
 
 def fuse(nodes: Sequence[Node], constants: Constants, output: str) -> list[Node]:
-    """The nodes with those that the table allows taken into the ones before them, in an order that still holds."""
+    """Return the nodes, each fused with those after it that the table allows, in a valid order."""
     readers: dict[str, list[Node]] = {}
     for node in nodes:
         for name in node.inputs:

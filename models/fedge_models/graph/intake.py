@@ -1,8 +1,8 @@
-"""A model file as a user gives it, made whole: card attached, trainable tensors chosen, weights inside, one output.
+"""Complete a model file as a user gives it: attach the card, choose trainable tensors, take weights in, one output.
 
-Exporters put large weights into a file beside the model and know nothing of cards. Promises one self-contained ONNX
-file of at most MAX_MODEL_BYTES with a checked card; refuses data outside the model's own folder. The result is what
-`graph.py` reads and what both ends hash.
+Exporters put large weights into a file beside the model and know nothing of cards. The result is one self-contained
+ONNX file of at most MAX_MODEL_BYTES with a checked card; data outside the model's own folder is refused. This file is
+what `trainable.py` reads and what both ends hash.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
     import onnx
 
 PROBE_BYTES = 1 << 30
-MAX_IR = 10  # what every ONNX Runtime from 1.18 on loads; nothing newer is needed by what can be trained here
+MAX_IR = 10  # every ONNX Runtime from 1.18 on loads it, and no operator here needs a newer one
 
 
 def read_model(path: Path, card: Card | Path | None = None, trainable: str | None = None) -> bytes:
     """Read the file at `path`, with a card (or a TOML file that holds it) and globs of trainable tensors, where given.
 
-    Raises ModelError when it is no usable ONNX file, ConfigError for the card's file.
+    Raises ModelError when it is not a usable ONNX file, ConfigError for the card's file.
     """
     from google.protobuf.message import DecodeError
 
@@ -57,7 +57,7 @@ def read_model(path: Path, card: Card | Path | None = None, trainable: str | Non
 
 
 def with_weights(data: bytes, weights: Mapping[str, Array]) -> bytes:
-    """The model file with other values of some initializers."""
+    """Return the model file with other values of some initializers."""
     model: onnx.ModelProto = protos.messages().ModelProto.FromString(data)
     for tensor in model.graph.initializer:
         if tensor.name in weights:
@@ -66,12 +66,12 @@ def with_weights(data: bytes, weights: Mapping[str, Array]) -> bytes:
 
 
 def read_card_file(path: Path) -> Card:
-    """A card as TOML, with the keys of `card.Card`. Raises ConfigError naming file and key."""
+    """Read a card from TOML, with the keys of `card.Card`. Raises ConfigError naming file and key."""
     return settings.load(path, Card)
 
 
 def read_capped(path: Path) -> bytes:
-    """The file's bytes. Raises ModelError when it is larger than a model may be or cannot be read."""
+    """Read the file's bytes. Raises ModelError when it is larger than a model may be or cannot be read."""
     try:
         with path.open("rb") as file:
             data = file.read(MAX_MODEL_BYTES + 1)
@@ -84,9 +84,9 @@ def read_capped(path: Path) -> bytes:
 
 @contextmanager
 def bounded_memory(more: int, where: str) -> Iterator[None]:
-    """Let this process grow by at most `more` bytes of address space meanwhile: a small file may ask for terabytes.
+    """Limit the growth of this process to `more` bytes of address space: a small file may ask for terabytes.
 
-    For the command lines only: the limit is the whole process's. Raises ModelError when it was not enough.
+    For the command lines only, as the limit holds for the whole process. Raises ModelError when it was not enough.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     pages = int(Path("/proc/self/statm").read_text().split()[0])
@@ -101,7 +101,7 @@ def bounded_memory(more: int, where: str) -> Iterator[None]:
 
 
 def _take_in(model: onnx.ModelProto, path: Path) -> bool:
-    """Read tensors that lie in files beside the model into it; whether there were any. Raises ModelError."""
+    """Read tensors stored in files beside the model into it. Return whether there were any. Raises ModelError."""
     outside = [t for t in model.graph.initializer if t.data_location == protos.EXTERNAL]
     total = 0
     for tensor in outside:
@@ -117,7 +117,7 @@ def _take_in(model: onnx.ModelProto, path: Path) -> bool:
 
 
 def _external(name: str, where: dict[str, Any], path: Path) -> bytes:
-    """The bytes of a tensor stored beside the model. Raises ModelError."""
+    """Read the bytes of a tensor stored beside the model. Raises ModelError."""
     location = where.get("location", "")
     folder = path.resolve().parent
     file = (folder / location).resolve()

@@ -1,6 +1,6 @@
-"""From the nodes of an ONNX graph to those that NumPy runs: what is trained, what is constant, what is refused.
+"""Turn the nodes of an ONNX graph into those that NumPy runs: what is trained, what is constant, what is refused.
 
-Nodes that only depend on constants are worked out once, here: exporters leave whole chains of shape arithmetic.
+Nodes that only depend on constants are computed once, here: exporters leave whole chains of shape arithmetic.
 """
 
 from __future__ import annotations
@@ -21,15 +21,22 @@ if TYPE_CHECKING:
 
 FACTOR = ("Mul", "Div", "Pow", "Clip", "Min", "Max")
 STATISTICS, VARIANCE = slice(3, 5), slice(4, 5)  # inputs of BatchNormalization: running mean and variance
-TROUBLE = (ValueError, TypeError, IndexError, KeyError, ArithmeticError, AttributeError)  # of false shapes
+TROUBLE = (
+    ValueError,
+    TypeError,
+    IndexError,
+    KeyError,
+    ArithmeticError,
+    AttributeError,
+)  # what NumPy raises for shapes that do not fit
 
 
 def chosen(model: onnx.ModelProto, patterns: str, statistics: bool) -> list[str]:
-    """Names of the initializers to train: float32, and meant by one of the globs.
+    """Return the names of the initializers to train: float32, and matched by one of the globs.
 
-    Exporters keep bounds, exponents and factors as initializers: no glob means a scalar, or a single value that is only
-    multiplied by; their exact name does. Running statistics of BatchNormalization are meant only with `statistics`,
-    what only says how to resize or is read by nobody, never.
+    Exporters store bounds, exponents and factors as initializers. So globs match no scalars, and no single value that
+    is only a factor; the exact name does. Running statistics of BatchNormalization are trained only with `statistics`,
+    sizes for Resize and initializers that no node reads never.
     """
     globs = [p.strip() for p in patterns.split(",")]
     running, living = running_statistics(model), [model.graph.node[i] for i in alive(model)]
@@ -50,12 +57,12 @@ def _is_weight(tensor: onnx.TensorProto, added: Collection[str]) -> bool:
 
 
 def running_statistics(model: onnx.ModelProto, which: slice = STATISTICS) -> set[str]:
-    """Running means and variances of all BatchNormalization nodes, or those of them that are asked for."""
+    """Return the names of running means and variances (or what `which` selects) of all BatchNormalization nodes."""
     return {n for proto in model.graph.node if proto.op_type == "BatchNormalization" for n in proto.input[which]}
 
 
 def alive(model: onnx.ModelProto) -> set[int]:
-    """Positions of the nodes that an output depends on, but for Constants."""
+    """Return the positions of the nodes that an output depends on, except Constants."""
     wanted, found = {o.name for o in model.graph.output}, set()
     for i, proto in reversed([*enumerate(model.graph.node)]):
         if proto.op_type != "Constant" and wanted.intersection(proto.output):
@@ -65,7 +72,7 @@ def alive(model: onnx.ModelProto) -> set[int]:
 
 
 def led(model: onnx.ModelProto, trainable: Iterable[str]) -> set[str]:
-    """Every name through which a gradient reaches a parameter."""
+    """Return every name through which a gradient reaches a parameter."""
     names = set(trainable)
     for proto in model.graph.node:
         if names.intersection(proto.input):
@@ -74,7 +81,7 @@ def led(model: onnx.ModelProto, trainable: Iterable[str]) -> set[str]:
 
 
 def check_order(model: onnx.ModelProto, constants: Collection[str], where: str) -> None:
-    """Raise ModelError unless every node reads what is there and writes what is not: no cycles, nothing missing."""
+    """Raise ModelError unless every node reads known values and writes new ones: no cycles, nothing missing."""
     ready = {*constants, *(i.name for i in model.graph.input), ""}
     for i, proto in enumerate(model.graph.node):
         if proto.op_type == "Constant":
@@ -83,14 +90,14 @@ def check_order(model: onnx.ModelProto, constants: Collection[str], where: str) 
             raise ModelError(f"{where}: node {_name(proto, i)!r} reads {missing[0]!r}, which nothing before it writes")
         outputs = {o for o in proto.output if o}
         if again := ready.intersection(outputs):
-            raise ModelError(f"{where}: node {_name(proto, i)!r} writes {again.pop()!r}, which is there already")
+            raise ModelError(f"{where}: node {_name(proto, i)!r} writes {again.pop()!r}, which is written already")
         ready |= outputs
 
 
 def build(
     model: onnx.ModelProto, trainable: Collection[str], slopes: Collection[str], skipped: Collection[int], where: str
 ) -> list[Node]:
-    """The nodes that the output depends on, but for the `skipped`. Raises ModelError for one that NumPy cannot do."""
+    """Build the nodes that the output depends on, except the `skipped`. Raises ModelError for one NumPy cannot run."""
     living = {i: model.graph.node[i] for i in sorted(alive(model))}
     read = {n for proto in living.values() for n in proto.input} | {o.name for o in model.graph.output}
     nodes = []
@@ -110,9 +117,9 @@ def build(
 
 
 def fold(nodes: Sequence[Node], constants: dict[str, Any], trainable: Collection[str], where: str) -> list[Node]:
-    """Work out the nodes that read nothing but constants into `constants`; returns the others.
+    """Compute the nodes that read only constants, add the results to `constants`, and return the other nodes.
 
-    Raises ModelError for one that cannot be worked out, or would be absurdly large.
+    Raises ModelError for one that cannot be computed, or would be too large.
     """
     rest = []
     for node in nodes:
@@ -134,7 +141,7 @@ def _name(proto: onnx.NodeProto, position: int) -> str:
 
 
 def _outputs(proto: onnx.NodeProto, position: int) -> list[str]:
-    """Names of what the operator gives; a name of its own for what the graph leaves out."""
+    """Names of the operator's outputs; outputs that the graph leaves out get a name of their own."""
     if proto.op_type == "Split":
         return list(proto.output)
     count = SEVERAL.get(proto.op_type, 1)
@@ -153,19 +160,19 @@ def _known(proto: onnx.NodeProto, read: Collection[str]) -> bool:
 def _refusal(
     model: onnx.ModelProto, proto: onnx.NodeProto, name: str, trainable: Collection[str], read: set[str], where: str
 ) -> str:
-    """What cannot be trained, and the globs with which everything else can be."""
+    """Say what cannot be trained, and the globs with which everything else can be."""
     unknown = [model.graph.node[i] for i in alive(model) if not _known(model.graph.node[i], read)]
     before = _ancestors(model, [n for p in unknown for n in p.input])
     rest = [n for n in trainable if n not in before]
-    said = f"{where}: node {name!r} ({proto.op_type}) has no gradient here"
+    reason = f"{where}: node {name!r} ({proto.op_type}) has no gradient here"
     if not rest:
-        return f"{said}, and all that could be trained lies before such a node; export without it"
+        return f"{reason}, and all that could be trained lies before such a node; export without it"
     globs = globs_for(rest, [t.name for t in model.graph.initializer])
-    return f"{said}; freeze everything before it: --trainable '{globs}'"
+    return f"{reason}; freeze everything before it: --trainable '{globs}'"
 
 
 def _ancestors(model: onnx.ModelProto, names: Iterable[str]) -> set[str]:
-    """The names, and all that they are computed from."""
+    """Return the names, and all names that they are computed from."""
     found = set(names)
     for proto in reversed(model.graph.node):
         if found.intersection(proto.output):
@@ -174,9 +181,9 @@ def _ancestors(model: onnx.ModelProto, names: Iterable[str]) -> set[str]:
 
 
 def globs_for(names: Sequence[str], every: Iterable[str]) -> str:
-    """Globs that match `names` and nothing else of `every`: by their first part where that says it all.
+    """Return globs that match `names` and nothing else of `every`, by their first part where that is enough.
 
-    A comma separates globs, so that one in a name is written as any character.
+    A comma separates globs, so a comma inside a name is written as `?`.
     """
     others, found = set(every) - set(names), []
     for name in names:
@@ -190,6 +197,6 @@ def globs_for(names: Sequence[str], every: Iterable[str]) -> str:
 
 
 def constants_of(arrays: Mapping[str, Any], nodes: Sequence[Node]) -> dict[str, Any]:
-    """Of the arrays, those that some node reads."""
+    """Return the arrays that some node reads."""
     read = {name for node in nodes for name in node.inputs}
     return {name: array for name, array in arrays.items() if name in read}

@@ -1,7 +1,7 @@
-"""Reading an ONNX file with distrust: whole, self-contained, of a known opset, its tensors as long as they claim.
+"""Read an ONNX file without trusting it: whole, self-contained, of a known opset, tensors as long as they claim.
 
-Promises a ModelError naming the tensor for anything else, within memory bounded by the file's own size. What its nodes
-mean is for `nodes.py`.
+Anything else is a ModelError that names the tensor, within memory bounded by the file's own size. The nodes are checked
+in `nodes.py`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MIN_OPSET = 13  # from here on, axes and sizes are inputs
 
 
 def parse(data: bytes, where: str, schemas: bool = True) -> onnx.ModelProto:
-    """The checked ONNX model; `schemas`: also every node against the standard's schema."""
+    """Parse and check an ONNX model; `schemas`: also every node against the standard's schema."""
     from google.protobuf.message import DecodeError
 
     if len(data) > MAX_MODEL_BYTES:
@@ -51,7 +51,7 @@ def parse(data: bytes, where: str, schemas: bool = True) -> onnx.ModelProto:
 
 
 def tensors(model: onnx.ModelProto) -> dict[str, onnx.TensorProto]:
-    """Every constant of the graph by name: initializers, and what Constant nodes hold."""
+    """Return every constant of the graph by name: initializers, and the values of Constant nodes."""
     found = {t.name: t for t in model.graph.initializer}
     kinds = {
         protos.A_FLOAT: np.float32, protos.A_FLOATS: np.float32, protos.A_INT: np.int64, protos.A_INTS: np.int64,
@@ -69,9 +69,9 @@ def tensors(model: onnx.ModelProto) -> dict[str, onnx.TensorProto]:
 
 
 def array(name: str, tensor: onnx.TensorProto, where: str, finite: bool) -> NDArray[Any]:
-    """A tensor's values. Raises ModelError when there are fewer than claimed, or one is NaN.
+    """Return a tensor's values. Raises ModelError when there are fewer than claimed, or one is NaN.
 
-    Infinity is refused only where all have to be `finite`: what hides the future from an attention is minus infinity.
+    Infinity is refused only where all have to be `finite`: an attention mask contains minus infinity.
     """
     try:
         values = protos.values(tensor)
@@ -84,7 +84,7 @@ def array(name: str, tensor: onnx.TensorProto, where: str, finite: bool) -> NDAr
 
 
 def single(values: Any, constants: Any, kind: str, where: str) -> tuple[str, tuple[int, ...]]:
-    """Name and shape (without batch) of the graph's only input or output."""
+    """Return name and shape (without batch) of the graph's only input or output. Raises ModelError."""
     real = [v for v in values if v.name not in constants]
     if len(real) != 1:
         raise ModelError(f"{where}: has {len(real)} {kind}s ({', '.join(v.name for v in real)}), expected exactly one")

@@ -1,8 +1,8 @@
 """An ONNX file as a trainable graph: its trainable initializers are views into one flat float32 vector.
 
-Promises that `forward` computes what ONNX Runtime computes (to rounding), that `backward` fills the flat gradient, and
-that a file which cannot be trained here, or lies about its sizes, is a ModelError naming node or tensor. Leaves the
-loss to `losses.py` and the optimiser to `optimizers.py`, which both work on whole vectors.
+`forward` computes what ONNX Runtime computes (up to rounding), `backward` fills the flat gradient. A file that cannot
+be trained here, or states wrong sizes, is a ModelError naming node or tensor. Losses and optimisers, which work on
+whole vectors, are in `training`.
 """
 
 from __future__ import annotations
@@ -91,16 +91,16 @@ class TrainableGraph:
     ) -> TrainableGraph:
         """Parse an ONNX file; `trainable`: globs over initializer names, comma-separated (default: the card's).
 
-        `schemas`: verify every node against the standard's schema, which costs 8 MiB of memory for good. Without it
-        (on a gateway, where ONNX Runtime verifies once more what it serves) the graph must still be whole.
-        `dtype`: float64 to check gradients by.
+        `schemas`: verify every node against the standard's schema, which takes 8 MiB of memory permanently. A gateway
+        does without, because ONNX Runtime verifies what it serves; the graph must still be whole.
+        `dtype`: float64 for checks of gradients.
         """
         proto = onnx_file.parse(model, where, schemas)
         try:
             graph = cls(proto, trainable, where, dtype)
         except (KeyError, IndexError, TypeError, ValueError) as e:
             raise ModelError(f"{where}: not a valid ONNX model: {type(e).__name__} {e}") from e
-        if graph.trunk is not None:  # its weights have been here two times
+        if graph.trunk is not None:  # the file's weights were in memory twice
             del proto
             give_back()
         return graph
@@ -111,30 +111,30 @@ class TrainableGraph:
 
     @property
     def gives_probabilities(self) -> bool:
-        """Whether the output of a classifier is behind a Softmax; training and its losses use what goes into it."""
+        """Whether a classifier's output is the result of a Softmax; training uses what goes into it."""
         return self.card.task == "classify" and self._execution.ends_in_softmax
 
     def forward(self, x: Array) -> Array:
-        """Output for x (batch, *input_shape); remembers what `backward` needs. Valid until the next call."""
+        """Return the output for x (batch, *input_shape), valid until the next call; stores what `backward` needs."""
         return self._run(x, False)
 
     def logits(self, x: Array) -> Array:
-        """As `forward`, but without a classifier's final Softmax: what cross entropy takes."""
+        """As `forward`, but without a classifier's final Softmax: the input of cross entropy."""
         return self._run(x, self.gives_probabilities)
 
     def backward(self, dy: Array) -> None:
-        """Fill `grad` with the gradient of a loss whose gradient by the last output is `dy`."""
+        """Fill `grad` (P,) with the gradient of a loss whose gradient by the last output is `dy`."""
         found = self._execution.backward(dy)
         for tensor in self._shared:
             part = self.grad[tensor.start : tensor.stop]
             part[...] = found[tensor.name].ravel() if tensor.name in found else 0
 
     def training(self, rng: np.random.Generator | None) -> None:
-        """Whether what follows is training, with the generator that Dropout draws from, or (None) not."""
+        """Switch to training, with the random generator of Dropout, or (None) back to inference."""
         self._execution.training(rng)
 
     def release(self) -> None:
-        """Give the memory of activations and gradients back, until the next run."""
+        """Free the memory of activations and gradients until the next run."""
         self._execution.release()
 
     def _run(self, x: Array, logits: bool) -> Array:
@@ -144,15 +144,16 @@ class TrainableGraph:
         return self._execution.forward(feeds, logits)
 
     def initializers(self, params: Array) -> dict[str, Array]:
-        """The trainable tensors by name, from a flat vector: what ONNX Runtime gets as new initializers.
+        """Return the trainable tensors by name, from a flat vector (P,), as initializers for ONNX Runtime.
 
-        A running variance is at least 0 there: where channels differ by a lot, averaged 8-bit steps can pass below.
+        A running variance is raised to 0 where averaged 8-bit steps made it negative, which happens when channels
+        differ much.
         """
         arrays = {t.name: params[t.start : t.stop].reshape(t.shape) for t in self.layout}
         return {n: np.maximum(a, 0) if n in self._variances else a for n, a in arrays.items()}
 
     def probe(self) -> None:
-        """Run two samples there and back. Raises ModelError for a graph that cannot be run as it claims."""
+        """Run two samples forwards and backwards. Raises ModelError for a graph that cannot run as it claims."""
         x = np.zeros((2, *self.input_shape), self.params.dtype)
         try:
             with np.errstate(all="ignore"):
@@ -167,7 +168,7 @@ class TrainableGraph:
 def _arrays(
     stored: dict[str, onnx.TensorProto], read: set[str], trained: set[str], dtype: type[np.floating[Any]], where: str
 ) -> dict[str, Any]:
-    """The tensors that are read or trained, floats as `dtype`. The others (the trunk's) are looked at and let go."""
+    """Return the tensors that are read or trained, floats as `dtype`. The others (the trunk's) are only checked."""
     arrays = {}
     for name, tensor in stored.items():
         values = onnx_file.array(name, tensor, where, finite=name in trained)
@@ -182,7 +183,7 @@ def _layout(names: Sequence[str], arrays: dict[str, NDArray[Any]]) -> tuple[Tens
 
 
 def _mask(layout: Sequence[Tensor], names: set[str]) -> NDArray[np.bool_] | None:
-    """Which parameters (P,) belong to tensors of these names; None if none does."""
+    """Return which parameters (P,) belong to tensors of these names; None if none does."""
     if not any(t.name in names for t in layout):
         return None
     return np.concatenate([np.full(t.stop - t.start, t.name in names) for t in layout])

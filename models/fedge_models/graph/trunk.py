@@ -1,9 +1,8 @@
-"""The frozen trunk of a graph: everything before the first trainable node, run by ONNX Runtime, kept per sample.
+"""Run the frozen trunk of a graph, everything before the first trainable node, in ONNX Runtime, and cache its output.
 
-Promises that each sample goes through the trunk once as long as its activations fit the cache, whoever asks for them
-(an epoch, an evaluation, a canary), and that the cache stays within its bytes: the oldest go first. A sample is known
-by the hash of its values, so a new standardisation is a new sample. Leaves what is trained to `graph.py`. Features
-from a frozen trunk: Donahue et al. 2014 (DeCAF).
+Each sample passes the trunk once as long as its activations fit the cache, for epochs, evaluations and canaries alike.
+The cache stays within its bytes; the oldest samples leave first. A sample is identified by the hash of its values, so
+after a new standardisation it is a new sample. Features from a frozen trunk: Donahue et al. 2014 (DeCAF).
 """
 
 from __future__ import annotations
@@ -30,8 +29,8 @@ if TYPE_CHECKING:
 
 CACHE_BYTES = 32 * 1024 * 1024
 HEAVY = ("Conv", "ConvTranspose", "GRU", "Gemm", "LSTM", "MatMul")
-CHUNK = 4  # samples through the session at once, to bound its memory; more are no faster
-CONTROL_FLOW = ("If", "Loop", "Scan")  # could run for ever
+CHUNK = 4  # samples per run of the session, to bound its memory; more are no faster
+CONTROL_FLOW = ("If", "Loop", "Scan")  # might never end
 MAKES_INTEGERS = ("Shape", "Size", "ArgMax", "ArgMin", "NonZero")
 
 
@@ -47,11 +46,10 @@ class Cut(NamedTuple):
 
 
 def cut(model: onnx.ModelProto, led: set[str], trainable_ops: Collection[str], where: str) -> Cut | None:
-    """Split before the first trainable node. None: there is no trunk worth a session of its own.
+    """Split a model before the first trainable node; None when no trunk deserves a session of its own.
 
-    led: every name through which a gradient reaches a parameter. A trunk is worth it when it has a layer, or an
-    operator that NumPy does not know here (`trainable_ops`); not for a factor or a shape. Raises ModelError for control
-    flow.
+    led: every name through which a gradient reaches a parameter. A trunk deserves it when it has a layer, or an
+    operator that is not among the `trainable_ops`; a factor or a shape does not. Raises ModelError for control flow.
     """
     graph = model.graph
     living = {i: graph.node[i] for i in sorted(alive(model))}
@@ -71,7 +69,7 @@ def cut(model: onnx.ModelProto, led: set[str], trainable_ops: Collection[str], w
 
 
 def _leave_integers(graph: onnx.GraphProto, frozen: dict[int, Any], constants: Mapping[str, onnx.TensorProto]) -> None:
-    """Move the nodes that compute shapes for the tail into it: integers of a batch are no activations of a sample."""
+    """Move the nodes that compute shapes for the tail into it: a batch's integers cannot be cached per sample."""
     integers = {name for name, t in constants.items() if t.data_type not in (FLOAT, FLOAT16, DOUBLE)}
     for node in graph.node:
         first = node.input[0] if node.input else ""
@@ -86,7 +84,7 @@ def _leave_integers(graph: onnx.GraphProto, frozen: dict[int, Any], constants: M
 def _extract(
     model: onnx.ModelProto, nodes: Mapping[int, Any], given: str, outputs: tuple[str, ...]
 ) -> tuple[bytes, int]:
-    """The trunk as an ONNX file for any batch size, with only the tensors it reads; and how many weights those are."""
+    """Return the trunk as an ONNX file for any batch size with the tensors it reads, and how many weights it has."""
     part: onnx.ModelProto = messages().ModelProto(ir_version=model.ir_version)
     part.opset_import.extend(model.opset_import)
     part.graph.name = "trunk"
@@ -100,25 +98,25 @@ def _extract(
 
 
 class Trunk:
-    """Runs a trunk. Not thread-safe: it belongs to its graph's thread."""
+    """Run a trunk and cache its activations. Not thread-safe: it belongs to its graph's thread."""
 
     def __init__(self, parts: Cut, where: str, cache_bytes: int = CACHE_BYTES) -> None:
         self._parts, self._where, self._cache_bytes = parts, where, cache_bytes
         self._session: Any = None
         self._shapes: list[tuple[int, ...]] = []
         self._widths: list[int] = []
-        self._kept: Array = np.empty((0, 0), np.float32)
-        self._places: dict[bytes, int] = {}  # hash of a sample -> its row in `_kept`, oldest first
+        self._cached: Array = np.empty((0, 0), np.float32)
+        self._places: dict[bytes, int] = {}  # hash of a sample -> its row in `_cached`, oldest first
         self.runs = 0  # samples that went through the session
 
     @property
     def operators(self) -> tuple[str, ...]:
-        """Of its nodes."""
+        """Operator types in the trunk."""
         return self._parts.operators
 
     @property
     def parameters(self) -> int:
-        """How many weights it has, all frozen."""
+        """Number of its weights, all frozen."""
         return self._parts.parameters
 
     @property
@@ -127,7 +125,7 @@ class Trunk:
         return self._parts.outputs
 
     def __call__(self, x: Array) -> list[Array]:
-        """Activations, each (batch, ...), in the order of `outputs`, for x (batch, *input_shape)."""
+        """Return activations, each (batch, ...), in the order of `outputs`, for x (batch, *input_shape)."""
         x = np.ascontiguousarray(x, np.float32)
         if self._session is None:
             self._open(x.shape[1:])
@@ -136,24 +134,24 @@ class Trunk:
         there = [(i, p) for i, p in enumerate(map(self._places.get, keys)) if p is not None]
         if there:
             rows, places = zip(*there, strict=True)
-            flat[list(rows)] = self._kept[list(places)]
+            flat[list(rows)] = self._cached[list(places)]
         missing = np.array([i for i, key in enumerate(keys) if key not in self._places], np.int64)
         for start in range(0, len(missing), CHUNK):
             rows_ = missing[start : start + CHUNK]
             flat[rows_] = self._run(x[rows_])
-            self._keep([keys[i] for i in rows_], flat[rows_])
+            self._store([keys[i] for i in rows_], flat[rows_])
         parts = np.split(flat, np.cumsum(self._widths)[:-1], axis=1)
         return [part.reshape(len(x), *shape) for part, shape in zip(parts, self._shapes, strict=True)]
 
     def _open(self, shape: tuple[int, ...]) -> None:
-        """Make the session, and learn the shapes of its activations from two batch sizes."""
-        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # from 1.29 on it would phone home
+        """Make the session, and find the shapes of its activations with two batch sizes."""
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # on by default from 1.29
         import onnxruntime as ort
 
         options = ort.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        options.enable_cpu_mem_arena = False  # it would keep the largest batch's memory for good
+        options.enable_cpu_mem_arena = False  # the arena would hold the largest batch's memory permanently
         known = ort.get_available_providers()
         chosen = [p for p in ("TensorrtExecutionProvider", "CUDAExecutionProvider") if p in known]
         try:
@@ -170,11 +168,11 @@ class Trunk:
         self._shapes = [a.shape[1:] for a in tried[0]]
         self._widths = [int(np.prod(s)) for s in self._shapes]
         rows = max(1, self._cache_bytes // (4 * sum(self._widths)))
-        self._kept = np.empty((rows, sum(self._widths)), np.float32)  # pages are only paid for when written
+        self._cached = np.empty((rows, sum(self._widths)), np.float32)  # a page takes memory only once it is written
         give_back()
 
     def _load(self, ort: Any, options: Any, providers: list[str]) -> Any:
-        """A session of the trunk, from a file where one can be written: from bytes it takes a third more memory."""
+        """Open a session, from a temporary file where one can be written: from bytes it takes a third more memory."""
         with tempfile.TemporaryDirectory(prefix="fedge-", ignore_cleanup_errors=True) as folder:
             path = Path(folder, "trunk.onnx")
             source: Any = str(path)
@@ -193,12 +191,12 @@ class Trunk:
         self.runs += len(x)
         return np.concatenate([a.reshape(len(x), -1) for a in self._outputs(x)], axis=1)
 
-    def _keep(self, keys: list[bytes], rows: Array) -> None:
+    def _store(self, keys: list[bytes], rows: Array) -> None:
         for key, row in zip(keys, rows, strict=True):
             if key in self._places:  # the same sample twice in one batch
                 continue
             place = len(self._places)
-            if place == len(self._kept):
+            if place == len(self._cached):
                 place = self._places.pop(next(iter(self._places)))
-            self._kept[place] = row
+            self._cached[place] = row
             self._places[key] = place

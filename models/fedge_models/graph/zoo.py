@@ -1,4 +1,4 @@
-"""Compact starter models, written with `onnx.helper` so that a few lines show all there is to them.
+"""Write compact models with `onnx.helper`.
 
 Input ``x``, output ``y``; opset 17 and IR version 8, which every ONNX Runtime from 1.19 loads.
 """
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class _Builder:
-    """Collects nodes and initializers of a chain of layers."""
+    """Collect nodes and initializers of a chain of layers."""
 
     def __init__(self, seed: int) -> None:
         self.rng = np.random.default_rng(seed)
@@ -74,13 +74,15 @@ class _Builder:
 
 
 def _outputs(card: Card) -> int:
-    """One per label or target."""
+    """How many outputs: one per label or target."""
     return len(card.labels) or len(card.targets) or 1
 
 
 def mlp(card: Card, inputs: int | Sequence[int], hidden: Sequence[int] = (64, 32), seed: int = 0) -> onnx.ModelProto:
-    """Dense layers with Relu between them: features (batch, inputs), or raw windows (batch, *inputs) which are
-    flattened, to one output per label or target."""
+    """Make dense layers with Relu between them, and one output per label or target.
+
+    The input is features (batch, inputs), or raw windows (batch, *inputs) which are flattened on the way.
+    """
     shape = [inputs] if isinstance(inputs, int) else [*inputs]
     sizes, build = [math.prod(shape), *hidden, _outputs(card)], _Builder(seed)
     if len(shape) > 1:
@@ -93,7 +95,7 @@ def mlp(card: Card, inputs: int | Sequence[int], hidden: Sequence[int] = (64, 32
 def autoencoder(
     card: Card, inputs: int | Sequence[int], hidden: Sequence[int] = (32, 8), seed: int = 0
 ) -> onnx.ModelProto:
-    """Dense layers down to the last of `hidden` and back up; the output reconstructs the input.
+    """Make dense layers down to the last of `hidden` and back up; the output reconstructs the input.
 
     The input is features (batch, inputs), or raw windows (batch, *inputs) which are flattened on the way.
     """
@@ -112,7 +114,7 @@ def autoencoder(
 def cnn1d(
     card: Card, filters: Sequence[int] = (16, 32), kernels: Sequence[int] = (7, 5), seed: int = 0
 ) -> onnx.ModelProto:
-    """Convolutions over time of the raw window (batch, channels, length), pooled, averaged, one output per label."""
+    """Make convolutions over time of raw windows (batch, channels, length), one output per label or target."""
     channels, build = len(card.channels), _Builder(seed)
     before = channels
     for i, (after, kernel) in enumerate(zip(filters, kernels, strict=True)):
@@ -134,11 +136,11 @@ def cnn2d(
     shrink: int = 1,
     average: bool = True,
 ) -> onnx.ModelProto:
-    """3x3 convolutions that keep the size of the image (batch, channels, height, width), halved between them.
+    """Make 3x3 convolutions on images (batch, channels, height, width), whose size is halved between them.
 
-    One output per label or target, from the mean of each map (what is anywhere in the image) or, without `average`,
-    from all positions of the maps halved once more. `shape` is the image's: channels, height, width; it is averaged
-    down by `shrink` at first.
+    One output per label or target: from the mean of each map (anything anywhere in the image) or, without `average`,
+    from all positions of the maps, halved once more. shape: channels, height, width of the image; shrink: factor by
+    which the image is averaged down first.
     """
     build, before, halved = _Builder(seed), shape[0], 2 ** (len(filters) - 1) * shrink
     if shrink > 1:

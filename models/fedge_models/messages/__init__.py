@@ -1,1 +1,1 @@
-"""What the two ends send each other: strict CBOR, COSE signatures, updates, releases, trust."""
+"""Encode, sign, verify and decode what the two ends send each other; sending it and acting on it are theirs."""

@@ -22,15 +22,16 @@ OVERHEAD = 96  # bytes around a payload: tag, headers, lengths, 64 of signature
 
 
 def sign(key: Ed25519PrivateKey, payload: bytes, purpose: str) -> bytes:
-    """A tagged COSE_Sign1 message that carries `payload`."""
+    """Sign `payload` for `purpose`; return a tagged COSE_Sign1 message that carries it."""
     signature = key.sign(to_be_signed(_PROTECTED, payload, purpose.encode()))
     return _TAG_SIGN1 + cbor2.dumps([_PROTECTED, {}, payload, signature])
 
 
 def verify(message: bytes, key: Ed25519PublicKey, purpose: str, max_bytes: int) -> bytes:
-    """The payload of a message that `key` signed for `purpose`.
+    """Return the payload of a message that `key` signed for `purpose`.
 
-    Raises WireError when it is too long or no COSE_Sign1 with Ed25519, SignatureError when the signature is wrong.
+    Raises WireError when the message is too long or no COSE_Sign1 with Ed25519, SignatureError when the signature is
+    wrong.
     """
     from cryptography.exceptions import InvalidSignature
 
@@ -59,5 +60,5 @@ def _open(message: bytes, what: str, max_bytes: int) -> tuple[bytes, bytes]:
 
 
 def to_be_signed(protected: bytes, payload: bytes, purpose: bytes) -> bytes:
-    """The Sig_structure of RFC 9052 section 4.4 over an encoded protected header."""
+    """Encode the Sig_structure of RFC 9052 section 4.4 over an encoded protected header."""
     return cbor2.dumps(["Signature1", protected, purpose, payload])

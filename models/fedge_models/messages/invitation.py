@@ -1,4 +1,4 @@
-"""The invitation: one line to copy from the aggregator's terminal to the gateway's, good for one node, once."""
+"""The invitation: one line to copy from the aggregator's terminal to the gateway's, valid once for one node."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MAX_CHARS = 1000
 
 @known
 class Invitation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where to join, whom to trust there, and the right to do it."""
+    """Address, pinned CA, one-time secret, expiry and name of the node that may join."""
 
     url: Annotated[str, Meta(pattern=r"^https://[^\s/?#@]+$", max_length=300)] = msgspec.field(name="1")
     ca: Digest = msgspec.field(name="2")  # SHA-256 of the CA certificate's DER
@@ -34,13 +34,13 @@ class Invitation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def encode_invitation(invitation: Invitation) -> str:
-    """The invitation as one line of text."""
+    """Encode an invitation as one line of text."""
     values = dict(enumerate(msgspec.structs.astuple(invitation), 1))
     return PREFIX + base64.urlsafe_b64encode(cbor2.dumps(values)).decode().rstrip("=")
 
 
 def decode_invitation(text: str) -> Invitation:
-    """Read an invitation as pasted. Raises IdentityError that says what to do."""
+    """Decode an invitation as it was pasted. Raises IdentityError that says what to do."""
     text = "".join(text.split())  # terminals and mails break long lines
     if not text.startswith(PREFIX) or len(text) > MAX_CHARS:
         raise IdentityError(f"not an invitation: expected the line starting with {PREFIX!r} that `invite` printed")

@@ -1,4 +1,4 @@
-"""Ed25519 private keys as files: made where they are used, mode 0600, never sent anywhere."""
+"""Ed25519 private keys in files of mode 0600: made where they are used, never sent."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def private_key(path: Path, remedy: str) -> Ed25519PrivateKey:
-    """The key in `path`, made at first use. Raises IdentityError ending in `remedy` when the file is damaged."""
+    """Read the key in `path`, made at first use. Raises IdentityError ending in `remedy` when the file is damaged."""
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 

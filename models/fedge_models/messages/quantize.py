@@ -1,7 +1,7 @@
-"""int8 coding of a difference between two weight vectors, on a grid that everybody shares.
+"""Code a difference between two weight vectors in int8, on a grid that all nodes share.
 
-A grid has one step per tensor. A value is coded as the nearest multiple of the step within ±127; what rounding and
-saturation take away is kept by the sender and added to its next difference (error feedback: Seide et al. 2014,
+A grid has one step per tensor. A value is coded as the nearest multiple of the step within ±127. What rounding and
+saturation take away, the residual, the sender adds to its next difference (error feedback: Seide et al. 2014,
 Karimireddy et al. 2019), so nothing is lost, only delayed. Rounding is to nearest: with error feedback it measured
 no worse than stochastic rounding and needs no random numbers.
 """
@@ -23,12 +23,12 @@ Codes = NDArray[np.int8]
 
 
 def expand(steps: Floats, sizes: NDArray[np.int64]) -> Floats:
-    """One step per parameter (P,) from one per tensor (T,)."""
+    """Repeat one step per tensor (T,) to one per parameter (P,)."""
     return np.repeat(np.asarray(steps, np.float32), sizes)
 
 
 def quantize(values: Floats, steps: Floats) -> Codes:
-    """Codes (P,) int8 of `values` (P,) on `steps` (P,)."""
+    """Code `values` (P,) on `steps` (P,) as int8 (P,)."""
     scaled = values / steps
     np.rint(scaled, out=scaled)
     np.clip(scaled, -LIMIT, LIMIT, out=scaled)
@@ -36,18 +36,18 @@ def quantize(values: Floats, steps: Floats) -> Codes:
 
 
 def dequantize(codes: Codes, steps: Floats) -> Floats:
-    """Values (P,) float32 of `codes` on `steps`. One multiplication: the same bits on every machine."""
+    """Decode `codes` (P,) on `steps` (P,) to float32. One multiplication: the same bits on every machine."""
     return np.multiply(codes, steps, dtype=np.float32)
 
 
 def spread(values: Floats, sizes: NDArray[np.int64], quantile: float) -> Floats:
-    """The quantile of the magnitudes of each tensor (T,): what the sender would have liked 127 steps to span."""
+    """The quantile of the magnitudes of each tensor (T,): the width that 127 steps should span."""
     parts = np.split(np.abs(values), np.cumsum(sizes)[:-1])
     return np.array([_quantile(part, quantile) for part in parts], np.float32)
 
 
 def _quantile(values: Floats, q: float) -> np.float32:
-    """As `np.quantile`, but orders only the largest values where a sample of them tells which these are."""
+    """As `np.quantile`, but sorts only the largest values, found by a sample of them."""
     n, tail = len(values), values
     if n >= 100 * SAMPLED_EVERY:
         sample = values[::SAMPLED_EVERY]
@@ -64,22 +64,22 @@ def _quantile(values: Floats, q: float) -> np.float32:
 
 
 def pack(codes: Codes) -> bytes:
-    """Codes as compressed bytes."""
+    """Compress codes."""
     return deflate(codes.tobytes())
 
 
 def deflate(data: bytes) -> bytes:
-    """As zlib data (RFC 1950).
+    """Compress to zlib data (RFC 1950).
 
-    Huffman codes and runs of one byte, nothing else: what looks like a repetition in noise is none, and looking for
-    it takes three times as long for half a point more bytes. Sparse codes, which are runs of zeros, gain a third.
+    Only Huffman codes and runs of one byte are used: noise has no repetitions, and searching for them takes three
+    times as long to save half a percentage point. Sparse codes, which are runs of zeros, become a third smaller.
     """
     stream = zlib.compressobj(1, memLevel=9, strategy=zlib.Z_RLE)
     return stream.compress(data) + stream.flush()
 
 
 def unpack(data: bytes, count: int, what: str) -> Codes:
-    """Exactly `count` codes. Never holds more than that, whatever `data` claims. Raises WireError."""
+    """Decompress exactly `count` codes. Never allocates more, whatever `data` claims. Raises WireError."""
     codes = np.frombuffer(inflate(data, count, what), np.int8)
     if codes.size and codes.min() < -LIMIT:
         raise WireError(f"{what}: code -128 is outside the grid of ±{LIMIT}")
@@ -87,7 +87,7 @@ def unpack(data: bytes, count: int, what: str) -> Codes:
 
 
 def inflate(data: bytes, size: int, what: str) -> bytes:
-    """zlib data that holds exactly `size` bytes. Raises WireError."""
+    """Decompress zlib data of exactly `size` bytes. Raises WireError."""
     stream = zlib.decompressobj()
     try:
         out = stream.decompress(data, size + 1)

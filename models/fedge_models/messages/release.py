@@ -103,7 +103,9 @@ def header_hash(header: Header) -> bytes:
 
 def encode_full(header: Header, weights: Floats, key: Ed25519PrivateKey) -> bytes:
     """Encode and sign a release that carries all weights (P,)."""
-    vector = zlib.compress(weights.astype("<f4").tobytes(), 0)  # stored: 7 % would take longer than all the rest
+    vector = zlib.compress(
+        weights.astype("<f4").tobytes(), 0
+    )  # uncompressed: saving 7 % would take longer than all the rest
     return _sign(SignedPart(header=encode(header), kind="full", vector=vector, steps=b""), key)
 
 

@@ -1,1 +1,1 @@
-"""Gradient operators for ONNX nodes, one file per operator family; `registry.py` maps op_type to operator."""
+"""Compute ONNX operators and their gradients in NumPy, one file per operator family; `registry.py` names them."""

@@ -66,13 +66,13 @@ def gelu(node: Node, x: Array) -> tuple[Array, Backprop]:
 
 
 def erf(node: Node, x: Array) -> tuple[Array, Backprop]:
-    """The error function: what exporters write for Gelu before opset 20."""
+    """The error function, which exporters write for Gelu before opset 20."""
     slope = np.exp(-x * x) * x.dtype.type(2 / np.pi**0.5)
     return _erf(x), lambda dy: (dy * slope,)
 
 
 def _erf(x: Array) -> Array:
-    """To 1.5e-7 (Abramowitz & Stegun 1964, 7.1.26)."""
+    """The error function to 1.5e-7 (Abramowitz & Stegun 1964, 7.1.26)."""
     t = 1 / (1 + x.dtype.type(0.3275911) * np.abs(x))
     series = x.dtype.type(1.061405429)
     for c in (-1.453152027, 1.421413741, -0.284496736, 0.254829592):
@@ -169,9 +169,9 @@ def log_softmax(node: Node, x: Array) -> tuple[Array, Backprop]:
 
 
 def dropout(node: Node, x: Array, ratio: Array | None = None, training: Array | None = None) -> tuple[Array, Backprop]:
-    """In training, x / (1 - ratio) or 0 by chance (Srivastava et al. 2014); otherwise x."""
+    """In training, 0 with probability `ratio` and x / (1 - ratio) otherwise (Srivastava et al. 2014); else x."""
     share = float(ratio) if ratio is not None else 0.5
     if node.rng is None or share == 0:
         return x, lambda dy: (dy, None, None)
-    kept = (node.rng.random(x.shape, np.float32) >= share) / x.dtype.type(1 - share)
-    return x * kept, lambda dy: (dy * kept, None, None)
+    mask = (node.rng.random(x.shape, np.float32) >= share) / x.dtype.type(1 - share)
+    return x * mask, lambda dy: (dy * mask, None, None)

@@ -1,6 +1,6 @@
 """Elementwise arithmetic with NumPy's (and ONNX's) broadcasting.
 
-Integers pass through, without gradients: exporters compute shapes with it.
+Integers are allowed, without gradients: exporters compute shapes with them.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def sign(node: Node, x: Array) -> tuple[Array, Backprop]:
 
 
 def rounding(ufunc: Callable[[Array], Array]) -> Operator:
-    """To an integer, up, down or to the nearest (ties to even): no gradient."""
+    """Make an operator that rounds up, down or to the nearest integer (ties to even): no gradient."""
 
     def run(node: Node, x: Array) -> tuple[Array, Backprop]:
         return ufunc(x), no_gradient
@@ -112,7 +112,7 @@ def rounding(ufunc: Callable[[Array], Array]) -> Operator:
 
 
 def mod(node: Node, a: Array, b: Array) -> tuple[Array, Backprop]:
-    """The rest of A / B, with the sign of B, or (fmod) of A; by A, the gradient passes."""
+    """The remainder of A / B, with the sign of B, or (fmod) of A; the gradient by A is 1."""
     y = np.fmod(a, b) if node.attr("fmod", 0) else np.mod(a, b)
     if a.dtype.kind in "iu":
         return y, no_gradient
@@ -131,12 +131,12 @@ def mean(node: Node, *xs: Array) -> tuple[Array, Backprop]:
 
 
 def max_(node: Node, *xs: Array) -> tuple[Array, Backprop]:
-    """The largest of all inputs; equals share the gradient."""
+    """The largest of all inputs; equal ones share the gradient."""
     return _extreme(reduce(np.maximum, xs), xs)
 
 
 def min_(node: Node, *xs: Array) -> tuple[Array, Backprop]:
-    """The smallest of all inputs; equals share the gradient."""
+    """The smallest of all inputs; equal ones share the gradient."""
     return _extreme(reduce(np.minimum, xs), xs)
 
 
@@ -161,7 +161,7 @@ def where(node: Node, condition: NDArray[np.bool_], a: Array, b: Array) -> tuple
 
 
 def compare(relation: Callable[..., Any]) -> Operator:
-    """An operator with a truth value for each element: no gradient."""
+    """Make an operator with a truth value for each element: no gradient."""
 
     def run(node: Node, *xs: Array) -> tuple[Any, Backprop]:
         return relation(*xs), no_gradient
@@ -180,7 +180,7 @@ def clip(node: Node, x: Array, low: Array | None = None, high: Array | None = No
 
 
 def no_gradient(dy: Array) -> Grads:
-    """Of integers: none."""
+    """The gradients of integers: none."""
     return ()
 
 

@@ -1,4 +1,4 @@
-"""Where the windows of a convolution or a pooling lie, over one or more axes (those after batch and channels)."""
+"""Compute where the windows of a convolution or pooling lie, over the axes after batch and channels."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from .operator import Array, Node
 
-Index = tuple[Any, ...]  # what picks values out of an array
+Index = tuple[Any, ...]  # an index into an array
 
 
 class Geometry(NamedTuple):
@@ -21,11 +21,11 @@ class Geometry(NamedTuple):
     dilations: tuple[int, ...]
     before: tuple[int, ...]
     after: tuple[int, ...]
-    declared: tuple[int, ...]  # of `after`, what `pads` says; ceil_mode may need more
+    declared: tuple[int, ...]  # the part of `after` that `pads` states; ceil_mode may need more
     out: tuple[int, ...]
 
     def pad(self, x: Array, fill: float) -> Array:
-        """x (batch, channels, *spatial) with `fill` around it; x itself when there is nothing to add."""
+        """Pad x (batch, channels, *spatial) with `fill`; x itself where there is no padding."""
         if not any(self.before) and not any(self.after):
             return x
         sizes = [n + b + a for n, b, a in zip(x.shape[2:], self.before, self.after, strict=True)]
@@ -34,11 +34,11 @@ class Geometry(NamedTuple):
         return padded
 
     def inside(self, spatial: tuple[int, ...]) -> tuple[slice, ...]:
-        """Where the unpadded values lie."""
+        """The index of the unpadded values."""
         return (slice(None), slice(None), *(slice(b, b + n) for b, n in zip(self.before, spatial, strict=True)))
 
     def windows(self, padded: Array) -> Array:
-        """A view (batch, channels, *out, *kernel) of padded values."""
+        """View padded values as windows (batch, channels, *out, *kernel)."""
         along = padded.strides[2:]
         steps = tuple(s * n for s, n in zip(along, self.strides, strict=True))
         taps = tuple(s * n for s, n in zip(along, self.dilations, strict=True))
@@ -46,7 +46,7 @@ class Geometry(NamedTuple):
         return np.lib.stride_tricks.as_strided(padded, shape, strides, writeable=False)
 
     def taps(self) -> Iterator[tuple[Index, Index]]:
-        """For each position in the kernel: its index among the windows, and the padded values that it meets."""
+        """For each position in the kernel, yield its index in the windows and that of the padded values it covers."""
         for index in product(*(range(k) for k in self.kernel)):
             starts = [i * d for i, d in zip(index, self.dilations, strict=True)]
             ends = [a + (n - 1) * s + 1 for a, n, s in zip(starts, self.out, self.strides, strict=True)]
@@ -54,7 +54,7 @@ class Geometry(NamedTuple):
 
 
 def geometry(node: Node, spatial: tuple[int, ...], kernel: tuple[int, ...]) -> Geometry:
-    """From the node's attributes; worked out once for each input size."""
+    """Return the geometry that the node's attributes give, computed once for each input size."""
     found = node.kept.get(spatial)
     if found is None:
         found = node.kept[spatial] = _geometry(node, spatial, kernel)
@@ -75,7 +75,7 @@ def _geometry(node: Node, spatial: tuple[int, ...], kernel: tuple[int, ...]) -> 
         room = size + first + last - reach
         count = room // stride + 1
         if node.attr("ceil_mode", 0) and -(-room // stride) * stride < size + first:
-            count = -(-room // stride) + 1  # a window may stick out, but must not begin in the padding behind
+            count = -(-room // stride) + 1  # a window may extend past the end, but must not start in the padding there
         before.append(first)
         extra.append(last)
         after.append(max(last, (count - 1) * stride + reach - size - first))

@@ -1,4 +1,4 @@
-"""Channels-last memory under ONNX's channels-first shapes: what convolutions and poolings hand each other are views."""
+"""Views between ONNX's channels-first shapes and the channels-last memory of convolutions and poolings."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from .operator import Array
 
 
 def channels_last(x: Array) -> Array:
-    """A view (batch, *spatial, channels) of x (batch, channels, *spatial)."""
+    """View x (batch, channels, *spatial) as (batch, *spatial, channels)."""
     return x.transpose(0, *range(2, x.ndim), 1)
 
 
 def channels_first(x: Array) -> Array:
-    """A view (batch, channels, *spatial) of x (batch, *spatial, channels)."""
+    """View x (batch, *spatial, channels) as (batch, channels, *spatial)."""
     return x.transpose(0, x.ndim - 1, *range(1, x.ndim - 1))
 
 
 def items(values: Array) -> Any:
-    """A view of values (..., channels) in which all channels of one position are one item, which is copied in one go.
+    """View values (..., channels) so that all channels of a position are one item.
 
-    A copy of short runs takes half the time so. The channels must lie side by side in memory.
+    Copying short runs this way takes half the time. The channels must be contiguous in memory.
     """
     return values.view(f"V{values.shape[-1] * values.itemsize}")

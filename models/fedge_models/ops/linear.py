@@ -26,10 +26,10 @@ def is_dense(node: Node, b: Array, c: Array | None) -> bool:
 
 
 class Dense:
-    """A dense layer, with or without Relu, for one shape of input (..., in): no array is made when it runs.
+    """A dense layer, with or without Relu, for one shape of input (..., in); it allocates nothing while it runs.
 
-    `ndarray.dot` costs a microsecond less than `np.matmul`, and a sum over the rows as a product with ones two less
-    than a reduction: on small layers that is half of everything.
+    `ndarray.dot` costs a microsecond less than `np.matmul`. A sum over the rows as a product with ones costs two less
+    than a reduction. On small layers that is half of the time.
     """
 
     def __init__(self, node: Node, shape: tuple[int, ...], b: Array, c: Array | None) -> None:
@@ -46,7 +46,7 @@ class Dense:
             self._room()
 
     def _room(self) -> None:
-        """Buffers for the way back."""
+        """Allocate the buffers of `backprop`."""
         node, like = self._node, self._h
         self._alive, self._dz = np.empty(like.shape, np.bool_), np.empty_like(like)
         self._left = self._right.T
@@ -85,7 +85,7 @@ class Dense:
 
 
 def _gemm(node: Node, a: Array, b: Array, c: Array | None) -> tuple[Array, Backprop]:
-    """Any Gemm."""
+    """Run any Gemm."""
     alpha, beta = node.attr("alpha", 1.0), node.attr("beta", 1.0)
     left = a.T if node.attr("transA", 0) else a
     right = b.T if node.attr("transB", 0) else b

@@ -15,8 +15,8 @@ def batch_normalization(
 ) -> tuple[Array, Backprop]:
     """ONNX BatchNormalization (Ioffe & Szegedy 2015) of x (batch, channels, ...) by the running statistics.
 
-    Where the card says `batch_norm = "updated"`, training normalises by the batch's own and moves the running ones
-    towards them by 1 - `momentum`, in place; with the variance of a sample (n - 1), as PyTorch does.
+    With `batch_norm = "updated"` on the card, training normalises by the batch's own statistics and moves the running
+    ones towards them by 1 - `momentum`, in place, with the variance of a sample (n - 1), as PyTorch does.
     """
     over, column = (0, *range(2, x.ndim)), (-1, *(1,) * (x.ndim - 2))
     epsilon = x.dtype.type(node.attr("epsilon", 1e-5))
@@ -46,7 +46,7 @@ def layer_normalization(node: Node, x: Array, scale: Array, bias: Array | None =
 
 
 def rms_normalization(node: Node, x: Array, scale: Array) -> tuple[Array, Backprop]:
-    """ONNX RMSNormalization (Zhang & Sennrich 2019) over the axes from `axis` (-1): by the root mean square alone."""
+    """ONNX RMSNormalization (Zhang & Sennrich 2019) over the axes from `axis` (-1): by the root mean square only."""
     over = tuple(range(node.attr("axis", -1) % x.ndim, x.ndim))
     epsilon = x.dtype.type(node.attr("epsilon", 1e-5))
     inverse = 1 / np.sqrt((x * x).mean(axis=over, keepdims=True) + epsilon)
@@ -80,7 +80,7 @@ def group_normalization(node: Node, x: Array, scale: Array, bias: Array) -> tupl
 def _affine(
     node: Node, normal: Array, back: Any, scale: Array, bias: Array | None, shape: tuple[int, ...]
 ) -> tuple[Array, Backprop]:
-    """normal * scale + bias, both of them in `shape`."""
+    """Compute normal * scale + bias, with scale and bias reshaped to `shape`."""
     wide = scale.reshape(shape)
 
     def backprop(dy: Array) -> Grads:
@@ -96,7 +96,7 @@ def _affine(
 
 
 def _normalise(x: Array, over: tuple[int, ...], epsilon: Any) -> tuple[Array, Any]:
-    """x with mean 0 and variance 1 over some axes, and the way of a gradient back through that."""
+    """Normalise x to mean 0 and variance 1 over some axes; return it and the function that propagates a gradient."""
     centred = x - x.mean(axis=over, keepdims=True)
     inverse = 1 / np.sqrt((centred * centred).mean(axis=over, keepdims=True) + epsilon)
     normal = centred * inverse
@@ -110,9 +110,9 @@ def _normalise(x: Array, over: tuple[int, ...], epsilon: Any) -> tuple[Array, An
 
 def _follow(node: Node, x: Array, over: tuple[int, ...], mean: Array, variance: Array) -> None:
     """Move the running statistics towards the batch's."""
-    kept = x.dtype.type(node.attr("momentum", 0.9))
+    momentum = x.dtype.type(node.attr("momentum", 0.9))
     count = x.size // x.shape[1]
-    mean *= kept
-    mean += (1 - kept) * x.mean(axis=over)
-    variance *= kept
-    variance += (1 - kept) * x.var(axis=over) * x.dtype.type(count / max(1, count - 1))
+    mean *= momentum
+    mean += (1 - momentum) * x.mean(axis=over)
+    variance *= momentum
+    variance += (1 - momentum) * x.var(axis=over) * x.dtype.type(count / max(1, count - 1))

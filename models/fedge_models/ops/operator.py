@@ -1,9 +1,9 @@
 """The contract of an operator, and the node it is called with.
 
-An operator is a function ``(node, *inputs) -> (output, backprop)``; ``backprop(dy)`` gives one gradient (or None) per
-input, in order (the idea is thinc's). One with several outputs gives a tuple of them, and its ``backprop`` takes a list
-with None for those that nobody used. Arrays are float32 except where ONNX wants integers. An output may live in one
-of the node's buffers: it is valid until the same node runs again.
+An operator is a function ``(node, *inputs) -> (output, backprop)``; ``backprop(dy)`` returns one gradient (or None) per
+input, in order (as in thinc). With several outputs it returns a tuple of them, and its ``backprop`` takes a list with
+None for unused ones. Arrays are float32 except where ONNX requires integers. An output may be one of the node's
+buffers: it is valid until the same node runs again.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ MAX_VALUES = 1 << 28  # of one output: a gibibyte
 
 
 class Node:
-    """One node of the graph with its attributes, its buffers, and where its parameters' gradients belong.
+    """One node of the graph with its attributes, its buffers, and the places of its parameters' gradients.
 
-    What it keeps for a shape it keeps for the last two shapes met: full batches and the smaller last one of an epoch.
+    Buffers and plans are stored for the last two shapes: full batches, and the smaller last one of an epoch.
     """
 
     def __init__(
@@ -35,44 +35,44 @@ class Node:
     ) -> None:
         self.name, self.op_type, self.inputs, self.outputs = name, op_type, tuple(inputs), tuple(outputs)
         self.attributes = attributes
-        self.then: tuple[Node, ...] = ()  # what followed in the graph and is done in the same go (fusion.py)
+        self.then: tuple[Node, ...] = ()  # nodes that are fused into this one (fusion.py)
         self.dtype: Any = np.float32  # of activations and gradients
-        self.rng: np.random.Generator | None = None  # for operators that behave otherwise in training
-        self.updates_statistics = False  # BatchNormalization: in training by the batch's own statistics (card)
-        self.wanted: tuple[bool, ...] = ()  # per input: does a gradient of it lead to a parameter?
+        self.rng: np.random.Generator | None = None  # set in training, for operators that differ then
+        self.updates_statistics = False  # BatchNormalization: train with the batch's own statistics (card)
+        self.wanted: tuple[bool, ...] = ()  # per input: whether its gradient leads to a parameter
         self.targets: dict[int, Array] = {}  # input position -> view of the flat gradient vector
-        self.kept: dict[Any, Any] = {}  # what an operator works out once for each sample shape
+        self.kept: dict[Any, Any] = {}  # what an operator computes once for each sample shape
         self._buffers: dict[str, list[Array]] = {}
         self._plans: list[tuple[tuple[int, ...], Any]] = []
 
     def attr(self, name: str, default: Any) -> Any:
-        """An attribute, or ONNX's default for it."""
+        """Return an attribute, or the default that ONNX gives it."""
         return self.attributes.get(name, default)
 
     def refuse(self, what: str) -> NoReturn:
-        """Raise ModelError: this node cannot be done."""
+        """Raise ModelError: this node cannot run, and `what` says why."""
         raise ModelError(f"node {self.name!r} ({self.op_type}): {what}")
 
     def bound(self, count: int) -> None:
-        """Raise ModelError when an output would have absurdly many values: a small file may ask for terabytes."""
+        """Raise ModelError when an output would have more than MAX_VALUES: a small file may ask for terabytes."""
         if count > MAX_VALUES:
             self.refuse(f"would make {count} values, expected at most {MAX_VALUES}")
 
     def needs(self, position: int) -> bool:
-        """Whether the gradient of this input is used by anyone."""
+        """Whether the gradient of this input is used."""
         return self.wanted[position]
 
     def follows(self, op_type: str) -> Node | None:
-        """The node of this kind that is done in the same go."""
+        """The node of this operator type that is fused into this one, or None."""
         return next((node for node in self.then if node.op_type == op_type), None)
 
     def buffer(self, key: str, shape: tuple[int, ...]) -> Any:
-        """A kept array of this shape with undefined contents."""
+        """Return a reused array of this shape with undefined contents."""
         found = self._find(key, shape)
         return found if found is not None else self._add(key, np.empty(shape, self.dtype))
 
     def like(self, key: str, x: Array, dtype: Any = None) -> Any:
-        """A kept array of the shape of x that lies in memory as x does: channels-last stays channels-last."""
+        """Return a reused array of the shape and memory layout of x: channels-last stays channels-last."""
         found = self._find(key, x.shape)
         return found if found is not None else self._add(key, np.empty_like(x, dtype))
 
@@ -87,23 +87,23 @@ class Node:
         return array
 
     def plan(self, shape: tuple[int, ...]) -> Any:
-        """What `keep` was given for an input of this shape, or None."""
+        """Return the plan stored for an input of this shape, or None."""
         for known, plan in self._plans:
             if known == shape:
                 return plan
         return None
 
     def keep(self, shape: tuple[int, ...], plan: Any) -> Any:
-        """Keep an operator's plan (buffers and views of them) for inputs of this shape."""
+        """Store an operator's plan (buffers and views of them) for inputs of this shape, and return it."""
         self._plans = [(shape, plan), *(p for p in self._plans if p[0] != shape)][:2]
         return plan
 
     def release(self) -> None:
-        """Give the memory of buffers and plans back."""
+        """Free buffers and plans."""
         self._buffers.clear()
         self._plans.clear()
 
     def gradient(self, position: int, shape: tuple[int, ...]) -> Array:
-        """Where to write the gradient of a parameter: straight into the flat vector when nobody shares it."""
+        """Return where to write the gradient of a parameter: the flat vector itself when no other node reads it."""
         target = self.targets.get(position)
         return target if target is not None else self.buffer(f"grad{position}", shape)

@@ -11,7 +11,7 @@ from .pool_tiles import Tiles, are_tiles
 
 
 def max_pool(node: Node, x: Array) -> tuple[Array, Backprop]:
-    """Largest value of each window; the gradient goes to one of equals."""
+    """Largest value of each window; of equal ones, one gets the gradient."""
     if are_tiles(node):
         return _tiles(node, x)
     places = geometry(node, x.shape[2:], tuple(node.attr("kernel_shape", None)))
@@ -24,13 +24,13 @@ def max_pool(node: Node, x: Array) -> tuple[Array, Backprop]:
     def backprop(dy: Array) -> Grads:
         parts = np.zeros(flat.shape, x.dtype)
         np.put_along_axis(parts, chosen, dy[..., None], axis=-1)
-        return (_put_back(parts.reshape(view.shape), places, padded.shape, x.shape),)
+        return (_scatter(parts.reshape(view.shape), places, padded.shape, x.shape),)
 
     return y, backprop
 
 
 def _tiles(node: Node, x: Array) -> tuple[Array, Backprop]:
-    """Windows side by side."""
+    """MaxPool over windows that neither overlap nor leave gaps."""
     values = channels_last(x)
     plan = node.plan(x.shape) or node.keep(
         x.shape, (Tiles(values, node.attr("kernel_shape", None)), np.zeros_like(values))
@@ -53,13 +53,13 @@ def average_pool(node: Node, x: Array) -> tuple[Array, Backprop]:
 
     def backprop(dy: Array) -> Grads:
         parts = np.broadcast_to((dy * share).reshape(*dy.shape, *(1,) * len(over)), view.shape)
-        return (_put_back(parts, places, padded.shape, x.shape),)
+        return (_scatter(parts, places, padded.shape, x.shape),)
 
     return view.sum(axis=over) * share, backprop
 
 
 def global_average_pool(node: Node, x: Array) -> tuple[Array, Backprop]:
-    """Mean over everything after the channel axis, as products with a vector (a tenth of a reduction's time)."""
+    """Mean over everything after the channel axis, as products with a vector: a tenth of a reduction's time."""
     shape, share = (*x.shape[:2], *(1,) * (x.ndim - 2)), x.dtype.type(x.shape[1] * len(x) / x.size)
     y = _sums(node, x)
     np.multiply(y, share, out=y)
@@ -72,7 +72,7 @@ def global_average_pool(node: Node, x: Array) -> tuple[Array, Backprop]:
 
 
 def _sums(node: Node, x: Array) -> Array:
-    """x (batch, channels, *spatial) summed to (batch, channels), axis by axis, in the order of its memory."""
+    """Sum x (batch, channels, *spatial) to (batch, channels), axis by axis, in the order of its memory."""
     last = x.strides[1] <= min(x.strides[2:])  # the channels, in memory
     lines = channels_last(x) if last else x
     while lines.ndim > 2:
@@ -84,7 +84,7 @@ def _sums(node: Node, x: Array) -> Array:
 
 
 def global_max_pool(node: Node, x: Array) -> tuple[Array, Backprop]:
-    """Largest of everything after the channel axis; equals share the gradient."""
+    """Largest value after the channel axis; equal ones share the gradient."""
     over = tuple(range(2, x.ndim))
     y = x.max(axis=over, keepdims=True)
 
@@ -96,7 +96,7 @@ def global_max_pool(node: Node, x: Array) -> tuple[Array, Backprop]:
 
 
 def _share(node: Node, places: Geometry, x: Array, over: tuple[int, ...]) -> Array:
-    """One over how many values each window counts, (1, 1, *out); worked out once for each input size."""
+    """1 / count of values in each window (1, 1, *out), computed once for each input size."""
     found = node.kept.get(("share", x.shape[2:]))
     if found is None:
         counted = np.ones((1, 1, *x.shape[2:]), x.dtype)
@@ -114,8 +114,8 @@ def _share(node: Node, places: Geometry, x: Array, over: tuple[int, ...]) -> Arr
     return found
 
 
-def _put_back(parts: Array, places: Geometry, padded: tuple[int, ...], shape: tuple[int, ...]) -> Array:
-    """Add gradients of windows (batch, channels, *out, *kernel) onto what they were taken from."""
+def _scatter(parts: Array, places: Geometry, padded: tuple[int, ...], shape: tuple[int, ...]) -> Array:
+    """Add gradients of windows (batch, channels, *out, *kernel) to the values they were taken from."""
     dx = np.zeros(padded, parts.dtype)
     for index, meets in places.taps():
         dx[meets] += parts[index]

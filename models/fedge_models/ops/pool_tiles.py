@@ -1,7 +1,7 @@
-"""Largest values of windows that lie side by side: one axis after the other, as maxima of strided slices.
+"""Pool the maxima of adjoining windows (tiles): one axis after the other, as maxima of strided slices.
 
-Comparisons are remembered in place of positions: no arg-maximum, no gather, no scatter. Of equals the first along each
-axis gets the gradient. The last axis comes last: its slices are the shortest runs of memory, and then fewest.
+Comparisons are stored instead of positions: no arg-maximum, no gather, no scatter. Of equal values the first along each
+axis gets the gradient. The last axis is pooled last: its slices are the shortest runs of memory, and by then fewest.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from .layout import items
 from .operator import Array, Node
 
-SHORT = 16  # channels; below, NumPy's loops over them cost more than their arithmetic
+SHORT = 16  # channels up to which NumPy's loops over them cost more than their arithmetic
 
 
 def are_tiles(node: Node) -> bool:
@@ -25,7 +25,7 @@ def are_tiles(node: Node) -> bool:
 
 
 class Tiles:
-    """For values of one shape (batch, *spatial, channels), pooled to (batch, *tiles, channels)."""
+    """Max pooling of values of one shape (batch, *spatial, channels) to (batch, *tiles, channels)."""
 
     def __init__(self, values: Array, kernel: Sequence[int]) -> None:
         self._stages = []
@@ -35,13 +35,13 @@ class Tiles:
         self.y = values
 
     def forward(self, values: Array) -> Array:
-        """The largest of each tile."""
+        """Return the largest value of each tile."""
         for stage in self._stages:
             values = stage.forward(values)
         return values
 
     def backprop(self, dy: Array, out: Array) -> None:
-        """Write the gradient into `out`, shaped as the values; what no tile covers is left as it is."""
+        """Write the gradient into `out`, shaped as the values; positions that no tile covers are not written."""
         for stage in reversed(self._stages[1:]):
             stage.backprop(dy, stage.slopes)
             dy = stage.slopes
@@ -52,14 +52,14 @@ class Tiles:
 
 
 class _Stage:
-    """Maxima along one axis. Short runs of memory are taken apart first, so that they become long ones."""
+    """Maxima along one axis. Short runs of memory are first copied apart, into long ones."""
 
     def __init__(self, values: Array, axis: int, size: int) -> None:
         self._axis, self._size = axis, size
         part = self._parts(values)[0]
         self.y = np.empty_like(part)
         self.slopes = np.zeros_like(values)
-        self._won = [np.empty_like(part, np.bool_) for _ in range(size - 1)]
+        self._larger = [np.empty_like(part, np.bool_) for _ in range(size - 1)]
         short = axis == values.ndim - 2 and values.shape[-1] <= SHORT and values.strides[-1] == values.itemsize
         self._apart = [np.empty_like(part) for _ in range(size)] if short else None
 
@@ -70,24 +70,24 @@ class _Stage:
                 np.copyto(items(onto), items(part))
             parts = self._apart
         first, second, *others = parts
-        np.greater(second, first, out=self._won[0])
+        np.greater(second, first, out=self._larger[0])
         np.maximum(first, second, out=self.y)
-        for part, beats in zip(others, self._won[1:], strict=True):
-            np.greater(part, self.y, out=beats)
+        for part, larger in zip(others, self._larger[1:], strict=True):
+            np.greater(part, self.y, out=larger)
             np.maximum(self.y, part, out=self.y)
         return self.y
 
     def backprop(self, dy: Array, out: Array) -> None:
         parts = self._parts(out)
         first, *others = parts if self._apart is None else self._apart
-        for part, beats in zip(reversed(others), reversed(self._won), strict=True):
-            np.multiply(dy, beats, out=part)
+        for part, larger in zip(reversed(others), reversed(self._larger), strict=True):
+            np.multiply(dy, larger, out=part)
             dy = np.subtract(dy, part, out=first)
         if self._apart is not None:
             for onto, part in zip(parts, self._apart, strict=True):
                 np.copyto(items(onto), items(part))
 
     def _parts(self, values: Array) -> list[Array]:
-        """The first, second ... of each tile: views."""
+        """Views of the first, second, ... value of each tile."""
         stop = values.shape[self._axis] // self._size * self._size
         return [values[(slice(None),) * self._axis + (slice(i, stop, self._size),)] for i in range(self._size)]

@@ -1,8 +1,8 @@
 """Recurrent layers, one direction or both: LSTM (Hochreiter & Schmidhuber 1997) and GRU (Cho et al. 2014).
 
-Inputs and outputs as ONNX has them (layout 0): x (time, batch, in), Y (time, directions, batch, hidden), and the last
-states (directions, batch, hidden). The products with the inputs are one GEMM for all of time; gradients go back
-through time in full.
+Inputs and outputs are those of ONNX (layout 0): x (time, batch, in), Y (time, directions, batch, hidden), and the last
+states (directions, batch, hidden). The products with the inputs are one GEMM for all time steps; gradients
+are propagated through all of them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ..errors import ModelError
 from .activation import logistic
 from .operator import Array, Backprop, Grads, Node
 
-# What one direction gives back: (outputs (time, batch, hidden), last states), and from the gradients by those the
+# One direction: outputs (time, batch, hidden), last states, and the function from the gradients by those to the
 # gradients by (x, W, R, B, initial states).
 Run = tuple[Array, list[Array], Callable[[Array, list[Array]], tuple[Array, Array, Array, Array, list[Array]]]]
 
@@ -61,7 +61,7 @@ def _layer(
     lengths: Array | None,
     initial: Sequence[Array | None],
 ) -> tuple[tuple[Array, ...], Backprop]:
-    """All directions of a layer."""
+    """Run all directions of a layer."""
     _check(node, x, lengths)
     hidden = r.shape[2]
     zeros = np.zeros((len(w), x.shape[1], hidden), x.dtype)
@@ -143,7 +143,7 @@ def _gru(node: Node, x: Array, w: Array, r: Array, b: Array, h0: Array) -> Run:
     if not after:
         gates[..., two:] += rb[two:]
     h = np.empty((time + 1, x.shape[1], hidden), x.dtype)
-    inner = np.empty((time, x.shape[1], hidden), x.dtype)  # what the reset gate meets, or what comes of it
+    inner = np.empty((time, x.shape[1], hidden), x.dtype)  # the reset gate's factor, or its product
     h[0] = h0
     for t in range(time):
         gates[t, :, :two] = logistic(gates[t, :, :two] + h[t] @ r[:two].T)
@@ -174,5 +174,5 @@ def _gru(node: Node, x: Array, w: Array, r: Array, b: Array, h0: Array) -> Run:
 
 
 def _product(dz: Array, x: Array) -> Any:
-    """The gradient by a weight matrix (gates, in), over all of time and batch."""
+    """The gradient by a weight matrix (gates, in), summed over time and batch."""
     return dz.reshape(-1, dz.shape[2]).T @ x.reshape(-1, x.shape[2])

@@ -11,7 +11,7 @@ from .shape import Ints, axes_of
 
 
 def _over(node: Node, x: Array, given: Ints | None) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The axes that go, and the shape with 1 in their place."""
+    """Return the reduced axes, and the shape with 1 in their place."""
     nothing: Any = () if node.attr("noop_with_empty_axes", 0) else tuple(range(x.ndim))
     over = tuple(a % x.ndim for a in axes_of(node, given, nothing))
     return over, tuple(1 if i in over else n for i, n in enumerate(x.shape))
@@ -37,12 +37,12 @@ def reduce_mean(node: Node, x: Array, axes: Ints | None = None) -> tuple[Array, 
 
 
 def reduce_max(node: Node, x: Array, axes: Ints | None = None) -> tuple[Array, Backprop]:
-    """Largest over the axes (all); equals share the gradient, as in PyTorch's amax."""
+    """Largest over the axes (all); equal ones share the gradient, as in PyTorch's amax."""
     return _extreme(node, np.maximum, x, axes)
 
 
 def reduce_min(node: Node, x: Array, axes: Ints | None = None) -> tuple[Array, Backprop]:
-    """Smallest over the axes (all); equals share the gradient."""
+    """Smallest over the axes (all); equal ones share the gradient."""
     return _extreme(node, np.minimum, x, axes)
 
 
@@ -80,15 +80,15 @@ def reduce_sum_square(node: Node, x: Array, axes: Ints | None = None) -> tuple[A
 
 
 def reduce_prod(node: Node, x: Array, axes: Ints | None = None) -> tuple[Array, Backprop]:
-    """Product over the axes (all): exporters work out sizes with it."""
+    """Product over the axes (all); exporters compute sizes with it."""
     over, shape = _over(node, x, axes)
 
     def backprop(dy: Array) -> tuple[Array, None]:
         zero = x == 0
         filled = np.where(zero, x.dtype.type(1), x)
         others = filled.prod(axis=over, keepdims=True) / filled
-        spoilt = zero.sum(axis=over, keepdims=True) > zero  # there is a 0 among the others
-        return (np.where(spoilt, 0, others) * dy.reshape(shape), None)
+        others_zero = zero.sum(axis=over, keepdims=True) > zero  # another factor is 0
+        return (np.where(others_zero, 0, others) * dy.reshape(shape), None)
 
     return _result(node, x.prod(axis=over, keepdims=True), over), backprop
 

@@ -1,4 +1,4 @@
-"""Which ONNX operators can be trained. To add one: a function in its family's file and a line here."""
+"""Map ONNX operator names to functions. To add one: a function in its family's file and a line here."""
 
 from __future__ import annotations
 

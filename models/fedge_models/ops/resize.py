@@ -1,4 +1,4 @@
-"""Resize by neighbours or linearly: one small matrix for each axis that changes, and its transpose on the way back."""
+"""Resize by nearest neighbour or linearly: one small matrix per changed axis, and its transpose for the gradient."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def resize(
 
 
 def _wanted(node: Node, x: Array, scales: Array | None, sizes: Array | None) -> list[tuple[int, int, float]]:
-    """(axis, new size, scale) of each axis that changes."""
+    """Return (axis, new size, scale) of each axis that changes."""
     if node.attr("antialias", 0) or node.attr("keep_aspect_ratio_policy", b"stretch") != b"stretch":
         node.refuse("antialias and keep_aspect_ratio_policy are not supported; export without")
     over = [a % x.ndim for a in node.attr("axes", range(x.ndim))]
@@ -58,7 +58,7 @@ def _wanted(node: Node, x: Array, scales: Array | None, sizes: Array | None) -> 
 
 
 def _matrix(node: Node, old: int, new: int, scale: float) -> Floats:
-    """(new, old): what each new value takes from the old ones."""
+    """Return the weights (new, old) of the old values in each new one."""
     at, rows = _positions(node, old, new, scale), np.arange(new)
     matrix = np.zeros((new, old))
     mode = node.attr("mode", b"nearest")
@@ -76,7 +76,7 @@ def _matrix(node: Node, old: int, new: int, scale: float) -> Floats:
 
 
 def _positions(node: Node, old: int, new: int, scale: float) -> Floats:
-    """Where each new value lies among the old ones; in float32, because ties must fall as ONNX Runtime's do."""
+    """Return the position of each new value among the old ones, in float32: ties must fall as in ONNX Runtime."""
     rows, by = np.arange(new, dtype=np.float32), np.float32(scale)
     way = node.attr("coordinate_transformation_mode", b"half_pixel")
     if way == b"align_corners":
@@ -93,5 +93,5 @@ def _positions(node: Node, old: int, new: int, scale: float) -> Floats:
 
 
 def _along(x: Any, axis: int, matrix: Any) -> Any:
-    """matrix (new, old) applied to one axis."""
+    """Apply matrix (new, old) to one axis."""
     return np.moveaxis(np.moveaxis(x, axis, -1) @ matrix.T, -1, axis)

@@ -1,4 +1,4 @@
-"""Operators that only move values about, and the shape arithmetic that exporters emit for them."""
+"""Operators that only move values, and the shape arithmetic that exporters emit for them."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ def axes_of(node: Node, given: Ints | None, default: Any) -> Any:
 
 
 def squeeze(node: Node, x: Array, axes: Ints | None = None) -> tuple[Array, Backprop]:
-    """Without the given axes of length 1."""
+    """Remove the given axes of length 1."""
     return x.squeeze(axes_of(node, axes, None)), lambda dy: (dy.reshape(x.shape), None)
 
 
 def unsqueeze(node: Node, x: Array, axes: Ints | None = None) -> tuple[Array, Backprop]:
-    """With new axes of length 1."""
+    """Add new axes of length 1."""
     return np.expand_dims(x, axes_of(node, axes, ())), lambda dy: (dy.reshape(x.shape), None)
 
 
@@ -89,7 +89,7 @@ def slice_(
     chosen = [slice(None)] * x.ndim
     for axis, start, end, step in zip(over, starts.tolist(), ends.tolist(), by, strict=True):
         size = x.shape[axis]
-        beyond = step < 0 and end < -size  # all the way to the first: Python has no number for it
+        beyond = step < 0 and end < -size  # down to the first entry: Python has no index for this end
         chosen[axis] = slice(start, None if beyond else end, step)
     index = tuple(chosen)
 
@@ -102,13 +102,13 @@ def slice_(
 
 
 def gather(node: Node, x: Array, indices: Ints) -> tuple[Array, Backprop]:
-    """Entries of x by index along `axis`; an index met twice adds its gradients."""
+    """Entries of x by index along `axis`; the gradients of a repeated index are added."""
     axis = node.attr("axis", 0) % max(x.ndim, 1)
-    return np.take(x, indices, axis=axis), lambda dy: (_put_back(dy, x.shape, axis, indices), None)
+    return np.take(x, indices, axis=axis), lambda dy: (_scatter(dy, x.shape, axis, indices), None)
 
 
-def _put_back(dy: Array, shape: tuple[int, ...], axis: int, indices: Ints) -> Array:
-    """The gradient of `take`: an entry taken twice adds up."""
+def _scatter(dy: Array, shape: tuple[int, ...], axis: int, indices: Ints) -> Array:
+    """The gradient of `take`: an entry that was taken twice gets the sum."""
     dx, index = np.zeros(shape, dy.dtype), (*[slice(None)] * axis, indices)
     np.add.at(dx, index, dy)  # type: ignore[arg-type]  # its stub knows no slices
     return dx
@@ -133,7 +133,7 @@ def pad(
 
     def backprop(dy: Array) -> Grads:
         for axis, source in zip(over, sources, strict=True):
-            dy = _put_back(dy, (*dy.shape[:axis], x.shape[axis], *dy.shape[axis + 1 :]), axis, source)
+            dy = _scatter(dy, (*dy.shape[:axis], x.shape[axis], *dy.shape[axis + 1 :]), axis, source)
         return (dy, None, None, None)
 
     return y, backprop
@@ -161,7 +161,7 @@ def _pad_constant(
 
 
 def expand(node: Node, x: Array, shape: Ints) -> tuple[Array, Backprop]:
-    """Broadcast to a shape (and by it)."""
+    """Broadcast x and a shape against each other."""
     wanted = np.broadcast_shapes(x.shape, tuple(int(n) for n in shape))
     node.bound(math.prod(wanted))
     return np.broadcast_to(x, wanted), lambda dy: (unbroadcast(dy, x.shape), None)
@@ -192,7 +192,7 @@ def trilu(node: Node, x: Array, k: Array | None = None) -> tuple[Array, Backprop
 
 
 def cast(node: Node, x: Array) -> tuple[Array, Backprop]:
-    """To another type; a gradient passes between floats."""
+    """Convert to another type; the gradient passes between floats only."""
     wanted = node.attr("to", None)
     if wanted not in _TYPES:
         raise ModelError(

@@ -1,1 +1,1 @@
-"""Differential privacy of one update: clipping, exact discrete noise, and the accounting of what it costs."""
+"""Bound what updates reveal: clipping, exact discrete noise, and accounting; whoever trains stores what was spent."""

@@ -1,13 +1,13 @@
-"""What Gaussian noise has cost: Rényi differential privacy, added up over rounds and turned into (epsilon, delta).
+"""Account for what Gaussian noise costs: Rényi differential privacy, summed over rounds, converted to (epsilon, delta).
 
 Without subsampling a release with sensitivity Δ and noise σ is ρ-zCDP with ρ = Δ² / 2σ² (Bun & Steinke 2016): its Rényi
 divergence at order α is αρ, for the discrete Gaussian too (Canonne, Kamath, Steinke 2020). Where each member takes part
 by the toss of a coin of probability q, the divergence is that of Mironov, Talwar, Zhang 2019 ("Rényi differential
 privacy of the sampled Gaussian mechanism", theorem 4). Divergences of rounds add up, also when later rounds depend on
-what earlier ones gave out. The conversion is proposition 12 of Canonne, Kamath, Steinke 2020.
+what earlier ones published. The conversion is proposition 12 of Canonne, Kamath, Steinke 2020.
 
 Divergences are given at fixed `ORDERS`. Each order gives an upper bound of epsilon and the least of them counts, so a
-coarse choice of orders costs a thousandth, never the promise. Pure; keeping what was spent is the caller's.
+coarse choice of orders costs a thousandth, never the guarantee. Pure; the caller stores what was spent.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 Divergences = NDArray[np.float64]  # (len(ORDERS),)
 
 ORDERS = 1 + np.logspace(-4, 6, 1001)
-HIGHEST_SAMPLED = 1024.0  # subsampled noise is not worked out above; its best order is rarely above 100
+HIGHEST_SAMPLED = 1024.0  # subsampled noise is not computed above; its best order is rarely above 100
 LEAST_SAMPLED = 0.25  # noise multiplier below which subsampling is not credited
 
 

@@ -1,12 +1,12 @@
-"""Integers from the discrete Gaussian, drawn exactly: P(k) ∝ exp(-k² / 2σ²) with σ = 2^16.
+"""Draw integers from the discrete Gaussian exactly: P(k) ∝ exp(-k² / 2σ²) with σ = 2^16.
 
-A textbook Gaussian in floating point is no protection: which of its values can occur at all tells the value that it was
-added to (Mironov 2012, "On significance of the least significant bits for differential privacy"). Here nothing is a
-floating-point number: Canonne, Kamath, Steinke 2020 ("The discrete Gaussian for differential privacy", algorithms 1 to
+A textbook Gaussian in floating point does not protect: the values that can occur reveal the value that it was added to
+(Mironov 2012, "On significance of the least significant bits for differential privacy"). Here no number is in floating
+point: Canonne, Kamath, Steinke 2020 ("The discrete Gaussian for differential privacy", algorithms 1 to
 3) with integer comparisons only, many samples at a time. The random bits are passed in: the operating system's
 (`system_bits`) wherever it matters, a seeded generator's in tests.
 
-Leaves timing aside: how long a draw takes depends on what is drawn.
+Timing is not protected: how long a draw takes depends on what is drawn.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _ONE = 2 * SIGMA_BITS + 1  # probabilities are fractions of 2^33: 2 σ²
 
 
 def system_bits(count: int) -> Words:
-    """From the operating system's cryptographic generator."""
+    """Words from the operating system's cryptographic generator."""
     return np.frombuffer(os.urandom(8 * count), np.uint64)
 
 
 def sample(count: int, bits: Bits = system_bits) -> Integers:
-    """`count` independent integers with σ = `SIGMA` (to the last bit: the variance is σ² but for e^(-10^10))."""
+    """Draw `count` independent integers with σ = `SIGMA` (exactly: the variance is σ² up to e^(-10^10))."""
     out = np.empty(count, np.int64)
     for start in range(0, count, CHUNK):
         part = out[start : start + CHUNK]
@@ -43,7 +43,7 @@ def sample(count: int, bits: Bits = system_bits) -> Integers:
 
 
 def _until_accepted(count: int, attempt: Callable[[int], tuple[Integers, Bools]]) -> Integers:
-    """The accepted values of as many attempts as it takes."""
+    """Repeat attempts until `count` values are accepted."""
     out, left = np.empty(count, np.int64), np.arange(count)
     while left.size:
         values, accepted = attempt(left.size)
@@ -53,7 +53,7 @@ def _until_accepted(count: int, attempt: Callable[[int], tuple[Integers, Bools]]
 
 
 def _gaussian_try(count: int, bits: Bits) -> tuple[Integers, Bools]:
-    """Algorithm 3: a discrete Laplace of scale t = σ, kept with probability exp(-(|y| - σ²/t)² / 2σ²)."""
+    """Algorithm 3: a discrete Laplace of scale t = σ, accepted with probability exp(-(|y| - σ²/t)² / 2σ²)."""
     y = _until_accepted(count, lambda n: _laplace_try(n, bits))
     return y, _bernoulli_exp((np.abs(y) - SIGMA) ** 2, bits)
 
@@ -74,7 +74,7 @@ def _bernoulli_exp(gamma: Integers, bits: Bits) -> Bools:
 
 
 def _successes(count: int, bits: Bits) -> Integers:
-    """How often in a row something of probability exp(-1) happens: m times or more with probability exp(-m)."""
+    """Count how often in a row an event of probability exp(-1) happens: m times or more with probability exp(-m)."""
     out, going = np.zeros(count, np.int64), np.arange(count)
     while going.size:
         going = going[_bernoulli_exp_part(np.full(going.size, 1 << _ONE), bits)]
@@ -83,7 +83,7 @@ def _successes(count: int, bits: Bits) -> Integers:
 
 
 def _bernoulli_exp_part(gamma: Integers, bits: Bits) -> Bools:
-    """Algorithm 1, for gamma <= 2^33: k grows while Bernoulli(gamma / k) comes true; an odd k at the end is True."""
+    """Algorithm 1, for gamma <= 2^33: k grows while Bernoulli(gamma / k) is true; True when k ends odd."""
     odd, going, k = np.ones(gamma.size, np.bool_), np.arange(gamma.size), 1
     while going.size:
         going = going[below(k << _ONE, going.size, bits) < gamma[going]]

@@ -1,14 +1,13 @@
-"""Clipping and noise: a vector's share in what is released becomes integers of bounded norm, to which integers of noise
-are added.
+"""Clip a vector to integers of bounded norm, and add integers of noise to them.
 
 The lattice is a property of the noise alone: its unit is σ / 2^16 with σ = noise multiplier × clip norm, the same for
 every parameter, whatever the grid of the wire. A vector is clipped to the L2 norm `clip` (in parameter units), divided
 by the unit and cut off *towards zero*, so its integer norm cannot pass the clip norm: that is the sensitivity that is
-accounted for, in exact integers (what is cut off is below σ / 65536 a parameter). Adding integers is exact, so no
+accounted for, in exact integers (what is cut off is below σ / 65536 per parameter). Adding integers is exact, so no
 rounding depends on the secret afterwards. All that follows (float32, the wire's int8 grid, saturation, error feedback
-of coding, the spread that is asked for) works on the noised vector only and costs nothing more.
+of coding, the requested spread) works on the noised vector only and costs nothing more.
 
-Who may see which sum, and what was spent, is decided by the agent's budget and by `rounds.central_privacy`.
+Who may see which sum, and what was spent, is decided by `budget.py` at a site and by the aggregator's `rounds`.
 """
 
 from __future__ import annotations
@@ -43,9 +42,9 @@ def unit(clip: float, noise_multiplier: float) -> float:
 
 
 def to_lattice(values: Floats, length: float, clip: float, noise_multiplier: float) -> Integers:
-    """Integers (P,) of norm <= 2^16 / noise_multiplier from values (P,), which may be a part of a vector of `length`.
+    """Return integers (P,) of norm <= 2^16 / noise_multiplier from values (P,), part of a vector of `length`.
 
-    Raises ValueError when the length is not finite: what is not finite has no bound.
+    Raises ValueError when the length is not finite.
     """
     if not math.isfinite(length):
         raise ValueError(f"a vector of length {length} cannot be clipped; leave out what is not finite")
@@ -59,7 +58,7 @@ def from_lattice(integers: Integers, clip: float, noise_multiplier: float) -> Fl
 
 
 def noised(values: Floats, clip: float, noise_multiplier: float, bits: Bits = system_bits) -> Floats:
-    """Values (P,) clipped, with a discrete Gaussian of σ = noise_multiplier × clip on each."""
+    """Clip values (P,), and add a discrete Gaussian of σ = noise_multiplier × clip to each."""
     integers = to_lattice(values, norm(values), clip, noise_multiplier)
     return from_lattice(integers + sample(values.size, bits), clip, noise_multiplier)
 

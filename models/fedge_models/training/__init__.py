@@ -1,1 +1,1 @@
-"""Gradient training of a graph: losses, optimizers, schedules, the loop, evaluation and what follows from it."""
+"""Train a graph by gradients and evaluate it, on arrays in memory; where the data comes from is the caller's part."""

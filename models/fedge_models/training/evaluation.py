@@ -1,6 +1,6 @@
-"""How good a graph is on given rows, in the figures of its task; in bounded memory, without changing anything.
+"""Evaluate a graph on rows of data, in the figures of its task; in bounded memory, without changing the graph.
 
-Formulas of the figures are here too; those of losses are in `losses.py`.
+The formulas of the figures are here, those of the losses in `losses.py`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ EVALUATION_ROWS = 1024  # ... and at most so many rows
 
 
 def evaluate(graph: TrainableGraph, x: Array, y: Ints | Array | None) -> dict[str, float]:
-    """Figures of the graph on x: `loss` always, and by task
+    """Return the figures of the graph on x (n, *input_shape): `loss` always, and by task
 
     classify: accuracy, macro_f1; with two classes also auroc and average_precision of the one that is not normal.
     anomaly: auroc where the labels (0/1) have both; its loss is the mean reconstruction error of rows not labelled 1.
@@ -47,7 +47,7 @@ def row_losses(graph: TrainableGraph, x: Array, y: Ints | Array | None) -> Array
 
 
 def predict(graph: TrainableGraph, x: Array, logits: bool = False) -> Array:
-    """Output for all rows of x, in bounded memory; `logits`: without a classifier's final Softmax."""
+    """Run the graph on all rows of x, in bounded memory; `logits`: without a classifier's final Softmax."""
     run = graph.logits if logits else graph.forward
     rows = min(EVALUATION_ROWS, max(1, EVALUATION_VALUES // math.prod(graph.input_shape)))
     parts = [run(x[i : i + rows]).copy() for i in range(0, len(x), rows)]
@@ -107,7 +107,7 @@ def _regression_figures(graph: TrainableGraph, out: Array, y: NDArray[np.generic
 
 
 def _anomaly_figures(row_losses: Array, scores: Array, y: Ints | Array | None) -> dict[str, float]:
-    """`row_losses` are what training minimises, `scores` what decides."""
+    """`row_losses` (n,) are what training minimises, `scores` (n,) what a gateway compares with its threshold."""
     if y is None:
         return {"loss": float(row_losses.mean())}
     positive = np.asarray(y) == 1

@@ -1,8 +1,9 @@
-"""A threshold beyond what was seen: a generalised Pareto tail on the peaks over a high quantile (Siffer et al. 2017).
+"""Extrapolate a high quantile of scores by a generalised Pareto tail on the peaks over a level (Siffer et al. 2017).
 
-A site with a thousand normal windows has seen the score that one in a thousand exceeds once; one false alarm in a
-hundred thousand lies beyond its data. Peaks over a high enough level follow a generalised Pareto distribution whatever
-the scores do (Pickands 1975); fitted by maximum likelihood in one variable (Grimshaw 1993).
+A site with a thousand normal windows has seen the score that one in a thousand exceeds only once; the score for one
+false alarm in a hundred thousand lies beyond its data. Peaks over a high enough level follow a generalised Pareto
+distribution, whatever the scores follow (Pickands 1975). It is fitted by maximum likelihood in one variable
+(Grimshaw 1993).
 """
 
 from __future__ import annotations
@@ -10,13 +11,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-LEVEL = 0.9  # of the scores: what lies above is the tail
-MIN_PEAKS = 20  # fewer say nothing of a tail
+LEVEL = 0.9  # quantile of the scores above which the tail begins
+MIN_PEAKS = 20  # fewer do not show the shape of a tail
 GRID = 400
 
 
 def quantile(scores: NDArray[np.floating], q: float) -> float:
-    """The q-quantile of the scores (n,) from their tail; the counted quantile where it does not lie in the tail."""
+    """Return the q-quantile of the scores (n,) from their tail; the counted one where it does not lie in the tail."""
     level = float(np.quantile(scores, LEVEL))
     peaks = np.asarray(scores[scores > level], np.float64) - level
     beyond = (1 - q) * len(scores) / max(1, len(peaks))  # the chance that a peak exceeds the quantile
@@ -29,7 +30,7 @@ def quantile(scores: NDArray[np.floating], q: float) -> float:
 
 
 def fit(peaks: NDArray[np.float64]) -> tuple[float, float]:
-    """(shape, scale) of greatest likelihood for peaks (n,) > 0; the exponential's (0, mean) where nothing fits better.
+    """Return (shape, scale) of greatest likelihood for peaks (n,) > 0; (0, mean), the exponential, if none is better.
 
     With theta = shape / scale the shape is the mean of log(1 + theta x), and the likelihood depends on theta alone.
     """

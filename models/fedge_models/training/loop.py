@@ -1,7 +1,7 @@
-"""The minibatch loop: local training of a graph on arrays, with FedProx and a guard against divergence.
+"""Train a graph on arrays, batch by batch, with FedProx and a guard against divergence.
 
-Pure but for the CPU it takes: no clock, no files; the random generator is passed in. Rows that are not finite are
-dropped and counted. When the loss stops being finite or explodes the parameters are restored and the report says so.
+No clock, no files; the random generator is passed in. Rows that are not finite are dropped and counted. When the loss
+stops being finite or explodes, the parameters are restored and the report says so.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SHUFFLED_BYTES = 4 * 1024 * 1024
 
 @dataclass(frozen=True)
 class FitReport:
-    """What happened."""
+    """The outcome of a training."""
 
     losses: tuple[float, ...]  # mean of each epoch
     rows: int  # trained on
@@ -78,7 +78,7 @@ def fit(
 
 
 def _finite_rows(x: Array, y: Ints | Array | None) -> tuple[Array, Ints | Array | None, int]:
-    """x and y without the rows in which something is not finite, and how many those were."""
+    """Leave out the rows in which a value is not finite; return x, y and how many were left out."""
     keep = np.ones(len(x), np.bool_)
     for values in (x, y):
         if values is not None and not (found := np.isfinite(values)).all():
@@ -89,7 +89,7 @@ def _finite_rows(x: Array, y: Ints | Array | None) -> tuple[Array, Ints | Array 
 
 
 class _Step:
-    """One optimiser step on one batch, of the given number of steps."""
+    """Take one optimiser step on one batch; `steps` is how many there will be."""
 
     def __init__(
         self,
@@ -105,7 +105,7 @@ class _Step:
         self._scratch = np.empty_like(start)
         self._drift = None if drift is None or not steps else drift / np.float32(steps)
         if self._drift is not None and graph.statistics is not None:
-            self._drift[graph.statistics] = 0  # a variance that was pushed may end below zero
+            self._drift[graph.statistics] = 0  # a corrected variance might end below zero
         self._done, self._steps = 0, steps
         self._steady = config.schedule == "constant" and not config.warmup
 
@@ -126,7 +126,7 @@ class _Step:
         return loss
 
     def _optimize(self) -> None:
-        """A step of the optimiser. Running statistics have moved in the forward pass and are not its to touch."""
+        """Step the optimiser; running statistics are left as the forward pass set them."""
         graph, own = self._graph, self._graph.statistics
         if own is None:
             self._optimizer.step(graph.params, graph.grad, self._rate())
@@ -152,10 +152,12 @@ def _epoch(
     rng: np.random.Generator,
     pause: Callable[[], None] | None,
 ) -> float:
-    """One pass in random order; returns the mean loss. Rows are shuffled many batches at a time, so that a batch is a
-    view, but never so many that the copy of a large x would weigh as much as x."""
+    """Pass over all rows once in random order; return the mean loss.
+
+    Rows are shuffled many batches at a time, so that a batch is a view. The copy stays small beside a large x.
+    """
     order, total = rng.permutation(len(x)), 0.0
-    with np.errstate(all="ignore"):  # divergence is looked for in the loss
+    with np.errstate(all="ignore"):  # divergence is detected in the loss
         for start in range(0, len(x), len(shuffled)):
             chosen = order[start : start + len(shuffled)]
             rows = shuffled[: len(chosen)]

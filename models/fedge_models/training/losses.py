@@ -1,4 +1,4 @@
-"""Losses with their gradients: each returns (mean loss, gradient by the model's output)."""
+"""Compute losses with their gradients: each returns (mean loss, gradient by the model's output)."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from numpy.typing import NDArray
 
 from ..ops.operator import Array
 
-SAFE_LOG = 70.0  # |log| of sums of exponentials that float32 holds with all its digits
+SAFE_LOG = 70.0  # largest |log| of a sum of exponentials that float32 holds with full precision
 
 
 class CrossEntropy:
-    """Softmax cross entropy of batch after batch, in kept buffers: a third of the formula's time on small ones.
+    """Softmax cross entropy in reused buffers: a third of the plain formula's time on small batches.
 
-    `table` (classes, classes) holds the row that each class aims at, times the weight of its loss: the unit matrix, a
+    `table` (classes, classes) holds the target row of each class times the weight of its loss: the unit matrix, a
     diagonal of class weights, or smoothed labels.
     """
 
@@ -23,10 +23,10 @@ class CrossEntropy:
         self._buffers: dict[int, tuple[Array, ...]] = {}
 
     def __call__(self, logits: Array, labels: NDArray[np.int64]) -> tuple[float, Array]:
-        """(mean loss, gradient) for logits (n, classes) and class indices (n,). The gradient is overwritten next time.
+        """Return (mean loss, gradient) for logits (n, classes) and class indices (n,).
 
-        exp is taken without the usual shift by the maximum, which costs more than all the rest, and again with it where
-        a row's sum of exponentials turns out beyond e^70 or below e^-70, or not to be a number.
+        The next call overwrites the gradient. exp is computed without the usual shift by the maximum, which costs more
+        than all the rest, and again with the shift when a row's sum of exponentials is above e^70, below e^-70 or NaN.
         """
         grad, aims, sums, logs, each = self._buffers.get(len(labels)) or self._room(len(labels))
         np.exp(logits, out=grad)
@@ -50,7 +50,7 @@ class CrossEntropy:
         return loss, grad
 
     def _room(self, n: int) -> tuple[Array, ...]:
-        """Buffers for a batch of n, for the last two sizes met."""
+        """Buffers for a batch of n; those of the last two sizes are reused."""
         shapes = [(n, len(self._table)), (n, len(self._table)), (n,), (n,), (n,)]
         found = tuple(np.ones(shape, self._table.dtype) for shape in shapes)
         self._buffers = {**dict(list(self._buffers.items())[-1:]), n: found}
@@ -65,7 +65,7 @@ def cross_entropies(logits: Array, labels: NDArray[np.int64]) -> Array:
 
 
 def squared_error(y: Array, target: Array, out: Array | None = None) -> tuple[float, Array]:
-    """Mean squared error over all elements of y and target (n, ...); `out`: room for the gradient."""
+    """Mean squared error over all elements of y and target (n, ...); `out`: buffer for the gradient."""
     grad = np.subtract(y, target, out=out)
     flat = grad.reshape(-1)
     loss = float(flat.dot(flat)) / grad.size
@@ -74,7 +74,7 @@ def squared_error(y: Array, target: Array, out: Array | None = None) -> tuple[fl
 
 
 class SquaredError:
-    """`squared_error` of batch after batch, in a kept buffer."""
+    """`squared_error` in a reused buffer."""
 
     def __init__(self) -> None:
         self._room: Array | None = None
@@ -102,8 +102,8 @@ def adjusted_cross_entropy(
 ) -> tuple[float, Array]:
     """Cross entropy of `logits + offset` (classes,), the labels smoothed towards uniform (Szegedy et al. 2016).
 
-    An offset of log prior is the logit adjustment of Menon et al. (2021); -inf takes a class out of the softmax
-    altogether (no loss, no gradient), and out of what the labels are smoothed over.
+    An offset of log prior is the logit adjustment of Menon et al. (2021). -inf removes a class from the softmax (no
+    loss, no gradient) and from the smoothing.
     """
     moved = logits if offset is None else logits + offset
     shifted = moved - moved.max(axis=1, keepdims=True)
@@ -121,7 +121,7 @@ def adjusted_cross_entropy(
 
 
 def focal(logits: Array, labels: NDArray[np.int64], gamma: float, weights: Array | None = None) -> tuple[float, Array]:
-    """-(1 - p)^gamma log p of the true class (Lin et al. 2017): what is easy already counts little."""
+    """-(1 - p)^gamma log p of the true class (Lin et al. 2017): rows that are easy already count little."""
     log_p = -cross_entropies(logits, labels)
     p = np.exp(log_p)
     miss = np.maximum(1 - p, 1e-12)  # 0 to a power below 1 has no gradient
@@ -135,7 +135,7 @@ def focal(logits: Array, labels: NDArray[np.int64], gamma: float, weights: Array
 
 
 def _averaged(losses: Array, grad: Array, labels: NDArray[np.int64], weights: Array | None) -> tuple[float, Array]:
-    """Mean over the rows, weighted per class where there are weights (their sum, not the count, divides)."""
+    """Average over the rows, weighted per class where there are weights and divided by their sum."""
     if weights is None:
         grad *= np.asarray(1 / len(labels), grad.dtype)
         return float(losses.mean()), grad
@@ -154,8 +154,10 @@ def huber(y: Array, target: Array, delta: float) -> tuple[float, Array]:
 
 
 def pinball(y: Array, target: Array, quantile: float) -> tuple[float, Array]:
-    """The loss that the conditional quantile minimises (Koenker & Bassett 1978): estimates too low cost `quantile`,
-    too high 1 - `quantile` a unit; the mean over all elements."""
+    """The loss that the conditional quantile minimises (Koenker & Bassett 1978); the mean over all elements.
+
+    An estimate that is too low costs `quantile` per unit, one that is too high 1 - `quantile`.
+    """
     difference = y - target
     slope: Array = np.where(difference > 0, 1 - quantile, -quantile).astype(difference.dtype)
     loss = float((slope * difference).mean())

@@ -1,7 +1,7 @@
-"""From a card to what training minimises and what evaluation says: losses, class weights, label skew, target scaling.
+"""Turn a card into what training minimises and evaluation reports: losses, class weights, label skew, target scaling.
 
 Users give and get targets in their own unit; the graph works in the scaled unit of the card, the same at all sites.
-Pure. Leaves the minibatch loop to `training.py` and the formulas to `losses.py`.
+Pure. The minibatch loop is in `loop.py`, the formulas are in `losses.py`.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from ..ops.operator import Array
 from . import losses
 
 Loss = Callable[[Array, Any], "tuple[float, Array]"]  # (output, target) -> (mean loss, gradient by output)
-MAX_CLASS_WEIGHT = 10.0  # times the commonest class: a handful of rows must not steer everything
+MAX_CLASS_WEIGHT = 10.0  # times the commonest class: a few rows must not dominate the training
 
 
 def build(card: Card, counts: NDArray[np.int64] | None, dtype: Any = np.float32) -> Loss:
-    """The loss of a card, for a site whose rows have `counts` (classes,) of each class (classify only)."""
+    """Return the loss of a card, for a site with `counts` (classes,) rows of each class (classify only)."""
     how, name = card.objective, card.loss
     if card.task != "classify":
         plain: dict[str, Loss] = {
@@ -56,7 +56,7 @@ def class_weights(counts: NDArray[np.int64], how: str) -> Array | None:
 
 
 def skew_offset(counts: NDArray[np.int64], how: str) -> Array | None:
-    """What is added to the logits (classes,) while training on rows with these class counts; None: nothing.
+    """Return what to add to the logits (classes,) while training on rows with these class counts; None: nothing.
 
     "adjust": log of the class's share, one row added to each class so that a site with a single class still learns
     (Menon et al. 2021, with local priors as in FedLC: Zhang et al. 2022). "restrict": -inf for classes that the site
@@ -74,7 +74,7 @@ def skew_offset(counts: NDArray[np.int64], how: str) -> Array | None:
 
 
 def scaled(card: Card, y: NDArray[np.generic], outputs: tuple[int, ...]) -> Array:
-    """Targets (n,) or (n, targets) in the user's unit as the graph should give them (n, *outputs), clipped."""
+    """Scale targets (n,) or (n, targets) in the user's unit to what the graph should give (n, *outputs), clipped."""
     rows = np.asarray(y, np.float64).reshape(len(y), *outputs)
     if not card.targets:
         return rows.astype(np.float32)
@@ -84,7 +84,7 @@ def scaled(card: Card, y: NDArray[np.generic], outputs: tuple[int, ...]) -> Arra
 
 
 def unscaled(card: Card, out: Array) -> Array:
-    """Outputs of the graph (n, targets) in the user's unit, clipped to what the card calls possible."""
+    """Convert outputs of the graph (n, targets) to the user's unit, clipped to the card's range."""
     if not card.targets:
         return out
     low, high, centre, scale = _columns(card)
@@ -93,7 +93,7 @@ def unscaled(card: Card, out: Array) -> Array:
 
 
 def possible(card: Card, y: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Targets (n, targets) in the user's unit, clipped to what the card calls possible."""
+    """Clip targets (n, targets) in the user's unit to the card's range."""
     low, high, _, _ = _columns(card)
     return np.clip(y, low, high)
 

@@ -1,6 +1,6 @@
-"""Optimisers over the flat parameter vector: one vectorised step, state and scratch allocated once.
+"""Optimisers over the flat parameter vector: one vectorised step, with state and scratch allocated once.
 
-A step costs calls, not arithmetic, on small models, so scalars are folded into each other wherever they meet.
+On small models a step costs calls, not arithmetic, so scalar factors are multiplied together first.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ class Optimizer(Protocol):
     """Changes parameters in place, given their gradient (which it may overwrite)."""
 
     def step(self, params: Array, grad: Array, rate: float) -> None:
-        """One step at a learning rate; params and grad (P,)."""
+        """Take one step at a learning rate; params and grad (P,)."""
 
 
 class SGD:
@@ -39,8 +39,8 @@ class SGD:
 class Adam:
     """Adam (Kingma & Ba 2015); with `decay`, AdamW (Loshchilov & Hutter 2019).
 
-    The moments are kept without their factors 1 - beta, which go with the bias corrections into the rate and the
-    epsilon of each step.
+    The moments are stored without their factors 1 - beta. These are combined with the bias corrections in the rate and
+    the epsilon of each step.
     """
 
     def __init__(
@@ -80,6 +80,6 @@ OPTIMIZERS: dict[str, Callable[[int, float, float], Optimizer]] = {
 
 
 def clip(grad: Array, norm: float) -> None:
-    """Scale a gradient down to at most `norm` (Euclidean; Pascanu et al. 2013); 0: leave it."""
+    """Scale a gradient (P,) down to at most `norm` (Euclidean; Pascanu et al. 2013); 0: leave it."""
     if norm > 0 and (length := float(np.sqrt(np.dot(grad, grad)))) > norm:
         np.multiply(grad, np.float32(norm / length), out=grad)

@@ -1,7 +1,7 @@
 """Tensors that each site keeps for itself: normalisation (FedBN: Li et al. 2021) or a head (Arivazhagan et al. 2019).
 
-The card's `local` names them. A release's values of them are only where a new site starts: a site trains its own,
-keeps them, decides with them, and its update says zero for them. Pure; keeping them is the caller's.
+The card's `local` names them. A new site starts from a release's values of them, then trains its own, decides with them
+and sends zeros for them. Pure; the caller stores them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Mask = NDArray[np.bool_]
 
 
 def local_mask(graph: TrainableGraph) -> Mask:
-    """Which parameters (P,) stay at the site. Raises ModelError when the card's globs match none, or leave none."""
+    """Return which parameters (P,) stay at the site. Raises ModelError when the card's globs match none, or all."""
     globs = [g.strip() for g in graph.card.local.split(",") if g.strip()]
     mask = np.zeros(graph.params.size, np.bool_)
     for tensor in graph.layout:
@@ -32,9 +32,9 @@ def local_mask(graph: TrainableGraph) -> Mask:
 
 
 def compose(shared: Floats, own: Floats | None, mask: Mask) -> Floats:
-    """What a site starts from and decides with: a release's weights (P,), with its own where the mask says so.
+    """Return the weights (P,) of a site: those of a release, with its own tensors where the mask says so.
 
-    own: the site's own tensors (mask.sum(),) as `extract` gave them; None: it has none yet.
+    own: the site's own tensors (mask.sum(),) as `extract` returned them; None: it has none yet.
     """
     if own is None or not mask.any():
         return shared
@@ -44,5 +44,5 @@ def compose(shared: Floats, own: Floats | None, mask: Mask) -> Floats:
 
 
 def extract(params: Floats, mask: Mask) -> Floats:
-    """The site's own tensors, one after the other."""
+    """Return the site's own tensors (mask.sum(),), one after the other."""
     return params[mask]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-SCHEDULES: dict[str, Callable[[float], float]] = {  # of the progress, 0 to 1
+# By its name in a configuration: progress from 0 to 1 -> factor.
+SCHEDULES: dict[str, Callable[[float], float]] = {
     "constant": lambda progress: 1.0,
     "cosine": lambda progress: (1 + math.cos(math.pi * progress)) / 2,  # Loshchilov & Hutter 2017, without restarts
     "linear": lambda progress: 1 - progress,
@@ -13,9 +14,9 @@ SCHEDULES: dict[str, Callable[[float], float]] = {  # of the progress, 0 to 1
 
 
 def factor(name: str, step: int, steps: int, warmup: float) -> float:
-    """The factor at `step` (from 0) of `steps`, the first `warmup` (fraction) of which rise linearly to 1.
+    """Return the factor at `step` (from 0) of `steps`, the first `warmup` (fraction) of which rise linearly to 1.
 
-    Never 0: the first step is taken at a fraction, the last at what is left one step before the end.
+    It is never 0: the last step has the factor of one step before the end.
     """
     rising = warmup * steps
     if step + 1 < rising:

@@ -66,7 +66,7 @@ def test_cache_is_bounded_and_forgets_the_oldest() -> None:
         np.testing.assert_allclose(trunk(x[i : i + 10])[0], expected[i : i + 10], rtol=1e-6)
     before = trunk.runs
     trunk(x[:10])
-    assert trunk.runs == before and trunk._kept.shape == (10, 8)
+    assert trunk.runs == before and trunk._cached.shape == (10, 8)
 
 
 def test_sample_that_is_twice_in_a_batch_takes_one_place() -> None:

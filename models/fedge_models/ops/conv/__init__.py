@@ -1,1 +1,1 @@
-"""Convolutions, channels-last: the operator chooses the way that suits the node."""
+"""Convolve in the way that suits the node: over flat rows, depthwise, or over gathered windows; and transposed."""

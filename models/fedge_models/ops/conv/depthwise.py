@@ -1,7 +1,7 @@
-"""Depthwise convolution: each channel has a kernel of its own, so there is no product of matrices in it.
+"""Depthwise convolution: each channel has its own kernel, so there is no product of matrices.
 
-It is a sum over the kernel's positions of shifted values times a weight for each channel. Weights are repeated along
-the last axis, so that whole lines are one run of memory.
+It is a sum over the kernel's positions of shifted values times one weight per channel. Weights are repeated along the
+last axis, so that whole lines are one run of memory.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def is_depthwise(node: Node, x: Array, w: Array) -> bool:
 
 
 class DepthwiseConv:
-    """For one shape of input."""
+    """A depthwise convolution for one shape of input."""
 
     def __init__(self, node: Node, x: Array, w: Array, b: Array | None, places: Geometry) -> None:
         self.w, self.b, self._node = w, b, node

@@ -1,8 +1,8 @@
-"""Convolution with stride 1 that gathers no windows: products over `Rows`, forwards, by weight and by input.
+"""Convolution with stride 1 that gathers no windows: products over `FlatRows`, forwards, by weight and by input.
 
-The gradient by the input is a convolution of the output's gradient with the kernel turned around, so it is one more
-product and nothing is scattered back. Against gathering every window this saves most of the copying: a 1-D CNN trains
-three times as fast.
+The gradient by the input is a convolution of the output's gradient with the reversed kernel, so it is one more product
+and nothing is scattered. Compared with gathering every window this saves most of the copying: a 1-D CNN trains three
+times as fast.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ..geometry import Geometry
 from ..layout import channels_first, channels_last
 from ..operator import Array, Grads, Node
 from ..pool_tiles import Tiles
-from .flat_rows import Banded, Rows, kernel_first
+from .flat_rows import Banded, FlatRows, kernel_first
 
 
 def is_flat(node: Node, kernel: Sequence[int]) -> bool:
@@ -26,9 +26,9 @@ def is_flat(node: Node, kernel: Sequence[int]) -> bool:
 
 
 class FlatConv:
-    """A convolution, then perhaps Relu, then perhaps MaxPool over tiles, for one shape of input.
+    """A convolution, with or without Relu and MaxPool over tiles, for one shape of input.
 
-    Maxima are taken first: of the same numbers, bias and Relu then see a half or a quarter.
+    The maxima are taken first, so that bias and Relu run on a half or a quarter of the values.
     """
 
     def __init__(self, node: Node, x: Array, w: Array, b: Array | None, places: Geometry) -> None:
@@ -50,11 +50,11 @@ class FlatConv:
             self._room(len(x), spatial)
 
     def _room(self, batch: int, spatial: tuple[int, ...]) -> None:
-        """Buffers for the way back."""
+        """Allocate the buffers of `backprop`."""
         node, places, outputs, channels = self._node, self._places, len(self.w), self.w.shape[1]
-        turned = [k - 1 - n for k, n in zip(places.kernel, places.before, strict=True)]
-        self._turned = Banded(places.kernel, outputs, channels, node.dtype)
-        self._slopes = self._rows(batch, outputs, places.out, turned, self._turned.together, self._values.count)
+        ahead = [k - 1 - n for k, n in zip(places.kernel, places.before, strict=True)]
+        self._reversed = Banded(places.kernel, outputs, channels, node.dtype)
+        self._slopes = self._rows(batch, outputs, places.out, ahead, self._reversed.together, self._values.count)
         self._ones = np.ones(len(self._slopes.flat), node.dtype)
         self._alive = np.empty(self._y.shape, np.bool_)
         self._alive_valid = self._alive if self._pool else self._values.samples(self._alive, places.out)
@@ -65,8 +65,8 @@ class FlatConv:
             self._dx_flat = self._slopes.results(channels)
             self._dx = channels_first(self._slopes.samples(self._dx_flat, spatial))
 
-    def _rows(self, batch: int, channels: int, spatial: Sequence[int], before: Sequence[int], *more: int) -> Rows:
-        return Rows(batch, channels, spatial, self._pitch, self._places.kernel, before, self._node.dtype, *more)
+    def _rows(self, batch: int, channels: int, spatial: Sequence[int], before: Sequence[int], *more: int) -> FlatRows:
+        return FlatRows(batch, channels, spatial, self._pitch, self._places.kernel, before, self._node.dtype, *more)
 
     def forward(self, x: Array) -> Array:
         """x (batch, channels, *spatial) to (batch, outputs, *out), a view of channels-last memory."""
@@ -94,13 +94,13 @@ class FlatConv:
             self._ones.dot(slopes.flat, self._db)
         if not self._node.needs(0):
             return (None, self._dw, self._db)
-        around = (slice(None), slice(None), *(slice(None, None, -1) for _ in self._places.kernel))
-        turned = self._turned.fill(np.swapaxes(kernel_first(self.w[around]), -1, -2))
-        np.matmul(slopes.windows(), turned, out=slopes.phases(self._dx_flat))
+        reverse = (slice(None), slice(None), *(slice(None, None, -1) for _ in self._places.kernel))
+        weights = self._reversed.fill(np.swapaxes(kernel_first(self.w[reverse]), -1, -2))
+        np.matmul(slopes.windows(), weights, out=slopes.phases(self._dx_flat))
         return (self._dx, self._dw, self._db)
 
     def _through_relu(self, dy: Array) -> None:
-        """dy (batch, *out, outputs) where the output is not 0; the padding between samples stays 0."""
+        """Copy dy (batch, *out, outputs) where the output is not 0; the padding between samples stays 0."""
         if self._zero is None:
             np.copyto(self._dy, dy)
         else:

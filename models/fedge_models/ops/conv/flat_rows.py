@@ -1,12 +1,13 @@
-"""Values channels-last and flat, with zeros between lines and samples: convolution windows are read where they lie.
+"""Flat rows for a convolution: channels-last values with zeros between lines and samples, whose windows are views.
 
 A row is one position: (rows, channels). A window along the last axis is then one run of memory, and windows `kernel`
-rows apart do not overlap: they are the rows of a matrix that BLAS can read in place. So all windows are `kernel` such
-matrices, its phases, each one row further on. Of the axes before the last, taps are copied side by side first (a
-partial im2col: Chellapilla et al. 2006). Windows that reach from one line or sample into the next are nonsense.
+rows apart do not overlap: they are the rows of a matrix that BLAS can read in place. So all windows form `kernel` such
+matrices, the phases, each starting one row later. For the axes before the last, the taps are first copied side by side
+(a partial im2col: Chellapilla et al. 2006). Windows that reach from one line or sample into the next are computed, and
+ignored.
 
-BLAS is slow at narrow results. `together` neighbouring windows are then read as one, one row longer for each, for
-weights that are 0 where a window does not reach: more arithmetic, and still less time.
+BLAS is slow at narrow results. Then `together` neighbouring windows are read as one, longer by one row for each, with
+weights that are 0 where a window does not reach: more arithmetic in less time.
 """
 
 from __future__ import annotations
@@ -23,14 +24,14 @@ from numpy.typing import DTypeLike
 from ..layout import items
 from ..operator import Array
 
-NARROW = 8  # results; up to here, two at a time are faster (measured with OpenBLAS on AVX-512)
+NARROW = 8  # outputs up to which two windows at a time are faster (measured with OpenBLAS on AVX-512)
 
 
-class Rows:
-    """Room for values (batch, *spatial, channels), `pitch` rows from line to line, and their windows.
+class FlatRows:
+    """A buffer for values (batch, *spatial, channels), `pitch` rows from line to line, and their windows.
 
-    The first window starts `before` positions ahead of the first value, along each axis. `flat`: the values' rows, at
-    least `room`; `inside`: the same as (batch, *spatial, channels), to be written. All other rows stay 0.
+    The first window starts `before` positions before the first value, along each axis. `flat`: the values' rows, at
+    least `room` of them; `inside`: the same as (batch, *spatial, channels), to be written. All other rows stay 0.
     """
 
     def __init__(
@@ -48,48 +49,48 @@ class Rows:
         steps = [prod(pitch[i + 1 :]) for i in range(len(pitch))]  # rows between neighbours
         starts = [range(0, k * step, step) for k, step in zip(kernel[:-1], steps, strict=False)]
         offsets = [sum(tap) for tap in product(*starts)]
-        self._shape, self._together, self._long = (batch, *pitch), together, together + kernel[-1] - 1
-        self._phases = -(-self._long // together)
-        self._each = -(-prod(self._shape) // (self._phases * together))
-        self.count = self._each * self._phases * together
+        self._shape, self._together, self._length = (batch, *pitch), together, together + kernel[-1] - 1
+        self._phases = -(-self._length // together)
+        self._per_phase = -(-prod(self._shape) // (self._phases * together))
+        self.count = self._per_phase * self._phases * together
         lead = sum(b * step for b, step in zip(before, steps, strict=True))
         flat, reach = max(self.count, room), self.count + kernel[-1] - 1
         everything = np.zeros((max(lead + flat, reach + offsets[-1]), channels), dtype)
         self.flat: Array = everything[lead : lead + flat]
         self.inside: Array = self.samples(self.flat, spatial)
         self._taps = [everything[o : o + reach] for o in offsets]
-        self._beside = np.empty((reach, len(offsets), channels), dtype) if len(offsets) > 1 else everything
+        self._side_by_side = np.empty((reach, len(offsets), channels), dtype) if len(offsets) > 1 else everything
         self._run = len(offsets) * channels
 
     def windows(self) -> Array:
-        """All windows of what is inside now, (phases, windows each, length): a view."""
+        """View all windows of the values inside as (phases, windows per phase, length)."""
         if len(self._taps) > 1:
             for i, tap in enumerate(self._taps):
-                np.copyto(items(self._beside[:, i]), items(tap))
+                np.copyto(items(self._side_by_side[:, i]), items(tap))
         return self.last_windows()
 
     def last_windows(self) -> Array:
-        """What `windows` gave last."""
-        size, row = self._beside.itemsize, self._run * self._beside.itemsize
-        shape = (self._phases, self._each, self._long * self._run)
-        return as_strided(self._beside, shape, (self._together * row, self._phases * self._together * row, size))
+        """Return what `windows` returned last."""
+        size, row = self._side_by_side.itemsize, self._run * self._side_by_side.itemsize
+        shape = (self._phases, self._per_phase, self._length * self._run)
+        return as_strided(self._side_by_side, shape, (self._together * row, self._phases * self._together * row, size))
 
     def results(self, channels: int) -> Array:
-        """Room for one result for each window, flat."""
+        """Allocate one result for each window, flat: (windows, channels)."""
         return np.zeros((self.count, channels), self.flat.dtype)
 
     def phases(self, flat: Array) -> Array:
-        """A view of flat rows (rows, channels) in the order of windows: (phases, windows each, together * channels)."""
-        return flat[: self.count].reshape(self._each, self._phases, -1).transpose(1, 0, 2)
+        """View flat rows (rows, channels) in the order of windows: (phases, windows per phase, together * channels)."""
+        return flat[: self.count].reshape(self._per_phase, self._phases, -1).transpose(1, 0, 2)
 
     def samples(self, flat: Any, spatial: Sequence[int]) -> Any:
-        """A view of flat rows as (batch, *spatial, channels)."""
+        """View flat rows as (batch, *spatial, channels)."""
         whole = flat[: prod(self._shape)].reshape(*self._shape, -1)
         return whole[tuple(slice(n) for n in (None, *spatial))]
 
 
 class Banded:
-    """Weights as windows of `Rows` want them, (length, together * outputs), and their gradient."""
+    """Weights as a matrix for windows of `FlatRows` (length, together * outputs), and their gradient."""
 
     def __init__(self, kernel: Sequence[int], channels: int, outputs: int, dtype: DTypeLike) -> None:
         self.together = 2 if outputs <= NARROW and kernel[-1] > 1 else 1
@@ -102,13 +103,13 @@ class Banded:
         self._sum = np.empty_like(self._band)
 
     def fill(self, weights: Array) -> Array:
-        """From weights (last axis of the kernel, other axes, channels, outputs)."""
+        """Fill the matrix from weights (last axis of the kernel, other axes, channels, outputs), and return it."""
         for i in range(self.together):
             self._band[i : i + self._kernel, ..., i, :] = weights
         return self._matrix
 
     def gradient(self, windows: Array, slopes: Array, out: Array) -> None:
-        """Write the gradient by such weights, from windows and the results' gradients in the same phases."""
+        """Write the gradient by the weights into `out`, from windows and the results' gradients in the same phases."""
         np.matmul(windows.transpose(0, 2, 1), slopes, out=self._products)
         np.add.reduce(self._products, axis=0, out=self._sum.reshape(self._matrix.shape))
         out[...] = self._sum[: self._kernel, ..., 0, :]
@@ -117,6 +118,6 @@ class Banded:
 
 
 def kernel_first(w: Array) -> Array:
-    """A view (last axis of the kernel, other axes, channels, outputs) of weights (outputs, channels, *kernel)."""
+    """View weights (outputs, channels, *kernel) as (last axis of the kernel, other axes, channels, outputs)."""
     last = w.ndim - 1
     return w.transpose(last, *range(2, last), 1, 0)

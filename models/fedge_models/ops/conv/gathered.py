@@ -1,7 +1,7 @@
 """Any convolution (strided, dilated, in groups) as products over gathered windows: one forward, one for each gradient.
 
-Windows are copied channels-last, in runs, into a kept buffer (im2col: Chellapilla et al. 2006). The way back adds one
-slice for each position of the kernel (col2im), which is contiguous work instead of a scatter.
+Windows are copied channels-last, in runs, into a reused buffer (im2col: Chellapilla et al. 2006). The backward pass
+adds one slice for each position of the kernel (col2im), which is contiguous work instead of a scatter.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .padded import Padded
 
 
 class GatheredConv:
-    """For one shape of input."""
+    """A convolution over gathered windows for one shape of input."""
 
     def __init__(self, node: Node, x: Array, w: Array, b: Array | None, places: Geometry) -> None:
         self.w, self.b, self._node = w, b, node
@@ -38,7 +38,7 @@ class GatheredConv:
             self._room(x, places)
 
     def _room(self, x: Array, places: Geometry) -> None:
-        """Buffers for the way back."""
+        """Allocate the buffers of `backprop`."""
         node, group, outputs = self._node, *self._order[:2]
         self._dy = np.empty_like(self._y)
         self._dh = self._dy.reshape(-1, group, outputs).transpose(1, 0, 2)
@@ -48,7 +48,7 @@ class GatheredConv:
         self._db = node.gradient(2, self.b.shape) if self.b is not None and node.needs(2) else None
         if node.needs(0):
             self._slopes = Padded(len(x), x.shape[1], x.shape[2:], places, node.dtype)
-            taps = self._columns.reshape(group, len(x), *places.out, -1, self._order[2])  # when no longer needed
+            taps = self._columns.reshape(group, len(x), *places.out, -1, self._order[2])  # free by then
             self._grads = np.moveaxis(taps, (-2, 0), (0, -2))  # (taps, batch, *out, group, channels / group)
             self._onto = [tap.reshape(grad.shape) for tap, grad in zip(self._slopes.taps, self._grads, strict=True)]
 
@@ -79,6 +79,6 @@ class GatheredConv:
         return (channels_first(self._slopes.inside), self._dw, self._db)
 
     def _kernel_first(self, weights: Array) -> Array:
-        """A view (group, outputs, channels, taps) of weights (group, taps * channels, outputs)."""
+        """View weights (group, taps * channels, outputs) as (group, outputs, channels, taps)."""
         group, outputs, each, taps = self._order
         return weights.reshape(group, taps, each, outputs).transpose(0, 3, 2, 1)

@@ -1,4 +1,4 @@
-"""Convolution over one or more axes: which of three ways to do it suits the node. All of them work channels-last."""
+"""Choose between three ways to convolve over one or more axes. All of them work channels-last."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Values channels-last with zeros around them, and what each position of a kernel meets among them."""
+"""Values channels-last with zeros around them, and views of what each position of a kernel covers."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from ..operator import Array
 
 
 class Padded:
-    """Room for values (batch, *spatial, channels): `inside`, to be written; what is around stays 0.
+    """A buffer for values (batch, *spatial, channels): `inside` is to be written, the padding around it stays 0.
 
-    `taps`: for each position in the kernel, a view (batch, *out, channels) of what it meets in each window.
+    `taps`: for each position in the kernel, a view (batch, *out, channels) of the values it covers in each window.
     """
 
     def __init__(self, batch: int, channels: int, spatial: Sequence[int], places: Geometry, dtype: DTypeLike) -> None:
@@ -26,7 +26,7 @@ class Padded:
         self.taps = [self.everything[index] for index in met]
 
     def windows(self, places: Geometry) -> Array:
-        """A view (batch, *out, *kernel, channels)."""
+        """View the buffer as windows (batch, *out, *kernel, channels)."""
         along = self.everything.strides[1:-1]
         steps = tuple(s * n for s, n in zip(along, places.strides, strict=True))
         taps = tuple(s * n for s, n in zip(along, places.dilations, strict=True))

@@ -1,4 +1,4 @@
-"""Transposed convolution: a convolution's way back by its input, run forwards (Zeiler et al. 2010)."""
+"""Transposed convolution: a convolution's gradient by its input, run forwards (Zeiler et al. 2010)."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def conv_transpose(node: Node, x: Array, w: Array, b: Array | None = None) -> tu
 
 
 def _geometry(node: Node, spatial: tuple[int, ...], kernel: tuple[int, ...]) -> tuple[Geometry, tuple[int, ...]]:
-    """The convolution from the output (of the second value's size) to the input."""
+    """Return the geometry of the convolution from the output to the input, and the output's size."""
     axes = len(spatial)
     strides, dilations = node.attr("strides", [1] * axes), node.attr("dilations", [1] * axes)
     extra, wished = node.attr("output_padding", [0] * axes), node.attr("output_shape", None)
