@@ -158,10 +158,8 @@ class Spool:
     def _spent(self, federation: str) -> Spent:
         sql = "SELECT rho, updates, unprotected, sequence FROM ledger WHERE federation = ?"
         row = self._db.execute(sql, (federation,)).fetchone()
-        if row is None:  # an update from before there was a ledger carries no noise
-            count = self._db.execute("SELECT count(*) FROM updates WHERE federation = ?", (federation,)).fetchone()[0]
-            row = (0.0, 0, count, None)
-        return Spent(row[0], row[1], row[2], row[3], damaged_before(self._path))
+        spent = Spent(*row) if row else Spent()
+        return spent._replace(lost=damaged_before(self._path))
 
     def update(self, federation: str) -> PendingUpdate | None:
         """The newest update of a federation."""
