@@ -1,4 +1,4 @@
-"""Which outputs there are. To add one: a file here and a line below; the module is imported when it is used."""
+"""The types of outputs. To add one, write a file here and a line below; its module is imported when it is used."""
 
 from __future__ import annotations
 
@@ -19,6 +19,6 @@ OUTPUTS: dict[str, str] = {
 
 
 def build(name: str, table: Table, where: str, state: Path | None = None) -> Output:
-    """The output `name` from its table. Raises ConfigError naming file and key."""
+    """Build the output `name` from its table. Raises ConfigError that names file and key."""
     output: Output = build_plugin(OUTPUTS, "output", name, table, where, state)
     return output

@@ -1,7 +1,7 @@
-"""Every event as it happens, POSTed to one address: opened, raised, cleared, each with an idempotency key of its own.
+"""POST every event to one address: opened, raised, cleared, each with an idempotency key of its own.
 
-Any answer below 300 means that it was taken, whatever it says; 409 that it was taken before. The rest is as for work
-orders (`mes.client`): what may heal is tried again for ever, an event that is refused for good is set aside.
+Any answer below 300 accepts the event, whatever it holds; 409 means that it was accepted before. Other answers are
+handled as for work orders (`protocols.http.client`): the host repeats what may heal, and sets refused events aside.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .mes import b2mml
 class WebhookConfig(Target, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """``[output.X] type = "webhook"``."""
 
-    format: Literal["event", "b2mml"] = "event"  # the event as it is logged, or a B2MML-JSON work request
+    format: Literal["event", "b2mml"] = "event"  # the event as in the log output, or a B2MML-JSON work request
     body: dict[str, Any] | None = None  # a template instead
 
 
@@ -40,7 +40,7 @@ class WebhookOutput(Output):
             placeholders.check(part, event_fields.FIELDS, f"output.{name}", event_fields.TABLES)
 
     def deliver(self, event: Event) -> None:
-        """Send it. Raises RetryError or RefusedError."""
+        """Send the event. Raises RetryError or RefusedError."""
         known = event_fields.values(event)
         template = self._template
         body = msgspec.json.encode(figures.of_event(event) if template is None else placeholders.fill(template, known))
@@ -52,7 +52,7 @@ class WebhookOutput(Output):
                 return
 
     def check(self) -> list[str]:
-        """Connect (and shake hands) without sending a request."""
+        """Connect, with the TLS handshake, without sending a request."""
         try:
             with client.connected(self._config.url, self._config):
                 return []

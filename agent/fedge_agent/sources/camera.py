@@ -1,9 +1,8 @@
-"""A camera through OpenCV: V4L2, a GStreamer pipeline, or whatever else it opens (RTSP, a video file).
+"""Read a camera through OpenCV: V4L2, a GStreamer pipeline, or anything else that OpenCV opens (RTSP, a video file).
 
-OpenCV is an optional extra, imported when the source runs. Frames are taken off the camera as fast as it gives them, so
-that the one that is kept is new, and at most `fps` of them are handed over, stamped with this gateway's clock. While
-the agent is behind, frames are left out and counted: a camera has always another. Any doubt ends the run, and the host
-opens the camera anew.
+OpenCV is an optional extra, imported when the source runs. Frames are fetched as fast as the camera delivers them, so
+that each one handed over is new; at most `fps` are handed over, stamped with this gateway's clock. While the agent is
+behind, frames are skipped and counted. Any failure ends the run, and the host opens the camera again.
 """
 
 from __future__ import annotations
@@ -28,8 +27,8 @@ class CameraConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     device: str  # "/dev/video0", a GStreamer pipeline ("v4l2src ! … ! appsink"), an RTSP address or a video file
     backend: Literal["auto", "v4l2", "gstreamer", "any"] = "auto"
-    fps: Annotated[float, msgspec.Meta(ge=0)] = 1.0  # pictures handed over a second, at most; 0: each
-    width: Annotated[int, msgspec.Meta(ge=0)] = 0  # asked of the camera; 0: its own
+    fps: Annotated[float, msgspec.Meta(ge=0)] = 1.0  # at most so many pictures per second; 0: all
+    width: Annotated[int, msgspec.Meta(ge=0)] = 0  # requested from the camera; 0: its default
     height: Annotated[int, msgspec.Meta(ge=0)] = 0
 
 
@@ -42,7 +41,7 @@ class CameraSource(Source):
         self._name, self._config = name, config
 
     def run(self, tags: Sequence[str], host: SourceHost) -> None:
-        """Until stopped. Raises UnreachableError when the camera is not there or gives no more pictures."""
+        """Read until stopped. Raises UnreachableError when the camera is missing or delivers no more pictures."""
         camera = _open(self._config)
         try:
             self._watch(camera, tags, host)
@@ -84,8 +83,8 @@ class CameraSource(Source):
 
 
 def _open(config: CameraConfig) -> Any:
-    """An open VideoCapture. Raises ConfigError or UnreachableError in the operator's words."""
-    os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")  # what matters is said here
+    """Open a VideoCapture. Raises ConfigError or UnreachableError in the operator's words."""
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")  # what matters is in our own messages
     try:
         import cv2
     except ImportError as e:
@@ -125,7 +124,7 @@ def _check_device(path: Path) -> None:
 
 
 def _pixels(frame: Any) -> Pixels | None:
-    """Bytes in red, green, blue, from OpenCV's blue, green, red; grey as it is."""
+    """Convert OpenCV's blue, green, red to red, green, blue; grey stays. None for anything but bytes."""
     if frame is None or frame.dtype != np.uint8 or frame.ndim not in (2, 3):
         return None
     if frame.ndim == 3 and frame.shape[2] == 1:

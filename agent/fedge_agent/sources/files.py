@@ -1,5 +1,8 @@
-"""CSV files: a recording replayed in real or accelerated time, stamped as if it were measured now, or (`tail`) the rows
-that something appends to a file, stamped as they say. What a row gets wrong is counted and stops nothing."""
+"""Read CSV files: replay a recording, or follow (`tail`) the rows that a program appends to a file.
+
+A replay runs in real or accelerated time, and its rows are stamped as if they were measured now; followed rows have the
+times they contain. Malformed rows are counted and stop nothing.
+"""
 
 from __future__ import annotations
 
@@ -26,13 +29,13 @@ class FilesConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[source.X] type = "files"``; a tag is a column's name."""
 
     path: Path  # CSV with a header line; .gz is unpacked
-    time_column: str = ""  # ISO 8601 or Unix seconds; empty: rows are 1 / rate_hz apart, or (tail) of when they came
+    time_column: str = ""  # ISO 8601 or Unix seconds; empty: rows are 1 / rate_hz apart, or (tail) stamped on arrival
     delimiter: Annotated[str, msgspec.Meta(min_length=1, max_length=1)] = ","
     rate_hz: Annotated[float, msgspec.Meta(gt=0)] = 1.0
     speed: Annotated[float, msgspec.Meta(gt=0)] = 1.0  # times real time
     at_end: Literal["stop", "repeat"] = "stop"
-    tail: bool = False  # follow what is appended
-    start: Literal["end", "begin"] = "end"  # tail: of a file never read before
+    tail: bool = False  # follow rows that are appended
+    start: Literal["end", "begin"] = "end"  # tail: where to start in a file never read before
     poll: Seconds = Seconds(1)  # tail: how often to look
 
 
@@ -47,14 +50,14 @@ class FilesSource(Source):
         self._name, self._config = name, config
 
     def run(self, tags: Sequence[str], host: SourceHost) -> None:
-        """Emit row after row when its time has come, or when it was written."""
+        """Emit each row when its time comes (replay), or when it was written (tail)."""
         if self._config.tail:
             self._follow(tags, host)
         else:
             self._replay(tags, host)
 
     def check(self, tags: Sequence[str]) -> list[str]:
-        """Whether the file has the columns and (replay) a first row."""
+        """Check that the file has the columns and, for a replay, a row."""
         try:
             found = next(self._rows(tags, lambda _: None), None)
             return [] if found or self._config.tail else [f"{self._config.path}: has no rows"]
@@ -101,12 +104,12 @@ class FilesSource(Source):
             raise ConfigError(f"{self._config.path}: its first line is {e}; expected the names of the columns") from e
 
     def _follow(self, tags: Sequence[str], host: SourceHost) -> None:
-        kept = host.folder / "position.json"
-        tail = Tail(self._config.path, kept, self._config.start == "end", host.count)
+        position = host.folder / "position.json"
+        tail = Tail(self._config.path, position, self._config.start == "end", host.count)
         rows: Rows | None = None
         try:
             while not host.stop.is_set():
-                lines = self._look(tail, kept)
+                lines = self._look(tail, position)
                 host.problem("connection", None)
                 if rows is None and tail.at.header is not None:
                     header = self._header(tail.at.header)
@@ -121,7 +124,7 @@ class FilesSource(Source):
         finally:
             tail.close()
 
-    def _look(self, tail: Tail, kept: Path) -> list[str]:
+    def _look(self, tail: Tail, position: Path) -> list[str]:
         path = self._config.path
         try:
             lines = tail.lines()
@@ -132,7 +135,7 @@ class FilesSource(Source):
         if tail.header_changed is not None:
             raise ConfigError(
                 f"{path}: its header changed from {tail.at.header!r} to {tail.header_changed!r}; expected the same "
-                f"columns. Mend the file, or stop the agent and delete {kept} to begin with the new ones"
+                f"columns. Correct the file, or stop the agent and delete {position} to begin with the new ones"
             )
         return lines
 
@@ -148,7 +151,7 @@ class FilesSource(Source):
 
 
 def _cells(lines: Iterable[str], delimiter: str, count: Count) -> Iterator[list[str]]:
-    """The cells of each line that is CSV and not empty. A line is a row: a quote that is not closed costs no other."""
+    """The cells of each line that is CSV and not empty. A line is a row, so an unclosed quote damages only one."""
     for line in lines:
         try:
             row = parse(line.rstrip("\r\n"), delimiter)

@@ -1,8 +1,8 @@
-"""What a server says when it is asked: the current job of a MES, a meter with a REST page. A tag is a JSON pointer.
+"""Poll a server over HTTP, such as a MES for its current job, or a meter; a tag is a JSON pointer into the answer.
 
-Asked every `poll`; each answer is one set of readings, stamped when it came, or with its own time. Promises that an
-answer that cannot be used is a gap, said in words, and that the next is asked for all the same. Bounds, redirects and
-words for what goes wrong are those of `web/client.py`.
+Each answer becomes one reading per tag, stamped on arrival or with the answer's own time. Promises: an answer that
+cannot be used is a gap with a problem stated, and the next poll happens nevertheless. Leaves bounds, redirects and
+error messages to `protocols.http`.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ MAX_TEXT = 256  # characters of a job, product or state
 class HttpConfig(Server, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """``[source.X] type = "http"``; a tag is a JSON pointer (RFC 6901) into the answer, such as "/0/product"."""
 
-    poll: Seconds = Seconds(10)  # from one request to the next
-    time: str = ""  # pointer to the time stamp: ISO 8601 or Unix seconds; empty: when the answer came
+    poll: Seconds = Seconds(10)  # time between two requests
+    time: str = ""  # pointer to the time stamp: ISO 8601 or Unix seconds; empty: the time of arrival
 
 
 class HttpSource(Source):
-    """Asks one address."""
+    """Polls one address."""
 
     Config = HttpConfig
 
@@ -41,7 +41,7 @@ class HttpSource(Source):
         pointer.check(config.time, f"{self._where}: time")
 
     def run(self, tags: Sequence[str], host: SourceHost) -> None:
-        """Ask until `host.stop`. Raises RetryError or RefusedError: what was known ends there."""
+        """Poll until `host.stop`. Raises RetryError or RefusedError, which ends the validity of earlier readings."""
         self._check_tags(tags)
         while not host.stop.is_set():
             began = time.monotonic()
@@ -56,7 +56,7 @@ class HttpSource(Source):
             host.stop.wait(max(0.0, began + self._config.poll - time.monotonic()))
 
     def check(self, tags: Sequence[str]) -> list[str]:
-        """Ask once; which tags the answer does not have."""
+        """Ask once; a problem for each tag without a value."""
         try:
             self._check_tags(tags)
             readings, _ = self._readings(tags, self._ask())
@@ -77,7 +77,7 @@ class HttpSource(Source):
             return client.exchange(connection, "GET", config.url, None, headers).data
 
     def _readings(self, tags: Sequence[str], answer: Any) -> tuple[list[Reading], int]:
-        """One of each tag, and the time of all (ns). Raises RetryError when the answer has no time where it should."""
+        """One reading per tag, and their time, ns. Raises RetryError when the answer has no usable time."""
         now_ns = time.time_ns() if not self._config.time else self._stamp(pointer.find(answer, self._config.time))
         return [_reading(tag, now_ns, pointer.find(answer, tag)) for tag in tags], now_ns
 

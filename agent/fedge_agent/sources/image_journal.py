@@ -1,7 +1,7 @@
-"""Which pictures of a folder were taken, so that none is read twice, whatever happens in between.
+"""Record which pictures of a folder were read, so that none is read twice, whatever happens in between.
 
-A picture is a name together with the file behind it: another file moved over the same name is another picture. Names
-are kept as the bytes they are on disk. What is no longer in the folder is forgotten.
+A picture is a name together with its file: another file that is moved over the same name is another picture. Names are
+stored as the bytes on disk. Pictures that are no longer in the folder are forgotten.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ CREATE TABLE IF NOT EXISTS taken (
 
 
 class Seen(NamedTuple):
-    """A file, and what it was when looked at."""
+    """State of a file when it was looked at."""
 
     inode: int
     mtime_ns: int
@@ -30,7 +30,7 @@ class Seen(NamedTuple):
 
 
 class Journal:
-    """Of one folder; one thread uses it. Raises StorageError when the disk is full or failing."""
+    """The journal of one folder, for one thread. Raises StorageError when the disk is full or failing."""
 
     def __init__(self, path: Path) -> None:
         self._db = open_database(path, _SCHEMA)
@@ -50,24 +50,24 @@ class Journal:
         self._db.close()
 
     def interrupted(self) -> list[str]:
-        """Pictures that were taken and not finished when the process ended; said once."""
+        """Pictures that were read and not finished when the process ended; returned once."""
         names, self._unfinished = self._unfinished, []
         with transaction(self._db, "the journal of pictures"):
             self._db.execute("UPDATE taken SET finished = 1")
         return names
 
     def has(self, name: str, seen: Seen) -> bool:
-        """Whether this very picture was taken."""
+        """Whether exactly this picture was read."""
         return self._taken.get(name) == seen
 
     def take(self, name: str, seen: Seen) -> None:
-        """Note that it is taken; durable on return."""
+        """Record that a picture is read; durable on return."""
         with transaction(self._db, "the journal of pictures"):
             self._db.execute("INSERT OR REPLACE INTO taken VALUES (?, ?, ?, ?, 0)", (os.fsencode(name), *seen))
         self._taken[name] = seen
 
     def finish(self, name: str) -> None:
-        """Note that the agent has taken it in."""
+        """Record that the agent has decided on a picture."""
         with transaction(self._db, "the journal of pictures"):
             self._db.execute("UPDATE taken SET finished = 1 WHERE name = ?", (os.fsencode(name),))
 

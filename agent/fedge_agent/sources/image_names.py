@@ -1,4 +1,4 @@
-"""When a picture was taken: from its file's name, or from the time of the file. Pure."""
+"""Find when a picture was taken: from the name of its file, or from the file's time. Pure."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from fedge_models.system import times
 
 
 class Times:
-    """The time in names by a regular expression's first group. Raises ConfigError for a pattern that has none."""
+    """Reads times from names with a regular expression's first group. Raises ConfigError for one without a group."""
 
     def __init__(self, pattern: str, format_: str) -> None:
         try:
             self._pattern = re.compile(pattern) if pattern else None
         except re.error as e:
-            raise ConfigError(f"time_pattern {pattern!r} is no regular expression: {e}") from e
+            raise ConfigError(f"time_pattern {pattern!r} is not a regular expression: {e}") from e
         if self._pattern is not None and not self._pattern.groups:
             raise ConfigError(f"time_pattern {pattern!r} has no group; put brackets around the time")
         self._format = format_
 
     def of(self, name: str, mtime_ns: int) -> int | None:
-        """Nanoseconds since 1970; None: the name does not fit."""
+        """Nanoseconds since 1970; None if the name does not fit."""
         if self._pattern is None:
             return mtime_ns
         found = self._pattern.search(name)

@@ -1,13 +1,13 @@
-"""A folder that pictures are put into: each becomes one reading, in the order of time.
+"""Read the pictures that are put into a folder: each becomes one reading, in the order of time.
 
-Polling, not inotify: a look at the folder every `poll` costs less than a camera's picture, and works on NFS and SMB
-shares, where most of these folders are and inotify says nothing. A file is taken once it has not changed for `settle`,
-so one that is still being written is waited for; names that say so (`.part`, `.tmp`, …) and links are left alone.
+The folder is polled: a look costs less than a camera's picture, and works on NFS and SMB shares, where inotify reports
+nothing. A file is read once it has not changed for `settle`, so that one that is still being written is waited for.
+Links are ignored, and names of unfinished files (`.part`, `.tmp`, …).
 
-Never twice, and little is lost: that a picture is taken is on disk before it is handed over, and at most `AHEAD` are
-handed over before the agent has taken them in. Those are what kill -9 can cost; they stay, and are named at the next
-start. Then the file is kept, deleted or moved. What is no picture is moved to `rejected/`, which is bounded, and
-counted.
+Promises: no picture is read twice. It is recorded on disk before it is handed over, and at most `AHEAD` pictures are
+handed over before the agent has decided on them. Only these can be lost by kill -9; they stay in the folder, and the
+next start names them. After the decision a file is kept, deleted or moved. A file that is not a picture is counted and
+moved to `rejected/`, which is bounded.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from ..windows.pictures import MAX_BYTES, RawFormat, check_decoder, check_raw, d
 from .image_journal import Journal, Seen
 from .image_names import Times
 
-MAX_FILES = 100_000  # in the folder: more take longer to look through than is worth it
+MAX_FILES = 100_000  # in the folder: looking through more takes too long
 AHEAD = 2  # batches that wait for the agent
 WAIT_S = 0.005
 
@@ -38,10 +38,10 @@ class ImagesConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     path: Path
     poll: Seconds = Seconds(0.2)
-    settle: Seconds = Seconds(0.2)  # a file that has not changed for so long is whole
-    after: Literal["keep", "delete", "move"] = "keep"  # what becomes of a picture that was used
+    settle: Seconds = Seconds(0.2)  # a file that has not changed for so long is complete
+    after: Literal["keep", "delete", "move"] = "keep"  # what to do with a picture after the decision
     move_to: Path | None = None  # folder on the same disk; default: `done` in the folder
-    max_rejected: Annotated[int, msgspec.Meta(ge=0)] = 100  # files kept in `rejected/`; the oldest go
+    max_rejected: Annotated[int, msgspec.Meta(ge=0)] = 100  # files in `rejected/`; beyond it the oldest are deleted
     time_pattern: str = ""  # regular expression whose first group is the time in the name; empty: time of the file
     time_format: str = ""  # of that group, as strptime's (UTC unless it has %z); empty: ISO 8601 or Unix seconds
     ignore: tuple[str, ...] = ("*.part", "*.tmp", "*.partial", "*.filepart", "*~", ".*")
@@ -72,7 +72,7 @@ class ImagesSource(Source):
             Watch(self._config, self._times, tags, host, journal).run()
 
     def check(self, tags: Sequence[str]) -> list[str]:
-        """Whether the folder can be read, and written to where that is asked for."""
+        """Check that the folder can be read, and written to if `after` needs it."""
         path, problems = self._config.path, []
         try:
             names = [e.name for e in os.scandir(path) if e.is_file(follow_symlinks=False)]
@@ -92,7 +92,7 @@ class ImagesSource(Source):
 
 
 class Watch:
-    """One run of the source: what it has seen of the folder."""
+    """One run of the source: what it knows of the folder."""
 
     def __init__(
         self,
@@ -105,7 +105,7 @@ class Watch:
     ) -> None:
         self._config, self._times, self._tags, self._host, self._journal = config, times, tags, host, journal
         self._clock = clock
-        self._changed: dict[str, tuple[Seen, float]] = {}  # name -> what it was, and since when
+        self._changed: dict[str, tuple[Seen, float]] = {}  # name -> its state, and since when
         self._rejected = config.path / "rejected"
         self._done = config.move_to or config.path / "done"
 
@@ -116,7 +116,7 @@ class Watch:
             self._host.stop.wait(self._config.poll)
 
     def poll(self) -> None:
-        """Look once, and take what is ready."""
+        """Look once, and read the pictures that are ready."""
         try:
             found = self._look()
         except OSError as e:
@@ -130,7 +130,7 @@ class Watch:
             self._take(time_ns, name, seen)
 
     def _look(self) -> dict[str, Seen]:
-        """Files that a tag wants and that were not taken yet or have changed since."""
+        """Files that match a tag."""
         found: dict[str, Seen] = {}
         with os.scandir(self._config.path) as entries:
             for i, entry in enumerate(entries):
@@ -145,7 +145,7 @@ class Watch:
         return found
 
     def _ready(self, found: dict[str, Seen]) -> list[tuple[str, Seen]]:
-        """What has not changed for long enough."""
+        """Unread pictures that have not changed for long enough."""
         now, before = self._clock(), self._changed
         new = {name: seen for name, seen in found.items() if not self._journal.has(name, seen)}
         self._changed = {
@@ -154,15 +154,15 @@ class Watch:
         return [(n, seen) for n, (seen, since) in self._changed.items() if now - since >= self._config.settle]
 
     def _take(self, time_ns: int | None, name: str, seen: Seen) -> None:
-        """One picture: noted, handed over, and put away once it is taken in."""
+        """Read one picture, record it, hand it over, and put it away after the decision."""
         try:
             if time_ns is None:
                 raise PictureError(f"its name does not fit time_pattern {self._config.time_pattern!r}")
             pixels = self._read(name, seen)
         except FileNotFoundError:
-            return  # somebody took it away
+            return  # somebody removed it
         except (PictureError, OSError) as e:
-            if self._same(name, seen):  # else it was still growing: the next poll sees to it
+            if self._same(name, seen):  # else it was still growing: the next poll reads it
                 self._reject(name, seen, str(e))
             return
         self._journal.take(name, seen)
@@ -188,7 +188,7 @@ class Watch:
         return Seen(stat.st_ino, stat.st_mtime_ns, stat.st_size) == seen
 
     def _put_away(self, name: str, seen: Seen) -> None:
-        """Keep, delete or move a picture that was used. Where that fails it is kept, and will not be read again."""
+        """Keep, delete or move a picture. If that fails, the file stays, and is not read again."""
         path = self._config.path / name
         try:
             if self._config.after == "delete" and self._same(name, seen):
@@ -197,8 +197,8 @@ class Watch:
                 self._done.mkdir(exist_ok=True)
                 path.replace(self._done / name)
         except OSError as e:
-            words = f"{path.name!r} could not be {self._config.after}d: {e.strerror}; it stays, and is not read again"
-            self._host.problem("folder", words)
+            text = f"{path.name!r} could not be {self._config.after}d: {e.strerror}; it stays, and is not read again"
+            self._host.problem("folder", text)
         self._journal.finish(name)
 
     def _reject(self, name: str, seen: Seen, why: str) -> None:

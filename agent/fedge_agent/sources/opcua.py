@@ -35,7 +35,7 @@ GONE = ("BadNodeIdUnknown", "BadNodeIdInvalid")
 
 
 class OpcuaConfig(ConnectionConfig, frozen=True, forbid_unknown_fields=True):
-    """``[source.X] type = "opcua"``; a tag is a node id or browse path, with a field behind "#" (`opcua/tags.py`)."""
+    """``[source.X] type = "opcua"``; a tag is a node id or browse path (`protocols.opcua.tags`)."""
 
     publishing_interval: Seconds = Seconds(0.1)
     sampling_interval: Seconds = Seconds(0)  # 0: as fast as the server can

@@ -1,4 +1,4 @@
-"""Which sources there are. To add one: a file here and a line below; the module is imported when it is used."""
+"""The types of sources. To add one, write a file here and a line below; its module is imported when it is used."""
 
 from __future__ import annotations
 
@@ -19,6 +19,6 @@ SOURCES: dict[str, str] = {
 
 
 def build(name: str, table: Table, where: str, state: Path | None = None) -> Source:
-    """The source `name` from its table. Raises ConfigError naming file and key."""
+    """Build the source `name` from its table. Raises ConfigError that names file and key."""
     source: Source = build_plugin(SOURCES, "source", name, table, where, state)
     return source

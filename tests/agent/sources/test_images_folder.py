@@ -271,7 +271,7 @@ def test_name_without_a_time_is_set_aside(tmp_path: Path) -> None:
     line.close()
 
 
-@pytest.mark.parametrize(("pattern", "words"), [("(", "no regular expression"), (r"\d+", "no group")])
+@pytest.mark.parametrize(("pattern", "words"), [("(", "not a regular expression"), (r"\d+", "no group")])
 def test_pattern_that_cannot_be_used(pattern: str, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         Times(pattern, "")

@@ -2,8 +2,8 @@
 
 Source: MESA International, B2MML-BatchML, ``Schema/AllSchemas.json``: ``WorkRequestType``, ``JobOrderType`` and what is
 in them, where a value is ``{"$": …}``. (B2MML-JSON is used courtesy of MESA International.) One job order of work type
-Maintenance for the asset; what the model measured goes into its parameters. No dispatch status and no command: to
-release the work is the receiver's decision. Numbers of a parameter are text there; priority is 1 (high) to 3 (low).
+Maintenance for the asset; what the model measured goes into its parameters. It carries no dispatch
+status and no command: releasing the work is the receiver's decision. Parameters are text; priority is 1 (high) to 3.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A step as a request: its template filled, signed, sent, and errors that hide inside a success recognised."""
+"""Send a configured step as a request: fill its template, sign it, and find errors that hide in a success."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .settings import MesConfig, Step
 logger = logging.getLogger(__name__)
 
 _AFTER = ("id", "saved")
-_KNOWN = {  # what a step may use beside the event's fields; `status` has no event at hand
+_KNOWN = {  # the placeholders that each step may use; `status` has no event
     "find": event_fields.FIELDS,
     "token": event_fields.FIELDS,
     "create": (*event_fields.FIELDS, "token"),
@@ -53,7 +53,7 @@ class Caller:
                 step = step.then
 
     def url(self, step: Step) -> str:
-        """The step's address, placeholders and all."""
+        """The step's address, its placeholders not filled yet."""
         if "://" in step.url or step.url == "{token}":
             return step.url
         return self._config.url.rstrip("/") + step.url if step.url else self._config.url
@@ -63,7 +63,7 @@ class Caller:
         return address.startswith(self._origin + "/")
 
     def own(self, address: str) -> str:
-        """A create-once address, which comes from the target and must stay there: our credentials go with it.
+        """Check a create-once address: it must lead to the target's origin, because our credentials go with it.
 
         Raises RetryError for an address of another origin (RFC 6454).
         """
@@ -79,24 +79,24 @@ class Caller:
         before: Callable[[], None] = lambda: None,
         may_be_gone: bool = False,
     ) -> client.Answer:
-        """Send a step. `before` is called when the connection stands. Raises RetryError or RefusedError."""
+        """Send a step. `before` is called when the connection is open. Raises RetryError or RefusedError."""
         try:
             return self._ask(step, known, key, before, may_be_gone)
         except UnreachableError:
             raise
         except RetryError:
             if self._session:
-                self._session.forget()  # perhaps it was that
+                self._session.forget()  # it may have ended
             raise
 
     def chain(self, step: Step, known: Mapping[str, Any], key: str) -> None:
-        """Send a step and those after it, on an order that a person may have deleted meanwhile."""
+        """Send a step and the steps after it, for an order that a person may have deleted."""
         saved: dict[str, Any] = {}
         next_: Step | None = step
         while next_ is not None:
             answer = self.ask(next_, {**known, "saved": saved}, key, may_be_gone=True)
             if answer.status == client.GONE:
-                logger.error("%s: its order %s is gone; nothing is noted on it", known["key"], known["id"])
+                logger.error("%s: its order %s was deleted; nothing is added to it", known["key"], known["id"])
                 return
             saved |= {name: pointer.find(answer.data, where) for name, where in next_.save.items()}
             next_ = next_.then
@@ -138,7 +138,7 @@ class Caller:
 
 
 def _reads(step: Step) -> bool:
-    """Whether anything is read of its answer."""
+    """Whether the step reads anything from its answer."""
     return bool(step.save) or any(p is not None for p in (step.error, step.rows, step.id, step.code))
 
 

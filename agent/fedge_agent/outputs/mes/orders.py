@@ -1,7 +1,7 @@
-"""What became of each event at one target, durably: the order's id, an unanswered create, the closing code.
+"""Store what became of each event at one target: the order's id, a create without an answer, the closing code.
 
-A create is noted before it is sent. So whoever comes next, after a lost answer or `kill -9`, knows that an order may
-exist which nobody told us of. SQLite with ``synchronous=EXTRA``; thread-safe.
+A create is recorded before it is sent. So after a lost answer or `kill -9`, the next attempt knows that an order may
+exist although no answer came. SQLite with ``synchronous=EXTRA``; thread-safe.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import msgspec
 from fedge_models.errors import StorageError
 from fedge_models.system.database import open_database, transaction
 
-MAX_ORDERS = 10_000  # the oldest are forgotten; their closing codes then teach nothing
+MAX_ORDERS = 10_000  # beyond it the oldest are forgotten, and their closing codes give no labels
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS orders (
@@ -28,18 +28,18 @@ _FIELDS = "key, asset, opened_ns, noticed, cleared_ns, id, token, asked, doubtfu
 
 
 class Order(NamedTuple):
-    """One event at the target. Times in ns are the source's, others Unix s of this machine."""
+    """One event at the target. Times in ns are source time, others Unix time of this machine, s."""
 
     key: str
     asset: str
     opened_ns: int
-    noticed: float  # when the event came here
+    noticed: float  # when the event arrived here
     cleared_ns: int | None
-    id: Any  # of the order at the target; None: none that we know of
-    token: str | None  # create-once address that was got for it
-    asked: float | None  # a create was sent and not answered
-    doubtful: bool  # it once was, so there may be a second order
-    code: str | None  # the state or closing code that was last seen
+    id: Any  # of the order at the target; None: not known
+    token: str | None  # create-once address for it
+    asked: float | None  # when a create was sent that has no answer
+    doubtful: bool  # a create had no answer, so there may be a second order
+    code: str | None  # the last known state or closing code
 
 
 class Orders:
@@ -47,7 +47,7 @@ class Orders:
 
     def __init__(self, path: Path | None) -> None:
         self._lock = threading.Lock()
-        self._looked = 0  # row of the order that was looked at last
+        self._looked = 0  # row of the order that was asked about last
         self._db = open_database(path, _SCHEMA) if path else None
 
     def close(self) -> None:
@@ -57,7 +57,7 @@ class Orders:
                 self._db.close()
 
     def notice(self, key: str, asset: str, opened_ns: int, now: float) -> Order:
-        """The event's order, begun if it is new."""
+        """The event's order; a new one if the event is new."""
         if (known := self.get(key)) is not None:
             return known
         self._run("INSERT INTO orders (key, asset, opened_ns, noticed) VALUES (?, ?, ?, ?)", key, asset, opened_ns, now)
@@ -65,62 +65,62 @@ class Orders:
         return Order(key, asset, opened_ns, now, None, None, None, None, False, None)
 
     def get(self, key: str) -> Order | None:
-        """What is known of an event."""
+        """The order of an event, or None."""
         rows = self._all(f"SELECT {_FIELDS} FROM orders WHERE key = ?", key)  # noqa: S608
         return _order(rows[0]) if rows else None
 
     def asking(self, key: str, now: float) -> None:
-        """A create is about to be sent."""
+        """Record that a create is about to be sent."""
         self._run("UPDATE orders SET asked = ? WHERE key = ?", now, key)
 
     def not_made(self, key: str) -> None:
-        """The target said that it made none."""
+        """Record that the target refused the create."""
         self._run("UPDATE orders SET asked = NULL WHERE key = ?", key)
 
     def made(self, key: str, id_: Any, doubtful: bool = False) -> None:
-        """There is an order; `doubtful`: a create had no answer, so there may be another."""
+        """Record the order; `doubtful`: a create had no answer, so there may be another."""
         text = msgspec.json.encode(id_).decode()
         sql = "UPDATE orders SET id = ?, doubtful = ?, asked = NULL, token = NULL WHERE key = ?"
         self._run(sql, text, doubtful, key)
 
     def hold_token(self, key: str, token: str | None) -> None:
-        """A create-once address for this event."""
+        """Store a create-once address for this event."""
         self._run("UPDATE orders SET token = ? WHERE key = ?", token, key)
 
     def cleared(self, key: str, time_ns: int) -> None:
-        """The condition is over."""
+        """Record that the condition is over."""
         self._run("UPDATE orders SET cleared_ns = ? WHERE key = ?", time_ns, key)
 
     def due(self, count: int) -> list[Order]:
-        """Orders that are not known to be closed, each in its turn. Nothing is written for that: flash wears out."""
+        """The next orders that are not closed, in turn. Nothing is written for that: flash wears out."""
         where = "id IS NOT NULL AND done = 0 AND rowid > ? ORDER BY rowid LIMIT ?"
         rows = self._all(f"SELECT rowid, {_FIELDS} FROM orders WHERE {where}", self._looked, count)  # noqa: S608
         self._looked = rows[-1][0] if len(rows) == count else 0
         return [_order(row[1:]) for row in rows]
 
     def doubtful(self, count: int) -> list[Order]:
-        """Orders of which there may be another."""
+        """Orders for whose event there may be a second one."""
         sql = f"SELECT {_FIELDS} FROM orders WHERE id IS NOT NULL AND doubtful = 1 LIMIT ?"  # noqa: S608
         return [_order(row) for row in self._all(sql, count)]
 
     def seen(self, key: str, code: str) -> None:
-        """The state it is in at the target, which is another than before."""
+        """Record a new state at the target."""
         self._run("UPDATE orders SET code = ? WHERE key = ?", code, key)
 
     def done(self, key: str) -> None:
-        """Nothing more will be learnt of it."""
+        """Record that nothing more will be learnt of the order."""
         self._run("UPDATE orders SET done = 1 WHERE key = ?", key)
 
     def duplicate(self, key: str, ids: list[Any]) -> None:
-        """More than one order was found for an event."""
+        """Record that several orders were found for an event."""
         self._run("INSERT OR REPLACE INTO duplicates VALUES (?, ?)", key, msgspec.json.encode(ids).decode())
 
     def sure(self, key: str) -> None:
-        """It was looked for again: no doubt is left."""
+        """Record that there is no second order."""
         self._run("UPDATE orders SET doubtful = 0 WHERE key = ?", key)
 
     def status(self) -> dict[str, Any]:
-        """How many orders, in which states, and the duplicates that were found."""
+        """Number of orders, their states, and the duplicates."""
         sql = "SELECT coalesce(code, '?'), count(*) FROM orders WHERE id IS NOT NULL GROUP BY 1"
         states = dict(self._all(sql))
         return {
@@ -135,7 +135,7 @@ class Orders:
         """Write; without a file, in memory from the first order on: an output that is only checked opens nothing."""
         with self._lock:
             self._db = self._db or _in_memory()
-            with transaction(self._db, "the book of orders") as db:
+            with transaction(self._db, "the orders") as db:
                 db.execute(sql, values)
 
     def _all(self, sql: str, *values: object) -> list[Any]:
@@ -145,7 +145,7 @@ class Orders:
             try:
                 return self._db.execute(sql, values).fetchall()
             except sqlite3.Error as e:
-                raise StorageError(f"the book of orders cannot be read: {e}") from e
+                raise StorageError(f"the orders cannot be read: {e}") from e
 
 
 def _order(row: tuple[Any, ...]) -> Order:

@@ -1,9 +1,9 @@
-"""What happens with an event at a MES or CMMS: an order is found or created, noted on, and read back when closed.
+"""Turn events into work orders of a MES or CMMS: find or create an order, add notes, read it back when closed.
 
-An order is a *request or draft*: an edge model does not release work. Exactly one is made for an event as long as one
-writer writes (`writer`): the event's key is its reference, an order is searched before it is created, and after a
-create without an answer it is searched again, once the target has had time to finish (`settle`). Where the target
-offers create-once addresses (`token`), the same one is used again instead.
+An order is a *request or draft*: an edge model does not release work. Promises: exactly one order per event, as long as
+there is one writer (`writer`). The event's key is the order's reference. An order is searched before it is created;
+after a create without an answer it is searched again, once the target has had time to finish (`settle`). If the target
+offers create-once addresses (`token`), the same address is used again instead.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from .writer import Writer
 logger = logging.getLogger(__name__)
 
 LEVELS = ("low", "medium", "high")
-LOOKS = 50  # orders asked after at once
+LOOKS = 50  # orders asked about in one poll
 PROBE = Event("fedge:check", "opened", Decision("fedge", "check", 0, 0, 0.0, 0.0, "check", 0.0, 0.0), worst=0.0)
 
 
 class MesOutput(Output):
-    """Makes each event an order, notes on it what becomes of the condition, reads its closing code."""
+    """Makes an order for each event, adds notes when the condition changes, reads the closing code."""
 
     Config = MesConfig
 
@@ -51,18 +51,18 @@ class MesOutput(Output):
         return self._caller.url(step)
 
     def begin(self, folder: Path) -> None:
-        """Keep what became of each event in `folder`, and share the target with no other writer there."""
+        """Store orders in `folder`, and allow no second writer for the target there."""
         self._orders.close()
         self._orders = Orders(folder / f"{self._name}.sqlite")
         self._writer = Writer(folder, self._target)
 
     def end(self) -> None:
-        """Give the target back."""
+        """Release the target."""
         self._writer.release()
         self._orders.close()
 
     def deliver(self, event: Event) -> None:
-        """Find or create, escalate, or note that it cleared. Raises RetryError or RefusedError."""
+        """Find or create the order, escalate it, or add that the condition cleared. Raises RetryError, RefusedError."""
         self._writer.hold()
         if event.state == "cleared":
             self._clear(event)
@@ -80,7 +80,7 @@ class MesOutput(Output):
             )
 
     def collect(self) -> Iterator[Label]:
-        """Closing codes as labels. A label counts as kept when the next one is asked for. Raises RetryError."""
+        """Labels from closing codes. A label counts as stored when the next one is asked for. Raises RetryError."""
         self._writer.hold()
         for order in self._orders.doubtful(LOOKS):
             self._look_again(order)
@@ -92,7 +92,7 @@ class MesOutput(Output):
                 label = self._closed(order)
             except UnreachableError:
                 raise
-            except RetryError as e:  # of this order: the others have their turn
+            except RetryError as e:  # of this order only: go on with the others
                 problem = e
                 continue
             if label is not None:
@@ -102,7 +102,7 @@ class MesOutput(Output):
             raise problem
 
     def check(self) -> list[str]:
-        """Connect, and search for an order that is not there. Nothing is made."""
+        """Connect, and search for an order that does not exist. Nothing is created."""
         try:
             if self._config.find:
                 self._find(event_fields.values(PROBE))
@@ -114,7 +114,7 @@ class MesOutput(Output):
         return []
 
     def status(self) -> dict[str, Any]:
-        """Orders, their states at the target, duplicates."""
+        """Number of orders, their states at the target, duplicates."""
         return self._orders.status()
 
     # making
@@ -155,13 +155,13 @@ class MesOutput(Output):
         return id_
 
     def _wait_for_the_last(self, order: Order) -> None:
-        """A create without an answer may still be at work in the target."""
+        """Raise RetryError while the target may still work on a create without an answer."""
         settle = float(self._config.settle)
         if order.asked is not None and order.token is None and abs(time.time() - order.asked) < settle:
-            raise RetryError(f"{order.key}: a create had no answer; looked for again {settle:g} s after it")
+            raise RetryError(f"{order.key}: a create had no answer; the order is searched again {settle:g} s after it")
 
     def _without_a_foreign_token(self, order: Order) -> Order:
-        """The order without a create-once address that was got when `url` was another: nothing can be made with it."""
+        """The order without a create-once address of another origin, from before `url` changed."""
         if order.token is None or self._caller.owns(order.token):
             return order
         self._orders.hold_token(order.key, None)
@@ -175,11 +175,11 @@ class MesOutput(Output):
         return token
 
     def _after_a_spent_token(self, event: Event, known: dict[str, Any]) -> Any:
-        """A create-once address that we have used before is refused: the order is there, or the address has expired."""
+        """A used create-once address is refused: the order exists, or the address has expired."""
         if ids := self._find(known):
             return ids[0]
         self._orders.hold_token(event.key, None)
-        raise RetryError(f"{self._target}: a create-once address has expired unused; another is got")
+        raise RetryError(f"{self._target}: a create-once address has expired unused; the next attempt gets another")
 
     def _find(self, known: dict[str, Any]) -> list[Any]:
         """Ids of the orders that carry the event's key, oldest first; more than one is reported."""
@@ -208,7 +208,7 @@ class MesOutput(Output):
             ids = self._find(known) if self._config.find and (order is None or order.asked is not None) else []
             if not ids and (order is not None or self._config.find):
                 self._orders.cleared(event.key, _over(event))
-                return  # too mild for an order, or a person has deleted it
+                return  # its severity was too low for an order, or a person deleted the order
             known["id"] = ids[0] if ids else event.key
         else:
             known["id"] = order.id
@@ -217,7 +217,7 @@ class MesOutput(Output):
         self._orders.cleared(event.key, _over(event))
 
     def _look_again(self, order: Order) -> None:
-        """A create had no answer: was a second order made after all?"""
+        """Search for a second order, after a create had no answer."""
         if self._config.find:
             self._find({**event_fields.values(PROBE), "key": order.key, "asset": order.asset})
         self._orders.sure(order.key)
@@ -242,11 +242,11 @@ class MesOutput(Output):
             self._orders.seen(order.key, text)
         if text is None or text not in self._config.closing:
             return None
-        # A false alarm may go on for ever: then the label ends where the machine's clock stands now.
+        # A false alarm may never clear: then the label ends now, in source time.
         end = order.cleared_ns or order.opened_ns + max(0, round((time.time() - order.noticed) * 1e9))
         return Label(order.asset, order.opened_ns, end, self._config.closing[text], "mes")
 
 
 def _over(event: Event) -> int:
-    """Until when the condition held: before the first of the windows that were well again."""
+    """End of the condition: just before the first window that was normal again."""
     return event.since_ns - 1 if event.since_ns else event.decision.time_ns

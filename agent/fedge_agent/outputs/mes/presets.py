@@ -1,4 +1,4 @@
-"""Steps for systems that are known: data, not code. `generic` is what a plain REST service gets.
+"""The steps of known systems, as data. `generic` suits a plain REST service.
 
 tryton, tryton-jsonrpc: Tryton 8.2, roundup: Roundup 2.6; tests run them against the real servers. The recipes of
 docs/automation-engineer/connectors/output-mes.md for systems that cannot be installed here are not presets.
@@ -139,7 +139,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 def complete(config: MesConfig, where: str) -> MesConfig:
-    """The configuration with the preset's steps where it gives none of its own. Raises ConfigError."""
+    """The configuration, completed with the steps of its preset. Raises ConfigError for an unknown preset."""
     if config.preset not in PRESETS:
         raise ConfigError(f"{where}.preset: no preset {config.preset!r}; {hint(config.preset, PRESETS)}")
     preset = PRESETS[config.preset]

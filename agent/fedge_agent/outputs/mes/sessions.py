@@ -1,4 +1,4 @@
-"""Sessions that are logged in, for targets that want one before each call."""
+"""Log in to targets that need a session."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ...protocols.http.settings import Target
 
 
 class TrytonSession:
-    """A session of Tryton's JSON-RPC: login, then the preferences that every call wants as its last parameter."""
+    """A session of Tryton's JSON-RPC: a login, and the preferences that each call needs as its last parameter."""
 
     def __init__(self, target: Target) -> None:
         self._target = target
@@ -23,29 +23,29 @@ class TrytonSession:
         self.preferences: dict[str, Any] = {}
 
     def headers(self) -> dict[str, str]:
-        """The session's header, logging in first where there is none. Raises RetryError."""
+        """The header of the session; logs in first if there is none. Raises RetryError."""
         if self._header is None:
             self._login()
         return {"Authorization": f"Session {self._header}"}
 
     def forget(self) -> None:
-        """The session has ended: log in at the next call."""
+        """Log in again at the next call."""
         self._header = None
 
     def _login(self) -> None:
         password = secret(self._target.password_file) if self._target.password_file else ""
-        said = self._call("common.db.login", [self._target.username, {"password": password}, "en"], {})
-        user, session = pointer.find(said, "/result/0"), pointer.find(said, "/result/1")
+        answer = self._call("common.db.login", [self._target.username, {"password": password}, "en"], {})
+        user, session = pointer.find(answer, "/result/0"), pointer.find(answer, "/result/1")
         if not isinstance(user, int) or not isinstance(session, str):
             text = f"{self._target.url}: login of {self._target.username!r} is not accepted"
             raise RetryError(f"{text}; correct username or password_file (orders wait meanwhile)")
         pair = f"{self._target.username}:{user}:{session}"
         header = base64.b64encode(pair.encode()).decode()
         wanted = "model.res.user.get_preferences"
-        said = self._call(wanted, [True, {}], {"Authorization": f"Session {header}"})
-        preferences = pointer.find(said, "/result")
+        answer = self._call(wanted, [True, {}], {"Authorization": f"Session {header}"})
+        preferences = pointer.find(answer, "/result")
         if not isinstance(preferences, dict):
-            raise RetryError(f"{self._target.url}: {wanted}: expected a table, got {str(said)[:200]}")
+            raise RetryError(f"{self._target.url}: {wanted}: expected a table, got {str(answer)[:200]}")
         self._header, self.preferences = header, preferences
 
     def _call(self, method: str, params: list[Any], headers: dict[str, str]) -> Any:

@@ -1,4 +1,4 @@
-"""What the configuration says of a target: its address, who we are there, and one table for each request."""
+"""The configuration of a MES: its address, who we are there, and a table for each request."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ Severity = Literal["low", "medium", "high"]
 
 
 class Step(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One request, and where its answer says what. Pointers are JSON pointers (RFC 6901) into the answer."""
+    """One request, and JSON pointers (RFC 6901) to the parts of its answer."""
 
     method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"] = "POST"
     url: str = ""  # appended to the output's, unless it has a scheme of its own
     query: dict[str, Any] = {}
     headers: dict[str, Any] = {}
     body: Any = None
-    error: str | None = None  # pointer; anything there is an error, whatever the HTTP status
-    rows: str | None = None  # find: pointer to the list of what was found
+    error: str | None = None  # pointer; a value there is an error, whatever the HTTP status
+    rows: str | None = None  # find: pointer to the list of found orders
     key: str | None = None  # find: pointer within a row to our reference
-    match: str = "{key}"  # find: what our reference is; rows with another are not ours
+    match: str = "{key}"  # find: our reference; rows with another one are not ours
     id: str | None = None  # pointer to the order's id, within a row or in create's answer
     code: str | None = None  # status: pointer to the state or closing code
     save: dict[str, str] = {}  # name -> pointer: what the next step may use as {saved.name}
@@ -31,11 +31,11 @@ class Step(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
 
 class MesConfig(Target, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """``[output.X] type = "mes"``; strings of urls, queries and bodies may hold {key}, {asset}, {score} and so on."""
+    """``[output.X] type = "mes"``; texts in urls, queries and bodies may hold {key}, {asset}, {score} and so on."""
 
     preset: str = "generic"  # fills the steps that are not given here
     format: Literal["template", "b2mml"] = "template"  # b2mml: create's body is a B2MML-JSON work request
-    severity: Severity = "low"  # an event makes an order once it is at least this
+    severity: Severity = "low"  # least severity of an event with an order
     find: Step | None = None  # before each create: is there an order with this key?
     token: Step | None = None  # a create-once address, for `create` to use as {token}
     create: Step | None = None
@@ -44,9 +44,9 @@ class MesConfig(Target, frozen=True, forbid_unknown_fields=True, kw_only=True):
     status: Step | None = None  # reads the closing code
     closing: dict[str, str] = msgspec.field(
         default_factory=dict
-    )  # closing code -> label; a code that is not here means: still open
+    )  # closing code -> label; any other code means that the order is still open
     poll: Seconds = Seconds(60)  # how often to ask for closing codes
     transient: str = (
-        r"(?i)lock|busy|concurren|time.?out|timed out|try again|unavailable"  # errors inside a 200 that heal
+        r"(?i)lock|busy|concurren|time.?out|timed out|try again|unavailable"  # errors inside a success that may heal
     )
-    settle: Seconds = Seconds(10)  # after a create without an answer: how long the target may still be at it
+    settle: Seconds = Seconds(10)  # how long the target may work on a create without an answer

@@ -1,8 +1,8 @@
-"""One writer per target: searching before creating is only exact while nobody else creates in between.
+"""Allow one writer per target: a search before a create is exact only while nobody else creates.
 
-A lock file in the state folder, named by the target: a second output with the same target, or a second agent on the
-same state folder, is refused for as long as the first one runs, and takes over when that ends. The kernel gives the
-lock back when its process dies.
+A lock file in the state folder is named after the target. A second output with the same target, or a second agent on
+the same state folder, is refused while the first one runs, and takes over when it ends. The kernel releases the lock
+when its process dies.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from fedge_models.errors import RetryError, StorageError
 
 
 class Writer:
-    """The right to write to one target. Without a folder there is nobody to share it with."""
+    """The right to write to one target. Without a folder, it is always granted."""
 
     def __init__(self, folder: Path | None, target: str) -> None:
         name = hashlib.sha256(target.encode()).hexdigest()[:16]
@@ -25,7 +25,7 @@ class Writer:
         self._handle: int | None = None
 
     def hold(self) -> None:
-        """Take the right, if it is not ours yet. Raises RetryError when another has it."""
+        """Take the right unless we have it. Raises RetryError when another process or output has it."""
         if self._path is None or self._handle is not None:
             return
         try:
@@ -41,7 +41,7 @@ class Writer:
         self._handle = handle
 
     def release(self) -> None:
-        """Give it back."""
+        """Release the right."""
         if self._handle is not None:
             os.close(self._handle)
             self._handle = None

@@ -1,7 +1,7 @@
-"""Rows of a CSV file as readings. Nothing that a row holds stops anything: what is malformed is counted by column.
+"""Turn rows of a CSV file into readings. Malformed cells are counted by column and stop nothing.
 
-A cell that is empty or missing is a bad reading (a gap). A cell that is no number in a column that had numbers is
-counted and handed on as text: an asset uses it where it is a label, and counts it where it is a channel.
+An empty or missing cell is a bad reading (a gap). A cell without a number, in a column that had numbers, is counted and
+passed on as text: an asset uses it as a label, and counts it as a channel.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Count = Callable[[str], None]
 
 
 class Rows:
-    """What the columns of one file are. Raises ConfigError when one that is wanted is not there."""
+    """The columns of one file. Raises ConfigError when a wanted column is missing."""
 
     def __init__(self, path: Path, header: list[str], tags: Sequence[str], time_column: str, count: Count) -> None:
         self._tags, self._count, self._width = tags, count, len(header)
@@ -40,7 +40,7 @@ class Rows:
             return None
 
     def readings(self, row: list[str], time_ns: int) -> list[Reading]:
-        """One for each tag."""
+        """One reading per tag."""
         if len(row) > self._width:
             self._count("rows with more cells than the header")
         return [self._reading(i, row, time_ns) for i in range(len(self._tags))]
@@ -65,8 +65,8 @@ class Rows:
 def parse(line: str, delimiter: str, strict: bool = False) -> list[str]:
     """The cells of one line, [] of an empty one. Raises DataError for a line that is not CSV.
 
-    strict: also for a quote that is not closed, or that has something else behind it. A NUL (a power cut leaves blocks
-    of them in a file) is refused under every Python; by itself the csv module accepts it from 3.11 on.
+    strict: also for a quote that is not closed, or not followed by a delimiter. A NUL (power cuts leave blocks of them)
+    is refused under every Python; the csv module itself accepts it from 3.11 on.
     """
     if "\0" in line:
         raise DataError("not CSV: it contains a NUL byte")

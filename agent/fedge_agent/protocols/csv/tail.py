@@ -1,9 +1,9 @@
-"""The complete lines that are appended to a file, over rotation, truncation and restarts.
+"""Read the complete lines that are appended to a file, through rotation, truncation and restarts.
 
-A last line without its end is waited for. A file that was replaced (rotated) is read to its end, wherever beside the
-new one it was moved to, then the new one from its beginning; one that was cut short (or written anew in place) is read
-from its beginning. Which it is, is told by the inode, the size, and the last bytes before the position: an inode is
-soon used again. Where it is is kept by `save`.
+A last line without its end is waited for. A file that was replaced (rotated) is read to its end, wherever in the folder
+it was moved to; then the new one is read from its beginning. A file that was truncated or rewritten in place is read
+from its beginning. Inode, size and the last bytes before the position tell these apart: an inode alone is soon used
+again. `save` stores the position.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from fedge_models.system.structs import known
 from .rows import Count
 
 CHUNK = 1 << 18
-MAX_LINE = 1 << 20  # a longer line is left out, and counted
+MAX_LINE = 1 << 20  # a longer line is skipped and counted
 MARK = 64
-MOVED = 50  # files beside it that are looked at, the newest first
+MOVED = 50  # files of the folder that are compared, the newest first
 
 
 @known
@@ -32,18 +32,19 @@ class Position(msgspec.Struct):
 
     inode: int = 0
     offset: int = 0
-    mark: bytes = b""  # what lies right before the offset
+    mark: bytes = b""  # the bytes right before the offset
     header: str | None = None  # the first line, without its end
 
 
 class Tail:
-    """One file. `header_changed` where a new or rewritten file begins with another first line."""
+    """One file. `header_changed`: the first line of a new or rewritten file, if it is another one; else None."""
 
-    def __init__(self, path: Path, kept: Path, from_end: bool, count: Count) -> None:
-        self._path, self._kept, self._count = path, kept, count
+    def __init__(self, path: Path, position: Path, from_end: bool, count: Count) -> None:
+        """`position`: file of the stored position. `from_end`: begin a file never read before at its end."""
+        self._path, self._position, self._count = path, position, count
         self._file: BinaryIO | None = None
         self._skipping = False  # the rest of a line that is too long
-        self.at, self._saved = _load(kept), b""
+        self.at, self._saved = _load(position), b""
         self._from_end = from_end and self.at.header is None
         self.header_changed: str | None = None
 
@@ -66,24 +67,24 @@ class Tail:
         return found or (self._next_file() if replaced else [])
 
     def save(self) -> None:
-        """Keep the position where it is another; durable on return. Raises StorageError."""
+        """Store the position if it changed; durable on return. Raises StorageError."""
         now = msgspec.json.encode(self.at)
         if now != self._saved and self.at.header is not None:
-            files.write(self._kept, now)
+            files.write(self._position, now)
             self._saved = now
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         if self._file is not None:
             self._file.close()
             self._file = None
 
     def accept_header(self) -> None:
-        """Go on with the file that begins with another first line."""
+        """Read on in the file that begins with another first line."""
         self.at.header = self.header_changed = None
 
     def _open(self, last: bool = False) -> None:
-        """Open the file, or the one that was moved away before it was read to its end (`last`: it was)."""
+        """Open the file, or one that was moved away before it was read to its end. `last`: there is none."""
         self._file = self._path.open("rb", buffering=0)
         if self._inode() == self.at.inode and not self._rewritten():
             return
@@ -96,11 +97,11 @@ class Tail:
             self._begin()
 
     def _moved(self) -> BinaryIO | None:
-        """The file beside it that has, where reading ended, what was read there."""
-        beside = [p for p in self._path.parent.iterdir() if p != self._path and p.name.startswith(self._path.stem)]
+        """The file of the folder whose bytes before the position are those that were read, or None."""
+        others = [p for p in self._path.parent.iterdir() if p != self._path and p.name.startswith(self._path.stem)]
         with suppress(OSError):
-            beside.sort(key=lambda p: -p.stat().st_mtime_ns)
-        for path in beside[:MOVED]:
+            others.sort(key=lambda p: -p.stat().st_mtime_ns)
+        for path in others[:MOVED]:
             with suppress(OSError):
                 file = path.open("rb", buffering=0)
                 if self._same(file):
@@ -113,7 +114,7 @@ class Tail:
         return os.fstat(self._file.fileno()).st_ino
 
     def _next_file(self) -> list[str]:
-        """Go over to the file that has taken the name of the one that was read to its end."""
+        """Switch to the file that took the name of the one that was read to its end."""
         self.close()
         with suppress(FileNotFoundError):  # between the two there may be none
             self._open(last=True)
@@ -139,7 +140,7 @@ class Tail:
         return os.pread(file.fileno(), size, self.at.offset - size) == self.at.mark
 
     def _read_header(self, last: bool) -> bool:
-        """Whether the first line is there; where reading goes on is set behind it, or at the file's end."""
+        """Whether the first line is complete; the position is then behind it, or at the end of the file."""
         assert self._file is not None
         start = os.pread(self._file.fileno(), MAX_LINE, 0)
         line, end, _ = start.partition(b"\n")
@@ -171,19 +172,19 @@ class Tail:
         return self.at.offset
 
     def _chunk(self, last: bool) -> list[str]:
-        """The lines of the next chunk that has any."""
-        while whole := self._whole(last):
+        """Lines of the next chunk that has any; [] at the end."""
+        while whole := self._complete(last):
             self._move(self.at.offset + len(whole))
             parts = whole.split(b"\n")
-            if self._skipping:  # what has come is the rest of a line, or more of it
+            if self._skipping:  # this chunk continues a line that is too long
                 self._skipping = len(parts) == 1
                 parts = parts[1:]
             if found := [p.decode("utf-8", "replace").rstrip("\r") for p in parts if p.strip()]:
                 return found
         return []
 
-    def _whole(self, last: bool) -> bytes:
-        """What is there up to the end of a line; where it is the `last` that will come, all of it."""
+    def _complete(self, last: bool) -> bytes:
+        """The bytes up to the last line end of a chunk; all bytes if they are the `last` of the file."""
         assert self._file is not None
         data = os.pread(self._file.fileno(), CHUNK, self.at.offset)
         whole = data[: data.rfind(b"\n") + 1]
@@ -194,7 +195,7 @@ class Tail:
         return data if last else b""
 
     def _long_line(self, data: bytes, last: bool) -> bytes:
-        """A line longer than a chunk: read whole up to `MAX_LINE`, else left out bit by bit."""
+        """A line longer than a chunk: read up to `MAX_LINE`, else skipped chunk by chunk."""
         assert self._file is not None
         if not self._skipping:
             line = os.pread(self._file.fileno(), MAX_LINE, self.at.offset)
@@ -213,9 +214,9 @@ class Tail:
         self.at.offset, self.at.mark = offset, os.pread(self._file.fileno(), size, offset - size)
 
 
-def _load(kept: Path) -> Position:
-    """The kept position; a fresh one where there is none, or none that can be read."""
+def _load(path: Path) -> Position:
+    """Load a stored position; a new one if there is none or it cannot be read."""
     try:
-        return msgspec.json.decode(kept.read_bytes(), type=Position)
+        return msgspec.json.decode(path.read_bytes(), type=Position)
     except (OSError, msgspec.DecodeError):
         return Position()

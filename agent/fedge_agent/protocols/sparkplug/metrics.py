@@ -122,7 +122,7 @@ class Metrics:
         quality = Quality.GOOD if metric.quality is None else QUALITIES.get(metric.quality, Quality.UNCERTAIN)
         try:
             if datatype != self._types[name]:
-                raise WireError(f"a {values.name_of(datatype)}; its birth said {values.name_of(self._types[name])}")
+                raise WireError(f"a {values.name_of(datatype)}; its birth declared {values.name_of(self._types[name])}")
             value = values.read(metric, datatype)
         except WireError as e:
             self._counts.count("not usable")

@@ -121,7 +121,7 @@ def test_lost_answer_is_searched_for_once_the_target_has_settled(at_end: AtEnd, 
         mes.begin(tmp_path)
         with pytest.raises(UnreachableError):
             mes.deliver(EVENT)
-        with pytest.raises(RetryError, match="a create had no answer; looked for again 3600 s after it"):
+        with pytest.raises(RetryError, match="a create had no answer; the order is searched again 3600 s after it"):
             mes.deliver(EVENT)
         mes.end()
         mes = at_end(MesOutput("mes", msgspec.structs.replace(config, settle=Seconds(0))))
@@ -248,7 +248,7 @@ def test_conflict_means_that_the_order_is_there(at_end: AtEnd) -> None:
 
 
 def test_deleted_order_holds_nobody_up(at_end: AtEnd) -> None:
-    """A person deletes an order: nothing is noted on it or learnt of it, and the events behind it have their turn."""
+    """A person deletes an order: it gets no note and gives no label, and the next events are delivered."""
 
     def answer(asked: Request) -> bytes:
         if asked.line.startswith("POST / "):
