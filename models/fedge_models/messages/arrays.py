@@ -7,7 +7,7 @@ make a receiver allocate.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,11 +33,18 @@ def decoder(sizes: NDArray[np.int64], what: str, steps: str) -> Decode:
     def decode(type_: type, value: Any) -> Floats | Codes:
         if not isinstance(value, bytes):
             raise WireError(f"{what}: expected a byte string for an array, got {type(value).__name__}")
-        if type_ == Codes:
+        if _element(type_) is np.int8:
             return unpack(value, int(sizes.sum()), what)
         return to_steps(value, len(sizes), f"{what}: {steps}")
 
     return decode
+
+
+def _element(array: type) -> type:
+    """The type of an array's elements from its annotation, which numpy 2.5 builds otherwise than releases before it."""
+    _, dtype = get_args(array)
+    element: type = get_args(dtype)[0]
+    return element
 
 
 def to_steps(data: bytes, count: int, what: str) -> Floats:
