@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.waiting import LONGEST_S
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 PRINTED = {
@@ -20,7 +21,7 @@ PRINTED = {
 @pytest.mark.parametrize("name", PRINTED)
 def test_example_runs(name: str, tmp_path: Path) -> None:
     command = [sys.executable, "-W", "error", str(EXAMPLES / name)]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=LONGEST_S, check=False)
     assert done.returncode == 0, done.stderr
     assert all(words in done.stdout for words in PRINTED[name]), done.stdout
     assert not list(tmp_path.iterdir())
@@ -36,5 +37,5 @@ def test_own_files_are_federated(tmp_path: Path) -> None:
         rows = "\n".join(f"{v},{'high' if v > 0 else 'low'}" for i in range(300) for v in [(-1) ** (i // 2) * (1 + k)])
         (tmp_path / f"p{k}.csv").write_text(f"a,label\n{rows}\n")
     command = [sys.executable, str(EXAMPLES / "federate_csv.py"), "net.onnx", "p0.csv", "p1.csv"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=LONGEST_S, check=False)
     assert done.returncode == 0 and "p1 " in done.stdout, done.stderr

@@ -25,6 +25,7 @@ import pytest
 from fedge_agent.cli.main import main as agent
 from fedge_aggregator.cli.main import main as aggregator
 from fedge_fleet.cli import main as fleet
+from support.waiting import LONGEST_S
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -133,5 +134,5 @@ def start(text: str, folder: Path, env: dict[str, str], stack: ExitStack) -> Non
 
 def end(process: subprocess.Popen[bytes]) -> None:
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=60)
+    process.communicate(timeout=LONGEST_S)
     assert process.returncode == 0

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from support.paths import ROOT
 from support.programs import BIN, ENV
+from support.waiting import LONGEST_S
 
 UNITS = [ROOT / "agent/fedge_agent/fedge-agent.service", ROOT / "aggregator/fedge_aggregator/fedge-aggregator.service"]
 IMAGES = [ROOT / "Dockerfile.x86", ROOT / "Dockerfile.jetson"]
@@ -51,7 +52,7 @@ def test_service_tells_systemd_how_it_is(
             process.send_signal(number)
             while told[-1] == b"WATCHDOG=1" or told[-1] == b"READY=1":
                 told.append(systemd.recv(100))
-            assert process.wait(10) == 0, (tmp_path / "log").read_text()
+            assert process.wait(LONGEST_S) == 0, (tmp_path / "log").read_text()
         finally:
             process.kill()
             process.wait()

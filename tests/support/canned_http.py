@@ -9,6 +9,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import NamedTuple
 
+from support.waiting import LONGEST_S
+
 
 class Request(NamedTuple):
     """One request, as it arrived."""
@@ -49,7 +51,7 @@ class CannedServer:
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
-        self._thread.join(5)
+        self._thread.join(LONGEST_S)
 
     def _serve(self) -> None:
         while True:

@@ -8,6 +8,8 @@ import struct
 import threading
 from contextlib import suppress
 
+from support.waiting import LONGEST_S
+
 
 class CutLink:
     """Forwards a port of its own to `port`, and cuts the share `cut` (0 to 1) of all connections.
@@ -28,7 +30,7 @@ class CutLink:
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
-        self._thread.join(5)
+        self._thread.join(LONGEST_S)
 
     def _accept(self) -> None:
         while True:
@@ -51,7 +53,7 @@ class CutLink:
         back = threading.Thread(target=self._pump, args=(far, near, budget), daemon=True)
         back.start()
         self._pump(near, far, budget)
-        back.join(60)
+        back.join(LONGEST_S)
         self.cuts += budget.spent
         for end in (near, far):
             _reset(end) if budget.spent else end.close()

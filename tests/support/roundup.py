@@ -12,7 +12,7 @@ from typing import Any
 
 from support.counterparts import others
 from support.programs import free_port
-from support.waiting import until
+from support.waiting import LONGEST_S, until
 
 # Roundup refuses to serve as root, which tests are in a container.
 _SERVER = "import os; os.getuid = lambda: 1; from roundup.scripts.roundup_server import run; run()"
@@ -72,7 +72,7 @@ class Roundup:
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
         """What a person does at the server, without us."""
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=LONGEST_S)
         pair = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
         headers = {"Authorization": f"Basic {pair}", "X-Requested-With": "person", "Accept": "application/json"}
         headers |= {"Content-Type": "application/json", "Origin": f"http://127.0.0.1:{self.port}"}

@@ -21,6 +21,7 @@ from fedge_agent.config import schema as agent_config
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, ImageSpec, WindowSpec
 from support.running_aggregator import RunningAggregator
+from support.waiting import LONGEST_S
 
 NORMAL, EXTRA = 1, 3  # as SQLite numbers them
 CARD = Card("classify", (Channel("c"),), WindowSpec(1, 1, 1), labels=("a", "b"), image=ImageSpec(height=16, width=16))
@@ -48,7 +49,7 @@ class Connections:
     def wait_for(self, count: int) -> None:
         """Until so many files have been opened."""
         with self._changed:
-            assert self._changed.wait_for(lambda: len(self._opened) >= count, 30), self._opened
+            assert self._changed.wait_for(lambda: len(self._opened) >= count, LONGEST_S), self._opened
 
 
 @pytest.fixture
@@ -104,7 +105,7 @@ url = "http://127.0.0.1:9/"
         yield
     finally:
         app.stop()
-        thread.join(30)
+        thread.join(LONGEST_S)
         sys.setswitchinterval(interval)
 
 

@@ -112,13 +112,17 @@ def fleet(bare: Fleet) -> Fleet:
 
 
 def test_agents_learn_together_and_everybody_says_so(fleet: Fleet) -> None:
-    fleet.wait(lambda: fleet.release() >= 4, "three rounds")
+    config: list[str | Path] = ["--config", fleet.folder / "agg.toml"]
+
+    def rounds() -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = json.loads(fleet.run("fedge-aggregator", "rounds", "--json", *config))
+        return found
+
+    fleet.wait(lambda: sum(row["nodes"] == 2 for row in rounds()) >= 2, "two rounds of both")  # one may come first
     fleet.wait(lambda: (fleet.status("one")["models"]["f"]["release"] or 0) >= 3, "the release to serve")
     status = fleet.status("one")
     assert status["latency"]["decisions"] > 10 and not any(status["lost"].values())
-    config: list[str | Path] = ["--config", fleet.folder / "agg.toml"]
-    rounds = json.loads(fleet.run("fedge-aggregator", "rounds", "--json", *config))
-    assert rounds[0]["release"] == 1 and rounds[2]["nodes"] == 2
+    assert rounds()[0]["release"] == 1
     nodes = json.loads(fleet.run("fedge-aggregator", "nodes", "list", "--json", *config))
     assert [n["name"] for n in nodes] == ["one", "two"]
     assert json.loads(fleet.run("fedge-aggregator", "model", "list", "--json", *config))[0]["parameters"] > 0
@@ -175,7 +179,7 @@ def test_kills_lose_nothing_and_reuse_no_sequence(fleet: Fleet, kills: int) -> N
     rng, last, sequences = random.Random(0), 0, {"one": 0, "two": 0}
     victims = rng.sample(["agg", "one", "two"] * (kills // 3), kills)
     for i, victim in enumerate(victims):
-        fleet.wait(partial(fleet.is_beyond, last), f"a round after kill {i}", 60)
+        fleet.wait(partial(fleet.is_beyond, last), f"a round after kill {i}")
         time.sleep(rng.random())  # the random moment is the point
         last = fleet.release()
         fleet.kill(victim)
@@ -185,7 +189,7 @@ def test_kills_lose_nothing_and_reuse_no_sequence(fleet: Fleet, kills: int) -> N
                 assert number >= sequences[node]
                 sequences[node] = number
         fleet.start(victim, "fedge-aggregator" if victim == "agg" else "fedge-agent")
-    fleet.wait(lambda: fleet.release() > last, "the last round", 60)
+    fleet.wait(lambda: fleet.release() > last, "the last round")
     with closing(sqlite3.connect(fleet.folder / "agg/aggregator.sqlite")) as db:
         versions = [v for (v,) in db.execute("SELECT version FROM releases ORDER BY version")]
     assert versions == list(range(1, len(versions) + 1))
@@ -221,7 +225,7 @@ def test_asynchronous_kills_lose_and_double_no_update(asynchronous: Fleet, kills
     fleet, rng = asynchronous, random.Random(1)
     for i in range(kills):
         last = fleet.release()
-        fleet.wait(partial(fleet.is_beyond, last + 1), f"releases after kill {i}", 60)
+        fleet.wait(partial(fleet.is_beyond, last + 1), f"releases after kill {i}")
         time.sleep(rng.random() / 2)  # the random moment is the point
         victim = "agg" if i % 2 == 0 else rng.choice(["one", "two", "three"])
         fleet.kill(victim)
@@ -238,7 +242,7 @@ def test_gateway_that_was_away_counts_with_its_staleness(asynchronous: Fleet) ->
     fleet.wait(lambda: fleet.release() >= 3, "releases")
     base = fleet.goes_away("three")
     fleet.start("agg", "fedge-aggregator")
-    fleet.wait(lambda: fleet.release() >= base + 4, "releases without it", 60)
+    fleet.wait(lambda: fleet.release() >= base + 4, "releases without it")
     fleet.start("three")
     config: list[str | Path] = ["--config", fleet.folder / "agg.toml"]
 
@@ -256,13 +260,15 @@ def test_gateway_that_was_away_counts_with_its_staleness(asynchronous: Fleet) ->
 def test_agents_that_are_not_asked_train_nothing(bare: Fleet) -> None:
     path = bare.folder / "agg.toml"
     path.write_text(path.read_text().replace("quorum = 2\n", "quorum = 1\nshare = 0.4\nmargin = 0.0\n"))
+    path.write_text(path.read_text().replace('deadline = "1s"', 'deadline = "1h"'))  # the share alone ends a round
     bare.run("fedge-aggregator", "model", "add", "f", bare.folder / "model.onnx", "--config", path)
     bare.start("agg", "fedge-aggregator")
     for name in ("one", "two", "three"):
         bare.agent(name)
         bare.start(name)
+    bare.wait(lambda: len(bare.status("agg")["federations"]["f"]["active"]) == 3, "all three to be active")
     goal = bare.release() + 6
-    bare.wait(lambda: bare.release() >= goal, "rounds of some", 60)
+    bare.wait(lambda: bare.release() >= goal, "rounds of some")
     rows = json.loads(bare.run("fedge-aggregator", "rounds", "--json", "--config", path))
     assert {row["nodes"] for row in rows[-6:-1]} == {2.0}  # two fifths of three, rounded up
     refused = bare.run("fedge-aggregator", "audit", "--what", "refusal", "--config", path)
@@ -275,7 +281,7 @@ def test_refused_update_is_explained_to_the_gateways_operator(fleet: Fleet) -> N
     config = fleet.folder / "agg.toml"
     fleet.wait(lambda: fleet.release() >= 2, "a round")
     fleet.goes_away("two")
-    config.write_text(config.read_text() + 'active = "1s"\n')  # so that the other goes on alone
+    config.write_text(config.read_text() + 'active = "5s"\n')  # so that the other goes on alone
     fleet.start("agg", "fedge-aggregator")
     goal = fleet.release() + 1
     fleet.wait(lambda: fleet.release() > goal, "releases without it")

@@ -22,6 +22,7 @@ from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, WindowSpec
 from support.asyncua_plc import Plc
 from support.programs import Programs
+from support.waiting import LONGEST_S
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -49,7 +50,7 @@ class Machine:
 
     def stop(self) -> None:
         self._stop.set()
-        self._thread.join(10)
+        self._thread.join(LONGEST_S)
         self.plc.stop()
 
 

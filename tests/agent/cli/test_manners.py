@@ -22,7 +22,7 @@ from fedge_agent.cli.main import main
 from fedge_agent.health import STATUS_FILE
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, WindowSpec
-from support.waiting import until
+from support.waiting import LONGEST_S, until
 
 AGENT = [sys.executable, "-c", "from fedge_agent.cli.main import main; main(prog_name='fedge-agent')"]
 
@@ -100,7 +100,7 @@ def test_a_second_start_is_refused_and_the_first_is_not_disturbed(tmp_path: Path
     config = configured(tmp_path)
     with started(config) as first:
         second = subprocess.run(
-            [*AGENT, "start", "--config", config], capture_output=True, text=True, timeout=60, check=False
+            [*AGENT, "start", "--config", config], capture_output=True, text=True, timeout=LONGEST_S, check=False
         )
         assert second.returncode == 1 and second.stderr.count("\n") == 1
         assert f"another fedge-agent (pid {first.pid}) uses {tmp_path / 'state'}" in second.stderr
@@ -127,7 +127,7 @@ def test_a_port_in_use_is_said_with_the_address_by_start_and_by_check(tmp_path: 
         config = configured(tmp_path, address)
         for command in ("start", "check"):
             done = subprocess.run(
-                [*AGENT, command, "--config", config], capture_output=True, text=True, timeout=60, check=False
+                [*AGENT, command, "--config", config], capture_output=True, text=True, timeout=LONGEST_S, check=False
             )
             said = done.stdout + done.stderr
             assert done.returncode == 1 and "Traceback" not in said

@@ -20,6 +20,7 @@ from fedge_agent.windows.assembler import Assembler
 from fedge_models.errors import StorageError
 from support.at_end import AtEnd
 from support.databases import Disk
+from support.waiting import LONGEST_S
 
 
 def inbox(folder: Path, max_bytes: int = 1 << 20, max_age: float = 3600) -> Inbox:
@@ -190,7 +191,7 @@ def test_settling_writes_the_newest_once_it_is_durable(at_end: AtEnd, tmp_path: 
     settling = ProgressWriter(kept, ready)
     settling.start()
     settling.put(progress(1, 0, m=b"early"))
-    assert asked.wait(5)
+    assert asked.wait(LONGEST_S)
     assert kept.checkpoint("m") is None  # its samples and events are not written yet
     durable.set()
     settling.put(progress(2, 0, m=b"old"))

@@ -35,7 +35,7 @@ from fedge_models.system.settings import Seconds
 from support.at_end import AtEnd
 from support.databases import Disk, locked
 from support.events import changed, make_event
-from support.waiting import until
+from support.waiting import LONGEST_S, until
 
 WHEN = When(for_windows=2, min_gap=Seconds(10), clear_below=0.5)
 EVENT = make_event()
@@ -246,7 +246,7 @@ def test_event_waits_for_the_disk_but_nobody_for_the_event(at_end: AtEnd, tmp_pa
     with locked(tmp_path / "s"):  # a commit that takes its time
         recorder.put(EVENT, AlertState(1, True))
         assert recorder.waiting == 1
-    assert there.wait(5) and spool.counts("mes")["pending"] == 1 and spool.alert_state("pump").opened
+    assert there.wait(LONGEST_S) and spool.counts("mes")["pending"] == 1 and spool.alert_state("pump").opened
     recorder.stop()
     assert recorder.lost == 0
 

@@ -22,7 +22,7 @@ from fedge_models.errors import ConfigError, RefusedError, UnreachableError
 from support.at_end import AtEnd
 from support.events import changed, make_event
 from support.mosquitto import Mosquitto
-from support.waiting import until
+from support.waiting import LONGEST_S, until
 
 EVENT = make_event()
 DECISION = Decision("pump", "m", 3, 1_700_000_000_250_000_000, 0.5, float("inf"), "normal", 0.0, 0.001)
@@ -55,7 +55,7 @@ class Watch:
         self.connection.subscribe([topic])
 
     def next(self) -> tuple[str, dict[str, Any], bool]:
-        message = self.got.get(timeout=10)
+        message = self.got.get(timeout=LONGEST_S)
         self.connection.acknowledge([message])
         return message.topic, json.loads(message.payload), message.retain
 
@@ -187,7 +187,7 @@ def test_every_event_arrives_though_the_broker_is_killed_in_between(at_end: AtEn
         assert watch.next()[1]["key"] == keys[-1]
     hosted.stop(5)
     ended.set()
-    watcher.join(10)
+    watcher.join(LONGEST_S)
     broker.stop()
     assert hosted.status()["delivered"] == 200 and hosted.status()["retries"] >= 3
     first = list(dict.fromkeys(seen))

@@ -19,6 +19,7 @@ from fedge_models.errors import ConfigError, RefusedError, UnreachableError
 from support.counterparts import others, program
 from support.node_opcua import NodeServer, shared_server
 from support.paths import SUPPORT
+from support.waiting import LONGEST_S
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -134,7 +135,7 @@ def ask(server: OpcuaServerOutput, tmp_path: Path, nodes: list[str], *clients: d
     options = {"url": url, "pki": str(tmp_path / "pki"), "nodes": nodes, "clients": clients}
     command = [program("node"), str(SUPPORT / "opcua_client.js"), json.dumps(options)]
     env = {**os.environ, "COUNTERPARTS": str(others("node", "node_modules"))}
-    done = subprocess.run(command, capture_output=True, text=True, env=env, check=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, env=env, check=True, timeout=LONGEST_S)
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 

@@ -12,7 +12,7 @@ from fedge_agent.protocols.mqtt.broker import Broker, check_broker
 from fedge_agent.protocols.mqtt.connection import Connection, Message, Will
 from fedge_models.errors import ConfigError, UnreachableError
 from support.mosquitto import Authority, Mosquitto
-from support.waiting import until
+from support.waiting import LONGEST_S, until
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ class Peer:
         self.connection.wait([self.connection.publish(topic, payload, retain=retain)])
 
     def next(self) -> Message:
-        return self.got.get(timeout=5)
+        return self.got.get(timeout=LONGEST_S)
 
     def ended(self) -> str:
         return until(lambda: self.connection.lost, "the connection to be lost") or ""

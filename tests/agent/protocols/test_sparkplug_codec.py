@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.counterparts import others, program
 from support.paths import SUPPORT, VECTORS
+from support.waiting import LONGEST_S
 
 RECORDED: dict[str, str] = json.loads((VECTORS / "sparkplug.json").read_text())
 T = 1700000000000
@@ -33,7 +34,7 @@ def recorded(name: str) -> list[Metric]:
 def test_vectors_are_what_the_npm_library_writes_today() -> None:
     script = [program("node"), str(SUPPORT / "sparkplug.js"), "record"]
     env = {**os.environ, "NODE_PATH": str(others("node", "node_modules"))}
-    said = subprocess.run(script, env=env, capture_output=True, check=True, timeout=60).stdout
+    said = subprocess.run(script, env=env, capture_output=True, check=True, timeout=LONGEST_S).stdout
     assert json.loads(said) == RECORDED
 
 

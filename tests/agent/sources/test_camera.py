@@ -13,6 +13,7 @@ from fedge_agent.sources.camera import CameraConfig, CameraSource
 from fedge_agent.sources.host import HostedSource, Queue
 from fedge_models.errors import ConfigError, UnreachableError
 from support.recording_host import RecordingHost
+from support.waiting import LONGEST_S
 
 FRAMES = 12
 
@@ -68,10 +69,10 @@ def test_it_comes_back_by_itself_and_stops_when_told(video: Path) -> None:
     hosted.start()
     fresh = 0
     while fresh < 2:
-        batch = queue.get(20)
+        batch = queue.get(LONGEST_S)
         assert batch is not None
         fresh += batch.fresh
-    hosted.join(5)
+    hosted.join(LONGEST_S)
     assert "source-cam" not in {thread.name for thread in threading.enumerate()}
     assert hosted.status()["reconnects"] >= 1
 

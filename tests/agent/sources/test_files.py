@@ -22,7 +22,7 @@ from fedge_models.system.settings import Seconds
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 from support.recording_host import RecordingHost
-from support.waiting import until
+from support.waiting import LONGEST_S, until
 
 
 def replay(path: Path, text: str | bytes, tags: tuple[str, ...] = ("a", "b"), **config: Any) -> RecordingHost:
@@ -367,7 +367,7 @@ def test_counts_are_in_the_status(tmp_path: Path) -> None:
     hosted = HostedSource("csv", FilesSource("csv", FilesConfig(tmp_path / "d.csv", speed=1e9)), ["a", "b"], Queue(99))
     hosted.start()
     until(lambda: hosted.status()["readings"] == 6)  # of three rows
-    hosted.join(10)
+    hosted.join(LONGEST_S)
     counts = {"column 'b': missing in a row that is too short": 1, "column 'a': no number": 1}
     assert hosted.status()["counts"] == counts and hosted.status()["bad"] == 1
 

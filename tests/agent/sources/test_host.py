@@ -18,7 +18,7 @@ from fedge_agent.sources.host import (
 )
 from fedge_agent.types import Reading, Source, SourceHost
 from fedge_models.errors import ConfigError, FedgeError, IdentityError, UnreachableError
-from support.waiting import until
+from support.waiting import LONGEST_S, until
 
 JITTER = 0.25  # of each wait, both ways
 
@@ -52,10 +52,10 @@ def test_it_runs_again_after_every_kind_of_failure(monkeypatch: pytest.MonkeyPat
     queue = Queue(8)
     source = HostedSource("plc", Failing(iter(errors)), [], queue)
     source.start()
-    batch = queue.get(30)
+    batch = queue.get(LONGEST_S)
     assert batch is not None and batch.fresh
     assert source.status()["reconnects"] == 3 and "ZeroDivisionError" in source.status()["problems"]["connection"]
-    source.join(30)
+    source.join(LONGEST_S)
     assert "source-plc" not in {thread.name for thread in threading.enumerate()}
 
 

@@ -20,6 +20,7 @@ from fedge_models.errors import ConfigError, UnreachableError
 from fedge_models.system.settings import Seconds, convert
 from PIL import Image
 from support.recording_host import RecordingHost
+from support.waiting import LONGEST_S
 
 
 def png(level: int) -> bytes:
@@ -162,10 +163,10 @@ def test_killed_between_taking_and_deciding_it_says_which_and_reads_none_twice(t
     (tmp_path / "pictures.sqlite").rename(hosted.folder / "pictures.sqlite")
     hosted.start()
     line.put("b.png", 2, 2)
-    batch = queue.get(10)
+    batch = queue.get(LONGEST_S)
     assert batch is not None and [level(r) for r in batch.readings] == [2] and path.exists()
     assert "'a.png'" in hosted.status()["problems"]["restart"]
-    hosted.join(5)
+    hosted.join(LONGEST_S)
     assert queue.get(0) is None
 
 
@@ -180,10 +181,10 @@ def test_it_waits_while_the_agent_is_behind(tmp_path: Path) -> None:
     levels: list[int] = []
     while len(levels) < 5:
         assert len(queue) <= 2
-        batch = queue.get(10)
+        batch = queue.get(LONGEST_S)
         assert batch is not None
         levels += [level(r) for r in batch.readings]
-    hosted.join(5)
+    hosted.join(LONGEST_S)
     assert levels == [0, 1, 2, 3, 4]
     line.close()
 

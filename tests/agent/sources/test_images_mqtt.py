@@ -20,6 +20,7 @@ from fedge_agent.windows.pictures import RawFormat
 from fedge_models.errors import ConfigError
 from PIL import Image
 from support.mosquitto import Mosquitto
+from support.waiting import LONGEST_S
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (12, 16, 3), dtype=np.uint8)
 
@@ -79,13 +80,13 @@ def test_pictures_over_a_broker_are_kept_and_a_hostile_one_is_counted(broker: Mo
     for payload in (encoded("PNG"), encoded("PNG")[:50]):
         peer.wait([peer.publish("plant/camera", payload, retain=True)])
     hosted.start()  # has the retained one, which is cut off
-    first = queue.get(20)
+    first = queue.get(LONGEST_S)
     assert first is not None and [r.quality for r in first.readings] == [Quality.BAD]
     assert hosted.status()["counts"] == {"unusable": 1} and "plant/camera" in hosted.status()["problems"]
     peer.wait([peer.publish("plant/camera", encoded("PNG"))])
-    second = queue.get(20)
+    second = queue.get(LONGEST_S)
     assert second is not None and np.array_equal(second.readings[0].value, PIXELS)
-    hosted.join(5)
+    hosted.join(LONGEST_S)
     assert hosted.status()["problems"] == {}
     kept = [k.readings[0].value for k in inbox.replay()]
     assert len(kept) == 2 and np.array_equal(kept[1], PIXELS)

@@ -26,6 +26,7 @@ from support.databases import Disk
 from support.mosquitto import Mosquitto
 from support.mqtt_once import BrokerOfOneMessage
 from support.recording_host import RecordingHost
+from support.waiting import LONGEST_S
 
 NOW = 1_700_000_000_000_000_000
 
@@ -211,14 +212,14 @@ class Running:
         return self.hosted.status()
 
     def wait(self, done: Callable[[], Any]) -> None:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + LONGEST_S
         while not done():
             assert time.monotonic() < deadline, (self.readings[-5:], self.status())
             if (batch := self.queue.get(0.01)) is not None:
                 self.batches.append(batch)
 
     def end(self) -> None:
-        self.hosted.join(5)
+        self.hosted.join(LONGEST_S)
         self.inbox.close()
 
 
@@ -402,7 +403,7 @@ def test_message_is_acknowledged_only_when_it_is_kept(tmp_path: Path, power: boo
     source = MqttSource("broker", config(url=broker.url, client_id="gw", version="3.1.1"))
     with nullcontext() if power else pytest.raises(OSError, match="power"):
         source.run(["plant/a"], host)
-    assert broker.ended.wait(10)
+    assert broker.ended.wait(LONGEST_S)
     assert broker.acknowledged == power and len(host.readings) == power
 
 
@@ -413,7 +414,7 @@ def test_a_closed_connection_holds_no_descriptor() -> None:
     connection = Connection(config(url=broker.url, client_id="gw", version="3.1.1"))
     connection.open()
     connection.close()
-    assert broker.ended.wait(10)
+    assert broker.ended.wait(LONGEST_S)
     assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 

@@ -17,6 +17,7 @@ from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, WindowSpec
 from support.mosquitto import Mosquitto
 from support.programs import Programs
+from support.waiting import LONGEST_S
 
 HZ, LENGTH, HOP = 50.0, 10, 5
 CALM, FAR = 580, 20  # readings in turns: the calm ones are many, since the agent learns from all
@@ -60,7 +61,7 @@ class Machine:
     def stop(self) -> None:
         self._stop.set()
         self.pace.set()
-        self._thread.join(10)
+        self._thread.join(LONGEST_S)
 
 
 def configuration(folder: Path, broker: Mosquitto) -> str:

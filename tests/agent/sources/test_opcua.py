@@ -15,6 +15,7 @@ from fedge_models.errors import UnreachableError
 from support.asyncua_plc import Plc
 from support.opcua_source import RunningSource
 from support.recording_host import RecordingHost
+from support.waiting import LONGEST_S
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -89,7 +90,7 @@ def test_subscription_that_dies_silently_is_noticed_by_the_age_of_its_data(plc: 
     with RunningSource(url(plc), ["ns=2;s=silent"], max_age=1.5) as run:
         run.host.wait(lambda: bool(run.host.readings))
         plc.mute()
-        run.thread.join(15)
+        run.thread.join(LONGEST_S)
     assert isinstance(run.error, UnreachableError) and "no heartbeat" in str(run.error)
 
 
@@ -99,7 +100,7 @@ def test_server_that_hangs_is_given_up(plc: Plc) -> None:
     with RunningSource(url(plc), ["ns=2;s=hung"], timeout=0.5) as run:
         run.host.wait(lambda: bool(run.host.readings))
         plc.block(again)
-        run.thread.join(15)
+        run.thread.join(LONGEST_S)
         again.set()
     assert isinstance(run.error, UnreachableError) and "stopped answering" in str(run.error)
 
@@ -109,7 +110,7 @@ def test_restart_of_the_server_ends_the_run_and_a_fresh_one_goes_on(plc: Plc) ->
     with RunningSource(url(plc), ["ns=2;s=before"], max_age=2.0) as run:
         run.host.wait(lambda: bool(run.host.readings))
         plc.stop()
-        run.thread.join(15)
+        run.thread.join(LONGEST_S)
     assert isinstance(run.error, UnreachableError)
     again = Plc(plc.port)
     again.add("before", 7.0)

@@ -23,7 +23,7 @@ from fedge_agent.sources.opcua import OpcuaConfig, OpcuaSource
 from fedge_agent.types import Batch
 from support.black_hole import BlackHoleLink
 from support.node_opcua import NodeServer
-from support.waiting import until
+from support.waiting import LONGEST_S, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 
@@ -79,7 +79,7 @@ def gateway(server: list[NodeServer]) -> Iterator[Gateway]:
     made = Gateway(server[0].url)
     made.values_again()
     yield made
-    made.source.join(10)
+    made.source.join(LONGEST_S)
 
 
 def until_usable(port: int) -> None:
@@ -132,7 +132,7 @@ def test_half_open_link(server: list[NodeServer], dead: float) -> None:
     time.sleep(dead)
     proxy.heal()
     measured(f"half_open_{dead:.0f}_s", gateway)
-    gateway.source.join(10)
+    gateway.source.join(LONGEST_S)
     proxy.close()
 
 
@@ -151,7 +151,7 @@ def test_changed_certificate_is_refused_until_it_is_trusted(server: list[NodeSer
     gateway.values_again()
     logger.info(f"certificate trusted anew: values again after {time.monotonic() - began:.1f} s")
     assert time.monotonic() - began < ALLOWED_S
-    gateway.source.join(10)
+    gateway.source.join(LONGEST_S)
 
 
 def test_tags_that_appear_late(server: list[NodeServer], tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ def test_tags_that_appear_late(server: list[NodeServer], tmp_path: Path) -> None
         batch = gateway.queue.get(0.1)
         seen |= {r.tag for r in batch.readings} if batch else set()
     logger.info(f"{len(TAGS)} tags that appeared late: values after {time.monotonic() - began:.1f} s")
-    gateway.source.join(10)
+    gateway.source.join(LONGEST_S)
 
 
 def _shown(server: NodeServer) -> bytes:

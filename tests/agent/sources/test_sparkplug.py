@@ -20,6 +20,7 @@ from fedge_agent.types import Batch, Quality, Reading
 from fedge_models.errors import ConfigError
 from support.mosquitto import Mosquitto
 from support.npm_sparkplug import NpmSparkplug
+from support.waiting import LONGEST_S
 
 
 @pytest.fixture(scope="module")
@@ -45,11 +46,11 @@ class Reader:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.hosted.join(5)
+        self.hosted.join(LONGEST_S)
 
     def until(self, done: Any, what: str) -> Any:
         """Take batches until done() is true."""
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + LONGEST_S
         while not (result := done()):
             assert time.monotonic() < deadline, f"waited in vain for {what}: {self.readings[-5:]}, {self.problems}"
             if batch := self.queue.get(0.1):
@@ -167,7 +168,7 @@ def test_a_host_says_that_it_is_there_and_that_it_is_not(broker: Mosquitto) -> N
     operator.subscribe([topic])
 
     def state() -> topics.State:
-        message = heard.get(timeout=10)
+        message = heard.get(timeout=LONGEST_S)
         operator.acknowledge([message])
         return topics.read_state(message.payload)
 

@@ -17,7 +17,7 @@ from fedge_models.errors import RefusedError, StaleError, UnreachableError
 from fedge_models.messages.quantize import LIMIT
 from support.federation_bench import GRAPH, MODEL
 from support.running_aggregator import MakeAggregator, RunningAggregator, head_of, submit, update, wait_for_release
-from support.waiting import until
+from support.waiting import LONGEST_S, until
 
 
 def test_two_gateways_make_a_release(aggregator: RunningAggregator) -> None:
@@ -163,7 +163,7 @@ def test_metrics_are_those_of_the_moment(aggregator: RunningAggregator) -> None:
 
 def http_get(aggregator: RunningAggregator, path: str) -> str:
     host, _, port = (aggregator.folder / "state/status.addr").read_text().rpartition(":")
-    with closing(http.client.HTTPConnection(host, int(port), timeout=5)) as page:
+    with closing(http.client.HTTPConnection(host, int(port), timeout=LONGEST_S)) as page:
         page.request("GET", path)
         return page.getresponse().read().decode()
 

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from support.federation_bench import ASYNCHRONOUS, MakeBench, T
+from support.waiting import LONGEST_S
 
 
 def test_gateway_that_comes_late_counts_with_fedbuffs_weight_on_the_newest_grid(make_bench: MakeBench) -> None:
@@ -58,7 +59,7 @@ def test_update_that_arrives_while_a_buffer_is_averaged_is_in_the_next_release(
     def meanwhile(*arguments: Any) -> Any:
         sender = threading.Thread(target=made.send, args=("c", body))
         sender.start()
-        sender.join(10)
+        sender.join(LONGEST_S)
         assert not sender.is_alive()
         return plain(*arguments)
 
@@ -95,7 +96,7 @@ def test_update_that_arrives_while_a_synchronous_round_is_averaged_waits_and_is_
 
     monkeypatch.setattr(average, "average", meanwhile)
     made.round("a", "b")
-    sender.join(10)
+    sender.join(LONGEST_S)
     assert "base release 1 of node c is not open" in said[0]
 
 

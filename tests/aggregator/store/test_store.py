@@ -15,7 +15,7 @@ from fedge_aggregator.store.audit import Audit, record
 from fedge_aggregator.store.database import FILE, Database
 from fedge_aggregator.store.group_commit import MOST, GroupCommit
 from fedge_models.errors import StaleError, StorageError
-from support.waiting import until
+from support.waiting import LONGEST_S, until
 
 T = TypeVar("T")
 
@@ -110,7 +110,7 @@ def test_readers_do_not_wait_for_a_writer_and_see_what_is_committed(database: Da
     with database.transaction() as db, ThreadPoolExecutor(1) as other:
         record(db, 0, "invite", "mine")
         assert written(database) == ["before", "mine"]
-        assert other.submit(written, database).result(5) == ["before"]
+        assert other.submit(written, database).result(LONGEST_S) == ["before"]
     assert written(database) == ["before", "mine"]
 
 
@@ -119,7 +119,7 @@ def test_reading_is_of_one_moment(database: Database) -> None:
     with ThreadPoolExecutor(1) as other:
         with database.reading():
             assert written(database) == ["a"]
-            other.submit(write, database, "b").result(5)
+            other.submit(write, database, "b").result(LONGEST_S)
             with database.reading():
                 assert written(database) == ["a"]
         assert written(database) == ["a", "b"]

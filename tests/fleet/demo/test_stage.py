@@ -30,7 +30,7 @@ from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.training.config import TrainingConfig
 from support.paths import recorded_data
 from support.recording_host import RecordingHost
-from support.waiting import until
+from support.waiting import LONGEST_S, until
 
 BIN = Path(sys.executable).parent
 
@@ -213,7 +213,7 @@ def test_plc_replays_every_value_at_its_time(tmp_path: Path) -> None:
         (tmp_path / "go").touch()
         until(lambda: sum(r.tag == "ns=2;s=b" and r.quality is Quality.GOOD for r in host.readings) == 150)
         host.stop.set()
-        reader.join(10)
+        reader.join(LONGEST_S)
     for row, name in enumerate("ab"):
         got = [r for r in host.readings if r.tag == f"ns=2;s={name}" and r.quality is Quality.GOOD]
         np.testing.assert_array_equal(np.array([r.value for r in got], np.float32), track.values[row])
@@ -225,7 +225,7 @@ def test_plc_replays_every_value_at_its_time(tmp_path: Path) -> None:
 
 def test_process_that_ends_by_itself_is_named_with_its_log(tmp_path: Path) -> None:
     with Processes(tmp_path, os.environ) as processes:
-        processes.start("bad", [sys.executable, "-c", "print('out of cheese'); raise SystemExit(3)"]).wait(10)
+        processes.start("bad", [sys.executable, "-c", "print('out of cheese'); raise SystemExit(3)"]).wait(LONGEST_S)
         with pytest.raises(StopError, match=r"bad ended with code 3.*\n.*cheese"):
             processes.check()
 
@@ -258,7 +258,7 @@ def test_interrupted_demo_leaves_no_process_behind(tmp_path: Path) -> None:
     demo.send_signal(signal.SIGINT)
     rest = demo.stdout.read()
     demo.stdout.close()
-    assert demo.wait(30) == 130 and "stopped" in rest and "Traceback" not in rest
+    assert demo.wait(LONGEST_S) == 130 and "stopped" in rest and "Traceback" not in rest
     assert not tmp_path_users(tmp_path)
 
 

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from fedge_agent.cli.main import main as agent
 from fedge_fleet.cli import main
 from fedge_fleet.machines.practice_pump import CHANNELS, DEMAND_S, FAULT_S, FAULT_TAG, HEALTHY_S, pump
+from support.waiting import LONGEST_S
 
 BIN = Path(sys.executable).parent
 EXAMPLE = Path(__file__).resolve().parents[3] / "agent/fedge_agent/agent.example.toml"
@@ -48,7 +49,7 @@ def test_it_serves_until_it_is_stopped() -> None:
             assert again.exit_code == 1 and f"port {port} cannot be opened" in again.stderr
         finally:
             process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 0
+        assert process.wait(LONGEST_S) == 0
 
 
 @pytest.mark.parametrize("content", [None, b"no archive"])

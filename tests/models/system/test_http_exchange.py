@@ -11,6 +11,7 @@ from contextlib import closing, contextmanager
 import pytest
 from fedge_models.errors import UnreachableError, WireError
 from fedge_models.system.http_exchange import Response, exchange
+from support.waiting import LONGEST_S
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n"
 
@@ -30,11 +31,11 @@ def server(answer: Callable[[socket.socket, threading.Event], None]) -> Iterator
         thread.start()
         yield listener.getsockname()[1]
         ended.set()
-        thread.join(10)
+        thread.join(LONGEST_S)
 
 
 def ask(port: int, cap: int = 100, limit_s: float | None = None) -> Response:
-    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=LONGEST_S)) as connection:
         return exchange(connection, "here", "GET", "/", None, {}, cap, limit_s)
 
 

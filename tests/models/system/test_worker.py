@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import pytest
 from fedge_models.errors import StorageError
 from fedge_models.system.worker import BackOff, Worker
+from support.waiting import LONGEST_S
 
 
 class Steps:
@@ -29,7 +30,7 @@ class Steps:
         return None
 
     def wait(self) -> None:
-        assert self._done.acquire(timeout=20)
+        assert self._done.acquire(timeout=LONGEST_S)
 
     def finish(self) -> None:
         self.finished += 1

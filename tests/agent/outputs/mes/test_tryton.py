@@ -20,6 +20,7 @@ from fedge_models.errors import RefusedError, RetryError
 from fedge_models.system import settings
 from support.events import changed, make_event
 from support.tryton import KEY, PASSWORD, USER, Tryton
+from support.waiting import LONGEST_S
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -55,7 +56,7 @@ def output(tryton: Tryton, folder: Path, preset: str, **more: Any) -> MesOutput:
 
 def post(tryton: Tryton, path: str, body: dict[str, Any]) -> Any:
     """What a person does at the server, without us."""
-    connection = HTTPConnection("127.0.0.1", tryton.port, timeout=30)
+    connection = HTTPConnection("127.0.0.1", tryton.port, timeout=LONGEST_S)
     headers = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
     context = json.dumps({"company": 1, "companies": [1]}).encode()
     headers["X-Tryton-Context"] = base64.urlsafe_b64encode(context).decode()

@@ -24,6 +24,7 @@ from support import rule_references as references
 from support.counterparts import counterpart
 from support.faulty_rows import SlowRows, UnsharedRows
 from support.paths import TESTS
+from support.waiting import LONGEST_S
 
 counterpart("distributed")
 
@@ -130,7 +131,7 @@ def test_a_worker_killed_in_the_middle_changes_no_bit(processes: Processes, file
     runner = KillsAWorker(processes.address, [victim])
     slow = SlowRows(filed.path, filed.n, filed.d, filed.width, filed.capacity)
     assert (run(table, slow, runner) == local).all()
-    assert victim.wait(10) == -signal.SIGKILL and runner.left[0] > 3
+    assert victim.wait(LONGEST_S) == -signal.SIGKILL and runner.left[0] > 3
 
 
 def test_storage_that_workers_do_not_share_is_said(processes: Processes, filed: FileRows) -> None:
