@@ -23,7 +23,6 @@ AGENT = '[agent]\nname = "gw"\nstate = "state"\n'
 AGGREGATOR = (
     '[aggregator]\nstate = "state"\naddresses = ["127.0.0.1"]\nlisten = "127.0.0.1:0"\noperator = "127.0.0.1:0"\n'
 )
-START_S = 30.0
 
 
 @pytest.fixture
@@ -31,7 +30,7 @@ def systemd(tmp_path: Path) -> socket.socket:
     """systemd's end of the notification socket."""
     channel = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     channel.bind(str(tmp_path / "notify"))
-    channel.settimeout(START_S)
+    channel.settimeout(LONGEST_S)
     return channel
 
 

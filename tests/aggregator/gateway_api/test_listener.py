@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import socket
 import ssl
-import time
 
 from fedge_agent.federation import identity
 from support.running_aggregator import MakeAggregator, RunningAggregator
+from support.waiting import LONGEST_S, until
 
 
 def test_without_certificate_only_ca_and_join_answer(aggregator: RunningAggregator) -> None:
@@ -23,7 +23,7 @@ def raw(aggregator: RunningAggregator, data: bytes) -> bytes:
     """Send bytes over TLS without a certificate; what comes back until the end."""
     host, port = aggregator.app.address.rsplit(":", 1)
     context = ssl._create_unverified_context()
-    with socket.create_connection((host, int(port)), 10) as plain, context.wrap_socket(plain) as link:
+    with socket.create_connection((host, int(port)), LONGEST_S) as plain, context.wrap_socket(plain) as link:
         got = b""
         try:
             link.sendall(data)
@@ -49,12 +49,11 @@ def test_noise_is_answered_with_an_error_or_nothing(aggregator: RunningAggregato
     assert b" 200 " not in raw(aggregator, b"\x00\xff\r\n\r\n")
 
 
-def test_silent_client_does_not_hold_up_the_others(aggregator: RunningAggregator) -> None:
+def test_silent_client_does_not_hold_up_the_others(make_aggregator: MakeAggregator) -> None:
+    aggregator = make_aggregator(more='request_timeout = "1h"')  # no silent client is cut off meanwhile
     host, port = aggregator.app.address.rsplit(":", 1)
     silent = [socket.create_connection((host, int(port))) for _ in range(20)]
-    began = time.monotonic()
     aggregator.enrol("a")
-    assert time.monotonic() - began < 5
     for connection in silent:
         connection.close()
 
@@ -63,13 +62,14 @@ def test_slow_sender_is_cut_off(make_aggregator: MakeAggregator) -> None:
     aggregator = make_aggregator(more='request_timeout = "1s"')
     host, port = aggregator.app.address.rsplit(":", 1)
     context = ssl._create_unverified_context()
-    with socket.create_connection((host, int(port)), 10) as plain, context.wrap_socket(plain) as link:
-        link.sendall(b"POST /v1/join HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n")
-        began = time.monotonic()
-        try:
-            while time.monotonic() - began < 10:
+    with socket.create_connection((host, int(port)), LONGEST_S) as plain, context.wrap_socket(plain) as link:
+        link.sendall(b"POST /v1/join HTTP/1.1\r\nHost: x\r\nContent-Length: 8000\r\n\r\n")
+
+        def is_cut_off() -> bool:
+            try:
                 link.sendall(b"x")
-                time.sleep(0.1)
-        except OSError:
-            pass
-        assert time.monotonic() - began < 5
+            except OSError:
+                return True
+            return False
+
+        until(is_cut_off, "the end of the connection", 60)  # at 100 bytes a second it has not sent all by then
