@@ -40,6 +40,8 @@ def kind(hint: Any) -> str:
     if hint in PLAIN:
         return PLAIN[hint]
     if origin is Annotated:
+        if names := [n for m in args[1:] for n in _choices(m)]:
+            return ", ".join(code(_toml(n)) for n in names)
         return kind(args[0]) + "".join(_bounds(m) for m in args[1:] if isinstance(m, msgspec.Meta))
     if origin is Literal:
         return ", ".join(code(_toml(a)) for a in args)
@@ -60,6 +62,11 @@ def default(field: msgspec.structs.FieldInfo, hint: Any) -> str:
     if field.default is None or isinstance(field.default, msgspec.Struct):
         return ""
     return code(_duration(field.default) if "duration" in kind(hint) else _toml(field.default))
+
+
+def _choices(meta: Any) -> list[str]:
+    """Names that are choices of a registry, which the struct's own type does not list."""
+    return list((getattr(meta, "extra_json_schema", None) or {}).get("enum", ()))
 
 
 def _bounds(meta: msgspec.Meta) -> str:
