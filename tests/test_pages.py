@@ -14,7 +14,8 @@ from fedge_agent.sources.registry import SOURCES
 
 ROOT = Path(__file__).resolve().parent.parent
 CONNECTORS = ROOT / "docs/automation-engineer/connectors"
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
+LINK = re.compile(r"\]\((?!https?:|#)([^)#\s]+)(?:#([^)\s]+))?\)")
 RULES = (
     "reconnects by itself",
     "`check` without side effects",
@@ -63,3 +64,18 @@ def test_prose_is_wrapped(page: Path) -> None:
     long = [line for line in text.splitlines() if len(line) > WIDEST and not line.startswith(("|", "!"))]
     assert not long
     assert not re.search(r"^#.*\n#", text, re.M)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_links_lead_to_files_and_headings(page: Path) -> None:
+    for target, anchor in LINK.findall(re.sub(r"^```.*?^```", "", page.read_text("utf-8"), flags=re.M | re.S)):
+        path = (page.parent / target).resolve()
+        assert path.is_file(), f"{page}: {target}"
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", path.read_text("utf-8"), re.M)
+            assert anchor in {slug(heading) for heading in headings}, f"{page}: {target}#{anchor}"
+
+
+def slug(heading: str) -> str:
+    """A heading's anchor, as forges and the site make it."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")

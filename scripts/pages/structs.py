@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -40,16 +40,17 @@ def kind(hint: Any) -> str:
     if hint in PLAIN:
         return PLAIN[hint]
     if origin is Annotated:
-        if names := [n for m in args[1:] for n in _choices(m)]:
-            return ", ".join(code(_toml(n)) for n in names)
-        return kind(args[0]) + "".join(_bounds(m) for m in args[1:] if isinstance(m, msgspec.Meta))
-    if origin is Literal:
-        return ", ".join(code(_toml(a)) for a in args)
+        names = [name for meta in args[1:] for name in _choices(meta)]
+        return _listed(names) or kind(args[0]) + "".join(_bounds(m) for m in args[1:] if isinstance(m, msgspec.Meta))
     if origin in (UnionType, Union):
         return " or ".join(dict.fromkeys(kind(a) for a in args if a is not type(None)))
     if origin is tuple:
         return f"list of {kind(args[0])}"
-    return "table"
+    return _listed(args) if origin is Literal else "table"
+
+
+def _listed(choices: Sequence[Any]) -> str:
+    return ", ".join(code(_toml(c)) for c in choices)
 
 
 def default(field: msgspec.structs.FieldInfo, hint: Any) -> str:
