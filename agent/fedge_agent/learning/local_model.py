@@ -262,7 +262,7 @@ class LocalModel:
             served = self._served.header.version
             raise ReleaseError(
                 f"release {release.header.version}: held-back loss {new.mean():.4g} against {old.mean():.4g} "
-                f"of release {served}, which goes on serving"
+                f"of release {served}, which remains in service"
             )
 
     def _losses(self, weights: Any, held: Data) -> Array:

@@ -21,7 +21,7 @@ from fedge_models.training.standardise import Scale
 from ..types import Array
 
 
-class Said(NamedTuple):
+class Scored(NamedTuple):
     """A model's score, label and estimates for one window.
 
     score: anomaly: mean squared reconstruction error; classify: 1 - P(normal label); regress: 1 at the nearest alarm
@@ -61,17 +61,17 @@ class Serving:
         self._normal, self._probabilities, self._usual = card.normal_index, probabilities, usual
         self._decide = {"anomaly": self._anomaly, "classify": self._class, "regress": self._estimate}[card.task]
 
-    def decide(self, features: Array) -> Said:
+    def decide(self, features: Array) -> Scored:
         """Score one feature vector or raw window, not standardised. Main thread only: buffers are reused."""
         x = self.scale(features, self.session.input)
         return self._decide(x, self.session.run())
 
-    def _anomaly(self, x: Array, y: Array) -> Said:
+    def _anomaly(self, x: Array, y: Array) -> Scored:
         difference = (y - x).ravel()
         score = float(np.dot(difference, difference)) / difference.size
         if score <= self.threshold:
-            return Said(score, "normal")
-        return Said(score, "anomaly", self._cause(difference))
+            return Scored(score, "normal")
+        return Scored(score, "anomaly", self._cause(difference))
 
     def _cause(self, difference: Array) -> str:
         """Return the channel whose error is the largest multiple of its usual error."""
@@ -81,16 +81,16 @@ class Serving:
         errors = np.einsum("ij,ij->i", rows, rows) / rows.shape[1] / self._usual
         return self.card.channels[int(errors.argmax())].name
 
-    def _class(self, _: Array, y: Array) -> Said:
+    def _class(self, _: Array, y: Array) -> Scored:
         logits = y.tolist()
         highest = max(logits)
         label = self.card.labels[logits.index(highest)]
         if self._probabilities:
-            return Said(1.0 - logits[self._normal], label)
+            return Scored(1.0 - logits[self._normal], label)
         p = [math.exp(v - highest) for v in logits]
-        return Said(1.0 - p[self._normal] / sum(p), label)
+        return Scored(1.0 - p[self._normal] / sum(p), label)
 
-    def _estimate(self, _: Array, y: Array) -> Said:
+    def _estimate(self, _: Array, y: Array) -> Scored:
         estimates = objective.unscaled(self.card, y[None]).ravel().tolist()
         values, worst, label = {}, 0.0, "normal"
         for target, value in zip(self.card.targets or _unnamed(len(estimates)), estimates, strict=True):
@@ -99,7 +99,7 @@ class Serving:
             if beyond is not None and 1 + beyond > worst:
                 worst, label = 1 + beyond, target.name if beyond > 0 else label
         bounds = {name: (values[name] + low, values[name] + high) for name, (low, high) in self._margins.items()}
-        return Said(worst, label, values=values, bounds=bounds)
+        return Scored(worst, label, values=values, bounds=bounds)
 
 
 def _unnamed(count: int) -> tuple[Target, ...]:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ..config.schema import AssetConfig
 from ..federation.participant import Participant
 from ..health import Latency
-from ..learning.serving import Said, Serving
+from ..learning.serving import Scored, Serving
 from ..samples.label_values import TargetValue, target_value
 from ..samples.sample_table import Sample
 from ..samples.split import Split, split
@@ -153,23 +153,23 @@ class Asset:
         context = self._context.at(window.end_ns) if self._context is not None else NO_CONTEXT
         serving = self.participant.serving
         if serving is not None:
-            said = serving.decide(features)
-            left = self._look_ahead(serving, window.end_ns, said) if said.values else None
+            scored = serving.decide(features)
+            left = self._look_ahead(serving, window.end_ns, scored) if scored.values else None
             latency = (time.monotonic_ns() - window.received_ns) / 1e9
             decision = Decision(
                 asset=self.name,
                 model=self.config.model,
                 release=serving.release,
                 time_ns=window.end_ns,
-                score=said.score,
+                score=scored.score,
                 threshold=serving.threshold,
-                label=said.label,
+                label=scored.label,
                 missing=window.missing,
                 latency_s=latency,
-                channel=said.channel,
-                values=said.values,
+                channel=scored.channel,
+                values=scored.values,
                 context=context,
-                bounds=said.bounds,
+                bounds=scored.bounds,
                 hours_left=left.hours if left else None,
                 hours_left_at_least=left.at_least if left else None,
             )
@@ -255,7 +255,7 @@ class Asset:
         self._span_ns, self._hold_ns = round(1e9 / rate * length), 1e9 * hold
         return True
 
-    def _look_ahead(self, serving: Serving, now_ns: int, said: Said) -> Left | None:
+    def _look_ahead(self, serving: Serving, now_ns: int, scored: Scored) -> Left | None:
         """When a target will reach its alarm level; another model is asked of the past first."""
         assert self._card is not None
         if self._outlook is None or serving is not self._seen:
@@ -263,7 +263,7 @@ class Asset:
             self._outlook = Outlook(self._card.targets, config.trend / 3600, config.confidence)
             self._outlook.restart(serving.past.get(self.name, ()))
             self._seen = serving
-        return self._outlook.update(now_ns, said.values, said.bounds)
+        return self._outlook.update(now_ns, scored.values, scored.bounds)
 
     def _follow(self, decision: Decision) -> None:
         made = self._alert.update(decision, time.time())

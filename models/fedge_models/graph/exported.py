@@ -118,12 +118,12 @@ def _set_output(graph: onnx.GraphProto, name: str, classes: int) -> None:
 
 def _prune(graph: onnx.GraphProto) -> None:
     """Remove nodes and tensors that no output depends on."""
-    wanted, kept = {o.name for o in graph.output}, []
+    wanted, needed = {o.name for o in graph.output}, []
     for node in reversed(graph.node):
         if wanted.intersection(node.output):
             wanted.update(node.input)
-            kept.append(node)
+            needed.append(node)
     tensors = [t for t in graph.initializer if t.name in wanted]
     del graph.node[:], graph.initializer[:]
-    graph.node.extend(reversed(kept))
+    graph.node.extend(reversed(needed))
     graph.initializer.extend(tensors)

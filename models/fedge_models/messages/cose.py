@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 _TAG_SIGN1 = b"\xd2"  # CBOR tag 18, COSE_Sign1
 _PROTECTED = bytes.fromhex("a10127")  # {1: -8}: alg EdDSA
-OVERHEAD = 96  # bytes around a payload: tag, headers, lengths, 64 of signature
 
 
 def sign(key: Ed25519PrivateKey, payload: bytes, purpose: str) -> bytes:

@@ -55,9 +55,9 @@ class Geometry(NamedTuple):
 
 def geometry(node: Node, spatial: tuple[int, ...], kernel: tuple[int, ...]) -> Geometry:
     """Return the geometry that the node's attributes give, computed once for each input size."""
-    found = node.kept.get(spatial)
+    found = node.cached.get(spatial)
     if found is None:
-        found = node.kept[spatial] = _geometry(node, spatial, kernel)
+        found = node.cached[spatial] = _geometry(node, spatial, kernel)
     return found
 
 

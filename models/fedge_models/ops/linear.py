@@ -14,7 +14,7 @@ def gemm(node: Node, a: Array, b: Array, c: Array | None = None) -> tuple[Array,
     if plan is None or plan.b is not b or plan.c is not c:
         if not is_dense(node, b, c):
             return _gemm(node, a, b, c)
-        plan = node.keep(a.shape, Dense(node, a.shape, b, c))
+        plan = node.store_plan(a.shape, Dense(node, a.shape, b, c))
     return plan.forward(a), plan.backprop
 
 

@@ -41,7 +41,7 @@ class Node:
         self.updates_statistics = False  # BatchNormalization: train with the batch's own statistics (card)
         self.wanted: tuple[bool, ...] = ()  # per input: whether its gradient leads to a parameter
         self.targets: dict[int, Array] = {}  # input position -> view of the flat gradient vector
-        self.kept: dict[Any, Any] = {}  # what an operator computes once for each sample shape
+        self.cached: dict[Any, Any] = {}  # what an operator computes once for each sample shape
         self._buffers: dict[str, list[Array]] = {}
         self._plans: list[tuple[tuple[int, ...], Any]] = []
 
@@ -93,7 +93,7 @@ class Node:
                 return plan
         return None
 
-    def keep(self, shape: tuple[int, ...], plan: Any) -> Any:
+    def store_plan(self, shape: tuple[int, ...], plan: Any) -> Any:
         """Store an operator's plan (buffers and views of them) for inputs of this shape, and return it."""
         self._plans = [(shape, plan), *(p for p in self._plans if p[0] != shape)][:2]
         return plan

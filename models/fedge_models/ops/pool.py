@@ -32,7 +32,7 @@ def max_pool(node: Node, x: Array) -> tuple[Array, Backprop]:
 def _tiles(node: Node, x: Array) -> tuple[Array, Backprop]:
     """MaxPool over windows that neither overlap nor leave gaps."""
     values = channels_last(x)
-    plan = node.plan(x.shape) or node.keep(
+    plan = node.plan(x.shape) or node.store_plan(
         x.shape, (Tiles(values, node.attr("kernel_shape", None)), np.zeros_like(values))
     )
     tiles, dx = plan
@@ -97,7 +97,7 @@ def global_max_pool(node: Node, x: Array) -> tuple[Array, Backprop]:
 
 def _share(node: Node, places: Geometry, x: Array, over: tuple[int, ...]) -> Array:
     """1 / count of values in each window (1, 1, *out), computed once for each input size."""
-    found = node.kept.get(("share", x.shape[2:]))
+    found = node.cached.get(("share", x.shape[2:]))
     if found is None:
         counted = np.ones((1, 1, *x.shape[2:]), x.dtype)
         if node.attr("count_include_pad", 0):
@@ -110,7 +110,7 @@ def _share(node: Node, places: Geometry, x: Array, over: tuple[int, ...]) -> Arr
             counted = np.pad(counted, [(0, 0), (0, 0), *around], constant_values=1)
         else:
             counted = places.pad(counted, 0)
-        found = node.kept["share", x.shape[2:]] = 1 / places.windows(counted).sum(axis=over)
+        found = node.cached["share", x.shape[2:]] = 1 / places.windows(counted).sum(axis=over)
     return found
 
 

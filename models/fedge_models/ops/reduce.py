@@ -17,8 +17,8 @@ def _over(node: Node, x: Array, given: Ints | None) -> tuple[tuple[int, ...], tu
     return over, tuple(1 if i in over else n for i, n in enumerate(x.shape))
 
 
-def _result(node: Node, kept: Array, over: tuple[int, ...]) -> Array:
-    return kept if node.attr("keepdims", 1) else kept.squeeze(over)
+def _result(node: Node, reduced: Array, over: tuple[int, ...]) -> Array:
+    return reduced if node.attr("keepdims", 1) else reduced.squeeze(over)
 
 
 def reduce_sum(node: Node, x: Array, axes: Ints | None = None) -> tuple[Array, Backprop]:
@@ -31,9 +31,9 @@ def reduce_sum(node: Node, x: Array, axes: Ints | None = None) -> tuple[Array, B
 def reduce_mean(node: Node, x: Array, axes: Ints | None = None) -> tuple[Array, Backprop]:
     """Mean over the axes (all)."""
     over, shape = _over(node, x, axes)
-    kept = x.mean(axis=over, keepdims=True)
-    share = x.dtype.type(kept.size / x.size)
-    return _result(node, kept, over), lambda dy: (np.broadcast_to(dy.reshape(shape) * share, x.shape), None)
+    reduced = x.mean(axis=over, keepdims=True)
+    share = x.dtype.type(reduced.size / x.size)
+    return _result(node, reduced, over), lambda dy: (np.broadcast_to(dy.reshape(shape) * share, x.shape), None)
 
 
 def reduce_max(node: Node, x: Array, axes: Ints | None = None) -> tuple[Array, Backprop]:
@@ -49,12 +49,12 @@ def reduce_min(node: Node, x: Array, axes: Ints | None = None) -> tuple[Array, B
 def reduce_l2(node: Node, x: Array, axes: Ints | None = None) -> tuple[Array, Backprop]:
     """Root of the sum of squares over the axes (all); the gradient at 0 is 0."""
     over, shape = _over(node, x, axes)
-    kept = np.sqrt((x * x).sum(axis=over, keepdims=True))
+    reduced = np.sqrt((x * x).sum(axis=over, keepdims=True))
 
     def backprop(dy: Array) -> tuple[Array, None]:
-        return (np.divide(x, kept, out=np.zeros_like(x), where=kept > 0) * dy.reshape(shape), None)
+        return (np.divide(x, reduced, out=np.zeros_like(x), where=reduced > 0) * dy.reshape(shape), None)
 
-    return _result(node, kept, over), backprop
+    return _result(node, reduced, over), backprop
 
 
 def reduce_l1(node: Node, x: Array, axes: Ints | None = None) -> tuple[Array, Backprop]:
@@ -68,8 +68,8 @@ def reduce_log_sum_exp(node: Node, x: Array, axes: Ints | None = None) -> tuple[
     """Logarithm of the sum of exponentials over the axes (all), without overflow."""
     over, shape = _over(node, x, axes)
     largest = x.max(axis=over, keepdims=True)
-    kept = largest + np.log(np.exp(x - largest).sum(axis=over, keepdims=True))
-    return _result(node, kept, over), lambda dy: (np.exp(x - kept) * dy.reshape(shape), None)
+    reduced = largest + np.log(np.exp(x - largest).sum(axis=over, keepdims=True))
+    return _result(node, reduced, over), lambda dy: (np.exp(x - reduced) * dy.reshape(shape), None)
 
 
 def reduce_sum_square(node: Node, x: Array, axes: Ints | None = None) -> tuple[Array, Backprop]:
@@ -95,10 +95,10 @@ def reduce_prod(node: Node, x: Array, axes: Ints | None = None) -> tuple[Array, 
 
 def _extreme(node: Node, of: np.ufunc, x: Array, axes: Ints | None) -> tuple[Array, Backprop]:
     over, shape = _over(node, x, axes)
-    kept = of.reduce(x, axis=over, keepdims=True)
+    reduced = of.reduce(x, axis=over, keepdims=True)
 
     def backprop(dy: Array) -> tuple[Array, None]:
-        hits = x == kept
+        hits = x == reduced
         return (hits * (dy.reshape(shape) / hits.sum(axis=over, keepdims=True, dtype=x.dtype)), None)
 
-    return _result(node, kept, over), backprop
+    return _result(node, reduced, over), backprop

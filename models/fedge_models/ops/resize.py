@@ -26,10 +26,10 @@ def resize(
     matrices = []
     for axis, size, scale in _wanted(node, x, scales, sizes):
         key = (axis, x.shape[axis], size, scale)
-        if key not in node.kept:
+        if key not in node.cached:
             node.bound(size * x.shape[axis])
-            node.kept[key] = _matrix(node, x.shape[axis], size, scale).astype(x.dtype)
-        matrices.append((axis, node.kept[key]))
+            node.cached[key] = _matrix(node, x.shape[axis], size, scale).astype(x.dtype)
+        matrices.append((axis, node.cached[key]))
     y = x
     for axis, matrix in matrices:
         node.bound(y.size // max(1, y.shape[axis]) * len(matrix))

@@ -259,4 +259,4 @@ def test_a_release_that_is_clearly_worse_here_never_serves(at_end: AtEnd, tmp_pa
     assert made.serving.release == (3 if worse else 4)
     assert list(made.refused) == ([4] if worse else [])
     if worse:
-        assert "of release 3, which goes on serving" in made.refused[4]
+        assert "of release 3, which remains in service" in made.refused[4]

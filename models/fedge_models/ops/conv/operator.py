@@ -14,7 +14,7 @@ def conv(node: Node, x: Array, w: Array, b: Array | None = None) -> tuple[Array,
     plan = node.plan(x.shape)
     if plan is None or plan.w is not w or plan.b is not b:
         places = geometry(node, x.shape[2:], w.shape[2:])
-        plan = node.keep(x.shape, _way(node, x, w)(node, x, w, b, places))
+        plan = node.store_plan(x.shape, _way(node, x, w)(node, x, w, b, places))
     return plan.forward(x), plan.backprop
 
 
