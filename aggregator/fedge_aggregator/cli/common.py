@@ -21,7 +21,7 @@ NO_MODEL = "no federation has a model yet; add one: fedge-aggregator model add F
 config_option = click.option(
     "--config",
     "config_path",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, readable=False),  # `load` says more about a file that cannot be read
     default=Path("/etc/fedge/aggregator.toml"),
     show_default=True,
     help="The configuration file.",

@@ -8,6 +8,7 @@ SQLite's error code calls damaged. Leaves to the caller which thread uses a conn
 from __future__ import annotations
 
 import logging
+import os
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -38,7 +39,7 @@ def open_database(
     try:
         return _open(path, schema, synchronous, page_bytes)
     except (sqlite3.Error, OSError) as e:
-        raise StorageError(f"{path}: cannot be opened: {e}") from e
+        raise StorageError(_why_not_opened(path, e)) from e
 
 
 def open_or_set_aside(path: Path, schema: str, synchronous: Durability = "EXTRA") -> sqlite3.Connection:
@@ -60,6 +61,23 @@ def open_or_set_aside(path: Path, schema: str, synchronous: Durability = "EXTRA"
     aside = set_aside(path)
     logger.error("%s was damaged; it is set aside as %s and a new one begun", path, aside.name)
     return open_database(path, schema, synchronous)
+
+
+def _why_not_opened(path: Path, error: Exception) -> str:
+    """Why a file cannot be opened; SQLite does not say that it was not permitted."""
+    for place, mode in ((path.parent, os.W_OK | os.X_OK), (path, os.R_OK | os.W_OK)):
+        try:
+            denied = place.exists() and not os.access(place, mode) and not _read_only(place)
+        except PermissionError:  # of a folder above
+            denied = True
+        if denied:
+            return files.explain(PermissionError(), place)
+    return f"{path}: cannot be opened: {error}"
+
+
+def _read_only(place: Path) -> bool:
+    """Whether the file system cannot be written, by nobody."""
+    return bool(os.statvfs(place).f_flag & os.ST_RDONLY)
 
 
 def is_damage(error: BaseException) -> bool:

@@ -22,6 +22,8 @@ def write(path: Path, data: bytes, mode: int = 0o644) -> None:
     """Replace `path` durably. Raises StorageError when the disk is full or failing."""
     try:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except PermissionError as e:
+        raise StorageError(explain(e, path)) from e
     except OSError as e:
         raise StorageError(f"{path}: cannot be written: {e.strerror}") from e
     try:

@@ -122,6 +122,19 @@ def test_file_or_folder_that_cannot_be_used_is_named(toml: Path, tmp_path: Path)
         assert str(tmp_path / "state") in refusal(toml, *command)
 
 
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read anything")
+def test_what_is_not_permitted_says_who_one_is_and_what_to_do(toml: Path, tmp_path: Path) -> None:
+    run(toml, "nodes", "list")
+    state = tmp_path / "state"
+    for denied, command in ((state / "aggregator.sqlite", ("audit",)), (state, ("start",)), (toml, ("nodes", "list"))):
+        denied.chmod(0)
+        assert "no permission as user " in refusal(toml, *command)
+        denied.chmod(0o700)
+    tmp_path.chmod(0o500)
+    assert "no permission as user " in refusal(tmp_path / "new.toml", "init")
+    tmp_path.chmod(0o700)
+
+
 def test_damaged_state_is_named(toml: Path, tmp_path: Path) -> None:
     (tmp_path / "state/authority").mkdir(parents=True)
     (tmp_path / "state/authority/ca.pem").write_bytes(b"not a certificate")
