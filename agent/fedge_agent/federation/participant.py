@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import os
-import random
 import sys
 import threading
 import time
@@ -25,6 +24,7 @@ from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.messages.release import Release
 from fedge_models.privacy import budget
 from fedge_models.privacy.budget import Spent
+from fedge_models.system.worker import BackOff
 
 from ..config.schema import ModelConfig
 from ..durable.releases import ChainStore
@@ -90,6 +90,7 @@ class Participant:
         self._schedule = Schedule(config.training)
         self._head: Release | None = None
         self._next_poll, self._failures = 0.0, 0
+        self._back_off = BackOff(min(float(config.poll), LONGEST_BACKOFF_S), LONGEST_BACKOFF_S)
         self._stopped: str | None = None
         self._rng = np.random.default_rng()
         self._stop = threading.Event()
@@ -164,18 +165,14 @@ class Participant:
         except (RetryError, IdentityError) as e:
             self._failures += 1
             self._state(str(e))
-            self._next_poll = time.monotonic() + self._backoff()
+            self._next_poll = time.monotonic() + self._back_off.next()
         except FedgeError as e:
             self._state(str(e))
-            self._next_poll = time.monotonic() + self._backoff()
+            self._next_poll = time.monotonic() + self._back_off.next()
         except Exception as e:
             logger.exception("model %s", self.name)
             self._state(f"unexpected {type(e).__name__}: {e}; see the log")
-            self._next_poll = time.monotonic() + self._backoff()
-
-    def _backoff(self) -> float:
-        wait = min(float(self.config.poll) * 2.0 ** min(self._failures, 10), LONGEST_BACKOFF_S)
-        return wait * random.uniform(0.75, 1.25)
+            self._next_poll = time.monotonic() + self._back_off.next()
 
     def _state(self, problem: str | None) -> None:
         if problem and problem != self.problem:
@@ -207,6 +204,7 @@ class Participant:
             self._send()
             self._fetch()
             self._failures, self.last_contact = 0, time.time()
+            self._back_off.reset()
             self._state(None)
             self._next_poll = time.monotonic() + float(self.config.poll)
         if self.graph is not None:
