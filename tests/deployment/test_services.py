@@ -47,17 +47,17 @@ def test_service_tells_systemd_how_it_is(
     with systemd, (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, env={**ENV, **notified})
         try:
-            told = [systemd.recv(100) for _ in range(4)]
+            messages = [systemd.recv(100) for _ in range(4)]
             process.send_signal(number)
-            while told[-1] == b"WATCHDOG=1" or told[-1] == b"READY=1":
-                told.append(systemd.recv(100))
+            while messages[-1] == b"WATCHDOG=1" or messages[-1] == b"READY=1":
+                messages.append(systemd.recv(100))
             assert process.wait(LONGEST_S) == 0, (tmp_path / "log").read_text()
         finally:
             process.kill()
             process.wait()
-    assert told.count(b"READY=1") == 1
-    assert told.count(b"WATCHDOG=1") >= 3
-    assert told[-1] == b"STOPPING=1"
+    assert messages.count(b"READY=1") == 1
+    assert messages.count(b"WATCHDOG=1") >= 3
+    assert messages[-1] == b"STOPPING=1"
 
 
 def test_service_that_systemd_does_not_watch_says_nothing_of_it(tmp_path: Path, systemd: socket.socket) -> None:

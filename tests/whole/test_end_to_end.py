@@ -303,8 +303,8 @@ def test_two_federations_side_by_side_one_of_them_on_raw_windows_behind_a_frozen
     config: list[str | Path] = ["--config", tmp_path / "agg.toml"]
     fleet.run("fedge-aggregator", "model", "add", "f", tmp_path / "model.onnx", *config)
     tail = ["--trainable", "conv1.*,head.*"]
-    said = fleet.run("fedge-aggregator", "model", "add", "g", tmp_path / "raw.onnx", *tail, *config)
-    assert f"{4 * 4 * 3 + 4 + 4 * 2 + 2} trainable parameters" in said
+    printed = fleet.run("fedge-aggregator", "model", "add", "g", tmp_path / "raw.onnx", *tail, *config)
+    assert f"{4 * 4 * 3 + 4 + 4 * 2 + 2} trainable parameters" in printed
     t = np.arange(4000)
     fast = t // 400 % 2
     wave = np.sin(2 * np.pi * t * np.where(fast, 0.2, 0.02))
@@ -366,12 +366,12 @@ channels.b = { source = "csv", tag = "b" }
 type = "log"
 """
     )
-    said = alone.run("fedge-agent", "check", "--config", tmp_path / "gw.toml")
-    assert "ok   model f" in said and "aggregator" not in said
+    printed = alone.run("fedge-agent", "check", "--config", tmp_path / "gw.toml")
+    assert "ok   model f" in printed and "aggregator" not in printed
     alone.start("gw")
     alone.wait(lambda: alone.status("gw")["models"]["f"]["waits_for"], "a model")
-    said = alone.run("fedge-agent", "status", "--config", tmp_path / "gw.toml")
-    assert "model f: waits for 150 windows to standardise by (has " in said
+    printed = alone.run("fedge-agent", "status", "--config", tmp_path / "gw.toml")
+    assert "model f: waits for 150 windows to standardise by (has " in printed
     alone.wait(lambda: alone.status("gw")["latency"]["decisions"] > 5, "decisions")
     status = alone.status("gw")
     assert status["models"]["f"]["waits_for"] is None and status["assets"]["m"]["last"]["label"] in ("ok", "worn")

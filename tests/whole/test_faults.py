@@ -122,20 +122,20 @@ def test_full_disk_stops_no_decision_loses_no_event_and_counts_what_samples_it_c
     gateway.wait(lambda: gateway.status("gw")["lost"]["samples"], "samples that cannot be kept")
     gateway.goes_on()
     raised = gateway.asset()["events"]
-    said = gateway.run("fedge-agent", "status", "--config", gateway.folder / "gw.toml")
-    told = re.search(r"PROBLEM ([1-9]\d*) events wait: ", said)  # it opened, and may have been raised since
-    assert told, said
+    printed = gateway.run("fedge-agent", "status", "--config", gateway.folder / "gw.toml")
+    found = re.search(r"PROBLEM ([1-9]\d*) events wait: ", printed)  # it opened, and may have been raised since
+    assert found, printed
     resource.prlimit(pid, resource.RLIMIT_FSIZE, unlimited)
     gateway.wait(lambda: not gateway.status("gw")["unwritten_events"]["waiting"], "the event to be written")
-    gateway.wait(lambda: gateway.status("gw")["outputs"]["events"]["delivered"] >= max(raised, int(told[1])), "all")
+    gateway.wait(lambda: gateway.status("gw")["outputs"]["events"]["delivered"] >= max(raised, int(found[1])), "all")
     assert gateway.status("gw")["lost"]["events"] == 0
 
 
 def test_plc_that_hangs_is_given_up_and_used_again(gateway: Gateway) -> None:
     awake = threading.Event()
     gateway.machine.plc.block(awake)
-    said = re.compile("stopped answering|no value and no heartbeat")  # whichever of the two times is over first
-    gateway.wait(lambda: said.search(str(gateway.status("gw")["sources"]["plc"])), "the loss")
+    printed = re.compile("stopped answering|no value and no heartbeat")  # whichever of the two times is over first
+    gateway.wait(lambda: printed.search(str(gateway.status("gw")["sources"]["plc"])), "the loss")
     awake.set()
     gateway.goes_on()
     assert gateway.counter("gaps") + gateway.asset()["windows_with_gaps"] > 0

@@ -129,9 +129,9 @@ def test_a_port_in_use_is_said_with_the_address_by_start_and_by_check(tmp_path: 
             done = subprocess.run(
                 [*AGENT, command, "--config", config], capture_output=True, text=True, timeout=LONGEST_S, check=False
             )
-            said = done.stdout + done.stderr
-            assert done.returncode == 1 and "Traceback" not in said
-            assert f"cannot listen on {address}: Address already in use; another program listens there" in said
+            output = done.stdout + done.stderr
+            assert done.returncode == 1 and "Traceback" not in output
+            assert f"cannot listen on {address}: Address already in use; another program listens there" in output
 
 
 def test_check_fails_where_start_would(tmp_path: Path) -> None:

@@ -39,10 +39,10 @@ def test_readings_come_back_as_they_were(at_end: AtEnd, tmp_path: Path) -> None:
         Reading("wave", 4, np.array([1, 2, 3], np.float32)),
         Reading("image", 5, np.arange(12, dtype=np.uint8).reshape(2, 2, 3)),
     ]
-    kept = at_end(inbox(tmp_path))
-    first = kept.store("s", readings, alive_ns=7, fresh=True, receipts=[b"r1", b"r2"])
-    second = kept.store("s", [])
-    kept.close()
+    made = at_end(inbox(tmp_path))
+    first = made.store("s", readings, alive_ns=7, fresh=True, receipts=[b"r1", b"r2"])
+    second = made.store("s", [])
+    made.close()
     again = at_end(inbox(tmp_path))
     row, empty = again.replay()
     assert (row.id, row.source, row.alive_ns, row.fresh, row.decided) == (first, "s", 7, True, False)
@@ -53,61 +53,61 @@ def test_readings_come_back_as_they_were(at_end: AtEnd, tmp_path: Path) -> None:
 
 
 def test_lets_go_of_what_no_window_needs_but_for_last_values(at_end: AtEnd, tmp_path: Path) -> None:
-    kept = at_end(inbox(tmp_path))
-    rows = [kept.store("s", [Reading("a", t, float(t)), Reading(f"state-{t % 2}", t, f"{t}")]) for t in range(10)]
-    kept.store("other", [Reading("b", 0, 0.0)])
-    kept.record(progress(rows[6], 4, pump=b"mark"))
-    last, *left = kept.replay()
+    made = at_end(inbox(tmp_path))
+    rows = [made.store("s", [Reading("a", t, float(t)), Reading(f"state-{t % 2}", t, f"{t}")]) for t in range(10)]
+    made.store("other", [Reading("b", 0, 0.0)])
+    made.record(progress(rows[6], 4, pump=b"mark"))
+    last, *left = made.replay()
     found = [last, *left]
     values = {r.tag: r.value for row in found if row.id == 0 for r in row.readings}
     assert values == {"a": 3.0, "state-0": "2", "state-1": "3"}
     live = [row for row in found if row.id and row.source == "s"]
     assert [row.readings[0].time_ns for row in live] == [4, 5, 6, 7, 8, 9]
     assert [row.decided for row in live] == [True, True, True, False, False, False]
-    assert kept.checkpoint("pump") == b"mark" and kept.checkpoint("unknown") is None and kept.dropped == 0
+    assert made.checkpoint("pump") == b"mark" and made.checkpoint("unknown") is None and made.dropped == 0
 
 
 def test_row_that_was_not_taken_in_stays_however_old(at_end: AtEnd, tmp_path: Path) -> None:
-    kept = at_end(inbox(tmp_path))
-    kept.store("s", [Reading("a", 1, 1.0)])
-    kept.record(progress(0, 1000))
-    assert [row.readings[0].time_ns for row in kept.replay()] == [1]
+    made = at_end(inbox(tmp_path))
+    made.store("s", [Reading("a", 1, 1.0)])
+    made.record(progress(0, 1000))
+    assert [row.readings[0].time_ns for row in made.replay()] == [1]
 
 
 def test_bounded_in_bytes_and_counted(at_end: AtEnd, tmp_path: Path) -> None:
-    kept = at_end(inbox(tmp_path, max_bytes=100_000))
+    made = at_end(inbox(tmp_path, max_bytes=100_000))
     for t in range(100):
-        kept.store("s", [Reading("wave", t, np.zeros(2500, np.float32))])
-    status = kept.status()
-    assert status["bytes"] <= 100_000 and status["commits"] == 9 and kept.dropped == 91
-    assert [row.readings[0].time_ns for row in kept.replay()] == list(range(91, 100))
-    kept.close()
+        made.store("s", [Reading("wave", t, np.zeros(2500, np.float32))])
+    status = made.status()
+    assert status["bytes"] <= 100_000 and status["commits"] == 9 and made.dropped == 91
+    assert [row.readings[0].time_ns for row in made.replay()] == list(range(91, 100))
+    made.close()
     assert at_end(inbox(tmp_path)).status()["bytes"] == status["bytes"]
 
 
 def test_bounded_in_age_and_counted(at_end: AtEnd, tmp_path: Path) -> None:
-    kept = at_end(inbox(tmp_path, max_age=-1))
-    kept.store("s", [Reading("a", 1, 1.0)])
-    kept.record(progress(0, 0))
-    assert kept.dropped == 1 and not list(kept.replay())
+    made = at_end(inbox(tmp_path, max_age=-1))
+    made.store("s", [Reading("a", 1, 1.0)])
+    made.record(progress(0, 0))
+    assert made.dropped == 1 and not list(made.replay())
 
 
 def test_receipts_are_of_the_newest(at_end: AtEnd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fedge_agent.durable.inbox.RECEIPTS", 3)
-    kept = at_end(inbox(tmp_path))
-    rows = [kept.store("s", [Reading("a", t, 0.0)], receipts=[b"%d" % t]) for t in range(10)]
-    kept.record(progress(rows[-1], 100))
-    assert kept.receipts("s") == [b"7", b"8", b"9"]
+    made = at_end(inbox(tmp_path))
+    rows = [made.store("s", [Reading("a", t, 0.0)], receipts=[b"%d" % t]) for t in range(10)]
+    made.record(progress(rows[-1], 100))
+    assert made.receipts("s") == [b"7", b"8", b"9"]
 
 
 def test_full_disk_is_a_storage_error_and_counts_stay_right(at_end: AtEnd, disk: Disk, tmp_path: Path) -> None:
-    kept = at_end(inbox(tmp_path))
+    made = at_end(inbox(tmp_path))
     disk.fill(pages_left=10)
     with pytest.raises(StorageError, match="inbox cannot be written"):
         for t in range(100):
-            kept.store("s", [Reading("wave", t, np.zeros(1000, np.float32))])
-    status = kept.status()
-    kept.close()
+            made.store("s", [Reading("wave", t, np.zeros(1000, np.float32))])
+    status = made.status()
+    made.close()
     assert at_end(inbox(tmp_path)).status() == status
 
 
@@ -134,20 +134,24 @@ while True:
 
 
 def test_kill_at_six_moments_keeps_what_was_kept(at_end: AtEnd, tmp_path: Path) -> None:
-    said = 0
+    printed = 0
     for i in range(6):
         command = [sys.executable, "-c", WRITER, str(tmp_path / "inbox.sqlite")]
         writer = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert writer.stdout is not None
         for _ in range(3 + 11 * i):  # kill after so many, in the middle of the next
-            said = int(writer.stdout.readline())
+            printed = int(writer.stdout.readline())
         os.kill(writer.pid, signal.SIGKILL)
-        said = max([said, *(int(x) for x in writer.stdout.read().split("\n")[:-1])])
+        printed = max([printed, *(int(x) for x in writer.stdout.read().split("\n")[:-1])])
         writer.stdout.close()
         writer.wait()
     rows = [row for row in at_end(inbox(tmp_path, 1 << 24)).replay() if row.id]
     times = [row.readings[0].time_ns for row in rows]
-    assert times[-1] in (said, said + 1) and times == list(range(times[0], times[-1] + 1)) and len(times) <= 3 + 7 + 1
+    assert (
+        times[-1] in (printed, printed + 1)
+        and times == list(range(times[0], times[-1] + 1))
+        and len(times) <= 3 + 7 + 1
+    )
 
 
 # --- where windows go on ------------------------------------------------------------------------------------------
@@ -182,19 +186,19 @@ def test_windows_after_a_restart_are_those_without_one(length: int, hop: int) ->
 
 
 def test_settling_writes_the_newest_once_it_is_durable(at_end: AtEnd, tmp_path: Path) -> None:
-    kept, asked, durable = at_end(inbox(tmp_path)), threading.Event(), threading.Event()
+    made, asked, durable = at_end(inbox(tmp_path)), threading.Event(), threading.Event()
 
     def ready() -> bool:
         asked.set()
         return durable.is_set()
 
-    settling = ProgressWriter(kept, ready)
+    settling = ProgressWriter(made, ready)
     settling.start()
     settling.put(progress(1, 0, m=b"early"))
     assert asked.wait(LONGEST_S)
-    assert kept.checkpoint("m") is None  # its samples and events are not written yet
+    assert made.checkpoint("m") is None  # its samples and events are not written yet
     durable.set()
     settling.put(progress(2, 0, m=b"old"))
     settling.put(progress(3, 0, m=b"new"))
     settling.stop()
-    assert kept.checkpoint("m") == b"new" and settling.problem is None
+    assert made.checkpoint("m") == b"new" and settling.problem is None

@@ -108,9 +108,11 @@ def test_a_machine_teaches_a_model_with_two_targets(at_end: AtEnd, tmp_path: Pat
     assert found["rmse_life"] < 3 and found["rmse_heat"] < 2, found
     part.model.serve()
     assert part.serving is not None
-    said, truth = part.serving.decide(np.array([0.5], np.float32)), {"life": 60.0, "heat": 45.0}
-    assert said.bounds.keys() == truth.keys()
-    assert all(low - 3 < truth[n] < high + 3 and high - low < 12 for n, (low, high) in said.bounds.items()), said
+    decision, truth = part.serving.decide(np.array([0.5], np.float32)), {"life": 60.0, "heat": 45.0}
+    assert decision.bounds.keys() == truth.keys()
+    assert all(low - 3 < truth[n] < high + 3 and high - low < 12 for n, (low, high) in decision.bounds.items()), (
+        decision
+    )
     past = part.serving.past["cell"]
     assert 500 < len(past) <= 1000 and past == sorted(past, key=lambda p: p[0])
     assert np.ptp([v["life"] for _, v in past]) > 30
@@ -131,20 +133,20 @@ def test_a_release_is_tuned_to_the_machines_here_and_that_survives_a_restart(at_
     samples.stop()
 
     def serves(look: bool) -> tuple[bool, float]:
-        kept = at_end(SampleStore(tmp_path / "samples.sqlite", {"m": 1000}))
-        kept.start()
+        stored = at_end(SampleStore(tmp_path / "samples.sqlite", {"m": 1000}))
+        stored.start()
         training = Training(min_samples=10, learning_rate=0.05)
         made = Participant(
-            "m", ModelConfig(training=training), tmp_path / "models", kept, spool, None, None, True, lambda *_: None,
+            "m", ModelConfig(training=training), tmp_path / "models", stored, spool, None, None, True, lambda *_: None,
             lambda _: False,
         )  # fmt: skip
         made.restore()
         if look:
             made.model.rescale()
         assert made.serving is not None and made.serving.release == 3
-        said = made.status()["fine_tuned"], made.serving.decide(np.ones(2, np.float32)).values["life"]
-        kept.stop()
-        return said
+        found = made.status()["fine_tuned"], made.serving.decide(np.ones(2, np.float32)).values["life"]
+        stored.stop()
+        return found
 
     first = serves(look=True)
     assert first[0] and serves(look=False) == first

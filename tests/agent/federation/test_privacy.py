@@ -52,17 +52,19 @@ def test_update_says_nothing_but_the_noised_difference() -> None:
     mask, privacy = personal.local_mask(graph), private()
     delta = np.where(mask, 0, 3).astype(np.float32)
     known = Trained(FitReport((1.0,), 777, 0, False), delta, {"loss": 1.0}, {"loss": 0.5})
-    told = protected(known, privacy, mask, 64, seeded())
-    assert told.delta is not None and (told.delta[mask] == 0).all()
+    noised = protected(known, privacy, mask, 64, seeded())
+    assert noised.delta is not None and (noised.delta[mask] == 0).all()
     shared = int((~mask).sum())
     noise = sample(shared, seeded()) * unit(privacy.clip, privacy.noise_multiplier)
-    np.testing.assert_allclose(told.delta[~mask] - noise, privacy.clip / math.sqrt(shared), rtol=1e-2)
-    owed = np.full_like(delta, 0.001) * ~mask
-    body, left = update_body(head, told, owed, graph.sizes, "gw", 7, KEY)
+    np.testing.assert_allclose(noised.delta[~mask] - noise, privacy.clip / math.sqrt(shared), rtol=1e-2)
+    residual = np.full_like(delta, 0.001) * ~mask
+    body, left = update_body(head, noised, residual, graph.sizes, "gw", 7, KEY)
     update = decode_update(body, KEY.public_key(), graph.sizes)
     assert update.samples == 64 and update.metrics == {}  # not how many there were, nor how well it went
     sent = dequantize(update.codes, expand(head.header.steps, graph.sizes))
-    np.testing.assert_allclose(sent + left, told.delta + owed, atol=1e-5)  # coding and feedback see the noised only
+    np.testing.assert_allclose(
+        sent + left, noised.delta + residual, atol=1e-5
+    )  # coding and feedback see the noised only
 
 
 def test_noise_wider_than_the_first_grid_arrives_as_a_part_of_itself() -> None:
@@ -70,17 +72,17 @@ def test_noise_wider_than_the_first_grid_arrives_as_a_part_of_itself() -> None:
     _, graph, head = model()
     mask, privacy = personal.local_mask(graph), private(200, clip=20.0)
     known = Trained(FitReport((), 777, 0, False), np.zeros_like(head.weights), {}, {})
-    told, none = protected(known, privacy, mask, 64, seeded()), np.zeros_like(head.weights)
-    assert told.delta is not None
-    body, left = update_body(head, told, none, graph.sizes, "gw", 7, KEY, shorten=True)
+    noised, none = protected(known, privacy, mask, 64, seeded()), np.zeros_like(head.weights)
+    assert noised.delta is not None
+    body, left = update_body(head, noised, none, graph.sizes, "gw", 7, KEY, shorten=True)
     codes = decode_update(body, KEY.public_key(), graph.sizes).codes
     sent = dequantize(codes, expand(head.header.steps, graph.sizes))
     assert float((np.abs(codes[~mask]) == LIMIT).mean()) < 0.15  # the largest of each (here tiny) tensor
-    assert np.abs(told.delta).max() > 100 * np.abs(sent).max()
+    assert np.abs(noised.delta).max() > 100 * np.abs(sent).max()
     for part in np.split(np.arange(graph.params.size), np.cumsum(graph.sizes)[:-1]):
         if not mask[part].any():
-            assert np.corrcoef(sent[part], told.delta[part])[0, 1] > 0.999
-    np.testing.assert_allclose(sent + left, told.delta, rtol=1e-5, atol=1e-4)
+            assert np.corrcoef(sent[part], noised.delta[part])[0, 1] > 0.999
+    np.testing.assert_allclose(sent + left, noised.delta, rtol=1e-5, atol=1e-4)
 
 
 def test_noise_a_little_wider_than_the_grid_is_shortened_too() -> None:
@@ -120,8 +122,8 @@ def test_budget_pays_for_what_it_says_and_no_more(at_end: AtEnd, tmp_path: Path)
     assert why is not None and why.startswith("privacy budget spent: 7.") and "of 8 " in why and "still decides" in why
     with pytest.raises(BudgetError, match="not stored or sent"):
         spool.put_update("m", 1, 9, b"more", b"g2", b"r2", budget.charge(privacy))
-    kept = spool.update("m")
-    assert kept is not None and kept.body == b"body1" and spool.privacy_spent("m") == ledger
+    pending = spool.update("m")
+    assert pending is not None and pending.body == b"body1" and spool.privacy_spent("m") == ledger
     assert spool.residual("m", b"g") == b"r"
     assert zcdp_epsilon(ledger.rho, 1e-5) <= 8 < zcdp_epsilon(ledger.rho + budget.charge(privacy).rho, 1e-5)
     assert budget.updates_left(ledger, private(6, epsilon=20.0)) > 0  # a person may give away more
@@ -148,7 +150,7 @@ while True:
 
 
 def test_kill_at_any_moment_forgets_nothing_that_was_spent(at_end: AtEnd, tmp_path: Path) -> None:
-    said = 0
+    printed = 0
     for i in range(6):
         line: list[str | Path] = [sys.executable, "-c", SPENDER, tmp_path / "s"]
         with subprocess.Popen(line, stdout=subprocess.PIPE, text=True) as spender:
@@ -156,11 +158,11 @@ def test_kill_at_any_moment_forgets_nothing_that_was_spent(at_end: AtEnd, tmp_pa
             for _ in range(3 + 5 * i):
                 spender.stdout.readline()
             os.kill(spender.pid, signal.SIGKILL)
-            said += 3 + 5 * i + len(spender.stdout.read().splitlines())
+            printed += 3 + 5 * i + len(spender.stdout.read().splitlines())
         spool = at_end(Spool(tmp_path / "s"))
         ledger, update = spool.privacy_spent("m"), spool.update("m")
         spool.close()
-        assert said <= ledger.updates <= said + i + 1 and ledger.rho == ledger.updates
+        assert printed <= ledger.updates <= printed + i + 1 and ledger.rho == ledger.updates
         assert update is not None and update.sequence == ledger.sequence  # one transaction: never one without the other
 
 
@@ -254,15 +256,19 @@ def test_what_was_made_without_noise_never_leaves_once_privacy_is_set(at_end: At
     site.spool.put_update("m", 3, waiting.sequence, waiting.body, site.head.header.graph, huge.encode())
     site.release(4)
     site.participant(private(3), uplink=Unreached()).step()
-    kept = site.spool.update("m")
-    assert kept is not None and kept.body is None and kept.outcome is not None and "withheld" in kept.outcome
+    pending = site.spool.update("m")
+    assert (
+        pending is not None and pending.body is None and pending.outcome is not None and "withheld" in pending.outcome
+    )
     site.participant(private(3)).step()
     left = decode(site.spool.residual("m", site.head.header.graph), site.graph, personal.local_mask(site.graph))
     assert np.abs(left.residual).max() < 1e3
-    kept, privacy = site.spool.update("m"), private(3)
-    assert kept is not None and kept.body is not None
-    owed = CarryOver(np.full_like(left.residual, 1e6), left.own, left.movement, left.base, left.version).encode()
-    site.spool.put_update("m", 4, kept.sequence, kept.body, site.head.header.graph, owed, budget.charge(privacy))
+    pending, privacy = site.spool.update("m"), private(3)
+    assert pending is not None and pending.body is not None
+    residual = CarryOver(np.full_like(left.residual, 1e6), left.own, left.movement, left.base, left.version).encode()
+    site.spool.put_update(
+        "m", 4, pending.sequence, pending.body, site.head.header.graph, residual, budget.charge(privacy)
+    )
     site.release(5)
     site.participant(privacy).step()  # what coding left of a noised update does go on
     again = decode(site.spool.residual("m", site.head.header.graph), site.graph, personal.local_mask(site.graph))

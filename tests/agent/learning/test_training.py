@@ -69,10 +69,10 @@ def put(to: SampleStore, x: np.ndarray, y: int | None, held: bool = False) -> No
 
 
 def test_samples_and_their_scale_survive_a_restart(tmp_path: Path) -> None:
-    kept, x = store(tmp_path), samples(50)
-    put(kept, x[:40], 0)
-    put(kept, x[40:], None, held=True)
-    kept.stop()
+    stored, x = store(tmp_path), samples(50)
+    put(stored, x[:40], 0)
+    put(stored, x[40:], None, held=True)
+    stored.stop()
     again = store(tmp_path)
     got, y = again.load("m", (4,), held=False)
     np.testing.assert_array_equal(got, x[:40])
@@ -85,22 +85,22 @@ def test_samples_and_their_scale_survive_a_restart(tmp_path: Path) -> None:
 
 
 def test_oldest_of_the_commonest_label_go_first(tmp_path: Path) -> None:
-    kept = store(tmp_path, limit=30)
-    put(kept, samples(10), 1)
-    put(kept, samples(100), 0)
-    kept.stop()
+    stored = store(tmp_path, limit=30)
+    put(stored, samples(10), 1)
+    put(stored, samples(100), 0)
+    stored.stop()
     again = store(tmp_path)
     assert again.labels("m") == {"0": 20, "1": 10}
     again.stop()
 
 
 def test_full_disk_is_counted_and_heals(at_end: AtEnd, disk: Disk, tmp_path: Path) -> None:
-    kept = at_end(SampleStore(tmp_path / "samples.sqlite", {"m": 100_000}))
+    stored = at_end(SampleStore(tmp_path / "samples.sqlite", {"m": 100_000}))
     disk.fill()
-    kept.start()
-    put(kept, np.ones((300, 400), np.float32), 0)
-    kept.stop()
-    assert kept.lost >= 256 and kept.total.get("m", 0) + kept.lost == 300
+    stored.start()
+    put(stored, np.ones((300, 400), np.float32), 0)
+    stored.stop()
+    assert stored.lost >= 256 and stored.total.get("m", 0) + stored.lost == 300
 
 
 def test_held_back_blocks_never_share_a_window() -> None:
@@ -151,8 +151,8 @@ def test_update_says_what_training_changed() -> None:
     trained = train(graph, head(graph), data, held, held, config, np.random.default_rng(0), lambda: None)
     assert trained.delta is not None and trained.after["loss"] < trained.before["loss"]
     graph.set_params(head(graph).weights)
-    owed = np.zeros_like(graph.params)
-    body, left = update_body(head(graph), trained, owed, graph.sizes, "gw", 7, KEY)
+    residual = np.zeros_like(graph.params)
+    body, left = update_body(head(graph), trained, residual, graph.sizes, "gw", 7, KEY)
     got = decode_update(body, KEY.public_key(), graph.sizes)
     sent = dequantize(got.codes, expand(head(graph).header.steps, graph.sizes))
     np.testing.assert_allclose(sent + left, trained.delta, atol=1e-6)
@@ -204,8 +204,8 @@ def test_anomaly_names_the_channel_that_is_unusual() -> None:
     nothing = np.zeros_like(graph.params)  # reconstructs zero: the error is the input itself
     session, usual = Session(model, graph.initializers(nothing)), np.array([1.0, 100.0], np.float32)
     for x, name in (([9, 9, 1, 1], "a"), ([0.1, 0.1, 9, 9], "b"), ([3, 3, 3, 3], "a")):
-        said = Serving(session, ANOMALY, 1, scale, 0.0, usual=usual).decide(np.array(x, np.float32))
-        assert (said.label, said.channel) == ("anomaly", name)
+        decision = Serving(session, ANOMALY, 1, scale, 0.0, usual=usual).decide(np.array(x, np.float32))
+        assert (decision.label, decision.channel) == ("anomaly", name)
     assert Serving(session, ANOMALY, 1, scale, 1e9, usual=usual).decide(np.ones(4, np.float32)).channel == ""
 
 
@@ -225,9 +225,9 @@ def test_estimate_comes_in_the_users_unit_with_its_distance_from_the_alarm() -> 
         graph.params[:] = 0
         graph.params[-2:] = bias
         session = Session(model, graph.initializers(graph.params.copy()))
-        said = Serving(session, card, 1, scale, 1.0).decide(np.ones(4, np.float32))
-        assert said.label == label and said.score == pytest.approx(score, rel=1e-5)
-        assert said.values == pytest.approx({"life": values[0], "heat": values[1]}, rel=1e-5, abs=1e-4)
+        decision = Serving(session, card, 1, scale, 1.0).decide(np.ones(4, np.float32))
+        assert decision.label == label and decision.score == pytest.approx(score, rel=1e-5)
+        assert decision.values == pytest.approx({"life": values[0], "heat": values[1]}, rel=1e-5, abs=1e-4)
 
 
 def local_training(local: str) -> tuple[TrainableGraph, Release, Data, Training]:
@@ -245,8 +245,8 @@ def test_local_tensors_are_trained_kept_and_never_sent() -> None:
     assert trained.own is not None and np.abs(trained.own - base.weights[mask]).max() > 0.01
     body, left = update_body(base, trained, np.zeros_like(base.weights), graph.sizes, "gw", 7, KEY)
     assert (decode_update(body, KEY.public_key(), graph.sizes).codes[mask] == 0).all() and (left[mask] == 0).all()
-    kept = CarryOver(left, trained.own, trained.movement, base.weights, 5)
-    back = carry_over.decode(kept.encode(), graph, mask)
+    stored = CarryOver(left, trained.own, trained.movement, base.weights, 5)
+    back = carry_over.decode(stored.encode(), graph, mask)
     assert back.own is not None and (back.own == trained.own).all() and back.version == 5
     again = train(graph, base, data, data, data, replaced(config, epochs=0), rng, lambda: None, back)
     assert again.own is not None and (again.own == trained.own).all()  # it went on from its own, not the release's
@@ -259,9 +259,9 @@ def replaced(config: Training, **fields: object) -> Training:
 def test_memory_that_is_damaged_or_of_another_graph_is_forgotten() -> None:
     graph, base, _, _ = local_training("")
     mask = personal.local_mask(graph)
-    kept = CarryOver(base.weights, base.weights[:0], base.weights, base.weights, 5).encode()
-    assert (carry_over.decode(kept, graph, mask).residual == base.weights).all()
-    for bad in (None, b"", kept[:-1], kept[:40], CarryOver(base.weights[1:]).encode(), b"\x80"):
+    stored = CarryOver(base.weights, base.weights[:0], base.weights, base.weights, 5).encode()
+    assert (carry_over.decode(stored, graph, mask).residual == base.weights).all()
+    for bad in (None, b"", stored[:-1], stored[:40], CarryOver(base.weights[1:]).encode(), b"\x80"):
         found = carry_over.decode(bad, graph, mask)
         assert found.movement is None and (found.residual == 0).all()
 
@@ -271,15 +271,15 @@ def test_drift_is_taken_back_on_the_next_release() -> None:
     rng, mask = np.random.default_rng(0), personal.local_mask(graph)
     first = train(graph, base, data, data, data, config, rng, lambda: None)
     assert first.movement is not None and first.delta is not None
-    kept = CarryOver(np.zeros_like(base.weights), first.own, first.movement, base.weights, 5)
-    assert kept.correction(base, 1.0, mask) is None  # the same release says nothing of the others
+    stored = CarryOver(np.zeros_like(base.weights), first.own, first.movement, base.weights, 5)
+    assert stored.correction(base, 1.0, mask) is None  # the same release says nothing of the others
     moved = (base.weights + 0.5 * first.delta).astype(np.float32)
     after = Release(msgspec.structs.replace(base.header, version=7), base.hash, moved)
-    back = kept.correction(after, 1.0, mask)
+    back = stored.correction(after, 1.0, mask)
     assert back is not None
     np.testing.assert_allclose(back, 0.25 * first.delta - first.movement, atol=1e-6)
     still = replaced(config, learning_rate=0.0, proximal_mu=0.0, drift_correction=1.0)
-    second = train(graph, after, data, data, data, still, rng, lambda: None, kept)
+    second = train(graph, after, data, data, data, still, rng, lambda: None, stored)
     assert second.delta is not None and second.movement is not None
     np.testing.assert_allclose(second.delta, back, atol=1e-5)
     np.testing.assert_allclose(second.movement, 0, atol=1e-5)
@@ -317,10 +317,10 @@ def test_learning_rate_halves_over_releases() -> None:
 
 
 def test_values_as_labels_are_kept_and_the_oldest_go(tmp_path: Path) -> None:
-    kept = store(tmp_path, limit=300)
+    stored = store(tmp_path, limit=300)
     for i, row in enumerate(samples(400)):
-        kept.put(Sample("m", "cell", i, row, i + 0.5 if i else None, False))
-    kept.stop()
+        stored.put(Sample("m", "cell", i, row, i + 0.5 if i else None, False))
+    stored.stop()
     again = store(tmp_path)
     y = again.load("m", (4,), held=False, targets=1)[1]
     assert len(y) == 300 and y[0] == 100.5 and y[-1] == 399.5
@@ -329,10 +329,10 @@ def test_values_as_labels_are_kept_and_the_oldest_go(tmp_path: Path) -> None:
 
 
 def test_several_values_as_labels_are_kept_together(tmp_path: Path) -> None:
-    kept = store(tmp_path)
+    stored = store(tmp_path)
     for row, y in zip(samples(4), ((1.5, 2.5), None, 7.0, (1.0, 2.0, 3.0)), strict=True):
-        kept.put(Sample("m", "cell", 0, row, y, False))
-    kept.stop()
+        stored.put(Sample("m", "cell", 0, row, y, False))
+    stored.stop()
     again = store(tmp_path)
     unknown = [np.nan, np.nan]  # none, or not as many as the model now has
     np.testing.assert_array_equal(again.load("m", (4,), False, 2)[1], [[1.5, 2.5], unknown, unknown, unknown])
@@ -410,13 +410,13 @@ def test_wrong_model_for_the_channels_says_expected_and_got() -> None:
 def test_a_difference_far_wider_than_the_first_grid_arrives_as_a_part_of_itself_and_the_grid_follows() -> None:
     """Nothing but ends of the grid would be refused, and a grid that learns of no update stays too narrow for ever."""
     graph = TrainableGraph.load(zoo.mlp(CLASSIFY, 4, (8,)).SerializeToString())
-    base, owed = head(graph), np.zeros_like(graph.params)
-    wide = np.random.default_rng(0).choice([-1.0, 1.0], len(owed)).astype(np.float32)  # hundred times ±127 steps
-    arrived, steps = np.zeros_like(owed), base.header.steps
+    base, residual = head(graph), np.zeros_like(graph.params)
+    wide = np.random.default_rng(0).choice([-1.0, 1.0], len(residual)).astype(np.float32)  # hundred times ±127 steps
+    arrived, steps = np.zeros_like(residual), base.header.steps
     for count in range(1, 7):
         base = Release(msgspec.structs.replace(base.header, steps=steps), base.hash, base.weights)
         trained = Trained(FitReport((), 1, 0, False), wide if count == 1 else np.zeros_like(wide), {}, {})
-        body, owed = update_body(base, trained, owed, graph.sizes, "gw", count, KEY)
+        body, residual = update_body(base, trained, residual, graph.sizes, "gw", count, KEY)
         update = decode_update(body, KEY.public_key(), graph.sizes)
         admission.check(update, "gw", base.header.federation, FederationConfig())
         arrived, steps = (

@@ -147,11 +147,11 @@ def test_anomaly_model_learns_without_labels_and_is_judged_by_them(tmp_path: Pat
 def test_mistakes_are_one_line(tmp_path: Path) -> None:
     (tmp_path / "m.onnx").write_bytes(b"no model")
     for command in (("model", "show"), ("evaluate", "--data", write(tmp_path / "d.csv"))):
-        said = run(*command, tmp_path / "m.onnx", code=1)
-        assert "m.onnx" in said and len(said.splitlines()) == 1
+        message = run(*command, tmp_path / "m.onnx", code=1)
+        assert "m.onnx" in message and len(message.splitlines()) == 1
     (tmp_path / "m.onnx").write_bytes(zoo.mlp(CLASSES, 4, (8,)).SerializeToString())
-    said = run("train", tmp_path / "m.onnx", "--data", tmp_path / "d.csv", "--label", "lable", code=1)
-    assert "no column 'lable'; has current, pressure, label" in said
+    message = run("train", tmp_path / "m.onnx", "--data", tmp_path / "d.csv", "--label", "lable", code=1)
+    assert "no column 'lable'; has current, pressure, label" in message
 
 
 @pytest.mark.parametrize(

@@ -129,13 +129,13 @@ def test_severe_from_the_start_and_said_once_over_a_restart() -> None:
 def test_event_says_since_when() -> None:
     when = msgspec.structs.replace(WHEN, for_windows=3, min_gap=Seconds(0))
     alert = Alert("gw", "pump", when, AlertState())
-    said = []
+    seen = []
     for i, score in enumerate([0, 2, 2, 2, 2, 0, 2, 0, 0, 0]):
         if i == 8:  # kill -9 within the windows that clear it
             alert = Alert("gw", "pump", when, alert.at(7))
         if made := alert.update(msgspec.structs.replace(decision(score), time_ns=i), float(i)):
-            said.append((made[0].state, made[0].since_ns, made[0].decision.time_ns))
-    assert said == [("opened", 1, 3), ("cleared", 7, 9)]
+            seen.append((made[0].state, made[0].since_ns, made[0].decision.time_ns))
+    assert seen == [("opened", 1, 3), ("cleared", 7, 9)]
 
 
 def test_levels_are_configurable() -> None:
@@ -173,8 +173,8 @@ def test_update_and_residual_are_kept_together(at_end: AtEnd, tmp_path: Path) ->
     spool.put_update("f", 4, number, b"body", b"graph", b"left")
     spool.close()
     again = at_end(Spool(tmp_path / "s"))
-    kept = again.update("f")
-    assert kept is not None and kept.body == b"body" and again.residual("f", b"graph") == b"left"
+    pending = again.update("f")
+    assert pending is not None and pending.body == b"body" and again.residual("f", b"graph") == b"left"
     assert again.residual("f", b"other") is None
     again.finish_update("f", number, "accepted")
     assert again.reserve_sequence("f") == number + 1
@@ -206,24 +206,24 @@ while True:
 
 
 def test_kill_at_a_dozen_moments_loses_nothing_and_reuses_no_number(at_end: AtEnd, tmp_path: Path) -> None:
-    said: list[str] = []
+    seen: list[str] = []
     for i in range(12):
         writer = subprocess.Popen([sys.executable, "-c", WRITER, tmp_path / "s"], stdout=subprocess.PIPE, text=True)
         assert writer.stdout is not None
         for _ in range(3 + 5 * i):  # kill after so many acknowledgements, in the middle of the next
-            said.append(writer.stdout.readline())
+            seen.append(writer.stdout.readline())
         os.kill(writer.pid, signal.SIGKILL)
-        said += writer.stdout.read().splitlines()
+        seen += writer.stdout.read().splitlines()
         writer.stdout.close()
         writer.wait()
-    words = [line.split() for line in said if len(line.split()) == 2]
+    words = [line.split() for line in seen if len(line.split()) == 2]
     numbers = [int(n) for kind, n in words if kind == "sequence"]
     assert len(numbers) == len(set(numbers)) > 100 and numbers == sorted(numbers)
-    spool, kept = at_end(Spool(tmp_path / "s")), set()
+    spool, pending = at_end(Spool(tmp_path / "s")), set()
     while (entry := spool.next_event("mes")) is not None:
-        kept.add(entry.event.key)
+        pending.add(entry.event.key)
         spool.delivered(entry)
-    assert {f"k{n}" for kind, n in words if kind == "event"} <= kept
+    assert {f"k{n}" for kind, n in words if kind == "event"} <= pending
 
 
 def test_full_disk_is_a_storage_error_and_heals(at_end: AtEnd, disk: Disk, tmp_path: Path) -> None:

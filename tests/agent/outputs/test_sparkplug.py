@@ -99,18 +99,18 @@ CHANGES = st.lists(
 
 @FUZZ
 @given(CHANGES)
-def test_our_host_knows_what_our_node_told(changes: Any) -> None:
-    """Every value as last told, through aliases, rebirths and new connections; no seq is ever missing."""
+def test_our_host_knows_what_our_node_sent(changes: Any) -> None:
+    """Every value as last sent, through aliases, rebirths and new connections; no seq is ever missing."""
     tags = [f"g/n/{d}/{m}" for d in ("a", "b") for m in ("score", "left", "more")]
     view, edge, now = HostView(tags, 0, 1), node(), T
     view.connected(0, T)
     known: dict[str, Any] = {}
-    told: dict[str, Any] = {}
+    latest: dict[str, Any] = {}
     messages = [edge.connecting(now), *edge.births(now)]
     for device, values, what in changes:
         now += 1
         messages += edge.update(device, {k: Value(DOUBLE, v) for k, v in values.items()}, now, now)
-        told |= {f"g/n/{device}/{k}": v for k, v in values.items()}
+        latest |= {f"g/n/{device}/{k}": v for k, v in values.items()}
         if what == "connect":
             messages.append(edge.death(now))
             edge.connecting(now)
@@ -118,7 +118,7 @@ def test_our_host_knows_what_our_node_told(changes: Any) -> None:
     for topic, data in messages:
         for reading in view.take(topic, data, False, 1.0, T).readings:
             known[reading.tag] = None if reading.quality is Quality.BAD else reading.value
-    assert known == told
+    assert known == latest
     assert {"gaps", "metrics that no birth named"}.isdisjoint(view.counts.totals)
 
 
@@ -172,8 +172,8 @@ def test_a_host_of_somebody_else_reads_what_we_tell(broker: Mosquitto, tmp_path:
         assert [m["payload"]["seq"] for m in (nbirth, dbirth, ddata)] == [0, 1, 2]
 
         ours.deliver(event("opened"))
-        told = metrics(host.message("DBIRTH"))
-        assert (told["alert"], told["alert key"], told["severity"]) == (True, "gw:pumps:pump-1:1", "low")
+        values = metrics(host.message("DBIRTH"))
+        assert (values["alert"], values["alert key"], values["severity"]) == (True, "gw:pumps:pump-1:1", "low")
         ours.deliver(event("cleared"))
         assert metrics(host.message("DDATA")) == {aliases["alert"]: False}
 

@@ -40,7 +40,7 @@ class Peer:
     def __exit__(self, *_: object) -> None:
         self.connection.close()
 
-    def say(self, topic: str, payload: bytes, retain: bool = False) -> None:
+    def publish(self, topic: str, payload: bytes, retain: bool = False) -> None:
         self.connection.wait([self.connection.publish(topic, payload, retain=retain)])
 
     def next(self) -> Message:
@@ -68,7 +68,7 @@ WAYS: dict[str, Callable[[Mosquitto], dict[str, Any]]] = {
 def test_message_goes_round(broker: Mosquitto, way: str, version: str) -> None:
     with Peer(broker, version=version, **WAYS[way](broker)) as peer:
         assert peer.connection.subscribe(["plant/+/t"]) == {}
-        peer.say("plant/a/t", b"21.5")
+        peer.publish("plant/a/t", b"21.5")
         got = peer.next()
         assert (got.topic, got.payload, got.qos, got.retain) == ("plant/a/t", b"21.5", 1, False)
 
@@ -95,8 +95,8 @@ def wrong(broker: Mosquitto, folder: Path) -> dict[str, tuple[dict[str, Any], st
 
 @pytest.mark.parametrize("version", ["5", "3.1.1"])
 def test_each_way_to_fail_has_its_words(broker: Mosquitto, tmp_path: Path, version: str) -> None:
-    for case, (keys, words) in wrong(broker, tmp_path).items():
-        with pytest.raises(UnreachableError, match=words):
+    for case, (keys, reason) in wrong(broker, tmp_path).items():
+        with pytest.raises(UnreachableError, match=reason):
             Peer(broker, version=version, **keys)
             pytest.fail(case)
 
@@ -104,10 +104,10 @@ def test_each_way_to_fail_has_its_words(broker: Mosquitto, tmp_path: Path, versi
 @pytest.mark.parametrize("version", ["5", "3.1.1"])
 def test_second_client_with_our_id_is_named(broker: Mosquitto, version: str) -> None:
     with Peer(broker, version=version, client_id="twin") as first, Peer(broker, version=version, client_id="twin"):
-        words = first.ended()
-        assert "twin" in words and "another client" in words
+        reason = first.ended()
+        assert "twin" in reason and "another client" in reason
         with pytest.raises(UnreachableError, match="twin"):
-            first.say("plant/x", b"1")
+            first.publish("plant/x", b"1")
 
 
 @pytest.mark.parametrize("version", ["5", "3.1.1"])
@@ -116,10 +116,10 @@ def test_session_goes_on_where_it_was(broker: Mosquitto, version: str) -> None:
     with Peer(broker, **keys) as peer, Peer(broker) as other:
         assert not peer.connection.session_present
         peer.connection.subscribe(["plant/kept"])
-        other.say("plant/kept", b"1")
+        other.publish("plant/kept", b"1")
         first = peer.next()  # not acknowledged
     with Peer(broker) as other:
-        other.say("plant/kept", b"2")
+        other.publish("plant/kept", b"2")
     with Peer(broker, **keys) as peer:
         assert peer.connection.session_present
         again, new = peer.next(), peer.next()
@@ -127,15 +127,15 @@ def test_session_goes_on_where_it_was(broker: Mosquitto, version: str) -> None:
         assert new.payload == b"2"
         peer.connection.acknowledge([again, new])
     with Peer(broker, **keys) as peer, Peer(broker) as other:
-        other.say("plant/kept", b"3")
+        other.publish("plant/kept", b"3")
         assert peer.next().payload == b"3"
 
 
 def test_what_the_access_list_forbids_is_said(broker: Mosquitto) -> None:
     with Peer(broker) as peer:
         with pytest.raises(UnreachableError, match=r"a publication is refused: .*access list"):
-            peer.say("elsewhere/x", b"1")
-        peer.say("plant/x", b"1")
+            peer.publish("elsewhere/x", b"1")
+        peer.publish("plant/x", b"1")
 
 
 def test_broker_that_goes_away_ends_the_connection(tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_broker_that_goes_away_ends_the_connection(tmp_path: Path) -> None:
         broker.kill()
         assert "lost" in peer.ended()
         with pytest.raises(UnreachableError, match="lost"):
-            peer.say("plant/x", b"1")
+            peer.publish("plant/x", b"1")
 
 
 def test_will_is_published_when_we_are_lost_and_not_when_we_say_goodbye(broker: Mosquitto) -> None:
@@ -158,7 +158,7 @@ def test_will_is_published_when_we_are_lost_and_not_when_we_say_goodbye(broker: 
 
 
 @pytest.mark.parametrize(
-    ("keys", "words"),
+    ("keys", "reason"),
     [
         ({"url": "tcp://x"}, "expected mqtt://"),
         ({"url": "mqtt://x:port"}, "expected mqtt://"),
@@ -167,8 +167,8 @@ def test_will_is_published_when_we_are_lost_and_not_when_we_say_goodbye(broker: 
         ({"url": "mqtt://x", "ca_file": Path("c")}, "has no TLS"),
     ],
 )
-def test_keys_that_cannot_go_together(keys: dict[str, Any], words: str) -> None:
-    with pytest.raises(ConfigError, match=words):
+def test_keys_that_cannot_go_together(keys: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ConfigError, match=reason):
         check_broker(Broker(**keys), "agent.toml: key 'source.x'")
 
 

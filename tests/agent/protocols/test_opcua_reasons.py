@@ -68,8 +68,8 @@ def bad(name: str) -> ua.UaStatusCodeError:
     ids=lambda v: type(v).__name__ if isinstance(v, Exception) else None,
 )
 def test_errors_in_the_operators_words(error: Exception, kind: type, words: str) -> None:
-    said = explain(error, FACTS)
-    assert type(said) is kind and str(said).startswith(URL) and words in str(said), said
+    explained = explain(error, FACTS)
+    assert type(explained) is kind and str(explained).startswith(URL) and words in str(explained), explained
 
 
 def test_an_anonymous_client_is_told_that_it_is_one() -> None:

@@ -34,8 +34,8 @@ def recorded(name: str) -> list[Metric]:
 def test_vectors_are_what_the_npm_library_writes_today() -> None:
     script = [program("node"), str(SUPPORT / "sparkplug.js"), "record"]
     env = {**os.environ, "NODE_PATH": str(others("node", "node_modules"))}
-    said = subprocess.run(script, env=env, capture_output=True, check=True, timeout=LONGEST_S).stdout
-    assert json.loads(said) == RECORDED
+    printed = subprocess.run(script, env=env, capture_output=True, check=True, timeout=LONGEST_S).stdout
+    assert json.loads(printed) == RECORDED
 
 
 def test_every_type_of_the_npm_library_is_read() -> None:
@@ -255,8 +255,8 @@ for unit in (b"\\x12\\x00", b"\\x0b", b"\\x13\\x14", b"\\x0a\\x00"):
         pass
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert int(said) < 40 * 1024  # KiB
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert int(printed) < 40 * 1024  # KiB
 
 
 TOPICS: list[tuple[str, Any]] = [

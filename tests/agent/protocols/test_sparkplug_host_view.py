@@ -43,25 +43,25 @@ class Plant:
         self.seq = (seq + 1) % 256
         return encode(T + at, seq, metrics)
 
-    def hear(self, topic: str, data: bytes, retained: bool = False) -> Outcome:
+    def receive(self, topic: str, data: bytes, retained: bool = False) -> Outcome:
         return self.view.take(f"spBv1.0/{topic}", data, retained, self.now, T)
 
     def birth(self, number: int = 0, at: int = 0) -> Outcome:
         """Of the node and of the press."""
         self.seq = 0
-        heard = self.hear("g/NBIRTH/n", self.payload(bdseq(number), double("load", 1.0, at, alias=1), at=at))
+        received = self.receive("g/NBIRTH/n", self.payload(bdseq(number), double("load", 1.0, at, alias=1), at=at))
         state = Metric("state", 3, T + at, 12, "run", "string_value")
-        heard.add(self.dbirth(double("temperature", 20.0, at, alias=2), state, at=at))
-        return heard
+        received.add(self.dbirth(double("temperature", 20.0, at, alias=2), state, at=at))
+        return received
 
     def dbirth(self, *metrics: Metric, device: str = "press", at: int = 0) -> Outcome:
-        return self.hear(f"g/DBIRTH/n/{device}", self.payload(*metrics, at=at))
+        return self.receive(f"g/DBIRTH/n/{device}", self.payload(*metrics, at=at))
 
     def data(self, *metrics: Metric, device: str = "press", at: int = 0, seq: int | None = None) -> Outcome:
-        return self.hear(f"g/DDATA/n/{device}", self.payload(*metrics, at=at, seq=seq))
+        return self.receive(f"g/DDATA/n/{device}", self.payload(*metrics, at=at, seq=seq))
 
     def death(self, number: int = 0) -> Outcome:
-        return self.hear("g/NDEATH/n", encode(T, None, [bdseq(number)]))
+        return self.receive("g/NDEATH/n", encode(T, None, [bdseq(number)]))
 
     def tick(self, seconds: float) -> Outcome:
         self.now += seconds
@@ -72,19 +72,19 @@ class Plant:
         return dict(self.view.counts.totals)
 
 
-def plain(heard: Outcome) -> list[tuple[str, float, Any]]:
+def plain(received: Outcome) -> list[tuple[str, float, Any]]:
     """(tag without its node, ms since T, value), None for what is bad."""
     return [
         (r.tag.removeprefix("g/n/"), r.time_ns // 1_000_000 - T, None if r.quality is Quality.BAD else r.value)
-        for r in heard.readings
+        for r in received.readings
     ]
 
 
-def asked(heard: Outcome) -> list[str]:
-    for _, data in heard.requests:
+def asked(received: Outcome) -> list[str]:
+    for _, data in received.requests:
         (metric,) = (codec.read_metric(m) for m in codec.decode(data).metrics)
         assert (metric.name, metric.value, codec.decode(data).seq) == ("Node Control/Rebirth", True, None)
-    return [topic for topic, _ in heard.requests]
+    return [topic for topic, _ in received.requests]
 
 
 def test_a_new_connection_asks_for_births_and_subscribes_to_its_nodes_only() -> None:
@@ -116,8 +116,8 @@ def test_an_alias_given_twice_is_nobodys() -> None:
     plant.birth()
     plant.dbirth(double("temperature", 20.0, 1, alias=2), double("other", 5.0, 1, alias=2))
     plant.now += INTERVAL
-    heard = plant.data(double("", 99.0, 5, alias=2))
-    assert heard.readings == [] and asked(heard)
+    received = plant.data(double("", 99.0, 5, alias=2))
+    assert received.readings == [] and asked(received)
     assert plant.counts["aliases given twice"] == 1
 
 
@@ -144,18 +144,18 @@ def test_a_gap_is_waited_out_then_a_rebirth_is_asked_for_at_most_once_in_the_int
     sure = plant.view.alive_ns(plant.now)
     assert not plant.tick(1.9).requests
     assert plant.view.alive_ns(plant.now) == sure  # what the lost message said is not known
-    heard = plant.tick(0.2)
-    assert asked(heard) == ["spBv1.0/g/NCMD/n"]
-    assert "expected seq 2, got 3" in str(heard.problems["g/n"])
-    assert heard.readings == []  # an alias may mean something else by now
+    received = plant.tick(0.2)
+    assert asked(received) == ["spBv1.0/g/NCMD/n"]
+    assert "expected seq 2, got 3" in str(received.problems["g/n"])
+    assert received.readings == []  # an alias may mean something else by now
     assert plain(plant.data(double("temperature", 23.0, 3), at=3)) == [
         ("press/temperature", 3, 23.0)
     ]  # a name does not
     assert not plant.tick(INTERVAL - 1).requests
-    assert plant.hear("g/DDATA/n/press", late).readings == []
+    assert plant.receive("g/DDATA/n/press", late).readings == []
     assert plant.counts["gaps"] == 1 and plant.counts["out of order, too late"] == 1
-    heard = plant.birth(at=4)
-    assert heard.problems["g/n"] is None and len(heard.readings) == 3
+    received = plant.birth(at=4)
+    assert received.problems["g/n"] is None and len(received.readings) == 3
     assert plain(plant.data(double("", 24.0, 5, alias=2))) == [("press/temperature", 5, 24.0)]
 
 
@@ -164,8 +164,8 @@ def test_messages_in_another_order_are_put_right_without_a_request() -> None:
     plant.birth()
     plant.now += INTERVAL
     messages = [plant.payload(double("", float(i), i, alias=2), at=i) for i in range(1, 4)]
-    heard = [plant.hear("g/DDATA/n/press", messages[i]) for i in (2, 1, 0)]
-    assert [plain(h) for h in heard] == [[], [], [("press/temperature", i, float(i)) for i in range(1, 4)]]
+    received = [plant.receive("g/DDATA/n/press", messages[i]) for i in (2, 1, 0)]
+    assert [plain(h) for h in received] == [[], [], [("press/temperature", i, float(i)) for i in range(1, 4)]]
     assert not plant.tick(INTERVAL).requests and "gaps" not in plant.counts
 
 
@@ -188,12 +188,12 @@ def test_unanswered_requests_end_what_is_known() -> None:
     plant = Plant(reorder_s=0)
     plant.birth()
     plant.now += INTERVAL
-    heard = plant.data(double("temperature", 1.0, 1), seq=9)
+    received = plant.data(double("temperature", 1.0, 1), seq=9)
     for _ in range(MAX_UNANSWERED):
-        heard.add(plant.tick(INTERVAL))
-    assert len(heard.requests) == MAX_UNANSWERED
-    assert {tag for tag, _, value in plain(heard) if value is None} == {"/load", "press/temperature", "press/state"}
-    assert "3 requests for a rebirth have no answer" in str(heard.problems["g/n"])
+        received.add(plant.tick(INTERVAL))
+    assert len(received.requests) == MAX_UNANSWERED
+    assert {tag for tag, _, value in plain(received) if value is None} == {"/load", "press/temperature", "press/state"}
+    assert "3 requests for a rebirth have no answer" in str(received.problems["g/n"])
     assert plant.view.alive_ns(plant.now) is None
 
 
@@ -201,8 +201,8 @@ def test_metrics_before_a_birth_ask_for_one() -> None:
     plant = Plant()
     assert plant.data(double("temperature", 1.0)).requests == []  # asked already, when connecting
     plant.now += INTERVAL
-    heard = plant.data(double("temperature", 1.0))
-    assert heard.readings == [] and asked(heard)
+    received = plant.data(double("temperature", 1.0))
+    assert received.readings == [] and asked(received)
     assert not plant.tick(100 * INTERVAL).requests  # silent: nothing to ask
     assert plant.counts["messages before a birth"] == 2
     plant.birth()
@@ -230,18 +230,18 @@ def test_death_makes_all_tags_bad_and_rebirth_good_again() -> None:
     plant = Plant()
     plant.birth()
     plant.now += 3
-    heard = plant.death()
-    assert plain(heard) == [("/load", 3000, None), ("press/temperature", 3000, None), ("press/state", 3000, None)]
-    assert "dead" in str(heard.problems["g/n"])
+    received = plant.death()
+    assert plain(received) == [("/load", 3000, None), ("press/temperature", 3000, None), ("press/state", 3000, None)]
+    assert "dead" in str(received.problems["g/n"])
     assert plant.view.alive_ns(plant.now) is None
     assert plant.death().readings == []
-    heard = plant.birth(number=1)  # tells values of before the death: known again since then, and not before
-    assert [(tag, value) for tag, _, value in plain(heard)] == [
+    received = plant.birth(number=1)  # tells values of before the death: known again since then, and not before
+    assert [(tag, value) for tag, _, value in plain(received)] == [
         ("/load", 1.0),
         ("press/temperature", 20.0),
         ("press/state", "run"),
     ]
-    assert all(r.time_ns == (T + 3000) * 1_000_000 + 1 for r in heard.readings)
+    assert all(r.time_ns == (T + 3000) * 1_000_000 + 1 for r in received.readings)
 
 
 def test_the_death_of_an_earlier_connection_ends_nothing() -> None:
@@ -255,9 +255,9 @@ def test_the_death_of_an_earlier_connection_ends_nothing() -> None:
 def test_the_death_of_a_device_ends_that_device() -> None:
     plant = Plant()
     plant.birth()
-    heard = plant.hear("g/DDEATH/n/press", plant.payload(at=9))
-    assert {(tag, value) for tag, _, value in plain(heard)} == {("press/temperature", None), ("press/state", None)}
-    assert plain(plant.hear("g/NDATA/n", plant.payload(double("", 2.0, 10, alias=1)))) == [("/load", 10, 2.0)]
+    received = plant.receive("g/DDEATH/n/press", plant.payload(at=9))
+    assert {(tag, value) for tag, _, value in plain(received)} == {("press/temperature", None), ("press/state", None)}
+    assert plain(plant.receive("g/NDATA/n", plant.payload(double("", 2.0, 10, alias=1)))) == [("/load", 10, 2.0)]
     assert plant.data(double("", 2.0, 11, alias=2)).readings == []
 
 
@@ -266,19 +266,19 @@ def test_a_rebirth_makes_no_hole_and_a_device_that_does_not_follow_is_stale() ->
     plant.birth(number=2)
     plant.seq = 0
     node = plant.payload(bdseq(2), double("load", 3.0, 5, alias=1), at=5)
-    assert plain(plant.hear("g/NBIRTH/n", node)) == [("/load", 5, 3.0)]
+    assert plain(plant.receive("g/NBIRTH/n", node)) == [("/load", 5, 3.0)]
     assert plant.tick(DEVICES_S - 0.1).readings == []
-    heard = plant.tick(0.2)
-    assert {(tag, value) for tag, _, value in plain(heard)} == {("press/temperature", None), ("press/state", None)}
-    assert "'press' sent no birth" in str(heard.problems["g/n"])
+    received = plant.tick(0.2)
+    assert {(tag, value) for tag, _, value in plain(received)} == {("press/temperature", None), ("press/state", None)}
+    assert "'press' sent no birth" in str(received.problems["g/n"])
 
 
 def test_another_bdseq_ends_the_devices_at_once() -> None:
     plant = Plant()
     plant.birth(number=2)
     plant.seq = 0
-    heard = plant.hear("g/NBIRTH/n", plant.payload(bdseq(3), double("load", 3.0, 5, alias=1), at=5))
-    assert [(tag, value) for tag, _, value in plain(heard)] == [
+    received = plant.receive("g/NBIRTH/n", plant.payload(bdseq(3), double("load", 3.0, 5, alias=1), at=5))
+    assert [(tag, value) for tag, _, value in plain(received)] == [
         ("press/temperature", None),
         ("press/state", None),
         ("/load", 3.0),
@@ -287,11 +287,11 @@ def test_another_bdseq_ends_the_devices_at_once() -> None:
 
 def test_a_metric_missing_from_a_birth_is_said_with_what_is_near() -> None:
     plant = Plant()
-    heard = plant.birth()
-    heard.add(plant.dbirth(double("Temperature", 1.0, 1), double("state 2", 1.0, 1), at=1))
-    text = str(heard.problems["g/n/press/temperature"])
+    received = plant.birth()
+    received.add(plant.dbirth(double("Temperature", 1.0, 1), double("state 2", 1.0, 1), at=1))
+    text = str(received.problems["g/n/press/temperature"])
     assert "not in the birth of g/n/press" in text and "Temperature" in text
-    assert plain(heard)[-2:] == [("press/temperature", 1, None), ("press/state", 1, None)]
+    assert plain(received)[-2:] == [("press/temperature", 1, None), ("press/state", 1, None)]
 
 
 def test_historical_values_come_in_order_and_never_after_newer_ones() -> None:
@@ -332,14 +332,14 @@ def test_history_after_a_new_connection_is_still_too_late() -> None:
 def test_quality_of_a_reading(metric: Metric, quality: Quality, count: str | None) -> None:
     plant = Plant()
     plant.birth()
-    heard = plant.data(metric)
-    (reading,) = heard.readings
+    received = plant.data(metric)
+    (reading,) = received.readings
     assert reading.quality is quality
     assert not isinstance(reading.value, str)
     if count:
         assert plant.counts[count] == 1 and math.isnan(float(reading.value))
     if count == "not usable":
-        assert "metric 'temperature' is a" in str(heard.problems["g/n/press/temperature"])
+        assert "metric 'temperature' is a" in str(received.problems["g/n/press/temperature"])
         assert plant.data(double("temperature", 1.0, 6)).problems["g/n/press/temperature"] is None
 
 
@@ -391,11 +391,11 @@ def test_malformed_messages_are_counted_said_and_stop_nothing(case: str) -> None
     topic, data, retained, count, words = MALFORMED[case]
     plant = Plant(tags=[*TAGS, "g/other/d/m"])
     plant.birth()
-    plant.hear(topic, data, retained)
+    plant.receive(topic, data, retained)
     assert plant.view.counts.take_unusable() == {count: 1}
     assert words in (plant.view.counts.last_refusal or "")
-    other = plant.hear("g/NBIRTH/other", encode(T, 0, [bdseq(0)]))
-    other.add(plant.hear("g/DBIRTH/other/d", encode(T, 1, [double("m", 5.0)])))
+    other = plant.receive("g/NBIRTH/other", encode(T, 0, [bdseq(0)]))
+    other.add(plant.receive("g/DBIRTH/other/d", encode(T, 1, [double("m", 5.0)])))
     assert [r.value for r in other.readings] == [5.0]
     plant.birth(at=50)  # and the node itself is heard again
     assert plain(plant.data(double("", 7.0, 60, alias=2))) == [("press/temperature", 60, 7.0)]
@@ -405,7 +405,7 @@ def test_strangers_are_ignored() -> None:
     plant = Plant()
     plant.birth()
     for topic in ("g/NBIRTH/x", "h/NBIRTH/n", "g/NCMD/n", "g/DCMD/n/press"):
-        assert plant.hear(topic, plant.payload(seq=77)) == Outcome()
+        assert plant.receive(topic, plant.payload(seq=77)) == Outcome()
     plant.seq = 2
     assert plant.dbirth(double("m", 1.0), device="nobody wants").readings == []
     assert len(plant.data(double("", 7.0, 60, alias=2)).readings) == 1  # its seq was counted
@@ -415,7 +415,7 @@ def test_alive_follows_the_slowest_clock() -> None:
     plant = Plant(tags=["g/n//load", "g/other//m"])
     plant.birth(at=5000)
     assert plant.view.alive_ns(plant.now + 1) == (T + 6000) * 1_000_000
-    plant.hear("g/NBIRTH/other", encode(T, 0, [bdseq(0), double("m", 1.0)]))
+    plant.receive("g/NBIRTH/other", encode(T, 0, [bdseq(0), double("m", 1.0)]))
     assert plant.view.alive_ns(plant.now + 1) == (T + 1000) * 1_000_000
 
 
@@ -450,11 +450,11 @@ def test_whatever_a_node_says_history_never_follows_what_is_newer_and_requests_a
         plant.now += wait
         tail = "/press" if kind[0] == "D" else ""
         before = plant.counts.get("historical", 0)
-        heard = plant.hear(f"g/{kind}/n{tail}", encode(T, seq, metrics))
-        requests += len(heard.requests)
-        for reading in heard.readings:
+        received = plant.receive(f"g/{kind}/n{tail}", encode(T, seq, metrics))
+        requests += len(received.requests)
+        for reading in received.readings:
             assert isinstance(reading, Reading) and reading.tag in TAGS
-            if plant.counts.get("historical", 0) - before == len(heard.readings):  # nothing but history
+            if plant.counts.get("historical", 0) - before == len(received.readings):  # nothing but history
                 assert reading.time_ns > newest.get(reading.tag, -1)
             newest[reading.tag] = reading.time_ns
     assert requests <= 1 + (plant.now - begun) / INTERVAL

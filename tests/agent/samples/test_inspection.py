@@ -59,8 +59,8 @@ def test_a_verdict_without_its_part_is_of_the_part_last_told_where_they_never_co
 @pytest.mark.parametrize("order", [("part", "verdict"), ("verdict", "part")])
 def test_verdicts_of_one_second_are_not_mixed_up(order: tuple[str, str]) -> None:
     look = Verdicts("pump", Inspection(verdict=TAGS["verdict"], part=TAGS["part"]))
-    told = [{"part": "A1", "verdict": "bad"}, {"part": "A2", "verdict": "ok"}, {"part": "A3", "verdict": "bad"}]
-    made = look.take(batch(*[(role, 5, message[role]) for message in told for role in order]))
+    messages = [{"part": "A1", "verdict": "bad"}, {"part": "A2", "verdict": "ok"}, {"part": "A3", "verdict": "bad"}]
+    made = look.take(batch(*[(role, 5, message[role]) for message in messages for role in order]))
     assert [(m.part, m.value) for m in made if isinstance(m, Label)] == [("A1", "bad"), ("A2", "ok"), ("A3", "bad")]
 
 

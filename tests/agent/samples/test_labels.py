@@ -155,8 +155,11 @@ def test_contradictions_are_counted_with_the_last_example(plant: Plant) -> None:
     plant.put("worn", 0, 20, "inspection")
     plant.look()
     assert plant.shown()["contradictory"] == 2
-    said = plant.shown()["examples"]["contradictory"]
-    assert "inspection says 'worn'" in said and "plc said 'ok' of the window that ends 2023-11-14 22:13:40" in said
+    contradictory = plant.shown()["examples"]["contradictory"]
+    assert (
+        "inspection says 'worn'" in contradictory
+        and "plc said 'ok' of the window that ends 2023-11-14 22:13:40" in contradictory
+    )
     plant.put("ok", 0, 10, "mes")  # believed less: the sample keeps its label
     plant.look()
     assert plant.taught() == [1, 1] and plant.shown()["contradictory"] == 3

@@ -227,8 +227,8 @@ def test_from_the_beginning_and_the_position_outlives_restarts(tmp_path: Path) -
     for i in range(3, 6):  # each look is another start
         made.write(f"{i},{i}\n")
         assert made.look() == [[i]]
-    kept = json.loads((tmp_path / "position.json").read_text())
-    assert kept["offset"] == made.path.stat().st_size and kept["header"] == "a,b"
+    position = json.loads((tmp_path / "position.json").read_text())
+    assert position["offset"] == made.path.stat().st_size and position["header"] == "a,b"
 
 
 def test_position_that_cannot_be_read_is_none(tmp_path: Path) -> None:
@@ -259,8 +259,8 @@ def test_rotation_and_truncation_while_stopped(tmp_path: Path, how: str) -> None
     assert made.look() == ([[4], [5], [6], [7], [8]] if "longer" in how else [[4]])
 
 
-def tail(path: Path, kept: Path) -> tails.Tail:
-    return tails.Tail(path, kept, False, lambda _: None)
+def tail(path: Path, position: Path) -> tails.Tail:
+    return tails.Tail(path, position, False, lambda _: None)
 
 
 def all_lines(made: tails.Tail) -> list[str]:
@@ -275,7 +275,7 @@ def all_lines(made: tails.Tail) -> list[str]:
 def test_rotated_while_it_is_followed_the_old_file_is_read_to_its_end(tmp_path: Path) -> None:
     path = tmp_path / "press.csv"
     path.write_text("a\n1\n")
-    made = tail(path, tmp_path / "kept")
+    made = tail(path, tmp_path / "position")
     assert all_lines(made) == ["1"]
     with path.open("a") as file:
         path.rename(tmp_path / "press.csv.1")
@@ -339,7 +339,7 @@ def test_long_lines_are_left_out_and_cost_no_memory(tmp_path: Path, monkeypatch:
     path = tmp_path / "press.csv"
     counted: list[str] = []
     path.write_text("a\n1\n" + "x" * 5000 + "\n2\n" + "y" * 500 + "\n3\n" + "z" * 2000)
-    made = tails.Tail(path, tmp_path / "kept", False, counted.append)
+    made = tails.Tail(path, tmp_path / "position", False, counted.append)
     assert all_lines(made) == ["1", "2", "y" * 500, "3"]
     with path.open("a") as file:
         file.write("z\n4\n")
@@ -382,14 +382,14 @@ EVENTS = st.lists(st.tuples(st.sampled_from(["append", "append", "append", "rest
 def test_every_line_once_however_it_is_written_rotated_and_restarted(events: list[tuple[str, list[str]]]) -> None:
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(tails, "CHUNK", 16)
-        path, kept = Path(folder) / "press.csv", Path(folder) / "kept"
+        path, position = Path(folder) / "press.csv", Path(folder) / "position"
         path.write_text("a\n")
-        made, text, wanted, found = tail(path, kept), "", [], []
+        made, text, wanted, found = tail(path, position), "", [], []
         for what, pieces in events:
             if what == "restart":
                 made.save()
                 made.close()
-                made = tail(path, kept)
+                made = tail(path, position)
             if what == "rotate":
                 wanted += [*text.split("\n")]  # nobody will end the last line any more
                 text = ""

@@ -52,14 +52,14 @@ def source(url: str, **more: Any) -> HttpSource:
     return HttpSource("erp", HttpConfig(url=url, poll=0.01, **more))  # type: ignore[arg-type]
 
 
-def said(value: Any) -> tuple[int, bytes]:
+def answer(value: Any) -> tuple[int, bytes]:
     return 200, json.dumps(value).encode()
 
 
 def test_each_answer_is_a_set_of_readings(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("s3cret\n")
     host = RecordingHost(tmp_path, stop_after=3)
-    with server(said(JOB), said({**JOB, "job": "J-18"})) as (url, asked):
+    with server(answer(JOB), answer({**JOB, "job": "J-18"})) as (url, asked):
         source(url, token_file=tmp_path / "token", time="/at").run(TAGS, host)
     assert asked == ["Bearer s3cret"] * 3
     first, second, _ = ([r.value for r in batch] for batch, _ in host.batches)
@@ -71,7 +71,7 @@ def test_each_answer_is_a_set_of_readings(tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", [None, [1], {"a": 1}, "x" * 257, 1e301], ids=str)
 def test_what_is_no_value_is_a_gap_of_that_tag(tmp_path: Path, value: Any) -> None:
     host = RecordingHost(tmp_path, stop_after=1)
-    with server(said({**JOB, "job": value})) as (url, _):
+    with server(answer({**JOB, "job": value})) as (url, _):
         source(url).run(TAGS, host)
     assert [r.quality for r in host.readings] == [Quality.BAD] + [Quality.GOOD] * 3
     assert host.counts["absent"] == 1 and "/job" in host.problems
@@ -89,8 +89,8 @@ def test_what_is_no_value_is_a_gap_of_that_tag(tmp_path: Path, value: Any) -> No
         ((404, b""), RetryError, "nothing at this address"),
         ((422, b"no"), RefusedError, "422"),
         ((503, b""), RetryError, "503"),
-        (said({**JOB, "at": "yesterday"}), RetryError, "neither ISO 8601"),
-        (said({**JOB, "at": 1e400}), RetryError, "expected JSON"),
+        (answer({**JOB, "at": "yesterday"}), RetryError, "neither ISO 8601"),
+        (answer({**JOB, "at": 1e400}), RetryError, "expected JSON"),
     ],
     ids=lambda v: str(v)[:30],
 )
@@ -105,7 +105,7 @@ def test_an_answer_that_cannot_be_used_is_said_in_words(
 
 
 def test_nobody_there_and_wrong_configurations_are_said(tmp_path: Path) -> None:
-    with server(said(JOB)) as (url, _):
+    with server(answer(JOB)) as (url, _):
         assert source(url).check(TAGS) == []
         assert "/nothing" in source(url).check(["/nothing"])[0]
         assert "no JSON pointer" in source(url).check(["job"])[0]

@@ -92,8 +92,8 @@ def test_gateway_learns_from_the_pictures_it_kept(tmp_path: Path) -> None:
     for i, (pixels, state) in enumerate(parts(400)):
         gateway.see(pixels, i, state)
     assert gateway.asset.status()["counters"]["windows"] == 400 and not gateway.asset.decisions  # no scale yet
-    kept = gateway.stored()
-    x, y = kept.load("m", (1, 16, 16), None, 0, np.uint8)
+    stored = gateway.stored()
+    x, y = stored.load("m", (1, 16, 16), None, 0, np.uint8)
     assert len(x) == 400 and x.dtype == np.uint8 and y.tolist() == [0, 1] * 200
     gateway.part.model.rescale()
     model, graph = gateway.part.model, gateway.part.graph

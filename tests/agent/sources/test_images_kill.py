@@ -91,6 +91,6 @@ def test_killed_again_and_again_no_picture_is_decided_on_twice(tmp_path: Path) -
     assert status["assets"]["strip"]["counters"]["not_pictures"] == 0
     assert len(list((tmp_path / "in/rejected").iterdir())) == COUNT // 40
     with closing(sqlite3.connect(tmp_path / "gw/samples.sqlite")) as database:
-        kept = Counter(time_ns // 10**9 for (time_ns,) in database.execute("SELECT time_ns FROM samples"))
-    assert max(kept.values()) == 1 and kept.keys() <= {i for i in range(COUNT) if i % 40}
-    assert len(kept) > COUNT // 2  # samples of the last quarter of a second before a kill are not on disk yet
+        stored = Counter(time_ns // 10**9 for (time_ns,) in database.execute("SELECT time_ns FROM samples"))
+    assert max(stored.values()) == 1 and stored.keys() <= {i for i in range(COUNT) if i % 40}
+    assert len(stored) > COUNT // 2  # samples of the last quarter of a second before a kill are not on disk yet

@@ -88,7 +88,7 @@ def test_pictures_over_a_broker_are_kept_and_a_hostile_one_is_counted(broker: Mo
     assert second is not None and np.array_equal(second.readings[0].value, PIXELS)
     hosted.join(LONGEST_S)
     assert hosted.status()["problems"] == {}
-    kept = [k.readings[0].value for k in inbox.replay()]
-    assert len(kept) == 2 and np.array_equal(kept[1], PIXELS)
+    stored = [k.readings[0].value for k in inbox.replay()]
+    assert len(stored) == 2 and np.array_equal(stored[1], PIXELS)
     peer.close()
     inbox.close()

@@ -230,7 +230,7 @@ class Publisher:
         self.connection = Connection(Broker(**{**broker.keys, "username": "operator"}))
         self.connection.open()
 
-    def say(self, topic: str, payload: bytes | str, retain: bool = False) -> None:
+    def publish(self, topic: str, payload: bytes | str, retain: bool = False) -> None:
         data = payload.encode() if isinstance(payload, str) else payload
         self.connection.wait([self.connection.publish(topic, data, retain=retain)])
 
@@ -246,7 +246,7 @@ def subscribed(running: Running, publisher: Publisher, topic: str) -> None:
     """Wait until messages come: each of `topic` is counted as nobody's."""
 
     def probe() -> bool:
-        publisher.say(topic, b"")
+        publisher.publish(topic, b"")
         return "other_topics" in running.status()["counts"]
 
     running.wait(probe)
@@ -265,7 +265,7 @@ def test_twenty_pumps_share_a_subscription(
     running = Running(broker, tmp_path, tags, **keys)
     subscribed(running, publisher, "plant/hall/none/state")
     for i in range(20):
-        publisher.say(f"plant/hall/pump-{i}/state", json.dumps({"current": i}))
+        publisher.publish(f"plant/hall/pump-{i}/state", json.dumps({"current": i}))
     running.wait(lambda: len(running.readings) == 20)
     running.end()
     assert {r.tag: r.value for r in running.readings} == {tag: float(i) for i, tag in enumerate(tags)}
@@ -275,13 +275,13 @@ def test_topics_without_a_filter_are_subscribed_each(broker: Mosquitto, publishe
     tags = [f"plant/each/{i}" for i in range(250)]
     running = Running(broker, tmp_path, tags, client_id="each")
     for i in (0, 249):
-        publisher.say(f"plant/each/{i}", f"{i}", retain=True)
+        publisher.publish(f"plant/each/{i}", f"{i}", retain=True)
     running.wait(lambda: {r.value for r in running.readings} == {0.0, 249.0})
     running.end()
 
 
 def test_retained_message_is_the_value_now(broker: Mosquitto, publisher: Publisher, tmp_path: Path) -> None:
-    publisher.say("plant/kept/v", b"5", retain=True)
+    publisher.publish("plant/kept/v", b"5", retain=True)
     running = Running(broker, tmp_path, ["plant/kept/v"], client_id="kept")
     running.wait(lambda: running.readings)
     running.end()
@@ -289,12 +289,12 @@ def test_retained_message_is_the_value_now(broker: Mosquitto, publisher: Publish
 
 
 def test_retained_message_may_be_ignored(broker: Mosquitto, publisher: Publisher, tmp_path: Path) -> None:
-    publisher.say("plant/old/v", b"5", retain=True)
+    publisher.publish("plant/old/v", b"5", retain=True)
     running = Running(
         broker, tmp_path, ["plant/old/v"], client_id="old", retained="ignore", subscriptions=["plant/old/+"]
     )
     subscribed(running, publisher, "plant/old/none")
-    publisher.say("plant/old/v", b"6")
+    publisher.publish("plant/old/v", b"6")
     running.wait(lambda: running.readings)
     running.end()
     assert [r.value for r in running.readings] == [6.0]
@@ -308,14 +308,14 @@ def test_malformed_messages_are_counted_shown_and_forgiven(
     subscribed(running, publisher, "plant/bad/none")
     cases = [payload for payload, keys, _, _ in MALFORMED.values() if not keys]
     for payload in cases:
-        publisher.say("plant/bad/x", payload)
-    publisher.say("plant/bad/wild/" + "level/" * 50, b"1")
-    publisher.say("plant/bad/y", b"2.5")
+        publisher.publish("plant/bad/x", payload)
+    publisher.publish("plant/bad/wild/" + "level/" * 50, b"1")
+    publisher.publish("plant/bad/y", b"2.5")
     running.wait(lambda: any(r.tag == "plant/bad/y" for r in running.readings))
     counts, problems = running.status()["counts"], running.status()["problems"]
     assert sum(counts[k] for k in ("malformed", "unusable", "absent", "too_large")) == len(cases)
     assert "no such value" in problems["plant/bad/x#/v"] and "plant/bad/y" not in problems
-    publisher.say("plant/bad/x", b'{"v": 1}')
+    publisher.publish("plant/bad/x", b'{"v": 1}')
     running.wait(lambda: running.readings[-1].value == 1.0)
     assert running.readings[-1].tag == "plant/bad/x#/v" and not running.status()["problems"]
     running.end()
@@ -331,13 +331,13 @@ def test_session_is_gone_on_with_and_nothing_comes_twice(
     first = Running(broker, tmp_path, tags, client_id="session", subscriptions=["plant/session/+"])
     subscribed(first, publisher, "plant/session/none")
     for i in range(15):
-        publisher.say("plant/session/v", f"{i % 3}")
+        publisher.publish("plant/session/v", f"{i % 3}")
     first.wait(lambda: len(first.readings) >= 10)
     first.end()
     while (batch := first.queue.get(0)) is not None:
         first.batches.append(batch)
     monkeypatch.setattr(Connection, "acknowledge", real)
-    publisher.say("plant/session/v", b"99")
+    publisher.publish("plant/session/v", b"99")
     second = Running(broker, tmp_path, tags, client_id="session", subscriptions=["plant/session/+"])
     second.wait(lambda: second.readings[-1:] and second.readings[-1].value == 99)
     second.end()
@@ -356,7 +356,7 @@ def test_broker_that_restarts_is_found_again(tmp_path: Path, monkeypatch: pytest
     running.wait(lambda: "lost" in running.status()["problems"].get("connection", ""))
     broker.start()
     again = Publisher(broker)
-    again.say("plant/again/v", b"1")
+    again.publish("plant/again/v", b"1")
     running.wait(lambda: running.readings)
     assert "connection" not in running.status()["problems"]
     running.end()
@@ -372,7 +372,7 @@ def test_full_disk_stops_no_reading_and_is_shown(
     subscribed(running, publisher, "plant/full/none")
     disk.fill()
     for i in range(60):  # more than the broker leaves unacknowledged
-        publisher.say("plant/full/v", f"{i}" + "x" * 250)
+        publisher.publish("plant/full/v", f"{i}" + "x" * 250)
     running.wait(lambda: len(running.readings) == 60)
     assert running.status()["counts"]["unkept"] > 0 and "disk is full" in caplog.text
     running.end()
@@ -422,7 +422,7 @@ def test_quality_of_service_0_keeps_nothing(broker: Mosquitto, publisher: Publis
     keys: dict[str, Any] = {"client_id": "qos0", "qos": 0, "subscriptions": ["plant/qos0/+"]}
     running = Running(broker, tmp_path, ["plant/qos0/v"], **keys)
     subscribed(running, publisher, "plant/qos0/none")
-    publisher.say("plant/qos0/v", b"1")
+    publisher.publish("plant/qos0/v", b"1")
     running.wait(lambda: running.readings)
     assert running.inbox.status()["commits"] == 0 and running.batches[0].inbox_row == 0
     running.end()
@@ -444,7 +444,7 @@ def test_check_leaves_the_session_of_the_running_agent_alone(
     )
     assert "no broker listens" in MqttSource("b", config(url="mqtt://127.0.0.1:9")).check(["t"])[0]
     assert "own topic" in MqttSource("b", config(**broker.keys)).check(["a/+"])[0]
-    publisher.say("plant/check/v", b"1")
+    publisher.publish("plant/check/v", b"1")
     running.wait(lambda: running.readings)
     assert running.status()["reconnects"] == 0
     running.end()
@@ -456,7 +456,7 @@ def test_messages_wait_at_the_broker_while_the_agent_is_busy(
     running = Running(broker, tmp_path, ["plant/busy/v"], 3, client_id="busy", subscriptions=["plant/busy/+"])
     subscribed(running, publisher, "plant/busy/none")
     for i in range(200):
-        publisher.say("plant/busy/v", f"{i}")
+        publisher.publish("plant/busy/v", f"{i}")
     running.wait(lambda: len(running.readings) == 200)
     assert running.queue.dropped == 0 and [r.value for r in running.readings] == list(range(200))
     running.end()

@@ -105,7 +105,7 @@ def events(folder: Path) -> list[tuple[str, str, int]]:
     return [(e["key"], e["state"], e["time_ns"]) for e in map(json.loads, lines) if e["state"] != "raised"]
 
 
-def heard(broker: Mosquitto, agents: Programs) -> bool:
+def is_received(broker: Mosquitto, agents: Programs) -> bool:
     """Whether a message of nobody reaches the agent: from then on its session is kept."""
     connection = Connection(Broker(**broker.keys))
     connection.open()
@@ -146,7 +146,7 @@ def test_kill_at_random_moments_loses_no_window_and_decides_none_twice(
     (tmp_path / "gw.toml").write_text(configuration(tmp_path, broker))
     agents.start("gw")
     agents.wait(lambda: agents.status("gw")["models"]["f"]["waits_for"] != "a model", "the model")
-    agents.wait(lambda: heard(broker, agents), "its subscription")
+    agents.wait(lambda: is_received(broker, agents), "its subscription")
     if not marked:  # as if killed before the first mark: what was decided is on the disk, how far that was is not
         marks(tmp_path, "CREATE TRIGGER slow BEFORE INSERT ON marks BEGIN SELECT RAISE(ABORT, 'a slow disk'); END")
     machine = Machine(broker, 100_000)

@@ -238,8 +238,10 @@ def test_hundreds_of_missing_tags_do_not_keep_values_waiting(
             run.host.wait(partial(arrived, value))
             longest = max(longest, time.monotonic() - began)
     assert longest < 3.0
-    said = [p for p in run.host.problems.values() if "there is:" in p or "the server has:" in p or "nothing near" in p]
-    assert 0 < len(said) <= 20
+    explained = [
+        p for p in run.host.problems.values() if "there is:" in p or "the server has:" in p or "nothing near" in p
+    ]
+    assert 0 < len(explained) <= 20
 
 
 def test_keep_alives_say_that_nothing_has_changed(server: NodeServer) -> None:

@@ -161,14 +161,14 @@ def test_malformed_messages_are_counted_and_stop_nothing(broker: Mosquitto) -> N
 
 
 def test_a_host_says_that_it_is_there_and_that_it_is_not(broker: Mosquitto) -> None:
-    heard: queue.Queue[Message] = queue.Queue()
-    operator = Connection(Broker(**{**broker.keys}), heard.put)
+    messages: queue.Queue[Message] = queue.Queue()
+    operator = Connection(Broker(**{**broker.keys}), messages.put)
     operator.open()
     topic = topics.state_topic("scada")
     operator.subscribe([topic])
 
     def state() -> topics.State:
-        message = heard.get(timeout=LONGEST_S)
+        message = messages.get(timeout=LONGEST_S)
         operator.acknowledge([message])
         return topics.read_state(message.payload)
 

@@ -81,12 +81,12 @@ def test_the_speed_of_the_shaft_is_read_with_the_window(at_end: AtEnd, tmp_path:
         asset.push(Batch("plc", readings, end, 0, fresh=k == 0))
     samples.start()
     samples.stop()
-    kept = at_end(SampleStore(tmp_path / "samples.sqlite", {"m": 1000}))
-    found = kept.load("m", (2,), None)[0][:, 1].tolist()
+    stored = at_end(SampleStore(tmp_path / "samples.sqlite", {"m": 1000}))
+    found = stored.load("m", (2,), None)[0][:, 1].tolist()
     assert len(found) >= 2
     assert max(found) == found[-1] > found[0] + 0.7
-    kept.start()
-    kept.stop()
+    stored.start()
+    stored.stop()
     spool.close()
 
 

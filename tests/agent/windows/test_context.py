@@ -29,24 +29,24 @@ def tag(name: str, source: str = "plc") -> TagConfig:
     return TagConfig(source=source, tag=name)
 
 
-def told(context: Context, name: str, at: float, value: object, source: str = "plc", bad: bool = False) -> None:
+def observe(context: Context, name: str, at: float, value: object, source: str = "plc", bad: bool = False) -> None:
     quality = Quality.BAD if bad else Quality.GOOD
     context.take(Batch(source, [Reading(name, T0 + round(at * S), value, quality)], None, 0))  # type: ignore[arg-type]
 
 
 def test_a_value_holds_from_its_time_until_the_next() -> None:
     context = Context({"job": tag("j"), "part": tag("p", "line")})
-    told(context, "j", 0, "J1")
-    told(context, "p", 5, 4711.0, "line")
-    told(context, "j", 10, "J2")
-    told(context, "p", 3, "elsewhere", "plc")  # a tag of another source
+    observe(context, "j", 0, "J1")
+    observe(context, "p", 5, 4711.0, "line")
+    observe(context, "j", 10, "J2")
+    observe(context, "p", 3, "elsewhere", "plc")  # a tag of another source
     assert context.at(T0 - 1) == {"job": "", "part": ""}
     first = context.at(T0 + 5 * S)
     assert first == {"job": "J1", "part": "4711"}
     assert context.at(T0 + 9 * S) is first  # nothing is made anew while nothing changes
     assert context.at(T0 + 10 * S) == {"job": "J2", "part": "4711"}
     assert first["job"] == "J1"  # decisions keep theirs
-    told(context, "j", 11, "", bad=True)
+    observe(context, "j", 11, "", bad=True)
     assert context.at(T0 + 11 * S)["job"] == ""
 
 
@@ -66,16 +66,16 @@ def test_what_was_last_told_outlives_a_restart(tmp_path: Path) -> None:
 
 def test_tags_of_several_sources_come_in_any_order() -> None:
     context = Context({"job": tag("j"), "part": tag("p", "line")})
-    told(context, "j", 10, "J2")
-    told(context, "p", 5, "A", "line")
+    observe(context, "j", 10, "J2")
+    observe(context, "p", 5, "A", "line")
     assert context.at(T0 + 5 * S) == {"job": "", "part": "A"}
     assert context.at(T0 + 10 * S) == {"job": "J2", "part": "A"}
 
 
 def test_a_clock_that_is_set_back() -> None:
     context = Context({"job": tag("j")})
-    told(context, "j", 3600, "ahead")
-    told(context, "j", 10, "J1")
+    observe(context, "j", 3600, "ahead")
+    observe(context, "j", 10, "J1")
     assert context.at(T0 + 20 * S) == {"job": "J1"}
     assert context.at(T0 + 3600 * S) == {"job": "J1"}
 
@@ -92,8 +92,8 @@ def test_a_clock_that_is_set_back() -> None:
 def test_values_are_short_printed_text_or_unknown(value: object, text: str | None) -> None:
     assert plain(value) == text
     context = Context({"job": tag("j")})
-    told(context, "j", 0, "before")
-    told(context, "j", 1, value)
+    observe(context, "j", 0, "before")
+    observe(context, "j", 1, value)
     assert context.at(T0 + S) == {"job": text or ""} and context.refused == (text is None)
 
 
@@ -141,13 +141,13 @@ def test_decisions_events_and_samples_have_their_context(tmp_path: Path) -> None
     jobs = {d["time_ns"]: d["context"]["job"] for d in press.asset.recent()}
     assert {jobs[T0 + t * S] for t in range(41, 60, 2)} == {"J2"} and jobs[T0 + 61 * S] == "J3"
     assert press.events[0].state == "opened" and press.events[0].decision.context == {"job": "J3", "part": "J3"}
-    kept = rows(tmp_path / "samples.sqlite", "SELECT part, time_ns, span_ns FROM samples ORDER BY id")
-    assert {p for p, *_ in kept} == {"J1", "J2", "J3"} and {s for *_, s in kept} == {4 * S}
+    stored = rows(tmp_path / "samples.sqlite", "SELECT part, time_ns, span_ns FROM samples ORDER BY id")
+    assert {p for p, *_ in stored} == {"J1", "J2", "J3"} and {s for *_, s in stored} == {4 * S}
     press.close()
 
 
 @pytest.mark.parametrize(
-    ("label", "kept"),
+    ("label", "stored"),
     [
         (None, True),  # none is expected
         (LabelConfig(map={"NFF": "normal"}), True),
@@ -157,10 +157,10 @@ def test_decisions_events_and_samples_have_their_context(tmp_path: Path) -> None
     ],
 )
 def test_windows_without_a_label_are_kept_when_none_is_expected_or_it_may_be_late(
-    tmp_path: Path, label: LabelConfig | None, kept: bool
+    tmp_path: Path, label: LabelConfig | None, stored: bool
 ) -> None:
     press = Press(tmp_path, AssetConfig(model="m", channels={"a": tag("a")}, label=label))
     press.run(0, 40)
-    assert (press.samples.total.get("m", 0) > 0) == kept
+    assert (press.samples.total.get("m", 0) > 0) == stored
     assert press.asset.config.labelled == (label is not None and (bool(label.source) or label.late is not None))
     press.close()

@@ -97,10 +97,10 @@ def test_audit_log_is_append_only_for_whoever_opens_the_file(make_bench: MakeBen
 def test_audit_tells_the_whole_story_and_since_cuts_it(make_bench: MakeBench) -> None:
     made = make_bench("quorum = 2\n")
     made.round("a", "b")
-    told = made.cli("audit", "--json")
-    kinds = [row["what"] for row in told]
+    events = made.cli("audit", "--json")
+    kinds = [row["what"] for row in events]
     assert kinds == ["model", *["invite", "join"] * 4, "update", "update", "release"]
-    assert told[-1]["release"] == 2 and told[-1]["federation"] == "f" and "2 updates: a, b" in told[-1]["detail"]
+    assert events[-1]["release"] == 2 and events[-1]["federation"] == "f" and "2 updates: a, b" in events[-1]["detail"]
     assert made.cli("audit", "--json", "--since", "1h") == []  # the test's clock is in 1970
     assert len(made.cli("audit", "--json", "--what", "join")) == 4
     assert "a to" not in made.cli("audit", "--what", "release")

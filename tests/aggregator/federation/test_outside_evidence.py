@@ -122,12 +122,12 @@ def test_lying_minority_does_not_hide_it() -> None:
 
 
 def test_what_a_node_says_itself_does_not_count() -> None:
-    told: canaries.History = ()
+    records: canaries.History = ()
     for k in range(24):
         before = dict.fromkeys(("a", "b", "c", "me"), 1.0)
         part = ("a", "me") if k % 2 else ("a",)
-        told = canaries.record(told, k, part, before, {**before, "me": 0.1 if k % 2 else 9.0})
-    assert canaries.find(told) == {}
+        records = canaries.record(records, k, part, before, {**before, "me": 0.1 if k % 2 else 9.0})
+    assert canaries.find(records) == {}
 
 
 def test_history_is_bounded_and_survives_json() -> None:

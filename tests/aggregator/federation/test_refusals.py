@@ -21,12 +21,12 @@ def test_rule_that_cannot_hold_waits_and_the_log_says_what_it_needs(make_bench: 
     assert made.federation.current.header.version == 1
     words = "rule krum protects from 5 updates on and only 4 nodes take part: waiting for 1 more"
     assert words in made.federation.status(made.now, "abcd")["waiting"]
-    [(_, said)] = made.audit("waits")
-    assert words in said
+    [(_, message)] = made.audit("waits")
+    assert words in message
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"codes": np.zeros(P + 1, np.int8)}, f"vector does not hold exactly {P} bytes"),
         ({"codes": np.full(P, -128, np.int8)}, "code -128 is outside the grid"),
@@ -42,14 +42,14 @@ def test_rule_that_cannot_hold_waits_and_the_log_says_what_it_needs(make_bench: 
     ],
 )
 def test_bad_update_is_refused_and_its_reason_is_kept(
-    make_bench: MakeBench, changes: dict[str, Any], said: str
+    make_bench: MakeBench, changes: dict[str, Any], message: str
 ) -> None:
     made = make_bench()
-    with pytest.raises(RefusedError, match=said):
+    with pytest.raises(RefusedError, match=message):
         made.send("a", **changes)
     assert made.store.updates.arrivals("f") == {}
-    [(node, kept)] = made.audit("refusal")
-    assert node == "a" and re.search(said, kept)
+    [(node, detail)] = made.audit("refusal")
+    assert node == "a" and re.search(message, detail)
 
 
 def test_gateway_revoked_after_it_was_let_in_stores_nothing(make_bench: MakeBench) -> None:
@@ -98,7 +98,7 @@ def test_flood_of_refusals_by_one_node_is_folded_and_counted(make_bench: MakeBen
 
 
 @pytest.mark.parametrize(
-    ("keys", "said"),
+    ("keys", "message"),
     [
         ('rule = { name = "krum", byzantine = 2 }\nquorum = 6', "quorum': 6, but rule krum .* from 7 updates on"),
         ('mode = "asynchronous"\nquorum = 5\nbuffer = 4', "buffer': 4 updates are fewer than the quorum; expected 5"),
@@ -107,11 +107,11 @@ def test_flood_of_refusals_by_one_node_is_folded_and_counted(make_bench: MakeBen
     ],
 )
 def test_numbers_with_which_no_round_could_hold_are_refused_with_those_needed(
-    tmp_path: Path, keys: str, said: str
+    tmp_path: Path, keys: str, message: str
 ) -> None:
     path = tmp_path / "a.toml"
     path.write_text(f'[aggregator]\nstate = "s"\naddresses = ["x"]\n[federation.f]\n{keys}\n')
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=message):
         load(path)
 
 

@@ -78,13 +78,13 @@ def test_update_that_arrives_while_a_synchronous_round_is_averaged_waits_and_is_
     make_bench: MakeBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = make_bench("quorum = 2")
-    body, plain, said = made.update("c"), average.average, list[str]()
+    body, plain, refusals = made.update("c"), average.average, list[str]()
 
     def try_it() -> None:
         try:
             made.send("c", body)
         except StaleError as e:
-            said.append(str(e))
+            refusals.append(str(e))
 
     sender = threading.Thread(target=try_it)
 
@@ -97,7 +97,7 @@ def test_update_that_arrives_while_a_synchronous_round_is_averaged_waits_and_is_
     monkeypatch.setattr(average, "average", meanwhile)
     made.round("a", "b")
     sender.join(LONGEST_S)
-    assert "base release 1 of node c is not open" in said[0]
+    assert "base release 1 of node c is not open" in refusals[0]
 
 
 codes = hnp.arrays(np.int8, 20, elements=st.integers(-LIMIT, LIMIT))

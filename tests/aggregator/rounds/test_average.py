@@ -40,8 +40,8 @@ def play(made: FederationBench, rounds: int, hostile: str = "", nodes: str = "ab
 def test_hostile_node_is_quarantined_weighs_nothing_and_an_operator_lets_it_out(make_bench: MakeBench) -> None:
     made = make_bench("quorum = 2\n")
     play(made, 6, hostile="d")
-    [(node, said)] = [(n, d) for n, d in made.audit("trust") if "is in quarantine" in d] or [(None, "")]
-    assert "d is in quarantine: " in said, (node, said)
+    [(node, detail)] = [(n, d) for n, d in made.audit("trust") if "is in quarantine" in d] or [(None, "")]
+    assert "d is in quarantine: " in detail, (node, detail)
     made.open()  # as after a restart
     play(made, 1, hostile="d")
     last = made.store.releases.listed("f")[-1].details["nodes"]
@@ -144,19 +144,19 @@ def test_mixing_comes_before_the_rule(make_bench: MakeBench) -> None:
 
 def test_privacy_budget_ends_the_rounds_and_says_so_also_after_a_restart(make_bench: MakeBench) -> None:
     made = make_bench("quorum = 2\n" + PRIVATE)
-    said = []
+    figures = []
     for _ in range(6):
         before = made.federation.current.header.version
         for name in "abcd":
             made.send(name, codes=codes())
         if made.step() == before:
             break
-        said.append(made.federation.current.header.figures)
-    assert 2 <= len(said) < 6 and {*said[-1]} == {"epsilon", "delta"} and said[-1]["epsilon"] <= 4
+        figures.append(made.federation.current.header.figures)
+    assert 2 <= len(figures) < 6 and {*figures[-1]} == {"epsilon", "delta"} and figures[-1]["epsilon"] <= 4
     made.open()
-    told = made.federation.status(made.now, set("abcd"))
-    assert "privacy budget spent" in told["waiting"] and told["privacy"]["rounds"] == len(said)
-    assert made.step() == len(said) + 1  # nothing more
+    shown = made.federation.status(made.now, set("abcd"))
+    assert "privacy budget spent" in shown["waiting"] and shown["privacy"]["rounds"] == len(figures)
+    assert made.step() == len(figures) + 1  # nothing more
 
 
 def test_many_updates_go_through_a_scratch_file_with_the_same_bits(

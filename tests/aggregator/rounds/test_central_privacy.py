@@ -164,13 +164,13 @@ def test_rounds_are_counted_until_the_budget_is_spent() -> None:
             assert rounds_left(spent, privacy) == can - count
     assert count == can == 10 and spent == Spent((CountedRounds(1.0, 1.0, 10),))
     assert epsilon(spent, 1e-5) <= 20
-    kept = msgspec.json.decode(msgspec.json.encode(spent), type=Spent)  # as it is stored
-    assert kept == spent and why_stopped(kept, privacy, "pumps") is not None
+    stored = msgspec.json.decode(msgspec.json.encode(spent), type=Spent)  # as it is stored
+    assert stored == spent and why_stopped(stored, privacy, "pumps") is not None
     richer = msgspec.structs.replace(privacy, epsilon=40.0)
-    assert why_stopped(kept, richer, "pumps") is None and rounds_left(kept, richer) > 0
-    told = status(kept, privacy, "pumps")
-    assert (told["rounds"], told["left"], told["budget"]) == (10, 0, 20.0) and "averages no more" in told["stopped"]
-    assert figures(kept, privacy) == {"epsilon": pytest.approx(epsilon(kept, 1e-5), abs=1e-4), "delta": 1e-5}
+    assert why_stopped(stored, richer, "pumps") is None and rounds_left(stored, richer) > 0
+    shown = status(stored, privacy, "pumps")
+    assert (shown["rounds"], shown["left"], shown["budget"]) == (10, 0, 20.0) and "averages no more" in shown["stopped"]
+    assert figures(stored, privacy) == {"epsilon": pytest.approx(epsilon(stored, 1e-5), abs=1e-4), "delta": 1e-5}
 
 
 def test_rounds_under_other_settings_add_up() -> None:

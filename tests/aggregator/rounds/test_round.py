@@ -40,8 +40,8 @@ def test_a_dead_node_is_not_waited_for_past_the_deadline() -> None:
 def test_no_quorum_no_average_however_long() -> None:
     made = started("a", "b")
     assert not made.due(1e9, "abcd", 1) and made.next_check(1e9) is None
-    said = made.waiting_for(1e9, "abcd", 1)
-    assert "2 of at least 3" in said and "c, d" in said
+    reason = made.waiting_for(1e9, "abcd", 1)
+    assert "2 of at least 3" in reason and "c, d" in reason
 
 
 def test_a_federation_smaller_than_its_quorum_goes_on_when_all_are_in() -> None:
@@ -55,8 +55,8 @@ def test_an_outage_in_which_nobody_is_heard_ends_no_round_below_its_quorum() -> 
 def test_a_rule_that_cannot_hold_waits_and_says_what_it_needs() -> None:
     made = started("a", "b", "c")
     assert not made.due(1e9, "abc", 5)
-    said = made.waiting_for(1e9, "abc", 5, "rule krum")
-    assert said.startswith("rule krum protects from 5 updates on and only 3 nodes take part: waiting for 2 more")
+    reason = made.waiting_for(1e9, "abc", 5, "rule krum")
+    assert reason.startswith("rule krum protects from 5 updates on and only 3 nodes take part: waiting for 2 more")
 
 
 def test_second_update_of_a_node_is_stale() -> None:
@@ -151,7 +151,7 @@ class Gateway:
     trains: bool = True
     head: int = 0
     trained: int = 0
-    heard: float = -1e9  # monotonic
+    seen_at: float = -1e9  # monotonic
     on_the_way: list[tuple[int, int]] = field(default_factory=list)  # (base, serial)
 
 
@@ -180,7 +180,7 @@ class Events(RuleBasedStateMachine):
         return Round("f", self.version, self.config, arrivals, dict(self.asked))
 
     def active(self) -> set[str]:
-        return {n for n, g in self.gateways.items() if self.monotonic - g.heard <= ACTIVE_S}
+        return {n for n, g in self.gateways.items() if self.monotonic - g.seen_at <= ACTIVE_S}
 
     def tick(self) -> None:
         opened = self.round()
@@ -200,7 +200,7 @@ class Events(RuleBasedStateMachine):
 
     def poll(self, name: str) -> None:
         gateway, opened = self.gateways[name], self.round()
-        gateway.heard, gateway.head = self.monotonic, self.version
+        gateway.seen_at, gateway.head = self.monotonic, self.version
         if gateway.trains and opened.is_asked(name) and gateway.trained < gateway.head:
             self.serial += 1
             gateway.trained = gateway.head
@@ -209,7 +209,7 @@ class Events(RuleBasedStateMachine):
     def deliver(self, name: str, at: int, keep: bool = False) -> None:
         gateway, opened = self.gateways[name], self.round()
         base, serial = gateway.on_the_way[at] if keep else gateway.on_the_way.pop(at)
-        gateway.heard = self.monotonic
+        gateway.seen_at = self.monotonic
         try:
             staleness = opened.admit(name, base, self.wall)
         except StaleError:
@@ -224,7 +224,7 @@ class Events(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from("fgh"), trains=st.booleans())
     def join(self, name: str, trains: bool) -> None:
-        self.gateways.setdefault(name, Gateway(trains=trains, heard=self.monotonic))
+        self.gateways.setdefault(name, Gateway(trains=trains, seen_at=self.monotonic))
 
     @rule(name=st.sampled_from("abcdefgh"), alive=st.booleans())
     def live_or_die(self, name: str, alive: bool) -> None:

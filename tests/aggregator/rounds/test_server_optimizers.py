@@ -67,10 +67,10 @@ def test_nothing_that_is_given_is_changed_and_a_repeated_step_is_the_same(table:
     optimizer = build(table, "t")
     delta = DELTAS[0].astype(np.float32)
     _, state = optimizer.step(first_state(optimizer, 5), delta)
-    kept = [vector.copy() for vector in state]
+    before = [vector.copy() for vector in state]
     (first, after), (again, after_again) = optimizer.step(state, delta), optimizer.step(state, delta)
     assert (delta == DELTAS[0].astype(np.float32)).all()
-    assert all((a == b).all() for a, b in zip(state, kept, strict=True))
+    assert all((a == b).all() for a, b in zip(state, before, strict=True))
     assert (first == again).all() and all((a == b).all() for a, b in zip(after, after_again, strict=True))
 
 

@@ -45,7 +45,7 @@ def deliver(name: str, answers: dict[str, Any], code: str) -> list[Request]:
 
     def answer(asked: Request) -> bytes:
         text = asked.line + asked.body.decode()
-        return next(reply(200, msgspec.json.encode(said)) for word, said in answers.items() if word in text)
+        return next(reply(200, msgspec.json.encode(body)) for word, body in answers.items() if word in text)
 
     with CannedServer(answer) as server:
         path = urlsplit(OUTPUTS[name]["url"]).path

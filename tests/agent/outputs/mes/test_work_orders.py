@@ -415,14 +415,14 @@ def test_lock_of_a_killed_process_is_given_back(tmp_path: Path) -> None:
 
 def test_host_collects_what_became_known_and_keeps_it_before_it_forgets(at_end: AtEnd, tmp_path: Path) -> None:
     code = {"code": "open"}
-    kept: list[Label] = []
+    labels: list[Label] = []
     there = threading.Event()
 
     def keep(label: Label) -> None:
-        if not kept:
-            kept.append(label)
+        if not labels:
+            labels.append(label)
             raise OSError("the disk is full")  # whatever happens here: the label comes again
-        kept.append(label)
+        labels.append(label)
         there.set()
 
     with CannedServer(lambda asked: reply(200, msgspec.json.encode(code if "GET" in asked.line else {}))) as server:
@@ -441,7 +441,7 @@ def test_host_collects_what_became_known_and_keeps_it_before_it_forgets(at_end: 
             if there.wait(0.01):
                 break
         hosted.stop(5)
-    assert kept == [Label("pump", EVENT.decision.time_ns, cleared.decision.time_ns, "normal", "mes")] * 2
+    assert labels == [Label("pump", EVENT.decision.time_ns, cleared.decision.time_ns, "normal", "mes")] * 2
     assert (tmp_path / "mes.sqlite").exists()
     assert "cannot be read" in hosted.status()["problem"]  # its book is closed; the status page still answers
 
@@ -465,8 +465,12 @@ def test_b2mml_work_request() -> None:
     [job] = request["JobOrder"]
     assert request["ID"] == {"$": EVENT.key} and request["HierarchyScope"] == {"EquipmentID": {"$": "pump"}}
     assert request["WorkType"] == job["WorkType"] == {"$": "Maintenance"} and request["Priority"] == {"$": 3}
-    said = {p["ID"]["$"]: p["Value"][0]["ValueString"]["$"] for p in job["JobOrderParameter"]}
-    assert said["score"] == "2.5" and said["release"] == "3" and said["detectedAt"] == "2023-11-14T22:13:20.000+00:00"
+    values = {p["ID"]["$"]: p["Value"][0]["ValueString"]["$"] for p in job["JobOrderParameter"]}
+    assert (
+        values["score"] == "2.5"
+        and values["release"] == "3"
+        and values["detectedAt"] == "2023-11-14T22:13:20.000+00:00"
+    )
     # WorkRequestType and JobOrderType know nothing else ("additionalProperties": false) but what they name
     assert set(request) <= {"ID", "Description", "WorkType", "Priority", "HierarchyScope", "JobOrder"}
     assert set(job) <= {"ID", "WorkType", "Priority", "HierarchyScope", "JobOrderParameter"}

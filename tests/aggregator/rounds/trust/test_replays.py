@@ -37,8 +37,10 @@ def test_replay_weighs_nothing_that_round_and_is_not_blamed(action: str) -> None
     assert silenced == (set() if action == "watch" else set(fleet.bad))
     for node in fleet.names:
         assert assessment.reputations[node].suspicion == 0
-        said = any("only repeated the change of the release before" in x for x in explained(assessment, node, config))
-        assert said == (node in fleet.bad)
+        is_named = any(
+            "only repeated the change of the release before" in x for x in explained(assessment, node, config)
+        )
+        assert is_named == (node in fleet.bad)
 
 
 def explained(assessment: trust.Assessment, node: str, config: TrustConfig) -> list[str]:
