@@ -1,4 +1,4 @@
-"""How the agent is: decision latencies, lost things, the status page, metrics for Prometheus."""
+"""The health of the agent: latencies of decisions, and metrics for Prometheus made from the status."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PROGRAM = "fedge-agent"
 STATUS_FILE = "status.addr"  # in the state folder: where the status page listens
 BUCKETS_S = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5)
 RECENT = 512
-FRESH_S = 0.1  # how long an answer of `slow` is good for
+FRESH_S = 0.1  # how long `slow` repeats its last answer
 
 
 def rss_mib() -> float:
@@ -39,13 +39,13 @@ class Latency:
         self._asked, self._answer = 0.0, 0.0
 
     def record(self, seconds: float) -> None:
-        """One decision."""
+        """Count the latency of one decision."""
         self.counts[bisect_left(BUCKETS_S, seconds)] += 1
         self.total += seconds
         self._recent.append(seconds)
 
     def quantile(self, q: float) -> float:
-        """Of the recent decisions, s; 0 before the first."""
+        """Quantile of the latencies of recent decisions, s; 0 before the first."""
         ordered = sorted(self._recent)
         return ordered[min(len(ordered) - 1, int(q * len(ordered)))] if ordered else 0.0
 
@@ -57,7 +57,7 @@ class Latency:
         return self._answer > budget
 
     def status(self) -> dict[str, Any]:
-        """For the status page, ms."""
+        """The latencies as plain data, ms."""
         return {
             "decisions": sum(self.counts),
             "p50_ms": round(1e3 * self.quantile(0.5), 3),
@@ -68,13 +68,14 @@ class Latency:
 
 
 class Metrics:
-    """Reads the status when Prometheus asks; nothing is counted twice. Who is never asked pays no import."""
+    """Metrics read from the status when Prometheus asks, so that nothing is counted twice. Prometheus's library is
+    imported at the first request."""
 
     def __init__(self, app: Any) -> None:
         self._app = app
 
     def text(self) -> bytes:
-        """The exposition format."""
+        """All metrics in Prometheus's text format."""
         from prometheus_client import CollectorRegistry, generate_latest
 
         registry = CollectorRegistry()
@@ -82,11 +83,11 @@ class Metrics:
         return generate_latest(registry)
 
     def describe(self) -> list[Metric]:
-        """Nothing in advance: the status decides."""
+        """Describe nothing in advance: the metrics depend on the status."""
         return []
 
     def collect(self) -> Iterator[Metric]:
-        """All metrics."""
+        """Yield all metrics."""
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
         status = self._app.status()

@@ -124,9 +124,9 @@ class AlertState(msgspec.Struct, frozen=True):
 
 
 class Label(NamedTuple):
-    """What became known of an asset for a span of source time, however late. Kept and joined by `labels.LabelBook`.
+    """What is known of an asset for a span of source time, however late it became known.
 
-    It is of the windows that lie in the span or, where the span is the shorter one, that the span lies in.
+    It applies to the windows that lie in the span or, where the span is shorter than a window, to those that hold it.
     """
 
     asset: str

@@ -1,4 +1,4 @@
-"""A table of the configuration to the source or output that its `type` names."""
+"""Build the source or output that a table of the configuration names by its `type`."""
 
 from __future__ import annotations
 

@@ -37,8 +37,8 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     queue_batches: int = 10_000  # readings waiting between sources and windows, in batches
     inbox_bytes: int = (
         64 * 1024 * 1024
-    )  # readings kept for a restart, of sources that acknowledge (MQTT); the oldest go
-    inbox_age: Seconds = Seconds(86400)  # and those that came longer ago
+    )  # readings stored for a restart, of sources that acknowledge (MQTT); the oldest are deleted
+    inbox_age: Seconds = Seconds(86400)  # stored readings older than this are deleted
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
 
@@ -63,10 +63,10 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     privacy: SitePrivacy | None = None  # without: updates carry no noise
     poll: Seconds = Seconds(30)  # how often to ask for a newer release
     canary_tolerance: float = 0.1  # refuse a release whose held-back loss is worse by more than this fraction
-    confidence: Annotated[float, msgspec.Meta(ge=0.5, lt=1)] = 0.9  # regress: with which its bounds are to hold
-    trend: Seconds = Seconds(14 * 86400)  # regress: the past from which it is told when an alarm level will be reached
-    max_samples: Annotated[int, msgspec.Meta(ge=1)] = 20_000  # kept locally; the oldest of the commonest label go first
-    max_sample_bytes: Annotated[int, msgspec.Meta(ge=1)] = 64 * 2**20  # what they may take in memory while training
+    confidence: Annotated[float, msgspec.Meta(ge=0.5, lt=1)] = 0.9  # regress: probability with which its bounds hold
+    trend: Seconds = Seconds(14 * 86400)  # regress: history used to forecast when the alarm level is reached
+    max_samples: Annotated[int, msgspec.Meta(ge=1)] = 20_000  # stored; beyond, the oldest of the commonest label go
+    max_sample_bytes: Annotated[int, msgspec.Meta(ge=1)] = 64 * 2**20  # memory for them while training
 
 
 class TagConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -74,33 +74,33 @@ class TagConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
     source: str
     tag: str
-    index: int | None = None  # of a 2-d waveform tag: which row
-    waveform_hz: float | None = None  # the tag is an array: samples this far apart
+    index: int | None = None  # row of a two-dimensional waveform tag
+    waveform_hz: float | None = None  # sampling rate of a tag that is an array
 
 
 class LabelConfig(TagConfig, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """``[asset.X] label``: what teaches the model; without a tag, only what becomes known later."""
+    """``[asset.X] label``: what the model learns from; without a tag, only labels that become known later."""
 
     source: str = ""
     tag: str = ""
     map: dict[str, str] = {}  # value of the tag or of a late label -> label name of the card
-    late: Seconds | None = None  # windows without a label are kept so long (source time), waiting for one; default: not
+    late: Seconds | None = None  # how long (source time) windows wait for a label; default: not at all
 
 
 class Inspection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """``[asset.X] inspection``: verdicts on parts or times, as readings of any source or rows of a growing CSV."""
 
     verdict: TagConfig | None = None  # each reading of this tag is a verdict
-    part: TagConfig | None = None  # whose id is this one's, of the same time; joined with `context.part`
-    time: TagConfig | None = None  # ISO 8601 or Unix seconds; without: the verdict's own
-    path: Path | None = None  # instead: a CSV with a header line, followed as it grows and through rotation
+    part: TagConfig | None = None  # id of the part, sent with its verdict; matched with `context.part`
+    time: TagConfig | None = None  # when it was made: ISO 8601 or Unix time; default: the time of the verdict's reading
+    path: Path | None = None  # instead of tags: a CSV file with a header, read as it grows and through rotation
     verdict_column: str = "verdict"
-    part_column: str = ""  # empty: verdicts are joined by time
+    part_column: str = ""  # empty: verdicts are matched by time
     time_column: str = "time"  # empty: parts are enough
-    time_zone: str = "UTC"  # of times that do not name theirs
-    only: dict[str, str] = {}  # rows in which each of these columns has this value
-    tolerance: Seconds = Seconds(0)  # a verdict is of the windows from its time - tolerance to its time + tolerance
-    part_age: Seconds = Seconds(7 * 86400)  # a part's windows are looked for so long before its verdict
+    time_zone: str = "UTC"  # of times without an offset
+    only: dict[str, str] = {}  # column -> value: rows with other values are skipped
+    tolerance: Seconds = Seconds(0)  # a verdict applies to windows within this time of it
+    part_age: Seconds = Seconds(7 * 86400)  # how long before its verdict a part may have been made
 
 
 class WindowConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -122,7 +122,7 @@ class Level(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
 
 class When(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """``[asset.X] when``: from decisions to events: one event each time the machine gets worse, not one a window."""
+    """``[asset.X] when``: when decisions become an event: one each time the machine gets worse, not one a window."""
 
     score_above: float | Literal["threshold"] = "threshold"  # "threshold": the decision's own
     clear_below: float = 0.8  # times score_above: hysteresis
@@ -141,12 +141,12 @@ class AssetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     label: LabelConfig | None = None
     targets: dict[str, TagConfig] = {}  # regress with several targets: where each of them is measured
     inspection: Inspection | None = None
-    context: dict[str, TagConfig] = {}  # job, product, recipe, part: told with each decision and event
+    context: dict[str, TagConfig] = {}  # job, product, recipe, part: part of each decision and event
     when: When = When()
-    bearing: Bearing | None = None  # of this machine, where features look for its defects; else the model card's
+    bearing: Bearing | None = None  # of this machine; default: the model card's
     shaft_rpm: TagConfig | None = None  # the shaft's speed, where it varies
     template: str = ""  # the [template.X] under these keys
-    vars: dict[str, str | int | float] = {}  # what its {placeholders} are, beside {name}
+    vars: dict[str, str | int | float] = {}  # values of its {placeholders}, besides {name}
 
     @property
     def labelled(self) -> bool:
@@ -187,13 +187,13 @@ def load(path: Path) -> Config:
         if model.privacy is not None:
             budget.check(model.privacy, f"{path}: key 'model.{name}.privacy'")
     for name, asset in config.asset.items():
-        with _told(name, asset.template):
+        with _naming(name, asset.template):
             _check_asset(path, name, asset, config)
     return config
 
 
 def _expanded(path: Path, table: Table) -> Table:
-    """The file with each asset's template under its keys; what is wrong with one is told with the template's name."""
+    """The file with each asset's template under its keys; errors name the template."""
     assets, templates = table.get("asset"), table.get("template", {})
     if not isinstance(assets, dict) or not isinstance(templates, dict):
         return table  # `convert` says what is wrong
@@ -213,13 +213,13 @@ def _expand(path: Path, name: str, asset: object, templates: dict[str, Table]) -
         made = templating.expand(name, asset, templates)
     except ConfigError as e:
         raise ConfigError(f"{path}: {e}") from e
-    with _told(name, str(asset["template"])):
+    with _naming(name, str(asset["template"])):
         settings.convert(made, AssetConfig, str(path), f"asset.{name}")
     return made
 
 
 @contextmanager
-def _told(asset: str, template: str) -> Iterator[None]:
+def _naming(asset: str, template: str) -> Iterator[None]:
     """Errors of an asset with a template name both."""
     try:
         yield

@@ -1,7 +1,7 @@
-"""Twenty equal machines: one `[template.X]` and a line each. Pure: tables in, tables out.
+"""Fill in templates: twenty equal machines are one `[template.X]` and a line each. Pure: tables in, tables out.
 
 An asset that names a template is that template with `{name}` and its own `vars` filled in, and with its own keys on
-top, table by table. Errors name asset, template and key; `config.py` leaves to this file what no other key needs.
+top, table by table. Errors name asset, template and key. What the keys mean is left to `schema`.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def _values(asset: str, given: Any) -> dict[str, str | int | float]:
 
 
 def _fill(value: Any, values: Mapping[str, str | int | float], key: str, asset: str, depth: int = 0) -> Any:
-    """A template's value with its placeholders filled in; one that is all of a text keeps its value's type."""
+    """A template's value with its placeholders filled in; a text that is one placeholder takes its value's type."""
     if depth > MAX_DEPTH:
         raise ConfigError(f"key '{key}': tables inside tables, more than {MAX_DEPTH} deep")
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""What of a federation must survive a restart: the model file, the head of the release chain, what serves.
+"""Store what a federation needs after a restart: the model file, the newest release, the release that serves.
 
 Written through temp + fsync + rename before it is used; read back with the same distrust as from the network.
 """
@@ -32,20 +32,20 @@ class ChainStore:
         return path.read_bytes() if path.exists() else None
 
     def save_graph(self, data: bytes) -> None:
-        """Keep the ONNX file."""
+        """Store the ONNX file."""
         files.write(self._folder / "graph.onnx", data)
 
     def save(self, name: str, release: Release) -> None:
-        """Keep a release as "head" (newest that is trusted) or "serving" (passed the canary)."""
+        """Store a release as "head" (newest that is trusted) or "serving" (passed the canary)."""
         data = cbor2.dumps([encode(release.header), to_bytes(release.weights)])
         files.write(self._folder / f"{name}.cbor", data)
 
     def save_tuned(self, release: bytes, weights: Floats) -> None:
-        """Keep what the release with that hash has been tuned to here."""
+        """Store the weights to which the release with that hash was tuned here."""
         files.write(self._folder / "tuned.bin", release + to_bytes(weights))
 
     def load_tuned(self, release: bytes, size: int) -> Floats | None:
-        """That again (size,); None when it is another release's, or damaged."""
+        """The locally tuned weights (size,); None when they belong to another release or are damaged."""
         path = self._folder / "tuned.bin"
         data = path.read_bytes() if path.exists() else b""
         if not data.startswith(release) or len(data) != len(release) + 4 * size:
@@ -54,7 +54,7 @@ class ChainStore:
         return weights if np.isfinite(weights).all() else None
 
     def load(self, name: str, graph: TrainableGraph) -> Release | None:
-        """A kept release; None when there is none or the file is damaged."""
+        """A stored release; None when there is none or the file is damaged."""
         path = self._folder / f"{name}.cbor"
         if not path.exists():
             return None

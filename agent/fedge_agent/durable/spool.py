@@ -24,7 +24,7 @@ from fedge_models.system.database import damaged_before, open_or_set_aside, tran
 from ..types import AlertState, Event
 from . import event_record
 
-MAX_EVENTS = 100_000  # per output; more are refused and counted, the older ones kept
+MAX_EVENTS = 100_000  # per output; further events are refused and counted
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS events (
@@ -51,7 +51,7 @@ class Entry(NamedTuple):
 
 
 class PendingUpdate(NamedTuple):
-    """The newest update of a federation; `body` is None once the aggregator has it or has refused it for good."""
+    """The newest update of a federation; `body` is None once the aggregator has accepted or refused it."""
 
     base: int
     sequence: int
@@ -71,15 +71,13 @@ class Spool:
         with self._lock:
             self._db.close()
 
-    # events
-
     def alert_state(self, asset: str) -> AlertState:
         """The state saved with the asset's last event."""
         rows = self._all("SELECT state FROM alerts WHERE asset = ?", asset)
         return msgspec.json.decode(rows[0][0], type=AlertState) if rows else AlertState()
 
     def put_event(self, outputs: Sequence[str], event: Event, state: AlertState) -> list[str]:
-        """Keep an event for each output, and the alert state it led to, in one transaction.
+        """Store an event for each output, and the alert state it led to, in one transaction.
 
         Returns the outputs that have too many waiting to get another.
         """
@@ -103,23 +101,21 @@ class Spool:
         return Entry(rows[0][0], rows[0][1], event_record.decode(rows[0][2])) if rows else None
 
     def delivered(self, entry: Entry) -> None:
-        """The target has it."""
+        """Delete an event: the target has it."""
         self._run("DELETE FROM events WHERE id = ?", entry.id)
 
     def refused(self, entry: Entry, error: str) -> None:
-        """The target will never take it: set aside for a person to look at."""
+        """Set an event aside that the target will never take, for a person to look at."""
         self._run("UPDATE events SET refused = 1, error = ? WHERE id = ?", error[:500], entry.id)
 
     def counts(self, output: str) -> dict[str, int]:
-        """How many events wait, and how many were refused."""
+        """Count the events of an output that wait, and those that were refused."""
         rows = self._all("SELECT refused, count(*) FROM events WHERE output = ? GROUP BY refused", output)
         found = {int(r): int(n) for r, n in rows}
         return {"pending": found.get(0, 0), "refused": found.get(1, 0)}
 
-    # updates
-
     def reserve_sequence(self, federation: str) -> int:
-        """The next sequence number; never given out again, whatever happens next."""
+        """Reserve the next sequence number; it is never used again, whatever happens next."""
         with self._transaction() as db:
             row = db.execute("SELECT last FROM sequences WHERE federation = ?", (federation,)).fetchone()
             number = int(row[0]) + 1 if row else int(time.time() * 1000)
@@ -136,10 +132,10 @@ class Spool:
         residual: bytes,
         charge: Charge | None = None,
     ) -> None:
-        """Keep a signed update, the error feedback it leaves and what it costs in privacy, in one transaction; replaces
-        an older update. Without a charge it counts as unprotected.
+        """Store a signed update, the error feedback it leaves and its cost in privacy, in one transaction. It replaces
+        an older update; without a charge it counts as unprotected.
 
-        Raises BudgetError, and keeps nothing, when the charge is more than is left.
+        Raises BudgetError, and stores nothing, when the charge is more than is left.
         """
         with self._transaction() as db:
             spent = _charged(self._spent(federation), sequence, charge)
@@ -167,7 +163,7 @@ class Spool:
         return PendingUpdate(*rows[0]) if rows else None
 
     def finish_update(self, federation: str, sequence: int, outcome: str) -> None:
-        """The aggregator has it, or never will take it."""
+        """Delete the bytes of an update that the aggregator has, or will never take; note the outcome."""
         sql = "UPDATE updates SET body = NULL, outcome = ? WHERE federation = ? AND sequence = ?"
         self._run(sql, outcome[:500], federation, sequence)
 

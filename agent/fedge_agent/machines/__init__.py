@@ -1,1 +1,4 @@
-"""One machine in the main thread: windows to decisions, decisions to events, outlook."""
+"""One machine in the main thread: its windows become decisions, its decisions become events.
+
+Takes its readings from `routing` and its model from `federation`; delivering events is left to `outputs`.
+"""

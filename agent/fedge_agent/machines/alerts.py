@@ -1,4 +1,4 @@
-"""From decisions to events: one when a machine gets worse, one when that turns out more severe, one when it is well.
+"""Turn decisions into events: one when a machine gets worse, one when it gets more severe, one when it is well again.
 
 Severity comes from score and persistence. A score counts as high once it held for as many windows as it takes to open
 an event, so that one odd window raises nothing; how long an event is open is measured on the source's clock, which a

@@ -1,4 +1,4 @@
-"""One machine in the main thread: its windows, their features, the decision, the alert, the sample."""
+"""Decide for one machine in the main thread: windows, features, decision, alert, sample."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from .outlook import Left, Outlook
 
 NEVER_NS = -(1 << 62)
 FOREVER_NS = 1 << 62
-KEPT_DECISIONS = 4096  # for the status page
+RECENT_DECISIONS = 4096  # for the status page
 NO_CONTEXT: dict[str, str] = {}
 
 
@@ -47,7 +47,7 @@ class Checkpoint(msgspec.Struct, frozen=True):
 
 
 class Asset:
-    """A machine. Built before its model is known; `begin` is called with the card when it is."""
+    """A machine. It is built before its model is known, and decides once there is one."""
 
     def __init__(
         self,
@@ -78,7 +78,7 @@ class Asset:
         self._early: dict[str, dict[str, Reading]] = {}  # source -> tag -> its last reading before there was a model
         self._start_ns: float | None = None  # of the first window after a restart
         self._alerted_ns = self._sampled_ns = NEVER_NS  # replay: newest window that was alerted on and sampled
-        self.decisions: deque[tuple[Decision, TargetValue]] = deque(maxlen=KEPT_DECISIONS)
+        self.decisions: deque[tuple[Decision, TargetValue]] = deque(maxlen=RECENT_DECISIONS)
 
     def checkpoint(self) -> bytes:
         """What to resume from, as of now."""
@@ -139,7 +139,7 @@ class Asset:
         known.update((r.tag, r) for r in batch.readings if not isinstance(r.value, np.ndarray))
 
     def decide(self, window: Window) -> None:
-        """What the model says of a window, what follows from it, and the sample that is kept of it."""
+        """Decide on a window, follow up with the alert, and queue the window as a sample."""
         if window.missing > self.config.window.max_missing:
             self._gappy += 1
             return
@@ -216,7 +216,7 @@ class Asset:
         }
 
     def recent(self) -> Iterator[dict[str, Any]]:
-        """The decisions of late, oldest first, with what the label said."""
+        """The recent decisions, oldest first, with the target values of their labels."""
         for decision, actual in list(self.decisions):
             yield {
                 "time_ns": decision.time_ns,
@@ -256,7 +256,7 @@ class Asset:
         return True
 
     def _look_ahead(self, serving: Serving, now_ns: int, scored: Scored) -> Left | None:
-        """When a target will reach its alarm level; another model is asked of the past first."""
+        """Forecast when a target reaches its alarm level; a new model first estimates the history again."""
         assert self._card is not None
         if self._outlook is None or serving is not self._seen:
             config = self.participant.config
@@ -289,7 +289,7 @@ class Asset:
 
 
 def _order(state: AlertState) -> tuple[int, bool, int]:
-    """Which of two states of one alert came later; the clock counts last, since it may have been set back."""
+    """Sort key of the states of one alert, oldest first; the time counts last, since a clock may be set back."""
     return state.number, not state.opened, state.time_ns
 
 
@@ -315,17 +315,17 @@ def _check_targets(name: str, config: AssetConfig, wanted: list[str]) -> None:
     if config.targets and sorted(config.targets) != sorted(wanted):
         raise ModelError(f"asset {name}: the model gives the targets {wanted}, the configuration {[*config.targets]}")
     if config.label and config.label.source and len(wanted) > 1:
-        raise ModelError(f"asset {name}: one label cannot teach the targets {wanted}; give a tag for each as `targets`")
+        raise ModelError(f"asset {name}: one label cannot label the targets {wanted}; give a tag for each as `targets`")
 
 
 def _check_bearing(name: str, config: AssetConfig, card: Card) -> None:
-    """A feature that looks for a defect wants to know where, and lines fine enough to tell one from another."""
+    """Check that features of a bearing's defects know the bearing, and that a window holds enough strikes."""
     wanted, bearing = needs_bearing(card.features), config.bearing or card.bearing
     if not wanted:
         return
     if bearing is None or (bearing.shaft_hz is None and config.shaft_rpm is None):
         missing = "bearing" if bearing is None else "bearing.shaft_hz or shaft_rpm"
-        raise ModelError(f"asset {name}: the features {list(wanted)} want to know asset.{name}.{missing}")
+        raise ModelError(f"asset {name}: the features {list(wanted)} need asset.{name}.{missing}")
     if config.shaft_rpm is not None or bearing.shaft_hz is None:
         return
     rate, length = config.window.rate_hz or card.window.rate_hz, config.window.length or card.window.length

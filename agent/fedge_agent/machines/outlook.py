@@ -1,4 +1,4 @@
-"""How long a machine still has: each target's trend towards its alarm level, the soonest of them. Pure."""
+"""Forecast when a machine reaches an alarm level: the soonest of its targets' trends. Pure."""
 
 from __future__ import annotations
 
@@ -22,20 +22,21 @@ class Left(NamedTuple):
 
 
 class Outlook:
-    """Of one asset. A target in hours that has an alarm level below is itself what is left; others are followed."""
+    """The forecast for one asset. A target in hours with a lower alarm level is the remaining time itself; of other
+    targets the trend is followed."""
 
     def __init__(self, targets: Iterable[Target], hours: float, confidence: float) -> None:
         self._targets = [t for t in targets if t.alarm_below is not None or t.alarm_above is not None]
         self._trends = {t.name: Trend(hours, confidence) for t in self._targets if not _is_time(t)}
 
     def restart(self, history: Iterable[tuple[int, Mapping[str, float]]]) -> None:
-        """What the model now serving says of the past: (time in ns, each target's estimate), oldest first."""
+        """Begin with another model's estimates of the same history: (time in ns, estimates), oldest first."""
         past = list(history)
         for name, trend in self._trends.items():
             trend.restart((time_ns, values[name]) for time_ns, values in past)
 
     def update(self, time_ns: int, values: Mapping[str, float], bounds: Bounds) -> Left | None:
-        """Take an estimate in; the soonest that any target will reach its alarm level, None if none is on its way."""
+        """Add an estimate; when the first target reaches its alarm level, None if no target approaches it."""
         for name, trend in self._trends.items():
             trend.add(time_ns, values[name])
         found = [left for t in self._targets if (left := self._left(time_ns, t, values[t.name], bounds)) is not None]

@@ -1,4 +1,4 @@
-"""When an estimate will reach its alarm level, if it goes on as of late. Pure; the time is that of the decisions.
+"""Forecast when an estimate reaches its alarm level, from its recent trend. Pure; the time is that of the decisions.
 
 A straight line through the means of equal spans of time, by Theil and Sen: a third of them may be outliers. Its
 confidence interval comes from the ranks of all slopes (Sen 1968, "Estimates of the Regression Coefficient Based on
@@ -15,8 +15,8 @@ from typing import NamedTuple
 import numpy as np
 
 HOUR_NS = 3600 * 10**9
-SPANS = 96  # that the line goes through, at most
-LEAST = 12  # with fewer nothing is said
+SPANS = 96  # most points of the line
+LEAST = 12  # fewer points give no forecast
 
 
 class Line(NamedTuple):
@@ -33,7 +33,7 @@ class Trend:
     """The course of one quantity over `hours` hours, in SPANS means."""
 
     def __init__(self, hours: float, confidence: float) -> None:
-        from statistics import NormalDist  # a megabyte, which only models that follow a trend pay
+        from statistics import NormalDist  # a megabyte, only for models with a trend
 
         self._width, self._z = hours / SPANS, NormalDist().inv_cdf((1 + confidence) / 2)
         self._means: deque[tuple[float, float]] = deque(maxlen=SPANS)
@@ -42,14 +42,14 @@ class Trend:
         self.line: Line | None = None  # None: not enough is known
 
     def restart(self, history: Iterable[tuple[int, float]]) -> None:
-        """Forget all but (time in ns, value), oldest first: what another model says of the same past."""
+        """Begin again with (time in ns, value), oldest first: another model's estimates of the same history."""
         self._means.clear()
         self._span, self.line = None, None
         for time_ns, value in history:
             self.add(time_ns, value)
 
     def add(self, time_ns: int, value: float) -> None:
-        """One more estimate; what is older than the newest span is left out."""
+        """Add an estimate; one that is older than the newest span is left out."""
         span = int(time_ns / HOUR_NS // self._width)
         if self._span is not None and span < self._span:
             return
@@ -59,7 +59,7 @@ class Trend:
         self._sum, self._count = self._sum + value, self._count + 1
 
     def hours_until(self, now_ns: int, limit: float, falling: bool, margin: float = 0.0) -> tuple[float, float] | None:
-        """(expected hours, hours at least) from now to `limit`; None where it is not on its way there.
+        """(expected hours, least hours) from now to `limit`; None when the trend does not lead there.
 
         margin: how much nearer to the limit the truth may be than the estimates.
         """
@@ -70,7 +70,7 @@ class Trend:
         slowest, fastest = sorted((sign * self.line.low, sign * self.line.high))
         if distance <= 0:
             return 0.0, 0.0
-        if slowest <= 0:  # it may as well stand still
+        if slowest <= 0:  # the trend may be flat
             return None
         since = now_ns / HOUR_NS - self.line.at
         return max(0.0, distance / (sign * self.line.slope) - since), max(0.0, (distance - margin) / fastest - since)

@@ -1,1 +1,4 @@
-"""What the site keeps to learn from, and never sends: samples, labels, inspection results."""
+"""What the site stores to learn from, and never sends: samples, labels and verdicts of inspections.
+
+Promises bounds on the disk and durable labels. Training on samples is left to `learning`.
+"""

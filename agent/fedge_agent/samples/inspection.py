@@ -1,7 +1,7 @@
-"""Verdicts of inspections as labels: from readings of any source, or from rows of a station's CSV. Pure.
+"""Turn the verdicts of inspections into labels: from readings of any source, or from rows of a CSV file. Pure.
 
 A verdict is of a part, whose windows are found by `context.part`, or of a time. What cannot be read as a verdict is a
-`Mistake` in the operator's words; the next one is read all the same.
+`Mistake` in the operator's words, and the next one is read.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ ALWAYS_NS = (1 << 63) - 1
 
 
 class Mistake(NamedTuple):
-    """What was to be a verdict and is none."""
+    """Something that should be a verdict and cannot be read as one."""
 
     text: str
 
 
 class Verdicts:
-    """Those of one asset that come as readings."""
+    """The verdicts on one asset that come as readings."""
 
     def __init__(self, asset: str, config: Inspection) -> None:
         self._asset, self._config, self._zone = asset, config, times.find_zone(config.time_zone)
         tags = {"part": config.part, "time": config.time, "verdict": config.verdict}
         self._roles = {(t.source, t.tag): role for role, t in tags.items() if t}
-        self._last: dict[str, Reading] = {}  # part and time, as last heard
+        self._last: dict[str, Reading] = {}  # the last part and time
         self._together: set[str] = set()
 
     def take(self, batch: Batch) -> list[Label | Mistake]:
-        """What a batch holds, in the order of time: a part's id is told with its verdict, or before it."""
+        """The verdicts of a batch, in the order of time; a part's id comes with its verdict or before it."""
         roles = ((self._roles.get((batch.source, r.tag)), r) for r in batch.readings)
         found = [(role, r) for role, r in roles if role is not None]
         messages: list[dict[str, Reading]] = []
@@ -62,15 +62,15 @@ class Verdicts:
     def _verdict(self, reading: Reading) -> Label | Mistake:
         part, time_ns, config = "", reading.time_ns, self._config
         if config.part:
-            told = self._last.get("part")
-            part = (told and told.quality is not Quality.BAD and plain(told.value)) or ""
+            sent = self._last.get("part")
+            part = (sent and sent.quality is not Quality.BAD and plain(sent.value)) or ""
             if not part:
-                return Mistake(f"verdict {shown(reading.value)} of {told and shown(told.value)}: no part id")
+                return Mistake(f"verdict {shown(reading.value)} of {sent and shown(sent.value)}: no part id")
         if config.time:
-            told = self._last.get("time")
-            moment = _time(told.value, self._zone) if told and told.quality is not Quality.BAD else None
+            sent = self._last.get("time")
+            moment = _time(sent.value, self._zone) if sent and sent.quality is not Quality.BAD else None
             if moment is None:
-                return Mistake(f"verdict {shown(reading.value)}: time {told and shown(told.value)} is no time")
+                return Mistake(f"verdict {shown(reading.value)}: time {sent and shown(sent.value)} is no time")
             time_ns = moment
         if not isinstance(reading.value, (str, int, float)):
             return Mistake(f"verdict {shown(reading.value)}: expected a name or a number")

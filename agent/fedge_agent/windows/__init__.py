@@ -1,1 +1,4 @@
-"""From readings to what the model sees: windows, pictures, features, standardisation. Pure."""
+"""From readings to what the model sees: windows, pictures, context and features. Pure, with no clock of its own.
+
+What a model says of a window is left to `learning`, what follows from it to `machines`.
+"""

@@ -1,4 +1,4 @@
-"""From unsynchronised readings to windows on a fixed grid. Pure: no I/O, no clock but the sources' own time stamps.
+"""Assemble unsynchronised readings into windows on a fixed grid. Pure: its only clock are the sources' time stamps.
 
 Promises: the value of a channel at a tick is its last usable reading, if that is not older than `max_hold` or is known
 to be unchanged; anything else is NaN, a gap that everybody after can see. A clock that jumps restarts the grid without
@@ -112,10 +112,8 @@ class Assembler:
         return self._origin + (self._tick + to_next - self._length) * self._period
 
     def resume(self, start: float) -> None:
-        """Before the first reading: go on with the window that begins at `start` (ns), as `next_start` said."""
+        """Before the first reading: continue with the window that begins at `start` (ns), a value of `next_start`."""
         self._origin = start
-
-    # taking readings in
 
     def _take(self, channel: Channel, reading: Reading, source: str) -> None:
         counters = self.counters
@@ -232,8 +230,6 @@ class Assembler:
             return
         self._origin = math.ceil(min(c.pending[0][0] for c in self._all if c.pending) / self._period) * self._period
 
-    # advancing the grid
-
     def _advance(self, received_ns: int) -> list[Window]:
         windows: list[Window] = []
         limit = self._limit()
@@ -261,7 +257,7 @@ class Assembler:
         return -math.inf if channel.next_tick is None else self._origin + (channel.next_tick - 1) * self._period
 
     def _skip_gap(self, limit: int) -> bool:
-        """Begin anew after a gap that is longer than a window, without walking through it."""
+        """Begin a new grid after a gap that is longer than a window, without filling the gap."""
         if limit - self._tick <= self._length:
             return False
         assert self._origin is not None

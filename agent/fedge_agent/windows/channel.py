@@ -1,4 +1,4 @@
-"""One channel of an asset: its readings that are not used yet, and its value now. Pure.
+"""One channel of an asset: its pending readings and its present value. Pure.
 
 A scalar channel holds its value from reading to reading; a waveform channel joins blocks of samples. What is known of a
 channel ends when its source's connection does, and begins again with the next one's first reading.
@@ -41,7 +41,7 @@ class Channel:
             self.ended = True
 
     def resume(self, reading: Reading) -> None:
-        """The new connection tells the same value of the same time: it has been that all along."""
+        """Bridge a lost connection: the new one sends the same value with the same time, so it did not change."""
         self.ended = False
         if self.pending and not known(self.pending[-1][1]):
             self.pending.pop()

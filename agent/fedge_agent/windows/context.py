@@ -1,7 +1,7 @@
-"""What a machine was making when: the values of its context tags (job, product, recipe, part) at a window's end. Pure.
+"""What a machine was making: the values of its context tags (job, product, recipe, part) at a window's end. Pure.
 
-A context holds until its tag says otherwise, however long that takes; bad quality makes it unknown (""). It never holds
-a window up: what arrives later than the window is decided counts from the next one on.
+A value holds until its tag changes, however long that takes; bad quality makes it unknown (""). It never delays a
+window: a value that arrives after the window was decided on counts from the next window.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ class Context:
 
     @property
     def last(self) -> dict[str, str]:
-        """As of the newest window that was asked for. Not to be changed."""
+        """The context of the newest window that was asked for. Do not change it."""
         return self._now
 
     def resume(self, last: Mapping[str, str]) -> None:
-        """Go on from what was last told before a restart."""
+        """Begin with the context that was last known before a restart."""
         self._now = {name: last.get(name, "") for name in self._now}
 
     def take(self, batch: Batch) -> None:
-        """Take a batch in."""
+        """Add the values of a batch."""
         names = self._names.get(batch.source)
         if names is None:
             return
@@ -57,7 +57,7 @@ class Context:
                 self._put(Change(reading.time_ns, name, self._text(reading)))
 
     def at(self, end_ns: int) -> dict[str, str]:
-        """The context at a window's end; windows are asked for in the order of time. Not to be changed."""
+        """The context at a window's end; windows are asked for in the order of time. Do not change it."""
         pending = self._pending
         if pending and pending[0].time_ns <= end_ns:
             self._now = dict(self._now)  # decisions keep the one before

@@ -47,12 +47,12 @@ def feature_count(names: Sequence[str], channels: int) -> int:
 
 
 def needs_bearing(names: Sequence[str]) -> tuple[str, ...]:
-    """Those of the features that want to know a bearing and the speed of its shaft."""
+    """The features that need a bearing and the speed of its shaft."""
     return tuple(n for n in names if n.partition(":")[0] in FAULTS)
 
 
 class Preparation:
-    """What a sample holds of windows without gaps: channels scaled where the card says how, then its features.
+    """Prepare windows without gaps as samples: channels scaled as the card says, then its features.
 
     bearing and rate_hz: where they differ from the card's.
     """
@@ -123,7 +123,7 @@ def _plan(names: tuple[str, ...]) -> tuple[list[tuple[Compute, int, int]], int]:
 
 
 def _parse(name: str) -> tuple[Compute, int]:
-    """What a name asks for, and how many numbers it gives."""
+    """The computation of a feature's name, and how many numbers it gives."""
     if name in SINGLE:
         return SINGLE[name], 1
     kind, _, count = name.partition(":")

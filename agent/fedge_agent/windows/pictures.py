@@ -1,4 +1,4 @@
-"""Pictures: from a file's bytes to pixels, and from pixels to what a card's `image` promises the graph.
+"""Turn a picture file into pixels, and pixels into the input that a card's `image` describes.
 
 `decode` promises that hostile bytes cost bounded time and memory and are refused with a reason (`PictureError`): only
 PNG and JPEG are tried, nothing is unpacked before its size is known, and pictures that are cut off are not guessed at.
@@ -92,7 +92,7 @@ def check_raw(raw: RawFormat) -> None:
 
 
 def prepare(pixels: NDArray[Any], spec: ImageSpec) -> Pixels:
-    """What the card says of pixels (height, width) or (height, width, 3): uint8 (channels, height, width).
+    """Prepare pixels (height, width) or (height, width, 3) as the card says: uint8 (channels, height, width).
 
     Raises PictureError for an array that is no picture.
     """
@@ -144,7 +144,7 @@ def _crop(pixels: Pixels, crop: str | tuple[float, float, float, float]) -> Pixe
 
 
 class _Taps(NamedTuple):
-    """What one pixel is made of: weights of neighbours, the first of which is `first`."""
+    """Weights of the neighbours of one pixel, from the neighbour `first` on."""
 
     first: int
     weights: Array
@@ -169,12 +169,12 @@ def _resample(x: Pixels | Array, taps: tuple[_Taps, ...]) -> Array:
 
 @lru_cache(64)
 def _taps(before: int, after: int, how: str) -> tuple[_Taps, ...]:
-    """Of each of `after` pixels in a row of `before`."""
+    """The neighbours of each of `after` pixels in a row of `before` pixels."""
     return tuple((_covered if how == "area" else _triangle)(i, before, before / after) for i in range(after))
 
 
 def _covered(i: int, before: int, ratio: float) -> _Taps:
-    """By how much of each neighbour the pixel covers."""
+    """Weigh each neighbour by how much of it the pixel covers."""
     start, stop = i * ratio, min((i + 1) * ratio, before)
     first, last = min(int(start), before - 1), max(math.ceil(stop - 1e-6), int(start) + 1)
     at = np.arange(first, min(last, before))
@@ -183,7 +183,7 @@ def _covered(i: int, before: int, ratio: float) -> _Taps:
 
 
 def _triangle(i: int, before: int, ratio: float) -> _Taps:
-    """By distance from its centre, over as many neighbours as one pixel stands for: no aliasing when it shrinks."""
+    """Weigh neighbours by their distance, over as many as one pixel replaces: no aliasing when the picture shrinks."""
     reach, centre = max(ratio, 1.0), (i + 0.5) * ratio
     at = np.arange(max(0, int(centre - reach + 0.5)), min(before, int(centre + reach + 0.5)))
     weight = np.maximum(0, 1 - np.abs((at + 0.5 - centre) / reach))

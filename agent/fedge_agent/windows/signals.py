@@ -1,4 +1,4 @@
-"""Windows of samples, and what is computed of them: moments, spectra, envelope spectra. Pure and vectorised.
+"""Compute the moments, spectra and envelope spectra of windows. Pure and vectorised.
 
 Each method gives one or more numbers per channel, in the channel's unit unless said otherwise. Definitions for
 vibration (rms, peak, crest factor, kurtosis): ISO 13373-2.
@@ -99,14 +99,14 @@ class Signal:
 
     @cached_property
     def _power(self) -> Array:
-        """Of the lines 1, 2, … of the spectrum."""
+        """Power of the lines 1, 2, … of the spectrum."""
         spectrum = np.fft.rfft(self.centred * _hann(self.length), axis=-1)
         power: Array = (spectrum.real**2 + spectrum.imag**2)[..., 1:] / self.length
         return power
 
     @cached_property
     def _envelope_power(self) -> Array:
-        """Of the lines 1, 2, … of the envelope's spectrum, up to 1/32 of the sampling rate."""
+        """Power of the lines 1, 2, … of the envelope's spectrum, up to 1/32 of the sampling rate."""
         spectrum = np.fft.rfft(self.centred, axis=-1)
         top = max(LINES, self.length // 32)
         spectrum[..., :top] = 0

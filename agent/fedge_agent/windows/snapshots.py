@@ -22,8 +22,8 @@ from ..types import Batch, Quality, Reading, Window
 from .channel import NEVER_NS
 from .pictures import prepare
 
-MAX_WAITING = 64  # pictures whose label is not known yet; the oldest then goes without
-MAX_VALUES = 256  # of a label that are remembered
+MAX_WAITING = 64  # pictures whose label is not known yet; beyond it the oldest gets none
+MAX_VALUES = 256  # stored values of a label
 
 
 @dataclass
@@ -96,7 +96,7 @@ class Snapshots:
 
 
 class _LabelHistory:
-    """What one label was, and until when that is known."""
+    """The values of one label, and until when they are known."""
 
     def __init__(self) -> None:
         self._times: list[int] = []
@@ -106,7 +106,7 @@ class _LabelHistory:
     def take(self, batch: Batch, tag: str) -> None:
         """The label's readings of a batch."""
         if batch.fresh and self.known > NEVER_NS:
-            self._note(self.known + 1, math.nan)  # what was known ended with the connection
+            self._note(self.known + 1, math.nan)  # nothing is known beyond the connection's end
         for reading in batch.readings:
             if reading.tag == tag:
                 good = reading.quality is not Quality.BAD and isinstance(reading.value, (int, float, str))
