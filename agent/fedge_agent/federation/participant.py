@@ -89,7 +89,7 @@ class Participant:
         self.model = LocalModel(name, config, self._chain, samples, spool, labelled, fits, self._pause)
         self._schedule = Schedule(config.training)
         self._head: Release | None = None
-        self._next_poll, self._failures = 0.0, 0
+        self._next_poll, self._reachable = 0.0, True
         self._back_off = BackOff(min(float(config.poll), LONGEST_BACKOFF_S), LONGEST_BACKOFF_S)
         self._stopped: str | None = None
         self._rng = np.random.default_rng()
@@ -133,7 +133,7 @@ class Participant:
             else {"base": update.base, "sequence": update.sequence, "outcome": update.outcome or "waiting"},
             "privacy": budget.status(self._spool.privacy_spent(self.name), privacy, self.name) if privacy else None,
             "asked": self._asked(),
-            "reachable": self._failures == 0,
+            "reachable": self._reachable,
             "last_contact": self.last_contact,
             "problem": self.problem,
         }
@@ -162,16 +162,14 @@ class Participant:
         """Run a step; whatever goes wrong becomes the stated problem, and the thread tries again later."""
         try:
             step()
-        except (RetryError, IdentityError) as e:
-            self._failures += 1
-            self._state(str(e))
-            self._next_poll = time.monotonic() + self._back_off.next()
+            return
         except FedgeError as e:
+            self._reachable = self._reachable and not isinstance(e, (RetryError, IdentityError))
             self._state(str(e))
-            self._next_poll = time.monotonic() + self._back_off.next()
         except Exception as e:
             logger.exception("model %s", self.name)
             self._state(f"unexpected {type(e).__name__}: {e}; see the log")
+        if time.monotonic() >= self._next_poll:  # the call failed; a training that fails delays no call
             self._next_poll = time.monotonic() + self._back_off.next()
 
     def _state(self, problem: str | None) -> None:
@@ -203,7 +201,7 @@ class Participant:
             self._uplink.keep_certificate(time.time())
             self._send()
             self._fetch()
-            self._failures, self.last_contact = 0, time.time()
+            self._reachable, self.last_contact = True, time.time()
             self._back_off.reset()
             self._state(None)
             self._next_poll = time.monotonic() + float(self.config.poll)
@@ -272,7 +270,7 @@ class Participant:
             return
         self._put_update(base, trained, spent, identity)
         self.model.use_own_tensors()
-        self._next_poll = 0.0 if self._failures == 0 else self._next_poll
+        self._next_poll = 0.0 if self._reachable else self._next_poll
 
     def _put_update(self, base: Release, trained: Trained, spent: Spent, identity: Identity) -> None:
         """Sign the update and put it into the spool, in one transaction with what it costs of the privacy budget."""
