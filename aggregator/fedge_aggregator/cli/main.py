@@ -41,7 +41,7 @@ for command in (model_group, invite, nodes_group, rounds, release_group, status,
 def init(config_path: Path) -> None:
     """Write a commented configuration."""
     if config_path.exists():
-        raise ConfigError(f"{config_path}: exists already; it is not changed")
+        raise ConfigError(f"{config_path}: exists already and was left as it is; to begin again, move it away first")
     config_path.parent.mkdir(parents=True, exist_ok=True)
     files.write(config_path, resources.files("fedge_aggregator").joinpath("aggregator.example.toml").read_bytes())
     click.echo(f"{config_path}: written. Set addresses and federations, then: fedge-aggregator start")

@@ -116,7 +116,7 @@ def test_word_that_is_not_accepted_is_exit_code_2(make_bench: MakeBench, command
 def test_file_or_folder_that_cannot_be_used_is_named(toml: Path, tmp_path: Path) -> None:
     assert f"{tmp_path}: cannot be read: Is a directory" in refusal(tmp_path, "nodes", "list")
     assert "absent.toml: cannot be read: No such file" in refusal(tmp_path / "absent.toml", "nodes", "list")
-    assert "it is not changed" in refusal(toml, "init")
+    assert "was left as it is" in refusal(toml, "init")
     (tmp_path / "state").write_text("a file where the folder should be")
     for command in (("nodes", "list"), ("start",)):
         assert str(tmp_path / "state") in refusal(toml, *command)
