@@ -4,6 +4,8 @@ BIN := .venv/bin
 DATA ?=
 # Processes that share the quick tests; 0: pytest alone.
 JOBS ?= 2
+# More arguments for pytest.
+ARGS ?=
 
 .PHONY: demo test test-slow mutants check docs pages coverage lock wheelhouse counterparts bench bench-peers clean
 
@@ -22,7 +24,7 @@ demo: .venv/.installed
 	$(BIN)/fedge-fleet demo $(if $(DATA),--data $(DATA))
 
 test: .venv/.dev
-	$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m "not slow"
+	$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m "not slow" $(ARGS)
 
 test-slow: .venv/.dev
 	$(BIN)/pytest -m slow
