@@ -20,6 +20,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from fedge_models.errors import DataError, PictureError
 from fedge_models.graph.card import Card
+from fedge_models.system.choices import hint
+from fedge_models.system.times import number
 from numpy.typing import NDArray
 
 from ..types import Array
@@ -28,6 +30,7 @@ from ..windows.pictures import prepare
 
 BLOCKS = 50  # of rows (fewer where windows are long)
 HELD_EVERY = 5  # one block in so many
+SHOWN = 40  # characters of a cell in a message
 MAX_MISSING = 0.1  # of a window's cells, as the gateway's default
 
 
@@ -150,8 +153,23 @@ def _labels(table: _Table, name: str, card: Card) -> NDArray[np.float64]:
     if card.task == "regress":
         return table.numbers(name).astype(np.float64)
     names = card.labels if card.task == "classify" else ("normal", "anomaly")
-    known = {text: float(i) for i, text in enumerate(names)} | {"": -1.0}
-    return np.array([known[t] if t in known else table.number(i, name) for i, t in enumerate(texts)], np.float64)
+    known = {text: i for i, text in enumerate(names)} | {"": -1}
+    found = [known[t] if t in known else _index(t, len(names)) for t in texts]
+    strange = [i for i, index in enumerate(found) if index is None]
+    if strange:
+        text = texts[strange[0]][:SHOWN]
+        raise DataError(
+            f"{table.path}: line {strange[0] + 2}, column {name!r}: {text!r} is none of {', '.join(names)}, nor a "
+            f"number from 0 to {len(names) - 1}; {hint(text, names)} {len(strange)} of {len(texts)} rows are like it; "
+            "leave the cell empty where it is unknown"
+        )
+    return np.array(found, np.float64)
+
+
+def _index(text: str, count: int) -> int | None:
+    """Return the class index that a number stands for (-1: unknown), or None when it is none of the model's."""
+    value = number(text)
+    return int(value) if value is not None and -1 <= value < count and value == int(value) else None
 
 
 def _one(labels: NDArray[np.float64], card: Card) -> Any:
