@@ -14,7 +14,7 @@ from support.running_aggregator import MakeAggregator, RunningAggregator
 
 @pytest.fixture
 def make_bench(tmp_path: Path) -> Iterator[MakeBench]:
-    """Makes federations, in the test's folder unless told otherwise; they end with the test."""
+    """Makes federations, in the test's folder where no other is given; they end with the test."""
     with ExitStack() as made:
 
         def make(keys: str = "", folder: Path = tmp_path, **more: Any) -> FederationBench:

@@ -11,5 +11,5 @@ from support.graphs import RNG
 
 @pytest.fixture(autouse=True)
 def seeded(request: pytest.FixtureRequest) -> None:
-    """The shared generator begins anew for each test, whichever ran before."""
+    """Seed the shared generator for each test, whichever test ran before."""
     RNG.bit_generator.state = np.random.default_rng(zlib.crc32(request.node.name.encode())).bit_generator.state

@@ -25,7 +25,7 @@ def counterpart(module: str) -> Any:
 def part_of(package: str, module: str) -> Any:
     """A module of a package without what the package itself imports; skips as `counterpart` does.
 
-    ByzFL's imports torchvision for its experiments, which fails beside a PyTorch of another build.
+    ByzFL's imports torchvision for its experiments, which fails with a PyTorch of another build.
     """
     if package not in sys.modules and (spec := importlib.util.find_spec(package)):
         sys.modules[package] = importlib.util.module_from_spec(spec)

@@ -49,12 +49,12 @@ def ints(*values: int) -> np.ndarray:
 
 def numeric(graph: TrainableGraph, x: np.ndarray, weight: np.ndarray, index: int) -> float:
     """Central difference of sum(weight * y) by one parameter."""
-    step, kept = 1e-6, graph.params[index]
+    step, before = 1e-6, graph.params[index]
     sums = []
     for sign in (1, -1):
-        graph.params[index] = kept + sign * step
+        graph.params[index] = before + sign * step
         sums.append(float((graph.forward(x) * weight).sum()))
-    graph.params[index] = kept
+    graph.params[index] = before
     return (sums[0] - sums[1]) / (2 * step)
 
 

@@ -61,7 +61,7 @@ class Service:
 
 
 class Installation:
-    """Stands for a machine: /opt, /etc and /var lie in `root`, beside the wheelhouse that was carried there."""
+    """A machine in a folder: /opt, /etc and /var lie in `root`, next to the wheelhouse."""
 
     def __init__(self, root: Path) -> None:
         self.root, self.bin = root, root / "opt/fedge/bin"

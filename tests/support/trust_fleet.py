@@ -25,7 +25,7 @@ class Fleet:
     hostile: int = 0
     forge: Forge | None = None
     lean: float = 0.5
-    kept: float = 0.0  # of its lean, that a site does not take back
+    lasting: float = 0.0  # share of its lean that a site never takes back
     minimum: int = 3
     config: TrustConfig = CONFIG
     seed: int = 0
@@ -44,7 +44,7 @@ class Fleet:
 
     def rows(self) -> Rows:
         common = np.sin(np.arange(D) * (1 + 0.1 * (self.round // 5))) * 15
-        share = self.kept + (1 - self.kept) * (self.round < 1)
+        share = self.lasting + (1 - self.lasting) * (self.round < 1)
         noise = {n: self.rng.normal(size=D) * 8 for n in self.names}
         rows = {n: common + share * self.leans[n] + noise[n] for n in self.names}
         if self.forge is not None:

@@ -34,9 +34,9 @@ class Tryton:
         """Listen; ready when this returns."""
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(self._command, stdout=log, stderr=log)
-        process, said = self._process, (self.folder / "log").read_text
-        until(lambda: tryton.answers(self.port) or process.poll() is not None, said)
-        assert process.poll() is None, said()
+        process, log_text = self._process, (self.folder / "log").read_text
+        until(lambda: tryton.answers(self.port) or process.poll() is not None, log_text)
+        assert process.poll() is None, log_text()
 
     def kill(self) -> None:
         """As a power cut of the server would."""
@@ -55,7 +55,7 @@ class Tryton:
 
 
 def _database() -> Path:
-    """A fresh database, kept beside the counterparts: to make it takes half a minute."""
+    """A fresh database, copied from the folder of the counterparts: making one takes half a minute."""
     recipe = hashlib.sha256(Path(tryton.__file__).read_bytes()).hexdigest()[:12]
     done = others("tryton").parent / "databases" / recipe / f"{tryton.DATABASE}.sqlite"
     done.parents[1].mkdir(exist_ok=True)

@@ -112,7 +112,7 @@ url = "http://127.0.0.1:9/"
 def test_every_database_of_an_agent_keeps_what_it_acknowledged(tmp_path: Path, connections: Connections) -> None:
     with running_agent(tmp_path):
         connections.wait_for(5)
-    assert {path: sorted(said) for path, said in connections.synchronous.items()} == {
+    assert {path: sorted(modes) for path, modes in connections.synchronous.items()} == {
         "state/spool.sqlite": [EXTRA],
         "state/inbox.sqlite": [EXTRA],
         "state/samples.sqlite": [NORMAL, EXTRA],  # samples, which are acknowledged to nobody, and labels
@@ -124,4 +124,4 @@ def test_every_database_of_an_agent_keeps_what_it_acknowledged(tmp_path: Path, c
 def test_every_database_of_an_aggregator_keeps_what_it_acknowledged(tmp_path: Path, connections: Connections) -> None:
     aggregator = RunningAggregator(tmp_path)
     aggregator.stop()
-    assert {path: set(said) for path, said in connections.synchronous.items()} == {"state/aggregator.sqlite": {EXTRA}}
+    assert {path: set(modes) for path, modes in connections.synchronous.items()} == {"state/aggregator.sqlite": {EXTRA}}

@@ -139,7 +139,7 @@ def test_agent_goes_on_deciding_without_its_aggregator(fleet: Fleet) -> None:
     fleet.wait(lambda: fleet.status("one")["latency"]["decisions"] > before + 50, "decisions")
     assert "127.0.0.1" in fleet.status("one")["models"]["f"]["problem"]
     fleet.kill("one")
-    fleet.start("one")  # starts from what it kept, with nobody to ask
+    fleet.start("one")  # starts from its own files, with nobody to ask
     fleet.wait(lambda: fleet.status("one")["latency"]["decisions"] > 10, "decisions after a restart")
 
 
@@ -171,7 +171,7 @@ def test_private_agent_stops_at_its_budget_and_a_kill_gives_none_back(fleet: Fle
 def test_revoked_node_is_out_and_the_rest_goes_on(fleet: Fleet) -> None:
     fleet.wait(lambda: fleet.release() >= 2, "a round")
     fleet.run("fedge-aggregator", "nodes", "revoke", "two", "--config", fleet.folder / "agg.toml")
-    fleet.wait(lambda: "revoked" in (fleet.status("two")["models"]["f"]["problem"] or ""), "the node to be told")
+    fleet.wait(lambda: "revoked" in (fleet.status("two")["models"]["f"]["problem"] or ""), "the node to report it")
 
 
 @pytest.mark.parametrize("kills", [3, pytest.param(12, marks=pytest.mark.slow)])

@@ -119,7 +119,7 @@ def test_full_disk_stops_no_decision_loses_no_event_and_counts_what_samples_it_c
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, unlimited[1]))  # from here no file takes another byte
     gateway.machine.level = 50.0
     gateway.wait(lambda: gateway.status("gw")["unwritten_events"]["problem"], "an event that waits for the disk")
-    gateway.wait(lambda: gateway.status("gw")["lost"]["samples"], "samples that cannot be kept")
+    gateway.wait(lambda: gateway.status("gw")["lost"]["samples"], "samples that cannot be stored")
     gateway.goes_on()
     raised = gateway.asset()["events"]
     printed = gateway.run("fedge-agent", "status", "--config", gateway.folder / "gw.toml")

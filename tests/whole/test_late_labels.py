@@ -63,7 +63,7 @@ template = "press"
 """
         )
 
-    def kept(self) -> dict[str, int]:
+    def stored(self) -> dict[str, int]:
         """Samples by class index."""
         found: dict[str, int] = self.status("gw")["models"]["m"]["samples"]
         return found
@@ -93,27 +93,27 @@ def shop(tmp_path: Path) -> Iterator[Shop]:
 
 def test_labels_by_part_and_by_hand_while_it_runs_and_while_it_does_not(shop: Shop) -> None:
     shop.start("gw")
-    shop.wait(lambda: shop.kept().get("-", 0) > 20, "windows that wait for their label")
+    shop.wait(lambda: shop.stored().get("-", 0) > 20, "windows that wait for their label")
     shop.wait(lambda: shop.part() >= 0, "decisions")
     first = shop.part() + 1
     shop.wait_for_part(first + 1)
     with shop.station.open("a") as file:
         file.write(f"P{first};NOK\nP{first + 2};worn\nP{first};maybe\n")
-    shop.wait(lambda: shop.kept().get("2", 0) > 5, "the verdict on a part that was made")
-    shop.wait(lambda: shop.kept().get("1", 0) > 5, "the verdict on a part that came after its verdict")
+    shop.wait(lambda: shop.stored().get("2", 0) > 5, "the verdict on a part that was made")
+    shop.wait(lambda: shop.stored().get("1", 0) > 5, "the verdict on a part that came after its verdict")
     assert shop.labels()["unknown"] == 1 and "'maybe'" in shop.labels()["examples"]["unknown"]
-    broken, now = shop.kept()["2"], time.time()
+    broken, now = shop.stored()["2"], time.time()
     done = shop.call("ok", "--from", str(now - 600), "--to", str(now + 600))
     assert done.exit_code == 0 and "stored" in done.output, done.output
-    shop.wait(lambda: not shop.kept().get("2") and shop.kept().get("0", 0) > broken, "the word by hand, which wins")
+    shop.wait(lambda: not shop.stored().get("2") and shop.stored().get("0", 0) > broken, "the word by hand, which wins")
     assert shop.labels()["contradictory"] >= broken
-    told = [d["context"]["part"] for d in shop.page("gw", "/decisions")["press-1"]]
-    assert all(part.startswith("P") for part in told)
+    parts = [d["context"]["part"] for d in shop.page("gw", "/decisions")["press-1"]]
+    assert all(part.startswith("P") for part in parts)
     assert "contradictory: hand says 'ok'" in shop.run("fedge-agent", "status", "--config", shop.config)
     shop.kill("gw")
     assert "stored windows" in shop.call("worn", "--from", str(now - 600), "--to", str(now + 600)).output
     shop.start("gw")
-    shop.wait(lambda: not shop.kept().get("0") and shop.kept()["1"] > broken, "the later word")
+    shop.wait(lambda: not shop.stored().get("0") and shop.stored()["1"] > broken, "the later word")
     assert "fedge_agent_relabelled_total" in shop.text("gw", "/metrics")
 
 
@@ -139,9 +139,9 @@ def test_verdicts_over_mqtt_find_their_parts(tmp_path: Path) -> None:
                 {"serial": worn, "result": "worn"},
             ):
                 peer.wait([peer.publish("plant/test", (body if body == "{" else json.dumps(body)).encode())])
-        shop.wait(lambda: shop.kept().get("2", 0) > 5 and shop.kept().get("1", 0) > 5, "both verdicts")
+        shop.wait(lambda: shop.stored().get("2", 0) > 5 and shop.stored().get("1", 0) > 5, "both verdicts")
         assert shop.labels()["malformed"] == 1 and "no part id" in shop.labels()["examples"]["malformed"]
-        assert max(shop.kept()["1"], shop.kept()["2"]) <= PART // HOP
+        assert max(shop.stored()["1"], shop.stored()["2"]) <= PART // HOP
     finally:
         shop.end()
         broker.stop()
@@ -163,7 +163,7 @@ def test_verdicts_over_mqtt_find_their_parts(tmp_path: Path) -> None:
     ],
     ids=lambda v: " ".join(v)[:30] if isinstance(v, list) else "",
 )
-def test_what_cannot_be_a_label_is_said(shop: Shop, words: list[str], why: str) -> None:
+def test_what_cannot_be_a_label_is_reported(shop: Shop, words: list[str], why: str) -> None:
     done = shop.call(*words)
     assert done.exit_code == 1 and why in done.stderr, done.stderr
 

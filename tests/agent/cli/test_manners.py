@@ -79,7 +79,7 @@ def test_a_bad_value_names_the_choices_before_anything_is_trained(model: Path, w
 @pytest.mark.parametrize(
     "words", [["check"], ["start"], ["status"], ["join", "line"], ["label", "a", "b"], ["trust", "s"]]
 )
-def test_a_configuration_that_is_not_there_is_said_with_how_to_write_one(tmp_path: Path, words: list[str]) -> None:
+def test_a_configuration_that_is_not_there_is_reported_with_how_to_write_one(tmp_path: Path, words: list[str]) -> None:
     done = call(*words, "--config", tmp_path / "agent.toml")
     assert done.exit_code == 1 and done.stderr.count("\n") == 1
     assert f"no such file; write one with: fedge-agent init --config {tmp_path}/agent.toml" in done.stderr
@@ -113,7 +113,7 @@ def test_a_second_start_is_refused_and_the_first_is_not_disturbed(tmp_path: Path
         assert call("status", "--config", config).exit_code == 0
 
 
-def test_a_process_that_is_stopped_is_not_said_to_be_gone(tmp_path: Path) -> None:
+def test_a_process_that_is_stopped_is_not_reported_as_gone(tmp_path: Path) -> None:
     config = configured(tmp_path)
     with started(config) as agent:
         os.kill(agent.pid, signal.SIGSTOP)
@@ -121,7 +121,7 @@ def test_a_process_that_is_stopped_is_not_said_to_be_gone(tmp_path: Path) -> Non
         assert done.exit_code == 1 and f"fedge-agent runs (pid {agent.pid}), but its page at" in done.stderr
 
 
-def test_a_port_in_use_is_said_with_the_address_by_start_and_by_check(tmp_path: Path) -> None:
+def test_a_port_in_use_is_reported_with_the_address_by_start_and_by_check(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         address = f"127.0.0.1:{other.getsockname()[1]}"
         config = configured(tmp_path, address)

@@ -1,4 +1,4 @@
-"""Twenty equal machines are one template and twenty lines; what is wrong is told with asset, template and key."""
+"""Twenty equal machines are one template and twenty lines; an error names asset, template and key."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ GOOD = 'template = "pump"\nvars = { plc = "plc-a", hop = 5, row = 0, ok = "norma
 
 
 @pytest.mark.parametrize(
-    ("asset", "told"),
+    ("asset", "message"),
     [
         ('template = "pumb"', "key 'asset.pump-1.template': there is no [template.pumb]; did you mean 'pump'?"),
         ("template = 3", "there is no [template.3]; expected one of: pump"),
@@ -88,17 +88,17 @@ GOOD = 'template = "pump"\nvars = { plc = "plc-a", hop = 5, row = 0, ok = "norma
         (GOOD + '[template."a b"]\nmodel = "m"', "must match"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_is_told_with_asset_template_and_key(tmp_path: Path, asset: str, told: str) -> None:
+def test_what_is_wrong_is_reported_with_asset_template_and_key(tmp_path: Path, asset: str, message: str) -> None:
     with pytest.raises(ConfigError) as error:
         load(tmp_path, f"{TEMPLATE}\n[asset.pump-1]\n{asset}")
-    assert told in str(error.value) and str(tmp_path / "gw.toml") in str(error.value)
+    assert message in str(error.value) and str(tmp_path / "gw.toml") in str(error.value)
 
 
 PLAIN = '[asset.a]\nmodel = "m"\nchannels.c = { source = "plc-a", tag = "t" }\n'
 
 
 @pytest.mark.parametrize(
-    ("asset", "told"),
+    ("asset", "message"),
     [
         ('label = { source = "plc-a" }', "key 'asset.a.label': source and tag are given together"),
         ('label = { source = "plc", tag = "t" }', "key 'asset.a.label.source': 'plc' is not configured"),
@@ -113,7 +113,7 @@ PLAIN = '[asset.a]\nmodel = "m"\nchannels.c = { source = "plc-a", tag = "t" }\n'
         ('inspection = { verdict = { source = "qa", tag = "t" } }', "key 'asset.a.inspection.verdict.source': 'qa'"),
     ],
 )  # fmt: skip
-def test_labels_and_context_that_cannot_be_are_refused_by_key(tmp_path: Path, asset: str, told: str) -> None:
+def test_labels_and_context_that_cannot_be_are_refused_by_key(tmp_path: Path, asset: str, message: str) -> None:
     with pytest.raises(ConfigError) as error:
         load(tmp_path, PLAIN + asset)
-    assert told in str(error.value)
+    assert message in str(error.value)

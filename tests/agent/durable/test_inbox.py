@@ -121,19 +121,19 @@ import sys
 from pathlib import Path
 from fedge_agent.durable.inbox import Inbox, Progress
 from fedge_agent.types import Reading
-kept = Inbox(Path(sys.argv[1]), 1 << 24, 3600)
-rows = [row for row in kept.replay() if row.id]
+made = Inbox(Path(sys.argv[1]), 1 << 24, 3600)
+rows = [row for row in made.replay() if row.id]
 t = rows[-1].readings[-1].time_ns if rows else 0
 while True:
-    row = kept.store("s", [Reading("a", t + 1, float(t + 1))])
+    row = made.store("s", [Reading("a", t + 1, float(t + 1))])
     t += 1
     print(t, flush=True)
     if t % 7 == 0:
-        kept.record(Progress({"s": row}, {}, {"s": t - 3}))
+        made.record(Progress({"s": row}, {}, {"s": t - 3}))
 """
 
 
-def test_kill_at_six_moments_keeps_what_was_kept(at_end: AtEnd, tmp_path: Path) -> None:
+def test_kill_at_six_moments_keeps_what_was_stored(at_end: AtEnd, tmp_path: Path) -> None:
     printed = 0
     for i in range(6):
         command = [sys.executable, "-c", WRITER, str(tmp_path / "inbox.sqlite")]

@@ -176,7 +176,9 @@ class Refusing:
         return True
 
 
-def test_a_refused_update_is_made_anew_on_the_same_release_and_owes_nothing(at_end: AtEnd, tmp_path: Path) -> None:
+def test_a_refused_update_is_made_again_on_the_same_release_and_carries_nothing_over(
+    at_end: AtEnd, tmp_path: Path
+) -> None:
     """Where each site waits for the release that follows, there would be none."""
     site = at_end(OfflineSite(tmp_path))
     training = Training(min_samples=40, interval=Seconds(0), learning_rate=10.0)
@@ -187,10 +189,10 @@ def test_a_refused_update_is_made_anew_on_the_same_release_and_owes_nothing(at_e
         assert len(aggregator.got) == count - 1
     assert {u.base_version for u in aggregator.got} == {3} and len({u.sequence for u in aggregator.got}) == 2
     wide = [float(u.spread.max()) for u in aggregator.got]
-    assert 0.3 < wide[1] / wide[0] < 1.7  # not a training's difference and the same again that was owed
+    assert 0.3 < wide[1] / wide[0] < 1.7  # not the difference of a training and its residual besides
 
 
-def test_a_refused_update_is_not_made_anew_before_the_interval_nor_with_privacy(at_end: AtEnd, tmp_path: Path) -> None:
+def test_a_refused_update_is_not_made_again_before_the_interval_nor_with_privacy(at_end: AtEnd, tmp_path: Path) -> None:
     site = at_end(OfflineSite(tmp_path))
     paid = SitePrivacy(clip=1.0, noise_multiplier=5.0, epsilon=8.0, delta=1e-5)
     for privacy, interval in ((None, 3600), (paid, 0)):

@@ -60,7 +60,7 @@ def test_update_says_nothing_but_the_noised_difference() -> None:
     residual = np.full_like(delta, 0.001) * ~mask
     body, left = update_body(head, noised, residual, graph.sizes, "gw", 7, KEY)
     update = decode_update(body, KEY.public_key(), graph.sizes)
-    assert update.samples == 64 and update.metrics == {}  # not how many there were, nor how well it went
+    assert update.samples == 64 and update.metrics == {}  # not how many there were, nor how good the model is
     sent = dequantize(update.codes, expand(head.header.steps, graph.sizes))
     np.testing.assert_allclose(
         sent + left, noised.delta + residual, atol=1e-5
@@ -117,16 +117,16 @@ def test_budget_pays_for_what_it_says_and_no_more(at_end: AtEnd, tmp_path: Path)
         assert budget.updates_left(spool.privacy_spent("m"), privacy) == left
         assert budget.why_stopped(spool.privacy_spent("m"), privacy, "m") is None
         spool.put_update("m", 1, left, b"body%d" % left, b"g", b"r", budget.charge(privacy))
-    ledger = spool.privacy_spent("m")
-    why = budget.why_stopped(ledger, privacy, "m")
+    spent = spool.privacy_spent("m")
+    why = budget.why_stopped(spent, privacy, "m")
     assert why is not None and why.startswith("privacy budget spent: 7.") and "of 8 " in why and "still decides" in why
     with pytest.raises(BudgetError, match="not stored or sent"):
         spool.put_update("m", 1, 9, b"more", b"g2", b"r2", budget.charge(privacy))
     pending = spool.update("m")
-    assert pending is not None and pending.body == b"body1" and spool.privacy_spent("m") == ledger
+    assert pending is not None and pending.body == b"body1" and spool.privacy_spent("m") == spent
     assert spool.residual("m", b"g") == b"r"
-    assert zcdp_epsilon(ledger.rho, 1e-5) <= 8 < zcdp_epsilon(ledger.rho + budget.charge(privacy).rho, 1e-5)
-    assert budget.updates_left(ledger, private(6, epsilon=20.0)) > 0  # a person may give away more
+    assert zcdp_epsilon(spent.rho, 1e-5) <= 8 < zcdp_epsilon(spent.rho + budget.charge(privacy).rho, 1e-5)
+    assert budget.updates_left(spent, private(6, epsilon=20.0)) > 0  # a person may give away more
 
 
 def test_what_was_spent_adds_up_over_other_settings(at_end: AtEnd, tmp_path: Path) -> None:
@@ -160,10 +160,10 @@ def test_kill_at_any_moment_forgets_nothing_that_was_spent(at_end: AtEnd, tmp_pa
             os.kill(spender.pid, signal.SIGKILL)
             printed += 3 + 5 * i + len(spender.stdout.read().splitlines())
         spool = at_end(Spool(tmp_path / "s"))
-        ledger, update = spool.privacy_spent("m"), spool.update("m")
+        spent, update = spool.privacy_spent("m"), spool.update("m")
         spool.close()
-        assert printed <= ledger.updates <= printed + i + 1 and ledger.rho == ledger.updates
-        assert update is not None and update.sequence == ledger.sequence  # one transaction: never one without the other
+        assert printed <= spent.updates <= printed + i + 1 and spent.rho == spent.updates
+        assert update is not None and update.sequence == spent.sequence  # one transaction: never one without the other
 
 
 def test_ledger_lost_with_a_damaged_spool_is_not_a_new_budget(at_end: AtEnd, tmp_path: Path) -> None:
@@ -229,7 +229,7 @@ def test_noise_that_the_words_propose_is_enough(tmp_path: Path) -> None:
 
 def test_site_stops_learning_when_the_budget_is_spent_and_goes_on_deciding(at_end: AtEnd, tmp_path: Path) -> None:
     site, privacy = at_end(OfflineSite(tmp_path)), private(2)
-    for version in range(4, 8):  # restarted each time: the schedule forgets, the ledger does not
+    for version in range(4, 8):  # restarted each time: the schedule forgets, the spent does not
         site.release(version)
         made = site.participant(privacy)
         made.step()

@@ -237,7 +237,7 @@ def local_training(local: str) -> tuple[TrainableGraph, Release, Data, Training]
     return graph, head(graph), Data(x, (x[:, 0] > 0).astype(np.int64)), Training(learning_rate=0.01)
 
 
-def test_local_tensors_are_trained_kept_and_never_sent() -> None:
+def test_local_tensors_are_trained_stored_and_never_sent() -> None:
     graph, base, data, config = local_training("dense1.*")
     mask, rng = personal.local_mask(graph), np.random.default_rng(0)
     trained = train(graph, base, data, data, data, config, rng, lambda: None)
@@ -249,7 +249,7 @@ def test_local_tensors_are_trained_kept_and_never_sent() -> None:
     back = carry_over.decode(stored.encode(), graph, mask)
     assert back.own is not None and (back.own == trained.own).all() and back.version == 5
     again = train(graph, base, data, data, data, replaced(config, epochs=0), rng, lambda: None, back)
-    assert again.own is not None and (again.own == trained.own).all()  # it went on from its own, not the release's
+    assert again.own is not None and (again.own == trained.own).all()  # it resumed from its own, not the release's
 
 
 def replaced(config: Training, **fields: object) -> Training:
@@ -316,7 +316,7 @@ def test_learning_rate_halves_over_releases() -> None:
     assert round_rate(0.8, 0, 1000) == 0.8
 
 
-def test_values_as_labels_are_kept_and_the_oldest_go(tmp_path: Path) -> None:
+def test_values_as_labels_are_stored_and_the_oldest_go(tmp_path: Path) -> None:
     stored = store(tmp_path, limit=300)
     for i, row in enumerate(samples(400)):
         stored.put(Sample("m", "cell", i, row, i + 0.5 if i else None, False))
@@ -328,7 +328,7 @@ def test_values_as_labels_are_kept_and_the_oldest_go(tmp_path: Path) -> None:
     again.stop()
 
 
-def test_several_values_as_labels_are_kept_together(tmp_path: Path) -> None:
+def test_several_values_as_labels_are_stored_together(tmp_path: Path) -> None:
     stored = store(tmp_path)
     for row, y in zip(samples(4), ((1.5, 2.5), None, 7.0, (1.0, 2.0, 3.0)), strict=True):
         stored.put(Sample("m", "cell", 0, row, y, False))

@@ -126,7 +126,7 @@ def test_columns_of_a_file_with_a_byte_order_mark(tmp_path: Path) -> None:
     assert len(load(tmp_path / "d.csv", NORMAL, (4,)).x)
 
 
-def test_model_is_shown_trained_and_judged_by_hand(tmp_path: Path) -> None:
+def test_model_is_shown_trained_and_evaluated_by_hand(tmp_path: Path) -> None:
     model, out = tmp_path / "m.onnx", tmp_path / "trained.onnx"
     model.write_bytes(zoo.mlp(CLASSES, 4, (8,)).SerializeToString())
     data = write(tmp_path / "d.csv")
@@ -140,7 +140,7 @@ def test_model_is_shown_trained_and_judged_by_hand(tmp_path: Path) -> None:
     assert "macro_f1" in run("evaluate", out, "--data", data)
 
 
-def test_anomaly_model_learns_without_labels_and_is_judged_by_them(tmp_path: Path) -> None:
+def test_anomaly_model_learns_without_labels_and_is_evaluated_by_them(tmp_path: Path) -> None:
     model = tmp_path / "m.onnx"
     model.write_bytes(zoo.autoencoder(NORMAL, 4, (2,)).SerializeToString())
     data = write(tmp_path / "d.csv", 3000, "current,pressure,fault", "anomaly")

@@ -20,7 +20,7 @@ SECOND = 10**9
 
 
 @pytest.mark.parametrize("new_connection", [False, True])
-def test_a_value_told_before_the_model_came_is_known_until_its_connection_ends(
+def test_a_value_reported_before_the_model_came_is_known_until_its_connection_ends(
     at_end: AtEnd, tmp_path: Path, new_connection: bool
 ) -> None:
     card = Card("anomaly", (Channel("a"), Channel("b")), WindowSpec(1, 4, 4), ("mean",))

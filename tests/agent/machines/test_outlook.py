@@ -47,7 +47,7 @@ def test_a_level_is_reached_when_the_line_does() -> None:
     assert trend.hours_until(START + 200 * HOUR_NS, 2.4, falling=False) is None  # it goes the other way
 
 
-def test_the_bound_holds_as_often_as_is_said() -> None:
+def test_the_bound_holds_as_often_as_stated() -> None:
     held = 0
     for seed in range(100):
         trend = Trend(100, 0.9)
@@ -90,7 +90,7 @@ def test_estimates_in_hours_need_no_line() -> None:
     assert outlook.update(START, {"life": 90.0}, {}) is None  # no bound is known: nothing is promised
 
 
-def test_the_soonest_target_counts_and_another_model_tells_its_own_past() -> None:
+def test_the_soonest_target_counts_and_another_model_uses_its_own_past() -> None:
     outlook, now = Outlook([CAPACITY, LIFE], 200, 0.9), START + 200 * HOUR_NS
     outlook.restart([(t, {"capacity": v, "life": 0.0}) for t, v in falling(200)])
     bounds = {"life": (400.0, 500.0), "capacity": (1.55, 1.65)}

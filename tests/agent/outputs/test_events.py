@@ -119,7 +119,7 @@ def test_severity_rises_with_time() -> None:
     assert alert.state.opened_ns == 1_800_000_000_000
 
 
-def test_severe_from_the_start_and_said_once_over_a_restart() -> None:
+def test_severe_from_the_start_and_reported_once_over_a_restart() -> None:
     alert = Alert("gw", "pump", WHEN, AlertState())
     assert event_states(alert, [2.5, 2.5]) == [("opened", "medium")]
     again = Alert("gw", "pump", WHEN, alert.state)
@@ -167,7 +167,7 @@ def test_refused_event_steps_aside(at_end: AtEnd, tmp_path: Path) -> None:
     assert spool.next_event("mes") is None and spool.counts("mes") == {"pending": 0, "refused": 1}
 
 
-def test_update_and_residual_are_kept_together(at_end: AtEnd, tmp_path: Path) -> None:
+def test_update_and_residual_are_stored_together(at_end: AtEnd, tmp_path: Path) -> None:
     spool = at_end(Spool(tmp_path / "s"))
     number = spool.reserve_sequence("f")
     spool.put_update("f", 4, number, b"body", b"graph", b"left")

@@ -1,4 +1,4 @@
-"""Events and decisions as retained JSON at a real broker, delivered when the broker has said so."""
+"""Events and decisions as retained JSON at a real broker, delivered once the broker has acknowledged them."""
 
 from __future__ import annotations
 

@@ -150,7 +150,7 @@ def metrics(message: dict[str, Any]) -> dict[str, Any]:
     return {m.get("name") or m["alias"]: m["value"] for m in message["payload"]["metrics"]}
 
 
-def test_a_host_of_somebody_else_reads_what_we_tell(broker: Mosquitto, tmp_path: Path) -> None:
+def test_a_host_of_somebody_else_reads_what_we_publish(broker: Mosquitto, tmp_path: Path) -> None:
     with NpmSparkplug(broker, "host") as host:
         ours = output(broker)
         ours.begin(tmp_path)

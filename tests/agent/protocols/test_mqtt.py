@@ -112,14 +112,14 @@ def test_second_client_with_our_id_is_named(broker: Mosquitto, version: str) -> 
 
 @pytest.mark.parametrize("version", ["5", "3.1.1"])
 def test_session_goes_on_where_it_was(broker: Mosquitto, version: str) -> None:
-    keys: dict[str, Any] = {"version": version, "client_id": f"kept-{version}"}
+    keys: dict[str, Any] = {"version": version, "client_id": f"stored-{version}"}
     with Peer(broker, **keys) as peer, Peer(broker) as other:
         assert not peer.connection.session_present
-        peer.connection.subscribe(["plant/kept"])
-        other.publish("plant/kept", b"1")
+        peer.connection.subscribe(["plant/stored"])
+        other.publish("plant/stored", b"1")
         first = peer.next()  # not acknowledged
     with Peer(broker) as other:
-        other.publish("plant/kept", b"2")
+        other.publish("plant/stored", b"2")
     with Peer(broker, **keys) as peer:
         assert peer.connection.session_present
         again, new = peer.next(), peer.next()
@@ -127,11 +127,11 @@ def test_session_goes_on_where_it_was(broker: Mosquitto, version: str) -> None:
         assert new.payload == b"2"
         peer.connection.acknowledge([again, new])
     with Peer(broker, **keys) as peer, Peer(broker) as other:
-        other.publish("plant/kept", b"3")
+        other.publish("plant/stored", b"3")
         assert peer.next().payload == b"3"
 
 
-def test_what_the_access_list_forbids_is_said(broker: Mosquitto) -> None:
+def test_what_the_access_list_forbids_is_reported(broker: Mosquitto) -> None:
     with Peer(broker) as peer:
         with pytest.raises(UnreachableError, match=r"a publication is refused: .*access list"):
             peer.publish("elsewhere/x", b"1")

@@ -1,4 +1,4 @@
-"""How OPC UA tags are written, and what is said of each thing that goes wrong: tables, no server."""
+"""How OPC UA tags are written, and the message for each error: tables, no server."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_errors_in_the_operators_words(error: Exception, kind: type, words: str)
     assert type(explained) is kind and str(explained).startswith(URL) and words in str(explained), explained
 
 
-def test_an_anonymous_client_is_told_that_it_is_one() -> None:
+def test_an_anonymous_client_is_reported_as_one() -> None:
     assert "refuses a client without a user name" in str(explain(bad("BadIdentityTokenRejected"), Facts(URL)))
 
 
@@ -231,7 +231,7 @@ def test_an_authoritys_certificate_is_trusted_for_its_own_host_only(tmp_path: Pa
         verify(address, not_an_authority)
 
 
-def test_a_pinned_certificate_that_expired_is_used_and_said_to_have(tmp_path: Path) -> None:
+def test_a_pinned_certificate_that_expired_is_used_and_reported_as_such(tmp_path: Path) -> None:
     old = certificate([], None, ca=False, days=-1)[0].public_bytes(Encoding.DER)
     security.pin(tmp_path, "plc", old)
     assert "certificate expired on" in str(security.verify([old], tmp_path, "plc", URL))

@@ -103,7 +103,7 @@ def test_births_and_data_by_alias() -> None:
     assert plant.view.counts.take_unusable() == {} and plant.view.counts.last_refusal is None
 
 
-def test_aliases_are_built_anew_at_each_birth() -> None:
+def test_aliases_are_rebuilt_at_each_birth() -> None:
     plant = Plant()
     plant.birth()
     swapped = [double("temperature", 20.0, 10, alias=3), Metric("state", 2, T + 10, 12, "run", "string_value")]
@@ -127,7 +127,7 @@ def test_data_without_time_of_its_own_has_its_payloads() -> None:
     assert plain(plant.data(double("temperature", 1.0, timestamp=None), at=7)) == [("press/temperature", 7, 1.0)]
 
 
-def test_changes_within_a_millisecond_are_all_told_in_order() -> None:
+def test_changes_within_a_millisecond_are_all_delivered_in_order() -> None:
     plant = Plant()
     plant.birth()
     readings = plant.data(*(double("temperature", v, 5) for v in (1.0, 2.0))).readings
@@ -143,7 +143,7 @@ def test_a_gap_is_waited_out_then_a_rebirth_is_asked_for_at_most_once_in_the_int
     assert plant.data(double("", 22.0, 2, alias=2), at=2).readings == []
     sure = plant.view.alive_ns(plant.now)
     assert not plant.tick(1.9).requests
-    assert plant.view.alive_ns(plant.now) == sure  # what the lost message said is not known
+    assert plant.view.alive_ns(plant.now) == sure  # the content of the lost message is not known
     received = plant.tick(0.2)
     assert asked(received) == ["spBv1.0/g/NCMD/n"]
     assert "expected seq 2, got 3" in str(received.problems["g/n"])
@@ -220,7 +220,7 @@ def test_a_metric_that_no_birth_names_asks_once() -> None:
     assert not plant.data(double("new", 1.0)).requests and not plant.tick(INTERVAL).requests
 
 
-def test_a_silent_node_is_said() -> None:
+def test_a_silent_node_is_reported() -> None:
     plant = Plant()
     assert "no birth in 15 s" in str(plant.tick(SILENT_S).problems["g/n"])
     assert plant.birth().problems["g/n"] is None
@@ -285,7 +285,7 @@ def test_another_bdseq_ends_the_devices_at_once() -> None:
     ]
 
 
-def test_a_metric_missing_from_a_birth_is_said_with_what_is_near() -> None:
+def test_a_metric_missing_from_a_birth_is_reported_with_what_is_near() -> None:
     plant = Plant()
     received = plant.birth()
     received.add(plant.dbirth(double("Temperature", 1.0, 1), double("state 2", 1.0, 1), at=1))
@@ -345,7 +345,7 @@ def test_quality_of_a_reading(metric: Metric, quality: Quality, count: str | Non
 
 GOOD = encode(T, 2, [double("temperature", 1.0, 5)])
 BAD_NAME = b"\x0a\x02\xc3\x28"
-MALFORMED = {  # topic, payload, retained, what is counted, what is said
+MALFORMED = {  # topic, payload, retained, what is counted, the message
     "not protobuf": ("g/DDATA/n/press", b"\xff\xff", False, "refused messages", "is not protobuf"),
     "empty": ("g/DDATA/n/press", b"", False, "refused messages", "seq None; expected 0 to 255"),
     "JSON": ("g/DDATA/n/press", b'{"metrics": []}', False, "refused messages", "g/DDATA/n/press"),
@@ -387,7 +387,7 @@ MALFORMED = {  # topic, payload, retained, what is counted, what is said
 
 
 @pytest.mark.parametrize("case", MALFORMED, ids=str)
-def test_malformed_messages_are_counted_said_and_stop_nothing(case: str) -> None:
+def test_malformed_messages_are_counted_reported_and_stop_nothing(case: str) -> None:
     topic, data, retained, count, words = MALFORMED[case]
     plant = Plant(tags=[*TAGS, "g/other/d/m"])
     plant.birth()

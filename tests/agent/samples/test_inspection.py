@@ -49,7 +49,7 @@ def test_a_verdict_by_part_takes_the_part_of_its_own_message_in_any_order() -> N
     assert isinstance(late, Mistake) and "no part id" in late.text
 
 
-def test_a_verdict_without_its_part_is_of_the_part_last_told_where_they_never_come_together() -> None:
+def test_a_verdict_without_its_part_is_of_the_part_last_reported_where_they_never_come_together() -> None:
     look = Verdicts("pump", Inspection(verdict=TAGS["verdict"], part=TAGS["part"], part_age=Seconds(0)))
     look.take(batch(("part", 1, "A1"), ("part", 5, "A2")))
     made = look.take(batch(("verdict", 4, "bad"), ("part", 9, "A3"), ("verdict", 11, "ok")))
@@ -160,7 +160,7 @@ def test_nothing_is_missed_when_the_file_is_rotated(line: Line, moved: str, stop
     assert line.parts()[-1] == ("A5", "ok")
 
 
-def test_a_file_that_is_begun_anew_in_place(line: Line) -> None:
+def test_a_file_that_is_rewritten_in_place(line: Line) -> None:
     line.add("time,part,verdict\n1700000000,A1,ok\n1700000001,A2,ok\n")
     line.parts()
     line.path.write_text("part;verdict;time\nB1;bad;1700000005\n")  # with other columns, too
@@ -236,7 +236,7 @@ def test_malformed_rows_are_counted_and_the_next_is_read(line: Line, row: str, w
     ],
     ids=lambda v: v[:20],
 )
-def test_a_header_that_does_not_fit_is_told_and_heals(line: Line, header: str, why: str) -> None:
+def test_a_header_that_does_not_fit_is_reported_and_heals(line: Line, header: str, why: str) -> None:
     line.add(f"{header}\n1700000000,A1,ok\n")
     assert line.parts() == [] and why in line.book.status()["pump"]["problem"]
     assert why in line.station.check()[0]

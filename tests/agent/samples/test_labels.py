@@ -38,7 +38,7 @@ TWO = Card("regress", (Channel("a"),), WINDOW, ("mean",), targets=(Target("life"
 
 
 class Plant:
-    """A sample store and the label book beside it; the thread is not started: `look` is its round."""
+    """A sample store and its label book. No thread runs: `look` does one round of its work."""
 
     def __init__(self, folder: Path, card: Card | None = CLASSIFY, label: LabelConfig | None = None) -> None:
         self.path, self.card = folder / "samples.sqlite", card
@@ -125,7 +125,7 @@ def test_which_windows_a_span_is_of(plant: Plant, start: float, end: float, hit:
 def test_a_verdict_on_a_part_is_of_its_windows_and_of_no_other_part(plant: Plant) -> None:
     plant.windows(0, 10, part="A1")
     plant.windows(20, 30, part="A2")
-    plant.windows(90_000, part="A1")  # the counter began anew
+    plant.windows(90_000, part="A1")  # the counter began again
     plant.put("broken", -100, 5000, "inspection", part="A1")
     plant.put("broken", -100, 5000, "inspection", part="' OR 1=1 --")
     plant.look()
@@ -151,7 +151,7 @@ def test_whom_a_sample_believes_does_not_depend_on_the_order(tmp_path: Path, ord
 
 
 def test_contradictions_are_counted_with_the_last_example(plant: Plant) -> None:
-    plant.windows(10, 20, y=0)  # the PLC said ok
+    plant.windows(10, 20, y=0)  # the PLC labelled them ok
     plant.put("worn", 0, 20, "inspection")
     plant.look()
     assert plant.shown()["contradictory"] == 2
@@ -234,7 +234,7 @@ def test_labels_wait_for_the_model(tmp_path: Path) -> None:
     plant.close()
 
 
-def test_an_unknown_name_is_told_and_joined_once_the_map_knows_it(plant: Plant) -> None:
+def test_an_unknown_name_is_reported_and_joined_once_the_map_knows_it(plant: Plant) -> None:
     plant.windows(10)
     plant.put("NFF", 0, 10, "mes")
     plant.look()
@@ -272,7 +272,7 @@ MALFORMED = [
 
 
 @pytest.mark.parametrize(("label", "why"), MALFORMED, ids=lambda v: v if isinstance(v, str) else "")
-def test_malformed_labels_are_counted_told_and_stop_nothing(plant: Plant, label: Label, why: str) -> None:
+def test_malformed_labels_are_counted_reported_and_stop_nothing(plant: Plant, label: Label, why: str) -> None:
     plant.windows(10)
     good = Label("pump", T0, T0 + 10 * S, "worn", "hand")
     plant.book.put_all([label, good, label])
@@ -342,7 +342,7 @@ def test_a_full_disk_is_an_error_to_who_puts_and_heals(disk: Disk, tmp_path: Pat
     plant.close()
 
 
-def test_what_is_offered_is_kept_by_the_thread_and_at_the_end(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_offered_is_stored_by_the_thread_and_at_the_end(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(labelling, "MAX_OFFERED", 3)
     plant.windows(10)
     for i in range(5):

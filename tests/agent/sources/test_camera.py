@@ -1,4 +1,4 @@
-"""A camera through OpenCV, played by a video file: colours, pace, what is said when it is not there."""
+"""A camera through OpenCV, played by a video file: colours, pace, what it reports when it is absent."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_frames_come_in_red_green_blue_and_the_end_is_said(video: Path, tmp_path: Path) -> None:
+def test_frames_come_in_red_green_blue_and_the_end_is_reported(video: Path, tmp_path: Path) -> None:
     source, host = CameraSource("cam", CameraConfig(str(video), fps=0)), RecordingHost(tmp_path)
-    for _ in range(2):  # each run opens it anew
+    for _ in range(2):  # each run opens it again
         host.batches.clear()
         with pytest.raises(UnreachableError, match="gives no more pictures; is it unplugged"):
             source.run(["*", "again"], host)
@@ -63,7 +63,7 @@ def test_no_more_than_asked_for_and_none_while_the_agent_is_behind(video: Path, 
     assert not host.batches and host.counts == {"pictures left out because the agent was behind": FRAMES}
 
 
-def test_it_comes_back_by_itself_and_stops_when_told(video: Path) -> None:
+def test_it_comes_back_by_itself_and_stops_on_request(video: Path) -> None:
     queue = Queue(1000)
     hosted = HostedSource("cam", CameraSource("cam", CameraConfig(str(video), fps=0)), ["*"], queue)
     hosted.start()

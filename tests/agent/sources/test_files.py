@@ -167,7 +167,7 @@ def test_damaged_gzip_says_so(tmp_path: Path) -> None:
 
 
 class Followed:
-    """A tail that looks when it is told to, and its file."""
+    """A file and its tail, which reads when the test calls `look`."""
 
     def __init__(self, folder: Path, tags: tuple[str, ...], **config: Any) -> None:
         self.path, self.folder, self.tags = folder / "press.csv", folder, tags
@@ -238,7 +238,7 @@ def test_position_that_cannot_be_read_is_none(tmp_path: Path) -> None:
     assert made.look() == [[1]]
 
 
-@pytest.mark.parametrize("how", ["renamed", "deleted", "copied and cut", "written anew", "the same inode and longer"])
+@pytest.mark.parametrize("how", ["renamed", "deleted", "copied and cut", "rewritten", "the same inode and longer"])
 def test_rotation_and_truncation_while_stopped(tmp_path: Path, how: str) -> None:
     made = follow(tmp_path, ("a",), start="begin")
     made.write("a\n1\n2\n3\n")
@@ -252,7 +252,7 @@ def test_rotation_and_truncation_while_stopped(tmp_path: Path, how: str) -> None
     elif how == "copied and cut":
         made.write("", "wb")
         made.write("a\n4\n")
-    elif how == "written anew":
+    elif how == "rewritten":
         made.write("a\n4\n", "wb")
     else:
         made.write("a\n4\n5\n6\n7\n8\n", "wb")

@@ -94,7 +94,7 @@ def test_what_is_no_value_is_a_gap_of_that_tag(tmp_path: Path, value: Any) -> No
     ],
     ids=lambda v: str(v)[:30],
 )
-def test_an_answer_that_cannot_be_used_is_said_in_words(
+def test_an_answer_that_cannot_be_used_is_reported_in_words(
     tmp_path: Path, answer: tuple[int, bytes], error: type[FedgeError], words: str
 ) -> None:
     host = RecordingHost(tmp_path)
@@ -104,7 +104,7 @@ def test_an_answer_that_cannot_be_used_is_said_in_words(
     assert host.batches == []
 
 
-def test_nobody_there_and_wrong_configurations_are_said(tmp_path: Path) -> None:
+def test_nobody_there_and_wrong_configurations_are_reported(tmp_path: Path) -> None:
     with server(answer(JOB)) as (url, _):
         assert source(url).check(TAGS) == []
         assert "/nothing" in source(url).check(["/nothing"])[0]

@@ -36,7 +36,7 @@ def level(reading: Reading) -> int:
 
 
 class Line:
-    """A folder and a watch over it that looks when it is told to."""
+    """A folder and its watch, which reads when the test calls `levels`."""
 
     def __init__(self, base: Path, tags: tuple[str, ...] = ("*",), **config: Any) -> None:
         self.folder, self.base, self.tags, self.now = base / "in", base, tags, 0.0

@@ -1,4 +1,4 @@
-"""Pictures on a gateway: each decided on at once, kept as bytes, trained on, and judged as offline."""
+"""Pictures on a gateway: each is decided on at once, stored as bytes, trained on, and scored as offline."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def parts(count: int, size: int = 24) -> Iterator[tuple[np.ndarray, str]]:
         yield pixels, ("sound", "crack")[i % 2]
 
 
-def test_gateway_learns_from_the_pictures_it_kept(tmp_path: Path) -> None:
+def test_gateway_learns_from_the_pictures_it_stored(tmp_path: Path) -> None:
     gateway = Gateway(tmp_path, card())
     for i, (pixels, state) in enumerate(parts(400)):
         gateway.see(pixels, i, state)

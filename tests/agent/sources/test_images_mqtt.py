@@ -71,7 +71,7 @@ def broker(tmp_path: Path) -> Iterator[Mosquitto]:
     made.stop()
 
 
-def test_pictures_over_a_broker_are_kept_and_a_hostile_one_is_counted(broker: Mosquitto, tmp_path: Path) -> None:
+def test_pictures_over_a_broker_are_stored_and_a_hostile_one_is_counted(broker: Mosquitto, tmp_path: Path) -> None:
     config = MqttConfig(**broker.keys, client_id="gateway", payload="image")
     queue, inbox = Queue(100), Inbox(tmp_path / "inbox.sqlite", 1 << 24, 3600.0)
     hosted = HostedSource("cam", MqttSource("cam", config), ["plant/camera"], queue, tmp_path, inbox)

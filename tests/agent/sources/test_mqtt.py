@@ -281,8 +281,8 @@ def test_topics_without_a_filter_are_subscribed_each(broker: Mosquitto, publishe
 
 
 def test_retained_message_is_the_value_now(broker: Mosquitto, publisher: Publisher, tmp_path: Path) -> None:
-    publisher.publish("plant/kept/v", b"5", retain=True)
-    running = Running(broker, tmp_path, ["plant/kept/v"], client_id="kept")
+    publisher.publish("plant/stored/v", b"5", retain=True)
+    running = Running(broker, tmp_path, ["plant/stored/v"], client_id="stored")
     running.wait(lambda: running.readings)
     running.end()
     assert running.readings[0].value == 5.0 and running.batches[0].fresh
@@ -398,7 +398,7 @@ class StoringHost(RecordingHost):
 
 
 @pytest.mark.parametrize("power", [True, False])
-def test_message_is_acknowledged_only_when_it_is_kept(tmp_path: Path, power: bool) -> None:
+def test_message_is_acknowledged_only_when_it_is_stored(tmp_path: Path, power: bool) -> None:
     broker, host = BrokerOfOneMessage("plant/a", b"1"), StoringHost(tmp_path, power)
     source = MqttSource("broker", config(url=broker.url, client_id="gw", version="3.1.1"))
     with nullcontext() if power else pytest.raises(OSError, match="power"):

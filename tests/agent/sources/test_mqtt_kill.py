@@ -106,7 +106,7 @@ def events(folder: Path) -> list[tuple[str, str, int]]:
 
 
 def is_received(broker: Mosquitto, agents: Programs) -> bool:
-    """Whether a message of nobody reaches the agent: from then on its session is kept."""
+    """Whether a message of nobody reaches the agent: from then on the broker stores its session."""
     connection = Connection(Broker(**broker.keys))
     connection.open()
     connection.wait([connection.publish("plant/line1/nobody/state", b"{}")])

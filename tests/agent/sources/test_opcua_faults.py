@@ -1,6 +1,6 @@
 """What a plant does to an OPC UA connection, with node-opcua: how long until values come again, and the gap marked.
 
-"Usable again" is when the server answers a connection that is tried over and over from beside; from there on ten
+"Usable again" is when the server answers a connection that is tried again and again by the test; from there on ten
 seconds are allowed. The host is the agent's own, with its back-off. Figures: `pytest --log-cli-level INFO`.
 """
 
@@ -149,7 +149,7 @@ def test_changed_certificate_is_refused_until_it_is_trusted(server: list[NodeSer
     security.pin(folder, "plc", _shown(server[0]))
     began = time.monotonic()
     gateway.values_again()
-    logger.info(f"certificate trusted anew: values again after {time.monotonic() - began:.1f} s")
+    logger.info(f"new certificate trusted: values again after {time.monotonic() - began:.1f} s")
     assert time.monotonic() - began < ALLOWED_S
     gateway.source.join(LONGEST_S)
 

@@ -98,7 +98,7 @@ def test_users_come_in_by_certificate_once_the_server_trusts_it(
     assert check(server, state, **config) == []
 
 
-def test_a_password_without_security_is_said_to_be_readable(server: NodeServer, tmp_path: Path) -> None:
+def test_a_password_without_security_is_reported_to_be_readable(server: NodeServer, tmp_path: Path) -> None:
     (tmp_path / "right").write_text("secret\n")
     with RunningSource(server.url, ["Plant/T1"], username="op", password_file=tmp_path / "right") as run:
         run.host.wait(lambda: bool(run.host.readings))
@@ -174,7 +174,7 @@ def test_status_and_every_change_between_two_publishings(server: NodeServer) -> 
     assert times == sorted(times) and times[-1] > times[0] and not run.host.problems
 
 
-def test_a_queue_that_is_too_small_is_said_to_lose_values(server: NodeServer) -> None:
+def test_a_queue_that_is_too_small_is_reported_to_lose_values(server: NodeServer) -> None:
     server.do("add", name="Crowd", value=0)
     with RunningSource(server.url, ["Plant/Crowd"], publishing_interval=0.5, queue_size=2) as run:
         run.host.wait(lambda: bool(run.host.readings))

@@ -52,7 +52,7 @@ class Reader:
         """Take batches until done() is true."""
         deadline = time.monotonic() + LONGEST_S
         while not (result := done()):
-            assert time.monotonic() < deadline, f"waited in vain for {what}: {self.readings[-5:]}, {self.problems}"
+            assert time.monotonic() < deadline, f"did not happen: {what}: {self.readings[-5:]}, {self.problems}"
             if batch := self.queue.get(0.1):
                 self.batches.append(batch)
                 self.readings += batch.readings

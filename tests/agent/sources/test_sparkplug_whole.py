@@ -1,4 +1,4 @@
-"""The agent's own process between two strangers: npm's edge node is read, npm's host is told."""
+"""The agent between two programs of others: it reads npm's edge node, and publishes to npm's host."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ def test_unchanged_value_of_a_living_source_is_no_gap() -> None:
 
 
 def reconnected(stamp: float) -> tuple[Assembler, dict[int, Window]]:
-    """Alive until 3 s, lost, connected again at 20 s, when b is said to be 7 since `stamp`; windows by their end, s."""
+    """Alive until 3 s, lost, connected again at 20 s, when b is 7 since `stamp`; windows by their end, s."""
     made, windows = assembler(max_hold_s=1.5, length=4, hop=1), []
     for t in range(4):
         windows += push(made, at(t, "a", t), *([at(t, "b", 7)] if t == 0 else []), alive=START + t * S)
@@ -89,7 +89,7 @@ def test_what_changed_while_disconnected_is_a_gap() -> None:
     assert windows[23].values.tolist() == [[20, 21, 22, 23], [7, 7, 7, 7]]
 
 
-def test_what_is_said_to_be_unchanged_while_disconnected_is_none() -> None:
+def test_what_is_reported_to_be_unchanged_while_disconnected_is_none() -> None:
     _, windows = reconnected(stamp=0)
     assert windows[12].values[1].tolist() == [7, 7, 7, 7]  # the PLC's own stamp says so
     assert np.isnan(windows[12].values[0]).all()
@@ -126,7 +126,7 @@ def test_late_and_repeated_readings_are_counted_and_left_out() -> None:
     assert made.counters.late == 2
 
 
-def test_clock_set_back_starts_anew() -> None:
+def test_clock_set_back_starts_again() -> None:
     made, windows = assembler(), []
     for t in range(6):
         windows += push(made, at(t, "a", t), at(t, "b", t))
@@ -334,7 +334,7 @@ def test_heartbeat_that_is_wrong_once_stops_nothing() -> None:
     assert windows[-1].end_ns > START + 25 * S and windows[-1].values[1, -1] > 25 and len(windows) < 15
 
 
-def test_clock_set_back_while_nothing_changes_is_told_by_the_heartbeat() -> None:
+def test_clock_set_back_while_nothing_changes_is_recognised_by_the_heartbeat() -> None:
     made, windows, shift = assembler(), [], -3 * 86400
     for t in range(6):
         windows += push(made, at(t, "a", t), at(t, "b", 5), alive=START + t * S)

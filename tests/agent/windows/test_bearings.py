@@ -45,7 +45,7 @@ def geometry(**more: Any) -> dict[str, Any]:
         ({"bearing": geometry(shaft_hz=0.5)}, "the window needs 12327"),  # 8,192 samples: 1.3 strikes of the outer race
     ],
 )
-def test_an_asset_that_knows_too_little_of_its_bearing_is_told_what(given: dict[str, Any], words: str) -> None:
+def test_an_asset_that_knows_too_little_of_its_bearing_reports_what(given: dict[str, Any], words: str) -> None:
     with pytest.raises(ModelError, match=words):
         check_fit("pump", config(**given), CARD, (2,))
 

@@ -43,14 +43,14 @@ def test_a_value_holds_from_its_time_until_the_next() -> None:
     assert context.at(T0 - 1) == {"job": "", "part": ""}
     first = context.at(T0 + 5 * S)
     assert first == {"job": "J1", "part": "4711"}
-    assert context.at(T0 + 9 * S) is first  # nothing is made anew while nothing changes
+    assert context.at(T0 + 9 * S) is first  # nothing is made again while nothing changes
     assert context.at(T0 + 10 * S) == {"job": "J2", "part": "4711"}
     assert first["job"] == "J1"  # decisions keep theirs
     observe(context, "j", 11, "", bad=True)
     assert context.at(T0 + 11 * S)["job"] == ""
 
 
-def test_what_was_last_told_outlives_a_restart(tmp_path: Path) -> None:
+def test_what_was_last_reported_outlives_a_restart(tmp_path: Path) -> None:
     config = AssetConfig(model="m", channels={"a": tag("a")}, context={"job": tag("j")})
     before = Press(tmp_path, config)
     before.run(0, 40, job="J1")
@@ -156,7 +156,7 @@ def test_decisions_events_and_samples_have_their_context(tmp_path: Path) -> None
         (LabelConfig(late=Seconds(3600)), True),
     ],
 )
-def test_windows_without_a_label_are_kept_when_none_is_expected_or_it_may_be_late(
+def test_windows_without_a_label_are_stored_when_none_is_expected_or_it_may_be_late(
     tmp_path: Path, label: LabelConfig | None, stored: bool
 ) -> None:
     press = Press(tmp_path, AssetConfig(model="m", channels={"a": tag("a")}, label=label))

@@ -102,7 +102,7 @@ def test_a_rate_beyond_the_spectrum_is_no_defect() -> None:
     assert found[[2, 5]].all()
 
 
-def test_a_band_is_told_in_hertz() -> None:
+def test_a_band_is_given_in_hertz() -> None:
     t = np.arange(4096) / 8192
     x = np.sin(2 * np.pi * 700 * t).astype(np.float32)[None]
     low, at, high = extract(x, ("band:100-600", "band:600-800", "band:800-3000"), 8192)

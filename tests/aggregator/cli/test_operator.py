@@ -29,14 +29,14 @@ def test_rollback_is_a_new_release_with_the_old_bits_and_closes_what_lies_betwee
     release = decode_release(body, made.authority.release_key.public_key(), GRAPH.sizes)
     assert release.weights is not None and release.weights.tobytes() == wanted.weights.tobytes()
     assert release.header.steps.tobytes() == wanted.header.steps.tobytes()
-    assert [node for node, said in made.audit("refusal") if "is dropped" in said] == ["d"]
+    assert [node for node, detail in made.audit("refusal") if "is dropped" in detail] == ["d"]
     with pytest.raises(StaleError, match="release 4 is"):
         made.send("c", late)
     made.round("a", "c")
     assert [r.kind for r in made.store.releases.listed("f")] == ["first", "round", "round", "rollback", "round"]
 
 
-def test_rollback_to_what_is_not_kept_says_how_far_back_it_goes(make_bench: MakeBench) -> None:
+def test_rollback_to_what_is_not_stored_says_how_far_back_it_goes(make_bench: MakeBench) -> None:
     made = make_bench("quorum = 2\nhistory = 2\n")
     for _ in range(4):
         made.round("a", "b")
@@ -108,7 +108,7 @@ def test_audit_tells_the_whole_story_and_since_cuts_it(make_bench: MakeBench) ->
 
 def test_a_round_does_not_read_every_release(make_bench: MakeBench) -> None:
     made, work = make_bench(), []
-    for olds in (range(-20, 0), range(-2000, -20)):  # releases whose weights went long ago
+    for olds in (range(-20, 0), range(-2000, -20)):  # releases whose weights were deleted long ago
         with made.store.transaction() as db:
             rows = [(version,) for version in olds]
             db.executemany("INSERT INTO releases VALUES ('f', ?, 'round', x'', 0, '', '{}', '{}', NULL, NULL)", rows)

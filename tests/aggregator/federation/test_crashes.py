@@ -46,7 +46,7 @@ def test_clock_that_was_a_year_ahead_does_not_hold_the_round(make_bench: MakeBen
     made.send("b")
     made.now -= 365 * 86400
     assert made.step("abc") == 1
-    made.open()  # what was dated anew stays so
+    made.open()  # a new date stays
     assert made.step("abc", 599) == 1
     assert made.step("abc", 1) == 2
 

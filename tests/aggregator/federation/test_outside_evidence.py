@@ -51,7 +51,7 @@ def test_label_flip_is_found_on_held_back_rows_and_nobody_else(graph: TrainableG
     names = [f"n{i}" for i in range(8)]
     everyone, without = heldback.losses(graph, start, updates, np.ones(8), heldback.HeldBack(x, y))
     assert set(heldback.find(names, everyone, without)) == {"n0", "n1"}
-    shares = np.array([0, 0, 1, 1, 1, 1, 1, 1.0])  # in quarantine they are judged all the same
+    shares = np.array([0, 0, 1, 1, 1, 1, 1, 1.0])  # they are assessed in quarantine too
     everyone, without = heldback.losses(graph, start, updates, shares, heldback.HeldBack(x, y))
     assert set(heldback.find(names, everyone, without)) == {"n0", "n1"}
 

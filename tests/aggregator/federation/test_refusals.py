@@ -41,7 +41,7 @@ def test_rule_that_cannot_hold_waits_and_the_log_says_what_it_needs(make_bench: 
         ({"node": "b"}, "update is signed as b"),
     ],
 )
-def test_bad_update_is_refused_and_its_reason_is_kept(
+def test_bad_update_is_refused_and_its_reason_is_stored(
     make_bench: MakeBench, changes: dict[str, Any], message: str
 ) -> None:
     made = make_bench()
@@ -72,7 +72,7 @@ def test_saturated_update_is_refused_with_the_share_and_the_key(make_bench: Make
     assert len(made.audit("refusal")) == 1
 
 
-def test_claim_of_many_samples_is_capped_and_said(make_bench: MakeBench) -> None:
+def test_claim_of_many_samples_is_capped_and_reported(make_bench: MakeBench) -> None:
     made = make_bench("quorum = 2\nmax_samples = 1000\n")
     made.send("a", code=10, samples=2**31)
     made.send("b", code=0, samples=1000)

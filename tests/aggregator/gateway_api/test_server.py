@@ -1,4 +1,4 @@
-"""The real listener with real TLS clients: releases, updates and what is told of the round."""
+"""The real listener with real TLS clients: releases, updates, and the state of the round in the answers."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_sampled_round_tells_each_gateway_whether_it_is_asked(make_aggregator: M
     federation.step(time.time(), set(gateways))
     links = {name: Uplink(who) for name, who in gateways.items()}
     for link in links.values():
-        assert link.fetch_release("pumps", 1, 1 << 20) is None  # said with a 304 too
+        assert link.fetch_release("pumps", 1, 1 << 20) is None  # a 304 has the state of the round too
     asked = [name for name, link in links.items() if link.asked("pumps")]
     assert asked == sorted(federation.round().asked) and len(asked) == 2
     head = head_of(gateways["a"])

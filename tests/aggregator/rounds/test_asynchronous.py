@@ -1,4 +1,4 @@
-"""Updates that come late, or while others are averaged: what they count, and what they are told."""
+"""Updates that come late, or while others are averaged: their weight, and why they are refused."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_update_that_arrives_while_a_buffer_is_averaged_is_in_the_next_release(
     assert set(made.store.releases.listed("f")[-1].details["nodes"]) == {"a", "c"}
 
 
-def test_update_that_arrives_while_a_synchronous_round_is_averaged_waits_and_is_told_to_retrain(
+def test_update_that_arrives_while_a_synchronous_round_is_averaged_waits_and_is_asked_to_retrain(
     make_bench: MakeBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = make_bench("quorum = 2")

@@ -221,7 +221,7 @@ def test_what_does_not_go_together_is_refused_with_file_and_key(tmp_path: Path, 
         load(path)
 
 
-def test_what_a_new_federation_does_when_nothing_is_said() -> None:
+def test_what_a_new_federation_does_when_nothing_is_configured() -> None:
     plain = build_averaging(FederationConfig(), "t")
     assert plain.name == "trimmed_mean after nearest_neighbour_mixing" and plain.trust.action == "quarantine"
     assert plain.pipeline.minimum() == 1  # two gateways are averaged; of four one may be hostile

@@ -83,7 +83,7 @@ def test_clock_set_back_by_a_year_delays_the_deadline_by_no_more_than_itself() -
 def test_sample_is_of_the_needed_size_differs_between_releases_and_is_the_same_after_a_restart() -> None:
     nodes = [f"n{i:02d}" for i in range(40)]
     draws = [Round("f", v, SAMPLED, secret=b"s").to_ask(0, nodes, 1) for v in (1, 2, 1)]
-    assert [len(d) for d in draws] == [18, 18, 18]  # 0.3 of 40 needed, half as many beside
+    assert [len(d) for d in draws] == [18, 18, 18]  # 0.3 of 40 needed, half as many besides
     assert draws[0] == draws[2] != draws[1]
     assert Round("f", 1, SAMPLED, secret=b"t").to_ask(0, nodes, 1) != draws[0]
 
@@ -158,7 +158,7 @@ class Gateway:
 class Events(RuleBasedStateMachine):
     """Joins, deaths, revocations, late, repeated and reordered updates, restarts and clock jumps, in any order.
 
-    What is `stored` survives a restart; the rest of the aggregator is made anew from it before each use.
+    What is `stored` survives a restart; the rest of the aggregator is made again from it before each use.
     """
 
     config, minimum = CONFIG, 2

@@ -1,4 +1,4 @@
-"""`fedge-fleet plc` without options: a pump to practise with, and what is said when it cannot start."""
+"""`fedge-fleet plc` without options: a pump to practise with, and what it reports when it cannot start."""
 
 from __future__ import annotations
 

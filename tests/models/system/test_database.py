@@ -69,7 +69,7 @@ def test_a_folder_in_its_place_is_not_damaged(tmp_path: Path) -> None:
     assert aside(tmp_path) == []
 
 
-def test_damage_is_told_by_the_error_code_and_not_by_the_words(tmp_path: Path) -> None:
+def test_damage_is_recognised_by_the_error_code_and_not_by_the_words(tmp_path: Path) -> None:
     full = sqlite3.OperationalError("database or disk is full")
     assert not database.is_damage(full) and not database.is_damage(OSError("database disk image is malformed"))
     path = tmp_path / "x"

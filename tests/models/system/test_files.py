@@ -91,10 +91,10 @@ def test_what_root_writes_belongs_to_the_owner_of_the_folder(tmp_path: Path) -> 
 
 
 def test_a_folder_may_be_there_already(tmp_path: Path) -> None:
-    (tmp_path / "kept").mkdir(mode=0o750)
-    files.make_folder(tmp_path / "kept" / "new")
-    assert (tmp_path / "kept").stat().st_mode & 0o777 == 0o750
-    assert (tmp_path / "kept" / "new").stat().st_mode & 0o777 == 0o700
+    (tmp_path / "existing").mkdir(mode=0o750)
+    files.make_folder(tmp_path / "existing" / "new")
+    assert (tmp_path / "existing").stat().st_mode & 0o777 == 0o750
+    assert (tmp_path / "existing" / "new").stat().st_mode & 0o777 == 0o700
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make files for somebody else")

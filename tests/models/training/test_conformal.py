@@ -8,7 +8,7 @@ from fedge_models.training.conformal import margins
 
 
 @pytest.mark.parametrize("confidence", [0.5, 0.9, 0.95])
-def test_the_truth_lies_within_the_margins_as_often_as_is_said(confidence: float) -> None:
+def test_the_truth_lies_within_the_margins_as_often_as_stated(confidence: float) -> None:
     rng, hits = np.random.default_rng(0), []
     for _ in range(400):
         held, new = rng.standard_t(3, size=79), rng.standard_t(3, size=100)

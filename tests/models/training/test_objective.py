@@ -119,7 +119,7 @@ def test_regression_learns_in_the_users_unit(loss: str) -> None:
     assert report.dropped == 1 and after["rmse"] < 6 < 20 < before and after["mae"] <= after["rmse"]
 
 
-def test_several_targets_are_judged_one_by_one() -> None:
+def test_several_targets_are_evaluated_one_by_one() -> None:
     card = regress(Target("hot", "K", centre=300, scale=10), Target("wear", "um", centre=5, scale=1))
     graph = TrainableGraph.load(zoo.mlp(card, 3, (16,)).SerializeToString())
     x = normal(300, 3)
@@ -148,7 +148,7 @@ def test_average_precision_against_a_worked_example() -> None:
 
 
 @pytest.mark.parametrize(
-    ("card", "said"),
+    ("card", "message"),
     [
         (regress(objective=Objective(loss="focal")), r"objective.loss is 'focal'.*task regress.*'huber'"),
         (regress(Target("t", low=5, high=5)), "target 't': low is 5, expected less than high"),
@@ -159,23 +159,23 @@ def test_average_precision_against_a_worked_example() -> None:
         (Card("anomaly", (Channel("a", condition=1.0),), WINDOW, ("mean",)), "needs the raw window"),
     ],
 )
-def test_card_that_cannot_be_meant_names_its_field(card: Card, said: str) -> None:
-    with pytest.raises(ModelError, match=said):
+def test_card_that_cannot_be_meant_names_its_field(card: Card, message: str) -> None:
+    with pytest.raises(ModelError, match=message):
         zoo.mlp(card, 1)
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ('"objective":{"quantile":1.5}', r"objective\.quantile"),
         ('"objective":{"loss":"mse"}', r"objective\.loss"),
         ('"channels":[{"name":"a","scale":0.0,"centre":0.0}]', r"channels\[0\]\.scale"),
     ],
 )
-def test_card_field_out_of_its_range_is_named(text: str, said: str) -> None:
+def test_card_field_out_of_its_range_is_named(text: str, message: str) -> None:
     base = '"task":"regress","window":{"rate_hz":1,"length":4,"hop":1}'
     rest = "" if "channels" in text else ',"channels":[{"name":"a"}]'
-    with pytest.raises(ModelError, match=said):
+    with pytest.raises(ModelError, match=message):
         decode_card("{" + base + rest + "," + text + "}")
 
 

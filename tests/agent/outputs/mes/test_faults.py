@@ -92,7 +92,7 @@ class Plant:
 
 
 def exactly_once(folder: Path, orders: int, cut: float, settle: str, agent: int, server: int) -> Counter[str]:
-    """Run a plant, hold that it has each order once, and return how much went wrong on the way."""
+    """Run a plant, assert that it has each order once, and return how many faults there were."""
     plant = Plant(folder, orders, cut, settle)
     try:
         plant.run(agent, server, limit_s=60 + 3 * orders)

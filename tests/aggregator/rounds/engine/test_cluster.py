@@ -134,7 +134,7 @@ def test_a_worker_killed_in_the_middle_changes_no_bit(processes: Processes, file
     assert victim.wait(LONGEST_S) == -signal.SIGKILL and runner.left[0] > 3
 
 
-def test_storage_that_workers_do_not_share_is_said(processes: Processes, filed: FileRows) -> None:
+def test_storage_that_workers_do_not_share_is_reported(processes: Processes, filed: FileRows) -> None:
     elsewhere = UnsharedRows(filed.path, filed.n, filed.d, filed.width, filed.capacity)
     with pytest.raises(StorageError, match="/nowhere/rows"):
         run({"name": "median"}, elsewhere, Cluster(processes.address))

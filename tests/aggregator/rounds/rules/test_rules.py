@@ -256,7 +256,7 @@ def test_bucketing_puts_every_row_in_one_bucket(n: int, size: int, seed: int) ->
     assert (again.matrix == mixed.matrix).all()
 
 
-def test_bucketing_deals_anew_with_another_seed() -> None:
+def test_bucketing_deals_again_with_another_seed() -> None:
     bucketing = build_mixing({"name": "bucketing"}, "t")
     assert (bucketing.mix(blocks.NO_GRAM, 20, 1).matrix != bucketing.mix(blocks.NO_GRAM, 20, 2).matrix).any()
 
@@ -312,10 +312,10 @@ def test_share_of_hostile_nodes_is_rounded_and_no_more_than_the_rule_holds(
     assert hostile(0.3, n, 4, 3) == bulyan
     for name in ("trimmed_mean", "krum", "multi_krum", "bulyan"):
         rule = build_pipeline({"name": name, "byzantine": 0.3}, None, "t")
-        told = {"trimmed_mean": trimmed, "bulyan": bulyan}.get(name, krum)
+        byzantine = {"trimmed_mean": trimmed, "bulyan": bulyan}.get(name, krum)
         if n >= rule.minimum():
             rows, same = MemoryRows(GOLDEN_RNG.integers(-127, 127, (n, 40)).astype(np.int8)), np.ones(n)
-            number = build_pipeline({"name": name, "byzantine": told}, None, "t")
+            number = build_pipeline({"name": name, "byzantine": byzantine}, None, "t")
             assert (blocks.aggregate(rule, rows, same) == blocks.aggregate(number, rows, same)).all()
 
 

@@ -71,9 +71,9 @@ def test_attack_is_quarantined_and_nobody_else(name: str, share: int) -> None:
 
 
 @pytest.mark.parametrize("lean", [0.0, 0.5, 1.5, 2.5])
-@pytest.mark.parametrize("kept", [0.0, 1.0])
-def test_honest_fleet_whose_sites_differ_is_left_alone(lean: float, kept: float) -> None:
-    fleet = Fleet(honest=12, lean=lean, kept=kept)
+@pytest.mark.parametrize("lasting", [0.0, 1.0])
+def test_honest_fleet_whose_sites_differ_is_left_alone(lean: float, lasting: float) -> None:
+    fleet = Fleet(honest=12, lean=lean, lasting=lasting)
     assessment = fleet.run(40)
     assert not fleet.inside() and not fleet.changes
     assert set(assessment.weights.values()) == {1.0}

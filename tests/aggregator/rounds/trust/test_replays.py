@@ -23,7 +23,7 @@ def alike(rows: Rows, moved: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("action", ["quarantine", "weigh", "watch"])
 def test_replay_weighs_nothing_that_round_and_is_not_blamed(action: str) -> None:
     config = settings.convert({"action": action}, TrustConfig, "", "trust")
-    fleet = Fleet(honest=7, hostile=3, config=config, lean=1.5, kept=1.0)
+    fleet = Fleet(honest=7, hostile=3, config=config, lean=1.5, lasting=1.0)
     before = fleet.rows()
     moved = np.mean([before[n] for n in fleet.names[:7]], axis=0)
     fleet.step(before)
