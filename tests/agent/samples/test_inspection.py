@@ -231,7 +231,7 @@ def test_malformed_rows_are_counted_and_the_next_is_read(line: Line, row: str, w
         ("", "has no column 'verdict'"),
         ("\x00\x01\x02", "its first line is not CSV"),
         ("time,part\0,verdict", "its first line is not CSV"),
-        ("verdict,ti\rme,part", "its first line is not CSV"),
+        ("verdict,ti\rme,part", "its first line is not CSV: it contains a carriage return"),
         (f"time,part,verdict,{'x' * 200_000}", "its first line is not CSV"),
     ],
     ids=lambda v: v[:20],

@@ -73,7 +73,9 @@ def parse(line: str, delimiter: str, strict: bool = False) -> list[str]:
     try:
         return next(csv.reader([line], delimiter=delimiter, strict=strict), [])
     except csv.Error as e:
-        raise DataError(f"not CSV: {e}") from e
+        # The module's own words for it advise the programmer.
+        why = "it contains a carriage return outside quotes" if "\r" in line else e
+        raise DataError(f"not CSV: {why}") from e
 
 
 def _column(path: Path, header: list[str], name: str) -> int:
