@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from fedge_models.errors import FedgeError, RetryError, StorageError
+from fedge_models.system import times
 from fedge_models.system.files import make_folder
 from fedge_models.system.worker import BackOff, Worker
 
@@ -122,6 +123,7 @@ class HostedSource:
         self._worker, self._retries = Worker(f"source-{name}", self._step), Retries()
         self._state = state
         self._problems: dict[str, str] = {}
+        self._mistimed: set[str] = set()  # tags whose newest time was out of range
         self._counts: dict[str, int] = {}
         self._readings = self._bad = self._failures = 0
         self._last: float | None = None  # monotonic, of the last reading
@@ -138,7 +140,7 @@ class HostedSource:
 
     def emit(self, readings: Sequence[Reading], alive_ns: int | None = None) -> None:
         """Hand readings to the main thread."""
-        self._hand_over(readings, alive_ns, self._fresh, 0)
+        self._hand_over(self._in_range(readings), alive_ns, self._fresh, 0)
 
     def store(
         self,
@@ -148,6 +150,7 @@ class HostedSource:
         continued: bool = False,
     ) -> None:
         """Store readings durably, then hand them to the main thread."""
+        readings = self._in_range(readings)
         fresh, row = self._fresh and not continued, 0
         try:
             row = self._inbox.store(self.name, readings, alive_ns, fresh, receipts) if self._inbox else 0
@@ -162,6 +165,20 @@ class HostedSource:
     def receipts(self) -> list[bytes]:
         """Receipts of the newest messages that were stored."""
         return self._inbox.receipts(self.name) if self._inbox else []
+
+    def _in_range(self, readings: Sequence[Reading]) -> Sequence[Reading]:
+        """Return the readings whose time lies in the range of sensible times; the others are counted and reported."""
+        good = [r for r in readings if 0 <= r.time_ns < times.LATEST_NS]
+        if len(good) < len(readings):
+            bad = [r for r in readings if not 0 <= r.time_ns < times.LATEST_NS]
+            self._mistimed.update(r.tag for r in bad)
+            self.count("time_out_of_range", len(bad))
+            self.problem("time", f"tag {bad[0].tag}: its time, {bad[0].time_ns} ns, lies outside of 1970 to 2242")
+        elif self._mistimed:
+            self._mistimed.difference_update(r.tag for r in good)
+            if not self._mistimed:
+                self.problem("time", None)
+        return good
 
     def _hand_over(self, readings: Sequence[Reading], alive_ns: int | None, fresh: bool, row: int) -> None:
         now = time.monotonic_ns()

@@ -18,6 +18,7 @@ from fedge_agent.sources.host import (
 )
 from fedge_agent.types import Reading, Source, SourceHost
 from fedge_models.errors import ConfigError, FedgeError, IdentityError, UnreachableError
+from fedge_models.system import times
 from support.waiting import LONGEST_S, until
 
 JITTER = 0.25  # of each wait, both ways
@@ -84,3 +85,17 @@ def test_a_source_that_only_a_person_can_mend_is_not_tried_again_at_once(error: 
     for seconds in (first, again):
         assert PERSON_WAIT_S * (1 - JITTER) <= seconds <= PERSON_WAIT_S * (1 + JITTER)
     assert healing <= LONGEST_WAIT_S * (1 + JITTER)
+
+
+@pytest.mark.parametrize("time_ns", [-1, -11_644_473_600 * 10**9, times.LATEST_NS, 46_362_000_000 * 10**9, 2**70])
+def test_a_time_outside_of_our_days_is_counted_and_reported_and_stops_no_other(time_ns: int) -> None:
+    """A time of 1601 (OPC UA's zero) or of 3438 (milliseconds taken for seconds) overflows what comes behind."""
+    queue = Queue(8)
+    source = HostedSource("meter", Failing(iter(())), [], queue)
+    source.emit([Reading("a", time_ns, 1.0), Reading("b", 5, 2.0)])
+    batch = queue.get(LONGEST_S)
+    assert batch is not None and [r.tag for r in batch.readings] == ["b"]
+    status = source.status()
+    assert status["counts"] == {"time_out_of_range": 1} and "tag a: its time" in status["problems"]["time"]
+    source.emit([Reading("a", 6, 1.0)])
+    assert source.status()["problems"] == {}
