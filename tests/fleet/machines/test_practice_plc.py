@@ -1,4 +1,4 @@
-"""`fedge-fleet plc` without options: a pump to practise with, and what it reports when it cannot start."""
+"""`fedge-fleet plc` without options: a pump to practise with."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import pytest
 from click.testing import CliRunner
 from fedge_agent.cli.main import main as agent
 from fedge_fleet.cli import main
@@ -50,12 +49,3 @@ def test_it_serves_until_it_is_stopped() -> None:
         finally:
             process.send_signal(signal.SIGINT)
         assert process.wait(LONGEST_S) == 0
-
-
-@pytest.mark.parametrize("content", [None, b"no archive"])
-def test_a_track_that_cannot_be_read_is_named(tmp_path: Path, content: bytes | None) -> None:
-    track = tmp_path / "track.npz"
-    if content is not None:
-        track.write_bytes(content)
-    done = CliRunner().invoke(main, ["plc", "--track", str(track)])
-    assert done.exit_code == 1 and f"{track}: cannot be read as a recorded track" in done.stderr
