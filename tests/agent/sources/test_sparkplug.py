@@ -196,7 +196,7 @@ def test_a_broker_that_restarts_is_come_back_to(tmp_path: Path) -> None:
         node.next_event(lambda e: e["event"] == "connected")
         node.do(do="birth", born=born())
         fresh = reader.until(lambda: [b for b in reader.batches if b.fresh][1:], "a new beginning")
-        assert [(r.tag, r.value) for r in fresh[0].readings] == [("g/js//load", 1.5)]
+        assert {(r.tag, r.value) for r in fresh[0].readings} == {("g/js//load", 1.5)}  # it may be born twice
         assert "connection" not in reader.problems
 
 
