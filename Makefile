@@ -7,7 +7,7 @@ JOBS ?= 2
 # More arguments for pytest.
 ARGS ?=
 
-.PHONY: demo test test-slow mutants check docs pages coverage lock wheelhouse counterparts bench bench-peers clean
+.PHONY: demo test test-slow mutants check docs pages headers coverage lock wheelhouse counterparts bench bench-peers clean
 
 .venv: .venv/.installed
 
@@ -54,6 +54,10 @@ docs: .venv/.docs
 # The parts of the documentation that are made from the code and from benchmarks/results.
 pages: .venv/.dev
 	$(BIN)/python scripts/make_pages.py
+
+# The licence in the first lines of every source file that lacks it.
+headers: .venv/.installed
+	$(BIN)/python scripts/headers.py
 
 # The quick tests with coverage of lines and branches; a page in build/coverage.
 coverage: .venv/.dev

@@ -46,6 +46,12 @@ def test_every_connector_has_a_page_with_its_quality(kind: str, name: str) -> No
     assert all(re.match(r"done\b|exempt: \S", state) for state in states.values()), states
 
 
+def test_every_source_file_names_its_licence() -> None:
+    command = [sys.executable, str(ROOT / "scripts/headers.py"), "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_every_room_says_what_it_promises() -> None:
     for package in ("models", "agent", "aggregator", "fleet"):
         for path in (ROOT / package).rglob("__init__.py"):
