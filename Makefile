@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # What CI runs is what a person types. `make demo` and `make test` need python3 >= 3.10, python3-venv and make, nothing else.
 PYTHON ?= python3
 BIN := .venv/bin

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One distribution, four import packages, each in the room it is deployed from."""
 
 import shutil

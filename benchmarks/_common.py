@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What all benchmarks share: arguments, a table for people, and one JSON line with --json."""
 
 from __future__ import annotations

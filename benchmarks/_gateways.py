@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A real `fedge-aggregator start` and gateways that do nothing but talk to it, for the benchmarks of the server.
 
 The gateways are enrolled in the database before the server starts, so that a thousand of them take a second, and then

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Federated against central and each site alone on nine industrial data sets, the real int8 coding in the loop.
 
 Splits are those of the data's README (`data.problems` says what each set is). *own*: a site's own model on its

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What one aggregator process takes in: updates a second, how long each waits for its 202, and in how much memory.
 
 A real `fedge-aggregator start` with its defaults on two cores that it shares with the gateways; each gateway has a

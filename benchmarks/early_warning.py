@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How long before a failure a gateway warns, and how often for nothing: recordings replayed as a gateway reads them.
 
 Federated models (the plans of `accuracy.py`) decide on each reading as it comes: windows, features, threshold of the

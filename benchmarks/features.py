@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the features of a vibration window cost: microseconds a window of one channel, each alone and all at once.
 
 Windows of a third of a second at 20 and 48.8 kHz (with --quick: the latter only), as a gateway makes them.

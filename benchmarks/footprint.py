@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What an agent costs on a small board: resident memory, time to start, and what an installation takes on the disk.
 
 A real `fedge-agent start` with an OPC UA source (a real server in another process), a session and a small MLP that

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a decision costs beside its bare `session.run`, idle and while a model trains in the same process.
 
 `overhead_vs_session_run`: from a complete window to its decision (features, standardisation, ONNX Runtime, alert,

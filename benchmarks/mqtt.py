@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What an MQTT source costs: messages a second through broker, inbox, windows and decisions, each acknowledged only
 when it is durable; CPU of the agent for each; its resident memory without OPC UA.
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What privacy costs: a federation's score under a budget of epsilon, noised at each site or once at the aggregator.
 
 A set's real sites are dealt on to as many smaller ones as the row says. Updates are clipped, noised and accounted for

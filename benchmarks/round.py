@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a round costs: CPU seconds of all processes, and how long it takes.
 
 One real aggregator process with its defaults and ten gateways, a thread each, in this process: over

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Aggregation of n updates of a million parameters: speed, and memory beyond the updates themselves.
 
 With --peers against ByzFL (NumPy; PyTorch on one and two threads) and Flower on the same values as float32, as they

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Training speed and memory; with --peers against PyTorch at its best (eager or fused optimiser, one or two threads).
 
 The same graphs, batches of 32, random data, whole epochs. Ours and every peer take turns, so that a machine that slows

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A frozen MobileNetV2-like trunk (Sandler et al. 2018, width 1, random weights) with a small head: memory and time.
 
 In a process of its own with nothing else loaded: peak resident memory of the whole, the first epoch (every image goes

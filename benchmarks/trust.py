@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Who is quarantined, how soon, and who wrongly: trust on honest fleets that differ and under attacks.
 
 Each set's sites are cut into ten to twenty; `*_classes` deal one class to each site, the worst honest skew there is.

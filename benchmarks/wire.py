@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Bytes of a real update and release against float32: a model of 10^5 parameters, trained on the fans' vibration."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The documentation as a site: `make docs` writes it to `build/docs/`, without a network; each warning is an error."""
 
 from fedge_models import __version__

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Federate three CSV files: would plants that keep their data learn a better model together?
 
     python examples/federate_csv.py net.onnx plant-a.csv plant-b.csv plant-c.csv

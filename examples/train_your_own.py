@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Train your own net on arrays and save it for a gateway.
 
 python examples/train_your_own.py [FILE.onnx]

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Write an aggregation rule: the middle of each coordinate's extremes.
 
 In fedge this is a file in `aggregator/fedge_aggregator/rounds/rules/` and a line in its `registry.py`; the contract

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Write a source: the load and the temperature of this board, as channels for a model.
 
 In fedge this is a file in `agent/fedge_agent/sources/` and a line in its `registry.py`. Run it: it reads for a moment

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Write an output: each event as a message in the log of the operating system (syslog).
 
 In fedge this is a file in `agent/fedge_agent/outputs/` and a line in its `registry.py`. Run it: it takes an event

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """Write what the documentation repeats from the code: configuration keys, commands, metrics, samples, rooms, figures.
 
 Each generated part stands between two HTML comments, so that people can write around it:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Collect what an installation without a network needs into one folder (`make wheelhouse`).
 
 The folder holds the wheel of this checkout, a wheel of each locked requirement, each with its hash checked, and the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Settings and fixtures of all tests: nothing outside of the test run is reached unless a test starts it."""
 
 from __future__ import annotations

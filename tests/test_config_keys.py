@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """No table of a configuration takes a key that it does not know: a mistyped protection would be none."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Examples load; every configuration key, command and metric is documented; unit files are sound."""
 
 from __future__ import annotations

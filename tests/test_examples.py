@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The programs in examples/ and the Python of docs/data-scientist/python-api.md run as they are printed."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The examples that extend fedge or simulate with it run as a reader runs them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Who may import whom: the floors of the house (docs/developers/architecture.md), read from the source with `ast`.
 
 A late import counts like any other: it saves memory, it does not hide a circle.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every test has the marks that its module's imports ask for, so that `-m` chooses what a machine can run."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The table of mutants is true of this tree; `make mutants` runs them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The documentation is complete and up to date: generated parts, connectors, rooms, figures; the README is short."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The commands that README and documentation print: they exist, and what can run here runs, page by page, in order.
 
 Comments before a block say what to do with it:

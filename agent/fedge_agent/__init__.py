@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The gateway: reads machines, decides with an ONNX model, learns locally, sends signed updates."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Wiring of the agent: the only file that knows everyone.
 
 Start order: the lock on the state folder, spool, inbox, samples and labels, the page; then outputs, the writers of

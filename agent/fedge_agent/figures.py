@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The figures of decisions and events, in one table that every output reads: name, type, unit, meaning.
 
 A new figure is a field of `Decision` or `Event` and a row here. Outputs take names, types and values from this table;

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The health of the agent: latencies of decisions, and metrics for Prometheus made from the status."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Placeholders in texts that users write: ``{name}``, ``{name.entry}`` of a table, ``{name:s}`` as text. Pure.
 
 A text that is one placeholder takes the value with its type; ``{score:s}``, or a placeholder inside a longer text, is

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What flows through the agent, and the contracts of a Source and an Output.
 
 Times are integer nanoseconds since the Unix epoch on the *source's* clock (a PLC's clock may be wrong; the agent

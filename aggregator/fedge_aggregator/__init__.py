@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
 """The aggregator: it admits nodes and updates, averages them robustly and signs releases."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Wiring of the aggregator: the only file that imports all rooms but the command line.
 
 Start order: the lock on the state folder, store, authority, federations, operator's page, listener, the thread that

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The aggregator's certificate authority, and the key that signs releases.
 
 All keys are Ed25519 (RFC 8410). Private keys are files of mode 0600 in a folder of mode 0700. Names on a certificate

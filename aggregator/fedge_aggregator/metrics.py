@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The aggregator's metrics for Prometheus, in a registry of their own; docs/reference/metrics.md lists them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A whole fleet on one machine: recorded and simulated machines, stand-ins for a plant, simulations and the demo.
 
 The public names are for data scientists: a federation on arrays or files of one's own. They are imported when they are

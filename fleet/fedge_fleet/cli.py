@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The command line of the fleet: `demo` and the servers that it starts, `simulate`."""
 
 from __future__ import annotations

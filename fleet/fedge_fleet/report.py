@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The report of a demo or a simulation: one HTML file with plots as inline SVG. It loads nothing and runs no script."""
 
 from __future__ import annotations

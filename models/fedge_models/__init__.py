@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Load, train, evaluate and score ONNX models in NumPy, and exchange signed updates of their weights.
 
 The names of `__all__` are the public interface (docs/data-scientist/python-api.md). They are imported at first use, so

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The one error tree, named for what happens next. Every exception that crosses a room is one of these.
 
 ::

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A model file in Python: load it, train it, evaluate it, score rows with it, save it.
 
 Everything is done by the parts that a gateway uses, so what is measured here is what a gateway will do. Windows and

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """ONNX's protobuf messages without the rest of the onnx package, which is 9 MiB of a gateway's memory.
 
 `messages` loads the generated module of the package (`onnx_ml_pb2`) alone; who imports the package itself later gets

@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
 """Parts of the documentation that are made from the code, one file a kind; `make_pages.py` puts them into the pages."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every command with its options, from the command lines themselves."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A source's or output's keys, and its sample from the one example configuration."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The figures of decisions and events, from the table that all outputs read."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The example configuration read as text: its tables, and the comment beside each key."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Measured figures, from the JSON that benchmarks left in `benchmarks/results/`."""
 
 from __future__ import annotations

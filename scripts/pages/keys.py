@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every key of the three configuration files, from their structs."""
 
 from __future__ import annotations

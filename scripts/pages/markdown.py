@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Tables and cells of Markdown."""
 
 from __future__ import annotations

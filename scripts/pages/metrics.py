@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The metrics of both programs, from the collectors that make them."""
 
 from __future__ import annotations

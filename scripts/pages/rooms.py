@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The rooms of the code and what each promises, in the first sentence of its own docstring."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A configuration struct as rows of a table: key, what it takes, its default, what it means."""
 
 from __future__ import annotations

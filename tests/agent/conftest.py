@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What tests of the agent start from."""
 
 from __future__ import annotations

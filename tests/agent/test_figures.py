@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One table of figures: what users receive of decisions and events, in which names, and how events are stored."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What users install, made once: the distributions of the tracked files, and a folder that needs no network."""
 
 from __future__ import annotations

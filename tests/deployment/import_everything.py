@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Import every module of the four packages and load every entry of the registries; print what was found as JSON.
 
 It runs with the Python of an installation, without pytest: tests/deployment/test_wheel.py starts it.

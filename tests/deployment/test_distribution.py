@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The wheel and the source distribution hold what git tracks: no file is missing, none is too many."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The lines of both Dockerfiles that install fedge, run here: neither an engine nor a network is needed for them."""
 
 from __future__ import annotations

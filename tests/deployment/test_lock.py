@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """requirements*.lock: every dependency is pinned with hashes, for each supported Python and machine."""
 
 from __future__ import annotations

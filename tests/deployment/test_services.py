@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What units and images rely on: the words to systemd, the signals, and the same settings in every way to run.
 
 Booted machines and built images are too slow for here; docs/operator/deployment.md says how they were tested.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`unit` prints a systemd unit that starts this installation."""
 
 from __future__ import annotations

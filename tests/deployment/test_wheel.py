@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What users install works: the wheel in an environment of its own, without a network and outside of the checkout."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Mistakes at the command line of the fleet: one line that says what to do, and no traceback."""
 
 from __future__ import annotations

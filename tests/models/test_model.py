@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The public Python interface: names, laziness, and that it says what a gateway says."""
 
 from __future__ import annotations

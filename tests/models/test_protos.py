@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """ONNX's messages without its package: the same classes, and the same values as its own helpers read and write."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A PLC for tests: asyncua's server in a thread. A test writes its values, and can make it hang."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a test opens is closed when the test ends, the newest first, also when it fails."""
 
 from __future__ import annotations

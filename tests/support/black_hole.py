@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A TCP link that can turn into a black hole: it takes what is sent, and nothing arrives."""
 
 from __future__ import annotations

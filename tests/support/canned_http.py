@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """An HTTP server that gives prepared answers, byte for byte, and records the requests."""
 
 from __future__ import annotations

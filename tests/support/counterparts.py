@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Counterparts that tests run against: absent, they are a skip on a laptop and a failure in CI."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A TCP proxy in threads that ends connections at random moments."""
 
 from __future__ import annotations

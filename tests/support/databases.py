@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A program's databases as another process and the operating system see them, without the program's own objects."""
 
 from __future__ import annotations

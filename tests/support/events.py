@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Events for tests, with the decisions that made them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Rows with a fault, for a cluster that has to cope with it."""
 
 from __future__ import annotations

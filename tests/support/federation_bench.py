@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A federation on its real store, driven by a test: in a folder, without a network, with a clock of its own."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Small ONNX graphs, and what their gradients are held against."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """An installation as docs/operator/deployment.md describes it, in a folder instead of the root of a machine."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Releases for tests, made without an aggregator."""
 
 from __future__ import annotations

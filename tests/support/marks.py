@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The marks of a test module, by what it imports: whether its tests start processes, or need software of others."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A real mosquitto on free ports of the loopback: password and access list, the same with TLS, client certificates."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A broker for one client: it sends one message of QoS 1 (MQTT 3.1.1) and records whether it is acknowledged."""
 
 from __future__ import annotations

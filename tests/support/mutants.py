@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Break the core promises one at a time, in a copy of this tree, and expect the tests of each promise to fail.
 
 `tests/mutants.toml` lists them: a line of a file, what it becomes, and the tests that must fail then. A mutant is

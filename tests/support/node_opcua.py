@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """An OPC UA server that nobody here wrote: node-opcua (npm) in a process of its own."""
 
 from __future__ import annotations

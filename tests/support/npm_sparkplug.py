@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A Sparkplug client that nobody here wrote: npm sparkplug-client, driven by tests/support/sparkplug.js."""
 
 from __future__ import annotations

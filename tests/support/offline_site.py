@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A gateway that takes part in a federation without a network: its samples and its release lie on disk."""
 
 from __future__ import annotations

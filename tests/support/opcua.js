@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // An OPC UA server that is not ours (node-opcua), for tests. Options are one JSON argument; commands are JSON lines on
 // stdin, each answered by a line on stdout. The first line is {"port": ...}.
 //   options: port, pki (folder), accept (trust every client), limits (OperationLimits), tags (number of T0, T1, ...),

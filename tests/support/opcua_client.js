@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // An OPC UA client that is not ours (node-opcua), for tests: reads nodes, tries to write the first, prints what came.
 //   options: url, pki (folder), nodes, clients: a list of {policy, mode, user, password}, each answered by a line
 const path = require("path");

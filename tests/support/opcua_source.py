@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """An OPC UA source of the agent that runs in a thread, and the host that records what it delivers."""
 
 from __future__ import annotations

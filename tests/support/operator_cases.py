@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A small graph for each operator, with what a trainable product feeds it as `h`."""
 
 from __future__ import annotations

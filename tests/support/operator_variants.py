@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Further graphs of operators: attributes, axes, shapes and directions that take other paths; and all as models."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Folders of the checkout that tests read, and of the recorded data that a tester may have."""
 
 from __future__ import annotations

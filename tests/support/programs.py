@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The project's own programs as real processes, started through their command lines."""
 
 from __future__ import annotations

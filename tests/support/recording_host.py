@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The host of a source, in memory: it records what the source hands over, and a test can wait for it."""
 
 from __future__ import annotations

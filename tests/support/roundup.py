@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A real Roundup tracker (the classic template) with a user for us and one for a person."""
 
 from __future__ import annotations

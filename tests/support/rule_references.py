@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Rules and mixings as their papers write them, row by row in float64, and the tables that build them here."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A real aggregator with two federations on a free port, and the calls of a gateway."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Sparkplug as somebody else wrote it (npm sparkplug-client): an edge node, a host that decodes, a recorder of payloads.
 //
 //   node sparkplug.js record                       payloads as its encoder writes them, one JSON object

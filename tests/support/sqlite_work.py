@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How much work SQLite does: instructions of its virtual machine, which depend on no clock and on no machine."""
 
 from __future__ import annotations

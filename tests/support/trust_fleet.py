@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Fleets of honest and hostile sites whose updates are assessed round by round."""
 
 from __future__ import annotations

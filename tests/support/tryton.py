@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A real Tryton: made once for each version of its recipe, copied for each test, killed and started again at will."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Wait for what happens, not for seconds."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Each database of a running agent and a running aggregator, asked how durable its commits are.
 
 Only ``synchronous=EXTRA`` keeps what was acknowledged through a power cut (https://sqlite.org/pragma.html): the

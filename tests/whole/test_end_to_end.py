@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Real processes: command lines as a user types them, an aggregator and agents killed at a dozen moments."""
 
 from __future__ import annotations

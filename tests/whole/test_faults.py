@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a plant does to a gateway: a full disk, a PLC that hangs, restarts, sends NaN or sets its clock.
 
 The agent is a real process; the PLC is a real OPC UA server in this one.

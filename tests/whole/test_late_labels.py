@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Late labels through the real agent and its command line: by hand, by part from a station's file, over a restart."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A gateway with OPC UA on both sides: a secured node-opcua in, its decisions written back and served by itself."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`fedge-agent check`: everything that would keep `start` from deciding, tried without changing anything."""
 
 from __future__ import annotations

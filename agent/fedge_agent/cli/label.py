@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`fedge-agent label`: store what a person knows of a machine, whether the agent runs or not.
 
 The label goes into the file of samples and labels, where a running agent looks once a second.

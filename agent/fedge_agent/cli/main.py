@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The command line of the agent: set up, check, join, run. Other commands have files of their own."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The commands that make a model file and try it by hand: `model new`, `model show`, `train`, `evaluate`."""
 
 from __future__ import annotations

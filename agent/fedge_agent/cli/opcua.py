@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The commands for an OPC UA server: `trust` its certificate, `browse` what it has."""
 
 from __future__ import annotations

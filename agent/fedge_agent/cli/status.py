@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`fedge-agent status`: the status page of the running agent, for people."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Build the source or output that a table of the configuration names by its `type`."""
 
 from __future__ import annotations

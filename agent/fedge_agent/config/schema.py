@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The agent's TOML file as frozen structs: units and defaults beside each key, all of it checked before a socket opens.
 
 Tables of sources and outputs are typed by their registry entry (`type` picks it); everything else is typed here.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Fill in templates: twenty equal machines are one `[template.X]` and a line each. Pure: tables in, tables out.
 
 An asset that names a template is that template with `{name}` and its own `vars` filled in, and with its own keys on

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The stored form of an event: MessagePack, which holds an infinite threshold. Reads the JSON of older versions too."""
 
 from __future__ import annotations

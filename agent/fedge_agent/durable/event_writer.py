@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Write events to the spool, in a thread of its own: a commit waits for the disk, a decision must not.
 
 Promises: `put` never waits; an event is raised once the spool has it, together with the alert state it led to. A kill

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The durable inbox: readings of sources that acknowledge what they were sent (MQTT), until no window needs them.
 
 Promises: what `store` returned from survives kill -9 and power cuts (SQLite, ``synchronous=EXTRA``), one commit for all

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Write down how far the main thread has decided, in a thread of its own, so that a restart decides nothing twice.
 
 The main thread reports its progress. Here the samples and events of its decisions are made durable first, then the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Store what a federation needs after a restart: the model file, the newest release, the release that serves.
 
 Written through temp + fsync + rename before it is used; read back with the same distrust as from the network.

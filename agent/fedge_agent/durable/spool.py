@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The durable outbox: events on their way to outputs, the update on its way to the aggregator, and what must not be
 forgotten between them (sequence numbers, error feedback, alert states, what was spent of a privacy budget).
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """This gateway's identity: its key, its certificate, and the keys it trusts. Made once by `join`.
 
 The Ed25519 private key is made here and never sent; the same key opens TLS and signs updates. The aggregator's CA is

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """This gateway's part in one federation: a thread that sends updates, takes releases and trains.
 
 Its cycle: send a waiting update, fetch and verify the newest release, evaluate it on held-back local data, serve it,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Call the aggregator over HTTPS: statuses become errors, bodies have caps, bytes are counted."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whether a release is clearly worse on this site's held-back data than what serves. Pure."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a site carries over from one training to the next: stored with the update, never sent.
 
 The residual is the error feedback of the update's coding (`quantize`). `own` are the tensors that stay at this site

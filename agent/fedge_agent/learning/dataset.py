@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Read a file of recorded data as samples, with windows and features as the gateway makes them.
 
 CSV (or .csv.gz): a row per sample of the card's rate, a column per channel by its name. Optional columns: the label

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a decision is compared with: the alarm threshold, and how far an estimate may be off. Both from local data."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A federation's model at this gateway: its graph, its samples as the graph sees them, its training, and what serves.
 
 One thread owns it (`participant.py`); the main thread only reads `serving`, which is replaced as a whole. A release is

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """When a site trains, and with which learning rate. Pure: the time is passed in."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Decide with an ONNX Runtime session whose weights never change after it was made.
 
 A new release makes a new `Serving` while the old one serves; the swap is one assignment. The weights are initializers

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The card of a starter model, from the configured assets and what the user asks for. Pure."""
 
 from __future__ import annotations

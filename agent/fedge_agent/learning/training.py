@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One local training on a release, from standardised samples to the difference that may leave the site.
 
 No threads, no network; the random generator is passed in.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Tune a release to its site: a little training on the site's own data before it serves. The result is never sent.
 
 What all sites learned together is a better start than one site's own model, and a few small steps from there suit its

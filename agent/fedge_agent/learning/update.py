@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From a local training to the signed update: noise where the site wants it, int8 codes, error feedback."""
 
 from __future__ import annotations

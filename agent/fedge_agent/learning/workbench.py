@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Try a model by hand, with the code that a running gateway uses: what it is, what it costs, what it learns.
 
 Files and output are the command line's part; clock and random generator are passed in.

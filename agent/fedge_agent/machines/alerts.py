@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Turn decisions into events: one when a machine gets worse, one when it gets more severe, one when it is well again.
 
 Severity comes from score and persistence. A score counts as high once it held for as many windows as it takes to open

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Decide for one machine in the main thread: windows, features, decision, alert, sample."""
 
 from __future__ import annotations

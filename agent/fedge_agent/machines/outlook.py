@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Forecast when a machine reaches an alarm level: the soonest of its targets' trends. Pure."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which machine wants a tag, and for what: each batch of a source is divided once, and each consumer gets its own part.
 
 Pure; built from the configuration alone.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Forecast when an estimate reaches its alarm level, from its recent trend. Pure; the time is that of the decisions.
 
 A straight line through the means of equal spans of time, by Theil and Sen: a third of them may be outliers. Its

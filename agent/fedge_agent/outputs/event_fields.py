@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the placeholders of a request stand for: the figures of an event, and texts made of them for people."""
 
 from __future__ import annotations

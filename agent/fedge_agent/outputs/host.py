@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Runs an output: a thread that delivers its events from the spool, with back-off, and counters.
 
 While no event waits, it collects labels from the target and shows the newest decisions.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Events as JSON lines, in a file of bounded size or in the process's own log."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Events, and on request the newest decision of each asset, as retained JSON below one MQTT topic per asset.
 
 Promises: an event is delivered when the broker has acknowledged it (PUBACK), and is repeated until then. The broker

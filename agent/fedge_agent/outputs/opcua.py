@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Write events, and the newest decisions, into nodes of an OPC UA server such as the PLC of the line.
 
 Promises: an event is delivered when the server has accepted every value of it; a value is written in the node's own

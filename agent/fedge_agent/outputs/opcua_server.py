@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Serve the newest decision of each asset from a small OPC UA server of our own, for SCADA and HMIs to read.
 
 Objects/fedge holds one object per asset, with a variable for each figure of its decisions and of its alert

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Be a Sparkplug B edge node: each machine a device, the figures of its decisions and of its alert the metrics.
 
 Values of decisions are sent by exception and may be lost (QoS 0); an alert is sent with each event. The births follow

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """POST every event to one address: opened, raised, cleared, each with an idempotency key of its own.
 
 Any answer below 300 accepts the event, whatever it holds; 409 means that it was accepted before. Other answers are

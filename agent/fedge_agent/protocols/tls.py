@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """TLS to the systems of a plant: under every Python the same certificates are trusted."""
 
 from __future__ import annotations

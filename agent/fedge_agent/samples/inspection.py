@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Turn the verdicts of inspections into labels: from readings of any source, or from rows of a CSV file. Pure.
 
 A verdict is of a part, whose windows are found by `context.part`, or of a time. What cannot be read as a verdict is a

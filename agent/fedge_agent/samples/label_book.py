@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Labels that become known later: stored durably, matched to the stored samples by time or by part.
 
 Promises: a label that `put` returned from survives a power cut and is matched to every sample it applies to, whichever

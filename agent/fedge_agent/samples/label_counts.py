@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What became of the labels of each asset since the start, for `status`."""
 
 from __future__ import annotations

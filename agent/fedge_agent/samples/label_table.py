@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The table of labels: every statement on it. No threads: the caller holds the lock of its connection."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a label says: whether it can be stored, and which target value it gives a sample of a model. Pure."""
 
 from __future__ import annotations

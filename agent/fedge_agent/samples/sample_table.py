@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The table of samples: every statement on it, for the store that fills it and for the labels that change it.
 
 No threads: the caller holds the lock of its connection. A sample itself says whose value it has (`origin`, a rank) and

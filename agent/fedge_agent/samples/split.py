@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which part of time is held back for evaluation. Pure.
 
 Whole blocks of time are held back, and a window that straddles two parts belongs to neither, so that overlapping

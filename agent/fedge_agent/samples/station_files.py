@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Follow the CSV file of an inspection station into the label book, as it grows and through rotation.
 
 The position in the file is stored after its labels are durable; to read a row twice changes nothing. A file that begins

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The gateway's own training samples: bounded, local, never sent anywhere.
 
 Promises: `put` never waits, because a thread of its own writes from a bounded queue; what cannot be stored is counted

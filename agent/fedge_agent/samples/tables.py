@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The one SQLite file of samples and labels: where it is, what its tables are, how it is opened.
 
 Each of the two has a connection of its own. Labels are acknowledged, so theirs commits with ``synchronous=EXTRA``;

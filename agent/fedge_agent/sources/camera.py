@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Read a camera through OpenCV: V4L2, a GStreamer pipeline, or anything else that OpenCV opens (RTSP, a video file).
 
 OpenCV is an optional extra, imported when the source runs. Frames are fetched as fast as the camera delivers them, so

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Read CSV files: replay a recording, or follow (`tail`) the rows that a program appends to a file.
 
 A replay runs in real or accelerated time, and its rows are stamped as if they were measured now; followed rows have the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Runs a source: a thread, back-off with jitter, counters, and the bounded queue that all sources share."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Poll a server over HTTP, such as a MES for its current job, or a meter; a tag is a JSON pointer into the answer.
 
 Each answer becomes one reading per tag, stamped on arrival or with the answer's own time. Promises: an answer that

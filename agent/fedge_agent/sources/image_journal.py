@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Record which pictures of a folder were read, so that none is read twice, whatever happens in between.
 
 A picture is a name together with its file: another file that is moved over the same name is another picture. Names are

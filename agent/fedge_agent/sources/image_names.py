@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Find when a picture was taken: from the name of its file, or from the file's time. Pure."""
 
 from __future__ import annotations

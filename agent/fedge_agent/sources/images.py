@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Read the pictures that are put into a folder: each becomes one reading, in the order of time.
 
 The folder is polled: a look costs less than a camera's picture, and works on NFS and SMB shares, where inotify reports

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Subscribe at an MQTT broker, and acknowledge each message once the inbox has stored its readings.
 
 Promises: a message of QoS 1 that the broker delivers becomes readings exactly once, also through kill -9 and lost

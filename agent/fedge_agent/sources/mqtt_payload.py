@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Read the values of a topic's tags from a message. Pure; the clock is passed in.
 
 Promises: any bytes give readings and complaints, never an exception. A value that cannot be used (null, not finite, of

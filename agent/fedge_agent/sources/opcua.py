@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Read tags of an OPC UA server through a subscription that recovers by itself.
 
 Any doubt (connection lost, status change, neither value nor keep-alive for `max_age`) ends the run, and the host starts

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The types of sources. To add one, write a file here and a line below; its module is imported when it is used."""
 
 from __future__ import annotations

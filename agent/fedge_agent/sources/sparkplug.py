@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Read metrics of Sparkplug B edge nodes at an MQTT broker.
 
 A tag is "group/node/device/metric", or "group/node//metric" for a metric of the node itself. The source is a host

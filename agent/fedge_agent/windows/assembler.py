@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Assemble unsynchronised readings into windows on a fixed grid. Pure: its only clock are the sources' time stamps.
 
 Promises: the value of a channel at a tick is its last usable reading, if that is not older than `max_hold` or is known

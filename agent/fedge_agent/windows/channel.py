@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One channel of an asset: its pending readings and its present value. Pure.
 
 A scalar channel holds its value from reading to reading; a waveform channel joins blocks of samples. What is known of a

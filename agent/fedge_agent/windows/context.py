@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a machine was making: the values of its context tags (job, product, recipe, part) at a window's end. Pure.
 
 A value holds until its tag changes, however long that takes; bad quality makes it unknown (""). It never delays a

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Features of a window: what a compact model sees instead of raw samples. Pure and vectorised.
 
 Output order is channel by channel, within a channel in the order of the names. Gaps (NaN) are bridged linearly before

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Turn a picture file into pixels, and pixels into the input that a card's `image` describes.
 
 `decode` promises that hostile bytes cost bounded time and memory and are refused with a reason (`PictureError`): only

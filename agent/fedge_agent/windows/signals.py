@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Compute the moments, spectra and envelope spectra of windows. Pure and vectorised.
 
 Each method gives one or more numbers per channel, in the channel's unit unless said otherwise. Definitions for

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From pictures to windows of one picture each, with the label of its time. Pure, as `assembler`.
 
 Each picture is decided on when it comes; nothing waits. Its sample waits until the label is known for the picture's

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the commands share: options, the state folder, and names that are checked."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The command line of the aggregator: set it up, start it; other files hold the commands to operate it."""
 
 from __future__ import annotations

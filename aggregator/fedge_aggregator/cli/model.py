@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Commands of models: give a federation its ONNX file, and list what federations learn."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Commands of gateways: invite, list, revoke, and end a quarantine."""
 
 from __future__ import annotations

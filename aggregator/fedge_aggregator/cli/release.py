@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Commands of releases: what rounds have led to, going back to an older release, and pinning one."""
 
 from __future__ import annotations

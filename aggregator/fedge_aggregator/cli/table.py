@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Rows printed as a table for people, or as JSON for programs."""
 
 from __future__ import annotations

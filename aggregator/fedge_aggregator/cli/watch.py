@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Commands to watch the aggregator: the state of the running server, and the audit log."""
 
 from __future__ import annotations

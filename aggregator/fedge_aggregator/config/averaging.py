@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How a federation averages, from its table in the configuration."""
 
 from __future__ import annotations

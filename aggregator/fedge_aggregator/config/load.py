@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Read the aggregator's file and refuse whatever could not hold what it promises, naming file and key."""
 
 from __future__ import annotations

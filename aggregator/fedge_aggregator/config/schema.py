@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The aggregator's TOML file as frozen structs; `aggregator.example.toml` is the reference for operators."""
 
 from __future__ import annotations

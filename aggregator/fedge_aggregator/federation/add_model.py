@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Add a model file: check it as every gateway will, and sign its weights as release 1."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Refuse well-formed, signed updates that no round should see, with reasons for the node's operator. Pure.
 
 The grid bounds every norm: no update is longer than 127 steps in each coordinate. An absurd norm therefore shows as an

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A federation in the running server: the open round, what is admitted to it, and how it ends.
 
 Promises that an update is durable before `admit` returns and then is in a release, that every refusal is logged with

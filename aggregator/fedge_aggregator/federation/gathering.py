@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Gather the open updates of a round: verified again and on the newest grid, as rows for the average.
 
 Only what is stored counts. Bytes with the SHA-256 of an update verified since the last round are not verified again;

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Make the next signed release from an aggregate.
 
 The canonical weights follow the quantised chain: the aggregator continues from what the nodes receive. What quantising

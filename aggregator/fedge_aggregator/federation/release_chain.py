@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The releases of one federation in a running process: the newest one, and how the next is made.
 
 The next release follows from a round, from a renewal (the same weights, before the old release expires) or from a

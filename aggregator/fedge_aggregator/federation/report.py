@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Report on a round: who was in it, and what nodes report of the model on their held-back data. Pure.
 
 Reported figures are claims: those of a single node cannot make a sum overflow or push others' names out.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The calls of gateways, independent of HTTP: who calls, whether they may, and the answer."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Invite gateways with one-time secrets, enrol them, and renew their certificates."""
 
 from __future__ import annotations

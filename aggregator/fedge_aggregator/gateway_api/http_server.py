@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """HTTP/1.1 over TLS 1.3 for gateways: translate requests to calls and answers back.
 
 Promises that no client can hold up another: the handshake runs in the connection's own thread under a time-out, every

@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
 """One round, pure: when it is due, what each update weighs, and the step that they lead to together."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Make a step of a round's updates: trust, rule and server optimiser; with privacy, noise and server optimiser.
 
 One function for the server and for the simulator. Pure: what one round leaves to the next is passed in and returned

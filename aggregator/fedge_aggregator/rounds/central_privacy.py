@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """DP-FedAvg: bound what releases reveal about any one site to those who see only releases.
 
 McMahan et al. 2018, "Learning differentially private recurrent language models". Each update is clipped to an L2 norm

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Updates as they enter a round's average: on the newest release's grid, and weighted by staleness.
 
 Pure; `average.py` combines them.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Rounds, synchronous and buffered-asynchronous, as one pure state machine; the clock is passed in.
 
 An *update* improves on a base release; its *staleness* is the number of releases since that base. A *round* leads from

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Server optimisers: the step that a round's aggregate leads to before it is released.
 
 Pure: the state after the last round and the aggregate go in, the step and the next state come out. Both are in

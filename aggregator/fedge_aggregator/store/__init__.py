@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
 """All state but the private keys, in one SQLite file: what a method has returned from is durable."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The append-only audit log: joins, updates, refusals with their reasons, rounds, releases and what operators did."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The SQLite file: its tables, locks and transactions.
 
 WAL with ``synchronous=EXTRA``: a commit survives a power cut. One connection writes and another reads, so that readers

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Group commit: the work of threads that wait at the same time goes into one transaction, with one fsync.
 
 DeWitt et al. 1984, "Implementation techniques for main memory database systems", section 5. The thread whose turn it

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Releases in the database: all of them as listed, the newest ones with their weights; and whether one is pinned.
 
 Promises that versions rise by one, that publishing is one transaction with the end of the round that led to it, and

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The state that rounds of a federation leave to the next: reputations, vectors, reported losses, the privacy spent.
 
 Written in the transaction that publishes the round's release. The command line may end a quarantine at any time, so the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The store: nodes, members and models, and the parts that hold the rest.
 
 The command line works on the same file while the server runs.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Updates of open rounds, as the signed bytes that came: an update is one row, so a `202` needs one commit.
 
 A row is deleted with the release that contains the update. The updates of a revoked node are not listed.

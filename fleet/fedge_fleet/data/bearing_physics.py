@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Rolling-element bearings and their motors, simulated from their physics, for a demo without any data.
 
 Vibration of a damaged bearing (McFadden & Smith 1984; Antoni & Randall 2003; Randall & Antoni 2011, "Rolling element

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One site as a member of a federation: it trains on a release and codes what it sends."""
 
 from __future__ import annotations

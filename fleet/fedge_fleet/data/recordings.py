@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Recorded (or simulated) machines in one shape, cut into sites, each with a training and a test part.
 
 The splits are those of the data's own README: whole experiments for SKAB (Katser & Kozitsin 2020), the last 30 % of

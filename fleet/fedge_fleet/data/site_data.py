@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The windows of a site's recordings: cut, standardised and excluded as a gateway does it.
 
 Labels: class index, 0/1 for anomaly, -1 where a window has none of its own; targets for regress.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A recorded table: a CSV file with a header, packed by gzip. Every fault of the file is a ConfigError."""
 
 from __future__ import annotations

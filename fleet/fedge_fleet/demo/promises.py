@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The demo's promises, whether each was kept, and the report that shows them."""
 
 from __future__ import annotations

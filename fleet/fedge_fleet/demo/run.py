@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The main job with real processes: an aggregator, four agents, a PLC for each, a MES; watched, evaluated, reported.
 
 Everything is started as a user starts it, through the command lines, and talks over the network. What the summary

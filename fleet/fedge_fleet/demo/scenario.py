@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the demo shows: a data set's sites, their model, and how they train."""
 
 from __future__ import annotations

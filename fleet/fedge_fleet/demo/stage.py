@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The demo's processes, started as a user starts them: through the command lines, in a folder of their own."""
 
 from __future__ import annotations

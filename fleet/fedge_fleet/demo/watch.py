@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the demo observes while it runs, and the baselines: each site alone, and all data in one place."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A stand-in MES: accepts work orders over REST and stores them, one per idempotency key.
 
 ``POST /work-orders`` (201 new, 200 known), ``POST /work-orders/<reference>/cleared``, ``GET /work-orders``. It can be

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A machine that speaks MQTT: replays one track as JSON messages, for a broker that is there.
 
 Every message holds all channels, the scheduled time in Unix seconds, and the label, which is null during the test part:

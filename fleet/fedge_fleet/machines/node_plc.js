@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Serves tags over OPC UA by node-opcua; a JSON line on stdin sets them: {"time": Unix s, "values": {...}, "label"}.
 // One argument, JSON: {namespace, channels, waveform, state (a folder)}. Prints the port once it listens.
 const readline = require("readline");

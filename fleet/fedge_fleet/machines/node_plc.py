@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """An OPC UA server from another project: node-opcua serves the tags of `plc.py`, and a track is replayed into it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A PLC: an OPC UA server that replays one track.
 
 Tags are ``ns=2;s=<channel>`` and ``label``, which is bad during the test part: what is judged is not

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`fedge-fleet plc`: a practice machine for people, a replayed recording for programs."""
 
 from __future__ import annotations

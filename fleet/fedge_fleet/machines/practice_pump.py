@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A simulated pump to practise with: the tags of the agent's example configuration, and a fault now and then.
 
 A centrifugal pump follows a demand that swings over ten minutes. The current rises with the flow and the pressure falls

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Real processes that never outlive their owner.
 
 Promises that every process started here is gone when the `Processes` context ends, however it ends: SIGTERM to each

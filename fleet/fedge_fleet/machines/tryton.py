@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A real Tryton 8.2 for the demo and the tests: a new database, the server's command, the work orders in it.
 
 Tryton runs from a virtual environment of its own, given by its path (`make counterparts` makes one in

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The aggregator of a simulated federation: real messages, rules, grid and signatures, but no TLS and no SQLite.
 
 Every update is signed, encoded, then verified and decoded as the server does it; every release is signed, and verified

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Baselines without a federation's messages, computed with the code that gateways run.
 
 Windows, features, standardisation, training and the int8 coding are the gateway's own. The demo draws its comparison

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The settings of a simulation: a TOML file as a frozen struct; every key is also a flag of the command line."""
 
 from __future__ import annotations

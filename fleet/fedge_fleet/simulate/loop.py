@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A federation in simulated time: sites train, send, are slow or away; rounds end by the aggregator's own rules.
 
 The demo's comparison lines, the accuracy tables (every site present and honest) and `fedge-fleet simulate` use this one

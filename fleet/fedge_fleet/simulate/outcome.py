@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The outcome of a simulation: a table for people, one JSON object, a page with plots."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A federation on arrays or files of one's own, compared with each site alone and with all data in one place.
 
 The windows, standardisation and training of gateways and the rounds, rules and messages of the aggregator are the real

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`fedge-fleet simulate`: a federation of many sites in one process, some of them slow, away or hostile.
 
 Promises the same bits for the same configuration and data. What is real and what is not: see

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The scores of a federation's models on the sites' test parts."""
 
 from __future__ import annotations

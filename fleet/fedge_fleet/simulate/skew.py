@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How a data set is dealt to more sites than it has, so that the sites differ in a chosen way.
 
 A site of the set (a plant, a line, a machine) is what really differs; `own` keeps to those borders, the others deal the

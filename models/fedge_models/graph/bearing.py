@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Compute the rates at which a defect of a rolling-element bearing strikes, from the bearing's geometry.
 
 Kinematics without slip, outer race fixed: Randall & Antoni 2011, "Rolling element bearing diagnostics - a tutorial",

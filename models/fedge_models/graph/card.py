@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The model card: JSON in the ONNX file's own metadata under ``fedge.card``.
 
 It describes the graph's input and output: with it a gateway builds the input from its channels and scores the output.

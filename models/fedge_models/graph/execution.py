@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Run nodes forwards and gradients backwards, over numbered values: nothing is looked up by name while training.
 
 A gradient that has a place (a view of the flat gradient) is written there. Not thread-safe; values and gradients are

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Remove what exporters add around a network: training modes, label outputs, maps of names, sigmoids for two classes.
 
 A network exported in training mode would still drop values and normalise by the batch where it is served.

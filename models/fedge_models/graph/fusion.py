@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Fuse neighbouring nodes into one: a table says which operators can run together with what follows them.
 
 A node absorbs the next one when no other node reads the value between them, so that this value is never written. The

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Complete a model file as a user gives it: attach the card, choose trainable tensors, take weights in, one output.
 
 Exporters put large weights into a file beside the model and know nothing of cards. The result is one self-contained

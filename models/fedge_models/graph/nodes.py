@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Turn the nodes of an ONNX graph into those that NumPy runs: what is trained, what is constant, what is refused.
 
 Nodes that only depend on constants are computed once, here: exporters leave whole chains of shape arithmetic.

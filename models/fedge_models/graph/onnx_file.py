@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Read an ONNX file without trusting it: whole, self-contained, of a known opset, tensors as long as they claim.
 
 Anything else is a ModelError that names the tensor, within memory bounded by the file's own size. The nodes are checked

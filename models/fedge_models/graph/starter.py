@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Choose a small untrained model for a card, so that nobody needs to know ONNX to begin."""
 
 from __future__ import annotations

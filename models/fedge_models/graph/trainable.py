@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """An ONNX file as a trainable graph: its trainable initializers are views into one flat float32 vector.
 
 `forward` computes what ONNX Runtime computes (up to rounding), `backward` fills the flat gradient. A file that cannot

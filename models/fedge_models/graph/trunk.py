@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Run the frozen trunk of a graph, everything before the first trainable node, in ONNX Runtime, and cache its output.
 
 Each sample passes the trunk once as long as its activations fit the cache, for epochs, evaluations and canaries alike.

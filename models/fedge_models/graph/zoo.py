@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Write compact models with `onnx.helper`.
 
 Input ``x``, output ``y``; opset 17 and IR version 8, which every ONNX Runtime from 1.19 loads.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Arrays inside a message: float32 as little-endian bytes, int8 codes compressed.
 
 How many values an array has follows from the model and is never read from the message, so what a sender claims cannot

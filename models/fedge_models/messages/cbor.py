@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Decode bytes from outside into typed messages: a strict subset of CBOR (RFC 8949) and fixed schemas.
 
 Decoding is bounded by the bytes received. No tag is interpreted (no dates, no big numbers, no shared references), so

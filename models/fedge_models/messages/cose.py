@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """COSE_Sign1 (RFC 9052 section 4.2) with Ed25519 (EdDSA, RFC 9053 section 2.2) over exact bytes.
 
 A purpose string goes into the external additional data, so that a signature made for one kind of message never

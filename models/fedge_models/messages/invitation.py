@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The invitation: one line to copy from the aggregator's terminal to the gateway's, valid once for one node."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Ed25519 private keys in files of mode 0600: made where they are used, never sent."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Code a difference between two weight vectors in int8, on a grid that all nodes share.
 
 A grid has one step per tensor. A value is coded as the nearest multiple of the step within ±127. What rounding and

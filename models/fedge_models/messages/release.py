@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The message from the aggregator to its nodes: a new version of the model's weights.
 
 What is sent is a header and a vector. The header describes the version; its SHA-256 is the release's hash, and names

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Decide whether a release may be adopted: signature, federation, graph, version, expiry, weights, in this order.
 
 Pure: no I/O, and the clock is passed in. Storing the release and serving it are the gateway's part.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The message from a node to the aggregator: what local training changed, in int8 on the release's grid."""
 
 from __future__ import annotations

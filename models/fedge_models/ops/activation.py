@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Elementwise activations and Softmax."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Elementwise arithmetic with NumPy's (and ONNX's) broadcasting.
 
 Integers are allowed, without gradients: exporters compute shapes with them.

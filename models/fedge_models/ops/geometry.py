@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Compute where the windows of a convolution or pooling lie, over the axes after batch and channels."""
 
 from __future__ import annotations

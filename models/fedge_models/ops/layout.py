@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Views between ONNX's channels-first shapes and the channels-last memory of convolutions and poolings."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Normalisation over the batch, a layer, an instance or a group of channels."""
 
 from __future__ import annotations

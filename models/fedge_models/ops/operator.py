@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The contract of an operator, and the node it is called with.
 
 An operator is a function ``(node, *inputs) -> (output, backprop)``; ``backprop(dy)`` returns one gradient (or None) per

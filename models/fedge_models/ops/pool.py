@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pooling over one or more axes."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pool the maxima of adjoining windows (tiles): one axis after the other, as maxima of strided slices.
 
 Comparisons are stored instead of positions: no arg-maximum, no gather, no scatter. Of equal values the first along each

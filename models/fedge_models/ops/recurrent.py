@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Recurrent layers, one direction or both: LSTM (Hochreiter & Schmidhuber 1997) and GRU (Cho et al. 2014).
 
 Inputs and outputs are those of ONNX (layout 0): x (time, batch, in), Y (time, directions, batch, hidden), and the last

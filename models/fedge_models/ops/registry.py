@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Map ONNX operator names to functions. To add one: a function in its family's file and a line here."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Resize by nearest neighbour or linearly: one small matrix per changed axis, and its transpose for the gradient."""
 
 from __future__ import annotations

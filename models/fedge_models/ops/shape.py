@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Operators that only move values, and the shape arithmetic that exporters emit for them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Account for what Gaussian noise costs: Rényi differential privacy, summed over rounds, converted to (epsilon, delta).
 
 Without subsampling a release with sensitivity Δ and noise σ is ρ-zCDP with ρ = Δ² / 2σ² (Bun & Steinke 2016): its Rényi

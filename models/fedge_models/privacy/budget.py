@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the updates of one site may give away in all, and how much of it is spent. Pure: the caller stores it.
 
 What is hidden is everything the site's data said. Somebody who sees every update that the site sent, the aggregator

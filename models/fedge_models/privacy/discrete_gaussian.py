@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Draw integers from the discrete Gaussian exactly: P(k) ∝ exp(-k² / 2σ²) with σ = 2^16.
 
 A textbook Gaussian in floating point does not protect: the values that can occur reveal the value that it was added to

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Clip a vector to integers of bounded norm, and add integers of noise to them.
 
 The lattice is a property of the noise alone: its unit is σ / 2^16 with σ = noise multiplier × clip norm, the same for

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Help for a name that is not among those there are."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Command lines whose errors are one line that says what to do, never a traceback.
 
 Exit codes: 0, done; 1, refused or failed, with the reason on stderr; 2, a command line that click does not accept.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """SQLite databases that survive a power cut: the one way to open, write and, when damaged, set aside a file.
 
 Promises: what a transaction committed with ``synchronous=EXTRA`` is there after a power cut (in WAL mode NORMAL and

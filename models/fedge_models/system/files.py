@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Files that survive a power cut.
 
 A file is written whole beside its place, fsynced, renamed over it, and its folder fsynced: a reader sees the old or the

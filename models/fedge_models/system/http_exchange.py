@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Send one HTTP request and read its whole, bounded answer: the call below every HTTP client of ours.
 
 The clients differ in whom they trust and in what a status means: other people's servers (`protocols.http`), the

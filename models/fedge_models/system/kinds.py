@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A table of the configuration that names its kind: ``{name = "trimmed_mean", byzantine = 0.3}``.
 
 Promises that an unknown kind or parameter is refused with file, key and what is valid: a mistyped protection must not

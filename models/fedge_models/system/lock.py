@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One process at a time: a lock on a file that the kernel releases when its process dies, kill -9 included (flock(2)).
 
 The file holds the process id of the holder, so that the one who is refused can name it. The file stays where it is:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Memory on small boards: what the C library keeps of large objects that were freed."""
 
 from __future__ import annotations

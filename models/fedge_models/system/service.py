@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What both long-running programs offer their operator: systemd notifications and a page on the loopback.
 
 The page answers `/healthz`, `/metrics` (Prometheus) and `/status` (JSON), on the loopback only: counters, no secrets.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """TOML files as frozen structs: units in the value, defaults beside the key, unknown keys refused by name; paths in a
 file are relative to its folder.
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Structs that threads decode, made known to msgspec where they are defined.
 
 msgspec works out how to decode a Struct at its first use and publishes the result before it is complete: two threads

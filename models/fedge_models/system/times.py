@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Time stamps from outside, as integer nanoseconds since 1970: the one parser, and the one range of sensible times.
 
 Promises: what is returned lies in the range, so that it fits into 64 bits with room for a tolerance. Leaves to the

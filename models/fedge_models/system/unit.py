@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The systemd unit of a service, written for the place where fedge is installed."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A thread that repeats one step and outlives whatever goes wrong in it, and the waits between failures.
 
 Promises: nothing that a step raises ends the thread; what went wrong is stated in words (`problem`) until a step

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The keys of a training: names, bounds and defaults, once for the library, the agent's configuration and the commands.
 
 Struct fields carry their bounds as `msgspec.Meta`, so a TOML file is checked while it is decoded; made in Python, the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Bound the error of an estimate by errors on held-back data: split conformal prediction. Pure.
 
 Papadopoulos et al. 2002; Lei et al. 2018, "Distribution-Free Predictive Inference for Regression", JASA 113. For data

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Correct a site's own drift by control variates (SCAFFOLD: Karimireddy et al. 2020), without extra messages.
 
 Sites whose data differ diverge in each round. Averaging undoes that only roughly: the average of networks that have

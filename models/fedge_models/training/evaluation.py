@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Evaluate a graph on rows of data, in the figures of its task; in bounded memory, without changing the graph.
 
 The formulas of the figures are here, those of the losses in `losses.py`.

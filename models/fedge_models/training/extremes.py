@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Extrapolate a high quantile of scores by a generalised Pareto tail on the peaks over a level (Siffer et al. 2017).
 
 A site with a thousand normal windows has seen the score that one in a thousand exceeds only once; the score for one

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Train a graph on arrays, batch by batch, with FedProx and a guard against divergence.
 
 No clock, no files; the random generator is passed in. Rows that are not finite are dropped and counted. When the loss

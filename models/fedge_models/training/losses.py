@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Compute losses with their gradients: each returns (mean loss, gradient by the model's output)."""
 
 from __future__ import annotations

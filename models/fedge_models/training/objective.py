@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Turn a card into what training minimises and evaluation reports: losses, class weights, label skew, target scaling.
 
 Users give and get targets in their own unit; the graph works in the scaled unit of the card, the same at all sites.

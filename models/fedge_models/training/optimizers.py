@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Optimisers over the flat parameter vector: one vectorised step, with state and scratch allocated once.
 
 On small models a step costs calls, not arithmetic, so scalar factors are multiplied together first.

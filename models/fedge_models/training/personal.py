@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Tensors that each site keeps for itself: normalisation (FedBN: Li et al. 2021) or a head (Arivazhagan et al. 2019).
 
 The card's `local` names them. A new site starts from a release's values of them, then trains its own, decides with them

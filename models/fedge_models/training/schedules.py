@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Learning-rate schedules: the factor of the rate at each step of one training."""
 
 from __future__ import annotations

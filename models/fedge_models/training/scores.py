@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The score of each row that a gateway compares with its alarm threshold."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Standardise a model's input to mean 0 and scale 1, so that one model fits all sites.
 
 A channel without a scale on the card takes the statistics of the site's own samples; these never leave the site. Some

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a person can do wrong on the command line is one line that helps, never a traceback."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`fedge-agent model new`: a first model for those who know no ONNX, which trains, is evaluated and serves at once."""
 
 from __future__ import annotations

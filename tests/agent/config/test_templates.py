@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Twenty equal machines are one template and twenty lines; an error names asset, template and key."""
 
 from __future__ import annotations

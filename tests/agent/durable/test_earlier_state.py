@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A gateway's state folder that commit ed800e3 wrote (tests/vectors/gateway-ed800e3) is read, and nothing is lost.
 
 The databases are SQL dumps, so that a reader sees what is in them; the other files are as that commit wrote them.

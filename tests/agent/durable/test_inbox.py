@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The inbox: what it keeps through kills, what it lets go of, and that assets go on where they were."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A participant's own tensors, values as labels, several targets, and updates that are refused; without a network."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a site gives away: clipped, noised, paid for before it leaves, and nothing beyond its budget."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Samples, standardisation, schedule, canary and the update that learning makes."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Models tried by hand: data files as samples, and the commands `model show`, `train` and `evaluate`."""
 
 from __future__ import annotations

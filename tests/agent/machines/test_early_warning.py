@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What sources tell before there is a model: who tells only what changes will not tell it again."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """When an alarm level will be reached: the line, its bound, and an asset that tells of it."""
 
 from __future__ import annotations

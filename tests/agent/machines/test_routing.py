@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A batch is divided once: each machine gets its own readings, by what it does with them."""
 
 from __future__ import annotations

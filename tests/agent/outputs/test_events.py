@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The way out: alerts, the durable spool, work orders that are made exactly once."""
 
 from __future__ import annotations

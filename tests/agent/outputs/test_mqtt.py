@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Events and decisions as retained JSON at a real broker, delivered once the broker has acknowledged them."""
 
 from __future__ import annotations

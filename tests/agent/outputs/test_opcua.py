@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """OPC UA outputs against node-opcua: values written into a PLC's nodes, and our own small server read by its client."""
 
 from __future__ import annotations

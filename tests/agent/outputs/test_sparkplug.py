@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Our edge node: pure, and read by a host that is not ours (npm sparkplug-payload) over a real mosquitto."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What every HTTP client of the agent holds: no credentials follow a redirect, no answer is longer than its cap."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The connection to a broker, against a real mosquitto: ways in, words for each way it fails, sessions."""
 
 from __future__ import annotations

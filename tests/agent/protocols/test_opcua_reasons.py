@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How OPC UA tags are written, and the message for each error: tables, no server."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Sparkplug payloads: against what npm sparkplug-payload wrote, there and back, and against hostile bytes."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a host knows of edge nodes: births, aliases, order, death, history; pure, with a clock of the test's own."""
 
 from __future__ import annotations

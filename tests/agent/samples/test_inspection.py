@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Verdicts of inspections: readings of any source, a station's CSV as it grows, malformed ones of both."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Labels that come late: joined by time or part, whom a sample believes, what is counted, what survives."""
 
 from __future__ import annotations

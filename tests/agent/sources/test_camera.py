@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A camera through OpenCV, played by a video file: colours, pace, what it reports when it is absent."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """CSV files: replayed at the right pace, followed as they grow, and nothing that a row holds stops anything."""
 
 from __future__ import annotations

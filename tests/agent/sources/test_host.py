@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A source's thread: how long it waits before it tries again, and what ends the waiting."""
 
 from __future__ import annotations

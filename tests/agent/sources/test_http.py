@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A server that is asked: values, gaps, words for what goes wrong, and the context of decisions."""
 
 from __future__ import annotations

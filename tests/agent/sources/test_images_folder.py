@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A folder of pictures: each once, whole, in the order of time; hostile ones set aside; killed and started again."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pictures on a gateway: each is decided on at once, stored as bytes, trained on, and scored as offline."""
 
 from __future__ import annotations

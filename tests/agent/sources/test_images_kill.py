@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A real agent on a folder of pictures, killed while it works through them: none is decided on twice."""
 
 from __future__ import annotations

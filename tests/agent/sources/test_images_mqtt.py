@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pictures over MQTT: PNG, JPEG and raw, a hostile one in between, against a real mosquitto."""
 
 from __future__ import annotations

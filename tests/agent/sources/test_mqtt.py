@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """MQTT messages to readings: what each payload means, what is wrong with the malformed ones, and the source at a real
 broker."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """kill -9 of the agent at random moments, while a real broker delivers: nothing is lost, nothing is decided twice."""
 
 from __future__ import annotations

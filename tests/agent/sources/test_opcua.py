@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The OPC UA source against asyncua's own server: values, absent tags, restarts, a server that goes silent."""
 
 from __future__ import annotations

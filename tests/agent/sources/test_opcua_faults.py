@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a plant does to an OPC UA connection, with node-opcua: how long until values come again, and the gap marked.
 
 "Usable again" is when the server answers a connection that is tried again and again by the test; from there on ten

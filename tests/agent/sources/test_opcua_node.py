@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The OPC UA source and commands against node-opcua, a stack that is not ours, with every limit of a call set low."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The Sparkplug source against an edge node that is not ours (npm sparkplug-client) and a real mosquitto."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The agent between two programs of others: it reads npm's edge node, and publishes to npm's host."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Windows from unsynchronised readings: gaps are explicit, clocks may jump, blocks are joined exactly."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Assets whose features look for a bearing's defects: what they must know, and a speed that is read from a tag."""
 
 from __future__ import annotations

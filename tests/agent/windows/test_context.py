@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a machine was making: context at a window's end, on decisions and samples."""
 
 from __future__ import annotations

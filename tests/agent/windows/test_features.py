@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Features of windows against written-out formulas and recordings whose defects are known."""
 
 from __future__ import annotations

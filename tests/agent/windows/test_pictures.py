@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pictures: decoded within bounds whatever the bytes, prepared as the card says, decided on one by one."""
 
 from __future__ import annotations

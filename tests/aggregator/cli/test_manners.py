@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the command line answers to mistakes: one line that says what there is and what to do, never a traceback."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """An operator goes back, stands still and reads in the log what happened."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A round that is cut off, a clock that jumps, a release that runs out, a disk that damages: no bit changes."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Evidence from outside the updates: the operator's held-back rows, and what other sites' canaries say."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The release chain is bit-exact, whether the next release comes of a round, a renewal or a rollback."""
 
 from __future__ import annotations

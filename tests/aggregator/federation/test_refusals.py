@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is not admitted is refused with its reason and written down; what nodes report can break nothing."""
 
 from __future__ import annotations

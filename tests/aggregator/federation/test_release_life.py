@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Any order of events on the real store: no update that was acknowledged is lost or counted twice."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Who may talk to the aggregator: invitations, revocation, certificates and their renewal."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The listener against clients without a certificate, and such as send noise, too much, too slowly or nothing."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The real listener with real TLS clients: releases, updates, and the state of the round in the answers."""
 
 from __future__ import annotations

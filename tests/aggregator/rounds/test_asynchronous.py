@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Updates that come late, or while others are averaged: their weight, and why they are refused."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a federation makes of a round on its real store: trust, mixing, optimisers, privacy; what survives restarts."""
 
 from __future__ import annotations

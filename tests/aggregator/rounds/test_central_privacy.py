@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """DP-FedAvg at the aggregator: what one site can change, what a round costs, and when there are no more."""
 
 from __future__ import annotations

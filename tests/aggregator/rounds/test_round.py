@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Rounds never wait for the dead, never average too few, lose nothing that was admitted, and always end."""
 
 from __future__ import annotations

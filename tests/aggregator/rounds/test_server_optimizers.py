@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Server optimisers against Reddi et al. 2021, algorithm 2, written out in float64, and that they are pure."""
 
 from __future__ import annotations

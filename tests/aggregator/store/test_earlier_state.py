@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A database that commit ed800e3 wrote (tests/vectors/aggregator-ed800e3.sql) is read, and its round goes on.
 
 Four rounds of nodes a to d with centred clipping and server momentum; d sends the opposite of the others and is in

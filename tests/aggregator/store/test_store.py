@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The store under many threads: shared commits, readers beside a writer, what fails alone and what fails together."""
 
 from __future__ import annotations

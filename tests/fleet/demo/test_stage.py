@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The demo's stage: physics that shows where it should, splits that do not leak, a PLC that replays exactly."""
 
 from __future__ import annotations

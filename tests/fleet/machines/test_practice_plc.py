@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`fedge-fleet plc` without options: a pump to practise with."""
 
 from __future__ import annotations

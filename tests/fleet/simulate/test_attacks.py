@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Each attack does what its paper says, on small vectors; the crew codes it as the wire allows."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A federation on one's own arrays and files: better than a site alone, and clear about what does not fit."""
 
 from __future__ import annotations

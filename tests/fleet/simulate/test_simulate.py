@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`fedge-fleet simulate` end to end, on machines that are simulated too."""
 
 from __future__ import annotations

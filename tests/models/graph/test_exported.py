@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Classifiers as other tools export them: reduced to one output, with the same probabilities."""
 
 from __future__ import annotations

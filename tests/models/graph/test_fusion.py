@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Nodes run as one give what they give apart; plans survive changing batches; nothing is allocated step after step."""
 
 from __future__ import annotations

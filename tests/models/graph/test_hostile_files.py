@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Hostile and broken ONNX files: a clear error within bounded memory and time, whatever they claim."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A model file as a user gives it: cards, data beside the file, and what is refused."""
 
 from __future__ import annotations

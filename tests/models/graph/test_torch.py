@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Networks exported from PyTorch, by both of its exporters: the same outputs, the same gradients, the same step."""
 
 from __future__ import annotations

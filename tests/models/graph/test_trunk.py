@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The frozen trunk: what it computes, when there is one, and that a sample goes through it once."""
 
 from __future__ import annotations

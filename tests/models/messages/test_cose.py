@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """COSE_Sign1: a published vector, then everything that must not verify."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Update, release, chain of trust, invitation: what is accepted, and each way of being wrong by its name."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Messages and state files that commit ed800e3 wrote are read today, and messages are written to the same bytes."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Convolutions and pools over whatever shapes, pads, strides, dilations and groups come: against ONNX Runtime and
 central differences."""
 

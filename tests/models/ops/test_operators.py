@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every operator: gradients against float64 central differences, forward against ONNX Runtime."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Exact noise, clipping to a norm that holds after rounding, and what it costs, against `dp-accounting`."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Opening a database: what SQLite's error code calls damaged is set aside, and nothing else."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is written is durable before it is acknowledged, and belongs to the service whose folder it is in."""
 
 from __future__ import annotations

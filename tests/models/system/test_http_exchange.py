@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The call below every HTTP client: an answer is whole and within its bounds, or it is none."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A state folder has one program at a time, and the one who is refused learns which."""
 
 from __future__ import annotations

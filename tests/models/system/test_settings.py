@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Configuration errors name file, key, expected and got; cards are checked."""
 
 from __future__ import annotations

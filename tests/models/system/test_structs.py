@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A trap: two threads that decode a Struct for the first time together crash the interpreter (msgspec 0.22)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One parser of time stamps for whatever comes from outside, on every Python."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A worker's thread outlives what goes wrong in its step, and says what it was."""
 
 from __future__ import annotations

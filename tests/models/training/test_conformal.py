@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Split conformal margins: coverage, order, and too little to tell."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Gradients against central differences, forward against ONNX Runtime, and the training loop's promises."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Losses against central differences and written-out formulas; class weights, label skew, targets, extremes, drift."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Optimisers, schedules and the losses of the hot loop, against their definitions."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Batch normalisation whose running statistics are trained along, or stay as delivered."""
 
 from __future__ import annotations

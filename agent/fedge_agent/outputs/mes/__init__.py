@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Work orders over REST: found or created exactly once, updated when the condition changes, and read back when closed.
 
 The files in the order in which an event meets them: `output` (what happens with an event), `writer` (one writer per

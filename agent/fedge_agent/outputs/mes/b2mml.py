@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """An event as a work request of B2MML-JSON, version 0701: the JSON form of ISA-95 part 4's work schedule model.
 
 Source: MESA International, B2MML-BatchML, ``Schema/AllSchemas.json``: ``WorkRequestType``, ``JobOrderType`` and what is

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Send a configured step as a request: fill its template, sign it, and find errors that hide in a success."""
 
 from __future__ import annotations

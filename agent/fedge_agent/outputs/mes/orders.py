@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Store what became of each event at one target: the order's id, a create without an answer, the closing code.
 
 A create is recorded before it is sent. So after a lost answer or `kill -9`, the next attempt knows that an order may

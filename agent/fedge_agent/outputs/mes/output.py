@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Turn events into work orders of a MES or CMMS: find or create an order, add notes, read it back when closed.
 
 An order is a *request or draft*: an edge model does not release work. Promises: exactly one order per event, as long as

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The steps of known systems, as data. `generic` suits a plain REST service.
 
 tryton, tryton-jsonrpc: Tryton 8.2, roundup: Roundup 2.6; tests run them against the real servers. The recipes of

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Log in to targets that need a session."""
 
 from __future__ import annotations

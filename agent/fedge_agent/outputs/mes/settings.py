@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The configuration of a MES: its address, who we are there, and a table for each request."""
 
 from __future__ import annotations

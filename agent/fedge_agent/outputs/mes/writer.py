@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Allow one writer per target: a search before a create is exact only while nobody else creates.
 
 A lock file in the state folder is named after the target. A second output with the same target, or a second agent on

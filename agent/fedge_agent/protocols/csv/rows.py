@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Turn rows of a CSV file into readings. Malformed cells are counted by column and stop nothing.
 
 An empty or missing cell is a bad reading (a gap). A cell without a number, in a column that had numbers, is counted and

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Read the complete lines that are appended to a file, through rotation, truncation and restarts.
 
 A last line without its end is waited for. A file that was replaced (rotated) is read to its end, wherever in the folder

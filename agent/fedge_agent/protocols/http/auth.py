@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Headers that prove who we are: bearer token, basic authentication, HMAC over the body.
 
 Secrets are read from their files at each use, so that one can be renewed without a restart.

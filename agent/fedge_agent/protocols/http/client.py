@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Call a server that somebody else runs: whatever it sends becomes an Answer, a RetryError or a RefusedError.
 
 RefusedError: the server understood the request and will never accept it. Everything else may heal, by itself or because

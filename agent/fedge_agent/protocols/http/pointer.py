@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Find values in JSON answers by JSON pointers (RFC 6901). Pure."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The configuration of a server that is called: its address, and who we are there."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """URL and headers of a request from templates (`placeholders`). Pure.
 
 In queries and headers, which hold text, ``{ json = … }`` is written as JSON and ``{ base64 = … }`` as JSON in URL-safe

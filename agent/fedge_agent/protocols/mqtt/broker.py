@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A broker as the configuration describes it: its address, our name and password there, its TLS. Opens nothing."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One connection to an MQTT broker: a new client for each, of no use once the connection is lost.
 
 Promises: MQTT 5 or 3.1.1, TLS with our CA and client certificate, password from a file. A fixed client id has a session

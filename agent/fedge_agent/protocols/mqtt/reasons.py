@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Explain why a broker cannot be reached or refuses something: what is wrong and what to do. Pure."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Resolve tags to nodes: paths and patterns of thousands of tags together, within the server's limits per call.
 
 Each level of all paths is one walk: the nodes that any tag passes are browsed together, in chunks of the server's

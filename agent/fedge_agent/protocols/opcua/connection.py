@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One connection to an OPC UA server: endpoint, trust, user, session; every failure in the operator's words.
 
 Promises: a new client each time, because asyncua's own reconnection loses its subscription silently when tags appear

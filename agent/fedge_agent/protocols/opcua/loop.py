@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """An event loop in a thread of its own, for outputs: it keeps a session alive between two deliveries."""
 
 from __future__ import annotations

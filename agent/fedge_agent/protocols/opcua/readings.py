@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Convert a DataValue to a Reading: value, quality and source time as the server sends them."""
 
 from __future__ import annotations

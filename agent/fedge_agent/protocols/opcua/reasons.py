@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Explain what went wrong with an OPC UA server: one table from exceptions to what the operator can do. Pure.
 
 The first pattern that fits "TypeName: message" counts, so the order matters. Messages spell a status code as the

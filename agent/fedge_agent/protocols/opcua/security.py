@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Certificates of OPC UA: ours, made at first use, and those of the servers we trust.
 
 Promises: a secured connection is opened only to a server whose certificate, or its issuer's, lies in the trust folder.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Parse tags, which name a node and perhaps a value inside it. Pure.
 
 ``ns=2;s=Pump1.Current``, ``nsu=urn:plc;i=7``: a node id. ``/Objects/2:Pump1/2:Current``: a browse path from the root in

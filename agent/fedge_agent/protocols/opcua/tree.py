@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """List the nodes of a server for `fedge-agent browse`: a tree with types and values, or configuration lines."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Encode and decode Sparkplug B payloads: sparkplug_b.proto of Eclipse Tahu (Sparkplug 3.0, chapter 6.4.1).
 
 The `protobuf` library reads the bytes; ONNX has loaded it anyway, so importing it here costs 0.5 MiB and 2 ms. Its

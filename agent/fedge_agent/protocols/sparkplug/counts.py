@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Counts of what a host received, and the problems of tags and nodes; shared by all nodes of a view. Pure."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The messages of our own edge node (Sparkplug 3.0, chapters 5 and 6): births, data by exception, death. Pure.
 
 One machine is one device. A metric gets its alias when it is first sent, and never another. Values that changed since

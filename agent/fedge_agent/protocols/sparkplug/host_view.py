@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a host application knows of the edge nodes that its tags name (Sparkplug 3.0, chapters 5 and 6). Pure.
 
 Topic and bytes of a message go in; readings and requests for a rebirth come out. Hostile or malformed messages are

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Turn metrics of one device, or of an edge node itself, into readings, as its last birth declared them. Pure.
 
 Promises: an alias means what the last birth declared, never an earlier one. The readings of a tag advance in time

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a host knows of one edge node: whether it is alive, the order of its messages, its births. Pure.
 
 Promises (Sparkplug 3.0, chapter 5): only metrics that a birth of this connection declared are used. A message that

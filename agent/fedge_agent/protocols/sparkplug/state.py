@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The state of our edge node that outlives a restart: its bdSeq, and which machines are in alarm."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Sparkplug topics (3.0, chapter 4): spBv1.0/group/type/node[/device], and spBv1.0/STATE/host with its JSON. Pure."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Convert Sparkplug data types (3.0, 6.4.16 and 6.4.17) from a metric's field to a value of the agent, and back. Pure.
 
 Numbers, booleans and dates become floats (a date: seconds since the Unix epoch), text stays text, arrays and bytes

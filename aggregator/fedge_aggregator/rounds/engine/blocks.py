@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Run a pipeline over column blocks, so that memory is bounded by the block and not by the updates.
 
 Promises the same bits for any blocks, threads and machines: only whole numbers are summed over blocks, and what a rule

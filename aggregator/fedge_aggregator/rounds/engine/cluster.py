@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Blocks on a Dask cluster: the same tasks over the same spans, run by workers that read the rows from shared storage.
 
 Promises the bits of the local engine, also when workers die: a lost task is run again elsewhere, and its result is

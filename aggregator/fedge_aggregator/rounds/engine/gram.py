@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Inner products of all rows, exact.
 
 Codes are whole numbers: float32 products of them are exact, in any order that BLAS sums them, while no partial sum

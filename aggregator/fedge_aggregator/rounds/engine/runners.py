@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The runners that there are: threads of this process, and a Dask cluster."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Blocks in threads of this process: NumPy releases the interpreter's lock while it computes a block."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The rows of a round, read block by block of columns: from memory, or from a scratch file.
 
 Promises a block of all rows at once in the memory of that block. The rows are codes (d,) int8 that the caller has

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Find an order statistic of each column by halving the range of its values and counting what lies below.
 
 For whole numbers of b bits this takes b passes of one comparison and one count, whatever the number of rows. A pass is

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Average rows in random groups; the rule sees the groups."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Bulyan: choose rows as Krum does, then average what lies around their median in each coordinate."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Move the previous aggregate by the differences of the rows from it, each cut to a radius."""
 
 from __future__ import annotations

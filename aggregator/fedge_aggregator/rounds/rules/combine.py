@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Weighted sums of rows of codes, with the same bits in any block, thread and BLAS.
 
 Each weight is split into two whole numbers, coarse and fine, so that both products with the codes stay below 2^24.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The point whose sum of distances to all rows is smallest."""
 
 from __future__ import annotations

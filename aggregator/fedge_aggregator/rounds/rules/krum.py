@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Krum: the row that lies closest to its neighbours."""
 
 from __future__ import annotations

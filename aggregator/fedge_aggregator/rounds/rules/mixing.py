@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The contract of a mixing: each row is replaced by a mean of several rows before the rule sees them.
 
 A mixing gives a matrix (m, n) of whole numbers and a divisor k: the mixed rows are `matrix @ rows / k`, and their Gram

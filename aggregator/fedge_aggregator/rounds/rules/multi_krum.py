@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Multi-Krum: the mean of the rows that lie closest to their neighbours."""
 
 from __future__ import annotations

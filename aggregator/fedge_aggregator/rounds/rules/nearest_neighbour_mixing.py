@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Replace each row by the mean of its nearest rows."""
 
 from __future__ import annotations

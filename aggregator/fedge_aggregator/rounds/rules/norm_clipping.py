@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The mean of the rows after long ones are shortened."""
 
 from __future__ import annotations

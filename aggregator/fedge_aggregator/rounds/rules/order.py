@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Order statistics and sums of the columns of a block: exact, by the faster of two ways.
 
 Both ways give the same numbers, so the choice never shows in a result. Both use only minima and comparisons of bytes,

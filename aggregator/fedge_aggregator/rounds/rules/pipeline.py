@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a federation does with the rows of a round: an optional mixing, then a rule."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The rules and mixings that there are. To add one: a file here and a line below."""
 
 from __future__ import annotations

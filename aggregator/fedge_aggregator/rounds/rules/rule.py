@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The contract of an aggregation rule.
 
 A rule gets rows (n, d), the nodes' int8 codes on one grid, and gives the aggregate (d,) float32 in grid units. It never

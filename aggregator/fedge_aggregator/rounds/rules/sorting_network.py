@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The pairwise sorting network as a list of exchanges, without those that the result does not need (Parberry 1992).
 
 Of Batcher's odd-even merge sort fewer exchanges can be left out: a median of 50 takes 610 passes there instead of 542.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Assess one round's updates before the rule: each node's weight, who is in quarantine, and why.
 
 Trust falls fast and rises slowly (`reputation.py`), by evidence that compares the updates of a round (`evidence.py`,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Compare releases that a node took part in with those it did not, by their loss at other sites. Pure.
 
 Each update carries in its metrics the loss of its base release on the site's held-back samples (`base_loss`; a gateway

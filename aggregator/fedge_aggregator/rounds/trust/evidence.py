@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Compare the updates of one round with each other: agreement, length, near-copies. Pure, from n x n numbers.
 
 Each update is compared, in grid units, with the mean of the *other* updates. In that mean every update is cut to the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Measure what each update does to the model on rows that the operator holds back. Agreement cannot fake this evidence.
 
 After Zeno (Xie, Koyejo & Gupta 2019), which asks how far each update alone brings down the loss on a few samples of the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Evidence from outside the updates: losses that other sites report of past releases, and held-back rows. Pure.
 
 Reported losses are collected over rounds (`LossReports`); the operator's held-back rows are used in every round.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Find updates that only repeat the change of the last release: those of free riders (Lin, Du & Liu 2019).
 
 A node that trains nothing and sends the last release's own change back, with some noise, agrees well with all others.

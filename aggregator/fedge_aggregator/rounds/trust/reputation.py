@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is remembered of a node's updates in one federation, and how one more round changes it. Pure, frozen, JSON.
 
 Suspicion falls a little in a good round and rises by the blame of a bad one: a one-sided cumulative sum (Page 1954).

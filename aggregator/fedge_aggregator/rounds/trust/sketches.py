@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Sketches: short vectors that keep the inner products and distances of long ones.
 
 A count sketch (Charikar, Chen, Farach-Colton 2002): each coordinate is added, with a sign, to one of WIDTH places.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Find what speaks against a node in a round's evidence. Pure; `reputation.py` remembers the findings.
 
 Every finding is relative to what the other updates show in the same round. None is made where those do not agree: when

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Capacity of Li-ion cells from one discharge (NASA PCoE, Saha & Goebel 2007)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Bearing faults of simulated machines: the set that needs no data."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Remaining life of turbofan engines: C-MAPSS (Saxena et al. 2008)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Anomalies of one machine's temperature: NAB (Lavin & Ahmad 2015)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Defects seen by a camera: solar cells (ELPV: Buerhop-Lutz et al. 2018), rolled steel (X-SDD: Feng et al. 2021)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Failures of a milling machine: AI4I 2020 (Matzka 2020)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One federation on recorded (or simulated) data: sites, card, model, how it trains and what is scored.
 
 Rates, rounds and sizes of the sets with a validation cut were compared on that cut: whole groups (experiments, tool

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The problems by name. To add one: a function here or in a file of its family, and a line below."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Faults seen in vibration: NXP's fans, bearings of the MFPT society."""
 
 from __future__ import annotations

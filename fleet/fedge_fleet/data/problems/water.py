@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Anomalies of a loop of pumps and valves: SKAB (Katser & Kozitsin 2020)."""
 
 from __future__ import annotations

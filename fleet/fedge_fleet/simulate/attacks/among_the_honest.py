@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Attacks that hide in the honest sites' own spread: they know what those send."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The contract of an attack.
 
 Hostile sites hold real keys and certificates: what they send is signed and enrolled, only wrong. They work together and

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A trigger that only the attacker knows changes the model's answer; without the trigger the model works."""
 
 from __future__ import annotations

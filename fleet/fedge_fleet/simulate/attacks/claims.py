@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Attacks on the figures that an update reports, and on participants who trust them."""
 
 from __future__ import annotations

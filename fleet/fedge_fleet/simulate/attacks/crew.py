@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The hostile sites of a federation, which work together."""
 
 from __future__ import annotations

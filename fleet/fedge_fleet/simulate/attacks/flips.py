@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Plain attacks: a turned sign, turned labels, noise."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The attacks by name. To add one: a class here or in a file of its kind, and a line below."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Many identities under one attacker."""
 
 from __future__ import annotations

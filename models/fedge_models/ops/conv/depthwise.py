@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Depthwise convolution: each channel has its own kernel, so there is no product of matrices.
 
 It is a sum over the kernel's positions of shifted values times one weight per channel. Weights are repeated along the

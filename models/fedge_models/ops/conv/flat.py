@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Convolution with stride 1 that gathers no windows: products over `FlatRows`, forwards, by weight and by input.
 
 The gradient by the input is a convolution of the output's gradient with the reversed kernel, so it is one more product

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Flat rows for a convolution: channels-last values with zeros between lines and samples, whose windows are views.
 
 A row is one position: (rows, channels). A window along the last axis is then one run of memory, and windows `kernel`

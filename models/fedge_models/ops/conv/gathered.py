@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Any convolution (strided, dilated, in groups) as products over gathered windows: one forward, one for each gradient.
 
 Windows are copied channels-last, in runs, into a reused buffer (im2col: Chellapilla et al. 2006). The backward pass

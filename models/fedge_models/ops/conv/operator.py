@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Choose between three ways to convolve over one or more axes. All of them work channels-last."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Values channels-last with zeros around them, and views of what each position of a kernel covers."""
 
 from __future__ import annotations

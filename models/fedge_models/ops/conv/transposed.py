@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Transposed convolution: a convolution's gradient by its input, run forwards (Zeiler et al. 2010)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Exactly one order for each event in a real Tryton, whose reference is not unique, while everything between fails.
 
 The link is cut at random places; the server is killed again and again, and so is the agent's side.

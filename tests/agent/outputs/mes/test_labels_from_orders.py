@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The loop closed: an alarm becomes an order, a person closes it, and what they found teaches the samples."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Recipes of the mes output's page: each builds, and asks what the systems' public documentation describes."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Issues in a real Roundup 2.6 over REST, created through its create-once addresses (POST Once Exactly)."""
 
 from __future__ import annotations

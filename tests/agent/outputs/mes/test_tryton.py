@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Work orders in a real Tryton 8.2, over its REST and its JSON-RPC: once each, noted on, and read back when closed."""
 
 from __future__ import annotations

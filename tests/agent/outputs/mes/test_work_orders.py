@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The steps of a work order against a server that says whatever it likes, and who may write to it."""
 
 from __future__ import annotations

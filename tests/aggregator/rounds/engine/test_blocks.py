@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The engine: the same bits whatever the blocks, threads and places of rows; memory bounded by the block."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The engine on a real Dask cluster: scheduler and two worker processes on loopback."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Rules and mixings against ByzFL's, each as ByzFL means it, with n and f where the two mean the same."""
 
 from __future__ import annotations

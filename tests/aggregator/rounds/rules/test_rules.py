@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Rules against written-out float64 references on inputs where they disagree, and their properties."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Attacks end in quarantine within known rounds, and honest sites never do."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Any play of good and bad rounds: scores are bounded, whatever the order, and survive a restart."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Updates that only repeat what the last release changed weigh nothing, and nobody is blamed for them."""
 
 from __future__ import annotations

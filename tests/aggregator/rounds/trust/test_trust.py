@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Quarantine and trust over the rounds: how they are earned and lost, what bounds them, what an operator reads."""
 
 from __future__ import annotations
