@@ -21,6 +21,7 @@ import msgspec
 from fedge_models.errors import ConfigError, RefusedError, RetryError, StaleError, UnreachableError, WireError
 from fedge_models.system import http_exchange
 
+from ..tls import client_context
 from .settings import Server
 
 MAX_ANSWER_BYTES = 1024 * 1024
@@ -145,7 +146,7 @@ def _title(data: bytes) -> str:
 
 def _context(target: Server) -> ssl.SSLContext:
     try:
-        context = ssl.create_default_context(cafile=str(target.ca_file) if target.ca_file else None)
+        context = client_context(target.ca_file)
         if target.certificate:
             context.load_cert_chain(target.certificate, target.private_key)
     except (OSError, ssl.SSLError) as e:
