@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whose certificates are trusted does not depend on the Python, which since 3.13 is stricter by default."""
 
 from __future__ import annotations
