@@ -94,7 +94,12 @@ def test_held_back_file_that_does_not_fit_is_refused(graph: TrainableGraph, tmp_
     np.savez(tmp_path / "missing.npz", x=x)
     np.savez(tmp_path / "nan.npz", x=x * np.nan, y=y)
     np.savez(tmp_path / "pickled.npz", x=x, y=np.array([{}] * 30, dtype=object))
-    for name in ("shape", "labels", "missing", "nan", "pickled", "absent"):
+    good = (tmp_path / "good.npz").read_bytes()
+    (tmp_path / "cut.npz").write_bytes(good[: len(good) // 2])
+    (tmp_path / "damaged.npz").write_bytes(good[:200] + bytes(100) + good[300:])
+    with (tmp_path / "array.npz").open("wb") as file:
+        np.save(file, x)
+    for name in ("shape", "labels", "missing", "nan", "pickled", "absent", "cut", "damaged", "array"):
         with pytest.raises(ConfigError, match=name):
             heldback.load(tmp_path / f"{name}.npz", graph)
 

@@ -12,10 +12,12 @@ site that alone knows some class looks useless to a set of rows without that cla
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 from fedge_models.errors import ConfigError
@@ -44,10 +46,10 @@ def load(path: Path, graph: TrainableGraph) -> HeldBack:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise ConfigError(f"{path}: has more than {MAX_BYTES} bytes; a few hundred rows are enough")
-        with np.load(path, allow_pickle=False) as file:
+        with ZipFile(path), np.load(path, allow_pickle=False) as file:
             x = np.asarray(file["x"], np.float32)
             y = None if graph.card.task == "anomaly" else np.asarray(file["y"])
-    except (OSError, KeyError, ValueError) as e:
+    except (OSError, KeyError, ValueError, RuntimeError, EOFError, BadZipFile, zlib.error) as e:
         raise ConfigError(f"{path}: cannot be read as held-back rows (.npz with x and y): {e}") from e
     if x.shape[1:] != graph.input_shape or len(x) < FEWEST_ROWS or (y is not None and len(y) != len(x)):
         wanted = f"at least {FEWEST_ROWS} rows of {graph.input_shape} and a label each"
