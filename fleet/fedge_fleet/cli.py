@@ -32,7 +32,10 @@ def main() -> None:
 @click.option("--mes", type=click.Choice(["stand-in", "tryton"]), default="stand-in", show_default=True)
 @click.option("--tryton", type=path_type, default=Path(".counterparts/tryton"), show_default=True, help="Its venv.")
 def demo(data: Path | None, out: Path, mes: str, tryton: Path) -> None:
-    """Four plants learn one model, with real processes, in about 90 seconds."""
+    """Run four plants that learn one model.
+
+    Aggregator, agents, PLCs and MES are real processes; it takes about 90 seconds.
+    """
     from .demo.run import demo as play
 
     try:
@@ -63,7 +66,9 @@ def _as_flags(command: Any) -> Any:
 @click.option("--out", type=path_type, default=None, help="Folder for a page with plots (index.html).")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of the table.")
 def simulate(config: Path | None, out: Path | None, as_json: bool, **flags: str | None) -> None:
-    """Many sites in one process, some slow, away or hostile; CONFIG is a TOML file, flags go before its keys.
+    """Simulate many sites in one process.
+
+    Some may be slow, away or hostile. CONFIG is a TOML file; flags go before its keys.
 
     A flag's value is written as in TOML; a table may be just its name: --rule median, or
     --rule '{ name = "trimmed_mean", byzantine = 4 }'.

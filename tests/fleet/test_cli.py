@@ -25,6 +25,8 @@ MISTAKES = {
     "settings that are absent": (["simulate", "absent.toml"], "absent.toml: cannot be read"),
     "unknown rule": (["simulate", "--rule", "medan"], "did you mean 'median'?"),
     "unknown set": (["simulate", "--set", "foo"], "expected one of: ai4i, bearings"),
+    "report that is a file": (["demo", "--out", "text.npz"], "text.npz: a file, or below a file; expected a folder"),
+    "report below a file": (["demo", "--out", "text.npz/report"], "text.npz: a file, or below a file"),
     "demo of an empty folder": (["demo", "--data", "."], "neither SKAB"),
 }
 

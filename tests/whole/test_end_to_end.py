@@ -372,7 +372,7 @@ type = "log"
     alone.start("gw")
     alone.wait(lambda: alone.status("gw")["models"]["f"]["waits_for"], "a model")
     printed = alone.run("fedge-agent", "status", "--config", tmp_path / "gw.toml")
-    assert "model f: waits for 150 windows to standardise by (has " in printed
+    assert "model f: waits for 150 windows, to learn what is usual at this site (has " in printed
     alone.wait(lambda: alone.status("gw")["latency"]["decisions"] > 5, "decisions")
     status = alone.status("gw")
     assert status["models"]["f"]["waits_for"] is None and status["assets"]["m"]["last"]["label"] in ("ok", "worn")

@@ -25,12 +25,16 @@ CAP = 64 * 1024  # of an answer that only shows that this gateway is served
 
 
 def check_all(config: Config, where: str) -> Iterator[tuple[str, list[str]]]:
-    """(what, problems) of the page, each source, output and model, and of the aggregator if it is needed or joined."""
+    """(what, problems) of everything that `start` needs.
+
+    This is the page, the state folder, each source, output and model, and the aggregator if it is needed or joined.
+    """
     state = config.agent.state
     built = [(f"source {n}", sources.build(n, t, where, state), n) for n, t in config.source.items()]
     targets = [(f"output {n}", outputs.build(n, t, where, state)) for n, t in config.output.items()]
     yield f"configuration {where}", []
     yield f"status page {config.agent.status}", _page_problems(config, where)
+    yield f"state folder {state}", [p for p in (files.folder_problem(state),) if p]
     for what, source, name in built:
         tags = [t.tag for a in config.asset.values() for t in a.tags().values() if t.source == name]
         yield what, source.check(list(dict.fromkeys(tags)))

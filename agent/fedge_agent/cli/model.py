@@ -16,7 +16,7 @@ from fedge_models.graph.card import Task, decode_card
 from fedge_models.system import malloc
 from fedge_models.training.config import TrainingConfig, bounds, check, choices
 
-from .options import json_option
+from .options import json_option, load_config
 
 if TYPE_CHECKING:
     from fedge_models.model import Model
@@ -97,14 +97,13 @@ def new(
     from fedge_models.graph.intake import read_card_file
     from fedge_models.model import starter
 
-    from ..config import schema
     from ..learning.starter_card import Wishes, starter_card
     from ..machines.asset import check_fit
     from ..windows.features import feature_count
 
     if out.exists():
         raise ConfigError(f"{out}: exists already; remove it, or choose another --out")
-    assets = schema.load(config_path).asset if config_path is not None else {}
+    assets = load_config(config_path).asset if config_path is not None else {}
     wanted = Wishes(**wishes, features=tuple(f for f in (features or "").split(",") if f))
     made = read_card_file(card) if card is not None else starter_card(name, assets, wanted)
     decode_card(encode_card(made), name)
@@ -114,7 +113,8 @@ def new(
             check_fit(asset, config, made, model.graph.input_shape)
     model.save(out)
     click.echo(f"{out}: written: {_summary(model)}")
-    click.echo(f"Train it on recorded data: fedge-agent train {out} --data DATA.csv --out {out}")
+    click.echo(f"Let gateways learn it together: fedge-aggregator model add {name} {out}")
+    click.echo(f"Or train it on recorded data: fedge-agent train {out} --data DATA.csv --out {out}")
     click.echo(f'Or serve and train it on this gateway: [model.{name}] file = "{out}"')
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-from fedge_models.errors import ConfigError
+from fedge_models.system import settings
 
 from ..config import schema
 from ..config.schema import Config
@@ -24,6 +24,5 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON."
 
 def load_config(path: Path) -> Config:
     """The checked configuration. Raises ConfigError, which says how to write one when there is none."""
-    if not path.exists():
-        raise ConfigError(f"{path}: there is no such file; write one with: fedge-agent init --config {path}")
+    settings.require(path, "fedge-agent")
     return schema.load(path)

@@ -90,7 +90,12 @@ def _model(entry: dict[str, Any]) -> str:
     serves = f"waits for {entry['waits_for']}" if entry["waits_for"] else f"release {entry['release']}"
     privacy = _privacy(entry["privacy"]) if entry["privacy"] else ""
     problem = f"; PROBLEM {entry['problem']}" if entry["problem"] else ""
-    return f"{serves}, samples {entry['samples']}, {_update(entry)}{privacy}{problem}"
+    return f"{serves}, {_samples(entry['samples'])}, {_update(entry)}{privacy}{problem}"
+
+
+def _samples(counts: dict[str, int]) -> str:
+    """How many samples are stored, by label."""
+    return "samples " + (", ".join(f"{n} of label {label}" for label, n in counts.items()) or "none")
 
 
 def _output(entry: dict[str, Any]) -> str:

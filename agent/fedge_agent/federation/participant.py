@@ -146,7 +146,7 @@ class Participant:
         if self.graph is None:
             return "a model"
         needed = self.config.training.min_samples
-        return f"{needed} windows to standardise by (has {self.model.total})"
+        return f"{needed} windows, to learn what is usual at this site (has {self.model.total})"
 
     # the thread
 

@@ -59,12 +59,14 @@ def load(path: Path, card: Card, shape: tuple[int, ...], label: Sequence[str] = 
     """
     try:
         data = _npz(path, card) if path.suffix == ".npz" else _csv(path, card, label)
-    except (OSError, EOFError, UnicodeDecodeError, zipfile.BadZipFile, zlib.error) as e:
+    except UnicodeDecodeError as e:
+        raise DataError(f"{path}: byte 0x{e.object[e.start]:02x} is not UTF-8; save it as CSV in UTF-8") from e
+    except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as e:
         raise DataError(f"{path}: cannot be read: {e}") from e
     if data.x.shape[1:] != shape:
         raise DataError(f"{path}: gives samples of shape {data.x.shape[1:]}, the model expects {shape}")
     if not len(data.x):
-        raise DataError(f"{path}: has no whole window of {card.window.length} samples ({data.left_out} left out)")
+        raise DataError(f"{path}: has no samples; expected at least one row in 'x'")
     known = data.y[data.y >= 0]
     top = len(card.labels) if card.task == "classify" else 2
     if card.task != "regress" and len(known) and known.max() >= top:
@@ -119,6 +121,11 @@ def _csv(path: Path, card: Card, label: Sequence[str]) -> Dataset:
         parts = _held(ends[:, 0], ends[:, 1], values.shape[1])
     windows = np.array([values[:, a:b] for a, b in spans], np.float32).reshape(-1, len(values), card.window.length)
     good = (parts >= 0) & (np.isnan(windows).mean(axis=(1, 2)) <= MAX_MISSING)
+    if not good.any():
+        rows, left_out = values.shape[1], len(good)
+        raise DataError(
+            f"{path}: {rows} rows have no whole window of {card.window.length} samples ({left_out} left out)"
+        )
     x = Preparation(card)(bridge(windows[good]))
     y = np.array([_one(targets[a:b], card) for a, b in ends[good]])
     return Dataset(x, y, parts[good] == 1, int((~good).sum()))

@@ -45,7 +45,9 @@ def init(config_path: Path) -> None:
         raise ConfigError(f"{config_path}: exists already and was left as it is; to begin again, move it away first")
     config_path.parent.mkdir(parents=True, exist_ok=True)
     files.write(config_path, resources.files("fedge_aggregator").joinpath("aggregator.example.toml").read_bytes())
-    click.echo(f"{config_path}: written. Set addresses and federations, then: fedge-aggregator start")
+    click.echo(
+        f"{config_path}: written. Set addresses and federations, then: fedge-aggregator start --config {config_path}"
+    )
 
 
 @main.command()

@@ -20,6 +20,7 @@ HOST = r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?"
 
 def load(path: Path) -> Config:
     """Read and check the file. Raises ConfigError naming file and key."""
+    settings.require(path, "fedge-aggregator")
     config = settings.load(path, Config)
     parse_address(config.aggregator.listen, f"{path}: key 'aggregator.listen'")
     parse_loopback(config.aggregator.operator, f"{path}: key 'aggregator.operator'")

@@ -14,7 +14,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from fedge_models.errors import StopError
+from fedge_models.errors import ConfigError, StopError
+from fedge_models.system import files
 
 from ..report import render
 from .promises import evaluate, summarise
@@ -26,10 +27,14 @@ GRACE_S = 4.0  # after the replays, for the last orders and updates
 
 
 def demo(data: Path | None, out: Path, say: Callable[[str], None], real_mes: Path | None = None) -> bool:
-    """Run the demo; return True when every promise was kept. Raises StopError when a program did not start.
+    """Run the demo; return True when every promise was kept.
+
+    Raises StopError when a program did not start, ConfigError when the report cannot be written to the folder `out`.
 
     real_mes: the virtual environment of a Tryton, which then gets the work orders instead of the stand-in.
     """
+    if problem := files.folder_problem(out):
+        raise ConfigError(problem)
     scenario = load(data)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _interrupt)

@@ -9,9 +9,9 @@ import os
 import shutil
 import socket
 import sys
-import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -53,11 +53,8 @@ class Stage:
         self._aggregator()
         self._machines()
         self._mes()
-        threads = [threading.Thread(target=self._agent, args=(site,)) for site in scenario.tracks]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        with ThreadPoolExecutor(len(scenario.tracks)) as pool:
+            list(pool.map(self._agent, scenario.tracks))  # raises what one of them raised
         for site in scenario.tracks:
             config = folder / f"{site}.toml"
             self.processes.start(f"agent-{site}", [BIN / "fedge-agent", "start", "--config", config])

@@ -50,6 +50,21 @@ def make_folder(path: Path) -> None:
         hand_over(path)
 
 
+def folder_problem(path: Path) -> str | None:
+    """Why a folder cannot be made or written at `path`, found without trying; None if nothing is in the way."""
+    for place in (path, *path.absolute().parents):
+        try:
+            place.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as e:
+            return explain(e, place)
+        if not place.is_dir():
+            return explain(NotADirectoryError(), place)
+        return None if os.access(place, os.W_OK | os.X_OK) else explain(PermissionError(), place)
+    return None
+
+
 def explain(error: OSError, path: Path) -> str:
     """What went wrong with a path, and what the operator can do about it."""
     if isinstance(error, PermissionError):
@@ -57,6 +72,8 @@ def explain(error: OSError, path: Path) -> str:
         owner = _owner(path)
         other = f"as {owner} (sudo -u {owner} ...)" if owner not in (me, "root") else "with sudo"
         return f"{path}: no permission as user {me}; run this {other}"
+    if isinstance(error, (FileExistsError, NotADirectoryError)):
+        return f"{path}: a file, or below a file; expected a folder"
     return f"{path}: {error.strerror or error}"
 
 

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import msgspec
 
@@ -35,6 +35,7 @@ class Seconds(float):
     """A duration. In TOML a number of seconds or text with a unit: "250ms", "10s", "5m", "4h", "7d"."""
 
 
+_MISSING = re.compile(r"Object missing required field `(.+)`")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
 
@@ -65,8 +66,21 @@ def read(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: has {len(data)} bytes, expected at most {MAX_CONFIG_BYTES}")
     try:
         return tomllib.loads(data.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
+    except UnicodeDecodeError as e:
+        line = data.count(b"\n", 0, e.start) + 1
+        raise ConfigError(f"{path}: line {line}: byte 0x{data[e.start]:02x} is not UTF-8; save it as UTF-8 text") from e
+    except tomllib.TOMLDecodeError as e:
         raise ConfigError(f"{path}: not valid TOML: {e}") from e
+
+
+def require(path: Path, program: str) -> None:
+    """Raise a ConfigError that names the command which writes a configuration, if there is none at `path`."""
+    try:
+        path.stat()
+    except FileNotFoundError as e:
+        raise ConfigError(f"{path}: there is no such file; write one with: {program} init --config {path}") from e
+    except OSError as e:
+        raise ConfigError(files.explain(e, path)) from e
 
 
 def convert(table: object, type_: type[T], where: str, key: str = "") -> T:
@@ -82,6 +96,8 @@ def _decode_extra(folder: Path, type_: type, value: object) -> object:
     if type_ is Seconds:
         return parse_seconds(value)
     if type_ is Path and isinstance(value, str):
+        if "\0" in value:
+            raise ValueError(f"expected a path, got {value!r}: a path has no NUL character")
         return folder / value
     raise ValueError(f"expected {type_.__name__}, got {value!r}")
 
@@ -101,8 +117,12 @@ def _explain(
             known = type_.__struct_encode_fields__
             for name in table:
                 if name not in known:
-                    return _unknown(name, known, key)
+                    return _unknown(name, known, key, _tables_with(name, type_, key))
     text = str(error).split(" - at `")[0]
+    if missing := _MISSING.fullmatch(text):
+        return f"key {f'{key}.{missing[1]}' if key else missing[1]!r} is missing"
+    if get_origin(type_) is Literal and isinstance(table, str):
+        return f"key {key!r}: {hint(table, get_args(type_))}, got {table!r}"
     return f"key {key!r}: {text}" if key else text
 
 
@@ -122,5 +142,13 @@ def _children(table: dict[str, Any], type_: Any) -> list[tuple[str, Any, Any]]:
     return []
 
 
-def _unknown(name: str, known: tuple[str, ...], key: str) -> str:
-    return f"unknown key {f'{key}.{name}' if key else name!r}; {hint(name, known)}"
+def _tables_with(name: str, type_: type[msgspec.Struct], key: str) -> list[str]:
+    """The tables below `key` that have a key `name`: its header may have stayed a comment of the example."""
+    inner = {f.encode_name: _present(f.type) for f in msgspec.structs.fields(type_)}
+    structs = {n: t for n, t in inner.items() if isinstance(t, type) and issubclass(t, msgspec.Struct)}
+    return [f"[{key}.{n}]" if key else f"[{n}]" for n, t in structs.items() if name in t.__struct_encode_fields__]
+
+
+def _unknown(name: str, known: tuple[str, ...], key: str, elsewhere: list[str]) -> str:
+    advice = f"it belongs below {' or '.join(elsewhere)}" if elsewhere else hint(name, known)
+    return f"unknown key {f'{key}.{name}' if key else name!r}; {advice}"

@@ -142,6 +142,16 @@ def test_check_fails_where_start_would(tmp_path: Path) -> None:
     assert "not a loopback address" in found["status page 0.0.0.0:9466"][0] and found["output log"] == []
 
 
+def test_check_names_what_is_in_the_way_of_the_state_folder(tmp_path: Path) -> None:
+    config = configured(tmp_path)
+    assert call("check", "--config", config).exit_code == 0 and not (tmp_path / "state").exists()
+    (tmp_path / "state").write_text("a file")
+    for command in ("check", "start"):
+        done = call(command, "--config", config)
+        assert done.exit_code == 1 and isinstance(done.exception, SystemExit)
+        assert f"{tmp_path / 'state'}: a file, or below a file; expected a folder" in done.output
+
+
 def test_another_program_on_the_remembered_port_is_no_agent(tmp_path: Path) -> None:
     config = configured(tmp_path)
     (tmp_path / "state").mkdir()

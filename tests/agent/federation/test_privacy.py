@@ -199,7 +199,7 @@ def written(tmp_path: Path, privacy: str) -> Path:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("clip = 1\nnoise_multiplier = 20\nepsilon = 8\n", ["model.m.privacy", "missing required field `delta`"]),
+        ("clip = 1\nnoise_multiplier = 20\nepsilon = 8\n", ["'model.m.privacy.delta' is missing"]),
         ("clip = 0\nnoise_multiplier = 20\nepsilon = 8\ndelta = 1e-5\n", ["'model.m.privacy.clip'", "> 0.0"]),
         ("clip = 1\nnoise = 20\nepsilon = 8\ndelta = 1e-5\n", ["'model.m.privacy.noise'", "noise_multiplier"]),
         ("clip = 1\nnoise_multiplier = 20\nepsilon = 8\ndelta = 1\n", ["'model.m.privacy.delta'", "< 1.0"]),

@@ -86,7 +86,7 @@ def test_gaps_are_bridged_or_left_out(tmp_path: Path) -> None:
         ("current,pressure,label\n1,2,ok\n1,2\r3,ok\n", "line 3"),
         ('current,pressure,label\n1,2,"ok\n1,2,ok\n', "label"),
         (f"current,pressure,label\n1,2,{'x' * 200_000}\n", "line 2 is not CSV"),
-        ("current,pressure,label\n1,2,caf\udce9\n", "cannot be read"),
+        ("current,pressure,label\n1,2,caf\udce9\n", "byte 0xe9 is not UTF-8; save it as CSV in UTF-8"),
     ],
     ids=lambda v: v[-20:],
 )
@@ -94,6 +94,16 @@ def test_wrong_file_says_where(text: str, words: str, tmp_path: Path) -> None:
     (tmp_path / "d.csv").write_bytes(text.encode("utf-8", "surrogateescape"))
     with pytest.raises(DataError, match=words):
         load(tmp_path / "d.csv", TABLE, (2, 1))
+
+
+def test_a_table_without_a_whole_window_says_so(tmp_path: Path) -> None:
+    for rows, expected in ((0, "0 rows have no whole window"), (1, "1 rows have no whole window")):
+        (tmp_path / "d.csv").write_text("current,pressure\n" + "1,2\n" * rows)
+        with pytest.raises(DataError, match=f"{expected} of {NORMAL.window.length} samples"):
+            load(tmp_path / "d.csv", NORMAL, (4,))
+    np.savez(tmp_path / "d.npz", x=np.zeros((0, 4)))
+    with pytest.raises(DataError, match="has no samples"):
+        load(tmp_path / "d.npz", CLASSES, (4,))
 
 
 def test_npz_is_checked_against_the_model(tmp_path: Path) -> None:

@@ -116,7 +116,7 @@ def test_word_that_is_not_accepted_is_exit_code_2(make_bench: MakeBench, command
 
 def test_file_or_folder_that_cannot_be_used_is_named(toml: Path, tmp_path: Path) -> None:
     assert f"{tmp_path}: cannot be read: Is a directory" in refusal(tmp_path, "nodes", "list")
-    assert "absent.toml: cannot be read: No such file" in refusal(tmp_path / "absent.toml", "nodes", "list")
+    assert "absent.toml: there is no such file; write one with: " in refusal(tmp_path / "absent.toml", "nodes", "list")
     assert "was left as it is" in refusal(toml, "init")
     (tmp_path / "state").write_text("a file where the folder should be")
     for command in (("nodes", "list"), ("start",)):
@@ -174,3 +174,10 @@ def test_first_sentence_of_help_fits_a_terminal() -> None:
     for command in commands(main):
         first = (command.help or "").split("\n\n")[0].strip()
         assert first.endswith(".") and len(first) < 60 and first.count(". ") == 0, (command.name, first)
+
+
+def test_without_a_configuration_the_command_that_writes_one_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "aggregator.toml"
+    assert f"write one with: fedge-aggregator init --config {path}" in refusal(path, "status")
+    done = run(path, "init")
+    assert done.exit_code == 0 and f"then: fedge-aggregator start --config {path}" in done.output

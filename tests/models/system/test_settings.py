@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 import pytest
@@ -19,9 +20,18 @@ class Inner(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     folder: Path | None = None
 
 
+class Must(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    port: int
+
+
+class Deep(Inner, frozen=True, forbid_unknown_fields=True):
+    level: Literal["loud", "quiet"] = "quiet"
+    must: Must | None = None
+
+
 class Outer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     source: dict[str, Inner] = {}
-    deep: Inner = Inner()
+    deep: Deep = Deep()
     maybe: Inner | None = None
 
 
@@ -51,6 +61,11 @@ def test_units_and_paths(tmp_path: Path) -> None:
         ("[maybe]\nprot = 4\n", ["'maybe.prot'", "did you mean 'port'"]),
         ("[deep]\nwait = -1\n", ["'deep.wait'", "-1"]),
         ("[deep\n", ["a.toml", "not valid TOML"]),
+        ("wait = 3\n", ["'wait'", "belongs below [deep] or [maybe]"]),
+        ('[deep]\nlevel = "lou"\n', ["'deep.level'", "did you mean 'loud'", "got 'lou'"]),
+        ('[deep]\nlevel = "zzz"\n', ["expected one of: loud, quiet", "got 'zzz'"]),
+        ("[deep.must]\n", ["key 'deep.must.port' is missing"]),
+        ('[deep]\nfolder = "a\\u0000b"\n', ["'deep.folder'", "no NUL"]),
     ],
 )
 def test_errors_say_what_where_expected_and_got(tmp_path: Path, text: str, words: list[str]) -> None:
@@ -63,6 +78,25 @@ def test_errors_say_what_where_expected_and_got(tmp_path: Path, text: str, words
 def test_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"none\.toml: cannot be read: No such file"):
         settings.load(tmp_path / "none.toml", Outer)
+
+
+def test_missing_file_names_the_command_that_writes_one(tmp_path: Path) -> None:
+    path = tmp_path / "none.toml"
+    with pytest.raises(ConfigError, match=f"write one with: fedge-agent init --config {path}"):
+        settings.require(path, "fedge-agent")
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "a.toml/b.toml"])
+def test_a_path_that_cannot_be_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "a.toml").touch()
+    with pytest.raises(ConfigError):
+        settings.require(tmp_path / name, "fedge-agent")
+
+
+def test_text_that_is_not_utf8_is_refused_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_bytes(b'[deep]\nfolder = "\xe9"\n')
+    with pytest.raises(ConfigError, match=r"a\.toml: line 2: byte 0xe9 is not UTF-8; save it"):
+        settings.load(tmp_path / "a.toml", Outer)
 
 
 CARD = Card("classify", (Channel("a", "g"),), WindowSpec(1.0, 60, 10), ("mean",), ("ok", "bad"), "ok")
