@@ -128,7 +128,7 @@ class Federation:
             self._chain.refresh()
             opened = self._prepared_round(now, active)
             stopped = self._store.releases.pin(self.name) is not None or self._why_stopped() is not None
-            if opened.due(now, active, self.minimum) and not stopped:
+            if opened.due(now, active, self.minimum) and opened.due(now, active, self._least(opened)) and not stopped:
                 return 0.0 if self._finish(opened, now) else RETRY_S
             header = self.current.header
             if now > header.created + (header.expires - header.created) / 2:
@@ -217,6 +217,13 @@ class Federation:
         except StorageError:  # the node gets its answer even so
             logger.exception("federation %s: a refusal could not be logged", self.name)
 
+    def _least(self, opened: Round) -> int:
+        """Updates below which the open round cannot be averaged: those of nodes in quarantine do not count."""
+        if self.how.trust.action == "watch":
+            return self.minimum
+        reputations = self._store.round_states.reputations(self.name)
+        return self.minimum + sum(n in reputations and reputations[n].quarantined for n in opened.arrivals)
+
     def _prepared_round(self, now: float, active: Collection[str]) -> Round:
         """The open round, with times in the future corrected and its nodes asked."""
         opened = self.round()
@@ -237,7 +244,7 @@ class Federation:
         if why := self._why_stopped():
             return pinned + why
         rule = f"rule {self.how.name}"
-        return pinned + opened.waiting_for(now, active, self.minimum, rule)
+        return pinned + opened.waiting_for(now, active, self._least(opened), rule)
 
     def _finish(self, opened: Round, now: float) -> bool:
         """Average and publish; False when a damaged update was deleted: without it the round may not be due."""

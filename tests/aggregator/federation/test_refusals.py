@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from fedge_aggregator.config.load import load
+from fedge_aggregator.rounds.trust.reputation import Reputation
 from fedge_models.errors import ConfigError, IdentityError, RefusedError, StaleError
 from fedge_models.messages.quantize import LIMIT
 from fedge_models.messages.release import decode_release
@@ -24,6 +25,20 @@ def test_rule_that_cannot_hold_waits_and_the_log_says_what_it_needs(make_bench: 
     assert words in made.federation.status(made.now, "abcd")["waiting"]
     [(_, message)] = made.audit("waits")
     assert words in message
+
+
+@pytest.mark.parametrize("mode", ["quorum = 3\ndeadline = 60\n", 'mode = "asynchronous"\nbuffer = 3\n'])
+def test_a_round_waits_for_updates_that_count_and_quarantined_ones_do_not(make_bench: MakeBench, mode: str) -> None:
+    """The rule needs three; averaged with the one in quarantine it had two, and the federation stood still."""
+    made = make_bench(mode, rule='{ name = "trimmed_mean", byzantine = 1 }')
+    quarantined = Reputation(quarantined_since=made.now, quarantined_until=made.now + 86400)
+    made.store.round_states.set_reputation("f", "d", quarantined)
+    for name in "abd":
+        made.send(name)
+    assert made.step(seconds=120) == 1
+    assert "3 of at least 4 updates" in made.federation.status(made.now, set("abcd"))["waiting"]
+    made.send("c")
+    assert made.step(seconds=120) == 2
 
 
 @pytest.mark.parametrize(
