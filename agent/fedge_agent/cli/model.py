@@ -253,9 +253,11 @@ def _figures(table: dict[str, dict[str, float]], as_json: bool) -> None:
         click.echo(msgspec.json.encode(table))
         return
     names = list(dict.fromkeys(name for row in table.values() for name in row))
-    click.echo("".join(f"{text:>12}" for text in ("", *names)))
-    for title, row in table.items():
-        click.echo(f"{title:>12}" + "".join(f"{row[name]:12.4g}" if name in row else f"{'-':>12}" for name in names))
+    lines = [["", *names]]
+    lines += [[title, *(f"{row[n]:.4g}" if n in row else "-" for n in names)] for title, row in table.items()]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        click.echo("  ".join(text.rjust(width) for text, width in zip(line, widths, strict=True)))
 
 
 def _words(value: Any) -> str:

@@ -7,7 +7,6 @@ Tables of sources and outputs are typed by their registry entry (`type` picks it
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,8 +24,6 @@ from fedge_models.training.config import Epochs, Fraction, NotNegative, Training
 
 from ..types import Table
 from . import templates as templating
-
-NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 
 
 class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -279,8 +276,7 @@ def _check_names(path: Path, config: Config) -> None:
     keys = [("agent.name", config.agent.name)]
     keys += [(table, name) for table, entries in tables.items() for name in entries]
     for key, name in keys:
-        if not re.match(NAME, name):
-            raise ConfigError(f"{path}: key {key!r}: name {name!r} must match {NAME}")
+        settings.check_name(name, f"{path}: key {key!r}")
     for kind, entries in (("source", config.source), ("output", config.output)):
         for name, table in entries.items():
             if not isinstance(table.get("type"), str):

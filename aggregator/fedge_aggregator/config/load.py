@@ -13,7 +13,7 @@ from fedge_models.system.service import parse_address, parse_loopback
 
 from ..rounds.engine.runners import build_runner
 from .averaging import build_averaging
-from .schema import NAME, Config, FederationConfig
+from .schema import Config, FederationConfig
 
 HOST = r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?"
 
@@ -28,8 +28,7 @@ def load(path: Path) -> Config:
         if not _is_ip(address) and not re.fullmatch(HOST, address):
             raise ConfigError(f"{path}: key 'aggregator.addresses': expected host names or IPs, got {address!r}")
     for name, federation in config.federation.items():
-        if not re.fullmatch(NAME, name):
-            raise ConfigError(f"{path}: key 'federation': name {name!r} must match {NAME}")
+        settings.check_name(name, f"{path}: key 'federation'")
         _check(federation, str(path), f"federation.{name}")
     return config
 

@@ -22,7 +22,6 @@ Table = dict[str, Any]
 DEFAULT_RULE: Table = {"name": "trimmed_mean", "byzantine": 0.3}
 DEFAULT_MIXING: Table = {"name": "nearest_neighbour_mixing", "byzantine": 0.3}
 Count = Annotated[int, Meta(ge=1, le=1_000_000)]
-NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 
 
 class AggregatorConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

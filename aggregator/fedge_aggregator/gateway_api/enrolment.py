@@ -4,16 +4,15 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import secrets
 from collections.abc import Sequence
 
 import msgspec
 from fedge_models.errors import ConfigError, IdentityError
 from fedge_models.messages.invitation import SECRET_BYTES, Invitation, encode_invitation
+from fedge_models.system import settings
 
 from ..authority import Authority
-from ..config.schema import NAME
 from ..store.audit import operator, record
 from ..store.store import Node, Store
 
@@ -25,8 +24,7 @@ def invite(
 
     Raises ConfigError for a name that is not valid or taken.
     """
-    if not re.match(NAME, node):
-        raise ConfigError(f"node name {node!r} must match {NAME}")
+    settings.check_name(node, "node")
     if store.node(node) is not None:
         raise ConfigError(f"node {node!r} has joined already; choose another name")
     secret = secrets.token_bytes(SECRET_BYTES)

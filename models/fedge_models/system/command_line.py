@@ -37,7 +37,8 @@ class Group(click.Group):
         except OSError as e:
             if e.errno == errno.EPIPE:  # the reader of a pipe has left: click's business
                 raise
-            self._fail(files.explain(e, Path(e.filename)) if isinstance(e.filename, (str, Path)) else str(e))
+            at = e.filename
+            self._fail(files.explain(e, Path(at)) if isinstance(at, (str, Path)) else e.strerror or str(e))
 
     def _fail(self, reason: str) -> NoReturn:
         click.echo(f"{self._program}: {reason}", err=True)

@@ -28,6 +28,9 @@ else:
 
 MAX_CONFIG_BYTES = 4 * 1024 * 1024
 
+NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}"  # of nodes, federations, assets, sources, outputs: also parts of file names
+SHOWN = 80  # characters of a wrong name in a message
+
 T = TypeVar("T")
 
 
@@ -81,6 +84,15 @@ def require(path: Path, program: str) -> None:
         raise ConfigError(f"{path}: there is no such file; write one with: {program} init --config {path}") from e
     except OSError as e:
         raise ConfigError(files.explain(e, path)) from e
+
+
+def check_name(name: str, where: str) -> None:
+    """Raise a ConfigError that begins with `where` and says how a name must be written, unless `name` is."""
+    if not re.fullmatch(NAME, name):
+        raise ConfigError(
+            f"{where}: name {name[:SHOWN]!r}: expected 1 to 64 letters, digits, '_', '.' or '-', "
+            "the first a letter or a digit"
+        )
 
 
 def convert(table: object, type_: type[T], where: str, key: str = "") -> T:

@@ -86,7 +86,7 @@ GOOD = 'template = "pump"\nvars = { plc = "plc-a", hop = 5, row = 0, ok = "norma
         ('template = "pump"\nvars = 3', "key 'asset.pump-1.vars': expected a table of texts and numbers, got 3"),
         (GOOD + '[template.fan]\nmodle = "m"', "unknown key 'template.fan.modle'; did you mean 'model'?"),
         (GOOD + '[template]\nfan = 3', "template"),
-        (GOOD + '[template."a b"]\nmodel = "m"', "must match"),
+        (GOOD + '[template."a b"]\nmodel = "m"', "name 'a b': expected 1 to 64 letters"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_reported_with_asset_template_and_key(tmp_path: Path, asset: str, message: str) -> None:

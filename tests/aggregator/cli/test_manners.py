@@ -86,7 +86,7 @@ def test_every_reading_command_writes_json(make_bench: MakeBench, command: tuple
         (("nodes", "release", "zz"), "no node 'zz'; expected one of: a, b, c, d"),
         (("nodes", "release", "a"), "node 'a' is not in quarantine in f"),
         (("invite", "a", "--federation", "f"), "node 'a' has joined already"),
-        (("invite", "n/1", "--federation", "f"), "node name 'n/1'"),
+        (("invite", "n/1", "--federation", "f"), "node: name 'n/1': expected 1 to 64 letters"),
         (("invite", "n", "--federation", "f", "--expires", "soon"), "--expires: expected a duration such as"),
         (("invite", "n", "--federation", "f", "--expires", "0s"), "--expires: expected a duration from 1s to 365d"),
         (("invite", "n", "--federation", "f", "--expires", f"{10**30}d"), "--expires: expected a duration from"),

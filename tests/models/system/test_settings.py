@@ -99,6 +99,14 @@ def test_text_that_is_not_utf8_is_refused_with_its_line(tmp_path: Path) -> None:
         settings.load(tmp_path / "a.toml", Outer)
 
 
+@pytest.mark.parametrize("name", ["", "a b", "-a", "a/b", "gateway-1\n", "x" * 65, "x" * 5000])
+def test_a_name_that_is_none_is_refused_with_what_is_allowed(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"node: name .*: expected 1 to 64 letters, digits") as caught:
+        settings.check_name(name, "node")
+    assert len(str(caught.value)) < 250
+    settings.check_name("x" * 64, "node")
+
+
 CARD = Card("classify", (Channel("a", "g"),), WindowSpec(1.0, 60, 10), ("mean",), ("ok", "bad"), "ok")
 
 
