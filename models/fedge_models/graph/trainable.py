@@ -155,15 +155,33 @@ class TrainableGraph:
 
     def probe(self) -> None:
         """Run two samples forwards and backwards. Raises ModelError for a graph that cannot run as it claims."""
-        x = np.zeros((2, *self.input_shape), self.params.dtype)
         try:
-            with np.errstate(all="ignore"):
-                y = self.forward(x)
-                self.backward(np.zeros_like(y))
-        except nodes.TROUBLE as e:
+            y = self._tried(2)
+        except (ModelError, *nodes.TROUBLE) as e:
+            if self._runs_one():
+                why = str(e).removeprefix(f"{self._where}: ")
+                raise ModelError(
+                    f"{self._where}: runs with one sample, but not with two, so it was exported for a batch of one "
+                    f"({why}). Export it with a variable batch, in PyTorch dynamic_shapes={'x': {0: 'batch'}} for the input x"
+                ) from e
+            if isinstance(e, ModelError):
+                raise
             raise ModelError(f"{self._where}: cannot be trained here: {e}") from e
         if y.shape != (2, *self.output_shape):
             raise ModelError(f"{self._where}: gives {y.shape} for two samples, but claims (2, {self.output_shape})")
+
+    def _tried(self, samples: int) -> Array:
+        """Run zeros forwards and backwards and return the output."""
+        with np.errstate(all="ignore"):
+            y = self.forward(np.zeros((samples, *self.input_shape), self.params.dtype))
+            self.backward(np.zeros_like(y))
+        return y
+
+    def _runs_one(self) -> bool:
+        try:
+            return len(self._tried(1)) == 1
+        except (ModelError, *nodes.TROUBLE):
+            return False
 
 
 def _arrays(

@@ -133,3 +133,32 @@ def test_batch_that_a_graph_needs_fixed_is_refused(tmp_path: Path) -> None:
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 3
     with pytest.raises(ModelError, match=r"\(Reshape\) cannot be run"):
         TrainableGraph.load(save(model, CARD, tmp_path / "m.onnx")).probe()
+
+
+@pytest.mark.parametrize(
+    ("nodes", "tensors"),
+    [
+        ([N("Reshape", ["x", "s"], ["r"]), N("MatMul", ["r", "w"], ["y"])], {"s": ints(1, 4)}),
+        ([N("Reshape", ["x", "s"], ["r"]), N("MatMul", ["r", "w"], ["y"])], {"s": ints(1, -1)}),
+        (
+            [
+                N("Split", ["x"], ["a"], axis=0, num_outputs=1),
+                N("MatMul", ["a", "w"], ["z"]),
+                N("Reshape", ["z", "s"], ["y"]),
+            ],
+            {"s": ints(1, 2)},
+        ),
+        (
+            [N("Expand", ["x", "s"], ["e"]), N("MatMul", ["e", "w"], ["z"]), N("Reshape", ["z", "t"], ["y"])],
+            {"s": ints(1, 4), "t": ints(1, 2)},
+        ),
+    ],
+    ids=["Reshape", "Reshape with -1", "Split", "Expand"],
+)
+def test_graph_exported_for_a_batch_of_one_says_how_to_export_it(
+    nodes: list[onnx.NodeProto], tensors: dict[str, np.ndarray], tmp_path: Path
+) -> None:
+    model = small(nodes, {**tensors, "w": normal(4, 2)}, (4,), (2,), opset=18)
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+    with pytest.raises(ModelError, match=r"exported for a batch of one .*dynamic_shapes"):
+        TrainableGraph.load(save(model, CARD, tmp_path / "m.onnx")).probe()
