@@ -162,7 +162,8 @@ class TrainableGraph:
                 why = str(e).removeprefix(f"{self._where}: ")
                 raise ModelError(
                     f"{self._where}: runs with one sample, but not with two, so it was exported for a batch of one "
-                    f"({why}). Export it with a variable batch, in PyTorch dynamic_shapes={'x': {0: 'batch'}} for the input x"
+                    f"({why}). Export it with a variable batch, "
+                    "in PyTorch dynamic_shapes={'x': {0: 'batch'}} for the input x"
                 ) from e
             if isinstance(e, ModelError):
                 raise
