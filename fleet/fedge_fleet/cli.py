@@ -78,6 +78,8 @@ def simulate(config: Path | None, out: Path | None, as_json: bool, **flags: str 
     from .simulate.run import simulate as play
 
     settings, where = read(config, flagged({k: v for k, v in flags.items() if v is not None}))
+    if out is not None and (problem := files.folder_problem(out)):
+        raise ConfigError(problem)
     with click.progressbar(length=1000, label="simulating", file=sys.stderr) as bar:
         found = play(settings, where, lambda point, rounds: bar.update(round(1000 * point.round / rounds) - bar.pos))
     if out is not None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import click
@@ -67,5 +68,5 @@ def _default(option: click.Option) -> str:
     value: Any = option.default
     if option.required:
         return "required"
-    known = isinstance(value, str | int | float) and not isinstance(value, bool)
+    known = isinstance(value, str | int | float | Path) and not isinstance(value, bool)
     return code(str(value)) if known and str(value) else ""

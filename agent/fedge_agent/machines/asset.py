@@ -316,7 +316,9 @@ def _check_targets(name: str, config: AssetConfig, wanted: list[str]) -> None:
     if config.targets and sorted(config.targets) != sorted(wanted):
         raise ModelError(f"asset {name}: the model gives the targets {wanted}, the configuration {[*config.targets]}")
     if config.label and config.label.source and len(wanted) > 1:
-        raise ModelError(f"asset {name}: one label cannot stand for the targets {wanted}; give a tag for each as `targets`")
+        raise ModelError(
+            f"asset {name}: one label cannot stand for the targets {wanted}; give a tag for each as `targets`"
+        )
 
 
 def _check_bearing(name: str, config: AssetConfig, card: Card) -> None:

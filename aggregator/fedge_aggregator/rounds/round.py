@@ -147,7 +147,7 @@ class Round:
         have, there = len(self.arrivals), set(active) | set(self.arrivals)
         if len(there) < minimum:
             return (
-                f"{rule} protects from {minimum} updates on and only {len(there)} nodes take part: waiting for "
+                f"{rule} needs updates of {minimum} nodes, and {len(there)} take part: waiting for "
                 f"{minimum - len(there)} more; invite nodes or choose another rule"
             )
         missing = sorted((set(self.asked) if self.config.sampled else set(active)) - set(self.arrivals))

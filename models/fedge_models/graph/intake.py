@@ -78,6 +78,8 @@ def read_capped(path: Path) -> bytes:
             data = file.read(MAX_MODEL_BYTES + 1)
     except OSError as e:
         raise ModelError(f"{path}: cannot be read: {e.strerror}") from e
+    if not data:
+        raise ModelError(f"{path}: is empty; expected an ONNX file")
     if len(data) > MAX_MODEL_BYTES:
         raise ModelError(f"{path}: has more than {MAX_MODEL_BYTES} bytes, which is the most a model may have")
     return data

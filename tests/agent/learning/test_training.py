@@ -399,7 +399,9 @@ def test_wrong_model_for_the_channels_says_expected_and_got() -> None:
     right = AssetConfig(model="m", channels={c: TagConfig(source="s", tag=c) for c in "ab"})
     two = Card("regress", ANOMALY.channels, ANOMALY.window, ("mean", "std"), targets=(Target("life"), Target("heat")))
     one = msgspec.structs.replace(right, label=TagConfig(source="s", tag="l"))
-    with pytest.raises(ModelError, match=r"one label cannot stand for the targets \['life', 'heat'\]; give a tag for each"):
+    with pytest.raises(
+        ModelError, match=r"one label cannot stand for the targets \['life', 'heat'\]; give a tag for each"
+    ):
         check_fit("pump", one, two, (4,))
     wrong = msgspec.structs.replace(right, targets={"life": TagConfig(source="s", tag="l")})
     with pytest.raises(ModelError, match=r"gives the targets \['life', 'heat'\], the configuration \['life'\]"):

@@ -21,7 +21,7 @@ def test_rule_that_cannot_hold_waits_and_the_log_says_what_it_needs(make_bench: 
     made = make_bench(rule='{ name = "krum", byzantine = 1 }')
     made.round("a", "b", "c", "d")
     assert made.federation.current.header.version == 1
-    words = "rule krum protects from 5 updates on and only 4 nodes take part: waiting for 1 more"
+    words = "rule krum needs updates of 5 nodes, and 4 take part: waiting for 1 more"
     assert words in made.federation.status(made.now, "abcd")["waiting"]
     [(_, message)] = made.audit("waits")
     assert words in message

@@ -57,7 +57,7 @@ def test_a_rule_that_cannot_hold_waits_and_says_what_it_needs() -> None:
     made = started("a", "b", "c")
     assert not made.due(1e9, "abc", 5)
     reason = made.waiting_for(1e9, "abc", 5, "rule krum")
-    assert reason.startswith("rule krum protects from 5 updates on and only 3 nodes take part: waiting for 2 more")
+    assert reason.startswith("rule krum needs updates of 5 nodes, and 3 take part: waiting for 2 more")
 
 
 def test_second_update_of_a_node_is_stale() -> None:

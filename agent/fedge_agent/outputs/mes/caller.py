@@ -41,9 +41,9 @@ class Caller:
         self._config = config
         session = sessions.SESSIONS.get(config.preset)
         self._session = session(config) if session else None
+        client.check_url(config.url, where)
         parts = urlsplit(config.url)
         self._origin = f"{parts.scheme}://{parts.netloc}"
-        client.check_url(config.url, where)
         if config.token and not config.find:
             raise ConfigError(f"{where}.token: a create-once address needs a search too; give {where}.find")
         placeholders.check(config.headers, _ALWAYS, f"{where}.headers")

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 import msgspec
 from fedge_models.errors import ConfigError, RefusedError, RetryError, StaleError, UnreachableError, WireError
 from fedge_models.system import http_exchange
+from fedge_models.system.addresses import split_url
 
 from ..tls import client_context
 from .settings import Server
@@ -47,9 +48,10 @@ class Answer(NamedTuple):
 
 def check_url(url: str, where: str) -> None:
     """Raise ConfigError unless it is http or https with a host, and without a password in it."""
-    if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
-        raise ConfigError(f"{where}: url {url!r}: expected http://host/path or https://host/path")
-    if "@" in urlsplit(url).netloc:
+    parts = split_url(url, ("http", "https"))
+    if parts is None:
+        raise ConfigError(f"{where}: url {url!r}: expected http://host:port/path or https://host:port/path")
+    if "@" in parts.netloc:
         raise ConfigError(f"{where}: url holds a name or password; give username and password_file instead")
 
 

@@ -6,10 +6,10 @@ from __future__ import annotations
 import ssl
 from pathlib import Path
 from typing import Literal, NamedTuple
-from urllib.parse import urlsplit
 
 import msgspec
 from fedge_models.errors import ConfigError
+from fedge_models.system.addresses import split_url
 from fedge_models.system.settings import Seconds
 from fedge_models.system.structs import known
 
@@ -60,14 +60,10 @@ def check_broker(broker: Broker, where: str) -> None:
 
 def address(broker: Broker) -> Address:
     """Host, port and whether to use TLS. Raises ConfigError for another kind of URL."""
-    parts = urlsplit(broker.url)
-    try:
-        port = parts.port
-    except ValueError:
-        port = -1
-    if parts.scheme not in PORTS or not parts.hostname or port == -1:
+    parts = split_url(broker.url, PORTS)
+    if parts is None:
         raise ConfigError(f"url {broker.url!r}: expected mqtt://host:1883, or with TLS mqtts://host:8883")
-    return Address(parts.hostname, port or PORTS[parts.scheme], parts.scheme == "mqtts")
+    return Address(parts.hostname or "", parts.port or PORTS[parts.scheme], parts.scheme == "mqtts")
 
 
 def tls_context(broker: Broker) -> ssl.SSLContext:

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 from fedge_models.errors import ConfigError, FedgeError
+from fedge_models.system.addresses import split_url
 from fedge_models.system.settings import Seconds
 
 from . import security as trust
@@ -221,7 +222,7 @@ def _check(name: str, config: ConnectionConfig) -> None:
             f'{name}: security {config.security!r}: expected "None" or one of {", ".join(POLICIES)}, a slash, and '
             f'{" or ".join(MODES)}, as in "Basic256Sha256/SignAndEncrypt"'
         )
-    if not config.url.startswith("opc.tcp://"):
+    if split_url(config.url, ("opc.tcp",)) is None:
         raise ConfigError(f"{name}: url {config.url!r}: expected opc.tcp://host:port/path")
     if "@" in config.url.partition("://")[2].partition("/")[0]:  # it would be in every log and status page
         raise ConfigError(f"{name}: url holds a name or password; give username and password_file instead")
