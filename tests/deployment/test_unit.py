@@ -32,7 +32,7 @@ def test_unit_verifies(program: str, tmp_path: Path) -> None:
         pytest.skip("systemd-analyze is not here")
     unit = tmp_path / f"{program}.service"
     unit.write_text(printed(program).stdout)
-    done = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True, check=False)
+    done = subprocess.run(["systemd-analyze", "--man=no", "verify", unit], capture_output=True, text=True, check=False)
     assert done.returncode == 0 and not [x for x in done.stderr.splitlines() if unit.name in x], done.stderr
 
 

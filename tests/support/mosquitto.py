@@ -20,6 +20,7 @@ from support.counterparts import program
 from support.programs import free_port
 from support.waiting import LONGEST_S, until
 
+MAX_PACKET_BYTES = 1 << 26  # some tests send more than mosquitto 2.1 accepts by default
 PASSWORD = "pass word"
 ACL = """user gw
 topic readwrite plant/#
@@ -68,6 +69,7 @@ class Mosquitto:
         open_ = f"password_file {folder / 'passwords'}\nacl_file {folder / 'acl'}\nallow_anonymous false\n"
         (folder / "mosquitto.conf").write_text(
             f"per_listener_settings true\npersistence true\npersistence_location {folder}/\n{more}\n"
+            f"max_packet_size {MAX_PACKET_BYTES}\n"
             f"user root\nlistener {self.port} 127.0.0.1\n{open_}"
             f"listener {self.tls} 127.0.0.1\n{open_}{tls}"
             f"listener {self.mutual} 127.0.0.1\n{tls}require_certificate true\nuse_identity_as_username true\n"
