@@ -11,8 +11,7 @@ from pathlib import Path
 import click
 import msgspec
 from fedge_models import __version__
-from fedge_models.errors import ConfigError
-from fedge_models.system import files, malloc
+from fedge_models.system import files, malloc, settings
 from fedge_models.system import unit as units
 from fedge_models.system.command_line import Group
 
@@ -35,12 +34,7 @@ for command in (model.model_group, model.train, model.evaluate, opcua.trust, opc
 @config_option
 def init(config_path: Path) -> None:
     """Write a commented configuration."""
-    from importlib import resources
-
-    if config_path.exists():
-        raise ConfigError(f"{config_path}: exists already and was left as it is; to begin again, move it away first")
-    config_path.parent.mkdir(parents=True, exist_ok=True)
-    files.write(config_path, resources.files("fedge_agent").joinpath("agent.example.toml").read_bytes())
+    settings.write_example(config_path, "fedge_agent", "agent.example.toml")
     click.echo(f"{config_path}: written. Fill it in, then: fedge-agent check --config {config_path}")
 
 

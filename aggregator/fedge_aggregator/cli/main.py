@@ -6,13 +6,11 @@ from __future__ import annotations
 import logging
 import signal
 import threading
-from importlib import resources
 from pathlib import Path
 
 import click
 from fedge_models import __version__
-from fedge_models.errors import ConfigError
-from fedge_models.system import files, malloc
+from fedge_models.system import malloc, settings
 from fedge_models.system import unit as units
 from fedge_models.system.command_line import Group
 
@@ -41,10 +39,7 @@ for command in (model_group, invite, nodes_group, rounds, release_group, status,
 @config_option
 def init(config_path: Path) -> None:
     """Write a commented configuration."""
-    if config_path.exists():
-        raise ConfigError(f"{config_path}: exists already and was left as it is; to begin again, move it away first")
-    config_path.parent.mkdir(parents=True, exist_ok=True)
-    files.write(config_path, resources.files("fedge_aggregator").joinpath("aggregator.example.toml").read_bytes())
+    settings.write_example(config_path, "fedge_aggregator", "aggregator.example.toml")
     click.echo(
         f"{config_path}: written. Set addresses and federations, then: fedge-aggregator start --config {config_path}"
     )

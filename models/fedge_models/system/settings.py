@@ -76,6 +76,16 @@ def read(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: not valid TOML: {e}") from e
 
 
+def write_example(path: Path, package: str, name: str) -> None:
+    """Write a package's example configuration to a new file. Raises ConfigError when the file exists."""
+    from importlib import resources  # a megabyte, which only this command pays
+
+    if path.exists():
+        raise ConfigError(f"{path}: exists already and was left as it is; to begin again, move it away first")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    files.write(path, resources.files(package).joinpath(name).read_bytes())
+
+
 def require(path: Path, program: str) -> None:
     """Raise a ConfigError that names the command which writes a configuration, if there is none at `path`."""
     try:
