@@ -78,7 +78,7 @@ def read(path: Path) -> dict[str, Any]:
 
 def write_example(path: Path, package: str, name: str) -> None:
     """Write a package's example configuration to a new file. Raises ConfigError when the file exists."""
-    from importlib import resources  # a megabyte, which only this command pays
+    from importlib import resources  # only this command needs it
 
     if path.exists():
         raise ConfigError(f"{path}: exists already and was left as it is; to begin again, move it away first")
