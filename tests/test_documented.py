@@ -121,5 +121,7 @@ def test_unit_verifies(unit: Path, tmp_path: Path) -> None:
     copy = tmp_path / unit.name
     true = shutil.which("true") or "/bin/true"
     copy.write_text(re.sub(r"^ExecStart=\S+", f"ExecStart={true}", unit.read_text(), flags=re.M))
-    done = subprocess.run(["systemd-analyze", "--man=no", "verify", str(copy)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["systemd-analyze", "--man=no", "verify", str(copy)], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0 and not [x for x in done.stderr.splitlines() if unit.name in x], done.stderr

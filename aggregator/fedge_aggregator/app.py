@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Wiring of the aggregator: the only file that imports all rooms but the command line.
 
-Start order: the lock on the state folder, store, authority, federations, operator's page, listener, the thread that
-ends rounds; then READY. Stop order: the listener first (nothing new is acknowledged), then the thread that ends rounds
+Start order: the lock on the state folder, store, authority, federations, operator's page, listener; then READY and the
+thread that ends rounds. Stop order: the listener first (nothing new is acknowledged), then the thread that ends rounds
 (a round that it is ending is finished; being one transaction, it cannot be half done), the page, the store and the lock
 last.
 """
@@ -87,8 +87,8 @@ class App:
         files.write(state / STATUS_FILE, self._page.address.encode())
         self._page.start()
         self._server.start()
+        service.notify("READY=1")  # before the thread that reports WATCHDOG=1: systemd expects this one first
         self._rounds.start()
-        service.notify("READY=1")
         logger.info("listening on %s, operator's page on %s", self.address, self._page.address)
 
     def stop(self) -> None:
@@ -174,7 +174,8 @@ class App:
                 self._note_seen()
                 self._refresh_certificate()
                 noted = time.monotonic()
-            service.notify("WATCHDOG=1")
+            if watchdog:
+                service.notify("WATCHDOG=1")
             self._stop.wait(rest)
             with self._wake:
                 self._wake.wait_for(lambda: self._woken, timeout=wait)

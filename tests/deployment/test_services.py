@@ -56,7 +56,7 @@ def test_service_tells_systemd_how_it_is(
         finally:
             process.kill()
             process.wait()
-    assert messages.count(b"READY=1") == 1
+    assert messages[0] == b"READY=1" and messages.count(b"READY=1") == 1
     assert messages.count(b"WATCHDOG=1") >= 3
     assert messages[-1] == b"STOPPING=1"
 

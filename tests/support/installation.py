@@ -41,6 +41,9 @@ class Service:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._kill()
+
+    def _kill(self) -> None:
         if self._process and self._process.poll() is None:
             self._process.kill()
             self._process.wait()
@@ -52,7 +55,11 @@ class Service:
             channel.bind(str(self._socket))
             channel.settimeout(START_S)
             self._process = subprocess.Popen(self.command, env={**CLEAN, "NOTIFY_SOCKET": str(self._socket)}, cwd="/")
-            assert channel.recv(100) == b"READY=1"
+            try:
+                assert channel.recv(100) == b"READY=1"
+            except BaseException:
+                self._kill()
+                raise
 
     def stop(self) -> int:
         """The exit code after SIGTERM."""
