@@ -76,9 +76,6 @@ class Station:
         tail.save()
         return bool(text)
 
-    def _malformed(self, book: LabelBook) -> Callable[[str], None]:
-        return lambda what: book.count_malformed(self._asset, f"{self._path}: {what}")
-
     def _count_in(self, book: LabelBook) -> Callable[[str], None]:
         return lambda what: book.count_malformed(self._asset, f"{self._path}: {what}")
 

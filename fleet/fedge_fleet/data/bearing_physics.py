@@ -53,11 +53,6 @@ class Machine:
         """Ball-pass frequency, outer race."""
         return self.balls / 2 * self.shaft_hz * (1 - self.ratio)
 
-    @property
-    def bpfi_hz(self) -> float:
-        """Ball-pass frequency, inner race."""
-        return self.balls / 2 * self.shaft_hz * (1 + self.ratio)
-
 
 SITES = (
     Machine("press-shop", 24.6, 8, 0.32, 610.0, 0.05, 0.08, 0.8, 0.95),
