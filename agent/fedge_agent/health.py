@@ -125,7 +125,7 @@ def _counters(status: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]
         ("readings", "Readings taken in, by source", {k: v["readings"] for k, v in sources.items()}),
         ("bad_readings", "Readings of bad quality, by source", {k: v["bad"] for k, v in sources.items()}),
         ("counted", "Input that was not used as it came, by source/kind", counted),
-        ("reconnects", "Connections begun anew, by source", {k: v["reconnects"] for k, v in sources.items()}),
+        ("reconnects", "New connections after a loss, by source", {k: v["reconnects"] for k, v in sources.items()}),
         ("windows", "Windows completed, by asset", {k: v["counters"]["windows"] for k, v in assets.items()}),
         ("gaps", "Gaps longer than a window, by asset", {k: v["counters"]["gaps"] for k, v in assets.items()}),
         ("events", "Events raised, by asset", {k: v["events"] for k, v in assets.items()}),

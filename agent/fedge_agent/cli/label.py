@@ -53,21 +53,21 @@ def label(
     config = load_config(config_path)
     refer(asset, config.asset, "asset")
     begin_ns, end_ns = _span(start, end, moment, tolerance, part, time.time_ns())
-    said = Label(asset, begin_ns, end_ns, value, "hand", part)
+    label = Label(asset, begin_ns, end_ns, value, "hand", part)
     entry = config.asset[asset]
     subject = Subject(entry.model, lambda: None, entry.label)
-    if why := why_malformed(said) or _unknown(config, asset, subject, value):
+    if why := why_malformed(label) or _unknown(config, asset, subject, value):
         raise ConfigError(why)
     path = config.agent.state / SAMPLES_FILE
     if not path.exists():
         raise ConfigError(f"{path}: the agent has not yet run with this configuration, so there is nothing to label")
     book = LabelBook(path, {asset: subject}, lambda *_: None)
     try:
-        book.put(said)
-        count = book.count_matching(said)
+        book.put(label)
+        count = book.count_matching(label)
     finally:
         book.stop()
-    click.echo(f"{asset}: {describe(said)}: stored; it applies to {count} stored windows")
+    click.echo(f"{asset}: {describe(label)}: stored; it applies to {count} stored windows")
     if part and "part" not in entry.context:
         click.echo(f"warning: [asset.{asset}] has no context.part, so no window is known to be of a part", err=True)
 

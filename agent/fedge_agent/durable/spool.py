@@ -3,7 +3,7 @@
 forgotten between them (sequence numbers, error feedback, alert states, what was spent of a privacy budget).
 
 One SQLite file, ``synchronous=EXTRA``: what a method returned from survives a power cut. A sequence number is committed
-before it is used, so none is ever used twice. A damaged file is set aside and said so; numbers then go on from the
+before it is used, so none is ever used twice. A damaged file is set aside and reported; numbers then continue from the
 clock, far above any that were counted up one by one.
 """
 

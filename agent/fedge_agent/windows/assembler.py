@@ -34,7 +34,7 @@ class Counters:
     uncertain: int = 0  # used
     not_finite: int = 0  # NaN, Inf or no number
     late: int = 0  # older than what was already used
-    gaps: int = 0  # longer than a window: the grid began anew
+    gaps: int = 0  # longer than a window: a new grid began
     clock_jumps: int = 0
     windows: int = 0
 

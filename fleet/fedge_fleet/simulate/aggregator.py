@@ -48,7 +48,7 @@ class Aggregator:
         seed: int,
     ) -> None:
         self.how, self.traffic = how, Traffic()
-        self.changes: list[str] = []  # what was said when somebody went into quarantine or came out
+        self.changes: list[str] = []  # the report of each entry into quarantine and each exit
         self._federation, self._sizes, self._seed = federation, graph.sizes, seed
         self._state = RoundState()
         self._keys = {n: _key(seed, n) for n in nodes}

@@ -62,7 +62,7 @@ class Outcome:
     counts: dict[str, int]  # updates admitted, late, lost, refused
     reasons: dict[str, int]  # why refused
     quarantined: tuple[str, ...]  # by trust, at the end
-    changes: tuple[str, ...]  # who went into quarantine or came out, and why
+    changes: tuple[str, ...]  # who entered or left quarantine, and why
     bytes_up: int  # of all sites
     bytes_down: int  # of one site
     digest: str  # SHA-256 of the last weights
