@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an asset can say now, and why not more: deciding, waiting, stale or blind. Pure; ages are passed in.
+
+An asset that says nothing is never taken for a normal one. *Waiting*: it has not decided since the start. *Stale*: it
+decided, and does so no more. *Blind*: it decides, but could not alarm. It is found by `condition_judge`, and said by
+`condition_words`.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import msgspec
+from fedge_models.system.structs import known
+
+from ..windows.facts import ChannelFacts
+
+FLOOR_S = 10.0  # a shorter silence is never stale: a source may poll, and a small board may be busy
+AT_END = "at its end"  # the detail of a source that has nothing more to read
+
+
+class State(str, enum.Enum):
+    """What an asset can say."""
+
+    DECIDING = "deciding"
+    WAITING = "waiting"  # no decision since the start
+    STALE = "stale"  # it decided before, and does so no more
+    BLIND = "blind"  # it decides, and cannot alarm
+
+
+class Reason(str, enum.Enum):
+    """Why there is no decision, or none that could alarm; in the order in which they are looked for."""
+
+    MODEL = "model"  # there is none yet
+    BASELINE = "baseline"  # what is usual at this site is still being learnt
+    SOURCE = "source"  # it is not connected, or at its end
+    TIMES = "times"  # the readings' times are out of range
+    READINGS = "readings"  # a channel was never read
+    BAD = "bad"  # a channel's quality is bad
+    NOT_NUMBERS = "not_numbers"  # a channel's values are none
+    LATE = "late"  # a channel's times are not newer than those before
+    SILENT = "silent"  # a channel is no longer read
+    GAPS = "gaps"  # too much of each window is missing
+    WINDOW = "window"  # the first is not full yet
+    SCORE = "score"  # the model's score is not finite
+    LIMIT = "limit"  # no score can be above it, or any is
+
+
+@known
+class Cause(msgspec.Struct, frozen=True):
+    """One reason, with what is known of it."""
+
+    reason: Reason
+    channels: tuple[str, ...] = ()  # labels of the channels it is true of
+    source: str = ""
+    since_ns: int | None = None  # source time
+    age_s: float | None = None  # since when, where the source gives no time
+    count: int = 0  # of so many
+    total: int = 0
+    detail: str = ""  # an example, a source's problem, a value
+
+
+@known
+class Condition(msgspec.Struct, frozen=True):
+    """What an asset can say now."""
+
+    state: State
+    causes: tuple[Cause, ...] = ()
+    age_s: float | None = None  # of the last decision; None: none since the start
+    stale_after_s: float = FLOOR_S
+    gaps: float = 0.0  # share of the recent windows that had too many gaps for a decision
+    overdue: bool = False  # waiting for something that should have come by now
+    now_ns: int = 0  # newest source time that was seen
+
+    @property
+    def problem(self) -> bool:
+        """Whether a person has to look: what is waited for may still come, but a blind or stale asset sees nothing."""
+        return self.state in (State.STALE, State.BLIND) or self.overdue or bool(self.causes and not self.waits)
+
+    @property
+    def waits(self) -> bool:
+        """Whether it waits for what comes by itself: its model, its baseline, its first window."""
+        return self.state is State.WAITING and not self.overdue
+
+    @property
+    def learns(self) -> bool:
+        """Whether it waits for its model or its baseline: a restart would not help."""
+        return self.state is State.WAITING and any(c.reason in (Reason.MODEL, Reason.BASELINE) for c in self.causes)
+
+
+class SourceFacts(NamedTuple):
+    """What a source knows that its readings do not say."""
+
+    problem: str = ""  # why it is not connected, or what is wrong with it
+    connected: bool = True  # False: it never delivered, or its connection is lost
+    ended: bool = False  # there is nothing more to read
+    refused_times: Mapping[str, tuple[int, int]] = {}  # tag -> how many, and one of them in ns
+
+
+class Seen(NamedTuple):
+    """Everything that a condition is judged from. Ages are seconds of the monotonic clock."""
+
+    channels: Sequence[ChannelFacts]
+    sources: Mapping[str, SourceFacts]
+    now: float  # monotonic, s
+    began: float  # monotonic: from when on it could decide
+    decided: float | None = None  # monotonic: the last decision
+    stale_after_s: float = FLOOR_S
+    waits_for: Cause | None = None  # the model, or the baseline with its progress
+    score: float = 0.0  # of the last decision
+    limit: float = math.inf  # what that is compared with
+    alarms: bool = True  # False: a model that only estimates, and has nothing to alarm about
+    missing: Mapping[str, float] = {}  # channel -> its share without a value, in the last window
+    windows: int = 0  # recent ones
+    refused: int = 0  # of them: too many gaps for a decision
+    filled: tuple[int, int] | None = None  # samples of the first window, of how many

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What became of the readings of one channel: plain counts and times, from which an asset's condition is judged.
+
+Whoever takes the readings in counts here (`assembler`, `snapshots`); `machines.condition` reads. Pure.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..types import Quality, Reading
+
+SHOWN = 24  # characters of an example
+
+
+@dataclass
+class Unused:
+    """Readings in a row that could not be used."""
+
+    readings: int = 0
+    not_numbers: int = 0
+    late: int = 0
+
+
+@dataclass
+class ChannelFacts:
+    """One channel. Times named `_ns` are source time, those named `seen` monotonic seconds of this process."""
+
+    name: str  # the key in ``[asset.X] channels``
+    source: str
+    tag: str
+    readings: int = 0
+    bad: int = 0  # readings of bad quality
+    not_numbers: int = 0  # readings of usable quality whose value is none
+    example: str = ""  # the last of those values
+    late: int = 0  # readings that are not newer than what was used before
+    unused: Unused = field(default_factory=Unused)  # since the last reading that was used
+    bad_since_ns: int | None = None  # the quality is bad since then; None: it is not
+    newest_ns: int = 0  # of the last reading
+    seen: float | None = None  # the last reading, or the last sign that the value is unchanged
+    used: float | None = None  # the last reading with a value
+
+    def take(self, reading: Reading, received_ns: int, usable: bool) -> None:
+        """Count a reading; usable: whether its value is what the channel expects."""
+        self.readings += 1
+        self.seen, self.newest_ns = received_ns / 1e9, reading.time_ns
+        if reading.quality is Quality.BAD:
+            self.bad += 1
+            self.unused.readings += 1
+            self.bad_since_ns = reading.time_ns if self.bad_since_ns is None else self.bad_since_ns
+            return
+        self.bad_since_ns = None
+        if usable:
+            self.used = self.seen
+            if self.unused.readings:
+                self.unused = Unused()
+            return
+        self.not_numbers += 1
+        self.unused.readings += 1
+        self.unused.not_numbers += 1
+        self.example = example(reading.value)
+
+    def take_late(self, received_ns: int) -> None:
+        """Count a reading that comes too late to be used."""
+        self.readings += 1
+        self.late += 1
+        self.unused.readings += 1
+        self.unused.late += 1
+        self.seen = received_ns / 1e9
+
+    @property
+    def label(self) -> str:
+        """The channel for people: its name, and its tag where that is another."""
+        return self.name if self.name == self.tag else f"{self.name} ({self.tag})"
+
+
+def example(value: Any) -> str:
+    """A value from outside on one short line, without control characters."""
+    if isinstance(value, np.ndarray):
+        return f"an array of {' × '.join(map(str, value.shape))}"
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    text = repr(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…{text[0]}"

@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an asset says of itself: it decides, or why it does not. An asset that cannot see never counts as normal."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import pytest
+from fedge_agent.machines.condition import Cause, Condition, Reason, Seen, SourceFacts, State
+from fedge_agent.machines.condition_judge import judge, stale_after
+from fedge_agent.machines.condition_words import clock, duration, likeness, merged, names, words
+from fedge_agent.types import Quality, Reading
+from fedge_agent.windows.facts import ChannelFacts
+
+MORNING_NS = 1_780_220_520 * 10**9  # 2026-05-31 09:42 UTC
+MINUTE_NS = 60 * 10**9
+FINE = SourceFacts()
+
+
+@pytest.fixture(autouse=True)
+def _utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+def channel(name: str, *values: Any, at: float = 0.0, quality: Quality = Quality.GOOD) -> ChannelFacts:
+    """A channel that took these values, one a minute of source time, the last `at` so many monotonic seconds."""
+    facts = ChannelFacts(name, "plc", name)
+    for i, value in enumerate(values):
+        usable = isinstance(value, float) and math.isfinite(value)
+        facts.take(Reading(name, MORNING_NS + i * MINUTE_NS, value, quality), round(at * 1e9), usable)
+    return facts
+
+
+def seen(*channels: ChannelFacts, now: float = 100.0, **more: Any) -> Seen:
+    return Seen(channels, more.pop("sources", {"plc": FINE}), now, more.pop("began", 0.0), **more)
+
+
+def test_an_asset_that_decides_says_nothing_more() -> None:
+    found = judge(seen(channel("temp", 20.0, at=99), decided=98.0, limit=1.0))
+    assert (found.state, found.problem, found.age_s, words(found)) == (State.DECIDING, False, 2.0, "")
+
+
+def test_a_bad_tag_makes_an_asset_stale_since_when_it_is_bad() -> None:
+    temp = channel("temp", 20.0, at=10)
+    temp.take(Reading("temp", MORNING_NS + 60 * MINUTE_NS, math.nan, Quality.BAD), 20 * 10**9, False)
+    temp.take(Reading("temp", MORNING_NS + 61 * MINUTE_NS, math.nan, Quality.BAD), 299 * 10**9, False)
+    found = judge(seen(temp, now=300.0, decided=20.0, score=0.18, limit=1.0))
+    assert found.state is State.STALE and found.problem
+    assert words(found) == "no decision for 4 min: tag temp has been Bad since 10:42"
+
+
+def test_a_good_value_after_a_bad_one_ends_it() -> None:
+    temp = channel("temp", 1.0, quality=Quality.BAD)
+    temp.take(Reading("temp", MORNING_NS + MINUTE_NS, 1.0), 0, True)
+    assert temp.bad_since_ns is None and temp.bad == 1
+
+
+def test_values_that_are_no_numbers_are_named_with_an_example() -> None:
+    found = judge(seen(channel("press", *["12,5"] * 120, at=99)))
+    assert found.state is State.WAITING and found.problem
+    assert words(found) == "no decision yet: 120 of 120 values of press are not numbers, e.g. '12,5'"
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (math.nan, "nan"),
+        ("x" * 100, "'xxxxxxxxxxxxxxxxxxxxxxx…'"),
+        ("\x1b[31m", "'\\x1b[31m'"),
+        ("", "''"),
+        (True, "True"),
+    ],
+)
+def test_an_example_is_short_and_safe_to_print(value: Any, shown: str) -> None:
+    assert channel("a", value).example == shown or isinstance(value, bool)
+
+
+def test_times_of_another_century_are_said() -> None:
+    source = SourceFacts(refused_times={"temp": (1440, 46_341_000_000 * 10**9)})
+    found = judge(seen(channel("temp"), sources={"plc": source}))
+    assert "1,440 of 1,440 times of temp are out of range, e.g. 3438-" in words(found) and found.problem
+
+
+def test_a_source_that_never_connects_is_named_with_its_problem() -> None:
+    source = SourceFacts(problem="opc.tcp://10.0.0.1:4840: no route to host", connected=False)
+    found = judge(seen(channel("temp"), channel("press"), sources={"plc": source}))
+    assert words(found) == "no decision yet: source plc is not connected: opc.tcp://10.0.0.1:4840: no route to host"
+    assert found.problem and not found.learns
+
+
+def test_the_first_minute_is_no_problem() -> None:
+    found = judge(seen(channel("temp", 1.0, at=99), now=100.0, began=95.0, filled=(5, 60)))
+    assert not found.problem and found.waits and words(found) == "no decision yet: 5 of 60 samples of the first window"
+
+
+def test_of_two_channels_the_one_that_is_missing_is_named() -> None:
+    found = judge(seen(channel("temp", 20.0, at=99), channel("press")))
+    assert words(found) == "no decision yet: no reading of press from source plc yet"
+
+
+def test_a_channel_that_falls_silent_is_named() -> None:
+    found = judge(seen(channel("temp", 20.0, at=299), channel("press", 1.0, at=10), now=300.0, decided=20.0))
+    assert words(found) == "no decision for 4 min: no reading of press from source plc for 4 min"
+
+
+def test_windows_with_too_many_gaps_are_counted_and_the_worst_channel_named() -> None:
+    missing = {"temp": 0.2, "press": 0.0}
+    both = channel("temp", 20.0, at=99), channel("press", 1.0, at=99)
+    found = judge(seen(*both, windows=57, refused=57, missing=missing))
+    assert words(found) == (
+        "no decision yet: 57 of 57 windows have more gaps than max_missing allows: up to 20 % of temp is missing"
+    )
+    assert found.gaps == 1.0
+
+
+def test_a_time_that_stands_still_is_said() -> None:
+    temp = channel("temp", 20.0, at=99)
+    for _ in range(9):
+        temp.take_late(99 * 10**9)
+    found = judge(seen(temp, decided=50.0, now=99.0))
+    assert "9 of 9 times of temp are not newer than 2026-05-31 09:42:00 UTC" in words(found)
+
+
+@pytest.mark.parametrize(
+    ("score", "limit", "text"),
+    [
+        (math.nan, 1.0, "cannot alarm: the model's score is nan, no number"),
+        (math.inf, 1.0, "cannot alarm: the model's score is inf, no number"),
+        (0.1, math.nan, "cannot alarm: the limit that scores are compared with is nan"),
+        (0.0, 0.0, "cannot alarm: the limit that scores are compared with is 0"),
+        (0.0, -1.0, "cannot alarm: the limit that scores are compared with is -1"),
+    ],
+)
+def test_what_cannot_alarm_is_blind(score: float, limit: float, text: str) -> None:
+    found = judge(seen(channel("temp", 20.0, at=99), decided=99.0, score=score, limit=limit))
+    assert (found.state, found.problem, words(found)) == (State.BLIND, True, text)
+
+
+def test_a_model_that_only_estimates_needs_no_limit() -> None:
+    found = judge(seen(channel("temp", 20.0, at=99), decided=99.0, limit=0.0, alarms=False))
+    assert found.state is State.DECIDING
+
+
+def test_a_baseline_is_waited_for_before_and_while_the_model_decides() -> None:
+    progress = Cause(Reason.BASELINE, detail="43 of 240 min")
+    before = judge(seen(channel("temp", 20.0, at=99), waits_for=progress))
+    while_deciding = judge(seen(channel("temp", 20.0, at=99), decided=99.0, waits_for=progress))
+    assert words(before) == "no decision yet: waiting for the baseline: 43 of 240 min"
+    assert words(while_deciding) == "waiting: waiting for the baseline: 43 of 240 min"
+    assert before.learns and while_deciding.learns and not before.problem and not while_deciding.problem
+
+
+def test_a_dead_channel_of_many_is_a_problem_though_the_others_decide() -> None:
+    dead = channel("temp", 20.0, at=1)
+    dead.take(Reading("temp", MORNING_NS, math.nan, Quality.BAD), 2 * 10**9, False)
+    found = judge(seen(dead, channel("press", 1.0, at=99), decided=99.0, limit=1.0, missing={"temp": 1.0}))
+    assert found.state is State.DECIDING and found.problem
+    assert words(found) == "decides without temp: tag temp has been Bad since 09:42"
+
+
+@pytest.mark.parametrize(
+    ("hop", "wait", "usual", "expected"),
+    [(1.0, 5.0, None, 10.0), (10.0, 5.0, None, 35.0), (0.001, 0.0, None, 10.0), (1.0, 5.0, 60.0, 240.0)],
+)
+def test_stale_follows_the_pace_of_the_asset(hop: float, wait: float, usual: float | None, expected: float) -> None:
+    assert stale_after(hop, wait, usual) == expected
+
+
+def test_two_hundred_assets_with_bad_tags_make_one_line() -> None:
+    those = []
+    for i in range(200):
+        tags = [ChannelFacts(f"t{k}", "plc", f"Fan{i}.T{k}") for k in range(3)]
+        for tag in tags:
+            tag.take(Reading(tag.tag, MORNING_NS, math.nan, Quality.BAD), 0, False)
+        those.append(judge(seen(*tags, now=300.0, decided=20.0)))
+    assert len({likeness(c) for c in those}) == 1
+    line = words(merged(those))
+    assert line.startswith("no decision for 4 min: tags t0 (Fan0.T0), ") and "and 595 more have been Bad" in line
+    assert len(line) < 200
+
+
+def test_different_problems_stay_apart() -> None:
+    a = SourceFacts(problem="timed out", connected=False)
+    b = SourceFacts(problem="login refused", connected=False)
+    those = [judge(seen(channel("t"), sources={"plc": s})) for s in (a, b, FINE)]
+    assert len({likeness(c) for c in those}) == 3
+
+
+def test_a_condition_travels_as_json() -> None:
+    temp = channel("temp", 1.0, quality=Quality.BAD)
+    found = judge(seen(temp, now=300.0, decided=20.0))
+    again = msgspec.json.decode(msgspec.json.encode(found), type=Condition)
+    assert again == found and words(again) == words(found)
+
+
+def test_times_and_names_are_short() -> None:
+    assert [duration(s) for s in (0, 43.9, 119, 120, 3600, 7200, 172_800, 1e6)] == [
+        "0 s", "43 s", "119 s", "2 min", "60 min", "2 h", "2 days", "11 days",
+    ]  # fmt: skip
+    assert names("abcdefg") == "a, b, c, d, e and 2 more" and names("abc") == "a, b, c"
+    assert clock(MORNING_NS, MORNING_NS + MINUTE_NS) == "09:42"
+    assert clock(MORNING_NS, MORNING_NS + 2 * 86_400 * 10**9) == "2026-05-31 09:42:00 UTC"
