@@ -53,6 +53,7 @@ class Batch(NamedTuple):
     # The first of a new connection: whatever was known of the source ended with its last batch.
     fresh: bool = False
     inbox_row: int = 0  # 0: it is not in the inbox, and would not survive a kill
+    unsure: frozenset[str] = frozenset()  # tags that may have changed before `alive_ns` without a reading
 
 
 class Window(NamedTuple):
@@ -143,8 +144,13 @@ class SourceHost(Protocol):
 
     stop: threading.Event  # set: return from run() within a second
 
-    def emit(self, readings: Sequence[Reading], alive_ns: int | None = None) -> None:
-        """Hand over readings. When the agent cannot keep up, the oldest batch is dropped and counted."""
+    def emit(
+        self, readings: Sequence[Reading], alive_ns: int | None = None, unsure: frozenset[str] = frozenset()
+    ) -> None:
+        """Hand over readings. When the agent cannot keep up, the oldest batch is dropped and counted.
+
+        unsure: the tags of which `alive_ns` says nothing.
+        """
 
     def store(
         self,

@@ -27,11 +27,15 @@ class RecordingHost:
     stored: list[bytes] = field(default_factory=list)  # receipts, oldest first
     problems: dict[str, str] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
+    unsure: frozenset[str] = frozenset()  # of the newest batch
     changed: threading.Condition = field(default_factory=threading.Condition)
 
-    def emit(self, readings: Sequence[Reading], alive_ns: int | None = None) -> None:
+    def emit(
+        self, readings: Sequence[Reading], alive_ns: int | None = None, unsure: frozenset[str] = frozenset()
+    ) -> None:
         with self.changed:
             self.batches.append((readings, alive_ns))
+            self.unsure = unsure
             self.changed.notify_all()
         if len(self.batches) >= self.stop_after:
             self.stop.set()

@@ -139,9 +139,11 @@ class HostedSource:
         self.stop.set()
         self._worker.stop(timeout)
 
-    def emit(self, readings: Sequence[Reading], alive_ns: int | None = None) -> None:
+    def emit(
+        self, readings: Sequence[Reading], alive_ns: int | None = None, unsure: frozenset[str] = frozenset()
+    ) -> None:
         """Hand readings to the main thread."""
-        self._hand_over(self._in_range(readings), alive_ns, self._fresh, 0)
+        self._hand_over(self._in_range(readings), alive_ns, self._fresh, 0, unsure)
 
     def store(
         self,
@@ -181,13 +183,20 @@ class HostedSource:
                 self.problem("time", None)
         return good
 
-    def _hand_over(self, readings: Sequence[Reading], alive_ns: int | None, fresh: bool, row: int) -> None:
+    def _hand_over(
+        self,
+        readings: Sequence[Reading],
+        alive_ns: int | None,
+        fresh: bool,
+        row: int,
+        unsure: frozenset[str] = frozenset(),
+    ) -> None:
         now = time.monotonic_ns()
         if readings:
             self._readings += len(readings)
             self._bad += sum(1 for r in readings if r.quality is Quality.BAD)
             self._last = now / 1e9
-        self._queue.put(Batch(self.name, readings, alive_ns, now, fresh, row))
+        self._queue.put(Batch(self.name, readings, alive_ns, now, fresh, row, unsure))
         self._fresh = False
 
     def problem(self, subject: str, text: str | None) -> None:

@@ -21,6 +21,7 @@ from ..protocols.mqtt.broker import Broker, check_broker
 from ..protocols.mqtt.connection import Connection, Message, Will
 from ..protocols.sparkplug import topics
 from ..protocols.sparkplug.host_view import HostView, Outcome
+from ..protocols.sparkplug.node_view import Patience
 from ..types import Reading, Source, SourceHost
 
 MAX_WAITING = 10_000  # messages between the network's thread and ours; more are lost, and their seq shows it
@@ -36,6 +37,8 @@ class SparkplugConfig(Broker, frozen=True, forbid_unknown_fields=True, kw_only=T
     host_id: str = ""  # publish at spBv1.0/STATE/<host_id> that we are online; edge nodes may wait for it
     reorder_timeout: Seconds = Seconds(2)  # how long a missing message is waited for
     rebirth_interval: Seconds = Seconds(10)  # least time between two requests for an edge node's births
+    rebirth_timeout: Seconds = Seconds(5)  # a node that may be dead has so long to answer
+    max_silence: Seconds = Seconds(300)  # after so long a silent node is asked whether it is alive; 0: never
 
 
 class SparkplugSource(Source):
@@ -53,14 +56,13 @@ class SparkplugSource(Source):
     def run(self, tags: Sequence[str], host: SourceHost) -> None:
         """One connection, until `host.stop` or trouble. Raises UnreachableError or ConfigError."""
         if self._view is None:
-            config = self._config
-            self._view = HostView(tags, float(config.reorder_timeout), float(config.rebirth_interval))
+            self._view = HostView(tags, _patience(self._config))
         _Session(self._config, self._view, host).run()
 
     def check(self, tags: Sequence[str]) -> list[str]:
         """Connect and subscribe; nothing is published, so no births are requested."""
         try:
-            view = HostView(tags, 0, 0)
+            view = HostView(tags, _patience(self._config))
         except ConfigError as e:
             return [str(e)]
         connection = Connection(msgspec.structs.replace(self._config, client_id=""), clean=True)
@@ -172,12 +174,17 @@ class _Session:
         if outcome.readings or now >= self._alive_at:
             self._alive_at = now + ALIVE_S
             readings: list[Reading] = outcome.readings
-            alive = self._view.alive_ns(now)
-            if readings or alive is not None:
-                self._host.emit(readings, alive)
+            alive = self._view.alive(now)
+            if readings or alive.time_ns is not None:
+                self._host.emit(readings, alive.time_ns, alive.unsure)
         if now >= self._refusal_at and self._view.counts.last_refusal:
             self._refusal_at = now + REFUSAL_S
             self._host.problem("input", f"the last input that was refused: {self._view.counts.last_refusal}")
+
+
+def _patience(config: SparkplugConfig) -> Patience:
+    waits = config.reorder_timeout, config.rebirth_interval, config.rebirth_timeout, config.max_silence
+    return Patience(*map(float, waits))
 
 
 def _wall_ms() -> int:

@@ -101,7 +101,7 @@ class Assembler:
             if self._is_old(batch.source, batch.alive_ns, self._old_alive):
                 self._old_alive = self._old_alive or batch.alive_ns
             else:
-                self._mark_alive(batch.source, batch.alive_ns)
+                self._mark_alive(batch.source, batch.alive_ns, batch.unsure)
         return self._advance(batch.received_ns)
 
     def next_start(self) -> float | None:
@@ -209,9 +209,11 @@ class Assembler:
             block = np.where(finite, block, np.float32(np.nan))
         return block.astype(np.float32, copy=False)
 
-    def _mark_alive(self, source: str, alive: int) -> None:
+    def _mark_alive(self, source: str, alive: int, unsure: frozenset[str]) -> None:
         last, self._alive[source] = self._alive[source], alive
-        channels = self._by_source[source]
+        channels = self._sure(source, unsure) if unsure else self._by_source[source]
+        if not channels:
+            return
         if last - alive > self._leap and max([max(c.newest, c.alive) for c in channels]) - alive > self._leap:
             self._restart(alive, source)
         for channel in channels:
@@ -220,6 +222,10 @@ class Assembler:
             if channel.alive == NEVER_NS and channel.pending and alive - channel.pending[0][0] > self._leap:
                 self._begin_late(channel, alive)
             channel.alive = max(channel.alive, alive)
+
+    def _sure(self, source: str, unsure: frozenset[str]) -> list[Channel]:
+        """The source's channels whose silence means no change."""
+        return [c for tag, some in self._by_tag[source].items() if tag not in unsure for c in some]
 
     def _begin_late(self, channel: Channel, now: int) -> None:
         """The first that was heard is of long ago: the value counts from `now`, or from when it changed shortly before,

@@ -15,6 +15,7 @@ from fedge_agent.protocols.mqtt.connection import Message
 from fedge_agent.protocols.sparkplug import codec, state
 from fedge_agent.protocols.sparkplug.edge_node import EdgeNode, Value
 from fedge_agent.protocols.sparkplug.host_view import HostView, rebirth
+from fedge_agent.protocols.sparkplug.node_view import Patience
 from fedge_agent.protocols.sparkplug.topics import NodeId
 from fedge_agent.protocols.sparkplug.values import BOOLEAN, DOUBLE, STRING
 from fedge_agent.types import Decision, Event, Quality
@@ -103,7 +104,7 @@ CHANGES = st.lists(
 def test_our_host_knows_what_our_node_sent(changes: Any) -> None:
     """Every value as last sent, through aliases, rebirths and new connections; no seq is ever missing."""
     tags = [f"g/n/{d}/{m}" for d in ("a", "b") for m in ("score", "left", "more")]
-    view, edge, now = HostView(tags, 0, 1), node(), T
+    view, edge, now = HostView(tags, Patience(0, 1, 1, 0)), node(), T
     view.connected(0, T)
     known: dict[str, Any] = {}
     latest: dict[str, Any] = {}

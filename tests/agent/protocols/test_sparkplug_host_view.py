@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from fedge_agent.protocols.sparkplug import codec, topics
 from fedge_agent.protocols.sparkplug.codec import Metric, encode
-from fedge_agent.protocols.sparkplug.host_view import HostView, Outcome
-from fedge_agent.protocols.sparkplug.node_view import DEVICES_S, MAX_UNANSWERED, SILENT_S
+from fedge_agent.protocols.sparkplug.host_view import Alive, HostView, Outcome
+from fedge_agent.protocols.sparkplug.node_view import DEVICES_S, SILENT_S, Patience
+from fedge_agent.protocols.sparkplug.rebirths import MAX_UNANSWERED
 from fedge_agent.types import Quality, Reading
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,6 +21,8 @@ FUZZ = settings(max_examples=200, deadline=None, derandomize=True)
 T = 1_700_000_000_000  # ms
 TAGS = ["g/n/press/temperature", "g/n/press/state", "g/n//load", "g/n/pump/flow"]
 INTERVAL = 10.0
+ANSWER = 5.0
+SILENCE = 3600.0
 
 
 def double(name: str, value: float | None, at: int = 0, **more: Any) -> Metric:
@@ -35,7 +38,7 @@ class Plant:
     """A host's view and the messages of node g/n, which count their seq by themselves. Time is `now` seconds."""
 
     def __init__(self, reorder_s: float = 2.0, tags: list[str] = TAGS) -> None:
-        self.view = HostView(tags, reorder_s, INTERVAL)
+        self.view = HostView(tags, Patience(reorder_s, INTERVAL, ANSWER, SILENCE))
         self.now, self.seq = 1000.0, 0
         self.begun = self.view.connected(self.now, T)
 
@@ -92,7 +95,7 @@ def test_a_new_connection_asks_for_births_and_subscribes_to_its_nodes_only() -> 
     plant = Plant()
     assert asked(plant.begun) == ["spBv1.0/g/NCMD/n"]
     assert plant.view.subscriptions() == ["spBv1.0/g/+/n/#"]
-    assert plant.view.alive_ns(plant.now) is None
+    assert plant.view.alive(plant.now) == Alive(None, frozenset(TAGS))
 
 
 def test_births_and_data_by_alias() -> None:
@@ -142,9 +145,8 @@ def test_a_gap_is_waited_out_then_a_rebirth_is_asked_for_at_most_once_in_the_int
     plant.now += INTERVAL
     late = plant.payload(double("", 21.0, 1, alias=2), at=1)
     assert plant.data(double("", 22.0, 2, alias=2), at=2).readings == []
-    sure = plant.view.alive_ns(plant.now)
     assert not plant.tick(1.9).requests
-    assert plant.view.alive_ns(plant.now) == sure  # the content of the lost message is not known
+    assert plant.view.alive(plant.now) == Alive(None, frozenset(TAGS))  # the content of the lost message is not known
     received = plant.tick(0.2)
     assert asked(received) == ["spBv1.0/g/NCMD/n"]
     assert "expected seq 2, got 3" in str(received.problems["g/n"])
@@ -195,7 +197,7 @@ def test_unanswered_requests_end_what_is_known() -> None:
     assert len(received.requests) == MAX_UNANSWERED
     assert {tag for tag, _, value in plain(received) if value is None} == {"/load", "press/temperature", "press/state"}
     assert "3 requests for a rebirth have no answer" in str(received.problems["g/n"])
-    assert plant.view.alive_ns(plant.now) is None
+    assert plant.view.alive(plant.now) == Alive(None, frozenset(TAGS))
 
 
 def test_metrics_before_a_birth_ask_for_one() -> None:
@@ -234,7 +236,7 @@ def test_death_makes_all_tags_bad_and_rebirth_good_again() -> None:
     received = plant.death()
     assert plain(received) == [("/load", 3000, None), ("press/temperature", 3000, None), ("press/state", 3000, None)]
     assert "dead" in str(received.problems["g/n"])
-    assert plant.view.alive_ns(plant.now) is None
+    assert plant.view.alive(plant.now) == Alive(None, frozenset(TAGS))
     assert plant.death().readings == []
     received = plant.birth(number=1)  # tells values of before the death: known again since then, and not before
     assert [(tag, value) for tag, _, value in plain(received)] == [
@@ -245,19 +247,143 @@ def test_death_makes_all_tags_bad_and_rebirth_good_again() -> None:
     assert all(r.time_ns == (T + 3000) * 1_000_000 + 1 for r in received.readings)
 
 
-def test_the_death_of_an_earlier_connection_ends_nothing() -> None:
+def test_a_death_of_another_bdseq_is_asked_about_and_without_an_answer_the_node_is_dead() -> None:
+    """The Python client of Tahu sends n in the Will and n + 1 in NBIRTH; others count bdSeq up at each rebirth."""
     plant = Plant()
     plant.birth(number=4)
-    assert plant.death(3).readings == []
-    assert plant.counts["deaths of an earlier connection"] == 1
-    assert len(plant.death(4).readings) == 3
+    plant.now += INTERVAL
+    received = plant.death(3)
+    assert received.readings == [] and asked(received) == ["spBv1.0/g/NCMD/n"]
+    assert "has bdSeq 3, its birth 4; a rebirth is asked for" in str(received.problems["g/n"])
+    assert plant.view.counts.take_unusable() == {"deaths of another bdSeq": 1}
+    assert plant.view.alive(plant.now) == Alive(None, frozenset(TAGS))  # neither dead nor known to be unchanged
+    assert plant.tick(ANSWER - 0.1).readings == []
+    received = plant.tick(0.2)
+    assert {(tag, value) for tag, _, value in plain(received)} == {
+        ("/load", None),
+        ("press/temperature", None),
+        ("press/state", None),
+    }
+    assert "counts as dead" in str(received.problems["g/n"]) and "no answer in 5 s" in str(received.problems["g/n"])
+    assert not plant.tick(100 * INTERVAL).requests  # it is not asked for ever
+    assert plant.birth(number=5).problems["g/n"] is None
+
+
+def test_a_node_asked_just_before_its_death_is_asked_again_when_the_interval_is_over() -> None:
+    plant = Plant()
+    plant.birth(number=4)  # the answer to the request of the connection
+    assert not plant.death(3).requests and not plant.tick(INTERVAL - 1).readings
+    assert asked(plant.tick(1)) and not plant.tick(ANSWER - 0.1).readings
+    assert plant.tick(0.2).readings
+
+
+def test_a_node_that_answers_after_a_strange_death_has_no_hole() -> None:
+    plant = Plant()
+    plant.birth(number=4)
+    plant.now += INTERVAL
+    received = plant.death(3)
+    plant.now += ANSWER - 1
+    received.add(plant.birth(number=4, at=15_000))
+    received.add(plant.tick(10 * ANSWER))
+    assert received.problems["g/n"] is None and None not in [value for _, _, value in plain(received)]
+    assert plant.view.alive(plant.now).time_ns is not None
+
+
+def test_a_node_that_sends_in_order_after_a_strange_death_is_alive() -> None:
+    plant = Plant()
+    plant.birth(number=4)
+    plant.now += INTERVAL
+    plant.death(3)
+    received = plant.data(double("", 21.0, 5, alias=2))
+    assert plain(received) == [("press/temperature", 5, 21.0)] and received.problems["g/n"] is None
+    assert plant.tick(10 * ANSWER).readings == []
+
+
+def test_a_death_without_bdseq_ends_the_node() -> None:
+    plant = Plant()
+    plant.birth(number=4)
+    assert len(plant.receive("g/NDEATH/n", encode(T, None, [])).readings) == 3
+
+
+def test_a_retained_death_is_of_the_past() -> None:
+    plant = Plant()
+    plant.birth(number=4)
+    received = plant.receive("g/NDEATH/n", encode(T, None, [bdseq(4)]), retained=True)
+    assert received.readings == [] and plant.view.counts.take_unusable() == {"refused messages": 1}
+
+
+def test_the_late_death_of_an_earlier_connection_with_the_same_bdseq_is_asked_about() -> None:
+    """A node that never counts its bdSeq connects again; then the broker notices the end of the old connection."""
+    plant = Plant()
+    plant.birth(number=0)
+    plant.now += INTERVAL
+    received = plant.death(0)
+    assert len(received.readings) == 3 and asked(received)
+    received = plant.birth(number=0, at=15_000)
+    assert [value for _, _, value in plain(received)] == [1.0, 20.0, "run"] and received.problems["g/n"] is None
+
+
+def test_a_silent_node_is_asked_whether_it_is_alive() -> None:
+    """A bridge between two brokers that broke brings no NDEATH."""
+    plant = Plant()
+    plant.birth()
+    plant.now += SILENCE - 1
+    assert not plant.tick(0).requests
+    assert asked(plant.tick(1)) == ["spBv1.0/g/NCMD/n"]
+    plant.birth(at=5)  # it answers
+    plant.now += SILENCE
+    assert asked(plant.tick(0))
+    received = plant.tick(ANSWER)
+    assert len(received.readings) == 3 and "max_silence" in str(received.problems["g/n"])
+
+
+def test_a_node_in_doubt_takes_no_life_from_the_others() -> None:
+    plant = Plant(tags=[*TAGS, "g/other//m"])
+    plant.birth(number=4)
+    plant.receive("g/NBIRTH/other", encode(T, 0, [bdseq(0), double("m", 1.0)]))
+    assert plant.view.alive(plant.now) == Alive(T * 1_000_000, frozenset())
+    plant.death(3)
+    assert plant.view.alive(plant.now + 1) == Alive((T + 1000) * 1_000_000, frozenset(TAGS))
+
+
+def test_clocks_that_are_far_apart_are_reported() -> None:
+    plant = Plant(tags=["g/n//load", "g/other//m"])
+    plant.birth(at=50_000)
+    plant.receive("g/NBIRTH/other", encode(T, 0, [bdseq(0), double("m", 1.0)]))
+    plant.view.alive(plant.now)
+    text = "the clock of g/other is 50 s behind that of g/n; set it, or use a source for each node"
+    assert plant.view.counts.take_problems() == {"clocks": text}
+    plant.receive("g/NBIRTH/other", encode(T + 50_000, 0, [bdseq(0), double("m", 1.0, 50_000)]))
+    plant.view.alive(plant.now)
+    assert plant.view.counts.take_problems() == {"clocks": None}
+
+
+def test_a_clock_that_stands_still_does_not_stop_what_is_known() -> None:
+    plant = Plant()
+    plant.birth()
+    for i in range(5):
+        plant.now += 1
+        assert len(plant.data(double("", float(i), 0, alias=2)).readings) == 1
+    assert plant.view.alive(plant.now).time_ns == (T + 5000) * 1_000_000
+
+
+def test_an_alias_of_before_the_rebirth_is_asked_about() -> None:
+    plant = Plant()
+    plant.birth(number=4)
+    plant.seq = 0
+    plant.receive("g/NBIRTH/n", plant.payload(bdseq(4), double("load", 1.0), at=10))
+    plant.dbirth(double("temperature", 20.0, 10), at=10)  # neither gives aliases
+    plant.now += INTERVAL
+    received = plant.data(double("", 99.0, 20, alias=2))
+    assert received.readings == [] and asked(received)
+    assert plant.view.counts.take_unusable() == {"metrics that no birth named": 1}
 
 
 def test_the_death_of_a_device_ends_that_device() -> None:
     plant = Plant()
     plant.birth()
     received = plant.receive("g/DDEATH/n/press", plant.payload(at=9))
-    assert {(tag, value) for tag, _, value in plain(received)} == {("press/temperature", None), ("press/state", None)}
+    assert set(plain(received)) == {("press/temperature", 9, None), ("press/state", 9, None)}
     assert plain(plant.receive("g/NDATA/n", plant.payload(double("", 2.0, 10, alias=1)))) == [("/load", 10, 2.0)]
     assert plant.data(double("", 2.0, 11, alias=2)).readings == []
 
@@ -415,9 +541,9 @@ def test_strangers_are_ignored() -> None:
 def test_alive_follows_the_slowest_clock() -> None:
     plant = Plant(tags=["g/n//load", "g/other//m"])
     plant.birth(at=5000)
-    assert plant.view.alive_ns(plant.now + 1) == (T + 6000) * 1_000_000
+    assert plant.view.alive(plant.now + 1).time_ns == (T + 6000) * 1_000_000
     plant.receive("g/NBIRTH/other", encode(T, 0, [bdseq(0), double("m", 1.0)]))
-    assert plant.view.alive_ns(plant.now + 1) == (T + 1000) * 1_000_000
+    assert plant.view.alive(plant.now + 1).time_ns == (T + 1000) * 1_000_000
 
 
 STEPS = st.lists(

@@ -50,6 +50,16 @@ def test_two_channels_at_the_rate() -> None:
     assert windows[0].end_ns == START + 3 * S and windows[0].missing == 0
 
 
+def test_a_tag_in_doubt_is_not_taken_for_unchanged() -> None:
+    made, windows = assembler(), []
+    windows += push(made, at(0, "a", 1), at(0, "b", 2), alive=START)
+    for t in range(1, 12):
+        windows += made.push(Batch("plc", [], START + t * S, 0, unsure=frozenset("b")))
+    assert all(w.values[0].tolist() == [1, 1, 1, 1] for w in windows)
+    assert windows[0].values[1].tolist() == [2, 2, 2, 2]  # within max_hold
+    assert np.isnan(windows[-1].values[1]).all()
+
+
 def test_unsynchronised_channels_hold_their_last_value() -> None:
     made, windows = assembler(), []
     for t in range(8):

@@ -2,15 +2,16 @@
 """What a host application knows of the edge nodes that its tags name (Sparkplug 3.0, chapters 5 and 6). Pure.
 
 Topic and bytes of a message go in; readings and requests for a rebirth come out. Hostile or malformed messages are
-counted and reported, and affect no other node. A node is asked for a rebirth at most once in `rebirth_s`: when a
-message of it is lost, when it sends a metric that no birth named, and on a new connection, because births are not
-retained.
+counted and reported, and affect no other node. A node is asked for a rebirth at most once in `Patience.interval`: when
+a message of it is lost, when it sends a metric that no birth named, when it may be dead, and on a new connection,
+because births are not retained.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from fedge_models.errors import WireError
 
@@ -18,9 +19,18 @@ from ...types import Reading
 from . import topics
 from .codec import Metric, decode, encode
 from .counts import Counts
-from .node_view import NodeView
+from .node_view import NodeView, Patience
 from .topics import NodeId, Topic
 from .values import BOOLEAN, write
+
+CLOCKS_APART_S = 10.0
+
+
+class Alive(NamedTuple):
+    """What the silence of nodes means."""
+
+    time_ns: int | None  # until then no metric changed that was not sent; None: nothing is known
+    unsure: frozenset[str]  # the tags for which that is not known
 
 
 @dataclass
@@ -39,17 +49,15 @@ class Outcome:
 
 
 class HostView:
-    """All edge nodes of one source. `reorder_s`: how long a missing message is waited for (5.9)."""
+    """All edge nodes of one source."""
 
-    def __init__(self, tags: Sequence[str], reorder_s: float, rebirth_s: float) -> None:
+    def __init__(self, tags: Sequence[str], patience: Patience) -> None:
         self.counts = Counts()
         wanted: dict[NodeId, dict[str, dict[str, str]]] = {}
         for text in tags:
             tag = topics.tag(text)
             wanted.setdefault(tag.node, {}).setdefault(tag.device, {})[tag.metric] = text
-        self._nodes = {
-            node: NodeView(node, devices, reorder_s, rebirth_s, self.counts) for node, devices in wanted.items()
-        }
+        self._nodes = {node: NodeView(node, devices, patience, self.counts) for node, devices in wanted.items()}
 
     def subscriptions(self) -> list[str]:
         """Topic filters: all messages of these nodes, and of no others (4.3)."""
@@ -93,10 +101,20 @@ class HostView:
         outcome.problems = self.counts.take_problems()
         return outcome
 
-    def alive_ns(self, now: float) -> int | None:
-        """The nodes' time until which silence means no change; None: no node is alive."""
-        known = [ns for node in self._nodes.values() if (ns := node.alive_ns(now)) is not None]
-        return min(known, default=None)
+    def alive(self, now: float) -> Alive:
+        """Until when silence means no change, by the slowest clock of the nodes that are alive."""
+        times = {node.id: node.alive_ns(now) for node in self._nodes.values()}
+        known = {node: ns for node, ns in times.items() if ns is not None}
+        self._compare_clocks(known)
+        unsure = [node.tags for node in self._nodes.values() if times[node.id] is None]
+        return Alive(min(known.values(), default=None), frozenset().union(*unsure))
+
+    def _compare_clocks(self, known: dict[NodeId, int]) -> None:
+        """State a problem where the slowest clock would let values of the other nodes look old."""
+        slow, fast = (at(known, key=known.__getitem__, default=None) for at in (min, max))
+        apart = (known[fast] - known[slow]) / 1e9 if slow and fast else 0.0
+        text = f"the clock of {slow} is {apart:.0f} s behind that of {fast}; set it, or use a source for each node"
+        self.counts.state("clocks", text if apart > CLOCKS_APART_S else None)
 
 
 def rebirth(node: NodeId, wall_ms: int) -> tuple[str, bytes]:

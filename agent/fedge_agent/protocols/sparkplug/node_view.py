@@ -2,15 +2,18 @@
 """What a host knows of one edge node: whether it is alive, the order of its messages, its births. Pure.
 
 Promises (Sparkplug 3.0, chapter 5): only metrics that a birth of this connection declared are used. A message that
-arrives early waits for those before it; if they do not arrive within `reorder_s`, the aliases are forgotten and a
-rebirth is requested. A death counts only if its bdSeq is that of the birth. A birth that repeats the bdSeq answers a
-request: its devices have some seconds to send theirs before they are stale.
+arrives early waits for those before it; if they do not arrive in time, the aliases are forgotten and a
+rebirth is requested. A death with the bdSeq of the birth ends the node. A death with another one, and a long silence,
+put it in doubt: a rebirth is requested, nothing is known to be unchanged from then on, and without an answer the node
+is dead. A birth that repeats the bdSeq answers a request: its devices have some seconds to send theirs before they are
+stale.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from fedge_models.errors import WireError
 
@@ -18,6 +21,7 @@ from ...types import Reading
 from .codec import Payload, read_metric
 from .counts import Counts
 from .metrics import LAST_MS, Metrics
+from .rebirths import Rebirths
 from .topics import BDSEQ, NodeId, Topic
 
 MODULUS = 256  # of seq (6.4.5)
@@ -25,7 +29,15 @@ BEHIND = 64  # a seq so little below the one expected is an old message, not one
 SILENT_S = 15.0  # after connecting, without a birth
 DEVICES_S = 5.0  # for the devices' births after their node's
 MAX_UNDECLARED = 1000  # metrics that no birth declares, for each of which a rebirth is requested once
-MAX_UNANSWERED = 3  # requests for a rebirth; then the node counts as dead
+
+
+class Patience(NamedTuple):
+    """How long a host waits for an edge node, in seconds."""
+
+    reorder: float  # for a missing message
+    interval: float  # between two requests for births, at least
+    answer: float  # for births that were requested because the node may be dead
+    silence: float  # before a node that sends nothing is asked whether it is alive; 0: for ever
 
 
 class NodeView:
@@ -35,28 +47,28 @@ class NodeView:
         self,
         node: NodeId,
         wanted: Mapping[str, Mapping[str, str]],
-        reorder_s: float,
-        rebirth_s: float,
+        patience: Patience,
         counts: Counts,
     ) -> None:
         self.id, self.born = node, False
-        self._reorder_s, self._rebirth_s, self._counts = reorder_s, rebirth_s, counts
+        self.tags = frozenset(tag for metrics in wanted.values() for tag in metrics.values())
+        self._patience, self._counts = patience, counts
+        self._rebirths = Rebirths(patience.interval, patience.answer)
         self._metrics = {d: Metrics(metrics, counts) for d, metrics in {"": {}, **wanted}.items()}
         self._bdseq: int | None = None
         self._expected = 0
         self._held: dict[int, tuple[Topic, Payload]] = {}
         self._missing_since = 0.0  # while messages are held
         self._due: dict[str, float] = {}  # device -> when its next birth must have arrived
-        self._rebirth_wanted, self._requested_at, self._unanswered = False, -math.inf, 0
         self._clock: tuple[int, float] | None = None  # the node's time, ns, when a message came, and when that was
+        self._heard = 0.0  # when the last message came
         self._undeclared: set[str] = set()
         self._birth_by = math.inf  # when to say that nothing was heard
-        self._alive_ns: int | None = None  # the node's time until which no message is missing
 
     def connected(self, now: float) -> None:
         """A new connection: what came before it is forgotten, births are asked for."""
-        self.born, self._rebirth_wanted, self._unanswered, self._clock, self._alive_ns = False, True, 0, None, None
-        self._birth_by, self._requested_at = now + SILENT_S, -math.inf
+        self.born, self._clock, self._birth_by = False, None, now + SILENT_S
+        self._rebirths.connected()
         self._held.clear()
         self._due.clear()
         self._undeclared.clear()
@@ -69,20 +81,20 @@ class NodeView:
             return self._death(payload, now)
         if payload.seq is None or payload.seq >= MODULUS:
             raise WireError(f"seq {payload.seq}; expected 0 to {MODULUS - 1}")
-        if payload.timestamp and payload.timestamp <= LAST_MS:
-            self._clock = (payload.timestamp * 1_000_000, now)
+        self._heard = now
+        self._set_clock(payload.timestamp or 0, now)
         if topic.kind == "NBIRTH":
             return self._birth(payload, payload.seq, now)
         if not self.born:
             self._counts.count("messages before a birth")
-            self._rebirth_wanted = True
+            self._rebirths.wanted = True
             return []
         return self._ordered(topic, payload, payload.seq, now)
 
     def tick(self, now: float) -> list[Reading]:
         """Give up on messages and births that did not arrive in time."""
         readings = []
-        if self._held and now - self._missing_since >= self._reorder_s:
+        if self._held and now - self._missing_since >= self._patience.reorder:
             readings += self._gap(now)
         for device in [d for d, due in self._due.items() if now >= due]:
             del self._due[device]
@@ -95,35 +107,21 @@ class NodeView:
                 f"no birth in {SILENT_S:.0f} s: it is not connected to this broker, its name is another, or we may not "
                 f"publish to {Topic('NCMD', self.id)}",
             )
-        if (
-            self.born
-            and self._rebirth_wanted
-            and self._unanswered >= MAX_UNANSWERED
-            and now >= self._requested_at + self._rebirth_s
-        ):
+        if self.born and 0 < self._patience.silence <= now - self._heard:
+            self._rebirths.suspect(f"it has sent nothing for {self._patience.silence:g} s (max_silence)")
+        if self.born and (why := self._rebirths.given_up(now)):
             readings += self._end(self._time(now))
-            self._counts.state(
-                str(self.id),
-                f"a message was lost and {MAX_UNANSWERED} requests for a rebirth have no answer; may we publish to "
-                f"{Topic('NCMD', self.id)}?",
-            )
+            may = f"if it is not, may we publish to {Topic('NCMD', self.id)}?"
+            self._counts.state(str(self.id), f"the edge node counts as dead: {why}; {may}")
         return readings
 
     def take_request(self, now: float) -> bool:
         """Whether to request a rebirth now; the request then counts as sent."""
-        if not self._rebirth_wanted or now < self._requested_at + self._rebirth_s:
-            return False
-        self._requested_at, self._unanswered = now, self._unanswered + 1
-        self._rebirth_wanted = self.born  # a node that never sent anything is asked again when it does
-        return True
+        return self._rebirths.take(now, self.born)
 
     def alive_ns(self, now: float) -> int | None:
-        """The node's time until which silence means no change; None: it is not alive."""
-        if not self.born:
-            return None
-        if not self._rebirth_wanted and not self._held:
-            self._alive_ns = self._time(now)
-        return self._alive_ns
+        """The node's time until which silence means no change; None: it may be dead, or a message is missing."""
+        return self._time(now) if self.born and not self._rebirths.pending and not self._held else None
 
     # births and deaths
 
@@ -138,7 +136,7 @@ class NodeView:
             metrics.forget()
         self.born, self._birth_by = True, math.inf
         self._bdseq, self._expected = bdseq, (seq + 1) % MODULUS
-        self._rebirth_wanted, self._unanswered = False, 0
+        self._rebirths.answered()
         self._held.clear()
         self._counts.count("births")
         self._counts.state(str(self.id), None)
@@ -146,15 +144,28 @@ class NodeView:
 
     def _death(self, payload: Payload, now: float) -> list[Reading]:
         bdseq = _bdseq(payload)
-        if not self.born or (bdseq != self._bdseq and None not in (bdseq, self._bdseq)):
+        if not self.born:
             self._counts.count("deaths of an earlier connection")
             return []
+        if bdseq != self._bdseq and None not in (bdseq, self._bdseq):
+            return self._suspect(bdseq)
         self._counts.count("deaths")
         self._counts.state(str(self.id), "the edge node is dead: its connection to the broker has ended")
-        return self._end(self._time(now))
+        readings = self._end(self._time(now))
+        self._rebirths.ended(ask=True)  # nodes that repeat a bdSeq live on when an earlier connection of theirs ends
+        return readings
+
+    def _suspect(self, bdseq: int | None) -> list[Reading]:
+        """Doubt the node: the death is of an earlier connection, or the node counts bdSeq differently in its Will."""
+        self._counts.count("deaths of another bdSeq")
+        why = f"its death certificate has bdSeq {bdseq}, its birth {self._bdseq}"
+        self._counts.state(str(self.id), f"{why}; a rebirth is asked for")
+        self._rebirths.suspect(why)
+        return []
 
     def _end(self, time_ns: int) -> list[Reading]:
-        self.born = self._rebirth_wanted = False
+        self.born = False
+        self._rebirths.ended(ask=False)
         self._held.clear()
         self._due.clear()
         self._undeclared.clear()
@@ -173,8 +184,16 @@ class NodeView:
         if ahead:
             self._missing_since = self._missing_since if self._held else now
             self._held[seq] = (topic, payload)
-            return self._gap(now) if self._reorder_s <= 0 or len(self._held) >= BEHIND else []
+            return self._gap(now) if self._patience.reorder <= 0 or len(self._held) >= BEHIND else []
+        self._listen()
         return self._apply(topic, payload, now) + self._follow(now)
+
+    def _listen(self) -> None:
+        """The node sent the message that was expected: whatever died, it was not this connection of it."""
+        if self._rebirths.doubt:
+            self._rebirths.heard()
+            if not self._rebirths.wanted:
+                self._counts.state(str(self.id), None)
 
     def _follow(self, now: float) -> list[Reading]:
         """Apply the messages that waited for the last one."""
@@ -192,7 +211,7 @@ class NodeView:
         )
         for metrics in self._metrics.values():
             metrics.forget_aliases()
-        self._rebirth_wanted = True
+        self._rebirths.wanted = True
         readings: list[Reading] = []
         while self._held:
             self._expected = min(self._held, key=lambda seq: (seq - self._expected) % MODULUS)
@@ -217,14 +236,20 @@ class NodeView:
             return readings
         if not metrics.online:
             self._counts.count("messages before a birth")
-            self._rebirth_wanted = True
+            self._rebirths.wanted = True
             return []
         readings, unknown = metrics.data(payload.metrics, payload.timestamp)
         undeclared = {f"{topic.device}/{name}" for name in unknown} - self._undeclared
         if undeclared and len(self._undeclared) < MAX_UNDECLARED:
             self._undeclared |= undeclared
-            self._rebirth_wanted = True
+            self._rebirths.wanted = True
         return readings
+
+    def _set_clock(self, stamp_ms: int, now: float) -> None:
+        """Follow the node's clock; one that stands still goes on with ours from when it stopped."""
+        stamp = stamp_ms * 1_000_000
+        if 0 < stamp_ms <= LAST_MS and (self._clock is None or stamp != self._clock[0]):
+            self._clock = (stamp, now)
 
     def _time(self, now: float) -> int:
         """The node's time now, ns, from its last message; 0 before the first."""
