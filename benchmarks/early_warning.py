@@ -94,7 +94,7 @@ def replay(track: recordings.Track, serving: Serving, judged: np.ndarray) -> Rep
     """Replay a recording; return openings inside and outside labelled stretches of the test part (samples,)."""
     alert, opened = Alert("gw", "m", WHEN, AlertState()), []
     for decision in decisions(track, serving):
-        made = alert.update(decision, decision.time_ns / 1e9)
+        made = alert.update(decision)
         if made is not None and made[0].state == "opened":
             opened.append(_sample(track, serving, decision.time_ns))
     labelled = [s for s in _stretches(track.label == 1) if judged[s.start : s.stop].any()]

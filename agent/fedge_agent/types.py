@@ -114,9 +114,8 @@ class AlertState(msgspec.Struct, frozen=True):
 
     number: int = 0  # of the last event
     opened: bool = False
-    opened_at: float = 0.0  # Unix time of the last opening, s; 0: never
     worst: float = 0.0  # highest score of the open event
-    opened_ns: int = 0  # source time of the last opening
+    opened_ns: int = 0  # source time of the last opening; 0: never, or the clock was set back since
     severity: int = 0  # of the open event, an index of SEVERITIES
     time_ns: int = 0  # end of the newest window that this state includes
     above: int = 0  # consecutive windows above the limit

@@ -125,7 +125,7 @@ class When(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     score_above: float | Literal["threshold"] = "threshold"  # "threshold": the decision's own
     clear_below: float = 0.8  # times score_above: hysteresis
     for_windows: int = 3  # consecutive windows above before an event opens, and below before it clears
-    min_gap: Seconds = Seconds(4 * 3600)  # between the openings of two events
+    min_gap: Seconds = Seconds(4 * 3600)  # between the openings of two events, on the source's clock
     medium: Level = Level(score=2.0, after=Seconds(3600))  # severity; below it is "low"
     high: Level = Level(score=4.0, after=Seconds(8 * 3600))
 

@@ -2,8 +2,9 @@
 """Turn decisions into events: one when a machine gets worse, one when it gets more severe, one when it is well again.
 
 Severity comes from score and persistence. A score counts as high once it held for as many windows as it takes to open
-an event, so that one odd window raises nothing; how long an event is open is measured on the source's clock, which a
-restart does not change. While an event is open its severity only rises. Pure; the clock is passed in.
+an event, so that one odd window raises nothing. While an event is open its severity only rises. Pure; the only clock is
+the source's, so that a backlog that is read in seconds makes the events it would have made in its hours. When that clock
+is set back, an open event keeps its age, and the minimum gap counts as elapsed: a clock that was ahead mutes nothing.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ class Alert:
         self.resume(state)
         self._ratios: deque[float] = deque(maxlen=max(1, when.for_windows))  # score over limit, of the last windows
 
-    def update(self, decision: Decision, now: float) -> tuple[Event, AlertState] | None:
-        """The event this decision makes, with the state to persist with it. `now`: Unix time, s."""
+    def update(self, decision: Decision) -> tuple[Event, AlertState] | None:
+        """The event this decision makes, with the state to persist with it."""
+        self._follow_clock(decision.time_ns)
         limit = decision.threshold if self._when.score_above == "threshold" else float(self._when.score_above)
         if not math.isfinite(decision.score) or not math.isfinite(limit):
             return None
@@ -34,16 +36,17 @@ class Alert:
         self._ratios.append(decision.score / limit if limit > 0 else 1.0)
         if self.state.opened:
             return self._while_open(decision)
-        if self._above < self._when.for_windows or self._too_soon(now):
+        if self._above < self._when.for_windows or self._too_soon(decision.time_ns):
             return None
         severity = self._severity(0.0)
-        state = AlertState(self.state.number + 1, True, now, decision.score, decision.time_ns, severity)
+        state = AlertState(self.state.number + 1, True, decision.score, decision.time_ns, severity)
         return self._event("opened", decision, state, self._above_ns)
 
     def resume(self, state: AlertState) -> None:
         """Continue from a stored state."""
         self.state, self._above, self._below = state, state.above, state.below
         self._above_ns, self._below_ns = state.above_ns, state.below_ns
+        self._time_ns = state.time_ns  # end of the last window
 
     def at(self, time_ns: int) -> AlertState:
         """The state after the window that ended then."""
@@ -56,8 +59,17 @@ class Alert:
         self._above_ns = time_ns if self._above == 1 else self._above_ns
         self._below_ns = time_ns if self._below == 1 else self._below_ns
 
-    def _too_soon(self, now: float) -> bool:
-        return self.state.opened_at > 0 and now - self.state.opened_at < self._when.min_gap
+    def _follow_clock(self, time_ns: int) -> None:
+        """When the source's clock was set back, take the times of this alert with it."""
+        back, self._time_ns = self._time_ns - time_ns, time_ns
+        if back > 0:
+            self._above_ns, self._below_ns = self._above_ns - back, self._below_ns - back
+            opened = self.state.opened_ns - back if self.state.opened else 0
+            self.state = msgspec.structs.replace(self.state, opened_ns=opened)
+
+    def _too_soon(self, time_ns: int) -> bool:
+        gap = time_ns - self.state.opened_ns
+        return self.state.opened_ns != 0 and 0 <= gap < self._when.min_gap * 1e9
 
     def _while_open(self, decision: Decision) -> tuple[Event, AlertState] | None:
         worst = max(self.state.worst, decision.score)

@@ -267,7 +267,7 @@ class Asset:
         return self._outlook.update(now_ns, scored.values, scored.bounds)
 
     def _follow(self, decision: Decision) -> None:
-        made = self._alert.update(decision, time.time())
+        made = self._alert.update(decision)
         if made is not None:
             self._events += made[0].state == "opened"
             self._raise(*made)

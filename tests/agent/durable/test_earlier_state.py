@@ -29,7 +29,7 @@ from support.paths import ROOT
 EARLIER = ROOT / "tests/vectors/gateway-ed800e3"
 S = 10**9
 T0 = 1_700_000_000 * S
-ALERT = AlertState(1, True, 1.7e9, 2.5, T0, 1, T0, 3, 0, T0 - 10 * S)
+ALERT = AlertState(1, True, 2.5, T0, 1, T0, 3, 0, T0 - 10 * S)
 CARD = Card("anomaly", (Channel("a"),), WindowSpec(1.0, 10, 5), ("mean", "std"))
 
 

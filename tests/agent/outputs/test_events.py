@@ -42,14 +42,15 @@ WHEN = When(for_windows=2, min_gap=Seconds(10), clear_below=0.5)
 EVENT = make_event()
 
 
-def decision(score: float, threshold: float = 1.0) -> Decision:
-    return Decision("pump", "m", 3, 0, score, threshold, "anomaly", 0.0, 0.001)
+def decision(score: float, threshold: float = 1.0, second: float = 0.0) -> Decision:
+    return Decision("pump", "m", 3, round(second * 1e9), score, threshold, "anomaly", 0.0, 0.001)
 
 
 def states(alert: Alert, scores: list[float], start: float = 0.0) -> list[str]:
+    """States of the events of windows that are a second apart on the source's clock."""
     found = []
     for i, score in enumerate(scores):
-        made = alert.update(decision(score), start + i)
+        made = alert.update(decision(score, second=1 + start + i))
         found.append(made[0].state if made else "")
     return found
 
@@ -69,6 +70,45 @@ def test_minimum_gap_between_openings() -> None:
     assert states(alert, [2], start=20) == ["opened"]
 
 
+NOW = 1.8e9  # s
+HOUR, DAY = 3600.0, 86400.0
+
+
+@pytest.mark.parametrize("ahead", [HOUR, 400 * DAY, NOW])
+def test_a_clock_that_was_ahead_and_is_put_right_mutes_nothing(ahead: float) -> None:
+    when = msgspec.structs.replace(WHEN, for_windows=1, min_gap=Seconds(4 * HOUR))
+    alert = Alert("gw", "pump", when, AlertState())
+    assert states(alert, [9, 0], start=NOW + ahead) == ["opened", "cleared"]
+    alert = Alert("gw", "pump", when, alert.at(round((NOW + ahead + 2) * 1e9)))  # started again before it was put right
+    assert states(alert, [9, 0], start=NOW) == ["opened", "cleared"]
+    assert states(alert, [9, 0], start=NOW + 5 * HOUR) == ["opened", "cleared"]
+    # the time of the wrong clock has come
+    assert states(alert, [9, 0], start=NOW + ahead + 10) == ["opened", "cleared"]
+
+
+def test_an_open_event_keeps_its_age_when_the_clock_is_set_back() -> None:
+    alert = Alert("gw", "pump", WHEN, AlertState())
+    first = [alert.update(decision(1.5, second=NOW + i * HOUR)) for i in range(8)]
+    again = [alert.update(decision(1.5, second=NOW - 400 * DAY + i * HOUR)) for i in range(3)]
+    assert [made[0].severity for made in [*first, *again] if made] == ["low", "medium", "high"]
+    assert again[2] is not None  # open for seven hours before, and two after
+
+
+def test_started_at_1970_it_raises_an_event_and_another_when_the_time_comes() -> None:
+    yesterday = round((NOW - DAY) * 1e9)
+    alert = Alert("gw", "pump", WHEN, AlertState(7, opened_ns=yesterday, time_ns=yesterday))
+    assert states(alert, [9, 9, 0, 0], start=120) == ["", "opened", "", "cleared"]
+    assert states(alert, [9, 9], start=NOW) == ["", "opened"]
+    assert alert.state.number == 9
+
+
+def test_events_of_a_backlog_are_as_far_apart_as_they_were() -> None:
+    """It is read in a moment; a month has an event an hour, of which every fourth is far enough from the last."""
+    alert = Alert("gw", "pump", msgspec.structs.replace(WHEN, for_windows=1, min_gap=Seconds(3.5 * HOUR)), AlertState())
+    found = [states(alert, [9, 0], start=NOW + hour * HOUR) for hour in range(12)]
+    assert found == 3 * [["opened", "cleared"], ["", ""], ["", ""], ["", ""]]
+
+
 def test_restart_neither_repeats_nor_forgets() -> None:
     alert = Alert("gw", "pump", WHEN, AlertState())
     states(alert, [2, 2])
@@ -80,7 +120,7 @@ def test_restart_neither_repeats_nor_forgets() -> None:
 @pytest.mark.parametrize(("score", "threshold"), [(float("nan"), 1.0), (5.0, float("inf"))])
 def test_nothing_is_raised_without_a_number_to_compare(score: float, threshold: float) -> None:
     alert = Alert("gw", "pump", WHEN, AlertState())
-    assert all(alert.update(decision(score, threshold), t) is None for t in range(5))
+    assert all(alert.update(decision(score, threshold, t)) is None for t in range(5))
 
 
 def test_a_window_without_a_number_neither_counts_nor_interrupts() -> None:
@@ -92,8 +132,7 @@ def event_states(alert: Alert, scores: list[float], seconds: float = 1.0) -> lis
     """(state, severity) of each event; windows are `seconds` apart on the source's clock."""
     found = []
     for i, score in enumerate(scores):
-        windows = msgspec.structs.replace(decision(score), time_ns=round(i * seconds * 1e9))
-        if made := alert.update(windows, i * seconds):
+        if made := alert.update(decision(score, second=i * seconds)):
             found.append((made[0].state, made[0].severity))
     return found
 
@@ -134,7 +173,7 @@ def test_event_says_since_when() -> None:
     for i, score in enumerate([0, 2, 2, 2, 2, 0, 2, 0, 0, 0]):
         if i == 8:  # kill -9 within the windows that clear it
             alert = Alert("gw", "pump", when, alert.at(7))
-        if made := alert.update(msgspec.structs.replace(decision(score), time_ns=i), float(i)):
+        if made := alert.update(msgspec.structs.replace(decision(score), time_ns=i)):
             seen.append((made[0].state, made[0].since_ns, made[0].decision.time_ns))
     assert seen == [("opened", 1, 3), ("cleared", 7, 9)]
 

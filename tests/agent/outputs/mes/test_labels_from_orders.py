@@ -42,7 +42,7 @@ def test_closed_order_teaches_the_model(at_end: AtEnd, tmp_path: Path, found: st
         end = T0 + 10 * i * S
         samples.put(Sample("m", "pump", end, np.zeros(1, np.float32), None, False, 10 * S, ""))
         samples.flush()
-        if made := alert.update(Decision("pump", "m", 1, end, score, 1.0, "anomaly", 0.0, 0.001), float(i)):
+        if made := alert.update(Decision("pump", "m", 1, end, score, 1.0, "anomaly", 0.0, 0.001)):
             spool.put_event(["cmms"], *made)
     state = {"code": "open"}
     with CannedServer(
