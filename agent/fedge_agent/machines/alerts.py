@@ -3,8 +3,8 @@
 
 Severity comes from score and persistence. A score counts as high once it held for as many windows as it takes to open
 an event, so that one odd window raises nothing. While an event is open its severity only rises. Pure; the only clock is
-the source's, so that a backlog that is read in seconds makes the events it would have made in its hours. When that clock
-is set back, an open event keeps its age, and the minimum gap counts as elapsed: a clock that was ahead mutes nothing.
+the source's: a backlog that is read in seconds makes the events of its hours. When that clock is set back, an open
+event keeps its age, and the minimum gap counts as elapsed: a clock that was ahead mutes nothing.
 """
 
 from __future__ import annotations
