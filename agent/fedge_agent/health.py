@@ -128,6 +128,8 @@ def _counters(status: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]
         ("reconnects", "New connections after a loss, by source", {k: v["reconnects"] for k, v in sources.items()}),
         ("windows", "Windows completed, by asset", {k: v["counters"]["windows"] for k, v in assets.items()}),
         ("gaps", "Gaps longer than a window, by asset", {k: v["counters"]["gaps"] for k, v in assets.items()}),
+        ("out_of_range", "Readings outside of a channel's range, by asset/channel", _by_channel(assets)),
+        ("unjudged", "Decisions that could not alarm, by asset", {k: v["unjudged"] for k, v in assets.items()}),
         ("events", "Events raised, by asset", {k: v["events"] for k, v in assets.items()}),
         ("delivered", "Events delivered, by output", {k: v["delivered"] for k, v in outputs.items()}),
         ("relabelled", "Samples that late labels taught, by asset", {k: v["relabelled"] for k, v in labels.items()}),
@@ -135,6 +137,10 @@ def _counters(status: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]
         ("contradictions", "Samples with two labels, by asset", {k: v["contradictory"] for k, v in labels.items()}),
         ("lost", "What could not be kept, by kind", status["lost"]),
     ]
+
+
+def _by_channel(assets: dict[str, Any]) -> dict[str, float]:
+    return {f"{name}/{channel}": n for name, v in assets.items() for channel, n in v["out_of_range"].items()}
 
 
 def _gauges(status: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]:
@@ -152,6 +158,11 @@ def _gauges(status: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]:
         ("inbox_bytes", "Readings kept for a restart, bytes", {"agent": status["inbox"]["bytes"]}),
         ("unwritten_events", "Events waiting for the disk", {"agent": status["unwritten_events"]["waiting"]}),
         ("release", "Version that decides, by model", served),
+        (
+            "wild_samples",
+            "Stored samples left out of limit and training, by model",
+            {k: v["left_out"] for k, v in models.items()},
+        ),
         ("score", "Newest score, by asset", scores),
         ("unmatched_labels", "Labels of no sample, by asset", {k: v["unmatched"] for k, v in status["labels"].items()}),
         ("rss_mib", "Resident memory, MiB", {"agent": status["rss_mib"]}),

@@ -79,18 +79,27 @@ def _source(entry: dict[str, Any]) -> str:
 
 
 def _asset(entry: dict[str, Any]) -> str:
-    last = entry["last"]
+    last, outside = entry["last"], _outside(entry["out_of_range"])
     if last is None:
-        return f"no decision yet; {entry['events']} events"
+        return f"no decision yet; {entry['events']} events{outside}"
+    if last["score"] is None:  # JSON has no NaN
+        return f"PROBLEM the score is not finite, so it cannot alarm; {entry['events']} events{outside}"
     left = f", {last['hours_left_at_least']:.3g} h left at least" if last["hours_left"] is not None else ""
-    return f"{last['label']}, score {last['score']:.4g} of {last['threshold'] or 0:.4g}{left}; {entry['events']} events"
+    limit = f"of {last['threshold']:.4g}" if last["threshold"] is not None else "without a limit"
+    return f"{last['label']}, score {last['score']:.4g} {limit}{left}; {entry['events']} events{outside}"
+
+
+def _outside(counts: dict[str, int]) -> str:
+    """How many readings lay outside of a channel's range."""
+    return f"; readings out of range: {', '.join(f'{n} of {name}' for name, n in counts.items())}" if counts else ""
 
 
 def _model(entry: dict[str, Any]) -> str:
     serves = f"waits for {entry['waits_for']}" if entry["waits_for"] else f"release {entry['release']}"
     privacy = _privacy(entry["privacy"]) if entry["privacy"] else ""
     problem = f"; PROBLEM {entry['problem']}" if entry["problem"] else ""
-    return f"{serves}, {_samples(entry['samples'])}, {_update(entry)}{privacy}{problem}"
+    wild = f", {entry['left_out']} wild ones left out" if entry["left_out"] else ""
+    return f"{serves}, {_samples(entry['samples'])}{wild}, {_update(entry)}{privacy}{problem}"
 
 
 def _samples(counts: dict[str, int]) -> str:

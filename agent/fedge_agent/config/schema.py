@@ -7,6 +7,7 @@ Tables of sources and outputs are typed by their registry entry (`type` picks it
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -74,6 +75,7 @@ class TagConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     tag: str
     index: int | None = None  # row of a two-dimensional waveform tag
     waveform_hz: float | None = None  # sampling rate of a tag that is an array
+    range: tuple[float, float] | None = None  # [low, high] of possible values; one outside counts as bad quality
 
 
 class LabelConfig(TagConfig, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -247,8 +249,19 @@ def _check_asset(path: Path, name: str, asset: AssetConfig, config: Config) -> N
         raise ConfigError(f"{path}: key 'asset.{name}.label': source and tag are given together or not at all")
     for key, tag in asset.tags().items():
         refer(tag.source, config.source, f"{path}: key 'asset.{name}.{key}.source'")
+        _check_range(f"{path}: key 'asset.{name}.{key}.range'", key, tag)
     if asset.inspection:
         _check_inspection(f"{path}: key 'asset.{name}.inspection", asset.inspection, asset)
+
+
+def _check_range(where: str, key: str, tag: TagConfig) -> None:
+    if tag.range is None:
+        return
+    if key.startswith(("context.", "inspection.")):
+        raise ConfigError(f"{where}: only channels, targets, label and shaft_rpm have a range")
+    low, high = tag.range
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise ConfigError(f"{where}: got [{low:g}, {high:g}], expected [low, high] with low < high, e.g. [-40, 200]")
 
 
 def _check_inspection(where: str, look: Inspection, asset: AssetConfig) -> None:

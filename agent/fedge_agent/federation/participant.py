@@ -127,6 +127,7 @@ class Participant:
             "provider": self.serving.session.provider if self.serving else None,
             "waits_for": self._waits_for(),
             "samples": self._samples.labels(self.name),
+            "left_out": self.model.left_out,
             "trainings": self.trainings,
             "refused_releases": {str(k): v for k, v in self.refused.items()},
             "update": None

@@ -27,6 +27,7 @@ def threshold(graph: TrainableGraph, held: Data, train: Data) -> Limit:
     anomaly: the card's quantile of the scores of the site's own normal windows, counted or from a fitted tail;
     classify: one half; regress: 1, the alarm level (`serving`).
     Held-back windows are used when there are enough. With few windows the quantile is the largest score seen.
+    Wild windows are not among them (`LocalModel.usable`): one would be the largest score seen, and no fault above it.
     """
     if graph.card.task != "anomaly":
         return Limit(0.5 if graph.card.task == "classify" else 1.0)

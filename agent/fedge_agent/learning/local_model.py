@@ -21,6 +21,7 @@ from fedge_models.messages.release import Release, max_release_bytes
 from fedge_models.messages.trust_chain import Anchor, verify_release
 from fedge_models.training import personal, standardise
 from fedge_models.training.evaluation import row_losses
+from fedge_models.training.outliers import finite_rows
 from fedge_models.training.standardise import Scale
 
 from ..config.schema import ModelConfig
@@ -71,6 +72,7 @@ class LocalModel:
         self._tuned: Floats | None = None  # the weights of that release after tuning
         self._scale: Scale | None = None
         self._scaled_on = 0
+        self._left_out: dict[bool, int] = {}  # of the held-back part, and of the other
         self._rng = np.random.default_rng()
 
     @property
@@ -126,10 +128,21 @@ class LocalModel:
         self.tune()
         self.serve()
 
+    @property
+    def left_out(self) -> int:
+        """Stored samples that count for no limit and no training, because a value in them is wild (`outliers`)."""
+        return sum(self._left_out.values())
+
     def usable(self, held: bool) -> Data:
-        """Standardised samples to train on; `held`: those to evaluate with."""
-        assert self.graph is not None
-        return usable(self.graph.card.task, *self._standardised(held), self._labelled)
+        """Standardised samples to train on, without wild ones; `held`: those to evaluate with."""
+        assert self.graph is not None and self._scale is not None
+        task, (x, y) = self.graph.card.task, self._load(held)
+        data = usable(task, x, y, self._labelled)
+        # A label says what a sample is, however far away it lies; a sample without one only seems to be normal.
+        keep = self._scale.plausible(data.x) if task != "classify" else finite_rows(data.x)
+        labelled = int(finite_rows(y).sum()) if task == "regress" else len(data.x)
+        self._left_out[held] = labelled - int(keep.sum())
+        return Data(self._scale(data.x[keep]), data.y[keep])
 
     def train(self, base: Release, data: Data, rng: np.random.Generator) -> Trained:
         """Train on a release with `usable` data, evaluated on what is held back. Nothing that serves is changed."""
@@ -209,7 +222,8 @@ class LocalModel:
         if graph is None:
             return
         if self._scale is None and (stored := self._samples.scale(self._name, graph.input_shape)):
-            self._scaled(*stored)
+            scale, on = stored
+            self._scaled(scale, 0 if scale.bounds is None and graph.card.image is None else on)
         if self._scale is None and (given := standardise.given(graph.card)):
             self._scaled(given, 0)
         if self._scale is None:
@@ -231,7 +245,8 @@ class LocalModel:
         """All samples of one part."""
         assert self._scale is not None
         x, y = self._load(held)
-        return Data(self._scale(x), y)
+        keep = finite_rows(x)
+        return Data(self._scale(x[keep]), y[keep])
 
     def _past(self, serving: Serving) -> dict[str, list[tuple[int, dict[str, float]]]]:
         """Estimates of a model that follows trends for the stored samples, by asset: (time in ns, values)."""

@@ -15,7 +15,7 @@ import numpy as np
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.messages.quantize import Floats
 from fedge_models.messages.release import Release
-from fedge_models.training import personal
+from fedge_models.training import outliers, personal
 from fedge_models.training.evaluation import evaluate
 from fedge_models.training.loop import FitReport, fit
 from numpy.typing import NDArray
@@ -42,12 +42,15 @@ class Data(NamedTuple):
 def usable(task: str, x: Array, y: NDArray[Any], labelled: bool) -> Data:
     """Return what may be trained on: classify and regress need a label, anomaly takes what counts as normal.
 
-    labelled: samples without a label do not count as normal.
+    labelled: samples without a label do not count as normal. A measured target that is wild (`outliers`) is no target.
     """
     if task == "anomaly":
         keep = y == 0 if labelled else y <= 0
     elif task == "regress":
         keep = np.isfinite(y).all(axis=tuple(range(1, y.ndim)))
+        if keep.any():
+            measured = y.reshape(len(y), -1)
+            keep &= outliers.bounds(measured[keep]).plausible(measured)
     else:
         keep = y >= 0
     return Data(x[keep], y[keep])

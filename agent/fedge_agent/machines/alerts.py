@@ -23,6 +23,7 @@ class Alert:
 
     def __init__(self, gateway: str, asset: str, when: When, state: AlertState) -> None:
         self._gateway, self._asset, self._when = gateway, asset, when
+        self.unjudged = 0  # decisions that could not alarm: the score or its limit is not finite
         self.resume(state)
         self._ratios: deque[float] = deque(maxlen=max(1, when.for_windows))  # score over limit, of the last windows
 
@@ -31,6 +32,7 @@ class Alert:
         self._follow_clock(decision.time_ns)
         limit = decision.threshold if self._when.score_above == "threshold" else float(self._when.score_above)
         if not math.isfinite(decision.score) or not math.isfinite(limit):
+            self.unjudged += 1  # the asset is blind, which `condition` states as a problem
             return None
         self._count(decision.score > limit, decision.score < limit * self._when.clear_below, decision.time_ns)
         self._ratios.append(decision.score / limit if limit > 0 else 1.0)

@@ -214,6 +214,8 @@ class Asset:
             "unknown_labels": self._unknown_labels,
             "unknown_contexts": self._context.refused if self._context else 0,
             "counters": dict(vars(counters)) if counters else {"windows": 0, "gaps": 0},
+            "out_of_range": self._assembler.out_of_range() if isinstance(self._assembler, Assembler) else {},
+            "unjudged": self._alert.unjudged,
         }
 
     def recent(self) -> Iterator[dict[str, Any]]:

@@ -141,11 +141,12 @@ class SampleStore:
         return {"values": sum(found.values()), "-": unknown}
 
     def scale(self, model: str, shape: tuple[int, ...]) -> tuple[Scale, int] | None:
-        """The model's standardisation and how many samples it was fitted on."""
+        """The model's standardisation and how many samples it was fitted on; None also for one that is not finite."""
         rows = self._rows("SELECT shape, scale, samples FROM scalings WHERE model = ?", model)
         if not rows or rows[0][0] != str(shape):
             return None
-        return standardise.decode(rows[0][1]), int(rows[0][2])
+        found = standardise.decode(rows[0][1])
+        return (found, int(rows[0][2])) if found.finite else None
 
     def fit_scale(self, model: str, x: NDArray[Any], card: Card | None = None) -> Scale:
         """Fit the standardisation on x (n, *shape) and store it with the samples. Raises StorageError."""

@@ -18,7 +18,7 @@ import numpy as np
 
 from ..config.schema import TagConfig
 from ..types import Array, Batch, Quality, Reading, Window
-from .channel import NEVER_NS, Channel, known
+from .channel import LARGEST, NEVER_NS, Channel, known
 
 JUMP_NS = 1_000_000_000  # a channel's time stamps going back further than this: the clock was set
 LEAP_NS = 60_000_000_000  # a living source's time going ahead by more: the same
@@ -32,7 +32,8 @@ class Counters:
     readings: int = 0
     bad: int = 0  # bad quality
     uncertain: int = 0  # used
-    not_finite: int = 0  # NaN, Inf or no number
+    not_finite: int = 0  # NaN, Inf, a number that no quantity has (`LARGEST`), or no number
+    out_of_range: int = 0  # outside of the channel's `range`: no value
     late: int = 0  # older than what was already used
     gaps: int = 0  # longer than a window: a new grid began
     clock_jumps: int = 0
@@ -67,9 +68,10 @@ class Assembler:
         self._period = 1e9 / rate_hz
         self._hold, self._lateness = max_hold_s * 1e9, lateness_s * 1e9
         self._leap = max(LEAP_NS, 2 * length * self._period)
-        self._rows = [Channel(tag.waveform_hz is not None, tag.index) for tag in channels.values()]
+        self._rows = [Channel(t.waveform_hz is not None, t.index, range=t.range) for t in channels.values()]
+        self._names = [*channels, *(f"label {label.tag}" for label in labels)]
         self._measured = measured
-        self._labels = [Channel(False, None, label=True) for _ in labels]
+        self._labels = [Channel(False, None, label=True, range=label.range) for label in labels]
         self._all = [*self._rows, *self._labels]
         self._by_tag: dict[str, dict[str, list[Channel]]] = {}  # source -> tag -> who follows it
         self._by_source: dict[str, list[Channel]] = {}
@@ -121,13 +123,16 @@ class Assembler:
         counters.readings += 1
         if reading.quality is Quality.UNCERTAIN:
             counters.uncertain += 1
+        if channel.range is not None and isinstance(reading.value, (int, float)) and not channel.holds(reading.value):
+            self._count_outside(channel, 1)
+            reading = reading._replace(value=math.nan, quality=Quality.BAD)
         if channel.newest == NEVER_NS and self._is_old(source, reading.time_ns, channel.old):
             self._take_old(channel, reading)
             return
         back = channel.newest - reading.time_ns
         if 0 <= back <= JUMP_NS:
             if channel.ended and back == 0:
-                channel.resume(reading)
+                channel.resume(reading._replace(value=self._scalar(channel, reading)))
             else:
                 counters.late += 1
             return
@@ -167,16 +172,25 @@ class Assembler:
         if self._origin is None:
             self._origin = math.ceil(reading.time_ns / self._period) * self._period
 
+    def out_of_range(self) -> dict[str, int]:
+        """Readings outside of `range`, by channel; only of those that had some."""
+        return {name: c.outside for name, c in zip(self._names, self._all, strict=True) if c.outside}
+
     def _scalar(self, channel: Channel, reading: Reading) -> float | str:
+        value = reading.value
         if reading.quality is Quality.BAD:
             self.counters.bad += 1
         elif channel.label:
-            return reading.value if isinstance(reading.value, (str, float)) else math.nan
-        elif isinstance(reading.value, (int, float)) and math.isfinite(reading.value):
-            return float(reading.value)
+            return value if isinstance(value, (str, float)) else math.nan
+        elif isinstance(value, (int, float)) and abs(value) <= LARGEST:
+            return float(value)
         else:
             self.counters.not_finite += 1
         return math.nan
+
+    def _count_outside(self, channel: Channel, count: int) -> None:
+        channel.outside += count
+        self.counters.out_of_range += count
 
     def _take_block(self, channel: Channel, reading: Reading) -> None:
         block = self._samples(channel, reading)
@@ -203,11 +217,18 @@ class Assembler:
             return None
         if channel.index is not None:
             block = block[channel.index]
-        finite = np.isfinite(block)
+        with np.errstate(over="ignore"):
+            samples: Array = block.astype(np.float32, copy=False)
+        finite = np.abs(samples) <= LARGEST
         if not finite.all():
             self.counters.not_finite += int((~finite).sum())
-            block = np.where(finite, block, np.float32(np.nan))
-        return block.astype(np.float32, copy=False)
+            samples = np.where(finite, samples, np.float32(np.nan))
+        if channel.range is not None:
+            outside = (samples < channel.range[0]) | (samples > channel.range[1])
+            if outside.any():
+                self._count_outside(channel, int(outside.sum()))
+                samples = np.where(outside, np.float32(np.nan), samples)
+        return samples
 
     def _mark_alive(self, source: str, alive: int, unsure: frozenset[str]) -> None:
         last, self._alive[source] = self._alive[source], alive

@@ -16,6 +16,7 @@ import numpy as np
 from ..types import Array, Quality, Reading
 
 NEVER_NS = -(1 << 62)
+LARGEST = 1e30  # no quantity is larger in any unit; devices send the largest float32 where they have no value
 
 
 @dataclass
@@ -34,6 +35,12 @@ class Channel:
     alive: int = NEVER_NS  # until then unchanged, if not heard
     old: int | None = None  # the first time of a clock that has been set since, if one came after that
     ended: bool = False  # the connection was lost and the channel not heard since
+    range: tuple[float, float] | None = None  # numbers outside of it are no values
+    outside: int = 0  # how many there were
+
+    def holds(self, number: float) -> bool:
+        """Whether a number lies in the range; one that is none (NaN) is not judged here."""
+        return self.range is None or not (number < self.range[0] or number > self.range[1])
 
     def end(self) -> None:
         """The connection was lost: what it delivered is known until it was last alive, and not beyond."""

@@ -3,10 +3,14 @@
 
 Output order is channel by channel, within a channel in the order of the names. Gaps (NaN) are bridged linearly before
 anything is computed; a channel with no value at all counts as 0. What each feature is: `signals.py`.
+
+Promises: features of finite readings are finite and at most `LARGEST`, however large the readings are. Squares and
+fourth powers of one wild reading overflow float32; such windows are computed in float64.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
@@ -18,6 +22,7 @@ from fedge_models.graph.bearing import FAULTS, Bearing, Fault
 from fedge_models.graph.card import Card
 
 from ..types import Array
+from .channel import LARGEST
 from .signals import Signal
 
 Compute = Callable[[Signal], Array]
@@ -40,6 +45,7 @@ COUNTED: dict[str, Callable[[int], Compute]] = {  # "bands:8": eight numbers
 }
 RANGE = re.compile(r"band:(\d+)-(\d+)")  # "band:500-2000": of those Hz
 MAX_COUNT = 64
+LARGE = 1e14  # of a variance: the sum of fourth powers still fits float32
 
 
 def feature_count(names: Sequence[str], channels: int) -> int:
@@ -72,7 +78,8 @@ class Preparation:
     def __call__(self, values: Array, shaft_hz: float | None = None) -> Array:
         """Features (..., count) or raw windows of windows (..., channels, length); shaft_hz: where it varies."""
         if self._centre is not None:
-            values = (values - self._centre) / self._scale
+            with np.errstate(over="ignore", invalid="ignore"):
+                values = _bounded((values - self._centre) / self._scale)
         if not self._orders:
             return extract(values, self._names, self._rate_hz)
         speed = shaft_hz if shaft_hz is not None else self._shaft_hz or 0.0
@@ -91,11 +98,27 @@ def extract(
     if not names:
         return x
     parts, width = _plan(tuple(names))
-    signal = Signal(x, rate_hz, faults)
     out = np.empty((*x.shape[:-1], width), np.float32)
-    for compute, start, stop in parts:
-        out[..., start:stop] = compute(signal)
+    with np.errstate(over="ignore", invalid="ignore"):
+        signal = Signal(x, rate_hz, faults)
+        for compute, start, stop in parts:
+            out[..., start:stop] = compute(signal)
+        if not (np.add.reduce(signal.variance, axis=None) <= LARGE and math.isfinite(np.add.reduce(out, axis=None))):
+            _compute_wild(signal, parts, out)
     return out.reshape(*x.shape[:-2], -1)
+
+
+def _compute_wild(signal: Signal, parts: Sequence[tuple[Compute, int, int]], out: Array) -> None:
+    """Compute the channels again whose float32 features overflow, or may have done so on the way."""
+    wild = ~((signal.variance[..., 0] <= LARGE) & np.isfinite(out).all(axis=-1))
+    exact = Signal(signal.x[wild].astype(np.float64), signal.rate_hz, signal.faults)
+    for compute, start, stop in parts:
+        out[wild, start:stop] = np.clip(np.nan_to_num(compute(exact)), -LARGEST, LARGEST)
+
+
+def _bounded(x: Array) -> Array:
+    """Bound what overflowed; x itself where nothing did."""
+    return x if math.isfinite(np.add.reduce(x, axis=None)) else np.nan_to_num(x, posinf=LARGEST, neginf=-LARGEST)
 
 
 def bridge(values: Array) -> Array:

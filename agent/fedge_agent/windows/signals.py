@@ -81,6 +81,8 @@ class Signal:
         level = np.median(power, axis=-1) + EPSILON
         for k in range(count):
             line = (k + 1) * self.faults[fault] / step
+            if not abs(line) <= self.length:  # of a shaft whose speed is a wild reading
+                continue
             reach = max(1.0, SLIP * line)
             low, high = math.floor(line - reach) - 1, math.ceil(line + reach)  # the spectrum begins with line 1
             if low >= 0 and high <= power.shape[-1]:
@@ -111,9 +113,9 @@ class Signal:
         spectrum = np.fft.rfft(self.centred, axis=-1)
         top = max(LINES, self.length // 32)
         spectrum[..., :top] = 0
-        analytic = np.zeros((*spectrum.shape[:-1], self.length), np.complex64)
+        analytic = np.zeros((*spectrum.shape[:-1], self.length), np.result_type(self.x, np.complex64))
         analytic[..., : spectrum.shape[-1]] = 2 * spectrum
-        envelope = np.abs(np.fft.ifft(analytic, axis=-1)).astype(np.float32)
+        envelope = np.abs(np.fft.ifft(analytic, axis=-1)).astype(self.x.dtype)
         envelope -= self._average(envelope)
         rates = np.fft.rfft(envelope * _hann(self.length), axis=-1)
         power: Array = (rates.real**2 + rates.imag**2)[..., 1:top] / self.length

@@ -4,6 +4,7 @@
 A channel without a scale on the card takes the statistics of the site's own samples; these never leave the site. Some
 channels of a raw window set the machine's operating condition (a recipe, a speed: `condition` on the card). With them,
 every reading is standardised by the readings of its own condition: what remains is how the machine behaves in it.
+Wild values (`outliers`) are left out of the statistics: one of them would hide every later fault.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from numpy.typing import NDArray
 
 from ..graph.card import Card
 from ..ops.operator import Array
+from . import outliers
+from .outliers import Bounds
 
 FLOOR = 1e-6  # of a scale, relative to the magnitude of the mean: a constant feature stays near 0
 CLIP = 8.0  # standard deviations: a broken sensor must not drown all others
@@ -48,13 +51,25 @@ class Scale(NamedTuple):
     mean: Array
     scale: Array
     conditions: Conditions | None = None
+    bounds: Bounds | None = None  # of plausible values; None: of a picture, or fitted by an older version
+
+    def plausible(self, x: NDArray[Any]) -> NDArray[np.bool_]:
+        """Return which rows (n,) of x, not standardised, may count for a limit and a training."""
+        return np.ones(len(x), np.bool_) if self.bounds is None else self.bounds.plausible(x)
+
+    @property
+    def finite(self) -> bool:
+        """Whether every number in it is finite and every scale positive."""
+        parts = [self.mean, self.scale, *(self.conditions or ())]
+        return all(np.isfinite(p).all() for p in parts) and bool((self.scale > 0).all())
 
     def __call__(self, x: Array, out: Array | None = None) -> Array:
         """Standardise x (..., features) or (..., channels, length) to float32, into `out` where given."""
         if self.conditions is not None:
             x = self.conditions(x)
-        z: Array = np.subtract(x, self.mean, out=out)
-        np.divide(z, self.scale, out=z)
+        with np.errstate(over="ignore"):  # what becomes infinite is clipped
+            z: Array = np.subtract(x, self.mean, out=out)
+            np.divide(z, self.scale, out=z)
         np.maximum(z, LOWEST, out=z)
         np.minimum(z, HIGHEST, out=z)
         return z
@@ -63,18 +78,21 @@ class Scale(NamedTuple):
 def fit(x: NDArray[Any], card: Card | None = None) -> Scale:
     """Fit a scale to samples (n, features), raw windows (n, channels, length) or pictures (n, colours, height, width).
 
-    Channels that have a scale on the card are left as they are.
+    Channels that have a scale on the card are left as they are. Wild rows and values do not count.
     """
-    if card is not None and any(c.condition is not None for c in card.channels):
-        return Scale(np.zeros((), np.float32), np.ones((), np.float32), _conditions(x, card))
     if card is not None and (found := given(card)):
         return found
+    limits = None if x.dtype == np.uint8 or not len(x) else outliers.bounds(x, card)
+    if limits is not None:
+        x = limits.clip(x[limits.plausible(x)])
+    if card is not None and any(c.condition is not None for c in card.channels):
+        return Scale(np.zeros((), np.float32), np.ones((), np.float32), _conditions(x, card), limits)
     axes = (0, *range(2, x.ndim))
     mean, scale = _statistics(x, axes)
     own = _given(card, len(mean))
     mean[own], scale[own] = 0, 1
     shape = mean.shape + (1,) * (x.ndim - 2)
-    return Scale(mean.astype(np.float32).reshape(shape), scale.astype(np.float32).reshape(shape))
+    return Scale(_float32(mean).reshape(shape), _float32(scale).reshape(shape), bounds=limits)
 
 
 def given(card: Card) -> Scale | None:
@@ -91,15 +109,16 @@ def encode(scale: Scale) -> bytes:
     """Encode a scale as bytes."""
     parts = [scale.mean, scale.scale, *(scale.conditions or ())]
     file = io.BytesIO()
-    np.savez(file, *parts)
+    np.savez(file, *parts, **(scale.bounds._asdict() if scale.bounds is not None else {}))
     return file.getvalue()
 
 
 def decode(data: bytes) -> Scale:
     """Decode a scale from the bytes of `encode`. Raises ValueError or KeyError for any others."""
     with np.load(io.BytesIO(data), allow_pickle=False) as file:
-        parts = [file[f"arr_{i}"] for i in range(len(file.files))]
-    return Scale(parts[0], parts[1], Conditions(*parts[2:]) if len(parts) > 2 else None)
+        limits = Bounds(file["low"], file["high"]) if "low" in file.files else None
+        parts = [file[f"arr_{i}"] for i in range(len(file.files) - (2 if limits is not None else 0))]
+    return Scale(parts[0], parts[1], Conditions(*parts[2:]) if len(parts) > 2 else None, limits)
 
 
 def nearest(points: Array, centres: Array) -> NDArray[np.int64]:
@@ -132,6 +151,12 @@ def _byte_statistics(x: NDArray[np.uint8], axes: tuple[int, ...]) -> tuple[NDArr
     mean = total / count
     std = np.sqrt(np.maximum(square / count - mean * mean, 0))
     return mean, np.maximum(std, FLOOR * (1 + mean))
+
+
+def _float32(values: NDArray[np.float64]) -> Array:
+    """The values as float32, none of them infinite."""
+    largest = float(np.finfo(np.float32).max)
+    return np.clip(values, -largest, largest).astype(np.float32)
 
 
 def _given(card: Card | None, columns: int) -> NDArray[np.bool_]:

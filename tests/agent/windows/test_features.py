@@ -147,3 +147,41 @@ def test_gaps_are_bridged_linearly() -> None:
 def test_unknown_feature_is_named(name: str) -> None:
     with pytest.raises(ModelError, match="not known"):
         feature_count((name,), 1)
+
+
+EVERY = (*SINGLE, *(f"{kind}:4" for kind in COUNTED), "band:10-100")
+
+
+@pytest.mark.parametrize("value", [1e9, -1e12, 1e19, 1e25, 3.4e38, -3.4e38])
+@pytest.mark.parametrize("length", [8, 256])
+def test_features_are_finite_whatever_one_reading_is(value: float, length: int) -> None:
+    x = np.random.default_rng(0).normal(size=(3, 2, length)).astype(np.float32)
+    clean = extract(x, EVERY, 256.0, RATES).reshape(3, 2, -1)
+    x[1, 0, 3] = value
+    found = extract(x, EVERY, 256.0, RATES).reshape(3, 2, -1)
+    assert np.isfinite(found).all()
+    np.testing.assert_array_equal(found[[0, 2]], clean[[0, 2]])  # other windows are what they were
+    np.testing.assert_array_equal(found[1, 1], clean[1, 1])  # and other channels
+    x[:] = value
+    assert np.isfinite(extract(x, EVERY, 256.0, RATES)).all()
+
+
+def test_a_wild_window_has_the_features_of_exact_arithmetic() -> None:
+    x = np.random.default_rng(0).normal(size=(1, 200)).astype(np.float32)
+    x[0, 5] = 1e20
+    row, names = x[0].astype(np.float64), ("mean", "std", "rms", "crest", "kurtosis")
+    c = row - row.mean()
+    expected = [row.mean(), row.std(), (row**2).mean() ** 0.5, abs(c).max() / row.std(), (c**4).mean() / row.var() ** 2]
+    np.testing.assert_allclose(extract(x, names), expected, rtol=1e-5)
+
+
+def test_a_scaled_wild_reading_stays_finite() -> None:
+    card = Card("anomaly", (Channel("a", centre=0.0, scale=0.001),), WindowSpec(1, 4, 2))
+    assert np.isfinite(Preparation(card)(np.array([[1.0, 3.4e38, -3.4e38, 0.0]], np.float32))).all()
+
+
+@pytest.mark.parametrize("shaft_hz", [3e38, -3e38, np.inf, np.nan, 0.0])
+def test_a_wild_shaft_speed_gives_no_strikes(shaft_hz: float) -> None:
+    card = Card("anomaly", (Channel("a"),), WindowSpec(1024, 1024, 512), ("bpfo:2",), bearing=MFPT)
+    x = np.random.default_rng(0).normal(size=(1, 1024)).astype(np.float32)
+    assert Preparation(card)(x, shaft_hz).tolist() == [0, 0]
