@@ -34,6 +34,8 @@ from .federation.participant import Participant
 from .federation.uplink import Uplink
 from .health import PROGRAM, STATUS_FILE, Latency, Metrics, rss_mib
 from .machines.asset import FOREVER_NS, Asset, check_fit
+from .machines.condition import Condition
+from .machines.condition_words import plain
 from .machines.routing import Routes
 from .outputs import registry as outputs
 from .outputs.host import HostedOutput
@@ -155,7 +157,7 @@ class App:
 
     def status(self) -> dict[str, Any]:
         """The status page, as plain data."""
-        identity = self._identity
+        identity, conditions = self._identity, self._conditions()
         lost = {
             "events": self._events.lost,
             "failures": self._failures,
@@ -172,7 +174,7 @@ class App:
             "rss_mib": round(rss_mib(), 1),
             "latency": self.latency.status(),
             "sources": {n: s.status() for n, s in self._sources.items()},
-            "assets": {n: a.status() for n, a in self._assets.items()},
+            "assets": {n: {**a.status(), "condition": plain(conditions[n])} for n, a in self._assets.items()},
             "models": {n: m.status() for n, m in self._models.items()},
             "outputs": {n: o.status() for n, o in self._outputs.items()},
             "inbox": {**self._inbox.status(), "problem": self._progress.problem},
@@ -326,4 +328,11 @@ class App:
         return {name: list(asset.recent()) for name, asset in self._assets.items()}
 
     def _healthy(self) -> bool:
-        return time.monotonic() - self._beat < STUCK_S
+        """Whether the main thread runs, and any asset decides or waits for its model or baseline."""
+        conditions = self._conditions().values()
+        return time.monotonic() - self._beat < STUCK_S and (not conditions or any(c.well for c in conditions))
+
+    def _conditions(self) -> dict[str, Condition]:
+        """What each asset can say now."""
+        now, facts = time.monotonic(), {n: s.facts() for n, s in self._sources.items()}
+        return {n: a.condition(facts, now) for n, a in self._assets.items()}

@@ -98,11 +98,23 @@ class Metrics:
             for label, value in values.items():
                 family.add_metric([label], value)
             yield family
+        yield self._conditions(status["assets"])
         for name, what, values in _gauges(status):
             gauge = GaugeMetricFamily(f"fedge_agent_{name}", what, labels=["name"])
             for label, value in values.items():
                 gauge.add_metric([label], value)
             yield gauge
+
+    def _conditions(self, assets: dict[str, Any]) -> Metric:
+        from prometheus_client.core import GaugeMetricFamily
+
+        what = "1 for the state of each asset, with the first reason"
+        family = GaugeMetricFamily("fedge_agent_condition", what, labels=["name", "state", "reason"])
+        for name, entry in assets.items():
+            condition = entry["condition"]
+            reason = condition["causes"][0]["reason"] if condition["causes"] else ""
+            family.add_metric([name, condition["state"], reason], 1)
+        return family
 
     def _latency(self) -> Metric:
         from prometheus_client.core import HistogramMetricFamily
@@ -148,6 +160,8 @@ def _gauges(status: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]:
     served = {k: v["release"] for k, v in models.items() if v["release"] is not None}
     private = {k: v["privacy"] for k, v in models.items() if v["privacy"] is not None}
     scores = {k: v["last"]["score"] for k, v in assets.items() if v["last"] is not None}
+    conditions = {k: v["condition"] for k, v in assets.items()}
+    ages = {k: v["age_s"] for k, v in conditions.items() if v["age_s"] is not None}
     return [
         ("pending", "Events waiting, by output", {k: v["pending"] for k, v in outputs.items()}),
         (
@@ -164,6 +178,13 @@ def _gauges(status: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]:
             {k: v["left_out"] for k, v in models.items()},
         ),
         ("score", "Newest score, by asset", scores),
+        ("decision_age_seconds", "Since the last decision, by asset; none before the first", ages),
+        ("problem", "1 if an asset needs a person, by asset", {k: float(v["problem"]) for k, v in conditions.items()}),
+        (
+            "gap_share",
+            "Share of recent windows with too many gaps, by asset",
+            {k: v["gaps"] for k, v in conditions.items()},
+        ),
         ("unmatched_labels", "Labels of no sample, by asset", {k: v["unmatched"] for k, v in status["labels"].items()}),
         ("rss_mib", "Resident memory, MiB", {"agent": status["rss_mib"]}),
         ("privacy_epsilon", "Privacy budget, by model", {k: v["epsilon"] for k, v in private.items()}),

@@ -36,6 +36,13 @@ class Programs:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
+    def told(self, name: str) -> str:
+        """What `fedge-agent status` prints of an agent, which may have problems."""
+        line = [str(BIN / "fedge-agent"), "status", "--config", str(self.folder / f"{name}.toml")]
+        done = subprocess.run(line, capture_output=True, text=True, env=ENV, check=False)
+        assert done.returncode == (2 if "PROBLEM" in done.stdout else 0), done.stderr
+        return done.stdout
+
     def start(self, name: str, program: str = "fedge-agent") -> None:
         """Start and wait until its status page is there."""
         address = self.folder / name / "status.addr"

@@ -127,7 +127,7 @@ def test_agents_learn_together_and_everybody_says_so(fleet: Fleet) -> None:
     nodes = json.loads(fleet.run("fedge-aggregator", "nodes", "list", "--json", *config))
     assert [n["name"] for n in nodes] == ["one", "two"]
     assert json.loads(fleet.run("fedge-aggregator", "model", "list", "--json", *config))[0]["parameters"] > 0
-    assert "decisions" in fleet.run("fedge-agent", "status", "--config", fleet.folder / "one.toml")
+    assert "decisions" in fleet.told("one")
     assert "ok   source csv" in fleet.run("fedge-agent", "check", "--config", fleet.folder / "one.toml")
     assert fleet.end() == [0, 0, 0]
 
@@ -164,7 +164,7 @@ def test_private_agent_stops_at_its_budget_and_a_kill_gives_none_back(fleet: Fle
     again = budget()
     assert (again["updates"], again["spent"], again["stopped"]) == (2, spent["spent"], spent["stopped"])
     config: list[str | Path] = ["--config", path]
-    assert "STOPPED privacy budget spent" in fleet.run("fedge-agent", "status", *config)
+    assert "STOPPED privacy budget spent" in fleet.told("two")
     assert "pay for 2 updates" in fleet.run("fedge-agent", "check", *config)
     assert "fedge_agent_privacy_updates_left" in fleet.text("two", "/metrics")
 
@@ -274,8 +274,7 @@ def test_agents_that_are_not_asked_train_nothing(bare: Fleet) -> None:
     assert {row["nodes"] for row in rows[-6:-1]} == {2.0}  # two fifths of three, rounded up
     refused = bare.run("fedge-aggregator", "audit", "--what", "refusal", "--config", path)
     assert "is not asked" not in refused
-    config: list[str | Path] = ["--config", bare.folder / "one.toml"]
-    bare.wait(lambda: "not asked to train" in bare.run("fedge-agent", "status", *config), "its status to say so")
+    bare.wait(lambda: "not asked to train" in bare.told("one"), "its status to say so")
 
 
 def test_refused_update_is_explained_to_the_gateways_operator(fleet: Fleet) -> None:
@@ -290,7 +289,7 @@ def test_refused_update_is_explained_to_the_gateways_operator(fleet: Fleet) -> N
     path.write_text(path.read_text().replace("min_samples = 20", "min_samples = 1000000"))  # what comes of it stays
     fleet.start("two")
     fleet.wait(lambda: fleet.status("two")["models"]["f"]["update"]["outcome"] != "waiting", "an answer")
-    assert "is not open: release" in fleet.run("fedge-agent", "status", "--config", path)
+    assert "is not open: release" in fleet.told("two")
     refused = fleet.run("fedge-aggregator", "audit", "--what", "refusal", "--config", config)
     assert "of node two is not open: release" in refused
 
@@ -371,7 +370,7 @@ type = "log"
     assert "ok   model f" in printed and "aggregator" not in printed
     alone.start("gw")
     alone.wait(lambda: alone.status("gw")["models"]["f"]["waits_for"], "a model")
-    printed = alone.run("fedge-agent", "status", "--config", tmp_path / "gw.toml")
+    printed = alone.told("gw")
     assert "model f: waits for 150 windows, to learn what is usual at this site (has " in printed
     alone.wait(lambda: alone.status("gw")["latency"]["decisions"] > 5, "decisions")
     status = alone.status("gw")

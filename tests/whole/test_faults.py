@@ -123,7 +123,7 @@ def test_full_disk_stops_no_decision_loses_no_event_and_counts_what_samples_it_c
     gateway.wait(lambda: gateway.status("gw")["lost"]["samples"], "samples that cannot be stored")
     gateway.goes_on()
     raised = gateway.asset()["events"]
-    printed = gateway.run("fedge-agent", "status", "--config", gateway.folder / "gw.toml")
+    printed = gateway.told("gw")
     found = re.search(r"PROBLEM ([1-9]\d*) events wait: ", printed)  # it opened, and may have been raised since
     assert found, printed
     resource.prlimit(pid, resource.RLIMIT_FSIZE, unlimited)

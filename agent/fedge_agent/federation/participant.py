@@ -149,6 +149,10 @@ class Participant:
         needed = self.config.training.min_samples
         return f"{needed} windows, to learn what is usual at this site (has {self.model.total})"
 
+    def progress(self) -> str:
+        """How much of the baseline is there, in words."""
+        return f"{self.model.total} of {self.config.training.min_samples} windows"
+
     # the thread
 
     def _run(self) -> None:

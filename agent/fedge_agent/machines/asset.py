@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -30,12 +30,16 @@ from ..windows.context import Context
 from ..windows.features import Preparation, bridge, feature_count, needs_bearing
 from ..windows.snapshots import MAX_WAITING, Snapshots
 from .alerts import Alert
+from .condition import Cause, Condition, Reason, Seen, SourceFacts
+from .condition_judge import judge, stale_after
 from .outlook import Left, Outlook
+from .watch import Watch
 
 NEVER_NS = -(1 << 62)
 FOREVER_NS = 1 << 62
 RECENT_DECISIONS = 4096  # for the status page
 NO_CONTEXT: dict[str, str] = {}
+PICTURE_HOP_S = 20.0  # how far apart pictures are, as long as nothing is known of it
 
 
 @known
@@ -69,6 +73,7 @@ class Asset:
         self._prepare: Preparation | None = None
         self._split = Split(1, 1 << 60)
         self._span_ns, self._hold_ns = 0, 0.0
+        self._watch, self._hop_s, self._wait_s = Watch(time.monotonic()), 0.0, 0.0
         late = config.label is not None and config.label.late is not None
         self._store_all = late or not config.labelled  # windows without a label too
         self._context = Context(config.context) if config.context else None
@@ -141,7 +146,10 @@ class Asset:
 
     def decide(self, window: Window) -> None:
         """Decide on a window, follow up with the alert, and queue the window as a sample."""
-        if window.missing > self.config.window.max_missing:
+        refused = window.missing > self.config.window.max_missing
+        shares = np.isnan(window.values).mean(axis=-1) if window.missing else None
+        self._watch.window(shares, refused, window.received_ns / 1e9)
+        if refused:
             self._gappy += 1
             return
         assert self._card is not None and self._prepare is not None
@@ -175,6 +183,7 @@ class Asset:
                 hours_left_at_least=left.at_least if left else None,
             )
             self._latency.record(latency)
+            self._watch.decide(decision, window.received_ns / 1e9)
             self.decisions.append((decision, actual))
             if window.end_ns > self._alerted_ns:
                 self._follow(decision)
@@ -200,6 +209,44 @@ class Asset:
             decision = self.decisions[i][0]
             if decision.time_ns == window.end_ns:
                 self.decisions[i] = decision, actual
+
+    def condition(self, sources: Mapping[str, SourceFacts], now: float) -> Condition:
+        """What the asset can say now, and why not more; `now`: monotonic s. Any thread."""
+        watch, channels = self._watch, [] if self._assembler is None else self._assembler.facts()
+        refused, windows = watch.windows
+        decision = watch.decision
+        seen = Seen(
+            channels,
+            sources,
+            now,
+            watch.began,
+            watch.decided,
+            stale_after(self._hop_s, self._wait_s, watch.usual_s),
+            self._span_ns / 1e9,
+            self._waits_for(),
+            watch.score,
+            math.inf if decision is None else self._alert.limit(decision),
+            self._can_alarm,
+            watch.missing([c.name for c in channels]),
+            watch.accepted,
+            windows,
+            refused,
+            self._assembler.filled() if isinstance(self._assembler, Assembler) else None,
+        )
+        return judge(seen)
+
+    @property
+    def _can_alarm(self) -> bool:
+        """Whether the model is to alarm at all: one that only estimates has nothing to alarm about."""
+        card = self._card
+        return card is None or card.task != "regress" or any(t.beyond(0.0) is not None for t in card.targets)
+
+    def _waits_for(self) -> Cause | None:
+        """What is missing before the model can decide."""
+        participant = self.participant
+        if participant.graph is None:
+            return Cause(Reason.MODEL, detail=participant.problem or "")
+        return Cause(Reason.BASELINE, detail=participant.progress()) if participant.serving is None else None
 
     def status(self) -> dict[str, Any]:
         """For the status page."""
@@ -235,6 +282,7 @@ class Asset:
         graph = self.participant.graph
         if graph is None:
             return False
+        self._watch.begin(time.monotonic())
         window, config = graph.card.window, self.config.window
         rate = config.rate_hz or window.rate_hz
         self._card, self._prepare = graph.card, Preparation(graph.card, self.config.bearing, rate)
@@ -250,12 +298,15 @@ class Asset:
         self._split = split(rate, length, hop, self.participant.config.training.holdout)
         if graph.card.image is not None:  # taken in an instant: it straddles nothing
             picture = next(iter(channels.values()))
-            self._assembler = Snapshots(self.name, picture, labels, graph.card.image, late)
+            channel = next(iter(channels))
+            self._assembler = Snapshots(self.name, picture, labels, graph.card.image, late, channel)
+            self._hop_s = PICTURE_HOP_S
             return True
         self._assembler = Assembler(self.name, channels, labels, rate, length, hop, hold, late, measured)
         if self._start_ns is not None:
             self._assembler.resume(self._start_ns)
         self._span_ns, self._hold_ns = round(1e9 / rate * length), 1e9 * hold
+        self._hop_s, self._wait_s = hop / rate, hold + late
         return True
 
     def _look_ahead(self, serving: Serving, now_ns: int, scored: Scored) -> Left | None:

@@ -39,6 +39,7 @@ class Reason(str, enum.Enum):
     SOURCE = "source"  # it is not connected, or at its end
     TIMES = "times"  # the readings' times are out of range
     READINGS = "readings"  # a channel was never read
+    OUTSIDE = "outside"  # a channel's values are outside of its `range`
     BAD = "bad"  # a channel's quality is bad
     NOT_NUMBERS = "not_numbers"  # a channel's values are none
     LATE = "late"  # a channel's times are not newer than those before
@@ -86,6 +87,11 @@ class Condition(msgspec.Struct, frozen=True):
         return self.state is State.WAITING and not self.overdue
 
     @property
+    def well(self) -> bool:
+        """Whether it decides, or may do so without help: what a supervisor need not restart for."""
+        return self.state is State.DECIDING or self.waits or self.learns
+
+    @property
     def learns(self) -> bool:
         """Whether it waits for its model or its baseline: a restart would not help."""
         return self.state is State.WAITING and any(c.reason in (Reason.MODEL, Reason.BASELINE) for c in self.causes)
@@ -94,10 +100,14 @@ class Condition(msgspec.Struct, frozen=True):
 class SourceFacts(NamedTuple):
     """What a source knows that its readings do not say."""
 
-    problem: str = ""  # why it is not connected, or what is wrong with it
-    connected: bool = True  # False: it never delivered, or its connection is lost
+    problems: Mapping[str, str] = {}  # subject ("connection", a tag) -> in the operator's words
     ended: bool = False  # there is nothing more to read
     refused_times: Mapping[str, tuple[int, int]] = {}  # tag -> how many, and one of them in ns
+
+    @property
+    def connected(self) -> bool:
+        """Whether nothing is wrong with its connection, as far as it knows."""
+        return "connection" not in self.problems
 
 
 class Seen(NamedTuple):
@@ -109,11 +119,13 @@ class Seen(NamedTuple):
     began: float  # monotonic: from when on it could decide
     decided: float | None = None  # monotonic: the last decision
     stale_after_s: float = FLOOR_S
+    first_s: float = 0.0  # how long a window is: the first takes so long
     waits_for: Cause | None = None  # the model, or the baseline with its progress
     score: float = 0.0  # of the last decision
     limit: float = math.inf  # what that is compared with
     alarms: bool = True  # False: a model that only estimates, and has nothing to alarm about
     missing: Mapping[str, float] = {}  # channel -> its share without a value, in the last window
+    accepted: float | None = None  # monotonic: the last window without too many gaps
     windows: int = 0  # recent ones
     refused: int = 0  # of them: too many gaps for a decision
     filled: tuple[int, int] | None = None  # samples of the first window, of how many

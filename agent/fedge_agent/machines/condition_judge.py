@@ -36,11 +36,19 @@ def judge(seen: Seen) -> Condition:
 
     if age is not None and age <= seen.stale_after_s:
         return of(*_while_deciding(seen))
-    if seen.waits_for is not None:
-        return of(State.WAITING, [seen.waits_for])
-    if age is not None:
+    if age is not None and seen.waits_for is None:
         return of(State.STALE, _causes(seen))
-    return of(State.WAITING, _causes(seen), seen.now - seen.began > seen.stale_after_s)
+    if seen.waits_for is not None and (seen.waits_for.reason is Reason.MODEL or not _overdue(seen)):
+        return of(State.WAITING, [seen.waits_for])
+    waits = [] if seen.waits_for is None else [seen.waits_for]
+    return of(State.WAITING, [*waits, *_causes(seen)], _overdue(seen))
+
+
+def _overdue(seen: Seen) -> bool:
+    """Whether a window should have come by now."""
+    if seen.accepted is not None:
+        return seen.now - seen.accepted > seen.stale_after_s
+    return seen.now - seen.began > seen.first_s + seen.stale_after_s
 
 
 def _while_deciding(seen: Seen) -> tuple[State, list[Cause]]:
@@ -71,13 +79,28 @@ def _causes(seen: Seen) -> Iterable[Cause]:
     if found:
         return found
     if seen.refused:
-        worst = sorted((c for c in seen.missing if seen.missing[c] > 0), key=lambda c: -seen.missing[c])
-        labels = {c.name: c.label for c in seen.channels}
-        share = seen.missing[worst[0]] if worst else 0.0
-        names = tuple(labels.get(c, c) for c in worst)
-        return [Cause(Reason.GAPS, names, count=seen.refused, total=seen.windows, detail=f"{100 * share:.0f} %")]
+        return [_gaps(seen)]
     count, total = seen.filled or (0, 0)
     return [Cause(Reason.WINDOW, count=count, total=total)]
+
+
+def _gaps(seen: Seen) -> Cause:
+    """Which channels have gaps, the worst first, and why that one has."""
+    gappy = sorted((c for c in seen.channels if seen.missing.get(c.name, 0.0) > 0), key=lambda c: -seen.missing[c.name])
+    detail = ""
+    if gappy:
+        worst = gappy[0]
+        detail = f"{100 * seen.missing[worst.name]:.0f} % of {worst.label} is missing{_unusable(worst)}"
+    labels = tuple(c.label for c in gappy)
+    return Cause(Reason.GAPS, labels, count=seen.refused, total=seen.windows, detail=detail)
+
+
+def _unusable(channel: ChannelFacts) -> str:
+    """How many readings of a channel could not be used, in brackets."""
+    counts = {"Bad": channel.bad - channel.outside, "out of range": channel.outside}
+    counts |= {f"not {channel.example_words}": channel.not_numbers, "late": channel.late}
+    said = [f"{n:,} {what}" for what, n in counts.items() if n]
+    return f" (of {channel.readings:,} readings {', '.join(said)})" if said else ""
 
 
 def _of_channels(channels: Sequence[ChannelFacts], seen: Seen) -> Iterable[Cause]:
@@ -96,13 +119,15 @@ def _reason(channel: ChannelFacts, seen: Seen) -> Reason | None:
     """What is wrong with a channel; None: nothing."""
     source, unused = seen.sources.get(channel.source, SourceFacts()), channel.unused
     unseen = channel.seen is None or seen.now - channel.seen > seen.stale_after_s
+    unusable = channel.used is None or seen.now - channel.used > seen.stale_after_s  # else it only has gaps
     true_of_it = {
         Reason.SOURCE: unseen and (not source.connected or source.ended),
         Reason.TIMES: channel.tag in source.refused_times and (unseen or channel.used is None),
         Reason.READINGS: channel.readings == 0,
-        Reason.BAD: channel.bad_since_ns is not None,
-        Reason.NOT_NUMBERS: unused.not_numbers > 0 and 2 * unused.not_numbers >= unused.readings,
-        Reason.LATE: unused.late > 1 and 2 * unused.late >= unused.readings,
+        Reason.OUTSIDE: unusable and unused.outside > 0 and 2 * unused.outside >= unused.readings,
+        Reason.BAD: unusable and channel.bad_since_ns is not None,
+        Reason.NOT_NUMBERS: unusable and unused.not_numbers > 0 and 2 * unused.not_numbers >= unused.readings,
+        Reason.LATE: unusable and unused.late > 1 and 2 * unused.late >= unused.readings,
         Reason.SILENT: unseen,
     }
     return next((reason for reason, true in true_of_it.items() if true), None)
@@ -111,9 +136,8 @@ def _reason(channel: ChannelFacts, seen: Seen) -> Reason | None:
 def _cause(reason: Reason, source: str, those: Sequence[ChannelFacts], seen: Seen) -> Cause:
     """A reason with the figures of its channels."""
     labels, facts = tuple(c.label for c in those), seen.sources.get(source, SourceFacts())
-    unused = sum(c.unused.readings for c in those)
     if reason in (Reason.SOURCE, Reason.READINGS):
-        return Cause(reason, labels, source, detail=AT_END if facts.ended else facts.problem)
+        return Cause(reason, labels, source, detail=AT_END if facts.ended else _problem(reason, those, facts))
     if reason is Reason.TIMES:
         refused = [facts.refused_times[c.tag] for c in those]
         count = sum(n for n, _ in refused)
@@ -121,10 +145,25 @@ def _cause(reason: Reason, source: str, those: Sequence[ChannelFacts], seen: See
         return Cause(reason, labels, source, count=count, total=total, detail=str(refused[0][1]))
     if reason is Reason.BAD:
         return Cause(reason, labels, source, since_ns=min(c.bad_since_ns or 0 for c in those))
+    if reason is Reason.SILENT:
+        return Cause(reason, labels, source, age_s=max(seen.now - (c.seen or seen.began) for c in those))
+    return _counted(reason, labels, source, those)
+
+
+def _counted(reason: Reason, labels: tuple[str, ...], source: str, those: Sequence[ChannelFacts]) -> Cause:
+    """A reason that is true of so many of the last readings."""
+    total, first = sum(c.unused.readings for c in those), those[0]
+    if reason is Reason.OUTSIDE:
+        count = sum(c.unused.outside for c in those)
+        return Cause(reason, labels, source, count=count, total=total, detail=first.outside_example)
     if reason is Reason.NOT_NUMBERS:
         count = sum(c.unused.not_numbers for c in those)
-        return Cause(reason, labels, source, count=count, total=unused, detail=those[-1].example)
-    if reason is Reason.LATE:
-        newest, count = min(c.newest_ns for c in those), sum(c.unused.late for c in those)
-        return Cause(reason, labels, source, since_ns=newest, count=count, total=unused)
-    return Cause(reason, labels, source, age_s=max(seen.now - (c.seen or seen.began) for c in those))
+        return Cause(reason, labels, source, count=count, total=total, detail=first.example_words)
+    newest, count = min(c.newest_ns for c in those), sum(c.unused.late for c in those)
+    return Cause(reason, labels, source, since_ns=newest, count=count, total=total)
+
+
+def _problem(reason: Reason, those: Sequence[ChannelFacts], facts: SourceFacts) -> str:
+    """What the source says of its connection, or of the first of these tags."""
+    subjects = ["connection"] if reason is Reason.SOURCE else [c.tag for c in those]
+    return next((facts.problems[s] for s in subjects if s in facts.problems), "")

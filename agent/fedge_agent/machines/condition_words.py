@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import msgspec
 from fedge_models.system import times
@@ -13,6 +14,11 @@ from .condition import AT_END, Cause, Condition, Reason, State
 
 NAMES = 5  # in one line
 DAY_NS = 86_400 * 10**9
+
+
+def plain(condition: Condition) -> dict[str, Any]:
+    """The condition as plain data, with what follows from it; `Condition` reads it back."""
+    return {**msgspec.to_builtins(condition), "problem": condition.problem, "text": words(condition)}
 
 
 def words(condition: Condition) -> str:
@@ -70,7 +76,7 @@ def likeness(condition: Condition) -> tuple[object, ...]:
 
 def _own(cause: Cause) -> str:
     """The detail of a cause that must be the same in one line."""
-    return "" if cause.reason in (Reason.TIMES, Reason.NOT_NUMBERS, Reason.GAPS) else cause.detail
+    return "" if cause.reason in (Reason.TIMES, Reason.OUTSIDE, Reason.NOT_NUMBERS, Reason.GAPS) else cause.detail
 
 
 def _joined(causes: Sequence[Cause]) -> Cause:
@@ -116,7 +122,12 @@ def _bad(cause: Cause, condition: Condition) -> str:
 
 def _not_numbers(cause: Cause, _: Condition) -> str:
     values = f"{cause.count:,} of {cause.total:,} values of {names(cause.channels)}"
-    return f"{values} are not numbers, e.g. {cause.detail}"
+    return f"{values} are not {cause.detail}"
+
+
+def _outside(cause: Cause, _: Condition) -> str:
+    values = f"{cause.count:,} of {cause.total:,} values of {names(cause.channels)}"
+    return f"{values} are outside of their range, e.g. {cause.detail}"
 
 
 def _late(cause: Cause, _: Condition) -> str:
@@ -129,7 +140,8 @@ def _silent(cause: Cause, _: Condition) -> str:
 
 
 def _gaps(cause: Cause, _: Condition) -> str:
-    where = f": up to {cause.detail} of {names(cause.channels)} is missing" if cause.channels else ""
+    where = f": {cause.detail}" if cause.detail else ""
+    where += f"; gaps also in {names(cause.channels[1:])}" if len(cause.channels) > 1 else ""
     return f"{cause.count:,} of {cause.total:,} windows have more gaps than max_missing allows{where}"
 
 
@@ -151,6 +163,7 @@ _WORDS: dict[Reason, Callable[[Cause, Condition], str]] = {
     Reason.SOURCE: _source,
     Reason.TIMES: _times,
     Reason.READINGS: _readings,
+    Reason.OUTSIDE: _outside,
     Reason.BAD: _bad,
     Reason.NOT_NUMBERS: _not_numbers,
     Reason.LATE: _late,

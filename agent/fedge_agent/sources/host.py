@@ -18,6 +18,7 @@ from fedge_models.system.files import make_folder
 from fedge_models.system.worker import BackOff, Worker
 
 from ..durable.inbox import Inbox
+from ..machines.condition import SourceFacts
 from ..types import Batch, Quality, Reading, Source
 
 logger = logging.getLogger(__name__)
@@ -124,7 +125,8 @@ class HostedSource:
         self._worker, self._retries = Worker(f"source-{name}", self._step), Retries()
         self._state = state
         self._problems: dict[str, str] = {}
-        self._mistimed: set[str] = set()  # tags whose newest time was out of range
+        self._mistimed: dict[str, tuple[int, int]] = {}  # tags whose newest time was out of range: how many, which
+        self._ended = False
         self._counts: dict[str, int] = {}
         self._readings = self._bad = self._failures = 0
         self._last: float | None = None  # monotonic, of the last reading
@@ -174,11 +176,13 @@ class HostedSource:
         good = [r for r in readings if 0 <= r.time_ns < times.LATEST_NS]
         if len(good) < len(readings):
             bad = [r for r in readings if not 0 <= r.time_ns < times.LATEST_NS]
-            self._mistimed.update(r.tag for r in bad)
+            for tag, time_ns in ((r.tag, r.time_ns) for r in bad):
+                self._mistimed[tag] = (self._mistimed.get(tag, (0, 0))[0] + 1, time_ns)
             self.count("time_out_of_range", len(bad))
             self.problem("time", f"tag {bad[0].tag}: its time, {bad[0].time_ns} ns, lies outside of 1970 to 2242")
         elif self._mistimed:
-            self._mistimed.difference_update(r.tag for r in good)
+            for reading in good:
+                self._mistimed.pop(reading.tag, None)
             if not self._mistimed:
                 self.problem("time", None)
         return good
@@ -224,6 +228,10 @@ class HostedSource:
         make_folder(folder)
         return folder
 
+    def facts(self) -> SourceFacts:
+        """What its readings do not say."""
+        return SourceFacts(dict(self._problems), self._ended, dict(self._mistimed))
+
     def status(self) -> dict[str, Any]:
         """Figures for the status page."""
         age = None if self._last is None else round(time.monotonic() - self._last, 3)
@@ -242,6 +250,7 @@ class HostedSource:
         try:
             self._source.run(self._tags, self)
             if not self.stop.is_set():
+                self._ended = True
                 logger.info("source %s: at its end", self.name)
             return None
         except FedgeError as e:

@@ -19,6 +19,7 @@ import numpy as np
 from ..config.schema import TagConfig
 from ..types import Array, Batch, Quality, Reading, Window
 from .channel import LARGEST, NEVER_NS, Channel, known
+from .facts import ChannelFacts
 
 JUMP_NS = 1_000_000_000  # a channel's time stamps going back further than this: the clock was set
 LEAP_NS = 60_000_000_000  # a living source's time going ahead by more: the same
@@ -68,10 +69,15 @@ class Assembler:
         self._period = 1e9 / rate_hz
         self._hold, self._lateness = max_hold_s * 1e9, lateness_s * 1e9
         self._leap = max(LEAP_NS, 2 * length * self._period)
-        self._rows = [Channel(t.waveform_hz is not None, t.index, range=t.range) for t in channels.values()]
+        self._rows = [
+            Channel(t.waveform_hz is not None, t.index, ChannelFacts(n, t.source, t.tag, _values_of(t)), range=t.range)
+            for n, t in channels.items()
+        ]
         self._names = [*channels, *(f"label {label.tag}" for label in labels)]
         self._measured = measured
-        self._labels = [Channel(False, None, label=True, range=label.range) for label in labels]
+        self._labels = [
+            Channel(False, None, ChannelFacts("label", t.source, t.tag), label=True, range=t.range) for t in labels
+        ]
         self._all = [*self._rows, *self._labels]
         self._by_tag: dict[str, dict[str, list[Channel]]] = {}  # source -> tag -> who follows it
         self._by_source: dict[str, list[Channel]] = {}
@@ -83,6 +89,7 @@ class Assembler:
         self._origin: float | None = None  # time of tick 0, ns
         self._jump: Jump | None = None  # the last
         self._alive: dict[str, int] = {}  # source -> until when it last was, ns
+        self._received = 0.0  # the batch at hand, monotonic s
         self._old_alive: int | None = None  # as `Channel.old`
         self._tick = self._filled = self._at = self._label_run = 0
 
@@ -91,6 +98,7 @@ class Assembler:
         by_tag = self._by_tag.get(batch.source)
         if by_tag is None:
             return []
+        self._received = batch.received_ns / 1e9
         if batch.fresh:
             for channel in self._by_source[batch.source]:
                 channel.end()
@@ -114,6 +122,14 @@ class Assembler:
         to_next = -done if done < 0 else self._hop - done % self._hop
         return self._origin + (self._tick + to_next - self._length) * self._period
 
+    def facts(self) -> list[ChannelFacts]:
+        """What became of the readings of each channel; labels are left out."""
+        return [c.facts for c in self._rows]
+
+    def filled(self) -> tuple[int, int]:
+        """Samples of the window at hand, of how many."""
+        return min(self._filled, self._length), self._length
+
     def resume(self, start: float) -> None:
         """Before the first reading: continue with the window that begins at `start` (ns), a value of `next_start`."""
         self._origin = start
@@ -125,6 +141,7 @@ class Assembler:
             counters.uncertain += 1
         if channel.range is not None and isinstance(reading.value, (int, float)) and not channel.holds(reading.value):
             self._count_outside(channel, 1)
+            channel.facts.note_outside(reading.value)
             reading = reading._replace(value=math.nan, quality=Quality.BAD)
         if channel.newest == NEVER_NS and self._is_old(source, reading.time_ns, channel.old):
             self._take_old(channel, reading)
@@ -135,6 +152,7 @@ class Assembler:
                 channel.resume(reading._replace(value=self._scalar(channel, reading)))
             else:
                 counters.late += 1
+                channel.facts.take_late(self._received)
             return
         if back > 0 or channel.leaps(reading.time_ns, self._leap):
             self._restart(reading.time_ns, source)
@@ -178,11 +196,13 @@ class Assembler:
 
     def _scalar(self, channel: Channel, reading: Reading) -> float | str:
         value = reading.value
+        if channel.label and reading.quality is not Quality.BAD:
+            return value if isinstance(value, (str, float)) else math.nan
+        usable = isinstance(value, (int, float)) and abs(value) <= LARGEST
+        channel.facts.take(reading, usable, self._received)
         if reading.quality is Quality.BAD:
             self.counters.bad += 1
-        elif channel.label:
-            return value if isinstance(value, (str, float)) else math.nan
-        elif isinstance(value, (int, float)) and abs(value) <= LARGEST:
+        elif usable:
             return float(value)
         else:
             self.counters.not_finite += 1
@@ -208,11 +228,13 @@ class Assembler:
         channel.next_tick = tick + len(block)
 
     def _samples(self, channel: Channel, reading: Reading) -> Array | None:
+        block = reading.value
+        usable = isinstance(block, np.ndarray) and block.ndim == (1 if channel.index is None else 2)
+        channel.facts.take(reading, usable, self._received)
         if reading.quality is Quality.BAD:
             self.counters.bad += 1
             return None
-        block = reading.value
-        if not isinstance(block, np.ndarray) or block.ndim != (1 if channel.index is None else 2):
+        if not isinstance(block, np.ndarray) or not usable:
             self.counters.not_finite += 1
             return None
         if channel.index is not None:
@@ -242,7 +264,7 @@ class Assembler:
                 self._restart(alive, source)
             if channel.alive == NEVER_NS and channel.pending and alive - channel.pending[0][0] > self._leap:
                 self._begin_late(channel, alive)
-            channel.alive = max(channel.alive, alive)
+            channel.alive, channel.facts.alive = max(channel.alive, alive), self._received
 
     def _sure(self, source: str, unsure: frozenset[str]) -> list[Channel]:
         """The source's channels whose silence means no change."""
@@ -358,3 +380,10 @@ class Assembler:
         if source in self._alive:
             for channel in self._by_source[source]:
                 channel.alive = now
+
+
+def _values_of(tag: TagConfig) -> str:
+    """What a channel's values are, in words."""
+    if tag.waveform_hz is None:
+        return "numbers"
+    return "arrays of numbers" if tag.index is None else "tables of numbers"

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..types import Array, Quality, Reading
+from .facts import ChannelFacts
 
 NEVER_NS = -(1 << 62)
 LARGEST = 1e30  # no quantity is larger in any unit; devices send the largest float32 where they have no value
@@ -25,6 +26,7 @@ class Channel:
 
     waveform: bool
     index: int | None  # row of a two-dimensional block; None: the blocks have one dimension
+    facts: ChannelFacts  # what became of its readings
     label: bool = False  # not a row: may be text
     pending: deque[tuple[int, float | str]] = field(default_factory=deque)  # scalar: (time, value)
     blocks: deque[tuple[int, Array]] = field(default_factory=deque)  # waveform: (tick of first sample, samples)

@@ -23,31 +23,36 @@ class Unused:
 
     readings: int = 0
     not_numbers: int = 0
+    outside: int = 0
     late: int = 0
 
 
 @dataclass
 class ChannelFacts:
-    """One channel. Times named `_ns` are source time, those named `seen` monotonic seconds of this process."""
+    """One channel. Times named `_ns` are source time, those without are monotonic seconds of this process."""
 
     name: str  # the key in ``[asset.X] channels``
     source: str
     tag: str
+    expects: str = "numbers"  # what its values are
     readings: int = 0
     bad: int = 0  # readings of bad quality
-    not_numbers: int = 0  # readings of usable quality whose value is none
+    not_numbers: int = 0  # readings of usable quality whose value is something else
     example: str = ""  # the last of those values
+    outside: int = 0  # values outside of the channel's `range`; they count as bad, too
+    outside_example: str = ""  # the last of those
     late: int = 0  # readings that are not newer than what was used before
     unused: Unused = field(default_factory=Unused)  # since the last reading that was used
     bad_since_ns: int | None = None  # the quality is bad since then; None: it is not
     newest_ns: int = 0  # of the last reading
-    seen: float | None = None  # the last reading, or the last sign that the value is unchanged
+    heard: float | None = None  # the last reading
+    alive: float = -math.inf  # the last sign that the value is unchanged
     used: float | None = None  # the last reading with a value
 
-    def take(self, reading: Reading, received_ns: int, usable: bool) -> None:
-        """Count a reading; usable: whether its value is what the channel expects."""
+    def take(self, reading: Reading, usable: bool, now: float) -> None:
+        """Count a reading; usable: whether its value is what the channel expects. now: monotonic seconds."""
         self.readings += 1
-        self.seen, self.newest_ns = received_ns / 1e9, reading.time_ns
+        self.heard, self.newest_ns = now, reading.time_ns
         if reading.quality is Quality.BAD:
             self.bad += 1
             self.unused.readings += 1
@@ -55,7 +60,7 @@ class ChannelFacts:
             return
         self.bad_since_ns = None
         if usable:
-            self.used = self.seen
+            self.used = now
             if self.unused.readings:
                 self.unused = Unused()
             return
@@ -64,13 +69,29 @@ class ChannelFacts:
         self.unused.not_numbers += 1
         self.example = example(reading.value)
 
-    def take_late(self, received_ns: int) -> None:
+    def take_late(self, now: float) -> None:
         """Count a reading that comes too late to be used."""
         self.readings += 1
         self.late += 1
         self.unused.readings += 1
         self.unused.late += 1
-        self.seen = received_ns / 1e9
+        self.heard = now
+
+    def note_outside(self, value: Any) -> None:
+        """Note a value outside of the channel's range, before it is taken as a bad one."""
+        self.outside += 1
+        self.unused.outside += 1
+        self.outside_example = example(value)
+
+    @property
+    def seen(self) -> float | None:
+        """The last reading, or the last sign that it holds; None: there was no reading."""
+        return None if self.heard is None else max(self.heard, self.alive)
+
+    @property
+    def example_words(self) -> str:
+        """What the values should be, and the last that was not."""
+        return f"{self.expects}, e.g. {self.example}"
 
     @property
     def label(self) -> str:

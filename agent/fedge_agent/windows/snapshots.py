@@ -13,14 +13,17 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from fedge_models.errors import PictureError
 from fedge_models.graph.card import ImageSpec
+from numpy.typing import NDArray
 
 from ..config.schema import TagConfig
 from ..types import Batch, Quality, Reading, Window
 from .channel import NEVER_NS
+from .facts import ChannelFacts
 from .pictures import prepare
 
 MAX_WAITING = 64  # pictures whose label is not known yet; beyond it the oldest gets none
@@ -41,9 +44,16 @@ class Snapshots:
     """The pictures of one asset."""
 
     def __init__(
-        self, asset: str, picture: TagConfig, labels: Sequence[TagConfig], spec: ImageSpec, lateness_s: float
+        self,
+        asset: str,
+        picture: TagConfig,
+        labels: Sequence[TagConfig],
+        spec: ImageSpec,
+        lateness_s: float,
+        channel: str = "picture",
     ) -> None:
         self._asset, self._picture, self._spec = asset, picture, spec
+        self._facts = ChannelFacts(channel, picture.source, picture.tag, "pictures")
         self._labels = [(tag, _LabelHistory()) for tag in labels]
         self._lateness = round(lateness_s * 1e9)
         self._newest = NEVER_NS
@@ -71,20 +81,29 @@ class Snapshots:
             done.append(window._replace(label=self._label(window.end_ns)))
         return done
 
+    def facts(self) -> list[ChannelFacts]:
+        """What became of the pictures."""
+        return [self._facts]
+
     def _window(self, reading: Reading, received_ns: int) -> Window | None:
         self.counters.readings += 1
-        if reading.quality is Quality.BAD:
-            self.counters.bad += 1
-            return None
-        try:
-            if not isinstance(reading.value, np.ndarray):
-                raise PictureError("no array")
-            values = prepare(reading.value, self._spec)
-        except PictureError:
-            self.counters.not_pictures += 1
+        bad = reading.quality is Quality.BAD
+        self.counters.bad += bad
+        values = None if bad else self._prepared(reading)
+        self._facts.take(reading, values is not None, received_ns / 1e9)
+        if values is None:
             return None
         self.counters.windows += 1
         return Window(self._asset, reading.time_ns, values, 0.0, None, received_ns)
+
+    def _prepared(self, reading: Reading) -> NDArray[Any] | None:
+        try:
+            if not isinstance(reading.value, np.ndarray):
+                raise PictureError("no array")
+            return prepare(reading.value, self._spec)
+        except PictureError:
+            self.counters.not_pictures += 1
+            return None
 
     def _is_due(self, time_ns: int) -> bool:
         return self._newest - self._lateness >= time_ns or all(label.known >= time_ns for _, label in self._labels)

@@ -35,7 +35,7 @@ def channel(name: str, *values: Any, at: float = 0.0, quality: Quality = Quality
     facts = ChannelFacts(name, "plc", name)
     for i, value in enumerate(values):
         usable = isinstance(value, float) and math.isfinite(value)
-        facts.take(Reading(name, MORNING_NS + i * MINUTE_NS, value, quality), round(at * 1e9), usable)
+        facts.take(Reading(name, MORNING_NS + i * MINUTE_NS, value, quality), usable, at)
     return facts
 
 
@@ -50,8 +50,8 @@ def test_an_asset_that_decides_says_nothing_more() -> None:
 
 def test_a_bad_tag_makes_an_asset_stale_since_when_it_is_bad() -> None:
     temp = channel("temp", 20.0, at=10)
-    temp.take(Reading("temp", MORNING_NS + 60 * MINUTE_NS, math.nan, Quality.BAD), 20 * 10**9, False)
-    temp.take(Reading("temp", MORNING_NS + 61 * MINUTE_NS, math.nan, Quality.BAD), 299 * 10**9, False)
+    temp.take(Reading("temp", MORNING_NS + 60 * MINUTE_NS, math.nan, Quality.BAD), False, 20)
+    temp.take(Reading("temp", MORNING_NS + 61 * MINUTE_NS, math.nan, Quality.BAD), False, 299)
     found = judge(seen(temp, now=300.0, decided=20.0, score=0.18, limit=1.0))
     assert found.state is State.STALE and found.problem
     assert words(found) == "no decision for 4 min: tag temp has been Bad since 10:42"
@@ -59,7 +59,7 @@ def test_a_bad_tag_makes_an_asset_stale_since_when_it_is_bad() -> None:
 
 def test_a_good_value_after_a_bad_one_ends_it() -> None:
     temp = channel("temp", 1.0, quality=Quality.BAD)
-    temp.take(Reading("temp", MORNING_NS + MINUTE_NS, 1.0), 0, True)
+    temp.take(Reading("temp", MORNING_NS + MINUTE_NS, 1.0), True, 0)
     assert temp.bad_since_ns is None and temp.bad == 1
 
 
@@ -90,14 +90,14 @@ def test_times_of_another_century_are_said() -> None:
 
 
 def test_a_source_that_never_connects_is_named_with_its_problem() -> None:
-    source = SourceFacts(problem="opc.tcp://10.0.0.1:4840: no route to host", connected=False)
+    source = SourceFacts({"connection": "opc.tcp://10.0.0.1:4840: no route to host"})
     found = judge(seen(channel("temp"), channel("press"), sources={"plc": source}))
     assert words(found) == "no decision yet: source plc is not connected: opc.tcp://10.0.0.1:4840: no route to host"
     assert found.problem and not found.learns
 
 
 def test_the_first_minute_is_no_problem() -> None:
-    found = judge(seen(channel("temp", 1.0, at=99), now=100.0, began=95.0, filled=(5, 60)))
+    found = judge(seen(channel("temp", 1.0, at=99), now=100.0, began=35.0, first_s=60.0, filled=(5, 60)))
     assert not found.problem and found.waits and words(found) == "no decision yet: 5 of 60 samples of the first window"
 
 
@@ -113,10 +113,12 @@ def test_a_channel_that_falls_silent_is_named() -> None:
 
 def test_windows_with_too_many_gaps_are_counted_and_the_worst_channel_named() -> None:
     missing = {"temp": 0.2, "press": 0.0}
-    both = channel("temp", 20.0, at=99), channel("press", 1.0, at=99)
+    both = channel("temp", "x", 20.0, at=99), channel("press", 1.0, at=99)
+    both[0].take_late(99)
     found = judge(seen(*both, windows=57, refused=57, missing=missing))
     assert words(found) == (
-        "no decision yet: 57 of 57 windows have more gaps than max_missing allows: up to 20 % of temp is missing"
+        "no decision yet: 57 of 57 windows have more gaps than max_missing allows: 20 % of temp is missing"
+        " (of 3 readings 1 not numbers, e.g. 'x', 1 late)"
     )
     assert found.gaps == 1.0
 
@@ -124,8 +126,8 @@ def test_windows_with_too_many_gaps_are_counted_and_the_worst_channel_named() ->
 def test_a_time_that_stands_still_is_said() -> None:
     temp = channel("temp", 20.0, at=99)
     for _ in range(9):
-        temp.take_late(99 * 10**9)
-    found = judge(seen(temp, decided=50.0, now=99.0))
+        temp.take_late(149)
+    found = judge(seen(temp, decided=50.0, now=150.0))
     assert "9 of 9 times of temp are not newer than 2026-05-31 09:42:00 UTC" in words(found)
 
 
@@ -151,16 +153,18 @@ def test_a_model_that_only_estimates_needs_no_limit() -> None:
 
 def test_a_baseline_is_waited_for_before_and_while_the_model_decides() -> None:
     progress = Cause(Reason.BASELINE, detail="43 of 240 min")
-    before = judge(seen(channel("temp", 20.0, at=99), waits_for=progress))
+    before = judge(seen(channel("temp", 20.0, at=99), waits_for=progress, accepted=95.0))
     while_deciding = judge(seen(channel("temp", 20.0, at=99), decided=99.0, waits_for=progress))
     assert words(before) == "no decision yet: waiting for the baseline: 43 of 240 min"
     assert words(while_deciding) == "waiting: waiting for the baseline: 43 of 240 min"
+    blocked = judge(seen(channel("temp", "12,5", at=99), waits_for=progress))
+    assert blocked.learns and blocked.problem and "baseline: 43 of 240 min; 1 of 1 values of temp" in words(blocked)
     assert before.learns and while_deciding.learns and not before.problem and not while_deciding.problem
 
 
 def test_a_dead_channel_of_many_is_a_problem_though_the_others_decide() -> None:
     dead = channel("temp", 20.0, at=1)
-    dead.take(Reading("temp", MORNING_NS, math.nan, Quality.BAD), 2 * 10**9, False)
+    dead.take(Reading("temp", MORNING_NS, math.nan, Quality.BAD), False, 2)
     found = judge(seen(dead, channel("press", 1.0, at=99), decided=99.0, limit=1.0, missing={"temp": 1.0}))
     assert found.state is State.DECIDING and found.problem
     assert words(found) == "decides without temp: tag temp has been Bad since 09:42"
@@ -179,7 +183,7 @@ def test_two_hundred_assets_with_bad_tags_make_one_line() -> None:
     for i in range(200):
         tags = [ChannelFacts(f"t{k}", "plc", f"Fan{i}.T{k}") for k in range(3)]
         for tag in tags:
-            tag.take(Reading(tag.tag, MORNING_NS, math.nan, Quality.BAD), 0, False)
+            tag.take(Reading(tag.tag, MORNING_NS, math.nan, Quality.BAD), False, 0)
         those.append(judge(seen(*tags, now=300.0, decided=20.0)))
     assert len({likeness(c) for c in those}) == 1
     line = words(merged(those))
@@ -187,9 +191,18 @@ def test_two_hundred_assets_with_bad_tags_make_one_line() -> None:
     assert len(line) < 200
 
 
+def test_values_outside_of_their_range_are_named() -> None:
+    temp = channel("temp", 20.0, at=1)
+    for _ in range(3):
+        temp.note_outside(1e25)
+        temp.take(Reading("temp", MORNING_NS, math.nan, Quality.BAD), False, 99)
+    found = judge(seen(temp, decided=1.0))
+    assert words(found) == "no decision for 99 s: 3 of 3 values of temp are outside of their range, e.g. 1e+25"
+
+
 def test_different_problems_stay_apart() -> None:
-    a = SourceFacts(problem="timed out", connected=False)
-    b = SourceFacts(problem="login refused", connected=False)
+    a = SourceFacts({"connection": "timed out"})
+    b = SourceFacts({"connection": "login refused"})
     those = [judge(seen(channel("t"), sources={"plc": s})) for s in (a, b, FINE)]
     assert len({likeness(c) for c in those}) == 3
 

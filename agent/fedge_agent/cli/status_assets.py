@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The machines' lines of `fedge-agent status`: those with a problem first, then alarms, then the others. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any
+
+import msgspec
+
+from ..machines.condition import Condition, State
+from ..machines.condition_words import likeness, merged, names, words
+from ..types import SEVERITIES
+
+Entries = dict[str, dict[str, Any]]
+Said = tuple[str, tuple[str, ...]]  # the line without its problems, and the problems
+
+ALONE = 5  # up to so many machines that decide get a line each
+
+
+def lines(assets: Mapping[str, dict[str, Any]]) -> list[Said]:
+    """A line for each machine; for many alike, one."""
+    conditions = {name: msgspec.convert(entry["condition"], Condition) for name, entry in assets.items()}
+    bad = [n for n, c in conditions.items() if c.problem]
+    others = [n for n, c in conditions.items() if not c.problem and c.state is not State.DECIDING]
+    fine = [n for n, c in conditions.items() if not c.problem and c.state is State.DECIDING]
+    alarmed = [n for n in fine if assets[n]["alert"]["opened"]]
+    quiet = [n for n in fine if not assets[n]["alert"]["opened"]]
+    made = [_of_condition(those, conditions) for those in _alike(bad, lambda n: likeness(conditions[n]))]
+    made += [(f"asset {n}: {_decision(assets[n])}", ()) for n in alarmed[:ALONE]]
+    made += [_together(alarmed[ALONE:], assets)] if alarmed[ALONE:] else []
+    made += [_of_condition(those, conditions) for those in _alike(others, lambda n: likeness(conditions[n]))]
+    if len(quiet) <= ALONE:
+        return [*made, *((f"asset {n}: {_decision(assets[n])}", ()) for n in quiet)]
+    return [*made, *(_together(those, assets) for those in _alike(quiet, lambda n: assets[n]["last"]["label"]))]
+
+
+def _alike(those: list[str], key: Callable[[str], Hashable]) -> list[list[str]]:
+    """The names in groups of equal keys."""
+    groups: dict[Hashable, list[str]] = {}
+    for name in those:
+        groups.setdefault(key(name), []).append(name)
+    return list(groups.values())
+
+
+def _of_condition(those: list[str], conditions: Mapping[str, Condition]) -> Said:
+    """What machines of one likeness cannot say, and why."""
+    one = merged([conditions[n] for n in those])
+    heading = f"asset {those[0]}" if len(those) == 1 else f"{len(those)} assets ({names(those)})"
+    said = words(one)
+    if one.problem:
+        return "", (f"{heading}: {one.state.value.upper()} {said}",)
+    return f"{heading}: {said}", ()
+
+
+def _decision(entry: dict[str, Any]) -> str:
+    """The newest decision of a machine, and its events."""
+    last, condition = entry["last"], entry["condition"]
+    left = f", {last['hours_left_at_least']:.3g} h left at least" if last["hours_left"] is not None else ""
+    alert = f"; event open, severity {_severity(entry)}" if entry["alert"]["opened"] else ""
+    gaps = f"; {100 * condition['gaps']:.0f} % of the last windows have gaps" if condition["gaps"] else ""
+    limit = f"of {last['threshold']:.4g}" if last["threshold"] is not None else "without a limit"
+    outside = f"; readings out of range: {_counted(entry['out_of_range'])}" if entry["out_of_range"] else ""
+    return f"{last['label']}, score {last['score']:.4g} {limit}{left}{alert}{gaps}; {entry['events']} events{outside}"
+
+
+def _counted(counts: dict[str, int]) -> str:
+    return names(f"{n} of {name}" for name, n in counts.items())
+
+
+def _severity(entry: dict[str, Any]) -> str:
+    return SEVERITIES[entry["alert"]["severity"]]
+
+
+def _together(those: list[str], assets: Mapping[str, dict[str, Any]]) -> Said:
+    """Many machines that decide alike."""
+    labels = names({assets[n]["last"]["label"]: None for n in those})
+    events = sum(assets[n]["events"] for n in those)
+    worst = max(assets[n]["condition"]["gaps"] for n in those)
+    gaps = f"; up to {100 * worst:.0f} % of the last windows have gaps" if worst else ""
+    alert = "; events open" if assets[those[0]]["alert"]["opened"] else ""
+    return f"{len(those)} assets ({names(those)}): {labels}{alert}{gaps}; {events} events", ()

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The status page in lines of text: the machines first, then what serves them. Pure.
+
+A line that a person has to act on holds the word PROBLEM. Many alike are one line: at most five names, then a count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..machines.condition_words import names
+from . import status_assets
+
+KINDS = ("sources", "models", "outputs")
+MOST = 5  # problems of one thing in a line
+
+
+class Line(NamedTuple):
+    """A line, and what is wrong in the operator's words."""
+
+    text: str
+    problems: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """The line with at most five problems, then a count."""
+        more = f"; and {len(self.problems) - MOST} more" if len(self.problems) > MOST else ""
+        shown = f"PROBLEM {'; '.join(self.problems[:MOST])}{more}" if self.problems else ""
+        return "; ".join(part for part in (self.text, shown) if part)
+
+
+def lines(table: Mapping[str, Any], config_path: Path) -> list[Line]:
+    """The status in lines."""
+    latency = table["latency"]
+    made = [Line(text, problems) for text, problems in status_assets.lines(table["assets"])]
+    if not made:
+        made = [Line(f"no assets: add [asset.NAME] to {config_path}")]
+    made += [
+        Line(f"{table['name']}: up {table['uptime_s']:.0f} s, aggregator {table['aggregator']}"),
+        Line(f"decisions {latency['decisions']}, p50 {latency['p50_ms']} ms, p99 {latency['p99_ms']} ms"),
+    ]
+    describe: dict[str, Callable[[dict[str, Any]], Line]] = {"sources": _source, "models": _model, "outputs": _output}
+    for kind in KINDS:
+        described = {name: describe[kind](entry) for name, entry in table[kind].items()}
+        made += [Line(f"{kind[:-1]} {name}: {line.text}", line.problems) for name, line in described.items()]
+        if not table[kind]:
+            made.append(Line(f"no {kind}: add [{kind[:-1]}.NAME] to {config_path}"))
+    return [*made, *_labels(table["labels"]), *_whole(table)]
+
+
+def labels(entry: Mapping[str, Any]) -> Line:
+    """An asset's labels in a line; empty when there are none and nothing is wrong."""
+    counts = {k: v for k, v in entry.items() if k not in ("examples", "problem") and v}
+    examples = "".join(f"; last {kind}: {text}" for kind, text in entry["examples"].items() if counts.get(kind))
+    text = f"{', '.join(f'{v} {k}' for k, v in counts.items())}{examples}".removeprefix("; ")
+    return Line(text, (entry["problem"],) if entry["problem"] else ())
+
+
+def _labels(table: Mapping[str, Any]) -> Iterable[Line]:
+    """Lines of the assets' labels, one for all whose labels are alike."""
+    alike: dict[Line, list[str]] = {}
+    for name, entry in table.items():
+        if any(line := labels(entry)):
+            alike.setdefault(line, []).append(name)
+    return [Line(f"labels of {names(those)}: {line.text}", line.problems) for line, those in alike.items()]
+
+
+def _whole(table: Mapping[str, Any]) -> Iterable[Line]:
+    """What is wrong with the agent as a whole."""
+    unwritten, inbox = table["unwritten_events"], table["inbox"]
+    if unwritten["problem"]:
+        yield Line("", (f"{unwritten['waiting']} events wait: {unwritten['problem']}",))
+    if inbox["problem"]:
+        yield Line("", (f"a restart would decide again: {inbox['problem']}",))
+    if any(table["lost"].values()):
+        yield Line(f"LOST: {', '.join(f'{n} {k}' for k, n in table['lost'].items() if n)}")
+
+
+def _source(entry: dict[str, Any]) -> Line:
+    counts = "".join(f", {n} {what}" for what, n in entry["counts"].items())
+    text = f"{entry['readings']} readings, newest {entry['age_s']} s ago{counts}"
+    return Line(text, tuple(f"{k}: {v}" for k, v in entry["problems"].items()))
+
+
+def _model(entry: dict[str, Any]) -> Line:
+    serves = f"waits for {entry['waits_for']}" if entry["waits_for"] else f"release {entry['release']}"
+    privacy = _privacy(entry["privacy"]) if entry["privacy"] else ""
+    wild = f", {entry['left_out']} wild ones left out" if entry["left_out"] else ""
+    text = f"{serves}, {_samples(entry['samples'])}{wild}, {_update(entry)}{privacy}"
+    return Line(text, (entry["problem"],) if entry["problem"] else ())
+
+
+def _samples(counts: dict[str, int]) -> str:
+    """How many samples are stored, by label."""
+    return "samples " + (", ".join(f"{n} of label {label}" for label, n in counts.items()) or "none")
+
+
+def _output(entry: dict[str, Any]) -> Line:
+    twice = "; ".join(f"{key} has the orders {ids}" for key, ids in entry.get("duplicates", {}).items())
+    problems = (entry["error"], entry.get("problem"), f"DUPLICATES {twice}" if twice else None)
+    text = f"{entry['pending']} waiting, {entry['delivered']} delivered, {entry['refused']} refused"
+    return Line(text, tuple(p for p in problems if p))
+
+
+def _privacy(entry: dict[str, Any]) -> str:
+    """What is spent of a model's privacy budget, or why nothing is sent any more."""
+    text = f"privacy budget spent: {entry['spent']:.3g} of {entry['epsilon']:.3g}, {entry['left']} updates left"
+    if entry["stopped"]:
+        text = f"STOPPED {entry['stopped']}"
+    return f"; {text}" + (f"; {entry['unprotected']} updates carried no noise" if entry["unprotected"] else "")
+
+
+def _update(entry: dict[str, Any]) -> str:
+    """What became of a model's newest update."""
+    update = entry["update"]
+    text = f"update against release {update['base']} {update['outcome']}" if update else "no update yet"
+    return text if entry["asked"] else f"{text}, not asked to train in this round"
