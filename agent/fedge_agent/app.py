@@ -45,6 +45,7 @@ from .samples.store import SampleStore
 from .samples.tables import SAMPLES_FILE
 from .sources import registry as sources
 from .sources.host import HostedSource, Queue
+from .sources.naming import Names
 from .types import AlertState, Batch, Decision, Event
 
 logger = logging.getLogger(__name__)
@@ -113,7 +114,7 @@ class App:
         self._queue = Queue(config.agent.queue_batches)
         built_sources = {n: sources.build(n, t, where, state) for n, t in config.source.items()}
         self._sources = {
-            n: HostedSource(n, s, self._routes.tags(n), self._queue, state, self._inbox)
+            n: HostedSource(n, s, self._routes.tags(n), self._queue, state, self._inbox, Names(self._routes.users(n)))
             for n, s in built_sources.items()
         }
         files.make_folder(folder)

@@ -173,6 +173,9 @@ class SourceHost(Protocol):
     def problem(self, subject: str, text: str | None) -> None:
         """State (or with None: withdraw) a problem in the operator's words, shown in `status` under `subject`."""
 
+    def about(self, tags: Sequence[str]) -> str:
+        """Tags as a message names them: with asset and channel, five at most, then how many more there are."""
+
     def count(self, what: str, by: int = 1) -> None:
         """Count input that could not be used, by what was wrong with it; shown in `status`."""
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from typing import Any
 
@@ -42,10 +44,13 @@ class Plc:
 
         self.nodes[name] = self.call(work())
 
-    def write(self, name: str, value: Any, code: int = 0, stamp: datetime | None = None) -> None:
-        """`stamp`: the source's time, UTC; None: now."""
+    def write(
+        self, name: str, value: Any, code: int = 0, stamp: datetime | None = None, server: datetime | None = None
+    ) -> None:
+        """`stamp`: the source's time, UTC; None: now. `server`: the server's time; None: it gives none."""
         when = stamp or datetime.now(timezone.utc)
-        data = self.ua.DataValue(self.ua.Variant(value), self.ua.StatusCode(code), SourceTimestamp=when)
+        status = self.ua.StatusCode(code)
+        data = self.ua.DataValue(self.ua.Variant(value), status, SourceTimestamp=when, ServerTimestamp=server)
         self.call(self.server.write_attribute_value(self.nodes[name].nodeid, data))
 
     def block(self, until: threading.Event) -> None:
@@ -56,10 +61,48 @@ class Plc:
         """Publish nothing more to the subscriptions that exist; still answer requests."""
 
         async def work() -> None:
-            for subscription in self.server.iserver.subscription_service.subscriptions.values():
+            for subscription in self._subscriptions():
                 await subscription.stop()
 
         self.call(work())
+
+    def stop_sampling(self) -> None:
+        """Look at the values of monitored items no more; publish keep-alives and the server's time, answer reads."""
+
+        async def work() -> None:
+            for subscription in self._subscriptions():
+                for item in subscription.monitored_item_srv._monitored_items.values():
+                    if item.read_value_id.NodeId.NamespaceIndex:
+                        self.server.iserver.aspace.delete_datachange_callback(item.callback_handle)
+
+        self.call(work())
+
+    @contextmanager
+    def limited_items(self, most: int, a_call: int = 1 << 30) -> Iterator[None]:
+        """Allow so many items in a subscription, and refuse calls for more than `a_call` items as a whole."""
+        service, ua = self.server.iserver.subscription_service, self.ua
+        create = service.create_monitored_items
+
+        async def limited(asked: Any) -> Any:
+            if len(asked.ItemsToCreate) > a_call:
+                raise ua.UaStatusCodeError(ua.StatusCodes.BadTooManyOperations)
+            held = len(service.subscriptions[asked.SubscriptionId].monitored_item_srv._monitored_items)
+            wanted, asked.ItemsToCreate = asked.ItemsToCreate, asked.ItemsToCreate[: max(0, most - held)]
+            full = ua.MonitoredItemCreateResult(StatusCode=ua.StatusCode(ua.StatusCodes.BadTooManyMonitoredItems))
+            return [*(await create(asked)), *[full] * (len(wanted) - len(asked.ItemsToCreate))]
+
+        service.create_monitored_items = limited
+        try:
+            yield
+        finally:
+            service.create_monitored_items = create
+
+    def items(self) -> list[int]:
+        """How many items each subscription has, the heartbeat among them."""
+        return [len(s.monitored_item_srv._monitored_items) for s in self._subscriptions()]
+
+    def _subscriptions(self) -> list[Any]:
+        return list(self.server.iserver.subscription_service.subscriptions.values())
 
     def stop(self) -> None:
         async def work() -> None:

@@ -60,6 +60,9 @@ class RecordingHost:
                 self.problems[subject] = text
             self.changed.notify_all()
 
+    def about(self, tags: Sequence[str]) -> str:
+        return ", ".join(tags)
+
     def count(self, what: str, by: int = 1) -> None:
         self.counts[what] += by
 

@@ -17,9 +17,11 @@ from ..federation import identity
 from ..federation.uplink import Uplink
 from ..health import STATUS_FILE
 from ..machines.asset import check_fit
+from ..machines.routing import Routes
 from ..outputs import registry as outputs
 from ..samples.station_files import Station
 from ..sources import registry as sources
+from ..sources.naming import Names
 
 CAP = 64 * 1024  # of an answer that only shows that this gateway is served
 
@@ -29,15 +31,14 @@ def check_all(config: Config, where: str) -> Iterator[tuple[str, list[str]]]:
 
     This is the page, the state folder, each source, output and model, and the aggregator if it is needed or joined.
     """
-    state = config.agent.state
+    state, routes = config.agent.state, Routes(config.source, config.asset)
     built = [(f"source {n}", sources.build(n, t, where, state), n) for n, t in config.source.items()]
     targets = [(f"output {n}", outputs.build(n, t, where, state)) for n, t in config.output.items()]
     yield f"configuration {where}", []
     yield f"status page {config.agent.status}", _page_problems(config, where)
     yield f"state folder {state}", [p for p in (files.folder_problem(state),) if p]
     for what, source, name in built:
-        tags = [t.tag for a in config.asset.values() for t in a.tags().values() if t.source == name]
-        yield what, source.check(list(dict.fromkeys(tags)))
+        yield what, Names(routes.users(name)).folded(source.check(routes.tags(name)))
     for name, asset in config.asset.items():
         if asset.inspection and asset.inspection.path:
             yield f"inspection of {name}", Station(name, asset.inspection, config.agent.state).check()

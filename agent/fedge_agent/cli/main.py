@@ -14,6 +14,7 @@ from fedge_models import __version__
 from fedge_models.system import files, malloc, settings
 from fedge_models.system import unit as units
 from fedge_models.system.command_line import Group
+from fedge_models.system.text import printable
 
 from ..health import PROGRAM
 from . import label, model, opcua, status
@@ -67,7 +68,7 @@ def check(as_json: bool, config_path: Path) -> None:
         if not as_json:
             click.echo(f"{'FAIL' if problems else 'ok  '} {what}")
             for problem in problems:
-                click.echo(f"     {problem}")
+                click.echo(f"     {printable(problem)}")
     if as_json:
         click.echo(msgspec.json.encode(found))
     sys.exit(1 if any(entry["problems"] for entry in found) else 0)

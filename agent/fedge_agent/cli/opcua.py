@@ -4,25 +4,38 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 import msgspec
-from fedge_models.errors import ConfigError
+from fedge_models.errors import ConfigError, UnreachableError
+from fedge_models.system.text import printable
 
 from .options import config_option, json_option, load_config
 
 if TYPE_CHECKING:
     from ..protocols.opcua.connection import Connector
 
+T = TypeVar("T")
+
+
+def _timeout(seconds: float) -> Callable[[Any], Any]:
+    """The option for how long a command waits for the server."""
+    text = "Seconds for the whole command."
+    return click.option(
+        "--timeout", type=click.FloatRange(min=0, min_open=True), default=seconds, show_default=True, help=text
+    )
+
 
 @click.command()
 @click.argument("name", metavar="SOURCE")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--fingerprint", help="Trust only a certificate with this SHA-256, and do not ask.")
+@_timeout(15)
 @config_option
-def trust(name: str, yes: bool, fingerprint: str | None, config_path: Path) -> None:
+def trust(name: str, yes: bool, fingerprint: str | None, timeout: float, config_path: Path) -> None:
     """Trust the certificate of an OPC UA server.
 
     SOURCE is a configured source or output; its server is asked for its certificate now.
@@ -30,10 +43,10 @@ def trust(name: str, yes: bool, fingerprint: str | None, config_path: Path) -> N
     from ..protocols.opcua import security
 
     connector = _configured(name, config_path)
-    der = _shown(connector)
+    der = _shown(connector, timeout)
     click.echo(f"{connector.config.url} shows:")
     for key, value in security.describe(der).items():
-        click.echo(f"  {key:8} {value}")
+        click.echo(f"  {key:8} {printable(value)}")
     pinned = security.pin_file(connector.trusted, name)
     if pinned.exists() and security.read(pinned) == der:
         click.echo(f"it is trusted already: {pinned}")
@@ -51,21 +64,23 @@ def trust(name: str, yes: bool, fingerprint: str | None, config_path: Path) -> N
 @click.option("--under", default="", help="Begin at this node (a tag) instead of Objects.")
 @click.option("--depth", type=click.IntRange(1, 64), default=5, show_default=True, help="Levels below it.")
 @click.option("--config-lines", is_flag=True, help="Print lines for [asset.X] instead.")
+@_timeout(60)
 @json_option
 @config_option
-def browse(target: str, under: str, depth: int, config_lines: bool, as_json: bool, config_path: Path) -> None:
+def browse(
+    target: str, under: str, depth: int, config_lines: bool, timeout: float, as_json: bool, config_path: Path
+) -> None:
     """Show what an OPC UA server has, with types and values.
 
     The server is that of a URL (opc.tcp://...) or of a configured source or output.
     """
-    import asyncio
-
     from ..protocols.opcua import tree
     from ..protocols.opcua.connection import ConnectionConfig, Connector
 
     plain = target.startswith("opc.tcp://")
     connector = Connector("plc", ConnectionConfig(target), None) if plain else _configured(target, config_path)
-    leaves = asyncio.run(_browse(connector, under, depth))
+    more = "more time, fewer levels (--depth) or another node (--under)"
+    leaves = _within(_browse(connector, under, depth), timeout, connector.config.url, more)
     if as_json:
         click.echo(msgspec.json.encode([_row(leaf) for leaf in leaves]))
         return
@@ -76,7 +91,7 @@ def browse(target: str, under: str, depth: int, config_lines: bool, as_json: boo
     for leaf in leaves:
         name = "  " * (len(leaf.path) - 1) + leaf.path[-1]
         held = f"  {leaf.type:12} {leaf.text}" if leaf.variable else ""
-        click.echo(f"{name:32} {leaf.node:32}{held}".rstrip())
+        click.echo(printable(f"{name:32} {leaf.node:32}{held}".rstrip()))
     if not leaves:
         click.echo(f"nothing below {under or 'Objects'}; try another node (--under) or more levels (--depth)")
 
@@ -88,16 +103,16 @@ def _row(leaf: Any) -> dict[str, Any]:
 async def _browse(connector: Connector, under: str, depth: int) -> list[Any]:
     from asyncua import ua
 
-    from ..protocols.opcua import browsing, tree
+    from ..protocols.opcua import browsing, calls, tree
     from ..protocols.opcua.tags import parse
 
     async with connector.open() as link:
-        limit, start = await browsing.limits(link.client), ua.NodeId(ua.ObjectIds.ObjectsFolder)
+        limit, start = await calls.limits(link.client), ua.NodeId(ua.ObjectIds.ObjectsFolder)
         if under:
             start = (await browsing.Browser(link.client, limit).resolve([parse(under)]))[under]
             if isinstance(start, str):
-                raise ConfigError(f"{connector.config.url}: {start}")
-        await browsing.load_types(link.client, limit)
+                raise ConfigError(printable(f"{connector.config.url}: {start}"))
+        await calls.load_types(link.client, limit)
         return await tree.tree(link.client, limit, start, depth)
 
 
@@ -119,13 +134,23 @@ def _configured(name: str, config_path: Path) -> Connector:
     raise ConfigError(f"{config_path}: {name!r} is no OPC UA source; there is: {', '.join(known) or 'none'}")
 
 
-def _shown(connector: Connector) -> bytes:
-    """The certificate that the server shows, DER. Raises ConfigError for one without."""
+def _within(work: Coroutine[Any, Any, T], seconds: float, url: str, more: str) -> T:
+    """Run a coroutine. Raises UnreachableError when it takes longer; `more`: what may help besides."""
     import asyncio
 
+    from ..protocols.opcua.connection import bounded
+
+    try:
+        return asyncio.run(bounded(work, seconds))
+    except asyncio.TimeoutError as e:
+        raise UnreachableError(f"{url}: not done within {seconds:g} s (--timeout); it needs {more}") from e
+
+
+def _shown(connector: Connector, timeout: float) -> bytes:
+    """The certificate that the server shows, DER. Raises ConfigError for one without."""
     from ..protocols.opcua import security
 
-    offered = asyncio.run(connector.endpoints())
+    offered = _within(connector.endpoints(), timeout, connector.config.url, "more time, or a server that answers")
     chosen = connector.endpoint(offered) if connector.config.security != "None" else None
     for endpoint in [chosen] if chosen else offered:
         if chain := security.split_chain(endpoint.ServerCertificate or b""):

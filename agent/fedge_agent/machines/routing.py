@@ -37,6 +37,7 @@ class Routes:
     def __init__(self, sources: Mapping[str, object], assets: Mapping[str, AssetConfig]) -> None:
         self._wanted: dict[str, dict[str, list[tuple[str, Use]]]] = {source: {} for source in sources}
         self._uses: dict[str, dict[str, set[Use]]] = {source: {} for source in sources}  # source -> asset -> uses
+        self._users: dict[str, dict[str, list[str]]] = {source: {} for source in sources}  # source -> tag -> users
         for name, asset in assets.items():
             for key, tag in asset.tags().items():
                 use = _use(key)
@@ -44,6 +45,7 @@ class Routes:
                 if (name, use) not in wanted:
                     wanted.append((name, use))
                 self._uses[tag.source].setdefault(name, set()).add(use)
+                self._users[tag.source].setdefault(tag.tag, []).append(f"{name}.{key.removeprefix('channels.')}")
 
     def __contains__(self, source: str) -> bool:
         """Whether the source is configured; an inbox may hold readings of one that was removed."""
@@ -52,6 +54,10 @@ class Routes:
     def tags(self, source: str) -> list[str]:
         """Every tag that an asset wants of a source, once."""
         return list(self._wanted[source])
+
+    def users(self, source: str) -> dict[str, list[str]]:
+        """Who reads each tag of a source: "asset.channel", for people."""
+        return self._users[source]
 
     def assets(self, source: str) -> list[str]:
         """The assets that want a tag of the source."""

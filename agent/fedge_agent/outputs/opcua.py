@@ -8,7 +8,7 @@ type. Of decisions only the newest is written; one that could not be written in 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ from fedge_models.errors import ConfigError, FedgeError, RefusedError, Unreachab
 
 from .. import figures, placeholders
 from ..figures import Of
-from ..protocols.opcua.browsing import Browser, chunks, limits, read
+from ..protocols.opcua.browsing import Browser
+from ..protocols.opcua.calls import Limits, in_parts, limits, read
 from ..protocols.opcua.connection import ConnectionConfig, Connector, Link, troubles
 from ..protocols.opcua.loop import Loop
 from ..protocols.opcua.reasons import Facts, explain
@@ -98,6 +99,7 @@ class _Writer:
         self._connector = connector
         self._open = contextlib.AsyncExitStack()
         self._link: Link | None = None
+        self._limits = Limits()
         self._nodes: dict[str, tuple[Any, Any]] = {}  # tag -> (NodeId, VariantType)
 
     async def write(self, values: Mapping[str, Any]) -> None:
@@ -110,7 +112,11 @@ class _Writer:
             await self.close()  # the next attempt opens a new one
             raise
         except troubles() as e:
-            facts = self._link.facts if self._link else Facts(self._connector.config.url)
+            facts = (
+                self._link.facts
+                if self._link
+                else Facts(self._connector.config.url, timeout=float(self._connector.config.timeout))
+            )
             await self.close()
             raise explain(e, facts) from e
 
@@ -119,12 +125,11 @@ class _Writer:
         link = self._link or await self._connect()
         new = [tag for tag in tags if tag not in self._nodes]
         if new:
-            limit = await limits(link.client)
-            found = await Browser(link.client, limit).resolve([parse(tag) for tag in new])
+            found = await Browser(link.client, self._limits).resolve([parse(tag) for tag in new])
             for tag in new:
                 if isinstance(found[tag], str):
                     raise UnreachableError(f"{link.facts.url}: {found[tag]}")
-            for tag, data in zip(new, await read(link.client, limit, [found[t] for t in new]), strict=True):
+            for tag, data in zip(new, await read(link.client, self._limits, [found[t] for t in new]), strict=True):
                 self._nodes[tag] = found[tag], await self._type(link, tag, found[tag], data)
         return self._nodes
 
@@ -136,8 +141,9 @@ class _Writer:
 
     async def _connect(self) -> Link:
         self._open = contextlib.AsyncExitStack()
-        self._link = await self._open.enter_async_context(self._connector.open())
-        return self._link
+        self._link = link = await self._open.enter_async_context(self._connector.open())
+        self._limits = await limits(link.client)
+        return link
 
     async def _type(self, link: Link, tag: str, node: Any, data: Any) -> Any:
         """The VariantType of a node: that of its value, or the declared one if it has no value yet."""
@@ -156,17 +162,19 @@ class _Writer:
         """Write values, as many per call as the server allows."""
         from asyncua import ua
 
-        for part in chunks(values, (await limits(link.client)).write):
+        async def put(part: Sequence[tuple[str, Any, Any, Any]]) -> Any:
             asked = ua.WriteParameters()
             for tag, node, type_, value in part:
                 one = ua.WriteValue()
                 one.NodeId, one.AttributeId = node, ua.AttributeIds.Value
                 one.Value = ua.DataValue(ua.Variant(_cast(ua, link, tag, type_, value), type_))
                 asked.NodesToWrite.append(one)
-            for (tag, *_, value), status in zip(part, await link.client.uaclient.write(asked), strict=True):
-                if not status.is_good():
-                    kind = UnreachableError if status.name in RETRY else RefusedError
-                    raise kind(f"{link.facts.url}: the server does not accept {value!r} for {tag}: {status.name}")
+            return await link.client.uaclient.write(asked)
+
+        for (tag, *_, value), status in zip(values, await in_parts(values, self._limits.write, put), strict=True):
+            if not status.is_good():
+                kind = UnreachableError if status.name in RETRY else RefusedError
+                raise kind(f"{link.facts.url}: the server does not accept {value!r} for {tag}: {status.name}")
 
 
 def _cast(ua: Any, link: Link, tag: str, type_: Any, value: Any) -> Any:

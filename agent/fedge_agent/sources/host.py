@@ -15,11 +15,13 @@ import numpy as np
 from fedge_models.errors import FedgeError, RetryError, StorageError
 from fedge_models.system import times
 from fedge_models.system.files import make_folder
+from fedge_models.system.text import printable
 from fedge_models.system.worker import BackOff, Worker
 
 from ..durable.inbox import Inbox
 from ..machines.condition import SourceFacts
 from ..types import Batch, Quality, Reading, Source
+from .naming import Names
 
 logger = logging.getLogger(__name__)
 
@@ -118,12 +120,14 @@ class HostedSource:
         queue: Queue,
         state: Path | None = None,
         inbox: Inbox | None = None,
+        names: Names | None = None,
     ) -> None:
         self.name = name
         self.stop = threading.Event()
         self._source, self._tags, self._queue, self._inbox = source, list(tags), queue, inbox
         self._worker, self._retries = Worker(f"source-{name}", self._step), Retries()
         self._state = state
+        self._names = names or Names({})
         self._problems: dict[str, str] = {}
         self._mistimed: dict[str, tuple[int, int]] = {}  # tags whose newest time was out of range: how many, which
         self._ended = False
@@ -207,9 +211,13 @@ class HostedSource:
         """State or withdraw a problem."""
         if text is None:
             self._problems.pop(subject, None)
-        elif self._problems.get(subject) != text:
+        elif self._problems.get(subject) != (text := printable(text)):
             self._problems[subject] = text
             logger.warning("source %s: %s", self.name, text)
+
+    def about(self, tags: Sequence[str]) -> str:
+        """Some tags with asset and channel, and how many more there are."""
+        return self._names.about(tags)
 
     def count(self, what: str, by: int = 1) -> None:
         """Count input that could not be used."""
@@ -241,7 +249,7 @@ class HostedSource:
             "age_s": age,
             "reconnects": self._failures,
             "counts": dict(self._counts),
-            "problems": dict(self._problems),
+            "problems": self._names.grouped(dict(self._problems)),
         }
 
     def _step(self) -> float | None:

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Read tags of an OPC UA server through a subscription that recovers by itself.
+"""Read tags of an OPC UA server through subscriptions that recover by themselves.
 
-Any doubt (connection lost, status change, neither value nor keep-alive for `max_age`) ends the run, and the host starts
-another one with a new client. Items are created in chunks within the server's limits; tags that are missing or vanish
-are looked for again every few seconds. Each publish response becomes one batch; asyncua's own subscription object,
-which starts a task per value, is not used. asyncio runs only inside `run`'s own thread.
+Any doubt (connection lost, status change, no answer for `timeout`, neither value nor keep-alive for `max_age`, a value
+that a read shows and the subscription does not) ends the run, and the host starts another one with a new client. A
+server that is merely slow is not given up: whatever it sends shows that it lives. Tags that are missing or vanish are
+looked for again every few seconds, and those of which nothing comes are read from time to time (`evidence`). Each
+publish response becomes one batch; asyncua's own subscription object, which starts a task per value, is not used.
+asyncio runs only inside `run`'s own thread.
 """
 
 from __future__ import annotations
@@ -13,26 +15,28 @@ import asyncio
 import math
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from fedge_models.errors import ConfigError, FedgeError, UnreachableError
 from fedge_models.system.settings import Seconds
 
-from ..protocols.opcua.browsing import Browser, chunks, limits, load_types, read
+from ..protocols.opcua.browsing import Browser
+from ..protocols.opcua.calls import limits, load_types, read
 from ..protocols.opcua.connection import ConnectionConfig, Connector, Link
-from ..protocols.opcua.readings import OVERFLOW, reading, time_ns
-from ..protocols.opcua.reasons import explain
+from ..protocols.opcua.evidence import Answer, Evidence
+from ..protocols.opcua.monitor import GONE, HEARTBEAT, HEARTBEAT_HANDLE, NO_ROOM, Granted, Monitor, Sampling
+from ..protocols.opcua.readings import OVERFLOW, reading, unknown
+from ..protocols.opcua.reasons import explain, no_answer
 from ..protocols.opcua.tags import Tag, parse
 from ..types import Quality, Reading, Source, SourceHost
 
-HEARTBEAT = 2258  # Server_ServerStatus_CurrentTime, Part 5 table 123: changes on every server
 RETRY_ITEMS_S = 5.0
-MIN_QUEUE = 64
-LIFE_S = 60.0  # how long the server keeps the subscription after our last request
 LOOK_S = 0.2
-GONE = ("BadNodeIdUnknown", "BadNodeIdInvalid")
+REPORT_S = 1.0  # how often to say what is wrong with nodes
+BAD_S = 5.0  # a status that is bad for longer is a problem
+ASKED = 500  # silent nodes that are read at once
 
 
 class OpcuaConfig(ConnectionConfig, frozen=True, forbid_unknown_fields=True):
@@ -43,6 +47,7 @@ class OpcuaConfig(ConnectionConfig, frozen=True, forbid_unknown_fields=True):
     queue_size: int = 0  # values per tag that the server queues between two publishings; 0: enough
     deadband: float | str = 0.0  # smaller changes are not sent: a number, or e.g. "2%" of the tag's EURange
     max_age: Seconds = Seconds(10)  # without any value or keep-alive for so long the connection ends
+    max_still: Seconds = Seconds(30)  # a tag whose time is of no use, and of which nothing moves for so long, is bad
 
 
 class OpcuaSource(Source):
@@ -53,11 +58,19 @@ class OpcuaSource(Source):
 
     def __init__(self, name: str, config: OpcuaConfig, state: Path | None = None) -> None:
         self._config, self.connector = config, Connector(name, config, state)
-        self._deadband = _deadband(name, config.deadband)
+        self._sampling = Sampling(
+            float(config.publishing_interval),
+            float(config.sampling_interval),
+            config.queue_size,
+            _deadband(name, config.deadband),
+            float(config.max_age),
+        )
+        self._evidence = Evidence(float(config.max_still))  # outlives connections
 
     def run(self, tags: Sequence[str], host: SourceHost) -> None:
         """One connection, until `host.stop` or trouble. Raises UnreachableError or ConfigError."""
-        asyncio.run(_Run(self._config, self.connector, self._deadband, [parse(t) for t in tags], host).run())
+        run = _Run(self._config, self.connector, self._sampling, self._evidence, [parse(t) for t in tags], host)
+        asyncio.run(run.run())
 
     def check(self, tags: Sequence[str]) -> list[str]:
         """Connect, read each tag once, disconnect."""
@@ -74,52 +87,52 @@ class OpcuaSource(Source):
 
 
 class _Run:
-    """One connection. `_items[handle]`: node and tags of a monitored item; several tags may share one node."""
+    """One connection. `_tags[handle]`: the tags of a monitored item; several may share one node."""
 
     def __init__(
-        self, config: OpcuaConfig, connector: Connector, deadband: tuple[int, float], tags: list[Tag], host: SourceHost
+        self,
+        config: OpcuaConfig,
+        connector: Connector,
+        sampling: Sampling,
+        evidence: Evidence,
+        tags: list[Tag],
+        host: SourceHost,
     ) -> None:
-        self._config, self._connector, self._deadband, self._tags, self._host = config, connector, deadband, tags, host
-        self._items: list[tuple[Any, list[Tag]]] = []
+        self._config, self._connector, self._sampling = config, connector, sampling
+        self._evidence, self._wanted, self._host = evidence, tags, host
+        self._tags: list[list[Tag]] = [[]]
+        self._handles: dict[Any, int] = {}  # node -> handle
         self._missing: list[Tag] = []
+        self._others: dict[int, frozenset[str]] = {}  # subscription -> the tags of the others
+        self._newest = (0, 0.0)  # time of the newest value, and when it came
         self._heard = time.monotonic()
-        self._newest = (0, 0.0)  # source time of the newest value, and when it came
         self._overflows = 0
+        self._slowest = 0.0  # sampling interval that the server chose, s
         self._coarse: list[str] = []  # tags for which the server refused the deadband
+        self._said: set[str] = set()  # subjects of problems with nodes
         self._broken: str | None = None
 
     async def run(self) -> None:
-        async with self._connector.open() as link:
+        async with self._connector.open(probe=False) as link:
             link.client.connection_lost_callback = self._lost
-            self._url, self._facts = link.facts.url, link.facts
+            self._url, self._facts, self._client = link.facts.url, link.facts, link.client
             await self._subscribe(link)
             self._host.problem("connection", None)
             self._host.problem("security", link.note or None)
-            await self._watch(link.client)
+            await self._watch()
 
     async def _lost(self, error: Exception) -> None:
-        hung = isinstance(error, asyncio.TimeoutError) or type(error).__name__ == "BadTimeout"
-        self._broken = f"{self._url}: the server stopped answering" if hung else str(explain(error, self._facts))
+        self._broken = self._broken or str(explain(error, self._facts))
 
     async def _subscribe(self, link: Link) -> None:
-        """Create the subscription, and the items of the heartbeat and of all tags."""
-        from asyncua import ua
-
-        client, config = link.client, self._config
-        interval = max(float(config.publishing_interval), 0.001)
-        asked = ua.CreateSubscriptionParameters()
-        asked.RequestedPublishingInterval = interval * 1000
-        asked.RequestedMaxKeepAliveCount = max(1, math.floor(config.max_age / 3 / interval))
-        asked.RequestedLifetimeCount = max(3 * asked.RequestedMaxKeepAliveCount, math.ceil(LIFE_S / interval))
-        asked.MaxNotificationsPerPublish, asked.PublishingEnabled = 10_000, True
-        self._ua, self._client, self._limits = ua, client, await limits(client)
-        if any(t.field for t in self._tags):
-            await load_types(client, self._limits)
-        made = await client.uaclient.create_subscription(asked, self._published)
-        self._subscription, self._interval = made.SubscriptionId, made.RevisedPublishingInterval / 1000
-        self._items = [(ua.NodeId(HEARTBEAT), [])]
-        await self._create([0], deadband=False)
-        self._missing = await self._add(self._tags)
+        """Create the subscriptions, and the items of all tags."""
+        self._limits = await limits(link.client)
+        if any(t.field for t in self._wanted):
+            await load_types(link.client, self._limits)
+        self._evidence.connected(time.monotonic())
+        self._monitor = Monitor(link.client, self._limits, self._sampling, self._published)
+        await self._monitor.begin()
+        self._missing = await self._add(self._wanted)
 
     async def _add(self, tags: list[Tag]) -> list[Tag]:
         """Create items for the tags; returns the missing ones, each with a problem stated."""
@@ -132,88 +145,107 @@ class _Run:
         for tag in tags:
             if not isinstance(found[tag.text], str):
                 by_node.setdefault(found[tag.text], []).append(tag)
-        first = len(self._items)
-        self._items += by_node.items()
-        results = await self._create(range(first, len(self._items)), deadband=bool(self._deadband[0]))
-        for (_, hanging), why in zip(self._items[first:], results, strict=True):
-            for tag in hanging:
-                if why:
-                    missing.append(tag)
-                    self._host.problem(tag.text, f"{self._url}: tag {tag.text}: {why}{await browser.near(tag)}")
-                else:
-                    self._host.problem(tag.text, None)
+        await self._monitor.remove([self._handles.pop(node) for node in by_node if node in self._handles])
+        self._tags += by_node.values()
+        self._handles |= zip(by_node, range(len(self._tags) - len(by_node), len(self._tags)), strict=True)
+        outcome = await self._monitor.add(list(by_node))
+        no_room = []
+        for handle, granted in outcome.items():
+            if granted.status:
+                missing += self._tags[handle]
+                del self._handles[self._monitor.nodes[handle]]
+            if granted.status in NO_ROOM:
+                no_room += self._tags[handle]
+            for tag in self._tags[handle]:
+                await self._state_outcome(tag, granted, browser)
+        self._state_room(no_room)
+        self._state_grants(outcome)
+        self._divide()
         return missing
 
-    async def _create(self, handles: Sequence[int], deadband: bool) -> list[str]:
-        """Monitored items; "" for each that the server made, else the name of its status."""
-        ua, outcome = self._ua, {}
-        for part in chunks(handles, self._limits.items):
-            asked = ua.CreateMonitoredItemsParameters()
-            asked.SubscriptionId, asked.TimestampsToReturn = self._subscription, ua.TimestampsToReturn.Both
-            asked.ItemsToCreate = [self._request(handle, deadband) for handle in part]
-            results = await self._client.uaclient.create_monitored_items(asked)
-            for handle, result in zip(part, results, strict=True):
-                outcome[handle] = "" if result.StatusCode.is_good() else result.StatusCode.name
-                if not outcome[handle]:
-                    self._check_queue(handle, result)
-        refused = [h for h, why in outcome.items() if deadband and re.search("Filter|Deadband", why)]
-        if refused:  # text, booleans, tags without EURange: every change is sent instead
-            outcome |= zip(refused, await self._create(refused, deadband=False), strict=True)
-            self._coarse += [tag.text for h in refused for tag in self._items[h][1]]
-            some = ", ".join(self._coarse[:5]) + (" …" if len(self._coarse) > 5 else "")
+    async def _state_outcome(self, tag: Tag, granted: Granted, browser: Browser) -> None:
+        """State or withdraw the problem of one tag."""
+        if not granted.status or granted.status in NO_ROOM:  # for which there is one problem for all
+            self._host.problem(tag.text, None)
+            return
+        near = await browser.near(tag) if granted.status in GONE else ""
+        self._host.problem(tag.text, f"{self._url}: tag {tag.text}: {granted.status}{near}")
+
+    def _state_room(self, tags: list[Tag]) -> None:
+        """State a problem if the server has no room for some tags."""
+        held = self._monitor.subscriptions.values()
+        self._host.problem(
+            "room",
+            f"{self._url}: the server takes {sum(len(s.handles) for s in held):,} items in {len(held)} subscriptions, "
+            f"and has no room for {len(tags):,} more ({NO_ROOM[0]}); raise its limits, or read fewer tags; not read: "
+            f"{self._about(tags)}"
+            if tags
+            else None,
+        )
+
+    def _state_grants(self, outcome: dict[int, Granted]) -> None:
+        """State problems where the server grants less than was asked for."""
+        self._coarse += [tag.text for handle, g in outcome.items() if g.coarse for tag in self._tags[handle]]
+        if self._coarse:
+            some = self._host.about(self._coarse)
             self._host.problem("deadband", f"{self._url}: the server has no deadband for, and sends all of: {some}")
-        return [outcome[handle] for handle in handles]
+        between = max((s.publishing for s in self._monitor.subscriptions.values()), default=0.0)
+        for granted in outcome.values():
+            self._slowest = max(self._slowest, granted.sampling)
+            if granted.sampling > 0 and not granted.status and granted.queue < between / granted.sampling - 1:
+                self._host.problem(
+                    "queue",
+                    f"{self._url}: the server keeps {granted.queue} values of a tag, and samples "
+                    f"{between / granted.sampling:.0f} between two publishings; shorten publishing_interval",
+                )
 
-    def _request(self, handle: int, deadband: bool) -> Any:
-        ua, config = self._ua, self._config
-        asked, sampling = ua.MonitoredItemCreateRequest(), float(config.sampling_interval)
-        asked.ItemToMonitor.NodeId, asked.ItemToMonitor.AttributeId = self._items[handle][0], ua.AttributeIds.Value
-        asked.MonitoringMode = ua.MonitoringMode.Reporting
-        wanted = asked.RequestedParameters
-        wanted.ClientHandle, wanted.SamplingInterval, wanted.DiscardOldest = handle, sampling * 1000, True
-        per_publishing = math.ceil(self._interval / max(sampling, 0.005))
-        wanted.QueueSize = 1 if not handle else config.queue_size or max(MIN_QUEUE, 2 * per_publishing)
-        if deadband:
-            kind, size = self._deadband
-            wanted.Filter = ua.DataChangeFilter(ua.DataChangeTrigger.StatusValue, kind, size)
-        return asked
-
-    def _check_queue(self, handle: int, result: Any) -> None:
-        """State a problem if the granted queue cannot hold all values between two publishings."""
-        between = self._interval * 1000 / result.RevisedSamplingInterval if result.RevisedSamplingInterval > 0 else 0
-        if handle and result.RevisedQueueSize < between - 1:
-            text = (
-                f"{self._url}: the server keeps {result.RevisedQueueSize} values of a tag, and samples {between:.0f} "
-            )
-            self._host.problem("queue", text + "between two publishings; shorten publishing_interval")
+    def _divide(self) -> None:
+        """Note the tags that each subscription says nothing about."""
+        held = self._monitor.subscriptions.values()
+        own = {s.id: {tag.text for handle in s.handles for tag in self._tags[handle]} for s in held}
+        everything = set().union(*own.values())
+        self._others = {number: frozenset(everything - tags) for number, tags in own.items()}
 
     def _published(self, result: Any) -> None:
         """Read a publish response; one without values is a keep-alive: nothing has changed until now."""
+        from asyncua import ua
+
         self._heard = now = time.monotonic()
-        ua, items, readings = self._ua, self._items, []
+        subscription = self._monitor.subscriptions.get(result.SubscriptionId)
+        if subscription is not None:
+            subscription.heard = now
+        readings: list[Reading] = []
         for part in result.NotificationMessage.NotificationData or ():
             if isinstance(part, ua.DataChangeNotification):
                 for item in part.MonitoredItems:
-                    data = item.Value
-                    for tag in items[item.ClientHandle][1]:
-                        try:
-                            readings.append(reading(tag.text, tag.field, data))
-                        except LookupError as e:
-                            readings.append(Reading(tag.text, time_ns(data.SourceTimestamp), math.nan, Quality.BAD))
-                            self._host.problem(tag.text, f"{self._url}: tag {tag.text}: {e.args[0]}")
-                    if data.StatusCode is not None and data.StatusCode.value:
-                        self._handle_status(data.StatusCode, items[item.ClientHandle][1])
+                    readings += self._read(item.ClientHandle, item.Value, now)
             elif isinstance(part, ua.StatusChangeNotification):
-                # asyncua itself reports BadShutdown when an answer does not come in time
-                what = (
-                    "shut down or stopped answering" if part.Status.name == "BadShutdown" else "ended the subscription"
-                )
-                self._broken = self._broken or f"{self._url}: the server {what} ({part.Status.name})"
+                self._broken = self._broken or f"{self._url}: the server ended the subscription ({part.Status.name})"
         if readings:
             last = {r.tag: r.time_ns for r in readings}  # not the largest: the clock may have been set back
             self._newest = (max(last.values()), now)
         stamp, came = self._newest
-        self._host.emit(readings, stamp + round((now - came) * 1e9) if stamp else None)
+        unsure = self._others.get(result.SubscriptionId, frozenset())
+        self._host.emit(readings, stamp + round((now - came) * 1e9) if stamp else None, unsure)
+
+    def _read(self, handle: int, data: Any, now: float) -> list[Reading]:
+        """The readings of a node's value, one for each of its tags."""
+        if handle == HEARTBEAT_HANDLE:
+            return []
+        readings, tags = [], self._tags[handle]
+        stamp = self._evidence.take(self._monitor.nodes[handle], data, now)
+        for tag in tags:
+            try:
+                made = reading(tag.text, tag.field, data, stamp.time_ns)
+            except LookupError as e:
+                made = unknown(tag.text, stamp.time_ns)
+                self._host.problem(tag.text, f"{self._url}: tag {tag.text}: {e.args[0]}")
+            readings.append(unknown(tag.text, stamp.time_ns) if stamp.still else made)
+        if stamp.replaced:
+            self._host.count("server_time_used", len(tags))
+        if data.StatusCode is not None and data.StatusCode.value:
+            self._handle_status(data.StatusCode, tags)
+        return readings
 
     def _handle_status(self, status: Any, tags: list[Tag]) -> None:
         """Handle a status that says more than good or bad: values lost in between, or a node that vanished."""
@@ -224,21 +256,92 @@ class _Run:
         if status.name in GONE:
             self._missing += [tag for tag in tags if tag not in self._missing]
 
-    async def _watch(self, client: Any) -> None:
-        """Until stop: end the run on trouble, and look for missing items again."""
-        tried, wait = time.monotonic(), RETRY_ITEMS_S
+    async def _watch(self) -> None:
+        """Until stop: end the run on trouble, ask silent nodes, and look for missing tags again."""
+        tried = asked = reported = time.monotonic()
+        wait, overdue = RETRY_ITEMS_S, False
         while not self._host.stop.is_set():
             await asyncio.sleep(LOOK_S)
-            if self._broken:
-                raise UnreachableError(self._broken)
-            silent = time.monotonic() - self._heard
-            if silent > self._config.max_age:
-                raise UnreachableError(f"{self._url}: no value and no heartbeat for {silent:.0f} s")
-            if self._missing and time.monotonic() - tried > wait:
-                began, again, self._missing = time.monotonic(), self._missing, []
+            now = time.monotonic()
+            overdue = self._check(now, overdue)
+            if now - asked >= min(self._config.timeout, self._config.max_age):
+                await self._ask(now)
+                asked = time.monotonic()
+            if now - reported >= REPORT_S:
+                self._report(now)
+                reported = now
+            if self._missing and now - tried > wait:
+                again, self._missing = self._missing, []
                 self._missing += await self._add(again)
                 tried = time.monotonic()
-                wait = max(RETRY_ITEMS_S, 10 * (tried - began))  # looking for many takes time that values need
+                wait = max(RETRY_ITEMS_S, 10 * (tried - now))  # looking for many takes time that values need
+
+    def _check(self, now: float, overdue: bool) -> bool:
+        """Raise UnreachableError when the connection is of no use; returns whether a subscription is overdue.
+
+        One that is overdue gets another look: this process itself may not have run for a while.
+        """
+        if self._broken:
+            raise UnreachableError(self._broken)
+        silent = now - self._monitor.silent_since()
+        if silent <= self._monitor.patience():
+            return False
+        if overdue:
+            raise UnreachableError(f"{self._url}: no value and no heartbeat for {silent:.0f} s (max_age)")
+        return True
+
+    async def _ask(self, began: float) -> None:
+        """Read the server's clock, and nodes of which nothing came. Raises UnreachableError without an answer."""
+        from asyncua import ua
+
+        age = max(float(self._config.max_age), 3 * (self._slowest + self._sampling.publishing))
+        silent = self._evidence.silent(began, age, min(ASKED, self._limits.read - 1))
+        nodes = [node for node in silent if node in self._handles]
+        try:
+            values = await read(self._client, self._limits, [ua.NodeId(HEARTBEAT), *nodes], age)
+        except (asyncio.TimeoutError, ua.uaerrors.BadTimeout) as e:
+            await asyncio.sleep(LOOK_S)
+            if self._heard <= began:
+                raise UnreachableError(no_answer(self._facts)) from e
+            return  # it is slow, but it lives
+        self._judge(dict(zip(nodes, values[1:], strict=True)), began)
+
+    def _judge(self, values: dict[Any, Any], began: float) -> None:
+        """Use what a read of silent nodes gave, but of those that were heard meanwhile."""
+        readings, now = [], time.monotonic()
+        for node, data in values.items():
+            if self._evidence.heard_since(node, began):
+                continue
+            answer = self._evidence.answer(node, data, now, exact=not self._sampling.deadband[0])
+            if answer is Answer.MISSED:
+                tags = self._about(self._tags[self._handles[node]])
+                raise UnreachableError(f"{self._url}: the subscription no longer sends the changes of {tags}")
+            if answer is Answer.NEWS:
+                readings += self._read(self._handles[node], data, now)
+        if readings:
+            self._host.emit(readings)
+
+    def _report(self, now: float) -> None:
+        """Say which nodes are not known to be alive, have no usable source time, or a bad status."""
+        still = list(self._evidence.take_still(now))
+        if still:
+            self._host.emit([unknown(tag.text, ns) for node, ns in still for tag in self._tags_of([node])])
+        off = "; if that is as it should be: max_still = 0"
+        self._say("still", self._evidence.still(), "not known to be alive, so without a value", off)
+        self._say("source time", self._evidence.faults(), "the server's time is used instead of the source's")
+        self._say("bad", self._evidence.bad(now, BAD_S), "the server gives no value")
+
+    def _say(self, subject: str, groups: dict[str, list[Any]], what: str, more: str = "") -> None:
+        """State or withdraw one problem for all nodes; `groups`: by the reason."""
+        known = {why: tags for why, nodes in groups.items() if (tags := self._tags_of(nodes))}
+        each = "; ".join(f"{why}: {self._about(tags)}" for why, tags in known.items())
+        self._host.problem(subject, f"{self._url}: {what}: {each}{more}" if known else None)
+
+    def _tags_of(self, nodes: Iterable[Any]) -> list[Tag]:
+        return [tag for node in nodes if node in self._handles for tag in self._tags[self._handles[node]]]
+
+    def _about(self, tags: Iterable[Tag]) -> str:
+        return self._host.about([tag.text for tag in tags])
 
 
 def _deadband(name: str, text: float | str) -> tuple[int, float]:
@@ -276,7 +379,7 @@ def _wrong(tag: Tag, data: Any) -> str:
     if data.StatusCode is not None and not data.StatusCode.is_good():
         return str(data.StatusCode.name)
     try:
-        bad = reading(tag.text, tag.field, data).quality is Quality.BAD
+        bad = reading(tag.text, tag.field, data, 0).quality is Quality.BAD
     except LookupError as e:
         return str(e.args[0])
     kind = type(data.Value.Value).__name__ if data.Value is not None else "nothing"

@@ -14,6 +14,7 @@ import click
 
 from ..errors import FedgeError
 from . import files
+from .text import printable
 
 EXIT_CODES = "Exit codes: 0 done; 1 an error, or a problem that was found; 2 a wrong command, option or value."
 
@@ -41,5 +42,6 @@ class Group(click.Group):
             self._fail(files.explain(e, Path(at)) if isinstance(at, (str, Path)) else e.strerror or str(e))
 
     def _fail(self, reason: str) -> NoReturn:
-        click.echo(f"{self._program}: {reason}", err=True)
+        shown = "\n".join(map(printable, reason.split("\n")))
+        click.echo(f"{self._program}: {shown}", err=True)
         raise click.exceptions.Exit(1)

@@ -166,7 +166,7 @@ def test_what_lies_inside_a_value_or_what_is_there_instead() -> None:
 def test_malformed_values_are_bad_readings(value: Any, code: int, quality: Quality) -> None:
     variant = SimpleNamespace(Value=value, Dimensions=None)
     data = SimpleNamespace(StatusCode=ua.StatusCode(code), SourceTimestamp=None, ServerTimestamp=None, Value=variant)
-    assert reading("t", (), data).quality is quality
+    assert reading("t", (), data, 0).quality is quality
 
 
 def test_our_certificate_is_made_once_and_carries_the_application_uri(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ import pytest
 from fedge_agent.protocols.opcua import security
 from fedge_agent.sources.host import HostedSource, Queue
 from fedge_agent.sources.opcua import OpcuaConfig, OpcuaSource
-from fedge_agent.types import Batch
+from fedge_agent.types import Batch, Reading
 from support.black_hole import BlackHoleLink
 from support.node_opcua import NodeServer
 from support.waiting import LONGEST_S, until
@@ -55,6 +55,14 @@ class Gateway:
             if fresh and len(seen) == len(TAGS):
                 return time.monotonic() - began
         raise AssertionError(self.source.status())
+
+    def value(self, tag: str, value: float) -> None:
+        """Wait for a value of a tag."""
+        until(lambda: any((r.tag, r.value) == (tag, value) for r in self._readings()), f"{tag} = {value}")
+
+    def _readings(self) -> list[Reading]:
+        batch = self.queue.get(0.1)
+        return list(batch.readings) if batch else []
 
     def problem(self, text: str, timeout: float = 60.0) -> None:
         until = time.monotonic() + timeout
@@ -115,7 +123,21 @@ def test_restarted_server(server: list[NodeServer], gateway: Gateway, away: floa
     measured(f"restart_{away:.0f}_s", gateway)
 
 
-@pytest.mark.parametrize("stopped", [6.0, 25.0])
+def test_pauses_shorter_than_the_time_out_cost_nothing(server: list[NodeServer]) -> None:
+    """Three pauses of 3 s under a time-out of 30 s: a busy server, or a busy gateway."""
+    gateway = Gateway(server[0].url, timeout=30.0)
+    gateway.values_again()
+    for value in range(3):
+        server[0].signal(signal.SIGSTOP)
+        time.sleep(3.0)  # not a synchronisation: how long the server is paused
+        server[0].signal(signal.SIGCONT)
+        server[0].do("write", name="T1", value=100 + value)
+        gateway.value("Plant/T1", 100.0 + value)
+    assert gateway.source.status()["reconnects"] == 0 and not gateway.source.status()["problems"]
+    gateway.source.join(LONGEST_S)
+
+
+@pytest.mark.parametrize("stopped", [12.0, 25.0])
 def test_blocked_server(server: list[NodeServer], gateway: Gateway, stopped: float) -> None:
     server[0].signal(signal.SIGSTOP)
     time.sleep(stopped)

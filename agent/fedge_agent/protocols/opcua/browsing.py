@@ -7,31 +7,19 @@ MaxNodesPerBrowse, and no node twice. The server resolves paths from the root (T
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from fedge_models.errors import ConfigError
 from fedge_models.system.choices import near_names
 
-from .tags import EXPECTED, Tag, path_text
+from .calls import Limits, in_parts
+from .tags import EXPECTED, Element, Tag, path_text
 
-CHUNK = 500  # if the server has no limit
 SHOWN = 5  # names in a problem
 EXPLAINED = 10  # problems that list similar names: comparing takes time, and nobody reads a hundred
 MAX_CHILDREN = 100_000  # of one node
-
-T = TypeVar("T")
-
-
-class Limits(NamedTuple):
-    """Items per call: the server's OperationLimits (Part 5, 6.3.11), at most `CHUNK`."""
-
-    items: int = CHUNK  # MaxMonitoredItemsPerCall
-    read: int = CHUNK
-    write: int = CHUNK
-    browse: int = CHUNK
-    translate: int = CHUNK
+MAX_CALLS = 10_000  # for the children of one node: a server may go on for ever with nothing
 
 
 class Child(NamedTuple):
@@ -41,53 +29,6 @@ class Child(NamedTuple):
     space: int
     name: str
     variable: bool
-
-
-async def limits(client: Any) -> Limits:
-    """Read the server's limits; each is optional."""
-    from asyncua import ua
-
-    base = "Server_ServerCapabilities_OperationLimits_"
-    names = (
-        "MaxMonitoredItemsPerCall", "MaxNodesPerRead", "MaxNodesPerWrite", "MaxNodesPerBrowse",
-        "MaxNodesPerTranslateBrowsePathsToNodeIds",
-    )  # fmt: skip
-    found = []
-    for name in names:
-        value = 0
-        with contextlib.suppress(ua.UaError, TypeError, ValueError):
-            value = int(await client.get_node(ua.NodeId(getattr(ua.ObjectIds, base + name))).read_value())
-        found.append(min(value, CHUNK) if value > 0 else CHUNK)
-    return Limits(*found)
-
-
-async def read(client: Any, limit: Limits, nodes: Sequence[Any]) -> list[Any]:
-    """Read the DataValue of each node."""
-    from asyncua import ua
-
-    values: list[Any] = []
-    for part in chunks(nodes, limit.read):
-        asked = ua.ReadParameters()
-        for node in part:
-            wanted = ua.ReadValueId()
-            wanted.NodeId, wanted.AttributeId = node, ua.AttributeIds.Value
-            asked.NodesToRead.append(wanted)
-        values += await client.uaclient.read(asked)
-    return values
-
-
-async def load_types(client: Any, limit: Limits) -> None:
-    """Load the definitions of the server's structures, so that their values arrive decoded.
-
-    asyncua reads all definitions in one call, whatever the server's limit, and caches them for the whole process.
-    """
-    whole = client.read_attributes
-
-    async def within(nodes: Iterable[Any], attr: Any) -> list[Any]:
-        return [value for part in chunks(list(nodes), limit.read) for value in await whole(part, attr)]
-
-    client.read_attributes = within
-    await client.load_data_type_definitions()
 
 
 class Browser:
@@ -114,9 +55,8 @@ class Browser:
         """The objects and variables below each node, with their names."""
         wanted = list(dict.fromkeys(nodes))
         new = [node for node in wanted if node not in self._children]
-        for part in chunks(new, self._limit.browse):
-            for node, below in zip(part, await self._browse(part), strict=True):
-                self._children[node] = below
+        found = await in_parts(new, self._limit.browse, self._browse)
+        self._children.update(zip(new, found, strict=True))
         return {node: self._children[node] for node in wanted}
 
     async def near(self, tag: Tag) -> str:
@@ -124,7 +64,8 @@ class Browser:
         if self._explained >= EXPLAINED:
             return ""
         self._explained += 1
-        names = [c.id.to_string() for c in await self._own_nodes()]
+        own = await self._node_id(tag) if tag.node else None
+        names = [c.id.to_string() for c in await self._own_nodes() if c.id != own]
         close = near_names(tag.node or tag.text, names, 3)
         return f"; the server has: {', '.join(close)}" if close else "; it has nothing similar"
 
@@ -159,17 +100,18 @@ class Browser:
     async def _translate(self, tags: list[Tag], found: dict[str, Any]) -> None:
         from asyncua import ua
 
-        for part in chunks(tags, self._limit.translate):
-            results = await self._client.uaclient.translate_browsepaths_to_nodeids([_browse_path(ua, t) for t in part])
-            for tag, result in zip(part, results, strict=True):
-                nodes = [target.TargetId for target in result.Targets or []]
-                if not nodes or not result.StatusCode.is_good():
-                    found[tag.text] = f"tag {tag.text}: {result.StatusCode.name}; is there no such path?"
-                elif len(nodes) > 1:
-                    names = ", ".join(n.to_string() for n in nodes[:SHOWN])
-                    found[tag.text] = f"tag {tag.text}: {len(nodes)} nodes have this path ({names}); give a node id"
-                else:
-                    found[tag.text] = ua.NodeId(nodes[0].Identifier, nodes[0].NamespaceIndex)
+        async def one(part: Sequence[Tag]) -> Any:
+            return await self._client.uaclient.translate_browsepaths_to_nodeids([_browse_path(ua, t) for t in part])
+
+        for tag, result in zip(tags, await in_parts(tags, self._limit.translate, one), strict=True):
+            nodes = [target.TargetId for target in result.Targets or []]
+            if not nodes or not result.StatusCode.is_good():
+                found[tag.text] = f"tag {tag.text}: {result.StatusCode.name}; is there no such path?"
+            elif len(nodes) > 1:
+                names = ", ".join(n.to_string() for n in nodes[:SHOWN])
+                found[tag.text] = f"tag {tag.text}: {len(nodes)} nodes have this path ({names}); give a node id"
+            else:
+                found[tag.text] = ua.NodeId(nodes[0].Identifier, nodes[0].NamespaceIndex)
 
     async def _walk(self, tags: list[Tag]) -> dict[Tag, list[tuple[Any, tuple[tuple[int, str], ...]]]]:
         """Tag -> its nodes, with their paths from Objects."""
@@ -204,8 +146,9 @@ class Browser:
         if self._explained >= EXPLAINED:
             return text
         self._explained += 1
-        names = sorted({c.name for some in (await self.children(n for n, _ in before)).values() for c in some})
-        near = near_names(tag.path[last].name, names, SHOWN) or names[:SHOWN]
+        wanted, below = tag.path[last], await self.children(n for n, _ in before)
+        names = sorted({_named(c, wanted) for some in below.values() for c in some})
+        near = near_names(wanted.name, names, SHOWN) or names[:SHOWN]
         return f"{text}; there is: {', '.join(near) or 'nothing'}"
 
     async def _browse(self, nodes: Sequence[Any]) -> list[list[Child]]:
@@ -228,17 +171,14 @@ class Browser:
     async def _continued(self, ua: Any, result: Any) -> list[Any]:
         """All references of a result, in as many calls as needed."""
         references = list(result.References or [])
-        while result.ContinuationPoint and len(references) < MAX_CHILDREN:
+        for _ in range(MAX_CALLS):
+            if not result.ContinuationPoint or len(references) >= MAX_CHILDREN:
+                break
             more = ua.BrowseNextParameters()
             more.ContinuationPoints, more.ReleaseContinuationPoints = [result.ContinuationPoint], False
             (result,) = await self._client.uaclient.browse_next(more)
             references += result.References or []
         return references
-
-
-def chunks(all_: Sequence[T], size: int) -> list[Sequence[T]]:
-    """Split a sequence into pieces of at most `size`."""
-    return [all_[i : i + size] for i in range(0, len(all_), size)]
 
 
 def _only(tag: Tag, nodes: list[tuple[Any, tuple[tuple[int, str], ...]]]) -> Any:
@@ -248,6 +188,11 @@ def _only(tag: Tag, nodes: list[tuple[Any, tuple[tuple[int, str], ...]]]) -> Any
     paths = sorted(path_text(((0, "Objects"), *path)) for _, path in nodes)
     more = f" and {len(paths) - SHOWN} more" if len(paths) > SHOWN else ""
     return f"tag {tag.text}: fits {len(paths)} nodes; name one of: {', '.join(paths[:SHOWN])}{more}"
+
+
+def _named(child: Child, wanted: Element) -> str:
+    """A child's name, with its namespace where the wanted name differs by nothing else."""
+    return path_text([(child.space, child.name)])[1:] if child.name == wanted.name else child.name
 
 
 def _by_name(children: list[Child]) -> dict[str, list[Child]]:

@@ -4,6 +4,7 @@
 Promises: a new client each time, because asyncua's own reconnection loses its subscription silently when tags appear
 late or the server limits items per call. A secured channel is opened only to a server that the trust folder knows. A
 session that a crash leaves behind occupies the server for a minute, not for an hour: many PLCs allow only a few.
+A connection in use is asked every `timeout` whether it still answers, and has `timeout` to do so.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 from fedge_models.errors import ConfigError, FedgeError
@@ -25,8 +26,12 @@ from .reasons import Facts, explain
 
 POLICIES = ("Basic256Sha256", "Aes256Sha256RsaPss", "Aes128Sha256RsaOaep")
 MODES = ("Sign", "SignAndEncrypt")
-SESSION_MS = 60_000
+SESSION_S = 60.0  # or longer, for a longer time-out
+NEVER_S = 1e8
+TEARDOWN_S = 2.0
 FOLDER = "opcua"  # of the state folder: own.der, own.key, trusted/
+
+T = TypeVar("T")
 
 
 class ConnectionConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -67,17 +72,20 @@ class Connector:
         return self._state_folder() / trust.TRUSTED
 
     @contextlib.asynccontextmanager
-    async def open(self) -> AsyncIterator[Link]:
-        """A connection, closed at the end. Raises ConfigError or UnreachableError, also for errors inside."""
+    async def open(self, probe: bool = True) -> AsyncIterator[Link]:
+        """A connection, closed at the end. Raises ConfigError or UnreachableError, also for errors inside.
+
+        probe: whether asyncua asks the server if it answers; False where the caller does.
+        """
         facts = self._facts()
         try:
-            async with self._client() as client:
+            async with self._client(probe) as client:
                 link = await self._connect(client, facts)
                 try:
                     yield link
                 finally:
                     with contextlib.suppress(Exception):  # the connection ends anyway
-                        await asyncio.wait_for(client.disconnect(), 2)
+                        await bounded(client.disconnect(), TEARDOWN_S)
         except FedgeError:
             raise
         except troubles() as e:
@@ -85,21 +93,22 @@ class Connector:
 
     async def endpoints(self) -> list[Any]:
         """Ask the server, without security, for its endpoints. Raises ConfigError or UnreachableError."""
-        facts = Facts(self.config.url)
+        facts = Facts(self.config.url, timeout=float(self.config.timeout))
         try:
             async with self._client() as client:
-                return await client.connect_and_get_server_endpoints()
+                return await bounded(client.connect_and_get_server_endpoints(), self.config.timeout * 2)
         except troubles() as e:
             raise explain(e, facts) from e
 
     @contextlib.asynccontextmanager
-    async def _client(self) -> AsyncIterator[Any]:
+    async def _client(self, probe: bool = True) -> AsyncIterator[Any]:
         """An asyncua client; at the end its sockets are closed, also those that hang."""
         from asyncua import Client
 
         logging.getLogger("asyncua").setLevel(logging.CRITICAL + 1)  # what matters is in our own messages
-        client = Client(self.config.url, timeout=self.config.timeout)
-        client.session_timeout = SESSION_MS
+        timeout = float(self.config.timeout)
+        client = Client(self.config.url, timeout=timeout, watchdog_intervall=timeout if probe else NEVER_S)
+        client.session_timeout = max(SESSION_S, 4 * timeout) * 1000
         client.name = client.description = "fedge-agent"
         client.product_uri = "urn:fedge"
         opened, connect = [], client.connect_socket
@@ -134,7 +143,7 @@ class Connector:
             await client.load_client_certificate(str(config.user_certificate), _format(config.user_certificate))
             await client.load_private_key(config.user_private_key, None, _format(config.user_private_key))
         try:
-            await asyncio.wait_for(client.connect(), config.timeout * 2)
+            await bounded(client.connect(), config.timeout * 2)
         except (ConnectionError, AssertionError) as e:  # how a server rejects a certificate that it does not know
             raise explain(AssertionError() if ours else e, facts) from e
         return Link(client, facts, "; ".join(notes))
@@ -193,7 +202,27 @@ class Connector:
         config = self.config
         user = config.username or (str(config.user_certificate) if config.user_certificate else "")
         ours = str(self.own()) if config.security != "None" else ""
-        return Facts(config.url, config.security, user, ours)
+        return Facts(config.url, config.security, user, ours, float(config.timeout))
+
+
+async def bounded(work: Coroutine[Any, Any, T], seconds: float) -> T:
+    """Run a coroutine for so long at most. Raises asyncio.TimeoutError.
+
+    Unlike `asyncio.wait_for` before Python 3.12 it takes the error of work that fails while it is being cancelled.
+    Python would report it at the end: "Task exception was never retrieved".
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        done, _ = await asyncio.wait([task], timeout=seconds)
+        if done:
+            return task.result()
+    finally:
+        if not task.done():
+            task.cancel()
+            await asyncio.wait([task], timeout=TEARDOWN_S)
+        if task.done() and not task.cancelled():
+            task.exception()
+    raise asyncio.TimeoutError
 
 
 def security_of(endpoint: Any) -> tuple[str, str]:

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Convert a DataValue to a Reading: value, quality and source time as the server sends them."""
+"""Convert a DataValue to a Reading: value and quality as the server sends them. Its time is that of `evidence`."""
 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -19,20 +18,19 @@ QUALITIES = (Quality.GOOD, Quality.UNCERTAIN, Quality.BAD, Quality.BAD)  # by th
 OVERFLOW = 0x480  # InfoType DataValue with its Overflow bit: the server's queue was full, values in between are lost
 
 
-def reading(tag: str, field: Sequence[str | int], data: Any) -> Reading:
-    """Convert one value. Raises LookupError for a field that the value does not have."""
+def reading(tag: str, field: Sequence[str | int], data: Any, stamp_ns: int) -> Reading:
+    """Convert one value, which is of that time. Raises LookupError for a field that the value does not have."""
     code = data.StatusCode.value if data.StatusCode else 0
     quality = QUALITIES[code >> 30]
-    stamp = data.SourceTimestamp or data.ServerTimestamp
     value = data.Value.Value if data.Value is not None else None
     if field and quality is not Quality.BAD:
         value = dig(value, field)
-    return _of(tag, time_ns(stamp), value, quality, data)
+    return _of(tag, stamp_ns, value, quality, data)
 
 
-def time_ns(stamp: datetime | None) -> int:
-    """Nanoseconds since the Unix epoch; now, for a server that gives no time."""
-    return time.time_ns() if stamp is None else times.of(stamp)
+def unknown(tag: str, stamp_ns: int) -> Reading:
+    """A reading that says that the value is not known from then on."""
+    return Reading(tag, stamp_ns, math.nan, Quality.BAD)
 
 
 def _of(tag: str, when: int, value: Any, quality: Quality, data: Any) -> Reading:
@@ -44,11 +42,11 @@ def _of(tag: str, when: int, value: Any, quality: Quality, data: Any) -> Reading
         try:
             block = np.asarray(value, np.float32)
         except (ValueError, TypeError):
-            return Reading(tag, when, math.nan, Quality.BAD)
+            return unknown(tag, when)
         shape = data.Value.Dimensions
         fits = shape and len(shape) > 1 and math.prod(shape) == block.size
         return Reading(tag, when, block.reshape(shape) if fits else block, quality)
     if isinstance(value, datetime):
-        return Reading(tag, when, time_ns(value) / 1e9, quality)
+        return Reading(tag, when, times.of(value) / 1e9, quality)
     text = getattr(value, "Text", None)  # LocalizedText
-    return Reading(tag, when, text, quality) if isinstance(text, str) else Reading(tag, when, math.nan, Quality.BAD)
+    return Reading(tag, when, text, quality) if isinstance(text, str) else unknown(tag, when)

@@ -12,6 +12,7 @@ import re
 from typing import NamedTuple
 
 from fedge_models.errors import ConfigError, FedgeError, UnreachableError
+from fedge_models.system.text import printable
 
 
 class Facts(NamedTuple):
@@ -21,6 +22,7 @@ class Facts(NamedTuple):
     security: str = "None"
     user: str = ""  # "" : anonymous
     ours: str = ""  # our certificate: its file and fingerprint
+    timeout: float = 0.0  # s, of each call
 
 
 TRUST_US = (
@@ -127,7 +129,7 @@ TABLE: tuple[tuple[str, type[FedgeError], str], ...] = (
     (
         r"TimeoutError|BadTimeout|BadRequestTimeout",
         UnreachableError,
-        ("no answer in time; is the server reachable, and no firewall in between?"),
+        ("no answer in time: none in {timeout:g} s (timeout); is the server reachable, and no firewall in between?"),
     ),
     (
         (
@@ -150,6 +152,12 @@ def explain(error: BaseException, facts: Facts) -> FedgeError:
     for pattern, kind, template in TABLE:
         if re.search(pattern, f"{name}: {message}"):
             ours, user = facts.ours or "none", f"user {facts.user!r}" if facts.user else "a client without a user name"
-            text = template.format(ours=ours, security=facts.security, user=user, error=short)
-            return kind(f"{facts.url}: {text}" + (f" [{name}]" if name.startswith("Bad") and name not in text else ""))
-    return UnreachableError(f"{facts.url}: {short}")
+            text = template.format(ours=ours, security=facts.security, user=user, error=short, timeout=facts.timeout)
+            named = f" [{name}]" if name.startswith("Bad") and name not in text else ""
+            return kind(printable(f"{facts.url}: {text}{named}"))
+    return UnreachableError(printable(f"{facts.url}: {short}"))
+
+
+def no_answer(facts: Facts) -> str:
+    """What to say of a server that was connected and answers no more."""
+    return f"{facts.url}: the server stopped answering: nothing came for {facts.timeout:g} s (timeout)"

@@ -11,7 +11,8 @@ from enum import Enum
 from itertools import count
 from typing import Any, NamedTuple
 
-from .browsing import Browser, Child, Limits, read
+from .browsing import Browser, Child
+from .calls import Limits, read
 
 MAX_NODES = 100_000
 NUMBERS = (bool, int, float)

@@ -1,0 +1,259 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a server's values and times say about a node: when a value is of, and whether the node is alive. Pure.
+
+The source's time counts. Where it is missing, out of range, or stands still while values change, the server's time
+takes its place; where that stands still too, the time that passed here. A value that does not change is alive as long
+as nothing speaks against it. What does: a source time that is of no use, or that used to move without a change and has
+stopped, or a status such as UncertainLastUsableValue. Such a node is *still* once nothing of it has moved for longer
+than `max_still_s`, and ten times longer than is usual for it.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, NamedTuple
+
+from fedge_models.system import times
+
+STANDS_S = 2.0  # a time that is the same for longer while values change stands still; a shorter one is coarse
+BACK_NS = 1_000_000_000  # a time that goes back further was set back
+MOVES = 20  # changes in a row with a new source time, until one that stood still is used again
+CHANGES = 3  # that show how often a node changes
+USUAL = 10  # times the longest usual interval without a change is too long
+UNMOVED = 3  # reads in a row without a new source time
+MISSED = 2  # reads in a row of a value that was not sent
+LAST_USABLE = ("UncertainNoCommunicationLastUsableValue", "UncertainLastUsableValue", "UncertainInitialValue")
+
+
+class Fault(str, Enum):
+    """What is wrong with a node's source time."""
+
+    NONE = ""
+    ABSENT = "no usable source time"
+    STANDS = "a source time that stands still while values change"
+
+
+class Stamp(NamedTuple):
+    """Time of a value. `still`: the node is still as before, so its value is not known to be true."""
+
+    time_ns: int
+    still: bool
+    replaced: bool  # it is not the source's
+
+
+class Answer(Enum):
+    """What a read of a silent node says."""
+
+    SAME = 0  # nothing new
+    NEWS = 1  # the status is bad, or the node moves again: the value is a reading
+    MISSED = 2  # another value than the subscription sent, twice: it has stopped to sample
+
+
+@dataclass
+class _Node:
+    """Newest evidence of one node; moments are monotonic seconds."""
+
+    source: int | None  # its times as they came, ns; None: not usable
+    server: int | None
+    value: Any
+    code: int
+    status: str
+    time_ns: int  # of its last reading
+    came: float  # its last notification
+    changed: float  # its value or status was another one
+    moved: float  # its source time was another one
+    asked: float
+    base: int | None = None  # the server's time when `source` was new
+    fault: Fault = Fault.NONE
+    gap: float = 0.0  # the longest usual interval between changes, s
+    changes: int = 0
+    moves: int = 0
+    restamps: bool = False  # its source time has moved without a change
+    unmoved: int = 0
+    missed: int = 0
+    still: str = ""  # why it is not known to be alive
+
+
+class Evidence:
+    """All nodes of one source. Outlives connections: a time that stood still does so at the next one."""
+
+    def __init__(self, max_still_s: float) -> None:
+        """max_still_s: 0: no node is ever still."""
+        self._max_still = max_still_s
+        self._nodes: dict[Hashable, _Node] = {}
+
+    def connected(self, now: float) -> None:
+        """A new connection: the time without one proves nothing."""
+        for node in self._nodes.values():
+            node.came = node.changed = node.moved = node.asked = now
+            node.unmoved = node.missed = 0
+
+    def take(self, key: Hashable, data: Any, now: float) -> Stamp:
+        """Time of the value of a notification (a DataValue)."""
+        source, server, code = _usable(data.SourceTimestamp), _usable(data.ServerTimestamp), _code(data)
+        value = data.Value.Value if data.Value is not None else None
+        node = self._nodes.get(key)
+        if node is None:
+            first = source if source is not None else server if server is not None else time.time_ns()
+            node = _Node(source, server, value, code, _status(data), first, now, now, now, now, server)
+            node.fault = Fault.ABSENT if source is None else Fault.NONE
+            self._nodes[key] = node
+            return Stamp(first, False, bool(node.fault.value))
+        other = not _same(value, node.value)
+        moved = source is not None and source != node.source
+        self._judge_time(node, source, moved, other, now)
+        time_ns = _time(node, source, server, moved, other or code != node.code, now)
+        if other or code != node.code:
+            node.gap, node.changes = max(now - node.changed, 0.9 * node.gap), node.changes + 1
+            node.changed = now
+        if moved:
+            node.moved, node.source, node.base = now, source, server
+        if moved or other or code != node.code:
+            node.still, node.unmoved, node.missed = "", 0, 0
+        node.value, node.code, node.status, node.server = value, code, _status(data), server
+        node.time_ns, node.came = time_ns, now
+        return Stamp(time_ns, bool(node.still), bool(node.fault.value))
+
+    def _judge_time(self, node: _Node, source: int | None, moved: bool, other: bool, now: float) -> None:
+        """Whether the source's time can be used from now on."""
+        if source is None:
+            node.fault = Fault.ABSENT
+        elif node.fault is Fault.ABSENT:
+            node.fault = Fault.NONE if moved else node.fault
+        elif other and not moved:
+            node.moves = 0
+            node.fault = Fault.STANDS if now - node.moved > STANDS_S else node.fault
+        elif moved and node.fault is Fault.STANDS:
+            node.moves += 1
+            node.fault = Fault.NONE if node.moves >= MOVES else node.fault
+
+    # nodes of which nothing comes
+
+    def silent(self, now: float, age_s: float, most: int) -> list[Hashable]:
+        """The nodes to read, of which nothing came for so long; at most `most`, those asked longest ago first."""
+        nodes = enumerate(self._nodes.items())
+        waiting = [(n.asked, i, key) for i, (key, n) in nodes if now - max(n.came, n.asked) >= age_s]
+        return [key for *_, key in sorted(waiting)[:most]]
+
+    def heard_since(self, key: Hashable, moment: float) -> bool:
+        """Whether a notification of a node came since then."""
+        return self._nodes[key].came > moment
+
+    def answer(self, key: Hashable, data: Any, now: float, exact: bool) -> Answer:
+        """Judge the value that a read of a silent node gave. exact: the subscription has no deadband."""
+        node, source = self._nodes[key], _usable(data.SourceTimestamp)
+        node.asked = now
+        if _bad(data) and _code(data) != node.code:
+            return Answer.NEWS
+        if not _same(data.Value.Value if data.Value is not None else None, node.value):
+            node.missed += exact
+            node.changed = now
+            return Answer.MISSED if node.missed >= MISSED else Answer.SAME
+        node.missed = 0
+        if source is None or source == node.source:
+            node.unmoved += 1
+            return Answer.SAME
+        if node.still:
+            return Answer.NEWS
+        node.restamps, node.unmoved, node.moved = True, 0, now
+        node.source, node.base = source, _usable(data.ServerTimestamp)
+        return Answer.SAME
+
+    def take_still(self, now: float) -> Iterator[tuple[Hashable, int]]:
+        """The nodes that are still from now on, with the time of the reading that says so."""
+        for key, node in self._nodes.items() if self._max_still > 0 else ():
+            if not node.still and (why := self._why_still(node, now)):
+                node.still = why
+                node.time_ns += max(1, round((now - node.came) * 1e9))
+                node.came = now
+                yield key, node.time_ns
+
+    def _why_still(self, node: _Node, now: float) -> str:
+        quiet = now - max(node.changed, node.moved)
+        usual = USUAL * node.gap if node.changes >= CHANGES else 0.0
+        if quiet <= max(self._max_still, usual):
+            return ""
+        if node.fault is not Fault.NONE:
+            return f"{node.fault.value}, and nothing changes"
+        if node.status in LAST_USABLE:
+            return f"the status {node.status}, and nothing changes"
+        if node.restamps and node.unmoved >= UNMOVED:
+            return "a source time that moved by itself and has stopped"
+        return ""
+
+    def still(self) -> dict[str, list[Hashable]]:
+        """The nodes that are still, by the reason."""
+        return _grouped((node.still, key) for key, node in self._nodes.items() if node.still)
+
+    def faults(self) -> dict[str, list[Hashable]]:
+        """The nodes whose values have the server's time, by what is wrong with the source's."""
+        faulty = ((node.fault.value, key) for key, node in self._nodes.items() if node.fault is not Fault.NONE)
+        return _grouped(faulty)
+
+    def bad(self, now: float, for_s: float) -> dict[str, list[Hashable]]:
+        """The nodes whose status has been bad for so long, by its name."""
+        nodes = self._nodes.items()
+        return _grouped((n.status, key) for key, n in nodes if n.code >> 30 >= 2 and now - n.changed >= for_s)
+
+    def forget(self, keys: Sequence[Hashable]) -> None:
+        """Forget nodes that are no longer there."""
+        for key in keys:
+            self._nodes.pop(key, None)
+
+
+def _time(node: _Node, source: int | None, server: int | None, moved: bool, other: bool, now: float) -> int:
+    """Time of a node's newest value, later than that of the one before unless a clock was set back."""
+    last, elapsed = node.time_ns, max(1, round((now - node.came) * 1e9))
+    if node.fault is Fault.NONE and source is not None:
+        if not moved and not other:
+            return last
+        if moved:
+            return _later(source, last)
+        since = server - node.base if server is not None and node.base is not None else elapsed
+        return max(
+            source + since, last + 1
+        )  # several changes in one step of a coarse clock, or only the status changed
+    return _later(server, last) if server is not None and server != node.server else last + elapsed
+
+
+def _later(stamp: int, last: int) -> int:
+    return last + 1 if 0 <= last - stamp < BACK_NS else stamp
+
+
+def _usable(stamp: Any) -> int | None:
+    """Nanoseconds of a time in the range of sensible ones; None for any other."""
+    if stamp is None:
+        return None
+    ns = times.of(stamp)
+    return ns if 0 <= ns < times.LATEST_NS else None
+
+
+def _code(data: Any) -> int:
+    return data.StatusCode.value if data.StatusCode is not None else 0
+
+
+def _status(data: Any) -> str:
+    """Name of a status that is not good; names are looked up, which takes time."""
+    return str(data.StatusCode.name) if _code(data) >> 30 else ""
+
+
+def _bad(data: Any) -> bool:
+    return _code(data) >> 30 >= 2
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two values are equal; NaN equals itself."""
+    if isinstance(one, float) and isinstance(other, float) and math.isnan(one):
+        return math.isnan(other)
+    return bool(one == other)
+
+
+def _grouped(pairs: Iterator[tuple[str, Hashable]]) -> dict[str, list[Hashable]]:
+    groups: dict[str, list[Hashable]] = {}
+    for why, key in pairs:
+        groups.setdefault(why, []).append(key)
+    return groups
