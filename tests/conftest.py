@@ -4,9 +4,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 from hypothesis import settings
+from support.at_end import AtEnd
 from support.databases import Disk
 from support.marks import marks_of
 
@@ -29,3 +32,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
     """A disk that can be full, for databases that are opened from now on."""
     return Disk(monkeypatch)
+
+
+@pytest.fixture
+def at_end() -> Iterator[AtEnd]:
+    """Closes what is handed to it when the test ends."""
+    with ExitStack() as stack:
+        yield AtEnd(stack)

@@ -101,7 +101,7 @@ class App:
 
     def _open_labels(self, state: Path, opened: ExitStack) -> None:
         subjects = {name: self._subject(name) for name in self.config.asset}
-        self._labels = LabelBook(state / SAMPLES_FILE, subjects, self._samples.count_as_new)
+        self._labels = LabelBook(state / SAMPLES_FILE, subjects, self._samples.count_as_new, self._samples.tables)
         opened.callback(self._labels.stop)
         looks = {n: a.inspection for n, a in self.config.asset.items() if a.inspection}
         self._verdicts = {n: Verdicts(n, look) for n, look in looks.items() if look.verdict}

@@ -10,20 +10,26 @@ durable first.
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
-from fedge_models.system.database import open_or_set_aside, transaction
+from fedge_models.errors import StorageError
+from fedge_models.system.healing import HealingDatabase, retried
 
 from ..types import Quality, Reading
 
+Decoded = TypeVar("Decoded")
+logger = logging.getLogger(__name__)
+
+AT_ONCE = 200  # rows in memory while they are replayed
 RECEIPTS = 1024  # commits per source whose receipts are stored: more than a broker leaves unacknowledged
 ARRAY = 1  # MessagePack extension: dtype, shape and bytes of an array
 LOOK_S = 5.0  # how often old readings are looked for
@@ -60,22 +66,31 @@ class Progress(NamedTuple):
     needed: Mapping[str, int]  # source -> readings before this source time (ns) are needed by no coming window
 
 
+@retried
 class Inbox:
     """Thread-safe. Every method raises StorageError when the disk is full or failing."""
 
     def __init__(self, path: Path, max_bytes: int, max_age_s: float) -> None:
         self._lock = threading.Lock()
         self._max_bytes, self._max_age = max_bytes, max_age_s
-        self._db = open_or_set_aside(path, _SCHEMA)
-        self._bytes = int(self._one("SELECT coalesce(sum(length(body)), 0) FROM kept"))
-        self._rows = int(self._one("SELECT count(*) FROM kept"))
+        self._db = HealingDatabase(path, _SCHEMA, "the inbox")
+        self._rows = self._bytes = 0
+        self._counted: object = None  # the file whose rows and bytes these are
+        self._newest = 0  # number of the last row
+        with suppress(StorageError), self._db.transaction() as db:
+            self._take_over(db)
         self._looked = 0.0
         self.dropped = 0  # rows beyond the bounds that a window may still have needed
+        self.unreadable = 0  # rows, checkpoints and receipts that a damaged disk has changed
+
+    @property
+    def problem(self) -> str | None:
+        """Why the file is not written at the moment."""
+        return self._db.problem
 
     def close(self) -> None:
         """Close the file."""
-        with self._lock:
-            self._db.close()
+        self._db.close()
 
     def store(
         self,
@@ -99,19 +114,19 @@ class Inbox:
                 db.execute("INSERT INTO receipts VALUES (?, ?, ?)", (number, source, msgspec.msgpack.encode(receipts)))
             self._count(1, len(body))
             self._bound(db)
+        self._newest = max(self._newest, number)
         return number
 
     def receipts(self, source: str) -> list[bytes]:
         """Receipts of the newest messages of a source, oldest first."""
-        with self._lock:
-            rows = self._db.execute("SELECT body FROM receipts WHERE source = ? ORDER BY id", (source,)).fetchall()
-        return [r for (body,) in rows for r in msgspec.msgpack.decode(body, type=list[bytes])]
+        rows = self._db.rows("SELECT body FROM receipts WHERE source = ? ORDER BY id", source)
+        found = (self._decoded(lambda b: msgspec.msgpack.decode(b, type=list[bytes]), body) for (body,) in rows)
+        return [r for receipts in found for r in receipts or ()]
 
     def checkpoint(self, asset: str) -> bytes | None:
         """The asset's checkpoint of the last `record`; None: there is none."""
-        with self._lock:
-            row = self._db.execute("SELECT mark FROM marks WHERE asset = ?", (asset,)).fetchone()
-        return bytes(row[0]) if row else None
+        rows = self._db.rows("SELECT mark FROM marks WHERE asset = ?", asset)
+        return bytes(rows[0][0]) if rows and isinstance(rows[0][0], bytes) else None
 
     def record(self, progress: Progress) -> None:
         """Write how far the main thread has decided, and delete what no window needs any more."""
@@ -127,23 +142,32 @@ class Inbox:
                 self._drop(db, row[0] if row else 1 << 62)
 
     def replay(self) -> Iterator[StoredBatch]:
-        """All stored readings in the order in which they came, after the last values of tags that were deleted."""
-        for source, body in self._db.execute("SELECT source, body FROM last").fetchall():
-            yield StoredBatch(0, source, _decode(body), None, False, True)
-        done = dict(self._db.execute("SELECT source, id FROM done").fetchall())
-        rows = self._db.execute("SELECT id, source, body, alive_ns, fresh FROM kept ORDER BY id")
-        for number, source, body, alive, fresh in rows:
-            yield StoredBatch(number, source, _decode(body), alive, bool(fresh), number <= done.get(source, 0))
+        """All stored readings in the order in which they came, after the last values of tags that were deleted. One
+        that cannot be read is left out and counted."""
+        for source, body in self._db.rows("SELECT source, body FROM last"):
+            yield StoredBatch(0, source, self._decoded(_decode, body) or [], None, False, True)
+        done, number = dict(self._db.rows("SELECT source, id FROM done")), -1
+        sql = "SELECT id, source, body, alive_ns, fresh FROM kept WHERE id > ? ORDER BY id LIMIT ?"
+        while rows := self._db.rows(sql, number, AT_ONCE):
+            for number, source, body, alive, fresh in rows:
+                readings = self._decoded(_decode, body) or []
+                yield StoredBatch(number, source, readings, alive, bool(fresh), number <= done.get(source, 0))
 
     def status(self) -> dict[str, Any]:
         """For the status page."""
-        return {"commits": self._rows, "bytes": self._bytes, "dropped": self.dropped}
+        return {
+            "commits": self._rows,
+            "bytes": self._bytes,
+            "dropped": self.dropped,
+            "unreadable": self.unreadable,
+        }
 
     def _trim(self, db: sqlite3.Connection, source: str, done: int, needed: int) -> None:
         """Delete rows that were used and are too old for a coming window, but for the last value of each tag."""
         sql = "SELECT id, body FROM kept WHERE source = ? AND id <= ? AND newest_ns < ? ORDER BY id"
         rows = db.execute(sql, (source, done, needed)).fetchall()
-        last = {r.tag: r for _, body in rows for r in _decode(body) if not isinstance(r.value, np.ndarray)}
+        found = (self._decoded(_decode, body) or [] for _, body in rows)
+        last = {r.tag: r for readings in found for r in readings if not isinstance(r.value, np.ndarray)}
         values = [(source, tag, _encode([reading])) for tag, reading in last.items()]
         db.executemany("INSERT OR REPLACE INTO last VALUES (?, ?, ?)", values)
         db.executemany("DELETE FROM kept WHERE id = ?", [(number,) for number, _ in rows])
@@ -169,14 +193,34 @@ class Inbox:
         with self._lock:
             before = self._rows, self._bytes, self.dropped
             try:
-                with transaction(self._db, "the inbox") as db:
+                with self._db.transaction() as db:
+                    if db is not self._counted:  # another file: the last one was damaged
+                        self._take_over(db)
                     yield db
             except BaseException:
                 self._rows, self._bytes, self.dropped = before
                 raise
 
-    def _one(self, sql: str) -> Any:
-        return self._db.execute(sql).fetchone()[0]
+    def _take_over(self, db: sqlite3.Connection) -> None:
+        """Count what a file holds, and number its rows above all that the agent has seen: a row of a lower number than
+        one that was decided on would count as decided."""
+        sql = "SELECT count(*), coalesce(sum(length(body)), 0) FROM kept"
+        self._rows, self._bytes = (int(n) for n in db.execute(sql).fetchone())
+        if not self._rows:
+            sql = "SELECT coalesce(max(id), 0) FROM done UNION ALL SELECT coalesce(max(seq), 0) FROM sqlite_sequence"
+            last = max(self._newest, *(number for (number,) in db.execute(sql).fetchall()))
+            db.execute("DELETE FROM sqlite_sequence")
+            db.execute("INSERT INTO sqlite_sequence VALUES ('kept', ?)", (last,))
+        self._counted = db
+
+    def _decoded(self, decode: Callable[[bytes], Decoded], body: bytes) -> Decoded | None:
+        """What stored bytes mean; None, and counted, when a damaged disk has changed them."""
+        try:
+            return decode(body)
+        except Exception as e:  # whatever a decoder raises for any bytes
+            self.unreadable += 1
+            logger.error("the inbox: a row cannot be read and is left out: %s", e)
+            return None
 
 
 def _encode(readings: Sequence[Reading]) -> bytes:

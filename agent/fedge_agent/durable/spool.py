@@ -2,29 +2,35 @@
 """The durable outbox: events on their way to outputs, the update on its way to the aggregator, and what must not be
 forgotten between them (sequence numbers, error feedback, alert states, what was spent of a privacy budget).
 
-One SQLite file, ``synchronous=EXTRA``: what a method returned from survives a power cut. A sequence number is committed
-before it is used, so none is ever used twice. A damaged file is set aside and reported; numbers then continue from the
-clock, far above any that were counted up one by one.
+One SQLite file, ``synchronous=EXTRA``: what a method returned from survives a power cut. While the disk takes nothing,
+events go on in memory (`in_memory`), and are written when it does again; updates wait, because a sequence number and a
+privacy budget must never be spent twice. A sequence number is committed before it is used, and is at least the clock
+(Unix time in us): a spool that is lost, restored from a backup or copied repeats none. A damaged file is set aside, and
+its events that can still be read are delivered.
 """
 
 from __future__ import annotations
 
+import logging
 import sqlite3
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 from fedge_models.errors import BudgetError, StorageError
 from fedge_models.privacy.budget import Charge, Spent
-from fedge_models.system.database import damaged_before, open_or_set_aside, transaction
+from fedge_models.system import damage
+from fedge_models.system.healing import HealingDatabase, retried
 
 from ..types import AlertState, Event
 from . import event_record
 
+logger = logging.getLogger(__name__)
+
+FURTHEST_US = 2**52  # the year 2112; a sequence number on the wire ends at 2**53
 MAX_EVENTS = 100_000  # per output; further events are refused and counted
 
 _SCHEMA = """
@@ -60,22 +66,37 @@ class PendingUpdate(NamedTuple):
     outcome: str | None
 
 
+@retried
 class Spool:
-    """Thread-safe. Every method raises StorageError when the disk is full or failing."""
+    """Thread-safe. Every method raises StorageError when neither the disk nor, for events, the memory takes it."""
 
-    def __init__(self, path: Path) -> None:
-        self._lock = threading.Lock()
-        self._path, self._db = path, open_or_set_aside(path, _SCHEMA)
+    def __init__(self, path: Path, clock_us: Callable[[], int] = lambda: time.time_ns() // 1000) -> None:
+        """clock_us: Unix time, us."""
+        self._path, self._clock_us = path, clock_us
+        self._db = HealingDatabase(path, _SCHEMA, "the spool", memory=True)
+
+    @property
+    def problem(self) -> str | None:
+        """Why the file is not written at the moment."""
+        return self._db.problem
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether events are held in memory because of that."""
+        return self._db.in_memory
 
     def close(self) -> None:
         """Close the file."""
-        with self._lock:
-            self._db.close()
+        self._db.close()
 
     def alert_state(self, asset: str) -> AlertState:
         """The state saved with the asset's last event."""
         rows = self._all("SELECT state FROM alerts WHERE asset = ?", asset)
-        return msgspec.json.decode(rows[0][0], type=AlertState) if rows else AlertState()
+        try:
+            return msgspec.json.decode(rows[0][0], type=AlertState) if rows else AlertState()
+        except (msgspec.MsgspecError, UnicodeDecodeError) as e:
+            logger.error("asset %s: its stored alert cannot be read (%s); it begins again", asset, e)
+            return AlertState()
 
     def put_event(self, outputs: Sequence[str], event: Event, state: AlertState) -> list[str]:
         """Store an event for each output, and the alert state it led to, in one transaction.
@@ -116,12 +137,29 @@ class Spool:
         return {"pending": found.get(0, 0), "refused": found.get(1, 0)}
 
     def reserve_sequence(self, federation: str) -> int:
-        """Reserve the next sequence number; it is never used again, whatever happens next."""
-        with self._transaction() as db:
+        """Reserve the next sequence number; it is never used again, whatever happens next. At least the clock, so that
+        none repeats after the file was lost or restored. Raises StorageError while the disk takes nothing."""
+        with self._on_disk() as db:
             row = db.execute("SELECT last FROM sequences WHERE federation = ?", (federation,)).fetchone()
-            number = int(row[0]) + 1 if row else int(time.time() * 1000)
+            number = next_number(int(row[0]) if row else 0, self._clock_us())
             db.execute("INSERT OR REPLACE INTO sequences VALUES (?, ?)", (federation, number))
         return number
+
+    def raise_sequence(self, federation: str, last: int) -> None:
+        """Reserve only numbers above one that the aggregator has seen."""
+        with self._on_disk() as db:
+            db.execute("INSERT OR IGNORE INTO sequences VALUES (?, 0)", (federation,))
+            db.execute("UPDATE sequences SET last = max(last, ?) WHERE federation = ?", (last, federation))
+
+    def renumber_update(self, federation: str, old: int, new: int, body: bytes) -> None:
+        """Replace a waiting update by the same one under another sequence number; its cost in privacy stays."""
+        with self._on_disk() as db:
+            db.execute(
+                "UPDATE updates SET sequence = ?, body = ? WHERE federation = ? AND sequence = ?",
+                (new, body, federation, old),
+            )
+            sql = "UPDATE ledger SET sequence = ? WHERE federation = ? AND sequence = ?"
+            db.execute(sql, (new, federation, old))
 
     def put_update(
         self,
@@ -136,9 +174,10 @@ class Spool:
         """Store a signed update, the error feedback it leaves and its cost in privacy, in one transaction. It replaces
         an older update; without a charge it counts as unprotected.
 
-        Raises BudgetError, and stores nothing, when the charge is more than is left.
+        Raises BudgetError, and stores nothing, when the charge is more than is left; StorageError while the disk takes
+        nothing.
         """
-        with self._transaction() as db:
+        with self._on_disk() as db:
             spent = _charged(self._spent(federation), sequence, charge)
             db.execute("INSERT OR REPLACE INTO ledger VALUES (?, ?, ?, ?, ?)", (federation, *spent[:4]))
             db.execute("INSERT OR REPLACE INTO updates VALUES (?, ?, ?, ?, NULL)", (federation, base, sequence, body))
@@ -146,17 +185,13 @@ class Spool:
 
     def privacy_spent(self, federation: str) -> Spent:
         """What this gateway has spent of its privacy budget for the federation."""
-        with self._lock:
-            try:
-                return self._spent(federation)
-            except sqlite3.Error as e:
-                raise StorageError(f"the spool cannot be read: {e}") from e
+        return self._spent(federation)
 
     def _spent(self, federation: str) -> Spent:
         sql = "SELECT rho, updates, unprotected, sequence FROM ledger WHERE federation = ?"
-        row = self._db.execute(sql, (federation,)).fetchone()
-        spent = Spent(*row) if row else Spent()
-        return spent._replace(lost=damaged_before(self._path))
+        rows = self._all(sql, federation)
+        spent = Spent(*rows[0]) if rows else Spent()
+        return spent._replace(lost=damage.before(self._path))
 
     def update(self, federation: str) -> PendingUpdate | None:
         """The newest update of a federation."""
@@ -174,9 +209,15 @@ class Spool:
         rows = self._all(sql, federation, graph)
         return bytes(rows[0][0]) if rows else None
 
+    def _transaction(self) -> AbstractContextManager[sqlite3.Connection]:
+        return self._db.transaction()
+
     @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._lock, transaction(self._db, "the spool") as db:
+    def _on_disk(self) -> Iterator[sqlite3.Connection]:
+        """A transaction that is durable on return. Raises StorageError."""
+        with self._db.transaction() as db:
+            if self._db.in_memory:
+                raise StorageError(f"the spool cannot be written: {self._db.problem}")
             yield db
 
     def _run(self, sql: str, *values: object) -> None:
@@ -184,11 +225,12 @@ class Spool:
             db.execute(sql, values)
 
     def _all(self, sql: str, *values: object) -> list[Any]:
-        with self._lock:
-            try:
-                return self._db.execute(sql, values).fetchall()
-            except sqlite3.Error as e:
-                raise StorageError(f"the spool cannot be read: {e}") from e
+        return self._db.rows(sql, *values)
+
+
+def next_number(last: int, clock_us: int) -> int:
+    """The number after `last`, at least the clock, unless that is far ahead: numbers would run out."""
+    return max(last + 1, clock_us if clock_us < FURTHEST_US else 0)
 
 
 def _charged(spent: Spent, sequence: int, charge: Charge | None) -> Spent:

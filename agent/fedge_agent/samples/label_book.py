@@ -13,17 +13,18 @@ is missing. One thread does it; the main thread only appends to a queue (`offer`
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from fedge_models.errors import StorageError
 from fedge_models.graph.card import Card
 from fedge_models.system import times
-from fedge_models.system.database import transaction
+from fedge_models.system.healing import HealingDatabase
 from fedge_models.system.worker import Worker
 
 from ..config.schema import LabelConfig
@@ -69,10 +70,17 @@ class Follower(Protocol):
 class LabelBook:
     """All labels of the agent. Thread-safe. Without `start` it only stores them: for `fedge-agent label`."""
 
-    def __init__(self, path: Path, subjects: Mapping[str, Subject], count_as_new: Callable[[str, int], None]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        subjects: Mapping[str, Subject],
+        count_as_new: Callable[[str, int], None],
+        beside: HealingDatabase | None = None,
+    ) -> None:
+        """beside: the samples of the same file, in the agent; without it, another process may use the file too."""
         self._subjects, self._count_as_new = subjects, count_as_new
-        self._lock, self._flushing = threading.Lock(), threading.Lock()
-        self._db = open_tables(path, "EXTRA")
+        self._flushing = threading.Lock()
+        self._tables = open_tables(path, "labels", "EXTRA", beside, heals=beside is not None)
         self._offered: deque[Label] = deque()
         self._followers: list[Follower] = []
         self._worker = Worker("labels", self._round, self._finish)
@@ -80,26 +88,26 @@ class LabelBook:
         self._matched: dict[str, int] = {}  # asset -> the last label that was matched to all its samples
         self._longest: dict[str, int] = {}  # asset -> length of its longest window, ns
         self._seen = 0  # the last sample that older labels were matched to
+        self._file: object = None  # whose numbers these are
         self._expired = -EXPIRE_S
         self.lost = 0  # offered, but too many were waiting
 
     @property
     def problem(self) -> str | None:
         """Why labels wait at the moment."""
-        return self._worker.problem
+        return self._worker.problem or self._tables.problem
 
     def start(self, followers: Sequence[Follower] = ()) -> None:
         """Match from now on, and let each follower put what it finds, about once a second."""
         self._followers = list(followers)
-        with self._lock:
-            self._seen = sample_table.last_id(self._db)
+        with suppress(StorageError), self._tables.reading() as db:
+            self._file, self._seen = db, sample_table.last_id(db)
         self._worker.start()
 
     def stop(self) -> None:
         """Store what was offered, and close."""
         self._worker.stop(LAST_S)
-        with self._lock:
-            self._db.close()
+        self._tables.close()
 
     def put(self, label: Label) -> None:
         """Store a label: durable on return. A malformed one is counted instead. Raises StorageError."""
@@ -110,7 +118,7 @@ class LabelBook:
         now = time.time_ns()
         good = [label for label in labels if self._is_sound(label, now)]
         if good:
-            with self._lock, transaction(self._db, "labels") as db:
+            with self._tables.transaction() as db:
                 for label in good:
                     label_table.insert(db, label, now // 10**9, MAX_LABELS)
             self._worker.wake()
@@ -133,8 +141,8 @@ class LabelBook:
 
     def count_matching(self, label: Label) -> int:
         """How many stored samples a label applies to."""
-        with self._lock:
-            return sample_table.count_matching(self._db, label)
+        with self._tables.reading() as db:
+            return sample_table.count_matching(db, label)
 
     def count_malformed(self, asset: str, example: str) -> None:
         """Count something that should be a label and cannot be read as one."""
@@ -148,21 +156,24 @@ class LabelBook:
         """For the status page: each asset that can be labelled, or was. Empty while the file cannot be read."""
         try:
             return {name: self._status(name) for name in dict.fromkeys((*self._subjects, *list(self._counts)))}
-        except sqlite3.Error:
+        except StorageError:
             return {}
 
     def match_new(self) -> None:
         """Match what came since the last time: old labels to new samples, then new labels to all samples."""
-        with self._lock:
-            self._seen, arrived = sample_table.arrived_after(self._db, self._seen, SAMPLES_AT_ONCE)
+        with self._tables.reading() as db:
+            if db is not self._file:  # the last one was damaged: in the new one, numbers may begin again
+                self._file, self._seen = db, 0
+                self._matched.clear()
+            self._seen, arrived = sample_table.arrived_after(db, self._seen, SAMPLES_AT_ONCE)
         for asset, subject in self._subjects.items():
             card = subject.card()
             if card is None:
                 continue  # once it is known, its labels are matched from the first on
             if asset not in self._matched:
                 self._matched[asset] = 0
-                with self._lock:
-                    self._longest[asset] = sample_table.longest_window(self._db, asset)
+                with self._tables.reading() as db:
+                    self._longest[asset] = sample_table.longest_window(db, asset)
             if asset in arrived:
                 self._longest[asset] = max(self._longest[asset], arrived[asset].longest_ns)
                 self._match_old_labels(asset, subject, card, arrived[asset])
@@ -197,20 +208,20 @@ class LabelBook:
         return why is None
 
     def _newest(self, asset: str) -> int | None:
-        with self._lock:
-            return sample_table.newest(self._db, asset)
+        with self._tables.reading() as db:
+            return sample_table.newest(db, asset)
 
     def _match_old_labels(self, asset: str, subject: Subject, card: Card, arrived: Arrived) -> None:
         """Match labels that were there before to samples that arrived."""
-        with self._lock:
-            labels = label_table.near(self._db, asset, arrived, self._matched[asset])
+        with self._tables.reading() as db:
+            labels = label_table.near(db, asset, arrived, self._matched[asset])
         for i in range(0, len(labels), AT_ONCE):
             self._match(asset, subject, card, labels[i : i + AT_ONCE], arrived.first - 1)
 
     def _match_new_labels(self, asset: str, subject: Subject, card: Card) -> bool:
         """Match labels that came to all samples; whether there may be more."""
-        with self._lock:
-            labels = label_table.after(self._db, asset, self._matched[asset], AT_ONCE)
+        with self._tables.reading() as db:
+            labels = label_table.after(db, asset, self._matched[asset], AT_ONCE)
         if labels:
             self._match(asset, subject, card, labels, 0)
             self._matched[asset] = labels[-1][0]
@@ -220,7 +231,7 @@ class LabelBook:
         """Match labels to the samples above `after`, in one transaction; then count."""
         count = self._count(asset)
         found: list[tuple[Label, Match]] = []
-        with self._lock, transaction(self._db, "labels") as db:
+        with self._tables.transaction() as db:
             for number, label in labels:
                 y = subject.target_value(card, label.value)
                 if y is None:
@@ -247,7 +258,7 @@ class LabelBook:
         for asset, subject in self._subjects.items():
             if subject.label and subject.label.late is not None:
                 late = round(subject.label.late * 1e9)
-                with self._lock, transaction(self._db, "labels") as db:
+                with self._tables.transaction() as db:
                     self._count(asset).expired += sample_table.expire(db, asset, subject.model, late)
 
     def _count(self, asset: str) -> LabelCounts:
@@ -255,9 +266,9 @@ class LabelBook:
 
     def _status(self, asset: str) -> dict[str, Any]:
         newest = self._newest(asset)
-        with self._lock:
-            stored = label_table.count(self._db, asset)
-            unmatched, last = label_table.unmatched(self._db, asset, newest)
+        with self._tables.reading() as db:
+            stored = label_table.count(db, asset)
+            unmatched, last = label_table.unmatched(db, asset, newest)
         return self._counts.get(asset, LabelCounts()).status(stored, unmatched, last)
 
 

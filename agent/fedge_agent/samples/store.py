@@ -9,16 +9,15 @@ through `label_book`, which counts it here as new (`count_as_new`).
 from __future__ import annotations
 
 import logging
-import sqlite3
 import threading
 from collections import Counter, deque
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from fedge_models.errors import StorageError
 from fedge_models.graph.card import Card
-from fedge_models.system.database import transaction
 from fedge_models.system.worker import Worker
 from fedge_models.training import standardise
 from fedge_models.training.standardise import Scale
@@ -45,16 +44,18 @@ class SampleStore:
     def __init__(self, path: Path, limits: dict[str, int], most_bytes: dict[str, int] | None = None) -> None:
         self._limits, self._most_bytes = limits, most_bytes or {}  # of each model
         self._lock, self._flushing = threading.Lock(), threading.Lock()
-        self._db = open_tables(path, "NORMAL")
+        self.tables = open_tables(path, "samples", "NORMAL")
         self._waiting: deque[Sample] = deque()
         self._worker = Worker("samples", self._write, self.flush)
         self.lost = 0
-        self.total: dict[str, int] = dict(self._rows("SELECT model, count(*) FROM samples GROUP BY model"))
+        self.total: dict[str, int] = {}
+        with suppress(StorageError):  # there are none, then, until the file can be read
+            self.total = dict(self._rows("SELECT model, count(*) FROM samples GROUP BY model"))
 
     @property
     def problem(self) -> str | None:
         """Why samples are not written at the moment."""
-        return self._worker.problem
+        return self._worker.problem or self.tables.problem
 
     def start(self) -> None:
         """Write from now on."""
@@ -64,8 +65,7 @@ class SampleStore:
         """Write what is queued, and close."""
         self._worker.stop(LAST_S)
         self.flush()
-        with self._lock:
-            self._db.close()
+        self.tables.close()
 
     def put(self, sample: Sample) -> None:
         """Queue a sample; neither blocks nor wakes anybody, so that the next decision is not held up."""
@@ -152,16 +152,12 @@ class SampleStore:
         """Fit the standardisation on x (n, *shape) and store it with the samples. Raises StorageError."""
         made = standardise.fit(x, card)
         values = (model, str(x.shape[1:]), standardise.encode(made), len(x))
-        with self._lock, transaction(self._db, "samples") as db:
+        with self.tables.transaction() as db:
             db.execute("INSERT OR REPLACE INTO scalings VALUES (?, ?, ?, ?)", values)
         return made
 
     def _rows(self, sql: str, *values: object) -> list[Any]:
-        with self._lock:
-            try:
-                return self._db.execute(sql, values).fetchall()
-            except sqlite3.Error as e:
-                raise StorageError(f"samples cannot be read: {e}") from e
+        return self.tables.rows(sql, *values)
 
     def _write(self) -> float:
         """Write what has come; seconds until the next time."""
@@ -170,7 +166,7 @@ class SampleStore:
 
     def _write_batch(self, batch: list[Sample]) -> None:
         try:
-            with self._lock, transaction(self._db, "samples") as db:
+            with self.tables.transaction() as db:
                 sample_table.insert(db, batch)
                 for model, size in {s.model: s.x.size for s in batch}.items():
                     sample_table.bound(db, model, self._most(model, size))

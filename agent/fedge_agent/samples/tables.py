@@ -7,10 +7,10 @@ samples are acknowledged to nobody, so theirs commits with NORMAL: a power cut m
 
 from __future__ import annotations
 
-import sqlite3
 from pathlib import Path
 
-from fedge_models.system.database import Durability, open_or_set_aside
+from fedge_models.system.database import Durability
+from fedge_models.system.healing import HealingDatabase
 
 SAMPLES_FILE = "samples.sqlite"  # in the state folder
 
@@ -35,6 +35,8 @@ CREATE INDEX IF NOT EXISTS labels_by_span ON labels (asset, part, end_ns, start_
 """
 
 
-def open_tables(path: Path, durability: Durability) -> sqlite3.Connection:
-    """A connection to the file with all tables. A damaged file is set aside. Raises StorageError."""
-    return open_or_set_aside(path, _SCHEMA, durability)
+def open_tables(
+    path: Path, name: str, durability: Durability, beside: HealingDatabase | None = None, heals: bool = True
+) -> HealingDatabase:
+    """The file with all tables; the arguments are those of HealingDatabase."""
+    return HealingDatabase(path, _SCHEMA, name, durability, beside=beside, heals=heals)

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
-from fedge_models.system.database import open_database, transaction
+from fedge_models.system.healing import HealingDatabase, retried
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS taken (
@@ -30,14 +30,15 @@ class Seen(NamedTuple):
     size: int
 
 
+@retried
 class Journal:
-    """The journal of one folder, for one thread. Raises StorageError when the disk is full or failing."""
+    """The journal of one folder, for one thread. While the disk takes nothing, it goes on in memory."""
 
     def __init__(self, path: Path) -> None:
-        self._db = open_database(path, _SCHEMA)
+        self._db = HealingDatabase(path, _SCHEMA, "the journal of pictures", memory=True)
         self._taken: dict[str, Seen] = {}
         self._unfinished: list[str] = []
-        for name, inode, mtime_ns, size, finished in self._db.execute("SELECT * FROM taken"):
+        for name, inode, mtime_ns, size, finished in self._db.rows("SELECT * FROM taken WHERE typeof(name) = 'blob'"):
             self._taken[os.fsdecode(name)] = Seen(inode, mtime_ns, size)
             if not finished:
                 self._unfinished.append(os.fsdecode(name))
@@ -53,8 +54,7 @@ class Journal:
     def interrupted(self) -> list[str]:
         """Pictures that were read and not finished when the process ended; returned once."""
         names, self._unfinished = self._unfinished, []
-        with transaction(self._db, "the journal of pictures"):
-            self._db.execute("UPDATE taken SET finished = 1")
+        self._db.run("UPDATE taken SET finished = 1")
         return names
 
     def has(self, name: str, seen: Seen) -> bool:
@@ -63,21 +63,19 @@ class Journal:
 
     def take(self, name: str, seen: Seen) -> None:
         """Record that a picture is read; durable on return."""
-        with transaction(self._db, "the journal of pictures"):
-            self._db.execute("INSERT OR REPLACE INTO taken VALUES (?, ?, ?, ?, 0)", (os.fsencode(name), *seen))
+        self._db.run("INSERT OR REPLACE INTO taken VALUES (?, ?, ?, ?, 0)", os.fsencode(name), *seen)
         self._taken[name] = seen
 
     def finish(self, name: str) -> None:
         """Record that the agent has decided on a picture."""
-        with transaction(self._db, "the journal of pictures"):
-            self._db.execute("UPDATE taken SET finished = 1 WHERE name = ?", (os.fsencode(name),))
+        self._db.run("UPDATE taken SET finished = 1 WHERE name = ?", os.fsencode(name))
 
     def forget_all_but(self, names: Collection[str]) -> None:
         """Forget pictures that are no longer in the folder."""
         gone = [name for name in self._taken if name not in names]
         if not gone:
             return
-        with transaction(self._db, "the journal of pictures"):
-            self._db.executemany("DELETE FROM taken WHERE name = ?", [(os.fsencode(n),) for n in gone])
+        with self._db.transaction() as db:
+            db.executemany("DELETE FROM taken WHERE name = ?", [(os.fsencode(n),) for n in gone])
         for name in gone:
             del self._taken[name]

@@ -1,29 +1,35 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SQLite databases that survive a power cut: the one way to open, write and, when damaged, set aside a file.
+"""SQLite databases that survive a power cut: the one way to open and write a file, and the meaning of its errors.
 
 Promises: what a transaction committed with ``synchronous=EXTRA`` is there after a power cut (in WAL mode NORMAL and
-FULL do not promise that); a connection that could not be made usable is closed; a file is set aside only for what
-SQLite's error code calls damaged. Leaves to the caller which thread uses a connection when: each has its own lock.
+FULL do not promise that); a connection that could not be made usable is closed; an error is told apart by SQLite's
+code: damaged, or a disk that takes nothing, or neither. A file of another program, or with other tables, is refused
+and left as it is. Leaves to the caller which thread uses a connection when, and to `healing` what follows from damage.
 """
 
 from __future__ import annotations
 
-import logging
 import os
 import sqlite3
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
 from ..errors import StorageError
-from . import files
-
-logger = logging.getLogger(__name__)
+from . import files, salvage
 
 BUSY_MS = 10_000  # how long a statement waits for another process
+APPLICATION = 0x66656467  # "fedg" in the header of our files; 0 in those of versions up to 0.1
 DAMAGED = (11, 26)  # SQLITE_CORRUPT, SQLITE_NOTADB (sqlite.org/rescode.html)
+_DISK = {  # the disk takes nothing now; the texts for Python 3.10, which gives no code
+    3: "access permission denied",  # SQLITE_PERM
+    8: "attempt to write a readonly database",  # SQLITE_READONLY
+    10: "disk I/O error",  # SQLITE_IOERR
+    13: "database or disk is full",  # SQLITE_FULL
+    14: "unable to open database file",  # SQLITE_CANTOPEN
+    15: "locking protocol",  # SQLITE_PROTOCOL: no room for the index of the log
+}
 
 Durability = Literal["EXTRA", "NORMAL"]
 
@@ -41,27 +47,6 @@ def open_database(
         return _open(path, schema, synchronous, page_bytes)
     except (sqlite3.Error, OSError) as e:
         raise StorageError(_why_not_opened(path, e)) from e
-
-
-def open_or_set_aside(path: Path, schema: str, synchronous: Durability = "EXTRA") -> sqlite3.Connection:
-    """Open a database; a damaged file is renamed to ``NAME.damaged-TIME``, reported, and a new one begun.
-
-    A file that is sound but cannot be opened (a full disk, no permission, a schema that does not fit) raises
-    StorageError and stays where it is.
-    """
-    try:
-        database = _open(path, schema, synchronous, 4096)
-        with closed_on_error(database):
-            sound = database.execute("PRAGMA quick_check(1)").fetchone()[0] == "ok"
-        if sound:
-            return database
-        database.close()
-    except (sqlite3.Error, OSError) as e:
-        if not is_damage(e):
-            raise StorageError(f"{path}: cannot be opened: {e}") from e
-    aside = set_aside(path)
-    logger.error("%s was damaged; it is set aside as %s and a new one begun", path, aside.name)
-    return open_database(path, schema, synchronous)
 
 
 def _why_not_opened(path: Path, error: Exception) -> str:
@@ -91,37 +76,37 @@ def is_damage(error: BaseException) -> bool:
     return int(code) & 0xFF in DAMAGED
 
 
-def set_aside(path: Path) -> Path:
-    """Rename a damaged file and drop its log; its new name. Raises StorageError."""
-    aside = path.with_name(f"{path.name}.damaged-{int(time.time())}")
-    try:
-        path.replace(aside)
-        for suffix in ("-wal", "-shm"):
-            path.with_name(path.name + suffix).unlink(missing_ok=True)
-        files.sync_folder(path.parent)
-    except OSError as e:
-        raise StorageError(f"{path}: is damaged and cannot be set aside: {e.strerror}") from e
-    return aside
-
-
-def damaged_before(path: Path) -> str | None:
-    """Name of a file that was set aside from this path and is still there."""
-    return min((p.name for p in path.parent.glob(f"{path.name}.damaged-*")), default=None)
+def is_disk_failure(error: BaseException) -> bool:
+    """Whether the disk is full, read-only or failing: the file may be sound, and the disk may heal."""
+    if isinstance(error, OSError):
+        return True
+    if not isinstance(error, sqlite3.OperationalError):
+        return False
+    code = getattr(error, "sqlite_errorcode", None)
+    return str(error) in _DISK.values() if code is None else int(code) & 0xFF in _DISK
 
 
 @contextmanager
 def transaction(database: sqlite3.Connection, what: str) -> Iterator[sqlite3.Connection]:
     """All or nothing, durable on return; the caller holds its lock. Raises StorageError naming `what`."""
     try:
+        with undone_on_error(database):
+            yield database
+    except sqlite3.Error as e:
+        raise StorageError(f"{what} cannot be written: {e}") from e
+
+
+@contextmanager
+def undone_on_error(database: sqlite3.Connection) -> Iterator[None]:
+    """A transaction: undone when the block raises. Raises sqlite3.Error."""
+    try:
         database.execute("BEGIN IMMEDIATE")
-        yield database
+        yield
         database.execute("COMMIT")
-    except BaseException as e:
+    except BaseException:
         with suppress(sqlite3.Error):
             if database.in_transaction:
                 database.execute("ROLLBACK")
-        if isinstance(e, sqlite3.Error):
-            raise StorageError(f"{what} cannot be written: {e}") from e
         raise
 
 
@@ -138,12 +123,38 @@ def closed_on_error(database: sqlite3.Connection) -> Iterator[None]:
 def _open(path: Path, schema: str, synchronous: Durability, page_bytes: int) -> sqlite3.Connection:
     database = sqlite3.connect(path, timeout=BUSY_MS / 1000, isolation_level=None, check_same_thread=False)
     with closed_on_error(database):
-        path.chmod(0o600)
+        check_ours(database, schema)
+        with suppress(OSError):  # a disk that can only be read; another user's file, which SQLite may still write
+            path.chmod(0o600)
         files.hand_over(path)  # before the first page: SQLite gives the files beside it to the owner of this one
         database.execute(f"PRAGMA page_size={page_bytes}")
         database.execute("PRAGMA journal_mode=WAL")
         database.execute(f"PRAGMA synchronous={synchronous}")
         database.execute("PRAGMA foreign_keys=ON")
-        database.executescript(schema)
+        _apply(database, schema)
         files.sync_folder(path.parent)
     return database
+
+
+def check_ours(database: sqlite3.Connection, schema: str) -> None:
+    """Raise sqlite3.Error for another program's file, or tables with other columns. Nothing has been written to it."""
+    with closing(sqlite3.connect(":memory:")) as expected:
+        with suppress(sqlite3.OperationalError):  # what is wrong with the schema shows when it is applied
+            expected.executescript(schema)
+        found, ours = set(salvage.tables(database)), set(salvage.tables(expected))
+        number = database.execute("PRAGMA application_id").fetchone()[0]
+        if number not in (0, APPLICATION) or (found and ours and not found & ours):
+            raise sqlite3.ProgrammingError("it belongs to another program; move it away")
+        for table in found & ours:
+            if missing := salvage.columns(expected, table).keys() - salvage.columns(database, table).keys():
+                names = ", ".join(sorted(missing))
+                raise sqlite3.ProgrammingError(
+                    f"another version made it: table {table} has no column {names}; move it away"
+                )
+
+
+def _apply(database: sqlite3.Connection, schema: str) -> None:
+    """Make the tables that are missing, and note in the header that the file is ours."""
+    database.executescript(schema)
+    if salvage.tables(database) and database.execute("PRAGMA application_id").fetchone()[0] != APPLICATION:
+        database.execute(f"PRAGMA application_id={APPLICATION}")

@@ -57,7 +57,7 @@ def test_the_spool_keeps_events_alerts_numbers_and_the_budget(state: Path) -> No
         spent, update = spool.privacy_spent("m"), spool.update("m")
         assert (spent.rho, spent.updates, spent.unprotected, spent.lost) == (0.5, 1, 1, None)
         assert update is not None and (update.base, update.body) == (4, b"signed again")
-        assert spool.reserve_sequence("m") == update.sequence + 1 and spool.residual("m", b"graph") == b"residual 2"
+        assert spool.reserve_sequence("m") > update.sequence and spool.residual("m", b"graph") == b"residual 2"
         spool.delivered(entry)
         assert spool.next_event("mes") is None
 

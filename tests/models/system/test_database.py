@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Opening a database: what SQLite's error code calls damaged is set aside, and nothing else."""
+"""Opening a database: whose it is, and what its errors mean."""
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -15,59 +14,46 @@ from fedge_models.system import database
 SCHEMA = "CREATE TABLE IF NOT EXISTS t (x)"
 
 
-def filled(path: Path) -> bytes:
-    """A sound database of many pages; its bytes."""
-    with closing(database.open_database(path, SCHEMA)) as db, database.transaction(db, "t"):
-        db.executemany("INSERT INTO t VALUES (?)", [(bytes(900),)] * 100)
-    return path.read_bytes()
-
-
-def aside(folder: Path) -> list[str]:
-    return sorted(p.name for p in folder.iterdir() if ".damaged-" in p.name)
-
-
-@pytest.mark.parametrize("kind", ["no database", "a page overwritten", "cut off", "its header zeroed"])
-def test_a_damaged_file_is_set_aside_and_a_new_one_begun(tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize(
+    ("made", "words"),
+    [
+        ("CREATE TABLE notes (x); PRAGMA application_id = 0x12345678", "it belongs to another program; move it away"),
+        ("CREATE TABLE notes (x)", "it belongs to another program; move it away"),
+        ("CREATE TABLE t (y)", "another version made it: table t has no column x; move it away"),
+    ],
+)
+def test_a_file_of_another_program_or_version_is_refused_and_left_as_it_is(
+    tmp_path: Path, made: str, words: str
+) -> None:
     path = tmp_path / "store.sqlite"
-    whole = filled(path)
-    path.write_bytes(
-        {
-            "no database": b"pages of a manual" * 500,
-            "a page overwritten": whole[:4096] + b"\xff" * 8192 + whole[12288:],
-            "cut off": whole[: len(whole) // 2],
-            "its header zeroed": bytes(100) + whole[100:],
-        }[kind]
-    )
-    with closing(database.open_or_set_aside(path, SCHEMA)) as db:
-        assert db.execute("SELECT count(*) FROM t").fetchone() == (0,)
-    assert aside(tmp_path) == [database.damaged_before(path)]
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript(made)
+    before = path.read_bytes()
+    with pytest.raises(StorageError, match=words):
+        database.open_database(path, SCHEMA)
+    assert path.read_bytes() == before
 
 
-def test_a_sound_file_is_never_set_aside(tmp_path: Path) -> None:
+def test_a_file_of_an_earlier_version_is_ours_and_marked(tmp_path: Path) -> None:
     path = tmp_path / "store.sqlite"
-    before = filled(path)
-    with pytest.raises(StorageError, match="no such column: y"):
-        database.open_or_set_aside(path, "CREATE INDEX IF NOT EXISTS i ON t (y)")
-    assert aside(tmp_path) == [] and database.damaged_before(path) is None
-    assert path.read_bytes()[100:] == before[100:]
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript(SCHEMA)
+    for _ in range(2):
+        with closing(database.open_database(path, SCHEMA)) as db:
+            assert db.execute("PRAGMA application_id").fetchone() == (database.APPLICATION,)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anything")
-def test_a_file_without_permission_is_not_damaged(tmp_path: Path) -> None:
-    path = tmp_path / "store.sqlite"
-    filled(path)
-    tmp_path.chmod(0o500)
-    with pytest.raises(StorageError):
-        database.open_or_set_aside(path, SCHEMA)
-    tmp_path.chmod(0o700)
-    assert aside(tmp_path) == []
+@pytest.mark.parametrize(("code", "failing"), [(13, True), (8, True), (14, True), (5, False), (11, False), (1, False)])
+def test_a_disk_that_takes_nothing_is_told_from_other_errors(code: int, failing: bool) -> None:
+    class Coded(sqlite3.OperationalError):
+        sqlite_errorcode = code
+
+    assert database.is_disk_failure(Coded("x")) is failing
 
 
-def test_a_folder_in_its_place_is_not_damaged(tmp_path: Path) -> None:
-    (tmp_path / "store.sqlite").mkdir()
-    with pytest.raises(StorageError, match=r"store\.sqlite: cannot be opened"):
-        database.open_or_set_aside(tmp_path / "store.sqlite", SCHEMA)
-    assert aside(tmp_path) == []
+def test_without_codes_the_texts_of_sqlite_tell_it() -> None:  # Python 3.10
+    assert database.is_disk_failure(sqlite3.OperationalError("database or disk is full"))
+    assert not database.is_disk_failure(sqlite3.OperationalError("database is locked"))
 
 
 def test_damage_is_recognised_by_the_error_code_and_not_by_the_words(tmp_path: Path) -> None:

@@ -2,19 +2,17 @@
 """Store what became of each event at one target: the order's id, a create without an answer, the closing code.
 
 A create is recorded before it is sent. So after a lost answer or `kill -9`, the next attempt knows that an order may
-exist although no answer came. SQLite with ``synchronous=EXTRA``; thread-safe.
+exist although no answer came. SQLite with ``synchronous=EXTRA``; thread-safe. While the disk takes nothing, orders go
+on in memory: the key of an event, by which they are searched at the target, keeps them from being made twice.
 """
 
 from __future__ import annotations
 
-import sqlite3
-import threading
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
-from fedge_models.errors import StorageError
-from fedge_models.system.database import open_database, transaction
+from fedge_models.system.healing import HealingDatabase
 
 MAX_ORDERS = 10_000  # beyond it the oldest are forgotten, and their closing codes give no labels
 
@@ -44,18 +42,22 @@ class Order(NamedTuple):
 
 
 class Orders:
-    """The orders of one output. Every method raises StorageError when the disk is full or failing."""
+    """The orders of one output. Every method raises StorageError for what neither disk nor memory takes."""
 
     def __init__(self, path: Path | None) -> None:
-        self._lock = threading.Lock()
         self._looked = 0  # row of the order that was asked about last
-        self._db = open_database(path, _SCHEMA) if path else None
+        self._path = path
+        self._db = HealingDatabase(path, _SCHEMA, "the orders", memory=True) if path else None
+
+    @property
+    def problem(self) -> str | None:
+        """Why the file is not written at the moment; orders go on in memory."""
+        return self._db.problem if self._db else None
 
     def close(self) -> None:
         """Close the file, or forget what was in memory."""
-        with self._lock:
-            if self._db is not None:
-                self._db.close()
+        if self._db is not None:
+            self._db.close()
 
     def notice(self, key: str, asset: str, opened_ns: int, now: float) -> Order:
         """The event's order; a new one if the event is new."""
@@ -134,27 +136,13 @@ class Orders:
 
     def _run(self, sql: str, *values: object) -> None:
         """Write; without a file, in memory from the first order on: an output that is only checked opens nothing."""
-        with self._lock:
-            self._db = self._db or _in_memory()
-            with transaction(self._db, "the orders") as db:
-                db.execute(sql, values)
+        self._db = self._db or HealingDatabase(None, _SCHEMA, "the orders", memory=True)
+        self._db.run(sql, *values)
 
     def _all(self, sql: str, *values: object) -> list[Any]:
-        with self._lock:
-            if self._db is None:
-                return []
-            try:
-                return self._db.execute(sql, values).fetchall()
-            except sqlite3.Error as e:
-                raise StorageError(f"the orders cannot be read: {e}") from e
+        return self._db.rows(sql, *values) if self._db else []
 
 
 def _order(row: tuple[Any, ...]) -> Order:
     order = Order(*row)
     return order._replace(id=None if order.id is None else msgspec.json.decode(order.id), doubtful=bool(order.doubtful))
-
-
-def _in_memory() -> sqlite3.Connection:
-    database = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
-    database.executescript(_SCHEMA)
-    return database
