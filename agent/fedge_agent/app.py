@@ -22,13 +22,14 @@ from pathlib import Path
 from typing import Any
 
 from fedge_models.graph.card import Card
-from fedge_models.system import files, lock, service
+from fedge_models.system import files, service
 
 from .config.schema import Config, Inspection
 from .durable.event_writer import EventWriter
 from .durable.inbox import Inbox, Progress
 from .durable.progress_writer import ProgressWriter
 from .durable.spool import Spool
+from .durable.state_folder import StateFolder
 from .federation import identity as identities
 from .federation.participant import Participant
 from .federation.uplink import Uplink
@@ -74,8 +75,8 @@ class App:
         self._reported: dict[str, int] = {}  # the same, when progress was last handed to its writer
         self._routes = Routes(config.source, config.asset)
         with ExitStack() as opened:  # closed in reverse order
-            files.make_folder(state)
-            opened.callback(lock.claim(state, PROGRAM).release)
+            self._folder = StateFolder(state, PROGRAM)
+            opened.callback(self._folder.release)
             self._open_databases(state, opened)
             self._identity = identities.load(state)
             self._uplink = Uplink(self._identity) if self._identity else None
@@ -105,7 +106,7 @@ class App:
         opened.callback(self._labels.stop)
         looks = {n: a.inspection for n, a in self.config.asset.items() if a.inspection}
         self._verdicts = {n: Verdicts(n, look) for n, look in looks.items() if look.verdict}
-        files.make_folder(state / "stations")
+        files.try_folder(state / "stations")
         self._followed = self._station_files({n: look for n, look in looks.items() if look.path}, state / "stations")
 
     def _open_ends(self, where: str, state: Path) -> None:
@@ -117,7 +118,7 @@ class App:
             n: HostedSource(n, s, self._routes.tags(n), self._queue, state, self._inbox, Names(self._routes.users(n)))
             for n, s in built_sources.items()
         }
-        files.make_folder(folder)
+        files.try_folder(folder)
         built_outputs = {n: outputs.build(n, t, where, state) for n, t in config.output.items()}
         self._outputs = {n: HostedOutput(n, o, self._spool, folder, self._labels.put) for n, o in built_outputs.items()}
 
@@ -129,7 +130,7 @@ class App:
             self._labels.start(self._followed)
             ending.callback(self._page.stop)
             self._page.start()
-            files.write(self.config.agent.state / STATUS_FILE, self._page.address.encode())
+            self._folder.publish(STATUS_FILE, self._page.address)
             for output in self._outputs.values():
                 output.start()
                 ending.callback(output.stop, 2)
@@ -180,10 +181,28 @@ class App:
             "outputs": {n: o.status() for n, o in self._outputs.items()},
             "inbox": {**self._inbox.status(), "problem": self._progress.problem},
             "labels": self._labels.status(),
+            "storage": self._storage(),
             "unwritten_events": {"waiting": self._events.waiting, "problem": self._events.problem},
             "lost": lost,
             "bytes_up": self._uplink.bytes_up if self._uplink else 0,
             "bytes_down": self._uplink.bytes_down if self._uplink else 0,
+        }
+
+    def _storage(self) -> dict[str, Any]:
+        """What of the state folder cannot be written now, and what was damaged."""
+        outputs = {f"outputs/{n}": o.storage_problem for n, o in self._outputs.items()}
+        files_ = {
+            "spool": self._spool.problem,
+            "inbox": self._inbox.problem,
+            "samples": self._samples.tables.problem,
+            "labels": self._labels.problem,
+            "state folder": self._folder.problem,
+            **outputs,
+        }
+        return {
+            "problems": {name: text for name, text in files_.items() if text},
+            "in_memory": self._spool.in_memory,
+            "damaged": self._folder.damaged(),
         }
 
     def _participant(self, name: str, state: Path) -> Participant:
@@ -242,6 +261,7 @@ class App:
                 self._push(batch)
             if self._beat - reported > PROGRESS_S:
                 self._report_progress()
+                self._folder.retry()
                 reported = self._beat
             if watchdog and self._beat - notified > min(watchdog, IDLE_S * 2):
                 service.notify("WATCHDOG=1")

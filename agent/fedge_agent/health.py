@@ -148,6 +148,7 @@ def _counters(status: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]
         ("wrong_labels", "Late labels unknown or malformed, by asset", wrong),
         ("contradictions", "Samples with two labels, by asset", {k: v["contradictory"] for k, v in labels.items()}),
         ("lost", "What could not be kept, by kind", status["lost"]),
+        ("unreadable", "Stored rows that a bad disk has changed", {"inbox": status["inbox"]["unreadable"]}),
     ]
 
 
@@ -169,6 +170,8 @@ def _gauges(status: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]:
             "Events with several orders, by output",
             {k: len(v.get("duplicates", ())) for k, v in outputs.items()},
         ),
+        ("unwritable", "1 for what cannot be written now, by file", dict.fromkeys(status["storage"]["problems"], 1.0)),
+        ("damaged_files", "Files set aside and still there", {"agent": len(status["storage"]["damaged"])}),
         ("inbox_bytes", "Readings kept for a restart, bytes", {"agent": status["inbox"]["bytes"]}),
         ("unwritten_events", "Events waiting for the disk", {"agent": status["unwritten_events"]["waiting"]}),
         ("release", "Version that decides, by model", served),

@@ -223,6 +223,11 @@ class Output(Plugin, abc.ABC):
     shows_decisions: bool = False  # whether `show` is called
     poll: float | None = None  # seconds between two calls of `collect`; None: it is not called
 
+    @property
+    def storage_problem(self) -> str | None:
+        """Why its own state in `folder` is not written at the moment; None when it is, or there is none."""
+        return None
+
     def begin(self, folder: Path) -> None:
         """Prepare, before anything else is called; `folder` is for the output's own state. Called again after
         RetryError."""

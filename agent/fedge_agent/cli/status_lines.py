@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..machines.condition_words import names
-from . import status_assets
+from . import status_assets, storage_lines
 
 KINDS = ("sources", "models", "outputs")
 MOST = 5  # problems of one thing in a line
@@ -73,6 +73,7 @@ def _whole(table: Mapping[str, Any]) -> Iterable[Line]:
         yield Line("", (f"{unwritten['waiting']} events wait: {unwritten['problem']}",))
     if inbox["problem"]:
         yield Line("", (f"a restart would decide again: {inbox['problem']}",))
+    yield from (Line("", (problem,)) for problem in storage_lines.problems(table["storage"]))
     if any(table["lost"].values()):
         yield Line(f"LOST: {', '.join(f'{n} {k}' for k, n in table['lost'].items() if n)}")
 

@@ -73,6 +73,11 @@ class HostedOutput:
         counts = {**self._spool.counts(self.name), "labels": self._labels, **self._own_status()}
         return {**counts, "delivered": self._delivered, "retries": self._retries, "error": self._error}
 
+    @property
+    def storage_problem(self) -> str | None:
+        """Why the output's own state is not written at the moment."""
+        return self._output.storage_problem
+
     def _own_status(self) -> dict[str, Any]:
         try:
             return self._output.status()

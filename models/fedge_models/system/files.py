@@ -4,12 +4,18 @@
 A file is written whole beside its place, fsynced, renamed over it, and its folder fsynced: a reader sees the old or the
 new, and what was acknowledged after the write is there after a power cut.
 
+A write that is killed leaves its temporary file; `remove_leftovers` tells such a file from one that is being written
+by a lock that the kernel releases with the process.
+
 What root makes belongs to the owner of the folder: an operator's command (`join`, `model add`) works on the state of a
 service that runs as a user of its own, and the service must be able to read what the command leaves there.
 """
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import logging
 import os
 import pwd
 import tempfile
@@ -18,17 +24,22 @@ from pathlib import Path
 
 from ..errors import StorageError
 
+logger = logging.getLogger(__name__)
+
+TEMPORARY = ".tmp"
+
 
 def write(path: Path, data: bytes, mode: int = 0o644) -> None:
     """Replace `path` durably. Raises StorageError when the disk is full or failing."""
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=TEMPORARY)
     except PermissionError as e:
         raise StorageError(explain(e, path)) from e
     except OSError as e:
         raise StorageError(f"{path}: cannot be written: {e.strerror}") from e
     try:
         with os.fdopen(handle, "wb") as file:
+            fcntl.flock(handle, fcntl.LOCK_EX)
             file.write(data)
             file.flush()
             os.fchmod(file.fileno(), mode)
@@ -40,6 +51,32 @@ def write(path: Path, data: bytes, mode: int = 0o644) -> None:
         with suppress(OSError):
             Path(temporary).unlink()
         raise StorageError(f"{path}: cannot be written: {e.strerror}") from e
+
+
+def remove_leftovers(folder: Path) -> int:
+    """Delete temporary files of writes that were killed, in a folder and below it; how many."""
+    removed = 0
+    for path in folder.rglob(f".*{TEMPORARY}"):
+        with suppress(OSError), path.open("rb") as file:
+            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)  # else it is being written
+            path.unlink()
+            removed += 1
+    return removed
+
+
+def is_disk_failure(error: OSError) -> bool:
+    """Whether the disk is full, read-only or failing: nothing that the operator has mistyped, and it may heal."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.ENODEV)
+
+
+def try_folder(path: Path) -> None:
+    """Like `make_folder`, but only log that the disk takes nothing: who writes there finds out. Raises OSError."""
+    try:
+        make_folder(path)
+    except OSError as e:
+        if not is_disk_failure(e):
+            raise
+        logger.error("%s: cannot be made: %s", path, e.strerror)
 
 
 def make_folder(path: Path) -> None:

@@ -32,14 +32,12 @@ class Lock:
         if self._handle is not None:
             return True
         try:
-            handle = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
+            handle = self._open()
         except OSError as e:
             raise StorageError(f"{files.explain(e, self.path)}") from e
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            files.hand_over(self.path)
-            os.ftruncate(handle, 0)
-            os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+            self._note_process(handle)
         except BlockingIOError:
             os.close(handle)
             return False
@@ -48,6 +46,24 @@ class Lock:
             raise StorageError(f"{self.path}: cannot be locked: {e.strerror}") from e
         self._handle = handle
         return True
+
+    def _open(self) -> int:
+        """The file, which a read-only disk need not let us write; where it cannot be made, its folder is locked."""
+        try:
+            return os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as e:
+            if not files.is_disk_failure(e):
+                raise
+        with suppress(FileNotFoundError):
+            return os.open(self.path, os.O_RDONLY)
+        return os.open(self.path.parent, os.O_RDONLY)
+
+    def _note_process(self, handle: int) -> None:
+        """Write our process id, for whoever is refused; the lock holds without it."""
+        files.hand_over(self.path)
+        with suppress(OSError):
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
 
     def release(self) -> None:
         """Let another take it; does nothing when it is not held."""
@@ -71,7 +87,7 @@ def claim(folder: Path, program: str) -> Lock:
 def holder(folder: Path) -> int | None:
     """Process id of the program that uses a state folder now; None: nobody does. Raises PermissionError."""
     try:
-        handle = os.open(folder / LOCK_FILE, os.O_RDWR)
+        handle = os.open(folder / LOCK_FILE, os.O_RDONLY)
     except FileNotFoundError:
         return None
     try:

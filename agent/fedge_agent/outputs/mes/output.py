@@ -51,6 +51,11 @@ class MesOutput(Output):
         step = self._config.create or Step()
         return self._caller.url(step)
 
+    @property
+    def storage_problem(self) -> str | None:
+        """Why orders are held in memory."""
+        return self._orders.problem
+
     def begin(self, folder: Path) -> None:
         """Store orders in `folder`, and allow no second writer for the target there."""
         self._orders.close()

@@ -1,0 +1,16 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `fedge-agent status` says of the state folder: each is a PROBLEM."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def problems(storage: dict[str, Any]) -> list[str]:
+    """What cannot be written now, and what was damaged and is still set aside."""
+    memory = "; events are delivered from memory, and would not survive the end of the agent"
+    made = []
+    for name, text in storage["problems"].items():
+        held = memory if name == "spool" and storage["in_memory"] else ""
+        made.append(f"{name} cannot be written: {text}{held}")
+    return [*made, *storage["damaged"]]

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The agent's state folder: one agent at a time, what a killed write left, where the status page is, what is damaged.
+
+Promises: a disk that is full, read-only or failing keeps no agent from starting: only a folder that the operator has to
+correct does. Leaves each file in it to the room that writes it.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+
+from fedge_models.errors import StorageError
+from fedge_models.system import damage, files, lock
+
+logger = logging.getLogger(__name__)
+
+TRY_S = 10.0  # how often the address is written again while the disk fails
+LOOK_S = 5.0  # how long the list of damaged files is repeated
+
+
+class StateFolder:
+    """The folder of a running agent; it is locked until `release`."""
+
+    def __init__(self, path: Path, program: str) -> None:
+        """Raises ConfigError naming another agent that uses it, or OSError for a folder that cannot be used."""
+        self.path = path
+        self.problem: str | None = None
+        self._address_file, self._address, self._tried = path, "", 0.0
+        self._damaged: list[str] = []
+        self._looked = float("-inf")
+        files.try_folder(path)
+        self._lock: lock.Lock | None = None
+        try:
+            self._lock = lock.claim(path, program)
+        except StorageError as e:
+            if path.is_dir():
+                raise
+            self.problem = str(e)
+        if removed := files.remove_leftovers(path):
+            logger.warning("%s: %d files of writes that were killed are deleted", path, removed)
+
+    def release(self) -> None:
+        """Let another agent use the folder."""
+        if self._lock is not None:
+            self._lock.release()
+
+    def publish(self, file: str, address: str) -> None:
+        """Write where the status page is."""
+        self._address_file, self._address = self.path / file, address
+        self.retry()
+
+    def retry(self) -> None:
+        """Write the address again if the disk did not take it."""
+        if not self._address or time.monotonic() - self._tried < TRY_S:
+            return
+        self._tried = time.monotonic()
+        try:
+            _write(self._address_file, self._address.encode())
+        except (OSError, StorageError) as e:
+            if self.problem is None:
+                logger.error("%s; the status page is at %s", e, self._address)
+            self.problem = str(e)
+        else:
+            self.problem, self._address = None, ""
+
+    def damaged(self) -> list[str]:
+        """What was damaged and is set aside, until a person has moved or deleted it."""
+        if time.monotonic() - self._looked > LOOK_S:
+            self._looked = time.monotonic()
+            try:
+                self._damaged = damage.reports(self.path)
+            except OSError as e:
+                self._damaged = [f"{self.path}: cannot be looked at: {e.strerror}"]
+        return self._damaged
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Replace the file; on a full disk, overwrite it where it is."""
+    try:
+        files.write(path, data)
+    except StorageError:
+        with path.open("r+b") as file:
+            file.write(data)
+            file.truncate()
