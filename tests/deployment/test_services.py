@@ -93,3 +93,9 @@ def test_image_runs_without_rights(path: Path) -> None:
     last = path.read_text().rpartition("\nFROM ")[2]
     assert re.search(r"^USER 10001:10001$", last, re.M)
     assert re.search(r"install -d -o 10001 -g 10001 -m 0700 /var/lib/fedge-agent\b", last, re.M)
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda u: u.stem)
+def test_the_kernel_ends_the_service_that_takes_all_memory_and_nothing_else(unit: Path) -> None:
+    text = unit.read_text()
+    assert "\nMemoryMax=75%\n" in text and "\nRestart=always\n" in text

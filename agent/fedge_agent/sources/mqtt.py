@@ -3,6 +3,7 @@
 
 Promises: a message of QoS 1 that the broker delivers becomes readings exactly once, also through kill -9 and lost
 links, as long as the broker keeps our session. A bad message stops no other: it is counted, shown, and acknowledged.
+One that ends the reading, or the process, twice is stored in a file (`failed_messages`) and then acknowledged.
 Leaves the connection to `protocols.mqtt`, the meaning of payloads to `mqtt_payload`, back-off to the host.
 """
 
@@ -21,6 +22,7 @@ from fedge_models.errors import ConfigError, FedgeError
 from ..protocols.mqtt.broker import check_broker
 from ..protocols.mqtt.connection import Connection, Message
 from ..types import Reading, Source, SourceHost
+from .mqtt_attempts import Attempts
 from .mqtt_payload import Complaint, Payload, Reader, parse_pointer
 
 IDLE_S = 0.2
@@ -44,6 +46,7 @@ class MqttSource(Source):
     """Subscribes, and hands over the readings of each message."""
 
     Config = MqttConfig
+    reader = Reader  # makes readings of messages
 
     def __init__(self, name: str, config: MqttConfig) -> None:
         self._name, self._config = name, config
@@ -58,18 +61,23 @@ class MqttSource(Source):
 
     def run(self, tags: Sequence[str], host: SourceHost) -> None:
         """Deliver until `host.stop`. Raises UnreachableError, or ConfigError for tags and files that cannot be used."""
-        reader, waiting = Reader(tags, self._config), Waiting(1 if self._config.payload == "image" else MAX_PER_COMMIT)
+        reader, waiting = (
+            self.reader(tags, self._config),
+            Waiting(1 if self._config.payload == "image" else MAX_PER_COMMIT),
+        )
         connection = Connection(self._config, waiting.put)
         try:
             connection.open()
             self._subscribe(connection, reader, host)
             host.problem("connection", None)
             intake = Intake(self._config, reader, host, connection.session_present)
-            while not host.stop.is_set():
-                if messages := waiting.take(IDLE_S):
-                    intake.take(messages)
-                    connection.acknowledge(messages)
-                connection.check()
+            with intake:
+                while not host.stop.is_set():
+                    if messages := waiting.take(IDLE_S):
+                        done = intake.take(messages)
+                        connection.acknowledge(done)
+                    intake.look()
+                    connection.check()
         finally:
             waiting.close()
             connection.close()
@@ -140,31 +148,51 @@ class Intake:
         # 5, 4.4): so these are all that may have been stored already.
         self._known = set(host.receipts())
         self._wrong: set[str] = set()
+        self._attempts = Attempts(reader, host)
 
-    def take(self, messages: Sequence[Message]) -> None:
-        """Store the readings of messages; on return the messages may be acknowledged."""
+    def __enter__(self) -> Intake:
+        self._attempts.begin()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._attempts.end()
+
+    def look(self) -> None:
+        """Look now and then whether a person removed the messages that were set aside."""
+        self._attempts.look(time.monotonic())
+
+    def take(self, messages: Sequence[Message]) -> list[Message]:
+        """Store the readings of messages; return those that may be acknowledged."""
         readings: list[Reading] = []
         receipts: list[bytes] = []
+        done: list[Message] = []
         for message in messages:
             receipt = _receipt(message)
             if message.repeated and receipt in self._known:
                 self._host.count("repeated")
+                done.append(message)
                 continue
             found = self._read(message)
+            if found is None:
+                continue
+            done.append(message)
             readings += found
             if found and message.qos:
                 receipts.append(receipt)
-        if not readings:
-            return
-        if self._config.qos == 0:
+        if readings and self._config.qos == 0:
             self._host.emit(readings)
-        else:
+        elif readings:
             self._host.store(readings, None, receipts, self._continued)
+        return done
 
-    def _read(self, message: Message) -> list[Reading]:
+    def _read(self, message: Message) -> list[Reading] | None:
+        """The readings of a message; None while it can be neither read nor set aside."""
         if message.retain and self._config.retained == "ignore":
             return []
-        readings, complaints = self._reader.read(message.topic, message.payload, time.time_ns())
+        outcome = self._attempts.read(message)
+        if outcome is None:
+            return None
+        readings, complaints = outcome
         for complaint in complaints:
             self._complain(complaint)
         if self._wrong:

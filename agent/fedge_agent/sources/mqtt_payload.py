@@ -17,6 +17,7 @@ import msgspec
 import numpy as np
 from fedge_models.errors import ConfigError, PictureError
 from fedge_models.system import times
+from fedge_models.system.quoting import quote
 from fedge_models.system.structs import known
 from numpy.typing import NDArray
 
@@ -25,7 +26,6 @@ from ..types import Pixels, Quality, Reading
 from ..windows.pictures import RawFormat, check_decoder, check_raw, decode, decode_raw
 
 MAX_TEXT = 256  # characters of a label or state
-SHOWN = 60  # characters of a value that a complaint quotes
 
 
 class Complaint(NamedTuple):
@@ -126,7 +126,7 @@ class Reader:
         try:
             return self._json.decode(payload)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
-            raise ValueError(f"expected JSON, got {_quote(payload)}: {e or type(e).__name__}") from e
+            raise ValueError(f"expected JSON, got {quote(payload)}: {e or type(e).__name__}") from e
 
     def _stamp(self, document: Any) -> int:
         """Source time, ns. Raises ValueError."""
@@ -211,8 +211,8 @@ def _number(value: Any) -> float | str | NDArray[np.float32]:
             with np.errstate(over="ignore"):
                 return np.array(value, np.float32)
         except (ValueError, OverflowError) as e:
-            raise ValueError(f"expected an array of numbers with equal rows, got {_quote(value)}") from e
-    raise ValueError(f"expected a number, text or an array of numbers, got {_quote(value)}")
+            raise ValueError(f"expected an array of numbers with equal rows, got {quote(value)}") from e
+    raise ValueError(f"expected a number, text or an array of numbers, got {quote(value)}")
 
 
 def _flat(value: list[Any]) -> list[Any]:
@@ -226,7 +226,7 @@ def _finite(value: float) -> float:
     except OverflowError:
         number = math.inf
     if not math.isfinite(number):
-        raise ValueError(f"expected a finite number, got {_quote(value)}")
+        raise ValueError(f"expected a finite number, got {quote(value)}")
     return number
 
 
@@ -241,17 +241,8 @@ def _plain(payload: bytes) -> float | str:
     try:
         text = payload.decode().strip()
     except UnicodeDecodeError as e:
-        raise ValueError(f"expected a number or text in UTF-8, got {_quote(payload)}") from e
+        raise ValueError(f"expected a number or text in UTF-8, got {quote(payload)}") from e
     if not text:
         raise ValueError("expected a number or text, got an empty payload")
-    try:
-        number = float(text)
-    except ValueError:
-        return _text(text)
-    return _finite(number)
-
-
-def _quote(value: Any) -> str:
-    """The beginning of a value, for messages."""
-    text = repr(value[: 2 * SHOWN] if isinstance(value, (bytes, str, list)) else value)
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
+    number = times.number(text)
+    return _text(text) if number is None else _finite(number)

@@ -13,6 +13,8 @@ from typing import Literal
 
 import msgspec
 
+from .quoting import quote
+
 UTC = timezone.utc
 DAY_NS = 86_400 * 10**9
 LATEST_S = 1 << 33  # the year 2242; the earliest is 1970
@@ -113,13 +115,8 @@ def _scale(value: float) -> int:
 
 def _unreadable(value: object, unit: Unit | None) -> ValueError:
     of_unit = {"s": "Unix seconds", None: "Unix seconds"}.get(unit, f"a number of {unit}")
-    return ValueError(f"time stamp {_quote(value)} is neither ISO 8601 nor {of_unit}")
+    return ValueError(f"time stamp {quote(value)} is neither ISO 8601 nor {of_unit}")
 
 
 def _out_of_range(value: object) -> OutOfRangeError:
-    return OutOfRangeError(f"time stamp {_quote(value)} is out of range, which is 1970 to 2242")
-
-
-def _quote(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:60]}…"
+    return OutOfRangeError(f"time stamp {quote(value)} is out of range, which is 1970 to 2242")

@@ -296,3 +296,17 @@ def test_state_of_a_host() -> None:
 def test_infinities_pass_and_are_for_the_windows_to_count() -> None:
     kind, raw = values.write(values.DOUBLE, math.inf)
     assert values.read(Metric("a", datatype=values.DOUBLE, value=raw, kind=kind), values.DOUBLE) == math.inf
+
+
+@pytest.mark.parametrize(
+    ("metric", "datatype"),
+    [
+        (Metric(kind="bytes_value", value=(1 << 23).to_bytes(4, "little") + bytes(1 << 20)), 32),
+        (Metric(kind="bytes_value", value=bytes((1 << 22) + 1)), 22),
+        (Metric(kind="string_value", value="x" * 257), 12),
+    ],
+    ids=["booleans", "bytes", "text"],
+)
+def test_a_value_that_unpacks_to_many_times_its_size_is_refused(metric: Metric, datatype: int) -> None:
+    with pytest.raises(WireError, match="at most"):
+        values.read(metric, datatype)

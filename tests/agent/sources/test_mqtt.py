@@ -201,7 +201,7 @@ class Running:
         self.queue = Queue(size)
         self.inbox = Inbox(folder / "inbox.sqlite", 1 << 20, 3600)
         source = MqttSource("broker", config(**{**broker.keys, **keys}))
-        self.hosted = HostedSource("broker", source, tags, self.queue, None, self.inbox)
+        self.hosted = HostedSource("broker", source, tags, self.queue, folder, self.inbox)
         self.batches: list[Batch] = []
         self.hosted.start()
 

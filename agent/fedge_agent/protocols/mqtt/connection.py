@@ -258,7 +258,11 @@ class Connection:
             topic = ""
         if self._on_message is None:
             return
-        self._on_message(Message(topic, bytes(message.payload), message.qos, message.retain, message.dup, message.mid))
+        try:
+            made = Message(topic, bytes(message.payload), message.qos, message.retain, message.dup, message.mid)
+            self._on_message(made)
+        except Exception as e:  # paho's thread would end without a word
+            self._lose(f"a message of {len(message.payload)} bytes could not be taken in: {type(e).__name__}: {e}")
 
     def _lose(self, why: str) -> None:
         with self._changed:

@@ -38,6 +38,8 @@ INTEGERS = {
     DATETIME: Integer(64, False),
 }
 TEXTS = (STRING, 14, 15)
+MAX_TEXT = 256  # characters of a state or label, as over MQTT
+MAX_SAMPLES = 1 << 22  # of an array: 16 MiB as float32; two million bytes can hold 16 million booleans
 # Arrays are packed little-endian in bytes_value (6.4.17); dates would lose a quarter of an hour in float32.
 ARRAYS = {
     **{22: "<i1", 23: "<i2", 24: "<i4", 25: "<i8", 26: "<u1", 27: "<u2", 28: "<u4", 29: "<u8", 30: "<f4", 31: "<f8"},
@@ -69,7 +71,7 @@ def read(metric: Metric, datatype: int) -> float | str | Array:
     if datatype == BOOLEAN and kind == "boolean_value":
         return float(value)  # type: ignore[arg-type]
     if datatype in TEXTS and kind == "string_value":
-        return str(value)
+        return _text(str(value))
     if kind == "bytes_value":
         assert isinstance(value, bytes)
         return _booleans(value) if datatype == BOOLEAN_ARRAY else _array(value, datatype)
@@ -100,12 +102,24 @@ def _integer(value: int, carried: int, kind: Integer) -> int:
     return value
 
 
+def _text(text: str) -> str:
+    if len(text) > MAX_TEXT:
+        raise WireError(f"text of {len(text)} characters; expected at most {MAX_TEXT}")
+    return text
+
+
+def _check_samples(count: int) -> None:
+    if count > MAX_SAMPLES:
+        raise WireError(f"an array of {count} samples; expected at most {MAX_SAMPLES}")
+
+
 def _array(data: bytes, datatype: int) -> Array:
     if datatype not in ARRAYS:
         raise WireError(f"a {name_of(datatype)} in bytes_value")
     item = np.dtype(ARRAYS[datatype])
     if len(data) % item.itemsize:
         raise WireError(f"a {name_of(datatype)} of {len(data)} bytes; expected a multiple of {item.itemsize}")
+    _check_samples(len(data) // item.itemsize)
     with np.errstate(over="ignore"):  # a double beyond float32 becomes Inf, which windows count
         return np.frombuffer(data, item).astype(np.float32)
 
@@ -115,4 +129,5 @@ def _booleans(data: bytes) -> Array:
     count = int.from_bytes(data[:4], "little")
     if len(data) < 4 or len(data) - 4 != (count + 7) // 8:
         raise WireError(f"a BooleanArray of {count} in {len(data)} bytes; expected {4 + (count + 7) // 8}")
+    _check_samples(count)
     return np.unpackbits(np.frombuffer(data, np.uint8, offset=4), count=count).astype(np.float32)
