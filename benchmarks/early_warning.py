@@ -66,7 +66,7 @@ def gateway(problem: Problem, site: Windows, weights: np.ndarray) -> Serving:
     known = training.Data(*trainable(ready, problem.card))
     limit = limits.threshold(graph, training.Data(known.x[:0], known.y[:0]), known)
     scale = standardise.fit(site.x[~site.test & (site.y == 0)], problem.card)
-    return Serving(Session(file, graph.initializers(weights)), problem.card, 1, scale, limit.score, usual=limit.usual)
+    return Serving(Session(file, graph.initializers(weights)), problem.card, 1, scale, limit)
 
 
 def decisions(track: recordings.Track, serving: Serving) -> Iterator[Decision]:
@@ -86,7 +86,7 @@ def decisions(track: recordings.Track, serving: Serving) -> Iterator[Decision]:
         for window in made.push(batch):
             if window.missing <= MAX_MISSING:
                 said = serving.decide(prepare(bridge(window.values)))
-                told = (said.score, serving.threshold, said.label, window.missing, 0.0)
+                told = (said.score, serving.limit("m").score, said.label, window.missing, 0.0)
                 yield Decision("m", "f", 1, window.end_ns, *told)
 
 

@@ -38,6 +38,7 @@ from fedge_agent.app import SWITCH_INTERVAL_S
 from fedge_agent.config.schema import AssetConfig, ModelConfig, TagConfig, When
 from fedge_agent.federation.participant import NICE, give_way
 from fedge_agent.health import Latency
+from fedge_agent.learning.limits import Limit
 from fedge_agent.learning.serving import Serving, Session
 from fedge_agent.machines.asset import Asset
 from fedge_agent.samples.store import SampleStore
@@ -66,7 +67,7 @@ def asset(folder: Path) -> tuple[Asset, Serving, TrainableGraph, np.ndarray, Sam
     model = zoo.autoencoder(CARD, 3 * CHANNELS, (16, 4)).SerializeToString()
     graph = TrainableGraph.load(model)
     x = np.random.default_rng(0).normal(size=(2000, 3 * CHANNELS)).astype(np.float32)
-    serving = Serving(Session(model, graph.initializers(graph.params.copy())), CARD, 1, standardise.fit(x), 1e9)
+    serving = Serving(Session(model, graph.initializers(graph.params.copy())), CARD, 1, standardise.fit(x), Limit(1e9))
     samples = SampleStore(folder / "samples.sqlite", {"m": 20_000})
     samples.start()
     participant = SimpleNamespace(graph=graph, serving=serving, config=ModelConfig())
@@ -122,7 +123,7 @@ def seen(folder: Path, shape: tuple[int, ...], count: int) -> np.ndarray:
     model = zoo.cnn2d(card).SerializeToString()
     graph = TrainableGraph.load(model)
     x = np.random.default_rng(0).integers(0, 256, (200, 1, 64, 64), dtype=np.uint8)
-    serving = Serving(Session(model, graph.initializers(graph.params)), card, 1, standardise.fit(x, card), 0.5)
+    serving = Serving(Session(model, graph.initializers(graph.params)), card, 1, standardise.fit(x, card), Limit(0.5))
     samples = SampleStore(folder / f"{math.prod(shape)}.sqlite", {"m": 20_000})
     samples.start()
     participant = SimpleNamespace(graph=graph, serving=serving, config=ModelConfig())

@@ -40,6 +40,7 @@ from .machines.condition_words import plain
 from .machines.routing import Routes
 from .outputs import registry as outputs
 from .outputs.host import HostedOutput
+from .samples.baseline import plan
 from .samples.inspection import Mistake, Verdicts
 from .samples.label_book import Follower, LabelBook, Subject
 from .samples.store import SampleStore
@@ -96,8 +97,13 @@ class App:
         opened.callback(self._spool.close)
         self._inbox = Inbox(state / "inbox.sqlite", agent.inbox_bytes, float(agent.inbox_age))
         opened.callback(self._inbox.close)
-        limits = {n: m.max_samples for n, m in models.items()}
-        self._samples = SampleStore(state / SAMPLES_FILE, limits, {n: m.max_sample_bytes for n, m in models.items()})
+        limits, sizes = (
+            {n: m.max_samples for n, m in models.items()},
+            {n: m.max_sample_bytes for n, m in models.items()},
+        )
+        assets = self.config.asset
+        self._plans = {n: {a: plan(c) for a, c in assets.items() if c.model == n} for n in models}
+        self._samples = SampleStore(state / SAMPLES_FILE, limits, sizes, self._plans)
         opened.callback(self._samples.stop)
 
     def _open_labels(self, state: Path, opened: ExitStack) -> None:
@@ -223,6 +229,7 @@ class App:
             any(a.labelled for a in assets.values()),
             fits,
             self.latency.slow,
+            self._plans[name],
         )
 
     def _asset(self, name: str) -> Asset:

@@ -56,7 +56,9 @@ FIGURES = (
     Figure("time_ns", Type.INTEGER, "ns", _BOTH, "end of the window, source time since 1970"),
     Figure("score", Type.NUMBER, "", _BOTH, "how unusual the window is; of an event the worst so far"),
     Figure("threshold", Type.NUMBER, "", _BOTH, "what the score is compared with; none while it is not known"),
-    Figure("label", Type.TEXT, "", _BOTH, "class, normal or anomaly, or the target in alarm"),
+    Figure(
+        "label", Type.TEXT, "", _BOTH, "class; normal, anomaly or (no threshold yet) unknown; or the target in alarm"
+    ),
     Figure("missing", Type.NUMBER, "", Of.DECISION, "fraction of the window without a valid value"),
     Figure("latency_s", Type.NUMBER, "s", Of.DECISION, "from the window's last reading to the decision"),
     Figure("channel", Type.TEXT, "", _BOTH, "the channel that is furthest from usual"),
@@ -67,6 +69,7 @@ FIGURES = (
     Figure("context", Type.TEXTS, "", _BOTH, "what was made at the end of the window: job, product, part"),
     Figure("severity", Type.TEXT, "", Of.EVENT | Of.ALERT, "low, medium or high: the highest so far"),
     Figure("since_ns", Type.INTEGER, "ns", Of.EVENT, "end of the first window of this condition; 0: not known"),
+    Figure("provisional", Type.BOOLEAN, "", _BOTH, "the threshold is from before the baseline was complete"),
     Figure("alert", Type.BOOLEAN, "", Of.ALERT, "true from opened until cleared"),
 )
 

@@ -77,7 +77,9 @@ class Decision(msgspec.Struct, frozen=True):
     time_ns: int  # end of the window
     score: float  # anomaly: mean squared reconstruction error; classify: 1 - P(normal label); regress: see `inference`
     threshold: float  # what `score` is compared with; inf while the site has none yet
-    label: str  # classify: the most probable class; anomaly: "normal" or "anomaly"; regress: the target in alarm
+    # classify: the most probable class; anomaly: "normal", "anomaly" or (without a threshold) "unknown"; regress: the
+    # target in alarm
+    label: str
     missing: float
     latency_s: float  # from `received_ns` to this decision
     channel: str = ""  # anomaly: the channel that is furthest from what is usual for it
@@ -86,6 +88,7 @@ class Decision(msgspec.Struct, frozen=True):
     hours_left: float | None = None  # regress: until a target reaches its alarm level; None: none is on its way there
     hours_left_at_least: float | None = None  # with the configured confidence
     context: dict[str, str] = {}  # what was made at the window's end: job, product, recipe, part, as configured
+    provisional: bool = False  # the threshold was made before the machine's baseline was complete
 
 
 @known

@@ -57,9 +57,11 @@ CREATE INDEX waiting ON events (output, refused, id);
 
 
 @pytest.mark.parametrize(("event", "body"), [*zip((OPENED, RAISED, CLEARED), OLD, strict=True)])
-def test_log_writes_what_it_always_wrote(tmp_path: Path, event: Event, body: bytes) -> None:
+def test_log_writes_what_it_always_wrote_and_whether_the_limit_is_provisional(
+    tmp_path: Path, event: Event, body: bytes
+) -> None:
     LogOutput("log", LogConfig(path=tmp_path / "events.jsonl")).deliver(event)
-    assert (tmp_path / "events.jsonl").read_bytes() == body + b"\n"
+    assert (tmp_path / "events.jsonl").read_bytes() == body[:-1] + b',"provisional":false}\n'
 
 
 def test_events_in_an_older_spool_are_delivered_before_new_ones(tmp_path: Path) -> None:

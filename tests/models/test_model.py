@@ -77,7 +77,7 @@ def test_scores_are_those_of_a_gateway(card: Card) -> None:
     assert model.scale is not None
     session = Session(model.to_bytes(), {})
     limit = Limit(1e9)
-    serving = Serving(session, card, 1, model.scale, limit.score, model.graph.gives_probabilities)
+    serving = Serving(session, card, 1, model.scale, limit, model.graph.gives_probabilities)
     decided = [serving.decide(row) for row in x]
     np.testing.assert_allclose(model.score(x), [d.score for d in decided], atol=2e-5)
     if card.task == "classify":

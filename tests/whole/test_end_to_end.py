@@ -55,6 +55,7 @@ at_end = "repeat"
 poll = "100ms"
 training = {{ interval = "300ms", min_samples = 20, epochs = 1 }}
 [asset.m]
+baseline = 0
 model = "f"
 channels.a = {{ source = "csv", tag = "a" }}
 channels.b = {{ source = "csv", tag = "b" }}
@@ -359,6 +360,7 @@ at_end = "repeat"
 file = "model.onnx"
 training = { min_samples = 150 }
 [asset.m]
+baseline = 0
 model = "f"
 channels.a = { source = "csv", tag = "a" }
 channels.b = { source = "csv", tag = "b" }

@@ -77,6 +77,7 @@ timeout = "2s"
 file = "{folder / "model.onnx"}"
 training = {{ min_samples = 20 }}
 [asset.m]
+baseline = 0
 model = "f"
 channels.a = {{ source = "plc", tag = "ns=2;s=a" }}
 channels.b = {{ source = "plc", tag = "ns=2;s=b" }}

@@ -50,6 +50,7 @@ publishing_interval = "50ms"
 file = "model.onnx"
 training = {{ min_samples = 20 }}
 [asset.m]
+baseline = 0
 model = "f"
 channels.current = {{ source = "plc", tag = "Plant/m/Curr*" }}
 channels.rms = {{ source = "plc", tag = "nsu=urn:test:plc;s=M#axis.x" }}

@@ -143,6 +143,9 @@ class AssetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     inspection: Inspection | None = None
     context: dict[str, TagConfig] = {}  # job, product, recipe, part: part of each decision and event
     when: When = When()
+    baseline: Seconds = Seconds(4 * 3600)  # anomaly: operation that its own limit must cover before it is used
+    provisional: bool = False  # anomaly: decide with a provisional limit until then; its events say so
+    learn_after: Seconds | None = None  # anomaly: age at which windows are learnt from; default: a quarter of baseline
     bearing: Bearing | None = None  # of this machine; default: the model card's
     shaft_rpm: TagConfig | None = None  # the shaft's speed, where it varies
     template: str = ""  # the [template.X] under these keys

@@ -14,7 +14,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from ..learning.local_model import LocalModel
 from ..learning.schedule import Schedule
 from ..learning.serving import Serving
 from ..learning.training import Trained
+from ..samples.baseline import Plan, Progress
 from ..samples.store import SampleStore
 from .identity import Identity
 from .uplink import Uplink
@@ -76,6 +77,7 @@ class Participant:
         labelled: bool,
         fits: Callable[[Card, tuple[int, ...]], None],
         slow: Callable[[float], bool],
+        plans: Mapping[str, Plan] | None = None,
     ) -> None:
         self.name, self.config = name, config
         self.problem: str | None = None
@@ -87,7 +89,7 @@ class Participant:
         self._samples, self._spool = samples, spool
         self._identity, self._uplink = identity, uplink
         self._slow = slow
-        self.model = LocalModel(name, config, self._chain, samples, spool, labelled, fits, self._pause)
+        self.model = LocalModel(name, config, self._chain, samples, spool, labelled, fits, self._pause, plans)
         self._schedule = Schedule(config.training)
         self._head: Release | None = None
         self._next_poll, self._reachable = 0.0, True
@@ -107,6 +109,10 @@ class Participant:
         """The model; only this thread touches it, but for its card and shapes."""
         return self.model.graph
 
+    def baseline(self, asset: str) -> Progress | None:
+        """How far the asset's baseline is; None where its model needs none, or is not known yet."""
+        return self.model.progress(asset)
+
     def start(self) -> None:
         """Start the thread; it first serves the model that is stored here."""
         self._thread.start()
@@ -122,7 +128,7 @@ class Participant:
         return {
             "release": self.serving.release if self.serving else None,
             "head": self._head.header.version if self._head else None,
-            "threshold": self.serving.threshold if self.serving else None,
+            "threshold": self._threshold(),
             "fine_tuned": self.model.tuned,
             "provider": self.serving.session.provider if self.serving else None,
             "waits_for": self._waits_for(),
@@ -139,6 +145,13 @@ class Participant:
             "last_contact": self.last_contact,
             "problem": self.problem,
         }
+
+    def _threshold(self) -> float | None:
+        """The limit that all assets share; of an anomaly model the highest, and None before the first is known."""
+        if self.serving is None:
+            return None
+        known = [limit.score for limit in self.serving.limits.values()]
+        return max(known) if known else self.serving.limit("").score
 
     def _waits_for(self) -> str | None:
         """What is missing before it can decide."""
@@ -213,6 +226,7 @@ class Participant:
             self._next_poll = time.monotonic() + float(self.config.poll)
         if self.graph is not None:
             self.model.rescale()
+            self.model.complete_baselines()
             self._learn()
 
     def _send(self) -> None:

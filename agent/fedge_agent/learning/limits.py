@@ -1,8 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a decision is compared with: the alarm threshold, and how far an estimate may be off. Both from local data."""
+"""What a decision is compared with: the alarm threshold, and how far an estimate may be off. Both from local data.
+
+The threshold of an anomaly model is each machine's own: machines of one model differ. A machine that has too few
+windows to show how high one in a thousand lies borrows the shape of that tail from its siblings, not its height.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +15,7 @@ from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.training import conformal, extremes, objective
 from fedge_models.training.evaluation import predict
 
+from ..samples.baseline import Plan, Progress
 from ..types import Array
 from .training import MIN_HELD, Data
 
@@ -19,26 +25,94 @@ class Limit(NamedTuple):
 
     score: float
     usual: Array | None = None  # anomaly: mean score of each channel (channels,) in normal windows, to name the cause
+    provisional: bool = False  # made before the machine's baseline was complete
+
+
+UNKNOWN = Limit(float("inf"))
+
+
+class Scores(NamedTuple):
+    """Anomaly scores of one machine's normal windows, by channel (n, channels)."""
+
+    held: Array
+    train: Array
+
+    @property
+    def windows(self) -> int:
+        """How many windows there are."""
+        return len(self.held) + len(self.train)
+
+    def limit(self, graph: TrainableGraph) -> Limit:
+        """The card's quantile, counted or from a fitted tail; with few windows, the largest score.
+
+        Held-back windows are used when there are enough. The limit is never below that of the windows that were trained
+        on, which score lower: held-back blocks of time may all fall into one phase of the machine's cycle.
+        """
+        quantile = extremes.quantile if graph.card.threshold_fit == "peaks" else np.quantile
+        whole = np.concatenate([self.held, self.train])
+        parts = [self.held, self.train] if len(self.held) >= MIN_HELD else [whole]
+        scores = [part.mean(axis=1) for part in parts if len(part)]
+        limit = max(float(quantile(s, graph.card.threshold_quantile)) for s in scores)
+        return Limit(limit, np.maximum(parts[0].mean(axis=0), np.float32(1e-6)))
 
 
 def threshold(graph: TrainableGraph, held: Data, train: Data) -> Limit:
-    """Return the limit of a model's score by its task.
+    """Return the limit of a model's score by its task, of all windows as if they were one machine's.
 
-    anomaly: the card's quantile of the scores of the site's own normal windows, counted or from a fitted tail;
-    classify: one half; regress: 1, the alarm level (`serving`).
-    Held-back windows are used when there are enough. With few windows the quantile is the largest score seen.
-    Wild windows are not among them (`LocalModel.usable`): one would be the largest score seen, and no fault above it.
+    anomaly: see `Scores.limit`; classify: one half; regress: 1, the alarm level (`serving`). Wild windows are not among
+    them (`LocalModel.usable`): one would be the largest score seen, and no fault above it.
     """
     if graph.card.task != "anomaly":
         return Limit(0.5 if graph.card.task == "classify" else 1.0)
-    x = held.x if len(held.x) >= MIN_HELD else np.concatenate([held.x, train.x])
+    scores = Scores(_by_channel(graph, held.x), _by_channel(graph, train.x))
+    return scores.limit(graph) if scores.windows else UNKNOWN
+
+
+def of_machines(
+    graph: TrainableGraph, held: Data, train: Data, progress: Mapping[str, Progress], plans: Mapping[str, Plan]
+) -> dict[str, Limit]:
+    """Return the limit of each asset of an anomaly model whose baseline is complete, from its own normal windows.
+
+    An asset that is configured so gets a provisional limit before: of its own windows, or while it has few, of all.
+    """
+    parts = [(data.assets, _by_channel(graph, data.x)) for data in (held, train)]
+    own = {asset: Scores(*(scores[assets == asset] for assets, scores in parts)) for asset in progress}
+    found = {asset: own[asset].limit(graph) for asset, done in progress.items() if done.done}
+    found = _as_rare_as_promised(found, own, graph.card.threshold_quantile)
+    all_of_them = Scores(*(scores for _, scores in parts))
+    for asset, known in progress.items():
+        scores = own[asset] if own[asset].windows >= known.least else all_of_them
+        if asset not in found and plans[asset].provisional and scores.windows >= known.least:
+            found[asset] = scores.limit(graph)._replace(provisional=True)
+    return found
+
+
+def _as_rare_as_promised(limits: dict[str, Limit], own: Mapping[str, Scores], quantile: float) -> dict[str, Limit]:
+    """Raise limits that come from fewer windows than the quantile needs, by how far siblings' highest scores lie.
+
+    Of a machine with n windows the limit is about the highest score, which one window in n exceeds. If machines differ
+    only in scale, the ratio of the highest of n scores to the median has the distribution function F^n. The quantile q
+    of F is therefore the quantile q^n of these ratios over the machines; the few highest ratios have no say.
+    """
+    few = {a: own[a].windows for a in limits if own[a].windows * (1 - quantile) < 1}
+    middle = {a: float(np.median(np.concatenate(own[a]).mean(axis=1))) for a in few}
+    ratios = [limits[a].score / middle[a] for a in few if middle[a] > 0]
+    if len(ratios) < 2:
+        return limits
+    raised = {
+        a: limits[a]._replace(score=max(limits[a].score, middle[a] * float(np.quantile(ratios, quantile**n))))
+        for a, n in few.items()
+    }
+    return {**limits, **raised}
+
+
+def _by_channel(graph: TrainableGraph, x: Array) -> Array:
+    """Mean squared error of each channel (n, channels)."""
     if not len(x):
-        return Limit(float("inf"))
+        return np.zeros((0, len(graph.card.channels)), np.float32)
     difference = (predict(graph, x) - x).reshape(len(x), len(graph.card.channels), -1)
-    by_channel = np.einsum("ncj,ncj->nc", difference, difference) / np.float32(difference.shape[2])
-    quantile = extremes.quantile if graph.card.threshold_fit == "peaks" else np.quantile
-    limit = float(quantile(by_channel.mean(axis=1), graph.card.threshold_quantile))
-    return Limit(limit, np.maximum(by_channel.mean(axis=0), np.float32(1e-6)))
+    found: Array = np.einsum("ncj,ncj->nc", difference, difference) / np.float32(difference.shape[2])
+    return found
 
 
 def margins(graph: TrainableGraph, held: Data, confidence: float) -> dict[str, tuple[float, float]]:

@@ -8,7 +8,9 @@ tried on held-back data against the one that serves, tuned to the machines here,
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -21,17 +23,19 @@ from fedge_models.messages.release import Release, max_release_bytes
 from fedge_models.messages.trust_chain import Anchor, verify_release
 from fedge_models.training import personal, standardise
 from fedge_models.training.evaluation import row_losses
-from fedge_models.training.outliers import finite_rows
+from fedge_models.training.outliers import HABIT, finite_rows
 from fedge_models.training.standardise import Scale
+from numpy.typing import NDArray
 
 from ..config.schema import ModelConfig
 from ..durable.releases import ChainStore
 from ..durable.spool import Spool
-from ..samples.store import Kind, SampleStore
+from ..samples.baseline import LEAST_WINDOWS, Plan, Progress
+from ..samples.store import Kind, Rows, SampleStore
 from ..types import Array
 from .canary import CANARY_MIN, clearly_worse
 from .carry_over import CarryOver, decode
-from .limits import margins, threshold
+from .limits import UNKNOWN, Limit, margins, of_machines, threshold
 from .serving import Serving, Session
 from .training import Data, Trained, train, usable, with_label
 from .tuning import tune
@@ -42,12 +46,14 @@ if TYPE_CHECKING:
 
 HISTORY = 1000  # samples from which a trend is computed when another model serves
 SCALE_GROWTH = 1.05
+LIMITS_S = 1.0  # between two looks for machines whose baseline has become complete
 
 
 class LocalModel:
     """The model of one federation here; without a graph until `adopt`.
 
-    fits: raises ModelError when a card and its input shape do not fit the assets; pause: called between batches.
+    fits: raises ModelError when a card and its input shape do not fit the assets; pause: called between batches; plans:
+    what is learnt from each asset.
     """
 
     def __init__(
@@ -60,6 +66,7 @@ class LocalModel:
         labelled: bool,
         fits: Callable[[Card, tuple[int, ...]], None],
         pause: Callable[[], None],
+        plans: Mapping[str, Plan] | None = None,
     ) -> None:
         self.serving: Serving | None = None
         self.graph: TrainableGraph | None = None
@@ -74,6 +81,9 @@ class LocalModel:
         self._scaled_on = 0
         self._left_out: dict[bool, int] = {}  # of the held-back part, and of the other
         self._rng = np.random.default_rng()
+        self._plans, self._windows = plans or {}, dict[str, int]()  # asset -> its normal windows, when last counted
+        self._looked = 0.0  # monotonic, s
+        self._tried: set[str] = set()  # assets whose baseline was complete at such a look
 
     @property
     def tuned(self) -> bool:
@@ -136,13 +146,24 @@ class LocalModel:
     def usable(self, held: bool) -> Data:
         """Standardised samples to train on, without wild ones; `held`: those to evaluate with."""
         assert self.graph is not None and self._scale is not None
-        task, (x, y) = self.graph.card.task, self._load(held)
-        data = usable(task, x, y, self._labelled)
+        task, (x, y, assets) = self.graph.card.task, self._load(held)
+        data = usable(task, x, y, self._labelled, assets)
         # A label says what a sample is, however far away it lies; a sample without one only seems to be normal.
-        keep = self._scale.plausible(data.x) if task != "classify" else finite_rows(data.x)
+        keep = self._plausible(data) if task != "classify" else finite_rows(data.x)
         labelled = int(finite_rows(y).sum()) if task == "regress" else len(data.x)
         self._left_out[held] = labelled - int(keep.sum())
-        return Data(self._scale(data.x[keep]), data.y[keep])
+        return Data(self._scale(data.x[keep]), data.y[keep], data.assets[keep])
+
+    def _plausible(self, data: Data) -> NDArray[np.bool_]:
+        """Which samples (n,) are not wild. Machines of one model differ: where more than a quarter of a machine's own
+        are far from those of the others, that is how this machine is."""
+        assert self._scale is not None
+        keep = self._scale.plausible(data.x)
+        for asset in np.unique(data.assets[~keep]):
+            own = data.assets == asset
+            if keep[own].mean() < 1 - HABIT:
+                keep[own] = finite_rows(data.x[own])
+        return keep
 
     def train(self, base: Release, data: Data, rng: np.random.Generator) -> Trained:
         """Train on a release with `usable` data, evaluated on what is held back. Nothing that serves is changed."""
@@ -184,6 +205,27 @@ class LocalModel:
             self.tune()
             self.serve()
 
+    def progress(self, asset: str) -> Progress | None:
+        """How far the asset's baseline is; None where its model needs none, or is not known yet."""
+        if self.graph is None or self.graph.card.task != "anomaly":
+            return None
+        size = int(np.prod(self.graph.input_shape))
+        least = min(LEAST_WINDOWS, self._config.training.min_samples, self._samples.share(self._name, size))
+        plan = self._plans.get(asset, Plan())
+        covered = self._samples.covered_ns(self._name, asset)
+        return Progress(covered, plan.span_ns, self._windows.get(asset, 0), least)
+
+    def complete_baselines(self) -> None:
+        """Make the limits of assets whose baseline has become complete."""
+        if self.serving is None or time.monotonic() - self._looked < LIMITS_S:
+            return
+        self._looked = time.monotonic()
+        waiting = {a for a in self._plans if (limit := self.serving.limit(a)) is UNKNOWN or limit.provisional}
+        covered = {a for a in waiting if (known := self.progress(a)) and known.covered_ns >= known.span_ns}
+        if covered - self._tried:
+            self._tried |= covered
+            self.serve()
+
     def rescale(self) -> None:
         """Fit the standardisation once there are samples, and again whenever they have grown by a twentieth.
 
@@ -194,7 +236,7 @@ class LocalModel:
         total, least = self.total, self._config.training.min_samples
         if total < max(least, SCALE_GROWTH * self._scaled_on):
             return
-        x, y = self._load(None)
+        x, y, _ = self._load(None)
         if self.graph.card.task == "anomaly":
             x = usable("anomaly", x, y, self._labelled).x
         if len(x) < least:
@@ -231,22 +273,31 @@ class LocalModel:
         weights = graph.params if self._served is None else self._composed(self._served.weights)
         weights = weights if self._tuned is None else self._tuned
         graph.set_params(weights)
-        limit = threshold(graph, self.usable(held=True), self.usable(held=False))
-        bounds = margins(graph, self.usable(held=True), self._config.confidence)
+        held = self.usable(held=True)
+        limit, limits = self._limits(held)
+        bounds = margins(graph, held, self._config.confidence)
         session = Session(self._file, graph.initializers(np.array(weights)))
         release = self._served.header.version if self._served else 0
-        made = Serving(
-            session, graph.card, release, self._scale, limit.score, graph.gives_probabilities, limit.usual, bounds
-        )
+        made = Serving(session, graph.card, release, self._scale, limit, graph.gives_probabilities, limits, bounds)
         made.past = self._past(made)
         self.serving = made
+
+    def _limits(self, held: Data) -> tuple[Limit, dict[str, Limit]]:
+        """The limit of assets without one of their own, and those of the others."""
+        assert self.graph is not None
+        train = self.usable(held=False)
+        if self.graph.card.task != "anomaly" or not self._plans:
+            return threshold(self.graph, held, train), {}
+        self._windows = dict(Counter([*held.assets.tolist(), *train.assets.tolist()]))
+        progress = {asset: known for asset in self._plans if (known := self.progress(asset)) is not None}
+        return UNKNOWN, of_machines(self.graph, held, train, progress, self._plans)
 
     def _standardised(self, held: bool) -> Data:
         """All samples of one part."""
         assert self._scale is not None
-        x, y = self._load(held)
+        x, y, assets = self._load(held)
         keep = finite_rows(x)
-        return Data(self._scale(x[keep]), y[keep])
+        return Data(self._scale(x[keep]), y[keep], assets[keep])
 
     def _past(self, serving: Serving) -> dict[str, list[tuple[int, dict[str, float]]]]:
         """Estimates of a model that follows trends for the stored samples, by asset: (time in ns, values)."""
@@ -258,10 +309,10 @@ class LocalModel:
                 found.setdefault(asset, []).append((time_ns, serving.decide(x).values))
         return found
 
-    def _load(self, held: bool | None) -> tuple[Any, Any]:
+    def _load(self, held: bool | None) -> Rows:
         """Samples of one part or (None) all, before standardisation."""
         assert self.graph is not None
-        return self._samples.load(self._name, self.graph.input_shape, held, self._targets(), self._kind())
+        return self._samples.rows(self._name, self.graph.input_shape, held, self._targets(), self._kind())
 
     def _kind(self) -> Kind:
         assert self.graph is not None

@@ -20,6 +20,7 @@ from fedge_models.training import objective
 from fedge_models.training.standardise import Scale
 
 from ..types import Array
+from .limits import UNKNOWN, Limit
 
 
 class Scored(NamedTuple):
@@ -38,10 +39,10 @@ class Scored(NamedTuple):
 
 
 class Serving:
-    """Everything that decides: session, standardisation, limit. Immutable; safe to read from any thread.
+    """Everything that decides: session, standardisation, limits. Immutable; safe to read from any thread.
 
-    probabilities: a classifier's output is the result of a Softmax; usual: mean anomaly score of each channel
-    (channels,) in this site's normal windows; margins: by target, what to add to an estimate for its bounds.
+    probabilities: a classifier's output is the result of a Softmax; limit: of an asset that is not among `limits`;
+    margins: by target, what to add to an estimate for its bounds.
     `past`: by asset, this model's estimates at earlier times (ns), oldest first.
     """
 
@@ -51,38 +52,43 @@ class Serving:
         card: Card,
         release: int,
         scale: Scale,
-        threshold: float,
+        limit: Limit = UNKNOWN,
         probabilities: bool = False,
-        usual: Array | None = None,
+        limits: Mapping[str, Limit] = MappingProxyType({}),
         margins: Mapping[str, tuple[float, float]] = MappingProxyType({}),
     ) -> None:
-        self.session, self.card, self.release, self.scale, self.threshold = session, card, release, scale, threshold
+        self.session, self.card, self.release, self.scale = session, card, release, scale
+        self.limits, self._limit = limits, limit
         self.past: Mapping[str, Sequence[tuple[int, Mapping[str, float]]]] = {}
         self._margins = margins
-        self._normal, self._probabilities, self._usual = card.normal_index, probabilities, usual
+        self._normal, self._probabilities = card.normal_index, probabilities
         self._decide = {"anomaly": self._anomaly, "classify": self._class, "regress": self._estimate}[card.task]
 
-    def decide(self, features: Array) -> Scored:
+    def limit(self, asset: str) -> Limit:
+        """What scores of the asset are compared with."""
+        return self.limits.get(asset, self._limit)
+
+    def decide(self, features: Array, asset: str = "") -> Scored:
         """Score one feature vector or raw window, not standardised. Main thread only: buffers are reused."""
         x = self.scale(features, self.session.input)
-        return self._decide(x, self.session.run())
+        return self._decide(x, self.session.run(), self.limit(asset))
 
-    def _anomaly(self, x: Array, y: Array) -> Scored:
+    def _anomaly(self, x: Array, y: Array, limit: Limit) -> Scored:
         difference = (y - x).ravel()
         score = float(np.dot(difference, difference)) / difference.size
-        if score <= self.threshold:
-            return Scored(score, "normal")
-        return Scored(score, "anomaly", self._cause(difference))
+        if score > limit.score:
+            return Scored(score, "anomaly", self._cause(difference, limit.usual))
+        return Scored(score, "normal" if limit.score < math.inf else "unknown")
 
-    def _cause(self, difference: Array) -> str:
+    def _cause(self, difference: Array, usual: Array | None) -> str:
         """Return the channel whose error is the largest multiple of its usual error."""
-        if self._usual is None:
+        if usual is None:
             return ""
         rows = difference.reshape(len(self.card.channels), -1)
-        errors = np.einsum("ij,ij->i", rows, rows) / rows.shape[1] / self._usual
+        errors = np.einsum("ij,ij->i", rows, rows) / rows.shape[1] / usual
         return self.card.channels[int(errors.argmax())].name
 
-    def _class(self, _: Array, y: Array) -> Scored:
+    def _class(self, _: Array, y: Array, __: Limit) -> Scored:
         logits = y.tolist()
         highest = max(logits)
         label = self.card.labels[logits.index(highest)]
@@ -91,7 +97,7 @@ class Serving:
         p = [math.exp(v - highest) for v in logits]
         return Scored(1.0 - p[self._normal] / sum(p), label)
 
-    def _estimate(self, _: Array, y: Array) -> Scored:
+    def _estimate(self, _: Array, y: Array, __: Limit) -> Scored:
         estimates = objective.unscaled(self.card, y[None]).ravel().tolist()
         values, worst, label = {}, 0.0, "normal"
         for target, value in zip(self.card.targets or _unnamed(len(estimates)), estimates, strict=True):

@@ -26,6 +26,7 @@ from .carry_over import CarryOver, empty
 from .schedule import round_rate
 
 MIN_HELD = 10  # held-back samples for a threshold or a figure
+NOBODY: NDArray[np.str_] = np.array([], np.str_)
 
 
 class Data(NamedTuple):
@@ -37,9 +38,10 @@ class Data(NamedTuple):
 
     x: Array  # (n, *input_shape)
     y: NDArray[Any]
+    assets: NDArray[np.str_] = NOBODY  # (n,) whose they are; empty where nobody asks
 
 
-def usable(task: str, x: Array, y: NDArray[Any], labelled: bool) -> Data:
+def usable(task: str, x: Array, y: NDArray[Any], labelled: bool, assets: NDArray[np.str_] = NOBODY) -> Data:
     """Return what may be trained on: classify and regress need a label, anomaly takes what counts as normal.
 
     labelled: samples without a label do not count as normal. A measured target that is wild (`outliers`) is no target.
@@ -53,7 +55,7 @@ def usable(task: str, x: Array, y: NDArray[Any], labelled: bool) -> Data:
             keep &= outliers.bounds(measured[keep]).plausible(measured)
     else:
         keep = y >= 0
-    return Data(x[keep], y[keep])
+    return Data(x[keep], y[keep], assets[keep] if len(assets) else assets)
 
 
 def with_label(task: str, data: Data) -> Data:

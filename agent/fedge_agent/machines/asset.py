@@ -7,11 +7,12 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 import msgspec
 import numpy as np
-from fedge_models.errors import ModelError
+from fedge_models.errors import ModelError, StorageError
 from fedge_models.graph.card import Card, Target
 from fedge_models.system.structs import known
 from numpy.typing import NDArray
@@ -72,7 +73,8 @@ class Asset:
         self._card: Card | None = None
         self._prepare: Preparation | None = None
         self._split = Split(1, 1 << 60)
-        self._span_ns, self._hold_ns = 0, 0.0
+        self._span_ns, self._hold_ns, self._hop_ns = 0, 0.0, 0
+        self._covers_ns = 0  # operation since the last sample, towards the baseline
         self._watch, self._hop_s, self._wait_s = Watch(time.monotonic()), 0.0, 0.0
         late = config.label is not None and config.label.late is not None
         self._store_all = late or not config.labelled  # windows without a label too
@@ -162,7 +164,7 @@ class Asset:
         context = self._context.at(window.end_ns) if self._context is not None else NO_CONTEXT
         serving = self.participant.serving
         if serving is not None:
-            scored = serving.decide(features)
+            scored, limit = serving.decide(features, self.name), serving.limit(self.name)
             left = self._look_ahead(serving, window.end_ns, scored) if scored.values else None
             latency = (time.monotonic_ns() - window.received_ns) / 1e9
             decision = Decision(
@@ -171,7 +173,8 @@ class Asset:
                 release=serving.release,
                 time_ns=window.end_ns,
                 score=scored.score,
-                threshold=serving.threshold,
+                threshold=limit.score,
+                provisional=limit.provisional,
                 label=scored.label,
                 missing=window.missing,
                 latency_s=latency,
@@ -196,10 +199,12 @@ class Asset:
         """Queue the sample, unless it straddles what is held back or its label is unknown and not waited for."""
         if window.end_ns <= self._sampled_ns:
             return
+        self._covers_ns += self._hop_ns
         end, span = window.end_ns, self._span_ns
         held = self._split.held(end - span, end)
         if held is not None and (actual is not None or self._store_all):
-            self._samples.put(Sample(self.config.model, self.name, end, features, actual, held, span, part))
+            covers, self._covers_ns = self._covers_ns, 0
+            self._samples.put(Sample(self.config.model, self.name, end, features, actual, held, span, part, covers))
 
     def _store_labelled(self, window: Window) -> None:
         """Store a picture that was decided on before, now with its label."""
@@ -246,7 +251,12 @@ class Asset:
         participant = self.participant
         if participant.graph is None:
             return Cause(Reason.MODEL, detail=participant.problem or "")
-        return Cause(Reason.BASELINE, detail=participant.progress()) if participant.serving is None else None
+        if participant.serving is None:
+            return Cause(Reason.BASELINE, detail=participant.progress())
+        known = participant.baseline(self.name)
+        if known is None or known.done or math.isfinite(participant.serving.limit(self.name).score):
+            return None
+        return Cause(Reason.BASELINE, detail=known.text())
 
     def status(self) -> dict[str, Any]:
         """For the status page."""
@@ -259,11 +269,19 @@ class Asset:
             "events": self._events,
             "windows_with_gaps": self._gappy,
             "unknown_labels": self._unknown_labels,
+            "baseline": self._baseline(),
+            "windows_thinned": self._samples.thinned[self.name],
+            "samples_crowded": self._samples.crowded[self.name],
             "unknown_contexts": self._context.refused if self._context else 0,
             "counters": dict(vars(counters)) if counters else {"windows": 0, "gaps": 0},
             "out_of_range": self._assembler.out_of_range() if isinstance(self._assembler, Assembler) else {},
             "unjudged": self._alert.unjudged,
         }
+
+    def _baseline(self) -> dict[str, Any] | None:
+        """How far the baseline is, for the status page."""
+        known = self.participant.baseline(self.name)
+        return None if known is None else {**known._asdict(), "done": known.done, "text": known.text()}
 
     def recent(self) -> Iterator[dict[str, Any]]:
         """The recent decisions, oldest first, with the target values of their labels."""
@@ -295,6 +313,10 @@ class Asset:
         measured = graph.card.task == "regress"
         label = self.config.label
         labels = [label] if label and label.source else [self.config.targets[t.name] for t in self._targets()]
+        if graph.card.task == "anomaly":
+            self._hop_ns = round(1e9 / rate * hop)
+            with suppress(StorageError):  # then it begins with the next window
+                self._samples.estimate_cover(self.config.model, self.name, self._hop_ns)
         self._split = split(rate, length, hop, self.participant.config.training.holdout)
         if graph.card.image is not None:  # taken in an instant: it straddles nothing
             picture = next(iter(channels.values()))

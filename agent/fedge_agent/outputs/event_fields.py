@@ -27,6 +27,7 @@ def values(event: Event) -> dict[str, Any]:
     }
     known["cause"] = _cause(known["channel"], known["values"])
     known["summary"] = "{label} on {asset}{cause}: score {score:g}, threshold {threshold:g}".format(**known)
+    known["summary"] += " (provisional: its baseline is not complete)" if known["provisional"] else ""
     return known
 
 

@@ -24,6 +24,10 @@ ORIGINS = {rank: name for name, rank in RANKS.items()}
 _INSERT = """
 INSERT INTO samples (model, asset, time_ns, x, y, held, origin, span_ns, part) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
+_COVER = """
+INSERT INTO baselines VALUES (:model, :asset, :bytes, :ns) ON CONFLICT DO UPDATE SET
+    covered_ns = iif(bytes = :bytes, covered_ns, 0) + :ns, bytes = :bytes RETURNING covered_ns
+"""
 # A "+" keeps SQLite from using an index of that column: the ones of time and part are the good ones.
 _BY_PART = "asset = :asset AND part = :part AND part != '' AND +time_ns BETWEEN :start AND :end"
 _BY_TIME = """asset = :asset AND time_ns BETWEEN :start AND :end + :longest AND (
@@ -43,6 +47,7 @@ class Sample(NamedTuple):
     held: bool
     span_ns: int = 0  # from the window's first sample to its last
     part: str = ""  # what was made at its end
+    covers_ns: int = 0  # operation since the asset's sample before it, counted towards its baseline
 
 
 def insert(db: sqlite3.Connection, samples: Iterable[Sample]) -> None:
@@ -67,21 +72,46 @@ def insert(db: sqlite3.Connection, samples: Iterable[Sample]) -> None:
 
 
 def bound(db: sqlite3.Connection, model: str, most: int) -> None:
-    """Delete what is more than `most` samples of a model: the oldest of the commonest value, or, where values are
-    numbers, the oldest."""
+    """Delete what is more than `most` samples of a model, from the assets that have the most: of each the oldest of its
+    commonest value, or, where values are numbers, the oldest. So one asset never displaces the samples of others."""
     excess = _count(db, model) - most
-    distinct = "SELECT count(DISTINCT y) FROM samples WHERE model = ?"
-    if excess > 0 and db.execute(distinct, (model,)).fetchone()[0] > MAX_CLASSES:
-        first = "SELECT id FROM samples WHERE model = ? ORDER BY id LIMIT ?"
-        db.execute(f"DELETE FROM samples WHERE id IN ({first})", (model, excess))  # noqa: S608
+    while excess > 0:
+        sql = "SELECT asset, count(*) FROM samples WHERE model = ? GROUP BY asset ORDER BY 2 DESC LIMIT 2"
+        drop = _step(excess, largest := db.execute(sql, (model,)).fetchall())
+        _bound_asset(db, model, largest[0][0], drop)
+        excess -= drop
+
+
+def _bound_asset(db: sqlite3.Connection, model: str, asset: str, excess: int) -> None:
+    distinct = "SELECT count(DISTINCT y) FROM samples WHERE model = ? AND asset = ?"
+    if db.execute(distinct, (model, asset)).fetchone()[0] > MAX_CLASSES:
+        first = "SELECT id FROM samples WHERE model = ? AND asset = ? ORDER BY id LIMIT ?"
+        db.execute(f"DELETE FROM samples WHERE id IN ({first})", (model, asset, excess))  # noqa: S608
         return
     while excess > 0:
-        sql = "SELECT y, count(*) FROM samples WHERE model = ? GROUP BY y ORDER BY 2 DESC LIMIT 2"
-        common = db.execute(sql, (model,)).fetchall()
-        drop = min(excess, max(1, common[0][1] - (common[1][1] if len(common) > 1 else 0)))
-        oldest = "SELECT id FROM samples WHERE model = ? AND y IS ? ORDER BY id LIMIT ?"
-        db.execute(f"DELETE FROM samples WHERE id IN ({oldest})", (model, common[0][0], drop))  # noqa: S608
+        sql = "SELECT y, count(*) FROM samples WHERE model = ? AND asset = ? GROUP BY y ORDER BY 2 DESC LIMIT 2"
+        drop = _step(excess, common := db.execute(sql, (model, asset)).fetchall())
+        oldest = "SELECT id FROM samples WHERE model = ? AND asset = ? AND y IS ? ORDER BY id LIMIT ?"
+        db.execute(f"DELETE FROM samples WHERE id IN ({oldest})", (model, asset, common[0][0], drop))  # noqa: S608
         excess -= drop
+
+
+def _step(excess: int, largest: list[tuple[Any, int]]) -> int:
+    """How many to delete of the largest group before the next one is as large."""
+    return min(excess, max(1, largest[0][1] - (largest[1][1] if len(largest) > 1 else 0)))
+
+
+def cover(db: sqlite3.Connection, samples: Iterable[Sample]) -> list[tuple[str, str, int]]:
+    """Count the operation that samples cover towards the baselines; (model, asset, ns so far) of those that changed.
+
+    An asset whose samples have another size than before has another model or window: its baseline begins again.
+    """
+    found: dict[tuple[str, str], int] = {}
+    for s in samples:
+        if s.covers_ns:
+            values = {"model": s.model, "asset": s.asset, "bytes": s.x.nbytes, "ns": s.covers_ns}
+            found[s.model, s.asset] = db.execute(_COVER, values).fetchone()[0]
+    return [(model, asset, ns) for (model, asset), ns in found.items()]
 
 
 def _count(db: sqlite3.Connection, model: str) -> int:

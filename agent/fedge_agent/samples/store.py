@@ -2,8 +2,10 @@
 """The gateway's own training samples: bounded, local, never sent anywhere.
 
 Promises: `put` never waits, because a thread of its own writes from a bounded queue; what cannot be stored is counted
-(`lost`). A power cut may cost the samples of the last second. A label that becomes known later changes a stored sample
-through `label_book`, which counts it here as new (`count_as_new`).
+(`lost`). An asset that delivers too much displaces no sample of another: neither in the queue nor in the table. Windows
+of a machine without labels are stored so far apart that they cover its baseline. A power cut may cost the samples of
+the last second. A label that becomes known later changes a stored sample through `label_book`, which counts it here as
+new (`count_as_new`).
 """
 
 from __future__ import annotations
@@ -11,9 +13,10 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter, deque
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from fedge_models.errors import StorageError
@@ -23,7 +26,8 @@ from fedge_models.training import standardise
 from fedge_models.training.standardise import Scale
 from numpy.typing import NDArray
 
-from . import sample_table
+from . import baseline, sample_table
+from .baseline import Plan
 from .sample_table import MAX_CLASSES, Sample
 from .tables import open_tables
 
@@ -38,10 +42,29 @@ LAST_S = 5.0  # for what is queued at the end
 Kind = type[np.float32] | type[np.uint8]  # of the numbers of a sample
 
 
-class SampleStore:
-    """All samples of the agent. Thread-safe."""
+class Rows(NamedTuple):
+    """Stored samples, oldest first."""
 
-    def __init__(self, path: Path, limits: dict[str, int], most_bytes: dict[str, int] | None = None) -> None:
+    x: NDArray[Any]  # (n, *shape)
+    y: NDArray[Any]  # (n,) or (n, targets)
+    assets: NDArray[np.str_]  # (n,)
+
+
+class SampleStore:
+    """All samples of the agent. Thread-safe. plans: of each asset, by model."""
+
+    def __init__(
+        self,
+        path: Path,
+        limits: dict[str, int],
+        most_bytes: dict[str, int] | None = None,
+        plans: Mapping[str, Mapping[str, Plan]] | None = None,
+    ) -> None:
+        self._plans = plans or {}
+        self._queued: Counter[str] = Counter()  # asset -> samples that wait
+        self._kept: dict[tuple[str, str], tuple[int, int]] = {}  # (model, asset) -> time of the last, operation since
+        self.thinned: Counter[str] = Counter()  # asset -> windows that were too close to the last stored one
+        self.crowded: Counter[str] = Counter()  # asset -> samples that are lost because it delivered too many
         self._limits, self._most_bytes = limits, most_bytes or {}  # of each model
         self._lock, self._flushing = threading.Lock(), threading.Lock()
         self.tables = open_tables(path, "samples", "NORMAL")
@@ -49,8 +72,11 @@ class SampleStore:
         self._worker = Worker("samples", self._write, self.flush)
         self.lost = 0
         self.total: dict[str, int] = {}
+        self._covered: dict[tuple[str, str], int] = {}  # (model, asset) -> operation, ns
         with suppress(StorageError):  # there are none, then, until the file can be read
             self.total = dict(self._rows("SELECT model, count(*) FROM samples GROUP BY model"))
+            covered = self._rows("SELECT model, asset, covered_ns FROM baselines")
+            self._covered = {(model, asset): int(ns) for model, asset, ns in covered}
 
     @property
     def problem(self) -> str | None:
@@ -68,11 +94,56 @@ class SampleStore:
         self.tables.close()
 
     def put(self, sample: Sample) -> None:
-        """Queue a sample; neither blocks nor wakes anybody, so that the next decision is not held up."""
-        if len(self._waiting) < min(QUEUE, QUEUE_BYTES // sample.x.nbytes or 1):
-            self._waiting.append(sample)
-        else:
+        """Queue a sample; neither blocks nor wakes anybody, so that the next decision is not held up.
+
+        Once the queue is half full, an asset may have no more than half of it.
+        """
+        thinned = self._thin(sample) if sample.covers_ns else sample
+        if thinned is None:
+            self.thinned[sample.asset] += 1
+            return
+        room = min(QUEUE, QUEUE_BYTES // sample.x.nbytes or 1)
+        if len(self._waiting) >= room:
             self.lost += 1
+        elif self._queued[sample.asset] > room // 2 and len(self._plans.get(sample.model, ())) > 1:
+            self.lost += 1
+            self.crowded[sample.asset] += 1
+        else:
+            self._queued[sample.asset] += 1
+            self._waiting.append(thinned)
+
+    def covered_ns(self, model: str, asset: str) -> int:
+        """How much operation of the asset its windows covered so far."""
+        return self._covered.get((model, asset), 0)
+
+    def estimate_cover(self, model: str, asset: str, hop_ns: int) -> None:
+        """Where nothing was counted yet (samples of an earlier version), take it from the number of samples."""
+        if (model, asset) in self._covered:
+            return
+        sql = "SELECT count(*), max(length(x)) FROM samples WHERE model = ? AND asset = ?"
+        count, size = self._rows(sql, model, asset)[0]
+        if not count:
+            return
+        with self.tables.transaction() as db:
+            db.execute("INSERT OR IGNORE INTO baselines VALUES (?, ?, ?, ?)", (model, asset, size, count * hop_ns))
+        self._covered[model, asset] = count * hop_ns
+
+    def share(self, model: str, size: int) -> int:
+        """How many samples of `size` numbers each asset of the model may have when all have many."""
+        return max(1, self._most(model, size) // max(1, len(self._plans.get(model, ()))))
+
+    def _thin(self, sample: Sample) -> Sample | None:
+        """The sample with the operation since the one before it; None when it comes too soon after that one."""
+        key = sample.model, sample.asset
+        last_ns, covers = self._kept.get(key, (-(1 << 62), 0))
+        covers += sample.covers_ns
+        plan = self._plans.get(sample.model, {}).get(sample.asset, Plan())
+        stride = baseline.stride_ns(plan.span_ns, self.share(sample.model, sample.x.size)) if plan.thin else 0
+        if 0 <= sample.time_ns - last_ns < stride:
+            self._kept[key] = last_ns, covers
+            return None
+        self._kept[key] = sample.time_ns, 0
+        return sample._replace(covers_ns=covers)
 
     def count_as_new(self, model: str, count: int) -> None:
         """Count samples that were stored or relabelled: training becomes due by this number."""
@@ -83,7 +154,9 @@ class SampleStore:
         """Write what was put before; on return it is written, or counted as lost."""
         with self._flushing:
             while self._waiting:
-                self._write_batch([self._waiting.popleft() for _ in range(min(len(self._waiting), BATCH))])
+                batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), BATCH))]
+                self._queued.subtract(s.asset for s in batch)
+                self._write_batch(batch)
 
     def last_of(self, model: str, asset: str) -> int | None:
         """Time (ns) of the asset's sample that was written last."""
@@ -99,19 +172,32 @@ class SampleStore:
         targets: int = 0,
         kind: Kind = np.float32,
     ) -> tuple[NDArray[Any], NDArray[Any]]:
-        """(x (n, *shape), y (n,) with -1 for unknown), oldest first: the held-back ones, the others, or (None) all.
+        """(x (n, *shape), y (n,) with -1 for unknown), oldest first; see `rows`."""
+        found = self.rows(model, shape, held, targets, kind)
+        return found.x, found.y
+
+    def rows(
+        self,
+        model: str,
+        shape: tuple[int, ...],
+        held: bool | None,
+        targets: int = 0,
+        kind: Kind = np.float32,
+    ) -> Rows:
+        """The held-back samples, the others, or (None) all; y is -1 where it is unknown.
 
         With `targets` (regress), y are float64 (n,) or, of several, (n, targets), NaN for unknown. x are of `kind`, as
         they were put. Samples of another shape are left out.
         """
         size = np.dtype(kind).itemsize * int(np.prod(shape))
-        sql = "SELECT x, y FROM samples WHERE model = ? AND held IN (?, ?) AND length(x) = ? ORDER BY id"
+        sql = "SELECT x, y, asset FROM samples WHERE model = ? AND held IN (?, ?) AND length(x) = ? ORDER BY id"
         parts = (0, 1) if held is None else (int(held), int(held))
         rows = self._rows(sql, model, *parts, size)
         x = np.frombuffer(b"".join(r[0] for r in rows), kind).reshape(len(rows), *shape)
+        assets = np.array([r[2] for r in rows], np.str_)
         if targets:
-            return x, sample_table.target_values([r[1] for r in rows], targets)
-        return x, np.array([-1 if r[1] is None else r[1] for r in rows], np.int64)
+            return Rows(x, sample_table.target_values([r[1] for r in rows], targets), assets)
+        return Rows(x, np.array([-1 if r[1] is None else r[1] for r in rows], np.int64), assets)
 
     def history(
         self, model: str, shape: tuple[int, ...], since_ns: int, most: int, kind: Kind = np.float32
@@ -168,6 +254,7 @@ class SampleStore:
         try:
             with self.tables.transaction() as db:
                 sample_table.insert(db, batch)
+                covered = sample_table.cover(db, batch)
                 for model, size in {s.model: s.x.size for s in batch}.items():
                     sample_table.bound(db, model, self._most(model, size))
         except BaseException as e:
@@ -176,6 +263,7 @@ class SampleStore:
                 raise
             logger.warning("%d samples are lost: %s", len(batch), e)
             return
+        self._covered.update({(model, asset): ns for model, asset, ns in covered})
         for model, count in Counter(s.model for s in batch).items():
             self.count_as_new(model, count)
 

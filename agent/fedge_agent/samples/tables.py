@@ -22,10 +22,13 @@ CREATE TABLE IF NOT EXISTS samples (
     y INTEGER, held INTEGER NOT NULL, origin INTEGER NOT NULL DEFAULT 0, label INTEGER NOT NULL DEFAULT 0,
     span_ns INTEGER NOT NULL DEFAULT 0, part TEXT NOT NULL DEFAULT '', x BLOB NOT NULL);
 CREATE INDEX IF NOT EXISTS by_model ON samples (model, held);
+CREATE INDEX IF NOT EXISTS by_asset ON samples (model, asset, y);
 CREATE INDEX IF NOT EXISTS by_time ON samples (asset, time_ns);
 CREATE INDEX IF NOT EXISTS by_part ON samples (asset, part) WHERE part != '';
 CREATE TABLE IF NOT EXISTS scalings (
     model TEXT PRIMARY KEY, shape TEXT NOT NULL, scale BLOB NOT NULL, samples INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS baselines (
+    model TEXT, asset TEXT, bytes INTEGER NOT NULL, covered_ns INTEGER NOT NULL, PRIMARY KEY (model, asset));
 CREATE TABLE IF NOT EXISTS labels (
     id INTEGER PRIMARY KEY AUTOINCREMENT, asset TEXT NOT NULL, start_ns INTEGER NOT NULL, end_ns INTEGER NOT NULL,
     value NOT NULL, origin TEXT NOT NULL, part TEXT NOT NULL, noted INTEGER NOT NULL,

@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -34,54 +34,75 @@ GOOD_RUN_S = 60.0  # after a connection that lasted this long, the waits start f
 
 
 class Queue:
-    """A queue of batches, bounded in number and in bytes of arrays. When it is full, the oldest batch is dropped.
+    """A queue of batches, bounded in number and in bytes of arrays, from which sources are served in turn.
 
-    The last value of each scalar tag in a dropped batch moves into the source's next batch: a tag that seldom changes
-    would otherwise be wrong until it changes again.
+    A source that delivers too much delays and displaces only itself: when the queue is full, the oldest batch of the
+    source that has the most in it is dropped. The last value of each scalar tag in a dropped batch moves into the
+    source's next batch: a tag that seldom changes would otherwise be wrong until it changes again.
     """
 
     def __init__(self, size: int) -> None:
-        self._batches: deque[Batch] = deque()
+        self._waiting: dict[str, deque[Batch]] = {}  # of each source that has any; the next one first
         self._size, self._ready = size, threading.Condition()
-        self._bytes = self.dropped = 0
+        self._count, self._bytes = 0, Counter[str]()  # of arrays, by source
+        self.dropped = 0
+        self.dropped_of: Counter[str] = Counter()  # the same, by source
 
     def put(self, batch: Batch) -> None:
         """Append a batch. Never blocks."""
         with self._ready:
-            self._batches.append(batch)
-            self._bytes += _bytes(batch)
-            while len(self._batches) > self._size or (self._bytes > MAX_BYTES and len(self._batches) > 1):
-                self._drop()
+            self._waiting.setdefault(batch.source, deque()).append(batch)
+            self._count += 1
+            self._bytes[batch.source] += _bytes(batch)
+            while self._count > self._size:
+                self._drop(max(self._waiting, key=lambda name: len(self._waiting[name])))
+            while self._bytes.total() > MAX_BYTES and self._count > 1:
+                self._drop(self._bytes.most_common(1)[0][0])
             self._ready.notify()
 
-    def _drop(self) -> None:
-        """Drop the oldest batch; the next batch of its source inherits its last values."""
-        old = self._batches.popleft()
-        self._bytes -= _bytes(old)
+    def _drop(self, source: str) -> None:
+        """Drop the source's oldest batch; its next batch inherits the last values."""
+        old = self._take(source)
         self.dropped += 1
-        at = next((i for i, b in enumerate(self._batches) if b.source == old.source), None)
-        if at is None:
+        self.dropped_of[source] += 1
+        if source not in self._waiting:
             return
-        heir = self._batches[at]
+        heir = self._waiting[source][0]
         newer = {r.tag for r in heir.readings}
         last = {r.tag: r for r in old.readings if r.tag not in newer and not isinstance(r.value, np.ndarray)}
-        self._batches[at] = heir._replace(readings=[*last.values(), *heir.readings], fresh=heir.fresh or old.fresh)
+        self._waiting[source][0] = heir._replace(
+            readings=[*last.values(), *heir.readings], fresh=heir.fresh or old.fresh
+        )
+
+    def _take(self, source: str) -> Batch:
+        """Remove and return the source's oldest batch."""
+        batches = self._waiting[source]
+        batch = batches.popleft()
+        if not batches:
+            del self._waiting[source]
+        self._count -= 1
+        self._bytes[source] -= _bytes(batch)
+        return batch
 
     def __len__(self) -> int:
-        return len(self._batches)
+        return self._count
 
-    @property
-    def full(self) -> bool:
-        """Whether another batch would drop one."""
-        return len(self._batches) >= self._size or self._bytes >= MAX_BYTES
+    def full(self, source: str) -> bool:
+        """Whether another batch of the source would drop one of its own."""
+        share = max(1, self._size // max(1, len(self._waiting)))
+        if self._bytes[source] >= MAX_BYTES / max(1, len(self._waiting)) and self._bytes.total() >= MAX_BYTES:
+            return True
+        return self._count >= self._size and len(self._waiting.get(source, ())) >= share
 
     def get(self, timeout: float) -> Batch | None:
-        """Remove and return the oldest batch, or None if none arrives in time."""
+        """Remove and return the oldest batch of the source whose turn it is, or None if none arrives in time."""
         with self._ready:
-            if not self._batches and not self._ready.wait_for(lambda: bool(self._batches), timeout):
+            if not self._count and not self._ready.wait_for(lambda: self._count > 0, timeout):
                 return None
-            batch = self._batches.popleft()
-            self._bytes -= _bytes(batch)
+            source = next(iter(self._waiting))
+            batch = self._take(source)
+            if source in self._waiting:  # the others come first now
+                self._waiting[source] = self._waiting.pop(source)
             return batch
 
 
@@ -167,7 +188,7 @@ class HostedSource:
         except StorageError as e:
             self.count("unkept", len(readings))
             self.problem("inbox", f"{e}; readings are used without being stored: those of now would not survive a kill")
-        while self._queue.full and not self.stop.wait(ROOM_S):
+        while self._queue.full(self.name) and not self.stop.wait(ROOM_S):
             pass
         self._hand_over(readings, alive_ns, fresh, row)
 
@@ -242,13 +263,14 @@ class HostedSource:
 
     def status(self) -> dict[str, Any]:
         """Figures for the status page."""
+        dropped = self._queue.dropped_of[self.name]
         age = None if self._last is None else round(time.monotonic() - self._last, 3)
         return {
             "readings": self._readings,
             "bad": self._bad,
             "age_s": age,
             "reconnects": self._failures,
-            "counts": dict(self._counts),
+            "counts": {**self._counts, **({"batches dropped": dropped} if dropped else {})},
             "problems": self._names.grouped(dict(self._problems)),
         }
 

@@ -165,6 +165,7 @@ poll = "500ms"
 training = {{ interval = "1s", min_samples = 24, drift_correction = 1.0 }}
 
 [asset.machine]
+baseline = "10s"
 model = "{FEDERATION}"
 {channels}label = {{ source = "plc", tag = "{tag}label" }}
 window = {{ max_hold = {2 * track.block / track.rate_hz + 0.1}, lateness = {2 * track.block / track.rate_hz} }}

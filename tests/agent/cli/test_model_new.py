@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 from fedge_agent.cli.main import main
 from fedge_agent.config import schema
+from fedge_agent.learning.limits import Limit
 from fedge_agent.learning.serving import Serving, Session
 from fedge_agent.machines.asset import check_fit
 from fedge_agent.windows.features import Preparation
@@ -79,7 +80,7 @@ def test_the_starter_model_trains_evaluates_and_serves(
     windows = np.random.default_rng(1).normal(5, 1, (30, 2, card.window.length)).astype(np.float32)
     rows = Preparation(after.card)(windows)
     scale = after.fit_scale(rows)
-    serving = Serving(Session(after.to_bytes(), {}), after.card, 1, scale, 1e9, after.graph.gives_probabilities)
+    serving = Serving(Session(after.to_bytes(), {}), after.card, 1, scale, Limit(1e9), after.graph.gives_probabilities)
     assert np.isfinite(serving.decide(rows[0]).score)
 
 

@@ -14,7 +14,7 @@ from fedge_agent.config.schema import AssetConfig, TagConfig, Training
 from fedge_agent.learning import carry_over
 from fedge_agent.learning.canary import clearly_worse
 from fedge_agent.learning.carry_over import CarryOver
-from fedge_agent.learning.limits import threshold
+from fedge_agent.learning.limits import Limit, threshold
 from fedge_agent.learning.schedule import Schedule, round_rate
 from fedge_agent.learning.serving import Serving, Session
 from fedge_agent.learning.training import Data, Trained, train, usable
@@ -136,9 +136,9 @@ def test_schedule_trains_once_a_release_when_it_may() -> None:
 
 def test_what_is_trained_on_depends_on_the_task() -> None:
     data = Data(samples(3), np.array([0, 1, -1]))
-    assert usable("anomaly", *data, labelled=True).y.tolist() == [0]
-    assert usable("anomaly", *data, labelled=False).y.tolist() == [0, -1]
-    assert usable("classify", *data, labelled=True).y.tolist() == [0, 1]
+    assert usable("anomaly", data.x, data.y, labelled=True).y.tolist() == [0]
+    assert usable("anomaly", data.x, data.y, labelled=False).y.tolist() == [0, -1]
+    assert usable("classify", data.x, data.y, labelled=True).y.tolist() == [0, 1]
 
 
 def test_update_says_what_training_changed() -> None:
@@ -205,9 +205,9 @@ def test_anomaly_names_the_channel_that_is_unusual() -> None:
     nothing = np.zeros_like(graph.params)  # reconstructs zero: the error is the input itself
     session, usual = Session(model, graph.initializers(nothing)), np.array([1.0, 100.0], np.float32)
     for x, name in (([9, 9, 1, 1], "a"), ([0.1, 0.1, 9, 9], "b"), ([3, 3, 3, 3], "a")):
-        decision = Serving(session, ANOMALY, 1, scale, 0.0, usual=usual).decide(np.array(x, np.float32))
+        decision = Serving(session, ANOMALY, 1, scale, Limit(0.0, usual)).decide(np.array(x, np.float32))
         assert (decision.label, decision.channel) == ("anomaly", name)
-    assert Serving(session, ANOMALY, 1, scale, 1e9, usual=usual).decide(np.ones(4, np.float32)).channel == ""
+    assert Serving(session, ANOMALY, 1, scale, Limit(1e9, usual)).decide(np.ones(4, np.float32)).channel == ""
 
 
 def test_estimate_comes_in_the_users_unit_with_its_distance_from_the_alarm() -> None:
@@ -226,7 +226,7 @@ def test_estimate_comes_in_the_users_unit_with_its_distance_from_the_alarm() -> 
         graph.params[:] = 0
         graph.params[-2:] = bias
         session = Session(model, graph.initializers(graph.params.copy()))
-        decision = Serving(session, card, 1, scale, 1.0).decide(np.ones(4, np.float32))
+        decision = Serving(session, card, 1, scale, Limit(1.0)).decide(np.ones(4, np.float32))
         assert decision.label == label and decision.score == pytest.approx(score, rel=1e-5)
         assert decision.values == pytest.approx({"life": values[0], "heat": values[1]}, rel=1e-5, abs=1e-4)
 
@@ -371,7 +371,7 @@ def test_serving_scores_as_the_graph_does(card: Card) -> None:
     graph.params += 0.3  # not the file's own weights
     session = Session(model, graph.initializers(graph.params.copy()))
     scale = standardise.fit(samples(50))
-    score, label, *_ = Serving(session, card, 3, scale, 0.0).decide(x[0])
+    score, label, *_ = Serving(session, card, 3, scale, Limit(0.0)).decide(x[0])
     y = graph.forward(scale(x))
     if card is ANOMALY:
         assert score == pytest.approx(float(((y - scale(x)) ** 2).mean()), rel=1e-4) and label == "anomaly"
@@ -386,7 +386,7 @@ def test_output_behind_a_softmax_is_not_softmaxed_again() -> None:
     model.graph.node.append(helper.make_node("Softmax", ["logits"], ["y"]))
     graph, x, scale = TrainableGraph.load(model.SerializeToString()), samples(1), standardise.fit(samples(50))
     session = Session(model.SerializeToString(), graph.initializers(graph.params.copy()))
-    score, label, *_ = Serving(session, CLASSIFY, 3, scale, 0.0, graph.gives_probabilities).decide(x[0])
+    score, label, *_ = Serving(session, CLASSIFY, 3, scale, Limit(0.0), graph.gives_probabilities).decide(x[0])
     p = graph.forward(scale(x))[0]
     assert p.sum() == pytest.approx(1)
     assert score == pytest.approx(1 - p[0], rel=1e-4) and label == CLASSIFY.labels[int(p.argmax())]

@@ -84,6 +84,7 @@ file = "{folder / "model.onnx"}"
 training = {{ min_samples = 20, new_samples = 1000000, holdout = 0.0 }}
 max_samples = 1000000
 [asset.m]
+baseline = 0
 model = "f"
 channels.a = {{ source = "broker", tag = "plant/line1/m/state#/a" }}
 channels.b = {{ source = "broker", tag = "plant/line1/m/state#/axes/0/b" }}

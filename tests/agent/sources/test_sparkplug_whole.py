@@ -32,6 +32,7 @@ state = "{folder / "gw"}"
 file = "{folder / "model.onnx"}"
 training = {{ min_samples = 20, new_samples = 1000000 }}
 [asset.m]
+baseline = 0
 model = "f"
 channels.a = {{ source = "line", tag = "g/js/press/a" }}
 channels.b = {{ source = "line", tag = "g/js//b" }}

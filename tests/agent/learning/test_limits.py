@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The limit of each machine: its own, over a span of operation, provisional where configured, never of one moment."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fedge_agent.config.schema import AssetConfig, ModelConfig, TagConfig, Training, When
+from fedge_agent.durable.spool import Spool
+from fedge_agent.federation.participant import Participant
+from fedge_agent.health import Latency
+from fedge_agent.learning.limits import Scores, of_machines
+from fedge_agent.learning.training import Data
+from fedge_agent.machines.asset import Asset
+from fedge_agent.samples.baseline import Plan, Progress, plan
+from fedge_agent.samples.store import SampleStore
+from fedge_agent.types import AlertState, Batch, Event, Reading
+from fedge_models.graph import zoo
+from fedge_models.graph.card import Card, Channel, WindowSpec
+from fedge_models.graph.trainable import TrainableGraph
+from fedge_models.system.settings import Seconds
+
+S = 10**9
+CARD = Card("anomaly", (Channel("a"),), WindowSpec(1, 4, 4), ("mean", "std"))
+
+
+class Hall:
+    """Machines of one model at one gateway, in memory time: no thread runs."""
+
+    def __init__(self, folder: Path, machines: int, **config: object) -> None:
+        (folder / "m.onnx").write_bytes(zoo.autoencoder(CARD, 2, (1,)).SerializeToString())
+        names = [f"m{i}" for i in range(machines)]
+        made = {
+            n: AssetConfig(model="m", channels={"a": TagConfig(source="plc", tag=n)}, **config)  # type: ignore[arg-type]
+            for n in names
+        }
+        plans = {"m": {n: plan(c) for n, c in made.items()}}
+        self.samples, self.spool = SampleStore(folder / "s", {"m": 20_000}, None, plans), Spool(folder / "spool")
+        model = ModelConfig(file=folder / "m.onnx", training=Training(min_samples=64))
+        self.part = Participant(
+            "m", model, folder / "models", self.samples, self.spool, None, None, False, lambda *_: None,
+            lambda _: False, plans["m"],
+        )  # fmt: skip
+        self.part.restore()
+        self.events: list[Event] = []
+        self.assets = {
+            n: Asset("gw", n, c, self.part, self.samples, Latency(), AlertState(), lambda e, _: self.events.append(e))
+            for n, c in made.items()
+        }
+
+    def run(self, start: int, stop: int, values: dict[str, np.ndarray]) -> None:
+        """Give each machine its values of these seconds; the learning thread's step comes after every 40."""
+        for t in range(start, stop):
+            for name, asset in self.assets.items():
+                asset.push(Batch("plc", [Reading(name, t * S, float(values[name][t]))], None, 0))
+            if t % 40 == 39:
+                self.samples.flush()
+                self.part.model.rescale()
+                self.part.model.complete_baselines()
+
+    def opened(self) -> list[Event]:
+        return [e for e in self.events if e.state == "opened"]
+
+    def close(self) -> None:
+        self.samples.stop()
+        self.spool.close()
+
+
+@pytest.fixture
+def hall(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hall]:
+    monkeypatch.setattr("fedge_agent.learning.local_model.LIMITS_S", 0.0)
+    machines, config = request.param
+    made = Hall(tmp_path, machines, **config)
+    yield made
+    made.close()
+
+
+def cycles(machines: int, seconds: int, period: float) -> dict[str, np.ndarray]:
+    """Healthy machines of very different levels that go through slow cycles, each in its own phase."""
+    rng, t = np.random.default_rng(0), np.arange(seconds)
+    made = {}
+    for i in range(machines):
+        level, height, phase = rng.uniform(10, 30), rng.uniform(0.5, 2), rng.uniform(0, 6)
+        made[f"m{i}"] = level + height * np.sin(2 * np.pi * t / period + phase) + rng.normal(0, 0.1 * height, seconds)
+    return made
+
+
+HOUR = {"baseline": Seconds(3600), "when": When(min_gap=Seconds(0))}
+
+
+@pytest.mark.parametrize("hall", [(20, HOUR)], indirect=True)
+def test_healthy_machines_of_one_model_raise_nothing_at_their_first_start(hall: Hall) -> None:
+    values = cycles(20, 7200, 600)
+    hall.run(0, 3600, values)
+    assert hall.opened() == []
+    hall.run(3600, 7200, values)
+    assert hall.part.serving is not None and set(hall.part.serving.limits) == set(hall.assets)
+    assert len(hall.opened()) <= 1, [e.key for e in hall.opened()]
+    values["m7"][7000:] += 30
+    hall.run(7000, 7200, values)
+    assert "m7" in {e.decision.asset for e in hall.opened()}
+
+
+@pytest.mark.parametrize("hall", [(2, HOUR)], indirect=True)
+def test_until_its_baseline_is_complete_an_asset_waits_and_says_for_what(hall: Hall) -> None:
+    values = cycles(2, 4000, 600)
+    hall.assets["m1"].push(Batch("plc", [], None, 0))
+    hall.run(0, 1200, values)
+    status = hall.assets["m0"].status()
+    assert status["baseline"]["text"] == "1196 of 3600 s" or status["baseline"]["text"] == "20 of 60 min", status
+    last = hall.assets["m0"].decisions[-1][0]
+    assert last.threshold == math.inf and last.label == "unknown" and not last.provisional
+    hall.run(1200, 4000, values)
+    last = hall.assets["m0"].decisions[-1][0]
+    assert last.threshold < math.inf and last.label in ("normal", "anomaly")
+    assert hall.assets["m0"].status()["baseline"]["done"]
+
+
+PROVISIONAL = {**HOUR, "provisional": True}
+
+
+@pytest.mark.parametrize("hall", [(1, PROVISIONAL)], indirect=True)
+def test_a_provisional_limit_decides_before_and_its_events_say_so(hall: Hall) -> None:
+    values = cycles(1, 5000, 200)
+    values["m0"][1000:1100] += 50
+    values["m0"][4500:4600] += 500
+    hall.run(0, 1100, values)
+    assert [(e.state, e.decision.provisional) for e in hall.events][:1] == [("opened", True)]
+    hall.run(1100, 5000, values)
+    assert not hall.opened()[-1].decision.provisional and hall.opened()[-1].decision.time_ns > 4500 * S
+
+
+def test_progress_is_said_in_words() -> None:
+    assert Progress(43 * 60 * S, 240 * 60 * S, 100, 20).text() == "43 of 240 min"
+    assert Progress(240 * 60 * S, 240 * 60 * S, 12, 20).text() == "12 of 20 windows"
+    assert Progress(5 * S, 30 * S, 1, 20).text() == "5 of 30 s"
+    assert not Progress(240 * 60 * S, 240 * 60 * S, 12, 20).done
+
+
+def test_the_limit_is_never_below_that_of_the_trained_windows() -> None:
+    graph = TrainableGraph.load(zoo.autoencoder(CARD, 2, (1,)).SerializeToString())
+    low, high = np.full((50, 1), 1.0, np.float32), np.full((200, 1), 5.0, np.float32)
+    assert Scores(low, high).limit(graph).score == 5.0
+    assert Scores(high, low).limit(graph).score == 5.0
+
+
+def test_few_windows_borrow_the_tail_of_siblings_but_not_of_a_broken_one() -> None:
+    graph = TrainableGraph.load(zoo.autoencoder(CARD, 2, (1,)).SerializeToString())
+    rng = np.random.default_rng(0)
+    scale = {f"m{i}": float(rng.uniform(0.5, 5)) for i in range(100)}
+    x = {n: (s * rng.normal(size=(50, 2))).astype(np.float32) for n, s in scale.items()}
+    x["m3"] *= np.where(np.arange(50) == 7, 1000, 1)[:, None].astype(np.float32)  # one machine with a wild window
+    train = Data(np.concatenate([*x.values()]), np.zeros(5000), np.repeat([*x], 50))
+    held = Data(train.x[:0], train.y[:0], train.assets[:0])
+    plans = dict.fromkeys(x, Plan())
+    made = of_machines(graph, held, train, {n: Progress(1, 0, 50, 20) for n in x}, plans)
+    alone = {
+        n: of_machines(graph, held, Data(x[n], np.zeros(50), np.repeat([n], 50)), {n: Progress(1, 0, 50, 20)}, plans)
+        for n in x
+    }
+    ratios = [made[n].score / alone[n][n].score for n in x if n != "m3"]
+    assert min(ratios) >= 1 and 1.1 < float(np.median(ratios)) < 5
