@@ -99,7 +99,7 @@ def test_table_has_every_field_of_decisions_and_events() -> None:
 
 def test_names_that_users_know_stay() -> None:
     tables = ("values", "hours_left", "hours_left_at_least", "context")
-    common = ("asset", "model", "release", "time_ns", "score", "threshold", "label", "channel", *tables)
+    common = ("asset", "model", "release", "time_ns", "score", "threshold", "label", "channel", "provisional", *tables)
     assert set(event_fields.FIELDS) == {
         *("key", "state", "severity", "since_ns", "time", "cause", "summary", "priority"),
         *common,
@@ -108,7 +108,7 @@ def test_names_that_users_know_stay() -> None:
     assert set(opcua.OF_DECISIONS) == {"missing", "latency_s", "bounds", *common}
     assert set(opcua_server.VARIABLES) == {
         *("Score", "Threshold", "Label", "Channel", "Alert", "Severity", "HoursLeft", "HoursLeftAtLeast"),
-        *("Model", "Release", "Missing"),
+        *("Model", "Release", "Missing", "Provisional"),
     }
     assert set(sparkplug.METRICS) == {"missing", "bounds", *common} - {"asset", "time_ns"}
 

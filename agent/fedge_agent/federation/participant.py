@@ -151,7 +151,7 @@ class Participant:
         if self.serving is None:
             return None
         known = [limit.score for limit in self.serving.limits.values()]
-        return max(known) if known else self.serving.limit("").score
+        return max(known) if known else self.serving.threshold
 
     def _waits_for(self) -> str | None:
         """What is missing before it can decide."""

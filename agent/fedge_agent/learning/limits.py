@@ -28,6 +28,7 @@ class Limit(NamedTuple):
     provisional: bool = False  # made before the machine's baseline was complete
 
 
+ENOUGH = 50  # held-back windows of one machine; fewer come from few blocks of time, which show little of its cycle
 UNKNOWN = Limit(float("inf"))
 
 
@@ -42,18 +43,15 @@ class Scores(NamedTuple):
         """How many windows there are."""
         return len(self.held) + len(self.train)
 
-    def limit(self, graph: TrainableGraph) -> Limit:
+    def limit(self, graph: TrainableGraph, enough: int) -> Limit:
         """The card's quantile, counted or from a fitted tail; with few windows, the largest score.
 
-        Held-back windows are used when there are enough. The limit is never below that of the windows that were trained
-        on, which score lower: held-back blocks of time may all fall into one phase of the machine's cycle.
+        Held-back windows are used when there are `enough`, else all.
         """
+        used = self.held if len(self.held) >= enough else np.concatenate([self.held, self.train])
         quantile = extremes.quantile if graph.card.threshold_fit == "peaks" else np.quantile
-        whole = np.concatenate([self.held, self.train])
-        parts = [self.held, self.train] if len(self.held) >= MIN_HELD else [whole]
-        scores = [part.mean(axis=1) for part in parts if len(part)]
-        limit = max(float(quantile(s, graph.card.threshold_quantile)) for s in scores)
-        return Limit(limit, np.maximum(parts[0].mean(axis=0), np.float32(1e-6)))
+        limit = float(quantile(used.mean(axis=1), graph.card.threshold_quantile))
+        return Limit(limit, np.maximum(used.mean(axis=0), np.float32(1e-6)))
 
 
 def threshold(graph: TrainableGraph, held: Data, train: Data) -> Limit:
@@ -65,7 +63,7 @@ def threshold(graph: TrainableGraph, held: Data, train: Data) -> Limit:
     if graph.card.task != "anomaly":
         return Limit(0.5 if graph.card.task == "classify" else 1.0)
     scores = Scores(_by_channel(graph, held.x), _by_channel(graph, train.x))
-    return scores.limit(graph) if scores.windows else UNKNOWN
+    return scores.limit(graph, MIN_HELD) if scores.windows else UNKNOWN
 
 
 def of_machines(
@@ -77,13 +75,13 @@ def of_machines(
     """
     parts = [(data.assets, _by_channel(graph, data.x)) for data in (held, train)]
     own = {asset: Scores(*(scores[assets == asset] for assets, scores in parts)) for asset in progress}
-    found = {asset: own[asset].limit(graph) for asset, done in progress.items() if done.done}
+    found = {asset: own[asset].limit(graph, ENOUGH) for asset, done in progress.items() if done.done}
     found = _as_rare_as_promised(found, own, graph.card.threshold_quantile)
     all_of_them = Scores(*(scores for _, scores in parts))
     for asset, known in progress.items():
         scores = own[asset] if own[asset].windows >= known.least else all_of_them
         if asset not in found and plans[asset].provisional and scores.windows >= known.least:
-            found[asset] = scores.limit(graph)._replace(provisional=True)
+            found[asset] = scores.limit(graph, ENOUGH)._replace(provisional=True)
     return found
 
 

@@ -64,6 +64,11 @@ class Serving:
         self._normal, self._probabilities = card.normal_index, probabilities
         self._decide = {"anomaly": self._anomaly, "classify": self._class, "regress": self._estimate}[card.task]
 
+    @property
+    def threshold(self) -> float:
+        """The limit of an asset that has none of its own."""
+        return self._limit.score
+
     def limit(self, asset: str) -> Limit:
         """What scores of the asset are compared with."""
         return self.limits.get(asset, self._limit)

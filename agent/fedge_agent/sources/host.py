@@ -87,12 +87,16 @@ class Queue:
     def __len__(self) -> int:
         return self._count
 
-    def full(self, source: str) -> bool:
-        """Whether another batch of the source would drop one of its own."""
-        share = max(1, self._size // max(1, len(self._waiting)))
-        if self._bytes[source] >= MAX_BYTES / max(1, len(self._waiting)) and self._bytes.total() >= MAX_BYTES:
-            return True
-        return self._count >= self._size and len(self._waiting.get(source, ())) >= share
+    @property
+    def full(self) -> bool:
+        """Whether another batch would drop one."""
+        return self._count >= self._size or self._bytes.total() >= MAX_BYTES
+
+    def full_for(self, source: str) -> bool:
+        """Whether another batch of the source would drop one, and the source has its share already."""
+        sources = max(1, len(self._waiting))
+        crowds = len(self._waiting.get(source, ())) >= self._size // sources
+        return self.full and (crowds or self._bytes[source] >= MAX_BYTES / sources)
 
     def get(self, timeout: float) -> Batch | None:
         """Remove and return the oldest batch of the source whose turn it is, or None if none arrives in time."""
@@ -188,7 +192,7 @@ class HostedSource:
         except StorageError as e:
             self.count("unkept", len(readings))
             self.problem("inbox", f"{e}; readings are used without being stored: those of now would not survive a kill")
-        while self._queue.full(self.name) and not self.stop.wait(ROOM_S):
+        while self._queue.full_for(self.name) and not self.stop.wait(ROOM_S):
             pass
         self._hand_over(readings, alive_ns, fresh, row)
 

@@ -141,11 +141,11 @@ def test_progress_is_said_in_words() -> None:
     assert not Progress(240 * 60 * S, 240 * 60 * S, 12, 20).done
 
 
-def test_the_limit_is_never_below_that_of_the_trained_windows() -> None:
+def test_a_few_held_back_windows_of_one_moment_make_no_limit() -> None:
     graph = TrainableGraph.load(zoo.autoencoder(CARD, 2, (1,)).SerializeToString())
-    low, high = np.full((50, 1), 1.0, np.float32), np.full((200, 1), 5.0, np.float32)
-    assert Scores(low, high).limit(graph).score == 5.0
-    assert Scores(high, low).limit(graph).score == 5.0
+    quiet, busy = np.full((20, 1), 1.0, np.float32), np.full((200, 1), 5.0, np.float32)
+    assert Scores(quiet, busy).limit(graph, 50).score == 5.0
+    assert Scores(busy, quiet).limit(graph, 50).score == 5.0 and Scores(quiet, busy).limit(graph, 10).score == 1.0
 
 
 def test_few_windows_borrow_the_tail_of_siblings_but_not_of_a_broken_one() -> None:

@@ -6,18 +6,20 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import pytest
 from fedge_agent.sources import host
 from fedge_agent.sources.host import (
     FIRST_WAIT_S,
     GOOD_RUN_S,
     LONGEST_WAIT_S,
+    MAX_BYTES,
     PERSON_WAIT_S,
     HostedSource,
     Queue,
     Retries,
 )
-from fedge_agent.types import Reading, Source, SourceHost
+from fedge_agent.types import Batch, Reading, Source, SourceHost
 from fedge_models.errors import ConfigError, FedgeError, IdentityError, UnreachableError
 from fedge_models.system import times
 from support.waiting import LONGEST_S, until
@@ -59,6 +61,33 @@ def test_it_runs_again_after_every_kind_of_failure(monkeypatch: pytest.MonkeyPat
     assert source.status()["reconnects"] == 3 and "ZeroDivisionError" in source.status()["problems"]["connection"]
     source.join(LONGEST_S)
     assert "source-plc" not in {thread.name for thread in threading.enumerate()}
+
+
+def batch(source: str, at: int, value: float | None = None) -> Batch:
+    readings = [] if value is None else [Reading("a", at, value)]
+    return Batch(source, readings, at, 0)
+
+
+def test_a_source_that_floods_delays_and_displaces_only_itself() -> None:
+    queue = Queue(10)
+    queue.put(batch("slow", 1, 1.0))
+    for i in range(1000):
+        queue.put(batch("flood", i, float(i)))
+    queue.put(batch("slow", 2, 2.0))
+    assert queue.dropped_of == {"flood": 992} and queue.dropped == 992 and len(queue) == 10
+    assert queue.full_for("flood") and not queue.full_for("slow")
+    first = [queue.get(0) for _ in range(4)]
+    assert [b.source for b in first if b] == ["slow", "flood", "slow", "flood"]
+    assert first[1] is not None and [r.value for r in first[1].readings] == [992.0]
+
+
+def test_pictures_that_flood_displace_only_pictures() -> None:
+    queue, picture = Queue(100), np.zeros(MAX_BYTES // 4, np.uint8)
+    queue.put(batch("plc", 1, 1.0))
+    for i in range(9):
+        queue.put(Batch("camera", [Reading("*", i, picture)], i, 0))
+    assert queue.dropped_of == {"camera": 5} and len(queue) == 5
+    assert queue.full_for("camera") and not queue.full_for("plc")
 
 
 def test_stopping_does_not_wait_for_the_next_attempt() -> None:
