@@ -220,7 +220,8 @@ class LocalModel:
         if self.serving is None or time.monotonic() - self._looked < LIMITS_S:
             return
         self._looked = time.monotonic()
-        waiting = {a for a in self._plans if (limit := self.serving.limit(a)) is UNKNOWN or limit.provisional}
+        own = {a for a, limit in self.serving.limits.items() if not limit.provisional}
+        waiting = self._plans.keys() - own
         covered = {a for a in waiting if (known := self.progress(a)) and known.covered_ns >= known.span_ns}
         if covered - self._tried:
             self._tried |= covered
