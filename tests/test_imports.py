@@ -78,6 +78,7 @@ CONTRACTS = (  # all that a source or an output may know of the rest
     "fedge_agent.placeholders",
     "fedge_agent.protocols",
     "fedge_agent.windows.pictures",
+    "fedge_agent.windows.decoding",
     "fedge_models.errors",
     "fedge_models.system",
 )

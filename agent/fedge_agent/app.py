@@ -266,6 +266,7 @@ class App:
             self._beat = time.monotonic()
             if batch is not None:
                 self._push(batch)
+                del batch  # it may be a picture of many MB, and the next one may be long in coming
             if self._beat - reported > PROGRESS_S:
                 self._report_progress()
                 self._folder.retry()

@@ -165,13 +165,15 @@ class Inbox:
     def _trim(self, db: sqlite3.Connection, source: str, done: int, needed: int) -> None:
         """Delete rows that were used and are too old for a coming window, but for the last value of each tag."""
         sql = "SELECT id, body FROM kept WHERE source = ? AND id <= ? AND newest_ns < ? ORDER BY id"
-        rows = db.execute(sql, (source, done, needed)).fetchall()
-        found = (self._decoded(_decode, body) or [] for _, body in rows)
-        last = {r.tag: r for readings in found for r in readings if not isinstance(r.value, np.ndarray)}
+        last: dict[str, Reading] = {}
+        rows: list[tuple[int, int]] = []
+        for number, body in db.execute(sql, (source, done, needed)):  # one at a time: a row may be a large picture
+            rows.append((number, len(body)))
+            last |= {r.tag: r for r in self._decoded(_decode_scalars, body) or []}
         values = [(source, tag, _encode([reading])) for tag, reading in last.items()]
         db.executemany("INSERT OR REPLACE INTO last VALUES (?, ?, ?)", values)
         db.executemany("DELETE FROM kept WHERE id = ?", [(number,) for number, _ in rows])
-        self._count(-len(rows), -sum(len(body) for _, body in rows))
+        self._count(-len(rows), -sum(size for _, size in rows))
         newest = "SELECT id FROM receipts WHERE source = ? ORDER BY id DESC LIMIT 1 OFFSET ?"
         db.execute(f"DELETE FROM receipts WHERE source = ? AND id <= ({newest})", (source, source, RECEIPTS))  # noqa: S608
 
@@ -236,6 +238,14 @@ def _array(value: object) -> msgspec.msgpack.Ext:
 def _decode(body: bytes) -> list[Reading]:
     rows = msgspec.msgpack.decode(body, ext_hook=_from_array)
     return [Reading(tag, time_ns, value, Quality(quality)) for tag, time_ns, value, quality in rows]
+
+
+def _decode_scalars(body: bytes) -> list[Reading]:
+    """The readings that are no arrays; those are not unpacked."""
+    rows = msgspec.msgpack.decode(body, ext_hook=lambda _code, _data: None)
+    return [
+        Reading(tag, time_ns, value, Quality(quality)) for tag, time_ns, value, quality in rows if value is not None
+    ]
 
 
 def _from_array(_code: int, data: memoryview) -> Any:

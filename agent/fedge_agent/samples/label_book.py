@@ -13,6 +13,7 @@ is missing. One thread does it; the main thread only appends to a queue (`offer`
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import deque
@@ -34,6 +35,8 @@ from .label_counts import LabelCounts
 from .label_values import accepted_values, describe, target_value, why_malformed
 from .sample_table import Arrived, Match
 from .tables import open_tables
+
+logger = logging.getLogger(__name__)
 
 MAX_LABELS = 100_000  # stored; the oldest go first
 MAX_OFFERED = 10_000  # not yet on disk
@@ -59,6 +62,8 @@ class Subject(NamedTuple):
 
 class Follower(Protocol):
     """Something outside that labels are read from, once a round."""
+
+    asset: str  # whose labels they are
 
     def follow(self, book: LabelBook) -> None:
         """Put what is new. Raises StorageError."""
@@ -184,10 +189,26 @@ class LabelBook:
     def _round(self) -> float:
         """One round of the thread; seconds until the next."""
         self.flush()
-        for follower in self._followers:
-            follower.follow(self)
+        failed = [e for follower in self._followers if (e := self._follow(follower)) is not None]
         self.match_new()
+        if failed:
+            raise failed[0]
         return LOOK_S
+
+    def _follow(self, follower: Follower) -> StorageError | None:
+        """Let one follower put what it finds. Whatever is wrong with it is its asset's problem, and stops no other."""
+        try:
+            follower.follow(self)
+        except StorageError as e:
+            return e
+        except Exception as e:
+            text = f"unexpected {type(e).__name__}: {e}; see the log"
+            if self._count(follower.asset).problem != text:
+                logger.exception("labels of %s", follower.asset)
+            self.state_problem(follower.asset, text)
+            with suppress(Exception):
+                follower.close()  # it begins again at its stored position
+        return None
 
     def _finish(self) -> None:
         try:

@@ -29,7 +29,7 @@ class Station:
 
     def __init__(self, asset: str, config: Inspection, folder: Path) -> None:
         assert config.path is not None
-        self._asset, self._config, self._path = asset, config, config.path
+        self.asset, self._config, self._path = asset, config, config.path
         self._position = folder / f"{asset}.json"
         self._tail: Tail | None = None
 
@@ -46,9 +46,9 @@ class Station:
             if isinstance(e, StorageError):
                 raise
             why = f"cannot be read: {e.strerror or e}" if isinstance(e, OSError) else str(e)
-            book.state_problem(self._asset, f"{self._path}: {why}")
+            book.state_problem(self.asset, f"{self._path}: {why}")
         else:
-            book.state_problem(self._asset, None)
+            book.state_problem(self.asset, None)
 
     def check(self) -> list[str]:
         """Whether the file can be read and has the columns; problems in the operator's words."""
@@ -77,14 +77,14 @@ class Station:
         return bool(text)
 
     def _count_in(self, book: LabelBook) -> Callable[[str], None]:
-        return lambda what: book.count_malformed(self._asset, f"{self._path}: {what}")
+        return lambda what: book.count_malformed(self.asset, f"{self._path}: {what}")
 
     def _put(self, book: LabelBook, header: str, text: Sequence[str]) -> None:
         where = columns(header, self._config)
         if isinstance(where, Mistake):
             raise DataError(where.text)
-        made = lines(self._asset, text, where, self._config)
+        made = lines(self.asset, text, where, self._config)
         for mistake in made:
             if isinstance(mistake, Mistake):
-                book.count_malformed(self._asset, f"{self._path}: {mistake.text}")
+                book.count_malformed(self.asset, f"{self._path}: {mistake.text}")
         book.put_all([m for m in made if isinstance(m, Label)])

@@ -19,8 +19,10 @@ import numpy as np
 from fedge_models.errors import ConfigError, UnreachableError
 
 from ..types import Pixels, Reading, Source, SourceHost
+from ..windows.decoding import BUDGET
 
 AHEAD = 2  # batches that wait for the agent
+MAX_AHEAD_BYTES = 64 * 2**20  # of pictures that wait for the agent, of all sources
 
 
 class CameraConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -72,7 +74,7 @@ class CameraSource(Source):
                 continue
             if self._config.fps:
                 due = max(due + 1 / self._config.fps, now)
-            if host.waiting() >= AHEAD:
+            if host.waiting() >= AHEAD or BUDGET.taken > MAX_AHEAD_BYTES:
                 host.count("pictures left out because the agent was behind")
                 continue
             seen, frame = camera.retrieve()
@@ -129,5 +131,5 @@ def _pixels(frame: Any) -> Pixels | None:
     if frame is None or frame.dtype != np.uint8 or frame.ndim not in (2, 3):
         return None
     if frame.ndim == 3 and frame.shape[2] == 1:
-        return frame[:, :, 0].copy()
-    return np.ascontiguousarray(frame[:, :, 2::-1]) if frame.ndim == 3 else frame.copy()
+        return BUDGET.held(frame[:, :, 0].copy())
+    return BUDGET.held(np.ascontiguousarray(frame[:, :, 2::-1]) if frame.ndim == 3 else frame.copy())

@@ -31,6 +31,7 @@ MAX_WAITING_BYTES = 8 * 1024 * 1024  # of messages not read yet; beyond that the
 MESSAGE_BYTES = 500  # memory of an empty message
 FILTERS_PER_REQUEST = 100
 RECEIPT_BYTES = 8
+STORED_COPIES = 3  # of a picture's pixels on their way into the inbox: the row, and SQLite's two
 
 
 class MqttConfig(Payload, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -61,10 +62,8 @@ class MqttSource(Source):
 
     def run(self, tags: Sequence[str], host: SourceHost) -> None:
         """Deliver until `host.stop`. Raises UnreachableError, or ConfigError for tags and files that cannot be used."""
-        reader, waiting = (
-            self.reader(tags, self._config),
-            Waiting(1 if self._config.payload == "image" else MAX_PER_COMMIT),
-        )
+        reader = self.reader(tags, self._config, STORED_COPIES if self._config.qos else 0)
+        waiting = Waiting(1 if self._config.payload == "image" else MAX_PER_COMMIT)
         connection = Connection(self._config, waiting.put)
         try:
             connection.open()

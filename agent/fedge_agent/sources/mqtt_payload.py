@@ -82,8 +82,9 @@ _ABSENT = object()
 class Reader:
     """Reads messages for the tags of one source."""
 
-    def __init__(self, tags: Sequence[str], config: Payload) -> None:
-        self._config = config
+    def __init__(self, tags: Sequence[str], config: Payload, copies: int = 0) -> None:
+        """copies: how often the pixels of a picture are copied afterwards."""
+        self._config, self._copies = config, copies
         if config.raw is not None:
             check_raw(config.raw)
         elif config.payload == "image":
@@ -169,7 +170,7 @@ class Reader:
     def _picture(self, payload: bytes) -> Pixels:
         """Raises PictureError."""
         raw = self._config.raw
-        return decode(payload) if raw is None else decode_raw(payload, raw)
+        return decode(payload, copies=self._copies) if raw is None else decode_raw(payload, raw)
 
     def _block(self, payload: bytes) -> NDArray[np.float32]:
         """(samples,) float32, or (channels, samples). Raises ValueError."""

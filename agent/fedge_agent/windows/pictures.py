@@ -2,9 +2,10 @@
 """Turn a picture file into pixels, and pixels into the input that a card's `image` describes.
 
 `decode` promises that hostile bytes cost bounded time and memory and are refused with a reason (`PictureError`): only
-PNG and JPEG are tried, nothing is unpacked before its size is known, and pictures that are cut off are not guessed at.
-Pillow does the work; it is an optional extra, imported when first needed. `prepare` is NumPy alone, so that a camera or
-raw bytes need no Pillow: crop, resize, colour; bytes in, bytes out. Normalising is left to `standardise.py`.
+PNG and JPEG are tried, nothing is unpacked before the header showed what that costs (`decoding`), and pictures that are
+cut off are not guessed at. In the whole process one picture is decoded at a time. Pillow does the work; it is an
+optional extra, imported when first needed. `prepare` is NumPy alone, so that a camera or raw bytes need no Pillow:
+crop, resize, colour; bytes in, bytes out. Normalising is left to `standardise.py`.
 """
 
 from __future__ import annotations
@@ -22,11 +23,12 @@ from fedge_models.system.structs import known
 from numpy.typing import NDArray
 
 from ..types import Array, Pixels
+from .decoding import BUDGET, check_cost, pixels_of
 
 FORMATS = ("PNG", "JPEG")
 SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
 MAX_BYTES = 32 * 2**20  # of a file
-MAX_PIXELS = 2**24  # 48 MiB in colour
+MAX_PIXELS = 2**24  # 48 MiB in colour; what decoding costs has a bound of its own (`decoding`)
 MAX_SIDE = 2**14
 MAX_SCANS = 100  # of a progressive JPEG: each is another pass over all pixels for a few bytes
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as in JPEG and Pillow
@@ -41,22 +43,25 @@ class RawFormat(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     bits: int = 0  # that are used of each value (12-bit cameras); 0: all
 
 
-def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Pixels:
+def decode(data: bytes, max_pixels: int = MAX_PIXELS, copies: int = 0) -> Pixels:
     """Pixels (height, width) or (height, width, 3) of a PNG or JPEG file.
 
-    16-bit grey keeps its upper 8 bits; transparency is dropped; a rotation noted in EXIF is not applied. Raises
-    PictureError, and ConfigError where Pillow is not installed.
+    16-bit grey keeps its upper 8 bits; transparency is dropped; a rotation noted in EXIF is not applied. Waits while
+    other pictures take the memory. copies: as `check_cost` takes them. Raises PictureError, and ConfigError where
+    Pillow is not installed.
     """
-    pillow = _pillow()
+    pillow, scans = _pillow(), 1
     if len(data) > MAX_BYTES:
         raise PictureError(f"a file of {len(data)} bytes, expected at most {MAX_BYTES}")
-    if data[:2] == b"\xff\xd8" and (scans := data.count(b"\xff\xda")) > MAX_SCANS:
+    if data.startswith(SIGNATURES[1][:2]) and (scans := data.count(b"\xff\xda")) > MAX_SCANS:
         raise PictureError(f"a JPEG of {scans} scans, expected at most {MAX_SCANS}")
     try:
         with pillow.open(io.BytesIO(data), formats=FORMATS) as picture:
             width, height = picture.size
             _check_size(width, height, max_pixels)
-            return _pixels(picture)
+            cost = check_cost(picture, scans, copies)
+            with BUDGET.room(cost):
+                return BUDGET.held(pixels_of(picture))
     except PictureError:
         raise
     except Exception as e:  # hostile bytes make Pillow's readers raise anything
@@ -77,7 +82,7 @@ def decode_raw(data: bytes, raw: RawFormat) -> Pixels:
         raise PictureError(f"{len(data)} bytes, expected {size * math.prod(raw.shape)} ({raw.dtype} {list(raw.shape)})")
     values = np.frombuffer(data, f"<u{size}").reshape(raw.shape)
     shift = (raw.bits or 8 * size) - 8
-    return (values >> shift).clip(0, 255).astype(np.uint8) if shift else values.astype(np.uint8)
+    return BUDGET.held((values >> shift).clip(0, 255).astype(np.uint8) if shift else values.astype(np.uint8))
 
 
 def check_raw(raw: RawFormat) -> None:
@@ -122,13 +127,6 @@ def _pillow() -> Any:
     except ImportError as e:
         raise ConfigError("pictures need Pillow, which is not installed: pip install 'fedge[images]'") from e
     return Image
-
-
-def _pixels(picture: Any) -> Pixels:
-    if picture.mode.startswith("I"):  # 16-bit grey; Pillow's own conversion saturates instead of scaling
-        return (np.asarray(picture).astype(np.int32) >> 8).clip(0, 255).astype(np.uint8)
-    grey = picture.mode in ("1", "L", "LA", "La")
-    return np.asarray(picture.convert("L" if grey else "RGB"))
 
 
 def _crop(pixels: Pixels, crop: str | tuple[float, float, float, float]) -> Pixels:

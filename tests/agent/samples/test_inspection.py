@@ -18,6 +18,7 @@ from fedge_models.graph.card import Card, Channel, WindowSpec
 from fedge_models.system.settings import Seconds
 from support.at_end import AtEnd
 from support.databases import rows
+from support.waiting import until
 
 S = 1_000_000_000
 T0 = 1_700_000_000 * S  # 2023-11-14 22:13:20 UTC
@@ -278,3 +279,30 @@ def test_a_station_whose_header_is_damaged_stops_no_other(at_end: AtEnd, tmp_pat
 def test_a_folder_is_no_file(line: Line) -> None:
     line.path.mkdir()
     assert line.parts() == [] and "cannot be read" in line.book.status()["pump"]["problem"]
+
+
+class Broken(Station):
+    """A follower with a defect: it fails in an unforeseen way so many times."""
+
+    faults = 2
+
+    def follow(self, book: LabelBook) -> None:
+        if self.faults:
+            self.faults -= 1
+            raise ZeroDivisionError("a defect")
+        super().follow(book)
+
+
+def test_a_follower_with_a_defect_stops_no_other_and_heals(at_end: AtEnd, tmp_path: Path) -> None:
+    subject = Subject("m", lambda: CARD)
+    book = at_end(LabelBook(tmp_path / "samples.sqlite", {"pump": subject, "fan": subject}, lambda *_: None))
+    stations = []
+    for name, kind in (("pump", Broken), ("fan", Station)):
+        (tmp_path / f"{name}.csv").write_bytes(b"verdict,time,part\nok,1700000000,A1\n")
+        stations.append(kind(name, Inspection(path=tmp_path / f"{name}.csv", part_column="part"), tmp_path))
+    book.start(stations)
+    until(lambda: book.status()["fan"]["labels"] == 1, "the label of the other asset")
+    assert "unexpected ZeroDivisionError: a defect; see the log" in str(book.status()["pump"]["problem"])
+    assert book.status()["fan"]["problem"] is None
+    until(lambda: book.status()["pump"]["labels"] == 1, "the label once the defect is over")
+    assert book.status()["pump"]["problem"] is None and book.problem is None

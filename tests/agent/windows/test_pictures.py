@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import math
 import struct
 import sys
+import threading
 import time
 import zlib
 from pathlib import Path
@@ -17,6 +19,7 @@ import numpy as np
 import onnx
 import pytest
 from fedge_agent.windows import pictures
+from fedge_agent.windows.decoding import BUDGET, Budget
 from fedge_agent.windows.pictures import RawFormat, check_raw, decode, decode_raw, prepare
 from fedge_models.errors import ConfigError, ModelError, PictureError
 from fedge_models.graph.card import Card, Channel, ImageSpec, WindowSpec, decode_card, encode_card, write_card
@@ -24,8 +27,10 @@ from fedge_models.training import standardise
 from hypothesis import HealthCheck, example, given, seed, settings
 from hypothesis import strategies as st
 from PIL import Image
+from support.waiting import LONGEST_S
 
 MAX_DECODE_MIB, MAX_DECODE_S = 200, 5.0
+BESIDE_AGENT_MIB = 256e6 / 2**20 - 110  # the agent itself takes 110 MB at most
 
 
 def noise(*shape: int, key: int = 0) -> np.ndarray:
@@ -93,6 +98,107 @@ REFUSED = {
     "wrong checksum": (encoded(noise(8, 8))[:40] + b"x" + encoded(noise(8, 8))[41:], "damaged"),
     "large file": (bytes(pictures.MAX_BYTES + 1), "expected at most 33554432"),
 }
+
+
+def large(width: int, height: int, mode: str, kind: str = "PNG", **how: Any) -> bytes:
+    """A picture file of many pixels."""
+    pixels = (np.add.outer(np.arange(height) // 7, np.arange(width) // 5) % 256).astype(np.uint8)
+    bands = {"L": 1, "P": 1, "LA": 2, "RGB": 3, "RGBA": 4, "CMYK": 4, "I;16": 1}[mode]
+    array = pixels.astype(np.uint16) << 8 if mode == "I;16" else pixels if bands == 1 else np.stack([pixels] * bands, 2)
+    file, made = io.BytesIO(), Image.fromarray(array, None if mode in ("I;16", "P") else mode)
+    (made.convert("P") if mode == "P" else made).save(file, kind, **how)
+    return file.getvalue()
+
+
+BASELINE, PROGRESSIVE = {"quality": 70}, {"quality": 70, "progressive": True}
+LARGEST: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "grey png": ("L", "PNG", {"compress_level": 1}),
+    "palette png": ("P", "PNG", {"compress_level": 1}),
+    "16-bit png": ("I;16", "PNG", {"compress_level": 1}),
+    "grey png with transparency": ("LA", "PNG", {"compress_level": 1}),
+    "colour png": ("RGB", "PNG", {"compress_level": 1}),
+    "colour png with transparency": ("RGBA", "PNG", {"compress_level": 1}),
+    "jpeg": ("RGB", "JPEG", BASELINE),
+    "jpeg without subsampling": ("RGB", "JPEG", {**BASELINE, "subsampling": 0}),
+    "cmyk jpeg": ("CMYK", "JPEG", BASELINE),
+    "progressive jpeg": ("RGB", "JPEG", PROGRESSIVE),
+}
+
+
+@pytest.mark.parametrize("name", LARGEST)
+def test_the_largest_picture_fits_beside_an_agent_in_256_mb(name: str) -> None:
+    mode, kind, how = LARGEST[name]
+    decode(large(8, 8, mode, kind, **how))  # Pillow's modules are loaded
+    data = large(4096, 4096, mode, kind, **how)
+    before = memory_mib("VmRSS", reset=True)
+    found = decode(data)
+    peak = memory_mib("VmHWM") - before
+    assert found.shape[:2] == (4096, 4096)
+    assert peak < BESIDE_AGENT_MIB, f"{peak:.0f} MiB"
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (large(4096, 4096, "RGB", "JPEG", **PROGRESSIVE, subsampling=0), "progressive.*decode.*use baseline JPEG"),
+        (large(3600, 3600, "CMYK", "JPEG", **PROGRESSIVE), "CMYK, progressive"),
+    ],
+    ids=["colour", "cmyk"],
+)
+def test_a_picture_that_costs_more_to_decode_is_refused_from_its_header(data: bytes, words: str) -> None:
+    before = memory_mib("VmRSS", reset=True)
+    with pytest.raises(PictureError, match=words):
+        decode(data)
+    assert memory_mib("VmHWM") - before < 10
+
+
+def test_a_picture_that_is_stored_too_has_room_for_its_copies() -> None:
+    data = large(4096, 4096, "RGB", "JPEG", **BASELINE)
+    with pytest.raises(PictureError, match="takes 201326592 bytes to decode and store, expected at most 134217728"):
+        decode(data, copies=3)
+    assert decode(large(4096, 2048, "RGB", "JPEG", **BASELINE), copies=3).shape == (2048, 4096, 3)
+
+
+def test_pictures_in_use_count_until_nobody_uses_them() -> None:
+    gc.collect()
+    before = BUDGET.taken
+    one, two = decode(encoded(noise(100, 80, 3))), decode(encoded(noise(50, 80)))
+    assert BUDGET.taken - before == one.nbytes + two.nbytes
+    view = one[:10]
+    del one
+    assert BUDGET.taken - before == two.nbytes + 100 * 80 * 3  # the view holds it
+    del view, two
+    assert BUDGET.taken == before
+
+
+def test_one_picture_is_decoded_at_a_time_and_waits_for_room() -> None:
+    budget, inside, most = Budget(100), threading.Semaphore(0), [0]
+    running = threading.Lock()
+
+    def decoding() -> None:
+        with budget.room(80):
+            most[0] += 1 if running.acquire(blocking=False) else 100
+            inside.release()
+            running.release()
+
+    waiting = budget.held(np.zeros(30, np.uint8))
+    threads = [threading.Thread(target=decoding) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    assert not inside.acquire(timeout=0.2)  # 30 + 80 are more than 100
+    del waiting
+    for thread in threads:
+        thread.join(LONGEST_S)
+    assert most == [3]
+
+
+def test_a_picture_that_is_never_let_go_delays_the_next_but_does_not_stop_it() -> None:
+    budget = Budget(100)
+    kept = budget.held(np.zeros(90, np.uint8))
+    began = time.monotonic()
+    with budget.room(80, wait_s=0.1):
+        assert 0.1 <= time.monotonic() - began < LONGEST_S
+    assert kept.nbytes == budget.taken
 
 
 @pytest.mark.parametrize("name", REFUSED)
