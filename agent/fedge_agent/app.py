@@ -87,7 +87,7 @@ class App:
             self._open_ends(str(path), state)
             self._events = EventWriter(self._spool, list(self._outputs), self._wake_outputs)
             self._progress = ProgressWriter(self._inbox, self._make_durable)
-            more = {"/decisions": self._decisions}
+            more = {"/decisions": self._decisions, "/orders": self._orders}
             self._page = service.Page(where, Metrics(self).text, self.status, self._healthy, more)
             self._opened = opened.pop_all()
 
@@ -184,7 +184,7 @@ class App:
             "sources": {n: s.status() for n, s in self._sources.items()},
             "assets": {n: {**a.status(), "condition": plain(conditions[n])} for n, a in self._assets.items()},
             "models": {n: m.status() for n, m in self._models.items()},
-            "outputs": {n: o.status() for n, o in self._outputs.items()},
+            "outputs": {n: o.status(self._events.overflowed[n]) for n, o in self._outputs.items()},
             "inbox": {**self._inbox.status(), "problem": self._progress.problem},
             "labels": self._labels.status(),
             "storage": self._storage(),
@@ -352,6 +352,10 @@ class App:
     def _wake_outputs(self) -> None:
         for output in self._outputs.values():
             output.wake()
+
+    def _orders(self) -> dict[str, Any]:
+        """Events that failed and are tried again, by output: what `fedge-agent order` cannot read from the spool."""
+        return {name: output.failing() for name, output in self._outputs.items()}
 
     def _decisions(self) -> dict[str, Any]:
         return {name: list(asset.recent()) for name, asset in self._assets.items()}

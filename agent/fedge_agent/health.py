@@ -143,7 +143,11 @@ def _counters(status: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]
         ("out_of_range", "Readings outside of a channel's range, by asset/channel", _by_channel(assets)),
         ("unjudged", "Decisions that could not alarm, by asset", {k: v["unjudged"] for k, v in assets.items()}),
         ("events", "Events raised, by asset", {k: v["events"] for k, v in assets.items()}),
-        ("delivered", "Events delivered, by output", {k: v["delivered"] for k, v in outputs.items()}),
+        ("delivered", "Events sent and answered, by output", {k: v["delivered"] for k, v in outputs.items()}),
+        ("skipped", "Events with nothing to send, by output", {k: v["skipped"] for k, v in outputs.items()}),
+        ("withheld", "Cleared without an opened, by output", {k: v["withheld"] for k, v in outputs.items()}),
+        ("overflowed", "Events lost to a full queue, by output", {k: v["overflowed"] for k, v in outputs.items()}),
+        ("delivery_failures", "Tries that failed, by output", {k: v["retries"] for k, v in outputs.items()}),
         ("relabelled", "Samples that late labels taught, by asset", {k: v["relabelled"] for k, v in labels.items()}),
         ("wrong_labels", "Late labels unknown or malformed, by asset", wrong),
         ("contradictions", "Samples with two labels, by asset", {k: v["contradictory"] for k, v in labels.items()}),
@@ -165,6 +169,8 @@ def _gauges(status: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]:
     ages = {k: v["age_s"] for k, v in conditions.items() if v["age_s"] is not None}
     return [
         ("pending", "Events waiting, by output", {k: v["pending"] for k, v in outputs.items()}),
+        ("pending_seconds", "Longest wait, by output", {k: v["oldest_s"] or 0.0 for k, v in outputs.items()}),
+        ("set_aside", "Events set aside, by output", {k: v["refused"] for k, v in outputs.items()}),
         (
             "duplicates",
             "Events with several orders, by output",

@@ -214,13 +214,22 @@ class Source(Plugin, abc.ABC):
         """Try the connection and each tag without side effects; problems in the operator's words, [] when fine."""
 
 
+class Receipt(NamedTuple):
+    """What came of an event at a target that did not refuse it."""
+
+    reference: str = ""  # the target's own name for it, such as a work order's id; shown in `fedge-agent order list`
+    skipped: str = ""  # why there was nothing to send; empty: it was sent, and the target answered
+
+
 class Output(Plugin, abc.ABC):
     """Delivers events. Hooks that an output does not need do nothing.
 
-    The host guarantees: one thread per output calls everything but `status`. Events of one asset come in order. Each
-    event is stored durably before `deliver` sees it, and comes at least once, with the same `key` each time. After
-    RetryError the host backs off with jitter, without end; after RefusedError the event is set aside, counted and shown
-    in `status`.
+    The host guarantees: one thread per output calls everything but `status` and `preview`. Events of one asset come in
+    order; one that cannot be delivered holds up no other asset. Each event is stored durably before `deliver` sees it,
+    and comes at least once, with the same `key` each time. "cleared" comes only if an earlier event of its key was
+    delivered. After RetryError the host backs off with jitter, without end; after ConflictError, and any exception that
+    is not a FedgeError, for a limited number of tries. Then, and after RefusedError, the event is set aside, counted
+    and shown in `status`.
     """
 
     shows_decisions: bool = False  # whether `show` is called
@@ -236,8 +245,13 @@ class Output(Plugin, abc.ABC):
         RetryError."""
 
     @abc.abstractmethod
-    def deliver(self, event: Event) -> None:
-        """Deliver one event or raise RetryError (try again) or RefusedError (never again)."""
+    def deliver(self, event: Event) -> Receipt | None:
+        """Deliver one event or raise RetryError (try again) or RefusedError (never again). None is `Receipt()`."""
+
+    def preview(self, event: Event) -> dict[str, Any]:
+        """What `deliver` would send, without secrets, for a person to read. Sends nothing; called on an output that was
+        never begun."""
+        return {}
 
     def show(self, decision: Decision) -> None:
         """Show the newest decision of an asset, at most ten times a second, while no event waits. Older ones are

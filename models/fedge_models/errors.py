@@ -18,6 +18,8 @@
     │   └── ReleaseError        a release that fails the chain of trust or the local canary
     └── RetryError              the world may heal: back off and try again
         ├── UnreachableError    peer absent, timed out or hung up
+        ├── UnavailableError    peer that answers, but serves nobody now: its login, its limit of requests, its proxy
+        ├── ConflictError       a request that met another's work: after a new look it may succeed, or never
         └── StorageError        disk full or failing
 
 A message says what was expected, what came, where (file and key, node and round) and what the operator can do.
@@ -85,11 +87,32 @@ class ReleaseError(RefusedError):
 
 
 class RetryError(FedgeError):
-    """A failure that may heal by itself."""
+    """A failure that may heal by itself. `nothing_done`: the peer did certainly nothing of what was asked."""
+
+    def __init__(self, text: str = "", nothing_done: bool = False) -> None:
+        super().__init__(text)
+        self.nothing_done = nothing_done
 
 
 class UnreachableError(RetryError):
     """A peer that is absent, too slow, or closed the connection."""
+
+
+class UnavailableError(RetryError):
+    """A peer that answers, but serves nobody at the moment. `wait_s`: how long it asks to wait, s; 0: it does not."""
+
+    def __init__(self, text: str = "", nothing_done: bool = False, wait_s: float = 0.0) -> None:
+        super().__init__(text, nothing_done)
+        self.wait_s = wait_s
+
+
+class ConflictError(RetryError):
+    """A request that met another's work, or a state that has changed since it was read. `exists`: what it was to make
+    may be there already."""
+
+    def __init__(self, text: str = "", nothing_done: bool = False, exists: bool = False) -> None:
+        super().__init__(text, nothing_done)
+        self.exists = exists
 
 
 class StorageError(RetryError):

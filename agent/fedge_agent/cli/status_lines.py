@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..machines.condition_words import names
+from ..machines.condition_words import duration, names
 from . import status_assets, storage_lines
 
 KINDS = ("sources", "models", "outputs")
@@ -98,10 +98,12 @@ def _samples(counts: dict[str, int]) -> str:
 
 
 def _output(entry: dict[str, Any]) -> Line:
-    twice = "; ".join(f"{key} has the orders {ids}" for key, ids in entry.get("duplicates", {}).items())
-    problems = (entry["error"], entry.get("problem"), f"DUPLICATES {twice}" if twice else None)
-    text = f"{entry['pending']} waiting, {entry['delivered']} delivered, {entry['refused']} refused"
-    return Line(text, tuple(p for p in problems if p))
+    """An output; what is zero is left out, but for what always matters."""
+    age = f" (the oldest for {duration(entry['oldest_s'])})" if entry["oldest_s"] is not None else ""
+    more = {"skipped": "skipped", "withheld": "cleared withheld", "overflowed": "LOST"}
+    counts = "".join(f", {entry[name]} {words}" for name, words in more.items() if entry[name])
+    text = f"{entry['pending']} waiting{age}, {entry['delivered']} delivered, {entry['refused']} set aside{counts}"
+    return Line(text, tuple(entry["problems"]))
 
 
 def _privacy(entry: dict[str, Any]) -> str:

@@ -28,6 +28,7 @@ class EventWriter:
 
     def __init__(self, spool: Spool, outputs: Sequence[str], wake: Callable[[], None]) -> None:
         self.lost = 0  # events that some output will never see
+        self.overflowed = {output: 0 for output in outputs}  # those that an output had no more room for
         self._spool, self._outputs, self._wake = spool, outputs, wake
         self._waiting: deque[tuple[Event, AlertState]] = deque()
         self._worker = Worker("events", self._write, self._write)
@@ -66,6 +67,8 @@ class EventWriter:
             event, state = self._waiting[0]
             full = self._spool.put_event(self._outputs, event, state)
             self._waiting.popleft()
+            for output in full:
+                self.overflowed[output] += 1
             if full:
                 self._lose(event, f"too many others wait for {', '.join(full)}")
             self._wake()

@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,20 +25,15 @@ from fedge_models.privacy.budget import Charge, Spent
 from fedge_models.system import damage
 from fedge_models.system.healing import HealingDatabase, retried
 
-from ..types import AlertState, Event
-from . import event_record
+from ..types import AlertState
+from . import event_queue
+from .event_queue import EventQueue
 
 logger = logging.getLogger(__name__)
 
 FURTHEST_US = 2**52  # the year 2112; a sequence number on the wire ends at 2**53
-MAX_EVENTS = 100_000  # per output; further events are refused and counted
 
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS events (
-    id INTEGER PRIMARY KEY, output TEXT NOT NULL, event BLOB NOT NULL, error TEXT,
-    refused INTEGER NOT NULL DEFAULT 0);
-CREATE INDEX IF NOT EXISTS waiting ON events (output, refused, id);
-CREATE TABLE IF NOT EXISTS alerts (asset TEXT PRIMARY KEY, state BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS sequences (federation TEXT PRIMARY KEY, last INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS updates (
     federation TEXT PRIMARY KEY, base INTEGER NOT NULL, sequence INTEGER NOT NULL, body BLOB, outcome TEXT);
@@ -47,14 +42,6 @@ CREATE TABLE IF NOT EXISTS ledger (
     federation TEXT PRIMARY KEY, rho REAL NOT NULL, updates INTEGER NOT NULL, unprotected INTEGER NOT NULL,
     sequence INTEGER);
 """
-
-
-class Entry(NamedTuple):
-    """An event waiting for one output."""
-
-    id: int
-    output: str
-    event: Event
 
 
 class PendingUpdate(NamedTuple):
@@ -67,13 +54,14 @@ class PendingUpdate(NamedTuple):
 
 
 @retried
-class Spool:
+class Spool(EventQueue):
     """Thread-safe. Every method raises StorageError when neither the disk nor, for events, the memory takes it."""
 
     def __init__(self, path: Path, clock_us: Callable[[], int] = lambda: time.time_ns() // 1000) -> None:
         """clock_us: Unix time, us."""
         self._path, self._clock_us = path, clock_us
-        self._db = HealingDatabase(path, _SCHEMA, "the spool", memory=True)
+        schema = event_queue.SCHEMA + _SCHEMA
+        self._db = HealingDatabase(path, schema, "the spool", memory=True, prepare=event_queue.prepare)
 
     @property
     def problem(self) -> str | None:
@@ -97,44 +85,6 @@ class Spool:
         except (msgspec.MsgspecError, UnicodeDecodeError) as e:
             logger.error("asset %s: its stored alert cannot be read (%s); it begins again", asset, e)
             return AlertState()
-
-    def put_event(self, outputs: Sequence[str], event: Event, state: AlertState) -> list[str]:
-        """Store an event for each output, and the alert state it led to, in one transaction.
-
-        Returns the outputs that have too many waiting to get another.
-        """
-        body, full = event_record.encode(event), []
-        with self._transaction() as db:
-            for output in outputs:
-                count = db.execute("SELECT count(*) FROM events WHERE output = ?", (output,)).fetchone()[0]
-                if count >= MAX_EVENTS:
-                    full.append(output)
-                else:
-                    db.execute("INSERT INTO events (output, event) VALUES (?, ?)", (output, body))
-            db.execute(
-                "INSERT OR REPLACE INTO alerts VALUES (?, ?)", (event.decision.asset, msgspec.json.encode(state))
-            )
-        return full
-
-    def next_event(self, output: str) -> Entry | None:
-        """The oldest event the output still has to deliver."""
-        sql = "SELECT id, output, event FROM events WHERE output = ? AND refused = 0 ORDER BY id LIMIT 1"
-        rows = self._all(sql, output)
-        return Entry(rows[0][0], rows[0][1], event_record.decode(rows[0][2])) if rows else None
-
-    def delivered(self, entry: Entry) -> None:
-        """Delete an event: the target has it."""
-        self._run("DELETE FROM events WHERE id = ?", entry.id)
-
-    def refused(self, entry: Entry, error: str) -> None:
-        """Set an event aside that the target will never take, for a person to look at."""
-        self._run("UPDATE events SET refused = 1, error = ? WHERE id = ?", error[:500], entry.id)
-
-    def counts(self, output: str) -> dict[str, int]:
-        """Count the events of an output that wait, and those that were refused."""
-        rows = self._all("SELECT refused, count(*) FROM events WHERE output = ? GROUP BY refused", output)
-        found = {int(r): int(n) for r, n in rows}
-        return {"pending": found.get(0, 0), "refused": found.get(1, 0)}
 
     def reserve_sequence(self, federation: str) -> int:
         """Reserve the next sequence number; it is never used again, whatever happens next. At least the clock, so that

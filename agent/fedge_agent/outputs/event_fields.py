@@ -32,8 +32,11 @@ def values(event: Event) -> dict[str, Any]:
 
 
 def iso_time(time_ns: int) -> str:
-    """A source time in ISO 8601, UTC, to the millisecond."""
-    return datetime.fromtimestamp(time_ns / 1e9, timezone.utc).isoformat(timespec="milliseconds")
+    """A source time in ISO 8601, UTC, to the millisecond; one that no calendar has, as nanoseconds since 1970."""
+    try:
+        return datetime.fromtimestamp(time_ns / 1e9, timezone.utc).isoformat(timespec="milliseconds")
+    except (OverflowError, ValueError, OSError):
+        return f"{time_ns} ns"
 
 
 def _cause(channel: str, estimates: dict[str, float]) -> str:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs an output: a thread that delivers its events from the spool, with back-off, and counters.
+"""Runs an output: a thread that delivers its events from the spool, with back-off for each asset, and counters.
 
-While no event waits, it collects labels from the target and shows the newest decisions.
+While no event is due, it collects labels from the target and shows the newest decisions. `lanes` decides what may be
+tried when; the spool keeps what became of each event.
 """
 
 from __future__ import annotations
@@ -12,17 +13,31 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from fedge_models.errors import RefusedError, RetryError, StorageError
-from fedge_models.system.worker import BackOff, Worker
+from fedge_models.errors import (
+    ConflictError,
+    FedgeError,
+    RefusedError,
+    RetryError,
+    StopError,
+    StorageError,
+    UnavailableError,
+    UnreachableError,
+)
+from fedge_models.system.worker import Worker
 
-from ..durable.spool import Entry, Spool
-from ..types import Decision, Label, Output
+from ..durable.event_queue import Entry, Outcome
+from ..durable.spool import Spool
+from ..types import Decision, Label, Output, Receipt
+from . import host_status, lanes
 
 logger = logging.getLogger(__name__)
 
-FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 300.0
+FIRST_WAIT_S, LONGEST_WAIT_S = lanes.FIRST_S, lanes.LONGEST_S
 LOOK_S = 5.0  # how often to look without being woken
 SHOW_S = 0.1  # between two decisions shown
+UNEXPECTED_TRIES = 5  # of an event that raises what is no error of ours: then it is set aside
+CONFLICT_TRIES = 12  # of an event that meets another's work each time: about 20 minutes
+WHOLE_TARGET = (UnreachableError, UnavailableError, StorageError, StopError)  # no event fares better than this one
 
 
 class HostedOutput:
@@ -46,9 +61,10 @@ class HostedOutput:
         self._begun = folder is None
         self._collected_at, self._labels = time.monotonic(), 0
         self._worker = Worker(f"output-{name}", self._step, output.end)
-        self._back_off, self._not_before = BackOff(FIRST_WAIT_S, LONGEST_WAIT_S), 0.0  # monotonic, s
-        self._delivered = self._retries = 0
-        self._error: str | None = None
+        self._lanes, self._shown_at = lanes.Lanes(FIRST_WAIT_S, LONGEST_WAIT_S), 0.0  # monotonic, s
+        self._unrecorded: tuple[Entry, Receipt] | None = None  # delivered, while the spool could not be written
+        self._counts = {"delivered": 0, "skipped": 0, "withheld": 0, "retries": 0}
+        self._error: str | None = None  # of the target as a whole, of a label or decision
 
     def start(self) -> None:
         """Start delivering."""
@@ -68,10 +84,18 @@ class HostedOutput:
         """End after the current delivery; other events stay in the spool."""
         self._worker.stop(timeout)
 
-    def status(self) -> dict[str, Any]:
-        """Figures for the status page."""
-        counts = {**self._spool.counts(self.name), "labels": self._labels, **self._own_status()}
-        return {**counts, "delivered": self._delivered, "retries": self._retries, "error": self._error}
+    def status(self, overflowed: int = 0) -> dict[str, Any]:
+        """Figures for the status page. overflowed: events that came while the queue was full."""
+        failing = host_status.failing(self._lanes, time.monotonic())
+        queue = host_status.queue(self._spool, self.name, time.time())
+        found = {**queue, "labels": self._labels, **self._own_status(), **self._counts, "overflowed": overflowed}
+        found["failing"] = failing
+        error = self._error or host_status.in_words(failing)
+        return {**found, "error": error, "problems": host_status.problems(found, error)}
+
+    def failing(self) -> list[dict[str, Any]]:
+        """Each asset's event that failed and is tried again, for `fedge-agent order`."""
+        return host_status.failing(self._lanes, time.monotonic(), most=None)
 
     @property
     def storage_problem(self) -> str | None:
@@ -86,46 +110,105 @@ class HostedOutput:
 
     def _step(self) -> float:
         """Make one attempt; seconds until the next one."""
-        pause = self._not_before - time.monotonic()
-        if pause > 0:  # woken by a new event or decision: that shortens no pause
-            return pause
         try:
-            wait = self._attempt()
-            self._back_off.reset()
-        except Exception as e:
+            return self._attempt(time.monotonic())
+        except Exception as e:  # of beginning, of showing, of the spool
             self._note(e)
-            wait = self._pause(self._back_off.next())
-        return wait
+            self._lanes.target_failed(time.monotonic(), getattr(e, "wait_s", 0.0))
+            return LOOK_S
 
-    def _attempt(self) -> float:
-        """Deliver the oldest event; if there is none, collect labels and show decisions. Seconds until the next."""
-        if not self._begun:
-            assert self._folder is not None
-            self._output.begin(self._folder)
-            self._begun = True
-        entry = self._spool.next_event(self.name)
+    def _attempt(self, now: float) -> float:
+        """Deliver the oldest event that is due; if none is, collect labels and show decisions.
+
+        Returns the seconds until the next attempt. Whoever wakes the thread shortens no back-off.
+        """
+        self._record()
+        if not self._begun and not self._begin(now):
+            return min(LOOK_S, self._lanes.closed_s(now))
+        if (pause := self._lanes.closed_to_fresh_s(now)) > 0:
+            return min(LOOK_S, pause)
+        self._forget_dropped()
+        entry = self._spool.next_event(self.name, self._lanes.blocked(now))
         if entry is not None:
-            self._deliver(entry)
+            self._take(entry)
             return 0.0
+        if (pause := max(self._lanes.closed_s(now), self._shown_at + SHOW_S - now)) > 0:
+            return min(LOOK_S, pause)
         self._collect_labels()
         self._show_newest()
-        return LOOK_S
+        return min(LOOK_S, self._lanes.next_s(time.monotonic()))
 
-    def _deliver(self, entry: Entry) -> None:
-        """Deliver an event, or set it aside if the target refuses it. Raises what else the output raises."""
-        try:
-            self._output.deliver(entry.event)
-        except RefusedError as e:
-            logger.error("output %s: event %s is set aside: %s", self.name, entry.event.key, e)
-            self._spool.refused(entry, str(e))
-            self._error = str(e)
+    def _begin(self, now: float) -> bool:
+        """Have the output prepare, if it is time to; whether it has."""
+        if self._lanes.closed_s(now) > 0:
+            return False
+        assert self._folder is not None
+        self._output.begin(self._folder)
+        self._begun = True
+        self._answered()
+        return True
+
+    def _take(self, entry: Entry) -> None:
+        """Deliver an event, or store why it is not sent."""
+        if (outcome := self._spool.without_opened(entry)) is not None:
+            self._spool.withheld(entry, outcome)
+            self._counts["withheld"] += outcome == Outcome.WITHHELD
             return
-        except Exception:
-            self._retries += 1
-            raise
-        self._spool.delivered(entry)
-        self._delivered += 1
+        try:
+            receipt = self._output.deliver(entry.event) or Receipt()
+        except RefusedError as e:
+            self._set_aside(entry, str(e), [])
+            self._answered()
+        except Exception as e:
+            self._failed(entry, e)
+        else:
+            self._unrecorded = entry, receipt
+            if not receipt.skipped:
+                self._answered()
+            self._record()
+
+    def _answered(self) -> None:
+        self._lanes.answered()
         self._error = None
+
+    def _record(self) -> None:
+        """Store that an event was delivered. Raises StorageError; it is then not sent again, but stored later."""
+        if self._unrecorded is None:
+            return
+        entry, receipt = self._unrecorded
+        if receipt.skipped:
+            self._spool.skipped(entry, receipt.skipped)
+        else:
+            self._spool.delivered(entry, receipt.reference)
+        self._counts["skipped" if receipt.skipped else "delivered"] += 1
+        self._unrecorded = None
+        self._lanes.done(entry.event.decision.asset)
+
+    def _failed(self, entry: Entry, error: Exception) -> None:
+        """Let an event wait for its next try, or set it aside after too many."""
+        now, text = time.monotonic(), _in_words(error)
+        if not isinstance(error, FedgeError):
+            logger.error("output %s: event %s", self.name, entry.event.key, exc_info=error)
+        self._counts["retries"] += 1
+        lane = self._lanes.failed(entry.event.decision.asset, entry.id, text, now)
+        most = CONFLICT_TRIES if isinstance(error, ConflictError) else UNEXPECTED_TRIES
+        limited = isinstance(error, ConflictError) or not isinstance(error, FedgeError)
+        if limited and lane.tries >= most:
+            self._set_aside(entry, f"{text} (tried {lane.tries} times)", lane.answers)
+        elif isinstance(error, WHOLE_TARGET):
+            self._lanes.target_failed(now, getattr(error, "wait_s", 0.0))
+
+    def _set_aside(self, entry: Entry, error: str, answers: list[str]) -> None:
+        """Store why a person has to look at an event."""
+        logger.error("output %s: event %s is set aside: %s", self.name, entry.event.key, error)
+        self._spool.refused(entry, error, answers or [error])
+        self._lanes.done(entry.event.decision.asset)
+
+    def _forget_dropped(self) -> None:
+        """A person may have dropped an event that is tried again: those behind it need not wait any longer."""
+        numbers = {lane.number for lane in self._lanes.lanes.values()}
+        if numbers:
+            self._lanes.keep(self._spool.still_waiting(numbers))
 
     def _collect_labels(self) -> None:
         """Store the labels that became known at the target, if it is time to ask. A failure delays no event."""
@@ -157,18 +240,19 @@ class HostedOutput:
             except BaseException:
                 self._newest.setdefault(asset, decision)
                 raise
+        self._lanes.answered()
         self._error = error
-        self._pause(SHOW_S)
-
-    def _pause(self, seconds: float) -> float:
-        """Make no attempt for so long, whoever wakes the thread."""
-        self._not_before = time.monotonic() + seconds
-        return seconds
+        self._shown_at = time.monotonic()
 
     def _note(self, error: Exception) -> None:
         """Show the error in `status`; log its traceback if it is not one of ours."""
-        if isinstance(error, (RetryError, RefusedError)):
-            self._error = str(error)
-            return
-        logger.error("output %s", self.name, exc_info=error)
-        self._error = f"unexpected {type(error).__name__}: {error}; see the log"
+        if not isinstance(error, FedgeError):
+            logger.error("output %s", self.name, exc_info=error)
+        self._error = _in_words(error)
+
+
+def _in_words(error: Exception) -> str:
+    """An error as `status` shows it."""
+    if isinstance(error, (RetryError, RefusedError, StopError)):
+        return str(error)
+    return f"unexpected {type(error).__name__}: {error}; see the log"

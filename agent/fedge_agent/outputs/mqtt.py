@@ -15,7 +15,7 @@ from fedge_models.errors import ConfigError, FedgeError
 from .. import figures, placeholders
 from ..protocols.mqtt.broker import Broker, check_broker
 from ..protocols.mqtt.connection import Connection
-from ..types import Decision, Event, Output
+from ..types import Decision, Event, Output, Receipt
 from .event_fields import iso_time
 
 FIELDS = ("asset", "model")
@@ -40,11 +40,15 @@ class MqttOutput(Output):
         self._connection: Connection | None = None
         self.shows_decisions = config.decisions == "newest"
 
-    def deliver(self, event: Event) -> None:
+    def deliver(self, event: Event) -> Receipt:
         """Publish an event and wait for its PUBACK. Raises UnreachableError, RefusedError."""
-        connection = self._connected()
-        topic = f"{self._topic(event.decision)}/event"
+        connection, topic = self._connected(), self._topic_of_event(event)
         connection.wait([connection.publish(topic, _body(figures.of_event(event)), retain=True)])
+        return Receipt(topic)
+
+    def preview(self, event: Event) -> dict[str, Any]:
+        """Topic and payload."""
+        return {"topic": self._topic_of_event(event), "payload": msgspec.json.decode(_body(figures.of_event(event)))}
 
     def check(self) -> list[str]:
         """Connect under another client id, and publish nothing."""
@@ -82,6 +86,9 @@ class MqttOutput(Output):
             raise
         self._connection = connection
         return connection
+
+    def _topic_of_event(self, event: Event) -> str:
+        return f"{self._topic(event.decision)}/event"
 
     def _topic(self, decision: Decision) -> str:
         return str(placeholders.fill(self._config.topic, {"asset": decision.asset, "model": decision.model}))

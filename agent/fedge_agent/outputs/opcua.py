@@ -23,7 +23,7 @@ from ..protocols.opcua.connection import ConnectionConfig, Connector, Link, trou
 from ..protocols.opcua.loop import Loop
 from ..protocols.opcua.reasons import Facts, explain
 from ..protocols.opcua.tags import parse
-from ..types import Decision, Event, Output
+from ..types import Decision, Event, Output, Receipt
 
 OF_DECISIONS = tuple(figures.select(Of.DECISION))
 OF_EVENTS = tuple(figures.select(Of.EVENT | Of.ALERT))
@@ -56,10 +56,17 @@ class OpcuaOutput(Output):
         self._loop, self._writer = Loop(name), _Writer(self.connector)
         self.shows_decisions = bool(config.decisions)
 
-    def deliver(self, event: Event) -> None:
+    def deliver(self, event: Event) -> Receipt:
         """Write the event's values. Raises UnreachableError (again later) or RefusedError (the server never will)."""
-        if self._config.events:
-            self._write(self._config.events, {**figures.of_event(event), "alert": event.alert})
+        values = self._values(event)
+        if not values:
+            return Receipt(skipped="`events` names no node with a value for it")
+        self._loop.call(self._writer.write(values), self._patience)
+        return Receipt()
+
+    def preview(self, event: Event) -> dict[str, Any]:
+        """The value of each node."""
+        return {"url": self._config.url, "write": self._values(event)}
 
     def check(self) -> list[str]:
         """Connect and read each node whose name does not depend on the asset; nothing is written."""
@@ -84,12 +91,19 @@ class OpcuaOutput(Output):
 
     def show(self, decision: Decision) -> None:
         """Write the decision's values. Raises like `deliver`."""
-        self._write(self._config.decisions, figures.of_decision(decision))
-
-    def _write(self, table: Mapping[str, Any], known: Mapping[str, Any]) -> None:
-        names = {"asset": known["asset"], "model": known["model"]}
-        values = {placeholders.fill(tag, names): placeholders.fill(value, known) for tag, value in table.items()}
+        values = _filled(self._config.decisions, figures.of_decision(decision))
         self._loop.call(self._writer.write(values), self._patience)
+
+    def _values(self, event: Event) -> dict[str, Any]:
+        """Node -> value, of those that have one."""
+        filled = _filled(self._config.events, {**figures.of_event(event), "alert": event.alert})
+        return {tag: value for tag, value in filled.items() if value is not None}
+
+
+def _filled(table: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+    """Node -> value, with the placeholders of both filled."""
+    names = {"asset": known["asset"], "model": known["model"]}
+    return {placeholders.fill(tag, names): placeholders.fill(value, known) for tag, value in table.items()}
 
 
 class _Writer:

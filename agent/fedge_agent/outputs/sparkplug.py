@@ -28,7 +28,7 @@ from ..protocols.sparkplug import state, topics
 from ..protocols.sparkplug.edge_node import EdgeNode, Value
 from ..protocols.sparkplug.topics import NodeId, Topic
 from ..protocols.sparkplug.values import BOOLEAN, DOUBLE, INT64, STRING
-from ..types import Decision, Event, Output
+from ..types import Decision, Event, Output, Receipt
 
 logger = logging.getLogger(__name__)
 
@@ -93,7 +93,7 @@ class SparkplugOutput(Output):
         alert = Value(BOOLEAN, self._state.alerts.get(decision.asset, False))
         self._send(decision.asset, {**_metrics(decision), "alert": alert}, decision.time_ns)
 
-    def deliver(self, event: Event) -> None:
+    def deliver(self, event: Event) -> Receipt:
         """Send that an alert opened, rose or cleared. Raises UnreachableError."""
         asset = event.decision.asset
         self._state.alerts[asset] = event.alert
@@ -103,7 +103,9 @@ class SparkplugOutput(Output):
             "alert key": Value(STRING, event.key),
             "severity": Value(STRING, event.severity),
         }
-        self._send(asset, alert, event.decision.time_ns)
+        if self._send(asset, alert, event.decision.time_ns):
+            return Receipt()
+        return Receipt(skipped="the host application knows it: nothing changed")
 
     def check(self) -> list[str]:
         """Connect without births, under another client id than a running agent."""
@@ -116,12 +118,14 @@ class SparkplugOutput(Output):
         finally:
             connection.close()
 
-    def _send(self, device: str, values: dict[str, Value], time_ns: int) -> None:
+    def _send(self, device: str, values: dict[str, Value], time_ns: int) -> bool:
+        """Send what changed; whether anything was sent."""
         with self._lock:
             messages = self._node.update(device, values, time_ns // 1_000_000, _wall_ms())
             before, connection = self._connection, self._connected()
             for topic, data in messages if connection is before else []:  # else the births carried it
                 connection.publish(topic, data, 0)
+            return bool(messages) or connection is not before
 
     def _connected(self) -> Connection:
         """The open connection, or a new one. Raises UnreachableError."""

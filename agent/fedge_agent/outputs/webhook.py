@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """POST every event to one address: opened, raised, cleared, each with an idempotency key of its own.
 
-Any answer below 300 accepts the event, whatever it holds; 409 means that it was accepted before. Other answers are
-handled as for work orders (`protocols.http.client`): the host repeats what may heal, and sets refused events aside.
+Any answer below 300 accepts the event, unless it is a login page or reports an error; 409 means that it was accepted
+before, if it says so or goes on. Other answers are handled as for work orders (`protocols.http.client`): the host
+repeats what may heal, and sets refused events aside.
 """
 
 from __future__ import annotations
@@ -11,14 +12,16 @@ import time
 from typing import Any, Literal
 
 import msgspec
-from fedge_models.errors import RefusedError, RetryError, StaleError
+from fedge_models.errors import ConflictError, RefusedError, RetryError, UnavailableError
 
 from .. import figures, placeholders
-from ..protocols.http import auth, client, templates
+from ..protocols.http import auth, client, hidden_errors, masking, templates
 from ..protocols.http.settings import Target
-from ..types import Event, Output
+from ..types import Event, Output, Receipt
 from . import event_fields
 from .mes import b2mml
+
+CONFLICTS = 3  # answers 409 to an event before it is taken to be there
 
 
 class WebhookConfig(Target, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -35,22 +38,45 @@ class WebhookOutput(Output):
 
     def __init__(self, name: str, config: WebhookConfig) -> None:
         self._name, self._config = name, config
+        self._conflicts: dict[str, int] = {}  # idempotency key -> answers 409
         client.check_url(config.url, f"output.{name}")
         self._template = config.body or (b2mml.WORK_REQUEST if config.format == "b2mml" else None)
         for part in (config.url, config.headers, self._template):
             placeholders.check(part, event_fields.FIELDS, f"output.{name}", event_fields.TABLES)
 
-    def deliver(self, event: Event) -> None:
+    def deliver(self, event: Event) -> Receipt:
         """Send the event. Raises RetryError or RefusedError."""
         known = event_fields.values(event)
-        template = self._template
-        body = msgspec.json.encode(figures.of_event(event) if template is None else placeholders.fill(template, known))
-        url = templates.fill_url(self._config.url, {}, known)
+        filled = self._filled(event, known)
+        if filled in ({}, None):
+            return Receipt(skipped="the template `body` yields nothing")
+        body, url = msgspec.json.encode(filled), templates.fill_url(self._config.url, {}, known)
+        headers = self._headers(event, known, auth.static(self._config))
+        if self._config.hmac:
+            headers |= auth.signed(self._config.hmac, body, time.time())
         with client.connected(url, self._config) as connection:
             try:
-                client.exchange(connection, "POST", url, body, self._headers(event, body, known), expect="anything")
-            except StaleError:
-                return
+                answer = client.exchange(connection, "POST", url, body, headers, expect="anything")
+            except ConflictError as e:
+                self._take_conflict(_idempotency_key(event), e)
+                return Receipt()
+        if (error := hidden_errors.find(answer.data)) is not None:
+            text = f"{client.shown(url)}: status {answer.status} with the error {error}"
+            raise UnavailableError(text, True) if hidden_errors.LOGIN.search(error) else RefusedError(text)
+        return Receipt()
+
+    def preview(self, event: Event) -> dict[str, Any]:
+        """The request for the event, without secrets."""
+        known = event_fields.values(event)
+        texts = {str(value) for value in known.values()}
+        signs = self._config.token_file or self._config.password_file
+        headers = self._headers(event, known, {"Authorization": masking.HIDDEN} if signs else {})
+        return {
+            "method": "POST",
+            "url": masking.url(templates.fill_url(self._config.url, {}, known), texts),
+            "headers": masking.headers(headers, [self._config.idempotency_header]),
+            "body": masking.body(self._filled(event, known), texts),
+        }
 
     def check(self) -> list[str]:
         """Connect, with the TLS handshake, without sending a request."""
@@ -60,12 +86,24 @@ class WebhookOutput(Output):
         except (RetryError, RefusedError) as e:
             return [f"output {self._name}: {e}"]
 
-    def _headers(self, event: Event, body: bytes, known: dict[str, Any]) -> dict[str, str]:
+    def _filled(self, event: Event, known: dict[str, Any]) -> Any:
+        return figures.of_event(event) if self._template is None else placeholders.fill(self._template, known)
+
+    def _take_conflict(self, key: str, error: ConflictError) -> None:
+        """Accept that the target has the event. Raises the conflict until it says so, or has gone on for long."""
+        count = self._conflicts[key] = self._conflicts.get(key, 0) + 1
+        if not error.exists or (count <= CONFLICTS and not client.EXISTS.search(str(error))):
+            raise error
+        del self._conflicts[key]
+
+    def _headers(self, event: Event, known: dict[str, Any], credentials: dict[str, str]) -> dict[str, str]:
         config = self._config
-        headers = {"Content-Type": "application/json", **auth.static(config)}
+        headers = {"Content-Type": "application/json", **credentials}
         headers |= templates.fill_headers(config.headers, known)
         if config.idempotency_header:
-            headers[config.idempotency_header] = f"{event.key}:{event.state}:{event.severity}"
-        if config.hmac:
-            headers |= auth.signed(config.hmac, body, time.time())
+            headers[config.idempotency_header] = _idempotency_key(event)
         return headers
+
+
+def _idempotency_key(event: Event) -> str:
+    return f"{event.key}:{event.state}:{event.severity}"

@@ -282,7 +282,7 @@ def test_more_events_than_may_wait_are_counted(at_end: AtEnd, tmp_path: Path) ->
 def test_full_output_does_not_keep_others_from_an_event(
     at_end: AtEnd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fedge_agent.durable.spool.MAX_EVENTS", 2)
+    monkeypatch.setattr("fedge_agent.durable.event_queue.MAX_EVENTS", 2)
     spool = at_end(Spool(tmp_path / "s"))
     for _ in range(2):
         assert spool.put_event(["mes"], EVENT, AlertState()) == []

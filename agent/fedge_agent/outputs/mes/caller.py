@@ -11,10 +11,17 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
-from fedge_models.errors import ConfigError, RefusedError, RetryError, UnreachableError
+from fedge_models.errors import (
+    ConfigError,
+    ConflictError,
+    RefusedError,
+    RetryError,
+    UnavailableError,
+    UnreachableError,
+)
 
 from ... import placeholders
-from ...protocols.http import auth, client, pointer, templates
+from ...protocols.http import auth, client, hidden_errors, masking, pointer, templates
 from .. import event_fields
 from . import sessions
 from .settings import MesConfig, Step
@@ -32,6 +39,7 @@ _KNOWN = {  # the placeholders that each step may use; `status` has no event
 }
 _ALWAYS = ("session", "origin", "username")
 _TABLES = (*event_fields.TABLES, "saved")
+NEW_READS = 3  # of what a step meets a conflict over, within one delivery
 
 
 class Caller:
@@ -46,6 +54,10 @@ class Caller:
         self._origin = f"{parts.scheme}://{parts.netloc}"
         if config.token and not config.find:
             raise ConfigError(f"{where}.token: a create-once address needs a search too; give {where}.find")
+        try:
+            self._transient = re.compile(config.transient)
+        except re.error as e:
+            raise ConfigError(f"{where}.transient: {config.transient!r} is no regular expression: {e}") from e
         placeholders.check(config.headers, _ALWAYS, f"{where}.headers")
         for name, allowed in _KNOWN.items():
             step = getattr(config, name)
@@ -90,17 +102,46 @@ class Caller:
                 self._session.forget()  # it may have ended
             raise
 
-    def chain(self, step: Step, known: Mapping[str, Any], key: str) -> None:
-        """Send a step and the steps after it, for an order that a person may have deleted."""
+    def chain(self, step: Step, known: Mapping[str, Any], key: str) -> bool:
+        """Send a step and the steps after it, for an order that a person may have deleted; whether it is there.
+
+        A step that meets a conflict is sent again with what the last reading step (GET) before it reads then.
+        """
+        steps, index, again = _steps(step), 0, NEW_READS
         saved: dict[str, Any] = {}
-        next_: Step | None = step
-        while next_ is not None:
-            answer = self.ask(next_, {**known, "saved": saved}, key, may_be_gone=True)
+        while index < len(steps):
+            try:
+                answer = self.ask(steps[index], {**known, "saved": saved}, key, may_be_gone=True)
+            except ConflictError:
+                reads = [i for i, s in enumerate(steps[:index]) if s.method == "GET"]
+                if not reads or again == 0:
+                    raise
+                index, again = reads[-1], again - 1
+                continue
             if answer.status == client.GONE:
                 logger.error("%s: its order %s was deleted; nothing is added to it", known["key"], known["id"])
-                return
-            saved |= {name: pointer.find(answer.data, where) for name, where in next_.save.items()}
-            next_ = next_.then
+                return False
+            saved |= {name: pointer.find(answer.data, where) for name, where in steps[index].save.items()}
+            index += 1
+        return True
+
+    def preview(self, step: Step, known: Mapping[str, Any], key: str) -> dict[str, Any]:
+        """The request of a step, without secrets; nothing is sent and no secret is read."""
+        config = self._config
+        texts = {str(value) for value in known.values()} | {str(v) for v in (known.get("context") or {}).values()}
+        known = {**known, "session": {}, "origin": self._origin, "username": config.username, "saved": {}}
+        known.setdefault("token", "{token}")
+        address = known["token"] if step.url == "{token}" else templates.fill_url(self.url(step), step.query, known)
+        signs = config.token_file or config.password_file
+        headers = self._headers(step, known, key, {"Authorization": masking.HIDDEN} if signs else {})
+        headers |= {config.hmac.header: masking.HIDDEN} if config.hmac else {}
+        body = None if step.body is None else masking.body(placeholders.fill(step.body, known), texts)
+        return {
+            "method": step.method,
+            "url": masking.url(address, texts),
+            "headers": masking.headers(headers, [config.idempotency_header]),
+            "body": body,
+        }
 
     def _ask(
         self, step: Step, known: Mapping[str, Any], key: str, before: Callable[[], None], may_be_gone: bool
@@ -114,28 +155,55 @@ class Caller:
         else:
             address = templates.fill_url(self.url(step), step.query, known)
         body = None if step.body is None else msgspec.json.encode(placeholders.fill(step.body, known))
-        headers = {"Accept": "application/json", **credentials}
-        headers |= {} if body is None else {"Content-Type": "application/json"}
-        headers |= templates.fill_headers({**config.headers, **step.headers}, known)
-        if key and config.idempotency_header:
-            headers[config.idempotency_header] = key
+        headers = self._headers(step, known, key, credentials)
         if config.hmac:
             headers |= auth.signed(config.hmac, body or b"", time.time())
         with client.connected(address, config) as connection:
             before()
             expect: client.Expect = "json" if _reads(step) else "no page"
-            answer = client.exchange(connection, step.method, address, body, headers, expect, may_be_gone)
+            try:
+                answer = client.exchange(connection, step.method, address, body, headers, expect, may_be_gone)
+            except RefusedError as e:
+                raise self._meaning(str(e)) from e
         self._look_for_error(step, address, answer)
         return answer
 
+    def _headers(self, step: Step, known: Mapping[str, Any], key: str, credentials: dict[str, str]) -> dict[str, str]:
+        config = self._config
+        headers = {"Accept": "application/json", **credentials}
+        headers |= {} if step.body is None else {"Content-Type": "application/json"}
+        headers |= templates.fill_headers({**config.headers, **step.headers}, known)
+        if key and config.idempotency_header:
+            headers[config.idempotency_header] = key
+        return headers
+
     def _look_for_error(self, step: Step, address: str, answer: client.Answer) -> None:
-        error = pointer.find(answer.data, step.error) if step.error is not None else None
-        if not error:
-            return
-        text, address = str(error)[:500], client.shown(address)
-        if re.search(self._config.transient, text):
-            raise RetryError(f"{address}: status {answer.status} with the error {text}")
-        raise RefusedError(f"{address}: status {answer.status} with the error {text}")
+        """Raise the error inside a success: where the step says, or else where others have it."""
+        if step.error is not None:
+            error = pointer.find(answer.data, step.error)
+        else:
+            error = None if _has_what_it_reads(step, answer.data) else hidden_errors.find(answer.data)
+        if error:
+            text = str(error)[:500]
+            raise self._meaning(f"{client.shown(address)}: status {answer.status} with the error {text}", text)
+
+    def _meaning(self, text: str, error: str | None = None) -> RefusedError | RetryError:
+        """What becomes of an order that was refused with this text; `error`: the error inside a success."""
+        if error is not None and hidden_errors.LOGIN.search(error):
+            return UnavailableError(f"{text} (a new login or key is needed; orders wait meanwhile)", True)
+        if self._transient.search(error or text.partition(": status ")[2]):
+            return ConflictError(text, True)
+        return RefusedError(text)
+
+
+def _steps(step: Step) -> list[Step]:
+    """A step and those after it."""
+    return [step, *(_steps(step.then) if step.then is not None else [])]
+
+
+def _has_what_it_reads(step: Step, data: Any) -> bool:
+    """Whether an answer holds what the step reads: it is a success then, whatever else a record holds."""
+    return any(pointer.find(data, where) is not None for where in (step.rows, step.id, step.code) if where is not None)
 
 
 def _reads(step: Step) -> bool:

@@ -15,11 +15,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from fedge_models.errors import RefusedError, RetryError, StaleError, UnreachableError
+from fedge_models.errors import ConflictError, RefusedError, RetryError, UnreachableError
 
 from ... import placeholders
 from ...protocols.http import client, pointer
-from ...types import Decision, Event, Label, Output
+from ...types import Decision, Event, Label, Output, Receipt
 from .. import event_fields
 from . import presets
 from .caller import Caller
@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 LEVELS = ("low", "medium", "high")
 LOOKS = 50  # orders asked about in one poll
+CONFLICTS = 3  # answers 409 to a create, without a search, before the order is taken to be there
 PROBE = Event("fedge:check", "opened", Decision("fedge", "check", 0, 0, 0.0, 0.0, "check", 0.0, 0.0), worst=0.0)
 
 
@@ -45,6 +46,10 @@ class MesOutput(Output):
         self._caller = Caller(self._config, where)
         self._orders, self._writer = Orders(None), Writer(None, self._target)
         self.poll = float(config.poll)
+        self._conflicts: dict[str, int] = {}  # key -> answers 409 to its create
+        self._without_status = _why_never_closed(self._config, where)
+        if self._without_status:
+            logger.error("%s", self._without_status)
 
     @property
     def _target(self) -> str:
@@ -67,23 +72,32 @@ class MesOutput(Output):
         self._writer.release()
         self._orders.close()
 
-    def deliver(self, event: Event) -> None:
+    def deliver(self, event: Event) -> Receipt:
         """Find or create the order, escalate it, or add that the condition cleared. Raises RetryError, RefusedError."""
         self._writer.hold()
         if event.state == "cleared":
-            self._clear(event)
-            return
+            return self._clear(event)
         order = self._orders.notice(
             event.key, event.decision.asset, event.since_ns or event.decision.time_ns, time.time()
         )
         if LEVELS.index(event.severity) < LEVELS.index(self._config.severity):
-            return
+            return Receipt(skipped=f"its severity {event.severity} is below {self._config.severity}")
         if order.id is None:
             self._make(event, order)
-        elif event.state == "raised" and self._config.escalate:
-            self._caller.chain(
-                self._config.escalate, {**event_fields.values(event), "id": order.id}, event.key + ":raised"
-            )
+        elif event.state == "raised":
+            return self._add(self._config.escalate, "escalate", event, order.id, ":raised")
+        return self._receipt(event)
+
+    def preview(self, event: Event) -> dict[str, Any]:
+        """The request for the event, and the search before it, without secrets."""
+        known = {**event_fields.values(event), "id": "{id}"}
+        if event.state == "cleared":
+            return self._preview(self._config.clear, "clear", known, ":cleared")
+        if event.state == "raised":
+            raised = self._preview(self._config.escalate, "escalate", known, ":raised")
+            return {"if there is an order": raised, "else": self._preview(self._config.create, "create", known)}
+        steps = {"find": self._config.find, "create": self._config.create}
+        return {name: self._preview(step, name, known) for name, step in steps.items() if step is not None}
 
     def collect(self) -> Iterator[Label]:
         """Labels from closing codes. A label counts as stored when the next one is asked for. Raises RetryError."""
@@ -109,6 +123,8 @@ class MesOutput(Output):
 
     def check(self) -> list[str]:
         """Connect, and search for an order that does not exist. Nothing is created."""
+        if self._without_status:
+            return [f"output {self._name}: {self._without_status}"]
         try:
             if self._config.find:
                 self._find(event_fields.values(PROBE))
@@ -121,7 +137,7 @@ class MesOutput(Output):
 
     def status(self) -> dict[str, Any]:
         """Number of orders, their states at the target, duplicates."""
-        return self._orders.status()
+        return {**self._orders.status(), **({"problem": self._without_status} if self._without_status else {})}
 
     # making
 
@@ -137,9 +153,13 @@ class MesOutput(Output):
             known["token"] = held or self._new_token(event, self._config.token, known)
         try:
             id_ = self._create(event, known)
-        except StaleError:  # HTTP 409: it is there
-            ids = self._find(known) if self._config.find else []
-            id_ = ids[0] if ids else event.key
+        except ConflictError as e:
+            self._orders.not_made(event.key)
+            id_ = self._after_a_conflict(event, known, e)
+        except RetryError as e:
+            if e.nothing_done:  # else an order may have been made: it is searched for once the target has settled
+                self._orders.not_made(event.key)
+            raise
         except RefusedError:
             self._orders.not_made(event.key)
             if held is None:
@@ -159,6 +179,23 @@ class MesOutput(Output):
                 f"{self._target}: expected an id at {step.id!r} of the answer, got {str(answer.data)[:200]}"
             )
         return id_
+
+    def _after_a_conflict(self, event: Event, known: dict[str, Any], error: ConflictError) -> Any:
+        """The id of an order that is there already. Raises the conflict when it is about something else.
+
+        A target without a search says so, or goes on to say 409 to the same key.
+        """
+        if self._config.find:
+            if ids := self._find(known):
+                return ids[0]
+            raise error
+        if not error.exists:
+            raise error
+        count = self._conflicts[event.key] = self._conflicts.get(event.key, 0) + 1
+        if count <= CONFLICTS and not client.EXISTS.search(str(error)):
+            raise error
+        del self._conflicts[event.key]
+        return event.key
 
     def _wait_for_the_last(self, order: Order) -> None:
         """Raise RetryError while the target may still work on a create without an answer."""
@@ -207,20 +244,36 @@ class MesOutput(Output):
 
     # after
 
-    def _clear(self, event: Event) -> None:
+    def _clear(self, event: Event) -> Receipt:
         order = self._orders.get(event.key)
         known = event_fields.values(event)
-        if order is None or order.id is None:
+        if order is not None and order.id is not None:
+            id_ = order.id
+        else:
             ids = self._find(known) if self._config.find and (order is None or order.asked is not None) else []
             if not ids and (order is not None or self._config.find):
                 self._orders.cleared(event.key, _over(event))
-                return  # its severity was too low for an order, or a person deleted the order
-            known["id"] = ids[0] if ids else event.key
-        else:
-            known["id"] = order.id
-        if self._config.clear:
-            self._caller.chain(self._config.clear, known, event.key + ":cleared")
+                return Receipt(skipped="there is no order: its severity was too low, or a person deleted it")
+            id_ = ids[0] if ids else event.key
+        receipt = self._add(self._config.clear, "clear", event, id_, ":cleared")
         self._orders.cleared(event.key, _over(event))
+        return receipt
+
+    def _add(self, step: Step | None, name: str, event: Event, id_: Any, suffix: str) -> Receipt:
+        """Add something to the order, if there is a step for it."""
+        if step is None:
+            return Receipt(skipped=f"there is no step {name!r}")
+        if not self._caller.chain(step, {**event_fields.values(event), "id": id_}, event.key + suffix):
+            return Receipt(skipped=f"the order {id_} was deleted")
+        return Receipt(str(id_))
+
+    def _receipt(self, event: Event) -> Receipt:
+        order = self._orders.get(event.key)
+        return Receipt("" if order is None or order.id in (None, event.key) else str(order.id))
+
+    def _preview(self, step: Step | None, name: str, known: dict[str, Any], suffix: str = "") -> dict[str, Any]:
+        key = known["key"] + suffix if name != "find" else ""
+        return {"nothing": f"there is no step {name!r}"} if step is None else self._caller.preview(step, known, key)
 
     def _look_again(self, order: Order) -> None:
         """Search for a second order, after a create had no answer."""
@@ -251,6 +304,15 @@ class MesOutput(Output):
         # A false alarm may never clear: then the label ends now, in source time.
         end = order.cleared_ns or order.opened_ns + max(0, round((time.time() - order.noticed) * 1e9))
         return Label(order.asset, order.opened_ns, end, self._config.closing[text], "mes")
+
+
+def _why_never_closed(config: MesConfig, where: str) -> str | None:
+    """What is wrong with closing codes that nothing reads."""
+    if not config.closing or (config.status is not None and config.status.code):
+        return None
+    return (
+        f"{where}.closing: no step reads the closing codes, so there will be no labels; give {where}.status with code"
+    )
 
 
 def _over(event: Event) -> int:

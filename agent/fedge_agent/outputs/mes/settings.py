@@ -47,7 +47,7 @@ class MesConfig(Target, frozen=True, forbid_unknown_fields=True, kw_only=True):
         default_factory=dict
     )  # closing code -> label; any other code means that the order is still open
     poll: Seconds = Seconds(60)  # how often to ask for closing codes
-    transient: str = (
-        r"(?i)lock|busy|concurren|time.?out|timed out|try again|unavailable"  # errors inside a success that may heal
+    transient: str = (  # refusals, and errors inside a success, that may heal
+        r"(?i)\b(dead)?lock|busy|concurren|time.?out|timed out|try again|unavailable|mismatch|been modified"
     )
     settle: Seconds = Seconds(10)  # how long the target may work on a create without an answer

@@ -2,8 +2,9 @@
 """Call a server that somebody else runs: whatever it sends becomes an Answer, a RetryError or a RefusedError.
 
 RefusedError: the server understood the request and will never accept it. Everything else may heal, by itself or because
-a person renews a key or corrects an address, and no order may be lost over it: RetryError. Redirects are not followed,
-because requests carry secrets meant for the configured address.
+a person renews a key or corrects an address, and no order may be lost over it: RetryError, and among these
+UnavailableError when no other request would fare better, ConflictError when a new look at the server may help.
+Redirects are not followed, because requests carry secrets meant for the configured address.
 """
 
 from __future__ import annotations
@@ -14,11 +15,20 @@ import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from email.message import Message
+from email.utils import parsedate_to_datetime
 from typing import Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 import msgspec
-from fedge_models.errors import ConfigError, RefusedError, RetryError, StaleError, UnreachableError, WireError
+from fedge_models.errors import (
+    ConfigError,
+    ConflictError,
+    RefusedError,
+    RetryError,
+    UnavailableError,
+    UnreachableError,
+    WireError,
+)
 from fedge_models.system import http_exchange
 from fedge_models.system.addresses import split_url
 
@@ -28,15 +38,28 @@ from .settings import Server
 MAX_ANSWER_BYTES = 1024 * 1024
 GONE = 410
 Expect = Literal["json", "no page", "anything"]
-_RETRIED = {  # statuses that a later request may not get
+_UNAVAILABLE = {  # statuses that every request gets for some time
     401: "the key or password is not accepted; renew it (orders wait meanwhile)",
+    407: "a proxy wants a password",
+    429: "too many requests",
+    502: "the target failed",
+    503: "the target failed",
+    504: "the target failed",
+}
+_CONFLICTS = {  # statuses that a new request may not get
+    409: "a conflict with what is there",
+    412: "it has changed since it was read",
+    417: "it has changed since it was read",  # Frappe; for other reasons too
+    423: "it is locked",
+}
+_RETRIED = {
     403: "this account may not do that; give it the right (orders wait meanwhile)",
     404: "there is nothing at this address; correct url (orders wait meanwhile)",
-    407: "a proxy wants a password",
     408: "it took too long",
     425: "too early",
-    429: "too many requests",
 }
+EXISTS = re.compile(r"(?i)already|exist|duplicate|unique")  # in a conflict: what was to be made is there
+_LOGIN_PAGE = re.compile(rb"""(?i)type=["']?password|<title>[^<]*(log ?in|sign ?in|anmeld|connexion)""")
 
 
 class Answer(NamedTuple):
@@ -113,21 +136,52 @@ def interpret(url: str, status: int, headers: Mapping[str, str] | Message, data:
     excerpt = _title(data) if html else data[:300].decode(errors="replace")
     if 300 <= status < 400:
         to = (headers.get("Location") or "nowhere")[:200]
-        raise RetryError(
-            f"{url}: status {status}: redirects to {to}, which is not followed; set url to the right address"
+        raise UnavailableError(
+            f"{url}: status {status}: redirects to {to}, which is not followed; set url to the right address", True
         )
-    if status in _RETRIED or status >= 500 or status < 200:
-        later = f" (asks to wait {headers['Retry-After'][:30]})" if headers.get("Retry-After") else ""
-        raise RetryError(f"{url}: status {status}: {_RETRIED.get(status, 'the target failed')}{later}: {excerpt}")
-    if status == 409:
-        raise StaleError(f"{url}: status {status}: {excerpt}")
-    if status >= 400:
-        raise RefusedError(f"{url}: status {status}: {excerpt}")
-    if html and expect != "anything":
-        raise RetryError(
-            f"{url}: status {status} with a web page instead of JSON ({excerpt}); a proxy or login page answers"
+    if status >= 400 or status < 200:
+        raise _failure(url, status, headers, excerpt)
+    login = html and _LOGIN_PAGE.search(data[:100_000]) is not None
+    if html and (expect != "anything" or login):
+        raise UnavailableError(
+            f"{url}: status {status} with a web page instead of JSON ({excerpt}); a proxy or login page answers", login
         )
-    return Answer(status, _json(url, data) if expect == "json" else None)
+    return Answer(status, _json(url, data) if expect == "json" else _json_if_any(data))
+
+
+def _failure(url: str, status: int, headers: Mapping[str, str] | Message, excerpt: str) -> RetryError | RefusedError:
+    """The error that a status means."""
+    reasons = {**_UNAVAILABLE, **_CONFLICTS, **_RETRIED}
+    if 400 <= status < 500 and status not in reasons:
+        return RefusedError(f"{url}: status {status}: {excerpt}")
+    later = f" (asks to wait {headers['Retry-After'][:30]})" if headers.get("Retry-After") else ""
+    text = f"{url}: status {status}: {reasons.get(status, 'the target failed')}{later}: {excerpt}"
+    nothing_done = 400 <= status < 500
+    if status in _UNAVAILABLE:
+        return UnavailableError(text, nothing_done, _asked_s(headers))
+    if status in _CONFLICTS:
+        return ConflictError(text, nothing_done, exists=status == 409)
+    return RetryError(text, nothing_done)
+
+
+def _asked_s(headers: Mapping[str, str] | Message) -> float:
+    """How long the server asks to wait, s: a number, or a date after that of its own clock (RFC 9110, 10.2.3)."""
+    asked = (headers.get("Retry-After") or "").strip()
+    if asked.isdecimal():
+        return float(min(int(asked), 10**6))
+    try:
+        span = parsedate_to_datetime(asked) - parsedate_to_datetime(headers.get("Date") or "")
+    except (TypeError, ValueError):
+        return 0.0
+    return max(0.0, span.total_seconds())
+
+
+def _json_if_any(data: bytes) -> Any:
+    """The JSON of an answer that may hold anything."""
+    try:
+        return msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
 
 
 def _json(url: str, data: bytes) -> Any:

@@ -19,13 +19,13 @@ import pytest
 from fedge_agent import figures
 from fedge_agent.durable.spool import Spool
 from fedge_agent.outputs.host import HostedOutput
-from fedge_agent.outputs.mes.output import MesOutput
+from fedge_agent.outputs.mes.output import CONFLICTS, MesOutput
 from fedge_agent.outputs.mes.settings import MesConfig, Step
 from fedge_agent.outputs.webhook import WebhookConfig, WebhookOutput
 from fedge_agent.protocols.http.client import MAX_ANSWER_BYTES
 from fedge_agent.protocols.http.settings import Hmac
 from fedge_agent.types import AlertState, Label
-from fedge_models.errors import RefusedError, RetryError, StaleError, UnreachableError
+from fedge_models.errors import ConflictError, RefusedError, RetryError, UnreachableError
 from fedge_models.system.settings import Seconds
 from support.at_end import AtEnd
 from support.canned_http import CannedServer, Request, reply
@@ -238,14 +238,37 @@ def test_answer_of_which_nothing_is_read_may_be_any_text_but_no_web_page(at_end:
             mes.deliver(changed(EVENT, key="gw:m:pump:2"))
 
 
-def test_conflict_means_that_the_order_is_there(at_end: AtEnd) -> None:
-    with CannedServer(lambda _: reply(409)) as server:
+def test_conflict_that_says_so_or_goes_on_means_that_the_order_is_there(at_end: AtEnd) -> None:
+    """A target without a search says 409 to the second of two equal creates, or while something else is at it."""
+    with CannedServer(lambda _: reply(409, "reference already exists")) as server:
         mes = at_end(MesOutput("mes", MesConfig(url=server.url)))
         mes.deliver(EVENT)
         assert mes.status()["orders"] == 1
-        mes = at_end(MesOutput("mes", MesConfig(url=server.url, clear=Step(body={}))))
-        with pytest.raises(StaleError):
-            mes.deliver(changed(EVENT, state="cleared"))
+        server.answer = lambda _: reply(409)
+        for _ in range(CONFLICTS):
+            with pytest.raises(ConflictError, match="409: a conflict with what is there"):
+                mes.deliver(changed(EVENT, key="k2"))
+        mes.deliver(changed(EVENT, key="k2"))
+        assert mes.status()["orders"] == 2
+        with pytest.raises(ConflictError):
+            mes.deliver(changed(EVENT, key="k3"))
+        server.answer = lambda _: reply(201)  # the conflict was about something else
+        mes.deliver(changed(EVENT, key="k3"))
+
+
+def test_conflict_of_a_create_with_a_search_is_no_order_until_it_is_found(at_end: AtEnd) -> None:
+    orders, answers = Orders(), [reply(409, "duplicate"), reply(409)]
+
+    def answer(asked: Request) -> bytes:
+        return orders(asked) if "/find" in asked.line or not answers else answers.pop()
+
+    with CannedServer(answer) as server:
+        mes = at_end(MesOutput("mes", MesConfig(url=server.url, find=FIND, create=CREATE, settle=Seconds(3600))))
+        for _ in range(2):
+            with pytest.raises(ConflictError):
+                mes.deliver(EVENT)
+        receipt = mes.deliver(EVENT)  # at once: a conflict made nothing, so nothing has to settle
+    assert orders.made == [EVENT.key] and receipt.reference == "0"
 
 
 def test_deleted_order_holds_nobody_up(at_end: AtEnd) -> None:
@@ -493,7 +516,7 @@ def test_webhook_sends_each_event_signed_with_a_key_of_its_own(tmp_path: Path) -
 
 @pytest.mark.parametrize(("status", "error"), [(409, None), (500, RetryError), (404, RetryError), (422, RefusedError)])
 def test_webhook_that_is_not_taken(status: int, error: type[Exception] | None) -> None:
-    with CannedServer(lambda _: reply(status)) as server:
+    with CannedServer(lambda _: reply(status, "already known")) as server:
         hook = WebhookOutput("hook", WebhookConfig(url=server.url + "/{asset}", body={"text": "{state}: {summary}"}))
         if error is None:
             hook.deliver(EVENT)
