@@ -25,6 +25,7 @@ from fedge_models.graph.card import Card
 from fedge_models.system import files, service
 
 from .config.schema import Config, Inspection
+from .durable.event_queue import SPOOL_FILE
 from .durable.event_writer import EventWriter
 from .durable.inbox import Inbox, Progress
 from .durable.progress_writer import ProgressWriter
@@ -93,7 +94,7 @@ class App:
 
     def _open_databases(self, state: Path, opened: ExitStack) -> None:
         agent, models = self.config.agent, self.config.model
-        self._spool = Spool(state / "spool.sqlite")
+        self._spool = Spool(state / SPOOL_FILE)
         opened.callback(self._spool.close)
         self._inbox = Inbox(state / "inbox.sqlite", agent.inbox_bytes, float(agent.inbox_age))
         opened.callback(self._inbox.close)

@@ -17,7 +17,7 @@ from fedge_models.system.command_line import Group
 from fedge_models.system.text import printable
 
 from ..health import PROGRAM
-from . import label, model, opcua, status
+from . import label, model, opcua, order, status
 from .options import config_option, json_option, load_config
 
 
@@ -27,6 +27,7 @@ def main() -> None:
     """Read machines, decide, learn, and share only signed updates."""
 
 
+main.add_command(order.order_group)
 for command in (model.model_group, model.train, model.evaluate, opcua.trust, opcua.browse, label.label, status.status):
     main.add_command(command)
 

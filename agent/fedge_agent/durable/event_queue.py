@@ -22,6 +22,7 @@ import msgspec
 from ..types import AlertState, Event
 from . import event_record
 
+SPOOL_FILE = "spool.sqlite"  # in the state folder
 MAX_EVENTS = 100_000  # waiting or set aside, per output; further events are refused and counted
 MAX_FINISHED = 500  # per output: what became of the newest events
 MAX_DROPPED = 10_000  # per output: those that a person dropped, with the reason

@@ -28,7 +28,7 @@ class EventWriter:
 
     def __init__(self, spool: Spool, outputs: Sequence[str], wake: Callable[[], None]) -> None:
         self.lost = 0  # events that some output will never see
-        self.overflowed = {output: 0 for output in outputs}  # those that an output had no more room for
+        self.overflowed = dict.fromkeys(outputs, 0)  # those that an output had no more room for
         self._spool, self._outputs, self._wake = spool, outputs, wake
         self._waiting: deque[tuple[Event, AlertState]] = deque()
         self._worker = Worker("events", self._write, self._write)

@@ -88,7 +88,13 @@ class HostedOutput:
         """Figures for the status page. overflowed: events that came while the queue was full."""
         failing = host_status.failing(self._lanes, time.monotonic())
         queue = host_status.queue(self._spool, self.name, time.time())
-        found = {**queue, "labels": self._labels, **self._own_status(), **self._counts, "overflowed": overflowed}
+        found: dict[str, Any] = {
+            **queue,
+            "labels": self._labels,
+            **self._own_status(),
+            **self._counts,
+            "overflowed": overflowed,
+        }
         found["failing"] = failing
         error = self._error or host_status.in_words(failing)
         return {**found, "error": error, "problems": host_status.problems(found, error)}

@@ -121,8 +121,8 @@ class Page:
         self._server.server_close()
 
 
-def ask(address_file: Path, program: str) -> bytes:
-    """The status (JSON) of the program whose page is where the file says. Raises ConfigError or UnreachableError."""
+def ask(address_file: Path, program: str, path: str = "/status") -> bytes:
+    """A JSON page of the program whose page is where the file says. Raises ConfigError or UnreachableError."""
     try:
         address = address_file.read_text().strip()
     except FileNotFoundError as e:
@@ -130,16 +130,16 @@ def ask(address_file: Path, program: str) -> bytes:
     except OSError as e:
         raise ConfigError(files.explain(e, address_file)) from e
     try:
-        return _fetch(address)
+        return _fetch(address, path)
     except (OSError, ValueError, UnreachableError, WireError) as e:
         raise UnreachableError(_silent(address_file.parent, address, program, e)) from e
 
 
-def _fetch(address: str) -> bytes:
+def _fetch(address: str, path: str) -> bytes:
     """The answer of a page. Raises ValueError when what answers is no page of ours."""
     host, _, port = address.rpartition(":")
     with closing(http.client.HTTPConnection(host.strip("[]"), int(port), timeout=REQUEST_TIMEOUT_S)) as connection:
-        answer = exchange(connection, address, "GET", "/status", None, {}, MAX_STATUS_BYTES)
+        answer = exchange(connection, address, "GET", path, None, {}, MAX_STATUS_BYTES)
     if answer.status != 200 or answer.headers.get_content_type() != "application/json":
         raise ValueError(f"another program answers there (HTTP {answer.status})")
     return answer.data

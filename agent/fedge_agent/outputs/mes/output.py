@@ -48,8 +48,6 @@ class MesOutput(Output):
         self.poll = float(config.poll)
         self._conflicts: dict[str, int] = {}  # key -> answers 409 to its create
         self._without_status = _why_never_closed(self._config, where)
-        if self._without_status:
-            logger.error("%s", self._without_status)
 
     @property
     def _target(self) -> str:
@@ -63,6 +61,8 @@ class MesOutput(Output):
 
     def begin(self, folder: Path) -> None:
         """Store orders in `folder`, and allow no second writer for the target there."""
+        if self._without_status:
+            logger.error("%s", self._without_status)
         self._orders.close()
         self._orders = Orders(folder / f"{self._name}.sqlite")
         self._writer = Writer(folder, self._target)
