@@ -12,7 +12,6 @@ from fedge_models.errors import UnreachableError
 from fedge_models.system import service
 
 from ..health import PROGRAM, STATUS_FILE
-from ..machines.condition_words import duration
 from .options import config_option, json_option, load_config
 from .status_lines import lines
 

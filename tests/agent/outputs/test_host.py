@@ -16,6 +16,7 @@ from fedge_agent.outputs.host import CONFLICT_TRIES, UNEXPECTED_TRIES, HostedOut
 from fedge_agent.types import AlertState, Event, Output, Receipt
 from fedge_models.errors import ConfigError, ConflictError, RefusedError, RetryError, UnreachableError
 from support.at_end import AtEnd
+from support.databases import locked
 from support.events import changed, make_event
 from support.waiting import until
 
@@ -246,14 +247,10 @@ def test_event_that_cannot_be_read_any_more_is_set_aside(bench: Bench) -> None:
     assert "cannot be read" in order.text and order.event is None
 
 
-def test_delivered_event_is_not_sent_again_because_the_disk_is_full(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from support.databases import locked
-
-    monkeypatch.setattr("fedge_models.system.database.BUSY_MS", 10)
+def test_delivered_event_is_not_sent_again_because_the_spool_cannot_be_written(bench: Bench) -> None:
     bench.put("pump")
-    bench.spool._db.execute("PRAGMA busy_timeout = 10")
+    with bench.spool._transaction() as db:
+        db.execute("PRAGMA busy_timeout = 10")
     with locked(bench.path):
         bench.hosted.start()
         until(lambda: "cannot be written" in str(bench.hosted.status()["error"]), bench.hosted.status)
