@@ -21,6 +21,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from fedge_models.errors import ConfigError, IdentityError, StorageError
 from fedge_models.graph.card import Card
 from fedge_models.system import files, service
 
@@ -32,9 +33,11 @@ from .durable.progress_writer import ProgressWriter
 from .durable.spool import Spool
 from .durable.state_folder import StateFolder
 from .federation import identity as identities
+from .federation.identity import Identity
 from .federation.participant import Participant
 from .federation.uplink import Uplink
 from .health import PROGRAM, STATUS_FILE, Latency, Metrics, rss_mib
+from .machines.alerts import new_run
 from .machines.asset import FOREVER_NS, Asset, check_fit
 from .machines.condition import Condition
 from .machines.condition_words import plain
@@ -75,12 +78,13 @@ class App:
         self._shown: dict[str, Decision] = {}  # asset -> its newest decision that outputs were shown
         self._done: dict[str, int] = {}  # source -> the newest row of the inbox that was taken in
         self._reported: dict[str, int] = {}  # the same, when progress was last handed to its writer
+        self._run = new_run()
         self._routes = Routes(config.source, config.asset)
         with ExitStack() as opened:  # closed in reverse order
             self._folder = StateFolder(state, PROGRAM)
             opened.callback(self._folder.release)
             self._open_databases(state, opened)
-            self._identity = identities.load(state)
+            self._identity = self._load_identity(state)
             self._uplink = Uplink(self._identity) if self._identity else None
             self._models = {name: self._participant(name, state) for name in config.model}
             self._assets = {name: self._asset(name) for name in config.asset}
@@ -91,6 +95,16 @@ class App:
             more = {"/decisions": self._decisions, "/orders": self._orders}
             self._page = service.Page(where, Metrics(self).text, self.status, self._healthy, more)
             self._opened = opened.pop_all()
+
+    def _load_identity(self, state: Path) -> Identity | None:
+        """This gateway's identity; None before `join`, and while a damaged one is a problem that `status` states."""
+        self._identity_problem: str | None = None
+        try:
+            return identities.load(state)
+        except (IdentityError, ConfigError) as e:
+            logger.error("this gateway decides without its aggregator: %s", e)
+            self._identity_problem = str(e)
+            return None
 
     def _open_databases(self, state: Path, opened: ExitStack) -> None:
         agent, models = self.config.agent, self.config.model
@@ -178,7 +192,7 @@ class App:
         return {
             "name": self.config.agent.name,
             "node": identity.node if identity else None,
-            "aggregator": identity.url if identity else "not joined",
+            "aggregator": identity.url if identity else self._identity_problem or "not joined",
             "uptime_s": round(time.time() - self._started, 1),
             "rss_mib": round(rss_mib(), 1),
             "latency": self.latency.status(),
@@ -209,6 +223,7 @@ class App:
         return {
             "problems": {name: text for name, text in files_.items() if text},
             "in_memory": self._spool.in_memory,
+            "identity": self._identity_problem,
             "damaged": self._folder.damaged(),
         }
 
@@ -244,6 +259,7 @@ class App:
             self.latency,
             self._spool.alert_state(name),
             self._raise_event,
+            self._run,
         )
 
     def _station_files(self, looks: dict[str, Inspection], folder: Path) -> list[Follower]:
@@ -296,17 +312,28 @@ class App:
     def _replay(self) -> None:
         """Push the readings in the inbox through the windows again; decide on what was not decided before."""
         for name, asset in self._assets.items():
-            asset.resume(self._inbox.checkpoint(name))
+            asset.resume(self._checkpoint(name))
         for model in self._models.values():  # before sources start: a picture that meets no model is decided by nobody
             model.restored.wait(RESTORE_S)
-        for stored in self._inbox.replay():
-            if stored.source in self._routes:
-                now = time.monotonic_ns()
-                batch = Batch(stored.source, stored.readings, stored.alive_ns, now, stored.fresh, stored.id)
-                self._push(batch, stored.decided)
+        try:
+            for stored in self._inbox.replay():
+                if stored.source in self._routes:
+                    now = time.monotonic_ns()
+                    batch = Batch(stored.source, stored.readings, stored.alive_ns, now, stored.fresh, stored.id)
+                    self._push(batch, stored.decided)
+        except StorageError as e:
+            logger.error("the readings that were stored cannot be used: %s", e)
         for asset in self._assets.values():
             asset.live()
         self._report_progress()  # after another kill soon, the replay begins here
+
+    def _checkpoint(self, asset: str) -> bytes | None:
+        """What the asset resumes from; None while the inbox cannot be read."""
+        try:
+            return self._inbox.checkpoint(asset)
+        except StorageError as e:
+            logger.error("asset %s: windows begin again: %s", asset, e)
+            return None
 
     def _make_durable(self) -> bool:
         """Make samples, labels and events durable; whether they are. Called in the progress writer's thread."""

@@ -95,7 +95,7 @@ class Decision(msgspec.Struct, frozen=True):
 class Event(msgspec.Struct, frozen=True):
     """A change of an asset's alert: opened, raised while open, cleared."""
 
-    key: str  # "gateway:model:asset:number": the same from opened to cleared, never used again; an idempotency key
+    key: str  # "gateway:model:asset:run-number": the same from opened to cleared, never used again; an idempotency key
     state: str  # "opened" | "raised" (the severity rose) | "cleared"
     decision: Decision  # the one that made this event
     worst: float  # score since the event was opened
@@ -125,6 +125,7 @@ class AlertState(msgspec.Struct, frozen=True):
     below: int = 0  # consecutive windows below it
     above_ns: int = 0  # end of the first window of those above
     below_ns: int = 0  # end of the first window of those below
+    run: str = ""  # the start of the agent that opened the last event, as its key names it
 
 
 class Label(NamedTuple):

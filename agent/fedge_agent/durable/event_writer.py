@@ -2,8 +2,9 @@
 """Write events to the spool, in a thread of its own: a commit waits for the disk, a decision must not.
 
 Promises: `put` never waits; an event is raised once the spool has it, together with the alert state it led to. A kill
-before that forgets both, so that a condition that lasts raises the event again, under the same key. While the disk
-takes nothing, events wait here, in order; what is lost is counted and logged.
+before that forgets both, so that a condition that lasts raises the event again. While the disk takes nothing, the spool
+holds events in memory, and outputs deliver them from there. While another process locks it, events wait here, in order;
+what is lost is counted and logged.
 """
 
 from __future__ import annotations

@@ -1,70 +1,140 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Store what a federation needs after a restart: the model file, the newest release, the release that serves.
+"""Store what a federation needs after a restart: the model file, the newest release, the release that serves, and what
+serves with it: the standardisation.
 
-Written through temp + fsync + rename before it is used; read back with the same distrust as from the network.
+Written through temp + fsync + rename before it is used; read back with the same distrust as from the network. Each file
+carries its own digest, so that one flipped bit on the disk is noticed. A damaged file is set aside and reported, and
+counts as absent: the aggregator, or the samples, give another.
 """
 
 from __future__ import annotations
 
 import hashlib
+import logging
+import zipfile
 from pathlib import Path
 
 import cbor2
 import numpy as np
-from fedge_models.errors import RefusedError
+from fedge_models.errors import RefusedError, StorageError
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.messages.arrays import to_bytes, to_floats
 from fedge_models.messages.cbor import decode_cbor, encode
 from fedge_models.messages.quantize import Floats
 from fedge_models.messages.release import Release, decode_header, weights_hash
-from fedge_models.system import files
+from fedge_models.system import damage, files
+from fedge_models.training import standardise
+from fedge_models.training.standardise import Scale
+
+logger = logging.getLogger(__name__)
+
+SEALED = b"fedge\x01"  # begins a file with its digest; one without is of a version up to 0.1
+DIGEST_BYTES = 32
 
 
 class ChainStore:
     """The folder of one federation."""
 
     def __init__(self, folder: Path) -> None:
-        files.make_folder(folder)
+        files.try_folder(folder)
         self._folder = folder
 
     def graph_bytes(self) -> bytes | None:
-        """The ONNX file, if there is one."""
+        """The ONNX file, if there is one and it is as it was written."""
         path = self._folder / "graph.onnx"
-        return path.read_bytes() if path.exists() else None
+        try:
+            data = path.read_bytes() if path.exists() else None
+        except OSError as e:
+            logger.error("%s: cannot be read: %s", path, e.strerror)
+            return None
+        known = self._read("graph.sha256")  # versions up to 0.1 wrote none
+        if data is not None and known and hashlib.sha256(data).digest() != known:
+            self.graph_is_damaged("its digest is another")
+            return None
+        return data
+
+    def has_graph(self) -> bool:
+        """Whether there is an ONNX file."""
+        return (self._folder / "graph.onnx").exists()
 
     def save_graph(self, data: bytes) -> None:
         """Store the ONNX file."""
         files.write(self._folder / "graph.onnx", data)
+        self._write("graph.sha256", hashlib.sha256(data).digest())
+
+    def graph_is_damaged(self, why: str) -> None:
+        """Set the ONNX file aside, so that another is fetched."""
+        self._set_aside("graph.onnx", f"{why}; it is fetched again")
 
     def save(self, name: str, release: Release) -> None:
         """Store a release as "head" (newest that is trusted) or "serving" (passed the canary)."""
-        data = cbor2.dumps([encode(release.header), to_bytes(release.weights)])
-        files.write(self._folder / f"{name}.cbor", data)
+        self._write(f"{name}.cbor", cbor2.dumps([encode(release.header), to_bytes(release.weights)]))
 
     def save_tuned(self, release: bytes, weights: Floats) -> None:
         """Store the weights to which the release with that hash was tuned here."""
-        files.write(self._folder / "tuned.bin", release + to_bytes(weights))
+        self._write("tuned.bin", release + to_bytes(weights))
 
     def load_tuned(self, release: bytes, size: int) -> Floats | None:
         """The locally tuned weights (size,); None when they belong to another release or are damaged."""
-        path = self._folder / "tuned.bin"
-        data = path.read_bytes() if path.exists() else b""
+        data = self._read("tuned.bin") or b""
         if not data.startswith(release) or len(data) != len(release) + 4 * size:
             return None
         weights = to_floats(data[len(release) :])
         return weights if np.isfinite(weights).all() else None
 
+    def save_scale(self, shape: tuple[int, ...], scale: Scale, samples: int) -> None:
+        """Store the standardisation of what serves; samples: how many it was fitted on."""
+        self._write("scale.cbor", cbor2.dumps([list(shape), standardise.encode(scale), samples]))
+
+    def load_scale(self, shape: tuple[int, ...]) -> tuple[Scale, int] | None:
+        """The standardisation, and on how many samples it was fitted; None: there is none for this shape."""
+        try:
+            stored_shape, scale, samples = decode_cbor(self._read("scale.cbor") or b"\x80", "scale.cbor")
+            found = standardise.decode(scale)
+        except (RefusedError, ValueError, KeyError, TypeError, OSError, zipfile.BadZipFile):
+            return None
+        return (found, int(samples)) if tuple(stored_shape) == shape and found.finite else None
+
     def load(self, name: str, graph: TrainableGraph) -> Release | None:
         """A stored release; None when there is none or the file is damaged."""
-        path = self._folder / f"{name}.cbor"
-        if not path.exists():
+        data = self._read(f"{name}.cbor")
+        if data is None:
             return None
         try:
-            header_bytes, weights_bytes = decode_cbor(path.read_bytes(), path.name)
+            header_bytes, weights_bytes = decode_cbor(data, name)
             header = decode_header(header_bytes, graph.sizes)
             weights = to_floats(weights_bytes)
-        except (RefusedError, ValueError, TypeError):
-            return None
-        if weights_hash(weights) != header.weights or len(weights) != len(graph.params):
+            if weights_hash(weights) != header.weights or len(weights) != len(graph.params):
+                raise ValueError("its weights do not belong to its header")
+        except (RefusedError, ValueError, TypeError) as e:
+            self._set_aside(f"{name}.cbor", f"{e}; the release is fetched again")
             return None
         return Release(header, hashlib.sha256(header_bytes).digest(), weights)
+
+    def _write(self, name: str, data: bytes) -> None:
+        files.write(self._folder / name, SEALED + hashlib.sha256(data).digest() + data)
+
+    def _read(self, name: str) -> bytes | None:
+        """What a file holds; None when there is none, or it cannot be read or is not as it was written."""
+        path = self._folder / name
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as e:
+            logger.error("%s: cannot be read: %s", path, e.strerror)
+            return None
+        if not data.startswith(SEALED):
+            return data
+        head = len(SEALED) + DIGEST_BYTES
+        if hashlib.sha256(data[head:]).digest() == data[len(SEALED) : head]:
+            return data[head:]
+        self._set_aside(name, "its digest is another; it is made or fetched again")
+        return None
+
+    def _set_aside(self, name: str, why: str) -> None:
+        path = self._folder / name
+        try:
+            damage.report(path, damage.set_aside(path), why)
+        except StorageError as e:
+            logger.error("%s", e)

@@ -2,15 +2,18 @@
 """This gateway's identity: its key, its certificate, and the keys it trusts. Made once by `join`.
 
 The Ed25519 private key is made here and never sent; the same key opens TLS and signs updates. The aggregator's CA is
-pinned by the digest in the invitation, its release key by the answer over that pinned connection.
+pinned by the digest in the invitation, its release key by the answer over that pinned connection. What is public is
+stored twice, so that one damaged file costs no visit; the key is not.
 """
 
 from __future__ import annotations
 
 import hashlib
 import http.client
+import logging
 import ssl
 import time
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +22,7 @@ from urllib.parse import urlsplit
 
 import cbor2
 import msgspec
-from fedge_models.errors import ConfigError, IdentityError, UnreachableError
+from fedge_models.errors import ConfigError, IdentityError, StorageError, UnreachableError
 from fedge_models.messages.cbor import Name, decode_cbor
 from fedge_models.messages.invitation import Invitation
 from fedge_models.messages.keys import private_key
@@ -27,10 +30,15 @@ from fedge_models.system import files
 from fedge_models.system.http_exchange import exchange
 from fedge_models.system.structs import known
 from msgspec import Meta
+from msgspec.structs import replace as replace_fields
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+logger = logging.getLogger(__name__)
+
+NODE_FILES = ("node.json", "node.copy.json")
+JOIN_AGAIN = "move the folder away and join again with a new invitation (fedge-aggregator invite --replace)"
 TIMEOUT_S = 15.0
 MAX_ANSWER_BYTES = 64 * 1024
 
@@ -44,6 +52,9 @@ class NodeFile(msgspec.Struct, frozen=True):
     federations: tuple[str, ...]
     release_key: str  # hex, 32 bytes
     renew_at: float  # Unix s: two thirds of the certificate's life
+    ca: str = ""  # PEM; "" in files of versions up to 0.1
+    certificate: str = ""
+    digest: str = ""  # SHA-256 of the rest, hex: one flipped bit may leave JSON that reads well
 
 
 @dataclass(frozen=True)
@@ -61,8 +72,13 @@ class Identity:
     def context(self) -> ssl.SSLContext:
         """Make a TLS 1.3 context with this gateway's certificate that trusts only the pinned CA."""
         context = _client_context()
-        context.load_verify_locations(self.folder / "ca.pem")
-        context.load_cert_chain(self.folder / "cert.pem", self.folder / "key.pem")
+        name = "ca.pem"
+        try:
+            context.load_verify_locations(self.folder / name)
+            name = "cert.pem"
+            context.load_cert_chain(self.folder / name, self.folder / "key.pem")
+        except OSError as e:  # ssl.SSLError too
+            raise IdentityError(f"{self.folder / name}: cannot be used: {e}; {JOIN_AGAIN}") from e
         return context
 
 
@@ -75,20 +91,73 @@ class _Answer(msgspec.Struct):
 
 
 def load(state: Path) -> Identity | None:
-    """Load the identity from a state folder; None before `join`. Raises IdentityError when it is damaged."""
+    """Load the identity from a state folder; None before `join`.
+
+    A damaged file is made again from the other that holds the same. Raises IdentityError when both are, or the key is.
+    """
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
     folder = state / "identity"
+    if not any((folder / name).exists() for name in NODE_FILES):
+        if (folder / "cert.pem").exists():
+            raise IdentityError(f"{folder}: {' and '.join(NODE_FILES)} are gone; {JOIN_AGAIN}")
+        return None
+    node = _node_file(folder)
+    _heal(folder / "ca.pem", node.ca)
+    _heal(folder / "cert.pem", node.certificate)
     try:
-        if not (folder / "node.json").exists():
-            return None
-        node = msgspec.json.decode((folder / "node.json").read_bytes(), type=NodeFile)
         release_key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(node.release_key))
-    except PermissionError as e:
-        raise ConfigError(files.explain(e, folder / "node.json")) from e
-    except (OSError, ValueError, msgspec.DecodeError) as e:
-        raise IdentityError(f"{folder / 'node.json'}: cannot be read: {e}; join again with a new invitation") from e
-    return Identity(node.url, node.node, node.federations, _private_key(folder), release_key, node.renew_at, folder)
+    except ValueError as e:
+        raise IdentityError(f"{folder / NODE_FILES[0]}: its release key is none: {e}; {JOIN_AGAIN}") from e
+    if not (folder / "key.pem").exists():
+        raise IdentityError(f"{folder / 'key.pem'}: is gone; {JOIN_AGAIN}")
+    made = Identity(node.url, node.node, node.federations, _private_key(folder), release_key, node.renew_at, folder)
+    made.context()
+    if not node.digest:  # of a version up to 0.1: now that it is known to work
+        ca, certificate = ((folder / name).read_text() for name in ("ca.pem", "cert.pem"))
+        _store_node(folder, replace_fields(node, ca=ca, certificate=certificate), _try_write)
+    return made
+
+
+def _node_file(folder: Path) -> NodeFile:
+    """The first of the two that can be read; the other is made again from it. Raises IdentityError."""
+    found: list[NodeFile] = []
+    problems = []
+    for name in NODE_FILES:
+        try:
+            node = msgspec.json.decode((folder / name).read_bytes(), type=NodeFile)
+            if node.digest not in ("", _digest(node)):
+                raise ValueError("it is not as it was written")
+            found.append(node)
+        except PermissionError as e:
+            raise ConfigError(files.explain(e, folder / name)) from e
+        except (OSError, ValueError, msgspec.DecodeError) as e:
+            problems.append((name, e))
+    if not found:
+        raise IdentityError(f"{folder / NODE_FILES[0]}: cannot be read: {problems[0][1]}; {JOIN_AGAIN}")
+    for name, error in problems:
+        if found[0].digest:  # a version up to 0.1 wrote one
+            logger.error("%s: cannot be read (%s); it is written again from its copy", folder / name, error)
+            _try_write(folder / name, msgspec.json.encode(found[0]))
+    return found[0]
+
+
+def _heal(path: Path, copy: str) -> None:
+    """Write a certificate again from its copy if it is not that. Without a copy, it has to be good."""
+    try:
+        if copy and path.read_bytes() != copy.encode():
+            raise ValueError("it is not as it was written")
+    except (OSError, ValueError) as e:
+        if copy:
+            logger.error("%s: cannot be used (%s); it is written again from its copy", path, e)
+            _try_write(path, copy.encode())
+
+
+def _try_write(path: Path, data: bytes) -> None:
+    try:
+        files.write(path, data)
+    except StorageError as e:
+        logger.error("%s", e)
 
 
 def join(invitation: Invitation, state: Path) -> Identity:
@@ -102,15 +171,17 @@ def join(invitation: Invitation, state: Path) -> Identity:
         )
     folder = state / "identity"
     files.make_folder(folder)
-    if (folder / "node.json").exists():
+    if any((folder / name).exists() for name in NODE_FILES):
         raise IdentityError(f"{folder}: this gateway has joined already; to join again, move that folder away first")
     key = _private_key(folder)
     ca = _fetch_ca(invitation)
     answer = _post_join(invitation, ca, request(key))
-    files.write(folder / "ca.pem", ssl.DER_cert_to_PEM_cert(ca).encode())
+    ca_pem, certificate = (ssl.DER_cert_to_PEM_cert(der) for der in (ca, answer.certificate))
+    files.write(folder / "ca.pem", ca_pem.encode())
     due = _store_certificate(folder, answer.certificate, key)
-    node = NodeFile(invitation.url, answer.node, answer.federations, answer.release_key.hex(), due)
-    files.write(folder / "node.json", msgspec.json.encode(node))  # last: with it, the gateway has joined
+    release_key = answer.release_key.hex()
+    node = NodeFile(invitation.url, answer.node, answer.federations, release_key, due, ca_pem, certificate)
+    _store_node(folder, node)  # last: with it, the gateway has joined
     joined = load(state)
     assert joined is not None
     return joined
@@ -120,9 +191,20 @@ def renewed(identity: Identity, certificate: bytes) -> Identity:
     """Store a new certificate (DER); return the identity with it. Raises IdentityError for one of another key."""
     due = _store_certificate(identity.folder, certificate, identity.key)
     release_key = identity.release_key.public_bytes_raw().hex()
-    node = NodeFile(identity.url, identity.node, identity.federations, release_key, due)
-    files.write(identity.folder / "node.json", msgspec.json.encode(node))
+    ca = (identity.folder / "ca.pem").read_text()
+    new = ssl.DER_cert_to_PEM_cert(certificate)
+    _store_node(identity.folder, NodeFile(identity.url, identity.node, identity.federations, release_key, due, ca, new))
     return replace(identity, renew_at=due)
+
+
+def _store_node(folder: Path, node: NodeFile, write: Callable[[Path, bytes], None] = files.write) -> None:
+    data = msgspec.json.encode(replace_fields(node, digest=_digest(node)))
+    for name in reversed(NODE_FILES):  # the first one last
+        write(folder / name, data)
+
+
+def _digest(node: NodeFile) -> str:
+    return hashlib.sha256(msgspec.json.encode(replace_fields(node, digest=""))).hexdigest()
 
 
 def _store_certificate(folder: Path, der: bytes, key: Ed25519PrivateKey) -> float:
@@ -203,7 +285,7 @@ def request(key: Ed25519PrivateKey) -> bytes:
 
 
 def _private_key(folder: Path) -> Ed25519PrivateKey:
-    return private_key(folder / "key.pem", "move the folder away and join again")
+    return private_key(folder / "key.pem", JOIN_AGAIN)
 
 
 def _client_context() -> ssl.SSLContext:

@@ -19,7 +19,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from fedge_models.errors import FedgeError, IdentityError, ModelError, RefusedError, ReleaseError, RetryError
+from fedge_models.errors import (
+    FedgeError,
+    IdentityError,
+    ModelError,
+    RefusedError,
+    ReleaseError,
+    RetryError,
+    UnreachableError,
+)
 from fedge_models.graph.card import Card
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.messages.release import Release
@@ -183,7 +191,7 @@ class Participant:
             step()
             return
         except FedgeError as e:
-            self._reachable = self._reachable and not isinstance(e, (RetryError, IdentityError))
+            self._reachable = self._reachable and not isinstance(e, (UnreachableError, IdentityError))
             self._state(str(e))
         except Exception as e:
             logger.exception("model %s", self.name)
@@ -207,6 +215,11 @@ class Participant:
         if data is None:
             return
         self.model.adopt(data)
+        if self.model.is_of_another_release(data) and self._chain.has_graph():  # older state has no digest of its own
+            self._chain.graph_is_damaged("it is not the model file of the stored release")
+            self.model.drop()
+            self.restore()
+            return
         self._head = self.model.stored_release()
         pending = self._spool.update(self.name)
         if pending is not None:
@@ -249,7 +262,7 @@ class Participant:
     def _fetch(self) -> None:
         """Ask for a newer release, verify it, store it, and serve it unless it is clearly worse here."""
         assert self._uplink is not None and self._identity is not None
-        if self.graph is None or (self._head is None and self._chain.graph_bytes() is None):
+        if self.graph is None or not self._chain.has_graph():
             data = self._uplink.fetch_model(self.name)
             self.model.adopt(data)
             self._chain.save_graph(data)

@@ -8,14 +8,16 @@ tried on held-back data against the one that serves, tuned to the machines here,
 from __future__ import annotations
 
 import hashlib
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
-from fedge_models.errors import ReleaseError
+from fedge_models.errors import ReleaseError, StorageError
 from fedge_models.graph.card import Card
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.messages.quantize import Floats
@@ -43,6 +45,8 @@ from .update import protected, update_body
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+logger = logging.getLogger(__name__)
 
 HISTORY = 1000  # samples from which a trend is computed when another model serves
 SCALE_GROWTH = 1.05
@@ -107,15 +111,30 @@ class LocalModel:
         self._mask = personal.local_mask(graph)
         self.graph, self._file, self._digest = graph, data, hashlib.sha256(data).digest()
 
-    def stored_release(self) -> Release | None:
-        """The newest release that was trusted before a restart."""
+    def is_of_another_release(self, data: bytes) -> bool:
+        """Whether the release that is stored belongs to another model file than this one."""
         assert self.graph is not None
-        return self._chain.load("head", self.graph)
+        found = self._chain.load("head", self.graph)
+        return found is not None and found.header.graph != hashlib.sha256(data).digest()
+
+    def drop(self) -> None:
+        """Have no model file again."""
+        self.graph, self._file, self._digest = None, b"", b""
+
+    def stored_release(self) -> Release | None:
+        """The newest release that was trusted before a restart; the one that served, when that is damaged."""
+        return self._stored("head") or self._stored("serving")
+
+    def _stored(self, name: str) -> Release | None:
+        """A stored release of this very model file."""
+        assert self.graph is not None
+        found = self._chain.load(name, self.graph)
+        return found if found is not None and found.header.graph == self._digest else None
 
     def restore(self, newest: Release | None) -> None:
         """Serve what served before a restart, or `newest` when nothing did."""
         assert self.graph is not None
-        self._served = self._chain.load("serving", self.graph) or newest
+        self._served = self._stored("serving") or newest
         if self._served is not None:
             self._tuned = self._chain.load_tuned(self._served.hash, len(self.graph.params))
         self.serve()
@@ -242,7 +261,8 @@ class LocalModel:
             x = usable("anomaly", x, y, self._labelled).x
         if len(x) < least:
             return
-        self._scaled(self._samples.fit_scale(self._name, x, self.graph.card), total)
+        self._scaled(standardise.fit(x, self.graph.card), total)
+        self._save_scale(x.shape[1:], total)
         self.tune()
         self.serve()
 
@@ -257,14 +277,15 @@ class LocalModel:
         how, start = msgspec.structs.replace(config, epochs=config.fine_tune), self._composed(self._served.weights)
         self._tuned = tune(self.graph, start, data, self.usable(held=True), how, self._rng, self._pause)
         if self._tuned is not None:
-            self._chain.save_tuned(self._served.hash, self._tuned)
+            with suppress(StorageError):  # then a restart serves the release, until it is tuned again
+                self._chain.save_tuned(self._served.hash, self._tuned)
 
     def serve(self) -> None:
         """Make a new session with standardisation and threshold, then swap it in."""
         graph = self.graph
         if graph is None:
             return
-        if self._scale is None and (stored := self._samples.scale(self._name, graph.input_shape)):
+        if self._scale is None and (stored := self._stored_scale(graph.input_shape)):
             scale, on = stored
             self._scaled(scale, 0 if scale.bounds is None and graph.card.image is None else on)
         if self._scale is None and (given := standardise.given(graph.card)):
@@ -355,6 +376,18 @@ class LocalModel:
         """How many values label a sample; 0: a class does."""
         assert self.graph is not None
         return max(1, len(self.graph.card.targets)) if self.graph.card.task == "regress" else 0
+
+    def _stored_scale(self, shape: tuple[int, ...]) -> tuple[Scale, int] | None:
+        """The standardisation that served before a restart; versions up to 0.1 stored it with the samples."""
+        return self._chain.load_scale(shape) or self._samples.scale(self._name, shape)
+
+    def _save_scale(self, shape: tuple[int, ...], on: int) -> None:
+        """Store the standardisation beside what serves: samples may be lost, and the model must see the same."""
+        assert self._scale is not None
+        try:
+            self._chain.save_scale(shape, self._scale, on)
+        except StorageError as e:  # it serves nevertheless, and is fitted again after a restart
+            logger.warning("model %s: %s", self._name, e)
 
     def _scaled(self, scale: Scale, on: int) -> None:
         self._scale, self._scaled_on = scale, on

@@ -10,6 +10,7 @@ event keeps its age, and the minimum gap counts as elapsed: a clock that was ahe
 from __future__ import annotations
 
 import math
+import secrets
 from collections import deque
 
 import msgspec
@@ -17,12 +18,15 @@ import msgspec
 from ..config.schema import When
 from ..types import SEVERITIES, AlertState, Decision, Event
 
+LETTERS = "bcdfghjkmnpqrstvwxz23456789"  # none that looks like another, and no words
+
 
 class Alert:
     """The alert of one asset: hysteresis over consecutive windows, and a minimum gap between openings."""
 
-    def __init__(self, gateway: str, asset: str, when: When, state: AlertState) -> None:
-        self._gateway, self._asset, self._when = gateway, asset, when
+    def __init__(self, gateway: str, asset: str, when: When, state: AlertState, run: str = "") -> None:
+        """run: names this start of the agent in the keys of its events, see `new_run`."""
+        self._gateway, self._asset, self._when, self._run = gateway, asset, when, run
         self.unjudged = 0  # decisions that could not alarm: the score or its limit is not finite
         self.resume(state)
         self._ratios: deque[float] = deque(maxlen=max(1, when.for_windows))  # score over limit, of the last windows
@@ -41,7 +45,7 @@ class Alert:
         if self._above < self._when.for_windows or self._too_soon(decision.time_ns):
             return None
         severity = self._severity(0.0)
-        state = AlertState(self.state.number + 1, True, decision.score, decision.time_ns, severity)
+        state = AlertState(self.state.number + 1, True, decision.score, decision.time_ns, severity, run=self._run)
         return self._event("opened", decision, state, self._above_ns)
 
     def limit(self, decision: Decision) -> float:
@@ -98,7 +102,7 @@ class Alert:
 
     def _event(self, kind: str, decision: Decision, state: AlertState, since_ns: int) -> tuple[Event, AlertState]:
         event = Event(
-            key=f"{self._gateway}:{decision.model}:{self._asset}:{state.number}",
+            key=f"{self._gateway}:{decision.model}:{self._asset}:{_number(state)}",
             state=kind,
             decision=decision,
             worst=state.worst,
@@ -107,3 +111,14 @@ class Alert:
         )
         self.state = state
         return event, self.at(decision.time_ns)
+
+
+def new_run() -> str:
+    """Five random letters and digits. Each start of an agent has others, because a count alone repeats when the state
+    folder was lost, restored from a backup or copied; the MES would take a new event for one that it knows."""
+    return "".join(secrets.choice(LETTERS) for _ in range(5))
+
+
+def _number(state: AlertState) -> str:
+    """The last part of an event's key; an event that a version up to 0.1 opened has no run."""
+    return f"{state.run}-{state.number}" if state.run else str(state.number)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections import deque
@@ -36,6 +37,8 @@ from .condition_judge import judge, stale_after
 from .outlook import Left, Outlook
 from .watch import Watch
 
+logger = logging.getLogger(__name__)
+
 NEVER_NS = -(1 << 62)
 FOREVER_NS = 1 << 62
 RECENT_DECISIONS = 4096  # for the status page
@@ -65,10 +68,11 @@ class Asset:
         latency: Latency,
         state: AlertState,
         raise_event: Callable[[Event, AlertState], None],
+        run: str = "",
     ) -> None:
         self.name, self.config, self.participant = name, config, participant
         self._samples, self._latency, self._raise = samples, latency, raise_event
-        self._alert = Alert(gateway, name, config.when, state)
+        self._alert = Alert(gateway, name, config.when, state, run)
         self._assembler: Assembler | Snapshots | None = None
         self._card: Card | None = None
         self._prepare: Preparation | None = None
@@ -104,15 +108,16 @@ class Asset:
 
     def resume(self, checkpoint: bytes | None) -> None:
         """Resume from a checkpoint (None: killed before the first was written); a replay follows, until `live`."""
-        if checkpoint is not None:
-            saved = msgspec.json.decode(checkpoint, type=Checkpoint)
+        saved = _decoded(self.name, checkpoint)
+        if saved is not None:
             if _order(self._alert.state) <= _order(saved.alert):  # else an event was raised after the checkpoint
                 self._alert.resume(saved.alert)
             if self._context is not None:
                 self._context.resume(saved.context)
             self._start_ns = saved.start_ns
         self._alerted_ns = self._alert.state.time_ns
-        self._sampled_ns = self._samples.last_of(self.config.model, self.name) or NEVER_NS
+        with suppress(StorageError):  # samples that cannot be read are not written twice either
+            self._sampled_ns = self._samples.last_of(self.config.model, self.name) or NEVER_NS
 
     def live(self) -> None:
         """End the replay: what follows is new."""
@@ -362,6 +367,15 @@ class Asset:
         target = target_value(value, self._card, names)
         self._unknown_labels += target is None
         return target
+
+
+def _decoded(name: str, checkpoint: bytes | None) -> Checkpoint | None:
+    """A stored checkpoint; None when there is none, or a bad disk has changed it."""
+    try:
+        return None if checkpoint is None else msgspec.json.decode(checkpoint, type=Checkpoint)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as e:
+        logger.error("asset %s: its checkpoint cannot be read (%s); windows begin again", name, e)
+        return None
 
 
 def _order(state: AlertState) -> tuple[int, bool, int]:

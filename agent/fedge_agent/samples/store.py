@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import zipfile
 from collections import Counter, deque
 from collections.abc import Mapping
 from contextlib import suppress
@@ -20,7 +21,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from fedge_models.errors import StorageError
-from fedge_models.graph.card import Card
 from fedge_models.system.worker import Worker
 from fedge_models.training import standardise
 from fedge_models.training.standardise import Scale
@@ -227,20 +227,17 @@ class SampleStore:
         return {"values": sum(found.values()), "-": unknown}
 
     def scale(self, model: str, shape: tuple[int, ...]) -> tuple[Scale, int] | None:
-        """The model's standardisation and how many samples it was fitted on; None also for one that is not finite."""
+        """The model's standardisation as versions up to 0.1 stored it, and how many samples it was fitted on; None also
+        for one that is not finite."""
         rows = self._rows("SELECT shape, scale, samples FROM scalings WHERE model = ?", model)
         if not rows or rows[0][0] != str(shape):
             return None
-        found = standardise.decode(rows[0][1])
+        try:
+            found = standardise.decode(rows[0][1])
+        except (ValueError, KeyError, TypeError, OSError, zipfile.BadZipFile) as e:
+            logger.error("the standardisation of model %s cannot be read (%s); it is fitted again", model, e)
+            return None
         return (found, int(rows[0][2])) if found.finite else None
-
-    def fit_scale(self, model: str, x: NDArray[Any], card: Card | None = None) -> Scale:
-        """Fit the standardisation on x (n, *shape) and store it with the samples. Raises StorageError."""
-        made = standardise.fit(x, card)
-        values = (model, str(x.shape[1:]), standardise.encode(made), len(x))
-        with self.tables.transaction() as db:
-            db.execute("INSERT OR REPLACE INTO scalings VALUES (?, ?, ?, ?)", values)
-        return made
 
     def _rows(self, sql: str, *values: object) -> list[Any]:
         return self.tables.rows(sql, *values)

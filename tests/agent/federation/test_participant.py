@@ -27,7 +27,7 @@ from fedge_models.messages.release import Release, encode_full, header_hash, wei
 from fedge_models.messages.update import Update, decode_update
 from fedge_models.privacy.budget import SitePrivacy
 from fedge_models.system.settings import Seconds
-from fedge_models.training import personal
+from fedge_models.training import personal, standardise
 from fedge_models.training.config import TrainingConfig
 from fedge_models.training.evaluation import evaluate
 from fedge_models.training.loop import fit
@@ -59,7 +59,7 @@ def test_a_site_decides_with_its_own_tensors_after_a_restart(at_end: AtEnd, tmp_
     samples.start()
     samples.stop()
     samples = at_end(SampleStore(tmp_path / "samples.sqlite", {"m": 1000}))
-    samples.fit_scale("m", samples.load("m", (2,), None)[0], CARD)
+    chain.save_scale((2,), standardise.fit(samples.load("m", (2,), None)[0], CARD), 80)
 
     def life() -> float:
         made = Participant(

@@ -30,7 +30,8 @@ def test_spent_invitation_is_refused_to_another_key(aggregator: RunningAggregato
 def test_join_may_be_repeated_after_a_lost_answer(aggregator: RunningAggregator, tmp_path: Path) -> None:
     text = aggregator.invite("a")
     first = identity.join(decode_invitation(text), tmp_path / "a")
-    (tmp_path / "a/identity/node.json").unlink()  # as if the answer had been lost
+    for name in identity.NODE_FILES:  # as if the answer had been lost
+        (tmp_path / "a/identity" / name).unlink()
     again = identity.join(decode_invitation(text), tmp_path / "a")
     assert again.key.private_bytes_raw() == first.key.private_bytes_raw()
 
