@@ -14,7 +14,8 @@
     │   ├── WireError           malformed, over its cap, not finite
     │   ├── SignatureError      not signed by whom it claims
     │   ├── PictureError        bytes that are no whole picture of an accepted format and size
-    │   ├── StaleError          right, but too late: replayed sequence, outdated base (HTTP 409)
+    │   ├── StaleError          right, but too late: outdated base (HTTP 409)
+    │   │   └── ReplayError     a sequence number that was used; names the last one
     │   └── ReleaseError        a release that fails the chain of trust or the local canary
     └── RetryError              the world may heal: back off and try again
         ├── UnreachableError    peer absent, timed out or hung up
@@ -80,6 +81,14 @@ class PictureError(RefusedError):
 
 class StaleError(RefusedError):
     """A replayed sequence number or a base release that is no longer open."""
+
+
+class ReplayError(StaleError):
+    """A sequence number that is not above the last one, which a gateway restored from a backup may send."""
+
+    def __init__(self, text: str, last: int) -> None:
+        super().__init__(text)
+        self.last = last
 
 
 class ReleaseError(RefusedError):

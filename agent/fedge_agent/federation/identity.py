@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 NODE_FILES = ("node.json", "node.copy.json")
 JOIN_AGAIN = "move the folder away and join again with a new invitation (fedge-aggregator invite --replace)"
-TIMEOUT_S = 15.0
+TIMEOUT_S = 30.0  # of one step, such as connecting: a round trip over a satellite may take 10 s
 MAX_ANSWER_BYTES = 64 * 1024
 
 

@@ -25,19 +25,21 @@ from fedge_models.errors import (
     ModelError,
     RefusedError,
     ReleaseError,
+    ReplayError,
     RetryError,
     UnreachableError,
 )
 from fedge_models.graph.card import Card
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.messages.release import Release
+from fedge_models.messages.update import renumber_update
 from fedge_models.privacy import budget
 from fedge_models.privacy.budget import Spent
 from fedge_models.system.worker import BackOff
 
 from ..config.schema import ModelConfig
 from ..durable.releases import ChainStore
-from ..durable.spool import Spool
+from ..durable.spool import FURTHEST_US, PendingUpdate, Spool
 from ..learning.local_model import LocalModel
 from ..learning.schedule import Schedule
 from ..learning.serving import Serving
@@ -242,8 +244,8 @@ class Participant:
             self.model.complete_baselines()
             self._learn()
 
-    def _send(self) -> None:
-        """Send the update that waits, if there is one."""
+    def _send(self, again: bool = False) -> None:
+        """Send the update that waits, if there is one. again: its sequence number was used, and is another now."""
         pending = self._spool.update(self.name)
         if self._uplink is None or pending is None or pending.body is None:
             return
@@ -253,11 +255,25 @@ class Participant:
         try:
             self._uplink.submit(self.name, pending.body)
         except RefusedError as e:
+            if isinstance(e, ReplayError) and not again and self._renumber(pending, e.last):
+                self._send(again=True)
+                return
             logger.warning("model %s: update %d refused: %s", self.name, pending.sequence, e)
             self._spool.finish_update(self.name, pending.sequence, f"{REFUSED}{e}")
             self._schedule.failed = not self.config.privacy  # with privacy each try costs budget
         else:
             self._spool.finish_update(self.name, pending.sequence, "accepted")
+
+    def _renumber(self, pending: PendingUpdate, last: int) -> bool:
+        """Give the update that waits a number above the aggregator's last; whether that can be. Raises StorageError."""
+        if self.graph is None or self._identity is None or pending.body is None or last >= FURTHEST_US:
+            return False
+        self._spool.raise_sequence(self.name, last)
+        number = self._spool.reserve_sequence(self.name)
+        body = renumber_update(pending.body, number, self._identity.key, self.graph.sizes)
+        self._spool.renumber_update(self.name, pending.sequence, number, body)
+        logger.warning("model %s: number %d was used; it is sent again as %d", self.name, pending.sequence, number)
+        return True
 
     def _fetch(self) -> None:
         """Ask for a newer release, verify it, store it, and serve it unless it is clearly worse here."""

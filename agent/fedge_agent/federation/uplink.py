@@ -4,14 +4,25 @@
 from __future__ import annotations
 
 import threading
+from typing import Annotated
 
-from fedge_models.errors import IdentityError, RefusedError, StaleError, UnreachableError
+import msgspec
+from fedge_models.errors import IdentityError, RefusedError, ReplayError, StaleError, UnreachableError
 from fedge_models.graph.onnx_file import MAX_MODEL_BYTES
-from fedge_models.system.http_exchange import Response, exchange
+from fedge_models.system.http_exchange import Response, exchange, was_closed
+from fedge_models.system.structs import known
+from msgspec import Meta
 
 from .identity import Identity, connection, explain, renewed, request
 
 MAX_CERTIFICATE_BYTES = 8 * 1024
+
+
+@known
+class _Refusal(msgspec.Struct):
+    """The answer to an update whose sequence number was used."""
+
+    last_sequence: Annotated[int, Meta(ge=0, le=2**53)] | None = None
 
 
 class Uplink:
@@ -43,7 +54,8 @@ class Uplink:
     def submit(self, federation: str, body: bytes) -> None:
         """Send an update; the aggregator has stored it durably when this returns.
 
-        Raises StaleError (fetch the newest release and train again) or RefusedError with the aggregator's reason.
+        Raises StaleError (fetch the newest release and train again), ReplayError (the same under a higher number) or
+        RefusedError with the aggregator's reason.
         """
         self._call("POST", f"/v1/federations/{federation}/updates", body, 64 * 1024)
 
@@ -74,7 +86,7 @@ class Uplink:
                 asked = answer.headers.get("Fedge-Asked") != "no"
                 (self._not_asked.discard if asked else self._not_asked.add)(federation)
             return answer.status, answer.data
-        raise _error(answer.status, explain(answer.data) or f"HTTP status {answer.status}", self._url)
+        raise _error(answer, self._url)
 
     def _exchange(self, method: str, path: str, body: bytes | None, cap: int) -> Response:
         """The answer; once more on a new connection when an open one had ended since the last call."""
@@ -82,16 +94,26 @@ class Uplink:
         try:
             return exchange(self._connection, where, method, path, body, {}, cap)
         except UnreachableError as e:
-            if not opened_before or not isinstance(e.__cause__, ConnectionError):
+            if not opened_before or not was_closed(e):
                 raise
         return exchange(self._connection, where, method, path, body, {}, cap)
 
 
-def _error(status: int, why: str, url: str) -> Exception:
+def _error(answer: Response, url: str) -> Exception:
+    status, why = answer.status, explain(answer.data) or f"HTTP status {answer.status}"
     if status == 403:
         return IdentityError(f"{url}: {why}")
     if status == 409:
-        return StaleError(f"{url}: {why}")
+        last = _last_sequence(answer.data)
+        return StaleError(f"{url}: {why}") if last is None else ReplayError(f"{url}: {why}", last)
     if status >= 500 or status in (408, 429):
         return UnreachableError(f"{url}: {why}")
     return RefusedError(f"{url}: {why}")
+
+
+def _last_sequence(body: bytes) -> int | None:
+    """The newest sequence number that the aggregator has of this gateway, if a refusal names it."""
+    try:
+        return msgspec.json.decode(body, type=_Refusal).last_sequence
+    except msgspec.DecodeError:
+        return None

@@ -22,14 +22,15 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import msgspec
-from fedge_models.errors import FedgeError, IdentityError, RetryError, StaleError
+from fedge_models.errors import FedgeError, IdentityError, ReplayError, RetryError, StaleError
 from fedge_models.system import service
 
 from .calls import Calls
 
 logger = logging.getLogger(__name__)
 
-HANDSHAKE_S = 10.0
+FIRST_BYTE_S = 10.0  # a client speaks first, as soon as it is connected
+HANDSHAKE_S = 30.0  # then one round trip, which may take 10 s
 IDLE_S = 120.0  # between two requests of a connection
 MAX_HEADER_BYTES = 16 * 1024  # request line and headers together
 MAX_JOIN_BYTES = 8 * 1024
@@ -81,8 +82,11 @@ class NodeServer(service.HttpServer):
     def finish_request(self, request: Any, client_address: Any) -> None:
         """Do the handshake in the connection's own thread, then answer its requests."""
         request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.allow(request, HANDSHAKE_S)
+        self.allow(request, FIRST_BYTE_S)
         try:
+            request.settimeout(FIRST_BYTE_S)
+            if not request.recv(1, socket.MSG_PEEK):
+                raise ConnectionError("closed before a byte came")
             connection = self.context.wrap_socket(request, server_side=True, do_handshake_on_connect=False)
         except OSError:
             self.forget(request)
@@ -271,8 +275,9 @@ def _refusal(error: FedgeError) -> tuple[int, str, bytes, dict[str, str]]:
     """The answer to an error: its status says what the caller should do next."""
     codes: list[tuple[type[FedgeError], int]] = [(IdentityError, 403), (StaleError, 409), (RetryError, 503)]
     code = next((code for kind, code in codes if isinstance(error, kind)), 422)
-    return code, "application/json", _error(str(error)), {"Retry-After": "30"} if code == 503 else {}
+    last = {"last_sequence": error.last} if isinstance(error, ReplayError) else {}
+    return code, "application/json", _error(str(error), **last), {"Retry-After": "30"} if code == 503 else {}
 
 
-def _error(reason: str) -> bytes:
-    return msgspec.json.encode({"error": reason})
+def _error(reason: str, **more: int) -> bytes:
+    return msgspec.json.encode({"error": reason, **more})

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from fedge_models.errors import StaleError
+from fedge_models.errors import ReplayError
 
 from .audit import record
 from .database import Database
@@ -36,14 +36,14 @@ class Updates:
     def is_repeat(self, federation: str, node: str, sequence: int, digest: bytes) -> bool:
         """Whether this is the node's last update once more; digest: SHA-256 of its body.
 
-        Raises StaleError for a sequence number that was used before.
+        Raises ReplayError for a sequence number that was used before.
         """
         sql = "SELECT sequence, digest FROM sequences WHERE federation = ? AND node = ?"
         last, known = next(iter(self._database.all(sql, federation, node)), (-1, b""))
         if known == digest:
             return True
         if sequence <= last:
-            raise StaleError(f"sequence {sequence} of node {node} is not above its last, {last}: a replay")
+            raise ReplayError(f"sequence {sequence} of node {node} is not above its last, {last}: a replay", last)
         return False
 
     def add(self, federation: str, row: UpdateRow, body: bytes, digest: bytes, detail: str) -> None:

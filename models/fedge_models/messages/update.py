@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
+import msgspec
 import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
@@ -55,3 +56,9 @@ def decode_update(body: bytes, key: Ed25519PublicKey, sizes: NDArray[np.int64]) 
     update = decode(payload, Update, "update", arrays.decoder(sizes, "update", "spread"))
     check_finite(update.metrics, f"update of {update.node}: a metric")
     return update
+
+
+def renumber_update(body: bytes, sequence: int, key: Ed25519PrivateKey, sizes: NDArray[np.int64]) -> bytes:
+    """The same update under another sequence number, signed again with the key that signed it. Raises like decoding."""
+    update = decode_update(body, key.public_key(), sizes)
+    return encode_update(msgspec.structs.replace(update, sequence=sequence), key)

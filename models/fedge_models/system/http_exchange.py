@@ -10,14 +10,17 @@ left to the caller; nobody follows one, because a request carries secrets meant 
 from __future__ import annotations
 
 import http.client
+import ssl
 import time
 from collections.abc import Mapping
+from datetime import datetime, timezone
 from email.message import Message
 from typing import NamedTuple
 
 from ..errors import UnreachableError, WireError
 
 PIECE_BYTES = 65536
+OUT_OF_TIME = (9, 10)  # of OpenSSL's verification: not yet valid, has expired
 
 
 class Response(NamedTuple):
@@ -51,10 +54,24 @@ def exchange(
         return Response(response.status, response.reason, response.headers, data)
     except (OSError, http.client.HTTPException) as e:
         connection.close()
-        raise UnreachableError(f"{where}: no whole answer: {e or type(e).__name__}") from e
+        raise UnreachableError(f"{where}: no whole answer: {in_words(e)}") from e
     except BaseException:
         connection.close()
         raise
+
+
+def was_closed(error: UnreachableError) -> bool:
+    """Whether the other side had closed a kept connection: the request is worth another try on a new one."""
+    return isinstance(error.__cause__, (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError))
+
+
+def in_words(error: Exception) -> str:
+    """An error of a connection; a certificate out of its time names this machine's clock, which is more often wrong."""
+    text = str(error) or type(error).__name__
+    if isinstance(error, ssl.SSLCertVerificationError) and error.verify_code in OUT_OF_TIME:
+        now = datetime.fromtimestamp(time.time(), timezone.utc)
+        return f"{text}; this machine's clock says {now:%Y-%m-%d %H:%M} UTC: set it if that is wrong"
+    return text
 
 
 def _read(response: http.client.HTTPResponse, where: str, cap: int, limit_s: float | None) -> bytes:

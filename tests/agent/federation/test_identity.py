@@ -23,7 +23,11 @@ def joined(state: Path, certificate_twice: bool = True) -> Path:
     """An identity folder as `join` leaves it, or as version 0.1 did."""
     folder = state / "identity"
     folder.mkdir(parents=True)
-    key, ca_key, now = private_key(folder / "key.pem", ""), Ed25519PrivateKey.generate(), datetime.now(timezone.utc).replace(tzinfo=None)
+    key, ca_key, now = (
+        private_key(folder / "key.pem", ""),
+        Ed25519PrivateKey.generate(),
+        datetime.now(timezone.utc).replace(tzinfo=None),
+    )
 
     def certificate(of: Ed25519PrivateKey, name: str) -> bytes:
         subject, issuer = (x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, n)]) for n in (name, "ca"))

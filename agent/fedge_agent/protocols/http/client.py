@@ -97,7 +97,7 @@ def connected(url: str, target: Server) -> Iterator[http.client.HTTPConnection]:
         try:
             connection.connect()
         except (OSError, http.client.HTTPException) as e:
-            raise UnreachableError(f"{shown(url)}: {e or type(e).__name__}") from e
+            raise UnreachableError(f"{shown(url)}: {http_exchange.in_words(e)}") from e
         yield connection
     finally:
         connection.close()
