@@ -38,6 +38,7 @@ class StateFolder:
             if path.is_dir():
                 raise
             self.problem = str(e)
+        damage.forget_removed(path)
         if removed := files.remove_leftovers(path):
             logger.warning("%s: %d files of writes that were killed are deleted", path, removed)
 

@@ -54,6 +54,16 @@ def before(path: Path) -> str | None:
     return next((p.name for p in _set_aside(path)), None)
 
 
+def forget_removed(folder: Path) -> None:
+    """Delete what lies beside files that were set aside and that a person has moved or deleted since."""
+    for path in folder.rglob(f"*{MARK}*"):
+        number = path.name.rpartition(MARK)[2].partition("-")[0].partition(".")[0]
+        main = path.name.rpartition(MARK)[0] + MARK + number
+        if number.isdigit() and path.name != main and not path.with_name(main).exists():
+            with suppress(OSError):
+                path.unlink()
+
+
 def reports(folder: Path) -> list[str]:
     """One line for each file below a folder that was set aside and is still there."""
     found = sorted(p for p in folder.rglob(f"*{MARK}*") if _is_main(p))

@@ -131,8 +131,10 @@ def _user(number: int) -> str:
 
 def hand_over(path: Path) -> None:
     """Give what root made to the owner of its folder."""
-    if os.geteuid() == 0:
-        owner = path.parent.stat()
+    if os.geteuid() != 0:
+        return
+    owner, now = path.parent.stat(), path.lstat()
+    if (owner.st_uid, owner.st_gid) != (now.st_uid, now.st_gid):
         with suppress(PermissionError):  # root of a container without CAP_CHOWN, or of another machine over NFS
             os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
 

@@ -60,8 +60,8 @@ class Lock:
 
     def _note_process(self, handle: int) -> None:
         """Write our process id, for whoever is refused; the lock holds without it."""
-        files.hand_over(self.path)
         with suppress(OSError):
+            files.hand_over(self.path)
             os.ftruncate(handle, 0)
             os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
 

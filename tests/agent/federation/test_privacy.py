@@ -27,6 +27,7 @@ from fedge_models.privacy.accounting import zcdp_budget, zcdp_epsilon
 from fedge_models.privacy.budget import Charge, SitePrivacy, Spent
 from fedge_models.privacy.discrete_gaussian import Bits, sample
 from fedge_models.privacy.mechanism import unit
+from fedge_models.system import damage
 from fedge_models.training import personal
 from fedge_models.training.loop import FitReport
 from support.at_end import AtEnd
@@ -176,7 +177,7 @@ def test_ledger_lost_with_a_damaged_spool_is_not_a_new_budget(at_end: AtEnd, tmp
     )
     with pytest.raises(BudgetError, match="unknown"):
         spool.put_update("m", 1, 1, b"", b"g", b"r", budget.charge(privacy))
-    next(tmp_path.glob("s.damaged-*")).unlink()  # what the words tell a person to do
+    (tmp_path / str(damage.before(tmp_path / "s"))).unlink()  # what the words tell a person to do
     spool.put_update("m", 1, 1, b"", b"g", b"r", budget.charge(privacy))
 
 

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The state folder: locked, cleared of what killed writes left, and usable on a disk that takes nothing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fedge_agent.durable import state_folder
+from fedge_agent.durable.state_folder import StateFolder
+from fedge_models.errors import ConfigError
+from fedge_models.system import damage, files
+from support.disks import SmallDisk
+
+WRITER = """
+import sys
+from pathlib import Path
+from fedge_models.system import files
+hold = files.hand_over
+files.hand_over = lambda path: (hold(path), print("half way", flush=True), sys.stdin.readline())
+files.write(Path(sys.argv[1]), b"x" * 10_000)
+"""
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[SmallDisk]:
+    with SmallDisk(tmp_path / "disk", mib=1) as made:
+        yield made
+
+
+def writer(path: Path) -> subprocess.Popen[str]:
+    """A process in the middle of replacing a file."""
+    made = subprocess.Popen(
+        [sys.executable, "-c", WRITER, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert made.stdout is not None and made.stdout.readline() == "half way\n"
+    return made
+
+
+def test_what_a_killed_write_left_is_removed_and_what_is_being_written_is_not(tmp_path: Path) -> None:
+    (tmp_path / "identity").mkdir()
+    killed, going_on = writer(tmp_path / "identity/killed"), writer(tmp_path / "identity/going_on")
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.communicate()
+    assert len(list(tmp_path.rglob(f".*{files.TEMPORARY}"))) == 2
+    StateFolder(tmp_path, "fedge-agent").release()
+    assert [p.name.startswith(".going_on.") for p in tmp_path.rglob(f".*{files.TEMPORARY}")] == [True]
+    going_on.communicate("\n")
+    assert going_on.returncode == 0 and (tmp_path / "identity/going_on").stat().st_size == 10_000
+
+
+def test_damage_is_a_problem_until_a_person_has_moved_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state_folder, "LOOK_S", 0.0)
+    (tmp_path / "f").mkdir()
+    (tmp_path / "f/head.cbor").write_bytes(b"x")
+    aside = damage.set_aside(tmp_path / "f/head.cbor")
+    damage.report(tmp_path / "f/head.cbor", aside, "its digest is another")
+    for _ in range(2):  # also after a restart
+        folder = StateFolder(tmp_path, "fedge-agent")
+        assert folder.damaged() == [
+            f"head.cbor was damaged: its digest is another; look at {aside}, then move or delete it"
+        ]
+        folder.release()
+    aside.unlink()
+    folder = StateFolder(tmp_path, "fedge-agent")
+    assert folder.damaged() == [] and list((tmp_path / "f").iterdir()) == []
+    folder.release()
+
+
+def test_two_agents_are_kept_apart_also_on_a_read_only_disk(small: SmallDisk) -> None:
+    small.read_only()
+    one = StateFolder(small.folder, "fedge-agent")
+    with pytest.raises(ConfigError, match="another fedge-agent"):
+        StateFolder(small.folder, "fedge-agent")
+    one.release()
+    StateFolder(small.folder, "fedge-agent").release()
+
+
+def test_the_address_is_written_over_the_old_one_on_a_full_disk(small: SmallDisk) -> None:
+    (small.folder / "status.addr").write_text("127.0.0.1:59999, the last time")
+    small.fill()
+    folder = StateFolder(small.folder, "fedge-agent")
+    folder.publish("status.addr", "127.0.0.1:4000")
+    assert (small.folder / "status.addr").read_text() == "127.0.0.1:4000" and folder.problem is None
+    folder.release()
+
+
+def test_the_address_is_written_when_the_disk_can_be(small: SmallDisk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state_folder, "TRY_S", 0.0)
+    small.read_only()
+    folder = StateFolder(small.folder, "fedge-agent")
+    folder.publish("status.addr", "127.0.0.1:4000")
+    assert folder.problem is not None and "Read-only file system" in folder.problem
+    small.writable()
+    folder.retry()
+    assert (small.folder / "status.addr").read_text() == "127.0.0.1:4000" and folder.problem is None
+    folder.release()
