@@ -59,7 +59,7 @@ class StateFolder:
         self._tried = time.monotonic()
         try:
             _write(self._address_file, self._address.encode())
-        except (OSError, StorageError) as e:
+        except StorageError as e:
             if self.problem is None:
                 logger.error("%s; the status page is at %s", e, self._address)
             self.problem = str(e)
@@ -78,10 +78,13 @@ class StateFolder:
 
 
 def _write(path: Path, data: bytes) -> None:
-    """Replace the file; on a full disk, overwrite it where it is."""
+    """Replace the file; on a full disk, overwrite it where it is. Raises StorageError."""
     try:
         files.write(path, data)
-    except StorageError:
-        with path.open("r+b") as file:
-            file.write(data)
-            file.truncate()
+    except StorageError as e:
+        try:
+            with path.open("r+b") as file:
+                file.write(data)
+                file.truncate()
+        except OSError:
+            raise e from None
