@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -30,6 +31,7 @@ Decoded = TypeVar("Decoded")
 logger = logging.getLogger(__name__)
 
 AT_ONCE = 200  # rows in memory while they are replayed
+BYTES_AT_ONCE = 4 * 2**20  # of these; one row may be larger
 RECEIPTS = 1024  # commits per source whose receipts are stored: more than a broker leaves unacknowledged
 ARRAY = 1  # MessagePack extension: dtype, shape and bytes of an array
 LOOK_S = 5.0  # how often old readings are looked for
@@ -77,6 +79,7 @@ class Inbox:
         self._rows = self._bytes = 0
         self._counted: object = None  # the file whose rows and bytes these are
         self._newest = 0  # number of the last row
+        self._arrays: set[int] = set()  # rows of this process that hold nothing but arrays
         with suppress(StorageError), self._db.transaction() as db:
             self._take_over(db)
         self._looked = 0.0
@@ -115,6 +118,8 @@ class Inbox:
             self._count(1, len(body))
             self._bound(db)
         self._newest = max(self._newest, number)
+        if readings and all(isinstance(r.value, np.ndarray) for r in readings):
+            self._arrays.add(number)
         return number
 
     def receipts(self, source: str) -> list[bytes]:
@@ -148,10 +153,16 @@ class Inbox:
             yield StoredBatch(0, source, self._decoded(_decode, body) or [], None, False, True)
         done, number = dict(self._db.rows("SELECT source, id FROM done")), -1
         sql = "SELECT id, source, body, alive_ns, fresh FROM kept WHERE id > ? ORDER BY id LIMIT ?"
-        while rows := self._db.rows(sql, number, AT_ONCE):
+        while rows := self._db.rows(sql, number, self._how_many_after(number)):
             for number, source, body, alive, fresh in rows:
                 readings = self._decoded(_decode, body) or []
                 yield StoredBatch(number, source, readings, alive, bool(fresh), number <= done.get(source, 0))
+
+    def _how_many_after(self, number: int) -> int:
+        """How many rows fit into memory at once."""
+        sizes = self._db.rows("SELECT length(body) FROM kept WHERE id > ? ORDER BY id LIMIT ?", number, AT_ONCE)
+        whole = accumulate(size for (size,) in sizes)
+        return max(1, sum(1 for size in whole if size <= BYTES_AT_ONCE))
 
     def status(self) -> dict[str, Any]:
         """For the status page."""
@@ -164,11 +175,14 @@ class Inbox:
 
     def _trim(self, db: sqlite3.Connection, source: str, done: int, needed: int) -> None:
         """Delete rows that were used and are too old for a coming window, but for the last value of each tag."""
-        sql = "SELECT id, body FROM kept WHERE source = ? AND id <= ? AND newest_ns < ? ORDER BY id"
+        sql = "SELECT id, length(body) FROM kept WHERE source = ? AND id <= ? AND newest_ns < ? ORDER BY id"
+        rows = db.execute(sql, (source, done, needed)).fetchall()
         last: dict[str, Reading] = {}
-        rows: list[tuple[int, int]] = []
-        for number, body in db.execute(sql, (source, done, needed)):  # one at a time: a row may be a large picture
-            rows.append((number, len(body)))
+        for number, _ in rows:
+            if number in self._arrays:  # there is nothing to carry over, and a picture is large
+                self._arrays.discard(number)
+                continue
+            body = db.execute("SELECT body FROM kept WHERE id = ?", (number,)).fetchone()[0]
             last |= {r.tag: r for r in self._decoded(_decode_scalars, body) or []}
         values = [(source, tag, _encode([reading])) for tag, reading in last.items()]
         db.executemany("INSERT OR REPLACE INTO last VALUES (?, ?, ?)", values)
@@ -185,6 +199,7 @@ class Inbox:
         sizes = db.execute("SELECT length(body) FROM kept WHERE id < ?", (before,)).fetchall()
         db.execute("DELETE FROM kept WHERE id < ?", (before,))
         self._count(-len(sizes), -sum(size for (size,) in sizes))
+        self._arrays = {number for number in self._arrays if number >= before}
         self.dropped += len(sizes)
 
     def _count(self, rows: int, size: int) -> None:

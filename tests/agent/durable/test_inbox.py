@@ -203,3 +203,25 @@ def test_settling_writes_the_newest_once_it_is_durable(at_end: AtEnd, tmp_path: 
     settling.put(progress(3, 0, m=b"new"))
     settling.stop()
     assert made.checkpoint("m") == b"new" and settling.problem is None
+
+
+def resident_mib(line: str, reset: bool = False) -> float:
+    """What this process holds (VmRSS), or the most since the last reset (VmHWM)."""
+    if reset:
+        Path("/proc/self/clear_refs").write_text("5")
+    text = Path("/proc/self/status").read_text()
+    return int(next(x for x in text.splitlines() if x.startswith(line)).split()[1]) / 1024
+
+
+def test_a_large_picture_is_let_go_without_being_read_and_replayed_alone(at_end: AtEnd, tmp_path: Path) -> None:
+    made, size = at_end(inbox(tmp_path, max_bytes=1 << 28)), 24 << 20
+    for i in range(4):
+        made.store("s", [Reading("camera", i, np.full(size, i, np.uint8))])
+    made.store("s", [Reading("state", 4, "on"), Reading("wave", 4, np.zeros(8, np.float32))])
+    before = resident_mib("VmRSS", reset=True)
+    shown = [[r.value[0] for r in row.readings if isinstance(r.value, np.ndarray)] for row in made.replay()]
+    assert [v[0] for v in shown] == [0, 1, 2, 3, 0] and resident_mib("VmHWM") - before < 4 * size / 2**20
+    before = resident_mib("VmRSS", reset=True)
+    made.record(progress(5, 10))
+    assert resident_mib("VmHWM") - before < 10
+    assert [r.value for row in made.replay() for r in row.readings] == ["on"]
