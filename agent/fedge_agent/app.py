@@ -39,7 +39,7 @@ from .federation.uplink import Uplink
 from .health import PROGRAM, STATUS_FILE, Latency, Metrics, rss_mib
 from .machines.alerts import new_run
 from .machines.asset import FOREVER_NS, Asset, check_fit
-from .machines.condition import Condition
+from .machines.condition import Condition, SourceFacts
 from .machines.condition_words import plain
 from .machines.routing import Routes
 from .outputs import registry as outputs
@@ -52,7 +52,7 @@ from .samples.tables import SAMPLES_FILE
 from .sources import registry as sources
 from .sources.host import HostedSource, Queue
 from .sources.naming import Names
-from .types import AlertState, Batch, Decision, Event
+from .types import Batch, Decision, Event, EventState
 
 logger = logging.getLogger(__name__)
 
@@ -78,6 +78,7 @@ class App:
         self._shown: dict[str, Decision] = {}  # asset -> its newest decision that outputs were shown
         self._done: dict[str, int] = {}  # source -> the newest row of the inbox that was taken in
         self._reported: dict[str, int] = {}  # the same, when progress was last handed to its writer
+        self._marks: dict[str, tuple[bool, int]] = {}  # asset -> what it had to store then
         self._run = new_run()
         self._routes = Routes(config.source, config.asset)
         with ExitStack() as opened:  # closed in reverse order
@@ -260,6 +261,7 @@ class App:
             self._spool.alert_state(name),
             self._raise_event,
             self._run,
+            self._spool.silence_state(name),
         )
 
     def _station_files(self, looks: dict[str, Inspection], folder: Path) -> list[Follower]:
@@ -285,6 +287,8 @@ class App:
                 self._push(batch)
                 del batch  # it may be a picture of many MB, and the next one may be long in coming
             if self._beat - reported > PROGRESS_S:
+                for asset in self._assets.values():
+                    asset.look(self._facts, self._beat)
                 self._report_progress()
                 self._folder.retry()
                 reported = self._beat
@@ -293,16 +297,19 @@ class App:
                 notified = self._beat
 
     def _drain(self) -> None:
-        """Decide on what the sources left in the queue."""
+        """Decide on what the sources left in the queue; write how long each machine has been silent."""
         while (batch := self._queue.get(0)) is not None:
             self._push(batch)
+        self._marks = {}
         self._report_progress()
 
     def _report_progress(self) -> None:
-        """Have written how far this thread has decided, if anything came since."""
-        if self._done == self._reported:
+        """Have written how far this thread has decided, if anything came since, and what is silent."""
+        now = time.monotonic()
+        marks = {n: a.mark(now) for n, a in self._assets.items()}
+        if self._done == self._reported and (marks == self._marks):
             return
-        self._reported = dict(self._done)
+        self._reported, self._marks = dict(self._done), marks
         needed = {
             source: min((self._assets[name].needed_ns() for name in self._routes.assets(source)), default=FOREVER_NS)
             for source in self._done
@@ -372,9 +379,9 @@ class App:
         for output in self._outputs.values():
             output.show(newest)
 
-    def _raise_event(self, event: Event, state: AlertState) -> None:
-        asset = event.decision.asset
-        logger.info("asset %s: event %s %s, score %.4g", asset, event.key, event.state, event.worst)
+    def _raise_event(self, event: Event, state: EventState) -> None:
+        asset, what = event.decision.asset, event.reason or f"score {event.worst:.4g}"
+        logger.info("asset %s: event %s %s, %s", asset, event.key, event.state, what)
         self._events.put(event, state)
 
     def _wake_outputs(self) -> None:
@@ -395,5 +402,9 @@ class App:
 
     def _conditions(self) -> dict[str, Condition]:
         """What each asset can say now."""
-        now, facts = time.monotonic(), {n: s.facts() for n, s in self._sources.items()}
+        now, facts = time.monotonic(), self._facts()
         return {n: a.condition(facts, now) for n, a in self._assets.items()}
+
+    def _facts(self) -> dict[str, SourceFacts]:
+        """What the readings of each source do not say."""
+        return {n: s.facts() for n, s in self._sources.items()}

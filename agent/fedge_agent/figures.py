@@ -70,7 +70,10 @@ FIGURES = (
     Figure("severity", Type.TEXT, "", Of.EVENT | Of.ALERT, "low, medium or high: the highest so far"),
     Figure("since_ns", Type.INTEGER, "ns", Of.EVENT, "end of the first window of this condition; 0: not known"),
     Figure("provisional", Type.BOOLEAN, "", _BOTH, "the threshold is from before the baseline was complete"),
+    Figure("kind", Type.TEXT, "", Of.EVENT, "alert, or silent: the machine decided, and does so no more"),
+    Figure("reason", Type.TEXT, "", Of.EVENT | Of.ALERT, "of a silent event: why there is no decision, in words"),
     Figure("alert", Type.BOOLEAN, "", Of.ALERT, "true from opened until cleared"),
+    Figure("silent", Type.BOOLEAN, "", Of.ALERT, "true while the machine is silent: it decided, and does so no more"),
 )
 
 
@@ -90,7 +93,7 @@ def of_decision(decision: Decision) -> dict[str, Any]:
 def of_event(event: Event) -> dict[str, Any]:
     """Figure -> value; what the event does not say itself is that of its decision."""
     own = {"key": event.key, "state": event.state, "severity": event.severity, "since_ns": event.since_ns}
-    own["score"] = event.worst
+    own |= {"score": event.worst, "kind": event.kind, "reason": event.reason}
     return {name: own[name] if name in own else getattr(event.decision, name) for name in _OF_EVENTS}
 
 

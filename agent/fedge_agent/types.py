@@ -101,11 +101,26 @@ class Event(msgspec.Struct, frozen=True):
     worst: float  # score since the event was opened
     severity: str = "low"  # "low" | "medium" | "high": the highest so far, from score and persistence
     since_ns: int = 0  # end of the first window of those in a row that made this event; 0: not known
+    kind: str = "alert"  # or SILENT: the machine decided, and does so no more (opened), or again (cleared)
+    reason: str = ""  # SILENT: why, in words
 
     @property
     def alert(self) -> bool:
-        """Whether the asset is in alarm after this event."""
-        return self.state != "cleared"
+        """Whether the asset is in alarm after this event; one that is silent may be, or not."""
+        return self.kind != SILENT and self.state != "cleared"
+
+    @property
+    def silent(self) -> bool:
+        """Whether the asset is silent after this event."""
+        return self.kind == SILENT and self.state != "cleared"
+
+
+SILENT = "silent"  # kind of an event, label of its decision, and how the last part of its key begins
+
+
+def is_silent(key: str) -> bool:
+    """Whether an event's key is that of a silence."""
+    return key.rpartition(":")[2].startswith(f"{SILENT}-")
 
 
 SEVERITIES = ("low", "medium", "high")  # of an event
@@ -126,6 +141,23 @@ class AlertState(msgspec.Struct, frozen=True):
     above_ns: int = 0  # end of the first window of those above
     below_ns: int = 0  # end of the first window of those below
     run: str = ""  # the start of the agent that opened the last event, as its key names it
+
+
+@known
+class SilenceState(msgspec.Struct, frozen=True):
+    """State of an asset's silence that must survive a restart: kill -9 neither repeats nor forgets its event."""
+
+    number: int = 0  # of the last event
+    opened: bool = False
+    decided: bool = False  # it decided since this was first stored: only then it can fall silent
+    silent_s: float = 0.0  # how long it has been silent while the gateway ran, s
+    time_ns: int = 0  # end of the last window that was decided on
+    model: str = ""  # that decided on it
+    release: int = 0
+    run: str = ""  # the start of the agent that opened the last event, as its key names it
+
+
+EventState = AlertState | SilenceState  # what an event leads to; stored with it
 
 
 class Label(NamedTuple):

@@ -57,11 +57,10 @@ CREATE INDEX waiting ON events (output, refused, id);
 
 
 @pytest.mark.parametrize(("event", "body"), [*zip((OPENED, RAISED, CLEARED), OLD, strict=True)])
-def test_log_writes_what_it_always_wrote_and_whether_the_limit_is_provisional(
-    tmp_path: Path, event: Event, body: bytes
-) -> None:
+def test_log_writes_what_it_always_wrote_and_what_came_since(tmp_path: Path, event: Event, body: bytes) -> None:
     LogOutput("log", LogConfig(path=tmp_path / "events.jsonl")).deliver(event)
-    assert (tmp_path / "events.jsonl").read_bytes() == body[:-1] + b',"provisional":false}\n'
+    since = b',"provisional":false,"kind":"alert","reason":""}\n'
+    assert (tmp_path / "events.jsonl").read_bytes() == body[:-1] + since
 
 
 def test_events_in_an_older_spool_are_delivered_before_new_ones(tmp_path: Path) -> None:
@@ -101,14 +100,18 @@ def test_names_that_users_know_stay() -> None:
     tables = ("values", "hours_left", "hours_left_at_least", "context")
     common = ("asset", "model", "release", "time_ns", "score", "threshold", "label", "channel", "provisional", *tables)
     assert set(event_fields.FIELDS) == {
-        *("key", "state", "severity", "since_ns", "time", "cause", "summary", "priority"),
+        *("key", "state", "severity", "since_ns", "kind", "reason"),
+        *("time", "cause", "summary", "outcome", "priority"),
         *common,
     }
-    assert set(opcua.OF_EVENTS) == {"key", "state", "severity", "since_ns", "alert", *common}
+    assert set(opcua.OF_EVENTS) == {
+        *("key", "state", "severity", "since_ns", "kind", "reason", "alert", "silent"),
+        *common,
+    }
     assert set(opcua.OF_DECISIONS) == {"missing", "latency_s", "bounds", *common}
     assert set(opcua_server.VARIABLES) == {
         *("Score", "Threshold", "Label", "Channel", "Alert", "Severity", "HoursLeft", "HoursLeftAtLeast"),
-        *("Model", "Release", "Missing", "Provisional"),
+        *("Model", "Release", "Missing", "Provisional", "Silent", "Reason"),
     }
     assert set(sparkplug.METRICS) == {"missing", "bounds", *common} - {"asset", "time_ns"}
 

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from fedge_agent.types import Decision, Event
 
-OF_EVENTS = {"key", "state", "worst", "severity", "since_ns"}
+OF_EVENTS = {"key", "state", "worst", "severity", "since_ns", "kind", "reason"}
 
 
 def make_event(key: str = "gw:m:pump:1", state: str = "opened", **fields: Any) -> Event:

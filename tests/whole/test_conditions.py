@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 from collections.abc import Iterator
@@ -46,8 +47,11 @@ training = { min_samples = 20 }
 model = "f"
 channels.temp = { source = "csv", tag = "temp" }
 channels.press = { source = "csv", tag = "press" }
+baseline = "2m"
+when = { silent_for = "5s" }
 [output.events]
 type = "log"
+path = "events.jsonl"
 """
         )
         self.start("gw")
@@ -55,6 +59,12 @@ type = "log"
     def condition(self) -> dict[str, Any]:
         found: dict[str, Any] = self.status("gw")["assets"]["pump-1"]["condition"]
         return found
+
+    def silences(self) -> list[dict[str, Any]]:
+        """The events about its silence."""
+        path = self.folder / "events.jsonl"
+        events = [json.loads(text) for text in path.read_text().splitlines()] if path.exists() else []
+        return [e for e in events if e["kind"] == "silent"]
 
     def becomes(self, state: str, *words: str) -> str:
         """Wait until the asset is in this state, for a reason with these words, as `status` prints it."""
@@ -118,5 +128,13 @@ def test_a_machine_that_decides_and_stops_is_stale_and_then_decides_again(gatewa
     assert re.match(r"PROBLEM asset pump-1: STALE no decision for \d+ s: ", printed)
     assert gateway.text("gw", "/healthz") == "not well\n"
     assert 'fedge_agent_problem{name="pump-1"} 1.0' in gateway.text("gw", "/metrics")
+    gateway.wait(gateway.silences, "the event")
+    gateway.kill("gw")
+    gateway.start("gw")
+    gateway.becomes("waiting", "values of press are not numbers")
     line.press = "{value:.2f}"
     gateway.becomes("deciding")
+    gateway.wait(lambda: len(gateway.silences()) > 1, "its end")
+    opened, cleared = gateway.silences()  # the kill repeated nothing and forgot nothing
+    assert (opened["state"], cleared["state"]) == ("opened", "cleared") and opened["key"] == cleared["key"]
+    assert "press" in opened["reason"] and opened["score"] is None and cleared["score"] is not None

@@ -130,6 +130,8 @@ class When(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     min_gap: Seconds = Seconds(4 * 3600)  # between the openings of two events, on the source's clock
     medium: Level = Level(score=2.0, after=Seconds(3600))  # severity; below it is "low"
     high: Level = Level(score=4.0, after=Seconds(8 * 3600))
+    silent_for: Seconds = Seconds(3600)  # without a decision, after which a `silent` event opens; 0: never
+    silent_severity: Literal["low", "medium", "high"] = "low"  # of such an event
 
 
 class AssetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

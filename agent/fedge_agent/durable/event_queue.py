@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from ..types import AlertState, Event
+from ..types import SILENT, AlertState, Event, EventState
 from . import event_record
 
 SPOOL_FILE = "spool.sqlite"  # in the state folder
@@ -37,6 +37,7 @@ CREATE INDEX IF NOT EXISTS waiting ON events (output, refused, id);
 CREATE TABLE IF NOT EXISTS opened (
     output TEXT NOT NULL, key TEXT NOT NULL, asset TEXT NOT NULL, PRIMARY KEY (output, key));
 CREATE TABLE IF NOT EXISTS alerts (asset TEXT PRIMARY KEY, state BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS silences (asset TEXT PRIMARY KEY, state BLOB NOT NULL);
 """
 ADDED = {  # columns that a file of an earlier version lacks
     "asset": "TEXT NOT NULL DEFAULT ''",
@@ -106,8 +107,8 @@ class EventQueue(abc.ABC):
     def _all(self, sql: str, *values: object) -> list[Any]:
         """The rows of a query."""
 
-    def put_event(self, outputs: Sequence[str], event: Event, state: AlertState) -> list[str]:
-        """Store an event for each output, and the alert state it led to, in one transaction.
+    def put_event(self, outputs: Sequence[str], event: Event, state: EventState) -> list[str]:
+        """Store an event for each output, and the state it led to, in one transaction.
 
         Returns the outputs that have too many waiting to get another.
         """
@@ -121,9 +122,11 @@ class EventQueue(abc.ABC):
                     continue
                 sql = "INSERT INTO events (output, event, asset, key, state, noted) VALUES (?, ?, ?, ?, ?, ?)"
                 db.execute(sql, (output, *row))
-            if event.state == "opened":
+            if event.state == "opened" and event.kind != SILENT:
                 db.execute("DELETE FROM opened WHERE output = '' AND asset = ?", (asset,))
-            db.execute("INSERT OR REPLACE INTO alerts VALUES (?, ?)", (asset, msgspec.json.encode(state)))
+            table = "alerts" if isinstance(state, AlertState) else "silences"
+            sql = f"INSERT OR REPLACE INTO {table} VALUES (?, ?)"  # noqa: S608
+            db.execute(sql, (asset, msgspec.json.encode(state)))
         return full
 
     def next_event(self, output: str, but_not: Collection[str] = ()) -> Entry | None:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Write events to the spool, in a thread of its own: a commit waits for the disk, a decision must not.
 
-Promises: `put` never waits; an event is raised once the spool has it, together with the alert state it led to. A kill
+Promises: `put` never waits; an event is raised once the spool has it, together with the state it led to. A kill
 before that forgets both, so that a condition that lasts raises the event again. While the disk takes nothing, the spool
 holds events in memory, and outputs deliver them from there. While another process locks it, events wait here, in order;
 what is lost is counted and logged.
@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 
 from fedge_models.system.worker import Worker
 
-from ..types import AlertState, Event
+from ..types import Event, EventState
 from .spool import Spool
 
 logger = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ class EventWriter:
         self.lost = 0  # events that some output will never see
         self.overflowed = dict.fromkeys(outputs, 0)  # those that an output had no more room for
         self._spool, self._outputs, self._wake = spool, outputs, wake
-        self._waiting: deque[tuple[Event, AlertState]] = deque()
+        self._waiting: deque[tuple[Event, EventState]] = deque()
         self._worker = Worker("events", self._write, self._write)
 
     @property
@@ -48,8 +48,8 @@ class EventWriter:
         """Write from now on."""
         self._worker.start()
 
-    def put(self, event: Event, state: AlertState) -> None:
-        """Take an event and the alert state that it led to."""
+    def put(self, event: Event, state: EventState) -> None:
+        """Take an event and the state that it led to."""
         if len(self._waiting) >= MAX_WAITING:
             self._lose(event, f"{MAX_WAITING} others wait for the disk")
             return

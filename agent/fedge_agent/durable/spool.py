@@ -25,7 +25,7 @@ from fedge_models.privacy.budget import Charge, Spent
 from fedge_models.system import damage
 from fedge_models.system.healing import HealingDatabase, retried
 
-from ..types import AlertState
+from ..types import AlertState, SilenceState
 from . import event_queue
 from .event_queue import EventQueue
 
@@ -85,6 +85,15 @@ class Spool(EventQueue):
         except (msgspec.MsgspecError, UnicodeDecodeError) as e:
             logger.error("asset %s: its stored alert cannot be read (%s); it begins again", asset, e)
             return AlertState()
+
+    def silence_state(self, asset: str) -> SilenceState:
+        """The state saved with the asset's last event about its silence."""
+        rows = self._all("SELECT state FROM silences WHERE asset = ?", asset)
+        try:
+            return msgspec.json.decode(rows[0][0], type=SilenceState) if rows else SilenceState()
+        except (msgspec.MsgspecError, UnicodeDecodeError) as e:
+            logger.error("asset %s: its stored silence cannot be read (%s); it begins again", asset, e)
+            return SilenceState()
 
     def reserve_sequence(self, federation: str) -> int:
         """Reserve the next sequence number; it is never used again, whatever happens next. At least the clock, so that

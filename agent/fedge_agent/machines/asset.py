@@ -26,7 +26,7 @@ from ..samples.label_values import TargetValue, target_value
 from ..samples.sample_table import Sample
 from ..samples.split import Split, split
 from ..samples.store import SampleStore
-from ..types import AlertState, Batch, Decision, Event, Reading, Window
+from ..types import AlertState, Batch, Decision, Event, EventState, Reading, SilenceState, Window
 from ..windows.assembler import Assembler
 from ..windows.context import Context
 from ..windows.features import Preparation, bridge, feature_count, needs_bearing
@@ -34,7 +34,9 @@ from ..windows.snapshots import MAX_WAITING, Snapshots
 from .alerts import Alert
 from .condition import Cause, Condition, Reason, Seen, SourceFacts
 from .condition_judge import judge, stale_after
+from .condition_words import words
 from .outlook import Left, Outlook
+from .silence import Silence
 from .watch import Watch
 
 logger = logging.getLogger(__name__)
@@ -53,6 +55,7 @@ class Checkpoint(msgspec.Struct, frozen=True):
     start_ns: float | None  # when its next window begins
     alert: AlertState
     context: dict[str, str] = {}  # the last known: its tags may not be sent again
+    silence: SilenceState = SilenceState()
 
 
 class Asset:
@@ -67,12 +70,14 @@ class Asset:
         samples: SampleStore,
         latency: Latency,
         state: AlertState,
-        raise_event: Callable[[Event, AlertState], None],
+        raise_event: Callable[[Event, EventState], None],
         run: str = "",
+        silence: SilenceState = SilenceState(),  # noqa: B008  # frozen
     ) -> None:
         self.name, self.config, self.participant = name, config, participant
         self._samples, self._latency, self._raise = samples, latency, raise_event
         self._alert = Alert(gateway, name, config.when, state, run)
+        self._silence = Silence(gateway, name, config.when, silence, time.monotonic(), run)
         self._assembler: Assembler | Snapshots | None = None
         self._card: Card | None = None
         self._prepare: Preparation | None = None
@@ -97,7 +102,8 @@ class Asset:
         start = self._assembler.next_start() if isinstance(self._assembler, Assembler) else None
         time_ns = self.decisions[-1][0].time_ns if self.decisions else self._alert.state.time_ns
         context = self._context.last if self._context is not None else NO_CONTEXT
-        return msgspec.json.encode(Checkpoint(start, self._alert.at(time_ns), context))
+        silence = self._silence.at(time.monotonic())
+        return msgspec.json.encode(Checkpoint(start, self._alert.at(time_ns), context, silence))
 
     def needed_ns(self) -> int:
         """Readings before this source time are needed by no coming window."""
@@ -115,6 +121,7 @@ class Asset:
             if self._context is not None:
                 self._context.resume(saved.context)
             self._start_ns = saved.start_ns
+            self._silence.resume(saved.silence)
         self._alerted_ns = self._alert.state.time_ns
         with suppress(StorageError):  # samples that cannot be read are not written twice either
             self._sampled_ns = self._samples.last_of(self.config.model, self.name) or NEVER_NS
@@ -195,6 +202,7 @@ class Asset:
             self.decisions.append((decision, actual))
             if window.end_ns > self._alerted_ns:
                 self._follow(decision)
+                self._end_silence(decision, window.received_ns / 1e9)
         if self._card.image is None:
             self._store(window, features, actual, context.get("part", ""))
         else:
@@ -272,6 +280,7 @@ class Asset:
             "last": msgspec.structs.asdict(last) if last else None,
             "alert": msgspec.structs.asdict(self._alert.state),
             "events": self._events,
+            "silence": msgspec.structs.asdict(self._silence.at(time.monotonic())),
             "windows_with_gaps": self._gappy,
             "unknown_labels": self._unknown_labels,
             "baseline": self._baseline(),
@@ -350,6 +359,22 @@ class Asset:
         made = self._alert.update(decision)
         if made is not None:
             self._events += made[0].state == "opened"
+            self._raise(*made)
+
+    def mark(self, now: float) -> tuple[bool, int]:
+        """What has to be stored soon when it changes; `now`: monotonic s."""
+        return self._silence.mark(now)
+
+    def look(self, sources: Callable[[], Mapping[str, SourceFacts]], now: float) -> None:
+        """Raise an event if the asset has been silent for too long; `now`: monotonic s."""
+        if self._silence.is_long(now):
+            condition = self.condition(sources(), now)
+            if condition.mute:
+                self._raise(*self._silence.open(words(condition), now))
+
+    def _end_silence(self, decision: Decision, now: float) -> None:
+        made = self._silence.decided(decision, now)
+        if made is not None:
             self._raise(*made)
 
     def _targets(self) -> tuple[Target, ...]:

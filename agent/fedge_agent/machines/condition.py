@@ -92,9 +92,14 @@ class Condition(msgspec.Struct, frozen=True):
         return self.state is State.DECIDING or self.waits or self.learns
 
     @property
+    def mute(self) -> bool:
+        """Whether there should be decisions and are none."""
+        return self.state is State.STALE or self.overdue
+
+    @property
     def learns(self) -> bool:
         """Whether it waits for its model or its baseline: a restart would not help."""
-        return self.state is State.WAITING and any(c.reason in (Reason.MODEL, Reason.BASELINE) for c in self.causes)
+        return any(c.reason in (Reason.MODEL, Reason.BASELINE) for c in self.causes)
 
 
 class SourceFacts(NamedTuple):

@@ -36,12 +36,11 @@ def judge(seen: Seen) -> Condition:
 
     if age is not None and age <= seen.stale_after_s:
         return of(*_while_deciding(seen))
-    if age is not None and seen.waits_for is None:
-        return of(State.STALE, _causes(seen))
     if seen.waits_for is not None and (seen.waits_for.reason is Reason.MODEL or not _overdue(seen)):
         return of(State.WAITING, [seen.waits_for])
     waits = [] if seen.waits_for is None else [seen.waits_for]
-    return of(State.WAITING, [*waits, *_causes(seen)], _overdue(seen))
+    state = State.WAITING if age is None else State.STALE
+    return of(state, [*waits, *_causes(seen)], age is None and _overdue(seen))
 
 
 def _overdue(seen: Seen) -> bool:

@@ -8,10 +8,18 @@ from typing import Any
 
 from .. import figures
 from ..figures import Of
-from ..types import Event
+from ..types import SILENT, Event
 
-FIELDS = (*figures.select(Of.EVENT), "time", "cause", "summary", "priority")
+FIELDS = (*figures.select(Of.EVENT), "time", "cause", "summary", "outcome", "priority")
 TABLES = tuple(name for name, figure in figures.select(Of.EVENT).items() if figure.type in figures.TABLES)
+_ALERT = {  # the texts of each kind of event
+    "summary": "{label} on {asset}{cause}: score {score:g}, threshold {threshold:g}",
+    "outcome": "the condition is over. Worst score {score:g}, severity {severity}",
+}
+_SILENT = {
+    "summary": "{asset} is silent: {reason}",
+    "outcome": "{asset} decides again",
+}
 _PRIORITIES = {"high": 1, "medium": 2, "low": 3}  # as planners count: 1 first
 
 
@@ -26,7 +34,8 @@ def values(event: Event) -> dict[str, Any]:
         "priority": _PRIORITIES[event.severity],
     }
     known["cause"] = _cause(known["channel"], known["values"])
-    known["summary"] = "{label} on {asset}{cause}: score {score:g}, threshold {threshold:g}".format(**known)
+    texts = _SILENT if event.kind == SILENT else _ALERT
+    known |= {name: text.format(**known) for name, text in texts.items()}
     known["summary"] += " (provisional: its baseline is not complete)" if known["provisional"] else ""
     return known
 

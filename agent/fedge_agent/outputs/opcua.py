@@ -23,7 +23,7 @@ from ..protocols.opcua.connection import ConnectionConfig, Connector, Link, trou
 from ..protocols.opcua.loop import Loop
 from ..protocols.opcua.reasons import Facts, explain
 from ..protocols.opcua.tags import parse
-from ..types import Decision, Event, Output, Receipt
+from ..types import SILENT, Decision, Event, Output, Receipt
 
 OF_DECISIONS = tuple(figures.select(Of.DECISION))
 OF_EVENTS = tuple(figures.select(Of.EVENT | Of.ALERT))
@@ -36,6 +36,9 @@ class OpcuaOutputConfig(ConnectionConfig, frozen=True, forbid_unknown_fields=Tru
     """``[output.X] type = "opcua"``: node id or path -> value, both with {asset}, {score} and so on."""
 
     events: dict[str, Any] = msgspec.field(default_factory=dict)  # at each event; {alert} is true until it clears
+    silent: dict[str, Any] = msgspec.field(
+        default_factory=dict
+    )  # when a machine falls silent ({silent}), and decides again
     decisions: dict[str, Any] = msgspec.field(default_factory=dict)  # with each new decision, at most ten a second
 
 
@@ -47,7 +50,7 @@ class OpcuaOutput(Output):
 
     def __init__(self, name: str, config: OpcuaOutputConfig, state: Path | None = None) -> None:
         self._name, self._config, self.connector = name, config, Connector(name, config, state)
-        for table, fields in ((config.events, OF_EVENTS), (config.decisions, OF_DECISIONS)):
+        for table, fields in ((config.events, OF_EVENTS), (config.silent, OF_EVENTS), (config.decisions, OF_DECISIONS)):
             placeholders.check(list(table.values()), fields, f"output {name}", TABLES)
             placeholders.check(list(table), OF_TAGS, f"output {name}")
             for tag in table:
@@ -60,7 +63,7 @@ class OpcuaOutput(Output):
         """Write the event's values. Raises UnreachableError (again later) or RefusedError (the server never will)."""
         values = self._values(event)
         if not values:
-            return Receipt(skipped="`events` names no node with a value for it")
+            return Receipt(skipped=f"`{self._table(event)[0]}` names no node with a value for it")
         self._loop.call(self._writer.write(values), self._patience)
         return Receipt()
 
@@ -70,7 +73,7 @@ class OpcuaOutput(Output):
 
     def check(self) -> list[str]:
         """Connect and read each node whose name does not depend on the asset; nothing is written."""
-        tags = [t for t in (*self._config.events, *self._config.decisions) if "{" not in t]
+        tags = [t for t in (*self._config.events, *self._config.silent, *self._config.decisions) if "{" not in t]
         try:
             self._loop.call(self._writer.types(tags), self._patience)
         except FedgeError as e:
@@ -94,9 +97,14 @@ class OpcuaOutput(Output):
         values = _filled(self._config.decisions, figures.of_decision(decision))
         self._loop.call(self._writer.write(values), self._patience)
 
+    def _table(self, event: Event) -> tuple[str, dict[str, Any]]:
+        """Key and nodes for an event of its kind."""
+        return ("silent", self._config.silent) if event.kind == SILENT else ("events", self._config.events)
+
     def _values(self, event: Event) -> dict[str, Any]:
         """Node -> value, of those that have one."""
-        filled = _filled(self._config.events, {**figures.of_event(event), "alert": event.alert})
+        known = {**figures.of_event(event), "alert": event.alert, "silent": event.silent}
+        filled = _filled(self._table(event)[1], known)
         return {tag: value for tag, value in filled.items() if value is not None}
 
 

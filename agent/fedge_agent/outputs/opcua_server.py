@@ -25,7 +25,7 @@ from ..figures import Of, Type
 from ..protocols.opcua import security as trust
 from ..protocols.opcua.connection import FOLDER, MODES, POLICIES
 from ..protocols.opcua.loop import Loop
-from ..types import Decision, Event, Output
+from ..types import SILENT, Decision, Event, Output
 
 NAMESPACE = "urn:fedge:decisions"
 LOOPBACK = ("127.0.0.1", "localhost", "::1", "[::1]")
@@ -84,7 +84,14 @@ class OpcuaServerOutput(Output):
         self._loop.call(self._put(decision.asset, _readable(decision), decision.time_ns), START_S)
 
     def deliver(self, event: Event) -> None:
-        """Put the alert into the asset's variables."""
+        """Put the alert into the asset's variables, or that it is silent: then its last decision is no value of now."""
+        if event.kind == SILENT:
+            shown: dict[str, Any] = {"Silent": event.silent, "Reason": event.reason if event.silent else ""}
+            if event.silent:
+                estimates = (n for n in self._nodes.get(event.decision.asset, ()) if n.startswith(f"{VALUES}."))
+                shown |= dict.fromkeys([*(n for n in VARIABLES if n not in OF_ALERT), *estimates])
+            self._loop.call(self._put(event.decision.asset, shown, event.decision.time_ns), START_S)
+            return
         shown = {"Alert": event.alert, "Severity": event.severity if event.alert else ""}
         self._loop.call(self._put(event.decision.asset, shown, event.decision.time_ns), START_S)
 

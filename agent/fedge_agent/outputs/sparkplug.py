@@ -14,6 +14,7 @@ import logging
 import math
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from ..protocols.sparkplug import state, topics
 from ..protocols.sparkplug.edge_node import EdgeNode, Value
 from ..protocols.sparkplug.topics import NodeId, Topic
 from ..protocols.sparkplug.values import BOOLEAN, DOUBLE, INT64, STRING
-from ..types import Decision, Event, Output, Receipt
+from ..types import SILENT, Decision, Event, Output, Receipt
 
 logger = logging.getLogger(__name__)
 
@@ -91,11 +92,16 @@ class SparkplugOutput(Output):
     def show(self, decision: Decision) -> None:
         """Send what changed. Raises UnreachableError; the births of the next connection then carry it."""
         alert = Value(BOOLEAN, self._state.alerts.get(decision.asset, False))
-        self._send(decision.asset, {**_metrics(decision), "alert": alert}, decision.time_ns)
+        more = {"alert": alert, "silent": Value(BOOLEAN, False)}
+        self._send(decision.asset, {**_metrics(decision), **more}, decision.time_ns)
 
     def deliver(self, event: Event) -> Receipt:
-        """Send that an alert opened, rose or cleared. Raises UnreachableError."""
+        """Send that an alert opened, rose or cleared, or that a machine fell silent or decides again. Raises
+        UnreachableError."""
         asset = event.decision.asset
+        if event.kind == SILENT:
+            self._send(asset, _silence(event, self._node.known(asset)), event.decision.time_ns)
+            return Receipt()
         self._state.alerts[asset] = event.alert
         self._save()
         alert = {
@@ -186,6 +192,16 @@ class SparkplugOutput(Output):
                 state.save(self._file, self._state)
         except StorageError as e:
             logger.warning("bdSeq and alerts cannot be stored: %s", e)
+
+
+def _silence(event: Event, known: Mapping[str, Value]) -> dict[str, Value]:
+    """The metrics of a machine that fell silent, whose last decision is no value of now; or that decides again."""
+    nothing = {name: Value(value.datatype, None) for name, value in known.items() if name.partition("/")[0] in METRICS}
+    said = {
+        "silent": Value(BOOLEAN, event.silent),
+        "silent reason": Value(STRING, event.reason if event.silent else ""),
+    }
+    return {**(nothing if event.silent else {}), **said}
 
 
 def _metrics(decision: Decision) -> dict[str, Value]:

@@ -17,7 +17,7 @@ from fedge_models.errors import ConflictError, RefusedError, RetryError, Unavail
 from .. import figures, placeholders
 from ..protocols.http import auth, client, hidden_errors, masking, templates
 from ..protocols.http.settings import Target
-from ..types import Event, Output, Receipt
+from ..types import SILENT, Event, Output, Receipt
 from . import event_fields
 from .mes import b2mml
 
@@ -29,6 +29,7 @@ class WebhookConfig(Target, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
     format: Literal["event", "b2mml"] = "event"  # the event as in the log output, or a B2MML-JSON work request
     body: dict[str, Any] | None = None  # a template instead
+    silent: dict[str, Any] | None = None  # a template for a machine that is silent; default: as other events
 
 
 class WebhookOutput(Output):
@@ -41,7 +42,7 @@ class WebhookOutput(Output):
         self._conflicts: dict[str, int] = {}  # idempotency key -> answers 409
         client.check_url(config.url, f"output.{name}")
         self._template = config.body or (b2mml.WORK_REQUEST if config.format == "b2mml" else None)
-        for part in (config.url, config.headers, self._template):
+        for part in (config.url, config.headers, self._template, config.silent):
             placeholders.check(part, event_fields.FIELDS, f"output.{name}", event_fields.TABLES)
 
     def deliver(self, event: Event) -> Receipt:
@@ -87,7 +88,8 @@ class WebhookOutput(Output):
             return [f"output {self._name}: {e}"]
 
     def _filled(self, event: Event, known: dict[str, Any]) -> Any:
-        return figures.of_event(event) if self._template is None else placeholders.fill(self._template, known)
+        template = (self._config.silent or self._template) if event.kind == SILENT else self._template
+        return figures.of_event(event) if template is None else placeholders.fill(template, known)
 
     def _take_conflict(self, key: str, error: ConflictError) -> None:
         """Accept that the target has the event. Raises the conflict until it says so, or has gone on for long."""

@@ -19,7 +19,7 @@ from fedge_models.errors import ConflictError, RefusedError, RetryError, Unreach
 
 from ... import placeholders
 from ...protocols.http import client, pointer
-from ...types import Decision, Event, Label, Output, Receipt
+from ...types import SILENT, Decision, Event, Label, Output, Receipt, is_silent
 from .. import event_fields
 from . import presets
 from .caller import Caller
@@ -95,8 +95,8 @@ class MesOutput(Output):
             return self._preview(self._config.clear, "clear", known, ":cleared")
         if event.state == "raised":
             raised = self._preview(self._config.escalate, "escalate", known, ":raised")
-            return {"if there is an order": raised, "else": self._preview(self._config.create, "create", known)}
-        steps = {"find": self._config.find, "create": self._config.create}
+            return {"if there is an order": raised, "else": self._preview(self._create_of(event), "create", known)}
+        steps = {"find": self._config.find, "create": self._create_of(event)}
         return {name: self._preview(step, name, known) for name, step in steps.items() if step is not None}
 
     def collect(self) -> Iterator[Label]:
@@ -167,8 +167,12 @@ class MesOutput(Output):
             id_ = self._after_a_spent_token(event, known)
         self._orders.made(event.key, id_, doubtful=order.asked is not None)
 
+    def _create_of(self, event: Event) -> Step | None:
+        """The request for a new order: a machine that is silent may have its own."""
+        return self._config.silent if event.kind == SILENT and self._config.silent else self._config.create
+
     def _create(self, event: Event, known: dict[str, Any]) -> Any:
-        step = self._config.create
+        step = self._create_of(event)
         assert step is not None
         answer = self._caller.ask(step, known, event.key, before=lambda: self._orders.asking(event.key, time.time()))
         if step.id is None:
@@ -300,6 +304,9 @@ class MesOutput(Output):
         if text is not None and text != order.code:
             self._orders.seen(order.key, text)
         if text is None or text not in self._config.closing:
+            return None
+        if is_silent(order.key):  # there are no windows to label
+            self._orders.done(order.key)
             return None
         # A false alarm may never clear: then the label ends now, in source time.
         end = order.cleared_ns or order.opened_ns + max(0, round((time.time() - order.noticed) * 1e9))

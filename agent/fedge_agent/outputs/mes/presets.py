@@ -19,7 +19,7 @@ from .settings import MesConfig, Step
 
 _STEPS = ("find", "token", "create", "escalate", "clear", "status")
 _RAISED = "{time}: severity is now {severity}. {summary}"
-_CLEARED = "{time}: the condition is over. Worst score {score}, severity {severity}"
+_CLEARED = "{time}: {outcome}"
 
 _GENERIC = {
     "create": {

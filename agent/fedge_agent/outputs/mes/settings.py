@@ -40,6 +40,7 @@ class MesConfig(Target, frozen=True, forbid_unknown_fields=True, kw_only=True):
     find: Step | None = None  # before each create: is there an order with this key?
     token: Step | None = None  # a create-once address, for `create` to use as {token}
     create: Step | None = None
+    silent: Step | None = None  # instead of `create`, for a machine that is silent; default: as create
     escalate: Step | None = None  # when the event's severity rises
     clear: Step | None = None  # when the condition clears
     status: Step | None = None  # reads the closing code

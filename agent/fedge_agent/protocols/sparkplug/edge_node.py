@@ -74,6 +74,10 @@ class EdgeNode:
         metrics = [self._metric(device, name, value, stamp_ms, born=False) for name, value in changed.items()]
         return [self._message("DDATA", device, metrics, now_ms)]
 
+    def known(self, device: str) -> Mapping[str, Value]:
+        """The metrics of a device as last sent."""
+        return self._values.get(device, {})
+
     def rebirth_requested(self, topic: str, data: bytes) -> bool:
         """Whether a command requests births. Raises WireError for anything but a command to this node."""
         parsed = topics.parse(topic)
