@@ -192,7 +192,7 @@ def _only(tag: Tag, nodes: list[tuple[Any, tuple[tuple[int, str], ...]]]) -> Any
 
 def _named(child: Child, wanted: Element) -> str:
     """A child's name, with its namespace where the wanted name differs by nothing else."""
-    return path_text([(child.space, child.name)])[1:] if child.name == wanted.name else child.name
+    return f"{child.space}:{path_text([(0, child.name)])[1:]}" if child.name == wanted.name else child.name
 
 
 def _by_name(children: list[Child]) -> dict[str, list[Child]]:
