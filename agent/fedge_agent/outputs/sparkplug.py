@@ -5,6 +5,9 @@ Values of decisions are sent by exception and may be lost (QoS 0); an alert is s
 each connection: the first when the agent starts, others when something is to be sent after a connection was lost. Each
 connection has a bdSeq of its own in its Will and its NBIRTH, stored before the attempt. A request for a rebirth is
 answered at once, at most once a second.
+
+With `primary_host` there are births and data only while that host application is online (5.4): when it goes offline,
+NDEATH is published, the connection ended, and a new one waits for the host.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ from ..protocols.mqtt.broker import Broker, check_broker
 from ..protocols.mqtt.connection import Connection, Message, Will
 from ..protocols.sparkplug import state, topics
 from ..protocols.sparkplug.edge_node import EdgeNode, Value
+from ..protocols.sparkplug.primary_host import PrimaryHost
 from ..protocols.sparkplug.topics import NodeId, Topic
 from ..protocols.sparkplug.values import BOOLEAN, DOUBLE, INT64, STRING
 from ..types import SILENT, Decision, Event, Output, Receipt
@@ -51,6 +55,7 @@ class SparkplugConfig(Broker, frozen=True, forbid_unknown_fields=True, kw_only=T
 
     group: str
     node: str  # with the group unique at the broker
+    primary_host: str = ""  # send nothing while this host application is not online; "": do not wait for one
 
 
 class SparkplugOutput(Output):
@@ -61,16 +66,21 @@ class SparkplugOutput(Output):
 
     def __init__(self, name: str, config: SparkplugConfig) -> None:
         check_broker(config, f"output.{name}")
-        for key in ("group", "node"):
-            if not topics.is_id(value := getattr(config, key)):
+        for key in ("group", "node", "primary_host"):
+            if not topics.is_id(value := getattr(config, key)) and (value or key != "primary_host"):
                 raise ConfigError(f"output.{name}: {key} {value!r}: expected text without +, # and /")
         self._config = config
         self._file: Path | None = None
         self._state = state.NodeState()
         self._node = EdgeNode(NodeId(config.group, config.node), self._state.bdseq, {})
         self._lock = threading.RLock()  # births and data go out in the order of their seq
+        self._state_came = threading.Condition()
         self._connection: Connection | None = None
+        self._primary: PrimaryHost | None = None  # of the connection; None: none is waited for
+        self._born = False  # the connection has sent its births
         self._born_at = -math.inf
+        self._follows = False  # a thread is about to follow the primary host
+        self._answers_later = False  # a request for a rebirth waits until births may be sent again
 
     def begin(self, folder: Path) -> None:
         """Continue the bdSeq of the last process, and send the births. Raises UnreachableError, ConfigError."""
@@ -82,12 +92,9 @@ class SparkplugOutput(Output):
             self._connected()
 
     def end(self) -> None:
-        """Publish NDEATH, then disconnect, so that the broker does not publish the Will as well (5.5)."""
-        with self._lock, contextlib.suppress(FedgeError):
-            if self._connection is not None and self._connection.lost is None:
-                topic, data = self._node.death(_wall_ms())
-                self._connection.wait([self._connection.publish(topic, data, 1)])
-        self._close()
+        """Publish NDEATH, then disconnect (5.5)."""
+        with self._lock:
+            self._leave()
 
     def show(self, decision: Decision) -> None:
         """Send what changed. Raises UnreachableError; the births of the next connection then carry it."""
@@ -118,7 +125,8 @@ class SparkplugOutput(Output):
         connection = Connection(msgspec.structs.replace(self._config, client_id=""), clean=True)
         try:
             connection.open()
-            return []
+            topics_ = PrimaryHost(self._config.primary_host).topics[:1] if self._config.primary_host else ()
+            return [f"{filter_}: {why}" for filter_, why in connection.subscribe(topics_).items()] if topics_ else []
         except (UnreachableError, ConfigError) as e:
             return [str(e)]
         finally:
@@ -128,57 +136,133 @@ class SparkplugOutput(Output):
         """Send what changed; whether anything was sent."""
         with self._lock:
             messages = self._node.update(device, values, time_ns // 1_000_000, _wall_ms())
-            before, connection = self._connection, self._connected()
+            before = self._connection if self._born else None
+            connection = self._connected()
             for topic, data in messages if connection is before else []:  # else the births carried it
                 connection.publish(topic, data, 0)
             return bool(messages) or connection is not before
 
     def _connected(self) -> Connection:
-        """The open connection, or a new one. Raises UnreachableError."""
-        if self._connection is not None and self._connection.lost is None:
-            return self._connection
-        self._close()
-        self._connection = self._opened()
+        """The open connection with its births sent, or a new one. Raises UnreachableError."""
+        if self._connection is None or self._connection.lost is not None:
+            self._close()
+            self._connection = self._opened()
+        if not self._born:
+            if self._primary is not None and not self._primary.online:
+                raise UnreachableError(f"{self._config.url}: nothing is sent: {self._primary}")
+            self._send_births(self._connection)
         return self._connection
 
-    def _close(self) -> None:
-        connection, self._connection = self._connection, None
+    def _close(self, with_will: bool = False) -> None:
+        connection, self._connection, self._born = self._connection, None, False
         if connection is not None:
-            connection.close()
+            connection.close(with_will)
+
+    def _leave(self) -> None:
+        """Publish NDEATH if there were births, and disconnect."""
+        born, connection = self._born, self._connection
+        with contextlib.suppress(FedgeError):
+            if born and connection is not None and connection.lost is None:
+                topic, data = self._node.death(_wall_ms())
+                connection.wait([connection.publish(topic, data, 1)])
+        self._close(with_will=born)  # MQTT 5 has the Will published again; a death counts once
 
     def _opened(self) -> Connection:
-        """Open a new connection and send the births."""
+        """Open a new connection, and subscribe."""
         topic, data = self._node.connecting(_wall_ms())
         self._save()
-        connection = Connection(self._config, self._command, Will(topic, data, 1, False), clean=True)
+        self._primary = primary = PrimaryHost(self._config.primary_host) if self._config.primary_host else None
+        connection = Connection(
+            self._config, lambda message: self._received(connection, message), Will(topic, data, 1, False), clean=True
+        )
         try:
             connection.open()
             commands = str(Topic("NCMD", self._node.id))
-            for filter_, why in connection.subscribe([commands], 0).items():
-                logger.warning("%s: nobody can ask for a rebirth: %s: %s", self._config.url, filter_, why)
-            self._send_births(connection)
+            refused = connection.subscribe([commands, *(primary.topics if primary else ())])
+            if why := refused.get(commands):
+                logger.warning("%s: nobody can ask for a rebirth: %s: %s", self._config.url, commands, why)
+            if primary and (why := refused.get(primary.topics[0])):
+                raise UnreachableError(f"{self._config.url}: cannot read {primary.topics[0]}: {why}")
+            self._await_state(connection)
         except BaseException:
             connection.close()
             raise
         return connection
 
+    def _await_state(self, connection: Connection) -> None:
+        """Wait for the first STATE of the primary host, which is retained; without one the connection stays open."""
+        deadline = time.monotonic() + float(self._config.timeout)
+        with self._state_came:
+            while self._primary is not None and self._primary.online is None and connection.lost is None:
+                if not self._state_came.wait(max(0.0, deadline - time.monotonic())):
+                    return
+
     def _send_births(self, connection: Connection) -> None:
-        self._born_at = time.monotonic()
+        self._born_at, self._born = time.monotonic(), True
         for topic, data in self._node.births(_wall_ms()):
             connection.publish(topic, data, 0)
 
+    # in the network's thread
+
+    def _received(self, connection: Connection, message: Message) -> None:
+        """Read a command, or a STATE of the primary host."""
+        primary = self._primary
+        if primary is not None and message.topic in primary.topics:
+            self._take_state(primary, message)
+        else:
+            self._command(message)
+        connection.acknowledge([message])
+
+    def _take_state(self, primary: PrimaryHost, message: Message) -> None:
+        """Send births when the primary host comes, leave when it goes: in a thread that may wait for the broker."""
+        before = primary.online
+        try:
+            primary.take(message.topic, message.payload)
+        except WireError as e:
+            logger.warning("%s: a STATE is ignored: %s", self._config.url, e)
+            return
+        with self._state_came:
+            self._state_came.notify_all()
+        if primary.online != before and not self._follows:
+            self._follows = True
+            threading.Thread(target=self._follow, args=(primary,), name="sparkplug-state", daemon=True).start()
+
+    def _follow(self, primary: PrimaryHost) -> None:
+        """Follow the primary host: with births, or with NDEATH and a new connection that waits for it."""
+        with self._lock, contextlib.suppress(FedgeError):
+            self._follows = False
+            if primary is not self._primary or self._connection is None:
+                return  # of an earlier connection
+            if not primary.online and self._born:
+                self._leave()
+            self._connected()
+
     def _command(self, message: Message) -> None:
-        """Answer a request for a rebirth. Called in the network's thread."""
+        """Answer a request for a rebirth, now or when the last births are a second old."""
         try:
             requested = self._node.rebirth_requested(message.topic, message.payload)
         except WireError as e:
             logger.warning("%s: a command is ignored: %s", self._config.url, e)
             return
-        if not requested or message.retain or not self._lock.acquire(timeout=REBIRTH_S):
+        if not requested or message.retain or self._answers_later:
+            return
+        wait = self._born_at + REBIRTH_S - time.monotonic()
+        if wait <= 0:
+            self._rebirth(self._connection)
+            return
+        self._answers_later = True
+        timer = threading.Timer(wait, self._rebirth, (self._connection,))
+        timer.daemon = True
+        timer.start()
+
+    def _rebirth(self, connection: Connection | None) -> None:
+        """Send the births again, unless another connection has begun."""
+        self._answers_later = False
+        if not self._lock.acquire(timeout=REBIRTH_S):
             return  # whoever holds the lock so long is about to send births
         try:
-            if self._connection is not None and time.monotonic() >= self._born_at + REBIRTH_S:
-                self._send_births(self._connection)
+            if connection is not None and connection is self._connection and self._born:
+                self._send_births(connection)
         except UnreachableError as e:
             logger.info("no rebirth: %s", e)  # the next connection begins with one
         finally:

@@ -119,10 +119,10 @@ class _Session:
             raise ConfigError(f"{self._config.url}: no subscription is granted: {next(iter(refused.values()))}")
 
     def _announce(self, online: bool) -> None:
-        """Publish our STATE (4.3): retained, with the time of the connection, which the Will has too."""
+        """Publish our STATE (4.3), retained: online with the time of the connection, offline with the time of now."""
         if not self._config.host_id:
             return
-        data = topics.write_state(online, self._began_ms)
+        data = topics.write_state(online, self._began_ms if online else max(_wall_ms(), self._began_ms))
         try:
             self._connection.wait([self._connection.publish(self._state, data, 1, True)])
             self._host.problem("host_id", None)

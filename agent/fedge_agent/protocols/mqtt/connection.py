@@ -87,10 +87,20 @@ class Connection:
         if not self._connected:
             raise UnreachableError(f"{self._where}: {self.lost or 'accepts connections but does not speak MQTT'}")
 
-    def close(self) -> None:
-        """Disconnect; the broker keeps our session, and does not publish the Will."""
+    def close(self, with_will: bool = False) -> None:
+        """Disconnect; the broker keeps our session, and does not publish the Will.
+
+        with_will: have it published (MQTT 5, 3.14.2.1; 3.1.1 has no such thing).
+        """
+        from paho.mqtt.client import MQTTv5
+        from paho.mqtt.packettypes import PacketTypes
+        from paho.mqtt.reasoncodes import ReasonCode
+
         self._closing = True
-        self._client.disconnect()
+        if with_will and self._client.protocol == MQTTv5:
+            self._client.disconnect(ReasonCode(PacketTypes.DISCONNECT, "Disconnect with will message"))
+        else:
+            self._client.disconnect()
         with self._changed:
             self._changed.wait_for(lambda: self.lost is not None or not self._connected, CLOSE_S)
         held = self._client.socket()

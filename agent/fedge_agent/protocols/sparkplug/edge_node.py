@@ -56,7 +56,8 @@ class EdgeNode:
     def births(self, now_ms: int) -> list[Message]:
         """NBIRTH and a DBIRTH for each device, after connecting and when a rebirth is asked for."""
         self._seq = 0
-        control = self._metric("", topics.REBIRTH, Value(BOOLEAN, False), now_ms, born=True)
+        kind, no = write(BOOLEAN, False)
+        control = Metric(topics.REBIRTH, None, now_ms, BOOLEAN, no, kind)  # without an alias: whoever asks has none yet
         own = [self._metric("", name, value, now_ms, born=True) for name, value in self._properties.items()]
         born = [self._message("NBIRTH", "", [self._bdseq_metric(now_ms), control, *own], now_ms)]
         return born + [self._birth(device, now_ms) for device in self._values]
@@ -83,14 +84,8 @@ class EdgeNode:
         parsed = topics.parse(topic)
         if parsed.node != self.id or parsed.kind not in ("NCMD", "DCMD"):
             raise WireError(f"topic {topic[:200]!r}; expected a command to {self.id}")
-        return parsed.kind == "NCMD" and any(self._requests(m) for m in map(read_metric, decode(data).metrics))
-
-    def _requests(self, metric: Metric) -> bool:
-        """Whether a metric requests births, by name (6.4.22) or by the alias that NBIRTH gave."""
-        named = metric.name == topics.REBIRTH or (
-            not metric.name and metric.alias is not None and metric.alias == self._aliases.get(("", topics.REBIRTH))
-        )
-        return named and metric.value is True
+        metrics = map(read_metric, decode(data).metrics)
+        return parsed.kind == "NCMD" and any(m.name == topics.REBIRTH and m.value is True for m in metrics)
 
     def _birth(self, device: str, now_ms: int) -> Message:
         stamp = self._stamps[device]
