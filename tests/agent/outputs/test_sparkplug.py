@@ -69,6 +69,26 @@ def test_each_connection_has_the_next_bdseq_and_255_is_followed_by_0() -> None:
     assert numbers == [254, 255, 0, 1]
 
 
+def test_seq_of_our_node_goes_round_at_256() -> None:
+    edge = node()
+    edge.connecting(T)
+    messages = edge.births(T)
+    for i in range(600):
+        messages += edge.update("pump", {"score": Value(DOUBLE, float(i))}, T, T)
+    assert [read(m)[1] for m in messages] == [i % 256 for i in range(601)]
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "a+", "#", "a\0"])
+def test_ids_with_reserved_characters_are_refused(name: str) -> None:
+    table = {"type": "sparkplug", "url": "mqtt://127.0.0.1:1", "group": "g", "node": "n"}
+    for key in ("group", "node"):
+        with pytest.raises(ConfigError, match=rf"output\.spb: {key} .*: expected text without"):
+            build("spb", {**table, key: name}, "test")
+    if "/" not in name:  # which begins the device
+        with pytest.raises(ConfigError):
+            HostView([f"g/{name}/d/m"], Patience(0, 1, 1, 0))
+
+
 def test_only_a_rebirth_is_answered() -> None:
     edge = node()
     edge.births(T)
