@@ -212,8 +212,8 @@ class SourceHost(Protocol):
     def about(self, tags: Sequence[str]) -> str:
         """Tags as a message names them: with asset and channel, five at most, then how many more there are."""
 
-    def count(self, what: str, by: int = 1) -> None:
-        """Count input that could not be used, by what was wrong with it; shown in `status`."""
+    def count(self, what: str, by: int = 1, example: str = "") -> None:
+        """Count input that could not be used, by what was wrong with it; shown in `status` with the last example."""
 
     def waiting(self) -> int:
         """Batches of all sources that wait for the agent; a source of large values limits them."""

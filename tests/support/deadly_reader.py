@@ -44,7 +44,7 @@ class Printing(RecordingHost):
             sys.stdout.write(f"problem {subject} {text}\n")
             sys.stdout.flush()
 
-    def count(self, what: str, by: int = 1) -> None:
+    def count(self, what: str, by: int = 1, example: str = "") -> None:
         sys.stdout.write(f"count {what} {by}\n")
         sys.stdout.flush()
 

@@ -28,6 +28,7 @@ class RecordingHost:
     problems: dict[str, str] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
     unsure: frozenset[str] = frozenset()  # of the newest batch
+    examples: dict[str, str] = field(default_factory=dict)
     changed: threading.Condition = field(default_factory=threading.Condition)
 
     def emit(
@@ -63,8 +64,10 @@ class RecordingHost:
     def about(self, tags: Sequence[str]) -> str:
         return ", ".join(tags)
 
-    def count(self, what: str, by: int = 1) -> None:
+    def count(self, what: str, by: int = 1, example: str = "") -> None:
         self.counts[what] += by
+        if example:
+            self.examples[what] = example
 
     def waiting(self) -> int:
         return self.lag

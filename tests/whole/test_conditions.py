@@ -123,8 +123,8 @@ def test_a_machine_that_decides_and_stops_is_stale_and_then_decides_again(gatewa
     metrics = gateway.text("gw", "/metrics")
     assert 'fedge_agent_condition{name="pump-1",reason="",state="deciding"} 1.0' in metrics
     assert 'fedge_agent_decision_age_seconds{name="pump-1"}' in metrics
-    line.press = "n/a"
-    printed = gateway.becomes("stale", "values of press are not numbers, e.g. 'n/a'")
+    line.press = "broken wire"
+    printed = gateway.becomes("stale", "values of press are not numbers, e.g. 'broken wire'")
     assert re.match(r"PROBLEM asset pump-1: STALE no decision for \d+ s: ", printed)
     assert gateway.text("gw", "/healthz") == "not well\n"
     assert 'fedge_agent_problem{name="pump-1"} 1.0' in gateway.text("gw", "/metrics")

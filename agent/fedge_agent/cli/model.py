@@ -38,7 +38,12 @@ data_option = click.option(
     "--data",
     required=True,
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="CSV (a column per channel) or .npz (x, y); see docs/data-scientist/own-data.md.",
+    help="A table (a column per channel) or .npz (x, y); see docs/data-scientist/own-data.md.",
+)
+form_option = click.option(
+    "--form",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="TOML file with the table's form, as `fedge-agent browse FILE` writes it; without: it is guessed.",
 )
 label_option = click.option("--label", multiple=True, help="CSV column of the label (label).")
 
@@ -149,6 +154,7 @@ def show(file: Path, card: Path | None, trainable: str | None, batch: int, as_js
 @click.command()
 @model_argument
 @data_option
+@form_option
 @label_option
 @card_option
 @trainable_option
@@ -160,8 +166,8 @@ def show(file: Path, card: Path | None, trainable: str | None, batch: int, as_js
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @json_option
 def train(
-    file: Path, data: Path, label: tuple[str, ...], card: Path | None, trainable: str | None, out: Path | None,
-    seed: int, as_json: bool, **how: Any,
+    file: Path, data: Path, form: Path | None, label: tuple[str, ...], card: Path | None, trainable: str | None,
+    out: Path | None, seed: int, as_json: bool, **how: Any,
 ) -> None:  # fmt: skip
     """Train a model on recorded data as a gateway does.
 
@@ -174,7 +180,7 @@ def train(
     if out is not None and not out.absolute().parent.is_dir():
         raise click.BadParameter(f"there is no folder {out.absolute().parent}", param_hint="--out")
     model = _load(file, card, trainable)
-    samples, config = _samples(data, model, label), TrainingConfig(proximal_mu=0.0, **how)
+    samples, config = _samples(data, model, label, form), TrainingConfig(proximal_mu=0.0, **how)
     if not as_json:
         test = int(samples.test.sum())
         parts = f"{len(samples.x) - test} samples to train on, {test} to evaluate with, {samples.left_out} left out"
@@ -195,6 +201,7 @@ def train(
 @click.command()
 @model_argument
 @data_option
+@form_option
 @label_option
 @card_option
 @click.option(
@@ -204,14 +211,20 @@ def train(
 )
 @json_option
 def evaluate(
-    file: Path, data: Path, label: tuple[str, ...], card: Path | None, scale_from: Path | None, as_json: bool
+    file: Path,
+    data: Path,
+    form: Path | None,
+    label: tuple[str, ...],
+    card: Path | None,
+    scale_from: Path | None,
+    as_json: bool,
 ) -> None:
     """Evaluate a model on recorded data."""
     from ..learning import workbench
 
     model = _load(file, card, None)
-    samples = _samples(data, model, label)
-    fitted = _samples(scale_from, model, label) if scale_from is not None else samples
+    samples = _samples(data, model, label, form)
+    fitted = _samples(scale_from, model, label, form) if scale_from is not None else samples
     if not as_json:
         click.echo(f"{data}: {len(samples.x)} samples")
     workbench.fit_scale(model, fitted)
@@ -242,10 +255,17 @@ def _summary(model: Model) -> str:
     return "; ".join(parts)
 
 
-def _samples(path: Path, model: Model, label: tuple[str, ...]) -> Dataset:
+def _samples(path: Path, model: Model, label: tuple[str, ...], form: Path | None) -> Dataset:
+    """Load samples; how a table was understood is shown."""
     from ..learning import dataset
+    from ..protocols.csv.form_file import load_form
+    from ..protocols.csv.snippet import key_lines
 
-    return dataset.load(path, model.card, model.graph.input_shape, label)
+    given = load_form(form, path) if form is not None else None
+    made = dataset.load(path, model.card, model.graph.input_shape, label, given)
+    if given is None and made.form is not None and (keys := key_lines(made.form)):
+        click.echo(f"{path}: understood as {', '.join(keys)}", err=True)
+    return made
 
 
 def _figures(table: dict[str, dict[str, float]], as_json: bool) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The commands for an OPC UA server: `trust` its certificate, `browse` what it has."""
+"""The commands for an OPC UA server: `trust` its certificate, `browse` what it (or a file) has."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import msgspec
 from fedge_models.errors import ConfigError, UnreachableError
 from fedge_models.system.text import printable
 
+from .files import browse_file, file_of
 from .options import config_option, json_option, load_config
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def trust(name: str, yes: bool, fingerprint: str | None, timeout: float, config_
 
 
 @click.command()
-@click.argument("target", metavar="URL|SOURCE")
+@click.argument("target", metavar="URL|SOURCE|FILE")
 @click.option("--under", default="", help="Begin at this node (a tag) instead of Objects.")
 @click.option("--depth", type=click.IntRange(1, 64), default=5, show_default=True, help="Levels below it.")
 @click.option("--config-lines", is_flag=True, help="Print lines for [asset.X] instead.")
@@ -70,10 +71,14 @@ def trust(name: str, yes: bool, fingerprint: str | None, timeout: float, config_
 def browse(
     target: str, under: str, depth: int, config_lines: bool, timeout: float, as_json: bool, config_path: Path
 ) -> None:
-    """Show what an OPC UA server has, with types and values.
+    """Show what a server or a file has, and write lines for it.
 
-    The server is that of a URL (opc.tcp://...) or of a configured source or output.
+    An OPC UA server is that of a URL (opc.tcp://...) or of a configured source or output. A file is a path: its form is
+    guessed from its first rows, shown as a table, and written as configuration lines.
     """
+    if (path := file_of(target, config_path)) is not None:
+        browse_file(path, target, config_lines, as_json)
+        return
     from ..protocols.opcua import tree
     from ..protocols.opcua.connection import ConnectionConfig, Connector
 

@@ -79,7 +79,8 @@ def _whole(table: Mapping[str, Any]) -> Iterable[Line]:
 
 
 def _source(entry: dict[str, Any]) -> Line:
-    counts = "".join(f", {n} {what}" for what, n in entry["counts"].items())
+    examples = {what: f" (last: {text})" for what, text in entry["examples"].items()}
+    counts = "".join(f", {n} {what}{examples.get(what, '')}" for what, n in entry["counts"].items())
     text = f"{entry['readings']} readings, newest {entry['age_s']} s ago{counts}"
     return Line(text, tuple(f"{k}: {v}" for k, v in entry["problems"].items()))
 

@@ -18,11 +18,12 @@ from fedge_models.errors import ConfigError
 from fedge_models.graph.bearing import Bearing
 from fedge_models.privacy import budget
 from fedge_models.privacy.budget import SitePrivacy
-from fedge_models.system import settings, times
+from fedge_models.system import settings
 from fedge_models.system.choices import hint
 from fedge_models.system.settings import Seconds
 from fedge_models.training.config import Epochs, Fraction, NotNegative, TrainingConfig
 
+from ..protocols.csv.form import TableForm
 from ..types import Table
 from . import templates as templating
 
@@ -87,7 +88,7 @@ class LabelConfig(TagConfig, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     late: Seconds | None = None  # how long (source time) windows wait for a label; default: not at all
 
 
-class Inspection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Inspection(TableForm, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """``[asset.X] inspection``: verdicts on parts or times, as readings of any source or rows of a growing CSV."""
 
     verdict: TagConfig | None = None  # each reading of this tag is a verdict
@@ -97,8 +98,7 @@ class Inspection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     verdict_column: str = "verdict"
     part_column: str = ""  # empty: verdicts are matched by time
     time_column: str = "time"  # empty: parts are enough
-    time_zone: str = "UTC"  # of times without an offset
-    only: dict[str, str] = {}  # column -> value: rows with other values are skipped
+    only: dict[str, str] = msgspec.field(default_factory=dict)  # column -> value: rows with other values are skipped
     tolerance: Seconds = Seconds(0)  # a verdict applies to windows within this time of it
     part_age: Seconds = Seconds(7 * 86400)  # how long before its verdict a part may have been made
 
@@ -277,10 +277,6 @@ def _check_inspection(where: str, look: Inspection, asset: AssetConfig) -> None:
         raise ConfigError(f"{where}': parts are joined with context.part, which this asset does not have")
     if look.path is not None and not by_part and not look.time_column:
         raise ConfigError(f"{where}': part_column or time_column is needed to know what a verdict is of")
-    try:
-        times.find_zone(look.time_zone)
-    except ValueError as e:
-        raise ConfigError(f"{where}.time_zone': {e}") from e
 
 
 def _check_names(path: Path, config: Config) -> None:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Read a file of recorded data as samples, with windows and features as the gateway makes them.
 
-CSV (or .csv.gz): a row per sample of the card's rate, a column per channel by its name. Optional columns: the label
+A table (CSV, .gz, .xlsx in any form that a source reads): a row per sample of the card's rate, a column per channel by
+its name; or a row a value with its time, which are put on a grid of the card's rate. Optional columns: the label
 (`label`, or another name), `group` (a change of its value ends a recording; no window spans two) and `test` (1: for the
 evaluation, not trained on). npz: `x` (n, *input shape), `y` (n, ...) and `test` (n,), before standardisation; pictures
 may be raw. Without `test` a fifth of the blocks of rows is held back, and windows across two parts are left out.
@@ -10,21 +11,24 @@ A wrong file is a DataError naming line and column. Standardisation is done in `
 
 from __future__ import annotations
 
-import csv
-import gzip
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from fedge_models.errors import DataError, PictureError
+from fedge_models.errors import ConfigError, DataError, PictureError
 from fedge_models.graph.card import Card
 from fedge_models.system.choices import hint
 from fedge_models.system.times import number
 from numpy.typing import NDArray
 
+from ..protocols.csv import columns as tables
+from ..protocols.csv.form import Form
+from ..protocols.csv.guess import understand
+from ..protocols.csv.numbers import reader
 from ..types import Array
 from ..windows.features import Preparation, bridge
 from ..windows.pictures import prepare
@@ -32,6 +36,7 @@ from ..windows.pictures import prepare
 BLOCKS = 50  # of rows (fewer where windows are long)
 HELD_EVERY = 5  # one block in so many
 SHOWN = 40  # characters of a cell in a message
+MOST = 6  # unknown labels that are named
 MAX_MISSING = 0.1  # of a window's cells, as the gateway's default
 
 
@@ -42,6 +47,7 @@ class Dataset(NamedTuple):
     y: NDArray[Any]  # (n,) class index, 0/1 for anomaly, -1 unknown; regress: (n, targets), NaN unknown
     test: NDArray[np.bool_]  # (n,)
     left_out: int  # windows with too many gaps, or across two parts
+    form: Form | None = None  # of a table: how it was read
 
     def part(self, test: bool) -> tuple[Array, NDArray[Any]]:
         """Return (x, y) of the test part, or of the part to train on."""
@@ -49,18 +55,18 @@ class Dataset(NamedTuple):
         return self.x[chosen], self.y[chosen]
 
 
-def load(path: Path, card: Card, shape: tuple[int, ...], label: Sequence[str] = ()) -> Dataset:
-    """Read a .npz, .csv or .csv.gz file.
+def load(
+    path: Path, card: Card, shape: tuple[int, ...], label: Sequence[str] = (), form: Form | None = None
+) -> Dataset:
+    """Read a .npz file or a table.
 
     label: the column of the label, or (regress) of each target; default: a column named `label` (regress: columns named
-    as the card's targets), if there is one.
+    as the card's targets), if there is one. form: of a table; None: it is guessed.
 
     Raises DataError for a file that does not fit the card or the model's input shape.
     """
     try:
-        data = _npz(path, card) if path.suffix == ".npz" else _csv(path, card, label)
-    except UnicodeDecodeError as e:
-        raise DataError(f"{path}: byte 0x{e.object[e.start]:02x} is not UTF-8; save it as CSV in UTF-8") from e
+        data = _npz(path, card) if path.suffix == ".npz" else _table(path, card, label, form or guess_form(path, card))
     except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as e:
         raise DataError(f"{path}: cannot be read: {e}") from e
     if data.x.shape[1:] != shape:
@@ -72,6 +78,21 @@ def load(path: Path, card: Card, shape: tuple[int, ...], label: Sequence[str] = 
     if card.task != "regress" and len(known) and known.max() >= top:
         raise DataError(f"{path}: label {int(known.max())}: the model has the labels 0 to {top - 1}")
     return data
+
+
+def guess_form(path: Path, card: Card) -> Form:
+    """How a table with the card's channels is written. Raises DataError when its numbers could be read in two ways."""
+    try:
+        found = understand(path)
+    except ConfigError as e:
+        if "cannot be read" in str(e):
+            raise DataError(str(e)) from e
+        return Form()  # the reader says what is wrong
+    if not {c.name for c in card.channels} <= {*found.tags, *(column.name for column in found.columns)}:
+        return Form()
+    if doubts := [text for text in found.doubts if "is read as" in text]:
+        raise DataError(f"{path}: {doubts[0]}, in a file that is given as its form (--form)")
+    return found.form
 
 
 def _npz(path: Path, card: Card) -> Dataset:
@@ -104,14 +125,16 @@ def _arrays(path: Path) -> dict[str, NDArray[Any]]:
         raise DataError(f"{path}: {e}") from e
 
 
-def _csv(path: Path, card: Card, label: Sequence[str]) -> Dataset:
-    table = _Table(path)
-    values = np.stack([table.numbers(c.name) for c in card.channels])
+def _table(path: Path, card: Card, label: Sequence[str], form: Form) -> Dataset:
+    named = list(label) or [t.name for t in card.targets] or ["label"]
+    channels = [c.name for c in card.channels]
+    table = tables.read(path, form, channels, [*named, "group", "test"], card.window.rate_hz)
     for name in label:
-        table.at(name)
-    named = label or [t.name for t in card.targets] or ["label"]
-    targets = np.stack([_labels(table, name, card) for name in named], axis=1)
-    groups, flags = table.texts("group"), table.texts("test")
+        if name not in table.names:
+            raise DataError(f"{path}: no column {name!r}; has {', '.join(table.names)}")
+    values = np.stack([table.numbers[name] for name in channels])
+    targets = np.stack([_labels(path, table, name, card, form) for name in named], axis=1)
+    groups, flags = table.texts.get("group", []), table.texts.get("test", [])
     spans = [(start, end) for start, end in _spans(card, groups, values.shape[1])]
     ends = np.array(spans, np.int64).reshape(-1, 2)
     if flags:
@@ -128,7 +151,7 @@ def _csv(path: Path, card: Card, label: Sequence[str]) -> Dataset:
         )
     x = Preparation(card)(bridge(windows[good]))
     y = np.array([_one(targets[a:b], card) for a, b in ends[good]])
-    return Dataset(x, y, parts[good] == 1, int((~good).sum()))
+    return Dataset(x, y, parts[good] == 1, int((~good).sum()), form)
 
 
 def _spans(card: Card, groups: Sequence[str], rows: int) -> Iterator[tuple[int, int]]:
@@ -153,25 +176,40 @@ def _held(starts: NDArray[np.int64], stops: NDArray[np.int64], rows: int) -> NDA
     return np.array([1 if h.all() else -1 if h.any() else 0 for h in held], np.int64)
 
 
-def _labels(table: _Table, name: str, card: Card) -> NDArray[np.float64]:
+def _labels(path: Path, table: tables.Columns, name: str, card: Card, form: Form) -> NDArray[np.float64]:
     """Return a column as numbers: class index by name or number, -1 unknown; regress: the value, NaN unknown."""
-    texts = table.texts(name)
-    if not texts:
-        return np.full(table.rows, np.nan if card.task == "regress" else -1)
+    texts = table.texts.get(name)
+    if texts is None:
+        return np.full(len(table.lines), np.nan if card.task == "regress" else -1)
     if card.task == "regress":
-        return table.numbers(name).astype(np.float64)
+        return _numbers(path, table, name, texts, form)
     names = card.labels if card.task == "classify" else ("normal", "anomaly")
     known = {text: i for i, text in enumerate(names)} | {"": -1}
     found = [known[t] if t in known else _index(t, len(names)) for t in texts]
     strange = [i for i, index in enumerate(found) if index is None]
     if strange:
+        counts = Counter(texts[i][:SHOWN] for i in strange)
         text = texts[strange[0]][:SHOWN]
+        others = ", ".join(f"{t!r} ({n})" for t, n in counts.most_common(MOST) if t != text)
         raise DataError(
-            f"{table.path}: line {strange[0] + 2}, column {name!r}: {text!r} is none of {', '.join(names)}, nor a "
-            f"number from 0 to {len(names) - 1}; {hint(text, names)} {len(strange)} of {len(texts)} rows are like it; "
-            "leave the cell empty where it is unknown"
+            f"{path}: line {table.lines[strange[0]]}, column {name!r}: {text!r} is none of {', '.join(names)}, nor a "
+            f"number from 0 to {len(names) - 1}; {hint(text, names)} {len(strange)} of {len(texts)} rows are like it"
+            f"{f', others: {others}' if others else ''}; leave the cell empty where it is unknown"
         )
     return np.array(found, np.float64)
+
+
+def _numbers(path: Path, table: tables.Columns, name: str, texts: Sequence[str], form: Form) -> NDArray[np.float64]:
+    """A column of targets; NaN where the cell is empty or a marker."""
+    read, markers = reader(form), {marker.casefold() for marker in form.markers}
+    made = np.full(len(texts), np.nan)
+    for i, text in enumerate(texts):
+        value = read(text)
+        if value is not None:
+            made[i] = value
+        elif text and text.casefold() not in markers:
+            raise DataError(f"{path}: line {table.lines[i]}, column {name!r}: {text[:SHOWN]!r} is not a number")
+    return made
 
 
 def _index(text: str, count: int) -> int | None:
@@ -185,58 +223,3 @@ def _one(labels: NDArray[np.float64], card: Card) -> Any:
     if card.task == "regress":
         return labels[-1].astype(np.float32)
     return int(labels[0, 0]) if (labels == labels[0]).all() else -1
-
-
-def _rows(path: Path, file: Iterable[str]) -> Iterator[list[str]]:
-    """The rows of a CSV. Raises DataError naming the line that is none."""
-    rows = csv.reader(file)
-    try:
-        yield from rows
-    except csv.Error as e:
-        raise DataError(f"{path}: line {rows.line_num} is not CSV: {e}") from e
-
-
-class _Table:
-    """A CSV file in memory, by column."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        opened = gzip.open if path.suffix == ".gz" else open
-        with opened(path, "rt", encoding="utf-8-sig", newline="") as file:
-            lines = list(_rows(path, file))
-        if not lines:
-            raise DataError(f"{path}: is empty; expected a header line with the channels' names")
-        self.header, self._lines = lines[0], [line for line in lines[1:] if line]
-        self.rows = len(self._lines)
-
-    def at(self, name: str) -> int:
-        """Return the position of a column. Raises DataError when there is none."""
-        if name not in self.header:
-            raise DataError(f"{self.path}: no column {name!r}; has {', '.join(self.header)}")
-        return self.header.index(name)
-
-    def texts(self, name: str) -> list[str]:
-        """Return the cells of a column; [] when there is none."""
-        if name not in self.header:
-            return []
-        at = self.header.index(name)
-        for i, line in enumerate(self._lines):
-            if len(line) != len(self.header):
-                raise DataError(f"{self.path}: line {i + 2} has {len(line)} columns, the header {len(self.header)}")
-        return [line[at].strip() for line in self._lines]
-
-    def number(self, row: int, name: str) -> float:
-        """Return one cell as a number. Raises DataError."""
-        text = self._lines[row][self.at(name)].strip()
-        try:
-            return float(text) if text else float("nan")
-        except ValueError as e:
-            raise DataError(f"{self.path}: line {row + 2}, column {name!r}: {text!r} is not a number") from e
-
-    def numbers(self, name: str) -> Array:
-        """Return a column as float32; an empty cell is NaN."""
-        self.at(name)
-        try:
-            return np.array([t or "nan" for t in self.texts(name)], np.float32)
-        except ValueError:
-            return np.array([self.number(i, name) for i in range(self.rows)], np.float32)

@@ -11,12 +11,12 @@ from collections.abc import Iterator, Sequence
 from datetime import tzinfo
 from typing import NamedTuple
 
-from fedge_models.errors import DataError
+from fedge_models.errors import ConfigError, DataError
 from fedge_models.system import times
-from fedge_models.system.choices import hint
 
 from ..config.schema import Inspection
-from ..protocols.csv.rows import parse
+from ..protocols.csv.lines import header_is
+from ..protocols.csv.rows import Header, Times, delimiter_of, parse
 from ..types import Batch, Label, Quality, Reading
 from ..windows.context import plain
 
@@ -84,54 +84,62 @@ class Columns(NamedTuple):
     delimiter: str
     verdict: int
     part: int | None
-    time: int | None
+    times: Times | None
     only: tuple[tuple[int, str], ...]
+    cells: int  # that a row needs
 
 
 def columns(header: str, config: Inspection) -> Columns | Mistake:
-    """The columns of a header line; what stands most often between them of , ; and tab is between all cells."""
-    delimiter = max(",;\t", key=header.count)
+    """The columns of a header line."""
+    delimiter = delimiter_of(config, header)
     try:
         names = [cell.strip() for cell in parse(header, delimiter)]
     except DataError as e:
-        return Mistake(f"its first line is {e}")
+        return Mistake(header_is(config.skip_rows + 1, e))
+    return columns_of(names, delimiter, config)
+
+
+def columns_of(names: Sequence[str], delimiter: str, config: Inspection) -> Columns | Mistake:
+    """The columns among these names."""
     wanted = [config.verdict_column, config.part_column, config.time_column, *config.only]
-    for name in filter(None, wanted):
-        if name not in names:
-            return Mistake(f"has no column {name!r}; {hint(name, names)}")
-    at = {name: names.index(name) for name in filter(None, wanted)}
+    try:
+        header = Header("", list(names))
+        at = {name: header.at(name) for name in filter(None, wanted)}
+        timed = Times(header, config) if config.time_column else None
+    except ConfigError as e:
+        return Mistake(str(e).removeprefix(": "))
     only = tuple((at[name], value) for name, value in config.only.items())
-    return Columns(delimiter, at[config.verdict_column], at.get(config.part_column), at.get(config.time_column), only)
+    needed = max(*at.values(), header.at(config.date_column) if config.date_column else 0) + 1
+    return Columns(delimiter, at[config.verdict_column], at.get(config.part_column), timed, only, needed)
 
 
-def verdict(asset: str, line: str, where: Columns, config: Inspection, naive: tzinfo) -> Label | Mistake | None:
-    """A row's verdict; None when the row is of another machine, or empty. naive: of times that do not name theirs."""
-    cells = _cells(line, where)
-    if isinstance(cells, Mistake):
-        return cells
+def verdict(asset: str, line: str, where: Columns, config: Inspection) -> Label | Mistake | None:
+    """A row's verdict; None when the row is of another machine, or empty."""
+    try:
+        cells = parse(line, where.delimiter, strict=True)
+    except DataError as e:
+        return Mistake(f"{shown(line)}: {e}")
+    return verdict_of(asset, cells, line, where, config)
+
+
+def verdict_of(asset: str, row: Sequence[str], line: str, where: Columns, config: Inspection) -> Label | Mistake | None:
+    """The verdict of a row's cells; line: the row in messages."""
+    cells = [cell.strip() for cell in row]
+    if any(cells) and where.cells > len(cells):
+        return Mistake(f"{shown(line)}: has {len(cells)} cells, expected at least {where.cells}")
     if not any(cells) or any(cells[i] != value for i, value in where.only):
         return None
     for column, at in ((config.verdict_column, where.verdict), (config.part_column, where.part)):
         if at is not None and not cells[at]:
             return Mistake(f"{shown(line)}: nothing in column {column!r}")
     part = cells[where.part] if where.part is not None else ""
-    if where.time is None:
+    if where.times is None:
         return Label(asset, 0, ALWAYS_NS, cells[where.verdict], "inspection", part)
-    time_ns = _time(cells[where.time], naive)
-    if time_ns is None:
-        return Mistake(f"{shown(line)}: {shown(cells[where.time])} is neither ISO 8601 nor Unix seconds")
-    return label(asset, cells[where.verdict], part, time_ns, config)
-
-
-def _cells(line: str, where: Columns) -> list[str] | Mistake:
     try:
-        cells = [cell.strip() for cell in parse(line, where.delimiter, strict=True)]
-    except DataError as e:
+        time_ns = where.times.parse(cells)
+    except ValueError as e:
         return Mistake(f"{shown(line)}: {e}")
-    needed = [where.verdict, *(i for i in (where.part, where.time) if i is not None), *(i for i, _ in where.only)]
-    if any(cells) and max(needed) >= len(cells):
-        return Mistake(f"{shown(line)}: has {len(cells)} cells, expected at least {max(needed) + 1}")
-    return cells
+    return label(asset, cells[where.verdict], part, time_ns, config)
 
 
 def label(asset: str, value: str | float, part: str, time_ns: int, config: Inspection) -> Label:
@@ -157,6 +165,5 @@ def shown(value: object) -> str:
 
 def lines(asset: str, text: Sequence[str], where: Columns, config: Inspection) -> list[Label | Mistake]:
     """The verdicts of some lines."""
-    naive = times.find_zone(config.time_zone)
-    made = (verdict(asset, line, where, config, naive) for line in text)
+    made = (verdict(asset, line, where, config) for line in text)
     return [m for m in made if m is not None]

@@ -157,6 +157,7 @@ class HostedSource:
         self._mistimed: dict[str, tuple[int, int]] = {}  # tags whose newest time was out of range: how many, which
         self._ended = False
         self._counts: dict[str, int] = {}
+        self._examples: dict[str, str] = {}  # of what is counted, the last
         self._readings = self._bad = self._failures = 0
         self._last: float | None = None  # monotonic, of the last reading
         self._fresh = True
@@ -244,9 +245,11 @@ class HostedSource:
         """Some tags with asset and channel, and how many more there are."""
         return self._names.about(tags)
 
-    def count(self, what: str, by: int = 1) -> None:
+    def count(self, what: str, by: int = 1, example: str = "") -> None:
         """Count input that could not be used."""
         self._counts[what] = self._counts.get(what, 0) + by
+        if example:
+            self._examples[what] = example
 
     def waiting(self) -> int:
         """Batches that wait for the agent."""
@@ -275,6 +278,7 @@ class HostedSource:
             "age_s": age,
             "reconnects": self._failures,
             "counts": {**self._counts, **({"batches dropped": dropped} if dropped else {})},
+            "examples": dict(self._examples),
             "problems": self._names.grouped(dict(self._problems)),
         }
 

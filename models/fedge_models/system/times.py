@@ -8,6 +8,7 @@ caller where the text came from: every error is a ValueError in words.
 from __future__ import annotations
 
 import math
+import re
 from datetime import datetime, timedelta, timezone, tzinfo
 from typing import Literal
 
@@ -73,9 +74,15 @@ def number(text: str) -> float | None:
 
 
 def find_zone(name: str) -> tzinfo:
-    """The time zone of that name, e.g. Europe/Berlin. Raises ValueError when this machine does not know it."""
+    """The time zone of that name, e.g. Europe/Berlin, or of an offset, e.g. +01:00.
+
+    Raises ValueError when this machine does not know it.
+    """
     if name == "UTC":
         return UTC
+    if fixed := re.fullmatch(r"([+-])(\d\d):(\d\d)", name, re.ASCII):
+        minutes = int(fixed[2]) * 60 + int(fixed[3])
+        return timezone(timedelta(minutes=-minutes if fixed[1] == "-" else minutes))
     from zoneinfo import ZoneInfo
 
     try:

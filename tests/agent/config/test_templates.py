@@ -109,7 +109,7 @@ PLAIN = '[asset.a]\nmodel = "m"\nchannels.c = { source = "plc-a", tag = "t" }\n'
         ('inspection = { path = "x", verdict = { source = "plc-a", tag = "t" } }', "give either verdict (a tag) or"),
         ('inspection = { path = "x", part_column = "p" }', "parts are joined with context.part, which"),
         ('inspection = { path = "x", time_column = "" }', "part_column or time_column is needed"),
-        ('inspection = { path = "x", time_zone = "Mars/Olympus" }', "asset.a.inspection.time_zone': 'Mars/Olympus'"),
+        ('inspection = { path = "x", time_zone = "Mars/Olympus" }', "asset.a.inspection': time_zone: 'Mars/Olympus'"),
         ('inspection = { path = "x", time_zone = "../../etc/passwd" }', "time_zone"),
         ('inspection = { verdict = { source = "qa", tag = "t" } }', "key 'asset.a.inspection.verdict.source': 'qa'"),
     ],

@@ -19,10 +19,11 @@ from fedge_models.errors import DataError
 from fedge_models.system import files
 from fedge_models.system.structs import known
 
-from .rows import Count
+from .encoding import Encoding, find
+from .faults import Faults
+from .form import TableForm
+from .lines import CHUNK, MAX_LINE, count_undecodable
 
-CHUNK = 1 << 18
-MAX_LINE = 1 << 20  # a longer line is skipped and counted
 MARK = 64
 MOVED = 50  # files of the folder that are compared, the newest first
 
@@ -34,25 +35,36 @@ class Position(msgspec.Struct):
     inode: int = 0
     offset: int = 0
     mark: bytes = b""  # the bytes right before the offset
-    header: str | None = None  # the first line, without its end
+    header: str | None = None  # the line of the columns' names, without its end
+    name: str = ""  # of a file among those that a pattern finds
 
 
 class Tail:
-    """One file. `header_changed`: the first line of a new or rewritten file, if it is another one; else None."""
+    """One file. `header_changed`: the header of a new or rewritten file, if it is another one; else None."""
 
-    def __init__(self, path: Path, position: Path, from_end: bool, count: Count) -> None:
-        """`position`: file of the stored position. `from_end`: begin a file never read before at its end."""
-        self._path, self._position, self._count = path, position, count
+    def __init__(
+        self,
+        path: Path,
+        position: Path,
+        from_end: bool,
+        form: TableForm,
+        faults: Faults,
+        at: Position | None = None,
+    ) -> None:
+        """`position`: file of the stored position; at: the position itself. `from_end`: begin a file never read
+        before at its end."""
+        self._path, self._position, self._form, self._faults = path, position, form, faults
         self._file: BinaryIO | None = None
+        self._encoding: Encoding | None = None  # of the open file
         self._skipping = False  # the rest of a line that is too long
-        self.at, self._saved = _load(position), b""
+        self.at, self._saved = load(position) if at is None else at, b""
         self._from_end = from_end and self.at.header is None
         self.header_changed: str | None = None
 
-    def lines(self) -> list[str]:
-        """The next lines, up to a chunk; [] when there are none yet.
+    def lines(self, complete: bool = False) -> list[str]:
+        """The next lines, up to a chunk; [] when there are none yet. complete: nobody writes to this file any more.
 
-        Raises OSError when the file cannot be read, DataError when its first line is too long to be a header.
+        Raises OSError when the file cannot be read, DataError when its header is too long, or not of its encoding.
         """
         if self._file is None:
             self._open()
@@ -60,11 +72,11 @@ class Tail:
         replaced = self._replaced()
         if not replaced and self._rewritten():
             self._begin()
-        if self.at.offset == 0 and not self._read_header(replaced):
+        if self.at.offset == 0 and not self._read_header(replaced or complete):
             return self._next_file() if replaced else []
         if self.header_changed is not None:
             return []
-        found = self._chunk(last=replaced)
+        found = self._chunk(last=replaced or complete)
         return found or (self._next_file() if replaced else [])
 
     def save(self) -> None:
@@ -78,7 +90,7 @@ class Tail:
         """Close the file."""
         if self._file is not None:
             self._file.close()
-            self._file = None
+            self._file = self._encoding = None
 
     def accept_header(self) -> None:
         """Read on in the file that begins with another first line."""
@@ -93,6 +105,7 @@ class Tail:
         if moved is not None:
             self._file.close()
             self._file = moved
+        self._encoding = None
         self.at.inode = self._inode()
         if moved is None:
             self._begin()
@@ -122,7 +135,15 @@ class Tail:
         return []
 
     def _begin(self) -> None:
-        self.at.offset, self.at.mark, self._skipping = 0, b"", False
+        self.at.offset, self.at.mark, self._skipping, self._encoding = 0, b"", False, None
+
+    @property
+    def encoding(self) -> Encoding:
+        """Of the open file. Raises DataError when its byte order mark is of another one than configured."""
+        assert self._file is not None
+        if self._encoding is None:
+            self._encoding = find(self._form.encoding, os.pread(self._file.fileno(), 4, 0))
+        return self._encoding
 
     def _replaced(self) -> bool:
         assert self._file is not None
@@ -141,34 +162,52 @@ class Tail:
         return os.pread(file.fileno(), size, self.at.offset - size) == self.at.mark
 
     def _read_header(self, last: bool) -> bool:
-        """Whether the first line is complete; the position is then behind it, or at the end of the file."""
-        assert self._file is not None
-        start = os.pread(self._file.fileno(), MAX_LINE, 0)
-        line, end, _ = start.partition(b"\n")
-        if len(line) == MAX_LINE:
-            raise DataError(f"its first line has more than {MAX_LINE} bytes; expected the names of the columns")
-        if not end and not (last and line):
+        """Whether the header is complete; the position is then behind it, or at the end of the file."""
+        found = self._find_header(last)
+        if found is None:
             self.header_changed = None
             return False
-        text = line.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "replace").rstrip("\r")
+        text, end = found
         self.header_changed = text if self.at.header not in (None, text) else None
         if self.header_changed is not None:
             return True
         self.at.header = text
-        self._move(len(line) + len(end))
+        self._move(end)
         if self._from_end:
             self._move(self._last_line_end())
         self._from_end = False
         return True
 
+    def _find_header(self, last: bool) -> tuple[str, int] | None:
+        """The header and the offset of the first row; None: it is not whole yet. last: nothing more is written."""
+        assert self._file is not None
+        form, encoding, at, number, header = self._form, self.encoding, self.encoding.mark, 0, None
+        if form.columns:
+            header = form.delimiter.join(form.columns)
+        start = os.pread(self._file.fileno(), MAX_LINE + encoding.mark, 0)
+        behind = form.skip_rows  # lines before it are left out
+        while header is None or number < behind:
+            end = encoding.first_end(start[at:]) or (len(start) - at if last else 0)
+            if not end:
+                if len(start) - encoding.mark >= MAX_LINE:
+                    what = "its first line has more than" if number == 0 else "there is no header in the first"
+                    raise DataError(f"{what} {MAX_LINE} bytes; expected the names of the columns")
+                return None
+            line = "".join(encoding.lines(start[at : at + end]))
+            at, number = at + end, number + 1
+            skipped = number <= form.skip_rows or not line.strip() or (form.comment and line.startswith(form.comment))
+            if header is None and not skipped:
+                header, behind = line, number + form.skip_after
+        return header, at
+
     def _last_line_end(self) -> int:
         assert self._file is not None
         end = os.fstat(self._file.fileno()).st_size
+        end -= (end - self.at.offset) % len(self.encoding.newline)
         while end > self.at.offset:
             start = max(self.at.offset, end - CHUNK)
-            at = os.pread(self._file.fileno(), end - start, start).rfind(b"\n")
-            if at >= 0:
-                return start + at + 1
+            if at := self.encoding.cut(os.pread(self._file.fileno(), end - start, start)):
+                return start + at
             end = start
         return self.at.offset
 
@@ -176,11 +215,13 @@ class Tail:
         """Lines of the next chunk that has any; [] at the end."""
         while whole := self._complete(last):
             self._move(self.at.offset + len(whole))
-            parts = whole.split(b"\n")
             if self._skipping:  # this chunk continues a line that is too long
-                self._skipping = len(parts) == 1
-                parts = parts[1:]
-            if found := [p.decode("utf-8", "replace").rstrip("\r") for p in parts if p.strip()]:
+                end = self.encoding.first_end(whole)
+                self._skipping, whole = not end, whole[end:] if end else b""
+            found = self.encoding.lines(whole)
+            count_undecodable(self.encoding, whole, found, self._faults)
+            comment = self._form.comment
+            if found := [line for line in found if line.strip() and not (comment and line.startswith(comment))]:
                 return found
         return []
 
@@ -188,9 +229,8 @@ class Tail:
         """The bytes up to the last line end of a chunk; all bytes if they are the `last` of the file."""
         assert self._file is not None
         data = os.pread(self._file.fileno(), CHUNK, self.at.offset)
-        whole = data[: data.rfind(b"\n") + 1]
-        if whole:
-            return whole
+        if whole := self.encoding.cut(data):
+            return data[:whole]
         if len(data) == CHUNK:
             return self._long_line(data, last)
         return data if last else b""
@@ -200,13 +240,12 @@ class Tail:
         assert self._file is not None
         if not self._skipping:
             line = os.pread(self._file.fileno(), MAX_LINE, self.at.offset)
-            end = line.find(b"\n")
-            if end >= 0:
-                return line[: end + 1]
+            if end := self.encoding.first_end(line):
+                return line[:end]
             if len(line) < MAX_LINE:
                 return line if last else b""
             self._skipping = True
-            self._count(f"lines of more than {MAX_LINE} bytes")
+            self._faults.note(f"lines of more than {MAX_LINE} bytes", repr(self.encoding.decode(data[:60])))
         return data
 
     def _move(self, offset: int) -> None:
@@ -215,7 +254,7 @@ class Tail:
         self.at.offset, self.at.mark = offset, os.pread(self._file.fileno(), size, offset - size)
 
 
-def _load(path: Path) -> Position:
+def load(path: Path) -> Position:
     """Load a stored position; a new one if there is none or it cannot be read."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=Position)

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Check that the first rows of a file are read right, before anything depends on it: each problem with row and column.
+
+A number in another form, a time of another century, a row with other cells: what would be believed or lost in silence.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+
+from fedge_models.errors import ConfigError
+from fedge_models.system import times
+from fedge_models.system.choices import hint
+
+from .clock import LATEST_PLAUSIBLE_NS, PLAUSIBLE_NS
+from .faults import Faults
+from .form import Form
+from .guess_times import format_of
+from .lines import Row, WholeFile
+from .numbers import reader
+from .rows import SHOWN, Header, Rows, Times
+
+ROWS = 1000
+MOST = 5  # problems that are named
+_LIKE_A_NUMBER = re.compile(r"[+-]?(?=.*\d)[\d.,'’ \u00a0\u202f]+(?:[eE][+-]?\d+)?(?:\s*(?:%|°C|[A-Za-z]{1,3}))?", re.A)
+
+
+def problems(path: Path, form: Form, tags: Sequence[str], follow: bool, advise: bool = True) -> list[str]:
+    """What is wrong with the first rows, in the operator's words. follow: the file is read as it grows."""
+    advice = f". fedge-agent browse '{path}' shows how it is written" if advise else ""
+    counted: dict[str, str] = {}
+
+    def count(what: str, by: int = 1, example: str = "") -> None:
+        counted.setdefault(what, example)
+
+    faults = Faults(count)
+    try:
+        with_header = WholeFile(path, form, faults)
+        try:
+            found = _Check(path, form, tags, with_header.header).problems(list(islice(with_header, ROWS)), follow)
+        finally:
+            with_header.close()
+    except ConfigError as e:
+        return [f"{e}{advice if 'cannot be read' not in str(e) else ''}"]
+    found += [f"{what}: {example}" for what, example in counted.items()]
+    if len(found) > MOST:
+        found = [*found[:MOST], f"and {len(found) - MOST} more"]
+    return [f"{path}: {text}" for text in found[:-1]] + [f"{path}: {text}{advice}" for text in found[-1:]]
+
+
+class _Check:
+    """The checks of one file's first rows."""
+
+    def __init__(self, path: Path, form: Form, tags: Sequence[str], header: list[str]) -> None:
+        self._form, self._tags, self._header = form, list(tags), Header(path, header)
+        try:
+            Rows(path, header, tags, form, Faults())
+        except ConfigError as e:
+            raise ConfigError(f"{e}{self._one_cell(header)}") from e
+        self._width = len(self._header.names)
+
+    def _one_cell(self, header: Sequence[str]) -> str:
+        """Advice for a header that another delimiter would split."""
+        other = max(";\t,|", key="".join(header).count)
+        if len(header) == 1 and other in header[0]:
+            return f". The header is one cell, {header[0][:SHOWN]!r}: say delimiter = {_toml(other)}"
+        return ""
+
+    def problems(self, rows: list[Row], follow: bool) -> list[str]:
+        """The problems of some rows; each kind with the first row that has it."""
+        if not rows:
+            return [] if follow else ["has no rows"]
+        made = [text for row in rows if (text := self._cells(row))][:1]
+        rows = [r for r in rows if not self._cells(r)]
+        if self._form.time_column:
+            made += self._times(rows, follow)
+        return [*made, *(self._tags_of(rows) if self._form.tag_column else self._values(rows))]
+
+    def _cells(self, row: Row) -> str:
+        cells = row.cells
+        if len(cells) == self._width or (len(cells) > self._width and not any(map(str.strip, cells[self._width :]))):
+            return ""
+        why = " A decimal comma beside the delimiter ',' needs quotes." if self._form.delimiter == "," else ""
+        return f"row {row.number} has {len(cells)} cells, the header {self._width}.{why}"
+
+    def _times(self, rows: list[Row], follow: bool) -> list[str]:
+        clock, form = Times(self._header, self._form), self._form
+        tag_at = self._header.at(form.tag_column) if form.tag_column else None
+        before: int | None = None
+        for row in rows:
+            where = f"row {row.number}, column {form.time_column!r}: "
+            try:
+                found = clock.parse(row.cells, row.cells[tag_at] if tag_at is not None else "")
+            except ValueError as e:
+                return [where + self._no_time(clock.text(row.cells), e)]
+            if form.time_format != "elapsed" and not PLAUSIBLE_NS <= found < LATEST_PLAUSIBLE_NS:
+                what = f"{clock.text(row.cells)[:SHOWN]!r} would be {times.shown(found)}"
+                return [f"{where}{what}; say another time_format, or set the writer's clock"]
+            if follow and before is not None and found < before:
+                text = f"{clock.text(row.cells)[:SHOWN]!r} is before the row above it"
+                return [f"{where}{text}; a file that is followed grows with newer rows at its end"]
+            before = found
+        return []
+
+    def _no_time(self, cell: str, why: ValueError) -> str:
+        if (
+            isinstance(why, times.OutOfRangeError)
+            or self._form.time_format
+            or "time_format" in str(why)
+            or "time_zone" in str(why)
+        ):
+            return str(why)
+        guessed = format_of([cell])
+        return f"{cell[:SHOWN]!r} is no time; say time_format" + (f" = {_toml(guessed)}" if guessed else "")
+
+    def _values(self, rows: list[Row]) -> list[str]:
+        """Cells that would be numbers in another form."""
+        number = reader(self._form)
+        made = []
+        for tag in self._tags:
+            place = self._header.at(tag)
+            for row in rows:
+                cell = row.cells[place].strip()
+                if number(cell) is None and _LIKE_A_NUMBER.fullmatch(cell):
+                    text = f"{cell[:SHOWN]!r} is not a number{self._other(cell)}"
+                    made.append(f"row {row.number}, column {tag!r}: {text}")
+                    break
+        return made
+
+    def _other(self, cell: str) -> str:
+        comma, dot = cell.rfind(","), cell.rfind(".")
+        if comma >= 0 and self._form.decimal == "." and not self._form.thousands:
+            return '; say decimal = ","' + (', thousands = "."' if 0 <= dot < comma else "")
+        return "; say decimal and thousands" if comma >= 0 or dot >= 0 else ""
+
+    def _tags_of(self, rows: list[Row]) -> list[str]:
+        """Wanted tags that no row has; and values that would be numbers in another form."""
+        at, value_at = self._header.at(self._form.tag_column), self._header.at(self._form.value_column)
+        there = {row.cells[at].strip() for row in rows}
+        number = reader(self._form)
+        made = []
+        for row in rows:
+            cell = row.cells[value_at].strip()
+            if row.cells[at].strip() in self._tags and number(cell) is None and _LIKE_A_NUMBER.fullmatch(cell):
+                text = f"{cell[:SHOWN]!r} is not a number{self._other(cell)}"
+                made.append(f"row {row.number}, column {self._form.value_column!r}: {text}")
+                break
+        missing = [tag for tag in self._tags if tag not in there]
+        return made + [f"column {self._form.tag_column!r} has no tag {t!r}; {hint(t, there)}" for t in missing]
+
+
+def _toml(text: str) -> str:
+    """Text as TOML writes it."""
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\t", "\\t") + '"'

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Guess how a file writes its table: header, numbers, times, tags, qualities; and say what is only a guess. Pure but
+for reading the file's beginning.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+from fedge_models.errors import ConfigError
+
+from . import guess_columns, sample
+from .form import MARKERS, Form
+from .numbers import reader
+from .sample import Sample, data_like
+
+_STYLES = ((".", ""), (",", ""), (",", "."), (".", ","), (",", " "), (".", " "), (",", "'"), (".", "'"))
+_UNIT = re.compile(r"[\[(].{0,14}[\])]|[%°‰µΩ]?[A-Za-z°µ²³/%*·^0-9-]{1,7}|-", re.A)
+_GROUPED = re.compile(r"[+-]?\d{1,3},\d{3}")
+
+
+class Column(NamedTuple):
+    """One column, as it is understood."""
+
+    name: str
+    kind: str  # "time", "date", "number", "tag", "value", "quality", "text", "empty"
+    cells: list[str]
+
+
+class Understood(NamedTuple):
+    """A file's form, its columns, and what is only a guess."""
+
+    form: Form
+    columns: list[Column]
+    doubts: list[str]
+    tags: list[str]  # that can be channels
+    elsewhere: int  # lines with another number of cells
+
+
+def understand(path: Path) -> Understood:
+    """Guess the form of a file. Raises ConfigError when it cannot be read, or has no table."""
+    read = sample.read(path)
+    body = _body(read.lines)
+    if not body:
+        raise ConfigError(f"{path}: no table was found in its first lines; expected a header and rows of cells")
+    keys, names, rows = _header(read, body)
+    columns = [[cell for row in rows if (cell := row[i])] for i in range(len(names))]
+    keys |= _base(read)
+    keys |= _numbers(columns, keys.get("delimiter", ""))
+    found = guess_columns.roles(names, rows, reader(Form(**keys)))
+    keys |= found.keys
+    if not keys.get("columns") and keys.get("delimiter") == max(",;\t", key=keys["delimiter"].join(names).count):
+        del keys["delimiter"]  # the reader finds it, too
+    kinds = found.kinds
+    form = Form(**keys)
+    made = [Column(n, k, c) for n, k, c in zip(names, kinds, columns, strict=True)]
+    doubts = [*found.doubts, *_doubtful_numbers(form, made)]
+    tags = guess_columns.tags(form, names, kinds, rows)
+    last = len([n for n, _ in read.lines if n > body[0][0]]) - len([n for n, _ in body[1:]])
+    return Understood(form, made, doubts, tags, last)
+
+
+def keys_of(form: msgspec.Struct) -> dict[str, Any]:
+    """The keys that are not at their defaults."""
+    empty = type(form).__struct_defaults__
+    names = form.__struct_fields__[len(form.__struct_fields__) - len(empty) :]
+    return {n: getattr(form, n) for n, d in zip(names, empty, strict=True) if getattr(form, n) != d}
+
+
+def _body(lines: list[tuple[int, list[str]]]) -> list[tuple[int, list[str]]]:
+    """The lines with the table's number of cells; rows may lack nothing, but have empty cells behind."""
+    widths = Counter(len(cells) for _, cells in lines)
+    if not widths:
+        return []
+    width = max(widths, key=lambda w: (widths[w], w))
+    return [(n, c[:width]) for n, c in lines if len(c) == width or (len(c) > width and not any(c[width:]))]
+
+
+def _header(read: Sample, body: list[tuple[int, list[str]]]) -> tuple[dict[str, Any], list[str], list[list[str]]]:
+    """The keys about the header, the names, and the rows behind it."""
+    first = next((i for i, (_, cells) in enumerate(body) if any(map(data_like, cells))), None)
+    if first is None:
+        first = min(1, len(body) - 1)
+    if first == 0:
+        width = len(body[0][1])
+        named = read.names if len(read.names) == width else [f"column{i + 1}" for i in range(width)]
+        keys: dict[str, Any] = {"columns": tuple(named), "skip_rows": _skipped(read, body[0][0])}
+        return keys, named, [cells for _, cells in body]
+    at = first - 1
+    if at and _is_units(body[at][1]) and _is_full(body[at - 1][1]):
+        at -= 1
+    number, names = body[at]
+    keys = {"skip_rows": _skipped(read, number)}
+    if at < first - 1:
+        keys["skip_after"] = body[first - 1][0] - number
+    return keys, list(names), [cells for _, cells in body[first:]]
+
+
+def _skipped(read: Sample, number: int) -> int:
+    """How many lines before this one are no comment and not empty; 0: none, so that nothing is to be left out."""
+    return number - 1 if any(n < number for n, _ in read.lines) else 0
+
+
+def _is_full(cells: Sequence[str]) -> bool:
+    named = [cell for cell in cells if cell]
+    return len(named) >= max(1, len(cells) - 1)
+
+
+def _is_units(cells: Sequence[str]) -> bool:
+    """Whether the cells are units or types, and no names."""
+    named = [cell for cell in cells if cell]
+    if not named or len(named) < len(cells) - 1 or len(set(named)) < len(named):
+        return bool(named) and all(map(_UNIT.fullmatch, named))
+    signs = sum(1 for cell in named if cell[0] in "[(%°" or cell.casefold() in guess_columns.UNITS)
+    return 2 * signs >= len(named) and all(map(_UNIT.fullmatch, named))
+
+
+def _base(read: Sample) -> dict[str, Any]:
+    keys: dict[str, Any] = {"encoding": read.encoding, "comment": read.comment}
+    if read.workbook:
+        return keys
+    return keys | {"delimiter": read.delimiter or ","}
+
+
+def _numbers(columns: list[list[str]], delimiter: str) -> dict[str, Any]:
+    """The decimal sign and the groups with which most cells are numbers; the simplest of those."""
+    cells = [c for column in columns for c in column[:200] if sample.numberlike(c) and c.casefold() not in MARKERS]
+    counts = []
+    for i, (decimal, thousands) in enumerate(_STYLES):
+        read = reader(Form(decimal=decimal, thousands=thousands))  # type: ignore[arg-type]
+        counts.append((sum(read(cell) is not None for cell in cells), -i))
+    decimal, thousands = _STYLES[-max(counts)[1]]
+    return {"decimal": decimal, "thousands": thousands}
+
+
+def _doubtful_numbers(form: Form, columns: list[Column]) -> list[str]:
+    """Doubt about numbers that could be read in two ways."""
+    if form.decimal != "," or form.thousands:
+        return []
+    cells = [c for column in columns if column.kind in ("number", "value") for c in column.cells if "," in c]
+    if cells and all(map(_GROUPED.fullmatch, cells)):
+        value = reader(form)(cells[0])
+        other = cells[0].replace(",", "")
+        return [f'{cells[0]!r} is read as {value:g}; if it is {other}, say decimal = ".", thousands = ","']
+    return []

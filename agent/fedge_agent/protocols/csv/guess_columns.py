@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Guess what each column of a table is: times, values, tags, qualities, text. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+from . import guess_times
+from .form import GOOD, MARKERS, UNCERTAIN, Form
+from .numbers import Read
+
+UNITS = frozenset(
+    (
+        *("°c", "c", "k", "°f", "bar", "mbar", "pa", "kpa", "mpa", "psi", "a", "ma", "v", "mv", "kv", "w", "kw", "mw"),
+        *("kwh", "wh", "hz", "khz", "rpm", "1/min", "u/min", "m", "mm", "µm", "cm", "km", "s", "ms", "min", "h", "kg"),
+        *("g", "t", "n", "nm", "l", "m/s", "mm/s", "m/s²", "g/s", "l/min", "m³/h", "%", "%rh", "db", "ppm"),
+        *("real", "int", "bool", "dint", "float", "double", "string", "date", "time"),
+    )
+)
+_TIME_NAME = re.compile(
+    r"time|zeit|date|datum|stamp|uhr|epoch|^ts$|^t$|^dt$|hora|fecha|heure|ora\b|data\b|elapsed|second|serial", re.I
+)
+_TAG_NAME = re.compile(r"tag|name|point|variable|^var|signal|sensor|channel|item|kanal|messstelle|parameter|^id$", re.I)
+_VALUE_NAME = re.compile(r"val|wert|reading|messung|measure", re.I)
+_QUALITY_NAME = re.compile(r"qual|valid|status|state|g(ü|ue)te|(^|[^a-z])q$|_q$|\.q$", re.I)
+_BAD = frozenset(
+    (
+        "bad",
+        "invalid",
+        "false",
+        "0",
+        "2",
+        "-1",
+        "fail",
+        "failed",
+        "error",
+        "questionable",
+        "stale",
+        "24",
+        "28",
+        "b",
+        "i",
+    )
+)
+_CLOCK = re.compile(r"\d{1,2}:\d\d(:\d\d([.,]\d{1,9})?)?(\s*[AaPp]\.?[Mm]\.?)?|[0-2]?\d[0-5]\d[0-5]\d")
+
+
+class Roles(NamedTuple):
+    """The keys that name columns, what each column is, and what is only a guess."""
+
+    keys: dict[str, Any]
+    kinds: list[str]
+    doubts: list[str]
+
+
+class _Guesser:
+    """The columns of one table."""
+
+    def __init__(self, names: Sequence[str], rows: Sequence[Sequence[str]], number: Read) -> None:
+        self.names = _unique(names)
+        self.number = number
+        self.columns = [[row[i] for row in rows if row[i]] for i in range(len(names))]
+        self.kinds = [self._plain_kind(column) for column in self.columns]
+        self.raw = list(names)
+        self.rows = rows
+        self.keys: dict[str, Any] = {}
+        self.doubts: list[str] = []
+
+    def _plain_kind(self, column: Sequence[str]) -> str:
+        if not column:
+            return "empty"
+        known = [c for c in column if c.casefold() not in MARKERS]
+        numbers = sum(self.number(c) is not None for c in known)
+        return "number" if known and numbers * 2 > len(known) else "text"
+
+    def find_time(self) -> None:
+        """Set the columns and the format of the times."""
+        candidates = [(score, -i, guess) for i in range(len(self.names)) for score, guess in self._time(i)]
+        split = self._split()
+        if split and (not candidates or max(candidates)[0] < 4):
+            date, time, guess = split
+            self._take_time(time, guess, date)
+        elif candidates:
+            _, at, guess = max(candidates, key=lambda c: c[:2])
+            self._take_time(-at, guess)
+
+    def _take_time(self, at: int, guess: guess_times.Guess, date: int | None = None) -> None:
+        self.keys |= {"time_column": self.names[at], "time_format": guess.format}
+        self.kinds[at] = "time"
+        if date is not None:
+            self.keys["date_column"] = self.names[date]
+            self.kinds[date] = "date"
+        if guess.doubt:
+            self.doubts.append(f"time_format {guess.doubt}")
+
+    def _time(self, i: int) -> list[tuple[int, guess_times.Guess]]:
+        """(how sure, format) of a column that may be the times."""
+        cells, named = self.columns[i][:200], bool(_TIME_NAME.search(self.names[i]))
+        if not cells or any(cell.casefold() in MARKERS for cell in cells):
+            return []
+        if self.kinds[i] == "number":
+            return self._numeric_time(i, cells, named)
+        found = guess_times.textual(cells)
+        if not found:
+            return []
+        if all(map(_date_only, cells)):
+            return [(1, found)] if named else []
+        return [(4, found)]
+
+    def _numeric_time(self, i: int, cells: Sequence[str], named: bool) -> list[tuple[int, guess_times.Guess]]:
+        found = guess_times.numeric(cells, self.number)
+        if found:
+            first = i == 0 and len(set(cells)) > 1 and _rising(cells, self.number)
+            sure = 5 if found.format == "wincc" and self.names[i].casefold() == "time_ms" else 3
+            return [(sure, found)] if named or first else []
+        packed = guess_times.textual(cells) if named else None
+        if packed and packed.format:
+            return [(3, packed)]
+        return [(2, guess_times.Guess("elapsed"))] if named and guess_times.elapsed(cells, self.number) else []
+
+    def _split(self) -> tuple[int, int, guess_times.Guess] | None:
+        """A column of dates and one of times of day beside it."""
+        dates = [
+            i for i, c in enumerate(self.columns) if c and guess_times.textual(c[:200]) and all(map(_date_only, c))
+        ]
+        clocks = [i for i, c in enumerate(self.columns) if c and all(map(_CLOCK.fullmatch, c))]
+        for date in dates:
+            for time in clocks:
+                joined = [f"{row[date]} {row[time]}" for row in self.rows if row[date] and row[time]][:200]
+                guess = guess_times.textual(joined)
+                if guess and time != date:
+                    return date, time, guess
+        return None
+
+    def find_qualities(self) -> None:
+        """Mark the columns of qualities, and set how they belong to the values."""
+        marked = [
+            i
+            for i, name in enumerate(self.raw)
+            if self.kinds[i] in ("text", "number") and _QUALITY_NAME.search(name) and self._is_quality(i)
+        ]
+        values = [i for i, kind in enumerate(self.kinds) if kind == "number" and i not in marked]
+        if not marked or not values:
+            return
+        found = self._quality_column(marked, values)
+        if found is None:
+            return
+        self.keys["quality_column"] = found
+        for i in marked:
+            self.kinds[i] = "quality"
+        self._good(marked)
+
+    def _is_quality(self, i: int) -> bool:
+        known = {*GOOD, *UNCERTAIN, *_BAD}
+        return all(cell.casefold() in known or cell.casefold().startswith(("good", "bad")) for cell in self.columns[i])
+
+    def _quality_column(self, marked: Sequence[int], values: Sequence[int]) -> str | None:
+        behind = len(marked) == len(values) > 1 and all(i + 1 in marked for i in values)
+        if behind and len({self.raw[i] for i in marked}) == 1:
+            return "next"
+        for i in marked:
+            for value in values:
+                if self.raw[value] and self.raw[value] in self.raw[i]:
+                    made = self.raw[i].replace(self.raw[value], "{tag}", 1)
+                    wanted = {made.replace("{tag}", self.raw[v]) for v in values}
+                    if wanted <= set(self.raw):
+                        return made
+        return self.names[marked[0]] if len(marked) == 1 else None
+
+    def _good(self, marked: Sequence[int]) -> None:
+        """Set `good` where 0 is a good status, or longer words begin with good."""
+        cells = [cell.casefold() for i in marked for cell in self.columns[i]]
+        longer = sorted({c for c in cells if c.startswith("good") and c not in GOOD})
+        flags = set(cells) <= {"0", "1"} and not any("valid" in self.raw[i].casefold() for i in marked)
+        if flags and cells.count("0") > cells.count("1"):
+            self.keys["good"] = ("0",)
+            self.doubts.append('good = ["0"] is a guess: most rows have it; if 1 is good, delete this line')
+        elif longer:
+            self.keys["good"] = (*GOOD, *longer)
+
+    def find_tags(self) -> None:
+        """Set the columns of a table with a row a value."""
+        texts = [i for i, kind in enumerate(self.kinds) if kind == "text" and _TAG_NAME.search(self.names[i])]
+        values = [i for i, kind in enumerate(self.kinds) if kind == "number"]
+        named = [i for i in values if _VALUE_NAME.search(self.names[i])]
+        if not texts or not values or (len(values) > 1 and len(named) != 1):
+            return
+        tag, value = texts[0], (named or values)[0]
+        distinct = len(set(self.columns[tag]))
+        if distinct < 2 and not named:
+            return
+        if distinct > max(500, len(self.rows) // 2) and len(self.rows) > 20:
+            return
+        self.keys |= {"tag_column": self.names[tag], "value_column": self.names[value]}
+        self.kinds[tag], self.kinds[value] = "tag", "value"
+
+
+def roles(names: Sequence[str], rows: Sequence[Sequence[str]], number: Read) -> Roles:
+    """What each column is."""
+    made = _Guesser(names, rows, number)
+    made.find_time()
+    made.find_qualities()
+    if not made.keys.get("quality_column", "").count("{tag}") and made.keys.get("quality_column") != "next":
+        made.find_tags()
+    return Roles(made.keys, made.kinds, made.doubts)
+
+
+def tags(form: Form, names: Sequence[str], kinds: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """The tags that can be channels."""
+    if form.tag_column:
+        at = kinds.index("tag")
+        return list(dict.fromkeys(row[at] for row in rows if row[at]))
+    unique = _unique(names)
+    return [n for n, kind, name in zip(unique, kinds, names, strict=True) if kind == "number" and name]
+
+
+def _unique(names: Sequence[str]) -> list[str]:
+    """The names as tags: a name that comes again has its number behind it."""
+    made = []
+    for i, name in enumerate(names):
+        twice = list(names).count(name) > 1
+        made.append(f"{name}#{list(names[: i + 1]).count(name)}" if twice else name)
+    return made
+
+
+def _date_only(cell: str) -> bool:
+    return ":" not in cell and "T" not in cell and len(cell) <= 12
+
+
+def _rising(cells: Sequence[str], number: Read) -> bool:
+    values = [v for c in cells if (v := number(c)) is not None]
+    return all(a <= b for a, b in pairwise(values))

@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Guess how a column writes its times: names of `time_format`, or a format of strptime that reads every cell. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+from .clock import LATEST_PLAUSIBLE_NS, PLAUSIBLE_NS, Clock
+from .form import TableForm
+from .numbers import Read, exact
+from .strptime import Format
+
+# Day numbers of the years 2000 to 2079, and what the others count from 1970.
+_NUMBERS = (
+    ("excel", 36_526, 65_745),
+    ("unix", 631_152_000, 4_102_444_800),
+    ("wincc", 36_526e6, 65_745e6),
+    ("unix-ms", 631_152_000e3, 4_102_444_800e3),
+    ("unix-us", 631_152_000e6, 4_102_444_800e6),
+    ("unix-ns", 631_152_000e9, 4_102_444_800e9),
+)
+_DATE = re.compile(
+    r"(?P<iso>\d{4}([-/.])\d{1,2}\2\d{1,2})|(?P<first>\d{1,2}([-/.])\d{1,2}\4(\d{4}|\d{2}))"
+    r"|(?P<named>\d{1,2}[- ./]{0,2}[^\W\d_]{3,9}\.?[- /]?(\d{4}|\d{2}))|(?P<packed>(19|20)\d{6})"
+)
+_TIME = re.compile(
+    r"(?P<time>\d{1,2}:\d\d(:\d\d([.,]\d{1,9})?)?)(?P<half>\s*[AaPp]\.?[Mm]\.?)?(?P<zone>\s*(Z|[+-]\d\d:?\d\d))?"
+    r"|(?P<packed>[0-2]\d[0-5]\d[0-5]\d)(?P<fraction>[.,]\d{1,9})?"
+    r"|(?P<dotted>\d{1,2}\.\d\d\.\d\d)(?!\d)"
+)
+
+
+class Guess(NamedTuple):
+    """A format, and what else it could be: empty if it is sure."""
+
+    format: str
+    doubt: str = ""
+
+
+def format_of(cells: Sequence[str]) -> str:
+    """The format of strptime that reads every cell; empty: none does."""
+    guess = textual(cells)
+    return guess.format if guess else ""
+
+
+def textual(cells: Sequence[str]) -> Guess | None:
+    """The format of times that are text, "" for ISO 8601; None: they are no times."""
+    if not cells:
+        return None
+    if all(map(_reads(""), cells)) and not any(map(_digits_only, cells)):
+        return Guess("")
+    for cell in (cells[0], max(cells, key=len)):
+        found = [f for f in _formats(cell) if all(map(_reads(f), cells))]
+        if found:
+            found.sort(key=lambda f: _span(f, cells))  # of days and months that could be each other, the nearer ones
+            return Guess(found[0], next((_doubt(found[0], f) for f in found[1:] if _apart(found[0], f, cells)), ""))
+    return None
+
+
+def numeric(cells: Sequence[str], number: Read) -> Guess | None:
+    """The format of times that are numbers; None: they are in no plausible range, or go back."""
+    values = [exact(cell, number) for cell in cells]
+    known = [v for v in values if v is not None]
+    if len(known) < len(values) or not known:
+        return None
+    for name, low, high in _NUMBERS:
+        if all(low <= v <= high for v in known):
+            return Guess("" if name.startswith("unix") else name)
+    return None
+
+
+def elapsed(cells: Sequence[str], number: Read) -> bool:
+    """Whether the cells are numbers from about 0 that rise row by row."""
+    values = [number(cell) for cell in cells]
+    known = [v for v in values if v is not None]
+    if len(known) < len(values) or len(known) < 2 or not 0 <= known[0] <= 86_400:
+        return False
+    return all(a < b for a, b in pairwise(known))
+
+
+def _reads(name: str) -> Callable[[str], bool]:
+    clock = Clock(TableForm(time_format=name))
+
+    def reads(cell: str) -> bool:
+        try:
+            return PLAUSIBLE_NS <= clock.parse(cell) < LATEST_PLAUSIBLE_NS
+        except ValueError:
+            return False
+
+    return reads
+
+
+def _digits_only(cell: str) -> bool:
+    return cell.replace(".", "").isdigit()
+
+
+def _span(name: str, cells: Sequence[str]) -> int:
+    made = Format(name)
+    local = [made.parse(cell)[0] for cell in cells]
+    return max(local) - min(local)
+
+
+def _apart(one: str, other: str, cells: Sequence[str]) -> bool:
+    """Whether two formats give different times, and both are in use: nobody writes 11.24.2026."""
+    first, second = Format(one), Format(other)
+    return "%d.%m" not in one and any(first.parse(cell) != second.parse(cell) for cell in cells)
+
+
+def _doubt(one: str, other: str) -> str:
+    return f"{one!r} is a guess: it could be {other!r}, too"
+
+
+def _formats(cell: str) -> list[str]:
+    """The formats of one cell, the likeliest first."""
+    date = _DATE.match(cell)
+    if date is None:
+        return []
+    rest = cell[date.end() :]
+    time = _TIME.search(rest)
+    if time is None:
+        return [] if rest else _dates(date)
+    between, behind = rest[: time.start()], rest[time.end() :]
+    if behind or any(c.isalnum() and c != "T" for c in between):
+        return []
+    return [d + between.replace("%", "%%") + _time(time) for d in _dates(date)]
+
+
+def _dates(found: re.Match[str]) -> list[str]:
+    text = found[0]
+    if found["packed"]:
+        return ["%Y%m%d"]
+    if found["iso"]:
+        sign = found[2]
+        return [f"%Y{sign}%m{sign}%d"]
+    if found["named"]:
+        month = re.search(r"[^\W\d_]+", text)
+        assert month is not None
+        year = "%Y" if re.search(r"\d{4}$", text) else "%y"
+        signs = re.sub(r"[^\W_]", "", text[: month.start()]), re.sub(r"\d", "", text[month.end() :])
+        return [f"%d{signs[0]}%b{signs[1].removeprefix('.')}{year}"]
+    sign, year = found[4], "%Y" if len(found[5]) == 4 else "%y"
+    made = [f"%d{sign}%m{sign}{year}", f"%m{sign}%d{sign}{year}"]
+    if year == "%y":
+        made.append(f"%y{sign}%m{sign}%d")
+    return made
+
+
+def _time(found: re.Match[str]) -> str:
+    if found["packed"]:
+        return "%H%M%S" + (f"{found['fraction'][0]}%f" if found["fraction"] else "")
+    if found["dotted"]:
+        return "%H.%M.%S"
+    text = found["time"]
+    fraction = re.search(r"[.,]", text)
+    made = ("%I" if found["half"] else "%H") + ":%M" + (":%S" if text.count(":") == 2 else "")
+    made += f"{fraction[0]}%f" if fraction else ""
+    if found["half"]:
+        made += " %p" if found["half"][0].isspace() else "%p"
+    if found["zone"]:
+        made += " %z" if found["zone"][0].isspace() else "%z"
+    return made

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Numbers as a table writes them: decimal comma, groups of three digits. A wrong group is no number. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from .form import TableForm
+
+Read = Callable[[str], float | None]
+SPACES = " \u00a0\u202f"  # of thousands: also those without a break
+QUOTES = "'\u2019"
+
+
+def reader(form: TableForm) -> Read:
+    """What reads one cell without spaces around it: a finite number, or None."""
+    if form.thousands:
+        return _grouped(form.decimal, form.thousands)
+    return plain if form.decimal == "." else _with_comma
+
+
+def plain(text: str) -> float | None:
+    """A finite number as machines write it: no 1_000, no digits of other scripts."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    if value - value != 0.0 or "_" in text or not text.isascii():
+        return None
+    return value
+
+
+def exact(text: str, read: Read) -> float | None:
+    """The same, but an integer stays exact: nanoseconds since 1970 have 19 digits."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else read(text)
+
+
+def _with_comma(text: str) -> float | None:
+    return None if "." in text else plain(text.replace(",", "."))
+
+
+def _grouped(decimal: str, thousands: str) -> Read:
+    signs = {" ": SPACES, "'": QUOTES}.get(thousands, thousands)
+    groups = re.compile(rf"[+-]?\d{{1,3}}(?:[{signs}]\d{{3}})*(?:{re.escape(decimal)}\d*)?", re.ASCII)
+    ungrouped = plain if decimal == "." else _with_comma
+    removed = {ord(sign): None for sign in signs} | {ord(decimal): "."}
+
+    def read(text: str) -> float | None:
+        if groups.fullmatch(text):
+            return plain(text.translate(removed))
+        return None if any(sign in text for sign in signs) else ungrouped(text)
+
+    return read

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The beginning of a file of any form as lines and cells: what a guess is made from."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections import Counter
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+from fedge_models.errors import ConfigError, DataError
+
+from .encoding import find
+from .form import MARKERS, TableForm, is_workbook
+from .guess_times import textual
+from .numbers import SPACES
+from .rows import parse
+
+BYTES = 1 << 18
+ROWS = 1000
+DELIMITERS = (";", "\t", ",", "|", " ")
+COMMENTS = ("#", "//", "%", "!", "*", "'")
+_DIGITS = set("0123456789.,+-eE'’%") | set(SPACES)
+
+
+class Sample(NamedTuple):
+    """Lines with their numbers, split; comments and empty lines are left out."""
+
+    encoding: str  # "": found by the reader itself
+    delimiter: str  # of a workbook ""
+    comment: str
+    lines: list[tuple[int, list[str]]]
+    names: list[str]  # of a header that is a comment itself
+    workbook: bool = False
+
+
+def read(path: Path) -> Sample:
+    """The first lines. Raises ConfigError when the file cannot be read."""
+    if is_workbook(path):
+        from .xlsx import rows
+
+        first = [(number, cells) for number, cells in islice(rows(path, TableForm()), ROWS) if any(cells)]
+        return Sample("", "", "", first, [], True)
+    encoding, text = _text(path)
+    lines = list(enumerate(text, 1))
+    delimiter = _delimiter([line for _, line in lines if line.strip()])
+    comment = next((c for c in COMMENTS if any(line.startswith(c) for line in text)), "")
+    names = _commented_header(comment, text, delimiter) if comment else []
+    cells = [(n, _cells(line, delimiter)) for n, line in lines if not (comment and line.startswith(comment))]
+    return Sample(encoding, delimiter, comment, [(n, c) for n, c in cells if any(c)], names)
+
+
+def numberlike(cell: str) -> bool:
+    """Whether a cell is a number in some form."""
+    return any(c.isdigit() for c in cell) and set(cell) <= _DIGITS
+
+
+def timelike(cell: str) -> bool:
+    """Whether a cell is a time, or a time of day."""
+    if not any(c.isdigit() for c in cell):
+        return False
+    return textual([cell]) is not None or textual([f"2026-01-01 {cell}"]) is not None
+
+
+def data_like(cell: str) -> bool:
+    """Whether a cell is a number or a time, and no name."""
+    return numberlike(cell) or timelike(cell)
+
+
+def _text(path: Path) -> tuple[str, list[str]]:
+    """The encoding as a key, and the first whole lines."""
+    opened = gzip.open if path.suffix == ".gz" else Path.open
+    try:
+        with opened(path, "rb") as file:
+            data = bytes(file.read(BYTES))
+    except (OSError, EOFError, zlib.error) as e:
+        why = (e.strerror if isinstance(e, OSError) else None) or e
+        raise ConfigError(f"{path}: cannot be read: {why}") from e
+    name = _encoding(data)
+    try:
+        encoding = find(name, data)
+    except DataError as e:
+        raise ConfigError(f"{path}: {e}") from e
+    if encoding.newline == b"\n" and b"\n" not in data:
+        data = data.replace(b"\r", b"\n")
+    if len(data) == BYTES:
+        data = data[: encoding.mark + encoding.cut(data[encoding.mark :])]
+    return name, encoding.lines(data[encoding.mark :])[:ROWS]
+
+
+def _encoding(data: bytes) -> str:
+    """The key `encoding`; "": by its byte order mark, or UTF-8."""
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff") or data[:3] == b"\xef\xbb\xbf":
+        return ""
+    even, odd = data[0:4096:2].count(0), data[1:4096:2].count(0)
+    if max(even, odd) > len(data[:4096]) // 4:
+        return "utf-16-le" if odd > even else "utf-16-be"
+    try:
+        data.decode()
+    except UnicodeDecodeError as e:
+        if e.start < len(data) - 4 or len(data) < BYTES:
+            return "cp1252" if not set(data) & {0x81, 0x8D, 0x8F, 0x90, 0x9D} else "latin-1"
+    return ""
+
+
+def _delimiter(lines: list[str]) -> str:
+    """The delimiter with which most lines have as many cells, and most cells are numbers, times or names."""
+    scores = [(_score(lines, d), -i, d) for i, d in enumerate(DELIMITERS)]
+    best = max(scores)
+    return best[2] if best[0] > 0 else ""
+
+
+def _score(lines: list[str], delimiter: str) -> float:
+    rows = [_cells(line, delimiter) for line in lines]
+    widths = Counter(len(row) for row in rows if len(row) > 1)
+    if not widths:
+        return 0.0
+    width, count = max(widths.items(), key=lambda entry: (entry[1], entry[0]))
+    body = [row for row in rows if len(row) == width][-50:]
+    cells = [cell for row in body for cell in row]
+    known = sum(1.0 if not c or data_like(c) or c.casefold() in MARKERS else 0.5 * (not _mixed(c)) for c in cells)
+    return count / len(lines) * (known / len(cells)) ** 2
+
+
+def _mixed(cell: str) -> bool:
+    """Whether another delimiter stands between digits of a cell."""
+    return any(sign in cell for sign in (";", "\t", "|")) or cell.count(",") > 1
+
+
+def _cells(line: str, delimiter: str) -> list[str]:
+    try:
+        return [cell.strip() for cell in parse(line, delimiter or ",")] if delimiter else [line.strip()]
+    except DataError:
+        return []
+
+
+def _commented_header(comment: str, lines: list[str], delimiter: str) -> list[str]:
+    """The names in the last of the first comment lines, if it has as many cells as the row behind it."""
+    at = next((i for i, line in enumerate(lines) if line.strip() and not line.startswith(comment)), 0)
+    if not at or not delimiter:
+        return []
+    names, row = _cells(lines[at - 1].removeprefix(comment).strip(), delimiter), _cells(lines[at], delimiter)
+    return names if len(names) == len(row) > 1 and any(map(data_like, row)) and not any(map(data_like, names)) else []

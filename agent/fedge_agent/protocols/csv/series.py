@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files of which a new one begins every day or batch: which come, in which order, and the tail through all of them.
+
+A file is left when a later one exists and it was read to its end. The position names the file, so that a restart goes
+on in it, or in the next one when it was removed.
+"""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+from fedge_models.system import files
+
+from .faults import Faults
+from .form import TableForm, is_workbook
+from .tail import Position, Tail, load
+
+Order = Literal["name", "modified"]
+_PATTERN = re.compile(r"[*?[]")
+_DAY_FIRST = re.compile(r"(?<!\d)(\d{1,2})([._-])(\d{1,2})\2(\d{4})(?!\d)")
+
+
+def is_pattern(path: Path) -> bool:
+    """Whether the last part of a path is a pattern of names."""
+    return _PATTERN.search(path.name) is not None
+
+
+def found(pattern: Path, order: Order) -> list[Path]:
+    """The files that a pattern finds, in order. By name: numbers count as numbers, 24.11.2026 as 2026-11-24."""
+    paths = [p for p in pattern.parent.glob(pattern.name) if p.is_file()]
+    month_first = any(int(d[3]) > 12 for p in paths for d in _DAY_FIRST.finditer(p.name))
+    if order == "name":
+        return sorted(paths, key=lambda p: name_key(p.name, month_first))
+    return sorted(paths, key=lambda p: (p.stat().st_mtime_ns, name_key(p.name, month_first)))
+
+
+def name_key(name: str, month_first: bool = False) -> list[tuple[int, int, str]]:
+    """A key that sorts names as people do."""
+    iso = _DAY_FIRST.sub(r"\4\2\1\2\3" if month_first else r"\4\2\3\2\1", name)
+    parts = re.findall(r"\d+|\D+", iso)
+    return [(1, int(part), part) if part.isdigit() and part.isascii() else (0, 0, part) for part in parts]
+
+
+def readable(paths: list[Path]) -> list[Path]:
+    """Those that can be followed: a compressed one is an old one that was read before."""
+    return [p for p in paths if p.suffix != ".gz" and not is_workbook(p)]
+
+
+class Series:
+    """The files of a pattern, followed one after the other. `current`: the tail of the file that is read."""
+
+    def __init__(
+        self, pattern: Path, order: Order, position: Path, from_end: bool, form: TableForm, faults: Faults
+    ) -> None:
+        self._pattern, self._order, self._position, self._form = pattern, order, position, form
+        self._faults, self._saved = faults, b""
+        at = load(position)
+        self._from_end = from_end and not at.name
+        self._at: Position | None = at if at.name else None
+        self.current: Tail | None = None
+        self.path: Path | None = None
+        self._left: tuple[Path, int] | None = None  # the last file, and its size when it was left
+
+    def lines(self) -> list[str]:
+        """The next lines of the file that is read, or of the next file; [] when there are none yet.
+
+        Raises OSError when a file cannot be read, DataError when it has no header.
+        """
+        while True:
+            paths = readable(found(self._pattern, self._order))
+            if self.current is None and not self._choose(paths):
+                return []
+            assert self.current is not None and self.path is not None
+            here = self.path in paths
+            later = paths[paths.index(self.path) + 1 :] if here else self._after(paths)
+            lines = self._read(self.current, here, bool(later))
+            if lines or not later or self.current.header_changed is not None:
+                self._watch_left()
+                return lines
+            self._open(later[0])
+
+    @staticmethod
+    def _read(tail: Tail, here: bool, complete: bool) -> list[str]:
+        """The next lines of a file; of one that was removed, what is still open of it."""
+        try:
+            return tail.lines(complete)
+        except FileNotFoundError:
+            if here:
+                raise
+            return []
+
+    def save(self) -> None:
+        """Store the position if it changed; durable on return. Raises StorageError."""
+        if self.current is None or self.path is None or self.current.at.header is None:
+            return
+        self.current.at.name = self.path.name
+        now = msgspec.json.encode(self.current.at)
+        if now != self._saved:
+            files.write(self._position, now)
+            self._saved = now
+
+    def close(self) -> None:
+        """Close the file."""
+        if self.current is not None:
+            self.current.close()
+
+    def _choose(self, paths: list[Path]) -> bool:
+        """Open the file of the stored position, or the first or the newest one."""
+        if not paths:
+            return False
+        at, self._at = self._at, None
+        if at is None:
+            path = paths[-1] if self._from_end else paths[0]
+            self._open(path, Position(), self._from_end)
+            return True
+        self.path = self._pattern.parent / at.name
+        if self.path in paths:
+            self._open(self.path, at)
+            return True
+        later = self._after(paths)
+        if later:
+            self._open(later[0])
+        else:  # it was removed and nothing came yet
+            self._at, self.path = at, None
+        return bool(later)
+
+    def _after(self, paths: list[Path]) -> list[Path]:
+        """Files whose names come after the one that is gone."""
+        assert self.path is not None
+        own = name_key(self.path.name)
+        return [p for p in paths if name_key(p.name) > own]
+
+    def _open(self, path: Path, at: Position | None = None, from_end: bool = False) -> None:
+        if self.current is not None:
+            self.current.close()
+            self._left = None
+            if self.path is not None:
+                with suppress(OSError):
+                    self._left = self.path, self.path.stat().st_size
+        self.path = path
+        self.current = Tail(path, self._position, from_end, self._form, self._faults, at or Position())
+
+    def _watch_left(self) -> None:
+        """Count it when the last file grew after the next one had begun: these rows are not read."""
+        if self._left is None:
+            return
+        path, size = self._left
+        with suppress(OSError):
+            grown = path.stat().st_size
+            if grown > size:
+                self._faults.note("bytes written to a file after the next one had begun", path.name)
+                self._left = path, grown

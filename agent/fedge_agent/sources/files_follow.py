@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Follow files as they grow: the rows that are appended, with their own times."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from fedge_models.errors import ConfigError, DataError, UnreachableError
+
+from ..protocols.csv import series
+from ..protocols.csv.faults import Faults
+from ..protocols.csv.lines import header_is
+from ..protocols.csv.rows import Rows, delimiter_of, parse
+from ..protocols.csv.tail import Tail
+from ..types import Reading, SourceHost
+from .files_config import FilesConfig
+
+AHEAD = 64  # batches that wait for the agent while a tail catches up
+WAIT_S = 0.01
+
+
+def follow(config: FilesConfig, tags: Sequence[str], host: SourceHost, faults: Faults) -> None:
+    """Emit what is appended until `host.stop`. Raises UnreachableError, ConfigError."""
+    reader = Follower(config, tags, host, faults)
+    try:
+        while not host.stop.is_set():
+            found = reader.step()
+            host.problem("connection", None)
+            if not found:
+                host.stop.wait(config.poll)
+            while host.waiting() >= AHEAD and not host.stop.wait(WAIT_S):
+                pass
+    finally:
+        reader.close()
+
+
+class Follower:
+    """One file, or the files of a pattern, one after the other."""
+
+    def __init__(self, config: FilesConfig, tags: Sequence[str], host: SourceHost, faults: Faults) -> None:
+        self._config, self._tags, self._host, self._faults = config, tags, host, faults
+        self._position, from_end = host.folder / "position.json", config.start == "end"
+        self._file: Tail | series.Series
+        if series.is_pattern(config.path):
+            self._file = series.Series(config.path, config.order, self._position, from_end, config, self._faults)
+        else:
+            self._file = Tail(config.path, self._position, from_end, config, self._faults)
+        self._rows: Rows | None = None
+        self._delimiter = ""
+        self._header: str | None = None  # of `_rows`
+        self._newest: dict[str, int] = {}  # per tag where a row is of one, else of all
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def step(self) -> bool:
+        """Emit the next rows; whether there may be more."""
+        lines = self._lines()
+        tail = self._tail()
+        if tail is not None and tail.at.header is not None and tail.at.header != self._header:
+            self._delimiter = delimiter_of(self._config, tail.at.header)
+            names = self._names(tail.at.header)
+            self._rows = Rows(self._path(), names, self._tags, self._config, self._faults)
+            self._header = tail.at.header
+        if lines and self._rows is not None:
+            self._emit(lines, self._rows)
+        self._file.save()
+        return bool(lines)
+
+    def _tail(self) -> Tail | None:
+        return self._file if isinstance(self._file, Tail) else self._file.current
+
+    def _path(self) -> Path:
+        inside = self._file.path if isinstance(self._file, series.Series) else None
+        return inside or self._config.path
+
+    def _lines(self) -> list[str]:
+        try:
+            lines = self._file.lines()
+        except OSError as e:
+            raise UnreachableError(f"{self._path()}: cannot be read: {e.strerror}") from e
+        except DataError as e:
+            raise ConfigError(f"{self._path()}: {e}") from e
+        tail = self._tail()
+        if tail is None:
+            raise UnreachableError(f"{self._config.path}: there is no file of this pattern yet")
+        if tail.header_changed is not None:
+            raise ConfigError(
+                f"{self._path()}: its header changed from {tail.at.header!r} to {tail.header_changed!r}; expected the "
+                f"same columns. Correct the file, or stop the agent and delete {self._position} to begin with the new "
+                "ones"
+            )
+        return lines
+
+    def _names(self, header: str) -> list[str]:
+        """The names of the columns. Raises ConfigError."""
+        try:
+            return parse(header, self._delimiter)
+        except DataError as e:
+            raise ConfigError(f"{self._path()}: {header_is(self._config.skip_rows + 1, e)}") from e
+
+    def _emit(self, lines: list[str], rows: Rows) -> None:
+        readings: list[Reading] = []
+        newest: int | None = None
+        timed, delimiter, faults = bool(self._config.time_column), self._delimiter, self._faults
+        for line in lines:
+            try:
+                row = parse(line, delimiter)
+            except DataError as e:
+                faults.add("lines that are no CSV", f"{e}: {line[:60]!r}", "lines")
+                continue
+            if not any(row) or not rows.fits(row):
+                continue
+            at = rows.time_ns(row) if timed else time.time_ns()
+            if at is not None:
+                found = rows.readings(row, at)
+                if found:
+                    self._watch_order(found[0].tag if self._config.tag_column else "", at, line)
+                readings += found
+                newest = at if newest is None else max(newest, at)
+            if faults.lasting:
+                faults.end("lines")
+        # A tag that has no row any more need not be unchanged.
+        self._host.emit(readings, None if self._config.tag_column else newest)
+
+    def _watch_order(self, tag: str, at: int, line: str) -> None:
+        if at < self._newest.get(tag, 0):
+            self._faults.add("rows that go back in time", repr(line[:60]), "order")
+        else:
+            self._newest[tag] = at
+            if self._faults.lasting:
+                self._faults.end("order")
