@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import socket
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from fedge_models.errors import FedgeError, WireError
@@ -26,61 +28,106 @@ from ..sources.naming import Names
 CAP = 64 * 1024  # of an answer that only shows that this gateway is served
 
 
+Step = tuple[str, Callable[[], list[str]]]  # what is tried, and how: its problems
+
+
 def check_all(config: Config, where: str) -> Iterator[tuple[str, list[str]]]:
     """(what, problems) of everything that `start` needs.
 
-    This is the page, the state folder, each source, output and model, and the aggregator if it is needed or joined.
+    This is the page, the state folder, each source, output and model, and the aggregator if it is needed or joined. A
+    step that cannot be tried, for want of rights or because of a defect, fails, and the next ones are tried.
     """
-    state, routes = config.agent.state, Routes(config.source, config.asset)
-    built = [(f"source {n}", sources.build(n, t, where, state), n) for n, t in config.source.items()]
-    targets = [(f"output {n}", outputs.build(n, t, where, state)) for n, t in config.output.items()]
     yield f"configuration {where}", []
-    yield f"status page {config.agent.status}", _page_problems(config, where)
-    yield f"state folder {state}", [p for p in (files.folder_problem(state),) if p]
-    for what, source, name in built:
-        yield what, Names(routes.users(name)).folded(source.check(routes.tags(name)))
+    for what, step in _steps(config, where):
+        try:
+            problems = step()
+        except FedgeError as e:
+            problems = [str(e)]
+        except OSError as e:
+            at = e.filename
+            problems = [files.explain(e, Path(at)) if isinstance(at, (str, Path)) else e.strerror or str(e)]
+        except Exception as e:
+            problems = [f"unexpected {type(e).__name__}: {e}; please report it"]
+        yield what, list(dict.fromkeys(problems))
+
+
+def _steps(config: Config, where: str) -> Iterator[Step]:
+    state, routes = config.agent.state, Routes(config.source, config.asset)
+    built = [(n, sources.build(n, t, where, state)) for n, t in config.source.items()]
+    targets = [(n, outputs.build(n, t, where, state)) for n, t in config.output.items()]
+    yield f"status page {config.agent.status}", partial(_page_problems, config, where)
+    yield f"state folder {state}", lambda: [p for p in (files.folder_problem(state),) if p]
+    for name, source in built:
+        users, tags = routes.users(name), routes.tags(name)
+        yield f"source {name}", lambda s=source, u=users, t=tags: Names(u).folded(s.check(t))  # type: ignore[misc]
     for name, asset in config.asset.items():
         if asset.inspection and asset.inspection.path:
-            yield f"inspection of {name}", Station(name, asset.inspection, config.agent.state).check()
-    for what, output in targets:
-        yield what, output.check()
+            yield f"inspection of {name}", Station(name, asset.inspection, state).check
+    for name, output in targets:
+        yield f"output {name}", output.check
     for name, model in config.model.items():
         path = _model_file(config, name)
         if path is not None:
-            yield f"model {name}", _model_problems(config, name, path)
+            yield f"model {name}", partial(_model_problems, config, name, path)
         if privacy := model.privacy:
             count = budget.updates_left(budget.Spent(), privacy)
-            yield f"privacy of {name}: epsilon {privacy.epsilon:g}, delta {privacy.delta:g} pay for {count} updates", []
-    if any(m.file is None for m in config.model.values()) or identity.load(config.agent.state) is not None:
-        yield "aggregator", _aggregator_problems(config)
+            what = f"privacy of {name}: epsilon {privacy.epsilon:g}, delta {privacy.delta:g} pay for {count} updates"
+            yield what, list
+    if any(m.file is None for m in config.model.values()) or _has_joined(state):
+        yield "aggregator", partial(_aggregator_problems, config)
+
+
+def _has_joined(state: Path) -> bool:
+    """Whether this gateway has an identity, be it one that cannot be read."""
+    try:
+        return identity.load(state) is not None
+    except (FedgeError, OSError):
+        return True
 
 
 def _page_problems(config: Config, where: str) -> list[str]:
-    """Whether the page may listen where it is configured; a running agent listens there already."""
-    state = config.agent.state
-    try:
-        address = service.parse_loopback(config.agent.status, f"{where}: key 'agent.status'")
-        if not (state / STATUS_FILE).exists() or lock.holder(state) is None:
-            service.try_address(address)
-    except FedgeError as e:
-        return [str(e)]
+    """Whether the page may listen where it is configured; where the running agent of this state folder listens, it may
+    again."""
+    address = service.parse_loopback(config.agent.status, f"{where}: key 'agent.status'")
+    if not _listens_there(config.agent.state, address):
+        service.try_address(address)
     return []
+
+
+def _listens_there(state: Path, address: tuple[str, int]) -> bool:
+    """Whether the running agent of the state folder listens at this address."""
+    try:
+        host, _, port = (state / STATUS_FILE).read_text().strip().rpartition(":")
+    except FileNotFoundError:
+        return False
+    same = (host.strip("[]"), port) == (socket.gethostbyname(address[0]), str(address[1]))
+    return same and lock.holder(state) is not None
 
 
 def _model_file(config: Config, name: str) -> Path | None:
     """The model that `start` would serve first: the one that was fetched, or the configured file."""
     fetched = config.agent.state / "models" / name / "graph.onnx"
-    return fetched if fetched.exists() else config.model[name].file
+    try:
+        return fetched if fetched.exists() else config.model[name].file
+    except PermissionError:  # reading it says so
+        return fetched
 
 
 def _model_problems(config: Config, name: str, path: Path) -> list[str]:
-    """Whether the model runs, and fits each asset that uses it."""
+    """Whether the model of a file runs, and fits each asset that uses it."""
     try:
-        graph = TrainableGraph.load(path.read_bytes(), where=str(path))
-        with bounded_memory(PROBE_BYTES, str(path)):
-            graph.probe()
+        data = path.read_bytes()
     except OSError as e:
         return [files.explain(e, path)]
+    return _unfit(config, name, data, str(path))
+
+
+def _unfit(config: Config, name: str, data: bytes, where: str) -> list[str]:
+    """Whether a model runs, and fits each asset that uses it."""
+    try:
+        graph = TrainableGraph.load(data, where=where)
+        with bounded_memory(PROBE_BYTES, where):
+            graph.probe()
     except FedgeError as e:
         return [str(e)]
     problems = []
@@ -94,26 +141,27 @@ def _model_problems(config: Config, name: str, path: Path) -> list[str]:
 
 
 def _aggregator_problems(config: Config) -> list[str]:
-    """Whether the aggregator serves this gateway each model that it is to fetch."""
-    try:
-        joined = identity.load(config.agent.state)
-    except FedgeError as e:
-        return [str(e)]
+    """Whether the aggregator serves this gateway each model that it is to fetch, and whether that fits."""
+    joined = identity.load(config.agent.state)
+    wanted = [name for name, model in config.model.items() if model.file is None]
     if joined is None:
-        return ["this gateway has not joined: fedge-agent join INVITATION"]
+        return ["this gateway has not joined: fedge-agent join INVITATION"] if wanted else []
     uplink, problems = Uplink(joined), []
-    for name, model in config.model.items():
+    for name in config.model:
         if name in joined.federations:
-            problems += _refused(uplink, name)
-        elif model.file is None:
+            problems += _refused(uplink, config, name)
+        elif name in wanted:
             federations = ", ".join(joined.federations)
             problems.append(f"[model.{name}] is no federation of this gateway; it is for: {federations}")
     uplink.close()
-    return list(dict.fromkeys(problems))
+    return problems
 
 
-def _refused(uplink: Uplink, federation: str) -> list[str]:
+def _refused(uplink: Uplink, config: Config, federation: str) -> list[str]:
+    """Why the aggregator does not serve a model, or why the model that is still to be fetched does not fit."""
     try:
+        if _model_file(config, federation) is None:
+            return _unfit(config, federation, uplink.fetch_model(federation), f"the aggregator's model {federation}")
         uplink.fetch_release(federation, 0, CAP)
     except WireError:  # it is longer than this: it is served
         return []

@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 
 import msgspec
 from fedge_models.errors import StorageError
+from fedge_models.system import files
 
 from .. import figures
 from ..types import Event, Output
@@ -46,6 +48,13 @@ class LogOutput(Output):
             raise StorageError(f"{path}: {e.strerror}") from e
 
     def check(self) -> list[str]:
-        """Whether the folder is there."""
+        """Whether the folder is there, and the file can be written."""
         path = self._config.path
-        return [] if path is None or path.parent.is_dir() else [f"{path.parent}: no such folder"]
+        if path is None:
+            return []
+        if not path.parent.is_dir():
+            return [f"{path.parent}: no such folder"]
+        if path.is_dir():
+            return [f"{path}: a folder; expected a file"]
+        place = path if path.exists() else path.parent
+        return [] if os.access(place, os.W_OK) else [files.explain(PermissionError(), place)]

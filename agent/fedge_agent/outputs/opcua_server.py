@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 from fedge_models.errors import ConfigError, UnreachableError
-from fedge_models.system import files
+from fedge_models.system import files, lock, service
 
 from .. import figures
 from ..figures import Of, Type
@@ -68,7 +68,7 @@ class OpcuaServerOutput(Output):
 
     def __init__(self, name: str, config: OpcuaServerConfig, state: Path | None = None) -> None:
         self._name, self._config = name, config
-        self._folder = state / FOLDER if state else None
+        self._state, self._folder = state, state / FOLDER if state else None
         self._host, self._port = _address(name, config)
         self._loop = Loop(name)
         self._server: Any = None
@@ -96,9 +96,11 @@ class OpcuaServerOutput(Output):
         self._loop.call(self._put(event.decision.asset, shown, event.decision.time_ns), START_S)
 
     def check(self) -> list[str]:
-        """Check that the password can be read; the port is not tried, because the agent may be running."""
+        """Check that the password can be read, and that no other program has the port: a running agent has it."""
         try:
             _password(self._config)
+            if self._state is None or lock.holder(self._state) is None:
+                service.try_address((self._host, self._port))
         except ConfigError as e:
             return [f"output {self._name}: {e}"]
         return []

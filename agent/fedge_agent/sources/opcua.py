@@ -376,7 +376,7 @@ async def _check(connector: Connector, tags: list[Tag]) -> list[str]:
 
 def _wrong(tag: Tag, data: Any) -> str:
     """Why a value cannot be used; "" if it can."""
-    if data.StatusCode is not None and not data.StatusCode.is_good():
+    if data.StatusCode is not None and data.StatusCode.value >> 30 > 1:  # Uncertain is used, and counted
         return str(data.StatusCode.name)
     try:
         bad = reading(tag.text, tag.field, data, 0).quality is Quality.BAD
