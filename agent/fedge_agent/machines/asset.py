@@ -52,7 +52,7 @@ PICTURE_HOP_S = 20.0  # how far apart pictures are, as long as nothing is known 
 class Checkpoint(msgspec.Struct, frozen=True):
     """What an asset resumes from after a restart, besides the readings in the inbox."""
 
-    start_ns: float | None  # when its next window begins
+    start_ns: int | float | None  # when its next window begins; a float before it was exact
     alert: AlertState
     context: dict[str, str] = {}  # the last known: its tags may not be sent again
     silence: SilenceState = SilenceState()
@@ -93,7 +93,7 @@ class Asset:
         self._seen: Serving | None = None  # whose estimates the outlook is drawn from
         self._events = self._gappy = self._unknown_labels = 0
         self._early: dict[str, dict[str, Reading]] = {}  # source -> tag -> its last reading before there was a model
-        self._start_ns: float | None = None  # of the first window after a restart
+        self._start_ns: int | float | None = None  # of the first window after a restart
         self._alerted_ns = self._sampled_ns = NEVER_NS  # replay: newest window that was alerted on and sampled
         self.decisions: deque[tuple[Decision, TargetValue]] = deque(maxlen=RECENT_DECISIONS)
 

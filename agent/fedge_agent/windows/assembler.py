@@ -2,51 +2,30 @@
 """Assemble unsynchronised readings into windows on a fixed grid. Pure: its only clock are the sources' time stamps.
 
 Promises: the value of a channel at a tick is its last usable reading, if that is not older than `max_hold` or is known
-to be unchanged; anything else is NaN, a gap that everybody after can see. A clock that jumps restarts the grid without
-walking through the jump. Waveform blocks are joined sample by sample, their drift against the time stamps corrected.
-What was unusable is counted.
+to be unchanged; anything else is NaN, a gap that everybody after can see. A batch is the sequence of its readings: a
+stretch of the past gives the same windows in one batch or in many. What came before a hole or before a clock was set
+becomes windows first; then a new grid begins, without walking through the hole. Waveform blocks are joined sample by
+sample, their drift against the time stamps corrected. What was unusable or late is counted.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
 from ..config.schema import TagConfig
-from ..types import Array, Batch, Quality, Reading, Window
-from .channel import LARGEST, NEVER_NS, Channel, known
+from ..types import Array, Batch, Reading, Window
+from .channel import NEVER_NS, Channel, known
 from .facts import ChannelFacts
+from .grid import Grid
+from .intake import Intake, plain
+from .source_clock import SourceClock, alone
 
-JUMP_NS = 1_000_000_000  # a channel's time stamps going back further than this: the clock was set
-LEAP_NS = 60_000_000_000  # a living source's time going ahead by more: the same
-STRAGGLE_NS = 10_000_000_000  # an old time that goes on for longer after the clock was set is none
-
-
-@dataclass
-class Counters:
-    """What happened to readings, for `status`."""
-
-    readings: int = 0
-    bad: int = 0  # bad quality
-    uncertain: int = 0  # used
-    not_finite: int = 0  # NaN, Inf, a number that no quantity has (`LARGEST`), or no number
-    out_of_range: int = 0  # outside of the channel's `range`: no value
-    late: int = 0  # older than what was already used
-    gaps: int = 0  # longer than a window: a new grid began
-    clock_jumps: int = 0
-    windows: int = 0
-
-
-class Jump(NamedTuple):
-    """A source's clock was set from one time to another, ns."""
-
-    source: str
-    before: int
-    after: int
+BACK_NS = 1_000_000_000  # a tag's time stamps going back by less are late; by more: perhaps the clock was set
+LEAP_NS = 60_000_000_000  # a living source's time going ahead by more: perhaps the clock was set
+MAX_HELD = 1_000_000  # ticks of a hole that a long `max_hold` bridges
 
 
 class Assembler:
@@ -66,9 +45,12 @@ class Assembler:
         measured: bool = False,
     ) -> None:
         self._asset, self._length, self._hop = asset, length, hop
-        self._period = 1e9 / rate_hz
-        self._hold, self._lateness = max_hold_s * 1e9, lateness_s * 1e9
+        self._rate, self._period = rate_hz, 1e9 / rate_hz
+        self._hold, self._lateness = round(max_hold_s * 1e9), round(lateness_s * 1e9)
+        self._back = max(BACK_NS, self._period)
+        self._hole = max(length * self._period, self._lateness)  # longer ones end the window
         self._leap = max(LEAP_NS, 2 * length * self._period)
+        self._bridge = max(self._leap, min(self._hold, MAX_HELD * self._period))
         self._rows = [
             Channel(t.waveform_hz is not None, t.index, ChannelFacts(n, t.source, t.tag, _values_of(t)), range=t.range)
             for n, t in channels.items()
@@ -79,48 +61,48 @@ class Assembler:
             Channel(False, None, ChannelFacts("label", t.source, t.tag), label=True, range=t.range) for t in labels
         ]
         self._all = [*self._rows, *self._labels]
-        self._by_tag: dict[str, dict[str, list[Channel]]] = {}  # source -> tag -> who follows it
-        self._by_source: dict[str, list[Channel]] = {}
+        self._sources: dict[str, SourceClock] = {}
         for tag, channel in zip([*channels.values(), *labels], self._all, strict=True):
-            self._by_tag.setdefault(tag.source, {}).setdefault(tag.tag, []).append(channel)
-            self._by_source.setdefault(tag.source, []).append(channel)
+            self._sources.setdefault(tag.source, SourceClock()).follow(tag.tag, channel)
         self._buffer: Array = np.empty((len(self._rows), 4 * max(length, hop)), np.float32)
-        self.counters = Counters()
-        self._origin: float | None = None  # time of tick 0, ns
-        self._jump: Jump | None = None  # the last
-        self._alive: dict[str, int] = {}  # source -> until when it last was, ns
-        self._received = 0.0  # the batch at hand, monotonic s
-        self._old_alive: int | None = None  # as `Channel.old`
+        self._intake = Intake()
+        self.counters = self._intake.counters
+        self._grid: Grid | None = None
+        self._newest = NEVER_NS  # of all rows: until then there may be values
         self._tick = self._filled = self._at = self._label_run = 0
+        self._windows: list[Window] = []  # of the batch at hand
+        self._received_ns = 0
 
     def push(self, batch: Batch) -> list[Window]:
         """Take a batch in; the windows it completes, oldest first."""
-        by_tag = self._by_tag.get(batch.source)
-        if by_tag is None:
+        source = self._sources.get(batch.source)
+        if source is None:
             return []
-        self._received = batch.received_ns / 1e9
+        self._received_ns, self._windows = batch.received_ns, []
+        self._intake.received = batch.received_ns / 1e9
+        source.begin(batch)
         if batch.fresh:
-            for channel in self._by_source[batch.source]:
+            for channel in source.channels:
                 channel.end()
+        readings = batch.readings
+        if batch.fresh:  # what has not changed while there was no connection comes first: it bridges that time
+            readings = sorted(readings, key=lambda r: not source.is_unchanged(r))
         if batch.alive_ns is not None:
-            self._alive.setdefault(batch.source, batch.alive_ns)
-        for reading in batch.readings:
-            for channel in by_tag.get(reading.tag, ()):
-                self._take(channel, reading, batch.source)
-        if batch.alive_ns is not None:
-            if self._is_old(batch.source, batch.alive_ns, self._old_alive):
-                self._old_alive = self._old_alive or batch.alive_ns
-            else:
-                self._mark_alive(batch.source, batch.alive_ns, batch.unsure)
-        return self._advance(batch.received_ns)
+            readings = self._without_states(source, readings, batch.alive_ns)
+        for reading in readings:
+            for channel in source.by_tag.get(reading.tag, ()):
+                self._take(source, channel, reading)
+        if batch.alive_ns is not None and source.sure:
+            self._hear(source, batch.alive_ns)
+        if self._grid is not None:
+            self._advance(self._limit(self._grid))
+        return self._windows
 
-    def next_start(self) -> float | None:
+    def next_start(self) -> int | None:
         """When the next window begins (ns); None before the first reading."""
-        if self._origin is None:
+        if self._grid is None:
             return None
-        done = self._filled - self._length
-        to_next = -done if done < 0 else self._hop - done % self._hop
-        return self._origin + (self._tick + to_next - self._length) * self._period
+        return self._grid.time(self._tick + self._to_next() - self._length)
 
     def facts(self) -> list[ChannelFacts]:
         """What became of the readings of each channel; labels are left out."""
@@ -130,201 +112,206 @@ class Assembler:
         """Samples of the window at hand, of how many."""
         return min(self._filled, self._length), self._length
 
-    def resume(self, start: float) -> None:
-        """Before the first reading: continue with the window that begins at `start` (ns), a value of `next_start`."""
-        self._origin = start
-
-    def _take(self, channel: Channel, reading: Reading, source: str) -> None:
-        counters = self.counters
-        counters.readings += 1
-        if reading.quality is Quality.UNCERTAIN:
-            counters.uncertain += 1
-        if channel.range is not None and isinstance(reading.value, (int, float)) and not channel.holds(reading.value):
-            self._count_outside(channel, 1)
-            channel.facts.note_outside(reading.value)
-            reading = reading._replace(value=math.nan, quality=Quality.BAD)
-        if channel.newest == NEVER_NS and self._is_old(source, reading.time_ns, channel.old):
-            self._take_old(channel, reading)
-            return
-        back = channel.newest - reading.time_ns
-        if 0 <= back <= JUMP_NS:
-            if channel.ended and back == 0:
-                channel.resume(reading._replace(value=self._scalar(channel, reading)))
-            else:
-                counters.late += 1
-                channel.facts.take_late(self._received)
-            return
-        if back > 0 or channel.leaps(reading.time_ns, self._leap):
-            self._restart(reading.time_ns, source)
-        if channel.waveform:
-            self._take_block(channel, reading)
-        else:
-            self._take_scalar(channel, reading)
-        channel.newest, channel.ended = reading.time_ns, False
-
-    def _is_old(self, source: str, time_ns: int, first: int | None) -> bool:
-        """Whether a time is one of the source's clock before it was set. Its tags are not read at one moment: some come
-        with the old time when others have brought the new one. first: such a time that came before."""
-        if self._jump is None or self._jump.source != source:
-            return False
-        if first is not None and time_ns - first > STRAGGLE_NS:
-            return False
-        _, before, after = self._jump
-        return abs(time_ns - before) < abs(time_ns - max(after, self._newest(source)))
-
-    def _take_old(self, channel: Channel, reading: Reading) -> None:
-        """The value has been this since before the clock was set; a block of then has no place any more."""
-        assert self._jump is not None
-        channel.old = channel.old or reading.time_ns
-        if channel.waveform:
-            self.counters.late += 1
-        else:
-            channel.carry(self._jump.after, self._scalar(channel, reading))
-
-    def _newest(self, source: str) -> int:
-        """Time of the source's last reading for this asset."""
-        return max([c.newest for c in self._by_source[source]])
-
-    def _take_scalar(self, channel: Channel, reading: Reading) -> None:
-        channel.pending.append((reading.time_ns, self._scalar(channel, reading)))
-        if self._origin is None:
-            self._origin = math.ceil(reading.time_ns / self._period) * self._period
-
     def out_of_range(self) -> dict[str, int]:
         """Readings outside of `range`, by channel; only of those that had some."""
         return {name: c.outside for name, c in zip(self._names, self._all, strict=True) if c.outside}
 
-    def _scalar(self, channel: Channel, reading: Reading) -> float | str:
-        value = reading.value
-        if channel.label and reading.quality is not Quality.BAD:
-            return value if isinstance(value, (str, float)) else math.nan
-        usable = isinstance(value, (int, float)) and abs(value) <= LARGEST
-        channel.facts.take(reading, usable, self._received)
-        if reading.quality is Quality.BAD:
-            self.counters.bad += 1
-        elif usable:
-            return float(value)
+    def resume(self, start: float) -> None:
+        """Before the first reading: continue with the window that begins at `start` (ns), a value of `next_start`."""
+        self._grid = Grid(round(start), self._period)
+
+    def _without_states(self, source: SourceClock, readings: Sequence[Reading], alive: int) -> Sequence[Reading]:
+        """The readings of a living source, without first values of long ago, which are taken here.
+
+        They have not changed since, and count from when the other readings begin: nobody wants windows of the days
+        between.
+        """
+        if not any(c.newest == NEVER_NS for c in source.channels):
+            return readings
+        if alive - min([r.time_ns for r in readings], default=alive) <= self._leap:
+            return readings
+        unheard = {t for t, some in source.by_tag.items() if all(not c.waveform and c.newest == NEVER_NS for c in some)}
+        states = alone(readings, unheard, alive, self._leap)
+        others = [r for i, r in enumerate(readings) if i not in states]
+        begin = min([r.time_ns for r in others], default=alive)
+        for state in [readings[i] for i in sorted(states)]:
+            for channel in source.by_tag.get(state.tag, ()):
+                self._accept(source, channel, self._intake.ranged(channel, state), begin)
+        return others
+
+    def _take(self, source: SourceClock, channel: Channel, reading: Reading) -> None:
+        reading, time = self._intake.ranged(channel, reading), reading.time_ns
+        if channel.newest - time > self._back or source.is_ahead(time, self._leap):
+            self._take_suspect(source, channel, reading)
+            return
+        if channel.suspect is not None:  # the clock is what it was
+            channel.suspect = None
+            self._intake.late(channel)
+        source.in_step = True
+        if time > channel.newest:
+            self._accept(source, channel, reading, time)
+        elif channel.ended and time == channel.newest:
+            channel.resume(reading._replace(value=self._intake.scalar(channel, reading)))
         else:
-            self.counters.not_finite += 1
-        return math.nan
+            self._intake.late(channel)
 
-    def _count_outside(self, channel: Channel, count: int) -> None:
-        channel.outside += count
-        self.counters.out_of_range += count
+    def _take_suspect(self, source: SourceClock, channel: Channel, reading: Reading) -> None:
+        """A time far from the source's clock: when the next one of the tag agrees with it, the clock was set."""
+        before = channel.suspect
+        if before is not None and source.confirms(reading.time_ns, before.time_ns):
+            self._set_clock(source, before.time_ns, reading.time_ns)
+            self._accept(source, channel, reading, reading.time_ns)
+            return
+        if before is not None:
+            self._intake.late(channel)
+        channel.suspect = reading
+        if source.living and not channel.waveform:  # whatever its time: the tag's value is this one now
+            if self._grid is not None:
+                self._advance_within(source, self._limit(self._grid))
+            channel.put(source.newest, plain(channel, reading))
 
-    def _take_block(self, channel: Channel, reading: Reading) -> None:
-        block = self._samples(channel, reading)
+    def _set_clock(self, source: SourceClock, first: int, last: int) -> None:
+        """A source's clock was set: begin again with what came since, and the values that are still good."""
+        agreeing: list[tuple[Channel, Reading]] = []
+        for channel in source.channels:
+            if channel.suspect is not None and first - self._leap <= channel.suspect.time_ns <= last:
+                agreeing.append((channel, channel.suspect))
+            elif channel.suspect is not None:
+                self._intake.late(channel)
+        self.counters.clock_jumps += 1
+        now = min([first, *(r.time_ns for _, r in agreeing)])
+        if self._grid is not None:
+            self._advance_within(source, self._grid.last_until(self._newest))
+        for channel in source.channels:
+            channel.restart(now, channel.good_until(self._hold) >= source.newest)
+        source.newest, source.beat = now, None
+        self._newest = max([max(c.newest, c.alive) for c in self._rows])
+        if self._grid is not None and self._newest < self._grid.time(self._tick - 1):  # no other source is there
+            self._grid, self._newest = None, NEVER_NS
+            self._tick = self._filled = self._at = self._label_run = 0
+        for channel, reading in sorted(agreeing, key=lambda found: found[1].time_ns):
+            self._accept(source, channel, reading, reading.time_ns)
+
+    def _accept(self, source: SourceClock, channel: Channel, reading: Reading, time: int) -> None:
+        """Use a reading that is newer than those of its tag before it; it counts from `time`."""
+        if channel.waveform:
+            self._take_block(source, channel, reading)
+        else:
+            self._reach(source, time)
+            self._take_scalar(channel, time, self._intake.scalar(channel, reading))
+        channel.newest, channel.ended = reading.time_ns, False
+        source.newest = max(source.newest, time)
+        if not channel.label:
+            self._newest = max(self._newest, time)
+
+    def _reach(self, source: SourceClock, time: int) -> None:
+        """Fill what comes before a value of that time, as far as nothing waits for it any more."""
+        grid = self._grid
+        if grid is None:
+            return
+        if time - self._newest > self._hole:
+            self._cross_hole(source, grid, time)
+        elif time <= self._newest - self._lateness:
+            self._advance_within(source, grid.last_until(self._newest - self._lateness))
+
+    def _cross_hole(self, source: SourceClock, grid: Grid, time: int) -> None:
+        """Nothing was heard for longer than a window. It ends, unless a value is known throughout."""
+        first = self._newest == NEVER_NS
+        if not first:
+            self._advance_within(source, grid.last_until(self._newest))
+        length = time - self._newest
+        if source.living and length <= self._leap:
+            source.mark_alive(time)
+        until = max([c.good_until(self._hold) for c in self._rows])
+        if length <= self._bridge and until >= time - self._period:
+            return
+        tick = grid.first_from(time)
+        if first and tick - self._tick <= self._length:
+            return
+        self.counters.gaps += 1
+        self._tick, self._filled = tick, 0
+
+    def _take_scalar(self, channel: Channel, time: int, value: float | str) -> None:
+        if self._grid is None and not channel.label:
+            self._grid = Grid.from_time(time, self._rate, self._period)
+        passed = self._grid is not None and self._filled > 0 and self._grid.first_from(time) < self._tick
+        self.counters.late += passed and not channel.ended
+        channel.put(time, value, passed)
+
+    def _take_block(self, source: SourceClock, channel: Channel, reading: Reading) -> None:
+        block = self._intake.block(channel, reading)
         if block is None:
+            self._reach(source, reading.time_ns)
             return
-        start = reading.time_ns - (len(block) - 1) * self._period
-        if self._origin is None:
-            self._origin = start
-        tick = round((start - self._origin) / self._period)
+        start = reading.time_ns - round((len(block) - 1) * self._period)
+        self._wait_for(len(block))
+        self._reach(source, start)
+        self._grid = grid = self._grid or Grid(start, self._period)
+        tick = grid.nearest(start)
         if channel.next_tick is not None and abs(tick - channel.next_tick) < len(block) / 2:
-            if channel is self._rows[0]:  # the grid follows the first channel's clock, so that scalars stay aligned
-                self._origin = start - channel.next_tick * self._period
             tick = channel.next_tick
-        channel.blocks.append((tick, block))
+            drifted = start - round(tick * self._period)
+            if channel is self._rows[0] and drifted != grid.origin:
+                # The grid follows the first channel's clock, so that scalars stay aligned; those before it are placed.
+                self._advance_within(source, self._limit(grid))
+                grid.origin = drifted
         channel.next_tick = tick + len(block)
+        if channel.next_tick <= self._tick and self._filled:
+            self.counters.late += 1
+        else:
+            channel.blocks.append((tick, block))
 
-    def _samples(self, channel: Channel, reading: Reading) -> Array | None:
-        block = reading.value
-        usable = isinstance(block, np.ndarray) and block.ndim == (1 if channel.index is None else 2)
-        channel.facts.take(reading, usable, self._received)
-        if reading.quality is Quality.BAD:
-            self.counters.bad += 1
-            return None
-        if not isinstance(block, np.ndarray) or not usable:
-            self.counters.not_finite += 1
-            return None
-        if channel.index is not None:
-            block = block[channel.index]
-        with np.errstate(over="ignore"):
-            samples: Array = block.astype(np.float32, copy=False)
-        finite = np.abs(samples) <= LARGEST
-        if not finite.all():
-            self.counters.not_finite += int((~finite).sum())
-            samples = np.where(finite, samples, np.float32(np.nan))
-        if channel.range is not None:
-            outside = (samples < channel.range[0]) | (samples > channel.range[1])
-            if outside.any():
-                self._count_outside(channel, int(outside.sum()))
-                samples = np.where(outside, np.float32(np.nan), samples)
-        return samples
+    def _wait_for(self, length: int) -> None:
+        """A block brings samples as old as it is long: what is slower than that is late."""
+        self._lateness = max(self._lateness, round(length * self._period))
+        self._hole = max(self._hole, self._lateness)
 
-    def _mark_alive(self, source: str, alive: int, unsure: frozenset[str]) -> None:
-        last, self._alive[source] = self._alive[source], alive
-        channels = self._sure(source, unsure) if unsure else self._by_source[source]
-        if not channels:
-            return
-        if last - alive > self._leap and max([max(c.newest, c.alive) for c in channels]) - alive > self._leap:
-            self._restart(alive, source)
-        for channel in channels:
-            if channel.leaps(alive, self._leap):
-                self._restart(alive, source)
-            if channel.alive == NEVER_NS and channel.pending and alive - channel.pending[0][0] > self._leap:
-                self._begin_late(channel, alive)
-            channel.alive, channel.facts.alive = max(channel.alive, alive), self._received
+    def _hear(self, source: SourceClock, alive: int) -> None:
+        """The source lives: what was not heard is unchanged until then."""
+        behind = source.newest - alive > self._leap
+        if behind and source.in_step:
+            return  # another clock behind the same source
+        if behind or source.is_ahead(alive, self._leap):
+            if not source.confirms(alive, source.beat):
+                source.beat = alive
+                return
+            assert source.beat is not None
+            self._set_clock(source, source.beat, alive)
+        source.beat = None
+        if any(not c.label for c in source.sure):
+            self._reach(source, alive)
+            self._newest = max(self._newest, alive)
+        source.newest = max(source.newest, alive)
+        source.mark_alive(alive)
+        for channel in source.sure:
+            channel.facts.alive = self._intake.received
 
-    def _sure(self, source: str, unsure: frozenset[str]) -> list[Channel]:
-        """The source's channels whose silence means no change."""
-        return [c for tag, some in self._by_tag[source].items() if tag not in unsure for c in some]
+    def _advance_within(self, source: SourceClock, limit: int) -> None:
+        """Advance before the end of a batch, as if the readings taken so far had been one."""
+        if source.living:
+            source.mark_alive(source.newest)
+        self._advance(limit)
 
-    def _begin_late(self, channel: Channel, now: int) -> None:
-        """The first that was heard is of long ago: the value counts from `now`, or from when it changed shortly before,
-        and so does a grid that began with it."""
-        since, (changed, value) = channel.pending[0][0], channel.pending[-1]
-        channel.carry(changed if now - changed <= self._leap else now, value)
-        began = self._origin is not None and self._origin > since + self._period
-        if began or self._filled or any(c.waveform for c in self._all):
-            return
-        self._origin = math.ceil(min(c.pending[0][0] for c in self._all if c.pending) / self._period) * self._period
-
-    def _advance(self, received_ns: int) -> list[Window]:
-        windows: list[Window] = []
-        limit = self._limit()
-        while limit is not None and self._tick <= limit:
-            if self._skip_gap(limit):
-                continue
-            done = self._filled - self._length
-            to_next = -done if done < 0 else self._hop - done % self._hop
-            self._fill(min(to_next, limit - self._tick + 1))
+    def _advance(self, limit: int) -> None:
+        """Fill the ticks up to a limit, and cut the windows that are complete."""
+        while self._tick <= limit:
+            self._fill(min(self._to_next(), limit - self._tick + 1))
             done = self._filled - self._length
             if done >= 0 and done % self._hop == 0:
-                windows.append(self._window(received_ns))
-        return windows
+                self._windows.append(self._window())
 
-    def _limit(self) -> int | None:
+    def _to_next(self) -> int:
+        """Ticks that the next window lacks."""
+        done = self._filled - self._length
+        return -done if done < 0 else self._hop - done % self._hop
+
+    def _limit(self, grid: Grid) -> int:
         """The last tick whose values are all known, or that has waited long enough for the slower channels."""
-        if self._origin is None:
-            return None
-        complete = min([self._known_until(c) if c.waveform else c.newest for c in self._all])
-        newest = max([c.newest if c.newest > c.alive else c.alive for c in self._all])
-        return math.floor((max(complete, newest - self._lateness) - self._origin) / self._period + 1e-6)
+        complete = min([self._known_until(grid, c) if c.waveform else c.newest for c in self._all])
+        return grid.last_until(max(complete, self._newest - self._lateness))
 
-    def _known_until(self, channel: Channel) -> float:
-        assert self._origin is not None
-        return -math.inf if channel.next_tick is None else self._origin + (channel.next_tick - 1) * self._period
-
-    def _skip_gap(self, limit: int) -> bool:
-        """Begin a new grid after a gap that is longer than a window, without filling the gap."""
-        if limit - self._tick <= self._length:
-            return False
-        assert self._origin is not None
-        now = self._origin + self._tick * self._period
-        ahead = [b for c in self._rows if (b := self._next_data(c)) is not None]
-        target = min([*ahead, limit])
-        if target - self._tick <= self._length or any(c.good_until(self._hold) >= now for c in self._rows):
-            return False
-        self.counters.gaps += 1
-        self._tick, self._filled = target, 0
-        return True
-
-    def _next_data(self, channel: Channel) -> int | None:
-        assert self._origin is not None
-        if channel.waveform:
-            return channel.blocks[0][0] if channel.blocks else None
-        return math.ceil((channel.pending[0][0] - self._origin) / self._period) if channel.pending else None
+    def _known_until(self, grid: Grid, channel: Channel) -> int:
+        return NEVER_NS if channel.next_tick is None else grid.time(channel.next_tick - 1)
 
     def _fill(self, count: int) -> None:
         """Write the next `count` ticks of every channel."""
@@ -332,34 +319,32 @@ class Assembler:
             keep = min(self._at, self._length - 1)
             self._buffer[:, :keep] = self._buffer[:, self._at - keep : self._at].copy()
             self._at = keep
-        assert self._origin is not None
-        start = self._origin + self._tick * self._period
+        assert self._grid is not None
         for row, channel in enumerate(self._rows):
             out = self._buffer[row, self._at : self._at + count]
             if channel.waveform:
                 channel.copy_blocks(out, self._tick)
             else:
-                channel.hold_values(out, start, self._period, self._hold)
+                channel.hold_values(out, self._grid, self._tick, self._hold)
         for label in self._labels:
-            self._follow_label(label, start, count)
+            self._follow_label(label, self._grid, count)
         self._at += count
         self._tick += count
         self._filled += count
 
-    def _follow_label(self, label: Channel, start: float, count: int) -> None:
+    def _follow_label(self, label: Channel, grid: Grid, count: int) -> None:
         """Advance the label tick by tick, counting for how many it has been the same."""
         for i in range(count):
-            if label.take_until(start + i * self._period):
+            if label.take_until(grid, self._tick + i):
                 self._label_run = 0
             self._label_run += 1
 
-    def _window(self, received_ns: int) -> Window:
-        assert self._origin is not None
+    def _window(self) -> Window:
+        assert self._grid is not None
         values = self._buffer[:, self._at - self._length : self._at].copy()
         self.counters.windows += 1
-        end = round(self._origin + (self._tick - 1) * self._period)
         missing = int(np.count_nonzero(np.isnan(values))) / values.size
-        return Window(self._asset, end, values, missing, self._label(), received_ns)
+        return Window(self._asset, self._grid.time(self._tick - 1), values, missing, self._label(), self._received_ns)
 
     def _label(self) -> float | str | tuple[float, ...] | None:
         """What is known of the newest window; of several values each may be NaN."""
@@ -368,18 +353,6 @@ class Assembler:
         if self._labels and (self._measured or self._label_run >= self._length) and known(self._labels[0].value):
             return self._labels[0].value
         return None
-
-    def _restart(self, now: int, source: str) -> None:
-        """The clock was set to `now`: forget the grid, but keep the values; most tags will not change because of it."""
-        self.counters.clock_jumps += 1
-        self._jump, self._old_alive = Jump(source, self._newest(source), now), None
-        self._origin = None
-        self._tick = self._filled = self._at = self._label_run = 0
-        for channel in self._all:
-            channel.restart(now)
-        if source in self._alive:
-            for channel in self._by_source[source]:
-                channel.alive = now
 
 
 def _values_of(tag: TagConfig) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 
 from ..types import Array, Quality, Reading
 from .facts import ChannelFacts
+from .grid import Grid
 
 NEVER_NS = -(1 << 62)
 LARGEST = 1e30  # no quantity is larger in any unit; devices send the largest float32 where they have no value
@@ -26,7 +27,7 @@ class Channel:
 
     waveform: bool
     index: int | None  # row of a two-dimensional block; None: the blocks have one dimension
-    facts: ChannelFacts  # what became of its readings
+    facts: ChannelFacts
     label: bool = False  # not a row: may be text
     pending: deque[tuple[int, float | str]] = field(default_factory=deque)  # scalar: (time, value)
     blocks: deque[tuple[int, Array]] = field(default_factory=deque)  # waveform: (tick of first sample, samples)
@@ -35,8 +36,8 @@ class Channel:
     newest: int = NEVER_NS  # of the last reading
     next_tick: int | None = None  # waveform: tick after the last block
     alive: int = NEVER_NS  # until then unchanged, if not heard
-    old: int | None = None  # the first time of a clock that has been set since, if one came after that
     ended: bool = False  # the connection was lost and the channel not heard since
+    suspect: Reading | None = None  # the last reading, if its time was far from the source's clock
     range: tuple[float, float] | None = None  # numbers outside of it are no values
     outside: int = 0  # how many there were
 
@@ -46,7 +47,7 @@ class Channel:
 
     def end(self) -> None:
         """The connection was lost: what it delivered is known until it was last alive, and not beyond."""
-        if not self.waveform and not self.ended and self.newest > 0:
+        if not self.waveform and not self.ended and self.newest > NEVER_NS:
             self.pending.append((max(self.newest, self.alive) + 1, math.nan))
             self.ended = True
 
@@ -58,50 +59,44 @@ class Channel:
         elif reading.quality is not Quality.BAD and isinstance(reading.value, (int, float, str)):
             self.pending.append((max(self.time, self.alive) + 1, reading.value))
 
-    def leaps(self, now: int, limit: float) -> bool:
-        """Whether a source that was alive all along is suddenly far ahead: its clock was set."""
-        return self.alive > 0 and not self.ended and now - max(self.alive, self.newest) > limit
+    def put(self, time_ns: int, value: float | str, passed: bool = False) -> None:
+        """Add a value. passed: the grid is beyond it, so that of those before it none counts any more."""
+        if passed:
+            self.pending.clear()
+        self.pending.append((time_ns, value))
 
-    def restart(self, now: int) -> None:
-        """The clock was set to `now`. The value stays; most tags will not change because of it."""
+    def restart(self, now: int, good: bool) -> None:
+        """The clock was set to `now`. A value that was good stays; most tags will not change because of it."""
         value = self.pending[-1][1] if self.pending else self.value
         self.pending.clear()
         self.blocks.clear()
-        if known(value):
+        if good and known(value):
             self.pending.append((now, value))
-        self.value, self.next_tick, self.ended = math.nan, None, False
+        self.value, self.next_tick, self.ended, self.suspect = math.nan, None, False, None
         self.time = self.newest = self.alive = NEVER_NS
-        self.old = None
-
-    def carry(self, now: int, value: float | str) -> None:
-        """A value of an earlier time is that of `now` (ns), and what came before it does not matter any more."""
-        self.pending.clear()
-        self.pending.append((now, value))
 
     def good_until(self, hold: float) -> float:
-        """Until when (ns) the value now is good, if nothing newer comes."""
-        if self.waveform or self.time < 0 or not known(self.value):
-            return -math.inf
-        return max(self.time, self.alive) + hold
+        """Until when (ns) the newest value is good, if nothing newer comes."""
+        time, value = self.pending[-1] if self.pending else (self.time, self.value)
+        return max(time, self.alive) + hold if known(value) and not self.waveform else -math.inf
 
-    def take_until(self, now: float) -> bool:
-        """Make the newest pending value of a time up to `now` (ns) the value; whether it is another than before."""
+    def take_until(self, grid: Grid, tick: int) -> bool:
+        """Make the newest pending value that counts at a tick the value; whether it is another than before."""
         before = self.value
-        while self.pending and self.pending[0][0] <= now + 1:
+        while self.pending and grid.first_from(self.pending[0][0]) <= tick:
             self.time, self.value = self.pending.popleft()
         return self.value != before
 
-    def hold_values(self, out: Array, start: float, period: float, hold: float) -> None:
-        """The value at each tick from `start` (ns), NaN where it is older than `hold` and not known to be unchanged."""
+    def hold_values(self, out: Array, grid: Grid, tick: int, hold: float) -> None:
+        """The value at each tick from `tick`, NaN where it is older than `hold` and not known to be unchanged."""
         i, n = 0, len(out)
         while i < n:
-            self.take_until(start + i * period)
-            following = math.ceil((self.pending[0][0] - 1 - start) / period) if self.pending else n
-            stop = min(max(following, i + 1), n)
-            until = (self.time if self.time > self.alive else self.alive) + hold
-            good = stop
-            if until < start + (stop - 1) * period:
-                good = max(math.floor((until - start) / period) + 1, i)
+            self.take_until(grid, tick + i)
+            following = grid.first_from(self.pending[0][0]) - tick if self.pending else n
+            stop = good = min(following, n)
+            until = grid.last_until((self.time if self.time > self.alive else self.alive) + hold) - tick
+            if until < stop - 1:
+                good = max(until + 1, i)
                 out[good:stop] = np.nan
             out[i:good] = self.value
             i = stop

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a reading is worth to an asset: its value, or NaN where there is none. All of it is counted. Pure."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..types import Array, Quality, Reading
+from .channel import LARGEST, Channel
+
+
+@dataclass
+class Counters:
+    """What happened to readings, for `status`."""
+
+    readings: int = 0
+    bad: int = 0  # bad quality
+    uncertain: int = 0  # used
+    not_finite: int = 0  # NaN, Inf, a number that no quantity has (`LARGEST`), or no number
+    out_of_range: int = 0  # outside of the channel's `range`: no value
+    late: int = 0  # older than what was already used, or than the last tick that was filled
+    gaps: int = 0  # longer than a window: a new grid began
+    clock_jumps: int = 0
+    windows: int = 0
+
+
+class Intake:
+    """Reads values. `received`: when the batch at hand came, monotonic s."""
+
+    def __init__(self) -> None:
+        self.counters, self.received = Counters(), 0.0
+
+    def ranged(self, channel: Channel, reading: Reading) -> Reading:
+        """Count a reading, and make one outside of its channel's range a bad one."""
+        self.counters.readings += 1
+        if reading.quality is Quality.UNCERTAIN:
+            self.counters.uncertain += 1
+        if channel.range is None or not isinstance(reading.value, (int, float)) or channel.holds(reading.value):
+            return reading
+        self._count_outside(channel, 1)
+        channel.facts.note_outside(reading.value)
+        return reading._replace(value=math.nan, quality=Quality.BAD)
+
+    def scalar(self, channel: Channel, reading: Reading) -> float | str:
+        """The value of a reading that is used."""
+        value = plain(channel, reading)
+        if channel.label and reading.quality is not Quality.BAD:
+            return value
+        usable = not isinstance(value, str) and not math.isnan(value)
+        channel.facts.take(reading, usable, self.received)
+        if reading.quality is Quality.BAD:
+            self.counters.bad += 1
+        elif not usable:
+            self.counters.not_finite += 1
+        return value
+
+    def block(self, channel: Channel, reading: Reading) -> Array | None:
+        """The samples of a waveform's reading that is used, NaN where one has no value; None: it has none at all."""
+        block = reading.value
+        usable = isinstance(block, np.ndarray) and block.ndim == (1 if channel.index is None else 2)
+        channel.facts.take(reading, usable, self.received)
+        if reading.quality is Quality.BAD:
+            self.counters.bad += 1
+            return None
+        if not isinstance(block, np.ndarray) or not usable:
+            self.counters.not_finite += 1
+            return None
+        if channel.index is not None:
+            block = block[channel.index]
+        with np.errstate(over="ignore"):
+            samples: Array = block.astype(np.float32, copy=False)
+        finite = np.abs(samples) <= LARGEST
+        if not finite.all():
+            self.counters.not_finite += int((~finite).sum())
+            samples = np.where(finite, samples, np.float32(np.nan))
+        if channel.range is not None:
+            outside = (samples < channel.range[0]) | (samples > channel.range[1])
+            if outside.any():
+                self._count_outside(channel, int(outside.sum()))
+                samples = np.where(outside, np.float32(np.nan), samples)
+        return samples
+
+    def late(self, channel: Channel) -> None:
+        """Count a reading that comes too late to be used."""
+        self.counters.late += 1
+        channel.facts.take_late(self.received)
+
+    def _count_outside(self, channel: Channel, count: int) -> None:
+        channel.outside += count
+        self.counters.out_of_range += count
+
+
+def plain(channel: Channel, reading: Reading) -> float | str:
+    """The value of a scalar reading; NaN: it has none."""
+    value = reading.value
+    if reading.quality is Quality.BAD:
+        return math.nan
+    if channel.label:
+        return value if isinstance(value, (str, float)) else math.nan
+    return float(value) if isinstance(value, (int, float)) and abs(value) <= LARGEST else math.nan

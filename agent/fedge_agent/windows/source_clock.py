@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an asset knows of one source's clock, and the channels that it feeds. Pure.
+
+A time that is far from the source's clock is one of three things: a reading that comes late, a wrong time stamp, or the
+first sign that the clock was set. It cannot be told which until the next time of the same tag, or the next sign of
+life, either agrees with it or not. Until then it is a suspect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence, Set
+from dataclasses import dataclass, field
+
+from ..types import Batch, Reading
+from .channel import NEVER_NS, Channel
+
+
+@dataclass
+class SourceClock:
+    """One source of an asset."""
+
+    by_tag: dict[str, list[Channel]] = field(default_factory=dict)  # who follows a tag
+    channels: list[Channel] = field(default_factory=list)
+    newest: int = NEVER_NS  # the newest time of it, ns
+    beat: int | None = None  # a sign of life that is suspect
+    # of the batch at hand:
+    living: bool = False  # the source reports until when nothing else has changed
+    fresh: bool = False  # a new connection: time went on while there was none
+    in_step: bool = False  # a reading had a time of the clock as it is known
+    sure: Sequence[Channel] = ()  # channels whose silence means no change
+
+    def follow(self, tag: str, channel: Channel) -> None:
+        """Add a channel."""
+        self.by_tag.setdefault(tag, []).append(channel)
+        self.channels.append(channel)
+
+    def begin(self, batch: Batch) -> None:
+        """Begin with a batch of the source."""
+        self.living, self.in_step = batch.alive_ns is not None, False
+        self.fresh = batch.fresh
+        self.sure = self.channels
+        if batch.unsure:
+            self.sure = [c for tag, some in self.by_tag.items() if tag not in batch.unsure for c in some]
+
+    def is_unchanged(self, reading: Reading) -> bool:
+        """Whether a new connection reports the value and time that a tag had in the last one."""
+        return any(c.ended and c.newest == reading.time_ns for c in self.by_tag.get(reading.tag, ()))
+
+    def is_ahead(self, time_ns: int, leap: float) -> bool:
+        """Whether a source that was alive all along is suddenly far ahead. One that may be silent is not."""
+        if not self.living or self.fresh or self.newest == NEVER_NS:
+            return False
+        return time_ns - self.newest > leap
+
+    def confirms(self, time_ns: int, suspect: int | None) -> bool:
+        """Whether a time that is off agrees with a suspect before it: on the same side of the clock, and later."""
+        return suspect is not None and suspect < time_ns and (suspect < self.newest) == (time_ns < self.newest)
+
+    def mark_alive(self, until_ns: int) -> None:
+        """What was not heard since is unchanged until then."""
+        for channel in self.sure:
+            channel.alive = max(channel.alive, until_ns)
+
+
+def alone(readings: Sequence[Reading], tags: Set[str], alive_ns: int, leap: float) -> set[int]:
+    """Places of the first readings of these tags, as far as long times lie between them, and between them and now."""
+    last: dict[str, tuple[int, int]] = {}  # tag -> its last reading: place and time
+    begun: set[str] = set()  # tags with readings close to each other: the beginning of a history
+    found: set[int] = set()
+    for i, reading in enumerate(readings):
+        tag, time = reading.tag, reading.time_ns
+        if tag not in tags or tag in begun:
+            continue
+        place, before = last.get(tag, (-1, NEVER_NS))
+        last[tag] = i, time
+        if time - before > leap:
+            found.add(i)
+        else:
+            found.discard(place)
+            begun.add(tag)
+    return found - {place for place, time in last.values() if alive_ns - time <= leap}
