@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 
-SLACK_NS = 1  # a time stamp is rounded to nanoseconds: at 3 Hz it may lie just behind its tick
+SLACK_NS = 1  # a time stamp is rounded to nanoseconds: at 3 Hz it may lie just beside its tick
 SLACK = 1e-6  # of a period
 MAX_DENOMINATOR = 10**6  # 0.01 Hz is a hundredth, and not the float next to it
 
@@ -36,7 +36,7 @@ class Grid:
 
     def last_until(self, time_ns: float) -> int:
         """The last tick at or before a time."""
-        return math.floor((time_ns - self.origin) / self.period + SLACK)
+        return math.floor((time_ns + SLACK_NS - self.origin) / self.period + SLACK)
 
     def first_from(self, time_ns: int) -> int:
         """The first tick at which a value of that time counts."""
