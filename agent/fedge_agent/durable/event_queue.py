@@ -166,11 +166,12 @@ class EventQueue(abc.ABC):
         if entry.event.state != "cleared":
             return None
         output, key, asset = entry.output, entry.event.key, entry.event.decision.asset
-        sql = "SELECT 1 FROM opened WHERE (output = ? AND key = ?) OR (output = '' AND asset = ?)"
-        if self._all(sql, output, key, asset):
+        if self._all("SELECT 1 FROM opened WHERE output = ? AND key = ?", output, key):
             return None
-        aside = self._all("SELECT 1 FROM events WHERE output = ? AND key = ? AND refused = 1", output, key)
-        return Outcome.HELD if aside else Outcome.WITHHELD
+        if self._all("SELECT 1 FROM events WHERE output = ? AND key = ? AND refused = 1", output, key):
+            return Outcome.HELD
+        before = self._all("SELECT 1 FROM opened WHERE output = '' AND asset = ?", asset)
+        return None if before else Outcome.WITHHELD
 
     def counts(self, output: str) -> dict[str, int]:
         """Count the events of an output that wait, and those that are set aside."""

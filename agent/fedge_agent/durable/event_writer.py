@@ -13,6 +13,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 
+from fedge_models.errors import FedgeError
 from fedge_models.system.worker import Worker
 
 from ..types import Event, EventState
@@ -66,7 +67,15 @@ class EventWriter:
         """Write all that waits, oldest first. Raises StorageError; the event at hand then stays first in line."""
         while self._waiting:
             event, state = self._waiting[0]
-            full = self._spool.put_event(self._outputs, event, state)
+            try:
+                full = self._spool.put_event(self._outputs, event, state)
+            except FedgeError:
+                raise
+            except Exception as e:  # of this event: it must not hold up all others
+                logger.error("event %s", event.key, exc_info=e)
+                self._waiting.popleft()
+                self._lose(event, f"it cannot be stored: {type(e).__name__}: {e}")
+                continue
             self._waiting.popleft()
             for output in full:
                 self.overflowed[output] += 1

@@ -58,7 +58,7 @@ def problems(found: dict[str, Any], error: str | None) -> list[str]:
         held = f" ({found['held']} cleared wait with them)" if found["held"] else ""
         made.append(f"{count} set aside{held}; look at them with: {COMMAND}")
     if count := found["overflowed"]:
-        made.append(f"{count} events are lost: more than {MAX_EVENTS} waited")
+        made.append(f"{count} lost: more than {MAX_EVENTS} waited")
     for key, ids in found.get("duplicates", {}).items():
         made.append(f"{key} has several orders: {ids}; close all but one")
     return made

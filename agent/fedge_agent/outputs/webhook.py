@@ -41,7 +41,8 @@ class WebhookOutput(Output):
         self._name, self._config = name, config
         self._conflicts: dict[str, int] = {}  # idempotency key -> answers 409
         client.check_url(config.url, f"output.{name}")
-        self._template = config.body or (b2mml.WORK_REQUEST if config.format == "b2mml" else None)
+        b2mml_request = b2mml.WORK_REQUEST if config.format == "b2mml" else None
+        self._template = b2mml_request if config.body is None else config.body
         for part in (config.url, config.headers, self._template, config.silent):
             placeholders.check(part, event_fields.FIELDS, f"output.{name}", event_fields.TABLES)
 
@@ -49,8 +50,8 @@ class WebhookOutput(Output):
         """Send the event. Raises RetryError or RefusedError."""
         known = event_fields.values(event)
         filled = self._filled(event, known)
-        if filled in ({}, None):
-            return Receipt(skipped="the template `body` yields nothing")
+        if filled == {}:
+            return Receipt(skipped="the template `body` is empty")
         body, url = msgspec.json.encode(filled), templates.fill_url(self._config.url, {}, known)
         headers = self._headers(event, known, auth.static(self._config))
         if self._config.hmac:

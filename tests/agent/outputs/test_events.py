@@ -279,6 +279,17 @@ def test_more_events_than_may_wait_are_counted(at_end: AtEnd, tmp_path: Path) ->
     assert recorder.lost == 3 and spool.counts("mes")["pending"] == MAX_WAITING
 
 
+def test_event_that_cannot_be_stored_holds_up_no_other(at_end: AtEnd, tmp_path: Path) -> None:
+    spool = at_end(Spool(tmp_path / "s"))
+    recorder = EventWriter(spool, ["mes"], lambda: None)
+    recorder.start()
+    recorder.put(changed(EVENT, time_ns=10**21), AlertState())  # no 64 bits hold it
+    recorder.put(EVENT, AlertState())
+    until(lambda: spool.counts("mes")["pending"], "the other event")
+    recorder.stop()
+    assert recorder.lost == 1
+
+
 def test_full_output_does_not_keep_others_from_an_event(
     at_end: AtEnd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -288,6 +299,23 @@ def test_full_output_does_not_keep_others_from_an_event(
         assert spool.put_event(["mes"], EVENT, AlertState()) == []
     assert spool.put_event(["mes", "log"], EVENT, AlertState()) == ["mes"]
     assert spool.counts("mes")["pending"] == 2 and spool.counts("log")["pending"] == 1
+
+
+def test_event_that_an_output_has_no_room_for_is_counted_and_said(
+    at_end: AtEnd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("durable.event_queue", "outputs.host_status"):
+        monkeypatch.setattr(f"fedge_agent.{module}.MAX_EVENTS", 2)
+    spool = at_end(Spool(tmp_path / "s"))
+    recorder = EventWriter(spool, ["mes", "log"], lambda: None)
+    recorder.start()
+    for number in range(3):
+        recorder.put(changed(EVENT, key=f"k{number}"), AlertState())
+        until(lambda: not recorder.waiting, "the disk")
+    recorder.stop()
+    assert recorder.overflowed == {"mes": 1, "log": 1}
+    status = HostedOutput("mes", LogOutput("mes", LogConfig()), spool).status(recorder.overflowed["mes"])
+    assert "1 lost: more than 2 waited" in status["problems"][0] and status["overflowed"] == 1
 
 
 # --- outputs ----------------------------------------------------------------------------------------------------
