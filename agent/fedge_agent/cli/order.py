@@ -154,9 +154,7 @@ def _chosen(desk: Desk, which: Sequence[str], example: str) -> list[Order]:
 def _refuse_others(orders: Sequence[Order], chosen: Sequence[Order], why: str) -> None:
     """Raise ConfigError if something was named and nothing of it can be done."""
     if orders and not chosen:
-        raise ConfigError(
-            "; ".join(f"{order_words.named(o)} is {o.name} and {why.removeprefix('is ')}" for o in orders)
-        )
+        raise ConfigError("; ".join(f"{order_words.named(o)} is {o.name}" for o in orders) + f": {why}")
 
 
 def _tried(config: Config) -> dict[int, dict[str, Any]]:
