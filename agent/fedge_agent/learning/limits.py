@@ -29,6 +29,7 @@ class Limit(NamedTuple):
 
 
 ENOUGH = 50  # held-back windows of one machine; fewer come from few blocks of time, which show little of its cycle
+ABOVE = 2  # machines above a quantile that is taken over machines; of one machine nobody knows whether it is healthy
 UNKNOWN = Limit(float("inf"))
 
 
@@ -90,16 +91,16 @@ def _as_rare_as_promised(limits: dict[str, Limit], own: Mapping[str, Scores], qu
 
     Of a machine with n windows the limit is about the highest score, which one window in n exceeds. If machines differ
     only in scale, the ratio of the highest of n scores to the median has the distribution function F^n. The quantile q
-    of F is therefore the quantile q^n of these ratios over the machines; the few highest ratios have no say.
+    of F is therefore the quantile q^n of these ratios over the machines. Unless two machines lie above that quantile, a
+    single broken one would decide how blind all others are, and each machine keeps its own limit.
     """
     few = {a: own[a].windows for a in limits if own[a].windows * (1 - quantile) < 1}
     middle = {a: float(np.median(np.concatenate(own[a]).mean(axis=1))) for a in few}
     ratios = [limits[a].score / middle[a] for a in few if middle[a] > 0]
-    if len(ratios) < 2:
-        return limits
     raised = {
         a: limits[a]._replace(score=max(limits[a].score, middle[a] * float(np.quantile(ratios, quantile**n))))
         for a, n in few.items()
+        if len(ratios) * (1 - quantile**n) >= ABOVE
     }
     return {**limits, **raised}
 

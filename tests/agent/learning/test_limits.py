@@ -13,7 +13,7 @@ from fedge_agent.config.schema import AssetConfig, ModelConfig, TagConfig, Train
 from fedge_agent.durable.spool import Spool
 from fedge_agent.federation.participant import Participant
 from fedge_agent.health import Latency
-from fedge_agent.learning.limits import Scores, of_machines
+from fedge_agent.learning.limits import Limit, Scores, of_machines
 from fedge_agent.learning.training import Data
 from fedge_agent.machines.asset import Asset
 from fedge_agent.samples.baseline import Plan, Progress, plan
@@ -148,19 +148,28 @@ def test_a_few_held_back_windows_of_one_moment_make_no_limit() -> None:
     assert Scores(busy, quiet).limit(graph, 50).score == 5.0 and Scores(quiet, busy).limit(graph, 10).score == 1.0
 
 
-def test_few_windows_borrow_the_tail_of_siblings_but_not_of_a_broken_one() -> None:
+def _raised(machines: int, windows: int) -> list[float]:
+    """By how much the limits of healthy machines rise above their own scores; one of the machines is broken."""
     graph = TrainableGraph.load(zoo.autoencoder(CARD, 2, (1,)).SerializeToString())
     rng = np.random.default_rng(0)
-    scale = {f"m{i}": float(rng.uniform(0.5, 5)) for i in range(100)}
-    x = {n: (s * rng.normal(size=(50, 2))).astype(np.float32) for n, s in scale.items()}
-    x["m3"] *= np.where(np.arange(50) == 7, 1000, 1)[:, None].astype(np.float32)  # one machine with a wild window
-    train = Data(np.concatenate([*x.values()]), np.zeros(5000), np.repeat([*x], 50))
-    held = Data(train.x[:0], train.y[:0], train.assets[:0])
-    plans = dict.fromkeys(x, Plan())
-    made = of_machines(graph, held, train, {n: Progress(1, 0, 50, 20) for n in x}, plans)
-    alone = {
-        n: of_machines(graph, held, Data(x[n], np.zeros(50), np.repeat([n], 50)), {n: Progress(1, 0, 50, 20)}, plans)
-        for n in x
-    }
-    ratios = [made[n].score / alone[n][n].score for n in x if n != "m3"]
+    x = {f"m{i}": (rng.uniform(0.5, 5) * rng.normal(size=(windows, 2))).astype(np.float32) for i in range(machines)}
+    x["m3"] *= np.where(np.arange(windows) > windows / 2, 1000, 1)[:, None].astype(np.float32)
+    nothing = Data(x["m0"][:0], np.zeros(0), np.repeat(["m0"], 0))
+
+    def limits(names: list[str]) -> dict[str, Limit]:
+        train = Data(np.concatenate([x[n] for n in names]), np.zeros(len(names) * windows), np.repeat(names, windows))
+        progress = {n: Progress(1, 0, windows, 20) for n in names}
+        return of_machines(graph, nothing, train, progress, dict.fromkeys(names, Plan()))
+
+    together = limits([*x])
+    return [together[n].score / limits([n])[n].score for n in x if n != "m3"]
+
+
+def test_few_windows_borrow_the_tail_of_siblings_but_not_of_a_broken_one() -> None:
+    ratios = _raised(machines=100, windows=50)
     assert min(ratios) >= 1 and 1.1 < float(np.median(ratios)) < 5
+
+
+@pytest.mark.parametrize(("machines", "windows"), [(4, 50), (8, 50), (12, 20), (5, 190)])
+def test_one_broken_machine_blinds_none_of_a_few_siblings(machines: int, windows: int) -> None:
+    assert max(_raised(machines, windows)) < 1.1
