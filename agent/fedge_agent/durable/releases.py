@@ -95,6 +95,14 @@ class ChainStore:
             return None
         return (found, int(samples)) if tuple(stored_shape) == shape and found.finite else None
 
+    def save_limits(self, data: bytes) -> None:
+        """Store the limits of machines."""
+        self._write("limits.cbor", data)
+
+    def load_limits(self) -> bytes | None:
+        """The stored limits of machines."""
+        return self._read("limits.cbor")
+
     def load(self, name: str, graph: TrainableGraph) -> Release | None:
         """A stored release; None when there is none or the file is damaged."""
         data = self._read(f"{name}.cbor")

@@ -35,10 +35,12 @@ from ..durable.spool import Spool
 from ..samples.baseline import LEAST_WINDOWS, Plan, Progress
 from ..samples.store import Kind, Rows, SampleStore
 from ..types import Array
+from . import stored_limits
 from .canary import CANARY_MIN, clearly_worse
 from .carry_over import CarryOver, decode
 from .limits import UNKNOWN, Limit, margins, of_machines, threshold
 from .serving import Serving, Session
+from .stored_limits import made_for
 from .training import Data, Trained, train, usable, with_label
 from .tuning import tune
 from .update import protected, update_body
@@ -83,6 +85,7 @@ class LocalModel:
         self._tuned: Floats | None = None  # the weights of that release after tuning
         self._scale: Scale | None = None
         self._scaled_on = 0
+        self._unread = False  # samples could not be read when it was made to serve
         self._left_out: dict[bool, int] = {}  # of the held-back part, and of the other
         self._rng = np.random.default_rng()
         self._plans, self._windows = plans or {}, dict[str, int]()  # asset -> its normal windows, when last counted
@@ -253,6 +256,9 @@ class LocalModel:
         one too. Windows known to be anomalous are left out.
         """
         assert self.graph is not None
+        if self._unread and self._samples.tables.problem is None:
+            self._unread = False
+            self.serve()
         total, least = self.total, self._config.training.min_samples
         if total < max(least, SCALE_GROWTH * self._scaled_on):
             return
@@ -297,6 +303,7 @@ class LocalModel:
         graph.set_params(weights)
         held = self.usable(held=True)
         limit, limits = self._limits(held)
+        limits = self._with_stored(limits, made_for(np.asarray(weights), self._scale))
         bounds = margins(graph, held, self._config.confidence)
         session = Session(self._file, graph.initializers(np.array(weights)))
         release = self._served.header.version if self._served else 0
@@ -314,6 +321,17 @@ class LocalModel:
         progress = {asset: known for asset in self._plans if (known := self.progress(asset)) is not None}
         return UNKNOWN, of_machines(self.graph, held, train, progress, self._plans)
 
+    def _with_stored(self, limits: dict[str, Limit], made: bytes) -> dict[str, Limit]:
+        """The limits, with those that were stored for assets whose samples are lost since; stored when there are new
+        ones."""
+        known = {a: v for a, v in stored_limits.decode(self._chain.load_limits(), made).items() if a in self._plans}
+        found = {**known, **{a: v for a, v in limits.items() if a not in known or not v.provisional}}
+        data = stored_limits.encode(made, found)
+        if any(not v.provisional for v in found.values()) and data != self._chain.load_limits():
+            with suppress(StorageError):  # they serve nevertheless
+                self._chain.save_limits(data)
+        return found
+
     def _standardised(self, held: bool) -> Data:
         """All samples of one part."""
         assert self._scale is not None
@@ -326,15 +344,24 @@ class LocalModel:
         found: dict[str, list[tuple[int, dict[str, float]]]] = {}
         if serving.card.task == "regress" and serving.card.targets:
             shape = serving.session.input.shape
-            since = self._samples.newest(self._name) - round(self._config.trend * 1e9)
-            for asset, time_ns, x in self._samples.history(self._name, shape, since, HISTORY, self._kind()):
-                found.setdefault(asset, []).append((time_ns, serving.decide(x).values))
+            with suppress(StorageError):  # a trend then begins again
+                since = self._samples.newest(self._name) - round(self._config.trend * 1e9)
+                for asset, time_ns, x in self._samples.history(self._name, shape, since, HISTORY, self._kind()):
+                    found.setdefault(asset, []).append((time_ns, serving.decide(x).values))
         return found
 
     def _load(self, held: bool | None) -> Rows:
         """Samples of one part or (None) all, before standardisation."""
         assert self.graph is not None
-        return self._samples.rows(self._name, self.graph.input_shape, held, self._targets(), self._kind())
+        shape, targets = self.graph.input_shape, self._targets()
+        try:
+            return self._samples.rows(self._name, shape, held, targets, self._kind())
+        except StorageError as e:  # it serves with what is stored beside the release
+            if not self._unread:
+                logger.error("model %s: %s; it decides without them", self._name, e)
+            self._unread = True
+            y = np.zeros((0, targets) if targets > 1 else 0, np.float64 if targets else np.int64)
+            return Rows(np.zeros((0, *shape), self._kind()), y, np.zeros(0, np.str_))
 
     def _kind(self) -> Kind:
         assert self.graph is not None

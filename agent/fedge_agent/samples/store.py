@@ -121,10 +121,13 @@ class SampleStore:
         if (model, asset) in self._covered:
             return
         sql = "SELECT count(*), max(length(x)) FROM samples WHERE model = ? AND asset = ?"
-        count, size = self._rows(sql, model, asset)[0]
+        try:
+            count, size = self._rows(sql, model, asset)[0]
+        except StorageError:  # it cannot be read now: its baseline begins again
+            return
         if not count:
             return
-        with self.tables.transaction() as db:
+        with suppress(StorageError), self.tables.transaction() as db:
             db.execute("INSERT OR IGNORE INTO baselines VALUES (?, ?, ?, ?)", (model, asset, size, count * hop_ns))
         self._covered[model, asset] = count * hop_ns
 
@@ -219,7 +222,10 @@ class SampleStore:
 
     def labels(self, model: str) -> dict[str, int]:
         """How many samples have each value ("-": unknown); where values are numbers, how many have one."""
-        rows = self._rows("SELECT coalesce(y, '-'), count(*) FROM samples WHERE model = ? GROUP BY y", model)
+        try:
+            rows = self._rows("SELECT coalesce(y, '-'), count(*) FROM samples WHERE model = ? GROUP BY y", model)
+        except StorageError:  # `tables.problem` says why
+            return {}
         found = {str(y): n for y, n in rows}
         if len(found) <= MAX_CLASSES and not any(isinstance(y, bytes) for y, _ in rows):
             return found
@@ -229,7 +235,10 @@ class SampleStore:
     def scale(self, model: str, shape: tuple[int, ...]) -> tuple[Scale, int] | None:
         """The model's standardisation as versions up to 0.1 stored it, and how many samples it was fitted on; None also
         for one that is not finite."""
-        rows = self._rows("SELECT shape, scale, samples FROM scalings WHERE model = ?", model)
+        try:
+            rows = self._rows("SELECT shape, scale, samples FROM scalings WHERE model = ?", model)
+        except StorageError:
+            return None
         if not rows or rows[0][0] != str(shape):
             return None
         try:

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The limits of machines as they were made for one model, so that lost samples do not end their alarms. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+import cbor2
+import numpy as np
+from fedge_models.errors import WireError
+from fedge_models.messages.cbor import decode_cbor
+from fedge_models.training.standardise import Scale
+
+from ..types import Array
+from .limits import Limit
+
+
+def made_for(weights: Array, scale: Scale) -> bytes:
+    """What a limit depends on besides the samples: a digest of the weights that serve and of the standardisation."""
+    parts = [scale.mean, scale.scale, *(scale.conditions or ()), *(scale.bounds or ())]
+    return hashlib.sha256(b"".join(np.ascontiguousarray(p).tobytes() for p in (weights, *parts))).digest()
+
+
+def encode(made: bytes, limits: Mapping[str, Limit]) -> bytes:
+    """The bytes to store; a provisional limit is not worth it."""
+    rows = {
+        asset: [limit.score, b"" if limit.usual is None else limit.usual.astype("<f4").tobytes()]
+        for asset, limit in limits.items()
+        if not limit.provisional
+    }
+    return cbor2.dumps([made, rows])
+
+
+def decode(data: bytes | None, made: bytes) -> dict[str, Limit]:
+    """The stored limits; none when they were made for another model, or cannot be read."""
+    try:
+        stored, rows = decode_cbor(data or b"\x80", "limits")
+        found = {str(asset): _limit(*row) for asset, row in rows.items()}
+    except (WireError, ValueError, TypeError, AttributeError):
+        return {}
+    return found if stored == made else {}
+
+
+def _limit(score: float, usual: bytes) -> Limit:
+    found = Limit(float(score), np.frombuffer(usual, "<f4").astype(np.float32) if usual else None)
+    if not np.isfinite(found.score) or (found.usual is not None and not np.isfinite(found.usual).all()):
+        raise ValueError("a limit that is not finite")
+    return found
