@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 
 import cbor2
@@ -30,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 SEALED = b"fedge\x01"  # begins a file with its digest; one without is of a version up to 0.1
 DIGEST_BYTES = 32
+GRAPHS = ("graph.onnx", "graph.copy.onnx")
 
 
 class ChainStore:
@@ -40,31 +42,38 @@ class ChainStore:
         self._folder = folder
 
     def graph_bytes(self) -> bytes | None:
-        """The ONNX file, if there is one and it is as it was written."""
-        path = self._folder / "graph.onnx"
-        try:
-            data = path.read_bytes() if path.exists() else None
-        except OSError as e:
-            logger.error("%s: cannot be read: %s", path, e.strerror)
-            return None
-        known = self._read("graph.sha256")  # versions up to 0.1 wrote none
-        if data is not None and known and hashlib.sha256(data).digest() != known:
-            self.graph_is_damaged("its digest is another")
-            return None
-        return data
+        """The ONNX file, if it or its copy is as it was written; a damaged one is then made again from the other."""
+        found = {name: self._plain(name) for name in GRAPHS}
+        known = self._read("graph.sha256")
+        if known is None or len(known) != DIGEST_BYTES:  # versions up to 0.1 wrote none, and no copy
+            return next((data for data in found.values() if data is not None), None)
+        good = next((data for data in found.values() if data and hashlib.sha256(data).digest() == known), None)
+        for name in (name for name, data in found.items() if data is not None and data != good):
+            self._set_aside(name, f"its digest is another; it is {'written' if good else 'fetched'} again")
+        if good is not None and (found[GRAPHS[0]] != good or found[GRAPHS[1]] != good):
+            with suppress(StorageError):
+                self.save_graph(good)
+        return good
 
     def has_graph(self) -> bool:
         """Whether there is an ONNX file."""
-        return (self._folder / "graph.onnx").exists()
+        return (self._folder / GRAPHS[0]).is_file()
+
+    def has_copy(self) -> bool:
+        """Whether there is a copy of it; versions up to 0.1 wrote none."""
+        return (self._folder / GRAPHS[1]).is_file()
 
     def save_graph(self, data: bytes) -> None:
-        """Store the ONNX file."""
-        files.write(self._folder / "graph.onnx", data)
+        """Store the ONNX file, twice: nothing decides without it."""
         self._write("graph.sha256", hashlib.sha256(data).digest())
+        for name in reversed(GRAPHS):
+            files.write(self._folder / name, data)
 
     def graph_is_damaged(self, why: str) -> None:
         """Set the ONNX file aside, so that another is fetched."""
-        self._set_aside("graph.onnx", f"{why}; it is fetched again")
+        for name in (*GRAPHS, "graph.sha256"):
+            if (self._folder / name).exists():
+                self._set_aside(name, f"{why}; it is fetched again")
 
     def save(self, name: str, release: Release) -> None:
         """Store a release as "head" (newest that is trusted) or "serving" (passed the canary)."""
@@ -124,21 +133,28 @@ class ChainStore:
 
     def _read(self, name: str) -> bytes | None:
         """What a file holds; None when there is none, or it cannot be read or is not as it was written."""
-        path = self._folder / name
-        try:
-            data = path.read_bytes()
-        except FileNotFoundError:
-            return None
-        except OSError as e:
-            logger.error("%s: cannot be read: %s", path, e.strerror)
-            return None
-        if not data.startswith(SEALED):
+        data = self._plain(name)
+        if data is None or not data.startswith(SEALED):
             return data
         head = len(SEALED) + DIGEST_BYTES
         if hashlib.sha256(data[head:]).digest() == data[len(SEALED) : head]:
             return data[head:]
         self._set_aside(name, "its digest is another; it is made or fetched again")
         return None
+
+    def _plain(self, name: str) -> bytes | None:
+        """The bytes of a file; None when there is none or it cannot be read."""
+        path = self._folder / name
+        try:
+            return path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except IsADirectoryError:
+            self._set_aside(name, "it is a folder; it is made or fetched again")
+            return None
+        except OSError as e:
+            logger.error("%s: cannot be read: %s", path, e.strerror)
+            return None
 
     def _set_aside(self, name: str, why: str) -> None:
         path = self._folder / name

@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from fedge_models.errors import (
     ReleaseError,
     ReplayError,
     RetryError,
+    StorageError,
     UnreachableError,
 )
 from fedge_models.graph.card import Card
@@ -223,6 +225,9 @@ class Participant:
             self.restore()
             return
         self._head = self.model.stored_release()
+        if self._head is not None and not self._chain.has_copy():  # it is the file that the release names
+            with suppress(StorageError):
+                self._chain.save_graph(data)
         pending = self._spool.update(self.name)
         if pending is not None:
             self._schedule.trained_base = pending.base

@@ -4,14 +4,15 @@
 Promises: `put` never waits, because a thread of its own writes from a bounded queue; what cannot be stored is counted
 (`lost`). An asset that delivers too much displaces no sample of another: neither in the queue nor in the table. Windows
 of a machine without labels are stored so far apart that they cover its baseline. A power cut may cost the samples of
-the last second. A label that becomes known later changes a stored sample through `label_book`, which counts it here as
-new (`count_as_new`).
+the last half minute (`SYNC_S`). A label that becomes known later changes a stored sample through `label_book`, which
+counts it here as new (`count_as_new`).
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+import time
 import zipfile
 from collections import Counter, deque
 from collections.abc import Mapping
@@ -37,6 +38,7 @@ QUEUE = 4096
 QUEUE_BYTES = 32 * 2**20
 BATCH = 256
 WRITE_S = 0.25
+SYNC_S = 30.0  # how much a power cut may cost: with NORMAL, nothing else makes a commit durable for as long as it likes
 LAST_S = 5.0  # for what is queued at the end
 
 Kind = type[np.float32] | type[np.uint8]  # of the numbers of a sample
@@ -71,6 +73,7 @@ class SampleStore:
         self._waiting: deque[Sample] = deque()
         self._worker = Worker("samples", self._write, self.flush)
         self.lost = 0
+        self._synced = time.monotonic()
         self.total: dict[str, int] = {}
         self._covered: dict[tuple[str, str], int] = {}  # (model, asset) -> operation, ns
         with suppress(StorageError):  # there are none, then, until the file can be read
@@ -254,6 +257,9 @@ class SampleStore:
     def _write(self) -> float:
         """Write what has come; seconds until the next time."""
         self.flush()
+        if time.monotonic() - self._synced >= SYNC_S:
+            self._synced = time.monotonic()
+            self.tables.sync()
         return WRITE_S
 
     def _write_batch(self, batch: list[Sample]) -> None:

@@ -2,7 +2,8 @@
 """The one SQLite file of samples and labels: where it is, what its tables are, how it is opened.
 
 Each of the two has a connection of its own. Labels are acknowledged, so theirs commits with ``synchronous=EXTRA``;
-samples are acknowledged to nobody, so theirs commits with NORMAL: a power cut may cost the last second, not the file.
+samples are acknowledged to nobody, so theirs commits with NORMAL: a power cut may cost the last half minute, not the
+file.
 """
 
 from __future__ import annotations

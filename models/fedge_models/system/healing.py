@@ -147,6 +147,11 @@ class HealingDatabase:
             with self.transaction() as db:
                 db.execute(sql, values)
 
+    def sync(self) -> None:
+        """Make durable what was committed with NORMAL. Raises StorageError."""
+        with self.reading() as db:
+            db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
     def close(self) -> None:
         """Close the file, after a last attempt to write what is held in memory."""
         with self._lock:

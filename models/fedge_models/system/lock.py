@@ -52,7 +52,7 @@ class Lock:
         try:
             return os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as e:
-            if not files.is_disk_failure(e):
+            if not files.is_disk_failure(e) and not isinstance(e, IsADirectoryError):
                 raise
         with suppress(FileNotFoundError):
             return os.open(self.path, os.O_RDONLY)
