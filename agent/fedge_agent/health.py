@@ -140,6 +140,7 @@ def _counters(status: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]
         ("reconnects", "New connections after a loss, by source", {k: v["reconnects"] for k, v in sources.items()}),
         ("windows", "Windows completed, by asset", {k: v["counters"]["windows"] for k, v in assets.items()}),
         ("gaps", "Gaps longer than a window, by asset", {k: v["counters"]["gaps"] for k, v in assets.items()}),
+        ("unused_readings", "Readings that could not be used, by asset/kind", _unused(assets)),
         ("out_of_range", "Readings outside of a channel's range, by asset/channel", _by_channel(assets)),
         ("unjudged", "Decisions that could not alarm, by asset", {k: v["unjudged"] for k, v in assets.items()}),
         ("events", "Events raised, by asset", {k: v["events"] for k, v in assets.items()}),
@@ -154,6 +155,13 @@ def _counters(status: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]
         ("lost", "What could not be kept, by kind", status["lost"]),
         ("unreadable", "Stored rows that a bad disk has changed", {"inbox": status["inbox"]["unreadable"]}),
     ]
+
+
+def _unused(assets: dict[str, Any]) -> dict[str, float]:
+    kinds = ("bad", "not_finite", "not_pictures", "late")
+    return {
+        f"{name}/{kind}": v["counters"][kind] for name, v in assets.items() for kind in kinds if kind in v["counters"]
+    }
 
 
 def _by_channel(assets: dict[str, Any]) -> dict[str, float]:

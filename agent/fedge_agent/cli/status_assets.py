@@ -15,6 +15,13 @@ from ..types import SEVERITIES
 Entries = dict[str, dict[str, Any]]
 Said = tuple[str, tuple[str, ...]]  # the line without its problems, and the problems
 
+UNUSED = {  # kind of an asset's counter -> in words
+    "bad": "bad",
+    "out_of_range": "out of range",
+    "not_finite": "no number",
+    "not_pictures": "no picture",
+    "late": "late",
+}
 ALONE = 5  # up to so many machines that decide get a line each
 
 
@@ -60,12 +67,18 @@ def _decision(entry: dict[str, Any]) -> str:
     alert = f"; event open, severity {_severity(entry)}" if entry["alert"]["opened"] else ""
     gaps = f"; {100 * condition['gaps']:.0f} % of the last windows have gaps" if condition["gaps"] else ""
     limit = f"of {last['threshold']:.4g}" if last["threshold"] is not None else "without a limit"
-    outside = f"; readings out of range: {_counted(entry['out_of_range'])}" if entry["out_of_range"] else ""
-    return f"{last['label']}, score {last['score']:.4g} {limit}{left}{alert}{gaps}; {entry['events']} events{outside}"
+    events = f"{entry['events']} events{_unused(entry)}"
+    return f"{last['label']}, score {last['score']:.4g} {limit}{left}{alert}{gaps}; {events}"
 
 
-def _counted(counts: dict[str, int]) -> str:
-    return names(f"{n} of {name}" for name, n in counts.items())
+def _unused(*entries: dict[str, Any]) -> str:
+    """How many readings could not be used, by what was wrong with them; empty when all could."""
+    said = []
+    for kind, words_ in UNUSED.items():
+        count = sum(e["counters"].get(kind, 0) for e in entries)
+        where = names(c for e in entries for c in e["out_of_range"]) if kind == "out_of_range" else ""
+        said += [f"{count} {words_}{f' ({where})' if where else ''}"] if count else []
+    return f"; readings not used: {', '.join(said)}" if said else ""
 
 
 def _severity(entry: dict[str, Any]) -> str:
@@ -79,4 +92,5 @@ def _together(those: list[str], assets: Mapping[str, dict[str, Any]]) -> Said:
     worst = max(assets[n]["condition"]["gaps"] for n in those)
     gaps = f"; up to {100 * worst:.0f} % of the last windows have gaps" if worst else ""
     alert = "; events open" if assets[those[0]]["alert"]["opened"] else ""
-    return f"{len(those)} assets ({names(those)}): {labels}{alert}{gaps}; {events} events", ()
+    unused = _unused(*(assets[n] for n in those))
+    return f"{len(those)} assets ({names(those)}): {labels}{alert}{gaps}; {events} events{unused}", ()

@@ -30,6 +30,7 @@ from ..protocols.csv.form import Form
 from ..protocols.csv.guess import understand
 from ..protocols.csv.numbers import reader
 from ..types import Array
+from ..windows.channel import LARGEST
 from ..windows.features import Preparation, bridge
 from ..windows.pictures import prepare
 
@@ -133,6 +134,7 @@ def _table(path: Path, card: Card, label: Sequence[str], form: Form) -> Dataset:
         if name not in table.names:
             raise DataError(f"{path}: no column {name!r}; has {', '.join(table.names)}")
     values = np.stack([table.numbers[name] for name in channels])
+    values[~(np.abs(values) <= LARGEST)] = np.nan  # as the gateway takes them: no value
     targets = np.stack([_labels(path, table, name, card, form) for name in named], axis=1)
     groups, flags = table.texts.get("group", []), table.texts.get("test", [])
     spans = [(start, end) for start, end in _spans(card, groups, values.shape[1])]

@@ -288,7 +288,7 @@ class Asset:
             "samples_crowded": self._samples.crowded[self.name],
             "unknown_contexts": self._context.refused if self._context else 0,
             "counters": dict(vars(counters)) if counters else {"windows": 0, "gaps": 0},
-            "out_of_range": self._assembler.out_of_range() if isinstance(self._assembler, Assembler) else {},
+            "out_of_range": self._assembler.out_of_range() if self._assembler else {},
             "unjudged": self._alert.unjudged,
         }
 
@@ -422,6 +422,8 @@ def check_fit(name: str, config: AssetConfig, card: Card, input_shape: tuple[int
         got = (feature_count(card.features, len(wanted)),)
     if card.image is not None:
         got = card.image.shape
+        if ranged := [channel for channel, tag in config.channels.items() if tag.range is not None]:
+            raise ModelError(f"asset {name}: channel {ranged[0]} is a picture, which has no range; remove it")
     if got != input_shape:
         raise ModelError(f"asset {name}: the model expects inputs of shape {input_shape}, this asset gives {got}")
 

@@ -43,7 +43,7 @@ class Channel:
 
     def holds(self, number: float) -> bool:
         """Whether a number lies in the range; one that is none (NaN) is not judged here."""
-        return self.range is None or not (number < self.range[0] or number > self.range[1])
+        return holds(self.range, number)
 
     def end(self) -> None:
         """The connection was lost: what it delivered is known until it was last alive, and not beyond."""
@@ -118,3 +118,8 @@ class Channel:
 def known(value: float | str) -> bool:
     """Whether it is a value, not NaN."""
     return isinstance(value, str) or not math.isnan(value)
+
+
+def holds(span: tuple[float, float] | None, number: float) -> bool:
+    """Whether a range holds a number; without a range any, and NaN is not judged here."""
+    return span is None or not (number < span[0] or number > span[1])

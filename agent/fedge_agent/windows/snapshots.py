@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from ..config.schema import TagConfig
 from ..types import Batch, Quality, Reading, Window
-from .channel import NEVER_NS
+from .channel import NEVER_NS, holds
 from .facts import ChannelFacts
 from .pictures import prepare
 
@@ -37,6 +37,7 @@ class Counters:
     readings: int = 0
     bad: int = 0  # bad quality: the source had no picture
     not_pictures: int = 0  # a number, a text, or an array of another kind
+    out_of_range: int = 0  # of labels: outside of `range`
     windows: int = 0
 
 
@@ -56,7 +57,7 @@ class Snapshots:
         self._facts = ChannelFacts(channel, picture.source, picture.tag, "pictures")
         self._labels = [(tag, _LabelHistory()) for tag in labels]
         self._lateness = round(lateness_s * 1e9)
-        self._newest = NEVER_NS
+        self._newest, self._outside = NEVER_NS, dict[str, int]()
         self._waiting: deque[Window] = deque()
         self.counters = Counters()
 
@@ -64,7 +65,7 @@ class Snapshots:
         """Take a batch in; its pictures, without labels."""
         for tag, label in self._labels:
             if tag.source == batch.source:
-                label.take(batch, tag.tag)
+                self._take_label(label, batch, tag)
         self._newest = max([self._newest, batch.alive_ns or NEVER_NS, *(r.time_ns for r in batch.readings)])
         if batch.source != self._picture.source:
             return []
@@ -72,6 +73,17 @@ class Snapshots:
         windows = [w for w in taken if w is not None]
         self._waiting.extend(windows)
         return windows
+
+    def out_of_range(self) -> dict[str, int]:
+        """Values outside of `range`, by label; only of those that had some."""
+        return dict(self._outside)
+
+    def _take_label(self, label: _LabelHistory, batch: Batch, tag: TagConfig) -> None:
+        outside = label.take(batch, tag)
+        if outside:
+            name = f"label {tag.tag}"
+            self._outside[name] = self._outside.get(name, 0) + outside
+            self.counters.out_of_range += outside
 
     def labelled(self) -> list[Window]:
         """Pictures pushed before whose label is known by now, or no longer waited for."""
@@ -123,16 +135,20 @@ class _LabelHistory:
         self._values: list[float | str] = []
         self.known = NEVER_NS
 
-    def take(self, batch: Batch, tag: str) -> None:
-        """The label's readings of a batch."""
+    def take(self, batch: Batch, tag: TagConfig) -> int:
+        """The label's readings of a batch; how many of them lay outside of its range."""
+        outside = 0
         if batch.fresh and self.known > NEVER_NS:
             self._note(self.known + 1, math.nan)  # nothing is known beyond the connection's end
         for reading in batch.readings:
-            if reading.tag == tag:
+            if reading.tag == tag.tag:
                 good = reading.quality is not Quality.BAD and isinstance(reading.value, (int, float, str))
+                if good and not isinstance(reading.value, str) and not holds(tag.range, reading.value):  # type: ignore[arg-type]
+                    good, outside = False, outside + 1
                 self._note(reading.time_ns, reading.value if good else math.nan)  # type: ignore[arg-type]
         if batch.alive_ns is not None and self._times:
             self.known = max(self.known, batch.alive_ns)
+        return outside
 
     def at(self, time_ns: int) -> float | str:
         """The value at a time; NaN: unknown."""

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 from fedge_agent.config.schema import AssetConfig, ModelConfig, TagConfig, Training, When
+from fedge_agent.durable.releases import ChainStore
 from fedge_agent.durable.spool import Spool
 from fedge_agent.federation.participant import Participant
 from fedge_agent.health import Latency
@@ -27,6 +28,7 @@ from fedge_models.graph.card import Card, Channel, WindowSpec
 from fedge_models.system.settings import Seconds
 from fedge_models.training import standardise
 from support.at_end import AtEnd
+from support.made_releases import make_release
 
 LEARNS, FAULTS, EVERY = 3000, 4, 200  # readings before the first fault; faults, and readings from one to the next
 AB = (Channel("a"), Channel("b"))
@@ -101,8 +103,7 @@ def replay(folder: Path, card: Card, wild: Wild, at_end: AtEnd, span: tuple[floa
         b = 0.5 * a + float(rng.normal(0, 0.3))
         if i >= LEARNS and i % EVERY < EVERY // 4:
             a, b = a + 9, b - 9
-        a, b = (*wild.get(i, ()), a, b)[: len(wild.get(i, ()))] + (a, b)[len(wild.get(i, ())) :]
-        gateway.read(i, a, b)
+        gateway.read(i, *(*wild.get(i, ()), *(a, b)[len(wild.get(i, ())) :]))
         if i < LEARNS and i % 500 == 499:
             gateway.learn()
     model, serving = gateway.part.model, gateway.part.serving
@@ -180,9 +181,10 @@ def test_a_state_that_an_older_version_poisoned_heals(at_end: AtEnd, tmp_path: P
     after = gateway.part.serving
     assert after is not None and after.threshold == pytest.approx(good.threshold)
     broken = standardise.Scale(np.full(4, np.nan, np.float32), np.full(4, np.nan, np.float32))
-    with sqlite3.connect(tmp_path / "gw" / "samples.sqlite") as db:
-        db.execute("UPDATE scalings SET scale = ?", (standardise.encode(broken),))
+    with sqlite3.connect(tmp_path / "gw" / "samples.sqlite") as db:  # where they stored it, and where it is now
+        db.execute("INSERT OR REPLACE INTO scalings VALUES ('m', '(4,)', ?, 500)", (standardise.encode(broken),))
     db.close()
+    ChainStore(tmp_path / "gw" / "models").save_scale((4,), broken, 500)
     again = Participant(
         "m", gateway.part.config, tmp_path / "gw" / "models", gateway.samples, gateway.spool, None, None, False,
         lambda *_: None, lambda _: False,
@@ -199,3 +201,24 @@ def test_a_decision_that_cannot_alarm_is_counted(score: float, limit: float) -> 
     for second in range(5):
         alert.update(Decision("pump", "m", 1, second * 10**9, score, limit, "anomaly", 0.0, 0.0))
     assert alert.unjudged == 5 and not alert.state.opened
+
+
+@pytest.mark.parametrize("name", ["1e+06", "1e+25", "five of all sizes", "both channels"])
+def test_wild_readings_bend_no_update(name: str, at_end: AtEnd, tmp_path: Path) -> None:
+    def delta(wild: Wild, folder: Path) -> np.ndarray:
+        gateway, rng = Gateway(folder, CARDS["features"], at_end, None), np.random.default_rng(1)
+        for i in range(LEARNS):
+            a = float(rng.normal())
+            b = 0.5 * a + float(rng.normal(0, 0.3))
+            gateway.read(i, *(*wild.get(i, ()), *(a, b)[len(wild.get(i, ())) :]))
+        gateway.learn()
+        model = gateway.part.model
+        assert model.graph is not None
+        base = make_release(model.graph.params.copy(), np.full(len(model.graph.sizes), 0.01, np.float32), 1)
+        trained = model.train(base, model.usable(held=False), np.random.default_rng(0))
+        assert trained.delta is not None
+        return trained.delta
+
+    clean, found = delta({}, tmp_path / "clean"), delta(WILD[name], tmp_path / "wild")
+    alike = float(clean @ found) / float(np.linalg.norm(clean) * np.linalg.norm(found))
+    assert alike > 0.95 and 0.8 < np.linalg.norm(found) / np.linalg.norm(clean) < 1.25

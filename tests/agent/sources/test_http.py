@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,9 @@ import pytest
 from fedge_agent.sources.http import HttpConfig, HttpSource
 from fedge_agent.types import Quality
 from fedge_models.errors import ConfigError, FedgeError, RefusedError, RetryError
+from fedge_models.system import times
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from support.recording_host import RecordingHost
 
 TAGS = ["/job", "/product/code", "/speed", "/running"]
@@ -118,3 +122,27 @@ def test_nobody_there_and_wrong_configurations_are_reported(tmp_path: Path) -> N
     ):
         with pytest.raises(ConfigError):
             HttpSource("erp", wrong)
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=300) | st.just(10**400),
+    lambda v: st.lists(v, max_size=3) | st.dictionaries(st.text(max_size=2), v, max_size=3),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(values, values)
+def test_any_answer_gives_one_reading_a_tag_or_an_error_of_ours(answer: Any, stamp: Any) -> None:
+    source = HttpSource("meter", HttpConfig(url="http://127.0.0.1:1/", time="/ts"))
+    tags = ["/v", "/v/0", "/v/a/b", "/ts", "/00000000000000000000", ""]
+    try:
+        readings, time_ns = source._readings(tags, {"v": answer, "ts": stamp})
+    except RetryError as e:
+        assert len(str(e)) < 300
+        return
+    assert [r.tag for r in readings] == tags and 0 <= time_ns < times.LATEST_NS
+    for reading in readings:
+        number = isinstance(reading.value, float) and math.isfinite(reading.value)
+        text = isinstance(reading.value, str) and len(reading.value) <= 256
+        assert number or text or reading.quality is Quality.BAD

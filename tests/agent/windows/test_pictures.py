@@ -18,9 +18,13 @@ import msgspec
 import numpy as np
 import onnx
 import pytest
+from fedge_agent.config.schema import AssetConfig, TagConfig
+from fedge_agent.machines.asset import check_fit
+from fedge_agent.types import Batch, Reading
 from fedge_agent.windows import pictures
 from fedge_agent.windows.decoding import BUDGET, Budget
 from fedge_agent.windows.pictures import RawFormat, check_raw, decode, decode_raw, prepare
+from fedge_agent.windows.snapshots import Snapshots
 from fedge_models.errors import ConfigError, ModelError, PictureError
 from fedge_models.graph.card import Card, Channel, ImageSpec, WindowSpec, decode_card, encode_card, write_card
 from fedge_models.training import standardise
@@ -392,3 +396,22 @@ def test_what_the_card_normalises_is_alike_at_every_site() -> None:
     assert np.allclose(seen, (x / 255 - 0.4) / 0.2, atol=1e-5)
     own = standardise.fit(x, card())(x)
     assert abs(own.mean()) < 1e-5 and abs(own.std() - 1) < 1e-4 and own.dtype == np.float32
+
+
+def test_the_label_of_a_picture_has_a_range() -> None:
+    picture, spec = TagConfig(source="cam", tag="*"), ImageSpec(height=4, width=4)
+    made = Snapshots("a", picture, [TagConfig(source="plc", tag="depth", range=(0.0, 10.0))], spec, 1.0)
+    for second, depth in enumerate((3.0, 11.0, 4.0)):
+        made.push(Batch("plc", [Reading("depth", second * 10**9, depth)], second * 10**9, 0))
+        made.push(Batch("cam", [Reading("*", second * 10**9, noise(4, 4))], None, 0))
+    made.push(Batch("plc", [], 9 * 10**9, 0))
+    assert [w.label for w in made.labelled()] == [3.0, None, 4.0]
+    assert made.out_of_range() == {"label depth": 1} and made.counters.out_of_range == 1
+
+
+def test_a_picture_has_no_range() -> None:
+    spec = ImageSpec(height=4, width=4)
+    card = Card("classify", (Channel("camera"),), WindowSpec(1, 1, 1), labels=("ok", "bad"), image=spec)
+    config = AssetConfig(model="m", channels={"camera": TagConfig(source="cam", tag="*", range=(0, 1))})
+    with pytest.raises(ModelError, match="asset line: channel camera is a picture, which has no range; remove it"):
+        check_fit("line", config, card, spec.shape)

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`status` says how many readings of a machine were not used, and why."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fedge_agent.cli.status_assets import lines
+from fedge_agent.machines.condition import Condition, State
+from fedge_agent.machines.condition_words import plain
+
+
+def entry(outside: dict[str, int] | None = None, **counters: int) -> dict[str, Any]:
+    """The status of a machine that decides and is normal."""
+    last = {"label": "normal", "score": 0.1, "threshold": 1.0, "hours_left": None, "hours_left_at_least": None}
+    return {
+        "last": last,
+        "alert": {"opened": False, "severity": 0},
+        "condition": plain(Condition(State.DECIDING, age_s=0.1)),
+        "events": 0,
+        "out_of_range": outside or {},
+        "counters": {"windows": 9, "bad": 0, "not_finite": 0, "late": 0, **counters},
+    }
+
+
+def test_each_kind_is_named_with_its_count() -> None:
+    [(line, problems)] = lines({"pump": entry({"temp": 3}, out_of_range=3, bad=4, not_finite=2, late=1)})
+    assert line.endswith("; readings not used: 4 bad, 3 out of range (temp), 2 no number, 1 late")
+    assert problems == ()
+
+
+def test_nothing_is_said_where_all_are_used() -> None:
+    [(line, _)] = lines({"pump": entry()})
+    assert "not used" not in line
+
+
+def test_many_machines_are_counted_together() -> None:
+    many = {f"pump-{i}": entry({"temp": 1}, out_of_range=1, not_finite=i) for i in range(8)}
+    [(line, _)] = lines(many)
+    assert line.endswith("; readings not used: 8 out of range (temp), 28 no number")
