@@ -8,16 +8,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fedge_models.errors import ConfigError, DataError, UnreachableError
+from fedge_models.system import files
 
 from ..protocols.csv import series
 from ..protocols.csv.faults import Faults
 from ..protocols.csv.lines import header_is
 from ..protocols.csv.rows import Rows, delimiter_of, parse
-from ..protocols.csv.tail import Tail
+from ..protocols.csv.tail import Tail, load, parse_position
 from ..types import Reading, SourceHost
 from .files_config import FilesConfig
 
-AHEAD = 64  # batches that wait for the agent while a tail catches up
+AHEAD = 4  # batches that wait for the agent while a tail catches up
 WAIT_S = 0.01
 
 
@@ -42,6 +43,7 @@ class Follower:
     def __init__(self, config: FilesConfig, tags: Sequence[str], host: SourceHost, faults: Faults) -> None:
         self._config, self._tags, self._host, self._faults = config, tags, host, faults
         self._position, from_end = host.folder / "position.json", config.start == "end"
+        self._continued = _recover(self._position, host.receipts())
         self._file: Tail | series.Series
         if series.is_pattern(config.path):
             self._file = series.Series(config.path, config.order, self._position, from_end, config, self._faults)
@@ -104,7 +106,6 @@ class Follower:
 
     def _emit(self, lines: list[str], rows: Rows) -> None:
         readings: list[Reading] = []
-        newest: int | None = None
         timed, delimiter, faults = bool(self._config.time_column), self._delimiter, self._faults
         for line in lines:
             try:
@@ -120,11 +121,12 @@ class Follower:
                 if found:
                     self._watch_order(found[0].tag if self._config.tag_column else "", at, line)
                 readings += found
-                newest = at if newest is None else max(newest, at)
             if faults.lasting:
                 faults.end("lines")
-        # A tag that has no row any more need not be unchanged.
-        self._host.emit(readings, None if self._config.tag_column else newest)
+        if readings:
+            # Nothing is known between two rows. The position comes with the rows: neither is stored without the other.
+            self._host.store(readings, None, [self._file.position()], self._continued)
+            self._continued = True
 
     def _watch_order(self, tag: str, at: int, line: str) -> None:
         if at < self._newest.get(tag, 0):
@@ -133,3 +135,17 @@ class Follower:
             self._newest[tag] = at
             if self._faults.lasting:
                 self._faults.end("order")
+
+
+def _recover(path: Path, receipts: Sequence[bytes]) -> bool:
+    """Bring a stored position up to the rows that were stored last; whether there is a position.
+
+    The agent may have been killed between the two, and rows that are read twice look like a clock that was set back.
+    """
+    if not path.exists():
+        return False
+    if receipts:
+        at, stored = load(path), parse_position(receipts[-1])
+        if (at.inode, at.name, at.header) == (stored.inode, stored.name, stored.header) and at.offset < stored.offset:
+            files.write(path, receipts[-1])
+    return True

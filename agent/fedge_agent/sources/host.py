@@ -22,6 +22,7 @@ from ..durable.inbox import Inbox
 from ..machines.condition import SourceFacts
 from ..types import Batch, Quality, Reading, Source
 from .naming import Names
+from .order import in_time_order, pieces
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +30,7 @@ logger = logging.getLogger(__name__)
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 4.0
 PERSON_WAIT_S = 6.0  # a person has to change something first; with jitter and connecting within ten seconds
 MAX_BYTES = 64 * 2**20  # of pictures and waveforms in the queue
+AHEAD = 2  # pieces of a long batch that wait: others come in between
 ROOM_S = 0.005  # how often a source that may wait looks for room in the queue
 GOOD_RUN_S = 60.0  # after a connection that lasted this long, the waits start from the first
 
@@ -175,7 +177,7 @@ class HostedSource:
         self, readings: Sequence[Reading], alive_ns: int | None = None, unsure: frozenset[str] = frozenset()
     ) -> None:
         """Hand readings to the main thread."""
-        self._hand_over(self._in_range(readings), alive_ns, self._fresh, 0, unsure)
+        self._hand_over(in_time_order(self._in_range(readings)), alive_ns, self._fresh, 0, unsure)
 
     def store(
         self,
@@ -185,7 +187,7 @@ class HostedSource:
         continued: bool = False,
     ) -> None:
         """Store readings durably, then hand them to the main thread."""
-        readings = self._in_range(readings)
+        readings = in_time_order(self._in_range(readings))
         fresh, row = self._fresh and not continued, 0
         try:
             row = self._inbox.store(self.name, readings, alive_ns, fresh, receipts) if self._inbox else 0
@@ -193,9 +195,12 @@ class HostedSource:
         except StorageError as e:
             self.count("unkept", len(readings))
             self.problem("inbox", f"{e}; readings are used without being stored: those of now would not survive a kill")
-        while self._queue.full_for(self.name) and not self.stop.wait(ROOM_S):
-            pass
-        self._hand_over(readings, alive_ns, fresh, row)
+        parts = [readings] if alive_ns is not None else list(pieces(readings))
+        for i, part in enumerate(parts):
+            while (self._queue.full_for(self.name) or (i and len(self._queue) >= AHEAD)) and not self.stop.wait(ROOM_S):
+                pass
+            # Only with its last piece a row of the inbox is done: a restart before begins with all of it again.
+            self._hand_over(part, alive_ns, fresh and i == 0, row if i == len(parts) - 1 else 0)
 
     def receipts(self) -> list[bytes]:
         """Receipts of the newest messages that were stored."""

@@ -239,6 +239,18 @@ def test_from_the_beginning_and_the_position_outlives_restarts(tmp_path: Path) -
     assert position["offset"] == made.path.stat().st_size and position["header"] == "a,b"
 
 
+def test_rows_that_were_stored_before_a_kill_are_not_read_again(tmp_path: Path) -> None:
+    made = follow(tmp_path, ("a",), start="begin")
+    made.write("a\n1\n")
+    assert made.look() == [[1]]
+    before = (tmp_path / "position.json").read_bytes()
+    made.write("2\n")
+    assert made.look() == [[2]]
+    (tmp_path / "position.json").write_bytes(before)  # killed between storing the rows and the position
+    made.write("3\n")
+    assert made.look() == [[3]]
+
+
 def test_position_that_cannot_be_read_is_none(tmp_path: Path) -> None:
     made = follow(tmp_path, ("a",), start="begin")
     made.write("a\n1\n")
@@ -362,7 +374,7 @@ def test_times_of_followed_rows_are_their_own(tmp_path: Path) -> None:
     made.write("t,a\n1700000000.5,1\nnever,2\n2023-11-14T22:13:22Z,3\n")
     assert made.look() == [[1], [3]]
     assert [r.time_ns for r in made.host.readings] == [1_700_000_000_500_000_000, 1_700_000_002_000_000_000]
-    assert made.host.batches[0][1] == 1_700_000_002_000_000_000
+    assert made.host.alive == []  # nothing is known between two rows
     assert made.host.counts == {"column 't': no time": 1}
 
 

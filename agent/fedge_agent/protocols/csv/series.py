@@ -12,7 +12,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
-import msgspec
 from fedge_models.system import files
 
 from .faults import Faults
@@ -93,12 +92,17 @@ class Series:
                 raise
             return []
 
+    def position(self) -> bytes:
+        """How far was read, and in which file."""
+        assert self.current is not None and self.path is not None
+        self.current.at.name = self.path.name
+        return self.current.position()
+
     def save(self) -> None:
         """Store the position if it changed; durable on return. Raises StorageError."""
         if self.current is None or self.path is None or self.current.at.header is None:
             return
-        self.current.at.name = self.path.name
-        now = msgspec.json.encode(self.current.at)
+        now = self.position()
         if now != self._saved:
             files.write(self._position, now)
             self._saved = now

@@ -79,9 +79,13 @@ class Tail:
         found = self._chunk(last=replaced or complete)
         return found or (self._next_file() if replaced else [])
 
+    def position(self) -> bytes:
+        """How far was read."""
+        return msgspec.json.encode(self.at)
+
     def save(self) -> None:
         """Store the position if it changed; durable on return. Raises StorageError."""
-        now = msgspec.json.encode(self.at)
+        now = self.position()
         if now != self._saved and self.at.header is not None:
             files.write(self._position, now)
             self._saved = now
@@ -257,6 +261,14 @@ class Tail:
 def load(path: Path) -> Position:
     """Load a stored position; a new one if there is none or it cannot be read."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Position)
-    except (OSError, msgspec.DecodeError):
+        return parse_position(path.read_bytes())
+    except OSError:
+        return Position()
+
+
+def parse_position(data: bytes) -> Position:
+    """A position as `Tail.position` gives it; a new one if it cannot be read."""
+    try:
+        return msgspec.json.decode(data, type=Position)
+    except msgspec.DecodeError:
         return Position()
