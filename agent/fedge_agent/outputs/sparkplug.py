@@ -116,9 +116,8 @@ class SparkplugOutput(Output):
             "alert key": Value(STRING, event.key),
             "severity": Value(STRING, event.severity),
         }
-        if self._send(asset, alert, event.decision.time_ns):
-            return Receipt()
-        return Receipt(skipped="the host application knows it: nothing changed")
+        self._send(asset, alert, event.decision.time_ns)
+        return Receipt()  # also when nothing changed: the births of a new connection carried it
 
     def check(self) -> list[str]:
         """Connect without births, under another client id than a running agent."""
@@ -132,15 +131,14 @@ class SparkplugOutput(Output):
         finally:
             connection.close()
 
-    def _send(self, device: str, values: dict[str, Value], time_ns: int) -> bool:
-        """Send what changed; whether anything was sent."""
+    def _send(self, device: str, values: dict[str, Value], time_ns: int) -> None:
+        """Send what changed. Raises UnreachableError; the births of the next connection then carry it."""
         with self._lock:
             messages = self._node.update(device, values, time_ns // 1_000_000, _wall_ms())
             before = self._connection if self._born else None
             connection = self._connected()
             for topic, data in messages if connection is before else []:  # else the births carried it
                 connection.publish(topic, data, 0)
-            return bool(messages) or connection is not before
 
     def _connected(self) -> Connection:
         """The open connection with its births sent, or a new one. Raises UnreachableError."""

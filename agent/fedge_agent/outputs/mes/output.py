@@ -15,14 +15,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from fedge_models.errors import ConflictError, RefusedError, RetryError, UnreachableError
+from fedge_models.errors import RefusedError, RetryError, UnreachableError
 
-from ... import placeholders
 from ...protocols.http import client, pointer
-from ...types import SILENT, Decision, Event, Label, Output, Receipt, is_silent
+from ...types import Decision, Event, Label, Output, Receipt, is_silent
 from .. import event_fields
 from . import presets
 from .caller import Caller
+from .making import Maker
 from .orders import Order, Orders
 from .settings import MesConfig, Step
 from .writer import Writer
@@ -31,7 +31,6 @@ logger = logging.getLogger(__name__)
 
 LEVELS = ("low", "medium", "high")
 LOOKS = 50  # orders asked about in one poll
-CONFLICTS = 3  # answers 409 to a create, without a search, before the order is taken to be there
 PROBE = Event("fedge:check", "opened", Decision("fedge", "check", 0, 0, 0.0, 0.0, "check", 0.0, 0.0), worst=0.0)
 
 
@@ -44,15 +43,11 @@ class MesOutput(Output):
         where = f"output.{name}"
         self._name, self._config = name, presets.complete(config, where)
         self._caller = Caller(self._config, where)
-        self._orders, self._writer = Orders(None), Writer(None, self._target)
+        self._orders = Orders(None)
+        self._maker = Maker(name, self._config, self._caller, self._orders)
+        self._writer = Writer(None, self._maker.target)
         self.poll = float(config.poll)
-        self._conflicts: dict[str, int] = {}  # key -> answers 409 to its create
         self._without_status = _why_never_closed(self._config, where)
-
-    @property
-    def _target(self) -> str:
-        step = self._config.create or Step()
-        return self._caller.url(step)
 
     @property
     def storage_problem(self) -> str | None:
@@ -65,7 +60,8 @@ class MesOutput(Output):
             logger.error("%s", self._without_status)
         self._orders.close()
         self._orders = Orders(folder / f"{self._name}.sqlite")
-        self._writer = Writer(folder, self._target)
+        self._maker = Maker(self._name, self._config, self._caller, self._orders)
+        self._writer = Writer(folder, self._maker.target)
 
     def end(self) -> None:
         """Release the target."""
@@ -83,20 +79,23 @@ class MesOutput(Output):
         if LEVELS.index(event.severity) < LEVELS.index(self._config.severity):
             return Receipt(skipped=f"its severity {event.severity} is below {self._config.severity}")
         if order.id is None:
-            self._make(event, order)
+            self._maker.make(event, order)
         elif event.state == "raised":
             return self._add(self._config.escalate, "escalate", event, order.id, ":raised")
         return self._receipt(event)
 
     def preview(self, event: Event) -> dict[str, Any]:
         """The request for the event, and the search before it, without secrets."""
-        known = {**event_fields.values(event), "id": "{id}"}
+        known, create = {**event_fields.values(event), "id": "{id}"}, self._maker.create_of(event)
         if event.state == "cleared":
             return self._preview(self._config.clear, "clear", known, ":cleared")
         if event.state == "raised":
             raised = self._preview(self._config.escalate, "escalate", known, ":raised")
-            return {"if there is an order": raised, "else": self._preview(self._create_of(event), "create", known)}
-        steps = {"find": self._config.find, "create": self._create_of(event)}
+            return {
+                "if there is an order": raised,
+                "else": self._preview(self._maker.create_of(event), "create", known),
+            }
+        steps = {"find": self._config.find, "create": self._maker.create_of(event)}
         return {name: self._preview(step, name, known) for name, step in steps.items() if step is not None}
 
     def collect(self) -> Iterator[Label]:
@@ -127,9 +126,9 @@ class MesOutput(Output):
             return [f"output {self._name}: {self._without_status}"]
         try:
             if self._config.find:
-                self._find(event_fields.values(PROBE))
+                self._maker.find(event_fields.values(PROBE))
             else:
-                with client.connected(self._target, self._config):
+                with client.connected(self._maker.target, self._config):
                     pass
         except (RetryError, RefusedError) as e:
             return [f"output {self._name}: {e}"]
@@ -139,113 +138,6 @@ class MesOutput(Output):
         """Number of orders, their states at the target, duplicates."""
         return {**self._orders.status(), **({"problem": self._without_status} if self._without_status else {})}
 
-    # making
-
-    def _make(self, event: Event, order: Order) -> None:
-        known, order = event_fields.values(event), self._without_a_foreign_token(order)
-        if self._config.find:
-            self._wait_for_the_last(order)
-            if ids := self._find(known):
-                self._orders.made(event.key, ids[0], doubtful=order.asked is not None)
-                return
-        held = order.token
-        if self._config.token:
-            known["token"] = held or self._new_token(event, self._config.token, known)
-        try:
-            id_ = self._create(event, known)
-        except ConflictError as e:
-            self._orders.not_made(event.key)
-            id_ = self._after_a_conflict(event, known, e)
-        except RetryError as e:
-            if e.nothing_done:  # else an order may have been made: it is searched for once the target has settled
-                self._orders.not_made(event.key)
-            raise
-        except RefusedError:
-            self._orders.not_made(event.key)
-            if held is None:
-                raise
-            id_ = self._after_a_spent_token(event, known)
-        self._orders.made(event.key, id_, doubtful=order.asked is not None)
-
-    def _create_of(self, event: Event) -> Step | None:
-        """The request for a new order: a machine that is silent may have its own."""
-        return self._config.silent if event.kind == SILENT and self._config.silent else self._config.create
-
-    def _create(self, event: Event, known: dict[str, Any]) -> Any:
-        step = self._create_of(event)
-        assert step is not None
-        answer = self._caller.ask(step, known, event.key, before=lambda: self._orders.asking(event.key, time.time()))
-        if step.id is None:
-            return event.key
-        id_ = pointer.find(answer.data, step.id)
-        if not isinstance(id_, (int, str)) or isinstance(id_, bool):
-            raise RetryError(
-                f"{self._target}: expected an id at {step.id!r} of the answer, got {str(answer.data)[:200]}"
-            )
-        return id_
-
-    def _after_a_conflict(self, event: Event, known: dict[str, Any], error: ConflictError) -> Any:
-        """The id of an order that is there already. Raises the conflict when it is about something else.
-
-        A target without a search says so, or goes on to say 409 to the same key.
-        """
-        if self._config.find:
-            if ids := self._find(known):
-                return ids[0]
-            raise error
-        if not error.exists:
-            raise error
-        count = self._conflicts[event.key] = self._conflicts.get(event.key, 0) + 1
-        if count <= CONFLICTS and not client.EXISTS.search(str(error)):
-            raise error
-        del self._conflicts[event.key]
-        return event.key
-
-    def _wait_for_the_last(self, order: Order) -> None:
-        """Raise RetryError while the target may still work on a create without an answer."""
-        settle = float(self._config.settle)
-        if order.asked is not None and order.token is None and abs(time.time() - order.asked) < settle:
-            raise RetryError(f"{order.key}: a create had no answer; the order is searched again {settle:g} s after it")
-
-    def _without_a_foreign_token(self, order: Order) -> Order:
-        """The order without a create-once address of another origin, from before `url` changed."""
-        if order.token is None or self._caller.owns(order.token):
-            return order
-        self._orders.hold_token(order.key, None)
-        return order._replace(token=None)
-
-    def _new_token(self, event: Event, step: Step, known: dict[str, Any]) -> str:
-        token = pointer.find(self._caller.ask(step, known, event.key).data, step.id or "")
-        if not isinstance(token, str):
-            raise RetryError(f"{self._target}: expected a create-once address at {step.id!r} of the answer")
-        self._orders.hold_token(event.key, self._caller.own(token))
-        return token
-
-    def _after_a_spent_token(self, event: Event, known: dict[str, Any]) -> Any:
-        """A used create-once address is refused: the order exists, or the address has expired."""
-        if ids := self._find(known):
-            return ids[0]
-        self._orders.hold_token(event.key, None)
-        raise RetryError(f"{self._target}: a create-once address has expired unused; the next attempt gets another")
-
-    def _find(self, known: dict[str, Any]) -> list[Any]:
-        """Ids of the orders that carry the event's key, oldest first; more than one is reported."""
-        step = self._config.find
-        assert step is not None
-        answer = self._caller.ask(step, known, "")
-        rows = pointer.find(answer.data, step.rows or "")
-        if not isinstance(rows, list):
-            raise RetryError(f"{self._target}: expected a list at {step.rows or ''!r}, got {str(answer.data)[:200]}")
-        wanted = placeholders.fill(step.match, known)
-        rows = [row for row in rows if step.key is None or pointer.find(row, step.key) == wanted]
-        ids = [pointer.find(row, step.id or "/id") for row in rows]
-        if any(isinstance(i, bool) or not isinstance(i, (int, str)) for i in ids):
-            raise RetryError(f"{self._target}: expected an id at {step.id!r} of each row, got {str(rows)[:200]}")
-        if len(ids) > 1:
-            logger.error("output %s: %s has %d orders: %s; close all but one", self._name, known["key"], len(ids), ids)
-            self._orders.duplicate(known["key"], ids)
-        return sorted(ids, key=lambda i: (isinstance(i, str), len(str(i)), i))
-
     # after
 
     def _clear(self, event: Event) -> Receipt:
@@ -254,7 +146,7 @@ class MesOutput(Output):
         if order is not None and order.id is not None:
             id_ = order.id
         else:
-            ids = self._find(known) if self._config.find and (order is None or order.asked is not None) else []
+            ids = self._maker.find(known) if self._config.find and (order is None or order.asked is not None) else []
             if not ids and (order is not None or self._config.find):
                 self._orders.cleared(event.key, _over(event))
                 return Receipt(skipped="there is no order: its severity was too low, or a person deleted it")
@@ -282,7 +174,7 @@ class MesOutput(Output):
     def _look_again(self, order: Order) -> None:
         """Search for a second order, after a create had no answer."""
         if self._config.find:
-            self._find({**event_fields.values(PROBE), "key": order.key, "asset": order.asset})
+            self._maker.find({**event_fields.values(PROBE), "key": order.key, "asset": order.asset})
         self._orders.sure(order.key)
 
     def _closed(self, order: Order) -> Label | None:

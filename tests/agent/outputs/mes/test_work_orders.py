@@ -19,7 +19,8 @@ import pytest
 from fedge_agent import figures
 from fedge_agent.durable.spool import Spool
 from fedge_agent.outputs.host import HostedOutput
-from fedge_agent.outputs.mes.output import CONFLICTS, MesOutput
+from fedge_agent.outputs.mes.making import CONFLICTS
+from fedge_agent.outputs.mes.output import MesOutput
 from fedge_agent.outputs.mes.settings import MesConfig, Step
 from fedge_agent.outputs.webhook import WebhookConfig, WebhookOutput
 from fedge_agent.protocols.http.client import MAX_ANSWER_BYTES

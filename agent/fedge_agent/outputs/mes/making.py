@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Make the order of an event exactly once: search for it, create it, and search again after an answer that says little.
+
+Promises: an order is recorded before it is sent; after a create without an answer nothing is sent until the target has
+had time to finish (`settle`); a conflict is an order that is there only when it is found, or the target says so.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+from fedge_models.errors import ConflictError, RefusedError, RetryError
+
+from ... import placeholders
+from ...protocols.http import client, pointer
+from ...types import SILENT, Event
+from .. import event_fields
+from .caller import Caller
+from .orders import Order, Orders
+from .settings import MesConfig, Step
+
+logger = logging.getLogger(__name__)
+
+CONFLICTS = 3  # answers 409 to a create, without a search, before the order is taken to be there
+
+
+class Maker:
+    """Makes the orders of one output."""
+
+    def __init__(self, name: str, config: MesConfig, caller: Caller, orders: Orders) -> None:
+        self._name, self._config, self._caller, self._orders = name, config, caller, orders
+        self._conflicts: dict[str, int] = {}  # key -> answers 409 to its create
+
+    @property
+    def target(self) -> str:
+        """The address that orders are sent to."""
+        return self._caller.url(self._config.create or Step())
+
+    def make(self, event: Event, order: Order) -> None:
+        """Find the event's order, or create it. Raises RetryError, RefusedError."""
+        known, order = event_fields.values(event), self._without_a_foreign_token(order)
+        if self._config.find:
+            self._wait_for_the_last(order)
+            if ids := self.find(known):
+                self._orders.made(event.key, ids[0], doubtful=order.asked is not None)
+                return
+        held = order.token
+        if self._config.token:
+            known["token"] = held or self._new_token(event, self._config.token, known)
+        try:
+            id_ = self._create(event, known)
+        except ConflictError as e:
+            self._orders.not_made(event.key)
+            id_ = self._after_a_conflict(event, known, e)
+        except RetryError as e:
+            if e.nothing_done:  # else an order may have been made: it is searched for once the target has settled
+                self._orders.not_made(event.key)
+            raise
+        except RefusedError:
+            self._orders.not_made(event.key)
+            if held is None:
+                raise
+            id_ = self._after_a_spent_token(event, known)
+        self._orders.made(event.key, id_, doubtful=order.asked is not None)
+
+    def create_of(self, event: Event) -> Step | None:
+        """The request for a new order: a machine that is silent may have its own."""
+        return self._config.silent if event.kind == SILENT and self._config.silent else self._config.create
+
+    def _create(self, event: Event, known: dict[str, Any]) -> Any:
+        step = self.create_of(event)
+        assert step is not None
+        answer = self._caller.ask(step, known, event.key, before=lambda: self._orders.asking(event.key, time.time()))
+        if step.id is None:
+            return event.key
+        id_ = pointer.find(answer.data, step.id)
+        if not isinstance(id_, (int, str)) or isinstance(id_, bool):
+            raise RetryError(
+                f"{self.target}: expected an id at {step.id!r} of the answer, got {str(answer.data)[:200]}"
+            )
+        return id_
+
+    def _after_a_conflict(self, event: Event, known: dict[str, Any], error: ConflictError) -> Any:
+        """The id of an order that is there already. Raises the conflict when it is about something else.
+
+        A target without a search says so, or goes on to say 409 to the same key.
+        """
+        if self._config.find:
+            if ids := self.find(known):
+                return ids[0]
+            raise error
+        if not error.exists:
+            raise error
+        count = self._conflicts[event.key] = self._conflicts.get(event.key, 0) + 1
+        if count <= CONFLICTS and not client.EXISTS.search(str(error)):
+            raise error
+        del self._conflicts[event.key]
+        return event.key
+
+    def _wait_for_the_last(self, order: Order) -> None:
+        """Raise RetryError while the target may still work on a create without an answer."""
+        settle = float(self._config.settle)
+        if order.asked is not None and order.token is None and abs(time.time() - order.asked) < settle:
+            raise RetryError(f"{order.key}: a create had no answer; the order is searched again {settle:g} s after it")
+
+    def _without_a_foreign_token(self, order: Order) -> Order:
+        """The order without a create-once address of another origin, from before `url` changed."""
+        if order.token is None or self._caller.owns(order.token):
+            return order
+        self._orders.hold_token(order.key, None)
+        return order._replace(token=None)
+
+    def _new_token(self, event: Event, step: Step, known: dict[str, Any]) -> str:
+        token = pointer.find(self._caller.ask(step, known, event.key).data, step.id or "")
+        if not isinstance(token, str):
+            raise RetryError(f"{self.target}: expected a create-once address at {step.id!r} of the answer")
+        self._orders.hold_token(event.key, self._caller.own(token))
+        return token
+
+    def _after_a_spent_token(self, event: Event, known: dict[str, Any]) -> Any:
+        """A used create-once address is refused: the order exists, or the address has expired."""
+        if ids := self.find(known):
+            return ids[0]
+        self._orders.hold_token(event.key, None)
+        raise RetryError(f"{self.target}: a create-once address has expired unused; the next attempt gets another")
+
+    def find(self, known: dict[str, Any]) -> list[Any]:
+        """Ids of the orders that carry the event's key, oldest first; more than one is reported."""
+        step = self._config.find
+        assert step is not None
+        answer = self._caller.ask(step, known, "")
+        rows = pointer.find(answer.data, step.rows or "")
+        if not isinstance(rows, list):
+            raise RetryError(f"{self.target}: expected a list at {step.rows or ''!r}, got {str(answer.data)[:200]}")
+        wanted = placeholders.fill(step.match, known)
+        rows = [row for row in rows if step.key is None or pointer.find(row, step.key) == wanted]
+        ids = [pointer.find(row, step.id or "/id") for row in rows]
+        if any(isinstance(i, bool) or not isinstance(i, (int, str)) for i in ids):
+            raise RetryError(f"{self.target}: expected an id at {step.id!r} of each row, got {str(rows)[:200]}")
+        if len(ids) > 1:
+            logger.error("output %s: %s has %d orders: %s; close all but one", self._name, known["key"], len(ids), ids)
+            self._orders.duplicate(known["key"], ids)
+        return sorted(ids, key=lambda i: (isinstance(i, str), len(str(i)), i))
