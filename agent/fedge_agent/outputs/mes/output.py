@@ -91,11 +91,8 @@ class MesOutput(Output):
             return self._preview(self._config.clear, "clear", known, ":cleared")
         if event.state == "raised":
             raised = self._preview(self._config.escalate, "escalate", known, ":raised")
-            return {
-                "if there is an order": raised,
-                "else": self._preview(self._maker.create_of(event), "create", known),
-            }
-        steps = {"find": self._config.find, "create": self._maker.create_of(event)}
+            return {"if there is an order": raised, "else": self._preview(create, "create", known)}
+        steps = {"find": self._config.find, "create": create}
         return {name: self._preview(step, name, known) for name, step in steps.items() if step is not None}
 
     def collect(self) -> Iterator[Label]:
