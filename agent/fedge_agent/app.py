@@ -14,6 +14,7 @@ exception in one asset never stops another.
 from __future__ import annotations
 
 import logging
+import math
 import sys
 import threading
 import time
@@ -45,6 +46,7 @@ from .machines.routing import Routes
 from .outputs import registry as outputs
 from .outputs.host import HostedOutput
 from .samples.baseline import plan
+from .samples.event_book import EventBook
 from .samples.inspection import Mistake, Verdicts
 from .samples.label_book import Follower, LabelBook, Subject
 from .samples.store import SampleStore
@@ -52,7 +54,7 @@ from .samples.tables import SAMPLES_FILE
 from .sources import registry as sources
 from .sources.host import HostedSource, Queue
 from .sources.naming import Names
-from .types import Batch, Decision, Event, EventState
+from .types import Batch, Decision, Event, EventState, Label
 
 logger = logging.getLogger(__name__)
 
@@ -121,9 +123,14 @@ class App:
         self._plans = {n: {a: plan(c) for a, c in assets.items() if c.model == n} for n in models}
         self._samples = SampleStore(state / SAMPLES_FILE, limits, sizes, self._plans)
         opened.callback(self._samples.stop)
+        before = {a: p.learn_after_ns for plans in self._plans.values() for a, p in plans.items()}
+        self._book = EventBook(
+            state / SAMPLES_FILE, before, self._samples.tables, self._share, lambda event: self._events.put(event, None)
+        )
+        opened.callback(self._book.stop)
 
     def _open_labels(self, state: Path, opened: ExitStack) -> None:
-        subjects = {name: self._subject(name) for name in self.config.asset}
+        self._subjects = subjects = {name: self._subject(name) for name in self.config.asset}
         self._labels = LabelBook(state / SAMPLES_FILE, subjects, self._samples.count_as_new, self._samples.tables)
         opened.callback(self._labels.stop)
         looks = {n: a.inspection for n, a in self.config.asset.items() if a.inspection}
@@ -142,7 +149,7 @@ class App:
         }
         files.try_folder(folder)
         built_outputs = {n: outputs.build(n, t, where, state) for n, t in config.output.items()}
-        self._outputs = {n: HostedOutput(n, o, self._spool, folder, self._labels.put) for n, o in built_outputs.items()}
+        self._outputs = {n: HostedOutput(n, o, self._spool, folder, self._take_label) for n, o in built_outputs.items()}
 
     def run(self) -> None:
         """Start everything, decide until `stop`, end everything."""
@@ -150,6 +157,7 @@ class App:
         with self._opened as ending:  # ends in reverse order of what follows, then closes what was opened
             self._samples.start()
             self._labels.start(self._followed)
+            self._book.start()
             ending.callback(self._page.stop)
             self._page.start()
             self._folder.publish(STATUS_FILE, self._page.address)
@@ -189,6 +197,7 @@ class App:
             "samples": self._samples.lost,
             "kept": self._inbox.dropped,
             "labels": self._labels.lost,
+            "book": self._book.lost,
         }
         return {
             "name": self.config.agent.name,
@@ -203,6 +212,7 @@ class App:
             "outputs": {n: o.status(self._events.overflowed[n]) for n, o in self._outputs.items()},
             "inbox": {**self._inbox.status(), "problem": self._progress.problem},
             "labels": self._labels.status(),
+            "event_book": self._book.status(),
             "storage": self._storage(),
             "unwritten_events": {"waiting": self._events.waiting, "problem": self._events.problem},
             "lost": lost,
@@ -247,6 +257,7 @@ class App:
             fits,
             self.latency.slow,
             self._plans[name],
+            self._book,
         )
 
     def _asset(self, name: str) -> Asset:
@@ -262,6 +273,7 @@ class App:
             self._raise_event,
             self._run,
             self._spool.silence_state(name),
+            self._book,
         )
 
     def _station_files(self, looks: dict[str, Inspection], folder: Path) -> list[Follower]:
@@ -346,6 +358,7 @@ class App:
         """Make samples, labels and events durable; whether they are. Called in the progress writer's thread."""
         self._samples.flush()
         self._labels.flush()
+        self._book.flush()
         return self._events.waiting == 0
 
     def _push(self, batch: Batch, decided: bool = False) -> None:
@@ -382,7 +395,23 @@ class App:
     def _raise_event(self, event: Event, state: EventState) -> None:
         asset, what = event.decision.asset, event.reason or f"score {event.worst:.4g}"
         logger.info("asset %s: event %s %s, %s", asset, event.key, event.state, what)
-        self._events.put(event, state)
+        self._events.put(event, state, self._book.note(event))
+
+    def _take_label(self, label: Label) -> None:
+        """Store a label that became known at an output's target; a closed order also decides on its event's windows."""
+        self._labels.put(label)
+        subject = self._subjects.get(label.asset)
+        card = subject.card() if subject else None
+        if subject is None or card is None or card.task != "anomaly" or label.origin != "mes":
+            return
+        normal = subject.target_value(card, label.value) == 0
+        self._book.close_order(label.asset, label.start_ns, label.end_ns, normal)
+
+    def _share(self, asset: str) -> int:
+        """How many samples the asset may have."""
+        model = self.config.asset[asset].model
+        graph = self._models[model].graph
+        return self._samples.share(model, math.prod(graph.input_shape) if graph else 1)
 
     def _wake_outputs(self) -> None:
         for output in self._outputs.values():

@@ -144,6 +144,16 @@ def _counters(status: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]
         ("out_of_range", "Readings outside of a channel's range, by asset/channel", _by_channel(assets)),
         ("unjudged", "Decisions that could not alarm, by asset", {k: v["unjudged"] for k, v in assets.items()}),
         ("events", "Events raised, by asset", {k: v["events"] for k, v in assets.items()}),
+        (
+            "thinned_windows",
+            "Windows not stored because others cover the time, by asset",
+            {k: v["windows_thinned"] for k, v in assets.items()},
+        ),
+        (
+            "crowded_samples",
+            "Samples lost because their asset delivered too many, by asset",
+            {k: v["samples_crowded"] for k, v in assets.items()},
+        ),
         ("delivered", "Events sent and answered, by output", {k: v["delivered"] for k, v in outputs.items()}),
         ("skipped", "Events with nothing to send, by output", {k: v["skipped"] for k, v in outputs.items()}),
         ("withheld", "Cleared without an opened, by output", {k: v["withheld"] for k, v in outputs.items()}),
@@ -174,6 +184,9 @@ def _gauges(status: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]:
     private = {k: v["privacy"] for k, v in models.items() if v["privacy"] is not None}
     scores = {k: v["last"]["score"] for k, v in assets.items() if v["last"] is not None}
     conditions = {k: v["condition"] for k, v in assets.items()}
+    book, shelved = status["event_book"], status["event_book"]["shelved"]
+    known = {k: v["baseline"] for k, v in assets.items() if v["baseline"] is not None}
+    baselines = {k: min(1.0, v["covered_ns"] / max(1, v["span_ns"])) for k, v in known.items()}
     ages = {k: v["age_s"] for k, v in conditions.items() if v["age_s"] is not None}
     return [
         ("pending", "Events waiting, by output", {k: v["pending"] for k, v in outputs.items()}),
@@ -203,6 +216,13 @@ def _gauges(status: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]:
             {k: v["gaps"] for k, v in conditions.items()},
         ),
         ("unmatched_labels", "Labels of no sample, by asset", {k: v["unmatched"] for k, v in status["labels"].items()}),
+        (
+            "withheld_windows",
+            "Windows of undecided events, not learnt from",
+            {"agent": book["withheld_windows"]},
+        ),
+        ("suppressed_events", "Events not sent, by what is shelved", {s["subject"]: s["suppressed"] for s in shelved}),
+        ("baseline", "Part of its baseline that an asset has, 1: all", baselines),
         ("rss_mib", "Resident memory, MiB", {"agent": status["rss_mib"]}),
         ("privacy_epsilon", "Privacy budget, by model", {k: v["epsilon"] for k, v in private.items()}),
         ("privacy_epsilon_spent", "Spent of it, by model", {k: v["spent"] for k, v in private.items()}),

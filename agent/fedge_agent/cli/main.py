@@ -17,7 +17,7 @@ from fedge_models.system.command_line import Group
 from fedge_models.system.text import printable
 
 from ..health import PROGRAM
-from . import label, model, opcua, order, status
+from . import event, label, model, opcua, order, status
 from .options import config_option, json_option, load_config
 
 
@@ -27,8 +27,9 @@ def main() -> None:
     """Read machines, decide, learn, and share only signed updates."""
 
 
-main.add_command(order.order_group)
-for command in (model.model_group, model.train, model.evaluate, opcua.trust, opcua.browse, label.label, status.status):
+TRAINING = (model.model_group, model.train, model.evaluate)
+OPERATING = (label.label, event.event_group, order.order_group, status.status)
+for command in (*TRAINING, opcua.trust, opcua.browse, *OPERATING):
     main.add_command(command)
 
 

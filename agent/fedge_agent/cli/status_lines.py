@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..machines.condition_words import duration, names
-from . import status_assets, storage_lines
+from . import event_lines, status_assets, storage_lines
 
 KINDS = ("sources", "models", "outputs")
 MOST = 5  # problems of one thing in a line
@@ -46,6 +46,7 @@ def lines(table: Mapping[str, Any], config_path: Path) -> list[Line]:
         made += [Line(f"{kind[:-1]} {name}: {line.text}", line.problems) for name, line in described.items()]
         if not table[kind]:
             made.append(Line(f"no {kind}: add [{kind[:-1]}.NAME] to {config_path}"))
+    made += [Line(text) for text in event_lines.of_status(table["event_book"])]
     return [*made, *_labels(table["labels"]), *_whole(table)]
 
 

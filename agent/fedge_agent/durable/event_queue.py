@@ -107,8 +107,8 @@ class EventQueue(abc.ABC):
     def _all(self, sql: str, *values: object) -> list[Any]:
         """The rows of a query."""
 
-    def put_event(self, outputs: Sequence[str], event: Event, state: EventState) -> list[str]:
-        """Store an event for each output, and the state it led to, in one transaction.
+    def put_event(self, outputs: Sequence[str], event: Event, state: EventState | None) -> list[str]:
+        """Store an event for each output, and the state it led to (None: as it is), in one transaction.
 
         Returns the outputs that have too many waiting to get another.
         """
@@ -124,6 +124,8 @@ class EventQueue(abc.ABC):
                 db.execute(sql, (output, *row))
             if event.state == "opened" and event.kind != SILENT:
                 db.execute("DELETE FROM opened WHERE output = '' AND asset = ?", (asset,))
+            if state is None:
+                return full
             table = "alerts" if isinstance(state, AlertState) else "silences"
             sql = f"INSERT OR REPLACE INTO {table} VALUES (?, ?)"  # noqa: S608
             db.execute(sql, (asset, msgspec.json.encode(state)))

@@ -32,7 +32,7 @@ class EventWriter:
         self.lost = 0  # events that some output will never see
         self.overflowed = dict.fromkeys(outputs, 0)  # those that an output had no more room for
         self._spool, self._outputs, self._wake = spool, outputs, wake
-        self._waiting: deque[tuple[Event, EventState]] = deque()
+        self._waiting: deque[tuple[Event, EventState | None, bool]] = deque()
         self._worker = Worker("events", self._write, self._write)
 
     @property
@@ -49,26 +49,26 @@ class EventWriter:
         """Write from now on."""
         self._worker.start()
 
-    def put(self, event: Event, state: EventState) -> None:
-        """Take an event and the state that it led to."""
+    def put(self, event: Event, state: EventState | None, send: bool = True) -> None:
+        """Take an event and the alert state that it led to; None: the state was stored before. send: to the outputs."""
         if len(self._waiting) >= MAX_WAITING:
             self._lose(event, f"{MAX_WAITING} others wait for the disk")
             return
-        self._waiting.append((event, state))
+        self._waiting.append((event, state, send))
         self._worker.wake()
 
     def stop(self) -> None:
         """Write what waits; count what the disk does not take as lost."""
         self._worker.stop(LAST_S)
-        for event, _ in self._waiting:
+        for event, *_ in self._waiting:
             self._lose(event, self.problem or "the disk is too slow")
 
     def _write(self) -> None:
         """Write all that waits, oldest first. Raises StorageError; the event at hand then stays first in line."""
         while self._waiting:
-            event, state = self._waiting[0]
+            event, state, send = self._waiting[0]
             try:
-                full = self._spool.put_event(self._outputs, event, state)
+                full = self._spool.put_event(self._outputs if send else (), event, state)
             except FedgeError:
                 raise
             except Exception as e:  # of this event: it must not hold up all others

@@ -47,6 +47,7 @@ from ..learning.schedule import Schedule
 from ..learning.serving import Serving
 from ..learning.training import Trained
 from ..samples.baseline import Plan, Progress
+from ..samples.event_book import EventBook
 from ..samples.store import SampleStore
 from .identity import Identity
 from .uplink import Uplink
@@ -90,6 +91,7 @@ class Participant:
         fits: Callable[[Card, tuple[int, ...]], None],
         slow: Callable[[float], bool],
         plans: Mapping[str, Plan] | None = None,
+        events: EventBook | None = None,
     ) -> None:
         self.name, self.config = name, config
         self.problem: str | None = None
@@ -101,7 +103,7 @@ class Participant:
         self._samples, self._spool = samples, spool
         self._identity, self._uplink = identity, uplink
         self._slow = slow
-        self.model = LocalModel(name, config, self._chain, samples, spool, labelled, fits, self._pause, plans)
+        self.model = LocalModel(name, config, self._chain, samples, spool, labelled, fits, self._pause, plans, events)
         self._schedule = Schedule(config.training)
         self._head: Release | None = None
         self._next_poll, self._reachable = 0.0, True

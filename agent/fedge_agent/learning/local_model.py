@@ -33,7 +33,9 @@ from ..config.schema import ModelConfig
 from ..durable.releases import ChainStore
 from ..durable.spool import Spool
 from ..samples.baseline import LEAST_WINDOWS, Plan, Progress
+from ..samples.event_book import EventBook
 from ..samples.store import Kind, Rows, SampleStore
+from ..samples.withholding import NORMAL, trainable
 from ..types import Array
 from . import stored_limits
 from .canary import CANARY_MIN, clearly_worse
@@ -52,6 +54,7 @@ logger = logging.getLogger(__name__)
 
 HISTORY = 1000  # samples from which a trend is computed when another model serves
 SCALE_GROWTH = 1.05
+SETTLING = 20  # samples
 LIMITS_S = 1.0  # between two looks for machines whose baseline has become complete
 
 
@@ -59,7 +62,7 @@ class LocalModel:
     """The model of one federation here; without a graph until `adopt`.
 
     fits: raises ModelError when a card and its input shape do not fit the assets; pause: called between batches; plans:
-    what is learnt from each asset.
+    what is learnt from each asset; events: whose windows are withheld.
     """
 
     def __init__(
@@ -73,6 +76,7 @@ class LocalModel:
         fits: Callable[[Card, tuple[int, ...]], None],
         pause: Callable[[], None],
         plans: Mapping[str, Plan] | None = None,
+        events: EventBook | None = None,
     ) -> None:
         self.serving: Serving | None = None
         self.graph: TrainableGraph | None = None
@@ -89,6 +93,7 @@ class LocalModel:
         self._left_out: dict[bool, int] = {}  # of the held-back part, and of the other
         self._rng = np.random.default_rng()
         self._plans, self._windows = plans or {}, dict[str, int]()  # asset -> its normal windows, when last counted
+        self._events, self._accepted = events, 0  # how many alarms were accepted when the scale was fitted
         self._looked = 0.0  # monotonic, s
         self._tried: set[str] = set()  # assets whose baseline was complete at such a look
 
@@ -168,7 +173,7 @@ class LocalModel:
     def usable(self, held: bool) -> Data:
         """Standardised samples to train on, without wild ones; `held`: those to evaluate with."""
         assert self.graph is not None and self._scale is not None
-        task, (x, y, assets) = self.graph.card.task, self._load(held)
+        task, (x, y, assets, _) = self.graph.card.task, self._load(held)
         data = usable(task, x, y, self._labelled, assets)
         # A label says what a sample is, however far away it lies; a sample without one only seems to be normal.
         keep = self._plausible(data) if task != "classify" else finite_rows(data.x)
@@ -260,9 +265,11 @@ class LocalModel:
             self._unread = False
             self.serve()
         total, least = self.total, self._config.training.min_samples
-        if total < max(least, SCALE_GROWTH * self._scaled_on):
+        accepted = self._events.accepted if self._events else 0
+        if accepted == self._accepted and total < max(least, self._grown()):
             return
-        x, y, _ = self._load(None)
+        self._accepted = accepted
+        x, y, *_ = self._load(None)
         if self.graph.card.task == "anomaly":
             x = usable("anomaly", x, y, self._labelled).x
         if len(x) < least:
@@ -271,6 +278,14 @@ class LocalModel:
         self._save_scale(x.shape[1:], total)
         self.tune()
         self.serve()
+
+    def _grown(self) -> float:
+        """How many samples make another fit worth while: few, while the windows of an accepted alarm come in."""
+        settles = self._events is not None and any(
+            h.open and h.verdict == NORMAL and h.asset in self._plans for h in self._events.holds()
+        )
+        grown = SCALE_GROWTH * self._scaled_on
+        return min(grown, self._scaled_on + SETTLING) if settles else grown
 
     def tune(self) -> None:
         """Tune the release that serves to the machines here, where held-back data shows that it helps."""
@@ -335,7 +350,7 @@ class LocalModel:
     def _standardised(self, held: bool) -> Data:
         """All samples of one part."""
         assert self._scale is not None
-        x, y, assets = self._load(held)
+        x, y, assets, _ = self._load(held)
         keep = finite_rows(x)
         return Data(self._scale(x[keep]), y[keep], assets[keep])
 
@@ -351,17 +366,34 @@ class LocalModel:
         return found
 
     def _load(self, held: bool | None) -> Rows:
-        """Samples of one part or (None) all, before standardisation."""
+        """Samples of one part or (None) all that may be learnt from, before standardisation."""
         assert self.graph is not None
         shape, targets = self.graph.input_shape, self._targets()
         try:
-            return self._samples.rows(self._name, shape, held, targets, self._kind())
+            found = self._samples.rows(self._name, shape, held, targets, self._kind())
+            return found if self.graph.card.task != "anomaly" else self._learnable(found)
         except StorageError as e:  # it serves with what is stored beside the release
             if not self._unread:
                 logger.error("model %s: %s; it decides without them", self._name, e)
             self._unread = True
             y = np.zeros((0, targets) if targets > 1 else 0, np.float64 if targets else np.int64)
-            return Rows(np.zeros((0, *shape), self._kind()), y, np.zeros(0, np.str_))
+            return Rows(np.zeros((0, *shape), self._kind()), y, np.zeros(0, np.str_), np.zeros(0, np.int64))
+
+    def _learnable(self, found: Rows) -> Rows:
+        """Those of an anomaly model's samples that count as normal. Raises StorageError."""
+        if self._events is None:
+            return found
+        keep = trainable(found.assets, found.times, found.y >= 0, self._events.holds(), self._young())
+        return found if keep.all() else found.part(keep)
+
+    def _young(self) -> dict[str, tuple[int, int]]:
+        """Source time of the windows after which an alarm could still come, of assets whose baseline is complete."""
+        found = {}
+        for asset, last in self._samples.last_times(self._name).items():
+            plan = self._plans.get(asset, Plan())
+            if plan.learn_after_ns and self._samples.covered_ns(self._name, asset) >= plan.span_ns:
+                found[asset] = (last - plan.learn_after_ns, last)
+        return found
 
     def _kind(self) -> Kind:
         assert self.graph is not None

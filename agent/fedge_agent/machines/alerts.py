@@ -24,9 +24,9 @@ LETTERS = "bcdfghjkmnpqrstvwxz23456789"  # none that looks like another, and no 
 class Alert:
     """The alert of one asset: hysteresis over consecutive windows, and a minimum gap between openings."""
 
-    def __init__(self, gateway: str, asset: str, when: When, state: AlertState, run: str = "") -> None:
-        """run: names this start of the agent in the keys of its events, see `new_run`."""
-        self._gateway, self._asset, self._when, self._run = gateway, asset, when, run
+    def __init__(self, gateway: str, asset: str, when: When, state: AlertState, run: str = "", model: str = "") -> None:
+        """run: names this start of the agent in the keys of its events, see `new_run`; model: the asset's."""
+        self._gateway, self._asset, self._when, self._run, self._model = gateway, asset, when, run, model
         self.unjudged = 0  # decisions that could not alarm: the score or its limit is not finite
         self.resume(state)
         self._ratios: deque[float] = deque(maxlen=max(1, when.for_windows))  # score over limit, of the last windows
@@ -38,7 +38,9 @@ class Alert:
         if not math.isfinite(decision.score) or not math.isfinite(limit):
             self.unjudged += 1  # the asset is blind, which `condition` states as a problem
             return None
-        self._count(decision.score > limit, decision.score < limit * self._when.clear_below, decision.time_ns)
+        over = limit if self.accepted else limit * self._when.clear_below
+        self._count(decision.score > limit, decision.score < over, decision.time_ns)
+        self._follow_alarm()
         self._ratios.append(decision.score / limit if limit > 0 else 1.0)
         if self.state.opened:
             return self._while_open(decision)
@@ -57,11 +59,34 @@ class Alert:
         self.state, self._above, self._below = state, state.above, state.below
         self._above_ns, self._below_ns = state.above_ns, state.below_ns
         self._time_ns = state.time_ns  # end of the last window
+        self.accepted = False  # somebody took it for the new normal: it is over once the score is not above the limit
+        lasts = state.opened or state.above >= self._when.for_windows
+        self.alarm_ns: int | None = (state.above_ns or state.opened_ns) if lasts else None
 
     def at(self, time_ns: int) -> AlertState:
         """The state after the window that ended then."""
         since = {"above_ns": self._above_ns, "below_ns": self._below_ns}
         return msgspec.structs.replace(self.state, time_ns=time_ns, above=self._above, below=self._below, **since)
+
+    @property
+    def key(self) -> str:
+        """Key of the last event."""
+        return self._key(self._model, self.state)
+
+    @property
+    def normal_ns(self) -> int:
+        """End of the first window of those in a row that are below the limit."""
+        return self._below_ns
+
+    def _key(self, model: str, state: AlertState) -> str:
+        return f"{self._gateway}:{model}:{self._asset}:{_number(state)}"
+
+    def _follow_alarm(self) -> None:
+        """Note from when on the score is too high, also where `min_gap` allows no event (`alarm_ns`)."""
+        if self._above >= self._when.for_windows:
+            self.alarm_ns = self._above_ns if self.alarm_ns is None else self.alarm_ns
+        elif self._below >= self._when.for_windows:
+            self.alarm_ns, self.accepted = None, False
 
     def _count(self, above: bool, below: bool, time_ns: int) -> None:
         self._above = self._above + 1 if above else 0
@@ -102,7 +127,7 @@ class Alert:
 
     def _event(self, kind: str, decision: Decision, state: AlertState, since_ns: int) -> tuple[Event, AlertState]:
         event = Event(
-            key=f"{self._gateway}:{decision.model}:{self._asset}:{_number(state)}",
+            key=self._key(decision.model, state),
             state=kind,
             decision=decision,
             worst=state.worst,

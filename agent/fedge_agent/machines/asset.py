@@ -22,6 +22,7 @@ from ..config.schema import AssetConfig
 from ..federation.participant import Participant
 from ..health import Latency
 from ..learning.serving import Scored, Serving
+from ..samples.event_book import EventBook
 from ..samples.label_values import TargetValue, target_value
 from ..samples.sample_table import Sample
 from ..samples.split import Split, split
@@ -73,11 +74,13 @@ class Asset:
         raise_event: Callable[[Event, EventState], None],
         run: str = "",
         silence: SilenceState = SilenceState(),  # noqa: B008  # frozen
+        events: EventBook | None = None,
     ) -> None:
         self.name, self.config, self.participant = name, config, participant
         self._samples, self._latency, self._raise = samples, latency, raise_event
-        self._alert = Alert(gateway, name, config.when, state, run)
+        self._alert = Alert(gateway, name, config.when, state, run, config.model)
         self._silence = Silence(gateway, name, config.when, silence, time.monotonic(), run)
+        self._book, self._held = events, ""  # key of the event for which windows are withheld
         self._assembler: Assembler | Snapshots | None = None
         self._card: Card | None = None
         self._prepare: Preparation | None = None
@@ -122,6 +125,9 @@ class Asset:
                 self._context.resume(saved.context)
             self._start_ns = saved.start_ns
             self._silence.resume(saved.silence)
+        if self._book is not None:
+            lasts = self._alert.alarm_ns is not None
+            self._book.resume(self.name, self._alert.key, self._alert.state, lasts)
         self._alerted_ns = self._alert.state.time_ns
         with suppress(StorageError):  # samples that cannot be read are not written twice either
             self._sampled_ns = self._samples.last_of(self.config.model, self.name) or NEVER_NS
@@ -356,7 +362,10 @@ class Asset:
         return self._outlook.update(now_ns, scored.values, scored.bounds)
 
     def _follow(self, decision: Decision) -> None:
+        if self._book is not None and self._alert.state.opened:
+            self._alert.accepted = self._book.is_accepted(self._alert.key)
         made = self._alert.update(decision)
+        self._withhold(self._alert.alarm_ns)
         if made is not None:
             self._events += made[0].state == "opened"
             self._raise(*made)
@@ -376,6 +385,17 @@ class Asset:
         made = self._silence.decided(decision, now)
         if made is not None:
             self._raise(*made)
+
+    def _withhold(self, since_ns: int | None) -> None:
+        """Withhold the windows of an alarm from training, of a model that takes every window for normal."""
+        if self._book is None or self._card is None or self._card.task != "anomaly" or self.config.labelled:
+            return
+        if since_ns is None and self._held:
+            self._book.end(self.name, self._alert.normal_ns - 1)
+            self._held = ""
+        elif since_ns is not None and self._held != self._alert.key:
+            self._held = self._alert.key
+            self._book.begin(self.name, self._held, since_ns)
 
     def _targets(self) -> tuple[Target, ...]:
         assert self._card is not None

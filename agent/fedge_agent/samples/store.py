@@ -50,6 +50,11 @@ class Rows(NamedTuple):
     x: NDArray[Any]  # (n, *shape)
     y: NDArray[Any]  # (n,) or (n, targets)
     assets: NDArray[np.str_]  # (n,)
+    times: NDArray[np.int64]  # (n,) ns
+
+    def part(self, keep: NDArray[np.bool_]) -> Rows:
+        """Some of them."""
+        return Rows(self.x[keep], self.y[keep], self.assets[keep], self.times[keep])
 
 
 class SampleStore:
@@ -196,14 +201,16 @@ class SampleStore:
         they were put. Samples of another shape are left out.
         """
         size = np.dtype(kind).itemsize * int(np.prod(shape))
-        sql = "SELECT x, y, asset FROM samples WHERE model = ? AND held IN (?, ?) AND length(x) = ? ORDER BY id"
+        sql = (
+            "SELECT x, y, asset, time_ns FROM samples WHERE model = ? AND held IN (?, ?) AND length(x) = ? ORDER BY id"
+        )
         parts = (0, 1) if held is None else (int(held), int(held))
         rows = self._rows(sql, model, *parts, size)
         x = np.frombuffer(b"".join(r[0] for r in rows), kind).reshape(len(rows), *shape)
-        assets = np.array([r[2] for r in rows], np.str_)
+        assets, times = np.array([r[2] for r in rows], np.str_), np.array([r[3] for r in rows], np.int64)
         if targets:
-            return Rows(x, sample_table.target_values([r[1] for r in rows], targets), assets)
-        return Rows(x, np.array([-1 if r[1] is None else r[1] for r in rows], np.int64), assets)
+            return Rows(x, sample_table.target_values([r[1] for r in rows], targets), assets, times)
+        return Rows(x, np.array([-1 if r[1] is None else r[1] for r in rows], np.int64), assets, times)
 
     def history(
         self, model: str, shape: tuple[int, ...], since_ns: int, most: int, kind: Kind = np.float32
@@ -218,6 +225,11 @@ class SampleStore:
             model, size, since_ns, step,
         )  # fmt: skip
         return [(asset, time_ns, np.frombuffer(x, kind).reshape(shape)) for asset, time_ns, x in rows]
+
+    def last_times(self, model: str) -> dict[str, int]:
+        """Time (ns) of each asset's sample that was written last."""
+        last = "SELECT max(id) FROM samples WHERE model = ? GROUP BY asset"
+        return dict(self._rows(f"SELECT asset, time_ns FROM samples WHERE id IN ({last})", model))  # noqa: S608
 
     def newest(self, model: str) -> int:
         """Time (ns) of the model's newest sample; 0: there is none."""

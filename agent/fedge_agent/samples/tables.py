@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one SQLite file of samples and labels: where it is, what its tables are, how it is opened.
+"""The one SQLite file of samples, labels and events: where it is, what its tables are, how it is opened.
 
-Each of the two has a connection of its own. Labels are acknowledged, so theirs commits with ``synchronous=EXTRA``;
-samples are acknowledged to nobody, so theirs commits with NORMAL: a power cut may cost the last half minute, not the
-file.
+Each of them has a connection of its own. Labels, and what people did with events, are acknowledged, so theirs commit
+with ``synchronous=EXTRA``; samples are acknowledged to nobody, so theirs commits with NORMAL: a power cut may cost the
+last half minute, not the file.
 """
 
 from __future__ import annotations
@@ -35,6 +35,20 @@ CREATE TABLE IF NOT EXISTS labels (
     value NOT NULL, origin TEXT NOT NULL, part TEXT NOT NULL, noted INTEGER NOT NULL,
     matched INTEGER NOT NULL DEFAULT 0);
 CREATE INDEX IF NOT EXISTS labels_of ON labels (asset);
+CREATE TABLE IF NOT EXISTS events (
+    key TEXT PRIMARY KEY, asset TEXT NOT NULL, opened_ns INTEGER NOT NULL, cleared_ns INTEGER, severity TEXT NOT NULL,
+    worst REAL, threshold REAL, provisional INTEGER NOT NULL, body BLOB NOT NULL, sent INTEGER NOT NULL,
+    acknowledged REAL, who TEXT NOT NULL DEFAULT '', kind TEXT NOT NULL DEFAULT 'alert');
+CREATE TABLE IF NOT EXISTS withheld (
+    name TEXT PRIMARY KEY, key TEXT NOT NULL, asset TEXT NOT NULL, start_ns INTEGER NOT NULL, end_ns INTEGER NOT NULL,
+    verdict TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS withheld_of ON withheld (key);
+CREATE TABLE IF NOT EXISTS event_notes (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT NOT NULL, at REAL NOT NULL, who TEXT NOT NULL, action TEXT NOT NULL,
+    text TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS shelves (
+    subject TEXT PRIMARY KEY, until REAL NOT NULL, left_s REAL NOT NULL, who TEXT NOT NULL, text TEXT NOT NULL,
+    suppressed INTEGER NOT NULL, at REAL NOT NULL);
 CREATE INDEX IF NOT EXISTS labels_by_span ON labels (asset, part, end_ns, start_ns);
 """
 

@@ -1,0 +1,320 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The book of events: which windows each withholds from training, what people did with it, what is shelved.
+
+Promises: windows of an alarm are withheld from the moment that it is seen, before anything is on disk; what a person
+decided is durable when the command returns (SQLite, ``synchronous=EXTRA``), and a running agent follows it within about
+a second. What a shelf keeps from the outputs is counted, and an event that is still open when the shelf ends is sent
+then. A shelf ends at its time of this machine's clock, and never after more running time than it was shelved for, so a
+clock that is set back prolongs none. The main thread never waits: it writes in memory, a thread writes to disk.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from sqlite3 import Connection
+from typing import Any
+
+from fedge_models.errors import DataError, FedgeError, StorageError
+from fedge_models.system.choices import hint
+from fedge_models.system.healing import HealingDatabase
+from fedge_models.system.worker import Worker
+
+from ..durable import event_record
+from ..types import AlertState, Event
+from . import event_table
+from .event_table import Note, Row, Shelf
+from .tables import open_tables
+from .withholding import FAULT, NORMAL, Hold
+
+logger = logging.getLogger(__name__)
+
+LOOK_S = 1.0  # for what people decide, in another process
+TRIM_S = 60.0
+LAST_S = 5.0
+MAX_WAITING = 10_000  # changes that the disk has not taken
+SHOWN = 20  # holds in status
+WITHHELD_SHARE = 4  # withheld windows may take one part in so many of an asset's samples
+
+Write = Callable[[Connection], object]
+
+
+class EventBook:
+    """All events of the agent. Thread-safe. Without `start` it only stores: for `fedge-agent event`.
+
+    before_ns: of each asset, the stretch before an alarm whose windows are withheld too; share: how many samples an
+    asset may have; send: gives the outputs an event that was shelved.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        before_ns: Mapping[str, int] | None = None,
+        beside: HealingDatabase | None = None,
+        share: Callable[[str], int] = lambda _: 1 << 62,
+        send: Callable[[Event], None] = lambda _: None,
+    ) -> None:
+        self._before_ns, self._share, self._send = before_ns or {}, share, send
+        self._tables = open_tables(path, "events", "EXTRA", beside, heals=beside is not None)
+        self._lock = threading.Lock()
+        self._writes: deque[Write] = deque()
+        self._worker = Worker("event book", self._round, self._finish)
+        self._shelves: dict[str, Shelf] = {}
+        self._ends: dict[tuple[str, float], float] = {}  # (subject, when it was shelved) -> monotonic end, s
+        self._holds: dict[str, Hold] = {}
+        self._trimmed_at, self.trimmed = 0.0, 0  # withheld windows that were deleted
+        self.lost = 0  # changes that are not in the book
+        self.accepted = 0  # grows when windows of an alarm become data
+        self._load()
+
+    @property
+    def problem(self) -> str | None:
+        """Why nothing is written at the moment."""
+        return self._worker.problem or self._tables.problem
+
+    def start(self) -> None:
+        """Write, and follow what people decide, from now on."""
+        self._worker.start()
+
+    def stop(self) -> None:
+        """Write what waits, and close."""
+        self._worker.stop(LAST_S)
+        self._tables.close()
+
+    # the main thread: nothing here waits
+
+    def note(self, event: Event) -> bool:
+        """Note an event; whether the outputs get it. One that is shelved is counted instead."""
+        shelf = self._shelves.get(event.decision.asset) or self._shelves.get(event.key)
+        sent = shelf is None or event.state == "cleared"
+        if shelf is not None and not sent:
+            with self._lock:
+                counted = self._shelves[shelf.subject] = shelf._replace(suppressed=shelf.suppressed + 1)
+                self._put(lambda db: event_table.update_shelf(db, counted))
+        body = event_record.encode(event)
+        self._put(lambda db: event_table.put_event(db, event, body, sent))
+        return sent
+
+    def begin(self, asset: str, key: str, since_ns: int) -> None:
+        """Withhold the asset's windows from the stretch before `since_ns` on, for the event of that key."""
+        with self._lock:
+            hold = next((h for h in self._holds.values() if h.asset == asset and h.open), None)
+            if hold is None:
+                hold = Hold(f"{key}@{since_ns}", key, asset, since_ns - self._before_ns.get(asset, 0))
+            made = hold._replace(key=key)
+            self._holds[made.name] = made
+            self._put(lambda db: event_table.put_holds(db, [made]))
+
+    def end(self, asset: str, time_ns: int) -> None:
+        """Withhold no window of the asset that ends after `time_ns`: its alarm is over."""
+        with self._lock:
+            ended = [h._replace(end_ns=time_ns) for h in self._holds.values() if h.asset == asset and h.open]
+            self._holds.update({h.name: h for h in ended})
+            self._put(lambda db: event_table.put_holds(db, ended))
+
+    def resume(self, asset: str, key: str, state: AlertState, lasts: bool) -> None:
+        """Make the book agree with the alert that a restart found; lasts: the alarm was not over then."""
+        if not lasts:
+            self.end(asset, state.time_ns)
+        open_key = key if state.opened else ""
+        self._put(lambda db: event_table.end_others(db, asset, open_key, state.time_ns))
+        if state.opened:
+            self._put(lambda db: event_table.ensure_open(db, key, asset, state))
+
+    def _put(self, write: Write) -> None:
+        if len(self._writes) < MAX_WAITING:
+            self._writes.append(write)
+        else:
+            self.lost += 1
+
+    def is_accepted(self, key: str) -> bool:
+        """Whether somebody took what this event is about for the new normal."""
+        return any(h.key == key and h.verdict == NORMAL for h in list(self._holds.values()))
+
+    def has_hold(self, key: str) -> bool:
+        """Whether an event withholds windows, or did."""
+        return any(h.key == key for h in list(self._holds.values()))
+
+    # what is learnt
+
+    def holds(self) -> list[Hold]:
+        """All holds. Any thread."""
+        with self._lock:
+            return list(self._holds.values())
+
+    def close_order(self, asset: str, start_ns: int, end_ns: int, normal: bool) -> None:
+        """Take the MES's word for the alarms of that time. Raises StorageError."""
+        verdict = NORMAL if normal else FAULT
+        self.flush()
+        with self._tables.transaction() as db:
+            event_table.decide_span(db, asset, start_ns, end_ns, verdict)
+        self._load()
+
+    # people; durable on return, raises StorageError
+
+    def acknowledge(self, key: str, who: str, text: str, verdict: str) -> None:
+        """Note that somebody has seen the event, and whether it is a fault or the new normal. Raises DataError."""
+        self._known(key)
+        if verdict == NORMAL and not self.has_hold(key):
+            raise DataError(
+                f"event {key} withholds nothing from training, so there is nothing to accept: a model with labels "
+                "learns from these (fedge-agent label)"
+            )
+        note = Note(key, time.time(), who, "accept" if verdict == NORMAL else "ack", text)
+        with self._tables.transaction() as db:
+            event_table.acknowledge(db, key, note.at, who, verdict)
+            event_table.put_note(db, note)
+
+    def comment(self, key: str, who: str, text: str) -> None:
+        """Note what somebody says about an event. Raises DataError."""
+        self._known(key)
+        with self._tables.transaction() as db:
+            event_table.put_note(db, Note(key, time.time(), who, "comment", text))
+
+    def shelve(self, subject: str, seconds: float, who: str, text: str) -> None:
+        """Raise nothing of an asset or an event for so long; 0: end that."""
+        now = time.time()
+        with self._tables.transaction() as db:
+            if seconds > 0:
+                event_table.put_shelf(db, Shelf(subject, now + seconds, seconds, who, text, 0, now))
+            else:
+                event_table.end_shelf(db, subject)
+            event_table.put_note(db, Note(subject, now, who, "shelve", f"{seconds:g} s {text}".strip()))
+
+    def listed(self) -> tuple[list[Row], list[Note], list[Shelf]]:
+        """Events, newest first; notes, oldest first; what is shelved. Raises StorageError."""
+        with self._tables.reading() as db:
+            return event_table.events(db), event_table.notes(db), event_table.shelves(db)
+
+    def withheld(self) -> dict[str, int]:
+        """How many stored windows each event withholds from training for now. Raises StorageError."""
+        found: dict[str, int] = {}
+        with self._tables.reading() as db:
+            for hold in event_table.holds(db):
+                if not hold.verdict:
+                    found[hold.key] = found.get(hold.key, 0) + event_table.count_withheld(db, hold)
+        return found
+
+    def status(self) -> dict[str, Any]:
+        """For the status page. Empty counts while the file cannot be read."""
+        try:
+            withheld = self.withheld()
+        except StorageError:
+            withheld = {}
+        shelves = [s._asdict() for s in list(self._shelves.values())]
+        return {
+            "withheld": withheld,
+            "withheld_windows": sum(withheld.values()),
+            "trimmed": self.trimmed,
+            "shelved": shelves,
+            "suppressed": sum(s["suppressed"] for s in shelves),
+            "problem": self.problem,
+        }
+
+    def _known(self, key: str) -> None:
+        keys = [row.key for row in self.listed()[0]]
+        if key not in keys:
+            raise DataError(f"there is no event {key!r}" + (f"; {hint(key, keys)}" if keys else ""))
+
+    # the thread
+
+    def _round(self) -> float:
+        self.flush()
+        self._end_shelves()
+        self._load()
+        self._send_unshelved()
+        if time.monotonic() - self._trimmed_at > TRIM_S:
+            self._trimmed_at = time.monotonic()
+            self._trim()
+        return LOOK_S
+
+    def _finish(self) -> None:
+        self.flush()
+        with self._tables.transaction() as db:
+            for shelf in self._counted_down():
+                event_table.update_shelf(db, shelf)
+
+    def flush(self) -> None:
+        """Write what waits, in order; it stays in line when the disk takes nothing."""
+        while self._writes:
+            try:
+                with self._tables.transaction() as db:
+                    self._writes[0](db)
+            except FedgeError:
+                raise
+            except Exception:  # of this one: it must not hold up all others
+                logger.exception("event book")
+                self.lost += 1
+            self._writes.popleft()
+
+    def _load(self) -> None:
+        """Take over what people decided; what waits to be written is newer than what is stored."""
+        try:
+            with self._tables.reading() as db:
+                stored, shelves = event_table.holds(db), event_table.shelves(db)
+        except StorageError:
+            return
+        with self._lock:
+            waiting = {} if not self._writes else self._holds
+            fresh = {h.name: h for h in stored}
+            for name, hold in waiting.items():
+                fresh[name] = hold._replace(verdict=fresh[name].verdict if name in fresh else hold.verdict)
+            became = [h for n, h in fresh.items() if h.verdict == NORMAL and self._verdict(n) != NORMAL]
+            self._holds, self.accepted = fresh, self.accepted + len(became)
+            counted = {s.subject: s for s in self._counted_down()}
+            self._shelves = {s.subject: _newer(s, counted.get(s.subject)) for s in shelves}
+            for shelf in self._shelves.values():
+                self._ends.setdefault((shelf.subject, shelf.at), time.monotonic() + shelf.left_s)
+
+    def _verdict(self, name: str) -> str:
+        return self._holds[name].verdict if name in self._holds else ""
+
+    def _counted_down(self) -> Sequence[Shelf]:
+        now = time.monotonic()
+        return [s._replace(left_s=max(0.0, self._end_of(s, now) - now)) for s in self._shelves.values()]
+
+    def _end_of(self, shelf: Shelf, now: float) -> float:
+        return self._ends.get((shelf.subject, shelf.at), now + shelf.left_s)
+
+    def _end_shelves(self) -> None:
+        ended = [s for s in self._counted_down() if s.left_s <= 0 or time.time() >= s.until]
+        with self._lock:
+            for shelf in ended:
+                self._shelves.pop(shelf.subject, None)
+        if ended:
+            with self._tables.transaction() as db:
+                for shelf in ended:
+                    event_table.end_shelf(db, shelf.subject, shelf.at)
+            logger.info("no longer shelved: %s", ", ".join(s.subject for s in ended))
+
+    def _send_unshelved(self) -> None:
+        """Give the outputs what was shelved, lasts, and is shelved no more."""
+        with self._tables.reading() as db:
+            waiting = event_table.unsent(db)
+        for key, asset, body in waiting:
+            if asset in self._shelves or key in self._shelves:
+                continue
+            self._send(event_record.decode(body))
+            with self._tables.transaction() as db:
+                event_table.mark_sent(db, key)
+
+    def _trim(self) -> None:
+        by_asset: dict[str, list[Hold]] = {}
+        for hold in self.holds():
+            if hold.verdict != NORMAL:
+                by_asset.setdefault(hold.asset, []).append(hold)
+        with self._tables.transaction() as db:
+            for asset, holds in by_asset.items():
+                self.trimmed += event_table.trim_withheld(db, holds, max(1, self._share(asset) // WITHHELD_SHARE))
+            event_table.forget_decided(db)
+            for shelf in self._counted_down():
+                event_table.update_shelf(db, shelf)
+
+
+def _newer(stored: Shelf, known: Shelf | None) -> Shelf:
+    """The stored shelf, with what this process counted on it."""
+    return known if known is not None and known.at == stored.at else stored

@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The tables of events, of the windows that they withhold, of what people noted, and of what is shelved.
+
+Every statement on them. No threads: the caller holds the lock of its connection.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from ..types import SEVERITIES, AlertState, Event
+from .withholding import FAULT, FOREVER_NS, Hold
+
+MAX_EVENTS = 10_000  # stored; beyond, the oldest that are over go
+_HOLD = "name, key, asset, start_ns, end_ns, verdict"
+_WITHHELD = "asset = ? AND y IS NULL AND time_ns BETWEEN ? AND ?"
+
+
+class Row(NamedTuple):
+    """One event as a list shows it."""
+
+    key: str
+    asset: str
+    opened_ns: int
+    cleared_ns: int | None
+    severity: str
+    worst: float | None  # None: there is no score, as for a silent machine
+    threshold: float | None
+    provisional: bool
+    sent: bool  # to the outputs; False: it was shelved
+    acknowledged: float | None  # Unix time, s
+    who: str
+    verdict: str
+
+    @property
+    def waits(self) -> bool:
+        """Whether somebody has to look at it."""
+        return self.cleared_ns is None or self.acknowledged is None
+
+
+class Note(NamedTuple):
+    """What a person did or said about an event."""
+
+    key: str
+    at: float  # Unix time, s
+    who: str
+    action: str  # "ack", "accept", "comment", "shelve"
+    text: str
+
+
+class Shelf(NamedTuple):
+    """A machine or an event that raises nothing for a while."""
+
+    subject: str
+    until: float  # Unix time, s
+    left_s: float  # of the agent's running time
+    who: str
+    text: str
+    suppressed: int = 0  # events that were not sent to the outputs
+    at: float = 0.0  # when it was shelved, Unix time, s
+
+
+def put_event(db: sqlite3.Connection, event: Event, body: bytes, sent: bool) -> None:
+    """Note an event, or its change."""
+    decision = event.decision
+    if event.state == "cleared":
+        sql = "UPDATE events SET cleared_ns = ?, worst = ?, severity = ? WHERE key = ?"
+        db.execute(sql, (event.since_ns or decision.time_ns, event.worst, event.severity, event.key))
+        return
+    sql = """INSERT INTO events (key, asset, opened_ns, severity, worst, threshold, provisional, body, sent, kind)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET
+        severity = excluded.severity, worst = excluded.worst, body = excluded.body, sent = max(sent, excluded.sent)"""
+    values = (event.key, decision.asset, event.since_ns or decision.time_ns, event.severity, event.worst)
+    db.execute(sql, (*values, decision.threshold, decision.provisional, body, sent, event.kind))
+    old = "SELECT rowid FROM events WHERE cleared_ns IS NOT NULL ORDER BY rowid DESC LIMIT -1 OFFSET ?"
+    db.execute(f"DELETE FROM events WHERE rowid IN ({old})", (MAX_EVENTS,))  # noqa: S608
+
+
+def end_others(db: sqlite3.Connection, asset: str, open_key: str, time_ns: int) -> None:
+    """Note as over what a restart forgot: the asset's alerts but the one that is open, if any is."""
+    db.execute(
+        "UPDATE events SET cleared_ns = ? WHERE asset = ? AND cleared_ns IS NULL AND key != ? AND kind = 'alert'",
+        (time_ns, asset, open_key),
+    )
+
+
+def ensure_open(db: sqlite3.Connection, key: str, asset: str, state: AlertState) -> None:
+    """Note an open event of which nothing is known here but its alert's state: it was raised by an older version."""
+    sql = "INSERT OR IGNORE INTO events VALUES (?, ?, ?, NULL, ?, ?, NULL, 0, x'', 1, NULL, '', 'alert')"
+    db.execute(sql, (key, asset, state.opened_ns, SEVERITIES[state.severity], state.worst))
+
+
+def put_holds(db: sqlite3.Connection, many: Sequence[Hold]) -> None:
+    """Store holds; a verdict that was given meanwhile stays."""
+    sql = f"""INSERT INTO withheld ({_HOLD}) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET
+        key = excluded.key, end_ns = excluded.end_ns"""  # noqa: S608
+    db.executemany(sql, many)
+
+
+def holds(db: sqlite3.Connection) -> list[Hold]:
+    """All holds, oldest first."""
+    return [Hold(*row) for row in db.execute(f"SELECT {_HOLD} FROM withheld ORDER BY rowid")]  # noqa: S608
+
+
+def events(db: sqlite3.Connection) -> list[Row]:
+    """All events, newest first."""
+    sql = """SELECT key, asset, opened_ns, cleared_ns, severity, worst, threshold, provisional, sent, acknowledged, who,
+        coalesce((SELECT verdict FROM withheld w WHERE w.key = e.key ORDER BY rowid DESC LIMIT 1), '')
+        FROM events e ORDER BY rowid DESC"""
+    made = (Row._make(row) for row in db.execute(sql))
+    return [row._replace(provisional=bool(row.provisional), sent=bool(row.sent)) for row in made]
+
+
+def acknowledge(db: sqlite3.Connection, key: str, at: float, who: str, verdict: str) -> None:
+    """Note who has seen the event, and decide on its windows; a fault changes nothing that was accepted before."""
+    db.execute("UPDATE events SET acknowledged = ?, who = ? WHERE key = ?", (at, who, key))
+    open_only = " AND verdict = ''" if verdict == FAULT else ""
+    db.execute(f"UPDATE withheld SET verdict = ? WHERE key = ?{open_only}", (verdict, key))  # noqa: S608
+
+
+def decide_span(db: sqlite3.Connection, asset: str, start_ns: int, end_ns: int, verdict: str) -> None:
+    """Decide on holds of the asset that overlap the span and that nobody has decided on."""
+    sql = "UPDATE withheld SET verdict = ? WHERE asset = ? AND verdict = '' AND start_ns <= ? AND end_ns >= ?"
+    db.execute(sql, (verdict, asset, end_ns, start_ns))
+
+
+def put_note(db: sqlite3.Connection, note: Note) -> None:
+    """Store what a person did."""
+    db.execute("INSERT INTO event_notes (key, at, who, action, text) VALUES (?, ?, ?, ?, ?)", note)
+
+
+def notes(db: sqlite3.Connection) -> list[Note]:
+    """All notes, oldest first."""
+    return [Note(*row) for row in db.execute("SELECT key, at, who, action, text FROM event_notes ORDER BY id")]
+
+
+def put_shelf(db: sqlite3.Connection, shelf: Shelf) -> None:
+    """Shelve, or change what is shelved."""
+    db.execute("INSERT OR REPLACE INTO shelves VALUES (?, ?, ?, ?, ?, ?, ?)", shelf)
+
+
+def update_shelf(db: sqlite3.Connection, shelf: Shelf) -> None:
+    """Store what is left of a shelf and what it suppressed, unless it was shelved again meanwhile."""
+    sql = "UPDATE shelves SET left_s = ?, suppressed = ? WHERE subject = ? AND at = ?"
+    db.execute(sql, (shelf.left_s, shelf.suppressed, shelf.subject, shelf.at))
+
+
+def end_shelf(db: sqlite3.Connection, subject: str, at: float | None = None) -> None:
+    """Take from the shelf; with `at`, unless it was shelved again meanwhile."""
+    db.execute("DELETE FROM shelves WHERE subject = ? AND (? IS NULL OR at = ?)", (subject, at, at))
+
+
+def shelves(db: sqlite3.Connection) -> list[Shelf]:
+    """Everything that is shelved."""
+    return [Shelf(*row) for row in db.execute("SELECT * FROM shelves ORDER BY subject")]
+
+
+def unsent(db: sqlite3.Connection) -> list[tuple[str, str, bytes]]:
+    """(key, asset, event) of open events that the outputs were not given."""
+    return list(db.execute("SELECT key, asset, body FROM events WHERE sent = 0 AND cleared_ns IS NULL"))
+
+
+def mark_sent(db: sqlite3.Connection, key: str) -> None:
+    """Note that the outputs get the event now."""
+    db.execute("UPDATE events SET sent = 1 WHERE key = ?", (key,))
+
+
+def count_withheld(db: sqlite3.Connection, hold: Hold) -> int:
+    """How many stored windows a hold withholds."""
+    sql = f"SELECT count(*) FROM samples WHERE {_WITHHELD}"  # noqa: S608
+    return int(db.execute(sql, (hold.asset, hold.start_ns, hold.end_ns)).fetchone()[0])
+
+
+def trim_withheld(db: sqlite3.Connection, asset_holds: Sequence[Hold], most: int) -> int:
+    """Delete the oldest withheld windows of one asset beyond `most`: a lasting alarm must not displace what is normal.
+    Returns how many."""
+    excess, dropped = sum(count_withheld(db, hold) for hold in asset_holds) - most, 0
+    for hold in asset_holds:
+        if excess <= dropped:
+            break
+        first = f"SELECT id FROM samples WHERE {_WITHHELD} ORDER BY id LIMIT ?"  # noqa: S608
+        values: tuple[Any, ...] = (hold.asset, hold.start_ns, hold.end_ns, excess - dropped)
+        dropped += db.execute(f"DELETE FROM samples WHERE id IN ({first})", values).rowcount  # noqa: S608
+    return dropped
+
+
+def forget_decided(db: sqlite3.Connection) -> None:
+    """Delete holds that were decided on and are older than every stored window of their asset."""
+    oldest = "SELECT min(time_ns) FROM samples s WHERE s.asset = withheld.asset"
+    sql = f"DELETE FROM withheld WHERE verdict != '' AND end_ns < {FOREVER_NS} AND end_ns < ({oldest})"  # noqa: S608
+    db.execute(sql)

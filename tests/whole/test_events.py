@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Events through the real agent and its command line: a lasting fault stays open over every learning until somebody
+decides; acknowledge, accept, shelve and comment while it runs and while it does not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from fedge_agent.cli.main import main
+from fedge_models.graph import zoo
+from fedge_models.graph.card import Card, Channel, WindowSpec
+from support.programs import Programs
+
+HZ = 50.0
+CARD = Card("anomaly", (Channel("a"),), WindowSpec(HZ, 5, 5), ("mean", "std"))
+NORMAL_S, FAULT = 30, 40.0
+
+
+class Press(Programs):
+    """One machine that replays a recording: normal for half a minute, and then never again."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        (folder / "m.onnx").write_bytes(zoo.autoencoder(CARD, 2, (1,)).SerializeToString())
+        rows = [f"{(i % 23) / 10 + (FAULT if i > NORMAL_S * HZ else 0)}" for i in range(round(400 * HZ))]
+        (folder / "machine.csv").write_text("\n".join(["a", *rows]))
+        self.config, self.journal = folder / "gw.toml", folder / "events.jsonl"
+        self.config.write_text(
+            f"""
+[agent]
+name = "gw"
+state = "gw"
+[source.line]
+type = "files"
+path = "machine.csv"
+rate_hz = {HZ}
+[model.m]
+file = "m.onnx"
+training = {{ min_samples = 20 }}
+[asset.press]
+model = "m"
+baseline = "10s"
+channels.a = {{ source = "line", tag = "a" }}
+[asset.press.when]
+min_gap = 0
+[output.journal]
+type = "log"
+path = "events.jsonl"
+"""
+        )
+
+    def event(self, *words: str) -> Result:
+        return CliRunner().invoke(main, ["event", *words, "--config", str(self.config)])
+
+    def asset(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.status("gw")["assets"]["press"]
+        return found
+
+    def open(self) -> bool:
+        return bool(self.asset()["alert"]["opened"])
+
+    def listed(self, *words: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = json.loads(self.event("list", "--json", *words).output)["events"]
+        return found
+
+    def sent(self) -> list[tuple[str, str]]:
+        lines = self.journal.read_text().splitlines() if self.journal.exists() else []
+        return [(event["key"], event["state"]) for event in map(json.loads, lines)]
+
+    def fits(self) -> int:
+        """How many samples the agent has collected: it learns again whenever they have grown by a twentieth."""
+        return int(sum(self.status("gw")["models"]["m"]["samples"].values()))
+
+
+@pytest.fixture
+def press(tmp_path: Path) -> Iterator[Press]:
+    made = Press(tmp_path)
+    yield made
+    made.end()
+
+
+def test_a_lasting_fault_stays_open_until_it_is_accepted(press: Press) -> None:
+    done = press.event("list")
+    assert done.exit_code == 1 and "the agent has not yet run" in done.stderr
+    press.start("gw")
+    press.wait(lambda: press.asset()["baseline"] and press.asset()["baseline"]["done"], "the baseline")
+    done = press.event("list")
+    assert done.exit_code == 0 and "no event waits for anybody" in done.output
+    press.wait(press.open, "the fault")
+    limit, collected = press.asset()["last"]["threshold"], press.fits()
+    press.wait(lambda: press.fits() > 1.3 * collected, "several trainings")
+    assert press.open() and press.asset()["last"]["threshold"] < 3 * limit
+    (event,) = press.listed()
+    assert event["withheld"] > 0 and event["cleared_ns"] is None and event["acknowledged"] is None
+    shown = CliRunner().invoke(main, ["status", "--config", str(press.config)]).output
+    assert f"windows of event {event['key']} are withheld from training" in shown, shown
+    assert event["key"] in press.event("list").output
+    done = press.event("ack", event["key"], "--by", "anna", "--comment", "the bearing")
+    assert done.exit_code == 0, done.output
+    collected = press.fits()
+    press.wait(lambda: press.fits() > collected + 40, "more windows of the fault")
+    assert press.open() and press.listed()[0]["verdict"] == "fault" and press.listed()[0]["who"] == "anna"
+    assert press.event("accept", event["key"], "--by", "ben").exit_code == 0
+    press.wait(lambda: not press.open() and (event["key"], "cleared") in press.sent(), "that it is normal now")
+    press.wait(lambda: press.listed() == [], "the book")
+    press.kill("gw")
+    assert press.event("comment", event["key"], "a new tool").exit_code == 0  # while it does not run
+    (event,) = press.listed("--all")
+    assert event["verdict"] == "normal" and [n["action"] for n in event["notes"]] == ["ack", "accept", "comment"]
+    press.start("gw")
+    press.wait(lambda: press.status("gw")["event_book"]["withheld"] == {}, "the book after a restart")
+
+
+def test_what_is_shelved_reaches_no_output_before_its_end(press: Press) -> None:
+    press.start("gw")
+    press.wait(lambda: press.asset()["baseline"], "the model")
+    assert press.event("shelve", "press", "--for", "1h", "--by", "anna", "--comment", "cleaning").exit_code == 0
+    press.wait(lambda: press.status("gw")["event_book"]["shelved"], "the shelf")
+    press.wait(press.open, "the fault")
+    press.wait(lambda: press.listed() and not press.listed()[0]["sent"], "the event in the book")
+    assert press.sent() == []
+    shown = CliRunner().invoke(main, ["status", "--config", str(press.config)]).output
+    assert "press: shelved until" in shown and "by anna" in shown and "cleaning" in shown
+    assert press.status("gw")["event_book"]["suppressed"] >= 1
+    assert press.event("comment", press.listed()[0]["key"], "water in the gearbox").exit_code == 0
+    assert "water in the gearbox" in press.event("list").output
+    assert press.event("shelve", "press", "--for", "0s").exit_code == 0
+    press.wait(lambda: press.sent() and press.sent()[0][0] == press.listed()[0]["key"], "the event, which lasts")
+    assert "fedge_agent_withheld_windows" in press.text("gw", "/metrics")
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["shelve", "press"], "give --for or --until"),
+        (["shelve", "press", "--for", "soon"], "--for 'soon': expected a duration"),
+        (["shelve", "press", "--for", "90d"], "at most 31 days"),
+        (["shelve", "press", "--until", "2020-01-01"], "is over"),
+        (["shelve", "pres", "--for", "1h"], "neither an asset (press) nor an event"),
+        (["ack", "gw:m:press:9"], "there is no event 'gw:m:press:9'"),
+        (["comment", "gw:m:press:9", "a\x00b"], "printed characters"),
+    ],
+    ids=lambda v: " ".join(v).replace("\x00", "NUL")[:30] if isinstance(v, list) else "",
+)
+def test_what_cannot_be_done_is_reported(tmp_path: Path, words: list[str], why: str) -> None:
+    press = Press(tmp_path)
+    press.start("gw")
+    press.wait(lambda: press.status("gw"), "the agent")
+    press.end()
+    done = press.event(*words)
+    assert done.exit_code == 1 and why in done.stderr, done.stderr
