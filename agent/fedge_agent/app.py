@@ -235,6 +235,7 @@ class App:
             "problems": {name: text for name, text in files_.items() if text},
             "in_memory": self._spool.in_memory,
             "identity": self._identity_problem,
+            "moved": self._folder.moved,
             "damaged": self._folder.damaged(),
         }
 

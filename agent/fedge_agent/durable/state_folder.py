@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The agent's state folder: one agent at a time, what a killed write left, where the status page is, what is damaged.
+"""The agent's state folder: one agent at a time, what killed writes left, where the status page is, what is damaged.
 
 Promises: a disk that is full, read-only or failing keeps no agent from starting: only a folder that the operator has to
 correct does. Leaves each file in it to the room that writes it.
@@ -7,8 +7,10 @@ correct does. Leaves each file in it to the room that writes it.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from fedge_models.errors import StorageError
@@ -16,6 +18,7 @@ from fedge_models.system import damage, files, lock
 
 logger = logging.getLogger(__name__)
 
+MACHINE_FILE = "machine"
 TRY_S = 10.0  # how often the address is written again while the disk fails
 LOOK_S = 5.0  # how long the list of damaged files is repeated
 
@@ -39,8 +42,28 @@ class StateFolder:
                 raise
             self.problem = str(e)
         damage.forget_removed(path)
+        self.moved = self._note_machine()
         if removed := files.remove_leftovers(path):
             logger.warning("%s: %d files of writes that were killed are deleted", path, removed)
+
+    def _note_machine(self) -> str | None:
+        """What to say of a folder that another machine used last; this one is noted in it then."""
+        here, file = machine(), self.path / MACHINE_FILE
+        try:
+            before = file.read_text(errors="replace")
+        except OSError:
+            before = ""
+        if not here or before == here:
+            return None
+        try:
+            files.write(file, here.encode())
+        except StorageError as e:
+            logger.error("%s", e)
+        if len(before) != len(here):  # none, or damaged
+            return None
+        text = f"{self.path} was last used on another machine; if that still runs, give each a name and an identity"
+        logger.error("%s", text)
+        return text
 
     def release(self) -> None:
         """Let another agent use the folder."""
@@ -75,6 +98,15 @@ class StateFolder:
             except OSError as e:
                 self._damaged = [f"{self.path}: cannot be looked at: {e.strerror}"]
         return self._damaged
+
+
+def machine() -> str:
+    """A digest of this board's serial number and of its installation's id; empty where neither is known."""
+    found = b""
+    for path in ("/proc/device-tree/serial-number", "/etc/machine-id"):
+        with suppress(OSError):
+            found += Path(path).read_bytes()
+    return hashlib.sha256(found).hexdigest() if found.strip() else ""
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -78,6 +78,7 @@ class SampleStore:
         self._waiting: deque[Sample] = deque()
         self._worker = Worker("samples", self._write, self.flush)
         self.lost = 0
+        self._losing = False  # the newest batch was lost
         self._synced = time.monotonic()
         self.total: dict[str, int] = {}
         self._covered: dict[tuple[str, str], int] = {}  # (model, asset) -> operation, ns
@@ -285,8 +286,11 @@ class SampleStore:
             self.lost += len(batch)
             if not isinstance(e, StorageError):
                 raise
-            logger.warning("%d samples are lost: %s", len(batch), e)
+            if not self._losing:  # once: a log may be on the same disk
+                logger.warning("samples are lost from now on: %s", e)
+            self._losing = True
             return
+        self._losing = False
         self._covered.update({(model, asset): ns for model, asset, ns in covered})
         for model, count in Counter(s.model for s in batch).items():
             self.count_as_new(model, count)

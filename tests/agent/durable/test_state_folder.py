@@ -100,3 +100,14 @@ def test_the_address_is_written_when_the_disk_can_be(small: SmallDisk, monkeypat
     folder.retry()
     assert (small.folder / "status.addr").read_text() == "127.0.0.1:4000" and folder.problem is None
     folder.release()
+
+
+def test_a_folder_of_another_machine_is_said_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = []
+    for name in ("a", "a", "b", "b", ""):  # the last one: where no id is known
+        monkeypatch.setattr(state_folder, "machine", lambda name=name: name and name * 64)
+        folder = StateFolder(tmp_path, "fedge-agent")
+        said.append(folder.moved)
+        folder.release()
+    assert [text is not None for text in said] == [False, False, True, False, False]
+    assert "was last used on another machine" in str(said[2])
