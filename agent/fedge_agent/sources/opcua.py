@@ -234,6 +234,8 @@ class _Run:
             return []
         readings, tags = [], self._tags[handle]
         stamp = self._evidence.take(self._monitor.nodes[handle], data, now)
+        if stamp.repeated:
+            return []
         for tag in tags:
             try:
                 made = reading(tag.text, tag.field, data, stamp.time_ns)

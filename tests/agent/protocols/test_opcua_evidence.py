@@ -114,6 +114,8 @@ def test_the_same_value_at_a_new_connection_has_the_same_time() -> None:
     first = evidence.take("n", data(5.0, after(0), after(0)), 0.0)
     evidence.connected(100.0)
     assert evidence.take("n", data(5.0, after(0), after(100)), 100.0) == first
+    again = evidence.take("n", data(5.0, after(0), after(101)), 101.0)
+    assert again == first._replace(repeated=True)  # over the same connection it says nothing new
 
 
 def test_a_bad_status_and_the_return_of_the_same_value_are_new_readings() -> None:

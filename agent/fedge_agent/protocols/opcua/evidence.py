@@ -43,6 +43,7 @@ class Stamp(NamedTuple):
     time_ns: int
     still: bool
     replaced: bool  # it is not the source's
+    repeated: bool = False  # the same value of the same time as before, over the same connection: nothing new
 
 
 class Answer(Enum):
@@ -76,6 +77,7 @@ class _Node:
     unmoved: int = 0
     missed: int = 0
     still: str = ""  # why it is not known to be alive
+    first: bool = False  # the next notification is the first of its connection
 
 
 class Evidence:
@@ -90,7 +92,7 @@ class Evidence:
         """A new connection: the time without one proves nothing."""
         for node in self._nodes.values():
             node.came = node.changed = node.moved = node.asked = now
-            node.unmoved = node.missed = 0
+            node.unmoved, node.missed, node.first = 0, 0, True
 
     def take(self, key: Hashable, data: Any, now: float) -> Stamp:
         """Time of the value of a notification (a DataValue)."""
@@ -115,8 +117,9 @@ class Evidence:
         if moved or other or code != node.code:
             node.still, node.unmoved, node.missed = "", 0, 0
         node.value, node.code, node.status, node.server = value, code, _status(data), server
-        node.time_ns, node.came = time_ns, now
-        return Stamp(time_ns, bool(node.still), bool(node.fault.value))
+        repeated = time_ns == node.time_ns and not node.first
+        node.time_ns, node.came, node.first = time_ns, now, False
+        return Stamp(time_ns, bool(node.still), bool(node.fault.value), repeated)
 
     def _judge_time(self, node: _Node, source: int | None, moved: bool, other: bool, now: float) -> None:
         """Whether the source's time can be used from now on."""
