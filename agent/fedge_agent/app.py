@@ -18,6 +18,7 @@ import math
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -68,8 +69,12 @@ SWITCH_INTERVAL_S = 0.0005  # how long the training thread may hold the interpre
 class App:
     """A running agent."""
 
-    def __init__(self, config: Config, path: Path) -> None:
-        """Open what the configuration names. Raises ConfigError or StorageError, and then leaves nothing open."""
+    def __init__(self, config: Config, path: Path, look: Callable[[Batch], None] | None = None) -> None:
+        """Open what the configuration names. Raises ConfigError or StorageError, and then leaves nothing open.
+
+        look: called with each batch; with it the sources leave no trace.
+        """
+        self._look = look
         self.config = config
         state = config.agent.state
         where = service.parse_loopback(config.agent.status, f"{path}: key 'agent.status'")
@@ -143,6 +148,8 @@ class App:
         config, folder = self.config, state / "outputs"
         self._queue = Queue(config.agent.queue_batches)
         built_sources = {n: sources.build(n, t, where, state) for n, t in config.source.items()}
+        for source in built_sources.values() if self._look else ():
+            source.leave_no_trace()
         self._sources = {
             n: HostedSource(n, s, self._routes.tags(n), self._queue, state, self._inbox, Names(self._routes.users(n)))
             for n, s in built_sources.items()
@@ -182,6 +189,10 @@ class App:
             )
             self._loop()
             service.notify("STOPPING=1")
+
+    def assets(self) -> dict[str, Asset]:
+        """The machines, for who looks at their windows."""
+        return self._assets
 
     def stop(self) -> None:
         """Ask `run` to end; safe in a signal handler."""
@@ -364,6 +375,8 @@ class App:
 
     def _push(self, batch: Batch, decided: bool = False) -> None:
         """Give each asset of the source its own readings."""
+        if self._look is not None:
+            self._look(batch)
         for part in self._routes.divide(batch):
             asset = self._assets[part.asset]
             try:

@@ -242,6 +242,9 @@ class Source(Plugin, abc.ABC):
     def run(self, tags: Sequence[str], host: SourceHost) -> None:
         """Connect, deliver the tags until `host.stop`. Raises RetryError, or ConfigError when retrying is pointless."""
 
+    def leave_no_trace(self) -> None:  # most sources only read
+        """Change nothing at the other end, and disturb no running agent: `start --once` only looks. Before `run`."""
+
     @abc.abstractmethod
     def check(self, tags: Sequence[str]) -> list[str]:
         """Try the connection and each tag without side effects; problems in the operator's words, [] when fine."""

@@ -98,12 +98,24 @@ def join(invitation: str, config_path: Path) -> None:
 
 @main.command()
 @config_option
-def start(config_path: Path) -> None:
-    """Run until SIGTERM or Ctrl-C."""
+@click.option("--once", "--dry-run", "once", is_flag=True, help="Show what comes of the sources for a while, and end.")
+@click.option(
+    "--for", "seconds", type=click.FloatRange(min=1), help="With --once: how long, s; default: a window each."
+)
+def start(config_path: Path, once: bool, seconds: float | None) -> None:
+    """Run until SIGTERM or Ctrl-C.
+
+    With --once (or --dry-run), readings, windows, features and decisions of the real sources are printed for a while.
+    Nothing is sent or stored, and an agent that runs is not disturbed. Exits with 1 if an asset gave no window.
+    """
     malloc.return_large_blocks()
     from ..app import App
 
     config = load_config(config_path)
+    if once:
+        from .dry_run import run
+
+        sys.exit(run(config, config_path, seconds))
     logging.basicConfig(level=config.agent.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     app = App(config, config_path)
     for number in (signal.SIGTERM, signal.SIGINT):

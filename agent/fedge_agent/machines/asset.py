@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -47,6 +47,13 @@ FOREVER_NS = 1 << 62
 RECENT_DECISIONS = 4096  # for the status page
 NO_CONTEXT: dict[str, str] = {}
 PICTURE_HOP_S = 20.0  # how far apart pictures are, as long as nothing is known of it
+
+
+class Glance(NamedTuple):
+    """A window, and what the model saw of it."""
+
+    window: Window
+    features: NDArray[Any]
 
 
 @known
@@ -98,6 +105,7 @@ class Asset:
         self._early: dict[str, dict[str, Reading]] = {}  # source -> tag -> its last reading before there was a model
         self._start_ns: int | float | None = None  # of the first window after a restart
         self._alerted_ns = self._sampled_ns = NEVER_NS  # replay: newest window that was alerted on and sampled
+        self.newest: Glance | None = None  # for who looks at one window
         self.decisions: deque[tuple[Decision, TargetValue]] = deque(maxlen=RECENT_DECISIONS)
 
     def checkpoint(self) -> bytes:
@@ -180,6 +188,7 @@ class Asset:
             features = self._prepare(values[:-1], float(values[-1].mean()) / 60)
         actual = self._actual(window.label)
         context = self._context.at(window.end_ns) if self._context is not None else NO_CONTEXT
+        self.newest = Glance(window, features)
         serving = self.participant.serving
         if serving is not None:
             scored, limit = serving.decide(features, self.name), serving.limit(self.name)

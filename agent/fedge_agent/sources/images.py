@@ -55,7 +55,7 @@ class ImagesSource(Source):
     Config = ImagesConfig
 
     def __init__(self, name: str, config: ImagesConfig) -> None:
-        self._name, self._config = name, config
+        self._name, self._config, self._moves = name, config, True
         self._times = Times(config.time_pattern, config.time_format)
         if config.raw is not None:
             check_raw(config.raw)
@@ -70,7 +70,11 @@ class ImagesSource(Source):
                     f"{self._config.path}: {_some(interrupted)} may not have been decided on before the agent was "
                     "killed; rename what is to be decided on again, and delete the rest",
                 )
-            Watch(self._config, self._times, tags, host, journal).run()
+            Watch(self._config, self._times, tags, host, journal, moves=self._moves).run()
+
+    def leave_no_trace(self) -> None:
+        """Leave each picture where it is."""
+        self._config, self._moves = msgspec.structs.replace(self._config, after="keep"), False
 
     def check(self, tags: Sequence[str]) -> list[str]:
         """Check that the folder can be read, and written to if `after` needs it."""
@@ -103,9 +107,10 @@ class Watch:
         host: SourceHost,
         journal: Journal,
         clock: Callable[[], float] = time.monotonic,
+        moves: bool = True,
     ) -> None:
         self._config, self._times, self._tags, self._host, self._journal = config, times, tags, host, journal
-        self._clock = clock
+        self._clock, self._moves = clock, moves
         self._changed: dict[str, tuple[Seen, float]] = {}  # name -> its state, and since when
         self._rejected = config.path / "rejected"
         self._done = config.move_to or config.path / "done"
@@ -207,10 +212,11 @@ class Watch:
         self._journal.take(name, seen)
         path, where = self._config.path / name, "it stays where it is"
         try:
-            self._rejected.mkdir(exist_ok=True)
-            path.replace(self._rejected / name)
-            where = f"moved to {self._rejected}"
-            _bound(self._rejected, self._config.max_rejected)
+            if self._moves:
+                self._rejected.mkdir(exist_ok=True)
+                path.replace(self._rejected / name)
+                where = f"moved to {self._rejected}"
+                _bound(self._rejected, self._config.max_rejected)
         except OSError as e:
             where = f"it could not be moved away: {e.strerror}"
         self._journal.finish(name)

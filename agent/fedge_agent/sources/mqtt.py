@@ -81,6 +81,10 @@ class MqttSource(Source):
             waiting.close()
             connection.close()
 
+    def leave_no_trace(self) -> None:
+        """Connect under another id and without a session, so that the running agent keeps its own."""
+        self._config = msgspec.structs.replace(self._config, client_id="")
+
     def check(self, tags: Sequence[str]) -> list[str]:
         """Connect under another id, so that the running agent keeps its session, and subscribe."""
         config = msgspec.structs.replace(self._config, client_id="")

@@ -59,6 +59,10 @@ class SparkplugSource(Source):
             self._view = HostView(tags, _patience(self._config))
         _Session(self._config, self._view, host).run()
 
+    def leave_no_trace(self) -> None:
+        """Be no primary host, and connect under another id; births are still asked for where they are needed."""
+        self._config = msgspec.structs.replace(self._config, client_id="", host_id="")
+
     def check(self, tags: Sequence[str]) -> list[str]:
         """Connect and subscribe; nothing is published, so no births are requested."""
         try:

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`start --once` shows what comes of the sources, sends and stores nothing, and runs beside the agent."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fedge_agent.sources.images import ImagesConfig, ImagesSource
+from fedge_agent.sources.mqtt import MqttConfig, MqttSource
+from fedge_agent.sources.sparkplug import SparkplugConfig, SparkplugSource
+from fedge_models.graph import zoo
+from fedge_models.graph.card import Card, Channel, WindowSpec
+from support.programs import BIN, ENV, Programs
+from support.recording_host import RecordingHost
+from support.waiting import LONGEST_S
+
+CARD = Card("anomaly", (Channel("temp"), Channel("press")), WindowSpec(20, 10, 5), ("mean", "std"))
+
+
+class Gateway(Programs):
+    """An agent that replays a CSV file."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        rng = random.Random(0)
+        (folder / "model.onnx").write_bytes(zoo.autoencoder(CARD, 4, (3, 2)).SerializeToString())
+        table = "".join(f"{rng.gauss(20, 1):.3f},{rng.gauss(3, 0.1):.3f}\n" for _ in range(1000))
+        (folder / "data.csv").write_text("temp,press\n" + table)
+        (folder / "gw.toml").write_text(
+            """
+[agent]
+name = "gw"
+state = "gw"
+[source.csv]
+type = "files"
+path = "data.csv"
+rate_hz = 20.0
+at_end = "repeat"
+[model.m]
+file = "model.onnx"
+training = { min_samples = 20 }
+[asset.pump-1]
+model = "m"
+baseline = "10s"
+channels.temp = { source = "csv", tag = "temp" }
+channels.press = { source = "csv", tag = "press" }
+when = { score_above = 1e-9, for_windows = 1 }
+[output.events]
+type = "log"
+path = "events.jsonl"
+"""
+        )
+
+    def once(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """What `start --once` prints."""
+        command = [str(BIN / "fedge-agent"), "start", *words, "--config", str(self.folder / "gw.toml")]
+        return subprocess.run(command, capture_output=True, text=True, env=ENV, check=False, timeout=LONGEST_S)
+
+
+@pytest.fixture
+def gateway(tmp_path: Path) -> Iterator[Gateway]:
+    made = Gateway(tmp_path)
+    yield made
+    assert made.end() in ([], [0])
+
+
+def contents(folder: Path) -> dict[str, tuple[int, int]]:
+    """Size and time of each file but those that the agent writes all the time."""
+    return {str(p): (p.stat().st_size, p.stat().st_mtime_ns) for p in folder.rglob("*") if p.is_file()}
+
+
+def test_before_the_first_start_it_shows_windows_and_leaves_nothing(gateway: Gateway, tmp_path: Path) -> None:
+    before = contents(tmp_path)
+    done = gateway.once("--once")
+    assert done.returncode == 0, done.stderr
+    for words in (
+        "asset pump-1: a window of 10 samples, 0 % missing",
+        "  temp: ",
+        "  features: temp mean ",
+        "source csv: ",
+        "  press: ",
+        "asset pump-1: no decision yet: waiting for the baseline",
+        "nothing was sent, and nothing stored",
+    ):
+        assert words in done.stdout, done.stdout
+    assert contents(tmp_path) == before and "Traceback" not in done.stderr
+
+
+def test_beside_a_running_agent_it_decides_with_what_was_learnt_and_raises_nothing(gateway: Gateway) -> None:
+    gateway.start("gw")
+    gateway.wait(lambda: gateway.status("gw")["assets"]["pump-1"]["condition"]["state"] == "deciding", "decisions")
+    events = gateway.status("gw")["outputs"]["events"]
+    done = gateway.once("--dry-run", "--for", "2")
+    assert done.returncode == 0 and "  decision: " in done.stdout, done.stdout + done.stderr
+    after = gateway.status("gw")
+    assert after["outputs"]["events"]["delivered"] == events["delivered"] and not any(after["lost"].values())
+
+
+def test_an_asset_without_a_window_fails_and_says_why(gateway: Gateway) -> None:
+    (gateway.folder / "data.csv").write_text("temp,press\n" + "20,n/a\n" * 1000)
+    done = gateway.once("--once", "--for", "3")
+    assert done.returncode == 1 and "press: " in done.stdout and "last 'n/a'" in done.stdout
+
+
+def test_mqtt_and_sparkplug_take_no_name_that_the_agent_has() -> None:
+    mqtt = MqttSource("m", MqttConfig(url="mqtt://127.0.0.1:9", client_id="gw"))
+    sparkplug = SparkplugSource("s", SparkplugConfig(url="mqtt://127.0.0.1:9", client_id="gw", host_id="plant"))
+    mqtt.leave_no_trace()
+    sparkplug.leave_no_trace()
+    assert mqtt._config.client_id == sparkplug._config.client_id == sparkplug._config.host_id == ""
+
+
+def test_pictures_stay_where_they_are(tmp_path: Path) -> None:
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    (pictures / "broken.png").write_bytes(b"no picture")
+    source = ImagesSource("i", ImagesConfig(path=pictures, after="delete"))
+    source.leave_no_trace()
+    host = RecordingHost(tmp_path)
+    thread = threading.Thread(target=source.run, args=(["*.png"], host))
+    thread.start()
+    host.wait(lambda: "rejected" in host.problems)
+    host.stop.set()
+    thread.join(LONGEST_S)
+    assert [p.name for p in pictures.iterdir()] == ["broken.png"] and "it stays where it is" in host.problems[
+        "rejected"
+    ]
