@@ -79,7 +79,7 @@ class App:
         state = config.agent.state
         where = service.parse_loopback(config.agent.status, f"{path}: key 'agent.status'")
         self.latency = Latency()
-        self._started, self._beat = time.time(), time.monotonic()
+        self._started = self._beat = time.monotonic()
         self._failures = 0  # batches that an asset could not use
         self._stop = threading.Event()
         self._shown: dict[str, Decision] = {}  # asset -> its newest decision that outputs were shown
@@ -214,7 +214,7 @@ class App:
             "name": self.config.agent.name,
             "node": identity.node if identity else None,
             "aggregator": identity.url if identity else self._identity_problem or "not joined",
-            "uptime_s": round(time.time() - self._started, 1),
+            "uptime_s": round(time.monotonic() - self._started, 1),
             "rss_mib": round(rss_mib(), 1),
             "latency": self.latency.status(),
             "sources": {n: s.status() for n, s in self._sources.items()},

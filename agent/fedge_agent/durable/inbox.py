@@ -14,6 +14,7 @@ import logging
 import sqlite3
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import accumulate
@@ -79,6 +80,8 @@ class Inbox:
         self._rows = self._bytes = 0
         self._counted: object = None  # the file whose rows and bytes these are
         self._newest = 0  # number of the last row
+        # How old a row is counts from when it was stored, or from this start: setting the clock makes no row old.
+        self._ages: deque[tuple[float, int]] = deque()  # when (monotonic, s) the last row was which
         self._arrays: set[int] = set()  # rows of this process that hold nothing but arrays
         with suppress(StorageError), self._db.transaction() as db:
             self._take_over(db)
@@ -109,7 +112,7 @@ class Inbox:
         """
         body = _encode(readings)
         newest = max((r.time_ns for r in readings), default=alive_ns or 0)
-        row = (source, fresh, alive_ns, newest, time.time(), body)
+        row = (source, fresh, alive_ns, newest, 0.0, body)  # `at` was the wall clock
         with self._transaction() as db:
             sql = "INSERT INTO kept (source, fresh, alive_ns, newest_ns, at, body) VALUES (?, ?, ?, ?, ?, ?)"
             number = int(db.execute(sql, row).lastrowid or 0)
@@ -142,9 +145,7 @@ class Inbox:
                 self._trim(db, source, progress.done.get(source, 0), needed)
             if time.monotonic() - self._looked > LOOK_S:
                 self._looked = time.monotonic()
-                young = "SELECT id FROM kept WHERE at >= ? ORDER BY id LIMIT 1"
-                row = db.execute(young, (time.time() - self._max_age,)).fetchone()
-                self._drop(db, row[0] if row else 1 << 62)
+                self._drop_old(db, self._looked)
 
     def replay(self) -> Iterator[StoredBatch]:
         """All stored readings in the order in which they came, after the last values of tags that were deleted. One
@@ -194,6 +195,13 @@ class Inbox:
     def _bound(self, db: sqlite3.Connection) -> None:
         while self._bytes > self._max_bytes and self._rows > 1:
             self._drop(db, 1 + db.execute("SELECT min(id) FROM kept").fetchone()[0])
+
+    def _drop_old(self, db: sqlite3.Connection, now: float) -> None:
+        """Drop the rows that were stored longer ago than the bound, on a clock that nobody sets."""
+        if not self._ages or now - self._ages[-1][0] >= self._max_age / 100:
+            self._ages.append((now, db.execute("SELECT coalesce(max(id), 0) FROM kept").fetchone()[0]))
+        while self._ages and now - self._ages[0][0] > self._max_age:
+            self._drop(db, 1 + self._ages.popleft()[1])
 
     def _drop(self, db: sqlite3.Connection, before: int) -> None:
         sizes = db.execute("SELECT length(body) FROM kept WHERE id < ?", (before,)).fetchall()

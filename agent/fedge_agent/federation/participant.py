@@ -97,7 +97,7 @@ class Participant:
         self.problem: str | None = None
         self.refused: dict[int, str] = {}  # release -> why the canary refused it
         self.trainings: list[dict[str, Any]] = []  # the last few
-        self.last_contact: float | None = None  # Unix time, s
+        self._contact: float | None = None  # with the aggregator, monotonic s
         self.restored = threading.Event()  # the model stored here serves, if there was one
         self._chain = ChainStore(folder)
         self._samples, self._spool = samples, spool
@@ -156,7 +156,7 @@ class Participant:
             "privacy": budget.status(self._spool.privacy_spent(self.name), privacy, self.name) if privacy else None,
             "asked": self._asked(),
             "reachable": self._reachable,
-            "last_contact": self.last_contact,
+            "contact_age_s": None if self._contact is None else round(time.monotonic() - self._contact, 1),
             "problem": self.problem,
         }
 
@@ -242,7 +242,7 @@ class Participant:
             self._uplink.keep_certificate(time.time())
             self._send()
             self._fetch()
-            self._reachable, self.last_contact = True, time.time()
+            self._reachable, self._contact = True, time.monotonic()
             self._back_off.reset()
             self._state(None)
             self._next_poll = time.monotonic() + float(self.config.poll)

@@ -28,7 +28,8 @@ class HttpConfig(Server, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """``[source.X] type = "http"``; a tag is a JSON pointer (RFC 6901) into the answer, such as "/0/product"."""
 
     poll: Seconds = Seconds(10)  # time between two requests
-    time: str = ""  # pointer to the time stamp: ISO 8601 or Unix seconds; empty: the time of arrival
+    time: str = ""  # pointer to the time stamp: ISO 8601 or Unix time; empty: the time of arrival
+    time_unit: times.Unit | None = None  # of numbers, since 1970; default: told by their size
 
 
 class HttpSource(Source):
@@ -84,7 +85,7 @@ class HttpSource(Source):
 
     def _stamp(self, value: Any) -> int:
         try:
-            return times.parse(value)
+            return times.parse(value, self._config.time_unit)
         except ValueError as e:
             raise RetryError(f"{client.shown(self._config.url)}: time at {self._config.time}: {e}") from e
 

@@ -48,7 +48,7 @@ class Payload(Broker, frozen=True, forbid_unknown_fields=True, kw_only=True):
     array_length: Annotated[int, msgspec.Meta(ge=0)] = 0  # samples of each channel that a block must have; 0: any
     array_channels: Annotated[int, msgspec.Meta(ge=1)] = 1  # interleaved in a block; `index` of a channel picks one
     time: str = ""  # JSON pointer to the time stamp; empty: the time of arrival
-    time_unit: times.Unit = "s"  # of numbers, since 1970; text is ISO 8601
+    time_unit: times.Unit | None = None  # of numbers, since 1970; default: told by their size; text is ISO 8601
     max_bytes: Annotated[int, msgspec.Meta(ge=1)] = 1024 * 1024  # a longer payload is refused
 
 
@@ -138,6 +138,8 @@ class Reader:
         try:
             return times.parse(value, self._config.time_unit)
         except times.OutOfRangeError as e:
+            if self._config.time_unit is None:
+                raise
             raise ValueError(f"{e}; is time_unit {self._config.time_unit!r} right?") from e
 
     def _value(

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,20 @@ def test_bounded_in_age_and_counted(at_end: AtEnd, tmp_path: Path) -> None:
     made.store("s", [Reading("a", 1, 1.0)])
     made.record(progress(0, 0))
     assert made.dropped == 1 and not list(made.replay())
+
+
+@pytest.mark.parametrize("years", [-56, 400])
+def test_setting_the_clock_makes_no_row_too_old(
+    at_end: AtEnd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, years: int
+) -> None:
+    """Rows stored at 1970 are there when NTP comes, over a restart too; so are those of a clock that was ahead."""
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + years * 365 * 86400)
+    inbox(tmp_path).store("s", [Reading("a", 1, 1.0)])
+    monkeypatch.setattr(time, "time", lambda: now)
+    made = at_end(inbox(tmp_path))
+    made.record(progress(0, 0))
+    assert made.dropped == 0 and len(list(made.replay())) == 1
 
 
 def test_receipts_are_of_the_newest(at_end: AtEnd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -146,3 +146,13 @@ def test_any_answer_gives_one_reading_a_tag_or_an_error_of_ours(answer: Any, sta
         number = isinstance(reading.value, float) and math.isfinite(reading.value)
         text = isinstance(reading.value, str) and len(reading.value) <= 256
         assert number or text or reading.quality is Quality.BAD
+
+
+@pytest.mark.parametrize("unit", [None, "ms"])
+@pytest.mark.parametrize("stamp", [1_700_000_000_250, "1700000000250"])
+def test_a_meter_that_gives_milliseconds_is_read_at_their_time(stamp: object, unit: times.Unit | None) -> None:
+    source = HttpSource("meter", HttpConfig(url="http://127.0.0.1:1/", time="/ts", time_unit=unit))
+    _, time_ns = source._readings(["/v"], {"v": 1.0, "ts": stamp})
+    assert time_ns == 1_700_000_000_250_000_000
+    with pytest.raises(RetryError, match="time at /ts: time stamp True is neither"):
+        source._readings(["/v"], {"v": 1.0, "ts": True})

@@ -74,9 +74,12 @@ def test_value(tag: str, payload: bytes, value: float | str) -> None:
         ("1700000000001", "ms", NOW + 1_000_000),
         ("1700000000000001", "us", NOW + 1000),
         ("1700000000000000001", "ns", NOW + 1),
+        ("1700000000", None, NOW),
+        ("1700000000001", None, NOW + 1_000_000),
+        ('"1700000000000000001"', None, NOW + 1),
     ],
 )
-def test_time_stamp(stamp: str, unit: str, wanted: int) -> None:
+def test_time_stamp(stamp: str, unit: str | None, wanted: int) -> None:
     payload = f'{{"v": 1, "head": {{"ts": {stamp}}}}}'.encode()
     assert read("t#/v", payload, time="/head/ts", time_unit=unit).time_ns == wanted
 
@@ -127,7 +130,12 @@ MALFORMED: dict[str, tuple[bytes, dict[str, Any], str, str]] = {
     "time is a word": (b'{"v": 1, "ts": "yesterday"}', TIMED, "malformed", "neither ISO 8601"),
     "time is no day": (b'{"v": 1, "ts": "2023-02-30T00:00:00Z"}', TIMED, "malformed", "neither ISO 8601"),
     "time before 1970": (b'{"v": 1, "ts": -5}', TIMED, "malformed", "out of range"),
-    "time in other units": (b'{"v": 1, "ts": 1700000000000}', TIMED, "malformed", "2242; is time_unit 's'"),
+    "time in other units": (
+        b'{"v": 1, "ts": 1700000000000}',
+        {**TIMED, "time_unit": "s"},
+        "malformed",
+        "2242; is time_unit 's'",
+    ),
     "time without end": (b'{"v": 1, "ts": ' + b"9" * 400 + b"}", TIMED, "malformed", "out of range"),
 }
 PLAIN: dict[str, tuple[bytes, dict[str, Any], str, str]] = {
