@@ -239,6 +239,7 @@ class App:
             "inbox": self._inbox.problem,
             "samples": self._samples.tables.problem,
             "labels": self._labels.problem,
+            "event book": self._book.problem,
             "state folder": self._folder.problem,
             **outputs,
         }

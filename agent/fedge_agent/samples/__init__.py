@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the site stores to learn from, and never sends: samples, labels and verdicts of inspections.
+"""What the site stores to learn from, and never sends: samples, labels, verdicts, and what people decide on events.
 
-Promises bounds on the disk and durable labels. Training on samples is left to `learning`.
+Promises bounds on the disk, durable labels, and that windows of an alarm are withheld until somebody decides. Training
+on samples is left to `learning`.
 """
