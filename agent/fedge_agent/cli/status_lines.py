@@ -47,7 +47,17 @@ def lines(table: Mapping[str, Any], config_path: Path) -> list[Line]:
         if not table[kind]:
             made.append(Line(f"no {kind}: add [{kind[:-1]}.NAME] to {config_path}"))
     made += [Line(text) for text in event_lines.of_status(table["event_book"])]
-    return [*made, *_labels(table["labels"]), *_whole(table)]
+    return [*made, *_tag_labels(table["assets"]), *_labels(table["labels"]), *_whole(table)]
+
+
+def _tag_labels(assets: Mapping[str, Any]) -> Iterable[Line]:
+    """Lines of the assets whose label tag says what their model does not know."""
+    for name, entry in assets.items():
+        found = entry["tag_labels"]
+        if found["problem"]:
+            yield Line("", (f"label tag of {name}: {found['problem']}",))
+        elif found["unknown"]:
+            yield Line(f"label tag of {name}: {found['unknown']} labels unknown, the last {found['example']}")
 
 
 def labels(entry: Mapping[str, Any]) -> Line:

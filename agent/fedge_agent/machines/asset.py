@@ -27,6 +27,7 @@ from ..samples.label_values import TargetValue, target_value
 from ..samples.sample_table import Sample
 from ..samples.split import Split, split
 from ..samples.store import SampleStore
+from ..samples.tag_labels import TagLabels
 from ..types import AlertState, Batch, Decision, Event, EventState, Reading, SilenceState, Window
 from ..windows.assembler import Assembler
 from ..windows.context import Context
@@ -101,7 +102,8 @@ class Asset:
         self._parts: dict[int, str] = {}  # of the pictures that wait for their label
         self._outlook: Outlook | None = None
         self._seen: Serving | None = None  # whose estimates the outlook is drawn from
-        self._events = self._gappy = self._unknown_labels = 0
+        self._events = self._gappy = 0
+        self._tag_labels = TagLabels()
         self._early: dict[str, dict[str, Reading]] = {}  # source -> tag -> its last reading before there was a model
         self._start_ns: int | float | None = None  # of the first window after a restart
         self._alerted_ns = self._sampled_ns = NEVER_NS  # replay: newest window that was alerted on and sampled
@@ -297,7 +299,7 @@ class Asset:
             "events": self._events,
             "silence": msgspec.structs.asdict(self._silence.at(time.monotonic())),
             "windows_with_gaps": self._gappy,
-            "unknown_labels": self._unknown_labels,
+            "tag_labels": self._tag_labels.status(),
             "baseline": self._baseline(),
             "windows_thinned": self._samples.thinned[self.name],
             "samples_crowded": self._samples.crowded[self.name],
@@ -419,7 +421,7 @@ class Asset:
             return None
         names = self.config.label.map if self.config.label else {}  # the one target of a model may be given by its name
         target = target_value(value, self._card, names)
-        self._unknown_labels += target is None
+        self._tag_labels.take(value, target is not None, self._card)
         return target
 
 

@@ -59,7 +59,19 @@ class Follower:
         self._file.close()
 
     def step(self) -> bool:
-        """Emit the next rows; whether there may be more."""
+        """Emit the next rows; whether there may be more. Of a pattern, a file that cannot be read is passed over.
+
+        Raises UnreachableError, ConfigError.
+        """
+        try:
+            return self._step()
+        except ConfigError as e:
+            if not isinstance(self._file, series.Series) or not self._file.pass_over():
+                raise
+            self._faults.note("files that cannot be read", str(e))
+            return True
+
+    def _step(self) -> bool:
         lines = self._lines()
         tail = self._tail()
         if tail is not None and tail.at.header is not None and tail.at.header != self._header:

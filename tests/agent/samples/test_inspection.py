@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -308,3 +309,24 @@ def test_a_follower_with_a_defect_stops_no_other_and_heals(at_end: AtEnd, tmp_pa
     until(lambda: book.status()["pump"]["labels"] == 1, "the label once the defect is over")
     until(lambda: book.status()["pump"]["problem"] is None, "the problem is withdrawn after its labels are put")
     assert book.problem is None
+
+
+def test_check_reads_the_first_rows_of_a_station_in_its_form(tmp_path: Path) -> None:
+    path = tmp_path / "s.csv"
+    path.write_text("Prüfung;;\nErgebnis;Zeit;Teil\n" + "i.O.;24.11.2026 08:00:00;A1\n" * 5 + "x\n", "cp1252")
+    keys: dict[str, Any] = {"path": path, "verdict_column": "Ergebnis", "part_column": "Teil", "time_column": "Zeit"}
+    keys |= {"skip_rows": 1, "encoding": "cp1252"}
+    found = Station("pump", Inspection(**keys), tmp_path).check()
+    assert "6 of the first 6 rows cannot be read: row 3: " in found[0] and "'24.11.2026 08:00:00'" in found[0]
+    keys |= {"time_format": "%d.%m.%Y %H:%M:%S", "time_zone": "Europe/Berlin"}
+    assert Station("pump", Inspection(**keys), tmp_path).check() == []  # one malformed row stops nothing
+    path.write_text("Ergebnis;Zeit\n")
+    assert "has no column 'Teil'" in Station("pump", Inspection(**keys | {"skip_rows": 0}), tmp_path).check()[0]
+
+
+def test_station_is_followed_in_its_form(line: Line) -> None:
+    keys: dict[str, Any] = {"path": line.path, "part_column": "Teil", "verdict_column": "Ergebnis", "skip_rows": 1}
+    keys |= {"time_column": "Zeit", "time_format": "%d.%m.%Y %H:%M:%S", "time_zone": "Europe/Berlin"}
+    line.station = Station("pump", Inspection(**keys), line.folder)
+    line.path.write_bytes("Prüfung\t\t\nErgebnis\tZeit\tTeil\nn.i.O.\t14.11.2023 23:13:20\tA1\n".encode("utf-16"))
+    assert line.parts() == [("A1", "n.i.O.")] and line.book.status()["pump"]["malformed"] == 0

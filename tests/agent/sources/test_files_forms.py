@@ -229,6 +229,20 @@ def test_a_new_file_each_day_is_followed_with_its_own_header(tmp_path: Path) -> 
     assert values(replayed(tmp_path / "log_*.csv*", ["a"]), "a") == [0, 1, 2, 3, 4]
 
 
+def test_file_of_a_pattern_that_cannot_be_read_is_a_problem_until_the_next_one_and_then_counted(tmp_path: Path) -> None:
+    pattern, host = tmp_path / "log_*.csv", RecordingHost(tmp_path)
+    (tmp_path / "log_1.csv").write_text("a\n1\n")
+    (tmp_path / "log_2.csv").write_text("b\n2\n")
+    made = tail(pattern)
+    for _ in range(2):
+        with pytest.raises(ConfigError, match=r"log_2\.csv: has no column 'a'"):
+            look(made, ["a"], host)
+    (tmp_path / "log_3.csv").write_text("a\n3\n")
+    look(made, ["a"], host)
+    assert values(host, "a") == [1, 3] and host.counts == {"files that cannot be read": 1}
+    assert "log_2.csv" in host.examples["files that cannot be read"]
+
+
 def test_replay_sorts_a_file_that_is_newest_first_or_goes_tag_by_tag(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

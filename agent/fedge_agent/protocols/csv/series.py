@@ -73,14 +73,24 @@ class Series:
             paths = readable(found(self._pattern, self._order))
             if self.current is None and not self._choose(paths):
                 return []
-            assert self.current is not None and self.path is not None
-            here = self.path in paths
-            later = paths[paths.index(self.path) + 1 :] if here else self._after(paths)
-            lines = self._read(self.current, here, bool(later))
+            assert self.current is not None
+            later = self._later(paths)
+            lines = self._read(self.current, self.path in paths, bool(later))
             if lines or not later or self.current.header_changed is not None:
                 self._watch_left()
                 return lines
             self._open(later[0])
+
+    def pass_over(self) -> bool:
+        """Leave a file that cannot be read for the next one; False: there is none yet."""
+        later = self._later(readable(found(self._pattern, self._order))) if self.path is not None else []
+        if later:
+            self._open(later[0])
+        return bool(later)
+
+    def _later(self, paths: list[Path]) -> list[Path]:
+        """The files after the one that is read."""
+        return paths[paths.index(self.path) + 1 :] if self.path in paths else self._after(paths)
 
     @staticmethod
     def _read(tail: Tail, here: bool, complete: bool) -> list[str]:
