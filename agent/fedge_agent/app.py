@@ -32,6 +32,7 @@ from .durable.event_queue import SPOOL_FILE
 from .durable.event_writer import EventWriter
 from .durable.inbox import Inbox, Progress
 from .durable.progress_writer import ProgressWriter
+from .durable.replay_guard import ReplayGuard
 from .durable.spool import Spool
 from .durable.state_folder import StateFolder
 from .federation import identity as identities
@@ -347,14 +348,16 @@ class App:
             asset.resume(self._checkpoint(name))
         for model in self._models.values():  # before sources start: a picture that meets no model is decided by nobody
             model.restored.wait(RESTORE_S)
+        guard = ReplayGuard(self.config.agent.state)
         try:
-            for stored in self._inbox.replay():
+            for stored in self._inbox.replay(guard):
                 if stored.source in self._routes:
                     now = time.monotonic_ns()
                     batch = Batch(stored.source, stored.readings, stored.alive_ns, now, stored.fresh, stored.id)
                     self._push(batch, stored.decided)
         except StorageError as e:
             logger.error("the readings that were stored cannot be used: %s", e)
+        guard.end()
         for asset in self._assets.values():
             asset.live()
         self._report_progress()  # after another kill soon, the replay begins here

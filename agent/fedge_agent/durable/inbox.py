@@ -24,9 +24,11 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 import numpy as np
 from fedge_models.errors import StorageError
+from fedge_models.system import files
 from fedge_models.system.healing import HealingDatabase, retried
 
 from ..types import Quality, Reading
+from .replay_guard import ReplayGuard
 
 Decoded = TypeVar("Decoded")
 logger = logging.getLogger(__name__)
@@ -76,6 +78,7 @@ class Inbox:
     def __init__(self, path: Path, max_bytes: int, max_age_s: float) -> None:
         self._lock = threading.Lock()
         self._max_bytes, self._max_age = max_bytes, max_age_s
+        self.aside = path.parent / "set-aside"  # rows whose replay ended the agent
         self._db = HealingDatabase(path, _SCHEMA, "the inbox")
         self._rows = self._bytes = 0
         self._counted: object = None  # the file whose rows and bytes these are
@@ -147,15 +150,20 @@ class Inbox:
                 self._looked = time.monotonic()
                 self._drop_old(db, self._looked)
 
-    def replay(self) -> Iterator[StoredBatch]:
+    def replay(self, guard: ReplayGuard | None = None) -> Iterator[StoredBatch]:
         """All stored readings in the order in which they came, after the last values of tags that were deleted. One
-        that cannot be read is left out and counted."""
+        that cannot be read is left out and counted; one that the guard leaves out is moved to the folder `aside`."""
         for source, body in self._db.rows("SELECT source, body FROM last"):
             yield StoredBatch(0, source, self._decoded(_decode, body) or [], None, False, True)
         done, number = dict(self._db.rows("SELECT source, id FROM done")), -1
         sql = "SELECT id, source, body, alive_ns, fresh FROM kept WHERE id > ? ORDER BY id LIMIT ?"
         while rows := self._db.rows(sql, number, self._how_many_after(number)):
             for number, source, body, alive, fresh in rows:
+                if guard is not None and number in guard.left_out:
+                    self._set_aside(number, body)
+                    continue
+                if guard is not None:
+                    guard.mark(number)
                 readings = self._decoded(_decode, body) or []
                 yield StoredBatch(number, source, readings, alive, bool(fresh), number <= done.get(source, 0))
 
@@ -165,9 +173,23 @@ class Inbox:
         whole = accumulate(size for (size,) in sizes)
         return max(1, sum(1 for size in whole if size <= BYTES_AT_ONCE))
 
+    def _set_aside(self, number: int, body: bytes) -> None:
+        """Move a row to a file of its own; while that fails it stays, and is left out again."""
+        logger.error("the inbox: row %d ended the agent twice while it was replayed; it is set aside", number)
+        try:
+            files.make_folder(self.aside)
+            files.write(self.aside / f"inbox-{number}.msgpack", body, 0o600)
+            with self._transaction() as db:
+                db.execute("DELETE FROM kept WHERE id = ?", (number,))
+                self._count(-1, -len(body))
+        except (OSError, StorageError) as e:
+            logger.error("the inbox: row %d cannot be set aside: %s", number, e)
+
     def status(self) -> dict[str, Any]:
         """For the status page."""
         return {
+            "set_aside": sum(1 for _ in self.aside.glob("inbox-*.msgpack")),
+            "aside": str(self.aside),
             "commits": self._rows,
             "bytes": self._bytes,
             "dropped": self.dropped,
