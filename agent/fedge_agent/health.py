@@ -212,6 +212,11 @@ def _gauges(status: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]:
             "Stored samples left out of limit and training, by model",
             {k: v["left_out"] for k, v in models.items()},
         ),
+        (
+            "doubtful_channels",
+            "Channels with many values far from all others, by model",
+            {k: len(v["doubtful_channels"]) for k, v in models.items()},
+        ),
         ("score", "Newest score, by asset", scores),
         ("decision_age_seconds", "Since the last decision, by asset; none before the first", ages),
         ("problem", "1 if an asset needs a person, by asset", {k: float(v["problem"]) for k, v in conditions.items()}),

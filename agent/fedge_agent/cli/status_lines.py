@@ -103,7 +103,9 @@ def _model(entry: dict[str, Any]) -> Line:
     serves = f"waits for {entry['waits_for']}" if entry["waits_for"] else f"release {entry['release']}"
     privacy = _privacy(entry["privacy"]) if entry["privacy"] else ""
     wild = f", {entry['left_out']} wild ones left out" if entry["left_out"] else ""
-    text = f"{serves}, {_samples(entry['samples'])}{wild}, {_update(entry)}{privacy}"
+    far = names(entry["doubtful_channels"])
+    doubt = f"; many values of {far} lie far from all others: if they stand for no value, set its range" if far else ""
+    text = f"{serves}, {_samples(entry['samples'])}{wild}, {_update(entry)}{privacy}{doubt}"
     return Line(text, (entry["problem"],) if entry["problem"] else ())
 
 

@@ -148,6 +148,7 @@ class Participant:
             "waits_for": self._waits_for(),
             "samples": self._samples.labels(self.name),
             "left_out": self.model.left_out,
+            "doubtful_channels": self.model.doubtful,
             "trainings": self.trainings,
             "refused_releases": {str(k): v for k, v in self.refused.items()},
             "update": None

@@ -23,7 +23,7 @@ from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.messages.quantize import Floats
 from fedge_models.messages.release import Release, max_release_bytes
 from fedge_models.messages.trust_chain import Anchor, verify_release
-from fedge_models.training import personal, standardise
+from fedge_models.training import outliers, personal, standardise
 from fedge_models.training.evaluation import row_losses
 from fedge_models.training.outliers import HABIT, finite_rows
 from fedge_models.training.standardise import Scale
@@ -90,6 +90,7 @@ class LocalModel:
         self._scale: Scale | None = None
         self._scaled_on = 0
         self._unread = False  # samples could not be read when it was made to serve
+        self.doubtful: list[str] = []  # channels with many values far from all others (`outliers.doubtful`)
         self._left_out: dict[bool, int] = {}  # of the held-back part, and of the other
         self._rng = np.random.default_rng()
         self._plans, self._windows = plans or {}, dict[str, int]()  # asset -> its normal windows, when last counted
@@ -275,6 +276,7 @@ class LocalModel:
         if len(x) < least:
             return
         self._scaled(standardise.fit(x, self.graph.card), total)
+        self.doubtful = outliers.doubtful(x, self.graph.card)
         self._save_scale(x.shape[1:], total)
         self.tune()
         self.serve()

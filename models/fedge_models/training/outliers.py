@@ -22,6 +22,8 @@ SHARE = 1 / 65
 REACH = 10.0  # times the distance of the furthest value that is not rare; for Gaussian values 24 standard deviations
 SMALLEST = 1000.0  # reach of a channel that is zero but for rare values, in its unit: nothing else shows its scale
 HABIT = 0.25  # a larger share of the rows is no accident
+FAR = 1000.0  # times the usual distance from the median: no machine does that
+FEW = 100  # rows; fewer show no share
 SAMPLE = 1 << 18  # values of a column that are looked at for the median and the reach
 
 
@@ -79,6 +81,32 @@ def finite_rows(x: NDArray[Any]) -> NDArray[np.bool_]:
     """Return which rows (n,) of x (n, ...) hold finite values only."""
     finite: NDArray[np.bool_] = np.isfinite(x).all(axis=tuple(range(1, x.ndim)))
     return finite
+
+
+def doubtful(x: NDArray[Any], card: Card) -> list[str]:
+    """Return the channels of which more than a few values lie far from all others, such as -9999 for a missing value.
+
+    They are too many to be wild, so they count, and hide what is less far: a person has to say what they mean.
+    """
+    if x.dtype.kind != "f" or not len(x) or x.shape[1] % len(card.channels):
+        return []
+    step = max(1, x.size // x.shape[1] // SAMPLE)
+    columns = [x[::step, column].astype(np.float64).ravel() for column in range(x.shape[1])]
+    columns = [values[np.isfinite(values)] for values in columns]
+    medians = np.array([np.median(values) if len(values) else 0.0 for values in columns])
+    level = _level(np.abs(medians), card)
+    far = [
+        len(values) >= FEW and _is_far(np.abs(values - median), least)
+        for values, median, least in zip(columns, medians, level, strict=True)
+    ]
+    per_channel = len(far) // len(card.channels)
+    return [c.name for i, c in enumerate(card.channels) if any(far[i * per_channel : (i + 1) * per_channel])]
+
+
+def _is_far(distances: NDArray[np.float64], level: float) -> bool:
+    """Whether the rare end of distances (n,) from the median is of another order than the usual ones."""
+    usual, rare = np.quantile(distances, [0.5, 1 - SHARE])
+    return bool(rare > FAR * usual and rare > max(10 * level, SMALLEST))
 
 
 def _centre(values: NDArray[np.float64], overlap: int) -> tuple[float, float]:

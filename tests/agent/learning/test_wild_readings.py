@@ -144,6 +144,15 @@ def test_readings_outside_of_the_range_are_no_values(at_end: AtEnd, tmp_path: Pa
     assert (found.out_of_range, found.opened, found.left_out) == (3, FAULTS, 1)  # 100 lies in the range
 
 
+def test_a_marker_for_missing_values_is_named_until_there_is_a_range(at_end: AtEnd, tmp_path: Path) -> None:
+    for span, expected in ((None, ["a"]), ((-100.0, 100.0), [])):
+        gateway, rng = Gateway(tmp_path / str(span), CARDS["features"], at_end, span), np.random.default_rng(1)
+        for i in range(2000):
+            gateway.read(i, -9999.0 if i % 300 < 20 else float(rng.normal()), float(rng.normal()))
+        gateway.learn()
+        assert gateway.part.status()["doubtful_channels"] == expected
+
+
 def test_a_waveform_outside_of_the_range_has_gaps() -> None:
     tag = TagConfig(source="s", tag="x", waveform_hz=10.0, range=(-5.0, 5.0))
     made = Assembler("a", {"x": tag}, [], 10.0, 10, 10, 0.3, 0.2)

@@ -122,3 +122,25 @@ def test_bounds_are_stored_with_the_scale() -> None:
 def test_no_rows_and_one_row() -> None:
     one = outliers.bounds(normal(1), CARD)
     assert one.plausible(normal(1)).all() and one.plausible(normal(0)).tolist() == []
+
+
+@pytest.mark.parametrize("share", [0.02, 0.05, 0.3])
+def test_a_marker_for_missing_values_is_named(share: float) -> None:
+    x = normal(1000)
+    assert outliers.doubtful(x, CARD) == []
+    x[: round(share * 1000), 2] = -9999
+    assert outliers.doubtful(x, CARD) == ["b"]
+    raw = np.random.default_rng(0).normal(20, 1, (200, 2, 8)).astype(np.float32)
+    raw[::3, 0, 2] = -9999
+    assert outliers.doubtful(raw, SPEED) == ["speed"]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_machines_with_several_states_are_not_doubtful(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    x = normal(1000, seed)
+    x[:400, 2:] = rng.normal(size=(400, 2)) * 0.001 + [1000, 0.01]  # a set point of 1000, and 60 else
+    x[400:420, 2:] = 0  # and off
+    assert outliers.doubtful(x, CARD) == []
+    x[:, 0], x[:, 2] = rng.lognormal(sigma=2, size=1000), rng.standard_cauchy(1000)
+    assert outliers.doubtful(x, CARD) == []
