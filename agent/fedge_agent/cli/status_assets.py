@@ -67,6 +67,7 @@ def _decision(entry: dict[str, Any]) -> str:
     alert = f"; event open, severity {_severity(entry)}" if entry["alert"]["opened"] else ""
     gaps = f"; {100 * condition['gaps']:.0f} % of the last windows have gaps" if condition["gaps"] else ""
     limit = f"of {last['threshold']:.4g}" if last["threshold"] is not None else "without a limit"
+    limit += " (provisional)" if last.get("provisional") else ""
     events = f"{entry['events']} events{_unused(entry)}"
     return f"{last['label']}, score {last['score']:.4g} {limit}{left}{alert}{gaps}; {events}"
 

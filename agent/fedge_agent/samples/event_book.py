@@ -310,7 +310,7 @@ class EventBook:
         with self._tables.transaction() as db:
             for asset, holds in by_asset.items():
                 self.trimmed += event_table.trim_withheld(db, holds, max(1, self._share(asset) // WITHHELD_SHARE))
-            event_table.forget_decided(db)
+            event_table.forget_old(db)
             for shelf in self._counted_down():
                 event_table.update_shelf(db, shelf)
 

@@ -10,9 +10,13 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import msgspec
+
+from ..durable import event_record
 from ..types import SEVERITIES, AlertState, Event
 from .withholding import FAULT, FOREVER_NS, Hold
 
+MAX_NOTES = 10_000
 MAX_EVENTS = 10_000  # stored; beyond, the oldest that are over go
 _HOLD = "name, key, asset, start_ns, end_ns, verdict"
 _WITHHELD = "asset = ? AND y IS NULL AND time_ns BETWEEN ? AND ?"
@@ -71,7 +75,8 @@ def put_event(db: sqlite3.Connection, event: Event, body: bytes, sent: bool) -> 
         return
     sql = """INSERT INTO events (key, asset, opened_ns, severity, worst, threshold, provisional, body, sent, kind)
         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET
-        severity = excluded.severity, worst = excluded.worst, body = excluded.body, sent = max(sent, excluded.sent)"""
+        severity = excluded.severity, worst = excluded.worst, body = excluded.body,
+        sent = CASE WHEN excluded.sent THEN 1 WHEN sent = 0 THEN 0 ELSE 2 END"""
     values = (event.key, decision.asset, event.since_ns or decision.time_ns, event.severity, event.worst)
     db.execute(sql, (*values, decision.threshold, decision.provisional, body, sent, event.kind))
     old = "SELECT rowid FROM events WHERE cleared_ns IS NOT NULL ORDER BY rowid DESC LIMIT -1 OFFSET ?"
@@ -158,8 +163,14 @@ def shelves(db: sqlite3.Connection) -> list[Shelf]:
 
 
 def unsent(db: sqlite3.Connection) -> list[tuple[str, str, bytes]]:
-    """(key, asset, event) of open events that the outputs were not given."""
-    return list(db.execute("SELECT key, asset, body FROM events WHERE sent = 0 AND cleared_ns IS NULL"))
+    """(key, asset, event) of open events of which the outputs lack the opening, or that the severity rose."""
+    found = db.execute("SELECT key, asset, body, sent FROM events WHERE sent != 1 AND cleared_ns IS NULL").fetchall()
+    return [(key, asset, body if sent else _as_opened(body)) for key, asset, body, sent in found]
+
+
+def _as_opened(body: bytes) -> bytes:
+    """The newest state of an event that the outputs do not know yet, as its opening."""
+    return event_record.encode(msgspec.structs.replace(event_record.decode(body), state="opened"))
 
 
 def mark_sent(db: sqlite3.Connection, key: str) -> None:
@@ -186,8 +197,9 @@ def trim_withheld(db: sqlite3.Connection, asset_holds: Sequence[Hold], most: int
     return dropped
 
 
-def forget_decided(db: sqlite3.Connection) -> None:
-    """Delete holds that were decided on and are older than every stored window of their asset."""
+def forget_old(db: sqlite3.Connection) -> None:
+    """Delete holds that are older than every stored window of their asset, and the oldest notes."""
     oldest = "SELECT min(time_ns) FROM samples s WHERE s.asset = withheld.asset"
-    sql = f"DELETE FROM withheld WHERE verdict != '' AND end_ns < {FOREVER_NS} AND end_ns < ({oldest})"  # noqa: S608
+    sql = f"DELETE FROM withheld WHERE end_ns < {FOREVER_NS} AND end_ns < ({oldest})"  # noqa: S608
     db.execute(sql)
+    db.execute("DELETE FROM event_notes WHERE id <= (SELECT max(id) FROM event_notes) - ?", (MAX_NOTES,))

@@ -214,9 +214,30 @@ def test_what_is_shelved_is_not_sent_but_counted_and_sent_at_the_end_if_it_lasts
     assert site.book.status()["suppressed"] == 3 and not site.book.note(make_event("gw:m:pump:2", "raised"))
     site.by_hand().shelve("pump", 0, "anna", "")
     site.round()
-    assert [(e.key, e.state) for e in site.sent] == [("gw:m:pump:2", "raised")] and site.book.status()["shelved"] == []
+    assert [(e.key, e.state) for e in site.sent] == [("gw:m:pump:2", "opened")] and site.book.status()["shelved"] == []
     site.round()
     assert len(site.sent) == 1 and site.book.note(make_event("gw:m:pump:3"))
+
+
+def test_a_severity_that_rose_on_the_shelf_is_sent_at_its_end(site: Site) -> None:
+    assert site.book.note(make_event(KEY))
+    site.book.shelve("pump", 60, "anna", "")
+    site.round()
+    assert not site.book.note(make_event(KEY, "raised", severity="high"))
+    site.book.shelve("pump", 0, "anna", "")
+    site.round()
+    assert [(e.key, e.state, e.severity) for e in site.sent] == [(KEY, "raised", "high")]
+
+
+def test_holds_older_than_every_stored_window_are_forgotten(site: Site) -> None:
+    site.book.begin("pump", KEY, 500 * S)
+    site.book.end("pump", 600 * S)
+    site.book.begin("pump", "gw:m:pump:2", 900 * S)
+    site.windows(700)
+    site.book.flush()
+    site.book._trim()
+    site.round()
+    assert [h.key for h in site.book.holds()] == ["gw:m:pump:2"]
 
 
 def test_one_event_can_be_shelved(site: Site) -> None:
