@@ -22,9 +22,10 @@ from . import files, salvage
 BUSY_MS = 10_000  # how long a statement waits for another process
 APPLICATION = 0x66656467  # "fedg" in the header of our files; 0 in those of versions up to 0.1
 DAMAGED = (11, 26)  # SQLITE_CORRUPT, SQLITE_NOTADB (sqlite.org/rescode.html)
+READ_ONLY = 8  # SQLITE_READONLY
 _DISK = {  # the disk takes nothing now; the texts for Python 3.10, which gives no code
     3: "access permission denied",  # SQLITE_PERM
-    8: "attempt to write a readonly database",  # SQLITE_READONLY
+    READ_ONLY: "attempt to write a readonly database",
     10: "disk I/O error",  # SQLITE_IOERR
     13: "database or disk is full",  # SQLITE_FULL
     14: "unable to open database file",  # SQLITE_CANTOPEN
@@ -74,6 +75,12 @@ def is_damage(error: BaseException) -> bool:
     if code is None:  # Python 3.10 gives no code; it raises this very class for those two and hardly for any other
         return type(error) is sqlite3.DatabaseError
     return int(code) & 0xFF in DAMAGED
+
+
+def is_read_only(error: sqlite3.Error) -> bool:
+    """Whether a file that was opened while its disk could only be read is that for as long as it is open."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return str(error) == _DISK[READ_ONLY] if code is None else int(code) & 0xFF == READ_ONLY
 
 
 def is_disk_failure(error: BaseException) -> bool:

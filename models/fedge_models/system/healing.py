@@ -92,6 +92,7 @@ class HealingDatabase:
         self._whole = False  # whether that began as a copy of the whole file
         self._copied: int | None = None  # inode of that file
         self._tried = float("-inf")  # monotonic, s
+        self._stale = False  # the connection has to be opened again when the disk can be written
         self._closed = False
         self.problem: str | None = None
         if path is None:
@@ -180,6 +181,7 @@ class HealingDatabase:
             return self._replace(error)
         if database.is_disk_failure(error):
             self.problem = f"{self._path}: {error}"
+            self._stale = self._stale or database.is_read_only(error)
             return self._held is None and self._hold()
         return False
 
@@ -191,7 +193,8 @@ class HealingDatabase:
             raise StorageError(f"{self._name} is closed")
         if self._file is not None and self._held is None and self._moved():
             self._follow()
-        if (self._file is None or self._held is not None) and time.monotonic() - self._tried >= TRY_S:
+        waits = self._file is None or self._held is not None or self._stale
+        if waits and time.monotonic() - self._tried >= TRY_S:
             self._connect()
         if self._held is not None:
             return self._held
@@ -221,6 +224,9 @@ class HealingDatabase:
 
     def _open_again(self) -> None:
         """Have the file that has the name now open. Raises StorageError."""
+        if self._stale:
+            self._stale = False
+            self._close_file()
         if self._file is not None and not self._moved():
             return
         self._whole = self._whole and _inode(self._path) in (None, self._copied)  # else the file's rows count too

@@ -19,7 +19,7 @@ from fedge_agent.machines.asset import Asset
 from fedge_agent.samples.sample_table import Sample
 from fedge_agent.samples.store import SampleStore
 from fedge_agent.types import AlertState, Batch, Quality, Reading
-from fedge_models.errors import WireError
+from fedge_models.errors import ReplayError, StorageError, UnreachableError, WireError
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, Target, WindowSpec
 from fedge_models.graph.trainable import TrainableGraph
@@ -265,3 +265,58 @@ def test_a_release_that_is_clearly_worse_here_never_serves(at_end: AtEnd, tmp_pa
     assert list(made.refused) == ([4] if worse else [])
     if worse:
         assert "of release 3, which remains in service" in made.refused[4]
+
+
+class Ahead(Refusing):
+    """An aggregator that has seen a number far above this gateway's, as after a restore with a wrong clock."""
+
+    last = 2**51
+
+    def submit(self, federation: str, body: bytes) -> None:
+        made = decode_update(body, KEY.public_key(), self.site.graph.sizes)
+        self.got.append(made)
+        if made.sequence <= self.last:
+            raise ReplayError(f"sequence {made.sequence} is not above its last, {self.last}", self.last)
+
+
+@pytest.mark.parametrize("with_privacy", [False, True])
+def test_an_update_whose_number_was_used_is_sent_again_above_it(
+    at_end: AtEnd, tmp_path: Path, with_privacy: bool
+) -> None:
+    site = at_end(OfflineSite(tmp_path))
+    privacy = SitePrivacy(clip=1.0, noise_multiplier=5.0, epsilon=8.0, delta=1e-5) if with_privacy else None
+    aggregator = Ahead(site)
+    made = site.participant(privacy, Training(min_samples=40), aggregator)
+    made.step()
+    spent = site.spool.privacy_spent("m")
+    made.step()
+    first, second = aggregator.got
+    assert second.sequence == Ahead.last + 1 > first.sequence
+    assert (second.codes == first.codes).all() and second.base_version == first.base_version
+    pending = site.spool.update("m")
+    assert pending is not None and (pending.body, pending.outcome, pending.sequence) == (
+        None,
+        "accepted",
+        Ahead.last + 1,
+    )
+    after = site.spool.privacy_spent("m")
+    assert (after.rho, after.updates) == (spent.rho, spent.updates)  # the same update is paid for once
+    if with_privacy:
+        assert after.sequence == pending.sequence
+
+
+def test_a_full_disk_is_not_an_aggregator_that_cannot_be_reached(
+    at_end: AtEnd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = at_end(OfflineSite(tmp_path))
+    made = site.participant(training=Training(min_samples=40), uplink=Refusing(site))
+    made.step()
+    assert made.status()["reachable"]
+
+    def fail(*values: object) -> None:
+        raise error
+
+    for error, reachable in ((StorageError("disk full"), True), (UnreachableError("no answer"), False)):
+        monkeypatch.setattr(made, "step", fail)
+        made._guard(made.step)
+        assert made.status()["reachable"] is reachable and str(error) in str(made.status()["problem"])

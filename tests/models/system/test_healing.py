@@ -8,7 +8,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -281,3 +281,29 @@ def test_a_disk_that_is_full_at_the_start_is_outlived(
     tried_at_once()
     db.run("INSERT INTO t (x) VALUES ('after')")
     assert rows(small.folder / "store.sqlite", "SELECT x FROM t") == [("during",), ("after",)]
+
+
+@pytest.mark.parametrize("memory", [True, False])
+def test_a_file_that_was_opened_read_only_is_opened_again(
+    small: SmallDisk, opened: Callable[..., HealingDatabase], tried_at_once: Callable[[], None], memory: bool
+) -> None:
+    path = small.folder / "store.sqlite"
+    filled(path, 3)
+    with closing(sqlite3.connect(path)) as other:  # a log and its index are there, so that it can be read
+        other.execute("UPDATE t SET x = 'log'")
+        other.commit()
+        path.with_name("kept-wal").write_bytes(path.with_name("store.sqlite-wal").read_bytes())
+        path.with_name("kept-shm").write_bytes(path.with_name("store.sqlite-shm").read_bytes())
+    for end in ("-wal", "-shm"):
+        path.with_name(f"kept{end}").replace(path.with_name(f"store.sqlite{end}"))
+    small.read_only()
+    db = opened(path, memory=memory)
+    assert ids(db) == [1, 2, 3] and not db.in_memory
+    with suppress(StorageError):
+        db.run("INSERT INTO t (x) VALUES ('during')")
+    assert db.in_memory is memory and db.problem and "readonly" in db.problem
+    small.writable()
+    tried_at_once()
+    db.run("INSERT INTO t (x) VALUES ('after')")
+    assert not db.in_memory and db.problem is None
+    assert len(rows(path, "SELECT id FROM t")) == (5 if memory else 4)
