@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
-from fedge_models.errors import ConfigError, DataError, UnreachableError
+from fedge_models.errors import ConfigError, DataError, StorageError, UnreachableError
 from fedge_models.system import files
 
 from ..protocols.csv import series
@@ -81,8 +82,17 @@ class Follower:
             self._header = tail.at.header
         if lines and self._rows is not None:
             self._emit(lines, self._rows)
-        self._file.save()
+        self._save()
         return bool(lines)
+
+    def _save(self) -> None:
+        """Store the position; a disk that takes nothing stops no reading."""
+        try:
+            self._file.save()
+        except StorageError as e:
+            self._host.problem("position", f"{e}; after a kill, rows from the last stored position on are read again")
+        else:
+            self._host.problem("position", None)
 
     def _tail(self) -> Tail | None:
         return self._file if isinstance(self._file, Tail) else self._file.current
@@ -159,5 +169,6 @@ def _recover(path: Path, receipts: Sequence[bytes]) -> bool:
     if receipts:
         at, stored = load(path), parse_position(receipts[-1])
         if (at.inode, at.name, at.header) == (stored.inode, stored.name, stored.header) and at.offset < stored.offset:
-            files.write(path, receipts[-1])
+            with suppress(StorageError):  # then rows are read twice
+                files.write(path, receipts[-1])
     return True

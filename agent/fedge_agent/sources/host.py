@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from fedge_models.errors import FedgeError, RetryError, StorageError
 from fedge_models.system import times
-from fedge_models.system.files import make_folder
+from fedge_models.system.files import try_folder
 from fedge_models.system.text import printable
 from fedge_models.system.worker import BackOff, Worker
 
@@ -266,7 +266,7 @@ class HostedSource:
         if self._state is None:
             raise RuntimeError(f"source {self.name} was built without a folder")
         folder = self._state / "sources" / self.name
-        make_folder(folder)
+        try_folder(folder)
         return folder
 
     def facts(self) -> SourceFacts:

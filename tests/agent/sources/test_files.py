@@ -26,6 +26,7 @@ from fedge_models.errors import ConfigError, UnreachableError
 from fedge_models.system.settings import Seconds
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
+from support.disks import SmallDisk
 from support.recording_host import RecordingHost
 from support.waiting import LONGEST_S, until
 
@@ -424,3 +425,17 @@ def test_every_line_once_however_it_is_written_rotated_and_restarted(events: lis
         wanted += text.split("\n")[:-1]
         made.close()
     assert found == [line.rstrip("\r") for line in wanted if line.strip()]
+
+
+def test_a_position_that_the_disk_does_not_take_stops_no_row(tmp_path: Path) -> None:
+    with SmallDisk(tmp_path / "disk") as disk:
+        made = follow(disk.folder, ("a",))
+        made.path = tmp_path / "press.csv"
+        made.config = FilesConfig(made.path, tail=True, poll=Seconds(0), start="begin")
+        made.write("a\n" + "".join(f"{i}\n" for i in range(100_000)))  # more than is read at once
+        disk.read_only()
+        assert made.look()[-1] == [99_999]
+        assert "Read-only file system" in made.host.problems["position"]
+        disk.writable()
+        made.look()
+        assert "position" not in made.host.problems and made.look() == []
