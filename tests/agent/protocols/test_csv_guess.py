@@ -146,6 +146,44 @@ def test_written_lines_read_wincc_to_the_millisecond_and_quality_into_gaps(tmp_p
             assert [v for tag, _, v in got if tag == "temp"] == [None if i % 3 else i for i in range(COUNT)]
 
 
+DOUBTS: dict[str, tuple[str, dict[str, Any], str]] = {
+    "a footer": ("Zeit;T1\n" + lines(lambda i, t: f"{t:%d.%m.%Y %H:%M:%S};20,{i}") + "Ende;;;\n",
+                 {"decimal": ",", "time_column": "Zeit", "time_format": "%d.%m.%Y %H:%M:%S"}, ""),
+    "only a header": ("time,temp\n", {}, ""),
+    "Excel's sep line": ("sep=;\nZeit;T1\n" + lines(lambda i, t: f"{t:%Y-%m-%d %H:%M:%S};{i},5"),
+                         {"decimal": ",", "skip_rows": 1, "time_column": "Zeit"}, ""),
+    "days of the week": ("Time;T\n" + lines(lambda i, t: f"Di, {t:%d.%m.%Y %H:%M:%S};{i}"),
+                         {"time_column": "Time", "time_format": "%a, %d.%m.%Y %H:%M:%S"}, ""),
+    "InfluxDB": ("#group,false\n#default,_result,\n,table,_time,_value,_field\n"
+                 + lines(lambda i, t: f",0,{t:%Y-%m-%dT%H:%M:%S}Z,{i}.5,temp"),
+                 {"comment": "#", "time_column": "_time", "tag_column": "_field", "value_column": "_value"}, ""),
+    "a time for each tag": ("A Time;A;B Time;B\n"
+                            + lines(lambda i, t: f"{t:%Y-%m-%d %H:%M:%S};{i};{t:%Y-%m-%d %H:%M:%S};1"),
+                            {"time_column": "A Time"}, "column 'B Time' is a time, too; rows are taken at 'A Time'"),
+    "times of day": ("time;T1\n" + lines(lambda i, t: f"{t:%H:%M:%S};{i}"), {},
+                     "column 'time' has times without a date"),
+    "units in cells": ("time,temp\n" + lines(lambda i, t: f"{t:%Y-%m-%d %H:%M:%S},20.{i} bar"), {"time_column": "time"},
+                       "column 'temp': '20.0 bar' has a unit behind its number"),
+    "thousands or a fraction": ("Zeit;kWh\n" + lines(lambda i, t: f"{t:%d.%m.%Y %H:%M:%S};1.{200 + i}"),
+                                {"time_column": "Zeit", "time_format": "%d.%m.%Y %H:%M:%S"},
+                                "'1.200' is taken for a fraction; if it is 1200"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DOUBTS)
+def test_what_is_only_a_guess_is_said(tmp_path: Path, name: str) -> None:
+    text, keys, doubt = DOUBTS[name]
+    (tmp_path / "e.csv").write_text(text)
+    found = understand(tmp_path / "e.csv")
+    assert keys_of(found.form) == keys
+    assert [d for d in found.doubts if doubt in d] if doubt else not found.doubts
+
+
+def test_letters_of_another_encoding_are_doubted(tmp_path: Path) -> None:
+    (tmp_path / "e.csv").write_bytes("日時,温度\n2026/11/24 08:00:00,1\n".encode("shift_jis"))
+    assert "encoding = 'cp1252' is a guess, and gives" in understand(tmp_path / "e.csv").doubts[0]
+
+
 def test_doubts_are_said(tmp_path: Path) -> None:
     path = tmp_path / "e.csv"
     path.write_text("t;a\n" + "".join(f"03/04/2026 08:00:{i:02};1,{200 + i}\n" for i in range(9)))

@@ -21,6 +21,9 @@ from .sample import Sample, data_like
 
 _STYLES = ((".", ""), (",", ""), (",", "."), (".", ","), (",", " "), (".", " "), (",", "'"), (".", "'"))
 _UNIT = re.compile(r"[\[(].{0,14}[\])]|[%°‰µΩ]?[A-Za-z°µ²³/%*·^0-9-]{1,7}|-", re.A)
+_WITH_UNIT = re.compile(r"[+-]?\d[\d.,]*\s*[^\d\s.,:/-]{1,6}")
+_LETTERS = frozenset("äöüÄÖÜßéèêëàâçñóíáúôîïøåæØÅÆÉÈÊÀÇÑ°µμ²³½¼±·×ØΩ§€–’")
+_DOTTED = re.compile(r"[+-]?[1-9]\d{0,2}\.\d{3}")
 _GROUPED = re.compile(r"[+-]?\d{1,3},\d{3}")
 
 
@@ -59,7 +62,7 @@ def understand(path: Path) -> Understood:
     kinds = found.kinds
     form = Form(**keys)
     made = [Column(n, k, c) for n, k, c in zip(names, kinds, columns, strict=True)]
-    doubts = [*found.doubts, *_doubtful_numbers(form, made)]
+    doubts = [*found.doubts, *_doubtful_letters(form, names), *_doubtful_numbers(form, made), *_with_units(made)]
     tags = guess_columns.tags(form, names, kinds, rows)
     last = len([n for n, _ in read.lines if n > body[0][0]]) - len([n for n, _ in body[1:]])
     return Understood(form, made, doubts, tags, last)
@@ -85,7 +88,9 @@ def _header(read: Sample, body: list[tuple[int, list[str]]]) -> tuple[dict[str, 
     """The keys about the header, the names, and the rows behind it."""
     first = next((i for i, (_, cells) in enumerate(body) if any(map(data_like, cells))), None)
     if first is None:
-        first = min(1, len(body) - 1)
+        return {"skip_rows": _skipped(read, body[0][0])}, list(body[0][1]), [cells for _, cells in body[1:]]
+    while not any(map(data_like, body[-1][1])):  # words at its end
+        body.pop()
     if first == 0:
         width = len(body[0][1])
         named = read.names if len(read.names) == width else [f"column{i + 1}" for i in range(width)]
@@ -138,8 +143,29 @@ def _numbers(columns: list[list[str]], delimiter: str) -> dict[str, Any]:
     return {"decimal": decimal, "thousands": thousands}
 
 
+def _doubtful_letters(form: Form, names: Sequence[str]) -> list[str]:
+    """Doubt about an encoding that gives letters which names seldom have."""
+    strange = [name for name in names if any(c > "\x7f" and c not in _LETTERS for c in name)]
+    if not form.encoding or not strange:
+        return []
+    return [
+        f"encoding = {form.encoding!r} is a guess, and gives {strange[0]!r}; try others, e.g. cp932, gb18030, cp1251"
+    ]
+
+
+def _with_units(columns: list[Column]) -> list[str]:
+    """Words about numbers that text follows."""
+    found = [c for c in columns if c.kind == "text" and c.cells and all(map(_WITH_UNIT.fullmatch, c.cells))]
+    return [f"column {c.name!r}: {c.cells[0]!r} has a unit behind its number, and is text to a channel" for c in found]
+
+
 def _doubtful_numbers(form: Form, columns: list[Column]) -> list[str]:
     """Doubt about numbers that could be read in two ways."""
+    if form.decimal == "." and not form.thousands and "%d.%m" in form.time_format:
+        dotted = [c for column in columns if column.kind in ("number", "value") for c in column.cells if "." in c]
+        if dotted and all(map(_DOTTED.fullmatch, dotted)):
+            other = dotted[0].replace(".", "")
+            return [f'{dotted[0]!r} is taken for a fraction; if it is {other}, say decimal = ",", thousands = "."']
     if form.decimal != "," or form.thousands:
         return []
     cells = [c for column in columns if column.kind in ("number", "value") for c in column.cells if "," in c]

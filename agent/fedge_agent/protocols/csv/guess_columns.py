@@ -23,7 +23,9 @@ UNITS = frozenset(
 _TIME_NAME = re.compile(
     r"time|zeit|date|datum|stamp|uhr|epoch|^ts$|^t$|^dt$|hora|fecha|heure|ora\b|data\b|elapsed|second|serial", re.I
 )
-_TAG_NAME = re.compile(r"tag|name|point|variable|^var|signal|sensor|channel|item|kanal|messstelle|parameter|^id$", re.I)
+_TAG_NAME = re.compile(
+    r"tag|name|point|variable|^var|signal|sensor|channel|item|kanal|messstelle|parameter|field|^id$", re.I
+)
 _VALUE_NAME = re.compile(r"val|wert|reading|messung|measure", re.I)
 _QUALITY_NAME = re.compile(r"qual|valid|status|state|g(ü|ue)te|(^|[^a-z])q$|_q$|\.q$", re.I)
 _BAD = frozenset(
@@ -45,6 +47,7 @@ _BAD = frozenset(
         "i",
     )
 )
+_DAYTIME = re.compile(r"\d{1,2}:\d\d(:\d\d([.,]\d{1,9})?)?(\s*[AaPp]\.?[Mm]\.?)?")
 _CLOCK = re.compile(r"\d{1,2}:\d\d(:\d\d([.,]\d{1,9})?)?(\s*[AaPp]\.?[Mm]\.?)?|[0-2]?\d[0-5]\d[0-5]\d")
 
 
@@ -86,6 +89,19 @@ class _Guesser:
         elif candidates:
             _, at, guess = max(candidates, key=lambda c: c[:2])
             self._take_time(-at, guess)
+        self._doubt_times()
+
+    def _doubt_times(self) -> None:
+        """Doubt about other columns that are times."""
+        column = self.keys.get("time_column")
+        if column is None:
+            days = [self.names[i] for i, c in enumerate(self.columns) if c and all(map(_DAYTIME.fullmatch, c))]
+            self.doubts += [f"column {n!r} has times without a date: rows are taken for when they come" for n in days]
+        elif self.keys["time_format"] == "elapsed":
+            self.doubts.append(f"column {column!r} is taken for seconds since the start of a recording")
+        elif self.keys["time_format"] != "wincc" and "date_column" not in self.keys:
+            texts = [i for i, kind in enumerate(self.kinds) if kind == "text" and guess_times.textual(self.columns[i])]
+            self.doubts += [f"column {self.names[i]!r} is a time, too; rows are taken at {column!r}" for i in texts]
 
     def _take_time(self, at: int, guess: guess_times.Guess, date: int | None = None) -> None:
         self.keys |= {"time_column": self.names[at], "time_format": guess.format}
@@ -119,7 +135,8 @@ class _Guesser:
         packed = guess_times.textual(cells) if named else None
         if packed and packed.format:
             return [(3, packed)]
-        return [(2, guess_times.Guess("elapsed"))] if named and guess_times.elapsed(cells, self.number) else []
+        recorded = named and self.names[i] != "T" and guess_times.elapsed(cells, self.number)
+        return [(2, guess_times.Guess("elapsed"))] if recorded else []
 
     def _split(self) -> tuple[int, int, guess_times.Guess] | None:
         """A column of dates and one of times of day beside it."""

@@ -26,6 +26,7 @@ _DATE = re.compile(
     r"(?P<iso>\d{4}([-/.])\d{1,2}\2\d{1,2})|(?P<first>\d{1,2}([-/.])\d{1,2}\4(\d{4}|\d{2}))"
     r"|(?P<named>\d{1,2}[- ./]{0,2}[^\W\d_]{3,9}\.?[- /]?(\d{4}|\d{2}))|(?P<packed>(19|20)\d{6})"
 )
+_WEEKDAY = re.compile(r"[^\W\d_]{2,10}\.?(,?)\s+(?=\d)")
 _TIME = re.compile(
     r"(?P<time>\d{1,2}:\d\d(:\d\d([.,]\d{1,9})?)?)(?P<half>\s*[AaPp]\.?[Mm]\.?)?(?P<zone>\s*(Z|[+-]\d\d:?\d\d))?"
     r"|(?P<packed>[0-2]\d[0-5]\d[0-5]\d)(?P<fraction>[.,]\d{1,9})?"
@@ -115,6 +116,10 @@ def _doubt(one: str, other: str) -> str:
 
 def _formats(cell: str) -> list[str]:
     """The formats of one cell, the likeliest first."""
+    day = _WEEKDAY.match(cell)
+    if day is not None:
+        prefix = "%a" + day[1] + " "
+        return [prefix + made for made in _formats(cell[day.end() :])]
     date = _DATE.match(cell)
     if date is None:
         return []
