@@ -48,8 +48,9 @@ class Signal:
         return root
 
     def crest(self) -> Array:
-        """Peak over standard deviation (no unit); 0 for a constant."""
-        return np.divide(self.peak(), self.std, out=np.zeros_like(self.std), where=self.std > 0)
+        """Peak over standard deviation (no unit); 0 for a constant, NaN where the deviation overflows."""
+        ratio: Array = np.divide(self.peak(), self.std, out=np.zeros_like(self.std), where=self.std > 0)
+        return ratio + 0 * self.std
 
     def kurtosis(self) -> Array:
         """Fourth standardised moment (no unit; 3 for Gaussian noise, more for impacts); 0 for a constant."""

@@ -67,8 +67,11 @@ class Scale(NamedTuple):
         """Standardise x (..., features) or (..., channels, length) to float32, into `out` where given."""
         if self.conditions is not None:
             x = self.conditions(x)
-        with np.errstate(over="ignore"):  # what becomes infinite is clipped
-            z: Array = np.subtract(x, self.mean, out=out)
+        if out is None:  # stored samples, also of versions that did not bound their features; infinite ones are clipped
+            with np.errstate(over="ignore"):
+                z: Array = np.divide(np.subtract(x, self.mean), self.scale)
+        else:
+            z = np.subtract(x, self.mean, out=out)
             np.divide(z, self.scale, out=z)
         np.maximum(z, LOWEST, out=z)
         np.minimum(z, HIGHEST, out=z)
