@@ -57,7 +57,7 @@ def details(order: Order, live: Mapping[str, Any] | None, request: Any, now: flo
     if order.text:
         yield f"  {'reason' if order.outcome == Outcome.DROPPED else 'because'}: {plain(order.text)}"
     if live:
-        yield f"  tried {live['tries']} times; again in {duration(live['next_s'])}"
+        yield f"  tried {_times(live['tries'])}; again in {duration(live['next_s'])}"
     answers = live["answers"] if live else order.answers
     if answers:
         yield "  last answers:"
@@ -79,11 +79,15 @@ def plain(text: str) -> str:
 
 def _line(order: Order, live: Mapping[str, Any] | None, now: float) -> str:
     error = live["answers"][-1] if live else order.text
-    tries = f", tried {live['tries']} times" if live else ""
+    tries = f", tried {_times(live['tries'])}" if live else ""
     outcome = "" if order.outcome in (Outcome.WAITING, Outcome.SET_ASIDE) else f", {order.name}"
     name = f" as {plain(order.reference)}" if order.reference else ""
     text = f": {plain(error)[:WIDEST]}" if error else ""
     return f"{named(order)}{outcome}{name}{_age(order, now)}{tries}{text}"
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
 
 
 def _age(order: Order, now: float) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..durable.event_queue import MAX_EVENTS, EventQueue
+from ..machines.condition_words import names
 from .lanes import Lanes
 
 MOST_SHOWN = 20  # failing assets on the status page
@@ -43,10 +44,18 @@ def failing(lanes: Lanes, now: float, most: int | None = MOST_SHOWN) -> list[dic
 
 
 def in_words(found: list[dict[str, Any]]) -> str | None:
-    """What fails, in one text; None when nothing does."""
-    texts = [f"{f['asset']}: {f['answers'][-1]} (tried {f['tries']} times)" for f in found[:MOST_IN_WORDS]]
-    more = len(found) - MOST_IN_WORDS
-    return "; ".join([*texts, *([f"and {more} more assets"] if more > 0 else [])]) or None
+    """What fails, in one text that names together the assets with the same answer; None when nothing does."""
+    alike: dict[str, list[dict[str, Any]]] = {}
+    for entry in found:
+        alike.setdefault(entry["answers"][-1], []).append(entry)
+    texts = [f"{names(e['asset'] for e in those)}: {text} ({_tried(those)})" for text, those in alike.items()]
+    more = len(texts) - MOST_IN_WORDS
+    return "; ".join([*texts[:MOST_IN_WORDS], *([f"and {more} other answers"] if more > 0 else [])]) or None
+
+
+def _tried(those: list[dict[str, Any]]) -> str:
+    most = max(entry["tries"] for entry in those)
+    return "tried once" if most == 1 else f"tried {'up to ' * (len(those) > 1)}{most} times"
 
 
 def problems(found: dict[str, Any], error: str | None) -> list[str]:

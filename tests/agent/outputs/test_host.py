@@ -11,8 +11,9 @@ import pytest
 from fedge_agent.durable.event_desk import Desk, Order
 from fedge_agent.durable.event_queue import Outcome
 from fedge_agent.durable.spool import Spool
-from fedge_agent.outputs import host
+from fedge_agent.outputs import host, host_status
 from fedge_agent.outputs.host import CONFLICT_TRIES, UNEXPECTED_TRIES, HostedOutput
+from fedge_agent.outputs.lanes import Lanes
 from fedge_agent.types import AlertState, Event, Output, Receipt
 from fedge_models.errors import ConfigError, ConflictError, RefusedError, RetryError, UnreachableError
 from support.at_end import AtEnd
@@ -122,6 +123,18 @@ def test_what_fails_and_how_long_it_waits_is_in_the_status(bench: Bench) -> None
     del bench.target.wrong["bad"]
     until(lambda: bench.hosted.status()["problems"] == [], bench.hosted.status)
     assert bench.hosted.status()["oldest_s"] is None
+
+
+def test_assets_that_fail_alike_are_one_text() -> None:
+    lanes = Lanes()
+    for number in range(8):
+        lanes.failed(f"a{number}", number, "status 401: no", 0.0)
+    lanes.failed("b", 9, "status 404: there is nothing", 0.0)
+    lanes.failed("b", 9, "status 404: there is nothing", 0.0)
+    assert host_status.in_words(host_status.failing(lanes, 0.0)) == (
+        "b: status 404: there is nothing (tried 2 times); a0, a1, a2, a3, a4 and 3 more: status 401: no (tried once)"
+    )
+    assert host_status.in_words([]) is None
 
 
 @pytest.mark.parametrize(
