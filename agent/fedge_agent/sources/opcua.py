@@ -37,6 +37,7 @@ LOOK_S = 0.2
 REPORT_S = 1.0  # how often to say what is wrong with nodes
 BAD_S = 5.0  # a status that is bad for longer is a problem
 ASKED = 500  # silent nodes that are read at once
+MOST_AT_ONCE = 30_000  # readings of responses that belong together
 
 
 class OpcuaConfig(ConnectionConfig, frozen=True, forbid_unknown_fields=True):
@@ -103,6 +104,7 @@ class _Run:
         self._tags: list[list[Tag]] = [[]]
         self._handles: dict[Any, int] = {}  # node -> handle
         self._missing: list[Tag] = []
+        self._begun: dict[int, list[Reading]] = {}  # subscription -> readings of responses that announced more
         self._others: dict[int, frozenset[str]] = {}  # subscription -> the tags of the others
         self._newest = (0, 0.0)  # time of the newest value, and when it came
         self._heard = time.monotonic()
@@ -207,26 +209,34 @@ class _Run:
         self._others = {number: frozenset(everything - tags) for number, tags in own.items()}
 
     def _published(self, result: Any) -> None:
-        """Read a publish response; one without values is a keep-alive: nothing has changed until now."""
+        """Read a publish response; one without values is a keep-alive: nothing has changed until now.
+
+        A response that announces more is used together with what follows: the tags in it have no newer values than the
+        others, these only come later.
+        """
         from asyncua import ua
 
         self._heard = now = time.monotonic()
         subscription = self._monitor.subscriptions.get(result.SubscriptionId)
         if subscription is not None:
             subscription.heard = now
-        readings: list[Reading] = []
+        readings = self._begun.pop(result.SubscriptionId, [])
         for part in result.NotificationMessage.NotificationData or ():
             if isinstance(part, ua.DataChangeNotification):
                 for item in part.MonitoredItems:
                     readings += self._read(item.ClientHandle, item.Value, now)
             elif isinstance(part, ua.StatusChangeNotification):
                 self._broken = self._broken or f"{self._url}: the server ended the subscription ({part.Status.name})"
+        if result.MoreNotifications and len(readings) < MOST_AT_ONCE:
+            self._begun[result.SubscriptionId] = readings
+            return  # a server that always has more is ahead of us: then what there is must do
         if readings:
             last = {r.tag: r.time_ns for r in readings}  # not the largest: the clock may have been set back
             self._newest = (max(last.values()), now)
         stamp, came = self._newest
         unsure = self._others.get(result.SubscriptionId, frozenset())
-        self._host.emit(readings, stamp + round((now - came) * 1e9) if stamp else None, unsure)
+        alive = stamp + round((now - came) * 1e9) if stamp and not result.MoreNotifications else None
+        self._host.emit(readings, alive, unsure)
 
     def _read(self, handle: int, data: Any, now: float) -> list[Reading]:
         """The readings of a node's value, one for each of its tags."""

@@ -8,13 +8,20 @@ import threading
 import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 
 import pytest
-from fedge_agent.protocols.opcua.monitor import NO_ROOM
+from asyncua import ua
+from fedge_agent.protocols.opcua.calls import Limits
+from fedge_agent.protocols.opcua.monitor import NO_ROOM, Monitor
+from fedge_agent.protocols.opcua.tags import parse
+from fedge_agent.sources.opcua import OpcuaConfig, OpcuaSource
+from fedge_agent.sources.opcua import _Run as Run
 from fedge_agent.types import Quality, Reading
 from fedge_models.errors import UnreachableError
 from support.asyncua_plc import Plc
 from support.opcua_source import RunningSource
+from support.recording_host import RecordingHost
 from support.waiting import LONGEST_S
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -179,3 +186,28 @@ def test_tags_for_which_there_is_no_room_are_counted_in_one_sentence(plc: Plc) -
         assert list(run.host.problems) == ["room"] and "the server has:" not in text
         run.host.wait(lambda: bool(run.host.batches))
     assert run.error is None
+
+
+def test_responses_that_belong_together_are_one_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that has more than one response holds sends some tags later: they did not stay unchanged meanwhile."""
+    host = RecordingHost(tmp_path)
+    source = OpcuaSource("plc", OpcuaConfig(url="opc.tcp://127.0.0.1:1"))
+    run = Run(source._config, source.connector, source._sampling, source._evidence, [], host)
+    run._monitor = Monitor(None, Limits(), source._sampling, run._published)
+    run._monitor.nodes, run._tags = [None, "a", "b"], [[], [parse("i=1")], [parse("i=2")]]
+
+    def publish(handle: int, second: int, more: bool) -> None:
+        value = ua.DataValue(ua.Variant(float(second)), SourceTimestamp=CONSTANT + timedelta(seconds=second))
+        item = ua.MonitoredItemNotification(ClientHandle=handle, Value=value)
+        told = ua.NotificationMessage(NotificationData=[ua.DataChangeNotification(MonitoredItems=[item])])
+        run._published(ua.PublishResult(SubscriptionId=1, MoreNotifications=more, NotificationMessage=told))
+
+    publish(1, 8, more=True)
+    assert host.batches == []
+    publish(2, 1, more=False)
+    [(readings, alive)] = host.batches
+    assert [(r.tag, r.value) for r in readings] == [("i=1", 8.0), ("i=2", 1.0)] and alive is not None
+    monkeypatch.setattr("fedge_agent.sources.opcua.MOST_AT_ONCE", 2)
+    publish(1, 9, more=True)
+    publish(2, 2, more=True)  # it is ahead of us: what there is must do, and says nothing of the rest
+    assert len(host.batches) == 2 and host.batches[1][1] is None
