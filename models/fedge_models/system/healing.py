@@ -225,8 +225,12 @@ class HealingDatabase:
     def _open_again(self) -> None:
         """Have the file that has the name now open. Raises StorageError."""
         if self._stale:
-            self._stale = False
-            self._close_file()
+            for one in self._family:  # connections of one process share what SQLite opened read-only
+                one._stale = False
+                if not one._moved():
+                    one._close_file()
+                    one._tried = float("-inf")
+            self._tried = time.monotonic()
         if self._file is not None and not self._moved():
             return
         self._whole = self._whole and _inode(self._path) in (None, self._copied)  # else the file's rows count too

@@ -298,7 +298,8 @@ def test_a_file_that_was_opened_read_only_is_opened_again(
         path.with_name(f"kept{end}").replace(path.with_name(f"store.sqlite{end}"))
     small.read_only()
     db = opened(path, memory=memory)
-    assert ids(db) == [1, 2, 3] and not db.in_memory
+    other_connection = opened(path, beside=db)
+    assert ids(db) == ids(other_connection) == [1, 2, 3] and not db.in_memory
     with suppress(StorageError):
         db.run("INSERT INTO t (x) VALUES ('during')")
     assert db.in_memory is memory and db.problem and "readonly" in db.problem
@@ -306,4 +307,5 @@ def test_a_file_that_was_opened_read_only_is_opened_again(
     tried_at_once()
     db.run("INSERT INTO t (x) VALUES ('after')")
     assert not db.in_memory and db.problem is None
-    assert len(rows(path, "SELECT id FROM t")) == (5 if memory else 4)
+    other_connection.run("INSERT INTO t (x) VALUES ('after')")
+    assert len(rows(path, "SELECT id FROM t")) == (6 if memory else 5)
