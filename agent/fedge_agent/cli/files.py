@@ -24,7 +24,7 @@ def file_of(target: str, config_path: Path) -> Path | None:
         return None
     path = Path(target)
     if series.is_pattern(path) and not path.exists():
-        found = series.found(path, "name")
+        found = series.found(path)
         return found[-1] if found else path
     if path.is_file():
         return path

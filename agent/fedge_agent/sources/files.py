@@ -46,8 +46,10 @@ class FilesSource(Source):
         config = self._config
         if not series.is_pattern(config.path):
             return first_rows.problems(config.path, config, tags, config.tail)
-        paths = series.found(config.path, config.order)
-        paths = series.readable(paths) if config.tail else paths
+        there = series.found(config.path)
+        paths = series.readable(there) if config.tail else there
+        if there and there[-1] not in paths:
+            return [f"{config.path}: its newest file, {there[-1].name}, cannot be followed; expected plain text"]
         if not paths:
             return [f"{config.path}: there is no file of this pattern"]
         chosen = dict.fromkeys((paths[0], paths[-1]))

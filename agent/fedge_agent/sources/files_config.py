@@ -22,4 +22,3 @@ class FilesConfig(Form, frozen=True, forbid_unknown_fields=True):
     tail: bool = False  # follow rows that are appended
     start: Literal["end", "begin"] = "end"  # tail: where to start in a file never read before
     poll: Seconds = Seconds(1)  # tail: how often to look
-    order: Literal["name", "modified"] = "name"  # of the files of a pattern

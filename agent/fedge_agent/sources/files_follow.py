@@ -47,7 +47,7 @@ class Follower:
         self._continued = _recover(self._position, host.receipts())
         self._file: Tail | series.Series
         if series.is_pattern(config.path):
-            self._file = series.Series(config.path, config.order, self._position, from_end, config, self._faults)
+            self._file = series.Series(config.path, self._position, from_end, config, self._faults)
         else:
             self._file = Tail(config.path, self._position, from_end, config, self._faults)
         self._rows: Rows | None = None

@@ -57,7 +57,7 @@ def _all(config: FilesConfig, tags: Sequence[str], faults: Faults) -> Iterator[T
     if not series.is_pattern(config.path):
         yield from _in_order(config, config.path, tags, faults)
         return
-    paths = series.found(config.path, config.order)
+    paths = series.found(config.path)
     if not paths:
         raise ConfigError(f"{config.path}: there is no file of this pattern")
     shift = 0

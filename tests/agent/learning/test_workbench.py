@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from fedge_agent.config import schema
 from fedge_agent.learning.dataset import load
+from fedge_agent.protocols.csv.form import Form
 from fedge_models.errors import ConfigError, DataError
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, WindowSpec
@@ -104,6 +106,32 @@ def test_a_table_without_a_whole_window_says_so(tmp_path: Path) -> None:
     np.savez(tmp_path / "d.npz", x=np.zeros((0, 4)))
     with pytest.raises(DataError, match="has no samples"):
         load(tmp_path / "d.npz", CLASSES, (4,))
+
+
+def test_a_row_a_value_is_put_on_the_cards_grid_and_a_value_holds_for_three_samples(tmp_path: Path) -> None:
+    rows = [f"24.11.2026 08:00:{i / 10:04.1f};{tag};{i},5" for i in range(100) for tag in ("current", "pressure")]
+    del rows[61:75:2]  # seven values of pressure
+    text = "Zeit;Tag;Wert\n" + "\n".join(reversed(rows)).replace(".5;", ",5;") + "\n"
+    (tmp_path / "d.csv").write_text(re.sub(r"(:\d\d)\.(\d;)", r"\1,\2", text))
+    data = load(tmp_path / "d.csv", NORMAL, (4,))
+    assert data.form is not None and data.form.tag_column == "Tag" and data.form.decimal == ","
+    assert data.x[0, 0] == pytest.approx(5.0) and data.left_out > 0  # mean of 0.5 to 9.5
+    with pytest.raises(DataError, match=r"no tag 'pressure' in column 'Tag'; has current"):
+        (tmp_path / "d.csv").write_text("Zeit;Tag;Wert\n" + "2026-11-24 08:00:00;current;1\n" * 9)
+        load(tmp_path / "d.csv", NORMAL, (4,), form=Form(time_column="Zeit", tag_column="Tag", value_column="Wert"))
+
+
+def test_workbook_with_markers_is_read_like_a_table(tmp_path: Path) -> None:
+    openpyxl = pytest.importorskip("openpyxl")
+    book = openpyxl.Workbook()
+    book.active.append(["Report of line 3"])
+    book.active.append(["current", "pressure", "label"])
+    for i in range(60):
+        book.active.append([i + 0.5, "#N/A" if i == 7 else 2, "ok" if i < 40 else "worn"])
+    book.save(tmp_path / "d.xlsx")
+    data = load(tmp_path / "d.xlsx", CLASSES, (4,))
+    assert data.form is not None and data.form.skip_rows == 1
+    assert data.x[0, 0] == pytest.approx(5.0) and {*data.y.tolist()} >= {0, 1}
 
 
 def test_npz_is_checked_against_the_model(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def closed() -> Iterator[None]:
 
 def begin(folder: Path, from_end: bool = False, counted: Counted | None = None) -> series.Series:
     faults = Faults(counted or Counted())
-    OPEN.append(series.Series(folder / "log_*.csv", "name", folder / "position", from_end, TableForm(), faults))
+    OPEN.append(series.Series(folder / "log_*.csv", folder / "position", from_end, TableForm(), faults))
     return OPEN[-1]
 
 
@@ -143,8 +143,30 @@ def test_header_of_the_next_file_may_differ(tmp_path: Path) -> None:
     assert made.lines() == ["2,2"] and made.current.at.header == "a,t"
 
 
-def test_order_by_time_of_change(tmp_path: Path) -> None:
-    for name, at in (("b", 1), ("a", 2)):
-        os.utime(write(tmp_path, name, "t\n"), (at, at))
-    assert [p.name for p in series.found(tmp_path / "log_*.csv", "modified")] == ["log_b.csv", "log_a.csv"]
-    assert [p.name for p in series.found(tmp_path / "log_*.csv", "name")] == ["log_a.csv", "log_b.csv"]
+def test_file_that_comes_with_an_earlier_name_or_packed_is_counted(tmp_path: Path) -> None:
+    counted = Counted()
+    write(tmp_path, "0", "t,a\n0,0\n")
+    write(tmp_path, "5", "t,a\n5,5\n")
+    made = begin(tmp_path, from_end=True, counted=counted)
+    assert rows(made) == [] and counted.kinds == []
+    write(tmp_path, "4", "t,a\n4,4\n")
+    assert rows(made) == [] and counted.kinds == ["files whose names come before the one that is read"]
+    (tmp_path / "log_6.csv.gz").write_bytes(b"")
+    assert rows(made) == [] and len(counted.kinds) == 1  # the pattern is of .csv
+    os.utime(tmp_path / "log_0.csv")
+    assert rows(made) == []
+    every = series.Series(tmp_path / "log_*", tmp_path / "p", True, TableForm(), Faults(counted))
+    OPEN.append(every)
+    assert rows(every) == []
+    (tmp_path / "log_7.csv.gz").write_bytes(b"")
+    (tmp_path / "log_3.csv.gz").write_bytes(b"")  # packed after it was read
+    assert rows(every) == [] and counted.kinds[1:] == ["compressed files that came and cannot be followed"]
+
+
+def test_month_first_names_are_continued_after_the_file_is_gone(tmp_path: Path) -> None:
+    path = write(tmp_path, "11-24-2026", "t,a\n1,1\n")
+    made = begin(tmp_path)
+    assert rows(made) == ["1,1"]
+    path.unlink()
+    write(tmp_path, "12-01-2026", "t,a\n2,2\n")
+    assert rows(made) == ["2,2"]

@@ -57,7 +57,8 @@ def understand(path: Path) -> Understood:
     keys |= _numbers(columns, keys.get("delimiter", ""))
     found = guess_columns.roles(names, rows, reader(Form(**keys)))
     keys |= found.keys
-    if not keys.get("columns") and keys.get("delimiter") == max(",;\t", key=keys["delimiter"].join(names).count):
+    delimiter = keys.get("delimiter", "")
+    if not keys.get("columns") and (read.workbook or delimiter == max(",;\t", key=delimiter.join(names).count)):
         del keys["delimiter"]  # the reader finds it, too
     kinds = found.kinds
     form = Form(**keys)
@@ -127,8 +128,6 @@ def _is_units(cells: Sequence[str]) -> bool:
 
 def _base(read: Sample) -> dict[str, Any]:
     keys: dict[str, Any] = {"encoding": read.encoding, "comment": read.comment}
-    if read.workbook:
-        return keys
     return keys | {"delimiter": read.delimiter or ","}
 
 

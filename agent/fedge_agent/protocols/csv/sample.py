@@ -42,7 +42,8 @@ def read(path: Path) -> Sample:
         from .xlsx import rows
 
         first = [(number, cells) for number, cells in islice(rows(path, TableForm()), ROWS) if any(cells)]
-        return Sample("", "", "", first, [], True)
+        width = max((len(cells) for _, cells in first), default=0)
+        return Sample("", "", "", [(number, cells + [""] * (width - len(cells))) for number, cells in first], [], True)
     encoding, text = _text(path)
     lines = list(enumerate(text, 1))
     delimiter = _delimiter([line for _, line in lines if line.strip()])

@@ -8,9 +8,9 @@ on in it, or in the next one when it was removed.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal
 
 from fedge_models.system import files
 
@@ -18,7 +18,6 @@ from .faults import Faults
 from .form import TableForm, is_workbook
 from .tail import Position, Tail, load
 
-Order = Literal["name", "modified"]
 _PATTERN = re.compile(r"[*?[]")
 _DAY_FIRST = re.compile(r"(?<!\d)(\d{1,2})([._-])(\d{1,2})\2(\d{4})(?!\d)")
 
@@ -28,13 +27,19 @@ def is_pattern(path: Path) -> bool:
     return _PATTERN.search(path.name) is not None
 
 
-def found(pattern: Path, order: Order) -> list[Path]:
-    """The files that a pattern finds, in order. By name: numbers count as numbers, 24.11.2026 as 2026-11-24."""
+def found(pattern: Path) -> list[Path]:
+    """The files that a pattern finds, in the order of their names: numbers count as numbers, 24.11.2026 as 2026-11-24.
+
+    Not in the order of their last change: to copy or touch an old file would have it read again.
+    """
     paths = [p for p in pattern.parent.glob(pattern.name) if p.is_file()]
-    month_first = any(int(d[3]) > 12 for p in paths for d in _DAY_FIRST.finditer(p.name))
-    if order == "name":
-        return sorted(paths, key=lambda p: name_key(p.name, month_first))
-    return sorted(paths, key=lambda p: (p.stat().st_mtime_ns, name_key(p.name, month_first)))
+    return sorted(paths, key=_key([p.name for p in paths]))
+
+
+def _key(names: Iterable[str]) -> Callable[[Path], list[tuple[int, int, str]]]:
+    """The key of paths; the names together tell whether days or months come first."""
+    month_first = any(int(d[3]) > 12 for name in names for d in _DAY_FIRST.finditer(name))
+    return lambda path: name_key(path.name, month_first)
 
 
 def name_key(name: str, month_first: bool = False) -> list[tuple[int, int, str]]:
@@ -52,11 +57,10 @@ def readable(paths: list[Path]) -> list[Path]:
 class Series:
     """The files of a pattern, followed one after the other. `current`: the tail of the file that is read."""
 
-    def __init__(
-        self, pattern: Path, order: Order, position: Path, from_end: bool, form: TableForm, faults: Faults
-    ) -> None:
-        self._pattern, self._order, self._position, self._form = pattern, order, position, form
+    def __init__(self, pattern: Path, position: Path, from_end: bool, form: TableForm, faults: Faults) -> None:
+        self._pattern, self._position, self._form = pattern, position, form
         self._faults, self._saved = faults, b""
+        self._known: set[Path] | None = None  # files that were there at the last look
         at = load(position)
         self._from_end = from_end and not at.name
         self._at: Position | None = at if at.name else None
@@ -70,11 +74,13 @@ class Series:
         Raises OSError when a file cannot be read, DataError when it has no header.
         """
         while True:
-            paths = readable(found(self._pattern, self._order))
+            there = found(self._pattern)
+            paths = readable(there)
             if self.current is None and not self._choose(paths):
                 return []
             assert self.current is not None
             later = self._later(paths)
+            self._watch_passed(there)
             lines = self._read(self.current, self.path in paths, bool(later))
             if lines or not later or self.current.header_changed is not None:
                 self._watch_left()
@@ -83,7 +89,7 @@ class Series:
 
     def pass_over(self) -> bool:
         """Leave a file that cannot be read for the next one; False: there is none yet."""
-        later = self._later(readable(found(self._pattern, self._order))) if self.path is not None else []
+        later = self._later(readable(found(self._pattern))) if self.path is not None else []
         if later:
             self._open(later[0])
         return bool(later)
@@ -145,8 +151,8 @@ class Series:
     def _after(self, paths: list[Path]) -> list[Path]:
         """Files whose names come after the one that is gone."""
         assert self.path is not None
-        own = name_key(self.path.name)
-        return [p for p in paths if name_key(p.name) > own]
+        key = _key([self.path.name, *(p.name for p in paths)])
+        return [p for p in paths if key(p) > key(self.path)]
 
     def _open(self, path: Path, at: Position | None = None, from_end: bool = False) -> None:
         if self.current is not None:
@@ -157,6 +163,17 @@ class Series:
                     self._left = self.path, self.path.stat().st_size
         self.path = path
         self.current = Tail(path, self._position, from_end, self._form, self._faults, at or Position())
+
+    def _watch_passed(self, there: list[Path]) -> None:
+        """Count files that came newly and are not read: earlier ones, and later ones that cannot be followed."""
+        if self._known is not None and self._known != set(there):
+            later = set(self._later(there))
+            for path in set(there) - self._known - {self.path}:
+                if path not in later and readable([path]):
+                    self._faults.note("files whose names come before the one that is read", path.name)
+                elif path in later and not readable([path]):
+                    self._faults.note("compressed files that came and cannot be followed", path.name)
+        self._known = set(there)
 
     def _watch_left(self) -> None:
         """Count it when the last file grew after the next one had begun: these rows are not read."""
