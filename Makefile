@@ -90,6 +90,7 @@ OTHERS := .counterparts
 counterparts: .venv/.dev $(OTHERS)/node/.installed $(OTHERS)/tryton/.installed $(OTHERS)/roundup/.installed
 	$(BIN)/pip install --quiet --editable '.[bench,cluster]'
 	command -v mosquitto || apt-get install --quiet --yes --no-install-recommends mosquitto
+	command -v faketime || apt-get install --quiet --yes --no-install-recommends faketime
 
 $(OTHERS)/node/.installed: Makefile
 	mkdir -p $(@D)

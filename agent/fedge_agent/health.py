@@ -140,6 +140,11 @@ def _counters(status: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]
         ("reconnects", "New connections after a loss, by source", {k: v["reconnects"] for k, v in sources.items()}),
         ("windows", "Windows completed, by asset", {k: v["counters"]["windows"] for k, v in assets.items()}),
         ("gaps", "Gaps longer than a window, by asset", {k: v["counters"]["gaps"] for k, v in assets.items()}),
+        (
+            "clock_jumps",
+            "Times that a source's clock was set, by asset",
+            {k: v["counters"].get("clock_jumps", 0) for k, v in assets.items()},
+        ),
         ("unused_readings", "Readings that could not be used, by asset/kind", _unused(assets)),
         ("out_of_range", "Readings outside of a channel's range, by asset/channel", _by_channel(assets)),
         ("unjudged", "Decisions that could not alarm, by asset", {k: v["unjudged"] for k, v in assets.items()}),

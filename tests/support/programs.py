@@ -28,6 +28,7 @@ class Programs:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.running: dict[str, subprocess.Popen[bytes]] = {}
+        self.env = dict(ENV)  # of what is started
 
     def run(self, *command: str | Path) -> str:
         """Run a command to its end and return what it printed."""
@@ -49,7 +50,7 @@ class Programs:
         address.unlink(missing_ok=True)
         with (self.folder / f"{name}.log").open("ab") as log:
             command: list[str | Path] = [BIN / program, "start", "--config", self.folder / f"{name}.toml"]
-            self.running[name] = subprocess.Popen(command, stdout=log, stderr=log, env=ENV)
+            self.running[name] = subprocess.Popen(command, stdout=log, stderr=log, env=self.env)
         self.wait(address.exists, f"{name} to start")
 
     def kill(self, name: str) -> None:

@@ -68,7 +68,7 @@ def _decision(entry: dict[str, Any]) -> str:
     gaps = f"; {100 * condition['gaps']:.0f} % of the last windows have gaps" if condition["gaps"] else ""
     limit = f"of {last['threshold']:.4g}" if last["threshold"] is not None else "without a limit"
     limit += " (provisional)" if last.get("provisional") else ""
-    events = f"{entry['events']} events{_unused(entry)}"
+    events = f"{entry['events']} events{_unused(entry)}{_breaks(entry)}"
     return f"{last['label']}, score {last['score']:.4g} {limit}{left}{alert}{gaps}; {events}"
 
 
@@ -82,6 +82,14 @@ def _unused(*entries: dict[str, Any]) -> str:
     return f"; readings not used: {', '.join(said)}" if said else ""
 
 
+def _breaks(*entries: dict[str, Any]) -> str:
+    """Where windows could not continue; empty when all did."""
+    gaps, jumps = (sum(e["counters"].get(kind, 0) for e in entries) for kind in ("gaps", "clock_jumps"))
+    said = [f"{gaps} gaps longer than a window"] if gaps else []
+    said += [f"the clock was set {jumps} times"] if jumps else []
+    return f"; {', '.join(said)}" if said else ""
+
+
 def _severity(entry: dict[str, Any]) -> str:
     return SEVERITIES[entry["alert"]["severity"]]
 
@@ -93,5 +101,5 @@ def _together(those: list[str], assets: Mapping[str, dict[str, Any]]) -> Said:
     worst = max(assets[n]["condition"]["gaps"] for n in those)
     gaps = f"; up to {100 * worst:.0f} % of the last windows have gaps" if worst else ""
     alert = "; events open" if assets[those[0]]["alert"]["opened"] else ""
-    unused = _unused(*(assets[n] for n in those))
+    unused = _unused(*(assets[n] for n in those)) + _breaks(*(assets[n] for n in those))
     return f"{len(those)} assets ({names(those)}): {labels}{alert}{gaps}; {events} events{unused}", ()
