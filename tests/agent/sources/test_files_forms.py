@@ -99,6 +99,15 @@ def test_check_names_row_and_column_and_what_to_set(tmp_path: Path, name: str) -
     assert any(words in problem for problem in problems), problems
 
 
+def test_check_is_content_with_some_lines_of_nul_but_not_with_many(tmp_path: Path) -> None:
+    (tmp_path / "d.csv").write_text("a\n" + "1\n" * 50 + "\0\0\n" * 3)
+    assert source(tmp_path / "d.csv").check(["a"]) == []
+    (tmp_path / "d.csv").write_text("a\n" + "1\n" * 50 + "\0\0\n" * 9)
+    assert (
+        "lines that are no CSV: row 52: not CSV: it contains a NUL byte" in source(tmp_path / "d.csv").check(["a"])[0]
+    )
+
+
 def test_check_is_content_with_the_same_file_once_its_form_is_said(tmp_path: Path) -> None:
     (tmp_path / "d.csv").write_text(GERMAN)
     keys: dict[str, Any] = {"time_column": "Zeit", "time_format": "%d.%m.%Y %H:%M:%S,%f", "decimal": ","}

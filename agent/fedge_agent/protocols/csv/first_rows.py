@@ -31,21 +31,26 @@ _LIKE_A_NUMBER = re.compile(r"[+-]?(?=.*\d)[\d.,'’ \u00a0\u202f]+(?:[eE][+-]?\
 def problems(path: Path, form: Form, tags: Sequence[str], follow: bool, advise: bool = True) -> list[str]:
     """What is wrong with the first rows, in the operator's words. follow: the file is read as it grows."""
     advice = f". fedge-agent browse '{path}' shows how it is written" if advise else ""
-    counted: dict[str, str] = {}
+    counted: dict[str, list[str]] = {}
 
     def count(what: str, by: int = 1, example: str = "") -> None:
-        counted.setdefault(what, example)
+        counted.setdefault(what, []).append(example)
 
     faults = Faults(count)
     try:
         with_header = WholeFile(path, form, faults)
         try:
-            found = _Check(path, form, tags, with_header.header).problems(list(islice(with_header, ROWS)), follow)
+            rows = list(islice(with_header, ROWS))
+            found = _Check(path, form, tags, with_header.header).problems(rows, follow)
         finally:
             with_header.close()
     except ConfigError as e:
         return [f"{e}{advice if 'cannot be read' not in str(e) else ''}"]
-    found += [f"{what}: {example}" for what, example in counted.items()]
+    # A power cut leaves lines of NUL: some of them stop nothing.
+    often = [
+        what for what, examples in counted.items() if "bytes that are not" in what or len(examples) * 10 > len(rows)
+    ]
+    found += [f"{what}: {counted[what][0]}" for what in often]
     if len(found) > MOST:
         found = [*found[:MOST], f"and {len(found) - MOST} more"]
     return [f"{path}: {text}" for text in found[:-1]] + [f"{path}: {text}{advice}" for text in found[-1:]]
