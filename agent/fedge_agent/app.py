@@ -137,7 +137,9 @@ class App:
 
     def _open_labels(self, state: Path, opened: ExitStack) -> None:
         self._subjects = subjects = {name: self._subject(name) for name in self.config.asset}
-        self._labels = LabelBook(state / SAMPLES_FILE, subjects, self._samples.count_as_new, self._samples.tables)
+        self._labels = LabelBook(
+            state / SAMPLES_FILE, subjects, self._samples.count_as_new, self._samples.tables, self._book.tables
+        )
         opened.callback(self._labels.stop)
         looks = {n: a.inspection for n, a in self.config.asset.items() if a.inspection}
         self._verdicts = {n: Verdicts(n, look) for n, look in looks.items() if look.verdict}

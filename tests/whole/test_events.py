@@ -14,6 +14,7 @@ from click.testing import CliRunner, Result
 from fedge_agent.cli.main import main
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, WindowSpec
+from support.canned_http import CannedServer, Request, reply
 from support.programs import Programs
 
 HZ = 50.0
@@ -132,6 +133,52 @@ def test_what_is_shelved_reaches_no_output_before_its_end(press: Press) -> None:
     assert press.event("shelve", "press", "--for", "0s").exit_code == 0
     press.wait(lambda: press.sent() and press.sent()[0][0] == press.listed()[0]["key"], "the event, which lasts")
     assert "fedge_agent_withheld_windows" in press.text("gw", "/metrics")
+
+
+class Maintenance:
+    """A MES that makes an order for each event, and closes all as soon as it has a closing code."""
+
+    def __init__(self) -> None:
+        self.code = "open"
+        self.orders = 0
+
+    def __call__(self, asked: Request) -> bytes:
+        if asked.line.startswith("POST"):
+            self.orders += 1
+            return reply(201, f'{{"id": {self.orders}}}')
+        return reply(200, f'{{"closing_code": "{self.code}"}}')
+
+
+@pytest.mark.parametrize(("code", "verdict"), [("no fault found", "normal"), ("bearing", "fault")])
+def test_the_closing_code_of_the_order_decides(press: Press, code: str, verdict: str) -> None:
+    mes = Maintenance()
+    with CannedServer(mes) as server:
+        with press.config.open("a") as config:
+            config.write(
+                f"""
+[output.mes]
+type = "mes"
+url = "{server.url}"
+poll = "200ms"
+closing = {{ "no fault found" = "normal", bearing = "anomaly" }}
+create = {{ url = "/orders", body = {{ key = "{{key}}" }}, id = "/id" }}
+status = {{ method = "GET", url = "/orders/{{id}}", code = "/closing_code" }}
+"""
+            )
+        press.start("gw")
+        press.wait(lambda: press.asset()["baseline"] and press.open(), "the fault")
+        press.wait(lambda: mes.orders, "the order")
+        press.wait(lambda: press.listed() and press.listed()[0]["withheld"], "withheld windows")
+        mes.code = code
+        press.wait(lambda: press.listed("--all")[0]["verdict"] == verdict, "the word of the MES")
+        assert press.status("gw")["event_book"]["withheld"] == {}
+        if verdict == "normal":
+            press.wait(lambda: not press.open(), "that it is normal now")
+        else:
+            collected = press.fits()
+            press.wait(lambda: press.fits() > collected + 40, "more windows of the fault")
+            assert press.open()
+        press.end()
 
 
 @pytest.mark.parametrize(

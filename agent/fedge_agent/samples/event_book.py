@@ -59,7 +59,7 @@ class EventBook:
         send: Callable[[Event], None] = lambda _: None,
     ) -> None:
         self._before_ns, self._share, self._send = before_ns or {}, share, send
-        self._tables = open_tables(path, "events", "EXTRA", beside, heals=beside is not None)
+        self.tables = open_tables(path, "events", "EXTRA", beside, heals=beside is not None)
         self._lock = threading.Lock()
         self._writes: deque[Write] = deque()
         self._worker = Worker("event book", self._round, self._finish)
@@ -74,7 +74,7 @@ class EventBook:
     @property
     def problem(self) -> str | None:
         """Why nothing is written at the moment."""
-        return self._worker.problem or self._tables.problem
+        return self._worker.problem or self.tables.problem
 
     def start(self) -> None:
         """Write, and follow what people decide, from now on."""
@@ -83,7 +83,7 @@ class EventBook:
     def stop(self) -> None:
         """Write what waits, and close."""
         self._worker.stop(LAST_S)
-        self._tables.close()
+        self.tables.close()
 
     # the main thread: nothing here waits
 
@@ -150,7 +150,7 @@ class EventBook:
         """Take the MES's word for the alarms of that time. Raises StorageError."""
         verdict = NORMAL if normal else FAULT
         self.flush()
-        with self._tables.transaction() as db:
+        with self.tables.transaction() as db:
             event_table.decide_span(db, asset, start_ns, end_ns, verdict)
         self._load()
 
@@ -165,20 +165,20 @@ class EventBook:
                 "learns from these (fedge-agent label)"
             )
         note = Note(key, time.time(), who, "accept" if verdict == NORMAL else "ack", text)
-        with self._tables.transaction() as db:
+        with self.tables.transaction() as db:
             event_table.acknowledge(db, key, note.at, who, verdict)
             event_table.put_note(db, note)
 
     def comment(self, key: str, who: str, text: str) -> None:
         """Note what somebody says about an event. Raises DataError."""
         self._known(key)
-        with self._tables.transaction() as db:
+        with self.tables.transaction() as db:
             event_table.put_note(db, Note(key, time.time(), who, "comment", text))
 
     def shelve(self, subject: str, seconds: float, who: str, text: str) -> None:
         """Raise nothing of an asset or an event for so long; 0: end that."""
         now = time.time()
-        with self._tables.transaction() as db:
+        with self.tables.transaction() as db:
             if seconds > 0:
                 event_table.put_shelf(db, Shelf(subject, now + seconds, seconds, who, text, 0, now))
             else:
@@ -187,13 +187,13 @@ class EventBook:
 
     def listed(self) -> tuple[list[Row], list[Note], list[Shelf]]:
         """Events, newest first; notes, oldest first; what is shelved. Raises StorageError."""
-        with self._tables.reading() as db:
+        with self.tables.reading() as db:
             return event_table.events(db), event_table.notes(db), event_table.shelves(db)
 
     def withheld(self) -> dict[str, int]:
         """How many stored windows each event withholds from training for now. Raises StorageError."""
         found: dict[str, int] = {}
-        with self._tables.reading() as db:
+        with self.tables.reading() as db:
             for hold in event_table.holds(db):
                 if not hold.verdict:
                     found[hold.key] = found.get(hold.key, 0) + event_table.count_withheld(db, hold)
@@ -234,7 +234,7 @@ class EventBook:
 
     def _finish(self) -> None:
         self.flush()
-        with self._tables.transaction() as db:
+        with self.tables.transaction() as db:
             for shelf in self._counted_down():
                 event_table.update_shelf(db, shelf)
 
@@ -242,7 +242,7 @@ class EventBook:
         """Write what waits, in order; it stays in line when the disk takes nothing."""
         while self._writes:
             try:
-                with self._tables.transaction() as db:
+                with self.tables.transaction() as db:
                     self._writes[0](db)
             except FedgeError:
                 raise
@@ -254,7 +254,7 @@ class EventBook:
     def _load(self) -> None:
         """Take over what people decided; what waits to be written is newer than what is stored."""
         try:
-            with self._tables.reading() as db:
+            with self.tables.reading() as db:
                 stored, shelves = event_table.holds(db), event_table.shelves(db)
         except StorageError:
             return
@@ -286,20 +286,20 @@ class EventBook:
             for shelf in ended:
                 self._shelves.pop(shelf.subject, None)
         if ended:
-            with self._tables.transaction() as db:
+            with self.tables.transaction() as db:
                 for shelf in ended:
                     event_table.end_shelf(db, shelf.subject, shelf.at)
             logger.info("no longer shelved: %s", ", ".join(s.subject for s in ended))
 
     def _send_unshelved(self) -> None:
         """Give the outputs what was shelved, lasts, and is shelved no more."""
-        with self._tables.reading() as db:
+        with self.tables.reading() as db:
             waiting = event_table.unsent(db)
         for key, asset, body in waiting:
             if asset in self._shelves or key in self._shelves:
                 continue
             self._send(event_record.decode(body))
-            with self._tables.transaction() as db:
+            with self.tables.transaction() as db:
                 event_table.mark_sent(db, key)
 
     def _trim(self) -> None:
@@ -307,7 +307,7 @@ class EventBook:
         for hold in self.holds():
             if hold.verdict != NORMAL:
                 by_asset.setdefault(hold.asset, []).append(hold)
-        with self._tables.transaction() as db:
+        with self.tables.transaction() as db:
             for asset, holds in by_asset.items():
                 self.trimmed += event_table.trim_withheld(db, holds, max(1, self._share(asset) // WITHHELD_SHARE))
             event_table.forget_old(db)

@@ -81,11 +81,16 @@ class LabelBook:
         subjects: Mapping[str, Subject],
         count_as_new: Callable[[str, int], None],
         beside: HealingDatabase | None = None,
+        tables: HealingDatabase | None = None,
     ) -> None:
-        """beside: the samples of the same file, in the agent; without it, another process may use the file too."""
+        """beside: the samples of the same file, in the agent; without it, another process may use the file too.
+
+        tables: the file's acknowledged part, opened (and to be closed) by the book of events.
+        """
         self._subjects, self._count_as_new = subjects, count_as_new
         self._flushing = threading.Lock()
-        self._tables = open_tables(path, "labels", "EXTRA", beside, heals=beside is not None)
+        self._owns = tables is None
+        self._tables = tables or open_tables(path, "labels", "EXTRA", beside, heals=beside is not None)
         self._offered: deque[Label] = deque()
         self._followers: list[Follower] = []
         self._worker = Worker("labels", self._round, self._finish)
@@ -112,7 +117,8 @@ class LabelBook:
     def stop(self) -> None:
         """Store what was offered, and close."""
         self._worker.stop(LAST_S)
-        self._tables.close()
+        if self._owns:
+            self._tables.close()
 
     def put(self, label: Label) -> None:
         """Store a label: durable on return. A malformed one is counted instead. Raises StorageError."""

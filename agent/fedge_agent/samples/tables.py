@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The one SQLite file of samples, labels and events: where it is, what its tables are, how it is opened.
 
-Each of them has a connection of its own. Labels, and what people did with events, are acknowledged, so theirs commit
+Labels, and what people did with events, are acknowledged, so their connection commits
 with ``synchronous=EXTRA``; samples are acknowledged to nobody, so theirs commits with NORMAL: a power cut may cost the
 last half minute, not the file.
 """
