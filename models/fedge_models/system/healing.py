@@ -219,6 +219,7 @@ class HealingDatabase:
             if self.problem is None:
                 logger.error("%s: %s", self._name, e)
             self.problem = str(e)
+            self._stale = self._stale or (isinstance(e, sqlite3.Error) and database.is_read_only(e))
             if not self._hold():
                 raise StorageError(f"{self._name} cannot be opened: {e}") from e
 
