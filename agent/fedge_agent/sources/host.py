@@ -214,7 +214,7 @@ class HostedSource:
             for tag, time_ns in ((r.tag, r.time_ns) for r in bad):
                 self._mistimed[tag] = (self._mistimed.get(tag, (0, 0))[0] + 1, time_ns)
             self.count("time_out_of_range", len(bad))
-            self.problem("time", f"tag {bad[0].tag}: its time, {bad[0].time_ns} ns, lies outside of 1970 to 2242")
+            self.problem("time", _mistimed(bad[0]))
         elif self._mistimed:
             for reading in good:
                 self._mistimed.pop(reading.tag, None)
@@ -305,3 +305,10 @@ class HostedSource:
             self.problem("connection", f"unexpected {type(e).__name__}: {e}; see the log")
         self._failures += 1
         return self._retries.wait_after(error, time.monotonic() - began)
+
+
+def _mistimed(reading: Reading) -> str:
+    """A time that cannot be one, and what may be wrong with it."""
+    when = f"{times.shown(reading.time_ns)}, {reading.time_ns} ns"
+    advice = "correct the source's clock, or the unit of its times (milliseconds taken for seconds?)"
+    return f"tag {reading.tag}: its time, {when}, lies outside of 1970 to 2242; {advice}"

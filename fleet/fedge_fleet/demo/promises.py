@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from ..report import Line, Plot, Promise, Report
 from .scenario import Scenario
 from .stage import FEDERATION
 from .watch import Comparison, Watch
+
+P99_MS = 20  # of decisions, while the site trains
 
 
 def live_score(scenario: Scenario, site: str, watch: Watch, wall: float) -> float | None:
@@ -59,7 +62,7 @@ def evaluate(
         Promise("every site decides", f"{[s['latency']['decisions'] for s in statuses.values()]}", all(
             s["latency"]["decisions"] > 100 for s in statuses.values())),
         Promise("no reading, sample or event lost", str(lost), lost == 0),
-        Promise("decisions within 20 ms (p99, while training)", f"{p99:.2f} ms", p99 <= 20),
+        Promise(f"decisions within {P99_MS} ms (p99, while training)", f"{p99:.2f} ms{_busy(p99)}", p99 <= P99_MS),
         Promise("at least 6 rounds, all sites on a recent release", f"{last - 1} rounds, {list(versions.values())}",
                 last >= 7 and min(v or 0 for v in versions.values()) >= last - 2),
         Promise("on everyone's machines, the federated model is at least as good as the sites' own (means)",
@@ -104,6 +107,13 @@ def evaluate(
         [(f"Sites ({scenario.metric} on the test part)", header, table)],
         _plots(scenario, watch, compared),
     )
+
+
+def _busy(p99_ms: float) -> str:
+    """What may have made decisions slow."""
+    load, cores = os.getloadavg()[0], os.cpu_count() or 1
+    hint = f"; a busy machine may be the cause (load {load:.1f} on {cores} cores): run it again on an idle one"
+    return hint if p99_ms > P99_MS else ""
 
 
 def _sent(status: dict[str, Any]) -> int:

@@ -18,7 +18,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 import msgspec
 
 from ..errors import ConfigError
-from . import files
+from . import files, type_words
 from .choices import hint
 
 if sys.version_info >= (3, 11):
@@ -145,6 +145,7 @@ def _explain(
         return f"key {f'{key}.{missing[1]}' if key else missing[1]!r} is missing"
     if get_origin(type_) is Literal and isinstance(table, str):
         return f"key {key!r}: {hint(table, get_args(type_))}, got {table!r}"
+    text = type_words.expected(text, type_, table) or text
     return f"key {key!r}: {text}" if key else text
 
 

@@ -76,7 +76,7 @@ GOOD = 'template = "pump"\nvars = { plc = "plc-a", hop = 5, row = 0, ok = "norma
         ("template = 3", "there is no [template.3]; expected one of: pump"),
         ('template = "pump"', "key 'template.pump.channels.current.source': asset 'pump-1' has no value for {plc}"),
         (GOOD.replace("plc =", "plx ="), "did you mean {plx}?"),
-        (GOOD.replace("5", '"five"'), "key 'asset.pump-1.window.hop': Expected `int | null`, got `str` (asset 'pump-1"),
+        (GOOD.replace("5", '"five"'), "window.hop': expected a whole number or nothing, got 'five' (asset 'pump-1"),
         (GOOD.replace("plc-a", "plc-c"), "key 'asset.pump-1.channels.current.source': 'plc-c' is not configured; did "),
         (GOOD.replace("plc-a", "plc-c"), "(asset 'pump-1' with [template.pump])"),
         (GOOD + "windw = 3", "unknown key 'asset.pump-1.windw'; did you mean 'window'? (asset 'pump-1'"),
