@@ -31,6 +31,7 @@ from ..samples.tag_labels import TagLabels
 from ..types import AlertState, Batch, Decision, Event, EventState, Reading, SilenceState, Window
 from ..windows.assembler import Assembler
 from ..windows.context import Context
+from ..windows.facts import ChannelFacts
 from ..windows.features import Preparation, bridge, feature_count, needs_bearing
 from ..windows.snapshots import MAX_WAITING, Snapshots
 from .alerts import Alert
@@ -87,6 +88,7 @@ class Asset:
         self.name, self.config, self.participant = name, config, participant
         self._samples, self._latency, self._raise = samples, latency, raise_event
         self._alert = Alert(gateway, name, config.when, state, run, config.model)
+        self._unread = [ChannelFacts(n, t.source, t.tag) for n, t in config.channels.items()]
         self._silence = Silence(gateway, name, config.when, silence, time.monotonic(), run)
         self._book, self._held = events, ""  # key of the event for which windows are withheld
         self._assembler: Assembler | Snapshots | None = None
@@ -247,7 +249,7 @@ class Asset:
 
     def condition(self, sources: Mapping[str, SourceFacts], now: float) -> Condition:
         """What the asset can say now, and why not more; `now`: monotonic s. Any thread."""
-        watch, channels = self._watch, [] if self._assembler is None else self._assembler.facts()
+        watch, channels = self._watch, self._unread if self._assembler is None else self._assembler.facts()
         refused, windows = watch.windows
         decision = watch.decision
         seen = Seen(

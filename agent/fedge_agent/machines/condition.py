@@ -108,6 +108,7 @@ class SourceFacts(NamedTuple):
     problems: Mapping[str, str] = {}  # subject ("connection", a tag) -> in the operator's words
     ended: bool = False  # there is nothing more to read
     refused_times: Mapping[str, tuple[int, int]] = {}  # tag -> how many, and one of them in ns
+    counted: Sequence[str] = ()  # input that could not be used, in words
 
     @property
     def connected(self) -> bool:

@@ -13,6 +13,7 @@ from ..windows.facts import ChannelFacts
 from .condition import AT_END, FLOOR_S, Cause, Condition, Reason, Seen, SourceFacts, State
 
 HOPS = 3  # so many decisions in a row are missed before an asset is stale
+GENERAL = ("folder", "input", "rejected", "rows", "set aside", "time")  # subjects that are about no single tag
 INTERVALS = 4  # the same where decisions come in bursts: usual intervals between two bursts
 
 
@@ -36,9 +37,15 @@ def judge(seen: Seen) -> Condition:
 
     if age is not None and age <= seen.stale_after_s:
         return of(*_while_deciding(seen))
-    if seen.waits_for is not None and (seen.waits_for.reason is Reason.MODEL or not _overdue(seen)):
-        return of(State.WAITING, [seen.waits_for])
     waits = [] if seen.waits_for is None else [seen.waits_for]
+    if seen.waits_for is not None and seen.waits_for.reason is Reason.MODEL:
+        return of(State.WAITING, waits)
+    if age is None and not _overdue(seen):
+        hindered = _hindrances(seen)
+        found = [*waits, *hindered] or _causes(seen)
+        return of(State.WAITING, found, bool(hindered) and seen.now - seen.began > FLOOR_S)
+    if waits and not _overdue(seen):
+        return of(State.WAITING, waits)
     state = State.WAITING if age is None else State.STALE
     return of(state, [*waits, *_causes(seen)], age is None and _overdue(seen))
 
@@ -48,6 +55,13 @@ def _overdue(seen: Seen) -> bool:
     if seen.accepted is not None:
         return seen.now - seen.accepted > seen.stale_after_s
     return seen.now - seen.began > seen.first_s + seen.stale_after_s
+
+
+def _hindrances(seen: Seen) -> list[Cause]:
+    """What keeps windows from coming although readings do: that does not pass by waiting."""
+    passing = (Reason.READINGS, Reason.SILENT)
+    found = [c for c in _of_channels(seen.channels, seen) if c.reason not in passing]
+    return found or ([_gaps(seen)] if seen.windows >= HOPS and seen.refused == seen.windows else [])
 
 
 def _while_deciding(seen: Seen) -> tuple[State, list[Cause]]:
@@ -164,5 +178,9 @@ def _counted(reason: Reason, labels: tuple[str, ...], source: str, those: Sequen
 
 def _problem(reason: Reason, those: Sequence[ChannelFacts], facts: SourceFacts) -> str:
     """What the source says of its connection, or of the first of these tags."""
-    subjects = ["connection"] if reason is Reason.SOURCE else [c.tag for c in those]
-    return next((facts.problems[s] for s in subjects if s in facts.problems), "")
+    problems = facts.problems
+    if reason is Reason.SOURCE:
+        return problems.get("connection", "")
+    own = [problems[c.tag] for c in those if c.tag in problems]
+    general = [text for subject, text in problems.items() if subject.startswith(GENERAL)]
+    return next(iter([*own, *general, *facts.counted]), "")

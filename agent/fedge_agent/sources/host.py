@@ -271,7 +271,9 @@ class HostedSource:
 
     def facts(self) -> SourceFacts:
         """What its readings do not say."""
-        return SourceFacts(dict(self._problems), self._ended, dict(self._mistimed))
+        examples = {what: f", e.g. {text}" for what, text in self._examples.items()}
+        counted = [f"{n:,} {what}{examples.get(what, '')}" for what, n in list(self._counts.items())]
+        return SourceFacts(dict(self._problems), self._ended, dict(self._mistimed), counted)
 
     def status(self) -> dict[str, Any]:
         """Figures for the status page."""

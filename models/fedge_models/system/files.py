@@ -33,10 +33,8 @@ def write(path: Path, data: bytes, mode: int = 0o644) -> None:
     """Replace `path` durably. Raises StorageError when the disk is full or failing."""
     try:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=TEMPORARY)
-    except PermissionError as e:
-        raise StorageError(explain(e, path)) from e
     except OSError as e:
-        raise StorageError(f"{path}: cannot be written: {e.strerror}") from e
+        raise StorageError(_unwritable(e, path)) from e
     try:
         with os.fdopen(handle, "wb") as file:
             fcntl.flock(handle, fcntl.LOCK_EX)
@@ -50,7 +48,14 @@ def write(path: Path, data: bytes, mode: int = 0o644) -> None:
     except OSError as e:
         with suppress(OSError):
             Path(temporary).unlink()
-        raise StorageError(f"{path}: cannot be written: {e.strerror}") from e
+        raise StorageError(_unwritable(e, path)) from e
+
+
+def _unwritable(error: OSError, path: Path) -> str:
+    """Why a file cannot be written; as which user, where rights are missing."""
+    return (
+        explain(error, path) if isinstance(error, PermissionError) else f"{path}: cannot be written: {error.strerror}"
+    )
 
 
 def remove_leftovers(folder: Path) -> int:

@@ -162,6 +162,29 @@ def test_a_baseline_is_waited_for_before_and_while_the_model_decides() -> None:
     assert before.learns and while_deciding.learns and not before.problem and not while_deciding.problem
 
 
+def test_what_does_not_pass_by_waiting_is_said_at_once_and_is_a_problem_soon() -> None:
+    def at(now: float) -> Condition:
+        return judge(seen(channel("temp", "12,5", at=now), now=now, first_s=3600.0, waits_for=Cause(Reason.MODEL)))
+
+    early = judge(seen(channel("temp", "12,5", at=5), now=5.0, first_s=3600.0))
+    later = judge(seen(channel("temp", "12,5", at=11), now=11.0, first_s=3600.0))
+    assert "are not numbers" in words(early) and not early.problem and later.problem
+    assert words(at(11.0)) == "no decision yet: waiting for a model"
+    gappy = judge(seen(channel("temp", 1.0, at=11), now=11.0, first_s=3600.0, windows=5, refused=5))
+    assert "5 of 5 windows have more gaps" in words(gappy) and gappy.problem
+
+
+def test_an_unread_channel_says_what_its_source_could_not_use() -> None:
+    source = SourceFacts({"rows (time)": "column 'time': no time, row after row"})
+    assert words(judge(seen(channel("temp"), sources={"plc": source}))).endswith(
+        "yet: column 'time': no time, row after row"
+    )
+    counted = SourceFacts(counted=("12 malformed, e.g. 'x'",))
+    assert words(judge(seen(channel("temp"), sources={"plc": counted}))).endswith("yet: 12 malformed, e.g. 'x'")
+    other = SourceFacts({"press": "no such tag"})
+    assert words(judge(seen(channel("temp"), sources={"plc": other}))).endswith("from source plc yet")
+
+
 def test_a_dead_channel_of_many_is_a_problem_though_the_others_decide() -> None:
     dead = channel("temp", 20.0, at=1)
     dead.take(Reading("temp", MORNING_NS, math.nan, Quality.BAD), False, 2)

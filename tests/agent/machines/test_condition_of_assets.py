@@ -114,6 +114,12 @@ def said(machine: Machine, seconds: float = 0.0, sources: dict[str, SourceFacts]
     return f"{'PROBLEM ' if found.problem else ''}{found.state.value}: {words(found)}"
 
 
+def test_before_the_first_batch_its_channels_are_unread(machine: Machine) -> None:
+    machine.model_comes()
+    machine.second = 100
+    assert "no reading of temp, press from source plc yet" in said(machine) and machine.after().problem
+
+
 def test_without_a_model_it_waits_for_one(machine: Machine) -> None:
     machine.run(30)
     assert said(machine) == "waiting: no decision yet: waiting for a model" and machine.after().learns
