@@ -6,12 +6,16 @@ The agent and the MES are real processes; the disk is a real file system that re
 
 from __future__ import annotations
 
+import shutil
+import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from support.disks import PowerCutDisk, SmallDisk
 from support.mes_plant import Plant
+from support.waiting import until
 
 
 @pytest.fixture
@@ -78,3 +82,30 @@ def test_orders_leave_while_every_write_fails(failing: tuple[PowerCutDisk, Plant
     plant.check_orders()
     assert {"spool", "samples"} <= plant.storage()["problems"].keys()
     assert "Traceback" not in (plant.folder / "gw.log").read_text()
+
+
+@pytest.mark.slow
+def test_orders_leave_while_writes_end_with_an_error_of_the_disk_and_a_sound_file_stays(tmp_path: Path) -> None:
+    if shutil.which("strace") is None:
+        pytest.skip("needs strace")
+    (tmp_path / "disk").mkdir()
+    plant = Plant(tmp_path, tmp_path / "disk")
+    try:
+        plant.start("gw")
+        plant.wait_for_orders(1)
+        calls, pid = "pwrite64,fdatasync,fsync", str(plant.running["gw"].pid)
+        words = ["strace", "-f", "-qq", "-o", "/dev/null", "-p", pid, "-e", f"trace={calls}", "-e"]
+        with subprocess.Popen([*words, f"inject={calls}:error=EIO"]) as faults:
+            try:
+                until(lambda: faults.poll() is not None or plant.storage()["in_memory"], "the failing disk")
+                if faults.poll() is not None:
+                    pytest.skip("this container may not trace a process")
+                plant.wait_for_orders(2)
+            finally:
+                faults.send_signal(signal.SIGINT)
+        plant.wait(plant.is_well, "the disk to be used again")
+        plant.wait_for_orders(1)
+        plant.check_orders()
+        assert plant.storage()["damaged"] == [] and plant.status("gw")["lost"]["events"] == 0
+    finally:
+        plant.end()
