@@ -61,6 +61,7 @@ class EventBook:
         self._before_ns, self._share, self._send = before_ns or {}, share, send
         self.tables = open_tables(path, "events", "EXTRA", beside, heals=beside is not None)
         self._lock = threading.Lock()
+        self._flushing = threading.Lock()
         self._writes: deque[Write] = deque()
         self._worker = Worker("event book", self._round, self._finish)
         self._shelves: dict[str, Shelf] = {}
@@ -240,16 +241,17 @@ class EventBook:
 
     def flush(self) -> None:
         """Write what waits, in order; it stays in line when the disk takes nothing."""
-        while self._writes:
-            try:
-                with self.tables.transaction() as db:
-                    self._writes[0](db)
-            except FedgeError:
-                raise
-            except Exception:  # of this one: it must not hold up all others
-                logger.exception("event book")
-                self.lost += 1
-            self._writes.popleft()
+        with self._flushing:  # the writer of progress flushes too
+            while self._writes:
+                try:
+                    with self.tables.transaction() as db:
+                        self._writes[0](db)
+                except FedgeError:
+                    raise
+                except Exception:  # of this one: it must not hold up all others
+                    logger.exception("event book")
+                    self.lost += 1
+                self._writes.popleft()
 
     def _load(self) -> None:
         """Take over what people decided; what waits to be written is newer than what is stored."""
