@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import gzip
 import math
+import time
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fedge_agent.protocols.csv import lines
+from fedge_agent.protocols.csv.guess import understand
 from fedge_agent.sources import files_replay
 from fedge_agent.sources.files import FilesSource
 from fedge_agent.sources.files_config import FilesConfig
@@ -324,6 +326,16 @@ def test_hour_that_comes_twice_is_counted(tmp_path: Path) -> None:
     first = host.readings[0].time_ns
     assert [(r.time_ns - first) // S for r in host.readings] == [0, 1799, 1800, 3600, 5400]
     assert host.counts == {"times in the hour that Europe/Berlin has twice, told apart by their order": 4}
+
+
+def test_cells_that_are_made_to_be_slow_are_not(tmp_path: Path) -> None:
+    text = "t,a\n" + "".join(f"1{' ' * 60_000}zzzz,{'1 ' * 60_000}x\n" for _ in range(3))
+    (tmp_path / "d.csv").write_text(text)
+    began = time.monotonic()
+    assert "is no time" in source(tmp_path / "d.csv", time_column="t").check(["a"])[0]
+    with pytest.raises(ConfigError, match="no table was found: its first lines have 60002 cells"):
+        understand(tmp_path / "d.csv")
+    assert time.monotonic() - began < 30
 
 
 def test_gap_is_never_a_number(tmp_path: Path) -> None:

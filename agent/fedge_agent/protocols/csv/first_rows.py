@@ -56,6 +56,10 @@ def problems(path: Path, form: Form, tags: Sequence[str], follow: bool, advise: 
     return [f"{path}: {text}" for text in found[:-1]] + [f"{path}: {text}{advice}" for text in found[-1:]]
 
 
+def _is_like_a_number(cell: str) -> bool:
+    return len(cell) <= SHOWN and _LIKE_A_NUMBER.fullmatch(cell) is not None
+
+
 class _Check:
     """The checks of one file's first rows."""
 
@@ -129,7 +133,7 @@ class _Check:
             place = self._header.at(tag)
             for row in rows:
                 cell = row.cells[place].strip()
-                if number(cell) is None and _LIKE_A_NUMBER.fullmatch(cell):
+                if number(cell) is None and _is_like_a_number(cell):
                     text = f"{cell[:SHOWN]!r} is not a number{self._other(cell)}"
                     made.append(f"row {row.number}, column {tag!r}: {text}")
                     break
@@ -149,7 +153,7 @@ class _Check:
         made = []
         for row in rows:
             cell = row.cells[value_at].strip()
-            if row.cells[at].strip() in self._tags and number(cell) is None and _LIKE_A_NUMBER.fullmatch(cell):
+            if row.cells[at].strip() in self._tags and number(cell) is None and _is_like_a_number(cell):
                 text = f"{cell[:SHOWN]!r} is not a number{self._other(cell)}"
                 made.append(f"row {row.number}, column {self._form.value_column!r}: {text}")
                 break

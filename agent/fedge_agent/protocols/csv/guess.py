@@ -19,6 +19,7 @@ from .form import MARKERS, Form
 from .numbers import reader
 from .sample import Sample, data_like
 
+MAX_COLUMNS = 5000
 _STYLES = ((".", ""), (",", ""), (",", "."), (".", ","), (",", " "), (".", " "), (",", "'"), (".", "'"))
 _UNIT = re.compile(r"[\[(].{0,14}[\])]|[%°‰µΩ]?[A-Za-z°µ²³/%*·^0-9-]{1,7}|-", re.A)
 _WITH_UNIT = re.compile(r"[+-]?\d[\d.,]*\s*[^\d\s.,:/-]{1,6}")
@@ -51,6 +52,10 @@ def understand(path: Path) -> Understood:
     body = _body(read.lines)
     if not body:
         raise ConfigError(f"{path}: no table was found in its first lines; expected a header and rows of cells")
+    if len(body[0][1]) > MAX_COLUMNS:
+        raise ConfigError(
+            f"{path}: no table was found: its first lines have {len(body[0][1])} cells, at most {MAX_COLUMNS}"
+        )
     keys, names, rows = _header(read, body)
     columns = [[cell for row in rows if (cell := row[i])] for i in range(len(names))]
     keys |= _base(read)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -236,10 +237,10 @@ def tags(form: Form, names: Sequence[str], kinds: Sequence[str], rows: Sequence[
 
 def _unique(names: Sequence[str]) -> list[str]:
     """The names as tags: a name that comes again has its number behind it."""
-    made = []
-    for i, name in enumerate(names):
-        twice = list(names).count(name) > 1
-        made.append(f"{name}#{list(names[: i + 1]).count(name)}" if twice else name)
+    counts, seen, made = Counter(names), Counter[str](), []
+    for name in names:
+        seen[name] += 1
+        made.append(f"{name}#{seen[name]}" if counts[name] > 1 else name)
     return made
 
 

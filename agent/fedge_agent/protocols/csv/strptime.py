@@ -68,7 +68,10 @@ def _expression(text: str) -> str:
     made, i = [], 0
     while i < len(text):
         if text[i] != "%":
-            made.append(r"\s+" if text[i].isspace() else re.escape(text[i]))
+            if not text[i].isspace():
+                made.append(re.escape(text[i]))
+            elif made[-1:] != [r"\s+"]:
+                made.append(r"\s+")
             i += 1
             continue
         letter = text[i + 1 : i + 2]
