@@ -107,6 +107,7 @@ class Asset:
         self._events = self._gappy = 0
         self._tag_labels = TagLabels()
         self._early: dict[str, dict[str, Reading]] = {}  # source -> tag -> its last reading before there was a model
+        self._is_live = False  # no replay is going on
         self._start_ns: int | float | None = None  # of the first window after a restart
         self._alerted_ns = self._sampled_ns = NEVER_NS  # replay: newest window that was alerted on and sampled
         self.newest: Glance | None = None  # for who looks at one window
@@ -147,6 +148,9 @@ class Asset:
     def live(self) -> None:
         """End the replay: what follows is new."""
         self._alerted_ns = self._sampled_ns = NEVER_NS
+        self._is_live = True
+        if isinstance(self._assembler, Assembler):
+            self._assembler.end_replay()
 
     def push(self, batch: Batch, context: Batch | None = None, decided: bool = False) -> None:
         """Take readings in and decide on every window they complete, unless that was done before.
@@ -360,6 +364,8 @@ class Asset:
         self._assembler = Assembler(self.name, channels, labels, rate, length, hop, hold, late, measured)
         if self._start_ns is not None:
             self._assembler.resume(self._start_ns)
+            if self._is_live:
+                self._assembler.end_replay()
         self._span_ns, self._hold_ns = round(1e9 / rate * length), 1e9 * hold
         self._hop_s, self._wait_s = hop / rate, hold + late
         return True

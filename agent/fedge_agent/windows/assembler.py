@@ -49,6 +49,7 @@ class Assembler:
         self._hold, self._lateness = round(max_hold_s * 1e9), round(lateness_s * 1e9)
         self._back = max(BACK_NS, self._period)
         self._hole = max(length * self._period, self._lateness)  # longer ones end the window
+        self._early = self._hold + self._hole + hop * self._period  # as far before the next window a reading may lie
         self._leap = max(LEAP_NS, 2 * length * self._period)
         self._bridge = max(self._leap, min(self._hold, MAX_HELD * self._period))
         self._rows = [
@@ -71,6 +72,7 @@ class Assembler:
         self._newest = NEVER_NS  # of all rows: until then there may be values
         self._tick = self._filled = self._at = self._label_run = 0
         self._windows: list[Window] = []  # of the batch at hand
+        self._replayed = False
         self._received_ns = 0
 
     def push(self, batch: Batch) -> list[Window]:
@@ -119,6 +121,10 @@ class Assembler:
     def resume(self, start: float) -> None:
         """Before the first reading: continue with the window that begins at `start` (ns), a value of `next_start`."""
         self._grid = Grid(round(start), self._period)
+
+    def end_replay(self) -> None:
+        """What comes from now on is new: if it is of long before the window to continue with, a clock was set back."""
+        self._replayed = True
 
     def _without_states(self, source: SourceClock, readings: Sequence[Reading], alive: int) -> Sequence[Reading]:
         """The readings of a living source, without first values of long ago, which are taken here.
@@ -209,7 +215,10 @@ class Assembler:
         grid = self._grid
         if grid is None:
             return
-        if time - self._newest > self._hole:
+        if self._replayed and not self._tick and grid.origin - time > self._early:
+            self._grid, self._newest = None, NEVER_NS
+            self.counters.clock_jumps += 1
+        elif time - self._newest > self._hole:
             self._cross_hole(source, grid, time)
         elif time <= self._newest - self._lateness:
             self._advance_within(source, grid.last_until(self._newest - self._lateness))

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
+import pytest
 from fedge_agent.config.schema import TagConfig
 from fedge_agent.types import Batch, Quality, Reading, Window
 from fedge_agent.windows.assembler import Assembler
@@ -76,7 +77,7 @@ def cut(rows: Rows, where: Iterable[int]) -> list[Rows]:
 
 
 def shown(windows: Sequence[Window]) -> list[Any]:
-    return [(w.end_ns, w.values.tobytes(), w.label) for w in windows]
+    return [(round(w.end_ns, -2), w.values.tobytes(), w.label) for w in windows]  # a third of a second is rounded
 
 
 def row(setup: Setup, time_ns: int, value: float, *, without: str = "", bad: str = "") -> Row:
@@ -159,3 +160,36 @@ def test_windows_of_a_source_that_reports_that_it_lives_are_the_same_however_the
     assert shown(feed(one, [*first, rows], living=True)) == wanted
     assert shown(feed(some, [*first, *cut(rows, where)], living=True)) == wanted
     assert one.counters == each.counters == some.counters
+
+
+# --- over a restart ---------------------------------------------------------------------------------------------
+
+
+@given(SETUPS, st.integers(20, 60), st.integers(1, 50))
+def test_windows_continue_over_a_restart(setup: Setup, count: int, stop: int) -> None:
+    rows = [row(setup, START + round(i / setup.rate_hz * S), i) for i in range(count)]
+    whole, before, after = setup.build(), setup.build(), setup.build()
+    wanted = shown(feed(whole, [rows]))
+    found = shown(feed(before, [rows[:stop]]))
+    start = before.next_start()
+    assert start is not None
+    after.resume(start)
+    needed = [r for r in rows[:stop] if r.time_ns >= start - setup.hold / setup.rate_hz * S]
+    again = feed(after, [needed]) if needed else []
+    after.end_replay()
+    assert not again and found + shown(feed(after, [rows[stop:]])) == wanted
+
+
+@pytest.mark.parametrize("years", [-50, -0.0001, 0.0001, 50])
+@pytest.mark.parametrize("living", [False, True])
+def test_a_clock_that_is_set_while_the_agent_is_off_stops_no_window(years: float, living: bool) -> None:
+    setup = Setup()
+    before, after = setup.build(), setup.build()
+    feed(before, [[row(setup, START + i * S, i) for i in range(10)]])
+    start = before.next_start()
+    assert start is not None
+    after.resume(start)
+    after.end_replay()
+    now = START + round(years * 365 * DAY) * S
+    windows = feed(after, [[row(setup, now + i * S, i)] for i in range(20)], living)
+    assert windows[0].end_ns == now + 4 * S and len(windows) == 16 and not any(w.missing for w in windows)
