@@ -84,6 +84,7 @@ class App:
         self._failures = 0  # batches that an asset could not use
         self._stop = threading.Event()
         self._shown: dict[str, Decision] = {}  # asset -> its newest decision that outputs were shown
+        self._unseen: set[str] = set()  # assets whose last decision outputs show no more
         self._done: dict[str, int] = {}  # source -> the newest row of the inbox that was taken in
         self._reported: dict[str, int] = {}  # the same, when progress was last handed to its writer
         self._marks: dict[str, tuple[bool, int]] = {}  # asset -> what it had to store then
@@ -317,6 +318,7 @@ class App:
             if self._beat - reported > PROGRESS_S:
                 for asset in self._assets.values():
                     asset.look(self._facts, self._beat)
+                    self._show_unseen(asset)
                 self._report_progress()
                 self._folder.retry()
                 reported = self._beat
@@ -409,8 +411,18 @@ class App:
         if not asset.decisions or (newest := asset.decisions[-1][0]) is self._shown.get(asset.name):
             return
         self._shown[asset.name] = newest
+        self._unseen.discard(asset.name)
         for output in self._outputs.values():
             output.show(newest)
+
+    def _show_unseen(self, asset: Asset) -> None:
+        """Let no output go on showing the last decision of an asset that decides no more."""
+        nothing = asset.unseen(self._beat)
+        if nothing is None or asset.name in self._unseen:
+            return
+        self._unseen.add(asset.name)
+        for output in self._outputs.values():
+            output.show(nothing)
 
     def _raise_event(self, event: Event, state: EventState) -> None:
         asset, what = event.decision.asset, event.reason or f"score {event.worst:.4g}"

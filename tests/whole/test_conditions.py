@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from asyncua.sync import Client
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, WindowSpec
 from support.programs import Programs
@@ -49,6 +50,9 @@ channels.temp = { source = "csv", tag = "temp" }
 channels.press = { source = "csv", tag = "press" }
 baseline = "2m"
 when = { silent_for = "5s" }
+[output.scada]
+type = "opcua-server"
+listen = "127.0.0.1:0"
 [output.events]
 type = "log"
 path = "events.jsonl"
@@ -59,6 +63,12 @@ path = "events.jsonl"
     def condition(self) -> dict[str, Any]:
         found: dict[str, Any] = self.status("gw")["assets"]["pump-1"]["condition"]
         return found
+
+    def scada(self, name: str) -> tuple[Any, str]:
+        """Value and status of a variable of our OPC UA server."""
+        with Client(self.status("gw")["outputs"]["scada"]["listens"]) as client:
+            data = client.get_node(f"ns=2;s=pump-1.{name}").read_data_value(raise_on_bad_status=False)
+            return data.Value.Value, data.StatusCode.name
 
     def silences(self) -> list[dict[str, Any]]:
         """The events about its silence."""
@@ -114,6 +124,7 @@ def gateway(tmp_path: Path, line: Line) -> Iterator[Gateway]:
     assert made.end() == [0], (tmp_path / "gw.log").read_text()[-2000:]
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_machine_that_decides_and_stops_is_stale_and_then_decides_again(gateway: Gateway, line: Line) -> None:
     gateway.becomes("waiting", "baseline")
     assert gateway.text("gw", "/healthz") == "ok\n"
@@ -123,11 +134,15 @@ def test_a_machine_that_decides_and_stops_is_stale_and_then_decides_again(gatewa
     metrics = gateway.text("gw", "/metrics")
     assert 'fedge_agent_condition{name="pump-1",reason="",state="deciding"} 1.0' in metrics
     assert 'fedge_agent_decision_age_seconds{name="pump-1"}' in metrics
+    gateway.wait(lambda: "listens" in gateway.status("gw")["outputs"]["scada"], "our OPC UA server")
+    gateway.wait(lambda: gateway.scada("Score")[1] == "Good", "SCADA to see a score")
     line.press = "broken wire"
     printed = gateway.becomes("stale", "values of press are not numbers, e.g. 'broken wire'")
     assert re.match(r"PROBLEM asset pump-1: STALE no decision for \d+ s: ", printed)
     assert gateway.text("gw", "/healthz") == "not well\n"
     assert 'fedge_agent_problem{name="pump-1"} 1.0' in gateway.text("gw", "/metrics")
+    gateway.wait(lambda: gateway.scada("Score") == (None, "BadNoData"), "SCADA to see no old score")
+    assert gateway.scada("Label") in (("silent", "Good"), (None, "BadNoData"))
     gateway.wait(gateway.silences, "the event")
     gateway.kill("gw")
     gateway.start("gw")

@@ -39,7 +39,7 @@ from .condition import Cause, Condition, Reason, Seen, SourceFacts
 from .condition_judge import judge, stale_after
 from .condition_words import words
 from .outlook import Left, Outlook
-from .silence import Silence
+from .silence import Silence, nothing
 from .watch import Watch
 
 logger = logging.getLogger(__name__)
@@ -399,6 +399,14 @@ class Asset:
             condition = self.condition(sources(), now)
             if condition.mute:
                 self._raise(*self._silence.open(words(condition), now))
+
+    def unseen(self, now: float) -> Decision | None:
+        """What to show instead of the last decision once the asset is stale; `now`: monotonic s."""
+        watch = self._watch
+        if watch.decided is None or now - watch.decided <= stale_after(self._hop_s, self._wait_s, watch.usual_s):
+            return None
+        last = self.decisions[-1][0]
+        return nothing(self.name, last.model, last.release, last.time_ns)
 
     def _end_silence(self, decision: Decision, now: float) -> None:
         made = self._silence.decided(decision, now)

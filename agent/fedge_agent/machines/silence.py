@@ -57,17 +57,7 @@ class Silence:
             self.state, number=self.state.number + 1, run=self._run, opened=True, silent_s=self._silent_s(now)
         )
         self.state, self._since = state, now
-        last = Decision(
-            self._asset,
-            state.model,
-            state.release,
-            state.time_ns,
-            math.nan,
-            math.inf,
-            SILENT,
-            missing=1.0,
-            latency_s=0.0,
-        )
+        last = nothing(self._asset, state.model, state.release, state.time_ns)
         return self._event("opened", last, state.time_ns, reason)
 
     def _silent_s(self, now: float) -> float:
@@ -90,3 +80,8 @@ class Silence:
 def _order(state: SilenceState) -> tuple[int, bool, bool]:
     """Sort key of the states of one asset, oldest first."""
     return state.number, not state.opened, state.decided
+
+
+def nothing(asset: str, model: str, release: int, time_ns: int) -> Decision:
+    """What stands in the place of a decision while a machine is silent: no score, and no limit."""
+    return Decision(asset, model, release, time_ns, math.nan, math.inf, SILENT, missing=1.0, latency_s=0.0)
