@@ -138,8 +138,8 @@ class HostedOutput:
         if entry is not None:
             self._take(entry)
             return 0.0
-        if (pause := max(self._lanes.closed_s(now), self._shown_at + SHOW_S - now)) > 0:
-            return min(LOOK_S, pause)
+        if (pause := self._shown_at + SHOW_S - now) > 0:  # not the back-off of an event: it would starve these
+            return pause
         self._collect_labels()
         self._show_newest()
         return min(LOOK_S, self._lanes.next_s(time.monotonic()))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from fedge_models.errors import ConfigError, FedgeError, RefusedError, UnreachableError
+from fedge_models.errors import ConfigError, FedgeError, RefusedError, RetryError
 
 from .. import figures, placeholders
 from ..figures import Of
@@ -60,7 +60,7 @@ class OpcuaOutput(Output):
         self.shows_decisions = bool(config.decisions)
 
     def deliver(self, event: Event) -> Receipt:
-        """Write the event's values. Raises UnreachableError (again later) or RefusedError (the server never will)."""
+        """Write the event's values. Raises RetryError (again later) or RefusedError (the server never will)."""
         values = self._values(event)
         if not values:
             return Receipt(skipped=f"`{self._table(event)[0]}` names no node with a value for it")
@@ -130,7 +130,7 @@ class _Writer:
             known = await self.types(list(values))
             assert self._link is not None
             await self._put(self._link, [(t, *known[t], v) for t, v in values.items() if v is not None])
-        except UnreachableError:
+        except RetryError:
             await self.close()  # the next attempt opens a new one
             raise
         except troubles() as e:
@@ -143,14 +143,14 @@ class _Writer:
             raise explain(e, facts) from e
 
     async def types(self, tags: list[str]) -> dict[str, tuple[Any, Any]]:
-        """Node and type of each tag. Raises UnreachableError for a missing node."""
+        """Node and type of each tag. Raises RetryError for a missing node, which concerns this event only."""
         link = self._link or await self._connect()
         new = [tag for tag in tags if tag not in self._nodes]
         if new:
             found = await Browser(link.client, self._limits).resolve([parse(tag) for tag in new])
             for tag in new:
                 if isinstance(found[tag], str):
-                    raise UnreachableError(f"{link.facts.url}: {found[tag]}")
+                    raise RetryError(f"{link.facts.url}: {found[tag]}")
             for tag, data in zip(new, await read(link.client, self._limits, [found[t] for t in new]), strict=True):
                 self._nodes[tag] = found[tag], await self._type(link, tag, found[tag], data)
         return self._nodes
@@ -174,7 +174,7 @@ class _Writer:
         if data.Value is not None and data.Value.Value is not None:
             return data.Value.VariantType
         if data.StatusCode is not None and data.StatusCode.name == "BadNodeIdUnknown":
-            raise UnreachableError(f"{link.facts.url}: tag {tag}: BadNodeIdUnknown; is there no such node?")
+            raise RetryError(f"{link.facts.url}: tag {tag}: BadNodeIdUnknown; is there no such node?")
         declared = await link.client.get_node(node).read_data_type()
         if declared.NamespaceIndex or not 1 <= declared.Identifier <= ua.VariantType.LocalizedText.value:
             raise RefusedError(f"{link.facts.url}: tag {tag}: holds {declared.to_string()}, expected a plain value")
@@ -195,7 +195,7 @@ class _Writer:
 
         for (tag, *_, value), status in zip(values, await in_parts(values, self._limits.write, put), strict=True):
             if not status.is_good():
-                kind = UnreachableError if status.name in RETRY else RefusedError
+                kind = RetryError if status.name in RETRY else RefusedError
                 raise kind(f"{link.facts.url}: the server does not accept {value!r} for {tag}: {status.name}")
 
 

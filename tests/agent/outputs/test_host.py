@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,10 +10,10 @@ import pytest
 from fedge_agent.durable.event_desk import Desk, Order
 from fedge_agent.durable.event_queue import Outcome
 from fedge_agent.durable.spool import Spool
-from fedge_agent.outputs import host, host_status
+from fedge_agent.outputs import host, host_status, lanes
 from fedge_agent.outputs.host import CONFLICT_TRIES, UNEXPECTED_TRIES, HostedOutput
 from fedge_agent.outputs.lanes import Lanes
-from fedge_agent.types import AlertState, Event, Output, Receipt
+from fedge_agent.types import AlertState, Decision, Event, Output, Receipt
 from fedge_models.errors import ConfigError, ConflictError, RefusedError, RetryError, UnreachableError
 from support.at_end import AtEnd
 from support.databases import locked
@@ -32,7 +31,7 @@ class Target(Output):
         self.tried: list[str] = []  # asset of each try
         self.wrong: dict[str, Exception] = {}
         self.said: Callable[[Event], Receipt | None] = lambda event: None
-        self.ready = threading.Event()
+        self.shown: list[Decision] = []
 
     def deliver(self, event: Event) -> Receipt | None:
         asset = event.decision.asset
@@ -42,6 +41,9 @@ class Target(Output):
         receipt = self.said(event)
         self.got.append((event.key, event.state))
         return receipt
+
+    def show(self, decision: Decision) -> None:
+        self.shown.append(decision)
 
     def check(self) -> list[str]:
         return []
@@ -125,13 +127,30 @@ def test_what_fails_and_how_long_it_waits_is_in_the_status(bench: Bench) -> None
     assert bench.hosted.status()["oldest_s"] is None
 
 
+def test_event_that_ends_each_connection_starves_no_decision_and_no_other_asset(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The target hangs up on one event for ever: that looks as if it were down, and it is not."""
+    monkeypatch.setattr(lanes, "FRESH_S", 0.05)
+    bench.hosted._lanes = Lanes(3600.0, 3600.0)  # the next try of the event is an hour away
+    bench.target.shows_decisions = True
+    bench.target.wrong["bad"] = UnreachableError("hung up")
+    bench.put("bad")
+    bench.hosted.start()
+    until(lambda: bench.target.tried, "the first try")
+    bench.hosted.show(EVENT.decision)
+    bench.put("good")
+    until(lambda: bench.target.shown and bench.target.got, bench.hosted.status)
+    assert bench.target.tried == ["bad", "good"]
+
+
 def test_assets_that_fail_alike_are_one_text() -> None:
-    lanes = Lanes()
+    failed = Lanes()
     for number in range(8):
-        lanes.failed(f"a{number}", number, "status 401: no", 0.0)
-    lanes.failed("b", 9, "status 404: there is nothing", 0.0)
-    lanes.failed("b", 9, "status 404: there is nothing", 0.0)
-    assert host_status.in_words(host_status.failing(lanes, 0.0)) == (
+        failed.failed(f"a{number}", number, "status 401: no", 0.0)
+    for _ in range(2):
+        failed.failed("b", 9, "status 404: there is nothing", 0.0)
+    assert host_status.in_words(host_status.failing(failed, 0.0)) == (
         "b: status 404: there is nothing (tried 2 times); a0, a1, a2, a3, a4 and 3 more: status 401: no (tried once)"
     )
     assert host_status.in_words([]) is None

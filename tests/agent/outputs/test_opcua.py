@@ -16,7 +16,7 @@ from fedge_agent.outputs.opcua import OpcuaOutput, OpcuaOutputConfig
 from fedge_agent.outputs.opcua_server import OpcuaServerConfig, OpcuaServerOutput
 from fedge_agent.sources.opcua import OpcuaConfig, OpcuaSource
 from fedge_agent.types import Decision, Event
-from fedge_models.errors import ConfigError, RefusedError, UnreachableError
+from fedge_models.errors import ConfigError, RefusedError, RetryError, UnreachableError
 from support.counterparts import others, program
 from support.node_opcua import NodeServer, shared_server
 from support.paths import SUPPORT
@@ -80,8 +80,8 @@ def test_events_and_decisions_are_written_in_the_nodes_own_types(plc: NodeServer
 @pytest.mark.parametrize(
     ("tag", "value", "kind", "words"),
     [
-        ("Plant/pump-1/Nothing", "{score}", UnreachableError, "nothing is called 'Nothing'"),
-        ("ns=3;s=nothing", "{score}", UnreachableError, "BadNodeIdUnknown"),
+        ("Plant/pump-1/Nothing", "{score}", RetryError, "nothing is called 'Nothing'"),
+        ("ns=3;s=nothing", "{score}", RetryError, "BadNodeIdUnknown"),
         ("i=2258", "{score}", RefusedError, "holds DateTime"),
         ("i=2261", "x", RefusedError, "does not accept 'x' for i=2261: Bad"),  # BuildInfo.ProductName: not writable
         ("Plant/pump-1/Score", "{label}", RefusedError, "'anomaly' is not of type Double"),

@@ -59,6 +59,7 @@ _RETRIED = {
     425: "too early",
 }
 EXISTS = re.compile(r"(?i)already|exist|duplicate|unique")  # in a conflict: what was to be made is there
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")  # a terminal would obey them
 _LOGIN_PAGE = re.compile(rb"""(?i)type=["']?password|<title>[^<]*(log ?in|sign ?in|anmeld|connexion)""")
 
 
@@ -133,9 +134,9 @@ def exchange(
 def interpret(url: str, status: int, headers: Mapping[str, str] | Message, data: bytes, expect: Expect) -> Answer:
     """The meaning of an answer. Raises RetryError or RefusedError."""
     html = "html" in (headers.get("Content-Type") or "").lower() or data.lstrip()[:1] == b"<"
-    excerpt = _title(data) if html else data[:300].decode(errors="replace")
+    excerpt = _CONTROL.sub(" ", _title(data) if html else data[:300].decode(errors="replace"))
     if 300 <= status < 400:
-        to = (headers.get("Location") or "nowhere")[:200]
+        to = _CONTROL.sub(" ", (headers.get("Location") or "nowhere")[:200])
         raise UnavailableError(
             f"{url}: status {status}: redirects to {to}, which is not followed; set url to the right address", True
         )
@@ -154,7 +155,8 @@ def _failure(url: str, status: int, headers: Mapping[str, str] | Message, excerp
     reasons = {**_UNAVAILABLE, **_CONFLICTS, **_RETRIED}
     if 400 <= status < 500 and status not in reasons:
         return RefusedError(f"{url}: status {status}: {excerpt}")
-    later = f" (asks to wait {headers['Retry-After'][:30]})" if headers.get("Retry-After") else ""
+    asked = _CONTROL.sub(" ", (headers.get("Retry-After") or "")[:30])
+    later = f" (asks to wait {asked})" if asked else ""
     text = f"{url}: status {status}: {reasons.get(status, 'the target failed')}{later}: {excerpt}"
     nothing_done = 400 <= status < 500
     if status in _UNAVAILABLE:
