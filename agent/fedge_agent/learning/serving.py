@@ -58,15 +58,24 @@ class Serving:
         margins: Mapping[str, tuple[float, float]] = MappingProxyType({}),
     ) -> None:
         self.session, self.card, self.release, self.scale = session, card, release, scale
-        self.limits, self.threshold, self._usual = limits, limit.score, limit.usual
+        self.limits, self._default = limits, limit
         self.past: Mapping[str, Sequence[tuple[int, Mapping[str, float]]]] = {}
         self._margins = margins
         self._normal, self._probabilities = card.normal_index, probabilities
         self._decide = {"anomaly": self._anomaly, "classify": self._class, "regress": self._estimate}[card.task]
 
+    @property
+    def threshold(self) -> float:
+        """The limit of an asset that has none of its own."""
+        return self._default.score
+
+    @threshold.setter
+    def threshold(self, score: float) -> None:
+        self._default = self._default._replace(score=score)
+
     def limit(self, asset: str) -> Limit:
         """What scores of the asset are compared with."""
-        return self.limits.get(asset) or Limit(self.threshold, self._usual)
+        return self.limits.get(asset, self._default)
 
     def decide(self, features: Array, asset: str = "") -> Scored:
         """Score one feature vector or raw window, not standardised. Main thread only: buffers are reused."""

@@ -155,7 +155,7 @@ class SampleStore:
             self._kept[key] = last_ns, covers
             return None
         self._kept[key] = sample.time_ns, 0
-        return sample._replace(covers_ns=covers)
+        return sample if covers == sample.covers_ns else sample._replace(covers_ns=covers)
 
     def count_as_new(self, model: str, count: int) -> None:
         """Count samples that were stored or relabelled: training becomes due by this number."""
