@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 import msgspec
 from fedge_models.system import times
 from fedge_models.system.choices import hint
+from fedge_models.system.structs import known
 
 from .strptime import Format
 
@@ -28,6 +29,7 @@ GOOD = ("good", "g", "ok", "valid", "true", "192", "1", "0xc0", "good, non-speci
 UNCERTAIN = ("uncertain", "questionable", "64", "0x40")
 
 
+@known
 class TableForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How the text of a table is written, and where its times are."""
 
@@ -51,6 +53,7 @@ class TableForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
             check(self)
 
 
+@known
 class Form(TableForm, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A table of readings: a column a tag, or (long) a row a value."""
 
