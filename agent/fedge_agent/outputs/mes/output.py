@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 LEVELS = ("low", "medium", "high")
 LOOKS = 50  # orders asked about in one poll
+LONGEST_OPEN_S = 30 * 86400.0  # a label of an alarm that never cleared is of no longer time
 PROBE = Event("fedge:check", "opened", Decision("fedge", "check", 0, 0, 0.0, 0.0, "check", 0.0, 0.0), worst=0.0)
 
 
@@ -197,8 +198,9 @@ class MesOutput(Output):
         if is_silent(order.key):  # there are no windows to label
             self._orders.done(order.key)
             return None
-        # A false alarm may never clear: then the label ends now, in source time.
-        end = order.cleared_ns or order.opened_ns + max(0, round((time.time() - order.noticed) * 1e9))
+        # A false alarm may never clear: then the label ends now, in source time. The clock may have been set since.
+        open_s = min(max(0.0, time.time() - order.noticed), LONGEST_OPEN_S)
+        end = order.cleared_ns or order.opened_ns + round(open_s * 1e9)
         return Label(order.asset, order.opened_ns, end, self._config.closing[text], "mes")
 
 

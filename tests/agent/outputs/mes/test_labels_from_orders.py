@@ -11,7 +11,8 @@ from fedge_agent.config.schema import When
 from fedge_agent.durable.spool import Spool
 from fedge_agent.machines.alerts import Alert
 from fedge_agent.outputs.host import HostedOutput
-from fedge_agent.outputs.mes.output import MesOutput
+from fedge_agent.outputs.mes.orders import Order
+from fedge_agent.outputs.mes.output import LONGEST_OPEN_S, MesOutput
 from fedge_agent.outputs.mes.settings import MesConfig, Step
 from fedge_agent.samples.label_book import LabelBook, Subject
 from fedge_agent.samples.sample_table import Sample
@@ -70,3 +71,15 @@ def test_closed_order_teaches_the_model(at_end: AtEnd, tmp_path: Path, found: st
     book.stop()
     samples.stop()
     spool.close()
+
+
+def test_an_alarm_that_never_cleared_labels_no_future_when_ntp_comes(at_end: AtEnd, tmp_path: Path) -> None:
+    """The order was noticed at 1970, a minute after the start, and is closed when the clock is right."""
+    order = Order("gw:m:pump:1", "pump", T0, 60.0, None, "17", None, None, False, None)
+    with CannedServer(lambda _: reply(200, '{"code": "no fault found"}')) as server:
+        status = Step(method="GET", url="/{id}", code="/code")
+        config = MesConfig(url=server.url, status=status, closing={"no fault found": "normal"}, poll=Seconds(0))
+        mes = at_end(MesOutput("cmms", config))
+        mes.begin(tmp_path)
+        label = mes._closed(order)
+    assert label is not None and label.start_ns == T0 and label.end_ns == T0 + round(LONGEST_OPEN_S * S)
