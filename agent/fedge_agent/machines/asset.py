@@ -272,6 +272,7 @@ class Asset:
             watch.accepted,
             windows,
             refused,
+            watch.newest_refused,
             self._assembler.filled() if isinstance(self._assembler, Assembler) else None,
         )
         return judge(seen)

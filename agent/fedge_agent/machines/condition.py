@@ -134,4 +134,5 @@ class Seen(NamedTuple):
     accepted: float | None = None  # monotonic: the last window without too many gaps
     windows: int = 0  # recent ones
     refused: int = 0  # of them: too many gaps for a decision
+    newest_refused: bool = False  # the newest window had too many gaps
     filled: tuple[int, int] | None = None  # samples of the first window, of how many

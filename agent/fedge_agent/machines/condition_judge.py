@@ -69,7 +69,8 @@ def _while_deciding(seen: Seen) -> tuple[State, list[Cause]]:
     blind = _blindness(seen)
     if blind is not None:
         return State.WAITING if blind.reason is Reason.BASELINE else State.BLIND, [blind]
-    without = [c for c in seen.channels if seen.missing.get(c.name, 0.0) >= 1.0]
+    missing = {} if seen.newest_refused else seen.missing
+    without = [c for c in seen.channels if missing.get(c.name, 0.0) >= 1.0]
     return State.DECIDING, list(_of_channels(without, seen))
 
 

@@ -59,6 +59,11 @@ class Watch:
         return self._refused.bit_count(), self._windows
 
     @property
+    def newest_refused(self) -> bool:
+        """Whether the newest window had too many gaps."""
+        return bool(self._refused & 1)
+
+    @property
     def score(self) -> float:
         """Score of the last decision; NaN if one of its estimates is not finite."""
         decision = self.decision

@@ -191,6 +191,9 @@ def test_a_dead_channel_of_many_is_a_problem_though_the_others_decide() -> None:
     found = judge(seen(dead, channel("press", 1.0, at=99), decided=99.0, limit=1.0, missing={"temp": 1.0}))
     assert found.state is State.DECIDING and found.problem
     assert words(found) == "decides without temp: tag temp has been Bad since 09:42"
+    both = dead, channel("press", 1.0, at=99)
+    passing = judge(seen(*both, decided=99.0, limit=1.0, missing={"temp": 1.0}, newest_refused=True))
+    assert words(passing) == ""  # it does not decide without it: it is stale soon
 
 
 @pytest.mark.parametrize(
