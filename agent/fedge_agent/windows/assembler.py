@@ -264,6 +264,8 @@ class Assembler:
                 # The grid follows the first channel's clock, so that scalars stay aligned; those before it are placed.
                 self._advance_within(source, self._limit(grid))
                 grid.origin = drifted
+        elif channel.next_tick is not None and tick < channel.next_tick:  # it overlaps what was there before
+            self._advance_within(source, self._limit(grid))
         channel.next_tick = tick + len(block)
         if channel.next_tick <= self._tick and self._filled:
             self.counters.late += 1

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 from fedge_agent.config.schema import TagConfig
 from fedge_agent.types import Batch, Quality, Reading, Window
@@ -193,3 +194,43 @@ def test_a_clock_that_is_set_while_the_agent_is_off_stops_no_window(years: float
     now = START + round(years * 365 * DAY) * S
     windows = feed(after, [[row(setup, now + i * S, i)] for i in range(20)], living)
     assert windows[0].end_ns == now + 4 * S and len(windows) == 16 and not any(w.missing for w in windows)
+
+
+# --- waveforms --------------------------------------------------------------------------------------------------
+
+BLOCKS = st.lists(
+    st.one_of(
+        st.just(("block", 0.0)),
+        st.just(("block", 0.0)),
+        st.tuples(st.just("block"), st.floats(-0.2, 0.2)),  # jitter, in blocks
+        st.tuples(st.just("hole"), st.sampled_from([1.0, 3.0, 500.0])),  # blocks
+        st.tuples(st.just("late"), st.sampled_from([2.0, 300.0])),
+        st.tuples(st.just("set"), st.sampled_from([-2.0 * DAY, 2.0 * DAY])),  # s
+    ),
+    min_size=3,
+    max_size=25,
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(BLOCKS, st.sampled_from([100.0, 12_800.0, 50_000.0]), st.sampled_from([8, 20]), st.booleans(), CUTS)
+def test_windows_of_waveforms_are_the_same_however_the_blocks_are_fed(
+    story: list[tuple[str, float]], rate: float, size: int, scalar: bool, where: list[int]
+) -> None:
+    def build() -> Assembler:
+        tags = {"x": tag("x", waveform_hz=rate), **({"t": tag("t")} if scalar else {})}
+        return Assembler("m", tags, [], rate, 16, 8, 3 * size / rate, 2 / rate)
+
+    now, rows = 0.0, []
+    for i, (what, how) in enumerate(story):
+        now += {"block": size / rate, "hole": how * size / rate, "set": how}.get(what, 0.0)
+        at = now + {"block": how * size / rate, "late": -how * size / rate}.get(what, 0.0)
+        time_ns = START + round(at * S)
+        values = np.arange(i * size, (i + 1) * size, dtype=np.float32)
+        rows.append(
+            Row(time_ns, [Reading("x", time_ns, values), *([Reading("t", time_ns, float(i))] if scalar else [])])
+        )
+    one, some, each = build(), build(), build()
+    wanted = shown(feed(each, ([r] for r in rows)))
+    assert shown(feed(one, [rows])) == wanted == shown(feed(some, cut(rows, where)))
+    assert one.counters == each.counters == some.counters
