@@ -23,12 +23,21 @@ class Silence:
     def __init__(self, gateway: str, asset: str, when: When, state: SilenceState, now: float, run: str) -> None:
         """now: monotonic s; run: names this start of the agent in the keys of its events, see `alerts.new_run`."""
         self._gateway, self._asset, self._when, self._run = gateway, asset, when, run
-        self.state, self._since = state, now
+        self._stored, self._since = state, now
+        self._last: Decision | None = None  # newer than the state; one struct less to build for each decision
+
+    @property
+    def state(self) -> SilenceState:
+        """As of the last decision or event."""
+        was, last = self._stored, self._last
+        if last is None:
+            return was
+        return SilenceState(was.number, False, True, 0.0, last.time_ns, last.model, last.release, was.run)
 
     def resume(self, state: SilenceState) -> None:
         """Continue from a stored state, if it is newer."""
         if _order(state) > _order(self.state):
-            self.state = state
+            self._stored, self._last = state, None
 
     def at(self, now: float) -> SilenceState:
         """The state to store."""
@@ -40,11 +49,11 @@ class Silence:
 
     def decided(self, decision: Decision, now: float) -> tuple[Event, SilenceState] | None:
         """The event that a decision makes: the machine decides again."""
-        was, self._since = self.state, now
-        self.state = SilenceState(
-            was.number, False, True, 0.0, decision.time_ns, decision.model, decision.release, was.run
-        )
-        return self._event("cleared", decision, was.time_ns, "it decides again") if was.opened else None
+        was, self._last, self._since = self._stored, decision, now
+        if not was.opened:
+            return None
+        self._stored, self._last = self.state, None
+        return self._event("cleared", decision, was.time_ns, "it decides again")
 
     def is_long(self, now: float) -> bool:
         """Whether the silence is long enough for an event, and none is open."""
@@ -56,7 +65,7 @@ class Silence:
         state = msgspec.structs.replace(
             self.state, number=self.state.number + 1, run=self._run, opened=True, silent_s=self._silent_s(now)
         )
-        self.state, self._since = state, now
+        self._stored, self._last, self._since = state, None, now
         last = nothing(self._asset, state.model, state.release, state.time_ns)
         return self._event("opened", last, state.time_ns, reason)
 

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """What was seen of an asset's windows and decisions: the pace, the share with gaps, the last score.
 
-Written by the main thread, read by any: each value is replaced as a whole. Ages are those of the monotonic clock, which
-is passed in. The judgement is left to `condition_judge`.
+Written by the main thread, read by any: each value is replaced, or copied, in one step. Ages are those of the monotonic
+clock, which is passed in. The judgement is left to `condition_judge`.
 """
 
 from __future__ import annotations
 
 import math
+from collections import deque
 from statistics import median
 
 from ..types import Array, Decision
@@ -25,7 +26,7 @@ class Watch:
         self.accepted: float | None = None  # the last window without too many gaps
         self.decision: Decision | None = None
         self._received = 0.0  # when the batch came that completed the last accepted window
-        self._intervals: tuple[float, ...] = ()
+        self._intervals: deque[float] = deque(maxlen=INTERVALS)
         self._refused = self._windows = 0  # recent ones: a bit each, the newest is the lowest; and how many there are
         self._missing: Array | None = None  # share of each row without a value, in the newest window with gaps
 
@@ -41,7 +42,7 @@ class Watch:
         if refused:
             return
         if self.accepted is not None and received > self._received:
-            self._intervals = (*self._intervals[1 - INTERVALS :], received - self._received)
+            self._intervals.append(received - self._received)
         self.accepted = self._received = received
 
     def decide(self, decision: Decision, now: float) -> None:
@@ -51,7 +52,8 @@ class Watch:
     @property
     def usual_s(self) -> float | None:
         """Usual time between two batches that complete windows; None: not known."""
-        return median(self._intervals) if self._intervals else None
+        intervals = tuple(self._intervals)
+        return median(intervals) if intervals else None
 
     @property
     def windows(self) -> tuple[int, int]:

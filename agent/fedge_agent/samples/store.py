@@ -69,6 +69,7 @@ class SampleStore:
     ) -> None:
         self._plans = plans or {}
         self._queued: Counter[str] = Counter()  # asset -> samples that wait
+        self._strides: dict[tuple[tuple[str, str], int], int] = {}  # (model, asset), size -> `_stride_ns`
         self._kept: dict[tuple[str, str], tuple[int, int]] = {}  # (model, asset) -> time of the last, operation since
         self.thinned: Counter[str] = Counter()  # asset -> windows that were too close to the last stored one
         self.crowded: Counter[str] = Counter()  # asset -> samples that are lost because it delivered too many
@@ -149,13 +150,19 @@ class SampleStore:
         key = sample.model, sample.asset
         last_ns, covers = self._kept.get(key, (-(1 << 62), 0))
         covers += sample.covers_ns
-        plan = self._plans.get(sample.model, {}).get(sample.asset, Plan())
-        stride = baseline.stride_ns(plan.span_ns, self.share(sample.model, sample.x.size)) if plan.thin else 0
+        stride = self._strides.get((key, sample.x.size))
+        if stride is None:
+            stride = self._strides[key, sample.x.size] = self._stride_ns(*key, sample.x.size)
         if 0 <= sample.time_ns - last_ns < stride:
             self._kept[key] = last_ns, covers
             return None
         self._kept[key] = sample.time_ns, 0
         return sample if covers == sample.covers_ns else sample._replace(covers_ns=covers)
+
+    def _stride_ns(self, model: str, asset: str, size: int) -> int:
+        """How far apart (ns) samples of `size` numbers are stored."""
+        plan = self._plans.get(model, {}).get(asset, Plan())
+        return baseline.stride_ns(plan.span_ns, self.share(model, size)) if plan.thin else 0
 
     def count_as_new(self, model: str, count: int) -> None:
         """Count samples that were stored or relabelled: training becomes due by this number."""
