@@ -41,9 +41,10 @@ from .federation.participant import Participant
 from .federation.uplink import Uplink
 from .health import PROGRAM, STATUS_FILE, Latency, Metrics, rss_mib
 from .machines.alerts import new_run
-from .machines.asset import FOREVER_NS, Asset, check_fit
+from .machines.asset import FOREVER_NS, Asset
 from .machines.condition import Condition, SourceFacts
 from .machines.condition_words import plain
+from .machines.fit import check_fit
 from .machines.routing import Routes
 from .outputs import registry as outputs
 from .outputs.host import HostedOutput

@@ -18,7 +18,7 @@ from ..config.schema import Config
 from ..federation import identity
 from ..federation.uplink import Uplink
 from ..health import STATUS_FILE
-from ..machines.asset import check_fit
+from ..machines.fit import check_fit
 from ..machines.routing import Routes
 from ..outputs import registry as outputs
 from ..samples.station_files import Station

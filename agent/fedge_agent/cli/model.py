@@ -103,7 +103,7 @@ def new(
     from fedge_models.model import starter
 
     from ..learning.starter_card import Wishes, starter_card
-    from ..machines.asset import check_fit
+    from ..machines.fit import check_fit
     from ..windows.features import feature_count
 
     if out.exists():

@@ -12,7 +12,7 @@ from fedge_agent.cli.main import main
 from fedge_agent.config import schema
 from fedge_agent.learning.limits import Limit
 from fedge_agent.learning.serving import Serving, Session
-from fedge_agent.machines.asset import check_fit
+from fedge_agent.machines.fit import check_fit
 from fedge_agent.windows.features import Preparation
 from fedge_models import Model, load
 from support.paths import ROOT

@@ -20,7 +20,7 @@ from fedge_agent.learning.serving import Serving, Session
 from fedge_agent.learning.training import Data, Trained, train, usable
 from fedge_agent.learning.tuning import tune
 from fedge_agent.learning.update import code, update_body
-from fedge_agent.machines.asset import check_fit
+from fedge_agent.machines.fit import check_fit
 from fedge_agent.samples.sample_table import Sample
 from fedge_agent.samples.split import split
 from fedge_agent.samples.store import SampleStore

@@ -16,7 +16,8 @@ from fedge_agent.federation.participant import Participant
 from fedge_agent.health import Latency
 from fedge_agent.learning import dataset
 from fedge_agent.learning.training import train
-from fedge_agent.machines.asset import Asset, check_fit
+from fedge_agent.machines.asset import Asset
+from fedge_agent.machines.fit import check_fit
 from fedge_agent.samples.label_book import LabelBook, Subject
 from fedge_agent.samples.sample_table import Sample
 from fedge_agent.samples.store import SampleStore

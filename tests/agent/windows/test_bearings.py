@@ -14,7 +14,8 @@ from fedge_agent.config.schema import AssetConfig, ModelConfig, Training
 from fedge_agent.durable.spool import Spool
 from fedge_agent.federation.participant import Participant
 from fedge_agent.health import Latency
-from fedge_agent.machines.asset import Asset, check_fit
+from fedge_agent.machines.asset import Asset
+from fedge_agent.machines.fit import check_fit
 from fedge_agent.samples.store import SampleStore
 from fedge_agent.types import AlertState, Batch, Reading
 from fedge_models.errors import ModelError

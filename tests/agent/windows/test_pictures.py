@@ -19,7 +19,7 @@ import numpy as np
 import onnx
 import pytest
 from fedge_agent.config.schema import AssetConfig, TagConfig
-from fedge_agent.machines.asset import check_fit
+from fedge_agent.machines.fit import check_fit
 from fedge_agent.types import Batch, Reading
 from fedge_agent.windows import pictures
 from fedge_agent.windows.decoding import BUDGET, Budget
