@@ -230,13 +230,14 @@ def resident_mib(line: str, reset: bool = False) -> float:
 
 def test_a_large_picture_is_let_go_without_being_read_and_replayed_alone(at_end: AtEnd, tmp_path: Path) -> None:
     made, size = at_end(inbox(tmp_path, max_bytes=1 << 28)), 24 << 20
-    for i in range(4):
+    for i in range(8):
         made.store("s", [Reading("camera", i, np.full(size, i, np.uint8))])
-    made.store("s", [Reading("state", 4, "on"), Reading("wave", 4, np.zeros(8, np.float32))])
+    made.store("s", [Reading("state", 8, "on"), Reading("wave", 8, np.zeros(8, np.float32))])
     before = resident_mib("VmRSS", reset=True)
     shown = [[r.value[0] for r in row.readings if isinstance(r.value, np.ndarray)] for row in made.replay()]
-    assert [v[0] for v in shown] == [0, 1, 2, 3, 0] and resident_mib("VmHWM") - before < 4 * size / 2**20
+    assert [v[0] for v in shown] == [*range(8), 0]
+    assert resident_mib("VmHWM") - before < 6 * size / 2**20  # a row is read, decoded and copied; not all eight
     before = resident_mib("VmRSS", reset=True)
-    made.record(progress(5, 10))
+    made.record(progress(9, 10))
     assert resident_mib("VmHWM") - before < 10
     assert [r.value for row in made.replay() for r in row.readings] == ["on"]

@@ -201,9 +201,9 @@ def written(tmp_path: Path, privacy: str) -> Path:
     ("text", "words"),
     [
         ("clip = 1\nnoise_multiplier = 20\nepsilon = 8\n", ["'model.m.privacy.delta' is missing"]),
-        ("clip = 0\nnoise_multiplier = 20\nepsilon = 8\ndelta = 1e-5\n", ["'model.m.privacy.clip'", "> 0.0"]),
+        ("clip = 0\nnoise_multiplier = 20\nepsilon = 8\ndelta = 1e-5\n", ["'model.m.privacy.clip'", "more than 0"]),
         ("clip = 1\nnoise = 20\nepsilon = 8\ndelta = 1e-5\n", ["'model.m.privacy.noise'", "noise_multiplier"]),
-        ("clip = 1\nnoise_multiplier = 20\nepsilon = 8\ndelta = 1\n", ["'model.m.privacy.delta'", "< 1.0"]),
+        ("clip = 1\nnoise_multiplier = 20\nepsilon = 8\ndelta = 1\n", ["'model.m.privacy.delta'", "less than 1"]),
         (
             "clip = 1\nnoise_multiplier = 0.5\nepsilon = 4\ndelta = 1e-5\n",
             ["costs epsilon", "budget is 4", "for 100"],
