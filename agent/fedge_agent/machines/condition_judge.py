@@ -61,7 +61,7 @@ def _hindrances(seen: Seen) -> list[Cause]:
     """What keeps windows from coming although readings do: that does not pass by waiting."""
     passing = (Reason.READINGS, Reason.SILENT)
     found = [c for c in _of_channels(seen.channels, seen) if c.reason not in passing]
-    return found or ([_gaps(seen)] if seen.windows >= HOPS and seen.refused == seen.windows else [])
+    return found or _only_gaps(seen)
 
 
 def _while_deciding(seen: Seen) -> tuple[State, list[Cause]]:
@@ -90,12 +90,19 @@ def _blindness(seen: Seen) -> Cause | None:
 def _causes(seen: Seen) -> Iterable[Cause]:
     """Why there is no decision: what is wrong with channels, else with windows."""
     found = list(_of_channels(seen.channels, seen))
-    if found:
+    if any(c.reason is not Reason.SILENT for c in found):
         return found
+    if found:  # a source that is silent now may have sent too seldom before
+        return [*_only_gaps(seen), *found]
     if seen.refused:
         return [_gaps(seen)]
     count, total = seen.filled or (0, 0)
     return [Cause(Reason.WINDOW, count=count, total=total)]
+
+
+def _only_gaps(seen: Seen) -> list[Cause]:
+    """That every recent window had too many gaps."""
+    return [_gaps(seen)] if seen.windows >= HOPS and seen.refused == seen.windows else []
 
 
 def _gaps(seen: Seen) -> Cause:

@@ -123,6 +123,15 @@ def test_windows_with_too_many_gaps_are_counted_and_the_worst_channel_named() ->
     assert found.gaps == 1.0
 
 
+def test_a_silent_source_that_sent_too_seldom_before_is_said_to() -> None:
+    gaps = {"windows": 100, "refused": 100, "newest_refused": True, "missing": {"temp": 0.4}}
+    found = judge(seen(channel("temp", 20.0, at=0), now=300.0, **gaps))
+    assert found.problem and words(found) == (
+        "no decision yet: 100 of 100 windows have more gaps than max_missing allows: 40 % of temp is missing; "
+        "no reading of temp from source plc for 5 min"
+    )
+
+
 def test_a_time_that_stands_still_is_said() -> None:
     temp = channel("temp", 20.0, at=99)
     for _ in range(9):
