@@ -139,6 +139,11 @@ def _counters(status: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]
         ("counted", "Input that was not used as it came, by source/kind", counted),
         ("reconnects", "New connections after a loss, by source", {k: v["reconnects"] for k, v in sources.items()}),
         ("windows", "Windows completed, by asset", {k: v["counters"]["windows"] for k, v in assets.items()}),
+        (
+            "windows_undecided",
+            "Windows that came before the model could decide, by asset",
+            {k: v["windows_undecided"] for k, v in assets.items()},
+        ),
         ("gaps", "Gaps longer than a window, by asset", {k: v["counters"]["gaps"] for k, v in assets.items()}),
         (
             "clock_jumps",

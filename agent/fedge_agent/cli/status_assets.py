@@ -33,10 +33,10 @@ def lines(assets: Mapping[str, dict[str, Any]]) -> list[Said]:
     fine = [n for n, c in conditions.items() if not c.problem and c.state is State.DECIDING]
     alarmed = [n for n in fine if assets[n]["alert"]["opened"]]
     quiet = [n for n in fine if not assets[n]["alert"]["opened"]]
-    made = [_of_condition(those, conditions) for those in _alike(bad, lambda n: likeness(conditions[n]))]
+    made = [_of_condition(those, conditions, assets) for those in _alike(bad, lambda n: likeness(conditions[n]))]
     made += [(f"asset {n}: {_decision(assets[n])}", ()) for n in alarmed[:ALONE]]
     made += [_together(alarmed[ALONE:], assets)] if alarmed[ALONE:] else []
-    made += [_of_condition(those, conditions) for those in _alike(others, lambda n: likeness(conditions[n]))]
+    made += [_of_condition(those, conditions, assets) for those in _alike(others, lambda n: likeness(conditions[n]))]
     if len(quiet) <= ALONE:
         return [*made, *((f"asset {n}: {_decision(assets[n])}", ()) for n in quiet)]
     return [*made, *(_together(those, assets) for those in _alike(quiet, lambda n: assets[n]["last"]["label"]))]
@@ -50,11 +50,11 @@ def _alike(those: list[str], key: Callable[[str], Hashable]) -> list[list[str]]:
     return list(groups.values())
 
 
-def _of_condition(those: list[str], conditions: Mapping[str, Condition]) -> Said:
+def _of_condition(those: list[str], conditions: Mapping[str, Condition], assets: Mapping[str, dict[str, Any]]) -> Said:
     """What machines of one likeness cannot say, and why."""
     one = merged([conditions[n] for n in those])
     heading = f"asset {those[0]}" if len(those) == 1 else f"{len(those)} assets ({names(those)})"
-    said = words(one)
+    said = words(one) + _undecided(*(assets[n] for n in those))
     if one.problem:
         return "", (f"{heading}: {one.state.value.upper()} {said}",)
     return f"{heading}: {said}", ()
@@ -68,7 +68,7 @@ def _decision(entry: dict[str, Any]) -> str:
     gaps = f"; {100 * condition['gaps']:.0f} % of the last windows have gaps" if condition["gaps"] else ""
     limit = f"of {last['threshold']:.4g}" if last["threshold"] is not None else "without a limit"
     limit += " (provisional)" if last.get("provisional") else ""
-    events = f"{entry['events']} events{_unused(entry)}{_breaks(entry)}"
+    events = f"{entry['events']} events{_unused(entry)}{_breaks(entry)}{_undecided(entry)}"
     return f"{last['label']}, score {last['score']:.4g} {limit}{left}{alert}{gaps}; {events}"
 
 
@@ -80,6 +80,12 @@ def _unused(*entries: dict[str, Any]) -> str:
         where = names(c for e in entries for c in e["out_of_range"]) if kind == "out_of_range" else ""
         said += [f"{count} {words_}{f' ({where})' if where else ''}"] if count else []
     return f"; readings not used: {', '.join(said)}" if said else ""
+
+
+def _undecided(*entries: dict[str, Any]) -> str:
+    """How many windows came before the model could decide: they are learnt from, and nobody looked at them."""
+    count = sum(e["windows_undecided"] for e in entries)
+    return f"; {count:,} windows undecided" if count else ""
 
 
 def _breaks(*entries: dict[str, Any]) -> str:
@@ -101,5 +107,6 @@ def _together(those: list[str], assets: Mapping[str, dict[str, Any]]) -> Said:
     worst = max(assets[n]["condition"]["gaps"] for n in those)
     gaps = f"; up to {100 * worst:.0f} % of the last windows have gaps" if worst else ""
     alert = "; events open" if assets[those[0]]["alert"]["opened"] else ""
-    unused = _unused(*(assets[n] for n in those)) + _breaks(*(assets[n] for n in those))
+    entries = [assets[n] for n in those]
+    unused = _unused(*entries) + _breaks(*entries) + _undecided(*entries)
     return f"{len(those)} assets ({names(those)}): {labels}{alert}{gaps}; {events} events{unused}", ()

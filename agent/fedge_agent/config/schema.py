@@ -16,6 +16,7 @@ from typing import Annotated, Literal
 import msgspec
 from fedge_models.errors import ConfigError
 from fedge_models.graph.bearing import Bearing
+from fedge_models.graph.card import MAX_LENGTH, MAX_RATE_HZ
 from fedge_models.privacy import budget
 from fedge_models.privacy.budget import SitePrivacy
 from fedge_models.system import settings
@@ -103,14 +104,17 @@ class Inspection(TableForm, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     part_age: Seconds = Seconds(7 * 86400)  # how long before its verdict a part may have been made
 
 
+Samples = Annotated[int, msgspec.Meta(ge=1, le=MAX_LENGTH)]
+
+
 class WindowConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """``[asset.X] window``: overrides of the model card's window, and how long a value may be held."""
 
-    rate_hz: float | None = None
-    length: int | None = None
-    hop: int | None = None
+    rate_hz: Annotated[float, msgspec.Meta(gt=0, le=MAX_RATE_HZ)] | None = None
+    length: Samples | None = None
+    hop: Samples | None = None
     max_hold: Seconds | None = None  # a value older than this is a gap; default: 3 samples
-    max_missing: float = 0.1  # windows with a larger fraction of gaps get no decision
+    max_missing: Fraction = 0.1  # windows with a larger fraction of gaps get no decision
     lateness: Seconds | None = None  # wait this long (source time) for slower channels; default: 2 samples
 
 
@@ -125,8 +129,8 @@ class When(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     """``[asset.X] when``: when decisions become an event: one each time the machine gets worse, not one a window."""
 
     score_above: float | Literal["threshold"] = "threshold"  # "threshold": the decision's own
-    clear_below: float = 0.8  # times score_above: hysteresis
-    for_windows: int = 3  # consecutive windows above before an event opens, and below before it clears
+    clear_below: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.8  # times score_above: hysteresis
+    for_windows: Annotated[int, msgspec.Meta(ge=1)] = 3  # consecutive windows above to open an event, below to clear it
     min_gap: Seconds = Seconds(4 * 3600)  # between the openings of two events, on the source's clock
     medium: Level = Level(score=2.0, after=Seconds(3600))  # severity; below it is "low"
     high: Level = Level(score=4.0, after=Seconds(8 * 3600))

@@ -104,7 +104,7 @@ class Asset:
         self._parts: dict[int, str] = {}  # of the pictures that wait for their label
         self._outlook: Outlook | None = None
         self._seen: Serving | None = None  # whose estimates the outlook is drawn from
-        self._events = self._gappy = 0
+        self._events = self._gappy = self._undecided = 0
         self._tag_labels = TagLabels()
         self._early: dict[str, dict[str, Reading]] = {}  # source -> tag -> its last reading before there was a model
         self._is_live = False  # no replay is going on
@@ -198,6 +198,7 @@ class Asset:
         context = self._context.at(window.end_ns) if self._context is not None else NO_CONTEXT
         self.newest = Glance(window, features)
         serving = self.participant.serving
+        self._undecided += serving is None
         if serving is not None:
             scored, limit = serving.decide(features, self.name), serving.limit(self.name)
             left = self._look_ahead(serving, window.end_ns, scored) if scored.values else None
@@ -306,6 +307,7 @@ class Asset:
             "events": self._events,
             "silence": msgspec.structs.asdict(self._silence.at(time.monotonic())),
             "windows_with_gaps": self._gappy,
+            "windows_undecided": self._undecided,
             "tag_labels": self._tag_labels.status(),
             "baseline": self._baseline(),
             "windows_thinned": self._samples.thinned[self.name],

@@ -11,6 +11,8 @@ from fedge_models.graph.card import Card
 from ..config.schema import AssetConfig
 from ..windows.features import feature_count, needs_bearing
 
+MOST_DECISIONS_HZ = 1000
+
 
 def check_fit(name: str, config: AssetConfig, card: Card, input_shape: tuple[int, ...]) -> None:
     """Raise ModelError unless the asset's channels and window give the input that the graph expects."""
@@ -18,6 +20,7 @@ def check_fit(name: str, config: AssetConfig, card: Card, input_shape: tuple[int
     missing = [c for c in wanted if c not in config.channels]
     if missing or len(wanted) != len(given):
         raise ModelError(f"asset {name}: the model expects the channels {wanted}, the configuration has {given}")
+    _check_pace(name, config, card)
     _check_targets(name, config, [t.name for t in card.targets])
     _check_bearing(name, config, card)
     length = config.window.length or card.window.length
@@ -30,6 +33,15 @@ def check_fit(name: str, config: AssetConfig, card: Card, input_shape: tuple[int
             raise ModelError(f"asset {name}: channel {ranged[0]} is a picture, which has no range; remove it")
     if got != input_shape:
         raise ModelError(f"asset {name}: the model expects inputs of shape {input_shape}, this asset gives {got}")
+
+
+def _check_pace(name: str, config: AssetConfig, card: Card) -> None:
+    rate, hop = config.window.rate_hz or card.window.rate_hz, config.window.hop or card.window.hop
+    if rate / hop > MOST_DECISIONS_HZ:
+        raise ModelError(
+            f"asset {name}: windows at {rate:g} Hz with a hop of {hop} are {rate / hop:,.0f} decisions a second; "
+            f"at most {MOST_DECISIONS_HZ:,} are possible: raise asset.{name}.window.hop"
+        )
 
 
 def _check_targets(name: str, config: AssetConfig, wanted: list[str]) -> None:

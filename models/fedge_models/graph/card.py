@@ -97,6 +97,10 @@ class Objective(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     quantile: Annotated[float, Meta(gt=0, lt=1)] = 0.5  # pinball
 
 
+MAX_RATE_HZ = 1e6  # faster than any sensor that a gateway reads
+MAX_LENGTH = 1_000_000  # samples of a window, and of a hop: a gateway holds four windows of each channel
+
+
 @known
 class WindowSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A window of ``length`` samples at ``rate_hz``, a new one every ``hop`` samples."""
@@ -228,9 +232,15 @@ def _input_problems(card: Card) -> list[tuple[bool, str]]:
             f"channels {conditions} have a condition, which needs the raw window; features is {list(card.features)}",
         ),
         (_impossible(card.bearing), "bearing: element_diameter must be less than pitch_diameter"),
-        (card.window.rate_hz <= 0, f"window.rate_hz is {card.window.rate_hz}, expected > 0"),
-        (card.window.length < 1, f"window.length is {card.window.length}, expected >= 1"),
-        (card.window.hop < 1, f"window.hop is {card.window.hop}, expected >= 1"),
+        (
+            not 0 < card.window.rate_hz <= MAX_RATE_HZ,
+            f"window.rate_hz is {card.window.rate_hz}, expected more than 0 and at most {MAX_RATE_HZ:g}",
+        ),
+        (
+            not 1 <= card.window.length <= MAX_LENGTH,
+            f"window.length is {card.window.length}, expected 1 to {MAX_LENGTH}",
+        ),
+        (not 1 <= card.window.hop <= MAX_LENGTH, f"window.hop is {card.window.hop}, expected 1 to {MAX_LENGTH}"),
     ]
 
 

@@ -18,6 +18,7 @@ def entry(outside: dict[str, int] | None = None, **counters: int) -> dict[str, A
         "alert": {"opened": False, "severity": 0},
         "condition": plain(Condition(State.DECIDING, age_s=0.1)),
         "events": 0,
+        "windows_undecided": 0,
         "out_of_range": outside or {},
         "counters": {"windows": 9, "bad": 0, "not_finite": 0, "late": 0, **counters},
     }
@@ -38,3 +39,11 @@ def test_many_machines_are_counted_together() -> None:
     many = {f"pump-{i}": entry({"temp": 1}, out_of_range=1, not_finite=i) for i in range(8)}
     [(line, _)] = lines(many)
     assert line.endswith("; readings not used: 8 out of range (temp), 28 no number")
+
+
+def test_windows_from_before_the_model_could_decide_are_counted() -> None:
+    [(line, _)] = lines({"pump": {**entry(), "windows_undecided": 600}})
+    assert line.endswith("; 0 events; 600 windows undecided")
+    waits = {**entry(), "windows_undecided": 5200, "condition": plain(Condition(State.WAITING))}
+    [(line, _)] = lines({"pump": waits})
+    assert line.endswith("; 5,200 windows undecided")

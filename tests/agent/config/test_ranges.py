@@ -51,3 +51,26 @@ def test_a_range_of_another_form_is_refused(text: str, tmp_path: Path) -> None:
 def test_a_text_has_no_range(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"context\.job\.range': only channels, targets, label and shaft_rpm"):
         load(write(tmp_path, context=", range = [0, 1]"))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("window.hop", "-5"),
+        ("window.hop", "0"),
+        ("window.length", "0"),
+        ("window.length", "1000000000000"),
+        ("window.rate_hz", "0"),
+        ("window.rate_hz", "-1.0"),
+        ("window.rate_hz", "inf"),
+        ("window.rate_hz", "1e9"),
+        ("window.max_missing", "7"),
+        ("when.for_windows", "0"),
+        ("when.clear_below", "5"),
+    ],
+)
+def test_windows_and_alarms_that_cannot_be_are_refused(key: str, value: str, tmp_path: Path) -> None:
+    path = write(tmp_path)
+    path.write_text(f"{path.read_text()}{key} = {value}\n")
+    with pytest.raises(ConfigError, match=f"key 'asset.pump.{key}': expected"):
+        load(path)

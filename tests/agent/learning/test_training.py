@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from fedge_agent.config.schema import AssetConfig, TagConfig, Training
+from fedge_agent.config.schema import AssetConfig, TagConfig, Training, WindowConfig
 from fedge_agent.learning import carry_over
 from fedge_agent.learning.canary import clearly_worse
 from fedge_agent.learning.carry_over import CarryOver
@@ -404,6 +404,9 @@ def test_wrong_model_for_the_channels_says_expected_and_got() -> None:
         check_fit("pump", wrong, two, (4,))
     with pytest.raises(ModelError, match=r"inputs of shape \(9,\), this asset gives \(4,\)"):
         check_fit("pump", right, ANOMALY, (9,))
+    fast = msgspec.structs.replace(right, window=WindowConfig(rate_hz=50_000, hop=10))
+    with pytest.raises(ModelError, match=r"5,000 decisions a second; at most 1,000 .*: raise asset.pump.window.hop"):
+        check_fit("pump", fast, ANOMALY, (4,))
 
 
 def test_a_difference_far_wider_than_the_first_grid_arrives_as_a_part_of_itself_and_the_grid_follows() -> None:
