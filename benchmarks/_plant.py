@@ -100,6 +100,7 @@ AGGREGATOR = """[aggregator]
 state = "aggregator"
 addresses = ["127.0.0.1"]
 listen = "127.0.0.1:0"
+operator = "127.0.0.1:0"
 log_level = "warning"
 
 [federation.line]

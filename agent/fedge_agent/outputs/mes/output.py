@@ -48,7 +48,7 @@ class MesOutput(Output):
         self._maker = Maker(name, self._config, self._caller, self._orders)
         self._writer = Writer(None, self._maker.target)
         self.poll = float(config.poll)
-        self._without_status = _why_never_closed(self._config, where)
+        self._flaw = _why_never_closed(self._config, where) or _why_empty(self._config, where)
 
     @property
     def storage_problem(self) -> str | None:
@@ -57,8 +57,8 @@ class MesOutput(Output):
 
     def begin(self, folder: Path) -> None:
         """Store orders in `folder`, and allow no second writer for the target there."""
-        if self._without_status:
-            logger.error("%s", self._without_status)
+        if self._flaw:
+            logger.error("%s", self._flaw)
         self._orders.close()
         self._orders = Orders(folder / f"{self._name}.sqlite")
         self._maker = Maker(self._name, self._config, self._caller, self._orders)
@@ -120,8 +120,8 @@ class MesOutput(Output):
 
     def check(self) -> list[str]:
         """Connect, and search for an order that does not exist. Nothing is created."""
-        if self._without_status:
-            return [f"output {self._name}: {self._without_status}"]
+        if self._flaw:
+            return [f"output {self._name}: {self._flaw}"]
         try:
             if self._config.find:
                 self._maker.find(event_fields.values(PROBE))
@@ -134,7 +134,7 @@ class MesOutput(Output):
 
     def status(self) -> dict[str, Any]:
         """Number of orders, their states at the target, duplicates."""
-        return {**self._orders.status(), **({"problem": self._without_status} if self._without_status else {})}
+        return {**self._orders.status(), **({"problem": self._flaw} if self._flaw else {})}
 
     # after
 
@@ -211,6 +211,14 @@ def _why_never_closed(config: MesConfig, where: str) -> str | None:
     return (
         f"{where}.closing: no step reads the closing codes, so there will be no labels; give {where}.status with code"
     )
+
+
+def _why_empty(config: MesConfig, where: str) -> str | None:
+    """What is wrong with orders that say nothing."""
+    create = config.create
+    if create is None or create.method == "GET" or create.body is not None or create.query:
+        return None
+    return f"{where}.create has no body, so orders would be empty; give {where}.create.body, or leave the step out"
 
 
 def _over(event: Event) -> int:

@@ -216,6 +216,14 @@ def test_closing_codes_that_nothing_reads_fail_in_check(at_end: AtEnd, tmp_path:
             assert at_end(MesOutput("cmms", known)).check() == []
 
 
+def test_orders_without_a_body_fail_in_check() -> None:
+    with CannedServer(lambda _: json_reply({"id": 7})) as server:
+        [problem] = MesOutput("cmms", MesConfig(url=server.url, create=Step(id="/id"))).check()
+        assert "output.cmms.create has no body, so orders would be empty" in problem and server.requests == []
+        by_query = Step(id="/id", query={"reference": "{key}"})
+        assert MesOutput("cmms", MesConfig(url=server.url, create=by_query)).check() == []
+
+
 def test_pattern_that_is_none_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"transient: '\(' is no regular expression"):
         MesOutput("mes", MesConfig(url="http://x", transient="("))
