@@ -9,10 +9,14 @@ from __future__ import annotations
 import importlib
 import json
 import pkgutil
+import re
 import sys
 from types import ModuleType
 
 PACKAGES = ("fedge_models", "fedge_agent", "fedge_aggregator", "fedge_fleet")
+
+
+CLASS = re.compile(r"(?P<module>fedge_[a-z_.]+):(?P<name>[A-Za-z_]+)")
 
 
 def modules(package: str) -> list[ModuleType]:
@@ -32,9 +36,8 @@ def registries(module: ModuleType) -> dict[str, list[str]]:
     for name, table in vars(module).items():
         if name.isupper() and isinstance(table, dict):
             for entry in table.values():
-                if isinstance(entry, str) and ":" in entry:
-                    path, _, attribute = entry.partition(":")
-                    getattr(importlib.import_module(path), attribute)
+                if isinstance(entry, str) and (place := CLASS.fullmatch(entry)):
+                    getattr(importlib.import_module(place["module"]), place["name"])
             found[name] = [str(key) for key in table]
     return found
 
