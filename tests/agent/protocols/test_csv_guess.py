@@ -167,6 +167,9 @@ DOUBTS: dict[str, tuple[str, dict[str, Any], str]] = {
     "thousands or a fraction": ("Zeit;kWh\n" + lines(lambda i, t: f"{t:%d.%m.%Y %H:%M:%S};1.{200 + i}"),
                                 {"time_column": "Zeit", "time_format": "%d.%m.%Y %H:%M:%S"},
                                 "'1.200' is taken for a fraction; if it is 1200"),
+    "groups by either sign": ('time,kWh,bar\n' + lines(lambda i, t: f'{t:%Y-%m-%d %H:%M:%S},"1,{200 + i}",3.0{10 + i}'),
+                              {"time_column": "time", "decimal": ",", "thousands": "."},
+                              "'1,200' is read as 1.2; if it is 1200"),
 }  # fmt: skip
 
 

@@ -165,16 +165,29 @@ def _with_units(columns: list[Column]) -> list[str]:
 
 def _doubtful_numbers(form: Form, columns: list[Column]) -> list[str]:
     """Doubt about numbers that could be read in two ways."""
+    cells = [c for column in columns if column.kind in ("number", "value") for c in column.cells]
     if form.decimal == "." and not form.thousands and "%d.%m" in form.time_format:
-        dotted = [c for column in columns if column.kind in ("number", "value") for c in column.cells if "." in c]
+        dotted = [c for c in cells if "." in c]
         if dotted and all(map(_DOTTED.fullmatch, dotted)):
             other = dotted[0].replace(".", "")
             return [f'{dotted[0]!r} is taken for a fraction; if it is {other}, say decimal = ",", thousands = "."']
+    if (form.decimal, form.thousands) == (",", "."):
+        return _doubtful_groups(form, [c for c in cells if "," in c or "." in c])
     if form.decimal != "," or form.thousands:
         return []
-    cells = [c for column in columns if column.kind in ("number", "value") for c in column.cells if "," in c]
+    cells = [c for c in cells if "," in c]
     if cells and all(map(_GROUPED.fullmatch, cells)):
         value = reader(form)(cells[0])
         other = cells[0].replace(",", "")
         return [f'{cells[0]!r} is read as {value:g}; if it is {other}, say decimal = ".", thousands = ","']
     return []
+
+
+def _doubtful_groups(form: Form, cells: list[str]) -> list[str]:
+    """Doubt about numbers with both signs, where the one that parts groups could as well be the decimal sign."""
+    mirrored = reader(Form(decimal=".", thousands=","))
+    others = [mirrored(c) for c in cells]
+    if not cells or any(other is None for other in others):
+        return []
+    value = reader(form)(cells[0])
+    return [f'{cells[0]!r} is read as {value:g}; if it is {others[0]:g}, say decimal = ".", thousands = ","']
