@@ -237,7 +237,7 @@ class App:
         }
 
     def _storage(self) -> dict[str, Any]:
-        """What of the state folder cannot be written now, and what was damaged."""
+        """Which files of the state folder cannot be written now, and which were damaged."""
         outputs = {f"outputs/{n}": o.storage_problem for n, o in self._outputs.items()}
         files_ = {
             "spool": self._spool.problem,

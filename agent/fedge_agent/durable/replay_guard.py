@@ -27,7 +27,7 @@ class AtHand(msgspec.Struct):
 
 
 class ReplayGuard:
-    """Of one replay; folder: the agent's state. A disk that takes nothing costs the guard, never the replay."""
+    """The guard of one replay; folder: the agent's state. A disk that takes nothing ends the guard, not the replay."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / FILE

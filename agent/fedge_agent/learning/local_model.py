@@ -382,7 +382,7 @@ class LocalModel:
             return Rows(np.zeros((0, *shape), self._kind()), y, np.zeros(0, np.str_), np.zeros(0, np.int64))
 
     def _learnable(self, found: Rows) -> Rows:
-        """Those of an anomaly model's samples that count as normal. Raises StorageError."""
+        """Keep the samples of an anomaly model that count as normal. Raises StorageError."""
         if self._events is None:
             return found
         keep = trainable(found.assets, found.times, found.y >= 0, self._events.holds(), self._young())

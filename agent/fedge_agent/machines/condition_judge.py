@@ -101,7 +101,7 @@ def _causes(seen: Seen) -> Iterable[Cause]:
 
 
 def _only_gaps(seen: Seen) -> list[Cause]:
-    """That every recent window had too many gaps."""
+    """The cause "too many gaps", if it is true of every recent window."""
     return [_gaps(seen)] if seen.windows >= HOPS and seen.refused == seen.windows else []
 
 

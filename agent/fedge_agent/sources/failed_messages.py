@@ -50,7 +50,7 @@ class SetAside(msgspec.Struct, frozen=True):
 
 
 class FailedMessages:
-    """Of one source; folder: the source's own."""
+    """The failed messages of one source; folder: the source's own."""
 
     def __init__(self, folder: Path) -> None:
         self._marks_path, self.path = folder / MARKS_FILE, folder / SET_ASIDE_FILE

@@ -50,7 +50,7 @@ def name_key(name: str, month_first: bool = False) -> list[tuple[int, int, str]]
 
 
 def readable(paths: list[Path]) -> list[Path]:
-    """Those that can be followed: a compressed one is an old one that was read before."""
+    """The files that can be followed: a compressed one is an old one that was read before."""
     return [p for p in paths if p.suffix != ".gz" and not is_workbook(p)]
 
 

@@ -143,7 +143,7 @@ class Tail:
 
     @property
     def encoding(self) -> Encoding:
-        """Of the open file. Raises DataError when its byte order mark is of another one than configured."""
+        """The encoding of the open file. Raises DataError when its byte order mark is not of the configured one."""
         assert self._file is not None
         if self._encoding is None:
             self._encoding = find(self._form.encoding, os.pread(self._file.fileno(), 4, 0))
