@@ -112,7 +112,8 @@ def test_hour_that_comes_twice_is_told_apart_by_the_order_of_the_rows(step_s: in
         wanted[5], wanted[6] = wanted[6], wanted[5]
     clock = Clock(TableForm(time_zone="Europe/Berlin"))
     local = [datetime.fromtimestamp(t // S, BERLIN).strftime("%Y-%m-%d %H:%M:%S") for t in wanted]
-    assert [clock.parse(cell) for cell in local] == wanted
+    wrong = [(cell, t) for cell, t in zip(local, wanted, strict=True) if clock.parse(cell) != t]
+    assert wrong[:3] == []  # not the whole lists: pytest compares long ones for minutes
     assert clock.repeated == 2 * 3600 // step_s
 
 
