@@ -222,7 +222,7 @@ class Participant:
         if data is None:
             return
         self.model.adopt(data)
-        if self.model.is_of_another_release(data) and self._chain.has_graph():  # older state has no digest of its own
+        if self.model.is_of_another_release() and self._chain.has_graph():  # older state has no digest of its own
             self._chain.graph_is_damaged("it is not the model file of the stored release")
             self.model.drop()
             self.restore()

@@ -59,7 +59,7 @@ def threshold(graph: TrainableGraph, held: Data, train: Data) -> Limit:
     """Return the limit of a model's score by its task, of all windows as if they were one machine's.
 
     anomaly: see `Scores.limit`; classify: one half; regress: 1, the alarm level (`serving`). Wild windows are not among
-    them (`LocalModel.usable`): one would be the largest score seen, and no fault above it.
+    them (`TrainingSet.usable`): one would be the largest score seen, and no fault above it.
     """
     if graph.card.task != "anomaly":
         return Limit(0.5 if graph.card.task == "classify" else 1.0)

@@ -72,7 +72,7 @@ class Hall:
 
 @pytest.fixture
 def hall(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hall]:
-    monkeypatch.setattr("fedge_agent.learning.local_model.LIMITS_S", 0.0)
+    monkeypatch.setattr("fedge_agent.learning.baselines.LOOK_S", 0.0)
     machines, config = request.param
     made = Hall(tmp_path, machines, **config)
     yield made

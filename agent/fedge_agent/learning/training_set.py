@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The stored samples of one model that may be learnt from, as its graph takes them.
+
+Left out are windows of an anomaly model that are withheld because of an alarm (`samples.withholding`), samples without
+the label that the task needs, and samples with wild values (`outliers`). While samples cannot be read there are none,
+and `unread` is set.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from fedge_models.errors import StorageError
+from fedge_models.graph.card import Card
+from fedge_models.training.outliers import HABIT, finite_rows
+from fedge_models.training.standardise import Scale
+from numpy.typing import NDArray
+
+from ..samples.baseline import Plan
+from ..samples.event_book import EventBook
+from ..samples.store import Kind, Rows, SampleStore
+from ..samples.withholding import trainable
+from .training import Data, usable, with_label
+
+logger = logging.getLogger(__name__)
+
+HISTORY = 1000  # samples from which a trend is computed when another model serves
+
+
+class TrainingSet:
+    """The samples of model `name` whose graph has this card and input shape.
+
+    labelled: samples without a label do not count as normal; plans: what is learnt from each asset; events: whose
+    windows are withheld.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        card: Card,
+        shape: tuple[int, ...],
+        samples: SampleStore,
+        labelled: bool,
+        plans: Mapping[str, Plan],
+        events: EventBook | None,
+    ) -> None:
+        self._name, self._card, self._shape, self._labelled = name, card, shape, labelled
+        self._samples, self._plans, self._events = samples, plans, events
+        self._kind: Kind = np.float32 if card.image is None else np.uint8
+        self._left_out: dict[bool, int] = {}  # of the held-back part, and of the other
+        self.unread = False  # samples could not be read the last time
+
+    @property
+    def left_out(self) -> int:
+        """Samples that count for no limit and no training, because a value in them is wild."""
+        return sum(self._left_out.values())
+
+    @property
+    def readable_again(self) -> bool:
+        """Whether samples that could not be read can be by now."""
+        return self.unread and self._samples.tables.problem is None
+
+    def usable(self, scale: Scale, held: bool) -> Data:
+        """Standardised samples to train on, without wild ones; `held`: those to evaluate with."""
+        task, (x, y, assets, _) = self._card.task, self._load(held)
+        data = usable(task, x, y, self._labelled, assets)
+        # A label says what a sample is, however far away it lies; a sample without one only seems to be normal.
+        keep = _plausible(scale, data) if task != "classify" else finite_rows(data.x)
+        labelled = int(finite_rows(y).sum()) if task == "regress" else len(data.x)
+        self._left_out[held] = labelled - int(keep.sum())
+        return Data(scale(data.x[keep]), data.y[keep], data.assets[keep])
+
+    def labelled(self, scale: Scale) -> Data:
+        """Standardised held-back samples whose label is known, wild ones too."""
+        x, y, assets, _ = self._load(held=True)
+        keep = finite_rows(x)
+        return with_label(self._card.task, Data(scale(x[keep]), y[keep], assets[keep]))
+
+    def to_scale(self) -> NDArray[Any]:
+        """What a standardisation is fitted to: all samples (n, *shape), of an anomaly model those that are normal."""
+        x, y, *_ = self._load(None)
+        return usable("anomaly", x, y, self._labelled).x if self._card.task == "anomaly" else x
+
+    def history(self, span_s: float) -> Iterator[tuple[str, int, NDArray[Any]]]:
+        """(asset, time in ns, x) of samples of the last `span_s` seconds, oldest first. Raises StorageError."""
+        since = self._samples.newest(self._name) - round(span_s * 1e9)
+        yield from self._samples.history(self._name, self._shape, since, HISTORY, self._kind)
+
+    def _load(self, held: bool | None) -> Rows:
+        """Samples of one part or (None) all that may be learnt from, before standardisation."""
+        card = self._card
+        targets = max(1, len(card.targets)) if card.task == "regress" else 0  # 0: a class labels a sample
+        try:
+            found = self._samples.rows(self._name, self._shape, held, targets, self._kind)
+            return found if card.task != "anomaly" else self._not_withheld(found)
+        except StorageError as e:  # it serves with what is stored beside the release
+            if not self.unread:
+                logger.error("model %s: %s; it decides without them", self._name, e)
+            self.unread = True
+            y = np.zeros((0, targets) if targets > 1 else 0, np.float64 if targets else np.int64)
+            return Rows(np.zeros((0, *self._shape), self._kind), y, np.zeros(0, np.str_), np.zeros(0, np.int64))
+
+    def _not_withheld(self, found: Rows) -> Rows:
+        """Keep the samples of an anomaly model that count as normal. Raises StorageError."""
+        if self._events is None:
+            return found
+        keep = trainable(found.assets, found.times, found.y >= 0, self._events.holds(), self._young())
+        return found if keep.all() else found.part(keep)
+
+    def _young(self) -> dict[str, tuple[int, int]]:
+        """Source time of the windows after which an alarm could still come, of assets whose baseline is complete."""
+        found = {}
+        for asset, last in self._samples.last_times(self._name).items():
+            plan = self._plans.get(asset, Plan())
+            if plan.learn_after_ns and self._samples.covered_ns(self._name, asset) >= plan.span_ns:
+                found[asset] = (last - plan.learn_after_ns, last)
+        return found
+
+
+def _plausible(scale: Scale, data: Data) -> NDArray[np.bool_]:
+    """Which samples (n,) are not wild. Machines of one model differ: where more than a quarter of a machine's own are
+    far from those of the others, that is how this machine is."""
+    keep = scale.plausible(data.x)
+    for asset in np.unique(data.assets[~keep]):
+        own = data.assets == asset
+        if keep[own].mean() < 1 - HABIT:
+            keep[own] = finite_rows(data.x[own])
+    return keep
