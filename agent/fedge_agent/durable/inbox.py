@@ -25,7 +25,8 @@ import msgspec
 import numpy as np
 from fedge_models.errors import StorageError
 from fedge_models.system import files
-from fedge_models.system.healing import HealingDatabase, retried
+from fedge_models.system.healing import HealingDatabase
+from fedge_models.system.moved import retried
 
 from ..types import Quality, Reading
 from .replay_guard import ReplayGuard

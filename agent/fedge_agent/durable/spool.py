@@ -23,7 +23,8 @@ import msgspec
 from fedge_models.errors import BudgetError, StorageError
 from fedge_models.privacy.budget import Charge, Spent
 from fedge_models.system import damage
-from fedge_models.system.healing import HealingDatabase, retried
+from fedge_models.system.healing import HealingDatabase
+from fedge_models.system.moved import retried
 
 from ..types import AlertState, SilenceState
 from . import event_queue

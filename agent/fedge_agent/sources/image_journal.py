@@ -13,7 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
-from fedge_models.system.healing import HealingDatabase, retried
+from fedge_models.system.healing import HealingDatabase
+from fedge_models.system.moved import retried
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS taken (

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 from fedge_models.errors import StorageError
-from fedge_models.system import damage, healing
-from fedge_models.system.healing import HealingDatabase, MovedError
+from fedge_models.system import damage, database_file, healing
+from fedge_models.system.healing import HealingDatabase
+from fedge_models.system.moved import MovedError
 from support.at_end import AtEnd
 from support.databases import Disk, locked, rows
 from support.disks import SmallDisk
@@ -89,8 +90,8 @@ def test_rows_on_sound_pages_are_saved(tmp_path: Path, opened: Callable[..., Hea
 def test_damage_that_shows_while_it_runs_is_healed_too(
     tmp_path: Path, opened: Callable[..., HealingDatabase], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(healing, "CHECK_S", -1.0)  # the check at the start is over before it has found anything
-    monkeypatch.setattr(healing, "_STEPS", 1)
+    monkeypatch.setattr(database_file, "CHECK_S", -1.0)  # the check at the start is over before it has found anything
+    monkeypatch.setattr(database_file, "STEPS", 1)
     path = tmp_path / "store.sqlite"
     path.write_bytes(KINDS["a page overwritten"](filled(path)))
     db = opened(path)
