@@ -166,10 +166,10 @@ DOUBTS: dict[str, tuple[str, dict[str, Any], str]] = {
                        "column 'temp': '20.0 bar' has a unit behind its number"),
     "thousands or a fraction": ("Zeit;kWh\n" + lines(lambda i, t: f"{t:%d.%m.%Y %H:%M:%S};1.{200 + i}"),
                                 {"time_column": "Zeit", "time_format": "%d.%m.%Y %H:%M:%S"},
-                                "'1.200' is taken for a fraction; if it is 1200"),
+                                "'1.200' is read as 1.2; if it is 1200, say decimal = \",\", thousands = \".\""),
     "groups by either sign": ('time,kWh,bar\n' + lines(lambda i, t: f'{t:%Y-%m-%d %H:%M:%S},"1,{200 + i}",3.0{10 + i}'),
-                              {"time_column": "time", "decimal": ",", "thousands": "."},
-                              "'1,200' is read as 1.2; if it is 1200"),
+                              {"time_column": "time", "thousands": ","},
+                              "'1,200' is read as 1200; if it is 1.2, say decimal = \",\", thousands = \".\""),
 }  # fmt: skip
 
 
@@ -191,20 +191,19 @@ def test_doubts_are_said(tmp_path: Path) -> None:
     path = tmp_path / "e.csv"
     path.write_text("t;a\n" + "".join(f"03/04/2026 08:00:{i:02};1,{200 + i}\n" for i in range(9)))
     found = understand(path)
-    assert any("could be '%m/%d/%Y %H:%M:%S', too" in d for d in found.doubts)
+    assert any(
+        "'03/04/2026 08:00:00' is taken for 2026-04-03; if it is 2026-03-04, say time_format = '%m/%d/%Y" in d
+        for d in found.doubts
+    )
     assert any("'1,200' is read as 1.2; if it is 1200" in d for d in found.doubts)
     assert "# time_zone =" in "\n".join(snippet.lines(path, found, "e"))
 
 
-@pytest.mark.parametrize("text", [b"", b"\n\n", b"\x00" * 5000, b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 40])
-def test_file_without_a_table_says_so_or_is_shown_without_an_error_of_ours(tmp_path: Path, text: bytes) -> None:
+@pytest.mark.parametrize("text", [b"", b"\n\n"])
+def test_file_without_a_table_says_so(tmp_path: Path, text: bytes) -> None:
     (tmp_path / "e.csv").write_bytes(text)
-    try:
-        found = understand(tmp_path / "e.csv")
-    except ConfigError as e:
-        assert "no table was found" in str(e) or "cannot be read" in str(e)
-    else:
-        assert list(snippet.table(found)) and list(snippet.lines(tmp_path / "e.csv", found, "e"))
+    with pytest.raises(ConfigError, match="no table was found"):
+        understand(tmp_path / "e.csv")
 
 
 class Style(NamedTuple):

@@ -134,7 +134,7 @@ def test_file_that_cannot_be_used_says_why(tmp_path: Path, text: bytes, words: s
 
 HEADERS = {
     "NUL": b"a\0,b\n1,2\n",
-    "only NUL": b"\0" * 4096 + b"\n1,2\n",
+    "only NUL": b"\0" * 9 + b"\n1,2\n",
     "huge name": b"a," + b"b" * 200_000 + b"\n1,2\n",
 }
 
@@ -158,6 +158,32 @@ def test_carriage_return_in_a_followed_header(tmp_path: Path) -> None:
     made.write(b"a\rx,b\n1,2\n")
     with pytest.raises(ConfigError, match="its first line is not CSV"):
         made.look()
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16-le", "utf-16"])
+def test_lines_that_end_with_a_carriage_return_alone_are_followed(tmp_path: Path, encoding: str) -> None:
+    made = follow(tmp_path, start="begin", encoding=encoding)
+    made.write("a,b\r".encode(encoding))
+    assert made.look() == []  # half of CR LF, or a whole line: nobody knows yet
+    plain = "utf-16-le" if encoding == "utf-16" else encoding
+    made.write("1,2\r3,".encode(plain))
+    assert made.look() == [[1, 2]]
+    made.write("4\r5,6\r".encode(plain))
+    assert made.look() == [[3, 4], [5, 6]]
+    made.write("7,8\n9,10\r\n11,12\r".encode(plain))  # another program goes on
+    assert made.look() == [[7, 8], [9, 10], [11, 12]]
+    assert not made.host.counts
+
+
+def test_writer_that_changes_to_carriage_returns_is_followed_and_counted(tmp_path: Path) -> None:
+    made = follow(tmp_path, start="begin")
+    made.write("a,b\n1,2\n")
+    assert made.look() == [[1, 2]]
+    made.write("3,4\r5,6\r7,8\r")
+    assert made.look() == [[3, 4], [5, 6], [7, 8]]
+    assert list(made.host.counts) == ["changes of the line ends to carriage returns"]
+    made.write("9,10\r11,12\r1")
+    assert made.look() == [[9, 10], [11, 12]]
 
 
 def test_followed_file_without_any_line_end_says_so(tmp_path: Path) -> None:

@@ -17,22 +17,56 @@ class Encoding(NamedTuple):
     name: str
     newline: bytes
     mark: int  # bytes of its byte order mark
+    old_mac: bool = False  # lines end with a carriage return; one that ends with a newline is a line, too
 
     def cut(self, data: bytes) -> int:
         """The length up to and with the last line end; 0: there is none."""
-        end = len(data)
-        while (at := data.rfind(self.newline, 0, end)) >= 0:
-            if at % len(self.newline) == 0:
-                return at + len(self.newline)
-            end = at + len(self.newline) - 1  # inside of two characters
-        return 0
+        if self.old_mac:
+            return max(self._last(data, self.newline), self._last(data, self._carriage_return()))
+        return self._last(data, self.newline)
+
+    def cut_old_mac(self, data: bytes) -> int:
+        """The length up to the last of several carriage returns that no newline follows, as if they ended lines."""
+        sign = self._carriage_return()
+        end = self._last(data[: -len(sign)], sign)
+        return end if end and self._last(data[: end - len(sign)], sign) else 0
 
     def first_end(self, data: bytes) -> int:
         """The length up to and with the first line end; 0: there is none."""
-        at = data.find(self.newline)
-        while at >= 0 and at % len(self.newline):
-            at = data.find(self.newline, at + 1)
-        return at + len(self.newline) if at >= 0 else 0
+        if not self.old_mac:
+            return self._first(data, self.newline)
+        found = [e for sign in (self.newline, self._carriage_return()) if (e := self._first(data, sign))]
+        return min(found, default=0)
+
+    @staticmethod
+    def _last(data: bytes, sign: bytes) -> int:
+        end = len(data)
+        while (at := data.rfind(sign, 0, end)) >= 0:
+            if at % len(sign) == 0:
+                return at + len(sign)
+            end = at + len(sign) - 1  # inside of two characters
+        return 0
+
+    @staticmethod
+    def _first(data: bytes, sign: bytes) -> int:
+        at = data.find(sign)
+        while at >= 0 and at % len(sign):
+            at = data.find(sign, at + 1)
+        return at + len(sign) if at >= 0 else 0
+
+    def _carriage_return(self) -> bytes:
+        return self.newline.replace(b"\n", b"\r")
+
+    def ended(self, start: bytes) -> Encoding | None:
+        """The same with the line ends of a file that begins so (without its mark); None: it has no whole line yet.
+
+        A carriage return at the very end may be half of a line end.
+        """
+        sign, newlines = self._carriage_return(), start.count(self.newline)
+        alone = start[: -len(sign)].count(sign) - start.count(sign + self.newline)
+        if alone > newlines:
+            return self._replace(old_mac=True)
+        return self if newlines else None
 
     def decode(self, data: bytes) -> str:
         """The text; what is not of this encoding becomes U+FFFD."""
@@ -40,7 +74,10 @@ class Encoding(NamedTuple):
 
     def lines(self, data: bytes) -> list[str]:
         """The lines of some bytes without their ends, empty ones too, the last one unless it is empty."""
-        found = self.decode(data).split("\n")
+        text = self.decode(data)
+        if self.old_mac:
+            text = text.replace("\r\n", "\n").replace("\r", "\n")
+        found = text.split("\n")
         if not found[-1]:
             found.pop()
         return [line.removesuffix("\r") for line in found]

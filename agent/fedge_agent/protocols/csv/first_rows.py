@@ -25,6 +25,7 @@ from .rows import SHOWN, Header, Rows, Times
 
 ROWS = 1000
 MOST = 5  # problems that are named
+_NO_TABLE = ("cannot be read", "not a text table")  # `browse` says no more of it
 _LIKE_A_NUMBER = re.compile(r"[+-]?(?=.*\d)[\d.,'’ \u00a0\u202f]+(?:[eE][+-]?\d+)?(?:\s*(?:%|°C|[A-Za-z]{1,3}))?", re.A)
 
 
@@ -45,7 +46,7 @@ def problems(path: Path, form: Form, tags: Sequence[str], follow: bool, advise: 
         finally:
             with_header.close()
     except ConfigError as e:
-        return [f"{e}{advice if 'cannot be read' not in str(e) else ''}"]
+        return [f"{e}{'' if any(words in str(e) for words in _NO_TABLE) else advice}"]
     # A power cut leaves lines of NUL: some of them stop nothing.
     often = [
         what for what, examples in counted.items() if "bytes that are not" in what or len(examples) * 10 > len(rows)

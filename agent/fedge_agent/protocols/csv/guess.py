@@ -14,18 +14,16 @@ from typing import Any, NamedTuple
 import msgspec
 from fedge_models.errors import ConfigError
 
-from . import guess_columns, sample
-from .form import MARKERS, Form
+from . import guess_columns, guess_numbers, sample
+from .form import Form
 from .numbers import reader
 from .sample import Sample, data_like
 
 MAX_COLUMNS = 5000
-_STYLES = ((".", ""), (",", ""), (",", "."), (".", ","), (",", " "), (".", " "), (",", "'"), (".", "'"))
 _UNIT = re.compile(r"[\[(].{0,14}[\])]|[%°‰µΩ]?[A-Za-z°µ²³/%*·^0-9-]{1,7}|-", re.A)
 _WITH_UNIT = re.compile(r"[+-]?\d[\d.,]*\s*[^\d\s.,:/-]{1,6}")
 _LETTERS = frozenset("äöüÄÖÜßéèêëàâçñóíáúôîïøåæØÅÆÉÈÊÀÇÑ°µμ²³½¼±·×ØΩ§€–’")
-_DOTTED = re.compile(r"[+-]?[1-9]\d{0,2}\.\d{3}")
-_GROUPED = re.compile(r"[+-]?\d{1,3},\d{3}")
+_DOTTED_DAY = re.compile(r"\d{1,2}\.\d{1,2}\.\d\d")
 
 
 class Column(NamedTuple):
@@ -59,7 +57,9 @@ def understand(path: Path) -> Understood:
     keys, names, rows = _header(read, body)
     columns = [[cell for row in rows if (cell := row[i])] for i in range(len(names))]
     keys |= _base(read)
-    keys |= _numbers(columns, keys.get("delimiter", ""))
+    dotted = any(map(_DOTTED_DAY.match, (cell for column in columns for cell in column[:1])))
+    signs = guess_numbers.signs(names, columns, "" if read.workbook else keys["delimiter"], dotted)
+    keys |= signs.keys
     found = guess_columns.roles(names, rows, reader(Form(**keys)))
     keys |= found.keys
     delimiter = keys.get("delimiter", "")
@@ -68,7 +68,7 @@ def understand(path: Path) -> Understood:
     kinds = found.kinds
     form = Form(**keys)
     made = [Column(n, k, c) for n, k, c in zip(names, kinds, columns, strict=True)]
-    doubts = [*found.doubts, *_doubtful_letters(form, names), *_doubtful_numbers(form, made), *_with_units(made)]
+    doubts = [*found.doubts, *_doubtful_letters(form, names), *signs.doubts, *_with_units(made)]
     tags = guess_columns.tags(form, names, kinds, rows)
     last = len([n for n, _ in read.lines if n > body[0][0]]) - len([n for n, _ in body[1:]])
     return Understood(form, made, doubts, tags, last)
@@ -136,17 +136,6 @@ def _base(read: Sample) -> dict[str, Any]:
     return keys | {"delimiter": read.delimiter or ","}
 
 
-def _numbers(columns: list[list[str]], delimiter: str) -> dict[str, Any]:
-    """The decimal sign and the groups with which most cells are numbers; the simplest of those."""
-    cells = [c for column in columns for c in column[:200] if sample.numberlike(c) and c.casefold() not in MARKERS]
-    counts = []
-    for i, (decimal, thousands) in enumerate(_STYLES):
-        read = reader(Form(decimal=decimal, thousands=thousands))  # type: ignore[arg-type]
-        counts.append((sum(read(cell) is not None for cell in cells), -i))
-    decimal, thousands = _STYLES[-max(counts)[1]]
-    return {"decimal": decimal, "thousands": thousands}
-
-
 def _doubtful_letters(form: Form, names: Sequence[str]) -> list[str]:
     """Doubt about an encoding that gives letters which names seldom have."""
     strange = [name for name in names if any(c > "\x7f" and c not in _LETTERS for c in name)]
@@ -161,33 +150,3 @@ def _with_units(columns: list[Column]) -> list[str]:
     """Words about numbers that text follows."""
     found = [c for c in columns if c.kind == "text" and c.cells and all(map(_WITH_UNIT.fullmatch, c.cells))]
     return [f"column {c.name!r}: {c.cells[0]!r} has a unit behind its number, and is text to a channel" for c in found]
-
-
-def _doubtful_numbers(form: Form, columns: list[Column]) -> list[str]:
-    """Doubt about numbers that could be read in two ways."""
-    cells = [c for column in columns if column.kind in ("number", "value") for c in column.cells]
-    if form.decimal == "." and not form.thousands and "%d.%m" in form.time_format:
-        dotted = [c for c in cells if "." in c]
-        if dotted and all(map(_DOTTED.fullmatch, dotted)):
-            other = dotted[0].replace(".", "")
-            return [f'{dotted[0]!r} is taken for a fraction; if it is {other}, say decimal = ",", thousands = "."']
-    if (form.decimal, form.thousands) == (",", "."):
-        return _doubtful_groups(form, [c for c in cells if "," in c or "." in c])
-    if form.decimal != "," or form.thousands:
-        return []
-    cells = [c for c in cells if "," in c]
-    if cells and all(map(_GROUPED.fullmatch, cells)):
-        value = reader(form)(cells[0])
-        other = cells[0].replace(",", "")
-        return [f'{cells[0]!r} is read as {value:g}; if it is {other}, say decimal = ".", thousands = ","']
-    return []
-
-
-def _doubtful_groups(form: Form, cells: list[str]) -> list[str]:
-    """Doubt about numbers with both signs, where the one that parts groups could as well be the decimal sign."""
-    mirrored = reader(Form(decimal=".", thousands=","))
-    others = [mirrored(c) for c in cells]
-    if not cells or any(other is None for other in others):
-        return []
-    value = reader(form)(cells[0])
-    return [f'{cells[0]!r} is read as {value:g}; if it is {others[0]:g}, say decimal = ".", thousands = ","']

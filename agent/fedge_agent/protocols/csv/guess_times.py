@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
+from fedge_models.system import times
+
 from .clock import LATEST_PLAUSIBLE_NS, PLAUSIBLE_NS, Clock
 from .form import TableForm
 from .numbers import Read, exact
@@ -56,8 +58,9 @@ def textual(cells: Sequence[str]) -> Guess | None:
     for cell in (cells[0], max(cells, key=len)):
         found = [f for f in _formats(cell) if all(map(_reads(f), cells))]
         if found:
-            found.sort(key=lambda f: _span(f, cells))  # of days and months that could be each other, the nearer ones
-            return Guess(found[0], next((_doubt(found[0], f) for f in found[1:] if _apart(found[0], f, cells)), ""))
+            # Of days and months that could be each other, the nearer ones; with a.m. and p.m. the month is first.
+            found.sort(key=lambda f: (_span(f, cells), "%p" in f and f.startswith("%d")))
+            return Guess(found[0], next((d for f in found[1:] if (d := _doubt(found[0], f, cells))), ""))
     return None
 
 
@@ -104,14 +107,19 @@ def _span(name: str, cells: Sequence[str]) -> int:
     return max(local) - min(local)
 
 
-def _apart(one: str, other: str, cells: Sequence[str]) -> bool:
-    """Whether two formats give different times, and both are in use: nobody writes 11.24.2026."""
+def _doubt(one: str, other: str, cells: Sequence[str]) -> str:
+    """Words about two formats that give different times and are both in use: nobody writes 11.24.2026."""
     first, second = Format(one), Format(other)
-    return "%d.%m" not in one and any(first.parse(cell) != second.parse(cell) for cell in cells)
-
-
-def _doubt(one: str, other: str) -> str:
-    return f"{one!r} is a guess: it could be {other!r}, too"
+    if "%d.%m" in one:
+        return ""
+    for cell in cells:
+        taken, could = first.parse(cell)[0], second.parse(cell)[0]
+        if taken != could:
+            return (
+                f"{one!r} is a guess: {cell!r} is taken for {times.shown(taken)[:10]}; if it is "
+                f"{times.shown(could)[:10]}, say time_format = {other!r}"
+            )
+    return ""
 
 
 def _formats(cell: str) -> list[str]:

@@ -11,6 +11,7 @@ from typing import IO, NamedTuple, cast
 
 from fedge_models.errors import ConfigError, DataError
 
+from . import foreign
 from .encoding import Encoding, find
 from .faults import Faults
 from .form import TableForm, is_workbook
@@ -110,9 +111,8 @@ class WholeFile:
         self._file = file = cast(IO[bytes], opened(self.path, "rb"))
         rest = file.read(CHUNK)
         encoding = self.encoding = named(self.path, self._form, rest)
-        if encoding.newline == b"\n" and b"\n" not in rest and b"\r" in rest:
-            encoding = encoding._replace(newline=b"\r")  # as old Macs ended lines
         rest = rest[encoding.mark :]
+        encoding = encoding.ended(rest) or encoding
         while True:
             whole = encoding.cut(rest)
             if whole:
@@ -141,8 +141,9 @@ class WholeFile:
 
 
 def named(path: Path, form: TableForm, start: bytes) -> Encoding:
-    """The encoding of a file that begins so. Raises ConfigError."""
+    """The encoding of a file that begins so. Raises ConfigError, also when it is no text table."""
     try:
+        foreign.refuse(start, form.encoding)
         return find(form.encoding, start)
     except DataError as e:
         raise ConfigError(f"{path}: {e}") from e
@@ -155,8 +156,6 @@ def header_is(number: int, why: object) -> str:
 
 
 def _decoded(encoding: Encoding, data: bytes, faults: Faults) -> list[str]:
-    if encoding.newline == b"\r":
-        data = data.replace(b"\r", b"\n")
     made = encoding.lines(data)
     count_undecodable(encoding, data, made, faults)
     return made

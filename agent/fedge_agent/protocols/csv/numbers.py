@@ -42,7 +42,8 @@ def _with_comma(text: str) -> float | None:
 
 def _grouped(decimal: str, thousands: str) -> Read:
     signs = {" ": SPACES, "'": QUOTES}.get(thousands, thousands)
-    groups = re.compile(rf"[+-]?\d{{1,3}}(?:[{signs}]\d{{3}})*(?:{re.escape(decimal)}\d*)?", re.ASCII)
+    # No group begins with 0: "0.200" is a fraction of another style.
+    groups = re.compile(rf"[+-]?(?:[1-9]\d{{0,2}}(?:[{signs}]\d{{3}})+|\d+)(?:{re.escape(decimal)}\d*)?", re.ASCII)
     ungrouped = plain if decimal == "." else _with_comma
     removed = {ord(sign): None for sign in signs} | {ord(decimal): "."}
 

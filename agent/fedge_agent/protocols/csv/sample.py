@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from fedge_models.errors import ConfigError, DataError
 
+from . import foreign
 from .encoding import find
 from .form import MARKERS, TableForm, is_workbook
 from .guess_times import textual
@@ -81,11 +82,11 @@ def _text(path: Path) -> tuple[str, list[str]]:
         raise ConfigError(f"{path}: cannot be read: {why}") from e
     name = _encoding(data)
     try:
+        foreign.refuse(data, name)
         encoding = find(name, data)
     except DataError as e:
         raise ConfigError(f"{path}: {e}") from e
-    if encoding.newline == b"\n" and b"\n" not in data:
-        data = data.replace(b"\r", b"\n")
+    encoding = encoding.ended(data[encoding.mark :]) or encoding
     if len(data) == BYTES:
         data = data[: encoding.mark + encoding.cut(data[encoding.mark :])]
     return name, encoding.lines(data[encoding.mark :])[:ROWS]
@@ -95,9 +96,8 @@ def _encoding(data: bytes) -> str:
     """The key `encoding`; "": by its byte order mark, or UTF-8."""
     if data[:2] in (b"\xff\xfe", b"\xfe\xff") or data[:3] == b"\xef\xbb\xbf":
         return ""
-    even, odd = data[0:4096:2].count(0), data[1:4096:2].count(0)
-    if max(even, odd) > len(data[:4096]) // 4:
-        return "utf-16-le" if odd > even else "utf-16-be"
+    if wide := foreign.is_wide(data):
+        return wide
     try:
         data.decode()
     except UnicodeDecodeError as e:

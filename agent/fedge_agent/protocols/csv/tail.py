@@ -19,6 +19,7 @@ from fedge_models.errors import DataError
 from fedge_models.system import files
 from fedge_models.system.structs import known
 
+from . import foreign
 from .encoding import Encoding, find
 from .faults import Faults
 from .form import TableForm
@@ -143,11 +144,16 @@ class Tail:
 
     @property
     def encoding(self) -> Encoding:
-        """The encoding of the open file. Raises DataError when its byte order mark is not of the configured one."""
+        """The encoding of the open file, known once it has a whole line. Raises DataError for a file that is no text
+        table, or whose byte order mark is not of the configured one."""
         assert self._file is not None
-        if self._encoding is None:
-            self._encoding = find(self._form.encoding, os.pread(self._file.fileno(), 4, 0))
-        return self._encoding
+        if self._encoding is not None:
+            return self._encoding
+        start = os.pread(self._file.fileno(), CHUNK, 0)
+        found = find(self._form.encoding, start)
+        foreign.refuse(start, self._form.encoding)
+        self._encoding = found.ended(start[found.mark :])
+        return self._encoding or found
 
     def _replaced(self) -> bool:
         assert self._file is not None
@@ -234,6 +240,10 @@ class Tail:
         assert self._file is not None
         data = os.pread(self._file.fileno(), CHUNK, self.at.offset)
         if whole := self.encoding.cut(data):
+            return data[:whole]
+        if whole := self.encoding.cut_old_mac(data):  # the writer ends lines in another way than before
+            self._encoding = self.encoding._replace(old_mac=True)
+            self._faults.note("changes of the line ends to carriage returns", self._path.name)
             return data[:whole]
         if len(data) == CHUNK:
             return self._long_line(data, last)
