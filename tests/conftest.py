@@ -15,6 +15,8 @@ from support.marks import marks_of
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before any import of onnxruntime
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+for name in ("CI", "BUILD_NUMBER"):  # with one of them pytest shows long differences whole: minutes
+    os.environ.pop(name, None)
 settings.register_profile("same", derandomize=True, deadline=None)  # --hypothesis-profile=default looks elsewhere
 settings.load_profile("same")
 

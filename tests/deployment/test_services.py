@@ -43,7 +43,7 @@ def test_service_tells_systemd_how_it_is(
     program: str, config: str, number: signal.Signals, tmp_path: Path, systemd: socket.socket
 ) -> None:
     (tmp_path / "service.toml").write_text(config)
-    notified = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "2000000"}
+    notified = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "400000"}
     command: list[str | Path] = [BIN / program, "start", "--config", tmp_path / "service.toml"]
     with systemd, (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, env={**ENV, **notified})
@@ -63,11 +63,11 @@ def test_service_tells_systemd_how_it_is(
 
 def test_service_that_systemd_does_not_watch_says_nothing_of_it(tmp_path: Path, systemd: socket.socket) -> None:
     (tmp_path / "service.toml").write_text(AGENT)
-    notified = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "2000000", "WATCHDOG_PID": str(os.getpid())}
+    notified = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "400000", "WATCHDOG_PID": str(os.getpid())}
     command: list[str | Path] = [BIN / "fedge-agent", "start", "--config", tmp_path / "service.toml"]
     with systemd, subprocess.Popen(command, stderr=subprocess.DEVNULL, env={**ENV, **notified}) as process:
         assert systemd.recv(100) == b"READY=1"
-        systemd.settimeout(1.5)
+        systemd.settimeout(0.6)  # three times the pause between two words, if there were any
         with pytest.raises(TimeoutError):
             systemd.recv(100)
         process.terminate()
