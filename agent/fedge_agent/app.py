@@ -41,7 +41,8 @@ from .federation.participant import Participant
 from .federation.uplink import Uplink
 from .health import PROGRAM, STATUS_FILE, Latency, Metrics, rss_mib
 from .machines.alerts import new_run
-from .machines.asset import FOREVER_NS, Asset
+from .machines.asset import Asset
+from .machines.asset_windows import FOREVER_NS
 from .machines.condition import Condition, SourceFacts
 from .machines.condition_words import plain
 from .machines.fit import check_fit

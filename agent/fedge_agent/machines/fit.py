@@ -10,6 +10,7 @@ from fedge_models.graph.card import Card
 
 from ..config.schema import AssetConfig
 from ..windows.features import feature_count, needs_bearing
+from .pace import pace
 
 MOST_DECISIONS_HZ = 1000
 
@@ -23,8 +24,7 @@ def check_fit(name: str, config: AssetConfig, card: Card, input_shape: tuple[int
     _check_pace(name, config, card)
     _check_targets(name, config, [t.name for t in card.targets])
     _check_bearing(name, config, card)
-    length = config.window.length or card.window.length
-    got: tuple[int, ...] = (len(wanted), length)
+    got: tuple[int, ...] = (len(wanted), pace(config.window, card).length)
     if card.features:
         got = (feature_count(card.features, len(wanted)),)
     if card.image is not None:
@@ -36,7 +36,7 @@ def check_fit(name: str, config: AssetConfig, card: Card, input_shape: tuple[int
 
 
 def _check_pace(name: str, config: AssetConfig, card: Card) -> None:
-    rate, hop = config.window.rate_hz or card.window.rate_hz, config.window.hop or card.window.hop
+    rate, _, hop, *_ = pace(config.window, card)
     if rate / hop > MOST_DECISIONS_HZ:
         raise ModelError(
             f"asset {name}: windows at {rate:g} Hz with a hop of {hop} are {rate / hop:,.0f} decisions a second; "
@@ -63,7 +63,7 @@ def _check_bearing(name: str, config: AssetConfig, card: Card) -> None:
         raise ModelError(f"asset {name}: the features {list(wanted)} need asset.{name}.{missing}")
     if config.shaft_rpm is not None or bearing.shaft_hz is None:
         return
-    rate, length = config.window.rate_hz or card.window.rate_hz, config.window.length or card.window.length
+    rate, length, *_ = pace(config.window, card)
     orders = {fault: order for fault, order in bearing.orders().items() if any(w.startswith(fault) for w in wanted)}
     fault, slowest = min(orders.items(), key=lambda item: item[1])
     if slowest * bearing.shaft_hz * length < 2 * rate:

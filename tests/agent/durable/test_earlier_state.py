@@ -17,7 +17,7 @@ import pytest
 from fedge_agent.durable.inbox import Inbox, Progress
 from fedge_agent.durable.releases import ChainStore
 from fedge_agent.durable.spool import Spool
-from fedge_agent.machines.asset import Checkpoint
+from fedge_agent.machines.checkpoint import Checkpoint
 from fedge_agent.samples.label_book import LabelBook, Subject
 from fedge_agent.samples.store import SampleStore
 from fedge_agent.types import AlertState, Quality, Reading

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The events of one asset: alarms and silences, and the windows that an alarm withholds from training."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from fedge_models.graph.card import Card
+
+from ..config.schema import AssetConfig
+from ..samples.event_book import EventBook
+from ..types import AlertState, Decision, Event, EventState, SilenceState
+from .alerts import Alert
+from .asset_windows import NEVER_NS
+from .checkpoint import Checkpoint
+from .silence import Silence
+
+
+class AssetEvents:
+    """The events of asset `name`, raised by calling `raise_event`."""
+
+    def __init__(
+        self,
+        gateway: str,
+        name: str,
+        config: AssetConfig,
+        alert: AlertState,
+        silence: SilenceState,
+        run: str,
+        raise_event: Callable[[Event, EventState], None],
+        book: EventBook | None,
+    ) -> None:
+        """alert, silence: as they were stored with the last event; run: see `alerts.new_run`."""
+        self._name, self._config, self._raise, self._book = name, config, raise_event, book
+        self._alert = Alert(gateway, name, config.when, alert, run, config.model)
+        self._silence = Silence(gateway, name, config.when, silence, time.monotonic(), run)
+        self._withholds = False
+        self._withheld = ""  # key of the event for which windows are withheld
+        self._decided_ns = NEVER_NS  # replay: end of the newest window that was decided on
+        self._opened = 0
+
+    def begin(self, card: Card) -> None:
+        """Withhold windows from now on, of a model that takes every window for normal."""
+        self._withholds = card.task == "anomaly" and not self._config.labelled
+
+    def resume(self, saved: Checkpoint | None) -> None:
+        """Continue from a checkpoint; a replay follows, until `live`."""
+        if saved is not None:
+            if _order(self._alert.state) <= _order(saved.alert):  # else an event was raised after the checkpoint
+                self._alert.resume(saved.alert)
+            self._silence.resume(saved.silence)
+        if self._book is not None:
+            lasts = self._alert.alarm_ns is not None
+            self._book.resume(self._name, self._alert.key, self._alert.state, lasts)
+        self._decided_ns = self._alert.state.time_ns
+
+    def live(self) -> None:
+        """End the replay: what follows is new."""
+        self._decided_ns = NEVER_NS
+
+    def take(self, decision: Decision, now: float) -> None:
+        """Raise what follows from a decision, unless that was done before; `now`: monotonic s."""
+        if decision.time_ns <= self._decided_ns:
+            return
+        if self._book is not None and self._alert.state.opened:
+            self._alert.accepted = self._book.is_accepted(self._alert.key)
+        alarm = self._alert.update(decision)
+        self._withhold(self._alert.alarm_ns)
+        if alarm is not None:
+            self._opened += alarm[0].state == "opened"
+            self._raise(*alarm)
+        silence = self._silence.decided(decision, now)
+        if silence is not None:
+            self._raise(*silence)
+
+    def is_long_silent(self, now: float) -> bool:
+        """Whether the asset has been silent for long enough for an event, and none is open; `now`: monotonic s."""
+        return self._silence.is_long(now)
+
+    def take_silence(self, reason: str, now: float) -> None:
+        """Raise the event that the asset is silent; reason: why, in words."""
+        self._raise(*self._silence.open(reason, now))
+
+    def limit(self, decision: Decision | None) -> float:
+        """What the decision's score is compared with."""
+        return math.inf if decision is None else self._alert.limit(decision)
+
+    def mark(self, now: float) -> tuple[bool, int]:
+        """What has to be stored soon when it changes; `now`: monotonic s."""
+        return self._silence.mark(now)
+
+    def alert_at(self, time_ns: int | None) -> AlertState:
+        """The alert to store after the window that ended then; None: no window was decided on."""
+        return self._alert.at(self._alert.state.time_ns if time_ns is None else time_ns)
+
+    def silence_at(self, now: float) -> SilenceState:
+        """The silence to store; `now`: monotonic s."""
+        return self._silence.at(now)
+
+    def status(self) -> dict[str, Any]:
+        """For the status page."""
+        return {
+            "alert": msgspec.structs.asdict(self._alert.state),
+            "events": self._opened,
+            "silence": msgspec.structs.asdict(self._silence.at(time.monotonic())),
+            "unjudged": self._alert.unjudged,
+        }
+
+    def _withhold(self, since_ns: int | None) -> None:
+        """Withhold the windows of an alarm from training, while it lasts since then."""
+        if self._book is None or not self._withholds:
+            return
+        if since_ns is None and self._withheld:
+            self._book.end(self._name, self._alert.normal_ns - 1)
+            self._withheld = ""
+        elif since_ns is not None and self._withheld != self._alert.key:
+            self._withheld = self._alert.key
+            self._book.begin(self._name, self._withheld, since_ns)
+
+
+def _order(state: AlertState) -> tuple[int, bool, int]:
+    """Sort key of the states of one alert, oldest first; the time counts last, since a clock may be set back."""
+    return state.number, not state.opened, state.time_ns

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Decide on one window: its features, what the model says of them, and when an alarm level will be reached."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from fedge_models.graph.card import Card
+from numpy.typing import NDArray
+
+from ..config.schema import AssetConfig, ModelConfig
+from ..learning.serving import Scored, Serving
+from ..types import Decision, Window
+from ..windows.features import Preparation, bridge
+from .outlook import Left, Outlook
+from .pace import Pace
+
+
+class Decider:
+    """Decides for asset `name` once its model is known (`begin`)."""
+
+    def __init__(self, name: str, config: AssetConfig, model: ModelConfig) -> None:
+        self._name, self._config, self._model = name, config, model
+        self._card: Card | None = None
+        self._prepare: Preparation | None = None
+        self._outlook: Outlook | None = None
+        self._seen: Serving | None = None  # whose estimates the outlook is drawn from
+
+    def begin(self, card: Card, pace: Pace) -> None:
+        """Decide on windows of this model from now on."""
+        self._card, self._prepare = card, Preparation(card, self._config.bearing, pace.rate_hz)
+
+    def features(self, window: Window) -> NDArray[Any]:
+        """What the model sees of a window, not standardised; gaps are bridged."""
+        assert self._prepare is not None
+        values = bridge(window.values) if window.missing else window.values
+        if self._config.shaft_rpm is None:
+            return self._prepare(values)
+        return self._prepare(values[:-1], float(values[-1].mean()) / 60)
+
+    def decide(self, serving: Serving, window: Window, features: NDArray[Any], context: dict[str, str]) -> Decision:
+        """The decision on a window by what serves; its latency is measured last."""
+        scored, limit = serving.decide(features, self._name), serving.limit(self._name)
+        left = self._look_ahead(serving, window.end_ns, scored) if scored.values else None
+        return Decision(
+            asset=self._name,
+            model=self._config.model,
+            release=serving.release,
+            time_ns=window.end_ns,
+            score=scored.score,
+            threshold=limit.score,
+            provisional=limit.provisional,
+            label=scored.label,
+            missing=window.missing,
+            latency_s=(time.monotonic_ns() - window.received_ns) / 1e9,
+            channel=scored.channel,
+            values=scored.values,
+            context=context,
+            bounds=scored.bounds,
+            hours_left=left.hours if left else None,
+            hours_left_at_least=left.at_least if left else None,
+        )
+
+    def _look_ahead(self, serving: Serving, now_ns: int, scored: Scored) -> Left | None:
+        """Forecast when a target reaches its alarm level; a new model first estimates the history again."""
+        assert self._card is not None
+        if self._outlook is None or serving is not self._seen:
+            self._outlook = Outlook(self._card.targets, self._model.trend / 3600, self._model.confidence)
+            self._outlook.restart(serving.past.get(self._name, ()))
+            self._seen = serving
+        return self._outlook.update(now_ns, scored.values, scored.bounds)
