@@ -47,7 +47,7 @@ def browse_file(path: Path, given: str, config_lines: bool, as_json: bool) -> No
     found = guess.understand(path)
     source = Path(given) if series.is_pattern(Path(given)) else path
     name = snippet.source_name(source)
-    wrong = first_rows.problems(path, found.form, found.tags, False, advise=False)
+    wrong = first_rows.problems(path, found.form, found.tags, snippet.can_be_followed(path, found), advise=False)
     written = list(snippet.lines(source, found, name))
     if as_json:
         click.echo(msgspec.json.encode(_json(found, wrong, written)))
@@ -57,6 +57,8 @@ def browse_file(path: Path, given: str, config_lines: bool, as_json: bool) -> No
             click.echo(line)
         if found.elsewhere:
             click.echo(f"{found.elsewhere} of the first lines have another number of cells, and are left out")
+        if found.broken:
+            click.echo(f"{found.broken} of the first lines are no CSV (NUL bytes, carriage returns), and are left out")
         for line in (*found.doubts, *wrong):
             click.echo(f"look: {line}")
         click.echo("")

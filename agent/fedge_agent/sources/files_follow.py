@@ -11,10 +11,10 @@ from pathlib import Path
 from fedge_models.errors import ConfigError, DataError, StorageError, UnreachableError
 from fedge_models.system import files
 
-from ..protocols.csv import series
+from ..protocols.csv import records, series
 from ..protocols.csv.faults import Faults
 from ..protocols.csv.lines import header_is
-from ..protocols.csv.rows import Rows, delimiter_of, parse
+from ..protocols.csv.rows import Header, Rows, delimiter_of, parse
 from ..protocols.csv.tail import Tail, load, parse_position
 from ..types import Reading, SourceHost
 from .files_config import FilesConfig
@@ -51,7 +51,9 @@ class Follower:
         else:
             self._file = Tail(config.path, self._position, from_end, config, self._faults)
         self._rows: Rows | None = None
-        self._delimiter = ""
+        self._delimiter, self._width = "", 0
+        self._open: list[str] = []  # lines of a row whose quote is not closed yet
+        self._waited = False  # for the rest of it
         self._header: str | None = None  # of `_rows`
         self._newest: dict[str, int] = {}  # per tag where a row is of one, else of all
 
@@ -76,14 +78,30 @@ class Follower:
         lines = self._lines()
         tail = self._tail()
         if tail is not None and tail.at.header is not None and tail.at.header != self._header:
-            self._delimiter = delimiter_of(self._config, tail.at.header)
-            names = self._names(tail.at.header)
-            self._rows = Rows(self._path(), names, self._tags, self._config, self._faults)
-            self._header = tail.at.header
+            self._emit_open()
+            self._begin(tail.at.header)
+        if lines and self._rows is not None:
+            whole, self._open = records.mended(self._open + lines, self._width, self._delimiter)
+            self._emit(whole, self._rows)
+        elif self._open and self._waited:
+            self._emit_open()
+        self._waited = not lines
+        if not self._open:
+            self._save()
+        return bool(lines)
+
+    def _begin(self, line: str) -> None:
+        """Begin with the names of a header."""
+        self._delimiter = delimiter_of(self._config, line)
+        names = self._names(line)
+        self._rows = Rows(self._path(), names, self._tags, self._config, self._faults)
+        self._width, self._header = len(Header(self._path(), names).names), line
+
+    def _emit_open(self) -> None:
+        """Emit lines whose quote was never closed as they are: they are counted."""
+        lines, self._open = self._open, []
         if lines and self._rows is not None:
             self._emit(lines, self._rows)
-        self._save()
-        return bool(lines)
 
     def _save(self) -> None:
         """Store the position; a disk that takes nothing stops no reading."""

@@ -149,7 +149,7 @@ def test_written_lines_read_wincc_to_the_millisecond_and_quality_into_gaps(tmp_p
 DOUBTS: dict[str, tuple[str, dict[str, Any], str]] = {
     "a footer": ("Zeit;T1\n" + lines(lambda i, t: f"{t:%d.%m.%Y %H:%M:%S};20,{i}") + "Ende;;;\n",
                  {"decimal": ",", "time_column": "Zeit", "time_format": "%d.%m.%Y %H:%M:%S"}, ""),
-    "only a header": ("time,temp\n", {}, ""),
+    "only a header": ("time,temp\n", {"time_column": "time"}, "it has a header and no rows"),
     "Excel's sep line": ("sep=;\nZeit;T1\n" + lines(lambda i, t: f"{t:%Y-%m-%d %H:%M:%S};{i},5"),
                          {"decimal": ",", "skip_rows": 1, "time_column": "Zeit"}, ""),
     "days of the week": ("Time;T\n" + lines(lambda i, t: f"Di, {t:%d.%m.%Y %H:%M:%S};{i}"),

@@ -85,7 +85,7 @@ CHECKED: dict[str, tuple[str, dict[str, Any], str]] = {
                                     "does not exist in Europe/Berlin: clocks go forward"),
     "newest first": ("time,temp,press\n2026-11-24 08:00:01,1,2\n2026-11-24 08:00:00,1,2\n",
                      {"time_column": "time", "tail": True},
-                     "row 3, column 'time': '2026-11-24 08:00:00' is before the row above it; a file that is followed"),
+                     "row 3, column 'time': '2026-11-24 08:00:00' is before the row above it: the newest rows"),
     "no rows": ("temp,press\n", {}, "has no rows"),
     "a tag that no row has": ("t,tag,value\n2026-11-24 08:00:00,temp,1\n2026-11-24 08:00:00,pres,1\n",
                               {"time_column": "t", "tag_column": "tag", "value_column": "value"},

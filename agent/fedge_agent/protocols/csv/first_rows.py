@@ -15,6 +15,7 @@ from fedge_models.errors import ConfigError
 from fedge_models.system import times
 from fedge_models.system.choices import hint
 
+from . import order
 from .clock import LATEST_PLAUSIBLE_NS, PLAUSIBLE_NS
 from .faults import Faults
 from .form import Form
@@ -24,6 +25,12 @@ from .numbers import reader
 from .rows import SHOWN, Header, Rows, Times
 
 ROWS = 1000
+_ORDERS = {
+    "newest first": "the newest rows are first",
+    "tag by tag": "it goes tag by tag",
+    "hour again": "an hour comes again",
+    "unsorted": "rows are not in the order of time",
+}
 MOST = 5  # problems that are named
 _NO_TABLE = ("cannot be read", "not a text table")  # `browse` says no more of it
 _LIKE_A_NUMBER = re.compile(r"[+-]?(?=.*\d)[\d.,'’ \u00a0\u202f]+(?:[eE][+-]?\d+)?(?:\s*(?:%|°C|[A-Za-z]{1,3}))?", re.A)
@@ -99,9 +106,9 @@ class _Check:
     def _times(self, rows: list[Row], follow: bool) -> list[str]:
         clock, form = Times(self._header, self._form), self._form
         tag_at = self._header.at(form.tag_column) if form.tag_column else None
-        before: int | None = None
+        times_ns: list[int] = []
         for row in rows:
-            where = f"row {row.number}, column {form.time_column!r}: "
+            where = self._where(row)
             try:
                 found = clock.parse(row.cells, row.cells[tag_at] if tag_at is not None else "")
             except ValueError as e:
@@ -109,11 +116,22 @@ class _Check:
             if form.time_format != "elapsed" and not PLAUSIBLE_NS <= found < LATEST_PLAUSIBLE_NS:
                 what = f"{clock.text(row.cells)[:SHOWN]!r} would be {times.shown(found)}"
                 return [f"{where}{what}; say another time_format, or set the writer's clock"]
-            if follow and before is not None and found < before:
-                text = f"{clock.text(row.cells)[:SHOWN]!r} is before the row above it"
-                return [f"{where}{text}; a file that is followed grows with newer rows at its end"]
-            before = found
-        return []
+            times_ns.append(found)
+        tags = [row.cells[tag_at] for row in rows] if tag_at is not None else []
+        return self._back(rows, clock, order.of_rows(times_ns, tags)) if follow else []
+
+    def _where(self, row: Row) -> str:
+        return f"row {row.number}, column {self._form.time_column!r}: "
+
+    def _back(self, rows: list[Row], clock: Times, found: order.Order) -> list[str]:
+        """Words about rows that go back in a file that is followed."""
+        if found.at < 0:
+            return []
+        row, hint = rows[found.at], "; a file that is followed grows with newer rows at its end"
+        if found.kind == "hour again" and self._form.time_zone == "UTC":
+            hint = '; if clocks were set back there, say time_zone, e.g. "Europe/Berlin"'
+        text = f"{clock.text(row.cells)[:SHOWN]!r} is before the row above it"
+        return [f"{self._where(row)}{text}: {_ORDERS[found.kind]}{hint}. Without tail, it is sorted and replayed"]
 
     def _no_time(self, cell: str, why: ValueError) -> str:
         if (

@@ -8,15 +8,17 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 from fedge_models.errors import ConfigError
 
-from . import guess_columns, guess_numbers, sample
+from . import guess_columns, guess_numbers, order, sample
 from .form import Form
 from .numbers import reader
+from .rows import Header, Times
 from .sample import Sample, data_like
 
 MAX_COLUMNS = 5000
@@ -42,6 +44,8 @@ class Understood(NamedTuple):
     doubts: list[str]
     tags: list[str]  # that can be channels
     elsewhere: int  # lines with another number of cells
+    broken: int  # lines that are no CSV
+    order: order.Order = order.FORWARD
 
 
 def understand(path: Path) -> Understood:
@@ -68,10 +72,54 @@ def understand(path: Path) -> Understood:
     kinds = found.kinds
     form = Form(**keys)
     made = [Column(n, k, c) for n, k, c in zip(names, kinds, columns, strict=True)]
-    doubts = [*found.doubts, *_doubtful_letters(form, names), *signs.doubts, *_with_units(made)]
     tags = guess_columns.tags(form, names, kinds, rows)
+    if rows and not tags and "time" not in kinds:
+        raise ConfigError(
+            f"{path}: no table was found: no column has numbers or times; its first names are {names[:3]}"
+        )
+    rank = _order(form, names, kinds, rows)
+    doubts = [
+        *_doubtful_rows(rows, tags), *found.doubts, *_doubtful_order(rank, form, made), *_doubtful_letters(form, names),
+        *signs.doubts, *_with_units(made),
+    ]  # fmt: skip
     last = len([n for n, _ in read.lines if n > body[0][0]]) - len([n for n, _ in body[1:]])
-    return Understood(form, made, doubts, tags, last)
+    return Understood(form, made, doubts, tags, last, read.broken, rank)
+
+
+def _order(form: Form, names: Sequence[str], kinds: Sequence[str], rows: Sequence[Sequence[str]]) -> order.Order:
+    """The order of the rows that have a time."""
+    if not form.time_column or not rows:
+        return order.FORWARD
+    clock, tag_at = Times(Header("", names), form), kinds.index("tag") if "tag" in kinds else None
+    times_ns, of_tags = [], []
+    for row in rows:
+        with suppress(ValueError):
+            times_ns.append(clock.parse(row, row[tag_at] if tag_at is not None else ""))
+            of_tags += [row[tag_at]] if tag_at is not None else []
+    return order.of_rows(times_ns, of_tags)
+
+
+def _doubtful_rows(rows: Sequence[Sequence[str]], tags: Sequence[str]) -> list[str]:
+    """Words about a table that has nothing to guess from."""
+    if not rows:
+        return ["it has a header and no rows: how it writes times and numbers is not known; browse it when it has some"]
+    return [] if tags else ["no column has numbers: there is nothing for a channel"]
+
+
+def _doubtful_order(found: order.Order, form: Form, columns: Sequence[Column]) -> list[str]:
+    """Words about rows that go back in time."""
+    if found.kind == "hour again":
+        cells = next((c.cells for c in columns if c.kind == "time"), [])
+        at = f" at {cells[found.at]!r}" if found.at < len(cells) else ""
+        what = f"column {form.time_column!r} has an hour again{at}: if clocks were set back there, say time_zone"
+        return [f"{what}, so that both hours are told apart; in UTC these rows go back in time"]
+    words = {
+        "newest first": "the newest rows are first",
+        "tag by tag": "the table goes tag by tag",
+        "unsorted": "rows are not in the order of time",
+    }
+    text = "so it is sorted and replayed; it cannot be followed (tail)"
+    return [f"{words[found.kind]}, {text}"] if found.kind in words else []
 
 
 def keys_of(form: msgspec.Struct) -> dict[str, Any]:
@@ -87,6 +135,9 @@ def _body(lines: list[tuple[int, list[str]]]) -> list[tuple[int, list[str]]]:
     if not widths:
         return []
     width = max(widths, key=lambda w: (widths[w], w))
+    # A delimiter at the end of each row but not of the header gives a column that has nothing.
+    while width > 1 and not any(cells[width - 1] for _, cells in lines if len(cells) >= width):
+        width -= 1
     return [(n, c[:width]) for n, c in lines if len(c) == width or (len(c) > width and not any(c[width:]))]
 
 

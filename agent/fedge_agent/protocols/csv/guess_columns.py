@@ -92,6 +92,14 @@ class _Guesser:
             self._take_time(-at, guess)
         self._doubt_times()
 
+    def find_time_by_name(self) -> None:
+        """Set the column of the times of a table without rows; the others may be numbers."""
+        at = next((i for i, name in enumerate(self.raw) if _TIME_NAME.search(name)), None)
+        self.kinds = ["number" if name else "empty" for name in self.raw]
+        if at is not None:
+            self.keys["time_column"] = self.names[at]
+            self.kinds[at] = "time"
+
     def _doubt_times(self) -> None:
         """Doubt about other columns that are times."""
         column = self.keys.get("time_column")
@@ -219,6 +227,9 @@ class _Guesser:
 def roles(names: Sequence[str], rows: Sequence[Sequence[str]], number: Read) -> Roles:
     """What each column is."""
     made = _Guesser(names, rows, number)
+    if not rows:
+        made.find_time_by_name()
+        return Roles(made.keys, made.kinds, made.doubts)
     made.find_time()
     made.find_qualities()
     if not made.keys.get("quality_column", "").count("{tag}") and made.keys.get("quality_column") != "next":

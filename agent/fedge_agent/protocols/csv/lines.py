@@ -11,11 +11,11 @@ from typing import IO, NamedTuple, cast
 
 from fedge_models.errors import ConfigError, DataError
 
-from . import foreign
+from . import foreign, records
 from .encoding import Encoding, find
 from .faults import Faults
 from .form import TableForm, is_workbook
-from .rows import delimiter_of, parse
+from .rows import Header, delimiter_of, parse
 
 CHUNK = 1 << 18
 MAX_LINE = 1 << 20  # bytes; a longer line is left out and counted
@@ -39,6 +39,7 @@ class WholeFile:
         self._file: IO[bytes] | None = None
         self.encoding: Encoding | None = None
         self.delimiter = form.delimiter
+        self._width, self._before = len(form.columns), 0  # lines before the rows
         try:
             rows = self._workbook() if is_workbook(path) else self._text()
             self.header, self._rest = self._split(self._guarded(rows))
@@ -86,25 +87,53 @@ class WholeFile:
         form, number, header = self._form, 0, not self._form.columns
         skip, comment, delimiter = form.skip_rows, form.comment, form.delimiter
         try:
-            for lines in self._lines():
+            for lines in self._whole_lines():
                 for line in lines:
                     number += 1
                     if number <= skip or not line or line.isspace() or (comment and line.startswith(comment)):
                         continue
                     if not delimiter:
                         delimiter = self.delimiter = delimiter_of(form, line)
+                    at, number = number, number + line.count("\n")
                     try:
                         cells = parse(line, delimiter, self._strict)
                     except DataError as e:
                         if header:
-                            raise ConfigError(f"{self.path}: {header_is(number, e)}") from e
-                        self._faults.add("lines that are no CSV", f"row {number}: {e}", "lines")
+                            raise ConfigError(f"{self.path}: {header_is(at, e)}") from e
+                        self._faults.add("lines that are no CSV", f"row {at}: {e}", "lines")
                         continue
+                    if header:
+                        self._width = len(Header(self.path, cells).names)
                     if header or any(cells):
-                        yield Row(number, cells)
+                        yield Row(at, cells)
                     header = False
         finally:
             self.close()
+
+    def _whole_lines(self) -> Iterator[list[str]]:
+        """The lines, those of one row together."""
+        rest: list[str] = []
+        for lines in self._lines():
+            at = 0
+            while at < len(lines) and not self._width:  # whoever takes the header sets it
+                rest.append(lines[at])
+                at += 1
+                if self._is_whole(rest):
+                    yield ["\n".join(rest)]
+                    rest = []
+            if self._width:
+                made, rest = records.mended(rest + lines[at:], self._width, self.delimiter)
+                yield made
+        if rest:
+            yield rest
+
+    def _is_whole(self, lines: list[str]) -> bool:
+        """Whether these lines are the header, or one that stands before it."""
+        self._before += 1
+        comment = self._form.comment
+        if self._before <= self._form.skip_rows or (comment and lines[0].startswith(comment)):
+            return True
+        return records.is_header(lines, self.delimiter or delimiter_of(self._form, lines[0]))
 
     def _lines(self) -> Iterator[list[str]]:
         opened = gzip.open if self.path.suffix == ".gz" else Path.open

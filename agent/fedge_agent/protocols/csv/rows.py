@@ -31,7 +31,7 @@ class Header:
     """The names of a table's columns. Raises ConfigError for one that is asked for and is not there once."""
 
     def __init__(self, path: Path | str, names: Sequence[str]) -> None:
-        self._path, self.names = path, [name.strip() for name in names]
+        self._path, self.names = path, list(map(one_line, names))
         while self.names and not self.names[-1]:  # of a delimiter at the line's end
             self.names.pop()
 
@@ -203,6 +203,11 @@ class Rows:
         return (
             reading if quality is Quality.GOOD or reading.quality is Quality.BAD else reading._replace(quality=quality)
         )
+
+
+def one_line(name: str) -> str:
+    """A name without spaces around it, and with a space for a line break."""
+    return name.strip() if "\n" not in name else " ".join(name.split())
 
 
 def delimiter_of(form: TableForm, header: str) -> str:

@@ -12,12 +12,12 @@ from typing import NamedTuple
 
 from fedge_models.errors import ConfigError, DataError
 
-from . import foreign
+from . import foreign, records
 from .encoding import find
 from .form import MARKERS, TableForm, is_workbook
 from .guess_times import textual
 from .numbers import SPACES
-from .rows import parse
+from .rows import one_line, parse
 
 BYTES = 1 << 18
 ROWS = 1000
@@ -35,6 +35,7 @@ class Sample(NamedTuple):
     lines: list[tuple[int, list[str]]]
     names: list[str]  # of a header that is a comment itself
     workbook: bool = False
+    broken: int = 0  # lines that are no CSV
 
 
 def read(path: Path) -> Sample:
@@ -46,12 +47,28 @@ def read(path: Path) -> Sample:
         width = max((len(cells) for _, cells in first), default=0)
         return Sample("", "", "", [(number, cells + [""] * (width - len(cells))) for number, cells in first], [], True)
     encoding, text = _text(path)
-    lines = list(enumerate(text, 1))
-    delimiter = _delimiter([line for _, line in lines if line.strip()])
+    delimiter = _delimiter([line for line in text if line.strip()])
+    lines = _numbered(text, delimiter)
     comment = next((c for c in COMMENTS if any(line.startswith(c) for line in text)), "")
     names = _commented_header(comment, text, delimiter) if comment else []
-    cells = [(n, _cells(line, delimiter)) for n, line in lines if not (comment and line.startswith(comment))]
-    return Sample(encoding, delimiter, comment, [(n, c) for n, c in cells if any(c)], names)
+    uncommented = [(n, line) for n, line in lines if not (comment and line.startswith(comment))]
+    cells = [(n, _cells(line, delimiter)) for n, line in uncommented]
+    broken = sum(1 for (_, line), (_, c) in zip(uncommented, cells, strict=True) if line.strip() and not c)
+    return Sample(encoding, delimiter, comment, [(n, c) for n, c in cells if any(c)], names, broken=broken)
+
+
+def _numbered(text: list[str], delimiter: str) -> list[tuple[int, str]]:
+    """The lines, those of one row together, each with the number of its first line."""
+    if not delimiter:
+        return list(enumerate(text, 1))
+    widths = Counter(len(row) for line in records.joined(text, delimiter) if len(row := _cells(line, delimiter)) > 1)
+    width = max(widths, key=lambda w: (widths[w], w), default=1)
+    whole, open_lines = records.mended(text, width, delimiter)
+    made, number = [], 1
+    for line in whole + open_lines:
+        made.append((number, line))
+        number += 1 + line.count("\n")
+    return made
 
 
 def numberlike(cell: str) -> bool:
@@ -132,7 +149,7 @@ def _mixed(cell: str) -> bool:
 
 def _cells(line: str, delimiter: str) -> list[str]:
     try:
-        return [cell.strip() for cell in parse(line, delimiter or ",")] if delimiter else [line.strip()]
+        return [one_line(cell) for cell in parse(line, delimiter or ",")] if delimiter else [line.strip()]
     except DataError:
         return []
 

@@ -56,16 +56,23 @@ def lines(path: Path, found: Understood, name: str) -> Iterator[str]:
     yield 'type = "files"'
     yield f"path = {toml(str(path.resolve()))}"
     yield from key_lines(form)
-    if form.time_column and form.time_format != "elapsed" and not is_workbook(path) and path.suffix != ".gz":
+    if form.time_column and can_be_followed(path, found):
         yield "tail = true          # follow what is appended; without it, the file is replayed"
         yield '# start = "begin"    # also the rows that are there already'
     if needs_zone(found):
         yield '# time_zone = "Europe/Berlin"    # the times name no zone and are taken as UTC: say which it is'
+        yield "#                 with it, the hour that comes twice when clocks are set back is told apart"
     yield from (f"# {doubt}" for doubt in found.doubts)
     yield ""
     yield "[asset.NAME]"
     for channel, tag in zip(_names(found.tags), found.tags, strict=True):
         yield f"channels.{channel} = {{ source = {toml(name)}, tag = {toml(tag)} }}"
+
+
+def can_be_followed(path: Path, found: Understood) -> bool:
+    """Whether its rows may be followed as they are appended."""
+    plain = not is_workbook(path) and path.suffix != ".gz"
+    return plain and found.form.time_format != "elapsed" and found.order.kind in ("forward", "hour again")
 
 
 def needs_zone(found: Understood) -> bool:

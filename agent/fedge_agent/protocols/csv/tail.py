@@ -19,11 +19,12 @@ from fedge_models.errors import DataError
 from fedge_models.system import files
 from fedge_models.system.structs import known
 
-from . import foreign
+from . import foreign, records
 from .encoding import Encoding, find
 from .faults import Faults
 from .form import TableForm
 from .lines import CHUNK, MAX_LINE, count_undecodable
+from .rows import delimiter_of
 
 MARK = 64
 MOVED = 50  # files of the folder that are compared, the newest first
@@ -194,7 +195,7 @@ class Tail:
         form, encoding, at, number, header = self._form, self.encoding, self.encoding.mark, 0, None
         if form.columns:
             header = form.delimiter.join(form.columns)
-        start = os.pread(self._file.fileno(), MAX_LINE + encoding.mark, 0)
+        start, held = os.pread(self._file.fileno(), MAX_LINE + encoding.mark, 0), list[str]()
         behind = form.skip_rows  # lines before it are left out
         while header is None or number < behind:
             end = encoding.first_end(start[at:]) or (len(start) - at if last else 0)
@@ -206,8 +207,10 @@ class Tail:
             line = "".join(encoding.lines(start[at : at + end]))
             at, number = at + end, number + 1
             skipped = number <= form.skip_rows or not line.strip() or (form.comment and line.startswith(form.comment))
-            if header is None and not skipped:
-                header, behind = line, number + form.skip_after
+            if header is None and (held or not skipped):
+                held.append(line)
+                if records.is_header(held, delimiter_of(form, held[0])):
+                    header, behind = "\n".join(held), number + form.skip_after
         return header, at
 
     def _last_line_end(self) -> int:

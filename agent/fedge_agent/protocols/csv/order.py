@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""In which order the rows of a table stand: only rows that go forward can be followed. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+from .clock import HOUR_NS
+
+RUN = 10  # rows of one tag, one behind the other: the tables of historians, not the values of one moment
+
+
+class Order(NamedTuple):
+    """How rows stand, and the index of the first one that goes back; -1: none does."""
+
+    kind: str  # "forward", "newest first", "tag by tag", "hour again", "unsorted"
+    at: int = -1
+
+
+FORWARD = Order("forward")
+
+
+def of_rows(times: Sequence[int], tags: Sequence[str] = ()) -> Order:
+    """The order of rows with these times; tags: of each row, where a row has the value of one."""
+    if tags:
+        return _of_tags(times, tags)
+    steps = [b - a for a, b in pairwise(times)]
+    back = [i for i, step in enumerate(steps, 1) if step < 0]
+    if not back:
+        return FORWARD
+    forward = sum(step > 0 for step in steps)
+    if forward * 10 <= len(back):
+        return Order("newest first", back[0])
+    if len(back) == 1 and -HOUR_NS <= steps[back[0] - 1] <= -HOUR_NS // 3 and len(times) > 2:
+        return Order("hour again", back[0])
+    return Order("unsorted", back[0])
+
+
+def _of_tags(times: Sequence[int], tags: Sequence[str]) -> Order:
+    """Rows of other tags may lie between: each tag goes forward, and none has a long run before the next one."""
+    own: dict[str, list[int]] = {}
+    for tag, time_ns in zip(tags, times, strict=True):
+        own.setdefault(tag, []).append(time_ns)
+    kinds = sorted({of_rows(of_tag).kind for of_tag in own.values()} - {"forward"})
+    for i in range(1, len(times)):
+        if times[i] < times[i - 1]:
+            if kinds:
+                return Order(kinds[0], i)
+            if _run_before(tags, i) >= RUN:
+                return Order("tag by tag", i)
+    return FORWARD
+
+
+def _run_before(tags: Sequence[str], i: int) -> int:
+    """How many rows of one tag stand right before a row."""
+    count = 1
+    while count < i and tags[i - 1 - count] == tags[i - 1]:
+        count += 1
+    return count
