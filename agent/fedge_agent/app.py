@@ -18,6 +18,7 @@ import math
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -46,6 +47,7 @@ from .machines.asset_windows import FOREVER_NS
 from .machines.condition import Condition, SourceFacts
 from .machines.condition_words import plain
 from .machines.fit import check_fit
+from .machines.holding import Held, Holding
 from .machines.routing import Routes
 from .outputs import registry as outputs
 from .outputs.host import HostedOutput
@@ -65,6 +67,7 @@ logger = logging.getLogger(__name__)
 IDLE_S = 0.5
 STUCK_S = 30.0
 PROGRESS_S = 1.0  # how often progress is written
+HOLD_S = 0.05  # how often it is looked whether a source has to wait
 RESTORE_S = 30.0  # how long a replay, and then the sources, wait for stored models to serve
 SWITCH_INTERVAL_S = 0.0005  # how long the training thread may hold the interpreter while a decision waits
 
@@ -102,6 +105,7 @@ class App:
             self._assets = {name: self._asset(name) for name in config.asset}
             self._open_labels(state, opened)
             self._open_ends(str(path), state)
+            self._begin_holding()
             self._events = EventWriter(self._spool, list(self._outputs), self._wake_outputs)
             self._progress = ProgressWriter(self._inbox, self._make_durable)
             more = {"/decisions": self._decisions, "/orders": self._orders}
@@ -163,6 +167,13 @@ class App:
         files.try_folder(folder)
         built_outputs = {n: outputs.build(n, t, where, state) for n, t in config.output.items()}
         self._outputs = {n: HostedOutput(n, o, self._spool, folder, self._take_label) for n, o in built_outputs.items()}
+
+    def _begin_holding(self) -> None:
+        windows = {name: self._routes.window_sources(name) for name in self._assets}
+        self._holding = Holding(windows, [n for n, s in self._sources.items() if s.can_wait and self._look is None])
+        self._held, self._looked = Held({}, frozenset(), {}), -math.inf
+        self._stored: dict[str, deque[tuple[Batch, bool]]] = {}  # of the inbox, of sources that are held
+        self._guard: ReplayGuard | None = None
 
     def run(self) -> None:
         """Start everything, decide until `stop`, end everything."""
@@ -312,7 +323,8 @@ class App:
         watchdog = service.watchdog_interval()
         notified = reported = time.monotonic()
         while not self._stop.is_set():
-            batch = self._queue.get(IDLE_S)
+            self._hold()
+            batch = self._queue.get(0 if self._push_stored() else IDLE_S)
             self._beat = time.monotonic()
             if batch is not None:
                 self._push(batch)
@@ -328,6 +340,52 @@ class App:
                 service.notify("WATCHDOG=1")
                 notified = self._beat
 
+    def _hold(self) -> None:
+        """Look which sources are to be read no further, and decide on windows that waited."""
+        now = time.monotonic()
+        waiting = [asset for asset in self._assets.values() if asset.pending]
+        if not self._holding.assets or (now - self._looked < HOLD_S and not waiting):
+            return
+        self._looked, before = now, self._held
+        held = self._held = self._holding.update({n: self._assets[n].lacks() for n in self._assets}, now)
+        for source, text in held.sources.items():
+            if source not in before.sources:
+                logger.info("source %s is read no further: %s", source, text)
+        for source in before.given_up | held.given_up:
+            self._sources[source].problem("backlog", held.given_up.get(source))
+        for name in self._holding.assets:
+            self._assets[name].can_wait = name in held.assets or self._assets[name].lacks() is None
+        for asset in waiting:
+            asset.catch_up()
+            self._show_newest(asset)
+        stored = dict.fromkeys(self._stored, "what was stored before the restart comes first")
+        self._queue.hold(stored | held.sources)
+
+    def _push_stored(self) -> bool:
+        """Push one batch that was stored before the restart, of a source that is held no more; whether there was."""
+        source = next((name for name in self._stored if name not in self._held.sources), None)
+        if source is None:
+            return False
+        batch, decided = self._stored[source].popleft()
+        if self._guard is not None:
+            self._guard.mark(batch.inbox_row)
+        self._push(batch._replace(received_ns=time.monotonic_ns()), decided)
+        if not self._stored[source]:
+            del self._stored[source]
+            self._looked = -math.inf
+            self._end_replay()
+        return True
+
+    def _end_replay(self) -> None:
+        """What comes to an asset is new from now on, unless something stored for it is still to come."""
+        replayed = {asset for source in self._stored for asset in self._routes.assets(source)}
+        for asset in self._assets.values():
+            if asset.name not in replayed:
+                asset.live()
+        if not self._stored and self._guard is not None:
+            self._guard.end()
+            self._guard = None
+
     def _drain(self) -> None:
         """Decide on what the sources left in the queue; write how long each machine has been silent."""
         while (batch := self._queue.get(0)) is not None:
@@ -340,6 +398,8 @@ class App:
         now = time.monotonic()
         marks = {n: a.mark(now) for n, a in self._assets.items()}
         if self._done == self._reported and (marks == self._marks):
+            return
+        if any(asset.pending for asset in self._assets.values()):  # a restart decides on what waits
             return
         self._reported, self._marks = dict(self._done), marks
         needed = {
@@ -354,19 +414,27 @@ class App:
             asset.resume(self._checkpoint(name))
         for model in self._models.values():  # before sources start: a picture that meets no model is decided by nobody
             model.restored.wait(RESTORE_S)
-        guard = ReplayGuard(self.config.agent.state)
+        self._guard = ReplayGuard(self.config.agent.state)
         try:
-            for stored in self._inbox.replay(guard):
+            for stored in self._inbox.replay(self._guard):
                 if stored.source in self._routes:
                     now = time.monotonic_ns()
                     batch = Batch(stored.source, stored.readings, stored.alive_ns, now, stored.fresh, stored.id)
-                    self._push(batch, stored.decided)
+                    self._push_or_hold(batch, stored.decided)
         except StorageError as e:
             logger.error("the readings that were stored cannot be used: %s", e)
-        guard.end()
-        for asset in self._assets.values():
-            asset.live()
+        self._end_replay()
+        self._looked = -math.inf
+        self._hold()  # before the first source reads
         self._report_progress()  # after another kill soon, the replay begins here
+
+    def _push_or_hold(self, batch: Batch, decided: bool) -> None:
+        """Push a stored batch, or hold it while a machine cannot decide on it."""
+        self._hold()
+        if batch.source in self._stored or batch.source in self._held.sources:
+            self._stored.setdefault(batch.source, deque()).append((batch, decided))
+        else:
+            self._push(batch, decided)
 
     def _checkpoint(self, asset: str) -> bytes | None:
         """What the asset resumes from; None while the inbox cannot be read."""

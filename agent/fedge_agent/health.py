@@ -179,7 +179,7 @@ def _counters(status: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]
 
 
 def _unused(assets: dict[str, Any]) -> dict[str, float]:
-    kinds = ("bad", "not_finite", "not_pictures", "late")
+    kinds = ("bad", "not_finite", "not_pictures", "late", "before_model")
     return {
         f"{name}/{kind}": v["counters"][kind] for name, v in assets.items() for kind in kinds if kind in v["counters"]
     }
@@ -204,6 +204,11 @@ def _gauges(status: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]:
     baselines = {k: min(1.0, v["covered_ns"] / max(1, v["span_ns"])) for k, v in known.items()}
     ages = {k: v["age_s"] for k, v in conditions.items() if v["age_s"] is not None}
     return [
+        (
+            "held_sources",
+            "1 for a source that is read no further until a machine can decide",
+            {k: 1.0 for k, v in status["sources"].items() if v["held"]},
+        ),
         ("pending", "Events waiting, by output", {k: v["pending"] for k, v in outputs.items()}),
         ("pending_seconds", "Longest wait, by output", {k: v["oldest_s"] or 0.0 for k, v in outputs.items()}),
         ("set_aside", "Events set aside, by output", {k: v["refused"] for k, v in outputs.items()}),

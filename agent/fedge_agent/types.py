@@ -215,6 +215,9 @@ class SourceHost(Protocol):
     def count(self, what: str, by: int = 1, example: str = "") -> None:
         """Count input that could not be used, by what was wrong with it; shown in `status` with the last example."""
 
+    def held(self) -> bool:
+        """Whether to read no further for now (`Source.can_wait`): a machine could not decide yet on what comes."""
+
     def waiting(self) -> int:
         """Batches of all sources that wait for the agent; a source of large values limits them."""
 
@@ -237,6 +240,11 @@ class Source(Plugin, abc.ABC):
     old), the host counts it, backs off with jitter and calls `run` again, which starts with a fresh connection. Any
     other exception is logged with its traceback and handled alike; it never stops another source. Tags are unique.
     """
+
+    @property
+    def can_wait(self) -> bool:
+        """Whether what it reads is stored where it comes from: it waits there while `SourceHost.held`."""
+        return False
 
     @abc.abstractmethod
     def run(self, tags: Sequence[str], host: SourceHost) -> None:

@@ -21,6 +21,7 @@ class RecordingHost:
 
     folder: Path
     stop_after: int = 1 << 60  # batches, then `stop` is set
+    is_held: bool = False  # a machine could not decide on what comes
     lag: int = 0  # batches that the agent has not taken in, as the source sees it
     stop: threading.Event = field(default_factory=threading.Event)
     batches: list[tuple[Sequence[Reading], int | None]] = field(default_factory=list)
@@ -71,6 +72,9 @@ class RecordingHost:
 
     def waiting(self) -> int:
         return self.lag
+
+    def held(self) -> bool:
+        return self.is_held
 
     @property
     def readings(self) -> list[Reading]:

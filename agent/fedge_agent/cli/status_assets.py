@@ -21,6 +21,7 @@ UNUSED = {  # kind of an asset's counter -> in words
     "not_finite": "no number",
     "not_pictures": "no picture",
     "late": "late",
+    "before_model": "before there was a model",
 }
 ALONE = 5  # up to so many machines that decide get a line each
 

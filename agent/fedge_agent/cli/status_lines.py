@@ -96,7 +96,8 @@ def _source(entry: dict[str, Any]) -> Line:
     examples = {what: f" (last: {text})" for what, text in entry["examples"].items()}
     counts = "".join(f", {n} {what}{examples.get(what, '')}" for what, n in entry["counts"].items())
     age = "none yet" if entry["age_s"] is None else f"newest {entry['age_s']} s ago"
-    text = f"{entry['readings']} readings, {age}{counts}"
+    held = f"; read no further: {entry['held']}" if entry["held"] else ""
+    text = f"{entry['readings']} readings, {age}{counts}{held}"
     return Line(text, tuple(f"{k}: {v}" for k, v in entry["problems"].items()))
 
 

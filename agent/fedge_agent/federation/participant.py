@@ -127,6 +127,10 @@ class Participant:
         """How far the asset's baseline is; None where its model needs none, or is not known yet."""
         return self.model.progress(asset)
 
+    def is_due(self, asset: str) -> bool:
+        """Whether what the asset lacks to decide is being made, from windows that are collected."""
+        return self.model.is_due(asset)
+
     def start(self) -> None:
         """Start the thread; it first serves the model that is stored here."""
         self._thread.start()

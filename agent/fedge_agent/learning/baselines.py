@@ -56,6 +56,15 @@ class Baselines:
         span = self._plans.get(asset, Plan()).span_ns
         return Progress(covered, span, self._windows.get(asset, 0), self._least)
 
+    def is_covered(self, asset: str) -> bool:
+        """Whether the windows that were put cover the asset's baseline, also those that are not written yet."""
+        windows, covered = self._samples.collected(self._name, asset)
+        return self._anomaly and covered >= self._plans.get(asset, Plan()).span_ns and windows >= self._least
+
+    def was_complete(self, asset: str) -> bool:
+        """Whether limits were made since the asset has covered its span."""
+        return asset in self._complete
+
     def limits(self, held: Data, train: Data, made_for: bytes) -> tuple[Limit, dict[str, Limit]]:
         """The limit of assets without one of their own, and those of the others.
 

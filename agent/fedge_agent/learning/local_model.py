@@ -10,8 +10,8 @@ which is replaced as a whole.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -82,6 +82,7 @@ class LocalModel:
         self._fits, self._pause = fits, pause
         self._plans, self._events = plans or {}, events
         self._adopted: _Adopted | None = None
+        self._is_making = False  # a standardisation or limit
 
     @property
     def graph(self) -> TrainableGraph | None:
@@ -212,8 +213,28 @@ class LocalModel:
 
     def complete_baselines(self) -> None:
         """Make the limits of assets whose baseline has become complete."""
-        if self.serving is not None and self._model.baselines.became_complete(self.serving.limits):
-            self.serve()
+        if self.serving is None:
+            return
+        with self._making():
+            if self._model.baselines.became_complete(self.serving.limits):
+                self.serve()
+
+    def is_due(self, asset: str) -> bool:
+        """Whether what the asset lacks to decide is being made, or will be from the windows that were put: it needs no
+        more of them. Called in the main thread."""
+        making, model, serving = self._is_making, self._adopted, self.serving  # in this order: what is made then serves
+        if model is None:
+            return False
+        if serving is not None:
+            limit = serving.limits.get(asset)
+            if (limit is not None and not limit.provisional) or not model.baselines.is_covered(asset):
+                return False
+        collected = sum(self._samples.collected(self._name, each)[0] for each in self._plans)
+        if making or model.standardisation.is_due(collected):
+            return True
+        if serving is None:
+            return model.standardisation.scale is not None  # the release is being tried
+        return not model.baselines.was_complete(asset)
 
     def rescale(self) -> None:
         """Fit the standardisation when that is due, and serve with it.
@@ -225,9 +246,20 @@ class LocalModel:
         if data.readable_again:
             data.unread = False
             self.serve()
-        if self._model.standardisation.refit(self.total, data.to_scale):
-            self._tune()
-            self.serve()
+        if self._model.standardisation.is_due(self.total):
+            with self._making():
+                if self._model.standardisation.refit(self.total, data.to_scale):
+                    self._tune()
+                    self.serve()
+
+    @contextmanager
+    def _making(self) -> Iterator[None]:
+        """While this lasts, what may be made of the samples is not there yet (`is_due`)."""
+        self._is_making = True
+        try:
+            yield
+        finally:
+            self._is_making = False
 
     def serve(self) -> None:
         """Make a new session with standardisation and limits, then swap it in."""

@@ -52,6 +52,7 @@ class Standardisation:
         self._least, self._assets, self._events = least, assets, events
         self._fitted_on = 0  # samples
         self._accepted = 0  # alarms that had been accepted then
+        self._too_few = 0  # samples, when too few of them were usable
 
     def restore(self) -> None:
         """Take the stored scale or the card's own, unless there is one already."""
@@ -71,11 +72,11 @@ class Standardisation:
 
         total: samples that were ever collected; samples: returns those to fit it to (n, *shape).
         """
-        accepted = self._events.accepted if self._events else 0
-        if accepted == self._accepted and total < max(self._least, self._grown()):
+        if not self.is_due(total):
             return False
-        self._accepted, x = accepted, samples()
+        self._accepted, x = self._events.accepted if self._events else 0, samples()
         if len(x) < self._least:
+            self._too_few = total
             return False
         self.scale, self._fitted_on = standardise.fit(x, self._card), total
         self.doubtful = outliers.doubtful(x, self._card)
@@ -84,6 +85,12 @@ class Standardisation:
         except StorageError as e:  # it serves nevertheless, and is fitted again after a restart
             logger.warning("model %s: %s", self._name, e)
         return True
+
+    def is_due(self, total: int) -> bool:
+        """Whether a fit is worth its while, with so many samples."""
+        accepted = self._events.accepted if self._events else 0
+        again = max(GROWTH * self._too_few, self._too_few + SETTLING) if self._too_few else 0.0
+        return accepted != self._accepted or total >= max(self._least, self._grown(), again)
 
     def _grown(self) -> float:
         """How many samples make another fit worth while: few, while the windows of an accepted alarm come in."""

@@ -76,6 +76,8 @@ class Asset:
         self._context = Context(config.context) if config.context else None
         self._watch = Watch(time.monotonic())
         self._gappy = self._undecided = 0
+        self.can_wait = False  # its sources hold a stored past: windows wait for what it lacks to decide
+        self._pending: deque[Window] = deque()  # those that do; no more than one batch gives
         self.newest: Glance | None = None  # for who looks at one window
         self.decisions: deque[tuple[Decision, TargetValue]] = deque(maxlen=RECENT_DECISIONS)
 
@@ -92,10 +94,28 @@ class Asset:
             self._windows.hold(batch)
             return
         for window in self._windows.push(batch):
-            if not decided:
+            if not decided and (self._pending or (self.can_wait and self.lacks() is not None)):
+                self._pending.append(window)
+            elif not decided:
                 self.decide(window)
         for window in self._windows.labelled():
             self._note_label(window.end_ns, self._samples.put_labelled(window))
+
+    @property
+    def pending(self) -> bool:
+        """Whether windows wait for what the asset lacks to decide."""
+        return bool(self._pending)
+
+    def lacks(self) -> Cause | None:
+        """What the asset waits for before it can decide, if that comes without further readings."""
+        if self.participant.graph is None:
+            return Cause(Reason.MODEL, detail=self.participant.problem or "")
+        return Cause(Reason.BASELINE) if self.participant.is_due(self.name) else None
+
+    def catch_up(self) -> None:
+        """Decide on the windows that waited, unless they wait still."""
+        while self._pending and not (self.can_wait and self.lacks() is not None):
+            self.decide(self._pending.popleft()._replace(received_ns=time.monotonic_ns()))
 
     def decide(self, window: Window) -> None:
         """Decide on a window, follow up with events, and queue the window as a sample."""

@@ -30,6 +30,7 @@ class AssetWindows:
         self._assembler: Assembler | Snapshots | None = None
         self._unread = [ChannelFacts(n, t.source, t.tag) for n, t in config.channels.items()]
         self._early: dict[str, dict[str, Reading]] = {}  # source -> tag -> its last reading before there was a model
+        self._unseen = 0  # readings that came before there was a model
         self._is_live = False  # no replay is going on
         self._start_ns: int | float | None = None  # of the first window after a restart
 
@@ -59,6 +60,7 @@ class AssetWindows:
 
     def hold(self, batch: Batch) -> None:
         """Hold the last reading of each tag until there is a model: OPC UA will not send an unchanged value again."""
+        self._unseen += len(batch.readings)
         known = self._early.setdefault(batch.source, {})
         if batch.fresh:
             known.clear()
@@ -111,7 +113,8 @@ class AssetWindows:
 
     def counters(self) -> dict[str, Any]:
         """What happened to readings, for `status`."""
-        return dict(vars(self._assembler.counters)) if self._assembler else {"windows": 0, "gaps": 0}
+        counted = vars(self._assembler.counters) if self._assembler else {"windows": 0, "gaps": 0}
+        return {**counted, "before_model": self._unseen}
 
     def out_of_range(self) -> dict[str, int]:
         """Values outside of `range`, by channel; only of those that had some."""

@@ -63,6 +63,10 @@ class Routes:
         """The assets that want a tag of the source."""
         return list(self._uses[source])
 
+    def window_sources(self, asset: str) -> frozenset[str]:
+        """The sources of what the asset's windows are made of."""
+        return frozenset(source for source, uses in self._uses.items() if Use.WINDOWS in uses.get(asset, ()))
+
     def divide(self, batch: Batch) -> Iterator[Routed]:
         """The part of each asset of the source; one without a reading still learns that the source is alive."""
         wanted, uses = self._wanted[batch.source], self._uses[batch.source]

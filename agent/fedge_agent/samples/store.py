@@ -83,10 +83,16 @@ class SampleStore:
         self._synced = time.monotonic()
         self.total: dict[str, int] = {}
         self._covered: dict[tuple[str, str], int] = {}  # (model, asset) -> operation, ns
+        self._known = Counter[tuple[str, str]]()  # (model, asset) -> samples that were put, with those that wait
+        self._cover_known = Counter[tuple[str, str]]()  # their operation, ns
         with suppress(StorageError):  # there are none, then, until the file can be read
-            self.total = dict(self._rows("SELECT model, count(*) FROM samples GROUP BY model"))
+            counts = self._rows("SELECT model, asset, count(*) FROM samples GROUP BY model, asset")
+            self._known.update({(model, asset): n for model, asset, n in counts})
+            for (model, _), n in self._known.items():
+                self.total[model] = self.total.get(model, 0) + n
             covered = self._rows("SELECT model, asset, covered_ns FROM baselines")
             self._covered = {(model, asset): int(ns) for model, asset, ns in covered}
+            self._cover_known.update(self._covered)
 
     @property
     def problem(self) -> str | None:
@@ -120,7 +126,13 @@ class SampleStore:
             self.crowded[sample.asset] += 1
         else:
             self._queued[sample.asset] += 1
+            self._known[sample.model, sample.asset] += 1
+            self._cover_known[sample.model, sample.asset] += thinned.covers_ns
             self._waiting.append(thinned)
+
+    def collected(self, model: str, asset: str) -> tuple[int, int]:
+        """How many samples of the asset were put, and how much operation (ns) they cover: written yet, or not."""
+        return self._known[model, asset], self._cover_known[model, asset]
 
     def covered_ns(self, model: str, asset: str) -> int:
         """How much operation of the asset its windows covered so far."""
@@ -139,7 +151,7 @@ class SampleStore:
             return
         with suppress(StorageError), self.tables.transaction() as db:
             db.execute("INSERT OR IGNORE INTO baselines VALUES (?, ?, ?, ?)", (model, asset, size, count * hop_ns))
-        self._covered[model, asset] = count * hop_ns
+        self._covered[model, asset] = self._cover_known[model, asset] = count * hop_ns
 
     def share(self, model: str, size: int) -> int:
         """How many samples of `size` numbers each asset of the model may have when all have many."""

@@ -36,6 +36,11 @@ class FilesSource(Source):
         self._config = config
         self._faults: Faults | None = None  # of all runs: a problem of the last one is withdrawn by this one
 
+    @property
+    def can_wait(self) -> bool:
+        """Whether rows wait in the file; a replay is paced by the clock."""
+        return self._config.tail
+
     def run(self, tags: Sequence[str], host: SourceHost) -> None:
         """Emit each row when its time comes (replay), or when it was written (tail)."""
         self._faults = self._faults or Faults(host.count, host.problem)

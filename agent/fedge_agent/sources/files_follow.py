@@ -32,7 +32,7 @@ def follow(config: FilesConfig, tags: Sequence[str], host: SourceHost, faults: F
             host.problem("connection", None)
             if not found:
                 host.stop.wait(config.poll)
-            while host.waiting() >= AHEAD and not host.stop.wait(WAIT_S):
+            while (host.waiting() >= AHEAD or host.held()) and not host.stop.wait(WAIT_S):
                 pass
     finally:
         reader.close()

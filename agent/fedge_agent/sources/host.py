@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,8 @@ class Queue:
     A source that delivers too much delays and displaces only itself: when the queue is full, the oldest batch of the
     source that has the most in it is dropped. The last value of each scalar tag in a dropped batch moves into the
     source's next batch: a tag that seldom changes would otherwise be wrong until it changes again.
+
+    held: sources whose batches wait, because a machine could not decide on them yet, and why.
     """
 
     def __init__(self, size: int) -> None:
@@ -49,6 +51,19 @@ class Queue:
         self._count, self._bytes = 0, Counter[str]()  # of arrays, by source
         self.dropped = 0
         self.dropped_of: Counter[str] = Counter()  # the same, by source
+        self.held: Mapping[str, str] = {}  # source -> why it is not served
+        self._released: dict[str, int] = {}  # source -> when it was held last, monotonic ns
+
+    def hold(self, held: Mapping[str, str]) -> None:
+        """Serve these sources no more, for the time being. Main thread."""
+        now = time.monotonic_ns()
+        with self._ready:
+            self._released.update((source, now) for source in self.held if source not in held)
+            self.held = held
+
+    def count(self, source: str) -> int:
+        """Batches of one source that wait."""
+        return len(self._waiting.get(source, ()))
 
     def put(self, batch: Batch) -> None:
         """Append a batch. Never blocks."""
@@ -87,7 +102,8 @@ class Queue:
         return batch
 
     def __len__(self) -> int:
-        return self._count
+        """Batches that the main thread has to take in; those of held sources are not among them."""
+        return self._count - sum(self.count(source) for source in self.held)
 
     @property
     def full(self) -> bool:
@@ -103,13 +119,19 @@ class Queue:
     def get(self, timeout: float) -> Batch | None:
         """Remove and return the oldest batch of the source whose turn it is, or None if none arrives in time."""
         with self._ready:
-            if not self._count and not self._ready.wait_for(lambda: self._count > 0, timeout):
+            if self._next() is None and not self._ready.wait_for(lambda: self._next() is not None, timeout):
                 return None
-            source = next(iter(self._waiting))
+            source = self._next()
+            assert source is not None
             batch = self._take(source)
             if source in self._waiting:  # the others come first now
                 self._waiting[source] = self._waiting.pop(source)
-            return batch
+            released = self._released.get(source, 0)  # the latency of a decision counts from then
+            return batch if batch.received_ns >= released else batch._replace(received_ns=released)
+
+    def _next(self) -> str | None:
+        """The source whose turn it is."""
+        return next((source for source in self._waiting if source not in self.held), None)
 
 
 def _bytes(batch: Batch) -> int:
@@ -197,10 +219,15 @@ class HostedSource:
             self.problem("inbox", f"{e}; readings are used without being stored: those of now would not survive a kill")
         parts = [readings] if alive_ns is not None else list(pieces(readings))
         for i, part in enumerate(parts):
-            while (self._queue.full_for(self.name) or (i and len(self._queue) >= AHEAD)) and not self.stop.wait(ROOM_S):
+            while self._is_full(i > 0) and not self.stop.wait(ROOM_S):
                 pass
             # Only with its last piece a row of the inbox is done: a restart before begins with all of it again.
             self._hand_over(part, alive_ns, fresh and i == 0, row if i == len(parts) - 1 else 0)
+
+    def _is_full(self, goes_on: bool) -> bool:
+        """Whether the next piece has to wait; goes_on: of a batch of which the queue has some already."""
+        mine = self._queue.count(self.name) if self.held() else len(self._queue)
+        return self._queue.full_for(self.name) or (goes_on and mine >= AHEAD)
 
     def receipts(self) -> list[bytes]:
         """Receipts of the newest messages that were stored."""
@@ -257,8 +284,17 @@ class HostedSource:
             self._examples[what] = example
 
     def waiting(self) -> int:
-        """Batches that wait for the agent."""
+        """Batches that wait for the agent; those of held sources do not delay the others."""
         return len(self._queue)
+
+    @property
+    def can_wait(self) -> bool:
+        """Whether what it reads waits where it is stored."""
+        return self._source.can_wait
+
+    def held(self) -> bool:
+        """Whether to read no further for now."""
+        return self.name in self._queue.held
 
     @property
     def folder(self) -> Path:
@@ -286,6 +322,7 @@ class HostedSource:
             "reconnects": self._failures,
             "counts": {**self._counts, **({"batches dropped": dropped} if dropped else {})},
             "examples": dict(self._examples),
+            "held": self._queue.held.get(self.name),
             "problems": self._names.grouped(dict(self._problems)),
         }
 

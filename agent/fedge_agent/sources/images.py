@@ -60,6 +60,11 @@ class ImagesSource(Source):
         if config.raw is not None:
             check_raw(config.raw)
 
+    @property
+    def can_wait(self) -> bool:
+        """Pictures wait in the folder."""
+        return True
+
     def run(self, tags: Sequence[str], host: SourceHost) -> None:
         """Look every `poll`. Raises UnreachableError while the folder cannot be read."""
         with Journal(host.folder / "pictures.sqlite") as journal:
@@ -131,7 +136,7 @@ class Watch:
         self._journal.forget_all_but(found)
         ready = [(self._times.of(name, seen.mtime_ns), name, seen) for name, seen in self._ready(found)]
         for time_ns, name, seen in sorted(ready, key=lambda r: (r[0] or 0, r[1])):
-            if self._host.stop.is_set():
+            if self._host.stop.is_set() or self._host.held():
                 return
             self._take(time_ns, name, seen)
 

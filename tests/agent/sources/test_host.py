@@ -129,3 +129,36 @@ def test_a_time_outside_of_our_days_is_counted_and_reported_and_stops_no_other(t
     assert status["counts"] == {"time_out_of_range": 1} and "tag a: its time" in status["problems"]["time"]
     source.emit([Reading("a", 6, 1.0)])
     assert source.status()["problems"] == {}
+
+
+def test_a_source_that_is_held_waits_alone_and_nothing_of_it_is_lost() -> None:
+    queue = Queue(10)
+    for i in range(3):
+        queue.put(batch("log", i, float(i)))
+        queue.put(batch("plc", i, float(i)))
+    queue.hold({"log": "pump waits for its limit"})
+    assert len(queue) == 3 and queue.count("log") == 3  # what waits for the main thread
+    assert [found.source for found in iter(lambda: queue.get(0), None)] == ["plc"] * 3
+    queue.hold({})
+    late = list(iter(lambda: queue.get(0), None))
+    assert [found.readings[0].value for found in late] == [0.0, 1.0, 2.0]
+    assert all(found.received_ns > 0 for found in late)  # the wait is no latency of the decision
+
+
+def test_a_long_batch_of_a_held_source_stops_after_two_pieces_and_ends_when_it_goes_on() -> None:
+    queue = Queue(10)
+    queue.hold({"log": "pump waits for its limit"})
+    source = HostedSource("log", Failing(iter(())), [], queue)
+    assert source.held() and source.status()["held"] == "pump waits for its limit"
+    thread = threading.Thread(target=source.store, args=([Reading("a", i, float(i)) for i in range(1000)],))
+    thread.start()
+    until(lambda: queue.count("log") == host.AHEAD)
+    queue.put(batch("plc", 1, 1.0))
+    found = queue.get(0)
+    assert found is not None and found.source == "plc" and queue.count("log") == host.AHEAD
+    queue.hold({})
+    values: list[object] = []
+    while len(values) < 1000 and (found := queue.get(LONGEST_S)) is not None:
+        values += [reading.value for reading in found.readings]
+    assert values == [float(i) for i in range(1000)]
+    thread.join(LONGEST_S)

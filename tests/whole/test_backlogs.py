@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A past that is read in one go is decided on, whatever the machine still lacks at first: with the real agent."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fedge_models.graph import zoo
+from fedge_models.graph.card import Card, Channel, WindowSpec
+from support.programs import Programs
+
+CARD = Card("anomaly", (Channel("temp"),), WindowSpec(1.0, 10, 10), ("mean", "std"))
+BEGIN = datetime(2026, 3, 2, 6, tzinfo=timezone.utc)
+ROWS, FAULTS = 10_000, ((8000, 8100), (9000, 9100))  # rows
+STEP = timedelta(seconds=1)
+
+
+def row(number: int) -> str:
+    fault = 15 if any(first <= number < end for first, end in FAULTS) else 0
+    value = 20 + math.sin(number / 7) + random.Random(number).gauss(0, 0.2) + fault
+    return f"{(BEGIN + number * STEP).isoformat()},{value:.3f}\n"
+
+
+class Logged(Programs):
+    """A machine whose logger wrote for hours before the agent starts."""
+
+    def __init__(self, folder: Path, pattern: str = "log.csv") -> None:
+        super().__init__(folder)
+        (folder / "gw.toml").write_text(
+            f"""
+[agent]
+name = "gw"
+state = "gw"
+[source.log]
+type = "files"
+path = "{folder / pattern}"
+time_column = "time"
+tail = true
+start = "begin"
+[model.m]
+file = "{folder / "m.onnx"}"
+training = {{ min_samples = 20 }}
+[asset.pump]
+model = "m"
+baseline = "20m"
+channels.temp = {{ source = "log", tag = "temp" }}
+[asset.pump.when]
+min_gap = 0
+[output.journal]
+type = "log"
+path = "{folder / "events.jsonl"}"
+"""
+        )
+
+    def write(self, first: int, end: int, name: str = "log.csv") -> None:
+        path = self.folder / name
+        begin = "" if path.exists() else "time,temp\n"
+        with path.open("a") as file:
+            file.write(begin + "".join(map(row, range(first, end))))
+
+    def give_model(self) -> None:
+        (self.folder / "m.onnx").write_bytes(zoo.autoencoder(CARD, 2, (1,)).SerializeToString())
+
+    @property
+    def asset(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.status("gw")["assets"]["pump"]
+        return found
+
+    def events(self) -> list[dict[str, Any]]:
+        path = self.folder / "events.jsonl"
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+    def opened_rows(self) -> list[int]:
+        """The rows at which events were opened."""
+        times = [datetime.fromtimestamp(e["since_ns"] / 1e9, timezone.utc) for e in self.opened()]
+        return [round((time - BEGIN) / STEP) for time in times]
+
+    def opened(self) -> list[dict[str, Any]]:
+        return [event for event in self.events() if event["state"] == "opened"]
+
+    def wait_for_windows(self, count: int) -> None:
+        self.wait(lambda: self.asset["counters"]["windows"] >= count, f"{count} windows")
+
+
+@pytest.fixture
+def logged(tmp_path: Path) -> Iterator[Logged]:
+    made = Logged(tmp_path)
+    yield made
+    made.end()
+
+
+def assert_both_faults(logged: Logged) -> None:
+    logged.wait(lambda: len(logged.events()) >= 4, "the events")
+    rows = logged.opened_rows()
+    assert len(rows) == 2 and all(0 <= row - first < 20 for row, (first, _) in zip(rows, FAULTS, strict=True)), rows
+
+
+@pytest.mark.parametrize("files", [1, 4])
+def test_a_fault_in_the_past_that_is_read_at_the_first_start_raises_its_event(tmp_path: Path, files: int) -> None:
+    logged = Logged(tmp_path, "log.csv" if files == 1 else "log_*.csv")
+    try:
+        logged.give_model()
+        for i in range(files):
+            name = "log.csv" if files == 1 else f"log_2026-03-{i + 1:02}.csv"
+            logged.write(i * ROWS // files, (i + 1) * ROWS // files, name)
+        logged.start("gw")
+        assert_both_faults(logged)
+        logged.wait_for_windows(ROWS // 10 - 2)
+        assert logged.asset["windows_undecided"] <= 20 + 13  # those of which the first limit was made, and a piece's
+        assert logged.asset["last"]["threshold"] is not None
+    finally:
+        logged.end()
+
+
+def test_no_row_is_read_before_there_is_a_model_and_then_all_are_decided(logged: Logged) -> None:
+    logged.write(0, ROWS)
+    logged.start("gw")
+    source = logged.status("gw")["sources"]["log"]
+    assert source["held"] == "pump waits for its model"
+    assert "read no further: pump waits for its model" in logged.told("gw")
+    assert 'fedge_agent_held_sources{name="log"} 1.0' in logged.text("gw", "/metrics")
+    logged.kill("gw")
+    logged.give_model()
+    logged.start("gw")
+    assert_both_faults(logged)
+
+
+def test_a_kill_while_the_limit_is_made_loses_no_window_of_the_past(logged: Logged) -> None:
+    logged.give_model()
+    logged.write(0, ROWS)
+    for _ in range(4):
+        logged.start("gw")
+        logged.wait(lambda: logged.status("gw")["sources"]["log"]["readings"] or logged.events(), "readings")
+        logged.kill("gw")
+    logged.start("gw")
+    assert_both_faults(logged)
