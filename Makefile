@@ -28,7 +28,7 @@ test: .venv/.dev
 	$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m "not slow" $(ARGS)
 
 test-slow: .venv/.dev
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -m "slow or hypothesis" --hypothesis-profile=thorough
 	$(MAKE) mutants
 
 # Breaks each core promise in a copy of this tree and expects its tests to fail (tests/mutants.toml); five minutes.

@@ -11,14 +11,16 @@ import pytest
 from hypothesis import settings
 from support.at_end import AtEnd
 from support.databases import Disk
+from support.examples import ALL
 from support.marks import marks_of
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before any import of onnxruntime
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 for name in ("CI", "BUILD_NUMBER"):  # with one of them pytest shows long differences whole: minutes
     os.environ.pop(name, None)
-settings.register_profile("same", derandomize=True, deadline=None)  # --hypothesis-profile=default looks elsewhere
-settings.load_profile("same")
+settings.register_profile("thorough", derandomize=True, deadline=None, max_examples=ALL)
+settings.register_profile("same", settings.get_profile("thorough"), max_examples=ALL // 4)
+settings.load_profile("same")  # --hypothesis-profile=default looks elsewhere
 
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` chooses

@@ -100,7 +100,7 @@ class Copy:
 
     def test(self, tests: Sequence[str], longest_s: float = LONGEST_S) -> tuple[int, str]:
         """Exit code of pytest, TOO_LONG or SKIPPED (all of them); and what it printed."""
-        command = [sys.executable, "-m", "pytest", "-x", "--tb=short", *tests]
+        command = [sys.executable, "-m", "pytest", "-x", "--tb=short", "--hypothesis-profile=thorough", *tests]
         with tempfile.TemporaryFile("w+") as output:
             process = subprocess.Popen(
                 command, cwd=self._root, env=self._environment, stdout=output, stderr=output, start_new_session=True

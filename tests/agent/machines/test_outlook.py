@@ -23,6 +23,7 @@ from fedge_models.training.loop import fit
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.at_end import AtEnd
+from support.examples import examples
 
 START = 1_700_000_000 * 10**9
 CAPACITY = Target("capacity", "Ah", low=0, high=2, alarm_below=1.4)
@@ -74,7 +75,7 @@ def test_a_third_of_outliers_does_not_bend_the_line() -> None:
     assert expected == pytest.approx(100, rel=0.25)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 400), st.floats(-1e6, 1e6)), max_size=200))
 def test_any_course_gives_times_in_order_or_none(steps: list[tuple[int, float]]) -> None:
     trend = Trend(100, 0.9)

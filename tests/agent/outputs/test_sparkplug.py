@@ -22,10 +22,11 @@ from fedge_agent.types import Decision, Event, Quality
 from fedge_models.errors import ConfigError, UnreachableError, WireError
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 from support.mosquitto import Mosquitto
 from support.npm_sparkplug import NpmSparkplug
 
-FUZZ = settings(max_examples=60, deadline=None, derandomize=True)
+FUZZ = settings(max_examples=examples(60), deadline=None, derandomize=True)
 
 T = 1_700_000_000_000
 

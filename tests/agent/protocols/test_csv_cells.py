@@ -15,6 +15,7 @@ from fedge_models.errors import ConfigError
 from fedge_models.system import settings as toml
 from hypothesis import given, seed, settings
 from hypothesis import strategies as st
+from support.examples import examples
 
 S = 10**9
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -94,7 +95,7 @@ FORMATS = ["%d.%m.%Y %H:%M:%S", "%Y/%m/%d %H:%M:%S.%f", "%m/%d/%y %I:%M:%S %p", 
 
 
 @seed(5)
-@settings(max_examples=150, deadline=None, database=None)
+@settings(max_examples=examples(150), deadline=None, database=None)
 @given(st.sampled_from(FORMATS), st.datetimes(datetime(1990, 1, 1), datetime(2060, 1, 1)))
 def test_formats_read_what_strftime_writes(text: str, moment: datetime) -> None:
     cell = moment.strftime(text)

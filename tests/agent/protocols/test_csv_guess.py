@@ -20,6 +20,7 @@ from fedge_models.errors import ConfigError
 from fedge_models.system import settings as toml
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
+from support.examples import examples
 from support.recording_host import RecordingHost
 
 BEGIN = datetime(2026, 11, 24, 8, tzinfo=timezone.utc)
@@ -264,7 +265,7 @@ NAMES = st.lists(st.sampled_from(["Temp °C", "Druck", "FIC-101.PV", "n", "x1"])
 
 
 @seed(11)
-@settings(max_examples=120, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(120), deadline=None, database=None, suppress_health_check=list(HealthCheck))
 @given(STYLES, NAMES, st.integers(5, 30), st.sampled_from([1, 7, 60, 3600]), st.randoms(use_true_random=False))
 def test_written_lines_read_what_was_written(style: Style, names: list[str], rows: int, step_s: int, rng: Any) -> None:
     values = [[round(rng.uniform(-50, 1500), 3) for _ in names] for _ in range(rows)]

@@ -12,6 +12,7 @@ from asyncua import ua
 from fedge_agent.protocols.opcua.evidence import CHANGES, MOVES, UNMOVED, USUAL, Answer, Evidence, Stamp
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 
 T = datetime(2026, 3, 1, tzinfo=timezone.utc)
 T_NS = round(T.timestamp()) * 10**9
@@ -239,7 +240,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=examples(300), deadline=None, derandomize=True)
 @given(STEPS)
 def test_whatever_a_server_says_no_reading_is_a_little_older_than_the_one_before(steps: Any) -> None:
     """Such a reading would be late. The same value may come again; a clock that is set back by seconds is followed."""

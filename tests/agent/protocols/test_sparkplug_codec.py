@@ -18,12 +18,13 @@ from fedge_models.errors import ConfigError, WireError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.counterparts import others, program
+from support.examples import examples
 from support.paths import SUPPORT, VECTORS
 from support.waiting import LONGEST_S
 
 RECORDED: dict[str, str] = json.loads((VECTORS / "sparkplug.json").read_text())
 T = 1700000000000
-FUZZ = settings(max_examples=300, deadline=None, derandomize=True)
+FUZZ = settings(max_examples=examples(300), deadline=None, derandomize=True)
 
 
 def recorded(name: str) -> list[Metric]:

@@ -15,8 +15,9 @@ from fedge_agent.protocols.sparkplug.rebirths import MAX_UNANSWERED
 from fedge_agent.types import Quality, Reading
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 
-FUZZ = settings(max_examples=200, deadline=None, derandomize=True)
+FUZZ = settings(max_examples=examples(200), deadline=None, derandomize=True)
 
 T = 1_700_000_000_000  # ms
 TAGS = ["g/n/press/temperature", "g/n/press/state", "g/n//load", "g/n/pump/flow"]

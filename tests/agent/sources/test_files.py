@@ -27,6 +27,7 @@ from fedge_models.system.settings import Seconds
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 from support.disks import SmallDisk
+from support.examples import examples
 from support.recording_host import RecordingHost
 from support.waiting import LONGEST_S, until
 
@@ -426,7 +427,7 @@ EVENTS = st.lists(st.tuples(st.sampled_from(["append", "append", "append", "rest
 
 
 @seed(7)
-@settings(max_examples=80, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(80), deadline=None, database=None, suppress_health_check=list(HealthCheck))
 @given(EVENTS)
 def test_every_line_once_however_it_is_written_rotated_and_restarted(events: list[tuple[str, list[str]]]) -> None:
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:

@@ -19,6 +19,7 @@ from fedge_models.errors import ConfigError, FedgeError, RefusedError, RetryErro
 from fedge_models.system import times
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 from support.recording_host import RecordingHost
 
 TAGS = ["/job", "/product/code", "/speed", "/running"]
@@ -131,7 +132,7 @@ values = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(values, values)
 def test_any_answer_gives_one_reading_a_tag_or_an_error_of_ours(answer: Any, stamp: Any) -> None:
     source = HttpSource("meter", HttpConfig(url="http://127.0.0.1:1/", time="/ts"))

@@ -16,6 +16,7 @@ from fedge_models.system import times
 from fedge_models.system.quoting import quote
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 
 NOW = 1_700_000_000_000_000_000
 TAGS = ["t#/a", "t#/b/0", "t#/ts", "t#/a/b/c", "t#"]
@@ -67,13 +68,13 @@ def mutated(payload: bytes, changes: list[tuple[int, bytes]]) -> bytes:
     return payload
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(documents, mutations, st.sampled_from(CONFIGS))
 def test_documents_of_any_shape(document: Any, changes: list[tuple[int, bytes]], how: MqttConfig) -> None:
     check(mutated(json.dumps(document).encode(), changes), how)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.binary(max_size=300), st.sampled_from(CONFIGS))
 def test_any_bytes(payload: bytes, how: MqttConfig) -> None:
     check(payload, how)

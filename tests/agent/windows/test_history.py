@@ -14,6 +14,7 @@ from fedge_agent.types import Batch, Quality, Reading, Window
 from fedge_agent.windows.assembler import Assembler
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 
 S = 1_000_000_000
 START = 1_700_000_000 * S
@@ -129,7 +130,7 @@ def told(setup: Setup, story: Sequence[tuple[str, Any]]) -> Rows:
     return rows
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(SETUPS, STORIES, CUTS)
 @example(Setup(hold=20.0), [("step", 1.0)] * 5 + [("hole", 11.0)] + [("step", 1.0)] * 9, [3])  # held throughout
 def test_windows_are_the_same_however_the_rows_are_fed(
@@ -143,7 +144,7 @@ def test_windows_are_the_same_however_the_rows_are_fed(
     assert one.counters == each.counters == some.counters
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(SETUPS, LIVING, CUTS, st.sampled_from([0.0, 30.0, 3.0 * DAY]))
 def test_windows_of_a_source_that_reports_that_it_lives_are_the_same_however_the_rows_are_fed(
     setup: Setup, story: list[tuple[str, Any]], where: list[int], old: float
@@ -212,7 +213,7 @@ BLOCKS = st.lists(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(BLOCKS, st.sampled_from([100.0, 12_800.0, 50_000.0]), st.sampled_from([8, 20]), st.booleans(), CUTS)
 def test_windows_of_waveforms_are_the_same_however_the_blocks_are_fed(
     story: list[tuple[str, float]], rate: float, size: int, scalar: bool, where: list[int]

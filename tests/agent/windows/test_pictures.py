@@ -31,6 +31,7 @@ from fedge_models.training import standardise
 from hypothesis import HealthCheck, example, given, seed, settings
 from hypothesis import strategies as st
 from PIL import Image
+from support.examples import examples
 from support.waiting import LONGEST_S
 
 MAX_DECODE_MIB, MAX_DECODE_S = 200, 5.0
@@ -142,14 +143,17 @@ def test_the_largest_picture_fits_beside_an_agent_in_256_mb(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "words"),
+    ("side", "mode", "how", "words"),
     [
-        (large(4096, 4096, "RGB", "JPEG", **PROGRESSIVE, subsampling=0), "progressive.*decode.*use baseline JPEG"),
-        (large(3600, 3600, "CMYK", "JPEG", **PROGRESSIVE), "CMYK, progressive"),
+        (4096, "RGB", {**PROGRESSIVE, "subsampling": 0}, "progressive.*decode.*use baseline JPEG"),
+        (3600, "CMYK", PROGRESSIVE, "CMYK, progressive"),
     ],
     ids=["colour", "cmyk"],
 )
-def test_a_picture_that_costs_more_to_decode_is_refused_from_its_header(data: bytes, words: str) -> None:
+def test_a_picture_that_costs_more_to_decode_is_refused_from_its_header(
+    side: int, mode: str, how: dict[str, Any], words: str
+) -> None:
+    data = large(side, side, mode, "JPEG", **how)
     before = memory_mib("VmRSS", reset=True)
     with pytest.raises(PictureError, match=words):
         decode(data)
@@ -244,7 +248,7 @@ def repaired(data: bytes) -> bytes:
 
 
 @seed(5)
-@settings(max_examples=400, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(400), deadline=None, database=None, suppress_health_check=list(HealthCheck))
 @example(0, [(16, 255), (20, 255)], None, True)  # a width and height of billions
 @given(st.integers(0, len(SEEDS) - 1), CHANGES, st.none() | st.integers(0, 1 << 12), st.booleans())
 def test_mutated_pictures_never_cost_more_than_they_may(

@@ -14,6 +14,7 @@ from fedge_models.errors import ConfigError, IdentityError, RefusedError
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from support.examples import examples
 from support.federation_bench import ASYNCHRONOUS, FederationBench
 
 # Thousands of transactions, none of which has to survive a power cut: a disk would take minutes over them.
@@ -105,7 +106,7 @@ class AsynchronousLife(LifeOfAFederation):
     keys = ASYNCHRONOUS + "lifetime = '100d'\n"
 
 
-HOW = settings(derandomize=True, deadline=None, max_examples=12, stateful_step_count=40)
+HOW = settings(derandomize=True, deadline=None, max_examples=examples(12), stateful_step_count=40)
 
 
 class TestLife(LifeOfAFederation.TestCase):  # type: ignore[misc, valid-type]  # hypothesis makes it on access

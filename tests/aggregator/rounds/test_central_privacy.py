@@ -34,6 +34,7 @@ from fedge_models.privacy.discrete_gaussian import Bits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.counterparts import counterpart
+from support.examples import examples
 
 
 def private(**fields: float) -> Privacy:
@@ -52,7 +53,7 @@ def rows(n: int, d: int, seed: int = 0) -> list[Any]:
 # one site
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(st.integers(0, 2**32), st.integers(1, 6), st.floats(0.01, 10), st.floats(0.01, 10))
 def test_one_more_site_moves_the_sum_by_no_more_than_the_clip_norm(
     seed: int, n: int, clip: float, multiplier: float

@@ -11,6 +11,7 @@ from fedge_models.errors import StaleError
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from support.examples import examples
 
 CONFIG = RoundConfig(quorum=3, deadline_s=60)
 SAMPLED = replace(CONFIG, share=0.3, margin=0.5)
@@ -309,7 +310,7 @@ class AsynchronousEvents(Events):
     config = ASYNCHRONOUS
 
 
-HOW = settings(derandomize=True, deadline=None, max_examples=150, stateful_step_count=40)
+HOW = settings(derandomize=True, deadline=None, max_examples=examples(150), stateful_step_count=40)
 
 
 class TestSynchronous(Events.TestCase):  # type: ignore[misc, valid-type]  # hypothesis makes it on access

@@ -23,6 +23,7 @@ from fedge_models.training.evaluation import evaluate, predict
 from fedge_models.training.loop import fit
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 from support.graphs import RAW, N, check_gradient, ints, load, normal, run_ort, small
 
 IMAGES = Card("classify", (Channel("camera"),), WindowSpec(1, 1, 1), labels=("good", "scratch", "hole"))
@@ -208,7 +209,7 @@ def convolution(data: st.DataObject, depthwise: bool = False, **attributes: Any)
 
 @pytest.mark.parametrize("kind", [FlatConv, DepthwiseConv])
 @given(data=st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 def test_quick_convolutions_equal_the_gathered_one(kind: Any, data: st.DataObject) -> None:
     node, (x, w, b) = convolution(data, kind is DepthwiseConv)
     places = geometry(node, x.shape[2:], w.shape[2:])

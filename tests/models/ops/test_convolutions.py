@@ -13,9 +13,10 @@ from fedge_models.errors import ModelError
 from fedge_models.graph.trainable import TrainableGraph
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 from support.graphs import N, check_gradient, normal, run_ort, small
 
-QUICK = settings(max_examples=40, deadline=None, derandomize=True)
+QUICK = settings(max_examples=examples(40), deadline=None, derandomize=True)
 
 
 @st.composite

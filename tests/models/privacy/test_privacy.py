@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from support.counterparts import counterpart
+from support.examples import examples
 
 
 def seeded(seed: int) -> Bits:
@@ -106,7 +107,7 @@ def test_what_is_within_the_clip_norm_stays_as_it_is(values: Any, clip: float, m
     np.testing.assert_allclose(found, wanted, rtol=2e-6, atol=1.1 * mechanism.unit(clip, multiplier))
 
 
-@settings(max_examples=20)
+@settings(max_examples=examples(20))
 @given(st.integers(0, 2**32), st.floats(0.1, 10), st.floats(0.5, 20))
 def test_clipped_update_is_within_its_bound_after_coding(seed: int, clip: float, multiplier: float) -> None:
     """Before noise: what int8 coding adds to the norm is at most half a step a parameter."""

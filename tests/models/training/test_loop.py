@@ -20,6 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
+from support.examples import examples
 from support.graphs import RAW, N, check_gradient, ints, load, normal, run_ort, small
 
 ANOMALY = Card("anomaly", (Channel("a"),), WindowSpec(10, 24, 8), ("mean",))
@@ -209,7 +210,7 @@ def test_model_whose_names_are_not_utf8_is_refused() -> None:
 
 @pytest.mark.parametrize("schemas", [True, False])
 @given(data=st.data())
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 def test_damaged_model_file_is_refused_or_whole(schemas: bool, data: st.DataObject) -> None:
     model = bytearray(
         zoo.mlp(Card("classify", RAW.channels, RAW.window, ("mean",), labels=RAW.labels), 2, (3,)).SerializeToString()

@@ -11,6 +11,7 @@ from fedge_aggregator.rounds.trust.reputation import Reputation
 from hypothesis import given
 from hypothesis import settings as example_settings
 from hypothesis import strategies as st
+from support.examples import examples
 from support.trust_fleet import CONFIG, Fleet, Rows, judge
 
 ROUNDS = st.lists(
@@ -29,7 +30,7 @@ def played(habits: Sequence[str], round_: int) -> Rows:
     return rows
 
 
-@example_settings(max_examples=60, deadline=None)
+@example_settings(max_examples=examples(60), deadline=None)
 @given(ROUNDS, st.randoms(use_true_random=False))
 def test_scores_stay_bounded_rise_slowly_and_do_not_depend_on_order(plays: list[list[str]], random: object) -> None:
     fleet, members = Fleet(honest=7), [f"n{i}" for i in range(7)]
@@ -52,7 +53,7 @@ def test_scores_stay_bounded_rise_slowly_and_do_not_depend_on_order(plays: list[
         fleet.reputations = dict(assessment.reputations)
 
 
-@example_settings(max_examples=30, deadline=None)
+@example_settings(max_examples=examples(30), deadline=None)
 @given(ROUNDS)
 def test_restart_changes_nothing(plays: list[list[str]]) -> None:
     fleet, again = Fleet(honest=7), Fleet(honest=7)
