@@ -108,7 +108,8 @@ class App:
             self._begin_holding()
             self._events = EventWriter(self._spool, list(self._outputs), self._wake_outputs)
             self._progress = ProgressWriter(self._inbox, self._make_durable)
-            more = {"/decisions": self._decisions, "/orders": self._orders}
+            held = {"/held-orders": self._spool.held_in_memory, "/held-events": self._book.held}
+            more = {"/decisions": self._decisions, "/orders": self._orders, **held}
             self._page = service.Page(where, Metrics(self).text, self.status, self._healthy, more)
             self._opened = opened.pop_all()
 

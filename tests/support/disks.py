@@ -52,6 +52,12 @@ class SmallDisk:
             except OSError:
                 return
 
+    def exhaust_inodes(self) -> None:
+        """Leave no inode for another file."""
+        used = os.statvfs(self.folder)
+        count = used.f_files - used.f_ffree
+        assert not self._mount("-o", f"remount,nr_inodes={count}", str(self.folder))
+
     def free(self) -> None:
         """Make room again."""
         (self.folder / "filler").unlink()

@@ -26,6 +26,7 @@ from support.waiting import LONGEST_S, until
 BIN = Path(sys.executable).parent
 ENV = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "ORT_DISABLE_TELEMETRY": "1"}
 MAINS: dict[str, click.Group] = {"fedge-agent": agent, "fedge-aggregator": aggregator}
+NAMED = Path()  # the state folder has the program's name
 
 
 class Programs:
@@ -55,14 +56,15 @@ class Programs:
         assert done.exit_code == (2 if "PROBLEM" in done.stdout else 0), done.output
         return done.stdout
 
-    def start(self, name: str, program: str = "fedge-agent") -> None:
-        """Start and wait until its status page is there."""
-        address = self.folder / name / "status.addr"
+    def start(self, name: str, program: str = "fedge-agent", state: Path | None = NAMED) -> None:
+        """Start and wait until its status page is there. state: its folder; None: do not wait."""
+        address = (self.folder / name if state is NAMED else state or self.folder / "no") / "status.addr"
         address.unlink(missing_ok=True)
         with (self.folder / f"{name}.log").open("ab") as log:
             command: list[str | Path] = [BIN / program, "start", "--config", self.folder / f"{name}.toml"]
             self.running[name] = subprocess.Popen(command, stdout=log, stderr=log, env=self.env)
-        self.wait(address.exists, f"{name} to start")
+        if state is not None:
+            self.wait(address.exists, f"{name} to start")
 
     def kill(self, name: str) -> None:
         """SIGKILL."""

@@ -12,7 +12,7 @@ from fedge_models.errors import FedgeError, WireError
 from fedge_models.graph.intake import PROBE_BYTES, bounded_memory
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.privacy import budget
-from fedge_models.system import files, lock, service
+from fedge_models.system import disk, files, lock, service
 
 from ..config.schema import Config
 from ..federation import identity
@@ -56,7 +56,7 @@ def _steps(config: Config, where: str) -> Iterator[Step]:
     built = [(n, sources.build(n, t, where, state)) for n, t in config.source.items()]
     targets = [(n, outputs.build(n, t, where, state)) for n, t in config.output.items()]
     yield f"status page {config.agent.status}", partial(_page_problems, config, where)
-    yield f"state folder {state}", lambda: [p for p in (files.folder_problem(state),) if p]
+    yield f"state folder {state}", lambda: [p for p in (disk.folder_problem(state),) if p]
     for name, source in built:
         users, tags = routes.users(name), routes.tags(name)
         yield f"source {name}", lambda s=source, u=users, t=tags: Names(u).folded(s.check(t))  # type: ignore[misc]

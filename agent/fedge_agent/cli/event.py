@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,19 +21,22 @@ from fedge_models.errors import ConfigError
 from fedge_models.system import settings, times
 
 from ..config.schema import Config
-from .options import config_option, json_option, load_config
+from ..health import PROGRAM
+from .options import EXIT_PROBLEM, StateGroup, ask, config_option, json_option, load_config
 
 if TYPE_CHECKING:
     from ..samples.event_book import EventBook
+    from ..samples.event_view import View
 
 LONGEST_S = 31 * 86_400.0
 LONGEST_TEXT = 1000
+NOT_YET = "the agent has not yet run with this configuration, so there are no events"
 
 by_option = click.option("--by", "who", default="", help="Your name; without it, the user's.")
 comment_option = click.option("--comment", default="", help="What you found.")
 
 
-@click.group("event")
+@click.group("event", cls=StateGroup)
 def event_group() -> None:
     """List, acknowledge, accept, shelve and comment events."""
 
@@ -48,9 +52,7 @@ def list_events(everything: bool, as_json: bool, config_path: Path) -> None:
     """
     from .event_lines import of_list
 
-    with _book(load_config(config_path)) as book:
-        rows, notes, shelves = book.listed()
-        withheld = book.withheld()
+    rows, notes, shelves, withheld, problem = _view(load_config(config_path))
     if as_json:
         noted = [note._asdict() for note in notes]
         shown = [row for row in rows if everything or row.waits]
@@ -59,8 +61,11 @@ def list_events(everything: bool, as_json: bool, config_path: Path) -> None:
             for row in shown
         ]
         click.echo(msgspec.json.encode({"events": events, "shelved": [s._asdict() for s in shelves]}))
-        return
-    click.echo("\n".join(of_list(rows, notes, shelves, withheld, everything)))
+    else:
+        click.echo("\n".join(of_list(rows, notes, shelves, withheld, everything)))
+    if problem:
+        click.echo(f"PROBLEM {problem}; {PROGRAM} holds in memory what the file lacks, and shows it here", err=True)
+        sys.exit(EXIT_PROBLEM)
 
 
 @event_group.command()
@@ -134,6 +139,20 @@ def shelve(subject: str, duration: str | None, until: str | None, comment: str, 
     click.echo(f"{subject}: shelved for {seconds:g} s" if seconds else f"{subject}: no longer shelved")
 
 
+def _view(config: Config) -> View:
+    """The events, from the running agent while its file cannot be written. Raises ConfigError, StorageError."""
+    from ..samples import event_view
+    from ..samples.tables import SAMPLES_FILE
+
+    path = config.agent.state / SAMPLES_FILE
+    held = ask(config, "/held-events", event_view.View | None)  # type: ignore[arg-type]
+    if held is not None:
+        return held
+    if not path.exists():
+        raise ConfigError(f"{path}: {NOT_YET}")
+    return event_view.of_file(path)
+
+
 @contextmanager
 def _book(config: Config) -> Iterator[EventBook]:
     """The book of events of a configuration. Raises ConfigError where no agent has run yet."""
@@ -142,7 +161,7 @@ def _book(config: Config) -> Iterator[EventBook]:
 
     path = config.agent.state / SAMPLES_FILE
     if not path.exists():
-        raise ConfigError(f"{path}: the agent has not yet run with this configuration, so there are no events")
+        raise ConfigError(f"{path}: {NOT_YET}")
     book = EventBook(path)
     try:
         yield book

@@ -16,12 +16,12 @@ from fedge_models.graph.card import Card
 from fedge_models.system import settings, times
 
 from ..config.schema import Config, refer
-from .options import config_option, load_config
+from .options import StateCommand, config_option, load_config
 
 ALWAYS_NS = (1 << 63) - 1
 
 
-@click.command()
+@click.command(cls=StateCommand)
 @click.argument("asset")
 @click.argument("value")
 @click.option("--from", "start", help="Start of the time: ISO 8601, local, or Unix seconds.")

@@ -2,12 +2,14 @@
 """`fedge-agent order`: the events on their way to outputs, whether the agent runs or not.
 
 What waits and what became of the newest events is read from the spool of the state folder, where a running agent looks
-every few seconds; how often a waiting one was tried is asked of the agent's page.
+every few seconds; how often a waiting one was tried is asked of the agent's page. While the spool cannot be written,
+all of it is asked there.
 """
 
 from __future__ import annotations
 
 import getpass
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,23 +17,23 @@ from typing import Any
 
 import click
 import msgspec
-from fedge_models.errors import ConfigError, FedgeError
-from fedge_models.system import lock, service
+from fedge_models.errors import ConfigError
+from fedge_models.system import lock
 
 from ..config.schema import Config, refer
-from ..durable.event_desk import Desk, Order
+from ..durable.event_desk import Desk, Held, Order, named_by
 from ..durable.event_queue import SPOOL_FILE, Outcome
 from ..figures import of_event
-from ..health import PROGRAM, STATUS_FILE
+from ..health import PROGRAM
 from ..outputs.registry import build
 from . import order_words
-from .options import config_option, json_option, load_config
+from .options import EXIT_PROBLEM, StateGroup, ask, config_option, json_option, load_config
 
 output_option = click.option("--output", help="Only those of this output.")
 which_argument = click.argument("which", nargs=-1)
 
 
-@click.group("order")
+@click.group("order", cls=StateGroup)
 def order_group() -> None:
     """Look after events on their way to outputs."""
 
@@ -49,16 +51,17 @@ def list_(output: str | None, asset: str | None, recent: int, as_json: bool, con
     """
     config = load_config(config_path)
     _known(config, output, asset)
-    tried = _tried(config)
-    with _desk(config) as desk:
-        orders = desk.orders(output, asset)
-    parts = order_words.parts(orders, recent)
+    tried, held = _tried(config), ask(config, "/held-orders", Held | None)  # type: ignore[arg-type]
+    parts = order_words.parts(_orders(config, held, output, asset), recent)
     if as_json:
         found = {name: [_plain(o, tried) for o in part] for name, part in parts.items()}
         click.echo(msgspec.json.encode(found))
-        return
-    for line in order_words.listing(parts, tried, time.time(), str(config_path)):
-        click.echo(line)
+    else:
+        for line in order_words.listing(parts, tried, time.time(), str(config_path)):
+            click.echo(line)
+    if held is not None:
+        click.echo(order_words.of_memory(held, PROGRAM), err=True)
+        sys.exit(EXIT_PROBLEM)
 
 
 @order_group.command()
@@ -71,9 +74,8 @@ def show(which: str, as_json: bool, config_path: Path) -> None:
     WHICH is a number of `order list`, or the key of an event. Secrets are not shown.
     """
     config = load_config(config_path)
-    tried = _tried(config)
-    with _desk(config) as desk:
-        orders = desk.find(which)
+    tried, held = _tried(config), ask(config, "/held-orders", Held | None)  # type: ignore[arg-type]
+    orders = _find(config, held, which)
     found = [{**_plain(o, tried), "request": _request(config, o, str(config_path))} for o in orders]
     if as_json:
         click.echo(msgspec.json.encode(found))
@@ -95,7 +97,7 @@ def retry(which: tuple[str, ...], all_: bool, output: str | None, config_path: P
     """
     config = load_config(config_path)
     _known(config, output, None)
-    with _desk(config) as desk:
+    with _desk(config, changes=True) as desk:
         orders = desk.orders(output) if all_ else _chosen(desk, which, "order retry 17, or --all")
         chosen = [o for o in orders if o.outcome == Outcome.SET_ASIDE]
         _refuse_others(orders if not all_ else [], chosen, "only what is set aside can be sent again")
@@ -122,7 +124,7 @@ def drop(which: tuple[str, ...], reason: str, config_path: Path) -> None:
     if not reason.strip():
         raise ConfigError("--reason is empty: expected why the order is not to be sent")
     config = load_config(config_path)
-    with _desk(config) as desk:
+    with _desk(config, changes=True) as desk:
         orders = _chosen(desk, which, "order drop 17 --reason TEXT")
         chosen = [o for o in orders if o.outcome in (Outcome.WAITING, Outcome.SET_ASIDE, Outcome.HELD)]
         _refuse_others(orders, chosen, "only what waits or is set aside can be dropped")
@@ -131,8 +133,16 @@ def drop(which: tuple[str, ...], reason: str, config_path: Path) -> None:
             click.echo(f"{order_words.named(order)}: dropped")
 
 
-def _desk(config: Config) -> Desk:
-    return Desk(config.agent.state / SPOOL_FILE)
+def _find(config: Config, held: Held | None, which: str) -> list[Order]:
+    """The event with this number, or those with this key. Raises ConfigError when there is none."""
+    if held is None:
+        with _desk(config) as desk:
+            return desk.find(which)
+    return named_by(which, held.orders())
+
+
+def _desk(config: Config, changes: bool = False) -> Desk:
+    return Desk(config.agent.state / SPOOL_FILE, changes)
 
 
 def _known(config: Config, output: str | None, asset: str | None) -> None:
@@ -159,11 +169,16 @@ def _refuse_others(orders: Sequence[Order], chosen: Sequence[Order], why: str) -
 
 def _tried(config: Config) -> dict[int, dict[str, Any]]:
     """Number -> how often the running agent tried an event, and the answers; empty when it is not running."""
-    try:
-        data = service.ask(config.agent.state / STATUS_FILE, PROGRAM, "/orders")
-        return {entry["id"]: entry for entries in msgspec.json.decode(data).values() for entry in entries}
-    except (FedgeError, msgspec.MsgspecError):
-        return {}
+    found = ask(config, "/orders", dict[str, list[dict[str, Any]]]) or {}
+    return {entry["id"]: entry for entries in found.values() for entry in entries}
+
+
+def _orders(config: Config, held: Held | None, output: str | None, asset: str | None) -> list[Order]:
+    """Every event that is still known, from the running agent while its file cannot be written."""
+    if held is None:
+        with _desk(config) as desk:
+            return desk.orders(output, asset)
+    return [o for o in held.orders() if output in (None, o.output) and asset in (None, o.asset)]
 
 
 def _plain(order: Order, tried: dict[int, dict[str, Any]]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from ..durable.event_desk import Order
+from ..durable.event_desk import Held, Order
 from ..durable.event_queue import Outcome
 from ..machines.condition_words import duration
 from ..outputs.host_status import age_s
@@ -96,3 +96,11 @@ def _age(order: Order, now: float) -> str:
     if age is None:
         return ""
     return f", for {duration(age)}" if order.outcome == Outcome.WAITING else f", {duration(age)} ago"
+
+
+def of_memory(held: Held, program: str) -> str:
+    """What to say of a list that the running agent gave because its file cannot be written."""
+    missing = "" if held.whole else "; those of the file itself are missing in this list"
+    return (
+        f"PROBLEM {plain(held.problem)}; {program} holds these orders in memory, and delivers them from there{missing}"
+    )

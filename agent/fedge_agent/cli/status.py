@@ -12,10 +12,8 @@ from fedge_models.errors import UnreachableError
 from fedge_models.system import service
 
 from ..health import PROGRAM, STATUS_FILE
-from .options import config_option, json_option, load_config
+from .options import EXIT_PROBLEM, config_option, json_option, load_config
 from .status_lines import lines
-
-EXIT_PROBLEM = 2  # the agent answers, and something needs a person
 
 
 @click.command()
@@ -27,7 +25,8 @@ def status(as_json: bool, config_path: Path) -> None:
     The machines come first. Exits with 2 when anything is a PROBLEM, such as a machine that decides no more, and with 1
     when no agent answers.
     """
-    data = service.ask(load_config(config_path).agent.state / STATUS_FILE, PROGRAM)
+    agent = load_config(config_path).agent
+    data = service.ask(agent.state / STATUS_FILE, PROGRAM, configured=agent.status)
     try:
         found = lines(msgspec.json.decode(data), config_path)
     except msgspec.DecodeError as e:

@@ -27,7 +27,8 @@ from fedge_models.system.healing import HealingDatabase
 from fedge_models.system.moved import retried
 
 from ..types import AlertState, SilenceState
-from . import event_queue
+from . import event_desk, event_queue
+from .event_desk import Held
 from .event_queue import EventQueue
 
 logger = logging.getLogger(__name__)
@@ -73,6 +74,13 @@ class Spool(EventQueue):
     def in_memory(self) -> bool:
         """Whether events are held in memory because of that."""
         return self._db.in_memory
+
+    def held_in_memory(self) -> Held | None:
+        """The events, while they are held in memory: who reads the file does not see them."""
+        if not self._db.in_memory:
+            return None
+        with self._db.reading() as db:
+            return Held(str(self._db.problem), self._db.whole, event_desk.raw(db))
 
     def close(self) -> None:
         """Close the file."""

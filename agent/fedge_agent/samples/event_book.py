@@ -26,8 +26,9 @@ from fedge_models.system.worker import Worker
 
 from ..durable import event_record
 from ..types import AlertState, Event
-from . import event_table
+from . import event_table, event_view
 from .event_table import Note, Row, Shelf
+from .event_view import View
 from .tables import open_tables
 from .withholding import FAULT, NORMAL, Hold
 
@@ -199,6 +200,17 @@ class EventBook:
                 if not hold.verdict:
                     found[hold.key] = found.get(hold.key, 0) + event_table.count_withheld(db, hold)
         return found
+
+    def held(self) -> View | None:
+        """The events, while some are not in the file because the disk does not take them."""
+        problem, writes = self.problem, list(self._writes)
+        if not problem or not writes:
+            return None
+        try:
+            with self.tables.reading() as db:
+                return event_view.of_waiting(db, writes, problem)
+        except StorageError:
+            return event_view.of_waiting(None, writes, problem)
 
     def status(self) -> dict[str, Any]:
         """For the status page. Empty counts while the file cannot be read."""

@@ -17,7 +17,7 @@ SAMPLES_FILE = "samples.sqlite"  # in the state folder
 
 # A sample's origin (`label_values.RANKS`; 0: none) and label (an id; 0: a tag) say whose value y is; span_ns is the
 # window's length, part is what was made. They stand before the features (x), which may fill pages.
-_SCHEMA = """
+SCHEMA = """
 CREATE TABLE IF NOT EXISTS samples (
     id INTEGER PRIMARY KEY AUTOINCREMENT, model TEXT NOT NULL, asset TEXT NOT NULL, time_ns INTEGER NOT NULL,
     y INTEGER, held INTEGER NOT NULL, origin INTEGER NOT NULL DEFAULT 0, label INTEGER NOT NULL DEFAULT 0,
@@ -57,4 +57,4 @@ def open_tables(
     path: Path, name: str, durability: Durability, beside: HealingDatabase | None = None, heals: bool = True
 ) -> HealingDatabase:
     """The file with all tables; the arguments are those of HealingDatabase."""
-    return HealingDatabase(path, _SCHEMA, name, durability, beside=beside, heals=heals)
+    return HealingDatabase(path, SCHEMA, name, durability, beside=beside, heals=heals)

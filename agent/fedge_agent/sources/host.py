@@ -230,8 +230,12 @@ class HostedSource:
         return self._queue.full_for(self.name) or (goes_on and mine >= AHEAD)
 
     def receipts(self) -> list[bytes]:
-        """Receipts of the newest messages that were stored."""
-        return self._inbox.receipts(self.name) if self._inbox else []
+        """Receipts of the newest messages that were stored; none while they cannot be read: deciding goes on."""
+        try:
+            return self._inbox.receipts(self.name) if self._inbox else []
+        except StorageError as e:
+            self.problem("inbox", f"{e}; what was taken in before the start may be taken in again")
+            return []
 
     def _in_range(self, readings: Sequence[Reading]) -> Sequence[Reading]:
         """Return the readings whose time lies in the range of sensible times; the others are counted and reported."""

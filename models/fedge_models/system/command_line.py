@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Command lines whose errors are one line that says what to do, never a traceback.
 
-Exit codes: 0, done; 1, refused or failed, with the reason on stderr; 2, a command line that click does not accept.
+Exit codes: 0, done; 1, refused or failed, with the reason on stderr; 2, a PROBLEM that needs a person (an agent's
+`status`, and commands on a state folder that cannot be read or written), or a command line that click does not accept.
 """
 
 from __future__ import annotations
@@ -16,7 +17,10 @@ from ..errors import FedgeError
 from . import files
 from .text import printable
 
-EXIT_CODES = "Exit codes: 0 done; 1 an error, or a problem that was found; 2 a wrong command, option or value."
+EXIT_CODES = (
+    "Exit codes: 0 done; 1 an error, or what check found; 2 a PROBLEM that needs a person (status; a state folder that "
+    "cannot be read or written), or a wrong command, option or value."
+)
 
 
 class Group(click.Group):

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
-from . import damage
+from ..errors import StorageError
+from . import damage, database, files, salvage
 from .database import check_ours
 
 MOST_BYTES = 32 * 2**20  # of a file that is copied: a gateway has 512 MB
@@ -40,6 +41,39 @@ def in_memory(opened: sqlite3.Connection | None, path: Path, schema: str) -> tup
     made.execute(f"PRAGMA max_page_count = {MOST_PAGES}")
     made.executescript(schema)
     return made, whole
+
+
+def open_to_read(path: Path, schema: str) -> sqlite3.Connection:
+    """A connection that only reads, also a file that cannot be written, beside a program that uses it.
+
+    SQLite writes beside a file that it only reads; where the disk or missing rights forbid that, a copy is read.
+    Raises StorageError, also for a file of another program or one that holds nothing.
+    """
+    try:
+        try:
+            return _checked(f"{path.absolute().as_uri()}?mode=ro", schema)
+        except sqlite3.Error as e:
+            if not database.is_disk_failure(e):
+                raise
+        with scratch_copy(path) as copied:  # what is open needs no name
+            return _checked(copied.as_uri(), schema)
+    except PermissionError as e:
+        raise StorageError(files.explain(e, path)) from e
+    except OSError as e:
+        raise StorageError(f"{path}: cannot be read, nor copied to read the copy: {e.strerror}") from e
+    except sqlite3.Error as e:
+        raise StorageError(f"{path}: cannot be read: {database.explain(e, path)}") from e
+
+
+def _checked(address: str, schema: str) -> sqlite3.Connection:
+    """A connection to one of our databases that has tables. Raises sqlite3.Error."""
+    wait = database.BUSY_MS / 1000
+    made = sqlite3.connect(address, timeout=wait, uri=True, isolation_level=None, check_same_thread=False)
+    with database.closed_on_error(made):
+        check_ours(made, schema)
+        if not salvage.tables(made):
+            raise sqlite3.ProgrammingError("it holds nothing: its writer could not write to it yet")
+    return made
 
 
 @contextmanager

@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Literal
 
 from ..errors import StorageError
-from . import files, salvage
+from . import disk, files, salvage
 
 BUSY_MS = 10_000  # how long a statement waits for another process
 APPLICATION = 0x66656467  # "fedg" in the header of our files; 0 in those of versions up to 0.1
 DAMAGED = (11, 26)  # SQLITE_CORRUPT, SQLITE_NOTADB (sqlite.org/rescode.html)
+BUSY = (5, 6)  # SQLITE_BUSY, SQLITE_LOCKED
 READ_ONLY = 8  # SQLITE_READONLY
 _DISK = {  # the disk takes nothing now; the texts for Python 3.10, which gives no code
     3: "access permission denied",  # SQLITE_PERM
@@ -52,6 +53,25 @@ def open_database(
 
 def _why_not_opened(path: Path, error: Exception) -> str:
     """Why a file cannot be opened; SQLite does not say that it was not permitted."""
+    return _denied(path) or f"{path}: cannot be opened: {explain(error, path)}"
+
+
+def explain(error: BaseException, path: Path) -> str:
+    """What an error of SQLite means, and what to do; its own text stands in brackets."""
+    if is_damage(error):
+        return f"the file is damaged ({error})"
+    if is_busy(error):
+        return f"another program writes to it without end ({error}); try again"
+    if not isinstance(error, sqlite3.Error) or not is_disk_failure(error):
+        return str(error)
+    if path.is_dir():
+        return f"a folder; expected a file ({error})"
+    why = disk.trouble(path) or _denied(path) or "the disk fails; look at the kernel's log"
+    return f"{why} ({error})"
+
+
+def _denied(path: Path) -> str | None:
+    """Which right is missing to write the file; None if none is, or nobody may write there."""
     for place, mode in ((path.parent, os.W_OK | os.X_OK), (path, os.R_OK | os.W_OK)):
         try:
             denied = place.exists() and not os.access(place, mode) and not _read_only(place)
@@ -59,12 +79,20 @@ def _why_not_opened(path: Path, error: Exception) -> str:
             denied = True
         if denied:
             return files.explain(PermissionError(), place)
-    return f"{path}: cannot be opened: {error}"
+    return None
 
 
 def _read_only(place: Path) -> bool:
     """Whether the file system cannot be written, by nobody."""
     return bool(os.statvfs(place).f_flag & os.ST_RDONLY)
+
+
+def is_busy(error: BaseException) -> bool:
+    """Whether another process held the file for longer than `BUSY_MS`."""
+    code = getattr(error, "sqlite_errorcode", None)
+    if not isinstance(error, sqlite3.OperationalError):
+        return False
+    return str(error).endswith("is locked") if code is None else int(code) & 0xFF in BUSY
 
 
 def is_damage(error: BaseException) -> bool:
@@ -100,7 +128,15 @@ def transaction(database: sqlite3.Connection, what: str) -> Iterator[sqlite3.Con
         with undone_on_error(database):
             yield database
     except sqlite3.Error as e:
-        raise StorageError(f"{what} cannot be written: {e}") from e
+        raise StorageError(f"{what} cannot be written: {explain(e, file_of(database))}") from e
+
+
+def file_of(database: sqlite3.Connection) -> Path:
+    """The file of a connection; "." for one in memory."""
+    try:
+        return Path(database.execute("PRAGMA database_list").fetchone()[2])
+    except sqlite3.Error:
+        return Path()
 
 
 @contextmanager

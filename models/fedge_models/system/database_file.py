@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from ..errors import StorageError
 from . import damage, database, salvage
-from .copies import scratch_copy
+from .copies import open_to_read, scratch_copy
 from .database import Durability
 
 CHECK_S = 1.0  # how long a file is checked when it is opened; what shows later is handled then
@@ -44,6 +44,7 @@ class DatabaseFile:
     def __init__(self, path: Path, tables: Tables, synchronous: Durability) -> None:
         self.path, self.tables, self._synchronous = path, tables, synchronous
         self.connection: sqlite3.Connection | None = None
+        self._reader: sqlite3.Connection | None = None
         self._inode = 0
 
     @property
@@ -64,11 +65,29 @@ class DatabaseFile:
                 _check(made)
                 self.tables.make_ready(made)
             except sqlite3.Error as e:
-                raise StorageError(f"{self.path}: {e}") from e
+                raise StorageError(f"{self.path}: {self.explain(e)}") from e
         self.connection, self._inode = made, self.path.stat().st_ino
+        self._close_reader()
+
+    def explain(self, error: BaseException) -> str:
+        """What an error of this file means."""
+        return database.explain(error, self.path)
+
+    def reader(self) -> sqlite3.Connection | None:
+        """A connection that only reads, for while the file cannot be written; None if that cannot be read either."""
+        if self._reader is None:
+            with suppress(StorageError):
+                self._reader = open_to_read(self.path, self.tables.schema)
+        return self._reader
+
+    def _close_reader(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
 
     def close(self) -> None:
-        """Close the connection, if there is one."""
+        """Close the connections."""
+        self._close_reader()
         if self.connection is not None:
             with suppress(sqlite3.Error):
                 self.connection.close()

@@ -93,7 +93,7 @@ def make_folder(path: Path) -> None:
 
 
 def folder_problem(path: Path) -> str | None:
-    """Why a folder cannot be made or written at `path`, found without trying; None if nothing is in the way."""
+    """Why a folder cannot be made at `path`, or this user may not write there; None if neither is in the way."""
     for place in (path, *path.absolute().parents):
         try:
             place.stat()
@@ -103,7 +103,9 @@ def folder_problem(path: Path) -> str | None:
             return explain(e, place)
         if not place.is_dir():
             return explain(NotADirectoryError(), place)
-        return None if os.access(place, os.W_OK | os.X_OK) else explain(PermissionError(), place)
+        if os.access(place, os.W_OK | os.X_OK) or os.statvfs(place).f_flag & os.ST_RDONLY:
+            return None
+        return explain(PermissionError(), place)
     return None
 
 

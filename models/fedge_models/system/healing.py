@@ -2,10 +2,11 @@
 """A database that goes on: set aside when it is damaged, begun anew with what can still be read, and, where the caller
 wants that, continued in memory while the disk takes nothing.
 
-Promises: a file is set aside only for what SQLite's error code calls damaged, whenever that shows; one that is busy,
-full, read-only, of another program or version is never renamed and never deleted. What is held in memory is written to
-the file as soon as the disk takes it. `problem` says what is wrong now; what was set aside is in `damage`'s reports.
-Leaves to the caller what the rows mean: a row may be well-formed and wrong.
+Promises: a file that cannot be written is still read; it is set aside only for what SQLite's error code calls damaged,
+whenever that shows; one that is busy, full, read-only, of another program or version is never renamed and never
+deleted. What is held in memory is written to the file as soon as the disk takes it. `problem` says what is wrong now;
+what was set aside is in `damage`'s reports. Leaves to the caller what the rows mean: a row may be well-formed and
+wrong.
 
 This file decides what follows from an error; `database_file` opens and replaces, `stand_in` continues in memory.
 """
@@ -77,11 +78,16 @@ class HealingDatabase:
         """Whether what is written now would not survive the process."""
         return self._stand_in is not None
 
+    @property
+    def whole(self) -> bool:
+        """Whether what is in memory holds all that the file does."""
+        return self._stand_in is not None and self._stand_in.whole
+
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """A connection to read from, locked. Raises StorageError, MovedError."""
+        """A connection to read from, locked; of a file that cannot be written, too. Raises StorageError, MovedError."""
         with self._lock:
-            connection = self._connection()
+            connection = self._connection_to_read()
             try:
                 yield connection
             except sqlite3.Error as e:
@@ -133,12 +139,12 @@ class HealingDatabase:
 
     def _recovered(self, error: sqlite3.Error, verb: str) -> StorageError:
         """What to raise, after the connection was replaced if that can help."""
-        words = f"{self._name} cannot be {verb}: {error}"
+        words = f"{self._name} cannot be {verb}: {self._file.explain(error)}"
         try:
             if self._recover(error):
                 return MovedError(words)
         except (sqlite3.Error, StorageError) as e:
-            self.problem = str(e)
+            self.problem = self._file.explain(e)
         return StorageError(words)
 
     def _recover(self, error: sqlite3.Error) -> bool:
@@ -146,7 +152,7 @@ class HealingDatabase:
         if database.is_damage(error):
             return self._leave_damaged(error)
         if database.is_disk_failure(error):
-            self.problem = f"{self._file.path}: {error}"
+            self.problem = f"{self._file.path}: {self._file.explain(error)}"
             self._read_only = self._read_only or database.is_read_only(error)
             return self._stand_in is None and self._continue_in_memory()
         return False
@@ -165,9 +171,8 @@ class HealingDatabase:
     def _replace(self, error: sqlite3.Error) -> None:
         """Begin a new file in place of the damaged one. Raises StorageError."""
         if not self._heals:
-            raise StorageError(
-                f"{self._file.path}: {error}; the agent sets it aside when it starts or uses it"
-            ) from error
+            words = f"{self._file.path}: {self._file.explain(error)}"
+            raise StorageError(f"{words}; the agent sets it aside when it starts or uses it") from error
         for one in self._family:
             one._file.close()
             one._tried = AT_ONCE
@@ -201,6 +206,16 @@ class HealingDatabase:
             raise StorageError(f"{self._name} cannot be opened: {self.problem}")
         return self._file.connection
 
+    def _connection_to_read(self) -> sqlite3.Connection:
+        """The same, or one that only reads while the file cannot be opened to be written. Raises StorageError."""
+        try:
+            return self._connection()
+        except StorageError:
+            reader = None if self._closed else self._file.reader()
+            if reader is None:
+                raise
+            return reader
+
     def _follow(self) -> None:
         """Take the file that has the name now; if there is none, write it again from the one that is open."""
         if not self._file.path.exists():
@@ -223,12 +238,13 @@ class HealingDatabase:
                 self._write_back()
             self.problem = None
         except (sqlite3.Error, StorageError, OSError) as e:
+            words = self._file.explain(e)
             if self.problem is None:
-                logger.error("%s: %s", self._name, e)
-            self.problem = str(e)
+                logger.error("%s: %s", self._name, words)
+            self.problem = words
             self._read_only = self._read_only or (isinstance(e, sqlite3.Error) and database.is_read_only(e))
             if not self._continue_in_memory():
-                raise StorageError(f"{self._name} cannot be opened: {e}") from e
+                raise StorageError(f"{self._name} cannot be opened: {words}") from e
 
     def _open_again(self) -> None:
         """Have the file that has the name now open. Raises StorageError."""

@@ -8,20 +8,23 @@ Leaves to the caller what to do with the counts.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from typing import Any
 
 BATCH = 200  # rows in one statement
 
 
-def copy(source: sqlite3.Connection, target: sqlite3.Connection, new_ids: bool = False) -> dict[str, int]:
+def copy(
+    source: sqlite3.Connection, target: sqlite3.Connection, new_ids: bool = False, only: Collection[str] | None = None
+) -> dict[str, int]:
     """Copy what can be read; how many rows of each table came. The caller holds a transaction of the target.
 
     new_ids: a row whose id the file chose gets another one, after those that are there; a row with a key of its own
-    replaces an older one. Otherwise ids stay, and a row that is there already is not replaced.
+    replaces an older one. Otherwise ids stay, and a row that is there already is not replaced. only: these tables.
     """
-    return {table: _table(source, target, table, new_ids) for table in tables(target)}
+    wanted = [table for table in tables(target) if only is None or table in only]
+    return {table: _table(source, target, table, new_ids) for table in wanted}
 
 
 def tables(database: sqlite3.Connection) -> list[str]:

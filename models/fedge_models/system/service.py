@@ -14,7 +14,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from socketserver import TCPServer
@@ -121,17 +121,26 @@ class Page:
         self._server.server_close()
 
 
-def ask(address_file: Path, program: str, path: str = "/status") -> bytes:
-    """A JSON page of the program whose page is where the file says. Raises ConfigError or UnreachableError."""
+def ask(address_file: Path, program: str, path: str = "/status", configured: str = "") -> bytes:
+    """A JSON page of the program whose page is where the file says. Raises ConfigError or UnreachableError.
+
+    configured: the address in the configuration, where it is looked for when the file is missing or out of date, as it
+    is when the disk takes nothing.
+    """
+    fixed = "" if configured.endswith(":0") else configured
     try:
-        address = address_file.read_text().strip()
+        address = address_file.read_text().strip() or fixed
     except FileNotFoundError as e:
-        raise UnreachableError(f"{program} has not run with the state folder {address_file.parent} yet") from e
+        if not (address := fixed):
+            raise UnreachableError(f"{program} has not run with the state folder {address_file.parent} yet") from e
     except OSError as e:
         raise ConfigError(files.explain(e, address_file)) from e
     try:
         return _fetch(address, path)
     except (OSError, ValueError, UnreachableError, WireError) as e:
+        with suppress(OSError, ValueError, UnreachableError, WireError):
+            if fixed and fixed != address:
+                return _fetch(fixed, path)
         raise UnreachableError(_silent(address_file.parent, address, program, e)) from e
 
 

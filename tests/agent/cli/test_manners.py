@@ -197,7 +197,11 @@ def test_help_begins_with_a_short_sentence(name: str) -> None:
 
 def test_exit_codes_and_completion_are_in_the_help() -> None:
     text = " ".join(call("--help").output.split())
-    assert "0 done; 1 an error" in text and 'eval "$(_FEDGE_AGENT_COMPLETE=bash_source fedge-agent)"' in text
+    assert (
+        "0 done; 1 an error" in text
+        and "2 a PROBLEM that needs a person (status;" in text
+        and 'eval "$(_FEDGE_AGENT_COMPLETE=bash_source fedge-agent)"' in text
+    )
     done = subprocess.run(
         AGENT, env={**os.environ, "_FEDGE_AGENT_COMPLETE": "bash_source"}, capture_output=True, text=True, check=False
     )

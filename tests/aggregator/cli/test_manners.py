@@ -141,7 +141,9 @@ def test_damaged_state_is_named(toml: Path, tmp_path: Path) -> None:
     (tmp_path / "state/authority/ca.pem").write_bytes(b"not a certificate")
     assert "ca.pem: cannot be read as a certificate" in refusal(toml, "start")
     (tmp_path / "state/aggregator.sqlite").write_bytes(b"not a database" * 1000)
-    assert "aggregator.sqlite: cannot be opened: file is not a database" in refusal(toml, "nodes", "list")
+    assert "aggregator.sqlite: cannot be opened: the file is damaged (file is not a database)" in refusal(
+        toml, "nodes", "list"
+    )
 
 
 def test_port_in_use_is_refused_and_leaves_nothing_open(toml: Path) -> None:
