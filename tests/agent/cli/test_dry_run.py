@@ -94,6 +94,7 @@ def test_before_the_first_start_it_shows_windows_and_leaves_nothing(gateway: Gat
 def test_beside_a_running_agent_it_decides_with_what_was_learnt_and_raises_nothing(gateway: Gateway) -> None:
     gateway.start("gw")
     gateway.wait(lambda: gateway.status("gw")["assets"]["pump-1"]["condition"]["state"] == "deciding", "decisions")
+    gateway.wait(lambda: gateway.status("gw")["outputs"]["events"]["delivered"], "the event of the agent itself")
     events = gateway.status("gw")["outputs"]["events"]
     done = gateway.once("--dry-run", "--for", "2")
     assert done.returncode == 0 and "  decision: " in done.stdout, done.stdout + done.stderr
