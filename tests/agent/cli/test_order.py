@@ -118,6 +118,7 @@ def test_orders_beside_a_running_agent(folder: Path, agent: Programs, target: tu
     put(folder, ("pump", "opened"), ("pump", "cleared"), ("fan", "opened"), ("press", "opened"))
     agent.start("gw")
     agent.wait(lambda: agent.status("gw")["outputs"]["mes"]["refused"] and mes.made, "the orders")
+    agent.wait(lambda: agent.status("gw")["outputs"]["mes"]["delivered"], "the order to be noted")
     agent.wait(lambda: agent.status("gw")["outputs"]["mes"]["held"], "cleared to be held")
     shown = order(folder, "list").stdout
     for words in (
