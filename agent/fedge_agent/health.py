@@ -179,7 +179,7 @@ def _counters(status: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]
 
 
 def _unused(assets: dict[str, Any]) -> dict[str, float]:
-    kinds = ("bad", "not_finite", "not_pictures", "late", "before_model")
+    kinds = ("bad", "not_finite", "not_pictures", "late", "before_model", "times_implausible")
     return {
         f"{name}/{kind}": v["counters"][kind] for name, v in assets.items() for kind in kinds if kind in v["counters"]
     }

@@ -7,6 +7,7 @@ from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 import msgspec
+from fedge_models.system import times
 
 from ..machines.condition import Condition, State
 from ..machines.condition_words import likeness, merged, names, words
@@ -22,6 +23,7 @@ UNUSED = {  # kind of an asset's counter -> in words
     "not_pictures": "no picture",
     "late": "late",
     "before_model": "before there was a model",
+    "times_implausible": "of an implausible time",
 }
 ALONE = 5  # up to so many machines that decide get a line each
 
@@ -55,7 +57,8 @@ def _of_condition(those: list[str], conditions: Mapping[str, Condition], assets:
     """What machines of one likeness cannot say, and why."""
     one = merged([conditions[n] for n in those])
     heading = f"asset {those[0]}" if len(those) == 1 else f"{len(those)} assets ({names(those)})"
-    said = words(one) + _undecided(*(assets[n] for n in those))
+    entries = [assets[n] for n in those]
+    said = words(one) + _unused(*entries) + _breaks(*entries) + _undecided(*entries)
     if one.problem:
         return "", (f"{heading}: {one.state.value.upper()} {said}",)
     return f"{heading}: {said}", ()
@@ -75,12 +78,21 @@ def _decision(entry: dict[str, Any]) -> str:
 
 def _unused(*entries: dict[str, Any]) -> str:
     """How many readings could not be used, by what was wrong with them; empty when all could."""
+    where = {
+        "out_of_range": names(c for e in entries for c in e["out_of_range"]),
+        "times_implausible": _implausible(*entries),
+    }
     said = []
     for kind, words_ in UNUSED.items():
         count = sum(e["counters"].get(kind, 0) for e in entries)
-        where = names(c for e in entries for c in e["out_of_range"]) if kind == "out_of_range" else ""
-        said += [f"{count} {words_}{f' ({where})' if where else ''}"] if count else []
+        said += [f"{count} {words_}{f' ({where[kind]})' if where.get(kind) else ''}"] if count else []
     return f"; readings not used: {', '.join(said)}" if said else ""
+
+
+def _implausible(*entries: dict[str, Any]) -> str:
+    """The channels whose times fitted none of those around them, with an example."""
+    found = {name: last for e in entries for name, (_, last) in e.get("implausible_times", {}).items()}
+    return f"{names(found)}, the last {times.shown(next(reversed(found.values())))} UTC" if found else ""
 
 
 def _undecided(*entries: dict[str, Any]) -> str:

@@ -182,8 +182,11 @@ class Participant:
         return f"{needed} windows, to learn what is usual at this site (has {self.model.total})"
 
     def progress(self) -> str:
-        """How much of the baseline is there, in words."""
-        return f"{self.model.total} of {self.config.training.min_samples} windows"
+        """How much there is of what all machines of the model together need before it can decide, in words."""
+        total, needed = self.model.total, self.config.training.min_samples
+        if total < needed:
+            return f"{total} of {needed} windows that model {self.name} needs of all its machines together"
+        return f"model {self.name} has its {needed} windows, but not yet enough of them that it can learn from"
 
     # the thread
 

@@ -249,6 +249,7 @@ class Asset:
             "unknown_contexts": self._context.refused if self._context else 0,
             "counters": self._windows.counters(),
             "out_of_range": self._windows.out_of_range(),
+            "implausible_times": self._windows.implausible_times(),
             **self._events.status(),
             **self._samples.status(),
         }

@@ -120,6 +120,10 @@ class AssetWindows:
         """Values outside of `range`, by channel; only of those that had some."""
         return self._assembler.out_of_range() if self._assembler else {}
 
+    def implausible_times(self) -> dict[str, tuple[int, int]]:
+        """Readings whose time fits none of those around it, by channel: how many, and the last one's time, ns."""
+        return self._assembler.implausible_times() if self._assembler else {}
+
     def _channels(self, card: Card) -> dict[str, TagConfig]:
         """Tags of the model's channels in its order; the speed of the shaft follows as one more row."""
         channels = {c.name: self._config.channels[c.name] for c in card.channels}

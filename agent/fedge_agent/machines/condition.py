@@ -42,6 +42,8 @@ class Reason(str, enum.Enum):
     OUTSIDE = "outside"  # a channel's values are outside of its `range`
     BAD = "bad"  # a channel's quality is bad
     NOT_NUMBERS = "not_numbers"  # a channel's values are none
+    CLOCK = "clock"  # a channel's times do not fit those before them
+    BEHIND = "behind"  # a channel's times are behind those of the asset's other channels
     LATE = "late"  # a channel's times are not newer than those before
     SILENT = "silent"  # a channel is no longer read
     GAPS = "gaps"  # too much of each window is missing

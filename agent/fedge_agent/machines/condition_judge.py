@@ -97,7 +97,12 @@ def _causes(seen: Seen) -> Iterable[Cause]:
     if seen.refused:
         return [_gaps(seen)]
     count, total = seen.filled or (0, 0)
-    return [Cause(Reason.WINDOW, count=count, total=total)]
+    if count < total or not total:
+        return [Cause(Reason.WINDOW, count=count, total=total)]
+    if seen.waits_for is not None:
+        return []
+    since = max(seen.began, seen.accepted or seen.began)
+    return [Cause(Reason.WINDOW, age_s=seen.now - since)]  # the first is long complete, the next is not
 
 
 def _only_gaps(seen: Seen) -> list[Cause]:
@@ -119,7 +124,11 @@ def _gaps(seen: Seen) -> Cause:
 def _unusable(channel: ChannelFacts) -> str:
     """How many readings of a channel could not be used, in brackets."""
     counts = {"Bad": channel.bad - channel.outside, "out of range": channel.outside}
-    counts |= {f"not {channel.example_words}": channel.not_numbers, "late": channel.late}
+    counts |= {
+        f"not {channel.example_words}": channel.not_numbers,
+        "late": channel.late,
+        "of an implausible time": channel.implausible,
+    }
     said = [f"{n:,} {what}" for what, n in counts.items() if n]
     return f" (of {channel.readings:,} readings {', '.join(said)})" if said else ""
 
@@ -148,6 +157,8 @@ def _reason(channel: ChannelFacts, seen: Seen) -> Reason | None:
         Reason.OUTSIDE: unusable and unused.outside > 0 and 2 * unused.outside >= unused.readings,
         Reason.BAD: unusable and channel.bad_since_ns is not None,
         Reason.NOT_NUMBERS: unusable and unused.not_numbers > 0 and 2 * unused.not_numbers >= unused.readings,
+        Reason.CLOCK: unusable and unused.doubted > 1 and 2 * unused.doubted >= unused.readings,
+        Reason.BEHIND: unusable and unused.behind > 1 and 2 * unused.behind >= unused.readings,
         Reason.LATE: unusable and unused.late > 1 and 2 * unused.late >= unused.readings,
         Reason.SILENT: unseen,
     }
@@ -180,6 +191,14 @@ def _counted(reason: Reason, labels: tuple[str, ...], source: str, those: Sequen
     if reason is Reason.NOT_NUMBERS:
         count = sum(c.unused.not_numbers for c in those)
         return Cause(reason, labels, source, count=count, total=total, detail=first.example_words)
+    if reason is Reason.CLOCK:
+        count = sum(c.unused.doubted for c in those)
+        return Cause(
+            reason, labels, source, since_ns=first.newest_ns, count=count, total=total, detail=str(first.doubted_ns)
+        )
+    if reason is Reason.BEHIND:
+        count, behind = sum(c.unused.behind for c in those), max(c.behind_ns for c in those)
+        return Cause(reason, labels, source, count=count, total=total, age_s=behind / 1e9)
     newest, count = min(c.newest_ns for c in those), sum(c.unused.late for c in those)
     return Cause(reason, labels, source, since_ns=newest, count=count, total=total)
 

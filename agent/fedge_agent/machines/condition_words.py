@@ -76,11 +76,17 @@ def likeness(condition: Condition) -> tuple[object, ...]:
 
 def _own(cause: Cause) -> str:
     """The detail of a cause that must be the same in one line."""
-    return "" if cause.reason in (Reason.TIMES, Reason.OUTSIDE, Reason.NOT_NUMBERS, Reason.GAPS) else cause.detail
+    return (
+        ""
+        if cause.reason in (Reason.TIMES, Reason.OUTSIDE, Reason.NOT_NUMBERS, Reason.GAPS, Reason.CLOCK)
+        else cause.detail
+    )
 
 
 def _joined(causes: Sequence[Cause]) -> Cause:
     first = causes[0]
+    if first.reason is Reason.WINDOW:  # a sum is true of no machine: that of the one which lacks most
+        return min(causes, key=lambda c: c.count - c.total)
     since, ages = [c.since_ns for c in causes if c.since_ns], [c.age_s for c in causes if c.age_s is not None]
     return msgspec.structs.replace(
         first,
@@ -135,6 +141,18 @@ def _late(cause: Cause, _: Condition) -> str:
     return f"{cause.count:,} of {cause.total:,} times of {names(cause.channels)} are not newer than {at} UTC"
 
 
+def _clock(cause: Cause, _: Condition) -> str:
+    times_ = f"{cause.count:,} of {cause.total:,} times of {names(cause.channels)} do not fit those before them"
+    return f"{times_}, e.g. {times.shown(int(cause.detail))} UTC after {times.shown(cause.since_ns or 0)} UTC"
+
+
+def _behind(cause: Cause, _: Condition) -> str:
+    times_ = f"{cause.count:,} of {cause.total:,} times of {names(cause.channels)}"
+    return (
+        f"{times_} are up to {duration(cause.age_s or 0.0)} behind those of the other channels, and too late to be used"
+    )
+
+
 def _silent(cause: Cause, _: Condition) -> str:
     return f"no reading of {names(cause.channels)} from source {cause.source} for {duration(cause.age_s or 0.0)}"
 
@@ -146,7 +164,9 @@ def _gaps(cause: Cause, _: Condition) -> str:
 
 
 def _window(cause: Cause, _: Condition) -> str:
-    return f"{cause.count:,} of {cause.total:,} samples of the first window" if cause.total else "no window is full yet"
+    if cause.total:
+        return f"{cause.count:,} of {cause.total:,} samples of the first window"
+    return "no window is full yet" if cause.age_s is None else f"no further window for {duration(cause.age_s)}"
 
 
 def _score(cause: Cause, _: Condition) -> str:
@@ -166,6 +186,8 @@ _WORDS: dict[Reason, Callable[[Cause, Condition], str]] = {
     Reason.OUTSIDE: _outside,
     Reason.BAD: _bad,
     Reason.NOT_NUMBERS: _not_numbers,
+    Reason.CLOCK: _clock,
+    Reason.BEHIND: _behind,
     Reason.LATE: _late,
     Reason.SILENT: _silent,
     Reason.GAPS: _gaps,

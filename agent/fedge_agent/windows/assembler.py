@@ -22,9 +22,12 @@ from .facts import ChannelFacts
 from .grid import Grid
 from .intake import Intake, plain
 from .source_clock import SourceClock, alone
+from .votes import MOST
 
 BACK_NS = 1_000_000_000  # a tag's time stamps going back by less are late; by more: perhaps the clock was set
 LEAP_NS = 60_000_000_000  # a living source's time going ahead by more: perhaps the clock was set
+STEPS = 4  # usual steps between two readings; a time that is further ahead is doubted
+NEAR, NEAR_NS = 32, 45_000_000_000  # as many steps, and as far, ahead is more likely a hole than a wrong time
 MAX_HELD = 1_000_000  # ticks of a hole that a long `max_hold` bridges
 
 
@@ -93,7 +96,7 @@ class Assembler:
             readings = self._without_states(source, readings, batch.alive_ns)
         for reading in readings:
             for channel in source.by_tag.get(reading.tag, ()):
-                self._take(source, channel, reading)
+                self._take(source, channel, self._intake.ranged(channel, reading))
         if batch.alive_ns is not None and source.sure:
             self._hear(source, batch.alive_ns)
         if self._grid is not None:
@@ -117,6 +120,11 @@ class Assembler:
     def out_of_range(self) -> dict[str, int]:
         """Readings outside of `range`, by channel; only of those that had some."""
         return {name: c.outside for name, c in zip(self._names, self._all, strict=True) if c.outside}
+
+    def implausible_times(self) -> dict[str, tuple[int, int]]:
+        """Readings whose time fits none of those around it, by channel: how many, and the last one's time, ns."""
+        found = {name: c.facts for name, c in zip(self._names, self._all, strict=True) if c.facts.implausible}
+        return {name: (facts.implausible, facts.implausible_ns) for name, facts in found.items()}
 
     def resume(self, start: float) -> None:
         """Before the first reading: continue with the window that begins at `start` (ns), a value of `next_start`."""
@@ -146,57 +154,111 @@ class Assembler:
         return others
 
     def _take(self, source: SourceClock, channel: Channel, reading: Reading) -> None:
-        reading, time = self._intake.ranged(channel, reading), reading.time_ns
-        if channel.newest - time > self._back or source.is_ahead(time, self._leap):
-            self._take_suspect(source, channel, reading)
+        """Take a reading in, or doubt it if its time does not fit."""
+        time, ahead = reading.time_ns, reading.time_ns - channel.newest
+        fits = -self._leap <= time - source.newest <= self._leap if source.lives else ahead <= self._back
+        if -ahead > self._back or not (fits or self._fits(source, channel, time)):
+            self._doubt(source, channel, reading)
             return
-        if channel.suspect is not None:  # the clock is what it was
-            channel.suspect = None
-            self._intake.late(channel)
+        if channel.votes.level < MOST or channel.votes.doubts:
+            channel.agreed = source.batches
+            for wrong in channel.votes.agree():
+                self._dismiss(channel, wrong)
         source.in_step = True
         if time > channel.newest:
+            if not source.lives:
+                channel.note_step(ahead)
             self._accept(source, channel, reading, time)
         elif channel.ended and time == channel.newest:
             channel.resume(reading._replace(value=self._intake.scalar(channel, reading)))
         else:
             self._intake.late(channel)
 
-    def _take_suspect(self, source: SourceClock, channel: Channel, reading: Reading) -> None:
-        """A time far from the source's clock: when the next one of the tag agrees with it, the clock was set."""
-        before = channel.suspect
-        if before is not None and source.confirms(reading.time_ns, before.time_ns):
-            self._set_clock(source, before.time_ns, reading.time_ns)
-            self._accept(source, channel, reading, reading.time_ns)
-            return
-        if before is not None:
-            self._intake.late(channel)
-        channel.suspect = reading
-        if source.living and not channel.waveform:  # whatever its time: the tag's value is this one now
+    def _fits(self, source: SourceClock, channel: Channel, time: int) -> bool:
+        """Whether a time that is later than the channel's newest may be of the source's clock, though it is far off.
+
+        What passed here since explains a time that is as far ahead: a machine that was off, or a slow poll.
+        """
+        if source.lives:
+            first = channel.newest == NEVER_NS or channel.ended  # it may be of long ago
+            return not source.is_ahead(time, self._leap + self._since(source)) and (
+                first or source.newest - time <= self._leap
+            )
+        if channel.newest == NEVER_NS:
+            return True
+        reach = max(self._back, STEPS * channel.usual) if channel.usual else self._leap
+        ahead = time - max(channel.newest, source.newest)
+        return ahead <= reach or ahead <= reach + self._since(source)
+
+    def _since(self, source: SourceClock) -> int:
+        """How long ago, ns, the source's newest time came."""
+        return self._received_ns - source.came_ns if source.came_ns else 0
+
+    def _doubt(self, source: SourceClock, channel: Channel, reading: Reading) -> None:
+        """A time that does not fit is wrong, or the clock was set: the readings after it say which."""
+        source.doubted = True
+        forgotten = channel.votes.doubt(reading)
+        if forgotten is not None:
+            self._dismiss(channel, forgotten)
+        usual = max(channel.usual, source.usual)
+        near = 0.0 if source.lives else min(NEAR * usual, NEAR_NS)
+        run = channel.votes.new_clock(channel.newest, self._reach_of(usual), near)
+        if run:
+            self._follow(source, run[0].time_ns, run[-1].time_ns)
+        elif source.lives and not channel.waveform:  # whatever its time: the tag's value is this one now
             if self._grid is not None:
                 self._advance_within(source, self._limit(self._grid))
-            channel.put(source.newest, plain(channel, reading))
+            channel.put(source.newest, self._intake.scalar(channel, reading))
+        else:
+            self._intake.doubted(channel, reading)
 
-    def _set_clock(self, source: SourceClock, first: int, last: int) -> None:
-        """A source's clock was set: begin again with what came since, and the values that are still good."""
+    def _reach_of(self, usual: float) -> float:
+        """How far apart two readings that agree may be, where so much is usual."""
+        return max(self._leap, self._hold, STEPS * usual)
+
+    def _dismiss(self, channel: Channel, reading: Reading) -> None:
+        """A doubt was wrong: by little, then it came late, or its time cannot be."""
+        if 0 < channel.newest - reading.time_ns <= self._leap:
+            self._intake.late(channel)
+        else:
+            self._intake.implausible(channel, reading)
+
+    def _follow(self, source: SourceClock, first: int, last: int) -> None:
+        """Continue with the doubts between two times, which are the source's clock from now on."""
         agreeing: list[tuple[Channel, Reading]] = []
         for channel in source.channels:
-            if channel.suspect is not None and first - self._leap <= channel.suspect.time_ns <= last:
-                agreeing.append((channel, channel.suspect))
-            elif channel.suspect is not None:
-                self._intake.late(channel)
+            for reading in channel.votes.dismiss():
+                if first - self._leap <= reading.time_ns <= last:
+                    agreeing.append((channel, reading))
+                else:
+                    self._dismiss(channel, reading)
+        if source.lives or first <= source.newest:
+            self._set_clock(source, min([first, *(r.time_ns for _, r in agreeing)]))
+        begun: set[int] = set()
+        for channel, reading in sorted(agreeing, key=lambda found: found[1].time_ns):
+            if id(channel) in begun:
+                self._take(source, channel, reading)
+                continue
+            begun.add(id(channel))
+            times = [r.time_ns for c, r in agreeing if c is channel]
+            channel.votes.begin()
+            channel.votes.agree()
+            channel.usual = (max(times) - min(times)) / max(1, len(times) - 1)
+            self._accept(source, channel, reading, reading.time_ns)
+
+    def _set_clock(self, source: SourceClock, now: int) -> None:
+        """A source's clock was set: begin again at `now`, with the values that are still good."""
         self.counters.clock_jumps += 1
-        now = min([first, *(r.time_ns for _, r in agreeing)])
         if self._grid is not None:
             self._advance_within(source, self._grid.last_until(self._newest))
         for channel in source.channels:
             channel.restart(now, channel.good_until(self._hold) >= source.newest)
-        source.newest, source.beat = now, None
+        source.newest = now
+        source.votes.begin()
         self._newest = max([max(c.newest, c.alive) for c in self._rows])
         if self._grid is not None and self._newest < self._grid.time(self._tick - 1):  # no other source is there
             self._grid, self._newest = None, NEVER_NS
             self._tick = self._filled = self._at = self._label_run = 0
-        for channel, reading in sorted(agreeing, key=lambda found: found[1].time_ns):
-            self._accept(source, channel, reading, reading.time_ns)
 
     def _accept(self, source: SourceClock, channel: Channel, reading: Reading, time: int) -> None:
         """Use a reading that is newer than those of its tag before it; it counts from `time`."""
@@ -204,9 +266,9 @@ class Assembler:
             self._take_block(source, channel, reading)
         else:
             self._reach(source, time)
-            self._take_scalar(channel, time, self._intake.scalar(channel, reading))
+            self._take_scalar(source, channel, time, reading)
         channel.newest, channel.ended = reading.time_ns, False
-        source.newest = max(source.newest, time)
+        source.newest, source.came_ns = max(source.newest, time), self._received_ns
         if not channel.label:
             self._newest = max(self._newest, time)
 
@@ -240,12 +302,18 @@ class Assembler:
         self.counters.gaps += 1
         self._tick, self._filled = tick, 0
 
-    def _take_scalar(self, channel: Channel, time: int, value: float | str) -> None:
+    def _take_scalar(self, source: SourceClock, channel: Channel, time: int, reading: Reading) -> None:
         if self._grid is None and not channel.label:
             self._grid = Grid.from_time(time, self._rate, self._period)
-        passed = self._grid is not None and self._filled > 0 and self._grid.first_from(time) < self._tick
-        self.counters.late += passed and not channel.ended
-        channel.put(time, value, passed)
+        grid = self._grid
+        passed = grid is not None and self._filled > 0 and grid.first_from(time) < self._tick
+        late = passed and not channel.ended
+        self.counters.late += late
+        if late and grid is not None and not source.lives and time + self._hold < grid.time(self._tick):
+            self._intake.behind(channel, reading, self._newest - time)
+            channel.put(time, plain(channel, reading), passed)
+        else:
+            channel.put(time, self._intake.scalar(channel, reading), passed)
 
     def _take_block(self, source: SourceClock, channel: Channel, reading: Reading) -> None:
         block = self._intake.block(channel, reading)
@@ -282,17 +350,25 @@ class Assembler:
         behind = source.newest - alive > self._leap
         if behind and source.in_step:
             return  # another clock behind the same source
-        if behind or source.is_ahead(alive, self._leap):
-            if not source.confirms(alive, source.beat):
-                source.beat = alive
+        if behind or source.is_ahead(alive, self._leap + self._since(source)):
+            if source.doubted:
+                return  # the readings of the batch have voted
+            source.votes.doubt(Reading("", alive, math.nan))
+            run = source.votes.new_clock(source.newest, self._reach_of(source.usual))
+            if not run:
                 return
-            assert source.beat is not None
-            self._set_clock(source, source.beat, alive)
-        source.beat = None
+            self._follow(source, run[0].time_ns, run[-1].time_ns)
+        elif alive >= source.newest - self._back:  # then the readings whose times say otherwise are wrong
+            for channel in source.channels:
+                if channel.votes.doubts and channel.agreed != source.batches:
+                    for wrong in channel.votes.restore():
+                        self._dismiss(channel, wrong)
+        source.votes.agree()
+        source.note_step(alive - source.newest)
         if any(not c.label for c in source.sure):
             self._reach(source, alive)
             self._newest = max(self._newest, alive)
-        source.newest = max(source.newest, alive)
+        source.newest, source.came_ns = max(source.newest, alive), self._received_ns
         source.mark_alive(alive)
         for channel in source.sure:
             channel.facts.alive = self._intake.received

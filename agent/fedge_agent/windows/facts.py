@@ -25,6 +25,8 @@ class Unused:
     not_numbers: int = 0
     outside: int = 0
     late: int = 0
+    doubted: int = 0  # their times do not fit those before them
+    behind: int = 0  # the other channels are so far ahead that nothing waits for them any more
 
 
 @dataclass
@@ -42,6 +44,10 @@ class ChannelFacts:
     outside: int = 0  # values outside of the channel's `range`; they count as bad, too
     outside_example: str = ""  # the last of those
     late: int = 0  # readings that are not newer than what was used before
+    implausible: int = 0  # readings whose time fits none of those around it
+    implausible_ns: int = 0  # the last of those times
+    behind_ns: int = 0  # how far the last was behind the other channels
+    doubted_ns: int = 0  # the last time that did not fit
     unused: Unused = field(default_factory=Unused)  # since the last reading that was used
     bad_since_ns: int | None = None  # the quality is bad since then; None: it is not
     newest_ns: int = 0  # of the last reading
@@ -76,6 +82,25 @@ class ChannelFacts:
         self.unused.readings += 1
         self.unused.late += 1
         self.heard = now
+
+    def take_behind(self, reading: Reading, behind_ns: int, now: float) -> None:
+        """Count a reading that the windows do not wait for any more."""
+        self.readings += 1
+        self.late += 1
+        self.unused.readings += 1
+        self.unused.behind += 1
+        self.heard, self.newest_ns, self.behind_ns = now, reading.time_ns, behind_ns
+
+    def note_doubt(self, reading: Reading, now: float) -> None:
+        """Note a reading that is not used, at least for now: its time does not fit those before it."""
+        self.unused.readings += 1
+        self.unused.doubted += 1
+        self.heard, self.doubted_ns = now, reading.time_ns
+
+    def note_implausible(self, reading: Reading) -> None:
+        """Count a reading whose time fits none of those around it."""
+        self.implausible += 1
+        self.implausible_ns = reading.time_ns
 
     def note_outside(self, value: Any) -> None:
         """Note a value outside of the channel's range, before it is taken as a bad one."""

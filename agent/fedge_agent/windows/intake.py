@@ -22,6 +22,7 @@ class Counters:
     not_finite: int = 0  # NaN, Inf, a number that no quantity has (`LARGEST`), or no number
     out_of_range: int = 0  # outside of the channel's `range`: no value
     late: int = 0  # older than what was already used, or than the last tick that was filled
+    times_implausible: int = 0  # times that fit none of those around them: not used, or taken as of now
     gaps: int = 0  # longer than a window: a new grid began
     clock_jumps: int = 0
     windows: int = 0
@@ -87,6 +88,19 @@ class Intake:
         """Count a reading that comes too late to be used."""
         self.counters.late += 1
         channel.facts.take_late(self.received)
+
+    def behind(self, channel: Channel, reading: Reading, behind_ns: int) -> None:
+        """Note a reading that is so far behind the other channels that no window has it."""
+        channel.facts.take_behind(reading, behind_ns, self.received)
+
+    def doubted(self, channel: Channel, reading: Reading) -> None:
+        """Note a reading that waits, because its time does not fit those before it."""
+        channel.facts.note_doubt(reading, self.received)
+
+    def implausible(self, channel: Channel, reading: Reading) -> None:
+        """Count a reading whose time fits none of those around it."""
+        self.counters.times_implausible += 1
+        channel.facts.note_implausible(reading)
 
     def _count_outside(self, channel: Channel, count: int) -> None:
         channel.outside += count

@@ -78,6 +78,10 @@ class Snapshots:
         """Values outside of `range`, by label; only of those that had some."""
         return dict(self._outside)
 
+    def implausible_times(self) -> dict[str, tuple[int, int]]:
+        """None: a picture is decided on when it comes, whatever its time."""
+        return {}
+
     def _take_label(self, label: _LabelHistory, batch: Batch, tag: TagConfig) -> None:
         outside = label.take(batch, tag)
         if outside:

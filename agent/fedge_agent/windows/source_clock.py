@@ -2,8 +2,7 @@
 """What an asset knows of one source's clock, and the channels that it feeds. Pure.
 
 A time that is far from the source's clock is one of three things: a reading that comes late, a wrong time stamp, or the
-first sign that the clock was set. It cannot be told which until the next time of the same tag, or the next sign of
-life, either agrees with it or not. Until then it is a suspect.
+first sign that the clock was set. The next times of the same tag, and the signs of life, say which (`votes`).
 """
 
 from __future__ import annotations
@@ -12,7 +11,8 @@ from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 
 from ..types import Batch, Reading
-from .channel import NEVER_NS, Channel
+from .channel import LONG_NS, NEVER_NS, SMOOTH, Channel
+from .votes import Votes
 
 
 @dataclass
@@ -22,11 +22,17 @@ class SourceClock:
     by_tag: dict[str, list[Channel]] = field(default_factory=dict)  # who follows a tag
     channels: list[Channel] = field(default_factory=list)
     newest: int = NEVER_NS  # the newest time of it, ns
-    beat: int | None = None  # a sign of life that is suspect
+    came_ns: int = 0  # when that came, monotonic; 0: not known
+    votes: Votes = field(default_factory=Votes)  # of the signs of life
+    usual: float = 0.0  # step between two of them, ns
+    batches: int = 0
+    lives: bool = False  # the source ever reported until when nothing else has changed
     # of the batch at hand:
     living: bool = False  # the source reports until when nothing else has changed
+    alive: int | None = None  # until then the source reports that nothing else has changed
     fresh: bool = False  # a new connection: time went on while there was none
     in_step: bool = False  # a reading had a time of the clock as it is known
+    doubted: bool = False  # a reading had another time
     sure: Sequence[Channel] = ()  # channels whose silence means no change
 
     def follow(self, tag: str, channel: Channel) -> None:
@@ -37,7 +43,9 @@ class SourceClock:
     def begin(self, batch: Batch) -> None:
         """Begin with a batch of the source."""
         self.living, self.in_step = batch.alive_ns is not None, False
-        self.fresh = batch.fresh
+        self.doubted, self.batches = False, self.batches + 1
+        self.lives = self.lives or self.living
+        self.fresh, self.alive = batch.fresh, batch.alive_ns
         self.sure = self.channels
         if batch.unsure:
             self.sure = [c for tag, some in self.by_tag.items() if tag not in batch.unsure for c in some]
@@ -47,14 +55,19 @@ class SourceClock:
         return any(c.ended and c.newest == reading.time_ns for c in self.by_tag.get(reading.tag, ()))
 
     def is_ahead(self, time_ns: int, leap: float) -> bool:
-        """Whether a source that was alive all along is suddenly far ahead. One that may be silent is not."""
-        if not self.living or self.fresh or self.newest == NEVER_NS:
-            return False
-        return time_ns - self.newest > leap
+        """Whether a source that was alive all along is suddenly far ahead. One that may be silent is not.
 
-    def confirms(self, time_ns: int, suspect: int | None) -> bool:
-        """Whether a time that is off agrees with a suspect before it: on the same side of the clock, and later."""
-        return suspect is not None and suspect < time_ns and (suspect < self.newest) == (time_ns < self.newest)
+        The first times are compared with what the source says of its clock.
+        """
+        if not self.lives or (self.fresh and self.newest != NEVER_NS):
+            return False
+        clock = self.newest if self.newest != NEVER_NS else self.alive
+        return clock is not None and time_ns - clock > leap
+
+    def note_step(self, step: int) -> None:
+        """Note how far apart two signs of life are."""
+        if 0 < step < LONG_NS:
+            self.usual += (step - self.usual) / SMOOTH if self.usual else step
 
     def mark_alive(self, until_ns: int) -> None:
         """What was not heard since is unchanged until then."""

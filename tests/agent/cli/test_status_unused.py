@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from fedge_agent.cli.status_assets import lines
-from fedge_agent.machines.condition import Condition, State
+from fedge_agent.machines.condition import Cause, Condition, Reason, State
 from fedge_agent.machines.condition_words import plain
 
 
@@ -47,3 +47,16 @@ def test_windows_from_before_the_model_could_decide_are_counted() -> None:
     waits = {**entry(), "windows_undecided": 5200, "condition": plain(Condition(State.WAITING))}
     [(line, _)] = lines({"pump": waits})
     assert line.endswith("; 5,200 windows undecided")
+
+
+def test_an_implausible_time_is_named_with_its_channel_and_an_example() -> None:
+    times = {"temp": (3, 1_780_220_520 * 10**9)}
+    [(line, _)] = lines({"pump": {**entry(times_implausible=3), "implausible_times": times}})
+    assert line.endswith("; readings not used: 3 of an implausible time (temp, the last 2026-05-31 09:42:00 UTC)")
+
+
+def test_what_was_not_used_is_said_in_every_state() -> None:
+    for state in (State.WAITING, State.STALE, State.BLIND):
+        condition = plain(Condition(state, (Cause(Reason.SILENT, ("temp",), "plc", age_s=60.0),), age_s=60.0))
+        [(line, problems)] = lines({"pump": {**entry(late=7), "condition": condition}})
+        assert "; readings not used: 7 late" in line + "".join(problems)

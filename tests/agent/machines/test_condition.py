@@ -140,6 +140,37 @@ def test_a_time_that_stands_still_is_said() -> None:
     assert "9 of 9 times of temp are not newer than 2026-05-31 09:42:00 UTC" in words(found)
 
 
+def test_times_that_do_not_fit_are_said() -> None:
+    temp = channel("temp", 20.0, at=99)
+    for i in range(9):
+        temp.note_doubt(Reading("temp", MORNING_NS + (86_400 + i) * 10**9, 20.0), 149)
+    found = judge(seen(temp, decided=50.0, now=150.0))
+    assert "9 of 9 times of temp do not fit those before them, e.g. 2026-06-01 09:42:08" in words(found)
+    assert found.problem
+
+
+def test_a_channel_behind_the_others_is_said_to_be_by_how_much() -> None:
+    temp = channel("temp", 20.0, at=50)
+    for _ in range(9):
+        temp.take_behind(Reading("temp", MORNING_NS, 20.0), 3600 * 10**9, 149)
+    found = judge(seen(temp, decided=50.0, now=150.0))
+    assert "9 of 9 times of temp are up to 60 min behind those of the other channels" in words(found)
+
+
+def test_a_first_window_that_is_complete_is_not_waited_for() -> None:
+    full: dict[str, Any] = {"filled": (60, 60), "now": 150.0}
+    stale = judge(seen(channel("temp", 20.0, at=149), decided=50.0, accepted=50.0, **full))
+    assert words(stale) == "no decision for 100 s: no further window for 100 s"
+    waits = Cause(Reason.BASELINE, detail="49 of 64 windows")
+    assert "samples" not in words(judge(seen(channel("temp", 20.0, at=149), accepted=50.0, waits_for=waits, **full)))
+
+
+def test_samples_of_many_machines_are_no_sum() -> None:
+    some = [judge(seen(channel("t", 1.0, at=99), now=100.0, began=95.0, filled=(n, 60), first_s=60.0)) for n in (60, 7)]
+    first = msgspec.structs.replace(some[1], causes=(Cause(Reason.WINDOW, count=59, total=60),))
+    assert words(merged([first, some[1]])) == "no decision yet: 7 of 60 samples of the first window"
+
+
 @pytest.mark.parametrize(
     ("score", "limit", "text"),
     [
