@@ -54,7 +54,7 @@ class Follower:
         self._delimiter, self._width = "", 0
         self._open: list[str] = []  # lines of a row whose quote is not closed yet
         self._waited = False  # for the rest of it
-        self._header: str | None = None  # of `_rows`
+        self._header: tuple[str | None, str | None] = None, None  # of `_rows`, and the later one within the file
         self._newest: dict[str, int] = {}  # per tag where a row is of one, else of all
 
     def close(self) -> None:
@@ -77,9 +77,9 @@ class Follower:
     def _step(self) -> bool:
         lines = self._lines()
         tail = self._tail()
-        if tail is not None and tail.at.header is not None and tail.at.header != self._header:
+        if tail is not None and tail.at.header is not None and self._key(tail) != self._header:
             self._emit_open()
-            self._begin(tail.at.header)
+            self._begin(tail)
         if lines and self._rows is not None:
             whole, self._open = records.mended(self._open + lines, self._width, self._delimiter)
             self._emit(whole, self._rows)
@@ -90,12 +90,19 @@ class Follower:
             self._save()
         return bool(lines)
 
-    def _begin(self, line: str) -> None:
-        """Begin with the names of a header."""
+    @staticmethod
+    def _key(tail: Tail) -> tuple[str | None, str | None]:
+        return tail.at.header, tail.at.columns
+
+    def _begin(self, tail: Tail) -> None:
+        """Begin with the names of a header, or of a later one within the file."""
+        line = tail.at.header or ""
         self._delimiter = delimiter_of(self._config, line)
         names = self._names(line)
         self._rows = Rows(self._path(), names, self._tags, self._config, self._faults)
-        self._width, self._header = len(Header(self._path(), names).names), line
+        self._width, self._header = len(Header(self._path(), names).names), self._key(tail)
+        if tail.at.columns is not None:
+            self._rows.rename(self._names(tail.at.columns))
 
     def _emit_open(self) -> None:
         """Emit lines whose quote was never closed as they are: they are counted."""
@@ -153,9 +160,12 @@ class Follower:
             except DataError as e:
                 faults.add("lines that are no CSV", f"{e}: {line[:60]!r}", "lines")
                 continue
-            if not any(row) or not rows.fits(row):
+            if not any(row):
                 continue
-            at = rows.time_ns(row) if timed else time.time_ns()
+            renamed = rows.renamed
+            at = (rows.time_ns(row) if timed else time.time_ns()) if rows.fits(row) else None
+            if rows.renamed > renamed:
+                self._rename(line)
             if at is not None:
                 found = rows.readings(row, at)
                 if found:
@@ -167,6 +177,13 @@ class Follower:
             # Nothing is known between two rows. The position comes with the rows: neither is stored without the other.
             self._host.store(readings, None, [self._file.position()], self._continued)
             self._continued = True
+
+    def _rename(self, line: str) -> None:
+        """Read what follows by the names of this line, after a restart, too."""
+        tail = self._tail()
+        assert tail is not None
+        tail.at.columns = line
+        self._header = self._key(tail)
 
     def _watch_order(self, tag: str, at: int, line: str) -> None:
         if at < self._newest.get(tag, 0):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from copy import copy
 from itertools import chain, islice, pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -95,12 +96,15 @@ def _rows(config: FilesConfig, path: Path, tags: Sequence[str], faults: Faults) 
     file = WholeFile(path, config, faults)
     try:
         rows = Rows(path, file.header, tags, config, faults)
-        step, i = 1e9 / config.rate_hz, 0
+        step, i, names, named = 1e9 / config.rate_hz, 0, 0, copy(rows)
         for row in file:
-            if rows.fits(row.cells):
-                at = rows.time_ns(row.cells) if config.time_column else round(i * step)
-                i += 1
-                if at is not None:
-                    yield Timed(at, row.cells, rows)
+            if not rows.fits(row.cells):
+                continue
+            at = rows.time_ns(row.cells) if config.time_column else round(i * step)
+            i += 1
+            if rows.renamed > names:  # what was read before keeps its names
+                names, named = rows.renamed, copy(rows)
+            if at is not None:
+                yield Timed(at, row.cells, named)
     finally:
         file.close()

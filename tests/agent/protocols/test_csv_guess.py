@@ -147,6 +147,92 @@ def test_written_lines_read_wincc_to_the_millisecond_and_quality_into_gaps(tmp_p
             assert [v for tag, _, v in got if tag == "temp"] == [None if i % 3 else i for i in range(COUNT)]
 
 
+INFLUX = "#datatype,string\n,result,table,_start,_time,_value,_field\n"
+LOGGERS: dict[str, tuple[str, dict[str, Any], list[str]]] = {
+    "Campbell TOA5": (
+        '"TOA5","Station","CR1000","1234","CR1000.Std.32","CPU:p.CR1","55555","Table1"\n"TIMESTAMP","RECORD","T_Avg"\n'
+        '"TS","RN","Deg C"\n"","","Avg"\n' + lines(lambda i, t: f'"{t:%Y-%m-%d %H:%M:%S}",{i},20.{i}'),
+        {"skip_rows": 1, "skip_after": 2, "time_column": "TIMESTAMP"}, ["RECORD", "T_Avg"]),
+    "LabVIEW measurement": (
+        "LabVIEW Measurement\t\nSeparator\tTab\nDate\t2026/11/24\nTime\t08:00:00.1234\n***End_of_Header***\t\n\t\n"
+        "Channels\t1\t\t\nSamples\t20\t\t\nX0\t0.0E+0\t\t\nDelta_X\t1.0\t\t\n***End_of_Header***\t\t\n"
+        "X_Value\tVoltage\tComment\n" + lines(lambda i, t: f"{i}.000000\t{i}.5\t"),
+        {"skip_rows": 11, "comment": "*"}, ["X_Value", "Voltage"]),
+    "Graphtec": (
+        "Vendor,x\nData\nNumber,Date&Time,ms,CH1\nNO.,Time,ms,degC\n"
+        + lines(lambda i, t: f"{i},{t:%Y/%m/%d %H:%M:%S},0,+{i:9.1f}"),
+        {"skip_rows": 2, "skip_after": 1, "time_column": "Date&Time", "time_format": "%Y/%m/%d %H:%M:%S"},
+        ["Number", "ms", "CH1"]),
+    "Yokogawa": (
+        "Date,Time,sec,CH1\nYYYY/MM/DD,hh:mm:ss,ms,degC\n" + lines(lambda i, t: f"{t:%Y/%m/%d,%H:%M:%S},000,{i}.5"),
+        {"skip_after": 1, "date_column": "Date", "time_column": "Time", "time_format": "%Y/%m/%d %H:%M:%S"},
+        ["sec", "CH1"]),
+    "HOBO": (
+        '"Plot Title: x"\n"#","Date Time, GMT-05:00","Temp, °C"\n'
+        + lines(lambda i, t: f"{i},{t:%m/%d/%y %I:%M:%S %p},{i}.5"),
+        {"skip_rows": 1, "time_column": "Date Time, GMT-05:00", "time_format": "%m/%d/%y %I:%M:%S %p",
+         "time_zone": "-05:00"}, ["#", "Temp, °C"]),
+    "Windows performance": (
+        '"(PDH-CSV 4.0) (W. Europe Standard Time)(-60)","CPU"\n'
+        + lines(lambda i, t: f'"{t:%m/%d/%Y %H:%M:%S}.000","{i}.5"'),
+        {"time_column": "(PDH-CSV 4.0) (W. Europe Standard Time)(-60)", "time_format": "%m/%d/%Y %H:%M:%S.%f",
+         "time_zone": "+01:00"}, ["CPU"]),
+    "BenchLink": (
+        "Name:,x\n\nScan,Time,101 (C)\n" + lines(lambda i, t: f"{i},{t:%m/%d/%Y %H:%M:%S}:000,{i}.5"),
+        {"skip_rows": 2, "time_column": "Time", "time_format": "%m/%d/%Y %H:%M:%S:%f"}, ["Scan", "101 (C)"]),
+    "pandas": (",temp\n" + lines(lambda i, t: f"{t:%Y-%m-%d %H:%M:%S},{i}.5"), {"time_column": "column1"}, ["temp"]),
+    "Ignition": (
+        '"#NAMES"\n"t_stamp","T","P"\n"#TYPES"\n"date","D","D"\n"#ROWS","20"\n'
+        + lines(lambda i, t: f'"{t:%b %d, %Y %I:%M:%S %p}","{i}.5","1"'),
+        {"skip_rows": 1, "skip_after": 3, "time_column": "t_stamp", "time_format": "%b %d, %Y %I:%M:%S %p"},
+        ["T", "P"]),
+    "Grafana": ("Series;Time;Value\n" + lines(lambda i, t: f"temp;{t:%Y-%m-%dT%H:%M:%S}+00:00;{i}.5"),
+                {"time_column": "Time", "tag_column": "Series", "value_column": "Value"}, ["temp"]),
+    "Excel's sep line with its own delimiter": (
+        'sep=,\n"Time","temp"\n' + lines(lambda i, t: f"{t.timestamp() * 1000:.0f},{i}.5"),
+        {"skip_rows": 1, "time_column": "Time"}, ["temp"]),
+    "InfluxDB with a table for each field": (
+        INFLUX + lines(lambda i, t: f",,0,2026-11-24T07:00:00Z,{t:%Y-%m-%dT%H:%M:%S}Z,{i}.5,temp") + "\n"
+        + INFLUX + lines(lambda i, t: f",,1,2026-11-24T07:00:00Z,{t:%Y-%m-%dT%H:%M:%S}Z,{i}.5,press"),
+        {"comment": "#", "time_column": "_time", "tag_column": "_field", "value_column": "_value"}, ["temp", "press"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LOGGERS)
+def test_files_of_loggers_are_understood_with_their_names_and_times(tmp_path: Path, name: str) -> None:
+    text, keys, tags = LOGGERS[name]
+    path = tmp_path / "e.csv"
+    path.write_text(text, "utf-8")
+    found = understand(path)
+    assert (keys_of(found.form), found.tags) == (keys, tags)
+    assert first_rows.problems(path, found.form, found.tags, follow=False) == []
+    if "time_column" in keys and found.order.kind == "forward":
+        got = [(t, v) for tag, t, v in followed(path, found) if tag == tags[-1]]
+        offset = {"-05:00": 5, "+01:00": -1}.get(keys.get("time_zone", ""), 0)
+        first = round((BEGIN + timedelta(hours=offset)).timestamp()) * 10**9
+        values = [1.0 if tags[-1] == "P" else i + 0.5 for i in range(COUNT)]
+        wanted = [float(i) if name == "Graphtec" else float(f"20.{i}") if "TOA5" in name else v
+                  for i, v in enumerate(values)]  # fmt: skip
+        assert got == [(first + i * 10**9, v) for i, v in enumerate(wanted)]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("millis,temp\n" + lines(lambda i, t: f"{i * 1000 + 3},20.{i}"), "column 'millis': it may be the times"),
+        ("TIME,CH1\n" + lines(lambda i, t: f"{(i - 9) / 100:.6e},20.{i}"), "column 'TIME': it may be the times"),
+        ("when,a\n" + lines(lambda i, t: f"{t:%a %b %d %H:%M:%S} UTC {t:%Y},{i}"), "its times are not understood"),
+        (
+            '"time" "temp"\n' + lines(lambda i, t: f'"{i}" "{t:%Y-%m-%dT%H:%M:%SZ}" {i}'),
+            "line 1 has 2 cells, the rows 3",
+        ),
+    ],
+)
+def test_times_and_names_that_are_not_understood_are_said(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "e.txt").write_text(text)
+    assert [d for d in understand(tmp_path / "e.txt").doubts if words in d]
+
+
 DOUBTS: dict[str, tuple[str, dict[str, Any], str]] = {
     "a footer": ("Zeit;T1\n" + lines(lambda i, t: f"{t:%d.%m.%Y %H:%M:%S};20,{i}") + "Ende;;;\n",
                  {"decimal": ",", "time_column": "Zeit", "time_format": "%d.%m.%Y %H:%M:%S"}, ""),
@@ -183,9 +269,28 @@ def test_what_is_only_a_guess_is_said(tmp_path: Path, name: str) -> None:
     assert [d for d in found.doubts if doubt in d] if doubt else not found.doubts
 
 
-def test_letters_of_another_encoding_are_doubted(tmp_path: Path) -> None:
-    (tmp_path / "e.csv").write_bytes("日時,温度\n2026/11/24 08:00:00,1\n".encode("shift_jis"))
-    assert "encoding = 'cp1252' is a guess, and gives" in understand(tmp_path / "e.csv").doubts[0]
+@pytest.mark.parametrize(
+    ("encoding", "names"),
+    [
+        ("cp932", "日時,温度(℃),ポンプ圧力"),
+        ("cp932", "日時,温度(℃),圧力"),
+        ("gb18030", "时间,温度,压力"),
+        ("cp949", "시간,온도,압력"),
+        ("cp1251", "Время,Температура,Давление"),
+        ("cp1252", "Zeit,Größe,Temperatur °C"),
+        ("cp1252", "Time,Débit m³/h,Température"),
+    ],
+)
+def test_encoding_is_guessed_by_the_script_of_its_letters_and_others_are_doubted(
+    tmp_path: Path, encoding: str, names: str
+) -> None:
+    text = names + "\n" + lines(lambda i, t: f"{t:%Y-%m-%d %H:%M:%S},{i},1.5")
+    (tmp_path / "e.csv").write_bytes(text.encode(encoding))
+    found = understand(tmp_path / "e.csv")
+    assert found.form.encoding == encoding and found.tags == names.split(",")[1:]
+    assert [f"encoding = {encoding!r} is a guess" in d for d in found.doubts] == (
+        [True] if encoding != "cp1252" else []
+    )
 
 
 def test_doubts_are_said(tmp_path: Path) -> None:

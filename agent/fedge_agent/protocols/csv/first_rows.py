@@ -22,7 +22,7 @@ from .form import Form
 from .guess_times import format_of
 from .lines import Row, WholeFile
 from .numbers import reader
-from .rows import SHOWN, Header, Rows, Times
+from .rows import SHOWN, Header, Rows, Times, numbered, one_line
 
 ROWS = 1000
 _ORDERS = {
@@ -90,6 +90,7 @@ class _Check:
         """The problems of some rows; each kind with the first row that has it."""
         if not rows:
             return [] if follow else ["has no rows"]
+        rows = [r for r in rows if numbered(list(map(one_line, r.cells))) != self._header.names]  # it may come again
         made = [text for row in rows if (text := self._cells(row))][:1]
         rows = [r for r in rows if not self._cells(r)]
         if self._form.time_column:

@@ -6,7 +6,6 @@ for reading the file's beginning.
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -15,14 +14,13 @@ from typing import Any, NamedTuple
 import msgspec
 from fedge_models.errors import ConfigError
 
-from . import guess_columns, guess_numbers, order, sample
+from . import guess_columns, guess_header, guess_numbers, order, sample
 from .form import Form
 from .numbers import reader
 from .rows import Header, Times
-from .sample import Sample, data_like
+from .sample import Sample
 
 MAX_COLUMNS = 5000
-_UNIT = re.compile(r"[\[(].{0,14}[\])]|[%°‰µΩ]?[A-Za-z°µ²³/%*·^0-9-]{1,7}|-", re.A)
 _WITH_UNIT = re.compile(r"[+-]?\d[\d.,]*\s*[^\d\s.,:/-]{1,6}")
 _LETTERS = frozenset("äöüÄÖÜßéèêëàâçñóíáúôîïøåæØÅÆÉÈÊÀÇÑ°µμ²³½¼±·×ØΩ§€–’")
 _DOTTED_DAY = re.compile(r"\d{1,2}\.\d{1,2}\.\d\d")
@@ -51,14 +49,15 @@ class Understood(NamedTuple):
 def understand(path: Path) -> Understood:
     """Guess the form of a file. Raises ConfigError when it cannot be read, or has no table."""
     read = sample.read(path)
-    body = _body(read.lines)
+    body = guess_header.body(read.lines)
     if not body:
         raise ConfigError(f"{path}: no table was found in its first lines; expected a header and rows of cells")
     if len(body[0][1]) > MAX_COLUMNS:
         raise ConfigError(
             f"{path}: no table was found: its first lines have {len(body[0][1])} cells, at most {MAX_COLUMNS}"
         )
-    keys, names, rows = _header(read, body)
+    header = guess_header.find(read, body)
+    keys, names, rows = dict(header.keys), header.names, header.rows
     columns = [[cell for row in rows if (cell := row[i])] for i in range(len(names))]
     keys |= _base(read)
     dotted = any(map(_DOTTED_DAY.match, (cell for column in columns for cell in column[:1])))
@@ -78,10 +77,8 @@ def understand(path: Path) -> Understood:
             f"{path}: no table was found: no column has numbers or times; its first names are {names[:3]}"
         )
     rank = _order(form, names, kinds, rows)
-    doubts = [
-        *_doubtful_rows(rows, tags), *found.doubts, *_doubtful_order(rank, form, made), *_doubtful_letters(form, names),
-        *signs.doubts, *_with_units(made),
-    ]  # fmt: skip
+    doubts = _doubtful_rows(rows, tags) + header.doubts + found.doubts + _doubtful_order(rank, form, made)
+    doubts += _doubtful_letters(form, names) + signs.doubts + _with_units(made)
     last = len([n for n, _ in read.lines if n > body[0][0]]) - len([n for n, _ in body[1:]])
     return Understood(form, made, doubts, tags, last, read.broken, rank)
 
@@ -129,59 +126,6 @@ def keys_of(form: msgspec.Struct) -> dict[str, Any]:
     return {n: getattr(form, n) for n, d in zip(names, empty, strict=True) if getattr(form, n) != d}
 
 
-def _body(lines: list[tuple[int, list[str]]]) -> list[tuple[int, list[str]]]:
-    """The lines with the table's number of cells; rows may lack nothing, but have empty cells behind."""
-    widths = Counter(len(cells) for _, cells in lines)
-    if not widths:
-        return []
-    width = max(widths, key=lambda w: (widths[w], w))
-    # A delimiter at the end of each row but not of the header gives a column that has nothing.
-    while width > 1 and not any(cells[width - 1] for _, cells in lines if len(cells) >= width):
-        width -= 1
-    return [(n, c[:width]) for n, c in lines if len(c) == width or (len(c) > width and not any(c[width:]))]
-
-
-def _header(read: Sample, body: list[tuple[int, list[str]]]) -> tuple[dict[str, Any], list[str], list[list[str]]]:
-    """The keys about the header, the names, and the rows behind it."""
-    first = next((i for i, (_, cells) in enumerate(body) if any(map(data_like, cells))), None)
-    if first is None:
-        return {"skip_rows": _skipped(read, body[0][0])}, list(body[0][1]), [cells for _, cells in body[1:]]
-    while not any(map(data_like, body[-1][1])):  # words at its end
-        body.pop()
-    if first == 0:
-        width = len(body[0][1])
-        named = read.names if len(read.names) == width else [f"column{i + 1}" for i in range(width)]
-        keys: dict[str, Any] = {"columns": tuple(named), "skip_rows": _skipped(read, body[0][0])}
-        return keys, named, [cells for _, cells in body]
-    at = first - 1
-    if at and _is_units(body[at][1]) and _is_full(body[at - 1][1]):
-        at -= 1
-    number, names = body[at]
-    keys = {"skip_rows": _skipped(read, number)}
-    if at < first - 1:
-        keys["skip_after"] = body[first - 1][0] - number
-    return keys, list(names), [cells for _, cells in body[first:]]
-
-
-def _skipped(read: Sample, number: int) -> int:
-    """How many lines before this one are no comment and not empty; 0: none, so that nothing is to be left out."""
-    return number - 1 if any(n < number for n, _ in read.lines) else 0
-
-
-def _is_full(cells: Sequence[str]) -> bool:
-    named = [cell for cell in cells if cell]
-    return len(named) >= max(1, len(cells) - 1)
-
-
-def _is_units(cells: Sequence[str]) -> bool:
-    """Whether the cells are units or types, and no names."""
-    named = [cell for cell in cells if cell]
-    if not named or len(named) < len(cells) - 1 or len(set(named)) < len(named):
-        return bool(named) and all(map(_UNIT.fullmatch, named))
-    signs = sum(1 for cell in named if cell[0] in "[(%°" or cell.casefold() in guess_columns.UNITS)
-    return 2 * signs >= len(named) and all(map(_UNIT.fullmatch, named))
-
-
 def _base(read: Sample) -> dict[str, Any]:
     keys: dict[str, Any] = {"encoding": read.encoding, "comment": read.comment}
     return keys | {"delimiter": read.delimiter or ","}
@@ -193,7 +137,7 @@ def _doubtful_letters(form: Form, names: Sequence[str]) -> list[str]:
     if not form.encoding or not strange:
         return []
     return [
-        f"encoding = {form.encoding!r} is a guess, and gives {strange[0]!r}; try others, e.g. cp932, gb18030, cp1251"
+        f"encoding = {form.encoding!r} is a guess, and gives {strange[0]!r}; try others, e.g. cp1250, cp932, gb18030"
     ]
 
 

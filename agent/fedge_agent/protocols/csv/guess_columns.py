@@ -25,9 +25,11 @@ _TIME_NAME = re.compile(
     r"time|zeit|date|datum|stamp|uhr|epoch|^ts$|^t$|^dt$|hora|fecha|heure|ora\b|data\b|elapsed|second|serial", re.I
 )
 _TAG_NAME = re.compile(
-    r"tag|name|point|variable|^var|signal|sensor|channel|item|kanal|messstelle|parameter|field|^id$", re.I
+    r"tag|name|point|variable|^var|signal|sensor|channel|item|kanal|messstelle|parameter|field|^id$|series|entity|metric"
+    r"|topic",
+    re.I,
 )
-_VALUE_NAME = re.compile(r"val|wert|reading|messung|measure", re.I)
+_VALUE_NAME = re.compile(r"val|wert|reading|messung|measure|^state$", re.I)
 _QUALITY_NAME = re.compile(r"qual|valid|status|state|g(ü|ue)te|(^|[^a-z])q$|_q$|\.q$", re.I)
 _BAD = frozenset(
     (
@@ -50,6 +52,27 @@ _BAD = frozenset(
 )
 _DAYTIME = re.compile(r"\d{1,2}:\d\d(:\d\d([.,]\d{1,9})?)?(\s*[AaPp]\.?[Mm]\.?)?")
 _CLOCK = re.compile(r"\d{1,2}:\d\d(:\d\d([.,]\d{1,9})?)?(\s*[AaPp]\.?[Mm]\.?)?|[0-2]?\d[0-5]\d[0-5]\d")
+
+
+_ZONE_NAME = re.compile(r"(?:GMT|UTC)\s?([+-])(\d{1,2})(?::?(\d\d))?(?!\d)")
+_PERFMON = re.compile(r"\(PDH-CSV [\d.]+\).*\((-?\d{1,4})\)")  # minutes to be added for UTC
+_LIKE_A_TIME = re.compile(r"(?=(?:\D*\d){6})(?=.*\d\D+\d)[^\n]{8,40}")
+_TICKS = re.compile(r"milli|micro|nano|tick|^ms$", re.I)
+
+
+def is_time_name(name: str) -> bool:
+    """Whether a name is one of times."""
+    return _TIME_NAME.search(name) is not None
+
+
+def _zone(name: str) -> str:
+    """The offset from UTC that a column's name says, as time_zone takes it."""
+    if found := _ZONE_NAME.search(name):
+        return f"{found[1]}{int(found[2]):02}:{found[3] or '00'}"
+    if found := _PERFMON.search(name):
+        minutes = -int(found[1])
+        return f"{'-' if minutes < 0 else '+'}{abs(minutes) // 60:02}:{abs(minutes) % 60:02}"
+    return ""
 
 
 class Roles(NamedTuple):
@@ -106,14 +129,32 @@ class _Guesser:
         if column is None:
             days = [self.names[i] for i, c in enumerate(self.columns) if c and all(map(_DAYTIME.fullmatch, c))]
             self.doubts += [f"column {n!r} has times without a date: rows are taken for when they come" for n in days]
+            self._doubt_unknown_times(days)
         elif self.keys["time_format"] == "elapsed":
             self.doubts.append(f"column {column!r} is taken for seconds since the start of a recording")
         elif self.keys["time_format"] != "wincc" and "date_column" not in self.keys:
             texts = [i for i, kind in enumerate(self.kinds) if kind == "text" and guess_times.textual(self.columns[i])]
             self.doubts += [f"column {self.names[i]!r} is a time, too; rows are taken at {column!r}" for i in texts]
 
+    def _doubt_unknown_times(self, known: Sequence[str]) -> None:
+        """Doubt about columns that may be times in a form that is not understood."""
+        for i, column in enumerate(self.columns):
+            name, text = self.names[i], self.kinds[i] == "text"
+            like = text and all(map(_LIKE_A_TIME.fullmatch, column[:50])) and len(set(column)) > 1
+            rises = i == 0 and len(column) > 2 and _rising(column, self.number) and column[0] != column[-1]
+            ticks = not text and len(column) > 1 and (rises or _TIME_NAME.search(name) or _TICKS.search(name))
+            if name not in known and (like or ticks):
+                how = "its times are not understood" if like else "it may be the times"
+                self.doubts.append(
+                    f"column {name!r}: {how}, e.g. {column[0][:40]!r}; say time_column and time_format. Without them, "
+                    "rows are taken to be 1 s apart (rate_hz)"
+                )
+
     def _take_time(self, at: int, guess: guess_times.Guess, date: int | None = None) -> None:
         self.keys |= {"time_column": self.names[at], "time_format": guess.format}
+        if zone := _zone(self.names[at]):
+            self.keys["time_zone"] = zone
+            self.doubts.append(f"time_zone = {zone!r} is from the name of column {self.names[at]!r}")
         self.kinds[at] = "time"
         if date is not None:
             self.keys["date_column"] = self.names[date]
@@ -133,7 +174,7 @@ class _Guesser:
             return []
         if all(map(_date_only, cells)):
             return [(1, found)] if named else []
-        return [(4, found)]
+        return [(2 if len(cells) > 1 and len(set(cells)) == 1 else 4, found)]  # the same in all rows: of a query
 
     def _numeric_time(self, i: int, cells: Sequence[str], named: bool) -> list[tuple[int, guess_times.Guess]]:
         found = guess_times.numeric(cells, self.number)

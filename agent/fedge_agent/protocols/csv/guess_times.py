@@ -27,10 +27,11 @@ _NUMBERS = (
 _DATE = re.compile(
     r"(?P<iso>\d{4}([-/.])\d{1,2}\2\d{1,2})|(?P<first>\d{1,2}([-/.])\d{1,2}\4(\d{4}|\d{2}))"
     r"|(?P<named>\d{1,2}[- ./]{0,2}[^\W\d_]{3,9}\.?[- /]?(\d{4}|\d{2}))|(?P<packed>(19|20)\d{6})"
+    r"|(?P<month>[^\W\d_]{3,9}\.? \d{1,2},? \d{4})"
 )
 _WEEKDAY = re.compile(r"[^\W\d_]{2,10}\.?(,?)\s+(?=\d)")
 _TIME = re.compile(
-    r"(?P<time>\d{1,2}:\d\d(:\d\d([.,]\d{1,9})?)?)(?P<half>\s*[AaPp]\.?[Mm]\.?)?(?P<zone>\s*(Z|[+-]\d\d:?\d\d))?"
+    r"(?P<time>\d{1,2}:\d\d(:\d\d([.,:]\d{1,9})?)?)(?P<half>\s*[AaPp]\.?[Mm]\.?)?(?P<zone>\s*(Z|[+-]\d\d:?\d\d))?"
     r"|(?P<packed>[0-2]\d[0-5]\d[0-5]\d)(?P<fraction>[.,]\d{1,9})?"
     r"|(?P<dotted>\d{1,2}\.\d\d\.\d\d)(?!\d)"
 )
@@ -127,7 +128,8 @@ def _formats(cell: str) -> list[str]:
     day = _WEEKDAY.match(cell)
     if day is not None:
         prefix = "%a" + day[1] + " "
-        return [prefix + made for made in _formats(cell[day.end() :])]
+        if behind_day := _formats(cell[day.end() :]):
+            return [prefix + made for made in behind_day]
     date = _DATE.match(cell)
     if date is None:
         return []
@@ -145,6 +147,8 @@ def _dates(found: re.Match[str]) -> list[str]:
     text = found[0]
     if found["packed"]:
         return ["%Y%m%d"]
+    if found["month"]:
+        return ["%b %d" + ("," if "," in text else "") + " %Y"]
     if found["iso"]:
         sign = found[2]
         return [f"%Y{sign}%m{sign}%d"]
@@ -167,8 +171,8 @@ def _time(found: re.Match[str]) -> str:
     if found["dotted"]:
         return "%H.%M.%S"
     text = found["time"]
-    fraction = re.search(r"[.,]", text)
-    made = ("%I" if found["half"] else "%H") + ":%M" + (":%S" if text.count(":") == 2 else "")
+    fraction = re.search(r"[.,]|(?<=:\d\d:\d\d):", text)
+    made = ("%I" if found["half"] else "%H") + ":%M" + (":%S" if text.count(":") > 1 else "")
     made += f"{fraction[0]}%f" if fraction else ""
     if found["half"]:
         made += " %p" if found["half"][0].isspace() else "%p"

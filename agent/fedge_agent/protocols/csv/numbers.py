@@ -25,7 +25,9 @@ def plain(text: str) -> float | None:
     try:
         value = float(text)
     except ValueError:
-        return None
+        if text[:2] not in ("+ ", "- "):
+            return None
+        return plain(text[0] + text[1:].lstrip())  # a sign at the edge of its column
     if value - value != 0.0 or "_" in text or not text.isascii():
         return None
     return value

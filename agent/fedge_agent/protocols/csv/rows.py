@@ -34,6 +34,7 @@ class Header:
         self._path, self.names = path, list(map(one_line, names))
         while self.names and not self.names[-1]:  # of a delimiter at the line's end
             self.names.pop()
+        self.names = numbered(self.names)
 
     def at(self, name: str) -> int:
         """The position of a column; "name#2" is the second of this name."""
@@ -74,21 +75,58 @@ class Rows:
     """The wanted columns of one file. Raises ConfigError when one is missing or not unique."""
 
     def __init__(self, path: Path, header: Sequence[str], tags: Sequence[str], form: Form, faults: Faults) -> None:
-        found = Header(path, header)
-        self._form, self._faults, self._width, self._tags = form, faults, len(found.names), list(tags)
-        self._times = Times(found, form) if form.time_column else None
+        self._path, self._form, self._faults, self._tags = path, form, faults, list(tags)
         self._number = reader(form)
         self._markers = {m.strip().casefold() for m in form.markers}
         self._qualities = dict.fromkeys((q.strip().casefold() for q in form.uncertain), Quality.UNCERTAIN)
         self._qualities |= dict.fromkeys((q.strip().casefold() for q in form.good), Quality.GOOD)
         self._textual = set(tags)  # columns in which there was no number yet
         self._wanted = frozenset(tags)
-        self._tag_at = found.at(form.tag_column) if form.tag_column else None
-        self._places = [] if self._tag_at is not None else [found.at(tag) for tag in tags]
-        self._value_at = found.at(form.value_column) if form.value_column else 0
-        self._quality_at = [self._quality_place(found, i) for i in range(len(tags))] if form.quality_column else []
-        self._plan = list(zip(self._tags, self._places, strict=False))
         self._unseen, self._others, self._rows = set(tags) if form.tag_column else set(), dict[str, None](), 0
+        self.renamed = 0  # headers within the file that changed the columns
+        self._map(Header(path, header))
+
+    def _map(self, found: Header) -> None:
+        """Find the wanted columns."""
+        form = self._form
+        times = Times(found, form) if form.time_column else None
+        self._tag_at = found.at(form.tag_column) if form.tag_column else None
+        self._places = [] if self._tag_at is not None else [found.at(tag) for tag in self._tags]
+        self._value_at = found.at(form.value_column) if form.value_column else 0
+        self._names, self._width = found.names, len(found.names)
+        self._quality_at = (
+            [self._quality_place(found, i) for i in range(len(self._tags))] if form.quality_column else []
+        )
+        self._plan = list(zip(self._tags, self._places, strict=False))
+        self._times = times
+        self._untimed_at = self._places[0] if times is None and self._places else None
+
+    def _is_header(self, row: Sequence[str]) -> bool:
+        """Whether a row has names of columns, as where a writer began again: it is counted, and the rows behind it are
+        read by its names."""
+        cells, form = list(map(one_line, row)), self._form
+        while cells and not cells[-1]:
+            cells.pop()
+        if numbered(cells) == self._names:
+            self._faults.note("header lines among the rows", repr(form.delimiter.join(cells)[:SHOWN]))
+            return True
+        wanted = form.time_column or form.value_column or (self._tags[0] if self._tags else "")
+        if wanted not in cells or any(self._number(cell) is not None for cell in cells):
+            return False
+        self._faults.note("header lines among the rows that change the columns", repr(",".join(cells)[:SHOWN]))
+        self.renamed += 1
+        self.rename(cells)
+        return True
+
+    def rename(self, names: Sequence[str]) -> None:
+        """Read on by these names; while a wanted one is missing, all rows are left out, and that is a problem."""
+        try:
+            self._map(Header(self._path, names))
+        except ConfigError as e:
+            self._width = -1
+            self._faults.state("header", f"another header came within the file: {e}; its rows are left out")
+        else:
+            self._faults.state("header", None)
 
     def _quality_place(self, header: Header, i: int) -> int:
         if self._form.quality_column == "next":
@@ -100,8 +138,15 @@ class Rows:
     def fits(self, row: list[str]) -> bool:
         """Whether the row has the header's cells, but for empty ones at its end; else it is counted."""
         if len(row) == self._width:
+            if self._untimed_at is not None and row[self._untimed_at] in self._wanted and self._is_header(row):
+                return False
             self._faults.end("cells")
             return True
+        if self._is_header(row):
+            return False
+        if self._width < 0:
+            self._faults.note("rows behind a header without a wanted column", repr(",".join(row)[:SHOWN]))
+            return False
         if len(row) > self._width and not any(map(str.strip, row[self._width :])):
             self._faults.end("cells")
             return True
@@ -119,7 +164,8 @@ class Rows:
         try:
             found = self._times.parse(row, row[self._tag_at] if self._tag_at is not None else "")
         except ValueError as e:
-            self._faults.add(f"column {self._times.column!r}: no time", str(e), "time")
+            if not self._is_header(row):
+                self._faults.add(f"column {self._times.column!r}: no time", str(e), "time")
             return None
         self._faults.end("time")
         if self._times.clock.repeated > before:
@@ -203,6 +249,11 @@ class Rows:
         return (
             reading if quality is Quality.GOOD or reading.quality is Quality.BAD else reading._replace(quality=quality)
         )
+
+
+def numbered(names: Sequence[str]) -> list[str]:
+    """The names; a column without one is called by its number: column1."""
+    return [name or f"column{i}" for i, name in enumerate(names, 1)]
 
 
 def one_line(name: str) -> str:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 import zlib
 from collections import Counter
 from itertools import islice
@@ -12,7 +13,7 @@ from typing import NamedTuple
 
 from fedge_models.errors import ConfigError, DataError
 
-from . import foreign, records
+from . import foreign, guess_encoding, records
 from .encoding import find
 from .form import MARKERS, TableForm, is_workbook
 from .guess_times import textual
@@ -24,6 +25,9 @@ ROWS = 1000
 DELIMITERS = (";", "\t", ",", "|", " ")
 COMMENTS = ("#", "//", "%", "!", "*", "'")
 _DIGITS = set("0123456789.,+-eE'’%") | set(SPACES)
+
+
+_SEP = re.compile(r"sep=.?", re.I)  # Excel's line about the delimiter
 
 
 class Sample(NamedTuple):
@@ -52,7 +56,7 @@ def read(path: Path) -> Sample:
     comment = next((c for c in COMMENTS if any(line.startswith(c) for line in text)), "")
     names = _commented_header(comment, text, delimiter) if comment else []
     uncommented = [(n, line) for n, line in lines if not (comment and line.startswith(comment))]
-    cells = [(n, _cells(line, delimiter)) for n, line in uncommented]
+    cells = [(n, [line] if _SEP.fullmatch(line) else _cells(line, delimiter)) for n, line in uncommented]
     broken = sum(1 for (_, line), (_, c) in zip(uncommented, cells, strict=True) if line.strip() and not c)
     return Sample(encoding, delimiter, comment, [(n, c) for n, c in cells if any(c)], names, broken=broken)
 
@@ -119,7 +123,7 @@ def _encoding(data: bytes) -> str:
         data.decode()
     except UnicodeDecodeError as e:
         if e.start < len(data) - 4 or len(data) < BYTES:
-            return "cp1252" if not set(data) & {0x81, 0x8D, 0x8F, 0x90, 0x9D} else "latin-1"
+            return guess_encoding.of_bytes(data)
     return ""
 
 

@@ -78,7 +78,12 @@ def can_be_followed(path: Path, found: Understood) -> bool:
 def needs_zone(found: Understood) -> bool:
     """Whether the times are local ones of a zone that the file does not name."""
     form = found.form
-    if not form.time_column or form.time_format.startswith(("unix", "elapsed")) or "%z" in form.time_format:
+    if (
+        not form.time_column
+        or form.time_zone != "UTC"
+        or form.time_format.startswith(("unix", "elapsed"))
+        or "%z" in form.time_format
+    ):
         return False
     cells = next((c.cells for c in found.columns if c.kind == "time"), [])
     if form.time_format:

@@ -39,6 +39,7 @@ class Position(msgspec.Struct):
     mark: bytes = b""  # the bytes right before the offset
     header: str | None = None  # the line of the columns' names, without its end
     name: str = ""  # of a file among those that a pattern finds
+    columns: str | None = None  # a later line of names within the file
 
 
 class Tail:
@@ -142,6 +143,7 @@ class Tail:
 
     def _begin(self) -> None:
         self.at.offset, self.at.mark, self._skipping, self._encoding = 0, b"", False, None
+        self.at.columns = None
 
     @property
     def encoding(self) -> Encoding:

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Headers that come again or change within a file, and columns without a name: values are read by their names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fedge_agent.sources.files import FilesSource
+from fedge_agent.sources.files_config import FilesConfig
+from fedge_models.system.settings import Seconds
+from support.recording_host import RecordingHost
+
+
+def look(host: RecordingHost, path: Path, tags: list[str], tail: bool, **keys: Any) -> dict[str, list[Any]]:
+    """The values of each tag that one start of the source reads."""
+    host.batches, left = [], [4 if tail else 1000]
+    host.stop.clear()
+
+    def wait(timeout: float | None = None) -> bool:
+        left[0] -= 1
+        if left[0] <= 0:
+            host.stop.set()
+        return host.stop.is_set()
+
+    host.stop.wait = wait  # type: ignore[method-assign]
+    config = FilesConfig(path=path, tail=tail, start="begin", poll=Seconds(0), speed=1e9, **keys)
+    FilesSource("csv", config).run(tags, host)
+    return {tag: [r.value for r in host.readings if r.tag == tag] for tag in tags}
+
+
+def at(i: int) -> str:
+    return f"2026-11-24 08:00:{i:02}"
+
+
+@pytest.mark.parametrize("timed", [False, True])
+@pytest.mark.parametrize("tail", [False, True])
+def test_columns_that_change_their_order_within_a_file_are_read_by_name(
+    tmp_path: Path, tail: bool, timed: bool
+) -> None:
+    path, host = tmp_path / "d.csv", RecordingHost(tmp_path)
+    keys: dict[str, Any] = {"time_column": "time"} if timed else {}
+    path.write_text(f"time,a,b\n{at(0)},1,10\ntime,a,b\n{at(1)},2,20\ntime,b,a\n{at(2)},30,3\n")
+    assert look(host, path, ["a", "b"], tail, **keys) == {"a": [1, 2, 3], "b": [10, 20, 30]}
+    assert dict(host.counts) == {
+        "header lines among the rows": 1,
+        "header lines among the rows that change the columns": 1,
+    }
+    if tail:  # after a restart, too; and of a file that is written anew, by its own header
+        with path.open("a") as file:
+            file.write(f"{at(3)},40,4\ntime,b,c,a\n{at(4)},50,0,5\n")
+        assert look(host, path, ["a", "b"], tail, **keys) == {"a": [4, 5], "b": [40, 50]}
+        path.write_text(f"time,a,b\n{at(5)},6,60\n")
+        assert look(host, path, ["a", "b"], tail, **keys) == {"a": [6], "b": [60]}
+
+
+@pytest.mark.parametrize("tail", [False, True])
+def test_rows_behind_a_header_without_a_wanted_column_are_left_out_and_said(tmp_path: Path, tail: bool) -> None:
+    path, host = tmp_path / "d.csv", RecordingHost(tmp_path)
+    path.write_text(f"time,a,b\n{at(0)},1,1\ntime,a,c\n{at(1)},2,2\n{at(2)},3,3\n")
+    assert look(host, path, ["a", "b"], tail, time_column="time") == {"a": [1], "b": [1]}
+    assert "no column 'b'" in host.problems["header"]
+    assert host.counts["rows behind a header without a wanted column"] == 2
+    if tail:
+        with path.open("a") as file:
+            file.write(f"time,b,a\n{at(3)},4,5\n")
+        assert look(host, path, ["a", "b"], tail, time_column="time") == {"a": [5], "b": [4]}
+        assert "header" not in host.problems
+
+
+def test_a_header_that_comes_again_is_no_problem_to_check(tmp_path: Path) -> None:
+    path = tmp_path / "d.csv"
+    path.write_text(f"time,a\n{at(0)},1\ntime,a\n{at(1)},2\n")
+    assert FilesSource("csv", FilesConfig(path, tail=True, time_column="time")).check(["a"]) == []
+
+
+@pytest.mark.parametrize("tail", [False, True])
+def test_column_without_a_name_is_called_by_its_number(tmp_path: Path, tail: bool) -> None:
+    path, host = tmp_path / "d.csv", RecordingHost(tmp_path)
+    path.write_text(f",a,,b\n{at(0)},1,5,7\n{at(1)},2,6,8\n")
+    assert look(host, path, ["a", "column3"], tail, time_column="column1") == {"a": [1, 2], "column3": [5, 6]}
