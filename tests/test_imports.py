@@ -43,7 +43,7 @@ FLOORS = {
             "learning",
             "federation",
         ),
-        *("machines", "sources", "outputs", "app", "cli"),
+        *("machines", "sources", "outputs", "overview", "app", "cli"),
     ),
     "fedge_aggregator": (
         *("rounds", "config", "metrics", "authority", "store", "federation", "gateway_api", "app", "cli"),

@@ -7,8 +7,7 @@ Sources are last, so that the first reading finds everything ready; then READY.
 
 Stop order, the reverse: sources first (nothing new comes in); the main thread decides on what they left in the queue;
 models (a training at hand is dropped, its samples stay); events, then progress (it makes samples and labels durable
-first); outputs (what is not delivered stays in the spool); the page; labels, samples, inbox, spool; the lock last. An
-exception in one asset never stops another.
+first); outputs (what is not delivered stays in the spool); the page; labels, samples, inbox, spool; the lock last.
 """
 
 from __future__ import annotations
@@ -18,7 +17,6 @@ import math
 import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -31,7 +29,7 @@ from fedge_models.system import files, service
 from .config.schema import Config, Inspection
 from .durable.event_queue import SPOOL_FILE
 from .durable.event_writer import EventWriter
-from .durable.inbox import Inbox, Progress
+from .durable.inbox import Inbox
 from .durable.progress_writer import ProgressWriter
 from .durable.replay_guard import ReplayGuard
 from .durable.spool import Spool
@@ -40,17 +38,17 @@ from .federation import identity as identities
 from .federation.identity import Identity
 from .federation.participant import Participant
 from .federation.uplink import Uplink
-from .health import PROGRAM, STATUS_FILE, Latency, Metrics, rss_mib
+from .health import PROGRAM, STATUS_FILE, Latency, Metrics
 from .machines.alerts import new_run
 from .machines.asset import Asset
-from .machines.asset_windows import FOREVER_NS
-from .machines.condition import Condition, SourceFacts
-from .machines.condition_words import plain
+from .machines.backlog import Backlog
+from .machines.condition import SourceFacts
 from .machines.fit import check_fit
-from .machines.holding import Held, Holding
+from .machines.main_loop import MainLoop
 from .machines.routing import Routes
 from .outputs import registry as outputs
 from .outputs.host import HostedOutput
+from .overview import Overview
 from .samples.baseline import plan
 from .samples.event_book import EventBook
 from .samples.inspection import Mistake, Verdicts
@@ -64,10 +62,6 @@ from .types import Batch, Decision, Event, EventState, Label
 
 logger = logging.getLogger(__name__)
 
-IDLE_S = 0.5
-STUCK_S = 30.0
-PROGRESS_S = 1.0  # how often progress is written
-HOLD_S = 0.05  # how often it is looked whether a source has to wait
 RESTORE_S = 30.0  # how long a replay, and then the sources, wait for stored models to serve
 SWITCH_INTERVAL_S = 0.0005  # how long the training thread may hold the interpreter while a decision waits
 
@@ -82,17 +76,10 @@ class App:
         """
         self._look = look
         self.config = config
-        state = config.agent.state
+        state, started = config.agent.state, time.monotonic()
         where = service.parse_loopback(config.agent.status, f"{path}: key 'agent.status'")
-        self.latency = Latency()
-        self._started = self._beat = time.monotonic()
-        self._failures = 0  # batches that an asset could not use
+        self._latency = Latency()
         self._stop = threading.Event()
-        self._shown: dict[str, Decision] = {}  # asset -> its newest decision that outputs were shown
-        self._unseen: set[str] = set()  # assets whose last decision outputs show no more
-        self._done: dict[str, int] = {}  # source -> the newest row of the inbox that was taken in
-        self._reported: dict[str, int] = {}  # the same, when progress was last handed to its writer
-        self._marks: dict[str, tuple[bool, int]] = {}  # asset -> what it had to store then
         self._run = new_run()
         self._routes = Routes(config.source, config.asset)
         with ExitStack() as opened:  # closed in reverse order
@@ -105,12 +92,23 @@ class App:
             self._assets = {name: self._asset(name) for name in config.asset}
             self._open_labels(state, opened)
             self._open_ends(str(path), state)
-            self._begin_holding()
             self._events = EventWriter(self._spool, list(self._outputs), self._wake_outputs)
             self._progress = ProgressWriter(self._inbox, self._make_durable)
+            self._loop = MainLoop(
+                self._routes,
+                self._assets,
+                self._backlog(),
+                self._queue.get,
+                self._facts,
+                self._take_verdicts,
+                self._show,
+                self._progress.put,
+                look,
+            )
+            self._overview = seen = self._view(started)
             held = {"/held-orders": self._spool.held_in_memory, "/held-events": self._book.held}
-            more = {"/decisions": self._decisions, "/orders": self._orders, **held}
-            self._page = service.Page(where, Metrics(self).text, self.status, self._healthy, more)
+            more = {"/decisions": seen.decisions, "/orders": seen.orders, **held}
+            self._page = service.Page(where, Metrics(seen).text, seen.status, seen.healthy, more)
             self._opened = opened.pop_all()
 
     def _load_identity(self, state: Path) -> Identity | None:
@@ -169,12 +167,39 @@ class App:
         built_outputs = {n: outputs.build(n, t, where, state) for n, t in config.output.items()}
         self._outputs = {n: HostedOutput(n, o, self._spool, folder, self._take_label) for n, o in built_outputs.items()}
 
-    def _begin_holding(self) -> None:
-        windows = {name: self._routes.window_sources(name) for name in self._assets}
-        self._holding = Holding(windows, [n for n, s in self._sources.items() if s.can_wait and self._look is None])
-        self._held, self._looked = Held({}, frozenset(), {}), -math.inf
-        self._stored: dict[str, deque[tuple[Batch, bool]]] = {}  # of the inbox, of sources that are held
-        self._guard: ReplayGuard | None = None
+    def _backlog(self) -> Backlog:
+        can_wait = [n for n, s in self._sources.items() if s.can_wait and self._look is None]
+
+        def problem(source: str, text: str | None) -> None:
+            self._sources[source].problem("backlog", text)
+
+        return Backlog(self._routes, self._assets, can_wait, self._queue.hold, problem)
+
+    def _view(self, started: float) -> Overview:
+        """What the status page shows; started: monotonic s."""
+        return Overview(
+            name=self.config.agent.name,
+            started=started,
+            identity=self._identity,
+            identity_problem=self._identity_problem,
+            uplink=self._uplink,
+            latency=self._latency,
+            sources=self._sources,
+            facts=self._facts,
+            queue=self._queue,
+            assets=self._assets,
+            loop=self._loop,
+            models=self._models,
+            outputs=self._outputs,
+            events=self._events,
+            progress=self._progress,
+            folder=self._folder,
+            spool=self._spool,
+            inbox=self._inbox,
+            samples=self._samples,
+            labels=self._labels,
+            book=self._book,
+        )
 
     def run(self) -> None:
         """Start everything, decide until `stop`, end everything."""
@@ -197,7 +222,7 @@ class App:
                 model.start()
                 ending.callback(model.stop)
             self._replay()
-            ending.callback(self._drain)
+            ending.callback(self._loop.drain)
             for source in self._sources.values():
                 source.start()
                 ending.callback(source.join, 2)
@@ -205,7 +230,7 @@ class App:
             logger.info(
                 "%s: %d assets, status page on %s", self.config.agent.name, len(self._assets), self._page.address
             )
-            self._loop()
+            self._loop.run(self._stop, self._folder.retry)
             service.notify("STOPPING=1")
 
     def assets(self) -> dict[str, Asset]:
@@ -218,56 +243,7 @@ class App:
 
     def status(self) -> dict[str, Any]:
         """The status page, as plain data."""
-        identity, conditions = self._identity, self._conditions()
-        lost = {
-            "events": self._events.lost,
-            "failures": self._failures,
-            "batches": self._queue.dropped,
-            "samples": self._samples.lost,
-            "kept": self._inbox.dropped,
-            "labels": self._labels.lost,
-            "book": self._book.lost,
-        }
-        return {
-            "name": self.config.agent.name,
-            "node": identity.node if identity else None,
-            "aggregator": identity.url if identity else self._identity_problem or "not joined",
-            "uptime_s": round(time.monotonic() - self._started, 1),
-            "rss_mib": round(rss_mib(), 1),
-            "latency": self.latency.status(),
-            "sources": {n: s.status() for n, s in self._sources.items()},
-            "assets": {n: {**a.status(), "condition": plain(conditions[n])} for n, a in self._assets.items()},
-            "models": {n: m.status() for n, m in self._models.items()},
-            "outputs": {n: o.status(self._events.overflowed[n]) for n, o in self._outputs.items()},
-            "inbox": {**self._inbox.status(), "problem": self._progress.problem},
-            "labels": self._labels.status(),
-            "event_book": self._book.status(),
-            "storage": self._storage(),
-            "unwritten_events": {"waiting": self._events.waiting, "problem": self._events.problem},
-            "lost": lost,
-            "bytes_up": self._uplink.bytes_up if self._uplink else 0,
-            "bytes_down": self._uplink.bytes_down if self._uplink else 0,
-        }
-
-    def _storage(self) -> dict[str, Any]:
-        """Which files of the state folder cannot be written now, and which were damaged."""
-        outputs = {f"outputs/{n}": o.storage_problem for n, o in self._outputs.items()}
-        files_ = {
-            "spool": self._spool.problem,
-            "inbox": self._inbox.problem,
-            "samples": self._samples.tables.problem,
-            "labels": self._labels.problem,
-            "event book": self._book.problem,
-            "state folder": self._folder.problem,
-            **outputs,
-        }
-        return {
-            "problems": {name: text for name, text in files_.items() if text},
-            "in_memory": self._spool.in_memory,
-            "identity": self._identity_problem,
-            "moved": self._folder.moved,
-            "damaged": self._folder.damaged(),
-        }
+        return self._overview.status()
 
     def _participant(self, name: str, state: Path) -> Participant:
         assets = {n: a for n, a in self.config.asset.items() if a.model == name}
@@ -286,7 +262,7 @@ class App:
             self._uplink,
             any(a.labelled for a in assets.values()),
             fits,
-            self.latency.slow,
+            self._latency.slow,
             self._plans[name],
             self._book,
         )
@@ -299,7 +275,7 @@ class App:
             config,
             self._models[config.model],
             self._samples,
-            self.latency,
+            self._latency,
             self._spool.alert_state(name),
             self._raise_event,
             self._run,
@@ -320,122 +296,18 @@ class App:
         model = self._models[config.model]
         return Subject(config.model, lambda: model.graph.card if model.graph else None, config.label)
 
-    def _loop(self) -> None:
-        watchdog = service.watchdog_interval()
-        notified = reported = time.monotonic()
-        while not self._stop.is_set():
-            self._hold()
-            batch = self._queue.get(0 if self._push_stored() else IDLE_S)
-            self._beat = time.monotonic()
-            if batch is not None:
-                self._push(batch)
-                del batch  # it may be a picture of many MB, and the next one may be long in coming
-            if self._beat - reported > PROGRESS_S:
-                for asset in self._assets.values():
-                    asset.look(self._facts, self._beat)
-                    self._show_unseen(asset)
-                self._report_progress()
-                self._folder.retry()
-                reported = self._beat
-            if watchdog and self._beat - notified > min(watchdog, IDLE_S * 2):
-                service.notify("WATCHDOG=1")
-                notified = self._beat
-
-    def _hold(self) -> None:
-        """Look which sources are to be read no further, and decide on windows that waited."""
-        now = time.monotonic()
-        waiting = [asset for asset in self._assets.values() if asset.pending]
-        if not self._holding.assets or (now - self._looked < HOLD_S and not waiting):
-            return
-        self._looked, before = now, self._held
-        held = self._held = self._holding.update({n: self._assets[n].lacks() for n in self._assets}, now)
-        for source, text in held.sources.items():
-            if source not in before.sources:
-                logger.info("source %s is read no further: %s", source, text)
-        for source in before.given_up | held.given_up:
-            self._sources[source].problem("backlog", held.given_up.get(source))
-        for name in self._holding.assets:
-            self._assets[name].can_wait = name in held.assets or self._assets[name].lacks() is None
-        for asset in waiting:
-            asset.catch_up()
-            self._show_newest(asset)
-        stored = dict.fromkeys(self._stored, "what was stored before the restart comes first")
-        self._queue.hold(stored | held.sources)
-
-    def _push_stored(self) -> bool:
-        """Push one batch that was stored before the restart, of a source that is held no more; whether there was."""
-        source = next((name for name in self._stored if name not in self._held.sources), None)
-        if source is None:
-            return False
-        batch, decided = self._stored[source].popleft()
-        if self._guard is not None:
-            self._guard.mark(batch.inbox_row)
-        self._push(batch._replace(received_ns=time.monotonic_ns()), decided)
-        if not self._stored[source]:
-            del self._stored[source]
-            self._looked = -math.inf
-            self._end_replay()
-        return True
-
-    def _end_replay(self) -> None:
-        """What comes to an asset is new from now on, unless something stored for it is still to come."""
-        replayed = {asset for source in self._stored for asset in self._routes.assets(source)}
-        for asset in self._assets.values():
-            if asset.name not in replayed:
-                asset.live()
-        if not self._stored and self._guard is not None:
-            self._guard.end()
-            self._guard = None
-
-    def _drain(self) -> None:
-        """Decide on what the sources left in the queue; write how long each machine has been silent."""
-        while (batch := self._queue.get(0)) is not None:
-            self._push(batch)
-        self._marks = {}
-        self._report_progress()
-
-    def _report_progress(self) -> None:
-        """Have written how far this thread has decided, if anything came since, and what is silent."""
-        now = time.monotonic()
-        marks = {n: a.mark(now) for n, a in self._assets.items()}
-        if self._done == self._reported and (marks == self._marks):
-            return
-        if any(asset.pending for asset in self._assets.values()):  # a restart decides on what waits
-            return
-        self._reported, self._marks = dict(self._done), marks
-        needed = {
-            source: min((self._assets[name].needed_ns() for name in self._routes.assets(source)), default=FOREVER_NS)
-            for source in self._done
-        }
-        self._progress.put(Progress(dict(self._done), {n: a.checkpoint() for n, a in self._assets.items()}, needed))
-
     def _replay(self) -> None:
         """Push the readings in the inbox through the windows again; decide on what was not decided before."""
         for name, asset in self._assets.items():
             asset.resume(self._checkpoint(name))
         for model in self._models.values():  # before sources start: a picture that meets no model is decided by nobody
             model.restored.wait(RESTORE_S)
-        self._guard = ReplayGuard(self.config.agent.state)
+        guard = ReplayGuard(self.config.agent.state)
         try:
-            for stored in self._inbox.replay(self._guard):
-                if stored.source in self._routes:
-                    now = time.monotonic_ns()
-                    batch = Batch(stored.source, stored.readings, stored.alive_ns, now, stored.fresh, stored.id)
-                    self._push_or_hold(batch, stored.decided)
+            self._loop.replay(self._inbox.replay(guard), guard)
         except StorageError as e:
             logger.error("the readings that were stored cannot be used: %s", e)
-        self._end_replay()
-        self._looked = -math.inf
-        self._hold()  # before the first source reads
-        self._report_progress()  # after another kill soon, the replay begins here
-
-    def _push_or_hold(self, batch: Batch, decided: bool) -> None:
-        """Push a stored batch, or hold it while a machine cannot decide on it."""
-        self._hold()
-        if batch.source in self._stored or batch.source in self._held.sources:
-            self._stored.setdefault(batch.source, deque()).append((batch, decided))
-        else:
-            self._push(batch, decided)
+        self._loop.end_replay()
 
     def _checkpoint(self, asset: str) -> bytes | None:
         """What the asset resumes from; None while the inbox cannot be read."""
@@ -452,23 +324,6 @@ class App:
         self._book.flush()
         return self._events.waiting == 0
 
-    def _push(self, batch: Batch, decided: bool = False) -> None:
-        """Give each asset of the source its own readings."""
-        if self._look is not None:
-            self._look(batch)
-        for part in self._routes.divide(batch):
-            asset = self._assets[part.asset]
-            try:
-                asset.push(part.windows, part.context, decided)
-                if part.inspection is not None:
-                    self._take_verdicts(part.asset, part.inspection)
-            except Exception:
-                self._failures += 1
-                logger.exception("asset %s: a batch of %s could not be used", asset.name, batch.source)
-            self._show_newest(asset)
-        if batch.inbox_row:
-            self._done[batch.source] = batch.inbox_row
-
     def _take_verdicts(self, name: str, batch: Batch) -> None:
         """Put an inspection's verdicts on an asset into the label book."""
         for found in self._verdicts[name].take(batch):
@@ -477,23 +332,10 @@ class App:
             else:
                 self._labels.offer(found)
 
-    def _show_newest(self, asset: Asset) -> None:
-        """Show the asset's newest decision to the outputs that show decisions."""
-        if not asset.decisions or (newest := asset.decisions[-1][0]) is self._shown.get(asset.name):
-            return
-        self._shown[asset.name] = newest
-        self._unseen.discard(asset.name)
+    def _show(self, decision: Decision) -> None:
+        """Have the outputs that show decisions show this one."""
         for output in self._outputs.values():
-            output.show(newest)
-
-    def _show_unseen(self, asset: Asset) -> None:
-        """Let no output go on showing the last decision of an asset that decides no more."""
-        nothing = asset.unseen(self._beat)
-        if nothing is None or asset.name in self._unseen:
-            return
-        self._unseen.add(asset.name)
-        for output in self._outputs.values():
-            output.show(nothing)
+            output.show(decision)
 
     def _raise_event(self, event: Event, state: EventState) -> None:
         asset, what = event.decision.asset, event.reason or f"score {event.worst:.4g}"
@@ -519,23 +361,6 @@ class App:
     def _wake_outputs(self) -> None:
         for output in self._outputs.values():
             output.wake()
-
-    def _orders(self) -> dict[str, Any]:
-        """Events that failed and are tried again, by output: what `fedge-agent order` cannot read from the spool."""
-        return {name: output.failing() for name, output in self._outputs.items()}
-
-    def _decisions(self) -> dict[str, Any]:
-        return {name: list(asset.recent()) for name, asset in self._assets.items()}
-
-    def _healthy(self) -> bool:
-        """Whether the main thread runs, and any asset decides or waits for its model or baseline."""
-        conditions = self._conditions().values()
-        return time.monotonic() - self._beat < STUCK_S and (not conditions or any(c.well for c in conditions))
-
-    def _conditions(self) -> dict[str, Condition]:
-        """What each asset can say now."""
-        now, facts = time.monotonic(), self._facts()
-        return {n: a.condition(facts, now) for n, a in self._assets.items()}
 
     def _facts(self) -> dict[str, SourceFacts]:
         """What the readings of each source do not say."""

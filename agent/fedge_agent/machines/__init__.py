@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One machine in the main thread: its windows become decisions, its decisions become events.
+"""The machines in the main thread: their windows become decisions, their decisions become events.
 
 Takes its readings from `routing` and its model from `federation`; delivering events is left to `outputs`.
 """
