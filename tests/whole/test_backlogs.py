@@ -99,7 +99,8 @@ def logged(tmp_path: Path) -> Iterator[Logged]:
 def assert_both_faults(logged: Logged) -> None:
     logged.wait(lambda: len(logged.events()) >= 4, "the events")
     rows = logged.opened_rows()
-    assert len(rows) == 2 and all(0 <= row - first < 20 for row, (first, _) in zip(rows, FAULTS, strict=True)), rows
+    # The last window before the first fault is among the rarest: an alarm may begin with it.
+    assert len(rows) == 2 and all(-10 <= row - first < 20 for row, (first, _) in zip(rows, FAULTS, strict=True)), rows
 
 
 @pytest.mark.parametrize("files", [1, 4])
