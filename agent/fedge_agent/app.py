@@ -260,7 +260,6 @@ class App:
             self._spool,
             self._identity,
             self._uplink,
-            any(a.labelled for a in assets.values()),
             fits,
             self._latency.slow,
             self._plans[name],

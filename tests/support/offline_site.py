@@ -73,7 +73,7 @@ class OfflineSite:
         how = ModelConfig(training=training, privacy=privacy, poll=Seconds(0))
         who = Identity("https://h:1", "gw", ("m",), KEY, KEY.public_key(), 0.0, self.folder)
         made = Participant(
-            "m", how, self.folder / "models", self.samples, self.spool, who, uplink, True,
+            "m", how, self.folder / "models", self.samples, self.spool, who, uplink,
             lambda *_: None, lambda _: False,
         )  # fmt: skip
         made.restore()

@@ -87,7 +87,6 @@ class Participant:
         spool: Spool,
         identity: Identity | None,
         uplink: Uplink | None,
-        labelled: bool,
         fits: Callable[[Card, tuple[int, ...]], None],
         slow: Callable[[float], bool],
         plans: Mapping[str, Plan] | None = None,
@@ -103,7 +102,7 @@ class Participant:
         self._samples, self._spool = samples, spool
         self._identity, self._uplink = identity, uplink
         self._slow = slow
-        self.model = LocalModel(name, config, self._chain, samples, spool, labelled, fits, self._pause, plans, events)
+        self.model = LocalModel(name, config, self._chain, samples, spool, fits, self._pause, plans, events)
         self._schedule = Schedule(config.training)
         self._head: Release | None = None
         self._next_poll, self._reachable = 0.0, True

@@ -70,14 +70,13 @@ class LocalModel:
         chain: ChainStore,
         samples: SampleStore,
         spool: Spool,
-        labelled: bool,
         fits: Callable[[Card, tuple[int, ...]], None],
         pause: Callable[[], None],
         plans: Mapping[str, Plan] | None = None,
         events: EventBook | None = None,
     ) -> None:
         self.serving: Serving | None = None
-        self._name, self._config, self._labelled = name, config, labelled
+        self._name, self._config = name, config
         self._chain, self._samples, self._spool = chain, samples, spool
         self._fits, self._pause = fits, pause
         self._plans, self._events = plans or {}, events
@@ -133,7 +132,7 @@ class LocalModel:
             graph,
             data,
             digest,
-            TrainingSet(name, card, shape, samples, self._labelled, plans, self._events),
+            TrainingSet(name, card, shape, samples, plans, self._events),
             Standardisation(name, card, shape, chain, samples, least, plans, self._events),
             SiteWeights(name, graph, digest, self._config, chain, self._spool),
             Baselines(name, graph, chain, samples, plans, least),

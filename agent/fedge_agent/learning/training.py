@@ -41,13 +41,16 @@ class Data(NamedTuple):
     assets: NDArray[np.str_] = NOBODY  # (n,) whose they are; empty where nobody asks
 
 
-def usable(task: str, x: Array, y: NDArray[Any], labelled: bool, assets: NDArray[np.str_] = NOBODY) -> Data:
+def usable(
+    task: str, x: Array, y: NDArray[Any], labelled: bool | NDArray[np.bool_], assets: NDArray[np.str_] = NOBODY
+) -> Data:
     """Return what may be trained on: classify and regress need a label, anomaly takes what counts as normal.
 
-    labelled: samples without a label do not count as normal. A measured target that is wild (`outliers`) is no target.
+    labelled: whether samples without a label do not count as normal, of all or of each (n,). A measured target that is
+    wild (`outliers`) is no target.
     """
     if task == "anomaly":
-        keep = y == 0 if labelled else y <= 0
+        keep = (y == 0) | ((y < 0) & np.logical_not(labelled))
     elif task == "regress":
         keep = np.isfinite(y).all(axis=tuple(range(1, y.ndim)))
         if keep.any():

@@ -33,7 +33,7 @@ HISTORY = 1000  # samples from which a trend is computed when another model serv
 class TrainingSet:
     """The samples of model `name` whose graph has this card and input shape.
 
-    labelled: samples without a label do not count as normal; plans: what is learnt from each asset; events: whose
+    plans: what is learnt from each asset, and whether its windows count as normal without a label; events: whose
     windows are withheld.
     """
 
@@ -43,11 +43,10 @@ class TrainingSet:
         card: Card,
         shape: tuple[int, ...],
         samples: SampleStore,
-        labelled: bool,
         plans: Mapping[str, Plan],
         events: EventBook | None,
     ) -> None:
-        self._name, self._card, self._shape, self._labelled = name, card, shape, labelled
+        self._name, self._card, self._shape = name, card, shape
         self._samples, self._plans, self._events = samples, plans, events
         self._kind: Kind = np.float32 if card.image is None else np.uint8
         self._left_out: dict[bool, int] = {}  # of the held-back part, and of the other
@@ -66,7 +65,7 @@ class TrainingSet:
     def usable(self, scale: Scale, held: bool) -> Data:
         """Standardised samples to train on, without wild ones; `held`: those to evaluate with."""
         task, (x, y, assets, _) = self._card.task, self._load(held)
-        data = usable(task, x, y, self._labelled, assets)
+        data = usable(task, x, y, self._are_labelled(assets), assets)
         # A label says what a sample is, however far away it lies; a sample without one only seems to be normal.
         keep = _plausible(scale, data) if task != "classify" else finite_rows(data.x)
         labelled = int(finite_rows(y).sum()) if task == "regress" else len(data.x)
@@ -81,8 +80,8 @@ class TrainingSet:
 
     def to_scale(self) -> NDArray[Any]:
         """What a standardisation is fitted to: all samples (n, *shape), of an anomaly model those that are normal."""
-        x, y, *_ = self._load(None)
-        return usable("anomaly", x, y, self._labelled).x if self._card.task == "anomaly" else x
+        x, y, assets, _ = self._load(None)
+        return usable("anomaly", x, y, self._are_labelled(assets)).x if self._card.task == "anomaly" else x
 
     def history(self, span_s: float) -> Iterator[tuple[str, int, NDArray[Any]]]:
         """(asset, time in ns, x) of samples of the last `span_s` seconds, oldest first. Raises StorageError."""
@@ -109,6 +108,12 @@ class TrainingSet:
             return found
         keep = trainable(found.assets, found.times, found.y >= 0, self._events.holds(), self._young())
         return found if keep.all() else found.part(keep)
+
+    def _are_labelled(self, assets: NDArray[np.str_]) -> NDArray[np.bool_]:
+        """Which samples (n,) are of an asset whose windows get labels, or of one that is no longer configured beside
+        such assets."""
+        unlabelled = np.array([name for name, plan in self._plans.items() if not plan.labelled], np.str_)
+        return np.isin(assets, unlabelled, invert=True) & (len(unlabelled) < len(self._plans))
 
     def _young(self) -> dict[str, tuple[int, int]]:
         """Source time of the windows after which an alarm could still come, of assets whose baseline is complete."""

@@ -283,12 +283,13 @@ class Asset:
         participant = self.participant
         if participant.graph is None:
             return Cause(Reason.MODEL, detail=participant.problem or "")
-        if participant.serving is None:
-            return Cause(Reason.BASELINE, detail=participant.progress())
         known = participant.baseline(self.name)
+        unlabelled = None if known is None else self._samples.lacks_labels(known)
+        if participant.serving is None:
+            return unlabelled or Cause(Reason.BASELINE, detail=participant.progress())
         if known is None or known.done or math.isfinite(participant.serving.limit(self.name).score):
             return None
-        return Cause(Reason.BASELINE, detail=known.text())
+        return unlabelled or Cause(Reason.BASELINE, detail=known.text())
 
     def _baseline(self) -> dict[str, Any] | None:
         """How far the baseline is, for the status page."""

@@ -12,6 +12,7 @@ from fedge_models.graph.card import Card
 from numpy.typing import NDArray
 
 from ..config.schema import AssetConfig
+from ..samples.baseline import Progress
 from ..samples.label_values import TargetValue, target_value
 from ..samples.sample_table import Sample
 from ..samples.split import Split, split
@@ -19,7 +20,10 @@ from ..samples.store import SampleStore
 from ..samples.tag_labels import TagLabels
 from ..types import Window
 from .asset_windows import NEVER_NS
+from .condition import Cause, Reason
 from .pace import Pace
+
+PATIENCE = 2  # baselines of operation in which labels should have come
 
 
 class AssetSamples:
@@ -33,6 +37,7 @@ class AssetSamples:
         self._split, self._span_ns = Split(1, 1 << 60), 0
         self._hop_ns = 0  # operation that a window adds to the baseline
         self._covers_ns = 0  # the same since the last sample
+        self._windows = 0  # since the start
         self._stored_ns = NEVER_NS  # replay: end of the newest window that is stored
         self._parts: dict[int, str] = {}  # end of a picture that waits for its label -> the part that it shows
         self._tag_labels = TagLabels()
@@ -85,6 +90,14 @@ class AssetSamples:
         self._put(window.end_ns, window.values, actual, self._parts.pop(window.end_ns, ""))
         return actual
 
+    def lacks_labels(self, known: Progress) -> Cause | None:
+        """Why the baseline will not be complete by waiting: operation for two of them has given too few windows that
+        are labelled normal."""
+        enough = self._windows * self._hop_ns >= PATIENCE * known.span_ns and self._windows >= PATIENCE * known.least
+        if not self._config.labelled or known.windows >= known.least or not enough:
+            return None
+        return Cause(Reason.LABELS, count=known.windows, total=self._windows, detail=str(known.least))
+
     def status(self) -> dict[str, Any]:
         """For the status page."""
         return {
@@ -97,6 +110,7 @@ class AssetSamples:
         if end_ns <= self._stored_ns:
             return
         self._covers_ns += self._hop_ns
+        self._windows += 1
         span = self._span_ns
         held = self._split.held(end_ns - span, end_ns)
         if held is not None and (actual is not None or self._store_all):

@@ -36,6 +36,7 @@ class Reason(str, enum.Enum):
 
     MODEL = "model"  # there is none yet
     BASELINE = "baseline"  # what is usual at this site is still being learnt
+    LABELS = "labels"  # it cannot be learnt: hardly a window has the label "normal"
     SOURCE = "source"  # it is not connected, or at its end
     TIMES = "times"  # the readings' times are out of range
     READINGS = "readings"  # a channel was never read
@@ -101,7 +102,7 @@ class Condition(msgspec.Struct, frozen=True):
     @property
     def learns(self) -> bool:
         """Whether it waits for its model or its baseline: a restart would not help."""
-        return any(c.reason in (Reason.MODEL, Reason.BASELINE) for c in self.causes)
+        return any(c.reason in (Reason.MODEL, Reason.BASELINE, Reason.LABELS) for c in self.causes)
 
 
 class SourceFacts(NamedTuple):

@@ -33,7 +33,9 @@ def judge(seen: Seen) -> Condition:
     newest_ns = max((c.newest_ns for c in seen.channels), default=0)
 
     def of(state: State, causes: Iterable[Cause], overdue: bool = False) -> Condition:
-        return Condition(state, tuple(causes), age, seen.stale_after_s, gaps, overdue, newest_ns)
+        found = tuple(causes)
+        lasting = state is State.WAITING and any(c.reason is Reason.LABELS for c in found)
+        return Condition(state, found, age, seen.stale_after_s, gaps, overdue or lasting, newest_ns)
 
     if age is not None and age <= seen.stale_after_s:
         return of(*_while_deciding(seen))

@@ -106,6 +106,10 @@ def _baseline(cause: Cause, _: Condition) -> str:
     return f"waiting for the baseline{_detail(cause)}"
 
 
+def _labels(cause: Cause, _: Condition) -> str:
+    return f"no baseline: {cause.count:,} of {cause.total:,} windows are labelled normal, {cause.detail} are needed"
+
+
 def _source(cause: Cause, _: Condition) -> str:
     if cause.detail == AT_END:
         return f"source {cause.source} is at its end, {names(cause.channels)} {_verb(cause, 'comes', 'come')} no more"
@@ -180,6 +184,7 @@ def _limit(cause: Cause, _: Condition) -> str:
 _WORDS: dict[Reason, Callable[[Cause, Condition], str]] = {
     Reason.MODEL: _model,
     Reason.BASELINE: _baseline,
+    Reason.LABELS: _labels,
     Reason.SOURCE: _source,
     Reason.TIMES: _times,
     Reason.READINGS: _readings,

@@ -22,13 +22,14 @@ class Plan(NamedTuple):
     provisional: bool = False  # decide with a provisional limit until the baseline is complete
     learn_after_ns: int = 0  # windows are training data once they are so old
     thin: bool = True  # windows may be left out; not where each may get a label
+    labelled: bool = False  # windows get labels: one without does not count as normal
 
 
 def plan(config: AssetConfig) -> Plan:
     """The plan of an asset; without `learn_after`, a quarter of the baseline."""
     after = config.baseline / 4 if config.learn_after is None else config.learn_after
     thin = not config.labelled and config.inspection is None
-    return Plan(round(config.baseline * 1e9), config.provisional, round(after * 1e9), thin)
+    return Plan(round(config.baseline * 1e9), config.provisional, round(after * 1e9), thin, config.labelled)
 
 
 class Progress(NamedTuple):

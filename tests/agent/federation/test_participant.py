@@ -63,7 +63,7 @@ def test_a_site_decides_with_its_own_tensors_after_a_restart(at_end: AtEnd, tmp_
 
     def life() -> float:
         made = Participant(
-            "m", ModelConfig(training=Training(min_samples=10)), tmp_path / "models", samples, spool, None, None, True,
+            "m", ModelConfig(training=Training(min_samples=10)), tmp_path / "models", samples, spool, None, None,
             lambda *_: None, lambda _: False,
         )  # fmt: skip
         made.restore()
@@ -89,7 +89,7 @@ def test_a_machine_teaches_a_model_with_two_targets(at_end: AtEnd, tmp_path: Pat
     )
     part = Participant(
         "m", ModelConfig(file=tmp_path / "m.onnx", training=Training(min_samples=10)), tmp_path / "models", samples,
-        spool, None, None, True, lambda *_: None, lambda _: False,
+        spool, None, None, lambda *_: None, lambda _: False,
     )  # fmt: skip
     part.restore()
     tags = {n: TagConfig(source="plc", tag=n) for n in ("a", "life", "heat")}
@@ -138,7 +138,7 @@ def test_a_release_is_tuned_to_the_machines_here_and_that_survives_a_restart(at_
         stored.start()
         training = Training(min_samples=10, learning_rate=0.05)
         made = Participant(
-            "m", ModelConfig(training=training), tmp_path / "models", stored, spool, None, None, True, lambda *_: None,
+            "m", ModelConfig(training=training), tmp_path / "models", stored, spool, None, None, lambda *_: None,
             lambda _: False,
         )  # fmt: skip
         made.restore()

@@ -7,15 +7,18 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
-from fedge_agent.config.schema import AssetConfig, ModelConfig, TagConfig, Training, When
+from fedge_agent.config.schema import AssetConfig, LabelConfig, ModelConfig, TagConfig, Training, When
 from fedge_agent.durable.spool import Spool
 from fedge_agent.federation.participant import Participant
 from fedge_agent.health import Latency
 from fedge_agent.learning.limits import Limit, Scores, of_machines
 from fedge_agent.learning.training import Data
 from fedge_agent.machines.asset import Asset
+from fedge_agent.machines.condition import Condition, State
+from fedge_agent.machines.condition_words import words
 from fedge_agent.samples.baseline import Plan, Progress, plan
 from fedge_agent.samples.store import SampleStore
 from fedge_agent.types import AlertState, Batch, Event, Reading
@@ -31,18 +34,22 @@ CARD = Card("anomaly", (Channel("a"),), WindowSpec(1, 4, 4), ("mean", "std"))
 class Hall:
     """Machines of one model at one gateway, in memory time: no thread runs."""
 
-    def __init__(self, folder: Path, machines: int, **config: object) -> None:
+    def __init__(self, folder: Path, machines: int, labelled: str = "", **config: object) -> None:
+        """labelled: a machine whose tag `state` gives each window its label."""
         (folder / "m.onnx").write_bytes(zoo.autoencoder(CARD, 2, (1,)).SerializeToString())
         names = [f"m{i}" for i in range(machines)]
         made = {
             n: AssetConfig(model="m", channels={"a": TagConfig(source="plc", tag=n)}, **config)  # type: ignore[arg-type]
             for n in names
         }
+        if labelled:
+            label = LabelConfig(source="plc", tag="state")
+            made[labelled] = msgspec.structs.replace(made[labelled], label=label)
         plans = {"m": {n: plan(c) for n, c in made.items()}}
         self.samples, self.spool = SampleStore(folder / "s", {"m": 20_000}, None, plans), Spool(folder / "spool")
         model = ModelConfig(file=folder / "m.onnx", training=Training(min_samples=64))
         self.part = Participant(
-            "m", model, folder / "models", self.samples, self.spool, None, None, False, lambda *_: None,
+            "m", model, folder / "models", self.samples, self.spool, None, None, lambda *_: None,
             lambda _: False, plans["m"],
         )  # fmt: skip
         self.part.restore()
@@ -52,15 +59,22 @@ class Hall:
             for n, c in made.items()
         }
 
-    def run(self, start: int, stop: int, values: dict[str, np.ndarray]) -> None:
+    def run(self, start: int, stop: int, values: dict[str, np.ndarray], state: str = "normal") -> None:
         """Give each machine its values of these seconds; the learning thread's step comes after every 40."""
         for t in range(start, stop):
             for name, asset in self.assets.items():
-                asset.push(Batch("plc", [Reading(name, t * S, float(values[name][t]))], None, 0))
+                asset.push(
+                    Batch(
+                        "plc", [Reading("state", t * S, state), Reading(name, t * S, float(values[name][t]))], None, 0
+                    )
+                )
             if t % 40 == 39:
                 self.samples.flush()
                 self.part.model.rescale()
                 self.part.model.complete_baselines()
+
+    def condition(self, asset: str) -> Condition:
+        return self.assets[asset].condition({}, 0.0)  # all readings were received then
 
     def opened(self) -> list[Event]:
         return [e for e in self.events if e.state == "opened"]
@@ -118,6 +132,29 @@ def test_until_its_baseline_is_complete_an_asset_waits_and_says_for_what(hall: H
     last = hall.assets["m0"].decisions[-1][0]
     assert last.threshold < math.inf and last.label in ("normal", "anomaly")
     assert hall.assets["m0"].status()["baseline"]["done"]
+
+
+LABELLED = {**HOUR, "labelled": "m0"}
+
+
+@pytest.mark.parametrize("hall", [(3, LABELLED)], indirect=True)
+def test_a_label_at_one_machine_takes_the_baseline_of_no_other(hall: Hall) -> None:
+    values = cycles(3, 4000, 600)
+    hall.run(0, 4000, values)
+    assert hall.part.serving is not None and set(hall.part.serving.limits) == {"m0", "m1", "m2"}
+
+
+@pytest.mark.parametrize("hall", [(2, LABELLED)], indirect=True)
+@pytest.mark.parametrize("state", ["", "anomaly"])
+def test_a_machine_whose_windows_are_never_labelled_normal_is_blind_and_says_why(hall: Hall, state: str) -> None:
+    values = cycles(2, 8000, 600)
+    hall.run(0, 4000, values, state)
+    assert hall.condition("m0").waits
+    hall.run(4000, 8000, values, state)
+    blind = hall.condition("m0")
+    assert blind.problem and not blind.waits, blind
+    assert words(blind) == "cannot alarm: no baseline: 0 of 2,000 windows are labelled normal, 20 are needed"
+    assert hall.condition("m1").state is State.DECIDING
 
 
 PROVISIONAL = {**HOUR, "provisional": True}

@@ -74,7 +74,7 @@ class Gateway:
         self.spool = at_end(Spool(folder / "spool.sqlite"))
         config = ModelConfig(file=folder / "m.onnx", training=Training(min_samples=64))
         self.part = Participant(
-            "m", config, folder / "models", self.samples, self.spool, None, None, False,
+            "m", config, folder / "models", self.samples, self.spool, None, None,
             lambda *_: None, lambda _: False,
         )  # fmt: skip
         self.part.restore()
@@ -195,7 +195,7 @@ def test_a_state_that_an_older_version_poisoned_heals(at_end: AtEnd, tmp_path: P
     db.close()
     ChainStore(tmp_path / "gw" / "models").save_scale((4,), broken, 500)
     again = Participant(
-        "m", gateway.part.config, tmp_path / "gw" / "models", gateway.samples, gateway.spool, None, None, False,
+        "m", gateway.part.config, tmp_path / "gw" / "models", gateway.samples, gateway.spool, None, None,
         lambda *_: None, lambda _: False,
     )  # fmt: skip
     again.restore()

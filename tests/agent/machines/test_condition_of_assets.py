@@ -46,7 +46,7 @@ class Machine:
         )
         config = ModelConfig(file=folder / "m.onnx", training=Training(min_samples=10, fine_tune=0))
         self.part = Participant(
-            "m", config, folder / "models", self.samples, spool, None, None, False, lambda *_: None, lambda _: False
+            "m", config, folder / "models", self.samples, spool, None, None, lambda *_: None, lambda _: False
         )
         tags = {c.name: TagConfig(source="plc", tag=c.name) for c in card.channels}
         asset = AssetConfig(model="m", channels=tags, window=WindowConfig(max_hold=1, lateness=1))  # type: ignore[arg-type]

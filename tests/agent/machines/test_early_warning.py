@@ -31,7 +31,7 @@ def test_a_value_reported_before_the_model_came_is_known_until_its_connection_en
         at_end(Spool(tmp_path / "spool.sqlite")),
     )
     part = Participant(
-        "m", ModelConfig(file=tmp_path / "m.onnx"), tmp_path / "models", samples, spool, None, None, False,
+        "m", ModelConfig(file=tmp_path / "m.onnx"), tmp_path / "models", samples, spool, None, None,
         lambda *_: None, lambda _: False,
     )  # fmt: skip
     channels = {n: TagConfig(source="plc", tag=n) for n in ("a", "b")}

@@ -112,9 +112,7 @@ def test_a_machine_says_how_long_it_has_and_a_new_model_goes_by_its_own_past(at_
         at_end(Spool(tmp_path / "spool.sqlite")),
     )
     model = ModelConfig(file=tmp_path / "m.onnx", training=Training(min_samples=10, fine_tune=0))
-    part = Participant(
-        "m", model, tmp_path / "models", samples, spool, None, None, True, lambda *_: None, lambda _: False
-    )
+    part = Participant("m", model, tmp_path / "models", samples, spool, None, None, lambda *_: None, lambda _: False)
     part.restore()
     tags = {n: TagConfig(source="plc", tag=n) for n in ("a", "life")}
     config = AssetConfig(model="m", channels={"a": tags["a"]}, targets={"life": tags["life"]})

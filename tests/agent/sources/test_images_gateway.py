@@ -56,7 +56,7 @@ class Gateway:
         training = Training(min_samples=20, epochs=15, learning_rate=0.01)
         self.part = Participant(
             "m", ModelConfig(file=folder / "m.onnx", training=training), folder / "models", self.samples, self.spool,
-            None, None, label, lambda *_: None, lambda _: False,
+            None, None, lambda *_: None, lambda _: False,
         )  # fmt: skip
         self.part.restore()
         asset = AssetConfig(model="m", channels={"camera": CAMERA}, label=STATE if label else None, **config)

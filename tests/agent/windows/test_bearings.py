@@ -70,9 +70,7 @@ def test_the_speed_of_the_shaft_is_read_with_the_window(at_end: AtEnd, tmp_path:
         at_end(Spool(tmp_path / "spool.sqlite")),
     )
     model = ModelConfig(file=tmp_path / "m.onnx", training=Training(holdout=0.0))
-    part = Participant(
-        "m", model, tmp_path / "models", samples, spool, None, None, False, lambda *_: None, lambda _: False
-    )
+    part = Participant("m", model, tmp_path / "models", samples, spool, None, None, lambda *_: None, lambda _: False)
     part.restore()
     shaft = {"bearing": geometry(), "shaft_rpm": {"source": "plc", "tag": "n"}, "window": {"max_hold": 60.0}}
     asset = Asset("gw", "pump", config(**shaft), part, samples, Latency(), AlertState(), lambda *_: None)

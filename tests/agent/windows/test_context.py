@@ -107,7 +107,7 @@ class Press:
         self.samples, self.spool = SampleStore(folder / "samples.sqlite", {"m": 1000}), Spool(folder / "spool.sqlite")
         model = ModelConfig(file=folder / "m.onnx", training=Training(min_samples=4))
         self.part = Participant(
-            "m", model, folder / "models", self.samples, self.spool, None, None, config.labelled, lambda *_: None,
+            "m", model, folder / "models", self.samples, self.spool, None, None, lambda *_: None,
             lambda _: False,
         )  # fmt: skip
         self.part.restore()
