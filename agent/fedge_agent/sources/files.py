@@ -27,10 +27,16 @@ class FilesSource(Source):
 
     def __init__(self, name: str, config: FilesConfig) -> None:
         where = f"source {name}: {config.path}"
-        if config.tail and config.path.suffix == ".gz":
-            raise ConfigError(f"{where}: a compressed file cannot be followed; expected plain CSV")
+        if config.tail and config.path.suffix == ".gz" and not series.is_pattern(config.path):
+            raise ConfigError(
+                f"{where}: a compressed file cannot be followed; expected plain CSV, or a pattern of names: the files that "
+                "it finds are read one after the other, compressed or not"
+            )
         if config.tail and is_workbook(config.path):
-            raise ConfigError(f"{where}: an Excel workbook cannot be followed; expected plain CSV")
+            raise ConfigError(
+                f"{where}: an Excel workbook cannot be followed: it is written anew as a whole. Export CSV files, or read "
+                "it once without tail"
+            )
         if config.tail and config.time_format == "elapsed":
             raise ConfigError(f'{where}: key time_format: "elapsed" is of recordings; followed rows need a date')
         self._config = config
@@ -54,7 +60,7 @@ class FilesSource(Source):
         there = series.found(config.path)
         paths = series.readable(there) if config.tail else there
         if there and there[-1] not in paths:
-            return [f"{config.path}: its newest file, {there[-1].name}, cannot be followed; expected plain text"]
+            return [f"{config.path}: its newest file, {there[-1].name}, cannot be followed; expected CSV"]
         if not paths:
             return [f"{config.path}: there is no file of this pattern"]
         chosen = dict.fromkeys((paths[0], paths[-1]))

@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import gzip
 import os
+import sys
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +14,7 @@ import pytest
 from fedge_agent.protocols.csv import series
 from fedge_agent.protocols.csv.faults import Faults
 from fedge_agent.protocols.csv.form import TableForm
+from fedge_models.errors import DataError
 
 
 class Counted:
@@ -143,7 +147,7 @@ def test_header_of_the_next_file_may_differ(tmp_path: Path) -> None:
     assert made.lines() == ["2,2"] and made.current.at.header == "a,t"
 
 
-def test_file_that_comes_with_an_earlier_name_or_packed_is_counted(tmp_path: Path) -> None:
+def test_file_that_comes_with_an_earlier_name_or_as_a_workbook_is_counted(tmp_path: Path) -> None:
     counted = Counted()
     write(tmp_path, "0", "t,a\n0,0\n")
     write(tmp_path, "5", "t,a\n5,5\n")
@@ -158,9 +162,63 @@ def test_file_that_comes_with_an_earlier_name_or_packed_is_counted(tmp_path: Pat
     every = series.Series(tmp_path / "log_*", tmp_path / "p", True, TableForm(), Faults(counted))
     OPEN.append(every)
     assert rows(every) == []
-    (tmp_path / "log_7.csv.gz").write_bytes(b"")
-    (tmp_path / "log_3.csv.gz").write_bytes(b"")  # packed after it was read
-    assert rows(every) == [] and counted.kinds[1:] == ["compressed files that came and cannot be followed"]
+    (tmp_path / "log_7.xlsx").write_bytes(b"")
+    (tmp_path / "log_0.csv").rename(tmp_path / "log_0.csv.gz")  # packed after it was read: the same file
+    assert rows(every) == [] and counted.kinds[1:] == ["workbooks that came and cannot be followed"]
+
+
+def pack(path: Path) -> Path:
+    """Compress a file as logrotate does."""
+    packed = path.with_name(f"{path.name}.gz")
+    packed.write_bytes(gzip.compress(path.read_bytes()))
+    path.unlink()
+    return packed
+
+
+@pytest.mark.parametrize("at", ["never read", "half read", "read"])
+@pytest.mark.parametrize("restart", [False, True])
+def test_days_that_were_compressed_are_read_once(tmp_path: Path, at: str, restart: bool) -> None:
+    pattern = tmp_path / "log_*"
+    write(tmp_path, "1", "t,a\n1,1\n")
+    write(tmp_path, "2", "t,a\n2,2\n" + ("3,3" if at == "half read" else ""))
+    pack(tmp_path / "log_1.csv")
+    counted = Counted()
+    made = series.Series(pattern, tmp_path / "p", False, TableForm(), Faults(counted))
+    OPEN.append(made)
+    if at != "never read":
+        assert rows(made) == ["1,1", "2,2"]
+        made.save()
+    if restart:
+        made.close()
+        made = series.Series(pattern, tmp_path / "p", False, TableForm(), Faults(counted))
+        OPEN.append(made)
+    pack(tmp_path / "log_2.csv")
+    write(tmp_path, "4", "t,a\n4,4\n")
+    old = {"never read": ["1,1", "2,2"], "half read": ["3,3"], "read": []}[at]
+    assert rows(made) == [*old, "4,4"]
+    pack(tmp_path / "log_4.csv")
+    write(tmp_path, "5", "t,a\n5,5\n")
+    assert rows(made) == ["5,5"] and counted.kinds == []
+
+
+def test_a_compressed_day_is_read_in_bounded_memory_and_a_damaged_one_says_so(tmp_path: Path) -> None:
+    wanted = [f"{i},{i * 7}" for i in range(200_000)]
+    path = tmp_path / "log_1.csv.gz"
+    path.write_bytes(gzip.compress(("t,a\n" + "\n".join(wanted)).encode()))
+    made = series.Series(tmp_path / "log_*", tmp_path / "p", False, TableForm(), Faults(Counted()))
+    OPEN.append(made)
+    tracemalloc.start()
+    count = 0
+    while found := made.lines():
+        assert found == wanted[count : count + len(found)]
+        count += len(found)
+    peak = tracemalloc.get_traced_memory()[1] - sys.getsizeof(wanted)
+    tracemalloc.stop()
+    assert count == len(wanted) and peak < 16 * 2**20
+    (tmp_path / "log_2.csv.gz").write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(DataError, match="cannot be unpacked"):
+        while made.lines():
+            pass
 
 
 def test_month_first_names_are_continued_after_the_file_is_gone(tmp_path: Path) -> None:

@@ -334,6 +334,38 @@ def test_rotated_while_it_is_followed_the_old_file_is_read_to_its_end(tmp_path: 
     made.close()
 
 
+@pytest.mark.parametrize("running", [False, True])
+def test_copy_that_takes_the_place_of_a_file_is_read_on_where_rows_have_times(tmp_path: Path, running: bool) -> None:
+    """As rsync and network shares write: the whole file anew under another name, then renamed."""
+    rows = [f"2026-11-24T08:00:0{i}Z,{i}\n" for i in range(6)]
+    made = follow(tmp_path, ("a",), start="begin", time_column="t")
+    made.write("t,a\n" + "".join(rows[:2]))
+    tail = tails.Tail(made.path, tmp_path / "p", False, TableForm(time_column="t"), Faults())
+    assert len(all_lines(tail)) == 2 and made.look() == [[0], [1]]
+    (tmp_path / "new").write_text("t,a\n" + "".join(rows[:4]))
+    (tmp_path / "new").rename(made.path)
+    assert all_lines(tail) == [r.strip() for r in rows[2:4]] if running else made.look() == [[2], [3]]
+    (tmp_path / "new").write_text("t,a\n" + "".join(rows[4:]))  # another file
+    (tmp_path / "new").rename(made.path)
+    assert all_lines(tail) == [r.strip() for r in rows[4:]] if running else made.look() == [[4], [5]]
+    tail.close()
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_rows_of_a_file_that_was_rotated_away_while_the_agent_was_down_are_read(tmp_path: Path, packed: bool) -> None:
+    made = follow(tmp_path, ("a",), start="begin")
+    made.write("a\n1\n2\n")
+    assert made.look() == [[1], [2]]
+    made.write("3\n")
+    old = tmp_path / "press.csv.1"
+    made.path.rename(old)
+    if packed:
+        (tmp_path / "press.csv.1.gz").write_bytes(gzip.compress(old.read_bytes()))
+        old.unlink()
+    made.write("a\n4\n")
+    assert made.look() == [[3], [4]]
+
+
 def test_file_that_goes_away_and_comes_back(tmp_path: Path) -> None:
     made = follow(tmp_path, ("a",), start="begin")
     with pytest.raises(UnreachableError, match=r"press\.csv: cannot be read: No such file"):

@@ -236,8 +236,10 @@ def test_a_new_file_each_day_is_followed_with_its_own_header(tmp_path: Path) -> 
     assert values(host, "a") == [1, 2, 3]
     assert source(pattern, tail=True).check(["a"]) == []
     (tmp_path / "log_03.12.2026.csv.gz").write_bytes(gzip.compress(b"a\n0\n"))
+    assert source(tmp_path / "log_*", tail=True).check(["a"]) == []
+    (tmp_path / "log_04.12.2026.xlsx").write_bytes(b"")
     packed = source(tmp_path / "log_*", tail=True).check(["a"])
-    assert "its newest file, log_03.12.2026.csv.gz, cannot be followed" in packed[0]
+    assert "its newest file, log_04.12.2026.xlsx, cannot be followed" in packed[0]
     (tmp_path / "log_03.12.2026.csv.gz").unlink()
     (tmp_path / "log_02.12.2026.csv").write_text("a\n4\n")
     follow(pattern, ["a"], host)  # a restart

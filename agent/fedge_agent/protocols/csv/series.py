@@ -2,7 +2,7 @@
 """Files of which a new one begins every day or batch: which come, in which order, and the tail through all of them.
 
 A file is left when a later one exists and it was read to its end. The position names the file, so that a restart goes
-on in it, or in the next one when it was removed.
+on in it, or in the next one when it was removed. A file that was compressed (.gz) is the same file.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def found(pattern: Path) -> list[Path]:
 def _key(names: Iterable[str]) -> Callable[[Path], list[tuple[int, int, str]]]:
     """The key of paths; the names together tell whether days or months come first."""
     month_first = any(int(d[3]) > 12 for name in names for d in _DAY_FIRST.finditer(name))
-    return lambda path: name_key(path.name, month_first)
+    return lambda path: name_key(unpacked(path).name, month_first)
 
 
 def name_key(name: str, month_first: bool = False) -> list[tuple[int, int, str]]:
@@ -50,8 +50,14 @@ def name_key(name: str, month_first: bool = False) -> list[tuple[int, int, str]]
 
 
 def readable(paths: list[Path]) -> list[Path]:
-    """The files that can be followed: a compressed one is an old one that was read before."""
-    return [p for p in paths if p.suffix != ".gz" and not is_workbook(p)]
+    """The files that can be followed: no workbooks, and of a file and its compressed copy the file."""
+    plain = {p for p in paths if p.suffix != ".gz"}
+    return [p for p in paths if not is_workbook(p) and (p in plain or p.with_suffix("") not in plain)]
+
+
+def unpacked(path: Path) -> Path:
+    """The name of a file before it was compressed."""
+    return path.with_suffix("") if path.suffix == ".gz" else path
 
 
 class Series:
@@ -60,7 +66,9 @@ class Series:
     def __init__(self, pattern: Path, position: Path, from_end: bool, form: TableForm, faults: Faults) -> None:
         self._pattern, self._position, self._form = pattern, position, form
         self._faults, self._saved = faults, b""
-        self._known: set[Path] | None = None  # files that were there at the last look
+        self._known: set[Path] | None = (
+            None  # files that were there at the last look, by their names before compression
+        )
         at = load(position)
         self._from_end = from_end and not at.name
         self._at: Position | None = at if at.name else None
@@ -78,10 +86,11 @@ class Series:
             paths = readable(there)
             if self.current is None and not self._choose(paths):
                 return []
-            assert self.current is not None
+            assert self.current is not None and self.path is not None
             later = self._later(paths)
             self._watch_passed(there)
-            lines = self._read(self.current, self.path in paths, bool(later))
+            complete = bool(later) or self.path.suffix == ".gz"
+            lines = self._read(self.current, self.path in paths, complete)
             if lines or not later or self.current.header_changed is not None:
                 self._watch_left()
                 return lines
@@ -96,7 +105,10 @@ class Series:
 
     def _later(self, paths: list[Path]) -> list[Path]:
         """The files after the one that is read."""
-        return paths[paths.index(self.path) + 1 :] if self.path in paths else self._after(paths)
+        assert self.path is not None
+        names = [unpacked(p) for p in paths]
+        here = unpacked(self.path)
+        return paths[names.index(here) + 1 :] if here in names else self._after(paths)
 
     @staticmethod
     def _read(tail: Tail, here: bool, complete: bool) -> list[str]:
@@ -138,8 +150,11 @@ class Series:
             self._open(path, Position(), self._from_end)
             return True
         self.path = self._pattern.parent / at.name
-        if self.path in paths:
-            self._open(self.path, at)
+        there = next((p for p in paths if unpacked(p) == unpacked(self.path)), None)
+        if there is not None:
+            if there != self.path:  # it was compressed since then: its text is the same
+                at.inode = there.stat().st_ino
+            self._open(there, at)
             return True
         later = self._after(paths)
         if later:
@@ -166,14 +181,16 @@ class Series:
 
     def _watch_passed(self, there: list[Path]) -> None:
         """Count files that came newly and are not read: earlier ones, and later ones that cannot be followed."""
-        if self._known is not None and self._known != set(there):
-            later = set(self._later(there))
-            for path in set(there) - self._known - {self.path}:
-                if path not in later and readable([path]):
+        names = {unpacked(p): p for p in there}
+        if self._known is not None and self._known != set(names) and self.path is not None:
+            later = set(map(unpacked, self._later(there)))
+            for name in set(names) - self._known - {unpacked(self.path)}:
+                path = names[name]
+                if name not in later and readable([path]):
                     self._faults.note("files whose names come before the one that is read", path.name)
-                elif path in later and not readable([path]):
-                    self._faults.note("compressed files that came and cannot be followed", path.name)
-        self._known = set(there)
+                elif name in later and not readable([path]):
+                    self._faults.note("workbooks that came and cannot be followed", path.name)
+        self._known = set(names)
 
     def _watch_left(self) -> None:
         """Count it when the last file grew after the next one had begun: these rows are not read."""

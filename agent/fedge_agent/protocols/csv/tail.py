@@ -4,15 +4,14 @@
 A last line without its end is waited for. A file that was replaced (rotated) is read to its end, wherever in the folder
 it was moved to; then the new one is read from its beginning. A file that was truncated or rewritten in place is read
 from its beginning. Inode, size and the last bytes before the position tell these apart: an inode alone is soon used
-again. `save` stores the position.
+again. A copy that took its place, and has the same rows with their times up to the position, is read on. `save` stores
+the position.
 """
 
 from __future__ import annotations
 
-import os
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO
 
 import msgspec
 from fedge_models.errors import DataError
@@ -24,10 +23,12 @@ from .encoding import Encoding, find
 from .faults import Faults
 from .form import TableForm
 from .lines import CHUNK, MAX_LINE, count_undecodable
+from .opened import Opened, open_file
 from .rows import delimiter_of
 
 MARK = 64
 MOVED = 50  # files of the folder that are compared, the newest first
+MOVED_PACKED = 2  # of those that were compressed, which take longer
 
 
 @known
@@ -57,7 +58,7 @@ class Tail:
         """`position`: file of the stored position; at: the position itself. `from_end`: begin a file never read
         before at its end."""
         self._path, self._position, self._form, self._faults = path, position, form, faults
-        self._file: BinaryIO | None = None
+        self._file: Opened | None = None
         self._encoding: Encoding | None = None  # of the open file
         self._skipping = False  # the rest of a line that is too long
         self.at, self._saved = load(position) if at is None else at, b""
@@ -105,8 +106,12 @@ class Tail:
 
     def _open(self, last: bool = False) -> None:
         """Open the file, or one that was moved away before it was read to its end. `last`: there is none."""
-        self._file = self._path.open("rb", buffering=0)
-        if self._inode() == self.at.inode and not self._rewritten():
+        self._file = open_file(self._path)
+        same = not self._rewritten()
+        if same and self._inode() == self.at.inode:
+            return
+        if same and self.at.offset and self._form.time_column:  # a copy took its place: the same rows, and more
+            self.at.inode = self._inode()
             return
         moved = None if last or not self.at.offset else self._moved()
         if moved is not None:
@@ -117,14 +122,15 @@ class Tail:
         if moved is None:
             self._begin()
 
-    def _moved(self) -> BinaryIO | None:
+    def _moved(self) -> Opened | None:
         """The file of the folder whose bytes before the position are those that were read, or None."""
         others = [p for p in self._path.parent.iterdir() if p != self._path and p.name.startswith(self._path.stem)]
         with suppress(OSError):
             others.sort(key=lambda p: -p.stat().st_mtime_ns)
-        for path in others[:MOVED]:
-            with suppress(OSError):
-                file = path.open("rb", buffering=0)
+        plain = [p for p in others if p.suffix != ".gz"][:MOVED]
+        for path in plain + [p for p in others if p.suffix == ".gz"][:MOVED_PACKED]:
+            with suppress(OSError, DataError):
+                file = open_file(path)
                 if self._same(file):
                     return file
                 file.close()
@@ -132,7 +138,7 @@ class Tail:
 
     def _inode(self) -> int:
         assert self._file is not None
-        return os.fstat(self._file.fileno()).st_ino
+        return self._file.inode()
 
     def _next_file(self) -> list[str]:
         """Switch to the file that took the name of the one that was read to its end."""
@@ -152,7 +158,7 @@ class Tail:
         assert self._file is not None
         if self._encoding is not None:
             return self._encoding
-        start = os.pread(self._file.fileno(), CHUNK, 0)
+        start = self._file.pread(CHUNK, 0)
         found = find(self._form.encoding, start)
         foreign.refuse(start, self._form.encoding)
         self._encoding = found.ended(start[found.mark :])
@@ -170,9 +176,9 @@ class Tail:
         assert self._file is not None
         return not self._same(self._file)
 
-    def _same(self, file: BinaryIO) -> bool:
+    def _same(self, file: Opened) -> bool:
         size = len(self.at.mark)
-        return os.pread(file.fileno(), size, self.at.offset - size) == self.at.mark
+        return file.pread(size, self.at.offset - size) == self.at.mark
 
     def _read_header(self, last: bool) -> bool:
         """Whether the header is complete; the position is then behind it, or at the end of the file."""
@@ -197,7 +203,7 @@ class Tail:
         form, encoding, at, number, header = self._form, self.encoding, self.encoding.mark, 0, None
         if form.columns:
             header = form.delimiter.join(form.columns)
-        start, held = os.pread(self._file.fileno(), MAX_LINE + encoding.mark, 0), list[str]()
+        start, held = self._file.pread(MAX_LINE + encoding.mark, 0), list[str]()
         behind = form.skip_rows  # lines before it are left out
         while header is None or number < behind:
             end = encoding.first_end(start[at:]) or (len(start) - at if last else 0)
@@ -217,11 +223,11 @@ class Tail:
 
     def _last_line_end(self) -> int:
         assert self._file is not None
-        end = os.fstat(self._file.fileno()).st_size
+        end = self._file.size()
         end -= (end - self.at.offset) % len(self.encoding.newline)
         while end > self.at.offset:
             start = max(self.at.offset, end - CHUNK)
-            if at := self.encoding.cut(os.pread(self._file.fileno(), end - start, start)):
+            if at := self.encoding.cut(self._file.pread(end - start, start)):
                 return start + at
             end = start
         return self.at.offset
@@ -243,7 +249,7 @@ class Tail:
     def _complete(self, last: bool) -> bytes:
         """The bytes up to the last line end of a chunk; all bytes if they are the `last` of the file."""
         assert self._file is not None
-        data = os.pread(self._file.fileno(), CHUNK, self.at.offset)
+        data = self._file.pread(CHUNK, self.at.offset)
         if whole := self.encoding.cut(data):
             return data[:whole]
         if whole := self.encoding.cut_old_mac(data):  # the writer ends lines in another way than before
@@ -258,7 +264,7 @@ class Tail:
         """A line longer than a chunk: read up to `MAX_LINE`, else skipped chunk by chunk."""
         assert self._file is not None
         if not self._skipping:
-            line = os.pread(self._file.fileno(), MAX_LINE, self.at.offset)
+            line = self._file.pread(MAX_LINE, self.at.offset)
             if end := self.encoding.first_end(line):
                 return line[:end]
             if len(line) < MAX_LINE:
@@ -270,7 +276,7 @@ class Tail:
     def _move(self, offset: int) -> None:
         assert self._file is not None
         size = min(MARK, offset)
-        self.at.offset, self.at.mark = offset, os.pread(self._file.fileno(), size, offset - size)
+        self.at.offset, self.at.mark = offset, self._file.pread(size, offset - size)
 
 
 def load(path: Path) -> Position:
