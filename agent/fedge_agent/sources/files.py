@@ -28,15 +28,11 @@ class FilesSource(Source):
     def __init__(self, name: str, config: FilesConfig) -> None:
         where = f"source {name}: {config.path}"
         if config.tail and config.path.suffix == ".gz" and not series.is_pattern(config.path):
-            raise ConfigError(
-                f"{where}: a compressed file cannot be followed; expected plain CSV, or a pattern of names: the files that "
-                "it finds are read one after the other, compressed or not"
-            )
+            what = "a compressed file cannot be followed; expected plain CSV, or a pattern of names"
+            raise ConfigError(f"{where}: {what}: the files that it finds are read one after the other, compressed or not")
         if config.tail and is_workbook(config.path):
-            raise ConfigError(
-                f"{where}: an Excel workbook cannot be followed: it is written anew as a whole. Export CSV files, or read "
-                "it once without tail"
-            )
+            what = "an Excel workbook cannot be followed: it is written anew as a whole"
+            raise ConfigError(f"{where}: {what}. Export CSV files, or read it once without tail")
         if config.tail and config.time_format == "elapsed":
             raise ConfigError(f'{where}: key time_format: "elapsed" is of recordings; followed rows need a date')
         self._config = config
