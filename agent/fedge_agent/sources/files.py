@@ -29,7 +29,7 @@ class FilesSource(Source):
         where = f"source {name}: {config.path}"
         if config.tail and config.path.suffix == ".gz" and not series.is_pattern(config.path):
             what = "a compressed file cannot be followed; expected plain CSV, or a pattern of names"
-            raise ConfigError(f"{where}: {what}: the files that it finds are read one after the other, compressed or not")
+            raise ConfigError(f"{where}: {what}: what it finds is read in order, compressed or not")
         if config.tail and is_workbook(config.path):
             what = "an Excel workbook cannot be followed: it is written anew as a whole"
             raise ConfigError(f"{where}: {what}. Export CSV files, or read it once without tail")
