@@ -123,8 +123,8 @@ def test_a_fault_in_the_past_that_is_read_at_the_first_start_raises_its_event(tm
 def test_no_row_is_read_before_there_is_a_model_and_then_all_are_decided(logged: Logged) -> None:
     logged.write(0, ROWS)
     logged.start("gw")
-    source = logged.status("gw")["sources"]["log"]
-    assert source["held"] == "pump waits for its model"
+    logged.wait(lambda: logged.status("gw")["sources"]["log"]["held"], "the source to be held")
+    assert logged.status("gw")["sources"]["log"]["held"] == "pump waits for its model"
     assert "read no further: pump waits for its model" in logged.told("gw")
     assert 'fedge_agent_held_sources{name="log"} 1.0' in logged.text("gw", "/metrics")
     logged.kill("gw")
