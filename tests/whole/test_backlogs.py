@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import random
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ from typing import Any
 import pytest
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, WindowSpec
-from support.programs import Programs
+from support.gateway import JOURNAL, Gateway
 
 CARD = Card("anomaly", (Channel("temp"),), WindowSpec(1.0, 10, 10), ("mean", "std"))
 BEGIN = datetime(2026, 3, 2, 6, tzinfo=timezone.utc)
@@ -28,16 +27,14 @@ def row(number: int) -> str:
     return f"{(BEGIN + number * STEP).isoformat()},{value:.3f}\n"
 
 
-class Logged(Programs):
+class Logged(Gateway):
     """A machine whose logger wrote for hours before the agent starts."""
 
     def __init__(self, folder: Path, pattern: str = "log.csv") -> None:
-        super().__init__(folder)
-        (folder / "gw.toml").write_text(
+        super().__init__(
+            folder,
+            "pump",
             f"""
-[agent]
-name = "gw"
-state = "gw"
 [source.log]
 type = "files"
 path = "{folder / pattern}"
@@ -45,7 +42,7 @@ time_column = "time"
 tail = true
 start = "begin"
 [model.m]
-file = "{folder / "m.onnx"}"
+file = "model.onnx"
 training = {{ min_samples = 20 }}
 [asset.pump]
 model = "m"
@@ -53,10 +50,8 @@ baseline = "20m"
 channels.temp = {{ source = "log", tag = "temp" }}
 [asset.pump.when]
 min_gap = 0
-[output.journal]
-type = "log"
-path = "{folder / "events.jsonl"}"
-"""
+{JOURNAL}
+""",
         )
 
     def write(self, first: int, end: int, name: str = "log.csv") -> None:
@@ -66,16 +61,7 @@ path = "{folder / "events.jsonl"}"
             file.write(begin + "".join(map(row, range(first, end))))
 
     def give_model(self) -> None:
-        (self.folder / "m.onnx").write_bytes(zoo.autoencoder(CARD, 2, (1,)).SerializeToString())
-
-    @property
-    def asset(self) -> dict[str, Any]:
-        found: dict[str, Any] = self.status("gw")["assets"]["pump"]
-        return found
-
-    def events(self) -> list[dict[str, Any]]:
-        path = self.folder / "events.jsonl"
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        self.give(zoo.autoencoder(CARD, 2, (1,)))
 
     def opened_rows(self) -> list[int]:
         """The rows at which events were opened."""
@@ -86,7 +72,7 @@ path = "{folder / "events.jsonl"}"
         return [event for event in self.events() if event["state"] == "opened"]
 
     def wait_for_windows(self, count: int) -> None:
-        self.wait(lambda: self.asset["counters"]["windows"] >= count, f"{count} windows")
+        self.wait(lambda: self.asset()["counters"]["windows"] >= count, f"{count} windows")
 
 
 @pytest.fixture
@@ -114,8 +100,8 @@ def test_a_fault_in_the_past_that_is_read_at_the_first_start_raises_its_event(tm
         logged.start("gw")
         assert_both_faults(logged)
         logged.wait_for_windows(ROWS // 10 - 2)
-        assert logged.asset["windows_undecided"] <= 20 + 13  # those of which the first limit was made, and a piece's
-        assert logged.asset["last"]["threshold"] is not None
+        assert logged.asset()["windows_undecided"] <= 20 + 13  # those of which the first limit was made, and a piece's
+        assert logged.asset()["last"]["threshold"] is not None
     finally:
         logged.end()
 

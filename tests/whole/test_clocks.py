@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -19,7 +18,7 @@ from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, WindowSpec
 from support.canned_http import CannedServer, reply
 from support.faketime import WallClock
-from support.programs import Programs
+from support.gateway import Gateway
 
 pytestmark = pytest.mark.slow
 
@@ -40,40 +39,34 @@ def model() -> onnx.ModelProto:
     return made
 
 
-class Site(Programs):
+class Site(Gateway):
     """One agent and one meter without a time of its own: its readings have the time of the gateway's clock."""
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
         self.level = NORMAL
-        self.clock = WallClock(folder)
-        self.env |= self.clock.env
         self.meter = CannedServer(lambda _: reply(200, json.dumps({"level": self.level + random.random()})))
         self.meter.__enter__()
-        (folder / "model.onnx").write_bytes(model().SerializeToString())
-        (folder / "gw.toml").write_text(
+        super().__init__(
+            folder,
+            "m",
             f"""
-[agent]
-name = "gw"
-state = "{folder / "gw"}"
 [source.meter]
 type = "http"
 url = "{self.meter.url}/level"
 poll = "40ms"
 [model.f]
-file = "{folder / "model.onnx"}"
+file = "model.onnx"
 [asset.m]
 model = "f"
 channels.level = {{ source = "meter", tag = "/level" }}
 when = {{ score_above = 0.5, for_windows = 2, min_gap = "20m" }}
 [output.events]
 type = "log"
-"""
+""",
+            model(),
         )
-
-    def asset(self) -> dict[str, Any]:
-        asset: dict[str, Any] = self.status("gw")["assets"]["m"]
-        return asset
+        self.clock = WallClock(folder)
+        self.env |= self.clock.env
 
     def decides(self) -> None:
         """Return when it has decided on windows that began after the call."""

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import threading
 from collections.abc import Iterator
@@ -16,24 +15,21 @@ import pytest
 from asyncua.sync import Client
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, WindowSpec
-from support.programs import Programs
+from support.gateway import JOURNAL, Gateway
 from support.waiting import LONGEST_S
 
 CARD = Card("anomaly", (Channel("temp"), Channel("press")), WindowSpec(1, 10, 5), ("mean", "std"))
 START = datetime(2026, 6, 1, 8, tzinfo=timezone.utc)
 
 
-class Gateway(Programs):
+class Follower(Gateway):
     """An agent that follows a CSV file."""
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
-        (folder / "model.onnx").write_bytes(zoo.autoencoder(CARD, 4, (3, 2)).SerializeToString())
-        (folder / "gw.toml").write_text(
+        super().__init__(
+            folder,
+            "pump-1",
             """
-[agent]
-name = "gw"
-state = "gw"
 [source.csv]
 type = "files"
 path = "data.csv"
@@ -53,15 +49,14 @@ when = { silent_for = "5s" }
 [output.scada]
 type = "opcua-server"
 listen = "127.0.0.1:0"
-[output.events]
-type = "log"
-path = "events.jsonl"
 """
+            + JOURNAL,
+            zoo.autoencoder(CARD, 4, (3, 2)),
         )
         self.start("gw")
 
     def condition(self) -> dict[str, Any]:
-        found: dict[str, Any] = self.status("gw")["assets"]["pump-1"]["condition"]
+        found: dict[str, Any] = self.asset()["condition"]
         return found
 
     def scada(self, name: str) -> tuple[Any, str]:
@@ -72,9 +67,7 @@ path = "events.jsonl"
 
     def silences(self) -> list[dict[str, Any]]:
         """The events about its silence."""
-        path = self.folder / "events.jsonl"
-        events = [json.loads(text) for text in path.read_text().splitlines()] if path.exists() else []
-        return [e for e in events if e["kind"] == "silent"]
+        return [e for e in self.events() if e["kind"] == "silent"]
 
     def becomes(self, state: str, *words: str) -> str:
         """Wait until the asset is in this state, for a reason with these words, as `status` prints it."""
@@ -118,14 +111,14 @@ def line(tmp_path: Path) -> Iterator[Line]:
 
 
 @pytest.fixture
-def gateway(tmp_path: Path, line: Line) -> Iterator[Gateway]:
-    made = Gateway(tmp_path)
+def gateway(tmp_path: Path, line: Line) -> Iterator[Follower]:
+    made = Follower(tmp_path)
     yield made
     assert made.end() == [0], (tmp_path / "gw.log").read_text()[-2000:]
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_a_machine_that_decides_and_stops_is_stale_and_then_decides_again(gateway: Gateway, line: Line) -> None:
+def test_a_machine_that_decides_and_stops_is_stale_and_then_decides_again(gateway: Follower, line: Line) -> None:
     gateway.becomes("waiting", "baseline")
     assert gateway.text("gw", "/healthz") == "ok\n"
     printed = gateway.becomes("deciding")

@@ -10,38 +10,33 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
-from fedge_agent.cli.main import main
+from click.testing import Result
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, WindowSpec
 from support.canned_http import CannedServer, Request, reply
-from support.programs import Programs
+from support.gateway import JOURNAL, Gateway
 
 HZ = 250.0  # fifty windows a second, so that nobody waits long for the fault
 CARD = Card("anomaly", (Channel("a"),), WindowSpec(HZ, 5, 5), ("mean", "std"))
 NORMAL_S, FAULT = 6, 40.0
 
 
-class Press(Programs):
+class Press(Gateway):
     """One machine that replays a recording: normal for six seconds, and then never again."""
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
-        (folder / "m.onnx").write_bytes(zoo.autoencoder(CARD, 2, (1,)).SerializeToString())
         rows = [f"{(i % 23) / 10 + (FAULT if i > NORMAL_S * HZ else 0)}" for i in range(round(400 * HZ))]
         (folder / "machine.csv").write_text("\n".join(["a", *rows]))
-        self.config, self.journal = folder / "gw.toml", folder / "events.jsonl"
-        self.config.write_text(
+        super().__init__(
+            folder,
+            "press",
             f"""
-[agent]
-name = "gw"
-state = "gw"
 [source.line]
 type = "files"
 path = "machine.csv"
 rate_hz = {HZ}
 [model.m]
-file = "m.onnx"
+file = "model.onnx"
 training = {{ min_samples = 20 }}
 [asset.press]
 model = "m"
@@ -49,18 +44,13 @@ baseline = "2s"
 channels.a = {{ source = "line", tag = "a" }}
 [asset.press.when]
 min_gap = 0
-[output.journal]
-type = "log"
-path = "events.jsonl"
-"""
+{JOURNAL}
+""",
+            zoo.autoencoder(CARD, 2, (1,)),
         )
 
     def event(self, *words: str) -> Result:
-        return CliRunner().invoke(main, ["event", *words, "--config", str(self.config)])
-
-    def asset(self) -> dict[str, Any]:
-        found: dict[str, Any] = self.status("gw")["assets"]["press"]
-        return found
+        return self.call("event", *words)
 
     def open(self) -> bool:
         return bool(self.asset()["alert"]["opened"])
@@ -70,8 +60,7 @@ path = "events.jsonl"
         return found
 
     def sent(self) -> list[tuple[str, str]]:
-        lines = self.journal.read_text().splitlines() if self.journal.exists() else []
-        return [(event["key"], event["state"]) for event in map(json.loads, lines)]
+        return [(event["key"], event["state"]) for event in self.events()]
 
     def fits(self) -> int:
         """How many samples the agent has collected: it learns again whenever they have grown by a twentieth."""
@@ -98,7 +87,7 @@ def test_a_lasting_fault_stays_open_until_it_is_accepted(press: Press) -> None:
     assert press.open() and press.asset()["last"]["threshold"] < 3 * limit
     (event,) = press.listed()
     assert event["withheld"] > 0 and event["cleared_ns"] is None and event["acknowledged"] is None
-    shown = CliRunner().invoke(main, ["status", "--config", str(press.config)]).output
+    shown = press.call("status").output
     assert f"windows of event {event['key']} are withheld from training" in shown, shown
     assert event["key"] in press.event("list").output
     done = press.event("ack", event["key"], "--by", "anna", "--comment", "the bearing")
@@ -125,7 +114,7 @@ def test_what_is_shelved_reaches_no_output_before_its_end(press: Press) -> None:
     press.wait(press.open, "the fault")
     press.wait(lambda: press.listed() and not press.listed()[0]["sent"], "the event in the book")
     assert press.sent() == []
-    shown = CliRunner().invoke(main, ["status", "--config", str(press.config)]).output
+    shown = press.call("status").output
     assert "press: shelved until" in shown and "by anna" in shown and "cleaning" in shown
     assert press.status("gw")["event_book"]["suppressed"] >= 1
     assert press.event("comment", press.listed()[0]["key"], "water in the gearbox").exit_code == 0

@@ -15,14 +15,13 @@ import threading
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, WindowSpec
 from support.asyncua_plc import Plc
-from support.programs import Programs
+from support.gateway import Gateway
 from support.waiting import LONGEST_S
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -55,19 +54,16 @@ class Machine:
         self.plc.stop()
 
 
-class Gateway(Programs):
+class Plant(Gateway):
     """One agent with one machine, no aggregator."""
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
         self.machine = Machine(Plc())
         self.port = self.machine.plc.port
-        (folder / "model.onnx").write_bytes(zoo.autoencoder(CARD, 4, (3, 2)).SerializeToString())
-        (folder / "gw.toml").write_text(
+        super().__init__(
+            folder,
+            "m",
             f"""
-[agent]
-name = "gw"
-state = "{folder / "gw"}"
 [source.plc]
 type = "opcua"
 url = "opc.tcp://127.0.0.1:{self.port}/"
@@ -75,7 +71,7 @@ publishing_interval = "50ms"
 max_age = "2s"
 timeout = "2s"
 [model.f]
-file = "{folder / "model.onnx"}"
+file = "model.onnx"
 training = {{ min_samples = 20 }}
 [asset.m]
 baseline = 0
@@ -85,17 +81,11 @@ channels.b = {{ source = "plc", tag = "ns=2;s=b" }}
 when = {{ for_windows = 2, min_gap = "0s" }}
 [output.events]
 type = "log"
-"""
+""",
+            zoo.autoencoder(CARD, 4, (3, 2)),
         )
         self.start("gw")
         self.wait(lambda: self.decisions() > 5, "decisions")
-
-    def decisions(self) -> int:
-        return int(self.status("gw")["latency"]["decisions"])
-
-    def asset(self) -> dict[str, Any]:
-        asset: dict[str, Any] = self.status("gw")["assets"]["m"]
-        return asset
 
     def counter(self, name: str) -> int:
         return int(self.asset()["counters"][name])
@@ -110,9 +100,9 @@ type = "log"
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plant]:
     folder = tmp_path_factory.mktemp("plant")
-    made = Gateway(folder)
+    made = Plant(folder)
     yield made
     codes = made.end()
     made.machine.stop()
@@ -120,14 +110,14 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
 
 
 @pytest.fixture
-def gateway(running: Gateway) -> Gateway:
+def gateway(running: Plant) -> Plant:
     """It decides on a machine that is well."""
     running.machine.level, running.machine.shift = 0.0, timedelta()
     running.goes_on()
     return running
 
 
-def test_full_disk_stops_no_decision_and_no_event_and_counts_what_samples_it_cost(gateway: Gateway) -> None:
+def test_full_disk_stops_no_decision_and_no_event_and_counts_what_samples_it_cost(gateway: Plant) -> None:
     gateway.wait(lambda: gateway.status("gw")["models"]["f"]["threshold"], "a threshold")
     pid = gateway.running["gw"].pid
     unlimited = resource.prlimit(pid, resource.RLIMIT_FSIZE)
@@ -146,7 +136,7 @@ def test_full_disk_stops_no_decision_and_no_event_and_counts_what_samples_it_cos
     assert gateway.status("gw")["lost"]["events"] == 0 and not gateway.status("gw")["unwritten_events"]["waiting"]
 
 
-def test_plc_that_hangs_is_given_up_and_used_again(gateway: Gateway) -> None:
+def test_plc_that_hangs_is_given_up_and_used_again(gateway: Plant) -> None:
     awake, gaps = threading.Event(), gateway.gaps()
     gateway.machine.plc.block(awake)
     printed = re.compile("stopped answering|no value and no heartbeat")  # whichever of the two times is over first
@@ -157,7 +147,7 @@ def test_plc_that_hangs_is_given_up_and_used_again(gateway: Gateway) -> None:
     gateway.wait(lambda: not gateway.status("gw")["sources"]["plc"]["problems"], "the problem to be withdrawn")
 
 
-def test_plc_that_restarts_is_used_again_and_the_gap_is_marked(gateway: Gateway) -> None:
+def test_plc_that_restarts_is_used_again_and_the_gap_is_marked(gateway: Plant) -> None:
     gaps, reconnects = gateway.gaps(), gateway.status("gw")["sources"]["plc"]["reconnects"]
     gateway.machine.stop()
     gateway.wait(lambda: gateway.status("gw")["sources"]["plc"]["problems"], "the loss to be stated")
@@ -167,7 +157,7 @@ def test_plc_that_restarts_is_used_again_and_the_gap_is_marked(gateway: Gateway)
     assert gateway.gaps() > gaps
 
 
-def test_nan_is_counted_and_decided_around(gateway: Gateway) -> None:
+def test_nan_is_counted_and_decided_around(gateway: Plant) -> None:
     lost, windows = gateway.status("gw")["lost"], gateway.asset()["windows_with_gaps"]
     gateway.machine.level = math.nan
     gateway.wait(lambda: gateway.counter("not_finite") > 20, "NaN readings")
@@ -179,7 +169,7 @@ def test_nan_is_counted_and_decided_around(gateway: Gateway) -> None:
 
 
 @pytest.mark.parametrize("days", [-3, 3])
-def test_clock_that_jumps_is_followed(gateway: Gateway, days: int) -> None:
+def test_clock_that_jumps_is_followed(gateway: Plant, days: int) -> None:
     before, jumps = gateway.asset()["last"]["time_ns"], gateway.counter("clock_jumps") + gateway.counter("gaps")
     gateway.machine.shift = timedelta(days=days)
     gateway.goes_on()

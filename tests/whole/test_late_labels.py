@@ -12,36 +12,31 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
-from fedge_agent.cli.main import main
+from click.testing import Result
 from fedge_agent.protocols.mqtt.broker import Broker
 from fedge_agent.protocols.mqtt.connection import Connection
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, WindowSpec
+from support.gateway import Gateway
 from support.mosquitto import Mosquitto
-from support.programs import Programs
 
 HZ, LENGTH, HOP, PART = 100.0, 10, 5, 130  # a part every 1.3 s
 QA = {"verdict": "result", "part": "serial"}
 CARD = Card("classify", (Channel("a"),), WindowSpec(HZ, LENGTH, HOP), ("mean", "std"), ("ok", "worn", "broken"), "ok")
 
 
-class Shop(Programs):
+class Shop(Gateway):
     """One agent that replays a recording with parts; nothing is labelled yet."""
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
-        (folder / "model.onnx").write_bytes(zoo.mlp(CARD, 2, (4,)).SerializeToString())
         rows = [f"{math.sin(i / 7):.4f},P{i // PART}" for i in range(100_000)]
         (folder / "machine.csv").write_text("\n".join(["a,part", *rows]))
         self.station = folder / "station.csv"
         self.station.write_text("part;result\n")
-        self.config = folder / "gw.toml"
-        self.config.write_text(
+        super().__init__(
+            folder,
+            "press-1",
             f"""
-[agent]
-name = "gw"
-state = "gw"
 [source.line]
 type = "files"
 path = "machine.csv"
@@ -61,7 +56,8 @@ part_column = "part"
 time_column = ""
 [asset.press-1]
 template = "press"
-"""
+""",
+            zoo.mlp(CARD, 2, (4,)),
         )
 
     def stored(self) -> dict[str, int]:
@@ -81,8 +77,8 @@ template = "press"
     def wait_for_part(self, number: int) -> None:
         self.wait(lambda: self.part() >= number, f"part {number}")
 
-    def call(self, *words: str) -> Result:
-        return CliRunner().invoke(main, ["label", "press-1", *words, "--config", str(self.config)])
+    def label(self, *words: str) -> Result:
+        return self.call("label", "press-1", *words)
 
 
 @pytest.fixture
@@ -104,15 +100,15 @@ def test_labels_by_part_and_by_hand_while_it_runs_and_while_it_does_not(shop: Sh
     shop.wait(lambda: shop.stored().get("1", 0) > 5, "the verdict on a part that came after its verdict")
     assert shop.labels()["unknown"] == 1 and "'maybe'" in shop.labels()["examples"]["unknown"]
     broken, now = shop.stored()["2"], time.time()
-    done = shop.call("ok", "--from", str(now - 600), "--to", str(now + 600))
+    done = shop.label("ok", "--from", str(now - 600), "--to", str(now + 600))
     assert done.exit_code == 0 and "stored" in done.output, done.output
     shop.wait(lambda: not shop.stored().get("2") and shop.stored().get("0", 0) > broken, "the word by hand, which wins")
     assert shop.labels()["contradictory"] >= broken
     parts = [d["context"]["part"] for d in shop.page("gw", "/decisions")["press-1"]]
     assert all(part.startswith("P") for part in parts)
-    assert "contradictory: hand says 'ok'" in shop.run("fedge-agent", "status", "--config", shop.config)
+    assert "contradictory: hand says 'ok'" in shop.told("gw")
     shop.kill("gw")
-    assert "stored windows" in shop.call("worn", "--from", str(now - 600), "--to", str(now + 600)).output
+    assert "stored windows" in shop.label("worn", "--from", str(now - 600), "--to", str(now + 600)).output
     shop.start("gw")
     shop.wait(lambda: not shop.stored().get("0") and shop.stored()["1"] > broken, "the later word")
     assert "fedge_agent_relabelled_total" in shop.text("gw", "/metrics")
@@ -165,11 +161,10 @@ def test_verdicts_over_mqtt_find_their_parts(tmp_path: Path) -> None:
     ids=lambda v: " ".join(v)[:30] if isinstance(v, list) else "",
 )
 def test_what_cannot_be_a_label_is_reported(shop: Shop, words: list[str], why: str) -> None:
-    done = shop.call(*words)
+    done = shop.label(*words)
     assert done.exit_code == 1 and why in done.stderr, done.stderr
 
 
 def test_another_machine_is_named(shop: Shop) -> None:
-    words = ["label", "pres-1", "worn", "--part", "A1", "--config", str(shop.config)]
-    done = CliRunner().invoke(main, words)
+    done = shop.call("label", "pres-1", "worn", "--part", "A1")
     assert done.exit_code == 1 and "did you mean 'press-1'?" in done.stderr

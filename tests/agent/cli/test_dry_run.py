@@ -15,31 +15,29 @@ from fedge_agent.sources.mqtt import MqttConfig, MqttSource
 from fedge_agent.sources.sparkplug import SparkplugConfig, SparkplugSource
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, WindowSpec
-from support.programs import BIN, ENV, Programs
+from support.gateway import JOURNAL, Gateway
+from support.programs import BIN, ENV
 from support.recording_host import RecordingHost
 from support.waiting import LONGEST_S
 
-CARD = Card("anomaly", (Channel("temp"), Channel("press")), WindowSpec(20, 10, 5), ("mean", "std"))
+CARD = Card("anomaly", (Channel("temp"), Channel("press")), WindowSpec(100, 10, 5), ("mean", "std"))
 
 
-class Gateway(Programs):
+class Replay(Gateway):
     """An agent that replays a CSV file."""
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
         rng = random.Random(0)
-        (folder / "model.onnx").write_bytes(zoo.autoencoder(CARD, 4, (3, 2)).SerializeToString())
         table = "".join(f"{rng.gauss(20, 1):.3f},{rng.gauss(3, 0.1):.3f}\n" for _ in range(1000))
         (folder / "data.csv").write_text("temp,press\n" + table)
-        (folder / "gw.toml").write_text(
+        super().__init__(
+            folder,
+            "pump-1",
             """
-[agent]
-name = "gw"
-state = "gw"
 [source.csv]
 type = "files"
 path = "data.csv"
-rate_hz = 20.0
+rate_hz = 100.0
 at_end = "repeat"
 [model.m]
 file = "model.onnx"
@@ -50,10 +48,9 @@ baseline = "10s"
 channels.temp = { source = "csv", tag = "temp" }
 channels.press = { source = "csv", tag = "press" }
 when = { score_above = 1e-9, for_windows = 1 }
-[output.events]
-type = "log"
-path = "events.jsonl"
 """
+            + JOURNAL,
+            zoo.autoencoder(CARD, 4, (3, 2)),
         )
 
     def once(self, *words: str) -> subprocess.CompletedProcess[str]:
@@ -63,8 +60,8 @@ path = "events.jsonl"
 
 
 @pytest.fixture
-def gateway(tmp_path: Path) -> Iterator[Gateway]:
-    made = Gateway(tmp_path)
+def gateway(tmp_path: Path) -> Iterator[Replay]:
+    made = Replay(tmp_path)
     yield made
     assert made.end() in ([], [0])
 
@@ -74,7 +71,7 @@ def contents(folder: Path) -> dict[str, tuple[int, int]]:
     return {str(p): (p.stat().st_size, p.stat().st_mtime_ns) for p in folder.rglob("*") if p.is_file()}
 
 
-def test_before_the_first_start_it_shows_windows_and_leaves_nothing(gateway: Gateway, tmp_path: Path) -> None:
+def test_before_the_first_start_it_shows_windows_and_leaves_nothing(gateway: Replay, tmp_path: Path) -> None:
     before = contents(tmp_path)
     done = gateway.once("--once")
     assert done.returncode == 0, done.stderr
@@ -91,18 +88,19 @@ def test_before_the_first_start_it_shows_windows_and_leaves_nothing(gateway: Gat
     assert contents(tmp_path) == before and "Traceback" not in done.stderr
 
 
-def test_beside_a_running_agent_it_decides_with_what_was_learnt_and_raises_nothing(gateway: Gateway) -> None:
+def test_beside_a_running_agent_it_decides_with_what_was_learnt_and_raises_nothing(gateway: Replay) -> None:
+    gateway.config.write_text(gateway.config.read_text().replace('baseline = "10s"', 'baseline = "2s"'))
     gateway.start("gw")
-    gateway.wait(lambda: gateway.status("gw")["assets"]["pump-1"]["condition"]["state"] == "deciding", "decisions")
-    gateway.wait(lambda: gateway.status("gw")["outputs"]["events"]["delivered"], "the event of the agent itself")
-    events = gateway.status("gw")["outputs"]["events"]
+    gateway.wait(lambda: gateway.asset()["condition"]["state"] == "deciding", "decisions")
+    gateway.wait(lambda: gateway.status("gw")["outputs"]["journal"]["delivered"], "the event of the agent itself")
+    events = gateway.status("gw")["outputs"]["journal"]
     done = gateway.once("--dry-run", "--for", "2")
     assert done.returncode == 0 and "  decision: " in done.stdout, done.stdout + done.stderr
     after = gateway.status("gw")
-    assert after["outputs"]["events"]["delivered"] == events["delivered"] and not any(after["lost"].values())
+    assert after["outputs"]["journal"]["delivered"] == events["delivered"] and not any(after["lost"].values())
 
 
-def test_an_asset_without_a_window_fails_and_says_why(gateway: Gateway) -> None:
+def test_an_asset_without_a_window_fails_and_says_why(gateway: Replay) -> None:
     (gateway.folder / "data.csv").write_text("temp,press\n" + "20,n/a\n" * 1000)
     done = gateway.once("--once", "--for", "3")
     assert done.returncode == 1 and "press: " in done.stdout and "last 'n/a'" in done.stdout
