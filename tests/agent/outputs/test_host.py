@@ -229,7 +229,7 @@ def test_cleared_waits_for_what_becomes_of_an_opened_that_is_set_aside(bench: Be
     until(lambda: bench.target.got, bench.hosted.status)
     assert bench.target.got == [("gw:m:pump:2", "opened")] and bench.hosted.status()["held"] == 1
     [order] = bench.orders(Outcome.SET_ASIDE)
-    with Desk(bench.path) as desk:
+    with Desk(bench.path, changes=True) as desk:
         desk.retry(order.id) if then == "retry" else desk.drop(order.id, "a test")
     done = {"retry": 3, "drop": 1}[then]
     until(lambda: len(bench.target.got) == done and not bench.hosted.status()["held"], bench.hosted.status)
@@ -261,7 +261,7 @@ def test_dropped_event_frees_its_asset_at_once(bench: Bench, monkeypatch: pytest
     bench.hosted.start()
     until(lambda: bench.target.tried, "the first try")
     del bench.target.wrong["pump"]
-    with Desk(bench.path) as desk:
+    with Desk(bench.path, changes=True) as desk:
         desk.drop(desk.orders()[0].id, "the machine was sold")
     until(lambda: bench.target.got == [("gw:m:pump:2", "opened")], bench.hosted.status)
     [order] = bench.orders(Outcome.DROPPED)
