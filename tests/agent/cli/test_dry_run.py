@@ -20,7 +20,7 @@ from support.programs import BIN, ENV
 from support.recording_host import RecordingHost
 from support.waiting import LONGEST_S
 
-CARD = Card("anomaly", (Channel("temp"), Channel("press")), WindowSpec(100, 10, 5), ("mean", "std"))
+CARD = Card("anomaly", (Channel("temp"), Channel("press")), WindowSpec(20, 10, 5), ("mean", "std"))
 
 
 class Replay(Gateway):
@@ -37,7 +37,7 @@ class Replay(Gateway):
 [source.csv]
 type = "files"
 path = "data.csv"
-rate_hz = 100.0
+rate_hz = 20.0
 at_end = "repeat"
 [model.m]
 file = "model.onnx"
@@ -89,7 +89,6 @@ def test_before_the_first_start_it_shows_windows_and_leaves_nothing(gateway: Rep
 
 
 def test_beside_a_running_agent_it_decides_with_what_was_learnt_and_raises_nothing(gateway: Replay) -> None:
-    gateway.config.write_text(gateway.config.read_text().replace('baseline = "10s"', 'baseline = "2s"'))
     gateway.start("gw")
     gateway.wait(lambda: gateway.asset()["condition"]["state"] == "deciding", "decisions")
     gateway.wait(lambda: gateway.status("gw")["outputs"]["journal"]["delivered"], "the event of the agent itself")
