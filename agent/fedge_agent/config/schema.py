@@ -128,7 +128,7 @@ class Level(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 class When(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """``[asset.X] when``: when decisions become an event: one each time the machine gets worse, not one a window."""
 
-    score_above: float | Literal["threshold"] = "threshold"  # "threshold": the decision's own
+    score_above: float | Literal["threshold"] = "threshold"  # "threshold": the machine's own, learnt; or a number
     clear_below: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.8  # times score_above: hysteresis
     for_windows: Annotated[int, msgspec.Meta(ge=1)] = 3  # consecutive windows above to open an event, below to clear it
     min_gap: Seconds = Seconds(4 * 3600)  # between the openings of two events, on the source's clock

@@ -77,10 +77,13 @@ class Serving:
         """What scores of the asset are compared with."""
         return self.limits.get(asset, self._default)
 
-    def decide(self, features: Array, asset: str = "") -> Scored:
-        """Score one feature vector or raw window, not standardised. Main thread only: buffers are reused."""
+    def decide(self, features: Array, limit: Limit | None = None) -> Scored:
+        """Score one feature vector or raw window, not standardised. Main thread only: buffers are reused.
+
+        limit: what the score is compared with; default: that of an asset that has none of its own.
+        """
         x = self.scale(features, self.session.input)
-        return self._decide(x, self.session.run(), self.limit(asset))
+        return self._decide(x, self.session.run(), self._default if limit is None else limit)
 
     def _anomaly(self, x: Array, y: Array, limit: Limit) -> Scored:
         difference = (y - x).ravel()

@@ -34,7 +34,7 @@ class Alert:
     def update(self, decision: Decision) -> tuple[Event, AlertState] | None:
         """The event this decision makes, with the state to persist with it."""
         self._follow_clock(decision.time_ns)
-        limit = self.limit(decision)
+        limit = decision.threshold
         if not math.isfinite(decision.score) or not math.isfinite(limit):
             self.unjudged += 1  # the asset is blind, which `condition` states as a problem
             return None
@@ -49,10 +49,6 @@ class Alert:
         severity = self._severity(0.0)
         state = AlertState(self.state.number + 1, True, decision.score, decision.time_ns, severity, run=self._run)
         return self._event("opened", decision, state, self._above_ns)
-
-    def limit(self, decision: Decision) -> float:
-        """What the decision's score is compared with."""
-        return decision.threshold if self._when.score_above == "threshold" else float(self._when.score_above)
 
     def resume(self, state: AlertState) -> None:
         """Continue from a stored state."""

@@ -207,7 +207,7 @@ class Asset:
             self._windows.pace.span_ns / 1e9,
             self._waits_for(),
             watch.score,
-            self._events.limit(watch.decision),
+            math.inf if watch.decision is None else watch.decision.threshold,
             self._can_alarm,
             watch.missing([c.name for c in channels]),
             watch.accepted,
@@ -287,7 +287,7 @@ class Asset:
         unlabelled = None if known is None else self._samples.lacks_labels(known)
         if participant.serving is None:
             return unlabelled or Cause(Reason.BASELINE, detail=participant.progress())
-        if known is None or known.done or math.isfinite(participant.serving.limit(self.name).score):
+        if known is None or known.done or math.isfinite(self._decider.limit(participant.serving).score):
             return None
         return unlabelled or Cause(Reason.BASELINE, detail=known.text())
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -84,10 +83,6 @@ class AssetEvents:
     def take_silence(self, reason: str, now: float) -> None:
         """Raise the event that the asset is silent; reason: why, in words."""
         self._raise(*self._silence.open(reason, now))
-
-    def limit(self, decision: Decision | None) -> float:
-        """What the decision's score is compared with."""
-        return math.inf if decision is None else self._alert.limit(decision)
 
     def mark(self, now: float) -> tuple[bool, int]:
         """What has to be stored soon when it changes; `now`: monotonic s."""

@@ -101,8 +101,11 @@ class Condition(msgspec.Struct, frozen=True):
 
     @property
     def learns(self) -> bool:
-        """Whether it waits for its model or its baseline: a restart would not help."""
-        return any(c.reason in (Reason.MODEL, Reason.BASELINE, Reason.LABELS) for c in self.causes)
+        """Whether it waits for its model or its baseline: a restart would not help. One that decided, and does so no
+        more, learns nothing either."""
+        return self.state is not State.STALE and any(
+            c.reason in (Reason.MODEL, Reason.BASELINE, Reason.LABELS) for c in self.causes
+        )
 
 
 class SourceFacts(NamedTuple):

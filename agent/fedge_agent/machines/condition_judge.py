@@ -49,7 +49,8 @@ def judge(seen: Seen) -> Condition:
     if waits and not _overdue(seen):
         return of(State.WAITING, waits)
     state = State.WAITING if age is None else State.STALE
-    return of(state, [*waits, *_causes(seen)], age is None and _overdue(seen))
+    causes = list(_causes(seen))
+    return of(state, [*waits, *causes] if age is None else [*causes, *waits], age is None and _overdue(seen))
 
 
 def _overdue(seen: Seen) -> bool:

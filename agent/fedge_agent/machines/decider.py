@@ -10,6 +10,7 @@ from fedge_models.graph.card import Card
 from numpy.typing import NDArray
 
 from ..config.schema import AssetConfig, ModelConfig
+from ..learning.limits import Limit
 from ..learning.serving import Scored, Serving
 from ..types import Decision, Window
 from ..windows.features import Preparation, bridge
@@ -22,6 +23,8 @@ class Decider:
 
     def __init__(self, name: str, config: AssetConfig, model: ModelConfig) -> None:
         self._name, self._config, self._model = name, config, model
+        above = config.when.score_above
+        self._fixed = None if above == "threshold" else float(above)
         self._card: Card | None = None
         self._prepare: Preparation | None = None
         self._outlook: Outlook | None = None
@@ -39,9 +42,15 @@ class Decider:
             return self._prepare(values)
         return self._prepare(values[:-1], float(values[-1].mean()) / 60)
 
+    def limit(self, serving: Serving) -> Limit:
+        """What scores are compared with: the machine's own limit, or the one that is configured."""
+        own = serving.limit(self._name)
+        return own if self._fixed is None else Limit(self._fixed, own.usual)
+
     def decide(self, serving: Serving, window: Window, features: NDArray[Any], context: dict[str, str]) -> Decision:
         """The decision on a window by what serves; its latency is measured last."""
-        scored, limit = serving.decide(features, self._name), serving.limit(self._name)
+        limit = self.limit(serving)
+        scored = serving.decide(features, limit)
         left = self._look_ahead(serving, window.end_ns, scored) if scored.values else None
         return Decision(
             asset=self._name,

@@ -17,7 +17,7 @@ from fedge_agent.health import Latency
 from fedge_agent.learning.limits import Limit, Scores, of_machines
 from fedge_agent.learning.training import Data
 from fedge_agent.machines.asset import Asset
-from fedge_agent.machines.condition import Condition, State
+from fedge_agent.machines.condition import Condition, Reason, SourceFacts, State
 from fedge_agent.machines.condition_words import words
 from fedge_agent.samples.baseline import Plan, Progress, plan
 from fedge_agent.samples.store import SampleStore
@@ -155,6 +155,24 @@ def test_a_machine_whose_windows_are_never_labelled_normal_is_blind_and_says_why
     assert blind.problem and not blind.waits, blind
     assert words(blind) == "cannot alarm: no baseline: 0 of 2,000 windows are labelled normal, 20 are needed"
     assert hall.condition("m1").state is State.DECIDING
+
+
+FIXED = {**HOUR, "when": When(min_gap=Seconds(0), score_above=5.0)}
+
+
+@pytest.mark.parametrize("hall", [(1, FIXED)], indirect=True)
+def test_a_limit_that_is_configured_waits_for_no_baseline(hall: Hall) -> None:
+    hall.run(0, 400, cycles(1, 400, 100))
+    last = hall.assets["m0"].decisions[-1][0]
+    assert last.threshold == 5.0 and last.label == "normal" and not last.provisional
+    assert hall.condition("m0").state is State.DECIDING
+
+
+@pytest.mark.parametrize("hall", [(1, HOUR), (1, FIXED)], indirect=True)
+def test_a_machine_whose_source_went_away_learns_nothing(hall: Hall) -> None:
+    hall.run(0, 400, cycles(1, 400, 100))
+    gone = hall.assets["m0"].condition({"plc": SourceFacts({"connection": "refused"})}, 1000.0)
+    assert gone.state is State.STALE and gone.causes[0].reason is Reason.SOURCE and not gone.well
 
 
 PROVISIONAL = {**HOUR, "provisional": True}
