@@ -209,6 +209,9 @@ class SourceHost(Protocol):
     def problem(self, subject: str, text: str | None) -> None:
         """State (or with None: withdraw) a problem in the operator's words, shown in `status` under `subject`."""
 
+    def note(self, subject: str, text: str | None) -> None:
+        """State (or with None: withdraw) what a person should know although it costs nothing; shown in `status`."""
+
     def about(self, tags: Sequence[str]) -> str:
         """Tags as a message names them: with asset and channel, five at most, then how many more there are."""
 

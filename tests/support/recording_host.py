@@ -62,6 +62,9 @@ class RecordingHost:
                 self.problems[subject] = text
             self.changed.notify_all()
 
+    def note(self, subject: str, text: str | None) -> None:
+        self.problem(f"note: {subject}", text)
+
     def about(self, tags: Sequence[str]) -> str:
         return ", ".join(tags)
 

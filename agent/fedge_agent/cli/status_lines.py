@@ -97,7 +97,8 @@ def _source(entry: dict[str, Any]) -> Line:
     counts = "".join(f", {n} {what}{examples.get(what, '')}" for what, n in entry["counts"].items())
     age = "none yet" if entry["age_s"] is None else f"newest {entry['age_s']} s ago"
     held = f"; read no further: {entry['held']}" if entry["held"] else ""
-    text = f"{entry['readings']} readings, {age}{counts}{held}"
+    notes = "".join(f"; {k}: {v}" for k, v in entry["notes"].items())
+    text = f"{entry['readings']} readings, {age}{counts}{held}{notes}"
     return Line(text, tuple(f"{k}: {v}" for k, v in entry["problems"].items()))
 
 

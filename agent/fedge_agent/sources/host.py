@@ -178,6 +178,7 @@ class HostedSource:
         self._state = state
         self._names = names or Names({})
         self._problems: dict[str, str] = {}
+        self._notes: dict[str, str] = {}
         self._mistimed: dict[str, tuple[int, int]] = {}  # tags whose newest time was out of range: how many, which
         self._ended = False
         self._counts: dict[str, int] = {}
@@ -271,10 +272,17 @@ class HostedSource:
 
     def problem(self, subject: str, text: str | None) -> None:
         """State or withdraw a problem."""
+        self._state_in(self._problems, subject, text)
+
+    def note(self, subject: str, text: str | None) -> None:
+        """State or withdraw what is no problem."""
+        self._state_in(self._notes, subject, text)
+
+    def _state_in(self, stated: dict[str, str], subject: str, text: str | None) -> None:
         if text is None:
-            self._problems.pop(subject, None)
-        elif self._problems.get(subject) != (text := printable(text)):
-            self._problems[subject] = text
+            stated.pop(subject, None)
+        elif stated.get(subject) != (text := printable(text)):
+            stated[subject] = text
             logger.warning("source %s: %s", self.name, text)
 
     def about(self, tags: Sequence[str]) -> str:
@@ -328,6 +336,7 @@ class HostedSource:
             "examples": dict(self._examples),
             "held": self._queue.held.get(self.name),
             "problems": self._names.grouped(dict(self._problems)),
+            "notes": dict(self._notes),
         }
 
     def _step(self) -> float | None:

@@ -15,7 +15,7 @@ import asyncio
 import math
 import re
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -339,15 +339,23 @@ class _Run:
         if still:
             self._host.emit([unknown(tag.text, ns) for node, ns in still for tag in self._tags_of([node])])
         off = "; if that is as it should be: max_still = 0"
-        self._say("still", self._evidence.still(), "not known to be alive, so without a value", off)
-        self._say("source time", self._evidence.faults(), "the server's time is used instead of the source's")
-        self._say("bad", self._evidence.bad(now, BAD_S), "the server gives no value")
+        problem, note = self._host.problem, self._host.note
+        self._say(problem, "still", self._evidence.still(), "not known to be alive, so without a value", off)
+        self._say(note, "source time", self._evidence.faults(), "the server's time is used instead of the source's")
+        self._say(problem, "bad", self._evidence.bad(now, BAD_S), "the server gives no value")
 
-    def _say(self, subject: str, groups: dict[str, list[Any]], what: str, more: str = "") -> None:
-        """State or withdraw one problem for all nodes; `groups`: by the reason."""
+    def _say(
+        self,
+        state: Callable[[str, str | None], None],
+        subject: str,
+        groups: dict[str, list[Any]],
+        what: str,
+        more: str = "",
+    ) -> None:
+        """State or withdraw one thing for all nodes; `groups`: by the reason."""
         known = {why: tags for why, nodes in groups.items() if (tags := self._tags_of(nodes))}
         each = "; ".join(f"{why}: {self._about(tags)}" for why, tags in known.items())
-        self._host.problem(subject, f"{self._url}: {what}: {each}{more}" if known else None)
+        state(subject, f"{self._url}: {what}: {each}{more}" if known else None)
 
     def _tags_of(self, nodes: Iterable[Any]) -> list[Tag]:
         return [tag for node in nodes if node in self._handles for tag in self._tags[self._handles[node]]]

@@ -64,8 +64,8 @@ def test_a_source_time_of_1601_gives_way_to_the_servers_and_then_to_stale(plc: P
             arrives(run, "ns=2;s=old", float(value))
         times = [r.time_ns / 1e9 for r in run.host.readings]
         assert times == sorted(set(times)) and abs(times[-1] - time.time()) < 60
-        run.host.wait(lambda: "source time" in run.host.problems)
-        text = run.host.problems["source time"]
+        run.host.wait(lambda: "note: source time" in run.host.problems)
+        text = run.host.problems["note: source time"]
         assert "the server's time is used instead of the source's: no usable source time: ns=2;s=old" in text
         assert run.host.counts["server_time_used"] == 7
         # nothing changes any more
@@ -82,12 +82,12 @@ def test_any_source_time_that_stands_while_values_change_gives_way(plc: Plc) -> 
     plc.write("constant", 0.0, stamp=CONSTANT, server=now())
     began, value = time.monotonic(), 0.0
     with RunningSource(url(plc), ["ns=2;s=constant"]) as run:
-        while "source time" not in run.host.problems:
+        while "note: source time" not in run.host.problems:
             value += 1
             assert time.monotonic() - began < LONGEST_S
             plc.write("constant", value, stamp=CONSTANT, server=now())
             arrives(run, "ns=2;s=constant", value)
-        assert "stands still while values change" in run.host.problems["source time"]
+        assert "stands still while values change" in run.host.problems["note: source time"]
         assert abs(last(run, "ns=2;s=constant").time_ns / 1e9 - time.time()) < 60
 
 
