@@ -3,7 +3,7 @@
 // stdin, each answered by a line on stdout. The first line is {"port": ...}.
 //   options: port, pki (folder), accept (trust every client), limits (OperationLimits), tags (number of T0, T1, ...),
 //            users ({name: password}), policies (names), modes (names), late (no nodes until {"do": "add"}), anonymous
-//   commands: {"do": "add", "name", "value"}  {"do": "write", "name", "value", "code"}  {"do": "delete", "name"}
+//   commands: {"do": "add", "name", "value"}  {"do": "write", "name", "value", "code", "off" (s that the source's clock is ahead)}  {"do": "delete", "name"}
 //             {"do": "read", "name"}  {"do": "trust"} (moves rejected client certificates to the trusted ones)
 const fs = require("fs");
 const path = require("path");
@@ -103,7 +103,7 @@ async function main() {
   for (let i = 0; i < (options.tags || 0); i++) add(`T${i}`, i);
   const work = {
     add: (c) => add(c.name, c.value),
-    write: (c) => nodes[c.name].setValueFromSource(variant(c.value), c.code ? opcua.StatusCodes[c.code] : opcua.StatusCodes.Good),
+    write: (c) => nodes[c.name].setValueFromSource(variant(c.value), c.code ? opcua.StatusCodes[c.code] : opcua.StatusCodes.Good, c.off ? new Date(Date.now() + 1000 * c.off) : undefined),
     delete: (c) => space.deleteNode(nodes[c.name]),
     read: (c) => nodes[c.name].readValue().value.value,
     trust: async () => {

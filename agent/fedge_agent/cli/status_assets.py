@@ -23,7 +23,6 @@ UNUSED = {  # kind of an asset's counter -> in words
     "not_pictures": "no picture",
     "late": "late",
     "before_model": "before there was a model",
-    "times_implausible": "of an implausible time",
 }
 ALONE = 5  # up to so many machines that decide get a line each
 
@@ -78,21 +77,20 @@ def _decision(entry: dict[str, Any]) -> str:
 
 def _unused(*entries: dict[str, Any]) -> str:
     """How many readings could not be used, by what was wrong with them; empty when all could."""
-    where = {
-        "out_of_range": names(c for e in entries for c in e["out_of_range"]),
-        "times_implausible": _implausible(*entries),
-    }
     said = []
     for kind, words_ in UNUSED.items():
         count = sum(e["counters"].get(kind, 0) for e in entries)
-        said += [f"{count} {words_}{f' ({where[kind]})' if where.get(kind) else ''}"] if count else []
-    return f"; readings not used: {', '.join(said)}" if said else ""
+        where = names(c for e in entries for c in e["out_of_range"]) if kind == "out_of_range" else ""
+        said += [f"{count} {words_}{f' ({where})' if where else ''}"] if count else []
+    return (f"; readings not used: {', '.join(said)}" if said else "") + _implausible(*entries)
 
 
 def _implausible(*entries: dict[str, Any]) -> str:
-    """The channels whose times fitted none of those around them, with an example."""
+    """How many times fitted none of those around them, the channels, and an example; empty when all did."""
+    count = sum(e["counters"].get("times_implausible", 0) for e in entries)
     found = {name: last for e in entries for name, (_, last) in e.get("implausible_times", {}).items()}
-    return f"{names(found)}, the last {times.shown(next(reversed(found.values())))} UTC" if found else ""
+    where = f" ({names(found)}, the last {times.shown(next(reversed(found.values())))} UTC)" if found else ""
+    return f"; {count} times implausible{where}" if count else ""
 
 
 def _undecided(*entries: dict[str, Any]) -> str:

@@ -185,7 +185,7 @@ class Participant:
         total, needed = self.model.total, self.config.training.min_samples
         if total < needed:
             return f"{total} of {needed} windows that model {self.name} needs of all its machines together"
-        return f"model {self.name} has its {needed} windows, but not yet enough of them that it can learn from"
+        return f"model {self.name} has its {needed} windows, and decides once it has learnt from them"
 
     # the thread
 

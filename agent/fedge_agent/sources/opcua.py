@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from fedge_models.errors import ConfigError, FedgeError, UnreachableError
+from fedge_models.system import times
 from fedge_models.system.settings import Seconds
 
 from ..protocols.opcua.browsing import Browser
@@ -107,6 +108,7 @@ class _Run:
         self._begun: dict[int, list[Reading]] = {}  # subscription -> readings of responses that announced more
         self._others: dict[int, frozenset[str]] = {}  # subscription -> the tags of the others
         self._newest = (0, 0.0)  # time of the newest value, and when it came
+        self._unsound: set[str] = set()  # tags whose last time is not known to be of the source's clock
         self._heard = time.monotonic()
         self._overflows = 0
         self._slowest = 0.0  # sampling interval that the server chose, s
@@ -231,16 +233,24 @@ class _Run:
             self._begun[result.SubscriptionId] = readings
             return  # a server that always has more is ahead of us: then what there is must do
         if readings:
-            last = {r.tag: r.time_ns for r in readings}  # not the largest: the clock may have been set back
-            self._newest = (max(last.values()), now)
+            self._note_newest(readings, now)
         stamp, came = self._newest
         unsure = self._others.get(result.SubscriptionId, frozenset())
         alive = stamp + round((now - came) * 1e9) if stamp and not result.MoreNotifications else None
         self._host.emit(readings, alive, unsure)
 
+    def _note_newest(self, readings: list[Reading], now: float) -> None:
+        """Note the newest time of the source's clock; tags with another clock, or with values of long ago, say nothing
+        of it if others do."""
+        last = {r.tag: r.time_ns for r in readings}  # not the largest: the clock may have been set back
+        known = {tag: ns for tag, ns in last.items() if tag not in self._unsound} if self._unsound else last
+        if known or not self._newest[0]:
+            self._newest = (max((known or last).values()), now)
+
     def _read(self, handle: int, data: Any, now: float) -> list[Reading]:
         """The readings of a node's value, one for each of its tags."""
         if handle == HEARTBEAT_HANDLE:
+            self._evidence.hear(data, now)
             return []
         readings, tags = [], self._tags[handle]
         stamp = self._evidence.take(self._monitor.nodes[handle], data, now)
@@ -253,8 +263,12 @@ class _Run:
                 made = unknown(tag.text, stamp.time_ns)
                 self._host.problem(tag.text, f"{self._url}: tag {tag.text}: {e.args[0]}")
             readings.append(unknown(tag.text, stamp.time_ns) if stamp.still else made)
+            (self._unsound.discard if stamp.sound else self._unsound.add)(tag.text)
         if stamp.replaced:
             self._host.count("server_time_used", len(tags))
+        if stamp.wrong_ns is not None:
+            example = f"{self._about(tags)}: {times.shown(stamp.wrong_ns)} UTC"
+            self._host.count("times_implausible", len(tags), example)
         if data.StatusCode is not None and data.StatusCode.value:
             self._handle_status(data.StatusCode, tags)
         return readings

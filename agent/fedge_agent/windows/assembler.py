@@ -151,44 +151,47 @@ class Assembler:
         for state in [readings[i] for i in sorted(states)]:
             for channel in source.by_tag.get(state.tag, ()):
                 self._accept(source, channel, self._intake.ranged(channel, state), begin)
+                channel.votes.agree()
         return others
 
     def _take(self, source: SourceClock, channel: Channel, reading: Reading) -> None:
         """Take a reading in, or doubt it if its time does not fit."""
-        time, ahead = reading.time_ns, reading.time_ns - channel.newest
-        fits = -self._leap <= time - source.newest <= self._leap if source.lives else ahead <= self._back
-        if -ahead > self._back or not (fits or self._fits(source, channel, time)):
+        time, newest = reading.time_ns, channel.newest
+        ahead = time - source.newest
+        if newest - time > self._back or (
+            (ahead > self._back or (source.lives and -ahead > self._leap)) and not self._fits(source, channel, time)
+        ):
             self._doubt(source, channel, reading)
             return
-        if channel.votes.level < MOST or channel.votes.doubts:
-            channel.agreed = source.batches
-            for wrong in channel.votes.agree():
-                self._dismiss(channel, wrong)
+        if not channel.trusted:
+            self._agree(source, channel)
         source.in_step = True
-        if time > channel.newest:
-            if not source.lives:
-                channel.note_step(ahead)
+        if time > newest:
             self._accept(source, channel, reading, time)
-        elif channel.ended and time == channel.newest:
+        elif channel.ended and time == newest:
             channel.resume(reading._replace(value=self._intake.scalar(channel, reading)))
         else:
             self._intake.late(channel)
 
+    def _agree(self, source: SourceClock, channel: Channel) -> None:
+        """A reading fits, of a channel whose clock is not known for long, or of which some do not."""
+        channel.agreed = source.batches
+        for wrong in channel.votes.agree():
+            self._dismiss(channel, wrong)
+        channel.trusted = channel.votes.level == MOST and not channel.votes.doubts
+
     def _fits(self, source: SourceClock, channel: Channel, time: int) -> bool:
-        """Whether a time that is later than the channel's newest may be of the source's clock, though it is far off.
+        """Whether a time that is far off may be of the source's clock.
 
         What passed here since explains a time that is as far ahead: a machine that was off, or a slow poll.
         """
+        first = channel.newest == NEVER_NS
         if source.lives:
-            first = channel.newest == NEVER_NS or channel.ended  # it may be of long ago
-            return not source.is_ahead(time, self._leap + self._since(source)) and (
-                first or source.newest - time <= self._leap
-            )
-        if channel.newest == NEVER_NS:
-            return True
-        reach = max(self._back, STEPS * channel.usual) if channel.usual else self._leap
-        ahead = time - max(channel.newest, source.newest)
-        return ahead <= reach or ahead <= reach + self._since(source)
+            old = first or channel.ended or source.newest - time <= self._leap  # the first may be of long ago
+            return old and not source.is_ahead(time, self._leap + self._since(source))
+        reach = max(self._back, STEPS * source.usual) if source.usual else self._leap
+        ahead = time - source.newest
+        return first or ahead <= reach or ahead <= reach + self._since(source)
 
     def _since(self, source: SourceClock) -> int:
         """How long ago, ns, the source's newest time came."""
@@ -196,13 +199,12 @@ class Assembler:
 
     def _doubt(self, source: SourceClock, channel: Channel, reading: Reading) -> None:
         """A time that does not fit is wrong, or the clock was set: the readings after it say which."""
-        source.doubted = True
+        source.doubted, channel.trusted = True, False
         forgotten = channel.votes.doubt(reading)
         if forgotten is not None:
             self._dismiss(channel, forgotten)
-        usual = max(channel.usual, source.usual)
-        near = 0.0 if source.lives else min(NEAR * usual, NEAR_NS)
-        run = channel.votes.new_clock(channel.newest, self._reach_of(usual), near)
+        near = 0.0 if source.lives else min(NEAR * source.usual, NEAR_NS)
+        run = channel.votes.new_clock(channel.newest, self._reach(source), near)
         if run:
             self._follow(source, run[0].time_ns, run[-1].time_ns)
         elif source.lives and not channel.waveform:  # whatever its time: the tag's value is this one now
@@ -212,9 +214,9 @@ class Assembler:
         else:
             self._intake.doubted(channel, reading)
 
-    def _reach_of(self, usual: float) -> float:
-        """How far apart two readings that agree may be, where so much is usual."""
-        return max(self._leap, self._hold, STEPS * usual)
+    def _reach(self, source: SourceClock) -> float:
+        """How far apart two readings that agree may be."""
+        return max(self._leap, self._hold, STEPS * source.usual)
 
     def _dismiss(self, channel: Channel, reading: Reading) -> None:
         """A doubt was wrong: by little, then it came late, or its time cannot be."""
@@ -234,16 +236,17 @@ class Assembler:
                     self._dismiss(channel, reading)
         if source.lives or first <= source.newest:
             self._set_clock(source, min([first, *(r.time_ns for _, r in agreeing)]))
+        times = sorted({r.time_ns for _, r in agreeing})
+        source.usual = (times[-1] - times[0]) / (len(times) - 1) if len(times) > 1 else source.usual
         begun: set[int] = set()
         for channel, reading in sorted(agreeing, key=lambda found: found[1].time_ns):
             if id(channel) in begun:
                 self._take(source, channel, reading)
                 continue
             begun.add(id(channel))
-            times = [r.time_ns for c, r in agreeing if c is channel]
             channel.votes.begin()
             channel.votes.agree()
-            channel.usual = (max(times) - min(times)) / max(1, len(times) - 1)
+            channel.trusted = False
             self._accept(source, channel, reading, reading.time_ns)
 
     def _set_clock(self, source: SourceClock, now: int) -> None:
@@ -265,14 +268,15 @@ class Assembler:
         if channel.waveform:
             self._take_block(source, channel, reading)
         else:
-            self._reach(source, time)
+            self._fill_before(source, time)
             self._take_scalar(source, channel, time, reading)
         channel.newest, channel.ended = reading.time_ns, False
-        source.newest, source.came_ns = max(source.newest, time), self._received_ns
+        if time > source.newest:
+            source.advance(time, self._received_ns)
         if not channel.label:
             self._newest = max(self._newest, time)
 
-    def _reach(self, source: SourceClock, time: int) -> None:
+    def _fill_before(self, source: SourceClock, time: int) -> None:
         """Fill what comes before a value of that time, as far as nothing waits for it any more."""
         grid = self._grid
         if grid is None:
@@ -307,22 +311,22 @@ class Assembler:
             self._grid = Grid.from_time(time, self._rate, self._period)
         grid = self._grid
         passed = grid is not None and self._filled > 0 and grid.first_from(time) < self._tick
-        late = passed and not channel.ended
-        self.counters.late += late
-        if late and grid is not None and not source.lives and time + self._hold < grid.time(self._tick):
-            self._intake.behind(channel, reading, self._newest - time)
-            channel.put(time, plain(channel, reading), passed)
-        else:
-            channel.put(time, self._intake.scalar(channel, reading), passed)
+        if passed and not channel.ended:
+            self.counters.late += 1
+            if not source.lives and time + self._hold < self._grid.time(self._tick):  # type: ignore[union-attr]
+                self._intake.behind(channel, reading, self._newest - time)
+                channel.put(time, plain(channel, reading), passed)
+                return
+        channel.put(time, self._intake.scalar(channel, reading), passed)
 
     def _take_block(self, source: SourceClock, channel: Channel, reading: Reading) -> None:
         block = self._intake.block(channel, reading)
         if block is None:
-            self._reach(source, reading.time_ns)
+            self._fill_before(source, reading.time_ns)
             return
         start = reading.time_ns - round((len(block) - 1) * self._period)
         self._wait_for(len(block))
-        self._reach(source, start)
+        self._fill_before(source, start)
         self._grid = grid = self._grid or Grid(start, self._period)
         tick = grid.nearest(start)
         if channel.next_tick is not None and abs(tick - channel.next_tick) < len(block) / 2:
@@ -354,7 +358,7 @@ class Assembler:
             if source.doubted:
                 return  # the readings of the batch have voted
             source.votes.doubt(Reading("", alive, math.nan))
-            run = source.votes.new_clock(source.newest, self._reach_of(source.usual))
+            run = source.votes.new_clock(source.newest, self._reach(source))
             if not run:
                 return
             self._follow(source, run[0].time_ns, run[-1].time_ns)
@@ -364,11 +368,11 @@ class Assembler:
                     for wrong in channel.votes.restore():
                         self._dismiss(channel, wrong)
         source.votes.agree()
-        source.note_step(alive - source.newest)
         if any(not c.label for c in source.sure):
-            self._reach(source, alive)
+            self._fill_before(source, alive)
             self._newest = max(self._newest, alive)
-        source.newest, source.came_ns = max(source.newest, alive), self._received_ns
+        if alive > source.newest:
+            source.advance(alive, self._received_ns)
         source.mark_alive(alive)
         for channel in source.sure:
             channel.facts.alive = self._intake.received

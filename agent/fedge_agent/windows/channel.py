@@ -19,8 +19,6 @@ from .grid import Grid
 from .votes import Votes
 
 NEVER_NS = -(1 << 62)
-LONG_NS = 1 << 60  # 36 years: no step between two times that fit each other
-SMOOTH = 8  # readings over which the usual step is averaged
 LARGEST = 1e30  # no quantity is larger in any unit; devices send the largest float32 where they have no value
 
 
@@ -42,7 +40,7 @@ class Channel:
     ended: bool = False  # the connection was lost and the channel not heard since
     votes: Votes = field(default_factory=Votes)  # whether its times fit
     agreed: int = 0  # the batch in which one last did, since some did not
-    usual: float = 0.0  # step between two readings, ns; 0: not known
+    trusted: bool = False  # its times have fitted for long, all of them
     range: tuple[float, float] | None = None  # numbers outside of it are no values
     outside: int = 0  # how many there were
 
@@ -79,12 +77,8 @@ class Channel:
             self.pending.append((now, value))
         self.value, self.next_tick, self.ended = math.nan, None, False
         self.votes.begin()
+        self.trusted = False
         self.time = self.newest = self.alive = NEVER_NS
-
-    def note_step(self, step: int) -> None:
-        """Note how far apart two readings are."""
-        if step < LONG_NS:
-            self.usual += (step - self.usual) / SMOOTH if self.usual else step
 
     def good_until(self, hold: float) -> float:
         """Until when (ns) the newest value is good, if nothing newer comes."""

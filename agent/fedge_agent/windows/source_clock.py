@@ -11,8 +11,11 @@ from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 
 from ..types import Batch, Reading
-from .channel import LONG_NS, NEVER_NS, SMOOTH, Channel
+from .channel import NEVER_NS, Channel
 from .votes import Votes
+
+LONG_NS = 1 << 60  # 36 years: no step between two times that fit each other
+SMOOTH = 8  # steps over which the usual one is averaged
 
 
 @dataclass
@@ -24,7 +27,7 @@ class SourceClock:
     newest: int = NEVER_NS  # the newest time of it, ns
     came_ns: int = 0  # when that came, monotonic; 0: not known
     votes: Votes = field(default_factory=Votes)  # of the signs of life
-    usual: float = 0.0  # step between two of them, ns
+    usual: float = 0.0  # step between two times, ns; 0: not known
     batches: int = 0
     lives: bool = False  # the source ever reported until when nothing else has changed
     # of the batch at hand:
@@ -64,10 +67,12 @@ class SourceClock:
         clock = self.newest if self.newest != NEVER_NS else self.alive
         return clock is not None and time_ns - clock > leap
 
-    def note_step(self, step: int) -> None:
-        """Note how far apart two signs of life are."""
-        if 0 < step < LONG_NS:
+    def advance(self, time_ns: int, received_ns: int) -> None:
+        """Note a newer time of the source, and when it came."""
+        step = time_ns - self.newest
+        if step < LONG_NS:
             self.usual += (step - self.usual) / SMOOTH if self.usual else step
+        self.newest, self.came_ns = time_ns, received_ns
 
     def mark_alive(self, until_ns: int) -> None:
         """What was not heard since is unchanged until then."""

@@ -105,6 +105,29 @@ def test_a_source_time_that_moves_is_left_alone(plc: Plc) -> None:
     assert times == [round(s.timestamp()) for s in stamps] and not run.host.problems
 
 
+@pytest.mark.parametrize("off", [timedelta(hours=2), timedelta(hours=-2)], ids=str)
+def test_a_tag_whose_clock_is_off_gets_the_servers_time_and_moves_no_other(plc: Plc, off: timedelta) -> None:
+    right, wrong = (f"{name}-{'ahead' if off > timedelta() else 'behind'}" for name in ("right", "wrong"))
+    plc.add(right, 0.0)
+    plc.add(wrong, 0.0)
+    began, value = time.monotonic(), 0.0
+    with RunningSource(url(plc), [f"ns=2;s={right}", f"ns=2;s={wrong}"]) as run:
+        while "source time" not in run.host.problems:
+            value += 1
+            assert time.monotonic() - began < LONGEST_S
+            plc.write(right, value)
+            plc.write(wrong, value, stamp=now() + off)
+            arrives(run, f"ns=2;s={wrong}", value)
+        plc.write(wrong, -1.0, stamp=now() + off)
+        arrives(run, f"ns=2;s={wrong}", -1.0)
+        side = "ahead of" if off > timedelta() else "behind"
+        assert f"a source time 2 h {side} the server's clock: ns=2;s={wrong}" in run.host.problems["source time"]
+        assert abs(last(run, f"ns=2;s={wrong}").time_ns / 1e9 - time.time()) < 30
+        assert run.host.counts["times_implausible"] >= 1 and wrong in run.host.examples["times_implausible"]
+        alive = [ns for _, ns in run.host.batches if ns is not None][-1]
+        assert abs(alive / 1e9 - time.time()) < 30
+
+
 def test_a_server_whose_sampling_stops_is_noticed(plc: Plc) -> None:
     plc.add("stuck", 1.0)
     with RunningSource(url(plc), ["ns=2;s=stuck"], max_age=1.0) as run:

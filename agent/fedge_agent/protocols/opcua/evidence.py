@@ -14,10 +14,13 @@ import math
 import time
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import Enum
 from typing import Any, NamedTuple
 
 from fedge_models.system import times
+
+from .skew import FAR_NS, ServerClock, Skew, words
 
 STANDS_S = 2.0  # a time that is the same for longer while values change stands still; a shorter one is coarse
 BACK_NS = 1_000_000_000  # a time that goes back further was set back
@@ -44,6 +47,8 @@ class Stamp(NamedTuple):
     still: bool
     replaced: bool  # it is not the source's
     repeated: bool = False  # the same value of the same time as before, over the same connection: nothing new
+    sound: bool = True  # it is of the source's clock, as far as that is known
+    wrong_ns: int | None = None  # the source's own time, where that fits neither the server's clock nor other nodes
 
 
 class Answer(Enum):
@@ -60,6 +65,7 @@ class _Node:
 
     source: int | None  # its times as they came, ns; None: not usable
     server: int | None
+    skew: Skew
     value: Any
     code: int
     status: str
@@ -87,6 +93,7 @@ class Evidence:
         """max_still_s: 0: no node is ever still."""
         self._max_still = max_still_s
         self._nodes: dict[Hashable, _Node] = {}
+        self.clock = ServerClock()
 
     def connected(self, now: float) -> None:
         """A new connection: the time without one proves nothing."""
@@ -94,21 +101,28 @@ class Evidence:
             node.came = node.changed = node.moved = node.asked = now
             node.unmoved, node.missed, node.first = 0, 0, True
 
+    def hear(self, data: Any, now: float) -> None:
+        """Take the server's clock, the value of ServerStatus.CurrentTime."""
+        stamp = data.Value.Value if data.Value is not None and not _bad(data) else None
+        if isinstance(stamp, datetime) and (ns := _usable(stamp)) is not None:
+            self.clock.hear(ns, now)
+
     def take(self, key: Hashable, data: Any, now: float) -> Stamp:
         """Time of the value of a notification (a DataValue)."""
         source, server, code = _usable(data.SourceTimestamp), _usable(data.ServerTimestamp), _code(data)
         value = data.Value.Value if data.Value is not None else None
         node = self._nodes.get(key)
         if node is None:
-            first = source if source is not None else server if server is not None else time.time_ns()
-            node = _Node(source, server, value, code, _status(data), first, now, now, now, now, server)
-            node.fault = Fault.ABSENT if source is None else Fault.NONE
-            self._nodes[key] = node
-            return Stamp(first, False, bool(node.fault.value))
+            return self._begin(key, data, source, server, now)
         other = not _same(value, node.value)
         moved = source is not None and source != node.source
         self._judge_time(node, source, moved, other, now)
-        time_ns = _time(node, source, server, moved, other or code != node.code, now)
+        fits = self._fits(node.skew, source, now, node.first) if moved else not node.skew.fault
+        if fits is False:
+            new = moved or other or code != node.code or node.first
+            time_ns = self._aligned(server, now, node.time_ns) if new else node.time_ns
+        else:
+            time_ns = _time(node, source, server, moved, other or code != node.code, now)
         if other or code != node.code:
             node.gap, node.changes = max(now - node.changed, 0.9 * node.gap), node.changes + 1
             node.changed = now
@@ -119,7 +133,31 @@ class Evidence:
         node.value, node.code, node.status, node.server = value, code, _status(data), server
         repeated = time_ns == node.time_ns and not node.first
         node.time_ns, node.came, node.first = time_ns, now, False
-        return Stamp(time_ns, bool(node.still), bool(node.fault.value), repeated)
+        replaced = bool(node.fault.value) or fits is False
+        return Stamp(time_ns, bool(node.still), replaced, repeated, fits is not None, source if fits is False else None)
+
+    def _begin(self, key: Hashable, data: Any, source: int | None, server: int | None, now: float) -> Stamp:
+        """Note the first value of a node."""
+        value, skew = data.Value.Value if data.Value is not None else None, self.clock.add()
+        first = source if source is not None else server if server is not None else time.time_ns()
+        fits = self._fits(skew, source, now, True)
+        first = self._aligned(server, now, 0) if fits is False else first
+        node = _Node(source, server, skew, value, _code(data), _status(data), first, now, now, now, now, server)
+        node.fault = Fault.ABSENT if source is None else Fault.NONE
+        self._nodes[key] = node
+        wrong = source if fits is False else None
+        return Stamp(first, False, bool(node.fault.value) or fits is False, sound=fits is not None, wrong_ns=wrong)
+
+    def _fits(self, skew: Skew, source: int | None, now: float, first: bool) -> bool | None:
+        """Whether a new source time is of the source's clock; None: it may be of long ago."""
+        return True if source is None else self.clock.judge(skew, source, now, first)
+
+    def _aligned(self, server: int | None, now: float, last: int) -> int:
+        """The server's time of a value, or that of its clock where it gives none, as the other nodes' times are."""
+        clock = self.clock.at(now)
+        assert clock is not None
+        stamp = server if server is not None and abs(server - clock) <= FAR_NS else clock
+        return _later(stamp + self.clock.frame, last)
 
     def _judge_time(self, node: _Node, source: int | None, moved: bool, other: bool, now: float) -> None:
         """Whether the source's time can be used from now on."""
@@ -194,8 +232,7 @@ class Evidence:
 
     def faults(self) -> dict[str, list[Hashable]]:
         """The nodes whose values have the server's time, by what is wrong with the source's."""
-        faulty = ((node.fault.value, key) for key, node in self._nodes.items() if node.fault is not Fault.NONE)
-        return _grouped(faulty)
+        return _grouped((why, key) for key, node in self._nodes.items() if (why := _fault(node)))
 
     def bad(self, now: float, for_s: float) -> dict[str, list[Hashable]]:
         """The nodes whose status has been bad for so long, by its name."""
@@ -205,7 +242,13 @@ class Evidence:
     def forget(self, keys: Sequence[Hashable]) -> None:
         """Forget nodes that are no longer there."""
         for key in keys:
-            self._nodes.pop(key, None)
+            if (node := self._nodes.pop(key, None)) is not None:
+                self.clock.forget(node.skew)
+
+
+def _fault(node: _Node) -> str:
+    """What is wrong with a node's source time, in words."""
+    return node.fault.value or (words(node.skew.by_ns) if node.skew.fault else "")
 
 
 def _time(node: _Node, source: int | None, server: int | None, moved: bool, other: bool, now: float) -> int:
