@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 def file_of(target: str, config_path: Path) -> Path | None:
     """The file that is meant: a path, a pattern of names, or that of a configured source; None: it is a server."""
-    from ..protocols.csv import series
+    from ..protocols.csv import listing
 
     if "://" in target:
         return None
     path = Path(target)
-    if series.is_pattern(path) and not path.exists():
-        found = series.found(path)
+    if listing.is_pattern(path) and not path.exists():
+        found = listing.found(path)
         return found[-1] if found else path
     if path.is_file():
         return path
@@ -42,10 +42,10 @@ def file_of(target: str, config_path: Path) -> Path | None:
 
 def browse_file(path: Path, given: str, config_lines: bool, as_json: bool) -> None:
     """Show a file."""
-    from ..protocols.csv import first_rows, guess, series, snippet
+    from ..protocols.csv import first_rows, guess, listing, snippet
 
     found = guess.understand(path)
-    source = Path(given) if series.is_pattern(Path(given)) else path
+    source = Path(given) if listing.is_pattern(Path(given)) else path
     name = snippet.source_name(source)
     wrong = first_rows.problems(path, found.form, found.tags, snippet.can_be_followed(path, found), advise=False)
     written = list(snippet.lines(source, found, name))

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from fedge_models.errors import ConfigError
 
-from ..protocols.csv import first_rows, series
+from ..protocols.csv import first_rows, listing
 from ..protocols.csv.faults import Faults
 from ..protocols.csv.form import is_workbook
 from ..types import Source, SourceHost
@@ -27,7 +27,7 @@ class FilesSource(Source):
 
     def __init__(self, name: str, config: FilesConfig) -> None:
         where = f"source {name}: {config.path}"
-        if config.tail and config.path.suffix == ".gz" and not series.is_pattern(config.path):
+        if config.tail and config.path.suffix == ".gz" and not listing.is_pattern(config.path):
             what = "a compressed file cannot be followed; expected plain CSV, or a pattern of names"
             raise ConfigError(f"{where}: {what}: what it finds is read in order, compressed or not")
         if config.tail and is_workbook(config.path):
@@ -51,10 +51,10 @@ class FilesSource(Source):
     def check(self, tags: Sequence[str]) -> list[str]:
         """Read the first rows of the file, or of a pattern's first and newest file."""
         config = self._config
-        if not series.is_pattern(config.path):
+        if not listing.is_pattern(config.path):
             return first_rows.problems(config.path, config, tags, config.tail)
-        there = series.found(config.path)
-        paths = series.readable(there) if config.tail else there
+        there = listing.found(config.path)
+        paths = listing.readable(there) if config.tail else there
         if there and there[-1] not in paths:
             return [f"{config.path}: its newest file, {there[-1].name}, cannot be followed; expected CSV"]
         if not paths:

@@ -11,7 +11,7 @@ from pathlib import Path
 from fedge_models.errors import ConfigError, DataError, StorageError, UnreachableError
 from fedge_models.system import files
 
-from ..protocols.csv import records, series
+from ..protocols.csv import listing, records, series
 from ..protocols.csv.faults import Faults
 from ..protocols.csv.lines import header_is
 from ..protocols.csv.rows import Header, Rows, delimiter_of, parse
@@ -46,7 +46,7 @@ class Follower:
         self._position, from_end = host.folder / "position.json", config.start == "end"
         self._continued = _recover(self._position, host.receipts())
         self._file: Tail | series.Series
-        if series.is_pattern(config.path):
+        if listing.is_pattern(config.path):
             self._file = series.Series(config.path, self._position, from_end, config, self._faults)
         else:
             self._file = Tail(config.path, self._position, from_end, config, self._faults)

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from fedge_models.errors import ConfigError
 
-from ..protocols.csv import series
+from ..protocols.csv import listing
 from ..protocols.csv.faults import Faults
 from ..protocols.csv.lines import WholeFile
 from ..protocols.csv.rows import Rows
@@ -55,10 +55,10 @@ def replay(config: FilesConfig, tags: Sequence[str], host: SourceHost, faults: F
 
 def _all(config: FilesConfig, tags: Sequence[str], faults: Faults) -> Iterator[Timed]:
     """The rows of the file, or of all files of the pattern."""
-    if not series.is_pattern(config.path):
+    if not listing.is_pattern(config.path):
         yield from _in_order(config, config.path, tags, faults)
         return
-    paths = series.found(config.path)
+    paths = listing.found(config.path)
     if not paths:
         raise ConfigError(f"{config.path}: there is no file of this pattern")
     shift = 0

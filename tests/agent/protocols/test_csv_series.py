@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fedge_agent.protocols.csv import series
+from fedge_agent.protocols.csv import listing, series
 from fedge_agent.protocols.csv.faults import Faults
 from fedge_agent.protocols.csv.form import TableForm
 from fedge_models.errors import DataError
@@ -67,10 +67,10 @@ def test_names_sort_as_people_sort_days_and_numbers() -> None:
         ["24-11-2026", "01-12-2026"],
     ):
         mixed = names[::-1]
-        assert sorted(mixed, key=series.name_key) == names
+        assert sorted(mixed, key=listing.name_key) == names
     month_first = ["log_11-24-2026.csv", "log_12-01-2026.csv"]
     mixed = month_first[::-1]
-    assert sorted(mixed, key=lambda n: series.name_key(n, True)) == month_first
+    assert sorted(mixed, key=lambda n: listing.name_key(n, True)) == month_first
 
 
 def test_files_are_read_in_order_and_followed_into_the_next_day(tmp_path: Path) -> None:
@@ -199,6 +199,24 @@ def test_days_that_were_compressed_are_read_once(tmp_path: Path, at: str, restar
     pack(tmp_path / "log_4.csv")
     write(tmp_path, "5", "t,a\n5,5\n")
     assert rows(made) == ["5,5"] and counted.kinds == []
+
+
+def test_hundreds_of_days_are_read_without_listing_them_for_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for day in range(400):
+        write(tmp_path, f"{day}", f"t,a\n{day},{day}\n")
+    looks, scandir = [0], os.scandir
+
+    def counted(path: Path) -> object:
+        looks[0] += 1
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", counted)
+    made = begin(tmp_path)
+    assert rows(made) == [f"{day},{day}" for day in range(400)] and looks[0] <= 5
+    write(tmp_path, "400", "t,a\n400,400\n")
+    assert rows(made) == ["400,400"]
 
 
 def test_a_compressed_day_is_read_in_bounded_memory_and_a_damaged_one_says_so(tmp_path: Path) -> None:

@@ -7,8 +7,6 @@ on in it, or in the next one when it was removed. A file that was compressed (.g
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,48 +14,8 @@ from fedge_models.system import files
 
 from .faults import Faults
 from .form import TableForm, is_workbook
+from .listing import Listing, order, unpacked
 from .tail import Position, Tail, load
-
-_PATTERN = re.compile(r"[*?[]")
-_DAY_FIRST = re.compile(r"(?<!\d)(\d{1,2})([._-])(\d{1,2})\2(\d{4})(?!\d)")
-
-
-def is_pattern(path: Path) -> bool:
-    """Whether the last part of a path is a pattern of names."""
-    return _PATTERN.search(path.name) is not None
-
-
-def found(pattern: Path) -> list[Path]:
-    """The files that a pattern finds, in the order of their names: numbers count as numbers, 24.11.2026 as 2026-11-24.
-
-    Not in the order of their last change: to copy or touch an old file would have it read again.
-    """
-    paths = [p for p in pattern.parent.glob(pattern.name) if p.is_file()]
-    return sorted(paths, key=_key([p.name for p in paths]))
-
-
-def _key(names: Iterable[str]) -> Callable[[Path], list[tuple[int, int, str]]]:
-    """The key of paths; the names together tell whether days or months come first."""
-    month_first = any(int(d[3]) > 12 for name in names for d in _DAY_FIRST.finditer(name))
-    return lambda path: name_key(unpacked(path).name, month_first)
-
-
-def name_key(name: str, month_first: bool = False) -> list[tuple[int, int, str]]:
-    """A key that sorts names as people do."""
-    iso = _DAY_FIRST.sub(r"\4\2\1\2\3" if month_first else r"\4\2\3\2\1", name)
-    parts = re.findall(r"\d+|\D+", iso)
-    return [(1, int(part), part) if part.isdigit() and part.isascii() else (0, 0, part) for part in parts]
-
-
-def readable(paths: list[Path]) -> list[Path]:
-    """The files that can be followed: no workbooks, and of a file and its compressed copy the file."""
-    plain = {p for p in paths if p.suffix != ".gz"}
-    return [p for p in paths if not is_workbook(p) and (p in plain or p.with_suffix("") not in plain)]
-
-
-def unpacked(path: Path) -> Path:
-    """The name of a file before it was compressed."""
-    return path.with_suffix("") if path.suffix == ".gz" else path
 
 
 class Series:
@@ -66,9 +24,8 @@ class Series:
     def __init__(self, pattern: Path, position: Path, from_end: bool, form: TableForm, faults: Faults) -> None:
         self._pattern, self._position, self._form = pattern, position, form
         self._faults, self._saved = faults, b""
-        self._known: set[Path] | None = (
-            None  # files that were there at the last look, by their names before compression
-        )
+        self._listing, self._idle = Listing(pattern), True  # whether to look for new files
+        self._known: set[Path] | None = None  # those at the last look, by their names before compression
         at = load(position)
         self._from_end = from_end and not at.name
         self._at: Position | None = at if at.name else None
@@ -81,34 +38,33 @@ class Series:
 
         Raises OSError when a file cannot be read, DataError when it has no header.
         """
+        if self._idle and self._listing.look():
+            self._watch_passed()
+        self._idle = True
+        lines = self._next()
+        self._idle = not lines
+        return lines
+
+    def _next(self) -> list[str]:
         while True:
-            there = found(self._pattern)
-            paths = readable(there)
-            if self.current is None and not self._choose(paths):
+            if self.current is None and not self._choose():
                 return []
             assert self.current is not None and self.path is not None
-            later = self._later(paths)
-            self._watch_passed(there)
-            complete = bool(later) or self.path.suffix == ".gz"
-            lines = self._read(self.current, self.path in paths, complete)
-            if lines or not later or self.current.header_changed is not None:
+            later = self._listing.after(self.path)
+            here = self._listing.find(self.path) == self.path
+            lines = self._read(self.current, here, complete=later is not None or self.path.suffix == ".gz")
+            if lines or later is None or self.current.header_changed is not None:
                 self._watch_left()
                 return lines
-            self._open(later[0])
+            self._open(later)
 
     def pass_over(self) -> bool:
         """Leave a file that cannot be read for the next one; False: there is none yet."""
-        later = self._later(readable(found(self._pattern))) if self.path is not None else []
-        if later:
-            self._open(later[0])
-        return bool(later)
-
-    def _later(self, paths: list[Path]) -> list[Path]:
-        """The files after the one that is read."""
-        assert self.path is not None
-        names = [unpacked(p) for p in paths]
-        here = unpacked(self.path)
-        return paths[names.index(here) + 1 :] if here in names else self._after(paths)
+        self._listing.look()
+        later = self._listing.after(self.path) if self.path is not None else None
+        if later is not None:
+            self._open(later)
+        return later is not None
 
     @staticmethod
     def _read(tail: Tail, here: bool, complete: bool) -> list[str]:
@@ -140,8 +96,9 @@ class Series:
         if self.current is not None:
             self.current.close()
 
-    def _choose(self, paths: list[Path]) -> bool:
+    def _choose(self) -> bool:
         """Open the file of the stored position, or the first or the newest one."""
+        paths = self._listing.paths
         if not paths:
             return False
         at, self._at = self._at, None
@@ -150,24 +107,18 @@ class Series:
             self._open(path, Position(), self._from_end)
             return True
         self.path = self._pattern.parent / at.name
-        there = next((p for p in paths if unpacked(p) == unpacked(self.path)), None)
+        there = self._listing.find(self.path)
         if there is not None:
             if there != self.path:  # it was compressed since then: its text is the same
                 at.inode = there.stat().st_ino
             self._open(there, at)
             return True
-        later = self._after(paths)
-        if later:
-            self._open(later[0])
+        later = self._listing.after(self.path)
+        if later is not None:
+            self._open(later)
         else:  # it was removed and nothing came yet
             self._at, self.path = at, None
-        return bool(later)
-
-    def _after(self, paths: list[Path]) -> list[Path]:
-        """Files whose names come after the one that is gone."""
-        assert self.path is not None
-        key = _key([self.path.name, *(p.name for p in paths)])
-        return [p for p in paths if key(p) > key(self.path)]
+        return later is not None
 
     def _open(self, path: Path, at: Position | None = None, from_end: bool = False) -> None:
         if self.current is not None:
@@ -179,17 +130,17 @@ class Series:
         self.path = path
         self.current = Tail(path, self._position, from_end, self._form, self._faults, at or Position())
 
-    def _watch_passed(self, there: list[Path]) -> None:
+    def _watch_passed(self) -> None:
         """Count files that came newly and are not read: earlier ones, and later ones that cannot be followed."""
-        names = {unpacked(p): p for p in there}
+        names = {unpacked(p): p for p in self._listing.there}
         if self._known is not None and self._known != set(names) and self.path is not None:
-            later = set(map(unpacked, self._later(there)))
+            key = order([self.path.name, *(p.name for p in names)])
             for name in set(names) - self._known - {unpacked(self.path)}:
-                path = names[name]
-                if name not in later and readable([path]):
-                    self._faults.note("files whose names come before the one that is read", path.name)
-                elif name in later and not readable([path]):
-                    self._faults.note("workbooks that came and cannot be followed", path.name)
+                if is_workbook(name):
+                    if key(name) > key(self.path):
+                        self._faults.note("workbooks that came and cannot be followed", name.name)
+                elif key(name) < key(self.path):
+                    self._faults.note("files whose names come before the one that is read", name.name)
         self._known = set(names)
 
     def _watch_left(self) -> None:

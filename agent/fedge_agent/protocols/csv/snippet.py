@@ -12,7 +12,7 @@ import msgspec
 from fedge_models.system import times
 from fedge_models.system.text import printable
 
-from . import series
+from . import listing
 from .clock import Clock
 from .form import Form, is_workbook
 from .guess import Column, Understood, keys_of
@@ -72,7 +72,7 @@ def lines(path: Path, found: Understood, name: str) -> Iterator[str]:
 
 def can_be_followed(path: Path, found: Understood) -> bool:
     """Whether its rows may be followed as they are appended."""
-    plain = not is_workbook(path) and (path.suffix != ".gz" or series.is_pattern(path))
+    plain = not is_workbook(path) and (path.suffix != ".gz" or listing.is_pattern(path))
     return plain and found.form.time_format != "elapsed" and found.order.kind in ("forward", "hour again")
 
 
