@@ -15,7 +15,6 @@ import shutil
 import signal
 import sqlite3
 import tempfile
-import threading
 import time
 from contextlib import closing, suppress
 from pathlib import Path
@@ -26,6 +25,7 @@ import msgspec
 import numpy as np
 from fedge_models.errors import FedgeError
 from fedge_models.graph.card import Card
+from fedge_models.system.worker import Worker
 
 from ..app import App
 from ..config.schema import Config
@@ -42,6 +42,7 @@ from .status_assets import lines
 COPIED = ("models", "sources", "stations", OPCUA)  # folders of the state folder that decide what is seen
 LOOK_S = 0.2
 LEAST_S, MOST_S = 2.0, 300.0
+STOP_S = 5.0
 SHOWN = 8  # features of a window that are printed
 TAGS = 50  # of a source
 
@@ -87,8 +88,11 @@ def run(config: Config, path: Path, seconds: float | None) -> int:
         watch = Watch(app, seconds)
         watch.start()
         app.run()
-        watch.join()
+        watch.stop()
         _report(watch.status, seen)
+        if watch.problem is not None:
+            click.echo(f"this look ended early: {watch.problem}")
+            return 1
         return 0 if len(watch.printed) == len(config.asset) else 1
 
 
@@ -127,27 +131,44 @@ def _fetch(config: Config, state: Path) -> list[str]:
     return said
 
 
-class Watch(threading.Thread):
+class Watch:
     """Prints each new window until the time is over, or the agent ends; then ends the agent."""
 
     def __init__(self, app: App, seconds: float | None) -> None:
-        super().__init__(name="watch", daemon=True)
         self.printed: dict[str, int] = {}  # asset -> the newest window that was printed
         self.status: dict[str, Any] = {}  # the last
-        self._app, self._seconds = app, seconds
+        self._app, self._seconds, self._began = app, seconds, time.monotonic()
+        self._worker = Worker("watch", self._look)
 
-    def run(self) -> None:
-        """Look until it is enough."""
-        began = time.monotonic()
+    @property
+    def problem(self) -> str | None:
+        """Why it ended early."""
+        return self._worker.problem
+
+    def start(self) -> None:
+        """Look from now on."""
+        self._began = time.monotonic()
+        self._worker.start()
+
+    def stop(self) -> None:
+        """Look no more."""
+        self._worker.stop(STOP_S)
+
+    def _look(self) -> float | None:
+        """Look once; seconds until the next time, None when it is enough. Whatever goes wrong ends the agent."""
         try:
-            while not self._is_enough(time.monotonic() - began):
+            if not self._is_enough(time.monotonic() - self._began):
                 self.status = self._app.status()
                 self._print()
-                time.sleep(LOOK_S)
-        except FedgeError:  # it ends, and has closed its files
-            return
-        finally:
+                return LOOK_S
+        except FedgeError:  # the agent ends, and has closed its files
             self._app.stop()
+            return None
+        except BaseException:
+            self._app.stop()
+            raise
+        self._app.stop()
+        return None
 
     def _is_enough(self, passed: float) -> bool:
         if self._seconds is not None:

@@ -37,7 +37,7 @@ from fedge_models.messages.release import Release
 from fedge_models.messages.update import renumber_update
 from fedge_models.privacy import budget
 from fedge_models.privacy.budget import Spent
-from fedge_models.system.worker import BackOff
+from fedge_models.system.worker import BackOff, Worker
 
 from ..config.schema import ModelConfig
 from ..durable.releases import ChainStore
@@ -57,6 +57,8 @@ logger = logging.getLogger(__name__)
 LONGEST_BACKOFF_S = 300.0
 NICE = 10
 LONGEST_PAUSE_S = 0.05
+TURN_S = 0.2  # between two steps
+STOP_S = 5.0  # for the batch or call at hand
 REFUSED = "refused: "  # how the outcome of an update begins that the aggregator refused
 
 
@@ -109,8 +111,7 @@ class Participant:
         self._back_off = BackOff(min(float(config.poll), LONGEST_BACKOFF_S), LONGEST_BACKOFF_S)
         self._stopped: str | None = None
         self._rng = np.random.default_rng()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=f"model-{name}", daemon=True)
+        self._worker = Worker(f"model-{name}", self._turn)
 
     @property
     def serving(self) -> Serving | None:
@@ -132,12 +133,11 @@ class Participant:
 
     def start(self) -> None:
         """Start the thread; it first serves the model that is stored here."""
-        self._thread.start()
+        self._worker.start()
 
     def stop(self) -> None:
         """Stop the thread after its current batch or call."""
-        self._stop.set()
-        self._thread.join(5)
+        self._worker.stop(STOP_S)
 
     def status(self) -> dict[str, Any]:
         """For the status page."""
@@ -161,7 +161,7 @@ class Participant:
             "asked": self._asked(),
             "reachable": self._reachable,
             "contact_age_s": None if self._contact is None else round(time.monotonic() - self._contact, 1),
-            "problem": self.problem,
+            "problem": self.problem or self._worker.problem,
         }
 
     def _threshold(self) -> float | None:
@@ -189,17 +189,25 @@ class Participant:
 
     # the thread
 
-    def _run(self) -> None:
-        if sys.platform == "linux":
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
-        self._guard(self.restore)
-        self.restored.set()
-        while not self._stop.is_set():
-            self._guard(self.step)
-            self._stop.wait(min(0.2, float(self.config.poll)))
+    def _turn(self) -> float:
+        """Serve what is stored here first, then take a step; seconds until the next."""
+        if self.restored.is_set():
+            self._attempt(self.step)
+        else:
+            self._begin()
+        return min(TURN_S, float(self.config.poll))
 
-    def _guard(self, step: Callable[[], None]) -> None:
-        """Run a step; whatever goes wrong becomes the stated problem, and the thread tries again later."""
+    def _begin(self) -> None:
+        try:
+            if sys.platform == "linux":
+                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
+            self._attempt(self.restore)
+        finally:
+            self.restored.set()
+
+    def _attempt(self, step: Callable[[], None]) -> None:
+        """Run a step; what goes wrong stays the stated problem until the aggregator was reached, and delays the next
+        call."""
         try:
             step()
             return
@@ -374,5 +382,5 @@ class Participant:
         while self._slow(float(self.config.training.latency_budget)) and waited < LONGEST_PAUSE_S:
             time.sleep(0.005)
             waited += 0.005
-        if self._stop.is_set():
+        if self._worker.stopping:
             raise RetryError("stopped while training")

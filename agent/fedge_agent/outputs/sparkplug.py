@@ -23,6 +23,7 @@ from typing import Any
 
 import msgspec
 from fedge_models.errors import ConfigError, FedgeError, StorageError, UnreachableError, WireError
+from fedge_models.system.worker import Worker
 
 from .. import figures
 from ..figures import Of, Type
@@ -59,7 +60,7 @@ class SparkplugConfig(Broker, frozen=True, forbid_unknown_fields=True, kw_only=T
 
 
 class SparkplugOutput(Output):
-    """An edge node. The host calls from one thread; commands arrive in the network's thread."""
+    """An edge node. The host calls from one thread; commands arrive in the network's, and are answered in a third."""
 
     Config = SparkplugConfig
     shows_decisions = True
@@ -79,8 +80,9 @@ class SparkplugOutput(Output):
         self._primary: PrimaryHost | None = None  # of the connection; None: none is waited for
         self._born = False  # the connection has sent its births
         self._born_at = -math.inf
-        self._follows = False  # a thread is about to follow the primary host
-        self._answers_later = False  # a request for a rebirth waits until births may be sent again
+        self._worker = Worker(f"sparkplug-{name}", self._catch_up)
+        self._changed: PrimaryHost | None = None  # it came or went, and was not followed yet
+        self._requested: Connection | None = None  # a rebirth was requested of it, and was not sent yet
 
     def begin(self, folder: Path) -> None:
         """Continue the bdSeq of the last process, and send the births. Raises UnreachableError, ConfigError."""
@@ -93,6 +95,7 @@ class SparkplugOutput(Output):
 
     def end(self) -> None:
         """Publish NDEATH, then disconnect (5.5)."""
+        self._worker.stop(REBIRTH_S)
         with self._lock:
             self._leave()
 
@@ -118,6 +121,10 @@ class SparkplugOutput(Output):
         }
         self._send(asset, alert, event.decision.time_ns)
         return Receipt()  # also when nothing changed: the births of a new connection carried it
+
+    def status(self) -> dict[str, Any]:
+        """Why the primary host or a request for a rebirth is not followed at the moment."""
+        return {"problem": self._worker.problem} if self._worker.problem else {}
 
     def check(self) -> list[str]:
         """Connect without births, under another client id than a running agent."""
@@ -167,6 +174,8 @@ class SparkplugOutput(Output):
 
     def _opened(self) -> Connection:
         """Open a new connection, and subscribe."""
+        if not self._worker.running:
+            self._worker.start()
         topic, data = self._node.connecting(_wall_ms())
         self._save()
         self._primary = primary = PrimaryHost(self._config.primary_host) if self._config.primary_host else None
@@ -212,7 +221,7 @@ class SparkplugOutput(Output):
         connection.acknowledge([message])
 
     def _take_state(self, primary: PrimaryHost, message: Message) -> None:
-        """Send births when the primary host comes, leave when it goes: in a thread that may wait for the broker."""
+        """Note that the primary host came or went; following it may have to wait for the broker."""
         before = primary.online
         try:
             primary.take(message.topic, message.payload)
@@ -221,45 +230,56 @@ class SparkplugOutput(Output):
             return
         with self._state_came:
             self._state_came.notify_all()
-        if primary.online != before and not self._follows:
-            self._follows = True
-            threading.Thread(target=self._follow, args=(primary,), name="sparkplug-state", daemon=True).start()
+        if primary.online != before:
+            self._changed = primary
+            self._worker.wake()
+
+    def _command(self, message: Message) -> None:
+        """Note a request for a rebirth."""
+        try:
+            requested = self._node.rebirth_requested(message.topic, message.payload)
+        except WireError as e:
+            logger.warning("%s: a command is ignored: %s", self._config.url, e)
+            return
+        if requested and not message.retain:
+            self._requested = self._connection
+            self._worker.wake()
+
+    # in the worker's thread
+
+    def _catch_up(self) -> float | None:
+        """Follow the primary host and answer a request for a rebirth; seconds until the last births are old enough."""
+        if (primary := self._changed) is not None:
+            self._changed = None
+            try:
+                self._follow(primary)
+            except BaseException:  # it is tried again
+                self._changed = self._changed or primary
+                raise
+        if (connection := self._requested) is None:
+            return None
+        wait = self._born_at + REBIRTH_S - time.monotonic()
+        if wait > 0:
+            return wait
+        self._requested = None
+        self._rebirth(connection)
+        return None
 
     def _follow(self, primary: PrimaryHost) -> None:
         """Follow the primary host: with births, or with NDEATH and a new connection that waits for it."""
-        with self._lock, contextlib.suppress(FedgeError):
-            self._follows = False
+        with self._lock, contextlib.suppress(FedgeError):  # the next decision states why nothing can be sent
             if primary is not self._primary or self._connection is None:
                 return  # of an earlier connection
             if not primary.online and self._born:
                 self._leave()
             self._connected()
 
-    def _command(self, message: Message) -> None:
-        """Answer a request for a rebirth, now or when the last births are a second old."""
-        try:
-            requested = self._node.rebirth_requested(message.topic, message.payload)
-        except WireError as e:
-            logger.warning("%s: a command is ignored: %s", self._config.url, e)
-            return
-        if not requested or message.retain or self._answers_later:
-            return
-        wait = self._born_at + REBIRTH_S - time.monotonic()
-        if wait <= 0:
-            self._rebirth(self._connection)
-            return
-        self._answers_later = True
-        timer = threading.Timer(wait, self._rebirth, (self._connection,))
-        timer.daemon = True
-        timer.start()
-
-    def _rebirth(self, connection: Connection | None) -> None:
+    def _rebirth(self, connection: Connection) -> None:
         """Send the births again, unless another connection has begun."""
-        self._answers_later = False
         if not self._lock.acquire(timeout=REBIRTH_S):
             return  # whoever holds the lock so long is about to send births
         try:
-            if connection is not None and connection is self._connection and self._born:
+            if connection is self._connection and self._born:
                 self._send_births(connection)
         except UnreachableError as e:
             logger.info("no rebirth: %s", e)  # the next connection begins with one

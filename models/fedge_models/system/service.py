@@ -12,7 +12,6 @@ import ipaddress
 import logging
 import os
 import socket
-import threading
 from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -25,6 +24,8 @@ import msgspec
 from ..errors import ConfigError, UnreachableError, WireError
 from . import files, lock
 from .http_exchange import exchange
+from .text import printable
+from .worker import Worker
 
 logger = logging.getLogger(__name__)
 
@@ -102,7 +103,7 @@ class Page:
             routes[path] = lambda call=call: (200, "application/json", msgspec.json.encode(call()))  # type: ignore[misc]
         self._server = _PageServer(address, _PageHandler)
         self._server.routes = routes
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(STOPS_S,), name="page", daemon=True)
+        self._worker = Worker("page", lambda: self._server.serve_forever(STOPS_S))
 
     @property
     def address(self) -> str:
@@ -112,12 +113,13 @@ class Page:
 
     def start(self) -> None:
         """Answer from now on."""
-        self._thread.start()
+        self._worker.start()
 
     def stop(self) -> None:
         """Stop answering, and close the socket; also before `start`."""
-        if self._thread.is_alive():
+        if self._worker.running:
             self._server.shutdown()
+            self._worker.stop(STOPS_S)
         self._server.server_close()
 
 
@@ -149,6 +151,8 @@ def _fetch(address: str, path: str) -> bytes:
     host, _, port = address.rpartition(":")
     with closing(http.client.HTTPConnection(host.strip("[]"), int(port), timeout=REQUEST_TIMEOUT_S)) as connection:
         answer = exchange(connection, address, "GET", path, None, {}, MAX_STATUS_BYTES)
+    if answer.status == 500:
+        raise ValueError(printable(answer.data.decode(errors="replace").strip()))
     if answer.status != 200 or answer.headers.get_content_type() != "application/json":
         raise ValueError(f"another program answers there (HTTP {answer.status})")
     return answer.data
@@ -184,6 +188,10 @@ class HttpServer(ThreadingHTTPServer):
 class _PageServer(HttpServer):
     routes: dict[str, Callable[[], tuple[int, str, bytes]]]
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Whoever asked is gone: that is no fault of ours."""
+        logger.debug("page: a request of %s ended early", client_address, exc_info=True)
+
 
 class _PageHandler(BaseHTTPRequestHandler):
     timeout = REQUEST_TIMEOUT_S
@@ -191,7 +199,11 @@ class _PageHandler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         route = self.server.routes.get(self.path)
-        code, kind, body = route() if route else (404, "text/plain", b"try /status, /metrics or /healthz\n")
+        try:
+            code, kind, body = route() if route else (404, "text/plain", b"try /status, /metrics or /healthz\n")
+        except Exception as e:
+            logger.exception("page: %s", self.path)
+            code, kind, body = 500, "text/plain", f"unexpected {type(e).__name__}: {e}; see the log\n".encode()
         self.send_response(code)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))

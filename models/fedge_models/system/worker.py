@@ -63,6 +63,11 @@ class Worker:
         """Whether the thread is to end: a long step looks at this."""
         return self._stop.is_set()
 
+    @property
+    def running(self) -> bool:
+        """Whether the thread was started and has not ended."""
+        return self._thread.is_alive()
+
     def start(self) -> None:
         """Take the first step now."""
         self._thread.start()

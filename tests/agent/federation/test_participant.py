@@ -318,5 +318,5 @@ def test_a_full_disk_is_not_an_aggregator_that_cannot_be_reached(
 
     for error, reachable in ((StorageError("disk full"), True), (UnreachableError("no answer"), False)):
         monkeypatch.setattr(made, "step", fail)
-        made._guard(made.step)
+        made._attempt(made.step)
         assert made.status()["reachable"] is reachable and str(error) in str(made.status()["problem"])

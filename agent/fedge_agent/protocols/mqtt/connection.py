@@ -24,6 +24,8 @@ from fedge_models.errors import RefusedError, UnreachableError
 from .broker import Broker, address, password, tls_context
 from .reasons import connect_reason, refusal_reason
 
+logger = logging.getLogger(__name__)
+
 MAX_PACKET_BYTES = 16 * 1024 * 1024  # MQTT 5: the broker does not send larger ones (3.1.2.11.4)
 RECEIVE_MAXIMUM = 100  # MQTT 5: messages that may wait for our acknowledgement (3.1.2.11.3)
 CLOSE_S = 1.0
@@ -198,7 +200,20 @@ class Connection:
         client.on_connect, client.on_disconnect = self._on_connect, self._on_disconnect
         client.on_subscribe, client.on_publish = self._on_subscribe, self._on_publish
         client.on_message = self._on_raw
+        client.loop_forever = self._guarded(client.loop_forever)  # what paho's thread runs
         return client
+
+    def _guarded(self, loop: Callable[..., Any]) -> Callable[..., Any]:
+        """Have an exception in paho's thread end the connection; else it would seem to be open, and nothing come."""
+
+        def run(*values: Any, **named: Any) -> Any:
+            try:
+                return loop(*values, **named)
+            except Exception as e:
+                logger.exception("%s: the client failed", self._where)
+                self._lose(f"the client failed: unexpected {type(e).__name__}: {e}; see the log")
+
+        return run
 
     def _session(self) -> dict[str, Any]:
         """Arguments of `connect` for our session."""

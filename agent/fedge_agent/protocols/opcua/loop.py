@@ -5,13 +5,15 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import threading
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from fedge_models.errors import UnreachableError
+from fedge_models.system.worker import Worker
 
 T = TypeVar("T")
+
+STOP_S = 5.0
 
 
 class Loop:
@@ -20,14 +22,14 @@ class Loop:
     def __init__(self, name: str) -> None:
         self._name = name
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
+        self._worker: Worker | None = None
 
     def call(self, work: Coroutine[Any, Any, T], timeout: float) -> T:
         """Run a coroutine and return its result. Raises UnreachableError when it takes longer than `timeout`, s."""
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
-            self._thread = threading.Thread(target=self._loop.run_forever, name=f"opcua-{self._name}", daemon=True)
-            self._thread.start()
+            self._worker = Worker(f"opcua-{self._name}", self._loop.run_forever)
+            self._worker.start()
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result(timeout)
@@ -37,13 +39,13 @@ class Loop:
 
     def stop(self) -> None:
         """Cancel all tasks and end the thread."""
-        loop, thread, self._loop, self._thread = self._loop, self._thread, None, None
-        if loop is None or thread is None:
+        loop, worker, self._loop, self._worker = self._loop, self._worker, None, None
+        if loop is None or worker is None:
             return
-        asyncio.run_coroutine_threadsafe(_cancel_all(), loop).result(5)
+        asyncio.run_coroutine_threadsafe(_cancel_all(), loop).result(STOP_S)
         loop.call_soon_threadsafe(loop.stop)
-        thread.join(5)
-        if not thread.is_alive():
+        worker.stop(STOP_S)
+        if not worker.running:
             loop.close()
 
 
