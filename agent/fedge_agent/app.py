@@ -280,6 +280,7 @@ class App:
             self._run,
             self._spool.silence_state(name),
             self._book,
+            len(self.config.asset),
         )
 
     def _station_files(self, looks: dict[str, Inspection], folder: Path) -> list[Follower]:

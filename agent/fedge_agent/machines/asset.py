@@ -39,7 +39,8 @@ from .pace import pace
 from .silence import nothing
 from .watch import Watch
 
-RECENT_DECISIONS = 4096  # for the status page
+RECENT_DECISIONS = 16_384  # of all assets, for the status page; a third of a KiB each
+MOST_RECENT, LEAST_RECENT = 4096, 100  # of one asset
 NO_CONTEXT: dict[str, str] = {}
 
 
@@ -66,7 +67,9 @@ class Asset:
         run: str = "",
         silence: SilenceState = SilenceState(),  # noqa: B008  # frozen
         events: EventBook | None = None,
+        assets: int = 1,
     ) -> None:
+        """assets: how many there are at this gateway."""
         self.name, self.config, self.participant = name, config, participant
         self._latency = latency
         self._card: Card | None = None
@@ -79,7 +82,7 @@ class Asset:
         self.can_wait = False  # its sources hold a stored past: windows wait for what it lacks to decide
         self._pending: deque[Window] = deque()  # those that do; no more than one batch gives
         self.newest: Glance | None = None  # for who looks at one window
-        self.decisions: deque[tuple[Decision, TargetValue]] = deque(maxlen=RECENT_DECISIONS)
+        self.decisions: deque[tuple[Decision, TargetValue]] = deque(maxlen=recent_share(assets))
 
     # from readings to decisions
 
@@ -295,3 +298,8 @@ class Asset:
         """How far the baseline is, for the status page."""
         known = self.participant.baseline(self.name)
         return None if known is None else {**known._asdict(), "done": known.done, "text": known.text()}
+
+
+def recent_share(assets: int) -> int:
+    """How many recent decisions one of so many assets keeps: 200 machines must not need 270 MB for a status page."""
+    return min(MOST_RECENT, max(LEAST_RECENT, RECENT_DECISIONS // max(1, assets)))

@@ -15,7 +15,7 @@ from fedge_agent.config.schema import AssetConfig, ModelConfig, TagConfig, Train
 from fedge_agent.durable.spool import Spool
 from fedge_agent.federation.participant import Participant
 from fedge_agent.health import Latency
-from fedge_agent.machines.asset import Asset
+from fedge_agent.machines.asset import Asset, recent_share
 from fedge_agent.machines.condition import Condition, SourceFacts, State
 from fedge_agent.machines.condition_words import words
 from fedge_agent.samples.store import SampleStore
@@ -208,3 +208,7 @@ def test_a_score_or_limit_that_cannot_alarm_is_blind(decides: Machine, score: fl
         serving.scale.mean[:] = score
     decides.run(20)
     assert said(decides).startswith("PROBLEM blind: cannot alarm: ")
+
+
+def test_recent_decisions_of_many_machines_take_no_more_memory_than_of_a_few() -> None:
+    assert [recent_share(n) for n in (1, 4, 16, 200, 1000)] == [4096, 4096, 1024, 100, 100]
