@@ -29,7 +29,7 @@ from fedge_models.system import files, service
 from .config.schema import Config, Inspection
 from .durable.event_queue import SPOOL_FILE
 from .durable.event_writer import EventWriter
-from .durable.inbox import Inbox
+from .durable.inbox import INBOX_FILE, Inbox
 from .durable.progress_writer import ProgressWriter
 from .durable.replay_guard import ReplayGuard
 from .durable.spool import Spool
@@ -44,6 +44,7 @@ from .machines.asset import Asset
 from .machines.backlog import Backlog
 from .machines.condition import SourceFacts
 from .machines.fit import check_fit
+from .machines.lost_spool import LostSpool
 from .machines.main_loop import MainLoop
 from .machines.routing import Routes
 from .outputs import registry as outputs
@@ -83,7 +84,7 @@ class App:
         self._run = new_run()
         self._routes = Routes(config.source, config.asset)
         with ExitStack() as opened:  # closed in reverse order
-            self._folder = StateFolder(state, PROGRAM)
+            self._folder = StateFolder(state, PROGRAM, _databases(config))
             opened.callback(self._folder.release)
             self._open_databases(state, opened)
             self._identity = self._load_identity(state)
@@ -125,7 +126,7 @@ class App:
         agent, models = self.config.agent, self.config.model
         self._spool = Spool(state / SPOOL_FILE)
         opened.callback(self._spool.close)
-        self._inbox = Inbox(state / "inbox.sqlite", agent.inbox_bytes, float(agent.inbox_age))
+        self._inbox = Inbox(state / INBOX_FILE, agent.inbox_bytes, float(agent.inbox_age))
         opened.callback(self._inbox.close)
         limits, sizes = (
             {n: m.max_samples for n, m in models.items()},
@@ -140,6 +141,8 @@ class App:
             state / SAMPLES_FILE, before, self._samples.tables, self._share, lambda event: self._events.put(event, None)
         )
         opened.callback(self._book.stop)
+        lost = SPOOL_FILE in self._folder.lost
+        self._lost_spool = LostSpool(self._spool, self._book, lost, lambda event: self._events.put(event, None))
 
     def _open_labels(self, state: Path, opened: ExitStack) -> None:
         self._subjects = subjects = {name: self._subject(name) for name in self.config.asset}
@@ -230,8 +233,12 @@ class App:
             logger.info(
                 "%s: %d assets, status page on %s", self.config.agent.name, len(self._assets), self._page.address
             )
-            self._loop.run(self._stop, self._folder.retry)
+            self._loop.run(self._stop, self._each_second)
             service.notify("STOPPING=1")
+
+    def _each_second(self) -> None:
+        self._lost_spool.look(self._assets.values())
+        self._folder.retry()
 
     def assets(self) -> dict[str, Asset]:
         """The machines, for who looks at their windows."""
@@ -275,7 +282,7 @@ class App:
             self._models[config.model],
             self._samples,
             self._latency,
-            self._spool.alert_state(name),
+            self._lost_spool.alert_state(self.config.agent.name, config.model, name),
             self._raise_event,
             self._run,
             self._spool.silence_state(name),
@@ -300,6 +307,7 @@ class App:
         """Push the readings in the inbox through the windows again; decide on what was not decided before."""
         for name, asset in self._assets.items():
             asset.resume(self._checkpoint(name))
+            self._lost_spool.resume(asset)
         for model in self._models.values():  # before sources start: a picture that meets no model is decided by nobody
             model.restored.wait(RESTORE_S)
         guard = ReplayGuard(self.config.agent.state)
@@ -365,3 +373,9 @@ class App:
     def _facts(self) -> dict[str, SourceFacts]:
         """What the readings of each source do not say."""
         return {n: s.facts() for n, s in self._sources.items()}
+
+
+def _databases(config: Config) -> list[str]:
+    """Files of the state folder that are missed if they are gone, and folders of such files."""
+    outputs_, folders = [f"outputs/{n}.sqlite" for n in config.output], [f"sources/{n}" for n in config.source]
+    return [SPOOL_FILE, INBOX_FILE, SAMPLES_FILE, *outputs_, *folders]

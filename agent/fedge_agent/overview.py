@@ -106,6 +106,7 @@ class Overview:
             "kept": self.inbox.dropped,
             "labels": self.labels.lost,
             "book": self.book.lost,
+            "databases": len(self.folder.lost),
         }
 
     def _storage(self) -> dict[str, Any]:

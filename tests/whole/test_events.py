@@ -124,6 +124,24 @@ def test_what_is_shelved_reaches_no_output_before_its_end(press: Press) -> None:
     assert "fedge_agent_withheld_windows" in press.text("gw", "/metrics")
 
 
+@pytest.mark.parametrize("lost", [["spool.sqlite"], ["spool.sqlite", "inbox.sqlite"]])
+def test_what_is_open_is_sent_again_when_the_spool_is_gone_and_cleared_later(press: Press, lost: list[str]) -> None:
+    press.start("gw")
+    press.wait(lambda: press.sent() and press.listed(), "the fault")
+    key = press.sent()[0][0]
+    press.kill("gw")
+    press.journal.unlink()  # as if the event had waited in the spool
+    for name in lost:
+        for path in (press.folder / "gw").glob(f"{name}*"):
+            path.unlink()
+    press.start("gw")  # the recording begins again: the machine is well
+    press.wait(lambda: (key, "cleared") in press.sent(), "the end of the event")
+    assert press.sent()[0] == (key, "opened")
+    said, status = press.told("gw"), press.status("gw")
+    assert all(f"PROBLEM {name} was lost: it was gone" in said for name in lost)
+    assert status["lost"]["databases"] == len(lost) == len(status["storage"]["damaged"])
+
+
 class Maintenance:
     """A MES that makes an order for each event, and closes all as soon as it has a closing code."""
 

@@ -34,6 +34,7 @@ from .replay_guard import ReplayGuard
 Decoded = TypeVar("Decoded")
 logger = logging.getLogger(__name__)
 
+INBOX_FILE = "inbox.sqlite"  # in the state folder
 AT_ONCE = 200  # rows in memory while they are replayed
 BYTES_AT_ONCE = 4 * 2**20  # of these; one row may be larger
 RECEIPTS = 1024  # commits per source whose receipts are stored: more than a broker leaves unacknowledged

@@ -75,6 +75,11 @@ class Spool(EventQueue):
         """Whether events are held in memory because of that."""
         return self._db.in_memory
 
+    @property
+    def renewed(self) -> int:
+        """How often a file that was damaged or removed was replaced by a new one, which may lack events."""
+        return self._db.renewed
+
     def held_in_memory(self) -> Held | None:
         """The events, while they are held in memory: who reads the file does not see them."""
         if not self._db.in_memory:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The agent's state folder: one agent at a time, what killed writes left, where the status page is, what is damaged.
+"""The agent's state folder: one agent at a time, what killed writes left, where the status page is, what is damaged or
+lost.
 
 Promises: a disk that is full, read-only or failing keeps no agent from starting: only a folder that the operator has to
 correct does. Leaves each file in it to the room that writes it.
@@ -10,29 +11,36 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
 from fedge_models.errors import StorageError
 from fedge_models.system import damage, files, lock
 
+from .known_databases import KnownDatabases
+
 logger = logging.getLogger(__name__)
 
 MACHINE_FILE = "machine"
 TRY_S = 10.0  # how often the address is written again while the disk fails
+NOTE_S = 10.0  # how often it is looked which databases there are
 LOOK_S = 5.0  # how long the list of damaged files is repeated
 
 
 class StateFolder:
     """The folder of a running agent; it is locked until `release`."""
 
-    def __init__(self, path: Path, program: str) -> None:
-        """Raises ConfigError naming another agent that uses it, or OSError for a folder that cannot be used."""
+    def __init__(self, path: Path, program: str, used: Collection[str] = ()) -> None:
+        """used: databases in it, and folders of databases, that this configuration uses.
+
+        Raises ConfigError naming another agent that uses it, or OSError for a folder that cannot be used.
+        """
         self.path = path
         self.problem: str | None = None
         self._address_file, self._address, self._tried = path, "", 0.0
         self._damaged: list[str] = []
-        self._looked = float("-inf")
+        self._looked = self._noted = float("-inf")
         files.try_folder(path)
         self._lock: lock.Lock | None = None
         try:
@@ -45,6 +53,8 @@ class StateFolder:
         self.moved = self._note_machine()
         if removed := files.remove_leftovers(path):
             logger.warning("%s: %d files of writes that were killed are deleted", path, removed)
+        self._databases = KnownDatabases(path)
+        self.lost = self._databases.take_lost(used)  # databases that were deleted or emptied since the last start
 
     def _note_machine(self) -> str | None:
         """What to say of a folder that another machine used last; this one is noted in it then."""
@@ -67,6 +77,7 @@ class StateFolder:
 
     def release(self) -> None:
         """Let another agent use the folder."""
+        self._databases.note()
         if self._lock is not None:
             self._lock.release()
 
@@ -76,7 +87,10 @@ class StateFolder:
         self.retry()
 
     def retry(self) -> None:
-        """Write the address again if the disk did not take it."""
+        """Write the address again if the disk did not take it; note which databases there are."""
+        if time.monotonic() - self._noted > NOTE_S:
+            self._noted = time.monotonic()
+            self._databases.note()
         if not self._address or time.monotonic() - self._tried < TRY_S:
             return
         self._tried = time.monotonic()
@@ -90,14 +104,14 @@ class StateFolder:
             self.problem, self._address = None, ""
 
     def damaged(self) -> list[str]:
-        """What was damaged and is set aside, until a person has moved or deleted it."""
+        """What was damaged or lost, until a person has moved or deleted what is set aside."""
         if time.monotonic() - self._looked > LOOK_S:
             self._looked = time.monotonic()
             try:
                 self._damaged = damage.reports(self.path)
             except OSError as e:
                 self._damaged = [f"{self.path}: cannot be looked at: {e.strerror}"]
-        return self._damaged
+        return [*self._damaged, *self._databases.unmarked]
 
 
 def machine() -> str:

@@ -140,6 +140,16 @@ def new_run() -> str:
     return "".join(secrets.choice(LETTERS) for _ in range(5))
 
 
+def alert_of(event: Event, prefix: str) -> AlertState:
+    """The state that an open event led to, for when that was lost; none if its key does not begin with the prefix: the
+    gateway or the model has another name now."""
+    run, _, number = event.key.removeprefix(prefix).rpartition("-")
+    if not event.key.startswith(prefix) or not number.isdigit():
+        return AlertState()
+    since, severity = event.since_ns or event.decision.time_ns, SEVERITIES.index(event.severity)
+    return AlertState(int(number), True, event.worst, since, severity, event.decision.time_ns, run=run)
+
+
 def _number(state: AlertState) -> str:
     """The last part of an event's key; an event that a version up to 0.1 opened has no run."""
     return f"{state.run}-{state.number}" if state.run else str(state.number)

@@ -188,6 +188,11 @@ class Asset:
         self._events.resume(saved)
         self._samples.resume()
 
+    @property
+    def open_key(self) -> str:
+        """Key of the alert that is open; "": there is none."""
+        return self._events.open_key
+
     def live(self) -> None:
         """End the replay: what follows is new."""
         self._events.live()

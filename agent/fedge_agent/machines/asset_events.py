@@ -57,6 +57,11 @@ class AssetEvents:
             self._book.resume(self._name, self._alert.key, self._alert.state, lasts)
         self._decided_ns = self._alert.state.time_ns
 
+    @property
+    def open_key(self) -> str:
+        """Key of the alert that is open; "": there is none."""
+        return self._alert.key if self._alert.state.opened else ""
+
     def live(self) -> None:
         """End the replay: what follows is new."""
         self._decided_ns = NEVER_NS

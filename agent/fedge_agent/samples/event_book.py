@@ -19,6 +19,7 @@ from pathlib import Path
 from sqlite3 import Connection
 from typing import Any
 
+import msgspec
 from fedge_models.errors import DataError, FedgeError, StorageError
 from fedge_models.system.choices import hint
 from fedge_models.system.healing import HealingDatabase
@@ -126,6 +127,16 @@ class EventBook:
         self._put(lambda db: event_table.end_others(db, asset, open_key, state.time_ns))
         if state.opened:
             self._put(lambda db: event_table.ensure_open(db, key, asset, state))
+
+    def open_event(self, asset: str) -> Event | None:
+        """The opening of the asset's alert that is open and was sent to the outputs; None also if it cannot be read."""
+        try:
+            with self.tables.reading() as db:
+                body = event_table.open_alert(db, asset)
+            return None if body is None else msgspec.structs.replace(event_record.decode(body), state="opened")
+        except (StorageError, msgspec.MsgspecError) as e:
+            logger.error("asset %s: its open event cannot be read: %s", asset, e)
+            return None
 
     def _put(self, write: Write) -> None:
         if len(self._writes) < MAX_WAITING:

@@ -162,6 +162,14 @@ def shelves(db: sqlite3.Connection) -> list[Shelf]:
     return [Shelf(*row) for row in db.execute("SELECT * FROM shelves ORDER BY subject")]
 
 
+def open_alert(db: sqlite3.Connection, asset: str) -> bytes | None:
+    """The asset's alert that is open and was sent, as it was last raised; not one of which only the state is known."""
+    sql = """SELECT body FROM events WHERE asset = ? AND cleared_ns IS NULL AND sent != 0 AND kind = 'alert'
+        AND length(body) > 0 ORDER BY rowid DESC LIMIT 1"""
+    found = db.execute(sql, (asset,)).fetchone()
+    return None if found is None else bytes(found[0])
+
+
 def unsent(db: sqlite3.Connection) -> list[tuple[str, str, bytes]]:
     """(key, asset, event) of open events of which the outputs lack the opening, or that the severity rose."""
     found = db.execute("SELECT key, asset, body, sent FROM events WHERE sent != 1 AND cleared_ns IS NULL").fetchall()

@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 MARK = ".damaged-"
 MOST = 3  # files set aside from one path; older ones are deleted, so that a bad disk does not fill itself
 MAX_REPORT = 2000  # characters
+DAMAGED, LOST = "was damaged", "was lost"  # what became of a file
 LOG = "-wal"  # SQLite finds the log of a file by its name, also of one that was set aside
 
 
@@ -41,12 +42,21 @@ def set_aside(path: Path) -> Path:
     return aside
 
 
-def report(path: Path, aside: Path, text: str) -> None:
+def report(path: Path, aside: Path, text: str, what: str = DAMAGED) -> None:
     """Log what became of a damaged file, and write it beside the one set aside, for as long as that stays."""
-    words = f"{path.name} was damaged: {text}"
+    words = _one_line(f"{path.name} {what}: {text}")
     logger.error("%s: it is set aside as %s", words, aside)
     with suppress(StorageError):
         files.write(aside.with_name(aside.name + ".txt"), words.encode()[:MAX_REPORT])
+
+
+def report_gone(path: Path, text: str) -> None:
+    """Report a file that is gone or empty; an empty one that is set aside stands for it. Raises StorageError."""
+    try:
+        path.touch(0o600)
+    except OSError as e:
+        raise StorageError(f"{path} {LOST}, and cannot be made: {e.strerror}") from e
+    report(path, set_aside(path), text, LOST)
 
 
 def before(path: Path) -> str | None:
@@ -73,9 +83,14 @@ def reports(folder: Path) -> list[str]:
 def _words(aside: Path) -> str:
     try:
         with aside.with_name(aside.name + ".txt").open(encoding="utf-8", errors="replace") as file:
-            return file.read(MAX_REPORT)
+            return _one_line(file.read(MAX_REPORT))
     except OSError:
         return f"{aside.name.partition(MARK)[0]} was damaged and is set aside"
+
+
+def _one_line(text: str) -> str:
+    """SQLite's words on a damaged page have several lines; a PROBLEM is one."""
+    return " ".join(text.split())
 
 
 def _free(path: Path) -> Path:

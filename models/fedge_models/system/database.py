@@ -59,7 +59,7 @@ def _why_not_opened(path: Path, error: Exception) -> str:
 def explain(error: BaseException, path: Path) -> str:
     """What an error of SQLite means, and what to do; its own text stands in brackets."""
     if is_damage(error):
-        return f"the file is damaged ({error})"
+        return f"the file is damaged ({' '.join(str(error).split())})"
     if is_busy(error):
         return f"another program writes to it without end ({error}); try again"
     if not isinstance(error, sqlite3.Error) or not is_disk_failure(error):

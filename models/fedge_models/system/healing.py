@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import StorageError
-from . import database
+from . import damage, database
 from .database import Durability
 from .database_file import DatabaseFile, Tables
 from .moved import MovedError, once_more
@@ -66,6 +66,7 @@ class HealingDatabase:
         self._read_only = False  # it was opened so: it has to be opened again when the disk can be written
         self._closed = False
         self.problem: str | None = None
+        self.renewed = 0  # how often a file that was damaged or removed was replaced by a new one
         if path is None:
             self._tried = NEVER
             self._continue_in_memory()
@@ -177,6 +178,7 @@ class HealingDatabase:
             one._file.close()
             one._tried = AT_ONCE
         self._file.replace(error)
+        self.renewed += 1
 
     def _continue_in_memory(self) -> bool:
         """Continue in memory, if that is wanted; whether it is."""
@@ -219,10 +221,20 @@ class HealingDatabase:
     def _follow(self) -> None:
         """Take the file that has the name now; if there is none, write it again from the one that is open."""
         if not self._file.path.exists():
-            logger.error("%s: %s was removed; it is written again", self._name, self._file.path)
-            self._continue_in_memory()
+            if self._continue_in_memory() and self.whole:
+                logger.error("%s: %s was removed; it is written again", self._name, self._file.path)
+            elif self._heals:
+                self._report_removed()
         self._file.abandon()
         self._tried = AT_ONCE
+
+    def _report_removed(self) -> None:
+        """Report that the file was removed while it was in use, with what it held."""
+        try:
+            damage.report_gone(self._file.path, "it was removed; a new one is begun without what it held")
+            self.renewed += 1
+        except StorageError as e:
+            logger.error("%s: %s", self._name, e)
 
     def _connect(self) -> None:
         """Open the file and write to it what was held in memory meanwhile; hold it in memory when that fails."""

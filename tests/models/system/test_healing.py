@@ -240,6 +240,25 @@ def test_a_file_that_is_removed_is_written_again(tmp_path: Path, opened: Callabl
     assert rows(tmp_path / "store.sqlite", "SELECT id FROM t") == [(1,), (2,)]
 
 
+def test_a_file_that_is_removed_with_what_it_held_is_said(
+    tmp_path: Path, opened: Callable[..., HealingDatabase]
+) -> None:
+    db = opened(tmp_path / "store.sqlite")
+    db.run("INSERT INTO t VALUES (1, 'x')")
+    (tmp_path / "store.sqlite").unlink()
+    db.run("INSERT INTO t VALUES (2, 'x')")
+    assert rows(tmp_path / "store.sqlite", "SELECT id FROM t") == [(2,)] and db.renewed == 1
+    [said] = damage.reports(tmp_path)
+    assert said.startswith("store.sqlite was lost: it was removed; a new one is begun without what it held")
+
+
+def test_what_is_said_of_a_damaged_file_is_one_line(tmp_path: Path, opened: Callable[..., HealingDatabase]) -> None:
+    path = tmp_path / "store.sqlite"
+    path.write_bytes(KINDS["a page overwritten"](filled(path)))
+    opened(path).rows("SELECT count(*) FROM t")
+    assert ["\n" in line for line in damage.reports(tmp_path)] == [False]
+
+
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[SmallDisk]:
     with SmallDisk(tmp_path / "disk") as made:
