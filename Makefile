@@ -3,8 +3,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 DATA ?=
-# Processes that share the quick tests; 0: pytest alone.
-JOBS ?= 2
+# Processes that share the quick tests, more than cores, for they wait a lot; 0: pytest alone.
+JOBS ?= 3
 # More arguments for pytest.
 ARGS ?=
 

@@ -25,7 +25,7 @@ settings.load_profile("same")  # --hypothesis-profile=default looks elsewhere
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` chooses
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests, and put whole programs first: of two pytest processes none should end with a long file."""
+    """Mark the tests, and put whole programs first: of the pytest processes none should end with a long file."""
     for item in items:
         for mark in marks_of(item.path):
             item.add_marker(mark)

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import TypeVar
 
 LONGEST_S = 120.0  # far more than anything takes; a machine may be busy with something else
-STEP_S = 0.01
+STEP_S, LONGEST_STEP_S = 0.01, 0.05  # between two looks: a look costs the program that is looked at, too
+PATIENCE = 0.05  # of the time waited so far is the next step
 
 T = TypeVar("T")
 
@@ -18,8 +19,9 @@ def until(happened: Callable[[], T], what: object = "", longest_s: float = LONGE
 
     Raises AssertionError with `what` (if it can be called: with what it returns then) after `longest_s`.
     """
-    deadline = time.monotonic() + longest_s
+    began = time.monotonic()
     while not (found := happened()):
-        assert time.monotonic() < deadline, f"did not happen: {what() if callable(what) else what}"
-        time.sleep(STEP_S)
+        waited = time.monotonic() - began
+        assert waited < longest_s, f"did not happen: {what() if callable(what) else what}"
+        time.sleep(min(LONGEST_STEP_S, max(STEP_S, PATIENCE * waited)))
     return found
