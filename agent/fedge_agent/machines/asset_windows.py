@@ -88,8 +88,11 @@ class AssetWindows:
         """Readings before this source time are needed by no coming window."""
         if not isinstance(self._assembler, Assembler):  # no model yet; a picture is decided on when it comes
             return FOREVER_NS
-        start = self._assembler.next_start()
-        return NEVER_NS if start is None else math.floor(start - 1e9 * self.pace.hold_s)
+        start, doubt = self._assembler.next_start(), self._assembler.oldest_doubt()
+        if start is None:
+            return NEVER_NS
+        needed = math.floor(start - 1e9 * self.pace.hold_s)
+        return needed if doubt is None else min(needed, doubt)  # a clock that is set back begins with those
 
     def resume(self, start_ns: int | float | None) -> None:
         """Have the first window begin at this source time; a replay follows, until `live`."""

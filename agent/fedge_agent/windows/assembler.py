@@ -109,6 +109,10 @@ class Assembler:
             return None
         return self._grid.time(self._tick + self._to_next() - self._length)
 
+    def oldest_doubt(self) -> int | None:
+        """The oldest time, ns, of the readings that wait for those after them; None: none waits."""
+        return min((r.time_ns for c in self._all for r in c.votes.doubts), default=None)
+
     def facts(self) -> list[ChannelFacts]:
         """What became of the readings of each channel; labels are left out."""
         return [c.facts for c in self._rows]

@@ -64,7 +64,7 @@ class Votes:
         newest_ns: of the known one; reach: between two readings; near: so little ahead, readings were only missing.
         """
         if near and len(self.doubts) >= ENOUGH:
-            ahead = newest_ns + near + KEPT * near / ENOUGH
+            ahead = newest_ns + 1.5 * near
             found = longest_run([r for r in self.doubts if newest_ns < r.time_ns <= ahead], near)
             if len(found) >= ENOUGH and found[0].time_ns <= newest_ns + near:
                 return found

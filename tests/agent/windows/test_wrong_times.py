@@ -95,6 +95,16 @@ def test_each_fourth_time_wrong_by_the_same_costs_no_other_window(off: float, li
     assert set(made.implausible_times()) == {"a", "b"} or abs(off) == 60
 
 
+@pytest.mark.parametrize("off", [60, DAY, -DAY])
+@pytest.mark.parametrize("living", [False, True])
+def test_some_wrong_times_in_a_row_are_no_clock_that_was_set(off: float, living: bool) -> None:
+    wrong = range(40, 48)
+    made = build()
+    found = by_end(feed(made, [row(i + off * (i in wrong), i) for i in range(100)], living))
+    assert set(range(wrong.stop + LENGTH, 90)) <= set(found) and made.counters.clock_jumps == 0
+    assert max(found) < 100 and min(found) >= 0
+
+
 @pytest.mark.parametrize("first", [1, 2])
 @pytest.mark.parametrize("off", [DAY, -DAY])
 def test_the_first_times_may_be_the_wrong_ones(first: int, off: float) -> None:
@@ -157,6 +167,26 @@ def test_a_pause_that_passed_here_too_is_believed_at_once() -> None:
     assert not made.push(Batch("log", row(3620, 1.0), None, 3620 * S))  # what came before was complete
     windows = [w for i in range(1, 7) for w in made.push(Batch("log", row(3620 + i, 1.0), None, (3620 + i) * S))]
     assert windows[0].end_ns == START + 3624 * S and made.counters.gaps == 1 and not made.counters.times_implausible
+
+
+@pytest.mark.parametrize("poll", [1, 300, 3600])
+def test_a_slow_poll_sets_no_clock(poll: int) -> None:
+    made, windows = (
+        Assembler("m", {"a": TagConfig(source="log", tag="a")}, [], 1 / poll, 4, 1, 3.0 * poll, 2.0 * poll),
+        [],
+    )
+    for i in range(30):
+        now = START + i * poll * S
+        windows += made.push(Batch("log", [Reading("a", now, float(i))], now, (i + 1) * poll * S))
+    assert len(windows) >= 26 and made.counters.clock_jumps == made.counters.times_implausible == 0
+
+
+def test_readings_that_wait_are_kept_for_a_restart() -> None:
+    made = build("a")
+    feed(made, [row(i, i, "a") for i in range(20)])
+    assert made.oldest_doubt() is None
+    feed(made, [row(i - DAY, i, "a") for i in range(20, 25)])
+    assert made.oldest_doubt() == START + (20 - DAY) * S
 
 
 @example([300.0] * 40)
