@@ -26,6 +26,7 @@ from fedge_models.errors import ConfigError, IdentityError, StorageError
 from fedge_models.graph.card import Card
 from fedge_models.system import files, service
 
+from .config import claims
 from .config.schema import Config, Inspection
 from .durable.event_queue import SPOOL_FILE
 from .durable.event_writer import EventWriter
@@ -39,6 +40,7 @@ from .federation.identity import Identity
 from .federation.participant import Participant
 from .federation.uplink import Uplink
 from .health import PROGRAM, STATUS_FILE, Latency, Metrics
+from .machines import label_names
 from .machines.alerts import new_run
 from .machines.asset import Asset
 from .machines.backlog import Backlog
@@ -168,6 +170,7 @@ class App:
         }
         files.try_folder(folder)
         built_outputs = {n: outputs.build(n, t, where, state) for n, t in config.output.items()}
+        claims.check(where, state, claims.parts(built_sources, built_outputs), claims.read_by(config, Path(where)))
         self._outputs = {n: HostedOutput(n, o, self._spool, folder, self._take_label) for n, o in built_outputs.items()}
 
     def _backlog(self) -> Backlog:
@@ -202,6 +205,7 @@ class App:
             samples=self._samples,
             labels=self._labels,
             book=self._book,
+            unknown_labels=self._unknown_labels,
         )
 
     def run(self) -> None:
@@ -251,6 +255,11 @@ class App:
     def status(self) -> dict[str, Any]:
         """The status page, as plain data."""
         return self._overview.status()
+
+    def _unknown_labels(self) -> list[str]:
+        """Labels in the configuration that no model knows."""
+        graphs = {n: (a, self._models[a.model].graph) for n, a in self.config.asset.items()}
+        return label_names.unknown(self.config.output, {n: (a, g.card) for n, (a, g) in graphs.items() if g})
 
     def _participant(self, name: str, state: Path) -> Participant:
         assets = {n: a for n, a in self.config.asset.items() if a.model == name}

@@ -53,6 +53,7 @@ class Overview:
     samples: SampleStore
     labels: LabelBook
     book: EventBook
+    unknown_labels: Callable[[], list[str]]  # in the configuration, of no model
 
     def status(self) -> dict[str, Any]:
         """The status page, as plain data."""
@@ -73,6 +74,7 @@ class Overview:
             "event_book": self.book.status(),
             "storage": self._storage(),
             "unwritten_events": {"waiting": self.events.waiting, "problem": self.events.problem},
+            "unknown_labels": self.unknown_labels(),
             "lost": self._lost(),
             "bytes_up": self.uplink.bytes_up if self.uplink else 0,
             "bytes_down": self.uplink.bytes_down if self.uplink else 0,

@@ -10,8 +10,9 @@ from __future__ import annotations
 import abc
 import enum
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import msgspec
@@ -233,6 +234,8 @@ class Plugin:
     """What sources and outputs have in common: `config.plugins` builds ``Class(name, Config)`` from a table."""
 
     Config: ClassVar[type[msgspec.Struct]]  # the keys of the table besides `type`
+    claims: Sequence[str] = ()  # what nothing else of this gateway may have: files that it writes, names at a broker
+    reads: Sequence[str] = ()  # files that it reads
     KEEPS_STATE: ClassVar[bool] = False  # built as ``Class(name, Config, state)``, with the agent's state folder
 
 
@@ -259,6 +262,8 @@ class Source(Plugin, abc.ABC):
     @abc.abstractmethod
     def check(self, tags: Sequence[str]) -> list[str]:
         """Try the connection and each tag without side effects; problems in the operator's words, [] when fine."""
+
+    seen: Mapping[str, Reading] = MappingProxyType({})  # tag -> a value that `check` read, as `run` would deliver it
 
 
 class Receipt(NamedTuple):

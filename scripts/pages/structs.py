@@ -11,11 +11,12 @@ from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import msgspec
-from fedge_models.system.settings import Seconds
+from fedge_models.system.settings import Positive, Seconds
 
 from .markdown import code, table
 
-PLAIN = {str: "text", int: "integer", float: "number", bool: "true or false", Path: "path", Seconds: "duration"}
+DURATIONS = {Seconds: "duration", Positive: "duration above 0"}
+PLAIN = {str: "text", int: "integer", float: "number", bool: "true or false", Path: "path"} | DURATIONS
 UNITS = ((86400, "d"), (3600, "h"), (60, "m"))
 COMMENT = re.compile(r"^    (\w+): .*?  # (.*)$", re.M)
 

@@ -23,7 +23,7 @@ from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.messages.release import Release, header_hash
 from fedge_models.messages.update import Update, decode_update
 from fedge_models.privacy.budget import SitePrivacy
-from fedge_models.system.settings import Seconds
+from fedge_models.system.settings import Positive, Seconds
 
 from support.made_releases import make_release
 
@@ -70,7 +70,7 @@ class OfflineSite:
     ) -> Participant:
         """A participant as the agent starts it; `uplink` stands for the aggregator."""
         training = training or Training(min_samples=40, interval=Seconds(0))
-        how = ModelConfig(training=training, privacy=privacy, poll=Seconds(0))
+        how = ModelConfig(training=training, privacy=privacy, poll=Positive(0))
         who = Identity("https://h:1", "gw", ("m",), KEY, KEY.public_key(), 0.0, self.folder)
         made = Participant(
             "m", how, self.folder / "models", self.samples, self.spool, who, uplink,

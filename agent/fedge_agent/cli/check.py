@@ -4,26 +4,31 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
 from fedge_models.errors import FedgeError, WireError
-from fedge_models.graph.intake import PROBE_BYTES, bounded_memory
+from fedge_models.graph.intake import PROBE_BYTES, bounded_memory, read_capped
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.privacy import budget
 from fedge_models.system import disk, files, lock, service
 
+from ..config import claims
 from ..config.schema import Config
 from ..federation import identity
 from ..federation.uplink import Uplink
 from ..health import STATUS_FILE
+from ..machines import label_names
 from ..machines.fit import check_fit
 from ..machines.routing import Routes
 from ..outputs import registry as outputs
 from ..samples.station_files import Station
 from ..sources import registry as sources
 from ..sources.naming import Names
+from ..types import Output, Source, Table
+from . import check_values
+from .cards import card_of
 
 CAP = 64 * 1024  # of an answer that only shows that this gateway is served
 
@@ -38,7 +43,11 @@ def check_all(config: Config, where: str) -> Iterator[tuple[str, list[str]]]:
     step that cannot be tried, for want of rights or because of a defect, fails, and the next ones are tried.
     """
     yield f"configuration {where}", []
-    for what, step in _steps(config, where):
+    yield from _tried(_steps(config, where))
+
+
+def _tried(steps: Iterable[Step]) -> Iterator[tuple[str, list[str]]]:
+    for what, step in steps:
         try:
             problems = step()
         except FedgeError as e:
@@ -53,17 +62,49 @@ def check_all(config: Config, where: str) -> Iterator[tuple[str, list[str]]]:
 
 def _steps(config: Config, where: str) -> Iterator[Step]:
     state, routes = config.agent.state, Routes(config.source, config.asset)
-    built = [(n, sources.build(n, t, where, state)) for n, t in config.source.items()]
-    targets = [(n, outputs.build(n, t, where, state)) for n, t in config.output.items()]
+    built = {n: sources.build(n, t, where, state) for n, t in config.source.items()}
+    targets = {n: outputs.build(n, t, where, state) for n, t in config.output.items()}
+    claims.check(where, state, claims.parts(built, targets), claims.read_by(config, Path(where)))
     yield f"status page {config.agent.status}", partial(_page_problems, config, where)
-    yield f"state folder {state}", lambda: [p for p in (disk.folder_problem(state),) if p]
-    for name, source in built:
-        users, tags = routes.users(name), routes.tags(name)
-        yield f"source {name}", lambda s=source, u=users, t=tags: Names(u).folded(s.check(t))  # type: ignore[misc]
+    yield _state_step(state)
+    for name, source in built.items():
+        yield f"source {name}", partial(_source_problems, config, routes, name, source)
+    yield from _steps_besides_sources(config, targets)
+    if any(m.file is None for m in config.model.values()) or _has_joined(state):
+        yield "aggregator", partial(_aggregator_problems, config)
+
+
+def problems_besides_sources(config: Config, where: str) -> Iterator[tuple[str, list[str]]]:
+    """What would fail besides the sources: for who reads these anyhow. Raises ConfigError."""
+    state = config.agent.state
+    built = {n: sources.build(n, t, where, state) for n, t in config.source.items()}
+    targets = {n: outputs.build(n, t, where, state) for n, t in config.output.items()}
+    claims.check(where, state, claims.parts(built, targets), claims.read_by(config, Path(where)))
+    yield from _tried([_state_step(state), *_steps_besides_sources(config, targets)])
+
+
+def _state_step(state: Path) -> Step:
+    return f"state folder {state}", lambda: [p for p in (disk.folder_problem(state),) if p]
+
+
+def _source_problems(config: Config, routes: Routes, name: str, source: Source) -> list[str]:
+    """What the source cannot read, and which values its channels cannot use."""
+    found = Names(routes.users(name)).folded(source.check(routes.tags(name)))
+    return found + check_values.unusable(name, config.asset, source.seen)
+
+
+def _label_problems(config: Config) -> list[str]:
+    """Labels that no model knows."""
+    cards = {n: (a, card) for n, a in config.asset.items() if (card := card_of(config, a.model)) is not None}
+    return label_names.unknown(config.output, cards)
+
+
+def _steps_besides_sources(config: Config, targets: Mapping[str, Output]) -> Iterator[Step]:
+    state = config.agent.state
     for name, asset in config.asset.items():
         if asset.inspection and asset.inspection.path:
             yield f"inspection of {name}", Station(name, asset.inspection, state).check
-    for name, output in targets:
+    for name, output in targets.items():
         yield f"output {name}", output.check
     for name, model in config.model.items():
         path = _model_file(config, name)
@@ -73,8 +114,12 @@ def _steps(config: Config, where: str) -> Iterator[Step]:
             count = budget.updates_left(budget.Spent(), privacy)
             what = f"privacy of {name}: epsilon {privacy.epsilon:g}, delta {privacy.delta:g} pay for {count} updates"
             yield what, list
-    if any(m.file is None for m in config.model.values()) or _has_joined(state):
-        yield "aggregator", partial(_aggregator_problems, config)
+    if any(a.label and a.label.map for a in config.asset.values()) or any(map(_closes, config.output.values())):
+        yield "labels", partial(_label_problems, config)
+
+
+def _closes(table: Table) -> bool:
+    return bool(table.get("closing"))
 
 
 def _has_joined(state: Path) -> bool:
@@ -115,11 +160,7 @@ def _model_file(config: Config, name: str) -> Path | None:
 
 def _model_problems(config: Config, name: str, path: Path) -> list[str]:
     """Whether the model of a file runs, and fits each asset that uses it."""
-    try:
-        data = path.read_bytes()
-    except OSError as e:
-        return [files.explain(e, path)]
-    return _unfit(config, name, data, str(path))
+    return _unfit(config, name, read_capped(path), str(path))
 
 
 def _unfit(config: Config, name: str, data: bytes, where: str) -> list[str]:

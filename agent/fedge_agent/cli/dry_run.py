@@ -25,6 +25,7 @@ import msgspec
 import numpy as np
 from fedge_models.errors import FedgeError
 from fedge_models.graph.card import Card
+from fedge_models.system.text import printable
 from fedge_models.system.worker import Worker
 
 from ..app import App
@@ -37,6 +38,7 @@ from ..protocols.opcua.connection import FOLDER as OPCUA
 from ..samples.tables import SAMPLES_FILE
 from ..types import Batch, Reading
 from ..windows.facts import example
+from .check import problems_besides_sources
 from .status_assets import lines
 
 COPIED = ("models", "sources", "stations", OPCUA)  # folders of the state folder that decide what is seen
@@ -76,6 +78,7 @@ def run(config: Config, path: Path, seconds: float | None) -> int:
     """Look for so long, or until each asset has shown a window. Returns the exit code."""
     logging.basicConfig(level="WARNING", format="%(levelname)s %(name)s: %(message)s")
     os.environ.pop("NOTIFY_SOCKET", None)  # this is not the service
+    failed = [(what, problems) for what, problems in problems_besides_sources(config, str(path)) if problems]
     with tempfile.TemporaryDirectory(prefix="fedge-dry-run-") as folder:
         state = Path(folder) / "state"
         for line in _copy(config, state):
@@ -90,10 +93,12 @@ def run(config: Config, path: Path, seconds: float | None) -> int:
         app.run()
         watch.stop()
         _report(watch.status, seen)
+        for what, problems in failed:
+            click.echo("\n".join(printable(f"PROBLEM {what}: {problem}") for problem in problems))
         if watch.problem is not None:
             click.echo(f"this look ended early: {watch.problem}")
             return 1
-        return 0 if len(watch.printed) == len(config.asset) else 1
+        return 0 if len(watch.printed) == len(config.asset) and not failed else 1
 
 
 def _copy(config: Config, state: Path) -> list[str]:

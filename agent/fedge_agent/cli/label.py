@@ -11,11 +11,11 @@ from datetime import datetime
 from pathlib import Path
 
 import click
-from fedge_models.errors import ConfigError, ModelError
-from fedge_models.graph.card import Card
+from fedge_models.errors import ConfigError
 from fedge_models.system import settings, times
 
 from ..config.schema import Config, refer
+from .cards import card_of
 from .options import StateCommand, config_option, load_config
 
 ALWAYS_NS = (1 << 63) - 1
@@ -116,21 +116,7 @@ def _unknown(config: Config, asset: str, subject: object, value: str) -> str | N
     from ..samples.label_values import accepted_values
 
     assert isinstance(subject, Subject)
-    card = _card(config, subject.model)
+    card = card_of(config, subject.model)
     if card is None or subject.target_value(card, value) is not None:
         return None
     return f"{asset} has no label {value!r}: expected {accepted_values(card)}"
-
-
-def _card(config: Config, model: str) -> Card | None:
-    """The card of the model as it was fetched, or of the file that is configured; None when neither is here."""
-    from fedge_models.graph.card import read_card
-    from fedge_models.graph.onnx_file import parse
-
-    for path in (config.agent.state / "models" / model / "graph.onnx", config.model[model].file):
-        if path is not None and path.is_file():
-            try:
-                return read_card(parse(path.read_bytes(), str(path), schemas=False), str(path))
-            except (OSError, ModelError):
-                return None
-    return None

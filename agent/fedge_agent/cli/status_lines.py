@@ -87,7 +87,9 @@ def _whole(table: Mapping[str, Any]) -> Iterable[Line]:
     if inbox["set_aside"]:
         where = f"{inbox['set_aside']} stored batches ended the agent twice, and are in {inbox['aside']}"
         yield Line("", (f"{where}; move them away when you are done",))
-    yield from (Line("", (problem,)) for problem in storage_lines.problems(table["storage"]))
+    yield from (
+        Line("", (problem,)) for problem in [*table["unknown_labels"], *storage_lines.problems(table["storage"])]
+    )
     if any(table["lost"].values()):
         yield Line(f"LOST: {', '.join(f'{n} {k}' for k, n in table['lost'].items() if n)}")
 

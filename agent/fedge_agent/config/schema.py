@@ -21,12 +21,16 @@ from fedge_models.privacy import budget
 from fedge_models.privacy.budget import SitePrivacy
 from fedge_models.system import settings
 from fedge_models.system.choices import hint
-from fedge_models.system.settings import Seconds
+from fedge_models.system.settings import Positive, Seconds
 from fedge_models.training.config import Epochs, Fraction, NotNegative, TrainingConfig
 
 from ..protocols.csv.form import TableForm
 from ..types import Table
 from . import templates as templating
+
+Count = Annotated[int, msgspec.Meta(ge=1)]
+Rate = Annotated[float, msgspec.Meta(gt=0, le=MAX_RATE_HZ)]  # Hz
+AboveZero = Annotated[float, msgspec.Meta(gt=0)]
 
 
 class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -35,11 +39,11 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     name: str
     state: Path  # folder for key, models, samples, spool; created with mode 0700
     status: str = "127.0.0.1:0"  # loopback address of /status, /healthz and /metrics; port 0: any free one
-    queue_batches: int = 10_000  # readings waiting between sources and windows, in batches
-    inbox_bytes: int = (
+    queue_batches: Count = 10_000  # readings waiting between sources and windows, in batches
+    inbox_bytes: Count = (
         64 * 1024 * 1024
     )  # readings stored for a restart, of sources that acknowledge (MQTT); the oldest are deleted
-    inbox_age: Seconds = Seconds(86400)  # stored readings older than this are deleted
+    inbox_age: Positive = Positive(86400)  # stored readings older than this are deleted
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
 
@@ -47,13 +51,13 @@ class Training(TrainingConfig, frozen=True, forbid_unknown_fields=True, kw_only=
     """``[model.X] training``: when to train locally, and how (the keys of `TrainingConfig`)."""
 
     interval: Seconds = Seconds(3600)  # at least this often, once there are samples
-    min_samples: int = 64  # none before this many usable samples
-    new_samples: int = 256  # train early when this many came since the last training
+    min_samples: Count = 64  # none before this many usable samples
+    new_samples: Count = 256  # train early when this many came since the last training
     learning_rate_halving: Annotated[int, msgspec.Meta(ge=0)] = 0  # releases after which it has halved; 0: it stays
     drift_correction: Fraction = 0.5  # how much of its own drift a site takes back at the next training; 0: none
     fine_tune: Epochs = 2  # gentle epochs on a release before it serves here; 0: as it is
-    holdout: float = 0.2  # fraction of time kept back for evaluation
-    latency_budget: Seconds = Seconds(0.02)  # training pauses while the p99 of recent decisions is above
+    holdout: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.2  # fraction of time kept back for evaluation
+    latency_budget: Positive = Positive(0.02)  # training pauses while the p99 of recent decisions is above
 
 
 class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -62,10 +66,10 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     file: Path | None = None  # ONNX file to serve without (or before) an aggregator
     training: Training = Training()
     privacy: SitePrivacy | None = None  # without: updates carry no noise
-    poll: Seconds = Seconds(30)  # how often to ask for a newer release
-    canary_tolerance: float = 0.1  # refuse a release whose held-back loss is worse by more than this fraction
+    poll: Positive = Positive(30)  # how often to ask for a newer release
+    canary_tolerance: NotNegative = 0.1  # refuse a release whose held-back loss is worse by more than this fraction
     confidence: Annotated[float, msgspec.Meta(ge=0.5, lt=1)] = 0.9  # regress: probability with which its bounds hold
-    trend: Seconds = Seconds(14 * 86400)  # regress: history used to forecast when the alarm level is reached
+    trend: Positive = Positive(14 * 86400)  # regress: history used to forecast when the alarm level is reached
     max_samples: Annotated[int, msgspec.Meta(ge=1)] = 20_000  # stored; beyond, the oldest of the commonest label go
     max_sample_bytes: Annotated[int, msgspec.Meta(ge=1)] = 64 * 2**20  # memory for them while training
 
@@ -75,8 +79,8 @@ class TagConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
     source: str
     tag: str
-    index: int | None = None  # row of a two-dimensional waveform tag
-    waveform_hz: float | None = None  # sampling rate of a tag that is an array
+    index: Annotated[int, msgspec.Meta(ge=0)] | None = None  # row of a two-dimensional waveform tag
+    waveform_hz: Rate | None = None  # sampling rate of a tag that is an array
     range: tuple[float, float] | None = None  # [low, high] of possible values; one outside counts as bad quality
 
 
@@ -110,7 +114,7 @@ Samples = Annotated[int, msgspec.Meta(ge=1, le=MAX_LENGTH)]
 class WindowConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """``[asset.X] window``: overrides of the model card's window, and how long a value may be held."""
 
-    rate_hz: Annotated[float, msgspec.Meta(gt=0, le=MAX_RATE_HZ)] | None = None
+    rate_hz: Rate | None = None
     length: Samples | None = None
     hop: Samples | None = None
     max_hold: Seconds | None = None  # a value older than this is a gap; default: 3 samples
@@ -128,7 +132,7 @@ class Level(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 class When(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """``[asset.X] when``: when decisions become an event: one each time the machine gets worse, not one a window."""
 
-    score_above: float | Literal["threshold"] = "threshold"  # "threshold": the machine's own, learnt; or a number
+    score_above: AboveZero | Literal["threshold"] = "threshold"  # "threshold": the machine's own, learnt; or a number
     clear_below: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.8  # times score_above: hysteresis
     for_windows: Annotated[int, msgspec.Meta(ge=1)] = 3  # consecutive windows above to open an event, below to clear it
     min_gap: Seconds = Seconds(4 * 3600)  # between the openings of two events, on the source's clock
@@ -258,6 +262,9 @@ def _check_asset(path: Path, name: str, asset: AssetConfig, config: Config) -> N
         raise ConfigError(f"{path}: key 'asset.{name}.label': source and tag are given together or not at all")
     for key, tag in asset.tags().items():
         refer(tag.source, config.source, f"{path}: key 'asset.{name}.{key}.source'")
+        if tag.index is not None and tag.waveform_hz is None:
+            where = f"{path}: key 'asset.{name}.{key}.index'"
+            raise ConfigError(f"{where}: it is the row of a waveform: give waveform_hz too")
         _check_range(f"{path}: key 'asset.{name}.{key}.range'", key, tag)
     if asset.inspection:
         _check_inspection(f"{path}: key 'asset.{name}.inspection", asset.inspection, asset)

@@ -23,7 +23,6 @@ import numpy as np
 from fedge_models.errors import (
     FedgeError,
     IdentityError,
-    ModelError,
     RefusedError,
     ReleaseError,
     ReplayError,
@@ -32,6 +31,7 @@ from fedge_models.errors import (
     UnreachableError,
 )
 from fedge_models.graph.card import Card
+from fedge_models.graph.intake import read_capped
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.messages.release import Release
 from fedge_models.messages.update import renumber_update
@@ -229,10 +229,7 @@ class Participant:
         """Serve the model that is stored here, before the aggregator is asked for anything."""
         data = self._chain.graph_bytes()
         if data is None and self.config.file is not None:
-            try:
-                data = self.config.file.read_bytes()
-            except OSError as e:
-                raise ModelError(f"{self.config.file}: cannot be read: {e.strerror}") from e
+            data = read_capped(self.config.file)
         if data is None:
             return
         self.model.adopt(data)

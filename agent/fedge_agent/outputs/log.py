@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 import os
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 from fedge_models.errors import StorageError
@@ -17,11 +18,14 @@ from ..types import Event, Output
 logger = logging.getLogger("fedge.events")
 
 
+Size = Annotated[int, msgspec.Meta(ge=1)]  # bytes
+
+
 class LogConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[output.X] type = "log"``."""
 
     path: Path | None = None  # without: the log of the process
-    max_bytes: int = 10_000_000  # then it is renamed to <path>.1, replacing an older one, and a new file begins
+    max_bytes: Size = 10_000_000  # then it is renamed to <path>.1, replacing an older one, and a new file begins
 
 
 class LogOutput(Output):
@@ -31,6 +35,8 @@ class LogOutput(Output):
 
     def __init__(self, name: str, config: LogConfig) -> None:
         self._config = config
+        if (path := config.path) is not None:
+            self.claims = [files.one_name(p) for p in (path, path.with_name(path.name + ".1"))]
 
     def deliver(self, event: Event) -> None:
         """Write the line. Raises StorageError when the disk is full."""

@@ -14,7 +14,7 @@ import msgspec
 from fedge_models.errors import ConfigError, FedgeError
 
 from .. import figures, placeholders
-from ..protocols.mqtt.broker import Broker, check_broker
+from ..protocols.mqtt.broker import Broker, check_broker, session_claims
 from ..protocols.mqtt.connection import Connection
 from ..types import SILENT, Decision, Event, Output, Receipt
 from .event_fields import iso_time
@@ -38,6 +38,7 @@ class MqttOutput(Output):
 
     def __init__(self, name: str, config: MqttOutputConfig) -> None:
         self._name, self._config = name, config
+        self.claims = session_claims(config)
         check_broker(config, f"output {name}")
         _check_topic(config.topic, f"output {name}")
         self._connection: Connection | None = None

@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 from fedge_models.errors import ConfigError, UnreachableError
 from fedge_models.system import files, lock, service
+from fedge_models.system.plain_file import read_secret
 
 from .. import figures
 from ..figures import Of, Type
@@ -272,6 +273,6 @@ def _policy(ua: Any, text: str) -> Any:
 
 def _password(config: OpcuaServerConfig) -> str:
     try:
-        return config.password_file.read_text().strip() if config.password_file else ""
+        return read_secret(config.password_file) if config.password_file else ""
     except OSError as e:
         raise ConfigError(f"{config.password_file}: cannot be read: {e.strerror}") from e

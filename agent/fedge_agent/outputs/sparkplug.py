@@ -27,7 +27,7 @@ from fedge_models.system.worker import Worker
 
 from .. import figures
 from ..figures import Of, Type
-from ..protocols.mqtt.broker import Broker, check_broker
+from ..protocols.mqtt.broker import Broker, check_broker, session_claims
 from ..protocols.mqtt.connection import Connection, Message, Will
 from ..protocols.sparkplug import state, topics
 from ..protocols.sparkplug.edge_node import EdgeNode, Value
@@ -71,6 +71,7 @@ class SparkplugOutput(Output):
             if not topics.is_id(value := getattr(config, key)) and (value or key != "primary_host"):
                 raise ConfigError(f"output.{name}: {key} {value!r}: expected text without +, # and /")
         self._config = config
+        self.claims = session_claims(config)
         self._file: Path | None = None
         self._state = state.NodeState()
         self._node = EdgeNode(NodeId(config.group, config.node), self._state.bdseq, {})

@@ -36,6 +36,7 @@ class FilesSource(Source):
         if config.tail and config.time_format == "elapsed":
             raise ConfigError(f'{where}: key time_format: "elapsed" is of recordings; followed rows need a date')
         self._config = config
+        self.reads = [str(config.path)]
         self._faults: Faults | None = None  # of all runs: a problem of the last one is withdrawn by this one
 
     @property
@@ -50,6 +51,12 @@ class FilesSource(Source):
 
     def check(self, tags: Sequence[str]) -> list[str]:
         """Read the first rows of the file, or of a pattern's first and newest file."""
+        problems = self._problems(tags)
+        if not problems and not listing.is_pattern(self._config.path):
+            self.seen = first_rows.values(self._config.path, self._config, tags)
+        return problems
+
+    def _problems(self, tags: Sequence[str]) -> list[str]:
         config = self._config
         if not listing.is_pattern(config.path):
             return first_rows.problems(config.path, config, tags, config.tail)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
-from fedge_models.system.settings import Seconds
+from fedge_models.system.settings import Positive
 
 from ..protocols.csv.form import Form
 
@@ -21,4 +21,4 @@ class FilesConfig(Form, frozen=True, forbid_unknown_fields=True):
     at_end: Literal["stop", "repeat"] = "stop"
     tail: bool = False  # follow rows that are appended
     start: Literal["end", "begin"] = "end"  # tail: where to start in a file never read before
-    poll: Seconds = Seconds(1)  # tail: how often to look
+    poll: Positive = Positive(1)  # tail: how often to look

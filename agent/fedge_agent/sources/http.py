@@ -15,7 +15,8 @@ from typing import Any
 
 from fedge_models.errors import FedgeError, RetryError
 from fedge_models.system import times
-from fedge_models.system.settings import Seconds
+from fedge_models.system.quoting import quote
+from fedge_models.system.settings import Positive
 
 from ..protocols.http import auth, client, pointer
 from ..protocols.http.settings import Server
@@ -27,7 +28,7 @@ MAX_TEXT = 256  # characters of a job, product or state
 class HttpConfig(Server, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """``[source.X] type = "http"``; a tag is a JSON pointer (RFC 6901) into the answer, such as "/0/product"."""
 
-    poll: Seconds = Seconds(10)  # time between two requests
+    poll: Positive = Positive(10)  # time between two requests
     time: str = ""  # pointer to the time stamp: ISO 8601 or Unix time; empty: the time of arrival
     time_unit: times.Unit | None = None  # of numbers, since 1970; default: told by their size
 
@@ -47,13 +48,15 @@ class HttpSource(Source):
         self._check_tags(tags)
         while not host.stop.is_set():
             began = time.monotonic()
-            readings, now_ns = self._readings(tags, self._ask())
+            answer = self._ask()
+            readings, now_ns = self._readings(tags, answer)
             host.problem("connection", None)
             for reading in readings:
                 bad = reading.quality is Quality.BAD
-                host.problem(reading.tag, "the answer has no number or text there" if bad else None)
+                why = _why_not(pointer.find(answer, reading.tag)) if bad else ""
+                host.problem(reading.tag, f"the answer has {why}" if bad else None)
                 if bad:
-                    host.count("absent")
+                    host.count("absent", 1, why)
             host.emit(readings, now_ns)
             host.stop.wait(max(0.0, began + self._config.poll - time.monotonic()))
 
@@ -61,11 +64,14 @@ class HttpSource(Source):
         """Ask once; a problem for each tag without a value."""
         try:
             self._check_tags(tags)
-            readings, _ = self._readings(tags, self._ask())
+            answer = self._ask()
+            readings, _ = self._readings(tags, answer)
         except FedgeError as e:
             return [str(e)]
+        self.seen = {r.tag: r for r in readings if r.quality is not Quality.BAD}
         url = client.shown(self._config.url)
-        return [f"{url}: tag {r.tag}: no number or text there" for r in readings if r.quality is Quality.BAD]
+        bad = [r.tag for r in readings if r.quality is Quality.BAD]
+        return [f"{url}: tag {tag}: the answer has {_why_not(pointer.find(answer, tag))}" for tag in bad]
 
     def _check_tags(self, tags: Sequence[str]) -> None:
         for tag in tags:
@@ -76,7 +82,7 @@ class HttpSource(Source):
         own = {k: str(v) for k, v in config.headers.items()}
         headers = {"Accept": "application/json", **own, **auth.static(config)}
         with client.connected(config.url, config) as connection:
-            return client.exchange(connection, "GET", config.url, None, headers).data
+            return client.exchange(connection, "GET", config.url, None, headers, expect="value").data
 
     def _readings(self, tags: Sequence[str], answer: Any) -> tuple[list[Reading], int]:
         """One reading per tag, and their time, ns. Raises RetryError when the answer has no usable time."""
@@ -96,3 +102,13 @@ def _reading(tag: str, time_ns: int, value: Any) -> Reading:
     if isinstance(value, str) and len(value) <= MAX_TEXT:
         return Reading(tag, time_ns, value)
     return Reading(tag, time_ns, math.nan, Quality.BAD)
+
+
+def _why_not(value: Any) -> str:
+    """What stands in place of a number or text, in words."""
+    if isinstance(value, (int, float)):
+        return f"{quote(value)} there: no quantity is so large"
+    if isinstance(value, str):
+        return f"a text of {len(value):,} characters there, expected at most {MAX_TEXT}"
+    kind = "nothing" if value is None else "a list" if isinstance(value, list) else "a table"
+    return f"{kind} there, expected a number or text"

@@ -22,7 +22,7 @@ from typing import Annotated, Literal
 
 import msgspec
 from fedge_models.errors import ConfigError, PictureError, UnreachableError
-from fedge_models.system.settings import Seconds
+from fedge_models.system.settings import Positive, Seconds
 
 from ..types import Pixels, Reading, Source, SourceHost
 from ..windows.pictures import MAX_BYTES, RawFormat, check_decoder, check_raw, decode, decode_raw
@@ -38,7 +38,7 @@ class ImagesConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[source.X] type = "images"``; a tag is a pattern of file names, "*" or "cam1_*.png"."""
 
     path: Path
-    poll: Seconds = Seconds(0.2)
+    poll: Positive = Positive(0.2)
     settle: Seconds = Seconds(0.2)  # a file that has not changed for so long is complete
     after: Literal["keep", "delete", "move"] = "keep"  # what to do with a picture after the decision
     move_to: Path | None = None  # folder on the same disk; default: `done` in the folder

@@ -19,7 +19,7 @@ from typing import Literal
 import msgspec
 from fedge_models.errors import ConfigError, FedgeError
 
-from ..protocols.mqtt.broker import check_broker
+from ..protocols.mqtt.broker import check_broker, session_claims
 from ..protocols.mqtt.connection import Connection, Message
 from ..types import Reading, Source, SourceHost
 from .mqtt_attempts import Attempts
@@ -51,6 +51,7 @@ class MqttSource(Source):
 
     def __init__(self, name: str, config: MqttConfig) -> None:
         self._name, self._config = name, config
+        self.claims = session_claims(config)
         where = f"source {name}"
         check_broker(config, where)
         if not config.client_id:

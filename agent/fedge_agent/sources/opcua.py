@@ -17,11 +17,12 @@ import re
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 from fedge_models.errors import ConfigError, FedgeError, UnreachableError
 from fedge_models.system import times
-from fedge_models.system.settings import Seconds
+from fedge_models.system.settings import Positive, Seconds
 
 from ..protocols.opcua.browsing import Browser
 from ..protocols.opcua.calls import limits, load_types, read
@@ -33,6 +34,7 @@ from ..protocols.opcua.reasons import explain, no_answer
 from ..protocols.opcua.tags import Tag, parse
 from ..types import Quality, Reading, Source, SourceHost
 
+Natural = Annotated[int, msgspec.Meta(ge=0)]
 RETRY_ITEMS_S = 5.0
 LOOK_S = 0.2
 REPORT_S = 1.0  # how often to say what is wrong with nodes
@@ -44,11 +46,11 @@ MOST_AT_ONCE = 30_000  # readings of responses that belong together
 class OpcuaConfig(ConnectionConfig, frozen=True, forbid_unknown_fields=True):
     """``[source.X] type = "opcua"``; a tag is a node id or browse path (`protocols.opcua.tags`)."""
 
-    publishing_interval: Seconds = Seconds(0.1)
+    publishing_interval: Positive = Positive(0.1)
     sampling_interval: Seconds = Seconds(0)  # 0: as fast as the server can
-    queue_size: int = 0  # values per tag that the server queues between two publishings; 0: enough
+    queue_size: Natural = 0  # values per tag that the server queues between two publishings; 0: enough
     deadband: float | str = 0.0  # smaller changes are not sent: a number, or e.g. "2%" of the tag's EURange
-    max_age: Seconds = Seconds(10)  # without any value or keep-alive for so long the connection ends
+    max_age: Positive = Positive(10)  # without any value or keep-alive for so long the connection ends
     max_still: Seconds = Seconds(30)  # a tag whose time is of no use, and of which nothing moves for so long, is bad
 
 
@@ -83,7 +85,8 @@ class OpcuaSource(Source):
             except ConfigError as e:
                 problems.append(str(e))
         try:
-            return problems + asyncio.run(_check(self.connector, known))
+            found, self.seen = asyncio.run(_check(self.connector, known))
+            return problems + found
         except FedgeError as e:
             return [*problems, str(e)]
 
@@ -390,8 +393,9 @@ def _deadband(name: str, text: float | str) -> tuple[int, float]:
     return (1, float(text)) if text else (0, 0.0)
 
 
-async def _check(connector: Connector, tags: list[Tag]) -> list[str]:
-    """Read each tag once, in chunks; returns the problems."""
+async def _check(connector: Connector, tags: list[Tag]) -> tuple[list[str], dict[str, Reading]]:
+    """Read each tag once, in chunks; returns the problems, and what can be used."""
+    seen: dict[str, Reading] = {}
     async with connector.open() as link:
         limit = await limits(link.client)
         if any(t.field for t in tags):
@@ -405,7 +409,9 @@ async def _check(connector: Connector, tags: list[Tag]) -> list[str]:
             if why := _wrong(tag, data):
                 near = await browser.near(tag) if why in GONE else ""
                 problems.append(f"{link.facts.url}: tag {tag.text}: {why}{near}")
-        return problems
+            else:
+                seen[tag.text] = reading(tag.text, tag.field, data, 0)
+        return problems, seen
 
 
 def _wrong(tag: Tag, data: Any) -> str:

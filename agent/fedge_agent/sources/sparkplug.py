@@ -17,7 +17,7 @@ import msgspec
 from fedge_models.errors import ConfigError, RefusedError, UnreachableError, WireError
 from fedge_models.system.settings import Seconds
 
-from ..protocols.mqtt.broker import Broker, check_broker
+from ..protocols.mqtt.broker import Broker, check_broker, session_claims
 from ..protocols.mqtt.connection import Connection, Message, Will
 from ..protocols.sparkplug import topics
 from ..protocols.sparkplug.host_view import HostView, Outcome
@@ -51,6 +51,7 @@ class SparkplugSource(Source):
         if config.host_id and not topics.is_id(config.host_id):
             raise ConfigError(f"source.{name}: host_id {config.host_id!r}: expected text without +, # and /")
         self._config = config
+        self.claims = session_claims(config)
         self._view: HostView | None = None  # outlives connections: a historical value is older than the newest we had
 
     def run(self, tags: Sequence[str], host: SourceHost) -> None:

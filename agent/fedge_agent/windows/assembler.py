@@ -56,7 +56,7 @@ class Assembler:
         self._leap = max(LEAP_NS, 2 * length * self._period)
         self._bridge = max(self._leap, min(self._hold, MAX_HELD * self._period))
         self._rows = [
-            Channel(t.waveform_hz is not None, t.index, ChannelFacts(n, t.source, t.tag, _values_of(t)), range=t.range)
+            Channel(t.waveform_hz is not None, t.index, ChannelFacts(n, t.source, t.tag, values_of(t)), range=t.range)
             for n, t in channels.items()
         ]
         self._names = [*channels, *(f"label {label.tag}" for label in labels)]
@@ -450,7 +450,7 @@ class Assembler:
         return None
 
 
-def _values_of(tag: TagConfig) -> str:
+def values_of(tag: TagConfig) -> str:
     """What a channel's values are, in words."""
     if tag.waveform_hz is None:
         return "numbers"

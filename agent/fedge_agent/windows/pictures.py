@@ -13,7 +13,7 @@ from __future__ import annotations
 import io
 import math
 from functools import lru_cache
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -40,7 +40,7 @@ class RawFormat(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     shape: tuple[int, ...]
     dtype: Literal["uint8", "uint16"] = "uint8"
-    bits: int = 0  # that are used of each value (12-bit cameras); 0: all
+    bits: Annotated[int, msgspec.Meta(ge=0, le=16)] = 0  # that are used of each value (12-bit cameras); 0: all
 
 
 def decode(data: bytes, max_pixels: int = MAX_PIXELS, copies: int = 0) -> Pixels:

@@ -20,7 +20,8 @@ import numpy as np
 from .. import protos
 from ..errors import ModelError
 from ..ops.operator import Array
-from ..system import settings
+from ..system import files, settings
+from ..system.plain_file import read_plain
 from .card import Card, read_card, write_card
 from .exported import any_batch, for_serving, one_output
 from .onnx_file import MAX_MODEL_BYTES
@@ -74,14 +75,13 @@ def read_card_file(path: Path) -> Card:
 def read_capped(path: Path) -> bytes:
     """Read the file's bytes. Raises ModelError when it is larger than a model may be or cannot be read."""
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_MODEL_BYTES + 1)
+        data = read_plain(path, MAX_MODEL_BYTES)
+    except PermissionError as e:
+        raise ModelError(files.explain(e, path)) from e
     except OSError as e:
         raise ModelError(f"{path}: cannot be read: {e.strerror}") from e
     if not data:
         raise ModelError(f"{path}: is empty; expected an ONNX file")
-    if len(data) > MAX_MODEL_BYTES:
-        raise ModelError(f"{path}: has more than {MAX_MODEL_BYTES} bytes, which is the most a model may have")
     return data
 
 

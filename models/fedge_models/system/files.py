@@ -146,6 +146,11 @@ def hand_over(path: Path) -> None:
             os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
 
 
+def one_name(path: Path) -> str:
+    """A file's name, the same however the path to it is written."""
+    return str(path.absolute().parent.resolve() / path.name)
+
+
 def sync_folder(folder: Path) -> None:
     """Make names in a folder durable."""
     descriptor = os.open(folder, os.O_RDONLY)

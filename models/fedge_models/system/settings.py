@@ -8,6 +8,7 @@ valid one. Leaves to the caller what a value means (files that exist, names that
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 from collections.abc import Callable
@@ -20,6 +21,7 @@ import msgspec
 from ..errors import ConfigError
 from . import files, type_words
 from .choices import hint
+from .plain_file import read_plain
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -38,6 +40,11 @@ class Seconds(float):
     """A duration. In TOML a number of seconds or text with a unit: "250ms", "10s", "5m", "4h", "7d"."""
 
 
+class Positive(Seconds):
+    """A duration above zero: of at least a millisecond."""
+
+
+LEAST_S, MOST_S = 0.001, 100 * 365 * 86400.0  # of durations; the system's own limits are no far above
 _MISSING = re.compile(r"Object missing required field `(.+)`")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
@@ -45,11 +52,23 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
 
 def parse_seconds(value: object) -> Seconds:
     """Seconds from a number or text such as "10m". Raises ValueError."""
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0:
-        return Seconds(value)
+    found = -1.0
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        found = float(value) if abs(value) <= MOST_S else math.copysign(math.inf, value)
     if isinstance(value, str) and (match := _DURATION.fullmatch(value.strip())):
-        return Seconds(float(match[1]) * _UNITS[match[2]])
+        found = float(match[1]) * _UNITS[match[2]]
+    if 0 <= found <= MOST_S:
+        return Seconds(found)
+    if found > MOST_S:
+        raise ValueError(f"expected a duration of at most 100 years, got {value!r}")
     raise ValueError(f'expected a duration such as "30s", "10m", "4h" or a number of seconds, got {value!r}')
+
+
+def _positive(value: object) -> Positive:
+    seconds = parse_seconds(value)
+    if seconds < LEAST_S:
+        raise ValueError(f"expected a duration of at least 1 ms, got {value!r}")
+    return Positive(seconds)
 
 
 def load(path: Path, type_: type[T]) -> T:
@@ -60,13 +79,11 @@ def load(path: Path, type_: type[T]) -> T:
 def read(path: Path) -> dict[str, Any]:
     """A TOML file as plain tables. Raises ConfigError naming the file."""
     try:
-        data = path.read_bytes()
+        data = read_plain(path, MAX_CONFIG_BYTES)
     except PermissionError as e:
         raise ConfigError(files.explain(e, path)) from e
     except OSError as e:
         raise ConfigError(f"{path}: cannot be read: {e.strerror}") from e
-    if len(data) > MAX_CONFIG_BYTES:
-        raise ConfigError(f"{path}: has {len(data)} bytes, expected at most {MAX_CONFIG_BYTES}")
     try:
         return tomllib.loads(data.decode())
     except UnicodeDecodeError as e:
@@ -108,15 +125,26 @@ def check_name(name: str, where: str) -> None:
 def convert(table: object, type_: type[T], where: str, key: str = "") -> T:
     """A table (from TOML) as `type_`; `where` is the file, `key` the dotted key of the table inside it."""
     decode = partial(_decode_extra, Path(where).parent)
+    _refuse_no_numbers(table, where, key)
     try:
         return msgspec.convert(table, type_, dec_hook=decode)
     except msgspec.ValidationError as e:
         raise ConfigError(f"{where}: {_explain(table, type_, key, e, decode)}") from e
 
 
+def _refuse_no_numbers(table: object, where: str, key: str) -> None:
+    """Raise ConfigError for nan and inf, which TOML has and no key takes."""
+    if isinstance(table, float) and not math.isfinite(table):
+        raise ConfigError(f"{where}: key {key!r}: expected a finite number, got {table}")
+    for name, value in table.items() if isinstance(table, dict) else ():
+        _refuse_no_numbers(value, where, f"{key}.{name}" if key else name)
+
+
 def _decode_extra(folder: Path, type_: type, value: object) -> object:
     if type_ is Seconds:
         return parse_seconds(value)
+    if type_ is Positive:
+        return _positive(value)
     if type_ is Path and isinstance(value, str):
         if "\0" in value:
             raise ValueError(f"expected a path, got {value!r}: a path has no NUL character")

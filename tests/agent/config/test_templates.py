@@ -24,7 +24,7 @@ TEMPLATE = """
 [template.pump]
 model = "m"
 channels.current = { source = "{plc}", tag = "ns=2;s={name}.Current" }
-channels.pressure = { source = "{plc}", tag = "ns=2;s={name}.{{x}}", index = "{row}" }
+channels.pressure = { source = "{plc}", tag = "ns=2;s={name}.{{x}}", waveform_hz = 1000.0, index = "{row}" }
 label = { map = { "{code}" = "normal", NFF = "{ok}" }, late = "2d" }
 window = { hop = "{hop}", length = 60 }
 """

@@ -63,7 +63,7 @@ class Bench:
         self.hosted.wake()
 
     def orders(self, outcome: Outcome) -> list[Order]:
-        with Desk(self.path) as desk:
+        with Desk(self.path, changes=True) as desk:
             return [order for order in desk.orders() if order.outcome == outcome]
 
     def end(self) -> None:

@@ -12,7 +12,7 @@ from fedge_agent.protocols.csv.records import MOST, mended
 from fedge_agent.sources.files import FilesSource
 from fedge_agent.sources.files_config import FilesConfig
 from fedge_agent.types import Quality
-from fedge_models.system.settings import Seconds
+from fedge_models.system.settings import Positive
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.recording_host import RecordingHost
@@ -33,7 +33,7 @@ def read(path: Path, tags: list[str], looks: int = 4, **keys: Any) -> RecordingH
         return host.stop.is_set()
 
     host.stop.wait = wait  # type: ignore[method-assign]
-    FilesSource("csv", FilesConfig(path=path, start="begin", poll=Seconds(0), speed=1e9, **keys)).run(tags, host)
+    FilesSource("csv", FilesConfig(path=path, start="begin", poll=Positive(0), speed=1e9, **keys)).run(tags, host)
     return host
 
 
@@ -62,7 +62,7 @@ def test_row_that_is_written_in_parts_is_waited_for(tmp_path: Path) -> None:
         return host.stop.is_set()
 
     host.stop.wait = wait  # type: ignore[method-assign]
-    FilesSource("csv", FilesConfig(path=path, tail=True, start="begin", poll=Seconds(0))).run(["a", "note"], host)
+    FilesSource("csv", FilesConfig(path=path, tail=True, start="begin", poll=Positive(0))).run(["a", "note"], host)
     assert [r.value for r in host.readings] == [1, "one\ntwo", 2, "x"] and not host.counts
 
 

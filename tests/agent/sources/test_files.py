@@ -23,7 +23,7 @@ from fedge_agent.sources.files_config import FilesConfig
 from fedge_agent.sources.host import HostedSource, Queue
 from fedge_agent.types import Quality
 from fedge_models.errors import ConfigError, UnreachableError
-from fedge_models.system.settings import Seconds
+from fedge_models.system.settings import Positive
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 from support.disks import SmallDisk
@@ -207,7 +207,7 @@ class Followed:
 
     def __init__(self, folder: Path, tags: tuple[str, ...], **config: Any) -> None:
         self.path, self.folder, self.tags = folder / "press.csv", folder, tags
-        self.config = FilesConfig(self.path, tail=True, poll=Seconds(0), **config)
+        self.config = FilesConfig(self.path, tail=True, poll=Positive(0), **config)
         self.host = RecordingHost(folder)
 
     def write(self, text: str | bytes, mode: str = "ab") -> None:
@@ -490,7 +490,7 @@ def test_a_position_that_the_disk_does_not_take_stops_no_row(tmp_path: Path) -> 
     with SmallDisk(tmp_path / "disk") as disk:
         made = follow(disk.folder, ("a",))
         made.path = tmp_path / "press.csv"
-        made.config = FilesConfig(made.path, tail=True, poll=Seconds(0), start="begin")
+        made.config = FilesConfig(made.path, tail=True, poll=Positive(0), start="begin")
         made.write("a\n" + "".join(f"{i}\n" for i in range(100_000)))  # more than is read at once
         disk.read_only()
         assert made.look()[-1] == [99_999]

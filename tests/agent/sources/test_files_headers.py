@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from fedge_agent.sources.files import FilesSource
 from fedge_agent.sources.files_config import FilesConfig
-from fedge_models.system.settings import Seconds
+from fedge_models.system.settings import Positive
 from support.recording_host import RecordingHost
 
 
@@ -25,7 +25,7 @@ def look(host: RecordingHost, path: Path, tags: list[str], tail: bool, **keys: A
         return host.stop.is_set()
 
     host.stop.wait = wait  # type: ignore[method-assign]
-    config = FilesConfig(path=path, tail=tail, start="begin", poll=Seconds(0), speed=1e9, **keys)
+    config = FilesConfig(path=path, tail=tail, start="begin", poll=Positive(0), speed=1e9, **keys)
     FilesSource("csv", config).run(tags, host)
     return {tag: [r.value for r in host.readings if r.tag == tag] for tag in tags}
 

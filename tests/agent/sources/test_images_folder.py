@@ -18,7 +18,7 @@ from fedge_agent.sources.image_names import Times
 from fedge_agent.sources.images import ImagesConfig, ImagesSource, Watch
 from fedge_agent.types import Batch, Reading
 from fedge_models.errors import ConfigError, UnreachableError
-from fedge_models.system.settings import Seconds, convert
+from fedge_models.system.settings import Positive, Seconds, convert
 from PIL import Image
 from support.recording_host import RecordingHost
 from support.waiting import LONGEST_S
@@ -159,7 +159,7 @@ def test_killed_between_taking_and_deciding_it_says_which_and_reads_none_twice(t
     line.watch._put_away = lambda *_: None  # type: ignore[method-assign]  # killed before
     assert line.levels() == [1]
     line.close()
-    queue, source = Queue(100), ImagesSource("line", ImagesConfig(line.folder, settle=Seconds(0), poll=Seconds(0.01)))
+    queue, source = Queue(100), ImagesSource("line", ImagesConfig(line.folder, settle=Seconds(0), poll=Positive(0.01)))
     hosted = HostedSource("line", source, ["*"], queue, tmp_path)
     (tmp_path / "pictures.sqlite").rename(hosted.folder / "pictures.sqlite")
     hosted.start()
@@ -176,7 +176,7 @@ def test_it_waits_while_the_agent_is_behind(tmp_path: Path) -> None:
     for i in range(5):
         line.put(f"{i}.png", i, i)
     queue = Queue(100)
-    source = ImagesSource("line", ImagesConfig(line.folder, settle=Seconds(0), poll=Seconds(0.01), after="delete"))
+    source = ImagesSource("line", ImagesConfig(line.folder, settle=Seconds(0), poll=Positive(0.01), after="delete"))
     hosted = HostedSource("line", source, ["*"], queue, tmp_path)
     hosted.start()
     levels: list[int] = []

@@ -109,7 +109,7 @@ def test_false_extent_of_outside_data_is_refused(key: str, value: str, tmp_path:
 def test_file_over_the_cap_is_refused_unread(tmp_path: Path, size: int) -> None:
     with (tmp_path / "m.onnx").open("wb") as file:
         file.truncate(size)
-    with bounded_memory(1 << 30, "m.onnx"), pytest.raises(ModelError, match="most a model may have"):
+    with bounded_memory(1 << 30, "m.onnx"), pytest.raises(ModelError, match="the most that it may have"):
         read_model(tmp_path / "m.onnx")
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import msgspec
-from fedge_models.system.settings import Seconds
+from fedge_models.system.settings import Positive, Seconds
 
 from ...protocols.http.settings import Target
 
@@ -47,7 +47,7 @@ class MesConfig(Target, frozen=True, forbid_unknown_fields=True, kw_only=True):
     closing: dict[str, str] = msgspec.field(
         default_factory=dict
     )  # closing code -> label; any other code means that the order is still open
-    poll: Seconds = Seconds(60)  # how often to ask for closing codes
+    poll: Positive = Positive(60)  # how often to ask for closing codes
     transient: str = (  # refusals, and errors inside a success, that may heal
         r"(?i)\b(dead)?lock|busy|concurren|time.?out|timed out|try again|unavailable|mismatch|been modified"
     )

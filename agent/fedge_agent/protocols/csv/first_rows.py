@@ -15,6 +15,7 @@ from fedge_models.errors import ConfigError
 from fedge_models.system import times
 from fedge_models.system.choices import hint
 
+from ...types import Quality, Reading
 from . import order
 from .clock import LATEST_PLAUSIBLE_NS, PLAUSIBLE_NS
 from .faults import Faults
@@ -62,6 +63,22 @@ def problems(path: Path, form: Form, tags: Sequence[str], follow: bool, advise: 
     if len(found) > MOST:
         found = [*found[:MOST], f"and {len(found) - MOST} more"]
     return [f"{path}: {text}" for text in found[:-1]] + [f"{path}: {text}{advice}" for text in found[-1:]]
+
+
+def values(path: Path, form: Form, tags: Sequence[str]) -> dict[str, Reading]:
+    """A reading of each tag in the first rows, of the kind that most of them have: a number, or text."""
+    found: dict[tuple[str, type], list[Reading]] = {}
+    table = WholeFile(path, form, Faults())
+    try:
+        rows = Rows(path, table.header, tags, form, Faults())
+        for row in islice(table, ROWS):
+            for reading in rows.readings(row.cells, 0) if rows.fits(row.cells) else ():
+                if reading.quality is not Quality.BAD:
+                    found.setdefault((reading.tag, type(reading.value)), []).append(reading)
+    finally:
+        table.close()
+    most = sorted(found.items(), key=lambda item: len(item[1]))
+    return {tag: readings[0] for (tag, _), readings in most}
 
 
 def _is_like_a_number(cell: str) -> bool:

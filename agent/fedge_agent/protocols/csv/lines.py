@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO, NamedTuple, cast
 
 from fedge_models.errors import ConfigError, DataError
+from fedge_models.system.plain_file import require_plain
 
 from . import foreign, records
 from .encoding import Encoding, find
@@ -136,6 +137,7 @@ class WholeFile:
         return records.is_header(lines, self.delimiter or delimiter_of(self._form, lines[0]))
 
     def _lines(self) -> Iterator[list[str]]:
+        require_plain(self.path)
         opened = gzip.open if self.path.suffix == ".gz" else Path.open
         self._file = file = cast(IO[bytes], opened(self.path, "rb"))
         rest = file.read(CHUNK)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from fedge_models.errors import DataError
+from fedge_models.system.plain_file import open_plain
 
 BEHIND = 1 << 16  # bytes before a place that stay in memory
 STEP = 1 << 18
@@ -22,7 +23,7 @@ class Opened:
     """A file of plain text."""
 
     def __init__(self, path: Path) -> None:
-        self._file: BinaryIO = path.open("rb", buffering=0)
+        self._file: BinaryIO = open_plain(path)
 
     def inode(self) -> int:
         """The number of the file itself, whatever its name is."""

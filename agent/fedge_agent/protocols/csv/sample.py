@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fedge_models.errors import ConfigError, DataError
+from fedge_models.system.plain_file import require_plain
 
 from . import foreign, guess_encoding, records
 from .encoding import find
@@ -96,6 +97,7 @@ def _text(path: Path) -> tuple[str, list[str]]:
     """The encoding as a key, and the first whole lines."""
     opened = gzip.open if path.suffix == ".gz" else Path.open
     try:
+        require_plain(path)
         with opened(path, "rb") as file:
             data = bytes(file.read(BYTES))
     except (OSError, EOFError, zlib.error) as e:

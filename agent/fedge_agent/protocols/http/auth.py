@@ -12,6 +12,7 @@ import hmac
 from pathlib import Path
 
 from fedge_models.errors import UnreachableError
+from fedge_models.system.plain_file import read_secret
 
 from .settings import Hmac, Server
 
@@ -19,7 +20,7 @@ from .settings import Hmac, Server
 def secret(path: Path) -> str:
     """The text of a file without its line end. Raises UnreachableError: the file may be put in place later."""
     try:
-        return path.read_text().strip()
+        return read_secret(path)
     except (OSError, UnicodeDecodeError) as e:
         raise UnreachableError(f"{path}: cannot be read: {getattr(e, 'strerror', None) or e}") from e
 

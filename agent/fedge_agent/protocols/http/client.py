@@ -37,7 +37,7 @@ from .settings import Server
 
 MAX_ANSWER_BYTES = 1024 * 1024
 GONE = 410
-Expect = Literal["json", "no page", "anything"]
+Expect = Literal["json", "value", "no page", "anything"]
 _UNAVAILABLE = {  # statuses that every request gets for some time
     401: "the key or password is not accepted; renew it (orders wait meanwhile)",
     407: "a proxy wants a password",
@@ -115,8 +115,8 @@ def exchange(
 ) -> Answer:
     """Send a request and read its answer. Raises UnreachableError when no whole answer came, RetryError, RefusedError.
 
-    expect: what the answer of a success holds: JSON or nothing; anything but a web page, which proxies and login forms
-    send; or anything. may_be_gone: "not found" is an answer as well, with the status GONE.
+    expect: what the answer of a success holds: JSON or nothing; JSON (value); anything but a web page, which proxies
+    and login forms send; or anything. may_be_gone: "not found" is an answer as well, with the status GONE.
     """
     parts, limit_s = urlsplit(url), (connection.timeout or 10.0) * 3
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
@@ -147,7 +147,9 @@ def interpret(url: str, status: int, headers: Mapping[str, str] | Message, data:
         raise UnavailableError(
             f"{url}: status {status} with a web page instead of JSON ({excerpt}); a proxy or login page answers", login
         )
-    return Answer(status, _json(url, data) if expect == "json" else _json_if_any(data))
+    if expect == "value" and not data.strip():
+        raise RetryError(f"{url}: status {status} with an empty body; expected JSON")
+    return Answer(status, _json(url, data) if expect in ("json", "value") else _json_if_any(data))
 
 
 def _failure(url: str, status: int, headers: Mapping[str, str] | Message, excerpt: str) -> RetryError | RefusedError:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
-from fedge_models.system.settings import Seconds
+from fedge_models.system.settings import Positive
 
 
 class Hmac(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -31,7 +31,7 @@ class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     ca_file: Path | None = None  # the CA that issued the server's certificate; without: the system's
     certificate: Path | None = None  # ours, PEM; for servers that ask for one
     private_key: Path | None = None
-    timeout: Seconds = Seconds(10)
+    timeout: Positive = Positive(10)
 
 
 class Target(Server, frozen=True, forbid_unknown_fields=True, kw_only=True):

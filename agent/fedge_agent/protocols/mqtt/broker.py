@@ -10,7 +10,8 @@ from typing import Literal, NamedTuple
 import msgspec
 from fedge_models.errors import ConfigError
 from fedge_models.system.addresses import split_url
-from fedge_models.system.settings import Seconds
+from fedge_models.system.plain_file import read_secret
+from fedge_models.system.settings import Positive, Seconds
 from fedge_models.system.structs import known
 
 from ..tls import client_context
@@ -30,9 +31,9 @@ class Broker(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     ca_file: Path | None = None  # the CA that issued the broker's certificate; without: the system's
     certificate: Path | None = None  # ours, PEM
     private_key: Path | None = None
-    keepalive: Seconds = Seconds(10)  # a dead link is noticed within twice this
+    keepalive: Positive = Positive(10)  # a dead link is noticed within twice this
     session_expiry: Seconds = Seconds(86400)  # MQTT 5: how long the broker stores messages for us while we are away
-    timeout: Seconds = Seconds(5)  # to connect, and for each acknowledgement
+    timeout: Positive = Positive(5)  # to connect, and for each acknowledgement
 
 
 class Address(NamedTuple):
@@ -43,12 +44,17 @@ class Address(NamedTuple):
     tls: bool
 
 
+LONGEST_KEEPALIVE_S = 65_535  # two bytes (MQTT 5, 3.1.2.10)
+
+
 def check_broker(broker: Broker, where: str) -> None:
     """Raise ConfigError for keys that contradict each other."""
     try:
         tls = address(broker).tls
     except ConfigError as e:
         raise ConfigError(f"{where}: {e}") from e
+    if broker.keepalive > LONGEST_KEEPALIVE_S:
+        raise ConfigError(f"{where}: keepalive: expected at most {LONGEST_KEEPALIVE_S} s, got {broker.keepalive:g}")
     if broker.password_file is not None and not broker.username:
         raise ConfigError(f"{where}: password_file is given without username")
     if (broker.certificate is None) != (broker.private_key is None):
@@ -87,9 +93,10 @@ def password(broker: Broker) -> str | None:
     if broker.password_file is None:
         return None
     try:
-        return broker.password_file.read_text().strip()
-    except OSError as e:
-        raise ConfigError(f"{broker.password_file}: cannot be read: {e.strerror}") from e
+        return read_secret(broker.password_file)
+    except (OSError, UnicodeDecodeError) as e:
+        why = getattr(e, "strerror", None) or e
+        raise ConfigError(f"{broker.password_file}: cannot be read: {why}") from e
 
 
 class _Socket(ssl.SSLSocket):
@@ -101,3 +108,8 @@ class _Socket(ssl.SSLSocket):
         except BaseException:
             self.close()
             raise
+
+
+def session_claims(broker: Broker) -> list[str]:
+    """The session at the broker that no other client may use: it would throw this one out, again and again."""
+    return [f"the client id {broker.client_id!r} at {broker.url}"] if broker.client_id else []

@@ -19,7 +19,8 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 from fedge_models.errors import ConfigError, FedgeError
 from fedge_models.system.addresses import split_url
-from fedge_models.system.settings import Seconds
+from fedge_models.system.plain_file import MOST_SECRET_BYTES, read_plain, read_secret
+from fedge_models.system.settings import Positive
 
 from . import security as trust
 from .reasons import Facts, explain
@@ -47,7 +48,7 @@ class ConnectionConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     password_file: Path | None = None
     user_certificate: Path | None = None  # to log in with a certificate instead of a password
     user_private_key: Path | None = None
-    timeout: Seconds = Seconds(4)  # of each call
+    timeout: Positive = Positive(4)  # of each call
 
 
 class Link(NamedTuple):
@@ -264,7 +265,7 @@ def _check(name: str, config: ConnectionConfig) -> None:
 
 def _secret(path: Path | None) -> str:
     try:
-        return path.read_text().strip() if path else ""
+        return read_secret(path) if path else ""
     except OSError as e:
         raise ConfigError(f"{path}: cannot be read: {e.strerror}") from e
 
@@ -272,6 +273,6 @@ def _secret(path: Path | None) -> str:
 def _format(path: Path | None) -> str:
     """Format of a certificate or key, "pem" or "der", by its content."""
     try:
-        return "pem" if path and path.read_bytes().lstrip().startswith(b"-----") else "der"
+        return "pem" if path and read_plain(path, MOST_SECRET_BYTES).lstrip().startswith(b"-----") else "der"
     except OSError as e:
         raise ConfigError(f"{path}: cannot be read: {e.strerror}") from e

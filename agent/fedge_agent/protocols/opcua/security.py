@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from fedge_models.errors import ConfigError
 from fedge_models.system import files
+from fedge_models.system.plain_file import read_plain
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate
@@ -120,9 +121,7 @@ def load(path: Path) -> Certificate:
     from cryptography import x509
 
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise ConfigError(f"{path}: has more than {MAX_BYTES} bytes; expected one certificate")
-        data = path.read_bytes()
+        data = read_plain(path, MAX_BYTES)
         pem = data.lstrip().startswith(b"-----")
         return x509.load_pem_x509_certificate(data) if pem else x509.load_der_x509_certificate(data)
     except OSError as e:

@@ -19,7 +19,7 @@ from fedge_agent.samples.sample_table import Sample
 from fedge_agent.samples.store import SampleStore
 from fedge_agent.types import AlertState, Decision
 from fedge_models.graph.card import Card, Channel, WindowSpec
-from fedge_models.system.settings import Seconds
+from fedge_models.system.settings import Positive, Seconds
 from support.at_end import AtEnd
 from support.canned_http import CannedServer, reply
 from support.databases import rows
@@ -51,7 +51,7 @@ def test_closed_order_teaches_the_model(at_end: AtEnd, tmp_path: Path, found: st
     ) as server:
         closing = {"no fault found": "normal", "bearing": "anomaly"}
         status = Step(method="GET", url="/{id}", code="/code")
-        mes = at_end(MesOutput("cmms", MesConfig(url=server.url, status=status, closing=closing, poll=Seconds(0))))
+        mes = at_end(MesOutput("cmms", MesConfig(url=server.url, status=status, closing=closing, poll=Positive(0))))
         hosted = HostedOutput("cmms", mes, spool, tmp_path, book.put)
         hosted.start()
         until(lambda: any("GET" in asked.line for asked in server.requests), hosted.status)
@@ -78,7 +78,7 @@ def test_an_alarm_that_never_cleared_labels_no_future_when_ntp_comes(at_end: AtE
     order = Order("gw:m:pump:1", "pump", T0, 60.0, None, "17", None, None, False, None)
     with CannedServer(lambda _: reply(200, '{"code": "no fault found"}')) as server:
         status = Step(method="GET", url="/{id}", code="/code")
-        config = MesConfig(url=server.url, status=status, closing={"no fault found": "normal"}, poll=Seconds(0))
+        config = MesConfig(url=server.url, status=status, closing={"no fault found": "normal"}, poll=Positive(0))
         mes = at_end(MesOutput("cmms", config))
         mes.begin(tmp_path)
         label = mes._closed(order)

@@ -27,7 +27,7 @@ from fedge_agent.protocols.http.client import MAX_ANSWER_BYTES
 from fedge_agent.protocols.http.settings import Hmac
 from fedge_agent.types import AlertState, Label
 from fedge_models.errors import ConflictError, RefusedError, RetryError, UnreachableError
-from fedge_models.system.settings import Seconds
+from fedge_models.system.settings import Positive, Seconds
 from support.at_end import AtEnd
 from support.canned_http import CannedServer, Request, reply
 from support.events import changed, make_event
@@ -76,7 +76,7 @@ def test_malformed_answer_to_a_create(at_end: AtEnd, name: str) -> None:
     answer, error, words = MALFORMED[name]
     with CannedServer(lambda _: answer) as server:
         create = msgspec.structs.replace(CREATE, error="/error")
-        mes = at_end(MesOutput("mes", MesConfig(url=server.url, create=create, timeout=Seconds(5))))
+        mes = at_end(MesOutput("mes", MesConfig(url=server.url, create=create, timeout=Positive(5))))
         with pytest.raises(error, match=rf"(?s){words}") as caught:
             mes.deliver(EVENT)
     assert isinstance(caught.value, RefusedError) == (error is RefusedError)  # set aside, or tried again
@@ -453,7 +453,7 @@ def test_host_collects_what_became_known_and_keeps_it_before_it_forgets(at_end: 
     with CannedServer(lambda asked: reply(200, msgspec.json.encode(code if "GET" in asked.line else {}))) as server:
         status = Step(method="GET", url="/{id}", code="/code")
         closing = {"no fault found": "normal"}
-        mes = at_end(MesOutput("mes", MesConfig(url=server.url, status=status, closing=closing, poll=Seconds(0))))
+        mes = at_end(MesOutput("mes", MesConfig(url=server.url, status=status, closing=closing, poll=Positive(0))))
         spool = at_end(Spool(tmp_path / "spool.sqlite"))
         spool.put_event(["mes"], EVENT, AlertState(1))
         cleared = changed(EVENT, state="cleared", time_ns=EVENT.decision.time_ns + 5)
