@@ -213,7 +213,8 @@ class App:
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         with self._opened as ending:  # ends in reverse order of what follows, then closes what was opened
             self._samples.start()
-            self._labels.start(self._followed)
+            self._labels.follow(self._followed)
+            self._labels.start()
             self._book.start()
             ending.callback(self._page.stop)
             self._page.start()

@@ -30,14 +30,13 @@ from ..types import AlertState, Event
 from . import event_table, event_view
 from .event_table import Note, Row, Shelf
 from .event_view import View
-from .tables import open_tables
+from .tables import TableWriter, open_tables
 from .withholding import FAULT, NORMAL, Hold
 
 logger = logging.getLogger(__name__)
 
 LOOK_S = 1.0  # for what people decide, in another process
 TRIM_S = 60.0
-LAST_S = 5.0
 MAX_WAITING = 10_000  # changes that the disk has not taken
 SHOWN = 20  # holds in status
 WITHHELD_SHARE = 4  # withheld windows may take one part in so many of an asset's samples
@@ -45,7 +44,7 @@ WITHHELD_SHARE = 4  # withheld windows may take one part in so many of an asset'
 Write = Callable[[Connection], object]
 
 
-class EventBook:
+class EventBook(TableWriter):
     """All events of the agent. Thread-safe. Without `start` it only stores: for `fedge-agent event`.
 
     before_ns: of each asset, the stretch before an alarm whose windows are withheld too; share: how many samples an
@@ -61,11 +60,11 @@ class EventBook:
         send: Callable[[Event], None] = lambda _: None,
     ) -> None:
         self._before_ns, self._share, self._send = before_ns or {}, share, send
-        self.tables = open_tables(path, "events", "EXTRA", beside, heals=beside is not None)
+        tables = open_tables(path, "events", "EXTRA", beside, heals=beside is not None)
+        super().__init__(tables, Worker("event book", self._round, self._finish))
         self._lock = threading.Lock()
         self._flushing = threading.Lock()
         self._writes: deque[Write] = deque()
-        self._worker = Worker("event book", self._round, self._finish)
         self._shelves: dict[str, Shelf] = {}
         self._ends: dict[tuple[str, float], float] = {}  # (subject, when it was shelved) -> monotonic end, s
         self._holds: dict[str, Hold] = {}
@@ -73,20 +72,6 @@ class EventBook:
         self.lost = 0  # changes that are not in the book
         self.accepted = 0  # grows when windows of an alarm become data
         self._load()
-
-    @property
-    def problem(self) -> str | None:
-        """Why nothing is written at the moment."""
-        return self._worker.problem or self.tables.problem
-
-    def start(self) -> None:
-        """Write, and follow what people decide, from now on."""
-        self._worker.start()
-
-    def stop(self) -> None:
-        """Write what waits, and close."""
-        self._worker.stop(LAST_S)
-        self.tables.close()
 
     # the main thread: nothing here waits
 

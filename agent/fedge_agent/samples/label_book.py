@@ -34,7 +34,7 @@ from . import label_table, sample_table
 from .label_counts import LabelCounts
 from .label_values import accepted_values, describe, target_value, why_malformed
 from .sample_table import Arrived, Match
-from .tables import open_tables
+from .tables import LAST_S, TableWriter, open_tables
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +44,6 @@ AT_ONCE = 200  # labels matched in one transaction: the samples' writer waits me
 SAMPLES_AT_ONCE = 5000
 LOOK_S = 1.0  # for labels by hand, which another process writes
 EXPIRE_S = 60.0
-LAST_S = 5.0  # for what was offered, at the end
 STRANGER = "not configured"  # where labels of machines that this gateway does not have are counted
 
 
@@ -72,7 +71,7 @@ class Follower(Protocol):
         """Release what is open."""
 
 
-class LabelBook:
+class LabelBook(TableWriter):
     """All labels of the agent. Thread-safe. Without `start` it only stores them: for `fedge-agent label`."""
 
     def __init__(
@@ -90,10 +89,10 @@ class LabelBook:
         self._subjects, self._count_as_new = subjects, count_as_new
         self._flushing = threading.Lock()
         self._owns = tables is None
-        self._tables = tables or open_tables(path, "labels", "EXTRA", beside, heals=beside is not None)
+        opened = tables or open_tables(path, "labels", "EXTRA", beside, heals=beside is not None)
+        super().__init__(opened, Worker("labels", self._round, self._finish))
         self._offered: deque[Label] = deque()
         self._followers: list[Follower] = []
-        self._worker = Worker("labels", self._round, self._finish)
         self._counts: dict[str, LabelCounts] = {}
         self._matched: dict[str, int] = {}  # asset -> the last label that was matched to all its samples
         self._longest: dict[str, int] = {}  # asset -> length of its longest window, ns
@@ -102,23 +101,21 @@ class LabelBook:
         self._expired = -EXPIRE_S
         self.lost = 0  # offered, but too many were waiting
 
-    @property
-    def problem(self) -> str | None:
-        """Why labels wait at the moment."""
-        return self._worker.problem or self._tables.problem
-
-    def start(self, followers: Sequence[Follower] = ()) -> None:
-        """Match from now on, and let each follower put what it finds, about once a second."""
+    def follow(self, followers: Sequence[Follower]) -> None:
+        """Let each follower put what it finds, about once a second; before `start`."""
         self._followers = list(followers)
-        with suppress(StorageError), self._tables.reading() as db:
+
+    def start(self) -> None:
+        """Match from now on."""
+        with suppress(StorageError), self.tables.reading() as db:
             self._file, self._seen = db, sample_table.last_id(db)
-        self._worker.start()
+        super().start()
 
     def stop(self) -> None:
         """Store what was offered, and close."""
         self._worker.stop(LAST_S)
         if self._owns:
-            self._tables.close()
+            self.tables.close()
 
     def put(self, label: Label) -> None:
         """Store a label: durable on return. A malformed one is counted instead. Raises StorageError."""
@@ -129,7 +126,7 @@ class LabelBook:
         now = time.time_ns()
         good = [label for label in labels if self._is_sound(label, now)]
         if good:
-            with self._tables.transaction() as db:
+            with self.tables.transaction() as db:
                 for label in good:
                     label_table.insert(db, label, now // 10**9, MAX_LABELS)
             self._worker.wake()
@@ -152,7 +149,7 @@ class LabelBook:
 
     def count_matching(self, label: Label) -> int:
         """How many stored samples a label applies to."""
-        with self._tables.reading() as db:
+        with self.tables.reading() as db:
             return sample_table.count_matching(db, label)
 
     def count_malformed(self, asset: str, example: str) -> None:
@@ -172,7 +169,7 @@ class LabelBook:
 
     def match_new(self) -> None:
         """Match what came since the last time: old labels to new samples, then new labels to all samples."""
-        with self._tables.reading() as db:
+        with self.tables.reading() as db:
             if db is not self._file:  # the last one was damaged: in the new one, numbers may begin again
                 self._file, self._seen = db, 0
                 self._matched.clear()
@@ -183,7 +180,7 @@ class LabelBook:
                 continue  # once it is known, its labels are matched from the first on
             if asset not in self._matched:
                 self._matched[asset] = 0
-                with self._tables.reading() as db:
+                with self.tables.reading() as db:
                     self._longest[asset] = sample_table.longest_window(db, asset)
             if asset in arrived:
                 self._longest[asset] = max(self._longest[asset], arrived[asset].longest_ns)
@@ -235,19 +232,19 @@ class LabelBook:
         return why is None
 
     def _newest(self, asset: str) -> int | None:
-        with self._tables.reading() as db:
+        with self.tables.reading() as db:
             return sample_table.newest(db, asset)
 
     def _match_old_labels(self, asset: str, subject: Subject, card: Card, arrived: Arrived) -> None:
         """Match labels that were there before to samples that arrived."""
-        with self._tables.reading() as db:
+        with self.tables.reading() as db:
             labels = label_table.near(db, asset, arrived, self._matched[asset])
         for i in range(0, len(labels), AT_ONCE):
             self._match(asset, subject, card, labels[i : i + AT_ONCE], arrived.first - 1)
 
     def _match_new_labels(self, asset: str, subject: Subject, card: Card) -> bool:
         """Match labels that came to all samples; whether there may be more."""
-        with self._tables.reading() as db:
+        with self.tables.reading() as db:
             labels = label_table.after(db, asset, self._matched[asset], AT_ONCE)
         if labels:
             self._match(asset, subject, card, labels, 0)
@@ -258,7 +255,7 @@ class LabelBook:
         """Match labels to the samples above `after`, in one transaction; then count."""
         count = self._count(asset)
         found: list[tuple[Label, Match]] = []
-        with self._tables.transaction() as db:
+        with self.tables.transaction() as db:
             for number, label in labels:
                 y = subject.target_value(card, label.value)
                 if y is None:
@@ -285,7 +282,7 @@ class LabelBook:
         for asset, subject in self._subjects.items():
             if subject.label and subject.label.late is not None:
                 late = round(subject.label.late * 1e9)
-                with self._tables.transaction() as db:
+                with self.tables.transaction() as db:
                     self._count(asset).expired += sample_table.expire(db, asset, subject.model, late)
 
     def _count(self, asset: str) -> LabelCounts:
@@ -293,7 +290,7 @@ class LabelBook:
 
     def _status(self, asset: str) -> dict[str, Any]:
         newest = self._newest(asset)
-        with self._tables.reading() as db:
+        with self.tables.reading() as db:
             stored = label_table.count(db, asset)
             unmatched, last = label_table.unmatched(db, asset, newest)
         return self._counts.get(asset, LabelCounts()).status(stored, unmatched, last)

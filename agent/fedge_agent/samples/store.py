@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from . import baseline, sample_table
 from .baseline import Plan
 from .sample_table import MAX_CLASSES, Sample
-from .tables import open_tables
+from .tables import LAST_S, TableWriter, open_tables
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +39,6 @@ QUEUE_BYTES = 32 * 2**20
 BATCH = 256
 WRITE_S = 0.25
 SYNC_S = 30.0  # how much a power cut may cost: with NORMAL, nothing else makes a commit durable for as long as it likes
-LAST_S = 5.0  # for what is queued at the end
 
 Kind = type[np.float32] | type[np.uint8]  # of the numbers of a sample
 
@@ -57,7 +56,7 @@ class Rows(NamedTuple):
         return Rows(self.x[keep], self.y[keep], self.assets[keep], self.times[keep])
 
 
-class SampleStore:
+class SampleStore(TableWriter):
     """All samples of the agent. Thread-safe. plans: of each asset, by model."""
 
     def __init__(
@@ -67,6 +66,7 @@ class SampleStore:
         most_bytes: dict[str, int] | None = None,
         plans: Mapping[str, Mapping[str, Plan]] | None = None,
     ) -> None:
+        super().__init__(open_tables(path, "samples", "NORMAL"), Worker("samples", self._write, self.flush))
         self._plans = plans or {}
         self._queued: Counter[str] = Counter()  # asset -> samples that wait
         self._strides: dict[tuple[tuple[str, str], int], int] = {}  # (model, asset), size -> `_stride_ns`
@@ -75,9 +75,7 @@ class SampleStore:
         self.crowded: Counter[str] = Counter()  # asset -> samples that are lost because it delivered too many
         self._limits, self._most_bytes = limits, most_bytes or {}  # of each model
         self._lock, self._flushing = threading.Lock(), threading.Lock()
-        self.tables = open_tables(path, "samples", "NORMAL")
         self._waiting: deque[Sample] = deque()
-        self._worker = Worker("samples", self._write, self.flush)
         self.lost = 0
         self._losing = False  # the newest batch was lost
         self._synced = time.monotonic()
@@ -94,17 +92,8 @@ class SampleStore:
             self._covered = {(model, asset): int(ns) for model, asset, ns in covered}
             self._cover_known.update(self._covered)
 
-    @property
-    def problem(self) -> str | None:
-        """Why samples are not written at the moment."""
-        return self._worker.problem or self.tables.problem
-
-    def start(self) -> None:
-        """Write from now on."""
-        self._worker.start()
-
     def stop(self) -> None:
-        """Write what is queued, and close."""
+        """Write what is queued, also when the thread was never started, and close."""
         self._worker.stop(LAST_S)
         self.flush()
         self.tables.close()
@@ -194,18 +183,6 @@ class SampleStore:
         sql = "SELECT time_ns FROM samples WHERE model = ? AND asset = ? ORDER BY id DESC LIMIT 1"
         rows = self._rows(sql, model, asset)
         return int(rows[0][0]) if rows else None
-
-    def load(
-        self,
-        model: str,
-        shape: tuple[int, ...],
-        held: bool | None,
-        targets: int = 0,
-        kind: Kind = np.float32,
-    ) -> tuple[NDArray[Any], NDArray[Any]]:
-        """(x (n, *shape), y (n,) with -1 for unknown), oldest first; see `rows`."""
-        found = self.rows(model, shape, held, targets, kind)
-        return found.x, found.y
 
     def rows(
         self,

@@ -12,8 +12,10 @@ from pathlib import Path
 
 from fedge_models.system.database import Durability
 from fedge_models.system.healing import HealingDatabase
+from fedge_models.system.worker import Worker
 
 SAMPLES_FILE = "samples.sqlite"  # in the state folder
+LAST_S = 5.0  # for what waits at the end
 
 # A sample's origin (`label_values.RANKS`; 0: none) and label (an id; 0: a tag) say whose value y is; span_ns is the
 # window's length, part is what was made. They stand before the features (x), which may fill pages.
@@ -58,3 +60,24 @@ def open_tables(
 ) -> HealingDatabase:
     """The file with all tables; the arguments are those of HealingDatabase."""
     return HealingDatabase(path, SCHEMA, name, durability, beside=beside, heals=heals)
+
+
+class TableWriter:
+    """A connection to the tables, and the thread that writes to them; base of the samples, labels and events."""
+
+    def __init__(self, tables: HealingDatabase, worker: Worker) -> None:
+        self.tables, self._worker = tables, worker
+
+    @property
+    def problem(self) -> str | None:
+        """Why nothing is written at the moment."""
+        return self._worker.problem or self.tables.problem
+
+    def start(self) -> None:
+        """Write from now on."""
+        self._worker.start()
+
+    def stop(self) -> None:
+        """Write what waits, and close."""
+        self._worker.stop(LAST_S)
+        self.tables.close()

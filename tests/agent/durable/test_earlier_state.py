@@ -81,11 +81,11 @@ def test_the_inbox_is_replayed_and_goes_on(state: Path) -> None:
 def test_samples_keep_their_labels_and_later_ones_are_matched(state: Path) -> None:
     store = SampleStore(state / "samples.sqlite", {"m": 100})
     book = LabelBook(state / "samples.sqlite", {"pump": Subject("m", lambda: CARD)}, store.count_as_new)
-    x, y = store.load("m", (2,), None)
+    x, y, *_ = store.rows("m", (2,), None)
     np.testing.assert_array_equal(x[:, 0], np.arange(10))
     assert y.tolist() == [0, 0, 0, 1, -1, -1, -1, -1, -1, -1] and store.scale("m", (2,)) is not None
     book.match_new()  # the last label was stored, and not matched yet
-    assert store.load("m", (2,), None)[1].tolist() == [0, 0, 0, 1, -1, -1, -1, -1, -1, 1]
+    assert store.rows("m", (2,), None).y.tolist() == [0, 0, 0, 1, -1, -1, -1, -1, -1, 1]
     assert book.status()["pump"]["labels"] == 3
     book.stop()
     store.stop()

@@ -59,7 +59,7 @@ def test_a_site_decides_with_its_own_tensors_after_a_restart(at_end: AtEnd, tmp_
     samples.start()
     samples.stop()
     samples = at_end(SampleStore(tmp_path / "samples.sqlite", {"m": 1000}))
-    chain.save_scale((2,), standardise.fit(samples.load("m", (2,), None)[0], CARD), 80)
+    chain.save_scale((2,), standardise.fit(samples.rows("m", (2,), None).x, CARD), 80)
 
     def life() -> float:
         made = Participant(

@@ -75,9 +75,9 @@ def test_samples_survive_a_restart(tmp_path: Path) -> None:
     put(stored, x[40:], None, held=True)
     stored.stop()
     again = store(tmp_path)
-    got, y = again.load("m", (4,), held=False)
+    got, y, *_ = again.rows("m", (4,), held=False)
     np.testing.assert_array_equal(got, x[:40])
-    assert (y == 0).all() and again.load("m", (4,), held=True)[1].tolist() == [-1] * 10
+    assert (y == 0).all() and again.rows("m", (4,), held=True)[1].tolist() == [-1] * 10
     again.stop()
 
 
@@ -319,7 +319,7 @@ def test_values_as_labels_are_stored_and_the_oldest_go(tmp_path: Path) -> None:
         stored.put(Sample("m", "cell", i, row, i + 0.5 if i else None, False))
     stored.stop()
     again = store(tmp_path)
-    y = again.load("m", (4,), held=False, targets=1)[1]
+    y = again.rows("m", (4,), held=False, targets=1)[1]
     assert len(y) == 300 and y[0] == 100.5 and y[-1] == 399.5
     assert again.labels("m") == {"values": 300, "-": 0}
     again.stop()
@@ -332,8 +332,8 @@ def test_several_values_as_labels_are_stored_together(tmp_path: Path) -> None:
     stored.stop()
     again = store(tmp_path)
     unknown = [np.nan, np.nan]  # none, or not as many as the model now has
-    np.testing.assert_array_equal(again.load("m", (4,), False, 2)[1], [[1.5, 2.5], unknown, unknown, unknown])
-    np.testing.assert_array_equal(again.load("m", (4,), False, 1)[1], [np.nan, np.nan, 7.0, np.nan])
+    np.testing.assert_array_equal(again.rows("m", (4,), False, 2)[1], [[1.5, 2.5], unknown, unknown, unknown])
+    np.testing.assert_array_equal(again.rows("m", (4,), False, 1)[1], [np.nan, np.nan, 7.0, np.nan])
     assert again.labels("m") == {"values": 3, "-": 1}
     again.stop()
 

@@ -302,7 +302,8 @@ def test_a_follower_with_a_defect_stops_no_other_and_heals(at_end: AtEnd, tmp_pa
     for name, kind in (("pump", Broken), ("fan", Station)):
         (tmp_path / f"{name}.csv").write_bytes(b"verdict,time,part\nok,1700000000,A1\n")
         stations.append(kind(name, Inspection(path=tmp_path / f"{name}.csv", part_column="part"), tmp_path))
-    book.start(stations)
+    book.follow(stations)
+    book.start()
     until(lambda: book.status()["fan"]["labels"] == 1, "the label of the other asset")
     assert "unexpected ZeroDivisionError: a defect; see the log" in str(book.status()["pump"]["problem"])
     assert book.status()["fan"]["problem"] is None

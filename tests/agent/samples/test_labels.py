@@ -394,7 +394,7 @@ def test_a_label_reads_only_the_samples_of_its_time_or_part(plant: Plant, part: 
         plant.windows(*others, part="B1")
         plant.put("worn", 0, 20, part=part)
         plant.look()
-        with plant.book._tables.reading() as db, counted(db) as counts:
+        with plant.book.tables.reading() as db, counted(db) as counts:
             plant.put("broken", 0, 20, part=part)
             plant.look()
         work.append(counts.instructions)

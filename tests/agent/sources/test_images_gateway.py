@@ -95,7 +95,7 @@ def test_gateway_learns_from_the_pictures_it_stored(tmp_path: Path) -> None:
         gateway.see(pixels, i, state)
     assert gateway.asset.status()["counters"]["windows"] == 400 and not gateway.asset.decisions  # no scale yet
     stored = gateway.stored()
-    x, y = stored.load("m", (1, 16, 16), None, 0, np.uint8)
+    x, y, *_ = stored.rows("m", (1, 16, 16), None, 0, np.uint8)
     assert len(x) == 400 and x.dtype == np.uint8 and y.tolist() == [0, 1] * 200
     gateway.part.model.rescale()
     model, graph = gateway.part.model, gateway.part.graph
@@ -254,7 +254,7 @@ def test_samples_are_bounded_in_bytes_too(at_end: AtEnd, tmp_path: Path) -> None
     store.start()
     store.stop()
     store = at_end(SampleStore(tmp_path / "s.sqlite", {"m": 1000}))
-    assert len(store.load("m", (1, 64, 64), None, 0, np.uint8)[0]) == 10
+    assert len(store.rows("m", (1, 64, 64), None, 0, np.uint8).x) == 10
     store.start()
     store.stop()
 
@@ -316,6 +316,6 @@ def test_late_label_teaches_the_picture_of_its_time(at_end: AtEnd, tmp_path: Pat
     book.put(Label("line", 1 * S, 1 * S, "crack", "hand"))
     book.put(Label("line", round(1.9 * S), round(2.1 * S), "sound", "inspection"))
     book.match_new()
-    assert store.load("m", (1, 16, 16), None, 0, np.uint8)[1].tolist() == [-1, 1, 0, -1]
+    assert store.rows("m", (1, 16, 16), None, 0, np.uint8).y.tolist() == [-1, 1, 0, -1]
     book.stop()
     store.stop()

@@ -82,7 +82,7 @@ def test_the_speed_of_the_shaft_is_read_with_the_window(at_end: AtEnd, tmp_path:
     samples.start()
     samples.stop()
     stored = at_end(SampleStore(tmp_path / "samples.sqlite", {"m": 1000}))
-    found = stored.load("m", (2,), None)[0][:, 1].tolist()
+    found = stored.rows("m", (2,), None).x[:, 1].tolist()
     assert len(found) >= 2
     assert max(found) == found[-1] > found[0] + 0.7
     stored.start()
