@@ -6,6 +6,7 @@ from __future__ import annotations
 import gzip
 import json
 import math
+import os
 import tempfile
 import time
 from collections.abc import Iterator
@@ -498,3 +499,33 @@ def test_a_position_that_the_disk_does_not_take_stops_no_row(tmp_path: Path) -> 
         disk.writable()
         made.look()
         assert "position" not in made.host.problems and made.look() == []
+
+
+def test_symbolic_link_to_the_current_file_is_followed_when_it_points_to_another(tmp_path: Path) -> None:
+    made, today, tomorrow = follow(tmp_path, ("a",), start="begin"), tmp_path / "day1", tmp_path / "day2"
+    today.write_text("a\n1\n")
+    made.path.symlink_to(today)
+    reader = tail(made.path, tmp_path / "p")
+    assert all_lines(reader) == ["1"] and made.look() == [[1]]
+    with today.open("a") as file:
+        file.write("2\n")
+    tomorrow.write_text("a\n3\n")
+    made.path.unlink()
+    made.path.symlink_to(tomorrow)
+    assert all_lines(reader) == ["2", "3"]
+    reader.close()
+    assert made.look()[-1] == [3]
+
+
+def test_file_that_nobody_may_read_says_so_and_heals(tmp_path: Path) -> None:
+    """As Excel and some loggers lock it."""
+    if os.geteuid() == 0:
+        pytest.skip("root may read everything")
+    made = follow(tmp_path, ("a",), start="begin")
+    made.write("a\n1\n")
+    made.path.chmod(0)
+    with pytest.raises(UnreachableError, match="cannot be read: Permission denied"):
+        made.look()
+    assert "cannot be read" in FilesSource("csv", made.config).check(["a"])[0]
+    made.path.chmod(0o600)
+    assert made.look() == [[1]]
