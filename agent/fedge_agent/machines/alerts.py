@@ -27,6 +27,7 @@ class Alert:
     def __init__(self, gateway: str, asset: str, when: When, state: AlertState, run: str = "", model: str = "") -> None:
         """run: names this start of the agent in the keys of its events, see `new_run`; model: the asset's."""
         self._gateway, self._asset, self._when, self._run, self._model = gateway, asset, when, run, model
+        self.watched_ns = 1 << 62  # most that lies between two windows of a machine that is watched
         self.unjudged = 0  # decisions that could not alarm: the score or its limit is not finite
         self.resume(state)
         self._ratios: deque[float] = deque(maxlen=max(1, when.for_windows))  # score over limit, of the last windows
@@ -91,11 +92,15 @@ class Alert:
         self._below_ns = time_ns if self._below == 1 else self._below_ns
 
     def _follow_clock(self, time_ns: int) -> None:
-        """When the source's clock was set back, take the times of this alert with it."""
+        """When the source's clock was set back, take the times of this alert with it. When it goes ahead by more than
+        windows are apart, nobody watched in between, or it was set: an open event does not age by that."""
         back, self._time_ns = self._time_ns - time_ns, time_ns
         if back > 0:
             self._above_ns, self._below_ns = self._above_ns - back, self._below_ns - back
             opened = self.state.opened_ns - back if self.state.opened else 0
+            self.state = msgspec.structs.replace(self.state, opened_ns=opened)
+        elif -back > self.watched_ns and self.state.opened:
+            opened = self.state.opened_ns - back - self.watched_ns
             self.state = msgspec.structs.replace(self.state, opened_ns=opened)
 
     def _too_soon(self, time_ns: int) -> bool:

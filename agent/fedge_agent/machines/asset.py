@@ -152,7 +152,7 @@ class Asset:
         self._watch.begin(time.monotonic())
         card, found = graph.card, pace(self.config.window, graph.card)
         self._decider.begin(card, found)
-        self._events.begin(card)
+        self._events.begin(card, found)
         self._samples.begin(card, found, self.participant.config.training.holdout)
         self._windows.begin(card, found)
         self._card = card

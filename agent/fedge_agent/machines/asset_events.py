@@ -16,6 +16,8 @@ from ..types import AlertState, Decision, Event, EventState, SilenceState
 from .alerts import Alert
 from .asset_windows import NEVER_NS
 from .checkpoint import Checkpoint
+from .condition_judge import stale_after
+from .pace import Pace
 from .silence import Silence
 
 
@@ -42,8 +44,9 @@ class AssetEvents:
         self._decided_ns = NEVER_NS  # replay: end of the newest window that was decided on
         self._opened = 0
 
-    def begin(self, card: Card) -> None:
+    def begin(self, card: Card, pace: Pace) -> None:
         """Withhold windows from now on, of a model that takes every window for normal."""
+        self._alert.watched_ns = round(stale_after(pace.hop_s, pace.wait_s) * 1e9)
         self._withholds = card.task == "anomaly" and not self._config.labelled
 
     def resume(self, saved: Checkpoint | None) -> None:

@@ -93,6 +93,16 @@ def test_an_open_event_keeps_its_age_when_the_clock_is_set_back() -> None:
     assert again[2] is not None  # open for seven hours before, and two after
 
 
+def test_an_open_event_ages_only_while_its_machine_is_watched() -> None:
+    alert = Alert("gw", "pump", WHEN, AlertState())
+    alert.watched_ns = 60 * 10**9
+    moments = [NOW, NOW + 1, NOW + 2 * DAY, NOW + 2 * DAY + 30]  # the clock is set ahead, or nothing came for two days
+    made = [alert.update(decision(1.2, second=s)) for s in moments]
+    assert [m[0].severity for m in made if m] == ["low"]
+    later = [alert.update(decision(1.2, second=NOW + 2 * DAY + s)) for s in range(60, 3600, 30)]
+    assert [m[0].severity for m in later if m] == ["medium"]
+
+
 def test_started_at_1970_it_raises_an_event_and_another_when_the_time_comes() -> None:
     yesterday = round((NOW - DAY) * 1e9)
     alert = Alert("gw", "pump", WHEN, AlertState(7, opened_ns=yesterday, time_ns=yesterday))
