@@ -26,7 +26,7 @@ def file_of(target: str, config_path: Path) -> Path | None:
     if listing.is_pattern(path) and not path.exists():
         found = listing.found(path)
         return found[-1] if found else path
-    if path.is_file():
+    if path.exists():  # a folder is refused in words
         return path
     if (
         path.suffix.lower() in (".csv", ".txt", ".tsv", ".gz", ".xlsx", ".xlsm", ".dat", ".log", ".asc")

@@ -83,6 +83,8 @@ def browse(
     from ..protocols.opcua.connection import ConnectionConfig, Connector
 
     plain = target.startswith("opc.tcp://")
+    if "://" in target and not plain:
+        raise ConfigError(f"{target}: expected opc.tcp://host:port, a file, or the name of a configured source")
     connector = Connector("plc", ConnectionConfig(target), None) if plain else _configured(target, config_path)
     more = "more time, fewer levels (--depth) or another node (--under)"
     leaves = _within(_browse(connector, under, depth), timeout, connector.config.url, more)

@@ -121,7 +121,7 @@ class Desk:
             if row is None or row[2] not in from_:
                 is_ = "not there" if row is None else NAMES[Outcome(row[2])]
                 raise ConfigError(f"order {number} is {is_}: expected {' or '.join(NAMES[o] for o in from_)}")
-            sql = "UPDATE events SET refused = ?, error = ?, ended = ? WHERE id = ?"
+            sql = "UPDATE events SET refused = ?, error = ?, ended = ?, tries = 0 WHERE id = ?"
             db.execute(sql, (outcome, text or None, time.time(), number))
             held = "UPDATE events SET refused = 0 WHERE output = ? AND key = ? AND refused = ?"
             db.execute(held, (row[0], row[1], Outcome.HELD))

@@ -47,10 +47,11 @@ ADDED = {  # columns that a file of an earlier version lacks
     "ended": "REAL NOT NULL DEFAULT 0",  # when its outcome was stored, or it was set aside
     "reference": "TEXT NOT NULL DEFAULT ''",  # the target's own name for what the event became
     "answers": "TEXT NOT NULL DEFAULT '[]'",  # the last answers before it was set aside
+    "tries": "INTEGER NOT NULL DEFAULT 0",  # that failed, of all runs of the agent
 }
 
 _NEXT = """
-SELECT id, event, noted FROM events
+SELECT id, event, noted, tries FROM events
 WHERE output = ? AND refused = 0 AND asset NOT IN (SELECT value FROM json_each(?)) ORDER BY id LIMIT 1
 """
 
@@ -77,6 +78,7 @@ class Entry(NamedTuple):
     output: str
     event: Event
     noted: float = 0.0  # Unix time, s
+    tries: int = 0  # that failed, before this one
 
 
 def prepare(database: sqlite3.Connection) -> None:
@@ -135,12 +137,17 @@ class EventQueue(abc.ABC):
         """The oldest event that the output has to deliver, of an asset that is not in `but_not`."""
         blocked = msgspec.json.encode(list(but_not)).decode()
         while rows := self._all(_NEXT, output, blocked):
-            number, body, noted = rows[0]
+            number, body, noted, tries = rows[0]
             try:
-                return Entry(number, output, event_record.decode(body), noted)
+                return Entry(number, output, event_record.decode(body), noted, tries)
             except msgspec.MsgspecError as e:
                 self._set_aside(number, f"the stored event cannot be read: {e}", ())
         return None
+
+    def tried(self, entry: Entry) -> None:
+        """Record that a try failed: a restart begins no new count."""
+        with self._transaction() as db:
+            db.execute("UPDATE events SET tries = tries + 1 WHERE id = ?", (entry.id,))
 
     def still_waiting(self, ids: Collection[int]) -> set[int]:
         """Which of these events still wait: a person may have dropped one."""

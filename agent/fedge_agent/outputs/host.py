@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -196,7 +197,9 @@ class HostedOutput:
         if not isinstance(error, FedgeError):
             logger.error("output %s: event %s", self.name, entry.event.key, exc_info=error)
         self._counts["retries"] += 1
-        lane = self._lanes.failed(entry.event.decision.asset, entry.id, text, now)
+        lane = self._lanes.failed(entry.event.decision.asset, entry.id, text, now, entry.tries)
+        with suppress(StorageError):  # counted in this run then
+            self._spool.tried(entry)
         most = CONFLICT_TRIES if isinstance(error, ConflictError) else UNEXPECTED_TRIES
         limited = isinstance(error, ConflictError) or not isinstance(error, FedgeError)
         if limited and lane.tries >= most:

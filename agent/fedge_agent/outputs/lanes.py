@@ -64,12 +64,12 @@ class Lanes:
         due = [max(lane.due, self._gate) for lane in self.lanes.values()]
         return min((t - now for t in due if t > now), default=math.inf)
 
-    def failed(self, asset: str, number: int, answer: str, now: float) -> Lane:
-        """Note a failed try of an event; the lane counts the tries."""
+    def failed(self, asset: str, number: int, answer: str, now: float, before: int = 0) -> Lane:
+        """Note a failed try of an event; the lane counts the tries. before: those that are stored, of earlier runs."""
         lane = self.lanes.get(asset)
         if lane is None or lane.number != number:
             lane = self.lanes[asset] = Lane(number, *self._range)
-        lane.tries += 1
+        lane.tries = max(lane.tries, before) + 1
         lane.answers = [*lane.answers[1 - MAX_ANSWERS :], answer]
         lane.due = now + lane.back_off.next()
         self._failed.add(asset)

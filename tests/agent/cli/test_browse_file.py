@@ -95,3 +95,12 @@ def test_numbers_that_could_be_two_are_not_trained_on_until_somebody_says_which(
 def test_file_that_is_not_there_says_so(tmp_path: Path) -> None:
     assert "No such file" in run("browse", tmp_path / "none.csv", code=1)
     assert "there is no such file" in run("browse", "nothing", "--config", tmp_path / "gw.toml", code=1)
+
+
+@pytest.mark.parametrize(
+    ("target", "words"), [(".", "a folder; expected a file"), ("http://plc.example/", "expected opc.tcp://host:port")]
+)
+def test_what_cannot_be_browsed_is_one_sentence(tmp_path: Path, target: str, words: str) -> None:
+    where = str(tmp_path) if target == "." else target
+    done = CliRunner().invoke(main, ["browse", where, "--config", str(tmp_path / "none.toml")], prog_name="fedge-agent")
+    assert done.exit_code == 1 and done.stderr.count("\n") == 1 and words in done.stderr, done.output

@@ -82,6 +82,30 @@ def bench(tmp_path: Path, at_end: AtEnd, monkeypatch: pytest.MonkeyPatch) -> Ite
 
 
 @pytest.mark.parametrize(
+    ("error", "most"), [(KeyError("values"), UNEXPECTED_TRIES), (ConflictError("417"), CONFLICT_TRIES)]
+)
+def test_a_limit_of_tries_holds_over_restarts(
+    bench: Bench, error: Exception, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.target.wrong["bad"] = error
+    bench.put("bad")
+    for run in range(2):
+        monkeypatch.setattr(host, "FIRST_WAIT_S", 3600.0)  # one try in each of these runs
+        bench.hosted = HostedOutput("mes", bench.target, bench.spool)
+        bench.hosted.start()
+        until(lambda run=run: len(bench.target.tried) > run, bench.hosted.status)  # type: ignore[misc]
+        bench.hosted.stop(5)
+    monkeypatch.setattr(host, "FIRST_WAIT_S", 0.01)
+    bench.hosted = HostedOutput("mes", bench.target, bench.spool)
+    bench.hosted.start()
+    until(lambda: bench.orders(Outcome.SET_ASIDE), bench.hosted.status)
+    assert len(bench.target.tried) == most and f"tried {most} times" in bench.orders(Outcome.SET_ASIDE)[0].text
+    with Desk(bench.path, changes=True) as desk:
+        desk.retry(bench.orders(Outcome.SET_ASIDE)[0].id)
+    until(lambda: len(bench.target.tried) > most + 1, bench.hosted.status)  # a person begins a new count
+
+
+@pytest.mark.parametrize(
     "error", [RetryError("500"), UnreachableError("hung up"), ConflictError("417"), KeyError("values")]
 )
 def test_one_event_that_fails_holds_up_its_own_asset_only(bench: Bench, error: Exception) -> None:
