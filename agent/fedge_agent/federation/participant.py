@@ -206,8 +206,8 @@ class Participant:
             self.restored.set()
 
     def _attempt(self, step: Callable[[], None]) -> None:
-        """Run a step; what goes wrong stays the stated problem until the aggregator was reached, and delays the next
-        call."""
+        """Run a step; what goes wrong stays the stated problem until the aggregator was reached (without one: until a
+        step succeeds), and delays the next call."""
         try:
             step()
             return
@@ -261,6 +261,8 @@ class Participant:
         if self.graph is not None:
             self.model.rescale()
             self.model.complete_baselines()
+            if self._uplink is None and self.serving is not None:  # no answer of an aggregator will withdraw it
+                self._state(None)
             self._learn()
 
     def _send(self, again: bool = False) -> None:

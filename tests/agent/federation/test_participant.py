@@ -320,3 +320,21 @@ def test_a_full_disk_is_not_an_aggregator_that_cannot_be_reached(
         monkeypatch.setattr(made, "step", fail)
         made._attempt(made.step)
         assert made.status()["reachable"] is reachable and str(error) in str(made.status()["problem"])
+
+
+def test_without_an_aggregator_a_problem_ends_with_the_next_step_that_succeeds(
+    at_end: AtEnd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = at_end(OfflineSite(tmp_path))
+    made = site.participant(training=Training(min_samples=40))
+    assert made.serving is not None
+
+    def fail() -> None:
+        raise StorageError("disk full")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(made.model, "rescale", fail)
+        made._attempt(made.step)
+        assert made.status()["problem"] == "disk full"
+    made._attempt(made.step)
+    assert made.status()["problem"] is None
