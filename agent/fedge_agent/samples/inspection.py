@@ -15,8 +15,8 @@ from fedge_models.errors import ConfigError, DataError
 from fedge_models.system import times
 
 from ..config.schema import Inspection
+from ..protocols.csv.cells import Header, Times, delimiter_of, parse
 from ..protocols.csv.lines import header_is
-from ..protocols.csv.rows import Header, Times, delimiter_of, parse
 from ..types import Batch, Label, Quality, Reading
 from ..windows.context import plain
 

@@ -12,9 +12,10 @@ from fedge_models.errors import ConfigError, DataError, StorageError, Unreachabl
 from fedge_models.system import files
 
 from ..protocols.csv import listing, records, series
+from ..protocols.csv.cells import Header, delimiter_of, parse
 from ..protocols.csv.faults import Faults
 from ..protocols.csv.lines import header_is
-from ..protocols.csv.rows import Header, Rows, delimiter_of, parse
+from ..protocols.csv.rows import Rows
 from ..protocols.csv.tail import Tail, load, parse_position
 from ..types import Reading, SourceHost
 from .files_config import FilesConfig

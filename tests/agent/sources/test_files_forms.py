@@ -87,6 +87,7 @@ CHECKED: dict[str, tuple[str, dict[str, Any], str]] = {
                      {"time_column": "time", "tail": True},
                      "row 3, column 'time': '2026-11-24 08:00:00' is before the row above it: the newest rows"),
     "no rows": ("temp,press\n", {}, "has no rows"),
+    "nothing": ("", {"tail": True}, "is empty: it has no header yet"),
     "a tag that no row has": ("t,tag,value\n2026-11-24 08:00:00,temp,1\n2026-11-24 08:00:00,pres,1\n",
                               {"time_column": "t", "tag_column": "tag", "value_column": "value"},
                               "column 'tag' has no tag 'press'; did you mean 'pres'?"),

@@ -17,10 +17,11 @@ from fedge_models.errors import ConfigError, DataError
 from numpy.typing import NDArray
 
 from ...types import Quality, Reading
+from .cells import Header, Times
 from .faults import Faults
 from .form import Form
 from .lines import Row, WholeFile
-from .rows import Header, Rows, Times
+from .rows import Rows
 
 SHOWN = 40  # characters of a cell in a message
 MAX_ROWS = 1 << 25  # of a table with a row a value, on its grid

@@ -17,13 +17,14 @@ from fedge_models.system.choices import hint
 
 from ...types import Quality, Reading
 from . import order
+from .cells import Header, Times, numbered, one_line
 from .clock import LATEST_PLAUSIBLE_NS, PLAUSIBLE_NS
 from .faults import Faults
 from .form import Form
 from .guess_times import format_of
 from .lines import Row, WholeFile
 from .numbers import reader
-from .rows import SHOWN, Header, Rows, Times, numbered, one_line
+from .rows import SHOWN, Rows
 
 ROWS = 1000
 _ORDERS = {

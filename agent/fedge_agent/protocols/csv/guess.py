@@ -15,9 +15,9 @@ import msgspec
 from fedge_models.errors import ConfigError
 
 from . import guess_columns, guess_header, guess_numbers, order, sample
+from .cells import Header, Times
 from .form import Form
 from .numbers import reader
-from .rows import Header, Times
 from .sample import Sample
 
 MAX_COLUMNS = 5000

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import Any, NamedTuple
 
+from .cells import numbered
 from .guess_columns import UNITS, is_time_name
-from .rows import numbered
 from .sample import Sample, data_like
 
 _UNIT = re.compile(r"[\[(].{0,14}[\])]|[%°‰µΩ]?[A-Za-z°µ²³/%*·^0-9-]{1,7}|-", re.A)

@@ -13,10 +13,10 @@ from fedge_models.errors import ConfigError, DataError
 from fedge_models.system.plain_file import require_plain
 
 from . import foreign, records
+from .cells import Header, delimiter_of, parse
 from .encoding import Encoding, find
 from .faults import Faults
 from .form import TableForm, is_workbook
-from .rows import Header, delimiter_of, parse
 
 CHUNK = 1 << 18
 MAX_LINE = 1 << 20  # bytes; a longer line is left out and counted

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 from fedge_models.errors import DataError
 
-from .rows import parse
+from .cells import parse
 
 MOST = 20  # lines of one row
 

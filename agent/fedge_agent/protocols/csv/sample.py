@@ -15,11 +15,11 @@ from fedge_models.errors import ConfigError, DataError
 from fedge_models.system.plain_file import require_plain
 
 from . import foreign, guess_encoding, records
+from .cells import one_line, parse
 from .encoding import find
 from .form import MARKERS, TableForm, is_workbook
 from .guess_times import textual
 from .numbers import SPACES
-from .rows import one_line, parse
 
 BYTES = 1 << 18
 ROWS = 1000

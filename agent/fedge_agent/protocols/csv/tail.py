@@ -19,12 +19,12 @@ from fedge_models.system import files
 from fedge_models.system.structs import known
 
 from . import foreign, records
+from .cells import delimiter_of
 from .encoding import Encoding, find
 from .faults import Faults
 from .form import TableForm
 from .lines import CHUNK, MAX_LINE, count_undecodable
 from .opened import Opened, open_file
-from .rows import delimiter_of
 
 MARK = 64
 MOVED = 50  # files of the folder that are compared, the newest first
