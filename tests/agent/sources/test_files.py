@@ -120,7 +120,11 @@ def test_replay_repeats_and_reads_gzip_and_other_delimiters(tmp_path: Path) -> N
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [(b"x,y\n1,2\n", "did you mean"), (b"", "is empty: it has no header yet; expected a column 'aa'"), (b"\x1f\x8b\x08", "cannot be read as CSV")],
+    [
+        (b"x,y\n1,2\n", "did you mean"),
+        (b"", "is empty: it has no header yet; expected a column 'aa'"),
+        (b"\x1f\x8b\x08", "cannot be read as CSV"),
+    ],
 )
 def test_file_that_cannot_be_used_says_why(tmp_path: Path, text: bytes, words: str) -> None:
     path = tmp_path / ("d.csv.gz" if text.startswith(b"\x1f") else "d.csv")
