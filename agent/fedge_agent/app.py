@@ -41,10 +41,10 @@ from .federation.participant import Participant
 from .federation.uplink import Uplink
 from .health import PROGRAM, STATUS_FILE, Latency, Metrics
 from .machines import label_names
-from .machines.alerts import new_run
 from .machines.asset import Asset
 from .machines.backlog import Backlog
 from .machines.condition import SourceFacts
+from .machines.event_names import new_run
 from .machines.fit import check_fit
 from .machines.lost_spool import LostSpool
 from .machines.main_loop import MainLoop

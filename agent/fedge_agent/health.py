@@ -174,6 +174,12 @@ def _counters(status: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]
         ("wrong_labels", "Late labels unknown or malformed, by asset", wrong),
         ("contradictions", "Samples with two labels, by asset", {k: v["contradictory"] for k, v in labels.items()}),
         ("lost", "What could not be kept, by kind", status["lost"]),
+        (
+            "events_read_again",
+            "Events of rows that were read before, under their old keys",
+            {"agent": status["event_book"]["read_again"]},
+        ),
+        ("copies", "Times that the state folder was found restored or copied", {"agent": status["storage"]["copies"]}),
         ("unreadable", "Stored rows that a bad disk has changed", {"inbox": status["inbox"]["unreadable"]}),
     ]
 

@@ -127,5 +127,7 @@ class Overview:
             "in_memory": self.spool.in_memory,
             "identity": self.identity_problem,
             "moved": self.folder.moved,
+            "copied": self.folder.copied,
+            "copies": self.folder.copies,
             "damaged": self.folder.damaged(),
         }

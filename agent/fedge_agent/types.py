@@ -55,6 +55,9 @@ class Batch(NamedTuple):
     fresh: bool = False
     inbox_row: int = 0  # 0: it is not in the inbox, and would not survive a kill
     unsure: frozenset[str] = frozenset()  # tags that may have changed before `alive_ns` without a reading
+    # What the readings are stored in: to read it again gives them again. Empty: it has the same name every day. None:
+    # they are of now, and come once.
+    origin: str | None = None
 
 
 class Window(NamedTuple):
@@ -66,6 +69,7 @@ class Window(NamedTuple):
     missing: float  # fraction of the cells that are NaN
     label: float | str | tuple[float, ...] | None  # a state only where it was constant
     received_ns: int  # when the reading that completed the window arrived
+    origin: str | None = None  # of the readings that completed it, as in `Batch`, where all its sources have one
 
 
 @known
@@ -96,7 +100,9 @@ class Decision(msgspec.Struct, frozen=True):
 class Event(msgspec.Struct, frozen=True):
     """A change of an asset's alert: opened, raised while open, cleared."""
 
-    key: str  # "gateway:model:asset:run-number": the same from opened to cleared, never used again; an idempotency key
+    # "gateway:model:asset:name" (`event_names`): the same from opened to cleared, and when the same rows are read
+    # again; never used for another event. An idempotency key.
+    key: str
     state: str  # "opened" | "raised" (the severity rose) | "cleared"
     decision: Decision  # the one that made this event
     worst: float  # score since the event was opened
@@ -142,6 +148,8 @@ class AlertState(msgspec.Struct, frozen=True):
     above_ns: int = 0  # end of the first window of those above
     below_ns: int = 0  # end of the first window of those below
     run: str = ""  # the start of the agent that opened the last event, as its key names it
+    name: str = ""  # of the last event in its key, where it follows from what was read (`event_names`)
+    above_name: str = ""  # that of the event that the windows above the limit would open
 
 
 @known
@@ -181,11 +189,15 @@ class SourceHost(Protocol):
     stop: threading.Event  # set: return from run() within a second
 
     def emit(
-        self, readings: Sequence[Reading], alive_ns: int | None = None, unsure: frozenset[str] = frozenset()
+        self,
+        readings: Sequence[Reading],
+        alive_ns: int | None = None,
+        unsure: frozenset[str] = frozenset(),
+        origin: str | None = None,
     ) -> None:
         """Hand over readings. When the agent cannot keep up, the oldest batch is dropped and counted.
 
-        unsure: the tags of which `alive_ns` says nothing.
+        unsure: the tags of which `alive_ns` says nothing. origin: as in `Batch`.
         """
 
     def store(
@@ -194,6 +206,7 @@ class SourceHost(Protocol):
         alive_ns: int | None = None,
         receipts: Sequence[bytes] = (),
         continued: bool = False,
+        origin: str | None = None,
     ) -> None:
         """Hand over readings that survive kill -9 once this returns: acknowledge their messages then.
 
@@ -201,7 +214,7 @@ class SourceHost(Protocol):
         over nevertheless, and a problem is stated.
 
         receipts: identify the messages when they are sent again. continued: this connection resumes the last one, with
-        nothing lost between them.
+        nothing lost between them. origin: as in `Batch`.
         """
 
     def receipts(self) -> list[bytes]:

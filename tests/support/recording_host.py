@@ -29,15 +29,21 @@ class RecordingHost:
     problems: dict[str, str] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
     unsure: frozenset[str] = frozenset()  # of the newest batch
+    origins: list[str | None] = field(default_factory=list)  # of the batches
     examples: dict[str, str] = field(default_factory=dict)
     changed: threading.Condition = field(default_factory=threading.Condition)
 
     def emit(
-        self, readings: Sequence[Reading], alive_ns: int | None = None, unsure: frozenset[str] = frozenset()
+        self,
+        readings: Sequence[Reading],
+        alive_ns: int | None = None,
+        unsure: frozenset[str] = frozenset(),
+        origin: str | None = None,
     ) -> None:
         with self.changed:
             self.batches.append((readings, alive_ns))
             self.unsure = unsure
+            self.origins.append(origin)
             self.changed.notify_all()
         if len(self.batches) >= self.stop_after:
             self.stop.set()
@@ -48,9 +54,10 @@ class RecordingHost:
         alive_ns: int | None = None,
         receipts: Sequence[bytes] = (),
         continued: bool = False,
+        origin: str | None = None,
     ) -> None:
         self.stored += receipts
-        self.emit(readings, alive_ns)
+        self.emit(readings, alive_ns, origin=origin)
 
     def receipts(self) -> list[bytes]:
         return list(self.stored)

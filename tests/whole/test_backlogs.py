@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 import random
+import shutil
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -17,7 +18,7 @@ from support.gateway import JOURNAL, Gateway
 
 CARD = Card("anomaly", (Channel("temp"),), WindowSpec(1.0, 10, 10), ("mean", "std"))
 BEGIN = datetime(2026, 3, 2, 6, tzinfo=timezone.utc)
-ROWS, FAULTS = 10_000, ((8000, 8100), (9000, 9100))  # rows
+ROWS, FAULTS = 5000, ((4000, 4100), (4500, 4600))  # rows
 STEP = timedelta(seconds=1)
 
 
@@ -89,19 +90,28 @@ def assert_both_faults(logged: Logged) -> None:
     assert len(rows) == 2 and all(-10 <= row - first < 20 for row, (first, _) in zip(rows, FAULTS, strict=True)), rows
 
 
-@pytest.mark.parametrize("files", [1, 4])
-def test_a_fault_in_the_past_that_is_read_at_the_first_start_raises_its_event(tmp_path: Path, files: int) -> None:
-    logged = Logged(tmp_path, "log.csv" if files == 1 else "log_*.csv")
+def assert_all_is_decided(logged: Logged) -> None:
+    logged.start("gw")
+    assert_both_faults(logged)
+    logged.wait_for_windows(ROWS // 10 - 2)
+    assert logged.asset()["windows_undecided"] <= 20 + 13  # those of which the first limit was made, and a piece's
+    assert logged.asset()["last"]["threshold"] is not None
+
+
+def test_a_fault_in_the_past_that_is_read_at_the_first_start_raises_its_event(logged: Logged) -> None:
+    logged.give_model()
+    logged.write(0, ROWS)
+    assert_all_is_decided(logged)
+
+
+@pytest.mark.slow
+def test_a_fault_in_one_of_many_daily_files_raises_its_event(tmp_path: Path) -> None:
+    logged = Logged(tmp_path, "log_*.csv")
     try:
         logged.give_model()
-        for i in range(files):
-            name = "log.csv" if files == 1 else f"log_2026-03-{i + 1:02}.csv"
-            logged.write(i * ROWS // files, (i + 1) * ROWS // files, name)
-        logged.start("gw")
-        assert_both_faults(logged)
-        logged.wait_for_windows(ROWS // 10 - 2)
-        assert logged.asset()["windows_undecided"] <= 20 + 13  # those of which the first limit was made, and a piece's
-        assert logged.asset()["last"]["threshold"] is not None
+        for i in range(4):
+            logged.write(i * ROWS // 4, (i + 1) * ROWS // 4, f"log_2026-03-{i + 1:02}.csv")
+        assert_all_is_decided(logged)
     finally:
         logged.end()
 
@@ -119,6 +129,7 @@ def test_no_row_is_read_before_there_is_a_model_and_then_all_are_decided(logged:
     assert_both_faults(logged)
 
 
+@pytest.mark.slow
 def test_a_kill_while_the_limit_is_made_loses_no_window_of_the_past(logged: Logged) -> None:
     logged.give_model()
     logged.write(0, ROWS)
@@ -128,3 +139,53 @@ def test_a_kill_while_the_limit_is_made_loses_no_window_of_the_past(logged: Logg
         logged.kill("gw")
     logged.start("gw")
     assert_both_faults(logged)
+
+
+def keys(logged: Logged) -> list[str]:
+    return [event["key"] for event in logged.opened()]
+
+
+@pytest.mark.parametrize("lost", ["newer than the backup", pytest.param("everything", marks=pytest.mark.slow)])
+def test_rows_that_are_read_again_give_their_events_the_same_keys(logged: Logged, lost: str) -> None:
+    logged.give_model()
+    logged.write(0, 2500)
+    logged.start("gw")
+    logged.wait_for_windows(248)
+    logged.kill("gw")
+    shutil.copytree(logged.folder / "gw", logged.folder / "backup")
+    logged.write(2500, ROWS)
+    logged.start("gw")
+    assert_both_faults(logged)
+    logged.kill("gw")
+    first = keys(logged)
+    assert len(set(first)) == 2
+    shutil.rmtree(logged.folder / "gw")
+    if lost != "everything":
+        shutil.copytree(logged.folder / "backup", logged.folder / "gw")
+    logged.start("gw")
+    logged.wait(lambda: len(logged.events()) >= 8, "the events again")
+    assert keys(logged) == first * 2
+    if lost != "everything":
+        assert "was restored from a backup" in logged.told("gw")
+        assert 'fedge_agent_copies_total{name="agent"} 1.0' in logged.text("gw", "/metrics")
+
+
+@pytest.mark.slow
+def test_a_position_and_an_inbox_that_are_lost_raise_nothing_new(logged: Logged) -> None:
+    logged.give_model()
+    logged.write(0, ROWS)
+    logged.start("gw")
+    assert_both_faults(logged)
+    first = keys(logged)
+    logged.wait_for_windows(ROWS // 10 - 2)
+    stopped = logged.running.pop("gw")
+    stopped.terminate()
+    stopped.wait()
+    (logged.folder / "gw/sources/log/position.json").write_bytes(b"\x80")
+    for path in (logged.folder / "gw").glob("inbox.sqlite*"):
+        path.unlink()
+    logged.start("gw")
+    logged.wait(lambda: len(logged.events()) >= 8, "the events again")
+    assert keys(logged) == first * 2
+    assert "is damaged; the file is read from its beginning" in logged.told("gw")
+    assert "2 events are of rows that were read before; they keep their keys" in logged.told("gw")

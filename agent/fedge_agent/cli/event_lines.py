@@ -27,6 +27,8 @@ def of_status(book: Mapping[str, Any]) -> list[str]:
             f"{sum(withheld.values()):,} windows of {of} are withheld from training until somebody decides: "
             "fedge-agent event ack KEY (a fault) or event accept KEY (the new normal)"
         )
+    if book["read_again"]:
+        made.append(f"{book['read_again']:,} events are of rows that were read before; they keep their keys")
     if book["trimmed"]:
         made.append(f"{book['trimmed']:,} withheld windows were deleted: an alarm lasts very long")
     return [*made, *(_shelf(Shelf(**shelf)) for shelf in book["shelved"])]

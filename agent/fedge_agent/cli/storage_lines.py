@@ -10,7 +10,7 @@ def problems(storage: dict[str, Any]) -> list[str]:
     """What cannot be written now, and what was damaged and is still set aside."""
     memory = "; events are delivered from memory, and would not survive the end of the agent"
     made = [f"no aggregator: {storage['identity']}"] if storage["identity"] else []
-    made += [storage["moved"]] if storage["moved"] else []
+    made += [text for text in (storage["moved"], storage["copied"]) if text]
     for name, text in storage["problems"].items():
         held = memory if name == "spool" and storage["in_memory"] else ""
         made.append(f"{name} cannot be written: {text}{held}")

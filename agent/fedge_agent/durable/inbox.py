@@ -54,6 +54,12 @@ CREATE TABLE IF NOT EXISTS marks (asset TEXT PRIMARY KEY, mark BLOB NOT NULL);
 """
 
 
+def _prepare(database: sqlite3.Connection) -> None:
+    """Add what a file of an earlier version lacks."""
+    if "origin" not in {row[1] for row in database.execute("PRAGMA table_info(kept)")}:
+        database.execute("ALTER TABLE kept ADD COLUMN origin TEXT")
+
+
 class StoredBatch(NamedTuple):
     """Readings that came together."""
 
@@ -62,6 +68,7 @@ class StoredBatch(NamedTuple):
     readings: list[Reading]
     alive_ns: int | None
     fresh: bool  # see `Batch`
+    origin: str | None  # see `Batch`
     decided: bool  # before the restart, the windows that they completed were decided
 
 
@@ -81,7 +88,7 @@ class Inbox:
         self._lock = threading.Lock()
         self._max_bytes, self._max_age = max_bytes, max_age_s
         self.aside = path.parent / "set-aside"  # rows whose replay ended the agent
-        self._db = HealingDatabase(path, _SCHEMA, "the inbox")
+        self._db = HealingDatabase(path, _SCHEMA, "the inbox", prepare=_prepare)
         self._rows = self._bytes = 0
         self._counted: object = None  # the file whose rows and bytes these are
         self._newest = 0  # number of the last row
@@ -110,6 +117,7 @@ class Inbox:
         alive_ns: int | None = None,
         fresh: bool = False,
         receipts: Sequence[bytes] = (),
+        origin: str | None = None,
     ) -> int:
         """Store readings, and receipts by which their messages are recognised when they are sent again.
 
@@ -117,9 +125,9 @@ class Inbox:
         """
         body = _encode(readings)
         newest = max((r.time_ns for r in readings), default=alive_ns or 0)
-        row = (source, fresh, alive_ns, newest, 0.0, body)  # `at` was the wall clock
+        row = (source, fresh, alive_ns, newest, 0.0, body, origin)  # `at` was the wall clock
         with self._transaction() as db:
-            sql = "INSERT INTO kept (source, fresh, alive_ns, newest_ns, at, body) VALUES (?, ?, ?, ?, ?, ?)"
+            sql = "INSERT INTO kept (source, fresh, alive_ns, newest_ns, at, body, origin) VALUES (?, ?, ?, ?, ?, ?, ?)"
             number = int(db.execute(sql, row).lastrowid or 0)
             if receipts:
                 db.execute("INSERT INTO receipts VALUES (?, ?, ?)", (number, source, msgspec.msgpack.encode(receipts)))
@@ -156,18 +164,18 @@ class Inbox:
         """All stored readings in the order in which they came, after the last values of tags that were deleted. One
         that cannot be read is left out and counted; one that the guard leaves out is moved to the folder `aside`."""
         for source, body in self._db.rows("SELECT source, body FROM last"):
-            yield StoredBatch(0, source, self._decoded(_decode, body) or [], None, False, True)
+            yield StoredBatch(0, source, self._decoded(_decode, body) or [], None, False, None, True)
         done, number = dict(self._db.rows("SELECT source, id FROM done")), -1
-        sql = "SELECT id, source, body, alive_ns, fresh FROM kept WHERE id > ? ORDER BY id LIMIT ?"
+        sql = "SELECT id, source, body, alive_ns, fresh, origin FROM kept WHERE id > ? ORDER BY id LIMIT ?"
         while rows := self._db.rows(sql, number, self._how_many_after(number)):
-            for number, source, body, alive, fresh in rows:
+            for number, source, body, alive, fresh, origin in rows:
                 if guard is not None and number in guard.left_out:
                     self._set_aside(number, body)
                     continue
                 if guard is not None:
                     guard.mark(number)
                 readings = self._decoded(_decode, body) or []
-                yield StoredBatch(number, source, readings, alive, bool(fresh), number <= done.get(source, 0))
+                yield StoredBatch(number, source, readings, alive, bool(fresh), origin, number <= done.get(source, 0))
 
     def _how_many_after(self, number: int) -> int:
         """How many rows fit into memory at once."""

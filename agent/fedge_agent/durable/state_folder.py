@@ -18,11 +18,13 @@ from pathlib import Path
 from fedge_models.errors import StorageError
 from fedge_models.system import damage, files, lock
 
+from . import copies
 from .known_databases import KnownDatabases
 
 logger = logging.getLogger(__name__)
 
 MACHINE_FILE = "machine"
+ANNOUNCED_S = 86400.0  # how long it is a problem that the folder is a copy
 TRY_S = 10.0  # how often the address is written again while the disk fails
 NOTE_S = 10.0  # how often it is looked which databases there are
 LOOK_S = 5.0  # how long the list of damaged files is repeated
@@ -51,6 +53,9 @@ class StateFolder:
             self.problem = str(e)
         damage.forget_removed(path)
         self.moved = self._note_machine()
+        self.copies, self._copied = 0, ""
+        self._began = time.monotonic()
+        self._note_copy()
         if removed := files.remove_leftovers(path):
             logger.warning("%s: %d files of writes that were killed are deleted", path, removed)
         self._databases = KnownDatabases(path)
@@ -74,6 +79,26 @@ class StateFolder:
         text = f"{self.path} was last used on another machine; if that still runs, give each a name and an identity"
         logger.error("%s", text)
         return text
+
+    @property
+    def copied(self) -> str | None:
+        """What to say, for a day, of a folder that was restored from a backup or copied."""
+        return self._copied if self._copied and time.monotonic() - self._began < ANNOUNCED_S else None
+
+    def _note_copy(self) -> None:
+        """Find out whether the folder is a copy, and count."""
+        try:
+            found = copies.look(self.path)
+        except (OSError, StorageError) as e:
+            logger.error("%s: whether it is a copy is not known: %s", self.path, e)
+            return
+        self.copies = found.copies
+        if found.new and not self.moved:
+            self._copied = (
+                f"{self.path} was restored from a backup, or copied: what was decided since that backup may be decided "
+                "again. Alarms of followed files keep their keys; look for second orders of other sources"
+            )
+            logger.error("%s", self._copied)
 
     def release(self) -> None:
         """Let another agent use the folder."""

@@ -131,6 +131,11 @@ class Participant:
         """Whether what the asset lacks to decide is being made, from windows that are collected."""
         return self.model.is_due(asset)
 
+    def hurry(self) -> None:
+        """Look now what is due: a machine waits for it."""
+        self._samples.hurry()
+        self._worker.wake()
+
     def start(self) -> None:
         """Start the thread; it first serves the model that is stored here."""
         self._worker.start()

@@ -219,21 +219,21 @@ class LocalModel:
                 self.serve()
 
     def is_due(self, asset: str) -> bool:
-        """Whether what the asset lacks to decide is being made, or will be from the windows that were put: it needs no
-        more of them. Called in the main thread."""
+        """Whether what decides on the asset is being made, or will be from the windows that were put: it needs no more.
+
+        A stored past that waits for that is decided on alike whenever and however fast it is read. Called in the
+        main thread.
+        """
         making, model, serving = self._is_making, self._adopted, self.serving  # in this order: what is made then serves
         if model is None:
             return False
-        if serving is not None:
-            limit = serving.limits.get(asset)
-            if (limit is not None and not limit.provisional) or not model.baselines.is_covered(asset):
-                return False
-        collected = sum(self._samples.collected(self._name, each)[0] for each in self._plans)
-        if making or model.standardisation.is_due(collected):
+        if making or model.standardisation.is_due(self._samples.all_collected(self._name)):
             return True
         if serving is None:
             return model.standardisation.scale is not None  # the release is being tried
-        return not model.baselines.was_complete(asset)
+        limit = serving.limits.get(asset)
+        lacks_limit = limit is None or limit.provisional
+        return lacks_limit and model.baselines.is_covered(asset) and not model.baselines.was_complete(asset)
 
     def rescale(self) -> None:
         """Fit the standardisation when that is due, and serve with it.

@@ -10,30 +10,32 @@ event keeps its age, and the minimum gap counts as elapsed: a clock that was ahe
 from __future__ import annotations
 
 import math
-import secrets
 from collections import deque
+from collections.abc import Callable
 
 import msgspec
 
 from ..config.schema import When
 from ..types import SEVERITIES, AlertState, Decision, Event
-
-LETTERS = "bcdfghjkmnpqrstvwxz23456789"  # none that looks like another, and no words
+from .event_names import follows_from_rows, of_state
 
 
 class Alert:
     """The alert of one asset: hysteresis over consecutive windows, and a minimum gap between openings."""
 
     def __init__(self, gateway: str, asset: str, when: When, state: AlertState, run: str = "", model: str = "") -> None:
-        """run: names this start of the agent in the keys of its events, see `new_run`; model: the asset's."""
+        """run: names this start of the agent in the keys of its events, see `event_names`; model: the asset's."""
         self._gateway, self._asset, self._when, self._run, self._model = gateway, asset, when, run, model
         self.watched_ns = 1 << 62  # most that lies between two windows of a machine that is watched
         self.unjudged = 0  # decisions that could not alarm: the score or its limit is not finite
         self.resume(state)
         self._ratios: deque[float] = deque(maxlen=max(1, when.for_windows))  # score over limit, of the last windows
 
-    def update(self, decision: Decision) -> tuple[Event, AlertState] | None:
-        """The event this decision makes, with the state to persist with it."""
+    def update(self, decision: Decision, name: Callable[[], str] = str) -> tuple[Event, AlertState] | None:
+        """The event this decision makes, with the state to persist with it.
+
+        name: of an event that begins with this decision's window, where it follows from what was read.
+        """
         self._follow_clock(decision.time_ns)
         limit = decision.threshold
         if not math.isfinite(decision.score) or not math.isfinite(limit):
@@ -41,6 +43,8 @@ class Alert:
             return None
         over = limit if self.accepted else limit * self._when.clear_below
         self._count(decision.score > limit, decision.score < over, decision.time_ns)
+        if self._above == 1:
+            self._above_name = name()
         self._follow_alarm()
         self._ratios.append(decision.score / limit if limit > 0 else 1.0)
         if self.state.opened:
@@ -48,22 +52,39 @@ class Alert:
         if self._above < self._when.for_windows or self._too_soon(decision.time_ns):
             return None
         severity = self._severity(0.0)
-        state = AlertState(self.state.number + 1, True, decision.score, decision.time_ns, severity, run=self._run)
+        state = AlertState(
+            self.state.number + 1,
+            True,
+            decision.score,
+            decision.time_ns,
+            severity,
+            run=self._run,
+            name=self._above_name,
+        )
         return self._event("opened", decision, state, self._above_ns)
 
     def resume(self, state: AlertState) -> None:
         """Continue from a stored state."""
         self.state, self._above, self._below = state, state.above, state.below
         self._above_ns, self._below_ns = state.above_ns, state.below_ns
+        self._above_name = state.above_name
         self._time_ns = state.time_ns  # end of the last window
-        self.accepted = False  # somebody took it for the new normal: it is over once the score is not above the limit
+        # Somebody took it for the new normal: it is over once the score is not above the limit.
+        self.accepted: bool = False
         lasts = state.opened or state.above >= self._when.for_windows
         self.alarm_ns: int | None = (state.above_ns or state.opened_ns) if lasts else None
 
     def at(self, time_ns: int) -> AlertState:
         """The state after the window that ended then."""
-        since = {"above_ns": self._above_ns, "below_ns": self._below_ns}
-        return msgspec.structs.replace(self.state, time_ns=time_ns, above=self._above, below=self._below, **since)
+        return msgspec.structs.replace(
+            self.state,
+            time_ns=time_ns,
+            above=self._above,
+            below=self._below,
+            above_ns=self._above_ns,
+            below_ns=self._below_ns,
+            above_name=self._above_name,
+        )
 
     @property
     def key(self) -> str:
@@ -76,7 +97,7 @@ class Alert:
         return self._below_ns
 
     def _key(self, model: str, state: AlertState) -> str:
-        return f"{self._gateway}:{model}:{self._asset}:{_number(state)}"
+        return f"{self._gateway}:{model}:{self._asset}:{of_state(state)}"
 
     def _follow_alarm(self) -> None:
         """Note from when on the score is too high, also where `min_gap` allows no event (`alarm_ns`)."""
@@ -139,22 +160,16 @@ class Alert:
         return event, self.at(decision.time_ns)
 
 
-def new_run() -> str:
-    """Five random letters and digits. Each start of an agent has others, because a count alone repeats when the state
-    folder was lost, restored from a backup or copied; the MES would take a new event for one that it knows."""
-    return "".join(secrets.choice(LETTERS) for _ in range(5))
-
-
 def alert_of(event: Event, prefix: str) -> AlertState:
     """The state that an open event led to, for when that was lost; none if its key does not begin with the prefix: the
     gateway or the model has another name now."""
-    run, _, number = event.key.removeprefix(prefix).rpartition("-")
-    if not event.key.startswith(prefix) or not number.isdigit():
+    name = event.key.removeprefix(prefix)
+    run, _, number = name.rpartition("-")
+    follows = follows_from_rows(name)
+    if not event.key.startswith(prefix) or not (follows or number.isdigit()):
         return AlertState()
     since, severity = event.since_ns or event.decision.time_ns, SEVERITIES.index(event.severity)
-    return AlertState(int(number), True, event.worst, since, severity, event.decision.time_ns, run=run)
-
-
-def _number(state: AlertState) -> str:
-    """The last part of an event's key; an event that a version up to 0.1 opened has no run."""
-    return f"{state.run}-{state.number}" if state.run else str(state.number)
+    state = AlertState(0, True, event.worst, since, severity, event.decision.time_ns)
+    if follows:
+        return msgspec.structs.replace(state, name=name)
+    return msgspec.structs.replace(state, number=int(number), run=run)

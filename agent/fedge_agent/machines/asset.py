@@ -80,6 +80,7 @@ class Asset:
         self._watch = Watch(time.monotonic())
         self._gappy = self._undecided = 0
         self.can_wait = False  # its sources hold a stored past: windows wait for what it lacks to decide
+        self.past: frozenset[str] = frozenset()  # its sources, where all of them hold a stored past
         self._pending: deque[Window] = deque()  # those that do; no more than one batch gives
         self.newest: Glance | None = None  # for who looks at one window
         self.decisions: deque[tuple[Decision, TargetValue]] = deque(maxlen=recent_share(assets))
@@ -96,13 +97,21 @@ class Asset:
         if self._card is None and not self._begin():
             self._windows.hold(batch)
             return
-        for window in self._windows.push(batch):
+        origin = self._origin(batch)
+        for made in self._windows.push(batch):
+            window = made if origin is None else made._replace(origin=origin)
             if not decided and (self._pending or (self.can_wait and self.lacks() is not None)):
                 self._pending.append(window)
             elif not decided:
                 self.decide(window)
         for window in self._windows.labelled():
             self._note_label(window.end_ns, self._samples.put_labelled(window))
+
+    def _origin(self, batch: Batch) -> str | None:
+        """What the windows that a batch completes are stored in."""
+        if batch.origin is None or not self.past:
+            return None
+        return batch.origin if len(self.past) == 1 else ""  # which one completes a window may be another next time
 
     @property
     def pending(self) -> bool:
@@ -135,14 +144,15 @@ class Asset:
         if serving is None:
             self._undecided += 1
         else:
-            self._take(self._decider.decide(serving, window, features, context), actual, window.received_ns / 1e9)
+            self._take(self._decider.decide(serving, window, features, context), actual, window)
         self._samples.put(window, features, actual, context.get("part", ""))
 
-    def _take(self, decision: Decision, actual: TargetValue, now: float) -> None:
+    def _take(self, decision: Decision, actual: TargetValue, window: Window) -> None:
+        now = window.received_ns / 1e9
         self._latency.record(decision.latency_s)
         self._watch.decide(decision, now)
         self.decisions.append((decision, actual))
-        self._events.take(decision, now)
+        self._events.take(decision, window, now)
 
     def _begin(self) -> bool:
         """Begin with the model, if it is known by now."""

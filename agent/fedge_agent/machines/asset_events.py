@@ -12,11 +12,12 @@ from fedge_models.graph.card import Card
 
 from ..config.schema import AssetConfig
 from ..samples.event_book import EventBook
-from ..types import AlertState, Decision, Event, EventState, SilenceState
+from ..types import AlertState, Decision, Event, EventState, SilenceState, Window
 from .alerts import Alert
 from .asset_windows import NEVER_NS
 from .checkpoint import Checkpoint
 from .condition_judge import stale_after
+from .event_names import of_window
 from .pace import Pace
 from .silence import Silence
 
@@ -35,7 +36,7 @@ class AssetEvents:
         raise_event: Callable[[Event, EventState], None],
         book: EventBook | None,
     ) -> None:
-        """alert, silence: as they were stored with the last event; run: see `alerts.new_run`."""
+        """alert, silence: as they were stored with the last event; run: see `event_names.new_run`."""
         self._name, self._config, self._raise, self._book = name, config, raise_event, book
         self._alert = Alert(gateway, name, config.when, alert, run, config.model)
         self._silence = Silence(gateway, name, config.when, silence, time.monotonic(), run)
@@ -69,13 +70,13 @@ class AssetEvents:
         """End the replay: what follows is new."""
         self._decided_ns = NEVER_NS
 
-    def take(self, decision: Decision, now: float) -> None:
-        """Raise what follows from a decision, unless that was done before; `now`: monotonic s."""
+    def take(self, decision: Decision, window: Window, now: float) -> None:
+        """Raise what follows from a decision on a window, unless that was done before; `now`: monotonic s."""
         if decision.time_ns <= self._decided_ns:
             return
         if self._book is not None and self._alert.state.opened:
             self._alert.accepted = self._book.is_accepted(self._alert.key)
-        alarm = self._alert.update(decision)
+        alarm = self._alert.update(decision, lambda: of_window(window))
         self._withhold(self._alert.alarm_ns)
         if alarm is not None:
             self._opened += alarm[0].state == "opened"

@@ -18,6 +18,7 @@ from .routing import Routes
 
 logger = logging.getLogger(__name__)
 
+SOON_S = 0.01  # how often it is looked while windows wait for a limit
 LOOK_S = 0.05  # how often it is looked whether a source has to wait
 STORED = "what was stored before the restart comes first"
 
@@ -39,6 +40,8 @@ class Backlog:
     ) -> None:
         self._routes, self._assets, self._hold, self._problem = routes, assets, hold, problem
         self._holding = Holding({name: routes.window_sources(name) for name in assets}, can_wait)
+        for name in self._holding.assets:
+            assets[name].past = routes.window_sources(name)
         self._held, self._looked = Held({}, frozenset(), {}), -math.inf
         self._stored: dict[str, deque[tuple[Batch, bool]]] = {}  # of the inbox, of sources that are held
 
@@ -61,8 +64,14 @@ class Backlog:
             self._assets[name].can_wait = name in held.assets or self._assets[name].lacks() is None
         for asset in waiting:
             asset.catch_up()
+        for participant in {self._assets[name].participant for name in held.assets}:
+            participant.hurry()
         self._hold(dict.fromkeys(self._stored, STORED) | held.sources)
         return waiting
+
+    def soon_s(self, idle: float) -> float:
+        """After how many seconds to look again, at most `idle`."""
+        return SOON_S if any(asset.pending for asset in self._assets.values()) else idle
 
     def holds(self, batch: Batch, decided: bool) -> bool:
         """Hold a stored batch while a machine cannot decide on it; whether it is held."""

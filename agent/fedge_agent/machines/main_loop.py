@@ -70,7 +70,7 @@ class MainLoop:
         notified = reported = time.monotonic()
         while not stop.is_set():
             self._look_at_backlog()
-            batch = self._get(0 if self._push_stored() else IDLE_S)
+            batch = self._get(0 if self._push_stored() else self._backlog.soon_s(IDLE_S))
             self._beat = time.monotonic()
             if batch is not None:
                 self._push(batch)
@@ -93,7 +93,7 @@ class MainLoop:
         for old in stored:
             if old.source in self._routes:
                 now = time.monotonic_ns()
-                batch = Batch(old.source, old.readings, old.alive_ns, now, old.fresh, old.id)
+                batch = Batch(old.source, old.readings, old.alive_ns, now, old.fresh, old.id, origin=old.origin)
                 self._look_at_backlog()
                 if not self._backlog.holds(batch, old.decided):
                     self._push(batch, old.decided)

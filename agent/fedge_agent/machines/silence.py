@@ -21,7 +21,7 @@ class Silence:
     """The silence of one asset."""
 
     def __init__(self, gateway: str, asset: str, when: When, state: SilenceState, now: float, run: str) -> None:
-        """now: monotonic s; run: names this start of the agent in the keys of its events, see `alerts.new_run`."""
+        """now: monotonic s; run: names this start of the agent in the keys of its events, see `event_names.new_run`."""
         self._gateway, self._asset, self._when, self._run = gateway, asset, when, run
         self._stored, self._since = state, now
         self._last: Decision | None = None  # newer than the state; one struct less to build for each decision

@@ -26,7 +26,7 @@ from fedge_models.system.healing import HealingDatabase
 from fedge_models.system.worker import Worker
 
 from ..durable import event_record
-from ..types import AlertState, Event
+from ..types import SILENT, AlertState, Event
 from . import event_table, event_view
 from .event_table import Note, Row, Shelf
 from .event_view import View
@@ -70,6 +70,8 @@ class EventBook(TableWriter):
         self._holds: dict[str, Hold] = {}
         self._trimmed_at, self.trimmed = 0.0, 0  # withheld windows that were deleted
         self.lost = 0  # changes that are not in the book
+        self.read_again = 0  # events of rows that were read again: their key was in the book
+        self._keys = self._load_keys()
         self.accepted = 0  # grows when windows of an alarm become data
         self._load()
 
@@ -77,6 +79,8 @@ class EventBook(TableWriter):
 
     def note(self, event: Event) -> bool:
         """Note an event; whether the outputs get it. One that is shelved is counted instead."""
+        if event.state == "opened" and event.kind != SILENT:
+            self._note_key(event)
         shelf = self._shelves.get(event.decision.asset) or self._shelves.get(event.key)
         sent = shelf is None or event.state == "cleared"
         if shelf is not None and not sent:
@@ -86,6 +90,14 @@ class EventBook(TableWriter):
         body = event_record.encode(event)
         self._put(lambda db: event_table.put_event(db, event, body, sent))
         return sent
+
+    def _note_key(self, event: Event) -> None:
+        """Count an event that was raised before. The outputs get it nevertheless, under the same key: whether they had
+        it, they know best."""
+        if event.key in self._keys:
+            self.read_again += 1
+            logger.warning("event %s: the same rows were read before; its key is the same", event.key)
+        self._keys.add(event.key)
 
     def begin(self, asset: str, key: str, since_ns: int) -> None:
         """Withhold the asset's windows from the stretch before `since_ns` on, for the event of that key."""
@@ -220,6 +232,7 @@ class EventBook(TableWriter):
             "withheld_windows": sum(withheld.values()),
             "trimmed": self.trimmed,
             "shelved": shelves,
+            "read_again": self.read_again,
             "suppressed": sum(s["suppressed"] for s in shelves),
             "problem": self.problem,
         }
@@ -279,6 +292,13 @@ class EventBook(TableWriter):
             self._shelves = {s.subject: _newer(s, counted.get(s.subject)) for s in shelves}
             for shelf in self._shelves.values():
                 self._ends.setdefault((shelf.subject, shelf.at), time.monotonic() + shelf.left_s)
+
+    def _load_keys(self) -> set[str]:
+        try:
+            with self.tables.reading() as db:
+                return event_table.keys(db)
+        except StorageError:
+            return set()
 
     def _verdict(self, name: str) -> str:
         return self._holds[name].verdict if name in self._holds else ""

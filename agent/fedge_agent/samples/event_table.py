@@ -75,7 +75,7 @@ def put_event(db: sqlite3.Connection, event: Event, body: bytes, sent: bool) -> 
         return
     sql = """INSERT INTO events (key, asset, opened_ns, severity, worst, threshold, provisional, body, sent, kind)
         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET
-        severity = excluded.severity, worst = excluded.worst, body = excluded.body,
+        cleared_ns = NULL, severity = excluded.severity, worst = excluded.worst, body = excluded.body,
         sent = CASE WHEN excluded.sent THEN 1 WHEN sent = 0 THEN 0 ELSE 2 END"""
     values = (event.key, decision.asset, event.since_ns or decision.time_ns, event.severity, event.worst)
     db.execute(sql, (*values, decision.threshold, decision.provisional, body, sent, event.kind))
@@ -116,6 +116,11 @@ def events(db: sqlite3.Connection) -> list[Row]:
         FROM events e ORDER BY rowid DESC"""
     made = (Row._make(row) for row in db.execute(sql))
     return [row._replace(provisional=bool(row.provisional), sent=bool(row.sent)) for row in made]
+
+
+def keys(db: sqlite3.Connection) -> set[str]:
+    """The keys of all events."""
+    return {key for (key,) in db.execute("SELECT key FROM events")}
 
 
 def acknowledge(db: sqlite3.Connection, key: str, at: float, who: str, verdict: str) -> None:

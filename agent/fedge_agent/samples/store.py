@@ -82,12 +82,14 @@ class SampleStore(TableWriter):
         self.total: dict[str, int] = {}
         self._covered: dict[tuple[str, str], int] = {}  # (model, asset) -> operation, ns
         self._known = Counter[tuple[str, str]]()  # (model, asset) -> samples that were put, with those that wait
+        self._all_known = Counter[str]()  # of each model
         self._cover_known = Counter[tuple[str, str]]()  # their operation, ns
         with suppress(StorageError):  # there are none, then, until the file can be read
             counts = self._rows("SELECT model, asset, count(*) FROM samples GROUP BY model, asset")
             self._known.update({(model, asset): n for model, asset, n in counts})
             for (model, _), n in self._known.items():
                 self.total[model] = self.total.get(model, 0) + n
+                self._all_known[model] += n
             covered = self._rows("SELECT model, asset, covered_ns FROM baselines")
             self._covered = {(model, asset): int(ns) for model, asset, ns in covered}
             self._cover_known.update(self._covered)
@@ -116,12 +118,21 @@ class SampleStore(TableWriter):
         else:
             self._queued[sample.asset] += 1
             self._known[sample.model, sample.asset] += 1
+            self._all_known[sample.model] += 1
             self._cover_known[sample.model, sample.asset] += thinned.covers_ns
             self._waiting.append(thinned)
+
+    def hurry(self) -> None:
+        """Write what was put now: somebody waits for what will be made of it."""
+        self._worker.wake()
 
     def collected(self, model: str, asset: str) -> tuple[int, int]:
         """How many samples of the asset were put, and how much operation (ns) they cover: written yet, or not."""
         return self._known[model, asset], self._cover_known[model, asset]
+
+    def all_collected(self, model: str) -> int:
+        """How many samples of the model were put, written yet or not."""
+        return self._all_known[model]
 
     def covered_ns(self, model: str, asset: str) -> int:
         """How much operation of the asset its windows covered so far."""

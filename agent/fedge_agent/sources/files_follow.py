@@ -5,20 +5,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from fedge_models.errors import ConfigError, DataError, StorageError, UnreachableError
-from fedge_models.system import files
 
 from ..protocols.csv import listing, records, series
 from ..protocols.csv.cells import Header, delimiter_of, parse
 from ..protocols.csv.faults import Faults
 from ..protocols.csv.lines import header_is
 from ..protocols.csv.rows import Rows
-from ..protocols.csv.tail import Tail, load, parse_position
+from ..protocols.csv.tail import Tail
 from ..types import Reading, SourceHost
 from .files_config import FilesConfig
+from .files_position import ANNOUNCED_S, recovered
 
 AHEAD = 4  # batches that wait for the agent while a tail catches up
 WAIT_S = 0.01
@@ -45,7 +44,14 @@ class Follower:
     def __init__(self, config: FilesConfig, tags: Sequence[str], host: SourceHost, faults: Faults) -> None:
         self._config, self._tags, self._host, self._faults = config, tags, host, faults
         self._position, from_end = host.folder / "position.json", config.start == "end"
-        self._continued = _recover(self._position, host.receipts())
+        self._began = time.monotonic()
+        found = recovered(self._position, host.receipts())
+        self._continued, self._begun_anew = found.continues, found.begun_anew
+        if found.what:
+            faults.note(found.what, self._position.name)
+        if found.begun_anew:
+            from_end = from_end and not found.damaged
+            host.problem("begun anew", f"{self._position}: {found.begun_anew}")
         self._file: Tail | series.Series
         if listing.is_pattern(config.path):
             self._file = series.Series(config.path, self._position, from_end, config, self._faults)
@@ -87,6 +93,9 @@ class Follower:
         elif self._open and self._waited:
             self._emit_open()
         self._waited = not lines
+        if self._begun_anew and time.monotonic() - self._began > ANNOUNCED_S:
+            self._begun_anew = ""
+            self._host.problem("begun anew", None)
         if not self._open:
             self._save()
         return bool(lines)
@@ -176,7 +185,7 @@ class Follower:
                 faults.end("lines")
         if readings:
             # Nothing is known between two rows. The position comes with the rows: neither is stored without the other.
-            self._host.store(readings, None, [self._file.position()], self._continued)
+            self._host.store(readings, None, [self._file.position()], self._continued, self._origin())
             self._continued = True
 
     def _rename(self, line: str) -> None:
@@ -186,6 +195,12 @@ class Follower:
         tail.at.columns = line
         self._header = self._key(tail)
 
+    def _origin(self) -> str | None:
+        """The file of a pattern; rows that get their time when they are read come only once."""
+        if not self._config.time_column:
+            return None
+        return self._path().name if isinstance(self._file, series.Series) else ""
+
     def _watch_order(self, tag: str, at: int, line: str) -> None:
         if at < self._newest.get(tag, 0):
             self._faults.add("rows that go back in time", repr(line[:60]), "order")
@@ -193,18 +208,3 @@ class Follower:
             self._newest[tag] = at
             if self._faults.lasting:
                 self._faults.end("order")
-
-
-def _recover(path: Path, receipts: Sequence[bytes]) -> bool:
-    """Bring a stored position up to the rows that were stored last; whether there is a position.
-
-    The agent may have been killed between the two, and rows that are read twice look like a clock that was set back.
-    """
-    if not path.exists():
-        return False
-    if receipts:
-        at, stored = load(path), parse_position(receipts[-1])
-        if (at.inode, at.name, at.header) == (stored.inode, stored.name, stored.header) and at.offset < stored.offset:
-            with suppress(StorageError):  # then rows are read twice
-                files.write(path, receipts[-1])
-    return True

@@ -197,10 +197,14 @@ class HostedSource:
         self._worker.stop(timeout)
 
     def emit(
-        self, readings: Sequence[Reading], alive_ns: int | None = None, unsure: frozenset[str] = frozenset()
+        self,
+        readings: Sequence[Reading],
+        alive_ns: int | None = None,
+        unsure: frozenset[str] = frozenset(),
+        origin: str | None = None,
     ) -> None:
         """Hand readings to the main thread."""
-        self._hand_over(in_time_order(self._in_range(readings)), alive_ns, self._fresh, 0, unsure)
+        self._hand_over(in_time_order(self._in_range(readings)), alive_ns, self._fresh, 0, unsure, origin)
 
     def store(
         self,
@@ -208,12 +212,13 @@ class HostedSource:
         alive_ns: int | None = None,
         receipts: Sequence[bytes] = (),
         continued: bool = False,
+        origin: str | None = None,
     ) -> None:
         """Store readings durably, then hand them to the main thread."""
         readings = in_time_order(self._in_range(readings))
         fresh, row = self._fresh and not continued, 0
         try:
-            row = self._inbox.store(self.name, readings, alive_ns, fresh, receipts) if self._inbox else 0
+            row = self._inbox.store(self.name, readings, alive_ns, fresh, receipts, origin) if self._inbox else 0
             self.problem("inbox", None)
         except StorageError as e:
             self.count("unkept", len(readings))
@@ -223,7 +228,8 @@ class HostedSource:
             while self._is_full(i > 0) and not self.stop.wait(ROOM_S):
                 pass
             # Only with its last piece a row of the inbox is done: a restart before begins with all of it again.
-            self._hand_over(part, alive_ns, fresh and i == 0, row if i == len(parts) - 1 else 0)
+            last = i == len(parts) - 1
+            self._hand_over(part, alive_ns, fresh and i == 0, row if last else 0, origin=origin)
 
     def _is_full(self, goes_on: bool) -> bool:
         """Whether the next piece has to wait; goes_on: of a batch of which the queue has some already."""
@@ -261,13 +267,14 @@ class HostedSource:
         fresh: bool,
         row: int,
         unsure: frozenset[str] = frozenset(),
+        origin: str | None = None,
     ) -> None:
         now = time.monotonic_ns()
         if readings:
             self._readings += len(readings)
             self._bad += sum(1 for r in readings if r.quality is Quality.BAD)
             self._last = now / 1e9
-        self._queue.put(Batch(self.name, readings, alive_ns, now, fresh, row, unsure))
+        self._queue.put(Batch(self.name, readings, alive_ns, now, fresh, row, unsure, origin))
         self._fresh = False
 
     def problem(self, subject: str, text: str | None) -> None:

@@ -177,7 +177,8 @@ class Watch:
                 self._reject(name, seen, str(e))
             return
         self._journal.take(name, seen)
-        self._host.emit([Reading(tag, time_ns, pixels) for tag in self._tags if fnmatch(name, tag)])
+        readings = [Reading(tag, time_ns, pixels) for tag in self._tags if fnmatch(name, tag)]
+        self._host.emit(readings, origin=name)
         while self._host.waiting() >= AHEAD and not self._host.stop.wait(WAIT_S):
             pass
         self._put_away(name, seen)

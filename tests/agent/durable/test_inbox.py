@@ -241,3 +241,9 @@ def test_a_large_picture_is_let_go_without_being_read_and_replayed_alone(at_end:
     made.record(progress(9, 10))
     assert resident_mib("VmHWM") - before < 10
     assert [r.value for row in made.replay() for r in row.readings] == ["on"]
+
+
+def test_what_readings_are_stored_in_outlives_a_restart(tmp_path: Path) -> None:
+    for origin in (None, "", "log_1.csv"):
+        inbox(tmp_path).store("s", [Reading("a", 1, 1.0)], origin=origin)
+    assert [stored.origin for stored in inbox(tmp_path).replay()] == [None, "", "log_1.csv"]

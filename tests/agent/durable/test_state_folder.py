@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -111,3 +112,34 @@ def test_a_folder_of_another_machine_is_said_once(tmp_path: Path, monkeypatch: p
         folder.release()
     assert [text is not None for text in said] == [False, False, True, False, False]
     assert "was last used on another machine" in str(said[2])
+
+
+def test_a_folder_that_was_restored_or_copied_is_announced_once_and_counted(tmp_path: Path) -> None:
+    folder, backup = tmp_path / "state", tmp_path / "backup"
+    for _ in range(2):
+        made = StateFolder(folder, "fedge-agent")
+        made.release()
+        assert made.copied is None and made.copies == 0
+    shutil.copytree(folder, backup)
+    for copies in (1, 2):
+        shutil.rmtree(folder)
+        shutil.copytree(backup, folder)
+        shutil.rmtree(backup)
+        made = StateFolder(folder, "fedge-agent")
+        made.release()
+        assert made.copied is not None and "was restored from a backup" in made.copied and made.copies == copies
+        shutil.copytree(folder, backup)
+    shutil.move(folder, tmp_path / "moved")
+    made = StateFolder(tmp_path / "moved", "fedge-agent")
+    made.release()
+    assert made.copied is None and made.copies == 2  # it is the same folder under another name
+
+
+def test_the_announcement_of_a_copy_ends_after_a_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    StateFolder(tmp_path / "a", "fedge-agent").release()
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    made = StateFolder(tmp_path / "b", "fedge-agent")
+    made.release()
+    assert made.copied
+    monkeypatch.setattr(state_folder, "ANNOUNCED_S", 0.0)
+    assert made.copied is None and made.copies == 1

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 from fedge_agent.config.schema import When
-from fedge_agent.machines.alerts import LETTERS, Alert, new_run
+from fedge_agent.machines.alerts import Alert, alert_of
+from fedge_agent.machines.event_names import LETTERS, new_run
 from fedge_agent.types import AlertState, Decision
 from fedge_models.system.settings import Seconds
 
@@ -44,3 +45,40 @@ def test_an_open_event_keeps_its_key_through_restarts_and_from_an_earlier_versio
 def test_a_run_is_short_and_reads_well() -> None:
     runs = {new_run() for _ in range(200)}
     assert len(runs) == 200 and all(len(run) == 5 and set(run) <= set(LETTERS) for run in runs)
+
+
+def test_a_key_that_follows_from_the_rows_is_that_of_the_first_window_above_whatever_was_open_before() -> None:
+    """After a restored backup the minimum gap counts from another event."""
+    slow = When(for_windows=2, min_gap=Seconds(3))
+    found = []
+    for state in (AlertState(), AlertState(1, opened_ns=1, run="bbbbb")):
+        alert, at = Alert("gw", "pump", slow, state, new_run()), 10**9
+        for i, score in enumerate([0.1, 9.0, 9.0, 9.0, 9.0, 9.0]):
+            decision = Decision("pump", "m", 1, at + i * 10**9, score, 1.0, "", 0.0, 0.0)
+            if (made := alert.update(decision, lambda i=i: f"row{i}")) is not None:  # type: ignore[misc]
+                found.append((made[0].key, i))
+    assert found == [("gw:m:pump:row1", 2), ("gw:m:pump:row1", 3)]
+
+
+def test_a_key_that_follows_from_the_rows_outlives_a_restart_before_and_after_its_event() -> None:
+    when = When(for_windows=2, min_gap=Seconds(0))
+    first = Alert("gw", "pump", when, AlertState(), new_run(), "m")
+    decisions = [Decision("pump", "m", 1, i * 10**9, 9.0, 1.0, "", 0.0, 0.0) for i in (1, 2)]
+    assert first.update(decisions[0], lambda: "row1") is None
+    second = Alert("gw", "pump", when, first.at(10**9), new_run(), "m")
+    made = second.update(decisions[1], lambda: "row2")
+    assert made is not None and made[0].key == "gw:m:pump:row1"
+    third = Alert("gw", "pump", when, made[1], new_run(), "m")
+    assert third.key == "gw:m:pump:row1"
+
+
+def test_the_state_of_an_open_event_is_made_again_from_its_key_of_either_kind() -> None:
+    for name, key in (
+        (str, "gw:m:pump:bcdfg-5"),
+        (lambda: "20260302T081329Z-4mmvt", "gw:m:pump:20260302T081329Z-4mmvt"),
+    ):
+        alert = Alert("gw", "pump", WHEN, AlertState(4), "bcdfg", "m")
+        made = alert.update(Decision("pump", "m", 1, 10**9, 9.0, 1.0, "", 0.0, 0.0), name)
+        assert made is not None and made[0].key == key
+        found = alert_of(made[0], "gw:m:pump:")
+        assert found.opened and Alert("gw", "pump", WHEN, found, "hjkmn", "m").key == key

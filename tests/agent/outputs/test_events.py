@@ -379,6 +379,17 @@ def test_cleared_event_is_noted_on_its_order(at_end: AtEnd, mes: Mes) -> None:
     assert mes.orders()[0]["cleared"] is True
 
 
+def test_a_cleared_event_that_is_read_again_changes_nothing_at_its_order(at_end: AtEnd, mes: Mes) -> None:
+    mes.drop = 0
+    config = MesConfig(url=mes_url(mes), clear=Step(url="/{key}/cleared", body={"reference": "{key}"}))
+    output = at_end(MesOutput("mes", config))
+    for _ in range(2):
+        assert output.deliver(EVENT) is not None
+        receipt = output.deliver(changed(EVENT, state="cleared"))
+    assert receipt is not None and receipt.skipped.startswith("the order says so already")
+    assert len(mes.orders()) == 1
+
+
 def test_refusal_is_not_tried_again(at_end: AtEnd, mes: Mes) -> None:
     with pytest.raises(RefusedError, match="400"):
         at_end(MesOutput("mes", MesConfig(url=mes_url(mes), idempotency_header=""))).deliver(EVENT)

@@ -284,11 +284,91 @@ def test_rows_that_were_stored_before_a_kill_are_not_read_again(tmp_path: Path) 
     assert made.look() == [[3]]
 
 
-def test_position_that_cannot_be_read_is_none(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", ["cut", "no text", "one digit", "empty"])
+def test_a_damaged_position_is_mended_from_the_inbox(tmp_path: Path, how: str) -> None:
+    made = follow(tmp_path, ("a",), start="begin")
+    made.write("a\n1\n2\n")
+    assert made.look() == [[1], [2]]
+    position = tmp_path / "position.json"
+    whole = position.read_bytes()
+    digit = whole.index(b'"offset":') + 9
+    changed = whole[:digit] + bytes([whole[digit] ^ 1]) + whole[digit + 1 :]
+    position.write_bytes({"cut": whole[:20], "no text": b"\x80\xff", "one digit": changed, "empty": b""}[how])
+    made.write("3\n")
+    assert made.look() == [[3]]
+    assert made.host.counts == {"damaged positions, mended from the inbox": 1} and not made.host.problems
+    assert made.look() == []
+
+
+@pytest.mark.parametrize("start", ["begin", "end"])
+def test_a_file_that_has_to_be_begun_anew_is_read_from_its_beginning_and_announced(tmp_path: Path, start: str) -> None:
+    made = follow(tmp_path, ("a",), start=start)
+    made.write("a\n1\n")
+    made.look()
+    made.write("2\n")
+    assert made.look()[-1] == [2]
+    (tmp_path / "position.json").write_text("{")
+    made.host.stored.clear()  # the inbox is lost, too
+    assert made.look() == [[1], [2]]
+    assert made.host.counts == {"positions begun anew": 1}
+    assert "is damaged; the file is read from its beginning" in made.host.problems["begun anew"]
+
+
+def test_a_position_that_was_deleted_is_begun_as_start_says_and_announced(tmp_path: Path) -> None:
     made = follow(tmp_path, ("a",), start="begin")
     made.write("a\n1\n")
-    (tmp_path / "position.json").write_text("{")
+    assert made.look() == [[1]] and not made.host.problems
+    (tmp_path / "position.json").unlink()
+    assert made.look() == [[1]] and made.host.counts == {"positions begun anew": 1}
+    assert "is gone, but rows were read before" in made.host.problems["begun anew"]
+
+
+def test_a_position_of_an_earlier_version_has_no_check_and_counts(tmp_path: Path) -> None:
+    made = follow(tmp_path, ("a",), start="begin")
+    made.write("a\n1\n")
     assert made.look() == [[1]]
+    position = tmp_path / "position.json"
+    old = json.loads(position.read_text())
+    del old["check"]
+    position.write_text(json.dumps(old))
+    made.host.stored.clear()
+    made.write("2\n")
+    assert made.look() == [[2]] and not made.host.counts
+
+
+def test_a_file_that_is_copied_again_and_again_is_not_read_twice(tmp_path: Path) -> None:
+    made = follow(tmp_path, ("a",), start="begin", time_column="t")
+    rows = [f"2026-03-02T08:00:{i:02}Z,{i}\n" for i in range(9)]
+    for many in (3, 5, 9):
+        copy = tmp_path / ".press.csv.tmp"
+        copy.write_text("t,a\n" + "".join(rows[:many]))
+        copy.replace(made.path)
+        assert [[i] for i in range({3: 0, 5: 3, 9: 5}[many], many)] == made.look()
+    (tmp_path / "other").write_text("t,a\n" + "".join(row.replace("-02T", "-03T") for row in rows))
+    (tmp_path / "other").replace(made.path)
+    assert len(made.look()) == 9  # another day
+
+
+def test_a_file_without_dates_that_looks_alike_is_another_one(tmp_path: Path) -> None:
+    made = follow(tmp_path, ("a",), start="begin", time_column="t")
+    rows = "".join(f"1970-01-01T08:00:{i:02}Z,7\n" for i in range(20))
+    for _ in range(2):
+        (tmp_path / "new").write_text("t,a\n" + rows)
+        (tmp_path / "new").replace(made.path)
+        assert len(made.look()) == 20
+
+
+def test_rows_with_times_of_their_own_say_what_they_are_stored_in(tmp_path: Path) -> None:
+    made = follow(tmp_path, ("a",), start="begin")
+    made.write("a\n1\n")
+    made.look()
+    assert made.host.origins == [None]  # read again, they have another time
+    (tmp_path / "log_1.csv").write_text("t,a\n2026-03-02T08:00:00Z,1\n")
+    for pattern, origin in (("log_1.csv", ""), ("log_*.csv", "log_1.csv")):
+        (tmp_path / "position.json").unlink()
+        other = follow(tmp_path, ("a",), start="begin", time_column="t")
+        other.config = msgspec.structs.replace(other.config, path=tmp_path / pattern)
+        assert other.look() == [[1]] and other.host.origins == [origin]
 
 
 @pytest.mark.parametrize("how", ["renamed", "deleted", "copied and cut", "rewritten", "the same inode and longer"])

@@ -400,6 +400,7 @@ class StoringHost(RecordingHost):
         alive_ns: int | None = None,
         receipts: Sequence[bytes] = (),
         continued: bool = False,
+        origin: str | None = None,
     ) -> None:
         if not self._power:
             raise OSError("the power is cut")

@@ -141,6 +141,8 @@ class MesOutput(Output):
     def _clear(self, event: Event) -> Receipt:
         order = self._orders.get(event.key)
         known = event_fields.values(event)
+        if order is not None and order.cleared_ns == _over(event):
+            return Receipt(skipped="the order says so already: the same rows were read again")
         if order is not None and order.id is not None:
             id_ = order.id
         else:

@@ -10,6 +10,8 @@ the position.
 
 from __future__ import annotations
 
+import re
+import zlib
 from contextlib import suppress
 from pathlib import Path
 
@@ -27,6 +29,7 @@ from .lines import CHUNK, MAX_LINE, count_undecodable
 from .opened import Opened, open_file
 
 MARK = 64
+_DATED = re.compile(rb"(?<!\d)20\d\d(?:\d{4})?(?!\d)|(?<!\d)1\d{9}")  # a year, a day, or seconds since 1970
 MOVED = 50  # files of the folder that are compared, the newest first
 MOVED_PACKED = 2  # of those that were compressed, which take longer
 
@@ -41,6 +44,18 @@ class Position(msgspec.Struct):
     header: str | None = None  # the line of the columns' names, without its end
     name: str = ""  # of a file among those that a pattern finds
     columns: str | None = None  # a later line of names within the file
+    check: int = 0  # CRC-32 of the others as they are encoded; 0: an earlier version wrote it
+
+    def encode(self) -> bytes:
+        """Encode, with the check."""
+        return msgspec.json.encode(msgspec.structs.replace(self, check=self._crc()))
+
+    def is_whole(self) -> bool:
+        """Whether it is what was encoded."""
+        return self.check in (0, self._crc())
+
+    def _crc(self) -> int:
+        return zlib.crc32(msgspec.json.encode(msgspec.structs.replace(self, check=0))) or 1
 
 
 class Tail:
@@ -85,7 +100,7 @@ class Tail:
 
     def position(self) -> bytes:
         """How far was read."""
-        return msgspec.json.encode(self.at)
+        return self.at.encode()
 
     def save(self) -> None:
         """Store the position if it changed; durable on return. Raises StorageError."""
@@ -110,8 +125,8 @@ class Tail:
         same = not self._rewritten()
         if same and self._inode() == self.at.inode:
             return
-        if same and self.at.offset and self._form.time_column:  # a copy took its place: the same rows, and more
-            self.at.inode = self._inode()
+        if same and self._is_copy():
+            self._encoding, self.at.inode = None, self._inode()
             return
         moved = None if last or not self.at.offset else self._moved()
         if moved is not None:
@@ -121,6 +136,11 @@ class Tail:
         self.at.inode = self._inode()
         if moved is None:
             self._begin()
+
+    def _is_copy(self) -> bool:
+        """Whether another file with the same bytes before the position is a copy of the one that was read, with more
+        rows. Rows without a date may be alike and yet new."""
+        return bool(self._form.time_column and _DATED.search(self.at.mark))
 
     def _moved(self) -> Opened | None:
         """The file of the folder whose bytes before the position are those that were read, or None."""
@@ -282,14 +302,15 @@ class Tail:
 def load(path: Path) -> Position:
     """Load a stored position; a new one if there is none or it cannot be read."""
     try:
-        return parse_position(path.read_bytes())
+        return parse_position(path.read_bytes()) or Position()
     except OSError:
         return Position()
 
 
-def parse_position(data: bytes) -> Position:
-    """A position as `Tail.position` gives it; a new one if it cannot be read."""
+def parse_position(data: bytes) -> Position | None:
+    """A position as `Tail.position` gives it; None if it is damaged."""
     try:
-        return msgspec.json.decode(data, type=Position)
-    except msgspec.DecodeError:
-        return Position()
+        found = msgspec.json.decode(data, type=Position)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+    return found if found.header is not None and found.is_whole() else None

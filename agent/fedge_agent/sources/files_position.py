@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where a followed file is read on: the stored position, brought up to the rows that the inbox has.
+
+The position of the newest rows is in the inbox as their receipt, and on its own in `position.json`. So a damaged file
+costs nothing. Without both, the file is begun anew, which is announced: its rows were read before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from fedge_models.errors import StorageError
+from fedge_models.system import files
+
+from ..protocols.csv.tail import Position, parse_position
+
+ANNOUNCED_S = 86400.0  # how long it is a problem that a file was begun anew
+
+
+class Found(NamedTuple):
+    """What is known of a position at the start."""
+
+    continues: bool  # there is one
+    what: str = ""  # to count
+    begun_anew: str = ""  # why, in words
+    damaged: bool = False
+
+
+def recovered(path: Path, receipts: Sequence[bytes]) -> Found:
+    """Bring a stored position up to the rows that were stored last.
+
+    The agent may have been killed between the two, and rows that are read twice look like a clock that was set back. A
+    position that a person deleted is to be begun anew.
+    """
+    try:
+        data: bytes | None = path.read_bytes()
+    except FileNotFoundError:
+        data = None
+    except OSError:
+        data = b""
+    at = parse_position(data) if data is not None else None
+    stored = parse_position(receipts[-1]) if receipts else None
+    if at is not None:
+        if stored is not None and _is_behind(at, stored):
+            _write(path, stored)
+        return Found(True)
+    if data is None:
+        why = "is gone, but rows were read before; the file is begun anew, as `start` says. Its alarms keep their keys"
+        return Found(False, "positions begun anew", why) if stored is not None else Found(False)
+    if stored is not None and _write(path, stored):
+        return Found(True, "damaged positions, mended from the inbox")
+    why = "is damaged; the file is read from its beginning. Alarms in it keep their keys, so they make no second orders"
+    return Found(False, "positions begun anew", why, damaged=True)
+
+
+def _is_behind(at: Position, stored: Position) -> bool:
+    same = (at.inode, at.name, at.header) == (stored.inode, stored.name, stored.header)
+    return same and at.offset < stored.offset
+
+
+def _write(path: Path, position: Position) -> bool:
+    """Store a position; whether it is: else rows are read twice."""
+    with suppress(StorageError):
+        files.write(path, position.encode())
+        return True
+    return False
