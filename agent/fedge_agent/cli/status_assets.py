@@ -24,6 +24,12 @@ UNUSED = {  # kind of an asset's counter -> in words
     "late": "late",
     "before_model": "before there was a model",
 }
+UNDECIDED = {  # kind of an asset's count -> in words
+    "windows_undecided": "windows undecided",
+    "unjudged": "decisions that could not alarm",
+    "windows_thinned": "windows not stored, as others cover their time",
+    "samples_crowded": "samples lost, as this machine gives too many",
+}
 ALONE = 5  # up to so many machines that decide get a line each
 
 
@@ -94,9 +100,10 @@ def _implausible(*entries: dict[str, Any]) -> str:
 
 
 def _undecided(*entries: dict[str, Any]) -> str:
-    """How many windows came before the model could decide: they are learnt from, and nobody looked at them."""
-    count = sum(e["windows_undecided"] for e in entries)
-    return f"; {count:,} windows undecided" if count else ""
+    """How many windows were not decided on, or could not alarm, or are not stored to learn from; empty when none."""
+    counts = {what: sum(e.get(kind, 0) for e in entries) for kind, what in UNDECIDED.items()}
+    said = [f"{count:,} {what}" for what, count in counts.items() if count]
+    return f"; {', '.join(said)}" if said else ""
 
 
 def _breaks(*entries: dict[str, Any]) -> str:

@@ -84,6 +84,8 @@ def _whole(table: Mapping[str, Any]) -> Iterable[Line]:
         yield Line("", (f"{unwritten['waiting']} events wait: {unwritten['problem']}",))
     if inbox["problem"]:
         yield Line("", (f"a restart would decide again: {inbox['problem']}",))
+    if inbox["unreadable"]:
+        yield Line(f"inbox: {inbox['unreadable']} stored batches were changed by a bad disk, and are left out")
     if inbox["set_aside"]:
         where = f"{inbox['set_aside']} stored batches ended the agent twice, and are in {inbox['aside']}"
         yield Line("", (f"{where}; move them away when you are done",))

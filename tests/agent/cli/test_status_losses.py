@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whatever a running agent counts as lost, late, refused or left out is in the text of `status`, too."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fedge_agent.cli.status_lines import lines
+from fedge_models.graph import zoo
+from fedge_models.graph.card import Card, Channel, WindowSpec
+from support.programs import Programs
+
+CONFIG = """
+[agent]
+name = "gw"
+state = "gw"
+[source.s]
+type = "files"
+path = "d.csv"
+[model.m]
+file = "m.onnx"
+[asset.a]
+model = "m"
+channels.temp = { source = "s", tag = "temp" }
+[output.o]
+type = "log"
+"""
+USED = {"readings", "windows", "uncertain"}  # counters of an asset that count no loss
+OF_ASSETS = ("windows_undecided", "unjudged", "windows_thinned", "samples_crowded")
+OF_OUTPUTS = ("refused", "skipped", "withheld", "overflowed", "pending")
+MANY = 7777
+
+
+@pytest.fixture(scope="module")
+def status(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """The status of a real agent."""
+    folder = tmp_path_factory.mktemp("agent")
+    card = Card("anomaly", (Channel("temp"),), WindowSpec(1.0, 10, 5))
+    (folder / "m.onnx").write_bytes(zoo.autoencoder(card, [1, 10], (2,)).SerializeToString())
+    (folder / "d.csv").write_text("temp\n" + "20\n" * 50)
+    (folder / "gw.toml").write_text(CONFIG)
+    programs = Programs(folder)
+    programs.start("gw")
+    programs.wait(lambda: "late" in programs.status("gw")["assets"]["a"]["counters"], "its windows")
+    yield programs.status("gw")
+    assert programs.end() == [0]
+
+
+def losses(status: dict[str, Any]) -> list[tuple[str, ...]]:
+    """Where the status counts what is lost."""
+    made = [("assets", "a", "counters", kind) for kind in status["assets"]["a"]["counters"] if kind not in USED]
+    made += [("assets", "a", kind) for kind in OF_ASSETS]
+    made += [("outputs", "o", kind) for kind in OF_OUTPUTS]
+    made += [("lost", kind) for kind in status["lost"]]
+    made += [("labels", "a", k) for k, n in status["labels"]["a"].items() if isinstance(n, int)]
+    made += [("sources", "s", "counts", "anything"), ("inbox", "unreadable"), ("inbox", "set_aside")]
+    return [*made, ("event_book", "trimmed"), ("models", "m", "left_out")]
+
+
+def test_each_loss_is_in_the_text(status: dict[str, Any]) -> None:
+    found = losses(status)
+    assert len(found) > 25 and ("assets", "a", "counters", "late") in found and ("lost", "samples") in found
+    missing = []
+    for path in found:
+        table = copy.deepcopy(status)
+        place: Any = table
+        for name in path[:-1]:
+            place = place[name]
+        place[path[-1]] = MANY
+        text = "\n".join(map(str, lines(table, Path("gw.toml"))))
+        if not any(number in text for number in (str(MANY), f"{MANY:,}")):
+            missing.append(path)
+    assert missing == []
+
+
+def test_nothing_is_lost_at_the_start(status: dict[str, Any]) -> None:
+    text = "\n".join(map(str, lines(status, Path("gw.toml"))))
+    assert "LOST" not in text and "not stored" not in text
