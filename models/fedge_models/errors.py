@@ -21,6 +21,7 @@
         ├── UnreachableError    peer absent, timed out or hung up
         ├── UnavailableError    peer that answers, but serves nobody now: its login, its limit of requests, its proxy
         ├── ConflictError       a request that met another's work: after a new look it may succeed, or never
+        ├── UnclearError        an answer that tells neither that something was done nor that it was refused
         └── StorageError        disk full or failing
 
 A message says what was expected, what came, where (file and key, node and round) and what the operator can do.
@@ -122,6 +123,10 @@ class ConflictError(RetryError):
     def __init__(self, text: str = "", nothing_done: bool = False, exists: bool = False) -> None:
         super().__init__(text, nothing_done)
         self.exists = exists
+
+
+class UnclearError(RetryError):
+    """An answer that tells neither that the request was carried out nor that it was refused."""
 
 
 class StorageError(RetryError):

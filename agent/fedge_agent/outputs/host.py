@@ -8,6 +8,7 @@ tried when; the spool keeps what became of each event.
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -22,6 +23,7 @@ from fedge_models.errors import (
     StopError,
     StorageError,
     UnavailableError,
+    UnclearError,
     UnreachableError,
 )
 from fedge_models.system.worker import Worker
@@ -38,6 +40,7 @@ LOOK_S = 5.0  # how often to look without being woken
 SHOW_S = 0.1  # between two decisions shown
 UNEXPECTED_TRIES = 5  # of an event that raises what is no error of ours: then it is set aside
 CONFLICT_TRIES = 12  # of an event that meets another's work each time: about 20 minutes
+UNCLEAR_TRIES = 3  # of an event whose answers tell nothing: more might be as many orders, where no key is honoured
 WHOLE_TARGET = (UnreachableError, UnavailableError, StorageError, StopError)  # no event fares better than this one
 
 
@@ -200,9 +203,7 @@ class HostedOutput:
         lane = self._lanes.failed(entry.event.decision.asset, entry.id, text, now, entry.tries)
         with suppress(StorageError):  # counted in this run then
             self._spool.tried(entry)
-        most = CONFLICT_TRIES if isinstance(error, ConflictError) else UNEXPECTED_TRIES
-        limited = isinstance(error, ConflictError) or not isinstance(error, FedgeError)
-        if limited and lane.tries >= most:
+        if lane.tries >= _most_tries(error):
             self._set_aside(entry, f"{text} (tried {lane.tries} times)", lane.answers)
         elif isinstance(error, WHOLE_TARGET):
             self._lanes.target_failed(now, getattr(error, "wait_s", 0.0))
@@ -258,6 +259,15 @@ class HostedOutput:
         if not isinstance(error, FedgeError):
             logger.error("output %s", self.name, exc_info=error)
         self._error = _in_words(error)
+
+
+def _most_tries(error: Exception) -> float:
+    """How often an event is tried that fails in this way."""
+    if isinstance(error, ConflictError):
+        return CONFLICT_TRIES
+    if isinstance(error, UnclearError):
+        return UNCLEAR_TRIES
+    return math.inf if isinstance(error, FedgeError) else UNEXPECTED_TRIES
 
 
 def _in_words(error: Exception) -> str:

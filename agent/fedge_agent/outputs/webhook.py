@@ -8,19 +8,24 @@ repeats what may heal, and sets refused events aside.
 
 from __future__ import annotations
 
+import re
 import time
 from typing import Any, Literal
 
 import msgspec
-from fedge_models.errors import ConflictError, RefusedError, RetryError, UnavailableError
+from fedge_models.errors import ConflictError, RefusedError, RetryError, UnavailableError, UnclearError
 
 from .. import figures, placeholders
-from ..protocols.http import auth, client, hidden_errors, masking, templates
+from ..protocols.http import auth, client, masking, refusals, templates
 from ..protocols.http.settings import Target
 from ..types import SILENT, Event, Output, Receipt
 from . import event_fields
 from .mes import b2mml
 
+UNCLEAR = (
+    "this tells neither that the event was taken nor that it was refused; give accept (a pattern that only the answer "
+    "of a success holds)"
+)
 CONFLICTS = 3  # answers 409 to an event before it is taken to be there
 
 
@@ -30,6 +35,7 @@ class WebhookConfig(Target, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     format: Literal["event", "b2mml"] = "event"  # the event as in the log output, or a B2MML-JSON work request
     body: dict[str, Any] | None = None  # a template instead
     silent: dict[str, Any] | None = None  # a template for a machine that is silent; default: as other events
+    accept: str | None = None  # pattern; an answer in which it is found is a success, any other is none
 
 
 class WebhookOutput(Output):
@@ -41,6 +47,8 @@ class WebhookOutput(Output):
         self._name, self._config = name, config
         self._conflicts: dict[str, int] = {}  # idempotency key -> answers 409
         client.check_url(config.url, f"output.{name}")
+        if config.accept is not None:
+            client.check_pattern(config.accept, f"output.{name}.accept")
         b2mml_request = b2mml.WORK_REQUEST if config.format == "b2mml" else None
         self._template = b2mml_request if config.body is None else config.body
         for part in (config.url, config.headers, self._template, config.silent):
@@ -62,9 +70,7 @@ class WebhookOutput(Output):
             except ConflictError as e:
                 self._take_conflict(_idempotency_key(event), e)
                 return Receipt()
-        if (error := hidden_errors.find(answer.data)) is not None:
-            text = f"{client.shown(url)}: status {answer.status} with the error {error}"
-            raise UnavailableError(text, True) if hidden_errors.LOGIN.search(error) else RefusedError(text)
+        self._look_for_refusal(url, answer, filled)
         return Receipt()
 
     def preview(self, event: Event) -> dict[str, Any]:
@@ -88,6 +94,16 @@ class WebhookOutput(Output):
         except (RetryError, RefusedError) as e:
             return [f"output {self._name}: {e}"]
 
+    def _look_for_refusal(self, url: str, answer: client.Answer, sent: Any) -> None:
+        """Raise the refusal inside a success."""
+        accept, where = self._config.accept, f"{client.shown(url)}: status {answer.status} with"
+        if accept is not None and re.search(accept, answer.text):
+            return
+        if (refusal := refusals.find(answer.data, answer.text, sent)) is not None:
+            raise _meaning(where, refusal)
+        if accept is not None:
+            raise _meaning(where, refusals.Refusal(refusals.Kind.UNCLEAR, client.excerpt(answer.text)))
+
     def _filled(self, event: Event, known: dict[str, Any]) -> Any:
         template = (self._config.silent or self._template) if event.kind == SILENT else self._template
         return figures.of_event(event) if template is None else placeholders.fill(template, known)
@@ -106,6 +122,16 @@ class WebhookOutput(Output):
         if config.idempotency_header:
             headers[config.idempotency_header] = _idempotency_key(event)
         return headers
+
+
+def _meaning(where: str, refusal: refusals.Refusal) -> RefusedError | RetryError:
+    """What becomes of an event that was refused inside a success."""
+    if refusal.kind is refusals.Kind.UNCLEAR:
+        return UnclearError(f"{where} {refusal.text}: {UNCLEAR}")
+    text = f"{where} the error {refusal.text}"
+    if refusal.kind is refusals.Kind.LOGIN:
+        return UnavailableError(f"{text} (a new login or key is needed; events wait meanwhile)", True)
+    return ConflictError(text, True) if refusal.kind is refusals.Kind.BUSY else RefusedError(text)
 
 
 def _idempotency_key(event: Event) -> str:

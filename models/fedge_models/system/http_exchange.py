@@ -15,7 +15,7 @@ import time
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from email.message import Message
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..errors import UnreachableError, WireError
 
@@ -48,6 +48,7 @@ def exchange(
     for an answer of more than `cap` bytes. The connection is then closed.
     """
     try:
+        connection.response_class = WholeHead
         connection.request(method, path, body, dict(headers))
         with connection.getresponse() as response:
             data = _read(response, where, cap, limit_s)
@@ -58,6 +59,36 @@ def exchange(
     except BaseException:
         connection.close()
         raise
+
+
+class _WholeLines:
+    """Lines of an answer's head, up to the empty one; an end before that is an answer that was cut off."""
+
+    def __init__(self, lines: Any) -> None:
+        self._lines, self._any = lines, False
+
+    def readline(self, most: int) -> bytes:
+        line: bytes = self._lines.readline(most)
+        if not line.endswith(b"\n") and len(line) < most and (line or self._any):
+            raise http.client.HTTPException("the answer ended in its head")
+        self._any = True
+        return line
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._lines, name)
+
+
+class WholeHead(http.client.HTTPResponse):
+    """An answer whose head must have ended; http.client takes one that was cut off for whole."""
+
+    def begin(self) -> None:
+        """Read the head. Raises HTTPException when it did not end."""
+        stream = self.fp
+        self.fp = _WholeLines(stream)  # type: ignore[assignment]
+        try:
+            super().begin()
+        finally:
+            self.fp = stream if self.fp is not None else None
 
 
 def was_closed(error: UnreachableError) -> bool:

@@ -11,10 +11,10 @@ from fedge_agent.durable.event_desk import Desk, Order
 from fedge_agent.durable.event_queue import Outcome
 from fedge_agent.durable.spool import Spool
 from fedge_agent.outputs import host, host_status, lanes
-from fedge_agent.outputs.host import CONFLICT_TRIES, UNEXPECTED_TRIES, HostedOutput
+from fedge_agent.outputs.host import CONFLICT_TRIES, UNCLEAR_TRIES, UNEXPECTED_TRIES, HostedOutput
 from fedge_agent.outputs.lanes import Lanes
 from fedge_agent.types import AlertState, Decision, Event, Output, Receipt
-from fedge_models.errors import ConfigError, ConflictError, RefusedError, RetryError, UnreachableError
+from fedge_models.errors import ConfigError, ConflictError, RefusedError, RetryError, UnclearError, UnreachableError
 from support.at_end import AtEnd
 from support.databases import locked
 from support.events import changed, make_event
@@ -185,6 +185,7 @@ def test_assets_that_fail_alike_are_one_text() -> None:
     [
         (KeyError("values"), UNEXPECTED_TRIES, "unexpected KeyError: 'values'"),
         (ConflictError("status 417: changed"), CONFLICT_TRIES, "status 417: changed"),
+        (UnclearError("status 200 with 'x': it tells neither"), UNCLEAR_TRIES, "status 200 with 'x'"),
         (RefusedError("status 422: no asset bad"), 1, "status 422: no asset bad"),
     ],
 )

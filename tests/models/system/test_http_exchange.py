@@ -52,6 +52,10 @@ def test_answer_of_just_the_cap_is_whole() -> None:
         (b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 101, WireError, "more than 100 bytes"),
         (HEAD % 50 + b"x" * 40, UnreachableError, "the answer ended 10 bytes early"),
         (b"", UnreachableError, "no whole answer"),
+        (b"HTTP/1.1 201 Cr", UnreachableError, "the answer ended in its head"),
+        (b"HTTP/1.1 201 Created\r\n", UnreachableError, "the answer ended in its head"),
+        (b"HTTP/1.1 201 Created\r\nContent-Le", UnreachableError, "the answer ended in its head"),
+        (b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n", UnreachableError, "the answer ended in its head"),
     ],
 )
 def test_answer_that_is_too_long_or_not_whole_is_an_error(answer: bytes, error: type[Exception], words: str) -> None:

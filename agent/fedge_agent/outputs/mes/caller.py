@@ -17,11 +17,13 @@ from fedge_models.errors import (
     RefusedError,
     RetryError,
     UnavailableError,
+    UnclearError,
     UnreachableError,
 )
 
 from ... import placeholders
-from ...protocols.http import auth, client, hidden_errors, masking, pointer, templates
+from ...protocols.http import auth, client, masking, pointer, proofs, refusals, templates
+from ...protocols.http.login_words import LOGIN
 from .. import event_fields
 from . import sessions
 from .settings import MesConfig, Step
@@ -33,12 +35,17 @@ _KNOWN = {  # the placeholders that each step may use; `status` has no event
     "find": event_fields.FIELDS,
     "token": event_fields.FIELDS,
     "create": (*event_fields.FIELDS, "token"),
+    "silent": (*event_fields.FIELDS, "token"),
     "escalate": (*event_fields.FIELDS, *_AFTER),
     "clear": (*event_fields.FIELDS, *_AFTER),
     "status": ("key", "asset", "id"),
 }
 _ALWAYS = ("session", "origin", "username")
 _TABLES = (*event_fields.TABLES, "saved")
+UNCLEAR = (
+    "this tells neither that an order was made nor that it was refused; give create.id (where the order's id is), "
+    "or create.accept (a pattern that only the answer of a success holds)"
+)
 NEW_READS = 3  # of what a step meets a conflict over, within one delivery
 
 
@@ -54,10 +61,7 @@ class Caller:
         self._origin = f"{parts.scheme}://{parts.netloc}"
         if config.token and not config.find:
             raise ConfigError(f"{where}.token: a create-once address needs a search too; give {where}.find")
-        try:
-            self._transient = re.compile(config.transient)
-        except re.error as e:
-            raise ConfigError(f"{where}.transient: {config.transient!r} is no regular expression: {e}") from e
+        self._transient = client.check_pattern(config.transient, f"{where}.transient")
         placeholders.check(config.headers, _ALWAYS, f"{where}.headers")
         for name, allowed in _KNOWN.items():
             step = getattr(config, name)
@@ -101,6 +105,13 @@ class Caller:
             if self._session:
                 self._session.forget()  # it may have ended
             raise
+
+    def prove(self, step: Step, answer: client.Answer, key: str) -> None:
+        """Raise UnclearError unless the answer to a create proves that an order was made."""
+        proven = step.error is not None if step.accept is None else re.search(step.accept, answer.text) is not None
+        if not (proven or (step.accept is None and proofs.has(answer, key))):
+            where = f"{client.shown(self.url(step))}: status {answer.status}"
+            raise UnclearError(f"{where} with {client.excerpt(answer.text)}: {UNCLEAR}")
 
     def chain(self, step: Step, known: Mapping[str, Any], key: str) -> bool:
         """Send a step and the steps after it, for an order that a person may have deleted; whether it is there.
@@ -154,18 +165,19 @@ class Caller:
             address = self.own(known["token"])
         else:
             address = templates.fill_url(self.url(step), step.query, known)
-        body = None if step.body is None else msgspec.json.encode(placeholders.fill(step.body, known))
+        filled = None if step.body is None else placeholders.fill(step.body, known)
+        body = None if step.body is None else msgspec.json.encode(filled)
         headers = self._headers(step, known, key, credentials)
         if config.hmac:
             headers |= auth.signed(config.hmac, body or b"", time.time())
         with client.connected(address, config) as connection:
             before()
-            expect: client.Expect = "json" if _reads(step) else "no page"
+            expect: client.Expect = "anything" if step.accept else "json" if _reads(step) else "no page"
             try:
                 answer = client.exchange(connection, step.method, address, body, headers, expect, may_be_gone)
             except RefusedError as e:
-                raise self._meaning(str(e)) from e
-        self._look_for_error(step, address, answer)
+                raise self._meaning_of_status(step, str(e)) from e
+        self._look_for_refusal(step, address, answer, filled)
         return answer
 
     def _headers(self, step: Step, known: Mapping[str, Any], key: str, credentials: dict[str, str]) -> dict[str, str]:
@@ -177,21 +189,34 @@ class Caller:
             headers[config.idempotency_header] = key
         return headers
 
-    def _look_for_error(self, step: Step, address: str, answer: client.Answer) -> None:
-        """Raise the error inside a success: where the step says, or else where others have it."""
-        if step.error is not None:
-            error = pointer.find(answer.data, step.error)
-        else:
-            error = None if _has_what_it_reads(step, answer.data) else hidden_errors.find(answer.data)
-        if error:
-            text = str(error)[:500]
-            raise self._meaning(f"{client.shown(address)}: status {answer.status} with the error {text}", text)
+    def _look_for_refusal(self, step: Step, address: str, answer: client.Answer, sent: Any) -> None:
+        """Raise the refusal inside a success: where the step says, or else where others have it."""
+        if answer.status == client.GONE or (step.accept is not None and re.search(step.accept, answer.text)):
+            return
+        refusal: refusals.Refusal | None = None
+        if step.error is not None and (error := pointer.find(answer.data, step.error)):
+            refusal = refusals.why(str(error)[:500])
+        elif not _has_what_it_reads(step, answer.data):
+            refusal = refusals.find(answer.data, answer.text, sent)
+        if refusal is not None and not (refusal.kind is refusals.Kind.UNCLEAR and _reads(step)):
+            raise self._meaning(f"{client.shown(address)}: status {answer.status} with", refusal)
 
-    def _meaning(self, text: str, error: str | None = None) -> RefusedError | RetryError:
-        """What becomes of an order that was refused with this text; `error`: the error inside a success."""
-        if error is not None and hidden_errors.LOGIN.search(error):
+    def _meaning(self, where: str, refusal: refusals.Refusal) -> RefusedError | RetryError:
+        """What becomes of an order that was refused inside a success."""
+        if refusal.kind is refusals.Kind.UNCLEAR:
+            return UnclearError(f"{where} {refusal.text}: {UNCLEAR}")
+        text = f"{where} the error {refusal.text}"
+        if refusal.kind is refusals.Kind.LOGIN:
             return UnavailableError(f"{text} (a new login or key is needed; orders wait meanwhile)", True)
-        if self._transient.search(error or text.partition(": status ")[2]):
+        if refusal.kind is refusals.Kind.BUSY or self._transient.search(refusal.text):
+            return ConflictError(text, True)
+        return RefusedError(text)
+
+    def _meaning_of_status(self, step: Step, text: str) -> RefusedError | RetryError:
+        """What becomes of an order that was refused with a status, and this text after it."""
+        said = text.partition(": status ")[2]
+        login = step.url != "{token}" and LOGIN.search(said)  # a token that has expired is no session
+        if self._transient.search(said) or login:
             return ConflictError(text, True)
         return RefusedError(text)
 
@@ -218,6 +243,8 @@ def _check_step(step: Step, allowed: tuple[str, ...], where: str, url: str) -> N
     for name in ("error", "rows", "key", "id", "code"):
         if (value := getattr(step, name)) is not None:
             pointer.check(value, f"{where}.{name}")
+    if step.accept is not None:
+        client.check_pattern(step.accept, f"{where}.accept")
     for name, value in step.save.items():
         pointer.check(value, f"{where}.save.{name}")
     if url != "{token}":

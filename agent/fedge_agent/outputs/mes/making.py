@@ -57,6 +57,8 @@ class Maker:
         except RetryError as e:
             if e.nothing_done:  # else an order may have been made: it is searched for once the target has settled
                 self._orders.not_made(event.key)
+            else:
+                self._orders.gave_up(event.key, time.time())
             raise
         except RefusedError:
             self._orders.not_made(event.key)
@@ -74,6 +76,7 @@ class Maker:
         assert step is not None
         answer = self._caller.ask(step, known, event.key, before=lambda: self._orders.asking(event.key, time.time()))
         if step.id is None:
+            self._caller.prove(step, answer, event.key)
             return event.key
         id_ = pointer.find(answer.data, step.id)
         if not isinstance(id_, (int, str)) or isinstance(id_, bool):

@@ -76,6 +76,10 @@ class Orders:
         """Record that a create is about to be sent."""
         self._run("UPDATE orders SET asked = ? WHERE key = ?", now, key)
 
+    def gave_up(self, key: str, now: float) -> None:
+        """Record that nobody waits any longer for the answer to a create that was sent."""
+        self._run("UPDATE orders SET asked = ? WHERE key = ? AND asked IS NOT NULL", now, key)
+
     def not_made(self, key: str) -> None:
         """Record that the target refused the create."""
         self._run("UPDATE orders SET asked = NULL WHERE key = ?", key)

@@ -22,6 +22,7 @@ class Step(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     headers: dict[str, Any] = {}
     body: Any = None
     error: str | None = None  # pointer; a value there is an error, whatever the HTTP status
+    accept: str | None = None  # pattern; an answer in which it is found is a success, any other is none
     rows: str | None = None  # find: pointer to the list of found orders
     key: str | None = None  # find: pointer within a row to our reference
     match: str = "{key}"  # find: our reference; rows with another one are not ours

@@ -59,8 +59,14 @@ _RETRIED = {
     425: "too early",
 }
 EXISTS = re.compile(r"(?i)already|exist|duplicate|unique")  # in a conflict: what was to be made is there
+_MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+_CHARSET = re.compile(r"(?i)charset=[\"']?([\w-]+)")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")  # a terminal would obey them
-_LOGIN_PAGE = re.compile(rb"""(?i)type=["']?password|<title>[^<]*(log ?in|sign ?in|anmeld|connexion)""")
+_LOGIN_PAGE = re.compile(
+    rb"""(?i)type=["']?password|<title>[^<]*(log ?[io]n|sign ?in|anmeld|connexion|acced|inloggen|iniciar)"""
+    rb"""|<form[^>]*(log.?[io]n|sign.?in|sso|saml|anmeld|session)|samlrequest"""
+    rb"""|(location|refresh)[^>]{0,60}(log.?[io]n|sign.?in|sso|saml)"""
+)
 
 
 class Answer(NamedTuple):
@@ -68,6 +74,8 @@ class Answer(NamedTuple):
 
     status: int
     data: Any
+    text: str = ""  # the whole answer, as it came
+    location: str = ""  # where it says that what was made is
 
 
 def check_url(url: str, where: str) -> None:
@@ -77,6 +85,19 @@ def check_url(url: str, where: str) -> None:
         raise ConfigError(f"{where}: url {url!r}: expected http://host:port/path or https://host:port/path")
     if "@" in parts.netloc:
         raise ConfigError(f"{where}: url holds a name or password; give username and password_file instead")
+
+
+def check_pattern(pattern: str, where: str) -> re.Pattern[str]:
+    """The pattern. Raises ConfigError for text that is none."""
+    try:
+        return re.compile(pattern)
+    except re.error as e:
+        raise ConfigError(f"{where}: {pattern!r} is no regular expression: {e}") from e
+
+
+def excerpt(text: str) -> str:
+    """The beginning of an answer, for messages."""
+    return repr(_CONTROL.sub(" ", text[:200]))
 
 
 def shown(url: str) -> str:
@@ -134,22 +155,24 @@ def exchange(
 def interpret(url: str, status: int, headers: Mapping[str, str] | Message, data: bytes, expect: Expect) -> Answer:
     """The meaning of an answer. Raises RetryError or RefusedError."""
     html = "html" in (headers.get("Content-Type") or "").lower() or data.lstrip()[:1] == b"<"
-    excerpt = _CONTROL.sub(" ", _title(data) if html else data[:300].decode(errors="replace"))
+    text, sure = _text(headers, data)
+    said = _CONTROL.sub(" ", _title(data) if html else text[:300])
     if 300 <= status < 400:
         to = _CONTROL.sub(" ", (headers.get("Location") or "nowhere")[:200])
         raise UnavailableError(
             f"{url}: status {status}: redirects to {to}, which is not followed; set url to the right address", True
         )
     if status >= 400 or status < 200:
-        raise _failure(url, status, headers, excerpt)
+        raise _failure(url, status, headers, said)
     login = html and _LOGIN_PAGE.search(data[:100_000]) is not None
     if html and (expect != "anything" or login):
         raise UnavailableError(
-            f"{url}: status {status} with a web page instead of JSON ({excerpt}); a proxy or login page answers", login
+            f"{url}: status {status} with a web page instead of JSON ({said}); a proxy or login page answers", login
         )
     if expect == "value" and not data.strip():
         raise RetryError(f"{url}: status {status} with an empty body; expected JSON")
-    return Answer(status, _json(url, data) if expect in ("json", "value") else _json_if_any(data))
+    found = _json(url, text, sure) if expect in ("json", "value") else _json_if_any(text)
+    return Answer(status, found, text, (headers.get("Location") or "").strip())
 
 
 def _failure(url: str, status: int, headers: Mapping[str, str] | Message, excerpt: str) -> RetryError | RefusedError:
@@ -180,21 +203,36 @@ def _asked_s(headers: Mapping[str, str] | Message) -> float:
     return max(0.0, span.total_seconds())
 
 
-def _json_if_any(data: bytes) -> Any:
+def _text(headers: Mapping[str, str] | Message, data: bytes) -> tuple[str, bool]:
+    """An answer as text, by its byte order mark, as UTF-8, or else in the character set that it names; and whether it
+    is sure. What is neither is Latin-1, to find words in it."""
+    mark = next((name for start, name in _MARKS.items() if data.startswith(start)), "utf-8")
+    named = _CHARSET.search(headers.get("Content-Type") or "")
+    for encoding in (mark, *([named[1]] if named else [])):
+        try:
+            return data.decode(encoding), True
+        except (UnicodeError, LookupError):
+            continue
+    return data.decode("latin-1"), False
+
+
+def _json_if_any(text: str) -> Any:
     """The JSON of an answer that may hold anything."""
     try:
-        return msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
         return None
 
 
-def _json(url: str, data: bytes) -> Any:
-    if not data.strip():
+def _json(url: str, text: str, sure: bool) -> Any:
+    if not text.strip():
         return None
+    if not sure:
+        raise RetryError(f"{url}: expected JSON in UTF-8, or in the character set that is named, got {text[:100]!r}")
     try:
-        return msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
-        raise RetryError(f"{url}: expected JSON, got {data[:100]!r}: {e}") from e
+        return msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as e:
+        raise RetryError(f"{url}: expected JSON, got {text[:100]!r}: {e}") from e
 
 
 def _title(data: bytes) -> str:

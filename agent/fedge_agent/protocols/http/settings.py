@@ -37,5 +37,6 @@ class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 class Target(Server, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A server that receives events."""
 
+    timeout: Positive = Positive(30)  # to connect, for TLS and for the answer, each: enough for a round trip of 10 s
     idempotency_header: str = "Idempotency-Key"  # carries the event's key; empty: not sent
     hmac: Hmac | None = None

@@ -18,7 +18,7 @@ from fedge_agent.outputs.host import HostedOutput
 from fedge_agent.outputs.mes.output import MesOutput
 from fedge_agent.outputs.mes.settings import MesConfig, Step
 from fedge_agent.outputs.webhook import WebhookConfig, WebhookOutput
-from fedge_agent.protocols.http import hidden_errors
+from fedge_agent.protocols.http import refusals
 from fedge_agent.types import AlertState
 from fedge_models.errors import ConfigError, ConflictError, FedgeError, RefusedError, RetryError, UnavailableError
 from support.at_end import AtEnd
@@ -114,7 +114,7 @@ def test_error_inside_a_success_is_found_without_a_pointer(at_end: AtEnd, answer
     ],
 )
 def test_success_is_not_mistaken_for_an_error(at_end: AtEnd, body: Any) -> None:
-    assert hidden_errors.find(body) is None
+    assert refusals.find(body) is None
     with CannedServer(lambda _: json_reply(body)) as server:
         assert at_end(MesOutput("mes", MesConfig(url=server.url, create=CREATE))).deliver(EVENT).reference == "7"
         WebhookOutput("hook", WebhookConfig(url=server.url)).deliver(EVENT)

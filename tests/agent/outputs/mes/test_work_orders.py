@@ -10,6 +10,7 @@ import ssl
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -31,13 +32,14 @@ from fedge_models.system.settings import Positive, Seconds
 from support.at_end import AtEnd
 from support.canned_http import CannedServer, Request, reply
 from support.events import changed, make_event
+from support.slow_link import SlowLink
 
 EVENT = make_event(channel="current")
 CREATE = Step(body={"reference": "{key}"}, id="/id")
 FIND = Step(method="GET", url="/find", query={"q": "{key}"}, rows="/items", key="/reference", id="/id")
 
 MALFORMED: dict[str, tuple[bytes, type[Exception], str]] = {
-    "not JSON": (reply(200, "ok then"), RetryError, "expected JSON, got b'ok then'"),
+    "not JSON": (reply(200, "ok then"), RetryError, "expected JSON, got 'ok then'"),
     "half a JSON": (reply(200, '{"id": 1'), RetryError, "expected JSON"),
     "not UTF-8": (reply(200, b'{"id": "\xff\xfe"}'), RetryError, "expected JSON"),
     "nested too deep": (reply(200, "[" * 100_000), RetryError, "expected JSON"),
@@ -147,6 +149,29 @@ def test_hostile_id_stays_one_part_of_the_address(at_end: AtEnd) -> None:
         mes.deliver(EVENT)
         assert [label.value for label in mes.collect()] == ["normal"]
         assert server.requests[-1].line == "GET /orders/..%2Fusers%2F1%3Fdelete%3Dyes%23 HTTP/1.1"
+
+
+def test_target_settles_from_when_nobody_waits_for_its_answer_any_longer(
+    at_end: AtEnd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A create that took the whole of `timeout` may still arrive: it is not searched for at once after that."""
+    orders, began = Orders(lose=1), time.time()
+    clock = [began]
+    monkeypatch.setattr(time, "time", lambda: clock[0])
+
+    def answer(asked: Request) -> bytes:
+        clock[0] += 30.0 if "/find" not in asked.line else 0.0
+        return orders(asked)
+
+    with CannedServer(answer) as server:
+        mes = at_end(MesOutput("mes", MesConfig(url=server.url, find=FIND, create=CREATE, settle=Seconds(10))))
+        with pytest.raises(UnreachableError):
+            mes.deliver(EVENT)
+        with pytest.raises(RetryError, match="searched again 10 s after it"):
+            mes.deliver(EVENT)
+        clock[0] += 11.0
+        mes.deliver(EVENT)
+    assert orders.made == [EVENT.key]
 
 
 @pytest.mark.parametrize("slow", [False, True])
@@ -384,6 +409,19 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     yield folder
 
 
+@pytest.mark.slow
+def test_round_trip_of_ten_seconds_gets_through(at_end: AtEnd, certificates: Path) -> None:
+    """With the default time-out: a connection, TLS and a request need ten seconds each."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificates / "server.pem", certificates / "server.key")
+    orders = Orders()
+    with CannedServer(orders, context) as server, SlowLink(server.port, 5.0) as slow:
+        url = f"https://127.0.0.1:{slow.port}"
+        config = MesConfig(url=url, find=FIND, create=CREATE, ca_file=certificates / "ca.pem")
+        assert at_end(MesOutput("mes", config)).deliver(EVENT).reference == "0"
+    assert orders.made == [EVENT.key]
+
+
 def test_client_certificate_and_own_ca(certificates: Path) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_verify_locations(certificates / "ca.pem")
@@ -472,7 +510,7 @@ def test_host_collects_what_became_known_and_keeps_it_before_it_forgets(at_end: 
 
 
 def test_false_alarm_that_goes_on_is_labelled_up_to_now(at_end: AtEnd) -> None:
-    with CannedServer(lambda asked: reply(200, '{"code": 7}')) as server:
+    with CannedServer(lambda asked: reply(201, '{"code": 7}')) as server:
         status = Step(method="GET", url="/{id}", code="/code")
         mes = at_end(MesOutput("mes", MesConfig(url=server.url, status=status, closing={"7": "normal"})))
         mes.deliver(EVENT)
