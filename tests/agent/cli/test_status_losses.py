@@ -52,7 +52,8 @@ def status(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]
 
 def losses(status: dict[str, Any]) -> list[tuple[str, ...]]:
     """Where the status counts what is lost."""
-    made = [("assets", "a", "counters", kind) for kind in status["assets"]["a"]["counters"] if kind not in USED]
+    counters = status["assets"]["a"]["counters"]
+    made: list[tuple[str, ...]] = [("assets", "a", "counters", kind) for kind in counters if kind not in USED]
     made += [("assets", "a", kind) for kind in OF_ASSETS]
     made += [("outputs", "o", kind) for kind in OF_OUTPUTS]
     made += [("lost", kind) for kind in status["lost"]]
