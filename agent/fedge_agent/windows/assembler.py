@@ -110,8 +110,9 @@ class Assembler:
         return self._grid.time(self._tick + self._to_next() - self._length)
 
     def oldest_doubt(self) -> int | None:
-        """The oldest time, ns, of the readings that wait for those after them; None: none waits."""
-        return min((r.time_ns for c in self._all for r in c.votes.doubts), default=None)
+        """The oldest time, ns, of the readings that are not used yet, and wait for those after them; None: none."""
+        waiting = (c for source in self._sources.values() if not source.lives for c in source.channels)
+        return min((r.time_ns for c in waiting for r in c.votes.doubts), default=None)
 
     def facts(self) -> list[ChannelFacts]:
         """What became of the readings of each channel; labels are left out."""
