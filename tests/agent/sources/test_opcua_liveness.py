@@ -124,8 +124,8 @@ def test_a_tag_whose_clock_is_off_gets_the_servers_time_and_moves_no_other(plc: 
         assert f"a source time 2 h {side} the server's clock: ns=2;s={wrong}" in run.host.problems["note: source time"]
         assert abs(last(run, f"ns=2;s={wrong}").time_ns / 1e9 - time.time()) < 30
         assert run.host.counts["times_implausible"] >= 1 and wrong in run.host.examples["times_implausible"]
-        alive = [ns for _, ns in run.host.batches if ns is not None][-1]
-        assert abs(alive / 1e9 - time.time()) < 30
+        alive = [ns for _, ns in run.host.batches if ns is not None]
+        assert all(abs(ns / 1e9 - time.time()) < 3600 for ns in alive)  # also before the difference is known to last
 
 
 def test_a_server_whose_sampling_stops_is_noticed(plc: Plc) -> None:
