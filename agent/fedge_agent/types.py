@@ -247,7 +247,9 @@ class Plugin:
     """What sources and outputs have in common: `config.plugins` builds ``Class(name, Config)`` from a table."""
 
     Config: ClassVar[type[msgspec.Struct]]  # the keys of the table besides `type`
-    claims: Sequence[str] = ()  # what nothing else of this gateway may have: files that it writes, names at a broker
+    claims: Sequence[
+        str
+    ] = ()  # what nothing else of this gateway may have: files that it writes, names at brokers, targets
     reads: Sequence[str] = ()  # files that it reads
     KEEPS_STATE: ClassVar[bool] = False  # built as ``Class(name, Config, state)``, with the agent's state folder
 
@@ -298,6 +300,7 @@ class Output(Plugin, abc.ABC):
     """
 
     shows_decisions: bool = False  # whether `show` is called
+    remark: str = ""  # what `check` says of a configuration that works, but could be surer
     poll: float | None = None  # seconds between two calls of `collect`; None: it is not called
 
     @property

@@ -106,6 +106,8 @@ def _steps_besides_sources(config: Config, targets: Mapping[str, Output]) -> Ite
             yield f"inspection of {name}", Station(name, asset.inspection, state).check
     for name, output in targets.items():
         yield f"output {name}", output.check
+        if output.remark:
+            yield f"output {name}: {output.remark}", list
     for name, model in config.model.items():
         path = _model_file(config, name)
         if path is not None:

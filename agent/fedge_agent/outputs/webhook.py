@@ -87,8 +87,9 @@ class WebhookOutput(Output):
         }
 
     def check(self) -> list[str]:
-        """Connect, with the TLS handshake, without sending a request."""
+        """Read the secrets, and connect, with the TLS handshake, without sending a request."""
         try:
+            auth.try_secrets(self._config)
             with client.connected(self._config.url, self._config):
                 return []
         except (RetryError, RefusedError) as e:

@@ -51,8 +51,11 @@ def read_plain(path: Path, most: int) -> bytes:
 
 
 def read_secret(path: Path) -> str:
-    """The text of a password, token or key, without its line end. Raises OSError, UnicodeDecodeError."""
-    return read_plain(path, MOST_SECRET_BYTES).decode().strip()
+    """The text of a password, token or key, without its line end. Raises OSError, also when there is none,
+    UnicodeDecodeError."""
+    if text := read_plain(path, MOST_SECRET_BYTES).decode().strip():
+        return text
+    raise OSError(errno.ENODATA, "it is empty; write the password or key into it", str(path))
 
 
 def _refuse_others(path: Path, found: os.stat_result) -> None:

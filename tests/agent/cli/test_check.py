@@ -21,6 +21,7 @@ from fedge_agent.health import STATUS_FILE
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, WindowSpec
 from support.asyncua_plc import Plc
+from support.canned_http import CannedServer, reply
 from support.federation_bench import CARD
 from support.programs import Programs
 from support.running_aggregator import RunningAggregator
@@ -158,6 +159,36 @@ def test_an_output_that_cannot_be_reached(tmp_path: Path, output: str, words: st
         text = output.replace("{taken}", str(other.getsockname()[1]))
         found = check(configure(tmp_path, f"[output.one]\n{text}"))
     assert list(found) == ["output one"] and words in found["output one"][0]
+
+
+@pytest.mark.parametrize("kind", ["webhook", "mes"])
+@pytest.mark.parametrize(
+    "keys", ['token_file = "key"', 'username = "gw"\npassword_file = "key"', 'hmac.key_file = "key"']
+)
+def test_a_secret_that_is_empty(tmp_path: Path, kind: str, keys: str) -> None:
+    with CannedServer(lambda _: reply(200)) as server:
+        path = configure(tmp_path, f'[output.one]\ntype = "{kind}"\nurl = "{server.url}"\n{keys}')
+        for text, words in (("\n", "key: cannot be read: it is empty; write the password or key into it"), ("k", "")):
+            (tmp_path / "key").write_text(text)
+            found = check(path)
+            assert [words in problem for problem in found.get("output one", [])] == ([True] if words else [])
+
+
+def test_an_order_whose_answer_names_no_proof_is_remarked_on(tmp_path: Path) -> None:
+    """It works, so it does not fail: many targets answer 201 or tell an id."""
+
+    def remarks(keys: str) -> list[str]:
+        output = f'[output.one]\ntype = "mes"\nurl = "{server.url}"\n{keys}'
+        args = ["check", "--config", str(configure(tmp_path, output))]
+        done = CliRunner().invoke(main, args, prog_name="fedge-agent")
+        assert done.exit_code == 0
+        return [line for line in done.stdout.splitlines() if "tell a refusal from an acceptance" in line]
+
+    with CannedServer(lambda _: reply(200)) as server:
+        [line] = remarks("")
+        assert line.startswith("ok ") and "create has neither id nor error nor accept" in line
+        for key in ("id", "error", "accept"):
+            assert remarks(f'create = {{ body = {{ a = "{{key}}" }}, {key} = "/x" }}') == []
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

@@ -17,7 +17,7 @@ from typing import Any
 
 from fedge_models.errors import RefusedError, RetryError, UnreachableError
 
-from ...protocols.http import client, pointer
+from ...protocols.http import auth, client, pointer
 from ...types import Decision, Event, Label, Output, Receipt, is_silent
 from .. import event_fields
 from . import presets
@@ -25,7 +25,7 @@ from .caller import Caller
 from .making import Maker
 from .orders import Order, Orders
 from .settings import MesConfig, Step
-from .writer import Writer
+from .writer import Writer, target_claim
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +48,8 @@ class MesOutput(Output):
         self._maker = Maker(name, self._config, self._caller, self._orders)
         self._writer = Writer(None, self._maker.target)
         self.poll = float(config.poll)
+        self.claims = [target_claim(self._maker.target)]
+        self.remark = _what_is_a_proof(self._config.create)
         self._flaw = _why_never_closed(self._config, where) or _why_empty(self._config, where)
 
     @property
@@ -123,6 +125,7 @@ class MesOutput(Output):
         if self._flaw:
             return [f"output {self._name}: {self._flaw}"]
         try:
+            auth.try_secrets(self._config)
             if self._config.find:
                 self._maker.find(event_fields.values(PROBE))
             else:
@@ -221,6 +224,16 @@ def _why_empty(config: MesConfig, where: str) -> str | None:
     if create is None or create.method == "GET" or create.body is not None or create.query:
         return None
     return f"{where}.create has no body, so orders would be empty; give {where}.create.body, or leave the step out"
+
+
+def _what_is_a_proof(create: Step | None) -> str:
+    """What to know when nothing says how the answer to a create tells a refusal from an acceptance."""
+    if create is None or any(way is not None for way in (create.id, create.error, create.accept)):
+        return ""
+    return (
+        "it may not tell a refusal from an acceptance, because create has neither id nor error nor accept: an order "
+        "counts as made when the answer is empty, has the status 201, 202 or 204, or holds an id, and else is set aside"
+    )
 
 
 def _over(event: Event) -> int:

@@ -15,12 +15,17 @@ from fedge_models.errors import RetryError
 from fedge_models.system.lock import Lock
 
 
+def target_claim(target: str) -> str:
+    """What one output has for itself, for messages: a query may hold a key."""
+    address, _, query = target.partition("?")
+    return f"{address}?… ({_digest(query)[:6]})" if query else address
+
+
 class Writer:
     """The right to write to one target. Without a folder, it is always granted."""
 
     def __init__(self, folder: Path | None, target: str) -> None:
-        name = hashlib.sha256(target.encode()).hexdigest()[:16]
-        self._lock = Lock(folder / f"{name}.lock") if folder else None
+        self._lock = Lock(folder / f"{_digest(target)[:16]}.lock") if folder else None
         self._target = target
 
     def hold(self) -> None:
@@ -33,3 +38,7 @@ class Writer:
         """Release the right."""
         if self._lock is not None:
             self._lock.release()
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

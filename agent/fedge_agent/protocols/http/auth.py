@@ -14,7 +14,7 @@ from pathlib import Path
 from fedge_models.errors import UnreachableError
 from fedge_models.system.plain_file import read_secret
 
-from .settings import Hmac, Server
+from .settings import Hmac, Server, Target
 
 
 def secret(path: Path) -> str:
@@ -33,6 +33,14 @@ def static(target: Server) -> dict[str, str]:
         pair = f"{target.username}:{secret(target.password_file)}"
         return {"Authorization": "Basic " + base64.b64encode(pair.encode()).decode()}
     return {}
+
+
+def try_secrets(target: Target) -> None:
+    """Read every secret of a target once. Raises UnreachableError for one that cannot be used."""
+    files = (target.token_file, target.password_file, target.hmac.key_file if target.hmac else None)
+    for path in files:
+        if path is not None:
+            secret(path)
 
 
 def signed(config: Hmac, body: bytes, now: float) -> dict[str, str]:

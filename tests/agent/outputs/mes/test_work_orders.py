@@ -23,6 +23,7 @@ from fedge_agent.outputs.host import HostedOutput
 from fedge_agent.outputs.mes.making import CONFLICTS
 from fedge_agent.outputs.mes.output import MesOutput
 from fedge_agent.outputs.mes.settings import MesConfig, Step
+from fedge_agent.outputs.mes.writer import target_claim
 from fedge_agent.outputs.webhook import WebhookConfig, WebhookOutput
 from fedge_agent.protocols.http.client import MAX_ANSWER_BYTES
 from fedge_agent.protocols.http.settings import Hmac
@@ -450,6 +451,12 @@ def test_second_writer_is_refused_until_the_first_ends(tmp_path: Path) -> None:
         first.end()
         second.deliver(EVENT)
         second.end()
+
+
+def test_two_queries_are_two_targets_and_no_message_shows_them() -> None:
+    names = [target_claim(f"http://mes/orders?key={key}") for key in ("secret-a", "secret-b")]
+    assert names[0] != names[1] and "secret" not in "".join(names)
+    assert target_claim("http://mes/orders") == "http://mes/orders"
 
 
 HOLD = """
