@@ -120,9 +120,11 @@ class App:
         try:
             return identities.load(state)
         except (IdentityError, ConfigError) as e:
-            logger.error("this gateway decides without its aggregator: %s", e)
             self._identity_problem = str(e)
-            return None
+        except OSError as e:  # a folder that this user may not look into
+            self._identity_problem = files.explain(e, state, ours=state)
+        logger.error("this gateway decides without its aggregator: %s", self._identity_problem)
+        return None
 
     def _open_databases(self, state: Path, opened: ExitStack) -> None:
         agent, models = self.config.agent, self.config.model

@@ -223,7 +223,11 @@ def _gauges(status: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]:
             "Events with several orders, by output",
             {k: len(v.get("duplicates", ())) for k, v in outputs.items()},
         ),
-        ("unwritable", "1 for what cannot be written now, by file", dict.fromkeys(status["storage"]["problems"], 1.0)),
+        (
+            "unwritable",
+            "1 for what cannot be written or read now, by file",
+            dict.fromkeys([*status["storage"]["problems"], *status["storage"]["unreadable"]], 1.0),
+        ),
         ("damaged_files", "Files set aside and still there", {"agent": len(status["storage"]["damaged"])}),
         ("inbox_bytes", "Readings kept for a restart, bytes", {"agent": status["inbox"]["bytes"]}),
         ("unwritten_events", "Events waiting for the disk", {"agent": status["unwritten_events"]["waiting"]}),

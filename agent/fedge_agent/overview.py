@@ -120,10 +120,13 @@ class Overview:
             "labels": self.labels.problem,
             "event book": self.book.problem,
             "state folder": self.folder.problem,
+            "running.lock": self.folder.unlocked,
             **{f"outputs/{n}": o.storage_problem for n, o in self.outputs.items()},
         }
+        unreadable = ((f"models/{n}/{file}", why) for n, m in self.models.items() for file, why in m.unreadable.items())
         return {
             "problems": {name: text for name, text in problems.items() if text},
+            "unreadable": dict(unreadable),
             "in_memory": self.spool.in_memory,
             "identity": self.identity_problem,
             "moved": self.folder.moved,

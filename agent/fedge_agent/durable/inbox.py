@@ -198,13 +198,18 @@ class Inbox:
     def status(self) -> dict[str, Any]:
         """For the status page."""
         return {
-            "set_aside": sum(1 for _ in self.aside.glob("inbox-*.msgpack")),
+            "set_aside": self._count_aside(),
             "aside": str(self.aside),
             "commits": self._rows,
             "bytes": self._bytes,
             "dropped": self.dropped,
             "unreadable": self.unreadable,
         }
+
+    def _count_aside(self) -> int:
+        with suppress(OSError):  # a folder that this user may not look into
+            return sum(1 for _ in self.aside.glob("inbox-*.msgpack"))
+        return 0
 
     def _trim(self, db: sqlite3.Connection, source: str, done: int, needed: int) -> None:
         """Delete rows that were used and are too old for a coming window, but for the last value of each tag."""

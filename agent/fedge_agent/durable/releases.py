@@ -3,8 +3,9 @@
 serves with it: the standardisation.
 
 Written through temp + fsync + rename before it is used; read back with the same distrust as from the network. Each file
-carries its own digest, so that one flipped bit on the disk is noticed. A damaged file is set aside and reported, and
-counts as absent: the aggregator, or the samples, give another.
+carries its own digest, so that one flipped bit on the disk is noticed. A damaged file is set aside and reported with
+what is lost, and counts as absent: the aggregator, or the samples, give another. One that cannot be read is a problem
+until it is written again, and then set aside, too.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import zipfile
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -29,9 +31,19 @@ from fedge_models.training.standardise import Scale
 
 logger = logging.getLogger(__name__)
 
-SEALED = b"fedge\x01"  # begins a file with its digest; one without is of a version up to 0.1
+SEALED = b"fedge\x01"  # begins a file with its digest
+UNSEALED = ("head.cbor", "serving.cbor", "tuned.bin")  # versions up to 0.1 wrote these, and without a digest
 DIGEST_BYTES = 32
 GRAPHS = ("graph.onnx", "graph.copy.onnx")
+LOSSES = {
+    **dict.fromkeys(GRAPHS, "the model is read from its copy, or fetched again"),
+    "graph.sha256": "whether the model file is whole shows only in its copy",
+    "head.cbor": "the newest release is fetched again",
+    "serving.cbor": "what served is fetched again",
+    "tuned.bin": "the release serves as it came, until it is tuned to this site again",
+    "scale.cbor": "the standardisation of this site is fitted again to the stored samples",
+    "limits.cbor": "the limits of machines are made again from the stored samples",
+}
 
 
 class ChainStore:
@@ -40,13 +52,14 @@ class ChainStore:
     def __init__(self, folder: Path) -> None:
         files.try_folder(folder)
         self._folder = folder
+        self.problems: dict[str, str] = {}  # file -> why it cannot be read, and what is lost
 
     def graph_bytes(self) -> bytes | None:
         """The ONNX file, if it or its copy is as it was written; a damaged one is then made again from the other."""
         found = {name: self._plain(name) for name in GRAPHS}
         known = self._read("graph.sha256")
-        if known is None or len(known) != DIGEST_BYTES:  # versions up to 0.1 wrote none, and no copy
-            return next((data for data in found.values() if data is not None), None)
+        if known is None or len(known) != DIGEST_BYTES:  # lost; versions up to 0.1 wrote none, and no copy
+            return self._without_digest(found)
         good = next((data for data in found.values() if data and hashlib.sha256(data).digest() == known), None)
         for name in (name for name, data in found.items() if data is not None and data != good):
             self._set_aside(name, f"its digest is another; it is {'written' if good else 'fetched'} again")
@@ -54,6 +67,14 @@ class ChainStore:
             with suppress(StorageError):
                 self.save_graph(good)
         return good
+
+    def _without_digest(self, found: dict[str, bytes | None]) -> bytes | None:
+        """The model file where no digest says which of the two is whole; one that its copy equals gets its digest."""
+        first = next((data for data in found.values() if data is not None), None)
+        if first is not None and all(data == first for data in found.values()):
+            with suppress(StorageError):
+                self._write("graph.sha256", hashlib.sha256(first).digest())
+        return first
 
     def has_graph(self) -> bool:
         """Whether there is an ONNX file."""
@@ -67,6 +88,7 @@ class ChainStore:
         """Store the ONNX file, twice: nothing decides without it."""
         self._write("graph.sha256", hashlib.sha256(data).digest())
         for name in reversed(GRAPHS):
+            self._leave_unreadable(name)
             files.write(self._folder / name, data)
 
     def graph_is_damaged(self, why: str) -> None:
@@ -85,7 +107,7 @@ class ChainStore:
 
     def load_tuned(self, release: bytes, size: int) -> Floats | None:
         """The locally tuned weights (size,); None when they belong to another release or are damaged."""
-        data = self._read("tuned.bin") or b""
+        data = self._read("tuned.bin", lambda old: _is_tuned(old, len(release) + 4 * size)) or b""
         if not data.startswith(release) or len(data) != len(release) + 4 * size:
             return None
         weights = to_floats(data[len(release) :])
@@ -129,17 +151,23 @@ class ChainStore:
         return Release(header, hashlib.sha256(header_bytes).digest(), weights)
 
     def _write(self, name: str, data: bytes) -> None:
+        self._leave_unreadable(name)
         files.write(self._folder / name, SEALED + hashlib.sha256(data).digest() + data)
 
-    def _read(self, name: str) -> bytes | None:
-        """What a file holds; None when there is none, or it cannot be read or is not as it was written."""
+    def _read(self, name: str, is_old: Callable[[bytes], bool] = bool) -> bytes | None:
+        """What a file holds; None when there is none, or it cannot be read or is not as it was written.
+
+        is_old: whether bytes without a digest can be what an earlier version wrote.
+        """
         data = self._plain(name)
-        if data is None or not data.startswith(SEALED):
-            return data
+        if data is None:
+            return None
         head = len(SEALED) + DIGEST_BYTES
-        if hashlib.sha256(data[head:]).digest() == data[len(SEALED) : head]:
+        if data.startswith(SEALED) and hashlib.sha256(data[head:]).digest() == data[len(SEALED) : head]:
             return data[head:]
-        self._set_aside(name, "its digest is another; it is made or fetched again")
+        if not data.startswith(SEALED) and name in UNSEALED and is_old(data):
+            return data
+        self._set_aside(name, f"{'its digest is another' if data else 'it is empty'}; {LOSSES[name]}")
         return None
 
     def _plain(self, name: str) -> bytes | None:
@@ -150,15 +178,26 @@ class ChainStore:
         except FileNotFoundError:
             return None
         except IsADirectoryError:
-            self._set_aside(name, "it is a folder; it is made or fetched again")
+            self._set_aside(name, f"it is a folder; {LOSSES[name]}")
             return None
         except OSError as e:
-            logger.error("%s: cannot be read: %s", path, e.strerror)
+            self.problems[name] = f"{files.explain(e, path)}; {LOSSES[name]}"
+            logger.error("%s", self.problems[name])
             return None
 
-    def _set_aside(self, name: str, why: str) -> None:
+    def _leave_unreadable(self, name: str) -> None:
+        """Set a file that could not be read aside, before another takes its place: a person may have to look."""
+        if why := self.problems.pop(name, None):
+            self._set_aside(name, why, damage.LOST)
+
+    def _set_aside(self, name: str, why: str, what: str = damage.DAMAGED) -> None:
         path = self._folder / name
         try:
-            damage.report(path, damage.set_aside(path), why)
+            damage.report(path, damage.set_aside(path), why, what)
         except StorageError as e:
             logger.error("%s", e)
+
+
+def _is_tuned(data: bytes, size: int) -> bool:
+    """Whether bytes without a digest are tuned weights of an earlier version: of any release, and finite."""
+    return len(data) == size and bool(np.isfinite(to_floats(data[DIGEST_BYTES:])).all())

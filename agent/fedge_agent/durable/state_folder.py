@@ -15,8 +15,9 @@ from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
-from fedge_models.errors import StorageError
+from fedge_models.errors import ConfigError, StorageError
 from fedge_models.system import damage, files, lock
+from fedge_models.system.folder_socket import FolderSocket
 
 from . import copies
 from .known_databases import KnownDatabases
@@ -43,14 +44,11 @@ class StateFolder:
         self._address_file, self._address, self._tried = path, "", 0.0
         self._damaged: list[str] = []
         self._looked = self._noted = float("-inf")
-        files.try_folder(path)
+        files.try_folder(path, of_another=False)
+        self._program, self._socket = program, FolderSocket(path)
         self._lock: lock.Lock | None = None
-        try:
-            self._lock = lock.claim(path, program)
-        except StorageError as e:
-            if path.is_dir():
-                raise
-            self.problem = str(e)
+        self.unlocked: str | None = None  # why the lock protects the folder from no other agent
+        self._claim()
         damage.forget_removed(path)
         self.moved = self._note_machine()
         self.copies, self._copied = 0, ""
@@ -60,6 +58,36 @@ class StateFolder:
             logger.warning("%s: %d files of writes that were killed are deleted", path, removed)
         self._databases = KnownDatabases(path)
         self.lost = self._databases.take_lost(used)  # databases that were deleted or emptied since the last start
+
+    def _claim(self) -> None:
+        """Take the lock and the socket; without rights on the lock file, the socket alone. Raises ConfigError."""
+        try:
+            self._lock = lock.claim(self.path, self._program)
+            self.unlocked = None
+        except StorageError as e:
+            if self.unlocked is None:
+                logger.error("%s", e)
+            self.unlocked = f"{e}; an agent of another container would not be seen"
+        other = self._socket.take()
+        if other is None:
+            return
+        if self._lock is None or other.is_trusted(self.path):
+            self._let_go()
+            raise lock.in_use(self.path, self._program, other.pid)
+        logger.warning("%s: process %s of user %s claims to use it, and is no agent", self.path, *other)
+
+    def _claim_again(self) -> None:
+        """Take the lock once its file can be opened."""
+        try:
+            self._claim()
+        except ConfigError as e:
+            self.unlocked = str(e)
+
+    def _let_go(self) -> None:
+        self._socket.release()
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
 
     def _note_machine(self) -> str | None:
         """What to say of a folder that another machine used last; this one is noted in it then."""
@@ -103,8 +131,7 @@ class StateFolder:
     def release(self) -> None:
         """Let another agent use the folder."""
         self._databases.note()
-        if self._lock is not None:
-            self._lock.release()
+        self._let_go()
 
     def publish(self, file: str, address: str) -> None:
         """Write where the status page is."""
@@ -116,6 +143,8 @@ class StateFolder:
         if time.monotonic() - self._noted > NOTE_S:
             self._noted = time.monotonic()
             self._databases.note()
+            if self._lock is None:
+                self._claim_again()
         if not self._address or time.monotonic() - self._tried < TRY_S:
             return
         self._tried = time.monotonic()

@@ -114,6 +114,11 @@ class Participant:
         self._worker = Worker(f"model-{name}", self._turn)
 
     @property
+    def unreadable(self) -> dict[str, str]:
+        """Files of its folder that cannot be read, and what is lost with each."""
+        return dict(self._chain.problems)
+
+    @property
     def serving(self) -> Serving | None:
         """What decides; replaced whole."""
         return self.model.serving

@@ -78,7 +78,7 @@ def _denied(path: Path) -> str | None:
         except PermissionError:  # of a folder above
             denied = True
         if denied:
-            return files.explain(PermissionError(), place)
+            return files.explain(PermissionError(), place, ours=place)
     return None
 
 

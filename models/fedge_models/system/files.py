@@ -74,12 +74,15 @@ def is_disk_failure(error: OSError) -> bool:
     return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.ENODEV)
 
 
-def try_folder(path: Path) -> None:
-    """Like `make_folder`, but only log that the disk takes nothing: who writes there finds out. Raises OSError."""
+def try_folder(path: Path, of_another: bool = True) -> None:
+    """Like `make_folder`, but only log that the disk takes nothing: who writes there finds out. Raises OSError.
+
+    of_another: the same where this user has no right to make it.
+    """
     try:
         make_folder(path)
     except OSError as e:
-        if not is_disk_failure(e):
+        if not is_disk_failure(e) and not (of_another and isinstance(e, PermissionError)):
             raise
         logger.error("%s: cannot be made: %s", path, e.strerror)
 
@@ -109,16 +112,29 @@ def folder_problem(path: Path) -> str | None:
     return None
 
 
-def explain(error: OSError, path: Path) -> str:
-    """What went wrong with a path, and what the operator can do about it."""
+def explain(error: OSError, path: Path, ours: Path | None = None) -> str:
+    """What went wrong with a path, and what the operator can do about it.
+
+    ours: what of it a program needs for itself, if that is so: a service cannot be run as another user.
+    """
     if isinstance(error, PermissionError):
         me = _user(os.geteuid())
         owner = _owner(path)
         other = f"as {owner} (sudo -u {owner} ...)" if owner not in (me, "root") else "with sudo"
-        return f"{path}: no permission as user {me}; run this {other}"
+        given = f", or, if {me} is the user of the service, {_give(ours, owner, me)}" if ours else ""
+        return f"{path}: no permission as user {me}; run this {other}{given}"
     if isinstance(error, (FileExistsError, NotADirectoryError)):
         return f"{path}: a file, or below a file; expected a folder"
     return f"{path}: {error.strerror or error}"
+
+
+def _give(path: Path, owner: str, me: str) -> str:
+    """The command that gives a user what it needs: a folder with all in it, or a file with those beside it."""
+    is_folder = False
+    with suppress(OSError):  # of a folder above it
+        is_folder = path.is_dir()
+    command = "chmod {}u+rwX" if owner == me else f"chown {{}}{me}"
+    return f"sudo {command.format('-R ')} {path}" if is_folder else f"sudo {command.format('')} {path}*"
 
 
 def _owner(path: Path) -> str:

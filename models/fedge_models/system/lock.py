@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..errors import ConfigError, StorageError
-from . import files
+from . import files, folder_socket
 
 LOCK_FILE = "running.lock"  # in a state folder
 TRIES, TRY_S = 10, 0.02
@@ -34,7 +34,7 @@ class Lock:
         try:
             handle = self._open()
         except OSError as e:
-            raise StorageError(f"{files.explain(e, self.path)}") from e
+            raise StorageError(files.explain(e, self.path, ours=self.path.parent)) from e
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._note_process(handle)
@@ -79,9 +79,13 @@ def claim(folder: Path, program: str) -> Lock:
         if lock.take():
             return lock
         time.sleep(TRY_S)
-    pid = _written(lock.path) or "unknown"
+    raise in_use(folder, program, _written(lock.path))
+
+
+def in_use(folder: Path, program: str, pid: int | None) -> ConfigError:
+    """What is raised when another process uses the folder."""
     advice = "stop it first, or give this one a state folder of its own"
-    raise ConfigError(f"another {program} (pid {pid}) uses {folder}; {advice}")
+    return ConfigError(f"another {program} (pid {pid or 'unknown'}) uses {folder}; {advice}")
 
 
 def holder(folder: Path) -> int | None:
@@ -90,6 +94,10 @@ def holder(folder: Path) -> int | None:
         handle = os.open(folder / LOCK_FILE, os.O_RDONLY)
     except FileNotFoundError:
         return None
+    except PermissionError:
+        if found := folder_socket.holder(folder):
+            return found.pid
+        raise
     try:
         fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:

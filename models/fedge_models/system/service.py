@@ -136,7 +136,8 @@ def ask(address_file: Path, program: str, path: str = "/status", configured: str
         if not (address := fixed):
             raise UnreachableError(f"{program} has not run with the state folder {address_file.parent} yet") from e
     except OSError as e:
-        raise ConfigError(files.explain(e, address_file)) from e
+        if not (address := fixed):
+            raise ConfigError(files.explain(e, address_file)) from e
     try:
         return _fetch(address, path)
     except (OSError, ValueError, UnreachableError, WireError) as e:

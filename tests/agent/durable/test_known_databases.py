@@ -91,7 +91,7 @@ def test_what_came_later_is_noted_while_the_agent_runs(tmp_path: Path, monkeypat
     opened = StateFolder(tmp_path, "fedge-agent", USED)  # and never released: it is killed
     Spool(tmp_path / "spool.sqlite").close()
     opened.retry()
-    opened._lock.release()  # type: ignore[union-attr]
+    opened._let_go()
     (tmp_path / "spool.sqlite").unlink()
     assert run(tmp_path)[0] == {"spool.sqlite"}
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fedge_agent.durable.releases import SEALED, ChainStore
+from fedge_agent.durable.releases import LOSSES, SEALED, ChainStore
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, WindowSpec
 from fedge_models.graph.trainable import TrainableGraph
@@ -19,6 +19,7 @@ from support.made_releases import make_release
 CARD = Card("anomaly", (Channel("a"), Channel("b")), WindowSpec(1, 10, 5), ("mean", "std"))
 MODEL = zoo.autoencoder(CARD, 4, (3, 2)).SerializeToString()
 GRAPH = TrainableGraph.load(MODEL)
+FILES = ["head.cbor", "serving.cbor", "tuned.bin", "scale.cbor", "limits.cbor"]
 X = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
 
 
@@ -32,6 +33,7 @@ def chain(tmp_path: Path) -> ChainStore:
     made.save("serving", release)
     made.save_tuned(release.hash, weights)
     made.save_scale((4,), standardise.fit(X, CARD), 50)
+    made.save_limits(b"limits")
     return made
 
 
@@ -46,6 +48,7 @@ def read(chain: ChainStore) -> dict[str, bool]:
         "serving.cbor": serving is not None,
         "tuned.bin": tuned,
         "scale.cbor": chain.load_scale((4,)) is not None,
+        "limits.cbor": chain.load_limits() is not None,
     }
 
 
@@ -57,7 +60,7 @@ def test_all_comes_back(chain: ChainStore) -> None:
     assert chain.load_scale((5,)) is None
 
 
-@pytest.mark.parametrize("name", ["graph.onnx", "head.cbor", "serving.cbor", "tuned.bin", "scale.cbor"])
+@pytest.mark.parametrize("name", ["graph.onnx", *FILES])
 @pytest.mark.parametrize("where", [0.0, 0.1, 0.5, 0.99])
 def test_one_flipped_bit_is_noticed_said_and_costs_only_that_file(
     chain: ChainStore, tmp_path: Path, name: str, where: float
@@ -68,16 +71,47 @@ def test_one_flipped_bit_is_noticed_said_and_costs_only_that_file(
     path.write_bytes(data)
     lost = [n for n, whole in read(chain).items() if not whole]
     assert lost == ([] if name == "graph.onnx" else [name])  # nothing decides without the graph: it is stored twice
-    if data.startswith(SEALED) or name == "graph.onnx":
-        assert f"{name} was damaged" in damage.reports(tmp_path)[0]
+    assert (
+        f"{name} was damaged" in damage.reports(tmp_path)[0] and LOSSES[name].split()[-1] in damage.reports(tmp_path)[0]
+    )
 
 
-@pytest.mark.parametrize("damaged", [b"", b"\xff" * 5000, SEALED, SEALED + bytes(40)])
-@pytest.mark.parametrize("name", ["graph.onnx", "graph.sha256", "head.cbor", "serving.cbor", "tuned.bin", "scale.cbor"])
+@pytest.mark.parametrize("damaged", [b"", b"\xff" * 5000, b"x" * 180, SEALED, SEALED + bytes(40)])
+@pytest.mark.parametrize("name", ["graph.onnx", "graph.sha256", *FILES])
 def test_garbage_is_absent(chain: ChainStore, tmp_path: Path, name: str, damaged: bytes) -> None:
     (tmp_path / "f" / name).write_bytes(damaged)
     lost = [n for n, whole in read(chain).items() if not whole]
     assert lost == ([] if name.startswith("graph.") else [name])
+    [said] = damage.reports(tmp_path)
+    assert said.startswith(f"{name} was damaged: ")
+
+
+def test_a_digest_that_is_lost_is_made_again_from_two_equal_copies(chain: ChainStore, tmp_path: Path) -> None:
+    (tmp_path / "f/graph.sha256").write_bytes(b"")
+    assert chain.graph_bytes() == MODEL
+    (tmp_path / "f/graph.onnx").write_bytes(MODEL[:-1])
+    assert chain.graph_bytes() == MODEL
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_what_cannot_be_read_is_a_problem_until_it_is_written(
+    chain: ChainStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    path = tmp_path / "f" / name
+    with monkeypatch.context() as patched:
+        read_bytes = Path.read_bytes
+
+        def denied(asked: Path) -> bytes:
+            if asked == path:
+                raise PermissionError(13, "Permission denied", str(path))
+            return read_bytes(asked)
+
+        patched.setattr(Path, "read_bytes", denied)  # root may read everything
+        assert not read(chain)[name]
+    assert list(chain.problems) == [name] and "no permission" in chain.problems[name]
+    assert damage.reports(tmp_path) == [] and path.exists()
+    chain._write(name, b"again")
+    assert chain.problems == {} and f"{name} was lost: " in damage.reports(tmp_path)[0]
 
 
 @pytest.mark.parametrize("name", ["graph.onnx", "graph.copy.onnx"])

@@ -8,7 +8,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -26,6 +28,41 @@ hold = files.hand_over
 files.hand_over = lambda path: (hold(path), print("half way", flush=True), sys.stdin.readline())
 files.write(Path(sys.argv[1]), b"x" * 10_000)
 """
+
+AS_NOBODY = """
+import os, sys
+from pathlib import Path
+from fedge_agent.durable.state_folder import StateFolder
+os.setgid(65534); os.setuid(65534)
+try:
+    folder = StateFolder(Path(sys.argv[1]), "fedge-agent")
+except Exception as e:
+    print(type(e).__name__, e, flush=True)
+else:
+    print("started:", folder.unlocked, flush=True)
+    sys.stdin.readline()
+    folder.release()
+"""
+NOBODY = 65534
+
+
+@contextmanager
+def nobody_starts(folder: Path) -> Iterator[tuple[str, int]]:
+    """What an agent of user nobody says, and its process id; it runs until the block ends."""
+    line = [sys.executable, "-c", AS_NOBODY, str(folder)]
+    with subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        yield process.stdout.readline(), process.pid
+        process.communicate("\n")
+
+
+@pytest.fixture
+def seen_by_all() -> Iterator[Path]:
+    """A folder that every user may look into."""
+    made = Path(tempfile.mkdtemp())
+    made.chmod(0o755)
+    yield made
+    shutil.rmtree(made)
 
 
 @pytest.fixture
@@ -143,3 +180,53 @@ def test_the_announcement_of_a_copy_ends_after_a_day(tmp_path: Path, monkeypatch
     assert made.copied
     monkeypatch.setattr(state_folder, "ANNOUNCED_S", 0.0)
     assert made.copied is None and made.copies == 1
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
+@pytest.mark.parametrize("whose", ["lock of root", "lock of nobody's rights", "all of root"])
+def test_a_lock_that_cannot_be_opened_keeps_no_agent_from_starting_nor_lets_two_start(
+    seen_by_all: Path, whose: str
+) -> None:
+    state = seen_by_all / "state"
+    state.mkdir(mode=0o700)
+    (state / "running.lock").touch(0o600)
+    if whose != "all of root":
+        os.chown(state, NOBODY, NOBODY)
+    if whose == "lock of nobody's rights":
+        os.chown(state / "running.lock", NOBODY, NOBODY)
+        (state / "running.lock").chmod(0)
+    with nobody_starts(state) as (said, pid):
+        command = "chmod -R u+rwX" if whose == "lock of nobody's rights" else "chown -R nobody"
+        assert said.startswith("started: ") and f"sudo {command} {state}" in said
+        with nobody_starts(state) as (second, _):
+            assert second.startswith(f"ConfigError another fedge-agent (pid {pid}) uses {state}")
+        if whose != "all of root":  # of whose folder nobody is not the owner: anybody could claim it
+            with pytest.raises(ConfigError, match=rf"another fedge-agent \(pid {pid}\)"):
+                StateFolder(state, "fedge-agent")
+    mine = StateFolder(state, "fedge-agent")  # as root
+    with nobody_starts(state) as (said, _):
+        assert said.startswith(f"ConfigError another fedge-agent (pid {os.getpid()})")
+    mine.release()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
+def test_another_user_who_claims_a_locked_folder_stops_no_agent(seen_by_all: Path) -> None:
+    with nobody_starts(seen_by_all) as (said, _):
+        assert said.startswith("started: ")
+        mine = StateFolder(seen_by_all, "fedge-agent")
+        assert mine.unlocked is None
+        mine.release()
+
+
+def test_the_lock_is_taken_once_it_can_be(small: SmallDisk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state_folder, "NOTE_S", 0.0)
+    small.read_only()
+    folder = StateFolder(small.folder / "state", "fedge-agent")
+    assert folder.unlocked is not None and "running.lock" in folder.unlocked
+    small.writable()
+    (small.folder / "state").mkdir()
+    folder.retry()
+    assert folder.unlocked is None
+    with pytest.raises(ConfigError, match="another fedge-agent"):
+        StateFolder(small.folder / "state", "fedge-agent")
+    folder.release()
