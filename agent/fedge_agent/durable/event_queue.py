@@ -47,7 +47,7 @@ ADDED = {  # columns that a file of an earlier version lacks
     "ended": "REAL NOT NULL DEFAULT 0",  # when its outcome was stored, or it was set aside
     "reference": "TEXT NOT NULL DEFAULT ''",  # the target's own name for what the event became
     "answers": "TEXT NOT NULL DEFAULT '[]'",  # the last answers before it was set aside
-    "tries": "INTEGER NOT NULL DEFAULT 0",  # that failed, of all runs of the agent
+    "tries": "INTEGER NOT NULL DEFAULT 0",  # that failed in a way that has a limit, of all runs of the agent
 }
 
 _NEXT = """
@@ -78,7 +78,7 @@ class Entry(NamedTuple):
     output: str
     event: Event
     noted: float = 0.0  # Unix time, s
-    tries: int = 0  # that failed, before this one
+    tries: int = 0  # that failed in a way that has a limit, before this one
 
 
 def prepare(database: sqlite3.Connection) -> None:
@@ -145,7 +145,7 @@ class EventQueue(abc.ABC):
         return None
 
     def tried(self, entry: Entry) -> None:
-        """Record that a try failed: a restart begins no new count."""
+        """Record a try that failed in a way that has a limit: a restart begins no new count."""
         with self._transaction() as db:
             db.execute("UPDATE events SET tries = tries + 1 WHERE id = ?", (entry.id,))
 

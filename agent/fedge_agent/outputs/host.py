@@ -201,10 +201,12 @@ class HostedOutput:
             logger.error("output %s: event %s", self.name, entry.event.key, exc_info=error)
         self._counts["retries"] += 1
         lane = self._lanes.failed(entry.event.decision.asset, entry.id, text, now, entry.tries)
-        with suppress(StorageError):  # counted in this run then
-            self._spool.tried(entry)
-        if lane.tries >= _most_tries(error):
-            self._set_aside(entry, f"{text} (tried {lane.tries} times)", lane.answers)
+        if (most := _most_tries(error)) < math.inf:  # an hour without the target uses up no try
+            lane.limited = max(lane.limited, entry.tries) + 1
+            with suppress(StorageError):  # counted in this run then
+                self._spool.tried(entry)
+        if lane.limited >= most:
+            self._set_aside(entry, f"{text} (tried {lane.limited} times)", lane.answers)
         elif isinstance(error, WHOLE_TARGET):
             self._lanes.target_failed(now, getattr(error, "wait_s", 0.0))
 

@@ -27,6 +27,7 @@ class Lane:
     def __init__(self, number: int, first_s: float, longest_s: float) -> None:
         self.number = number  # of the event
         self.tries = 0
+        self.limited = 0  # of the tries, and of those of earlier runs, how many failed in a way that has a limit
         self.due = -math.inf
         self.answers: list[str] = []
         self.back_off = BackOff(first_s, longest_s)

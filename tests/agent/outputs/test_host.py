@@ -205,6 +205,23 @@ def test_what_fails_too_often_is_set_aside_and_holds_up_nothing(
     assert bench.hosted.status()["problems"] == ["1 set aside; look at them with: fedge-agent order list"]
 
 
+@pytest.mark.parametrize("error", [ConflictError("417"), UnclearError("null")])
+def test_tries_without_the_target_use_up_no_limit(bench: Bench, error: Exception) -> None:
+    """After a long outage an order meets its first conflict: it is tried again."""
+    tries = iter([*[UnreachableError("no route")] * 2 * CONFLICT_TRIES, error])
+
+    def said(event: Event) -> Receipt:
+        if (failure := next(tries, None)) is not None:
+            raise failure
+        return Receipt("WO-7")
+
+    bench.target.said = said
+    bench.put("pump")
+    bench.hosted.start()
+    until(lambda: bench.target.got, bench.hosted.status)
+    assert bench.spool.counts("mes")["refused"] == 0
+
+
 @pytest.mark.parametrize("error", [RetryError("500"), UnreachableError("no route"), ConfigError("no such file")])
 def test_what_may_heal_is_never_set_aside(bench: Bench, error: Exception) -> None:
     bench.target.wrong["pump"] = error

@@ -15,7 +15,8 @@ _SESSION = (
 )
 _ENDED = (
     r"(expired|invalid|ended|closed|terminated|lost|timed?.?out|not.(found|valid)|unknown"
-    r"|abgelaufen|ung(ü|ue)ltig|beendet|geschlossen|getrennt|(existiert|besteht) nicht|zeit(ü|ue)berschreitung"
+    r"|abgelaufen|ung(ü|ue)ltig|beendet|geschlossen|getrennt|(existiert|besteht) nicht|nicht mehr g(ü|ue)ltig"
+    r"|no longer valid|n.est plus valide|zeit(ü|ue)berschreitung"
     r"|expir[eéaoó]\w*|invalid\w*|caducad\w*|termin\w*|finaliz\w*|cerrad\w*|scadut\w*|non valid\w*|chiusa"
     r"|verlopen|ongeldig|wygas\w*|vypršel\w*|neplatn\w*|gått ut|ogiltig|sona er\w*|doldu|истек\w*|истёк\w*"
     r"|过期|過期|失效|超时|無効|期限切れ|タイムアウト)"
@@ -29,9 +30,13 @@ _WORDS = (
     rf"{_BAD}.{{0,10}}{_KEY}",
     r"not (logged|signed) ?(in|on)|(log|sign).?(in|on) (again|first|required|needed|failed|expired)",
     r"(please|must|need to) (re-?)?(log|sign|authenticate).?(in|on|\b)|login.{0,12}(required|needed|failed|expired)",
+    r"login (ist )?(erforderlich|fehlgeschlagen|abgelaufen)",
     r"(re-?)?authentication (is )?(required|failed|expired)|not authenticated|unauthenticated|unauthori[sz]ed",
-    r"not authori[sz]ed|access.?denied|csrf",
-    r"nicht (eingeloggt|angemeldet|authentifiziert|autorisiert|berechtigt)|einloggen|zugriff verweigert",
+    r"not authori[sz]ed|authori[sz]ation has been denied|(access|permission).?denied",
+    r"csrf|(logged|signed) out",
+    r"insufficient (privilege|permission|right)s?|(keine|fehlende) berechtigung|abgemeldet|déconnecté|desconectado",
+    r"(user.?name|benutzername?|utilisateur|usuario).{0,12}(password|passwort|mot de passe|contraseña)",
+    r"nicht (mehr )?(eingeloggt|angemeldet|authentifiziert|autorisiert|berechtigt)|einloggen|zugriff verweigert",
     r"(neu|erneut|bitte|wieder) (\w+ )?an(zu)?(melden|gemeldet)|melden sie sich",
     r"anmeldung (\w+ )?(erforderlich|n(ö|oe)tig|notwendig|fehlgeschlagen|abgelaufen)",
     r"(vous |re)connecte[rz]|pas (connect|authentifi|autoris)\w+|identifie[rz]",

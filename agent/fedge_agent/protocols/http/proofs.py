@@ -59,7 +59,7 @@ def _of(value: Any, depth: int) -> bool:
 def _of_table(known: dict[str, Any], depth: int) -> bool:
     if "jsonrpc" in known or ("result" in known and "id" in known):  # the id of the call, not of an order
         return _of(known.get("result"), depth + 1)
-    if any(known.get(name) is True for name in _FLAGS) or any(_is_success(known.get(name)) for name in _CODES):
+    if any(known.get(name) == 1 for name in _FLAGS) or any(_is_success(known.get(name)) for name in _CODES):
         return True
     states = any(isinstance(known.get(name), str) and _STATES.fullmatch(known[name]) for name in _OUTCOMES)
     if states or any(isinstance(known.get(name), str) and _is_good(known[name]) for name in _MESSAGES):

@@ -20,7 +20,7 @@ DEEPEST, MOST = 5, 50  # levels, and entries of a list, that are looked at
 _ERROR = ("error", "errors", "exception", "exctype", "exc")  # JSON-RPC, OData, GraphQL, Frappe, OSLC
 _ERROR_LIKE = re.compile(  # also members of a record, such as the error code of a machine
     r"err(or)?s?(code|no|num|number|msg|message|messages|text|alert|detail|details|description|list|title|string)"
-    r"|exception(message|type|code)|fault(string|code|message)|fehler(meldung|code|text)?|erreurs?|errore|messaggioerrore"
+    r"|exception(message|type|code)|fault(string|code|message)|(validation|field|form|business)errors?|fehler(meldung|code|text)?|erreurs?|errore|messaggioerrore"
 )
 _TRUE = ("haserror", "haserrors", "iserror", "failed", "failure")
 _FALSE = ("success", "successful", "successfull", "succeeded", "issuccess", "issuccessful", "ok", "accepted", "result")
@@ -28,7 +28,8 @@ _FALSE_LOGIN = ("authenticated", "isauthenticated", "loggedin", "isloggedin", "a
 _TO = ("redirect", "redirecturl", "redirectto", "location", "loginurl")
 _CODE = ("code", "status", "statuscode", "httpstatus", "httpstatuscode", "httpcode", "responsecode")  # as of HTTP
 _RETURN_CODE = ("returncode", "retcode", "resultcode", "errcode", "errno", "exitcode", "rtncode")  # 0 is a success
-_OUTCOME = ("status", "result", "outcome", "type", "resultcode", "returncode")
+_OUTCOME = ("status", "result", "outcome", "type", "resultcode", "returncode", "ergebnis", "statut", "esito")
+_BAD_CODE = re.compile(r"(?i)err\w*|\w*(error|exception|failure)|-\d+")
 _MESSAGE = ("message", "msg", "detail", "errmsg", "errortext", "returntext", "statustext", "meldung", "nachricht")
 _TEXT = (*_MESSAGE, "title", "text", "info", "description", "mensaje", "messaggio", "bericht")
 _MESSAGES = ("return", "messages", "message", "etreturn", "results", "details", "infos")
@@ -39,7 +40,7 @@ _ID = re.compile(
 
 _NOTHING = ("", "0", "none", "null", "false", "ok", "no error", "no errors", "noerror", "success", "s", "-", "n/a")
 _BAD_WORD = re.compile(
-    r"(?i)\W*(err(or)?|fail(ed|ure)?|fault|fatal|abort(ed)?|reject(ed)?|denied|refused|invalid|nok|nack|ko|forbidden"
+    r"(?i)\W*(err(or)?|fail(ed|ure)?|fault|fatal|abort(ed)?|reject(ed)?|denied|refused|invalid|not.?ok|nok|nack|ko|forbidden"
     r"|expired|unauthori[sz]ed|false|fehler|fehlgeschlagen|abgelehnt|ung(ü|ue)ltig|erreur|échec|echec|refusé|errore?"
     r"|fallito|rechazado|exception)\W*"
 )
@@ -111,6 +112,8 @@ def _of(value: Any, sent: Any, texts: list[str], depth: int, fine: bool = False)
 
 
 def _of_entry(entry: Any, sent: Any, texts: list[str], depth: int, fine: bool) -> Refusal | None:
+    if isinstance(entry, str) and depth == 1 and _BAD_START.match(entry):
+        return _of_text(entry, texts)
     return _of_table(entry, sent, texts, depth, fine) if isinstance(entry, dict) else None
 
 
@@ -120,15 +123,14 @@ def _of_table(table: dict[str, Any], sent: Any, texts: list[str], depth: int, fi
     record = any(_ID.fullmatch(name) and _is_value(v) for name, v in known.items()) and "jsonrpc" not in known
     if record and depth and not any(name in known for name in _MESSAGE):
         return None
-    found = _named(known, table, record) or _failed(known, table, record) or _messages(known)
+    found = _named(known, table, record) or _failed(known, table, record) or _messages(known, record)
     fine = fine or any(known.get(name) is True for name in _FALSE)  # it says that it is a success
     found = found or (None if fine else _said(known, record, texts))
     if found is not None or depth >= DEEPEST:
         return found
     inside = [known[name] for name in _INSIDE if name in known] if len(known) > 1 else list(known.values())
-    return next(
-        (r for v in inside if isinstance(v, (dict, list)) and (r := _of(v, sent, texts, depth + 1, fine))), None
-    )
+    tables = [value for value in inside if isinstance(value, (dict, list)) or (value is False and not record)]
+    return next((r for value in tables if (r := _of(value, sent, texts, depth + 1, fine))), None)
 
 
 def _named(known: dict[str, Any], table: dict[str, Any], record: bool) -> Refusal | None:
@@ -155,15 +157,19 @@ def _failed(known: dict[str, Any], table: dict[str, Any], record: bool) -> Refus
         return None
     word = any(isinstance(known.get(name), str) and _BAD_WORD.fullmatch(known[name]) for name in _OUTCOME)
     word = word or str(known.get("name")).endswith(("Error", "Exception"))
-    if _code(known) or word or any(_is_not_zero(known.get(name)) for name in _RETURN_CODE):
+    coded = any(_BAD_CODE.fullmatch(str(known.get(name))) for name in (*_CODE, *_RETURN_CODE, "ret"))
+    if _code(known) or word or coded or any(_is_not_zero(known.get(name)) for name in _RETURN_CODE):
         return why(_shown(table), _code(known))
     return None
 
 
-def _messages(known: dict[str, Any]) -> Refusal | None:
+def _messages(known: dict[str, Any], record: bool) -> Refusal | None:
     """The error among messages such as a BAPI returns: of type E or A, or of a severity that is called error."""
+    found = [known] if _has_message(known) and not record else []
     for name in _MESSAGES:
-        for message in known[name] if isinstance(known.get(name), list) else [known.get(name)]:
+        for message in found + (known[name] if isinstance(known.get(name), list) else [known.get(name)]):
+            if isinstance(message, str) and isinstance(known[name], list) and _BAD_START.match(message):
+                return why(message[:500])
             if isinstance(message, dict):
                 of = {plain(n): str(v).strip().lower() for n, v in message.items()}
                 marks = [of.get(n, "") for n in ("type", "severity", "level", "msgtype", "messagetype", "msgty")]
