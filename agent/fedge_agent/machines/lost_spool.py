@@ -31,7 +31,7 @@ class LostSpool:
     def alert_state(self, gateway: str, model: str, asset: str) -> AlertState:
         """The asset's alert; of the book of events, if the spool was lost with it."""
         state = self._spool.alert_state(asset)
-        found = self._book.open_event(asset) if self._lost and not state.number else None
+        found = self._book.open_event(asset) if self._lost and not (state.number or state.name) else None
         return state if found is None else alert_of(found, f"{gateway}:{model}:{asset}:")
 
     def resume(self, asset: Asset) -> None:

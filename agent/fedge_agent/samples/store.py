@@ -84,6 +84,9 @@ class SampleStore(TableWriter):
         self._known = Counter[tuple[str, str]]()  # (model, asset) -> samples that were put, with those that wait
         self._all_known = Counter[str]()  # of each model
         self._cover_known = Counter[tuple[str, str]]()  # their operation, ns
+        # Of these, those that the disk did not take; counted apart: the main thread counts what it puts without a lock.
+        self._lost_of, self._cover_lost = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
+        self._lost_of_all = Counter[str]()
         with suppress(StorageError):  # there are none, then, until the file can be read
             counts = self._rows("SELECT model, asset, count(*) FROM samples GROUP BY model, asset")
             self._known.update({(model, asset): n for model, asset, n in counts})
@@ -127,12 +130,13 @@ class SampleStore(TableWriter):
         self._worker.wake()
 
     def collected(self, model: str, asset: str) -> tuple[int, int]:
-        """How many samples of the asset were put, and how much operation (ns) they cover: written yet, or not."""
-        return self._known[model, asset], self._cover_known[model, asset]
+        """How many samples of the asset were put and not lost, and how much operation (ns) they cover."""
+        key = model, asset
+        return self._known[key] - self._lost_of[key], self._cover_known[key] - self._cover_lost[key]
 
     def all_collected(self, model: str) -> int:
-        """How many samples of the model were put, written yet or not."""
-        return self._all_known[model]
+        """How many samples of the model were put and not lost, written yet or not."""
+        return self._all_known[model] - self._lost_of_all[model]
 
     def covered_ns(self, model: str, asset: str) -> int:
         """How much operation of the asset its windows covered so far."""
@@ -290,7 +294,7 @@ class SampleStore(TableWriter):
                 for model, size in {s.model: s.x.size for s in batch}.items():
                     sample_table.bound(db, model, self._most(model, size))
         except BaseException as e:
-            self.lost += len(batch)
+            self._note_lost(batch)
             if not isinstance(e, StorageError):
                 raise
             if not self._losing:  # once: a log may be on the same disk
@@ -301,6 +305,14 @@ class SampleStore(TableWriter):
         self._covered.update({(model, asset): ns for model, asset, ns in covered})
         for model, count in Counter(s.model for s in batch).items():
             self.count_as_new(model, count)
+
+    def _note_lost(self, batch: list[Sample]) -> None:
+        """Count samples as lost: nothing will be made of them, so nobody may wait for that."""
+        self.lost += len(batch)
+        for sample in batch:
+            self._lost_of[sample.model, sample.asset] += 1
+            self._lost_of_all[sample.model] += 1
+            self._cover_lost[sample.model, sample.asset] += sample.covers_ns
 
     def _most(self, model: str, size: int) -> int:
         """How many samples of `size` numbers (float32 while training) a model may have."""

@@ -11,7 +11,7 @@ import pytest
 from fedge_agent.samples.baseline import Plan
 from fedge_agent.samples.sample_table import Sample
 from fedge_agent.samples.store import QUEUE, SampleStore
-from support.databases import rows
+from support.databases import Disk, rows
 
 S = 10**9
 MOST = 100
@@ -95,3 +95,21 @@ def test_samples_of_an_earlier_version_count_as_operation(tmp_path: Path) -> Non
     store = SampleStore(tmp_path / "s", {"m": MOST})
     assert store.covered_ns("m", "slow") == 60 * S
     store.stop()
+
+
+def test_what_the_disk_did_not_take_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = Disk(monkeypatch)
+    made = SampleStore(tmp_path / "s", {"m": MOST})
+    disk.fill()
+    for i in range(300):  # more than fit on a page that is there
+        made.put(sample("slow", i, covers=1.0)._replace(x=np.zeros(2000, np.float32)))
+    assert made.collected("m", "slow") == (300, 300 * S) and made.all_collected("m") == 300
+    made.flush()
+    assert made.lost > 0
+    assert made.all_collected("m") == 300 - made.lost == made.collected("m", "slow")[0]
+    assert made.collected("m", "slow")[1] == (300 - made.lost) * S
+    disk.free()
+    made.put(sample("slow", 300, covers=1.0))
+    made.flush()
+    assert made.all_collected("m") == 301 - made.lost and counts(tmp_path / "s") == {"slow": 301 - made.lost}
+    made.stop()
