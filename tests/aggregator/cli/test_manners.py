@@ -89,7 +89,10 @@ def test_every_reading_command_writes_json(make_bench: MakeBench, command: tuple
         (("invite", "n/1", "--federation", "f"), "node: name 'n/1': expected 1 to 64 letters"),
         (("invite", "n", "--federation", "f", "--expires", "soon"), "--expires: expected a duration such as"),
         (("invite", "n", "--federation", "f", "--expires", "0s"), "--expires: expected a duration from 1s to 365d"),
-        (("invite", "n", "--federation", "f", "--expires", f"{10**30}d"), "--expires: expected a duration from"),
+        (
+            ("invite", "n", "--federation", "f", "--expires", f"{10**30}d"),
+            "--expires: expected a duration of at most 100 years",
+        ),
         (("audit", "--since", "yesterday"), "--since: expected a duration"),
         (("audit", "--since", "0001-01-01"), "--since: expected a duration"),
         (("status",), "fedge-aggregator has not run with the state folder"),
@@ -115,7 +118,7 @@ def test_word_that_is_not_accepted_is_exit_code_2(make_bench: MakeBench, command
 
 
 def test_file_or_folder_that_cannot_be_used_is_named(toml: Path, tmp_path: Path) -> None:
-    assert f"{tmp_path}: cannot be read: Is a directory" in refusal(tmp_path, "nodes", "list")
+    assert f"{tmp_path}: cannot be read: a folder; expected a file" in refusal(tmp_path, "nodes", "list")
     assert "absent.toml: there is no such file; write one with: " in refusal(tmp_path / "absent.toml", "nodes", "list")
     assert "was left as it is" in refusal(toml, "init")
     (tmp_path / "state").write_text("a file where the folder should be")
