@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks/results"
 ORDER = (
     "accuracy", "ablation", "hostile", "attacks", "alternatives", "trust", "privacy", "latency", "footprint", "wire",
-    "training", "trunk", "features", "early_warning", "rules", "aggregator", "demo", "faults",
+    "training", "trunk", "features", "early_warning", "rules", "aggregator", "demo", "faults", "soak",
 )  # fmt: skip
 COSTS = ("memory", "latency", "bytes", "accuracy", "faults")
 
