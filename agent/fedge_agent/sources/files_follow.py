@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fedge_models.errors import ConfigError, DataError, StorageError, UnreachableError
 
-from ..protocols.csv import listing, records, series
+from ..protocols.csv import listing, order, records, series
 from ..protocols.csv.cells import Header, delimiter_of, parse
 from ..protocols.csv.faults import Faults
 from ..protocols.csv.lines import header_is
@@ -62,7 +62,7 @@ class Follower:
         self._open: list[str] = []  # lines of a row whose quote is not closed yet
         self._waited = False  # for the rest of it
         self._header: tuple[str | None, str | None] = None, None  # of `_rows`, and the later one within the file
-        self._newest: dict[str, int] = {}  # per tag where a row is of one, else of all
+        self._forward: dict[str, order.Forward] = {}  # per tag where a row is of one, else of all
 
     def close(self) -> None:
         """Close the file."""
@@ -202,9 +202,8 @@ class Follower:
         return self._path().name if isinstance(self._file, series.Series) else ""
 
     def _watch_order(self, tag: str, at: int, line: str) -> None:
-        if at < self._newest.get(tag, 0):
+        known = self._forward.get(tag) or self._forward.setdefault(tag, order.Forward())
+        if known.goes_back(at):
             self._faults.add("rows that go back in time", repr(line[:60]), "order")
-        else:
-            self._newest[tag] = at
-            if self._faults.lasting:
-                self._faults.end("order")
+        elif self._faults.lasting:
+            self._faults.end("order")

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import math
 import re
+import time
 from contextlib import suppress
 from datetime import datetime, timedelta, timezone, tzinfo
+from functools import lru_cache
 from typing import Literal
 
 import msgspec
@@ -22,15 +24,30 @@ DAY_NS = 86_400 * 10**9
 LATEST_S = 1 << 33  # the year 2242; the earliest is 1970
 LATEST_NS = LATEST_S * 10**9
 UNIT_NS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
+# Numbers that count from another moment: the nanoseconds of one, and those from 0 to 1970.
+COUNTS = {
+    "excel": (DAY_NS, 25_569 * DAY_NS),  # days since 1900
+    "matlab": (DAY_NS, 719_529 * DAY_NS),  # days since year 0
+    "labview": (10**9, 2_082_844_800 * 10**9),  # seconds since 1904
+    "since-2000": (10**9, -946_684_800 * 10**9),
+    "since-2001": (10**9, -978_307_200 * 10**9),  # Apple
+    "filetime": (100, 11_644_473_600 * 10**9),  # 100 ns since 1601: Windows
+    "ticks": (100, 62_135_596_800 * 10**9),  # 100 ns since year 1: .NET
+}
 
-Unit = Literal["s", "ms", "us", "ns"]
+Unit = Literal["s", "ms", "us", "ns", "excel", "matlab", "labview", "since-2000", "since-2001", "filetime", "ticks"]
+GUESSED_NS = 946_684_800 * 10**9  # 2000: a bare number that would be earlier is hardly Unix time
+RELEASED_S = 1_767_225_600  # 2026: a machine whose clock is before it does not know the year
+LASTS_YEARS = 30  # how long the program may be in use, for such a machine
+_LATE_NS = 1_420_070_400 * 10**9  # 2015
+_MILLISECOND_NS = 10**6  # as exact as day numbers are
 
 PLAIN = 26  # characters of an RFC 3339 time to the microsecond, which msgspec reads ten times as fast
 _PARTS = ("year", "month", "day", "hour", "minute", "second", "fraction", "offset")
 _DATE_TIME = re.compile(
     r"""(?P<year>\d{4})(?P<dash>-?)(?P<month>\d\d)(?P=dash)(?P<day>\d\d)
     (?:[Tt\ ](?P<hour>\d\d)(?:(?P<colon>:?)(?P<minute>\d\d)(?:(?P=colon)(?P<second>\d\d)(?:[.,](?P<fraction>\d+))?)?)?
-    \ ?(?P<offset>[Zz]|[+-]\d\d(?::?\d\d(?::?\d\d)?)?)?)?""",
+    (?:\ (?P<zone>UTC|GMT)|\ ?(?P<offset>[Zz]|[+-]\d\d(?::?\d\d(?::?\d\d)?)?)(?:\ UTC)?)?)?""",
     re.ASCII | re.VERBOSE,
 )
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -43,8 +60,8 @@ class OutOfRangeError(ValueError):
 def parse(value: object, unit: Unit | None = "s", zone: tzinfo = UTC) -> int:
     """Nanoseconds since 1970 of ISO 8601 text, of a number, or of a number written as text. Raises ValueError.
 
-    unit: of numbers; None tells seconds, milli-, micro- and nanoseconds apart by their size. zone: of ISO 8601 text
-    without an offset.
+    unit: of numbers; None tells seconds, milli-, micro- and nanoseconds apart by their size, and refuses those that
+    would be before 2000 or after the next year. zone: of ISO 8601 text without an offset.
     """
     found = number(value) if isinstance(value, str) else value
     if found is None and isinstance(value, str):
@@ -55,8 +72,16 @@ def parse(value: object, unit: Unit | None = "s", zone: tzinfo = UTC) -> int:
         raise _unreadable(value, unit)
     if found < 0 or found > LATEST_NS:
         raise _out_of_range(value)
+    if unit in COUNTS:
+        return in_range(_counted(found, *COUNTS[unit]), value)
     scale = UNIT_NS[unit] if unit else _scale(found)
-    return in_range(found * scale if isinstance(found, int) else round(found * scale), value)
+    time_ns = in_range(found * scale if isinstance(found, int) else round(found * scale), value)
+    return time_ns if unit else _guessed(time_ns, value)
+
+
+def latest_ns() -> int:
+    """The end of the next year: no source has a later time. A clock before the program's release is not believed."""
+    return _end_of_next_year(int(time.time()) // 86_400)
 
 
 def in_range(time_ns: int, given: object = None) -> int:
@@ -121,8 +146,9 @@ def _iso(text: str, zone: tzinfo) -> int:
     year, month, day, hour, minute, second, fraction, offset = found.group(*_PARTS)
     fraction_ns = int(fraction[:9].ljust(9, "0")) if fraction else 0
     try:
-        time = int(hour or 0), int(minute or 0), int(second or 0)
-        moment = datetime(int(year), int(month), int(day), *time, tzinfo=_offset(offset) or zone)
+        time_of_day = int(hour or 0), int(minute or 0), int(second or 0)
+        written = UTC if found["zone"] else _offset(offset)
+        moment = datetime(int(year), int(month), int(day), *time_of_day, tzinfo=written or zone)
     except ValueError:
         raise _unreadable(text, "s") from None
     try:
@@ -146,6 +172,47 @@ def _offset(text: str | None) -> tzinfo | None:
 def _scale(value: float) -> int:
     """Nanoseconds of the unit that puts a number at or below the year 2242: the largest such unit."""
     return next(scale for scale in UNIT_NS.values() if value * scale <= LATEST_NS)
+
+
+@lru_cache(maxsize=1)
+def _end_of_next_year(day: int) -> int:
+    now = datetime.fromtimestamp(max(day * 86_400, RELEASED_S), UTC)
+    years = 2 if day * 86_400 > RELEASED_S else LASTS_YEARS
+    return of(datetime(now.year + years, 1, 1))
+
+
+def _counted(value: float, one_ns: int, zero_ns: int) -> int:
+    """The time of a number that counts from another moment; day numbers to the millisecond."""
+    made = value * one_ns if isinstance(value, int) else round(value * one_ns)
+    return (round(made / _MILLISECOND_NS) * _MILLISECOND_NS if one_ns == DAY_NS else made) - zero_ns
+
+
+def _guessed(time_ns: int, value: object) -> int:
+    """The time of a number whose unit was guessed. Raises OutOfRangeError for one that is hardly Unix time."""
+    if GUESSED_NS <= time_ns < latest_ns():
+        return time_ns
+    raise OutOfRangeError(
+        f"time stamp {quote(value)} is out of range: as Unix time it would be {shown(time_ns)}; expected 2000 to "
+        f"{shown(latest_ns() - 1)[:4]}{_counts(value)}"
+    )
+
+
+def _counts(value: object) -> str:
+    """Words about the other units that make it a time of our days; and about digits that are a date."""
+    text = str(value).strip()
+    found = number(text)
+    if found is None:
+        return ""
+    if re.fullmatch(r"20\d\d[01]\d[0-3]\d([0-2]\d[0-5]\d([0-5]\d)?)?", text):
+        return "; its digits look like a date: send it as ISO 8601, 20261124T080000Z"
+    fit = [name for name in COUNTS if _fits(found, name)]
+    return f"; its unit may be {' or '.join(map(repr, fit))}" if fit else ""
+
+
+def _fits(value: float, name: str) -> bool:
+    """Whether a number of this unit is a time of our days; counts from 2000 on, small numbers, only of late years."""
+    first = GUESSED_NS if not name.startswith("since") else _LATE_NS
+    return first <= _counted(value, *COUNTS[name]) < latest_ns()
 
 
 def _unreadable(value: object, unit: Unit | None) -> ValueError:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from fedge_agent.protocols.csv import first_rows, snippet
+from fedge_agent.protocols.csv import columns, first_rows, snippet
 from fedge_agent.protocols.csv.guess import keys_of, understand
 from fedge_agent.sources.files import FilesSource
 from fedge_agent.sources.files_config import FilesConfig
@@ -70,7 +70,7 @@ FORMS: dict[str, tuple[str, str, dict[str, Any], list[str]]] = {
         + lines(lambda i, t: f'"Temp";"{t:%d.%m.%Y %H:%M:%S}";{comma(20 + i)};1;{comma(excel_day(t) * 1e6, 6)}')
         + '"$RT_OFF$";"24.11.2026 08:01:00";0;2;46350334027,777778\n',
         {"decimal": ",", "time_column": "Time_ms", "time_format": "wincc", "tag_column": "VarName",
-         "value_column": "VarValue", "quality_column": "Validity"}, ["Temp", "$RT_OFF$"]),
+         "value_column": "VarValue", "quality_column": "Validity"}, ["Temp"]),
     "historian, a row a value": (
         "utf-8", "Timestamp,TagName,Value,Quality\n"
         + lines(lambda i, t: "\n".join(f"{t:%m/%d/%Y %I:%M:%S %p},{n},{i}.5,{'Good' if i % 5 else 'Bad'}"
@@ -126,6 +126,29 @@ def followed(path: Path, found: Any) -> list[tuple[str, int, float | None]]:
     FilesSource("export", toml.convert(table, FilesConfig, str(config))).run(found.tags, host)
     assert not host.problems
     return [(r.tag, r.time_ns, None if r.quality is Quality.BAD else r.value) for r in host.readings]  # type: ignore[misc]
+
+
+PREAMBLES = {
+    "as wide as the table": "".join(f"Key{i};v{i};{i}\n" for i in range(12)) + "time;temp;press\n",
+    "two lines of units": "time;temp;press\ns;°C;bar\n;avg;avg\n",
+}
+
+
+@pytest.mark.parametrize("name", PREAMBLES)
+def test_header_is_found_behind_a_preamble_and_before_units(tmp_path: Path, name: str) -> None:
+    (tmp_path / "e.csv").write_text(PREAMBLES[name] + lines(lambda i, t: f"{t:%d.%m.%Y %H:%M:%S};{20 + i},5;1,{i}"))
+    got = followed(tmp_path / "e.csv", understand(tmp_path / "e.csv"))
+    assert [v for tag, _, v in got if tag == "temp"] == [20.5 + i for i in range(COUNT)]
+
+
+def test_rows_that_wincc_writes_about_its_log_are_no_channels_and_stop_nothing(tmp_path: Path) -> None:
+    encoding, text, _, tags = FORMS["WinCC"]
+    path = tmp_path / "e.csv"
+    path.write_bytes((text + '"$RT_COUNT$";"600";;;\n').encode(encoding))
+    found = understand(path)
+    assert (found.tags, first_rows.problems(path, found.form, tags, follow=True)) == (tags, [])
+    assert len(followed(path, found)) == COUNT
+    assert columns.read(path, found.form, tags, [], 1.0).numbers[tags[0]].tolist() == [20.0 + i for i in range(COUNT)]
 
 
 def test_written_lines_read_wincc_to_the_millisecond_and_quality_into_gaps(tmp_path: Path) -> None:
@@ -216,12 +239,38 @@ def test_files_of_loggers_are_understood_with_their_names_and_times(tmp_path: Pa
         assert got == [(first + i * 10**9, v) for i, v in enumerate(wanted)]
 
 
+EPOCH = round(BEGIN.timestamp())
+TIMES: dict[str, Callable[[datetime], object]] = {
+    "pandas": lambda t: f"{t:%Y-%m-%d %H:%M:%S} UTC",
+    "Go": lambda t: f"{t:%Y-%m-%d %H:%M:%S} +0000 UTC",
+    "German date, UTC": lambda t: f"{t:%d.%m.%Y %H:%M:%S} UTC",
+    "asctime": lambda t: f"{t:%a %b %d %H:%M:%S %Y}",
+    "date": lambda t: f"{t:%a %b %d %H:%M:%S} UTC {t:%Y}",
+    "day of the year": lambda t: f"{t:%Y-%j %H:%M:%S}",
+    "IEC 61131": lambda t: f"DT#{t:%Y-%m-%d-%H:%M:%S}",
+    "labview": lambda t: f"{t.timestamp() + 2_082_844_800:.3f}",
+    "filetime": lambda t: (round(t.timestamp()) + 11_644_473_600) * 10**7,
+    "ticks": lambda t: (round(t.timestamp()) + 62_135_596_800) * 10**7,
+    "matlab": lambda t: f"{t.timestamp() / 86_400 + 719_529:.8f}",
+}
+
+
+@pytest.mark.parametrize("name", TIMES)
+def test_times_of_other_programs_are_read_at_their_moment(tmp_path: Path, name: str) -> None:
+    (tmp_path / "e.csv").write_text("time,temp\n" + lines(lambda i, t: f"{TIMES[name](t)},20.{i}"))
+    found = understand(tmp_path / "e.csv")
+    assert (found.tags, first_rows.problems(tmp_path / "e.csv", found.form, ["temp"], follow=True)) == (["temp"], [])
+    assert [at for _, at, _ in followed(tmp_path / "e.csv", found)] == [(EPOCH + i) * 10**9 for i in range(COUNT)]
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
+        ("time,a,b\n" + lines(lambda i, t: f"{t:%Y-%m-%d %H:%M:%S} CET,{i},{i}"), "its times are not understood"),
+        ("time,a\n" + lines(lambda i, t: f"{848_822_400 + i},{i}"), "column 'time': it may be the times"),
         ("millis,temp\n" + lines(lambda i, t: f"{i * 1000 + 3},20.{i}"), "column 'millis': it may be the times"),
         ("TIME,CH1\n" + lines(lambda i, t: f"{(i - 9) / 100:.6e},20.{i}"), "column 'TIME': it may be the times"),
-        ("when,a\n" + lines(lambda i, t: f"{t:%a %b %d %H:%M:%S} UTC {t:%Y},{i}"), "its times are not understood"),
+        ("when,a\n" + lines(lambda i, t: f"{t:%a %b %d %H:%M:%S} CET {t:%Y},{i}"), "its times are not understood"),
         (
             '"time" "temp"\n' + lines(lambda i, t: f'"{i}" "{t:%Y-%m-%dT%H:%M:%SZ}" {i}'),
             "line 1 has 2 cells, the rows 3",

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from fedge_agent.protocols.csv import snippet
 from fedge_agent.protocols.csv.guess import understand
-from fedge_agent.protocols.csv.order import Order, of_rows
+from fedge_agent.protocols.csv.order import AGREE, Forward, Order, of_rows
 from fedge_agent.sources.files import FilesSource
 from fedge_agent.sources.files_config import FilesConfig
 from fedge_models.errors import ConfigError
@@ -33,6 +33,22 @@ ORDERS: dict[str, tuple[list[int], list[str], Order]] = {
 def test_order_of_rows(name: str) -> None:
     times, tags, wanted = ORDERS[name]
     assert of_rows(times, tags) == wanted
+
+
+FORWARD: dict[str, tuple[list[int], list[int]]] = {
+    "one time far ahead": ([1, 2, 900, *range(3, 40)], [*range(3, 3 + AGREE)]),
+    "a clock that was put back": ([*range(500, 520), *range(40)], [*range(AGREE)]),
+    "newest first": ([9, 8, 7, 6, 5, 4], [8, 7, 6, 5, 4]),
+    "two writers": ([100, 1, 101, 2, 102, 3, 103, 4, 104, 5, 105, 6], [1, 2, 3, 4, 5, 6]),
+    "equal times": ([1, 1, 2, 2], []),
+}
+
+
+@pytest.mark.parametrize("name", FORWARD)
+def test_rows_behind_one_wild_time_are_right_again_after_a_few(name: str) -> None:
+    times, back = FORWARD[name]
+    order = Forward()
+    assert [t for t in times if order.goes_back(t)] == back
 
 
 def at(seconds: int) -> str:

@@ -19,7 +19,9 @@ EAST = timezone(timedelta(hours=2))
     ("value", "ns"),
     [
         (1.7e9, T0), ("1700000000", T0), (1.7e12, T0), (1.7e15, T0), (1.7e18, T0), ("2023-11-14T22:13:20Z", T0),
-        ("1700000000000000001", T0 + 1), (" 2023-11-14 22:13:20 ", T0), (0.0, 0), ("2023-11-14 22:13", T0 - 20 * S),
+        ("1700000000000000001", T0 + 1), (" 2023-11-14 22:13:20 ", T0), ("2023-11-14 22:13:20 UTC", T0),
+        ("2023-11-14 22:13:20 +0000 UTC", T0), ("2023-11-14 22:13:20 GMT", T0),
+        (0.0, None), (100, None), ("2023-11-14 22:13", T0 - 20 * S),
         ("2023-11-14T22:13:20.250+00:00", T0 + S // 4), ("2023-11-15T00:13:20+02:00", T0),
         ("2023-11-15T00:13:20+02", T0), ("2023-11-15T00:13:20+0200", T0), ("20231115T001320+0200", T0),
         ("2023-11-14 17:13:20,25 -05:00", T0 + S // 4), ("2023-11-15T00:13:50+02:00:30", T0),
@@ -46,6 +48,45 @@ def test_a_number_of_another_unit_is_out_of_range_and_not_a_time_far_away() -> N
     assert times.parse(1_700_000_000_000, "ms") == times.parse("1700000000") == T0
     with pytest.raises(times.OutOfRangeError, match="1700000000000 is out of range, which is 1970 to 2242"):
         times.parse(1_700_000_000_000)
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (46350.5, "would be 1970-01-01 12:52:30; expected 2000 to 20"),
+        (46350.5, "its unit may be 'excel'$"),
+        (738_000.25, "its unit may be 'matlab'$"),
+        ("3782844800", "would be 2089-11-14 .*; its unit may be 'labview'$"),
+        (133_444_736_000_000_000, "its unit may be 'filetime'$"),
+        (638_355_968_000_000_000, "would be 1990-.*; its unit may be 'ticks'$"),
+        (721_692_800, "would be 1992-.*; its unit may be 'since-2000' or 'since-2001'$"),
+        (20231114221320, "its digits look like a date: send it as ISO 8601"),
+        ("20231114", "its digits look like a date"),
+        (4_000_000_000, "would be 2096-10-02"),
+    ],
+)
+def test_a_number_that_is_no_unix_time_of_our_days_is_refused_with_what_it_may_be(value: object, words: str) -> None:
+    with pytest.raises(times.OutOfRangeError, match=words):
+        times.parse(value, None)
+
+
+@pytest.mark.parametrize(
+    ("value", "unit"),
+    [
+        (T0 / 86_400e9 + 25_569, "excel"), (T0 / 86_400e9 + 719_529, "matlab"), (T0 // S + 2_082_844_800, "labview"),
+        (T0 // S - 946_684_800, "since-2000"), (T0 // S - 978_307_200.0, "since-2001"),
+        ((T0 // S + 11_644_473_600) * 10**7, "filetime"), (f"{(T0 // S + 62_135_596_800) * 10**7}", "ticks"),
+        (T0, "ns"),
+    ],
+)  # fmt: skip
+def test_a_count_from_another_moment_is_read_where_its_unit_is_said(value: object, unit: times.Unit) -> None:
+    assert times.parse(value, unit) == T0
+
+
+def test_the_latest_year_is_the_next_one_of_a_clock_that_can_be_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    for now, latest in ((0.0, "2056-01-01"), (1.0e9, "2056-01-01"), (1_795_507_200.0, "2028-01-01")):
+        monkeypatch.setattr(times.time, "time", lambda now=now: now)
+        assert times.shown(times.latest_ns()).startswith(latest)
 
 
 def test_a_zone_counts_only_for_text_that_names_none() -> None:

@@ -17,15 +17,19 @@ from .form import TableForm
 from .numbers import exact, reader
 from .strptime import DAY_NS, SECOND_NS, Format
 
-PLAUSIBLE_NS = 631_152_000 * SECOND_NS  # 1990: a bare number before it is of another kind
-LATEST_PLAUSIBLE_NS = 4_102_444_800 * SECOND_NS  # 2100
+PLAUSIBLE_NS = 631_152_000 * SECOND_NS  # 1990: a table's times are later
+LATEST_PLAUSIBLE_NS = 4_102_444_800 * SECOND_NS  # 2100: what looks like a date and is later is none
 SPAN_S = 900  # the offset of a zone changes at full quarters of an hour only
 HOUR_NS = 3600 * SECOND_NS
 MILLISECOND_NS = 10**6  # as exact as day numbers are
-_EXCEL_ZERO = {"excel": -25_569, "excel-1904": -24_107}  # days from 1970 to day 0
+_DAY_ZERO = {"excel": -25_569, "excel-1904": -24_107, "matlab": -719_529}  # days from 1970 to day 0
 _WINCC = 10**6  # day numbers are written times a million
-_UNITS: dict[str, times.Unit] = {"unix": "s", "unix-ms": "ms", "unix-us": "us", "unix-ns": "ns"}
-_OFFSET = re.compile(r"(?:[Zz]|[+-]\d\d(?::?\d\d(?::?\d\d)?)?)$")
+_UNITS: dict[str, times.Unit] = {
+    **{"unix": "s", "unix-ms": "ms", "unix-us": "us", "unix-ns": "ns"},
+    **{"labview": "labview", "since-2000": "since-2000", "since-2001": "since-2001", "filetime": "filetime"},
+}
+_TICK_NS, _TICKS_NS = times.COUNTS["ticks"]
+OFFSET = re.compile(r"(?:[Zz]| UTC| GMT|[+-]\d\d(?::?\d\d(?::?\d\d)?)?)$")
 _DATE = 10  # characters of an ISO date
 
 
@@ -107,8 +111,10 @@ class Clock:
             return lambda cell, last, step: times.parse(self._exact(cell), unit)
         if name == "elapsed":
             return lambda cell, last, step: round(self._exact(cell) * SECOND_NS)
-        if name in _EXCEL_ZERO or name == "wincc":
+        if name in _DAY_ZERO or name == "wincc":
             return self._day_reader(name)
+        if name == "ticks":
+            return lambda cell, last, step: self._utc(round(self._exact(cell)) * _TICK_NS - _TICKS_NS, last, step)
         return self._formatted(Format(name)) if name else self._any
 
     def _exact(self, cell: str) -> float:
@@ -118,7 +124,7 @@ class Clock:
         return found
 
     def _day_reader(self, name: str) -> Callable[[str, int | None, int], int]:
-        zero, scale = _EXCEL_ZERO.get(name, _EXCEL_ZERO["excel"]), _WINCC if name == "wincc" else 1
+        zero, scale = _DAY_ZERO.get(name, _DAY_ZERO["excel"]), _WINCC if name == "wincc" else 1
 
         def read(cell: str, last: int | None, step: int) -> int:
             days = self._exact(cell) / scale + zero
@@ -142,13 +148,13 @@ class Clock:
         """ISO 8601 text, or Unix time in the unit that its size tells."""
         found = exact(cell, self._number)
         if found is None:
-            if self._fixed or _OFFSET.search(cell, _DATE):
+            if self._fixed or OFFSET.search(cell, _DATE):
                 return times.parse(cell, None, self._zone_of_day)
             return self._utc(times.parse(cell, None), last, step)
-        time_ns = times.parse(found, None)
-        if time_ns < PLAUSIBLE_NS:
-            raise ValueError(
-                f"{cell[:60]!r} would be {times.shown(time_ns)} as Unix seconds; say time_format, e.g. "
-                '"excel" (day numbers) or "elapsed" (seconds since the start of a recording)'
-            )
-        return time_ns
+        try:
+            return times.parse(found, None)
+        except times.OutOfRangeError as e:
+            raise times.OutOfRangeError(
+                f'{e}; say time_format, e.g. "excel" (day numbers), "elapsed" (seconds since the start of a recording) '
+                'or "unix" if it is right'
+            ) from e

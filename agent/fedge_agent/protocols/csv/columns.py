@@ -122,7 +122,10 @@ def _long(path: Path, form: Form, file: WholeFile, tags: Sequence[str], rate_hz:
     markers = _markers(form)
     for row in file:
         _check_width(path, row, width, form)
-        seen[row.cells[tag_at].strip()] = None
+        tag = row.cells[tag_at].strip()
+        seen[tag] = None
+        if tag not in stamps:
+            continue  # also those that a logger writes about itself: $RT_COUNT$ has no time
         try:
             at = times.parse(row.cells, row.cells[tag_at])
         except ValueError as e:

@@ -18,7 +18,7 @@ from fedge_models.system.choices import hint
 from ...types import Quality, Reading
 from . import order
 from .cells import Header, Times, numbered, one_line
-from .clock import LATEST_PLAUSIBLE_NS, PLAUSIBLE_NS
+from .clock import PLAUSIBLE_NS
 from .faults import Faults
 from .form import Form
 from .guess_times import format_of
@@ -112,8 +112,15 @@ class _Check:
         made = [text for row in rows if (text := self._cells(row))][:1]
         rows = [r for r in rows if not self._cells(r)]
         if self._form.time_column:
-            made += self._times(rows, follow)
+            made += self._times(self._of_tags(rows), follow)
         return [*made, *(self._tags_of(rows) if self._form.tag_column else self._values(rows))]
+
+    def _of_tags(self, rows: list[Row]) -> list[Row]:
+        """The rows of the wanted tags; those of others need no time."""
+        if not self._form.tag_column:
+            return rows
+        at = self._header.at(self._form.tag_column)
+        return [row for row in rows if row.cells[at].strip() in self._tags]
 
     def _cells(self, row: Row) -> str:
         cells = row.cells
@@ -132,7 +139,7 @@ class _Check:
                 found = clock.parse(row.cells, row.cells[tag_at] if tag_at is not None else "")
             except ValueError as e:
                 return [where + self._no_time(clock.text(row.cells), e)]
-            if form.time_format != "elapsed" and not PLAUSIBLE_NS <= found < LATEST_PLAUSIBLE_NS:
+            if form.time_format != "elapsed" and not PLAUSIBLE_NS <= found < times.latest_ns():
                 what = f"{clock.text(row.cells)[:SHOWN]!r} would be {times.shown(found)}"
                 return [f"{where}{what}; say another time_format, or set the writer's clock"]
             times_ns.append(found)

@@ -16,7 +16,10 @@ from fedge_models.system.structs import known
 from .strptime import Format
 
 # Names of `time_format`; anything else is a format of strptime.
-NAMED_FORMATS = ("", "unix", "unix-ms", "unix-us", "unix-ns", "excel", "excel-1904", "wincc", "elapsed")
+NAMED_FORMATS = (
+    *("", "unix", "unix-ms", "unix-us", "unix-ns", "excel", "excel-1904", "wincc", "matlab", "labview", "since-2000"),
+    *("since-2001", "filetime", "ticks", "elapsed"),
+)
 Character = Annotated[str, msgspec.Meta(max_length=1)]
 Count = Annotated[int, msgspec.Meta(ge=0)]
 # Cells that mean "no value" in a column of numbers, in any letter case.
@@ -25,6 +28,7 @@ MARKERS = (
     "#div/0!", "#num!", "#null!", "#name?", "error", "inf", "-inf", "1.#qnan", "-1.#ind", "1.#inf", "bad input",
     "i/o timeout", "comm fail", "out of service", "not connect",
 )  # fmt: skip
+# Codes of OPC UA with 0x and eight digits are known, too.
 GOOD = ("good", "g", "ok", "valid", "true", "192", "1", "0xc0", "good, non-specific")
 UNCERTAIN = ("uncertain", "questionable", "64", "0x40")
 
@@ -60,6 +64,7 @@ class Form(TableForm, frozen=True, forbid_unknown_fields=True, kw_only=True):
     tag_column: str = ""  # long: a row has the value of one tag, whose name is in this column
     value_column: str = ""  # long: the values
     quality_column: str = ""  # of the row; with {tag}: of each tag, e.g. "{tag}_quality"; "next": behind each tag's
+    quality_columns: dict[str, str] = {}  # per tag, where no pattern names them: { temp = "Status#1" }
     good: tuple[str, ...] = GOOD  # qualities of values that are used, in any letter case
     uncertain: tuple[str, ...] = UNCERTAIN  # used and counted; any other quality is bad
     markers: tuple[str, ...] = MARKERS  # cells of numeric columns that mean "no value", in any letter case
@@ -71,6 +76,8 @@ class Form(TableForm, frozen=True, forbid_unknown_fields=True, kw_only=True):
             raise ValueError("tag_column and value_column are given together or not at all")
         if self.tag_column and "{tag}" in self.quality_column:
             raise ValueError("quality_column: with tag_column, each row has one quality; expected a column's name")
+        if self.quality_columns and (self.quality_column or self.tag_column):
+            raise ValueError("quality_columns: is of tables with a column a tag, and takes the place of quality_column")
         if self.tag_column and self.quality_column == "next":
             raise ValueError('quality_column: "next" is of tables with a column a tag; expected a column\'s name')
 

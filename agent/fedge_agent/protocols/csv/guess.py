@@ -23,6 +23,7 @@ from .sample import Sample
 MAX_COLUMNS = 5000
 _WITH_UNIT = re.compile(r"[+-]?\d[\d.,]*\s*[^\d\s.,:/-]{1,6}")
 _LETTERS = frozenset("äöüÄÖÜßéèêëàâçñóíáúôîïøåæØÅÆÉÈÊÀÇÑ°µμ²³½¼±·×ØΩ§€–’")
+_OF_WINCC = re.compile(r"\$RT_[A-Z]+\$")  # rows that WinCC writes about its log: $RT_COUNT$, $RT_OFF$
 _DOTTED_DAY = re.compile(r"\d{1,2}\.\d{1,2}\.\d\d")
 
 
@@ -57,7 +58,8 @@ def understand(path: Path) -> Understood:
             f"{path}: no table was found: its first lines have {len(body[0][1])} cells, at most {MAX_COLUMNS}"
         )
     header = guess_header.find(read, body)
-    keys, names, rows = dict(header.keys), header.names, header.rows
+    keys, names = dict(header.keys), header.names
+    rows = [row for row in header.rows if not any(map(_OF_WINCC.fullmatch, row))]
     columns = [[cell for row in rows if (cell := row[i])] for i in range(len(names))]
     keys |= _base(read)
     dotted = any(map(_DOTTED_DAY.match, (cell for column in columns for cell in column[:1])))
@@ -121,9 +123,12 @@ def _doubtful_order(found: order.Order, form: Form, columns: Sequence[Column]) -
 
 def keys_of(form: msgspec.Struct) -> dict[str, Any]:
     """The keys that are not at their defaults."""
-    empty = type(form).__struct_defaults__
-    names = form.__struct_fields__[len(form.__struct_fields__) - len(empty) :]
-    return {n: getattr(form, n) for n, d in zip(names, empty, strict=True) if getattr(form, n) != d}
+    made = {}
+    for field in msgspec.structs.fields(form):
+        default = field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
+        if default is not msgspec.NODEFAULT and (value := getattr(form, field.name)) != default:
+            made[field.name] = value
+    return made
 
 
 def _base(read: Sample) -> dict[str, Any]:

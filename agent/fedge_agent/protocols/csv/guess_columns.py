@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from . import guess_times
-from .form import GOOD, MARKERS, UNCERTAIN, Form
+from . import guess_qualities, guess_times
+from .form import MARKERS, Form
 from .numbers import Read
 
 UNITS = frozenset(
@@ -30,26 +30,6 @@ _TAG_NAME = re.compile(
     re.I,
 )
 _VALUE_NAME = re.compile(r"val|wert|reading|messung|measure|^state$", re.I)
-_QUALITY_NAME = re.compile(r"qual|valid|status|state|g(ü|ue)te|(^|[^a-z])q$|_q$|\.q$", re.I)
-_BAD = frozenset(
-    (
-        "bad",
-        "invalid",
-        "false",
-        "0",
-        "2",
-        "-1",
-        "fail",
-        "failed",
-        "error",
-        "questionable",
-        "stale",
-        "24",
-        "28",
-        "b",
-        "i",
-    )
-)
 _DAYTIME = re.compile(r"\d{1,2}:\d\d(:\d\d([.,]\d{1,9})?)?(\s*[AaPp]\.?[Mm]\.?)?")
 _CLOCK = re.compile(r"\d{1,2}:\d\d(:\d\d([.,]\d{1,9})?)?(\s*[AaPp]\.?[Mm]\.?)?|[0-2]?\d[0-5]\d[0-5]\d")
 
@@ -204,49 +184,11 @@ class _Guesser:
 
     def find_qualities(self) -> None:
         """Mark the columns of qualities, and set how they belong to the values."""
-        marked = [
-            i
-            for i, name in enumerate(self.raw)
-            if self.kinds[i] in ("text", "number") and _QUALITY_NAME.search(name) and self._is_quality(i)
-        ]
-        values = [i for i, kind in enumerate(self.kinds) if kind == "number" and i not in marked]
-        if not marked or not values:
-            return
-        found = self._quality_column(marked, values)
-        if found is None:
-            return
-        self.keys["quality_column"] = found
-        for i in marked:
+        found = guess_qualities.find(guess_qualities.Table(self.raw, self.names, self.columns, self.kinds))
+        self.keys |= found.keys
+        self.doubts += found.doubts
+        for i in found.used:
             self.kinds[i] = "quality"
-        self._good(marked)
-
-    def _is_quality(self, i: int) -> bool:
-        known = {*GOOD, *UNCERTAIN, *_BAD}
-        return all(cell.casefold() in known or cell.casefold().startswith(("good", "bad")) for cell in self.columns[i])
-
-    def _quality_column(self, marked: Sequence[int], values: Sequence[int]) -> str | None:
-        behind = len(marked) == len(values) > 1 and all(i + 1 in marked for i in values)
-        if behind and len({self.raw[i] for i in marked}) == 1:
-            return "next"
-        for i in marked:
-            for value in values:
-                if self.raw[value] and self.raw[value] in self.raw[i]:
-                    made = self.raw[i].replace(self.raw[value], "{tag}", 1)
-                    wanted = {made.replace("{tag}", self.raw[v]) for v in values}
-                    if wanted <= set(self.raw):
-                        return made
-        return self.names[marked[0]] if len(marked) == 1 else None
-
-    def _good(self, marked: Sequence[int]) -> None:
-        """Set `good` where 0 is a good status, or longer words begin with good."""
-        cells = [cell.casefold() for i in marked for cell in self.columns[i]]
-        longer = sorted({c for c in cells if c.startswith("good") and c not in GOOD})
-        flags = set(cells) <= {"0", "1"} and not any("valid" in self.raw[i].casefold() for i in marked)
-        if flags and cells.count("0") > cells.count("1"):
-            self.keys["good"] = ("0",)
-            self.doubts.append('good = ["0"] is a guess: most rows have it; if 1 is good, delete this line')
-        elif longer:
-            self.keys["good"] = (*GOOD, *longer)
 
     def find_tags(self) -> None:
         """Set the columns of a table with a row a value."""
@@ -273,7 +215,9 @@ def roles(names: Sequence[str], rows: Sequence[Sequence[str]], number: Read) -> 
         return Roles(made.keys, made.kinds, made.doubts)
     made.find_time()
     made.find_qualities()
-    if not made.keys.get("quality_column", "").count("{tag}") and made.keys.get("quality_column") != "next":
+    own = made.keys.get("quality_column", "")
+    of_values = "quality_columns" in made.keys or "{tag}" in own or own == "next"
+    if not of_values:
         made.find_tags()
     return Roles(made.keys, made.kinds, made.doubts)
 

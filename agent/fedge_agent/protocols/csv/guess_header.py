@@ -46,10 +46,14 @@ def find(read: Sample, table: list[Line]) -> Found:
     data = [any(map(data_like, cells)) for _, cells in table]
     if not any(data):
         return Found({"skip_rows": _skipped(read, table[0][0])}, _named(table[0][1]), [c for _, c in table[1:]], [])
-    first, last = _first_row(data), len(data) - data[::-1].index(True)  # words at its end
+    first, last = (
+        _first_row(data, [cells for _, cells in table]),
+        len(data) - data[::-1].index(True),
+    )  # words at its end
     rows = [cells for _, cells in table[first:last]]
     if first == 0:
-        return _without(read, table[0], rows)
+        found = _without(read, table[0], rows)
+        return found._replace(doubts=found.doubts + _late_names(read, table, data))
     at = _names_at(table, data, first)
     number, names = table[at]
     keys = {"skip_rows": _skipped(read, number)}
@@ -60,16 +64,26 @@ def find(read: Sample, table: list[Line]) -> Found:
     return Found(keys, named, [row for row in rows if row != names], [])
 
 
-def _first_row(data: Sequence[bool]) -> int:
-    """The first row of the table: a preamble may have numbers and times, too, but few lines of them."""
+def _first_row(data: Sequence[bool], table: Sequence[list[str]]) -> int:
+    """The first row of the table: a preamble may have numbers and times, too, but few lines of them, or elsewhere."""
     runs, at = [], 0
     for is_data, group in groupby(data):
         length = len(list(group))
         if is_data:
             runs.append((at, length))
         at += length
-    longest = max(length for _, length in runs)
-    return next(at for at, length in runs if length * SHORT >= longest)
+    begin, longest = max(runs, key=lambda run: run[1])
+    shapes = set(map(_shape, table[begin : begin + longest]))
+    return next(
+        at
+        for at, length in runs
+        if length * SHORT >= longest and not shapes.isdisjoint(map(_shape, table[at : at + length]))
+    )
+
+
+def _shape(cells: Sequence[str]) -> tuple[bool, ...]:
+    """In which places a row has numbers and times."""
+    return tuple(map(data_like, cells))
 
 
 def _without(read: Sample, first: Line, rows: list[list[str]]) -> Found:
@@ -81,6 +95,16 @@ def _without(read: Sample, first: Line, rows: list[list[str]]) -> Found:
     if len(before) > 1 and before and named is not read.names and not any(map(data_like, before)):
         doubts = [f"line {number - 1} has {len(before)} cells, the rows {width}: columns are called by their numbers"]
     return Found({"columns": tuple(named), "skip_rows": _skipped(read, number)}, named, rows, doubts)
+
+
+def _late_names(read: Sample, table: list[Line], data: Sequence[bool]) -> list[str]:
+    """Doubt about a line among the rows that looks like one of names."""
+    width = len(read.names or ())
+    for (number, cells), is_data in zip(table, data, strict=True):
+        if not is_data and not width and len(cells) > 2 and all(cells) and any(map(is_time_name, cells)):
+            shown = read.delimiter.join(cells)[:60]
+            return [f"line {number} may have the names ({shown!r}), and rows stand above it: if so, say skip_rows"]
+    return []
 
 
 def _names_at(table: list[Line], data: Sequence[bool], first: int) -> int:

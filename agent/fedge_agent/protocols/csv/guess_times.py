@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -15,20 +16,20 @@ from .form import TableForm
 from .numbers import Read, exact
 from .strptime import Format
 
-# Day numbers of the years 2000 to 2079, and what the others count from 1970.
-_NUMBERS = (
-    ("excel", 36_526, 65_745),
-    ("unix", 631_152_000, 4_102_444_800),
-    ("wincc", 36_526e6, 65_745e6),
-    ("unix-ms", 631_152_000e3, 4_102_444_800e3),
-    ("unix-us", 631_152_000e6, 4_102_444_800e6),
-    ("unix-ns", 631_152_000e9, 4_102_444_800e9),
-)
+# Numbers whose range of plausible times is no other's. Seconds since 2000 are Unix time of the nineties: not guessed.
+_COUNTED = ("excel", "matlab", "labview", "filetime", "ticks")
+_WINCC = 10**6  # day numbers are written times a million
 _DATE = re.compile(
     r"(?P<iso>\d{4}([-/.])\d{1,2}\2\d{1,2})|(?P<first>\d{1,2}([-/.])\d{1,2}\4(\d{4}|\d{2}))"
     r"|(?P<named>\d{1,2}[- ./]{0,2}[^\W\d_]{3,9}\.?[- /]?(\d{4}|\d{2}))|(?P<packed>(19|20)\d{6})"
-    r"|(?P<month>[^\W\d_]{3,9}\.? \d{1,2},? \d{4})"
+    r"|(?P<month>[^\W\d_]{3,9}\.? \d{1,2},? \d{4})|(?P<ordinal>\d{4}-\d{3}(?!\d))"
 )
+_CTIME = re.compile(
+    r"(?P<day>[^\W\d_]{2,4} )?[^\W\d_]{3,9} +\d{1,2} (?P<time>\d\d:\d\d:\d\d(?:[.,]\d{1,9})?)"
+    r"(?P<zone> (?:UTC|GMT))?(?P<offset> [+-]\d{4})? \d{4}"
+)
+_UTC = re.compile(r"(?<=\d)(?P<space>\s*)(?:UTC|GMT)$")
+_IEC = re.compile(r"(?:L?DT|L?DATE_AND_TIME)#")
 _WEEKDAY = re.compile(r"[^\W\d_]{2,10}\.?(,?)\s+(?=\d)")
 _TIME = re.compile(
     r"(?P<time>\d{1,2}:\d\d(:\d\d([.,:]\d{1,9})?)?)(?P<half>\s*[AaPp]\.?[Mm]\.?)?(?P<zone>\s*(Z|[+-]\d\d:?\d\d))?"
@@ -71,10 +72,22 @@ def numeric(cells: Sequence[str], number: Read) -> Guess | None:
     known = [v for v in values if v is not None]
     if len(known) < len(values) or not known:
         return None
-    for name, low, high in _NUMBERS:
-        if all(low <= v <= high for v in known):
-            return Guess("" if name.startswith("unix") else name)
-    return None
+    if all(map(_is_unix, known)):
+        return Guess("")
+    if all(_is_counted(v / _WINCC, "excel") for v in known):
+        return Guess("wincc")
+    return next((Guess(name) for name in _COUNTED if all(_is_counted(v, name) for v in known)), None)
+
+
+def _is_unix(value: float) -> bool:
+    with suppress(ValueError):
+        return times.parse(value, None) > 0
+    return False
+
+
+def _is_counted(value: float, name: str) -> bool:
+    one_ns, zero_ns = times.COUNTS[name]
+    return times.GUESSED_NS <= value * one_ns - zero_ns < times.latest_ns()
 
 
 def elapsed(cells: Sequence[str], number: Read) -> bool:
@@ -125,11 +138,20 @@ def _doubt(one: str, other: str, cells: Sequence[str]) -> str:
 
 def _formats(cell: str) -> list[str]:
     """The formats of one cell, the likeliest first."""
+    if iec := _IEC.match(cell):
+        return [iec[0] + made for made in _formats(cell[iec.end() :])]
+    if utc := _UTC.search(cell):
+        return [f"{made}{utc['space'][:1]}%Z" for made in _formats(cell[: utc.start()])]
+    if found := _CTIME.fullmatch(cell):
+        return [_ctime(found)]
     day = _WEEKDAY.match(cell)
-    if day is not None:
-        prefix = "%a" + day[1] + " "
-        if behind_day := _formats(cell[day.end() :]):
-            return [prefix + made for made in behind_day]
+    if day is not None and (behind_day := _formats(cell[day.end() :])):
+        return [f"%a{day[1]} {made}" for made in behind_day]
+    return _dated(cell)
+
+
+def _dated(cell: str) -> list[str]:
+    """The formats of a cell that begins with a date."""
     date = _DATE.match(cell)
     if date is None:
         return []
@@ -143,10 +165,20 @@ def _formats(cell: str) -> list[str]:
     return [d + between.replace("%", "%%") + _time(time) for d in _dates(date)]
 
 
+def _ctime(found: re.Match[str]) -> str:
+    """Of asctime and `date`: Tue Nov 24 08:00:00 UTC 2026."""
+    fraction = re.search(r"[.,]", found["time"])
+    clock = "%H:%M:%S" + (f"{fraction[0]}%f" if fraction else "")
+    zone = (" %Z" if found["zone"] else "") + (" %z" if found["offset"] else "")
+    return ("%a " if found["day"] else "") + f"%b %d {clock}{zone} %Y"
+
+
 def _dates(found: re.Match[str]) -> list[str]:
     text = found[0]
     if found["packed"]:
         return ["%Y%m%d"]
+    if found["ordinal"]:
+        return ["%Y-%j"]
     if found["month"]:
         return ["%b %d" + ("," if "," in text else "") + " %Y"]
     if found["iso"]:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from .clock import HOUR_NS
 
+AGREE = 3  # rows behind the newest that go forward: the newest was wrong, or the clock was set back
 RUN = 10  # rows of one tag, one behind the other: the tables of historians, not the values of one moment
 
 
@@ -20,6 +21,26 @@ class Order(NamedTuple):
 
 
 FORWARD = Order("forward")
+
+
+class Forward:
+    """Whether rows go forward, as they come. One time that is far ahead costs few rows: then the others are right."""
+
+    def __init__(self) -> None:
+        self._newest = 0
+        self._behind, self._agreeing = 0, 0  # the last row behind the newest, and how many went forward
+
+    def goes_back(self, at: int) -> bool:
+        """Whether a row is behind those before it."""
+        if at >= self._newest:
+            self._newest, self._agreeing = at, 0
+            return False
+        self._agreeing = self._agreeing + 1 if self._agreeing and at > self._behind else 1
+        self._behind = at
+        if self._agreeing > AGREE:
+            self._newest, self._agreeing = at, 0
+            return False
+        return True
 
 
 def of_rows(times: Sequence[int], tags: Sequence[str] = ()) -> Order:

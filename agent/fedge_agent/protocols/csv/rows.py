@@ -16,6 +16,7 @@ from fedge_models.errors import ConfigError
 from fedge_models.system.choices import hint
 
 from ...types import Quality, Reading
+from . import quality
 from .cells import Header, Times, numbered, one_line
 from .faults import Faults
 from .form import Form
@@ -32,8 +33,7 @@ class Rows:
         self._path, self._form, self._faults, self._tags = path, form, faults, list(tags)
         self._number = reader(form)
         self._markers = {m.strip().casefold() for m in form.markers}
-        self._qualities = dict.fromkeys((q.strip().casefold() for q in form.uncertain), Quality.UNCERTAIN)
-        self._qualities |= dict.fromkeys((q.strip().casefold() for q in form.good), Quality.GOOD)
+        self._quality = quality.reader(form)
         self._textual = set(tags)  # columns in which there was no number yet
         self._wanted = frozenset(tags)
         self._unseen, self._others, self._rows = set(tags) if form.tag_column else set(), dict[str, None](), 0
@@ -44,12 +44,16 @@ class Rows:
         """Find the wanted columns."""
         form = self._form
         times = Times(found, form) if form.time_column else None
+        for name in (*form.quality_columns, *form.quality_columns.values()):
+            found.at(name)  # a misspelt one is refused
         self._tag_at = found.at(form.tag_column) if form.tag_column else None
         self._places = [] if self._tag_at is not None else [found.at(tag) for tag in self._tags]
         self._value_at = found.at(form.value_column) if form.value_column else 0
         self._names, self._width = found.names, len(found.names)
         self._quality_at = (
-            [self._quality_place(found, i) for i in range(len(self._tags))] if form.quality_column else []
+            [self._quality_place(found, i) for i in range(len(self._tags))]
+            if form.quality_column or form.quality_columns
+            else []
         )
         self._plan = list(zip(self._tags, self._places, strict=False))
         self._times = times
@@ -82,7 +86,11 @@ class Rows:
         else:
             self._faults.state("header", None)
 
-    def _quality_place(self, header: Header, i: int) -> int:
+    def _quality_place(self, header: Header, i: int) -> int | None:
+        """The column of a tag's quality; None: it has none."""
+        if self._form.quality_columns:
+            own = self._form.quality_columns.get(self._tags[i])
+            return None if own is None else header.at(own)
         if self._form.quality_column == "next":
             if self._places[i] + 1 >= self._width:
                 raise ConfigError(f'column {self._tags[i]!r} is the last: quality_column = "next" has none behind it')
@@ -118,14 +126,25 @@ class Rows:
         try:
             found = self._times.parse(row, row[self._tag_at] if self._tag_at is not None else "")
         except ValueError as e:
-            if not self._is_header(row):
-                self._faults.add(f"column {self._times.column!r}: no time", str(e), "time")
+            self._untimed(row, e)
             return None
         self._faults.end("time")
         if self._times.clock.repeated > before:
             kind = f"times in the hour that {self._form.time_zone} has twice, told apart by their order"
             self._faults.note(kind, self._times.text(row))
         return found
+
+    def _untimed(self, row: list[str], why: ValueError) -> None:
+        """Count a row without a time by what it is."""
+        if self._is_header(row):
+            return
+        tag = row[self._tag_at].strip() if self._tag_at is not None else None
+        if tag is None or tag in self._wanted:
+            assert self._times is not None
+            self._faults.add(f"column {self._times.column!r}: no time", str(why), "time")
+        else:
+            self._faults.note("rows of other tags without a time", f"{tag}: {why}")
+            self._look_for_unseen(tag)
 
     def readings(self, row: list[str], time_ns: int) -> list[Reading]:
         """One reading per tag, of a row that fits; a row a value: that of its tag if it is wanted."""
@@ -140,7 +159,8 @@ class Rows:
         if self._faults.lasting:
             self._end(made)
         if self._quality_at:
-            return [self._rated(r, row[at].strip()) for r, at in zip(made, self._quality_at, strict=True)]
+            rated = zip(made, self._quality_at, strict=True)
+            return [r if at is None else self._rated(r, row[at].strip()) for r, at in rated]
         return made
 
     def _note_numeric(self, made: list[Reading]) -> None:
@@ -166,7 +186,8 @@ class Rows:
             self._textual.discard(tag)
             self._faults.end(tag)
             made = Reading(tag, time_ns, value)
-        return [self._rated(made, row[self._quality_at[0]].strip())] if self._quality_at else [made]
+        at = self._quality_at[0] if self._quality_at else None
+        return [made if at is None else self._rated(made, row[at].strip())]
 
     def _look_for_unseen(self, tag: str) -> None:
         """State a problem when wanted tags are in none of many rows."""
@@ -196,10 +217,8 @@ class Rows:
         return Reading(tag, time_ns, bare)
 
     def _rated(self, reading: Reading, cell: str) -> Reading:
-        quality = self._qualities.get(cell.casefold())
-        if quality is None:
+        rated = self._quality(cell)
+        if rated is None or rated is Quality.BAD:
             self._faults.note("values of a quality that is not good", f"{reading.tag}: {cell[:SHOWN]!r}")
             return reading._replace(value=math.nan, quality=Quality.BAD)
-        return (
-            reading if quality is Quality.GOOD or reading.quality is Quality.BAD else reading._replace(quality=quality)
-        )
+        return reading if rated is Quality.GOOD or reading.quality is Quality.BAD else reading._replace(quality=rated)

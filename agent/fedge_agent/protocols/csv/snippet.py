@@ -13,13 +13,12 @@ from fedge_models.system import times
 from fedge_models.system.text import printable
 
 from . import listing
-from .clock import Clock
+from .clock import OFFSET, Clock
 from .form import Form, is_workbook
 from .guess import Column, Understood, keys_of
 from .numbers import reader
 
 SHOWN = 28  # characters of a cell
-_OFFSET = re.compile(r"(?:[Zz]|[+-]\d\d:?\d\d)$")
 
 
 def key_lines(form: msgspec.Struct) -> list[str]:
@@ -31,6 +30,8 @@ def toml(value: Any) -> str:
     """A value as TOML writes it."""
     if isinstance(value, (list, tuple)):
         return f"[{', '.join(map(toml, value))}]"
+    if isinstance(value, dict):
+        return f"{{ {', '.join(f'{toml(key)} = {toml(item)}' for key, item in value.items())} }}"
     if isinstance(value, str):
         escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\t", "\\t")
         return '"' + re.sub(r"[\x00-\x1f\x7f]", lambda m: f"\\u{ord(m[0]):04x}", escaped) + '"'
@@ -82,14 +83,14 @@ def needs_zone(found: Understood) -> bool:
     if (
         not form.time_column
         or form.time_zone != "UTC"
-        or form.time_format.startswith(("unix", "elapsed"))
-        or "%z" in form.time_format
+        or form.time_format.startswith(("unix", "elapsed", "labview", "since", "filetime"))
+        or "%z" in form.time_format.lower()
     ):
         return False
     cells = next((c.cells for c in found.columns if c.kind == "time"), [])
     if form.time_format:
         return True
-    return bool(cells) and not _OFFSET.search(cells[0], 10) and reader(form)(cells[0]) is None
+    return bool(cells) and not OFFSET.search(cells[0], 10) and reader(form)(cells[0]) is None
 
 
 def source_name(path: Path) -> str:
