@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -85,7 +86,7 @@ def test_a_count_from_another_moment_is_read_where_its_unit_is_said(value: objec
 
 def test_the_latest_year_is_the_next_one_of_a_clock_that_can_be_right(monkeypatch: pytest.MonkeyPatch) -> None:
     for now, latest in ((0.0, "2056-01-01"), (1.0e9, "2056-01-01"), (1_795_507_200.0, "2028-01-01")):
-        monkeypatch.setattr(times.time, "time", lambda now=now: now)
+        monkeypatch.setattr(time, "time", lambda now=now: now)
         assert times.shown(times.latest_ns()).startswith(latest)
 
 
