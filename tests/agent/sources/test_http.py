@@ -155,5 +155,8 @@ def test_a_meter_that_gives_milliseconds_is_read_at_their_time(stamp: object, un
     source = HttpSource("meter", HttpConfig(url="http://127.0.0.1:1/", time="/ts", time_unit=unit))
     _, time_ns = source._readings(["/v"], {"v": 1.0, "ts": stamp})
     assert time_ns == 1_700_000_000_250_000_000
+    if unit is None:
+        with pytest.raises(RetryError, match=r"time at /ts: time stamp 46350\.5 is .*may be 'excel'"):
+            source._readings(["/v"], {"v": 1.0, "ts": 46350.5})
     with pytest.raises(RetryError, match="time at /ts: time stamp True is neither"):
         source._readings(["/v"], {"v": 1.0, "ts": True})

@@ -129,6 +129,9 @@ MALFORMED: dict[str, tuple[bytes, dict[str, Any], str, str]] = {
     "time is true": (b'{"v": 1, "ts": true}', TIMED, "malformed", "neither ISO 8601"),
     "time is a word": (b'{"v": 1, "ts": "yesterday"}', TIMED, "malformed", "neither ISO 8601"),
     "time is no day": (b'{"v": 1, "ts": "2023-02-30T00:00:00Z"}', TIMED, "malformed", "neither ISO 8601"),
+    "day numbers": (b'{"v": 1, "ts": 46350.5}', TIMED, "malformed", "1970-01-01 12:52:30; expected 2000 to "),
+    "digits of a date": (b'{"v": 1, "ts": 20261124080000}', TIMED, "malformed", "its digits look like a date"),
+    "ticks": (b'{"v": 1, "ts": 639000000000000000}', TIMED, "malformed", "its unit may be 'ticks'"),
     "time before 1970": (b'{"v": 1, "ts": -5}', TIMED, "malformed", "out of range"),
     "time in other units": (
         b'{"v": 1, "ts": 1700000000000}',
