@@ -86,13 +86,13 @@ HOSTILE = {
     "time is an object": b'{"ts":{"a":1},"a":1}',
     "time is a long text": b'{"ts":"' + b"1" * 900_000 + b'","a":1}',
     "time is a long number": b'{"ts":1' + b"0" * 5000 + b',"a":1}',
-    "many empty lists": b'{"ts":1,"a":[' + b"[]," * 100_000 + b"[]]}",
-    "many short rows": b'{"ts":1,"a":[' + b"[1]," * 80_000 + b"[1]]}",
-    "many numbers": b'{"ts":1,"a":[' + b"1," * 200_000 + b"1]}",
-    "many objects": b'{"ts":1,"a":[' + b"{}," * 100_000 + b"{}]}",
-    "many keys": b'{"ts":1,' + b"".join(b'"k%d":0,' % i for i in range(80_000)) + b'"a":1}',
-    "a long text": b'{"ts":1,"a":"' + b"x" * 1_000_000 + b'"}',
-    "deep objects": b'{"ts":1,"a":' + b'{"a":' * 900 + b"1" + b"}" * 900 + b"}",
+    "many empty lists": b'{"ts":1700000000,"a":[' + b"[]," * 100_000 + b"[]]}",
+    "many short rows": b'{"ts":1700000000,"a":[' + b"[1]," * 80_000 + b"[1]]}",
+    "many numbers": b'{"ts":1700000000,"a":[' + b"1," * 200_000 + b"1]}",
+    "many objects": b'{"ts":1700000000,"a":[' + b"{}," * 100_000 + b"{}]}",
+    "many keys": b'{"ts":1700000000,' + b"".join(b'"k%d":0,' % i for i in range(80_000)) + b'"a":1}',
+    "a long text": b'{"ts":1700000000,"a":"' + b"x" * 1_000_000 + b'"}',
+    "deep objects": b'{"ts":1700000000,"a":' + b'{"a":' * 900 + b"1" + b"}" * 900 + b"}",
 }
 
 
