@@ -357,7 +357,7 @@ class App:
         for output in self._outputs.values():
             output.show(decision)
 
-    def _raise_event(self, event: Event, state: EventState) -> None:
+    def _raise_event(self, event: Event, state: EventState | None) -> None:
         asset, what = event.decision.asset, event.reason or f"score {event.worst:.4g}"
         logger.info("asset %s: event %s %s, %s", asset, event.key, event.state, what)
         self._events.put(event, state, self._book.note(event))

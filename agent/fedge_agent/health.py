@@ -140,6 +140,11 @@ def _counters(status: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]
         ("reconnects", "New connections after a loss, by source", {k: v["reconnects"] for k, v in sources.items()}),
         ("windows", "Windows completed, by asset", {k: v["counters"]["windows"] for k, v in assets.items()}),
         (
+            "history_windows",
+            "Windows of what a source sent afterwards, by asset",
+            {k: v["counters"].get("history", 0) for k, v in assets.items()},
+        ),
+        (
             "windows_undecided",
             "Windows that came before the model could decide, by asset",
             {k: v["windows_undecided"] for k, v in assets.items()},
@@ -185,7 +190,7 @@ def _counters(status: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]
 
 
 def _unused(assets: dict[str, Any]) -> dict[str, float]:
-    kinds = ("bad", "not_finite", "not_pictures", "late", "before_model", "times_implausible")
+    kinds = ("bad", "not_finite", "not_pictures", "late", "before_model", "history_unused", "times_implausible")
     return {
         f"{name}/{kind}": v["counters"][kind] for name, v in assets.items() for kind in kinds if kind in v["counters"]
     }

@@ -58,6 +58,7 @@ class Batch(NamedTuple):
     # What the readings are stored in: to read it again gives them again. Empty: it has the same name every day. None:
     # they are of now, and come once.
     origin: str | None = None
+    history: bool = False  # the source kept them, and sends them afterwards: of a time that may be decided on already
 
 
 class Window(NamedTuple):
@@ -110,11 +111,12 @@ class Event(msgspec.Struct, frozen=True):
     since_ns: int = 0  # end of the first window of those in a row that made this event; 0: not known
     kind: str = "alert"  # or SILENT: the machine decided, and does so no more (opened), or again (cleared)
     reason: str = ""  # SILENT: why, in words
+    beside: bool = False  # another alert of the asset is open: of now, or of a history that a source sends afterwards
 
     @property
     def alert(self) -> bool:
         """Whether the asset is in alarm after this event; one that is silent may be, or not."""
-        return self.kind != SILENT and self.state != "cleared"
+        return self.kind != SILENT and (self.state != "cleared" or self.beside)
 
     @property
     def silent(self) -> bool:
@@ -194,10 +196,11 @@ class SourceHost(Protocol):
         alive_ns: int | None = None,
         unsure: frozenset[str] = frozenset(),
         origin: str | None = None,
+        history: bool = False,
     ) -> None:
         """Hand over readings. When the agent cannot keep up, the oldest batch is dropped and counted.
 
-        unsure: the tags of which `alive_ns` says nothing. origin: as in `Batch`.
+        unsure: the tags of which `alive_ns` says nothing. origin, history: as in `Batch`.
         """
 
     def store(

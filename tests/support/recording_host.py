@@ -39,6 +39,7 @@ class RecordingHost:
         alive_ns: int | None = None,
         unsure: frozenset[str] = frozenset(),
         origin: str | None = None,
+        history: bool = False,
     ) -> None:
         with self.changed:
             self.batches.append((readings, alive_ns))

@@ -23,6 +23,7 @@ UNUSED = {  # kind of an asset's counter -> in words
     "not_pictures": "no picture",
     "late": "late",
     "before_model": "before there was a model",
+    "history_unused": "of a history, for pictures",
 }
 UNDECIDED = {  # kind of an asset's count -> in words
     "windows_undecided": "windows undecided",
@@ -107,10 +108,12 @@ def _undecided(*entries: dict[str, Any]) -> str:
 
 
 def _breaks(*entries: dict[str, Any]) -> str:
-    """Where windows could not continue; empty when all did."""
+    """Where windows could not continue, and how many are of a history; empty when there is nothing of this."""
     gaps, jumps = (sum(e["counters"].get(kind, 0) for e in entries) for kind in ("gaps", "clock_jumps"))
     said = [f"{gaps} gaps longer than a window"] if gaps else []
     said += [f"the clock was set {jumps} times"] if jumps else []
+    history = sum(e["counters"].get("history", 0) for e in entries)
+    said += [f"{history:,} windows of what was sent afterwards"] if history else []
     return f"; {', '.join(said)}" if said else ""
 
 

@@ -86,6 +86,19 @@ class Alert:
             above_name=self._above_name,
         )
 
+    def adopt(self, other: AlertState) -> None:
+        """Go on with an event that another alert of the asset left open; none is open here."""
+        opened, time_ns = other.opened_ns, self._time_ns or other.time_ns
+        self.resume(
+            msgspec.structs.replace(
+                other, number=self.state.number + 1, time_ns=time_ns, above=0, above_ns=opened, below=0, below_ns=0
+            )
+        )
+
+    def close(self, decision: Decision) -> tuple[Event, AlertState]:
+        """Clear the event that is open, though its score is not below the limit: no further window comes."""
+        return self._event("cleared", decision, msgspec.structs.replace(self.state, opened=False), decision.time_ns)
+
     @property
     def key(self) -> str:
         """Key of the last event."""

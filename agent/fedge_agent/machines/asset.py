@@ -27,6 +27,7 @@ from ..samples.store import SampleStore
 from ..types import AlertState, Batch, Decision, Event, EventState, SilenceState, Window
 from ..windows.context import Context
 from ..windows.snapshots import MAX_WAITING
+from .alerts import Alert
 from .asset_events import AssetEvents
 from .asset_samples import AssetSamples
 from .asset_windows import AssetWindows
@@ -35,6 +36,8 @@ from .condition import Cause, Condition, Reason, Seen, SourceFacts
 from .condition_judge import judge, stale_after
 from .condition_words import words
 from .decider import Decider
+from .history import History
+from .history_events import HistoryEvents
 from .pace import pace
 from .silence import nothing
 from .watch import Watch
@@ -63,7 +66,7 @@ class Asset:
         samples: SampleStore,
         latency: Latency,
         state: AlertState,
-        raise_event: Callable[[Event, EventState], None],
+        raise_event: Callable[[Event, EventState | None], None],
         run: str = "",
         silence: SilenceState = SilenceState(),  # noqa: B008  # frozen
         events: EventBook | None = None,
@@ -76,6 +79,11 @@ class Asset:
         self._windows, self._decider = AssetWindows(name, config), Decider(name, config, participant.config)
         self._events = AssetEvents(gateway, name, config, state, silence, run, raise_event, events)
         self._samples = AssetSamples(name, config, samples)
+        model = config.model
+        past = HistoryEvents(
+            lambda state: Alert(gateway, name, config.when, state, run, model), self._events, raise_event, events
+        )
+        self._history = History(name, config, participant.config, past, self._samples, latency.record)
         self._context = Context(config.context) if config.context else None
         self._watch = Watch(time.monotonic())
         self._gappy = self._undecided = 0
@@ -92,10 +100,13 @@ class Asset:
 
         context: the readings of the asset's context tags; they count before the others of the batch.
         """
-        if self._context is not None and context is not None:
+        if self._context is not None and context is not None and not batch.history:
             self._context.take(context)
         if self._card is None and not self._begin():
             self._windows.hold(batch)
+            return
+        if batch.history:
+            self._history.take(batch, context, self._windows, batch.received_ns / 1e9)
             return
         origin = self._origin(batch)
         for made in self._windows.push(batch):
@@ -106,6 +117,12 @@ class Asset:
                 self.decide(window)
         for window in self._windows.labelled():
             self._note_label(window.end_ns, self._samples.put_labelled(window))
+        self.judge_history(batch.received_ns / 1e9)
+
+    def judge_history(self, now: float, all_of_it: bool = False) -> None:
+        """Decide on some of what a source sent afterwards, if it is complete; `now`: monotonic s."""
+        for window in self._history.work(self._windows, self.participant.serving, now, all_of_it):
+            self.decide(window)
 
     def _origin(self, batch: Batch) -> str | None:
         """What the windows that a batch completes are stored in."""
@@ -261,14 +278,15 @@ class Asset:
         return {
             "model": self.config.model,
             "last": msgspec.structs.asdict(last) if last else None,
-            "windows_with_gaps": self._gappy,
-            "windows_undecided": self._undecided,
+            "windows_with_gaps": self._gappy + self._history.gappy,
+            "windows_undecided": self._undecided + self._history.undecided,
             "baseline": self._baseline(),
             "unknown_contexts": self._context.refused if self._context else 0,
-            "counters": self._windows.counters(),
+            "counters": self._history.counters(self._windows.counters()),
             "out_of_range": self._windows.out_of_range(),
             "implausible_times": self._windows.implausible_times(),
             **self._events.status(),
+            "events": self._events.opened + self._history.events,
             **self._samples.status(),
         }
 

@@ -33,22 +33,23 @@ class AssetEvents:
         alert: AlertState,
         silence: SilenceState,
         run: str,
-        raise_event: Callable[[Event, EventState], None],
+        raise_event: Callable[[Event, EventState | None], None],
         book: EventBook | None,
     ) -> None:
         """alert, silence: as they were stored with the last event; run: see `event_names.new_run`."""
         self._name, self._config, self._raise, self._book = name, config, raise_event, book
         self._alert = Alert(gateway, name, config.when, alert, run, config.model)
         self._silence = Silence(gateway, name, config.when, silence, time.monotonic(), run)
-        self._withholds = False
+        self.withholds = False  # windows of an alarm from training
         self._withheld = ""  # key of the event for which windows are withheld
         self._decided_ns = NEVER_NS  # replay: end of the newest window that was decided on
-        self._opened = 0
+        self.opened = 0
+        self.beside = False  # an event of a history is open
 
     def begin(self, card: Card, pace: Pace) -> None:
         """Withhold windows from now on, of a model that takes every window for normal."""
         self._alert.watched_ns = round(stale_after(pace.hop_s, pace.wait_s) * 1e9)
-        self._withholds = card.task == "anomaly" and not self._config.labelled
+        self.withholds = card.task == "anomaly" and not self._config.labelled
 
     def resume(self, saved: Checkpoint | None) -> None:
         """Continue from a checkpoint; a replay follows, until `live`."""
@@ -60,6 +61,11 @@ class AssetEvents:
             lasts = self._alert.alarm_ns is not None
             self._book.resume(self._name, self._alert.key, self._alert.state, lasts)
         self._decided_ns = self._alert.state.time_ns
+
+    @property
+    def watched_ns(self) -> int:
+        """Most that lies between two windows of a machine that is watched."""
+        return self._alert.watched_ns
 
     @property
     def open_key(self) -> str:
@@ -79,11 +85,19 @@ class AssetEvents:
         alarm = self._alert.update(decision, lambda: of_window(window))
         self._withhold(self._alert.alarm_ns)
         if alarm is not None:
-            self._opened += alarm[0].state == "opened"
-            self._raise(*alarm)
+            self.opened += alarm[0].state == "opened"
+            self._raise(msgspec.structs.replace(alarm[0], beside=True) if self.beside else alarm[0], alarm[1])
         silence = self._silence.decided(decision, now)
         if silence is not None:
             self._raise(*silence)
+
+    def adopt(self, state: AlertState) -> bool:
+        """Go on with an event that a history left open; False: one of now is open, and covers it."""
+        if self._alert.state.opened:
+            return False
+        self._alert.adopt(state)
+        self._withhold(self._alert.alarm_ns)
+        return True
 
     def is_long_silent(self, now: float) -> bool:
         """Whether the asset has been silent for long enough for an event, and none is open; `now`: monotonic s."""
@@ -109,14 +123,13 @@ class AssetEvents:
         """For the status page."""
         return {
             "alert": msgspec.structs.asdict(self._alert.state),
-            "events": self._opened,
             "silence": msgspec.structs.asdict(self._silence.at(time.monotonic())),
             "unjudged": self._alert.unjudged,
         }
 
     def _withhold(self, since_ns: int | None) -> None:
         """Withhold the windows of an alarm from training, while it lasts since then."""
-        if self._book is None or not self._withholds:
+        if self._book is None or not self.withholds:
             return
         if since_ns is None and self._withheld:
             self._book.end(self._name, self._alert.normal_ns - 1)

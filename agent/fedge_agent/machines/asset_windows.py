@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ class AssetWindows:
 
     def __init__(self, name: str, config: AssetConfig) -> None:
         self.pace = UNKNOWN
+        self.card: Card | None = None
         self._name, self._config = name, config
         self._assembler: Assembler | Snapshots | None = None
         self._unread = [ChannelFacts(n, t.source, t.tag) for n, t in config.channels.items()]
@@ -37,30 +39,33 @@ class AssetWindows:
     def begin(self, card: Card, pace: Pace) -> None:
         """Make windows for this model from now on."""
         self.pace = pace
-        channels, labels = self._channels(card), self._labels(card)
+        self.card = card
         if card.image is not None:
-            channel, picture = next(iter(channels.items()))
-            self._assembler = Snapshots(self._name, picture, labels, card.image, pace.late_s, channel)
+            channel, picture = next(iter(self._channels(card).items()))
+            self._assembler = Snapshots(self._name, picture, self._labels(card), card.image, pace.late_s, channel)
             return
-        self._assembler = assembler = Assembler(
-            self._name,
-            channels,
-            labels,
-            pace.rate_hz,
-            pace.length,
-            pace.hop,
-            pace.hold_s,
-            pace.late_s,
-            card.task == "regress",
-        )
+        self._assembler = assembler = self.assembler_of(card)
         if self._start_ns is not None:
             assembler.resume(self._start_ns)
             if self._is_live:
                 assembler.end_replay()
 
+    @property
+    def assembler(self) -> Assembler | None:
+        """What makes the windows; None: nothing does yet, or they are pictures."""
+        return self._assembler if isinstance(self._assembler, Assembler) else None
+
+    def assembler_of(self, card: Card) -> Assembler:
+        """An assembler of the asset's windows that has no reading yet."""
+        pace, channels, labels = self.pace, self._channels(card), self._labels(card)
+        how = pace.rate_hz, pace.length, pace.hop, pace.hold_s, pace.late_s
+        return Assembler(self._name, channels, labels, *how, card.task == "regress")
+
     def hold(self, batch: Batch) -> None:
         """Hold the last reading of each tag until there is a model: OPC UA will not send an unchanged value again."""
         self._unseen += len(batch.readings)
+        if batch.history:
+            return
         known = self._early.setdefault(batch.source, {})
         if batch.fresh:
             known.clear()
@@ -73,6 +78,19 @@ class AssetWindows:
         if early and not batch.fresh:
             batch = batch._replace(readings=[*early.values(), *batch.readings])
         return self._assembler.push(batch)
+
+    def catch_up(self, newest: Iterable[tuple[str, Reading]]) -> list[Window]:
+        """Learn what a history ended with: a tag that was not heard of since has this value now. The windows that this
+        completes."""
+        assembler, windows = self.assembler, list[Window]()
+        for source, reading in newest:
+            state = assembler.state(source, reading.tag) if assembler is not None else None
+            if assembler is None or state is None or state.now_ns is None:
+                continue
+            if state.since_ns < reading.time_ns <= state.now_ns:
+                now = reading._replace(time_ns=state.now_ns)
+                windows += assembler.push(Batch(source, [now], state.now_ns, time.monotonic_ns()))
+        return windows
 
     def labelled(self) -> list[Window]:
         """Pictures pushed before whose label is known by now, or no longer waited for."""

@@ -76,6 +76,7 @@ class MainLoop:
                 self._push(batch)
                 del batch  # it may be a picture of many MB, and the next one may be long in coming
             if self._beat - reported > PROGRESS_S:
+                self._judge_histories()
                 self._look_at_assets()
                 self._report()
                 each_second()
@@ -108,6 +109,7 @@ class MainLoop:
         """Decide on what the sources left in the queue; report how long each machine has been silent."""
         while (batch := self._get(0)) is not None:
             self._push(batch)
+        self._judge_histories(all_of_it=True)
         self._report(always=True)
 
     def _push(self, batch: Batch, decided: bool = False) -> None:
@@ -153,6 +155,14 @@ class MainLoop:
         if not replaying and self._guard is not None:
             self._guard.end()
             self._guard = None
+
+    def _judge_histories(self, all_of_it: bool = False) -> None:
+        for asset in self._assets.values():
+            try:
+                asset.judge_history(time.monotonic(), all_of_it)
+            except Exception:
+                self.failures += 1
+                logger.exception("asset %s: a history could not be used", asset.name)
 
     def _look_at_assets(self) -> None:
         for asset in self._assets.values():

@@ -116,6 +116,15 @@ class EventBook(TableWriter):
             self._holds.update({h.name: h for h in ended})
             self._put(lambda db: event_table.put_holds(db, ended))
 
+    def withhold(self, asset: str, key: str, since_ns: int, until_ns: int) -> None:
+        """Withhold the asset's windows of a span that is over, besides those of an alarm that lasts. Called again with
+        the same beginning, it sets another end."""
+        name = f"{key}@{since_ns}"
+        with self._lock:
+            made = Hold(name, key, asset, since_ns - self._before_ns.get(asset, 0), until_ns, self._verdict(name))
+            self._holds[name] = made
+            self._put(lambda db: event_table.put_holds(db, [made]))
+
     def resume(self, asset: str, key: str, state: AlertState, lasts: bool) -> None:
         """Make the book agree with the alert that a restart found; lasts: the alarm was not over then."""
         if not lasts:

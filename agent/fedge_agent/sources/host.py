@@ -202,9 +202,11 @@ class HostedSource:
         alive_ns: int | None = None,
         unsure: frozenset[str] = frozenset(),
         origin: str | None = None,
+        history: bool = False,
     ) -> None:
         """Hand readings to the main thread."""
-        self._hand_over(in_time_order(self._in_range(readings)), alive_ns, self._fresh, 0, unsure, origin)
+        readings = in_time_order(self._in_range(readings))
+        self._hand_over(readings, alive_ns, self._fresh and not history, 0, unsure, origin, history)
 
     def store(
         self,
@@ -268,14 +270,15 @@ class HostedSource:
         row: int,
         unsure: frozenset[str] = frozenset(),
         origin: str | None = None,
+        history: bool = False,
     ) -> None:
         now = time.monotonic_ns()
         if readings:
             self._readings += len(readings)
             self._bad += sum(1 for r in readings if r.quality is Quality.BAD)
             self._last = now / 1e9
-        self._queue.put(Batch(self.name, readings, alive_ns, now, fresh, row, unsure, origin))
-        self._fresh = False
+        self._queue.put(Batch(self.name, readings, alive_ns, now, fresh, row, unsure, origin, history))
+        self._fresh = self._fresh and history
 
     def problem(self, subject: str, text: str | None) -> None:
         """State or withdraw a problem."""

@@ -21,6 +21,7 @@ from ..protocols.mqtt.broker import Broker, check_broker, session_claims
 from ..protocols.mqtt.connection import Connection, Message, Will
 from ..protocols.sparkplug import topics
 from ..protocols.sparkplug.host_view import HostView, Outcome
+from ..protocols.sparkplug.metrics import Historical
 from ..protocols.sparkplug.node_view import Patience
 from ..types import Reading, Source, SourceHost
 
@@ -52,7 +53,7 @@ class SparkplugSource(Source):
             raise ConfigError(f"source.{name}: host_id {config.host_id!r}: expected text without +, # and /")
         self._config = config
         self.claims = session_claims(config)
-        self._view: HostView | None = None  # outlives connections: a historical value is older than the newest we had
+        self._view: HostView | None = None  # outlives connections: what is unknown since a death stays so
 
     def run(self, tags: Sequence[str], host: SourceHost) -> None:
         """One connection, until `host.stop` or trouble. Raises UnreachableError or ConfigError."""
@@ -178,7 +179,10 @@ class _Session:
         now = time.monotonic()
         if outcome.readings or now >= self._alive_at:
             self._alive_at = now + ALIVE_S
-            readings: list[Reading] = outcome.readings
+            history = [r for r in outcome.readings if isinstance(r, Historical)]
+            if history:
+                self._host.emit(history, history=True)
+            readings: list[Reading] = [r for r in outcome.readings if not isinstance(r, Historical)]
             alive = self._view.alive(now)
             if readings or alive.time_ns is not None:
                 self._host.emit(readings, alive.time_ns, alive.unsure)

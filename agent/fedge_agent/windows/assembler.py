@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -29,6 +30,14 @@ LEAP_NS = 60_000_000_000  # a living source's time going ahead by more: perhaps 
 STEPS = 4  # usual steps between two readings; a time that is further ahead is doubted
 NEAR, NEAR_NS = 32, 45_000_000_000  # as many steps, and as far, ahead is more likely a hole than a wrong time
 MAX_HELD = 1_000_000  # ticks of a hole that a long `max_hold` bridges
+
+
+class State(NamedTuple):
+    """What is known of a tag."""
+
+    value: float | str  # NaN: unknown
+    since_ns: int  # its last reading
+    now_ns: int | None  # the newest time of its source; None: that one does not say what is unchanged
 
 
 class Assembler:
@@ -108,6 +117,27 @@ class Assembler:
         if self._grid is None:
             return None
         return self._grid.time(self._tick + self._to_next() - self._length)
+
+    def finish(self) -> list[Window]:
+        """Nothing more comes: the windows that waited for slower channels."""
+        self._windows = []
+        if self._grid is not None:
+            self._advance(self._grid.last_until(self._newest))
+        return self._windows
+
+    def state(self, source: str, tag: str) -> State | None:
+        """What is known of a tag now; None: it is of no row or label, or a waveform."""
+        clock = self._sources.get(source)
+        for channel in clock.by_tag.get(tag, ()) if clock is not None else ():
+            if not channel.waveform:
+                value = channel.pending[-1][1] if channel.pending else channel.value
+                return State(value, channel.newest, clock.newest if clock is not None and clock.lives else None)
+        return None
+
+    def tags(self, source: str) -> list[str]:
+        """The tags of a source that rows and labels follow."""
+        clock = self._sources.get(source)
+        return [] if clock is None else list(clock.by_tag)
 
     def oldest_doubt(self) -> int | None:
         """The oldest time, ns, of the readings that are not used yet, and wait for those after them; None: none."""

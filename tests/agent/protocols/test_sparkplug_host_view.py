@@ -10,6 +10,7 @@ import pytest
 from fedge_agent.protocols.sparkplug import codec, topics
 from fedge_agent.protocols.sparkplug.codec import Metric, encode
 from fedge_agent.protocols.sparkplug.host_view import Alive, HostView, Outcome
+from fedge_agent.protocols.sparkplug.metrics import Historical
 from fedge_agent.protocols.sparkplug.node_view import DEVICES_S, SILENT_S, Patience
 from fedge_agent.protocols.sparkplug.rebirths import MAX_UNANSWERED
 from fedge_agent.types import Quality, Reading
@@ -422,24 +423,27 @@ def test_a_metric_missing_from_a_birth_is_reported_with_what_is_near() -> None:
     assert plain(received)[-2:] == [("press/temperature", 1, None), ("press/state", 1, None)]
 
 
-def test_historical_values_come_in_order_and_never_after_newer_ones() -> None:
+def test_historical_values_are_marked_whatever_is_newer() -> None:
     plant = Plant()
     plant.birth()
     old = [double("temperature", float(i), i, historical=True) for i in (30, 10, 20)]
-    assert [v for _, _, v in plain(plant.data(*old, double("temperature", 4.0, 40)))] == [10.0, 20.0, 30.0, 4.0]
-    assert plant.data(double("temperature", 3.5, 35, historical=True)).readings == []
-    assert plant.counts["historical"] == 3 and plant.counts["historical, too late"] == 1
-    assert plant.view.counts.take_unusable() == {"historical, too late": 1}
-    assert plant.view.counts.take_unusable() == {}
+    received = plant.data(*old, double("temperature", 4.0, 40))
+    assert [(r.value, isinstance(r, Historical)) for r in received.readings] == [
+        *((v, True) for v in (30.0, 10.0, 20.0)),
+        (4.0, False),
+    ]
+    later = plant.data(double("temperature", 3.5, 35, historical=True)).readings
+    assert [(r.time_ns, r.value, isinstance(r, Historical)) for r in later] == [((T + 35) * 1_000_000, 3.5, True)]
+    assert plant.counts["historical"] == 4 and plant.view.counts.take_unusable() == {}
 
 
-def test_history_after_a_new_connection_is_still_too_late() -> None:
+def test_history_after_a_new_connection_is_older_than_its_birth() -> None:
     plant = Plant()
     plant.birth()
     plant.data(double("temperature", 4.0, 40))
     plant.view.connected(plant.now, T)
-    plant.birth(at=40)
-    assert plant.data(double("temperature", 3.5, 35, historical=True)).readings == []
+    plant.birth(at=80)
+    assert [type(r) for r in plant.data(double("temperature", 3.5, 35, historical=True)).readings] == [Historical]
 
 
 @pytest.mark.parametrize(
@@ -570,21 +574,19 @@ STEPS = st.lists(
 
 @FUZZ
 @given(STEPS)
-def test_whatever_a_node_says_history_never_follows_what_is_newer_and_requests_are_rare(steps: Any) -> None:
-    plant = Plant(tags=TAGS)
+def test_whatever_a_node_says_history_changes_nothing_of_now_and_requests_are_rare(steps: Any) -> None:
+    plant, without = Plant(tags=TAGS), Plant(tags=TAGS)
     begun, requests = plant.now, len(plant.begun.requests)
-    newest: dict[str, int] = {}
     for kind, seq, metrics, wait in steps:
         plant.now += wait
+        without.now += wait
         tail = "/press" if kind[0] == "D" else ""
-        before = plant.counts.get("historical", 0)
         received = plant.receive(f"g/{kind}/n{tail}", encode(T, seq, metrics))
+        live = metrics if "BIRTH" in kind else [m for m in metrics if not m.historical]
+        alone = without.receive(f"g/{kind}/n{tail}", encode(T, seq, live))
         requests += len(received.requests)
-        for reading in received.readings:
-            assert isinstance(reading, Reading) and reading.tag in TAGS
-            if plant.counts.get("historical", 0) - before == len(received.readings):  # nothing but history
-                assert reading.time_ns > newest.get(reading.tag, -1)
-            newest[reading.tag] = reading.time_ns
+        assert all(isinstance(r, Reading) and r.tag in TAGS for r in received.readings)
+        assert repr([r for r in received.readings if not isinstance(r, Historical)]) == repr(alone.readings)
     assert requests <= 1 + (plant.now - begun) / INTERVAL
 
 

@@ -2,9 +2,9 @@
 """Turn metrics of one device, or of an edge node itself, into readings, as its last birth declared them. Pure.
 
 Promises: an alias means what the last birth declared, never an earlier one. The readings of a tag advance in time
-unless the clock is set back, and no historical value follows a newer one. A value that a death or birth made unknown
-becomes a reading of quality BAD, and later readings are newer. Metrics that cannot be used are counted under a plain
-name and reported at the tag that wants them.
+unless the clock is set back; historical values are marked, and are not among these. A value that a death or birth made
+unknown becomes a reading of quality BAD, and later readings are newer. Metrics that cannot be used are counted under a
+plain name and reported at the tag that wants them.
 """
 
 from __future__ import annotations
@@ -24,6 +24,12 @@ LAST_MS = (1 << 63) // 1_000_000 - 1  # of a time that fits 64 bits in ns: the y
 NAMES_LOOKED_AT = 2000  # of a birth, for one that is near a missing one
 MS = 1_000_000  # ns
 QUALITIES = {0: Quality.BAD, 192: Quality.GOOD, 500: Quality.BAD}  # 6.4.11: bad, good, stale
+
+
+class Historical(Reading):
+    """A value that the node kept while it could not send it; what is known of its tag now does not change by it."""
+
+    __slots__ = ()
 
 
 class Metrics:
@@ -83,14 +89,14 @@ class Metrics:
         return [r for tag in self._wanted.values() if tag not in self._stale for r in self._unknown(tag, time_ns)]
 
     def _decoded(self, metrics: Iterable[bytes]) -> list[Metric]:
-        """Metrics that can be decoded; sorted by time if some are historical."""
+        """Metrics that can be decoded."""
         decoded = []
         for data in metrics:
             try:
                 decoded.append(read_metric(data))
             except WireError as e:
                 self._counts.refuse("malformed metrics", str(e))
-        return sorted(decoded, key=lambda m: m.timestamp or 0) if any(m.historical for m in decoded) else decoded
+        return decoded
 
     def _reading(self, name: str, metric: Metric, sent_ms: int | None, birth: bool) -> list[Reading]:
         """The reading of a wanted metric, or []."""
@@ -102,15 +108,13 @@ class Metrics:
             self._counts.count("without a time stamp")
             self._counts.state(tag, f"metric {name!r} has no usable time stamp: {stamp}; expected ms since 1970")
             return []
+        if metric.historical and not birth:
+            self._counts.count("historical")
+            return [Historical(*self._valued(tag, stamp * MS, name, metric))]
         newest = self._newest.get(tag, -MS)
         time_ns = max(stamp * MS, self._stale.get(tag, -1) + 1)
-        if not birth and not metric.historical and 0 <= newest - time_ns < MS:
+        if not birth and 0 <= newest - time_ns < MS:
             time_ns = newest + 1  # another change within the millisecond; a birth repeats the last one
-        if metric.historical:
-            late = time_ns <= newest
-            self._counts.count("historical, too late" if late else "historical")
-            if late:
-                return []
         self._stale.pop(tag, None)
         self._newest[tag] = time_ns
         return [self._valued(tag, time_ns, name, metric)]
