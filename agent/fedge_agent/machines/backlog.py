@@ -43,6 +43,7 @@ class Backlog:
         for name in self._holding.assets:
             assets[name].past = routes.window_sources(name)
         self._held, self._looked = Held({}, frozenset(), {}), -math.inf
+        self._told = set[tuple[str, str]]()  # what the log says already
         self._stored: dict[str, deque[tuple[Batch, bool]]] = {}  # of the inbox, of sources that are held
 
     def look(self, now: float, at_once: bool = False) -> list[Asset]:
@@ -54,14 +55,16 @@ class Backlog:
         if not self._holding.assets or (now - self._looked < LOOK_S and not waiting and not at_once):
             return []
         self._looked, before = now, self._held
-        held = self._held = self._holding.update({n: self._assets[n].lacks() for n in self._assets}, now)
+        lacks = {name: asset.lacks() for name, asset in self._assets.items()}  # once: other threads change it
+        held = self._held = self._holding.update(lacks, now)
         for source, text in held.sources.items():
-            if source not in before.sources:
+            if (source, text) not in self._told:  # a limit may be made many times while a long past is read
+                self._told.add((source, text))
                 logger.info("source %s is read no further: %s", source, text)
         for source in before.given_up | held.given_up:
             self._problem(source, held.given_up.get(source))
         for name in self._holding.assets:
-            self._assets[name].can_wait = name in held.assets or self._assets[name].lacks() is None
+            self._assets[name].can_wait = name in held.assets or lacks[name] is None
         for asset in waiting:
             asset.catch_up()
         for participant in {self._assets[name].participant for name in held.assets}:
