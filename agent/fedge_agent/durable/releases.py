@@ -5,13 +5,15 @@ serves with it: the standardisation.
 Written through temp + fsync + rename before it is used; read back with the same distrust as from the network. Each file
 carries its own digest, so that one flipped bit on the disk is noticed. A damaged file is set aside and reported with
 what is lost, and counts as absent: the aggregator, or the samples, give another. One that cannot be read is a problem
-until it is written again, and then set aside, too.
+until it is written again, and then set aside, too; but one that this user has no permission to read is left as it is,
+and what would replace it is held in memory.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import zipfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -52,7 +54,14 @@ class ChainStore:
     def __init__(self, folder: Path) -> None:
         files.try_folder(folder)
         self._folder = folder
-        self.problems: dict[str, str] = {}  # file -> why it cannot be read, and what is lost
+        self._problems: dict[str, str] = {}  # file -> why it cannot be read, and what is lost
+        self._denied: dict[str, bytes | None] = {}  # file without permission -> what was made in its place
+
+    @property
+    def problems(self) -> dict[str, str]:
+        """Which files cannot be read now, why, and what is lost."""
+        held = dict(self._denied)
+        return {n: why for n, why in self._problems.copy().items() if n not in held or _is_denied(self._folder / n)}
 
     def graph_bytes(self) -> bytes | None:
         """The ONNX file, if it or its copy is as it was written; a damaged one is then made again from the other."""
@@ -88,8 +97,7 @@ class ChainStore:
         """Store the ONNX file, twice: nothing decides without it."""
         self._write("graph.sha256", hashlib.sha256(data).digest())
         for name in reversed(GRAPHS):
-            self._leave_unreadable(name)
-            files.write(self._folder / name, data)
+            self._replace(name, data)
 
     def graph_is_damaged(self, why: str) -> None:
         """Set the ONNX file aside, so that another is fetched."""
@@ -151,8 +159,25 @@ class ChainStore:
         return Release(header, hashlib.sha256(header_bytes).digest(), weights)
 
     def _write(self, name: str, data: bytes) -> None:
+        self._replace(name, SEALED + hashlib.sha256(data).digest() + data)
+
+    def _replace(self, name: str, data: bytes) -> None:
+        """Write a file; in memory, where there is one that this user may not read: it may be worth more."""
+        path = self._folder / name
+        if _is_denied(path):
+            self._say_denied(name, path)
+            self._denied[name] = data
+            return
         self._leave_unreadable(name)
-        files.write(self._folder / name, SEALED + hashlib.sha256(data).digest() + data)
+        files.write(path, data)
+
+    def _say_denied(self, name: str, path: Path) -> None:
+        """Note that a file is left as it is, for want of permission."""
+        if name not in self._denied:
+            self._denied[name] = None
+            why = files.explain(PermissionError(), path, ours=_without_rights(path))
+            self._problems[name] = f"{why}; it is left as it is, and until it can be read, {LOSSES[name]}, in memory"
+            logger.error("%s", self._problems[name])
 
     def _read(self, name: str, is_old: Callable[[bytes], bool] = bool) -> bytes | None:
         """What a file holds; None when there is none, or it cannot be read or is not as it was written.
@@ -174,24 +199,40 @@ class ChainStore:
         """The bytes of a file; None when there is none or it cannot be read."""
         path = self._folder / name
         try:
-            return path.read_bytes()
+            data = path.read_bytes()
         except FileNotFoundError:
             return None
+        except PermissionError:
+            self._say_denied(name, path)
+            return self._denied[name]
         except IsADirectoryError:
             self._set_aside(name, f"it is a folder; {LOSSES[name]}")
             return None
         except OSError as e:
-            self.problems[name] = f"{files.explain(e, path)}; {LOSSES[name]}"
-            logger.error("%s", self.problems[name])
+            self._problems[name] = f"{files.explain(e, path)}; {LOSSES[name]}"
+            logger.error("%s", self._problems[name])
             return None
+        if name in self._denied:  # it can be read again
+            self._forget_denied(name)
+        return data
 
     def _leave_unreadable(self, name: str) -> None:
         """Set a file that could not be read aside, before another takes its place: a person may have to look."""
-        if why := self.problems.pop(name, None):
+        if name in self._denied:  # it can be read again, and is sound as far as is known
+            self._forget_denied(name)
+        if why := self._problems.pop(name, None):
             self._set_aside(name, why, damage.LOST)
+
+    def _forget_denied(self, name: str) -> None:
+        del self._denied[name]
+        self._problems.pop(name, None)
 
     def _set_aside(self, name: str, why: str, what: str = damage.DAMAGED) -> None:
         path = self._folder / name
+        if _is_denied(path):  # nothing shows that it is damaged: only what is held in its place can be
+            self._say_denied(name, path)
+            self._denied[name] = None
+            return
         try:
             damage.report(path, damage.set_aside(path), why, what)
         except StorageError as e:
@@ -201,3 +242,17 @@ class ChainStore:
 def _is_tuned(data: bytes, size: int) -> bool:
     """Whether bytes without a digest are tuned weights of an earlier version: of any release, and finite."""
     return len(data) == size and bool(np.isfinite(to_floats(data[DIGEST_BYTES:])).all())
+
+
+def _is_denied(path: Path) -> bool:
+    """Whether there is something that this user has no permission to read."""
+    try:
+        os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
+    except OSError as e:
+        return isinstance(e, PermissionError)
+    return False
+
+
+def _without_rights(path: Path) -> Path:
+    """What this user needs rights for: the folder, if it cannot be looked into."""
+    return path if os.access(path.parent, os.W_OK | os.X_OK) else path.parent

@@ -72,13 +72,14 @@ def explain(error: BaseException, path: Path) -> str:
 
 def _denied(path: Path) -> str | None:
     """Which right is missing to write the file; None if none is, or nobody may write there."""
-    for place, mode in ((path.parent, os.W_OK | os.X_OK), (path, os.R_OK | os.W_OK)):
+    beside = (path.with_name(path.name + end) for end in ("-wal", "-shm"))  # SQLite gives them the rights of the file
+    for place, mode in ((path.parent, os.W_OK | os.X_OK), *((p, os.R_OK | os.W_OK) for p in (path, *beside))):
         try:
             denied = place.exists() and not os.access(place, mode) and not _read_only(place)
         except PermissionError:  # of a folder above
             denied = True
         if denied:
-            return files.explain(PermissionError(), place, ours=place)
+            return files.explain(PermissionError(), place, ours=place if place == path.parent else path)
     return None
 
 
@@ -168,7 +169,7 @@ def _open(path: Path, schema: str, synchronous: Durability, page_bytes: int) -> 
     with closed_on_error(database):
         check_ours(database, schema)
         with suppress(OSError):  # a disk that can only be read; another user's file, which SQLite may still write
-            path.chmod(0o600)
+            path.chmod(path.stat().st_mode & 0o600)  # a file that somebody made read-only stays that
         files.hand_over(path)  # before the first page: SQLite gives the files beside it to the owner of this one
         database.execute(f"PRAGMA page_size={page_bytes}")
         database.execute("PRAGMA journal_mode=WAL")

@@ -153,7 +153,8 @@ class HealingDatabase:
         if database.is_damage(error):
             return self._leave_damaged(error)
         if database.is_disk_failure(error):
-            self.problem = f"{self._file.path}: {self._file.explain(error)}"
+            words = self._file.explain(error)
+            self.problem = words if words.startswith(str(self._file.path)) else f"{self._file.path}: {words}"
             self._read_only = self._read_only or database.is_read_only(error)
             return self._stand_in is None and self._continue_in_memory()
         return False

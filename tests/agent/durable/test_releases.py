@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.system import damage
 from fedge_models.training import standardise
 from support.made_releases import make_release
+from support.rights import as_nobody, folder_of_nobody
 
 CARD = Card("anomaly", (Channel("a"), Channel("b")), WindowSpec(1, 10, 5), ("mean", "std"))
 MODEL = zoo.autoencoder(CARD, 4, (3, 2)).SerializeToString()
@@ -101,17 +103,54 @@ def test_what_cannot_be_read_is_a_problem_until_it_is_written(
     with monkeypatch.context() as patched:
         read_bytes = Path.read_bytes
 
-        def denied(asked: Path) -> bytes:
+        def failing(asked: Path) -> bytes:
             if asked == path:
-                raise PermissionError(13, "Permission denied", str(path))
+                raise OSError(errno.EIO, "Input/output error", str(path))
             return read_bytes(asked)
 
-        patched.setattr(Path, "read_bytes", denied)  # root may read everything
+        patched.setattr(Path, "read_bytes", failing)
         assert not read(chain)[name]
-    assert list(chain.problems) == [name] and "no permission" in chain.problems[name]
+    assert list(chain.problems) == [name] and "Input/output error" in chain.problems[name]
     assert damage.reports(tmp_path) == [] and path.exists()
     chain._write(name, b"again")
     assert chain.problems == {} and f"{name} was lost: " in damage.reports(tmp_path)[0]
+
+
+@pytest.mark.parametrize("kind", ["a file", "damaged", "a folder"])
+def test_what_this_user_may_not_read_stays_and_what_is_made_anew_is_held_in_memory(kind: str) -> None:
+    with folder_of_nobody() as folder, as_nobody():
+        ChainStore(folder).save_limits(b"old")
+        path = folder / "limits.cbor"
+        if kind == "damaged":
+            path.write_bytes(b"x")
+        elif kind == "a folder":
+            path.unlink()
+            path.mkdir()
+        path.chmod(0)
+        chain = ChainStore(folder)
+        assert chain.load_limits() is None
+        chain.save_limits(b"new")
+        assert chain.load_limits() == b"new"
+        [(name, why)] = chain.problems.items()
+        assert name == "limits.cbor" and "no permission" in why and f"chmod u+rwX {path}" in why.replace("-R ", "")
+        assert "made again from the stored samples, in memory" in why
+        assert list(folder.iterdir()) == [path] and path.stat().st_mode & 0o777 == 0
+        if kind == "a file":
+            path.chmod(0o600)
+            assert chain.problems == {} and chain.load_limits() == b"old"
+            chain.save_limits(b"newest")
+            assert ChainStore(folder).load_limits() == b"newest" and list(folder.iterdir()) == [path]
+
+
+def test_a_model_file_that_this_user_may_not_read_is_never_set_aside() -> None:
+    with folder_of_nobody() as folder, as_nobody():
+        ChainStore(folder).save_graph(MODEL)
+        (folder / "graph.onnx").chmod(0)
+        chain = ChainStore(folder)
+        assert chain.graph_bytes() == MODEL and list(chain.problems) == ["graph.onnx"]
+        chain.graph_is_damaged("it is of another release")
+        left = sorted(p.name for p in folder.iterdir() if damage.MARK not in p.name)
+        assert left == ["graph.onnx"] and (folder / "graph.onnx").stat().st_mode & 0o777 == 0
 
 
 @pytest.mark.parametrize("name", ["graph.onnx", "graph.copy.onnx"])

@@ -19,6 +19,7 @@ from fedge_models.system.moved import MovedError
 from support.at_end import AtEnd
 from support.databases import Disk, locked, rows
 from support.disks import SmallDisk
+from support.rights import as_nobody, folder_of_nobody
 
 SCHEMA = "CREATE TABLE IF NOT EXISTS t (id INTEGER PRIMARY KEY, x); CREATE TABLE IF NOT EXISTS k (key PRIMARY KEY, x)"
 MANY = 400
@@ -189,6 +190,32 @@ def test_a_file_without_permission_is_not_damaged(tmp_path: Path, opened: Callab
         opened(tmp_path / "store.sqlite").run("INSERT INTO t VALUES (1, 1)")
     tmp_path.chmod(0o700)
     assert aside(tmp_path) == []
+
+
+@pytest.mark.parametrize("memory", [True, False])
+def test_a_file_that_this_user_may_only_read_is_named_with_the_command_that_helps(
+    tried_at_once: Callable[[], None], memory: bool
+) -> None:
+    tried_at_once()
+    with folder_of_nobody() as folder, as_nobody():
+        path = folder / "store.sqlite"
+        with closing(sqlite3.connect(path)) as made:
+            made.executescript(SCHEMA)
+        path.chmod(0o400)
+        db = HealingDatabase(path, SCHEMA, "s", memory=memory)
+        for _ in range(2):  # opened again, in vain
+            with suppress(StorageError):
+                db.run("INSERT INTO t (x) VALUES ('during')")
+            assert db.problem and db.in_memory is memory
+            assert db.problem.startswith(f"{path}: no permission") and db.problem.count(f"{path}:") == 1
+            assert f"sudo chmod u+rwX {path}*" in db.problem and "kernel" not in db.problem
+        assert path.stat().st_mode & 0o777 == 0o400 and aside(folder) == []
+        for one in folder.iterdir():
+            one.chmod(0o600)
+        db.run("INSERT INTO t (x) VALUES ('after')")
+        assert db.problem is None and not db.in_memory
+        db.close()
+        assert len(rows(path, "SELECT x FROM t")) == (3 if memory else 1)
 
 
 def test_a_busy_file_is_waited_for_and_never_moved(
