@@ -263,10 +263,15 @@ class Assembler:
     def _follow(self, source: SourceClock, first: int, last: int) -> None:
         """Continue with the doubts between two times, which are the source's clock from now on."""
         agreeing: list[tuple[Channel, Reading]] = []
+        later: list[tuple[Channel, Reading]] = []  # as far ahead of that clock again: nothing speaks against them yet
         for channel in source.channels:
+            reached = NEVER_NS
             for reading in channel.votes.dismiss():
                 if first - self._leap <= reading.time_ns <= last:
                     agreeing.append((channel, reading))
+                    reached = max(reached, reading.time_ns)
+                elif reached >= last:
+                    later.append((channel, reading))
                 else:
                     self._dismiss(channel, reading)
         if source.lives or first <= source.newest:
@@ -275,14 +280,17 @@ class Assembler:
         source.usual = (times[-1] - times[0]) / (len(times) - 1) if len(times) > 1 else source.usual
         begun: set[int] = set()
         for channel, reading in sorted(agreeing, key=lambda found: found[1].time_ns):
-            if id(channel) in begun:
-                self._take(source, channel, reading)
-                continue
-            begun.add(id(channel))
-            channel.votes.begin()
-            channel.votes.agree()
-            channel.trusted = False
-            self._accept(source, channel, reading, reading.time_ns)
+            if id(channel) not in begun:
+                begun.add(id(channel))
+                channel.votes.begin()
+                channel.trusted = False
+            if reading.time_ns > channel.newest:
+                channel.votes.agree()
+                self._accept(source, channel, reading, reading.time_ns)
+            else:
+                self._intake.late(channel)
+        for channel, reading in sorted(later, key=lambda found: found[1].time_ns):
+            self._take(source, channel, reading)
 
     def _set_clock(self, source: SourceClock, now: int) -> None:
         """A source's clock was set: begin again at `now`, with the values that are still good."""

@@ -67,15 +67,29 @@ class Votes:
             ahead = newest_ns + 1.5 * near
             found = longest_run([r for r in self.doubts if newest_ns < r.time_ns <= ahead], near)
             if len(found) >= ENOUGH and found[0].time_ns <= newest_ns + near:
-                return found
+                return self._in_order(found, newest_ns)
         if self.level:
             return []
         found = longest_run(self.doubts, reach)
         if len(found) >= max(FEWEST, min(ENOUGH, self.standing + 1)):
-            return found
+            return self._in_order(found, newest_ns)
         times = [newest_ns, *(r.time_ns for r in self.doubts)]  # rows far apart, as of parts: each is a hole
         apart = len(self.doubts) >= MOST and all(a < b for a, b in pairwise(times))
         return list(self.doubts) if apart else []
+
+    def _in_order(self, clock: Sequence[Reading], newest_ns: int) -> list[Reading]:
+        """A new clock with the doubts before and between whose times are in the order in which they came: they were
+        only far apart."""
+        found, rest, last = list[Reading](), list(clock), newest_ns
+        for reading in self.doubts:
+            if not rest:
+                break
+            if reading is rest[0] or last < reading.time_ns < rest[0].time_ns:
+                found.append(reading)
+                last = reading.time_ns
+            if reading is rest[0]:
+                rest.pop(0)
+        return found
 
     def begin(self) -> None:
         """Another clock begins."""

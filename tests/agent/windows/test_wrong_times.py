@@ -189,12 +189,18 @@ def test_readings_that_wait_are_kept_for_a_restart() -> None:
     assert made.oldest_doubt() == START + (20 - DAY) * S
 
 
-@example([300.0] * 40)
-@given(st.lists(st.floats(61.0, 9000.0), min_size=MOST + 1, max_size=40))
-def test_rows_far_apart_are_windows_of_their_own(steps: list[float]) -> None:
+@example([300.0] * 40, "a")
+@example([61.0] * 4 + [418.0, 61.0, 61.0, 418.0] + [61.0] * 10, "a")
+@example([61.0, 61.0, 8659.0, 61.0, 7185.0] + [61.0] * 17, "a")
+@example(([61.0] * 15 + [300.0] + [61.0] * 3 + [300.0, 61.0, 61.0, 300.0, 61.0, 300.0] + [61.0] * 8), "ab")
+@given(
+    st.lists(st.sampled_from([61.0, 300.0, 418.0]) | st.floats(61.0, 9000.0), min_size=MOST + 1, max_size=40),
+    st.sampled_from(["a", "ab"]),
+)
+def test_rows_far_apart_are_windows_of_their_own(steps: list[float], channels: str) -> None:
     """One row a part: each is a window, though none lies near the one before."""
     times = np.cumsum(np.round(steps))
-    made = build("a", length=1)
-    windows: list[Any] = feed(made, [row(float(t), 1.0, "a") for t in times])
+    made = build(channels, length=1)
+    windows: list[Any] = feed(made, [row(float(t), 1.0, channels) for t in times])
     assert {round((w.end_ns - START) / S) for w in windows if not w.missing} >= {int(t) for t in times[: -MOST - 1]}
     assert made.counters.clock_jumps == 0
