@@ -108,7 +108,7 @@ class Overview:
             "kept": self.inbox.dropped,
             "labels": self.labels.lost,
             "book": self.book.lost,
-            "databases": len(self.folder.lost),
+            "databases": self.folder.lost_databases(),
         }
 
     def _storage(self) -> dict[str, Any]:

@@ -57,6 +57,7 @@ class StateFolder:
         if removed := files.remove_leftovers(path):
             logger.warning("%s: %d files of writes that were killed are deleted", path, removed)
         self._databases = KnownDatabases(path)
+        self._old = self._seen = damage.databases(path)  # set aside before this start, and ever since
         self.lost = self._databases.take_lost(used)  # databases that were deleted or emptied since the last start
 
     def _claim(self) -> None:
@@ -159,13 +160,24 @@ class StateFolder:
 
     def damaged(self) -> list[str]:
         """What was damaged or lost, until a person has moved or deleted what is set aside."""
-        if time.monotonic() - self._looked > LOOK_S:
-            self._looked = time.monotonic()
-            try:
-                self._damaged = damage.reports(self.path)
-            except OSError as e:
-                self._damaged = [f"{self.path}: cannot be looked at: {e.strerror}"]
+        self._look()
         return [*self._damaged, *self._databases.unmarked]
+
+    def lost_databases(self) -> int:
+        """How many databases were deleted or emptied before this start, or found damaged since: what they held may be
+        lost, also where rows could be read."""
+        self._look()
+        return len(self._seen - self._old) + len(self._databases.unmarked)
+
+    def _look(self) -> None:
+        if time.monotonic() - self._looked <= LOOK_S:
+            return
+        self._looked = time.monotonic()
+        self._seen |= damage.databases(self.path)
+        try:
+            self._damaged = damage.reports(self.path)
+        except OSError as e:
+            self._damaged = [f"{self.path}: cannot be looked at: {e.strerror}"]
 
 
 def machine() -> str:

@@ -74,6 +74,13 @@ def forget_removed(folder: Path) -> None:
                 path.unlink()
 
 
+def databases(folder: Path) -> frozenset[Path]:
+    """The databases below a folder that were set aside and are still there, one for each that was damaged or lost."""
+    with suppress(OSError):
+        return frozenset(p for p in folder.rglob(f"*.sqlite{MARK}*") if _is_main(p))
+    return frozenset()
+
+
 def reports(folder: Path) -> list[str]:
     """One line for each file below a folder that was set aside and is still there."""
     found = sorted(p for p in folder.rglob(f"*{MARK}*") if _is_main(p))

@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-from fedge_agent.durable import known_databases
+from fedge_agent.durable import known_databases, state_folder
 from fedge_agent.durable.known_databases import ALWAYS, FILE, RAN
 from fedge_agent.durable.spool import Spool
 from fedge_agent.durable.state_folder import StateFolder
@@ -50,6 +51,31 @@ def test_what_is_gone_or_empty_is_said_until_a_person_has_looked(folder: Path, n
     for path in folder.rglob(f"*{damage.MARK}*"):
         path.unlink()
     assert run(folder) == (frozenset(), [])
+
+
+@pytest.mark.parametrize("how", ["gone", "empty", "zeros", "a random header", "half"])
+def test_each_lost_database_is_counted_alike_once(folder: Path, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state_folder, "LOOK_S", -1.0)
+    path = folder / "spool.sqlite"
+    whole = path.read_bytes()
+    opened = StateFolder(folder, "fedge-agent", USED)
+    assert opened.lost_databases() == 0
+    opened.release()
+    damaged = {"empty": b"", "zeros": bytes(len(whole)), "half": whole[: len(whole) // 2]}
+    path.write_bytes(damaged.get(how, random.Random(0).randbytes(4096) + whole[4096:]))
+    if how == "gone":
+        path.unlink()
+    opened = StateFolder(folder, "fedge-agent", USED)
+    spool = Spool(path)
+    assert opened.lost_databases() == len(opened.damaged()) == 1
+    for aside in folder.rglob(f"*{damage.MARK}*"):
+        aside.unlink()
+    assert opened.lost_databases() == 1 and opened.damaged() == []  # a count never falls
+    spool.close()
+    opened.release()
+    again = StateFolder(folder, "fedge-agent", USED)
+    assert again.lost_databases() == 0
+    again.release()
 
 
 def test_a_folder_that_is_gone_with_its_files(folder: Path) -> None:
@@ -105,6 +131,7 @@ def test_a_loss_is_said_also_when_the_disk_takes_nothing(tmp_path: Path) -> None
         opened = StateFolder(state, "fedge-agent", USED)
         [said] = opened.damaged()
         assert "spool.sqlite was lost: it was gone" in said and opened.lost == {"spool.sqlite"}
+        assert opened.lost_databases() == 1
         opened.release()
 
 
