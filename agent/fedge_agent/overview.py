@@ -126,7 +126,7 @@ class Overview:
         unreadable = ((f"models/{n}/{file}", why) for n, m in self.models.items() for file, why in m.unreadable.items())
         return {
             "problems": {name: text for name, text in problems.items() if text},
-            "unreadable": dict(unreadable),
+            "unreadable": {**self.folder.unreadable, **dict(unreadable)},
             "in_memory": self.spool.in_memory,
             "identity": self.identity_problem,
             "moved": self.folder.moved,

@@ -175,7 +175,7 @@ class ChainStore:
         """Note that a file is left as it is, for want of permission."""
         if name not in self._denied:
             self._denied[name] = None
-            why = files.explain(PermissionError(), path, ours=_without_rights(path))
+            why = files.explain_denied(path)
             self._problems[name] = f"{why}; it is left as it is, and until it can be read, {LOSSES[name]}, in memory"
             logger.error("%s", self._problems[name])
 
@@ -251,8 +251,3 @@ def _is_denied(path: Path) -> bool:
     except OSError as e:
         return isinstance(e, PermissionError)
     return False
-
-
-def _without_rights(path: Path) -> Path:
-    """What this user needs rights for: the folder, if it cannot be looked into."""
-    return path if os.access(path.parent, os.W_OK | os.X_OK) else path.parent

@@ -20,7 +20,7 @@ from fedge_models.system import damage, files, lock
 from fedge_models.system.folder_socket import FolderSocket
 
 from . import copies
-from .known_databases import KnownDatabases
+from .known_databases import RAN, KnownDatabases
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +50,7 @@ class StateFolder:
         self.unlocked: str | None = None  # why the lock protects the folder from no other agent
         self._claim()
         damage.forget_removed(path)
+        self.unreadable: dict[str, str] = {}  # file -> why it cannot be read, and what is not known without it
         self.moved = self._note_machine()
         self.copies, self._copied = 0, ""
         self._began = time.monotonic()
@@ -95,8 +96,11 @@ class StateFolder:
         here, file = machine(), self.path / MACHINE_FILE
         try:
             before = file.read_text(errors="replace")
-        except OSError:
+        except FileNotFoundError:
             before = ""
+        except OSError as e:
+            self._say_unreadable(file, e, "whether another machine used this folder is not known")
+            return None
         if not here or before == here:
             return None
         try:
@@ -109,6 +113,11 @@ class StateFolder:
         logger.error("%s", text)
         return text
 
+    def _say_unreadable(self, file: Path, error: OSError, lost: str) -> None:
+        why = files.explain_denied(file) if isinstance(error, PermissionError) else files.explain(error, file)
+        self.unreadable[file.name] = f"{why}; {lost}"
+        logger.error("%s", self.unreadable[file.name])
+
     @property
     def copied(self) -> str | None:
         """What to say, for a day, of a folder that was restored from a backup or copied."""
@@ -117,9 +126,13 @@ class StateFolder:
     def _note_copy(self) -> None:
         """Find out whether the folder is a copy, and count."""
         try:
-            found = copies.look(self.path)
+            found = copies.look(self.path, used=any((self.path / name).exists() for name in RAN))
         except (OSError, StorageError) as e:
-            logger.error("%s: whether it is a copy is not known: %s", self.path, e)
+            lost, record = "whether this folder is a copy is not known", self.path / copies.RECORD
+            if isinstance(e, OSError) and e.filename == str(record):
+                self._say_unreadable(record, e, lost)
+            else:
+                logger.error("%s: %s: %s", self.path, lost, e)
             return
         self.copies = found.copies
         if found.new and not self.moved:

@@ -128,6 +128,12 @@ def explain(error: OSError, path: Path, ours: Path | None = None) -> str:
     return f"{path}: {error.strerror or error}"
 
 
+def explain_denied(path: Path) -> str:
+    """Which right this user lacks for a file of the program's own, and the command that gives it or its folder back."""
+    ours = path if os.access(path.parent, os.W_OK | os.X_OK) else path.parent
+    return explain(PermissionError(), path, ours=ours)
+
+
 def _give(path: Path, owner: str, me: str) -> str:
     """The command that gives a user what it needs: a folder with all in it, or a file with those beside it."""
     is_folder = False

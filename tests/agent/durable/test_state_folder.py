@@ -19,6 +19,7 @@ from fedge_agent.durable.state_folder import StateFolder
 from fedge_models.errors import ConfigError
 from fedge_models.system import damage, files
 from support.disks import SmallDisk
+from support.rights import as_nobody, folder_of_nobody
 
 WRITER = """
 import sys
@@ -170,6 +171,54 @@ def test_a_folder_that_was_restored_or_copied_is_announced_once_and_counted(tmp_
     made = StateFolder(tmp_path / "moved", "fedge-agent")
     made.release()
     assert made.copied is None and made.copies == 2  # it is the same folder under another name
+
+
+@pytest.mark.parametrize("how", ["gone", "empty", "zeros", "half", "a folder"])
+def test_a_lost_record_of_copies_is_said_and_begun_anew(tmp_path: Path, how: str) -> None:
+    state = tmp_path / "state"
+    first = StateFolder(state, "fedge-agent")
+    first.publish("status.addr", "127.0.0.1:1")
+    first.release()
+    record = state / "folder.json"
+    whole = record.read_bytes()
+    record.unlink()
+    if how == "a folder":
+        record.mkdir()
+    elif how != "gone":
+        record.write_bytes({"empty": b"", "zeros": bytes(len(whole)), "half": whole[: len(whole) // 2]}[how])
+    second = StateFolder(state, "fedge-agent")
+    [said] = second.damaged()
+    assert said.startswith("folder.json was ") and "restored from a backup or copied is not known" in said
+    second.release()
+    shutil.copytree(state, tmp_path / "copy")
+    third = StateFolder(tmp_path / "copy", "fedge-agent")
+    third.release()
+    assert third.copied is not None and third.copies == 1
+
+
+def test_a_first_start_that_was_killed_before_its_record_is_no_loss(tmp_path: Path) -> None:
+    (tmp_path / "folder.mark").touch()
+    made = StateFolder(tmp_path, "fedge-agent")
+    made.release()
+    assert made.damaged() == [] and made.copied is None and (tmp_path / "folder.json").is_file()
+
+
+@pytest.mark.parametrize("name", ["machine", "folder.json"])
+def test_a_record_that_this_user_may_not_read_stays_and_is_said(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state_folder, "machine", lambda: "a" * 64)
+    with folder_of_nobody() as folder, as_nobody():
+        StateFolder(folder, "fedge-agent").release()
+        before = (folder / name).stat().st_ino
+        (folder / name).chmod(0)
+        made = StateFolder(folder, "fedge-agent")
+        made.release()
+        assert list(made.unreadable) == [name] and f"sudo chmod u+rwX {folder / name}*" in made.unreadable[name]
+        assert "is not known" in made.unreadable[name] and made.damaged() == []
+        assert (folder / name).stat().st_ino == before
+        (folder / name).chmod(0o600)
+        made = StateFolder(folder, "fedge-agent")
+        made.release()
+        assert made.unreadable == {} and made.moved is None
 
 
 def test_the_announcement_of_a_copy_ends_after_a_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
