@@ -165,6 +165,7 @@ def closed_on_error(database: sqlite3.Connection) -> Iterator[None]:
 
 
 def _open(path: Path, schema: str, synchronous: Durability, page_bytes: int) -> sqlite3.Connection:
+    _free_beside(path)
     database = sqlite3.connect(path, timeout=BUSY_MS / 1000, isolation_level=None, check_same_thread=False)
     with closed_on_error(database):
         check_ours(database, schema)
@@ -178,6 +179,14 @@ def _open(path: Path, schema: str, synchronous: Durability, page_bytes: int) -> 
         _apply(database, schema)
         files.sync_folder(path.parent)
     return database
+
+
+def _free_beside(path: Path) -> None:
+    """Make what SQLite left beside a file writable, if the file is again: it made it while the file was read-only."""
+    for beside in (path.with_name(path.name + end) for end in ("-wal", "-shm")):
+        with suppress(OSError):
+            if path.stat().st_mode & 0o200 and not beside.stat().st_mode & 0o200:
+                beside.chmod(0o600)
 
 
 def check_ours(database: sqlite3.Connection, schema: str) -> None:

@@ -210,8 +210,7 @@ def test_a_file_that_this_user_may_only_read_is_named_with_the_command_that_help
             assert db.problem.startswith(f"{path}: no permission") and db.problem.count(f"{path}:") == 1
             assert f"sudo chmod u+rwX {path}*" in db.problem and "kernel" not in db.problem
         assert path.stat().st_mode & 0o777 == 0o400 and aside(folder) == []
-        for one in folder.iterdir():
-            one.chmod(0o600)
+        path.chmod(0o600)  # not what SQLite left beside it
         db.run("INSERT INTO t (x) VALUES ('after')")
         assert db.problem is None and not db.in_memory
         db.close()
