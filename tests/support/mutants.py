@@ -88,7 +88,8 @@ class Copy:
         for room in ROOMS:
             compileall.compile_dir(str(self._root / room), quiet=1, invalidation_mode=by_hash)
         path = os.pathsep.join(str(self._root / room) for room in ROOMS)  # comes before an editable install
-        self._environment = {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
+        more = {"PYTHONDONTWRITEBYTECODE": "1", "FEDGE_TEST_WAIT_S": str(LONGEST_S / 2)}
+        self._environment = {**os.environ, "PYTHONPATH": path, **more}
 
     def imported(self) -> list[str]:
         """Packages that tests would import from elsewhere; [] as it should be."""
