@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-# Far more than anything takes, because a machine may be busy with something else. With a mutant, tests wait in vain.
+# Far more than anything takes, because a machine may be busy. With a mutant, what tests wait for may never come.
 LONGEST_S = float(os.environ.get("FEDGE_TEST_WAIT_S", "120"))
 STEP_S, LONGEST_STEP_S = 0.01, 0.05  # between two looks: a look costs the program that is looked at, too
 PATIENCE = 0.05  # of the time waited so far is the next step

@@ -75,7 +75,7 @@ def _steps(config: Config, where: str) -> Iterator[Step]:
 
 
 def problems_besides_sources(config: Config, where: str) -> Iterator[tuple[str, list[str]]]:
-    """What would fail besides the sources: for who reads these anyhow. Raises ConfigError."""
+    """Whatever would fail besides the sources, for a caller that reads the sources itself. Raises ConfigError."""
     state = config.agent.state
     built = {n: sources.build(n, t, where, state) for n, t in config.source.items()}
     targets = {n: outputs.build(n, t, where, state) for n, t in config.output.items()}

@@ -4,7 +4,7 @@
 A file that nobody writes has a number (inode) and a time of change (ctime) that no program can set. A copy has others.
 Changing the owner or mode changes that time, too; then these differ as well. In an image of a whole disk all are alike.
 
-Promises: a record that is damaged or gone is reported, and begun anew; one that this user may not read is left as it
+Promises: a record that is damaged or gone is reported, and started over; one that this user may not read is left as it
 is. Then it is not known whether the folder is a copy.
 """
 

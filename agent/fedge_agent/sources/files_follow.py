@@ -46,12 +46,12 @@ class Follower:
         self._position, from_end = host.folder / "position.json", config.start == "end"
         self._began = time.monotonic()
         found = recovered(self._position, host.receipts())
-        self._continued, self._begun_anew = found.continues, found.begun_anew
+        self._continued, self._started_over = found.continues, found.started_over
         if found.what:
             faults.note(found.what, self._position.name)
-        if found.begun_anew:
+        if found.started_over:
             from_end = from_end and not found.damaged
-            host.problem("begun anew", f"{self._position}: {found.begun_anew}")
+            host.problem("started over", f"{self._position}: {found.started_over}")
         self._file: Tail | series.Series
         if listing.is_pattern(config.path):
             self._file = series.Series(config.path, self._position, from_end, config, self._faults)
@@ -93,9 +93,9 @@ class Follower:
         elif self._open and self._waited:
             self._emit_open()
         self._waited = not lines
-        if self._begun_anew and time.monotonic() - self._began > ANNOUNCED_S:
-            self._begun_anew = ""
-            self._host.problem("begun anew", None)
+        if self._started_over and time.monotonic() - self._began > ANNOUNCED_S:
+            self._started_over = ""
+            self._host.problem("started over", None)
         if not self._open:
             self._save()
         return bool(lines)

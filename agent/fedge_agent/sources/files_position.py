@@ -2,7 +2,7 @@
 """Where a followed file is read on: the stored position, brought up to the rows that the inbox has.
 
 The position of the newest rows is in the inbox as their receipt, and on its own in `position.json`. So a damaged file
-costs nothing. Without both, the file is begun anew, which is announced: its rows were read before.
+costs nothing. Without both, the file is started over, which is announced: its rows were read before.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from fedge_models.system import files
 
 from ..protocols.csv.tail import Position, parse_position
 
-ANNOUNCED_S = 86400.0  # how long it is a problem that a file was begun anew
+ANNOUNCED_S = 86400.0  # how long it is a problem that a file was started over
 
 
 class Found(NamedTuple):
@@ -25,7 +25,7 @@ class Found(NamedTuple):
 
     continues: bool  # there is one
     what: str = ""  # to count
-    begun_anew: str = ""  # why, in words
+    started_over: str = ""  # why, in words
     damaged: bool = False
 
 
@@ -33,7 +33,7 @@ def recovered(path: Path, receipts: Sequence[bytes]) -> Found:
     """Bring a stored position up to the rows that were stored last.
 
     The agent may have been killed between the two, and rows that are read twice look like a clock that was set back. A
-    position that a person deleted is to be begun anew.
+    position that a person deleted is to be started over.
     """
     try:
         data: bytes | None = path.read_bytes()
@@ -48,12 +48,14 @@ def recovered(path: Path, receipts: Sequence[bytes]) -> Found:
             _write(path, stored)
         return Found(True)
     if data is None:
-        why = "is gone, but rows were read before; the file is begun anew, as `start` says. Its alarms keep their keys"
-        return Found(False, "positions begun anew", why) if stored is not None else Found(False)
+        why = (
+            "is gone, but rows were read before; the file is started over, as `start` says. Its alarms keep their keys"
+        )
+        return Found(False, "positions started over", why) if stored is not None else Found(False)
     if stored is not None and _write(path, stored):
         return Found(True, "damaged positions, mended from the inbox")
     why = "is damaged; the file is read from its beginning. Alarms in it keep their keys, so they make no second orders"
-    return Found(False, "positions begun anew", why, damaged=True)
+    return Found(False, "positions started over", why, damaged=True)
 
 
 def _is_behind(at: Position, stored: Position) -> bool:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A database that goes on: set aside when it is damaged, begun anew with what can still be read, and, where the caller
-wants that, continued in memory while the disk takes nothing.
+"""A database that goes on: set aside when it is damaged, started over with what can still be read, and, where the
+caller wants that, continued in memory while the disk takes nothing.
 
 Promises: a file that cannot be written is still read; it is set aside only for what SQLite's error code calls damaged,
 whenever that shows; one that is busy, full, read-only, of another program or version is never renamed and never

@@ -174,7 +174,7 @@ def test_a_folder_that_was_restored_or_copied_is_announced_once_and_counted(tmp_
 
 
 @pytest.mark.parametrize("how", ["gone", "empty", "zeros", "half", "a folder"])
-def test_a_lost_record_of_copies_is_said_and_begun_anew(tmp_path: Path, how: str) -> None:
+def test_a_lost_record_of_copies_is_said_and_started_over(tmp_path: Path, how: str) -> None:
     state = tmp_path / "state"
     first = StateFolder(state, "fedge-agent")
     first.publish("status.addr", "127.0.0.1:1")

@@ -301,7 +301,9 @@ def test_a_damaged_position_is_mended_from_the_inbox(tmp_path: Path, how: str) -
 
 
 @pytest.mark.parametrize("start", ["begin", "end"])
-def test_a_file_that_has_to_be_begun_anew_is_read_from_its_beginning_and_announced(tmp_path: Path, start: str) -> None:
+def test_a_file_that_has_to_be_started_over_is_read_from_its_beginning_and_announced(
+    tmp_path: Path, start: str
+) -> None:
     made = follow(tmp_path, ("a",), start=start)
     made.write("a\n1\n")
     made.look()
@@ -310,8 +312,8 @@ def test_a_file_that_has_to_be_begun_anew_is_read_from_its_beginning_and_announc
     (tmp_path / "position.json").write_text("{")
     made.host.stored.clear()  # the inbox is lost, too
     assert made.look() == [[1], [2]]
-    assert made.host.counts == {"positions begun anew": 1}
-    assert "is damaged; the file is read from its beginning" in made.host.problems["begun anew"]
+    assert made.host.counts == {"positions started over": 1}
+    assert "is damaged; the file is read from its beginning" in made.host.problems["started over"]
 
 
 def test_a_position_that_was_deleted_is_begun_as_start_says_and_announced(tmp_path: Path) -> None:
@@ -319,8 +321,8 @@ def test_a_position_that_was_deleted_is_begun_as_start_says_and_announced(tmp_pa
     made.write("a\n1\n")
     assert made.look() == [[1]] and not made.host.problems
     (tmp_path / "position.json").unlink()
-    assert made.look() == [[1]] and made.host.counts == {"positions begun anew": 1}
-    assert "is gone, but rows were read before" in made.host.problems["begun anew"]
+    assert made.look() == [[1]] and made.host.counts == {"positions started over": 1}
+    assert "is gone, but rows were read before" in made.host.problems["started over"]
 
 
 def test_a_position_of_an_earlier_version_has_no_check_and_counts(tmp_path: Path) -> None:

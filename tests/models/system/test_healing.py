@@ -203,7 +203,7 @@ def test_a_file_that_this_user_may_only_read_is_named_with_the_command_that_help
             made.executescript(SCHEMA)
         path.chmod(0o400)
         db = HealingDatabase(path, SCHEMA, "s", memory=memory)
-        for _ in range(2):  # opened again, in vain
+        for _ in range(2):  # opened again, without success
             with suppress(StorageError):
                 db.run("INSERT INTO t (x) VALUES ('during')")
             assert db.problem and db.in_memory is memory
@@ -350,7 +350,7 @@ def test_a_file_that_was_opened_read_only_is_opened_again(
         db.run("INSERT INTO t (x) VALUES ('during')")
     assert db.in_memory is memory and db.problem and "readonly" in db.problem
     tried_at_once()
-    for _ in range(3):  # opened again, in vain
+    for _ in range(3):  # opened again, without success
         assert len(ids(db)) == (4 if memory else 3)
         with suppress(StorageError):
             db.run("UPDATE t SET x = 'again'")
