@@ -146,7 +146,7 @@ def _counters(status: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]
         ),
         (
             "windows_undecided",
-            "Windows that came before the model could decide, by asset",
+            "Windows that came before the model could decide and are not decided on, by asset",
             {k: v["windows_undecided"] for k, v in assets.items()},
         ),
         ("gaps", "Gaps longer than a window, by asset", {k: v["counters"]["gaps"] for k, v in assets.items()}),
@@ -219,6 +219,11 @@ def _gauges(status: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]:
             "held_sources",
             "1 for a source that is read no further until a machine can decide",
             {k: 1.0 for k, v in status["sources"].items() if v["held"]},
+        ),
+        (
+            "windows_waiting",
+            "Windows of a stored past that wait until the model can decide, by asset",
+            {k: v["windows_waiting"] for k, v in assets.items()},
         ),
         ("pending", "Events waiting, by output", {k: v["pending"] for k, v in outputs.items()}),
         ("pending_seconds", "Longest wait, by output", {k: v["oldest_s"] or 0.0 for k, v in outputs.items()}),

@@ -27,6 +27,7 @@ UNUSED = {  # kind of an asset's counter -> in words
 }
 UNDECIDED = {  # kind of an asset's count -> in words
     "windows_undecided": "windows undecided",
+    "windows_waiting": "windows wait to be decided",
     "unjudged": "decisions that could not alarm",
     "windows_thinned": "windows not stored, as others cover their time",
     "samples_crowded": "samples lost, as this machine gives too many",

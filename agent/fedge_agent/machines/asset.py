@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from ..config.schema import AssetConfig
 from ..federation.participant import Participant
 from ..health import Latency
+from ..learning.serving import Serving
 from ..samples.event_book import EventBook
 from ..samples.label_values import TargetValue
 from ..samples.store import SampleStore
@@ -36,6 +37,7 @@ from .condition import Cause, Condition, Reason, Seen, SourceFacts
 from .condition_judge import judge, stale_after
 from .condition_words import words
 from .decider import Decider
+from .early import EarlyWindows, Learnt
 from .history import History
 from .history_events import HistoryEvents
 from .pace import pace
@@ -90,6 +92,7 @@ class Asset:
         self.can_wait = False  # its sources hold a stored past: windows wait for what it lacks to decide
         self.past: frozenset[str] = frozenset()  # its sources, where all of them hold a stored past
         self._pending: deque[Window] = deque()  # those that do; no more than one batch gives
+        self._early = EarlyWindows(assets)  # of a stored past, before the model has its first samples
         self.newest: Glance | None = None  # for who looks at one window
         self.decisions: deque[tuple[Decision, TargetValue]] = deque(maxlen=recent_share(assets))
 
@@ -132,8 +135,13 @@ class Asset:
 
     @property
     def pending(self) -> bool:
-        """Whether windows wait for what the asset lacks to decide."""
-        return bool(self._pending)
+        """Whether windows wait for what the asset lacks to decide, and may have it now."""
+        return bool(self._pending) or (len(self._early) > 0 and self.participant.serving is not None)
+
+    @property
+    def waits(self) -> bool:
+        """Whether windows wait that a restart is to make again."""
+        return bool(self._pending) or self._early.all_wait
 
     def lacks(self) -> Cause | None:
         """What the asset waits for before it can decide, if that comes without further readings."""
@@ -143,6 +151,9 @@ class Asset:
 
     def catch_up(self) -> None:
         """Decide on the windows that waited, unless they wait still."""
+        if self.can_wait and self.lacks() is not None:
+            return
+        self._decide_early(self.participant.serving)
         while self._pending and not (self.can_wait and self.lacks() is not None):
             self.decide(self._pending.popleft()._replace(received_ns=time.monotonic_ns()))
 
@@ -158,11 +169,22 @@ class Asset:
         context = self._context.at(window.end_ns) if self._context is not None else NO_CONTEXT
         self.newest = Glance(window, features)
         serving = self.participant.serving
-        if serving is None:
-            self._undecided += 1
-        else:
+        if serving is not None:
+            self._decide_early(serving)
             self._take(self._decider.decide(serving, window, features, context), actual, window)
+        elif self.past:
+            self._early.append(Learnt(window, features, actual, context))
+        else:
+            self._undecided += 1
         self._samples.put(window, features, actual, context.get("part", ""))
+
+    def _decide_early(self, serving: Serving | None) -> None:
+        """Decide on the windows that came before anything served, once something does."""
+        if serving is None:
+            return
+        for early, features, actual, context in self._early.take():
+            window = early._replace(received_ns=time.monotonic_ns())
+            self._take(self._decider.decide(serving, window, features, context), actual, window)
 
     def _take(self, decision: Decision, actual: TargetValue, window: Window) -> None:
         now = window.received_ns / 1e9
@@ -279,7 +301,8 @@ class Asset:
             "model": self.config.model,
             "last": msgspec.structs.asdict(last) if last else None,
             "windows_with_gaps": self._gappy + self._history.gappy,
-            "windows_undecided": self._undecided + self._history.undecided,
+            "windows_undecided": self._undecided + self._early.given_up + self._history.undecided,
+            "windows_waiting": len(self._pending) + len(self._early),
             "baseline": self._baseline(),
             "unknown_contexts": self._context.refused if self._context else 0,
             "counters": self._history.counters(self._windows.counters()),

@@ -29,7 +29,7 @@ class DecidedSoFar:
         marks = {n: a.mark(now) for n, a in self._assets.items()}
         if self._done == self._stored and marks == self._marks and not always:
             return None
-        if any(asset.pending for asset in self._assets.values()):  # a restart decides on what waits
+        if any(asset.waits for asset in self._assets.values()):  # a restart decides on what waits
             return None
         self._stored, self._marks = dict(self._done), marks
         needed = {
