@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fedge_agent.machines.main_loop import PROGRESS_S
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, WindowSpec
 from support.gateway import JOURNAL, Gateway
@@ -184,6 +185,8 @@ def test_a_kill_while_windows_wait_for_other_machines_loses_none(short: Short) -
     short.wait(lambda: short.asset()["windows_waiting"] >= SHORT - 2, "the windows of the first file")
     assert " windows wait to be decided" in short.call("status").output.splitlines()[0]
     assert 'fedge_agent_windows_waiting{name="m0"} ' in short.text("gw", "/metrics")
+    read = short.status("gw")["uptime_s"]
+    short.wait(lambda: short.status("gw")["uptime_s"] > read + 2 * PROGRESS_S, "its next reports of progress")
     short.kill("gw")
     for name in short.names[1:]:
         short.write(name)
