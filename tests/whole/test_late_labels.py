@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -149,7 +150,8 @@ def test_verdicts_over_mqtt_find_their_parts(tmp_path: Path) -> None:
     [
         (["worn"], "give --from (and --to), --at (and --tolerance), or --part"),
         (["worn", "--at", "now"], "--at 'now': expected a time such as"),
-        (["worn", "--at", "2126-01-01"], "lies more than a day in the future"),
+        (["worn", "--at", "2126-01-01"], "--at '2126-01-01': expected a time such as"),
+        (["worn", "--at", f"{date.today().year + 1}-12-31"], "lies more than a day in the future"),
         (["worn", "--at", "2026-01-01", "--tolerance", "soon"], "--tolerance: expected a duration"),
         (["worn", "--at", "2026-01-01", "--from", "2026-01-01"], "not both"),
         (["worn", "--from", "2026-01-02", "--to", "2026-01-01"], "--to '2026-01-01' is before --from"),

@@ -96,7 +96,7 @@ def _time(text: str, option: str, now_ns: int) -> int:
     try:
         found = times.parse(text, None, local)
     except ValueError as e:
-        expected = 'expected a time such as "2026-03-01 14:30" or Unix seconds, from 1970 to 2242'
+        expected = f'expected a time such as "2026-03-01 14:30" or Unix seconds, from {times.years()}'
         raise ConfigError(f"{option} {text!r}: {expected}") from e
     if found > now_ns + times.DAY_NS:  # the machine's clock may be ahead of this one
         raise ConfigError(f"{option} {text!r} lies more than a day in the future")

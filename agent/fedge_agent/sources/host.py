@@ -248,9 +248,10 @@ class HostedSource:
 
     def _in_range(self, readings: Sequence[Reading]) -> Sequence[Reading]:
         """Return the readings whose time lies in the range of sensible times; the others are counted and reported."""
-        good = [r for r in readings if 0 <= r.time_ns < times.LATEST_NS]
+        latest = times.latest_ns()
+        good = [r for r in readings if 0 <= r.time_ns < latest]
         if len(good) < len(readings):
-            bad = [r for r in readings if not 0 <= r.time_ns < times.LATEST_NS]
+            bad = [r for r in readings if not 0 <= r.time_ns < latest]
             for tag, time_ns in ((r.tag, r.time_ns) for r in bad):
                 self._mistimed[tag] = (self._mistimed.get(tag, (0, 0))[0] + 1, time_ns)
             self.count("time_out_of_range", len(bad))
@@ -373,4 +374,5 @@ def _mistimed(reading: Reading) -> str:
     """A time that cannot be one, and what may be wrong with it."""
     when = f"{times.shown(reading.time_ns)}, {reading.time_ns} ns"
     advice = "correct the source's clock, or the unit of its times (milliseconds taken for seconds?)"
-    return f"tag {reading.tag}: its time, {when}, lies outside of 1970 to 2242; {advice}"
+    own = f"by this machine's clock, {times.shown(time.time_ns())[:10]}"
+    return f"tag {reading.tag}: its time, {when}, lies outside of {times.years()} {own}; {advice}"

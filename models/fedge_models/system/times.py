@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Time stamps from outside, as integer nanoseconds since 1970: the one parser, and the one range of sensible times.
 
-Promises: what is returned lies in the range, so that it fits into 64 bits with room for a tolerance. Leaves to the
+The range is 1970, where a clock without a battery begins, to the end of the next year. Promises: what is returned lies
+in it, so that it fits into 64 bits with room for a tolerance. Leaves to the
 caller where the text came from: every error is a ValueError in words.
 """
 
@@ -21,8 +22,7 @@ from .quoting import quote
 
 UTC = timezone.utc
 DAY_NS = 86_400 * 10**9
-LATEST_S = 1 << 33  # the year 2242; the earliest is 1970
-LATEST_NS = LATEST_S * 10**9
+LARGEST_NS = (1 << 33) * 10**9  # the year 2242: no number of nanoseconds is larger
 UNIT_NS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
 # Numbers that count from another moment: the nanoseconds of one, and those from 0 to 1970.
 COUNTS = {
@@ -54,7 +54,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class OutOfRangeError(ValueError):
-    """A time before 1970 or after 2242: often a number of another unit."""
+    """A time outside of the range: often a number of another unit, or a clock that is wrong."""
 
 
 def parse(value: object, unit: Unit | None = "s", zone: tzinfo = UTC) -> int:
@@ -70,13 +70,13 @@ def parse(value: object, unit: Unit | None = "s", zone: tzinfo = UTC) -> int:
         raise _unreadable(value, unit)
     if isinstance(found, float) and not math.isfinite(found):
         raise _unreadable(value, unit)
-    if found < 0 or found > LATEST_NS:
+    if found < 0 or found > LARGEST_NS:
         raise _out_of_range(value)
     if unit in COUNTS:
         return in_range(_counted(found, *COUNTS[unit]), value)
     scale = UNIT_NS[unit] if unit else _scale(found)
-    time_ns = in_range(found * scale if isinstance(found, int) else round(found * scale), value)
-    return time_ns if unit else _guessed(time_ns, value)
+    time_ns = found * scale if isinstance(found, int) else round(found * scale)
+    return in_range(time_ns, value) if unit else _guessed(time_ns, value)
 
 
 def latest_ns() -> int:
@@ -86,9 +86,19 @@ def latest_ns() -> int:
 
 def in_range(time_ns: int, given: object = None) -> int:
     """The time itself. Raises OutOfRangeError; given: what it was made from."""
-    if 0 <= time_ns < LATEST_NS:
+    if is_sensible(time_ns):
         return time_ns
-    raise _out_of_range(f"{time_ns} ns" if given is None else given)
+    raise _out_of_range(f"{time_ns} ns" if given is None else given, time_ns)
+
+
+def is_sensible(time_ns: int) -> bool:
+    """Whether a time lies in the range."""
+    return 0 <= time_ns < latest_ns()
+
+
+def years() -> str:
+    """The range in words: "1970 to 2027"."""
+    return f"1970 to {shown(latest_ns() - 1)[:4]}"
 
 
 def of(moment: datetime) -> int:
@@ -171,7 +181,7 @@ def _offset(text: str | None) -> tzinfo | None:
 
 def _scale(value: float) -> int:
     """Nanoseconds of the unit that puts a number at or below the year 2242: the largest such unit."""
-    return next(scale for scale in UNIT_NS.values() if value * scale <= LATEST_NS)
+    return next(scale for scale in UNIT_NS.values() if value * scale <= LARGEST_NS)
 
 
 @lru_cache(maxsize=1)
@@ -220,5 +230,9 @@ def _unreadable(value: object, unit: Unit | None) -> ValueError:
     return ValueError(f"time stamp {quote(value)} is neither ISO 8601 nor {of_unit}")
 
 
-def _out_of_range(value: object) -> OutOfRangeError:
-    return OutOfRangeError(f"time stamp {quote(value)} is out of range, which is 1970 to 2242")
+def _out_of_range(value: object, time_ns: int | None = None) -> OutOfRangeError:
+    would = own = ""
+    if time_ns is not None and 0 <= time_ns < LARGEST_NS:
+        would = f" would be {shown(time_ns)} UTC, which"
+        own = f" by this machine's clock, {shown(time.time_ns())[:10]}"
+    return OutOfRangeError(f"time stamp {quote(value)}{would} is out of range: expected {years()}{own}")

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from asyncua import ua
 from fedge_agent.protocols.opcua.evidence import CHANGES, MOVES, UNMOVED, USUAL, Answer, Evidence, Stamp
+from fedge_models.system import times
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.examples import examples
@@ -46,6 +47,7 @@ def test_a_source_time_that_moves_is_used_as_it_is() -> None:
     [
         None,
         datetime(1601, 1, 1, tzinfo=timezone.utc),
+        datetime(2050, 1, 1, tzinfo=timezone.utc),
         datetime(2300, 1, 1, tzinfo=timezone.utc),
         datetime(1969, 12, 31, tzinfo=timezone.utc),
     ],
@@ -53,7 +55,8 @@ def test_a_source_time_that_moves_is_used_as_it_is() -> None:
 )
 def test_a_source_time_that_is_no_time_of_our_days_gives_way_to_the_servers_at_once(stamp: datetime | None) -> None:
     evidence, stamps = standing(stamp, 5)
-    assert stamps == [Stamp(T_NS + i * S, False, True) for i in range(5)]
+    wrong = times.of(stamp) if stamp is not None and stamp.year > 2026 else None  # counted, with this example
+    assert stamps == [Stamp(T_NS + i * S, False, True, wrong_ns=wrong) for i in range(5)]
     assert evidence.faults() == {"no usable source time": ["n"]}
 
 

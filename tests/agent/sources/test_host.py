@@ -117,7 +117,7 @@ def test_a_source_that_only_a_person_can_mend_is_not_tried_again_at_once(error: 
     assert healing <= LONGEST_WAIT_S * (1 + JITTER)
 
 
-@pytest.mark.parametrize("time_ns", [-1, -11_644_473_600 * 10**9, times.LATEST_NS, 46_362_000_000 * 10**9, 2**70])
+@pytest.mark.parametrize("time_ns", [-1, -11_644_473_600 * 10**9, times.latest_ns(), 46_362_000_000 * 10**9, 2**70])
 def test_a_time_outside_of_our_days_is_counted_and_reported_and_stops_no_other(time_ns: int) -> None:
     """A time of 1601 (OPC UA's zero) or of 3438 (milliseconds taken for seconds) overflows what comes behind."""
     queue = Queue(8)

@@ -52,7 +52,7 @@ def check(payload: bytes, how: MqttConfig) -> None:
     """Read a payload, and look at every reading."""
     readings, complaints = Reader([*TAGS, "t"], how).read("t", payload, NOW)
     for reading in readings:
-        assert isinstance(reading, Reading) and 0 <= reading.time_ns < times.LATEST_NS
+        assert isinstance(reading, Reading) and 0 <= reading.time_ns < times.latest_ns()
         value = reading.value
         if isinstance(value, float):
             assert np.isfinite(value) or reading.quality is Quality.BAD

@@ -28,7 +28,7 @@ EAST = timezone(timedelta(hours=2))
         ("2023-11-14 17:13:20,25 -05:00", T0 + S // 4), ("2023-11-15T00:13:50+02:00:30", T0),
         ("2023-11-14T22:13:20z", T0),
         ("2023-11-14T22:13:20.123456789Z", T0 + 123456789), ("20231114T221320Z", T0), ("2023-11-14T22", T0 - 800 * S),
-        ("2023-11-14", T0 - 80_000 * S), ("2242-01-01", 8_583_494_400 * S),
+        ("2023-11-14", T0 - 80_000 * S), ("1970-01-01", 0), ("2050-11-24T08:00:00Z", None),
         ("", None), ("14.11.2023", None), (-1.0, None), (float("nan"), None), (float("inf"), None), ("1e400", None),
         (1e30, None), (10**400, None), ("9999-12-31T23:59:59", None), ("0001-01-01T00:00:00", None), ([], None),
         ("0001-01-01T00:00:00+05:00", None), (None, None), (True, None), ("1_700_000_000", None), ("१७००", None),
@@ -47,7 +47,7 @@ def test_a_time_is_read_or_refused_and_nothing_else(value: object, ns: int | Non
 
 def test_a_number_of_another_unit_is_out_of_range_and_not_a_time_far_away() -> None:
     assert times.parse(1_700_000_000_000, "ms") == times.parse("1700000000") == T0
-    with pytest.raises(times.OutOfRangeError, match="1700000000000 is out of range, which is 1970 to 2242"):
+    with pytest.raises(times.OutOfRangeError, match="1700000000000 is out of range: expected 1970 to 20"):
         times.parse(1_700_000_000_000)
 
 
@@ -88,6 +88,10 @@ def test_the_latest_year_is_the_next_one_of_a_clock_that_can_be_right(monkeypatc
     for now, latest in ((0.0, "2056-01-01"), (1.0e9, "2056-01-01"), (1_795_507_200.0, "2028-01-01")):
         monkeypatch.setattr(time, "time", lambda now=now: now)
         assert times.shown(times.latest_ns()).startswith(latest)
+        assert times.is_sensible(times.latest_ns() - 1) and not times.is_sensible(times.latest_ns())
+    with pytest.raises(times.OutOfRangeError, match="would be 2028-01-01 00:00:00 UTC, which is out of range: expected "
+                       "1970 to 2027 by this machine's clock, 20"):  # fmt: skip
+        times.parse("2028-01-01T00:00:00Z")
 
 
 def test_a_zone_counts_only_for_text_that_names_none() -> None:
@@ -98,7 +102,7 @@ def test_a_zone_counts_only_for_text_that_names_none() -> None:
     assert times.parse("2023-07-01 12:00", zone=times.find_zone("Europe/Berlin")) == times.parse("2023-07-01 10:00")
 
 
-@given(st.datetimes(datetime(1970, 1, 1), datetime(2242, 1, 1)))
+@given(st.datetimes(datetime(1970, 1, 1), datetime(2026, 1, 1)))
 def test_what_a_program_writes_is_read_to_the_microsecond(moment: datetime) -> None:
     since = moment - datetime(1970, 1, 1)
     expected = ((since.days * 86400 + since.seconds) * 10**6 + since.microseconds) * 1000
@@ -109,7 +113,7 @@ def test_what_a_program_writes_is_read_to_the_microsecond(moment: datetime) -> N
 @given(st.one_of(st.text(), st.floats(), st.integers(), st.none(), st.booleans()))
 def test_whatever_comes_is_a_sensible_time_or_an_error_in_words(value: object) -> None:
     try:
-        assert 0 <= times.parse(value, None) < times.LATEST_NS
+        assert 0 <= times.parse(value, None) < times.latest_ns()
     except ValueError as e:
         assert str(e).startswith("time stamp ") and len(str(e)) < 300
 

@@ -17,8 +17,7 @@ from .form import TableForm
 from .numbers import exact, reader
 from .strptime import DAY_NS, SECOND_NS, Format
 
-PLAUSIBLE_NS = 631_152_000 * SECOND_NS  # 1990: a table's times are later
-LATEST_PLAUSIBLE_NS = 4_102_444_800 * SECOND_NS  # 2100: what looks like a date and is later is none
+PLAUSIBLE_NS = 631_152_000 * SECOND_NS  # 1990: the times of a table are later, unless its writer's clock is wrong
 SPAN_S = 900  # the offset of a zone changes at full quarters of an hour only
 HOUR_NS = 3600 * SECOND_NS
 MILLISECOND_NS = 10**6  # as exact as day numbers are
@@ -67,7 +66,7 @@ class Zone:
             local = datetime(1970, 1, 1) + timedelta(seconds=span * SPAN_S)
             found = [local.replace(tzinfo=self._zone, fold=fold).utcoffset() for fold in (0, 1)]
         except OverflowError:
-            raise times.OutOfRangeError("it lies outside of 1970 to 2242") from None
+            raise times.OutOfRangeError(f"it lies outside of {times.years()}") from None
         first, second = ((offset or timedelta()) // timedelta(microseconds=1) * 1000 for offset in found)
         return first, second
 
@@ -100,7 +99,12 @@ class Clock:
     def parse(self, cell: str, tag: str = "") -> int:
         """Nanoseconds since 1970 of a cell; elapsed: since the recording's beginning. Raises ValueError in words."""
         last, step = self._last.get(tag, (None, 0))
-        found = self._read(cell, last, step)
+        try:
+            found = self._read(cell, last, step)
+        except times.OutOfRangeError as e:
+            if "time_format" in str(e):
+                raise
+            raise times.OutOfRangeError(f"{e}; say another time_format, or set the writer's clock") from e
         if last is None or found != last:
             self._last[tag] = (found, abs(found - last) if last is not None else 0)
         return found
@@ -114,7 +118,7 @@ class Clock:
         if name in _DAY_ZERO or name == "wincc":
             return self._day_reader(name)
         if name == "ticks":
-            return lambda cell, last, step: self._utc(round(self._exact(cell)) * _TICK_NS - _TICKS_NS, last, step)
+            return lambda cell, last, step: self._utc(round(self._exact(cell)) * _TICK_NS - _TICKS_NS, last, step, cell)
         return self._formatted(Format(name)) if name else self._any
 
     def _exact(self, cell: str) -> float:
@@ -128,21 +132,21 @@ class Clock:
 
         def read(cell: str, last: int | None, step: int) -> int:
             days = self._exact(cell) / scale + zero
-            if not 0 <= days < times.LATEST_NS / DAY_NS:
-                raise times.OutOfRangeError(f"{cell[:60]!r} is no day number between 1970 and 2242")
-            return self._utc(round(days * DAY_NS / MILLISECOND_NS) * MILLISECOND_NS, last, step)
+            if not times.is_sensible(round(days * DAY_NS)):
+                raise times.OutOfRangeError(f"{cell[:60]!r} is no day number of {times.years()}")
+            return self._utc(round(days * DAY_NS / MILLISECOND_NS) * MILLISECOND_NS, last, step, cell)
 
         return read
 
     def _formatted(self, made: Format) -> Callable[[str, int | None, int], int]:
         def read(cell: str, last: int | None, step: int) -> int:
             local, offset = made.parse(cell)
-            return self._utc(local, last, step) if offset is None else times.in_range(local - offset, cell)
+            return self._utc(local, last, step, cell) if offset is None else times.in_range(local - offset, cell)
 
         return read
 
-    def _utc(self, local_ns: int, last: int | None, step: int) -> int:
-        return times.in_range(self._zone.utc(local_ns, last, step))
+    def _utc(self, local_ns: int, last: int | None, step: int, cell: str) -> int:
+        return times.in_range(self._zone.utc(local_ns, last, step), cell)
 
     def _any(self, cell: str, last: int | None, step: int) -> int:
         """ISO 8601 text, or Unix time in the unit that its size tells."""
@@ -150,7 +154,7 @@ class Clock:
         if found is None:
             if self._fixed or OFFSET.search(cell, _DATE):
                 return times.parse(cell, None, self._zone_of_day)
-            return self._utc(times.parse(cell, None), last, step)
+            return self._utc(times.parse(cell, None), last, step, cell)
         try:
             return times.parse(found, None)
         except times.OutOfRangeError as e:

@@ -18,7 +18,6 @@ from fedge_models.system.choices import hint
 from ...types import Quality, Reading
 from . import order
 from .cells import Header, Times, numbered, one_line
-from .clock import PLAUSIBLE_NS
 from .faults import Faults
 from .form import Form
 from .guess_times import format_of
@@ -139,9 +138,6 @@ class _Check:
                 found = clock.parse(row.cells, row.cells[tag_at] if tag_at is not None else "")
             except ValueError as e:
                 return [where + self._no_time(clock.text(row.cells), e)]
-            if form.time_format != "elapsed" and not PLAUSIBLE_NS <= found < times.latest_ns():
-                what = f"{clock.text(row.cells)[:SHOWN]!r} would be {times.shown(found)}"
-                return [f"{where}{what}; say another time_format, or set the writer's clock"]
             times_ns.append(found)
         tags = [row.cells[tag_at] for row in rows] if tag_at is not None else []
         return self._back(rows, clock, order.of_rows(times_ns, tags)) if follow else []

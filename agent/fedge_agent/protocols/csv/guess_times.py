@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from fedge_models.system import times
 
-from .clock import LATEST_PLAUSIBLE_NS, PLAUSIBLE_NS, Clock
+from .clock import PLAUSIBLE_NS, Clock
 from .form import TableForm
 from .numbers import Read, exact
 from .strptime import Format
@@ -104,7 +104,7 @@ def _reads(name: str) -> Callable[[str], bool]:
 
     def reads(cell: str) -> bool:
         try:
-            return PLAUSIBLE_NS <= clock.parse(cell) < LATEST_PLAUSIBLE_NS
+            return clock.parse(cell) >= PLAUSIBLE_NS
         except ValueError:
             return False
 

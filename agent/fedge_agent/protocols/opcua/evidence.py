@@ -134,7 +134,8 @@ class Evidence:
         repeated = time_ns == node.time_ns and not node.first
         node.time_ns, node.came, node.first = time_ns, now, False
         replaced = bool(node.fault.value) or fits is False
-        return Stamp(time_ns, bool(node.still), replaced, repeated, fits is not None, source if fits is False else None)
+        wrong = source if fits is False else _senseless(data.SourceTimestamp)
+        return Stamp(time_ns, bool(node.still), replaced, repeated, fits is not None, wrong)
 
     def _begin(self, key: Hashable, data: Any, source: int | None, server: int | None, now: float) -> Stamp:
         """Note the first value of a node."""
@@ -145,7 +146,7 @@ class Evidence:
         node = _Node(source, server, skew, value, _code(data), _status(data), first, now, now, now, now, server)
         node.fault = Fault.ABSENT if source is None else Fault.NONE
         self._nodes[key] = node
-        wrong = source if fits is False else None
+        wrong = source if fits is False else _senseless(data.SourceTimestamp)
         return Stamp(first, False, bool(node.fault.value) or fits is False, sound=fits is not None, wrong_ns=wrong)
 
     def _fits(self, skew: Skew, source: int | None, now: float, first: bool) -> bool | None:
@@ -275,7 +276,13 @@ def _usable(stamp: Any) -> int | None:
     if stamp is None:
         return None
     ns = times.of(stamp)
-    return ns if 0 <= ns < times.LATEST_NS else None
+    return ns if times.is_sensible(ns) else None
+
+
+def _senseless(stamp: Any) -> int | None:
+    """Nanoseconds of a time beyond the range of sensible ones; None for any other: none at all is written as 1601."""
+    ns = times.of(stamp) if stamp is not None else 0
+    return ns if ns > 0 and not times.is_sensible(ns) else None
 
 
 def _code(data: Any) -> int:
