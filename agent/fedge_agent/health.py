@@ -175,7 +175,7 @@ def _counters(status: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]
         ("overflowed", "Events lost to a full queue, by output", {k: v["overflowed"] for k, v in outputs.items()}),
         ("delivery_failures", "Tries that failed, by output", {k: v["retries"] for k, v in outputs.items()}),
         ("relabelled", "Samples that late labels taught, by asset", {k: v["relabelled"] for k, v in labels.items()}),
-        ("unknown_labels", "Labels of tags that the model does not know, by asset", _unknown_labels(assets)),
+        ("unknown_labels", "Labels read from tags that the model does not know, by asset", _unknown_labels(assets)),
         ("wrong_labels", "Late labels unknown or malformed, by asset", wrong),
         ("contradictions", "Samples with two labels, by asset", {k: v["contradictory"] for k, v in labels.items()}),
         ("lost", "What could not be kept, by kind", status["lost"]),

@@ -78,9 +78,10 @@ class Asset:
         self.name, self.config, self.participant = name, config, participant
         self._latency = latency
         self._card: Card | None = None
-        self._windows, self._decider = AssetWindows(name, config), Decider(name, config, participant.config)
-        self._events = AssetEvents(gateway, name, config, state, silence, run, raise_event, events)
         self._samples = AssetSamples(name, config, samples)
+        self._windows = AssetWindows(name, config, self._samples.read_label)
+        self._decider = Decider(name, config, participant.config)
+        self._events = AssetEvents(gateway, name, config, state, silence, run, raise_event, events)
         model = config.model
         past = HistoryEvents(
             lambda state: Alert(gateway, name, config.when, state, run, model), self._events, raise_event, events
@@ -162,10 +163,11 @@ class Asset:
         refused = window.missing > self.config.window.max_missing
         shares = np.isnan(window.values).mean(axis=-1) if window.missing else None
         self._watch.window(shares, refused, window.received_ns / 1e9)
+        actual = self._samples.target(window)
         if refused:
             self._gappy += 1
             return
-        features, actual = self._decider.features(window), self._samples.target(window)
+        features = self._decider.features(window)
         context = self._context.at(window.end_ns) if self._context is not None else NO_CONTEXT
         self.newest = Glance(window, features)
         serving = self.participant.serving

@@ -70,8 +70,17 @@ class AssetSamples:
             return None
         names = self._config.label.map if self._config.label else {}  # of the one target that a tag may give by name
         target = target_value(value, self._card, names)
-        self._tag_labels.take(value, target is not None, self._card)
+        self._tag_labels.window(target is not None)
         return target
+
+    def read_label(self, value: float | str) -> None:
+        """Note a label as a tag gave it, whatever becomes of the windows that have it."""
+        if self._card is None:
+            return
+        names = self._config.label.map if self._config.label else {}
+        several = len(self._card.targets) > 1  # each has a tag of its own, which gives a number
+        known = isinstance(value, float) if several else target_value(value, self._card, names) is not None
+        self._tag_labels.read(value, known, self._card)
 
     def put(self, window: Window, features: NDArray[Any], actual: TargetValue, part: str) -> None:
         """Queue a window, unless it straddles what is held back or its label is unknown and not waited for.

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from fedge_models.graph.card import Card
 from ..config.schema import AssetConfig, TagConfig
 from ..types import Batch, Reading, Window
 from ..windows.assembler import Assembler
+from ..windows.channel import unnoted
 from ..windows.facts import ChannelFacts
 from ..windows.snapshots import Snapshots
 from .pace import UNKNOWN, Pace
@@ -25,8 +26,10 @@ FOREVER_NS = 1 << 62
 class AssetWindows:
     """The windows of asset `name`; none before its model is known (`begin`)."""
 
-    def __init__(self, name: str, config: AssetConfig) -> None:
+    def __init__(self, name: str, config: AssetConfig, read_label: Callable[[float | str], None] = unnoted) -> None:
+        """read_label: called with each label that a tag gives."""
         self.pace = UNKNOWN
+        self._read_label = read_label
         self.card: Card | None = None
         self._name, self._config = name, config
         self._assembler: Assembler | Snapshots | None = None
@@ -42,7 +45,8 @@ class AssetWindows:
         self.card = card
         if card.image is not None:
             channel, picture = next(iter(self._channels(card).items()))
-            self._assembler = Snapshots(self._name, picture, self._labels(card), card.image, pace.late_s, channel)
+            labels, read = self._labels(card), self._read_label
+            self._assembler = Snapshots(self._name, picture, labels, card.image, pace.late_s, channel, read)
             return
         self._assembler = assembler = self.assembler_of(card)
         if self._start_ns is not None:
@@ -59,7 +63,7 @@ class AssetWindows:
         """An assembler of the asset's windows that has no reading yet."""
         pace, channels, labels = self.pace, self._channels(card), self._labels(card)
         how = pace.rate_hz, pace.length, pace.hop, pace.hold_s, pace.late_s
-        return Assembler(self._name, channels, labels, *how, card.task == "regress")
+        return Assembler(self._name, channels, labels, *how, card.task == "regress", self._read_label)
 
     def hold(self, batch: Batch) -> None:
         """Hold the last reading of each tag until there is a model: OPC UA will not send an unchanged value again."""

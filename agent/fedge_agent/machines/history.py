@@ -101,11 +101,12 @@ class History:
     def _decide(self, window: Window, serving: Serving | None) -> None:
         assert self._decider is not None
         self.made += 1
+        actual = self._samples.target(window)
         if window.missing > self._config.window.max_missing:
             self.gappy += 1
             return
         window = window._replace(received_ns=time.monotonic_ns())
-        features, actual = self._decider.features(window), self._samples.target(window)
+        features = self._decider.features(window)
         context = self._context.at(window.end_ns) if self._context is not None else {}
         if serving is None:
             self.undecided += 1

@@ -258,6 +258,8 @@ class LabelBook(TableWriter):
         with self.tables.transaction() as db:
             for number, label in labels:
                 y = subject.target_value(card, label.value)
+                if not after:
+                    count.note(y is not None)
                 if y is None:
                     if not after:  # counted once
                         label_table.mark_unknown(db, number)

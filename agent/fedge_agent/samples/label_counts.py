@@ -8,6 +8,7 @@ from typing import Any
 
 from ..types import Label
 from .label_values import describe
+from .tag_labels import LASTS
 
 logger = logging.getLogger(__name__)
 
@@ -19,11 +20,16 @@ class LabelCounts:
         self.relabelled = self.unknown = self.malformed = self.contradictory = self.expired = 0
         self.examples: dict[str, str] = {}  # kind -> the last one
         self.problem: str | None = None  # why labels do not come
+        self._strange = 0  # labels in a row that the model does not know
 
     def add(self, kind: str, example: str, count: int = 1) -> None:
         """Count labels of a kind that somebody should look at."""
         vars(self)[kind] += count
         self.examples[kind] = example[:300]
+
+    def note(self, known: bool) -> None:
+        """Note whether the model knows a label that came."""
+        self._strange = 0 if known else self._strange + 1
 
     def state(self, asset: str, problem: str | None) -> None:
         """State (or with None: withdraw) that the asset's labels do not come, in the operator's words."""
@@ -43,5 +49,10 @@ class LabelCounts:
             "contradictory": self.contradictory,
             "expired": self.expired,
             "examples": {**self.examples, **({"unmatched": describe(last)} if last else {})},
-            "problem": self.problem,
+            "problem": self.problem or self._unknown_problem(),
         }
+
+    def _unknown_problem(self) -> str | None:
+        if self._strange < LASTS:
+            return None
+        return f"the last {self._strange} were ones that the model does not know: {self.examples['unknown']}"

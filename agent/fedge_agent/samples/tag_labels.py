@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Count the labels of a tag or column that the model does not know, such as a misspelt one; a problem where it lasts.
 
-Pure. Leaves to others what a label means (`label_values`).
+They are counted where they are read, whether or not a window with them is ever decided on. Pure. Leaves to others what
+a label means (`label_values`).
 """
 
 from __future__ import annotations
@@ -14,31 +15,39 @@ from fedge_models.system.text import printable
 
 from .label_values import accepted_values
 
-LASTS = 10  # windows in a row
+LASTS = 10  # labels, or windows, in a row
 SHOWN = 40  # characters of a label
 
 
 class TagLabels:
-    """The labels of one asset's windows."""
+    """The labels of one asset's tags, and of its windows."""
 
     def __init__(self) -> None:
-        self.unknown = self._running = 0
+        self.unknown = self._labels = self._windows = 0  # the last two: in a row
         self._example = ""
 
-    def take(self, value: float | str, known: bool, card: Card) -> None:
-        """Note the label of a window, and whether the model knows it."""
+    def read(self, value: float | str, known: bool, card: Card) -> None:
+        """Note a label that a tag gave, and whether the model knows it."""
         if known:
-            self._running = 0
+            self._labels = self._windows = 0
             return
         self.unknown += 1
-        self._running += 1
+        self._labels += 1
         text = value if isinstance(value, str) else f"{value:g}"
         near = near_names(text, card.labels, 1, 0.5) if card.task == "classify" else []
         meant = f", did you mean {near[0]!r}?" if near else ""
-        self._example = f"{printable(text[:SHOWN])!r}: expected {accepted_values(card)}{meant}"
+        self._example = f"{printable(text[:SHOWN])!r}: expected {_expected(card)}{meant}"
+
+    def window(self, known: bool) -> None:
+        """Note whether the model knows the label of a window: a tag that is sent on change lasts so."""
+        self._windows = 0 if known else self._windows + 1
 
     def status(self) -> dict[str, Any]:
         """For the status page."""
-        lasts = self._running >= LASTS
-        problem = f"the last {self._running} windows had labels that the model does not know, {self._example}"
-        return {"unknown": self.unknown, "example": self._example, "problem": problem if lasts else None}
+        count, what = max((self._labels, "labels were ones"), (self._windows, "windows had labels"))
+        problem = f"the last {count} {what} that the model does not know, {self._example}"
+        return {"unknown": self.unknown, "example": self._example, "problem": problem if count >= LASTS else None}
+
+
+def _expected(card: Card) -> str:
+    return "a number" if len(card.targets) > 1 else accepted_values(card)

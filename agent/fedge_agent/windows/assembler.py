@@ -11,14 +11,14 @@ sample, their drift against the time stamps corrected. What was unusable or late
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from ..config.schema import TagConfig
 from ..types import Array, Batch, Reading, Window
-from .channel import NEVER_NS, Channel, known
+from .channel import NEVER_NS, Channel, known, unnoted
 from .facts import ChannelFacts
 from .grid import Grid
 from .intake import Intake, plain
@@ -55,7 +55,9 @@ class Assembler:
         max_hold_s: float,
         lateness_s: float,
         measured: bool = False,
+        read_label: Callable[[float | str], None] = unnoted,
     ) -> None:
+        """read_label: called with each label that a tag gives."""
         self._asset, self._length, self._hop = asset, length, hop
         self._rate, self._period = rate_hz, 1e9 / rate_hz
         self._hold, self._lateness = round(max_hold_s * 1e9), round(lateness_s * 1e9)
@@ -78,7 +80,7 @@ class Assembler:
         for tag, channel in zip([*channels.values(), *labels], self._all, strict=True):
             self._sources.setdefault(tag.source, SourceClock()).follow(tag.tag, channel)
         self._buffer: Array = np.empty((len(self._rows), 4 * max(length, hop)), np.float32)
-        self._intake = Intake()
+        self._intake = Intake(read_label)
         self.counters = self._intake.counters
         self._grid: Grid | None = None
         self._newest = NEVER_NS  # of all rows: until then there may be values

@@ -120,6 +120,10 @@ class Channel:
             self.blocks.popleft()
 
 
+def unnoted(_: float | str) -> None:
+    """Note no label."""
+
+
 def known(value: float | str) -> bool:
     """Whether it is a value, not NaN."""
     return isinstance(value, str) or not math.isnan(value)

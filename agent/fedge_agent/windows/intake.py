@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..types import Array, Quality, Reading
-from .channel import LARGEST, Channel
+from .channel import LARGEST, Channel, known, unnoted
 
 
 @dataclass
@@ -31,8 +32,9 @@ class Counters:
 class Intake:
     """Reads values. `received`: when the batch at hand came, monotonic s."""
 
-    def __init__(self) -> None:
-        self.counters, self.received = Counters(), 0.0
+    def __init__(self, read_label: Callable[[float | str], None] = unnoted) -> None:
+        """read_label: called with each label, used or not."""
+        self.counters, self.received, self._read_label = Counters(), 0.0, read_label
 
     def ranged(self, channel: Channel, reading: Reading) -> Reading:
         """Count a reading, and make one outside of its channel's range a bad one."""
@@ -40,6 +42,8 @@ class Intake:
         if reading.quality is Quality.UNCERTAIN:
             self.counters.uncertain += 1
         if channel.range is None or not isinstance(reading.value, (int, float)) or channel.holds(reading.value):
+            if channel.label and known(label := plain(channel, reading)):
+                self._read_label(label)
             return reading
         self._count_outside(channel, 1)
         channel.facts.note_outside(reading.value)

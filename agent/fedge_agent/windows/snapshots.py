@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from ..config.schema import TagConfig
 from ..types import Batch, Quality, Reading, Window
-from .channel import NEVER_NS, holds
+from .channel import NEVER_NS, holds, known, unnoted
 from .facts import ChannelFacts
 from .pictures import prepare
 
@@ -52,10 +52,12 @@ class Snapshots:
         spec: ImageSpec,
         lateness_s: float,
         channel: str = "picture",
+        read_label: Callable[[float | str], None] = unnoted,
     ) -> None:
+        """read_label: called with each label that a tag gives."""
         self._asset, self._picture, self._spec = asset, picture, spec
         self._facts = ChannelFacts(channel, picture.source, picture.tag, "pictures")
-        self._labels = [(tag, _LabelHistory()) for tag in labels]
+        self._labels = [(tag, _LabelHistory(read_label)) for tag in labels]
         self._lateness = round(lateness_s * 1e9)
         self._newest, self._outside = NEVER_NS, dict[str, int]()
         self._waiting: deque[Window] = deque()
@@ -134,7 +136,8 @@ class Snapshots:
 class _LabelHistory:
     """The values of one label, and until when they are known."""
 
-    def __init__(self) -> None:
+    def __init__(self, read: Callable[[float | str], None]) -> None:
+        self._read = read
         self._times: list[int] = []
         self._values: list[float | str] = []
         self.known = NEVER_NS
@@ -149,7 +152,10 @@ class _LabelHistory:
                 good = reading.quality is not Quality.BAD and isinstance(reading.value, (int, float, str))
                 if good and not isinstance(reading.value, str) and not holds(tag.range, reading.value):  # type: ignore[arg-type]
                     good, outside = False, outside + 1
-                self._note(reading.time_ns, reading.value if good else math.nan)  # type: ignore[arg-type]
+                value: float | str = reading.value if good else math.nan  # type: ignore[assignment]
+                if known(value):
+                    self._read(value)
+                self._note(reading.time_ns, value)
         if batch.alive_ns is not None and self._times:
             self.known = max(self.known, batch.alive_ns)
         return outside

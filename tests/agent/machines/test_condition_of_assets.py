@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fedge_agent.config.schema import AssetConfig, ModelConfig, TagConfig, Training, WindowConfig
+from fedge_agent.config.schema import AssetConfig, LabelConfig, ModelConfig, TagConfig, Training, WindowConfig
 from fedge_agent.durable.spool import Spool
 from fedge_agent.federation.participant import Participant
 from fedge_agent.health import Latency
@@ -36,8 +36,9 @@ class Machine:
     """An asset, fed by hand; a second of the machine's time is one of the monotonic clock, from `began` on."""
 
     def __init__(
-        self, at_end: AtEnd, folder: Path, card: Card = CARD, alter: Callable[[Any], None] | None = None
+        self, at_end: AtEnd, folder: Path, card: Card = CARD, alter: Callable[[Any], None] | None = None, **more: Any
     ) -> None:
+        """more: keys of the asset."""
         model = zoo.autoencoder(card, 4, (3, 2))
         (folder / "m.onnx").write_bytes(model.SerializeToString())
         self.samples, spool = (
@@ -49,7 +50,7 @@ class Machine:
             "m", config, folder / "models", self.samples, spool, None, None, lambda *_: None, lambda _: False
         )
         tags = {c.name: TagConfig(source="plc", tag=c.name) for c in card.channels}
-        asset = AssetConfig(model="m", channels=tags, window=WindowConfig(max_hold=1, lateness=1))  # type: ignore[arg-type]
+        asset = AssetConfig(model="m", channels=tags, window=WindowConfig(max_hold=1, lateness=1), **more)  # type: ignore[arg-type]
         self.asset = Asset("gw", "pump", asset, self.part, self.samples, Latency(), AlertState(), lambda *_: None)
         self.began, self.second = time.monotonic(), 0
 
@@ -212,3 +213,20 @@ def test_a_score_or_limit_that_cannot_alarm_is_blind(decides: Machine, score: fl
 
 def test_recent_decisions_of_many_machines_take_no_more_memory_than_of_a_few() -> None:
     assert [recent_share(n) for n in (1, 4, 16, 200, 1000)] == [4096, 4096, 1024, 100, 100]
+
+
+@pytest.mark.parametrize("press", [noise, lambda _: BAD], ids=["not decided on yet", "refused for gaps"])
+def test_misspelt_labels_are_counted_where_they_are_read(at_end: AtEnd, tmp_path: Path, press: Value) -> None:
+    machine = Machine(at_end, tmp_path, label=LabelConfig(source="plc", tag="state"))
+    machine.model_comes()
+    machine.run(1, alive=True, press=press)
+    machine.asset.push(Batch("plc", [Reading("state", START_S * SECOND, "nromal")], START_S * SECOND, 1))
+    found = machine.asset.status()["tag_labels"]
+    assert found["unknown"] == 1 and found["example"].startswith("'nromal': expected one of normal, anomaly")
+    machine.run(70, alive=True, press=press)
+    found = machine.asset.status()["tag_labels"]
+    assert machine.asset.status()["last"] is None
+    assert found["unknown"] == 1 and "windows had labels that the model does not know, 'nromal'" in found["problem"]
+    now = (START_S + 70) * SECOND
+    machine.asset.push(Batch("plc", [Reading("state", now, "normal")], now, 2))
+    assert machine.asset.status()["tag_labels"]["problem"] is None

@@ -22,6 +22,7 @@ from fedge_agent.samples.label_book import STRANGER, LabelBook, Subject
 from fedge_agent.samples.label_values import RANKS, target_value
 from fedge_agent.samples.sample_table import Sample
 from fedge_agent.samples.store import SampleStore
+from fedge_agent.samples.tag_labels import LASTS
 from fedge_agent.types import Label
 from fedge_models.errors import StorageError
 from fedge_models.graph.card import Card, Channel, Target, WindowSpec
@@ -233,6 +234,19 @@ def test_labels_wait_for_the_model(tmp_path: Path) -> None:
     plant.look()
     assert plant.taught() == [1]
     plant.close()
+
+
+def test_unknown_names_are_a_problem_while_they_last_even_without_any_window(plant: Plant) -> None:
+    for i in range(LASTS):
+        plant.put("wornn", i, i + 1, "inspection")
+    plant.look()
+    shown = plant.shown()
+    assert shown["unknown"] == LASTS
+    assert shown["problem"].startswith(f"the last {LASTS} were ones that the model does not know: inspection says 'wor")
+    assert "expected one of ok, worn, broken" in shown["problem"]
+    plant.put("worn", 20, 21, "inspection")
+    plant.look()
+    assert plant.shown()["problem"] is None
 
 
 def test_an_unknown_name_is_reported_and_joined_once_the_map_knows_it(plant: Plant) -> None:
