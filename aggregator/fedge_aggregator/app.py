@@ -44,7 +44,7 @@ class App:
         self._wake = threading.Condition()
         self._woken = False
         self._stop = threading.Event()
-        self._started, self._started_monotonic = time.time(), time.monotonic()
+        self._started = time.monotonic()
         with ExitStack() as opened:  # closes what is open when a later part cannot be made
             self._open(opened)
             self._opened = opened.pop_all()
@@ -133,7 +133,7 @@ class App:
         with self._lock:
             federations = list(self._federations.values())
         return {
-            "started": self._started,
+            "uptime_s": round(time.monotonic() - self._started, 1),
             "address": self.address,
             "federations": {f.name: f.status(time.time(), self._active(f)) for f in federations},
         }
@@ -141,7 +141,7 @@ class App:
     def _active(self, federation: Federation) -> set[str]:
         """Members heard from lately; after a start all count as heard from until their time is over."""
         silent, window = self._calls.silent_for(), float(federation.config.active)
-        up = time.monotonic() - self._started_monotonic
+        up = time.monotonic() - self._started
         return {n for n in self.store.members(federation.name) if silent.get(n, up) <= window}
 
     def _arrived(self, name: str) -> None:

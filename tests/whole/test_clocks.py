@@ -16,7 +16,7 @@ import onnx
 import pytest
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, WindowSpec
-from support.canned_http import CannedServer, reply
+from support.canned_http import CannedServer, Request, reply
 from support.faketime import WallClock
 from support.gateway import Gateway
 
@@ -154,3 +154,43 @@ def test_summer_time_begins_and_ends_without_notice(site: Site, change: str) -> 
     site.wait(lambda: (site.asset()["last"] or {"time_ns": 0})["time_ns"] > (before + 12) * 1e9, "the change")
     counters = site.asset()["counters"]
     assert counters["clock_jumps"] == counters["gaps"] == counters["late"] == 0
+
+
+class SlowMes:
+    """A MES that makes an order some seconds after the request, whose answer is lost."""
+
+    def __init__(self) -> None:
+        self.made: list[tuple[float, str]] = []
+
+    def __call__(self, asked: Request) -> bytes:
+        now = time.monotonic()
+        if asked.line.startswith("GET"):
+            found = [{"id": i, "reference": key} for i, (at, key) in enumerate(self.made) if now >= at]
+            return reply(200, json.dumps({"items": found}))
+        self.made.append((now + 3.0, json.loads(asked.body)["reference"]))
+        return b""
+
+
+@pytest.mark.parametrize("set_by", [-HOUR, 400 * DAY])
+def test_a_clock_that_is_set_makes_no_second_order(site: Site, set_by: float) -> None:
+    mes = SlowMes()
+    with CannedServer(mes) as server, site.config.open("a") as config:
+        config.write(f'''
+[output.mes]
+type = "mes"
+url = "{server.url}"
+settle = "6s"
+find = {{ method = "GET", url = "/find", rows = "/items", key = "/reference", match = "{{key}}", id = "/id" }}
+create = {{ url = "/orders", body = {{ reference = "{{key}}" }}, id = "/id" }}
+''')
+        config.flush()
+        site.start("gw")
+        site.decides()
+        site.level = FAULT
+        site.wait(lambda: site.status("gw")["outputs"]["mes"]["error"], "a create without an answer")
+        site.clock.shift(set_by)
+        site.wait(
+            lambda: site.status("gw")["outputs"]["mes"]["orders"] == 1,
+            "the order to be found",
+        )
+        assert len(mes.made) == 1

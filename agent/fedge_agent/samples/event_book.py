@@ -300,7 +300,7 @@ class EventBook(TableWriter):
             counted = {s.subject: s for s in self._counted_down()}
             self._shelves = {s.subject: _newer(s, counted.get(s.subject)) for s in shelves}
             for shelf in self._shelves.values():
-                self._ends.setdefault((shelf.subject, shelf.at), time.monotonic() + shelf.left_s)
+                self._ends.setdefault((shelf.subject, shelf.at), time.monotonic() + _left_s(shelf, time.time()))
 
     def _load_keys(self) -> set[str]:
         try:
@@ -313,14 +313,15 @@ class EventBook(TableWriter):
         return self._holds[name].verdict if name in self._holds else ""
 
     def _counted_down(self) -> Sequence[Shelf]:
-        now = time.monotonic()
-        return [s._replace(left_s=max(0.0, self._end_of(s, now) - now)) for s in self._shelves.values()]
+        now, wall = time.monotonic(), time.time()
+        left = [(s, max(0.0, self._end_of(s, now) - now)) for s in self._shelves.values()]
+        return [s._replace(left_s=left_s, until=wall + left_s) for s, left_s in left]
 
     def _end_of(self, shelf: Shelf, now: float) -> float:
         return self._ends.get((shelf.subject, shelf.at), now + shelf.left_s)
 
     def _end_shelves(self) -> None:
-        ended = [s for s in self._counted_down() if s.left_s <= 0 or time.time() >= s.until]
+        ended = [s for s in self._counted_down() if s.left_s <= 0]
         with self._lock:
             for shelf in ended:
                 self._shelves.pop(shelf.subject, None)
@@ -352,6 +353,12 @@ class EventBook(TableWriter):
             event_table.forget_old(db)
             for shelf in self._counted_down():
                 event_table.update_shelf(db, shelf)
+
+
+def _left_s(shelf: Shelf, wall: float) -> float:
+    """What is left of a shelf that this process sees first: it ends while the gateway is off, too, and a wall clock
+    that was set back makes it no longer."""
+    return max(0.0, min(shelf.left_s, shelf.until - wall))
 
 
 def _newer(stored: Shelf, known: Shelf | None) -> Shelf:

@@ -58,7 +58,7 @@ class Shelf(NamedTuple):
     """A machine or an event that raises nothing for a while."""
 
     subject: str
-    until: float  # Unix time, s
+    until: float  # Unix time, s, by the wall clock as it is now; what counts while an agent runs is `left_s`
     left_s: float  # of the agent's running time
     who: str
     text: str
@@ -153,8 +153,8 @@ def put_shelf(db: sqlite3.Connection, shelf: Shelf) -> None:
 
 def update_shelf(db: sqlite3.Connection, shelf: Shelf) -> None:
     """Store what is left of a shelf and what it suppressed, unless it was shelved again meanwhile."""
-    sql = "UPDATE shelves SET left_s = ?, suppressed = ? WHERE subject = ? AND at = ?"
-    db.execute(sql, (shelf.left_s, shelf.suppressed, shelf.subject, shelf.at))
+    sql = "UPDATE shelves SET left_s = ?, until = ?, suppressed = ? WHERE subject = ? AND at = ?"
+    db.execute(sql, (shelf.left_s, shelf.until, shelf.suppressed, shelf.subject, shelf.at))
 
 
 def end_shelf(db: sqlite3.Connection, subject: str, at: float | None = None) -> None:

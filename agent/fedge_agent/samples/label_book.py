@@ -223,13 +223,19 @@ class LabelBook(TableWriter):
     def _is_sound(self, label: Label, now: int) -> bool:
         """Whether the label can be stored; counted if not."""
         why, known = why_malformed(label), label.asset in self._subjects
-        if why is None and label.start_ns > max(now, self._newest(label.asset) or 0) + times.DAY_NS:
+        if why is None and self._is_ahead(label, now):
             why = f"begins {times.shown(label.start_ns)}, which is more than a day ahead"
         if why is None and not known:
             why = f"asset {label.asset!r}: no such [asset] here"
         if why is not None:
             self._count(label.asset if known else STRANGER).add("malformed", why)
         return why is None
+
+    def _is_ahead(self, label: Label, now: int) -> bool:
+        """Whether a label is of a time to come; a clock that does not know the year cannot tell."""
+        newest = self._newest(label.asset)
+        known = now >= times.RELEASED_S * 10**9 or newest is not None
+        return known and label.start_ns > max(now, newest or 0) + times.DAY_NS
 
     def _newest(self, asset: str) -> int | None:
         with self.tables.reading() as db:

@@ -59,7 +59,8 @@ def count(db: sqlite3.Connection, asset: str) -> int:
 
 def unmatched(db: sqlite3.Connection, asset: str, newest_ns: int | None) -> tuple[dict[str, int], Label | None]:
     """How many labels wait for their samples, and how many will hardly get any; the last of the latter."""
-    gone = f"(end_ns <= {newest_ns or -1} OR noted < {int(time.time()) - DAY_S})"
+    now = int(time.time())  # a label that was noted after it was noted before the clock was set: long ago
+    gone = f"(end_ns <= {newest_ns or -1} OR noted NOT BETWEEN {now - DAY_S} AND {now})"
     where = "FROM labels WHERE asset = ? AND matched = 0"
     waiting, without = db.execute(f"SELECT total(NOT {gone}), total({gone}) {where}", (asset,)).fetchone()
     row = db.execute(f"SELECT {_COLUMNS} {where} AND {gone} ORDER BY id DESC LIMIT 1", (asset,)).fetchone()

@@ -30,7 +30,7 @@ def status(as_json: bool, config_path: Path) -> None:
         click.echo(data)
         return
     table = msgspec.json.decode(data)
-    click.echo(f"listening on {table['address']}, up {time.time() - table['started']:.0f} s")
+    click.echo(f"listening on {table['address']}, up {table['uptime_s']:.0f} s")
     for name, entry in table["federations"].items():
         click.echo(f"{name}: release {entry['release']}, {entry['mode']}, {entry['rule']}; {entry['waiting']}")
         for metric, summary in entry["evaluation"].items():

@@ -248,23 +248,45 @@ def test_one_event_can_be_shelved(site: Site) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wall", "running", "ends"),
+    ("wall", "running", "restarts", "ends"),
     [
-        (0, 30, False),
-        (0, 61, True),  # the clock stands still, or was set back: running time ends it
-        (-86_400, 61, True),
-        (61, 1, True),  # the machine was off, or the clock was set: better heard than missed
-        (-86_400, 30, False),
+        (0, 30, False, False),
+        (0, 61, False, True),
+        (-86_400, 61, False, True),
+        (-86_400, 30, False, False),
+        (50 * 365 * 86_400, 1, False, False),  # NTP came after a start at 1970
+        (61, 1, True, True),  # the machine was off, or the clock was set: better heard than missed
+        (-86_400, 30, True, False),
+        (-86_400, 61, True, True),
     ],
 )
-def test_a_shelf_ends_by_the_clock_and_never_after_more_running_time(
-    site: Site, monkeypatch: pytest.MonkeyPatch, wall: float, running: float, ends: bool
+def test_a_shelf_ends_after_its_running_time_and_while_the_machine_is_off(
+    site: Site, monkeypatch: pytest.MonkeyPatch, wall: float, running: float, restarts: bool, ends: bool
 ) -> None:
     site.book.shelve("pump", 60, "anna", "")
     site.round()
     now, ticks = time.time(), time.monotonic()
+    if restarts:
+        site.close()
     monkeypatch.setattr(time, "time", lambda: now + wall)
+    if restarts:
+        site.open()
     monkeypatch.setattr(time, "monotonic", lambda: ticks + running)
     site.round()
     assert site.book.note(make_event(KEY)) is ends
     assert bool(event_table.shelves(site.samples.tables._connection())) is not ends
+
+
+def test_a_shelf_of_before_the_clock_was_put_right_lasts_over_a_restart(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = time.time()
+    monkeypatch.setattr(time, "time", lambda: 100.0)
+    site.book.shelve("pump", 3600, "anna", "")
+    site.round()
+    monkeypatch.setattr(time, "time", lambda: right)
+    site.book._finish()
+    site.again()
+    assert not site.book.note(make_event(KEY))
+    [shown] = site.book.status()["shelved"]
+    assert right + 3500 < shown["until"] < right + 3601

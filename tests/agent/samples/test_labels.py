@@ -297,6 +297,32 @@ def test_malformed_labels_are_counted_reported_and_stop_nothing(plant: Plant, la
     assert shown["labels"] == 1 and plant.taught() == [1]
 
 
+@pytest.mark.parametrize("known", [False, True])
+def test_a_clock_that_does_not_know_the_year_refuses_no_label(
+    plant: Plant, monkeypatch: pytest.MonkeyPatch, known: bool
+) -> None:
+    monkeypatch.setattr(time, "time_ns", lambda: 100 * S)
+    if known:
+        plant.windows(10)
+    plant.book.put_all([Label("pump", T0, T0 + 10 * S, "worn", "hand"), Label("pump", 0, 10 * S, "worn", "hand")])
+    ahead = Label("pump", T0 + 90_000 * S, T0 + 90_001 * S, "worn", "hand")
+    plant.book.put(ahead)  # more than a day ahead of the newest sample, if there is one
+    assert (plant.shown()["malformed"], plant.shown()["labels"]) == ((1, 2) if known else (0, 3))
+
+
+@pytest.mark.parametrize("set_by", [-400 * 86_400, 0, 86_000, 400 * 86_400])
+def test_a_label_that_waits_is_named_after_a_day_also_when_the_clock_was_set(
+    plant: Plant, monkeypatch: pytest.MonkeyPatch, set_by: int
+) -> None:
+    plant.windows(0)
+    plant.put("worn", 100, 200)
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + set_by)
+    plant.look()
+    waits = 0 <= set_by < 86_400
+    assert (plant.shown()["waiting"], plant.shown()["unmatched"]) == (int(waits), int(not waits))
+
+
 def test_hostile_text_is_only_text(plant: Plant) -> None:
     plant.windows(10, part="x'); DROP TABLE samples; --")
     plant.put("'; DELETE FROM labels; --", 0, 10)

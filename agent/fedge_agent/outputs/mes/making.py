@@ -2,7 +2,8 @@
 """Make the order of an event exactly once: search for it, create it, and search again after an answer that says little.
 
 Promises: an order is recorded before it is sent; after a create without an answer nothing is sent until the target has
-had time to finish (`settle`); a conflict is an order that is there only when it is found, or the target says so.
+had time to finish (`settle`, from the start of this process if the create was sent before that); a conflict is an order
+that is there only when it is found, or the target says so.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from ... import placeholders
 from ...protocols.http import client, pointer
 from ...types import SILENT, Event
 from .. import event_fields
+from .ages import Ages
 from .caller import Caller
 from .orders import Order, Orders
 from .settings import MesConfig, Step
@@ -31,6 +33,7 @@ class Maker:
 
     def __init__(self, name: str, config: MesConfig, caller: Caller, orders: Orders) -> None:
         self._name, self._config, self._caller, self._orders = name, config, caller, orders
+        self._asked = Ages(time.monotonic, time.time)  # creates without an answer
         self._conflicts: dict[str, int] = {}  # key -> answers 409 to its create
 
     @property
@@ -44,7 +47,7 @@ class Maker:
         if self._config.find:
             self._wait_for_the_last(order)
             if ids := self.find(known):
-                self._orders.made(event.key, ids[0], doubtful=order.asked is not None)
+                self._note_made(order, ids[0])
                 return
         held = order.token
         if self._config.token:
@@ -58,14 +61,14 @@ class Maker:
             if e.nothing_done:  # else an order may have been made: it is searched for once the target has settled
                 self._orders.not_made(event.key)
             else:
-                self._orders.gave_up(event.key, time.time())
+                self._asked.note(event.key)  # from now on nobody waits for it
             raise
         except RefusedError:
             self._orders.not_made(event.key)
             if held is None:
                 raise
             id_ = self._after_a_spent_token(event, known)
-        self._orders.made(event.key, id_, doubtful=order.asked is not None)
+        self._note_made(order, id_)
 
     def create_of(self, event: Event) -> Step | None:
         """The request for a new order: a machine that is silent may have its own."""
@@ -74,7 +77,7 @@ class Maker:
     def _create(self, event: Event, known: dict[str, Any]) -> Any:
         step = self.create_of(event)
         assert step is not None
-        answer = self._caller.ask(step, known, event.key, before=lambda: self._orders.asking(event.key, time.time()))
+        answer = self._caller.ask(step, known, event.key, before=lambda: self._note_asked(event.key))
         if step.id is None:
             self._caller.prove(step, answer, event.key)
             return event.key
@@ -105,8 +108,16 @@ class Maker:
     def _wait_for_the_last(self, order: Order) -> None:
         """Raise RetryError while the target may still work on a create without an answer."""
         settle = float(self._config.settle)
-        if order.asked is not None and order.token is None and abs(time.time() - order.asked) < settle:
+        if order.asked is not None and order.token is None and self._asked.at_least(order.key) < settle:
             raise RetryError(f"{order.key}: a create had no answer; the order is searched again {settle:g} s after it")
+
+    def _note_made(self, order: Order, id_: Any) -> None:
+        self._orders.made(order.key, id_, doubtful=order.asked is not None)
+        self._asked.forget(order.key)
+
+    def _note_asked(self, key: str) -> None:
+        self._asked.note(key)
+        self._orders.asking(key, time.time())
 
     def _without_a_foreign_token(self, order: Order) -> Order:
         """The order without a create-once address of another origin, from before `url` changed."""

@@ -27,7 +27,8 @@ _FIELDS = "key, asset, opened_ns, noticed, cleared_ns, id, token, asked, doubtfu
 
 
 class Order(NamedTuple):
-    """One event at the target. Times in ns are source time, others Unix time of this machine, s."""
+    """One event at the target. Times in ns are source time, others Unix time of this machine, s: people set it, so
+    `ages` measures how long ago something was."""
 
     key: str
     asset: str
@@ -75,10 +76,6 @@ class Orders:
     def asking(self, key: str, now: float) -> None:
         """Record that a create is about to be sent."""
         self._run("UPDATE orders SET asked = ? WHERE key = ?", now, key)
-
-    def gave_up(self, key: str, now: float) -> None:
-        """Record that nobody waits any longer for the answer to a create that was sent."""
-        self._run("UPDATE orders SET asked = ? WHERE key = ? AND asked IS NOT NULL", now, key)
 
     def not_made(self, key: str) -> None:
         """Record that the target refused the create."""

@@ -21,6 +21,7 @@ from ...protocols.http import auth, client, pointer
 from ...types import Decision, Event, Label, Output, Receipt, is_silent
 from .. import event_fields
 from . import presets
+from .ages import Ages
 from .caller import Caller
 from .making import Maker
 from .orders import Order, Orders
@@ -45,6 +46,7 @@ class MesOutput(Output):
         self._name, self._config = name, presets.complete(config, where)
         self._caller = Caller(self._config, where)
         self._orders = Orders(None)
+        self._noticed = Ages(time.monotonic, time.time)
         self._maker = Maker(name, self._config, self._caller, self._orders)
         self._writer = Writer(None, self._maker.target)
         self.poll = float(config.poll)
@@ -76,9 +78,7 @@ class MesOutput(Output):
         self._writer.hold()
         if event.state == "cleared":
             return self._clear(event)
-        order = self._orders.notice(
-            event.key, event.decision.asset, event.since_ns or event.decision.time_ns, time.time()
-        )
+        order = self._notice(event)
         if LEVELS.index(event.severity) < LEVELS.index(self._config.severity):
             return Receipt(skipped=f"its severity {event.severity} is below {self._config.severity}")
         if order.id is None:
@@ -116,7 +116,7 @@ class MesOutput(Output):
                 continue
             if label is not None:
                 yield label
-                self._orders.done(order.key)
+                self._done(order)
         if problem is not None:
             raise problem
 
@@ -138,6 +138,13 @@ class MesOutput(Output):
     def status(self) -> dict[str, Any]:
         """Number of orders, their states at the target, duplicates."""
         return {**self._orders.status(), **({"problem": self._flaw} if self._flaw else {})}
+
+    def _notice(self, event: Event) -> Order:
+        if (order := self._orders.get(event.key)) is not None:
+            return order
+        self._noticed.note(event.key)
+        since_ns = event.since_ns or event.decision.time_ns
+        return self._orders.notice(event.key, event.decision.asset, since_ns, time.time())
 
     # after
 
@@ -188,11 +195,11 @@ class MesOutput(Output):
             answer = self._caller.ask(step, known, "", may_be_gone=True)
         except RefusedError as e:
             logger.error("output %s: %s: its state cannot be read: %s", self._name, order.key, e)
-            self._orders.done(order.key)
+            self._done(order)
             return None
         if answer.status == client.GONE:
             self._orders.seen(order.key, "gone")
-            self._orders.done(order.key)
+            self._done(order)
             return None
         code = pointer.find(answer.data, step.code)
         text = str(code) if isinstance(code, (str, int)) else None
@@ -201,12 +208,16 @@ class MesOutput(Output):
         if text is None or text not in self._config.closing:
             return None
         if is_silent(order.key):  # there are no windows to label
-            self._orders.done(order.key)
+            self._done(order)
             return None
-        # A false alarm may never clear: then the label ends now, in source time. The clock may have been set since.
-        open_s = min(max(0.0, time.time() - order.noticed), LONGEST_OPEN_S)
+        # A false alarm may never clear: then the label ends now, in source time.
+        open_s = min(self._noticed.about(order.key, order.noticed), LONGEST_OPEN_S)
         end = order.cleared_ns or order.opened_ns + round(open_s * 1e9)
         return Label(order.asset, order.opened_ns, end, self._config.closing[text], "mes")
+
+    def _done(self, order: Order) -> None:
+        self._orders.done(order.key)
+        self._noticed.forget(order.key)
 
 
 def _why_never_closed(config: MesConfig, where: str) -> str | None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +12,13 @@ from fedge_agent.config.schema import When
 from fedge_agent.durable.spool import Spool
 from fedge_agent.machines.alerts import Alert
 from fedge_agent.outputs.host import HostedOutput
-from fedge_agent.outputs.mes.orders import Order
-from fedge_agent.outputs.mes.output import LONGEST_OPEN_S, MesOutput
+from fedge_agent.outputs.mes.orders import Orders
+from fedge_agent.outputs.mes.output import MesOutput
 from fedge_agent.outputs.mes.settings import MesConfig, Step
 from fedge_agent.samples.label_book import LabelBook, Subject
 from fedge_agent.samples.sample_table import Sample
 from fedge_agent.samples.store import SampleStore
-from fedge_agent.types import AlertState, Decision
+from fedge_agent.types import AlertState, Decision, Event
 from fedge_models.graph.card import Card, Channel, WindowSpec
 from fedge_models.system.settings import Positive, Seconds
 from support.at_end import AtEnd
@@ -27,6 +28,7 @@ from support.waiting import until
 
 S = 1_000_000_000
 T0 = 1_700_000_000 * S
+DAY_S = 86_400.0
 CARD = Card("anomaly", (Channel("a"),), WindowSpec(1, 10, 10), ("mean",))
 SCORES = [0.1, 0.2, 3, 3, 3, 3, 3, 0.1, 0.1, 0.1, 0.2]  # of windows of ten seconds, one after the other
 
@@ -73,13 +75,47 @@ def test_closed_order_teaches_the_model(at_end: AtEnd, tmp_path: Path, found: st
     spool.close()
 
 
-def test_an_alarm_that_never_cleared_labels_no_future_when_ntp_comes(at_end: AtEnd, tmp_path: Path) -> None:
-    """The order was noticed at 1970, a minute after the start, and is closed when the clock is right."""
-    order = Order("gw:m:pump:1", "pump", T0, 60.0, None, "17", None, None, False, None)
-    with CannedServer(lambda _: reply(200, '{"code": "no fault found"}')) as server:
+@pytest.mark.parametrize(
+    ("noticed", "wall", "labelled_s"),
+    [
+        (-3000.0, 0.0, 3090.0),  # by an earlier process, 50 minutes before this one
+        (None, 0.0, 90.0),
+        (None, 400 * DAY_S, 90.0),  # the clock was set while this process ran
+        (None, -400 * DAY_S, 90.0),
+        (-400 * DAY_S, 0.0, 90.0),  # or before it started: noticed at a time that is wrong
+        (400 * DAY_S, 0.0, 90.0),
+    ],
+)
+def test_an_alarm_that_never_cleared_labels_no_future_when_the_clock_is_set(
+    monkeypatch: pytest.MonkeyPatch,
+    at_end: AtEnd,
+    tmp_path: Path,
+    noticed: float | None,
+    wall: float,
+    labelled_s: float,
+) -> None:
+    """The order is closed 90 s after the process began. noticed: before that, in an earlier process."""
+    began, ticks = time.time(), [time.monotonic()]
+    monkeypatch.setattr(time, "time", lambda: began)
+    monkeypatch.setattr(time, "monotonic", lambda: ticks[0])
+    if noticed is not None:
+        earlier = Orders(tmp_path / "cmms.sqlite")
+        earlier.notice("gw:m:pump:1", "pump", T0, began + noticed)
+        earlier.made("gw:m:pump:1", "17")
+        earlier.close()
+    with CannedServer(lambda _: reply(200, '{"id": 17, "code": "no fault found"}')) as server:
         status = Step(method="GET", url="/{id}", code="/code")
-        config = MesConfig(url=server.url, status=status, closing={"no fault found": "normal"}, poll=Positive(0))
+        closing = {"no fault found": "normal"}
+        config = MesConfig(
+            url=server.url, create=Step(body={}, id="/id"), status=status, closing=closing, poll=Positive(0)
+        )
         mes = at_end(MesOutput("cmms", config))
         mes.begin(tmp_path)
-        label = mes._closed(order)
-    assert label is not None and label.start_ns == T0 and label.end_ns == T0 + round(LONGEST_OPEN_S * S)
+        if noticed is None:
+            mes.deliver(
+                Event("gw:m:pump:1", "opened", Decision("pump", "m", 1, T0, 3.0, 1.0, "anomaly", 0.0, 0.0), 3.0)
+            )
+        monkeypatch.setattr(time, "time", lambda: began + wall)
+        ticks[0] += 90.0
+        [label] = mes.collect()
+    assert (label.start_ns, label.end_ns) == (T0, T0 + round(labelled_s * S))

@@ -135,6 +135,32 @@ def test_lost_answer_is_searched_for_once_the_target_has_settled(at_end: AtEnd, 
     assert orders.made == [EVENT.key] and mes.status()["orders"] == 1
 
 
+@pytest.mark.parametrize("restarts", [False, True])
+@pytest.mark.parametrize("set_by", [-400 * 86_400.0, -3600.0, 3600.0, 400 * 86_400.0])
+def test_a_clock_that_is_set_neither_ends_nor_prolongs_the_wait_for_a_target_that_settles(
+    at_end: AtEnd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, set_by: float, restarts: bool
+) -> None:
+    orders, began, clock = Orders(lose=1), time.time(), [time.monotonic()]
+    with CannedServer(orders) as server:
+        monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+        config = MesConfig(url=server.url, find=FIND, create=CREATE, settle=Seconds(10))
+        mes = at_end(MesOutput("mes", config))
+        mes.begin(tmp_path)
+        with pytest.raises(UnreachableError):
+            mes.deliver(EVENT)
+        monkeypatch.setattr(time, "time", lambda: began + set_by)
+        if restarts:
+            mes.end()
+            mes = at_end(MesOutput("mes", config))
+            mes.begin(tmp_path)
+        clock[0] += 9.0
+        with pytest.raises(RetryError, match="a create had no answer"):
+            mes.deliver(EVENT)
+        clock[0] += 2.0
+        mes.deliver(EVENT)
+    assert orders.made == [EVENT.key]
+
+
 def test_hostile_id_stays_one_part_of_the_address(at_end: AtEnd) -> None:
     """What a target or a machine says is put into addresses: it must not lead to another path or query."""
     hostile = "../users/1?delete=yes#"
@@ -156,9 +182,8 @@ def test_target_settles_from_when_nobody_waits_for_its_answer_any_longer(
     at_end: AtEnd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A create that took the whole of `timeout` may still arrive: it is not searched for at once after that."""
-    orders, began = Orders(lose=1), time.time()
-    clock = [began]
-    monkeypatch.setattr(time, "time", lambda: clock[0])
+    orders, clock = Orders(lose=1), [time.monotonic()]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
 
     def answer(asked: Request) -> bytes:
         clock[0] += 30.0 if "/find" not in asked.line else 0.0
