@@ -10,7 +10,7 @@ import msgspec
 from fedge_models.system import times
 
 from ..machines.condition import Condition, State
-from ..machines.condition_words import likeness, merged, names, words
+from ..machines.condition_words import duration, likeness, merged, names, words
 from ..types import SEVERITIES
 
 Entries = dict[str, dict[str, Any]]
@@ -96,9 +96,12 @@ def _unused(*entries: dict[str, Any]) -> str:
 def _implausible(*entries: dict[str, Any]) -> str:
     """How many times fitted none of those around them, the channels, and an example; empty when all did."""
     count = sum(e["counters"].get("times_implausible", 0) for e in entries)
-    found = {name: last for e in entries for name, (_, last) in e.get("implausible_times", {}).items()}
-    where = f" ({names(found)}, the last {times.shown(next(reversed(found.values())))} UTC)" if found else ""
-    return f"; {count} times implausible{where}" if count else ""
+    found = {name: last for e in entries for name, (_, *last) in e.get("implausible_times", {}).items()}
+    if not count or not found:
+        return f"; {count} times implausible" if count else ""
+    last, by = next(reversed(found.values()))
+    off = f"{duration(abs(by) / 1e9)} {'ahead of' if by > 0 else 'behind'} the others"
+    return f"; {count} times implausible ({names(found)}, the last {times.shown(last)} UTC, {off})"
 
 
 def _undecided(*entries: dict[str, Any]) -> str:

@@ -145,8 +145,9 @@ class AssetWindows:
         """Values outside of `range`, by channel; only of those that had some."""
         return self._assembler.out_of_range() if self._assembler else {}
 
-    def implausible_times(self) -> dict[str, tuple[int, int]]:
-        """Readings whose time fits none of those around it, by channel: how many, and the last one's time, ns."""
+    def implausible_times(self) -> dict[str, tuple[int, int, int]]:
+        """Readings whose time fits none of those around it, by channel: how many, the last one's time, and how far
+        that was ahead of the others, ns."""
         return self._assembler.implausible_times() if self._assembler else {}
 
     def _channels(self, card: Card) -> dict[str, TagConfig]:

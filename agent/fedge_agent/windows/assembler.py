@@ -23,7 +23,6 @@ from .facts import ChannelFacts
 from .grid import Grid
 from .intake import Intake, plain
 from .source_clock import SourceClock, alone
-from .votes import MOST
 
 BACK_NS = 1_000_000_000  # a tag's time stamps going back by less are late; by more: perhaps the clock was set
 LEAP_NS = 60_000_000_000  # a living source's time going ahead by more: perhaps the clock was set
@@ -158,10 +157,11 @@ class Assembler:
         """Readings outside of `range`, by channel; only of those that had some."""
         return {name: c.outside for name, c in zip(self._names, self._all, strict=True) if c.outside}
 
-    def implausible_times(self) -> dict[str, tuple[int, int]]:
-        """Readings whose time fits none of those around it, by channel: how many, and the last one's time, ns."""
+    def implausible_times(self) -> dict[str, tuple[int, int, int]]:
+        """Readings whose time fits none of those around it, by channel: how many, the last one's time, and how far
+        that was ahead of the others, ns."""
         found = {name: c.facts for name, c in zip(self._names, self._all, strict=True) if c.facts.implausible}
-        return {name: (facts.implausible, facts.implausible_ns) for name, facts in found.items()}
+        return {name: facts.implausible_times for name, facts in found.items()}
 
     def resume(self, start: float) -> None:
         """Before the first reading: continue with the window that begins at `start` (ns), a value of `next_start`."""
@@ -215,7 +215,7 @@ class Assembler:
         channel.agreed = source.batches
         for wrong in channel.votes.agree():
             self._dismiss(channel, wrong)
-        channel.trusted = channel.votes.level == MOST and not channel.votes.doubts
+        channel.trusted = channel.votes.sure
 
     def _fits(self, source: SourceClock, channel: Channel, time: int) -> bool:
         """Whether a time that is far off may be of the source's clock.
@@ -226,9 +226,13 @@ class Assembler:
         if source.lives:
             old = first or channel.ended or source.newest - time <= self._leap  # the first may be of long ago
             return old and not source.is_ahead(time, self._leap + self._since(source))
-        reach = max(self._back, STEPS * source.usual) if source.usual else self._leap
-        ahead = time - source.newest
-        return first or ahead <= reach or ahead <= reach + self._since(source)
+        step = self._step(source)
+        passed = max(self._since(source), channel.votes.elapsed(time, source.usual, step))
+        return first or time - source.newest <= step + passed
+
+    def _step(self, source: SourceClock) -> float:
+        """How far a time may be ahead of the one before."""
+        return max(self._back, STEPS * source.usual) if source.usual else self._leap
 
     def _since(self, source: SourceClock) -> int:
         """How long ago, ns, the source's newest time came."""
@@ -237,7 +241,7 @@ class Assembler:
     def _doubt(self, source: SourceClock, channel: Channel, reading: Reading) -> None:
         """A time that does not fit is wrong, or the clock was set: the readings after it say which."""
         source.doubted, channel.trusted = True, False
-        forgotten = channel.votes.doubt(reading)
+        forgotten = channel.votes.doubt(reading, self._step(source))
         if forgotten is not None:
             self._dismiss(channel, forgotten)
         near = 0.0 if source.lives else min(NEAR * source.usual, NEAR_NS)
@@ -264,6 +268,7 @@ class Assembler:
 
     def _follow(self, source: SourceClock, first: int, last: int) -> None:
         """Continue with the doubts between two times, which are the source's clock from now on."""
+        source.note_clock(first, self._reach(source))
         agreeing: list[tuple[Channel, Reading]] = []
         later: list[tuple[Channel, Reading]] = []  # as far ahead of that clock again: nothing speaks against them yet
         for channel in source.channels:
@@ -402,7 +407,7 @@ class Assembler:
         if behind or source.is_ahead(alive, self._leap + self._since(source)):
             if source.doubted:
                 return  # the readings of the batch have voted
-            source.votes.doubt(Reading("", alive, math.nan))
+            source.votes.doubt(Reading("", alive, math.nan), self._step(source))
             run = source.votes.new_clock(source.newest, self._reach(source))
             if not run:
                 return

@@ -46,6 +46,7 @@ class ChannelFacts:
     late: int = 0  # readings that are not newer than what was used before
     implausible: int = 0  # readings whose time fits none of those around it
     implausible_ns: int = 0  # the last of those times
+    implausible_by_ns: int = 0  # how far that one was ahead of the others
     behind_ns: int = 0  # how far the last was behind the other channels
     doubted_ns: int = 0  # the last time that did not fit
     unused: Unused = field(default_factory=Unused)  # since the last reading that was used
@@ -97,10 +98,15 @@ class ChannelFacts:
         self.unused.doubted += 1
         self.heard, self.doubted_ns = now, reading.time_ns
 
-    def note_implausible(self, reading: Reading) -> None:
+    def note_implausible(self, time_ns: int, others_ns: int) -> None:
         """Count a reading whose time fits none of those around it."""
         self.implausible += 1
-        self.implausible_ns = reading.time_ns
+        self.implausible_ns, self.implausible_by_ns = time_ns, time_ns - others_ns
+
+    @property
+    def implausible_times(self) -> tuple[int, int, int]:
+        """How many times fit none of those around them, the last one, and how far it was ahead of those, ns."""
+        return self.implausible, self.implausible_ns, self.implausible_by_ns
 
     def note_outside(self, value: Any) -> None:
         """Note a value outside of the channel's range, before it is taken as a bad one."""

@@ -104,7 +104,7 @@ class Intake:
     def implausible(self, channel: Channel, reading: Reading) -> None:
         """Count a reading whose time fits none of those around it."""
         self.counters.times_implausible += 1
-        channel.facts.note_implausible(reading)
+        channel.facts.note_implausible(reading.time_ns, channel.newest)
 
     def _count_outside(self, channel: Channel, count: int) -> None:
         channel.outside += count

@@ -80,7 +80,7 @@ class Snapshots:
         """Values outside of `range`, by label; only of those that had some."""
         return dict(self._outside)
 
-    def implausible_times(self) -> dict[str, tuple[int, int]]:
+    def implausible_times(self) -> dict[str, tuple[int, int, int]]:
         """None: a picture is decided on when it comes, whatever its time."""
         return {}
 

@@ -28,6 +28,9 @@ class SourceClock:
     came_ns: int = 0  # when that came, monotonic; 0: not known
     votes: Votes = field(default_factory=Votes)  # of the signs of life
     usual: float = 0.0  # step between two times, ns; 0: not known
+    left_ns: int = NEVER_NS  # where the clock before ended
+    since_ns: int = NEVER_NS  # where this one began
+    returns: int = 0  # how often a clock that was left came back
     batches: int = 0
     lives: bool = False  # the source ever reported until when nothing else has changed
     # of the batch at hand:
@@ -73,6 +76,15 @@ class SourceClock:
         if step < LONG_NS:
             self.usual += (step - self.usual) / SMOOTH if self.usual else step
         self.newest, self.came_ns = time_ns, received_ns
+
+    def note_clock(self, first_ns: int, reach: float) -> None:
+        """Another clock begins at this time: perhaps the one before, which went on meanwhile."""
+        passed = max(0, self.newest - self.since_ns) if self.since_ns != NEVER_NS else 0
+        if self.left_ns < first_ns <= self.left_ns + passed + reach:
+            self.returns += 1
+        self.left_ns, self.since_ns = self.newest, first_ns
+        for channel in self.channels:
+            channel.votes.returns = self.returns
 
     def mark_alive(self, until_ns: int) -> None:
         """What was not heard since is unchanged until then."""

@@ -291,10 +291,10 @@ def test_block_of_the_time_before_the_clock_was_set_belongs_to_that_time() -> No
     for t in range(0, 12, 4):
         windows += push(made, at(t + 3, "a", t), Reading("w", START + (t + 3) * S, block, Quality.GOOD))
     windows += push(made, at(-3 * 86400, "a", 5), Reading("w", START + 15 * S, block, Quality.GOOD))
-    for t in range(4, 16, 4):
+    for t in range(4, 28, 4):
         now = t - 3 * 86400
         windows += push(made, at(now, "a", t), Reading("w", START + now * S, block, Quality.GOOD))
-    assert windows[-1].end_ns < START and windows[-1].missing == 0 and len(windows) < 14
+    assert windows[-1].end_ns < START and windows[-1].missing == 0 and len(windows) < 18
     last_of_old = max(w.end_ns for w in windows)
     assert last_of_old == START + 14 * S and made.counters.late == 0 and made.counters.clock_jumps == 1
 
