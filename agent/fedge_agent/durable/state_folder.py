@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 import time
 from collections.abc import Collection
 from contextlib import suppress
@@ -25,6 +26,7 @@ from .known_databases import RAN, KnownDatabases
 logger = logging.getLogger(__name__)
 
 MACHINE_FILE = "machine"
+NOT_KNOWN = "not known"  # what it holds where the machine has no id
 ANNOUNCED_S = 86400.0  # how long it is a problem that the folder is a copy
 TRY_S = 10.0  # how often the address is written again while the disk fails
 NOTE_S = 10.0  # how often it is looked which databases there are
@@ -93,21 +95,22 @@ class StateFolder:
 
     def _note_machine(self) -> str | None:
         """What to say of a folder that another machine used last; this one is noted in it then."""
-        here, file = machine(), self.path / MACHINE_FILE
+        here, file = machine() or NOT_KNOWN, self.path / MACHINE_FILE
         try:
-            before = file.read_text(errors="replace")
-        except FileNotFoundError:
-            before = ""
+            before = _read_machine(file, used=(self.path / copies.RECORD).exists())
         except OSError as e:
             self._say_unreadable(file, e, "whether another machine used this folder is not known")
             return None
-        if not here or before == here:
+        except StorageError as e:
+            logger.error("%s", e)
+            return None
+        if before == here or (before and here == NOT_KNOWN):
             return None
         try:
             files.write(file, here.encode())
         except StorageError as e:
             logger.error("%s", e)
-        if len(before) != len(here):  # none, or damaged
+        if before in ("", NOT_KNOWN):
             return None
         text = f"{self.path} was last used on another machine; if that still runs, give each a name and an identity"
         logger.error("%s", text)
@@ -200,6 +203,26 @@ def machine() -> str:
         with suppress(OSError):
             found += Path(path).read_bytes()
     return hashlib.sha256(found).hexdigest() if found.strip() else ""
+
+
+def _read_machine(file: Path, used: bool) -> str:
+    """The machine that used the folder last, NOT_KNOWN, or empty at a first start. Raises OSError, StorageError.
+
+    A file that is damaged is reported; so is one that is gone from a folder that was used by a version that writes it.
+    """
+    unknown = "whether another machine used this folder last is not known; this machine is noted in a new one"
+    try:
+        found = file.read_bytes()
+    except FileNotFoundError:
+        if used:
+            damage.report_gone(file, f"it was gone; {unknown}")
+        return ""
+    except IsADirectoryError:
+        found = b""
+    if re.fullmatch(rb"[0-9a-f]{64}|" + NOT_KNOWN.encode(), found):
+        return found.decode()
+    damage.report(file, damage.set_aside(file), f"it holds no digest of a machine; {unknown}")
+    return ""
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -196,6 +196,40 @@ def test_a_lost_record_of_copies_is_said_and_started_over(tmp_path: Path, how: s
     assert third.copied is not None and third.copies == 1
 
 
+@pytest.mark.parametrize("how", ["gone", "empty", "zeros", "half", "flipped", "a folder"])
+def test_a_lost_note_of_the_machine_is_said_and_started_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    monkeypatch.setattr(state_folder, "machine", lambda: "a" * 64)
+    StateFolder(tmp_path, "fedge-agent").release()
+    note = tmp_path / "machine"
+    whole = note.read_bytes()
+    note.unlink()
+    if how == "a folder":
+        note.mkdir()
+    elif how != "gone":
+        wrong = {"empty": b"", "zeros": bytes(64), "half": whole[:32], "flipped": b"\xe1" + whole[1:]}
+        note.write_bytes(wrong[how])
+    second = StateFolder(tmp_path, "fedge-agent")
+    [said] = [text for text in second.damaged() if text.startswith("machine was ")]
+    assert "whether another machine used this folder last is not known" in said and second.moved is None
+    second.release()
+    assert note.read_bytes() == whole
+    monkeypatch.setattr(state_folder, "machine", lambda: "b" * 64)
+    third = StateFolder(tmp_path, "fedge-agent")
+    third.release()
+    assert third.moved is not None
+
+
+def test_a_machine_without_an_id_loses_no_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("", "", "a" * 64, "", "a" * 64):
+        monkeypatch.setattr(state_folder, "machine", lambda name=name: name)
+        folder = StateFolder(tmp_path, "fedge-agent")
+        folder.release()
+        assert folder.moved is None and not [text for text in folder.damaged() if text.startswith("machine")]
+    assert (tmp_path / "machine").read_text() == "a" * 64
+
+
 def test_a_first_start_that_was_killed_before_its_record_is_no_loss(tmp_path: Path) -> None:
     (tmp_path / "folder.mark").touch()
     made = StateFolder(tmp_path, "fedge-agent")
