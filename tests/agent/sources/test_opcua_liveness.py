@@ -116,7 +116,8 @@ def test_a_tag_whose_clock_is_off_gets_the_servers_time_and_moves_no_other(plc: 
             value += 1
             assert time.monotonic() - began < LONGEST_S
             plc.write(right, value)
-            plc.write(wrong, value, stamp=now() + off)
+            arrives(run, f"ns=2;s={right}", value)
+            plc.write(wrong, value, stamp=now() + off)  # alone in its batch
             arrives(run, f"ns=2;s={wrong}", value)
         plc.write(wrong, -1.0, stamp=now() + off)
         arrives(run, f"ns=2;s={wrong}", -1.0)
