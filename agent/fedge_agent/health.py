@@ -238,6 +238,11 @@ def _gauges(status: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]:
             "1 for what cannot be written or read now, by file",
             dict.fromkeys([*status["storage"]["problems"], *status["storage"]["unreadable"]], 1.0),
         ),
+        (
+            "samples_in_memory",
+            "Samples that are in memory only, because their file cannot be used",
+            {"agent": (status["storage"]["samples_in_memory"] or {"samples": 0})["samples"]},
+        ),
         ("damaged_files", "Files set aside and still there", {"agent": len(status["storage"]["damaged"])}),
         ("inbox_bytes", "Readings kept for a restart, bytes", {"agent": status["inbox"]["bytes"]}),
         ("unwritten_events", "Events waiting for the disk", {"agent": status["unwritten_events"]["waiting"]}),

@@ -116,9 +116,9 @@ class Overview:
         problems = {
             "spool": self.spool.problem,
             "inbox": self.inbox.problem,
-            "samples": self.samples.tables.problem,
-            "labels": self.labels.problem,
-            "event book": self.book.problem,
+            "samples": (samples := self.samples.tables.problem),
+            "labels": _other_than(samples, self.labels.problem),
+            "event book": _other_than(samples, self.book.problem),
             "state folder": self.folder.problem,
             "running.lock": self.folder.unlocked,
             **{f"outputs/{n}": o.storage_problem for n, o in self.outputs.items()},
@@ -128,9 +128,15 @@ class Overview:
             "problems": {name: text for name, text in problems.items() if text},
             "unreadable": {**self.folder.unreadable, **dict(unreadable)},
             "in_memory": self.spool.in_memory,
+            "samples_in_memory": self.samples.held(),
             "identity": self.identity_problem,
             "moved": self.folder.moved,
             "copied": self.folder.copied,
             "copies": self.folder.copies,
             "damaged": self.folder.damaged(),
         }
+
+
+def _other_than(said: str | None, problem: str | None) -> str | None:
+    """A problem, unless it was said already: of the same file."""
+    return None if problem == said else problem

@@ -71,7 +71,8 @@ class EventBook(TableWriter):
         self._trimmed_at, self.trimmed = 0.0, 0  # withheld windows that were deleted
         self.lost = 0  # changes that are not in the book
         self.read_again = 0  # events of rows that were read again: their key was in the book
-        self._keys = self._load_keys()
+        self._keys: set[str] = set()
+        self._read_from: object = None  # the connection whose keys these are
         self.accepted = 0  # grows when windows of an alarm become data
         self._load()
 
@@ -221,7 +222,7 @@ class EventBook(TableWriter):
     def held(self) -> View | None:
         """The events, while some are not in the file because the disk does not take them."""
         problem, writes = self.problem, list(self._writes)
-        if not problem or not writes:
+        if not problem or not (writes or self.tables.in_memory):
             return None
         try:
             with self.tables.reading() as db:
@@ -288,26 +289,24 @@ class EventBook(TableWriter):
         try:
             with self.tables.reading() as db:
                 stored, shelves = event_table.holds(db), event_table.shelves(db)
+                if db is not self._read_from:
+                    self._keys.update(event_table.keys(db))
+                    self._read_from = db
         except StorageError:
             return
+        lacks_some = self.tables.in_memory and not self.tables.whole
         with self._lock:
-            waiting = {} if not self._writes else self._holds
+            waiting = self._holds if self._writes or lacks_some else {}
             fresh = {h.name: h for h in stored}
             for name, hold in waiting.items():
                 fresh[name] = hold._replace(verdict=fresh[name].verdict if name in fresh else hold.verdict)
             became = [h for n, h in fresh.items() if h.verdict == NORMAL and self._verdict(n) != NORMAL]
             self._holds, self.accepted = fresh, self.accepted + len(became)
             counted = {s.subject: s for s in self._counted_down()}
-            self._shelves = {s.subject: _newer(s, counted.get(s.subject)) for s in shelves}
+            known = counted if lacks_some else {}
+            self._shelves = {**known, **{s.subject: _newer(s, counted.get(s.subject)) for s in shelves}}
             for shelf in self._shelves.values():
                 self._ends.setdefault((shelf.subject, shelf.at), time.monotonic() + _left_s(shelf, time.time()))
-
-    def _load_keys(self) -> set[str]:
-        try:
-            with self.tables.reading() as db:
-                return event_table.keys(db)
-        except StorageError:
-            return set()
 
     def _verdict(self, name: str) -> str:
         return self._holds[name].verdict if name in self._holds else ""

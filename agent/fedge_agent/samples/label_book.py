@@ -14,11 +14,12 @@ is missing. One thread does it; the main thread only appends to a queue (`offer`
 from __future__ import annotations
 
 import logging
+import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -126,10 +127,18 @@ class LabelBook(TableWriter):
         now = time.time_ns()
         good = [label for label in labels if self._is_sound(label, now)]
         if good:
-            with self.tables.transaction() as db:
+            with self._on_disk() as db:
                 for label in good:
                     label_table.insert(db, label, now // 10**9, MAX_LABELS)
             self._worker.wake()
+
+    @contextmanager
+    def _on_disk(self) -> Iterator[sqlite3.Connection]:
+        """A transaction that is durable on return. Raises StorageError."""
+        with self.tables.transaction() as db:
+            if self.tables.in_memory:
+                raise StorageError(f"labels wait until they can be stored: {self.tables.problem}")
+            yield db
 
     def offer(self, label: Label) -> None:
         """Store a label soon; neither blocks nor raises, for the main thread."""
@@ -191,12 +200,20 @@ class LabelBook(TableWriter):
 
     def _round(self) -> float:
         """One round of the thread; seconds until the next."""
-        self.flush()
-        failed = [e for follower in self._followers if (e := self._follow(follower)) is not None]
+        failed = [e for e in (self._try_flush(),) if e is not None]
+        failed += [e for follower in self._followers if (e := self._follow(follower)) is not None]
         self.match_new()
         if failed:
             raise failed[0]
         return LOOK_S
+
+    def _try_flush(self) -> StorageError | None:
+        """Store what was offered; why not."""
+        try:
+            self.flush()
+        except StorageError as e:
+            return e
+        return None
 
     def _follow(self, follower: Follower) -> StorageError | None:
         """Let one follower put what it finds. Whatever is wrong with it is its asset's problem, and stops no other."""

@@ -4,13 +4,15 @@
 Promises: `put` never waits, because a thread of its own writes from a bounded queue; what cannot be stored is counted
 (`lost`). An asset that delivers too much displaces no sample of another: neither in the queue nor in the table. Windows
 of a machine without labels are stored so far apart that they cover its baseline. A power cut may cost the samples of
-the last half minute (`SYNC_S`). A label that becomes known later changes a stored sample through `label_book`, which
-counts it here as new (`count_as_new`).
+the last half minute (`SYNC_S`). While the file cannot be used, samples are held in memory, within smaller bounds
+(`held_rows`), so that a machine learns and is decided on; they come to the file when it can be used again. A label that
+becomes known later changes a stored sample through `label_book`, which counts it here as new (`count_as_new`).
 """
 
 from __future__ import annotations
 
 import logging
+import sqlite3
 import threading
 import time
 import zipfile
@@ -22,12 +24,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from fedge_models.errors import StorageError
+from fedge_models.system.moved import once_more
 from fedge_models.system.worker import Worker
 from fedge_models.training import standardise
 from fedge_models.training.standardise import Scale
 from numpy.typing import NDArray
 
-from . import baseline, sample_table
+from . import baseline, held_rows, sample_table
 from .baseline import Plan
 from .sample_table import MAX_CLASSES, Sample
 from .tables import LAST_S, TableWriter, open_tables
@@ -84,24 +87,31 @@ class SampleStore(TableWriter):
         self._known = Counter[tuple[str, str]]()  # (model, asset) -> samples that were put, with those that wait
         self._all_known = Counter[str]()  # of each model
         self._cover_known = Counter[tuple[str, str]]()  # their operation, ns
-        # Of these, those that the disk did not take; counted apart: the main thread counts what it puts without a lock.
+        # Of these, those that were lost; counted apart, because the main thread counts what it puts without a lock.
+        # Below zero where samples are there that were not put.
         self._lost_of, self._cover_lost = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
         self._lost_of_all = Counter[str]()
-        with suppress(StorageError):  # there are none, then, until the file can be read
-            counts = self._rows("SELECT model, asset, count(*) FROM samples GROUP BY model, asset")
-            self._known.update({(model, asset): n for model, asset, n in counts})
-            for (model, _), n in self._known.items():
-                self.total[model] = self.total.get(model, 0) + n
-                self._all_known[model] += n
-            covered = self._rows("SELECT model, asset, covered_ns FROM baselines")
-            self._covered = {(model, asset): int(ns) for model, asset, ns in covered}
-            self._cover_known.update(self._covered)
+        self._written = Counter[tuple[str, str]]()  # (model, asset) -> samples that were stored, deleted by now or not
+        self._held = self._moved = 0  # samples that are in memory only; samples that came from there to the file
+        self._counted: object = None  # the connection to what was counted
+        with suppress(StorageError), self.tables.reading() as db:
+            self._count_stored(db)
 
     def stop(self) -> None:
         """Write what is queued, also when the thread was never started, and close."""
         self._worker.stop(LAST_S)
         self.flush()
         self.tables.close()
+        if self.tables.in_memory and self._held:
+            logger.error("%d samples were in memory only, and are lost", self._held)
+            self.lost, self._held = self.lost + self._held, 0
+
+    def held(self) -> dict[str, Any] | None:
+        """For the status page, what is in memory only; None while the file is used."""
+        age = self.tables.in_memory_s
+        if age is None:
+            return None
+        return {"samples": self._held, "age_s": round(age, 1), "bytes": held_rows.budget_bytes()}
 
     def put(self, sample: Sample) -> None:
         """Queue a sample; neither blocks nor wakes anybody, so that the next decision is not held up.
@@ -188,6 +198,8 @@ class SampleStore(TableWriter):
     def flush(self) -> None:
         """Write what was put before; on return it is written, or counted as lost."""
         with self._flushing:
+            if self._counted is not None and (self.tables.in_memory or self._held):
+                self._look_for_file()
             while self._waiting:
                 batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), BATCH))]
                 self._queued.subtract(s.asset for s in batch)
@@ -288,11 +300,7 @@ class SampleStore(TableWriter):
 
     def _write_batch(self, batch: list[Sample]) -> None:
         try:
-            with self.tables.transaction() as db:
-                sample_table.insert(db, batch)
-                covered = sample_table.cover(db, batch)
-                for model, size in {s.model: s.x.size for s in batch}.items():
-                    sample_table.bound(db, model, self._most(model, size))
+            covered = self._store(batch)
         except BaseException as e:
             self._note_lost(batch)
             if not isinstance(e, StorageError):
@@ -302,9 +310,54 @@ class SampleStore(TableWriter):
             self._losing = True
             return
         self._losing = False
+        self._written.update((s.model, s.asset) for s in batch)
         self._covered.update({(model, asset): ns for model, asset, ns in covered})
         for model, count in Counter(s.model for s in batch).items():
             self.count_as_new(model, count)
+
+    @once_more
+    def _store(self, batch: list[Sample]) -> list[tuple[str, str, int]]:
+        """Write samples; the operation that baselines cover now. Raises StorageError."""
+        with self.tables.transaction() as db:
+            if db is not self._counted:
+                self._count_stored(db)
+            sample_table.insert(db, batch)
+            covered = sample_table.cover(db, batch)
+            for model, x in {s.model: s.x for s in batch}.items():
+                sample_table.bound(db, model, self._most(model, x.size, x.nbytes))
+            if self.tables.in_memory:
+                self._held += len(batch)
+        return covered
+
+    def _look_for_file(self) -> None:
+        """Use the file again as soon as it can be used, also while nothing comes."""
+        with suppress(StorageError), self.tables.reading() as db:
+            if db is not self._counted:
+                self._count_stored(db)
+
+    def _count_stored(self, db: sqlite3.Connection) -> None:
+        """Count what a connection holds that was not put: at the start, and where a file can be used again."""
+        self._counted = db
+        self._strides.clear()
+        if not self.tables.in_memory:
+            self._count_moved()
+        for model, asset, n in db.execute("SELECT model, asset, count(*) FROM samples GROUP BY model, asset"):
+            more = max(0, n - self._written[model, asset])
+            self._written[model, asset] += more
+            self._lost_of[model, asset] -= more
+            self._lost_of_all[model] -= more
+            self.count_as_new(model, more)
+        for model, asset, ns in db.execute("SELECT model, asset, covered_ns FROM baselines"):
+            self._cover_lost[model, asset] -= max(0, int(ns) - self.covered_ns(model, asset))
+            self._covered[model, asset] = int(ns)
+
+    def _count_moved(self) -> None:
+        """Count as lost what memory had no room for, now that the file is used again."""
+        moved, held = self.tables.moved.get("samples", 0), self._held
+        lost = max(0, held - (moved - self._moved))
+        self._held, self._moved, self.lost = 0, moved, self.lost + lost
+        if held:
+            logger.warning("of %d samples that were in memory only, %d are in the file now", held, held - lost)
 
     def _note_lost(self, batch: list[Sample]) -> None:
         """Count samples as lost: nothing will be made of them, so nobody may wait for that."""
@@ -314,8 +367,11 @@ class SampleStore(TableWriter):
             self._lost_of_all[sample.model] += 1
             self._cover_lost[sample.model, sample.asset] += sample.covers_ns
 
-    def _most(self, model: str, size: int) -> int:
-        """How many samples of `size` numbers (float32 while training) a model may have."""
+    def _most(self, model: str, size: int, sample_bytes: int | None = None) -> int:
+        """How many samples of `size` numbers (float32 while training, and unless sample_bytes are given) a model may
+        have."""
         limit = self._limits.get(model, 1 << 62)
         most_bytes = self._most_bytes.get(model)
+        if self.tables.in_memory:
+            limit = min(limit, held_rows.most_samples(sample_bytes or 4 * size, len(self._limits)))
         return limit if most_bytes is None else min(limit, max(1, most_bytes // (4 * size)))

@@ -14,6 +14,8 @@ from fedge_models.system.database import Durability
 from fedge_models.system.healing import HealingDatabase
 from fedge_models.system.worker import Worker
 
+from . import held_rows
+
 SAMPLES_FILE = "samples.sqlite"  # in the state folder
 LAST_S = 5.0  # for what waits at the end
 
@@ -58,8 +60,11 @@ CREATE INDEX IF NOT EXISTS labels_by_span ON labels (asset, part, end_ns, start_
 def open_tables(
     path: Path, name: str, durability: Durability, beside: HealingDatabase | None = None, heals: bool = True
 ) -> HealingDatabase:
-    """The file with all tables; the arguments are those of HealingDatabase."""
-    return HealingDatabase(path, SCHEMA, name, durability, beside=beside, heals=heals)
+    """The file with all tables; the arguments are those of HealingDatabase. Where nobody else heals it, what is stored
+    while it cannot be used is held in memory, which connections beside this one share."""
+    return HealingDatabase(
+        path, SCHEMA, name, durability, memory=heals, beside=beside, heals=heals, holding=held_rows.holding()
+    )
 
 
 class TableWriter:

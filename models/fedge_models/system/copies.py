@@ -37,10 +37,20 @@ def in_memory(opened: sqlite3.Connection | None, path: Path, schema: str) -> tup
             whole = True
     if not whole:
         made.close()
-        made = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+        return empty_in_memory(schema), False
     made.execute(f"PRAGMA max_page_count = {MOST_PAGES}")
     made.executescript(schema)
     return made, whole
+
+
+def empty_in_memory(schema: str, pages: int = MOST_PAGES) -> sqlite3.Connection:
+    """A database in memory that has the tables, and room for so many pages of 4 KiB."""
+    made = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+    with database.closed_on_error(made):
+        made.execute(f"PRAGMA max_page_count = {pages}")
+        made.execute("PRAGMA temp_store = MEMORY")
+        made.executescript(schema)
+    return made
 
 
 def open_to_read(path: Path, schema: str) -> sqlite3.Connection:

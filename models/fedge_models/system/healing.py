@@ -4,9 +4,9 @@ caller wants that, continued in memory while the disk takes nothing.
 
 Promises: a file that cannot be written is still read; it is set aside only for what SQLite's error code calls damaged,
 whenever that shows; one that is busy, full, read-only, of another program or version is never renamed and never
-deleted. What is held in memory is written to the file as soon as the disk takes it. `problem` says what is wrong now;
-what was set aside is in `damage`'s reports. Leaves to the caller what the rows mean: a row may be well-formed and
-wrong.
+deleted. All connections of a process to one file continue in memory together, in one database (`sharing`). What is held
+in memory is written to the file as soon as the disk takes it. `problem` says what is wrong now; what was set aside is
+in `damage`'s reports. Leaves to the caller what the rows mean: a row may be well-formed and wrong.
 
 This file decides what follows from an error; `database_file` opens and replaces, `stand_in` continues in memory.
 """
@@ -15,10 +15,9 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,8 @@ from . import damage, database
 from .database import Durability
 from .database_file import DatabaseFile, Tables
 from .moved import MovedError, once_more
-from .stand_in import StandIn
+from .sharing import Sharing
+from .stand_in import PLAIN, Holding, StandIn
 
 logger = logging.getLogger(__name__)
 
@@ -40,9 +40,9 @@ class HealingDatabase:
     """One file and its connection. Thread-safe. Never raises when it is made. Without a path, all is in memory.
 
     name: what messages call it. memory: continue in memory while the disk fails; without, every call then raises
-    StorageError. beside: another connection of this process to the same file; the two take turns. heals: whether to
-    set a damaged file aside; not while another process may use it. prepare: called in a transaction after the tables
-    were made, to change those of an earlier version.
+    StorageError. beside: another connection of this process to the same file; the two take turns, and continue in
+    memory together. heals: whether to set a damaged file aside; not while another process may use it. prepare: called
+    in a transaction after the tables were made, to change those of an earlier version. holding: what is held in memory.
     """
 
     def __init__(
@@ -55,17 +55,17 @@ class HealingDatabase:
         beside: HealingDatabase | None = None,
         heals: bool = True,
         prepare: Callable[[sqlite3.Connection], None] | None = None,
+        holding: Holding = PLAIN,
     ) -> None:
         self._file = DatabaseFile(path or NOWHERE, Tables(schema, prepare), synchronous)
-        self._stand_in: StandIn | None = None
-        self._name, self._to_memory, self._heals = name, memory, heals
-        self._lock: AbstractContextManager[bool] = beside._lock if beside else threading.RLock()
+        self._name, self._heals = name, heals
+        self._shared: Sharing = beside._shared if beside else Sharing(memory, holding)
         self._family: list[HealingDatabase] = beside._family if beside else []
         self._family.append(self)
+        self._lock = self._shared.lock
         self._tried = AT_ONCE  # monotonic, s
         self._read_only = False  # it was opened so: it has to be opened again when the disk can be written
         self._closed = False
-        self.problem: str | None = None
         self.renewed = 0  # how often a file that was damaged or removed was replaced by a new one
         if path is None:
             self._tried = NEVER
@@ -75,9 +75,28 @@ class HealingDatabase:
             self._connect()
 
     @property
+    def problem(self) -> str | None:
+        """Why the file is not written now."""
+        return self._shared.problem
+
+    @property
+    def _stand_in(self) -> StandIn | None:
+        return self._shared.stand_in
+
+    @property
     def in_memory(self) -> bool:
         """Whether what is written now would not survive the process."""
         return self._stand_in is not None
+
+    @property
+    def in_memory_s(self) -> float | None:
+        """For how long it has been so; None: it is not."""
+        return None if self._stand_in is None else time.monotonic() - self._shared.began
+
+    @property
+    def moved(self) -> dict[str, int]:
+        """How many rows of each table were moved from memory to the file so far, where `holding` merges them."""
+        return dict(self._shared.moved)
 
     @property
     def whole(self) -> bool:
@@ -105,7 +124,7 @@ class HealingDatabase:
             except sqlite3.Error as e:
                 raise self._recovered(e, "written") from e
             if connection is self._file.connection:
-                self.problem = None
+                self._shared.problem = None
 
     @once_more
     def rows(self, sql: str, *values: object) -> list[Any]:
@@ -133,19 +152,21 @@ class HealingDatabase:
                     self._connection()
             self._closed = True
             self._file.close()
-            if self._stand_in is not None:
+            if self._stand_in is not None and all(one._closed for one in self._family):
                 self._stand_in.connection.close()
 
     # what follows from an error
 
     def _recovered(self, error: sqlite3.Error, verb: str) -> StorageError:
         """What to raise, after the connection was replaced if that can help."""
+        if self._stand_in is not None:  # no disk is part of this
+            return StorageError(f"{self._name} cannot be {verb} in memory: {error}")
         words = f"{self._name} cannot be {verb}: {self._file.explain(error)}"
         try:
             if self._recover(error):
                 return MovedError(words)
         except (sqlite3.Error, StorageError) as e:
-            self.problem = self._file.explain(e)
+            self._shared.problem = self._file.explain(e)
         return StorageError(words)
 
     def _recover(self, error: sqlite3.Error) -> bool:
@@ -154,15 +175,13 @@ class HealingDatabase:
             return self._leave_damaged(error)
         if database.is_disk_failure(error):
             words = self._file.explain(error)
-            self.problem = words if words.startswith(str(self._file.path)) else f"{self._file.path}: {words}"
+            self._shared.problem = words if words.startswith(str(self._file.path)) else f"{self._file.path}: {words}"
             self._read_only = self._read_only or database.is_read_only(error)
-            return self._stand_in is None and self._continue_in_memory()
+            return self._continue_in_memory()
         return False
 
     def _leave_damaged(self, error: sqlite3.Error) -> bool:
         """Replace the damaged file, unless another connection has; whether there is a sound one."""
-        if self._stand_in is not None:  # no disk damages what is in memory
-            return False
         self._tried = AT_ONCE
         if self._file.moved:
             self._file.abandon()
@@ -183,12 +202,13 @@ class HealingDatabase:
 
     def _continue_in_memory(self) -> bool:
         """Continue in memory, if that is wanted; whether it is."""
-        if self._stand_in is not None or not (self._to_memory or self._file.path == NOWHERE):
+        if self._stand_in is not None or not (self._shared.to_memory or self._file.path == NOWHERE):
             return self._stand_in is not None
-        self._tried = max(self._tried, time.monotonic())
-        self._stand_in = StandIn(self._file)
+        for one in self._family:
+            one._tried = max(one._tried, time.monotonic())
+        made = self._shared.begin(StandIn(self._file, self._shared.holding))
         if self._file.path != NOWHERE:
-            what = "all of it" if self._stand_in.whole else "what comes from now on"
+            what = "all of it" if made.whole else "what comes from now on"
             logger.error("%s: %s is held in memory, and would not survive the end of this process", self._name, what)
         return True
 
@@ -201,7 +221,7 @@ class HealingDatabase:
         if self._file.connection is not None and self._stand_in is None and self._file.moved:
             self._follow()
         waits = self._file.connection is None or self._stand_in is not None or self._read_only
-        if waits and time.monotonic() - self._tried >= TRY_S:
+        if waits and time.monotonic() - self._tried >= TRY_S * (self._shared.rarer if self._stand_in else 1):
             self._connect()
         if self._stand_in is not None:
             return self._stand_in.connection
@@ -225,14 +245,14 @@ class HealingDatabase:
             if self._continue_in_memory() and self.whole:
                 logger.error("%s: %s was removed; it is written again", self._name, self._file.path)
             elif self._heals:
-                self._report_removed()
+                self._report_removed("without" if self._stand_in is None else "with the newest of")
         self._file.abandon()
         self._tried = AT_ONCE
 
-    def _report_removed(self) -> None:
+    def _report_removed(self, what: str) -> None:
         """Report that the file was removed while it was in use, with what it held."""
         try:
-            damage.report_gone(self._file.path, "it was removed; a new one is begun without what it held")
+            damage.report_gone(self._file.path, f"it was removed; a new one is begun {what} what it held")
             self.renewed += 1
         except StorageError as e:
             logger.error("%s: %s", self._name, e)
@@ -249,12 +269,12 @@ class HealingDatabase:
                     raise
                 self._replace(e)
                 self._write_back()
-            self.problem = None
+            self._shared.problem = None
         except (sqlite3.Error, StorageError, OSError) as e:
             words = self._file.explain(e)
             if self.problem is None:
                 logger.error("%s: %s", self._name, words)
-            self.problem = words
+            self._shared.problem = words
             self._read_only = self._read_only or (isinstance(e, sqlite3.Error) and database.is_read_only(e))
             if not self._continue_in_memory():
                 raise StorageError(f"{self._name} cannot be opened: {words}") from e
@@ -266,7 +286,7 @@ class HealingDatabase:
         if self._file.connection is not None and not self._file.moved:
             return
         if self._stand_in is not None:
-            self._stand_in.before_reopening()
+            self._stand_in.before_reopening(self._file.path)
         self._file.abandon()
         try:
             self._file.open()
@@ -286,8 +306,8 @@ class HealingDatabase:
 
     def _write_back(self) -> None:
         """Write to the file what was held in memory. Raises sqlite3.Error while the disk takes nothing."""
-        if self._stand_in is not None:
-            self._stand_in.write_back()
-            self._stand_in.connection.close()
-            self._stand_in = None
+        if self._stand_in is not None and self._file.path != NOWHERE:
+            self._shared.end(self._stand_in.write_back(self._file))
+            for one in self._family:
+                one._tried = AT_ONCE
             logger.warning("%s: written to %s again", self._name, self._file.path)

@@ -97,7 +97,7 @@ def test_full_disk_is_counted_and_heals(at_end: AtEnd, disk: Disk, tmp_path: Pat
     stored.start()
     put(stored, np.ones((300, 400), np.float32), 0)
     stored.stop()
-    assert stored.lost >= 256 and stored.total.get("m", 0) + stored.lost == 300
+    assert stored.lost == 300 == stored.total["m"]  # they were in memory, and the disk is still full at the end
 
 
 def test_held_back_blocks_never_share_a_window() -> None:
