@@ -22,7 +22,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from fedge_models.errors import ConfigError, IdentityError, StorageError
+from fedge_models.errors import StorageError
 from fedge_models.graph.card import Card
 from fedge_models.system import files, service
 
@@ -66,6 +66,7 @@ from .types import Batch, Decision, Event, EventState, Label
 logger = logging.getLogger(__name__)
 
 RESTORE_S = 30.0  # how long a replay, and then the sources, wait for stored models to serve
+IDENTITY_S = 10.0  # how often an identity that cannot be read is looked for
 SWITCH_INTERVAL_S = 0.0005  # how long the training thread may hold the interpreter while a decision waits
 
 
@@ -116,15 +117,20 @@ class App:
 
     def _load_identity(self, state: Path) -> Identity | None:
         """This gateway's identity; None before `join`, and while a damaged one is a problem that `status` states."""
-        self._identity_problem: str | None = None
-        try:
-            return identities.load(state)
-        except (IdentityError, ConfigError) as e:
-            self._identity_problem = str(e)
-        except OSError as e:  # a folder that this user may not look into
-            self._identity_problem = files.explain(e, state, ours=state)
-        logger.error("this gateway decides without its aggregator: %s", self._identity_problem)
-        return None
+        identity, self._identity_problem = identities.try_load(state)
+        self._looked_for_identity = time.monotonic()
+        if self._identity_problem:
+            logger.error("this gateway decides without its aggregator: %s", self._identity_problem)
+        return identity
+
+    def _look_for_identity(self) -> None:
+        """Look again for an identity that could not be read, every now and then."""
+        if self._identity_problem is None or time.monotonic() - self._looked_for_identity < IDENTITY_S:
+            return
+        self._looked_for_identity = time.monotonic()
+        identity, problem = identities.try_load(self._folder.path)
+        again = f"{self._folder.path / 'identity'} can be read again: restart the agent, so that it is used"
+        self._identity_problem = again if identity else problem
 
     def _open_databases(self, state: Path, opened: ExitStack) -> None:
         agent, models = self.config.agent, self.config.model
@@ -189,7 +195,7 @@ class App:
             name=self.config.agent.name,
             started=started,
             identity=self._identity,
-            identity_problem=self._identity_problem,
+            identity_problem=lambda: self._identity_problem,
             uplink=self._uplink,
             latency=self._latency,
             sources=self._sources,
@@ -246,6 +252,7 @@ class App:
     def _each_second(self) -> None:
         self._lost_spool.look(self._assets.values())
         self._folder.retry()
+        self._look_for_identity()
 
     def assets(self) -> dict[str, Asset]:
         """The machines, for who looks at their windows."""

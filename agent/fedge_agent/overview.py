@@ -35,7 +35,7 @@ class Overview:
     name: str
     started: float  # monotonic, s
     identity: Identity | None
-    identity_problem: str | None  # why there is none
+    identity_problem: Callable[[], str | None]  # why there is none
     uplink: Uplink | None
     latency: Latency
     sources: Mapping[str, HostedSource]
@@ -61,7 +61,7 @@ class Overview:
         return {
             "name": self.name,
             "node": self.identity.node if self.identity else None,
-            "aggregator": self.identity.url if self.identity else self.identity_problem or "not joined",
+            "aggregator": self.identity.url if self.identity else self.identity_problem() or "not joined",
             "uptime_s": round(time.monotonic() - self.started, 1),
             "rss_mib": round(rss_mib(), 1),
             "latency": self.latency.status(),
@@ -121,6 +121,7 @@ class Overview:
             "event book": _other_than(samples, self.book.problem),
             "state folder": self.folder.problem,
             "running.lock": self.folder.unlocked,
+            **{f"models/{n}": m.unwritten for n, m in self.models.items()},
             **{f"outputs/{n}": o.storage_problem for n, o in self.outputs.items()},
         }
         unreadable = ((f"models/{n}/{file}", why) for n, m in self.models.items() for file, why in m.unreadable.items())
@@ -129,7 +130,7 @@ class Overview:
             "unreadable": {**self.folder.unreadable, **dict(unreadable)},
             "in_memory": self.spool.in_memory,
             "samples_in_memory": self.samples.held(),
-            "identity": self.identity_problem,
+            "identity": self.identity_problem(),
             "moved": self.folder.moved,
             "copied": self.folder.copied,
             "copies": self.folder.copies,

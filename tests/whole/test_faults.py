@@ -117,23 +117,26 @@ def gateway(running: Plant) -> Plant:
     return running
 
 
-def test_full_disk_stops_no_decision_and_no_event_and_counts_what_samples_it_cost(gateway: Plant) -> None:
+def test_full_disk_stops_no_decision_and_no_event_and_costs_no_sample(gateway: Plant) -> None:
     gateway.wait(lambda: gateway.status("gw")["models"]["f"]["threshold"], "a threshold")
     pid = gateway.running["gw"].pid
     unlimited = resource.prlimit(pid, resource.RLIMIT_FSIZE)
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, unlimited[1]))  # from here no file takes another byte
     gateway.machine.level = 50.0
     gateway.wait(lambda: gateway.status("gw")["outputs"]["events"]["delivered"], "an event from memory")
-    gateway.wait(lambda: gateway.status("gw")["lost"]["samples"], "samples that cannot be stored")
+    gateway.wait(lambda: gateway.status("gw")["storage"]["samples_in_memory"], "samples that cannot be stored")
     gateway.goes_on()
     storage = gateway.status("gw")["storage"]
     assert storage["in_memory"] and {"spool", "samples"} <= storage["problems"].keys(), storage
-    assert "events are delivered from memory" in gateway.told("gw")
+    text = gateway.told("gw")
+    assert "events are delivered from memory" in text and "samples have been in memory only" in text
     resource.prlimit(pid, resource.RLIMIT_FSIZE, unlimited)
     gateway.wait(lambda: not gateway.status("gw")["storage"]["problems"], "the disk to be used again")
     raised = gateway.asset()["events"]
     gateway.wait(lambda: gateway.status("gw")["outputs"]["events"]["delivered"] >= raised, "all")
-    assert gateway.status("gw")["lost"]["events"] == 0 and not gateway.status("gw")["unwritten_events"]["waiting"]
+    assert gateway.status("gw")["storage"]["samples_in_memory"] is None
+    lost = gateway.status("gw")["lost"]
+    assert lost["events"] == lost["samples"] == 0 and not gateway.status("gw")["unwritten_events"]["waiting"]
 
 
 def test_plc_that_hangs_is_given_up_and_used_again(gateway: Plant) -> None:

@@ -6,7 +6,8 @@ Written through temp + fsync + rename before it is used; read back with the same
 carries its own digest, so that one flipped bit on the disk is noticed. A damaged file is set aside and reported with
 what is lost, and counts as absent: the aggregator, or the samples, give another. One that cannot be read is a problem
 until it is written again, and then set aside, too; but one that this user has no permission to read is left as it is,
-and what would replace it is held in memory.
+and what would replace it is held in memory. So is a file that the disk does not take: the first of its name, and what
+is made of samples. A release never replaces a stored one in memory: after a restart, an older one would serve.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ SEALED = b"fedge\x01"  # begins a file with its digest
 UNSEALED = ("head.cbor", "serving.cbor", "tuned.bin")  # versions up to 0.1 wrote these, and without a digest
 DIGEST_BYTES = 32
 GRAPHS = ("graph.onnx", "graph.copy.onnx")
+OF_SAMPLES = ("scale.cbor", "limits.cbor")  # these serve before they are stored
+RETRY_S = 10.0
 LOSSES = {
     **dict.fromkeys(GRAPHS, "the model is read from its copy, or fetched again"),
     "graph.sha256": "whether the model file is whole shows only in its copy",
@@ -56,6 +59,9 @@ class ChainStore:
         self._folder = folder
         self._problems: dict[str, str] = {}  # file -> why it cannot be read, and what is lost
         self._denied: dict[str, bytes | None] = {}  # file without permission -> what was made in its place
+        self._held: dict[str, bytes] = {}  # file that the disk does not take -> what it is to hold
+        self.unwritten: str | None = None  # why it does not take them
+        self._tried = 0.0  # monotonic, s
 
     @property
     def problems(self) -> dict[str, str]:
@@ -87,11 +93,18 @@ class ChainStore:
 
     def has_graph(self) -> bool:
         """Whether there is an ONNX file."""
-        return (self._folder / GRAPHS[0]).is_file()
+        return self._has(GRAPHS[0])
 
     def has_copy(self) -> bool:
         """Whether there is a copy of it; versions up to 0.1 wrote none."""
-        return (self._folder / GRAPHS[1]).is_file()
+        return self._has(GRAPHS[1])
+
+    def _has(self, name: str) -> bool:
+        if name in self._held or self._denied.get(name) is not None:
+            return True
+        with suppress(PermissionError):
+            return (self._folder / name).is_file()
+        return False
 
     def save_graph(self, data: bytes) -> None:
         """Store the ONNX file, twice: nothing decides without it."""
@@ -102,6 +115,7 @@ class ChainStore:
     def graph_is_damaged(self, why: str) -> None:
         """Set the ONNX file aside, so that another is fetched."""
         for name in (*GRAPHS, "graph.sha256"):
+            self._held.pop(name, None)
             if (self._folder / name).exists():
                 self._set_aside(name, f"{why}; it is fetched again")
 
@@ -169,7 +183,43 @@ class ChainStore:
             self._denied[name] = data
             return
         self._leave_unreadable(name)
+        try:
+            self._put(path, data)
+        except StorageError as e:
+            if path.exists() and name not in OF_SAMPLES:
+                raise
+            self._hold(name, data, str(e))
+
+    def _put(self, path: Path, data: bytes) -> None:
+        """Write a file; its folder too, if the disk did not take that. Raises StorageError."""
+        try:
+            files.make_folder(self._folder)
+        except OSError as e:
+            raise StorageError(f"{self._folder}: cannot be made: {e.strerror}") from e
         files.write(path, data)
+        self._held.pop(path.name, None)
+        self.unwritten = self.unwritten if self._held else None
+
+    def _hold(self, name: str, data: bytes, why: str) -> None:
+        if self.unwritten is None:
+            logger.error("%s; it is held in memory", why)
+        self._held[name], self.unwritten = data, why
+
+    def write_held(self, now: float) -> None:
+        """Write what the disk did not take, or where a right was missing, every now and then; now: monotonic, s."""
+        if not (self._held or self._denied) or now - self._tried < RETRY_S:
+            return
+        self._tried = now
+        self._take_over_denied()
+        if not self._held:
+            return
+        for name, data in list(self._held.items()):
+            try:
+                self._put(self._folder / name, data)
+            except StorageError as e:
+                self.unwritten = str(e)
+                return
+        logger.warning("%s: what was held in memory is written", self._folder)
 
     def _say_denied(self, name: str, path: Path) -> None:
         """Note that a file is left as it is, for want of permission."""
@@ -178,6 +228,14 @@ class ChainStore:
             why = files.explain_denied(path)
             self._problems[name] = f"{why}; it is left as it is, and until it can be read, {LOSSES[name]}, in memory"
             logger.error("%s", self._problems[name])
+
+    def _take_over_denied(self) -> None:
+        """Let what was made in place of files without permission be written where there turn out to be none."""
+        for name, data in list(self._denied.items()):
+            path = self._folder / name
+            if data is not None and not _is_denied(path) and not path.exists():
+                self._forget_denied(name)
+                self._held[name] = data
 
     def _read(self, name: str, is_old: Callable[[bytes], bool] = bool) -> bytes | None:
         """What a file holds; None when there is none, or it cannot be read or is not as it was written.
@@ -198,6 +256,8 @@ class ChainStore:
     def _plain(self, name: str) -> bytes | None:
         """The bytes of a file; None when there is none or it cannot be read."""
         path = self._folder / name
+        if name in self._held:
+            return self._held[name]
         try:
             data = path.read_bytes()
         except FileNotFoundError:

@@ -104,6 +104,7 @@ class StateFolder:
         except StorageError as e:
             logger.error("%s", e)
             return None
+        self.unreadable.pop(MACHINE_FILE, None)
         if before == here or (before and here == NOT_KNOWN):
             return None
         try:
@@ -118,8 +119,10 @@ class StateFolder:
 
     def _say_unreadable(self, file: Path, error: OSError, lost: str) -> None:
         why = files.explain_denied(file) if isinstance(error, PermissionError) else files.explain(error, file)
-        self.unreadable[file.name] = f"{why}; {lost}"
-        logger.error("%s", self.unreadable[file.name])
+        text = f"{why}; {lost}"
+        if self.unreadable.get(file.name) != text:
+            logger.error("%s", text)
+        self.unreadable[file.name] = text
 
     @property
     def copied(self) -> str | None:
@@ -162,6 +165,8 @@ class StateFolder:
             self._databases.note()
             if self._lock is None:
                 self._claim_again()
+            if MACHINE_FILE in self.unreadable:
+                self.moved = self._note_machine()
         if not self._address or time.monotonic() - self._tried < TRY_S:
             return
         self._tried = time.monotonic()

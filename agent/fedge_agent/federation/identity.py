@@ -119,6 +119,16 @@ def load(state: Path) -> Identity | None:
     return made
 
 
+def try_load(state: Path) -> tuple[Identity | None, str | None]:
+    """This gateway's identity, or why it cannot be used; neither before `join`."""
+    try:
+        return load(state), None
+    except (IdentityError, ConfigError) as e:
+        return None, str(e)
+    except OSError as e:  # a folder that this user may not look into
+        return None, files.explain(e, state, ours=state)
+
+
 def _node_file(folder: Path) -> NodeFile:
     """The first of the two that can be read; the other is made again from it. Raises IdentityError."""
     found: list[NodeFile] = []

@@ -119,6 +119,11 @@ class Participant:
         return dict(self._chain.problems)
 
     @property
+    def unwritten(self) -> str | None:
+        """Why files of its folder are in memory only."""
+        return self._chain.unwritten
+
+    @property
     def serving(self) -> Serving | None:
         """What decides; replaced whole."""
         return self.model.serving
@@ -260,6 +265,7 @@ class Participant:
 
     def step(self) -> None:
         """Exchange what waits with the aggregator, if it is time, and train if it is due."""
+        self._chain.write_held(time.monotonic())
         if self._uplink is not None and time.monotonic() >= self._next_poll:
             self._uplink.keep_certificate(time.time())
             self._send()

@@ -9,6 +9,7 @@ it, which the caller can tell from `Holder.uid`.
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import struct
@@ -51,6 +52,32 @@ class FolderSocket:
             return holder(self._folder)
         self._socket = made
         return None
+
+    def release(self) -> None:
+        """Let another take it; does nothing when it is not held."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+
+class NameSocket:
+    """A name that one holder at a time has, within one machine and network namespace; free until `take`."""
+
+    def __init__(self, name: str) -> None:
+        self._name = f"\0{name}"
+        self._socket: socket.socket | None = None
+
+    def take(self) -> bool:
+        """Take the name unless another has it; whether we have it."""
+        if self._socket is None:
+            made = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+            try:
+                made.bind(self._name)
+            except OSError as e:
+                made.close()
+                return e.errno != errno.EADDRINUSE  # where there are no such names, nobody else has it
+            self._socket = made
+        return True
 
     def release(self) -> None:
         """Let another take it; does nothing when it is not held."""

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import StorageError
-from . import damage, database
+from . import damage, database, files
 from .database import Durability
 from .database_file import DatabaseFile, Tables
 from .moved import MovedError, once_more
@@ -288,6 +288,9 @@ class HealingDatabase:
         if self._stand_in is not None:
             self._stand_in.before_reopening(self._file.path)
         self._file.abandon()
+        if self._heals:  # the disk may not have taken the folder either
+            with suppress(OSError):
+                files.make_folder(self._file.path.parent)
         try:
             self._file.open()
         except StorageError as e:

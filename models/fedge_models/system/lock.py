@@ -27,12 +27,13 @@ class Lock:
         self.path = path
         self._handle: int | None = None
 
-    def take(self) -> bool:
-        """Take the lock unless another process, or another Lock of this one, has it. Raises StorageError."""
+    def take(self, folder_too: bool = True) -> bool:
+        """Take the lock unless another process, or another Lock of this one, has it; folder_too: the folder is locked
+        where the file cannot be made. Raises StorageError."""
         if self._handle is not None:
             return True
         try:
-            handle = self._open()
+            handle = self._open(folder_too)
         except OSError as e:
             raise StorageError(files.explain(e, self.path, ours=self.path.parent)) from e
         try:
@@ -47,15 +48,18 @@ class Lock:
         self._handle = handle
         return True
 
-    def _open(self) -> int:
-        """The file, which a read-only disk need not let us write; where it cannot be made, its folder is locked."""
+    def _open(self, folder_too: bool) -> int:
+        """The file, which a read-only disk need not let us write; where it cannot be made, perhaps its folder."""
         try:
             return os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as e:
             if not files.is_disk_failure(e) and not isinstance(e, IsADirectoryError):
                 raise
-        with suppress(FileNotFoundError):
+        try:
             return os.open(self.path, os.O_RDONLY)
+        except FileNotFoundError:
+            if not folder_too:
+                raise
         return os.open(self.path.parent, os.O_RDONLY)
 
     def _note_process(self, handle: int) -> None:

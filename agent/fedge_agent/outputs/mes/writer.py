@@ -3,7 +3,8 @@
 
 A lock file in the state folder is named after the target. A second output with the same target, or a second agent on
 the same state folder, is refused while the first one runs, and takes over when it ends. The kernel releases the lock
-when its process dies.
+when its process dies. Where the folder takes no lock file (a full or read-only disk, rights), a socket without a file
+stands for it: an order must not wait for a disk.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from fedge_models.errors import RetryError
+from fedge_models.errors import RetryError, StorageError
+from fedge_models.system.folder_socket import NameSocket
 from fedge_models.system.lock import Lock
 
 
@@ -26,18 +28,26 @@ class Writer:
 
     def __init__(self, folder: Path | None, target: str) -> None:
         self._lock = Lock(folder / f"{_digest(target)[:16]}.lock") if folder else None
+        self._socket = NameSocket(f"fedge-target-{_digest(f'{folder}: {target}')}")
         self._target = target
 
     def hold(self) -> None:
-        """Take the right unless we have it. Raises RetryError when another process or output has it, StorageError."""
-        if self._lock is not None and not self._lock.take():
+        """Take the right unless we have it. Raises RetryError when another process or output has it."""
+        if self._lock is not None and not self._take(self._lock):
             text = f"{self._target}: another output or agent writes there (lock {self._lock.path})"
             raise RetryError(f"{text}; keep one of them, or wait until it ends")
+
+    def _take(self, lock: Lock) -> bool:
+        try:
+            return lock.take(folder_too=False)
+        except StorageError:
+            return self._socket.take()
 
     def release(self) -> None:
         """Release the right."""
         if self._lock is not None:
             self._lock.release()
+        self._socket.release()
 
 
 def _digest(text: str) -> str:
