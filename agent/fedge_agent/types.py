@@ -282,6 +282,11 @@ class Source(Plugin, abc.ABC):
         """Try the connection and each tag without side effects; problems in the operator's words, [] when fine."""
 
     seen: Mapping[str, Reading] = MappingProxyType({})  # tag -> a value that `check` read, as `run` would deliver it
+    # What `check` read, as `run` would deliver it at the configured pace, without the source's name. Empty: the pace is
+    # not known before it runs.
+    trial: Sequence[Batch] = ()
+    span_ns: tuple[int, int] | None = None  # times of the first and the last of a past that `run` begins with, if known
+    remarks: Sequence[str] = ()  # what `check` says of what works
 
 
 class Receipt(NamedTuple):

@@ -9,13 +9,14 @@ from functools import partial
 from pathlib import Path
 
 from fedge_models.errors import FedgeError, WireError
+from fedge_models.graph.card import Card
 from fedge_models.graph.intake import PROBE_BYTES, bounded_memory, read_capped
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.privacy import budget
 from fedge_models.system import disk, files, lock, service
 
 from ..config import claims
-from ..config.schema import Config
+from ..config.schema import AssetConfig, Config
 from ..federation import identity
 from ..federation.uplink import Uplink
 from ..health import STATUS_FILE
@@ -29,6 +30,7 @@ from ..sources.naming import Names
 from ..types import Output, Source, Table
 from . import check_values
 from .cards import card_of
+from .rehearsal import rehearse
 
 CAP = 64 * 1024  # of an answer that only shows that this gateway is served
 
@@ -69,6 +71,9 @@ def _steps(config: Config, where: str) -> Iterator[Step]:
     yield _state_step(state)
     for name, source in built.items():
         yield f"source {name}", partial(_source_problems, config, routes, name, source)
+        for remark in source.remarks:
+            yield f"source {name}: {remark}", list
+    yield from _rehearsals(config, built)
     yield from _steps_besides_sources(config, targets)
     if any(m.file is None for m in config.model.values()) or _has_joined(state):
         yield "aggregator", partial(_aggregator_problems, config)
@@ -91,6 +96,26 @@ def _source_problems(config: Config, routes: Routes, name: str, source: Source) 
     """What the source cannot read, and which values its channels cannot use."""
     found = Names(routes.users(name)).folded(source.check(routes.tags(name)))
     return found + check_values.unusable(name, config.asset, source.seen)
+
+
+def _rehearsals(config: Config, built: Mapping[str, Source]) -> Iterator[Step]:
+    """Whether windows of each asset would be decided on, as far as that is known before its sources run."""
+    for name, asset in config.asset.items():
+        tried = {tag.source: built[tag.source] for tag in asset.channels.values() if built[tag.source].trial}
+        said = [p for n, source in tried.items() for p in check_values.unusable(n, {name: asset}, source.seen)]
+        card = card_of(config, asset.model)
+        if not tried or said or card is None or any(c.name not in asset.channels for c in card.channels):
+            continue  # another step says why
+        notes: list[str] = []
+        yield f"windows of {name}", partial(_rehearse, name, asset, card, tried, notes)
+        for note in notes:
+            yield note, list
+
+
+def _rehearse(name: str, asset: AssetConfig, card: Card, tried: Mapping[str, Source], notes: list[str]) -> list[str]:
+    found = rehearse(name, asset, card, tried)
+    notes += found.notes
+    return found.problems
 
 
 def _label_problems(config: Config) -> list[str]:

@@ -274,6 +274,8 @@ class Asset:
             refused,
             watch.newest_refused,
             self._windows.filled(),
+            self._windows.holes(),
+            self._windows.pace.hold_s,
         )
         return judge(seen)
 

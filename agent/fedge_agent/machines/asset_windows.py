@@ -136,6 +136,10 @@ class AssetWindows:
         """Samples of the first window that are there, of how many; None where there is no such thing."""
         return self._assembler.filled() if isinstance(self._assembler, Assembler) else None
 
+    def holes(self) -> tuple[int, float]:
+        """How many holes ended a window before it was full, since one was; and how long they usually are, s."""
+        return self._assembler.holes() if isinstance(self._assembler, Assembler) else (0, 0.0)
+
     def counters(self) -> dict[str, Any]:
         """What happened to readings, for `status`."""
         counted = vars(self._assembler.counters) if self._assembler else {"windows": 0, "gaps": 0}

@@ -46,6 +46,7 @@ class Reason(str, enum.Enum):
     CLOCK = "clock"  # a channel's times do not fit those before them
     BEHIND = "behind"  # a channel's times are behind those of the asset's other channels
     LATE = "late"  # a channel's times are not newer than those before
+    SLOW = "slow"  # readings are so far apart that a window ends before it is full
     SILENT = "silent"  # a channel is no longer read
     GAPS = "gaps"  # too much of each window is missing
     WINDOW = "window"  # the first is not full yet
@@ -142,3 +143,5 @@ class Seen(NamedTuple):
     refused: int = 0  # of them: too many gaps for a decision
     newest_refused: bool = False  # the newest window had too many gaps
     filled: tuple[int, int] | None = None  # samples of the first window, of how many
+    holes: tuple[int, float] = (0, 0.0)  # that ended a window before it was full, since one was; their usual length, s
+    hold_s: float = 0.0  # how long a value is held

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from ..windows.facts import ChannelFacts
 from .condition import AT_END, FLOOR_S, Cause, Condition, Reason, Seen, SourceFacts, State
 
+SURE = 2  # holes without a window between them that are no accident
 HOPS = 3  # so many decisions in a row are missed before an asset is stale
 GENERAL = ("folder", "input", "rejected", "rows", "set aside", "time")  # subjects that are about no single tag
 INTERVALS = 4  # the same where decisions come in bursts: usual intervals between two bursts
@@ -64,7 +65,7 @@ def _hindrances(seen: Seen) -> list[Cause]:
     """What keeps windows from coming although readings do: that does not pass by waiting."""
     passing = (Reason.READINGS, Reason.SILENT)
     found = [c for c in _of_channels(seen.channels, seen) if c.reason not in passing]
-    return found or _only_gaps(seen)
+    return found or _slow(seen) or _only_gaps(seen)
 
 
 def _while_deciding(seen: Seen) -> tuple[State, list[Cause]]:
@@ -74,7 +75,7 @@ def _while_deciding(seen: Seen) -> tuple[State, list[Cause]]:
         return State.WAITING if blind.reason is Reason.BASELINE else State.BLIND, [blind]
     missing = {} if seen.newest_refused else seen.missing
     without = [c for c in seen.channels if missing.get(c.name, 0.0) >= 1.0]
-    return State.DECIDING, list(_of_channels(without, seen))
+    return State.DECIDING, list(_of_channels(without, seen)) or _slow_of(without, seen)
 
 
 def _blindness(seen: Seen) -> Cause | None:
@@ -95,8 +96,10 @@ def _causes(seen: Seen) -> Iterable[Cause]:
     found = list(_of_channels(seen.channels, seen))
     if any(c.reason is not Reason.SILENT for c in found):
         return found
-    if found:  # a source that is silent now may have sent too seldom before
-        return [*_only_gaps(seen), *found]
+    slow = _slow(seen)
+    if slow or found:  # a source that is silent now may have sent too seldom before
+        silent = [c for c in found if not slow or (c.age_s or 0.0) > 2 * (slow[0].age_s or 0.0)]
+        return [*(slow or _only_gaps(seen)), *silent]
     if seen.refused:
         return [_gaps(seen)]
     count, total = seen.filled or (0, 0)
@@ -108,9 +111,37 @@ def _causes(seen: Seen) -> Iterable[Cause]:
     return [Cause(Reason.WINDOW, age_s=seen.now - since)]  # the first is long complete, the next is not
 
 
+def _slow(seen: Seen) -> list[Cause]:
+    """The cause "too far apart", if holes end each window before it is full."""
+    count, usual_s = seen.holes
+    if count < SURE:
+        return []
+    return _slow_of([c for c in seen.channels if c.step_s], seen) or [_too_far(seen.channels, usual_s, seen)]
+
+
+def _slow_of(channels: Sequence[ChannelFacts], seen: Seen) -> list[Cause]:
+    """The same of those channels whose readings are too far apart, if there are any."""
+    slow = [c for c in channels if c.step_s]
+    return [_too_far(slow, max(c.step_s for c in slow), seen)] if slow else []
+
+
+def _too_far(channels: Sequence[ChannelFacts], step_s: float, seen: Seen) -> Cause:
+    labels, sources = tuple(c.label for c in channels), {c.source for c in channels}
+    source = channels[0].source if len(sources) == 1 else ""
+    return Cause(Reason.SLOW, labels, source, age_s=step_s, detail=too_far(step_s, seen.hold_s, seen.first_s))
+
+
+def too_far(step_s: float, hold_s: float, window_s: float) -> str:
+    """How far apart readings are, why that is too far, and what to do."""
+    step = f"{step_s:.3g} s" if step_s < 1000 else f"{step_s:.0f} s"
+    why = f"a value counts for {hold_s:g} s in a window of {window_s:g} s"
+    return f"{step}, but {why}: read more often, or set window.max_hold to {step} or more"
+
+
 def _only_gaps(seen: Seen) -> list[Cause]:
-    """The cause "too many gaps", if it is true of every recent window."""
-    return [_gaps(seen)] if seen.windows >= HOPS and seen.refused == seen.windows else []
+    """The cause "too many gaps", if it is true of every recent window; of most, where a channel comes too seldom."""
+    seldom = any(c.step_s for c in seen.channels) and 2 * seen.refused > seen.windows
+    return [_gaps(seen)] if seen.windows >= HOPS and (seldom or seen.refused == seen.windows) else []
 
 
 def _gaps(seen: Seen) -> Cause:
@@ -120,6 +151,8 @@ def _gaps(seen: Seen) -> Cause:
     if gappy:
         worst = gappy[0]
         detail = f"{100 * seen.missing[worst.name]:.0f} % of {worst.label} is missing{_unusable(worst)}"
+        if worst.step_s:
+            detail += f", which comes every {too_far(worst.step_s, seen.hold_s, seen.first_s)}"
     labels = tuple(c.label for c in gappy)
     return Cause(Reason.GAPS, labels, count=seen.refused, total=seen.windows, detail=detail)
 

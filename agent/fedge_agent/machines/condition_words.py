@@ -161,6 +161,10 @@ def _silent(cause: Cause, _: Condition) -> str:
     return f"no reading of {names(cause.channels)} from source {cause.source} for {duration(cause.age_s or 0.0)}"
 
 
+def _slow(cause: Cause, _: Condition) -> str:
+    return f"{names(cause.channels)} {_verb(cause, 'comes', 'come')} every {cause.detail}"
+
+
 def _gaps(cause: Cause, _: Condition) -> str:
     where = f": {cause.detail}" if cause.detail else ""
     where += f"; gaps also in {names(cause.channels[1:])}" if len(cause.channels) > 1 else ""
@@ -194,6 +198,7 @@ _WORDS: dict[Reason, Callable[[Cause, Condition], str]] = {
     Reason.CLOCK: _clock,
     Reason.BEHIND: _behind,
     Reason.LATE: _late,
+    Reason.SLOW: _slow,
     Reason.SILENT: _silent,
     Reason.GAPS: _gaps,
     Reason.WINDOW: _window,

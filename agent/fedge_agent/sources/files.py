@@ -10,11 +10,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fedge_models.errors import ConfigError
+from fedge_models.system import times
 
 from ..protocols.csv import first_rows, listing
+from ..protocols.csv.clock import PLAUSIBLE_NS
 from ..protocols.csv.faults import Faults
 from ..protocols.csv.form import is_workbook
 from ..types import Source, SourceHost
+from . import files_trial
 from .files_config import FilesConfig
 from .files_follow import follow
 from .files_replay import replay
@@ -51,10 +54,27 @@ class FilesSource(Source):
 
     def check(self, tags: Sequence[str]) -> list[str]:
         """Read the first rows of the file, or of a pattern's first and newest file."""
-        problems = self._problems(tags)
-        if not problems and not listing.is_pattern(self._config.path):
-            self.seen = first_rows.values(self._config.path, self._config, tags)
+        problems, config = self._problems(tags), self._config
+        if not problems and not listing.is_pattern(config.path):
+            self.seen = first_rows.values(config.path, config, tags)
+        if not problems and config.time_column:
+            self._try(tags)
         return problems
+
+    def _try(self, tags: Sequence[str]) -> None:
+        """Note what `run` would deliver of the first rows, of the newest file, and at which pace."""
+        config, several = self._config, listing.is_pattern(self._config.path)
+        path = listing.found(config.path)[-1] if several else config.path
+        rows = first_rows.timed(path, config, tags)
+        if not rows:
+            return
+        self.trial = files_trial.followed(rows) if config.tail else files_trial.replayed(rows, config.speed)
+        first_ns = min(at for at, _ in rows)
+        if config.tail and config.start == "begin" and not several:
+            last_ns = first_rows.last_time(path, config, tags)
+            self.span_ns = None if last_ns is None else (first_ns, last_ns)
+        if first_ns < PLAUSIBLE_NS and config.time_format != "elapsed":
+            self.remarks = [f"its times begin at {times.shown(first_ns)}: was the writer's clock ever set?"]
 
     def _problems(self, tags: Sequence[str]) -> list[str]:
         config = self._config

@@ -21,6 +21,7 @@ from fedge_models.system.settings import Positive
 from ..protocols.http import auth, client, pointer
 from ..protocols.http.settings import Server
 from ..types import Quality, Reading, Source, SourceHost
+from .polling import polled
 
 MAX_TEXT = 256  # characters of a job, product or state
 
@@ -69,6 +70,7 @@ class HttpSource(Source):
         except FedgeError as e:
             return [str(e)]
         self.seen = {r.tag: r for r in readings if r.quality is not Quality.BAD}
+        self.trial = polled(list(self.seen.values()), self._config.poll)
         url = client.shown(self._config.url)
         bad = [r.tag for r in readings if r.quality is Quality.BAD]
         return [f"{url}: tag {tag}: the answer has {_why_not(pointer.find(answer, tag))}" for tag in bad]

@@ -33,6 +33,7 @@ from ..protocols.opcua.readings import OVERFLOW, reading, unknown
 from ..protocols.opcua.reasons import explain, no_answer
 from ..protocols.opcua.tags import Tag, parse
 from ..types import Quality, Reading, Source, SourceHost
+from .polling import published
 
 Natural = Annotated[int, msgspec.Meta(ge=0)]
 RETRY_ITEMS_S = 5.0
@@ -40,6 +41,7 @@ LOOK_S = 0.2
 REPORT_S = 1.0  # how often to say what is wrong with nodes
 BAD_S = 5.0  # a status that is bad for longer is a problem
 ASKED = 500  # silent nodes that are read at once
+FAST_S = 1.0  # a server that chooses the sampling interval is hardly slower
 MOST_AT_ONCE = 30_000  # readings of responses that belong together
 
 
@@ -86,6 +88,8 @@ class OpcuaSource(Source):
                 problems.append(str(e))
         try:
             found, self.seen = asyncio.run(_check(self.connector, known))
+            pace = min(self._sampling.publishing, self._sampling.sampling or FAST_S)  # values that change are queued
+            self.trial = published(list(self.seen.values()), pace, time.time_ns())
             return problems + found
         except FedgeError as e:
             return [*problems, str(e)]

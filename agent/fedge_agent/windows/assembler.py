@@ -11,7 +11,9 @@ sample, their drift against the time stamps corrected. What was unusable or late
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from statistics import median
 from typing import NamedTuple
 
 import numpy as np
@@ -28,6 +30,7 @@ BACK_NS = 1_000_000_000  # a tag's time stamps going back by less are late; by m
 LEAP_NS = 60_000_000_000  # a living source's time going ahead by more: perhaps the clock was set
 STEPS = 4  # usual steps between two readings; a time that is further ahead is doubted
 NEAR, NEAR_NS = 32, 45_000_000_000  # as many steps, and as far, ahead is more likely a hole than a wrong time
+HOLES = 9  # of which the usual length is found
 MAX_HELD = 1_000_000  # ticks of a hole that a long `max_hold` bridges
 
 
@@ -64,6 +67,7 @@ class Assembler:
         self._hole = max(length * self._period, self._lateness)  # longer ones end the window
         self._early = self._hold + self._hole + hop * self._period  # as far before the next window a reading may lie
         self._leap = max(LEAP_NS, 2 * length * self._period)
+        self._counts = self._hold + self._period  # how long a value fills ticks
         self._bridge = max(self._leap, min(self._hold, MAX_HELD * self._period))
         self._rows = [
             Channel(t.waveform_hz is not None, t.index, ChannelFacts(n, t.source, t.tag, values_of(t)), range=t.range)
@@ -87,6 +91,7 @@ class Assembler:
         self._windows: list[Window] = []  # of the batch at hand
         self._replayed = False
         self._received_ns = 0
+        self._holes: deque[int] = deque(maxlen=HOLES)  # since the last window
 
     def push(self, batch: Batch) -> list[Window]:
         """Take a batch in; the windows it completes, oldest first."""
@@ -152,6 +157,11 @@ class Assembler:
     def filled(self) -> tuple[int, int]:
         """Samples of the window at hand, of how many."""
         return min(self._filled, self._length), self._length
+
+    def holes(self) -> tuple[int, float]:
+        """How many holes ended a window before it was full, since one was; and how long they usually are, s."""
+        found = list(self._holes)
+        return len(found), median(found) / 1e9 if found else 0.0
 
     def out_of_range(self) -> dict[str, int]:
         """Readings outside of `range`, by channel; only of those that had some."""
@@ -320,6 +330,9 @@ class Assembler:
         else:
             self._fill_before(source, time)
             self._take_scalar(source, channel, time, reading)
+            step = time - channel.newest
+            if (step > self._counts or channel.facts.slow) and channel.newest > NEVER_NS:
+                channel.facts.note_step(step, self._counts)
         channel.newest, channel.ended = reading.time_ns, False
         if time > source.newest:
             source.advance(time, self._received_ns)
@@ -355,6 +368,8 @@ class Assembler:
             return
         self.counters.gaps += 1
         self._tick, self._filled = tick, 0
+        if not first:
+            self._holes.append(length)
 
     def _take_scalar(self, source: SourceClock, channel: Channel, time: int, reading: Reading) -> None:
         if self._grid is None and not channel.label:
@@ -440,6 +455,7 @@ class Assembler:
             done = self._filled - self._length
             if done >= 0 and done % self._hop == 0:
                 self._windows.append(self._window())
+                self._holes.clear()
 
     def _to_next(self) -> int:
         """Ticks that the next window lacks."""

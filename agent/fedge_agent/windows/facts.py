@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import numpy as np
 from ..types import Quality, Reading
 
 SHOWN = 24  # characters of an example
+STEPS = 9  # long ones in a row of which the usual one is found
 
 
 @dataclass
@@ -49,6 +51,7 @@ class ChannelFacts:
     implausible_by_ns: int = 0  # how far that one was ahead of the others
     behind_ns: int = 0  # how far the last was behind the other channels
     doubted_ns: int = 0  # the last time that did not fit
+    slow: list[int] = field(default_factory=list)  # the last steps between two readings, if each value ended meanwhile
     unused: Unused = field(default_factory=Unused)  # since the last reading that was used
     bad_since_ns: int | None = None  # the quality is bad since then; None: it is not
     newest_ns: int = 0  # of the last reading
@@ -113,6 +116,20 @@ class ChannelFacts:
         self.outside += 1
         self.unused.outside += 1
         self.outside_example = example(value)
+
+    def note_step(self, step_ns: int, counts_ns: float) -> None:
+        """Note the step between two readings, of which each counts for so long."""
+        if step_ns <= counts_ns:
+            self.slow.clear()
+            return
+        self.slow.append(step_ns)
+        del self.slow[:-STEPS]
+
+    @property
+    def step_s(self) -> float:
+        """How far apart its readings usually are, s, if that is longer than a value counts; 0: it is not."""
+        steps = self.slow[:]  # another thread may ask
+        return median(steps) / 1e9 if len(steps) > 1 else 0.0
 
     @property
     def seen(self) -> float | None:

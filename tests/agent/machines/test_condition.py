@@ -287,3 +287,46 @@ def test_times_and_names_are_short() -> None:
     assert names("abcdefg") == "a, b, c, d, e and 2 more" and names("abc") == "a, b, c"
     assert clock(MORNING_NS, MORNING_NS + MINUTE_NS) == "09:42"
     assert clock(MORNING_NS, MORNING_NS + 2 * 86_400 * 10**9) == "2026-05-31 09:42:00 UTC"
+
+
+def far(name: str, step_s: float, at: float) -> ChannelFacts:
+    """A channel whose readings are so far apart that each value ends before the next one comes."""
+    facts = channel(name, *[20.0] * 5, at=at)
+    for _ in range(4):
+        facts.note_step(round(step_s * 1e9), 4e9)
+    return facts
+
+
+FAR = (
+    "every 60 s, but a value counts for 3 s in a window of 5 s: read more often, or set window.max_hold to 60 s or more"
+)
+
+
+def test_readings_that_are_too_far_apart_are_named_with_their_step_and_what_to_set() -> None:
+    tags = far("temp", 60.0, 99.0), far("press", 60.0, 99.0)
+    found = judge(seen(*tags, holes=(4, 60.0), hold_s=3.0, first_s=5.0))
+    assert (found.state, found.problem) == (State.WAITING, True)
+    assert words(found) == f"no decision yet: temp, press come {FAR}"
+    # Between two readings it is silent, which is no other fault; but for very long it is.
+    assert words(judge(seen(*tags, now=190.0, holes=(4, 60.0), hold_s=3.0, first_s=5.0))) == words(found)
+    silent = words(judge(seen(*tags, now=400.0, holes=(4, 60.0), hold_s=3.0, first_s=5.0)))
+    assert silent == f"{words(found)}; no reading of temp, press from source plc for 5 min"
+    one = words(judge(seen(*tags, holes=(1, 60.0), filled=(1, 5), hold_s=3.0, first_s=5.0)))
+    assert one == "no decision yet: 1 of 5 samples of the first window"
+
+
+def test_one_channel_that_comes_too_seldom_is_named_with_its_step() -> None:
+    tags = channel("temp", 20.0, at=99.0), far("press", 60.0, 99.0)
+    found = judge(seen(*tags, hold_s=3.0, first_s=5.0, windows=50, refused=46, missing={"press": 1.0}))
+    text = words(found)
+    assert found.problem and text.startswith("no decision yet: 46 of 50 windows have more gaps than max_missing allows")
+    assert text.endswith(f": 100 % of press is missing, which comes {FAR}")
+    deciding = seen(*tags, hold_s=3.0, first_s=5.0, decided=99.0, limit=1.0, missing={"press": 1.0})
+    assert words(judge(deciding)) == f"decides without press: press comes {FAR}"
+
+
+def test_a_reading_that_comes_in_time_ends_a_run_of_those_that_do_not() -> None:
+    facts = far("temp", 60.0, 0.0)
+    assert facts.step_s == 60.0
+    facts.note_step(10**9, 4e9)
+    assert facts.step_s == 0.0

@@ -409,3 +409,12 @@ def test_however_clocks_are_set_and_batches_cut_there_are_windows_of_now_and_no_
     assert abs(windows[-1].end_ns - (START + (now + shift) * S)) <= 8 * S
     assert windows[-1].values[0, -1] >= now - 8
     assert len(windows) <= t + 5 + 60 * len(jumps)
+
+
+def test_holes_are_counted_until_a_window_is_full() -> None:
+    made = Assembler("m", {"a": tag("a")}, (), 1.0, 5, 1, 3.0, 2.0)
+    for i, seconds in enumerate((0, 60, 120, 180)):
+        made.push(Batch("plc", [Reading("a", (1_780_000_000 + seconds) * 10**9, 1.0)], None, 1 + i * 60 * 10**9))
+    assert made.holes() == (3, 60.0) and made.facts()[0].step_s == 60.0 and made.counters.windows == 0
+    made.push(Batch("plc", [Reading("a", (1_780_000_180 + i) * 10**9, 1.0) for i in range(1, 10)], None, 10**12))
+    assert made.holes() == (0, 0.0) and made.facts()[0].step_s == 0.0 and made.counters.windows > 0

@@ -26,6 +26,8 @@ from .numbers import reader
 from .rows import SHOWN, Rows
 
 ROWS = 1000
+MOST_TAGS = 50  # for each of which so many rows are read, where a row is a value
+MOST_BYTES = 20 * 1024 * 1024  # of a file whose last row is looked for
 _ORDERS = {
     "newest first": "the newest rows are first",
     "tag by tag": "it goes tag by tag",
@@ -63,6 +65,34 @@ def problems(path: Path, form: Form, tags: Sequence[str], follow: bool, advise: 
     if len(found) > MOST:
         found = [*found[:MOST], f"and {len(found) - MOST} more"]
     return [f"{path}: {text}" for text in found[:-1]] + [f"{path}: {text}{advice}" for text in found[-1:]]
+
+
+def timed(path: Path, form: Form, tags: Sequence[str]) -> list[tuple[int, list[Reading]]]:
+    """The first rows with their times, and readings of these times; more of them in a table with a row a value."""
+    table, made = WholeFile(path, form, Faults()), list[tuple[int, list[Reading]]]()
+    try:
+        rows = Rows(path, table.header, tags, form, Faults())
+        for row in islice(table, ROWS * min(len(tags), MOST_TAGS) if form.tag_column else ROWS):
+            at = rows.time_ns(row.cells) if rows.fits(row.cells) else None
+            if at is not None and (found := rows.readings(row.cells, at)):
+                made.append((at, found))
+    finally:
+        table.close()
+    return made
+
+
+def last_time(path: Path, form: Form, tags: Sequence[str]) -> int | None:
+    """The time of the last row, ns; None: there is none, or the file is too long to read it here."""
+    if path.stat().st_size > MOST_BYTES:
+        return None
+    table, newest = WholeFile(path, form, Faults()), None
+    try:
+        rows = Rows(path, table.header, tags, form, Faults())
+        for row in table:
+            newest = row
+        return rows.time_ns(newest.cells) if newest is not None and rows.fits(newest.cells) else None
+    finally:
+        table.close()
 
 
 def values(path: Path, form: Form, tags: Sequence[str]) -> dict[str, Reading]:

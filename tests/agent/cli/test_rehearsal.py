@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`check` makes windows of what it read: what would keep the running agent from ever deciding fails, in its words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from click.testing import CliRunner
+from fedge_agent.cli.main import main
+from fedge_agent.cli.rehearsal import rehearse
+from fedge_agent.config.schema import AssetConfig, TagConfig, WindowConfig
+from fedge_agent.sources import files, http
+from fedge_agent.sources.files_config import FilesConfig
+from fedge_agent.sources.polling import polled, published
+from fedge_agent.types import Batch, Reading
+from fedge_models.graph import zoo
+from fedge_models.graph.card import Card, Channel, WindowSpec
+
+T0 = datetime(2026, 3, 1, 8, tzinfo=timezone.utc)
+CARD = Card("anomaly", (Channel("temp"), Channel("press")), WindowSpec(1, 5, 1), ("mean", "std"))
+SLOW = "but a value counts for 3 s in a window of 5 s: read more often, or set window.max_hold to"
+KEYS = 'type = "files"\ntime_column = "time"\ntail = true\nstart = "begin"\n'
+
+
+def iso(seconds: float) -> str:
+    return (T0 + timedelta(seconds=seconds)).isoformat()
+
+
+def wide(step: float = 1.0, rows: int = 200, begin: float = 0.0, press: Callable[[int], str] = lambda i: "1.5") -> str:
+    made = [f"{iso(begin + i * step)},{20 + i % 7},{press(i)}\n" for i in range(rows)]
+    return "time,temp,press\n" + "".join(made)
+
+
+def long(every: int) -> str:
+    made = [f"{iso(i)},temp,{20 + i % 7}\n" + (f"{iso(i)},press,1.5\n" if i % every == 0 else "") for i in range(200)]
+    return "time,tag,value\n" + "".join(made)
+
+
+def shuffled(step: float) -> str:
+    head, *rows = wide(step).splitlines(keepends=True)
+    return head + "".join(rows[1::2] + rows[::2])
+
+
+class Case(NamedTuple):
+    """Rows, what `check` says of them (empty: nothing), and whether it fails."""
+
+    rows: str
+    words: str = ""
+    keys: str = KEYS
+    more: str = ""
+    fails: bool = True
+
+
+LONG = KEYS + 'tag_column = "tag"\nvalue_column = "value"\n'
+REPLAY = 'type = "files"\ntime_column = "time"\n'
+CASES = {
+    "a row a minute": Case(wide(60), f"temp, press come every 60 s, {SLOW} 60 s or more"),
+    "a row a minute, held": Case(wide(60), more='window = { max_hold = "61s" }\n', fails=False),
+    "rows slower than a window": Case(wide(10), f"temp, press come every 10 s, {SLOW} 10 s or more"),
+    "rows slower than max_hold": Case(
+        wide(), "60 % of temp is missing, which comes every 1 s, but a value counts for 0.3 s in a window of 5 s",
+        more="window = { max_hold = 0.3, rate_hz = 10, length = 50 }\n",
+    ),
+    "bursts with long breaks between them": Case(
+        "time,temp,press\n" + "".join(f"{iso(i // 3 * 20 + i % 3)},20,1\n" for i in range(99)), "come every 18 s"
+    ),
+    "a row every two seconds": Case(wide(2), fails=False),
+    "a hundred rows a second": Case(wide(0.01, 900), fails=False),
+    "one channel of two is slower": Case(long(60), f"press is missing, which comes every 60 s, {SLOW} 60 s", LONG),
+    "one channel of two is a little slower": Case(long(3), "", LONG, fails=False),
+    "a channel that is always empty": Case(wide(press=lambda i: ""), "tag press has been Bad since"),
+    "a channel that is mostly empty": Case(wide(press=lambda i: "" if i % 3 else "1"), "60 % of press is missing (of"),
+    "a channel that is empty at first": Case(wide(press=lambda i: "" if i < 50 else "1"), fails=False),
+    "all rows of one time": Case(wide(0), "398 of 398 times of temp, press are not newer than 2026-03-01 08:00:00"),
+    "out of range": Case(wide(press=lambda i: "99"), "values of press are outside of their range", more="range"),
+    "too few rows": Case(wide(rows=3), "asset pump: no decision yet: 3 of 5 samples of the first window", fails=False),
+    "one row": Case(wide(rows=1), "1 of 5 samples of the first window", fails=False),
+    "a file of 1985": Case(wide(begin=-1_293_840_000), "source s: its times begin at 1985-03-01", fails=False),
+    "a replay of a row a minute": Case(wide(60), keys=REPLAY, fails=False),
+    "a replay of a row in ten minutes": Case(wide(600), f"come every 600 s, {SLOW} 600 s", REPLAY),
+    "the same a hundred times as fast": Case(wide(600), keys=REPLAY + "speed = 100.0\n", fails=False),
+    "a replay that is out of order": Case(shuffled(1), keys=REPLAY, fails=False),
+}  # fmt: skip
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "m.onnx").write_bytes(zoo.autoencoder(CARD, 4, (3, 2)).SerializeToString())
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def check(folder: Path, sources: dict[str, str], press: str = "s", more: str = "") -> tuple[int, str]:
+    text = '[agent]\nname = "gw"\nstate = "state"\nstatus = "127.0.0.1:0"\n[model.m]\nfile = "m.onnx"\n'
+    text += "".join(f'[source.{name}]\npath = "{name}.csv"\n{keys}' for name, keys in sources.items())
+    ranged, more = (", range = [0, 2]", "") if more == "range" else ("", more)
+    text += f'[asset.pump]\nmodel = "m"\n{more}channels.temp = {{ source = "s", tag = "temp" }}\n'
+    text += f'channels.press = {{ source = "{press}", tag = "press"{ranged} }}\n'
+    (folder / "gw.toml").write_text(text)
+    done = CliRunner().invoke(main, ["check", "--config", "gw.toml"])
+    return done.exit_code, done.output
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_what_would_never_be_decided_on_fails_in_the_words_of_status(folder: Path, case: Case) -> None:
+    (folder / "s.csv").write_text(case.rows)
+    code, said = check(folder, {"s": case.keys}, more=case.more)
+    assert code == (1 if case.fails else 0) and case.words in said, said
+
+
+@pytest.mark.parametrize(("begin", "code"), [(0, 0), (100, 0), (86_400, 1)])
+def test_two_files_of_one_machine_have_a_time_in_common(folder: Path, begin: int, code: int) -> None:
+    (folder / "s.csv").write_text(wide())
+    (folder / "t.csv").write_text(wide(begin=begin))
+    for there, keys in ((code, KEYS), (0, KEYS.replace('"begin"', '"end"'))):
+        found, said = check(folder, {"s": KEYS, "t": keys}, "t")
+        assert found == there and ("are up to 24 h behind those of the other channels" in said) == bool(there), said
+
+
+@pytest.mark.parametrize(("step", "code"), [(1, 0), (60, 1)])
+def test_a_source_is_tried_alone_where_another_says_nothing_before_it_runs(folder: Path, step: int, code: int) -> None:
+    (folder / "s.csv").write_text(wide())
+    (folder / "t.csv").write_text(wide(step).replace("time,", "when,"))
+    found, said = check(folder, {"s": KEYS, "t": KEYS.replace('time_column = "time"', 'time_column = "when"')}, "t")
+    assert found == code and (f"press comes every 60 s, {SLOW}" in said) == bool(code), said
+
+
+class Pace(files.FilesSource):
+    """A source of which only the trial is looked at."""
+
+    def __init__(self, trial: list[Batch]) -> None:
+        super().__init__("s", FilesConfig(path=Path("s.csv")))
+        self.trial = trial
+
+
+def verdict(trial: list[Batch], **window: float) -> list[str]:
+    tags = {c.name: TagConfig(source="s", tag=c.name) for c in CARD.channels}
+    config = AssetConfig(model="m", channels=tags, window=WindowConfig(**window))  # type: ignore[arg-type]
+    return rehearse("pump", config, CARD, {"s": Pace(trial)}).problems
+
+
+@pytest.mark.parametrize(("every_s", "fine"), [(0.1, True), (20, True), (59, True), (60, False), (300, False)])
+def test_a_source_that_says_what_is_unchanged_is_asked_at_least_once_a_minute(every_s: float, fine: bool) -> None:
+    readings = [Reading(c.name, 10**18, 1.0) for c in CARD.channels]
+    for trial in (polled(readings, every_s), published(readings, every_s, 10**18)):
+        assert (verdict(trial) == []) == fine
+    if not fine:
+        assert f"{SLOW} {every_s:.3g} s" in verdict(polled(readings, every_s))[0]
+        assert verdict(polled(readings, every_s), max_hold=1.1 * every_s) == []
+
+
+def test_sources_without_a_pace_are_not_tried() -> None:
+    assert polled([], 1.0) == [] and not http.HttpSource.trial and verdict([]) == []
