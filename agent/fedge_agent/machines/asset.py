@@ -114,18 +114,25 @@ class Asset:
             return
         origin = self._origin(batch)
         for made in self._windows.push(batch):
-            window = made if origin is None else made._replace(origin=origin)
-            if not decided and (self._pending or (self.can_wait and self.lacks() is not None)):
-                self._pending.append(window)
-            elif not decided:
-                self.decide(window)
+            if not decided:
+                self._give(made if origin is None else made._replace(origin=origin))
         for window in self._windows.labelled():
             self._note_label(window.end_ns, self._samples.put_labelled(window))
         self.judge_history(batch.received_ns / 1e9)
 
     def judge_history(self, now: float, all_of_it: bool = False) -> None:
-        """Decide on some of what a source sent afterwards, if it is complete; `now`: monotonic s."""
+        """Decide on some of what a source sent afterwards, if it is complete, and on pictures whose times waited long
+        enough; `now`: monotonic s."""
+        for picture in self._windows.overdue(now, all_of_it):
+            self._give(picture)
         for window in self._history.work(self._windows, self.participant.serving, now, all_of_it):
+            self.decide(window)
+
+    def _give(self, window: Window) -> None:
+        """Decide on a window, or have it wait for what the asset lacks."""
+        if self._pending or (self.can_wait and self.lacks() is not None):
+            self._pending.append(window)
+        else:
             self.decide(window)
 
     def _origin(self, batch: Batch) -> str | None:

@@ -100,6 +100,12 @@ class AssetWindows:
         """Pictures pushed before whose label is known by now, or no longer waited for."""
         return self._assembler.labelled() if isinstance(self._assembler, Snapshots) else []
 
+    def overdue(self, now: float, all_of_them: bool) -> list[Window]:
+        """Pictures that waited for the next ones because of their times, long enough; now: monotonic s."""
+        if not isinstance(self._assembler, Snapshots):
+            return []
+        return self._assembler.overdue(round(now * 1e9), all_of_them)
+
     # a restart
 
     def next_start(self) -> int | None:

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """From pictures to windows of one picture each, with the label of its time. Pure, as `assembler`.
 
-Each picture is decided on when it comes; nothing waits. Its sample waits until the label is known for the picture's
-time (a newer value, or a sign that it has not changed), for `lateness` of source time at most: it must not get the
-label of the part before. Readings that are no pictures are counted.
+Each picture is decided on when it comes; only one whose time does not fit waits a moment (`picture_clock`). Its sample
+waits until the label is known for the picture's time (a newer value, or a sign that it has not changed), for `lateness`
+of source time at most: it must not get the label of the part before. A picture without a time of its own gets no label.
+Readings that are no pictures are counted.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from ..config.schema import TagConfig
 from ..types import Batch, Quality, Reading, Window
 from .channel import NEVER_NS, holds, known, unnoted
 from .facts import ChannelFacts
+from .picture_clock import PictureClock
 from .pictures import prepare
 
 MAX_WAITING = 64  # pictures whose label is not known yet; beyond it the oldest gets none
@@ -38,6 +40,8 @@ class Counters:
     bad: int = 0  # bad quality: the source had no picture
     not_pictures: int = 0  # a number, a text, or an array of another kind
     out_of_range: int = 0  # of labels: outside of `range`
+    times_implausible: int = 0  # times of pictures that fit none of those around them: decided on as of now
+    clock_jumps: int = 0
     windows: int = 0
 
 
@@ -59,8 +63,9 @@ class Snapshots:
         self._facts = ChannelFacts(channel, picture.source, picture.tag, "pictures")
         self._labels = [(tag, _LabelHistory(read_label)) for tag in labels]
         self._lateness = round(lateness_s * 1e9)
-        self._newest, self._outside = NEVER_NS, dict[str, int]()
-        self._waiting: deque[Window] = deque()
+        self._alive, self._outside = NEVER_NS, dict[str, int]()
+        self._clock = PictureClock(self._facts)
+        self._waiting: deque[tuple[Window, bool]] = deque()  # and whether it has a time of its own
         self.counters = Counters()
 
     def push(self, batch: Batch) -> list[Window]:
@@ -68,21 +73,30 @@ class Snapshots:
         for tag, label in self._labels:
             if tag.source == batch.source:
                 self._take_label(label, batch, tag)
-        self._newest = max([self._newest, batch.alive_ns or NEVER_NS, *(r.time_ns for r in batch.readings)])
+        if batch.alive_ns is not None:
+            self._alive = batch.alive_ns
         if batch.source != self._picture.source:
             return []
         taken = [self._window(r, batch.received_ns) for r in batch.readings if r.tag == self._picture.tag]
-        windows = [w for w in taken if w is not None]
-        self._waiting.extend(windows)
-        return windows
+        return self._give([given for window in taken if window is not None for given in self._clock.take(window)])
+
+    def overdue(self, now: int, all_of_them: bool = False) -> list[Window]:
+        """The pictures whose time does not fit, once they waited long enough; now: monotonic ns."""
+        return self._give(self._clock.overdue(now, all_of_them))
+
+    def _give(self, given: list[tuple[Window, bool]]) -> list[Window]:
+        self.counters.times_implausible, self.counters.clock_jumps = self._clock.implausible, self._clock.jumps
+        self._waiting.extend(given)
+        return [window for window, _ in given]
 
     def out_of_range(self) -> dict[str, int]:
         """Values outside of `range`, by label; only of those that had some."""
         return dict(self._outside)
 
     def implausible_times(self) -> dict[str, tuple[int, int, int]]:
-        """None: a picture is decided on when it comes, whatever its time."""
-        return {}
+        """Pictures whose time fits none of those around it: how many, the last one's time, and how far that was ahead
+        of the others, ns."""
+        return {self._facts.name: self._facts.implausible_times} if self._facts.implausible else {}
 
     def _take_label(self, label: _LabelHistory, batch: Batch, tag: TagConfig) -> None:
         outside = label.take(batch, tag)
@@ -94,9 +108,9 @@ class Snapshots:
     def labelled(self) -> list[Window]:
         """Pictures pushed before whose label is known by now, or no longer waited for."""
         done = []
-        while self._waiting and (len(self._waiting) > MAX_WAITING or self._is_due(self._waiting[0].end_ns)):
-            window = self._waiting.popleft()
-            done.append(window._replace(label=self._label(window.end_ns)))
+        while self._waiting and (len(self._waiting) > MAX_WAITING or self._is_due(*self._waiting[0])):
+            window, own = self._waiting.popleft()
+            done.append(window._replace(label=self._label(window.end_ns)) if own else window)
         return done
 
     def facts(self) -> list[ChannelFacts]:
@@ -123,8 +137,10 @@ class Snapshots:
             self.counters.not_pictures += 1
             return None
 
-    def _is_due(self, time_ns: int) -> bool:
-        return self._newest - self._lateness >= time_ns or all(label.known >= time_ns for _, label in self._labels)
+    def _is_due(self, window: Window, own: bool) -> bool:
+        known = [label.known for _, label in self._labels]
+        newest, time = max([self._clock.newest, self._alive, *known]), window.end_ns
+        return not own or newest - self._lateness >= time or all(k >= time for k in known)
 
     def _label(self, time_ns: int) -> float | str | tuple[float, ...] | None:
         values = [label.at(time_ns) for _, label in self._labels]

@@ -107,8 +107,23 @@ def test_gateway_learns_from_the_pictures_it_stored(tmp_path: Path) -> None:
     head, rng = make_release(weights, np.full(6, 0.1, np.float32), 1), np.random.default_rng(0)
     trained = train(graph, head, data, held, held, how, rng, lambda: None)
     assert trained.before["accuracy"] < 0.8 and trained.after["accuracy"] > 0.95, (trained.before, trained.after)
-    gateway.see(next(parts(1))[0], 1000)
-    assert len(gateway.asset.decisions) == 1 and gateway.asset.decisions[0][0].time_ns == 1000 * S
+    gateway.see(next(parts(1))[0], 420)
+    assert len(gateway.asset.decisions) == 1 and gateway.asset.decisions[0][0].time_ns == 420 * S
+    gateway.close()
+
+
+def test_a_picture_of_2036_is_decided_on_after_a_moment_and_counted(tmp_path: Path) -> None:
+    gateway = Gateway(tmp_path, card(mean=(0.5,), std=(0.25,)), label=False)
+    for i, (pixels, _) in enumerate(parts(30)):
+        gateway.see(pixels, i + 10 * 365 * 86_400 * (i == 20))
+    times = [decision.time_ns // S for decision, _ in gateway.asset.decisions]
+    assert times == [*range(20), 19, *range(21, 30)]
+    status = gateway.asset.status()
+    assert status["counters"]["times_implausible"] == 1 and set(status["implausible_times"]) == {"camera"}
+    gateway.see(pixels, 10 * 365 * 86_400)
+    assert len(gateway.asset.decisions) == 30
+    gateway.asset.judge_history(3.0)
+    assert len(gateway.asset.decisions) == 31
     gateway.close()
 
 
