@@ -8,7 +8,7 @@ read of two sources need not be of one time.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -21,6 +21,7 @@ from ..machines.condition_judge import judge, stale_after
 from ..machines.condition_words import words
 from ..machines.pace import Pace, pace
 from ..machines.watch import Watch
+from ..sources.polling import TIMES
 from ..types import Batch, Source
 from ..windows.assembler import Assembler
 from ..windows.facts import ChannelFacts
@@ -55,9 +56,17 @@ def rehearse(name: str, config: AssetConfig, card: Card, tried: Mapping[str, Sou
 
 def _try(name: str, config: AssetConfig, card: Card, batches: Mapping[str, Sequence[Batch]], found: Verdict) -> None:
     """Try these sources, one after the other."""
-    trial = _Trial(name, config, card, _channels(config, card, batches))
-    causes = trial.causes([b._replace(source=source) for source, some in batches.items() for b in some])
-    (found.notes if all(c.reason in PASSING for c in causes) else found.problems).extend(trial.said(causes))
+    channels = _channels(config, card, batches)
+    trial, tags = _Trial(name, config, card, channels), {tag.tag for tag in channels.values()}
+    causes = trial.causes(
+        b._replace(source=source, readings=[r for r in b.readings if r.tag in tags])
+        for source, some in batches.items()
+        for b in some
+    )
+    if any(c.reason not in PASSING for c in causes):
+        found.problems.extend(trial.said(causes))
+    elif all(len(some) < TIMES for some in batches.values()):  # else it was not tried for as long as a window is
+        found.notes.extend(trial.said(causes))
 
 
 def _channels(config: AssetConfig, card: Card, sources: Container[str]) -> dict[str, TagConfig]:
@@ -82,7 +91,7 @@ class _Trial:
         self._assembler = Assembler(name, channels, (), *how)
         self._watch, self._condition = Watch(LONG_AGO), Condition(State.WAITING)
 
-    def causes(self, batches: Sequence[Batch]) -> tuple[Cause, ...]:
+    def causes(self, batches: Iterable[Batch]) -> tuple[Cause, ...]:
         """Why no window could be decided on; empty: one could."""
         now = 0.0
         for batch in batches:

@@ -15,15 +15,22 @@ def polled(readings: Sequence[Reading], every_s: float) -> list[Batch]:
     """The same readings again and again, each time as of then."""
     if not readings:
         return []
-    begin_ns, made = readings[0].time_ns, []
-    for i in range(TIMES):
-        passed = 1 + round(i * LATE * every_s * 1e9)
-        made.append(Batch("", [r._replace(time_ns=begin_ns + passed) for r in readings], begin_ns + passed, passed))
-    return made
+    begin_ns = readings[0].time_ns
+    return [_batch([r._replace(time_ns=begin_ns + p) for r in readings], begin_ns, p) for p in _passed(every_s)]
 
 
 def published(readings: Sequence[Reading], every_s: float, begin_ns: int) -> list[Batch]:
     """The readings once, and then only that nothing has changed."""
-    first = [r._replace(time_ns=begin_ns) for r in readings]
-    made = polled(first, every_s)
-    return [batch if not i else batch._replace(readings=[]) for i, batch in enumerate(made)]
+    if not readings:
+        return []
+    first = [r._replace(time_ns=begin_ns + 1) for r in readings]
+    return [_batch(first if p == 1 else [], begin_ns, p) for p in _passed(every_s)]
+
+
+def _passed(every_s: float) -> list[int]:
+    """How long after the beginning each comes, ns."""
+    return [1 + round(i * LATE * every_s * 1e9) for i in range(TIMES)]
+
+
+def _batch(readings: Sequence[Reading], begin_ns: int, passed_ns: int) -> Batch:
+    return Batch("", readings, begin_ns + passed_ns, passed_ns)

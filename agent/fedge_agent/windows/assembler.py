@@ -330,9 +330,9 @@ class Assembler:
         else:
             self._fill_before(source, time)
             self._take_scalar(source, channel, time, reading)
-            step = time - channel.newest
-            if (step > self._counts or channel.facts.slow) and channel.newest > NEVER_NS:
-                channel.facts.note_step(step, self._counts)
+            step, facts = time - channel.newest, channel.facts
+            if (step > self._counts or facts.slow) and channel.newest > NEVER_NS:
+                facts.note_step(step, max(self._counts, self._leap) if source.living else self._counts)
         channel.newest, channel.ended = reading.time_ns, False
         if time > source.newest:
             source.advance(time, self._received_ns)

@@ -153,5 +153,12 @@ def test_a_source_that_says_what_is_unchanged_is_asked_at_least_once_a_minute(ev
         assert verdict(polled(readings, every_s), max_hold=1.1 * every_s) == []
 
 
+def test_a_window_that_is_longer_than_the_trial_says_nothing() -> None:
+    readings = [Reading(c.name, 10**18, 1.0) for c in CARD.channels]
+    tags = {c.name: TagConfig(source="s", tag=c.name) for c in CARD.channels}
+    config = AssetConfig(model="m", channels=tags, window=WindowConfig(length=50_000))
+    assert rehearse("pump", config, CARD, {"s": Pace(polled(readings, 1.0))}) == ([], [])
+
+
 def test_sources_without_a_pace_are_not_tried() -> None:
     assert polled([], 1.0) == [] and not http.HttpSource.trial and verdict([]) == []

@@ -418,3 +418,11 @@ def test_holes_are_counted_until_a_window_is_full() -> None:
     assert made.holes() == (3, 60.0) and made.facts()[0].step_s == 60.0 and made.counters.windows == 0
     made.push(Batch("plc", [Reading("a", (1_780_000_180 + i) * 10**9, 1.0) for i in range(1, 10)], None, 10**12))
     assert made.holes() == (0, 0.0) and made.facts()[0].step_s == 0.0 and made.counters.windows > 0
+
+
+def test_changes_of_a_source_that_says_what_is_unchanged_are_not_too_far_apart() -> None:
+    made = Assembler("m", {"a": tag("a")}, (), 1.0, 5, 1, 3.0, 2.0)
+    for i in range(5):
+        time_ns = (1_780_000_000 + 20 * i) * 10**9
+        made.push(Batch("plc", [Reading("a", time_ns, float(i))], time_ns, 1 + 20 * i * 10**9))
+    assert made.facts()[0].step_s == 0.0 and made.holes() == (0, 0.0)
