@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Remove what exporters add around a network: training modes, label outputs, maps of names, sigmoids for two classes.
-
-A network exported in training mode would still drop values and normalise by the batch where it is served.
+"""Reduce a classifier to one float output: labels, maps of names and a sigmoid for two classes are removed.
 
 skl2onnx adds the label to the probabilities (as a tensor, or as a map from names); tf2onnx and others give one sigmoid
 for two classes. Training needs one output with a value for each class, with at most a Softmax at the end. The resulting
@@ -14,17 +12,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..errors import ModelError
-from ..protos import FLOAT, tensor, value_info
-from .onnx_file import tensors
+from ...protos import FLOAT, tensor, value_info
+from ..card import Card
 
 if TYPE_CHECKING:
     import onnx
 
 
-def one_output(model: onnx.ModelProto, classes: int) -> bool:
-    """Reduce a classifier of so many classes to one float output, in place. Return whether anything changed."""
-    graph = model.graph
+def one_output(model: onnx.ModelProto, card: Card, where: str) -> bool:
+    """Reduce a classifier to one float output, in place. Return whether anything changed."""
+    if card.task != "classify":
+        return False
+    graph, classes = model.graph, len(card.labels)
     found = _scores(graph)
     if found is None:
         return False
@@ -40,41 +39,6 @@ def one_output(model: onnx.ModelProto, classes: int) -> bool:
     _set_output(graph, name, classes)
     _prune(graph)
     return True
-
-
-def for_serving(model: onnx.ModelProto, where: str) -> bool:
-    """Switch BatchNormalization and Dropout to inference, in place. Return whether any was in training mode.
-
-    Raises ModelError when statistics of the batch are used elsewhere.
-    """
-    read = {n for node in model.graph.node for n in node.input} | {o.name for o in model.graph.output}
-    constants, changed = tensors(model), False
-    for node in model.graph.node:
-        mode = next((a for a in node.attribute if a.name == "training_mode" and a.i), None)
-        if node.op_type == "BatchNormalization" and mode is not None:
-            if used := read.intersection(node.output[1:]):
-                raise ModelError(f"{where}: node {node.name!r} (BatchNormalization): {used.pop()!r} is used elsewhere")
-            mode.i, changed = 0, True
-            del node.output[1:]
-        if node.op_type == "Dropout" and len(node.input) > 2 and node.input[2] in constants:
-            changed = True
-            del node.input[2:]
-    return changed
-
-
-def any_batch(model: onnx.ModelProto) -> bool:
-    """Make the first dimension of inputs and outputs variable, in place. Return whether one was fixed.
-
-    Exporters fix it to the batch of their example. A graph that needs it fixed fails when another batch is tried.
-    """
-    stored = {t.name for t in model.graph.initializer}
-    values = [v for v in (*model.graph.input, *model.graph.output) if v.name not in stored]
-    fixed = [v for v in values if len(d := v.type.tensor_type.shape.dim) and d[0].dim_value]
-    for value in fixed:
-        value.type.tensor_type.shape.dim[0].dim_param = "n"
-    if fixed:  # shapes of inner values, inferred for the fixed batch
-        del model.graph.value_info[:]
-    return bool(fixed)
 
 
 def _scores(graph: onnx.GraphProto) -> tuple[str, int] | None:

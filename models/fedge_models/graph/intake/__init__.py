@@ -1,0 +1,16 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Complete a model file as a user gives it: one self-contained ONNX file with a card; it is trained in `trainable`."""
+
+from .file import read_capped
+from .memory import PROBE_BYTES, bounded_memory
+from .read import MAX_IR, read_card_file, read_model, with_weights
+
+__all__ = [
+    "MAX_IR",
+    "PROBE_BYTES",
+    "bounded_memory",
+    "read_capped",
+    "read_card_file",
+    "read_model",
+    "with_weights",
+]

@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The passes that make an exported file whole, in their order. Each is a file of its own.
+
+A pass changes the model in place, so that it computes the same in a form that serves and trains here, and returns
+whether it changed anything. It raises ModelError, beginning with `where`, for a file that nothing can be made of. The
+result must depend on the file and the card only: both ends hash it. A file that a pass has made is left alone by it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from ..card import Card
+from .batch import any_batch
+from .one_output import one_output
+from .training_mode import for_serving
+
+if TYPE_CHECKING:
+    import onnx
+
+PASSES: tuple[Callable[[onnx.ModelProto, Card, str], bool], ...] = (any_batch, for_serving, one_output)
+
+
+def run(model: onnx.ModelProto, card: Card, where: str) -> bool:
+    """Run every pass in its order. Return whether one changed anything. Raises ModelError."""
+    changed = False
+    for made in PASSES:
+        changed = made(model, card, where) or changed
+    return changed

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Read a model file as a user gives it: attach the card, choose trainable tensors, take weights in, run the passes.
+
+Exporters put large weights into a file beside the model and know nothing of cards. The result is one self-contained
+ONNX file with a checked card. This file is what `trainable.py` reads and what both ends hash.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+
+from ... import protos
+from ...errors import ModelError
+from ...ops.operator import Array
+from ...system import settings
+from ..card import Card, read_card, write_card
+from . import passes
+from .file import read_capped, take_in
+
+if TYPE_CHECKING:
+    import onnx
+
+MAX_IR = 10  # every ONNX Runtime from 1.18 on loads it, and no operator here needs a newer one
+
+
+def read_model(path: Path, card: Card | Path | None = None, trainable: str | None = None) -> bytes:
+    """Read the file at `path`, with a card (or a TOML file that holds it) and globs of trainable tensors, where given.
+
+    Raises ModelError when it is not a usable ONNX file, ConfigError for the card's file.
+    """
+    from google.protobuf.message import DecodeError
+
+    data = read_capped(path)
+    model: onnx.ModelProto = protos.messages().ModelProto()
+    try:
+        model.ParseFromString(data)
+    except DecodeError as e:
+        raise ModelError(f"{path}: not an ONNX file: {e}") from e
+    external = take_in(model, path)
+    given = read_card_file(card) if isinstance(card, Path) else card
+    found = given or read_card(model, str(path))
+    changed = passes.run(model, found, str(path))
+    if card is None and trainable is None and not external and not changed and model.ir_version <= MAX_IR:
+        return data
+    model.ir_version = min(model.ir_version, MAX_IR)
+    write_card(model, msgspec.structs.replace(found, trainable=trainable or found.trainable))
+    return model.SerializeToString()
+
+
+def with_weights(data: bytes, weights: Mapping[str, Array]) -> bytes:
+    """Return the model file with other values of some initializers."""
+    model: onnx.ModelProto = protos.messages().ModelProto.FromString(data)
+    for tensor in model.graph.initializer:
+        if tensor.name in weights:
+            tensor.CopyFrom(protos.tensor(tensor.name, np.asarray(weights[tensor.name], np.float32)))
+    return model.SerializeToString()
+
+
+def read_card_file(path: Path) -> Card:
+    """Read a card from TOML, with the keys of `card.Card`. Raises ConfigError naming file and key."""
+    return settings.load(path, Card)
