@@ -16,11 +16,10 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 from typing import NamedTuple
 
-import numpy as np
-
 from ..config.schema import TagConfig
-from ..types import Array, Batch, Reading, Window
-from .channel import NEVER_NS, Channel, known, unnoted
+from ..types import Batch, Reading, Window
+from .channel import NEVER_NS, Channel, unnoted
+from .cutter import Cutter
 from .facts import ChannelFacts
 from .grid import Grid
 from .intake import Intake, plain
@@ -60,7 +59,7 @@ class Assembler:
         read_label: Callable[[float | str], None] = unnoted,
     ) -> None:
         """read_label: called with each label that a tag gives."""
-        self._asset, self._length, self._hop = asset, length, hop
+        self._asset, self._length = asset, length
         self._rate, self._period = rate_hz, 1e9 / rate_hz
         self._hold, self._lateness = round(max_hold_s * 1e9), round(lateness_s * 1e9)
         self._back = max(BACK_NS, self._period)
@@ -74,7 +73,6 @@ class Assembler:
             for n, t in channels.items()
         ]
         self._names = [*channels, *(f"label {label.tag}" for label in labels)]
-        self._measured = measured
         self._labels = [
             Channel(False, None, ChannelFacts("label", t.source, t.tag), label=True, range=t.range) for t in labels
         ]
@@ -82,12 +80,11 @@ class Assembler:
         self._sources: dict[str, SourceClock] = {}
         for tag, channel in zip([*channels.values(), *labels], self._all, strict=True):
             self._sources.setdefault(tag.source, SourceClock()).follow(tag.tag, channel)
-        self._buffer: Array = np.empty((len(self._rows), 4 * max(length, hop)), np.float32)
+        self._cutter = Cutter(self._rows, self._labels, length, hop, self._hold, measured)
         self._intake = Intake(read_label)
         self.counters = self._intake.counters
         self._grid: Grid | None = None
         self._newest = NEVER_NS  # of all rows: until then there may be values
-        self._tick = self._filled = self._at = self._label_run = 0
         self._windows: list[Window] = []  # of the batch at hand
         self._replayed = False
         self._received_ns = 0
@@ -122,7 +119,7 @@ class Assembler:
         """When the next window begins (ns); None before the first reading."""
         if self._grid is None:
             return None
-        return self._grid.time(self._tick + self._to_next() - self._length)
+        return self._grid.time(self._cutter.tick + self._cutter.to_next() - self._length)
 
     def finish(self) -> list[Window]:
         """Nothing more comes: the windows that waited for slower channels."""
@@ -156,7 +153,7 @@ class Assembler:
 
     def filled(self) -> tuple[int, int]:
         """Samples of the window at hand, of how many."""
-        return min(self._filled, self._length), self._length
+        return min(self._cutter.filled, self._length), self._length
 
     def holes(self) -> tuple[int, float]:
         """How many holes ended a window before it was full, since one was; and how long they usually are, s."""
@@ -319,9 +316,9 @@ class Assembler:
         source.newest = now
         source.votes.begin()
         self._newest = max([max(c.newest, c.alive) for c in self._rows])
-        if self._grid is not None and self._newest < self._grid.time(self._tick - 1):  # no other source is there
+        if self._grid is not None and self._newest < self._grid.time(self._cutter.tick - 1):  # no other source is there
             self._grid, self._newest = None, NEVER_NS
-            self._tick = self._filled = self._at = self._label_run = 0
+            self._cutter.restart()
 
     def _accept(self, source: SourceClock, channel: Channel, reading: Reading, time: int) -> None:
         """Use a reading that is newer than those of its tag before it; it counts from `time`."""
@@ -344,7 +341,7 @@ class Assembler:
         grid = self._grid
         if grid is None:
             return
-        if self._replayed and not self._tick and grid.origin - time > self._early:
+        if self._replayed and not self._cutter.tick and grid.origin - time > self._early:
             self._grid, self._newest = None, NEVER_NS
             self.counters.clock_jumps += 1
         elif time - self._newest > self._hole:
@@ -364,10 +361,10 @@ class Assembler:
         if length <= self._bridge and until >= time - self._period:
             return
         tick = grid.first_from(time)
-        if first and tick - self._tick <= self._length:
+        if first and tick - self._cutter.tick <= self._length:
             return
         self.counters.gaps += 1
-        self._tick, self._filled = tick, 0
+        self._cutter.skip_to(tick)
         if not first:
             self._holes.append(length)
 
@@ -375,10 +372,10 @@ class Assembler:
         if self._grid is None and not channel.label:
             self._grid = Grid.from_time(time, self._rate, self._period)
         grid = self._grid
-        passed = grid is not None and self._filled > 0 and grid.first_from(time) < self._tick
+        passed = grid is not None and self._cutter.filled > 0 and grid.first_from(time) < self._cutter.tick
         if passed and not channel.ended:
             self.counters.late += 1
-            if not source.lives and time + self._hold < self._grid.time(self._tick):  # type: ignore[union-attr]
+            if not source.lives and time + self._hold < self._grid.time(self._cutter.tick):  # type: ignore[union-attr]
                 self._intake.behind(channel, reading, self._newest - time)
                 channel.put(time, plain(channel, reading), passed)
                 return
@@ -404,7 +401,7 @@ class Assembler:
         elif channel.next_tick is not None and tick < channel.next_tick:  # it overlaps what was there before
             self._advance_within(source, self._limit(grid))
         channel.next_tick = tick + len(block)
-        if channel.next_tick <= self._tick and self._filled:
+        if channel.next_tick <= self._cutter.tick and self._cutter.filled:
             self.counters.late += 1
         else:
             channel.blocks.append((tick, block))
@@ -450,17 +447,14 @@ class Assembler:
 
     def _advance(self, limit: int) -> None:
         """Fill the ticks up to a limit, and cut the windows that are complete."""
-        while self._tick <= limit:
-            self._fill(min(self._to_next(), limit - self._tick + 1))
-            done = self._filled - self._length
-            if done >= 0 and done % self._hop == 0:
-                self._windows.append(self._window())
+        cutter, grid = self._cutter, self._grid
+        assert grid is not None
+        while cutter.tick <= limit:
+            cut = cutter.fill(grid, limit - cutter.tick + 1)
+            if cut is not None:
+                self.counters.windows += 1
+                self._windows.append(Window(self._asset, *cut, self._received_ns))
                 self._holes.clear()
-
-    def _to_next(self) -> int:
-        """Ticks that the next window lacks."""
-        done = self._filled - self._length
-        return -done if done < 0 else self._hop - done % self._hop
 
     def _limit(self, grid: Grid) -> int:
         """The last tick whose values are all known, or that has waited long enough for the slower channels."""
@@ -469,47 +463,6 @@ class Assembler:
 
     def _known_until(self, grid: Grid, channel: Channel) -> int:
         return NEVER_NS if channel.next_tick is None else grid.time(channel.next_tick - 1)
-
-    def _fill(self, count: int) -> None:
-        """Write the next `count` ticks of every channel."""
-        if self._at + count > self._buffer.shape[1]:
-            keep = min(self._at, self._length - 1)
-            self._buffer[:, :keep] = self._buffer[:, self._at - keep : self._at].copy()
-            self._at = keep
-        assert self._grid is not None
-        for row, channel in enumerate(self._rows):
-            out = self._buffer[row, self._at : self._at + count]
-            if channel.waveform:
-                channel.copy_blocks(out, self._tick)
-            else:
-                channel.hold_values(out, self._grid, self._tick, self._hold)
-        for label in self._labels:
-            self._follow_label(label, self._grid, count)
-        self._at += count
-        self._tick += count
-        self._filled += count
-
-    def _follow_label(self, label: Channel, grid: Grid, count: int) -> None:
-        """Advance the label tick by tick, counting for how many it has been the same."""
-        for i in range(count):
-            if label.take_until(grid, self._tick + i):
-                self._label_run = 0
-            self._label_run += 1
-
-    def _window(self) -> Window:
-        assert self._grid is not None
-        values = self._buffer[:, self._at - self._length : self._at].copy()
-        self.counters.windows += 1
-        missing = int(np.count_nonzero(np.isnan(values))) / values.size
-        return Window(self._asset, self._grid.time(self._tick - 1), values, missing, self._label(), self._received_ns)
-
-    def _label(self) -> float | str | tuple[float, ...] | None:
-        """What is known of the newest window; of several values each may be NaN."""
-        if len(self._labels) > 1:
-            return tuple(c.value if isinstance(c.value, float) else math.nan for c in self._labels)
-        if self._labels and (self._measured or self._label_run >= self._length) and known(self._labels[0].value):
-            return self._labels[0].value
-        return None
 
 
 def values_of(tag: TagConfig) -> str:
