@@ -21,8 +21,10 @@ from ..machines.condition_judge import judge, stale_after
 from ..machines.condition_words import words
 from ..machines.pace import Pace, pace
 from ..machines.watch import Watch
+from ..samples.label_values import is_known
+from ..samples.tag_labels import TagLabels
 from ..sources.polling import TIMES
-from ..types import Batch, Source
+from ..types import Batch, Quality, Source
 from ..windows.assembler import Assembler
 from ..windows.facts import ChannelFacts
 
@@ -40,7 +42,7 @@ class Verdict(NamedTuple):
 
 def rehearse(name: str, config: AssetConfig, card: Card, tried: Mapping[str, Source]) -> Verdict:
     """Try one asset with what was read of its sources."""
-    found = Verdict([], [])
+    found = Verdict([], list(_unknown_labels(name, config, card, tried)))
     tried = {n: s for n, s in tried.items() if _is_plain(_channels(config, card, {n}))}
     if card.image is not None:
         return found
@@ -52,6 +54,20 @@ def rehearse(name: str, config: AssetConfig, card: Card, tried: Mapping[str, Sou
         if spans[latest][0] > spans[earliest][1]:  # nothing of them is of one time
             _try(name, config, card, {n: tried[n].trial for n in (latest, earliest)}, found)
     return found
+
+
+def _unknown_labels(name: str, config: AssetConfig, card: Card, tried: Mapping[str, Source]) -> Iterator[str]:
+    """What the label's tag gave that the model does not know; it is decided without."""
+    label, labels = config.label, TagLabels()
+    if label is None or label.source not in tried:
+        return
+    for batch in tried[label.source].trial[:ENOUGH]:
+        for reading in batch.readings:
+            value = reading.value
+            if reading.tag == label.tag and reading.quality is not Quality.BAD and isinstance(value, (str, float)):
+                labels.read(value, is_known(value, card, label.map), card)
+    if labels.unknown:
+        yield f"asset {name}: the model does not know the label {labels.example}"
 
 
 def _try(name: str, config: AssetConfig, card: Card, batches: Mapping[str, Sequence[Batch]], found: Verdict) -> None:

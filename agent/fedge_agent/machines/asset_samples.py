@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..config.schema import AssetConfig
 from ..samples.baseline import Progress
-from ..samples.label_values import TargetValue, target_value
+from ..samples.label_values import TargetValue, is_known, target_value
 from ..samples.sample_table import Sample
 from ..samples.split import Split, split
 from ..samples.store import SampleStore
@@ -78,9 +78,7 @@ class AssetSamples:
         if self._card is None:
             return
         names = self._config.label.map if self._config.label else {}
-        several = len(self._card.targets) > 1  # each has a tag of its own, which gives a number
-        known = isinstance(value, float) if several else target_value(value, self._card, names) is not None
-        self._tag_labels.read(value, known, self._card)
+        self._tag_labels.read(value, is_known(value, self._card, names), self._card)
 
     def put(self, window: Window, features: NDArray[Any], actual: TargetValue, part: str) -> None:
         """Queue a window, unless it straddles what is held back or its label is unknown and not waited for.

@@ -39,6 +39,11 @@ def target_value(value: float | str, card: Card, names: Mapping[str, str]) -> fl
     return int(number) if number.is_integer() and 0 <= number < len(labels) else None
 
 
+def is_known(value: float | str, card: Card, names: Mapping[str, str]) -> bool:
+    """Whether a model knows what a tag gave as a label; each of several targets has a tag that gives its number."""
+    return isinstance(value, float) if len(card.targets) > 1 else target_value(value, card, names) is not None
+
+
 def accepted_values(card: Card) -> str:
     """What `target_value` accepts, in the operator's words."""
     if card.task == "regress":

@@ -24,7 +24,7 @@ class TagLabels:
 
     def __init__(self) -> None:
         self.unknown = self._labels = self._windows = 0  # the last two: in a row
-        self._example = ""
+        self.example = ""
 
     def read(self, value: float | str, known: bool, card: Card) -> None:
         """Note a label that a tag gave, and whether the model knows it."""
@@ -36,7 +36,7 @@ class TagLabels:
         text = value if isinstance(value, str) else f"{value:g}"
         near = near_names(text, card.labels, 1, 0.5) if card.task == "classify" else []
         meant = f", did you mean {near[0]!r}?" if near else ""
-        self._example = f"{printable(text[:SHOWN])!r}: expected {_expected(card)}{meant}"
+        self.example = f"{printable(text[:SHOWN])!r}: expected {_expected(card)}{meant}"
 
     def window(self, known: bool) -> None:
         """Note whether the model knows the label of a window: a tag that is sent on change lasts so."""
@@ -45,8 +45,8 @@ class TagLabels:
     def status(self) -> dict[str, Any]:
         """For the status page."""
         count, what = max((self._labels, "labels were ones"), (self._windows, "windows had labels"))
-        problem = f"the last {count} {what} that the model does not know, {self._example}"
-        return {"unknown": self.unknown, "example": self._example, "problem": problem if count >= LASTS else None}
+        problem = f"the last {count} {what} that the model does not know, {self.example}"
+        return {"unknown": self.unknown, "example": self.example, "problem": problem if count >= LASTS else None}
 
 
 def _expected(card: Card) -> str:

@@ -129,6 +129,17 @@ def test_a_source_is_tried_alone_where_another_says_nothing_before_it_runs(folde
     assert found == code and (f"press comes every 60 s, {SLOW}" in said) == bool(code), said
 
 
+def test_labels_that_the_model_does_not_know_are_named_and_fail_nothing(folder: Path) -> None:
+    rows = wide().splitlines()
+    (folder / "s.csv").write_text("\n".join([f"{rows[0]},state", *(f"{row},nromal" for row in rows[1:])]) + "\n")
+    code, said = check(folder, {"s": KEYS}, more='label = { source = "s", tag = "state" }\n')
+    assert code == 0 and "asset pump: the model does not know the label 'nromal': expected one of" in said
+    code, said = check(
+        folder, {"s": KEYS}, more='label = { source = "s", tag = "state", map = { nromal = "normal" } }\n'
+    )
+    assert code == 0 and "does not know" not in said
+
+
 class Pace(files.FilesSource):
     """A source of which only the trial is looked at."""
 
