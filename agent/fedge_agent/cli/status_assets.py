@@ -100,7 +100,9 @@ def _implausible(*entries: dict[str, Any]) -> str:
     if not count or not found:
         return f"; {count} times implausible" if count else ""
     last, by = next(reversed(found.values()))
-    off = f"{duration(abs(by) / 1e9)} {'ahead of' if by > 0 else 'behind'} the others"
+    seconds = abs(by) / 1e9  # since then the others went on for some: to a minute it is right
+    seconds = 60 * round(seconds / 60) if seconds > 600 else seconds
+    off = f"{duration(seconds)} {'ahead of' if by > 0 else 'behind'} the others"
     return f"; {count} times implausible ({names(found)}, the last {times.shown(last)} UTC, {off})"
 
 

@@ -50,7 +50,7 @@ def test_windows_from_before_the_model_could_decide_are_counted() -> None:
 
 
 def test_an_implausible_time_is_named_with_its_channel_and_an_example() -> None:
-    times = {"temp": (3, 1_780_220_520 * 10**9, -7200 * 10**9)}
+    times = {"temp": (3, 1_780_220_520 * 10**9, -7194 * 10**9)}
     [(line, _)] = lines({"pump": {**entry(times_implausible=3), "implausible_times": times}})
     assert line.endswith("; 3 times implausible (temp, the last 2026-05-31 09:42:00 UTC, 2 h behind the others)")
 
