@@ -69,10 +69,11 @@ url = "http://127.0.0.1:{(folder / "mes.port").read_text()}/work-orders"
 """
         )
 
-    def start_anyhow(self) -> None:
+    def start_anyhow(self, user: int | None = None) -> None:
         """Start, and wait for nothing: the disk may not take the address of the status page."""
+        be = [] if user is None else ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups"]
         with (self.folder / "gw.log").open("ab") as log:
-            command: list[str | Path] = [BIN / "fedge-agent", "start", "--config", self.folder / "gw.toml"]
+            command: list[str | Path] = [*be, BIN / "fedge-agent", "start", "--config", self.folder / "gw.toml"]
             self.running["gw"] = subprocess.Popen(command, stdout=log, stderr=log, env=ENV)
 
     def orders(self) -> list[str]:

@@ -6,15 +6,18 @@ The agent and the MES are real processes; the disk is a real file system that re
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from support.databases import rows
 from support.disks import PowerCutDisk, SmallDisk
 from support.mes_plant import Plant
+from support.rights import NOBODY, folder_of_nobody
 from support.waiting import until
 
 
@@ -69,6 +72,82 @@ def test_an_agent_starts_and_orders_leave_on_a_full_and_on_a_read_only_disk(full
     plant.wait_for_orders(1)
     plant.check_orders()
     assert "Traceback" not in (plant.folder / "gw.log").read_text()
+
+
+def decided_in_memory(plant: Plant, heal: Callable[[], object]) -> None:
+    """It learns, and its orders leave; then all comes to the disk, without a restart."""
+    plant.wait_for_orders(2)
+    heal()
+    plant.wait(plant.is_well, "the disk to be used")
+    plant.wait_for_orders(1)
+    plant.check_orders()
+    status = plant.status("gw")
+    assert status["storage"]["samples_in_memory"] is None and not any(status["lost"].values()), status["lost"]
+    windows = status["models"]["f"]["samples"]
+    [(stored,)] = rows(plant.state / "samples.sqlite", "SELECT count(*) FROM samples")
+    assert stored >= sum(windows.values()) > 20 and (plant.state / "models" / "f" / "scale.cbor").exists()
+    events = {key for (key,) in rows(plant.state / "samples.sqlite", "SELECT key FROM events")}
+    assert set(plant.orders()[:2]) <= events
+    assert "Traceback" not in (plant.folder / "gw.log").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["full", "read-only", "full after the start"])
+def test_a_first_start_learns_and_decides_where_nothing_can_be_stored(full: tuple[SmallDisk, Plant], kind: str) -> None:
+    disk, plant = full
+    if kind == "read-only":
+        plant.state.mkdir()
+        disk.read_only()
+        plant.start_anyhow()
+        decided_in_memory(plant, disk.writable)
+    elif kind == "full":
+        disk.fill()
+        plant.start_anyhow()
+        decided_in_memory(plant, disk.free)
+    else:
+        plant.start("gw")
+        disk.fill()
+        decided_in_memory(plant, disk.free)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    os.geteuid() != 0 or shutil.which("setpriv") is None, reason="only root may start a program as another user"
+)
+@pytest.mark.parametrize("mode", [0o000, 0o500, 0o700])
+def test_a_first_start_learns_and_decides_in_a_folder_that_this_user_may_not_use(mode: int) -> None:
+    with folder_of_nobody() as folder:
+        plant = Plant(folder, folder)
+        try:
+            (folder / "gw").unlink()  # a link to itself: the state lies here
+            plant.state.mkdir(mode)
+            if mode != 0o700:
+                os.chown(plant.state, NOBODY, NOBODY)
+            plant.start_anyhow(NOBODY)
+
+            def heal() -> None:
+                os.chown(plant.state, NOBODY, NOBODY)
+                plant.state.chmod(0o700)
+
+            decided_in_memory(plant, heal)
+        finally:
+            plant.end()
+
+
+@pytest.mark.slow
+def test_a_state_folder_that_is_removed_while_it_runs_is_written_again(full: tuple[SmallDisk, Plant]) -> None:
+    _, plant = full
+    plant.start("gw")
+    plant.wait_for_orders(1)
+    address = (plant.state / "status.addr").read_bytes()
+    shutil.rmtree(plant.state)
+    plant.wait_for_orders(2)
+    plant.wait((plant.state / "samples.sqlite").exists, "the folder")
+    (plant.state / "status.addr").write_bytes(address)
+    plant.wait(plant.is_well, "the disk to be used")
+    plant.check_orders()
+    lost = plant.status("gw")["lost"]
+    assert lost["samples"] == lost["events"] == 0
 
 
 @pytest.mark.slow

@@ -192,11 +192,7 @@ class ChainStore:
 
     def _put(self, path: Path, data: bytes) -> None:
         """Write a file; its folder too, if the disk did not take that. Raises StorageError."""
-        try:
-            files.make_folder(self._folder)
-        except OSError as e:
-            raise StorageError(f"{self._folder}: cannot be made: {e.strerror}") from e
-        files.write(path, data)
+        files.write_with_folder(path, data)
         self._held.pop(path.name, None)
         self.unwritten = self.unwritten if self._held else None
 

@@ -90,7 +90,7 @@ class FailedMessages:
             return 0
         lines = [*self._lines(), msgspec.json.encode(message)]
         kept = _newest(lines)
-        files.write(self.path, b"".join(line + b"\n" for line in kept), 0o600)
+        files.write_with_folder(self.path, b"".join(line + b"\n" for line in kept), 0o600)
         self._marks.failed[digest] = LIMIT
         self._write(reading=True)
         return len(lines) - len(kept)
@@ -112,7 +112,7 @@ class FailedMessages:
 
     def _write(self, reading: bool) -> None:
         self._marks.reading = reading
-        files.write(self._marks_path, msgspec.json.encode(self._marks), 0o600)
+        files.write_with_folder(self._marks_path, msgspec.json.encode(self._marks), 0o600)
 
 
 def digest_of(topic: str, payload: bytes) -> str:

@@ -66,6 +66,6 @@ def _is_behind(at: Position, stored: Position) -> bool:
 def _write(path: Path, position: Position) -> bool:
     """Store a position; whether it is: else rows are read twice."""
     with suppress(StorageError):
-        files.write(path, position.encode())
+        files.write_with_folder(path, position.encode())
         return True
     return False

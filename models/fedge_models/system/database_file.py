@@ -8,6 +8,7 @@ replace and to close.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from .database import Durability
 
 CHECK_S = 1.0  # how long a file is checked when it is opened; what shows later is handled then
 STEPS = 20_000  # of SQLite's machine, between two looks at the clock
+AT_ONCE = 1 << 20  # bytes
 _abandoned: list[sqlite3.Connection] = []  # see `DatabaseFile.abandon`; few, and closed with the process
 
 
@@ -46,6 +48,7 @@ class DatabaseFile:
         self.connection: sqlite3.Connection | None = None
         self._reader: sqlite3.Connection | None = None
         self._inode = 0
+        self._looked: tuple[int, int] | None = None  # inode and handle, see `why_not_read`
 
     @property
     def moved(self) -> bool:
@@ -72,6 +75,26 @@ class DatabaseFile:
     def explain(self, error: BaseException) -> str:
         """What an error of this file means."""
         return database.explain(error, self.path)
+
+    def why_not_read(self) -> OSError | None:
+        """Why the disk does not read the file, which SQLite calls damage, too (SQLITE_IOERR_CORRUPTFS); None if it
+        reads it."""
+        try:
+            handle, place = self._handle(), 0
+            while found := len(os.pread(handle, AT_ONCE, place)):
+                place += found
+        except FileNotFoundError:
+            return None
+        except OSError as e:
+            return e
+        return None
+
+    def _handle(self) -> int:
+        """The file, left open: to close it would end the locks that SQLite holds on it for this process (fcntl(2))."""
+        now = self.path.stat().st_ino
+        if self._looked is None or self._looked[0] != now:
+            self._looked = now, os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        return self._looked[1]
 
     def reader(self) -> sqlite3.Connection | None:
         """A connection that only reads, for while the file cannot be written; None if that cannot be read either."""

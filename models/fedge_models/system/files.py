@@ -51,6 +51,15 @@ def write(path: Path, data: bytes, mode: int = 0o644) -> None:
         raise StorageError(_unwritable(e, path)) from e
 
 
+def write_with_folder(path: Path, data: bytes, mode: int = 0o644) -> None:
+    """Like `write`, and make the folder if it is missing: the disk may not have taken that before."""
+    try:
+        make_folder(path.parent)
+    except OSError as e:
+        raise StorageError(f"{path.parent}: cannot be made: {e.strerror}") from e
+    write(path, data, mode)
+
+
 def _unwritable(error: OSError, path: Path) -> str:
     """Why a file cannot be written; as which user, where rights are missing."""
     return (

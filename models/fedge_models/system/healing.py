@@ -161,7 +161,7 @@ class HealingDatabase:
         """What to raise, after the connection was replaced if that can help."""
         if self._stand_in is not None:  # no disk is part of this
             return StorageError(f"{self._name} cannot be {verb} in memory: {error}")
-        words = f"{self._name} cannot be {verb}: {self._file.explain(error)}"
+        words = f"{self._name} cannot be {verb}: {self._explain(error)}"
         try:
             if self._recover(error):
                 return MovedError(words)
@@ -171,14 +171,24 @@ class HealingDatabase:
 
     def _recover(self, error: sqlite3.Error) -> bool:
         """Whether a call is worth repeating, on another connection."""
-        if database.is_damage(error):
+        if self._is_damage(error):
             return self._leave_damaged(error)
-        if database.is_disk_failure(error):
-            words = self._file.explain(error)
+        if database.is_disk_failure(error) or database.is_damage(error):
+            words = self._explain(error)
+            self._shared.unread = self._file.why_not_read() is not None
             self._shared.problem = words if words.startswith(str(self._file.path)) else f"{self._file.path}: {words}"
             self._read_only = self._read_only or database.is_read_only(error)
             return self._continue_in_memory()
         return False
+
+    def _is_damage(self, error: BaseException) -> bool:
+        """Whether the file is damaged: SQLite says so too of a page that the disk does not read."""
+        return database.is_damage(error) and self._file.why_not_read() is None
+
+    def _explain(self, error: BaseException) -> str:
+        """What an error means."""
+        unread = self._file.why_not_read() if database.is_damage(error) else None
+        return self._file.explain(error) if unread is None else f"the disk does not read the file: {unread.strerror}"
 
     def _leave_damaged(self, error: sqlite3.Error) -> bool:
         """Replace the damaged file, unless another connection has; whether there is a sound one."""
@@ -261,11 +271,12 @@ class HealingDatabase:
         """Open the file and write to it what was held in memory meanwhile; hold it in memory when that fails."""
         self._tried = time.monotonic()
         try:
+            self._look_whether_it_reads()
             self._open_again()
             try:
                 self._write_back()
             except sqlite3.Error as e:
-                if not database.is_damage(e):
+                if not self._is_damage(e):
                     raise
                 self._replace(e)
                 self._write_back()
@@ -278,6 +289,12 @@ class HealingDatabase:
             self._read_only = self._read_only or (isinstance(e, sqlite3.Error) and database.is_read_only(e))
             if not self._continue_in_memory():
                 raise StorageError(f"{self._name} cannot be opened: {words}") from e
+
+    def _look_whether_it_reads(self) -> None:
+        """Raise OSError while the disk does not read a file that it did not read before: it may take what is written,
+        and what was learnt in memory would be gone with the stand-in."""
+        if self._shared.unread and self._stand_in is not None and (error := self._file.why_not_read()) is not None:
+            raise OSError(f"{self._file.path}: the disk does not read the file: {error.strerror}")
 
     def _open_again(self) -> None:
         """Have the file that has the name now open. Raises StorageError."""
@@ -294,7 +311,7 @@ class HealingDatabase:
         try:
             self._file.open()
         except StorageError as e:
-            if not isinstance(e.__cause__, sqlite3.Error) or not database.is_damage(e.__cause__):
+            if not isinstance(e.__cause__, sqlite3.Error) or not self._is_damage(e.__cause__):
                 raise
             self._replace(e.__cause__)
 

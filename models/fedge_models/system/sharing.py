@@ -22,6 +22,7 @@ class Sharing:
         self.to_memory, self.holding = to_memory, holding
         self.stand_in: StandIn | None = None
         self.problem: str | None = None  # why the file is not written now
+        self.unread = False  # the disk did not read the file: only when it does, the stand-in may end
         self.rarer = 1  # how many times as long as at first the disk is left alone
         self.moved: Counter[str] = Counter()  # table -> rows that came from memory to the file
         self.began = 0.0  # when the stand-in began, monotonic s
@@ -37,6 +38,6 @@ class Sharing:
         """Use the file again, which has what was in memory."""
         assert self.stand_in is not None
         self.stand_in.connection.close()
-        self.stand_in, self.problem = None, None
+        self.stand_in, self.problem, self.unread = None, None, False
         self.moved.update(moved)
         self._ended = time.monotonic()

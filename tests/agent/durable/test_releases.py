@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fedge_agent.durable.releases import LOSSES, SEALED, ChainStore
+from fedge_models.errors import StorageError
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, WindowSpec
 from fedge_models.graph.trainable import TrainableGraph
-from fedge_models.system import damage
+from fedge_models.system import damage, files
 from fedge_models.training import standardise
 from support.made_releases import make_release
 from support.rights import as_nobody, folder_of_nobody
@@ -140,6 +141,66 @@ def test_what_this_user_may_not_read_stays_and_what_is_made_anew_is_held_in_memo
             assert chain.problems == {} and chain.load_limits() == b"old"
             chain.save_limits(b"newest")
             assert ChainStore(folder).load_limits() == b"newest" and list(folder.iterdir()) == [path]
+
+
+def test_what_the_disk_does_not_take_at_first_is_held_in_memory_and_written_later(tmp_path: Path) -> None:
+    chain = ChainStore(tmp_path / "f" / "m")
+    (tmp_path / "f" / "m").rmdir()
+    (tmp_path / "f").rmdir()
+    (tmp_path / "f").write_bytes(b"")  # no folder can be made, so nothing can be stored
+    release = make_release(
+        np.array(GRAPH.params), np.full(len(GRAPH.sizes), 0.1, np.float32), 3, hashlib.sha256(MODEL).digest()
+    )
+    chain.save_graph(MODEL)
+    chain.save("head", release)
+    chain.save_limits(b"limits")
+    assert chain.graph_bytes() == MODEL and chain.has_graph() and chain.load_limits() == b"limits"
+    held = chain.load("head", GRAPH)
+    assert held is not None and held.header.version == 3
+    assert chain.unwritten is not None and "cannot be made: " in chain.unwritten
+    chain.write_held(100.0)
+    assert chain.unwritten is not None
+    (tmp_path / "f").unlink()
+    chain.write_held(105.0)  # not yet again
+    assert not (tmp_path / "f").exists()
+    chain.write_held(120.0)
+    assert chain.unwritten is None
+    again = ChainStore(tmp_path / "f" / "m")
+    assert again.graph_bytes() == MODEL and again.load("head", GRAPH) is not None and again.load_limits() == b"limits"
+
+
+def test_a_stored_release_is_never_replaced_in_memory_only(
+    chain: ChainStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, _data: bytes) -> None:
+        raise StorageError(f"{path}: cannot be written: No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(files, "write_with_folder", full)
+        newer = make_release(np.array(GRAPH.params), np.full(len(GRAPH.sizes), 0.1, np.float32), 4, bytes(32))
+        with pytest.raises(StorageError):
+            chain.save("head", newer)
+        chain.save_scale((4,), standardise.fit(2 * X, CARD), 60)  # made of samples: it may
+        found = chain.load_scale((4,))
+        assert found is not None and found[1] == 60
+    head = chain.load("head", GRAPH)
+    assert head is not None and head.header.version == 3
+    chain.write_held(100.0)
+    found = ChainStore(tmp_path / "f").load_scale((4,))
+    assert found is not None and found[1] == 60
+
+
+def test_what_was_made_while_a_folder_could_not_be_read_is_written_to_it() -> None:
+    with folder_of_nobody() as folder, as_nobody():
+        folder.chmod(0)
+        chain = ChainStore(folder)
+        assert chain.load_limits() is None
+        chain.save_limits(b"new")
+        chain.write_held(100.0)
+        assert chain.load_limits() == b"new" and "no permission" in chain.problems["limits.cbor"]
+        folder.chmod(0o700)
+        chain.write_held(200.0)
+        assert chain.problems == {} and ChainStore(folder).load_limits() == b"new"
 
 
 def test_a_model_file_that_this_user_may_not_read_is_never_set_aside() -> None:

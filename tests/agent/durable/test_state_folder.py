@@ -221,6 +221,21 @@ def test_a_lost_note_of_the_machine_is_said_and_started_over(
     assert third.moved is not None
 
 
+def test_a_note_of_the_machine_that_could_not_be_read_is_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state_folder, "machine", lambda: "a" * 64)
+    monkeypatch.setattr(state_folder, "NOTE_S", 0.0)
+    with folder_of_nobody() as folder, as_nobody():
+        (folder / "machine").write_text("b" * 64)
+        (folder / "machine").chmod(0)
+        state = StateFolder(folder, "fedge-agent")
+        state.retry()
+        assert "no permission" in state.unreadable["machine"] and state.moved is None
+        (folder / "machine").chmod(0o600)
+        state.retry()
+        assert state.unreadable == {} and "was last used on another machine" in str(state.moved)
+        state.release()
+
+
 def test_a_machine_without_an_id_loses_no_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("", "", "a" * 64, "", "a" * 64):
         monkeypatch.setattr(state_folder, "machine", lambda name=name: name)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import subprocess
@@ -256,6 +257,75 @@ def test_without_memory_a_full_disk_is_an_error_that_heals(
     tried_at_once()
     db.run("INSERT INTO t (x) VALUES (?)", "x" * 9000)
     assert db.problem is None
+
+
+MALFORMED = sqlite3.DatabaseError(
+    "database disk image is malformed"
+)  # what SQLite says of a page that is not read, too
+
+
+def test_a_file_that_the_disk_does_not_read_is_never_set_aside_and_not_used_until_it_does(
+    tmp_path: Path,
+    opened: Callable[..., HealingDatabase],
+    tried_at_once: Callable[[], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def failing(_handle: int, _size: int, _place: int) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    db = opened(tmp_path / "store.sqlite", memory=True)
+    db.run("INSERT INTO t (x) VALUES ('before')")
+    tried_at_once()
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "pread", failing)
+        with pytest.raises(MovedError, match="the disk does not read the file: Input/output error"), db.reading():
+            raise MALFORMED
+        for _ in range(3):
+            db.run("INSERT INTO t (x) VALUES ('during')")
+            assert db.in_memory and "the disk does not read the file" in str(db.problem)
+    db.run("INSERT INTO t (x) VALUES ('after')")
+    assert not db.in_memory and db.problem is None and aside(tmp_path) == []
+    assert [x for (x,) in rows(tmp_path / "store.sqlite", "SELECT x FROM t")] == ["before", *3 * ["during"], "after"]
+
+
+def test_connections_to_one_file_continue_in_one_memory_and_return_together(
+    small: SmallDisk, opened: Callable[..., HealingDatabase], tried_at_once: Callable[[], None]
+) -> None:
+    small.fill()
+    path = small.folder / "store.sqlite"
+    one = opened(path, memory=True)
+    other = opened(path, beside=one)
+    one.run("INSERT INTO t (x) VALUES ('one')")
+    other.run("INSERT INTO t (x) VALUES ('other')")
+    assert one.in_memory and other.in_memory and one.problem == other.problem is not None
+    assert ids(one) == ids(other) == [1, 2]
+    small.free()
+    tried_at_once()
+    other.run("INSERT INTO t (x) VALUES ('after')")
+    assert not one.in_memory and one.problem is None and ids(one) == [1, 2, 3]
+    other.close()
+    one.run("INSERT INTO t (x) VALUES ('alone')")
+    assert len(rows(path, "SELECT x FROM t")) == 4
+
+
+def test_a_disk_that_fails_again_and_again_is_tried_less_often(
+    tmp_path: Path, opened: Callable[..., HealingDatabase], disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [1000.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    db = opened(tmp_path / "store.sqlite", memory=True)
+    waited = list[float]()
+    for _ in range(3):
+        disk.fill()
+        db.run("INSERT INTO t (x) VALUES (?)", "x" * 9000)
+        assert db.in_memory
+        disk.free()
+        began = clock[0]
+        while db.in_memory:
+            clock[0] += 1.0
+            db.run("INSERT INTO t (x) VALUES ('y')")
+        waited.append(clock[0] - began)
+    assert waited == [healing.TRY_S, 2 * healing.TRY_S, 4 * healing.TRY_S]
 
 
 def test_a_file_that_is_removed_is_written_again(tmp_path: Path, opened: Callable[..., HealingDatabase]) -> None:

@@ -88,7 +88,7 @@ class Series:
             return
         now = self.position()
         if now != self._saved:
-            files.write(self._position, now)
+            files.write_with_folder(self._position, now)
             self._saved = now
 
     def close(self) -> None:

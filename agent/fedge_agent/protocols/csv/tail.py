@@ -106,7 +106,7 @@ class Tail:
         """Store the position if it changed; durable on return. Raises StorageError."""
         now = self.position()
         if now != self._saved and self.at.header is not None:
-            files.write(self._position, now)
+            files.write_with_folder(self._position, now)
             self._saved = now
 
     def close(self) -> None:

@@ -34,4 +34,4 @@ def load(path: Path) -> NodeState:
 
 def save(path: Path, state: NodeState) -> None:
     """Save the state; it is durable on return. Raises StorageError."""
-    files.write(path, msgspec.json.encode(state), 0o600)
+    files.write_with_folder(path, msgspec.json.encode(state), 0o600)

@@ -23,7 +23,7 @@ from fedge_agent.outputs.host import HostedOutput
 from fedge_agent.outputs.mes.making import CONFLICTS
 from fedge_agent.outputs.mes.output import MesOutput
 from fedge_agent.outputs.mes.settings import MesConfig, Step
-from fedge_agent.outputs.mes.writer import target_claim
+from fedge_agent.outputs.mes.writer import Writer, target_claim
 from fedge_agent.outputs.webhook import WebhookConfig, WebhookOutput
 from fedge_agent.protocols.http.client import MAX_ANSWER_BYTES
 from fedge_agent.protocols.http.settings import Hmac
@@ -33,6 +33,7 @@ from fedge_models.system.settings import Positive, Seconds
 from support.at_end import AtEnd
 from support.canned_http import CannedServer, Request, reply
 from support.events import changed, make_event
+from support.rights import as_nobody, folder_of_nobody
 from support.slow_link import SlowLink
 
 EVENT = make_event(channel="current")
@@ -476,6 +477,24 @@ def test_second_writer_is_refused_until_the_first_ends(tmp_path: Path) -> None:
         first.end()
         second.deliver(EVENT)
         second.end()
+
+
+@pytest.mark.parametrize("kind", ["no folder", "a folder of another user"])
+def test_an_order_needs_no_lock_file_and_there_is_still_one_writer(kind: str) -> None:
+    with folder_of_nobody() as folder, as_nobody(), CannedServer(lambda _: reply(201)) as server:
+        place = folder / "missing" if kind == "no folder" else folder
+        if kind == "a folder of another user":
+            folder.chmod(0)
+        first, second, other = (Writer(place, target) for target in (server.url, server.url, f"{server.url}/other"))
+        first.hold()
+        other.hold()
+        with pytest.raises(RetryError, match="another output or agent writes there"):
+            second.hold()
+        first.release()
+        second.hold()
+        for writer in (second, other):
+            writer.release()
+        folder.chmod(0o700)
 
 
 def test_two_queries_are_two_targets_and_no_message_shows_them() -> None:
