@@ -82,7 +82,7 @@ class PictureClock:
         for wrong in [r for r in doubts if r not in fitting]:
             given += self._dismiss(wrong, now)
         if first <= self.newest:
-            self.jumps, self.newest = self.jumps + 1, NEVER_NS
+            self.jumps, self.newest, self._given_ns = self.jumps + 1, NEVER_NS, NEVER_NS
         self._votes.begin()
         for reading in fitting:
             self._votes.agree()
@@ -105,5 +105,5 @@ class PictureClock:
     def _as_of_now(self, window: Window, now: int) -> Window:
         """The picture with the time at which it came, which no other one has."""
         since = max(0, window.received_ns - self._came_ns)
-        self._given_ns = 1 + max(self.newest + since, min(self._given_ns, self.newest + LEAP_NS))
+        self._given_ns = 1 + max(self.newest + since, self._given_ns)
         return window._replace(end_ns=self._given_ns, received_ns=now)

@@ -116,3 +116,21 @@ def test_a_picture_of_2036_keeps_no_other_one_from_its_label() -> None:
     found = {(w.end_ns - START) / (10 * S): w.label for w in labelled}
     assert len(labelled) == 40 and all(found[i] == i for i in range(40) if i != 20)
     assert [w.label for w in labelled if (w.end_ns - START) % (10 * S)] == [None]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.05, 0.3, 0.6, 1.0])
+@pytest.mark.parametrize("paced", [False, True])
+def test_whatever_the_times_are_each_picture_is_given_out_once(share: float, paced: bool) -> None:
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        made, found, now, received, off = build(), list[Window](), 0.0, 0.0, 0.0
+        for i in range(120):
+            step = float(rng.choice([0.2, 5, 30, 3000, 60_000], p=[0.3, 0.3, 0.3, 0.08, 0.02]))
+            now, received = now + step, received + (step if paced else 0.05)
+            off += float(rng.choice([-1, 1]) * 10 ** rng.uniform(1, 7)) * (rng.random() < 0.02)  # the clock was set
+            wrong = float(rng.choice([-1, 1]) * 10 ** rng.uniform(1, 8)) * (rng.random() < share)
+            found += made.overdue(round(received * S))
+            found += made.push(Batch("cam", [picture(now + off + wrong, i)], None, round(received * S)))
+        found += made.overdue(round(received * S), all_of_them=True)
+        assert sorted(w.values.flat[0] for w in found) == list(range(120)), seed
+        assert len({w.end_ns for w in found}) >= 118, seed
