@@ -8,7 +8,7 @@ JOBS ?= 3
 # More arguments for pytest.
 ARGS ?=
 
-.PHONY: demo test test-slow mutants check docs pages headers coverage lock wheelhouse counterparts bench bench-peers clean
+.PHONY: demo test test-slow mutants check docs pages onnx-suite headers coverage lock wheelhouse counterparts bench bench-peers clean
 
 .venv: .venv/.installed
 
@@ -55,6 +55,10 @@ docs: .venv/.docs
 # The parts of the documentation that are made from the code and from benchmarks/results.
 pages: .venv/.dev
 	$(BIN)/python scripts/make_pages.py
+
+# What came of ONNX's own test suite, for the documentation; a quarter of a minute.
+onnx-suite: .venv/.dev
+	PYTHONPATH=tests $(BIN)/python -m support.onnx_suite_page
 
 # The licence in the first lines of every source file that lacks it.
 headers: .venv/.installed

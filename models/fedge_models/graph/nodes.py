@@ -7,19 +7,20 @@ Nodes that only depend on constants are computed once, here: exporters leave who
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from glob import escape
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ModelError
 from ..ops.operator import Node
-from ..ops.registry import OPERATORS, SEVERAL
+from ..ops.registry import AS_READ, NO_GRADIENT, OPERATORS, SEVERAL
 from ..protos import FLOAT, attribute
 
 if TYPE_CHECKING:
     import onnx
 
+SHAPES = ("Shape", "Size")  # constant for a constant, whatever its values are
 FACTOR = ("Mul", "Div", "Pow", "Clip", "Min", "Max")
 STATISTICS, VARIANCE = slice(3, 5), slice(4, 5)  # inputs of BatchNormalization: running mean and variance
 TROUBLE = (
@@ -73,12 +74,23 @@ def alive(model: onnx.ModelProto) -> set[int]:
 
 
 def led(model: onnx.ModelProto, trainable: Iterable[str]) -> set[str]:
-    """Return every name through which a gradient reaches a parameter."""
-    names = set(trainable)
+    """Return every name that is computed from the values of a parameter; the shape of one is a constant."""
+    parameters = set(trainable)
+    return _reached(model, parameters, lambda proto: proto.op_type in SHAPES and proto.input[0] in parameters)
+
+
+def sloped(model: onnx.ModelProto, trainable: Iterable[str]) -> set[str]:
+    """Return every name through which a gradient reaches a parameter: no shapes, integers and steps."""
+    return _reached(model, set(trainable), lambda proto: proto.op_type in NO_GRADIENT)
+
+
+def _reached(model: onnx.ModelProto, names: set[str], ends: Callable[[onnx.NodeProto], bool]) -> set[str]:
+    """Return the names, and all names computed from them, but for the nodes where the way `ends`."""
+    found = set(names)
     for proto in model.graph.node:
-        if names.intersection(proto.input):
-            names.update(o for o in proto.output if o)
-    return names
+        if found.intersection(proto.input) and not ends(proto):
+            found.update(o for o in proto.output if o)
+    return found
 
 
 def check_order(model: onnx.ModelProto, constants: Collection[str], where: str) -> None:
@@ -111,8 +123,9 @@ def build(
             attributes = {a.name: attribute(a) for a in proto.attribute}
         except ValueError as e:
             raise ModelError(f"{where}: node {_name(proto, i)!r} ({proto.op_type}): {e}") from e
-        node = Node(_name(proto, i), proto.op_type, proto.input, _outputs(proto, i), attributes)
-        node.wanted = tuple(n in slopes for n in node.inputs)
+        node = Node(_name(proto, i), proto.op_type, proto.input, _outputs(proto, i, read), attributes)
+        passes = any(o in slopes for o in node.outputs)
+        node.wanted = tuple(passes and n in slopes for n in node.inputs)
         nodes.append(node)
     return nodes
 
@@ -124,7 +137,8 @@ def fold(nodes: Sequence[Node], constants: dict[str, Any], trainable: Collection
     """
     rest = []
     for node in nodes:
-        if any(node.wanted) or any(n and (n not in constants or n in trainable) for n in node.inputs):
+        unknown = [n for n in node.inputs if n and (n not in constants or n in trainable)]
+        if any(n not in constants for n in unknown) or (unknown and node.op_type not in SHAPES):
             rest.append(node)
             continue
         try:
@@ -141,21 +155,27 @@ def _name(proto: onnx.NodeProto, position: int) -> str:
     return proto.name or f"{proto.op_type}_{position}"
 
 
-def _outputs(proto: onnx.NodeProto, position: int) -> list[str]:
+def _outputs(proto: onnx.NodeProto, position: int, read: Collection[str]) -> list[str]:
     """Names of the operator's outputs; outputs that the graph leaves out get a name of their own."""
-    if proto.op_type == "Split":
-        return list(proto.output)
     count = SEVERAL.get(proto.op_type, 1)
+    if proto.op_type in AS_READ:
+        count = max([k + 1 for k, o in enumerate(proto.output) if o in read], default=1)
+        count = len(proto.output) if proto.op_type == "Split" else count
     given = [*proto.output, *[""] * count][:count]
     return [o or f"{_name(proto, position)}#{k}" for k, o in enumerate(given)]
 
 
 def _known(proto: onnx.NodeProto, read: Collection[str]) -> bool:
     """Whether there is an operator for the node, and for each output that is read."""
-    if proto.op_type not in OPERATORS or proto.domain not in ("", "ai.onnx"):
-        return False
-    count = len(proto.output) if proto.op_type == "Split" else SEVERAL.get(proto.op_type, 1)
-    return not any(o in read for o in proto.output[count:] if o)
+    return _has_operator(proto) and not any(o in read for o in proto.output[_most(proto) :] if o)
+
+
+def _has_operator(proto: onnx.NodeProto) -> bool:
+    return proto.op_type in OPERATORS and proto.domain in ("", "ai.onnx")
+
+
+def _most(proto: onnx.NodeProto) -> int:
+    return AS_READ.get(proto.op_type) or SEVERAL.get(proto.op_type, 1)
 
 
 def _refusal(
@@ -165,7 +185,8 @@ def _refusal(
     unknown = [model.graph.node[i] for i in alive(model) if not _known(model.graph.node[i], read)]
     before = _ancestors(model, [n for p in unknown for n in p.input])
     rest = [n for n in trainable if n not in before]
-    reason = f"{where}: node {name!r} ({proto.op_type}) has no gradient here"
+    what = f"computes only {_most(proto)} of its outputs" if _has_operator(proto) else "has no gradient"
+    reason = f"{where}: node {name!r} ({proto.op_type}) {what} here"
     if not rest:
         return f"{reason}, and all that could be trained lies before such a node; export without it"
     globs = globs_for(rest, [t.name for t in model.graph.initializer])

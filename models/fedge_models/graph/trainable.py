@@ -56,10 +56,10 @@ class TrainableGraph:
         if self.card.task == "classify" and self.output_shape != (len(self.card.labels),):
             wanted = f"one value for each of the {len(self.card.labels)} labels"
             raise ModelError(f"{where}: gives {self.output_shape} for a sample, the card promises {wanted}")
-        slopes = nodes.led(model, names)
+        slopes = nodes.sloped(model, names)
         if self._output not in slopes:
             raise ModelError(f"{where}: the output {self._output!r} does not depend on what is to be trained")
-        parts = cut(model, slopes, OPERATORS, where)
+        parts = cut(model, nodes.led(model, names), OPERATORS, where)
         self.trunk = Trunk(parts, where) if parts is not None else None
         tail = nodes.build(model, names, slopes, parts.nodes if parts is not None else (), where)
         self.operators: tuple[str, ...] = tuple(n.op_type for n in tail)  # of the tail

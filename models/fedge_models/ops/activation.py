@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from .arithmetic import unbroadcast
@@ -169,10 +171,18 @@ def log_softmax(node: Node, x: Array) -> tuple[Array, Backprop]:
     return y, lambda dy: (dy - np.exp(y) * dy.sum(axis=axis, keepdims=True),)
 
 
-def dropout(node: Node, x: Array, ratio: Array | None = None, training: Array | None = None) -> tuple[Array, Backprop]:
-    """In training, 0 with probability `ratio` and x / (1 - ratio) otherwise (Srivastava et al. 2014); else x."""
+def dropout(node: Node, x: Array, ratio: Array | None = None, training: Array | None = None) -> tuple[Any, Backprop]:
+    """In training, 0 with probability `ratio` and x / (1 - ratio) otherwise (Srivastava et al. 2014); else x.
+
+    The mask, true where a value stays, is an output where it is read.
+    """
     share = float(ratio) if ratio is not None else 0.5
     if node.rng is None or share == 0:
-        return x, lambda dy: (dy, None, None)
-    mask = (node.rng.random(x.shape, np.float32) >= share) / x.dtype.type(1 - share)
-    return x * mask, lambda dy: (dy * mask, None, None)
+        if len(node.outputs) == 1:
+            return x, lambda dy: (dy, None, None)
+        return (x, np.ones(x.shape, np.bool_)), lambda dys: (dys[0], None, None)
+    stays = node.rng.random(x.shape, np.float32) >= share
+    mask = stays / x.dtype.type(1 - share)
+    if len(node.outputs) == 1:
+        return x * mask, lambda dy: (dy * mask, None, None)
+    return (x * mask, stays), lambda dys: (None if dys[0] is None else dys[0] * mask, None, None)

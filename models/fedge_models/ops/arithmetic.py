@@ -113,11 +113,15 @@ def rounding(ufunc: Callable[[Array], Array]) -> Operator:
 
 
 def mod(node: Node, a: Array, b: Array) -> tuple[Array, Backprop]:
-    """The remainder of A / B, with the sign of B, or (fmod) of A; the gradient by A is 1."""
+    """The remainder of A / B, with the sign of B, or (fmod) of A.
+
+    The gradient by A is 1, that by B minus the whole part of A / B.
+    """
     y = np.fmod(a, b) if node.attr("fmod", 0) else np.mod(a, b)
     if a.dtype.kind in "iu":
         return y, no_gradient
-    return y, lambda dy: (unbroadcast(dy, a.shape), None)
+    whole = np.trunc(a / b) if node.attr("fmod", 0) else np.floor(a / b)
+    return y, lambda dy: (unbroadcast(dy, a.shape), unbroadcast(-dy * whole, b.shape) if node.needs(1) else None)
 
 
 def sum_(node: Node, *xs: Array) -> tuple[Array, Backprop]:
@@ -171,13 +175,23 @@ def compare(relation: Callable[..., Any]) -> Operator:
 
 
 def clip(node: Node, x: Array, low: Array | None = None, high: Array | None = None) -> tuple[Array, Backprop]:
-    """x between two bounds; the gradient at a bound is that of x, as in PyTorch."""
+    """x between two bounds; the gradient at a bound is that of x, as in PyTorch. Beyond it, it is the bound's."""
     y = x
     if low is not None:
         y = np.maximum(y, low)
     if high is not None:
         y = np.minimum(y, high)
-    return y, lambda dy: (dy * (x == y), None, None)
+
+    def backprop(dy: Array) -> Grads:
+        if not any(node.wanted[1:]):
+            return (dy * (x == y), None, None)
+        above = np.zeros_like(y, np.bool_) if high is None else np.maximum(x, low if low is not None else x) > high
+        below = np.zeros_like(y, np.bool_) if low is None else (x < low) & ~above
+        sides = [(low, below), (high, above)]
+        by_bounds = [None if b is None else (dy * side).sum().reshape(b.shape) for b, side in sides]
+        return (dy * (x == y), *by_bounds)
+
+    return y, backprop
 
 
 def no_gradient(dy: Array) -> Grads:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,7 @@ def batch_normalization(
     epsilon = x.dtype.type(node.attr("epsilon", 1e-5))
     if node.updates_statistics and node.rng is not None:
         normal, back = _normalise(x, over, epsilon)
+        inverse = epsilon
         _follow(node, x, over, mean, variance)
     else:
         inverse = (1 / np.sqrt(np.maximum(variance, 0) + epsilon)).reshape(column)
@@ -34,16 +37,39 @@ def batch_normalization(
     def backprop(dy: Array) -> Grads:
         dx = back(dy * scale.reshape(column)) if node.needs(0) else None
         ds = (dy * normal).sum(axis=over) if node.needs(1) else None
-        return (dx, ds, dy.sum(axis=over) if node.needs(2) else None, None, None)
+        dm = dv = None
+        if any(node.wanted[3:]) and not node.updates_statistics:  # a mean or variance that the graph computes
+            slope = dy * scale.reshape(column) * inverse
+            dm, dv = -slope.sum(axis=over), -(slope * normal * inverse).sum(axis=over) / 2
+        return (dx, ds, dy.sum(axis=over) if node.needs(2) else None, dm, dv)
 
     return normal * scale.reshape(column) + bias.reshape(column), backprop
 
 
-def layer_normalization(node: Node, x: Array, scale: Array, bias: Array | None = None) -> tuple[Array, Backprop]:
-    """ONNX LayerNormalization (Ba et al. 2016) over the axes from `axis` (-1)."""
+def layer_normalization(node: Node, x: Array, scale: Array, bias: Array | None = None) -> tuple[Any, Backprop]:
+    """ONNX LayerNormalization (Ba et al. 2016) over the axes from `axis` (-1).
+
+    Its mean and the inverse of its standard deviation are outputs where they are read.
+    """
     over = tuple(range(node.attr("axis", -1) % x.ndim, x.ndim))
-    normal, back = _normalise(x, over, x.dtype.type(node.attr("epsilon", 1e-5)))
-    return _affine(node, normal, back, scale, bias, scale.shape)
+    epsilon = x.dtype.type(node.attr("epsilon", 1e-5))
+    normal, back = _normalise(x, over, epsilon)
+    y, backprop = _affine(node, normal, back, scale, bias, scale.shape)
+    if len(node.outputs) == 1:
+        return y, backprop
+    mean, count = x.mean(axis=over, keepdims=True), x.size // max(1, math.prod(x.shape[: over[0]]))
+    inverse = 1 / np.sqrt(np.square(x - mean).mean(axis=over, keepdims=True) + epsilon)
+
+    def through_all(dys: Sequence[Array | None]) -> Grads:
+        dy, dm, di = (*dys, None)[:3]
+        grads: list[Any] = [*backprop(np.zeros_like(y) if dy is None else dy)]
+        if grads[0] is not None and dm is not None:
+            grads[0] = grads[0] + dm / count
+        if grads[0] is not None and di is not None:
+            grads[0] = grads[0] - di * np.square(inverse) * normal / count
+        return grads
+
+    return (y, mean, inverse)[: len(node.outputs)], through_all
 
 
 def rms_normalization(node: Node, x: Array, scale: Array) -> tuple[Array, Backprop]:

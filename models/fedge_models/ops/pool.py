@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from .geometry import Geometry, geometry
@@ -11,8 +13,8 @@ from .operator import Array, Backprop, Grads, Node
 from .pool_tiles import Tiles, are_tiles
 
 
-def max_pool(node: Node, x: Array) -> tuple[Array, Backprop]:
-    """Largest value of each window; of equal ones, one gets the gradient."""
+def max_pool(node: Node, x: Array) -> tuple[Any, Backprop]:
+    """Largest value of each window, and its position in x where that is read; of equal ones, one gets the gradient."""
     if are_tiles(node):
         return _tiles(node, x)
     places = geometry(node, x.shape[2:], tuple(node.attr("kernel_shape", None)))
@@ -27,7 +29,22 @@ def max_pool(node: Node, x: Array) -> tuple[Array, Backprop]:
         np.put_along_axis(parts, chosen, dy[..., None], axis=-1)
         return (_scatter(parts.reshape(view.shape), places, padded.shape, x.shape),)
 
-    return y, backprop
+    if len(node.outputs) == 1:
+        return y, backprop
+    at = _positions(node, places, x, chosen)
+    return (y, at), lambda dys: backprop(dys[0]) if dys[0] is not None else (None,)
+
+
+def _positions(node: Node, places: Geometry, x: Array, chosen: Any) -> Any:
+    """Return the position of each chosen value in the flat x; storage_order 1 counts the last two axes by columns."""
+    spatial = x.shape[2:]
+    order = (0, 1, *range(2, x.ndim)) if not node.attr("storage_order", 0) else (0, 1, *range(x.ndim - 1, 1, -1))
+    numbers = np.arange(x.size).reshape([x.shape[a] for a in order]).transpose(np.argsort(order))
+    sizes = [n + b + a for n, b, a in zip(spatial, places.before, places.after, strict=True)]
+    whole = np.zeros((*x.shape[:2], *sizes), np.int64)
+    whole[places.inside(spatial)] = numbers
+    view = places.windows(whole)
+    return np.take_along_axis(view.reshape(*view.shape[: x.ndim], -1), chosen, axis=-1)[..., 0]
 
 
 def _tiles(node: Node, x: Array) -> tuple[Array, Backprop]:

@@ -22,6 +22,7 @@ def are_tiles(node: Node) -> bool:
     kernel = list(node.attr("kernel_shape", None))
     plain = node.attr("auto_pad", b"NOTSET") in (b"NOTSET", b"VALID") and not node.attr("ceil_mode", 0)
     spread = [*node.attr("dilations", [1]), *(p + 1 for p in node.attr("pads", [0]))]
+    plain = plain and len(node.outputs) == 1  # none of positions
     return plain and list(node.attr("strides", [1] * len(kernel))) == kernel != [1] * len(kernel) and set(spread) == {1}
 
 

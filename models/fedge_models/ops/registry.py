@@ -104,4 +104,11 @@ OPERATORS: dict[str, Operator] = {
     "Unsqueeze": shape.unsqueeze,
     "Where": arithmetic.where,
 }
-SEVERAL = {"GRU": 2, "LSTM": 3}  # how many outputs; Split has as many as its node names, all others one
+NO_GRADIENT = frozenset(  # whose outputs are integers, truth values or steps
+    {
+        "And", "Ceil", "ConstantOfShape", "Equal", "Floor", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Not",
+        "Or", "Round", "Shape", "Sign",
+    }
+)  # fmt: skip
+SEVERAL = {"GRU": 2, "LSTM": 3}  # how many outputs; all others have one, but for these:
+AS_READ = {"Dropout": 2, "LayerNormalization": 3, "MaxPool": 2, "Split": 1 << 30}  # up to the last that is read

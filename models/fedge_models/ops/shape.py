@@ -26,8 +26,10 @@ def identity(node: Node, x: Array) -> tuple[Array, Backprop]:
 
 def flatten(node: Node, x: Array) -> tuple[Array, Backprop]:
     """Two dimensions: all before `axis` (1), all from it."""
-    axis = node.attr("axis", 1) % (x.ndim + 1)
-    return x.reshape(int(np.prod(x.shape[:axis])), -1), lambda dy: (dy.reshape(x.shape),)
+    axis = node.attr("axis", 1)
+    axis += x.ndim if axis < 0 else 0
+    rows = math.prod(x.shape[:axis])
+    return x.reshape(rows, math.prod(x.shape[axis:])), lambda dy: (dy.reshape(x.shape),)
 
 
 def reshape(node: Node, x: Array, shape: Ints) -> tuple[Array, Backprop]:
@@ -156,9 +158,16 @@ def _pad_constant(
     def backprop(dy: Array) -> Grads:
         dx = np.zeros(x.shape, dy.dtype)
         dx[tuple(here)] = dy[tuple(there)]
-        return (dx, None, None, None)
+        return (dx, None, _outside(dy, there, value) if len(node.wanted) > 2 and node.needs(2) else None, None)
 
     return y, backprop
+
+
+def _outside(dy: Array, there: Sequence[slice], value: Any) -> Array:
+    """The gradient by Pad's value: the sum of all that lies outside."""
+    rest = dy.copy()
+    rest[tuple(there)] = 0
+    return rest.sum().reshape(np.shape(value))
 
 
 def expand(node: Node, x: Array, shape: Ints) -> tuple[Array, Backprop]:
@@ -182,8 +191,11 @@ def tile(node: Node, x: Array, repeats: Ints) -> tuple[Array, Backprop]:
 
 def range_(node: Node, start: Any, limit: Any, delta: Any) -> tuple[Array, Backprop]:
     """From start to below limit by delta."""
-    node.bound(int((limit - start) / delta))
-    return np.arange(start, limit, delta, dtype=start.dtype), no_gradient
+    count = max(0, math.ceil((limit - start) / delta))
+    node.bound(count)
+    steps = np.arange(count, dtype=start.dtype)
+    y = (start + steps * delta).astype(start.dtype, copy=False)
+    return y, lambda dy: (dy.sum().reshape(start.shape), None, (dy * steps).sum().reshape(delta.shape))
 
 
 def trilu(node: Node, x: Array, k: Array | None = None) -> tuple[Array, Backprop]:

@@ -59,8 +59,9 @@ def _geometry(node: Node, spatial: tuple[int, ...], kernel: tuple[int, ...]) -> 
         whole = stride * (n - 1) + extra[i] + (k - 1) * dilation + 1
         first, last = (0, 0) if mode == "VALID" else (pads[i], pads[i + axes])
         if wished is not None or mode.startswith("SAME"):
-            total = max(0, whole - (wished[-axes:][i] if wished is not None else n * stride))
-            small, large = total // 2, total - total // 2
+            total = whole - (wished[-axes:][i] if wished is not None else n * stride)
+            whole += max(0, -total)  # values at the end that no tap reaches, as with output_padding
+            small, large = max(0, total) // 2, max(0, total) - max(0, total) // 2
             first, last = (small, large) if mode == "SAME_UPPER" else (large, small)
         before.append(first)
         after.append(last)
