@@ -7,7 +7,9 @@ import numpy as np
 import onnx
 
 from support.graphs import RNG, N, ints, normal, small
-from support.operator_cases import CASES, FLOAT, Case, plain, recurrent, shaped
+from support.operator_cases import CASES
+from support.operator_cases_more import MORE_VARIANTS
+from support.operator_forms import FLOAT, Case, plain, recurrent, shaped
 
 HIDDEN = np.triu(np.ones((12, 12), np.bool_), 1)  # the future
 VARIANTS: dict[str, Case] = {
@@ -137,7 +139,7 @@ VARIANTS: dict[str, Case] = {
         (3, 4),
     ),
 }
-ALL = {**CASES, **VARIANTS}
+ALL = {**CASES, **VARIANTS, **MORE_VARIANTS}
 OPSETS = {
     "GroupNormalization": 21,
     "Mish": 18,

@@ -143,6 +143,14 @@ def thresholded_relu(node: Node, x: Array) -> tuple[Array, Backprop]:
     return x * above, lambda dy: (dy * above,)
 
 
+def shrink(node: Node, x: Array) -> tuple[Array, Backprop]:
+    """0 between -lambd and lambd (0.5), else x moved towards 0 by `bias` (0)."""
+    limit, bias = node.attr("lambd", 0.5), node.attr("bias", 0.0)
+    below, above = x < -limit, x > limit
+    y = np.where(below, x + x.dtype.type(bias), np.where(above, x - x.dtype.type(bias), x.dtype.type(0)))
+    return y.astype(x.dtype, copy=False), lambda dy: (dy * (below | above),)
+
+
 def softsign(node: Node, x: Array) -> tuple[Array, Backprop]:
     """x / (1 + |x|)."""
     below = 1 + np.abs(x)
@@ -156,11 +164,22 @@ def tanh(node: Node, x: Array) -> tuple[Array, Backprop]:
 
 
 def softmax(node: Node, x: Array) -> tuple[Array, Backprop]:
-    """exp(x) / sum(exp(x)) along `axis` (-1), shifted by the maximum."""
+    """exp(x) / sum(exp(x)) along `axis` (-1), shifted by the maximum.
+
+    A row of minus infinity is not a number. An exported attention mask replaces it; then it passes no gradient.
+    """
     axis = node.attr("axis", -1)
     y = np.exp(x - x.max(axis=axis, keepdims=True))
     y /= y.sum(axis=axis, keepdims=True)
-    return y, lambda dy: (y * (dy - (dy * y).sum(axis=axis, keepdims=True)),)
+
+    def backprop(dy: Array) -> Grads:
+        along = (dy * y).sum(axis=axis, keepdims=True)
+        dx = y * (dy - along)
+        if np.isnan(along).any():
+            dx[np.broadcast_to(np.isnan(along) & ~dy.any(axis=axis, keepdims=True), dx.shape)] = 0
+        return (dx,)
+
+    return y, backprop
 
 
 def log_softmax(node: Node, x: Array) -> tuple[Array, Backprop]:

@@ -65,9 +65,18 @@ def reduce_l1(node: Node, x: Array, axes: Ints | None = None) -> tuple[Array, Ba
     return y, lambda dy: (np.sign(x) * dy.reshape(shape), None)
 
 
-def reduce_log_sum_exp(node: Node, x: Array, axes: Ints | None = None) -> tuple[Array, Backprop]:
-    """Logarithm of the sum of exponentials over the axes (all), without overflow."""
+def reduce_log_sum(node: Node, x: Array, axes: Ints | None = None) -> tuple[Array, Backprop]:
+    """Logarithm of the sum over the axes (all)."""
     over, shape = _over(node, x, axes)
+    sums = x.sum(axis=over, keepdims=True)
+    return _result(node, np.log(sums), over), lambda dy: (np.broadcast_to(dy.reshape(shape) / sums, x.shape), None)
+
+
+def reduce_log_sum_exp(node: Node, x: Array, axes: Ints | None = None) -> tuple[Array, Backprop]:
+    """Logarithm of the sum of exponentials over the axes (all), without overflow; minus infinity over nothing."""
+    over, shape = _over(node, x, axes)
+    if x.size == 0:
+        return _result(node, np.full(shape, -np.inf, x.dtype), over), lambda dy: (np.zeros_like(x), None)
     largest = x.max(axis=over, keepdims=True)
     reduced = largest + np.log(np.exp(x - largest).sum(axis=over, keepdims=True))
     return _result(node, reduced, over), lambda dy: (np.exp(x - reduced) * dy.reshape(shape), None)
@@ -95,11 +104,19 @@ def reduce_prod(node: Node, x: Array, axes: Ints | None = None) -> tuple[Array, 
 
 
 def _extreme(node: Node, of: np.ufunc, x: Array, axes: Ints | None) -> tuple[Array, Backprop]:
+    """Reduce by maximum or minimum; over nothing, to what every value replaces."""
     over, shape = _over(node, x, axes)
-    reduced = of.reduce(x, axis=over, keepdims=True)
+    reduced = of.reduce(x, axis=over, keepdims=True, initial=_least(of, x) if x.size == 0 else None)
 
     def backprop(dy: Array) -> tuple[Array, None]:
         hits = x == reduced
         return (hits * (dy.reshape(shape) / hits.sum(axis=over, keepdims=True, dtype=x.dtype)), None)
 
     return _result(node, reduced, over), backprop
+
+
+def _least(of: np.ufunc, x: Any) -> Any:
+    if x.dtype.kind == "b":
+        return of is np.minimum
+    ends = (-np.inf, np.inf) if x.dtype.kind == "f" else (np.iinfo(x.dtype).min, np.iinfo(x.dtype).max)
+    return ends[of is np.minimum]

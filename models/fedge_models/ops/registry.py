@@ -5,17 +5,37 @@ from __future__ import annotations
 
 import numpy as np
 
-from . import activation, arithmetic, linear, normalization, pool, recurrent, reduce, resize, shape
+from . import (
+    activation,
+    arithmetic,
+    cumulative,
+    einsum,
+    functions,
+    linear,
+    normalization,
+    pool,
+    recurrent,
+    reduce,
+    resize,
+    shape,
+)
 from .conv import operator, transposed
 from .operator import Operator
 
 OPERATORS: dict[str, Operator] = {
     "Abs": arithmetic.abs_,
+    "Acos": functions.acos,
+    "Acosh": functions.acosh,
     "Add": arithmetic.add,
     "And": arithmetic.compare(np.logical_and),
+    "Asin": functions.asin,
+    "Asinh": functions.asinh,
+    "Atan": functions.atan,
+    "Atanh": functions.atanh,
     "AveragePool": pool.average_pool,
     "BatchNormalization": normalization.batch_normalization,
     "Cast": shape.cast,
+    "CastLike": shape.cast_like,
     "Ceil": arithmetic.rounding(np.ceil),
     "Celu": activation.celu,
     "Clip": arithmetic.clip,
@@ -23,13 +43,18 @@ OPERATORS: dict[str, Operator] = {
     "ConstantOfShape": shape.constant_of_shape,
     "Conv": operator.conv,
     "ConvTranspose": transposed.conv_transpose,
+    "Cos": functions.cos,
+    "Cosh": functions.cosh,
+    "CumSum": cumulative.cum_sum,
     "Div": arithmetic.div,
     "Dropout": activation.dropout,
+    "Einsum": einsum.einsum,
     "Elu": activation.elu,
     "Equal": arithmetic.compare(np.equal),
     "Erf": activation.erf,
     "Exp": arithmetic.exp,
     "Expand": shape.expand,
+    "EyeLike": shape.eye_like,
     "Flatten": shape.flatten,
     "Floor": arithmetic.rounding(np.floor),
     "GRU": recurrent.gru,
@@ -45,6 +70,7 @@ OPERATORS: dict[str, Operator] = {
     "HardSwish": activation.hard_swish,
     "Identity": shape.identity,
     "InstanceNormalization": normalization.instance_normalization,
+    "IsNaN": arithmetic.compare(np.isnan),
     "LSTM": recurrent.lstm,
     "LayerNormalization": normalization.layer_normalization,
     "LeakyRelu": activation.leaky_relu,
@@ -71,6 +97,7 @@ OPERATORS: dict[str, Operator] = {
     "Reciprocal": arithmetic.reciprocal,
     "ReduceL1": reduce.reduce_l1,
     "ReduceL2": reduce.reduce_l2,
+    "ReduceLogSum": reduce.reduce_log_sum,
     "ReduceLogSumExp": reduce.reduce_log_sum_exp,
     "ReduceMax": reduce.reduce_max,
     "ReduceMean": reduce.reduce_mean,
@@ -84,8 +111,12 @@ OPERATORS: dict[str, Operator] = {
     "Round": arithmetic.rounding(np.rint),
     "Selu": activation.selu,
     "Shape": shape.shape_of,
+    "Shrink": activation.shrink,
     "Sigmoid": activation.sigmoid,
     "Sign": arithmetic.sign,
+    "Sin": functions.sin,
+    "Sinh": functions.sinh,
+    "Size": shape.size,
     "Slice": shape.slice_,
     "Softmax": activation.softmax,
     "Softplus": activation.softplus,
@@ -96,6 +127,7 @@ OPERATORS: dict[str, Operator] = {
     "Sub": arithmetic.sub,
     "Sum": arithmetic.sum_,
     "Swish": activation.swish,
+    "Tan": functions.tan,
     "Tanh": activation.tanh,
     "ThresholdedRelu": activation.thresholded_relu,
     "Tile": shape.tile,
@@ -103,11 +135,12 @@ OPERATORS: dict[str, Operator] = {
     "Trilu": shape.trilu,
     "Unsqueeze": shape.unsqueeze,
     "Where": arithmetic.where,
+    "Xor": arithmetic.compare(np.logical_xor),
 }
 NO_GRADIENT = frozenset(  # whose outputs are integers, truth values or steps
     {
         "And", "Ceil", "ConstantOfShape", "Equal", "Floor", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Not",
-        "Or", "Round", "Shape", "Sign",
+        "EyeLike", "IsNaN", "Or", "Round", "Shape", "Sign", "Size", "Xor",
     }
 )  # fmt: skip
 SEVERAL = {"GRU": 2, "LSTM": 3}  # how many outputs; all others have one, but for these:

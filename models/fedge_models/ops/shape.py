@@ -16,7 +16,10 @@ from .arithmetic import no_gradient, unbroadcast
 from .operator import Array, Backprop, Grads, Node
 
 Ints = NDArray[np.int64]
-_TYPES = {FLOAT: np.float32, 6: np.int32, 7: np.int64, 9: np.bool_, 11: np.float64}
+_TYPES = {
+    FLOAT: np.float32, 2: np.uint8, 3: np.int8, 4: np.uint16, 5: np.int16, 6: np.int32, 7: np.int64, 9: np.bool_,
+    11: np.float64, 12: np.uint32, 13: np.uint64,
+}  # fmt: skip
 
 
 def identity(node: Node, x: Array) -> tuple[Array, Backprop]:
@@ -209,17 +212,42 @@ def cast(node: Node, x: Array) -> tuple[Array, Backprop]:
     wanted = node.attr("to", None)
     if wanted not in _TYPES:
         raise ModelError(
-            f"node {node.name!r} (Cast): type {wanted} is not supported; expected float, int32, int64, bool"
+            f"node {node.name!r} (Cast): type {wanted} is not supported; expected float, double, bool or an integer"
         )
-    to = node.dtype if wanted == FLOAT else _TYPES[wanted]
+    return _as_type(x, node.dtype if wanted == FLOAT else _TYPES[wanted])
+
+
+def cast_like(node: Node, x: Array, like: Array) -> tuple[Array, Backprop]:
+    """Convert to the type of the second input."""
+    return _as_type(x, like.dtype)
+
+
+def _as_type(x: Array, to: Any) -> tuple[Array, Backprop]:
     y = x.astype(to, copy=False)
-    return y, (lambda dy: (dy.astype(x.dtype, copy=False),)) if x.dtype.kind == y.dtype.kind == "f" else no_gradient
+    if not x.dtype.kind == y.dtype.kind == "f":
+        return y, no_gradient
+    return y, lambda dy: (dy.astype(x.dtype, copy=False), None)
 
 
 def shape_of(node: Node, x: Array) -> tuple[Ints, Backprop]:
     """The dimensions of x, from `start` to `end`."""
     sizes: Ints = np.array(x.shape, np.int64)[node.attr("start", 0) : node.attr("end", None)]
     return sizes, no_gradient
+
+
+def size(node: Node, x: Array) -> tuple[Any, Backprop]:
+    """How many values x has."""
+    return np.array(x.size, np.int64), no_gradient
+
+
+def eye_like(node: Node, x: Array) -> tuple[Array, Backprop]:
+    """1 on the k-th diagonal of a matrix shaped as x, else 0."""
+    wanted = node.attr("dtype", None)
+    to = x.dtype if wanted is None else node.dtype if wanted == FLOAT else _TYPES.get(wanted)
+    if to is None:
+        node.refuse(f"type {wanted} is not supported; expected float, double, bool or an integer")
+    rows, columns = x.shape
+    return np.eye(rows, columns, k=node.attr("k", 0), dtype=to), no_gradient
 
 
 def constant_of_shape(node: Node, shape: Ints) -> tuple[Array, Backprop]:

@@ -23,7 +23,7 @@ def images(*more: Any, **tensors: np.ndarray) -> onnx.ModelProto:
     """A small convolutional trunk and a dense head."""
     nodes = [
         N("Conv", ["x", "trunk.w"], ["c"], pads=[1, 1, 1, 1], name="conv"),
-        N("Sin", ["c"], ["s"], name="sin"),  # no gradient here
+        N("Hardmax", ["c"], ["s"], name="hard"),  # no gradient here
         N("GlobalAveragePool", ["s"], ["p"]),
         N("Flatten", ["p"], ["f"]),
         *(more or [N("Gemm", ["f", "head.w", "head.b"], ["y"])]),
@@ -61,7 +61,7 @@ def test_sample_goes_through_the_trunk_once() -> None:
 def test_cache_is_bounded_and_forgets_the_oldest() -> None:
     full = trunk_of(load(images(), "head.*"))
     trunk, x = Trunk(full._parts, "m", cache_bytes=10 * 8 * 4), normal(30, 1, 6, 6)
-    assert trunk.operators == ("Conv", "Sin", "GlobalAveragePool", "Flatten") and trunk.parameters == 8 * 9
+    assert trunk.operators == ("Conv", "Hardmax", "GlobalAveragePool", "Flatten") and trunk.parameters == 8 * 9
     expected = full(x)[0]
     for i in (0, 5, 10, 15, 20, 12, 0):
         np.testing.assert_allclose(trunk(x[i : i + 10])[0], expected[i : i + 10], rtol=1e-6)
@@ -116,7 +116,7 @@ def test_nothing_frozen_but_shapes_is_no_trunk() -> None:
 
 
 def test_operator_without_gradient_in_the_tail_is_refused_and_in_the_trunk_welcome() -> None:
-    with pytest.raises(ModelError, match=r"'sin' \(Sin\)"):
+    with pytest.raises(ModelError, match=r"'hard' \(Hardmax\)"):
         load(images())
     load(images(), "head.*").probe()
 

@@ -115,12 +115,12 @@ def test_nodes_that_lead_nowhere_are_left_out() -> None:
 def test_globs_of_a_refusal_match_what_they_mean() -> None:
     names = ["trunk,0", "head[0].w,b", "head[0].c", "last,w"]
     nodes = [
-        N("Gemm", ["x", names[0]], ["h"]), N("Sin", ["h"], ["s"]), N("Gemm", ["s", names[1]], ["g"]),
+        N("Gemm", ["x", names[0]], ["h"]), N("Hardmax", ["h"], ["s"]), N("Gemm", ["s", names[1]], ["g"]),
         N("Add", ["g", names[2]], ["a"]), N("Gemm", ["a", names[3]], ["y"]),
     ]  # fmt: skip
     shapes = dict(zip(names, [(4, 4), (4, 4), (4,), (4, 3)], strict=True))
     model = small(nodes, {n: normal(*s) for n, s in shapes.items()}, (4,), (3,))
-    with pytest.raises(ModelError, match=r"node 'Sin_1' \(Sin\)") as found:
+    with pytest.raises(ModelError, match=r"node 'Hardmax_1' \(Hardmax\)") as found:
         load(model)
     globs = str(found.value).split("--trainable '")[1].rstrip("'")
     assert [t.name for t in load(model, globs).layout] == names[1:]
