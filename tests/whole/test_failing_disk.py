@@ -17,6 +17,7 @@ import pytest
 from support.databases import rows
 from support.disks import PowerCutDisk, SmallDisk
 from support.mes_plant import Plant
+from support.programs import BIN, free_port
 from support.rights import NOBODY, folder_of_nobody
 from support.waiting import until
 
@@ -123,9 +124,15 @@ def test_a_first_start_learns_and_decides_in_a_folder_that_this_user_may_not_use
             plant.state.mkdir(mode)
             if mode != 0o700:
                 os.chown(plant.state, NOBODY, NOBODY)
+            toml = folder / "gw.toml"  # commands find no address in the folder
+            named = f'[agent]\nstatus = "127.0.0.1:{free_port()}"'
+            toml.write_text(toml.read_text().replace("[agent]", named, 1))
             plant.start_anyhow(NOBODY)
 
             def heal() -> None:
+                typed: list[str | Path] = [BIN / "fedge-agent", "event", "ack", plant.orders()[0], "--config", toml]
+                done = subprocess.run(typed, capture_output=True, text=True, check=False)
+                assert done.returncode == 2 and "holds its events in memory" in done.stderr, done.stderr
                 os.chown(plant.state, NOBODY, NOBODY)
                 plant.state.chmod(0o700)
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
-from fedge_models.errors import ConfigError
+from fedge_models.errors import ConfigError, StorageError
 from fedge_models.system import settings, times
 
 from ..config.schema import Config
@@ -155,12 +155,16 @@ def _view(config: Config) -> View:
 
 @contextmanager
 def _book(config: Config) -> Iterator[EventBook]:
-    """The book of events of a configuration. Raises ConfigError where no agent has run yet."""
+    """The book of events of a configuration. Raises ConfigError where no agent has run yet, StorageError where one
+    runs that could not make the file."""
     from ..samples.event_book import EventBook
+    from ..samples.event_view import View
     from ..samples.tables import SAMPLES_FILE
 
     path = config.agent.state / SAMPLES_FILE
     if not path.exists():
+        if held := ask(config, "/held-events", View | None):  # type: ignore[arg-type]
+            raise StorageError(f"{held.problem}; {PROGRAM} holds its events in memory until then; try again")
         raise ConfigError(f"{path}: {NOT_YET}")
     book = EventBook(path)
     try:
