@@ -337,6 +337,9 @@ class Output(Plugin, abc.ABC):
         """Labels that became known at the target. A label is stored durably before the next one is asked for."""
         return iter(())
 
+    def rest(self) -> None:
+        """Let go of what need not stay open: nothing is due for the moment. Called about once a second then."""
+
     def end(self) -> None:
         """Let go of the target, after the last call of all others."""
 

@@ -8,7 +8,7 @@ import ssl
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from support.waiting import LONGEST_S
 
@@ -65,10 +65,14 @@ class CannedServer:
 
     def _answer(self, connection: socket.socket) -> None:
         with connection, connection.makefile("rb") as stream:
-            line = stream.readline().decode().strip()
-            if not line:
-                return  # the client only looked whether somebody listens
+            if self._read(stream):  # else the client only looked whether somebody listens
+                connection.sendall(self.answer(self.requests[-1]))
+
+    def _read(self, stream: BinaryIO) -> bool:
+        """Note the next request of a connection, if there is one."""
+        line = stream.readline().decode().strip()
+        if line:
             pairs = iter(lambda: stream.readline().decode().strip(), "")
             headers = {name.lower(): value for name, value in (pair.split(": ", 1) for pair in pairs)}
             self.requests.append(Request(line, headers, stream.read(int(headers.get("content-length", 0)))))
-            connection.sendall(self.answer(self.requests[-1]))
+        return bool(line)

@@ -146,6 +146,7 @@ class HostedOutput:
             return pause
         self._collect_labels()
         self._show_newest()
+        self._output.rest()
         return min(LOOK_S, self._lanes.next_s(time.monotonic()))
 
     def _begin(self, now: float) -> bool:

@@ -17,6 +17,7 @@ from fedge_models.errors import ConflictError, RefusedError, RetryError, Unavail
 
 from .. import figures, placeholders
 from ..protocols.http import auth, client, masking, refusals, templates
+from ..protocols.http.kept import Connections
 from ..protocols.http.settings import Target
 from ..types import SILENT, Event, Output, Receipt
 from . import event_fields
@@ -45,6 +46,7 @@ class WebhookOutput(Output):
 
     def __init__(self, name: str, config: WebhookConfig) -> None:
         self._name, self._config = name, config
+        self._connections = Connections(config)
         self._conflicts: dict[str, int] = {}  # idempotency key -> answers 409
         client.check_url(config.url, f"output.{name}")
         if config.accept is not None:
@@ -64,14 +66,22 @@ class WebhookOutput(Output):
         headers = self._headers(event, known, auth.static(self._config))
         if self._config.hmac:
             headers |= auth.signed(self._config.hmac, body, time.time())
-        with client.connected(url, self._config) as connection:
-            try:
-                answer = client.exchange(connection, "POST", url, body, headers, expect="anything")
-            except ConflictError as e:
-                self._take_conflict(_idempotency_key(event), e)
-                return Receipt()
+        again = self._config.idempotency_header in headers
+        try:
+            answer = self._connections.call("POST", url, body, headers, "anything", again=again)
+        except ConflictError as e:
+            self._take_conflict(_idempotency_key(event), e)
+            return Receipt()
         self._look_for_refusal(url, answer, filled)
         return Receipt()
+
+    def rest(self) -> None:
+        """Close connections that were idle for too long."""
+        self._connections.rest()
+
+    def end(self) -> None:
+        """Close the connections."""
+        self._connections.close()
 
     def preview(self, event: Event) -> dict[str, Any]:
         """The request for the event, without secrets."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from typing import Any
 
 from fedge_models.errors import FedgeError, RetryError
@@ -19,6 +20,7 @@ from fedge_models.system.quoting import quote
 from fedge_models.system.settings import Positive
 
 from ..protocols.http import auth, client, pointer
+from ..protocols.http.kept import Connections
 from ..protocols.http.settings import Server
 from ..types import Quality, Reading, Source, SourceHost
 from .polling import polled
@@ -47,9 +49,16 @@ class HttpSource(Source):
     def run(self, tags: Sequence[str], host: SourceHost) -> None:
         """Poll until `host.stop`. Raises RetryError or RefusedError, which ends the validity of earlier readings."""
         self._check_tags(tags)
+        connections = Connections(self._config)
+        try:
+            self._poll(tags, host, connections)
+        finally:
+            connections.close()
+
+    def _poll(self, tags: Sequence[str], host: SourceHost, connections: Connections) -> None:
         while not host.stop.is_set():
             began = time.monotonic()
-            answer = self._ask()
+            answer = self._ask(connections)
             readings, now_ns = self._readings(tags, answer)
             host.problem("connection", None)
             for reading in readings:
@@ -65,7 +74,8 @@ class HttpSource(Source):
         """Ask once; a problem for each tag without a value."""
         try:
             self._check_tags(tags)
-            answer = self._ask()
+            with closing(Connections(self._config)) as connections:
+                answer = self._ask(connections)
             readings, _ = self._readings(tags, answer)
         except FedgeError as e:
             return [str(e)]
@@ -79,12 +89,11 @@ class HttpSource(Source):
         for tag in tags:
             pointer.check(tag, f"{self._where}: tag")
 
-    def _ask(self) -> Any:
+    def _ask(self, connections: Connections) -> Any:
         config = self._config
         own = {k: str(v) for k, v in config.headers.items()}
         headers = {"Accept": "application/json", **own, **auth.static(config)}
-        with client.connected(config.url, config) as connection:
-            return client.exchange(connection, "GET", config.url, None, headers, expect="value").data
+        return connections.call("GET", config.url, None, headers, "value").data
 
     def _readings(self, tags: Sequence[str], answer: Any) -> tuple[list[Reading], int]:
         """One reading per tag, and their time, ns. Raises RetryError when the answer has no usable time."""

@@ -29,7 +29,7 @@ REDIRECTS = (301, 302, 303, 307, 308)
 CAP = 1000  # of the model and of a release, in these tests
 
 
-def deliver(output: MesOutput) -> None:
+def deliver(output: MesOutput | WebhookOutput) -> None:
     try:
         output.deliver(EVENT)
     finally:
@@ -48,7 +48,7 @@ def deliver_in_a_session(url: str, folder: Path) -> None:
 
 def deliver_to_webhook(url: str, folder: Path) -> None:
     config = WebhookConfig(url=url, username="gw", password_file=folder / "secret")
-    WebhookOutput("hook", config).deliver(EVENT)
+    deliver(WebhookOutput("hook", config))
 
 
 def ask(url: str, folder: Path) -> None:

@@ -23,6 +23,7 @@ from fedge_models.errors import (
 
 from ... import placeholders
 from ...protocols.http import auth, client, masking, pointer, proofs, refusals, templates
+from ...protocols.http.kept import Connections
 from ...protocols.http.login_words import LOGIN
 from .. import event_fields
 from . import sessions
@@ -54,8 +55,9 @@ class Caller:
 
     def __init__(self, config: MesConfig, where: str) -> None:
         self._config = config
+        self._connections = Connections(config)
         session = sessions.SESSIONS.get(config.preset)
-        self._session = session(config) if session else None
+        self._session = session(config, self._connections) if session else None
         client.check_url(config.url, where)
         parts = urlsplit(config.url)
         self._origin = f"{parts.scheme}://{parts.netloc}"
@@ -68,6 +70,14 @@ class Caller:
             while step is not None:
                 _check_step(step, (*allowed, *_ALWAYS), f"{where}.{name}", self.url(step))
                 step = step.then
+
+    def rest(self) -> None:
+        """Close connections that were idle for too long."""
+        self._connections.rest()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._connections.close()
 
     def url(self, step: Step) -> str:
         """The step's address, its placeholders not filled yet."""
@@ -170,15 +180,21 @@ class Caller:
         headers = self._headers(step, known, key, credentials)
         if config.hmac:
             headers |= auth.signed(config.hmac, body or b"", time.time())
-        with client.connected(address, config) as connection:
-            before()
-            expect: client.Expect = "anything" if step.accept else "json" if _reads(step) else "no page"
-            try:
-                answer = client.exchange(connection, step.method, address, body, headers, expect, may_be_gone)
-            except RefusedError as e:
-                raise self._meaning_of_status(step, str(e)) from e
+        expect: client.Expect = "anything" if step.accept else "json" if _reads(step) else "no page"
+        again = step.method == "GET" or self._is_known_by_its_key(headers)
+        try:
+            answer = self._connections.call(
+                step.method, address, body, headers, expect, may_be_gone, before=before, again=again
+            )
+        except RefusedError as e:
+            raise self._meaning_of_status(step, str(e)) from e
         self._look_for_refusal(step, address, answer, filled)
         return answer
+
+    def _is_known_by_its_key(self, headers: Mapping[str, str]) -> bool:
+        """Whether a request may be sent twice, because its key tells the target that both are one. With a search, the
+        target is searched before the second one instead."""
+        return self._config.find is None and self._config.idempotency_header in headers
 
     def _headers(self, step: Step, known: Mapping[str, Any], key: str, credentials: dict[str, str]) -> dict[str, str]:
         config = self._config

@@ -70,6 +70,7 @@ class MesOutput(Output):
 
     def end(self) -> None:
         """Release the target."""
+        self._caller.close()
         self._writer.release()
         self._orders.close()
 
@@ -133,7 +134,13 @@ class MesOutput(Output):
                     pass
         except (RetryError, RefusedError) as e:
             return [f"output {self._name}: {e}"]
+        finally:
+            self._caller.close()
         return []
+
+    def rest(self) -> None:
+        """Close connections that were idle for too long."""
+        self._caller.rest()
 
     def status(self) -> dict[str, Any]:
         """Number of orders, their states at the target, duplicates."""

@@ -10,16 +10,17 @@ from typing import Any
 import msgspec
 from fedge_models.errors import RetryError
 
-from ...protocols.http import client, pointer
+from ...protocols.http import pointer
 from ...protocols.http.auth import secret
+from ...protocols.http.kept import Connections
 from ...protocols.http.settings import Target
 
 
 class TrytonSession:
     """A session of Tryton's JSON-RPC: a login, and the preferences that each call needs as its last parameter."""
 
-    def __init__(self, target: Target) -> None:
-        self._target = target
+    def __init__(self, target: Target, connections: Connections) -> None:
+        self._target, self._connections = target, connections
         self._header: str | None = None
         self.preferences: dict[str, Any] = {}
 
@@ -51,9 +52,8 @@ class TrytonSession:
 
     def _call(self, method: str, params: list[Any], headers: dict[str, str]) -> Any:
         body = msgspec.json.encode({"id": 1, "method": method, "params": params})
-        with client.connected(self._target.url, self._target) as connection:
-            headers = {"Content-Type": "application/json", **headers}
-            return client.exchange(connection, "POST", self._target.url, body, headers).data
+        headers = {"Content-Type": "application/json", **headers}
+        return self._connections.call("POST", self._target.url, body, headers, again=True).data  # it changes nothing
 
 
-SESSIONS: dict[str, Callable[[Target], TrytonSession]] = {"tryton-jsonrpc": TrytonSession}  # by preset
+SESSIONS: dict[str, Callable[[Target, Connections], TrytonSession]] = {"tryton-jsonrpc": TrytonSession}  # by preset

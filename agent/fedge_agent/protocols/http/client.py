@@ -107,6 +107,15 @@ def shown(url: str) -> str:
 
 @contextmanager
 def connected(url: str, target: Server) -> Iterator[http.client.HTTPConnection]:
+    """An open connection for this block. Raises UnreachableError: nothing was sent."""
+    connection = open_connection(url, target)
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+def open_connection(url: str, target: Server) -> http.client.HTTPConnection:
     """An open connection. Raises UnreachableError: nothing was sent."""
     parts, timeout = urlsplit(url), float(target.timeout)
     host = parts.hostname or ""
@@ -116,13 +125,11 @@ def connected(url: str, target: Server) -> Iterator[http.client.HTTPConnection]:
     else:
         connection = http.client.HTTPSConnection(host, parts.port or 443, timeout=timeout, context=_context(target))
     try:
-        try:
-            connection.connect()
-        except (OSError, http.client.HTTPException) as e:
-            raise UnreachableError(f"{shown(url)}: {http_exchange.in_words(e)}") from e
-        yield connection
-    finally:
+        connection.connect()
+    except (OSError, http.client.HTTPException) as e:
         connection.close()
+        raise UnreachableError(f"{shown(url)}: {http_exchange.in_words(e)}") from e
+    return connection
 
 
 def exchange(

@@ -31,12 +31,11 @@ class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     ca_file: Path | None = None  # the CA that issued the server's certificate; without: the system's
     certificate: Path | None = None  # ours, PEM; for servers that ask for one
     private_key: Path | None = None
-    timeout: Positive = Positive(10)
+    timeout: Positive = Positive(30)  # to connect, for TLS and for the answer, each: enough for a round trip of 10 s
 
 
 class Target(Server, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A server that receives events."""
 
-    timeout: Positive = Positive(30)  # to connect, for TLS and for the answer, each: enough for a round trip of 10 s
     idempotency_header: str = "Idempotency-Key"  # carries the event's key; empty: not sent
     hmac: Hmac | None = None

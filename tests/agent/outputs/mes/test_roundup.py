@@ -14,6 +14,7 @@ from fedge_agent.outputs.mes.settings import MesConfig
 from fedge_agent.types import Event, Label
 from fedge_models.errors import RetryError
 from fedge_models.system import settings
+from support.at_end import AtEnd
 from support.events import changed, make_event
 from support.roundup import PASSWORD, USER, Roundup
 
@@ -52,8 +53,8 @@ def issues(roundup: Roundup, key: str) -> list[int]:
     return [int(row["id"]) for row in rows if row["title"] == f"Check pump ({key})"]
 
 
-def test_life_of_an_issue(roundup: Roundup, tmp_path: Path) -> None:
-    mes = output(roundup.url, tmp_path)
+def test_life_of_an_issue(at_end: AtEnd, roundup: Roundup, tmp_path: Path) -> None:
+    mes = at_end(output(roundup.url, tmp_path))
     assert mes.check() == []
     raised = changed(EVENT, state="raised", severity="high")
     cleared = changed(raised, state="cleared", time_ns=EVENT.decision.time_ns + 60_000_000_000)
@@ -66,23 +67,22 @@ def test_life_of_an_issue(roundup: Roundup, tmp_path: Path) -> None:
     body = {"status": "done-cbb", "@etag": issue["@etag"]}  # a person closes it: no fault found
     roundup.call("PATCH", f"/rest/data/issue/{number}", body)
     assert list(mes.collect()) == [Label("pump", EVENT.decision.time_ns, cleared.decision.time_ns, "normal", "mes")]
-    mes.end()
 
 
-def test_answer_lost_after_the_issue_was_made(roundup: Roundup, tmp_path: Path) -> None:
+def test_answer_lost_after_the_issue_was_made(at_end: AtEnd, roundup: Roundup, tmp_path: Path) -> None:
     event = changed(EVENT, key="gw:m:pump:2")
     address = roundup.call("POST", "/rest/data/issue/@poe", {})["link"]
     noticed(tmp_path, event, address, asked=True)
-    mes = output(roundup.url, tmp_path)
+    mes = at_end(output(roundup.url, tmp_path))
     made = roundup.call("POST", address.removeprefix(roundup.url), {"title": "Check pump (gw:m:pump:2)"})
     mes.deliver(event)
     assert issues(roundup, event.key) == [int(made["id"])] and mes.status()["orders"] == 1
 
 
-def test_create_once_address_that_has_expired_is_replaced(roundup: Roundup, tmp_path: Path) -> None:
+def test_create_once_address_that_has_expired_is_replaced(at_end: AtEnd, roundup: Roundup, tmp_path: Path) -> None:
     event = changed(EVENT, key="gw:m:pump:4")
     noticed(tmp_path, event, f"{roundup.url}/rest/data/issue/@poe/expired", asked=False)
-    mes = output(roundup.url, tmp_path)
+    mes = at_end(output(roundup.url, tmp_path))
     with pytest.raises(RetryError, match="expired unused"):
         mes.deliver(event)
     assert issues(roundup, event.key) == []
@@ -90,8 +90,10 @@ def test_create_once_address_that_has_expired_is_replaced(roundup: Roundup, tmp_
     assert len(issues(roundup, event.key)) == 1
 
 
-def test_key_that_is_the_beginning_of_another_is_not_taken_for_it(roundup: Roundup, tmp_path: Path) -> None:
-    mes = output(roundup.url, tmp_path)
+def test_key_that_is_the_beginning_of_another_is_not_taken_for_it(
+    at_end: AtEnd, roundup: Roundup, tmp_path: Path
+) -> None:
+    mes = at_end(output(roundup.url, tmp_path))
     for number in (31, 3):  # Roundup searches for parts of a title
         mes.deliver(changed(EVENT, key=f"gw:m:pump:{number}"))
     assert len(issues(roundup, "gw:m:pump:3")) == len(issues(roundup, "gw:m:pump:31")) == 1
