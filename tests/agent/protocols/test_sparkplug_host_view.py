@@ -202,6 +202,101 @@ def test_unanswered_requests_end_what_is_known() -> None:
     assert plant.view.alive(plant.now) == Alive(None, frozenset(TAGS))
 
 
+def rebirths_as_asked(plant: Plant, *seqs: int) -> list[tuple[str, float, Any]]:
+    """Data with these seqs, a second apart, from a node that answers each request; the temperatures that were used."""
+    used = []
+    for i, seq in enumerate(seqs):
+        at = 1000 * (i + 1)
+        received = plant.tick(1.0)
+        received.add(plant.data(double("temperature", 100.0 + i, at), at=at, seq=seq))
+        used += [r for r in plain(received) if r[0].endswith("temperature")]
+        if asked(received):
+            plant.birth(at=at + 1)
+    return used
+
+
+@pytest.mark.parametrize("seqs", [[0] * 60, [7] * 60, [(255 - i) % 256 for i in range(60)], [9, 3] * 30])
+def test_a_node_that_does_not_count_its_seq_is_doubted_and_then_read_as_it_sends(seqs: list[int]) -> None:
+    plant = Plant()
+    plant.birth()
+    used = rebirths_as_asked(plant, *seqs)
+    assert used[-20:] == [("press/temperature", 1000 * (i + 1), 100.0 + i) for i in range(40, 60)]
+    assert plant.counts["births"] <= 6 and plant.counts["without an order"] >= 20
+    received = plant.birth(at=61_000)  # a birth alone says nothing of it
+    assert "does not count the seq" in str(received.problems["g/n"])
+    assert plant.view.alive(plant.now).unsure == frozenset()
+
+
+def test_until_then_nothing_is_known_of_it() -> None:
+    plant = Plant()
+    plant.birth()
+    for i in range(4):
+        assert plant.view.alive(plant.now).unsure == frozenset()
+        received = plant.data(double("temperature", 99.0, i), at=i, seq=0)
+        assert received.readings == []
+    assert received.problems["g/n"] == "its messages do not count on: expected seq 2, got 0; a rebirth is asked for"
+    assert plant.view.alive(plant.now).unsure == frozenset(TAGS)
+
+
+def test_a_node_that_counts_again_is_read_in_order_again() -> None:
+    plant = Plant()
+    plant.birth()
+    rebirths_as_asked(plant, *[0] * 60)
+    for i in range(70):
+        received = plant.data(double("temperature", 1.0, 100_000 + i), at=100_000 + i)
+        assert len(received.readings) == 1
+        if "g/n" in received.problems:
+            assert received.problems["g/n"] is None
+            break
+    assert i >= 60
+    assert plant.data(double("temperature", 9.0, 200_000), seq=(plant.seq + 5) % 256).readings == []  # it waits
+
+
+def test_some_late_messages_are_no_sign_that_a_node_does_not_count() -> None:
+    plant = Plant()
+    plant.birth()
+    for i in range(200):
+        plant.data(double("temperature", 1.0, i), at=i)
+        for late in (1, 2, 3):  # the broker repeats the last three
+            assert plant.data(double("temperature", 1.0, i), at=i, seq=(plant.seq - late) % 256).readings == []
+            plant.seq = (plant.seq + late - 1) % 256
+    assert plant.counts["out of order, too late"] == 600 and plant.counts["births"] == 2  # of node and device, once
+
+
+@pytest.mark.parametrize("data", [b'{"metrics": []}', b"", encode(T, 300, [])])
+def test_a_message_that_cannot_be_read_leaves_nothing_known(data: bytes) -> None:
+    plant = Plant()
+    plant.birth()
+    plant.now += INTERVAL
+    received = plant.receive("g/DDATA/n/press", data)
+    assert asked(received) and "a message of it cannot be read" in str(received.problems["g/n"])
+    assert plant.view.alive(plant.now).unsure == frozenset(TAGS)
+    assert plant.birth(at=5).problems["g/n"] is None
+    assert plant.view.alive(plant.now).unsure == frozenset()
+
+
+@pytest.mark.parametrize("stamp", [0, T * 1000, 2_500_000_000_000], ids=["0", "us", "2049"])
+def test_a_value_without_a_usable_time_is_used_as_of_now(stamp: int) -> None:
+    plant = Plant()
+    plant.birth()
+    plant.now += 3.0
+    seq = plant.seq
+    metric = double("temperature", 99.0, timestamp=stamp)
+    received = plant.receive("g/DDATA/n/press", encode(stamp, seq, [metric]))
+    [(tag, at, value)] = plain(received)
+    assert (tag, at, value) == ("press/temperature", 3000, 99.0)  # of the node's own clock, which was known
+    assert "it is used as of now" in str(received.problems["g/n/press/temperature"])
+    assert plant.counts["without a time stamp"] == 1
+
+
+def test_a_node_that_never_has_a_usable_time_has_this_gateways() -> None:
+    plant = Plant()
+    plant.receive("g/NBIRTH/n", encode(0, 0, [bdseq(0), double("load", 1.0, timestamp=0)]))
+    plant.now += 5.0
+    received = plant.receive("g/NDATA/n", encode(0, 1, [double("load", 2.0, timestamp=0)]))
+    assert plain(received) == [("/load", 5000, 2.0)] and plant.view.alive(plant.now).time_ns == (T + 5000) * 1_000_000
+
+
 def test_metrics_before_a_birth_ask_for_one() -> None:
     plant = Plant()
     assert plant.data(double("temperature", 1.0)).requests == []  # asked already, when connecting

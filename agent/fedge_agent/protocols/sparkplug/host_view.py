@@ -80,12 +80,20 @@ class HostView:
             if node is not None and parsed.kind not in ("NCMD", "DCMD"):
                 if retained:
                     raise WireError("a retained message, which may be old; births and data must not be retained")
-                readings = node.take(parsed, decode(data), now)
+                readings = self._read(node, parsed, data, now, wall_ms)
         except WireError as e:
             self.counts.refuse("refused messages", f"{topic[:200]}: {e}")
         outcome = self._advance([] if node is None else [node], now, wall_ms)
         outcome.readings = readings + outcome.readings
         return outcome
+
+    def _read(self, node: NodeView, topic: Topic, data: bytes, now: float, wall_ms: int) -> list[Reading]:
+        """Give a message to its node. Raises WireError."""
+        try:
+            return node.take(topic, decode(data), now, wall_ms)
+        except WireError as e:
+            node.unread(str(e))
+            raise
 
     def tick(self, now: float, wall_ms: int) -> Outcome:
         """Give up on messages that did not arrive in time, and request rebirths that are due."""

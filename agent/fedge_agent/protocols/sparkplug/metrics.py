@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple, TypeGuard
 
 from fedge_models.errors import WireError
+from fedge_models.system import times
 from fedge_models.system.choices import near_names
 
 from ...types import Quality, Reading
@@ -20,10 +22,21 @@ from . import values
 from .codec import Metric, read_metric
 from .counts import Counts
 
-LAST_MS = (1 << 63) // 1_000_000 - 1  # of a time that fits 64 bits in ns: the year 2262
 NAMES_LOOKED_AT = 2000  # of a birth, for one that is near a missing one
 MS = 1_000_000  # ns
 QUALITIES = {0: Quality.BAD, 192: Quality.GOOD, 500: Quality.BAD}  # 6.4.11: bad, good, stale
+
+
+class Sent(NamedTuple):
+    """When a message was sent, in ms since 1970."""
+
+    stamp_ms: int | None  # as it says itself
+    time_ms: int  # by the node's clock as far as it is known
+
+
+def usable(stamp_ms: int | None) -> TypeGuard[int]:
+    """Whether a time stamp can be one."""
+    return stamp_ms is not None and stamp_ms > 0 and times.is_sensible(stamp_ms * MS)
 
 
 class Historical(Reading):
@@ -53,7 +66,7 @@ class Metrics:
         """Forget the aliases: a birth may have been lost."""
         self._aliases.clear()
 
-    def birth(self, where: str, metrics: Iterable[bytes], sent_ms: int | None) -> list[Reading]:
+    def birth(self, where: str, metrics: Iterable[bytes], sent: Sent) -> list[Reading]:
         """Read a birth: names, types, aliases, values."""
         self.forget()
         self.online = True
@@ -69,16 +82,16 @@ class Metrics:
                     self._aliases[metric.alias] = ""  # of none of them: better unknown than wrong
                 else:
                     self._aliases[metric.alias] = metric.name
-            readings += self._reading(metric.name, metric, sent_ms, birth=True)
-        return readings + self._missing(where, sent_ms)
+            readings += self._reading(metric.name, metric, sent, birth=True)
+        return readings + self._missing(where, sent)
 
-    def data(self, metrics: Iterable[bytes], sent_ms: int | None) -> tuple[list[Reading], set[str]]:
+    def data(self, metrics: Iterable[bytes], sent: Sent) -> tuple[list[Reading], set[str]]:
         """Read data: the readings, and the names or aliases that no birth declared."""
         readings, unknown = [], set()
         for metric in self._decoded(metrics):
             name = metric.name or self._aliases.get(-1 if metric.alias is None else metric.alias, "")
             if name in self._types:
-                readings += self._reading(name, metric, sent_ms, birth=False)
+                readings += self._reading(name, metric, sent, birth=False)
             else:
                 self._counts.count("metrics that no birth named")
                 unknown.add(metric.name or f"alias {metric.alias}")
@@ -98,17 +111,19 @@ class Metrics:
                 self._counts.refuse("malformed metrics", str(e))
         return decoded
 
-    def _reading(self, name: str, metric: Metric, sent_ms: int | None, birth: bool) -> list[Reading]:
-        """The reading of a wanted metric, or []."""
+    def _reading(self, name: str, metric: Metric, sent: Sent, birth: bool) -> list[Reading]:
+        """The reading of a wanted metric, or []. One without a usable time has that of its message."""
         tag = self._wanted.get(name)
         if tag is None:
             return []
-        stamp = metric.timestamp or sent_ms
-        if not stamp or stamp > LAST_MS:
+        given = metric.timestamp or sent.stamp_ms
+        stamp, timed = (given, True) if usable(given) else (sent.time_ms, False)
+        historical = metric.historical and not birth
+        if not timed:
             self._counts.count("without a time stamp")
-            self._counts.state(tag, f"metric {name!r} has no usable time stamp: {stamp}; expected ms since 1970")
-            return []
-        if metric.historical and not birth:
+            if historical:  # nobody knows when that was
+                return []
+        if historical:
             self._counts.count("historical")
             return [Historical(*self._valued(tag, stamp * MS, name, metric))]
         newest = self._newest.get(tag, -MS)
@@ -117,7 +132,11 @@ class Metrics:
             time_ns = newest + 1  # another change within the millisecond; a birth repeats the last one
         self._stale.pop(tag, None)
         self._newest[tag] = time_ns
-        return [self._valued(tag, time_ns, name, metric)]
+        reading = self._valued(tag, time_ns, name, metric)
+        if not timed and reading.quality is not Quality.BAD:
+            text = f"metric {name!r} has no usable time stamp: {given}; expected ms since 1970; it is used as of now"
+            self._counts.state(tag, text)
+        return [reading]
 
     def _valued(self, tag: str, time_ns: int, name: str, metric: Metric) -> Reading:
         datatype = metric.datatype or self._types[name]
@@ -136,7 +155,7 @@ class Metrics:
         self._counts.state(tag, None)
         return Reading(tag, time_ns, value, quality)
 
-    def _missing(self, where: str, sent_ms: int | None) -> list[Reading]:
+    def _missing(self, where: str, sent: Sent) -> list[Reading]:
         """BAD readings of wanted tags that the birth does not declare."""
         readings = []
         for name, tag in self._wanted.items():
@@ -145,7 +164,7 @@ class Metrics:
                 has = f"it has: {', '.join(near)}" if near else f"it has {len(self._types)} metrics, none like it"
                 self._counts.state(tag, f"metric {name!r} is not in the birth of {where}; {has}")
                 if tag not in self._stale:
-                    readings += self._unknown(tag, (sent_ms or 0) * MS)
+                    readings += self._unknown(tag, sent.time_ms * MS)
         return readings
 
     def _unknown(self, tag: str, time_ns: int) -> list[Reading]:
