@@ -30,6 +30,62 @@ MORE: dict[str, Case] = {
     ),
     "CastLike": ([N("CastLike", ["h", "c"], ["y"])], {"c": np.float32(1)}, (12,)),
     "CumSum": shaped(N("CumSum", ["r", "a"], ["y"], exclusive=1), (3, 4), (3, 4), a=np.int64(2)),
+    "ArgMax": chosen_by(N("ArgMax", ["h"], ["i"], axis=1), N("Greater", ["i", "c"], ["q"]), c=np.int64(5)),
+    "ArgMin": chosen_by(
+        N("ArgMin", ["h"], ["i"], axis=1, select_last_index=1), N("Greater", ["i", "c"], ["q"]), c=np.int64(5)
+    ),
+    "Compress": ([N("Compress", ["h", "q"], ["y"], axis=1)], {"q": np.arange(12) % 3 > 0}, (8,)),
+    "DepthToSpace": shaped(N("DepthToSpace", ["r"], ["y"], blocksize=2), (12, 1, 1), (3, 2, 2)),
+    "GatherElements": (
+        [N("Transpose", ["h"], ["t"]), N("GatherElements", ["t", "i"], ["g"]), N("Transpose", ["g"], ["y"])],
+        {"i": ints(3, 0, 3, -1).reshape(1, 4)},
+        (1,),
+    ),
+    "GatherND": (
+        [N("Transpose", ["h"], ["t"]), N("GatherND", ["t", "i"], ["g"]), N("Transpose", ["g"], ["y"])],
+        {"i": ints(3, 0, 3, -1).reshape(4, 1)},
+        (4,),
+    ),
+    "NonZero": (
+        [
+            N("Relu", ["h"], ["u"]),
+            N("NonZero", ["m"], ["z"]),
+            N("Squeeze", ["z"], ["i"]),
+            N("Gather", ["u", "i"], ["y"], axis=1),
+        ],
+        {"m": np.array([0, 1, 1, 0, 1], np.float32)},
+        (3,),
+    ),
+    "OneHot": (
+        [
+            N("ArgMax", ["h"], ["i"], axis=1, keepdims=0),
+            N("OneHot", ["i", "n", "v"], ["o"]),
+            N("Mul", ["h", "o"], ["y"]),
+        ],
+        {"n": np.int64(12), "v": np.array([0.5, 2], np.float32)},
+        (12,),
+    ),
+    "ReverseSequence": (
+        [N("Transpose", ["h"], ["t"]), N("ReverseSequence", ["t", "n"], ["g"]), N("Transpose", ["g"], ["y"])],
+        {"n": ints(3, 12, 1, 5)},
+        (12,),
+    ),
+    "ScatterElements": (
+        [N("Transpose", ["h"], ["t"]), N("ScatterElements", ["t", "i", "u"], ["g"]), N("Transpose", ["g"], ["y"])],
+        {"i": np.array([[3, 0, 1, 2], [5, 1, -1, 3]]), "u": normal(2, 4)},
+        (12,),
+    ),
+    "ScatterND": (
+        [
+            N("Transpose", ["h"], ["t"]),
+            N("ScatterND", ["t", "i", "u"], ["g"], reduction="add"),
+            N("Transpose", ["g"], ["y"]),
+        ],
+        {"i": ints(3, 0, 3).reshape(3, 1), "u": normal(3, 4)},
+        (12,),
+    ),
+    "SpaceToDepth": shaped(N("SpaceToDepth", ["r"], ["y"], blocksize=2), (3, 2, 2), (12, 1, 1)),
+    "TopK": ([N("TopK", ["h", "k"], ["y", "i"])], {"k": ints(4)}, (4,)),
     "Einsum": shaped(N("Einsum", ["r", "w"], ["y"], equation="btc,dc->bdt"), (3, 4), (5, 3), w=normal(5, 4)),
     "EyeLike": ([N("EyeLike", ["m"], ["e"], k=1), N("MatMul", ["h", "e"], ["y"])], {"m": normal(12, 12)}, (12,)),
     "IsNaN": chosen_by(N("IsNaN", ["h"], ["q"])),
@@ -49,6 +105,28 @@ MORE: dict[str, Case] = {
     ),
 }
 MORE_VARIANTS: dict[str, Case] = {
+    "DepthToSpace by columns": shaped(N("DepthToSpace", ["r"], ["y"], blocksize=2, mode="CRD"), (12, 1, 1), (3, 2, 2)),
+    **{
+        f"ScatterElements by {how}": (
+            [
+                N("Transpose", ["h"], ["t"]),
+                N("ScatterElements", ["t", "i", "u"], ["g"], reduction=how),
+                N("Transpose", ["g"], ["y"]),
+            ],
+            {"i": np.array([[3, 0, 1, 2], [3, 1, -1, 3]]), "u": normal(2, 4)},
+            (12,),
+        )
+        for how in ("add", "mul", "max", "min")
+    },
+    "TopK smallest, positions used": (
+        [
+            N("TopK", ["h", "k"], ["v", "i"], largest=0),
+            N("GatherElements", ["h", "i"], ["g"], axis=1),
+            N("Mul", ["g", "v"], ["y"]),
+        ],
+        {"k": ints(3)},
+        (3,),
+    ),
     "CumSum backwards": shaped(N("CumSum", ["r", "a"], ["y"], reverse=1), (3, 4), (3, 4), a=np.int64(-2)),
     "Einsum of a diagonal": (
         [

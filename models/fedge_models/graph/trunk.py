@@ -33,6 +33,7 @@ HEAVY = ("Conv", "ConvTranspose", "GRU", "Gemm", "LSTM", "MatMul")
 CHUNK = 4  # samples per run of the session, to bound its memory; more are no faster
 CONTROL_FLOW = ("If", "Loop", "Scan")  # might never end
 MAKES_INTEGERS = ("Shape", "Size", "ArgMax", "ArgMin", "NonZero")
+POSITIONS = ("TopK", "MaxPool")  # that the second output gives
 
 
 class Cut(NamedTuple):
@@ -76,6 +77,8 @@ def _leave_integers(graph: onnx.GraphProto, frozen: dict[int, Any], constants: M
         first = node.input[0] if node.input else ""
         if node.op_type in MAKES_INTEGERS or (first in integers and node.op_type not in ("Cast", "ConstantOfShape")):
             integers.update(node.output)
+        if node.op_type in POSITIONS:
+            integers.update(node.output[1:])
     wanted = {name for i, n in enumerate(graph.node) if i not in frozen for name in n.input}
     for i in sorted(frozen, reverse=True):
         if integers & wanted & {*frozen[i].output}:

@@ -8,15 +8,18 @@ import numpy as np
 from . import (
     activation,
     arithmetic,
+    blocks,
     cumulative,
     einsum,
     functions,
+    indexing,
     linear,
     normalization,
     pool,
     recurrent,
     reduce,
     resize,
+    selection,
     shape,
 )
 from .conv import operator, transposed
@@ -28,6 +31,8 @@ OPERATORS: dict[str, Operator] = {
     "Acosh": functions.acosh,
     "Add": arithmetic.add,
     "And": arithmetic.compare(np.logical_and),
+    "ArgMax": selection.position_of(True),
+    "ArgMin": selection.position_of(False),
     "Asin": functions.asin,
     "Asinh": functions.asinh,
     "Atan": functions.atan,
@@ -39,6 +44,7 @@ OPERATORS: dict[str, Operator] = {
     "Ceil": arithmetic.rounding(np.ceil),
     "Celu": activation.celu,
     "Clip": arithmetic.clip,
+    "Compress": selection.compress,
     "Concat": shape.concat,
     "ConstantOfShape": shape.constant_of_shape,
     "Conv": operator.conv,
@@ -46,6 +52,7 @@ OPERATORS: dict[str, Operator] = {
     "Cos": functions.cos,
     "Cosh": functions.cosh,
     "CumSum": cumulative.cum_sum,
+    "DepthToSpace": blocks.depth_to_space,
     "Div": arithmetic.div,
     "Dropout": activation.dropout,
     "Einsum": einsum.einsum,
@@ -59,6 +66,8 @@ OPERATORS: dict[str, Operator] = {
     "Floor": arithmetic.rounding(np.floor),
     "GRU": recurrent.gru,
     "Gather": shape.gather,
+    "GatherElements": indexing.gather_elements,
+    "GatherND": indexing.gather_nd,
     "Gelu": activation.gelu,
     "Gemm": linear.gemm,
     "GlobalAveragePool": pool.global_average_pool,
@@ -87,7 +96,9 @@ OPERATORS: dict[str, Operator] = {
     "Mod": arithmetic.mod,
     "Mul": arithmetic.mul,
     "Neg": arithmetic.neg,
+    "NonZero": selection.non_zero,
     "Not": arithmetic.compare(np.logical_not),
+    "OneHot": selection.one_hot,
     "Or": arithmetic.compare(np.logical_or),
     "PRelu": activation.prelu,
     "Pad": shape.pad,
@@ -108,7 +119,10 @@ OPERATORS: dict[str, Operator] = {
     "Relu": activation.relu,
     "Reshape": shape.reshape,
     "Resize": resize.resize,
+    "ReverseSequence": blocks.reverse_sequence,
     "Round": arithmetic.rounding(np.rint),
+    "ScatterElements": indexing.scatter_elements,
+    "ScatterND": indexing.scatter_nd,
     "Selu": activation.selu,
     "Shape": shape.shape_of,
     "Shrink": activation.shrink,
@@ -121,6 +135,7 @@ OPERATORS: dict[str, Operator] = {
     "Softmax": activation.softmax,
     "Softplus": activation.softplus,
     "Softsign": activation.softsign,
+    "SpaceToDepth": blocks.space_to_depth,
     "Split": shape.split,
     "Sqrt": arithmetic.sqrt,
     "Squeeze": shape.squeeze,
@@ -131,6 +146,7 @@ OPERATORS: dict[str, Operator] = {
     "Tanh": activation.tanh,
     "ThresholdedRelu": activation.thresholded_relu,
     "Tile": shape.tile,
+    "TopK": selection.top_k,
     "Transpose": shape.transpose,
     "Trilu": shape.trilu,
     "Unsqueeze": shape.unsqueeze,
@@ -139,9 +155,10 @@ OPERATORS: dict[str, Operator] = {
 }
 NO_GRADIENT = frozenset(  # whose outputs are integers, truth values or steps
     {
-        "And", "Ceil", "ConstantOfShape", "Equal", "Floor", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Not",
-        "EyeLike", "IsNaN", "Or", "Round", "Shape", "Sign", "Size", "Xor",
+        "And", "ArgMax", "ArgMin", "Ceil", "ConstantOfShape", "Equal", "EyeLike", "Floor", "Greater",
+        "GreaterOrEqual", "IsNaN", "Less", "LessOrEqual", "NonZero", "Not", "Or", "Round", "Shape", "Sign",
+        "Size", "Xor",
     }
 )  # fmt: skip
-SEVERAL = {"GRU": 2, "LSTM": 3}  # how many outputs; all others have one, but for these:
+SEVERAL = {"GRU": 2, "LSTM": 3, "TopK": 2}  # how many outputs; all others have one, but for these:
 AS_READ = {"Dropout": 2, "LayerNormalization": 3, "MaxPool": 2, "Split": 1 << 30}  # up to the last that is read
