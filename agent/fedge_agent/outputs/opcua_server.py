@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 from fedge_models.errors import ConfigError, UnreachableError
 from fedge_models.system import files, lock, service
-from fedge_models.system.plain_file import read_secret
+from fedge_models.system.secret_file import read_secret
 
 from .. import figures
 from ..figures import Of, Type

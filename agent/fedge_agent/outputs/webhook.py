@@ -49,6 +49,7 @@ class WebhookOutput(Output):
         self._connections = Connections(config)
         self._conflicts: dict[str, int] = {}  # idempotency key -> answers 409
         client.check_url(config.url, f"output.{name}")
+        auth.check_headers(config, f"output.{name}")
         if config.accept is not None:
             client.check_pattern(config.accept, f"output.{name}.accept")
         b2mml_request = b2mml.WORK_REQUEST if config.format == "b2mml" else None

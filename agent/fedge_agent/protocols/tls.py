@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import errno
 import ssl
 from pathlib import Path
+
+from fedge_models.system.secret_file import LOCKED_KEY
 
 
 def client_context(ca_file: Path | None) -> ssl.SSLContext:
@@ -19,3 +22,12 @@ def client_context(ca_file: Path | None) -> ssl.SSLContext:
     if ca_file is not None:
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     return context
+
+
+def present(context: ssl.SSLContext, certificate: Path, key: Path | None) -> None:
+    """Show our certificate to servers that ask for one. Raises OSError for files that are no pair, ssl.SSLError too."""
+
+    def refuse() -> str:  # without it OpenSSL asks at the terminal, and the gateway waits for an answer for ever
+        raise OSError(errno.EACCES, LOCKED_KEY, str(key or certificate))
+
+    context.load_cert_chain(certificate, key, password=refuse)

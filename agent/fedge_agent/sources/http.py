@@ -19,7 +19,7 @@ from fedge_models.system import times
 from fedge_models.system.quoting import quote
 from fedge_models.system.settings import Positive
 
-from ..protocols.http import auth, client, pointer
+from ..protocols.http import auth, client, headers, pointer
 from ..protocols.http.kept import Connections
 from ..protocols.http.settings import Server
 from ..types import Quality, Reading, Source, SourceHost
@@ -44,6 +44,7 @@ class HttpSource(Source):
     def __init__(self, name: str, config: HttpConfig) -> None:
         self._where, self._config = f"source {name}", config
         client.check_url(config.url, self._where)
+        headers.check(config.headers, f"{self._where}.headers")
         pointer.check(config.time, f"{self._where}: time")
 
     def run(self, tags: Sequence[str], host: SourceHost) -> None:
@@ -91,9 +92,9 @@ class HttpSource(Source):
 
     def _ask(self, connections: Connections) -> Any:
         config = self._config
-        own = {k: str(v) for k, v in config.headers.items()}
-        headers = {"Accept": "application/json", **own, **auth.static(config)}
-        return connections.call("GET", config.url, None, headers, "value").data
+        own = {k: headers.on_one_line(str(v)) for k, v in config.headers.items()}
+        sent = {"Accept": "application/json", **own, **auth.static(config)}
+        return connections.call("GET", config.url, None, sent, "value").data
 
     def _readings(self, tags: Sequence[str], answer: Any) -> tuple[list[Reading], int]:
         """One reading per tag, and their time, ns. Raises RetryError when the answer has no usable time."""

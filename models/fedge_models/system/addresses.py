@@ -12,6 +12,7 @@ def split_url(url: str, schemes: Collection[str]) -> SplitResult | None:
     try:
         parts = urlsplit(url)
         parts.port  # noqa: B018  # raises for one that is no number, or too large
+        (parts.hostname or "").encode("idna")  # raises for "a..b", and for a label of more than 63 letters
     except ValueError:
         return None
     return parts if parts.scheme in schemes and parts.hostname else None

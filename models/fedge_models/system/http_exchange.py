@@ -17,9 +17,14 @@ from datetime import datetime, timezone
 from email.message import Message
 from typing import Any, NamedTuple
 
-from ..errors import UnreachableError, WireError
+from ..errors import ConfigError, UnreachableError, WireError
 
 PIECE_BYTES = 65536
+UNSENDABLE = (
+    "the request cannot be sent: its address, or a header, holds characters that HTTP does not allow; correct url, "
+    "query or headers"
+)
+NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL", "RECORD_LAYER_FAILURE")  # OpenSSL 1.1 to 3.5
 OUT_OF_TIME = (9, 10)  # of OpenSSL's verification: not yet valid, has expired
 
 
@@ -38,14 +43,15 @@ def exchange(
     method: str,
     path: str,
     body: bytes | None,
-    headers: Mapping[str, str],
+    headers: Mapping[str, str | bytes],
     cap: int,
     limit_s: float | None = None,
 ) -> Response:
     """The answer to a request; `where` begins the messages, `limit_s` is the time for the answer's body.
 
     Raises UnreachableError when no whole answer came: the server may have done what was asked, or not. Raises WireError
-    for an answer of more than `cap` bytes. The connection is then closed.
+    for an answer of more than `cap` bytes, ConfigError for a request that HTTP does not allow. The connection is then
+    closed.
     """
     try:
         connection.response_class = WholeHead
@@ -53,8 +59,10 @@ def exchange(
         with connection.getresponse() as response:
             data = _read(response, where, cap, limit_s)
         return Response(response.status, response.reason, response.headers, data)
-    except (OSError, http.client.HTTPException) as e:
+    except (OSError, ValueError, http.client.HTTPException) as e:
         connection.close()
+        if isinstance(e, http.client.InvalidURL) or not isinstance(e, (OSError, http.client.HTTPException)):
+            raise ConfigError(f"{where}: {UNSENDABLE}") from None  # its text quotes what may be a key
         raise UnreachableError(f"{where}: no whole answer: {in_words(e)}") from e
     except BaseException:
         connection.close()
@@ -102,6 +110,10 @@ def in_words(error: Exception) -> str:
     if isinstance(error, ssl.SSLCertVerificationError) and error.verify_code in OUT_OF_TIME:
         now = datetime.fromtimestamp(time.time(), timezone.utc)
         return f"{text}; this machine's clock says {now:%Y-%m-%d %H:%M} UTC: set it if that is wrong"
+    if isinstance(error, ssl.SSLError) and error.reason in NO_TLS:
+        return (
+            "what listens there speaks no TLS: plain HTTP answers at https; set url to http://, or to the port with TLS"
+        )
     return text
 
 

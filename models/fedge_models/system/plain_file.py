@@ -12,7 +12,6 @@ import stat
 from pathlib import Path
 from typing import BinaryIO, cast
 
-MOST_SECRET_BYTES = 64 * 1024  # of a password, token or key
 KINDS = {
     stat.S_IFDIR: "a folder",
     stat.S_IFIFO: "a named pipe",
@@ -48,14 +47,6 @@ def read_plain(path: Path, most: int) -> bytes:
             if len(data) > most:
                 raise OSError(errno.EFBIG, f"has more than {most:,} bytes, the most that it may have", str(path))
         return bytes(data)
-
-
-def read_secret(path: Path) -> str:
-    """The text of a password, token or key, without its line end. Raises OSError, also when there is none,
-    UnicodeDecodeError."""
-    if text := read_plain(path, MOST_SECRET_BYTES).decode().strip():
-        return text
-    raise OSError(errno.ENODATA, "it is empty; write the password or key into it", str(path))
 
 
 def _refuse_others(path: Path, found: os.stat_result) -> None:

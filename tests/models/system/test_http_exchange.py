@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 
 import pytest
-from fedge_models.errors import UnreachableError, WireError
+from fedge_models.errors import ConfigError, UnreachableError, WireError
 from fedge_models.system.http_exchange import Response, exchange
 from support.waiting import LONGEST_S
 
@@ -71,3 +71,19 @@ def test_sender_that_never_ends_is_cut_off() -> None:
 
     with server(trickle) as port, pytest.raises(UnreachableError, match=r"did not end within 0\.1 s"):
         ask(port, limit_s=0.1)
+
+
+@pytest.mark.parametrize(("path", "headers"), [("/?key=S3CRET x", {}), ("/S3CRETü", {}), ("/", {"X": "S3CRET\n"})])
+def test_request_that_http_does_not_allow_is_said_without_its_text(path: str, headers: dict[str, str]) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", 1)
+    with pytest.raises(ConfigError, match="here: the request cannot be sent") as caught:
+        exchange(connection, "here", "GET", path, None, headers, 100)
+    assert "S3CRET" not in str(caught.value) and caught.value.__suppress_context__
+
+
+def test_plain_http_at_https_is_said() -> None:
+    words = "speaks no TLS: plain HTTP answers at https"
+    with server(lambda peer, _: peer.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")) as port:
+        connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=LONGEST_S)
+        with closing(connection), pytest.raises(UnreachableError, match=words):
+            exchange(connection, "here", "GET", "/", None, {}, 100)

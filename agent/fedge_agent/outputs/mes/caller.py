@@ -22,7 +22,7 @@ from fedge_models.errors import (
 )
 
 from ... import placeholders
-from ...protocols.http import auth, client, masking, pointer, proofs, refusals, templates
+from ...protocols.http import auth, client, headers, masking, pointer, proofs, refusals, templates
 from ...protocols.http.kept import Connections
 from ...protocols.http.login_words import LOGIN
 from .. import event_fields
@@ -65,6 +65,7 @@ class Caller:
             raise ConfigError(f"{where}.token: a create-once address needs a search too; give {where}.find")
         self._transient = client.check_pattern(config.transient, f"{where}.transient")
         placeholders.check(config.headers, _ALWAYS, f"{where}.headers")
+        auth.check_headers(config, where)
         for name, allowed in _KNOWN.items():
             step = getattr(config, name)
             while step is not None:
@@ -255,6 +256,7 @@ def _reads(step: Step) -> bool:
 def _check_step(step: Step, allowed: tuple[str, ...], where: str, url: str) -> None:
     for part in (step.url, step.query, step.headers, step.body):
         placeholders.check(part, allowed, where, _TABLES)
+    headers.check(step.headers, f"{where}.headers")
     placeholders.check(step.match, allowed, f"{where}.match", _TABLES)
     for name in ("error", "rows", "key", "id", "code"):
         if (value := getattr(step, name)) is not None:

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from email.message import Message
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import msgspec
 from fedge_models.errors import (
@@ -32,10 +32,12 @@ from fedge_models.errors import (
 from fedge_models.system import http_exchange
 from fedge_models.system.addresses import split_url
 
-from ..tls import client_context
+from ..tls import client_context, present
+from .headers import on_the_wire
 from .settings import Server
 
 MAX_ANSWER_BYTES = 1024 * 1024
+_IN_ADDRESSES = "%/:?#[]@!$&'()*+,;=~"  # what stays as it is written (RFC 3986); letters such as ü are quoted
 GONE = 410
 Expect = Literal["json", "value", "no page", "anything"]
 _UNAVAILABLE = {  # statuses that every request gets for some time
@@ -147,10 +149,10 @@ def exchange(
     and login forms send; or anything. may_be_gone: "not found" is an answer as well, with the status GONE.
     """
     parts, limit_s = urlsplit(url), (connection.timeout or 10.0) * 3
-    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    path = quote((parts.path or "/") + (f"?{parts.query}" if parts.query else ""), safe=_IN_ADDRESSES)
     try:
         response = http_exchange.exchange(
-            connection, shown(url), method, path, body, headers, MAX_ANSWER_BYTES, limit_s
+            connection, shown(url), method, path, body, on_the_wire(headers), MAX_ANSWER_BYTES, limit_s
         )
     except WireError as e:
         raise RetryError(f"{e}; narrow the search or the fields") from e
@@ -253,7 +255,7 @@ def _context(target: Server) -> ssl.SSLContext:
     try:
         context = client_context(target.ca_file)
         if target.certificate:
-            context.load_cert_chain(target.certificate, target.private_key)
+            present(context, target.certificate, target.private_key)
     except (OSError, ssl.SSLError) as e:
         files = ", ".join(str(f) for f in (target.ca_file, target.certificate, target.private_key) if f)
         raise UnreachableError(f"{files}: cannot be used: {e}") from e

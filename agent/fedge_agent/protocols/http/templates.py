@@ -8,7 +8,6 @@ Base64.
 from __future__ import annotations
 
 import base64
-import re
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -16,6 +15,7 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from ... import placeholders
+from .headers import on_one_line
 
 
 def fill_url(template: str, query: Mapping[str, Any], known: Mapping[str, Any]) -> str:
@@ -30,8 +30,7 @@ def fill_url(template: str, query: Mapping[str, Any], known: Mapping[str, Any]) 
 
 def fill_headers(headers: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, str]:
     """Headers as text on one line."""
-    filled = {name: _coded(placeholders.fill(value, known)) for name, value in headers.items()}
-    return {name: re.sub(r"[\r\n]+", " ", text) for name, text in filled.items()}
+    return {name: on_one_line(_coded(placeholders.fill(value, known))) for name, value in headers.items()}
 
 
 def _quoted(value: Any) -> str:

@@ -10,11 +10,11 @@ from typing import Literal, NamedTuple
 import msgspec
 from fedge_models.errors import ConfigError
 from fedge_models.system.addresses import split_url
-from fedge_models.system.plain_file import read_secret
+from fedge_models.system.secret_file import read_secret
 from fedge_models.system.settings import Positive, Seconds
 from fedge_models.system.structs import known
 
-from ..tls import client_context
+from ..tls import client_context, present
 
 PORTS = {"mqtt": 1883, "mqtts": 8883}
 
@@ -81,7 +81,7 @@ def tls_context(broker: Broker) -> ssl.SSLContext:
     context.sslsocket_class = _Socket
     if broker.certificate is not None and broker.private_key is not None:
         try:
-            context.load_cert_chain(broker.certificate, broker.private_key)
+            present(context, broker.certificate, broker.private_key)
         except OSError as e:
             pair = f"{broker.certificate}, {broker.private_key}"
             raise ConfigError(f"{pair}: cannot be used as certificate and key (PEM): {e.strerror or e}") from e
@@ -94,9 +94,8 @@ def password(broker: Broker) -> str | None:
         return None
     try:
         return read_secret(broker.password_file)
-    except (OSError, UnicodeDecodeError) as e:
-        why = getattr(e, "strerror", None) or e
-        raise ConfigError(f"{broker.password_file}: cannot be read: {why}") from e
+    except OSError as e:
+        raise ConfigError(f"{broker.password_file}: cannot be read: {e.strerror}") from e
 
 
 class _Socket(ssl.SSLSocket):

@@ -19,7 +19,8 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 from fedge_models.errors import ConfigError, FedgeError
 from fedge_models.system.addresses import split_url
-from fedge_models.system.plain_file import MOST_SECRET_BYTES, read_plain, read_secret
+from fedge_models.system.plain_file import read_plain
+from fedge_models.system.secret_file import MOST_SECRET_BYTES, read_secret
 from fedge_models.system.settings import Positive
 
 from . import security as trust
@@ -141,6 +142,8 @@ class Connector:
             if not ours:
                 notes.append(f"{config.url}: others may read the password, which is sent without security")
         if config.user_certificate:
+            assert config.user_private_key is not None
+            trust.check_key(config.user_private_key)
             await client.load_client_certificate(str(config.user_certificate), _format(config.user_certificate))
             await client.load_private_key(config.user_private_key, None, _format(config.user_private_key))
         try:
@@ -191,6 +194,7 @@ class Connector:
         if config.certificate and config.private_key:
             if not config.private_key.exists():
                 raise ConfigError(f"{config.private_key}: cannot be read: No such file or directory")
+            trust.check_key(config.private_key)
             return trust.given(config.certificate, config.private_key, config.application_uri)
         return trust.own(self._state_folder(), config.application_uri)
 

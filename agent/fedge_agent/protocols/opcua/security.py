@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from fedge_models.errors import ConfigError
 from fedge_models.system import files
 from fedge_models.system.plain_file import read_plain
+from fedge_models.system.secret_file import LOCKED_KEY
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate
@@ -128,6 +129,23 @@ def load(path: Path) -> Certificate:
         raise ConfigError(f"{path}: cannot be read: {e.strerror}") from e
     except ValueError as e:
         raise ConfigError(f"{path}: is not a certificate in DER or PEM") from e
+
+
+def check_key(path: Path) -> None:
+    """Raise ConfigError unless the file holds a private key, in DER or PEM, that can be used without a passphrase."""
+    from cryptography.hazmat.primitives import serialization
+
+    try:
+        data = read_plain(path, MAX_BYTES)
+        pem = data.lstrip().startswith(b"-----")
+        load_key = serialization.load_pem_private_key if pem else serialization.load_der_private_key
+        load_key(data, None)
+    except OSError as e:
+        raise ConfigError(f"{path}: cannot be read: {e.strerror}") from e
+    except TypeError as e:
+        raise ConfigError(f"{path}: {LOCKED_KEY}") from e
+    except ValueError as e:
+        raise ConfigError(f"{path}: is not a private key in DER or PEM") from e
 
 
 def split_chain(blob: bytes) -> list[bytes]:
