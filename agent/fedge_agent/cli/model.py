@@ -146,7 +146,8 @@ def show(file: Path, card: Path | None, trainable: str | None, batch: int, as_js
         click.echo(msgspec.json.encode(table))
         return
     for key, value in table.items():
-        click.echo(f"{key:24}{_words(value)}")
+        for line in value if key == "notes" else [_words(value)]:
+            click.echo(f"{key:24}{line}")
     seconds = EXAMPLE_ROWS * (5 / spent.samples_per_s + spent.trunk_ms / 1000)
     click.echo(f"{'on this board':24}5 epochs of {EXAMPLE_ROWS} new samples take {seconds:.2g} s")
 

@@ -60,6 +60,9 @@ def describe(graph: TrainableGraph) -> dict[str, Any]:
         "tail": sorted_counts(graph.operators),
         "trainable_parameters": int(graph.params.size),
         "trainable": {t.name: list(t.shape) for t in graph.layout},
+        "shared": list(graph.shared),
+        "constants": list(graph.card.constants),
+        "notes": list(graph.notes),
     }
 
 

@@ -150,6 +150,8 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     targets: tuple[Target, ...] = ()  # regress: in output order
     objective: Objective = Objective()
     trainable: str = "*"  # globs over initializer names, comma-separated; the rest stays frozen
+    constants: tuple[str, ...] = ()  # initializers that no glob trains: tables and factors, which intake finds
+    shared: tuple[str, ...] = ()  # globs over initializers that several nodes read as one on purpose
     local: str = ""  # globs over trainable initializers that stay at each site and are never sent
     batch_norm: Literal["frozen", "updated"] = "frozen"  # running statistics: as delivered, or updated by training
     description: str = ""

@@ -7,6 +7,7 @@ Nodes that only depend on constants are computed once, here: exporters leave who
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from glob import escape
@@ -33,12 +34,12 @@ TROUBLE = (
 )  # what NumPy raises for shapes that do not fit
 
 
-def chosen(model: onnx.ModelProto, patterns: str, statistics: bool) -> list[str]:
+def chosen(model: onnx.ModelProto, patterns: str, statistics: bool, constants: Collection[str] = ()) -> list[str]:
     """Return the names of the initializers to train: float32, and matched by one of the globs.
 
-    Exporters store bounds, exponents and factors as initializers. So globs match no scalars, and no single value that
-    is only a factor; the exact name does. Running statistics of BatchNormalization are trained only with `statistics`,
-    sizes for Resize and initializers that no node reads never.
+    Exporters store bounds, exponents and factors as initializers. So globs match no scalars, no single value that is
+    only a factor, and none of the `constants`; the exact name does. Running statistics of BatchNormalization are
+    trained only with `statistics`, sizes for Resize and initializers that no node reads never.
     """
     globs = [p.strip() for p in patterns.split(",")]
     running, living = running_statistics(model), [model.graph.node[i] for i in alive(model)]
@@ -48,19 +49,27 @@ def chosen(model: onnx.ModelProto, patterns: str, statistics: bool) -> list[str]
         t.name
         for t in model.graph.initializer
         if t.data_type == FLOAT
-        and (t.name in globs or (_is_weight(t, added) and any(fnmatchcase(t.name, glob) for glob in globs)))
+        and (t.name in globs or (_is_weight(t, added, constants) and any(fnmatchcase(t.name, g) for g in globs)))
         and (statistics or t.name not in running)
         and t.name in read
     ]
 
 
-def _is_weight(tensor: onnx.TensorProto, added: Collection[str]) -> bool:
-    return len(tensor.dims) > 0 and (math.prod(tensor.dims) > 1 or tensor.name in added)
+def _is_weight(tensor: onnx.TensorProto, added: Collection[str], constants: Collection[str]) -> bool:
+    varies = len(tensor.dims) > 0 and (math.prod(tensor.dims) > 1 or tensor.name in added)
+    return varies and tensor.name not in constants
 
 
 def running_statistics(model: onnx.ModelProto, which: slice = STATISTICS) -> set[str]:
     """Return the names of running means and variances (or what `which` selects) of all BatchNormalization nodes."""
     return {n for proto in model.graph.node if proto.op_type == "BatchNormalization" for n in proto.input[which]}
+
+
+def shared(model: onnx.ModelProto, names: Iterable[str]) -> tuple[str, ...]:
+    """Return those of the initializers that are read more than once, and so trained as one."""
+    living = [model.graph.node[i] for i in alive(model)]
+    reads = Counter(n for proto in living for n in proto.input)
+    return tuple(n for n in names if reads[n] > 1)
 
 
 def alive(model: onnx.ModelProto) -> set[int]:

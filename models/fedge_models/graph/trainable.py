@@ -22,6 +22,7 @@ from . import nodes, onnx_file
 from .card import Card, read_card
 from .execution import Execution, aim
 from .fusion import fuse
+from .notes import notes
 from .trunk import Trunk, cut
 
 if TYPE_CHECKING:
@@ -44,13 +45,15 @@ class TrainableGraph:
         self, model: onnx.ModelProto, trainable: str | None, where: str, dtype: type[np.floating[Any]] = np.float32
     ) -> None:
         self.card: Card = read_card(model, where)
+        self.notes: tuple[str, ...] = tuple(notes(model))  # what intake changed
         self._where = where
         stored = onnx_file.tensors(model)
         nodes.check_order(model, stored, where)
         patterns, updated = trainable or self.card.trainable, self.card.batch_norm == "updated"
-        names = nodes.chosen(model, patterns, updated)
+        names = nodes.chosen(model, patterns, updated, self.card.constants)
         if not names:
-            raise ModelError(f"{where}: no float initializer matches trainable {patterns!r}")
+            fixed = f"; {', '.join(self.card.constants)}: only by exact name" if self.card.constants else ""
+            raise ModelError(f"{where}: no float initializer matches trainable {patterns!r}{fixed}")
         self._input, self.input_shape = onnx_file.single(model.graph.input, stored, "input", where)
         self._output, self.output_shape = onnx_file.single(model.graph.output, {}, "output", where)
         if self.card.task == "classify" and self.output_shape != (len(self.card.labels),):
@@ -78,6 +81,7 @@ class TrainableGraph:
         tail = fuse(tail, constants, self._output)
         served = aim(tail, {t.name: self.grad[t.start : t.stop].reshape(t.shape) for t in self.layout})
         self._shared = [t for t in self.layout if t.name not in served]
+        self.shared: tuple[str, ...] = nodes.shared(model, names)
         self._execution = Execution(tail, constants, self._output, where)
 
     @classmethod

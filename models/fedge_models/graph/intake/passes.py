@@ -15,11 +15,12 @@ from ..card import Card
 from .batch import any_batch
 from .one_output import one_output
 from .training_mode import for_serving
+from .untie import untie
 
 if TYPE_CHECKING:
     import onnx
 
-PASSES: tuple[Callable[[onnx.ModelProto, Card, str], bool], ...] = (any_batch, for_serving, one_output)
+PASSES: tuple[Callable[[onnx.ModelProto, Card, str], bool], ...] = (any_batch, for_serving, untie, one_output)
 
 
 def run(model: onnx.ModelProto, card: Card, where: str) -> bool:

@@ -20,6 +20,7 @@ from ...ops.operator import Array
 from ...system import settings
 from ..card import Card, read_card, write_card
 from . import passes
+from .constants import constants
 from .file import read_capped, take_in
 
 if TYPE_CHECKING:
@@ -45,10 +46,12 @@ def read_model(path: Path, card: Card | Path | None = None, trainable: str | Non
     given = read_card_file(card) if isinstance(card, Path) else card
     found = given or read_card(model, str(path))
     changed = passes.run(model, found, str(path))
+    fixed = constants(model, found, str(path))
+    changed = changed or fixed != found.constants
     if card is None and trainable is None and not external and not changed and model.ir_version <= MAX_IR:
         return data
     model.ir_version = min(model.ir_version, MAX_IR)
-    write_card(model, msgspec.structs.replace(found, trainable=trainable or found.trainable))
+    write_card(model, msgspec.structs.replace(found, trainable=trainable or found.trainable, constants=fixed))
     return model.SerializeToString()
 
 

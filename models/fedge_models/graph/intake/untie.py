@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Give each reader of a tensor a copy of its own: exporters merge tensors that were equal when they wrote the file.
+
+In a fresh network zero biases, scales of one, BatchNormalization's mean and variance, and copied layers are equal. One
+that stays merged is trained as one: statistics move inside a bias, layers are locked together. What is shared on
+purpose (an embedding that is used twice, a siamese network) the card lists under `shared`; a layer that one module uses
+many times is a loop over time, and stays shared, as does what a weight is computed from (weight normalisation). Inputs
+of BatchNormalization never share.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, NamedTuple
+
+from ...errors import ModelError
+from ...protos import FLOAT
+from ...system.choices import hint
+from ..card import Card
+from ..notes import note
+
+if TYPE_CHECKING:
+    import onnx
+
+ROLES = {1: "weight", 2: "bias", 3: "running_mean", 4: "running_var"}  # inputs of BatchNormalization
+STATISTICS = (3, 4)
+LOOP = 4  # uses by one module from which on it is a loop
+NAMED = 6  # copies that a note names
+
+
+class Reader(NamedTuple):
+    """One input of one node, and the name by which it reads the tensor."""
+
+    node: onnx.NodeProto
+    position: int
+    name: str
+
+    @property
+    def of_batch_norm(self) -> bool:
+        return self.node.op_type == "BatchNormalization"
+
+
+def untie(model: onnx.ModelProto, card: Card, where: str) -> bool:
+    """Give every reader of a float tensor a copy, in place. Return whether anything changed.
+
+    Raises ModelError when the card lists a tensor under `shared` that is not there.
+    """
+    graph = model.graph
+    stored = {t.name: t for t in graph.initializer}
+    merged = _without_identities(graph, {n for n, t in stored.items() if t.data_type == FLOAT})
+    _check_listed(card, {*stored, *merged}, where)
+    readers: dict[str, list[Reader]] = {}
+    for node in graph.node:
+        for position, name in enumerate(node.input):
+            source = merged.get(name, name)
+            if source in stored and stored[source].data_type == FLOAT and len(stored[source].dims):
+                readers.setdefault(source, []).append(Reader(node, position, name))
+    taken = {*stored, *(n for node in graph.node for n in (*node.input, *node.output))} - {*merged}
+    changed, fixed = bool(merged), _without_input(graph)
+    for source, found in readers.items():
+        copied = _copied(source, found, card, fixed)
+        made = [_copy(graph, stored[source], reader, taken) for reader in copied]
+        for reader in found:
+            if reader not in copied:
+                reader.node.input[reader.position] = source
+        if made:
+            _say(model, source, found, made)
+        elif len(found) > 1 and not all(fixed.issuperset(r.node.input) for r in found):
+            changed = note(model, f"shared: {source} is read by {_who(found)} and stays one tensor") or changed
+        changed = changed or bool(made)
+    return changed
+
+
+def module(node: onnx.NodeProto) -> str:
+    """The module of PyTorch that a node comes from, as in `state_dict`; empty where the exporter does not say."""
+    for entry in node.metadata_props:
+        if entry.key == "pkg.torch.onnx.name_scopes":
+            try:
+                scopes = ast.literal_eval(entry.value)
+                return str(scopes[-2]) if len(scopes) > 1 else ""
+            except (ValueError, SyntaxError, TypeError):
+                return ""
+    parts = node.name.split("/")
+    return ".".join(parts[1:-1]) if node.name.startswith("/") else ""
+
+
+def _without_identities(graph: onnx.GraphProto, floats: set[str]) -> dict[str, str]:
+    """Remove each Identity of a float tensor; return the tensor's name by the names that they gave it."""
+    merged: dict[str, str] = {}
+    outputs, rest = {o.name for o in graph.output}, []
+    for node in graph.node:
+        source = merged.get(node.input[0], node.input[0]) if node.op_type == "Identity" and node.input else ""
+        if source in floats and node.output[0] not in outputs:
+            merged[node.output[0]] = source
+        else:
+            rest.append(node)
+    if merged:
+        kept = [_same(n) for n in rest]
+        del graph.node[:]
+        graph.node.extend(kept)
+    return merged
+
+
+def _same(node: onnx.NodeProto) -> onnx.NodeProto:
+    made = type(node)()
+    made.CopyFrom(node)
+    return made
+
+
+def _without_input(graph: onnx.GraphProto) -> set[str]:
+    """Names of what is computed from stored tensors only."""
+    known = {"", *(t.name for t in graph.initializer)}
+    for node in graph.node:
+        if known.issuperset(node.input):
+            known.update(node.output)
+    return known
+
+
+def _check_listed(card: Card, names: set[str], where: str) -> None:
+    for glob in card.shared:
+        if not any(fnmatchcase(n, glob) for n in names):
+            raise ModelError(
+                f"{where}: card: shared lists {glob!r}, which is no tensor of the file; {hint(glob, names)}"
+            )
+
+
+def _copied(source: str, found: list[Reader], card: Card, fixed: set[str]) -> list[Reader]:
+    """The readers that get a copy. The others go on with the tensor itself."""
+    if any(fnmatchcase(n, glob) for glob in card.shared for n in {source, *(r.name for r in found)}):
+        first = next((r for r in found if not r.of_batch_norm), found[0])
+        return [r for r in found if r is not first and r.of_batch_norm]
+    named = [r for r in found if r.name == source] or found
+    if part := [r for r in named if fixed.issuperset(r.node.input)]:  # a weight's own arithmetic
+        return [r for r in found if r not in part]
+    first = next((r for r in named if not (r.of_batch_norm and r.position in STATISTICS)), named[0])
+    rest = [r for r in found if r is not first]
+    uses = [module(r.node) for r in found if not r.of_batch_norm]
+    looped = {m for m in uses if m and uses.count(m) >= LOOP}
+    if module(first.node) in looped:
+        return [r for r in rest if r.of_batch_norm or module(r.node) != module(first.node)]
+    return rest
+
+
+def _copy(graph: onnx.GraphProto, tensor: onnx.TensorProto, reader: Reader, taken: set[str]) -> str:
+    """Add a copy of the tensor for one reader; return its name."""
+    name = next(n for n in _names(tensor.name, reader) if n not in taken)
+    taken.add(name)
+    graph.initializer.add().CopyFrom(tensor)
+    graph.initializer[-1].name = name
+    reader.node.input[reader.position] = name
+    return name
+
+
+def _names(source: str, reader: Reader) -> Iterator[str]:
+    """Names for a copy, best first: the exporter's own, that of its place in the module, a numbered one."""
+    if reader.name != source:
+        yield reader.name
+    stem, _, last = source.rpartition(".")
+    scope = module(reader.node)
+    if reader.of_batch_norm and reader.position in ROLES:
+        others = [n for i, n in enumerate(reader.node.input) if i in ROLES and n.endswith(f".{ROLES[i]}")]
+        where = scope or next((n.rpartition(".")[0] for n in others), stem or source)
+        yield f"{where}.{ROLES[reader.position]}"
+    elif scope:
+        yield f"{scope}.{last}"
+    number = 2
+    while True:
+        yield f"{source}.{number}"
+        number += 1
+
+
+def _say(model: onnx.ModelProto, source: str, found: list[Reader], made: list[str]) -> None:
+    """Note what was untied; copies of BatchNormalization's statistics are no question for anybody."""
+    more = f" and {len(made) - NAMED} more" if len(made) > NAMED else ""
+    text = f"untied: {source} was one tensor for {_who(found)}; copies: {', '.join(made[:NAMED])}{more}"
+    kinds = [r.node.op_type for r in found if not r.of_batch_norm]
+    if any(kinds.count(k) > 1 for k in kinds):
+        text += f'; if they are one on purpose, list it on the card: shared = ["{source}"]'
+    note(model, text)
+
+
+def _who(found: list[Reader]) -> str:
+    kinds = [r.node.op_type for r in found]
+    return ", ".join(f"{kinds.count(k)} {k}" for k in dict.fromkeys(kinds))

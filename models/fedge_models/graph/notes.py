@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sentences about what intake changed in a file, stored in its metadata: `model show` prints them wherever it lies."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+if TYPE_CHECKING:
+    import onnx
+
+NOTES_KEY = "fedge.intake"
+MOST_NOTES = 64  # of a file; a Transformer of many equal layers has several for each
+
+
+def note(model: onnx.ModelProto, text: str) -> bool:
+    """Add a sentence to the file's notes, once. Return whether it is new."""
+    found = notes(model)
+    if text in found or len(found) >= MOST_NOTES:
+        return False
+    others = [(e.key, e.value) for e in model.metadata_props if e.key != NOTES_KEY]
+    del model.metadata_props[:]
+    for key, value in [*others, (NOTES_KEY, msgspec.json.encode([*found, text]).decode())]:
+        model.metadata_props.add(key=key, value=value)
+    return True
+
+
+def notes(model: onnx.ModelProto) -> list[str]:
+    """Return the file's notes; none where the entry is not a list of sentences."""
+    for entry in model.metadata_props:
+        if entry.key == NOTES_KEY:
+            try:
+                return msgspec.json.decode(entry.value, type=list[str])
+            except msgspec.DecodeError:
+                return []
+    return []

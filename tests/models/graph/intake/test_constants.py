@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What no exporter would call a parameter is not trained by `*`: factors, tables, Fourier matrices, masks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from fedge_models.errors import ModelError
+from fedge_models.graph.card import Card, Channel, WindowSpec, write_card
+from fedge_models.graph.intake import read_model
+from fedge_models.graph.trainable import TrainableGraph
+from support.graphs import N, normal, run_ort, small
+
+Case = tuple[list[Any], dict[str, np.ndarray], tuple[int, ...], tuple[int, ...]]  # nodes, tensors, shapes of x and y
+CHANNELS, TIME = 8, 16
+CARD = Card("regress", tuple(Channel(f"c{i}") for i in range(CHANNELS)), WindowSpec(1, TIME, 1))
+AT = np.arange(TIME)
+
+
+def sinusoids() -> np.ndarray:
+    """The table of Vaswani et al. 2017, (1, 16, 8)."""
+    angle = AT[:, None] / 10000 ** (np.arange(0, CHANNELS, 2) / CHANNELS)
+    return np.stack([np.sin(angle), np.cos(angle)], axis=-1).reshape(1, TIME, CHANNELS).astype(np.float32)
+
+
+FOURIER = np.cos(2 * np.pi * np.outer(AT, np.arange(9)) / TIME).astype(np.float32)
+COSINE = np.cos(np.pi * np.outer(AT + 0.5, np.arange(9)) / TIME).astype(np.float32)
+LONG = np.arange(64)
+HANN = (np.sin(np.pi * LONG / 64) ** 2)[:, None] * np.sin(2 * np.pi * np.outer(LONG, np.arange(1, 20)) / 64)
+MEL = np.maximum(0, 1 - np.abs(np.arange(16)[:, None] / 2 - np.arange(8)) / 1.5).astype(np.float32)
+MASK = np.triu(np.full((TIME, TIME), -np.inf, np.float32), 1)
+
+
+def matrix(value: np.ndarray) -> Case:
+    rows, columns = value.shape
+    return [N("MatMul", ["x", "table"], ["y"])], {"table": value.astype(np.float32)}, (2, rows), (2, columns)
+
+
+def scaled(op: str) -> Case:
+    return [N(op, ["x", "table"], ["y"])], {"table": 1 + normal(4) ** 2}, (4,), (4,)
+
+
+CASES: dict[str, Case] = {
+    "Fourier": matrix(FOURIER),
+    "cosine": matrix(COSINE),
+    "Fourier under a window": matrix(HANN),
+    "mel": matrix(MEL),
+    "identity": matrix(np.eye(8)),
+    "mean of a scaler": scaled("Sub"),
+    "factor of a scaler": scaled("Div"),
+    "positions": ([N("Tanh", ["x"], ["t"]), N("Add", ["t", "table"], ["y"])], {"table": sinusoids()}, (16, 8), (16, 8)),
+    "mask": ([N("Tanh", ["x"], ["t"]), N("Add", ["t", "table"], ["y"])], {"table": MASK}, (16, 16), (16, 16)),
+}
+WEIGHTS: dict[str, Case] = {
+    "matrix": matrix(normal(16, 9)),
+    "orthogonal": matrix(np.linalg.qr(normal(16, 16))[0]),
+    "zeros": matrix(np.zeros((16, 9))),
+    "ones": matrix(np.ones((16, 9))),
+    "positive": matrix(np.abs(normal(16, 9))),
+    "learnt positions": (
+        [N("Tanh", ["x"], ["t"]), N("Add", ["t", "table"], ["y"])], {"table": 0.02 * normal(1, 16, 8)}, (16, 8), (16, 8)
+    ),
+    "bias": ([N("Tanh", ["x"], ["t"]), N("Add", ["t", "table"], ["y"])], {"table": normal(4)}, (4,), (4,)),
+    "learnt positions of the input": (
+        [N("Add", ["x", "table"], ["y"])], {"table": 0.02 * normal(1, 16, 8)}, (16, 8), (16, 8)
+    ),
+}  # fmt: skip
+
+
+def taken(case: Case, folder: Path, trainable: str | None = None, constants: tuple[str, ...] = ()) -> bytes:
+    nodes, tensors, x, y = case
+    nodes = [
+        *nodes[:-1],
+        N(nodes[-1].op_type, list(nodes[-1].input), ["z"]),
+        N("Tanh", ["z"], ["h"]),
+        N("Mul", ["h", "weight"], ["y"]),
+    ]
+    model = small(nodes, {**tensors, "weight": normal(y[-1])}, x, y)
+    shape = CARD.channels[: x[0]] if len(x) > 1 else CARD.channels[:4]
+    channels = shape if len(shape) == x[0] else tuple(Channel(f"c{i}") for i in range(x[0]))
+    window, features = WindowSpec(1, x[-1] if len(x) > 1 else 1, 1), ("mean",) if len(x) == 1 else ()
+    card = msgspec.structs.replace(CARD, channels=channels, window=window, features=features, constants=constants)
+    write_card(model, card)
+    (folder / "m.onnx").write_bytes(model.SerializeToString())
+    return read_model(folder / "m.onnx", None, trainable)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_is_no_parameter_is_not_trained_by_a_pattern_but_by_its_name(name: str, tmp_path: Path) -> None:
+    graph = TrainableGraph.load(taken(CASES[name], tmp_path))
+    assert [t.name for t in graph.layout] == ["weight"] and graph.card.constants == ("table",)
+    assert any("not a parameter: table is " in n for n in graph.notes)
+    if name != "mask":
+        graph = TrainableGraph.load(taken(CASES[name], tmp_path, "weight,table"))
+        assert {t.name for t in graph.layout} == {"weight", "table"}
+
+
+@pytest.mark.parametrize("name", WEIGHTS)
+def test_weights_of_any_kind_are_trained(name: str, tmp_path: Path) -> None:
+    graph = TrainableGraph.load(taken(WEIGHTS[name], tmp_path))
+    assert {t.name for t in graph.layout} == {"weight", "table"} and graph.card.constants == ()
+
+
+def test_card_may_name_more_and_may_not_name_what_is_not_there(tmp_path: Path) -> None:
+    data = taken(WEIGHTS["matrix"], tmp_path, constants=("table",))
+    assert [t.name for t in TrainableGraph.load(data).layout] == ["weight"]
+    with pytest.raises(ModelError, match=r"constants lists 'tabel'.*table"):
+        taken(WEIGHTS["matrix"], tmp_path, constants=("tabel",))
+
+
+def test_network_with_a_mask_serves_as_it_trains(tmp_path: Path) -> None:
+    data, x = taken(CASES["positions"], tmp_path), normal(3, 16, 8)
+    np.testing.assert_allclose(TrainableGraph.load(data).forward(x), run_ort(data, x), rtol=1e-5, atol=1e-5)

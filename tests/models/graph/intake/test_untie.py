@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tensors that an exporter merged because they were equal train apart; those that are one on purpose train as one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import onnx
+import pytest
+from fedge_models.errors import ModelError
+from fedge_models.graph.card import Card, Channel, WindowSpec, write_card
+from fedge_models.graph.intake import read_model
+from fedge_models.graph.trainable import TrainableGraph
+from support.graphs import N, check_gradient, normal, run_ort, small
+
+CARD = Card(
+    "classify", tuple(Channel(c) for c in "abcdef"), WindowSpec(1, 1, 1), features=("mean",), labels=("x", "y", "z")
+)
+HEAD = N("Gemm", ["n", "head.weight"], ["y"], transB=1)
+ONES, ZEROS = np.ones(6, np.float32), np.zeros(6, np.float32)
+
+
+def taken(model: onnx.ModelProto, folder: Path, card: Card = CARD) -> bytes:
+    write_card(model, card)
+    (folder / "m.onnx").write_bytes(model.SerializeToString())
+    data = read_model(folder / "m.onnx")
+    (folder / "again.onnx").write_bytes(data)
+    assert read_model(folder / "again.onnx") == data  # both ends hash it
+    return data
+
+
+def network(*nodes: onnx.NodeProto, **tensors: np.ndarray) -> onnx.ModelProto:
+    return small([*nodes, HEAD], {**tensors, "head.weight": normal(3, 6)}, (6,), (3,))
+
+
+def trained(data: bytes) -> list[str]:
+    return [t.name for t in TrainableGraph.load(data).layout]
+
+
+def normalised(*names: str) -> onnx.NodeProto:
+    return N("BatchNormalization", ["x", *names], ["n"])
+
+
+FRESH = {
+    "the mean is an Identity of the bias": [
+        N("Identity", ["bn.bias"], ["bn.running_mean"]),
+        N("Identity", ["bn.weight"], ["bn.running_var"]),
+        normalised("bn.weight", "bn.bias", "bn.running_mean", "bn.running_var"),
+    ],
+    "one tensor is scale and variance": [normalised("bn.weight", "bn.bias", "bn.bias", "bn.weight")],
+}
+
+
+@pytest.mark.parametrize("how", FRESH)
+def test_fresh_batch_norm_trains_scale_and_bias_and_never_its_statistics(how: str, tmp_path: Path) -> None:
+    model = network(*FRESH[how], **{"bn.weight": ONES, "bn.bias": ZEROS})
+    data = taken(model, tmp_path)
+    assert set(trained(data)) == {"bn.weight", "bn.bias", "head.weight"}
+    check_gradient(onnx.ModelProto.FromString(data), normal(5, 6))
+    x = normal(4, 6)
+    np.testing.assert_allclose(run_ort(data, x), run_ort(model.SerializeToString(), x), rtol=1e-6)
+
+
+@pytest.mark.parametrize("how", FRESH)
+def test_updated_statistics_move_nothing_but_themselves(how: str, tmp_path: Path) -> None:
+    card = msgspec.structs.replace(CARD, batch_norm="updated")
+    data = taken(network(*FRESH[how], **{"bn.weight": ONES, "bn.bias": ZEROS}), tmp_path, card)
+    graph = TrainableGraph.load(data)
+    assert {"bn.running_mean", "bn.running_var"} < set(trained(data)) and graph.shared == ()
+    before = graph.params.copy()
+    graph.training(np.random.default_rng(0))
+    graph.forward(normal(16, 6) + 3)
+    moved = {t.name for t in graph.layout if (graph.params[t.start : t.stop] != before[t.start : t.stop]).any()}
+    assert moved == {"bn.running_mean", "bn.running_var"}
+
+
+def twice(identity: bool) -> onnx.ModelProto:
+    second = "l1.weight" if identity else "l0.weight"
+    nodes = [N("MatMul", ["x", "l0.weight"], ["a"]), N("Tanh", ["a"], ["h"]), N("MatMul", ["h", second], ["n"])]
+    if identity:
+        nodes.insert(0, N("Identity", ["l0.weight"], ["l1.weight"]))
+    return network(*nodes, **{"l0.weight": normal(6, 6)})
+
+
+@pytest.mark.parametrize("identity", [True, False])
+def test_two_layers_that_were_equal_train_apart_and_are_named(identity: bool, tmp_path: Path) -> None:
+    data = taken(twice(identity), tmp_path)
+    graph = TrainableGraph.load(data)
+    copy = "l1.weight" if identity else "l0.weight.2"
+    assert set(trained(data)) == {"l0.weight", copy, "head.weight"} and graph.shared == ()
+    assert any(copy in n and 'shared = ["l0.weight"]' in n for n in graph.notes)
+    check_gradient(onnx.ModelProto.FromString(data), normal(5, 6))
+
+
+@pytest.mark.parametrize("identity", [True, False])
+def test_what_the_card_lists_as_shared_stays_one_tensor(identity: bool, tmp_path: Path) -> None:
+    data = taken(twice(identity), tmp_path, msgspec.structs.replace(CARD, shared=("l0.*",)))
+    graph = TrainableGraph.load(data)
+    assert set(trained(data)) == {"l0.weight", "head.weight"} and graph.shared == ("l0.weight",)
+    check_gradient(onnx.ModelProto.FromString(data), normal(5, 6))
+
+
+def test_batch_norm_shares_nothing_though_the_card_lists_it(tmp_path: Path) -> None:
+    model = network(N("Add", ["x", "zero"], ["s"]), N("BatchNormalization", ["s", "one", "zero", "zero", "one"], ["n"]),
+                    one=ONES, zero=ZEROS)  # fmt: skip
+    data = taken(model, tmp_path, msgspec.structs.replace(CARD, shared=("zero",)))
+    batch_norm = next(n for n in onnx.ModelProto.FromString(data).graph.node if n.op_type == "BatchNormalization")
+    assert len(set(batch_norm.input)) == 5 and "zero" not in batch_norm.input
+
+
+def test_shared_tensor_that_is_not_there_is_refused_with_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"shared lists 'l0\.wieght'.*l0\.weight"):
+        taken(twice(True), tmp_path, msgspec.structs.replace(CARD, shared=("l0.wieght",)))
+
+
+def test_layer_that_a_module_repeats_is_a_loop_over_time_and_stays_one(tmp_path: Path) -> None:
+    """A cell in a Python loop: every step reads the same weights."""
+    nodes = [N("MatMul", [f"h{i}" if i else "x", "w"], [f"h{i + 1}"], name=f"/cell/MatMul_{i}") for i in range(5)]
+    data = taken(network(*nodes, N("Tanh", ["h5"], ["n"]), w=0.4 * normal(6, 6)), tmp_path)
+    assert set(trained(data)) == {"w", "head.weight"}
+    assert any("w is read by 5 MatMul and stays one" in n for n in TrainableGraph.load(data).notes)
+    check_gradient(onnx.ModelProto.FromString(data), normal(5, 6))
+
+
+def test_what_a_weight_is_computed_from_stays_one(tmp_path: Path) -> None:
+    """Weight normalisation (Salimans and Kingma 2016): the direction is read for its length, and as itself."""
+    nodes = [
+        N("ReduceL2", ["v"], ["length"], axes=[1], keepdims=1),
+        N("Div", ["v", "length"], ["unit"]),
+        N("Mul", ["unit", "g"], ["w"]),
+        N("MatMul", ["x", "w"], ["n"]),
+    ]
+    data = taken(network(*nodes, v=normal(6, 6), g=1 + normal(6, 1) ** 2), tmp_path)
+    assert set(trained(data)) == {"v", "g", "head.weight"}
+    check_gradient(onnx.ModelProto.FromString(data), normal(5, 6))
+
+
+def test_copies_are_named_by_the_module_that_reads_them(tmp_path: Path) -> None:
+    """As torch's exporter merges the fresh biases of two layers: patterns find each under the name of its layer."""
+    names = ["/enc/layers.0/linear/Add", "/enc/layers.1/linear/Add"]
+    nodes = [N("Add", ["x", "enc.layers.0.linear.bias"], ["a"], name=names[0])]
+    nodes += [N("Tanh", ["a"], ["h"]), N("Add", ["h", "enc.layers.0.linear.bias"], ["n"], name=names[1])]
+    data = taken(network(*nodes, **{"enc.layers.0.linear.bias": normal(6)}), tmp_path)
+    names = [t.name for t in TrainableGraph.load(data, "enc.layers.1.*").layout]
+    assert names == ["enc.layers.1.linear.bias"]
