@@ -46,6 +46,11 @@ MORE: dict[str, Case] = {
         {"i": ints(3, 0, 3, -1).reshape(4, 1)},
         (4,),
     ),
+    "GlobalLpPool": shaped(N("GlobalLpPool", ["r"], ["y"], p=3), (2, 6), (2, 1)),
+    "LRN": shaped(N("LRN", ["r"], ["y"], size=3, alpha=0.3, beta=0.6, bias=1.5), (4, 3, 1), (4, 3, 1)),
+    "LpNormalization": plain("LpNormalization", axis=1),
+    "LpPool": shaped(N("LpPool", ["r"], ["y"], kernel_shape=[3], strides=[2], pads=[1, 0], p=2), (2, 6), (2, 3)),
+    "MeanVarianceNormalization": shaped(N("MeanVarianceNormalization", ["r"], ["y"], axes=[1, 2]), (3, 4), (3, 4)),
     "NonZero": (
         [
             N("Relu", ["h"], ["u"]),
@@ -118,6 +123,8 @@ MORE_VARIANTS: dict[str, Case] = {
         )
         for how in ("add", "mul", "max", "min")
     },
+    "LpNormalization by absolute values": plain("LpNormalization", axis=-1, p=1),
+    "LpPool 2-D by cubes": shaped(N("LpPool", ["r"], ["y"], kernel_shape=[2, 2], p=3), (1, 3, 4), (1, 2, 3)),
     "TopK smallest, positions used": (
         [
             N("TopK", ["h", "k"], ["v", "i"], largest=0),

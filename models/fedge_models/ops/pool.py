@@ -27,7 +27,7 @@ def max_pool(node: Node, x: Array) -> tuple[Any, Backprop]:
     def backprop(dy: Array) -> Grads:
         parts = np.zeros(flat.shape, x.dtype)
         np.put_along_axis(parts, chosen, dy[..., None], axis=-1)
-        return (_scatter(parts.reshape(view.shape), places, padded.shape, x.shape),)
+        return (scatter(parts.reshape(view.shape), places, padded.shape, x.shape),)
 
     if len(node.outputs) == 1:
         return y, backprop
@@ -71,7 +71,7 @@ def average_pool(node: Node, x: Array) -> tuple[Array, Backprop]:
 
     def backprop(dy: Array) -> Grads:
         parts = np.broadcast_to((dy * share).reshape(*dy.shape, *(1,) * len(over)), view.shape)
-        return (_scatter(parts, places, padded.shape, x.shape),)
+        return (scatter(parts, places, padded.shape, x.shape),)
 
     return view.sum(axis=over) * share, backprop
 
@@ -118,21 +118,18 @@ def _share(node: Node, places: Geometry, x: Array, over: tuple[int, ...]) -> Arr
     found = node.cached.get(("share", x.shape[2:]))
     if found is None:
         counted = np.ones((1, 1, *x.shape[2:]), x.dtype)
-        if node.attr("count_include_pad", 0):
-            if places.after != places.declared:
-                node.refuse(
-                    "ceil_mode with count_include_pad: ONNX Runtime 1.23 and 1.32 differ in what a window beyond "
-                    "the padding counts; export with one of them off"
-                )
-            around = zip(places.before, places.after, strict=True)
-            counted = np.pad(counted, [(0, 0), (0, 0), *around], constant_values=1)
+        if node.attr("count_include_pad", 0):  # but not what ceil_mode adds to the padding that is declared
+            around = zip(places.before, places.declared, strict=True)
+            padded = np.pad(counted, [(0, 0), (0, 0), *around], constant_values=1)
+            beyond = [(0, a - d) for a, d in zip(places.after, places.declared, strict=True)]
+            counted = np.pad(padded, [(0, 0), (0, 0), *beyond])
         else:
             counted = places.pad(counted, 0)
         found = node.cached["share", x.shape[2:]] = 1 / places.windows(counted).sum(axis=over)
     return found
 
 
-def _scatter(parts: Array, places: Geometry, padded: tuple[int, ...], shape: tuple[int, ...]) -> Array:
+def scatter(parts: Array, places: Geometry, padded: tuple[int, ...], shape: tuple[int, ...]) -> Array:
     """Add gradients of windows (batch, channels, *out, *kernel) to the values they were taken from."""
     dx = np.zeros(padded, parts.dtype)
     for index, meets in places.taps():
