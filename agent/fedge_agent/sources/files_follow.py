@@ -87,6 +87,9 @@ class Follower:
         if tail is not None and tail.at.header is not None and self._key(tail) != self._header:
             self._emit_open()
             self._begin(tail)
+        if tail is not None and tail.fresh and self._rows is not None:
+            tail.fresh = False
+            self._rows.begin()
         if lines and self._rows is not None:
             whole, self._open = records.mended(self._open + lines, self._width, self._delimiter)
             self._emit(whole, self._rows)
@@ -109,10 +112,11 @@ class Follower:
         line = tail.at.header or ""
         self._delimiter = delimiter_of(self._config, line)
         names = self._names(line)
-        self._rows = Rows(self._path(), names, self._tags, self._config, self._faults)
+        self._faults.state("header", None)
+        self._rows = Rows(self._path(), names, self._tags, self._config, self._faults, self._delimiter, among=True)
         self._width, self._header = len(Header(self._path(), names).names), self._key(tail)
         if tail.at.columns is not None:
-            self._rows.rename(self._names(tail.at.columns))
+            self._rows.rename(tail.at.columns)
 
     def _emit_open(self) -> None:
         """Emit lines whose quote was never closed as they are: they are counted."""
@@ -166,7 +170,7 @@ class Follower:
         timed, delimiter, faults = bool(self._config.time_column), self._delimiter, self._faults
         for line in lines:
             try:
-                row = parse(line, delimiter)
+                row = parse(line, delimiter) if rows.delimiter == delimiter else rows.cells(line)
             except DataError as e:
                 faults.add("lines that are no CSV", f"{e}: {line[:60]!r}", "lines")
                 continue

@@ -95,7 +95,7 @@ def _rows(config: FilesConfig, path: Path, tags: Sequence[str], faults: Faults) 
     """The rows that have a time, as they stand in the file."""
     file = WholeFile(path, config, faults)
     try:
-        rows = Rows(path, file.header, tags, config, faults)
+        rows = Rows(path, file.header, tags, config, faults, file.delimiter)
         step, i, names, named = 1e9 / config.rate_hz, 0, 0, copy(rows)
         for row in file:
             if not rows.fits(row.cells):

@@ -80,3 +80,93 @@ def test_column_without_a_name_is_called_by_its_number(tmp_path: Path, tail: boo
     path, host = tmp_path / "d.csv", RecordingHost(tmp_path)
     path.write_text(f",a,,b\n{at(0)},1,5,7\n{at(1)},2,6,8\n")
     assert look(host, path, ["a", "column3"], tail, time_column="column1") == {"a": [1, 2], "column3": [5, 6]}
+
+
+@pytest.mark.parametrize("tail", [False, True])
+@pytest.mark.parametrize(
+    "line",
+    ["\ufefftime,b,a", "Time,B,A", "TIME, b, A ", "time;b;a", "\ufeffTime\tb\ta", '"time","b","a"', "time,b,a,,"],
+)
+def test_header_in_other_letters_with_a_mark_or_another_delimiter_is_known(
+    tmp_path: Path, line: str, tail: bool
+) -> None:
+    path, host = tmp_path / "d.csv", RecordingHost(tmp_path)
+    path.write_text(f"time,a,b\n{at(0)},1,10\n{line}\n{at(1)},20,2\n")
+    assert look(host, path, ["a", "b"], tail, time_column="time") == {"a": [1, 2], "b": [10, 20]}
+    assert dict(host.counts) == {"header lines among the rows that change the columns": 1} and not host.problems
+    if tail:
+        with path.open("a") as file:
+            file.write(f"{at(2)},30,3\n")
+        assert look(host, path, ["a", "b"], tail, time_column="time") == {"a": [3], "b": [30]}
+
+
+def test_rows_behind_a_header_with_another_delimiter_are_read_with_either(tmp_path: Path) -> None:
+    path, host = tmp_path / "d.csv", RecordingHost(tmp_path)
+    path.write_text(f"time,a,b\n{at(0)},1,10\nZeit;b;a\ntime;b;a\n{at(1)};20;2\n{at(2)},30,3\ntime,a,b\n{at(3)},4,40\n")
+    assert look(host, path, ["a", "b"], True, time_column="time") == {"a": [1, 2, 3, 4], "b": [10, 20, 30, 40]}
+
+
+@pytest.mark.parametrize("tail", [False, True])
+@pytest.mark.parametrize(
+    "line", ["Zeit,b,a", "timestamp,b,a", "TIME,BB,AA", "Zeit,Druck,Temperatur", "Zeit;Druck;Temperatur", "x,y,"]
+)
+def test_rows_behind_names_that_nobody_knows_are_not_read_by_the_old_ones(
+    tmp_path: Path, line: str, tail: bool
+) -> None:
+    path, host = tmp_path / "d.csv", RecordingHost(tmp_path)
+    path.write_text(f"time,a,b\n{at(0)},1,10\n{line}\n{at(1)},20,2\n")
+    unmatched = line == "x,y,"  # two cells of three: words between the rows, which cannot be their names
+    expected: dict[str, list[Any]] = {"a": [1, 20] if unmatched else [1], "b": [10, 2] if unmatched else [10]}
+    assert look(host, path, ["a", "b"], tail, time_column="time") == expected
+    assert ("header" in host.problems) is not unmatched
+    if tail and not unmatched:  # after a restart neither, until there is a header that is known, or another file
+        with path.open("a") as file:
+            file.write(f"{at(2)},30,3\n")
+        assert look(host, path, ["a", "b"], tail, time_column="time") == {"a": [], "b": []}
+        assert "have the writer begin a new file" in host.problems["header"]
+        with path.open("a") as file:
+            file.write(f"time,a,b\n{at(3)},4,40\n")
+        assert look(host, path, ["a", "b"], tail, time_column="time") == {"a": [4], "b": [40]}
+        assert "header" not in host.problems
+
+
+def test_another_file_ends_the_problem_of_an_unknown_header(tmp_path: Path) -> None:
+    path, host = tmp_path / "d.csv", RecordingHost(tmp_path)
+    path.write_text(f"time,a,b\n{at(0)},1,10\nZeit,b,a\n{at(1)},20,2\n")
+    look(host, path, ["a", "b"], True, time_column="time")
+    path.write_text(f"time,a,b\n{at(4)},5,50\n")
+    assert look(host, path, ["a", "b"], True, time_column="time") == {"a": [5], "b": [50]}
+    assert "header" not in host.problems
+
+
+@pytest.mark.parametrize("between", ["s,C,bar", "End of report", "Total,50,", "-,-,-", "err,err,err", ",C,bar"])
+def test_words_that_are_no_names_stop_no_rows(tmp_path: Path, between: str) -> None:
+    """Units behind each header, words at an end, sums, markers."""
+    path, host = tmp_path / "d.csv", RecordingHost(tmp_path)
+    path.write_text(f"time,a,b\n{between}\n{at(0)},1,10\ntime,a,b\n{between}\n{at(1)},2,20\n")
+    assert look(host, path, ["a", "b"], True, time_column="time") == {"a": [1, 2], "b": [10, 20]}
+    path.write_text(f"time,a,b\n{at(2)},3,30\n{at(3)},4,40\n{between}\n")
+    assert look(host, path, ["a", "b"], True, time_column="time") == {"a": [3, 4], "b": [30, 40]}
+
+
+@pytest.mark.parametrize("tail", [False, True])
+def test_names_among_rows_without_a_time_are_found_by_the_missing_number(tmp_path: Path, tail: bool) -> None:
+    path, host = tmp_path / "d.csv", RecordingHost(tmp_path)
+    path.write_text("a,b\n1,10\nB,A\n20,2\nDruck,Temp\n30,3\n")
+    assert look(host, path, ["a", "b"], tail) == {"a": [1, 2], "b": [10, 20]}
+    assert "header" in host.problems
+
+
+def test_a_long_table_goes_on_behind_a_row_of_a_known_tag_without_a_time(tmp_path: Path) -> None:
+    path, host = tmp_path / "d.csv", RecordingHost(tmp_path)
+    path.write_text(f"tag,time,value\na,{at(0)},1\na,soon,running\na,{at(1)},2\nTag,Value,Time\na,3,{at(2)}\n")
+    keys = {"time_column": "time", "tag_column": "tag", "value_column": "value"}
+    assert look(host, path, ["a"], True, **keys) == {"a": [1, 2, 3]}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_second_byte_order_mark_costs_no_row_and_no_names(tmp_path: Path, encoding: str) -> None:
+    path, host = tmp_path / "d.csv", RecordingHost(tmp_path)
+    parts = [f"time,a,b\n{at(0)},1,10\n", f"time,b,a\n{at(1)},20,2\n", f"{at(2)},30,3\n"]
+    path.write_bytes(b"".join(part.encode(encoding) for part in parts))
+    assert look(host, path, ["a", "b"], True, time_column="time") == {"a": [1, 2, 3], "b": [10, 20, 30]}

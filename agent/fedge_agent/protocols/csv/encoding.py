@@ -73,13 +73,16 @@ class Encoding(NamedTuple):
         return data.decode(self.name, "replace")
 
     def lines(self, data: bytes) -> list[str]:
-        """The lines of some bytes without their ends, empty ones too, the last one unless it is empty."""
+        """The lines of some bytes without their ends and byte order marks, empty ones too, the last one unless it is
+        empty."""
         text = self.decode(data)
         if self.old_mac:
             text = text.replace("\r\n", "\n").replace("\r", "\n")
         found = text.split("\n")
         if not found[-1]:
             found.pop()
+        if "\ufeff" in text:  # a writer began again
+            found = [line.lstrip("\ufeff") for line in found]
         return [line.removesuffix("\r") for line in found]
 
 

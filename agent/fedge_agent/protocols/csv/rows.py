@@ -17,9 +17,10 @@ from fedge_models.system.choices import hint
 
 from ...types import Quality, Reading
 from . import quality
-from .cells import Header, Times, numbered, one_line
+from .cells import Header, Times, numbered, parse
 from .faults import Faults
 from .form import Form
+from .headings import Headings, bare
 from .numbers import reader
 
 UNSEEN = 1000  # rows after which a tag of which none was is a problem
@@ -29,13 +30,27 @@ SHOWN = 60
 class Rows:
     """The wanted columns of one file. Raises ConfigError when one is missing or not unique."""
 
-    def __init__(self, path: Path, header: Sequence[str], tags: Sequence[str], form: Form, faults: Faults) -> None:
+    def __init__(
+        self,
+        path: Path,
+        header: Sequence[str],
+        tags: Sequence[str],
+        form: Form,
+        faults: Faults,
+        delimiter: str = "",
+        among: bool = False,
+    ) -> None:
+        """`delimiter`: of the rows, where the form names none. `among`: rows were read before."""
         self._path, self._form, self._faults, self._tags = path, form, faults, list(tags)
+        self._own, self._among = form.delimiter or delimiter or ",", among
+        self._headings = Headings(form, tags)
+        self.delimiter = self._own  # of the rows behind the last header, or still the first one
         self._number = reader(form)
         self._markers = {m.strip().casefold() for m in form.markers}
         self._quality = quality.reader(form)
         self._textual = set(tags)  # columns in which there was no number yet
         self._wanted = frozenset(tags)
+        self._folded = {tag.casefold() for tag in tags}
         self._unseen, self._others, self._rows = set(tags) if form.tag_column else set(), dict[str, None](), 0
         self.renamed = 0  # headers within the file that changed the columns
         self._map(Header(path, header))
@@ -59,30 +74,49 @@ class Rows:
         self._times = times
         self._untimed_at = self._places[0] if times is None and self._places else None
 
+    def begin(self) -> None:
+        """Note that the next row is the first one of a file: one of units has no numbers, either."""
+        self._among = False
+
     def _is_header(self, row: Sequence[str]) -> bool:
         """Whether a row has names of columns, as where a writer began again: it is counted, and the rows behind it are
         read by its names."""
-        cells, form = list(map(one_line, row)), self._form
-        while cells and not cells[-1]:
-            cells.pop()
-        if numbered(cells) == self._names:
-            self._faults.note("header lines among the rows", repr(form.delimiter.join(cells)[:SHOWN]))
+        if self._names and numbered(self._headings.known(bare(row))) == self._names:
+            self._note_header("header lines among the rows", row)
             return True
-        wanted = form.time_column or form.value_column or (self._tags[0] if self._tags else "")
-        if wanted not in cells or any(self._number(cell) is not None for cell in cells):
+        found = self._headings.find(row, self._own, self._width, self._among and not self._is_tagged(row))
+        if found is None:
             return False
-        self._faults.note("header lines among the rows that change the columns", repr(",".join(cells)[:SHOWN]))
+        if numbered(found[0]) == self._names and found[1] == self.delimiter:
+            self._note_header("header lines among the rows", row)
+            return True
+        self._note_header("header lines among the rows that change the columns", row)
         self.renamed += 1
-        self.rename(cells)
+        self._rename(*found)
         return True
 
-    def rename(self, names: Sequence[str]) -> None:
+    def _is_tagged(self, row: Sequence[str]) -> bool:
+        """Whether a row with the value of one tag has a tag that was there before."""
+        tag = row[self._tag_at].strip() if self._tag_at is not None and self._tag_at < len(row) else ""
+        return tag in self._wanted or tag in self._others
+
+    def _note_header(self, what: str, row: Sequence[str]) -> None:
+        self._among = False  # units may stand behind it
+        self._faults.note(what, repr(self._own.join(row).strip()[:SHOWN]))
+
+    def rename(self, line: str) -> None:
+        """Read on by the names of a later line within the file."""
+        self._rename(*self._headings.read(line, self._own))
+
+    def _rename(self, names: Sequence[str], delimiter: str) -> None:
         """Read on by these names; while a wanted one is missing, all rows are left out, and that is a problem."""
+        self.delimiter = delimiter
         try:
             self._map(Header(self._path, names))
         except ConfigError as e:
-            self._width = -1
-            self._faults.state("header", f"another header came within the file: {e}; its rows are left out")
+            self._width, self._names = -1, []
+            what = "Expected the names of its first line: have the writer begin a new file with the new ones"
+            self._faults.state("header", f"another header came within the file: {e}; its rows are left out. {what}")
         else:
             self._faults.state("header", None)
 
@@ -100,8 +134,10 @@ class Rows:
     def fits(self, row: list[str]) -> bool:
         """Whether the row has the header's cells, but for empty ones at its end; else it is counted."""
         if len(row) == self._width:
-            if self._untimed_at is not None and row[self._untimed_at] in self._wanted and self._is_header(row):
-                return False
+            if self._untimed_at is not None:
+                if self._may_name(row[self._untimed_at]) and self._is_header(row):
+                    return False
+                self._among = True
             self._faults.end("cells")
             return True
         if self._is_header(row):
@@ -114,10 +150,20 @@ class Rows:
             return True
         self._faults.add(
             "rows with another number of cells than the header",
-            f"{len(row)} cells instead of {self._width}: {self._form.delimiter.join(row)[:SHOWN]!r}",
+            f"{len(row)} cells instead of {self._width}: {self._own.join(row)[:SHOWN]!r}",
             "cells",
         )
         return False
+
+    def cells(self, line: str) -> list[str]:
+        """The cells of a line behind a header with another delimiter than the first: of the one that fits. Raises
+        DataError."""
+        row = parse(line, self.delimiter)
+        return row if len(row) == self._width else parse(line, self._own)
+
+    def _may_name(self, cell: str) -> bool:
+        """Whether a row without a time may be one of names, by its first wanted cell."""
+        return (not self._textual or cell.strip().casefold() in self._folded) and self._number(cell) is None
 
     def time_ns(self, row: list[str]) -> int | None:
         """The time of a row that fits; None and counted when it cannot be read."""
@@ -128,6 +174,7 @@ class Rows:
         except ValueError as e:
             self._untimed(row, e)
             return None
+        self._among = True
         self._faults.end("time")
         if self._times.clock.repeated > before:
             kind = f"times in the hour that {self._form.time_zone} has twice, told apart by their order"

@@ -79,6 +79,7 @@ class Tail:
         self.at, self._saved = load(position) if at is None else at, b""
         self._from_end = from_end and self.at.header is None
         self.header_changed: str | None = None
+        self.fresh = False  # the next row is the first one of the file; whoever takes it withdraws it
 
     def lines(self, complete: bool = False) -> list[str]:
         """The next lines, up to a chunk; [] when there are none yet. complete: nobody writes to this file any more.
@@ -212,6 +213,7 @@ class Tail:
             return True
         self.at.header = text
         self._move(end)
+        self.fresh = not self._from_end
         if self._from_end:
             self._move(self._last_line_end())
         self._from_end = False
