@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 
 from support.graphs import N, ints, normal
-from support.operator_forms import Case, chosen_by, plain, shaped
+from support.operator_forms import Case, chosen_by, plain, recurrent, shaped
 
 
 def within(op_type: str) -> Case:
@@ -70,6 +70,7 @@ MORE: dict[str, Case] = {
         {"n": np.int64(12), "v": np.array([0.5, 2], np.float32)},
         (12,),
     ),
+    "RNN": recurrent("RNN", 1, 1),
     "ReverseSequence": (
         [N("Transpose", ["h"], ["t"]), N("ReverseSequence", ["t", "n"], ["g"]), N("Transpose", ["g"], ["y"])],
         {"n": ints(3, 12, 1, 5)},
@@ -125,6 +126,21 @@ MORE_VARIANTS: dict[str, Case] = {
     },
     "LpNormalization by absolute values": plain("LpNormalization", axis=-1, p=1),
     "LpPool 2-D by cubes": shaped(N("LpPool", ["r"], ["y"], kernel_shape=[2, 2], p=3), (1, 3, 4), (1, 2, 3)),
+    "RNN both ways by Relu": recurrent(
+        "RNN", 2, 1, normal(2, 4, 5), direction="bidirectional", activations=["Relu"] * 2
+    ),
+    "LSTM with peepholes": (
+        [
+            N("Reshape", ["h", "s"], ["r"]),
+            N("Transpose", ["r"], ["T"], perm=[1, 0, 2]),
+            N("LSTM", ["T", "W", "R", "B", "", "", "", "P"], ["Y", "H", "C"], hidden_size=5, direction="bidirectional"),
+            N("ReduceMean", ["Y"], ["M"], axes=[0], keepdims=0),
+            N("Sum", ["M", "H", "C"], ["S"]),
+            N("Transpose", ["S"], ["y"], perm=[1, 0, 2]),
+        ],
+        {"s": ints(0, 3, 4), "W": normal(2, 20, 4), "R": normal(2, 20, 5), "B": normal(2, 40), "P": normal(2, 15)},
+        (2, 5),
+    ),
     "TopK smallest, positions used": (
         [
             N("TopK", ["h", "k"], ["v", "i"], largest=0),

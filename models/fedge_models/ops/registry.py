@@ -111,6 +111,7 @@ OPERATORS: dict[str, Operator] = {
     "Pad": shape.pad,
     "Pow": arithmetic.pow_,
     "RMSNormalization": normalization.rms_normalization,
+    "RNN": recurrent.rnn,
     "Range": shape.range_,
     "Reciprocal": arithmetic.reciprocal,
     "ReduceL1": reduce.reduce_l1,
@@ -167,5 +168,5 @@ NO_GRADIENT = frozenset(  # whose outputs are integers, truth values or steps
         "Size", "Xor",
     }
 )  # fmt: skip
-SEVERAL = {"GRU": 2, "LSTM": 3, "TopK": 2}  # how many outputs; all others have one, but for these:
+SEVERAL = {"GRU": 2, "LSTM": 3, "RNN": 2, "TopK": 2}  # how many outputs; all others have one, but for these:
 AS_READ = {"Dropout": 2, "LayerNormalization": 3, "MaxPool": 2, "Split": 1 << 30}  # up to the last that is read
