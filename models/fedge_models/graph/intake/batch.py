@@ -1,26 +1,183 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Make the batch of a graph variable: exporters fix it to the batch of their example."""
+"""Make the batch of a graph variable: exporters fix it to the batch of their example, which by default is one.
+
+The declared size is freed first. Where constants inside hold it (Reshape, Expand, initial states), `places` follows the
+samples through the graph and replaces them. Whatever comes out must give for several samples at once what the file as
+it came gives for each; else it is left as it was, and the probe says why it cannot be trained.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from ...errors import ModelError
+from ...protos import messages, tensor, values
 from ..card import Card
+from ..notes import note
+from ..onnx_file import tensors
+from .places import MismatchError, Place, Places
+from .pruning import prune
+from .runtime import Values, close, dims, run, samples, session, single_input, trace
 
 if TYPE_CHECKING:
     import onnx
 
+TRIES = 64  # choices of dimensions of size one
+
 
 def any_batch(model: onnx.ModelProto, card: Card, where: str) -> bool:
-    """Make the first dimension of inputs and outputs variable, in place. Return whether one was fixed.
+    """Make the first dimension of inputs and outputs variable, in place. Return whether anything changed.
 
-    A graph that needs it fixed fails when another batch is tried.
+    Raises ModelError when a graph whose batch is variable mixes its samples.
     """
+    before = model.SerializeToString(deterministic=True)
+    given, batch = single_input(model), 1
+    shape = dims(given) if given is not None else ()
+    if given is not None and shape and shape[0]:
+        batch = shape[0]
+    original: onnx.ModelProto = messages().ModelProto()
+    original.CopyFrom(model)
+    _declare(model)
+    if given is not None and len(shape) > 1 and 0 not in shape[1:]:
+        _free(model, original, batch, shape[1:], where)
+    return model.SerializeToString(deterministic=True) != before
+
+
+def _declare(model: onnx.ModelProto) -> None:
+    """Say that the first dimension is any."""
     stored = {t.name for t in model.graph.initializer}
-    values = [v for v in (*model.graph.input, *model.graph.output) if v.name not in stored]
-    fixed = [v for v in values if len(d := v.type.tensor_type.shape.dim) and d[0].dim_value]
-    for value in fixed:
-        value.type.tensor_type.shape.dim[0].dim_param = "n"
-    if fixed:  # shapes of inner values, inferred for the fixed batch
-        del model.graph.value_info[:]
-    return bool(fixed)
+    for value in (*model.graph.input, *model.graph.output):
+        shape = value.type.tensor_type.shape.dim
+        if value.name not in stored and len(shape) and shape[0].dim_value:
+            shape[0].dim_param = "n"
+            del model.graph.value_info[:]  # shapes of inner values, inferred for the fixed batch
+
+
+def _free(model: onnx.ModelProto, original: onnx.ModelProto, batch: int, shape: tuple[int, ...], where: str) -> None:
+    """Replace what holds the batch inside, if anything does."""
+    given = single_input(model)
+    assert given is not None
+    one, two = samples(shape, batch), samples(shape, batch, seed=1)
+    try:
+        opened = session(original.SerializeToString(), where)
+        alone = [run(opened, {given.name: x}, where) for x in (one, two)]
+    except ModelError:  # the check of what serves says why
+        return
+    expected = {n: _joined([a[n] for a in alone], batch) for n in alone[0]}
+    if (right := _gives(model, given.name, np.concatenate([one, two]), expected, where)) is not None and right:
+        return
+    traced = _known(original, given.name, one, where)
+    if traced is None:
+        return
+    choices: list[int] = []
+    for _ in range(TRIES):
+        made, tried = _attempt(model, given.name, traced, batch, choices)
+        if made is not None and _gives(made, given.name, np.concatenate([one, two]), expected, where):
+            prune(made.graph)
+            model.CopyFrom(made)
+            note(model, f"batch: exported for a batch of {batch}; it takes any now, with the same results")
+            return
+        if not _next(choices, tried.options):
+            break
+    if right is False:
+        raise ModelError(
+            f"{where}: gives for two samples at once something else than for each of them alone: it mixes the samples "
+            "of a batch. Export it with a variable batch, in PyTorch dynamic_shapes={'x': {0: 'batch'}} for the input x"
+        )
+
+
+def _joined(parts: list[np.ndarray], batch: int) -> np.ndarray:
+    """Outputs of separate batches as those of one; an output without a dimension for the batch gets it."""
+    rows = [a if a.ndim and len(a) == batch else a.reshape(batch, -1) for a in parts if a.size % batch == 0]
+    return np.concatenate(rows) if len(rows) == len(parts) else np.zeros(0)
+
+
+def _gives(model: onnx.ModelProto, name: str, x: np.ndarray, expected: Values, where: str) -> bool | None:
+    """Whether the graph gives what is expected; None when it cannot be run. A single value may lack its dimension."""
+    try:
+        found = run(session(model.SerializeToString(), where), {name: x}, where)
+    except ModelError:
+        return None
+    wanted = {n: e.reshape(found[n].shape) if e.size == found[n].size else e for n, e in expected.items()}
+    return all(len(found[n]) == len(x) and close(found[n], wanted[n]) for n in expected if found[n].ndim)
+
+
+def _known(original: onnx.ModelProto, name: str, x: np.ndarray, where: str) -> Values | None:
+    """Every value of the graph for one batch, stored tensors among them; None when it cannot be run."""
+    try:
+        made = trace(original, {name: x}, where)
+    except ModelError:
+        return None
+    stored = {n: values(t) for n, t in tensors(original).items()}
+    return {**stored, **made, name: x}
+
+
+def _attempt(
+    model: onnx.ModelProto, name: str, traced: Values, batch: int, choices: list[int]
+) -> tuple[onnx.ModelProto | None, Places]:
+    """Follow the samples with these choices; None where they end in an operator that cannot take them."""
+    made: onnx.ModelProto = messages().ModelProto()
+    made.CopyFrom(model)
+    places = Places(made, name, traced, batch, choices)
+    try:
+        places.follow()
+        _insert(made, places)
+        for output in made.graph.output:
+            _lay_out(made, output, places)
+    except (MismatchError, KeyError, IndexError, ValueError):
+        return None, places
+    return made, places
+
+
+def _insert(model: onnx.ModelProto, places: Places) -> None:
+    """Put the new nodes before those that read them."""
+    if not places.edits:
+        return
+    nodes = []
+    for position, node in enumerate(model.graph.node):
+        kept = messages().NodeProto()
+        kept.CopyFrom(node)
+        nodes += [*places.edits.get(position, ()), kept]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+
+
+def _lay_out(model: onnx.ModelProto, output: onnx.ValueInfoProto, places: Places) -> None:
+    """Bring the samples of an output to the front, each with a row of its own."""
+    from onnx import helper
+
+    place = places.found.get(output.name)
+    if place is None or place.outer != 1:
+        raise MismatchError("an output does not depend on the samples")
+    if place == Place(0):
+        return
+    shape, inner = places.values[output.name].shape, f"{output.name}.laid"
+    for node in model.graph.node:
+        for part, name in enumerate(node.output):
+            if name == output.name:
+                node.output[part] = inner
+        for part, name in enumerate(node.input):
+            if name == output.name:
+                node.input[part] = inner
+    rest = [a for a in range(len(shape)) if a != place.axis]
+    sizes = [-1, *([place.inner] if place.inner > 1 else []), *(shape[a] for a in rest)]
+    turned = f"{output.name}.turned"
+    model.graph.node.append(helper.make_node("Transpose", [inner], [turned], perm=[place.axis, *rest]))
+    model.graph.initializer.append(tensor(f"{output.name}.shape", np.array(sizes, np.int64)))
+    model.graph.node.append(helper.make_node("Reshape", [turned, f"{output.name}.shape"], [output.name]))
+    del output.type.tensor_type.shape.dim[:]
+    for size in ("n", *sizes[1:]):
+        output.type.tensor_type.shape.dim.add(**{"dim_param" if isinstance(size, str) else "dim_value": size})
+
+
+def _next(choices: list[int], options: list[int]) -> bool:
+    """Turn to the next choice, the last one first. Return False when all were tried."""
+    choices.extend([0] * (len(options) - len(choices)))
+    while choices:
+        choices[-1] += 1
+        if choices[-1] < options[len(choices) - 1]:
+            return True
+        choices.pop()
+    return False

@@ -76,17 +76,28 @@ def _what(name: str, tensor: onnx.TensorProto, nodes: list[onnx.NodeProto], wher
         values = array(name, tensor, where, finite=False)
     except ModelError:  # it is refused where it is trained
         return ""
-    if all(n.op_type in ("Add", "Where", "Mul") for n in nodes) and _is_mask(values):
-        return "a mask"
-    if all(n.op_type in ("Add", "Concat") for n in nodes) and _are_positions(values):
-        return "a table of positions"
+    return next(_kinds(name, values, nodes), "")
+
+
+def _kinds(name: str, values: NDArray[Any], nodes: list[onnx.NodeProto]) -> Iterator[str]:
+    operators = {n.op_type for n in nodes}
     read_as = {(n.op_type, i) for n in nodes for i, given in enumerate(n.input) if given == name}
+    if operators <= {"Add", "Mul", "Where"} and _is_mask(values):
+        yield "a mask"
+    if operators <= {"Add", "Concat"} and _are_positions(values):
+        yield "a table of positions"
+    if operators == {"InstanceNormalization"} and made_up(name) and np.ptp(values) == 0:
+        yield "a scale or shift that an exporter made up for a GroupNorm"
     if values.ndim >= 2 and all(i in MATRICES.get(kind, ()) for kind, i in read_as):
         if _are_waves(values):
-            return "a Fourier or cosine matrix"
+            yield "a Fourier or cosine matrix"
         if _is_filter_bank(values):
-            return "a filter bank or a selection"
-    return ""
+            yield "a filter bank or a selection"
+
+
+def made_up(name: str) -> bool:
+    """Whether an exporter made the name up, so that no user's own module has such a tensor."""
+    return any(c in name for c in ":/") or name.startswith(("val_", "const", "_tensor", "lifted", "fedge."))
 
 
 def _is_mask(values: NDArray[Any]) -> bool:

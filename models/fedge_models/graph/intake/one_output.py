@@ -14,6 +14,7 @@ import numpy as np
 
 from ...protos import FLOAT, tensor, value_info
 from ..card import Card
+from .pruning import prune
 
 if TYPE_CHECKING:
     import onnx
@@ -37,7 +38,7 @@ def one_output(model: onnx.ModelProto, card: Card, where: str) -> bool:
     elif len(graph.output) == 1 and width != 0:
         return False
     _set_output(graph, name, classes)
-    _prune(graph)
+    prune(graph)
     return True
 
 
@@ -79,16 +80,3 @@ def _two_classes(graph: onnx.GraphProto, z: str) -> str:
 def _set_output(graph: onnx.GraphProto, name: str, classes: int) -> None:
     del graph.output[:]
     graph.output.append(value_info(name, ("n", classes)))
-
-
-def _prune(graph: onnx.GraphProto) -> None:
-    """Remove nodes and tensors that no output depends on."""
-    wanted, needed = {o.name for o in graph.output}, []
-    for node in reversed(graph.node):
-        if wanted.intersection(node.output):
-            wanted.update(node.input)
-            needed.append(node)
-    tensors = [t for t in graph.initializer if t.name in wanted]
-    del graph.node[:], graph.initializer[:]
-    graph.node.extend(reversed(needed))
-    graph.initializer.extend(tensors)

@@ -20,7 +20,7 @@ from .untie import untie
 if TYPE_CHECKING:
     import onnx
 
-PASSES: tuple[Callable[[onnx.ModelProto, Card, str], bool], ...] = (any_batch, for_serving, untie, one_output)
+PASSES: tuple[Callable[[onnx.ModelProto, Card, str], bool], ...] = (for_serving, any_batch, untie, one_output)
 
 
 def run(model: onnx.ModelProto, card: Card, where: str) -> bool:

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Run a graph in ONNX Runtime while it is taken in: what it gives for a few samples is the truth about its shapes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...errors import ModelError, first_line
+from ...protos import FLOAT, messages
+from ..card import Card
+
+if TYPE_CHECKING:
+    import onnx
+
+Values = dict[str, NDArray[Any]]
+
+
+def session(data: bytes, where: str) -> Any:
+    """Open a session on the CPU, one thread, quiet. Raises ModelError when ONNX Runtime cannot take the file."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # on by default from 1.29
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    options.enable_cpu_mem_arena = False
+    try:
+        return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    except Exception as e:  # onnxruntime's own exceptions have no common base
+        raise ModelError(f"{where}: ONNX Runtime, which serves it, cannot load it: {first_line(e)}") from e
+
+
+def run(opened: Any, feeds: Mapping[str, NDArray[Any]], where: str) -> Values:
+    """Return every output by name. Raises ModelError when the graph cannot be run with these inputs."""
+    names = [o.name for o in opened.get_outputs()]
+    try:
+        return dict(zip(names, opened.run(names, dict(feeds)), strict=True))
+    except Exception as e:  # as above
+        raise ModelError(f"{where}: ONNX Runtime, which serves it, cannot run it: {first_line(e)}") from e
+
+
+def trace(model: onnx.ModelProto, feeds: Mapping[str, NDArray[Any]], where: str) -> Values:
+    """Return every value that some node makes, by name. Raises ModelError as `run`."""
+    traced: onnx.ModelProto = messages().ModelProto()
+    traced.CopyFrom(model)
+    del traced.graph.output[:], traced.graph.value_info[:]
+    names = dict.fromkeys(n for node in traced.graph.node for n in node.output if n)
+    traced.graph.output.extend(messages().ValueInfoProto(name=n) for n in names)
+    return run(session(traced.SerializeToString(), where), feeds, where)
+
+
+def single_input(model: onnx.ModelProto) -> onnx.ValueInfoProto | None:
+    """The graph's input, if there is one only and it is float32."""
+    stored = {t.name for t in model.graph.initializer}
+    found = [v for v in model.graph.input if v.name not in stored]
+    if len(found) != 1 or found[0].type.tensor_type.elem_type != FLOAT:
+        return None
+    return found[0]
+
+
+def dims(value: onnx.ValueInfoProto) -> tuple[int, ...]:
+    """The declared dimensions; 0 for one that is not fixed."""
+    return tuple(int(d.dim_value) for d in value.type.tensor_type.shape.dim)
+
+
+def samples(shape: Sequence[int], count: int, seed: int = 0) -> NDArray[np.float32]:
+    """Samples (count, *shape) as a standardised input may look, the same every time."""
+    return np.random.default_rng(seed).normal(size=(count, *shape)).astype(np.float32)
+
+
+def close(one: NDArray[Any], other: NDArray[Any], tolerance: float = 1e-3) -> bool:
+    """Whether two results are equal up to rounding, measured by the largest value."""
+    if one.shape != other.shape:
+        return False
+    whole = np.isfinite(one) & np.isfinite(other)
+    size = max(1e-3, float(np.abs(other[whole]).max(initial=0)))
+    return bool(np.allclose(one, other, rtol=tolerance, atol=tolerance * size, equal_nan=True))
+
+
+def window_shape(card: Card) -> tuple[int, ...] | None:
+    """What a gateway gives for one sample; None where features are computed: how many is the agent's part."""
+    if card.image is not None:
+        return card.image.shape
+    return None if card.features else (len(card.channels), card.window.length)

@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Graphs that were exported for a fixed batch take any, with the results that the file as it came gives for each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from fedge_models.errors import ModelError
+from fedge_models.graph.card import Card, Channel, WindowSpec, write_card
+from fedge_models.graph.intake import read_model
+from fedge_models.graph.trainable import TrainableGraph
+from support.graphs import N, check_gradient, ints, normal, run_ort, small
+
+H = 3  # width of what is recurrent
+
+Case = tuple[list[onnx.NodeProto], dict[str, np.ndarray], tuple[int, ...], tuple[int, ...]]  # nodes, tensors, x, y
+
+
+def taken(case: Case, folder: Path, batch: int = 1, opset: int = 18) -> tuple[onnx.ModelProto, bytes]:
+    """The file as an exporter leaves it, and as it is taken in."""
+    nodes, tensors, x, y = case
+    model = small(nodes, tensors, x, y, opset)
+    for value in (model.graph.input[0], model.graph.output[0]):
+        value.type.tensor_type.shape.dim[0].dim_value = batch
+    channels = tuple(Channel(f"c{i}") for i in range(x[0]))
+    card = Card("regress", channels, WindowSpec(1, x[-1] if len(x) > 1 else 1, 1), ("mean",) if len(x) == 1 else ())
+    write_card(model, card)
+    (folder / "m.onnx").write_bytes(model.SerializeToString())
+    data = read_model(folder / "m.onnx")
+    (folder / "again.onnx").write_bytes(data)
+    assert read_model(folder / "again.onnx") == data
+    return model, data
+
+
+def one_by_one(model: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
+    return np.concatenate([run_ort(model.SerializeToString(), row[None]).reshape(1, -1) for row in x])
+
+
+def recurrent(op: str, gates: int, *states: str) -> list[onnx.NodeProto]:
+    layer = N(op, ["t", "w", "r", "b", "", *states], ["seq", "last"], hidden_size=H)
+    return [N("Transpose", ["x"], ["t"], perm=[2, 0, 1]), layer]
+
+
+def weights(gates: int) -> dict[str, np.ndarray]:
+    return {"w": normal(1, gates * H, 2), "r": normal(1, gates * H, H), "b": normal(1, 2 * gates * H)}
+
+
+HEADS = [  # as nn.MultiheadAttention is exported: (time, batch, width), then heads beside the batch
+    N("MatMul", ["x", "w"], ["e"]),
+    N("Transpose", ["e"], ["t"], perm=[1, 0, 2]),
+    N("Reshape", ["t", "split"], ["s"]),
+    N("Transpose", ["s"], ["q"], perm=[1, 0, 2]),
+    N("Transpose", ["s"], ["k"], perm=[1, 2, 0]),
+    N("MatMul", ["q", "k"], ["qk"]),
+    N("Softmax", ["qk"], ["p"], axis=-1),
+    N("MatMul", ["p", "q"], ["a"]),
+    N("Transpose", ["a"], ["at"], perm=[1, 0, 2]),
+    N("Reshape", ["at", "rows"], ["ar"]),
+    N("Gemm", ["ar", "v"], ["o"]),
+    N("Reshape", ["o", "back"], ["ob"]),
+    N("Transpose", ["ob"], ["y"], perm=[1, 0, 2]),
+]
+W42 = {"w": normal(4, 2)}
+CASES: dict[str, Case] = {
+    "Reshape": (
+        [N("Reshape", ["x", "s"], ["r"]), N("MatMul", ["r", "w"], ["y"])], {"s": ints(1, 4), **W42}, (4,), (2,)
+    ),
+    "Reshape with -1": (
+        [N("Reshape", ["x", "s"], ["r"]), N("MatMul", ["r", "w"], ["y"])], {"s": ints(1, -1), **W42}, (2, 2), (2,)
+    ),
+    "Split": (
+        [N("Split", ["x"], ["a"], axis=0, num_outputs=1), N("MatMul", ["a", "w"], ["z"]),
+         N("Reshape", ["z", "s"], ["y"])],
+        {"s": ints(1, 2), **W42}, (4,), (2,),
+    ),
+    "Expand": (
+        [N("Unsqueeze", ["x", "one"], ["u"]), N("Expand", ["u", "s"], ["e"]), N("MatMul", ["e", "w"], ["z"]),
+         N("Reshape", ["z", "t"], ["y"])],
+        {"one": ints(1), "s": ints(1, 3, 4), "t": ints(1, 6), **W42}, (4,), (6,),
+    ),
+    "Tile": (
+        [N("Unsqueeze", ["x", "one"], ["u"]), N("Tile", ["u", "s"], ["e"]), N("MatMul", ["e", "w"], ["z"]),
+         N("Reshape", ["z", "t"], ["y"])],
+        {"one": ints(1), "s": ints(1, 3, 1), "t": ints(1, 6), **W42}, (4,), (6,),
+    ),
+    "heads beside the batch": (
+        HEADS,
+        {"split": ints(5, 2, 2), "rows": ints(5, 4), "back": ints(5, 1, 4), "w": normal(4, 4), "v": normal(4, 4)},
+        (5, 4), (5, 4),
+    ),
+    "first token": (
+        [N("Concat", ["token", "x"], ["c"], axis=1), N("MatMul", ["c", "w"], ["z"]),
+         N("Gather", ["z", "at"], ["y"], axis=1)],
+        {"token": normal(1, 1, 4), "at": np.array(0, np.int64), **W42}, (3, 4), (2,),
+    ),
+    "zero states of an LSTM": (
+        [*recurrent("LSTM", 4, "/h0", "/h0"), N("Squeeze", ["last", "zero"], ["y"])],
+        {"/h0": np.zeros((1, 1, H), np.float32), "zero": ints(0), **weights(4)}, (2, 6), (H,),
+    ),
+    "learnt state of a GRU": (
+        [*recurrent("GRU", 3, "h0"), N("Squeeze", ["last", "zero"], ["y"])],
+        {"h0": normal(1, 1, H), "zero": ints(0), **weights(3)}, (2, 6), (H,),
+    ),
+    "LSTM laid out by Reshape": (
+        [*recurrent("LSTM", 4, "/h0", "/h0"), N("Transpose", ["seq"], ["m"], perm=[0, 2, 1, 3]),
+         N("Reshape", ["m", "s"], ["o"]), N("Transpose", ["o"], ["y"], perm=[1, 0, 2])],
+        {"/h0": np.zeros((1, 1, H), np.float32), "s": ints(6, 1, H), **weights(4)}, (2, 6), (6, H),
+    ),
+    "sizes computed from a Shape": (
+        [N("Shape", ["x"], ["n"]), N("Slice", ["n", "a", "b"], ["two"]), N("Concat", ["lead", "two"], ["s"], axis=0),
+         N("Reshape", ["x", "s"], ["r"]), N("MatMul", ["r", "w"], ["z"]), N("Reshape", ["z", "t"], ["y"])],
+        {"a": ints(1), "b": ints(3), "lead": ints(1, 1), "t": ints(1, 6), **W42}, (3, 4), (6,),
+    ),
+    "Slice over the batch": (
+        [N("Slice", ["x", "a", "b", "a"], ["c"]), N("MatMul", ["c", "w"], ["y"])],
+        {"a": ints(0), "b": ints(1), **W42}, (4,), (2,),
+    ),
+    "Resize to sizes": (
+        [N("Resize", ["x", "", "", "s"], ["r"]), N("Conv", ["r", "k"], ["y"])],
+        {"s": ints(1, 2, 12), "k": normal(2, 2, 1)}, (2, 6), (2, 12),
+    ),
+    "result with time first": (
+        [N("Transpose", ["x"], ["t"], perm=[1, 0, 2]), N("MatMul", ["t", "w"], ["y"])], W42, (3, 4), (3, 2)
+    ),
+    "result without its batch": ([N("MatMul", ["x", "w"], ["m"]), N("Squeeze", ["m"], ["y"])], W42, (4,), (2,)),
+    "mean over groups": (
+        [N("Reshape", ["x", "s"], ["g"]), N("ReduceMean", ["g", "two"], ["m"], keepdims=0),
+         N("MatMul", ["m", "w"], ["y"])],
+        {"s": ints(1, 4, 3), "two": ints(2), **W42}, (12,), (2,),
+    ),
+    "Einsum": ([N("Einsum", ["x", "w"], ["e"], equation="btc,ck->btk"), N("Reshape", ["e", "s"], ["y"])],
+               {"s": ints(1, 6), **W42}, (3, 4), (6,)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_batch_of_one_is_freed(name: str, tmp_path: Path) -> None:
+    model, data = taken(CASES[name], tmp_path)
+    x = normal(5, *CASES[name][2])
+    expected, y = one_by_one(model, x), run_ort(data, x)
+    np.testing.assert_allclose(y.reshape(5, -1), expected, rtol=1e-5, atol=1e-6)
+    graph = TrainableGraph.load(data)
+    graph.probe()
+    np.testing.assert_allclose(graph.forward(x), y, rtol=1e-4, atol=1e-5)
+    check_gradient(onnx.ModelProto.FromString(data), x)
+
+
+def test_zero_states_are_no_parameters_and_learnt_ones_are(tmp_path: Path) -> None:
+    _, data = taken(CASES["zero states of an LSTM"], tmp_path)
+    assert {t.name for t in TrainableGraph.load(data).layout} == {"w", "r", "b"}
+    _, data = taken(CASES["learnt state of a GRU"], tmp_path)
+    assert {t.name for t in TrainableGraph.load(data).layout} == {"w", "r", "b", "h0"}
+
+
+@pytest.mark.parametrize("batch", [3, 8])
+def test_larger_batch_is_freed_as_well(batch: int, tmp_path: Path) -> None:
+    nodes = [N("Reshape", ["x", "s"], ["r"]), N("MatMul", ["r", "w"], ["z"]), N("Reshape", ["z", "t"], ["y"])]
+    case: Case = (nodes, {"s": ints(batch * 3, 4), "t": ints(batch, 6), **W42}, (3, 4), (6,))
+    model, data = taken(case, tmp_path, batch)
+    x = normal(batch, 3, 4)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    np.testing.assert_allclose(run_ort(data, x[:2]), session.run(None, {"x": x})[0][:2], rtol=1e-5, atol=1e-6)
+    graph = TrainableGraph.load(data)
+    graph.probe()
+    assert any(f"a batch of {batch}" in note for note in graph.notes)
+
+
+MIXED: dict[str, list[onnx.NodeProto]] = {
+    "normalised over the batch": [N("Softmax", ["x"], ["p"], axis=0), N("MatMul", ["p", "w"], ["y"])],
+    "less the mean of the batch": [
+        N("ReduceMean", ["x", "first"], ["m"]), N("Sub", ["x", "m"], ["d"]), N("MatMul", ["d", "w"], ["y"])
+    ],
+    "a running sum over samples": [N("CumSum", ["x", "first0"], ["c"]), N("MatMul", ["c", "w"], ["y"])],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MIXED)
+def test_graph_that_mixes_samples_is_refused(name: str, tmp_path: Path) -> None:
+    tensors = {"first": ints(0), "first0": np.array(0, np.int64), **W42}
+    with pytest.raises(ModelError, match="it mixes the samples"):
+        taken((MIXED[name], tensors, (4,), (2,)), tmp_path)
+
+
+def test_graph_that_takes_samples_apart_says_how_to_export_it(tmp_path: Path) -> None:
+    nodes = [N("Gather", ["x", "at"], ["a"], axis=0), N("Reshape", ["a", "s"], ["r"]), N("MatMul", ["r", "w"], ["y"])]
+    tensors = {"at": np.array(0, np.int64), "s": ints(1, 4), **W42}
+    with pytest.raises(ModelError, match=r"dynamic_shapes=\{'x': \{0: 'batch'\}\}"):
+        TrainableGraph.load(taken((nodes, tensors, (4,), (2,)), tmp_path)[1]).probe()
