@@ -61,6 +61,7 @@ class Follower:
         self._delimiter, self._width = "", 0
         self._open: list[str] = []  # lines of a row whose quote is not closed yet
         self._waited = False  # for the rest of it
+        self._lost_at: float | None = None  # when rows were found to be missing
         self._header: tuple[str | None, str | None] = None, None  # of `_rows`, and the later one within the file
         self._forward: dict[str, order.Forward] = {}  # per tag where a row is of one, else of all
 
@@ -87,6 +88,8 @@ class Follower:
         if tail is not None and tail.at.header is not None and self._key(tail) != self._header:
             self._emit_open()
             self._begin(tail)
+        if tail is not None and tail.lost:
+            self._say_lost(tail)
         if tail is not None and tail.fresh and self._rows is not None:
             tail.fresh = False
             self._rows.begin()
@@ -99,9 +102,18 @@ class Follower:
         if self._started_over and time.monotonic() - self._began > ANNOUNCED_S:
             self._started_over = ""
             self._host.problem("started over", None)
+        if self._lost_at is not None and time.monotonic() - self._lost_at > ANNOUNCED_S:
+            self._lost_at = None
+            self._host.problem("rows", None)
         if not self._open:
             self._save()
         return bool(lines)
+
+    def _say_lost(self, tail: Tail) -> None:
+        """Count rows that may be missing, and make them a problem for a day."""
+        text, tail.lost, self._lost_at = tail.lost, "", time.monotonic()
+        self._faults.note("stretches of rows that were never seen", text)
+        self._host.problem("rows", text)
 
     @staticmethod
     def _key(tail: Tail) -> tuple[str | None, str | None]:

@@ -39,9 +39,9 @@ class Faults:
         self._count, self.state = count, state
         self.lasting: dict[str, int] = {}  # subject -> how many times since the last good one
 
-    def note(self, kind: str, example: str) -> None:
+    def note(self, kind: str, example: str, by: int = 1) -> None:
         """Count something that is no fault of the file."""
-        self._count(kind, 1, printable(example))
+        self._count(kind, by, printable(example))
 
     def add(self, kind: str, example: str, subject: str) -> None:
         """Count a fault; a problem once it came so many times in a row."""

@@ -29,6 +29,10 @@ class Opened:
         """The number of the file itself, whatever its name is."""
         return os.fstat(self._file.fileno()).st_ino
 
+    def changed_ns(self) -> int:
+        """When it was changed last."""
+        return os.fstat(self._file.fileno()).st_mtime_ns
+
     def size(self) -> int:
         """How many bytes it has."""
         return os.fstat(self._file.fileno()).st_size

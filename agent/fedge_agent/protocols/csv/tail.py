@@ -2,15 +2,14 @@
 """Read the complete lines that are appended to a file, through rotation, truncation and restarts.
 
 A last line without its end is waited for. A file that was replaced (rotated) is read to its end, wherever in the folder
-it was moved to; then the new one is read from its beginning. A file that was truncated or rewritten in place is read
-from its beginning. Inode, size and the last bytes before the position tell these apart: an inode alone is soon used
-again. A copy that took its place, and has the same rows with their times up to the position, is read on. `save` stores
-the position.
+it was moved to; then those that were rotated away since then; then the new one. A file that was truncated or rewritten
+in place is read from its beginning, but for rows with a date that were read before. Inode, size and the last bytes
+before the position tell these apart: an inode alone is soon used again. A copy that took its place, and has the same
+rows with their times up to the position or elsewhere, is read on. `save` stores the position.
 """
 
 from __future__ import annotations
 
-import re
 import zlib
 from contextlib import suppress
 from pathlib import Path
@@ -27,9 +26,10 @@ from .faults import Faults
 from .form import TableForm
 from .lines import CHUNK, MAX_LINE, count_undecodable
 from .opened import Opened, open_file
+from .recent import DATED_BYTES, Recent
+from .rotated import Rotation, lost_between, time_of
 
-MARK = 64
-_DATED = re.compile(rb"(?<!\d)20\d\d(?:\d{4})?(?!\d)|(?<!\d)1\d{9}")  # a year, a day, or seconds since 1970
+MARK = 256
 MOVED = 50  # files of the folder that are compared, the newest first
 MOVED_PACKED = 2  # of those that were compressed, which take longer
 
@@ -79,6 +79,13 @@ class Tail:
         self.at, self._saved = load(position) if at is None else at, b""
         self._from_end = from_end and self.at.header is None
         self.header_changed: str | None = None
+        self._alone = at is None  # no pattern names the other files
+        self._recent = Recent(bool(form.time_column), faults)
+        self._rotation = Rotation(path, bool(form.time_column), self._begins)
+        self._resume = b""  # the bytes behind which this file may go on
+        self._stat: tuple[int, int] | None = None  # size and time of the last change, at the last look
+        self._ended = False  # the file was read to its end, and another one is to take its place
+        self.lost = ""  # words about rows that were never seen; whoever takes them withdraws them
         self.fresh = False  # the next row is the first one of the file; whoever takes it withdraws it
 
     def lines(self, complete: bool = False) -> list[str]:
@@ -91,13 +98,20 @@ class Tail:
         assert self._file is not None
         replaced = self._replaced()
         if not replaced and self._rewritten():
-            self._begin()
+            self._written_anew()
+            replaced = self._replaced()
         if self.at.offset == 0 and not self._read_header(replaced or complete):
             return self._next_file() if replaced else []
         if self.header_changed is not None:
             return []
+        before, self._stat = self._stat, (self._file.size(), self._file.changed_ns())
         found = self._chunk(last=replaced or complete)
-        return found or (self._next_file() if replaced else [])
+        if not found and replaced:
+            return self._next_file()
+        if not found and self._is_overwritten(before):
+            self._begin(resume=False)
+            return self.lines(complete)
+        return found
 
     def position(self) -> bytes:
         """How far was read."""
@@ -130,18 +144,40 @@ class Tail:
             self._encoding, self.at.inode = None, self._inode()
             return
         moved = None if last or not self.at.offset else self._moved()
+        self._take(moved, gone=self.at.offset > 0 and not self._ended)
+
+    def _take(self, moved: Opened | None, gone: bool = False) -> None:
+        """Go on in a file that was moved, or begin with the one that is there. gone: that which was read is not."""
+        assert self._file is not None
         if moved is not None:
             self._file.close()
             self._file = moved
         self._encoding = None
         self.at.inode = self._inode()
         if moved is None:
+            before = self.at.mark if gone and self.at.header is not None else b""
             self._begin()
+            self._note_gone(before)
+
+    def _written_anew(self) -> None:
+        """The file was truncated or written anew in place: of a copy that was made before, the rest is read first."""
+        self._take(self._moved() if self._alone and self._is_copy() else None)
+
+    def _note_gone(self, mark: bytes) -> None:
+        """Say that rows may be missing when nothing goes on where reading had stopped."""
+        if not mark or self._find_resumed():
+            return
+        form, header = self._form, self.at.header
+        lines = mark.decode(self.encoding.name, "replace").split("\n")[::-1]
+        last, first = time_of(lines, header, form), self._begins(self._path)
+        if first is not None and last is not None and first < last:
+            return  # written anew with old rows
+        self.lost = lost_between(last, first, "the file that was read is gone")
 
     def _is_copy(self) -> bool:
         """Whether another file with the same bytes before the position is a copy of the one that was read, with more
         rows. Rows without a date may be alike and yet new."""
-        return bool(self._form.time_column and _DATED.search(self.at.mark))
+        return bool(self._form.time_column and DATED_BYTES.search(self.at.mark))
 
     def _moved(self) -> Opened | None:
         """The file of the folder whose bytes before the position are those that were read, or None."""
@@ -162,15 +198,67 @@ class Tail:
         return self._file.inode()
 
     def _next_file(self) -> list[str]:
-        """Switch to the file that took the name of the one that was read to its end."""
+        """Switch to the file that came behind the one that was read to its end: one that was rotated away, too, or that
+        which took its name."""
+        assert self._file is not None
+        between, lost = self._rotation.next(self._file, self._last_time()) if self._alone else (None, "")
+        self.lost, self._ended = lost or self.lost, True
         self.close()
+        if between is not None:
+            self._file, self.at.inode = between, between.inode()
+            self._begin(resume=False)
+            return []
+        self._rotation.end()
         with suppress(FileNotFoundError):  # between the two there may be none
             self._open(last=True)
         return []
 
-    def _begin(self) -> None:
+    def _begins(self, path: Path) -> int | None:
+        """The time of a file's first row, if it has the header of this one."""
+        other = Tail(path, self._position, False, self._form, Faults(), Position())
+        try:
+            lines = other.lines(complete=True)
+            return time_of(lines, other.at.header, self._form) if other.at.header == self.at.header else None
+        except DataError as e:
+            self._faults.note("files that cannot be read", f"{path.name}: {e}")
+        except OSError:
+            pass
+        finally:
+            other.close()
+        return None
+
+    def _last_time(self) -> int | None:
+        """The time of the last row before the position."""
+        assert self._file is not None
+        begin = max(0, self.at.offset - CHUNK // 4)
+        lines = self.encoding.lines(self._file.pread(self.at.offset - begin, begin))
+        return time_of(reversed(lines), self.at.header, self._form)
+
+    def _begin(self, resume: bool = True) -> None:
+        """Begin with a file. resume: it may have the rows that were read, and others behind them."""
+        self._resume = self.at.mark if resume and self._is_copy() else b""
+        self._recent.begin()
         self.at.offset, self.at.mark, self._skipping, self._encoding = 0, b"", False, None
-        self.at.columns = None
+        self.at.columns, self._stat, self._ended = None, None, False
+
+    def _find_resumed(self) -> int:
+        """The place behind the bytes that stood before the position; 0: they are not in this file."""
+        assert self._file is not None
+        mark, at = self._resume, 0
+        while mark and (data := self._file.pread(CHUNK, at)):
+            if (place := data.rfind(mark)) >= 0:
+                return at + place + len(mark)
+            if len(data) < CHUNK:
+                break
+            at += CHUNK - len(mark)
+        return 0
+
+    def _is_overwritten(self, before: tuple[int, int] | None) -> bool:
+        """Whether a file of few rows was changed in other places than at its end, as files of a fixed length are."""
+        if before is None or self._stat is None:
+            return False
+        is_inside = before[0] == self._stat[0] == self.at.offset and before[1] != self._stat[1]
+        return is_inside and self._recent.is_whole()
 
     @property
     def encoding(self) -> Encoding:
@@ -217,6 +305,9 @@ class Tail:
         if self._from_end:
             self._move(self._last_line_end())
         self._from_end = False
+        if place := self._find_resumed():
+            self._move(max(place, end))
+        self._resume = b""
         return True
 
     def _find_header(self, last: bool) -> tuple[str, int] | None:
@@ -264,7 +355,8 @@ class Tail:
             found = self.encoding.lines(whole)
             count_undecodable(self.encoding, whole, found, self._faults)
             comment = self._form.comment
-            if found := [line for line in found if line.strip() and not (comment and line.startswith(comment))]:
+            found = [line for line in found if line.strip() and not (comment and line.startswith(comment))]
+            if found := self._recent.new(found):
                 return found
         return []
 

@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files that are rotated faster than they are read, and files that always hold the newest rows: each row once."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fedge_agent.protocols.csv import tail as tails
+from fedge_agent.protocols.csv.faults import Faults
+from fedge_agent.protocols.csv.form import TableForm
+from fedge_agent.sources.files import FilesSource
+from fedge_agent.sources.files_config import FilesConfig
+from fedge_models.system.settings import Positive
+from support.recording_host import RecordingHost
+
+HEADER = "t,a\n"
+READ_BEFORE = "rows that were read before, in a file written anew"
+
+
+def rows(begin: int, end: int) -> str:
+    return "".join(f"2026-11-24T{8 + i // 3600:02}:{i // 60 % 60:02}:{i % 60:02}Z,{i}\n" for i in range(begin, end))
+
+
+class Running:
+    """A tail that goes on reading, and what it counted."""
+
+    def __init__(self, folder: Path, timed: bool = True) -> None:
+        self.path, self.counts = folder / "press.csv", dict[str, int]()
+        form = TableForm(time_column="t" if timed else "")
+        self.tail = tails.Tail(self.path, folder / "position", False, form, Faults(self._count))
+
+    def _count(self, what: str, by: int = 1, example: str = "") -> None:
+        self.counts[what] = self.counts.get(what, 0) + by
+
+    def look(self) -> list[int]:
+        """The values of all rows that are new: a rotation takes some polls without any."""
+        found: list[str] = []
+        quiet = 0
+        while quiet < 8:
+            new = self.tail.lines()
+            quiet = 0 if new else quiet + 1
+            found += new
+        return [int(line.rpartition(",")[2]) for line in found]
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Iterator[Running]:
+    running = Running(tmp_path)
+    yield running
+    running.tail.close()
+
+
+def started(folder: Path, **keys: Any) -> tuple[list[float], RecordingHost]:
+    """The values that one start of the source reads, and its host."""
+    host = RecordingHost(folder)
+    left = [10]
+
+    def wait(timeout: float | None = None) -> bool:
+        left[0] -= 1
+        if left[0] <= 0:
+            host.stop.set()
+        return host.stop.is_set()
+
+    host.stop.wait = wait  # type: ignore[method-assign]
+    config = FilesConfig(folder / "press.csv", tail=True, start="begin", poll=Positive(0), time_column="t", **keys)
+    FilesSource("csv", config).run(["a"], host)
+    return [float(r.value) for r in host.readings], host
+
+
+NAMES = {
+    "numbers that rise with age": ["press.csv.3", "press.csv.2", "press.csv.1"],
+    "numbers that fall with age": ["press.csv.0", "press.csv.1", "press.csv.2"],
+    "days": ["press.csv-20261122", "press.csv-20261123", "press.csv-20261124"],
+    "days before the extension": ["press_2026-11-22.csv", "press_2026-11-23.csv", "press_2026-11-24.csv"],
+    "compressed": ["press.csv.3.gz", "press.csv.2.gz", "press.csv.1"],
+}
+
+
+def rotate(folder: Path, name: str, text: str) -> None:
+    """Write a file that was rotated away; the first one is what is there, which goes on."""
+    here = folder / "press.csv"
+    if here.exists():
+        with here.open("a") as file:
+            file.write(text)
+        here.rename(folder / name.removesuffix(".gz"))
+    else:
+        (folder / name.removesuffix(".gz")).write_text(HEADER + text)
+    if name.endswith(".gz"):
+        plain = folder / name.removesuffix(".gz")
+        (folder / name).write_bytes(gzip.compress(plain.read_bytes()))
+        plain.unlink()
+
+
+@pytest.mark.parametrize("names", NAMES)
+@pytest.mark.parametrize("running", [True, False])
+def test_files_that_were_rotated_away_before_they_were_read_are_read_in_order(
+    tmp_path: Path, made: Running, names: str, running: bool
+) -> None:
+    path = tmp_path / "press.csv"
+    path.write_text(HEADER + rows(0, 5))
+    assert made.look() == list(range(5)) if running else started(tmp_path)[0] == list(range(5))
+    for i, name in enumerate(NAMES[names]):
+        rotate(tmp_path, name, rows(5 + 10 * i, 15 + 10 * i))
+    (tmp_path / "press_2.csv").write_text(HEADER + rows(7, 40))  # of another machine
+    path.write_text(HEADER + rows(35, 40))
+    if running:
+        assert made.look() == list(range(5, 40)) and not made.counts and not made.tail.lost
+    else:
+        found, host = started(tmp_path)
+        assert found == list(range(5, 40)) and not host.problems and not host.counts
+        assert started(tmp_path)[0] == []
+
+
+def test_files_that_are_rotated_before_the_first_row_are_read(tmp_path: Path, made: Running) -> None:
+    made.path.write_text(HEADER)
+    assert made.look() == []
+    for i in range(6):
+        made.path.rename(tmp_path / f"press.csv.{i}")
+        made.path.write_text(HEADER + rows(10 * i, 10 * i + 10))
+    assert made.look() == list(range(60))
+    made.path.rename(tmp_path / "press.csv.6")
+    made.path.write_text(HEADER + rows(60, 70))
+    assert made.look() == list(range(60, 70))
+
+
+@pytest.mark.parametrize("which", ["the next one", "the one that was read", "one of numbers"])
+def test_rows_that_nobody_can_find_are_a_problem(tmp_path: Path, which: str) -> None:
+    path = tmp_path / "press.csv"
+    path.write_text(HEADER + rows(0, 5))
+    assert started(tmp_path)[0] == [0, 1, 2, 3, 4]
+    if which == "the one that was read":
+        path.unlink()
+    elif which == "the next one":
+        rotate(tmp_path, "press.csv.2", rows(5, 15))
+    else:
+        rotate(tmp_path, "press.csv.3", rows(5, 15))
+        (tmp_path / "press.csv.1").write_text(HEADER + rows(30, 40))
+    path.write_text(HEADER + rows(40, 45))
+    found, host = started(tmp_path)
+    assert found[-5:] == [40, 41, 42, 43, 44]
+    last = "08:00:04" if which == "the one that was read" else "08:00:14"
+    first = "08:00:30" if which == "one of numbers" else "08:00:40"
+    assert f"rows between 2026-11-24 {last} and 2026-11-24 {first} were never seen" in host.problems["rows"]
+    assert host.counts["stretches of rows that were never seen"] == 1
+
+
+@pytest.mark.parametrize("how", ["replaced", "in place", "in two parts"])
+def test_a_file_that_always_has_the_newest_rows_gives_each_row_once(tmp_path: Path, made: Running, how: str) -> None:
+    made.path.write_text(HEADER + rows(0, 50))
+    found = made.look()
+    for begin in (10, 20, 30, 35, 80, 130, 140):
+        text = HEADER + rows(begin, begin + 50)
+        if how == "replaced":
+            (tmp_path / "new").write_text(text)
+            (tmp_path / "new").replace(made.path)
+        elif how == "in place":
+            made.path.write_text(text)
+        else:
+            made.path.write_text(text[:200])
+            found += made.look()
+            made.path.write_text(text)
+        found += made.look()
+    assert found == list(range(190)) and set(made.counts) <= {READ_BEFORE}
+
+
+def test_a_file_of_the_newest_rows_is_read_on_after_a_restart(tmp_path: Path) -> None:
+    path, all_rows = tmp_path / "press.csv", list[float]()
+    for begin in (0, 10, 20, 40):
+        path.write_text(HEADER + rows(begin, begin + 50))
+        found, host = started(tmp_path)
+        all_rows += found
+        assert not host.problems
+    assert all_rows == list(range(90))
+    path.write_text(HEADER + rows(120, 170))
+    found, host = started(tmp_path)
+    assert found == list(range(120, 170)) and "08:01:29 and 2026-11-24 08:02:00" in host.problems["rows"]
+
+
+def test_a_file_of_a_fixed_length_that_is_written_over_from_its_start_gives_each_row_once(
+    tmp_path: Path, made: Running
+) -> None:
+    made.path.write_text(HEADER + rows(100, 160))
+    found, length = made.look(), len(rows(100, 101))
+    with made.path.open("r+b", buffering=0) as file:
+        file.seek(len(HEADER))
+        for i in range(160, 200):
+            if i == 180:
+                found += made.look()
+            before = made.path.stat().st_mtime_ns
+            while made.path.stat().st_mtime_ns == before:  # a coarse clock of the file system
+                file.seek(len(HEADER) + (i - 160) * length)
+                file.write(rows(i, i + 1).encode())
+    assert found + made.look() == list(range(100, 200))
+    made.path.touch()
+    assert made.look() == []
+
+
+def test_rows_without_a_time_may_be_alike(tmp_path: Path) -> None:
+    made = Running(tmp_path, timed=False)
+    made.path.write_text("a\n1\n2\n")
+    assert made.look() == [1, 2]
+    made.path.write_text("a\n1\n")
+    assert made.look() == [1]
+    made.tail.close()
+
+
+def test_what_was_written_before_a_copy_and_a_cut_is_read_in_the_copy(tmp_path: Path, made: Running) -> None:
+    made.path.write_text(HEADER + rows(0, 20))
+    assert made.look() == list(range(20))
+    with made.path.open("a") as file:
+        file.write(rows(20, 30))
+    (tmp_path / "press.csv.1").write_bytes(made.path.read_bytes())
+    made.path.write_text(HEADER + rows(30, 35))
+    assert made.look() == list(range(20, 35))
+
+
+def test_a_file_that_is_removed_when_it_was_read_and_comes_later_has_lost_no_row(tmp_path: Path, made: Running) -> None:
+    made.path.write_text(HEADER + rows(0, 5))
+    assert made.look() == [0, 1, 2, 3, 4]
+    made.path.unlink()
+    assert made.tail.lines() == []
+    with pytest.raises(FileNotFoundError):
+        made.tail.lines()
+    made.path.write_text(HEADER + rows(9, 12))
+    assert made.look() == [9, 10, 11] and not made.tail.lost
