@@ -156,15 +156,22 @@ def _iso(text: str, zone: tzinfo) -> int:
     year, month, day, hour, minute, second, fraction, offset = found.group(*_PARTS)
     fraction_ns = int(fraction[:9].ljust(9, "0")) if fraction else 0
     try:
-        time_of_day = int(hour or 0), int(minute or 0), int(second or 0)
+        time_of_day, behind_s = _time_of_day(int(hour or 0), int(minute or 0), int(second or 0), fraction_ns)
         written = UTC if found["zone"] else _offset(offset)
         moment = datetime(int(year), int(month), int(day), *time_of_day, tzinfo=written or zone)
     except ValueError:
         raise _unreadable(text, "s") from None
     try:
-        return of(moment) + fraction_ns
+        return of(moment) + fraction_ns + behind_s * 10**9
     except OverflowError:
         raise _out_of_range(text) from None
+
+
+def _time_of_day(hour: int, minute: int, second: int, fraction_ns: int) -> tuple[tuple[int, int, int], int]:
+    """(a time of day that a calendar has, seconds behind it): 24:00:00 is the end of a day, :60 a leap second."""
+    if (hour, minute, second, fraction_ns) == (24, 0, 0, 0):
+        return (0, 0, 0), 86_400
+    return ((hour, minute, 59), 1) if second == 60 else ((hour, minute, second), 0)
 
 
 def _offset(text: str | None) -> tzinfo | None:

@@ -89,9 +89,7 @@ def parse(line: str, delimiter: str, strict: bool = False) -> list[str]:
         raise DataError("not CSV: it contains a NUL byte")
     spaces = delimiter == " "  # any number of them
     try:
-        made = csv.reader(
-            [line.strip() if spaces else line], delimiter=delimiter, strict=strict, skipinitialspace=spaces
-        )
+        made = csv.reader([line.strip() if spaces else line], delimiter=delimiter, strict=strict, skipinitialspace=True)
         return next(made, [])
     except csv.Error as e:
         # The module's own words for it advise the programmer.

@@ -64,7 +64,7 @@ def problems(path: Path, form: Form, tags: Sequence[str], follow: bool, advise: 
     found += [f"{what}: {counted[what][0]}" for what in often]
     if len(found) > MOST:
         found = [*found[:MOST], f"and {len(found) - MOST} more"]
-    return [f"{path}: {text}" for text in found[:-1]] + [f"{path}: {text}{advice}" for text in found[-1:]]
+    return [f"{path}: {text}" for text in found[:-1]] + [f"{path}: {text.rstrip('.')}{advice}" for text in found[-1:]]
 
 
 def timed(path: Path, form: Form, tags: Sequence[str]) -> list[tuple[int, list[Reading]]]:
@@ -193,6 +193,8 @@ class _Check:
             or "time_zone" in str(why)
         ):
             return str(why)
+        if not any(map(str.isdigit, cell)):
+            return f"{cell[:SHOWN]!r} is no time: such rows are left out; leave them out of the file"
         guessed = format_of([cell])
         return f"{cell[:SHOWN]!r} is no time; say time_format" + (f" = {_toml(guessed)}" if guessed else "")
 

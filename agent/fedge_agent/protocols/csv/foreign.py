@@ -34,6 +34,8 @@ _KINDS: tuple[tuple[bytes, str, str], ...] = (
     (b"\x89PNG", "a picture", 'pictures are read by a source of type = "images"'),
     (b"\xff\xd8\xff", "a picture", 'pictures are read by a source of type = "images"'),
     (b"{\\rtf", "an RTF document", "save it as plain text"),
+    (b"\xff\xfe\0\0", "UTF-32 text", "save it as UTF-8"),
+    (b"\0\0\xfe\xff", "UTF-32 text", "save it as UTF-8"),
 )
 _JSON = re.compile(rb'\s*(\{\s*["}]|\[\s*[{\]"\[])')
 _XML = re.compile(rb"\s*<(\?xml|!doctype|html|table|[A-Za-z][^,;\t>]*>(\s*\n\s*)?<)", re.I)

@@ -21,6 +21,7 @@ from .numbers import reader
 from .sample import Sample
 
 MAX_COLUMNS = 5000
+SHOWN = 40  # characters of a name
 _WITH_UNIT = re.compile(r"[+-]?\d[\d.,]*\s*[^\d\s.,:/-]{1,6}")
 _LETTERS = frozenset("äöüÄÖÜßéèêëàâçñóíáúôîïøåæØÅÆÉÈÊÀÇÑ°µμ²³½¼±·×ØΩ§€–’")
 _OF_WINCC = re.compile(r"\$RT_[A-Z]+\$")  # rows that WinCC writes about its log: $RT_COUNT$, $RT_OFF$
@@ -75,14 +76,21 @@ def understand(path: Path) -> Understood:
     made = [Column(n, k, c) for n, k, c in zip(names, kinds, columns, strict=True)]
     tags = guess_columns.tags(form, names, kinds, rows)
     if rows and not tags and "time" not in kinds:
+        first = [name[:SHOWN] for name in names[:3]]
+        why = "; its cells begin with an apostrophe: export numbers, not text" if _is_marked(rows[0]) else ""
         raise ConfigError(
-            f"{path}: no table was found: no column has numbers or times; its first names are {names[:3]}"
+            f"{path}: no table was found: no column has numbers or times{why}; its first names are {first}"
         )
     rank = _order(form, names, kinds, rows)
     doubts = _doubtful_rows(rows, tags) + header.doubts + found.doubts + _doubtful_order(rank, form, made)
     doubts += _doubtful_letters(form, names) + signs.doubts + _with_units(made)
     last = len([n for n, _ in read.lines if n > body[0][0]]) - len([n for n, _ in body[1:]])
     return Understood(form, made, doubts, tags, last, read.broken, rank)
+
+
+def _is_marked(row: Sequence[str]) -> bool:
+    """Whether a program kept its numbers from being taken for numbers."""
+    return any(cell.startswith("'") and any(map(str.isdigit, cell)) for cell in row)
 
 
 def _order(form: Form, names: Sequence[str], kinds: Sequence[str], rows: Sequence[Sequence[str]]) -> order.Order:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from . import guess_qualities, guess_times
+from . import guess_parts, guess_qualities, guess_times
 from .form import MARKERS, Form
 from .numbers import Read
 
@@ -26,10 +26,11 @@ _TIME_NAME = re.compile(
 )
 _TAG_NAME = re.compile(
     r"tag|name|point|variable|^var|signal|sensor|channel|item|kanal|messstelle|parameter|field|^id$|series|entity|metric"
-    r"|topic",
+    r"|topic|etiqueta|étiquette|señal|sinal|segnale|canal|nombre|nome|merker|bezeichnung|grandeur|grandezza|voie|grootheid",
     re.I,
 )
-_VALUE_NAME = re.compile(r"val|wert|reading|messung|measure|^state$", re.I)
+_VALUE_NAME = re.compile(r"val|wert|reading|messung|measure|^state$|waarde|medida|misura|mesure", re.I)
+_MOST = 0.8  # of the cells of a column of times: the others are words at the end, or wrong
 _DAYTIME = re.compile(r"\d{1,2}:\d\d(:\d\d([.,]\d{1,9})?)?(\s*[AaPp]\.?[Mm]\.?)?")
 _CLOCK = re.compile(r"\d{1,2}:\d\d(:\d\d([.,]\d{1,9})?)?(\s*[AaPp]\.?[Mm]\.?)?|[0-2]?\d[0-5]\d[0-5]\d")
 
@@ -120,14 +121,14 @@ class _Guesser:
         """Doubt about columns that may be times in a form that is not understood."""
         for i, column in enumerate(self.columns):
             name, text = self.names[i], self.kinds[i] == "text"
-            like = text and all(map(_LIKE_A_TIME.fullmatch, column[:50])) and len(set(column)) > 1
+            like = text and len(set(column)) > 1 and _share(column[:50], _LIKE_A_TIME) >= _MOST
             rises = i == 0 and len(column) > 2 and _rising(column, self.number) and column[0] != column[-1]
             ticks = not text and len(column) > 1 and (rises or _TIME_NAME.search(name) or _TICKS.search(name))
             if name not in known and (like or ticks):
                 how = "its times are not understood" if like else "it may be the times"
                 self.doubts.append(
-                    f"column {name!r}: {how}, e.g. {column[0][:40]!r}; say time_column and time_format. Without them, "
-                    "rows are taken to be 1 s apart (rate_hz)"
+                    f"column {name!r}: {how}, e.g. {guess_times.example(column)}; say time_column and time_format. "
+                    "Without them, rows are taken to be 1 s apart (rate_hz)"
                 )
 
     def _take_time(self, at: int, guess: guess_times.Guess, date: int | None = None) -> None:
@@ -141,6 +142,9 @@ class _Guesser:
             self.kinds[date] = "date"
         if guess.doubt:
             self.doubts.append(f"time_format {guess.doubt}")
+        if date is None and (odd := [c for c in self.columns[at] if not guess_times.reads(guess.format, c)]):
+            more = f" and {len(odd) - 1} more are no times" if len(odd) > 1 else " is no time"
+            self.doubts.append(f"column {self.names[at]!r}: {odd[0][:40]!r}{more}: such rows are left out")
 
     def _time(self, i: int) -> list[tuple[int, guess_times.Guess]]:
         """(how sure, format) of a column that may be the times."""
@@ -148,8 +152,9 @@ class _Guesser:
         if not cells or any(cell.casefold() in MARKERS for cell in cells):
             return []
         if self.kinds[i] == "number":
-            return self._numeric_time(i, cells, named)
-        found = guess_times.textual(cells)
+            numbers = [cell for cell in cells if self.number(cell) is not None]
+            return self._numeric_time(i, numbers if len(numbers) >= _MOST * len(cells) else cells, named)
+        found = guess_times.textual(cells) or guess_times.most(cells, _MOST)
         if not found:
             return []
         if all(map(_date_only, cells)):
@@ -193,6 +198,8 @@ class _Guesser:
     def find_tags(self) -> None:
         """Set the columns of a table with a row a value."""
         texts = [i for i, kind in enumerate(self.kinds) if kind == "text" and _TAG_NAME.search(self.names[i])]
+        if not texts:
+            texts = self._like_tags()
         values = [i for i, kind in enumerate(self.kinds) if kind == "number"]
         named = [i for i in values if _VALUE_NAME.search(self.names[i])]
         if not texts or not values or (len(values) > 1 and len(named) != 1):
@@ -206,6 +213,22 @@ class _Guesser:
         self.keys |= {"tag_column": self.names[tag], "value_column": self.names[value]}
         self.kinds[tag], self.kinds[value] = "tag", "value"
 
+    def _like_tags(self) -> list[int]:
+        """The column whose texts tell apart rows of one time, as the tags of a table with a row a value do."""
+        if "time" not in self.kinds or self.kinds.count("number") != 1:
+            return []
+        at = self.kinds.index("time")
+        moments = Counter(row[at] for row in self.rows)
+        several = sum(count for count in moments.values() if count > 1)
+        for i in (i for i, kind in enumerate(self.kinds) if kind == "text"):
+            distinct, pairs = len(set(self.columns[i])), len({(row[at], row[i]) for row in self.rows})
+            if 2 * several >= len(self.rows) and 1 < distinct <= len(self.rows) // 2 and pairs == len(self.rows):
+                self.doubts.append(
+                    f"column {self.names[i]!r} is taken for names of tags: it tells apart rows of one time"
+                )
+                return [i]
+        return []
+
 
 def roles(names: Sequence[str], rows: Sequence[Sequence[str]], number: Read) -> Roles:
     """What each column is."""
@@ -214,6 +237,7 @@ def roles(names: Sequence[str], rows: Sequence[Sequence[str]], number: Read) -> 
         made.find_time_by_name()
         return Roles(made.keys, made.kinds, made.doubts)
     made.find_time()
+    made.doubts += guess_parts.doubts(made.names, made.columns, made.kinds, made.keys.get("time_format"))
     made.find_qualities()
     own = made.keys.get("quality_column", "")
     of_values = "quality_columns" in made.keys or "{tag}" in own or own == "next"
@@ -242,6 +266,10 @@ def _unique(names: Sequence[str]) -> list[str]:
 
 def _date_only(cell: str) -> bool:
     return ":" not in cell and "T" not in cell and len(cell) <= 12
+
+
+def _share(cells: Sequence[str], pattern: re.Pattern[str]) -> float:
+    return sum(pattern.fullmatch(cell) is not None for cell in cells) / max(1, len(cells))
 
 
 def _rising(cells: Sequence[str], number: Read) -> bool:

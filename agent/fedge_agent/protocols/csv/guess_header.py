@@ -94,6 +94,11 @@ def _without(read: Sample, first: Line, rows: list[list[str]]) -> Found:
     doubts = []
     if len(before) > 1 and before and named is not read.names and not any(map(data_like, before)):
         doubts = [f"line {number - 1} has {len(before)} cells, the rows {width}: columns are called by their numbers"]
+        if read.delimiter == "," and len(before) < width < 2 * len(before):
+            what = "numbers with a decimal comma, without quotes, are cut into two columns (21,50 into 21 and 50)"
+            doubts.append(
+                f"perhaps {what}: if so, it cannot be read; have it written with another delimiter or in quotes"
+            )
     return Found({"columns": tuple(named), "skip_rows": _skipped(read, number)}, named, rows, doubts)
 
 

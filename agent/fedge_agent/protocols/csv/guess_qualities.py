@@ -14,15 +14,21 @@ from typing import Any, NamedTuple
 from .form import GOOD, UNCERTAIN
 from .quality import code
 
-_NAME = re.compile(r"qual|valid|status|state|g(ü|ue)te|(^|[^a-z])q$|_q$|\.q$", re.I)
+_NAME = re.compile(r"qual|calid|kwalit|valid|status|state|estado|stato|état|g(ü|ue)te|(^|[^a-z])q$|_q$|\.q$", re.I)
 _MAYBE = re.compile(r"fault|error|fehler|flag|health|alarm|st(ö|oe)rung|(^|[^a-z])ok$", re.I)
 _LABEL = re.compile(r"label|verdict|result|ergebnis|urteil|befund|class|klasse|judge", re.I)
-_GOOD_TOO = frozenset(("i.o.", "io", "gut", "normal", "in ordnung", "pass", "passed"))
+_GOOD_TOO = frozenset(
+    (
+        *("i.o.", "io", "gut", "normal", "in ordnung", "pass", "passed", "bueno", "buena", "bien", "válido", "bon"),
+        *("bonne", "valide", "buono", "valido", "bom", "goed", "dobra"),
+    )
+)
 _BAD = frozenset(
     (
         *("bad", "invalid", "false", "0", "2", "-1", "fail", "failed", "error", "fault", "faulty", "err", "stale"),
         *("questionable", "24", "28", "b", "i", "nok", "nio", "n.i.o.", "not ok", "notok", "ko", "fehler", "defect"),
         *("defekt", "störung", "stoerung", "schlecht", "ungültig", "alarm", "disconnected", "offline", "suspect"),
+        *("malo", "mala", "inválido", "mauvais", "mauvaise", "invalide", "cattivo", "non valido", "ruim", "slecht"),
     )
 )
 _WORDS = frozenset((*GOOD, *UNCERTAIN, *_GOOD_TOO, *_BAD))

@@ -66,6 +66,28 @@ def textual(cells: Sequence[str]) -> Guess | None:
     return None
 
 
+def most(cells: Sequence[str], least: float) -> Guess | None:
+    """The format of at least this share of the cells; the others are words at the end of a table, or wrong times."""
+    for first in dict.fromkeys((cells[0], max(cells, key=len), cells[-1])):
+        for name in ("", *_formats(first)):
+            fit = [cell for cell in cells if reads(name, cell)]
+            if len(fit) >= least * len(cells) and (found := textual(fit)):
+                return found
+    return None
+
+
+def reads(name: str, cell: str) -> bool:
+    """Whether a format of this name reads a cell as a time of our days."""
+    return name == "elapsed" or _reads(name)(cell)
+
+
+def example(cells: Sequence[str]) -> str:
+    """A cell that is a time as none is known, and the first one that is written in another way."""
+    name = format_of(cells[:1])
+    other = next((c for c in cells if not reads(name, c)), None) if textual(cells[:1]) else None
+    return repr(cells[0][:40]) if other is None else f"{other[:40]!r} beside {cells[0][:40]!r}"
+
+
 def numeric(cells: Sequence[str], number: Read) -> Guess | None:
     """The format of times that are numbers; None: they are in no plausible range, or go back."""
     values = [exact(cell, number) for cell in cells]

@@ -10,8 +10,12 @@ from fnmatch import translate
 from pathlib import Path
 
 from .form import is_workbook
+from .strptime import month_of
 
 _PATTERN = re.compile(r"[*?[]")
+_NAMED = re.compile(r"(?<!\d)(\d{1,2})([ ._-]?)([^\W\d_]{3,9})\2(\d{4})(?!\d)")
+_MONTH_FIRST = re.compile(r"(?<![^\W\d_])([^\W\d_]{3,9})([ ._-]?)(\d{1,2})\2(\d{4})(?!\d)")
+_YEAR_FIRST = re.compile(r"(?<!\d)(\d{4})([ ._-]?)([^\W\d_]{3,9})\2(\d{1,2})(?!\d)")
 _DAY_FIRST = re.compile(r"(?<!\d)(\d{1,2})([._-])(\d{1,2})\2(\d{4})(?!\d)")
 
 
@@ -48,9 +52,19 @@ def order(names: Iterable[str]) -> Callable[[Path], list[tuple[int, int, str]]]:
 
 def name_key(name: str, month_first: bool = False) -> list[tuple[int, int, str]]:
     """A key that sorts names as people do."""
-    iso = _DAY_FIRST.sub(r"\4\2\1\2\3" if month_first else r"\4\2\3\2\1", name)
+    iso = _DAY_FIRST.sub(r"\4\2\1\2\3" if month_first else r"\4\2\3\2\1", _numbered(name))
     parts = re.findall(r"\d+|\D+", iso)
     return [(1, int(part), part) if part.isdigit() and part.isascii() else (0, 0, part) for part in parts]
+
+
+def _numbered(name: str) -> str:
+    """The name with dates such as 31-Oct-2026, Oct_31_2026 and 2026Oct31 as 2026-10-31."""
+    for pattern, year, month, day in ((_NAMED, 4, 3, 1), (_MONTH_FIRST, 4, 1, 3), (_YEAR_FIRST, 1, 3, 4)):
+        found = pattern.search(name)
+        if found is not None and (number := month_of(found[month])):
+            date = f"{found[year]}-{number:02}-{int(found[day]):02}"
+            return name[: found.start()] + date + name[found.end() :]
+    return name
 
 
 class Listing:

@@ -54,12 +54,22 @@ def read(path: Path) -> Sample:
     encoding, text = _text(path)
     delimiter = _delimiter([line for line in text if line.strip()])
     lines = _numbered(text, delimiter)
-    comment = next((c for c in COMMENTS if any(line.startswith(c) for line in text)), "")
+    comment = _comment(text)
     names = _commented_header(comment, text, delimiter) if comment else []
     uncommented = [(n, line) for n, line in lines if not (comment and line.startswith(comment))]
     cells = [(n, [line] if _SEP.fullmatch(line) else _cells(line, delimiter)) for n, line in uncommented]
     broken = sum(1 for (_, line), (_, c) in zip(uncommented, cells, strict=True) if line.strip() and not c)
     return Sample(encoding, delimiter, comment, [(n, c) for n, c in cells if any(c)], names, broken=broken)
+
+
+def _comment(text: list[str]) -> str:
+    """The sign that some lines begin with; where most rows do, it is part of their cells, as Excel's apostrophe."""
+    lines = [line for line in text if line.strip()]
+    for sign in COMMENTS:
+        begun = sum(line.startswith(sign) for line in lines)
+        if begun and (sign != "'" or 2 * begun <= len(lines)):
+            return sign
+    return ""
 
 
 def _numbered(text: list[str], delimiter: str) -> list[tuple[int, str]]:

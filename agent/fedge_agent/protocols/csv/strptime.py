@@ -38,6 +38,11 @@ _PARTS = {
 _PACKED = {"m": r"(?P<m>\d\d)", "d": r"(?P<d>\d\d)", "H": r"(?P<H>\d\d)", "M": r"(?P<M>\d\d)", "S": r"(?P<S>\d\d)"}
 
 
+def month_of(name: str) -> int:
+    """The number of a month by its name; 0: it is none."""
+    return _MONTH_OF.get(name.lower(), 0)
+
+
 class Format:
     """One format. Raises ValueError for a directive that it does not know."""
 
@@ -104,7 +109,7 @@ def _of_day_ns(parts: dict[str, str | None], text: str) -> int:
     if (half := parts.get("I")) is not None:
         hour = int(half) % 12 + (12 if (parts.get("p") or "a")[0] in "pP" else 0)
     minute, second = int(parts.get("M") or 0), int(parts.get("S") or 0)
-    if hour > 23 or minute > 59 or second > 60:
+    if (hour > 23 and (hour, minute, second) != (24, 0, 0)) or minute > 59 or second > 60:
         raise ValueError(f"{text[:60]!r} has a time that no clock shows")
     fraction = int((parts.get("f") or "").ljust(9, "0") or 0)
     return ((hour * 60 + minute) * 60 + second) * SECOND_NS + fraction
