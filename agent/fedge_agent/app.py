@@ -22,7 +22,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from fedge_models.errors import StorageError
+from fedge_models.errors import ModelError, StorageError
 from fedge_models.graph.card import Card
 from fedge_models.system import files, service
 
@@ -40,7 +40,7 @@ from .federation.identity import Identity
 from .federation.participant import Participant
 from .federation.uplink import Uplink
 from .health import PROGRAM, STATUS_FILE, Latency, Metrics
-from .machines import label_names
+from .machines import enough, label_names
 from .machines.asset import Asset
 from .machines.backlog import Backlog
 from .machines.condition import SourceFacts
@@ -277,6 +277,8 @@ class App:
         def fits(card: Card, shape: tuple[int, ...]) -> None:
             for asset, config in assets.items():
                 check_fit(asset, config, card, shape)
+            for problem in enough.impossible(name, self.config.model[name], assets, card, shape):
+                raise ModelError(problem)
 
         return Participant(
             name,

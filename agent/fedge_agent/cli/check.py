@@ -20,7 +20,7 @@ from ..config.schema import AssetConfig, Config
 from ..federation import identity
 from ..federation.uplink import Uplink
 from ..health import STATUS_FILE
-from ..machines import label_names
+from ..machines import enough, label_names
 from ..machines.fit import check_fit
 from ..machines.routing import Routes
 from ..outputs import registry as outputs
@@ -136,7 +136,10 @@ def _steps_besides_sources(config: Config, targets: Mapping[str, Output]) -> Ite
     for name, model in config.model.items():
         path = _model_file(config, name)
         if path is not None:
-            yield f"model {name}", partial(_model_problems, config, name, path)
+            notes: list[str] = []
+            yield f"model {name}", partial(_model_problems, config, name, path, notes)
+            for note in notes:
+                yield note, list
         if privacy := model.privacy:
             count = budget.updates_left(budget.Spent(), privacy)
             what = f"privacy of {name}: epsilon {privacy.epsilon:g}, delta {privacy.delta:g} pay for {count} updates"
@@ -185,26 +188,29 @@ def _model_file(config: Config, name: str) -> Path | None:
         return fetched
 
 
-def _model_problems(config: Config, name: str, path: Path) -> list[str]:
+def _model_problems(config: Config, name: str, path: Path, notes: list[str]) -> list[str]:
     """Whether the model of a file runs, and fits each asset that uses it."""
-    return _unfit(config, name, read_capped(path), str(path))
+    return _unfit(config, name, read_capped(path), str(path), notes)
 
 
-def _unfit(config: Config, name: str, data: bytes, where: str) -> list[str]:
-    """Whether a model runs, and fits each asset that uses it."""
+def _unfit(config: Config, name: str, data: bytes, where: str, notes: list[str]) -> list[str]:
+    """Whether a model runs, and fits each asset that uses it; notes: gets what keeps it from training only."""
     try:
         graph = TrainableGraph.load(data, where=where)
         with bounded_memory(PROBE_BYTES, where):
             graph.probe()
     except FedgeError as e:
         return [str(e)]
-    problems = []
-    for asset, entry in config.asset.items():
+    problems, assets = [], {asset: entry for asset, entry in config.asset.items() if entry.model == name}
+    for asset, entry in assets.items():
         try:
-            if entry.model == name:
-                check_fit(asset, entry, graph.card, graph.input_shape)
+            check_fit(asset, entry, graph.card, graph.input_shape)
         except FedgeError as e:
             problems.append(str(e))
+    model, shape = config.model[name], graph.input_shape
+    problems = problems or enough.impossible(name, model, assets, graph.card, shape)
+    untrained = None if problems or not assets else enough.training_problem(name, model, shape)
+    notes += [untrained] if untrained else []
     return problems
 
 
@@ -229,7 +235,8 @@ def _refused(uplink: Uplink, config: Config, federation: str) -> list[str]:
     """Why the aggregator does not serve a model, or why the model that is still to be fetched does not fit."""
     try:
         if _model_file(config, federation) is None:
-            return _unfit(config, federation, uplink.fetch_model(federation), f"the aggregator's model {federation}")
+            data = uplink.fetch_model(federation)
+            return _unfit(config, federation, data, f"the aggregator's model {federation}", [])
         uplink.fetch_release(federation, 0, CAP)
     except WireError:  # it is longer than this: it is served
         return []

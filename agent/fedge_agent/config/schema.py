@@ -16,7 +16,7 @@ from typing import Annotated, Literal
 import msgspec
 from fedge_models.errors import ConfigError
 from fedge_models.graph.bearing import Bearing
-from fedge_models.graph.card import MAX_LENGTH, MAX_RATE_HZ
+from fedge_models.graph.card import MAX_LENGTH, MAX_RATE_HZ, MIN_RATE_HZ
 from fedge_models.privacy import budget
 from fedge_models.privacy.budget import SitePrivacy
 from fedge_models.system import settings
@@ -29,7 +29,7 @@ from ..types import Table
 from . import templates as templating
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
-Rate = Annotated[float, msgspec.Meta(gt=0, le=MAX_RATE_HZ)]  # Hz
+Rate = Annotated[float, msgspec.Meta(ge=MIN_RATE_HZ, le=MAX_RATE_HZ)]  # Hz
 AboveZero = Annotated[float, msgspec.Meta(gt=0)]
 
 
@@ -199,6 +199,7 @@ def load(path: Path) -> Config:
     for name, model in config.model.items():
         if model.privacy is not None:
             budget.check(model.privacy, f"{path}: key 'model.{name}.privacy'")
+        _check_samples(f"{path}: key 'model.{name}", model)
     for name, asset in config.asset.items():
         with _naming(name, asset.template):
             _check_asset(path, name, asset, config)
@@ -266,8 +267,30 @@ def _check_asset(path: Path, name: str, asset: AssetConfig, config: Config) -> N
             where = f"{path}: key 'asset.{name}.{key}.index'"
             raise ConfigError(f"{where}: it is the row of a waveform: give waveform_hz too")
         _check_range(f"{path}: key 'asset.{name}.{key}.range'", key, tag)
+    _check_levels(f"{path}: key 'asset.{name}.when", asset.when)
     if asset.inspection:
         _check_inspection(f"{path}: key 'asset.{name}.inspection", asset.inspection, asset)
+
+
+def _check_samples(where: str, model: ModelConfig) -> None:
+    """Raise ConfigError when fewer samples are stored than it takes to begin."""
+    least, most = model.training.min_samples, model.max_samples
+    if most < least:
+        raise ConfigError(
+            f"{where}.max_samples': got {most:,}, but training.min_samples is {least:,}: so many are never stored; "
+            f"set max_samples to {least:,} or more"
+        )
+
+
+def _check_levels(where: str, when: When) -> None:
+    """Raise ConfigError when an event becomes high before it becomes medium."""
+    for key in ("score", "after"):
+        medium, high = getattr(when.medium, key), getattr(when.high, key)
+        if high < medium:
+            raise ConfigError(
+                f"{where}.high.{key}': got {high:g}, but medium.{key} is {medium:g}: no event would be medium by it; "
+                f"expected high.{key} to be at least medium.{key}"
+            )
 
 
 def _check_range(where: str, key: str, tag: TagConfig) -> None:

@@ -59,6 +59,9 @@ NICE = 10
 LONGEST_PAUSE_S = 0.05
 TURN_S = 0.2  # between two steps
 STOP_S = 5.0  # for the batch or call at hand
+NO_AGGREGATOR = (
+    "there is no aggregator to fetch it from; set file, or run fedge-agent join INVITATION and start the agent again"
+)
 REFUSED = "refused: "  # how the outcome of an update begins that the aggregator refused
 
 
@@ -246,6 +249,8 @@ class Participant:
         if data is None and self.config.file is not None:
             data = read_capped(self.config.file)
         if data is None:
+            if self._uplink is None:
+                self._state(f"no model can come: [model.{self.name}] has no file, and {NO_AGGREGATOR}")
             return
         self.model.adopt(data)
         if self.model.is_of_another_release() and self._chain.has_graph():  # older state has no digest of its own

@@ -3,7 +3,7 @@
 
 An *update* improves on a base release; its *staleness* is the number of releases since that base. A *round* leads from
 one release to the next: it collects at most one update per node until it is due. Below its *quorum* no deadline ends
-it, and below what the rule needs nothing does.
+it, and below what the rule needs nothing does. When all active nodes have sent theirs it ends, also below the quorum.
 
 Synchronous: only updates against the newest release (staleness 0). Due when every active node has sent its update, or
 at the deadline after the *first* update if the quorum is reached. With a `share` below 1 only some nodes are asked, a
@@ -155,6 +155,9 @@ class Round:
 
     def _progress(self, now: float, have: int, active: Collection[str], minimum: int) -> str:
         least, full = max(self.config.quorum, minimum), self.needed(active, minimum)
+        there = len(set(active) | set(self.arrivals))
+        if have < least and there < least and self.config.mode == "synchronous":
+            return f"{have} of {there} updates: fewer nodes take part than the quorum of {least}, so all of them end it"
         if have < least:
             return f"{have} of at least {least} updates"
         left = f"deadline in {max(0.0, self.deadline() - now):.0f} s"

@@ -97,6 +97,7 @@ class Objective(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     quantile: Annotated[float, Meta(gt=0, lt=1)] = 0.5  # pinball
 
 
+MIN_RATE_HZ = 1e-5  # a sample a day is 1.16e-5 Hz
 MAX_RATE_HZ = 1e6  # faster than any sensor that a gateway reads
 MAX_LENGTH = 1_000_000  # samples of a window, and of a hop: a gateway holds four windows of each channel
 
@@ -235,8 +236,8 @@ def _input_problems(card: Card) -> list[tuple[bool, str]]:
         ),
         (_impossible(card.bearing), "bearing: element_diameter must be less than pitch_diameter"),
         (
-            not 0 < card.window.rate_hz <= MAX_RATE_HZ,
-            f"window.rate_hz is {card.window.rate_hz}, expected more than 0 and at most {MAX_RATE_HZ:g}",
+            not MIN_RATE_HZ <= card.window.rate_hz <= MAX_RATE_HZ,
+            f"window.rate_hz is {card.window.rate_hz}, expected {MIN_RATE_HZ:g} to {MAX_RATE_HZ:g}",
         ),
         (
             not 1 <= card.window.length <= MAX_LENGTH,

@@ -78,6 +78,12 @@ CASES = {
     "a row of no waveform": Case("index': it is the row of a waveform", tag=", index = 0"),
     "a state folder below /proc": Case("/proc/fedge: ", state="/proc/fedge/state"),
     "a state folder that is a file": Case("a file, or below a file; expected a folder", state="data.csv"),
+    "windows deleted before they are learnt from": Case("it would never decide", more='learn_after = "1000d"'),
+    "an alarm that takes weeks": Case("hold an alarm back for 11.6 days", more="when = { for_windows = 1000000 }"),
+    "fewer samples than a model needs": Case(
+        "so many are never stored", model='[model.m]\nfile = "m.onnx"\nmax_samples = 10\n'
+    ),
+    "a model that cannot come": Case("fedge-agent join INVITATION", model="[model.m]\n"),
     "no model": Case("No such file", model='[model.m]\nfile = "none.onnx"\n'),
     "a model that is a device": Case("a device; expected a file", model='[model.m]\nfile = "/dev/zero"\n'),
     "a model that is a pipe": Case("a named pipe; expected a file", model='[model.m]\nfile = "pipe"\n'),

@@ -150,7 +150,8 @@ def test_numbers_of_the_configuration(key: str, tmp_path: Path) -> None:
         assert text and ("got" in text or "expected" in text), (key, value, text)
     for value in SOME:
         refusal(file(tmp_path, key, value, {}), key, value)
-    assert any(not refusal(file(tmp_path, key, v, {}), key, v)[0] for v in ("1", "0.5", "8", "0", '"1h"', "20", "1e-6"))
+    good = ("1", "0.5", "8", "0", '"1h"', "20", "1e-6", "64")
+    assert any(not refusal(file(tmp_path, key, v, {}), key, v)[0] for v in good)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

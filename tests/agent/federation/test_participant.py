@@ -79,6 +79,18 @@ def test_a_site_decides_with_its_own_tensors_after_a_restart(at_end: AtEnd, tmp_
     spool.close()
 
 
+def test_a_model_that_can_never_come_is_a_problem(at_end: AtEnd, tmp_path: Path) -> None:
+    samples = at_end(SampleStore(tmp_path / "samples.sqlite", {"m": 1000}))
+    spool = at_end(Spool(tmp_path / "spool.sqlite"))
+    made = Participant(
+        "m", ModelConfig(), tmp_path / "models", samples, spool, None, None, lambda *_: None, lambda _: False
+    )
+    made.restore()
+    made.step()
+    problem = made.status()["problem"]
+    assert problem.startswith("no model can come: [model.m] has no file, and there is no aggregator")
+
+
 def test_a_machine_teaches_a_model_with_two_targets(at_end: AtEnd, tmp_path: Path) -> None:
     targets = (Target("life", "cycles", low=0, high=100), Target("heat", "degC", centre=50, scale=20))
     card = Card("regress", (Channel("a"),), WindowSpec(1, 4, 2), ("mean",), targets=targets)

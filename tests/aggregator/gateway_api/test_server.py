@@ -148,7 +148,8 @@ def test_status_and_metrics_tell_of_the_round(aggregator: RunningAggregator) -> 
     aggregator.enrol("a")
     status = aggregator.app.status()["federations"]
     assert set(status) == {"pumps", "fans"} and status["pumps"]["release"] == 1
-    assert "0 of at least 2 updates; not heard from: a" in status["pumps"]["waiting"]
+    assert "0 of 1 updates: fewer nodes take part than the quorum of 2" in status["pumps"]["waiting"]
+    assert "not heard from: a" in status["pumps"]["waiting"]
 
 
 def test_metrics_are_those_of_the_moment(aggregator: RunningAggregator) -> None:

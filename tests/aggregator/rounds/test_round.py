@@ -50,6 +50,13 @@ def test_a_federation_smaller_than_its_quorum_goes_on_when_all_are_in() -> None:
     assert started("a", "b").due(1002, "ab", 1)
 
 
+def test_a_federation_smaller_than_its_quorum_says_that_all_of_its_nodes_end_the_round() -> None:
+    reason = started("a").waiting_for(1002, "ab", 1)
+    assert reason.startswith("1 of 2 updates: fewer nodes take part than the quorum of 3")
+    assert reason.endswith("not heard from: b")
+    assert "1 of at least 3" in started("a").waiting_for(1002, "abc", 1)
+
+
 def test_an_outage_in_which_nobody_is_heard_ends_no_round_below_its_quorum() -> None:
     assert not started("a", "b").due(1e6, (), 1)
 
