@@ -174,6 +174,11 @@ def _counters(status: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]
         ("withheld", "Cleared without an opened, by output", {k: v["withheld"] for k, v in outputs.items()}),
         ("overflowed", "Events lost to a full queue, by output", {k: v["overflowed"] for k, v in outputs.items()}),
         ("delivery_failures", "Tries that failed, by output", {k: v["retries"] for k, v in outputs.items()}),
+        (
+            "skipped_labels",
+            "Rows of stations that are comments or of other machines, by asset",
+            {k: v["skipped"] for k, v in labels.items()},
+        ),
         ("relabelled", "Samples that late labels taught, by asset", {k: v["relabelled"] for k, v in labels.items()}),
         ("unknown_labels", "Labels read from tags that the model does not know, by asset", _unknown_labels(assets)),
         ("wrong_labels", "Late labels unknown or malformed, by asset", wrong),

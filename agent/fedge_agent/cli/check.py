@@ -24,6 +24,7 @@ from ..machines import enough, label_names
 from ..machines.fit import check_fit
 from ..machines.routing import Routes
 from ..outputs import registry as outputs
+from ..samples.label_values import target_value
 from ..samples.station_files import Station
 from ..sources import registry as sources
 from ..sources.naming import Names
@@ -128,7 +129,10 @@ def _steps_besides_sources(config: Config, targets: Mapping[str, Output]) -> Ite
     state = config.agent.state
     for name, asset in config.asset.items():
         if asset.inspection and asset.inspection.path:
-            yield f"inspection of {name}", Station(name, asset.inspection, state).check
+            station = Station(name, asset.inspection, state)
+            yield f"inspection of {name}", partial(station.check, _knows(config, asset))
+            if station.remark:
+                yield f"inspection of {name}: {station.remark}", list
     for name, output in targets.items():
         yield f"output {name}", output.check
         if output.remark:
@@ -146,6 +150,12 @@ def _steps_besides_sources(config: Config, targets: Mapping[str, Output]) -> Ite
             yield what, list
     if any(a.label and a.label.map for a in config.asset.values()) or any(map(_closes, config.output.values())):
         yield "labels", partial(_label_problems, config)
+
+
+def _knows(config: Config, asset: AssetConfig) -> Callable[[str | float], bool] | None:
+    """Whether the asset's model knows a verdict, or None while there is no model."""
+    card, names = card_of(config, asset.model), asset.label.map if asset.label else {}
+    return None if card is None else lambda value: target_value(value, card, names) is not None
 
 
 def _closes(table: Table) -> bool:

@@ -160,6 +160,8 @@ class _Trial:
 
 def _judged(facts: ChannelFacts) -> ChannelFacts:
     """The facts as they are when nothing better comes: most of the readings could not be used."""
+    if 2 * facts.late >= facts.readings:  # also where one in a while is newer: times that show minutes only
+        facts.unused.late, facts.unused.readings, facts.used = facts.late, facts.readings, None
     if 2 * facts.unused.readings >= facts.readings:
         facts.used = None
     return facts

@@ -7,6 +7,7 @@ Pure: ages are those of the monotonic clock, and are passed in; no time of a sou
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 
 from ..windows.facts import ChannelFacts
@@ -15,6 +16,8 @@ from .condition import AT_END, FLOOR_S, Cause, Condition, Reason, Seen, SourceFa
 SURE = 2  # holes without a window between them that are no accident
 HOPS = 3  # so many decisions in a row are missed before an asset is stale
 GENERAL = ("folder", "input", "rejected", "rows", "set aside", "time")  # subjects that are about no single tag
+NOT_GOOD = "values of a quality that is not good"  # how the reader of tables counts them
+_NEIGHBOURS = re.compile(r"; (the server has: .*|it has nothing similar)$", re.S)
 INTERVALS = 4  # the same where decisions come in bursts: usual intervals between two bursts
 
 
@@ -212,7 +215,9 @@ def _cause(reason: Reason, source: str, those: Sequence[ChannelFacts], seen: See
         total = count + sum(c.readings for c in those)
         return Cause(reason, labels, source, count=count, total=total, detail=str(refused[0][1]))
     if reason is Reason.BAD:
-        return Cause(reason, labels, source, since_ns=min(c.bad_since_ns or 0 for c in those))
+        return Cause(
+            reason, labels, source, since_ns=min(c.bad_since_ns or 0 for c in those), detail=_why_bad(those, facts)
+        )
     if reason is Reason.SILENT:
         return Cause(reason, labels, source, age_s=max(seen.now - (c.seen or seen.began) for c in those))
     return _counted(reason, labels, source, those)
@@ -239,11 +244,22 @@ def _counted(reason: Reason, labels: tuple[str, ...], source: str, those: Sequen
     return Cause(reason, labels, source, since_ns=newest, count=count, total=total)
 
 
+def _why_bad(those: Sequence[ChannelFacts], facts: SourceFacts) -> str:
+    """Why values are bad, as far as the source says more of one of these tags, or of qualities, than that."""
+    own = [_of_one(c.tag, facts.problems[c.tag]) for c in those if c.tag in facts.problems]
+    return next(iter([*own, *(text for text in facts.counted if NOT_GOOD in text)]), "")
+
+
+def _of_one(tag: str, problem: str) -> str:
+    """A problem of a tag, without the tag and what is said of its neighbours: many tags may have the same."""
+    return _NEIGHBOURS.sub("", problem.replace(f"tag {tag}: ", ""))
+
+
 def _problem(reason: Reason, those: Sequence[ChannelFacts], facts: SourceFacts) -> str:
     """What the source says of its connection, or of the first of these tags."""
     problems = facts.problems
     if reason is Reason.SOURCE:
         return problems.get("connection", "")
-    own = [problems[c.tag] for c in those if c.tag in problems]
+    own = [_of_one(c.tag, problems[c.tag]) for c in those if c.tag in problems]
     general = [text for subject, text in problems.items() if subject.startswith(GENERAL)]
     return next(iter([*own, *general, *facts.counted]), "")

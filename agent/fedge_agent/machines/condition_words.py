@@ -13,6 +13,7 @@ from fedge_models.system import times
 from .condition import AT_END, Cause, Condition, Reason, State
 
 NAMES = 5  # in one line
+COUNTED = (Reason.TIMES, Reason.OUTSIDE, Reason.NOT_NUMBERS, Reason.GAPS, Reason.CLOCK)  # whose detail is an example
 DAY_NS = 86_400 * 10**9
 
 
@@ -76,11 +77,7 @@ def likeness(condition: Condition) -> tuple[object, ...]:
 
 def _own(cause: Cause) -> str:
     """The detail of a cause that must be the same in one line."""
-    return (
-        ""
-        if cause.reason in (Reason.TIMES, Reason.OUTSIDE, Reason.NOT_NUMBERS, Reason.GAPS, Reason.CLOCK)
-        else cause.detail
-    )
+    return "" if cause.reason in COUNTED else cause.detail
 
 
 def _joined(causes: Sequence[Cause]) -> Cause:
@@ -127,7 +124,7 @@ def _readings(cause: Cause, _: Condition) -> str:
 
 def _bad(cause: Cause, condition: Condition) -> str:
     since = clock(cause.since_ns or 0, condition.now_ns)
-    return f"{_tags(cause)} {_verb(cause, 'has', 'have')} been Bad since {since}"
+    return f"{_tags(cause)} {_verb(cause, 'has', 'have')} been Bad since {since}{_detail(cause)}"
 
 
 def _not_numbers(cause: Cause, _: Condition) -> str:

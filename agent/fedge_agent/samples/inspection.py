@@ -161,9 +161,3 @@ def _time(value: object, zone: tzinfo) -> int | None:
 def shown(value: object) -> str:
     """Anything that came from outside, short."""
     return repr(value if isinstance(value, (str, int, float)) else f"a {type(value).__name__}")[:80]
-
-
-def lines(asset: str, text: Sequence[str], where: Columns, config: Inspection) -> list[Label | Mistake]:
-    """The verdicts of some lines."""
-    made = (verdict(asset, line, where, config) for line in text)
-    return [m for m in made if m is not None]

@@ -165,6 +165,10 @@ class LabelBook(TableWriter):
         """Count something that should be a label and cannot be read as one."""
         self._count(asset).add("malformed", example)
 
+    def count_skipped(self, asset: str, example: str) -> None:
+        """Count a row of a station's file that is of another machine."""
+        self._count(asset).add("skipped", example)
+
     def state_problem(self, asset: str, text: str | None) -> None:
         """State (or with None: withdraw) that the asset's labels do not come, in the operator's words."""
         self._count(asset).state(asset, text)

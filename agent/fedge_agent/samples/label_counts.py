@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 from ..types import Label
@@ -17,7 +18,7 @@ class LabelCounts:
     """Counts of one asset, each kind with its last example."""
 
     def __init__(self) -> None:
-        self.relabelled = self.unknown = self.malformed = self.contradictory = self.expired = 0
+        self.relabelled = self.unknown = self.malformed = self.contradictory = self.expired = self.skipped = 0
         self.examples: dict[str, str] = {}  # kind -> the last one
         self.problem: str | None = None  # why labels do not come
         self._strange = 0  # labels in a row that the model does not know
@@ -48,11 +49,19 @@ class LabelCounts:
             "malformed": self.malformed,
             "contradictory": self.contradictory,
             "expired": self.expired,
+            "skipped": self.skipped,
             "examples": {**self.examples, **({"unmatched": describe(last)} if last else {})},
-            "problem": self.problem or self._unknown_problem(),
+            "problem": self.problem or self._unknown_problem() or _unmatched(stored, unmatched, last),
         }
 
     def _unknown_problem(self) -> str | None:
         if self._strange < LASTS:
             return None
         return f"the last {self._strange} were ones that the model does not know: {self.examples['unknown']}"
+
+
+def _unmatched(stored: int, found: Mapping[str, int], last: Label | None) -> str | None:
+    """A problem when no stored label fits a window, of ten or more."""
+    if found["unmatched"] < max(LASTS, stored) or last is None:
+        return None
+    return f"none of {stored:,} labels is of a time or part of which there are windows: {describe(last)}"

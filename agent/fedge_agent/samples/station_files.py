@@ -7,7 +7,7 @@ again with other columns is read by these.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,16 +16,20 @@ from fedge_models.errors import ConfigError, DataError, StorageError
 
 from ..config.schema import Inspection
 from ..protocols.csv.faults import Faults
-from ..protocols.csv.lines import Row, WholeFile
+from ..protocols.csv.lines import COMMENTS, WholeFile
 from ..protocols.csv.tail import Tail
 from ..types import Label
-from .inspection import Columns, Mistake, columns, columns_of, lines, verdict_of
+from . import station_rows
+from .inspection import Columns, Mistake, columns, columns_of, verdict
 
 if TYPE_CHECKING:
     from .label_book import LabelBook
 
 CHUNKS = 8  # at once
 CHECKED = 1000  # rows that `check` reads
+MANY = 1000  # rows of other machines in a row
+NOT_OF = "bytes that are not"  # how lines with undecodable bytes are counted
+UNDECODABLE = "\ufffd"
 
 
 class Station:
@@ -36,6 +40,8 @@ class Station:
         self.asset, self._config, self._path = asset, config, config.path
         self._position = folder / f"{asset}.json"
         self._tail: Tail | None = None
+        self.remark = ""  # of `check`
+        self._others = 0  # rows in a row that are not of this machine
         self._where: tuple[str, Columns] | None = None  # the last header, and the columns in it
 
     def follow(self, book: LabelBook) -> None:
@@ -53,35 +59,34 @@ class Station:
             why = f"cannot be read: {e.strerror or e}" if isinstance(e, OSError) else str(e)
             book.state_problem(self.asset, f"{self._path}: {why}")
         else:
-            book.state_problem(self.asset, None)
+            many = f"none of the last {self._others:,} rows is of this machine: only = {dict(self._config.only)}"
+            book.state_problem(self.asset, f"{self._path}: {many}" if self._others >= MANY else None)
 
-    def check(self) -> list[str]:
-        """Whether the file has the columns, and its first rows can be read; problems in the operator's words."""
+    def check(self, known: Callable[[str | float], bool] | None = None) -> list[str]:
+        """Whether the file has the columns, and its first rows can be used; problems in the operator's words.
+
+        known: whether the asset's model knows a verdict. `remark` is then what is no problem: a file that is empty yet.
+        """
+        if self._path.is_file() and not self._path.stat().st_size:
+            self.remark = f"{self._path} is empty yet; its columns are checked when they come"
+            return []
+        strange: list[str] = []
+        faults = Faults(lambda what, by, example: strange.append(f"{what}: {example}") if NOT_OF in what else None)
         try:
-            file = WholeFile(self._path, self._config, Faults(), strict=True)
+            file = WholeFile(self._path, self._config, faults, strict=True)
         except ConfigError as e:
             return [str(e)]
         try:
             found = columns_of([name.strip() for name in file.header], file.delimiter, self._config)
             if isinstance(found, Mistake):
                 return [f"{self._path}: {found.text}"]
-            return self._unread(found, list(islice(file, CHECKED)))
+            rows = list(islice(file, CHECKED))
+            tried = station_rows.Tried(self.asset, found, self._config, known)
+            return [f"{self._path}: {text}" for text in (*strange[:1], *tried.problems(rows))]
         except ConfigError as e:
             return [str(e)]
         finally:
             file.close()
-
-    def _unread(self, where: Columns, rows: list[Row]) -> list[str]:
-        """A problem when most rows give no verdict: some malformed rows stop nothing."""
-        wrong = []
-        for row in rows:
-            line = where.delimiter.join(row.cells)
-            made = verdict_of(self.asset, row.cells, line, where, self._config)
-            if isinstance(made, Mistake):
-                wrong.append(f"row {row.number}: {made.text}")
-        if 2 * len(wrong) <= len(rows):
-            return []
-        return [f"{self._path}: {len(wrong)} of the first {len(rows)} rows cannot be read: {wrong[0]}"]
 
     def close(self) -> None:
         """Close the file."""
@@ -102,6 +107,11 @@ class Station:
 
     def _faults(self, book: LabelBook) -> Faults:
         def count(what: str, by: int = 1, example: str = "") -> None:
+            if NOT_OF in what:  # counted with its row
+                return
+            if what == COMMENTS:
+                book.count_skipped(self.asset, f"{self._path}: {what}: {example}")
+                return
             book.count_malformed(self.asset, f"{self._path}: {what}: {example}")
 
         return Faults(count)
@@ -113,8 +123,21 @@ class Station:
                 raise DataError(found.text)
             self._where = header, found
         where = self._where[1]
-        made = lines(self.asset, text, where, self._config)
-        for mistake in made:
-            if isinstance(mistake, Mistake):
-                book.count_malformed(self.asset, f"{self._path}: {mistake.text}")
-        book.put_all([m for m in made if isinstance(m, Label)])
+        found = list[Label]()
+        for line in text:
+            made = verdict(self.asset, line, where, self._config)
+            if isinstance(made, Label):
+                found.append(made)
+            if isinstance(made, Mistake) or UNDECODABLE in line:
+                why = made.text if isinstance(made, Mistake) else f"bytes that are not of its encoding: {line[:60]!r}"
+                book.count_malformed(self.asset, f"{self._path}: {why}")
+            self._note_other(book, line, made is None and bool(line.strip(where.delimiter + " ")))
+        book.put_all(found)
+
+    def _note_other(self, book: LabelBook, line: str, other: bool) -> None:
+        """Count a row of another machine; a problem when so many come that this one must have other values."""
+        if not other:
+            self._others = 0
+            return
+        self._others += 1
+        book.count_skipped(self.asset, f"{self._path}: {line[:60]!r}")

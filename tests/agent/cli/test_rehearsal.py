@@ -75,7 +75,26 @@ CASES = {
     "a channel that is always empty": Case(wide(press=lambda i: ""), "tag press has been Bad since"),
     "a channel that is mostly empty": Case(wide(press=lambda i: "" if i % 3 else "1"), "60 % of press is missing (of"),
     "a channel that is empty at first": Case(wide(press=lambda i: "" if i < 50 else "1"), fails=False),
-    "all rows of one time": Case(wide(0), "398 of 398 times of temp, press are not newer than 2026-03-01 08:00:00"),
+    "all rows of one time": Case(wide(0), "398 of 400 times of temp, press are not newer than 2026-03-01 08:00:00"),
+    "times that show minutes": Case(
+        "time,temp,press\n" + "".join(f"{iso(i // 60 * 60)},20,1\n" for i in range(180)), "times of temp, press are not"
+    ),
+    "comments that are all rows": Case(
+        wide(), 'has no rows: comment = "2" leaves out all lines', KEYS + 'comment = "2"\n'
+    ),
+    "a comment of a quote before each row": Case(
+        wide().replace("\n2", "\n'2"), "leaves out all lines behind the header, e.g. row 2: ", KEYS + 'comment = "\'"\n'
+    ),
+    "lines behind the header that are all rows": Case(
+        wide(), "has no rows: skip_after = 5000 leaves out all lines", KEYS + "skip_after = 5000\n"
+    ),
+    "a line of units, and no row yet": Case("time,temp,press\ns,K,bar\n", keys=KEYS + "skip_after = 1\n", fails=False),
+    "comments among rows": Case(wide().replace("\n", "\n# c\n"), keys=KEYS + 'comment = "#"\n', fails=False),
+    "a quality that is never good": Case(
+        wide().replace("press\n", "press,q\n").replace("1.5\n", "1.5,Good\n"),
+        "no value has a quality that is used, e.g. temp: 'Good'; used are (good, uncertain): \"prima\"",
+        KEYS + 'quality_column = "q"\ngood = ["prima"]\n',
+    ),
     "out of range": Case(wide(press=lambda i: "99"), "values of press are outside of their range", more="range"),
     "too few rows": Case(wide(rows=3), "asset pump: no decision yet: 3 of 5 samples of the first window", fails=False),
     "one row": Case(wide(rows=1), "1 of 5 samples of the first window", fails=False),

@@ -252,7 +252,7 @@ def test_a_header_that_does_not_fit_is_reported_and_heals(line: Line, header: st
 def test_bytes_that_are_no_text_are_counted(line: Line) -> None:
     line.path.write_bytes(b"time,part,verdict\n\xff\xfe\x00,A\xe4,ok\n1700000009,B1,bad\n")
     assert line.parts() == [("B1", "bad")]
-    assert line.book.status()["pump"]["malformed"] == 2  # its bytes, and its NUL
+    assert line.book.status()["pump"]["malformed"] == 1
 
 
 def test_file_without_any_line_end_is_a_problem(line: Line) -> None:
@@ -324,6 +324,66 @@ def test_check_reads_the_first_rows_of_a_station_in_its_form(tmp_path: Path) -> 
     assert Station("pump", Inspection(**keys), tmp_path).check() == []  # one malformed row stops nothing
     path.write_text("Ergebnis;Zeit\n")
     assert "has no column 'Teil'" in Station("pump", Inspection(**keys | {"skip_rows": 0}), tmp_path).check()[0]
+
+
+def ok_rows(count: int = 20, verdict: str = "ok", station: str = "4") -> str:
+    return "time,verdict,st\n" + "".join(f"{1_700_000_000 + i},{verdict},{station}\n" for i in range(count))
+
+
+UNUSABLE: dict[str, tuple[str, dict[str, Any], str]] = {
+    "no verdict is known": (ok_rows(verdict="i.O."), {}, "knows none of the verdicts in the first 20 rows, e.g. row 2"),
+    "another machine": (ok_rows(), {"only": {"st": "5"}}, "column 'st': none of the first 20 rows has '5' (only)"),
+    "a number written otherwise": (ok_rows(2), {"only": {"st": "04"}}, "has '04' (only); there is: '4'"),
+    "another encoding": (ok_rows(verdict="schl\udcf6cht"), {}, "lines with bytes that are not utf-8: "),
+    "times to come": (
+        "time,verdict\n" + "2027-12-01T00:00:00Z,ok\n" * 20, {}, "row 2: it begins 2027-12-01 00:00:00 UTC, which"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "keys", "words"), UNUSABLE.values(), ids=UNUSABLE)
+def test_check_says_when_nothing_of_a_station_can_be_used(
+    tmp_path: Path, text: str, keys: dict[str, Any], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("time.time_ns", lambda: 1_796_000_000 * S)  # 2026-11-30
+    monkeypatch.setattr("time.time", lambda: 1_796_000_000.0)
+    path = tmp_path / "s.csv"
+    path.write_bytes(text.encode(errors="surrogateescape"))
+    assert words in Station("pump", Inspection(path=path, **keys), tmp_path).check(lambda v: v in ("ok", "bad"))[0]
+
+
+def test_check_takes_what_can_be_used_of_a_station(tmp_path: Path) -> None:
+    path = tmp_path / "s.csv"
+    for text, keys in ((ok_rows(), {}), (ok_rows(2), {"only": {"st": "5"}}), (ok_rows(), {"only": {"st": "4"}})):
+        path.write_text(text)
+        assert Station("pump", Inspection(path=path, **keys), tmp_path).check(lambda v: v == "ok") == []
+    path.write_text("")
+    station = Station("pump", Inspection(path=path), tmp_path)
+    assert station.check() == [] and "is empty yet" in station.remark
+
+
+def test_rows_of_other_machines_are_counted_and_none_of_its_own_in_many_is_a_problem(line: Line) -> None:
+    line.station = Station("pump", Inspection(path=line.path, only={"st": "04"}), line.folder)
+    line.add(ok_rows(999))
+    line.parts()
+    status = line.book.status()["pump"]
+    assert status["skipped"] == 999 and status["problem"] is None
+    line.add(ok_rows(1).partition("\n")[2])
+    line.parts()
+    assert (
+        "none of the last 1,000 rows is of this machine: only = {'st': '04'}" in line.book.status()["pump"]["problem"]
+    )
+    line.add("1700000000,ok,04\n")
+    line.parts()
+    assert line.book.status()["pump"]["problem"] is None
+
+
+def test_a_row_with_odd_bytes_is_counted_once_and_used(line: Line) -> None:
+    line.station = Station("pump", Inspection(path=line.path, part_column="part"), line.folder)
+    line.path.write_bytes(b"time,verdict,part,by\n1700000000,ok,A1,M\xfcller\n1700000000,ok,A2,Meier\n")
+    assert line.parts() == [("A1", "ok"), ("A2", "ok")]
+    assert line.book.status()["pump"]["malformed"] == 1
+    assert "bytes that are not of its encoding" in line.book.status()["pump"]["examples"]["malformed"]
 
 
 def test_station_is_followed_in_its_form(line: Line) -> None:

@@ -221,7 +221,7 @@ def test_preamble_comments_and_units_are_left_out_by_replay_and_tail_alike(tmp_p
     (tmp_path / "d.csv").write_text(text)
     keys: dict[str, Any] = {"skip_rows": 3, "comment": "#", "skip_after": 1, "time_column": "t"}
     for host in (follow(tmp_path / "d.csv", ["a"], **keys), replayed(tmp_path / "d.csv", ["a"], **keys)):
-        assert values(host, "a") == [1, 3] and not host.counts
+        assert values(host, "a") == [1, 3] and host.counts == {"lines left out as comments": 1}
     assert source(tmp_path / "d.csv", **keys).check(["a"]) == []
 
 
@@ -353,3 +353,17 @@ def test_gap_is_never_a_number(tmp_path: Path) -> None:
     host = replayed(tmp_path / "d.csv", ["a"])
     assert values(host, "a") == [1, None, None, "1e999", 2]
     assert all(math.isnan(r.value) for r in host.readings if r.quality is Quality.BAD)  # type: ignore[arg-type]
+
+
+def test_a_followed_file_says_that_all_its_lines_are_left_out(tmp_path: Path) -> None:
+    text = "t;a\n" + "".join(f"2026-11-24 08:00:{i:02};{i}\n" for i in range(30))
+    (tmp_path / "d.csv").write_text(text)
+    for keys, words in (({"skip_after": 50}, "as far as line 51 (skip_rows = 0, skip_after = 50)"),
+                        ({"skip_rows": 50}, "as far as line 50 (skip_rows = 50, skip_after = 0)")):  # fmt: skip
+        host = follow(tmp_path / "d.csv", ["a"], time_column="t", **keys)
+        assert not host.readings and words in host.problems["rows (skipped)"]
+    host = follow(tmp_path / "d.csv", ["a"], time_column="t", comment="2")
+    assert not host.readings and host.counts == {"lines left out as comments": 30}
+    (tmp_path / "position.json").unlink()
+    host = follow(tmp_path / "d.csv", ["a"], time_column="t", skip_after=25)
+    assert len(host.readings) == 5 and not host.problems

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
+import msgspec
 from fedge_models.errors import ConfigError
 from fedge_models.system import times
 from fedge_models.system.choices import hint
@@ -21,7 +22,7 @@ from .cells import Header, Times, numbered, one_line
 from .faults import Faults
 from .form import Form
 from .guess_times import format_of
-from .lines import Row, WholeFile
+from .lines import COMMENTS, Row, WholeFile
 from .numbers import reader
 from .rows import SHOWN, Rows
 
@@ -52,19 +53,58 @@ def problems(path: Path, form: Form, tags: Sequence[str], follow: bool, advise: 
         with_header = WholeFile(path, form, faults)
         try:
             rows = list(islice(with_header, ROWS))
+            if not rows and (why := _left_out(path, form, tags, with_header.header)):
+                return [f"{path}: {why}"]
             found = _Check(path, form, tags, with_header.header).problems(rows, follow)
         finally:
             with_header.close()
     except ConfigError as e:
         return [f"{e}{'' if any(words in str(e) for words in _NO_TABLE) else advice}"]
-    # A power cut leaves lines of NUL: some of them stop nothing.
+    # A power cut leaves lines of NUL: some of them stop nothing. Comments are as they should be, if there are rows.
     often = [
-        what for what, examples in counted.items() if "bytes that are not" in what or len(examples) * 10 > len(rows)
+        what
+        for what, examples in counted.items()
+        if what != COMMENTS and ("bytes that are not" in what or len(examples) * 10 > len(rows))
     ]
     found += [f"{what}: {counted[what][0]}" for what in often]
     if len(found) > MOST:
         found = [*found[:MOST], f"and {len(found) - MOST} more"]
     return [f"{path}: {text}" for text in found[:-1]] + [f"{path}: {text.rstrip('.')}{advice}" for text in found[-1:]]
+
+
+def _left_out(path: Path, form: Form, tags: Sequence[str], header: list[str]) -> str:
+    """Which key leaves out what would be rows: no row is left, and without the key there are some; "": none does."""
+    for key, nothing in (("comment", ""), ("skip_after", 0)):
+        value = getattr(form, key)
+        if value == nothing:
+            continue
+        others = msgspec.structs.replace(form, **{key: nothing})
+        table = WholeFile(path, others, Faults())
+        try:
+            read = Rows(path, header, tags, others, Faults())
+            rows = [r for r in islice(table, ROWS) if any(_is_row(c, read, form) for c in _readable(r.cells, value))]
+        finally:
+            table.close()
+        if rows:
+            shown = _toml(value) if isinstance(value, str) else value
+            return (
+                f"has no rows: {key} = {shown} leaves out all lines behind the header, e.g. row {rows[0].number}: "
+                f"{form.delimiter.join(rows[0].cells)[:SHOWN]!r}"
+            )
+    return ""
+
+
+def _readable(cells: list[str], comment: object) -> list[list[str]]:
+    """A line as it is, and without the mark of a comment before it."""
+    return [cells] if not isinstance(comment, str) else [cells, [cells[0].removeprefix(comment), *cells[1:]]]
+
+
+def _is_row(cells: list[str], read: Rows, form: Form) -> bool:
+    """Whether a line that is left out has a value of a wanted tag, and a time where rows have one."""
+    if not read.fits(cells):
+        return False
+    at = read.time_ns(cells) if form.time_column else 0
+    return at is not None and any(r.quality is not Quality.BAD for r in read.readings(cells, at))
 
 
 def timed(path: Path, form: Form, tags: Sequence[str]) -> list[tuple[int, list[Reading]]]:
@@ -119,7 +159,7 @@ class _Check:
     """The checks of one file's first rows."""
 
     def __init__(self, path: Path, form: Form, tags: Sequence[str], header: list[str]) -> None:
-        self._form, self._tags, self._header = form, list(tags), Header(path, header)
+        self._path, self._form, self._tags, self._header = path, form, list(tags), Header(path, header)
         try:
             Rows(path, header, tags, form, Faults())
         except ConfigError as e:
@@ -142,7 +182,20 @@ class _Check:
         rows = [r for r in rows if not self._cells(r)]
         if self._form.time_column:
             made += self._times(self._of_tags(rows), follow)
+        made += self._qualities(rows)
         return [*made, *(self._tags_of(rows) if self._form.tag_column else self._values(rows))]
+
+    def _qualities(self, rows: list[Row]) -> list[str]:
+        """A problem when no value has a quality that is used."""
+        form, examples = self._form, list[str]()
+        if not (form.quality_column or form.quality_columns):
+            return []
+        read = Rows(self._path, self._header.names, self._tags, form, Faults(lambda _, by, text: examples.append(text)))
+        made = [reading for row in rows for reading in read.readings(row.cells, 0)]
+        if not examples or any(r.quality is not Quality.BAD for r in made):
+            return []
+        used = ", ".join(map(_toml, (*form.good, *form.uncertain)))
+        return [f"no value has a quality that is used, e.g. {examples[0]}; used are (good, uncertain): {used}"]
 
     def _of_tags(self, rows: list[Row]) -> list[Row]:
         """The rows of the wanted tags; those of others need no time."""

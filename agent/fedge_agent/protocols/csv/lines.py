@@ -19,6 +19,7 @@ from .faults import Faults
 from .form import TableForm, is_workbook
 
 CHUNK = 1 << 18
+COMMENTS = "lines left out as comments"
 MAX_LINE = 1 << 20  # bytes; a longer line is left out and counted
 
 
@@ -80,6 +81,8 @@ class WholeFile:
         form, width = self._form, len(self._form.columns)
         for number, cells in rows(self.path, form):
             comment = form.comment and cells and cells[0].startswith(form.comment)
+            if comment and width:
+                note_comment(";".join(cells), self._faults)
             if number > form.skip_rows and any(cells) and not comment:
                 width = width or len(cells)
                 yield Row(number, cells + [""] * (width - len(cells)))
@@ -91,7 +94,11 @@ class WholeFile:
             for lines in self._whole_lines():
                 for line in lines:
                     number += 1
-                    if number <= skip or not line or line.isspace() or (comment and line.startswith(comment)):
+                    if number <= skip or not line or line.isspace():
+                        continue
+                    if comment and line.startswith(comment):
+                        if not header:
+                            note_comment(line, self._faults)
                         continue
                     if not delimiter:
                         delimiter = self.delimiter = delimiter_of(form, line)
@@ -184,6 +191,11 @@ def header_is(number: int, why: object) -> str:
     """Words for a header that cannot be read."""
     which = "its first line" if number == 1 else f"line {number}"
     return f"{which} is {why}; expected the names of the columns"
+
+
+def note_comment(line: str, faults: Faults) -> None:
+    """Count a line behind the header that is left out as a comment."""
+    faults.note(COMMENTS, repr(line[:60]))
 
 
 def _decoded(encoding: Encoding, data: bytes, faults: Faults) -> list[str]:

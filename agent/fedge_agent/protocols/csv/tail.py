@@ -24,12 +24,14 @@ from .cells import delimiter_of
 from .encoding import Encoding, find
 from .faults import Faults
 from .form import TableForm
-from .lines import CHUNK, MAX_LINE, count_undecodable
+from .lines import CHUNK, MAX_LINE, count_undecodable, note_comment
 from .opened import Opened, open_file
 from .recent import DATED_BYTES, Recent
 from .rotated import Rotation, lost_between, time_of
 
 MARK = 256
+SKIPPED = "rows (skipped)"
+MANY = 20  # lines that were left out before the first row
 MOVED = 50  # files of the folder that are compared, the newest first
 MOVED_PACKED = 2  # of those that were compressed, which take longer
 
@@ -324,6 +326,7 @@ class Tail:
                 if len(start) - encoding.mark >= MAX_LINE:
                     what = "its first line has more than" if number == 0 else "there is no header in the first"
                     raise DataError(f"{what} {MAX_LINE} bytes; expected the names of the columns")
+                self._say_skipped(number, form.skip_rows if header is None else behind)
                 return None
             line = "".join(encoding.lines(start[at : at + end]))
             at, number = at + end, number + 1
@@ -332,7 +335,14 @@ class Tail:
                 held.append(line)
                 if records.is_header(held, delimiter_of(form, held[0])):
                     header, behind = "\n".join(held), number + form.skip_after
+        self._faults.state(SKIPPED, None)
         return header, at
+
+    def _say_skipped(self, number: int, behind: int) -> None:
+        """State a problem while many lines have come, all of which are to be left out."""
+        keys = f"skip_rows = {self._form.skip_rows}, skip_after = {self._form.skip_after}"
+        text = f"{self._path}: all {number} lines so far are left out, and as far as line {behind} ({keys})"
+        self._faults.state(SKIPPED, text if number >= MANY and behind > number else None)
 
     def _last_line_end(self) -> int:
         assert self._file is not None
@@ -355,10 +365,19 @@ class Tail:
             found = self.encoding.lines(whole)
             count_undecodable(self.encoding, whole, found, self._faults)
             comment = self._form.comment
-            found = [line for line in found if line.strip() and not (comment and line.startswith(comment))]
+            if comment:
+                found = self._uncommented(found, comment)
+            found = [line for line in found if line.strip()]
             if found := self._recent.new(found):
                 return found
         return []
+
+    def _uncommented(self, lines: list[str], comment: str) -> list[str]:
+        """The lines that are no comments; the others are counted."""
+        for line in lines:
+            if line.startswith(comment):
+                note_comment(line, self._faults)
+        return [line for line in lines if not line.startswith(comment)]
 
     def _complete(self, last: bool) -> bytes:
         """The bytes up to the last line end of a chunk; all bytes if they are the `last` of the file."""
