@@ -71,9 +71,13 @@ class Station:
             self.remark = f"{self._path} is empty yet; its columns are checked when they come"
             return []
         strange: list[str] = []
-        faults = Faults(lambda what, by, example: strange.append(f"{what}: {example}") if NOT_OF in what else None)
+
+        def count(what: str, by: int = 1, example: str = "") -> None:
+            if NOT_OF in what:
+                strange.append(f"{what}: {example}")
+
         try:
-            file = WholeFile(self._path, self._config, faults, strict=True)
+            file = WholeFile(self._path, self._config, Faults(count), strict=True)
         except ConfigError as e:
             return [str(e)]
         try:
@@ -123,16 +127,16 @@ class Station:
                 raise DataError(found.text)
             self._where = header, found
         where = self._where[1]
-        found = list[Label]()
+        labels = list[Label]()
         for line in text:
             made = verdict(self.asset, line, where, self._config)
             if isinstance(made, Label):
-                found.append(made)
+                labels.append(made)
             if isinstance(made, Mistake) or UNDECODABLE in line:
                 why = made.text if isinstance(made, Mistake) else f"bytes that are not of its encoding: {line[:60]!r}"
                 book.count_malformed(self.asset, f"{self._path}: {why}")
             self._note_other(book, line, made is None and bool(line.strip(where.delimiter + " ")))
-        book.put_all(found)
+        book.put_all(labels)
 
     def _note_other(self, book: LabelBook, line: str, other: bool) -> None:
         """Count a row of another machine; a problem when so many come that this one must have other values."""

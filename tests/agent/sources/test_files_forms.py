@@ -358,9 +358,8 @@ def test_gap_is_never_a_number(tmp_path: Path) -> None:
 def test_a_followed_file_says_that_all_its_lines_are_left_out(tmp_path: Path) -> None:
     text = "t;a\n" + "".join(f"2026-11-24 08:00:{i:02};{i}\n" for i in range(30))
     (tmp_path / "d.csv").write_text(text)
-    for keys, words in (({"skip_after": 50}, "as far as line 51 (skip_rows = 0, skip_after = 50)"),
-                        ({"skip_rows": 50}, "as far as line 50 (skip_rows = 50, skip_after = 0)")):  # fmt: skip
-        host = follow(tmp_path / "d.csv", ["a"], time_column="t", **keys)
+    for rows, after, words in ((0, 50, "51 (skip_rows = 0, skip_after = 50)"), (50, 0, "50 (skip_rows = 50, ")):
+        host = follow(tmp_path / "d.csv", ["a"], time_column="t", skip_rows=rows, skip_after=after)
         assert not host.readings and words in host.problems["rows (skipped)"]
     host = follow(tmp_path / "d.csv", ["a"], time_column="t", comment="2")
     assert not host.readings and host.counts == {"lines left out as comments": 30}

@@ -188,9 +188,13 @@ class _Check:
     def _qualities(self, rows: list[Row]) -> list[str]:
         """A problem when no value has a quality that is used."""
         form, examples = self._form, list[str]()
+
+        def count(what: str, by: int = 1, example: str = "") -> None:
+            examples.append(example)
+
         if not (form.quality_column or form.quality_columns):
             return []
-        read = Rows(self._path, self._header.names, self._tags, form, Faults(lambda _, by, text: examples.append(text)))
+        read = Rows(self._path, self._header.names, self._tags, form, Faults(count))
         made = [reading for row in rows for reading in read.readings(row.cells, 0)]
         if not examples or any(r.quality is not Quality.BAD for r in made):
             return []
