@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from typing import Any
@@ -16,30 +16,31 @@ from support.waiting import LONGEST_S
 class Plc:
     """An OPC UA server in a thread of its own."""
 
-    def __init__(self, port: int = 0) -> None:
+    def __init__(self, port: int = 0, spaces: Sequence[str] = ("urn:test",)) -> None:
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
         self.thread.start()
         self.nodes: dict[str, Any] = {}
-        self.port = self.call(self._start(port))
+        self.port = self.call(self._start(port, spaces))
 
     def call(self, work: Any) -> Any:
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(LONGEST_S)
 
-    async def _start(self, port: int) -> int:
+    async def _start(self, port: int, spaces: Sequence[str]) -> int:
         from asyncua import Server, ua
 
         self.ua, self.server = ua, Server()
         await self.server.init()
         self.server.set_endpoint(f"opc.tcp://127.0.0.1:{port}/")
         self.server.set_security_policy([ua.SecurityPolicyType.NoSecurity])
-        await self.server.register_namespace("urn:test")
+        for space in spaces:
+            await self.server.register_namespace(space)
         await self.server.start()
         return int(self.server.bserver._server.sockets[0].getsockname()[1])
 
-    def add(self, name: str, value: Any = 0.0) -> None:
+    def add(self, name: str, value: Any = 0.0, space: int = 2) -> None:
         async def work() -> Any:
-            node_id = self.ua.NodeId(name, 2)
+            node_id = self.ua.NodeId(name, space)
             return await self.server.nodes.objects.add_variable(node_id, name, value)
 
         self.nodes[name] = self.call(work())

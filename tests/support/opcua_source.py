@@ -25,6 +25,15 @@ class RunningSource:
         self.thread = threading.Thread(target=self._run, args=(tags,))
         self.thread.start()
 
+    @classmethod
+    def again(cls, before: RunningSource, tags: Sequence[str]) -> RunningSource:
+        """The same source with a new connection, as its host starts it when one has ended."""
+        made = cls.__new__(cls)
+        made.error, made.host, made.source = None, before.host, before.source
+        made.thread = threading.Thread(target=made._run, args=(tags,))
+        made.thread.start()
+        return made
+
     def _run(self, tags: Sequence[str]) -> None:
         try:
             self.source.run(tags, self.host)

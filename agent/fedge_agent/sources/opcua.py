@@ -17,7 +17,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 from fedge_models.errors import ConfigError, FedgeError, UnreachableError
@@ -29,6 +29,7 @@ from ..protocols.opcua.calls import limits, load_types, read
 from ..protocols.opcua.connection import ConnectionConfig, Connector, Link
 from ..protocols.opcua.evidence import Answer, Evidence
 from ..protocols.opcua.monitor import GONE, HEARTBEAT, HEARTBEAT_HANDLE, NO_ROOM, Granted, Monitor, Sampling
+from ..protocols.opcua.namespaces import Namespaces, Placed, indexes
 from ..protocols.opcua.readings import OVERFLOW, reading, unknown
 from ..protocols.opcua.reasons import explain, no_answer
 from ..protocols.opcua.tags import Tag, parse
@@ -39,6 +40,9 @@ Natural = Annotated[int, msgspec.Meta(ge=0)]
 RETRY_ITEMS_S = 5.0
 LOOK_S = 0.2
 REPORT_S = 1.0  # how often to say what is wrong with nodes
+QUIET_S = 10.0  # without values lost at the server, after which that is over
+SHOWN = 5  # tags in a message
+SPACES_FILE = "namespaces.json"
 BAD_S = 5.0  # a status that is bad for longer is a problem
 ASKED = 500  # silent nodes that are read at once
 FAST_S = 1.0  # a server that chooses the sampling interval is hardly slower
@@ -71,11 +75,14 @@ class OpcuaSource(Source):
             _deadband(name, config.deadband),
             float(config.max_age),
         )
-        self._evidence = Evidence(float(config.max_still))  # outlives connections
+        # These three outlive connections.
+        self._evidence, self._read = Evidence(float(config.max_still)), set[str]()  # tags of which a value came
+        self._spaces = Namespaces(config.url, state / "sources" / name / SPACES_FILE if state else None)
 
     def run(self, tags: Sequence[str], host: SourceHost) -> None:
         """One connection, until `host.stop` or trouble. Raises UnreachableError or ConfigError."""
-        run = _Run(self._config, self.connector, self._sampling, self._evidence, [parse(t) for t in tags], host)
+        memory = _Memory(self._evidence, self._spaces, self._read)
+        run = _Run(self._config, self.connector, self._sampling, memory, [parse(t) for t in tags], host)
         asyncio.run(run.run())
 
     def check(self, tags: Sequence[str]) -> list[str]:
@@ -87,12 +94,20 @@ class OpcuaSource(Source):
             except ConfigError as e:
                 problems.append(str(e))
         try:
-            found, self.seen = asyncio.run(_check(self.connector, known))
+            found, self.seen = asyncio.run(_check(self.connector, known, self._spaces))
             pace = min(self._sampling.publishing, self._sampling.sampling or FAST_S)  # values that change are queued
             self.trial = published(list(self.seen.values()), pace, time.time_ns())
             return problems + found
         except FedgeError as e:
             return [*problems, str(e)]
+
+
+class _Memory(NamedTuple):
+    """What one connection leaves to the next."""
+
+    evidence: Evidence
+    spaces: Namespaces
+    read: set[str]  # tags of which a value came
 
 
 class _Run:
@@ -103,12 +118,14 @@ class _Run:
         config: OpcuaConfig,
         connector: Connector,
         sampling: Sampling,
-        evidence: Evidence,
+        memory: _Memory,
         tags: list[Tag],
         host: SourceHost,
     ) -> None:
         self._config, self._connector, self._sampling = config, connector, sampling
-        self._evidence, self._wanted, self._host = evidence, tags, host
+        self._evidence, self._spaces, self._known = memory
+        self._wanted, self._host = tags, host
+        self._gone: set[str] = set()  # missing tags of which values came before, and that are stated as bad
         self._tags: list[list[Tag]] = [[]]
         self._handles: dict[Any, int] = {}  # node -> handle
         self._missing: list[Tag] = []
@@ -117,9 +134,10 @@ class _Run:
         self._newest = (0, 0.0)  # time of the newest value, and when it came
         self._unsound: set[str] = set()  # tags whose last time is not known to be of the source's clock
         self._heard = time.monotonic()
-        self._overflows = 0
+        self._overflowed = -math.inf  # monotonic, s: when values were lost at the server
         self._slowest = 0.0  # sampling interval that the server chose, s
         self._coarse: list[str] = []  # tags for which the server refused the deadband
+        self._moved: dict[str, list[str]] = {}  # what namespace has another index -> its tags
         self._said: set[str] = set()  # subjects of problems with nodes
         self._broken: str | None = None
 
@@ -148,11 +166,17 @@ class _Run:
     async def _add(self, tags: list[Tag]) -> list[Tag]:
         """Create items for the tags; returns the missing ones, each with a problem stated."""
         browser = Browser(self._client, self._limits)
+        placed = await _placed(self._client, self._spaces, tags)
+        lost, tags = [tag for tag in tags if tag.text in placed.lost], placed.tags
+        for tag in lost:
+            self._host.problem(tag.text, f"{self._url}: {placed.lost[tag.text]}")
+        self._state_moved(placed.moved)
         found = await browser.resolve(tags)
         by_node: dict[Any, list[Tag]] = {}
-        missing = [tag for tag in tags if isinstance(found[tag.text], str)]
-        for tag in missing:
+        unresolved = [tag for tag in tags if isinstance(found[tag.text], str)]
+        for tag in unresolved:
             self._host.problem(tag.text, f"{self._url}: {found[tag.text]}")
+        missing = [*lost, *unresolved]
         for tag in tags:
             if not isinstance(found[tag.text], str):
                 by_node.setdefault(found[tag.text], []).append(tag)
@@ -173,6 +197,13 @@ class _Run:
         self._state_grants(outcome)
         self._divide()
         return missing
+
+    def _state_moved(self, moved: dict[str, list[str]]) -> None:
+        """State that namespaces have other indexes than when their tags were first read."""
+        self._moved |= moved
+        each = "; ".join(f"namespace {what}: {self._host.about(tags)}" for what, tags in self._moved.items())
+        more = "They are read there; write nsu=URI; instead of ns=, so that no index matters"
+        self._host.problem("namespaces", f"{self._url}: {each}. {more}" if each else None)
 
     async def _state_outcome(self, tag: Tag, granted: Granted, browser: Browser) -> None:
         """State or withdraw the problem of one tag."""
@@ -270,6 +301,7 @@ class _Run:
                 made = unknown(tag.text, stamp.time_ns)
                 self._host.problem(tag.text, f"{self._url}: tag {tag.text}: {e.args[0]}")
             readings.append(unknown(tag.text, stamp.time_ns) if stamp.still else made)
+            self._known.add(tag.text)
             (self._unsound.discard if stamp.sound else self._unsound.add)(tag.text)
         if stamp.replaced:
             self._host.count("server_time_used", len(tags))
@@ -283,9 +315,10 @@ class _Run:
     def _handle_status(self, status: Any, tags: list[Tag]) -> None:
         """Handle a status that says more than good or bad: values lost in between, or a node that vanished."""
         if status.value & OVERFLOW == OVERFLOW:
-            self._overflows += 1
-            text = f"{self._url}: {self._overflows} times values were lost at the server before they were sent; "
-            self._host.problem("queue", text + "raise queue_size or shorten publishing_interval")
+            self._overflowed = time.monotonic()
+            self._host.count("lost_at_server", len(tags), self._about(tags))
+            text = f"{self._url}: values are lost at the server before they are sent; "
+            self._host.problem("overflow", text + "raise queue_size or shorten publishing_interval")
         if status.name in GONE:
             self._missing += [tag for tag in tags if tag not in self._missing]
 
@@ -359,11 +392,24 @@ class _Run:
         still = list(self._evidence.take_still(now))
         if still:
             self._host.emit([unknown(tag.text, ns) for node, ns in still for tag in self._tags_of([node])])
+        self._state_gone(now)
+        if now - self._overflowed > QUIET_S:
+            self._host.problem("overflow", None)
         off = "; if that is as it should be: max_still = 0"
         problem, note = self._host.problem, self._host.note
         self._say(problem, "still", self._evidence.still(), "not known to be alive, so without a value", off)
         self._say(note, "source time", self._evidence.faults(), "the server's time is used instead of the source's")
         self._say(problem, "bad", self._evidence.bad(now, BAD_S), "the server gives no value")
+
+    def _state_gone(self, now: float) -> None:
+        """Say once of missing tags of which values came before that they have none now."""
+        stamp, came = self._newest
+        gone = {tag.text for tag in self._missing} & self._known
+        if stamp and gone - self._gone:
+            alive = stamp + round((now - came) * 1e9)
+            self._host.emit([unknown(text, alive) for text in sorted(gone - self._gone)])
+            self._gone |= gone
+        self._gone &= gone
 
     def _say(
         self,
@@ -397,7 +443,20 @@ def _deadband(name: str, text: float | str) -> tuple[int, float]:
     return (1, float(text)) if text else (0, 0.0)
 
 
-async def _check(connector: Connector, tags: list[Tag]) -> tuple[list[str], dict[str, Reading]]:
+async def _placed(client: Any, spaces: Namespaces, tags: Sequence[Tag], remember: bool = True) -> Placed:
+    """The tags with the indexes that their namespaces have at this server now."""
+    from asyncua import ua
+
+    if not any(indexes(tag) for tag in tags):
+        return Placed(list(tags), {}, {})
+    try:
+        array = await client.get_namespace_array()
+    except ua.UaError:  # a server that does not say its namespaces: indexes are all there is
+        array = []
+    return spaces.place(tags, array, remember)
+
+
+async def _check(connector: Connector, tags: list[Tag], spaces: Namespaces) -> tuple[list[str], dict[str, Reading]]:
     """Read each tag once, in chunks; returns the problems, and what can be used."""
     seen: dict[str, Reading] = {}
     async with connector.open() as link:
@@ -405,8 +464,12 @@ async def _check(connector: Connector, tags: list[Tag]) -> tuple[list[str], dict
         if any(t.field for t in tags):
             await load_types(link.client, limit)
         browser = Browser(link.client, limit)
+        placed = await _placed(link.client, spaces, tags, remember=False)
+        tags = placed.tags
         found = await browser.resolve(tags)
-        problems = [f"{link.facts.url}: {f}" for f in found.values() if isinstance(f, str)]
+        moved = [f"namespace {what}: {', '.join(texts[:SHOWN])}" for what, texts in placed.moved.items()]
+        wrong = [*placed.lost.values(), *moved, *(f for f in found.values() if isinstance(f, str))]
+        problems = [f"{link.facts.url}: {text}" for text in wrong]
         there = [t for t in tags if not isinstance(found[t.text], str)]
         values = await read(link.client, limit, [found[t.text] for t in there])
         for tag, data in zip(there, values, strict=True):

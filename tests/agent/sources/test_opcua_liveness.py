@@ -16,6 +16,7 @@ from fedge_agent.protocols.opcua.calls import Limits
 from fedge_agent.protocols.opcua.monitor import NO_ROOM, Monitor
 from fedge_agent.protocols.opcua.tags import parse
 from fedge_agent.sources.opcua import OpcuaConfig, OpcuaSource
+from fedge_agent.sources.opcua import _Memory as Memory
 from fedge_agent.sources.opcua import _Run as Run
 from fedge_agent.types import Quality, Reading
 from fedge_models.errors import UnreachableError
@@ -216,7 +217,8 @@ def test_responses_that_belong_together_are_one_batch(tmp_path: Path, monkeypatc
     """A server that has more than one response holds sends some tags later: they did not stay unchanged meanwhile."""
     host = RecordingHost(tmp_path)
     source = OpcuaSource("plc", OpcuaConfig(url="opc.tcp://127.0.0.1:1"))
-    run = Run(source._config, source.connector, source._sampling, source._evidence, [], host)
+    memory = Memory(source._evidence, source._spaces, source._read)
+    run = Run(source._config, source.connector, source._sampling, memory, [], host)
     run._monitor = Monitor(None, Limits(), source._sampling, run._published)
     run._monitor.nodes, run._tags = [None, "a", "b"], [[], [parse("i=1")], [parse("i=2")]]
 
