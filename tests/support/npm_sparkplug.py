@@ -8,7 +8,7 @@ import os
 import queue
 import subprocess
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from support.counterparts import others, program
@@ -22,8 +22,8 @@ SCRIPT = SUPPORT / "sparkplug.js"
 class NpmSparkplug:
     """A node or host in a process of its own. Orders and events are JSON objects, one a line."""
 
-    def __init__(self, broker: Mosquitto, mode: str, *rest: str) -> None:
-        env = {**os.environ, "NODE_PATH": str(others("node", "node_modules"))}
+    def __init__(self, broker: Mosquitto, mode: str, *rest: str, more_env: Mapping[str, str] | None = None) -> None:
+        env = {**os.environ, **(more_env or {}), "NODE_PATH": str(others("node", "node_modules"))}
         command = [program("node"), str(SCRIPT), mode, f"mqtt://127.0.0.1:{broker.port}", "gw", PASSWORD, *rest]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env, text=True)
         self._events: queue.Queue[dict[str, Any]] = queue.Queue()

@@ -45,6 +45,7 @@ class Reason(str, enum.Enum):
     NOT_NUMBERS = "not_numbers"  # a channel's values are none
     CLOCK = "clock"  # a channel's times do not fit those before them
     BEHIND = "behind"  # a channel's times are behind those of the asset's other channels
+    LAGS = "lags"  # the same, and its values are used as of when they come
     LATE = "late"  # a channel's times are not newer than those before
     SLOW = "slow"  # readings are so far apart that a window ends before it is full
     SILENT = "silent"  # a channel is no longer read

@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 
-from ..windows.facts import ChannelFacts
+from ..windows.facts import RECENT, ChannelFacts
 from .condition import AT_END, FLOOR_S, Cause, Condition, Reason, Seen, SourceFacts, State
 
 SURE = 2  # holes without a window between them that are no accident
@@ -78,7 +78,17 @@ def _while_deciding(seen: Seen) -> tuple[State, list[Cause]]:
         return State.WAITING if blind.reason is Reason.BASELINE else State.BLIND, [blind]
     missing = {} if seen.newest_refused else seen.missing
     without = [c for c in seen.channels if missing.get(c.name, 0.0) >= 1.0]
-    return State.DECIDING, list(_of_channels(without, seen)) or _slow_of(without, seen)
+    lagging = [c for c in seen.channels if c.lags and c not in without]
+    return State.DECIDING, [*(list(_of_channels(without, seen)) or _slow_of(without, seen)), *_lags_of(lagging)]
+
+
+def _lags_of(channels: Sequence[ChannelFacts]) -> Iterable[Cause]:
+    """The cause "used as of now" of those channels, one for each source."""
+    for source in dict.fromkeys(c.source for c in channels):
+        those = [c for c in channels if c.source == source]
+        behind, count = max(c.behind_ns for c in those) / 1e9, sum(c.lags for c in those)
+        labels = tuple(c.label for c in those)
+        yield Cause(Reason.LAGS, labels, source, age_s=behind, count=count, total=RECENT * len(those))
 
 
 def _blindness(seen: Seen) -> Cause | None:

@@ -26,7 +26,8 @@ def words(condition: Condition) -> str:
     """Why the asset decides not, or not as it should; empty when all is well."""
     why = "; ".join(_WORDS[c.reason](c, condition) for c in condition.causes)
     if condition.state is State.DECIDING:
-        return f"decides without {names(c for cause in condition.causes for c in cause.channels)}: {why}" if why else ""
+        without = names(c for cause in condition.causes if cause.reason is not Reason.LAGS for c in cause.channels)
+        return f"decides{f' without {without}' if without else ''}: {why}" if why else ""
     if condition.state is State.BLIND:
         return f"cannot alarm: {why}"
     if condition.state is State.STALE:
@@ -149,9 +150,19 @@ def _clock(cause: Cause, _: Condition) -> str:
 
 def _behind(cause: Cause, _: Condition) -> str:
     times_ = f"{cause.count:,} of {cause.total:,} times of {names(cause.channels)}"
+    return f"{times_} are up to {_span(cause)} behind those of the other channels, and too late to be used"
+
+
+def _lags(cause: Cause, _: Condition) -> str:
+    times_ = f"{cause.count:,} of the last {cause.total:,} times of {names(cause.channels)}"
     return (
-        f"{times_} are up to {duration(cause.age_s or 0.0)} behind those of the other channels, and too late to be used"
+        f"{times_} are up to {_span(cause)} behind those of the other channels, so the values count from when they came"
     )
+
+
+def _span(cause: Cause) -> str:
+    seconds = cause.age_s or 0.0
+    return duration(seconds) if seconds >= 10 else f"{seconds:.2g} s"
 
 
 def _silent(cause: Cause, _: Condition) -> str:
@@ -194,6 +205,7 @@ _WORDS: dict[Reason, Callable[[Cause, Condition], str]] = {
     Reason.NOT_NUMBERS: _not_numbers,
     Reason.CLOCK: _clock,
     Reason.BEHIND: _behind,
+    Reason.LAGS: _lags,
     Reason.LATE: _late,
     Reason.SLOW: _slow,
     Reason.SILENT: _silent,

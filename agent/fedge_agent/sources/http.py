@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Poll a server over HTTP, such as a MES for its current job, or a meter; a tag is a JSON pointer into the answer.
 
-Each answer becomes one reading per tag, stamped on arrival or with the answer's own time. Promises: an answer that
+Each answer becomes one reading per tag, stamped on arrival or with the answer's own time; one that stands still goes on
+with the time that passes here, and that is said. Promises: an answer that
 cannot be used is a gap with a problem stated, and the next poll happens nevertheless. Leaves bounds, redirects and
 error messages to `protocols.http`.
 """
@@ -20,6 +21,7 @@ from fedge_models.system.quoting import quote
 from fedge_models.system.settings import Positive
 
 from ..protocols.http import auth, client, headers, pointer
+from ..protocols.http.answer_clock import AnswerClock
 from ..protocols.http.kept import Connections
 from ..protocols.http.settings import Server
 from ..types import Quality, Reading, Source, SourceHost
@@ -43,6 +45,7 @@ class HttpSource(Source):
 
     def __init__(self, name: str, config: HttpConfig) -> None:
         self._where, self._config = f"source {name}", config
+        self._clock = AnswerClock()  # outlives connections: a time that stood still does so at the next one
         client.check_url(config.url, self._where)
         headers.check(config.headers, f"{self._where}.headers")
         pointer.check(config.time, f"{self._where}: time")
@@ -61,6 +64,8 @@ class HttpSource(Source):
             began = time.monotonic()
             answer = self._ask(connections)
             readings, now_ns = self._readings(tags, answer)
+            if self._config.time:
+                readings, now_ns = self._timed(readings, now_ns, host)
             host.problem("connection", None)
             for reading in readings:
                 bad = reading.quality is Quality.BAD
@@ -100,6 +105,17 @@ class HttpSource(Source):
         """One reading per tag, and their time, ns. Raises RetryError when the answer has no usable time."""
         now_ns = time.time_ns() if not self._config.time else self._stamp(pointer.find(answer, self._config.time))
         return [_reading(tag, now_ns, pointer.find(answer, tag)) for tag in tags], now_ns
+
+    def _timed(self, readings: list[Reading], stamp_ns: int, host: SourceHost) -> tuple[list[Reading], int]:
+        """The readings with a time that goes on while their values change, and that time, ns."""
+        values = [None if r.quality is Quality.BAD else r.value for r in readings]
+        made = self._clock.take(stamp_ns, values, time.monotonic())
+        if made.replaced:
+            host.count("times_implausible", len(readings), times.shown(stamp_ns) + " UTC")
+        where = f"{client.shown(self._config.url)}: time at {self._config.time}"
+        text = f"{where}: it stands still while values change, so the time that passes here is used"
+        host.note("time", text if self._clock.stands else None)
+        return [r._replace(time_ns=made.time_ns) for r in readings], made.time_ns
 
     def _stamp(self, value: Any) -> int:
         try:

@@ -275,7 +275,8 @@ class _Run:
         stamp, came = self._newest
         unsure = self._others.get(result.SubscriptionId, frozenset())
         alive = stamp + round((now - came) * 1e9) if stamp and not result.MoreNotifications else None
-        self._host.emit(readings, alive, unsure)
+        until = self._evidence.clock.until(now)  # one tag may be ahead of all others
+        self._host.emit(readings, alive if alive is None or until is None else min(alive, until), unsure)
 
     def _note_newest(self, readings: list[Reading], now: float) -> None:
         """Note the newest time of the source's clock; tags with another clock, or with values of long ago, say nothing

@@ -183,9 +183,10 @@ class _Session:
             if history:
                 self._host.emit(history, history=True)
             readings: list[Reading] = [r for r in outcome.readings if not isinstance(r, Historical)]
-            alive = self._view.alive(now)
-            if readings or alive.time_ns is not None:
-                self._host.emit(readings, alive.time_ns, alive.unsure)
+            for alive in self._view.alive(now):
+                own = [r for r in readings if r.tag in alive.tags]
+                if own or alive.time_ns is not None:
+                    self._host.emit(own, alive.time_ns, alive.unsure)
         if now >= self._refusal_at and self._view.counts.last_refusal:
             self._refusal_at = now + REFUSAL_S
             self._host.problem("input", f"the last input that was refused: {self._view.counts.last_refusal}")

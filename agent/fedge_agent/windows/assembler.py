@@ -26,6 +26,7 @@ from .intake import Intake, plain
 from .source_clock import SourceClock, alone
 
 BACK_NS = 1_000_000_000  # a tag's time stamps going back by less are late; by more: perhaps the clock was set
+SET_NS = 5_000_000_000  # further ahead than what passed here: set, not only delayed
 LEAP_NS = 60_000_000_000  # a living source's time going ahead by more: perhaps the clock was set
 STEPS = 4  # usual steps between two readings; a time that is further ahead is doubted
 NEAR, NEAR_NS = 32, 45_000_000_000  # as many steps, and as far, ahead is more likely a hole than a wrong time
@@ -110,7 +111,7 @@ class Assembler:
             for channel in source.by_tag.get(reading.tag, ()):
                 self._take(source, channel, self._intake.ranged(channel, reading))
         if batch.alive_ns is not None and source.sure:
-            self._hear(source, batch.alive_ns)
+            self._hear(source, source.borne_out(batch.alive_ns, self._lateness, self._leap))
         if self._grid is not None:
             self._advance(self._limit(self._grid))
         return self._windows
@@ -211,6 +212,8 @@ class Assembler:
             self._agree(source, channel)
         source.in_step = True
         if time > newest:
+            if time > source.heard and newest > NEVER_NS and not channel.ended:
+                source.heard = time
             self._accept(source, channel, reading, time)
         elif channel.ended and time == newest:
             channel.resume(reading._replace(value=self._intake.scalar(channel, reading)))
@@ -245,6 +248,11 @@ class Assembler:
         """How long ago, ns, the source's newest time came."""
         return self._received_ns - source.came_ns if source.came_ns else 0
 
+    def _passed(self, source: SourceClock, length: int) -> bool:
+        """Whether so much time passed here, too; else the clock was set ahead, and nothing is known of the time that it
+        left out."""
+        return not source.came_ns or length <= self._since(source) + SET_NS
+
     def _doubt(self, source: SourceClock, channel: Channel, reading: Reading) -> None:
         """A time that does not fit is wrong, or the clock was set: the readings after it say which."""
         source.doubted, channel.trusted = True, False
@@ -259,6 +267,8 @@ class Assembler:
             if self._grid is not None:
                 self._advance_within(source, self._limit(self._grid))
             channel.put(source.newest, self._intake.scalar(channel, reading))
+            behind = source.newest - reading.time_ns
+            channel.facts.note_lag(0 < behind <= self._leap, behind)
         else:
             self._intake.doubted(channel, reading)
 
@@ -315,6 +325,7 @@ class Assembler:
             channel.restart(now, channel.good_until(self._hold) >= source.newest)
         source.newest = now
         source.votes.begin()
+        source.lags.clear()
         self._newest = max([max(c.newest, c.alive) for c in self._rows])
         if self._grid is not None and self._newest < self._grid.time(self._cutter.tick - 1):  # no other source is there
             self._grid, self._newest = None, NEVER_NS
@@ -355,7 +366,7 @@ class Assembler:
         if not first:
             self._advance_within(source, grid.last_until(self._newest))
         length = time - self._newest
-        if source.living and length <= self._leap:
+        if source.living and length <= self._leap and self._passed(source, length):
             source.mark_alive(time)
         until = max([c.good_until(self._hold) for c in self._rows])
         if length <= self._bridge and until >= time - self._period:
@@ -375,10 +386,14 @@ class Assembler:
         passed = grid is not None and self._cutter.filled > 0 and grid.first_from(time) < self._cutter.tick
         if passed and not channel.ended:
             self.counters.late += 1
-            if not source.lives and time + self._hold < self._grid.time(self._cutter.tick):  # type: ignore[union-attr]
+            far = time + self._hold < self._grid.time(self._cutter.tick)  # type: ignore[union-attr]
+            if far and not source.lives:
                 self._intake.behind(channel, reading, self._newest - time)
                 channel.put(time, plain(channel, reading), passed)
                 return
+            channel.facts.note_lag(far, self._newest - time)
+        elif channel.facts.lagging:
+            channel.facts.note_lag(False)
         channel.put(time, self._intake.scalar(channel, reading), passed)
 
     def _take_block(self, source: SourceClock, channel: Channel, reading: Reading) -> None:

@@ -17,6 +17,8 @@ from ..types import Quality, Reading
 
 SHOWN = 24  # characters of an example
 STEPS = 9  # long ones in a row of which the usual one is found
+RECENT = 32  # readings of which it is known whether they lag
+MANY = 24  # of them that lag are no accident
 
 
 @dataclass
@@ -50,6 +52,7 @@ class ChannelFacts:
     implausible_ns: int = 0  # the last of those times
     implausible_by_ns: int = 0  # how far that one was ahead of the others
     behind_ns: int = 0  # how far the last was behind the other channels
+    lagging: int = 0  # a bit for each recent reading: it was used, but as of now
     doubted_ns: int = 0  # the last time that did not fit
     slow: list[int] = field(default_factory=list)  # the last steps between two readings, if each value ended meanwhile
     unused: Unused = field(default_factory=Unused)  # since the last reading that was used
@@ -94,6 +97,17 @@ class ChannelFacts:
         self.unused.readings += 1
         self.unused.behind += 1
         self.heard, self.newest_ns, self.behind_ns = now, reading.time_ns, behind_ns
+
+    def note_lag(self, lags: bool, behind_ns: int = 0) -> None:
+        """Note whether a reading was so far behind the other channels that it is used as of now."""
+        self.lagging = (self.lagging << 1 | lags) & (1 << RECENT) - 1
+        self.behind_ns = behind_ns if lags else self.behind_ns
+
+    @property
+    def lags(self) -> int:
+        """How many of the recent readings lagged, if that is no accident; else 0."""
+        count = self.lagging.bit_count()
+        return count if count >= MANY else 0
 
     def note_doubt(self, reading: Reading, now: float) -> None:
         """Note a reading that is not used, at least for now: its time does not fit those before it."""

@@ -7,6 +7,7 @@ first sign that the clock was set. The next times of the same tag, and the signs
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 
@@ -16,6 +17,7 @@ from .votes import Votes
 
 LONG_NS = 1 << 60  # 36 years: no step between two times that fit each other
 SMOOTH = 8  # steps over which the usual one is averaged
+LAGS = 4  # batches with readings of which the least lag is the tags' own
 
 
 @dataclass
@@ -33,12 +35,14 @@ class SourceClock:
     returns: int = 0  # how often a clock that was left came back
     batches: int = 0
     lives: bool = False  # the source ever reported until when nothing else has changed
+    lags: deque[int] = field(default_factory=lambda: deque(maxlen=LAGS))  # of its tags behind the signs of life, ns
     # of the batch at hand:
     living: bool = False  # the source reports until when nothing else has changed
     alive: int | None = None  # until then the source reports that nothing else has changed
     fresh: bool = False  # a new connection: time went on while there was none
     in_step: bool = False  # a reading had a time of the clock as it is known
     doubted: bool = False  # a reading had another time
+    heard: int = NEVER_NS  # the newest time of a tag that was known before
     sure: Sequence[Channel] = ()  # channels whose silence means no change
 
     def follow(self, tag: str, channel: Channel) -> None:
@@ -49,7 +53,7 @@ class SourceClock:
     def begin(self, batch: Batch) -> None:
         """Begin with a batch of the source."""
         self.living, self.in_step = batch.alive_ns is not None, False
-        self.doubted, self.batches = False, self.batches + 1
+        self.doubted, self.batches, self.heard = False, self.batches + 1, NEVER_NS
         self.lives = self.lives or self.living
         self.fresh, self.alive = batch.fresh, batch.alive_ns
         self.sure = self.channels
@@ -85,6 +89,18 @@ class SourceClock:
         self.left_ns, self.since_ns = self.newest, first_ns
         for channel in self.channels:
             channel.votes.returns = self.returns
+
+    def borne_out(self, alive_ns: int, late_ns: float, leap: float) -> int:
+        """Until when a sign of life holds, by the clock of the tags that are followed here.
+
+        It may be of the clock of other tags: where it is always ahead of the readings that come with it, by more than
+        a window waits, the windows would not wait for those. What the readings say themselves is known in any case.
+        """
+        if self.heard > NEVER_NS and not self.doubted:
+            self.lags.append(alive_ns - self.heard)
+        lag = min(self.lags, default=0)
+        until = alive_ns - lag if lag > late_ns else alive_ns
+        return self.heard if until < self.heard <= until + leap else until
 
     def mark_alive(self, until_ns: int) -> None:
         """What was not heard since is unchanged until then."""

@@ -14,7 +14,7 @@ from fedge_agent.machines.condition import Cause, Condition, Reason, Seen, Sourc
 from fedge_agent.machines.condition_judge import judge, stale_after
 from fedge_agent.machines.condition_words import clock, duration, likeness, merged, names, words
 from fedge_agent.types import Quality, Reading
-from fedge_agent.windows.facts import ChannelFacts
+from fedge_agent.windows.facts import MANY, RECENT, ChannelFacts
 
 MORNING_NS = 1_780_220_520 * 10**9  # 2026-05-31 09:42 UTC
 MINUTE_NS = 60 * 10**9
@@ -330,3 +330,17 @@ def test_a_reading_that_comes_in_time_ends_a_run_of_those_that_do_not() -> None:
     assert facts.step_s == 60.0
     facts.note_step(10**9, 4e9)
     assert facts.step_s == 0.0
+
+
+def test_a_channel_whose_values_count_from_when_they_came_is_a_problem_until_they_come_in_time() -> None:
+    temp, press = channel("temp", 20.0, at=99), channel("press", 1.0, at=99)
+    for _ in range(MANY - 1):
+        temp.note_lag(True, 29 * 10**9)
+    assert not judge(seen(temp, press, decided=99.0, limit=1.0)).problem  # it may have been a slow network
+    temp.note_lag(True, 29 * 10**9)
+    found = judge(seen(temp, press, decided=99.0, limit=1.0))
+    assert found.problem and found.well
+    assert words(found).startswith("decides: 24 of the last 32 times of temp are up to 29 s behind those of the other")
+    for _ in range(RECENT - MANY + 1):
+        temp.note_lag(False)
+    assert not judge(seen(temp, press, decided=99.0, limit=1.0)).problem

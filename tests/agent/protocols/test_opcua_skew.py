@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
+from itertools import pairwise
 
 import pytest
 from asyncua import ua
@@ -43,7 +44,7 @@ def offsets(stamps: list[Stamp], first: int = 0) -> list[float]:
     return [(s.time_ns - T_NS) / S - i for i, s in enumerate(stamps, first)]
 
 
-@pytest.mark.parametrize("off", [-864_000.0, -7200.0, -45.0, 45.0, 7200.0, 864_000.0])
+@pytest.mark.parametrize("off", [-864_000.0, -7200.0, -45.0, 3.5, 5.0, 29.0, 45.0, 7200.0, 864_000.0])
 @pytest.mark.parametrize("gives_time", [False, True])
 def test_a_node_with_another_clock_gets_the_servers_time(off: float, gives_time: bool) -> None:
     server = Server(good=0.0, wrong=off, other=1.5)
@@ -57,6 +58,54 @@ def test_a_node_with_another_clock_gets_the_servers_time(off: float, gives_time:
 def test_a_time_ahead_of_the_server_is_wrong_at_once_and_none_is_ever_used() -> None:
     server = Server(good=0.0, wrong=7200.0)
     assert offsets(server.run(0, 5)["wrong"]) == [0.0] * 5
+
+
+@pytest.mark.parametrize("off", [5.0, 29.0])
+def test_a_clock_that_runs_ahead_is_noticed_with_its_first_time(off: float) -> None:
+    server = Server(good=0.0, other=0.0, wrong=0.0)
+    server.run(0, 10)
+    server.off["wrong"] = off
+    assert offsets(server.run(10, 20)["wrong"], 10) == [0.0] * 10
+
+
+@pytest.mark.parametrize("off", [-29.0, -5.0, 1.9])
+def test_a_clock_that_is_a_little_off_is_used_as_it_is(off: float) -> None:
+    """What is behind may have been delayed."""
+    server = Server(good=0.0, slow=off)
+    assert offsets(server.run(0, 20)["slow"]) == pytest.approx([off] * 20) and server.evidence.faults() == {}
+
+
+@pytest.mark.parametrize("repeated", [False, True])  # some servers repeat the source's time as their own
+@pytest.mark.parametrize("off", [5.0, 29.0, 3600.0])
+def test_values_that_come_together_keep_the_steps_between_their_times(off: float, repeated: bool) -> None:
+    server = Server(good=0.0)
+    times = []
+    for i in range(20):
+        server.run(i, i + 1)
+        for k in range(1, 11):
+            at = i - 1 + k / 10 + off
+            stamp = server.evidence.take("wrong", data(i + k / 10, at, at if repeated else None), float(i))
+            times.append((stamp.time_ns - T_NS) / S)
+    steps = [b - a for a, b in pairwise(times[20:])]  # but for the first publishings
+    assert steps == pytest.approx([0.1] * len(steps), abs=1e-6) and times[-1] == pytest.approx(19.0, abs=1e-6)
+
+
+@pytest.mark.parametrize("off", [5.0, 3600.0, -3600.0])
+def test_until_when_nothing_changed_is_said_by_the_clock_that_the_nodes_agree_on(off: float) -> None:
+    alone, beside = Server(a=off, b=off), Server(a=0.0, b=off)
+    assert alone.evidence.clock.until(0.0) is None
+    alone.run(0, 20)
+    beside.run(0, 20)
+    found = [made.evidence.clock.until(19.0) for made in (alone, beside)]
+    assert found == [T_NS + round((19 + off) * S), T_NS + 19 * S]
+
+
+def test_a_clock_that_drifts_for_all_nodes_alike_is_followed() -> None:
+    server = Server(a=5.0, b=5.0)
+    for i in range(0, 2000, 10):
+        server.off = dict.fromkeys(server.off, 5.0 + i / 100)
+        assert offsets(server.run(i, i + 10)["b"], i) == pytest.approx([5.0 + i / 100] * 10)
+    assert server.evidence.faults() == {}
 
 
 def test_one_wrong_time_is_replaced_and_is_no_fault_of_the_node() -> None:

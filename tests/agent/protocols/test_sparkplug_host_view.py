@@ -36,11 +36,14 @@ def bdseq(number: int) -> Metric:
     return Metric("bdSeq", None, T, 4, number, "long_value")
 
 
+NOTHING_KNOWN = [Alive(None, frozenset(TAGS), frozenset(TAGS))]
+
+
 class Plant:
     """A host's view and the messages of node g/n, which count their seq by themselves. Time is `now` seconds."""
 
     def __init__(self, reorder_s: float = 2.0, tags: list[str] = TAGS) -> None:
-        self.view = HostView(tags, Patience(reorder_s, INTERVAL, ANSWER, SILENCE))
+        self.tags, self.view = tags, HostView(tags, Patience(reorder_s, INTERVAL, ANSWER, SILENCE))
         self.now, self.seq = 1000.0, 0
         self.begun = self.view.connected(self.now, T)
 
@@ -97,7 +100,7 @@ def test_a_new_connection_asks_for_births_and_subscribes_to_its_nodes_only() -> 
     plant = Plant()
     assert asked(plant.begun) == ["spBv1.0/g/NCMD/n"]
     assert plant.view.subscriptions() == ["spBv1.0/g/+/n/#"]
-    assert plant.view.alive(plant.now) == Alive(None, frozenset(TAGS))
+    assert plant.view.alive(plant.now) == NOTHING_KNOWN
 
 
 def test_births_and_data_by_alias() -> None:
@@ -148,7 +151,7 @@ def test_a_gap_is_waited_out_then_a_rebirth_is_asked_for_at_most_once_in_the_int
     late = plant.payload(double("", 21.0, 1, alias=2), at=1)
     assert plant.data(double("", 22.0, 2, alias=2), at=2).readings == []
     assert not plant.tick(1.9).requests
-    assert plant.view.alive(plant.now) == Alive(None, frozenset(TAGS))  # the content of the lost message is not known
+    assert plant.view.alive(plant.now) == NOTHING_KNOWN  # the content of the lost message is not known
     received = plant.tick(0.2)
     assert asked(received) == ["spBv1.0/g/NCMD/n"]
     assert "expected seq 2, got 3" in str(received.problems["g/n"])
@@ -199,7 +202,7 @@ def test_unanswered_requests_end_what_is_known() -> None:
     assert len(received.requests) == MAX_UNANSWERED
     assert {tag for tag, _, value in plain(received) if value is None} == {"/load", "press/temperature", "press/state"}
     assert "3 requests for a rebirth have no answer" in str(received.problems["g/n"])
-    assert plant.view.alive(plant.now) == Alive(None, frozenset(TAGS))
+    assert plant.view.alive(plant.now) == NOTHING_KNOWN
 
 
 def rebirths_as_asked(plant: Plant, *seqs: int) -> list[tuple[str, float, Any]]:
@@ -224,18 +227,18 @@ def test_a_node_that_does_not_count_its_seq_is_doubted_and_then_read_as_it_sends
     assert plant.counts["births"] <= 6 and plant.counts["without an order"] >= 20
     received = plant.birth(at=61_000)  # a birth alone says nothing of it
     assert "does not count the seq" in str(received.problems["g/n"])
-    assert plant.view.alive(plant.now).unsure == frozenset()
+    assert [a.unsure for a in plant.view.alive(plant.now)] == [frozenset()]
 
 
 def test_until_then_nothing_is_known_of_it() -> None:
     plant = Plant()
     plant.birth()
     for i in range(4):
-        assert plant.view.alive(plant.now).unsure == frozenset()
+        assert [a.unsure for a in plant.view.alive(plant.now)] == [frozenset()]
         received = plant.data(double("temperature", 99.0, i), at=i, seq=0)
         assert received.readings == []
     assert received.problems["g/n"] == "its messages do not count on: expected seq 2, got 0; a rebirth is asked for"
-    assert plant.view.alive(plant.now).unsure == frozenset(TAGS)
+    assert [a.unsure for a in plant.view.alive(plant.now)] == [frozenset(TAGS)]
 
 
 def test_a_node_that_counts_again_is_read_in_order_again() -> None:
@@ -270,9 +273,9 @@ def test_a_message_that_cannot_be_read_leaves_nothing_known(data: bytes) -> None
     plant.now += INTERVAL
     received = plant.receive("g/DDATA/n/press", data)
     assert asked(received) and "a message of it cannot be read" in str(received.problems["g/n"])
-    assert plant.view.alive(plant.now).unsure == frozenset(TAGS)
+    assert [a.unsure for a in plant.view.alive(plant.now)] == [frozenset(TAGS)]
     assert plant.birth(at=5).problems["g/n"] is None
-    assert plant.view.alive(plant.now).unsure == frozenset()
+    assert [a.unsure for a in plant.view.alive(plant.now)] == [frozenset()]
 
 
 @pytest.mark.parametrize("stamp", [0, T * 1000, 2_500_000_000_000], ids=["0", "us", "2049"])
@@ -294,7 +297,8 @@ def test_a_node_that_never_has_a_usable_time_has_this_gateways() -> None:
     plant.receive("g/NBIRTH/n", encode(0, 0, [bdseq(0), double("load", 1.0, timestamp=0)]))
     plant.now += 5.0
     received = plant.receive("g/NDATA/n", encode(0, 1, [double("load", 2.0, timestamp=0)]))
-    assert plain(received) == [("/load", 5000, 2.0)] and plant.view.alive(plant.now).time_ns == (T + 5000) * 1_000_000
+    assert plain(received) == [("/load", 5000, 2.0)]
+    assert [a.time_ns for a in plant.view.alive(plant.now)] == [(T + 5000) * 1_000_000]
 
 
 def test_metrics_before_a_birth_ask_for_one() -> None:
@@ -333,7 +337,7 @@ def test_death_makes_all_tags_bad_and_rebirth_good_again() -> None:
     received = plant.death()
     assert plain(received) == [("/load", 3000, None), ("press/temperature", 3000, None), ("press/state", 3000, None)]
     assert "dead" in str(received.problems["g/n"])
-    assert plant.view.alive(plant.now) == Alive(None, frozenset(TAGS))
+    assert plant.view.alive(plant.now) == NOTHING_KNOWN
     assert plant.death().readings == []
     received = plant.birth(number=1)  # tells values of before the death: known again since then, and not before
     assert [(tag, value) for tag, _, value in plain(received)] == [
@@ -353,7 +357,7 @@ def test_a_death_of_another_bdseq_is_asked_about_and_without_an_answer_the_node_
     assert received.readings == [] and asked(received) == ["spBv1.0/g/NCMD/n"]
     assert "has bdSeq 3, its birth 4; a rebirth is asked for" in str(received.problems["g/n"])
     assert plant.view.counts.take_unusable() == {"deaths of another bdSeq": 1}
-    assert plant.view.alive(plant.now) == Alive(None, frozenset(TAGS))  # neither dead nor known to be unchanged
+    assert plant.view.alive(plant.now) == NOTHING_KNOWN  # neither dead nor known to be unchanged
     assert plant.tick(ANSWER - 0.1).readings == []
     received = plant.tick(0.2)
     assert {(tag, value) for tag, _, value in plain(received)} == {
@@ -383,7 +387,7 @@ def test_a_node_that_answers_after_a_strange_death_has_no_hole() -> None:
     received.add(plant.birth(number=4, at=15_000))
     received.add(plant.tick(10 * ANSWER))
     assert received.problems["g/n"] is None and None not in [value for _, _, value in plain(received)]
-    assert plant.view.alive(plant.now).time_ns is not None
+    assert plant.view.alive(plant.now)[0].time_ns is not None
 
 
 def test_a_node_that_sends_in_order_after_a_strange_death_is_alive() -> None:
@@ -438,9 +442,11 @@ def test_a_node_in_doubt_takes_no_life_from_the_others() -> None:
     plant = Plant(tags=[*TAGS, "g/other//m"])
     plant.birth(number=4)
     plant.receive("g/NBIRTH/other", encode(T, 0, [bdseq(0), double("m", 1.0)]))
-    assert plant.view.alive(plant.now) == Alive(T * 1_000_000, frozenset())
+    everything, other = frozenset(plant.tags), frozenset({"g/other//m"})
+    assert plant.view.alive(plant.now) == [Alive(T * 1_000_000, frozenset(), everything)]
     plant.death(3)
-    assert plant.view.alive(plant.now + 1) == Alive((T + 1000) * 1_000_000, frozenset(TAGS))
+    living = Alive((T + 1000) * 1_000_000, everything - other, other)
+    assert plant.view.alive(plant.now + 1) == [living, Alive(None, everything, everything - other)]
 
 
 def test_clocks_that_are_far_apart_are_reported() -> None:
@@ -448,7 +454,8 @@ def test_clocks_that_are_far_apart_are_reported() -> None:
     plant.birth(at=50_000)
     plant.receive("g/NBIRTH/other", encode(T, 0, [bdseq(0), double("m", 1.0)]))
     plant.view.alive(plant.now)
-    text = "the clock of g/other is 50 s behind that of g/n; set it, or use a source for each node"
+    text = "compared with the clock of g/n, that of g/other is 50 s behind; each node's times are used as they are, so "
+    text += "its events have them; set the clock"
     assert plant.view.counts.take_problems() == {"clocks": text}
     plant.receive("g/NBIRTH/other", encode(T + 50_000, 0, [bdseq(0), double("m", 1.0, 50_000)]))
     plant.view.alive(plant.now)
@@ -461,7 +468,7 @@ def test_a_clock_that_stands_still_does_not_stop_what_is_known() -> None:
     for i in range(5):
         plant.now += 1
         assert len(plant.data(double("", float(i), 0, alias=2)).readings) == 1
-    assert plant.view.alive(plant.now).time_ns == (T + 5000) * 1_000_000
+    assert [a.time_ns for a in plant.view.alive(plant.now)] == [(T + 5000) * 1_000_000]
 
 
 def test_an_alias_of_before_the_rebirth_is_asked_about() -> None:
@@ -638,12 +645,63 @@ def test_strangers_are_ignored() -> None:
     assert len(plant.data(double("", 7.0, 60, alias=2)).readings) == 1  # its seq was counted
 
 
-def test_alive_follows_the_slowest_clock() -> None:
+@pytest.mark.parametrize("ahead_ms", [3000, 40_000, 3_600_000])
+def test_a_metric_that_is_newer_than_its_message_has_the_time_of_that(ahead_ms: int) -> None:
+    plant = Plant()
+    plant.birth()
+    for i in range(1, 5):
+        plant.now += 1
+        at = 1000 * i
+        received = plant.data(double("", float(i), at + ahead_ms, alias=2), at=at)
+        assert [r.time_ns for r in received.readings] == [(T + at) * 1_000_000]
+    assert plant.counts["times_implausible"] == 4
+    said = received.problems["g/n/press/temperature"]
+    assert said is not None and f"{ahead_ms // 1000:,} s ahead of its message" in said
+    received = plant.data(double("", 9.0, 5000, alias=2), at=5000)
+    assert received.problems["g/n/press/temperature"] is None and plant.counts["times_implausible"] == 4
+
+
+def test_a_node_that_stamps_its_messages_wrongly_but_its_metrics_rightly_keeps_their_times() -> None:
+    plant = Plant()
+    plant.receive("g/NBIRTH/n", encode(1000, 0, [double("load", 1.0, 0, alias=1)]))
+    plant.receive("g/DBIRTH/n/press", encode(1000, 1, [double("temperature", 20.0, 0, alias=2)]))
+    for i in range(1, 5):
+        received = plant.receive("g/DDATA/n/press", encode(1000, i + 1, [double("", float(i), 1000 * i, alias=2)]))
+        assert [r.time_ns for r in received.readings] == [(T + 1000 * i) * 1_000_000]
+    assert "times_implausible" not in plant.counts
+
+
+def test_a_metric_that_was_measured_before_it_was_sent_keeps_its_time() -> None:
+    plant = Plant()
+    plant.birth()
+    received = plant.data(double("", 1.0, 1000, alias=2), at=60_000)
+    assert [r.time_ns for r in received.readings] == [(T + 1000) * 1_000_000]
+
+
+def test_of_clocks_that_agree_the_slowest_says_until_when_nothing_changed() -> None:
     plant = Plant(tags=["g/n//load", "g/other//m"])
-    plant.birth(at=5000)
-    assert plant.view.alive(plant.now + 1).time_ns == (T + 6000) * 1_000_000
+    plant.birth(at=900)
+    assert plant.view.alive(plant.now + 1)[0].time_ns == (T + 1900) * 1_000_000
     plant.receive("g/NBIRTH/other", encode(T, 0, [bdseq(0), double("m", 1.0)]))
-    assert plant.view.alive(plant.now + 1).time_ns == (T + 1000) * 1_000_000
+    assert plant.view.alive(plant.now + 1) == [Alive((T + 1000) * 1_000_000, frozenset(), frozenset(plant.tags))]
+
+
+@pytest.mark.parametrize("off_ms", [-60_000_000, -3_600_000, -1_500, 1_500, 3_600_000])
+def test_a_node_with_another_clock_says_nothing_of_the_other_nodes(off_ms: int) -> None:
+    names = ["odd", "one", "two", "three"]
+    plant = Plant(tags=[f"g/{name}//m" for name in names])
+    for name in names:
+        at = T + (off_ms if name == "odd" else 0)
+        plant.receive(f"g/NBIRTH/{name}", encode(at, 0, [bdseq(0), double("m", 1.0, at - T)]))
+    odd = frozenset({"g/odd//m"})
+    others = frozenset(plant.tags) - odd
+    assert {a.tags: (a.time_ns, a.unsure) for a in plant.view.alive(plant.now)} == {
+        odd: ((T + off_ms) * 1_000_000, others),
+        others: (T * 1_000_000, odd),
+    }
+    said = plant.view.counts.take_problems().get("clocks")
+    far = abs(off_ms) > 10_000
+    assert (said is not None) == far and (not far or said is None or "and 2 more, that of g/odd is" in said)
 
 
 STEPS = st.lists(

@@ -130,6 +130,23 @@ def test_a_tag_whose_clock_is_off_gets_the_servers_time_and_moves_no_other(plc: 
         assert all(abs(ns / 1e9 - time.time()) < 3600 for ns in alive)  # also before the difference is known to last
 
 
+def test_a_tag_that_is_seconds_ahead_says_nothing_of_the_others(plc: Plc) -> None:
+    plc.add("timely", 0.0)
+    plc.add("fast", 0.0)
+    began, value = time.monotonic(), 0.0
+    with RunningSource(url(plc), ["ns=2;s=timely", "ns=2;s=fast"]) as run:
+        run.host.wait(lambda: len(run.host.batches) > 5)  # the server's clock is known
+        while "note: source time" not in run.host.problems:
+            value += 1
+            assert time.monotonic() - began < LONGEST_S
+            plc.write("timely", value)
+            plc.write("fast", value, stamp=now() + timedelta(seconds=9))
+            arrives(run, "ns=2;s=fast", value)
+            assert last(run, "ns=2;s=fast").time_ns / 1e9 < time.time() + 1
+            assert max(ns for _, ns in run.host.batches if ns is not None) / 1e9 < time.time() + 1
+        assert "s ahead of the server's clock: ns=2;s=fast" in run.host.problems["note: source time"]
+
+
 def test_a_server_whose_sampling_stops_is_noticed(plc: Plc) -> None:
     plc.add("stuck", 1.0)
     with RunningSource(url(plc), ["ns=2;s=stuck"], max_age=1.0) as run:

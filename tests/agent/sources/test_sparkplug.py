@@ -19,6 +19,7 @@ from fedge_agent.sources.host import HostedSource, Queue
 from fedge_agent.sources.registry import build
 from fedge_agent.types import Batch, Quality, Reading
 from fedge_models.errors import ConfigError
+from support.faketime import WallClock
 from support.mosquitto import Mosquitto
 from support.npm_sparkplug import NpmSparkplug
 from support.waiting import LONGEST_S
@@ -214,3 +215,48 @@ def test_check_says_what_is_wrong(broker: Mosquitto) -> None:
     )
     with pytest.raises(ConfigError, match="host_id 'a/b': expected text without"):
         build("p", {**table, "host_id": "a/b"}, "t")
+
+
+def test_a_node_whose_clock_is_an_hour_behind_leaves_the_other_as_it_was(broker: Mosquitto, tmp_path: Path) -> None:
+    clock, hour_ms, value = WallClock(tmp_path), 3_600_000, 0.0
+    clock.shift(-3600)
+    tags = right, wrong = "g/right//load", "g/wrong//load"
+    with (
+        NpmSparkplug(broker, "node", "g", "right") as good,
+        NpmSparkplug(broker, "node", "g", "wrong", more_env=clock.env) as bad,
+        Reader(broker, *tags) as reader,
+    ):
+
+        def load(value: float, off_ms: int = 0) -> list[dict[str, Any]]:
+            return [metric("load", value, timestamp=time.time_ns() // 1_000_000 + off_ms)]
+
+        good.do(do="birth", born={"node": load(0.0), "devices": {}})
+        bad.do(do="birth", born={"node": load(0.0, -hour_ms), "devices": {}})
+        reader.until(lambda: {r.tag for r in reader.readings} == set(tags), "both births")
+        reader.batches.clear()
+        while len({tuple(b.unsure) for b in reader.batches if b.alive_ns is not None}) < 2 or value < 3:
+            value += 1
+            good.do(do="ndata", metrics=load(value))
+            bad.do(do="ndata", metrics=load(value, -hour_ms))
+            last = dict[str, Reading]()
+
+            def both(wanted: float = value, last: dict[str, Reading] = last) -> bool:
+                last.update((r.tag, r) for r in reader.readings if r.value == wanted)
+                return len(last) == 2
+
+            reader.until(both, f"value {value} of both nodes")
+            assert abs(last[right].time_ns / 1e9 - time.time()) < 60
+            assert abs(last[wrong].time_ns / 1e9 + 3600 - time.time()) < 60
+        reader.until(lambda: "clocks" in reader.problems, "the clocks are compared")
+        behind = {b.alive_ns / 1e9 - time.time() < -1800: set(b.unsure) for b in reader.batches if b.alive_ns}
+        assert behind == {False: {wrong}, True: {right}}
+        assert "that of g/wrong is 3600 s behind" in reader.problems["clocks"].replace("3599", "3600")
+
+
+def test_a_metric_of_a_device_that_is_ahead_has_the_time_of_its_message(broker: Mosquitto) -> None:
+    with NpmSparkplug(broker, "node", "g", "ahead") as node, Reader(broker, "g/ahead//load") as reader:
+        node.do(do="birth", born={"node": born()["node"], "devices": {}})
+        reader.next("g/ahead//load", 1.5)
+        node.do(do="ndata", metrics=[metric("load", 2.5, timestamp=time.time_ns() // 1_000_000 + 40_000)])
+        assert reader.next("g/ahead//load", 2.5).time_ns / 1e9 < time.time() + 1
+        assert "s ahead of its message" in reader.until(lambda: reader.problems.get("g/ahead//load"), "a problem")

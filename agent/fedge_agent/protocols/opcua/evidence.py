@@ -120,7 +120,8 @@ class Evidence:
         fits = self._fits(node.skew, source, now, node.first) if moved else not node.skew.fault
         if fits is False:
             new = moved or other or code != node.code or node.first
-            time_ns = self._aligned(server, now, node.time_ns) if new else node.time_ns
+            step = source - node.source if source is not None and node.source is not None else 0
+            time_ns = self._aligned(server, now, node.time_ns, step) if new else node.time_ns
         else:
             time_ns = _time(node, source, server, moved, other or code != node.code, now)
         if other or code != node.code:
@@ -142,7 +143,7 @@ class Evidence:
         value, skew = data.Value.Value if data.Value is not None else None, self.clock.add()
         first = source if source is not None else server if server is not None else time.time_ns()
         fits = self._fits(skew, source, now, True)
-        first = self._aligned(server, now, 0) if fits is False else first
+        first = self._aligned(server, now, 0, 0) if fits is False else first
         node = _Node(source, server, skew, value, _code(data), _status(data), first, now, now, now, now, server)
         node.fault = Fault.ABSENT if source is None else Fault.NONE
         self._nodes[key] = node
@@ -153,12 +154,18 @@ class Evidence:
         """Whether a new source time is of the source's clock; None: it may be of long ago."""
         return True if source is None else self.clock.judge(skew, source, now, first)
 
-    def _aligned(self, server: int | None, now: float, last: int) -> int:
-        """The server's time of a value, or that of its clock where it gives none, as the other nodes' times are."""
+    def _aligned(self, server: int | None, now: float, last: int, step: int) -> int:
+        """The server's time of a value, as the other nodes' times are.
+
+        Where the server gives none, or repeats the source's, it is that of its clock; values that come together keep
+        the steps between their own times (step, ns), as far as that is not beyond it.
+        """
         clock = self.clock.at(now)
         assert clock is not None
-        stamp = server if server is not None and abs(server - clock) <= FAR_NS else clock
-        return _later(stamp + self.clock.frame, last)
+        if server is not None and -FAR_NS <= server - clock <= self.clock.ahead:
+            return _later(server + self.clock.frame, last)
+        now_ns = clock + self.clock.frame
+        return last + step if step > 0 and now_ns - FAR_NS <= last + step <= now_ns else _later(now_ns, last)
 
     def _judge_time(self, node: _Node, source: int | None, moved: bool, other: bool, now: float) -> None:
         """Whether the source's time can be used from now on."""

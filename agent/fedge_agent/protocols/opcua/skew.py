@@ -11,7 +11,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-FAR_NS = 30 * 10**9  # further apart, two clocks differ; less is latency, or a PLC without NTP
+FAR_NS = 30 * 10**9  # further behind, a clock is another one; less is latency, or a PLC without NTP
+AHEAD_NS = 2 * 10**9  # further ahead, it is another one, too: nothing is delayed into the future
+BESIDE_NS = 10**9  # so little ahead of other nodes it is theirs
+CREEP_NS = 10**6  # the difference of all nodes falls by, with each change
 STEADY_NS = 5 * 10**9  # what a constant difference may vary by
 STEADY = 3  # changes in a row with the same difference
 STEADY_S = 2.0  # over so long: a backlog comes at once
@@ -38,14 +41,19 @@ class ServerClock:
         self._offset: int | None = None  # of the monotonic clock, ns
         self._heard = 0.0
         self._near = 0  # nodes near the clock
+        self._lead = 0  # how far the first of those is ahead of it, ns
+        self._told = self._step = 0  # its last time as it came, and how far apart two are
         self._frame: int | None = None  # the difference of all nodes; None: not known
         self._nodes: list[Skew] = []
 
     def hear(self, time_ns: int, now: float) -> None:
         """Take the server's time. Of several the least delayed counts; one that is far off means that it was set."""
         offset = time_ns - round(now * 1e9)
+        step = time_ns - self._told if self._told else 0
+        self._step = max(min(step, FAR_NS - AHEAD_NS), self._step * 9 // 10)
+        self._told = time_ns
         if self._offset is None or abs(offset - self._offset) > FAR_NS:
-            self._offset, self._frame, self._near = offset, None, 0
+            self._offset, self._frame, self._near, self._lead = offset, None, 0, 0
             for skew in self._nodes:
                 skew.far, skew.steady, skew.near = None, 0, 0
         else:
@@ -60,6 +68,15 @@ class ServerClock:
     def frame(self) -> int:
         """How far ahead of the server's clock the nodes are that agree, ns."""
         return self._frame or 0
+
+    @property
+    def ahead(self) -> int:
+        """How far ahead of it a time may be, ns: it may have gone on for a step since it was told."""
+        return AHEAD_NS + self._step
+
+    def until(self, now: float) -> int | None:
+        """Until when nothing has changed that was not sent, by the clock that the nodes agree on; None: not known."""
+        return None if self._offset is None else self._offset + round(now * 1e9) + self.frame
 
     def add(self) -> Skew:
         """Another node."""
@@ -76,7 +93,8 @@ class ServerClock:
         if self._offset is None:
             return True
         by = source_ns - self._offset - int(now * 1e9)
-        if skew.far is False and not skew.fault and -FAR_NS <= by <= FAR_NS:
+        if skew.far is False and not skew.fault and -FAR_NS <= by <= self.ahead:
+            self._lead = max(self._lead, by)
             return True
         if first and by < -FAR_NS:
             return None
@@ -90,7 +108,7 @@ class ServerClock:
         return not skew.fault
 
     def _classify(self, skew: Skew, by: int, now: float) -> None:
-        far = abs(by) > FAR_NS
+        far = not -FAR_NS <= by <= self.ahead
         self._near += (far is False) - (skew.far is False)
         same = skew.far is far and abs(by - skew.by_ns) <= STEADY_NS
         skew.steady, skew.since = (skew.steady + 1, skew.since) if same else (1, now)
@@ -99,11 +117,14 @@ class ServerClock:
             self._frame = 0
         elif self._frame is None:
             self._frame = by
+        elif abs(by - self._frame) <= AHEAD_NS:  # it drifts
+            self._frame = max(by, self._frame - CREEP_NS)
 
     def _is_off(self, skew: Skew) -> bool:
         """Whether a node that is far from the server's clock is far from that of the other nodes, too."""
         assert self._frame is not None
-        if abs(skew.by_ns - self._frame) <= FAR_NS:
+        most = max(self.ahead, self._lead + BESIDE_NS) if self._near else self.ahead
+        if -FAR_NS <= skew.by_ns - self._frame <= most:
             return False
         if skew.fault:
             return True

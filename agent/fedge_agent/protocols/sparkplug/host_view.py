@@ -23,14 +23,17 @@ from .node_view import NodeView, Patience
 from .topics import NodeId, Topic
 from .values import BOOLEAN, write
 
-CLOCKS_APART_S = 10.0
+CLOCKS_APART_S = 10.0  # then a problem says so
+SHOWN = 5  # nodes in a message
+TOGETHER_NS = 1_000_000_000  # clocks that differ by less are one
 
 
 class Alive(NamedTuple):
-    """What the silence of nodes means."""
+    """What the silence of nodes means whose clocks agree."""
 
     time_ns: int | None  # until then no metric changed that was not sent; None: nothing is known
     unsure: frozenset[str]  # the tags for which that is not known
+    tags: frozenset[str]  # the tags of these nodes
 
 
 @dataclass
@@ -58,6 +61,7 @@ class HostView:
             tag = topics.tag(text)
             wanted.setdefault(tag.node, {}).setdefault(tag.device, {})[tag.metric] = text
         self._nodes = {node: NodeView(node, devices, patience, self.counts) for node, devices in wanted.items()}
+        self._tags = frozenset(tags)
 
     def subscriptions(self) -> list[str]:
         """Topic filters: all messages of these nodes, and of no others (4.3)."""
@@ -109,20 +113,37 @@ class HostView:
         outcome.problems = self.counts.take_problems()
         return outcome
 
-    def alive(self, now: float) -> Alive:
-        """Until when silence means no change, by the slowest clock of the nodes that are alive."""
-        times = {node.id: node.alive_ns(now) for node in self._nodes.values()}
-        known = {node: ns for node, ns in times.items() if ns is not None}
-        self._compare_clocks(known)
-        unsure = [node.tags for node in self._nodes.values() if times[node.id] is None]
-        return Alive(min(known.values(), default=None), frozenset().union(*unsure))
+    def alive(self, now: float) -> list[Alive]:
+        """Until when silence means no change. Each node has a clock of its own: of those that agree the slowest counts,
+        and nothing is said of the other nodes."""
+        times = {node: ns for node in self._nodes.values() if (ns := node.alive_ns(now)) is not None}
+        groups: list[list[NodeView]] = []
+        for node in sorted(times, key=times.__getitem__):
+            if groups and times[node] - times[groups[-1][0]] <= TOGETHER_NS:
+                groups[-1].append(node)
+            else:
+                groups.append([node])
+        self._compare_clocks([(times[group[0]], group) for group in groups])
+        found = [Alive(times[group[0]], self._tags - tags, tags) for group in groups for tags in [_tags(group)]]
+        silent = [node for node in self._nodes.values() if node not in times]
+        return [*found, Alive(None, self._tags, _tags(silent))] if silent else found
 
-    def _compare_clocks(self, known: dict[NodeId, int]) -> None:
-        """State a problem where the slowest clock would let values of the other nodes look old."""
-        slow, fast = (at(known, key=known.__getitem__, default=None) for at in (min, max))
-        apart = (known[fast] - known[slow]) / 1e9 if slow and fast else 0.0
-        text = f"the clock of {slow} is {apart:.0f} s behind that of {fast}; set it, or use a source for each node"
-        self.counts.state("clocks", text if apart > CLOCKS_APART_S else None)
+    def _compare_clocks(self, groups: list[tuple[int, list[NodeView]]]) -> None:
+        """State a problem where the clock of some nodes is far from that of the most."""
+        usual, most = max(groups, key=lambda group: (len(group[1]), group[0]), default=(0, []))
+        off = [(node.id, (ns - usual) / 1e9) for ns, group in groups for node in group]
+        off = [(node, by) for node, by in off if abs(by) > CLOCKS_APART_S]
+        each = [f"that of {node} is {abs(by):.0f} s {'behind' if by < 0 else 'ahead'}" for node, by in off[:SHOWN]]
+        more = f", and of {len(off) - SHOWN} more" if len(off) > SHOWN else ""
+        of = f"{most[0].id}" + (f" and {len(most) - 1} more" if len(most) > 1 else "") if most else ""
+        text = f"compared with the clock of {of}, {', '.join(each)}{more}; each node's times are used as they are, so "
+        text += "its events have them; set the clock"
+        self.counts.state("clocks", text if off else None)
+
+
+def _tags(nodes: Iterable[NodeView]) -> frozenset[str]:
+    """The tags of some nodes."""
+    return frozenset[str]().union(*(node.tags for node in nodes))
 
 
 def rebirth(node: NodeId, wall_ms: int) -> tuple[str, bytes]:

@@ -21,6 +21,7 @@ from ...types import Quality, Reading
 from . import values
 from .codec import Metric, read_metric
 from .counts import Counts
+from .message_clock import MessageClock
 
 NAMES_LOOKED_AT = 2000  # of a birth, for one that is near a missing one
 MS = 1_000_000  # ns
@@ -46,11 +47,11 @@ class Historical(Reading):
 
 
 class Metrics:
-    """The declared metrics. `wanted`: metric -> tag."""
+    """The declared metrics. `wanted`: metric -> tag; clock: that of the node's messages."""
 
-    def __init__(self, wanted: Mapping[str, str], counts: Counts) -> None:
+    def __init__(self, wanted: Mapping[str, str], counts: Counts, clock: MessageClock) -> None:
         self.online = False
-        self._wanted, self._counts = dict(wanted), counts
+        self._wanted, self._counts, self._clock = dict(wanted), counts, clock
         self._types: dict[str, int] = {}
         self._aliases: dict[int, str] = {}
         self._newest: dict[str, int] = {}  # tag -> time of its last reading, ns
@@ -112,12 +113,14 @@ class Metrics:
         return decoded
 
     def _reading(self, name: str, metric: Metric, sent: Sent, birth: bool) -> list[Reading]:
-        """The reading of a wanted metric, or []. One without a usable time has that of its message."""
-        tag = self._wanted.get(name)
+        """The reading of a wanted metric, or []. One without a usable time, or with one that is ahead of its message,
+        has that of the message."""
+        tag, given = self._wanted.get(name), metric.timestamp or sent.stamp_ms
+        stamp, timed = (given, True) if usable(given) else (sent.time_ms, False)
+        ahead = self._clock.ahead(stamp * MS, sent.time_ms * MS) if timed and sent.time_ms else 0
         if tag is None:
             return []
-        given = metric.timestamp or sent.stamp_ms
-        stamp, timed = (given, True) if usable(given) else (sent.time_ms, False)
+        stamp = sent.time_ms if ahead else stamp
         historical = metric.historical and not birth
         if not timed:
             self._counts.count("without a time stamp")
@@ -133,7 +136,13 @@ class Metrics:
         self._stale.pop(tag, None)
         self._newest[tag] = time_ns
         reading = self._valued(tag, time_ns, name, metric)
-        if not timed and reading.quality is not Quality.BAD:
+        if reading.quality is Quality.BAD:
+            return [reading]
+        if ahead:
+            self._counts.count("times_implausible")
+            by = f"{ahead / 1e9:,.0f} s ahead of its message"
+            self._counts.state(tag, f"metric {name!r} has a time {by}, which is used instead; set that device's clock")
+        elif not timed:
             text = f"metric {name!r} has no usable time stamp: {given}; expected ms since 1970; it is used as of now"
             self._counts.state(tag, text)
         return [reading]

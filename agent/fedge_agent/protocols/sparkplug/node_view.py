@@ -21,6 +21,7 @@ from fedge_models.errors import WireError
 from ...types import Reading
 from .codec import Payload, read_metric
 from .counts import Counts
+from .message_clock import MessageClock
 from .metrics import MS, Metrics, Sent, usable
 from .rebirths import Rebirths
 from .seq_evidence import SeqEvidence
@@ -60,7 +61,8 @@ class NodeView:
         self.tags = frozenset(tag for metrics in wanted.values() for tag in metrics.values())
         self._patience, self._counts = patience, counts
         self._rebirths = Rebirths(patience.interval, patience.answer)
-        self._metrics = {d: Metrics(metrics, counts) for d, metrics in {"": {}, **wanted}.items()}
+        clock = MessageClock()
+        self._metrics = {d: Metrics(metrics, counts, clock) for d, metrics in {"": {}, **wanted}.items()}
         self._bdseq: int | None = None
         self._expected, self._seq = 0, SeqEvidence()
         self._held: dict[int, tuple[Topic, Payload]] = {}
