@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from fedge_agent.sources.files import FilesSource
 from fedge_agent.sources.files_config import FilesConfig
+from fedge_agent.types import Quality
 from fedge_models.system.settings import Positive
 from support.recording_host import RecordingHost
 
@@ -170,3 +171,30 @@ def test_a_second_byte_order_mark_costs_no_row_and_no_names(tmp_path: Path, enco
     parts = [f"time,a,b\n{at(0)},1,10\n", f"time,b,a\n{at(1)},20,2\n", f"{at(2)},30,3\n"]
     path.write_bytes(b"".join(part.encode(encoding) for part in parts))
     assert look(host, path, ["a", "b"], True, time_column="time") == {"a": [1, 2, 3], "b": [10, 20, 30]}
+
+
+@pytest.mark.parametrize("tail", [False, True])
+def test_an_empty_cell_is_a_gap_or_no_reading_as_the_key_says(tmp_path: Path, tail: bool) -> None:
+    text = f"time,a,b\n{at(0)},1,10\n{at(1)},2,\n{at(2)},,\n{at(3)},4, \n{at(4)},5,bad\n{at(5)},6,60\n"
+    for empty, bad in (("gap", 4), ("unchanged", 1)):
+        (folder := tmp_path / empty).mkdir()
+        (path := folder / "d.csv").write_text(text)
+        host = RecordingHost(folder)
+        found = look(host, path, ["a", "b"], tail, time_column="time", empty=empty)
+        known = [r.value for r in host.readings if r.tag == "b" and r.quality is Quality.GOOD]
+        assert known == [10, 60] and len(found["b"]) == 2 + bad
+        assert len(found["a"]) == (6 if empty == "gap" else 5)
+
+
+def test_an_empty_value_of_one_tag_is_no_reading_where_it_means_unchanged(tmp_path: Path) -> None:
+    path, host = tmp_path / "d.csv", RecordingHost(tmp_path)
+    path.write_text(f"tag,time,value\na,{at(0)},1\na,{at(1)},\na,{at(2)},2\n")
+    keys = {"time_column": "time", "tag_column": "tag", "value_column": "value", "empty": "unchanged"}
+    assert look(host, path, ["a"], True, **keys) == {"a": [1, 2]}
+
+
+def test_an_empty_cell_of_a_bad_quality_is_a_gap_also_where_it_means_unchanged(tmp_path: Path) -> None:
+    path, host = tmp_path / "d.csv", RecordingHost(tmp_path)
+    path.write_text(f"time,a,q\n{at(0)},1,good\n{at(1)},,good\n{at(2)},,bad\n")
+    look(host, path, ["a"], True, time_column="time", quality_column="q", empty="unchanged")
+    assert [r.quality for r in host.readings] == [Quality.GOOD, Quality.BAD]

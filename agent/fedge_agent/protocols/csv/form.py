@@ -67,6 +67,7 @@ class Form(TableForm, frozen=True, forbid_unknown_fields=True, kw_only=True):
     quality_columns: dict[str, str] = {}  # per tag, where no pattern names them: { temp = "Status#1" }
     good: tuple[str, ...] = GOOD  # qualities of values that are used, in any letter case
     uncertain: tuple[str, ...] = UNCERTAIN  # used and counted; any other quality is bad
+    empty: Literal["gap", "unchanged"] = "gap"  # an empty cell; "unchanged": no new value, the last one counts
     markers: tuple[str, ...] = MARKERS  # cells of numeric columns that mean "no value", in any letter case
 
     def __post_init__(self) -> None:

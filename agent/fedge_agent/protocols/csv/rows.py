@@ -2,8 +2,9 @@
 """Turn rows of a table into readings. What cannot be used is counted by what is wrong with it, and stops nothing.
 
 A row with another number of cells than the header, or without a time, is left out: its values may be those of other
-columns. An empty cell or a marker of no value is a bad reading (a gap). A cell without a number, in a column that had
-numbers, is counted and passed on as text: an asset uses it as a label, and counts it as a channel.
+columns. An empty cell (unless it means "unchanged") or a marker of no value is a bad reading (a gap). A cell without a
+number, in a column that had numbers, is counted and passed on as text: an asset uses it as a label, and counts it as a
+channel.
 """
 
 from __future__ import annotations
@@ -207,8 +208,17 @@ class Rows:
             self._end(made)
         if self._quality_at:
             rated = zip(made, self._quality_at, strict=True)
-            return [r if at is None else self._rated(r, row[at].strip()) for r, at in rated]
-        return made
+            made = [r if at is None else self._rated(r, row[at].strip()) for r, at in rated]
+        return made if self._form.empty == "gap" else self._written(made, row)
+
+    def _written(self, made: list[Reading], row: list[str]) -> list[Reading]:
+        """The readings but for those of empty cells, unless their quality says that they are bad."""
+        ratings = self._quality_at or [None] * len(made)
+        return [
+            r
+            for r, (_, place), at in zip(made, self._plan, ratings, strict=True)
+            if row[place].strip() or (at is not None and self._quality(row[at].strip()) in (None, Quality.BAD))
+        ]
 
     def _note_numeric(self, made: list[Reading]) -> None:
         """Remember in which columns there was a number."""
@@ -226,6 +236,8 @@ class Rows:
             self._look_for_unseen(tag)
             return []
         self._unseen.discard(tag)
+        if self._form.empty == "unchanged" and not row[self._value_at].strip():
+            return []
         value = self._number(row[self._value_at])
         if value is None:
             made = self._odd(tag, row[self._value_at], time_ns)
