@@ -46,6 +46,11 @@ def test_times_are_found_above_words_at_the_end_which_are_named(tmp_path: Path, 
     assert any(doubt in d for d in found.doubts), found.doubts
 
 
+def test_seconds_with_signs_between_their_digits_are_times_without_a_doubt(tmp_path: Path) -> None:
+    found = guessed(tmp_path, "time,temp\n" + rows('"1,795,507,2{s}",21.5'))
+    assert found.form.time_column == "time" and not found.doubts
+
+
 def test_times_in_two_forms_are_named_by_one_of_each(tmp_path: Path) -> None:
     text = "time;temp\n" + rows("24.11.2026 08:00:{s};21,5\n2026-11-24 08:01:{s};21,6")
     assert any("'2026-11-24 08:01:00' beside '24.11.2026 08:00:00'" in d for d in guessed(tmp_path, text).doubts)

@@ -142,9 +142,16 @@ class _Guesser:
             self.kinds[date] = "date"
         if guess.doubt:
             self.doubts.append(f"time_format {guess.doubt}")
-        if date is None and (odd := [c for c in self.columns[at] if not guess_times.reads(guess.format, c)]):
+        if date is None and (odd := self._odd_times(at, guess.format)):
             more = f" and {len(odd) - 1} more are no times" if len(odd) > 1 else " is no time"
             self.doubts.append(f"column {self.names[at]!r}: {odd[0][:40]!r}{more}: such rows are left out")
+
+    def _odd_times(self, at: int, time_format: str) -> list[str]:
+        """The cells of the column of times that are none."""
+        if self._plain_kind(self.columns[at]) == "number":
+            return [cell for cell in self.columns[at] if self.number(cell) is None]
+        is_time = guess_times.reads(time_format)
+        return [cell for cell in self.columns[at] if not is_time(cell)]
 
     def _time(self, i: int) -> list[tuple[int, guess_times.Guess]]:
         """(how sure, format) of a column that may be the times."""

@@ -55,10 +55,10 @@ def textual(cells: Sequence[str]) -> Guess | None:
     """The format of times that are text, "" for ISO 8601; None: they are no times."""
     if not cells:
         return None
-    if all(map(_reads(""), cells)) and not any(map(_digits_only, cells)):
+    if all(map(reads(""), cells)) and not any(map(_digits_only, cells)):
         return Guess("")
     for cell in (cells[0], max(cells, key=len)):
-        found = [f for f in _formats(cell) if all(map(_reads(f), cells))]
+        found = [f for f in _formats(cell) if all(map(reads(f), cells))]
         if found:
             # Of days and months that could be each other, the nearer ones; with a.m. and p.m. the month is first.
             found.sort(key=lambda f: (_span(f, cells), "%p" in f and f.startswith("%d")))
@@ -70,21 +70,16 @@ def most(cells: Sequence[str], least: float) -> Guess | None:
     """The format of at least this share of the cells; the others are words at the end of a table, or wrong times."""
     for first in dict.fromkeys((cells[0], max(cells, key=len), cells[-1])):
         for name in ("", *_formats(first)):
-            fit = [cell for cell in cells if reads(name, cell)]
+            fit = list(filter(reads(name), cells))
             if len(fit) >= least * len(cells) and (found := textual(fit)):
                 return found
     return None
 
 
-def reads(name: str, cell: str) -> bool:
-    """Whether a format of this name reads a cell as a time of our days."""
-    return name == "elapsed" or _reads(name)(cell)
-
-
 def example(cells: Sequence[str]) -> str:
     """A cell that is a time as none is known, and the first one that is written in another way."""
     name = format_of(cells[:1])
-    other = next((c for c in cells if not reads(name, c)), None) if textual(cells[:1]) else None
+    other = next((c for c in cells if not reads(name)(c)), None) if textual(cells[:1]) else None
     return repr(cells[0][:40]) if other is None else f"{other[:40]!r} beside {cells[0][:40]!r}"
 
 
@@ -121,16 +116,17 @@ def elapsed(cells: Sequence[str], number: Read) -> bool:
     return all(a < b for a, b in pairwise(known))
 
 
-def _reads(name: str) -> Callable[[str], bool]:
+def reads(name: str) -> Callable[[str], bool]:
+    """Whether a format of this name reads a cell as a time of our days."""
     clock = Clock(TableForm(time_format=name))
 
-    def reads(cell: str) -> bool:
+    def is_time(cell: str) -> bool:
         try:
             return clock.parse(cell) >= PLAUSIBLE_NS
         except ValueError:
             return False
 
-    return reads
+    return is_time
 
 
 def _digits_only(cell: str) -> bool:
