@@ -131,6 +131,17 @@ def test_rows_behind_names_that_nobody_knows_are_not_read_by_the_old_ones(
         assert "header" not in host.problems
 
 
+@pytest.mark.parametrize("begun", ["2026-11-24 08:00:0", f"{at(1)},2", f"{at(1)},2.5,1", "2026-11-24 Logger 5,"])
+def test_a_header_behind_a_row_that_was_cut_off_stops_the_old_names(tmp_path: Path, begun: str) -> None:
+    path, host = tmp_path / "d.csv", RecordingHost(tmp_path)
+    path.write_text(f"time,a,b\n{at(0)},1,10\n{begun}time,b,a\n{at(2)},20,2\n")
+    assert look(host, path, ["a", "b"], True, time_column="time") == {"a": [1], "b": [10]}
+    assert host.counts["header lines among the rows that change the columns"] == 1
+    with path.open("a") as file:
+        file.write(f"time,b,a\n{at(3)},30,3\n")
+    assert look(host, path, ["a", "b"], True, time_column="time") == {"a": [3], "b": [30]}
+
+
 def test_another_file_ends_the_problem_of_an_unknown_header(tmp_path: Path) -> None:
     path, host = tmp_path / "d.csv", RecordingHost(tmp_path)
     path.write_text(f"time,a,b\n{at(0)},1,10\nZeit,b,a\n{at(1)},20,2\n")

@@ -58,14 +58,17 @@ class Headings:
         return any(cell.casefold() in self._wanted for cell in cells)
 
     def _names(self, cells: Sequence[str], width: int) -> bool:
+        known = {name for cell in cells if (name := cell.casefold()) in self._wanted}
+        if len(known) > 1:  # a row that was cut off may stand before them
+            return True
         if len(cells) < 2 < len(self._wanted) + 1 or any(map(_TIME.search, cells)):
             return False
-        if self._key in (cell.casefold() for cell in cells):
+        if self._key in known:
             return True
         if any(map(self._is_number, cells)):
             return False
         texts = [cell.casefold() for cell in cells if cell and cell.casefold() not in self._markers]
-        return self._has_known(cells) or (len(cells) == width and len(set(texts)) == len(texts) > 1)
+        return bool(known) or (len(cells) == width and len(set(texts)) == len(texts) > 1)
 
     def _is_number(self, cell: str) -> bool:
         return self._number(cell) is not None or _NUMBER.fullmatch(cell) is not None
