@@ -153,6 +153,7 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     trainable: str = "*"  # globs over initializer names, comma-separated; the rest stays frozen
     constants: tuple[str, ...] = ()  # initializers that no glob trains: tables and factors, which intake finds
     shared: tuple[str, ...] = ()  # globs over initializers that several nodes read as one on purpose
+    output: str = ""  # of an exported file with several: the one to train; intake leaves out the others
     local: str = ""  # globs over trainable initializers that stay at each site and are never sent
     batch_norm: Literal["frozen", "updated"] = "frozen"  # running statistics: as delivered, or updated by training
     description: str = ""

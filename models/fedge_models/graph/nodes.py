@@ -17,6 +17,7 @@ from ..errors import ModelError
 from ..ops.operator import Node
 from ..ops.registry import AS_READ, NO_GRADIENT, OPERATORS, SEVERAL
 from ..protos import FLOAT, attribute
+from .refusals import REFUSALS, kind_of
 
 if TYPE_CHECKING:
     import onnx
@@ -196,10 +197,14 @@ def _refusal(
     rest = [n for n in trainable if n not in before]
     what = f"computes only {_most(proto)} of its outputs" if _has_operator(proto) else "has no gradient"
     reason = f"{where}: node {name!r} ({proto.op_type}) {what} here"
+    instead = f"{reason}, and all that could be trained lies before such a node; export without it"
+    if (kind := kind_of(proto)) is not None:
+        reason = f"{where}: {REFUSALS[kind].format(name=name, op=proto.op_type, domain=proto.domain)}"
+        instead = reason
     if not rest:
-        return f"{reason}, and all that could be trained lies before such a node; export without it"
+        return instead
     globs = globs_for(rest, [t.name for t in model.graph.initializer])
-    return f"{reason}; freeze everything before it: --trainable '{globs}'"
+    return f"{reason}{', or' if kind else ';'} freeze everything before it: --trainable '{globs}'"
 
 
 def _ancestors(model: onnx.ModelProto, names: Iterable[str]) -> set[str]:

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reduce a classifier to one float output: labels, maps of names and a sigmoid for two classes are removed.
+"""Give a classifier one column for each label: a single logit or sigmoid becomes two, sigmoids give way to logits.
 
-skl2onnx adds the label to the probabilities (as a tensor, or as a map from names); tf2onnx and others give one sigmoid
-for two classes. Training needs one output with a value for each class, with at most a Softmax at the end. The resulting
-graph computes the same probabilities.
+Exporters write two classes as one value (a logit, as BCEWithLogitsLoss wants it, or its sigmoid) or as the columns
+1 - p and p. Training needs a value for each label, with at most a Softmax at the end. The graph gives the same
+probabilities. Where each label has a sigmoid of its own (several may be true at once), the logits are taken, because
+here one label holds; that is noted, as the probabilities are then others.
 """
 
 from __future__ import annotations
@@ -12,69 +13,129 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ...errors import ModelError
 from ...protos import FLOAT, tensor, value_info
 from ..card import Card
+from ..notes import note
+from ..refusals import refuse
+from .compare import results, samples
 from .pruning import prune
 
 if TYPE_CHECKING:
     import onnx
 
+LINEAR = (
+    "Add", "BatchNormalization", "Concat", "Conv", "Div", "Einsum", "Flatten", "Gather", "Gemm", "GlobalAveragePool",
+    "MatMul", "Mul", "ReduceMean", "ReduceSum", "Reshape", "Slice", "Squeeze", "Sub", "Sum", "Transpose", "Unsqueeze",
+)  # fmt: skip
+SHAPED = ("Flatten", "Identity", "Cast", "Reshape", "Squeeze", "Unsqueeze")
+
 
 def one_output(model: onnx.ModelProto, card: Card, where: str) -> bool:
-    """Reduce a classifier to one float output, in place. Return whether anything changed."""
-    if card.task != "classify":
-        return False
+    """Give the classifier a column for each label, in place. Return whether anything changed.
+
+    Raises ModelError when it gives one value that is neither a logit nor a sigmoid.
+    """
     graph, classes = model.graph, len(card.labels)
-    found = _scores(graph)
-    if found is None:
+    if card.task != "classify" or len(graph.output) != 1 or graph.output[0].type.tensor_type.elem_type != FLOAT:
         return False
-    name, width = found
+    name = graph.output[0].name
     makers = {o: n for n in graph.node for o in n.output}
-    while (maker := makers.get(name)) is not None and maker.op_type in ("Identity", "Cast"):
-        name = maker.input[0]
-    inner = _sigmoid(name, makers)
-    if inner is not None and classes == 2:
-        name = _two_classes(graph, inner)
-    elif len(graph.output) == 1 and width != 0:
-        return False
+    width = _width(model, card, name)
+    pair = _positive_of_pair(name, makers)
+    inner = _sigmoid(pair or name, makers)
+    if (classes == 2 and pair is not None and inner is not None) or (width == 1 and inner is not None and classes == 2):
+        name = _two_classes(graph, inner, softmax=True)
+    elif width == 1:
+        op = makers[name].op_type if name in makers else "its input"
+        if classes != 2 or _through_shapes(name, makers)[1] not in LINEAR:
+            refuse("one value", where, labels=classes, op=op)
+        name = _two_classes(graph, name, softmax=False)
+        note(model, "output: the single logit became two columns, 0 and the logit")
+    elif inner is not None:
+        name = _without_sigmoid(graph, name, makers, where)
+        note(model, "output: the logits before the sigmoids, of which each label had one; here exactly one label holds")
+    else:
+        return _stated(graph, name, classes, width)
     _set_output(graph, name, classes)
     prune(graph)
     return True
 
 
-def _scores(graph: onnx.GraphProto) -> tuple[str, int] | None:
-    """Return (name, declared width) of the output with scores; None when several could be it."""
-    floats = [o for o in graph.output if o.type.tensor_type.elem_type == FLOAT]
-    if len(floats) == 1:
-        dims = floats[0].type.tensor_type.shape.dim
-        return floats[0].name, dims[-1].dim_value if len(dims) else 0
-    maps = [n for n in graph.node if n.op_type == "ZipMap"]
-    return (maps[0].input[0], 0) if not floats and len(maps) == 1 else None
+def _width(model: onnx.ModelProto, card: Card, name: str) -> int:
+    """How many values the output has for a sample: as it is run, else as it is declared; 0 when nobody knows."""
+    dims = model.graph.output[0].type.tensor_type.shape.dim
+    if len(dims) == 2 and dims[1].dim_value:
+        return int(dims[1].dim_value)
+    feeds = samples(model, card)
+    found = results(model, feeds, [name])
+    if not found or not feeds:
+        return int(dims[-1].dim_value) if len(dims) > 1 else 0
+    return int(found[name].size // max(1, len(next(iter(feeds.values())))))
+
+
+def _through_shapes(name: str, makers: dict[str, onnx.NodeProto]) -> tuple[str, str]:
+    """Return what `name` is but for its shape, and the operator that makes it."""
+    maker = makers.get(name)
+    while maker is not None and maker.op_type in SHAPED and maker.input[0] in makers:
+        name = maker.input[0]
+        maker = makers[name]
+    return name, maker.op_type if maker is not None else ""
 
 
 def _sigmoid(name: str, makers: dict[str, onnx.NodeProto]) -> str | None:
-    """Return z when `name` is sigmoid(z), or the two columns 1 - sigmoid(z) and sigmoid(z); else None."""
-    maker = makers.get(name)
-    if maker is not None and maker.op_type == "Concat" and len(maker.input) == 2:
-        left, right = (makers.get(i) for i in maker.input)
-        if left is not None and left.op_type == "Sub" and left.input[1] == maker.input[1]:
-            maker = right
-    return maker.input[0] if maker is not None and maker.op_type == "Sigmoid" else None
+    """Return z when `name` is sigmoid(z), but for its shape; else None."""
+    name, op = _through_shapes(name, makers)
+    return makers[name].input[0] if op == "Sigmoid" else None
 
 
-def _two_classes(graph: onnx.GraphProto, z: str) -> str:
-    """Add a Softmax of the columns 0 and z, which gives the same two probabilities; return its name."""
+def _without_sigmoid(graph: onnx.GraphProto, name: str, makers: dict[str, onnx.NodeProto], where: str) -> str:
+    """Take the logits for the sigmoids, in the same shape. Raises ModelError when the graph also uses the sigmoids."""
+    sigmoids, _ = _through_shapes(name, makers)
+    if sigmoids == name:
+        return str(makers[name].input[0])
+    if sum(sigmoids in n.input for n in graph.node) > 1:
+        raise ModelError(f"{where}: the sigmoids {sigmoids!r} of the labels are used elsewhere; export the logits")
+    makers[sigmoids].op_type = "Identity"
+    return name
+
+
+def _positive_of_pair(name: str, makers: dict[str, onnx.NodeProto]) -> str | None:
+    """Return p when `name` is the columns 1 - p and p; else None."""
+    maker = makers.get(_through_shapes(name, makers)[0])
+    if maker is None or maker.op_type != "Concat" or len(maker.input) != 2:
+        return None
+    left = makers.get(maker.input[0])
+    same = left is not None and left.op_type == "Sub" and left.input[1] == maker.input[1]
+    return maker.input[1] if same else None
+
+
+def _two_classes(graph: onnx.GraphProto, z: str, softmax: bool) -> str:
+    """Add the columns 0 and z, whose Softmax is the same two probabilities; return the name of the last."""
     from onnx import helper
 
     graph.initializer.append(tensor("fedge.zero", np.array(0, np.float32)))
+    graph.initializer.append(tensor("fedge.column", np.array([-1, 1], np.int64)))
     graph.node.extend(
         [
-            helper.make_node("Mul", [z, "fedge.zero"], ["fedge.none"]),
-            helper.make_node("Concat", ["fedge.none", z], ["fedge.logits"], axis=1),
-            helper.make_node("Softmax", ["fedge.logits"], ["fedge.probabilities"], axis=1),
+            helper.make_node("Reshape", [z, "fedge.column"], ["fedge.logit"]),
+            helper.make_node("Mul", ["fedge.logit", "fedge.zero"], ["fedge.none"]),
+            helper.make_node("Concat", ["fedge.none", "fedge.logit"], ["fedge.logits"], axis=1),
         ]
     )
+    if not softmax:
+        return "fedge.logits"
+    graph.node.append(helper.make_node("Softmax", ["fedge.logits"], ["fedge.probabilities"], axis=1))
     return "fedge.probabilities"
+
+
+def _stated(graph: onnx.GraphProto, name: str, classes: int, width: int) -> bool:
+    """State the width of an output that the exporter left open. Return whether it was."""
+    dims = graph.output[0].type.tensor_type.shape.dim
+    if width != classes or (len(dims) > 1 and all(d.dim_value for d in dims[1:])):
+        return False
+    _set_output(graph, name, classes)
+    return True
 
 
 def _set_output(graph: onnx.GraphProto, name: str, classes: int) -> None:

@@ -13,14 +13,27 @@ from typing import TYPE_CHECKING
 
 from ..card import Card
 from .batch import any_batch
+from .float32 import to_float32
+from .kind import check_kind
 from .one_output import one_output
+from .opset import newer_opset
+from .outputs import choose_output
 from .training_mode import for_serving
 from .untie import untie
 
 if TYPE_CHECKING:
     import onnx
 
-PASSES: tuple[Callable[[onnx.ModelProto, Card, str], bool], ...] = (for_serving, any_batch, untie, one_output)
+PASSES: tuple[Callable[[onnx.ModelProto, Card, str], bool], ...] = (
+    check_kind,
+    choose_output,
+    newer_opset,
+    to_float32,
+    for_serving,
+    any_batch,
+    untie,
+    one_output,
+)
 
 
 def run(model: onnx.ModelProto, card: Card, where: str) -> bool:

@@ -22,6 +22,7 @@ from ..card import Card, read_card, write_card
 from . import passes
 from .constants import constants
 from .file import read_capped, take_in
+from .formats import check_format
 
 if TYPE_CHECKING:
     import onnx
@@ -37,6 +38,7 @@ def read_model(path: Path, card: Card | Path | None = None, trainable: str | Non
     from google.protobuf.message import DecodeError
 
     data = read_capped(path)
+    check_format(data, str(path))
     model: onnx.ModelProto = protos.messages().ModelProto()
     try:
         model.ParseFromString(data)
@@ -51,7 +53,8 @@ def read_model(path: Path, card: Card | Path | None = None, trainable: str | Non
     if card is None and trainable is None and not external and not changed and model.ir_version <= MAX_IR:
         return data
     model.ir_version = min(model.ir_version, MAX_IR)
-    write_card(model, msgspec.structs.replace(found, trainable=trainable or found.trainable, constants=fixed))
+    kept = msgspec.structs.replace(found, trainable=trainable or found.trainable, constants=fixed, output="")
+    write_card(model, kept)
     return model.SerializeToString()
 
 

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Refuse a file by what it is, where no part of it can be trained: trees, kernels, text, branches and loops."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from ...protos import DOUBLE, FLOAT, FLOAT16
+from ..card import Card
+from ..nodes import alive
+from ..refusals import kind_of, refuse
+
+if TYPE_CHECKING:
+    import onnx
+
+TREES = ("TreeEnsemble", "TreeEnsembleClassifier", "TreeEnsembleRegressor")
+KERNELS = ("SVMClassifier", "SVMRegressor")
+CATEGORIES = ("CategoryMapper", "DictVectorizer", "OneHotEncoder")
+TEXT = ("RegexFullMatch", "StringConcat", "StringNormalizer", "StringSplit", "TfIdfVectorizer")
+IDS = ("attention_mask", "decoder_input_ids", "input_ids", "token_ids", "token_type_ids")
+STRING, INTEGERS = 8, (6, 7)
+FLOATS = (FLOAT, FLOAT16, DOUBLE, 16)
+WORDS = 1000  # rows of a table from which on it is a vocabulary, and no set of recipes or machines
+AS_THEY_ARE = ("Cast", "Clip", "Flatten", "Identity", "Max", "Min", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
+
+
+def check_kind(model: onnx.ModelProto, card: Card, where: str) -> bool:
+    """Raise ModelError for such a file. Returns False: it changes nothing."""
+    _check_text(model.graph, where)
+    living = alive(model)
+    for position, node in enumerate(model.graph.node):
+        if node.op_type in TREES:
+            refuse("trees", where, op=node.op_type)
+        if node.op_type in KERNELS:
+            refuse("kernel", where, op=node.op_type)
+        if position in living and node.op_type in CATEGORIES:
+            refuse("categories", where, op=node.op_type)
+        if position in living and any(a.HasField("g") or a.graphs for a in node.attribute):
+            refuse("control flow", where, name=node.name or node.op_type, op=node.op_type)
+    if not any(t.data_type in FLOATS and math.prod(t.dims) > 1 for t in model.graph.initializer):
+        _check_runtime(model, living, where)
+    return False
+
+
+def _check_runtime(model: onnx.ModelProto, living: set[int], where: str) -> None:
+    """Refuse a file all of whose weights a runtime stored in a form of its own."""
+    for node in (model.graph.node[i] for i in sorted(living)):
+        if (kind := kind_of(node)) is not None:
+            refuse(kind, where, name=node.name or node.op_type, op=node.op_type, domain=node.domain)
+
+
+def _check_text(graph: onnx.GraphProto, where: str) -> None:
+    ids: dict[str, str] = {}  # values that are integers of an input, and the input
+    for value in graph.input:
+        kind = value.type.tensor_type.elem_type
+        if kind == STRING:
+            refuse("text", where, name=value.name, what="strings")
+        if kind in INTEGERS and value.name in IDS:
+            refuse("text", where, name=value.name, what="integer ids of words")
+        if kind in INTEGERS:
+            ids[value.name] = value.name
+    rows = {t.name: t.dims[0] for t in graph.initializer if len(t.dims) == 2}
+    for node in graph.node:
+        if node.op_type in TEXT:
+            refuse("text", where, name=graph.input[0].name, what=f"words ({node.op_type})")
+        if node.op_type in AS_THEY_ARE and node.input[0] in ids:
+            ids[node.output[0]] = ids[node.input[0]]
+        if node.op_type == "Gather" and node.input[1] in ids and rows.get(node.input[0], 0) >= WORDS:
+            refuse("text", where, name=ids[node.input[1]], what="integer ids of words")

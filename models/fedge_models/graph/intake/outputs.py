@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Choose the output that is trained, of several: by the card, or the only one of floats.
+
+skl2onnx adds the label to the probabilities (as a tensor, or as a map from names); others end in the position of the
+largest value. Neither can be trained; what they are computed from can.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ...errors import ModelError
+from ...protos import DOUBLE, FLOAT, FLOAT16, messages, value_info
+from ...system.choices import hint
+from ..card import Card
+from ..notes import note, notes
+from ..refusals import refuse
+from .pruning import prune
+
+if TYPE_CHECKING:
+    import onnx
+
+FLOATS = (FLOAT, FLOAT16, DOUBLE, 16)
+CHOSEN = "output: "  # how the note begins
+LABELLING = ("ArgMax", "ArrayFeatureExtractor", "Cast", "Gather", "Identity", "LabelEncoder", "Reshape", "Squeeze")
+
+
+def choose_output(model: onnx.ModelProto, card: Card, where: str) -> bool:
+    """Leave the graph one output, in place. Return whether it had others.
+
+    Raises ModelError when several could be meant, or the card names none of them.
+    """
+    graph = model.graph
+    made = {o: n for n in graph.node for o in n.output}
+    if len(graph.output) == 1 and any(n.startswith(CHOSEN) for n in notes(model)):
+        return False  # chosen before; the card may name an output that was left out or has another name now
+    if card.output:
+        name = _listed(graph, card.output, where)
+    else:
+        found = _scores(graph, made)
+        if len(found) > 1:
+            refuse("outputs", where, count=len(found), outputs=", ".join(_described(graph, found)), first=found[0])
+        if not found:
+            return False
+        name = found[0]
+    return _leave(model, name, made)
+
+
+def _listed(graph: onnx.GraphProto, name: str, where: str) -> str:
+    names = [o.name for o in graph.output]
+    if name not in names:
+        raise ModelError(f"{where}: card: output is {name!r}, which is no output of the file; {hint(name, names)}")
+    return name
+
+
+def _scores(graph: onnx.GraphProto, made: dict[str, onnx.NodeProto]) -> list[str]:
+    """Names of the outputs with floats; where there is none, of what the others are made from."""
+    found = [o.name for o in graph.output if o.type.tensor_type.elem_type in FLOATS]
+    return found or list(dict.fromkeys(n for o in graph.output if (n := _behind(o.name, made))))
+
+
+def _behind(name: str, made: dict[str, onnx.NodeProto]) -> str:
+    """The scores that a map of names or a label is made from; empty when it is neither."""
+    node = made.get(name)
+    if node is not None and node.op_type == "ZipMap":
+        return str(node.input[0])
+    while node is not None and node.op_type in LABELLING:
+        if node.op_type == "ArgMax":
+            return str(node.input[0])
+        place = 1 if node.op_type in ("ArrayFeatureExtractor", "Gather") else 0
+        node = made.get(node.input[place])
+    return ""
+
+
+def _described(graph: onnx.GraphProto, names: list[str]) -> list[str]:
+    dims = {o.name: o.type.tensor_type.shape.dim for o in graph.output}
+    return [f"{n} ({', '.join(str(d.dim_value or d.dim_param or '?') for d in dims.get(n, ()))})" for n in names]
+
+
+def _leave(model: onnx.ModelProto, name: str, made: dict[str, onnx.NodeProto]) -> bool:
+    graph = model.graph
+    maker = made.get(name)
+    if maker is not None and maker.op_type == "ZipMap":
+        name = maker.input[0]
+    elif [o.name for o in graph.output] == [name]:
+        return False
+    dropped = [o.name for o in graph.output if o.name != name]
+    kept = next((o for o in graph.output if o.name == name), None)
+    chosen = value_info(name, None) if kept is None else messages().ValueInfoProto.FromString(kept.SerializeToString())
+    del graph.output[:]
+    graph.output.append(chosen)
+    prune(graph)
+    note(model, f"{CHOSEN}{name}; left out: {', '.join(dropped)}")
+    return True

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Classifiers that give one value, or a sigmoid for each label, are trained on a column for each label."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import onnx
+import pytest
+from fedge_models.errors import ModelError
+from fedge_models.graph.card import Card, Channel, WindowSpec, write_card
+from fedge_models.graph.intake import read_model
+from fedge_models.graph.trainable import TrainableGraph
+from fedge_models.training.scores import probabilities
+from support.graphs import N, check_gradient, ints, normal, run_ort, small
+
+CARD = Card(
+    "classify", tuple(Channel(c) for c in "abcd"), WindowSpec(1, 1, 1), features=("mean",), labels=("ok", "bad")
+)
+THREE = msgspec.structs.replace(CARD, labels=("ok", "bad", "worse"))
+Z = N("Gemm", ["x", "w", "b"], ["z"])
+
+
+def network(*nodes: onnx.NodeProto, y: tuple[int, ...] = (1,), width: int = 1) -> onnx.ModelProto:
+    tensors = {"w": normal(4, width), "b": normal(width), "one": ints(1), "flat": ints(-1)}
+    return small([Z, *nodes], tensors, (4,), y)
+
+
+def taken(model: onnx.ModelProto, card: Card, folder: Path) -> bytes:
+    write_card(model, card)
+    (folder / "m.onnx").write_bytes(model.SerializeToString())
+    data = read_model(folder / "m.onnx")
+    (folder / "again.onnx").write_bytes(data)
+    assert read_model(folder / "again.onnx") == data  # both ends hash it
+    return data
+
+
+def sigmoid(z: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-z))
+
+
+SINGLE = {
+    "a logit": ([N("Identity", ["z"], ["y"])], (1,), False),
+    "a flat logit": ([N("Squeeze", ["z", "one"], ["y"])], (), False),
+    "a logit that was reshaped": ([N("Reshape", ["z", "flat"], ["y"])], (), False),
+    "a sigmoid": ([N("Sigmoid", ["z"], ["y"])], (1,), True),
+    "a flat sigmoid": ([N("Sigmoid", ["z"], ["s"]), N("Squeeze", ["s", "one"], ["y"])], (), True),
+    "a sigmoid of a flat logit": ([N("Squeeze", ["z", "one"], ["q"]), N("Sigmoid", ["q"], ["y"])], (), True),
+}
+
+
+@pytest.mark.parametrize("how", SINGLE)
+def test_single_value_becomes_two_columns_of_the_same_probability(how: str, tmp_path: Path) -> None:
+    nodes, y, is_probability = SINGLE[how]
+    model, x = network(*nodes, y=y), normal(6, 4)
+    single = run_ort(model.SerializeToString(), x).ravel()
+    expected = single if is_probability else sigmoid(single)
+    data = taken(model, CARD, tmp_path)
+    graph = TrainableGraph.load(data)
+    served = run_ort(data, x)
+    assert served.shape == (6, 2) and graph.gives_probabilities == is_probability
+    given = served if is_probability else probabilities(served)
+    np.testing.assert_allclose(given, np.stack([1 - expected, expected], axis=1), atol=1e-5)
+    np.testing.assert_allclose(graph.forward(x), served, atol=1e-5)
+    assert [t.name for t in graph.layout] == ["w", "b"]
+    check_gradient(onnx.ModelProto.FromString(data), x)
+
+
+@pytest.mark.parametrize("flat", [False, True], ids=["direct", "reshaped"])
+@pytest.mark.parametrize("card", [CARD, THREE], ids=["2", "3"])
+def test_sigmoid_of_each_label_gives_way_to_its_logit(card: Card, flat: bool, tmp_path: Path) -> None:
+    labels = len(card.labels)
+    shape = [N("Sigmoid", ["z"], ["s"]), N("Reshape", ["s", "sizes"], ["y"])] if flat else [N("Sigmoid", ["z"], ["y"])]
+    model, x = network(*shape, y=(labels,), width=labels), normal(6, 4)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(ints(-1, labels), "sizes"))
+    expected = run_ort(model.SerializeToString(), x)
+    data = taken(model, card, tmp_path)
+    np.testing.assert_allclose(sigmoid(run_ort(data, x)), expected, atol=1e-5)
+    graph = TrainableGraph.load(data)
+    assert "Sigmoid" not in graph.operators and any("exactly one label holds" in n for n in graph.notes)
+    check_gradient(onnx.ModelProto.FromString(data), x)
+
+
+def test_sigmoids_that_are_also_used_inside_are_refused(tmp_path: Path) -> None:
+    nodes = [
+        N("Sigmoid", ["z"], ["s"]), N("Mul", ["s", "s"], ["unused"]), N("Reshape", ["s", "sizes"], ["y"]),
+    ]  # fmt: skip
+    model = network(*nodes, y=(3,), width=3)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(ints(-1, 3), "sizes"))
+    with pytest.raises(ModelError, match="sigmoids 's' of the labels are used elsewhere; export the logits"):
+        taken(model, THREE, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "card"),
+    [
+        ([N("Tanh", ["z"], ["y"])], CARD),
+        ([N("HardSigmoid", ["z"], ["y"])], CARD),
+        ([N("Softmax", ["z"], ["y"])], CARD),
+        ([N("Sigmoid", ["z"], ["y"])], THREE),
+        ([N("Identity", ["z"], ["y"])], THREE),
+    ],
+    ids=["Tanh", "HardSigmoid", "Softmax of one", "three labels", "a logit for three labels"],
+)
+def test_single_value_that_means_nothing_known_is_refused(
+    nodes: list[onnx.NodeProto], card: Card, tmp_path: Path
+) -> None:
+    with pytest.raises(ModelError, match=r"gives one value for \d labels by .*Expected its logit or a Sigmoid"):
+        taken(network(*nodes), card, tmp_path)
+
+
+def test_sigmoid_of_what_is_no_classifier_stays(tmp_path: Path) -> None:
+    model, x = network(N("Sigmoid", ["z"], ["y"])), normal(6, 4)
+    expected = run_ort(model.SerializeToString(), x)
+    regress = msgspec.structs.replace(CARD, task="regress", labels=())
+    np.testing.assert_array_equal(run_ort(taken(model, regress, tmp_path), x), expected)

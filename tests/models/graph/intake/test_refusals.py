@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Each kind of file that is refused is refused in its own words, which the docs show as they are printed."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import onnx
+import pytest
+from fedge_models.errors import ModelError
+from fedge_models.graph.card import write_card
+from fedge_models.graph.intake import read_model
+from fedge_models.graph.refusals import REFUSALS
+from fedge_models.graph.trainable import TrainableGraph
+from onnx import TensorProto, helper
+from support.graphs import N, normal, small
+from support.paths import ROOT
+from support.refused_files import CARD, refused
+
+PAGE = (ROOT / "docs/data-scientist/own-model.md").read_text()
+
+
+def words(data: bytes, folder: Path) -> str:
+    """What the file is refused with."""
+    path = folder / "net.onnx"
+    path.write_bytes(data)
+    with pytest.raises(ModelError) as refusal:
+        TrainableGraph.load(read_model(path), where=str(path))
+    return str(refusal.value).removeprefix(f"{path}: ")
+
+
+def test_there_is_a_file_of_each_kind() -> None:
+    assert set(refused()) == set(REFUSALS)
+
+
+@pytest.mark.parametrize("kind", REFUSALS)
+def test_docs_show_each_refusal_as_it_is_printed(kind: str, tmp_path: Path) -> None:
+    said = words(refused()[kind], tmp_path)
+    assert f"| {said} |" in PAGE, said
+
+
+def test_docs_show_no_refusal_that_there_is_not() -> None:
+    table = PAGE.split("## Files that are refused")[1].split("\n## ")[0]
+    assert len([line for line in table.splitlines() if line.startswith("| ")]) == len(REFUSALS) + 2
+
+
+@pytest.mark.parametrize(
+    ("first", "expected"),
+    [
+        (b"\x1c\x00\x00\x00TFL3", "TensorFlow Lite"),
+        (b"\x89HDF\r\n", "HDF5"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+        (b"\x80\x04\x95", "pickle of Python, which is never opened"),
+        (b"<!DOCTYPE html><html>", "a web page"),
+        (b'\x40\x00\x00\x00\x00\x00\x00\x00{"w":', "safetensors"),
+        (b"\x1f\x8b\x08", "gzip"),
+        (b'<?xml version="1.0"?>', "OpenVINO"),
+    ],
+)
+def test_other_files_are_known_by_their_first_bytes(first: bytes, expected: str, tmp_path: Path) -> None:
+    assert expected in words(first + bytes(100), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("inside", "expected"),
+    [("m/data.pkl", "torch.onnx.export"), ("model.weights.h5", 'format="onnx"'), ("net.onnx", "Unpack it")],
+)
+def test_zip_is_known_by_what_is_in_it(inside: str, expected: str, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "z", "w") as z:
+        z.writestr(inside, b"x")
+    assert expected in words((tmp_path / "z").read_bytes(), tmp_path)
+
+
+def embedding(rows: int, name: str = "x") -> bytes:
+    nodes = [
+        N("Cast", [name], ["c"], to=TensorProto.INT64),
+        N("Gather", ["table", "c"], ["e"]),
+        N("ReduceMean", ["e"], ["y"], axes=[1], keepdims=0),
+    ]
+    model = small(nodes, {"table": normal(rows, 2)}, (4,), (2,))
+    model.graph.input[0].name = name
+    model.graph.input[0].type.tensor_type.elem_type = TensorProto.INT32
+    write_card(model, CARD)
+    return model.SerializeToString()
+
+
+def test_table_of_many_rows_that_integers_choose_from_is_a_vocabulary(tmp_path: Path) -> None:
+    assert "takes integer ids of words" in words(embedding(1000), tmp_path)
+
+
+def test_small_table_is_one_of_recipes_or_machines(tmp_path: Path) -> None:
+    (tmp_path / "net.onnx").write_bytes(embedding(12))
+    read_model(tmp_path / "net.onnx")
+
+
+def test_strings_are_text(tmp_path: Path) -> None:
+    model = small([N("StringNormalizer", ["x"], ["y"])], {"w": normal(2)}, (4,), (2,))
+    model.graph.input[0].type.tensor_type.elem_type = TensorProto.STRING
+    assert "takes strings" in words(model.SerializeToString(), tmp_path)
+
+
+@pytest.mark.parametrize("op", ["FusedConv", "SkipLayerNormalization", "FastGelu", "BiasSplitGelu"])
+def test_file_of_an_optimiser_is_refused_where_it_would_be_trained(op: str, tmp_path: Path) -> None:
+    """A node of a runtime behind a weight; in a frozen trunk it may stand."""
+    nodes = [N("MatMul", ["x", "w"], ["m"]), N(op, ["m"], ["y"], domain="com.microsoft", name="fused")]
+    model = small(nodes, {"w": normal(4, 2)}, (4,), (2,))
+    model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    write_card(model, CARD)
+    assert f"'fused' ({op} of com.microsoft) exists in one runtime only" in words(model.SerializeToString(), tmp_path)
+
+
+def test_file_of_an_optimiser_may_be_a_frozen_trunk(tmp_path: Path) -> None:
+    nodes = [
+        N("FusedMatMul", ["x", "w"], ["m"], domain="com.microsoft", name="fused"),
+        N("MatMul", ["m", "head.weight"], ["y"]),
+    ]
+    model = small(nodes, {"w": normal(4, 3), "head.weight": normal(3, 2)}, (4,), (2,))
+    model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    write_card(model, CARD)
+    (tmp_path / "net.onnx").write_bytes(model.SerializeToString())
+    graph = TrainableGraph.load(read_model(tmp_path / "net.onnx", trainable="head.*"))
+    graph.probe()
+    x = normal(3, 4)
+    w, head = (onnx.numpy_helper.to_array(t) for t in model.graph.initializer)
+    assert abs(graph.forward(x) - x @ w @ head).max() < 1e-5

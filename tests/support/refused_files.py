@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A small file of each kind that is refused, by its name in `graph.refusals.REFUSALS`."""
+
+from __future__ import annotations
+
+import onnx
+from fedge_models.graph.card import Card, Channel, WindowSpec, write_card
+from onnx import TensorProto, helper
+
+from .graphs import N, ints, normal, small
+
+CARD = Card(
+    "classify", tuple(Channel(c) for c in "abcd"), WindowSpec(1, 1, 1), features=("mean",), labels=("ok", "bad")
+)
+ML, MICROSOFT, ATEN = "ai.onnx.ml", "com.microsoft", "org.pytorch.aten"
+
+
+def _file(*nodes: onnx.NodeProto, opset: int = 17, width: int = 2) -> onnx.ModelProto:
+    model = small([*nodes], {"w": normal(4, width), "sizes": ints(-1, 2)}, (4,), (width,), opset)
+    for domain in (ML, MICROSOFT, ATEN):
+        model.opset_import.append(helper.make_opsetid(domain, 1))
+    write_card(model, CARD)
+    return model
+
+
+def _trees() -> onnx.ModelProto:
+    return _file(N("TreeEnsembleClassifier", ["x"], ["label", "y"], domain=ML, name="forest"))
+
+
+def _kernel() -> onnx.ModelProto:
+    return _file(N("SVMClassifier", ["x"], ["label", "y"], domain=ML, name="svm"))
+
+
+def _text() -> onnx.ModelProto:
+    model = _file(N("Gather", ["words", "input_ids"], ["e"]), N("ReduceMean", ["e"], ["y"], axes=[1], keepdims=0))
+    model.graph.initializer.append(onnx.numpy_helper.from_array(normal(50, 2), "words"))
+    model.graph.input[0].name = "input_ids"
+    model.graph.input[0].type.tensor_type.elem_type = TensorProto.INT64
+    return model
+
+
+def _categories() -> onnx.ModelProto:
+    encode = N("OneHotEncoder", ["x"], ["h"], domain=ML, cats_int64s=[0, 1], name="encode")
+    return _file(encode, N("ReduceMean", ["h"], ["y"], axes=[2], keepdims=0))
+
+
+def _control_flow() -> onnx.ModelProto:
+    out = helper.make_tensor_value_info("inner", TensorProto.FLOAT, ["n", 2])
+    weight = helper.make_tensor("v", TensorProto.FLOAT, [4, 2], normal(4, 2).ravel())
+    body = helper.make_graph([N("MatMul", ["x", "v"], ["inner"])], "branch", [], [out], [weight])
+    nodes = [N("Constant", [], ["yes"], value=helper.make_tensor("c", TensorProto.BOOL, [], [True]))]
+    return _file(*nodes, N("If", ["yes"], ["y"], then_branch=body, else_branch=body, name="choose"))
+
+
+def _opset() -> onnx.ModelProto:
+    return _file(N("MatMul", ["x", "w"], ["y"]), opset=6)
+
+
+def _optimised() -> onnx.ModelProto:
+    return _file(N("FusedMatMul", ["x", "w"], ["y"], domain=MICROSOFT, name="fused"))
+
+
+def _quantised() -> onnx.ModelProto:
+    model = _file(N("DynamicQuantizeMatMul", ["x", "q", "s"], ["y"], domain=MICROSOFT, name="dense_quant"))
+    del model.graph.initializer[:]
+    model.graph.initializer.append(helper.make_tensor("q", TensorProto.INT8, [4, 2], range(8)))
+    model.graph.initializer.append(helper.make_tensor("s", TensorProto.FLOAT, [], [0.1]))
+    return model
+
+
+def _fallback() -> onnx.ModelProto:
+    aten = N("ATen", ["m"], ["y"], domain=ATEN, operator="special", name="aten_3")
+    return _file(N("MatMul", ["x", "w"], ["m"]), aten)
+
+
+def _outputs() -> onnx.ModelProto:
+    model = _file(N("MatMul", ["x", "w"], ["y"]), N("Tanh", ["y"], ["embedding"]))
+    model.graph.output.append(helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["n", 2]))
+    return model
+
+
+def _one_value() -> onnx.ModelProto:
+    return _file(N("MatMul", ["x", "w"], ["z"]), N("Tanh", ["z"], ["y"]), width=1)
+
+
+def refused() -> dict[str, bytes]:
+    """The bytes of each file."""
+    made = {
+        "trees": _trees(),
+        "kernel": _kernel(),
+        "text": _text(),
+        "categories": _categories(),
+        "control flow": _control_flow(),
+        "opset": _opset(),
+        "optimised": _optimised(),
+        "quantised": _quantised(),
+        "fallback": _fallback(),
+        "outputs": _outputs(),
+        "one value": _one_value(),
+    }
+    return {**{k: m.SerializeToString() for k, m in made.items()}, "format": b"\x00\x00\x00\x00ORTM" + bytes(64)}
