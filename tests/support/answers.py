@@ -90,6 +90,22 @@ HONEST_ORDERS: dict[str, Given] = {  # of systems for work orders: each made one
     "code 0": Given(200, {"code": 0, "msg": "ok", "data": None}),
     "return code 0": Given(200, {"returnCode": 0, "returnText": "no errors found"}),
     "Chinese MES": Given(200, {"code": 200, "message": "操作成功", "success": True}),
+    "error: false": Given(200, {"error": False}),
+    "error: false, with words": Given(200, {"error": False, "message": "Auftrag wurde erfasst"}),
+    "no error, as text": text(200, "Error 0: no error"),
+    "XML": text(200, '<?xml version="1.0"?><order id="17"/>', "application/xml"),
+    "XML with names of a schema": text(
+        200, '<n:Order xmlns:n="x"><n:Id>17</n:Id></n:Order>', "text/xml; charset=utf-8"
+    ),
+    "XML that says nothing, created": text(201, "<order><state>open</state></order>", "text/xml"),
+    "SOAP": text(
+        200,
+        "<s:Envelope><s:Header/><s:Body><Resp><errors>0</errors><nr>A-17</nr></Resp></s:Body></s:Envelope>",
+        "text/xml",
+    ),
+    "page, created": text(201, "<html><body>Order 17 created</body></html>", PAGE),
+    "YAML": text(200, "id: 17\nstate: open", "text/yaml"),
+    "form": text(200, "RESULT=0&ORDER_NO=4711", "application/x-www-form-urlencoded"),
     "byte order mark": Given(201, b'\xef\xbb\xbf{"id": "bom-1"}'),
     "UTF-16": Given(200, '{"id": "u-1"}'.encode("utf-16")),
     "Latin-1": Given(200, '{"auftrag": "Prüf-1", "id": 5}'.encode("latin-1"), "application/json; charset=iso-8859-1"),
@@ -211,11 +227,40 @@ REFUSED: dict[str, Given] = {  # a person has to look
     "batch": Given(200, {"results": [{"success": False, "why": "asset unknown"}]}),
     "SOAP fault": text(200, "<s:Envelope><s:Body><s:Fault><faultstring>asset</faultstring></s:Fault>", "text/xml"),
     "XML": text(200, "<response><error>asset unknown</error></response>", "text/xml"),
+    "state": Given(200, {"state": "REJECTED", "asset": "pump"}),
+    "flag as a letter": Given(200, {"success": "N"}),
+    "flag with a message": Given(200, {"status": False, "message": "asset unknown"}),
+    "not acknowledged": Given(200, {"ack": "NACK"}),
+    "not valid": Given(200, {"valid": False}),
+    "count of errors": Given(200, {"errorCount": 1}),
+    "count of failures": Given(200, {"created": 0, "failed": 2}),
+    "list of what was rejected": Given(200, {"inserted": [], "rejected": [{"id": 5}]}),
+    "service of WCF": Given(200, {"CreateOrderResult": False}),
+    "negative number": Given(200, -1),
+    "negative result": Given(200, {**RPC, "result": -3}),
+    "title of problem details": Given(200, {"traceId": "1", "title": "Bad Request", "detail": "asset: unknown"}),
+    "flag in a text": text(200, "success=false"),
+    "lines": text(200, "code: 17\nstatus: rejected\nreason: asset"),
+    "form": text(200, "RESULT=error&MSG=asset", "application/x-www-form-urlencoded"),
+    "number of Oracle": text(200, "ORA-00001: unique constraint (MES.UQ) violated"),
+    "status of HTTP in words": text(200, "404 page not found"),
+    "number of Maximo": text(200, "BMXAA4187E - asset"),
+    "database": Given(200, {"message": "[Microsoft][ODBC Driver 17] asset"}),
+    "integrity": Given(200, {"msg": "insert or update on orders violates foreign key constraint asset_fk"}),
+    "XML, flag": text(200, "<response><success>false</success></response>", "text/xml"),
+    "XML, number": text(200, '<?xml version="1.0"?><int xmlns="http://tempuri.org/">-1</int>', "text/xml"),
+    "XML, attribute": text(200, '<rsp stat="x"><err code="5" msg="asset"/></rsp>', "text/xml"),
+    "XML, outcome": text(200, "<r><Result>NOK</Result><Info><![CDATA[<asset>]]></Info></r>", "application/soap+xml"),
+    "SOAP, return code": text(
+        200, "<s:Envelope><s:Body><R><ReturnCode>8</ReturnCode></R></s:Body></s:Envelope>", "text/xml"
+    ),
     "error page": text(200, "<html><title>Server Error in '/' Application</title></html>", PAGE),
 }
 
 BUSY: dict[str, Given] = {  # another try may succeed
     "code 503": Given(200, {"statusCode": 503, "message": "maintenance"}),
+    "maintenance": Given(200, {"maintenance": True}),
+    "read only": Given(200, {"readOnly": True, "since": "10:00"}),
     "code 409": Given(200, {"status": 409, "message": "order was changed"}),
     "code 429": Given(200, {"error": {"code": 429, "message": "quota"}}),
 }
@@ -233,5 +278,17 @@ UNPROVEN: dict[str, Given] = {  # neither: where an order is to be made
     "text that nobody knows": text(200, "thank you, come again"),
     "code that nobody knows": Given(200, {"code": 77, "info": "x"}),
     "JSON-RPC without a result": Given(200, {**RPC, "result": None}),
+    "nothing written": Given(200, {"affectedRows": 0}),
+    "id of another thing": Given(200, {"assetId": 5, "lineNumber": 7}),
+    "key that the words are about": Given(200, {"key": "asset", "message": "tuntematon"}),
+    "time": text(200, "2026-11-29T00:00:00Z"),
+    "XML without anything": text(200, "<order><text>tuntematon</text></order>", "text/xml"),
+    "page of no kind that we know": text(200, "<html><body>Tilaukset</body></html>", PAGE),
     "user and no order": Given(200, {"user": {"id": 3}, "requestId": "r-1"}),
 }
+
+NO_IDS: tuple[Any, ...] = (  # in the place of an id
+    None, "", " ", 0, -1, "0", "-1", "null", "None", "undefined", "NaN", "N/A", "nil", "unknown", False, True, [], {},
+    1.5,
+    "00000000-0000-0000-0000-000000000000", "{00000000-0000-0000-0000-000000000000}", "000000000000", "-", "(null)",
+)  # fmt: skip

@@ -14,10 +14,12 @@ import math
 
 from fedge_models.system.worker import BackOff
 
+from ..protocols.http import client
+
 FIRST_S, LONGEST_S = 1.0, 300.0  # between two tries of an event; doubling
 FRESH_S = 10.0  # the longest that an event waits for its first try because others failed
 SEVERAL = 3  # assets that fail in a row: then it is the target
-LONGEST_ASKED_S = 3600.0  # a target that asks to wait longer is asked again after this
+LONGEST_ASKED_S = float(client.LONGEST_ASKED_S)
 MAX_ANSWERS = 5  # kept of one event, the newest
 
 

@@ -131,7 +131,7 @@ class Mes:
 
     def __call__(self, asked: Request) -> bytes:
         if asked.line.startswith("GET /find"):
-            found = [{"id": i, "reference": key} for i, key in enumerate(self.made)]
+            found = [{"id": i, "reference": key} for i, key in enumerate(self.made, 1)]
             return keep(200, msgspec.json.encode({"items": found}))
         if asked.line.startswith("POST"):
             self.made.append(msgspec.json.decode(asked.body)["reference"])

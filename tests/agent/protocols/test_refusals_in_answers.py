@@ -6,18 +6,21 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 from fedge_agent.outputs.mes.output import MesOutput
 from fedge_agent.outputs.mes.settings import MesConfig, Step
 from fedge_agent.outputs.webhook import WebhookConfig, WebhookOutput
-from fedge_agent.protocols.http import proofs, refusals
+from fedge_agent.protocols.http import client, other_forms, proofs, refusals
 from fedge_agent.protocols.http.client import Answer
+from fedge_agent.protocols.http.ids import is_id
 from fedge_agent.types import SILENT
-from fedge_models.errors import ConfigError, ConflictError, RefusedError, UnavailableError, UnclearError
+from fedge_models.errors import ConfigError, ConflictError, RefusedError, RetryError, UnavailableError, UnclearError
+from fedge_models.system.settings import Seconds
 from support import answers
 from support.answers import Given
 from support.at_end import AtEnd
-from support.canned_http import CannedServer, reply
+from support.canned_http import CannedServer, Request, reply
 from support.events import make_event
 
 EVENT = make_event(channel="current")
@@ -29,7 +32,7 @@ MEANS: list[tuple[dict[str, Given], type[Exception] | None, type[Exception] | No
     (answers.UNCLEAR, UnclearError, UnclearError),
     (answers.UNPROVEN, UnclearError, None),
 ]
-WRONG_FORM = ("error page", "SOAP fault", "XML")  # markup where JSON is expected: a MES is asked again
+WRONG_FORM = ("error page",)  # a page where JSON is expected: a MES is asked again
 
 
 def sent(given: Given) -> bytes:
@@ -121,9 +124,103 @@ def test_message_says_which_key_is_missing(at_end: AtEnd) -> None:
     assert not caught.value.nothing_done  # an order may be there: a search comes before the next create
 
 
-def test_our_reference_repeated_is_a_proof() -> None:
-    assert proofs.has(Answer(200, {"got": "gw:m:k"}, '{"got": "gw:m:k"}'), "gw:m:k")
-    assert not proofs.has(Answer(200, {"got": "gw:m:j"}, '{"got": "gw:m:j"}'), "gw:m:k")
+SENT = {"reference": "gw:m:k", "asset": "pump-7", "state": "opened", "ok": True, "kind": 5, "steps": [{"id": "A-7"}]}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        SENT,
+        {"got": "gw:m:k"},
+        {"reference": "gw:m:k", "asset": {"id": 5}, "text": "unknown asset"},
+        {"request": SENT, "message": "unknown asset"},
+        {"received": SENT},
+        {"status": "opened", "kind": 5, "message": "pump-7"},
+        {"assetId": "pump-7", "id": "gw:m:k"},
+        {"steps": [{"id": "A-7"}], "ok": True},
+    ],
+)
+def test_our_own_request_repeated_is_no_proof(data: Any) -> None:
+    assert not proofs.has(Answer(200, data, str(data)), SENT)
+    assert proofs.has(Answer(200, {**data, "id": "WO-5"}, str(data)), SENT)
+
+
+@pytest.mark.parametrize("value", answers.NO_IDS, ids=repr)
+@pytest.mark.parametrize("pointer", ["/id", None])
+def test_what_stands_for_no_id_is_none(at_end: AtEnd, value: Any, pointer: str | None) -> None:
+    """With `id` and without: the order is asked for a few times, and then a person has to look."""
+    create = Step(body={"reference": "{key}"}, id=pointer)
+    data = msgspec.json.encode({"id": value, "took": None})
+    with CannedServer(lambda _: reply(200, data)) as server:
+        mes = at_end(MesOutput("mes", MesConfig(url=server.url, create=create)))
+        with pytest.raises(UnclearError):
+            mes.deliver(EVENT)
+        assert mes.status()["orders"] == 0
+    assert is_id("000010000042") and is_id("WO-0") and is_id(1) and is_id("newton-5")
+
+
+UNREADABLE: dict[str, tuple[bytes, str]] = {
+    "XML": (reply(200, '<order id="17"/>', "application/xml"), "status 200 with XML instead of JSON"),
+    "XML of no kind": (reply(201, "<a><b>1</b></a>", ""), "status 201 with XML instead of JSON"),
+    "page": (reply(200, "<html><body>Tilaukset</body></html>", "text/html"), "web page instead of JSON"),
+    "page, created": (
+        reply(201, "<html><body>Order 17 created</body></html>", "text/html"),
+        "web page instead of JSON",
+    ),
+    "text": (reply(200, "Order 4711 created", "text/plain"), "expected JSON"),
+    "letters of no known set": (reply(200, b'{"id": "\xff\xfc"}'), "expected JSON in UTF-8"),
+    "long": (reply(200, b'"' + b"x" * client.MAX_ANSWER_BYTES + b'"'), "more than 1048576 bytes"),
+}
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
+def test_a_create_whose_answer_cannot_be_read_is_not_repeated_without_end(at_end: AtEnd, name: str) -> None:
+    """Each further one may make a further order: where no search tells, it has few tries."""
+    answer, words = UNREADABLE[name]
+    create = Step(body={"reference": "{key}"}, id="/id")
+    with CannedServer(lambda _: answer) as server:
+        mes = at_end(MesOutput("mes", MesConfig(url=server.url, create=create)))
+        with pytest.raises(UnclearError, match=words):
+            mes.deliver(EVENT)
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
+def test_with_a_search_the_order_is_found(at_end: AtEnd, name: str) -> None:
+    answer, made = UNREADABLE[name][0], list[bytes]()
+
+    def serve(asked: Request) -> bytes:
+        if asked.line.startswith("GET"):
+            return reply(200, b'[{"id": 17}]' if made else b"[]")
+        made.append(asked.body)
+        return answer
+
+    create, find = Step(body={"reference": "{key}"}, id="/id"), Step(method="GET", query={"r": "{key}"}, rows="")
+    with CannedServer(serve) as server:
+        mes = at_end(MesOutput("mes", MesConfig(url=server.url, create=create, find=find, settle=Seconds(0))))
+        with pytest.raises(RetryError):
+            mes.deliver(EVENT)
+        assert mes.deliver(EVENT).reference == "17" and len(made) == 1
+
+
+@pytest.mark.parametrize(
+    "title", ["Wartungsarbeiten", "502 Bad Gateway", "Service Unavailable", "Internal Server Error"]
+)
+@pytest.mark.parametrize("status", [200, 201])
+def test_the_page_of_a_proxy_is_waited_for(at_end: AtEnd, title: str, status: int) -> None:
+    page = reply(status, f"<html><title>{title}</title></html>", "text/html")
+    with CannedServer(lambda _: page) as server:
+        mes = at_end(MesOutput("mes", MesConfig(url=server.url)))
+        with pytest.raises(UnavailableError, match="a proxy or login page answers"):
+            mes.deliver(EVENT)
+
+
+def test_markup_is_read_within_bounds_and_without_entities() -> None:
+    assert other_forms.read("<a>" * 100) is None
+    bomb = '<!DOCTYPE x [<!ENTITY a "&b;&b;">]><x>&a;</x>'
+    assert other_forms.read(bomb) == {"x": "&a;"}
+    assert other_forms.read("<r><i n='1'>x</i><i>2</i><e/></r>") == {"r": {"i": [{"n": 1, "text": "x"}, 2], "e": ""}}
+    assert other_forms.read("<r><a>1</r>") == {"r": {"a": 1}} and other_forms.read("</r>") == {}
+    assert other_forms.read("a: 1\nb = x y") == {"a": 1, "b": "x y"} and other_forms.read("thank you") is None
 
 
 def test_deep_and_long_answers_are_looked_at_within_bounds() -> None:

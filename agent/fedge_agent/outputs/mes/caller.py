@@ -23,6 +23,7 @@ from fedge_models.errors import (
 
 from ... import placeholders
 from ...protocols.http import auth, client, headers, masking, pointer, proofs, refusals, templates
+from ...protocols.http.ids import is_id
 from ...protocols.http.kept import Connections
 from ...protocols.http.login_words import LOGIN
 from .. import event_fields
@@ -117,10 +118,16 @@ class Caller:
                 self._session.forget()  # it may have ended
             raise
 
-    def prove(self, step: Step, answer: client.Answer, key: str) -> None:
+    def prove(self, step: Step, answer: client.Answer, known: Mapping[str, Any]) -> None:
         """Raise UnclearError unless the answer to a create proves that an order was made."""
         proven = step.error is not None if step.accept is None else re.search(step.accept, answer.text) is not None
-        if not (proven or (step.accept is None and proofs.has(answer, key))):
+        if not (
+            proven
+            or (
+                step.accept is None
+                and proofs.has(answer, placeholders.fill(step.body, {"token": "", **known, **self._own()}))
+            )
+        ):
             where = f"{client.shown(self.url(step))}: status {answer.status}"
             raise UnclearError(f"{where} with {client.excerpt(answer.text)}: {UNCLEAR}")
 
@@ -170,8 +177,7 @@ class Caller:
     ) -> client.Answer:
         config = self._config
         credentials = self._session.headers() if self._session else auth.static(config)
-        session = self._session.preferences if self._session else {}
-        known = {**known, "session": session, "origin": self._origin, "username": config.username}
+        known = {**known, **self._own()}
         if step.url == "{token}":
             address = self.own(known["token"])
         else:
@@ -191,6 +197,11 @@ class Caller:
             raise self._meaning_of_status(step, str(e)) from e
         self._look_for_refusal(step, address, answer, filled)
         return answer
+
+    def _own(self) -> dict[str, Any]:
+        """The placeholders that stand for ourselves."""
+        session = self._session.preferences if self._session else {}
+        return {"session": session, "origin": self._origin, "username": self._config.username}
 
     def _is_known_by_its_key(self, headers: Mapping[str, str]) -> bool:
         """Whether a request may be sent twice, because its key tells the target that both are one. With a search, the
@@ -245,7 +256,9 @@ def _steps(step: Step) -> list[Step]:
 
 def _has_what_it_reads(step: Step, data: Any) -> bool:
     """Whether an answer holds what the step reads: it is a success then, whatever else a record holds."""
-    return any(pointer.find(data, where) is not None for where in (step.rows, step.id, step.code) if where is not None)
+    if step.rows is None and step.id is not None and is_id(pointer.find(data, step.id)):
+        return True
+    return any(pointer.find(data, where) is not None for where in (step.rows, step.code) if where is not None)
 
 
 def _reads(step: Step) -> bool:

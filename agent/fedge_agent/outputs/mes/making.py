@@ -12,10 +12,12 @@ import logging
 import time
 from typing import Any
 
-from fedge_models.errors import ConflictError, RefusedError, RetryError
+from fedge_models.errors import ConflictError, RefusedError, RetryError, UnclearError
 
 from ... import placeholders
 from ...protocols.http import client, pointer
+from ...protocols.http.ids import is_id
+from ...protocols.http.pages import PageError
 from ...types import SILENT, Event
 from .. import event_fields
 from .ages import Ages
@@ -25,6 +27,7 @@ from .settings import MesConfig, Step
 
 logger = logging.getLogger(__name__)
 
+NO_SEARCH = "an order may have been made; give find, so that it is searched before another try"
 CONFLICTS = 3  # answers 409 to a create, without a search, before the order is taken to be there
 
 
@@ -77,13 +80,18 @@ class Maker:
     def _create(self, event: Event, known: dict[str, Any]) -> Any:
         step = self.create_of(event)
         assert step is not None
-        answer = self._caller.ask(step, known, event.key, before=lambda: self._note_asked(event.key))
+        try:
+            answer = self._caller.ask(step, known, event.key, before=lambda: self._note_asked(event.key))
+        except PageError as e:
+            if self._config.find:
+                raise
+            raise UnclearError(f"{e}; {NO_SEARCH}") from e  # each further try may make a further order
         if step.id is None:
-            self._caller.prove(step, answer, event.key)
+            self._caller.prove(step, answer, known)
             return event.key
         id_ = pointer.find(answer.data, step.id)
-        if not isinstance(id_, (int, str)) or isinstance(id_, bool):
-            raise RetryError(
+        if not is_id(id_):
+            raise UnclearError(
                 f"{self.target}: expected an id at {step.id!r} of the answer, got {str(answer.data)[:200]}"
             )
         return id_
@@ -127,7 +135,7 @@ class Maker:
         return order._replace(token=None)
 
     def _new_token(self, event: Event, step: Step, known: dict[str, Any]) -> str:
-        token = pointer.find(self._caller.ask(step, known, event.key).data, step.id or "")
+        token = pointer.find(self._read(step, known, event.key).data, step.id or "")
         if not isinstance(token, str):
             raise RetryError(f"{self.target}: expected a create-once address at {step.id!r} of the answer")
         self._orders.hold_token(event.key, self._caller.own(token))
@@ -140,11 +148,18 @@ class Maker:
         self._orders.hold_token(event.key, None)
         raise RetryError(f"{self.target}: a create-once address has expired unused; the next attempt gets another")
 
+    def _read(self, step: Step, known: dict[str, Any], key: str) -> client.Answer:
+        """Send a step that makes nothing: however often it is sent, it does no harm."""
+        try:
+            return self._caller.ask(step, known, key)
+        except UnclearError as e:
+            raise RetryError(str(e), True) from e
+
     def find(self, known: dict[str, Any]) -> list[Any]:
         """Ids of the orders that carry the event's key, oldest first; more than one is reported."""
         step = self._config.find
         assert step is not None
-        answer = self._caller.ask(step, known, "")
+        answer = self._read(step, known, "")
         rows = pointer.find(answer.data, step.rows or "")
         if not isinstance(rows, list):
             raise RetryError(f"{self.target}: expected a list at {step.rows or ''!r}, got {str(answer.data)[:200]}")

@@ -51,7 +51,7 @@ class MesOutput(Output):
         self._writer = Writer(None, self._maker.target)
         self.poll = float(config.poll)
         self.claims = [target_claim(self._maker.target)]
-        self.remark = _what_is_a_proof(self._config.create)
+        self.remark = "; ".join(filter(None, (_what_is_a_proof(self._config.create), _what_is_not_found(self._config))))
         self._flaw = _why_never_closed(self._config, where) or _why_empty(self._config, where)
 
     @property
@@ -251,6 +251,20 @@ def _what_is_a_proof(create: Step | None) -> str:
     return (
         "it may not tell a refusal from an acceptance, because create has neither id nor error nor accept: an order "
         "counts as made when the answer is empty, has the status 201, 202 or 204, or holds an id, and else is set aside"
+    )
+
+
+def _what_is_not_found(config: MesConfig) -> str:
+    """What to know when an order does not carry what it is searched by."""
+    if config.find is None or "{key}" not in config.find.match:
+        return ""
+    steps = {"create": config.create, "silent": config.silent}
+    blind = [n for n, s in steps.items() if s is not None and "{key}" not in str((s.url, s.query, s.headers, s.body))]
+    if not blind or "{key}" in str(config.headers):
+        return ""
+    return (
+        f"find cannot find an order, because {blind[0]} does not send {{key}}, which find searches by: after an answer "
+        f"that was lost, a second order is made; put {{key}} into {blind[0]}.body"
     )
 
 

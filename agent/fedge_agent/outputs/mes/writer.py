@@ -11,15 +11,18 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from fedge_models.errors import RetryError, StorageError
 from fedge_models.system.folder_socket import NameSocket
 from fedge_models.system.lock import Lock
 
+PORTS = {"http": 80, "https": 443}
+
 
 def target_claim(target: str) -> str:
     """What one output has for itself, for messages: a query may hold a key."""
-    address, _, query = target.partition("?")
+    address, _, query = _one_name(target).partition("?")
     return f"{address}?… ({_digest(query)[:6]})" if query else address
 
 
@@ -27,8 +30,8 @@ class Writer:
     """The right to write to one target. Without a folder, it is always granted."""
 
     def __init__(self, folder: Path | None, target: str) -> None:
-        self._lock = Lock(folder / f"{_digest(target)[:16]}.lock") if folder else None
-        self._socket = NameSocket(f"fedge-target-{_digest(f'{folder}: {target}')}")
+        self._lock = Lock(folder / f"{_digest(_one_name(target))[:16]}.lock") if folder else None
+        self._socket = NameSocket(f"fedge-target-{_digest(f'{folder}: {_one_name(target)}')}")
         self._target = target
 
     def hold(self) -> None:
@@ -48,6 +51,15 @@ class Writer:
         if self._lock is not None:
             self._lock.release()
         self._socket.release()
+
+
+def _one_name(target: str) -> str:
+    """A target under one of the names that it may be written with: letters of any case, default ports, this machine."""
+    parts = urlsplit(target)
+    host = parts.hostname or ""
+    host = "localhost" if host.startswith("127.") or host == "::1" else f"[{host}]" if ":" in host else host
+    port = "" if parts.port in (None, PORTS.get(parts.scheme)) else f":{parts.port}"
+    return parts._replace(netloc=host + port, path=parts.path.rstrip("/")).geturl()
 
 
 def _digest(text: str) -> str:

@@ -26,6 +26,7 @@ from fedge_models.errors import (
     RefusedError,
     RetryError,
     UnavailableError,
+    UnclearError,
     UnreachableError,
     WireError,
 )
@@ -33,12 +34,14 @@ from fedge_models.system import http_exchange
 from fedge_models.system.addresses import split_url
 
 from ..tls import client_context, present
+from . import other_forms, pages
 from .headers import on_the_wire
 from .settings import Server
 
 MAX_ANSWER_BYTES = 1024 * 1024
 _IN_ADDRESSES = "%/:?#[]@!$&'()*+,;=~"  # what stays as it is written (RFC 3986); letters such as ü are quoted
 GONE = 410
+LONGEST_ASKED_S = 3600  # a target that asks to wait longer is asked again after this
 Expect = Literal["json", "value", "no page", "anything"]
 _UNAVAILABLE = {  # statuses that every request gets for some time
     401: "the key or password is not accepted; renew it (orders wait meanwhile)",
@@ -64,11 +67,6 @@ EXISTS = re.compile(r"(?i)already|exist|duplicate|unique")  # in a conflict: wha
 _MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 _CHARSET = re.compile(r"(?i)charset=[\"']?([\w-]+)")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")  # a terminal would obey them
-_LOGIN_PAGE = re.compile(
-    rb"""(?i)type=["']?password|<title>[^<]*(log ?[io]n|sign ?in|anmeld|connexion|acced|inloggen|iniciar)"""
-    rb"""|<form[^>]*(log.?[io]n|sign.?in|sso|saml|anmeld|session)|samlrequest"""
-    rb"""|(location|refresh)[^>]{0,60}(log.?[io]n|sign.?in|sso|saml)"""
-)
 
 
 class Answer(NamedTuple):
@@ -155,7 +153,7 @@ def exchange(
             connection, shown(url), method, path, body, on_the_wire(headers), MAX_ANSWER_BYTES, limit_s
         )
     except WireError as e:
-        raise RetryError(f"{e}; narrow the search or the fields") from e
+        raise UnclearError(f"{e}; narrow the search or the fields") from e
     if may_be_gone and response.status in (404, GONE):
         return Answer(GONE, None)
     return interpret(shown(url), response.status, response.headers, response.data, expect)
@@ -163,9 +161,9 @@ def exchange(
 
 def interpret(url: str, status: int, headers: Mapping[str, str] | Message, data: bytes, expect: Expect) -> Answer:
     """The meaning of an answer. Raises RetryError or RefusedError."""
-    html = "html" in (headers.get("Content-Type") or "").lower() or data.lstrip()[:1] == b"<"
-    text, sure = _text(headers, data)
-    said = _CONTROL.sub(" ", _title(data) if html else text[:300])
+    kind, (text, sure) = headers.get("Content-Type") or "", _text(headers, data)
+    html = other_forms.is_page(kind, text)
+    said = _CONTROL.sub(" ", pages.in_words(text) if html else text[:300])
     if 300 <= status < 400:
         to = _CONTROL.sub(" ", (headers.get("Location") or "nowhere")[:200])
         raise UnavailableError(
@@ -173,11 +171,11 @@ def interpret(url: str, status: int, headers: Mapping[str, str] | Message, data:
         )
     if status >= 400 or status < 200:
         raise _failure(url, status, headers, said)
-    login = html and _LOGIN_PAGE.search(data[:100_000]) is not None
-    if html and (expect != "anything" or login):
-        raise UnavailableError(
-            f"{url}: status {status} with a web page instead of JSON ({said}); a proxy or login page answers", login
-        )
+    if html:  # with 201 or 202 it is taken where nothing is read from it: proxies and logins answer 200
+        wanted = expect == "anything" or (expect == "no page" and status in (201, 202))
+        pages.refuse(f"{url}: status {status}", text, wanted, expect == "anything")
+    if expect in ("json", "value") and other_forms.is_xml(kind, text):
+        raise UnclearError(f"{url}: status {status} with XML instead of JSON: {excerpt(text)}")
     if expect == "value" and not data.strip():
         raise RetryError(f"{url}: status {status} with an empty body; expected JSON")
     found = _json(url, text, sure) if expect in ("json", "value") else _json_if_any(text)
@@ -190,7 +188,8 @@ def _failure(url: str, status: int, headers: Mapping[str, str] | Message, excerp
     if 400 <= status < 500 and status not in reasons:
         return RefusedError(f"{url}: status {status}: {excerpt}")
     asked = _CONTROL.sub(" ", (headers.get("Retry-After") or "")[:30])
-    later = f" (asks to wait {asked})" if asked else ""
+    long = f"; it is asked again after {LONGEST_ASKED_S // 60} min" if _asked_s(headers) > LONGEST_ASKED_S else ""
+    later = f" (asks to wait {asked}{long})" if asked else ""
     text = f"{url}: status {status}: {reasons.get(status, 'the target failed')}{later}: {excerpt}"
     nothing_done = 400 <= status < 500
     if status in _UNAVAILABLE:
@@ -204,7 +203,7 @@ def _asked_s(headers: Mapping[str, str] | Message) -> float:
     """How long the server asks to wait, s: a number, or a date after that of its own clock (RFC 9110, 10.2.3)."""
     asked = (headers.get("Retry-After") or "").strip()
     if asked.isdecimal():
-        return float(min(int(asked), 10**6))
+        return float(min(int(asked[:12]), 10**6))
     try:
         span = parsedate_to_datetime(asked) - parsedate_to_datetime(headers.get("Date") or "")
     except (TypeError, ValueError):
@@ -237,18 +236,11 @@ def _json(url: str, text: str, sure: bool) -> Any:
     if not text.strip():
         return None
     if not sure:
-        raise RetryError(f"{url}: expected JSON in UTF-8, or in the character set that is named, got {text[:100]!r}")
+        raise UnclearError(f"{url}: expected JSON in UTF-8, or in the character set that is named, got {text[:100]!r}")
     try:
         return msgspec.json.decode(text)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as e:
-        raise RetryError(f"{url}: expected JSON, got {text[:100]!r}: {e}") from e
-
-
-def _title(data: bytes) -> str:
-    """A web page in a few words."""
-    text = data[:5000].decode(errors="replace")
-    found = re.search(r"<title>\s*(.*?)\s*<", text, re.I | re.S)
-    return f"web page {found[1][:100]!r}" if found else "a web page"
+        raise UnclearError(f"{url}: expected JSON, got {text[:100]!r}: {e}") from e
 
 
 def _context(target: Server) -> ssl.SSLContext:

@@ -13,52 +13,11 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from . import other_forms, vocabulary
+from .ids import is_id
 from .login_words import LOGIN
 
 DEEPEST, MOST = 5, 50  # levels, and entries of a list, that are looked at
-
-_ERROR = ("error", "errors", "exception", "exctype", "exc")  # JSON-RPC, OData, GraphQL, Frappe, OSLC
-_ERROR_LIKE = re.compile(  # also members of a record, such as the error code of a machine
-    r"err(or)?s?(code|no|num|number|msg|message|messages|text|alert|detail|details|description|list|title|string)"
-    r"|exception(message|type|code)|fault(string|code|message)|(validation|field|form|business)errors?|fehler(meldung|code|text)?|erreurs?|errore|messaggioerrore"
-)
-_TRUE = ("haserror", "haserrors", "iserror", "failed", "failure")
-_FALSE = ("success", "successful", "successfull", "succeeded", "issuccess", "issuccessful", "ok", "accepted", "result")
-_FALSE_LOGIN = ("authenticated", "isauthenticated", "loggedin", "isloggedin", "authorized")
-_TO = ("redirect", "redirecturl", "redirectto", "location", "loginurl")
-_CODE = ("code", "status", "statuscode", "httpstatus", "httpstatuscode", "httpcode", "responsecode")  # as of HTTP
-_RETURN_CODE = ("returncode", "retcode", "resultcode", "errcode", "errno", "exitcode", "rtncode")  # 0 is a success
-_OUTCOME = ("status", "result", "outcome", "type", "resultcode", "returncode", "ergebnis", "statut", "esito")
-_BAD_CODE = re.compile(r"(?i)err\w*|\w*(error|exception|failure)|-\d+")
-_MESSAGE = ("message", "msg", "detail", "errmsg", "errortext", "returntext", "statustext", "meldung", "nachricht")
-_TEXT = (*_MESSAGE, "title", "text", "info", "description", "mensaje", "messaggio", "bericht")
-_MESSAGES = ("return", "messages", "message", "etreturn", "results", "details", "infos")
-_INSIDE = ("result", "response", "data", "d", "body", "output", "value", "results", "records")
-_ID = re.compile(
-    r"(?!(request|correlation|trace|session|error|message)id$)\w*(id|key|number|num|order)|self|name|guid|href"
-)
-
-_NOTHING = ("", "0", "none", "null", "false", "ok", "no error", "no errors", "noerror", "success", "s", "-", "n/a")
-_BAD_WORD = re.compile(
-    r"(?i)\W*(err(or)?|fail(ed|ure)?|fault|fatal|abort(ed)?|reject(ed)?|denied|refused|invalid|not.?ok|nok|nack|ko|forbidden"
-    r"|expired|unauthori[sz]ed|false|fehler|fehlgeschlagen|abgelehnt|ung(ü|ue)ltig|erreur|échec|echec|refusé|errore?"
-    r"|fallito|rechazado|exception)\W*"
-)
-_BAD_START = re.compile(
-    r"(?i)\W*((an?|ein|une?|internal|server|system|unexpected|unknown|validation|database|sql|parse|login|fatal) )*"
-    r"(error|errors|exception|fatal|failed|failure|fehler|erreur|échec|errore?|err)\b"
-    r"(?! ?free\b|:? ?(none|0|null)\b|:? no\W*$)"
-    r"|\W*\w+(Error|Exception)\b|\W*(cannot|can't|could not|unable to|kann nicht|impossible de)\b"
-)
-_DONE = re.compile(r"(?i)\b(created|accepted|received|recorded|processed|saved|stored|successful(ly)?|queued)\b")
-_NOT = re.compile(r"(?i)\b(not|no|never)\b|n't")
-_TO_LOGIN = re.compile(r"(?i)log.?[io]n|sign.?in|sso|saml")
-_MARKUP_FAULT = re.compile(
-    r"(?i)<(\w+:)?(fault|error|exception|errormessage)\b[^>/]*>\s*(?!0\s*<|false\b|none\b|null\b|no\b)[^\s<]|<(\w+:)?fault\b"
-)
-_TITLE = re.compile(r"(?is)<(title|h1)[^>]*>\s*(.*?)\s*</")
-_LOGIN_CODES = (401, 402, 403, 407, 419, 440, 498, 511)
-_BUSY_CODES = (408, 409, 412, 417, 423, 425, 429)
 
 
 class Kind(enum.Enum):
@@ -83,7 +42,8 @@ def find(data: Any, text: str = "", sent: Any = None) -> Refusal | None:
     data: its JSON, or None; text: the answer as it came; sent: the body of the request, as JSON.
     """
     if data is None:
-        return _of_text(text.strip(), _strings(sent))
+        said = _of_text(text.strip(), _strings(sent))
+        return said or ((table := other_forms.read(text)) is not None and _of(table, sent, _strings(sent), 0)) or None
     if isinstance(data, (dict, list)) and data and _is_hollow(data):
         return Refusal(Kind.UNCLEAR, _shown(data))
     return _of(data, sent, _strings(sent), 0)
@@ -91,9 +51,9 @@ def find(data: Any, text: str = "", sent: Any = None) -> Refusal | None:
 
 def why(text: str, code: int = 0) -> Refusal:
     """The refusal that a text and a code like HTTP's mean."""
-    if code in _LOGIN_CODES or LOGIN.search(text):
+    if code in vocabulary.LOGIN_CODES or LOGIN.search(text):
         return Refusal(Kind.LOGIN, text)
-    return Refusal(Kind.BUSY if code in _BUSY_CODES or code >= 500 else Kind.REFUSED, text)
+    return Refusal(Kind.BUSY if code in vocabulary.BUSY_CODES or code >= 500 else Kind.REFUSED, text)
 
 
 def plain(name: Any) -> str:
@@ -106,13 +66,13 @@ def _of(value: Any, sent: Any, texts: list[str], depth: int, fine: bool = False)
         return _of_table(value, sent, texts, depth, fine)
     if isinstance(value, list) and depth < DEEPEST:
         return next((r for entry in value[:MOST] if (r := _of_entry(entry, sent, texts, depth + 1, fine))), None)
-    if value is False:
-        return Refusal(Kind.REFUSED, "false")
+    if value is False or (isinstance(value, (int, float)) and value < 0):  # -1: an error of a call, by custom
+        return Refusal(Kind.REFUSED, str(value).lower())
     return _of_text(value, texts) if isinstance(value, str) and depth == 0 else None
 
 
 def _of_entry(entry: Any, sent: Any, texts: list[str], depth: int, fine: bool) -> Refusal | None:
-    if isinstance(entry, str) and depth == 1 and _BAD_START.match(entry):
+    if isinstance(entry, str) and depth == 1 and vocabulary.BAD_START.match(entry):
         return _of_text(entry, texts)
     return _of_table(entry, sent, texts, depth, fine) if isinstance(entry, dict) else None
 
@@ -120,24 +80,26 @@ def _of_entry(entry: Any, sent: Any, texts: list[str], depth: int, fine: bool) -
 def _of_table(table: dict[str, Any], sent: Any, texts: list[str], depth: int, fine: bool) -> Refusal | None:
     repeated = sent if isinstance(sent, dict) else {}
     known = {plain(n): v for n, v in table.items() if not (n in repeated and repeated[n] == v)}
-    record = any(_ID.fullmatch(name) and _is_value(v) for name, v in known.items()) and "jsonrpc" not in known
-    if record and depth and not any(name in known for name in _MESSAGE):
+    record = any(vocabulary.ID.fullmatch(name) and is_id(v) for name, v in known.items()) and "jsonrpc" not in known
+    if record and depth and not any(name in known for name in vocabulary.MESSAGE):
         return None
     found = _named(known, table, record) or _failed(known, table, record) or _messages(known, record)
-    fine = fine or any(known.get(name) is True for name in _FALSE)  # it says that it is a success
+    fine = fine or any(known.get(name) is True for name in vocabulary.FALSE)  # it says that it is a success
     found = found or (None if fine else _said(known, record, texts))
     if found is not None or depth >= DEEPEST:
         return found
-    inside = [known[name] for name in _INSIDE if name in known] if len(known) > 1 else list(known.values())
-    tables = [value for value in inside if isinstance(value, (dict, list)) or (value is False and not record)]
+    inside = [known[name] for name in vocabulary.INSIDE if name in known] if len(known) > 1 else list(known.values())
+    no = [known[n] for n in known if n in vocabulary.INSIDE or vocabulary.RESULT.fullmatch(n)]
+    no = [] if record else [v for v in no if not isinstance(v, (dict, list, str)) and v is not None]
+    tables = [value for value in inside if isinstance(value, (dict, list))] + no
     return next((r for value in tables if (r := _of(value, sent, texts, depth + 1, fine))), None)
 
 
 def _named(known: dict[str, Any], table: dict[str, Any], record: bool) -> Refusal | None:
     """What a member for errors says."""
     for name, value in known.items():
-        like = _ERROR_LIKE.fullmatch(name) and (not record or _has_message(known))
-        if (name in _ERROR or like) and _says_something(value):
+        like = vocabulary.ERROR_LIKE.fullmatch(name) and (not record or _has_message(known))
+        if (name in vocabulary.ERROR or like) and _says_something(value):
             own = {plain(n): v for n, v in value.items()} if isinstance(value, dict) else {}
             return why(_shown(value if own else table), _code(own) or _code(known))
     if isinstance(known.get("fault"), dict):  # SOAP as JSON; a text may be the fault of a machine
@@ -147,18 +109,37 @@ def _named(known: dict[str, Any], table: dict[str, Any], record: bool) -> Refusa
 
 def _failed(known: dict[str, Any], table: dict[str, Any], record: bool) -> Refusal | None:
     """What flags, codes and words for the outcome say."""
-    no = any(_is_false(known.get(name)) for name in _FALSE) or any(known.get(name) in (0, "0") for name in _FALSE[:-2])
-    if no or any(known.get(name) is True for name in _TRUE):
+    no = any(_is_false(known.get(name)) for name in vocabulary.FALSE) or any(
+        known.get(name) in (0, "0") for name in vocabulary.FALSE[:-2]
+    )
+    if no or any(known.get(name) is True for name in vocabulary.TRUE):
         return why(_shown(table), _code(known))
-    to = next((known[name] for name in _TO if isinstance(known.get(name), str)), "")
-    if any(_is_false(known.get(name)) for name in _FALSE_LOGIN) or _TO_LOGIN.search(to):
+    to = next((known[name] for name in vocabulary.TO if isinstance(known.get(name), str)), "")
+    if any(_is_false(known.get(name)) for name in vocabulary.FALSE_LOGIN) or vocabulary.TO_LOGIN.search(to):
         return Refusal(Kind.LOGIN, _shown(table))
+    if not record and (found := _no_record_made(known, table)):
+        return found
     if record and not _has_message(known):  # a record has states and codes of its own
         return None
-    word = any(isinstance(known.get(name), str) and _BAD_WORD.fullmatch(known[name]) for name in _OUTCOME)
+    word = any(
+        isinstance(known.get(name), str) and vocabulary.BAD_WORD.fullmatch(known[name]) for name in vocabulary.OUTCOME
+    )
     word = word or str(known.get("name")).endswith(("Error", "Exception"))
-    coded = any(_BAD_CODE.fullmatch(str(known.get(name))) for name in (*_CODE, *_RETURN_CODE, "ret"))
-    if _code(known) or word or coded or any(_is_not_zero(known.get(name)) for name in _RETURN_CODE):
+    coded = any(
+        vocabulary.BAD_CODE.fullmatch(str(known.get(name)))
+        for name in (*vocabulary.CODE, *vocabulary.RETURN_CODE, "ret")
+    )
+    if _code(known) or word or coded or any(_is_not_zero(known.get(name)) for name in vocabulary.RETURN_CODE):
+        return why(_shown(table), _code(known))
+    return None
+
+
+def _no_record_made(known: dict[str, Any], table: dict[str, Any]) -> Refusal | None:
+    """What flags and counts say that would be states of a record."""
+    if any(known.get(name) is True for name in vocabulary.CLOSED):
+        return Refusal(Kind.BUSY, _shown(table))
+    no = any(_is_false(known.get(name)) for name in vocabulary.FALSE_UNLESS_RECORD)
+    if no or any(vocabulary.COUNT.fullmatch(name) and _is_some(value) for name, value in known.items()):
         return why(_shown(table), _code(known))
     return None
 
@@ -166,21 +147,21 @@ def _failed(known: dict[str, Any], table: dict[str, Any], record: bool) -> Refus
 def _messages(known: dict[str, Any], record: bool) -> Refusal | None:
     """The error among messages such as a BAPI returns: of type E or A, or of a severity that is called error."""
     found = [known] if _has_message(known) and not record else []
-    for name in _MESSAGES:
+    for name in vocabulary.MESSAGES:
         for message in found + (known[name] if isinstance(known.get(name), list) else [known.get(name)]):
-            if isinstance(message, str) and isinstance(known[name], list) and _BAD_START.match(message):
+            if isinstance(message, str) and isinstance(known[name], list) and vocabulary.BAD_START.match(message):
                 return why(message[:500])
             if isinstance(message, dict):
                 of = {plain(n): str(v).strip().lower() for n, v in message.items()}
                 marks = [of.get(n, "") for n in ("type", "severity", "level", "msgtype", "messagetype", "msgty")]
-                if any(mark in ("e", "a", "x") or _BAD_WORD.fullmatch(mark) for mark in marks if mark):
+                if any(mark in ("e", "a", "x") or vocabulary.BAD_WORD.fullmatch(mark) for mark in marks if mark):
                     return why(_shown(message))
     return None
 
 
 def _said(known: dict[str, Any], record: bool, texts: list[str]) -> Refusal | None:
     """What a text says that a person was meant to read."""
-    said = [known[n] for n in (_MESSAGE if record else _TEXT) if isinstance(known.get(n), str)]
+    said = [known[n] for n in (vocabulary.MESSAGE if record else vocabulary.TEXT) if isinstance(known.get(n), str)]
     return next((refusal for text in said if (refusal := _of_text(text.strip(), texts))), None)
 
 
@@ -192,17 +173,19 @@ def _of_text(text: str, repeated: list[str]) -> Refusal | None:
         return Refusal(Kind.UNCLEAR, text)
     if text.startswith("<"):
         return _of_markup(text)
-    start = _BAD_START.match(text) and not (_DONE.search(text) and not _NOT.search(text))
-    if _BAD_WORD.fullmatch(text) or start or LOGIN.search(text[:2000]):
+    start = vocabulary.CODED.match(text) or (
+        vocabulary.BAD_START.match(text) and not (vocabulary.DONE.search(text) and not vocabulary.NOT.search(text))
+    )
+    if vocabulary.BAD_WORD.fullmatch(text) or start or LOGIN.search(text[:2000]):
         return why(text[:500])
     return None
 
 
 def _of_markup(text: str) -> Refusal | None:
     """What XML or a page says: a fault, or a title that is an error."""
-    title = found[2] if (found := _TITLE.search(text)) else ""
+    title = found[2] if (found := vocabulary.TITLE.search(text)) else ""
     words = re.sub(r"\s*<[^>]*>\s*", " ", text[:20_000]).strip()[:2000]
-    if _MARKUP_FAULT.search(text[:20_000]) or _BAD_START.match(title) or LOGIN.search(words):
+    if vocabulary.MARKUP_FAULT.search(text[:20_000]) or vocabulary.BAD_START.match(title) or LOGIN.search(words):
         return why(words or text[:500])
     return None
 
@@ -217,20 +200,23 @@ def _strings(sent: Any) -> list[str]:
 
 def _code(known: dict[str, Any]) -> int:
     """A code of HTTP from 400 on; 0 for none."""
-    numbers = (str(known.get(name)) for name in _CODE if isinstance(known.get(name), (int, str)))
+    numbers = (str(known.get(name)) for name in vocabulary.CODE if isinstance(known.get(name), (int, str)))
     return next((int(n) for n in numbers if len(n) == 3 and n.isdecimal() and 400 <= int(n) < 600), 0)
 
 
 def _has_message(known: dict[str, Any]) -> bool:
-    return any(name in known for name in _MESSAGE)
-
-
-def _is_value(value: Any) -> bool:
-    return isinstance(value, (str, int)) and not isinstance(value, bool) and value != ""
+    return any(name in known for name in vocabulary.MESSAGE)
 
 
 def _is_false(value: Any) -> bool:
-    return value is False or (isinstance(value, str) and value.strip().lower() in ("false", "no"))
+    return value is False or (isinstance(value, str) and value.strip().lower() in ("false", "no", "n", "nein", "non"))
+
+
+def _is_some(value: Any) -> bool:
+    """Whether a count of errors, or a list of what was rejected, is not empty."""
+    if isinstance(value, str):
+        return value.isdecimal() and int(value) > 0
+    return bool(value) and value is not True
 
 
 def _is_not_zero(value: Any) -> bool:
@@ -252,7 +238,7 @@ def _is_hollow(value: Any, depth: int = 0) -> bool:
 def _says_something(value: Any) -> bool:
     """Whether the value of an error's member is an error."""
     if isinstance(value, str):
-        return value.strip().lower() not in _NOTHING and not (value.strip().isdecimal() and int(value) == 0)
+        return value.strip().lower() not in vocabulary.NOTHING and not (value.strip().isdecimal() and int(value) == 0)
     if isinstance(value, dict) and value.get("code") in (0, "0"):
         return False
     return bool(value)

@@ -15,10 +15,11 @@ import pytest
 from fedge_agent.durable.spool import Spool
 from fedge_agent.outputs import host
 from fedge_agent.outputs.host import HostedOutput
+from fedge_agent.outputs.lanes import LONGEST_ASKED_S, Lanes
 from fedge_agent.outputs.mes.output import MesOutput
 from fedge_agent.outputs.mes.settings import MesConfig, Step
 from fedge_agent.outputs.webhook import WebhookConfig, WebhookOutput
-from fedge_agent.protocols.http import refusals
+from fedge_agent.protocols.http import client, refusals
 from fedge_agent.types import AlertState
 from fedge_models.errors import ConfigError, ConflictError, FedgeError, RefusedError, RetryError, UnavailableError
 from support.at_end import AtEnd
@@ -63,6 +64,25 @@ HEALS: dict[str, tuple[bytes, type[Exception]]] = {
     "lock in a 400": (reply(400, "order is locked by user PLANNER"), ConflictError),
     "deadlock in a 422": (reply(422, "Deadlock found when trying to get lock"), ConflictError),
 }
+
+
+@pytest.mark.parametrize(
+    ("asked", "words", "wait_s"),
+    [
+        ("99999999999999", "asks to wait 99999999999999; it is asked again after 60 min", 1e6),
+        ("9" * 5000, "it is asked again after 60 min", 1e6),
+        ("60", r"wait 60\)", 60.0),
+        ("-5", r"wait -5\)", 0.0),
+    ],
+    ids=lambda value: str(value)[:8],
+)
+def test_how_long_a_target_asks_to_wait_is_bounded_and_said(asked: str, words: str, wait_s: float) -> None:
+    with pytest.raises(UnavailableError, match=words) as caught:
+        client.interpret("here", 503, {"Retry-After": asked}, b"", "json")
+    assert caught.value.wait_s == wait_s
+    lanes = Lanes()
+    lanes.target_failed(0.0, caught.value.wait_s)
+    assert lanes.closed_to_fresh_s(0.0) <= LONGEST_ASKED_S == 3600
 
 
 @pytest.mark.parametrize("name", HEALS)

@@ -112,11 +112,11 @@ class Orders:
 
     def __call__(self, asked: Request) -> bytes:
         if "/find" in asked.line:
-            items = [{"id": i, "reference": r} for i, r in enumerate(self.made)]
+            items = [{"id": i, "reference": r} for i, r in enumerate(self.made, 1)]
             return reply(200, msgspec.json.encode({"items": items}))
         self.made.append(msgspec.json.decode(asked.body)["reference"])
         self.lose -= 1
-        return b"" if self.lose >= 0 else reply(201, f'{{"id": {len(self.made) - 1}}}')
+        return b"" if self.lose >= 0 else reply(201, f'{{"id": {len(self.made)}}}')
 
 
 def test_lost_answer_is_searched_for_once_the_target_has_settled(at_end: AtEnd, tmp_path: Path) -> None:
@@ -213,7 +213,7 @@ def test_order_that_appears_after_the_search_is_reported_as_a_duplicate(at_end: 
         mes.deliver(EVENT)
         assert orders.made == [EVENT.key]
         orders.made.append(EVENT.key)
-        assert list(mes.collect()) == [] and mes.status()["duplicates"] == {EVENT.key: [0, 1]}
+        assert list(mes.collect()) == [] and mes.status()["duplicates"] == {EVENT.key: [1, 2]}
         asked = len(server.requests)
         assert list(mes.collect()) == [] and len(server.requests) == asked  # no doubt is left
 
@@ -321,7 +321,7 @@ def test_conflict_of_a_create_with_a_search_is_no_order_until_it_is_found(at_end
             with pytest.raises(ConflictError):
                 mes.deliver(EVENT)
         receipt = mes.deliver(EVENT)  # at once: a conflict made nothing, so nothing has to settle
-    assert orders.made == [EVENT.key] and receipt.reference == "0"
+    assert orders.made == [EVENT.key] and receipt.reference == "1"
 
 
 def test_deleted_order_holds_nobody_up(at_end: AtEnd) -> None:
@@ -445,7 +445,7 @@ def test_round_trip_of_ten_seconds_gets_through(at_end: AtEnd, certificates: Pat
     with CannedServer(orders, context) as server, SlowLink(server.port, 5.0) as slow:
         url = f"https://127.0.0.1:{slow.port}"
         config = MesConfig(url=url, find=FIND, create=CREATE, ca_file=certificates / "ca.pem")
-        assert at_end(MesOutput("mes", config)).deliver(EVENT).reference == "0"
+        assert at_end(MesOutput("mes", config)).deliver(EVENT).reference == "1"
     assert orders.made == [EVENT.key]
 
 
@@ -501,6 +501,31 @@ def test_two_queries_are_two_targets_and_no_message_shows_them() -> None:
     names = [target_claim(f"http://mes/orders?key={key}") for key in ("secret-a", "secret-b")]
     assert names[0] != names[1] and "secret" not in "".join(names)
     assert target_claim("http://mes/orders") == "http://mes/orders"
+
+
+@pytest.mark.parametrize(
+    "other", ["http://LOCALHOST:80/wo/", "HTTP://127.0.0.1/wo", "http://[::1]/wo", "http://127.0.1.1/wo"]
+)
+def test_a_target_has_one_writer_under_all_its_names(tmp_path: Path, other: str) -> None:
+    assert target_claim(other) == target_claim("http://localhost/wo") != target_claim("http://localhost:8080/wo")
+    first, second = Writer(tmp_path, "http://localhost/wo"), Writer(tmp_path, other)
+    first.hold()
+    with pytest.raises(RetryError, match="another output or agent writes there"):
+        second.hold()
+    first.release()
+
+
+def test_an_order_that_does_not_carry_what_it_is_searched_by_is_remarked_on() -> None:
+    find = Step(method="GET", rows="/items", key="/reference")
+
+    def remark(create: Step, **keys: Any) -> str:
+        return MesOutput("mes", MesConfig(url="http://x", find=find, create=create, **keys)).remark
+
+    assert "create does not send {key}, which find searches by" in remark(Step(body={"a": "{asset}"}, id="/id"))
+    assert remark(Step(body={"a": ["{key}"]}, id="/id")) == ""
+    assert remark(Step(url="/{key}", body={"a": "1"}, id="/id")) == ""
+    assert "silent does not send" in remark(Step(body={"a": "{key}"}, id="/id"), silent=Step(body={"a": "1"}, id="/id"))
+    assert "find" not in MesOutput("mes", MesConfig(url="http://x", create=Step(body={"a": "1"}, id="/id"))).remark
 
 
 HOLD = """
