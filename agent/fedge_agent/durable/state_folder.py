@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import re
 import time
 from collections.abc import Collection
@@ -43,7 +44,8 @@ class StateFolder:
         """
         self.path = path
         self.problem: str | None = None
-        self._address_file, self._address, self._tried = path, "", 0.0
+        self._address_file, self._address, self._tried = path, "", -math.inf
+        self._published = False  # the address of this process was written
         self._damaged: list[str] = []
         self._looked = self._noted = float("-inf")
         files.try_folder(path, of_another=False)
@@ -159,7 +161,7 @@ class StateFolder:
         self.retry()
 
     def retry(self) -> None:
-        """Write the address again if the disk did not take it; note which databases there are."""
+        """Write the address again if the disk did not take it, or it was removed; note which databases there are."""
         if time.monotonic() - self._noted > NOTE_S:
             self._noted = time.monotonic()
             self._databases.note()
@@ -170,6 +172,8 @@ class StateFolder:
         if not self._address or time.monotonic() - self._tried < TRY_S:
             return
         self._tried = time.monotonic()
+        if self._address_file.exists() and self.problem is None and self._published:
+            return
         try:
             _write(self._address_file, self._address.encode())
         except StorageError as e:
@@ -177,7 +181,7 @@ class StateFolder:
                 logger.error("%s; the status page is at %s", e, self._address)
             self.problem = str(e)
         else:
-            self.problem, self._address = None, ""
+            self.problem, self._published = None, True
 
     def damaged(self) -> list[str]:
         """What was damaged or lost, until a person has moved or deleted what is set aside."""

@@ -97,7 +97,8 @@ def holder(folder: Path) -> int | None:
     try:
         handle = os.open(folder / LOCK_FILE, os.O_RDONLY)
     except FileNotFoundError:
-        return None
+        found = folder_socket.holder(folder)
+        return found.pid if found else None
     except PermissionError:
         if found := folder_socket.holder(folder):
             return found.pid

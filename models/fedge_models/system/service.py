@@ -134,7 +134,7 @@ def ask(address_file: Path, program: str, path: str = "/status", configured: str
         address = address_file.read_text().strip() or fixed
     except FileNotFoundError as e:
         if not (address := fixed):
-            raise UnreachableError(f"{program} has not run with the state folder {address_file.parent} yet") from e
+            raise UnreachableError(_nowhere(address_file, program)) from e
     except OSError as e:
         if not (address := fixed):
             raise ConfigError(files.explain(e, address_file)) from e
@@ -157,6 +157,15 @@ def _fetch(address: str, path: str) -> bytes:
     if answer.status != 200 or answer.headers.get_content_type() != "application/json":
         raise ValueError(f"another program answers there (HTTP {answer.status})")
     return answer.data
+
+
+def _nowhere(file: Path, program: str) -> str:
+    """Why it is not known where a page is."""
+    pid = lock.holder(file.parent)
+    if pid is None:
+        return f"{program} has not run with the state folder {file.parent} yet"
+    advice = 'see its log, make room on the disk, or configure a fixed address, such as status = "127.0.0.1:9465"'
+    return f"{program} runs (pid {pid}), but {file}, which says where its page is, could not be written; {advice}"
 
 
 def _silent(folder: Path, address: str, program: str, error: Exception) -> str:

@@ -141,6 +141,16 @@ def test_the_address_is_written_when_the_disk_can_be(small: SmallDisk, monkeypat
     folder.release()
 
 
+def test_the_address_is_written_again_when_it_was_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state_folder, "TRY_S", 0.0)
+    folder = StateFolder(tmp_path / "state", "fedge-agent")
+    folder.publish("status.addr", "127.0.0.1:4000")
+    (tmp_path / "state/status.addr").unlink()
+    folder.retry()
+    assert (tmp_path / "state/status.addr").read_text() == "127.0.0.1:4000"
+    folder.release()
+
+
 def test_a_folder_of_another_machine_is_said_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said = []
     for name in ("a", "a", "b", "b", ""):  # the last one: where no id is known

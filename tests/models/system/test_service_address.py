@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from fedge_models.errors import ConfigError, UnreachableError
 from fedge_models.system import service
+from fedge_models.system.folder_socket import FolderSocket
 
 
 @pytest.fixture
@@ -36,3 +38,11 @@ def test_without_a_fixed_one_it_says_what_is_wrong(tmp_path: Path) -> None:
     (tmp_path / "status.addr").mkdir()
     with pytest.raises(ConfigError, match="Is a directory"):
         service.ask(tmp_path / "status.addr", "fedge-agent", configured="127.0.0.1:0")
+
+
+def test_a_program_that_could_not_write_where_its_page_is_is_said_to_run(tmp_path: Path) -> None:
+    running = FolderSocket(tmp_path)
+    assert running.take() is None
+    with pytest.raises(UnreachableError, match=rf"runs \(pid {os.getpid()}\), but .*could not be written"):
+        service.ask(tmp_path / "status.addr", "fedge-agent", configured="127.0.0.1:0")
+    running.release()
