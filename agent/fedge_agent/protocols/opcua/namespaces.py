@@ -17,6 +17,7 @@ from typing import NamedTuple
 import msgspec
 from fedge_models.errors import StorageError
 from fedge_models.system import files
+from fedge_models.system.structs import known
 
 from .tags import Tag, parse
 
@@ -33,6 +34,7 @@ class Placed(NamedTuple):
     moved: dict[str, list[str]]  # what moved, in words -> its tags
 
 
+@known
 class Stored(msgspec.Struct):
     """What is remembered of one server."""
 
