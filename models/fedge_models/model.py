@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .graph.card import Card
 from .graph.intake import read_model, with_weights
+from .graph.rows import laid_out
 from .graph.starter import make_starter
 from .graph.trainable import TrainableGraph
 from .ops.operator import Array
@@ -52,7 +53,7 @@ class Model:
     """An ONNX model with its card. Not thread-safe.
 
     A row is a feature vector, a raw window (channels, length) or a picture, as the card says, not standardised. Where a
-    window is one sample long, a row may also be (channels,).
+    window is one sample long, a row may also be (channels,); windows (time, channels) are turned.
     The first training fits the standardisation to its rows, as every site fits its own; `fit_scale` fits it to other
     rows. It is not part of the file. Without one, rows are standardised by their own statistics.
     """
@@ -140,8 +141,7 @@ class Model:
         """x and y as arrays; y is -1 or NaN where there is none. Raises ValueError when they do not fit the model."""
         rows, shape = np.asarray(x), self.graph.input_shape
         rows = rows if rows.dtype == np.uint8 else rows.astype(np.float32, copy=False)
-        if shape[1:] == (1,) and rows.shape[1:] == shape[:1]:
-            rows = rows[..., None]  # a table: windows of one sample
+        rows = laid_out(rows, shape)
         if rows.shape[1:] != shape:
             raise ValueError(f"x has rows of shape {rows.shape[1:]}, the model expects {shape}")
         if y is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import numpy as np
 import onnx
 from fedge_models.graph.card import Card, Channel, WindowSpec, write_card
@@ -36,8 +37,16 @@ def small(
         nodes, "g", [values[0]], [values[1]], [numpy_helper.from_array(v, k) for k, v in tensors.items()]
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
-    write_card(model, RAW if y == (3,) else PLAIN)
+    write_card(model, fitting(x, y))
     return model
+
+
+def fitting(x: tuple[int, ...], y: tuple[int, ...]) -> Card:
+    """A card for samples of shape x: windows, a row of a table, or (three dimensions) one that says nothing of them."""
+    count, length = (x[0], 1) if len(x) == 1 else (x[0], x[1]) if len(x) == 2 else (1, 1)
+    base = RAW if y == (3,) else PLAIN
+    channels = tuple(Channel(f"c{i}") for i in range(max(count, 1)))
+    return msgspec.structs.replace(base, channels=channels, window=WindowSpec(10, max(length, 1), 8))
 
 
 def normal(*shape: int) -> np.ndarray:

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from fedge_models.errors import ConfigError, DataError, PictureError
 from fedge_models.graph.card import Card
+from fedge_models.graph.rows import laid_out
 from fedge_models.system.choices import hint
 from fedge_models.system.times import number
 from numpy.typing import NDArray
@@ -70,6 +71,7 @@ def load(
         data = _npz(path, card) if path.suffix == ".npz" else _table(path, card, label, form or guess_form(path, card))
     except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as e:
         raise DataError(f"{path}: cannot be read: {e}") from e
+    data = data._replace(x=laid_out(data.x, shape))
     if data.x.shape[1:] != shape:
         raise DataError(f"{path}: gives samples of shape {data.x.shape[1:]}, the model expects {shape}")
     if not len(data.x):

@@ -82,7 +82,7 @@ class Serving:
 
         limit: what the score is compared with; default: that of an asset that has none of its own.
         """
-        x = self.scale(features, self.session.input)
+        x = self.scale(features.reshape(self.session.input.shape), self.session.input)
         return self._decide(x, self.session.run(), self._default if limit is None else limit)
 
     def _anomaly(self, x: Array, y: Array, limit: Limit) -> Scored:

@@ -31,7 +31,7 @@ def check_fit(name: str, config: AssetConfig, card: Card, input_shape: tuple[int
         got = card.image.shape
         if ranged := [channel for channel, tag in config.channels.items() if tag.range is not None]:
             raise ModelError(f"asset {name}: channel {ranged[0]} is a picture, which has no range; remove it")
-    if got != input_shape:
+    if got != input_shape and not (got[1:] == (1,) and got[:1] == input_shape):  # a table's row: no dimension of time
         raise ModelError(f"asset {name}: the model expects inputs of shape {input_shape}, this asset gives {got}")
 
 

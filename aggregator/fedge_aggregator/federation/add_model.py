@@ -7,7 +7,7 @@ import hashlib
 from pathlib import Path
 
 from fedge_models.errors import ConfigError
-from fedge_models.graph.intake import PROBE_BYTES, bounded_memory, read_model
+from fedge_models.graph.intake import PROBE_BYTES, bounded_memory, check_fed, read_model
 from fedge_models.graph.trainable import TrainableGraph
 
 from ..authority import Authority
@@ -34,6 +34,7 @@ def add_model(
     """
     data = read_model(path, card, trainable)
     graph = TrainableGraph.load(data, where=str(path))
+    check_fed(graph.card, graph.input_shape, str(path))
     with bounded_memory(PROBE_BYTES, str(path)):
         graph.probe()
     digest = hashlib.sha256(data).digest()

@@ -12,7 +12,7 @@ import onnx
 import onnxruntime
 import pytest
 from fedge_models.errors import ModelError
-from fedge_models.graph.card import Card, Channel, WindowSpec, write_card
+from fedge_models.graph.card import Card, Channel, ImageSpec, WindowSpec, write_card
 from fedge_models.graph.intake import read_model
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.training.config import TrainingConfig
@@ -80,12 +80,17 @@ def test_channels_last_network_as_tf2onnx_writes_it(tmp_path: Path) -> None:
         N("Add", ["m", "db"], ["z"]),
         N("Softmax", ["z"], ["y"]),
     ]
-    tensors = {"k": normal(3, 2, 3, 3), "kb": normal(3), "flat": ints(-1, 27), "d": normal(27, 2), "db": normal(2)}
-    model, x = small(nodes, tensors, (6, 5, 2), (2,)), normal(4, 6, 5, 2)
-    data = save(model, CARD, tmp_path / "m.onnx")
+    tensors = {"k": normal(3, 3, 3, 3), "kb": normal(3), "flat": ints(-1, 27), "d": normal(27, 2), "db": normal(2)}
+    model, x = small(nodes, tensors, (6, 5, 3), (2,)), normal(4, 6, 5, 3)
+    expected = run_ort(model.SerializeToString(), x)
+    image = ImageSpec(6, 5, "rgb")
+    card = msgspec.structs.replace(CARD, channels=(Channel("camera"),), image=image)
+    data = save(model, card, tmp_path / "m.onnx")
     graph = TrainableGraph.load(data)
-    assert [t.name for t in graph.layout] == ["k", "kb", "d", "db"]
+    assert [t.name for t in graph.layout] == ["k", "kb", "d", "db"] and graph.input_shape == image.shape
+    x = np.moveaxis(x, -1, 1)  # as a gateway has pictures
     np.testing.assert_allclose(graph.forward(x), run_ort(data, x), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(run_ort(data, x), expected, rtol=1e-5, atol=1e-5)
 
 
 def trained(**outputs: list[str]) -> onnx.ModelProto:

@@ -25,7 +25,7 @@ labels = ["ok", "bad", "worse"]
 
 def bare(path: Path) -> onnx.ModelProto:
     """A file as an exporter leaves it: no card."""
-    model = zoo.mlp(RAW, 10)
+    model = zoo.mlp(RAW, (2, 24))
     del model.metadata_props[:]
     path.write_bytes(model.SerializeToString())
     return model
@@ -49,20 +49,20 @@ def test_wrong_key_of_a_card_is_named_with_the_nearest(tmp_path: Path) -> None:
 
 
 def test_file_that_is_whole_is_left_as_it_is(tmp_path: Path) -> None:
-    data = zoo.mlp(RAW, 10).SerializeToString()
+    data = zoo.mlp(RAW, (2, 24)).SerializeToString()
     (tmp_path / "m.onnx").write_bytes(data)
     assert read_model(tmp_path / "m.onnx") == data
 
 
 def test_newest_ir_is_written_older_so_that_gateways_can_load_it(tmp_path: Path) -> None:
-    model = zoo.mlp(RAW, 10)
+    model = zoo.mlp(RAW, (2, 24))
     model.ir_version = onnx.IR_VERSION
     (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
     assert onnx.ModelProto.FromString(read_model(tmp_path / "m.onnx")).ir_version <= MAX_IR
 
 
 def test_weights_beside_the_model_are_taken_in(tmp_path: Path) -> None:
-    model, x = zoo.mlp(RAW, 10), normal(4, 10)
+    model, x = zoo.mlp(RAW, (2, 24)), normal(4, 2, 24)
     expected = load(model).forward(x).copy()
     onnx.save_model(model, tmp_path / "m.onnx", save_as_external_data=True, location="m.onnx.data", size_threshold=0)
     with pytest.raises(ModelError, match="outside the file"):
@@ -79,7 +79,7 @@ def test_data_path_outside_the_models_folder_is_refused(location: str, tmp_path:
     (folder / "deeper").mkdir(parents=True)
     (folder / "deeper" / "w").write_bytes(bytes(1 << 16))
     (folder / "link").symlink_to(tmp_path / "secret")
-    model = zoo.mlp(RAW, 10)
+    model = zoo.mlp(RAW, (2, 24))
     convert_model_to_external_data(model, location="w", size_threshold=0)
     for tensor in model.graph.initializer:
         tensor.ClearField("raw_data")
@@ -95,7 +95,9 @@ def test_data_path_outside_the_models_folder_is_refused(location: str, tmp_path:
     ("key", "value"), [("length", "-1"), ("offset", "-5"), ("length", str(1 << 41)), ("offset", "x")]
 )
 def test_false_extent_of_outside_data_is_refused(key: str, value: str, tmp_path: Path) -> None:
-    onnx.save_model(zoo.mlp(RAW, 10), tmp_path / "m.onnx", save_as_external_data=True, location="w", size_threshold=0)
+    onnx.save_model(
+        zoo.mlp(RAW, (2, 24)), tmp_path / "m.onnx", save_as_external_data=True, location="w", size_threshold=0
+    )
     model = onnx.ModelProto.FromString((tmp_path / "m.onnx").read_bytes())
     for entry in model.graph.initializer[0].external_data:
         if entry.key == key:
@@ -120,7 +122,7 @@ def test_memory_is_bounded_only_within() -> None:
 
 
 def test_weights_are_put_into_the_file() -> None:
-    model, x = zoo.mlp(RAW, 10), normal(4, 10)
+    model, x = zoo.mlp(RAW, (2, 24)), normal(4, 2, 24)
     graph = load(model)
     graph.params += np.float32(0.1)
     again = with_weights(model.SerializeToString(), graph.initializers(graph.params))

@@ -15,9 +15,11 @@ from ..card import Card
 from .batch import any_batch
 from .float32 import to_float32
 from .kind import check_kind
+from .layout import as_a_gateway_feeds
 from .one_output import one_output
 from .opset import newer_opset
 from .outputs import choose_output
+from .shapes import output_shape, own_dimension
 from .training_mode import for_serving
 from .untie import untie
 
@@ -30,9 +32,12 @@ PASSES: tuple[Callable[[onnx.ModelProto, Card, str], bool], ...] = (
     newer_opset,
     to_float32,
     for_serving,
+    as_a_gateway_feeds,
     any_batch,
+    own_dimension,
     untie,
     one_output,
+    output_shape,
 )
 
 
