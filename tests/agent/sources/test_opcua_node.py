@@ -181,8 +181,8 @@ def test_a_queue_that_is_too_small_is_reported_to_lose_values(server: NodeServer
         run.host.wait(lambda: bool(run.host.readings))
         for i in range(1, 40):
             server.do("write", name="Crowd", value=i)
-        run.host.wait(lambda: bool(run.host.problems))
-    assert "values were lost" in run.host.problems["queue"]
+        run.host.wait(lambda: "overflow" in run.host.problems)
+        assert "values are lost" in run.host.problems["overflow"] and run.host.counts["lost_at_server"]
 
 
 def test_deadband_where_the_server_has_one(server: NodeServer) -> None:
