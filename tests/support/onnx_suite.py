@@ -182,6 +182,7 @@ ON_PURPOSE = {
     "test_training_dropout_default_mask": RANDOM,
     "test_training_dropout_mask": RANDOM,
     "test_resize_downsample_scales_linear_align_corners": BY_SIZES,
+    "test_resize_downsample_scales_cubic_align_corners": BY_SIZES,
 }
 
 

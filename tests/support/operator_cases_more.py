@@ -20,6 +20,24 @@ def within(op_type: str) -> Case:
 
 FUNCTIONS = {name: plain(name) for name in ("Sin", "Cos", "Sinh", "Cosh", "Atan", "Asinh")}
 BOUNDED = {name: within(name) for name in ("Tan", "Asin", "Acos", "Atanh")}
+
+
+def sampled(**attributes: object) -> Case:
+    """Of r as a picture of 3 x 4, at places that r itself gives."""
+    nodes = [
+        N("Reshape", ["h", "s"], ["r"]),
+        N("Reshape", ["h", "t"], ["g"]),
+        N("GridSample", ["r", "g"], ["y"], **attributes),
+    ]
+    return nodes, {"s": ints(0, 1, 3, 4), "t": ints(0, 2, 3, 2)}, (1, 2, 3)
+
+
+def resized(mode: str, to: tuple[int, int], **attributes: object) -> Case:
+    """Of r as a picture of 3 x 4."""
+    node = N("Resize", ["r", "", "", "to"], ["y"], mode=mode, **attributes)
+    return shaped(node, (1, 3, 4), (1, *to), to=ints(4, 1, *to))
+
+
 MORE: dict[str, Case] = {
     **FUNCTIONS,
     **BOUNDED,
@@ -27,6 +45,15 @@ MORE: dict[str, Case] = {
         [N("Softplus", ["h"], ["p"]), N("Add", ["p", "one"], ["q"]), N("Acosh", ["q"], ["y"])],
         {"one": np.float32(1.1)},
         (12,),
+    ),
+    "AffineGrid": (
+        [
+            N("Gemm", ["h", "w"], ["p"]),
+            N("Reshape", ["p", "s"], ["m"]),
+            N("AffineGrid", ["m", "to"], ["y"], align_corners=1),
+        ],
+        {"w": normal(12, 6), "s": ints(0, 2, 3), "to": ints(4, 1, 3, 2)},
+        (3, 2, 2),
     ),
     "CastLike": ([N("CastLike", ["h", "c"], ["y"])], {"c": np.float32(1)}, (12,)),
     "CumSum": shaped(N("CumSum", ["r", "a"], ["y"], exclusive=1), (3, 4), (3, 4), a=np.int64(2)),
@@ -51,6 +78,7 @@ MORE: dict[str, Case] = {
     "LpNormalization": plain("LpNormalization", axis=1),
     "LpPool": shaped(N("LpPool", ["r"], ["y"], kernel_shape=[3], strides=[2], pads=[1, 0], p=2), (2, 6), (2, 3)),
     "MeanVarianceNormalization": shaped(N("MeanVarianceNormalization", ["r"], ["y"], axes=[1, 2]), (3, 4), (3, 4)),
+    "GridSample": sampled(),
     "NonZero": (
         [
             N("Relu", ["h"], ["u"]),
@@ -140,6 +168,35 @@ MORE_VARIANTS: dict[str, Case] = {
         ],
         {"s": ints(0, 3, 4), "W": normal(2, 20, 4), "R": normal(2, 20, 5), "B": normal(2, 40), "P": normal(2, 15)},
         (2, 5),
+    ),
+    **{
+        f"GridSample {mode}, {padding}": sampled(mode=mode, padding_mode=padding, align_corners=corners)
+        for mode in ("bilinear", "nearest", "bicubic")
+        for padding, corners in (("zeros", 1), ("border", 0), ("reflection", 0))
+    },
+    "Resize cubic": resized("cubic", (5, 3)),
+    "Resize cubic, outside left out": resized("cubic", (2, 6), exclude_outside=1, cubic_coeff_a=-0.5),
+    "Resize linear, antialias": resized("linear", (2, 2), antialias=1),
+    "Resize cubic, antialias": resized("cubic", (2, 3), antialias=1),
+    "Resize within a size": shaped(
+        N("Resize", ["r", "", "", "to"], ["y"], mode="linear", axes=[2, 3], keep_aspect_ratio_policy="not_larger"),
+        (1, 3, 4),
+        (1, 4, 6),
+        to=ints(5, 6),
+    ),
+    "Resize of a part": shaped(
+        N(
+            "Resize",
+            ["r", "roi", "", "to"],
+            ["y"],
+            mode="linear",
+            coordinate_transformation_mode="tf_crop_and_resize",
+            extrapolation_value=2.0,
+        ),
+        (1, 3, 4),
+        (1, 2, 3),  # ONNX Runtime crops no axis whose size stays
+        roi=np.array([0, 0, 0.2, 0.4, 1, 1, 0.9, 1.3], np.float32),
+        to=ints(4, 1, 2, 3),
     ),
     "TopK smallest, positions used": (
         [

@@ -151,6 +151,8 @@ OPSETS = {
     "Split equal": 18,
     "ReduceMax all of a row": 18,
     "ReduceMean axes as input": 18,
+    **dict.fromkeys(["Resize linear, antialias", "Resize cubic, antialias", "Resize within a size"], 18),
+    "AffineGrid": 20,
     "ScatterElements by max": 18,
     "ScatterElements by min": 18,
 }

@@ -1,96 +1,80 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Resize by nearest neighbour or linearly: one small matrix per changed axis, and its transpose for the gradient."""
+"""Resize: one small matrix per changed axis (`resize_weights.py`), and its transpose for the gradient."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .operator import Array, Backprop, Grads, Node
+from .resize_weights import Part, matrix_of
 
-Floats = NDArray[np.floating[Any]]
-ROUND: dict[bytes, Callable[[Floats], Floats]] = {
-    b"round_prefer_floor": lambda at: np.ceil(at - 0.5),
-    b"round_prefer_ceil": lambda at: np.floor(at + 0.5),
-    b"floor": np.floor,
-    b"ceil": np.ceil,
-}
+
+class _Axis(NamedTuple):
+    """An axis that changes: the weights (new, old), and which new values lie beyond what is cropped."""
+
+    axis: int
+    weights: Array
+    beyond: Any
 
 
 def resize(
     node: Node, x: Array, roi: Array | None = None, scales: Array | None = None, sizes: Array | None = None
 ) -> tuple[Array, Backprop]:
-    """ONNX Resize of x by scales or to sizes, of all axes or of `axes`; modes nearest and linear."""
-    matrices = []
-    for axis, size, scale in _wanted(node, x, scales, sizes):
-        key = (axis, x.shape[axis], size, scale)
+    """ONNX Resize of x by scales or to sizes, of all axes or of `axes`; nearest, linear or cubic."""
+    changed = []
+    for axis, part in _wanted(node, x, roi, scales, sizes):
+        key = (axis, part)
         if key not in node.cached:
-            node.bound(size * x.shape[axis])
-            node.cached[key] = _matrix(node, x.shape[axis], size, scale).astype(x.dtype)
-        matrices.append((axis, node.cached[key]))
+            node.bound(part.new * part.old)
+            weights, beyond = matrix_of(node, part)
+            node.cached[key] = _Axis(axis, weights.astype(x.dtype), beyond)
+        changed.append(node.cached[key])
     y = x
-    for axis, matrix in matrices:
-        node.bound(y.size // max(1, y.shape[axis]) * len(matrix))
-        y = _along(y, axis, matrix)
+    for axis, weights, beyond in changed:
+        node.bound(y.size // max(1, y.shape[axis]) * len(weights))
+        y = _along(y, axis, weights)
+        if beyond is not None:
+            np.moveaxis(y, axis, 0)[beyond] = node.attr("extrapolation_value", 0.0)
 
     def backprop(dy: Array) -> Grads:
-        for axis, matrix in reversed(matrices):
-            dy = _along(dy, axis, matrix.T)
+        for axis, weights, _ in reversed(changed):
+            dy = _along(dy, axis, weights.T)
         return (dy, None, None, None)
 
     return y, backprop
 
 
-def _wanted(node: Node, x: Array, scales: Array | None, sizes: Array | None) -> list[tuple[int, int, float]]:
-    """Return (axis, new size, scale) of each axis that changes."""
-    if node.attr("antialias", 0) or node.attr("keep_aspect_ratio_policy", b"stretch") != b"stretch":
-        node.refuse("antialias and keep_aspect_ratio_policy are not supported; export without")
+def _wanted(
+    node: Node, x: Array, roi: Array | None, scales: Array | None, sizes: Array | None
+) -> list[tuple[int, Part]]:
+    """Return each axis that changes."""
     over = [a % x.ndim for a in node.attr("axes", range(x.ndim))]
+    old = [x.shape[a] for a in over]
+    crop = node.attr("coordinate_transformation_mode", b"") == b"tf_crop_and_resize"
+    if crop and (roi is None or len(roi) != 2 * len(over)):
+        node.refuse(f"crops, but has no roi of {2 * len(over)} values")
+    ends = roi.reshape(2, -1).T.tolist() if crop and roi is not None else [(0.0, 1.0)] * len(over)
     if scales is not None and scales.size:
-        found = [(a, int(np.floor(x.shape[a] * float(s))), float(s)) for a, s in zip(over, scales, strict=True)]
+        by = [float(s) for s in scales]
+        new = [int(np.floor(n * (b - a) * s)) for n, s, (a, b) in zip(old, by, ends, strict=True)]
     elif sizes is not None:
-        found = [(a, int(n), int(n) / x.shape[a]) for a, n in zip(over, sizes, strict=True)]
+        new, by = _sized(node, old, [int(n) for n in sizes])
     else:
         node.refuse("has neither scales nor sizes")
-    return [(a, n, s) for a, n, s in found if n != x.shape[a] or s != 1]
+    parts = [Part(o, n, s, (a, b)) for o, n, s, (a, b) in zip(old, new, by, ends, strict=True)]
+    return [(a, p) for a, p in zip(over, parts, strict=True) if p.new != p.old or p.scale != 1 or p.roi != (0, 1)]
 
 
-def _matrix(node: Node, old: int, new: int, scale: float) -> Floats:
-    """Return the weights (new, old) of the old values in each new one."""
-    at, rows = _positions(node, old, new, scale), np.arange(new)
-    matrix = np.zeros((new, old))
-    mode = node.attr("mode", b"nearest")
-    if mode == b"nearest":
-        nearest = ROUND[node.attr("nearest_mode", b"round_prefer_floor")](at)
-        matrix[rows, np.clip(nearest, 0, old - 1).astype(np.int64)] = 1
-    elif mode == b"linear":
-        at = np.clip(at, 0, old - 1)
-        left = np.minimum(np.floor(at), old - 1).astype(np.int64)
-        np.add.at(matrix, (rows, left), 1 - (at - left))
-        np.add.at(matrix, (rows, np.minimum(left + 1, old - 1)), at - left)
-    else:
-        node.refuse(f"mode {mode.decode()!r} is not supported; expected nearest or linear")
-    return matrix
-
-
-def _positions(node: Node, old: int, new: int, scale: float) -> Floats:
-    """Return the position of each new value among the old ones, in float32: ties must fall as in ONNX Runtime."""
-    rows, by = np.arange(new, dtype=np.float32), np.float32(scale)
-    way = node.attr("coordinate_transformation_mode", b"half_pixel")
-    if way == b"align_corners":
-        return rows * (old - 1) / max(1, new - 1)
-    if way == b"asymmetric":
-        return rows / by
-    if way == b"pytorch_half_pixel" and new == 1:
-        return np.zeros(1, np.float32)
-    if way == b"half_pixel_symmetric":
-        return np.float32(old / 2) * (1 - new / (by * old)) + (rows + np.float32(0.5)) / by - np.float32(0.5)
-    if way not in (b"half_pixel", b"pytorch_half_pixel"):
-        node.refuse(f"coordinate_transformation_mode {way.decode()!r} is not supported")
-    return (rows + np.float32(0.5)) / by - np.float32(0.5)
+def _sized(node: Node, old: list[int], sizes: list[int]) -> tuple[list[int], list[float]]:
+    """Return new sizes and scales; one scale for all axes where the aspect ratio stays."""
+    by = [n / max(1, o) for n, o in zip(sizes, old, strict=True)]
+    policy = node.attr("keep_aspect_ratio_policy", b"stretch")
+    if policy == b"stretch":
+        return sizes, by
+    scale = min(by) if policy == b"not_larger" else max(by)
+    return [int(np.floor(scale * o + 0.5)) for o in old], [scale] * len(old)
 
 
 def _along(x: Any, axis: int, matrix: Any) -> Any:
