@@ -22,6 +22,19 @@ FUNCTIONS = {name: plain(name) for name in ("Sin", "Cos", "Sinh", "Cosh", "Atan"
 BOUNDED = {name: within(name) for name in ("Tan", "Asin", "Acos", "Atanh")}
 
 
+def attending(*more: str, **attributes: object) -> Case:
+    """Of r as three moments of four values: their queries, keys and values, in two heads."""
+    nodes = [
+        N("Reshape", ["h", "s"], ["r"]),
+        N("MatMul", ["r", "wq"], ["q"]),
+        N("MatMul", ["r", "wk"], ["k"]),
+        N("MatMul", ["r", "wv"], ["v"]),
+        N("Attention", ["q", "k", "v", *more], ["y"], q_num_heads=2, kv_num_heads=2, **attributes),
+    ]
+    tensors = {f"w{n}": normal(4, 4) for n in "qkv"}
+    return nodes, {"s": ints(0, 3, 4), **tensors, **{n: normal(3, 3) for n in more}}, (3, 4)
+
+
 def sampled(**attributes: object) -> Case:
     """Of r as a picture of 3 x 4, at places that r itself gives."""
     nodes = [
@@ -55,6 +68,7 @@ MORE: dict[str, Case] = {
         {"w": normal(12, 6), "s": ints(0, 2, 3), "to": ints(4, 1, 3, 2)},
         (3, 2, 2),
     ),
+    "Attention": attending(),
     "CastLike": ([N("CastLike", ["h", "c"], ["y"])], {"c": np.float32(1)}, (12,)),
     "CumSum": shaped(N("CumSum", ["r", "a"], ["y"], exclusive=1), (3, 4), (3, 4), a=np.int64(2)),
     "ArgMax": chosen_by(N("ArgMax", ["h"], ["i"], axis=1), N("Greater", ["i", "c"], ["q"]), c=np.int64(5)),
@@ -79,6 +93,13 @@ MORE: dict[str, Case] = {
     "LpPool": shaped(N("LpPool", ["r"], ["y"], kernel_shape=[3], strides=[2], pads=[1, 0], p=2), (2, 6), (2, 3)),
     "MeanVarianceNormalization": shaped(N("MeanVarianceNormalization", ["r"], ["y"], axes=[1, 2]), (3, 4), (3, 4)),
     "GridSample": sampled(),
+    "RotaryEmbedding": shaped(
+        N("RotaryEmbedding", ["r", "c", "s2"], ["y"], num_heads=1),
+        (3, 4),
+        (3, 4),
+        c=np.cos(normal(4, 3, 2)),
+        s2=np.sin(normal(4, 3, 2)),
+    ),
     "NonZero": (
         [
             N("Relu", ["h"], ["u"]),
@@ -197,6 +218,17 @@ MORE_VARIANTS: dict[str, Case] = {
         (1, 2, 3),  # ONNX Runtime crops no axis whose size stays
         roi=np.array([0, 0, 0.2, 0.4, 1, 1, 0.9, 1.3], np.float32),
         to=ints(4, 1, 2, 3),
+    ),
+    "Attention with a trained bias": attending("bias"),
+    "Attention to the past": attending(is_causal=1, scale=0.3),
+    "Attention, capped": attending(softcap=0.5),
+    "RotaryEmbedding by turns": shaped(
+        N("RotaryEmbedding", ["r", "c", "s2", "at"], ["y"], num_heads=1, interleaved=1),
+        (3, 4),
+        (3, 4),
+        c=np.cos(normal(5, 2)),
+        s2=np.sin(normal(5, 2)),
+        at=ints(*[0, 2, 4] * 4).reshape(4, 3),
     ),
     "TopK smallest, positions used": (
         [

@@ -8,6 +8,7 @@ import numpy as np
 from . import (
     activation,
     arithmetic,
+    attention,
     blocks,
     cumulative,
     einsum,
@@ -22,6 +23,7 @@ from . import (
     recurrent,
     reduce,
     resize,
+    rotary,
     selection,
     shape,
 )
@@ -41,6 +43,7 @@ OPERATORS: dict[str, Operator] = {
     "Asinh": functions.asinh,
     "Atan": functions.atan,
     "Atanh": functions.atanh,
+    "Attention": attention.attention,
     "AveragePool": pool.average_pool,
     "BatchNormalization": normalization.batch_normalization,
     "Cast": shape.cast,
@@ -131,6 +134,7 @@ OPERATORS: dict[str, Operator] = {
     "Reshape": shape.reshape,
     "Resize": resize.resize,
     "ReverseSequence": blocks.reverse_sequence,
+    "RotaryEmbedding": rotary.rotary_embedding,
     "Round": arithmetic.rounding(np.rint),
     "ScatterElements": indexing.scatter_elements,
     "ScatterND": indexing.scatter_nd,
@@ -172,4 +176,10 @@ NO_GRADIENT = frozenset(  # whose outputs are integers, truth values or steps
     }
 )  # fmt: skip
 SEVERAL = {"GRU": 2, "LSTM": 3, "RNN": 2, "TopK": 2}  # how many outputs; all others have one, but for these:
-AS_READ = {"Dropout": 2, "LayerNormalization": 3, "MaxPool": 2, "Split": 1 << 30}  # up to the last that is read
+AS_READ = {
+    "Attention": 4,
+    "Dropout": 2,
+    "LayerNormalization": 3,
+    "MaxPool": 2,
+    "Split": 1 << 30,
+}  # up to the last that is read
