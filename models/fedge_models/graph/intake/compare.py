@@ -68,3 +68,10 @@ def check_same(before: Values | None, after: Values | None, what: str, where: st
         size = tolerance * max(1.0, float(np.abs(finite).max(initial=0)))
         if old.shape != new.shape or not np.allclose(old, new, rtol=0, atol=size, equal_nan=True):
             raise ModelError(f"{where}: {what} changes what it computes ({name!r}); export it again with opset 17")
+
+
+def copied(message: Any) -> Any:
+    """A copy of a message: lists that are emptied and filled again must not hold the old ones."""
+    made = type(message)()
+    made.CopyFrom(message)
+    return made

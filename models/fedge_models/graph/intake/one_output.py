@@ -9,9 +9,10 @@ here one label holds; that is noted, as the probabilities are then others.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ...errors import ModelError
 from ...protos import FLOAT, tensor, value_info
@@ -28,6 +29,7 @@ LINEAR = (
     "Add", "BatchNormalization", "Concat", "Conv", "Div", "Einsum", "Flatten", "Gather", "Gemm", "GlobalAveragePool",
     "MatMul", "Mul", "ReduceMean", "ReduceSum", "Reshape", "Slice", "Squeeze", "Sub", "Sum", "Transpose", "Unsqueeze",
 )  # fmt: skip
+LEAST = 1e-7  # probability: what is below counts as this, so that its logarithm is finite
 SHAPED = ("Flatten", "Identity", "Cast", "Reshape", "Squeeze", "Unsqueeze")
 
 
@@ -39,9 +41,10 @@ def one_output(model: onnx.ModelProto, card: Card, where: str) -> bool:
     graph, classes = model.graph, len(card.labels)
     if card.task != "classify" or len(graph.output) != 1 or graph.output[0].type.tensor_type.elem_type != FLOAT:
         return False
-    name = graph.output[0].name
     makers = {o: n for n in graph.node for o in n.output}
-    width = _width(model, card, name)
+    name = _without_copies(graph.output[0].name, makers)
+    found = _run(model, card, name)
+    width = _width(graph, found)
     pair = _positive_of_pair(name, makers)
     inner = _sigmoid(pair or name, makers)
     if (classes == 2 and pair is not None and inner is not None) or (width == 1 and inner is not None and classes == 2):
@@ -52,6 +55,9 @@ def one_output(model: onnx.ModelProto, card: Card, where: str) -> bool:
             refuse("one value", where, labels=classes, op=op)
         name = _two_classes(graph, name, softmax=False)
         note(model, "output: the single logit became two columns, 0 and the logit")
+    elif _are_probabilities(found, width, classes) and (name not in makers or makers[name].op_type != "Softmax"):
+        name = _from_probabilities(graph, name, inner)
+        note(model, "output: Softmax of the logarithm of its probabilities, which are the same")
     elif inner is not None:
         name = _without_sigmoid(graph, name, makers, where)
         note(model, "output: the logits before the sigmoids, of which each label had one; here exactly one label holds")
@@ -62,16 +68,37 @@ def one_output(model: onnx.ModelProto, card: Card, where: str) -> bool:
     return True
 
 
-def _width(model: onnx.ModelProto, card: Card, name: str) -> int:
-    """How many values the output has for a sample: as it is run, else as it is declared; 0 when nobody knows."""
-    dims = model.graph.output[0].type.tensor_type.shape.dim
-    if len(dims) == 2 and dims[1].dim_value:
-        return int(dims[1].dim_value)
+def _run(model: onnx.ModelProto, card: Card, name: str) -> NDArray[Any] | None:
+    """The output for a few samples, a row for each; None when the graph cannot be run."""
     feeds = samples(model, card)
     found = results(model, feeds, [name])
-    if not found or not feeds:
-        return int(dims[-1].dim_value) if len(dims) > 1 else 0
-    return int(found[name].size // max(1, len(next(iter(feeds.values())))))
+    return found[name].reshape(len(next(iter(feeds.values()))), -1) if found and feeds else None
+
+
+def _width(graph: onnx.GraphProto, found: NDArray[Any] | None) -> int:
+    """How many values the output has for a sample: as it is run, else as it is declared; 0 when nobody knows."""
+    if found is not None:
+        return int(found.shape[1])
+    dims = graph.output[0].type.tensor_type.shape.dim
+    return int(dims[-1].dim_value) if len(dims) > 1 else 0
+
+
+def _are_probabilities(found: NDArray[Any] | None, width: int, classes: int) -> bool:
+    """Whether each row of values adds up to one, with none below zero."""
+    if found is None or width != classes or found.dtype.kind != "f":
+        return False
+    return bool((found >= 0).all() and np.allclose(found.sum(axis=1), 1, atol=1e-4))
+
+
+def _without_copies(name: str, makers: dict[str, onnx.NodeProto]) -> str:
+    """What `name` is a copy of, or a cast of floats."""
+    while (
+        (maker := makers.get(name)) is not None and maker.op_type in ("Identity", "Cast") and maker.input[0] in makers
+    ):
+        if maker.op_type == "Cast" and makers[maker.input[0]].op_type not in (*LINEAR, "Sigmoid", "Softmax"):
+            break
+        name = maker.input[0]
+    return name
 
 
 def _through_shapes(name: str, makers: dict[str, onnx.NodeProto]) -> tuple[str, str]:
@@ -129,12 +156,29 @@ def _two_classes(graph: onnx.GraphProto, z: str, softmax: bool) -> str:
     return "fedge.probabilities"
 
 
+def _from_probabilities(graph: onnx.GraphProto, p: str, z: str | None) -> str:
+    """Add a Softmax of the logarithm of probabilities (of sigmoids of z, exactly); return its name."""
+    from onnx import helper
+
+    if z is not None:
+        steps = [("Neg", [z]), ("Softplus", ["fedge.neg"]), ("Neg", ["fedge.softplus"])]
+    else:
+        graph.initializer.append(tensor("fedge.least", np.array(LEAST, np.float32)))
+        steps = [("Clip", [p, "fedge.least"]), ("Log", ["fedge.clip"])]
+    made = ["fedge.neg", "fedge.softplus", "fedge.log"] if z is not None else ["fedge.clip", "fedge.log"]
+    for (op, inputs), name in zip(steps, made, strict=True):
+        graph.node.append(helper.make_node(op, inputs, [name]))
+    graph.node.append(helper.make_node("Softmax", ["fedge.log"], ["fedge.probabilities"], axis=1))
+    return "fedge.probabilities"
+
+
 def _stated(graph: onnx.GraphProto, name: str, classes: int, width: int) -> bool:
-    """State the width of an output that the exporter left open. Return whether it was."""
+    """Leave out copies at the end, and state the width that the exporter left open. Return whether there was one."""
     dims = graph.output[0].type.tensor_type.shape.dim
-    if width != classes or (len(dims) > 1 and all(d.dim_value for d in dims[1:])):
+    if name == graph.output[0].name and (width != classes or (len(dims) > 1 and all(d.dim_value for d in dims[1:]))):
         return False
-    _set_output(graph, name, classes)
+    _set_output(graph, name, width or classes)
+    prune(graph)
     return True
 
 

@@ -56,7 +56,9 @@ def _listed(graph: onnx.GraphProto, name: str, where: str) -> str:
 def _scores(graph: onnx.GraphProto, made: dict[str, onnx.NodeProto]) -> list[str]:
     """Names of the outputs with floats; where there is none, of what the others are made from."""
     found = [o.name for o in graph.output if o.type.tensor_type.elem_type in FLOATS]
-    return found or list(dict.fromkeys(n for o in graph.output if (n := _behind(o.name, made))))
+    maps = [o.name for o in graph.output if o.name in made and made[o.name].op_type == "ZipMap"]
+    others = [_behind(name, made) for name in maps or [o.name for o in graph.output]]
+    return found or list(dict.fromkeys(name for name in others if name))
 
 
 def _behind(name: str, made: dict[str, onnx.NodeProto]) -> str:

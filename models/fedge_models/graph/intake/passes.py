@@ -16,6 +16,7 @@ from .batch import any_batch
 from .float32 import to_float32
 from .kind import check_kind
 from .layout import as_a_gateway_feeds
+from .learners import without_ml
 from .one_output import one_output
 from .opset import newer_opset
 from .outputs import choose_output
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 PASSES: tuple[Callable[[onnx.ModelProto, Card, str], bool], ...] = (
     check_kind,
     choose_output,
+    without_ml,
     newer_opset,
     to_float32,
     for_serving,

@@ -116,3 +116,35 @@ def test_sigmoid_of_what_is_no_classifier_stays(tmp_path: Path) -> None:
     expected = run_ort(model.SerializeToString(), x)
     regress = msgspec.structs.replace(CARD, task="regress", labels=())
     np.testing.assert_array_equal(run_ort(taken(model, regress, tmp_path), x), expected)
+
+
+PROBABILITIES = {
+    "Softmax that is reshaped": [N("Softmax", ["z"], ["s"]), N("Reshape", ["s", "three"], ["y"])],
+    "Softmax in another name": [N("Softmax", ["z"], ["s"]), N("Identity", ["s"], ["y"])],
+    "Softmax of float16, cast": [N("Softmax", ["z"], ["s"]), N("Cast", ["s"], ["y"], to=1)],
+    "a quotient": [
+        N("Exp", ["z"], ["e"]),
+        N("ReduceSum", ["e", "one"], ["sum"], keepdims=1),
+        N("Div", ["e", "sum"], ["y"]),
+    ],
+    "Exp of LogSoftmax": [N("LogSoftmax", ["z"], ["l"]), N("Exp", ["l"], ["y"])],
+    "sigmoids that are divided by their sum": [
+        N("Sigmoid", ["z"], ["s"]),
+        N("ReduceSum", ["s", "one"], ["sum"], keepdims=1),
+        N("Div", ["s", "sum"], ["y"]),
+    ],
+}
+
+
+@pytest.mark.parametrize("how", PROBABILITIES)
+def test_probabilities_are_trained_as_what_they_are(how: str, tmp_path: Path) -> None:
+    """Taken for logits, they would pass a second Softmax, and no probability could come near one."""
+    model, x = network(*PROBABILITIES[how], y=(3,), width=3), normal(6, 4)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(ints(-1, 3), "three"))
+    expected = run_ort(model.SerializeToString(), x)
+    data = taken(model, THREE, tmp_path)
+    graph = TrainableGraph.load(data)
+    assert graph.gives_probabilities
+    np.testing.assert_allclose(run_ort(data, x), expected, atol=1e-5)
+    np.testing.assert_allclose(probabilities(graph.logits(x)), expected, atol=1e-5)
+    check_gradient(onnx.ModelProto.FromString(data), x)

@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Replace the operators of ai.onnx.ml, in which scikit-learn is exported, by products and arithmetic that are trained.
+
+Linear models become Gemm, scalers Sub and Mul, the rest what it is: a quotient, a choice of columns. The graph gives
+the same; that is held in ONNX Runtime. Trees, kernels and categories are refused in `kind`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...errors import ModelError
+from ...protos import FLOAT, attribute, tensor
+from ..card import Card
+from ..notes import note
+from .compare import check_same, copied, results, samples
+from .opset import stated_opset
+
+if TYPE_CHECKING:
+    import onnx
+
+DOMAIN = "ai.onnx.ml"
+SUM_AXES, OTHER_AXES = 13, 18  # opsets from which axes are an input
+
+
+class Builder:
+    """The nodes and tensors that take the place of one node."""
+
+    def __init__(self, graph: onnx.GraphProto, node: onnx.NodeProto, opset: int) -> None:
+        self.graph, self.node, self.opset = graph, node, opset
+        self.given: dict[str, Any] = {a.name: attribute(a) for a in node.attribute}
+        self.made: list[onnx.NodeProto] = []
+        self.result = next(o for o in reversed(node.output) if o)  # the scores, where a label comes first
+        self._taken = {t.name for t in graph.initializer} | {o for n in graph.node for o in n.output}
+
+    def text(self, name: str, default: str) -> str:
+        """An attribute that is a word."""
+        found = self.given.get(name, default.encode())
+        return found.decode() if isinstance(found, bytes) else str(found)
+
+    def add(self, op: str, *inputs: str, **attributes: Any) -> str:
+        """Add a node; return the name of its output."""
+        from onnx import helper
+
+        output = self._free(op.lower())
+        self.made.append(helper.make_node(op, inputs, [output], name=output, **attributes))
+        return output
+
+    def store(self, last: str, values: Any) -> str:
+        """Add a tensor named after the node; return its name."""
+        name = self._free(last)
+        self.graph.initializer.append(tensor(name, np.asarray(values)))
+        return name
+
+    def reduced(self, op: str, x: str) -> str:
+        """Reduce each row to one value, in the form of the graph's opset."""
+        if self.opset < (SUM_AXES if op == "ReduceSum" else OTHER_AXES):
+            return self.add(op, x, axes=[1], keepdims=1)
+        return self.add(op, x, self.store("axes", np.array([1], np.int64)), keepdims=1)
+
+    def end(self, name: str) -> None:
+        """Let `name` be the node's result."""
+        last = next(n for n in reversed(self.made) if name in n.output)
+        last.output[0] = self.result
+
+    def _free(self, last: str) -> str:
+        stem, number = f"{self.node.name or self.node.op_type}.{last}", 2
+        name = stem
+        while name in self._taken:
+            name, number = f"{stem}.{number}", number + 1
+        self._taken.add(name)
+        return name
+
+
+def _floats(values: Sequence[float]) -> np.ndarray:
+    return np.array(values, np.float32)
+
+
+def _linear(b: Builder, x: str, rows: int) -> str:
+    weights = _floats(b.given["coefficients"]).reshape(rows, -1)
+    inputs = [x, b.store("weight", weights)]
+    if b.given.get("intercepts"):
+        inputs.append(b.store("bias", _floats(b.given["intercepts"])))
+    return b.add("Gemm", *inputs, transB=1)
+
+
+def _transformed(b: Builder, z: str) -> str:
+    kind = b.text("post_transform", "NONE")
+    if kind in ("SOFTMAX", "SOFTMAX_ZERO"):
+        return b.add("Softmax", z, axis=1)
+    if kind == "LOGISTIC":
+        return b.add("Sigmoid", z)
+    if kind == "NONE":
+        return z
+    raise ValueError(f"post_transform is {kind}")
+
+
+def _regressor(b: Builder, x: str) -> str:
+    if (kind := b.text("post_transform", "NONE")) != "NONE":  # ONNX Runtime does not do what the standard says
+        raise ValueError(f"post_transform is {kind}")
+    return _linear(b, x, int(b.given.get("targets", 1)))
+
+
+def _classifier(b: Builder, x: str) -> str:
+    labels = b.given.get("classlabels_ints") or b.given.get("classlabels_strings") or []
+    rows = len(b.given.get("intercepts") or labels)
+    if rows == 1 and len(labels) == 2:
+        z = _linear(b, x, 1)
+        none = b.add("Mul", z, b.store("zero", np.array(0, np.float32)))
+        logits = b.add("Concat", none, z, axis=1)
+        return b.add("Softmax", logits, axis=1) if b.text("post_transform", "NONE") == "LOGISTIC" else logits
+    return _transformed(b, _linear(b, x, rows))
+
+
+def _scaler(b: Builder, x: str) -> str:
+    if offset := b.given.get("offset"):
+        x = b.add("Sub", x, b.store("offset", _floats(offset)))
+    return b.add("Mul", x, b.store("scale", _floats(b.given.get("scale") or [1.0])))
+
+
+def _normalizer(b: Builder, x: str) -> str:
+    kind = b.text("norm", "MAX")
+    size = b.reduced({"MAX": "ReduceMax", "L1": "ReduceL1", "L2": "ReduceL2"}[kind], x)
+    one, zero = b.store("one", np.array(1, np.float32)), b.store("zero", np.array(0, np.float32))
+    return b.add("Div", x, b.add("Where", b.add("Equal", size, zero), one, size))
+
+
+def _imputer(b: Builder, x: str) -> str:
+    instead, missing = b.given.get("imputed_value_floats"), float(b.given.get("replaced_value_float", 0.0))
+    if not instead:
+        raise ValueError("it replaces integers")
+    found = b.add("IsNaN", x) if np.isnan(missing) else b.add("Equal", x, b.store("missing", np.float32(missing)))
+    return b.add("Where", found, b.store("instead", _floats(instead)), x)
+
+
+def _binarizer(b: Builder, x: str) -> str:
+    above = b.add("Greater", x, b.store("threshold", np.array(b.given.get("threshold", 0.0), np.float32)))
+    return b.add("Cast", above, to=FLOAT)
+
+
+def _columns(b: Builder, x: str) -> str:
+    return b.add("Gather", x, b.node.input[1], axis=-1)
+
+
+def _joined(b: Builder, x: str) -> str:
+    return b.add("Concat", *b.node.input, axis=1)
+
+
+MADE: dict[str, Callable[[Builder, str], str]] = {
+    "ArrayFeatureExtractor": _columns,
+    "Binarizer": _binarizer,
+    "FeatureVectorizer": _joined,
+    "Imputer": _imputer,
+    "LinearClassifier": _classifier,
+    "LinearRegressor": _regressor,
+    "Normalizer": _normalizer,
+    "Scaler": _scaler,
+}
+
+
+def without_ml(model: onnx.ModelProto, card: Card, where: str) -> bool:
+    """Replace the operators of ai.onnx.ml, in place. Return whether there were any. Raises ModelError for others."""
+    graph = model.graph
+    found = [n.op_type for n in graph.node if n.domain == DOMAIN]
+    if not found:
+        return False
+    feeds = samples(model, card)
+    before = results(model, feeds)
+    nodes: list[onnx.NodeProto] = []
+    for node in graph.node:
+        nodes += _replaced(graph, node, stated_opset(model), where) if node.domain == DOMAIN else [copied(node)]
+    kept = [copied(o) for o in model.opset_import if o.domain != DOMAIN]
+    del graph.node[:], graph.value_info[:], model.opset_import[:]
+    graph.node.extend(nodes)
+    model.opset_import.extend(kept)
+    what = ", ".join(dict.fromkeys(found))
+    check_same(before, results(model, feeds), f"the conversion of {what}", where)
+    note(model, f"converted: {what} of scikit-learn to products and arithmetic")
+    return True
+
+
+def _replaced(graph: onnx.GraphProto, node: onnx.NodeProto, opset: int, where: str) -> list[onnx.NodeProto]:
+    name = f"{where}: node {node.name or node.op_type!r} ({node.op_type} of {DOMAIN})"
+    if node.op_type not in MADE:
+        raise ModelError(f"{name} cannot be trained; expected one of {', '.join(MADE)}. Export the steps behind it")
+    builder = Builder(graph, node, opset)
+    try:
+        builder.end(MADE[node.op_type](builder, _as_floats(builder)))
+    except (KeyError, ValueError, TypeError) as e:
+        raise ModelError(f"{name} cannot be converted: {e}") from e
+    return builder.made
+
+
+def _as_floats(b: Builder) -> str:
+    """The node's first input; cast, where it is an input of the graph that takes integers."""
+    x = b.node.input[0]
+    kinds = {v.name: v.type.tensor_type.elem_type for v in b.graph.input}
+    return b.add("Cast", x, to=FLOAT) if kinds.get(x, FLOAT) != FLOAT else x

@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The operators of ai.onnx.ml give what they gave, as products and arithmetic that are trained."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from fedge_models.errors import ModelError
+from fedge_models.graph.card import Card, Channel, WindowSpec, write_card
+from fedge_models.graph.intake import read_model
+from fedge_models.graph.trainable import TrainableGraph
+from fedge_models.training.config import TrainingConfig
+from fedge_models.training.evaluation import evaluate
+from fedge_models.training.loop import fit
+from onnx import TensorProto, helper
+from support.counterparts import counterpart
+from support.graphs import N, check_gradient, normal, run_ort
+
+CARD = Card("regress", tuple(Channel(c) for c in "abc"), WindowSpec(1, 1, 1), features=("mean",))
+NAMES = ("ok", "bad", "worse")
+ML = "ai.onnx.ml"
+W3, B3 = normal(9).tolist(), normal(3).tolist()
+W1 = normal(3).tolist()
+OPPOSITE = [-w for w in W1] + W1
+
+
+def graph(*nodes: onnx.NodeProto, labels: int = 0, zipmap: bool = False, opset: int = 17) -> onnx.ModelProto:
+    """A graph as skl2onnx writes it: the label first where there are labels, then the scores y."""
+    nodes_, outputs = list(nodes), []
+    if labels:
+        outputs.append(helper.make_tensor_value_info("label", TensorProto.INT64, ["n"]))
+    if zipmap:
+        nodes_.append(N("ZipMap", ["y"], ["maps"], domain=ML, classlabels_int64s=list(range(labels))))
+        key = helper.make_map_type_proto(TensorProto.INT64, helper.make_tensor_type_proto(TensorProto.FLOAT, []))
+        outputs.append(helper.make_value_info("maps", helper.make_sequence_type_proto(key)))
+    else:
+        outputs.append(helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", None]))
+    given = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3])
+    made = helper.make_graph(nodes_, "g", [given], outputs)
+    domains = [helper.make_opsetid("", opset), helper.make_opsetid(ML, 3)]
+    return helper.make_model(made, opset_imports=domains, ir_version=8)
+
+
+def taken(model: onnx.ModelProto, labels: int, folder: Path) -> bytes:
+    card = msgspec.structs.replace(CARD, task="classify", labels=NAMES[:labels]) if labels else CARD
+    write_card(model, card)
+    (folder / "m.onnx").write_bytes(model.SerializeToString())
+    data = read_model(folder / "m.onnx")
+    (folder / "again.onnx").write_bytes(data)
+    assert read_model(folder / "again.onnx") == data  # both ends hash it
+    return data
+
+
+def classifier(weights: list[float], biases: list[float], labels: int, post: str) -> onnx.NodeProto:
+    return N(
+        "LinearClassifier", ["x"], ["label", "z"], domain=ML, coefficients=weights, intercepts=biases,
+        classlabels_ints=list(range(labels)), post_transform=post,
+    )  # fmt: skip
+
+
+def scores(model: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
+    """What ONNX Runtime gives for the scores of the file as it came."""
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    found = session.run([session.get_outputs()[-1].name], {"x": x})[0]
+    return np.array([list(m.values()) for m in found], np.float32) if isinstance(found, list) else found
+
+
+L1 = N("Normalizer", ["z"], ["y"], domain=ML, norm="L1")
+SAME = N("Identity", ["z"], ["y"])
+CLASSIFIERS = {
+    "logistic regression of two": ([classifier(OPPOSITE, [-0.3, 0.3], 2, "LOGISTIC"), SAME], 2, True),
+    "logistic regression in one row": ([classifier(W1, [0.3], 2, "LOGISTIC"), SAME], 2, True),
+    "logistic regression of three": ([classifier(W3, B3, 3, "SOFTMAX"), SAME], 3, True),
+    "one against the rest": ([classifier(W3, B3, 3, "LOGISTIC"), L1], 3, True),
+    "linear support vectors": ([classifier(W3, B3, 3, "NONE"), SAME], 3, False),
+}
+
+
+@pytest.mark.parametrize("zipmap", [False, True], ids=["tensor", "map"])
+@pytest.mark.parametrize("how", CLASSIFIERS)
+def test_linear_classifier_gives_the_same_and_trains(how: str, zipmap: bool, tmp_path: Path) -> None:
+    nodes, labels, probabilities = CLASSIFIERS[how]
+    model, x = graph(*nodes, labels=labels, zipmap=zipmap), normal(6, 3)
+    expected = scores(model, x)
+    data = taken(model, labels, tmp_path)
+    np.testing.assert_allclose(run_ort(data, x), expected, atol=1e-5)
+    graph_ = TrainableGraph.load(data)
+    np.testing.assert_allclose(graph_.forward(x), expected, atol=1e-5)
+    assert graph_.gives_probabilities == probabilities
+    assert [t.name for t in graph_.layout] == ["LinearClassifier.weight", "LinearClassifier.bias"]
+    check_gradient(onnx.ModelProto.FromString(data), x)
+
+
+def regressor(x: str, targets: int = 1, post: str = "NONE", width: int = 3) -> onnx.NodeProto:
+    return N(
+        "LinearRegressor", [x], ["y"], domain=ML, targets=targets, post_transform=post, name="reg",
+        coefficients=np.linspace(-1, 1, targets * width).tolist(), intercepts=[0.5] * targets,
+    )  # fmt: skip
+
+
+def ml(op: str, **attributes: Any) -> onnx.NodeProto:
+    return N(op, ["x"], ["h"], domain=ML, **attributes)
+
+
+REGRESSORS = {
+    "alone": [regressor("x")],
+    "two targets": [regressor("x", 2)],
+    "scaler": [ml("Scaler", offset=[1.0, 2.0, 3.0], scale=[0.5, 2.0, 1.0]), regressor("h")],
+    "scaler of one factor": [ml("Scaler", offset=[1.0], scale=[0.5]), regressor("h")],
+    "norm L1": [ml("Normalizer", norm="L1"), regressor("h")],
+    "norm L2": [ml("Normalizer", norm="L2"), regressor("h")],
+    "norm MAX": [ml("Normalizer", norm="MAX"), regressor("h")],
+    "binarizer": [ml("Binarizer", threshold=0.1), regressor("h")],
+    "imputer": [ml("Imputer", imputed_value_floats=[1.0, 2.0, 3.0], replaced_value_float=float("nan")), regressor("h")],
+    "imputer of a value": [ml("Imputer", imputed_value_floats=[7.0], replaced_value_float=0.0), regressor("h")],
+    "columns": [
+        N("Constant", [], ["columns"], value_ints=[2, 0]),
+        N("ArrayFeatureExtractor", ["x", "columns"], ["h"], domain=ML),
+        regressor("h", width=2),
+    ],
+    "joined": [
+        ml("Scaler", offset=[1.0], scale=[0.5]),
+        N("FeatureVectorizer", ["x", "h"], ["j"], domain=ML, inputdimensions=[3, 3]),
+        regressor("j", width=6),
+    ],
+}
+
+
+@pytest.mark.parametrize("opset", [13, 17, 18])
+@pytest.mark.parametrize("how", REGRESSORS)
+def test_steps_before_a_regressor_give_the_same_and_train(how: str, opset: int, tmp_path: Path) -> None:
+    model, x = graph(*REGRESSORS[how], opset=opset), normal(6, 3)
+    x[0] = 0  # nothing to divide by
+    expected = scores(model, x)
+    model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = expected.shape[1]
+    data = taken(model, 0, tmp_path)
+    np.testing.assert_allclose(run_ort(data, x), expected, atol=1e-5)
+    graph_ = TrainableGraph.load(data, "reg.*")
+    np.testing.assert_allclose(graph_.forward(x), expected, atol=1e-5)
+    check_gradient(onnx.ModelProto.FromString(data), x, "reg.*")
+
+
+def test_missing_values_are_replaced_as_before(tmp_path: Path) -> None:
+    model, x = graph(*REGRESSORS["imputer"]), normal(6, 3)
+    x[1, 1] = np.nan
+    expected = scores(model, x)
+    model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 1
+    np.testing.assert_allclose(run_ort(taken(model, 0, tmp_path), x), expected, atol=1e-5)
+
+
+def test_factors_of_a_scaler_are_no_parameters(tmp_path: Path) -> None:
+    model = graph(*REGRESSORS["scaler"])
+    model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 1
+    layout = TrainableGraph.load(taken(model, 0, tmp_path)).layout
+    assert [t.name for t in layout] == ["reg.weight", "reg.bias"]
+
+
+@pytest.mark.parametrize(
+    ("node", "expected"),
+    [
+        (ml("LabelEncoder", keys_floats=[0.0], values_floats=[1.0]), "cannot be trained; expected one of"),
+        (regressor("x", 1, "LOGISTIC"), "cannot be converted: post_transform is LOGISTIC"),
+    ],
+)
+def test_what_is_not_arithmetic_is_refused(node: onnx.NodeProto, expected: str, tmp_path: Path) -> None:
+    last = [] if "y" in node.output else [regressor("h")]
+    with pytest.raises(ModelError, match=expected):
+        taken(graph(node, *last), 0, tmp_path)
+
+
+def pipelines() -> dict[str, Any]:
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+    from sklearn.feature_selection import SelectKBest
+    from sklearn.linear_model import LogisticRegression, SGDClassifier
+    from sklearn.naive_bayes import GaussianNB
+    from sklearn.neural_network import MLPClassifier
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import MinMaxScaler, Normalizer, PolynomialFeatures, StandardScaler
+
+    return {
+        "logistic": make_pipeline(StandardScaler(), LogisticRegression()),
+        "polynomial": make_pipeline(PolynomialFeatures(), LogisticRegression()),
+        "sgd": make_pipeline(Normalizer(), SGDClassifier(loss="log_loss", random_state=0)),
+        "lda": LinearDiscriminantAnalysis(),
+        "bayes": GaussianNB(),
+        "columns": make_pipeline(SelectKBest(k=2), LogisticRegression()),
+        "mlp": make_pipeline(MinMaxScaler(), MLPClassifier((8,), max_iter=30, random_state=0)),
+    }
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("name", ["logistic", "polynomial", "sgd", "lda", "bayes", "columns", "mlp"])
+def test_pipeline_of_scikit_learn_goes_on_training(name: str, classes: int, tmp_path: Path) -> None:
+    counterpart("skl2onnx")
+    from skl2onnx import to_onnx
+
+    x = np.random.default_rng(3).normal(size=(300, 3)).astype(np.float32)
+    y = np.digitize(x[:, 0] + 0.5 * x[:, 1], [0.0, 0.7][: classes - 1])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it is not trained to the end here
+        net = pipelines()[name].fit(x, y)
+        model = to_onnx(net, x[:1], target_opset=17)
+    model.graph.input[0].name, before = "x", model.graph.input[0].name
+    for node in model.graph.node:
+        node.input[:] = ["x" if n == before else n for n in node.input]
+    expected = scores(model, x)
+    data = taken(model, classes, tmp_path)
+    np.testing.assert_allclose(run_ort(data, x), expected, atol=1e-5)
+    trained = TrainableGraph.load(data)
+    assert trained.gives_probabilities
+    first = evaluate(trained, x, y)["loss"]
+    fit(trained, x, y, TrainingConfig(epochs=5, learning_rate=0.01), np.random.default_rng(0))
+    assert evaluate(trained, x, y)["loss"] <= first + 0.02
