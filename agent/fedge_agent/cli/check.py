@@ -107,6 +107,9 @@ def _rehearsals(config: Config, built: Mapping[str, Source]) -> Iterator[Step]:
         card = card_of(config, asset.model)
         if not tried or said or card is None or any(c.name not in asset.channels for c in card.channels):
             continue  # another step says why
+        for n, source in tried.items():
+            for note in check_values.coarse(name, asset, n, source.trial):
+                yield note, list
         notes: list[str] = []
         yield f"windows of {name}", partial(_rehearse, name, asset, card, tried, notes)
         for note in notes:
@@ -128,6 +131,8 @@ def _label_problems(config: Config) -> list[str]:
 def _steps_besides_sources(config: Config, targets: Mapping[str, Output]) -> Iterator[Step]:
     state = config.agent.state
     for name, asset in config.asset.items():
+        for note in check_values.twice(name, asset):
+            yield note, list
         if asset.inspection and asset.inspection.path:
             station = Station(name, asset.inspection, state)
             yield f"inspection of {name}", partial(station.check, _knows(config, asset))

@@ -3,15 +3,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from statistics import median, pstdev
+
+import numpy as np
 
 from ..config.schema import AssetConfig, TagConfig
-from ..types import Reading
+from ..types import Batch, Reading
 from ..windows.assembler import values_of
-from ..windows.channel import Channel
+from ..windows.channel import LARGEST, Channel
 from ..windows.facts import ChannelFacts
 from ..windows.intake import Intake
 
+FEW = 10  # values that say nothing of their spread
+STEPS = 10  # in which a usual change should be seen
 NUMERIC = ("channels.", "targets.")
 
 
@@ -39,3 +45,31 @@ def _numeric(assets: Mapping[str, AssetConfig]) -> Iterator[tuple[str, str, TagC
         for key, tag in asset.tags().items():
             if key.startswith(NUMERIC) or key == "shaft_rpm":
                 yield name, key.partition(".")[2] or key, tag
+
+
+def twice(name: str, asset: AssetConfig) -> Iterator[str]:
+    """Each value that several channels of an asset read: most likely one of them should read another."""
+    read: dict[tuple[str, str, int | None], list[str]] = {}
+    for channel, tag in asset.channels.items():
+        read.setdefault((tag.source, tag.tag, tag.index), []).append(channel)
+    for (source, tag_name, _), channels in read.items():
+        if len(channels) > 1:
+            yield f"asset {name}: the channels {', '.join(channels)} all read tag {tag_name} of source {source}"
+
+
+def coarse(name: str, asset: AssetConfig, source: str, batches: Sequence[Batch]) -> Iterator[str]:
+    """Each channel whose values lie so far from 0 that 32 bits, with which models calculate, lose their changes."""
+    values: dict[str, list[float]] = {}
+    for batch in batches:
+        for reading in batch.readings:
+            if isinstance(reading.value, (int, float)) and math.isfinite(reading.value):
+                values.setdefault(reading.tag, []).append(float(reading.value))
+    for channel, tag in asset.channels.items():
+        there = values.get(tag.tag, ()) if tag.source == source else ()
+        spread = pstdev(there) if len(there) >= FEW else 0.0
+        step = float(np.spacing(np.float32(min(median(map(abs, there)), LARGEST)))) if spread else 0.0
+        if step > spread / STEPS:
+            yield (
+                f"asset {name}: values of {channel} of about {median(there):g} are calculated in steps of {step:g}, "
+                f"which hide changes of {spread:.3g}: subtract an offset where they come from"
+            )

@@ -107,7 +107,7 @@ def _slow(asset: str, config: AssetConfig, how: Pace) -> Iterator[str]:
 
 
 def _days(seconds: float) -> str:
-    return f"{seconds / 86400:,.1f} days".replace(".0 ", " ")
+    return f"{seconds:g} s" if seconds < 8640 else f"{seconds / 86400:,.1f} days".replace(".0 ", " ")
 
 
 def _span(ns: int) -> str:

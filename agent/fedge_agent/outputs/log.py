@@ -10,7 +10,7 @@ from typing import Annotated
 
 import msgspec
 from fedge_models.errors import StorageError
-from fedge_models.system import files
+from fedge_models.system import disk, files
 
 from .. import figures
 from ..types import Event, Output
@@ -62,5 +62,7 @@ class LogOutput(Output):
             return [f"{path.parent}: no such folder"]
         if path.is_dir():
             return [f"{path}: a folder; expected a file"]
-        place = path if path.exists() else path.parent
-        return [] if os.access(place, os.W_OK) else [files.explain(PermissionError(), place)]
+        if path.exists():
+            return [] if os.access(path, os.W_OK) else [files.explain(PermissionError(), path)]
+        problem = disk.folder_problem(path.parent)
+        return [f"{path}: cannot be made: {problem}"] if problem else []

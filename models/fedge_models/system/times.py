@@ -126,6 +126,8 @@ def find_zone(name: str) -> tzinfo:
         return UTC
     if fixed := re.fullmatch(r"([+-])(\d\d):(\d\d)", name, re.ASCII):
         minutes = int(fixed[2]) * 60 + int(fixed[3])
+        if minutes >= 24 * 60 or int(fixed[3]) > 59:
+            raise ValueError(f"{name!r} is no offset from UTC; expected -23:59 to +23:59")
         return timezone(timedelta(minutes=-minutes if fixed[1] == "-" else minutes))
     from zoneinfo import ZoneInfo
 

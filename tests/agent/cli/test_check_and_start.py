@@ -76,6 +76,8 @@ CASES = {
     "an OPC UA array": Case("not numbers, e.g. an array of 3", OPCUA, temp="ns=2;s=array", press="ns=2;s=press"),
     "an OPC UA node that is not there": Case("ns=2;s=none", OPCUA, temp="ns=2;s=none", press="ns=2;s=press"),
     "a row of no waveform": Case("index': it is the row of a waveform", tag=", index = 0"),
+    "a time zone that no place has": Case("'+25:00' is no offset from UTC", FILES + 'time_zone = "+25:00"\n'),
+    "a state folder that is a link to nothing": Case("a link to nowhere, which does not exist", state="dangling"),
     "a state folder below /proc": Case("/proc/fedge: ", state="/proc/fedge/state"),
     "a state folder that is a file": Case("a file, or below a file; expected a folder", state="data.csv"),
     "windows deleted before they are learnt from": Case("it would never decide", more='learn_after = "1000d"'),
@@ -177,6 +179,7 @@ def configured(folder: Path, models: Path, case: Case, http: str, opcua: str) ->
     rows = (f"{1_700_000_000 + i},{20 + i % 5},{i % 3},off" for i in range(200))
     (folder / "data.csv").write_text("\n".join(["time,temp,press,word", *rows, ""]))
     os.mkfifo(folder / "pipe")
+    (folder / "dangling").symlink_to("nowhere")
     with socket.socket(socket.AF_UNIX) as made:
         here = os.open(folder, os.O_RDONLY)
         made.bind(f"/proc/self/fd/{here}/socket")

@@ -131,6 +131,21 @@ def test_what_would_never_be_decided_on_fails_in_the_words_of_status(folder: Pat
     assert code == (1 if case.fails else 0) and case.words in said, said
 
 
+@pytest.mark.parametrize(("offset", "said"), [(0, False), (1e4, False), (1e9, True), (2**53, True)])
+def test_values_whose_changes_32_bits_lose_are_noted(folder: Path, offset: float, said: bool) -> None:
+    (folder / "s.csv").write_text(wide(press=lambda i: f"{offset + i % 7:.1f}"))
+    code, output = check(folder, {"s": KEYS})
+    assert code == 0 and ("subtract an offset where they come from" in output) == said, output
+
+
+def test_one_tag_for_two_channels_is_noted(folder: Path) -> None:
+    (folder / "s.csv").write_text(wide())
+    assert "all read tag" not in check(folder, {"s": KEYS})[1]
+    (folder / "gw.toml").write_text((folder / "gw.toml").read_text().replace('tag = "press"', 'tag = "temp"'))
+    output = CliRunner().invoke(main, ["check", "--config", "gw.toml"]).output
+    assert "asset pump: the channels temp, press all read tag temp of source s" in output
+
+
 @pytest.mark.parametrize(("begin", "code"), [(0, 0), (100, 0), (86_400, 1)])
 def test_two_files_of_one_machine_have_a_time_in_common(folder: Path, begin: int, code: int) -> None:
     (folder / "s.csv").write_text(wide())

@@ -451,3 +451,10 @@ def test_every_registered_plugin_keeps_the_contract(registry: dict[str, str], ba
 def test_unknown_type_is_refused_with_the_types_there_are(build: Callable[..., object]) -> None:
     with pytest.raises(ConfigError, match=r"expected one of|did you mean"):
         build("x", {"type": "nothing-like-it"}, "agent.toml")
+
+
+def test_a_log_file_in_a_folder_that_takes_none_fails_in_check(tmp_path: Path) -> None:
+    assert LogOutput("log", LogConfig(path=tmp_path / "events.jsonl")).check() == []
+    assert not list(tmp_path.iterdir())
+    (said,) = LogOutput("log", LogConfig(path=Path("/proc/events.jsonl"))).check()
+    assert said.startswith("/proc/events.jsonl: cannot be made: /proc: ")

@@ -75,6 +75,16 @@ def test_credentials_do_not_follow_a_redirect(tmp_path: Path, client: str, statu
 
 
 @pytest.mark.parametrize("client", CLIENTS)
+def test_an_answer_of_a_cache_is_not_called_a_redirect(tmp_path: Path, client: str) -> None:
+    (tmp_path / "secret").write_text("secret")
+    with (
+        CannedServer(lambda _: reply(304)) as server,
+        pytest.raises(RetryError, match="status 304: no value and no other address; a cache in between"),
+    ):
+        CLIENTS[client](server.url, tmp_path)
+
+
+@pytest.mark.parametrize("client", CLIENTS)
 def test_answer_longer_than_the_cap_is_refused(tmp_path: Path, client: str) -> None:
     (tmp_path / "secret").write_text("secret")
     long = reply(200, b'"' + b"x" * (MAX_ANSWER_BYTES - 1) + b'"')

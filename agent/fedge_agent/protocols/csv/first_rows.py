@@ -89,7 +89,7 @@ def _left_out(path: Path, form: Form, tags: Sequence[str], header: list[str]) ->
             shown = _toml(value) if isinstance(value, str) else value
             return (
                 f"has no rows: {key} = {shown} leaves out all lines behind the header, e.g. row {rows[0].number}: "
-                f"{form.delimiter.join(rows[0].cells)[:SHOWN]!r}"
+                f"{(form.delimiter or ', ').join(rows[0].cells)[:SHOWN]!r}"
             )
     return ""
 

@@ -165,10 +165,11 @@ def interpret(url: str, status: int, headers: Mapping[str, str] | Message, data:
     html = other_forms.is_page(kind, text)
     said = _CONTROL.sub(" ", pages.in_words(text) if html else text[:300])
     if 300 <= status < 400:
-        to = _CONTROL.sub(" ", (headers.get("Location") or "nowhere")[:200])
-        raise UnavailableError(
-            f"{url}: status {status}: redirects to {to}, which is not followed; set url to the right address", True
-        )
+        to = _CONTROL.sub(" ", (headers.get("Location") or "")[:200])
+        what = f"redirects to {to}, which is not followed; set url to the right address"
+        if not to:
+            what = "no value and no other address; a cache in between may answer so: let it pass these requests on"
+        raise UnavailableError(f"{url}: status {status}: {what}", True)
     if status >= 400 or status < 200:
         raise _failure(url, status, headers, said)
     if html:  # with 201 or 202 it is taken where nothing is read from it: proxies and logins answer 200
