@@ -132,11 +132,19 @@ def explain(error: OSError, path: Path, ours: Path | None = None) -> str:
         other = f"as {owner} (sudo -u {owner} ...)" if owner not in (me, "root") else "with sudo"
         given = f", or, if {me} is the user of the service, {_give(ours, owner, me)}" if ours else ""
         return f"{path}: no permission as user {me}; run this {other}{given}"
-    if path.is_symlink() and not path.exists():
-        return f"{path}: a link to {path.readlink()}, which does not exist; make that, or remove the link"
+    if (target := _dangling(path)) is not None:
+        return f"{path}: a link to {target}, which does not exist; make that, or remove the link"
     if isinstance(error, (FileExistsError, NotADirectoryError)):
         return f"{path}: a file, or below a file; expected a folder"
     return f"{path}: {error.strerror or error}"
+
+
+def _dangling(path: Path) -> Path | None:
+    """Where a link leads to that leads to nothing; None: it is none, or nobody can tell."""
+    with suppress(OSError):
+        if path.is_symlink() and not path.exists():
+            return path.readlink()
+    return None
 
 
 def explain_denied(path: Path) -> str:
