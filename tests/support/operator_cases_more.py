@@ -141,6 +141,11 @@ MORE: dict[str, Case] = {
     ),
     "SpaceToDepth": shaped(N("SpaceToDepth", ["r"], ["y"], blocksize=2), (3, 2, 2), (12, 1, 1)),
     "TopK": ([N("TopK", ["h", "k"], ["y", "i"])], {"k": ints(4)}, (4,)),
+    "DFT": shaped(N("DFT", ["r"], ["y"], axis=1), (6, 2), (6, 2)),
+    "IsInf": chosen_by(N("IsInf", ["h"], ["q"])),
+    "STFT": shaped(
+        N("STFT", ["r", "by", "window"], ["y"]), (12, 1), (5, 3, 2), by=np.int64(2), window=1 + np.abs(normal(4))
+    ),
     "Einsum": shaped(N("Einsum", ["r", "w"], ["y"], equation="btc,dc->bdt"), (3, 4), (5, 3), w=normal(5, 4)),
     "EyeLike": ([N("EyeLike", ["m"], ["e"], k=1), N("MatMul", ["h", "e"], ["y"])], {"m": normal(12, 12)}, (12,)),
     "IsNaN": chosen_by(N("IsNaN", ["h"], ["q"])),
@@ -229,6 +234,11 @@ MORE_VARIANTS: dict[str, Case] = {
         c=np.cos(normal(5, 2)),
         s2=np.sin(normal(5, 2)),
         at=ints(*[0, 2, 4] * 4).reshape(4, 3),
+    ),
+    "DFT of half a spectrum": shaped(N("DFT", ["r", "n"], ["y"], axis=1, onesided=1), (12, 1), (5, 2), n=np.int64(8)),
+    "DFT, inverse": shaped(N("DFT", ["r"], ["y"], axis=1, inverse=1), (6, 2), (6, 2)),
+    "STFT without a window, whole": shaped(
+        N("STFT", ["r", "by", "", "size"], ["y"], onesided=0), (12, 1), (3, 6, 2), by=np.int64(3), size=np.int64(6)
     ),
     "TopK smallest, positions used": (
         [

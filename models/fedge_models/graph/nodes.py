@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ModelError
 from ..ops.operator import Node
-from ..ops.registry import AS_READ, NO_GRADIENT, OPERATORS, SEVERAL
-from ..protos import FLOAT, attribute
+from ..ops.registry import AS_READ, FIRST_ONLY, NO_GRADIENT, OPERATORS, SEVERAL, SIZES
+from ..protos import DOUBLE, FLOAT, FLOAT16, attribute
 from .refusals import REFUSALS, kind_of
 
 if TYPE_CHECKING:
     import onnx
 
 SHAPES = ("Shape", "Size")  # constant for a constant, whatever its values are
+FLOATS = (FLOAT, FLOAT16, DOUBLE)
 FACTOR = ("Mul", "Div", "Pow", "Clip", "Min", "Max")
 STATISTICS, VARIANCE = slice(3, 5), slice(4, 5)  # inputs of BatchNormalization: running mean and variance
 TROUBLE = (
@@ -40,20 +41,38 @@ def chosen(model: onnx.ModelProto, patterns: str, statistics: bool, constants: C
 
     Exporters store bounds, exponents and factors as initializers. So globs match no scalars, no single value that is
     only a factor, and none of the `constants`; the exact name does. Running statistics of BatchNormalization are
-    trained only with `statistics`, sizes for Resize and initializers that no node reads never.
+    trained only with `statistics`, initializers from which no gradient comes (see `carrying`) never.
     """
     globs = [p.strip() for p in patterns.split(",")]
     running, living = running_statistics(model), [model.graph.node[i] for i in alive(model)]
     added = {n for p in living if p.op_type not in FACTOR for n in p.input}
-    read = {n for p in living for n in (p.input[:1] if p.op_type == "Resize" else p.input)}
+    carried = carrying(model)
     return [
         t.name
         for t in model.graph.initializer
         if t.data_type == FLOAT
         and (t.name in globs or (_is_weight(t, added, constants) and any(fnmatchcase(t.name, g) for g in globs)))
         and (statistics or t.name not in running)
-        and t.name in read
+        and t.name in carried
     ]
+
+
+def without_gradient(model: onnx.ModelProto, patterns: str) -> list[str]:
+    """Return the float initializers that are named exactly and are read, but from which no gradient comes."""
+    named, carried = {p.strip() for p in patterns.split(",")}, carrying(model)
+    read = {n for i in alive(model) for n in model.graph.node[i].input}
+    floats = [t.name for t in model.graph.initializer if t.data_type == FLOAT]
+    return [n for n in floats if n in named and n in read and n not in carried]
+
+
+def carrying(model: onnx.ModelProto) -> set[str]:
+    """Return every name on which an output depends smoothly: not only by a shape, an integer, a step or a size."""
+    names = {o.name for o in model.graph.output}
+    for proto in reversed(model.graph.node):
+        outputs = proto.output[:1] if proto.op_type in FIRST_ONLY else proto.output
+        if not _is_step(proto) and names.intersection(outputs):
+            names.update(n for k, n in enumerate(proto.input) if n and k not in SIZES.get(proto.op_type, ()))
+    return names
 
 
 def _is_weight(tensor: onnx.TensorProto, added: Collection[str], constants: Collection[str]) -> bool:
@@ -91,7 +110,13 @@ def led(model: onnx.ModelProto, trainable: Iterable[str]) -> set[str]:
 
 def sloped(model: onnx.ModelProto, trainable: Iterable[str]) -> set[str]:
     """Return every name through which a gradient reaches a parameter: no shapes, integers and steps."""
-    return _reached(model, set(trainable), lambda proto: proto.op_type in NO_GRADIENT)
+    return _reached(model, set(trainable), _is_step)
+
+
+def _is_step(proto: onnx.NodeProto) -> bool:
+    """Whether the outputs are shapes, integers, truth values or steps."""
+    whole = proto.op_type == "Cast" and any(a.name == "to" and a.i not in FLOATS for a in proto.attribute)
+    return whole or proto.op_type in NO_GRADIENT
 
 
 def _reached(model: onnx.ModelProto, names: set[str], ends: Callable[[onnx.NodeProto], bool]) -> set[str]:

@@ -51,6 +51,9 @@ class TrainableGraph:
         nodes.check_order(model, stored, where)
         patterns, updated = trainable or self.card.trainable, self.card.batch_norm == "updated"
         names = nodes.chosen(model, patterns, updated, self.card.constants)
+        if lost := nodes.without_gradient(model, patterns):
+            why = "the output depends on it only by a shape, a size or steps"
+            raise ModelError(f"{where}: initializer {lost[0]!r} cannot be trained: {why}; leave it out of trainable")
         if not names:
             fixed = f"; {', '.join(self.card.constants)}: only by exact name" if self.card.constants else ""
             raise ModelError(f"{where}: no float initializer matches trainable {patterns!r}{fixed}")

@@ -33,6 +33,8 @@ HEAVY = ("Conv", "ConvTranspose", "GRU", "Gemm", "LSTM", "MatMul")
 CHUNK = 4  # samples per run of the session, to bound its memory; more are no faster
 CONTROL_FLOW = ("If", "Loop", "Scan")  # might never end
 MAKES_INTEGERS = ("Shape", "Size", "ArgMax", "ArgMin", "NonZero")
+MAKES_TRUTH = ("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "IsNaN", "IsInf", "And", "Or", "Xor", "Not")
+LIKE = {"Where": 1, "CastLike": 1, "OneHot": 2}  # the input whose type the output has; others: the first
 POSITIONS = ("TopK", "MaxPool")  # that the second output gives
 
 
@@ -71,11 +73,13 @@ def cut(model: onnx.ModelProto, led: set[str], trainable_ops: Collection[str], w
 
 
 def _leave_integers(graph: onnx.GraphProto, frozen: dict[int, Any], constants: Mapping[str, onnx.TensorProto]) -> None:
-    """Move the nodes that compute shapes for the tail into it: a batch's integers cannot be cached per sample."""
+    """Move the nodes that compute shapes, positions and conditions for the tail into it: only floats are cached."""
     integers = {name for name, t in constants.items() if t.data_type not in (FLOAT, FLOAT16, DOUBLE)}
     for node in graph.node:
-        first = node.input[0] if node.input else ""
-        if node.op_type in MAKES_INTEGERS or (first in integers and node.op_type not in ("Cast", "ConstantOfShape")):
+        first = node.input[LIKE.get(node.op_type, 0)] if node.input else ""
+        if node.op_type in (*MAKES_INTEGERS, *MAKES_TRUTH) or (
+            first in integers and node.op_type not in ("Cast", "ConstantOfShape")
+        ):
             integers.update(node.output)
         if node.op_type in POSITIONS:
             integers.update(node.output[1:])

@@ -174,6 +174,12 @@ def compare(relation: Callable[..., Any]) -> Operator:
     return run
 
 
+def is_inf(node: Node, x: Array) -> tuple[Any, Backprop]:
+    """Whether each element is infinite, on the sides that `detect_negative` and `detect_positive` (1) name."""
+    low, high = bool(node.attr("detect_negative", 1)), bool(node.attr("detect_positive", 1))
+    return np.isinf(x) & ((x < 0) & low | (x > 0) & high), no_gradient
+
+
 def clip(node: Node, x: Array, low: Array | None = None, high: Array | None = None) -> tuple[Array, Backprop]:
     """x between two bounds; the gradient at a bound is that of x, as in PyTorch. Beyond it, it is the bound's."""
     y = x

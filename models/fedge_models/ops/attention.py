@@ -7,6 +7,7 @@ Scores of one query are a row. A row whose keys are all masked has the probabili
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -56,6 +57,7 @@ class _Call:
             self.values = np.concatenate([past_value, self.values], axis=2)
         self._queries = queries.reshape(len(q), groups, self._heads // groups, *queries.shape[2:])
         self._shape = (len(q), self._heads, queries.shape[2], self.keys.shape[2])  # of the scores
+        node.bound(prod(self._shape))
         self._scale = q.dtype.type(node.attr("scale", None) or queries.shape[3] ** -0.5)
         self._cap = q.dtype.type(node.attr("softcap", 0.0))
         self._stage = node.attr("qk_matmul_output_mode", 0)

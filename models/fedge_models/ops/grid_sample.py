@@ -33,6 +33,7 @@ def grid_sample(node: Node, x: Array, grid: Array) -> tuple[Array, Backprop]:
     axes = x.ndim - 2
     if node.attr("mode", b"linear") not in MODES:
         node.refuse(f"mode {node.attr('mode', b'').decode()!r} is not supported; expected linear, nearest or cubic")
+    node.bound(x.shape[1] * grid.size // max(1, axes))
     taps = [_taps(node, grid[..., axes - 1 - i], x.shape[2 + i]) for i in range(axes)]  # the last axis is first there
     batch = np.arange(len(x)).reshape(-1, *(1,) * axes)
     combined = [*product(*(range(t.at.shape[-1]) for t in taps))]

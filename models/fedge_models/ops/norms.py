@@ -40,6 +40,7 @@ def local_response_normalization(node: Node, x: Array) -> tuple[Array, Backprop]
     """ONNX LRN (Krizhevsky et al. 2012): x over a power of the squares of `size` neighbouring channels."""
     size, beta = node.attr("size", 1), x.dtype.type(node.attr("beta", 0.75))
     share = x.dtype.type(node.attr("alpha", 1e-4) / size)
+    node.bound(x.shape[1] ** 2)
     number = np.arange(x.shape[1])
     apart = number - number[:, None]
     near = ((apart >= -((size - 1) // 2)) & (apart <= size // 2)).astype(x.dtype)

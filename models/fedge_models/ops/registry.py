@@ -12,6 +12,7 @@ from . import (
     blocks,
     cumulative,
     einsum,
+    fourier,
     functions,
     grid_sample,
     indexing,
@@ -59,6 +60,7 @@ OPERATORS: dict[str, Operator] = {
     "Cos": functions.cos,
     "Cosh": functions.cosh,
     "CumSum": cumulative.cum_sum,
+    "DFT": fourier.dft,
     "DepthToSpace": blocks.depth_to_space,
     "Div": arithmetic.div,
     "Dropout": activation.dropout,
@@ -88,6 +90,7 @@ OPERATORS: dict[str, Operator] = {
     "HardSwish": activation.hard_swish,
     "Identity": shape.identity,
     "InstanceNormalization": normalization.instance_normalization,
+    "IsInf": arithmetic.is_inf,
     "IsNaN": arithmetic.compare(np.isnan),
     "LRN": norms.local_response_normalization,
     "LSTM": recurrent.lstm,
@@ -136,6 +139,7 @@ OPERATORS: dict[str, Operator] = {
     "ReverseSequence": blocks.reverse_sequence,
     "RotaryEmbedding": rotary.rotary_embedding,
     "Round": arithmetic.rounding(np.rint),
+    "STFT": fourier.stft,
     "ScatterElements": indexing.scatter_elements,
     "ScatterND": indexing.scatter_nd,
     "Selu": activation.selu,
@@ -171,10 +175,12 @@ OPERATORS: dict[str, Operator] = {
 NO_GRADIENT = frozenset(  # whose outputs are integers, truth values or steps
     {
         "And", "ArgMax", "ArgMin", "Ceil", "ConstantOfShape", "Equal", "EyeLike", "Floor", "Greater",
-        "GreaterOrEqual", "IsNaN", "Less", "LessOrEqual", "NonZero", "Not", "Or", "Round", "Shape", "Sign",
-        "Size", "Xor",
+        "GreaterOrEqual", "IsInf", "IsNaN", "Less", "LessOrEqual", "NonZero", "Not", "Or", "Round", "Shape",
+        "Sign", "Size", "Xor",
     }
 )  # fmt: skip
+FIRST_ONLY = ("Dropout", "MaxPool", "TopK")  # whose other outputs are integers or truth values
+SIZES = {"AffineGrid": (1,), "Dropout": (1,), "Resize": (1, 2, 3)}  # inputs that are sizes or rates, if floats
 SEVERAL = {"GRU": 2, "LSTM": 3, "RNN": 2, "TopK": 2}  # how many outputs; all others have one, but for these:
 AS_READ = {
     "Attention": 4,

@@ -141,3 +141,29 @@ def test_control_flow_in_the_trunk_is_refused() -> None:
     model = small(nodes, {"a": normal(4, 4), "head": normal(4, 3), "yes": np.array(True)}, (4,), (3,))
     with pytest.raises(ModelError, match=r"'branch' .*control flow"):
         TrainableGraph.load(model.SerializeToString(), "head", schemas=False)
+
+
+def test_positions_and_conditions_that_the_tail_reads_are_computed_there() -> None:
+    """The trunk's cache holds floats: a mask made from the input, and the places of the largest activations."""
+    nodes = [
+        N("Gemm", ["x", "trunk.w"], ["c"]),
+        N("Hardmax", ["c"], ["m"]),  # no gradient here
+        N("Add", ["c", "m"], ["a"]),
+        N("Greater", ["a", "zero"], ["q"]),
+        N("Not", ["q"], ["hidden"]),
+        N("TopK", ["a", "k"], ["v", "i"]),
+        N("Gemm", ["a", "head.w"], ["e"]),
+        N("Where", ["hidden", "e", "head.b"], ["f"]),
+        N("GatherElements", ["f", "i"], ["y"], axis=1),
+    ]
+    tensors = {
+        "trunk.w": normal(6, Y),
+        "head.w": normal(Y, Y),
+        "head.b": normal(Y),
+        "k": ints(3),
+        "zero": np.float32(0),
+    }
+    model, x = small(nodes, tensors, (6,), (Y,)), normal(5, 6)
+    graph = load(model, "head.*")
+    assert trunk_of(graph).outputs == ("a",) and "TopK" in graph.operators and "Not" in graph.operators
+    np.testing.assert_allclose(graph.forward(x), run_ort(model.SerializeToString(), x), rtol=1e-5, atol=1e-5)

@@ -49,7 +49,9 @@ def test_output_that_a_parameter_reaches_only_as_a_size_or_a_step_is_refused() -
     sized = [FIRST, N("Shape", ["h"], ["s"]), N("Expand", ["c", "s"], ["y"])]
     stepped = [FIRST, N("Floor", ["h"], ["y"])]
     for nodes in (sized, stepped):
-        with pytest.raises(ModelError, match="'y' does not depend on what is to be trained"):
+        with pytest.raises(
+            ModelError, match="initializer 'w' cannot be trained: the output depends on it only by a shape"
+        ):
             load(small(nodes, {**W, "c": normal(1, 1)}, (5,), (6,)), "w")
 
 
@@ -72,3 +74,24 @@ def test_transposed_convolution_to_a_larger_shape_ends_in_its_bias(group: int, s
         np.testing.assert_array_equal(y[:, :, 7], np.broadcast_to(tensors["b"], (4, 2 * group)))
     np.testing.assert_allclose(y, run_ort(model.SerializeToString(), x), rtol=1e-5, atol=1e-5)
     check_gradient(model, x)
+
+
+def test_initializer_that_only_a_step_reads_is_refused_by_name_and_left_out_of_a_pattern() -> None:
+    nodes = [FIRST, N("Mul", ["h", "by"], ["m"]), N("Floor", ["m"], ["f"]), N("Sub", ["h", "f"], ["y"])]
+    model = small(nodes, {**W, "by": normal(6)}, (5,), (6,))
+    assert [t.name for t in load(model).layout] == ["w"]
+    with pytest.raises(ModelError, match="initializer 'by' cannot be trained: the output depends on it only by"):
+        load(model, "w,by")
+
+
+def test_positions_of_the_largest_carry_no_gradient_and_the_values_do() -> None:
+    nodes = [
+        N("Mul", ["x", "by"], ["a"]),
+        N("TopK", ["a", "k"], ["v", "i"]),
+        N("GatherElements", ["x", "i"], ["g"], axis=1),
+        N("Mul", ["g", "w"], ["y"]),
+    ]
+    tensors = {"by": normal(5), "k": ints(3), "w": normal(3)}
+    assert [t.name for t in load(small(nodes, tensors, (5,), (3,))).layout] == ["w"]
+    nodes[2] = N("Identity", ["v"], ["g"])
+    assert [t.name for t in load(small(nodes, tensors, (5,), (3,))).layout] == ["by", "w"]

@@ -35,7 +35,10 @@ def tolerance(name: str) -> float:
 
     Layer normalisation of release 1.23, the last for Python 3.10, takes the variance as E[x²] - E[x]² in float32. Where
     the spread of a row is small beside its mean it is off, by up to 2e-3 in 3,000 draws of these inputs (1.32: 1e-5).
+    Its Fourier transforms are sums in float32.
     """
+    if name.startswith(("DFT", "STFT")):
+        return 1e-4
     old = tuple(map(int, onnxruntime.__version__.split(".")[:2])) < (1, 24)
     return 5e-3 if old and name.startswith("LayerNormalization") else 1e-5
 
