@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from .graph.card import Card
 from .graph.intake import read_model, with_weights
 from .graph.rows import laid_out
+from .graph.serve_check import check_served
 from .graph.starter import make_starter
 from .graph.trainable import TrainableGraph
 from .ops.operator import Array
@@ -37,7 +38,7 @@ def load(path: str | Path, card: Card | str | Path | None = None, trainable: str
     """
     found = Path(card) if isinstance(card, str) else card
     model = Model(read_model(Path(path), found, trainable), str(path))
-    model.graph.probe()
+    model.check()
     return model
 
 
@@ -62,7 +63,12 @@ class Model:
         """Read the bytes of an ONNX file with a card; `where` names it in errors. Raises ModelError."""
         self.graph = TrainableGraph.load(data, where=where)
         self.scale: Scale | None = None
-        self._data = data
+        self._data, self._where = data, where
+
+    def check(self) -> None:
+        """Run two samples in NumPy, backwards too, and in ONNX Runtime. Raises ModelError when they differ or fail."""
+        self.graph.probe()
+        check_served(self._data, self.graph, self._where)
 
     @property
     def card(self) -> Card:

@@ -11,6 +11,7 @@ from pathlib import Path
 from fedge_models.errors import FedgeError, WireError
 from fedge_models.graph.card import Card
 from fedge_models.graph.intake import PROBE_BYTES, bounded_memory, read_capped
+from fedge_models.graph.serve_check import check_served
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.privacy import budget
 from fedge_models.system import disk, files, lock, service
@@ -214,6 +215,7 @@ def _unfit(config: Config, name: str, data: bytes, where: str, notes: list[str])
         graph = TrainableGraph.load(data, where=where)
         with bounded_memory(PROBE_BYTES, where):
             graph.probe()
+            check_served(data, graph, where)
     except FedgeError as e:
         return [str(e)]
     problems, assets = [], {asset: entry for asset, entry in config.asset.items() if entry.model == name}

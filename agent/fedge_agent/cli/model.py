@@ -233,14 +233,14 @@ def evaluate(
 
 
 def _load(file: Path, card: Path | None, trainable: str | None) -> Model:
-    """Load a model and run two samples through it, in bounded memory."""
+    """Load a model and run two samples through it, in NumPy and in ONNX Runtime, in bounded memory."""
     from fedge_models.graph.intake import PROBE_BYTES, bounded_memory, read_model
     from fedge_models.model import Model
 
     malloc.return_large_blocks()
-    model = Model(read_model(file, card, trainable), str(file))
     with bounded_memory(PROBE_BYTES, str(file)):
-        model.graph.probe()
+        model = Model(read_model(file, card, trainable), str(file))
+        model.check()
     return model
 
 

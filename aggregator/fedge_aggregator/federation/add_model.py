@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fedge_models.errors import ConfigError
 from fedge_models.graph.intake import PROBE_BYTES, bounded_memory, check_fed, read_model
+from fedge_models.graph.serve_check import check_served
 from fedge_models.graph.trainable import TrainableGraph
 
 from ..authority import Authority
@@ -32,11 +33,12 @@ def add_model(
 
     Raises ModelError for a file that cannot be trained, ConfigError for a wrong card or a federation that has a model.
     """
-    data = read_model(path, card, trainable)
-    graph = TrainableGraph.load(data, where=str(path))
-    check_fed(graph.card, graph.input_shape, str(path))
     with bounded_memory(PROBE_BYTES, str(path)):
+        data = read_model(path, card, trainable)
+        graph = TrainableGraph.load(data, where=str(path))
+        check_fed(graph.card, graph.input_shape, str(path))
         graph.probe()
+        check_served(data, graph, str(path))
     digest = hashlib.sha256(data).digest()
     signer = publish.Signer(federation, digest, authority.release_key, int(config.lifetime))
     first = publish.first_release(signer, graph.params, graph.sizes, int(now))

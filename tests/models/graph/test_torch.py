@@ -13,11 +13,12 @@ import msgspec
 import numpy as np
 import onnx
 import pytest
+from fedge_models import load
 from fedge_models.graph.card import Card, Channel, WindowSpec, write_card
 from fedge_models.graph.intake import read_model
 from fedge_models.graph.trainable import TrainableGraph
 from support.counterparts import counterpart
-from support.graphs import run_ort
+from support.graphs import check_gradient, run_ort
 
 torch = counterpart("torch")
 nn = torch.nn
@@ -251,3 +252,32 @@ def test_network_exported_in_training_mode_keeps_its_batch_norm(tmp_path: Path) 
     expected = net.eval()(x).detach().numpy()
     np.testing.assert_allclose(run_ort(data, x.numpy()), expected, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(graph.forward(x.numpy()), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("exporter", EXPORTERS)
+@pytest.mark.parametrize("name", NETS)
+def test_export_with_default_arguments_takes_any_batch_and_a_gateways_windows(
+    name: str, exporter: str, tmp_path: Path
+) -> None:
+    """A batch of one, names and opset as the exporter likes them; of a fresh network many tensors are equal."""
+    kind, make = NETS[name]
+    net, shape = make().eval(), SHAPES[kind]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporters' own making
+        if exporter == "dynamo":
+            counterpart("onnxscript")
+        torch.onnx.export(
+            net, (torch.randn(1, *shape),), tmp_path / "m.onnx", dynamo=exporter == "dynamo", verbose=False
+        )
+    time_first = kind == "series"
+    length = shape[0] if time_first else shape[-1] if kind == "wave" else 1
+    count = shape[1] if time_first else shape[0] if kind != "image" else 1  # two colours: a card that says nothing
+    channels, shared = tuple(Channel(f"c{i}") for i in range(count)), ("layer.*",) if name == "shared" else ()
+    card = msgspec.structs.replace(CARD, channels=channels, window=WindowSpec(1, length, 1), shared=shared)
+    loaded = load(tmp_path / "m.onnx", card)
+    x = np.random.default_rng(1).normal(size=(5, *shape)).astype(np.float32)
+    expected = net(torch.from_numpy(x)).detach().numpy()
+    given = np.swapaxes(x, 1, 2) if time_first else x
+    np.testing.assert_allclose(loaded.graph.forward(given), expected, rtol=1e-4, atol=1e-4)
+    assert loaded.graph.shared == () or shared
+    check_gradient(onnx.ModelProto.FromString(loaded.to_bytes()), given, count=20)

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 
 from ..card import Card
 from .batch import any_batch
+from .explicit_pads import explicit_pads
 from .float32 import to_float32
+from .float_input import float_input
 from .kind import check_kind
 from .layout import as_a_gateway_feeds
 from .learners import without_ml
@@ -33,6 +35,8 @@ PASSES: tuple[Callable[[onnx.ModelProto, Card, str], bool], ...] = (
     without_ml,
     newer_opset,
     to_float32,
+    float_input,
+    explicit_pads,
     for_serving,
     as_a_gateway_feeds,
     any_batch,
