@@ -10,6 +10,7 @@ from ...protos import DOUBLE, FLOAT, FLOAT16
 from ..card import Card
 from ..nodes import alive
 from ..refusals import kind_of, refuse
+from .quantised_nodes import NODES
 
 if TYPE_CHECKING:
     import onnx
@@ -46,7 +47,7 @@ def check_kind(model: onnx.ModelProto, card: Card, where: str) -> bool:
 def _check_runtime(model: onnx.ModelProto, living: set[int], where: str) -> None:
     """Refuse a file all of whose weights a runtime stored in a form of its own."""
     for node in (model.graph.node[i] for i in sorted(living)):
-        if (kind := kind_of(node)) is not None:
+        if (kind := kind_of(node)) is not None and node.op_type not in NODES:
             refuse(kind, where, name=node.name or node.op_type, op=node.op_type, domain=node.domain)
 
 

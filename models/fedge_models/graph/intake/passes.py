@@ -22,6 +22,7 @@ from .learners import without_ml
 from .one_output import one_output
 from .opset import newer_opset
 from .outputs import choose_output
+from .quantised import dequantise
 from .shapes import output_shape, own_dimension
 from .training_mode import for_serving
 from .untie import untie
@@ -35,6 +36,7 @@ PASSES: tuple[Callable[[onnx.ModelProto, Card, str], bool], ...] = (
     without_ml,
     newer_opset,
     to_float32,
+    dequantise,
     float_input,
     explicit_pads,
     for_serving,

@@ -47,13 +47,14 @@ def read_model(path: Path, card: Card | Path | None = None, trainable: str | Non
     external = take_in(model, path)
     given = read_card_file(card) if isinstance(card, Path) else card
     found = given or read_card(model, str(path))
+    found = msgspec.structs.replace(found, trainable=trainable or found.trainable)
     changed = passes.run(model, found, str(path))
     fixed = constants(model, found, str(path))
     changed = changed or fixed != found.constants
     if card is None and trainable is None and not external and not changed and model.ir_version <= MAX_IR:
         return data
     model.ir_version = min(model.ir_version, MAX_IR)
-    kept = msgspec.structs.replace(found, trainable=trainable or found.trainable, constants=fixed, output="")
+    kept = msgspec.structs.replace(found, constants=fixed, output="")
     write_card(model, kept)
     return model.SerializeToString()
 
