@@ -79,6 +79,12 @@ def _outputs() -> onnx.ModelProto:
     return model
 
 
+def _inputs() -> onnx.ModelProto:
+    model = _file(N("MatMul", ["x", "w"], ["m"]), N("Add", ["m", "vibration"], ["y"]))
+    model.graph.input.append(helper.make_tensor_value_info("vibration", TensorProto.FLOAT, ["n", 2]))
+    return model
+
+
 def _one_value() -> onnx.ModelProto:
     return _file(N("MatMul", ["x", "w"], ["z"]), N("Tanh", ["z"], ["y"]), width=1)
 
@@ -96,6 +102,7 @@ def refused() -> dict[str, bytes]:
         "quantised": _quantised(),
         "fallback": _fallback(),
         "outputs": _outputs(),
+        "inputs": _inputs(),
         "one value": _one_value(),
     }
     return {**{k: m.SerializeToString() for k, m in made.items()}, "format": b"\x00\x00\x00\x00ORTM" + bytes(64)}

@@ -137,6 +137,15 @@ class ImageSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 @known
+class InputSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What one of a file's several inputs takes: a group of channels, or a constant (a state, a sampling rate)."""
+
+    name: str  # of the graph's input
+    channels: tuple[str, ...] = ()
+    value: float | None = None
+
+
+@known
 class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The description of a model file's input, output and training."""
 
@@ -153,6 +162,7 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     trainable: str = "*"  # globs over initializer names, comma-separated; the rest stays frozen
     constants: tuple[str, ...] = ()  # initializers that no glob trains: tables and factors, which intake finds
     shared: tuple[str, ...] = ()  # globs over initializers that several nodes read as one on purpose
+    inputs: tuple[InputSpec, ...] = ()  # of an exported file with several: what each takes; intake makes one of them
     output: str = ""  # of an exported file with several: the one to train; intake leaves out the others
     local: str = ""  # globs over trainable initializers that stay at each site and are never sent
     batch_norm: Literal["frozen", "updated"] = "frozen"  # running statistics: as delivered, or updated by training
@@ -227,6 +237,7 @@ def _input_problems(card: Card) -> list[tuple[bool, str]]:
     conditions = [c.name for c in card.channels if c.condition is not None]
     numbers = [v for c in card.channels for v in (c.centre, c.scale, c.condition) if v is not None]
     return [
+        *_group_problems(card, names),
         (not names, "channels is empty, expected at least one"),
         (len(set(names)) != len(names), f"channels repeat a name: {names}"),
         (bool(halves), f"channels {halves} have only one of centre and scale, expected both or none"),
@@ -246,6 +257,22 @@ def _input_problems(card: Card) -> list[tuple[bool, str]]:
         ),
         (not 1 <= card.window.hop <= MAX_LENGTH, f"window.hop is {card.window.hop}, expected 1 to {MAX_LENGTH}"),
     ]
+
+
+def _group_problems(card: Card, names: list[str]) -> list[tuple[bool, str]]:
+    problems = []
+    for group in card.inputs:
+        unknown = [c for c in group.channels if c not in names]
+        at = f"inputs: {group.name!r}"
+        problems.append((bool(unknown), f"{at} takes channels {unknown}, which are not among {names}"))
+        problems.append((bool(group.channels) == (group.value is not None), f"{at} needs either channels or a value"))
+    used = {c for group in card.inputs for c in group.channels}
+    left = [n for n in names if n not in used]
+    listed = [group.name for group in card.inputs]
+    problems.append((bool(card.inputs and left), f"inputs: no input takes the channels {left}"))
+    problems.append((len(set(listed)) != len(listed), f"inputs repeat a name: {listed}"))
+    problems.append((bool(card.inputs) and card.image is not None, "inputs: a picture is one input"))
+    return problems
 
 
 def _impossible(bearing: Bearing | None) -> bool:

@@ -33,6 +33,8 @@ REFUSALS = {
     "Export with dynamo=True, or replace that layer",
     "format": "this is {what}, not an ONNX file. {do}",
     "outputs": "has {count} outputs: {outputs}. Choose one on the card: output = {first!r}",
+    "inputs": "has {count} inputs: {inputs}. Say on the card what each takes: inputs = [{{ name = {first!r}, "
+    "channels = […] }}, …], or a value instead of channels for a constant",
     "one value": "gives one value for {labels} labels by {op}. Expected its logit or a Sigmoid for two labels, else a "
     "value for each label",
 }

@@ -16,6 +16,7 @@ from .batch import any_batch
 from .explicit_pads import explicit_pads
 from .float32 import to_float32
 from .float_input import float_input
+from .inputs import join_inputs
 from .kind import check_kind
 from .layout import as_a_gateway_feeds
 from .learners import without_ml
@@ -37,6 +38,7 @@ PASSES: tuple[Callable[[onnx.ModelProto, Card, str], bool], ...] = (
     newer_opset,
     to_float32,
     dequantise,
+    join_inputs,
     float_input,
     explicit_pads,
     for_serving,

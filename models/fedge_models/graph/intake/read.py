@@ -54,7 +54,7 @@ def read_model(path: Path, card: Card | Path | None = None, trainable: str | Non
     if card is None and trainable is None and not external and not changed and model.ir_version <= MAX_IR:
         return data
     model.ir_version = min(model.ir_version, MAX_IR)
-    kept = msgspec.structs.replace(found, constants=fixed, output="")
+    kept = msgspec.structs.replace(found, constants=fixed, inputs=(), output="")
     write_card(model, kept)
     return model.SerializeToString()
 

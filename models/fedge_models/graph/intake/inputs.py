@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Make one input of several: each takes its group of the card's channels, or a constant.
+
+A gateway gives one sample (channels, length), or the features of its channels one after another. The card says by
+`inputs` which channels each input takes; where every input has the name of a channel, it says so itself. States that a
+recurrent layer begins with are zero, as every window begins anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...errors import ModelError
+from ...protos import FLOAT, tensor, value_info
+from ...system.choices import hint
+from ..card import Card, InputSpec
+from ..notes import note, notes
+from ..refusals import refuse
+from .compare import copied, real_inputs
+from .runtime import dims
+
+if TYPE_CHECKING:
+    import onnx
+
+JOINED = "inputs: "  # how the note begins
+RECURRENT, STATES = ("GRU", "LSTM", "RNN"), (5, 6)  # operators, and their inputs for what they begin with
+LAST = np.iinfo(np.int64).max
+TYPES = {FLOAT: np.float32, 6: np.int32, 7: np.int64, 9: np.bool_}
+
+
+def join_inputs(model: onnx.ModelProto, card: Card, where: str) -> bool:
+    """Make one input of several, in place. Return whether there were several.
+
+    Raises ModelError when nobody says what each takes, or a group does not fit.
+    """
+    graph = model.graph
+    if any(n.startswith(JOINED) for n in notes(model)):
+        return False
+    changed = _without_states(model)
+    given = real_inputs(graph)
+    if not given or (len(given) == 1 and not card.inputs):
+        return changed
+    groups = _groups(card, given, where)
+    joint = _Joint(model, card, where)
+    for value in given:
+        joint.feed(value, groups[value.name])
+    joint.finish(given)
+    return True
+
+
+def _without_states(model: onnx.ModelProto) -> bool:
+    """Let recurrent layers begin with zero where an input was to say with what."""
+    graph, changed = model.graph, False
+    for value in real_inputs(graph):
+        readers = [(n, i) for n in graph.node for i, name in enumerate(n.input) if name == value.name]
+        if readers and all(n.op_type in RECURRENT and i in STATES for n, i in readers):
+            for node, position in readers:
+                node.input[position] = ""
+            kept = [copied(v) for v in graph.input if v.name != value.name]
+            del graph.input[:]
+            graph.input.extend(kept)
+            changed = note(model, f"state: {value.name} is zero at the beginning of each window")
+    return changed
+
+
+def _groups(card: Card, given: Sequence[onnx.ValueInfoProto], where: str) -> dict[str, InputSpec]:
+    """What each input takes, by its name."""
+    names = [v.name for v in given]
+    if card.inputs:
+        groups = {g.name: g for g in card.inputs}
+        if unknown := [n for n in groups if n not in names]:
+            raise ModelError(
+                f"{where}: card: inputs names {unknown[0]!r}, no input of the file; {hint(unknown[0], names)}"
+            )
+    else:
+        groups = {c.name: InputSpec(c.name, (c.name,)) for c in card.channels}
+        groups = groups if {*groups} == {*names} else {}
+    if missing := [n for n in names if n not in groups]:
+        listed = ", ".join(f"{v.name} ({_words(v)})" for v in given)
+        refuse("inputs", where, count=len(names), inputs=listed, first=missing[0])
+    return groups
+
+
+def _words(value: onnx.ValueInfoProto) -> str:
+    return ", ".join(str(d.dim_value or d.dim_param or "?") for d in value.type.tensor_type.shape.dim)
+
+
+class _Joint:
+    """The one input, and the nodes that give each of the old ones its part of it."""
+
+    def __init__(self, model: onnx.ModelProto, card: Card, where: str) -> None:
+        self.model, self.card, self.where = model, card, where
+        self.nodes: list[onnx.NodeProto] = []
+        self.said: list[str] = []
+        self.width = 0  # features of each channel, once an input tells
+        taken = {n for node in model.graph.node for n in (*node.input, *node.output)}
+        self.name = next(n for n in ("samples", "fedge.samples") if n not in taken)
+
+    def feed(self, value: onnx.ValueInfoProto, group: InputSpec) -> None:
+        """Give an input what its group says. Raises ModelError where it does not fit."""
+        if group.value is not None:
+            self._constant(value, group.value)
+            return
+        if value.type.tensor_type.elem_type != FLOAT:
+            raise ModelError(
+                f"{self.where}: input {value.name!r} takes integers, and channels are float32; give it a value"
+            )
+        places = [[c.name for c in self.card.channels].index(n) for n in group.channels]
+        self.said.append(f"{value.name} takes {', '.join(group.channels)}")
+        if self.card.features:
+            self._features(value, places)
+        else:
+            self._window(value, places)
+
+    def finish(self, given: Sequence[onnx.ValueInfoProto]) -> None:
+        """Replace the inputs."""
+        graph, names = self.model.graph, {v.name for v in given}
+        channels = len(self.card.channels)
+        shape = (channels * self.width,) if self.card.features else (channels, self.card.window.length)
+        nodes = [copied(n) for n in (*self.nodes, *graph.node)]
+        rest = [copied(v) for v in graph.input if v.name not in names]
+        del graph.node[:], graph.input[:], graph.value_info[:]
+        graph.node.extend(nodes)
+        graph.input.append(value_info(self.name, ("n", *shape)))
+        graph.input.extend(rest)
+        note(self.model, f"{JOINED}{'; '.join(self.said)}")
+
+    def _features(self, value: onnx.ValueInfoProto, places: list[int]) -> None:
+        """The columns of some channels; features are stored channel by channel."""
+        columns = dims(value)[-1] if len(dims(value)) == 2 else 0
+        width, rest = divmod(columns, len(places))
+        if not columns or rest or (self.width and width != self.width):
+            expected = f"{len(places)} × {self.width or 'features'}"
+            self._unfit(value, f"columns of features: {expected}")
+        self.width = width
+        self._part(value.name, [p * width + i for p in places for i in range(width)])
+
+    def _window(self, value: onnx.ValueInfoProto, places: list[int]) -> None:
+        """Some channels of a window, turned as the input declares it."""
+        channels, length = len(places), self.card.window.length
+        declared = dims(value)[1:]
+        forms: dict[tuple[int, ...], tuple[int, ...]] = {(channels, length): (), (length, channels): (0, 2, 1)}
+        for form, perm in forms.items():
+            if _fits(declared, form):
+                self._part(value.name, places, perm)
+                return
+        flat = [f for f in ((channels * length,), (1, channels, length), (channels, length, 1)) if _fits(declared, f)]
+        if not flat or (len(flat[0]) == 1 and channels > 1 and length > 1):
+            self._unfit(value, f"({channels}, {length}) or ({length}, {channels})")
+        self._part(f"{value.name}.part", places)
+        shape = self._store(f"{value.name}.shape", np.array([-1, *flat[0]], np.int64))
+        self._add("Reshape", [f"{value.name}.part", shape], value.name)
+
+    def _part(self, name: str, places: list[int], perm: tuple[int, ...] = ()) -> None:
+        """Some places of the second dimension."""
+        to = f"{name}.turned" if perm else name
+        if places == list(range(places[0], places[-1] + 1)):
+            ends = ((f"{name}.first", [places[0]]), (f"{name}.end", [places[-1] + 1]), (f"{name}.axis", [1]))
+            names = [self._store(n, np.array(v, np.int64)) for n, v in ends]
+            self._add("Slice", [self.name, *names], to)
+        else:
+            self._add("Gather", [self.name, self._store(f"{name}.places", np.array(places, np.int64))], to, axis=1)
+        if perm:
+            self._add("Transpose", [to], name, perm=perm)
+
+    def _constant(self, value: onnx.ValueInfoProto, number: float) -> None:
+        """A constant in the shape of the input; dimensions that are open are as many as there are samples."""
+        kind = TYPES.get(value.type.tensor_type.elem_type)
+        if kind is None:
+            self._unfit(value, "numbers")
+        shape, name = dims(value), value.name
+        self.said.append(f"{name} is {number:g}")
+        if all(shape):
+            self._store(name, np.full(shape, number, kind))
+            return
+        zero = self._store(f"{name}.first", np.array([0], np.int64))
+        one = self._store(f"{name}.second", np.array([1], np.int64))
+        self._add("Shape", [self.name], f"{name}.sizes")
+        self._add("Slice", [f"{name}.sizes", zero, one], f"{name}.count")
+        parts = [
+            self._store(f"{name}.{i}", np.array([n], np.int64)) if n else f"{name}.count" for i, n in enumerate(shape)
+        ]
+        self._add("Concat", parts, f"{name}.shape", axis=0)
+        self._add("Expand", [self._store(f"{name}.value", np.array(number, kind)), f"{name}.shape"], name)
+
+    def _store(self, name: str, values: NDArray[np.generic]) -> str:
+        made = tensor(name, values)
+        if values.dtype.kind not in "f" and values.dtype != np.int64:
+            from onnx import numpy_helper
+
+            made = numpy_helper.from_array(values, name)
+        self.model.graph.initializer.append(made)
+        return name
+
+    def _add(self, op: str, inputs: list[str], output: str, **attributes: object) -> None:
+        from onnx import helper
+
+        self.nodes.append(helper.make_node(op, inputs, [output], name=output, **attributes))
+
+    def _unfit(self, value: onnx.ValueInfoProto, expected: str) -> NoReturn:
+        raise ModelError(
+            f"{self.where}: input {value.name!r} takes ({_words(value)}); for its channels on the card expected the "
+            f"batch and {expected}"
+        )
+
+
+def _fits(declared: tuple[int, ...], form: tuple[int, ...]) -> bool:
+    """Whether dimensions may be those; 0 is any."""
+    return len(declared) == len(form) and all(d in (0, f) for d, f in zip(declared, form, strict=True))

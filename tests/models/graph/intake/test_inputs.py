@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Several inputs become one, of which each takes its group of the card's channels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from fedge_models.errors import ModelError
+from fedge_models.graph.card import Card, Channel, InputSpec, WindowSpec, read_card, write_card
+from fedge_models.graph.intake import read_model
+from fedge_models.graph.trainable import TrainableGraph
+from onnx import TensorProto, helper
+from support.graphs import N, check_gradient, ints, normal, small
+
+CARD = Card("regress", tuple(Channel(c) for c in ("current", "x", "y", "z")), WindowSpec(10, 8, 4))
+GROUPS = (InputSpec("power", ("current",)), InputSpec("vibration", ("x", "y", "z")))
+UNFIT = (InputSpec("power", ("current", "x")), InputSpec("vibration", ("y", "z")))
+OUT_OF_ORDER = (InputSpec("power", ("y",)), InputSpec("vibration", ("z", "current", "x")))
+ROWS = msgspec.structs.replace(CARD, features=("mean", "std"), inputs=GROUPS)
+
+
+def network(
+    power: tuple[int, ...] = (1, 8), vibration: tuple[int, ...] = (3, 8), batch: int | str = "n", opened: bool = False
+) -> onnx.ModelProto:
+    """Two branches that are flattened and joined."""
+    nodes = [
+        N("Reshape", ["power", "flat"], ["p"]),
+        N("Reshape", ["vibration", "flat"], ["v"]),
+        N("MatMul", ["p", "a"], ["pa"]),
+        N("MatMul", ["v", "b"], ["vb"]),
+        N("Tanh", ["vb"], ["t"]),
+        N("Add", ["pa", "t"], ["y"]),
+    ]
+    sizes = (int(np.prod(power)), int(np.prod(vibration)))
+    tensors = {"a": normal(sizes[0], 2), "b": normal(sizes[1], 2), "flat": ints(0, -1)}
+    model = small(nodes, tensors, (1,), (2,))
+    del model.graph.input[:]
+    for name, shape in (("power", power), ("vibration", vibration)):
+        dims = [*shape[:-1], "time"] if opened else [*shape]
+        model.graph.input.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, [batch, *dims]))
+    return model
+
+
+def taken(model: onnx.ModelProto, card: Card, folder: Path) -> bytes:
+    write_card(model, card)
+    (folder / "m.onnx").write_bytes(model.SerializeToString())
+    data = read_model(folder / "m.onnx")
+    (folder / "again.onnx").write_bytes(data)
+    assert read_model(folder / "again.onnx") == data  # both ends hash it
+    return data
+
+
+def run(model: bytes, **feeds: np.ndarray) -> np.ndarray:
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    return session.run(None, feeds)[0]
+
+
+def check(data: bytes, x: np.ndarray, expected: np.ndarray) -> TrainableGraph:
+    """The file gives what is expected, here as in ONNX Runtime, and its gradients are right."""
+    graph = TrainableGraph.load(data)
+    graph.probe()
+    np.testing.assert_allclose(run(data, samples=x), expected, atol=1e-5)
+    np.testing.assert_allclose(graph.forward(x), expected, atol=1e-5)
+    check_gradient(onnx.ModelProto.FromString(data), x)
+    return graph
+
+
+@pytest.mark.parametrize("groups", [GROUPS, OUT_OF_ORDER], ids=["in order", "out of order"])
+def test_each_input_takes_its_channels(groups: tuple[InputSpec, ...], tmp_path: Path) -> None:
+    model, x = network(), normal(5, 4, 8)
+    places = {c.name: i for i, c in enumerate(CARD.channels)}
+    feeds = {g.name: x[:, [places[c] for c in g.channels]] for g in groups}
+    expected = run(model.SerializeToString(), **feeds)
+    data = taken(model, msgspec.structs.replace(CARD, inputs=groups), tmp_path)
+    graph = check(data, x, expected)
+    assert graph.input_shape == (4, 8) and [t.name for t in graph.layout] == ["a", "b"]
+    assert read_card(onnx.ModelProto.FromString(data)).inputs == ()
+    assert any(n.startswith(f"inputs: power takes {groups[0].channels[0]}; vibration takes") for n in graph.notes)
+
+
+Turn = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+FORMS: dict[str, tuple[tuple[int, ...], tuple[int, ...], Turn]] = {
+    "time first": ((8, 1), (8, 3), lambda p, v: (p.transpose(0, 2, 1), v.transpose(0, 2, 1))),
+    "one channel without a dimension": ((8,), (3, 8), lambda p, v: (p[:, 0], v)),
+    "pictures of one row": ((1, 1, 8), (1, 3, 8), lambda p, v: (p[:, None], v[:, None])),
+    "one more dimension": ((1, 8, 1), (3, 8, 1), lambda p, v: (p[..., None], v[..., None])),
+}
+
+
+@pytest.mark.parametrize("how", FORMS)
+def test_input_is_turned_as_it_is_declared(how: str, tmp_path: Path) -> None:
+    power, vibration, turn = FORMS[how]
+    model, x = network(power, vibration), normal(5, 4, 8)
+    p, v = turn(x[:, :1], x[:, 1:])
+    expected = run(model.SerializeToString(), power=p, vibration=v)
+    check(taken(model, msgspec.structs.replace(CARD, inputs=GROUPS), tmp_path), x, expected)
+
+
+def test_open_time_and_a_fixed_batch_are_taken(tmp_path: Path) -> None:
+    x = normal(5, 4, 8)
+    for model in (network(opened=True), network(batch=1)):
+        rows = [run(model.SerializeToString(), power=r[None, :1], vibration=r[None, 1:]) for r in x]
+        check(taken(model, msgspec.structs.replace(CARD, inputs=GROUPS), tmp_path), x, np.concatenate(rows))
+
+
+def test_features_are_given_channel_by_channel(tmp_path: Path) -> None:
+    model, x = network((2,), (6,)), normal(5, 8)  # two features of one channel, and of three
+    expected = run(model.SerializeToString(), power=x[:, :2], vibration=x[:, 2:])
+    assert check(taken(model, ROWS, tmp_path), x, expected).input_shape == (8,)
+
+
+def test_inputs_that_have_the_names_of_channels_need_no_key(tmp_path: Path) -> None:
+    model, x = network((1, 8), (1, 8)), normal(5, 2, 8)
+    card = msgspec.structs.replace(CARD, channels=(Channel("vibration"), Channel("power")))
+    expected = run(model.SerializeToString(), power=x[:, 1:], vibration=x[:, :1])
+    check(taken(model, card, tmp_path), x, expected)
+
+
+def test_constant_is_stored(tmp_path: Path) -> None:
+    """A scalar (a rate), a state of fixed size, and one with as many rows as there are samples."""
+    model, x = network(), normal(5, 4, 8)
+    nodes = [
+        N("Cast", ["rate"], ["r"], to=TensorProto.FLOAT),
+        N("Mul", ["y", "r"], ["z"]),
+        N("Add", ["z", "fixed"], ["u"]),
+        N("Add", ["u", "open"], ["out"]),
+    ]
+    model.graph.node.extend(nodes)
+    model.graph.output[0].name = "out"
+    for name, kind, shape in (
+        ("rate", TensorProto.INT64, []), ("fixed", TensorProto.FLOAT, [1, 2]), ("open", TensorProto.FLOAT, ["n", 2]),
+    ):  # fmt: skip
+        model.graph.input.append(helper.make_tensor_value_info(name, kind, shape))
+    feeds = {"rate": np.array(3), "fixed": np.full((1, 2), 0.5, np.float32), "open": np.full((5, 2), 2, np.float32)}
+    expected = run(model.SerializeToString(), power=x[:, :1], vibration=x[:, 1:], **feeds)
+    values = (InputSpec("rate", value=3), InputSpec("fixed", value=0.5), InputSpec("open", value=2))
+    data = taken(model, msgspec.structs.replace(CARD, inputs=(*GROUPS, *values)), tmp_path)
+    graph = TrainableGraph.load(data, "a,b")
+    graph.probe()
+    np.testing.assert_allclose(graph.forward(x), expected, atol=1e-5)
+    np.testing.assert_allclose(run(data, samples=x), expected, atol=1e-5)
+    assert any("rate is 3" in n for n in graph.notes)
+
+
+def test_state_of_a_recurrent_layer_begins_with_zero(tmp_path: Path) -> None:
+    nodes = [
+        N("Transpose", ["x"], ["t"], perm=[2, 0, 1]),
+        N("LSTM", ["t", "w", "r", "", "", "h0", "c0"], ["", "h"], hidden_size=3),
+        N("Squeeze", ["h", "first"], ["s"]),
+        N("Gemm", ["s", "head"], ["y"]),
+    ]
+    tensors = {"w": normal(1, 12, 4), "r": normal(1, 12, 3), "first": ints(0), "head": normal(3, 2)}
+    model, x = small(nodes, tensors, (4, 8), (2,)), normal(5, 4, 8)
+    for name in ("h0", "c0"):
+        model.graph.input.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, "n", 3]))
+    zero = np.zeros((1, 5, 3), np.float32)
+    expected = run(model.SerializeToString(), x=x, h0=zero, c0=zero)
+    data = taken(model, CARD, tmp_path)
+    np.testing.assert_allclose(run(data, x=x), expected, atol=1e-5)
+    graph = TrainableGraph.load(data)
+    np.testing.assert_allclose(graph.forward(x), expected, atol=1e-5)
+    assert {"state: h0 is zero at the beginning of each window"} <= {*graph.notes}
+
+
+@pytest.mark.parametrize(
+    ("card", "expected"),
+    [
+        (CARD, r"has 2 inputs: power \(n, 1, 8\), vibration \(n, 3, 8\)\. Say on the card .* name = 'power'"),
+        (
+            msgspec.structs.replace(CARD, inputs=(GROUPS[0], InputSpec("vibrations", ("x", "y", "z")))),
+            "inputs names 'vibrations', no input of the file; did you mean 'vibration'",
+        ),
+        (
+            msgspec.structs.replace(CARD, inputs=UNFIT),
+            r"input 'power' takes \(n, 1, 8\); .* expected the batch and \(2, 8\) or \(8, 2\)",
+        ),
+        (
+            msgspec.structs.replace(CARD, features=("mean",), inputs=GROUPS),
+            r"input 'power' takes \(n, 1, 8\); .* columns of features",
+        ),
+    ],
+    ids=["nobody says", "another name", "another number", "windows for features"],
+)  # fmt: skip
+def test_groups_that_do_not_fit_are_refused(card: Card, expected: str, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=expected):
+        taken(network(), card, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("groups", "expected"),
+    [
+        ((InputSpec("power", ("current",)),), r"no input takes the channels \['x', 'y', 'z'\]"),
+        ((*GROUPS, InputSpec("more", ("w",))), r"'more' takes channels \['w'\], which are not among"),
+        ((*GROUPS, InputSpec("more")), "'more' needs either channels or a value"),
+        ((*GROUPS, GROUPS[0]), "inputs repeat a name"),
+    ],
+    ids=["channels left", "unknown channel", "nothing", "twice"],
+)
+def test_card_whose_groups_are_wrong_is_refused(groups: tuple[InputSpec, ...], expected: str, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=expected):
+        taken(network(), msgspec.structs.replace(CARD, inputs=groups), tmp_path)
+
+
+def test_integers_are_no_channels(tmp_path: Path) -> None:
+    model = network()
+    model.graph.input[0].type.tensor_type.elem_type = TensorProto.INT64
+    with pytest.raises(ModelError, match="input 'power' takes integers, and channels are float32"):
+        taken(model, msgspec.structs.replace(CARD, inputs=GROUPS), tmp_path)
