@@ -146,6 +146,22 @@ MORE: dict[str, Case] = {
     "STFT": shaped(
         N("STFT", ["r", "by", "window"], ["y"]), (12, 1), (5, 3, 2), by=np.int64(2), window=1 + np.abs(normal(4))
     ),
+    **{
+        name: ([N(name, ["n"], ["t"]), N("Mul", ["h", "t"], ["y"])], {"n": np.int64(12)}, (12,))
+        for name in ("BlackmanWindow", "HammingWindow", "HannWindow")
+    },
+    "Col2Im": shaped(
+        N("Col2Im", ["r", "image", "block"], ["y"]), (4, 3), (2, 4, 1), image=ints(4, 1), block=ints(2, 1)
+    ),
+    "MaxUnpool": (
+        [
+            N("Reshape", ["h", "s"], ["r"]),
+            N("MaxPool", ["r"], ["p", "i"], kernel_shape=[2], strides=[2]),
+            N("MaxUnpool", ["p", "i"], ["y"], kernel_shape=[2], strides=[2]),
+        ],
+        {"s": ints(0, 2, 6)},
+        (2, 6),
+    ),
     "Einsum": shaped(N("Einsum", ["r", "w"], ["y"], equation="btc,dc->bdt"), (3, 4), (5, 3), w=normal(5, 4)),
     "EyeLike": ([N("EyeLike", ["m"], ["e"], k=1), N("MatMul", ["h", "e"], ["y"])], {"m": normal(12, 12)}, (12,)),
     "IsNaN": chosen_by(N("IsNaN", ["h"], ["q"])),

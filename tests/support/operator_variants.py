@@ -154,6 +154,7 @@ OPSETS = {
     **dict.fromkeys(["Resize linear, antialias", "Resize cubic, antialias", "Resize within a size"], 18),
     **dict.fromkeys([n for n in ALL if n.startswith(("Attention", "RotaryEmbedding"))], 23),
     "Attention that sees no future": 17,
+    "Col2Im": 18,
     "AffineGrid": 20,
     "ScatterElements by max": 18,
     "ScatterElements by min": 18,

@@ -27,6 +27,8 @@ from . import (
     rotary,
     selection,
     shape,
+    signal_windows,
+    unpool,
 )
 from .conv import operator, transposed
 from .operator import Operator
@@ -47,11 +49,13 @@ OPERATORS: dict[str, Operator] = {
     "Attention": attention.attention,
     "AveragePool": pool.average_pool,
     "BatchNormalization": normalization.batch_normalization,
+    "BlackmanWindow": signal_windows.cosines(0.42, -0.5, 0.08),
     "Cast": shape.cast,
     "CastLike": shape.cast_like,
     "Ceil": arithmetic.rounding(np.ceil),
     "Celu": activation.celu,
     "Clip": arithmetic.clip,
+    "Col2Im": unpool.col2im,
     "Compress": selection.compress,
     "Concat": shape.concat,
     "ConstantOfShape": shape.constant_of_shape,
@@ -86,6 +90,8 @@ OPERATORS: dict[str, Operator] = {
     "GreaterOrEqual": arithmetic.compare(np.greater_equal),
     "GridSample": grid_sample.grid_sample,
     "GroupNormalization": normalization.group_normalization,
+    "HammingWindow": signal_windows.cosines(25 / 46, -21 / 46),
+    "HannWindow": signal_windows.cosines(0.5, -0.5),
     "HardSigmoid": activation.hard_sigmoid,
     "HardSwish": activation.hard_swish,
     "Identity": shape.identity,
@@ -105,6 +111,7 @@ OPERATORS: dict[str, Operator] = {
     "MatMul": linear.matmul,
     "Max": arithmetic.max_,
     "MaxPool": pool.max_pool,
+    "MaxUnpool": unpool.max_unpool,
     "Mean": arithmetic.mean,
     "MeanVarianceNormalization": norms.mean_variance_normalization,
     "Min": arithmetic.min_,
@@ -174,9 +181,9 @@ OPERATORS: dict[str, Operator] = {
 }
 NO_GRADIENT = frozenset(  # whose outputs are integers, truth values or steps
     {
-        "And", "ArgMax", "ArgMin", "Ceil", "ConstantOfShape", "Equal", "EyeLike", "Floor", "Greater",
-        "GreaterOrEqual", "IsInf", "IsNaN", "Less", "LessOrEqual", "NonZero", "Not", "Or", "Round", "Shape",
-        "Sign", "Size", "Xor",
+        "And", "ArgMax", "ArgMin", "BlackmanWindow", "Ceil", "ConstantOfShape", "Equal", "EyeLike", "Floor",
+        "Greater", "GreaterOrEqual", "HammingWindow", "HannWindow", "IsInf", "IsNaN", "Less", "LessOrEqual",
+        "NonZero", "Not", "Or", "Round", "Shape", "Sign", "Size", "Xor",
     }
 )  # fmt: skip
 FIRST_ONLY = ("Dropout", "MaxPool", "TopK")  # whose other outputs are integers or truth values
