@@ -138,7 +138,7 @@ def show(file: Path, card: Path | None, trainable: str | None, batch: int, as_js
 
     from ..learning import workbench
 
-    graph = _load(file, card, trainable).graph
+    graph = _load(file, card, trainable, told=False).graph
     table = workbench.describe(graph)
     spent = workbench.cost(graph, batch, time.perf_counter, default_rng(0))
     table |= {k: float(f"{v:.3g}") for k, v in spent._asdict().items()}
@@ -232,8 +232,11 @@ def evaluate(
     _figures({"figures": workbench.evaluate(model, samples, everything=True)}, as_json)
 
 
-def _load(file: Path, card: Path | None, trainable: str | None) -> Model:
-    """Load a model and run two samples through it, in NumPy and in ONNX Runtime, in bounded memory."""
+def _load(file: Path, card: Path | None, trainable: str | None, told: bool = True) -> Model:
+    """Load a model and run two samples through it, in NumPy and in ONNX Runtime, in bounded memory.
+
+    told: show what was changed in the file.
+    """
     from fedge_models.graph.intake import PROBE_BYTES, bounded_memory, read_model
     from fedge_models.model import Model
 
@@ -241,6 +244,9 @@ def _load(file: Path, card: Path | None, trainable: str | None) -> Model:
     with bounded_memory(PROBE_BYTES, str(file)):
         model = Model(read_model(file, card, trainable), str(file))
         model.check()
+    if told:
+        for note in model.graph.notes:
+            click.echo(f"{file}: {note}", err=True)
     return model
 
 

@@ -39,6 +39,8 @@ def model_add(federation: str, file: Path, card: Path | None, trainable: str | N
     check_federation(config, federation)
     store, keys, settings = open_store(config), authority(config), config.federation[federation]
     graph = add_model(store, keys, federation, settings, file, time.time(), card, trainable)
+    for note in graph.notes:
+        click.echo(f"{file}: {note}", err=True)
     click.echo(f"{federation}: {graph.card.task} model of {graph.params.size} trainable parameters, release 1")
 
 

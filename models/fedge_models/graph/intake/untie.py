@@ -132,15 +132,19 @@ def _copied(source: str, found: list[Reader], card: Card, fixed: set[str]) -> li
         first = next((r for r in found if not r.of_batch_norm), found[0])
         return [r for r in found if r is not first and r.of_batch_norm]
     named = [r for r in found if r.name == source] or found
-    if part := [r for r in named if fixed.issuperset(r.node.input)]:  # a weight's own arithmetic
-        return [r for r in found if r not in part]
     first = next((r for r in named if not (r.of_batch_norm and r.position in STATISTICS)), named[0])
-    rest = [r for r in found if r is not first]
-    uses = [module(r.node) for r in found if not r.of_batch_norm]
-    looped = {m for m in uses if m and uses.count(m) >= LOOP}
-    if module(first.node) in looped:
-        return [r for r in rest if r.of_batch_norm or module(r.node) != module(first.node)]
-    return rest
+    kept = [r for r in named if fixed.issuperset(r.node.input)] or [first]  # a weight's own arithmetic
+    uses = [_user(source, r) for r in found if not r.of_batch_norm]
+    looped = {u for u in (_user(source, r) for r in kept) if u and uses.count(u) >= LOOP}
+    kept += [r for r in found if not r.of_batch_norm and _user(source, r) in looped]
+    return [r for r in found if r not in kept]
+
+
+def _user(source: str, reader: Reader) -> str:
+    """The module that a reader belongs to; torch's older exporter numbers the calls of one: `cell`, `cell_1`, ..."""
+    found, owner = module(reader.node), source.rpartition(".")[0]
+    numbered = found.removeprefix(f"{owner}_") if owner and reader.node.name.startswith("/") else found
+    return owner if numbered != found and numbered.isdigit() and reader.name == source else found
 
 
 def _copy(graph: onnx.GraphProto, tensor: onnx.TensorProto, reader: Reader, taken: set[str]) -> str:

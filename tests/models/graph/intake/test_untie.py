@@ -124,6 +124,13 @@ def test_layer_that_a_module_repeats_is_a_loop_over_time_and_stays_one(tmp_path:
     check_gradient(onnx.ModelProto.FromString(data), normal(5, 6))
 
 
+def test_calls_of_a_cell_that_the_exporter_numbers_are_a_loop_too(tmp_path: Path) -> None:
+    names = ["/cell/MatMul", *(f"/cell_{i}/MatMul" for i in range(1, 5))]
+    nodes = [N("MatMul", [f"h{i}" if i else "x", "cell.w"], [f"h{i + 1}"], name=n) for i, n in enumerate(names)]
+    data = taken(network(*nodes, N("Tanh", ["h5"], ["n"]), **{"cell.w": 0.4 * normal(6, 6)}), tmp_path)
+    assert set(trained(data)) == {"cell.w", "head.weight"}
+
+
 def test_what_a_weight_is_computed_from_stays_one(tmp_path: Path) -> None:
     """Weight normalisation (Salimans and Kingma 2016): the direction is read for its length, and as itself."""
     nodes = [
