@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 
 MATRICES = {"MatMul": (0, 1), "Gemm": (1,), "Conv": (1,), "Einsum": (0, 1)}  # where a Fourier matrix may be read
 ELEMENTWISE = ("Add", "Sub", "Mul", "Div")
-LAYOUT = ("Cast", "Expand", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
+LAYOUT = (
+    *("Cast", "Concat", "Expand", "Flatten", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze"),
+    *("Transpose", "Unsqueeze"),
+)
 FEWEST = 8  # samples of a wave: fewer could be weights by chance
 EXACT = 1e-3  # relative error of a wave's recurrence, far below that of any weights
 WITHIN = 0.9  # of a row's energy within two bins of its peak: a wave under a window
@@ -62,7 +65,9 @@ def _seen(model: onnx.ModelProto, stored: dict[str, onnx.TensorProto], where: st
             if all(n in stored and sum(d > 1 for d in stored[n].dims) <= 1 for n in others):
                 yield from ((n, "a factor of the input, as of a scaler") for n in others)
                 raw.update(node.output)
-        elif node.op_type in LAYOUT and node.input[0] in raw:
+        elif (
+            node.op_type in LAYOUT and node.input[0] in raw and (node.op_type != "Concat" or raw.issuperset(node.input))
+        ):
             raw.update(node.output)
     for name, tensor in stored.items():
         nodes = reads.get(name, [])

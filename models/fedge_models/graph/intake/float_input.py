@@ -30,7 +30,7 @@ def float_input(model: onnx.ModelProto, card: Card, where: str) -> bool:
         if kind in FLOATS or not kind:
             continue
         readers = [n for n in graph.node if value.name in n.input]
-        if not readers or not all(_to_float(n) for n in readers):
+        if not readers or not all(to_float(n) for n in readers):
             uses = ", ".join(dict.fromkeys(n.op_type for n in readers)) or "nothing"
             raise ModelError(
                 f"{where}: the input {value.name!r} is {NAMES.get(kind, f'of type {kind}')} and is read by {uses}; a "
@@ -42,5 +42,6 @@ def float_input(model: onnx.ModelProto, card: Card, where: str) -> bool:
     return changed
 
 
-def _to_float(node: onnx.NodeProto) -> bool:
+def to_float(node: onnx.NodeProto) -> bool:
+    """Whether a node turns integers into float32."""
     return node.op_type == "Cast" and any(a.name == "to" and attribute(a) == FLOAT for a in node.attribute)

@@ -21,6 +21,7 @@ from ..card import Card, InputSpec
 from ..notes import note, notes
 from ..refusals import refuse
 from .compare import copied, real_inputs
+from .float_input import to_float
 from .runtime import dims
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 JOINED = "inputs: "  # how the note begins
 RECURRENT, STATES = ("GRU", "LSTM", "RNN"), (5, 6)  # operators, and their inputs for what they begin with
-LAST = np.iinfo(np.int64).max
+LAYOUT = ("Concat", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
 TYPES = {FLOAT: np.float32, 6: np.int32, 7: np.int64, 9: np.bool_}
 
 
@@ -105,10 +106,9 @@ class _Joint:
         if group.value is not None:
             self._constant(value, group.value)
             return
-        if value.type.tensor_type.elem_type != FLOAT:
-            raise ModelError(
-                f"{self.where}: input {value.name!r} takes integers, and channels are float32; give it a value"
-            )
+        if value.type.tensor_type.elem_type != FLOAT and not _becomes_float(self.model.graph, value.name):
+            at = f"{self.where}: input {value.name!r}"
+            raise ModelError(f"{at} takes integers, and channels are float32; give it a value")
         places = [[c.name for c in self.card.channels].index(n) for n in group.channels]
         self.said.append(f"{value.name} takes {', '.join(group.channels)}")
         if self.card.features:
@@ -206,6 +206,14 @@ class _Joint:
             f"{self.where}: input {value.name!r} takes ({_words(value)}); for its channels on the card expected the "
             f"batch and {expected}"
         )
+
+
+def _becomes_float(graph: onnx.GraphProto, name: str) -> bool:
+    """Whether integers are only laid out before they become float32."""
+    readers = [n for n in graph.node if name in n.input]
+    return bool(readers) and all(
+        to_float(n) or (n.op_type in LAYOUT and all(_becomes_float(graph, o) for o in n.output)) for n in readers
+    )
 
 
 def _fits(declared: tuple[int, ...], form: tuple[int, ...]) -> bool:

@@ -7,7 +7,7 @@ the same; that is held in ONNX Runtime. Trees, kernels and categories are refuse
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,14 +23,16 @@ if TYPE_CHECKING:
     import onnx
 
 DOMAIN = "ai.onnx.ml"
+INTEGERS = (6, 7)
+CALCULATES = ("Binarizer", "LinearClassifier", "LinearRegressor", "Normalizer", "Scaler")
 SUM_AXES, OTHER_AXES = 13, 18  # opsets from which axes are an input
 
 
 class Builder:
     """The nodes and tensors that take the place of one node."""
 
-    def __init__(self, graph: onnx.GraphProto, node: onnx.NodeProto, opset: int) -> None:
-        self.graph, self.node, self.opset = graph, node, opset
+    def __init__(self, graph: onnx.GraphProto, node: onnx.NodeProto, opset: int, kinds: Mapping[str, int]) -> None:
+        self.graph, self.node, self.opset, self.kinds = graph, node, opset, kinds
         self.given: dict[str, Any] = {a.name: attribute(a) for a in node.attribute}
         self.made: list[onnx.NodeProto] = []
         self.result = next(o for o in reversed(node.output) if o)  # the scores, where a label comes first
@@ -169,9 +171,13 @@ def without_ml(model: onnx.ModelProto, card: Card, where: str) -> bool:
         return False
     feeds = samples(model, card)
     before = results(model, feeds)
+    kinds, opset = _kinds(model), stated_opset(model)
     nodes: list[onnx.NodeProto] = []
     for node in graph.node:
-        nodes += _replaced(graph, node, stated_opset(model), where) if node.domain == DOMAIN else [copied(node)]
+        if node.domain == DOMAIN:
+            nodes += _replaced(Builder(graph, node, opset, kinds), where)
+        else:
+            nodes.append(copied(node))
     kept = [copied(o) for o in model.opset_import if o.domain != DOMAIN]
     del graph.node[:], graph.value_info[:], model.opset_import[:]
     graph.node.extend(nodes)
@@ -182,11 +188,19 @@ def without_ml(model: onnx.ModelProto, card: Card, where: str) -> bool:
     return True
 
 
-def _replaced(graph: onnx.GraphProto, node: onnx.NodeProto, opset: int, where: str) -> list[onnx.NodeProto]:
+def _kinds(model: onnx.ModelProto) -> dict[str, int]:
+    """The element types of values, where they can be known."""
+    from onnx import shape_inference
+
+    known = shape_inference.infer_shapes(model).graph
+    return {v.name: v.type.tensor_type.elem_type for v in (*known.input, *known.value_info)}
+
+
+def _replaced(builder: Builder, where: str) -> list[onnx.NodeProto]:
+    node = builder.node
     name = f"{where}: node {node.name or node.op_type!r} ({node.op_type} of {DOMAIN})"
     if node.op_type not in MADE:
         raise ModelError(f"{name} cannot be trained; expected one of {', '.join(MADE)}. Export the steps behind it")
-    builder = Builder(graph, node, opset)
     try:
         builder.end(MADE[node.op_type](builder, _as_floats(builder)))
     except (KeyError, ValueError, TypeError) as e:
@@ -195,7 +209,6 @@ def _replaced(graph: onnx.GraphProto, node: onnx.NodeProto, opset: int, where: s
 
 
 def _as_floats(b: Builder) -> str:
-    """The node's first input; cast, where it is an input of the graph that takes integers."""
+    """The node's first input; cast where it is of integers."""
     x = b.node.input[0]
-    kinds = {v.name: v.type.tensor_type.elem_type for v in b.graph.input}
-    return b.add("Cast", x, to=FLOAT) if kinds.get(x, FLOAT) != FLOAT else x
+    return b.add("Cast", x, to=FLOAT) if b.kinds.get(x, FLOAT) in INTEGERS and b.node.op_type in CALCULATES else x

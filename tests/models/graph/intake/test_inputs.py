@@ -212,3 +212,29 @@ def test_integers_are_no_channels(tmp_path: Path) -> None:
     model.graph.input[0].type.tensor_type.elem_type = TensorProto.INT64
     with pytest.raises(ModelError, match="input 'power' takes integers, and channels are float32"):
         taken(model, msgspec.structs.replace(CARD, inputs=GROUPS), tmp_path)
+
+
+def test_columns_of_a_table_are_inputs(tmp_path: Path) -> None:
+    """As skl2onnx exports a pipeline over a table: a column each, some of integers, joined and scaled inside."""
+    names = [c.name for c in CARD.channels]
+    nodes = [
+        N("Concat", names[:2], ["front"], axis=1),
+        N("Cast", ["front"], ["front_"], to=TensorProto.FLOAT),
+        N("Concat", ["front_", *names[2:]], ["all"], axis=1),
+        N("Sub", ["all", "offset"], ["c"]),
+        N("Div", ["c", "scale"], ["s"]),
+        N("Gemm", ["s", "w"], ["y_"]),
+    ]
+    model = small(nodes, {"offset": normal(4), "scale": 1 + normal(4) ** 2, "w": normal(4, 2)}, (1,), (2,))
+    model.graph.output[0].name = "y_"
+    del model.graph.input[:]
+    for i, name in enumerate(names):
+        kind = TensorProto.INT64 if i < 2 else TensorProto.FLOAT
+        model.graph.input.append(helper.make_tensor_value_info(name, kind, ["n", 1]))
+    x = np.round(normal(5, 4) * 3)
+    expected = run(
+        model.SerializeToString(), **{n: x[:, i : i + 1].astype("i8" if i < 2 else "f4") for i, n in enumerate(names)}
+    )
+    data = taken(model, msgspec.structs.replace(CARD, features=("mean",)), tmp_path)
+    graph = check(data, x, expected)
+    assert [t.name for t in graph.layout] == ["w"]  # factors of the scaler are no parameters
