@@ -59,7 +59,9 @@ def results(model: onnx.ModelProto, feeds: Values | None, names: Sequence[str] =
 
 
 def check_same(before: Values | None, after: Values | None, what: str, where: str, tolerance: float = 1e-4) -> None:
-    """Raise ModelError where the outputs that both have differ; nothing can be said where one could not be run."""
+    """Raise ModelError where outputs differ; nothing can be said where the original could not be run."""
+    if before is not None and after is None:
+        raise ModelError(f"{where}: {what} gives a graph that ONNX Runtime cannot run; export it again with opset 17")
     for name in {*(before or {})} & {*(after or {})}:
         old, new = np.asarray((before or {})[name]), np.asarray((after or {})[name])
         if old.dtype.kind != "f":

@@ -30,6 +30,7 @@ LAYOUT = (
     *("Cast", "Concat", "Expand", "Flatten", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze"),
     *("Transpose", "Unsqueeze"),
 )
+SCALER = "a factor of the input, as of a scaler"
 FEWEST = 8  # samples of a wave: fewer could be weights by chance
 EXACT = 1e-3  # relative error of a wave's recurrence, far below that of any weights
 WITHIN = 0.9  # of a row's energy within two bins of its peak: a wave under a window
@@ -51,6 +52,14 @@ def constants(model: onnx.ModelProto, card: Card, where: str) -> tuple[str, ...]
         if name not in found:
             found[name] = what
             note(model, f"not a parameter: {name} is {what}; patterns leave it out, its exact name trains it")
+    scalers = [n for n, what in found.items() if what == SCALER]
+    if scalers and card.image is None and any(c.scale is None for c in card.channels):
+        note(
+            model,
+            f"scaler: {', '.join(scalers)} scale the input, and each site standardises it before: the file sees other "
+            "values than it was made with. Export the steps behind, and put its mean and scale on the card (centre, "
+            "scale of each channel)",
+        )
     return tuple(t.name for t in model.graph.initializer if t.name in found)
 
 
@@ -63,7 +72,7 @@ def _seen(model: onnx.ModelProto, stored: dict[str, onnx.TensorProto], where: st
         if node.op_type in ELEMENTWISE and raw.intersection(node.input):
             others = [n for n in node.input if n not in raw]
             if all(n in stored and sum(d > 1 for d in stored[n].dims) <= 1 for n in others):
-                yield from ((n, "a factor of the input, as of a scaler") for n in others)
+                yield from ((n, SCALER) for n in others)
                 raw.update(node.output)
         elif (
             node.op_type in LAYOUT and node.input[0] in raw and (node.op_type != "Concat" or raw.issuperset(node.input))

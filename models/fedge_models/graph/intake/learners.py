@@ -144,7 +144,8 @@ def _binarizer(b: Builder, x: str) -> str:
 
 
 def _columns(b: Builder, x: str) -> str:
-    return b.add("Gather", x, b.node.input[1], axis=-1)
+    places = b.add("Reshape", b.node.input[1], b.store("flat", np.array([-1], np.int64)))  # one of them is a row, too
+    return b.add("Gather", x, places, axis=-1)
 
 
 def _joined(b: Builder, x: str) -> str:

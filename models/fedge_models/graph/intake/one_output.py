@@ -29,6 +29,7 @@ LINEAR = (
     "Add", "BatchNormalization", "Concat", "Conv", "Div", "Einsum", "Flatten", "Gather", "Gemm", "GlobalAveragePool",
     "MatMul", "Mul", "ReduceMean", "ReduceSum", "Reshape", "Slice", "Squeeze", "Sub", "Sum", "Transpose", "Unsqueeze",
 )  # fmt: skip
+BOUNDED = ("Clip", "Erf", "HardSigmoid", "Sin", "Softsign", "Tanh")
 LEAST = 1e-7  # probability: what is below counts as this, so that its logarithm is finite
 SHAPED = ("Flatten", "Identity", "Cast", "Reshape", "Squeeze", "Unsqueeze")
 
@@ -62,7 +63,10 @@ def one_output(model: onnx.ModelProto, card: Card, where: str) -> bool:
         name = _without_sigmoid(graph, name, makers, where)
         note(model, "output: the logits before the sigmoids, of which each label had one; here exactly one label holds")
     else:
-        return _stated(graph, name, classes, width)
+        op = _through_shapes(name, makers)[1]
+        text = f"output: ends in {op}, whose values are bounded; as logits they keep all probabilities near each other"
+        said = op in BOUNDED and note(model, f"{text}. Export what goes into it")
+        return _stated(graph, name, classes, width) or said
     _set_output(graph, name, classes)
     prune(graph)
     return True

@@ -125,6 +125,11 @@ REGRESSORS = {
         N("ArrayFeatureExtractor", ["x", "columns"], ["h"], domain=ML),
         regressor("h", width=2),
     ],
+    "one column": [
+        N("Constant", [], ["column"], value_int=2),
+        N("ArrayFeatureExtractor", ["x", "column"], ["h"], domain=ML),
+        regressor("h", width=1),
+    ],
     "joined": [
         ml("Scaler", offset=[1.0], scale=[0.5]),
         N("FeatureVectorizer", ["x", "h"], ["j"], domain=ML, inputdimensions=[3, 3]),
@@ -158,8 +163,17 @@ def test_missing_values_are_replaced_as_before(tmp_path: Path) -> None:
 def test_factors_of_a_scaler_are_no_parameters(tmp_path: Path) -> None:
     model = graph(*REGRESSORS["scaler"])
     model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 1
-    layout = TrainableGraph.load(taken(model, 0, tmp_path)).layout
-    assert [t.name for t in layout] == ["reg.weight", "reg.bias"]
+    trained = TrainableGraph.load(taken(model, 0, tmp_path))
+    assert [t.name for t in trained.layout] == ["reg.weight", "reg.bias"]
+    assert any(n.startswith("scaler: Scaler.offset, Scaler.scale scale the input") for n in trained.notes)
+
+
+def test_scaler_behind_channels_that_every_site_scales_alike_is_no_question(tmp_path: Path) -> None:
+    model = graph(*REGRESSORS["scaler"])
+    model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 1
+    write_card(model, msgspec.structs.replace(CARD, channels=tuple(Channel(c, centre=0, scale=1) for c in "abc")))
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+    assert not any(n.startswith("scaler: ") for n in TrainableGraph.load(read_model(tmp_path / "m.onnx")).notes)
 
 
 @pytest.mark.parametrize(

@@ -148,3 +148,9 @@ def test_probabilities_are_trained_as_what_they_are(how: str, tmp_path: Path) ->
     np.testing.assert_allclose(run_ort(data, x), expected, atol=1e-5)
     np.testing.assert_allclose(probabilities(graph.logits(x)), expected, atol=1e-5)
     check_gradient(onnx.ModelProto.FromString(data), x)
+
+
+@pytest.mark.parametrize("op", ["Tanh", "HardSigmoid"])
+def test_bounded_values_taken_for_logits_are_said(op: str, tmp_path: Path) -> None:
+    data = taken(network(N(op, ["z"], ["y"]), y=(3,), width=3), THREE, tmp_path)
+    assert any(f"ends in {op}, whose values are bounded" in n for n in TrainableGraph.load(data).notes)
