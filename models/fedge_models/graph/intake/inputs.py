@@ -41,7 +41,7 @@ def join_inputs(model: onnx.ModelProto, card: Card, where: str) -> bool:
     graph = model.graph
     if any(n.startswith(JOINED) for n in notes(model)):
         return False
-    changed = _without_states(model)
+    changed = _without_states(model, {g.name for g in card.inputs})
     given = real_inputs(graph)
     if not given or (len(given) == 1 and not card.inputs):
         return changed
@@ -53,12 +53,12 @@ def join_inputs(model: onnx.ModelProto, card: Card, where: str) -> bool:
     return True
 
 
-def _without_states(model: onnx.ModelProto) -> bool:
-    """Let recurrent layers begin with zero where an input was to say with what."""
+def _without_states(model: onnx.ModelProto, listed: set[str]) -> bool:
+    """Let recurrent layers begin with zero where an input that the card does not list was to say with what."""
     graph, changed = model.graph, False
     for value in real_inputs(graph):
         readers = [(n, i) for n in graph.node for i, name in enumerate(n.input) if name == value.name]
-        if readers and all(n.op_type in RECURRENT and i in STATES for n, i in readers):
+        if value.name not in listed and readers and all(n.op_type in RECURRENT and i in STATES for n, i in readers):
             for node, position in readers:
                 node.input[position] = ""
             kept = [copied(v) for v in graph.input if v.name != value.name]
@@ -174,8 +174,12 @@ class _Joint:
             self._unfit(value, "numbers")
         shape, name = dims(value), value.name
         self.said.append(f"{name} is {number:g}")
+        if not shape:
+            self._store(name, np.array(number, kind))
+            return
+        scalar = self._store(f"{name}.value", np.array(number, kind))  # which no pattern trains
         if all(shape):
-            self._store(name, np.full(shape, number, kind))
+            self._add("Expand", [scalar, self._store(f"{name}.shape", np.array(shape, np.int64))], name)
             return
         zero = self._store(f"{name}.first", np.array([0], np.int64))
         one = self._store(f"{name}.second", np.array([1], np.int64))
@@ -185,7 +189,7 @@ class _Joint:
             self._store(f"{name}.{i}", np.array([n], np.int64)) if n else f"{name}.count" for i, n in enumerate(shape)
         ]
         self._add("Concat", parts, f"{name}.shape", axis=0)
-        self._add("Expand", [self._store(f"{name}.value", np.array(number, kind)), f"{name}.shape"], name)
+        self._add("Expand", [scalar, f"{name}.shape"], name)
 
     def _store(self, name: str, values: NDArray[np.generic]) -> str:
         made = tensor(name, values)

@@ -21,6 +21,7 @@ CATEGORIES = ("CategoryMapper", "DictVectorizer", "OneHotEncoder")
 TEXT = ("RegexFullMatch", "StringConcat", "StringNormalizer", "StringSplit", "TfIdfVectorizer")
 IDS = ("attention_mask", "decoder_input_ids", "input_ids", "token_ids", "token_type_ids")
 STRING, INTEGERS = 8, (6, 7)
+DYNAMIC = "DynamicQuantize"  # with a range over the whole batch: what one sample gives depends on the others
 FLOATS = (FLOAT, FLOAT16, DOUBLE, 16)
 WORDS = 1000  # rows of a table from which on it is a vocabulary, and no set of recipes or machines
 AS_THEY_ARE = ("Cast", "Clip", "Flatten", "Identity", "Max", "Min", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
@@ -37,6 +38,8 @@ def check_kind(model: onnx.ModelProto, card: Card, where: str) -> bool:
             refuse("kernel", where, op=node.op_type)
         if position in living and node.op_type in CATEGORIES:
             refuse("categories", where, op=node.op_type)
+        if position in living and node.domain and node.op_type.startswith(DYNAMIC):
+            refuse("quantised", where, name=node.name or node.op_type, op=node.op_type, domain=node.domain)
         if position in living and any(a.HasField("g") or a.graphs for a in node.attribute):
             refuse("control flow", where, name=node.name or node.op_type, op=node.op_type)
     if not any(t.data_type in FLOATS and math.prod(t.dims) > 1 for t in model.graph.initializer):

@@ -5,7 +5,8 @@ Every quantised value is taken as the real value that it means: weights are dequ
 graph runs (QuantizeLinear, QLinearConv, dynamic quantisation) is not rounded any more. Quantisers leave out Relu and
 Clip where the range of the 8-bit values does the same, so the range stays, as Clip; at the graph's input and output,
 where nothing can have been left out but a Relu, only a bound at zero stays.
-A graph none of whose quantised weights is to be trained stays as it is: a frozen trunk runs in ONNX Runtime.
+A graph none of whose quantised weights is to be trained stays as it is: a frozen trunk runs in ONNX Runtime. But for
+dynamic quantisation, whose range is that of a whole batch, so that what one sample gives depends on the others.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ def dequantise(model: onnx.ModelProto, card: Card, where: str) -> bool:
     work = Work(model)
     names = [work.name(n.input[i]) for n in model.graph.node for i in weights_of(n)]
     globs = [p.strip() for p in card.trainable.split(",")]
-    if not any(fnmatchcase(name, g) for name in names if name for g in globs):
+    dynamic = any(n.op_type == "DynamicQuantizeLinear" for n in model.graph.node)
+    if not dynamic and not any(fnmatchcase(name, g) for name in names if name for g in globs):
         return False
     _replace(work, where)
     prune(model.graph)

@@ -16,9 +16,11 @@ if TYPE_CHECKING:
 
 PLAIN = {"QLinearAdd": "Add", "QLinearMul": "Mul"}  # of com.microsoft, with two quantised values
 SINGLE = {
+    "QLinearAveragePool": "AveragePool",
     "QLinearGlobalAveragePool": "GlobalAveragePool",
     "QLinearLeakyRelu": "LeakyRelu",
     "QLinearSigmoid": "Sigmoid",
+    "QLinearSoftmax": "Softmax",
 }
 WEIGHTS = {  # inputs that may be stored quantised tensors
     "ConvInteger": (1,),
@@ -47,11 +49,18 @@ def _quantize(work: Work, node: onnx.NodeProto) -> None:
     source = node.input[0]
     dequantised = {o for n in work.graph.node if node.output[0] in n.input for o in n.output}
     end = source in work.ends or bool(work.ends & dequantised) or _before_softmax(work, dequantised)
-    work.within(source, node.input[1], _input(node, 2), node.output[0], end)
+    maker = work.makers.get(source)
+    if end and maker is not None and maker.op_type in ("Sigmoid", "Softmax"):
+        work.same(source, node.output[0])
+    else:
+        work.within(source, node.input[1], _input(node, 2), node.output[0], end)
 
 
 def _before_softmax(work: Work, names: set[str]) -> bool:
-    return any(n.op_type == "Softmax" and set(n.output) & work.ends and names & {*n.input} for n in work.graph.node)
+    return any(
+        n.op_type in ("QLinearSoftmax", "Softmax") and set(n.output) & work.ends and names & {*n.input}
+        for n in work.graph.node
+    )
 
 
 def _dequantize(work: Work, node: onnx.NodeProto) -> None:
@@ -138,7 +147,7 @@ def _one(work: Work, node: onnx.NodeProto) -> None:
     x, _, _, ys, yz = node.input
     if _given(node, "channels_last", 0):
         raise ValueError("channels are last")
-    _ranged(work, node, SINGLE[node.op_type], [x], ys, yz, leave=("channels_last",))
+    _ranged(work, node, SINGLE[node.op_type], [x], ys, yz, leave=("channels_last", "opset"))
 
 
 def _concat(work: Work, node: onnx.NodeProto) -> None:
@@ -165,6 +174,7 @@ NODES: dict[str, Callable[[Work, Any], None]] = {
     "MatMulInteger": _integers,
     "QGemm": _qgemm,
     "QLinearAdd": _two,
+    "QLinearAveragePool": _one,
     "QLinearConcat": _concat,
     "QLinearConv": _qlinear_conv,
     "QLinearGlobalAveragePool": _one,
@@ -172,5 +182,6 @@ NODES: dict[str, Callable[[Work, Any], None]] = {
     "QLinearMatMul": _qlinear_matmul,
     "QLinearMul": _two,
     "QLinearSigmoid": _one,
+    "QLinearSoftmax": _one,
     "QuantizeLinear": _quantize,
 }

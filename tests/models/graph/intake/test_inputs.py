@@ -141,8 +141,9 @@ def test_constant_is_stored(tmp_path: Path) -> None:
     expected = run(model.SerializeToString(), power=x[:, :1], vibration=x[:, 1:], **feeds)
     values = (InputSpec("rate", value=3), InputSpec("fixed", value=0.5), InputSpec("open", value=2))
     data = taken(model, msgspec.structs.replace(CARD, inputs=(*GROUPS, *values)), tmp_path)
-    graph = TrainableGraph.load(data, "a,b")
+    graph = TrainableGraph.load(data)
     graph.probe()
+    assert [t.name for t in graph.layout] == ["a", "b"]
     np.testing.assert_allclose(graph.forward(x), expected, atol=1e-5)
     np.testing.assert_allclose(run(data, samples=x), expected, atol=1e-5)
     assert any("rate is 3" in n for n in graph.notes)
@@ -166,6 +167,21 @@ def test_state_of_a_recurrent_layer_begins_with_zero(tmp_path: Path) -> None:
     graph = TrainableGraph.load(data)
     np.testing.assert_allclose(graph.forward(x), expected, atol=1e-5)
     assert {"state: h0 is zero at the beginning of each window"} <= {*graph.notes}
+
+
+def test_state_that_the_card_lists_is_what_it_says(tmp_path: Path) -> None:
+    nodes = [
+        N("Transpose", ["x"], ["t"], perm=[2, 0, 1]),
+        N("GRU", ["t", "w", "r", "", "", "h0"], ["", "h"], hidden_size=3),
+        N("Squeeze", ["h", "first"], ["y"]),
+    ]
+    model = small(nodes, {"w": normal(1, 9, 4), "r": normal(1, 9, 3), "first": ints(0)}, (4, 8), (3,))
+    model.graph.input.append(helper.make_tensor_value_info("h0", TensorProto.FLOAT, [1, "n", 3]))
+    x = normal(5, 4, 8)
+    expected = run(model.SerializeToString(), x=x, h0=np.full((1, 5, 3), 0.5, np.float32))
+    inputs = (InputSpec("x", ("current", "x", "y", "z")), InputSpec("h0", value=0.5))
+    data = taken(model, msgspec.structs.replace(CARD, inputs=inputs), tmp_path)
+    np.testing.assert_allclose(run(data, samples=x), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize(
