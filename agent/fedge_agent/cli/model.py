@@ -237,11 +237,11 @@ def _load(file: Path, card: Path | None, trainable: str | None, told: bool = Tru
 
     told: show what was changed in the file.
     """
-    from fedge_models.graph.intake import PROBE_BYTES, bounded_memory, read_model
+    from fedge_models.graph.intake import bounded_memory, read_model, room_for
     from fedge_models.model import Model
 
     malloc.return_large_blocks()
-    with bounded_memory(PROBE_BYTES, str(file)):
+    with bounded_memory(room_for(file), str(file)):
         model = Model(read_model(file, card, trainable), str(file))
         model.check()
     if told:

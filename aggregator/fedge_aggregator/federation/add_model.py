@@ -7,7 +7,7 @@ import hashlib
 from pathlib import Path
 
 from fedge_models.errors import ConfigError
-from fedge_models.graph.intake import PROBE_BYTES, bounded_memory, check_fed, read_model
+from fedge_models.graph.intake import bounded_memory, check_fed, read_model, room_for
 from fedge_models.graph.serve_check import check_served
 from fedge_models.graph.trainable import TrainableGraph
 
@@ -33,7 +33,7 @@ def add_model(
 
     Raises ModelError for a file that cannot be trained, ConfigError for a wrong card or a federation that has a model.
     """
-    with bounded_memory(PROBE_BYTES, str(path)):
+    with bounded_memory(room_for(path), str(path)):
         data = read_model(path, card, trainable)
         graph = TrainableGraph.load(data, where=str(path))
         check_fed(graph.card, graph.input_shape, str(path))

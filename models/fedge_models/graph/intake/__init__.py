@@ -3,7 +3,7 @@
 
 from .file import read_capped
 from .layout import check_fed
-from .memory import PROBE_BYTES, bounded_memory
+from .memory import PROBE_BYTES, bounded_memory, room_for
 from .read import MAX_IR, read_card_file, read_model, with_weights
 
 __all__ = [
@@ -14,5 +14,6 @@ __all__ = [
     "read_capped",
     "read_card_file",
     "read_model",
+    "room_for",
     "with_weights",
 ]

@@ -32,53 +32,56 @@ def any_batch(model: onnx.ModelProto, card: Card, where: str) -> bool:
 
     Raises ModelError when a graph whose batch is variable mixes its samples.
     """
-    before = model.SerializeToString(deterministic=True)
-    given, batch = single_input(model), 1
+    given = single_input(model)
     shape = dims(given) if given is not None else ()
-    if given is not None and shape and shape[0]:
-        batch = shape[0]
-    original: onnx.ModelProto = messages().ModelProto()
-    original.CopyFrom(model)
-    _declare(model)
-    if given is not None and len(shape) > 1 and 0 not in shape[1:]:
-        _free(model, original, batch, shape[1:], where)
-    return model.SerializeToString(deterministic=True) != before
+    batch = shape[0] if shape and shape[0] else 1
+    whole = given is not None and len(shape) > 1 and 0 not in shape[1:]
+    alone = _alone(model, batch, shape[1:], where) if whole else None
+    changed = _declare(model)
+    return (alone is not None and _free(model, alone, batch, shape[1:], where)) or changed
 
 
-def _declare(model: onnx.ModelProto) -> None:
-    """Say that the first dimension is any."""
+def _declare(model: onnx.ModelProto) -> bool:
+    """Say that the first dimension is any. Return whether it was fixed."""
     stored = {t.name for t in model.graph.initializer}
-    for value in (*model.graph.input, *model.graph.output):
-        shape = value.type.tensor_type.shape.dim
-        if value.name not in stored and len(shape) and shape[0].dim_value:
-            shape[0].dim_param = "n"
-            del model.graph.value_info[:]  # shapes of inner values, inferred for the fixed batch
+    values = [v for v in (*model.graph.input, *model.graph.output) if v.name not in stored]
+    fixed = [v for v in values if len(d := v.type.tensor_type.shape.dim) and d[0].dim_value]
+    for value in fixed:
+        value.type.tensor_type.shape.dim[0].dim_param = "n"
+    if fixed:  # shapes of inner values, inferred for the fixed batch
+        del model.graph.value_info[:]
+    return bool(fixed)
 
 
-def _free(model: onnx.ModelProto, original: onnx.ModelProto, batch: int, shape: tuple[int, ...], where: str) -> None:
-    """Replace what holds the batch inside, if anything does."""
+def _alone(model: onnx.ModelProto, batch: int, shape: tuple[int, ...], where: str) -> Values | None:
+    """What the file as it came gives for two batches of its own size, joined; None when it cannot be run."""
     given = single_input(model)
     assert given is not None
-    one, two = samples(shape, batch), samples(shape, batch, seed=1)
     try:
-        opened = session(original.SerializeToString(), where)
-        alone = [run(opened, {given.name: x}, where) for x in (one, two)]
+        opened = session(model.SerializeToString(), where)
+        found = [run(opened, {given.name: samples(shape, batch, seed)}, where) for seed in (0, 1)]
     except ModelError:  # the check of what serves says why
-        return
-    expected = {n: _joined([a[n] for a in alone], batch) for n in alone[0]}
-    if (right := _gives(model, given.name, np.concatenate([one, two]), expected, where)) is not None and right:
-        return
-    traced = _known(original, given.name, one, where)
+        return None
+    return {n: _joined([a[n] for a in found], batch) for n in found[0]}
+
+
+def _free(model: onnx.ModelProto, expected: Values, batch: int, shape: tuple[int, ...], where: str) -> bool:
+    """Replace what holds the batch inside, if anything does. Return whether it did."""
+    given = single_input(model)
+    assert given is not None
+    both = np.concatenate([samples(shape, batch, seed) for seed in (0, 1)])
+    right = _gives(model, given.name, both, expected, where)
+    traced = _known(model, given.name, both[:batch], where) if not right else None
     if traced is None:
-        return
+        return False
     choices: list[int] = []
     for _ in range(TRIES):
         made, tried = _attempt(model, given.name, traced, batch, choices)
-        if made is not None and _gives(made, given.name, np.concatenate([one, two]), expected, where):
+        if made is not None and _gives(made, given.name, both, expected, where):
             prune(made.graph)
             model.CopyFrom(made)
             note(model, f"batch: exported for a batch of {batch}; it takes any now, with the same results")
-            return
+            return True
         if not _next(choices, tried.options):
             break
     if right is False:
@@ -86,6 +89,7 @@ def _free(model: onnx.ModelProto, original: onnx.ModelProto, batch: int, shape: 
             f"{where}: gives for two samples at once something else than for each of them alone: it mixes the samples "
             "of a batch. Export it with a variable batch, in PyTorch dynamic_shapes={'x': {0: 'batch'}} for the input x"
         )
+    return False
 
 
 def _joined(parts: list[np.ndarray], batch: int) -> np.ndarray:
@@ -104,13 +108,13 @@ def _gives(model: onnx.ModelProto, name: str, x: np.ndarray, expected: Values, w
     return all(len(found[n]) == len(x) and close(found[n], wanted[n]) for n in expected if found[n].ndim)
 
 
-def _known(original: onnx.ModelProto, name: str, x: np.ndarray, where: str) -> Values | None:
+def _known(model: onnx.ModelProto, name: str, x: np.ndarray, where: str) -> Values | None:
     """Every value of the graph for one batch, stored tensors among them; None when it cannot be run."""
     try:
-        made = trace(original, {name: x}, where)
+        made = trace(model, {name: x}, where)
     except ModelError:
         return None
-    stored = {n: values(t) for n, t in tensors(original).items()}
+    stored = {n: values(t) for n, t in tensors(model).items()}
     return {**stored, **made, name: x}
 
 

@@ -8,9 +8,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from google.protobuf.message import EncodeError
+
 from ...errors import ModelError
 
 PROBE_BYTES = 1 << 30
+COPIES = 8  # of the file, at most, in sessions and messages at a time
+
+
+def room_for(path: Path) -> int:
+    """How much memory trying a file may take, with the weights beside it."""
+    beside = (path, path.with_name(f"{path.name}.data"), path.with_suffix(".data"))
+    return PROBE_BYTES + COPIES * sum(p.stat().st_size for p in set(beside) if p.is_file())
 
 
 @contextmanager
@@ -25,7 +34,7 @@ def bounded_memory(more: int, where: str) -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_AS, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
     try:
         yield
-    except MemoryError as e:
+    except (MemoryError, EncodeError) as e:
         raise ModelError(f"{where}: needs more than {more >> 20} MiB for two samples; a gateway cannot train it") from e
     finally:
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
