@@ -96,8 +96,10 @@ def _forms(card: Card, wanted: tuple[int, ...]) -> Iterator[Form]:
         return
     channels, time = wanted
     yield Form((time, channels), (0, 2, 1), "windows (time, channels)")
-    if channels == 1:
+    if channels == 1 and time > 1:
         yield Form((time,), (), "windows (time)")
+    if time == 1 and any(c.condition is not None for c in card.channels):  # conditions are found in windows
+        yield Form((channels,), (), "rows (channels)")
     for words, shape in (("(1, channels, time)", (1, channels, time)), ("(channels, 1, time)", (channels, 1, time))):
         yield Form(shape, (), f"windows {words}")
     yield Form((channels, time, 1), (), "windows (channels, time, 1)")

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import onnx
 import onnxruntime
@@ -210,6 +211,17 @@ def test_card_that_does_not_fit_the_graph_is_refused_with_both_shapes(name: str,
 def test_card_with_one_channel_may_hold_the_place_of_a_table(tmp_path: Path) -> None:
     """Such a model is trained from a file of arrays; no gateway takes it, which `check` says."""
     assert TrainableGraph.load(taken(dense((6,)), card(1, 1), tmp_path)).input_shape == (6,)
+
+
+def test_row_of_a_table_is_fed_as_it_is_but_for_operating_conditions(tmp_path: Path) -> None:
+    """A window of one sample has no dimension of time to standardise over, except where conditions are looked for."""
+    model, x = dense((C,)), normal(60, C)
+    plain = Model(taken(model, card(C, 1), tmp_path))
+    assert plain.graph.input_shape == (C,) and plain.fit_scale(x[..., None]).mean.shape == (C,)
+    told = (Channel("c0", condition=0.5), Channel("c1"), Channel("c2"))
+    recipes = Model(taken(model, msgspec.structs.replace(card(C, 1), channels=told), tmp_path))
+    assert recipes.graph.input_shape == (C, 1) and recipes.fit_scale(x).conditions is not None
+    assert np.isfinite(recipes.score(x)).all()
 
 
 UNDECLARED: dict[str, tuple[list[onnx.NodeProto], tuple[int, ...], Card]] = {
