@@ -110,7 +110,7 @@ def in_words(error: Exception) -> str:
     if isinstance(error, ssl.SSLCertVerificationError) and error.verify_code in OUT_OF_TIME:
         now = datetime.fromtimestamp(time.time(), timezone.utc)
         return f"{text}; this machine's clock says {now:%Y-%m-%d %H:%M} UTC: set it if that is wrong"
-    if isinstance(error, ssl.SSLError) and error.reason in NO_TLS:
+    if isinstance(error, ssl.SSLError) and getattr(error, "reason", None) in NO_TLS:
         return (
             "what listens there speaks no TLS: plain HTTP answers at https; set url to http://, or to the port with TLS"
         )

@@ -40,6 +40,7 @@ from .settings import Server
 
 MAX_ANSWER_BYTES = 1024 * 1024
 _IN_ADDRESSES = "%/:?#[]@!$&'()*+,;=~"  # what stays as it is written (RFC 3986); letters such as ü are quoted
+NOT_MODIFIED = 304
 GONE = 410
 LONGEST_ASKED_S = 3600  # a target that asks to wait longer is asked again after this
 Expect = Literal["json", "value", "no page", "anything"]
@@ -166,9 +167,9 @@ def interpret(url: str, status: int, headers: Mapping[str, str] | Message, data:
     said = _CONTROL.sub(" ", pages.in_words(text) if html else text[:300])
     if 300 <= status < 400:
         to = _CONTROL.sub(" ", (headers.get("Location") or "")[:200])
-        what = f"redirects to {to}, which is not followed; set url to the right address"
-        if not to:
-            what = "no value and no other address; a cache in between may answer so: let it pass these requests on"
+        what = f"redirects to {to or 'no address'}, which is not followed; set url to the right address"
+        if status == NOT_MODIFIED:
+            what = "no value, because nothing was modified; a cache in between may say so: let it pass requests on"
         raise UnavailableError(f"{url}: status {status}: {what}", True)
     if status >= 400 or status < 200:
         raise _failure(url, status, headers, said)
