@@ -11,12 +11,15 @@ of BatchNormalization never share.
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
 from ...errors import ModelError
-from ...protos import FLOAT
+from ...protos import FLOAT, values
 from ...system.choices import hint
 from ..card import Card
 from ..notes import note
@@ -58,9 +61,9 @@ def untie(model: onnx.ModelProto, card: Card, where: str) -> bool:
             if source in stored and stored[source].data_type == FLOAT and len(stored[source].dims):
                 readers.setdefault(source, []).append(Reader(node, position, name))
     taken = {*stored, *(n for node in graph.node for n in (*node.input, *node.output))} - {*merged}
-    changed, fixed = bool(merged), _without_input(graph)
+    changed, fixed, loops = bool(merged), _without_input(graph), _loops(stored, readers)
     for source, found in readers.items():
-        copied = _copied(source, found, card, fixed)
+        copied = _copied(source, found, card, fixed, loops)
         made = [_copy(graph, stored[source], reader, taken) for reader in copied]
         for reader in found:
             if reader not in copied:
@@ -126,7 +129,18 @@ def _check_listed(card: Card, names: set[str], where: str) -> None:
             )
 
 
-def _copied(source: str, found: list[Reader], card: Card, fixed: set[str]) -> list[Reader]:
+def _loops(stored: Mapping[str, onnx.TensorProto], readers: Mapping[str, list[Reader]]) -> set[str]:
+    """Modules that read one tensor many times, and not because it is all zeros or all ones, as fresh ones are."""
+    found = set()
+    for source, read in readers.items():
+        uses = Counter(_user(source, r) for r in read if not r.of_batch_norm)
+        many = {user for user, count in uses.items() if user and count >= LOOP}
+        if many and np.ptp(values(stored[source])) > 0:
+            found |= many
+    return found
+
+
+def _copied(source: str, found: list[Reader], card: Card, fixed: set[str], loops: set[str]) -> list[Reader]:
     """The readers that get a copy. The others go on with the tensor itself."""
     if any(fnmatchcase(n, glob) for glob in card.shared for n in {source, *(r.name for r in found)}):
         first = next((r for r in found if not r.of_batch_norm), found[0])
@@ -134,8 +148,7 @@ def _copied(source: str, found: list[Reader], card: Card, fixed: set[str]) -> li
     named = [r for r in found if r.name == source] or found
     first = next((r for r in named if not (r.of_batch_norm and r.position in STATISTICS)), named[0])
     kept = [r for r in named if fixed.issuperset(r.node.input)] or [first]  # a weight's own arithmetic
-    uses = [_user(source, r) for r in found if not r.of_batch_norm]
-    looped = {u for u in (_user(source, r) for r in kept) if u and uses.count(u) >= LOOP}
+    looped = loops.intersection(_user(source, r) for r in kept)
     kept += [r for r in found if not r.of_batch_norm and _user(source, r) in looped]
     return [r for r in found if r not in kept]
 

@@ -124,6 +124,15 @@ def test_layer_that_a_module_repeats_is_a_loop_over_time_and_stays_one(tmp_path:
     check_gradient(onnx.ModelProto.FromString(data), normal(5, 6))
 
 
+def test_equal_biases_of_one_module_are_no_loop(tmp_path: Path) -> None:
+    """Four gates written by hand, with biases of zero: one module reads the merged tensor four times."""
+    nodes = [N("MatMul", ["x", f"w{i}"], [f"m{i}"], name=f"/cell/MatMul_{i}") for i in range(4)]
+    nodes += [N("Add", [f"m{i}", "cell.b0"], [f"g{i}"], name=f"/cell/Add_{i}") for i in range(4)]
+    nodes += [N("Sum", [f"g{i}" for i in range(4)], ["s"]), N("Tanh", ["s"], ["n"])]
+    tensors = {f"w{i}": normal(6, 6) for i in range(4)} | {"cell.b0": ZEROS}
+    assert len(trained(taken(network(*nodes, **tensors), tmp_path))) == 4 + 4 + 1
+
+
 def test_calls_of_a_cell_that_the_exporter_numbers_are_a_loop_too(tmp_path: Path) -> None:
     names = ["/cell/MatMul", *(f"/cell_{i}/MatMul" for i in range(1, 5))]
     nodes = [N("MatMul", [f"h{i}" if i else "x", "cell.w"], [f"h{i + 1}"], name=n) for i, n in enumerate(names)]
