@@ -41,7 +41,8 @@ def labels(card: Card, n: int) -> np.ndarray:
 
 def test_public_names() -> None:
     assert sorted(fedge_models.__all__) == [
-        *("Card", "Channel", "ConfigError", "DataError", "FedgeError", "FitReport", "ImageSpec", "Model", "ModelError"),
+        *("Card", "Channel", "ConfigError", "DataError", "FedgeError", "FitReport"),
+        *("ImageSpec", "InputSpec", "Model", "ModelError"),
         *("Objective", "Target", "TrainingConfig", "WindowSpec", "__version__", "load", "starter"),
     ]
     for name in fedge_models.__all__:

@@ -89,6 +89,34 @@ def _one_value() -> onnx.ModelProto:
     return _file(N("MatMul", ["x", "w"], ["z"]), N("Tanh", ["z"], ["y"]), width=1)
 
 
+def _mixed() -> onnx.ModelProto:
+    """Exported for a batch of one, over which it takes a mean."""
+    mean = N("ReduceMean", ["m"], ["mean"], axes=[0], keepdims=1)
+    model = _file(N("MatMul", ["x", "w"], ["m"]), mean, N("Add", ["m", "mean"], ["y"]))
+    for value in (model.graph.input[0], model.graph.output[0]):
+        value.type.tensor_type.shape.dim[0].dim_value = 1
+    return model
+
+
+def _integers() -> onnx.ModelProto:
+    model = _file(N("Gather", ["w", "x"], ["h"]), N("ReduceMean", ["h"], ["y"], axes=[1], keepdims=0))
+    model.graph.input[0].type.tensor_type.elem_type = TensorProto.INT64
+    return model
+
+
+def _beyond() -> onnx.ModelProto:
+    wide = helper.make_tensor("double", TensorProto.DOUBLE, [4, 2], [1e40] * 8)
+    model = _file(N("Cast", ["double"], ["f"], to=TensorProto.FLOAT), N("MatMul", ["x", "f"], ["y"]))
+    model.graph.initializer.append(wide)
+    return model
+
+
+def refused_by_passes() -> dict[str, bytes]:
+    """Files that a single pass of intake refuses in words of its own."""
+    made = {"batch": _mixed(), "integers": _integers(), "beyond float32": _beyond()}
+    return {k: m.SerializeToString() for k, m in made.items()}
+
+
 def refused() -> dict[str, bytes]:
     """The bytes of each file."""
     made = {

@@ -16,7 +16,7 @@ from fedge_models.graph.trainable import TrainableGraph
 from onnx import TensorProto, helper
 from support.graphs import N, normal, small
 from support.paths import ROOT
-from support.refused_files import CARD, refused
+from support.refused_files import CARD, refused, refused_by_passes
 
 PAGE = (ROOT / "docs/data-scientist/own-model.md").read_text()
 
@@ -40,9 +40,18 @@ def test_docs_show_each_refusal_as_it_is_printed(kind: str, tmp_path: Path) -> N
     assert f"| {said} |" in PAGE, said
 
 
+@pytest.mark.parametrize("kind", refused_by_passes())
+def test_docs_show_what_single_passes_refuse(kind: str, tmp_path: Path) -> None:
+    said = words(refused_by_passes()[kind], tmp_path)
+    assert f"| {said} |" in PAGE, said
+
+
 def test_docs_show_no_refusal_that_there_is_not() -> None:
     table = PAGE.split("## Files that are refused")[1].split("\n## ")[0]
-    assert len([line for line in table.splitlines() if line.startswith("| ")]) == len(REFUSALS) + 2
+    assert (
+        len([line for line in table.splitlines() if line.startswith("| ")])
+        == len(REFUSALS) + len(refused_by_passes()) + 2
+    )
 
 
 @pytest.mark.parametrize(
