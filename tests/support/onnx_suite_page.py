@@ -27,7 +27,7 @@ from support.onnx_suite import (
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs/reference/onnx-suite.md"
-PART = re.compile(r"(<!-- onnx suite: (\S+) -->\n).*(<!-- end of onnx suite -->)", re.S)
+PART = re.compile(r"<!-- onnx suite: (\S+) of (\S+) -->\n.*(<!-- end of onnx suite -->)", re.S)
 TITLES = {"node": "node (single operators)", **{name: name for name in FOLDERS}}
 
 
@@ -83,24 +83,30 @@ def _table(head: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in lines)
 
 
-def written(text: str, made: str) -> str:
-    """Return a page's text with the tables in place, and the release of onnx that they are about."""
-    begin = f"<!-- onnx suite: {onnx.__version__} -->"
-    return PART.sub(lambda m: f"{begin}\n\n{made}\n\n{m[3]}", text)
+def written(text: str, made: str, day: str | None = None) -> str:
+    """Return a page's text with the tables in place, the release of onnx that they are about, and the day."""
+
+    def part(found: re.Match[str]) -> str:
+        on = day or found[2]
+        lead = f"What came of release {onnx.__version__} of onnx on {on}:"
+        return f"<!-- onnx suite: {onnx.__version__} of {on} -->\n\n{lead}\n\n{made}\n\n{found[3]}"
+
+    return PART.sub(part, text)
 
 
 def release_of(text: str) -> str:
     """The release of onnx that a page is about."""
     found = PART.search(text)
     assert found is not None, "the page has no part for the tables"
-    return found[2]
+    return found[1]
 
 
 def main() -> None:
     """Write the page and say what came out."""
     began = time.process_time()
     outcomes = run()
-    PAGE.write_text(written(PAGE.read_text("utf-8"), tables(outcomes)), "utf-8")
+    day = time.strftime("%Y-%m-%d", time.gmtime())
+    PAGE.write_text(written(PAGE.read_text("utf-8"), tables(outcomes), day), "utf-8")
     sys.stdout.write(_counts(outcomes) + "\n")
     for o in outcomes:
         if o.verdict == WRONG:

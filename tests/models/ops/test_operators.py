@@ -133,3 +133,25 @@ def test_what_only_sets_sizes_or_is_read_by_nobody_is_no_weight() -> None:
     nodes = [N("Gemm", ["x", "w"], ["h"]), N("Reshape", ["h", "s"], ["r"]), N("Resize", ["r", "", "by"], ["y"])]
     tensors = {"w": normal(4, 6), "s": ints(0, 2, 3), "by": np.array([1, 1, 2], np.float32), "unread": normal(9)}
     assert [t.name for t in load(small(nodes, tensors, (4,), (2, 6))).layout] == ["w"]
+
+
+def test_masked_row_of_attention_passes_no_nan_backwards() -> None:
+    """Exporters write Softmax over a row of minus infinity and replace what comes of it."""
+    nodes = [
+        N("Gemm", ["x", "w"], ["h"]),
+        N("Where", ["hidden", "low", "h"], ["m"]),
+        N("Softmax", ["m"], ["p"]),
+        N("Where", ["hidden", "zero", "p"], ["y"]),
+    ]
+    tensors = {
+        "w": normal(4, 5),
+        "hidden": np.array([[True], [False], [False]]),
+        "low": np.float32(-np.inf),
+        "zero": np.float32(0),
+    }
+    graph = load(small(nodes, tensors, (4,), (5,)), "w")
+    x = normal(3, 4)
+    with np.errstate(invalid="ignore"):
+        graph.forward(x)
+        graph.backward(normal(3, 5))
+    assert np.isfinite(graph.grad).all() and np.abs(graph.grad).max() > 0
