@@ -18,6 +18,7 @@ from ..card import Card
 from ..notes import note
 from .compare import check_same, copied, results, samples
 from .opset import stated_opset
+from .pruning import prune
 
 if TYPE_CHECKING:
     import onnx
@@ -167,9 +168,10 @@ MADE: dict[str, Callable[[Builder, str], str]] = {
 def without_ml(model: onnx.ModelProto, card: Card, where: str) -> bool:
     """Replace the operators of ai.onnx.ml, in place. Return whether there were any. Raises ModelError for others."""
     graph = model.graph
-    found = [n.op_type for n in graph.node if n.domain == DOMAIN]
-    if not found:
+    if not any(n.domain == DOMAIN for n in graph.node):
         return False
+    prune(graph)  # labels that no output gives
+    found = [n.op_type for n in graph.node if n.domain == DOMAIN]
     feeds = samples(model, card)
     before = results(model, feeds)
     kinds, opset = _kinds(model), stated_opset(model)
@@ -185,7 +187,8 @@ def without_ml(model: onnx.ModelProto, card: Card, where: str) -> bool:
     model.opset_import.extend(kept)
     what = ", ".join(dict.fromkeys(found))
     check_same(before, results(model, feeds), f"the conversion of {what}", where)
-    note(model, f"converted: {what} of scikit-learn to products and arithmetic")
+    if what:
+        note(model, f"converted: {what} of scikit-learn to products and arithmetic")
     return True
 
 

@@ -189,6 +189,14 @@ def test_what_is_not_arithmetic_is_refused(node: onnx.NodeProto, expected: str, 
         taken(graph(node, *last), 0, tmp_path)
 
 
+def test_what_no_output_needs_is_no_reason_to_refuse(tmp_path: Path) -> None:
+    encode = N("LabelEncoder", ["label"], ["name"], domain=ML, keys_int64s=[0, 1, 2], values_int64s=[4, 5, 6])
+    model, x = graph(classifier(W3, B3, 3, "SOFTMAX"), SAME, encode, labels=3), normal(5, 3)
+    del model.graph.output[0]
+    expected = scores(model, x)
+    np.testing.assert_allclose(run_ort(taken(model, 3, tmp_path), x), expected, atol=1e-5)
+
+
 def pipelines() -> dict[str, Any]:
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
     from sklearn.feature_selection import SelectKBest

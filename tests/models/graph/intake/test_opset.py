@@ -52,6 +52,19 @@ CASES = {
         8, [CONV, N("Unsqueeze", ["c"], ["i"], axes=[2]),
             N("Upsample", ["i"], ["y"], scales=[1.0, 1.0, 1.0, 2.0], mode="linear")], W, (3, 1, 12),
     ),
+    "Upsample whose scales are an input": (
+        9, [CONV, N("Upsample", ["c", "sizes"], ["y"], mode="nearest")],
+        {**W, "sizes": np.array([1, 1, 2], np.float32)}, (3, 12),
+    ),
+    "nearest Resize": (
+        10, [CONV, N("Resize", ["c", "sizes"], ["y"], mode="nearest")],
+        {**W, "sizes": np.array([1, 1, 2.5], np.float32)}, (3, 15),
+    ),
+    "flat softmax of a flat LSTM": (
+        11, [N("Transpose", ["x"], ["t"], perm=[2, 0, 1]), N("LSTM", ["t", "w", "r"], ["", "h"], hidden_size=3),
+             N("Squeeze", ["h"], ["q"], axes=[0]), N("LogSoftmax", ["q"], ["y"])],
+        {"w": normal(1, 12, 2), "r": normal(1, 12, 3)}, (3,),
+    ),
     "Resize": (
         10, [CONV, N("Unsqueeze", ["c"], ["i"], axes=[2]), N("Resize", ["i", "sizes"], ["y"], mode="linear")],
         {**W, "sizes": np.array([1, 1, 1, 2], np.float32)}, (3, 1, 12),
