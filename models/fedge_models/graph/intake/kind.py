@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from ...protos import DOUBLE, FLOAT, FLOAT16
 from ..card import Card
-from ..nodes import alive
+from ..nodes import alive, check_order
+from ..onnx_file import tensors
 from ..refusals import kind_of, refuse
 from .quantised_nodes import NODES
 
@@ -28,7 +29,8 @@ AS_THEY_ARE = ("Cast", "Clip", "Flatten", "Identity", "Max", "Min", "Reshape", "
 
 
 def check_kind(model: onnx.ModelProto, card: Card, where: str) -> bool:
-    """Raise ModelError for such a file. Returns False: it changes nothing."""
+    """Raise ModelError for such a file, or one whose nodes go in a circle. Returns False: it changes nothing."""
+    check_order(model, tensors(model), where)
     _check_text(model.graph, where)
     living = alive(model)
     for position, node in enumerate(model.graph.node):

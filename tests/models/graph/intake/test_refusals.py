@@ -81,6 +81,13 @@ def test_zip_is_known_by_what_is_in_it(inside: str, expected: str, tmp_path: Pat
     assert expected in words((tmp_path / "z").read_bytes(), tmp_path)
 
 
+@pytest.mark.parametrize("op", ["Identity", "Cast", "Squeeze", "ArgMax"])
+def test_node_that_reads_itself_ends_no_pass_in_a_circle(op: str, tmp_path: Path) -> None:
+    model = small([N(op, ["y"], ["y"], name="circle")], {"w": normal(2)}, (4,), (2,))
+    write_card(model, CARD)
+    assert "node 'circle' reads 'y', which nothing before it writes" in words(model.SerializeToString(), tmp_path)
+
+
 def embedding(rows: int, name: str = "x") -> bytes:
     nodes = [
         N("Cast", [name], ["c"], to=TensorProto.INT64),
