@@ -54,17 +54,22 @@ def join_inputs(model: onnx.ModelProto, card: Card, where: str) -> bool:
 
 
 def _without_states(model: onnx.ModelProto, listed: set[str]) -> bool:
-    """Let recurrent layers begin with zero where an input that the card does not list was to say with what."""
+    """Let recurrent layers begin with zero where an input that the card does not list was to say with what.
+
+    An input that nothing reads is left out.
+    """
     graph, changed = model.graph, False
-    for value in real_inputs(graph):
+    for value in real_inputs(graph) if len(real_inputs(graph)) > 1 else ():
         readers = [(n, i) for n in graph.node for i, name in enumerate(n.input) if name == value.name]
-        if value.name not in listed and readers and all(n.op_type in RECURRENT and i in STATES for n, i in readers):
-            for node, position in readers:
-                node.input[position] = ""
-            kept = [copied(v) for v in graph.input if v.name != value.name]
-            del graph.input[:]
-            graph.input.extend(kept)
-            changed = note(model, f"state: {value.name} is zero at the beginning of each window")
+        if value.name in listed or not all(n.op_type in RECURRENT and i in STATES for n, i in readers):
+            continue
+        for node, position in readers:
+            node.input[position] = ""
+        kept = [copied(v) for v in graph.input if v.name != value.name]
+        del graph.input[:]
+        graph.input.extend(kept)
+        text = f"state: {value.name} is zero at the beginning of each window"
+        changed = note(model, text if readers else f"input: {value.name} is left out, as nothing reads it") or changed
     return changed
 
 

@@ -11,7 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from ...errors import ModelError
 from ..card import Card
+from ..nodes import TROUBLE
 from .batch import any_batch
 from .explicit_pads import explicit_pads
 from .float32 import to_float32
@@ -55,5 +57,8 @@ def run(model: onnx.ModelProto, card: Card, where: str) -> bool:
     """Run every pass in its order. Return whether one changed anything. Raises ModelError."""
     changed = False
     for made in PASSES:
-        changed = made(model, card, where) or changed
+        try:
+            changed = made(model, card, where) or changed
+        except (*TROUBLE, StopIteration) as e:  # a node without its inputs, and what else no exporter writes
+            raise ModelError(f"{where}: not a valid ONNX model: {made.__name__}: {type(e).__name__} {e}") from e
     return changed

@@ -254,3 +254,12 @@ def test_columns_of_a_table_are_inputs(tmp_path: Path) -> None:
     data = taken(model, msgspec.structs.replace(CARD, features=("mean",)), tmp_path)
     graph = check(data, x, expected)
     assert [t.name for t in graph.layout] == ["w"]  # factors of the scaler are no parameters
+
+
+def test_input_that_nothing_reads_is_left_out(tmp_path: Path) -> None:
+    model, x = network(), normal(5, 4, 8)
+    model.graph.input.append(helper.make_tensor_value_info("training", TensorProto.BOOL, []))
+    model.graph.output[0].name = "y"
+    expected = run(model.SerializeToString(), power=x[:, :1], vibration=x[:, 1:], training=np.array(False))
+    graph = check(taken(model, msgspec.structs.replace(CARD, inputs=GROUPS), tmp_path), x, expected)
+    assert "input: training is left out, as nothing reads it" in graph.notes

@@ -88,6 +88,23 @@ def test_node_that_reads_itself_ends_no_pass_in_a_circle(op: str, tmp_path: Path
     assert "node 'circle' reads 'y', which nothing before it writes" in words(model.SerializeToString(), tmp_path)
 
 
+@pytest.mark.parametrize(
+    "node",
+    [
+        N("Scaler", [], ["y"], domain="ai.onnx.ml"),
+        N("MatMulInteger", ["x"], ["y"]),
+        N("Sigmoid", [], ["y"]),
+        N("Reshape", ["x"], ["y"]),
+    ],
+    ids=lambda n: n.op_type,
+)
+def test_node_without_its_inputs_is_a_refusal(node: onnx.NodeProto, tmp_path: Path) -> None:
+    model = small([node], {"w": normal(2, 2)}, (4,), (2,))
+    model.opset_import.append(helper.make_opsetid("ai.onnx.ml", 1))
+    write_card(model, CARD)
+    assert words(model.SerializeToString(), tmp_path)
+
+
 def embedding(rows: int, name: str = "x") -> bytes:
     nodes = [
         N("Cast", [name], ["c"], to=TensorProto.INT64),
