@@ -8,7 +8,7 @@ JOBS ?= 3
 # More arguments for pytest.
 ARGS ?=
 
-.PHONY: demo test test-slow mutants check docs pages onnx-suite headers coverage lock wheelhouse counterparts bench bench-peers clean
+.PHONY: demo test test-slow mutants check docs pages onnx-suite exports-page headers coverage lock wheelhouse counterparts bench bench-peers clean
 
 .venv: .venv/.installed
 
@@ -59,6 +59,10 @@ pages: .venv/.dev
 # What came of ONNX's own test suite, for the documentation; a quarter of a minute.
 onnx-suite: .venv/.dev
 	PYTHONPATH=tests $(BIN)/python -m support.onnx_suite_page
+
+# What comes of networks as PyTorch exports them, for the documentation; about four minutes, and needs `make counterparts`.
+exports-page: .venv/.dev
+	PYTHONPATH=tests $(BIN)/python -W ignore -m support.exports.page
 
 # The licence in the first lines of every source file that lacks it.
 headers: .venv/.installed

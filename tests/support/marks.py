@@ -27,7 +27,8 @@ def marks_of(path: Path) -> set[str]:
 def imported(path: Path) -> frozenset[str]:
     """Every module that the file imports, at its top or later; those that its support modules import too."""
     names = set(_names(ast.parse(path.read_text())))
-    ours = [SUPPORT / f"{name.removeprefix('support.')}.py" for name in names if name.startswith("support.")]
+    inside = [name.removeprefix("support.").replace(".", "/") for name in names if name.startswith("support.")]
+    ours = [SUPPORT / f"{name}.py" for name in inside]
     return frozenset(names.union(*(imported(file) for file in ours if file.exists())))
 
 
