@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Any
 
 import numpy as np
-from fedge_models.graph.trainable import TrainableGraph
+from fedge_models.graph.trainable import Tensor, TrainableGraph
 from numpy.typing import NDArray
+
+from .by_value import by_value
 
 MOST = 0.9  # of a tensor's values that must be found: folded ones hit others by chance
 Rows = NDArray[Any]
@@ -23,23 +26,21 @@ def matched(graph: TrainableGraph, net: Any, exact: Any) -> tuple[NDArray[np.boo
     pairs = {n: (p.detach().numpy().ravel(), _grad(q)) for (n, p), q in both if "parametrizations" not in n}
     values, grads = (np.concatenate(part) for part in zip(*pairs.values(), strict=True))
     ours = graph.params.astype(np.float32)
-    place, known = _by_value(values, ours)
+    place, known = by_value(values, ours)
     expected = np.where(known, grads[place], 0.0)
     for t in graph.layout:
         part = slice(t.start, t.stop)
         if t.name in pairs and np.array_equal(pairs[t.name][0], ours[part]):
-            known[part], expected[part] = True, pairs[t.name][1]
+            known[part], expected[part] = not _folded(graph, ours, t, pairs), pairs[t.name][1]
         elif known[part].mean() < MOST:
             known[part] = False
     return known, expected
 
 
-def _by_value(theirs: Rows, ours: Rows) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """For each of ours, where it is in theirs, and whether there is no doubt."""
-    distinct, first, counts = np.unique(theirs, return_index=True, return_counts=True)
-    _, place, times = np.unique(ours, return_inverse=True, return_counts=True)
-    found = np.minimum(np.searchsorted(distinct, ours), len(distinct) - 1)
-    return first[found], (distinct[found] == ours) & (counts[found] == 1) & (times[place] == 1)
+def _folded(graph: TrainableGraph, ours: Rows, tensor: Tensor, named: Container[str]) -> bool:
+    """Whether the exporter has made another tensor of its values: the first step of a loop whose state is zero."""
+    others = [t for t in graph.layout if t.stop - t.start == tensor.stop - tensor.start and t.name not in named]
+    return any(np.array_equal(ours[t.start : t.stop], ours[tensor.start : tensor.stop]) for t in others)
 
 
 def _grad(parameter: Any) -> Rows:
