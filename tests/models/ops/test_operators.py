@@ -139,14 +139,14 @@ def test_masked_row_of_attention_passes_no_nan_backwards() -> None:
     """Exporters write Softmax over a row of minus infinity and replace what comes of it."""
     nodes = [
         N("Gemm", ["x", "w"], ["h"]),
-        N("Where", ["hidden", "low", "h"], ["m"]),
+        N("Add", ["h", "low"], ["m"]),
         N("Softmax", ["m"], ["p"]),
         N("Where", ["hidden", "zero", "p"], ["y"]),
     ]
     tensors = {
         "w": normal(4, 5),
         "hidden": np.array([[True], [False], [False]]),
-        "low": np.float32(-np.inf),
+        "low": np.array([[-np.inf], [0], [0]], np.float32),
         "zero": np.float32(0),
     }
     graph = load(small(nodes, tensors, (4,), (5,)), "w")
