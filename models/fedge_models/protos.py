@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import onnx
 
-FLOAT, INT64, FLOAT16, DOUBLE = 1, 7, 10, 11  # TensorProto.DataType
+FLOAT, INT64, BOOL, FLOAT16, DOUBLE = 1, 7, 9, 10, 11  # TensorProto.DataType
 EXTERNAL = 1  # TensorProto.DataLocation
 A_FLOAT, A_INT, A_TENSOR, A_FLOATS, A_INTS = 1, 2, 4, 6, 7  # AttributeProto.AttributeType
 NEWEST_OPSET = 28  # that the standard had when the operators here were last compared with it

@@ -23,6 +23,7 @@ VERSIONS = f"torch {torch.__version__.partition('+')[0]}, onnxscript {onnxscript
 COLUMNS = list(dict.fromkeys((way.exporter, way.batch) for way in WAYS))
 Row = Sequence[object]
 ROOMS = (  # whose part of the code a reason belongs to, by its words
+    (r"not aligned", "the exporter: ONNX Runtime cannot load the file"),
     (r"has no gradient here|cannot be run|not autograd's|difference quotient|is not ONNX Runtime's", "`ops`"),
     (r"outputs|promises|logit|float16|opset", "`graph/intake`: conversion"),
     (r"a gateway gives|time axis|channels", "`graph/intake`: layout"),
@@ -88,6 +89,7 @@ def _reasons(outcomes: Sequence[Outcome]) -> str:
 def _plain(why: str) -> str:
     """A reason without the names that an exporter has made up, so that equal ones share a row."""
     why = re.sub(r"'[^']*'", "…", why)
+    why = re.sub(r"has \d+ outputs: .*?\)\. ", "has several outputs: …. ", why)
     why = re.sub(r"(by its head: )[\w.*,]+ matches \d+ of \d+", r"\1the patterns match some of the", why)
     why = re.sub(r"gradient of \S+", "gradient of …", why)
     return re.sub(r"(off by|slope of the rest is|quotient) [-+.\de]+", r"\1 …", why)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...errors import ModelError
-from ...protos import FLOAT, attribute, tensor
+from ...protos import BOOL, FLOAT, attribute, tensor
 from ..card import Card
 from ..notes import note
 from .compare import check_same, copied, results, samples
@@ -127,8 +127,8 @@ def _scaler(b: Builder, x: str) -> str:
 def _normalizer(b: Builder, x: str) -> str:
     kind = b.text("norm", "MAX")
     size = b.reduced({"MAX": "ReduceMax", "L1": "ReduceL1", "L2": "ReduceL2"}[kind], x)
-    one, zero = b.store("one", np.array(1, np.float32)), b.store("zero", np.array(0, np.float32))
-    return b.add("Div", x, b.add("Where", b.add("Equal", size, zero), one, size))
+    some = b.add("Cast", size, to=BOOL)  # Equal takes floats from opset 11 on, and skl2onnx writes 9 where it can
+    return b.add("Div", x, b.add("Where", some, size, b.store("one", np.array(1, np.float32))))
 
 
 def _imputer(b: Builder, x: str) -> str:
