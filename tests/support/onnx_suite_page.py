@@ -38,9 +38,9 @@ def run() -> list[Outcome]:
 
 def tables(outcomes: Sequence[Outcome]) -> str:
     """The counts, the reasons of refusals, and the operators that are lacking."""
-    parts = [_counts(outcomes), "### Refused, and why", _reasons(outcomes, REFUSED)]
-    parts += ["### Different on purpose", _reasons(outcomes, OTHERWISE)]
-    return "\n\n".join([*parts, "### Operators that are not supported", _lacking(outcomes)])
+    parts = [_counts(outcomes), "## Refused, and why", _reasons(outcomes, REFUSED)]
+    parts += ["## Different on purpose", _reasons(outcomes, OTHERWISE)]
+    return "\n\n".join([*parts, "## Operators that are not supported", _lacking(outcomes)])
 
 
 def _counts(outcomes: Sequence[Outcome]) -> str:

@@ -38,8 +38,8 @@ def tables(outcomes: Sequence[Outcome]) -> str:
     for title, networks in GROUPS.items():
         rows = [_row(name, [o for o in outcomes if o.network == name]) for name in networks]
         heads = [f"{exporter}, {batch} batch" for exporter, batch in COLUMNS]
-        parts += [f"### Networks on {title}", _table(("network", *heads, "by its head"), rows)]
-    return "\n\n".join([*parts, "### What does not train, and why", _reasons(outcomes)])
+        parts += [f"## Networks on {title}", _table(("network", *heads, "by its head"), rows)]
+    return "\n\n".join([*parts, "## What does not train, and why", _reasons(outcomes)])
 
 
 def _counts(outcomes: Sequence[Outcome]) -> str:
