@@ -61,7 +61,7 @@ class Follower:
         self._delimiter, self._width = "", 0
         self._open: list[str] = []  # lines of a row whose quote is not closed yet
         self._waited = False  # for the rest of it
-        self._lost_at: float | None = None  # when rows were found to be missing
+        self._said: dict[str, float] = {}  # subject of a problem that ends after a day -> when it was stated
         self._header: tuple[str | None, str | None] = None, None  # of `_rows`, and the later one within the file
         self._forward: dict[str, order.Forward] = {}  # per tag where a row is of one, else of all
 
@@ -102,18 +102,22 @@ class Follower:
         if self._started_over and time.monotonic() - self._began > ANNOUNCED_S:
             self._started_over = ""
             self._host.problem("started over", None)
-        if self._lost_at is not None and time.monotonic() - self._lost_at > ANNOUNCED_S:
-            self._lost_at = None
-            self._host.problem("rows", None)
+        self._end_said()
         if not self._open:
             self._save()
         return bool(lines)
 
     def _say_lost(self, tail: Tail) -> None:
         """Count rows that may be missing, and make them a problem for a day."""
-        text, tail.lost, self._lost_at = tail.lost, "", time.monotonic()
+        text, tail.lost, self._said["rows"] = tail.lost, "", time.monotonic()
         self._faults.note("stretches of rows that were never seen", text)
         self._host.problem("rows", text)
+
+    def _end_said(self) -> None:
+        """Withdraw problems of things that happened once, after a day."""
+        for subject in [s for s, at in self._said.items() if time.monotonic() - at > ANNOUNCED_S]:
+            del self._said[subject]
+            self._host.problem(subject, None)
 
     @staticmethod
     def _key(tail: Tail) -> tuple[str | None, str | None]:
@@ -125,6 +129,7 @@ class Follower:
         self._delimiter = delimiter_of(self._config, line)
         names = self._names(line)
         self._faults.state("header", None)
+        self._said.pop("header", None)
         self._rows = Rows(self._path(), names, self._tags, self._config, self._faults, self._delimiter, among=True)
         self._width, self._header = len(Header(self._path(), names).names), self._key(tail)
         if tail.at.columns is not None:
@@ -192,6 +197,9 @@ class Follower:
             at = (rows.time_ns(row) if timed else time.time_ns()) if rows.fits(row) else None
             if rows.renamed > renamed:
                 self._rename(line)
+                self._said.pop("header", None)
+            if rows.words:
+                rows.words, self._said["header"] = "", time.monotonic()
             if at is not None:
                 found = rows.readings(row, at)
                 if found:

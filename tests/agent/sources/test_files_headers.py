@@ -108,19 +108,15 @@ def test_rows_behind_a_header_with_another_delimiter_are_read_with_either(tmp_pa
 
 
 @pytest.mark.parametrize("tail", [False, True])
-@pytest.mark.parametrize(
-    "line", ["Zeit,b,a", "timestamp,b,a", "TIME,BB,AA", "Zeit,Druck,Temperatur", "Zeit;Druck;Temperatur", "x,y,"]
-)
-def test_rows_behind_names_that_nobody_knows_are_not_read_by_the_old_ones(
+@pytest.mark.parametrize("line", ["Zeit,b,a", "timestamp,b,a", "TIME,BB,AA", "TIME;BB;AA", "AA,,Time", "Zeit;b;a"])
+def test_rows_behind_a_header_that_is_known_in_part_are_not_read_by_the_old_names(
     tmp_path: Path, line: str, tail: bool
 ) -> None:
     path, host = tmp_path / "d.csv", RecordingHost(tmp_path)
     path.write_text(f"time,a,b\n{at(0)},1,10\n{line}\n{at(1)},20,2\n")
-    unmatched = line == "x,y,"  # two cells of three: words between the rows, which cannot be their names
-    expected: dict[str, list[Any]] = {"a": [1, 20] if unmatched else [1], "b": [10, 2] if unmatched else [10]}
-    assert look(host, path, ["a", "b"], tail, time_column="time") == expected
-    assert ("header" in host.problems) is not unmatched
-    if tail and not unmatched:  # after a restart neither, until there is a header that is known, or another file
+    assert look(host, path, ["a", "b"], tail, time_column="time") == {"a": [1], "b": [10]}
+    assert "another header came" in host.problems["header"]
+    if tail:  # after a restart neither, until there is a header that is known, or another file
         with path.open("a") as file:
             file.write(f"{at(2)},30,3\n")
         assert look(host, path, ["a", "b"], tail, time_column="time") == {"a": [], "b": []}
@@ -140,6 +136,65 @@ def test_a_header_behind_a_row_that_was_cut_off_stops_the_old_names(tmp_path: Pa
     with path.open("a") as file:
         file.write(f"time,b,a\n{at(3)},30,3\n")
     assert look(host, path, ["a", "b"], True, time_column="time") == {"a": [3], "b": [30]}
+
+
+def test_names_that_are_known_and_not_wanted_prove_a_header(tmp_path: Path) -> None:
+    path, host = tmp_path / "d.csv", RecordingHost(tmp_path)
+    path.write_text(f"time,a,b\n{at(0)},1,10\nZeit,b,a\n{at(1)},20,2\n")
+    assert look(host, path, ["a"], True, time_column="time") == {"a": [1]}
+    assert "another header came" in host.problems["header"]
+
+
+WORDS = "lines of words among the rows"
+
+
+@pytest.mark.parametrize("tail", [False, True])
+@pytest.mark.parametrize(
+    "line", ["Pause,by operator,Schulz", "unknown,Init,Init2", "s,C,bar", "$RT$,abc,def", "p;q;r", "Meantime,x,y"]
+)
+def test_a_line_of_words_that_nobody_knows_is_left_out_alone_and_said(tmp_path: Path, line: str, tail: bool) -> None:
+    path, host = tmp_path / "d.csv", RecordingHost(tmp_path)
+    path.write_text(f"time,a,b\n{at(0)},1,10\n{line}\n{at(1)},2,20\n")
+    assert look(host, path, ["a", "b"], tail, time_column="time") == {"a": [1, 2], "b": [10, 20]}
+    assert dict(host.counts) == {WORDS: 1} and f"'{line}': if it is a header" in host.problems["header"]
+    if tail:  # it ends with a header that is known
+        with path.open("a") as file:
+            file.write(f"{line}\n{at(2)},3,30\ntime,a,b\n{at(3)},4,40\n")
+        assert look(host, path, ["a", "b"], tail, time_column="time") == {"a": [3, 4], "b": [30, 40]}
+        assert host.counts[WORDS] == 2 and not host.problems
+
+
+def test_the_problem_of_a_line_of_words_ends_after_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fedge_agent.sources.files_follow.ANNOUNCED_S", -1)
+    path, host = tmp_path / "d.csv", RecordingHost(tmp_path)
+    path.write_text(f"time,a,b\n{at(0)},1,10\nPause,by operator,Schulz\n{at(1)},2,20\n")
+    assert look(host, path, ["a", "b"], True, time_column="time") == {"a": [1, 2], "b": [10, 20]}
+    assert host.counts[WORDS] == 1 and not host.problems
+
+
+@pytest.mark.parametrize("row", ["2,20,ok,a, b", "2,20,a", "2,20,b,time", "2,20,check time,a,b"])
+def test_a_row_with_a_time_or_with_numbers_is_no_header(tmp_path: Path, row: str) -> None:
+    path, host = tmp_path / "d.csv", RecordingHost(tmp_path)
+    path.write_text(f"time,a,b,note\n{at(0)},1,10,ok\n{at(1)},{row}\nlost,{row}\n{at(2)},3,30,ok\n")
+    found = look(host, path, ["a", "b"], True, time_column="time")
+    assert found["a"][-1] == 3 and "header" not in host.problems and not any("header lines" in w for w in host.counts)
+
+
+@pytest.mark.parametrize("line", ["Logger,event,started", "Logger,Value,started", f"{at(1)},value,time"])
+def test_words_among_rows_of_one_value_stop_nothing(tmp_path: Path, line: str) -> None:
+    path, host = tmp_path / "d.csv", RecordingHost(tmp_path)
+    path.write_text(f"time,tag,value\n{at(0)},a,1\n{line}\n{at(2)},a,2\n")
+    keys = {"time_column": "time", "tag_column": "tag", "value_column": "value"}
+    assert look(host, path, ["a"], True, **keys) == {"a": [1, 2]}
+    assert "header" not in host.problems
+
+
+@pytest.mark.parametrize("line", ["Fault,Open,STOP", "Fault,Open,Short"])
+def test_words_among_rows_without_a_time_stop_nothing(tmp_path: Path, line: str) -> None:
+    path, host = tmp_path / "d.csv", RecordingHost(tmp_path)
+    path.write_text(f"a,b,state\n1,10,RUN\n{line}\n2,20,RUN\n")
+    assert look(host, path, ["a", "b"], True) == {"a": [1, 2], "b": [10, 20]}
+    assert host.counts[WORDS] == 1 and "header" in host.problems
 
 
 def test_another_file_ends_the_problem_of_an_unknown_header(tmp_path: Path) -> None:
@@ -164,9 +219,9 @@ def test_words_that_are_no_names_stop_no_rows(tmp_path: Path, between: str) -> N
 @pytest.mark.parametrize("tail", [False, True])
 def test_names_among_rows_without_a_time_are_found_by_the_missing_number(tmp_path: Path, tail: bool) -> None:
     path, host = tmp_path / "d.csv", RecordingHost(tmp_path)
-    path.write_text("a,b\n1,10\nB,A\n20,2\nDruck,Temp\n30,3\n")
-    assert look(host, path, ["a", "b"], tail) == {"a": [1, 2], "b": [10, 20]}
-    assert "header" in host.problems
+    path.write_text("a,b\n1,10\nB,A\n20,2\nDruck,Temp\n3,30\n")
+    assert look(host, path, ["a", "b"], tail) == {"a": [1, 2, 30], "b": [10, 20, 3]}
+    assert "if it is a header" in host.problems["header"]
 
 
 def test_a_long_table_goes_on_behind_a_row_of_a_known_tag_without_a_time(tmp_path: Path) -> None:

@@ -57,6 +57,10 @@ class Times:
         cell = row[self._at].strip()
         return cell if self._date is None else f"{row[self._date].strip()} {cell}"
 
+    def cells(self, row: Sequence[str]) -> list[str]:
+        """The cells of the time that a row has, be it long enough or not."""
+        return [row[at] for at in (self._at, self._date) if at is not None and at < len(row)]
+
     def parse(self, row: Sequence[str], tag: str = "") -> int:
         """Nanoseconds since 1970. Raises ValueError."""
         return self.clock.parse(self.text(row), tag)

@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tell a line of names within a file from a row, where a writer began again: in other letters, with another delimiter,
-with names that nobody knows. Pure.
+"""Tell a line of names within a file from a row, where a writer began again: in other letters, with another delimiter.
+Pure.
 
-The number of cells proves nothing: two columns that changed places have as many.
+The number of cells proves nothing: two columns that changed places have as many. Names that are known prove a header,
+words alone do not: an operator's remark must not end the reading of a machine.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from enum import Enum
+from typing import NamedTuple
 
 from .cells import one_line, parse
 from .form import Form
@@ -19,24 +22,51 @@ _TIME = re.compile(r"\d{1,4}[-./]\d{1,2}[-./]\d|\d{1,2}:\d\d")
 _NUMBER = re.compile(r"[+-]?\d[\d.,' \u00a0\u202f]*(?:[eE][+-]?\d+)?", re.A)
 
 
-class Headings:
-    """Whether a row names the columns of one file."""
+class Kind(Enum):
+    """What a line among the rows is."""
 
-    def __init__(self, form: Form, tags: Sequence[str]) -> None:
+    NAMES = "names of columns"
+    WORDS = "words that may be names, none of which is known"
+
+
+class Found(NamedTuple):
+    """A line that is no row: its kind, its cells, and the delimiter by which it has them."""
+
+    kind: Kind
+    cells: list[str]
+    delimiter: str
+
+
+class Headings:
+    """Whether a row names the columns of one file. `header`: the names that it has so far."""
+
+    def __init__(self, form: Form, tags: Sequence[str], header: Sequence[str]) -> None:
         named = (form.time_column, form.date_column, form.tag_column, form.value_column, form.quality_column)
         columns = named if form.tag_column else (*named, *tags)
         self._wanted = {name.casefold(): name for name in columns if name}
+        self._first = (header[0] if header else "").casefold()
+        self._known = {name.casefold() for name in header if name} | self._wanted.keys()
         self._key = (form.time_column or form.value_column or (tags[0] if tags else "")).casefold()
         self._markers = {marker.strip().casefold() for marker in form.markers}
         self._number = reader(form)
 
-    def find(self, row: Sequence[str], delimiter: str, width: int, suspect: bool) -> tuple[list[str], str] | None:
-        """(names, delimiter) of a row that names columns; None: it is a row like others. suspect: one of this width
-        without any number, time or known name is one of names, too."""
+    def find(
+        self,
+        row: Sequence[str],
+        delimiter: str,
+        width: int,
+        suspect: bool,
+        is_row: Callable[[Sequence[str]], bool],
+    ) -> Found | None:
+        """What a line is that is no row; None: it is a row like others. width: of the rows; suspect: several words of
+        this width may be names; is_row: says whether cells have a time or numbers where a row has them."""
+        words = None
         for cells, sign in _split(row, delimiter):
-            if self._names(cells, width if suspect else 0):
-                return self.known(cells), sign
-        return None
+            if self._is_cut(cells, width) or (self._names(cells) and not is_row(cells)):
+                return Found(Kind.NAMES, self.known(cells), sign)
+            if suspect and words is None and self._words(cells, width) and not is_row(cells):
+                words = Found(Kind.WORDS, cells, sign)
+        return words
 
     def read(self, line: str, delimiter: str) -> tuple[list[str], str]:
         """(names, delimiter) of a line that was found to be one of names."""
@@ -54,24 +84,39 @@ class Headings:
             for cell, name in zip(cells, folded, strict=True)
         ]
 
-    def _has_known(self, cells: Sequence[str]) -> bool:
-        return any(cell.casefold() in self._wanted for cell in cells)
+    def is_wanted(self, cell: str) -> bool:
+        """Whether a cell is the name of a wanted column."""
+        return cell.strip().casefold() in self._wanted
 
-    def _names(self, cells: Sequence[str], width: int) -> bool:
-        known = {name for cell in cells if (name := cell.casefold()) in self._wanted}
+    def is_number(self, cell: str) -> bool:
+        """Whether a cell has a number of any style."""
+        return self._number(cell) is not None or _NUMBER.fullmatch(cell) is not None
+
+    def _has_known(self, cells: Sequence[str]) -> bool:
+        return any(cell.casefold() in self._known for cell in cells)
+
+    def _names(self, cells: Sequence[str]) -> bool:
+        """Whether two of the cells are known names, or one is that of the time and the others are words."""
+        known = {name for cell in cells if (name := cell.casefold()) in self._known}
         if len(known) > 1:  # a row that was cut off may stand before them
             return True
-        if len(cells) < 2 < len(self._wanted) + 1 or any(map(_TIME.search, cells)):
+        if len(cells) < 2 < len(self._wanted) + 1 or self._key not in known:
             return False
-        if self._key in known:
-            return True
-        if any(map(self._is_number, cells)):
-            return False
-        texts = [cell.casefold() for cell in cells if cell and cell.casefold() not in self._markers]
-        return bool(known) or (len(cells) == width and len(set(texts)) == len(texts) > 1)
+        return not any(map(_TIME.search, cells)) and not any(map(self.is_number, cells))
 
-    def _is_number(self, cell: str) -> bool:
-        return self._number(cell) is not None or _NUMBER.fullmatch(cell) is not None
+    def _words(self, cells: Sequence[str], width: int) -> bool:
+        """Whether each of the cells is another word."""
+        texts = [text for cell in cells if (text := cell.casefold()) and text not in self._markers]
+        is_full = len(cells) == width == len(set(texts)) > 1
+        return is_full and not any(map(_TIME.search, cells)) and not any(map(self.is_number, cells))
+
+    def _is_cut(self, cells: Sequence[str], width: int) -> bool:
+        """Whether a header of known names stands behind a row that was cut off, in one line with it."""
+        for i, cell in enumerate(cells[: len(cells) - width + 1] if self._first and width > 0 else ()):
+            name = cell.casefold()
+            if name != self._first and name.endswith(self._first) and self._has_known(cells[i + 1 :]):
+                return True
+        return False
 
 
 def _split(row: Sequence[str], delimiter: str) -> Iterator[tuple[list[str], str]]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from fedge_models.errors import ConfigError
@@ -21,7 +22,7 @@ from . import quality
 from .cells import Header, Times, numbered, parse
 from .faults import Faults
 from .form import Form
-from .headings import Headings, bare
+from .headings import Headings, Kind, bare
 from .numbers import reader
 
 UNSEEN = 1000  # rows after which a tag of which none was is a problem
@@ -44,16 +45,16 @@ class Rows:
         """`delimiter`: of the rows, where the form names none. `among`: rows were read before."""
         self._path, self._form, self._faults, self._tags = path, form, faults, list(tags)
         self._own, self._among = form.delimiter or delimiter or ",", among
-        self._headings = Headings(form, tags)
+        self._headings = Headings(form, tags, Header(path, header).names)
         self.delimiter = self._own  # of the rows behind the last header, or still the first one
         self._number = reader(form)
         self._markers = {m.strip().casefold() for m in form.markers}
         self._quality = quality.reader(form)
         self._textual = set(tags)  # columns in which there was no number yet
         self._wanted = frozenset(tags)
-        self._folded = {tag.casefold() for tag in tags}
         self._unseen, self._others, self._rows = set(tags) if form.tag_column else set(), dict[str, None](), 0
         self.renamed = 0  # headers within the file that changed the columns
+        self.words = ""  # a line that may be a header which nobody knows; whoever takes it withdraws it
         self._map(Header(path, header))
 
     def _map(self, found: Header) -> None:
@@ -66,6 +67,7 @@ class Rows:
         self._places = [] if self._tag_at is not None else [found.at(tag) for tag in self._tags]
         self._value_at = found.at(form.value_column) if form.value_column else 0
         self._names, self._width = found.names, len(found.names)
+        self._header = found.names  # that has the wanted columns
         self._quality_at = (
             [self._quality_place(found, i) for i in range(len(self._tags))]
             if form.quality_column or form.quality_columns
@@ -81,25 +83,50 @@ class Rows:
 
     def _is_header(self, row: Sequence[str]) -> bool:
         """Whether a row has names of columns, as where a writer began again: it is counted, and the rows behind it are
-        read by its names."""
+        read by its names. Words of which nobody knows any are left out, too."""
         if self._names and numbered(self._headings.known(bare(row))) == self._names:
-            self._note_header("header lines among the rows", row)
+            self._note_again(row)
             return True
-        found = self._headings.find(row, self._own, self._width, self._among and not self._is_tagged(row))
+        suspect = self._among and self._tag_at is None
+        found = self._headings.find(row, self._own, self._width, suspect, self._is_row)
         if found is None:
             return False
-        if numbered(found[0]) == self._names and found[1] == self.delimiter:
-            self._note_header("header lines among the rows", row)
-            return True
-        self._note_header("header lines among the rows that change the columns", row)
-        self.renamed += 1
-        self._rename(*found)
+        if found.kind is Kind.WORDS:
+            self._note_words(row)
+        elif numbered(found.cells) == self._names and found.delimiter == self.delimiter:
+            self._note_again(row)
+        else:
+            self._note_header("header lines among the rows that change the columns", row)
+            self.renamed += 1
+            self._rename(found.cells, found.delimiter)
         return True
 
-    def _is_tagged(self, row: Sequence[str]) -> bool:
-        """Whether a row with the value of one tag has a tag that was there before."""
-        tag = row[self._tag_at].strip() if self._tag_at is not None and self._tag_at < len(row) else ""
-        return tag in self._wanted or tag in self._others
+    def _is_row(self, cells: Sequence[str]) -> bool:
+        """Whether cells have a time, or a number in a wanted column: what names columns has neither."""
+        if self._times is not None:
+            with suppress(ValueError, IndexError):
+                Times(Header(self._path, self._header), self._form).parse(cells)
+                return True
+            if any(map(self._headings.is_wanted, self._times.cells(cells))):
+                return False
+        places = self._places if self._tag_at is None else [self._value_at]
+        values = [cells[at] for at in places if at < len(cells)]
+        return any(self._headings.is_number(c) and not self._headings.is_wanted(c) for c in values)
+
+    def _note_words(self, row: Sequence[str]) -> None:
+        """Count a line of words; it may be a header which changes the columns."""
+        line = repr(self._own.join(row).strip()[:SHOWN])
+        self._faults.note("lines of words among the rows", line)
+        self.words = (
+            f"a line of words among the rows, {line}: if it is a header, columns may have changed; the rows behind it "
+            "are read by the names before. Expected names that are known: if columns changed, have the writer begin a "
+            "new file"
+        )
+        self._faults.state("header", self.words)
+
+    def _note_again(self, row: Sequence[str]) -> None:
+        self._note_header("header lines among the rows", row)
+        self._faults.state("header", None)
 
     def _note_header(self, what: str, row: Sequence[str]) -> None:
         self._among = False  # units may stand behind it
@@ -164,7 +191,7 @@ class Rows:
 
     def _may_name(self, cell: str) -> bool:
         """Whether a row without a time may be one of names, by its first wanted cell."""
-        return (not self._textual or cell.strip().casefold() in self._folded) and self._number(cell) is None
+        return (not self._textual or self._headings.is_wanted(cell)) and self._number(cell) is None
 
     def time_ns(self, row: list[str]) -> int | None:
         """The time of a row that fits; None and counted when it cannot be read."""
