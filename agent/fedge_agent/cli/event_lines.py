@@ -24,7 +24,7 @@ def of_status(book: Mapping[str, Any]) -> list[str]:
     if withheld:
         of = f"event {next(iter(withheld))}" if len(withheld) == 1 else f"{len(withheld)} events ({names(withheld)})"
         made.append(
-            f"{sum(withheld.values()):,} windows of {of} are withheld from training until somebody decides: "
+            f"{book['withheld_windows']:,} windows of {of} are withheld from training until somebody decides: "
             "fedge-agent event ack KEY (a fault) or event accept KEY (the new normal)"
         )
     if book["read_again"]:

@@ -15,6 +15,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from sqlite3 import Connection
 from typing import Any
@@ -212,12 +213,8 @@ class EventBook(TableWriter):
 
     def withheld(self) -> dict[str, int]:
         """How many stored windows each event withholds from training for now. Raises StorageError."""
-        found: dict[str, int] = {}
         with self.tables.reading() as db:
-            for hold in event_table.holds(db):
-                if not hold.verdict:
-                    found[hold.key] = found.get(hold.key, 0) + event_table.count_withheld(db, hold)
-        return found
+            return event_table.withheld_by_event(db)
 
     def held(self) -> View | None:
         """The events, while some are not in the file because the disk does not take them."""
@@ -232,14 +229,13 @@ class EventBook(TableWriter):
 
     def status(self) -> dict[str, Any]:
         """For the status page. Empty counts while the file cannot be read."""
-        try:
-            withheld = self.withheld()
-        except StorageError:
-            withheld = {}
+        withheld, in_all = dict[str, int](), 0
+        with suppress(StorageError), self.tables.reading() as db:
+            withheld, in_all = event_table.withheld_by_event(db), event_table.withheld_in_all(db)
         shelves = [s._asdict() for s in list(self._shelves.values())]
         return {
             "withheld": withheld,
-            "withheld_windows": sum(withheld.values()),
+            "withheld_windows": in_all,
             "trimmed": self.trimmed,
             "shelved": shelves,
             "read_again": self.read_again,
@@ -344,11 +340,11 @@ class EventBook(TableWriter):
     def _trim(self) -> None:
         by_asset: dict[str, list[Hold]] = {}
         for hold in self.holds():
-            if hold.verdict != NORMAL:
-                by_asset.setdefault(hold.asset, []).append(hold)
+            by_asset.setdefault(hold.asset, []).append(hold)
         with self.tables.transaction() as db:
             for asset, holds in by_asset.items():
-                self.trimmed += event_table.trim_withheld(db, holds, max(1, self._share(asset) // WITHHELD_SHARE))
+                most = max(1, self._share(asset) // WITHHELD_SHARE)
+                self.trimmed += event_table.trim_withheld(db, asset, holds, most)
             event_table.forget_old(db)
             for shelf in self._counted_down():
                 event_table.update_shelf(db, shelf)

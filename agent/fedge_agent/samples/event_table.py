@@ -7,14 +7,14 @@ Every statement on them. No threads: the caller holds the lock of its connection
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import msgspec
 
 from ..durable import event_record
 from ..types import SEVERITIES, AlertState, Event
-from .withholding import FAULT, FOREVER_NS, Hold
+from .withholding import FAULT, FOREVER_NS, NORMAL, Hold, spans
 
 MAX_NOTES = 10_000
 MAX_EVENTS = 10_000  # stored; beyond, the oldest that are over go
@@ -191,23 +191,49 @@ def mark_sent(db: sqlite3.Connection, key: str) -> None:
     db.execute("UPDATE events SET sent = 1 WHERE key = ?", (key,))
 
 
-def count_withheld(db: sqlite3.Connection, hold: Hold) -> int:
-    """How many stored windows a hold withholds."""
-    sql = f"SELECT count(*) FROM samples WHERE {_WITHHELD}"  # noqa: S608
-    return int(db.execute(sql, (hold.asset, hold.start_ns, hold.end_ns)).fetchone()[0])
+def withheld_by_event(db: sqlite3.Connection, samples: sqlite3.Connection | None = None) -> dict[str, int]:
+    """How many stored windows each undecided event withholds; samples: where the windows are, if not there. A window
+    that two events withhold counts for both, and for neither once it is accepted."""
+    all_holds = holds(db)
+    accepted = [hold for hold in all_holds if hold.verdict == NORMAL]
+    by_key: dict[tuple[str, str], list[Hold]] = {}
+    for hold in all_holds:
+        if not hold.verdict:
+            by_key.setdefault((hold.key, hold.asset), []).append(hold)
+    found: dict[str, int] = {}
+    for (key, asset), own in by_key.items():
+        others = [hold for hold in accepted if hold.asset == asset]
+        found[key] = found.get(key, 0) + _count(samples or db, asset, spans([*own, *others]))
+    return found
 
 
-def trim_withheld(db: sqlite3.Connection, asset_holds: Sequence[Hold], most: int) -> int:
+def withheld_in_all(db: sqlite3.Connection) -> int:
+    """How many stored windows undecided events withhold, each counted once."""
+    by_asset: dict[str, list[Hold]] = {}
+    for hold in holds(db):
+        if hold.verdict != FAULT:
+            by_asset.setdefault(hold.asset, []).append(hold)
+    return sum(_count(db, asset, spans(own)) for asset, own in by_asset.items())
+
+
+def trim_withheld(db: sqlite3.Connection, asset: str, asset_holds: Iterable[Hold], most: int) -> int:
     """Delete the oldest withheld windows of one asset beyond `most`: a lasting alarm must not displace what is normal.
-    Returns how many."""
-    excess, dropped = sum(count_withheld(db, hold) for hold in asset_holds) - most, 0
-    for hold in asset_holds:
+    Returns how many. A window of several holds counts once: the stretches before events overlap."""
+    times = spans(asset_holds)
+    excess, dropped = _count(db, asset, times) - most, 0
+    for start_ns, end_ns in times:
         if excess <= dropped:
             break
-        first = f"SELECT id FROM samples WHERE {_WITHHELD} ORDER BY id LIMIT ?"  # noqa: S608
-        values: tuple[Any, ...] = (hold.asset, hold.start_ns, hold.end_ns, excess - dropped)
+        first = f"SELECT id FROM samples WHERE {_WITHHELD} ORDER BY time_ns LIMIT ?"  # noqa: S608
+        values = (asset, start_ns, end_ns, excess - dropped)
         dropped += db.execute(f"DELETE FROM samples WHERE id IN ({first})", values).rowcount  # noqa: S608
     return dropped
+
+
+def _count(db: sqlite3.Connection, asset: str, times: Iterable[tuple[int, int]]) -> int:
+    """How many stored windows without a label end in these spans."""
+    sql = f"SELECT count(*) FROM samples WHERE {_WITHHELD}"  # noqa: S608
+    return sum(int(db.execute(sql, (asset, *span)).fetchone()[0]) for span in times)
 
 
 def forget_old(db: sqlite3.Connection) -> None:

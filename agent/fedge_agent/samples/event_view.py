@@ -33,10 +33,7 @@ class View(NamedTuple):
 
 def of(db: sqlite3.Connection, samples: sqlite3.Connection | None = None) -> View:
     """What a connection shows; samples: where the windows are, if not there. Raises sqlite3.Error."""
-    found: dict[str, int] = {}
-    for hold in event_table.holds(db):
-        if not hold.verdict:
-            found[hold.key] = found.get(hold.key, 0) + event_table.count_withheld(samples or db, hold)
+    found = event_table.withheld_by_event(db, samples)
     return View(event_table.events(db), event_table.notes(db), event_table.shelves(db), found)
 
 

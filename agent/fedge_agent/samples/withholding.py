@@ -10,6 +10,7 @@ young that an alarm could follow are left out too.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
@@ -33,6 +34,26 @@ class Hold(NamedTuple):
     def open(self) -> bool:
         """Whether the alarm lasts."""
         return self.end_ns == FOREVER_NS
+
+
+def spans(asset_holds: Iterable[Hold]) -> list[tuple[int, int]]:
+    """The times that the holds of one asset withhold, without those that are accepted; each once, oldest first, both
+    ends included. Holds overlap, because each begins well before its alarm."""
+    steps = [
+        (at, hold.verdict == NORMAL, by)
+        for hold in asset_holds
+        if hold.start_ns <= hold.end_ns
+        for at, by in ((hold.start_ns, 1), (hold.end_ns + 1, -1))
+    ]
+    made, began, count = list[tuple[int, int]](), None, {False: 0, True: 0}  # accepted or not -> holds at this time
+    for at, changes in groupby(sorted(steps), key=lambda step: step[0]):
+        for _, accepted, by in changes:
+            count[accepted] += by
+        inside = count[False] > 0 and count[True] == 0
+        if began is not None and not inside:
+            made.append((began, at - 1))
+        began = (at if began is None else began) if inside else None
+    return made
 
 
 def trainable(

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from fedge_agent.samples import event_table
 from fedge_agent.samples.event_book import EventBook
 from fedge_agent.samples.sample_table import Sample
 from fedge_agent.samples.store import SampleStore
-from fedge_agent.samples.withholding import FAULT, NORMAL, Hold, trainable
+from fedge_agent.samples.withholding import FAULT, FOREVER_NS, NORMAL, Hold, spans, trainable
 from fedge_agent.types import AlertState, Event
 from fedge_models.errors import DataError
 from support.events import make_event
@@ -196,6 +197,58 @@ def test_a_lasting_alarm_displaces_nothing_that_is_normal(site: Site) -> None:
     site.book._trim()
     assert site.learnt() == [*range(1, 21)] and site.book.trimmed == 40
     assert site.book.withheld() == {KEY: 10}  # the newest, in case somebody accepts them
+
+
+def overlapping(site: Site) -> list[str]:
+    """Twenty events, each of 5 s and with the 100 s before it; of one window a second."""
+    keys = [f"gw:m:pump:{i}" for i in range(20)]
+    site.windows(*range(301, 401))
+    for i, key in enumerate(keys):
+        site.book.withhold("pump", key, (400 + i) * S, (405 + i) * S)
+    site.book.flush()
+    return keys
+
+
+def test_a_window_that_several_events_withhold_is_counted_once(site: Site) -> None:
+    overlapping(site)
+    site.book._share = lambda _: 400
+    site.book._trim()
+    status = site.book.status()
+    assert site.book.trimmed == 0 and status["withheld_windows"] == 100
+    assert status["withheld"]["gw:m:pump:0"] == 100 and status["withheld"]["gw:m:pump:19"] == 82
+    site.book._share = lambda _: 360
+    site.book._trim()
+    assert site.book.trimmed == 10 and site.book.status()["withheld_windows"] == 90  # the newest
+    assert site.by_hand().withheld()["gw:m:pump:0"] == 90
+
+
+def test_what_was_accepted_with_one_of_several_events_is_kept_and_not_counted(site: Site) -> None:
+    keys = overlapping(site)
+    site.book.note(make_event(keys[-1]))
+    site.book.flush()
+    site.book.acknowledge(keys[-1], "anna", "", NORMAL)
+    site.round()
+    learnt = site.learnt()
+    site.book._trim()
+    assert learnt == site.learnt() == [*range(319, 401)]
+    assert site.book.trimmed == 8 and site.book.status()["withheld_windows"] == 10  # of 18 that nobody accepted
+
+
+def test_the_spans_of_holds_are_those_that_withhold_a_window() -> None:
+    numbers = np.random.default_rng(3)
+    for _ in range(200):
+        start = numbers.integers(0, 40, 6)
+        length = numbers.integers(-3, 15, 6)
+        verdicts = numbers.choice(["", FAULT, NORMAL], 6)
+        holds = [
+            Hold(str(i), KEY, "pump", int(s), FOREVER_NS if n == 14 else int(s + n), str(v))
+            for i, (s, n, v) in enumerate(zip(start, length, verdicts, strict=True))
+        ]
+        times = np.arange(70)
+        kept = trainable(np.full(70, "pump"), times, np.zeros(70, np.bool_), holds, {})
+        found = spans(holds)
+        assert [t for t in times if any(a <= t <= b for a, b in found)] == list(times[~kept])
+        assert all(b < c for (_, b), (c, _) in itertools.pairwise(found))
 
 
 # shelves
