@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write what comes of each exported network into the documentation: `make exports-page`, about four minutes."""
+"""Write what comes of each exported network into the documentation: `make exports-page`, some ten minutes."""
 
 from __future__ import annotations
 
@@ -110,6 +110,12 @@ def _table(head: Row, rows: Iterable[Row]) -> str:
 def written(text: str, made: str) -> str:
     """Return a page's text with the tables in place, and the versions that they are about."""
     return PART.sub(lambda m: f"<!-- exports: {VERSIONS} -->\n\n{made}\n\n{m[3]}", text)
+
+
+def said_of(text: str, network: str, way: Way) -> str:
+    """What a page says of a network that was exported in a way: a verdict, or several with what they are about."""
+    row = next(line for line in text.splitlines() if line.startswith(f"| {network} |"))
+    return row.split("|")[2 + COLUMNS.index((way.exporter, way.batch))].strip()
 
 
 def versions_of(text: str) -> str:
