@@ -227,3 +227,41 @@ def test_a_file_that_is_removed_when_it_was_read_and_comes_later_has_lost_no_row
         made.tail.lines()
     made.path.write_text(HEADER + rows(9, 12))
     assert made.look() == [9, 10, 11] and not made.tail.lost
+
+
+def copied(folder: Path, text: str) -> None:
+    """Rotate as logrotate does with copytruncate: earlier copies move on, the file is copied and cut, text follows."""
+    for i in range(8, 0, -1):
+        if (old := folder / f"press.csv.{i}").exists():
+            old.rename(folder / f"press.csv.{i + 1}")
+    path = folder / "press.csv"
+    (folder / "press.csv.1").write_bytes(path.read_bytes())
+    path.write_text(text)
+
+
+@pytest.mark.parametrize("seen", ["", HEADER])
+def test_a_copy_that_is_cut_twice_around_one_look_loses_no_row(tmp_path: Path, made: Running, seen: str) -> None:
+    """The look sees the file when it is empty, or has only its header: those bytes are in every copy."""
+    made.path.write_text(HEADER + rows(0, 20))
+    assert made.look() == list(range(20))
+    copied(tmp_path, seen)
+    assert made.look() == []
+    made.path.write_text(HEADER + rows(20, 40))
+    copied(tmp_path, HEADER + rows(40, 50))
+    copied(tmp_path, HEADER + rows(50, 70))
+    assert made.look() == list(range(20, 70))
+    with made.path.open("a") as file:
+        file.write(rows(70, 75))
+    assert made.look() == list(range(70, 75)) and not made.counts and not made.tail.lost
+
+
+@pytest.mark.parametrize("number", [3, 7])
+def test_a_file_that_was_read_is_found_behind_many_that_were_compressed_since(tmp_path: Path, number: int) -> None:
+    path = tmp_path / "press.csv"
+    path.write_text(HEADER + rows(0, 5))
+    assert started(tmp_path)[0] == [0, 1, 2, 3, 4]
+    for i in range(number):
+        rotate(tmp_path, f"press.csv.{number - i}.gz", rows(5 + 10 * i, 15 + 10 * i))
+    path.write_text(HEADER + rows(5 + 10 * number, 10 + 10 * number))
+    found, host = started(tmp_path)
+    assert found == list(range(5, 10 + 10 * number)) and not host.problems and not host.counts

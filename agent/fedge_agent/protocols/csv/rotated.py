@@ -61,6 +61,14 @@ class Rotation:
             return (open_file(chosen) if chosen is not None else None), lost
         return None, lost
 
+    def between(self, last_ns: int, first_ns: int) -> Opened | None:
+        """The file that begins first behind one row and before another one; None: there is none."""
+        found = [Candidate(at, p) for p in siblings(self._path, None) if (at := self._begins(p)) is not None]
+        chosen = next_of((c for c in found if last_ns < c.time_ns < first_ns), None, None)
+        with suppress(OSError):
+            return open_file(chosen) if chosen is not None else None
+        return None
+
     def _candidate(self, path: Path, changed_ns: int) -> Candidate | None:
         """A file that may be next; None: it is none of these, or cannot be read."""
         with suppress(OSError):

@@ -32,8 +32,8 @@ from .rotated import Rotation, lost_between, time_of
 MARK = 256
 SKIPPED = "rows (skipped)"
 MANY = 20  # lines that were left out before the first row
-MOVED = 50  # files of the folder that are compared, the newest first
-MOVED_PACKED = 2  # of those that were compressed, which take longer
+MOVED = 400  # files of the folder that are compared, the newest first
+MOVED_PACKED = 2  # of those that were compressed, which take longer: where rows have times, the likely ones
 
 
 @known
@@ -84,6 +84,9 @@ class Tail:
         self._alone = at is None  # no pattern names the other files
         self._recent = Recent(bool(form.time_column), faults)
         self._rotation = Rotation(path, bool(form.time_column), self._begins)
+        self._last_ns: int | None = None  # time of the last row of the files before this one
+        self._begun = False  # no row of this file was read yet, but of another one
+        self._waits = False  # and there was none at the last look
         self._resume = b""  # the bytes behind which this file may go on
         self._stat: tuple[int, int] | None = None  # size and time of the last change, at the last look
         self._ended = False  # the file was read to its end, and another one is to take its place
@@ -103,11 +106,15 @@ class Tail:
             self._written_anew()
             replaced = self._replaced()
         if self.at.offset == 0 and not self._read_header(replaced or complete):
+            self._waits = self._begun
             return self._next_file() if replaced else []
         if self.header_changed is not None:
             return []
         before, self._stat = self._stat, (self._file.size(), self._file.changed_ns())
+        if self._waits and self._take_between(replaced or complete):
+            return []
         found = self._chunk(last=replaced or complete)
+        self._begun = self._waits = self._begun and not found
         if not found and replaced:
             return self._next_file()
         if not found and self._is_overwritten(before):
@@ -169,12 +176,29 @@ class Tail:
         """Say that rows may be missing when nothing goes on where reading had stopped."""
         if not mark or self._find_resumed():
             return
-        form, header = self._form, self.at.header
-        lines = mark.decode(self.encoding.name, "replace").split("\n")[::-1]
-        last, first = time_of(lines, header, form), self._begins(self._path)
+        last, first = self._time_in(mark), self._begins(self._path)
         if first is not None and last is not None and first < last:
             return  # written anew with old rows
         self.lost = lost_between(last, first, "the file that was read is gone")
+
+    def _time_in(self, mark: bytes) -> int | None:
+        """The time of the last row in some bytes."""
+        lines = mark.decode(self.encoding.name, "replace").split("\n")
+        return time_of(lines[::-1], self.at.header, self._form)
+
+    def _take_between(self, last: bool) -> bool:
+        """Go on in a file that was copied away and cut between the header and the first row: behind the header, the
+        bytes before the position are those of any of these files."""
+        assert self._file is not None
+        if self._last_ns is None or not self._alone:
+            return False
+        first = time_of(self.encoding.lines(self._complete(last)), self.at.header, self._form)
+        if first is None or (between := self._rotation.between(self._last_ns, first)) is None:
+            return False
+        self.close()
+        self._file, self.at.inode = between, between.inode()
+        self._begin(resume=False)
+        return True
 
     def _is_copy(self) -> bool:
         """Whether another file with the same bytes before the position is a copy of the one that was read, with more
@@ -187,13 +211,21 @@ class Tail:
         with suppress(OSError):
             others.sort(key=lambda p: -p.stat().st_mtime_ns)
         plain = [p for p in others if p.suffix != ".gz"][:MOVED]
-        for path in plain + [p for p in others if p.suffix == ".gz"][:MOVED_PACKED]:
+        for path in plain + self._likely([p for p in others if p.suffix == ".gz"][:MOVED]):
             with suppress(OSError, DataError):
                 file = open_file(path)
                 if self._same(file):
                     return file
                 file.close()
         return None
+
+    def _likely(self, packed: list[Path]) -> list[Path]:
+        """The compressed files that may be the one that was read: that begin last before the last row."""
+        last_ns = self._time_in(self.at.mark) if self._form.time_column and packed else None
+        if last_ns is None:
+            return packed[:MOVED_PACKED]
+        begun = [(at, p) for p in packed if (at := self._begins(p)) is not None and at <= last_ns]
+        return [p for _, p in sorted(begun, key=lambda b: -b[0])[:MOVED_PACKED]]
 
     def _inode(self) -> int:
         assert self._file is not None
@@ -239,6 +271,9 @@ class Tail:
     def _begin(self, resume: bool = True) -> None:
         """Begin with a file. resume: it may have the rows that were read, and others behind them."""
         self._resume = self.at.mark if resume and self._is_copy() else b""
+        if self._form.time_column and self.at.mark:
+            self._last_ns = self._time_in(self.at.mark) or self._last_ns
+        self._begun, self._waits = True, False
         self._recent.begin()
         self.at.offset, self.at.mark, self._skipping, self._encoding = 0, b"", False, None
         self.at.columns, self._stat, self._ended = None, None, False
