@@ -285,6 +285,7 @@ class Source(Plugin, abc.ABC):
     # What `check` read, as `run` would deliver it at the configured pace, without the source's name. Empty: the pace is
     # not known before it runs.
     trial: Sequence[Batch] = ()
+    newest: Sequence[Batch] = ()  # the same of the end of a long past that `run` begins with; empty: not another trial
     span_ns: tuple[int, int] | None = None  # times of the first and the last of a past that `run` begins with, if known
     remarks: Sequence[str] = ()  # what `check` says of what works
 

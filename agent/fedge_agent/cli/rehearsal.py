@@ -47,7 +47,7 @@ def rehearse(name: str, config: AssetConfig, card: Card, tried: Mapping[str, Sou
     if card.image is not None:
         return found
     for source, those in tried.items():
-        _try(name, config, card, {source: those.trial}, found)
+        _try_source(name, config, card, source, those, found)
     spans = {n: s.span_ns for n, s in tried.items() if s.span_ns is not None}
     if len(spans) > 1 and not found.problems:
         earliest, latest = min(spans, key=lambda n: spans[n][1]), max(spans, key=lambda n: spans[n][0])
@@ -68,6 +68,19 @@ def _unknown_labels(name: str, config: AssetConfig, card: Card, tried: Mapping[s
                 labels.read(value, is_known(value, card, label.map), card)
     if labels.unknown:
         yield f"asset {name}: the model does not know the label {labels.example}"
+
+
+def _try_source(name: str, config: AssetConfig, card: Card, source: str, those: Source, found: Verdict) -> None:
+    """Try one source: where its past begins without a window, the end of it tells whether there will be any."""
+    verdict = Verdict([], [])
+    _try(name, config, card, {source: those.trial}, verdict)
+    if verdict.problems and those.newest:
+        first, verdict = verdict, Verdict([], [])
+        _try(name, config, card, {source: those.newest}, verdict)
+        if not verdict.problems:
+            found.notes.extend(f"{text}. So it is in the first rows of source {source} only" for text in first.problems)
+    found.problems.extend(verdict.problems)
+    found.notes.extend(verdict.notes)
 
 
 def _try(name: str, config: AssetConfig, card: Card, batches: Mapping[str, Sequence[Batch]], found: Verdict) -> None:

@@ -174,6 +174,86 @@ def test_labels_that_the_model_does_not_know_are_named_and_fail_nothing(folder: 
     assert code == 0 and "does not know" not in said
 
 
+def later(count: int, begin: float, step: float = 1.0, temp: str = "20") -> str:
+    """Rows without a header."""
+    return "".join(f"{iso(begin + i * step)},{temp},1.5\n" for i in range(count))
+
+
+HEAD = "time,temp,press\n"
+RUNS = later(1500, 200_000)  # a row a second, as the machine runs
+IDLE = {
+    "a row a minute": (later(1500, 0, 60), "temp, press come every 60 s"),
+    "no value": (later(1500, 0, temp=""), "tag temp has been Bad"),
+    "out of range": (later(1500, 0, temp="-999"), "values of temp are outside of their range"),
+    "text": (later(1500, 0, temp="OFF"), "values of temp are not numbers"),
+}
+
+
+@pytest.mark.parametrize("start", ["begin", "end"])
+@pytest.mark.parametrize("name", IDLE)
+def test_a_file_whose_last_rows_give_windows_is_fine_whatever_its_first_rows_are(
+    folder: Path, name: str, start: str
+) -> None:
+    rows, words = IDLE[name]
+    keys = KEYS.replace("begin", start)
+    for text, code in ((HEAD + rows + RUNS, 0), (HEAD + rows, 1)):
+        (folder / "s.csv").write_text(text)
+        check(folder, {"s": keys})
+        config = (folder / "gw.toml").read_text().replace('tag = "temp" }', 'tag = "temp", range = [-50, 200] }')
+        (folder / "gw.toml").write_text(config)
+        done = CliRunner().invoke(main, ["check", "--config", "gw.toml"])
+        assert done.exit_code == code, done.output
+        noted = "So it is in the first rows of source s only" in done.output
+        assert noted == (code == 0 and start == "begin"), done.output
+        assert words in done.output or (start == "end" and not code), done.output
+
+
+def test_what_a_writer_does_today_fails_where_only_the_past_gave_windows_and_is_not_read(folder: Path) -> None:
+    (folder / "s.csv").write_text(HEAD + later(1500, 0) + later(1500, 10_000, 60))
+    assert check(folder, {"s": KEYS})[0] == 0
+    code, said = check(folder, {"s": KEYS.replace("begin", "end")})
+    assert code == 1 and f"temp, press come every 60 s, {SLOW}" in said
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16-le", "utf-16"])
+def test_the_last_rows_are_found_in_a_long_file_of_any_encoding(folder: Path, encoding: str) -> None:
+    text = HEAD + later(9000, 0, 60) + later(1500, 600_000)
+    (folder / "s.csv").write_bytes(text.encode(encoding))
+    code, said = check(folder, {"s": f'{KEYS}encoding = "{encoding}"\n'})
+    assert code == 0 and "in the first rows of source s only" in said
+
+
+def test_a_tag_that_comes_later_is_there(folder: Path) -> None:
+    others = "".join(f"{iso(i)},t{i % 9},1\n" for i in range(2500))
+    own = "".join(f"{iso(9000 + i)},temp,2{i % 9}\n{iso(9000 + i)},press,1.5\n" for i in range(1500))
+    (folder / "s.csv").write_text("time,tag,value\n" + others + own)
+    assert check(folder, {"s": LONG})[0] == 0
+    (folder / "s.csv").write_text("time,tag,value\n" + others)
+    code, said = check(folder, {"s": LONG})
+    assert code == 1 and "column 'tag' has no tag 'temp'" in said
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (later(200, 0) + later(200, 197), "2 of the first 400 rows are behind those above"),
+        (later(50, 0) + "operator note\n" * 3 + later(350, 50), "3 of the first 403 rows are left out"),
+        (later(50, 0) + "pause,1,2\n" + later(350, 50), "1 of the first 401 rows is left out"),
+    ],
+)
+def test_a_few_rows_that_are_left_out_are_counted_and_fail_nothing(folder: Path, rows: str, said: str) -> None:
+    (folder / "s.csv").write_text(HEAD + rows)
+    code, output = check(folder, {"s": KEYS})
+    assert code == 0 and said in output
+
+
+def test_rows_tag_by_tag_that_come_in_time_are_noted(folder: Path) -> None:
+    blocks = [f"{iso(b * 300 + i)},{tag},2{i % 9}\n" for b in range(4) for tag in ("temp", "press") for i in range(300)]
+    (folder / "s.csv").write_text("time,tag,value\n" + "".join(blocks))
+    code, said = check(folder, {"s": LONG}, more='window = { lateness = "10m" }\n')
+    assert code == 0 and "it goes tag by tag" in said and "Without tail, it is sorted and replayed" in said
+
+
 class Pace(files.FilesSource):
     """A source of which only the trial is looked at."""
 

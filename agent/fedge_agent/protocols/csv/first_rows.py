@@ -7,8 +7,8 @@ A number in another form, a time of another century, a row with other cells: wha
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from itertools import islice
+from collections.abc import Container, Sequence
+from itertools import accumulate, islice
 from pathlib import Path
 
 import msgspec
@@ -16,7 +16,7 @@ from fedge_models.errors import ConfigError
 from fedge_models.system import times
 from fedge_models.system.choices import hint
 
-from ...types import Quality, Reading
+from ...types import Quality
 from . import order
 from .cells import Header, Times, numbered, one_line
 from .faults import Faults
@@ -27,8 +27,7 @@ from .numbers import reader
 from .rows import SHOWN, Rows
 
 ROWS = 1000
-MOST_TAGS = 50  # for each of which so many rows are read, where a row is a value
-MOST_BYTES = 20 * 1024 * 1024  # of a file whose last row is looked for
+FEW = 10  # one row in so many is left out and counted, and stops nothing
 _ORDERS = {
     "newest first": "the newest rows are first",
     "tag by tag": "it goes tag by tag",
@@ -40,8 +39,17 @@ _NO_TABLE = ("cannot be read", "not a text table")  # `browse` says no more of i
 _LIKE_A_NUMBER = re.compile(r"[+-]?(?=.*\d)[\d.,'’ \u00a0\u202f]+(?:[eE][+-]?\d+)?(?:\s*(?:%|°C|[A-Za-z]{1,3}))?", re.A)
 
 
-def problems(path: Path, form: Form, tags: Sequence[str], follow: bool, advise: bool = True) -> list[str]:
-    """What is wrong with the first rows, in the operator's words. follow: the file is read as it grows."""
+def problems(
+    path: Path,
+    form: Form,
+    tags: Sequence[str],
+    follow: bool,
+    advise: bool = True,
+    notes: list[str] | None = None,
+    later: Container[str] = (),
+) -> list[str]:
+    """What is wrong with the first rows, in the operator's words. follow: the file is read as it grows. notes: gets
+    what is left out and counted, and keeps nobody from deciding; None: it is among the problems."""
     advice = f". fedge-agent browse '{path}' shows how it is written" if advise else ""
     counted: dict[str, list[str]] = {}
 
@@ -55,7 +63,12 @@ def problems(path: Path, form: Form, tags: Sequence[str], follow: bool, advise: 
             rows = list(islice(with_header, ROWS))
             if not rows and (why := _left_out(path, form, tags, with_header.header)):
                 return [f"{path}: {why}"]
-            found = _Check(path, form, tags, with_header.header).problems(rows, follow)
+            check = _Check(path, form, tags, with_header.header)
+            found = check.problems(rows, follow, later)
+            if notes is None:
+                found = check.notes + found
+            else:
+                notes += [f"{path}: {text}" for text in check.notes]
         finally:
             with_header.close()
     except ConfigError as e:
@@ -64,7 +77,7 @@ def problems(path: Path, form: Form, tags: Sequence[str], follow: bool, advise: 
     often = [
         what
         for what, examples in counted.items()
-        if what != COMMENTS and ("bytes that are not" in what or len(examples) * 10 > len(rows))
+        if what != COMMENTS and ("bytes that are not" in what or len(examples) * FEW > len(rows))
     ]
     found += [f"{what}: {counted[what][0]}" for what in often]
     if len(found) > MOST:
@@ -107,50 +120,6 @@ def _is_row(cells: list[str], read: Rows, form: Form) -> bool:
     return at is not None and any(r.quality is not Quality.BAD for r in read.readings(cells, at))
 
 
-def timed(path: Path, form: Form, tags: Sequence[str]) -> list[tuple[int, list[Reading]]]:
-    """The first rows with their times, and readings of these times; more of them in a table with a row a value."""
-    table, made = WholeFile(path, form, Faults()), list[tuple[int, list[Reading]]]()
-    try:
-        rows = Rows(path, table.header, tags, form, Faults())
-        for row in islice(table, ROWS * min(len(tags), MOST_TAGS) if form.tag_column else ROWS):
-            at = rows.time_ns(row.cells) if rows.fits(row.cells) else None
-            if at is not None and (found := rows.readings(row.cells, at)):
-                made.append((at, found))
-    finally:
-        table.close()
-    return made
-
-
-def last_time(path: Path, form: Form, tags: Sequence[str]) -> int | None:
-    """The time of the last row, ns; None: there is none, or the file is too long to read it here."""
-    if path.stat().st_size > MOST_BYTES:
-        return None
-    table, newest = WholeFile(path, form, Faults()), None
-    try:
-        rows = Rows(path, table.header, tags, form, Faults())
-        for row in table:
-            newest = row
-        return rows.time_ns(newest.cells) if newest is not None and rows.fits(newest.cells) else None
-    finally:
-        table.close()
-
-
-def values(path: Path, form: Form, tags: Sequence[str]) -> dict[str, Reading]:
-    """A reading of each tag in the first rows, of the kind that most of them have: a number, or text."""
-    found: dict[tuple[str, type], list[Reading]] = {}
-    table = WholeFile(path, form, Faults())
-    try:
-        rows = Rows(path, table.header, tags, form, Faults())
-        for row in islice(table, ROWS):
-            for reading in rows.readings(row.cells, 0) if rows.fits(row.cells) else ():
-                if reading.quality is not Quality.BAD:
-                    found.setdefault((reading.tag, type(reading.value)), []).append(reading)
-    finally:
-        table.close()
-    most = sorted(found.items(), key=lambda item: len(item[1]))
-    return {tag: readings[0] for (tag, _), readings in most}
-
-
 def _is_like_a_number(cell: str) -> bool:
     return len(cell) <= SHOWN and _LIKE_A_NUMBER.fullmatch(cell) is not None
 
@@ -165,6 +134,7 @@ class _Check:
         except ConfigError as e:
             raise ConfigError(f"{e}{self._one_cell(header)}") from e
         self._width = len(self._header.names)
+        self.notes: list[str] = []  # what is left out and counted
 
     def _one_cell(self, header: Sequence[str]) -> str:
         """Advice for a header that another delimiter would split."""
@@ -173,17 +143,24 @@ class _Check:
             return f". The header is one cell, {header[0][:SHOWN]!r}: say delimiter = {_toml(other)}"
         return ""
 
-    def problems(self, rows: list[Row], follow: bool) -> list[str]:
+    def problems(self, rows: list[Row], follow: bool, later: Container[str]) -> list[str]:
         """The problems of some rows; each kind with the first row that has it."""
         if not rows:
             return [] if follow else ["has no rows"]
         rows = [r for r in rows if numbered(list(map(one_line, r.cells))) != self._header.names]  # it may come again
-        made = [text for row in rows if (text := self._cells(row))][:1]
+        made = self._unless_few([text for row in rows if (text := self._cells(row))], len(rows))
         rows = [r for r in rows if not self._cells(r)]
         if self._form.time_column:
             made += self._times(self._of_tags(rows), follow)
         made += self._qualities(rows)
-        return [*made, *(self._tags_of(rows) if self._form.tag_column else self._values(rows))]
+        return [*made, *(self._tags_of(rows, later) if self._form.tag_column else self._values(rows))]
+
+    def _unless_few(self, wrong: list[str], rows: int) -> list[str]:
+        """The first of these problems; none, and a note, where few of the rows have one."""
+        if not wrong or len(wrong) * FEW > rows:
+            return wrong[:1]
+        self.notes.append(f"{wrong[0].rstrip('.')}. {_of(len(wrong), rows)} left out")
+        return []
 
     def _qualities(self, rows: list[Row]) -> list[str]:
         """A problem when no value has a quality that is used."""
@@ -218,29 +195,35 @@ class _Check:
     def _times(self, rows: list[Row], follow: bool) -> list[str]:
         clock, form = Times(self._header, self._form), self._form
         tag_at = self._header.at(form.tag_column) if form.tag_column else None
-        times_ns: list[int] = []
+        timed, wrong = list[tuple[Row, int]](), list[str]()
         for row in rows:
-            where = self._where(row)
             try:
-                found = clock.parse(row.cells, row.cells[tag_at] if tag_at is not None else "")
+                timed.append((row, clock.parse(row.cells, row.cells[tag_at] if tag_at is not None else "")))
             except ValueError as e:
-                return [where + self._no_time(clock.text(row.cells), e)]
-            times_ns.append(found)
+                wrong.append(self._where(row) + self._no_time(clock.text(row.cells), e))
+        if made := self._unless_few(wrong, len(rows)):
+            return made
+        rows, times_ns = [row for row, _ in timed], [at for _, at in timed]
         tags = [row.cells[tag_at] for row in rows] if tag_at is not None else []
-        return self._back(rows, clock, order.of_rows(times_ns, tags)) if follow else []
+        return self._back(rows, times_ns, clock, order.of_rows(times_ns, tags)) if follow else []
 
     def _where(self, row: Row) -> str:
         return f"row {row.number}, column {self._form.time_column!r}: "
 
-    def _back(self, rows: list[Row], clock: Times, found: order.Order) -> list[str]:
-        """Words about rows that go back in a file that is followed."""
+    def _back(self, rows: list[Row], times_ns: list[int], clock: Times, found: order.Order) -> list[str]:
+        """Words about rows that go back in a file that is followed: whether they come too late, windows tell."""
         if found.at < 0:
             return []
         row, hint = rows[found.at], "; a file that is followed grows with newer rows at its end"
         if found.kind == "hour again" and self._form.time_zone == "UTC":
             hint = '; if clocks were set back there, say time_zone, e.g. "Europe/Berlin"'
         text = f"{clock.text(row.cells)[:SHOWN]!r} is before the row above it"
-        return [f"{self._where(row)}{text}: {_ORDERS[found.kind]}{hint}. Without tail, it is sorted and replayed"]
+        text = f"{self._where(row)}{text}: {_ORDERS[found.kind]}{hint}. Without tail, it is sorted and replayed"
+        behind = sum(at < newest for at, newest in zip(times_ns, accumulate(times_ns, max), strict=True))
+        if found.kind != "tag by tag" and (found.kind != "unsorted" or 2 * behind > len(rows)):
+            return [text]
+        self.notes.append(f"{text}. {_of(behind, len(rows))} behind those above, and dropped where too late")
+        return []
 
     def _no_time(self, cell: str, why: ValueError) -> str:
         if (
@@ -275,7 +258,7 @@ class _Check:
             return '; say decimal = ","' + (', thousands = "."' if 0 <= dot < comma else "")
         return "; say decimal and thousands" if comma >= 0 or dot >= 0 else ""
 
-    def _tags_of(self, rows: list[Row]) -> list[str]:
+    def _tags_of(self, rows: list[Row], later: Container[str]) -> list[str]:
         """Wanted tags that no row has; and values that would be numbers in another form."""
         at, value_at = self._header.at(self._form.tag_column), self._header.at(self._form.value_column)
         there = {row.cells[at].strip() for row in rows}
@@ -287,8 +270,12 @@ class _Check:
                 text = f"{cell[:SHOWN]!r} is not a number{self._other(cell)}"
                 made.append(f"row {row.number}, column {self._form.value_column!r}: {text}")
                 break
-        missing = [tag for tag in self._tags if tag not in there]
+        missing = [tag for tag in self._tags if tag not in there and tag not in later]
         return made + [f"column {self._form.tag_column!r} has no tag {t!r}; {hint(t, there)}" for t in missing]
+
+
+def _of(count: int, rows: int) -> str:
+    return f"{count:,} of the first {rows:,} rows {'is' if count == 1 else 'are'}"
 
 
 def _toml(text: str) -> str:
