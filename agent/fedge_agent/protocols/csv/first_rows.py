@@ -205,12 +205,14 @@ class _Check:
             return made
         rows, times_ns = [row for row, _ in timed], [at for _, at in timed]
         tags = [row.cells[tag_at] for row in rows] if tag_at is not None else []
-        return self._back(rows, times_ns, clock, order.of_rows(times_ns, tags)) if follow else []
+        found = order.of_rows(times_ns, tags)
+        again = order.runs(tags) > len(set(tags))  # a writer comes back to a tag; an export is whole
+        return self._back(rows, times_ns, clock, found, again) if follow else []
 
     def _where(self, row: Row) -> str:
         return f"row {row.number}, column {self._form.time_column!r}: "
 
-    def _back(self, rows: list[Row], times_ns: list[int], clock: Times, found: order.Order) -> list[str]:
+    def _back(self, rows: list[Row], times_ns: list[int], clock: Times, found: order.Order, again: bool) -> list[str]:
         """Words about rows that go back in a file that is followed: whether they come too late, windows tell."""
         if found.at < 0:
             return []
@@ -220,7 +222,8 @@ class _Check:
         text = f"{clock.text(row.cells)[:SHOWN]!r} is before the row above it"
         text = f"{self._where(row)}{text}: {_ORDERS[found.kind]}{hint}. Without tail, it is sorted and replayed"
         behind = sum(at < newest for at, newest in zip(times_ns, accumulate(times_ns, max), strict=True))
-        if found.kind != "tag by tag" and (found.kind != "unsorted" or 2 * behind > len(rows)):
+        harmless = again if found.kind == "tag by tag" else found.kind == "unsorted" and 2 * behind <= len(rows)
+        if not harmless:
             return [text]
         self.notes.append(f"{text}. {_of(behind, len(rows))} behind those above, and dropped where too late")
         return []

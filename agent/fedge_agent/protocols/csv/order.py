@@ -74,6 +74,11 @@ def _of_tags(times: Sequence[int], tags: Sequence[str]) -> Order:
     return FORWARD
 
 
+def runs(tags: Sequence[str]) -> int:
+    """How many runs of rows of one tag there are."""
+    return sum(a != b for a, b in pairwise(tags)) + bool(tags)
+
+
 def _run_before(tags: Sequence[str], i: int) -> int:
     """How many rows of one tag stand right before a row."""
     count = 1
