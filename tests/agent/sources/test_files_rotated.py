@@ -265,3 +265,36 @@ def test_a_file_that_was_read_is_found_behind_many_that_were_compressed_since(tm
     path.write_text(HEADER + rows(5 + 10 * number, 10 + 10 * number))
     found, host = started(tmp_path)
     assert found == list(range(5, 10 + 10 * number)) and not host.problems and not host.counts
+
+
+@pytest.mark.parametrize("how", ["copied", "renamed", "compressed"])
+def test_files_that_were_rotated_while_only_a_header_had_been_read_are_read_after_a_restart(
+    tmp_path: Path, how: str
+) -> None:
+    """The position stands behind the header: those bytes are in every file."""
+    path, running = tmp_path / "press.csv", Running(tmp_path)
+    path.write_text(HEADER + rows(0, 20))
+    assert running.look() == list(range(20))
+    copied(tmp_path, HEADER)
+    assert running.look() == []
+    running.tail.save()
+    running.tail.close()
+    if how == "copied":
+        path.write_text(HEADER + rows(20, 40))
+        copied(tmp_path, HEADER + rows(40, 50))
+        copied(tmp_path, HEADER + rows(50, 70))
+    else:
+        end = ".gz" if how == "compressed" else ""
+        rotate(tmp_path, f"press.csv.2{end}", rows(20, 40))
+        rotate(tmp_path, f"press.csv.1{end}", rows(40, 50))
+        path.write_text(HEADER + rows(50, 70))
+    running = Running(tmp_path)
+    assert running.look() == list(range(20, 70)) and not running.tail.lost
+    running.tail.close()
+
+
+def test_a_position_of_an_earlier_version_is_whole() -> None:
+    before = b'{"inode":5,"offset":7,"mark":"eHk=","header":"t,a","name":"","columns":null,"check":3679598452}'
+    found = tails.parse_position(before)
+    assert found is not None and found.offset == 7 and found.last_ns is None
+    assert tails.parse_position(before.replace(b'"offset":7', b'"offset":8')) is None

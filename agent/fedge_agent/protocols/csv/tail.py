@@ -47,6 +47,7 @@ class Position(msgspec.Struct):
     name: str = ""  # of a file among those that a pattern finds
     columns: str | None = None  # a later line of names within the file
     check: int = 0  # CRC-32 of the others as they are encoded; 0: an earlier version wrote it
+    last_ns: int | None = None  # time of the last row of the file before, while none of this one was read
 
     def encode(self) -> bytes:
         """Encode, with the check."""
@@ -57,7 +58,10 @@ class Position(msgspec.Struct):
         return self.check in (0, self._crc())
 
     def _crc(self) -> int:
-        return zlib.crc32(msgspec.json.encode(msgspec.structs.replace(self, check=0))) or 1
+        fields = {**msgspec.to_builtins(self), "check": 0}
+        if self.last_ns is None:  # as an earlier version wrote it
+            del fields["last_ns"]
+        return zlib.crc32(msgspec.json.encode(fields)) or 1
 
 
 class Tail:
@@ -84,9 +88,7 @@ class Tail:
         self._alone = at is None  # no pattern names the other files
         self._recent = Recent(bool(form.time_column), faults)
         self._rotation = Rotation(path, bool(form.time_column), self._begins)
-        self._last_ns: int | None = None  # time of the last row of the files before this one
-        self._begun = False  # no row of this file was read yet, but of another one
-        self._waits = False  # and there was none at the last look
+        self._waits = True  # for the first row of a file that had none at the last look
         self._resume = b""  # the bytes behind which this file may go on
         self._stat: tuple[int, int] | None = None  # size and time of the last change, at the last look
         self._ended = False  # the file was read to its end, and another one is to take its place
@@ -106,7 +108,7 @@ class Tail:
             self._written_anew()
             replaced = self._replaced()
         if self.at.offset == 0 and not self._read_header(replaced or complete):
-            self._waits = self._begun
+            self._waits = True
             return self._next_file() if replaced else []
         if self.header_changed is not None:
             return []
@@ -114,7 +116,9 @@ class Tail:
         if self._waits and self._take_between(replaced or complete):
             return []
         found = self._chunk(last=replaced or complete)
-        self._begun = self._waits = self._begun and not found
+        self._waits = not found
+        if found:
+            self.at.last_ns = None
         if not found and replaced:
             return self._next_file()
         if not found and self._is_overwritten(before):
@@ -190,10 +194,10 @@ class Tail:
         """Go on in a file that was copied away and cut between the header and the first row: behind the header, the
         bytes before the position are those of any of these files."""
         assert self._file is not None
-        if self._last_ns is None or not self._alone:
+        if self.at.last_ns is None or not self._alone:
             return False
         first = time_of(self.encoding.lines(self._complete(last)), self.at.header, self._form)
-        if first is None or (between := self._rotation.between(self._last_ns, first)) is None:
+        if first is None or (between := self._rotation.between(self.at.last_ns, first)) is None:
             return False
         self.close()
         self._file, self.at.inode = between, between.inode()
@@ -272,8 +276,8 @@ class Tail:
         """Begin with a file. resume: it may have the rows that were read, and others behind them."""
         self._resume = self.at.mark if resume and self._is_copy() else b""
         if self._form.time_column and self.at.mark:
-            self._last_ns = self._time_in(self.at.mark) or self._last_ns
-        self._begun, self._waits = True, False
+            self.at.last_ns = self._time_in(self.at.mark) or self.at.last_ns
+        self._waits = False
         self._recent.begin()
         self.at.offset, self.at.mark, self._skipping, self._encoding = 0, b"", False, None
         self.at.columns, self._stat, self._ended = None, None, False
