@@ -12,6 +12,8 @@ import pytest
 from fedge_agent.protocols.csv import tail as tails
 from fedge_agent.protocols.csv.faults import Faults
 from fedge_agent.protocols.csv.form import TableForm
+from fedge_agent.protocols.csv.opened import open_file
+from fedge_agent.protocols.csv.rotated import Rotation
 from fedge_agent.sources.files import FilesSource
 from fedge_agent.sources.files_config import FilesConfig
 from fedge_models.system.settings import Positive
@@ -298,3 +300,23 @@ def test_a_position_of_an_earlier_version_is_whole() -> None:
     found = tails.parse_position(before)
     assert found is not None and found.offset == 7 and found.last_ns is None
     assert tails.parse_position(before.replace(b'"offset":7', b'"offset":8')) is None
+
+
+def test_a_file_that_is_renamed_during_the_look_is_not_passed_over(tmp_path: Path) -> None:
+    path, begins = tmp_path / "press.csv", {"20": 20, "30": 30, "40": 40}
+    for name, text in (("", "40"), (".1", "30"), (".2", "20"), (".3", "10")):
+        (tmp_path / f"press.csv{name}").write_text(text)
+    looks = list[Path]()
+
+    def begin(of: Path) -> int | None:
+        if not looks:  # the rotation goes on: what was .2 is .3 now
+            for i in (3, 2, 1):
+                (tmp_path / f"press.csv.{i}").rename(tmp_path / f"press.csv.{i + 1}")
+        looks.append(of)
+        return begins.get(of.read_text()) if of.exists() else None
+
+    read = open_file(tmp_path / "press.csv.3")
+    found, _ = Rotation(path, True, begin).next(read, 15)
+    assert found is not None and found.pread(2, 0) == b"20"
+    found.close()
+    read.close()

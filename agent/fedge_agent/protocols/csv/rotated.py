@@ -21,6 +21,7 @@ from .form import TableForm
 from .opened import Opened, open_file
 
 LOOKED_AT = 100  # files of the folder, the newest first
+LOOKS = 5  # while a rotation renames files
 ROWS = 20  # of which one has to have a time
 _DIGITS = re.compile(r"\d+")
 
@@ -49,6 +50,15 @@ class Rotation:
         about rows that are missing). last_ns: the time of the last row that was read."""
         self._last_ns = last_ns or self._last_ns
         self._passed.add(read.inode())
+        for _ in range(LOOKS):
+            before, (chosen, lost) = _names(self._path), self._look(read)
+            if _names(self._path) == before:
+                return chosen, lost
+            if chosen is not None:  # a rotation goes on: files may have been missed under their old names
+                chosen.close()
+        return self._look(read)
+
+    def _look(self, read: Opened) -> tuple[Opened | None, str]:
         changed_ns = read.changed_ns()
         name = next((p for p in _beside(self._path) if _inode(p) == read.inode()), None)
         there = siblings(self._path, name)
@@ -96,6 +106,10 @@ def _inode(path: Path) -> int:
     with suppress(OSError):
         return path.stat().st_ino
     return 0
+
+
+def _names(path: Path) -> set[tuple[str, int]]:
+    return {(p.name, _inode(p)) for p in _beside(path)}
 
 
 def siblings(path: Path, read: Path | None) -> list[Path]:
