@@ -172,14 +172,15 @@ class StateFolder:
         if not self._address or time.monotonic() - self._tried < TRY_S:
             return
         self._tried = time.monotonic()
-        if self._address_file.exists() and self.problem is None and self._published:
-            return
+        with suppress(OSError):  # without rights on the folder
+            if self._published and self._address_file.exists():
+                return
         try:
             _write(self._address_file, self._address.encode())
         except StorageError as e:
             if self.problem is None:
                 logger.error("%s; the status page is at %s", e, self._address)
-            self.problem = str(e)
+            self.problem, self._published = str(e), False
         else:
             self.problem, self._published = None, True
 
