@@ -320,3 +320,17 @@ def test_a_file_that_is_renamed_during_the_look_is_not_passed_over(tmp_path: Pat
     assert found is not None and found.pread(2, 0) == b"20"
     found.close()
     read.close()
+
+
+def test_a_copy_that_is_cut_between_the_end_of_a_file_and_the_first_look_at_the_next_one_loses_no_row(
+    tmp_path: Path, made: Running
+) -> None:
+    made.path.write_text(HEADER + rows(0, 20))
+    assert made.look() == list(range(20))
+    copied(tmp_path, HEADER + rows(20, 30))
+    while made.tail.at.offset:  # until the file that was read is left
+        assert made.tail.lines() == []
+    with made.path.open("a") as file:
+        file.write(rows(30, 40))
+    copied(tmp_path, HEADER + rows(40, 50))
+    assert made.look() == list(range(20, 50))

@@ -88,7 +88,6 @@ class Tail:
         self._alone = at is None  # no pattern names the other files
         self._recent = Recent(bool(form.time_column), faults)
         self._rotation = Rotation(path, bool(form.time_column), self._begins)
-        self._waits = True  # for the first row of a file that had none at the last look
         self._resume = b""  # the bytes behind which this file may go on
         self._stat: tuple[int, int] | None = None  # size and time of the last change, at the last look
         self._ended = False  # the file was read to its end, and another one is to take its place
@@ -108,15 +107,13 @@ class Tail:
             self._written_anew()
             replaced = self._replaced()
         if self.at.offset == 0 and not self._read_header(replaced or complete):
-            self._waits = True
             return self._next_file() if replaced else []
         if self.header_changed is not None:
             return []
         before, self._stat = self._stat, (self._file.size(), self._file.changed_ns())
-        if self._waits and self._take_between(replaced or complete):
+        if self._take_between(replaced or complete):
             return []
         found = self._chunk(last=replaced or complete)
-        self._waits = not found
         if found:
             self.at.last_ns = None
         if not found and replaced:
@@ -197,7 +194,11 @@ class Tail:
         if self.at.last_ns is None or not self._alone:
             return False
         first = time_of(self.encoding.lines(self._complete(last)), self.at.header, self._form)
-        if first is None or (between := self._rotation.between(self.at.last_ns, first)) is None:
+        if (
+            first is None
+            or first <= self.at.last_ns
+            or (between := self._rotation.between(self.at.last_ns, first)) is None
+        ):
             return False
         self.close()
         self._file, self.at.inode = between, between.inode()
@@ -277,7 +278,6 @@ class Tail:
         self._resume = self.at.mark if resume and self._is_copy() else b""
         if self._form.time_column and self.at.mark:
             self.at.last_ns = self._time_in(self.at.mark) or self.at.last_ns
-        self._waits = False
         self._recent.begin()
         self.at.offset, self.at.mark, self._skipping, self._encoding = 0, b"", False, None
         self.at.columns, self._stat, self._ended = None, None, False
