@@ -58,6 +58,9 @@ class FilesSource(Source):
         """Read the first rows of the file, or of a pattern's first and newest file; of one that is followed, the last
         rows, too."""
         self._notes = []
+        if self._is_empty_yet():
+            self.remarks = [f"{self._config.path} is empty: its columns cannot be checked before its header is written"]
+            return []
         problems, config = self._problems(tags), self._config
         self.remarks = list(self._notes)
         if not problems and not listing.is_pattern(config.path):
@@ -65,6 +68,11 @@ class FilesSource(Source):
         if not problems and config.time_column:
             self._try(tags)
         return problems
+
+    def _is_empty_yet(self) -> bool:
+        """Whether nothing was written yet to a file that is followed: `run` waits for it."""
+        path = self._config.path
+        return self._config.tail and not listing.is_pattern(path) and path.is_file() and path.stat().st_size == 0
 
     def _try(self, tags: Sequence[str]) -> None:
         """Note what `run` would deliver of the first and the last rows, of the newest file, and at which pace."""

@@ -94,7 +94,7 @@ CHECKED: dict[str, tuple[str, dict[str, Any], str]] = {
                      {"time_column": "time", "tail": True},
                      "row 3, column 'time': '2026-11-24 08:00:00' is before the row above it: the newest rows"),
     "no rows": ("temp,press\n", {}, "has no rows"),
-    "nothing": ("", {"tail": True}, "is empty: it has no header yet"),
+    "nothing": ("", {}, "is empty: it has no header yet"),
     "a tag that no row has": ("t,tag,value\n2026-11-24 08:00:00,temp,1\n2026-11-24 08:00:00,pres,1\n",
                               {"time_column": "t", "tag_column": "tag", "value_column": "value"},
                               "column 'tag' has no tag 'press'; did you mean 'pres'?"),
@@ -107,6 +107,12 @@ def test_check_names_row_and_column_and_what_to_set(tmp_path: Path, name: str) -
     (tmp_path / "d.csv").write_bytes(text.encode("utf-8", "surrogateescape"))
     problems = source(tmp_path / "d.csv", **keys).check(["temp", "press"])
     assert any(words in problem for problem in problems), problems
+
+
+def test_check_notes_a_followed_file_that_is_still_empty(tmp_path: Path) -> None:
+    (tmp_path / "d.csv").touch()
+    followed = source(tmp_path / "d.csv", tail=True)
+    assert followed.check(["temp"]) == [] and "is empty" in followed.remarks[0]
 
 
 def test_check_is_content_with_some_lines_of_nul_but_not_with_many(tmp_path: Path) -> None:
