@@ -22,10 +22,19 @@ def keep(status: int, body: bytes | str = b"") -> bytes:
     )
 
 
-class KeepingServer(CannedServer):
-    """Answers requests of several connections; b"" closes one without an answer, and without saying so in TLS."""
+MOMENT_S = 0.02
 
-    def __init__(self, answer: Callable[[Request], bytes], context: ssl.SSLContext | None = None) -> None:
+
+class KeepingServer(CannedServer):
+    """Answers requests of several connections; b"" closes one without an answer, and without saying so in TLS.
+
+    most: requests of one connection, a moment after which it is closed without a word.
+    """
+
+    def __init__(
+        self, answer: Callable[[Request], bytes], context: ssl.SSLContext | None = None, most: int | None = None
+    ) -> None:
+        self._most = most
         self.open: list[socket.socket] = []
         self.connections = 0  # that had a request
         self._threads: list[threading.Thread] = []
@@ -67,10 +76,15 @@ class KeepingServer(CannedServer):
             self.open.remove(twin)
 
     def _talk(self, connection: socket.socket, stream: BinaryIO) -> None:
-        new = True
+        count = 0
         while self._read(stream):
-            self.connections, new = self.connections + new, False
+            count += 1
+            self.connections += count == 1
             answer = self.answer(self.requests[-1])
             if not answer:
                 return
             connection.sendall(answer)
+            if count == self._most:
+                connection.settimeout(MOMENT_S)
+                connection.recv(1)  # what comes now is not read
+                return
