@@ -17,8 +17,6 @@ def explicit_pads(model: onnx.ModelProto, card: Card, where: str) -> bool:
 
     Return whether there was any. With other strides the pads depend on the size; the check of what serves refuses them.
     """
-    from onnx import helper
-
     kernels = {t.name: list(t.dims)[2:] for t in model.graph.initializer}
     changed = False
     for node in model.graph.node:
@@ -32,12 +30,18 @@ def explicit_pads(model: onnx.ModelProto, card: Card, where: str) -> bool:
         total = [d * (k - 1) for d, k in zip(dilations, kernel, strict=True)]
         less, more = [t // 2 for t in total], [t - t // 2 for t in total]
         pads = [*less, *more] if given["auto_pad"] == b"SAME_UPPER" else [*more, *less]
-        kept = [a for a in node.attribute if a.name not in ("auto_pad", "pads")]
-        made = [*(type(a).FromString(a.SerializeToString()) for a in kept), helper.make_attribute("pads", pads)]
-        del node.attribute[:]
-        node.attribute.extend(made)
+        _set_pads(node, pads)
         changed = True
     return changed
+
+
+def _set_pads(node: onnx.NodeProto, pads: list[int]) -> None:
+    from onnx import helper  # only where there is such a node: a gateway reads its model without the package
+
+    kept = [a for a in node.attribute if a.name not in ("auto_pad", "pads")]
+    made = [*(type(a).FromString(a.SerializeToString()) for a in kept), helper.make_attribute("pads", pads)]
+    del node.attribute[:]
+    node.attribute.extend(made)
 
 
 _READ = ("auto_pad", "dilations", "kernel_shape", "strides")
