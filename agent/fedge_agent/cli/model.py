@@ -138,7 +138,7 @@ def show(file: Path, card: Path | None, trainable: str | None, batch: int, as_js
 
     from ..learning import workbench
 
-    graph = _load(file, card, trainable, told=False).graph
+    graph = _load(file, card, trainable, show_changes=False).graph
     table = workbench.describe(graph)
     spent = workbench.cost(graph, batch, time.perf_counter, default_rng(0))
     table |= {k: float(f"{v:.3g}") for k, v in spent._asdict().items()}
@@ -232,10 +232,10 @@ def evaluate(
     _figures({"figures": workbench.evaluate(model, samples, everything=True)}, as_json)
 
 
-def _load(file: Path, card: Path | None, trainable: str | None, told: bool = True) -> Model:
+def _load(file: Path, card: Path | None, trainable: str | None, show_changes: bool = True) -> Model:
     """Load a model and run two samples through it, in NumPy and in ONNX Runtime, in bounded memory.
 
-    told: show what was changed in the file.
+    show_changes: print what was changed in the file.
     """
     from fedge_models.graph.intake import bounded_memory, read_model, room_for
     from fedge_models.model import Model
@@ -244,7 +244,7 @@ def _load(file: Path, card: Path | None, trainable: str | None, told: bool = Tru
     with bounded_memory(room_for(file), str(file)):
         model = Model(read_model(file, card, trainable), str(file))
         model.check()
-    if told:
+    if show_changes:
         for note in model.graph.notes:
             click.echo(f"{file}: {note}", err=True)
     return model

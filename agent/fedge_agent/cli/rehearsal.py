@@ -34,7 +34,7 @@ LONG_AGO = -1e9  # monotonic s: any window should have come by now
 
 
 class Verdict(NamedTuple):
-    """What came of a trial."""
+    """What would keep the agent from deciding, and what a user should know besides."""
 
     problems: list[str]
     notes: list[str]
@@ -57,7 +57,7 @@ def rehearse(name: str, config: AssetConfig, card: Card, tried: Mapping[str, Sou
 
 
 def _unknown_labels(name: str, config: AssetConfig, card: Card, tried: Mapping[str, Source]) -> Iterator[str]:
-    """What the label's tag gave that the model does not know; it is decided without."""
+    """Labels of the tag that the model does not know. They keep no machine from its decisions."""
     label, labels = config.label, TagLabels()
     if label is None or label.source not in tried:
         return

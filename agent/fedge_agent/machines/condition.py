@@ -144,5 +144,5 @@ class Seen(NamedTuple):
     refused: int = 0  # of them: too many gaps for a decision
     newest_refused: bool = False  # the newest window had too many gaps
     filled: tuple[int, int] | None = None  # samples of the first window, of how many
-    holes: tuple[int, float] = (0, 0.0)  # that ended a window before it was full, since one was; their usual length, s
+    holes: tuple[int, float] = (0, 0.0)  # gaps since the last full window; their usual length, s
     hold_s: float = 0.0  # how long a value is held

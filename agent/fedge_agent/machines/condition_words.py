@@ -13,7 +13,7 @@ from fedge_models.system import times
 from .condition import AT_END, Cause, Condition, Reason, State
 
 NAMES = 5  # in one line
-COUNTED = (Reason.TIMES, Reason.OUTSIDE, Reason.NOT_NUMBERS, Reason.GAPS, Reason.CLOCK)  # whose detail is an example
+COUNTED = (Reason.TIMES, Reason.OUTSIDE, Reason.NOT_NUMBERS, Reason.GAPS, Reason.CLOCK)  # `detail` is an example
 DAY_NS = 86_400 * 10**9
 
 
