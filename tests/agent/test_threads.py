@@ -102,7 +102,8 @@ def test_every_thread_of_a_running_agent_has_a_guard(tmp_path: Path) -> None:
         ours = {*before, *threading.enumerate()}
         with running(tmp_path, broker):
             mine = [t for t in threading.enumerate() if t.name.startswith("Thread-") and t not in ours]
-            broker.wait(lambda _: broker.publishes("NBIRTH"), "the births")
+            broker.wait(lambda _: broker.publishes("NBIRTH"), "the births")  # an output begins before the sources
+            until(lambda: "source-log" in {t.name for t in threading.enumerate()}, "the last thread to begin")
             found = {t.name: guard(t) for t in threading.enumerate() if t not in ours and t not in mine}
     names = {"samples", "labels", "event book", "page", "progress", "events", "model-m", "source-log", "output-scada"}
     workers = {name for name, owner in found.items() if isinstance(owner, Worker)}
