@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fedge_models.errors import ModelError
+from fedge_models.errors import FedgeError
 
 from ..config.schema import Config
 
@@ -15,14 +15,12 @@ if TYPE_CHECKING:
 
 def card_of(config: Config, model: str) -> Card | None:
     """The card of the model as it was fetched, or of the file that is configured; None when neither can be read."""
-    from fedge_models.graph.card import read_card
-    from fedge_models.graph.intake import read_capped
-    from fedge_models.graph.onnx_file import parse
+    from fedge_models.graph.intake import read_stored_card
 
-    for path in (config.agent.state / "models" / model / "graph.onnx", config.model[model].file):
-        try:
-            if path is not None and path.exists():
-                return read_card(parse(read_capped(path), str(path), schemas=False), str(path))
-        except (OSError, ModelError):
-            return None
-    return None
+    from ..learning.model_file import configured_card
+
+    fetched = config.agent.state / "models" / model / "graph.onnx"
+    try:
+        return read_stored_card(fetched) if fetched.exists() else configured_card(config.model[model])
+    except (OSError, FedgeError):
+        return None

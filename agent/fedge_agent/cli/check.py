@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fedge_models.errors import FedgeError, WireError
 from fedge_models.graph.card import Card
-from fedge_models.graph.intake import PROBE_BYTES, bounded_memory, read_capped
+from fedge_models.graph.intake import PROBE_BYTES, bounded_memory, read_capped, room_for
 from fedge_models.graph.serve_check import check_served
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.privacy import budget
@@ -21,6 +21,7 @@ from ..config.schema import AssetConfig, Config
 from ..federation import identity
 from ..federation.uplink import Uplink
 from ..health import STATUS_FILE
+from ..learning.model_file import configured_model
 from ..machines import enough, label_names
 from ..machines.fit import check_fit
 from ..machines.routing import Routes
@@ -205,12 +206,22 @@ def _model_file(config: Config, name: str) -> Path | None:
 
 
 def _model_problems(config: Config, name: str, path: Path, notes: list[str]) -> list[str]:
-    """Whether the model of a file runs, and fits each asset that uses it."""
-    return _unfit(config, name, read_capped(path), str(path), notes)
+    """Whether the model of a file is one that `start` takes, runs, and fits each asset that uses it."""
+    if path != config.model[name].file:
+        return _unfit(config, name, read_capped(path), str(path), notes)
+    try:
+        with bounded_memory(room_for(path), str(path)):
+            data = configured_model(config.model[name])
+    except FedgeError as e:
+        return [str(e)]
+    return _unfit(config, name, data or b"", str(path), notes)
 
 
 def _unfit(config: Config, name: str, data: bytes, where: str, notes: list[str]) -> list[str]:
-    """Whether a model runs, and fits each asset that uses it; notes: gets what keeps it from training only."""
+    """Whether a model runs, and fits each asset that uses it.
+
+    notes: gets what was changed in a configured file, and what keeps it from training only.
+    """
     try:
         graph = TrainableGraph.load(data, where=where)
         with bounded_memory(PROBE_BYTES, where):
@@ -218,6 +229,8 @@ def _unfit(config: Config, name: str, data: bytes, where: str, notes: list[str])
             check_served(data, graph, where)
     except FedgeError as e:
         return [str(e)]
+    if where == str(config.model[name].file):
+        notes += [f"model {name}: {text}" for text in graph.notes]
     problems, assets = [], {asset: entry for asset, entry in config.asset.items() if entry.model == name}
     for asset, entry in assets.items():
         try:

@@ -112,7 +112,8 @@ def _model(entry: dict[str, Any]) -> Line:
     wild = f", {entry['left_out']} wild ones left out" if entry["left_out"] else ""
     far = names(entry["doubtful_channels"])
     doubt = f"; many values of {far} lie far from all others: if they stand for no value, set its range" if far else ""
-    text = f"{serves}, {_samples(entry['samples'])}{wild}, {_update(entry)}{privacy}{doubt}"
+    changed = f"; {n} changes made in its file: see --json or the log" if (n := len(entry["file_changes"])) else ""
+    text = f"{serves}, {_samples(entry['samples'])}{wild}, {_update(entry)}{privacy}{doubt}{changed}"
     return Line(text, (entry["problem"],) if entry["problem"] else ())
 
 

@@ -39,6 +39,7 @@ def read_by(config: Config, where: Path) -> dict[str, Path]:
     """The files that the configuration names besides those of sources and outputs, and itself."""
     found = {"the configuration": where}
     found |= {f"key model.{n}.file": m.file for n, m in config.model.items() if m.file is not None}
+    found |= {f"key model.{n}.card": m.card for n, m in config.model.items() if m.card is not None}
     looks = {n: a.inspection for n, a in config.asset.items() if a.inspection is not None}
     return found | {f"key asset.{n}.inspection.path": look.path for n, look in looks.items() if look.path is not None}
 

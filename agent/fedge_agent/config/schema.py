@@ -64,6 +64,7 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     """``[model.X]``: a federation this gateway takes part in; X is the federation's name at the aggregator."""
 
     file: Path | None = None  # ONNX file to serve without (or before) an aggregator
+    card: Path | None = None  # TOML file with the model card, for a file that has none
     training: Training = Training()
     privacy: SitePrivacy | None = None  # without: updates carry no noise
     poll: Positive = Positive(30)  # how often to ask for a newer release
@@ -199,6 +200,8 @@ def load(path: Path) -> Config:
     for name, model in config.model.items():
         if model.privacy is not None:
             budget.check(model.privacy, f"{path}: key 'model.{name}.privacy'")
+        if model.card is not None and model.file is None:
+            raise ConfigError(f"{path}: key 'model.{name}.card': it is the card of a file; set file, too, or remove it")
         _check_samples(f"{path}: key 'model.{name}", model)
     for name, asset in config.asset.items():
         with _naming(name, asset.template):

@@ -31,7 +31,6 @@ from fedge_models.errors import (
     UnreachableError,
 )
 from fedge_models.graph.card import Card
-from fedge_models.graph.intake import read_capped
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.messages.release import Release
 from fedge_models.messages.update import renumber_update
@@ -43,6 +42,7 @@ from ..config.schema import ModelConfig
 from ..durable.releases import ChainStore
 from ..durable.spool import FURTHEST_US, PendingUpdate, Spool
 from ..learning.local_model import LocalModel
+from ..learning.model_file import configured_model
 from ..learning.schedule import Schedule
 from ..learning.serving import Serving
 from ..learning.training import Trained
@@ -110,6 +110,7 @@ class Participant:
         self.model = LocalModel(name, config, self._chain, samples, spool, fits, self._pause, plans, events)
         self._schedule = Schedule(config.training)
         self._head: Release | None = None
+        self._changes: tuple[str, ...] = ()  # of the configured file, as it was taken in
         self._next_poll, self._reachable = 0.0, True
         self._back_off = BackOff(min(float(config.poll), LONGEST_BACKOFF_S), LONGEST_BACKOFF_S)
         self._stopped: str | None = None
@@ -165,6 +166,7 @@ class Participant:
             "head": self._head.header.version if self._head else None,
             "threshold": self._threshold(),
             "fine_tuned": self.model.tuned,
+            "file_changes": list(self._changes),
             "provider": self.serving.session.provider if self.serving else None,
             "waits_for": self._waits_for(),
             "samples": self._samples.labels(self.name),
@@ -246,13 +248,15 @@ class Participant:
     def restore(self) -> None:
         """Serve the model that is stored here, before the aggregator is asked for anything."""
         data = self._chain.graph_bytes()
-        if data is None and self.config.file is not None:
-            data = read_capped(self.config.file)
+        is_own = data is None
+        if data is None:
+            data = configured_model(self.config)
         if data is None:
             if self._uplink is None:
                 self._state(f"no model can come: [model.{self.name}] has no file, and {NO_AGGREGATOR}")
             return
         self.model.adopt(data)
+        self._changes = self._logged_changes() if is_own else ()
         if self.model.is_of_another_release() and self._chain.has_graph():  # older state has no digest of its own
             self._chain.graph_is_damaged("it is not the model file of the stored release")
             self.model.drop()
@@ -267,6 +271,13 @@ class Participant:
             self._schedule.trained_base = pending.base
             self._schedule.failed = (pending.outcome or "").startswith(REFUSED) and not self.config.privacy
         self.model.restore(self._head)
+
+    def _logged_changes(self) -> tuple[str, ...]:
+        """What was changed in the configured file as it was taken in; each is logged, once a start."""
+        found = self.graph.notes if self.graph is not None else ()
+        for text in found:
+            logger.info("model %s: %s: %s", self.name, self.config.file, text)
+        return found
 
     def step(self) -> None:
         """Exchange what waits with the aggregator, if it is time, and train if it is due."""
@@ -323,6 +334,7 @@ class Participant:
         if self.graph is None or not self._chain.has_graph():
             data = self._uplink.fetch_model(self.name)
             self.model.adopt(data)
+            self._changes = ()
             self._chain.save_graph(data)
         have = self._head.header.version if self._head else 0
         message = self._uplink.fetch_release(self.name, have, self.model.longest_release())

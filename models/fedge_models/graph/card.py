@@ -205,7 +205,8 @@ def read_card(model: onnx.ModelProto, where: str = "model") -> Card:
         if entry.key == METADATA_KEY:
             return decode_card(entry.value, where)
     raise ModelError(
-        f"{where}: no model card; expected metadata key {METADATA_KEY!r} (see docs/reference/model-card.md)"
+        f"{where}: no model card; expected metadata key {METADATA_KEY!r}, or a TOML file with the card: --card on the "
+        "command line, card in [model.X] of a gateway (see docs/reference/model-card.md)"
     )
 
 

@@ -4,7 +4,7 @@
 from .file import read_capped
 from .layout import check_fed
 from .memory import PROBE_BYTES, bounded_memory, room_for
-from .read import MAX_IR, read_card_file, read_model, with_weights
+from .read import MAX_IR, read_card_file, read_model, read_stored_card, with_weights
 
 __all__ = [
     "MAX_IR",
@@ -14,6 +14,7 @@ __all__ = [
     "read_capped",
     "read_card_file",
     "read_model",
+    "read_stored_card",
     "room_for",
     "with_weights",
 ]

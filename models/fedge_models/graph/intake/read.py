@@ -35,15 +35,8 @@ def read_model(path: Path, card: Card | Path | None = None, trainable: str | Non
 
     Raises ModelError when it is not a usable ONNX file, ConfigError for the card's file.
     """
-    from google.protobuf.message import DecodeError
-
     data = read_capped(path)
-    check_format(data, str(path))
-    model: onnx.ModelProto = protos.messages().ModelProto()
-    try:
-        model.ParseFromString(data)
-    except DecodeError as e:
-        raise ModelError(f"{path}: not an ONNX file: {e}") from e
+    model = _parsed(data, path)
     external = take_in(model, path)
     given = read_card_file(card) if isinstance(card, Path) else card
     found = given or read_card(model, str(path))
@@ -57,6 +50,23 @@ def read_model(path: Path, card: Card | Path | None = None, trainable: str | Non
     kept = msgspec.structs.replace(found, constants=fixed, inputs=(), output="")
     write_card(model, kept)
     return model.SerializeToString()
+
+
+def read_stored_card(path: Path) -> Card:
+    """Read the card that a model file holds, and nothing else of it. Raises ModelError."""
+    return read_card(_parsed(read_capped(path), path), str(path))
+
+
+def _parsed(data: bytes, path: Path) -> onnx.ModelProto:
+    from google.protobuf.message import DecodeError
+
+    check_format(data, str(path))
+    model: onnx.ModelProto = protos.messages().ModelProto()
+    try:
+        model.ParseFromString(data)
+    except DecodeError as e:
+        raise ModelError(f"{path}: not an ONNX file: {e}") from e
+    return model
 
 
 def with_weights(data: bytes, weights: Mapping[str, Array]) -> bytes:
