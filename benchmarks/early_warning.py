@@ -25,7 +25,7 @@ from fedge_agent.learning.serving import Serving, Session
 from fedge_agent.machines.alerts import Alert
 from fedge_agent.types import AlertState, Batch, Decision, Reading
 from fedge_agent.windows.assembler import Assembler
-from fedge_agent.windows.features import Preparation, bridge
+from fedge_agent.windows.features import Preparation
 from fedge_fleet.data import recordings
 from fedge_fleet.data.problems.heat import PROBATION, nab, nab_tracks
 from fedge_fleet.data.problems.problem import Problem
@@ -85,7 +85,7 @@ def decisions(track: recordings.Track, serving: Serving) -> Iterator[Decision]:
         )
         for window in made.push(batch):
             if window.missing <= MAX_MISSING:
-                said = serving.decide(prepare(bridge(window.values)))
+                said = serving.decide(prepare(window.values))
                 told = (said.score, serving.limit("m").score, said.label, window.missing, 0.0)
                 yield Decision("m", "f", 1, window.end_ns, *told)
 

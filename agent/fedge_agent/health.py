@@ -145,6 +145,11 @@ def _counters(status: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]
             {k: v["counters"].get("history", 0) for k, v in assets.items()},
         ),
         (
+            "windows_undefined",
+            "Windows not decided on because the formula of a derived channel gives no number, by asset",
+            {k: v["windows_undefined"] for k, v in assets.items()},
+        ),
+        (
             "windows_undecided",
             "Windows that came before the model could decide and are not decided on, by asset",
             {k: v["windows_undecided"] for k, v in assets.items()},

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .errors import ConfigError, DataError, FedgeError, ModelError
-    from .graph.card import Card, Channel, ImageSpec, InputSpec, Objective, Target, WindowSpec
+    from .graph.card import Card, Channel, Derived, ImageSpec, InputSpec, Objective, Target, WindowSpec
     from .model import Model, load, starter
     from .training.config import TrainingConfig
     from .training.loop import FitReport
@@ -23,6 +23,7 @@ __all__ = [
     "Channel",
     "ConfigError",
     "DataError",
+    "Derived",
     "FedgeError",
     "FitReport",
     "ImageSpec",
@@ -39,7 +40,7 @@ __all__ = [
 ]
 _MODULES = {
     "errors": ("ConfigError", "DataError", "FedgeError", "ModelError"),
-    "graph.card": ("Card", "Channel", "ImageSpec", "InputSpec", "Objective", "Target", "WindowSpec"),
+    "graph.card": ("Card", "Channel", "Derived", "ImageSpec", "InputSpec", "Objective", "Target", "WindowSpec"),
     "model": ("Model", "load", "starter"),
     "training.config": ("TrainingConfig",),
     "training.loop": ("FitReport",),

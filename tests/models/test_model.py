@@ -41,7 +41,7 @@ def labels(card: Card, n: int) -> np.ndarray:
 
 def test_public_names() -> None:
     assert sorted(fedge_models.__all__) == [
-        *("Card", "Channel", "ConfigError", "DataError", "FedgeError", "FitReport"),
+        *("Card", "Channel", "ConfigError", "DataError", "Derived", "FedgeError", "FitReport"),
         *("ImageSpec", "InputSpec", "Model", "ModelError"),
         *("Objective", "Target", "TrainingConfig", "WindowSpec", "__version__", "load", "starter"),
     ]

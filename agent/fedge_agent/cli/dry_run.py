@@ -215,7 +215,9 @@ def _range(row: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> str:
 def _features(card: Card, glance: Glance) -> str:
     """The first features with their names, if each name is one number; else the numbers alone."""
     values = np.ravel(glance.features).tolist()
-    labels = [f"{c.name} {f} " for c in card.channels for f in card.features]
+    channels, varying = card.input_channels, len(card.input_channels) - card.numbers
+    labels = [f"{c.name} {f} " for c in channels[:varying] for f in card.features]
+    labels += [f"{c.name} " for c in channels[varying:]]
     labels = labels if len(labels) == len(values) else [""] * len(values)
     more = f" and {len(values) - SHOWN} more" if len(values) > SHOWN else ""
     return ", ".join(f"{label}{value:.4g}" for label, value in zip(labels[:SHOWN], values[:SHOWN], strict=True)) + more

@@ -104,7 +104,7 @@ def new(
 
     from ..learning.starter_card import Wishes, starter_card
     from ..machines.fit import check_fit
-    from ..windows.features import feature_count
+    from ..windows.features import input_count
 
     if out.exists():
         raise ConfigError(f"{out}: exists already; remove it, or choose another --out")
@@ -112,7 +112,7 @@ def new(
     wanted = Wishes(**wishes, features=tuple(f for f in (features or "").split(",") if f))
     made = read_card_file(card) if card is not None else starter_card(name, assets, wanted)
     decode_card(encode_card(made), name)
-    model = starter(made, feature_count(made.features, len(made.channels)) if made.features else None, seed)
+    model = starter(made, input_count(made) if made.features else None, seed)
     for asset, config in assets.items():
         if config.model == name:
             check_fit(asset, config, made, model.graph.input_shape)
@@ -254,7 +254,7 @@ def _summary(model: Model) -> str:
     """Task, channels, window and size of a model, in a line."""
     card, window = model.card, model.card.window
     parts = [
-        f"{card.task} on {', '.join(c.name for c in card.channels)}",
+        f"{card.task} on {', '.join(c.name for c in card.input_channels)}",
         f"windows of {window.length} samples at {window.rate_hz:g} Hz, one every {window.hop}",
         f"features {', '.join(card.features)}" if card.features else "no features",
         f"{model.graph.params.size} parameters",
@@ -272,6 +272,8 @@ def _samples(path: Path, model: Model, label: tuple[str, ...], form: Path | None
     made = dataset.load(path, model.card, model.graph.input_shape, label, given)
     if given is None and made.form is not None and (keys := key_lines(made.form)):
         click.echo(f"{path}: understood as {', '.join(keys)}", err=True)
+    if made.undefined:
+        click.echo(f"{path}: {made.undefined:,} windows are left out: {made.why}", err=True)
     return made
 
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 from fedge_models.graph.card import Card
+from fedge_models.graph.channels import with_formulas
 
 from ..config.schema import AssetConfig, TagConfig
 from ..machines.condition import Cause, Condition, Reason, Seen, State
@@ -24,9 +25,10 @@ from ..machines.watch import Watch
 from ..samples.label_values import is_known
 from ..samples.tag_labels import TagLabels
 from ..sources.polling import TIMES
-from ..types import Batch, Quality, Source
+from ..types import Array, Batch, Quality, Source
 from ..windows.assembler import Assembler
 from ..windows.facts import ChannelFacts
+from ..windows.features import Preparation
 
 PASSING = (Reason.WINDOW, Reason.READINGS)  # a file that has too few rows yet: they will come
 ENOUGH = 200  # windows
@@ -115,6 +117,8 @@ class _Trial:
         self._pace: Pace = pace(config.window, card)
         self._share = len(channels) / len(card.channels)  # of a window's values
         self._most = config.window.max_missing
+        self._card = card
+        self._prepare = Preparation(msgspec.structs.replace(card, features=())) if card.derive else None
         made = self._pace
         how = made.rate_hz, made.length, made.hop, made.hold_s, made.late_s
         self._assembler = Assembler(name, channels, (), *how)
@@ -126,12 +130,14 @@ class _Trial:
         for batch in batches:
             now = batch.received_ns / 1e9
             for window in self._assembler.push(batch):
-                self._watch.window(np.isnan(window.values).mean(axis=-1), self._refused(window.missing), now)
+                refused = self._refused(window.missing)
+                undefined = () if refused else self._undefined(window.values)
+                self._watch.window(np.isnan(window.values).mean(axis=-1), refused, now, undefined)
             if self._assembler.counters.windows > ENOUGH:
                 break
-        refused, windows = self._watch.windows
+        gappy, windows = self._watch.windows
         seldom = any(facts.step_s for facts in self._assembler.facts())  # then a few windows are no use
-        if self._watch.accepted is not None and not (seldom and 2 * refused > windows):
+        if self._watch.accepted is not None and not (seldom and 2 * gappy > windows):
             return ()
         self._condition = judge(self._facts(now))
         return tuple(c for c in self._condition.causes if not self._is_bridged(c))
@@ -140,6 +146,13 @@ class _Trial:
         """The causes in words."""
         if causes:
             yield f"asset {self._name}: {words(msgspec.structs.replace(self._condition, causes=causes))}"
+
+    def _undefined(self, values: Array) -> tuple[str, ...]:
+        """The derived channels that have no value, where all that they may read was tried."""
+        if self._prepare is None or self._share < 1.0:
+            return ()
+        self._prepare(values)
+        return self._prepare.undefined
 
     def _refused(self, missing: float) -> bool:
         return missing * self._share > self._most
@@ -168,6 +181,8 @@ class _Trial:
             filled=self._assembler.filled(),
             holes=self._assembler.holes(),
             hold_s=made.hold_s,
+            undefined=self._watch.undefined[0],
+            formulas=with_formulas(self._card.derive, self._watch.undefined[1]),
         )
 
 

@@ -26,6 +26,7 @@ UNUSED = {  # kind of an asset's counter -> in words
     "history_unused": "of a history, for pictures",
 }
 UNDECIDED = {  # kind of an asset's count -> in words
+    "windows_undefined": "windows for which a formula gives no number",
     "windows_undecided": "windows undecided",
     "windows_waiting": "windows wait to be decided",
     "unjudged": "decisions that could not alarm",

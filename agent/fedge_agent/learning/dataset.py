@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from fedge_models.errors import ConfigError, DataError, PictureError
 from fedge_models.graph.card import Card
+from fedge_models.graph.channels import with_formulas
 from fedge_models.graph.rows import laid_out
 from fedge_models.system.choices import hint
 from fedge_models.system.times import number
@@ -32,7 +33,7 @@ from ..protocols.csv.guess import understand
 from ..protocols.csv.numbers import reader
 from ..types import Array
 from ..windows.channel import LARGEST
-from ..windows.features import Preparation, bridge
+from ..windows.features import Preparation
 from ..windows.pictures import prepare
 
 BLOCKS = 50  # of rows (fewer where windows are long)
@@ -50,6 +51,8 @@ class Dataset(NamedTuple):
     test: NDArray[np.bool_]  # (n,)
     left_out: int  # windows with too many gaps, or across two parts
     form: Form | None = None  # of a table: how it was read
+    undefined: int = 0  # windows that are left out because a formula gives no number
+    why: str = ""  # of which formulas
 
     def part(self, test: bool) -> tuple[Array, NDArray[Any]]:
         """Return (x, y) of the test part, or of the part to train on."""
@@ -68,7 +71,11 @@ def load(
     Raises DataError for a file that does not fit the card or the model's input shape.
     """
     try:
-        data = _npz(path, card) if path.suffix == ".npz" else _table(path, card, label, form or guess_form(path, card))
+        data = (
+            _npz(path, card, shape)
+            if path.suffix == ".npz"
+            else _table(path, card, label, form or guess_form(path, card))
+        )
     except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as e:
         raise DataError(f"{path}: cannot be read: {e}") from e
     data = data._replace(x=laid_out(data.x, shape))
@@ -98,7 +105,7 @@ def guess_form(path: Path, card: Card) -> Form:
     return found.form
 
 
-def _npz(path: Path, card: Card) -> Dataset:
+def _npz(path: Path, card: Card, shape: tuple[int, ...]) -> Dataset:
     arrays = _arrays(path)
     x = arrays["x"]
     if card.image is not None and x.dtype == np.uint8 and x.shape[1:] != card.image.shape:
@@ -108,12 +115,18 @@ def _npz(path: Path, card: Card) -> Dataset:
             raise DataError(f"{path}: array 'x': {e}") from e
     x = x.astype(np.float32)
     rows = np.arange(len(x))
+    windows = card.image is None and x.shape[1:] == (len(card.channels), card.window.length)
     y = arrays.get("y", np.full(len(x), -1))
     test = arrays["test"].astype(np.bool_) if "test" in arrays else _held(rows, rows + 1, len(x)) == 1
     for name, array in (("y", y), ("test", test)):
         if len(array) != len(x):
             raise DataError(f"{path}: array {name!r} has {len(array)} rows, 'x' has {len(x)}")
-    return Dataset(x, y if y.dtype.kind == "f" else y.astype(np.int64), test, 0)
+    y = y if y.dtype.kind == "f" else y.astype(np.int64)
+    return (
+        _prepared(path, card, x, y, test)
+        if card.derive and windows and x.shape[1:] != shape
+        else Dataset(x, y, test, 0)
+    )
 
 
 def _arrays(path: Path) -> dict[str, NDArray[Any]]:
@@ -153,9 +166,25 @@ def _table(path: Path, card: Card, label: Sequence[str], form: Form) -> Dataset:
         raise DataError(
             f"{path}: {rows} rows have no whole window of {card.window.length} samples ({left_out} left out)"
         )
-    x = Preparation(card)(bridge(windows[good]))
     y = np.array([_one(targets[a:b], card) for a, b in ends[good]])
-    return Dataset(x, y, parts[good] == 1, int((~good).sum()), form)
+    return _prepared(path, card, windows[good], y, parts[good] == 1)._replace(left_out=int((~good).sum()), form=form)
+
+
+def _prepared(path: Path, card: Card, windows: Array, y: NDArray[Any], test: NDArray[np.bool_]) -> Dataset:
+    """The samples of windows (n, channels, length); those for which a formula gives no number are left out."""
+    prepare = Preparation(card)
+    x = prepare(windows)
+    if not prepare.undefined:
+        return Dataset(x, y, test, 0)
+    keep = ~np.isnan(x.reshape(len(x), -1)).any(axis=1)
+    why = _undefined(card, prepare.undefined)
+    if not keep.any():
+        raise DataError(f"{path}: no window can be used: {why}")
+    return Dataset(x[keep], y[keep], test[keep], 0, undefined=int((~keep).sum()), why=why)
+
+
+def _undefined(card: Card, names: Sequence[str]) -> str:
+    return f"the formula {', '.join(with_formulas(card.derive, names))} gives no number, such as by a division by zero"
 
 
 def _spans(card: Card, groups: Sequence[str], rows: int) -> Iterator[tuple[int, int]]:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
+from fedge_models.graph.card import Card
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.training import conformal, extremes, objective
 from fedge_models.training.evaluation import predict
@@ -24,7 +25,9 @@ class Limit(NamedTuple):
     """The score from which a decision alarms."""
 
     score: float
-    usual: Array | None = None  # anomaly: mean score of each channel (channels,) in normal windows, to name the cause
+    usual: Array | None = (
+        None  # anomaly: mean score of each input channel (channels,) in normal windows, to name the cause
+    )
     provisional: bool = False  # made before the machine's baseline was complete
 
 
@@ -108,9 +111,25 @@ def _as_rare_as_promised(limits: dict[str, Limit], own: Mapping[str, Scores], qu
 def _by_channel(graph: TrainableGraph, x: Array) -> Array:
     """Mean squared error of each channel (n, channels)."""
     if not len(x):
-        return np.zeros((0, len(graph.card.channels)), np.float32)
-    difference = (predict(graph, x) - x).reshape(len(x), len(graph.card.channels), -1)
-    found: Array = np.einsum("ncj,ncj->nc", difference, difference) / np.float32(difference.shape[2])
+        return np.zeros((0, len(graph.card.input_channels)), np.float32)
+    return channel_errors(graph.card, predict(graph, x) - x)
+
+
+def channel_errors(card: Card, difference: Array) -> Array:
+    """Squared errors (n, channels) of reconstructions that are `difference` (n, *shape) off, by the input's channels.
+
+    Their mean over the channels is the mean over all values, whatever share of the values a channel has.
+    """
+    n, channels = len(difference), len(card.input_channels)
+    size = difference[0].size
+    owners = card.owners(difference.shape[1]) if card.numbers else None
+    if owners is None:
+        rows = difference.reshape(n, channels, -1)
+        found: Array = np.einsum("ncj,ncj->nc", rows, rows)
+    else:
+        squares = np.square(difference).reshape(n, difference.shape[1], -1).sum(axis=2)
+        found = np.add.reduceat(squares, np.searchsorted(owners, np.arange(channels)), axis=1)
+    found /= np.float32(size / channels)
     return found
 
 

@@ -20,7 +20,7 @@ from fedge_models.training import objective
 from fedge_models.training.standardise import Scale
 
 from ..types import Array
-from .limits import UNKNOWN, Limit
+from .limits import UNKNOWN, Limit, channel_errors
 
 
 class Scored(NamedTuple):
@@ -96,9 +96,8 @@ class Serving:
         """Return the channel whose error is the largest multiple of its usual error."""
         if usual is None:
             return ""
-        rows = difference.reshape(len(self.card.channels), -1)
-        errors = np.einsum("ij,ij->i", rows, rows) / rows.shape[1] / usual
-        return self.card.channels[int(errors.argmax())].name
+        errors = channel_errors(self.card, difference.reshape(1, *self.session.input.shape))[0] / usual
+        return self.card.input_channels[int(errors.argmax())].name
 
     def _class(self, _: Array, y: Array, __: Limit) -> Scored:
         logits = y.tolist()

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
+from fedge_models.graph.card import Card
+from fedge_models.graph.channels import formula_of, is_input
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.model import Model
 from fedge_models.training.config import TrainingConfig
@@ -49,6 +51,7 @@ def describe(graph: TrainableGraph) -> dict[str, Any]:
         "description": card.description,
         "channels": {c.name: c.unit for c in card.channels},
         "window": {"rate_hz": card.window.rate_hz, "length": card.window.length, "hop": card.window.hop},
+        **({"derived": _formulas(card)} if card.derive else {}),
         "features": list(card.features),
         **({"image": msgspec.to_builtins(card.image)} if card.image is not None else {}),
         "labels": list(card.labels),
@@ -64,6 +67,16 @@ def describe(graph: TrainableGraph) -> dict[str, Any]:
         "constants": list(graph.card.constants),
         "notes": list(graph.notes),
     }
+
+
+def _formulas(card: Card) -> dict[str, str]:
+    """Formula of each derived channel, and what it is where that is not plain."""
+    found = {}
+    for name, given in card.derive.items():
+        window = next(f.window for f in card.formulas if f.name == name)
+        marks = [*(["one number a window"] if window else []), *([] if is_input(given) else ["not in the input"])]
+        found[name] = formula_of(given) + (f" ({', '.join(marks)})" if marks else "")
+    return found
 
 
 def sorted_counts(names: Sequence[str]) -> dict[str, int]:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 from fedge_models.graph.card import Card
+from fedge_models.graph.channels import dependants, with_formulas
 from numpy.typing import NDArray
 
 from ..config.schema import AssetConfig
@@ -89,7 +90,7 @@ class Asset:
         self._history = History(name, config, participant.config, past, self._samples, latency.record)
         self._context = Context(config.context) if config.context else None
         self._watch = Watch(time.monotonic())
-        self._gappy = self._undecided = 0
+        self._gappy = self._undecided = self._undefined = 0
         self.can_wait = False  # its sources hold a stored past: windows wait for what it lacks to decide
         self.past: frozenset[str] = frozenset()  # its sources, where all of them hold a stored past
         self._pending: deque[Window] = deque()  # those that do; no more than one batch gives
@@ -169,12 +170,14 @@ class Asset:
         """Decide on a window, follow up with events, and queue the window as a sample."""
         refused = window.missing > self.config.window.max_missing
         shares = np.isnan(window.values).mean(axis=-1) if window.missing else None
-        self._watch.window(shares, refused, window.received_ns / 1e9)
+        features = None if refused else self._decider.features(window)
+        undefined = () if refused else self._decider.undefined
+        self._watch.window(shares, refused, window.received_ns / 1e9, undefined)
         actual = self._samples.target(window)
-        if refused:
-            self._gappy += 1
+        if features is None:
+            self._gappy += refused
+            self._undefined += not refused
             return
-        features = self._decider.features(window)
         context = self._context.at(window.end_ns) if self._context is not None else NO_CONTEXT
         self.newest = Glance(window, features)
         serving = self.participant.serving
@@ -283,6 +286,9 @@ class Asset:
             self._windows.filled(),
             self._windows.holes(),
             self._windows.pace.hold_s,
+            watch.undefined[0],
+            with_formulas(self._card.derive, watch.undefined[1]) if self._card is not None else (),
+            dependants(self._card.formulas) if self._card is not None else {},
         )
         return judge(seen)
 
@@ -312,6 +318,7 @@ class Asset:
             "model": self.config.model,
             "last": msgspec.structs.asdict(last) if last else None,
             "windows_with_gaps": self._gappy + self._history.gappy,
+            "windows_undefined": self._undefined + self._history.undefined,
             "windows_undecided": self._undecided + self._early.given_up + self._history.undecided,
             "windows_waiting": len(self._pending) + len(self._early),
             "baseline": self._baseline(),

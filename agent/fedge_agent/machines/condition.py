@@ -50,6 +50,7 @@ class Reason(str, enum.Enum):
     SLOW = "slow"  # readings are so far apart that a window ends before it is full
     SILENT = "silent"  # a channel is no longer read
     GAPS = "gaps"  # too much of each window is missing
+    UNDEFINED = "undefined"  # the formula of a derived channel gives no number
     WINDOW = "window"  # the first is not full yet
     SCORE = "score"  # the model's score is not finite
     LIMIT = "limit"  # no score can be above it, or any is
@@ -80,6 +81,7 @@ class Condition(msgspec.Struct, frozen=True):
     gaps: float = 0.0  # share of the recent windows that had too many gaps for a decision
     overdue: bool = False  # waiting for something that should have come by now
     now_ns: int = 0  # newest source time that was seen
+    derived: tuple[str, ...] = ()  # derived channels that have no value because one that they depend on has none
 
     @property
     def problem(self) -> bool:
@@ -146,3 +148,6 @@ class Seen(NamedTuple):
     filled: tuple[int, int] | None = None  # samples of the first window, of how many
     holes: tuple[int, float] = (0, 0.0)  # gaps since the last full window; their usual length, s
     hold_s: float = 0.0  # how long a value is held
+    undefined: int = 0  # recent windows for which the formula of a derived channel gave no number
+    formulas: tuple[str, ...] = ()  # those of the last of them
+    derived: Mapping[str, tuple[str, ...]] = {}  # channel -> the derived channels that depend on it

@@ -39,7 +39,9 @@ def judge(seen: Seen) -> Condition:
     def of(state: State, causes: Iterable[Cause], overdue: bool = False) -> Condition:
         found = tuple(causes)
         lasting = state is State.WAITING and any(c.reason is Reason.LABELS for c in found)
-        return Condition(state, found, age, seen.stale_after_s, gaps, overdue or lasting, newest_ns)
+        return Condition(
+            state, found, age, seen.stale_after_s, gaps, overdue or lasting, newest_ns, _derived(seen, found)
+        )
 
     if age is not None and age <= seen.stale_after_s:
         return of(*_while_deciding(seen))
@@ -55,6 +57,12 @@ def judge(seen: Seen) -> Condition:
     state = State.WAITING if age is None else State.STALE
     causes = list(_causes(seen))
     return of(state, [*waits, *causes] if age is None else [*causes, *waits], age is None and _overdue(seen))
+
+
+def _derived(seen: Seen, causes: Sequence[Cause]) -> tuple[str, ...]:
+    """The derived channels that go without a value with the channels of these causes."""
+    without = {label for c in causes if c.reason not in (Reason.LAGS, Reason.UNDEFINED) for label in c.channels}
+    return tuple(dict.fromkeys(d for c in seen.channels if c.label in without for d in seen.derived.get(c.name, ())))
 
 
 def _overdue(seen: Seen) -> bool:
@@ -113,8 +121,8 @@ def _causes(seen: Seen) -> Iterable[Cause]:
     if slow or found:  # a source that is silent now may have sent too seldom before
         silent = [c for c in found if not slow or (c.age_s or 0.0) > 2 * (slow[0].age_s or 0.0)]
         return [*(slow or _only_gaps(seen)), *silent]
-    if seen.refused:
-        return [_gaps(seen)]
+    if seen.undefined or seen.refused:
+        return [_undefined(seen) if seen.undefined > seen.refused else _gaps(seen)]
     count, total = seen.filled or (0, 0)
     if count < total or not total:
         return [Cause(Reason.WINDOW, count=count, total=total)]
@@ -152,9 +160,16 @@ def too_far(step_s: float, hold_s: float, window_s: float) -> str:
 
 
 def _only_gaps(seen: Seen) -> list[Cause]:
-    """The cause "too many gaps", if it is true of every recent window; of most, where a channel comes too seldom."""
+    """The cause "too many gaps" or "no number", if it is true of every recent window; gaps of most, where a channel
+    comes too seldom."""
+    if seen.windows >= HOPS and seen.undefined and seen.undefined + seen.refused == seen.windows:
+        return [_undefined(seen), *([_gaps(seen)] if seen.refused else [])]
     seldom = any(c.step_s for c in seen.channels) and 2 * seen.refused > seen.windows
     return [_gaps(seen)] if seen.windows >= HOPS and (seldom or seen.refused == seen.windows) else []
+
+
+def _undefined(seen: Seen) -> Cause:
+    return Cause(Reason.UNDEFINED, seen.formulas, count=seen.undefined, total=seen.windows)
 
 
 def _gaps(seen: Seen) -> Cause:

@@ -27,6 +27,7 @@ def words(condition: Condition) -> str:
     why = "; ".join(_WORDS[c.reason](c, condition) for c in condition.causes)
     if condition.state is State.DECIDING:
         without = names(c for cause in condition.causes if cause.reason is not Reason.LAGS for c in cause.channels)
+        without += f", and so without {names(condition.derived)}" if without and condition.derived else ""
         return f"decides{f' without {without}' if without else ''}: {why}" if why else ""
     if condition.state is State.BLIND:
         return f"cannot alarm: {why}"
@@ -179,6 +180,11 @@ def _gaps(cause: Cause, _: Condition) -> str:
     return f"{cause.count:,} of {cause.total:,} windows have more gaps than max_missing allows{where}"
 
 
+def _undefined(cause: Cause, _: Condition) -> str:
+    formulas = f"{_verb(cause, 'the formula', 'the formulas')} {names(cause.channels)} {_verb(cause, 'gives', 'give')}"
+    return f"for {cause.count:,} of {cause.total:,} windows {formulas} no number, such as by a division by zero"
+
+
 def _window(cause: Cause, _: Condition) -> str:
     if cause.total:
         return f"{cause.count:,} of {cause.total:,} samples of the first window"
@@ -210,6 +216,7 @@ _WORDS: dict[Reason, Callable[[Cause, Condition], str]] = {
     Reason.SLOW: _slow,
     Reason.SILENT: _silent,
     Reason.GAPS: _gaps,
+    Reason.UNDEFINED: _undefined,
     Reason.WINDOW: _window,
     Reason.SCORE: _score,
     Reason.LIMIT: _limit,

@@ -34,13 +34,21 @@ class Decider:
         """Decide on windows of this model from now on."""
         self._card, self._prepare = card, Preparation(card, self._config.bearing, pace.rate_hz)
 
-    def features(self, window: Window) -> NDArray[Any]:
-        """What the model sees of a window, not standardised; gaps are bridged."""
+    def features(self, window: Window) -> NDArray[Any] | None:
+        """What the model sees of a window, not standardised; gaps are bridged. None: a derived channel has no value at
+        some sample (`undefined`)."""
         assert self._prepare is not None
-        values = bridge(window.values) if window.missing else window.values
-        if self._config.shaft_rpm is None:
-            return self._prepare(values)
-        return self._prepare(values[:-1], float(values[-1].mean()) / 60)
+        values, gaps = window.values, window.missing > 0
+        shaft_hz = None
+        if self._config.shaft_rpm is not None:
+            shaft_hz, values = float(bridge(values[-1:]).mean()) / 60, values[:-1]
+        made = self._prepare(values, shaft_hz, gaps)
+        return None if self._prepare.undefined else made
+
+    @property
+    def undefined(self) -> tuple[str, ...]:
+        """The derived channels that had no value at some sample of the last window."""
+        return () if self._prepare is None else self._prepare.undefined
 
     def limit(self, serving: Serving) -> Limit:
         """What scores are compared with: the machine's own limit, or the one that is configured."""

@@ -9,7 +9,7 @@ from fedge_models.errors import ModelError
 from fedge_models.graph.card import Card
 
 from ..config.schema import AssetConfig
-from ..windows.features import feature_count, needs_bearing
+from ..windows.features import input_count, needs_bearing
 from .pace import pace
 
 MOST_DECISIONS_HZ = 1000
@@ -24,15 +24,27 @@ def check_fit(name: str, config: AssetConfig, card: Card, input_shape: tuple[int
     _check_pace(name, config, card)
     _check_targets(name, config, [t.name for t in card.targets])
     _check_bearing(name, config, card)
-    got: tuple[int, ...] = (len(wanted), pace(config.window, card).length)
+    length = pace(config.window, card).length
+    _check_formulas(name, card, length)
+    got: tuple[int, ...] = (len(card.input_channels), length)
     if card.features:
-        got = (feature_count(card.features, len(wanted)),)
+        got = (input_count(card),)
     if card.image is not None:
         got = card.image.shape
         if ranged := [channel for channel, tag in config.channels.items() if tag.range is not None]:
             raise ModelError(f"asset {name}: channel {ranged[0]} is a picture, which has no range; remove it")
     if got != input_shape and not (got[1:] == (1,) and got[:1] == input_shape):  # a table's row: no dimension of time
         raise ModelError(f"asset {name}: the model expects inputs of shape {input_shape}, this asset gives {got}")
+
+
+def _check_formulas(name: str, card: Card, length: int) -> None:
+    """Check that the asset's windows are long enough for the formulas; those of the card are."""
+    short = next((f for f in card.formulas if f.samples > length), None)
+    if short is not None:
+        raise ModelError(
+            f"asset {name}: the model's derived channel {short.name} needs windows of {short.samples} samples or more; "
+            f"asset.{name}.window.length gives {length}"
+        )
 
 
 def _check_pace(name: str, config: AssetConfig, card: Card) -> None:

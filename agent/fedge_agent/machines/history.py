@@ -49,7 +49,7 @@ class History:
         self._context: Context | None = None
         self._newest: Newest = {}
         self._stretch = False  # some of it was given out
-        self.made = self.gappy = self.undecided = self.unused = 0
+        self.made = self.gappy = self.undefined = self.undecided = self.unused = 0
 
     def take(self, batch: Batch, context: Batch | None, live: AssetWindows, now: float) -> None:
         """Take readings of a history."""
@@ -107,6 +107,9 @@ class History:
             return
         window = window._replace(received_ns=time.monotonic_ns())
         features = self._decider.features(window)
+        if features is None:
+            self.undefined += 1
+            return
         context = self._context.at(window.end_ns) if self._context is not None else {}
         if serving is None:
             self.undecided += 1

@@ -29,17 +29,22 @@ class Watch:
         self._intervals: deque[float] = deque(maxlen=INTERVALS)
         self._refused = self._windows = 0  # recent ones: a bit each, the newest is the lowest; and how many there are
         self._missing: Array | None = None  # share of each row without a value, in the newest window with gaps
+        self._without = 0  # recent windows for which a formula gave no number: a bit each
+        self._undefined: tuple[str, ...] = ()  # the derived channels of the last of those
 
     def begin(self, now: float) -> None:
         """From now on there is a model, and windows come."""
         self.began = now
 
-    def window(self, missing: Array | None, refused: bool, received: float) -> None:
-        """A window was completed; missing: the share of each row without a value, None: there are no gaps."""
+    def window(self, missing: Array | None, refused: bool, received: float, undefined: tuple[str, ...] = ()) -> None:
+        """A window was completed; missing: the share of each row without a value, None: there are no gaps; undefined:
+        the derived channels whose formulas gave no number."""
         self._missing = missing
         self._refused = (self._refused << 1 | refused) & ((1 << WINDOWS) - 1)
+        self._without = (self._without << 1 | bool(undefined)) & ((1 << WINDOWS) - 1)
+        self._undefined = undefined or self._undefined
         self._windows = min(self._windows + 1, WINDOWS)
-        if refused:
+        if refused or undefined:
             return
         if self.accepted is not None and received > self._received:
             self._intervals.append(received - self._received)
@@ -59,6 +64,11 @@ class Watch:
     def windows(self) -> tuple[int, int]:
         """Recent windows that had too many gaps, of how many."""
         return self._refused.bit_count(), self._windows
+
+    @property
+    def undefined(self) -> tuple[int, tuple[str, ...]]:
+        """Recent windows for which a formula gave no number, and the derived channels of the last of those."""
+        return self._without.bit_count(), self._undefined
 
     @property
     def newest_refused(self) -> bool:

@@ -20,6 +20,8 @@ import numpy as np
 from fedge_models.errors import ModelError
 from fedge_models.graph.bearing import FAULTS, Bearing, Fault
 from fedge_models.graph.card import Card
+from fedge_models.graph.derived import DerivedChannels
+from numpy.typing import NDArray
 
 from ..types import Array
 from .channel import LARGEST
@@ -57,34 +59,71 @@ def needs_bearing(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(n for n in names if n.partition(":")[0] in FAULTS)
 
 
+def input_count(card: Card) -> int:
+    """Length of the feature vector that a card with features gives. Raises ModelError for one that is not known."""
+    return feature_count(card.features, len(card.input_channels) - card.numbers) + card.numbers
+
+
 class Preparation:
-    """Prepare windows without gaps as samples: channels scaled as the card says, then its features.
+    """Prepare windows as samples: gaps bridged, channels derived, scaled as the card says, then its features.
 
     bearing and rate_hz: where they differ from the card's.
     """
 
     def __init__(self, card: Card, bearing: Bearing | None = None, rate_hz: float | None = None) -> None:
         self._names, self._rate_hz = card.features, rate_hz or card.window.rate_hz
-        scaled = any(c.scale is not None for c in card.channels)
-        self._centre = np.array([[c.centre or 0.0] for c in card.channels], np.float32) if scaled else None
-        self._scale = np.array([[c.scale or 1.0] for c in card.channels], np.float32)
+        channels = card.input_channels
+        scaled = any(c.scale is not None for c in channels)
+        self._centre = np.array([[c.centre or 0.0] for c in channels], np.float32) if scaled else None
+        self._scale = np.array([[c.scale or 1.0] for c in channels], np.float32)
+        self._derived = DerivedChannels(card) if card.derive else None
         known, wanted = bearing or card.bearing, needs_bearing(card.features)
         if wanted and known is None:
             raise ModelError(f"the features {list(wanted)} want to know a bearing; the card has none")
         self._orders: Mapping[Fault, float] = known.orders() if known and wanted else {}
         self._shaft_hz = known.shaft_hz if known else None
 
-    def __call__(self, values: Array, shaft_hz: float | None = None) -> Array:
-        """Features (..., count) or raw windows of windows (..., channels, length); shaft_hz: where it varies."""
-        if self._centre is not None:
-            with np.errstate(over="ignore", invalid="ignore"):
-                values = _bounded((values - self._centre) / self._scale)
-        if not self._orders:
-            return extract(values, self._names, self._rate_hz)
+    @property
+    def undefined(self) -> tuple[str, ...]:
+        """Derived channels that had a value that is not finite, in the last windows."""
+        return self._derived.undefined if self._derived is not None else ()
+
+    def __call__(self, windows: Array, shaft_hz: float | None = None, gaps: bool = True) -> Array:
+        """Features (..., count) or raw windows of windows (..., channels, length).
+
+        shaft_hz: where it varies; gaps: whether there may be NaN. A window for which a formula gives no finite value is
+        NaN throughout.
+        """
+        absent = None
+        if gaps and windows.dtype.kind == "f":
+            absent, windows = _absent(windows), bridge(windows)
+        if self._derived is None:
+            return self._made(windows, shaft_hz)
+        rows, numbers, wrong = self._derived(windows, absent)
+        made = self._made(rows, shaft_hz)
+        if numbers.shape[-1]:
+            made = np.concatenate([made, self._scaled(numbers[..., None], rows.shape[-2])[..., 0]], axis=-1)
+        if wrong is not None:
+            made[wrong] = np.nan
+        return made
+
+    def _made(self, rows: Array, shaft_hz: float | None) -> Array:
+        """Scale rows (..., rows, length), and compute their features."""
+        rows = self._scaled(rows, 0)
+        if not rows.shape[-2] or not self._orders:
+            return extract(rows, self._names, self._rate_hz)
         speed = shaft_hz if shaft_hz is not None else self._shaft_hz or 0.0
         return extract(
-            values, self._names, self._rate_hz, {fault: order * speed for fault, order in self._orders.items()}
+            rows, self._names, self._rate_hz, {fault: order * speed for fault, order in self._orders.items()}
         )
+
+    def _scaled(self, rows: Array, first: int) -> Array:
+        """Rows (..., rows, length) as the card scales the channels from `first` on."""
+        if self._centre is None:
+            return rows
+        part = slice(first, first + rows.shape[-2])
+        with np.errstate(over="ignore", invalid="ignore"):
+            return _bounded((rows - self._centre[part]) / self._scale[part])
 
 
 def extract(
@@ -97,6 +136,8 @@ def extract(
     if not names:
         return x
     parts, width = _plan(tuple(names))
+    if not x.shape[-2]:
+        return np.zeros((*x.shape[:-2], 0), np.float32)
     out = np.empty((*x.shape[:-1], width), np.float32)
     with np.errstate(over="ignore", invalid="ignore"):
         signal = Signal(x, rate_hz, faults)
@@ -118,6 +159,15 @@ def _compute_wild(signal: Signal, parts: Sequence[tuple[Compute, int, int]], out
 def _bounded(x: Array) -> Array:
     """Bound what overflowed; x itself where nothing did."""
     return x if math.isfinite(np.add.reduce(x, axis=None)) else np.nan_to_num(x, posinf=LARGEST, neginf=-LARGEST)
+
+
+def _absent(windows: Array) -> NDArray[np.bool_] | None:
+    """Which channels (..., channels) have no value at all; None: all have one."""
+    found: NDArray[np.bool_] = np.isnan(windows[..., 0])
+    if not np.count_nonzero(found):
+        return None
+    found &= np.isnan(windows).all(axis=-1)
+    return found if found.any() else None
 
 
 def bridge(values: Array) -> Array:

@@ -14,7 +14,7 @@ import numpy as np
 from fedge_agent.config.schema import Training
 from fedge_agent.learning.training import usable
 from fedge_agent.samples.split import split
-from fedge_agent.windows.features import Preparation, bridge
+from fedge_agent.windows.features import Preparation
 from fedge_models.graph.card import Card
 from fedge_models.training import standardise
 from numpy.typing import NDArray
@@ -59,7 +59,7 @@ def windows(track: Track, card: Card, began_ns: int | None = None) -> Windows:
             tests.append(parts[0] == 1)
             end_ns = (began_ns or 0) + round(track.seconds_at(end - 1, k) * 1e9)
             held.append(began_ns is not None and blocks.held(end_ns - length_ns, end_ns) is not False)
-    x = Preparation(card)(bridge(np.stack(values)))
+    x = Preparation(card)(np.stack(values))
     return Windows(x, np.array(labels, np.int64), np.array(tests, np.bool_), np.array(held, np.bool_))
 
 

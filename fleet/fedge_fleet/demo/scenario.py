@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedge_agent.windows.features import feature_count
+from fedge_agent.windows.features import input_count
 from fedge_models.errors import ConfigError
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, WindowSpec
@@ -49,7 +49,7 @@ def _skab(folder: Path) -> Scenario:
     tracks = recordings.skab(folder)
     features = ("mean", "std", "slope")
     card = _card("anomaly", tracks, 60, 5, features, (), "")
-    model = zoo.autoencoder(card, feature_count(features, len(card.channels)), (8,))
+    model = zoo.autoencoder(card, input_count(card), (8,))
     return Scenario("SKAB: pumps and valves, 50 times as fast", tracks, card, model.SerializeToString(), "AUROC")
 
 
@@ -57,7 +57,7 @@ def _fan(folder: Path) -> Scenario:
     tracks = recordings.fan(folder)
     features = ("mean", "std", "kurtosis", "bands:6")
     card = _card("classify", tracks, 200, 100, features, recordings.FAN_STATES, "on")
-    model = zoo.mlp(card, feature_count(features, len(card.channels)), (32, 16))
+    model = zoo.mlp(card, input_count(card), (32, 16))
     return Scenario("fans: vibration, 10 times as fast", tracks, card, model.SerializeToString(), "macro-F1")
 
 
@@ -65,7 +65,7 @@ def _simulation() -> Scenario:
     tracks = recordings.simulated()
     features = ("std", "kurtosis", "crest", "bands:8")
     card = _card("classify", tracks, 1024, 512, features, bearing_physics.STATES, "healthy")
-    model = zoo.mlp(card, feature_count(features, len(card.channels)), (32, 16))
+    model = zoo.mlp(card, input_count(card), (32, 16))
     return Scenario("simulated bearings, twice as fast", tracks, card, model.SerializeToString(), "macro-F1")
 
 

@@ -16,39 +16,39 @@ import math
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
+import numpy as np
 from msgspec import Meta
+from numpy.typing import NDArray
 
 from ..errors import ModelError
 from ..system.structs import known
 from .bearing import Bearing
+from .channels import Channel, Derived, Positive, channel_problems, formulas, input_channels, is_input
+from .derive.plan import Formula
 
 if TYPE_CHECKING:
     import onnx
 
+__all__ = [
+    "Card",
+    "Channel",
+    "Derived",
+    "ImageSpec",
+    "InputSpec",
+    "Objective",
+    "Target",
+    "Task",
+    "WindowSpec",
+    "decode_card",
+    "encode_card",
+    "read_card",
+    "write_card",
+]
 METADATA_KEY = "fedge.card"
 MAX_CARD_BYTES = 64 * 1024
 MAX_SIDE = 1024  # pixels of what a graph sees; training it on a gateway is hopeless long before
 
 Task = Literal["classify", "anomaly", "regress"]
-
-
-Positive = Annotated[float, Meta(gt=0)]
-
-
-@known
-class Channel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One measured quantity, by the name that the gateway's ``channels.<name>`` uses.
-
-    With ``centre`` and ``scale`` it enters as ``(value - centre) / scale`` at every site. Without them, each site uses
-    the statistics of its own samples. The first preserves differences between sites that matter (a current, an ambient
-    temperature); the second removes those that do not (the mounting of a sensor).
-    """
-
-    name: str
-    unit: str = ""
-    centre: float | None = None
-    scale: Positive | None = None
-    condition: Positive | None = None  # values closer than this are one operating condition (`standardise`)
 
 
 @known
@@ -169,6 +169,35 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     description: str = ""
     bearing: Bearing | None = None  # for features of its defects, where all sites have the same bearing
     image: ImageSpec | None = None  # the only channel is a picture, and each one is scored; the window is 1 long
+    derive: dict[str, str | Derived] = {}  # channels that formulas over the others give (`derive/`)
+
+    @property
+    def formulas(self) -> tuple[Formula, ...]:
+        """The derived channels in an order in which they can be computed."""
+        return formulas(self.channels, self.derive)
+
+    @property
+    def input_channels(self) -> tuple[Channel, ...]:
+        """What the graph's input is made of, in its order: measured channels, derived ones, and last those derived
+        ones that are one number a window."""
+        return input_channels(self.channels, self.derive)
+
+    @property
+    def numbers(self) -> int:
+        """How many of the input's channels are one number a window: with features, each is one value."""
+        return sum(f.window for f in self.formulas if is_input(self.derive[f.name]))
+
+    def owners(self, columns: int) -> NDArray[np.int64] | None:
+        """Return which of the input's channels each column belongs to: a feature, or a channel of raw windows.
+
+        None where so many columns cannot be divided among them.
+        """
+        channels, numbers = len(self.input_channels), self.numbers if self.features else 0
+        varying = channels - numbers
+        each, rest = divmod(columns - numbers, varying) if varying else (0, columns - numbers)
+        if rest or each < 0:
+            return None
+        return np.concatenate([np.repeat(np.arange(varying), each), np.arange(varying, channels)])
 
     @property
     def normal_index(self) -> int:
@@ -234,11 +263,17 @@ def _check(card: Card, where: str) -> None:
 
 def _input_problems(card: Card) -> list[tuple[bool, str]]:
     names = [c.name for c in card.channels]
-    halves = [c.name for c in card.channels if (c.centre is None) != (c.scale is None)]
-    conditions = [c.name for c in card.channels if c.condition is not None]
-    numbers = [v for c in card.channels for v in (c.centre, c.scale, c.condition) if v is not None]
+    wrong = next(
+        (text for found, text in channel_problems(card.channels, card.derive, card.window.length) if found), ""
+    )
+    if wrong:
+        return [(True, wrong)]
+    used = card.input_channels
+    halves = [c.name for c in used if (c.centre is None) != (c.scale is None)]
+    conditions = [c.name for c in used if c.condition is not None]
+    numbers = [v for c in used for v in (c.centre, c.scale, c.condition) if v is not None]
     return [
-        *_group_problems(card, names),
+        *_group_problems(card, [c.name for c in used]),
         (not names, "channels is empty, expected at least one"),
         (len(set(names)) != len(names), f"channels repeat a name: {names}"),
         (bool(halves), f"channels {halves} have only one of centre and scale, expected both or none"),
@@ -273,6 +308,10 @@ def _group_problems(card: Card, names: list[str]) -> list[tuple[bool, str]]:
     problems.append((bool(card.inputs and left), f"inputs: no input takes the channels {left}"))
     problems.append((len(set(listed)) != len(listed), f"inputs repeat a name: {listed}"))
     problems.append((bool(card.inputs) and card.image is not None, "inputs: a picture is one input"))
+    numbers = (
+        [c.name for c in card.input_channels[len(names) - card.numbers :]] if card.inputs and card.features else []
+    )
+    problems.append((bool(numbers), f"inputs: {numbers} are one number a window, which goes without several inputs"))
     return problems
 
 
@@ -291,6 +330,7 @@ def _image_problems(card: Card) -> list[tuple[bool, str]]:
     return [
         (len(card.channels) != 1, f"image needs one channel, the picture, got {[c.name for c in card.channels]}"),
         (bool(card.features), f"image goes without features, got {list(card.features)}"),
+        (bool(card.derive), f"image goes without derived channels, got {list(card.derive)}"),
         (
             channel.scale is not None or channel.condition is not None,
             f"channel {channel.name!r} is a picture: image.mean and image.std, not centre, scale or condition",

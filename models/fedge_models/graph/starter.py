@@ -28,7 +28,7 @@ def make_starter(card: Card, inputs: int | None = None, seed: int = 0) -> onnx.M
         raise ModelError("card: names features; say how many values they give (inputs)")
     if card.image is not None:
         return _picture_model(card, seed)
-    shape = [inputs] if card.features and inputs else [len(card.channels), card.window.length]
+    shape = [inputs] if card.features and inputs else [len(card.input_channels), card.window.length]
     if card.task == "anomaly":
         return _autoencoder(card, shape, seed)
     if not card.features and card.window.length >= SHORTEST_CONVOLVED:

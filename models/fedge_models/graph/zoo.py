@@ -116,7 +116,7 @@ def cnn1d(
     card: Card, filters: Sequence[int] = (16, 32), kernels: Sequence[int] = (7, 5), seed: int = 0
 ) -> onnx.ModelProto:
     """Make convolutions over time of raw windows (batch, channels, length), one output per label or target."""
-    channels, build = len(card.channels), _Builder(seed)
+    channels, build = len(card.input_channels), _Builder(seed)
     before = channels
     for i, (after, kernel) in enumerate(zip(filters, kernels, strict=True)):
         build.conv(f"conv{i}", before, after, [kernel])

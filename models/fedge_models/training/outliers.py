@@ -88,7 +88,8 @@ def doubtful(x: NDArray[Any], card: Card) -> list[str]:
 
     They are too many to be wild, so they count, and hide what is less far: a person has to say what they mean.
     """
-    if x.dtype.kind != "f" or not len(x) or x.shape[1] % len(card.channels):
+    owners = card.owners(x.shape[1])
+    if x.dtype.kind != "f" or not len(x) or owners is None:
         return []
     step = max(1, x.size // x.shape[1] // SAMPLE)
     columns = [x[::step, column].astype(np.float64).ravel() for column in range(x.shape[1])]
@@ -96,11 +97,11 @@ def doubtful(x: NDArray[Any], card: Card) -> list[str]:
     medians = np.array([np.median(values) if len(values) else 0.0 for values in columns])
     level = _level(np.abs(medians), card)
     far = [
-        len(values) >= FEW and _is_far(np.abs(values - median), least)
-        for values, median, least in zip(columns, medians, level, strict=True)
+        owner
+        for owner, values, median, least in zip(owners, columns, medians, level, strict=True)
+        if len(values) >= FEW and _is_far(np.abs(values - median), least)
     ]
-    per_channel = len(far) // len(card.channels)
-    return [c.name for i, c in enumerate(card.channels) if any(far[i * per_channel : (i + 1) * per_channel])]
+    return [c.name for i, c in enumerate(card.input_channels) if i in far]
 
 
 def _is_far(distances: NDArray[np.float64], level: float) -> bool:
@@ -119,8 +120,9 @@ def _centre(values: NDArray[np.float64], overlap: int) -> tuple[float, float]:
 
 def _level(medians: NDArray[np.float64], card: Card | None) -> NDArray[np.float64]:
     """The largest median of each column's channel: a set point that seldom changes is not wild when it does."""
-    channels = len(card.channels) if card is not None else 0
-    if not channels or len(medians) % channels:
+    owners = card.owners(len(medians)) if card is not None else None
+    if owners is None or not len(owners):
         return medians
-    per_channel = len(medians) // channels
-    return np.repeat(medians.reshape(channels, per_channel).max(axis=1), per_channel)
+    highest = np.zeros(owners[-1] + 1)
+    np.maximum.at(highest, owners, medians)
+    return highest[owners]

@@ -88,7 +88,7 @@ def fit(x: NDArray[Any], card: Card | None = None) -> Scale:
     limits = None if x.dtype == np.uint8 or not len(x) else outliers.bounds(x, card)
     if limits is not None:
         x = limits.clip(x[limits.plausible(x)])
-    if card is not None and any(c.condition is not None for c in card.channels):
+    if card is not None and any(c.condition is not None for c in card.input_channels):
         return Scale(np.zeros((), np.float32), np.ones((), np.float32), _conditions(x, card), limits)
     axes = (0, *range(2, x.ndim))
     mean, scale = _statistics(x, axes)
@@ -166,12 +166,14 @@ def _given(card: Card | None, columns: int) -> NDArray[np.bool_]:
     """Which columns (features or channels) the card scales itself."""
     if card is None:
         return np.zeros(columns, np.bool_)
-    return np.repeat([c.scale is not None for c in card.channels], columns // len(card.channels))
+    owners = card.owners(columns)
+    own = np.array([c.scale is not None for c in card.input_channels])
+    return np.zeros(columns, np.bool_) if owners is None else own[owners]
 
 
 def _conditions(x: Array, card: Card) -> Conditions:
-    rows = np.array([i for i, c in enumerate(card.channels) if c.condition is not None])
-    width = np.array([c.condition for c in card.channels if c.condition is not None], np.float32)
+    rows = np.array([i for i, c in enumerate(card.input_channels) if c.condition is not None])
+    width = np.array([c.condition for c in card.input_channels if c.condition is not None], np.float32)
     readings = x.swapaxes(1, 2).reshape(-1, x.shape[1])
     centres = _centres(readings[:, rows] / width) * width
     k = nearest(readings[:, rows] / width, centres / width)

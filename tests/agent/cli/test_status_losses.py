@@ -30,7 +30,9 @@ channels.temp = { source = "s", tag = "temp" }
 type = "log"
 """
 USED = {"readings", "windows", "uncertain", "history"}  # counters of an asset that count no loss
-OF_ASSETS = ("windows_undecided", "windows_waiting", "unjudged", "windows_thinned", "samples_crowded")
+OF_ASSETS = (
+    *("windows_undefined", "windows_undecided", "windows_waiting", "unjudged", "windows_thinned", "samples_crowded"),
+)
 OF_OUTPUTS = ("refused", "skipped", "withheld", "overflowed", "pending")
 MANY = 7777
 

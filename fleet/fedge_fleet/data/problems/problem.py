@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from fedge_agent.windows.features import Preparation, feature_count
+from fedge_agent.windows.features import Preparation, input_count
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, write_card
 from fedge_models.training.config import TrainingConfig
@@ -110,7 +110,7 @@ def anomalies(
     name: str, sites: dict[str, Windows], card: Card, validation: dict[str, Bools], hidden: int = 8
 ) -> Problem:
     """Build a federation of autoencoders that train on normal windows, as all anomaly sets here do."""
-    inputs, how = feature_count(card.features, len(card.channels)), plan(12)
+    inputs, how = input_count(card), plan(12)
     return Problem(
         name,
         sites,

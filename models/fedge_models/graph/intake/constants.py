@@ -53,7 +53,7 @@ def constants(model: onnx.ModelProto, card: Card, where: str) -> tuple[str, ...]
             found[name] = what
             note(model, f"not a parameter: {name} is {what}; patterns leave it out, its exact name trains it")
     scalers = [n for n, what in found.items() if what == SCALER]
-    if scalers and card.image is None and any(c.scale is None for c in card.channels):
+    if scalers and card.image is None and any(c.scale is None for c in card.input_channels):
         note(
             model,
             f"scaler: {', '.join(scalers)} scale the input, and each site standardises it before: the file sees other "

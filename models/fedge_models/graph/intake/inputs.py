@@ -83,7 +83,7 @@ def _groups(card: Card, given: Sequence[onnx.ValueInfoProto], where: str) -> dic
                 f"{where}: card: inputs names {unknown[0]!r}, no input of the file; {hint(unknown[0], names)}"
             )
     else:
-        groups = {c.name: InputSpec(c.name, (c.name,)) for c in card.channels}
+        groups = {c.name: InputSpec(c.name, (c.name,)) for c in card.input_channels}
         groups = groups if {*groups} == {*names} else {}
     if missing := [n for n in names if n not in groups]:
         listed = ", ".join(f"{v.name} ({_words(v)})" for v in given)
@@ -114,7 +114,7 @@ class _Joint:
         if value.type.tensor_type.elem_type != FLOAT and not _becomes_float(self.model.graph, value.name):
             at = f"{self.where}: input {value.name!r}"
             raise ModelError(f"{at} takes integers, and channels are float32; give it a value")
-        places = [[c.name for c in self.card.channels].index(n) for n in group.channels]
+        places = [[c.name for c in self.card.input_channels].index(n) for n in group.channels]
         self.said.append(f"{value.name} takes {', '.join(group.channels)}")
         if self.card.features:
             self._features(value, places)
@@ -124,7 +124,7 @@ class _Joint:
     def finish(self, given: Sequence[onnx.ValueInfoProto]) -> None:
         """Replace the inputs."""
         graph, names = self.model.graph, {v.name for v in given}
-        channels = len(self.card.channels)
+        channels = len(self.card.input_channels)
         shape = (channels * self.width,) if self.card.features else (channels, self.card.window.length)
         nodes = [copied(n) for n in (*self.nodes, *graph.node)]
         rest = [copied(v) for v in graph.input if v.name not in names]

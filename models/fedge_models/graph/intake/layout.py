@@ -98,7 +98,7 @@ def _forms(card: Card, wanted: tuple[int, ...]) -> Iterator[Form]:
     yield Form((time, channels), (0, 2, 1), "windows (time, channels)")
     if channels == 1 and time > 1:
         yield Form((time,), (), "windows (time)")
-    if time == 1 and any(c.condition is not None for c in card.channels):  # conditions are found in windows
+    if time == 1 and any(c.condition is not None for c in card.input_channels):  # conditions are found in windows
         yield Form((channels,), (), "rows (channels)")
     for words, shape in (("(1, channels, time)", (1, channels, time)), ("(channels, 1, time)", (channels, 1, time))):
         yield Form(shape, (), f"windows {words}")
@@ -174,15 +174,17 @@ def _turn(
 def _check_features(model: onnx.ModelProto, given: onnx.ValueInfoProto, card: Card, where: str) -> bool:
     """Hold the input against the number of features, as far as their names tell it: `bands:8` gives eight."""
     counts = [f.partition(":")[2] for f in card.features]
-    wanted = len(card.channels) * sum(int(c) if c.isdigit() else 1 for c in counts)
+    channels, numbers = len(card.input_channels) - card.numbers, card.numbers
+    wanted = channels * sum(int(c) if c.isdigit() else 1 for c in counts) + numbers
     declared = dims(given)
     if len(declared) == 2 and declared[1] in (0, wanted):
         return _fix(given, declared, (wanted,))
     if not declared:
         return _fix(given, declared, (wanted,))
+    more = f" and {numbers} numbers a window" if numbers else ""
     raise ModelError(
         f"{where}: the input {given.name!r} takes {_words(declared[1:])}, but {len(card.features)} features of "
-        f"{len(card.channels)} channels on the card give {_words((wanted,))}; change the card's features or channels"
+        f"{channels} channels{more} on the card give {_words((wanted,))}; change the card's features or channels"
     )
 
 
@@ -202,14 +204,14 @@ def _refuse(declared: tuple[int, ...], card: Card, wanted: tuple[int, ...], wher
     A table's columns are one value a channel; a gateway gives them without the dimension of time.
     """
     inner = declared[1:]
-    if card.image is None and (inner == (len(card.channels),) and card.window.length == 1):
+    if card.image is None and (inner == (len(card.input_channels),) and card.window.length == 1):
         return False
     if card.image is None and _is_placeholder(inner, card):
         return True
     if card.image is not None:
         what = "pictures (colours, height, width)"
     else:
-        what = f"windows of {len(card.channels)} channels and {card.window.length} samples"
+        what = f"windows of {len(card.input_channels)} channels and {card.window.length} samples"
     raise ModelError(
         f"{where}: the input takes {_words(inner)} for a sample, but the card gives {what}, {_words(wanted)}; "
         "change the card's channels or window, or export for them"
@@ -218,7 +220,9 @@ def _refuse(declared: tuple[int, ...], card: Card, wanted: tuple[int, ...], wher
 
 def _is_placeholder(inner: tuple[int, ...], card: Card) -> bool:
     """Whether the card names one channel for rows of many values: such a model is trained from a file of arrays."""
-    return len(card.channels) == 1 and 1 not in inner and 0 not in inner and int(np.prod(inner)) > card.window.length
+    return (
+        len(card.input_channels) == 1 and 1 not in inner and 0 not in inner and int(np.prod(inner)) > card.window.length
+    )
 
 
 def _words(shape: tuple[int, ...]) -> str:

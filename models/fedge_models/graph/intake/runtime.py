@@ -86,4 +86,4 @@ def window_shape(card: Card) -> tuple[int, ...] | None:
     """What a gateway gives for one sample; None where features are computed: how many is the agent's part."""
     if card.image is not None:
         return card.image.shape
-    return None if card.features else (len(card.channels), card.window.length)
+    return None if card.features else (len(card.input_channels), card.window.length)

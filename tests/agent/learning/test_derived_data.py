@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Recorded data gets the derived channels that a gateway computes; windows without a number are left out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from fedge_agent.cli.main import main
+from fedge_agent.learning import dataset
+from fedge_agent.windows.features import Preparation, input_count
+from fedge_models.errors import DataError
+from fedge_models.graph.card import Card, Channel, Derived, WindowSpec
+from fedge_models.model import starter
+
+CHANNELS = (Channel("torque"), Channel("speed", input=False))
+DERIVE: dict[str, str | Derived] = {"power": "torque * speed * 0.1", "ratio": "torque / speed"}
+CARD = Card("classify", CHANNELS, WindowSpec(1, 1, 1), labels=("ok", "worn"), derive=DERIVE)
+
+
+def table(folder: Path, rows: int = 200, stopped: int = 3) -> Path:
+    """Speed is 0 in the first rows."""
+    rng = np.random.default_rng(0)
+    torque, speed = rng.normal(40, 10, rows), rng.normal(1500, 200, rows)
+    speed[:stopped] = 0
+    lines = [f"{t:.3f},{s:.3f},{'worn' if t * s > 65_000 else 'ok'}" for t, s in zip(torque, speed, strict=True)]
+    (folder / "data.csv").write_text("\n".join(["torque,speed,label", *lines]) + "\n")
+    return folder / "data.csv"
+
+
+def test_a_table_gets_its_derived_channels(tmp_path: Path) -> None:
+    found = dataset.load(table(tmp_path), CARD, (3, 1))
+    assert (len(found.x), found.undefined, found.left_out) == (197, 3, 0)
+    assert found.why == "the formula ratio = torque / speed gives no number, such as by a division by zero"
+    rows = np.loadtxt(tmp_path / "data.csv", delimiter=",", skiprows=1, usecols=(0, 1))[3:]
+    np.testing.assert_allclose(found.x[:, 1, 0], rows[:, 0] * rows[:, 1] * 0.1, rtol=1e-6)
+    np.testing.assert_allclose(found.x[:, 2, 0], rows[:, 0] / rows[:, 1], rtol=1e-6)
+    assert (found.y == (rows[:, 0] * rows[:, 1] > 65_000)).mean() > 0.98
+
+
+def test_a_table_in_which_no_window_has_a_number_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no window can be used: the formula ratio = torque / speed gives no number"):
+        dataset.load(table(tmp_path, stopped=200), CARD, (3, 1))
+
+
+def test_an_archive_holds_the_input_or_the_measured_windows(tmp_path: Path) -> None:
+    windows = np.random.default_rng(0).normal(5, 1, (40, 2, 1)).astype(np.float32)
+    ready = Preparation(CARD)(windows)
+    for name, x in (("measured", windows), ("ready", ready)):
+        np.savez(tmp_path / f"{name}.npz", x=x, y=np.zeros(40))
+    one, other = (dataset.load(tmp_path / f"{name}.npz", CARD, (3, 1)) for name in ("measured", "ready"))
+    assert (one.x == other.x).all() and one.x.shape == (40, 3, 1)
+
+
+def test_features_and_numbers_are_one_vector(tmp_path: Path) -> None:
+    derive: dict[str, str | Derived] = {"power": "torque * speed", "swing": "max(torque) - min(torque)"}
+    card = Card("classify", CHANNELS, WindowSpec(1, 10, 5), ("mean", "std"), ("ok", "worn"), derive=derive)
+    assert input_count(card) == 5
+    found = dataset.load(table(tmp_path), card, (5,))
+    assert found.x.shape[1:] == (5,) and (found.x[:, 4] > 0).all()
+    alone = Preparation(card)
+    windows = np.random.default_rng(1).normal(5, 1, (20, 2, 10)).astype(np.float32)
+    assert (np.array([alone(w) for w in windows]) == Preparation(card)(windows)).all()
+
+
+def test_commands_say_what_is_derived_and_left_out(tmp_path: Path) -> None:
+    starter(CARD).save(str(tmp_path / "m.onnx"))
+    shown = CliRunner().invoke(main, ["model", "show", str(tmp_path / "m.onnx")])
+    assert "power torque * speed * 0.1, ratio torque / speed" in shown.output
+    data = table(tmp_path)
+    done = CliRunner().invoke(main, ["train", str(tmp_path / "m.onnx"), "--data", str(data), "--epochs", "2"])
+    assert done.exit_code == 0, done.output
+    assert "3 windows are left out: the formula ratio = torque / speed gives no number" in done.output

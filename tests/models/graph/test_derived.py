@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the formulas of a card make of its input, and which cards are refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from fedge_models import starter
+from fedge_models.errors import ModelError
+from fedge_models.graph.card import (
+    Card,
+    Channel,
+    Derived,
+    ImageSpec,
+    InputSpec,
+    WindowSpec,
+    decode_card,
+    encode_card,
+)
+from fedge_models.graph.derived import DerivedChannels
+from fedge_models.training import outliers, standardise
+from support.paths import ROOT
+
+CHANNELS = (Channel("torque"), Channel("speed", input=False), Channel("temp"))
+WINDOW = WindowSpec(1.0, 4, 4)
+DERIVE: dict[str, str | Derived] = {
+    "swing": "max(power) - min(power)",
+    "power": Derived("torque * speed", unit="W", centre=10.0, scale=2.0),
+    "hidden": Derived("temp + 1", input=False),
+    "warmer": "hidden - mean(temp)",
+}
+
+
+def card(**fields: Any) -> Card:
+    made = {"task": "anomaly", "channels": CHANNELS, "window": WINDOW, "derive": DERIVE, **fields}
+    return decode_card(encode_card(Card(**made)))
+
+
+def test_the_input_is_measured_then_derived_and_numbers_last() -> None:
+    made = card()
+    assert [c.name for c in made.input_channels] == ["torque", "temp", "power", "warmer", "swing"]
+    assert made.input_channels[2] == Channel("power", "W", 10.0, 2.0)
+    assert made.numbers == 1
+    assert [c.name for c in made.channels] == ["torque", "speed", "temp"]  # what a gateway binds to tags
+
+
+def test_a_starter_takes_what_the_card_gives() -> None:
+    assert starter(card()).graph.input_shape == (5, 4)
+    assert starter(card(task="classify", labels=("a", "b"), window=WindowSpec(1, 64, 1))).graph.input_shape == (5, 64)
+
+
+def test_windows_get_their_derived_rows() -> None:
+    x = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+    rows, numbers, wrong = DerivedChannels(card())(x, None)
+    torque, speed, temp = x[:, 0], x[:, 1], x[:, 2]
+    power = torque * speed
+    assert wrong is None and numbers.shape == (2, 0)
+    np.testing.assert_allclose(rows[:, :2], x[:, ::2])
+    np.testing.assert_allclose(rows[:, 2], power)
+    np.testing.assert_allclose(rows[:, 3], temp + 1 - temp.mean(1, keepdims=True))
+    np.testing.assert_allclose(rows[:, 4], np.repeat(np.ptp(power, axis=1)[:, None], 4, 1))
+    rows, numbers, _ = DerivedChannels(card(features=("mean", "std")))(x, None)
+    assert rows.shape == (2, 4, 4)
+    np.testing.assert_allclose(numbers[:, 0], np.ptp(power, axis=1))
+
+
+def test_a_window_without_a_number_is_reported_with_its_channel() -> None:
+    derived = DerivedChannels(card(derive={"share": "torque / temp", "double": "torque * speed * 2"}))
+
+    def wrong(windows: Any) -> tuple[Any, list[str]]:
+        rows, _, found = derived(windows, None)
+        assert np.isfinite(rows).all()
+        return None if found is None else found.tolist(), [*derived.undefined]
+
+    x = np.ones((3, 3, 4), np.float32)
+    assert wrong(x) == (None, [])
+    x[1, 2, 3] = 0
+    assert wrong(x) == ([False, True, False], ["share"])
+    assert wrong(x[1]) == (True, ["share"])
+    assert wrong(x[0]) == (None, [])
+    x[2, 0] = 3e38  # the result is beyond float32
+    assert wrong(x) == ([False, True, True], ["share", "double"])
+
+
+def test_what_depends_on_a_channel_without_any_value_is_zero_as_that_one() -> None:
+    derived = DerivedChannels(card(derive={"up": "where(speed > 5, 1, 2)", "ratio": "1 / speed", "own": "temp + 1"}))
+    x = np.ones((2, 3, 4), np.float32)
+    x[1, 1] = 0  # what bridging made of it
+    absent = np.array([[False, False, False], [False, True, False]])
+    rows, _, wrong = derived(x, absent)
+    assert wrong is None
+    assert rows[:, 2, 0].tolist() == [2, 0] and rows[:, 3, 0].tolist() == [1, 0] and rows[:, 4, 0].tolist() == [2, 2]
+    rows, _, wrong = derived(x[1], absent[1])
+    assert wrong is None and rows[2:, 0].tolist() == [0, 0, 2]
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"derive": {"p": "torque *"}}, "card: derive.p: position 9: expected a number"),
+        ({"derive": {"p": "torq"}}, "there is no channel 'torq'; did you mean 'torque'"),
+        ({"derive": {"p": Derived("torque", input=False)}}, r"\['speed', 'p'\]: input is false, and no formula"),
+        ({"derive": {}}, r"channels \['speed'\]: input is false, and no formula reads them"),
+        ({"derive": {"p": "torque"}}, r"channels \['speed'\]: input is false, and no formula reads them"),
+        (
+            {"channels": (Channel("a", input=False, centre=0, scale=1),), "derive": {"p": "a"}},
+            r"channels \['a'\]: input is false; centre, scale and condition are for the graph's input",
+        ),
+        (
+            {
+                "channels": (Channel("a", input=False),),
+                "derive": {"p": Derived("a", input=False), "q": Derived("p + a", input=False)},
+            },
+            "input is false",
+        ),
+        ({"derive": {"p": "diff(speed)"}, "window": WindowSpec(1, 1, 1)}, "derive.p: needs windows of 2 samples"),
+        ({"derive": {"p": Derived("speed", centre=1.0)}}, r"channels \['p'\] have only one of centre and scale"),
+        ({"derive": {"p": Derived("speed", condition=1.0)}, "features": ("mean",)}, "have a condition, which needs"),
+        ({"window": WindowSpec(1, 1_000_000, 1), "derive": {f"p{i}": "speed" for i in range(20)}}, "20,000,000 values"),
+        (
+            {
+                "channels": (Channel("p"),),
+                "derive": {"q": "p"},
+                "image": ImageSpec(8, 8),
+                "window": WindowSpec(1, 1, 1),
+            },
+            "image goes without derived channels",
+        ),
+        (
+            {
+                "features": ("mean",),
+                "derive": {"q": "mean(speed)"},
+                "inputs": (InputSpec("x", ("torque", "temp")), InputSpec("y", ("q",))),
+            },
+            r"inputs: \['q'\] are one number a window",
+        ),
+    ],
+)  # fmt: skip
+def test_a_card_that_cannot_be_is_refused(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        card(**fields)
+
+
+def test_an_unknown_key_of_a_derived_channel_is_refused() -> None:
+    text = encode_card(card()).replace('"unit":"W"', '"units":"W"')
+    with pytest.raises(ModelError, match="units"):
+        decode_card(text)
+
+
+def test_columns_belong_to_their_channels() -> None:
+    with_features = card(features=("mean", "std"))
+    assert with_features.owners(9).tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4]  # type: ignore[union-attr]
+    assert with_features.owners(10) is None
+    assert card().owners(5).tolist() == [0, 1, 2, 3, 4]  # type: ignore[union-attr]
+
+
+def test_a_scale_on_the_card_holds_for_derived_channels_too() -> None:
+    derive = {
+        "power": Derived("torque * speed", centre=10.0, scale=2.0),
+        "swing": Derived("max(temp)", centre=0, scale=4),
+    }
+    made = card(features=("mean",), derive=derive)
+    x = np.random.default_rng(0).normal(5, 3, (200, 4)).astype(np.float32)
+    scale = standardise.fit(x, made)
+    assert scale.mean[2:].tolist() == [0, 0] and scale.scale[2:].tolist() == [1, 1] and (scale.mean[:2] != 0).all()
+
+
+def test_a_number_with_values_far_from_all_others_is_doubtful_by_its_name() -> None:
+    made = card(features=("mean",))
+    x = np.random.default_rng(0).normal(size=(1000, 5)).astype(np.float32)
+    assert outliers.doubtful(x, made) == []
+    x[:100, 4] = -9999
+    assert outliers.doubtful(x, made) == ["swing"]
+
+
+@pytest.mark.parametrize("page", ["data-scientist/derived-channels.md", "reference/model-card.md"])
+def test_the_cards_of_the_docs_are_right(page: str) -> None:
+    text = (ROOT / "docs" / page).read_text()
+    blocks = [b.partition("```")[0] for b in text.split("```toml\n")[1:]]
+    cards = [msgspec.toml.decode(b, type=Card) for b in blocks if "[derive]" in b or "derive =" in b]
+    assert len(cards) >= (4 if "derived" in page else 1)
+    for found in cards:
+        assert len(decode_card(encode_card(found)).input_channels) > 0
