@@ -9,33 +9,26 @@ whole vectors, are in `training`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ModelError
-from ..ops.operator import Array
+from ..ops.operator import Array, Node
 from ..ops.registry import OPERATORS
 from ..system.malloc import give_back
 from . import nodes, onnx_file
 from .card import Card, read_card
+from .dense_chain import Layer, dense_chain
 from .execution import Execution, aim
 from .fusion import fuse
+from .layout import Tensor, layout, mask
 from .notes import notes
 from .trunk import Trunk, cut
 
 if TYPE_CHECKING:
     import onnx
-
-
-class Tensor(NamedTuple):
-    """A trainable initializer and its place in the flat vector."""
-
-    name: str
-    shape: tuple[int, ...]
-    start: int
-    stop: int
 
 
 class TrainableGraph:
@@ -70,22 +63,23 @@ class TrainableGraph:
         tail = nodes.build(model, names, slopes, parts.nodes if parts is not None else (), where)
         self.operators: tuple[str, ...] = tuple(n.op_type for n in tail)  # of the tail
         arrays = _arrays(stored, {n for node in tail for n in node.inputs}, set(names), dtype, where)
-        self.layout = _layout(names, arrays)
+        self.layout: tuple[Tensor, ...] = layout(names, arrays)
         self.sizes: NDArray[np.int64] = np.array([t.stop - t.start for t in self.layout], np.int64)
         self.params: Array = np.concatenate([arrays[t.name].ravel() for t in self.layout])
         self.grad: Array = np.zeros_like(self.params)
-        self.statistics = _mask(self.layout, nodes.running_statistics(model)) if updated else None
+        self.statistics = mask(self.layout, nodes.running_statistics(model)) if updated else None
         self._variances = nodes.running_statistics(model, nodes.VARIANCE)
-        arrays |= {t.name: self.params[t.start : t.stop].reshape(t.shape) for t in self.layout}
+        arrays |= {t.name: t.of(self.params) for t in self.layout}
         for node in tail:
             node.dtype, node.updates_statistics = dtype, updated
         tail = nodes.fold(tail, arrays, names, where)
         constants = nodes.constants_of(arrays, tail)
         tail = fuse(tail, constants, self._output)
-        served = aim(tail, {t.name: self.grad[t.start : t.stop].reshape(t.shape) for t in self.layout})
+        served = aim(tail, {t.name: t.of(self.grad) for t in self.layout})
         self._shared = [t for t in self.layout if t.name not in served]
         self.shared: tuple[str, ...] = nodes.shared(model, names)
         self._execution = Execution(tail, constants, self._output, where)
+        self.chain: tuple[Layer, ...] = self._chain(tail)
 
     @classmethod
     def load(
@@ -112,6 +106,13 @@ class TrainableGraph:
             del proto
             give_back()
         return graph
+
+    def _chain(self, tail: Sequence[Node]) -> tuple[Layer, ...]:
+        """The layers, if from the input to the logits there is nothing but dense ones; else empty."""
+        last, shapes = self._output, (self.input_shape, self.output_shape)
+        if self.gives_probabilities:
+            tail, last = tail[:-1], tail[-1].inputs[0]
+        return () if self.trunk is not None else dense_chain(tail, self.layout, (self._input, last), shapes)
 
     def set_params(self, vector: Array) -> None:
         """Copy a flat vector (P,) into the parameters."""
@@ -157,7 +158,7 @@ class TrainableGraph:
         A running variance is raised to 0 where averaged 8-bit steps made it negative, which happens when channels
         differ much.
         """
-        arrays = {t.name: params[t.start : t.stop].reshape(t.shape) for t in self.layout}
+        arrays = {t.name: t.of(params) for t in self.layout}
         return {n: np.maximum(a, 0) if n in self._variances else a for n, a in arrays.items()}
 
     def probe(self) -> None:
@@ -202,15 +203,3 @@ def _arrays(
         if name in read or name in trained:
             arrays[name] = values.astype(dtype) if values.dtype == np.float32 else values
     return arrays
-
-
-def _layout(names: Sequence[str], arrays: dict[str, NDArray[Any]]) -> tuple[Tensor, ...]:
-    stops = np.cumsum([arrays[n].size for n in names]).tolist()
-    return tuple(Tensor(n, arrays[n].shape, stop - arrays[n].size, stop) for n, stop in zip(names, stops, strict=True))
-
-
-def _mask(layout: Sequence[Tensor], names: set[str]) -> NDArray[np.bool_] | None:
-    """Return which parameters (P,) belong to tensors of these names; None if none does."""
-    if not any(t.name in names for t in layout):
-        return None
-    return np.concatenate([np.full(t.stop - t.start, t.name in names) for t in layout])

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..graph.trainable import TrainableGraph
 from ..ops.operator import Array
-from . import objective, optimizers, schedules
+from . import objective
 from .config import TrainingConfig
+from .dense_steps import DenseSteps
+from .graph_steps import GraphSteps
 
 Ints = NDArray[np.int64]
 EXPLODED = 1e3  # times the first epoch's loss
@@ -59,17 +62,19 @@ def fit(
     classes = graph.output_shape[0] if graph.card.task == "classify" else 0
     counts = np.bincount(y.astype(np.int64), minlength=classes) if classes else None  # type: ignore[union-attr]  # checked
     loss = objective.build(graph.card, counts, graph.params.dtype)
-    step = _Step(graph, config, start, loss, steps, drift)
+    kind = DenseSteps if graph.chain else GraphSteps
+    trained: Steps = kind(graph, config, loss, steps, drift)
     graph.training(rng)
     batches = max(1, SHUFFLED_BYTES // (x[:1].nbytes * config.batch))
     shuffled = np.empty((min(len(x), batches * config.batch), *x.shape[1:]), x.dtype)
     try:
         for _ in range(config.epochs):
-            history.append(_epoch(step, x, y, shuffled, config.batch, rng, pause))
+            history.append(_epoch(trained, x, y, shuffled, rng, pause))
             if not np.isfinite(history[-1]) or history[-1] > EXPLODED * max(history[0], 1e-3):
                 diverged = True
                 break
     finally:
+        trained.finish()
         graph.training(None)
         graph.release()
     if diverged or not np.isfinite(graph.params).all():
@@ -89,67 +94,21 @@ def _finite_rows(x: Array, y: Ints | Array | None) -> tuple[Array, Ints | Array 
     return x[keep], None if y is None else y[keep], int(len(x) - keep.sum())
 
 
-class _Step:
-    """Take one optimiser step on one batch; `steps` is how many there will be."""
+class Steps(Protocol):
+    """A way to train: any graph's, or the faster one of a chain of dense layers."""
 
-    def __init__(
-        self,
-        graph: TrainableGraph,
-        config: TrainingConfig,
-        start: Array,
-        loss: objective.Loss,
-        steps: int,
-        drift: Array | None,
-    ) -> None:
-        self._graph, self._config, self._start, self._loss = graph, config, start, loss
-        self._optimizer = optimizers.OPTIMIZERS[config.optimizer](start.size, config.momentum, config.weight_decay)
-        self._scratch = np.empty_like(start)
-        self._drift = None if drift is None or not steps else drift / np.float32(steps)
-        if self._drift is not None and graph.statistics is not None:
-            self._drift[graph.statistics] = 0  # a corrected variance might end below zero
-        self._done, self._steps = 0, steps
-        self._steady = config.schedule == "constant" and not config.warmup
+    def run(self, x: Array, targets: NDArray[Any], pause: Callable[[], None] | None) -> float:
+        """Take a step on each batch of x (rows, *input_shape); return the sum of mean loss times rows."""
 
-    def __call__(self, x: Array, y: Ints | Array | None) -> float:
-        graph, config = self._graph, self._config
-        out = graph.logits(x)
-        loss, dy = self._loss(out, x if y is None else y)
-        graph.backward(dy)
-        if config.proximal_mu:
-            np.subtract(graph.params, self._start, out=self._scratch)
-            np.multiply(self._scratch, np.float32(config.proximal_mu), out=self._scratch)
-            np.add(graph.grad, self._scratch, out=graph.grad)
-        if config.clip_norm:
-            optimizers.clip(graph.grad, config.clip_norm)
-        self._optimize()
-        if self._drift is not None:
-            np.add(graph.params, self._drift, out=graph.params)
-        return loss
-
-    def _optimize(self) -> None:
-        """Step the optimiser; running statistics are left as the forward pass set them."""
-        graph, own = self._graph, self._graph.statistics
-        if own is None:
-            self._optimizer.step(graph.params, graph.grad, self._rate())
-            return
-        moved = graph.params[own]
-        self._optimizer.step(graph.params, graph.grad, self._rate())
-        graph.params[own] = moved
-
-    def _rate(self) -> float:
-        config, step = self._config, self._done
-        self._done = step + 1
-        if self._steady:
-            return config.learning_rate
-        return config.learning_rate * schedules.factor(config.schedule, step, self._steps, config.warmup)
+    def finish(self) -> None:
+        """Leave the trained parameters in the graph."""
 
 
 def _epoch(
-    step: _Step,
+    steps: Steps,
     x: Array,
     y: Ints | Array | None,
     shuffled: Array,
-    batch: int,
     rng: np.random.Generator,
     pause: Callable[[], None] | None,
 ) -> float:
@@ -163,12 +122,7 @@ def _epoch(
             chosen = order[start : start + len(shuffled)]
             rows = shuffled[: len(chosen)]
             x.take(chosen, axis=0, out=rows, mode="clip")  # the default mode would copy once more
-            targets = None if y is None else y[chosen]
-            for i in range(0, len(chosen), batch):
-                if pause is not None:
-                    pause()
-                part = rows[i : i + batch]
-                total += step(part, None if targets is None else targets[i : i + batch]) * len(part)
+            total += steps.run(rows, rows if y is None else y[chosen], pause)
     return total / len(x)
 
 

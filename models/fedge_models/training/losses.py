@@ -19,7 +19,7 @@ class CrossEntropy:
     """
 
     def __init__(self, table: Array, weighted: bool = False) -> None:
-        self._table, self._weighted = table, weighted
+        self.table, self.weighted = table, weighted
         self._ones = np.ones(len(table), table.dtype)
         self._buffers: dict[int, tuple[Array, ...]] = {}
 
@@ -38,9 +38,9 @@ class CrossEntropy:
             np.exp(logits, out=grad)
             grad.dot(self._ones, sums)
             np.log(sums, out=logs)
-        self._table.take(labels, axis=0, out=aims, mode="clip")
+        self.table.take(labels, axis=0, out=aims, mode="clip")
         total = float(len(labels))
-        if self._weighted:
+        if self.weighted:
             aims.dot(self._ones, each)
             total = float(each.sum())
         np.divide(each, sums, out=sums)
@@ -52,8 +52,8 @@ class CrossEntropy:
 
     def _room(self, n: int) -> tuple[Array, ...]:
         """Buffers for a batch of n; those of the last two sizes are reused."""
-        shapes = [(n, len(self._table)), (n, len(self._table)), (n,), (n,), (n,)]
-        found = tuple(np.ones(shape, self._table.dtype) for shape in shapes)
+        shapes = [(n, len(self.table)), (n, len(self.table)), (n,), (n,), (n,)]
+        found = tuple(np.ones(shape, self.table.dtype) for shape in shapes)
         self._buffers = {**dict(list(self._buffers.items())[-1:]), n: found}
         return found
 

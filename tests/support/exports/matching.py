@@ -7,7 +7,8 @@ from collections.abc import Container
 from typing import Any
 
 import numpy as np
-from fedge_models.graph.trainable import Tensor, TrainableGraph
+from fedge_models.graph.layout import Tensor
+from fedge_models.graph.trainable import TrainableGraph
 from numpy.typing import NDArray
 
 from .by_value import by_value
