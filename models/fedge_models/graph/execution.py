@@ -15,6 +15,7 @@ import numpy as np
 from ..errors import ModelError
 from ..ops.operator import Array, Backprop, Node, Operator
 from ..ops.registry import OPERATORS
+from ..ops.workspace import Workspace
 from .nodes import TROUBLE
 
 
@@ -48,6 +49,10 @@ class Execution:
         self._final = _final_softmax(nodes, output)
         self._tape: list[tuple[Way, Backprop]] = []
         self._values: list[Any] = []
+        self._recorded = False  # whether there is a forward pass that no backward pass has used
+        self._workspace = Workspace()
+        for node in nodes:
+            node.workspace = self._workspace
         self.release()
 
     @property
@@ -83,13 +88,23 @@ class Execution:
         except TROUBLE as e:
             raise ModelError(f"{self._where}: node {node.name!r} ({node.op_type}) cannot be run: {e}") from e
         self._ended = self._number(skipped.inputs[0]) if skipped is not None else self._output
+        self._recorded = True
         result: Array = values[self._ended]
         return result
 
     def backward(self, dy: Array) -> Mapping[str, Array]:
-        """Propagate the gradient by the last output; return gradients by constants that have no place, by name."""
+        """Propagate the gradient by the last output; return gradients by constants that have no place, by name.
+
+        Once for each `forward`: activations are given up as soon as no step needs them.
+        """
+        if not self._recorded:
+            raise RuntimeError("backward without forward before it")
         grads: dict[int, Array] = {self._ended: dy}
-        for (writes, slopes, targets), backprop in reversed(self._tape):
+        values, tape, self._recorded = self._values, self._tape, False
+        while tape:
+            (writes, slopes, targets), backprop = tape.pop()
+            for i in writes:  # what read it has run
+                values[i] = None
             if len(writes) == 1:
                 upstream: Any = grads.pop(writes[0], None)
                 if upstream is None:
@@ -119,6 +134,7 @@ class Execution:
     def release(self) -> None:
         """Free all memory except that of the constants."""
         self._tape.clear()
+        self._recorded = False
         self._values = [self._constants.get(i) for i in range(len(self._numbers))]
         for node in self._nodes:
             node.release()

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ..ops.conv.flat import is_flat
 from ..ops.linear import is_dense
 from ..ops.operator import Node
 from ..ops.pool_tiles import are_tiles
@@ -24,12 +23,12 @@ def _dense_relu(gemm: Node, relu: Node, constants: Constants) -> bool:
     return _known(gemm, constants) and is_dense(gemm, constants[gemm.inputs[1]], bias)
 
 
-def _flat_relu(conv: Node, relu: Node, constants: Constants) -> bool:
-    return _known(conv, constants) and is_flat(conv, constants[conv.inputs[1]].shape[2:])
+def _always(node: Node, behind: Node, constants: Constants) -> bool:
+    return True
 
 
-def _flat_pool(conv: Node, pool: Node, constants: Constants) -> bool:
-    return _flat_relu(conv, pool, constants) and are_tiles(pool)
+def _tiled(node: Node, pool: Node, constants: Constants) -> bool:
+    return are_tiles(pool)
 
 
 def _product_bias(matmul: Node, add: Node, constants: Constants) -> bool:
@@ -43,9 +42,11 @@ def _product_bias(matmul: Node, add: Node, constants: Constants) -> bool:
 TABLE: dict[tuple[str, ...], Rule] = {
     ("MatMul", "Add"): _product_bias,  # becomes a Gemm
     ("Gemm", "Relu"): _dense_relu,
-    ("Conv", "Relu"): _flat_relu,
-    ("Conv", "MaxPool"): _flat_pool,
-    ("Conv", "Relu", "MaxPool"): _flat_pool,
+    ("Add", "Relu"): _always,
+    ("BatchNormalization", "Relu"): _always,
+    ("Conv", "Relu"): _always,
+    ("Conv", "MaxPool"): _tiled,
+    ("Conv", "Relu", "MaxPool"): _tiled,
 }
 
 
@@ -82,7 +83,7 @@ def _join(node: Node, behind: Node) -> Node:
     else:
         joined = Node(name, node.op_type, node.inputs, behind.outputs, node.attributes)
         joined.then, joined.wanted = (*node.then, behind), node.wanted
-    joined.dtype = node.dtype
+    joined.dtype, joined.updates_statistics = node.dtype, node.updates_statistics
     return joined
 
 

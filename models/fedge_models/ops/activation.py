@@ -13,11 +13,12 @@ from .operator import Array, Backprop, Grads, Node
 
 def relu(node: Node, x: Array) -> tuple[Array, Backprop]:
     """max(x, 0); the gradient at 0 is 0, as in ONNX Runtime and PyTorch."""
-    y = np.maximum(x, 0, out=node.like("y", x))
+    memory = node.workspace
+    y = np.maximum(x, 0, out=memory.like(x))
 
     def backprop(dy: Array) -> tuple[Array]:
-        alive = np.greater(y, 0, out=node.like("alive", x, np.bool_))
-        return (np.multiply(dy, alive, out=node.like("dx", x)),)
+        alive = np.greater(y, 0, out=memory.like(y, np.bool_))
+        return (np.multiply(dy, alive, out=memory.like(y)),)
 
     return y, backprop
 

@@ -17,8 +17,22 @@ from .operator import Array, Backprop, Grads, Node, Operator
 
 
 def add(node: Node, a: Array, b: Array) -> tuple[Array, Backprop]:
-    """A + B."""
-    return a + b, lambda dy: (unbroadcast(dy, a.shape), unbroadcast(dy, b.shape))
+    """A + B, and Relu where it is fused."""
+    relu = node.follows("Relu") is not None
+    if a.shape != b.shape or a.dtype != b.dtype or a.strides != b.strides:
+        y = a + b
+    else:
+        y = np.add(a, b, out=node.workspace.like(a))
+    if relu:
+        np.maximum(y, 0, out=y)
+
+    def backprop(dy: Array) -> Grads:
+        if relu:
+            alive = np.greater(y, 0, out=node.workspace.like(y, np.bool_))
+            dy = np.multiply(dy, alive, out=node.workspace.like(y))
+        return (unbroadcast(dy, a.shape), unbroadcast(dy, b.shape))
+
+    return y, backprop
 
 
 def sub(node: Node, a: Array, b: Array) -> tuple[Array, Backprop]:

@@ -1,26 +1,43 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Views between ONNX's channels-first shapes and the channels-last memory of convolutions and poolings."""
+"""Views between ONNX's shapes (batch, channels, *spatial) and memory with the batch last: (channels, *spatial, batch).
+
+Convolutions, poolings and normalisations work with the batch last. One position of one channel is then a run of
+memory as long as the batch, whatever the stride; a channel is one run as a whole, and its weight or bias one factor of
+it. So NumPy's inner loops are long also where a network has few channels.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-from .operator import Array
+import numpy as np
+
+from .operator import Array, Node
 
 
-def channels_last(x: Array) -> Array:
-    """View x (batch, channels, *spatial) as (batch, *spatial, channels)."""
-    return x.transpose(0, *range(2, x.ndim), 1)
+def batch_last(x: Array) -> Array:
+    """View x (batch, channels, *spatial) as (channels, *spatial, batch)."""
+    return x.transpose(*range(1, x.ndim), 0)
 
 
-def channels_first(x: Array) -> Array:
-    """View x (batch, *spatial, channels) as (batch, channels, *spatial)."""
-    return x.transpose(0, x.ndim - 1, *range(1, x.ndim - 1))
+def batch_first(x: Array) -> Array:
+    """View x (channels, *spatial, batch) as (batch, channels, *spatial)."""
+    return x.transpose(x.ndim - 1, *range(x.ndim - 1))
+
+
+def in_batch_last(node: Node, x: Array) -> Array:
+    """Return x (batch, channels, *spatial) as contiguous (channels, *spatial, batch): a view, else a copy."""
+    values = batch_last(x)
+    if values.flags.c_contiguous:
+        return values
+    copy: Array = node.workspace.array(values.shape, x.dtype)
+    np.copyto(copy, values)
+    return copy
 
 
 def items(values: Array) -> Any:
-    """View values (..., channels) so that all channels of a position are one item.
+    """View values (..., n) so that the last axis is one item.
 
-    Copying short runs this way takes half the time. The channels must be contiguous in memory.
+    Copying short runs this way takes half the time. The last axis must be contiguous in memory.
     """
     return values.view(f"V{values.shape[-1] * values.itemsize}")

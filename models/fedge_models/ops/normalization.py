@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Normalisation over the batch, a layer, an instance or a group of channels."""
+"""Normalisation over a layer, an instance or a group of channels."""
 
 from __future__ import annotations
 
@@ -11,39 +11,6 @@ import numpy as np
 
 from .arithmetic import unbroadcast
 from .operator import Array, Backprop, Grads, Node
-
-
-def batch_normalization(
-    node: Node, x: Array, scale: Array, bias: Array, mean: Array, variance: Array
-) -> tuple[Array, Backprop]:
-    """ONNX BatchNormalization (Ioffe & Szegedy 2015) of x (batch, channels, ...) by the running statistics.
-
-    With `batch_norm = "updated"` on the card, training normalises by the batch's own statistics and moves the running
-    ones towards them by 1 - `momentum`, in place, with the variance of a sample (n - 1), as PyTorch does.
-    """
-    over, column = (0, *range(2, x.ndim)), (-1, *(1,) * (x.ndim - 2))
-    epsilon = x.dtype.type(node.attr("epsilon", 1e-5))
-    if node.updates_statistics and node.rng is not None:
-        normal, back = _normalise(x, over, epsilon)
-        inverse = epsilon
-        _follow(node, x, over, mean, variance)
-    else:
-        inverse = (1 / np.sqrt(np.maximum(variance, 0) + epsilon)).reshape(column)
-        normal = (x - mean.reshape(column)) * inverse
-
-        def back(slope: Array) -> Array:
-            return slope * inverse
-
-    def backprop(dy: Array) -> Grads:
-        dx = back(dy * scale.reshape(column)) if node.needs(0) else None
-        ds = (dy * normal).sum(axis=over) if node.needs(1) else None
-        dm = dv = None
-        if any(node.wanted[3:]) and not node.updates_statistics:  # a mean or variance that the graph computes
-            slope = dy * scale.reshape(column) * inverse
-            dm, dv = -slope.sum(axis=over), -(slope * normal * inverse).sum(axis=over) / 2
-        return (dx, ds, dy.sum(axis=over) if node.needs(2) else None, dm, dv)
-
-    return normal * scale.reshape(column) + bias.reshape(column), backprop
 
 
 def layer_normalization(node: Node, x: Array, scale: Array, bias: Array | None = None) -> tuple[Any, Backprop]:
@@ -133,13 +100,3 @@ def _normalise(x: Array, over: tuple[int, ...], epsilon: Any) -> tuple[Array, An
         return inverse * (slope - slope.mean(axis=over, keepdims=True) - normal * along)
 
     return normal, back
-
-
-def _follow(node: Node, x: Array, over: tuple[int, ...], mean: Array, variance: Array) -> None:
-    """Move the running statistics towards the batch's."""
-    momentum = x.dtype.type(node.attr("momentum", 0.9))
-    count = x.size // x.shape[1]
-    mean *= momentum
-    mean += (1 - momentum) * x.mean(axis=over)
-    variance *= momentum
-    variance += (1 - momentum) * x.var(axis=over) * x.dtype.type(count / max(1, count - 1))

@@ -4,7 +4,7 @@
 An operator is a function ``(node, *inputs) -> (output, backprop)``; ``backprop(dy)`` returns one gradient (or None) per
 input, in order (as in thinc). With several outputs it returns a tuple of them, and its ``backprop`` takes a list with
 None for unused ones. Arrays are float32 except where ONNX requires integers. An output may be one of the node's
-buffers: it is valid until the same node runs again.
+buffers: it is valid until the same node runs again. `backprop` is called once.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ModelError
+from .workspace import Workspace
 
 Array = NDArray[np.float32]
 Grads = Sequence["Array | None"]
@@ -43,6 +44,7 @@ class Node:
         self.wanted: tuple[bool, ...] = ()  # per input: whether its gradient leads to a parameter
         self.targets: dict[int, Array] = {}  # input position -> view of the flat gradient vector
         self.cached: dict[Any, Any] = {}  # what an operator computes once for each sample shape
+        self.workspace = Workspace()  # memory of activations and gradients; the nodes of a graph share one
         self._buffers: dict[str, list[Array]] = {}
         self._plans: list[tuple[tuple[int, ...], Any]] = []
 
@@ -103,6 +105,7 @@ class Node:
         """Free buffers and plans."""
         self._buffers.clear()
         self._plans.clear()
+        self.workspace.release()
 
     def gradient(self, position: int, shape: tuple[int, ...]) -> Array:
         """Return where to write the gradient of a parameter: the flat vector itself when no other node reads it."""

@@ -3,14 +3,18 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from .geometry import Geometry, geometry
-from .layout import channels_first, channels_last
+from .layout import batch_first, batch_last, in_batch_last
 from .operator import Array, Backprop, Grads, Node
-from .pool_tiles import Tiles, are_tiles
+from .pool_tiles import are_tiles, maxima
+from .taps import taps
+
+MARKS = 256  # taps that a byte can number
 
 
 def max_pool(node: Node, x: Array) -> tuple[Any, Backprop]:
@@ -18,6 +22,8 @@ def max_pool(node: Node, x: Array) -> tuple[Any, Backprop]:
     if are_tiles(node):
         return _tiles(node, x)
     places = geometry(node, x.shape[2:], tuple(node.attr("kernel_shape", None)))
+    if len(node.outputs) == 1 and prod(places.kernel) <= MARKS:
+        return _largest(node, x, places)
     padded = places.pad(x, -np.inf)
     view = places.windows(padded)
     flat = view.reshape(*view.shape[: x.ndim], -1)
@@ -35,6 +41,32 @@ def max_pool(node: Node, x: Array) -> tuple[Any, Backprop]:
     return (y, at), lambda dys: backprop(dys[0]) if dys[0] is not None else (None,)
 
 
+def _largest(node: Node, x: Array, places: Geometry) -> tuple[Array, Backprop]:
+    """MaxPool over any windows, as running maxima of slices; the number of the tap that won is stored in a byte."""
+    memory, values, reached = node.workspace, in_batch_last(node, x), taps(places, x.shape[2:])
+    y = memory.array((x.shape[1], *places.out, len(x)), x.dtype)
+    won, larger = memory.array(y.shape, np.uint8), memory.array(y.shape, np.bool_)
+    y.fill(-np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype.name).min)
+    won.fill(0)
+    for tap in reached:
+        onto, source = tap.onto, values[tap.source]
+        np.greater(source, y[onto], out=larger[onto])
+        np.maximum(source, y[onto], out=y[onto])
+        np.copyto(won[onto], tap.number, where=larger[onto])
+
+    def backprop(dy: Array) -> Grads:
+        slopes, dx = in_batch_last(node, dy), memory.array(values.shape, x.dtype)
+        mine, part = memory.array(won.shape, np.bool_), memory.array(won.shape, x.dtype)
+        dx.fill(0)
+        for tap in reached:
+            onto, target = tap.onto, dx[tap.source]
+            np.equal(won[onto], tap.number, out=mine[onto])
+            np.add(target, np.multiply(slopes[onto], mine[onto], out=part[onto]), out=target)
+        return (batch_first(dx),)
+
+    return batch_first(y), backprop
+
+
 def _positions(node: Node, places: Geometry, x: Array, chosen: Any) -> Any:
     """Return the position of each chosen value in the flat x; storage_order 1 counts the last two axes by columns."""
     spatial = x.shape[2:]
@@ -49,56 +81,55 @@ def _positions(node: Node, places: Geometry, x: Array, chosen: Any) -> Any:
 
 def _tiles(node: Node, x: Array) -> tuple[Array, Backprop]:
     """MaxPool over windows that neither overlap nor leave gaps."""
-    values = channels_last(x)
-    plan = node.plan(x.shape) or node.store_plan(
-        x.shape, (Tiles(values, node.attr("kernel_shape", None)), np.zeros_like(values))
-    )
-    tiles, dx = plan
+    values = in_batch_last(node, x)
+    y, back = maxima(values, node.attr("kernel_shape", None), node.workspace)
 
     def backprop(dy: Array) -> Grads:
-        tiles.backprop(channels_last(dy), dx)
-        return (channels_first(dx),)
+        dx = node.workspace.array(values.shape, x.dtype)
+        dx.fill(0)  # where no window reaches
+        back(in_batch_last(node, dy), dx)
+        return (batch_first(dx),)
 
-    return channels_first(tiles.forward(values)), backprop
+    return batch_first(y), backprop
 
 
 def average_pool(node: Node, x: Array) -> tuple[Array, Backprop]:
     """Mean of each window; padding counts only with count_include_pad."""
+    memory, values = node.workspace, in_batch_last(node, x)
     places = geometry(node, x.shape[2:], tuple(node.attr("kernel_shape", None)))
-    padded = places.pad(x, 0)
-    over = tuple(range(-len(places.kernel), 0))
-    view, share = places.windows(padded), _share(node, places, x, over)
+    reached, share = taps(places, x.shape[2:]), batch_last(_share(node, places, x))
+    y = memory.array((x.shape[1], *places.out, len(x)), x.dtype)
+    y.fill(0)
+    for tap in reached:
+        onto, source = y[tap.onto], values[tap.source]
+        np.add(onto, source, out=onto)
+    np.multiply(y, share, out=y)
 
     def backprop(dy: Array) -> Grads:
-        parts = np.broadcast_to((dy * share).reshape(*dy.shape, *(1,) * len(over)), view.shape)
-        return (scatter(parts, places, padded.shape, x.shape),)
+        slopes = np.multiply(batch_last(dy), share, out=memory.array(y.shape, x.dtype))
+        dx = memory.array(values.shape, x.dtype)
+        dx.fill(0)
+        for tap in reached:
+            target = dx[tap.source]
+            np.add(target, slopes[tap.onto], out=target)
+        return (batch_first(dx),)
 
-    return view.sum(axis=over) * share, backprop
+    return batch_first(y), backprop
 
 
 def global_average_pool(node: Node, x: Array) -> tuple[Array, Backprop]:
     """Mean over everything after the channel axis, as products with a vector: a tenth of a reduction's time."""
-    shape, share = (*x.shape[:2], *(1,) * (x.ndim - 2)), x.dtype.type(x.shape[1] * len(x) / x.size)
-    y = _sums(node, x)
-    np.multiply(y, share, out=y)
+    share = x.dtype.type(x.shape[1] * len(x) / x.size)
+    values = in_batch_last(node, x)
+    lines = values.reshape(len(values), -1, len(x))
+    y = np.matmul(np.full(lines.shape[1], share, x.dtype), lines)
+    shape = (len(y), *(1,) * (x.ndim - 2), len(x))
 
     def backprop(dy: Array) -> Grads:
-        each = np.multiply(dy.reshape(shape), share, out=node.buffer("each", shape))
-        return (np.broadcast_to(each, x.shape),)
+        each = np.multiply(batch_last(dy), share, out=np.empty(shape, x.dtype))
+        return (batch_first(np.broadcast_to(each, values.shape)),)
 
-    return y.reshape(shape), backprop
-
-
-def _sums(node: Node, x: Array) -> Array:
-    """Sum x (batch, channels, *spatial) to (batch, channels), axis by axis, in the order of its memory."""
-    last = x.strides[1] <= min(x.strides[2:])  # the channels, in memory
-    lines = channels_last(x) if last else x
-    while lines.ndim > 2:
-        axis = -2 if last else -1
-        shape = (*lines.shape[:axis], *lines.shape[axis:][1:])
-        ones, out = np.ones(lines.shape[axis], x.dtype), node.buffer(f"sums{lines.ndim}", shape)
-        lines = np.matmul(ones, lines, out=out) if last else np.matmul(lines, ones, out=out)
-    return lines
+    return batch_first(y.reshape(shape)), backprop
 
 
 def global_max_pool(node: Node, x: Array) -> tuple[Array, Backprop]:
@@ -113,7 +144,7 @@ def global_max_pool(node: Node, x: Array) -> tuple[Array, Backprop]:
     return y, backprop
 
 
-def _share(node: Node, places: Geometry, x: Array, over: tuple[int, ...]) -> Array:
+def _share(node: Node, places: Geometry, x: Array) -> Array:
     """1 / count of values in each window (1, 1, *out), computed once for each input size."""
     found = node.cached.get(("share", x.shape[2:]))
     if found is None:
@@ -125,6 +156,7 @@ def _share(node: Node, places: Geometry, x: Array, over: tuple[int, ...]) -> Arr
             counted = np.pad(padded, [(0, 0), (0, 0), *beyond])
         else:
             counted = places.pad(counted, 0)
+        over = tuple(range(-len(places.kernel), 0))
         found = node.cached["share", x.shape[2:]] = 1 / places.windows(counted).sum(axis=over)
     return found
 

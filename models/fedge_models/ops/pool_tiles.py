@@ -7,14 +7,17 @@ axis gets the gradient. The last axis is pooled last: its slices are the shortes
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from .layout import items
 from .operator import Array, Node
+from .workspace import Workspace
 
-SHORT = 16  # channels up to which NumPy's loops over them cost more than their arithmetic
+SHORT = 32  # values of a run, up to which NumPy's loops over them cost more than their arithmetic
+
+Back = Callable[[Array, Array], None]
 
 
 def are_tiles(node: Node) -> bool:
@@ -26,70 +29,59 @@ def are_tiles(node: Node) -> bool:
     return plain and list(node.attr("strides", [1] * len(kernel))) == kernel != [1] * len(kernel) and set(spread) == {1}
 
 
-class Tiles:
-    """Max pooling of values of one shape (batch, *spatial, channels) to (batch, *tiles, channels)."""
+def maxima(values: Array, kernel: Sequence[int], memory: Workspace) -> tuple[Array, Back]:
+    """Return the largest value of each tile, for values (channels, *spatial, batch) to (channels, *tiles, batch).
 
-    def __init__(self, values: Array, kernel: Sequence[int]) -> None:
-        self._stages = []
-        for axis, size in [(i + 1, k) for i, k in enumerate(kernel) if k > 1]:
-            self._stages.append(_Stage(values, axis, size))
-            values = self._stages[-1].y
-        self.y = values
+    The function returned with it takes the gradient by the maxima, and writes that by the values; it leaves positions
+    alone that no tile covers.
+    """
+    stages = []
+    for axis, size in [(i + 1, k) for i, k in enumerate(kernel) if k > 1]:
+        shape = values.shape
+        values, back = _along(values, axis, size, memory)
+        stages.append((shape, back))
 
-    def forward(self, values: Array) -> Array:
-        """Return the largest value of each tile."""
-        for stage in self._stages:
-            values = stage.forward(values)
-        return values
+    def backprop(dy: Array, out: Array) -> None:
+        for shape, back in reversed(stages[1:]):
+            slopes = memory.array(shape, out.dtype)
+            if any(n % k for n, k in zip(shape[1:-1], kernel, strict=True)):
+                slopes.fill(0)
+            back(dy, slopes)
+            dy = slopes
+        stages[0][1](dy, out)
 
-    def backprop(self, dy: Array, out: Array) -> None:
-        """Write the gradient into `out`, shaped as the values; positions that no tile covers are not written."""
-        for stage in reversed(self._stages[1:]):
-            stage.backprop(dy, stage.slopes)
-            dy = stage.slopes
-        if self._stages:
-            self._stages[0].backprop(dy, out)
-        else:
-            np.copyto(out, dy)
+    return values, backprop
 
 
-class _Stage:
-    """Maxima along one axis. Short runs of memory are first copied apart, into long ones."""
+def _along(values: Array, axis: int, size: int, memory: Workspace) -> tuple[Array, Back]:
+    """Take the maxima along one axis. Short runs of memory are first copied apart, into long ones."""
+    stop = values.shape[axis] // size * size
+    index = [(slice(None),) * axis + (slice(i, stop, size),) for i in range(size)]
+    parts = [values[i] for i in index]
+    short = axis == values.ndim - 2 and values.shape[-1] <= SHORT and values.flags.c_contiguous
+    if short:
+        parts = [_apart(part, memory) for part in parts]
+    y = memory.array(parts[0].shape, values.dtype)
+    larger = [memory.array(y.shape, np.bool_) for _ in range(size - 1)]
+    best = parts[0]
+    for part, mask in zip(parts[1:], larger, strict=True):
+        np.greater(part, best, out=mask)
+        best = np.maximum(best, part, out=y)
 
-    def __init__(self, values: Array, axis: int, size: int) -> None:
-        self._axis, self._size = axis, size
-        part = self._parts(values)[0]
-        self.y = np.empty_like(part)
-        self.slopes = np.zeros_like(values)
-        self._larger = [np.empty_like(part, np.bool_) for _ in range(size - 1)]
-        short = axis == values.ndim - 2 and values.shape[-1] <= SHORT and values.strides[-1] == values.itemsize
-        self._apart = [np.empty_like(part) for _ in range(size)] if short else None
+    def backprop(dy: Array, out: Array) -> None:
+        onto = [out[i] for i in index]
+        apart = [memory.array(y.shape, out.dtype) for _ in range(size)] if short else onto
+        for part, mask in zip(reversed(apart[1:]), reversed(larger), strict=True):
+            np.multiply(dy, mask, out=part)
+            dy = np.subtract(dy, part, out=apart[0])
+        if short:
+            for place, part in zip(onto, apart, strict=True):
+                np.copyto(items(place), items(part))
 
-    def forward(self, values: Array) -> Array:
-        parts = self._parts(values)
-        if self._apart is not None:
-            for onto, part in zip(self._apart, parts, strict=True):
-                np.copyto(items(onto), items(part))
-            parts = self._apart
-        first, second, *others = parts
-        np.greater(second, first, out=self._larger[0])
-        np.maximum(first, second, out=self.y)
-        for part, larger in zip(others, self._larger[1:], strict=True):
-            np.greater(part, self.y, out=larger)
-            np.maximum(self.y, part, out=self.y)
-        return self.y
+    return y, backprop
 
-    def backprop(self, dy: Array, out: Array) -> None:
-        parts = self._parts(out)
-        first, *others = parts if self._apart is None else self._apart
-        for part, larger in zip(reversed(others), reversed(self._larger), strict=True):
-            np.multiply(dy, larger, out=part)
-            dy = np.subtract(dy, part, out=first)
-        if self._apart is not None:
-            for onto, part in zip(parts, self._apart, strict=True):
-                np.copyto(items(onto), items(part))
 
-    def _parts(self, values: Array) -> list[Array]:
-        """Views of the first, second, ... value of each tile."""
-        stop = values.shape[self._axis] // self._size * self._size
-        return [values[(slice(None),) * self._axis + (slice(i, stop, self._size),)] for i in range(self._size)]
+def _apart(part: Array, memory: Workspace) -> Array:
+    copy: Array = memory.array(part.shape, part.dtype)
+    np.copyto(items(copy), items(part))
+    return copy

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import tracemalloc
 from typing import Any
 
@@ -13,15 +14,14 @@ from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, WindowSpec
 from fedge_models.graph.fusion import fuse
 from fedge_models.graph.trainable import TrainableGraph
-from fedge_models.ops.conv.depthwise import DepthwiseConv
-from fedge_models.ops.conv.flat import FlatConv
-from fedge_models.ops.conv.gathered import GatheredConv
+from fedge_models.ops.conv import columns
+from fedge_models.ops.conv.operator import conv
 from fedge_models.ops.geometry import geometry
 from fedge_models.ops.operator import Node
 from fedge_models.training.config import TrainingConfig
 from fedge_models.training.evaluation import evaluate, predict
 from fedge_models.training.loop import fit
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.examples import examples
 from support.graphs import RAW, N, check_gradient, ints, load, normal, run_ort, small
@@ -100,6 +100,9 @@ CASES: dict[str, Case] = {
         pads=[1, 1, 1, 1],
     ),
     "Conv Relu, 3-D": conv_case((2, 3, 4, 3), (3, 2, 2, 3, 2), (3, 2, 2, 2), N("Relu", ["c"], ["y"])),
+    "Conv Relu, strided": conv_case(
+        (2, 7, 9), (4, 3, 3, 3), (4, 4, 5), N("Relu", ["c"], ["y"]), strides=[2, 2], pads=[1] * 4
+    ),
     "MaxPool alone": (
         [
             N("Conv", ["x", "w", "b"], ["c"], strides=[2]),
@@ -109,6 +112,35 @@ CASES: dict[str, Case] = {
         {"w": normal(4, 2, 3), "b": normal(4)},
         (2, 13),
         (4, 3),
+    ),
+    "BatchNormalization Relu, residual": (
+        [
+            N("Conv", ["x", "w", "b"], ["c"], pads=[1, 1]),
+            N("BatchNormalization", ["c", "scale", "bias", "mean", "var"], ["n"]),
+            N("Relu", ["n"], ["r"]),
+            N("Conv", ["r", "v"], ["d"], pads=[1, 1]),
+            N("BatchNormalization", ["d", "scale2", "bias2", "mean", "var"], ["e"]),
+            N("Add", ["e", "c"], ["s"]),
+            N("Relu", ["s"], ["y"]),
+        ],
+        {
+            **{"w": normal(4, 2, 3), "b": normal(4), "v": normal(4, 4, 3)},
+            **{name: normal(4) for name in ("scale", "bias", "scale2", "bias2", "mean")},
+            "var": 1 + np.abs(normal(4)),
+        },
+        (2, 13),
+        (4, 13),
+    ),
+    "Add Relu, stretched": (
+        [
+            N("Conv", ["x", "w"], ["c"]),
+            N("ReduceMean", ["c"], ["m"], axes=[2]),
+            N("Add", ["m", "c"], ["s"]),
+            N("Relu", ["s"], ["y"]),
+        ],
+        {"w": normal(4, 2, 3)},
+        (2, 13),
+        (4, 11),
     ),
 }
 
@@ -162,15 +194,23 @@ def test_what_is_fused() -> None:
         node_of("Flatten", "g", "f"),
         node_of("MatMul", "f v", "m"),
         node_of("Add", "m d", "a"),
-        node_of("Relu", "a", "y"),
+        node_of("Relu", "a", "k"),
+        node_of("BatchNormalization", "k d d d d", "n"),
+        node_of("Relu", "n", "o"),
+        node_of("Add", "o k", "q"),
+        node_of("Relu", "q", "y"),
     ]
+    nodes[8].updates_statistics = True
     fused = fuse(nodes, constants, "y")
     assert [(n.op_type, [t.op_type for t in n.then]) for n in fused] == [
         ("Conv", ["Relu", "MaxPool"]),
         ("GlobalAveragePool", []),
         ("Flatten", []),
         ("Gemm", ["Relu"]),
+        ("BatchNormalization", ["Relu"]),
+        ("Add", ["Relu"]),
     ]
+    assert fused[4].updates_statistics
     assert fused[3].inputs == ("f", "v", "d") and fused[3].wanted == (True, True, True)
 
 
@@ -181,46 +221,69 @@ def test_what_is_fused() -> None:
         ([node_of("Gemm", "x v d", "h"), node_of("Relu", "h", "r")], "h"),
         ([node_of("Gemm", "x v d", "h", alpha=2.0), node_of("Relu", "h", "y")], "y"),
         ([node_of("Gemm", "x h d", "g"), node_of("Relu", "g", "y")], "y"),
-        ([node_of("Conv", "x w b", "c", strides=[2]), node_of("Relu", "c", "y")], "y"),
         ([node_of("Conv", "x w b", "c"), node_of("MaxPool", "c", "y", kernel_shape=[3], strides=[2])], "y"),
         ([node_of("MatMul", "x v", "m"), node_of("Add", "m x", "y")], "y"),
     ],
-    ids=["read twice", "is the output", "scaled", "product of activations", "strided", "overlapping", "no bias"],
+    ids=["read twice", "is the output", "scaled", "product of activations", "overlapping", "no bias"],
 )
 def test_what_is_not(nodes: list[Node], output: str) -> None:
     constants = {"w": normal(8, 3, 5), "b": normal(8), "v": normal(8, 4), "d": normal(4)}
     assert fuse(nodes, constants, output) == nodes
 
 
-def convolution(data: st.DataObject, depthwise: bool = False, **attributes: Any) -> tuple[Node, list[np.ndarray]]:
+def convolution(data: st.DataObject) -> tuple[Node, list[np.ndarray]]:
     """A Conv of float64 with values for its inputs, of any sizes that fit."""
-    axes = data.draw(st.integers(1, 3))
-    kernel = tuple(data.draw(st.integers(1, 4)) for _ in range(axes))
-    pads = [data.draw(st.integers(0, k - 1)) for k in kernel * 2]
-    short = [max(1, k - pads[i] - pads[i + axes]) for i, k in enumerate(kernel)]
+    axes, group = data.draw(st.integers(1, 3)), data.draw(st.integers(1, 3))
+    each = st.lists(st.integers(1, 3), min_size=axes, max_size=axes)
+    kernel, strides, dilations = data.draw(each), data.draw(each), data.draw(each)
+    reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
+    pads = [data.draw(st.integers(0, r)) for r in reach * 2]  # also a whole window of padding
+    short = [max(1, r - pads[i] - pads[i + axes]) for i, r in enumerate(reach)]
     spatial = tuple(data.draw(st.integers(s, s + 4)) for s in short)
-    batch, channels, outputs = (data.draw(st.integers(1, n)) for n in (4, 3, 10))
-    w = (channels, 1, *kernel) if depthwise else (outputs, channels, *kernel)
+    batch, channels, outputs = (data.draw(st.integers(1, n)) for n in (4, 3, 4))
     rng = np.random.default_rng(data.draw(st.integers(0, 99)))
-    node = node_of("Conv", "x w b", "y", pads=pads, group=channels if depthwise else 1, **attributes)
+    node = node_of("Conv", "x w b", "y", pads=pads, strides=strides, dilations=dilations, group=group)
     node.dtype = np.float64
-    return node, [rng.normal(size=s) for s in ((batch, channels, *spatial), w, w[:1])]
+    shapes = ((batch, group * channels, *spatial), (group * outputs, channels, *kernel), (group * outputs,))
+    return node, [rng.normal(size=s) for s in shapes]
 
 
-@pytest.mark.parametrize("kind", [FlatConv, DepthwiseConv])
+def by_windows(node: Node, x: np.ndarray, w: np.ndarray, b: np.ndarray, dy: Any) -> list[np.ndarray]:
+    """The output and the three gradients, window by window."""
+    places, group = geometry(node, x.shape[2:], w.shape[2:]), node.attr("group", 1)
+    y = np.zeros((len(x), len(w), *places.out)) + b.reshape(-1, *[1] * (x.ndim - 2))
+    padded = places.pad(x, 0)
+    dx, dw, each = np.zeros_like(padded), np.zeros_like(w), w.shape[1]
+    for at in np.ndindex(*places.out):
+        starts = [i * s for i, s in zip(at, places.strides, strict=True)]
+        spans = [(k - 1) * d + 1 for k, d in zip(places.kernel, places.dilations, strict=True)]
+        window = [slice(i, i + n, d) for i, n, d in zip(starts, spans, places.dilations, strict=True)]
+        for o in range(len(w)):
+            channels = slice(o // (len(w) // group) * each, (o // (len(w) // group) + 1) * each)
+            index = (slice(None), channels, *window)
+            place = (slice(None), o, *at)
+            y[place] += (padded[index] * w[o]).reshape(len(x), -1).sum(axis=1)
+            slopes = dy(y.shape)[place].reshape(-1, *[1] * (x.ndim - 1))
+            dx[index] += slopes * w[o]
+            dw[o] += (slopes * padded[index]).sum(axis=0)
+    return [y, dx[places.inside(x.shape[2:])], dw, dy(y.shape).sum(axis=(0, *range(2, x.ndim)))]
+
+
+@pytest.mark.parametrize("tile", [1, 60, columns.TILE])
 @given(data=st.data())
-@settings(max_examples=examples(150), deadline=None)
-def test_quick_convolutions_equal_the_gathered_one(kind: Any, data: st.DataObject) -> None:
-    node, (x, w, b) = convolution(data, kind is DepthwiseConv)
-    places = geometry(node, x.shape[2:], w.shape[2:])
-    one, other = kind(node, x, w, b, places), GatheredConv(node, x, w, b, places)
-    y, gathered = one.forward(x), other.forward(x)
-    np.testing.assert_allclose(y, gathered, atol=1e-12)
-    assert y.shape == (len(x), len(w), *places.out)
-    dy = np.cos(np.arange(y.size)).reshape(y.shape)
-    for mine, expected in zip([g.copy() for g in one.backprop(dy)], other.backprop(dy), strict=True):
-        assert expected is not None
-        np.testing.assert_allclose(mine, expected, atol=1e-12)
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_convolution_by_tiles_equals_windows(data: st.DataObject, tile: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(columns, "TILE", tile)
+    node, (x, w, b) = convolution(data)
+    y, backprop = conv(node, x, w, b)
+
+    def dy(shape: Shape) -> np.ndarray:
+        return np.cos(np.arange(math.prod(shape))).reshape(shape)
+
+    expected = by_windows(node, x, w, b, dy)
+    for mine, other in zip([y, *backprop(dy(y.shape))], expected, strict=True):
+        assert mine is not None
+        np.testing.assert_allclose(mine, other, atol=1e-12)
 
 
 # --- over many batches ------------------------------------------------------------------------------------------
@@ -237,6 +300,14 @@ def test_batch_sizes_may_alternate_and_graphs_live_side_by_side(model: onnx.Mode
             fresh.set_params(one.params)
             for mine, expected in zip(gradient(one, x), gradient(fresh, x), strict=True):
                 np.testing.assert_array_equal(mine, expected)
+
+
+def test_backward_is_once_for_each_forward_and_leaves_no_activations() -> None:
+    graph, x = load(zoo.cnn2d(IMAGES, (1, 12, 9))), normal(6, 1, 12, 9)
+    dy = np.zeros_like(graph.forward(x))
+    graph.backward(dy)
+    with pytest.raises(RuntimeError, match="backward without forward"):
+        graph.backward(dy)
 
 
 def test_evaluation_between_forward_runs_changes_nothing() -> None:

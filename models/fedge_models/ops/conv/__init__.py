@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Convolve in the way that suits the node: over flat rows, depthwise, or over gathered windows; and transposed."""
+"""Convolve over tiles of columns that stay in the processor's cache; and transposed."""
