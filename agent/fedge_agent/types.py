@@ -81,15 +81,17 @@ class Decision(msgspec.Struct, frozen=True):
     model: str
     release: int  # version that decided; 0: the model file as delivered
     time_ns: int  # end of the window
-    score: float  # anomaly: mean squared reconstruction error; classify: 1 - P(normal label); regress: see `inference`
+    # anomaly: mean squared reconstruction error; classify: 1 - P(normal label); multilabel: the largest ratio of a
+    # label's probability to its limit; regress: see `serving`
+    score: float
     threshold: float  # what `score` is compared with; inf while the site has none yet
-    # classify: the most probable class; anomaly: "normal", "anomaly" or (without a threshold) "unknown"; regress: the
-    # target in alarm
+    # classify: the most probable class; multilabel: every label above its limit, with ";" between them, or "normal";
+    # anomaly: "normal", "anomaly" or (without a threshold) "unknown"; regress: the target in alarm
     label: str
     missing: float
     latency_s: float  # from `received_ns` to this decision
     channel: str = ""  # anomaly: the channel that is furthest from what is usual for it
-    values: dict[str, float] = {}  # regress: each target's estimate, in its unit
+    values: dict[str, float] = {}  # regress: each target's estimate, in its unit; multilabel: each label's probability
     bounds: dict[str, tuple[float, float]] = {}  # regress: between which it is, with the configured confidence
     hours_left: float | None = None  # regress: until a target reaches its alarm level; None: none is on its way there
     hours_left_at_least: float | None = None  # with the configured confidence
@@ -152,6 +154,7 @@ class AlertState(msgspec.Struct, frozen=True):
     run: str = ""  # the start of the agent that opened the last event, as its key names it
     name: str = ""  # of the last event in its key, where it follows from what was read (`event_names`)
     above_name: str = ""  # that of the event that the windows above the limit would open
+    labels: str = ""  # multilabel: those that the open event names
 
 
 @known
@@ -180,7 +183,9 @@ class Label(NamedTuple):
     asset: str
     start_ns: int  # source time, both ends included
     end_ns: int
-    value: str | float  # a label name of the card, or what the asset's `label.map` turns into one; regress: the target
+    # A label name of the card (multilabel: several, with ";" between them), or what the asset's `label.map` turns into
+    # one; regress: the target.
+    value: str | float
     origin: str  # whose word it is, the most believed first: "hand", "inspection", "mes", "plc"
     part: str = ""  # of the windows, ending in the span, while this was the asset's `context.part`
 

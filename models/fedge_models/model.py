@@ -25,7 +25,7 @@ from .system import files
 from .training import evaluation, objective, standardise
 from .training.config import TrainingConfig
 from .training.loop import FitReport, fit
-from .training.scores import probabilities, scores
+from .training.scores import probabilities, scores, sigmoids
 from .training.standardise import Scale
 
 
@@ -93,15 +93,15 @@ class Model:
     ) -> FitReport:
         """Train in place on rows x (n, *input_shape).
 
-        y: class indices (n,), for anomaly 0 and 1 or None, -1 where unknown; for regress values (n,) or (n, targets) in
-        the targets' units, NaN where unknown. Rows of unknown label, and anomalies, are left out. rng: default, seed 0;
-        pause: called before each batch. Raises ValueError when x or y do not fit the model. When training diverges, the
-        weights are restored and the report says so.
+        y: class indices (n,), for anomaly 0 and 1 or None, -1 where unknown; for multilabel 0 and 1 (n, labels), for
+        regress values (n,) or (n, targets) in the targets' units, NaN where unknown. Rows of unknown label, and
+        anomalies, are left out. rng: default, seed 0; pause: called before each batch. Raises ValueError when x or y do
+        not fit the model. When training diverges, the weights are restored and the report says so.
         """
         rows, labels = self._rows(x, y)
         if self.scale is None and len(rows):
             self.fit_scale(rows, labels)
-        keep = labels != 1 if self.card.task == "anomaly" else self._known(labels)
+        keep = labels != 1 if self.card.task == "anomaly" else objective.known(self.card.task, labels)
         given = None if self.card.task == "anomaly" else labels[keep]
         config, rng = config or TrainingConfig(), rng or np.random.default_rng(0)
         return fit(self.graph, self._standardised(rows[keep]), given, config, rng, pause)
@@ -109,26 +109,29 @@ class Model:
     def evaluate(self, x: ArrayLike, y: ArrayLike | None = None) -> dict[str, float]:
         """Return the figures of the model's task on rows x (n, *input_shape) with labels as for `train`.
 
-        Always `loss`; classify: accuracy, macro_f1 and, with two labels, auroc and average_precision; regress: rmse
-        and mae in the target's unit; anomaly: auroc where both labels occur. Empty when no row has a label.
+        Always `loss`; classify: accuracy, macro_f1 and, with two labels, auroc and average_precision; multilabel: the
+        same, and f1, ap and auroc of each label; regress: rmse and mae in the target's unit; anomaly: auroc where both
+        labels occur. Empty when no row has a label.
         """
         rows, labels = self._rows(x, y)
         if self.card.task == "anomaly":
             given = labels if (labels >= 0).any() else None
         else:
-            keep = self._known(labels)
+            keep = objective.known(self.card.task, labels)
             rows, given = rows[keep], labels[keep]
         return evaluation.evaluate(self.graph, self._standardised(rows), given) if len(rows) else {}
 
     def predict(self, x: ArrayLike) -> Array:
         """Return the output for rows x (n, *input_shape).
 
-        classify: probabilities (n, labels); regress: estimates (n, targets) in the targets' units; anomaly: the
-        standardised reconstruction (n, *input_shape).
+        classify, multilabel: probabilities (n, labels); regress: estimates (n, targets) in the targets' units; anomaly:
+        the standardised reconstruction (n, *input_shape).
         """
         out = evaluation.predict(self.graph, self._standardised(self._rows(x, None)[0]), logits=True)
         if self.card.task == "classify":
             return probabilities(out)
+        if self.card.task == "multilabel":
+            return sigmoids(out)
         return objective.unscaled(self.card, out) if self.card.task == "regress" else out
 
     def score(self, x: ArrayLike) -> Array:
@@ -151,25 +154,28 @@ class Model:
         if rows.shape[1:] != shape:
             raise ValueError(f"x has rows of shape {rows.shape[1:]}, the model expects {shape}")
         if y is None:
-            return rows, np.full(len(rows), np.nan if self.card.task == "regress" else -1)
+            return rows, self._unlabelled(len(rows))
         labels = np.asarray(y)
         if len(labels) != len(rows):
             raise ValueError(f"{len(rows)} rows of x, {len(labels)} of y")
         if self.card.task == "regress":
             return rows, labels.astype(np.float32, copy=False)
+        if self.card.task == "multilabel":
+            objective.check_labels(self.card, labels)
+            return rows, labels.astype(np.float32)
         self._check_labels(labels)
         return rows, labels.astype(np.int64)
+
+    def _unlabelled(self, rows: int) -> NDArray[Any]:
+        """Labels of rows of which nothing is known."""
+        if self.card.task == "multilabel":
+            return np.full((rows, len(self.card.labels)), np.nan)
+        return np.full(rows, np.nan if self.card.task == "regress" else -1)
 
     def _check_labels(self, labels: NDArray[Any]) -> None:
         count = len(self.card.labels) if self.card.task == "classify" else 2
         if labels.ndim != 1 or not np.isin(labels, np.arange(-1, count)).all():
             raise ValueError(f"y: expected class indices (n,) from 0 to {count - 1}, or -1 for unknown")
-
-    def _known(self, labels: NDArray[Any]) -> NDArray[np.bool_]:
-        """Which rows (n,) have a label."""
-        if self.card.task == "regress":
-            return np.isfinite(labels.reshape(len(labels), -1)).all(axis=1)
-        return labels >= 0
 
     def _standardised(self, rows: NDArray[Any]) -> Array:
         if not len(rows):

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 Callback = TypeVar("Callback", bound=Callable[..., None])
 
+MOST_COLUMNS = 8  # more figures are a line each
 EXAMPLE_ROWS = 1000  # a time estimate is given for so many samples
 
 model_argument = click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
@@ -83,7 +84,7 @@ def model_group() -> None:
 @card_option
 @click.option("--task", type=click.Choice(get_args(Task)), help="Default: what the assets' labels or targets ask for.")
 @click.option("--channel", "channels", multiple=True, metavar="NAME[=UNIT]", help="A channel; repeat for each.")
-@click.option("--label", "labels", multiple=True, metavar="NAME", help="classify: a label; the first is normal.")
+@click.option("--label", "labels", multiple=True, metavar="NAME", help="A label; the first one of classify is normal.")
 @click.option("--target", "targets", multiple=True, metavar="NAME[=UNIT]", help="regress: what to estimate.")
 @click.option("--features", metavar="A,B,…", help="Features of a window, or raw for the window itself.")
 @click.option("--rate-hz", type=click.FloatRange(0, min_open=True), help="Samples a second.")
@@ -284,6 +285,8 @@ def _figures(table: dict[str, dict[str, float]], as_json: bool) -> None:
     names = list(dict.fromkeys(name for row in table.values() for name in row))
     lines = [["", *names]]
     lines += [[title, *(f"{row[n]:.4g}" if n in row else "-" for n in names)] for title, row in table.items()]
+    if len(names) > MOST_COLUMNS:
+        lines = [list(column) for column in zip(*lines, strict=True)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
         click.echo("  ".join(text.rjust(width) for text, width in zip(line, widths, strict=True)))

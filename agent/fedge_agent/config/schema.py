@@ -150,7 +150,7 @@ class AssetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     channels: dict[str, TagConfig]
     window: WindowConfig = WindowConfig()
     label: LabelConfig | None = None
-    targets: dict[str, TagConfig] = {}  # regress with several targets: where each of them is measured
+    targets: dict[str, TagConfig] = {}  # where each of several targets is measured (regress), or label (multilabel)
     inspection: Inspection | None = None
     context: dict[str, TagConfig] = {}  # job, product, recipe, part: part of each decision and event
     when: When = When()

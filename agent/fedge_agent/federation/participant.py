@@ -169,7 +169,7 @@ class Participant:
             "file_changes": list(self._changes),
             "provider": self.serving.session.provider if self.serving else None,
             "waits_for": self._waits_for(),
-            "samples": self._samples.labels(self.name),
+            "samples": self._samples.labels(self.name, self._several()),
             "left_out": self.model.left_out,
             "doubtful_channels": self.model.doubtful,
             "trainings": self.trainings,
@@ -183,6 +183,11 @@ class Participant:
             "contact_age_s": None if self._contact is None else round(time.monotonic() - self._contact, 1),
             "problem": self.problem or self._worker.problem,
         }
+
+    def _several(self) -> tuple[str, ...]:
+        """The labels of a model of which several may hold."""
+        card = self.graph.card if self.graph else None
+        return card.labels if card is not None and card.task == "multilabel" else ()
 
     def _threshold(self) -> float | None:
         """The limit that all assets share; of an anomaly model the highest, and None before the first is known."""

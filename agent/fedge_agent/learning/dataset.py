@@ -3,10 +3,11 @@
 
 A table (CSV, .gz, .xlsx in any form that a source reads): a row per sample of the card's rate, a column per channel by
 its name; or a row a value with its time, which are put on a grid of the card's rate. Optional columns: the label
-(`label`, or another name), `group` (a change of its value ends a recording; no window spans two) and `test` (1: for the
-evaluation, not trained on). npz: `x` (n, *input shape), `y` (n, ...) and `test` (n,), before standardisation; pictures
-may be raw. Without `test` a fifth of the blocks of rows is held back, and windows across two parts are left out.
-A wrong file is a DataError naming line and column. Standardisation is done in `fedge_models.training.standardise`.
+(`label`, or another name; of several labels, a column each), `group` (a change of its value ends a recording; no window
+spans two) and `test` (1: for the evaluation, not trained on). npz: `x` (n, *input shape), `y` (n, ...) and `test` (n,),
+before standardisation; pictures may be raw. Without `test` a fifth of the blocks of rows is held back, and windows
+across two parts are left out. A wrong file is a DataError naming line and column. Standardisation is done in
+`fedge_models.training.standardise`.
 """
 
 from __future__ import annotations
@@ -20,17 +21,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from fedge_models.errors import ConfigError, DataError, PictureError
-from fedge_models.graph.card import Card
+from fedge_models.graph.card import SEPARATOR, Card
 from fedge_models.graph.channels import with_formulas
 from fedge_models.graph.rows import laid_out
 from fedge_models.system.choices import hint
 from fedge_models.system.times import number
+from fedge_models.training import objective
 from numpy.typing import NDArray
 
 from ..protocols.csv import columns as tables
 from ..protocols.csv.form import Form
 from ..protocols.csv.guess import understand
 from ..protocols.csv.numbers import reader
+from ..samples.label_values import accepted_values, label_set
 from ..types import Array
 from ..windows.channel import LARGEST
 from ..windows.features import Preparation
@@ -47,7 +50,8 @@ class Dataset(NamedTuple):
     """Samples before standardisation."""
 
     x: Array  # (n, *input_shape)
-    y: NDArray[Any]  # (n,) class index, 0/1 for anomaly, -1 unknown; regress: (n, targets), NaN unknown
+    # (n,) class index, 0/1 for anomaly, -1 unknown; multilabel: (n, labels) of 0/1, regress: (n, targets), NaN unknown.
+    y: NDArray[Any]
     test: NDArray[np.bool_]  # (n,)
     left_out: int  # windows with too many gaps, or across two parts
     form: Form | None = None  # of a table: how it was read
@@ -65,8 +69,8 @@ def load(
 ) -> Dataset:
     """Read a .npz file or a table.
 
-    label: the column of the label, or (regress) of each target; default: a column named `label` (regress: columns named
-    as the card's targets), if there is one. form: of a table; None: it is guessed.
+    label: the column of the label, or of each target (regress) or label (multilabel); default: columns named as those,
+    or a column named `label`. form: of a table; None: it is guessed.
 
     Raises DataError for a file that does not fit the card or the model's input shape.
     """
@@ -83,11 +87,23 @@ def load(
         raise DataError(f"{path}: gives samples of shape {data.x.shape[1:]}, the model expects {shape}")
     if not len(data.x):
         raise DataError(f"{path}: has no samples; expected at least one row in 'x'")
-    known = data.y[data.y >= 0]
-    top = len(card.labels) if card.task == "classify" else 2
-    if card.task != "regress" and len(known) and known.max() >= top:
-        raise DataError(f"{path}: label {int(known.max())}: the model has the labels 0 to {top - 1}")
+    _check_labels(path, data.y, card)
     return data
+
+
+def _check_labels(path: Path, y: NDArray[Any], card: Card) -> None:
+    """Raise DataError for labels that the model does not have."""
+    if card.task == "regress":
+        return
+    if card.task == "multilabel":
+        try:
+            objective.check_labels(card, y)
+        except ValueError as e:
+            raise DataError(f"{path}: {e}; its labels are {', '.join(card.labels)}") from e
+        return
+    known, top = y[y >= 0], len(card.labels) if card.task == "classify" else 2
+    if len(known) and known.max() >= top:
+        raise DataError(f"{path}: label {int(known.max())}: the model has the labels 0 to {top - 1}")
 
 
 def guess_form(path: Path, card: Card) -> Form:
@@ -116,11 +132,14 @@ def _npz(path: Path, card: Card, shape: tuple[int, ...]) -> Dataset:
     x = x.astype(np.float32)
     rows = np.arange(len(x))
     windows = card.image is None and x.shape[1:] == (len(card.channels), card.window.length)
-    y = arrays.get("y", np.full(len(x), -1))
+    several = (len(x), len(card.labels)) if card.task == "multilabel" else None
+    y = arrays.get("y", np.full(len(x), -1) if several is None else np.full(several, np.nan))
     test = arrays["test"].astype(np.bool_) if "test" in arrays else _held(rows, rows + 1, len(x)) == 1
     for name, array in (("y", y), ("test", test)):
         if len(array) != len(x):
             raise DataError(f"{path}: array {name!r} has {len(array)} rows, 'x' has {len(x)}")
+    if several is not None:
+        y = np.where(y < 0, np.nan, y.astype(np.float32))
     y = y if y.dtype.kind == "f" else y.astype(np.int64)
     return (
         _prepared(path, card, x, y, test)
@@ -142,15 +161,16 @@ def _arrays(path: Path) -> dict[str, NDArray[Any]]:
 
 
 def _table(path: Path, card: Card, label: Sequence[str], form: Form) -> Dataset:
-    named = list(label) or [t.name for t in card.targets] or ["label"]
+    named = list(label) or [*card.measured, "label"]
     channels = [c.name for c in card.channels]
     table = tables.read(path, form, channels, [*named, "group", "test"], card.window.rate_hz)
+    named = _label_columns(path, table, card, list(label))
     for name in label:
         if name not in table.names:
             raise DataError(f"{path}: no column {name!r}; has {', '.join(table.names)}")
     values = np.stack([table.numbers[name] for name in channels])
     values[~(np.abs(values) <= LARGEST)] = np.nan  # as the gateway takes them: no value
-    targets = np.stack([_labels(path, table, name, card, form) for name in named], axis=1)
+    targets = _targets(path, table, named, card, form)
     groups, flags = table.texts.get("group", []), table.texts.get("test", [])
     spans = [(start, end) for start, end in _spans(card, groups, values.shape[1])]
     ends = np.array(spans, np.int64).reshape(-1, 2)
@@ -209,12 +229,57 @@ def _held(starts: NDArray[np.int64], stops: NDArray[np.int64], rows: int) -> NDA
     return np.array([1 if h.all() else -1 if h.any() else 0 for h in held], np.int64)
 
 
+def _label_columns(path: Path, table: tables.Columns, card: Card, label: list[str]) -> list[str]:
+    """The columns of labels or targets. Raises DataError when there is one for some of several labels only."""
+    if label or card.task != "multilabel":
+        return label or [t.name for t in card.targets] or ["label"]
+    there = [name for name in card.labels if name in table.texts]
+    if there and len(there) < len(card.labels):
+        lacking = [name for name in card.labels if name not in there]
+        raise DataError(
+            f"{path}: has a column for the labels {', '.join(there)}, none for {', '.join(lacking)}; expected one for "
+            "each, or a column 'label' with the names of those that hold"
+        )
+    return there or ["label"]
+
+
+def _targets(path: Path, table: tables.Columns, named: list[str], card: Card, form: Form) -> NDArray[np.float64]:
+    """The values (rows, columns) of labels or targets."""
+    if card.task == "multilabel" and len(named) == 1:
+        return _label_sets(path, table, named[0], card)
+    found = np.stack([_labels(path, table, name, card, form) for name in named], axis=1)
+    if card.task == "multilabel" and len(named) != len(card.labels):
+        raise DataError(
+            f"{path}: --label {', '.join(named)}: expected one column, or one for each of {', '.join(card.labels)}"
+        )
+    return found
+
+
+def _label_sets(path: Path, table: tables.Columns, name: str, card: Card) -> NDArray[np.float64]:
+    """A column of label sets (rows, labels), NaN where the cell is empty."""
+    unknown = (np.nan,) * len(card.labels)
+    texts = table.texts.get(name)
+    if texts is None:
+        return np.full((len(table.lines), len(card.labels)), np.nan)
+    sets = {text: label_set(text, card.labels, {}) if text.strip() else unknown for text in dict.fromkeys(texts)}
+    strange = [i for i, text in enumerate(texts) if sets[text] is None]
+    if strange:
+        text = texts[strange[0]][:SHOWN]
+        near = hint(text.split(SEPARATOR)[0].strip(), card.labels)
+        raise DataError(
+            f"{path}: line {table.lines[strange[0]]}, column {name!r}: {text!r}: expected {accepted_values(card)}, "
+            f"or a number whose bits they are; {near} {len(strange)} of {len(texts)} rows are like it; leave the cell "
+            "empty where it is unknown"
+        )
+    return np.array([sets[text] for text in texts], np.float64).reshape(-1, len(card.labels))
+
+
 def _labels(path: Path, table: tables.Columns, name: str, card: Card, form: Form) -> NDArray[np.float64]:
     """Return a column as numbers: class index by name or number, -1 unknown; regress: the value, NaN unknown."""
     texts = table.texts.get(name)
     if texts is None:
-        return np.full(len(table.lines), np.nan if card.task == "regress" else -1)
-    if card.task == "regress":
+        return np.full(len(table.lines), np.nan if card.task in ("regress", "multilabel") else -1)
+    if card.task in ("regress", "multilabel"):
         return _numbers(path, table, name, texts, form)
     names = card.labels if card.task == "classify" else ("normal", "anomaly")
     known = {text: i for i, text in enumerate(names)} | {"": -1}
@@ -252,7 +317,10 @@ def _index(text: str, count: int) -> int | None:
 
 
 def _one(labels: NDArray[np.float64], card: Card) -> Any:
-    """Return the label of a window, unknown where it changes inside; regress: that of its last row."""
+    """Return the label of a window, or its labels; unknown where one changes inside. regress: that of its last row."""
     if card.task == "regress":
         return labels[-1].astype(np.float32)
+    if card.task == "multilabel":
+        constant = bool((labels == labels[0]).all())  # NaN is none
+        return labels[0].astype(np.float32) if constant else np.full(len(card.labels), np.nan, np.float32)
     return int(labels[0, 0]) if (labels == labels[0]).all() else -1

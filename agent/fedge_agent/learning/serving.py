@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from fedge_models.errors import ModelError, first_line
-from fedge_models.graph.card import Card, Target
+from fedge_models.graph.card import NONE, SEPARATOR, Card, Target
 from fedge_models.training import objective
 from fedge_models.training.standardise import Scale
 
@@ -26,7 +26,8 @@ from .limits import UNKNOWN, Limit, channel_errors
 class Scored(NamedTuple):
     """A model's score, label and estimates for one window.
 
-    score: anomaly: mean squared reconstruction error; classify: 1 - P(normal label); regress: 1 at the nearest alarm
+    score: anomaly: mean squared reconstruction error; classify: 1 - P(normal label); multilabel: the largest ratio of a
+    label's probability to its limit; regress: 1 at the nearest alarm
     level of a target, plus the distance beyond it (negative: before it) in units of the target's scale, and 0 where no
     target has an alarm level.
     """
@@ -62,7 +63,13 @@ class Serving:
         self.past: Mapping[str, Sequence[tuple[int, Mapping[str, float]]]] = {}
         self._margins = margins
         self._normal, self._probabilities = card.normal_index, probabilities
-        self._decide = {"anomaly": self._anomaly, "classify": self._class, "regress": self._estimate}[card.task]
+        self._decide = {
+            "anomaly": self._anomaly,
+            "classify": self._class,
+            "multilabel": self._labels,
+            "regress": self._estimate,
+        }[card.task]
+        self._label_limits = tuple(zip(card.labels, card.limits, strict=True)) if card.task == "multilabel" else ()
 
     @property
     def threshold(self) -> float:
@@ -108,6 +115,17 @@ class Serving:
         p = [math.exp(v - highest) for v in logits]
         return Scored(1.0 - p[self._normal] / sum(p), label)
 
+    def _labels(self, _: Array, y: Array, limit: Limit) -> Scored:
+        """Name every label whose probability is above its limit, in the card's order."""
+        values, holds, worst = {}, [], 0.0
+        for (name, least), z in zip(self._label_limits, y.tolist(), strict=True):
+            p = values[name] = _probability(z)
+            ratio = p / least
+            if ratio > limit.score:
+                holds.append(name)
+            worst = ratio if ratio > worst or math.isnan(ratio) else worst  # a NaN stays: such a score alarms nobody
+        return Scored(worst, SEPARATOR.join(holds) or NONE, values=values)
+
     def _estimate(self, _: Array, y: Array, __: Limit) -> Scored:
         estimates = objective.unscaled(self.card, y[None]).ravel().tolist()
         values, worst, label = {}, 0.0, "normal"
@@ -118,6 +136,14 @@ class Serving:
                 worst, label = 1 + beyond, target.name if beyond > 0 else label
         bounds = {name: (values[name] + low, values[name] + high) for name, (low, high) in self._margins.items()}
         return Scored(worst, label, values=values, bounds=bounds)
+
+
+def _probability(z: float) -> float:
+    """The sigmoid of a logit."""
+    if z >= 0:
+        return 1.0 / (1.0 + math.exp(-z))
+    small = math.exp(z)
+    return small / (1.0 + small)
 
 
 def _unnamed(count: int) -> tuple[Target, ...]:

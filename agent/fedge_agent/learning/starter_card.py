@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 from fedge_models.errors import ConfigError
-from fedge_models.graph.card import Card, Channel, Target, Task, WindowSpec
+from fedge_models.graph.card import NONE, SEPARATOR, Card, Channel, Target, Task, WindowSpec
 
 from ..config.schema import AssetConfig
 
@@ -41,13 +41,17 @@ def starter_card(model: str, assets: Mapping[str, AssetConfig], wishes: Wishes) 
     channels = _named(wishes.channels) or dict.fromkeys(_channels(model, ours), "")
     labels, targets = wishes.labels or _labels(ours), _named(wishes.targets) or dict.fromkeys(_targets(ours), "")
     task = wishes.task or _task(labels, targets)
+    if task == "multilabel":
+        labels = _together(wishes.labels or (*targets,) or labels)
     window = _window(ours, wishes)
     return Card(
         task=task,
         channels=tuple(Channel(name, unit) for name, unit in channels.items()),
         window=window,
         features=_features(wishes.features, window.length),
-        labels=_needed(task, "classify", labels, "two labels or more (--label ok --label worn; the first is normal)"),
+        labels=_needed(task, "multilabel", labels, "two labels or more (--label worn --label leak)")
+        if task == "multilabel"
+        else _needed(task, "classify", labels, "two labels or more (--label ok --label worn; the first is normal)"),
         targets=tuple(
             Target(name, targets[name])
             for name in _needed(task, "regress", tuple(targets), "a target (--target life=cycles)")
@@ -81,6 +85,12 @@ def _labels(assets: Mapping[str, AssetConfig]) -> tuple[str, ...]:
     return () if set(found) <= {"normal", "anomaly"} else found
 
 
+def _together(labels: tuple[str, ...]) -> tuple[str, ...]:
+    """Labels of which several may hold: the words for none of them, and for sets of them, are no labels."""
+    parts = [part.strip() for text in labels for part in text.split(SEPARATOR)]
+    return tuple(name for name in dict.fromkeys(parts) if name and name != NONE)
+
+
 def _targets(assets: Mapping[str, AssetConfig]) -> list[str]:
     return [*dict.fromkeys(name for asset in assets.values() for name in asset.targets)]
 
@@ -112,7 +122,7 @@ def _needed(task: Task, of: Task, names: tuple[str, ...], what: str) -> tuple[st
     """The names that a task needs, () for other tasks. Raises ConfigError when they are missing."""
     if task != of:
         return ()
-    if len(names) < (2 if of == "classify" else 1):
+    if len(names) < (1 if of == "regress" else 2):
         raise ConfigError(f"task {task} needs {what}; one of the tasks {', '.join(get_args(Task))} is chosen by --task")
     return names
 

@@ -15,7 +15,7 @@ import numpy as np
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.messages.quantize import Floats
 from fedge_models.messages.release import Release
-from fedge_models.training import outliers, personal
+from fedge_models.training import objective, outliers, personal
 from fedge_models.training.evaluation import evaluate
 from fedge_models.training.loop import FitReport, fit
 from numpy.typing import NDArray
@@ -25,6 +25,7 @@ from ..types import Array
 from .carry_over import CarryOver, empty
 from .schedule import round_rate
 
+MAX_FIGURES = 32  # that an update carries: those of the whole model come first, then those of each label or target
 MIN_HELD = 10  # held-back samples for a threshold or a figure
 NOBODY: NDArray[np.str_] = np.array([], np.str_)
 
@@ -32,8 +33,8 @@ NOBODY: NDArray[np.str_] = np.array([], np.str_)
 class Data(NamedTuple):
     """Standardised local samples and their labels.
 
-    y: class index (n,), for anomaly 0 or 1, -1 where unknown; for regress (n,) or (n, targets) in the targets' units,
-    NaN where unknown.
+    y: class index (n,), for anomaly 0 or 1, -1 where unknown; for multilabel 0 and 1 (n, labels), for regress (n,) or
+    (n, targets) in the targets' units, NaN where unknown.
     """
 
     x: Array  # (n, *input_shape)
@@ -44,7 +45,7 @@ class Data(NamedTuple):
 def usable(
     task: str, x: Array, y: NDArray[Any], labelled: bool | NDArray[np.bool_], assets: NDArray[np.str_] = NOBODY
 ) -> Data:
-    """Return what may be trained on: classify and regress need a label, anomaly takes what counts as normal.
+    """Return what may be trained on: anomaly takes what counts as normal, the other tasks need a label.
 
     labelled: whether samples without a label do not count as normal, of all or of each (n,). A measured target that is
     wild (`outliers`) is no target.
@@ -52,20 +53,19 @@ def usable(
     if task == "anomaly":
         keep = (y == 0) | ((y < 0) & np.logical_not(labelled))
     elif task == "regress":
-        keep = np.isfinite(y).all(axis=tuple(range(1, y.ndim)))
+        keep = objective.known(task, y)
         if keep.any():
             measured = y.reshape(len(y), -1)
             keep &= outliers.bounds(measured[keep]).plausible(measured)
     else:
-        keep = y >= 0
+        keep = objective.known(task, y)
     return Data(x[keep], y[keep], assets[keep] if len(assets) else assets)
 
 
 def with_label(task: str, data: Data) -> Data:
     """Return the samples whose label is known."""
-    y = data.y
-    known = np.isfinite(y).all(axis=tuple(range(1, y.ndim))) if task == "regress" else y >= 0
-    return Data(data.x[known], y[known])
+    known = objective.known(task, data.y)
+    return Data(data.x[known], data.y[known])
 
 
 def figures(graph: TrainableGraph, held: Data, known: Data) -> dict[str, float]:
@@ -77,7 +77,7 @@ def figures(graph: TrainableGraph, held: Data, known: Data) -> dict[str, float]:
         if len(known.x) and 0 < known.y.sum() < len(known.y):
             found["auroc"] = evaluate(graph, known.x, known.y)["auroc"]
         return found
-    return evaluate(graph, held.x, held.y)
+    return dict(list(evaluate(graph, held.x, held.y).items())[:MAX_FIGURES])
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,7 @@ class TrainingSet:
         task, (x, y, assets, _) = self._card.task, self._load(held)
         data = usable(task, x, y, self._are_labelled(assets), assets)
         # A label says what a sample is, however far away it lies; a sample without one only seems to be normal.
-        keep = _plausible(scale, data) if task != "classify" else finite_rows(data.x)
+        keep = _plausible(scale, data) if task not in ("classify", "multilabel") else finite_rows(data.x)
         labelled = int(finite_rows(y).sum()) if task == "regress" else len(data.x)
         self._left_out[held] = labelled - int(keep.sum())
         return Data(scale(data.x[keep]), data.y[keep], data.assets[keep])
@@ -91,7 +91,8 @@ class TrainingSet:
     def _load(self, held: bool | None) -> Rows:
         """Samples of one part or (None) all that may be learnt from, before standardisation."""
         card = self._card
-        targets = max(1, len(card.targets)) if card.task == "regress" else 0  # 0: a class labels a sample
+        # Values of a sample's label; 0: a class.
+        targets = max(1, len(card.measured)) if card.task in ("regress", "multilabel") else 0
         try:
             found = self._samples.rows(self._name, self._shape, held, targets, self._kind)
             return found if card.task != "anomaly" else self._not_withheld(found)

@@ -37,7 +37,7 @@ def tune(
     """Return the parameters (P,) after `config.epochs` at a tenth of `config.learning_rate` from `start` (P,).
 
     None where there is no evidence that it helps: too few held-back samples, or their mean loss rose. None also where
-    the site lacks a class: the model would unlearn it, and the site's held-back data could not show that.
+    the site lacks a class or a label: the model would unlearn it, and the site's held-back data could not show that.
     """
     if len(held.x) < MIN_HELD or not complete(graph, data.y):
         return None
@@ -52,7 +52,9 @@ def tune(
 
 
 def complete(graph: TrainableGraph, y: NDArray[Any]) -> bool:
-    """Whether labels (n,) of a site's samples include every class of the model."""
+    """Whether labels of a site's samples include every class of the model; of several labels, with and without each."""
+    if graph.card.task == "multilabel":
+        return len(y) > 0 and bool((y.min(axis=0) != y.max(axis=0)).all())
     if graph.card.task != "classify":
         return len(y) > 0
     return len(set(y.tolist())) == len(graph.card.labels)

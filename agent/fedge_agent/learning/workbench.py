@@ -55,6 +55,7 @@ def describe(graph: TrainableGraph) -> dict[str, Any]:
         "features": list(card.features),
         **({"image": msgspec.to_builtins(card.image)} if card.image is not None else {}),
         "labels": list(card.labels),
+        **({"label_limits": dict(zip(card.labels, card.limits, strict=True))} if card.task == "multilabel" else {}),
         "targets": {t.name: t.unit for t in card.targets},
         "loss": card.loss,
         "input": list(graph.input_shape),
@@ -117,6 +118,8 @@ def random_targets(graph: TrainableGraph, rng: np.random.Generator) -> Any:
         return None
     if graph.card.task == "classify":
         return rng.integers(0, len(graph.card.labels), TRIAL_ROWS)
+    if graph.card.task == "multilabel":
+        return rng.integers(0, 2, (TRIAL_ROWS, len(graph.card.labels))).astype(np.float32)
     return rng.normal(size=(TRIAL_ROWS, *graph.output_shape)).astype(np.float32)
 
 

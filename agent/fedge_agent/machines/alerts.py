@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Turn decisions into events: one when a machine gets worse, one when it gets more severe, one when it is well again.
 
+Of a model whose labels may hold together, one also when a label joins those that the open event names: a leak on a
+machine that is known to be worn is news.
+
 Severity comes from score and persistence. A score counts as high once it held for as many windows as it takes to open
 an event, so that one odd window raises nothing. While an event is open its severity only rises. Pure; the only clock is
 the source's: a backlog that is read in seconds makes the events of its hours. When that clock is set back, an open
@@ -14,6 +17,7 @@ from collections import deque
 from collections.abc import Callable
 
 import msgspec
+from fedge_models.graph.card import NONE, SEPARATOR
 
 from ..config.schema import When
 from ..types import SEVERITIES, AlertState, Decision, Event
@@ -27,9 +31,11 @@ class Alert:
         """run: names this start of the agent in the keys of its events, see `event_names`; model: the asset's."""
         self._gateway, self._asset, self._when, self._run, self._model = gateway, asset, when, run, model
         self.watched_ns = 1 << 62  # most that lies between two windows of a machine that is watched
+        self.several = False  # whether a decision's label names several, of which each is news
         self.unjudged = 0  # decisions that could not alarm: the score or its limit is not finite
         self.resume(state)
         self._ratios: deque[float] = deque(maxlen=max(1, when.for_windows))  # score over limit, of the last windows
+        self._labels: deque[frozenset[str]] = deque(maxlen=max(1, when.for_windows))  # those that held in each
 
     def update(self, decision: Decision, name: Callable[[], str] = str) -> tuple[Event, AlertState] | None:
         """The event this decision makes, with the state to persist with it.
@@ -47,6 +53,7 @@ class Alert:
             self._above_name = name()
         self._follow_alarm()
         self._ratios.append(decision.score / limit if limit > 0 else 1.0)
+        self._labels.append(_labels(decision.label))
         if self.state.opened:
             return self._while_open(decision)
         if self._above < self._when.for_windows or self._too_soon(decision.time_ns):
@@ -60,6 +67,7 @@ class Alert:
             severity,
             run=self._run,
             name=self._above_name,
+            labels=decision.label if self.several else "",
         )
         return self._event("opened", decision, state, self._above_ns)
 
@@ -146,11 +154,19 @@ class Alert:
         self.state = msgspec.structs.replace(self.state, worst=worst)
         if self._below < self._when.for_windows:
             severity = self._severity((decision.time_ns - self.state.opened_ns) / 1e9)
-            if severity <= self.state.severity:
+            named = _labels(self.state.labels)
+            added = self._lasting() - named
+            if severity <= self.state.severity and not added:
                 return None
-            state = msgspec.structs.replace(self.state, severity=severity)
+            labels = SEPARATOR.join(sorted(named | added)) if added else self.state.labels
+            state = msgspec.structs.replace(self.state, severity=max(severity, self.state.severity), labels=labels)
             return self._event("raised", decision, state, self._above_ns)
         return self._event("cleared", decision, msgspec.structs.replace(self.state, opened=False), self._below_ns)
+
+    def _lasting(self) -> frozenset[str]:
+        """The labels that held for as many windows as it takes to open an event; none where a decision has only one."""
+        full = self.several and len(self._labels) == self._labels.maxlen
+        return frozenset.intersection(*self._labels) if full else frozenset()
 
     def _severity(self, open_s: float) -> int:
         """Index of SEVERITIES, after an event has been open for `open_s` seconds."""
@@ -171,6 +187,11 @@ class Alert:
         )
         self.state = state
         return event, self.at(decision.time_ns)
+
+
+def _labels(text: str) -> frozenset[str]:
+    """The labels that a decision names."""
+    return frozenset() if text in ("", NONE) else frozenset(text.split(SEPARATOR))
 
 
 def alert_of(event: Event, prefix: str) -> AlertState:

@@ -85,7 +85,10 @@ class Asset:
         self._events = AssetEvents(gateway, name, config, state, silence, run, raise_event, events)
         model = config.model
         past = HistoryEvents(
-            lambda state: Alert(gateway, name, config.when, state, run, model), self._events, raise_event, events
+            lambda state: self._past_alert(Alert(gateway, name, config.when, state, run, model)),
+            self._events,
+            raise_event,
+            events,
         )
         self._history = History(name, config, participant.config, past, self._samples, latency.record)
         self._context = Context(config.context) if config.context else None
@@ -343,6 +346,11 @@ class Asset:
                 "actual": actual,
                 "context": decision.context,
             }
+
+    def _past_alert(self, alert: Alert) -> Alert:
+        """An alert of a history, told what the model's labels are."""
+        alert.several = self._card is not None and self._card.task == "multilabel"
+        return alert
 
     def _stale_after(self) -> float:
         """Seconds without a decision after which it is stale."""

@@ -49,6 +49,7 @@ class AssetEvents:
     def begin(self, card: Card, pace: Pace) -> None:
         """Withhold windows from now on, of a model that takes every window for normal."""
         self._alert.watched_ns = round(stale_after(pace.hop_s, pace.wait_s) * 1e9)
+        self._alert.several = card.task == "multilabel"
         self.withholds = card.task == "anomaly" and not self._config.labelled
 
     def resume(self, saved: Checkpoint | None) -> None:

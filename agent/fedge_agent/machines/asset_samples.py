@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import math
 from contextlib import suppress
 from typing import Any
 
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..config.schema import AssetConfig
 from ..samples.baseline import Progress
-from ..samples.label_values import TargetValue, is_known, target_value
+from ..samples.label_values import TargetValue, is_known, measured_values, target_value
 from ..samples.sample_table import Sample
 from ..samples.split import Split, split
 from ..samples.store import SampleStore
@@ -65,7 +64,7 @@ class AssetSamples:
         assert self._card is not None
         value = window.label
         if isinstance(value, tuple):
-            return value if all(map(math.isfinite, value)) else None
+            return measured_values(value, self._card)
         if value is None:
             return None
         names = self._config.label.map if self._config.label else {}  # of the one target that a tag may give by name
@@ -78,7 +77,8 @@ class AssetSamples:
         if self._card is None:
             return
         names = self._config.label.map if self._config.label else {}
-        self._tag_labels.read(value, is_known(value, self._card, names), self._card)
+        known = isinstance(value, float) if self._config.targets else is_known(value, self._card, names)
+        self._tag_labels.read(value, known, self._card)
 
     def put(self, window: Window, features: NDArray[Any], actual: TargetValue, part: str) -> None:
         """Queue a window, unless it straddles what is held back or its label is unknown and not waited for.

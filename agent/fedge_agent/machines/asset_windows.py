@@ -171,4 +171,4 @@ class AssetWindows:
         label = self._config.label
         if label and label.source:
             return [label]
-        return [self._config.targets[t.name] for t in card.targets] if self._config.targets else []
+        return [self._config.targets[name] for name in card.measured] if self._config.targets else []

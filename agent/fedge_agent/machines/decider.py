@@ -59,7 +59,7 @@ class Decider:
         """The decision on a window by what serves; its latency is measured last."""
         limit = self.limit(serving)
         scored = serving.decide(features, limit)
-        left = self._look_ahead(serving, window.end_ns, scored) if scored.values else None
+        left = self._look_ahead(serving, window.end_ns, scored) if scored.values and self._follows_trends else None
         return Decision(
             asset=self._name,
             model=self._config.model,
@@ -78,6 +78,11 @@ class Decider:
             hours_left=left.hours if left else None,
             hours_left_at_least=left.at_least if left else None,
         )
+
+    @property
+    def _follows_trends(self) -> bool:
+        """Whether the model's values are estimates that can reach an alarm level."""
+        return self._card is not None and self._card.task == "regress"
 
     def _look_ahead(self, serving: Serving, now_ns: int, scored: Scored) -> Left | None:
         """Forecast when a target reaches its alarm level; a new model first estimates the history again."""

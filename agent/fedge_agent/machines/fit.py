@@ -22,7 +22,7 @@ def check_fit(name: str, config: AssetConfig, card: Card, input_shape: tuple[int
     if missing or len(wanted) != len(given):
         raise ModelError(f"asset {name}: the model expects the channels {wanted}, the configuration has {given}")
     _check_pace(name, config, card)
-    _check_targets(name, config, [t.name for t in card.targets])
+    _check_targets(name, config, card)
     _check_bearing(name, config, card)
     length = pace(config.window, card).length
     _check_formulas(name, card, length)
@@ -56,10 +56,11 @@ def _check_pace(name: str, config: AssetConfig, card: Card) -> None:
         )
 
 
-def _check_targets(name: str, config: AssetConfig, wanted: list[str]) -> None:
+def _check_targets(name: str, config: AssetConfig, card: Card) -> None:
+    wanted = list(card.measured)
     if config.targets and sorted(config.targets) != sorted(wanted):
         raise ModelError(f"asset {name}: the model gives the targets {wanted}, the configuration {[*config.targets]}")
-    if config.label and config.label.source and len(wanted) > 1:
+    if card.task == "regress" and config.label and config.label.source and len(wanted) > 1:
         raise ModelError(
             f"asset {name}: one label cannot stand for the targets {wanted}; give a tag for each as `targets`"
         )

@@ -33,7 +33,7 @@ from ..config.schema import LabelConfig
 from ..types import Label
 from . import label_table, sample_table
 from .label_counts import LabelCounts
-from .label_values import accepted_values, describe, target_value, why_malformed
+from .label_values import TargetValue, accepted_values, describe, label_text, target_value, why_malformed
 from .sample_table import Arrived, Match
 from .tables import LAST_S, TableWriter, open_tables
 
@@ -55,7 +55,7 @@ class Subject(NamedTuple):
     card: Callable[[], Card | None]  # None: the model is not known yet
     label: LabelConfig | None = None
 
-    def target_value(self, card: Card, value: float | str) -> float | None:
+    def target_value(self, card: Card, value: float | str) -> TargetValue:
         """The target value that a label's value stands for; None when the model does not know it."""
         return target_value(value, card, self.label.map if self.label else {})
 
@@ -327,6 +327,10 @@ class LabelBook(TableWriter):
 
 def _contradiction(label: Label, example: tuple[Any, str, int], card: Card) -> str:
     y, origin, time_ns = example
+    if isinstance(y, bytes):
+        y = sample_table.values_of(y)
+        was = repr(label_text(y, card.labels)) if card.task == "multilabel" else f"{y}"
+        return f"{describe(label)}, {origin} said {was} of the window that ends {times.shown(time_ns)} UTC"
     names = {"classify": card.labels, "anomaly": ("normal", "anomaly")}.get(card.task, ())
     was = repr(names[y]) if isinstance(y, int) and y < len(names) else f"{y!r}"
     return f"{describe(label)}, {origin} said {was} of the window that ends {times.shown(time_ns)} UTC"

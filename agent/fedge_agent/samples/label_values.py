@@ -4,25 +4,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from fedge_models.graph.card import Card
+from fedge_models.graph.card import NONE, SEPARATOR, Card
 from fedge_models.system import times
 
 from ..types import Label
 from ..windows.context import MAX_CHARACTERS
 
 RANKS = {"plc": 1, "mes": 2, "inspection": 3, "hand": 4}  # the highest wins; of one origin the label that came last
-# Class index; anomaly: 0 normal, 1 anomaly; regress: in the target's unit; None: unknown. (Of several targets a tuple.)
+# Class index; anomaly: 0 normal, 1 anomaly; regress: in the target's unit; None: unknown. A tuple: of several targets,
+# or (multilabel) of 0 or 1 for each label.
 TargetValue = float | tuple[float, ...] | None
 
 
-def target_value(value: float | str, card: Card, names: Mapping[str, str]) -> float | None:
+def target_value(value: float | str, card: Card, names: Mapping[str, str]) -> TargetValue:
     """The target value that a label's value stands for; None when the model knows no such label.
 
     names: the asset's `label.map`. A number may also be a class index; for anomaly models 0 is normal and any other
-    number is not. A regress model with several targets takes its values from tags only.
+    number is not. For multilabel models a number is an alarm word: bit 0 is the first label. A regress model with
+    several targets takes its values from tags only.
     """
+    if card.task == "multilabel":
+        return label_set(value, card.labels, names)
     if card.task == "regress":
         number = _number(value)
         return number if len(card.targets) <= 1 else None
@@ -39,6 +43,37 @@ def target_value(value: float | str, card: Card, names: Mapping[str, str]) -> fl
     return int(number) if number.is_integer() and 0 <= number < len(labels) else None
 
 
+def label_set(value: float | str, labels: Sequence[str], names: Mapping[str, str]) -> tuple[float, ...] | None:
+    """Which labels hold, 0 or 1 for each; None when another name or bit is among them.
+
+    value: names with ";" between them, "normal" for none of them, or an alarm word, whose lowest bit is the first
+    label; names: as in `target_value`.
+    """
+    text = f"{value:g}" if isinstance(value, float) else value
+    parts = [names.get(part, part) for part in _parts(names.get(text, text))]
+    found = [part for name in parts for part in _parts(name)]
+    if found == [NONE]:
+        return (0.0,) * len(labels)
+    if found and all(part in labels for part in found):
+        return tuple(float(label in found) for label in labels)
+    word = _number(found[0]) if len(found) == 1 else None
+    if word is None or not word.is_integer() or not 0 <= word < 1 << len(labels):
+        return None
+    return tuple(float(int(word) >> bit & 1) for bit in range(len(labels)))
+
+
+def measured_values(values: tuple[float, ...], card: Card) -> TargetValue:
+    """The target values that a tag for each gives; None when one is unknown. A label's tag says yes unless it is 0."""
+    if not all(map(math.isfinite, values)):
+        return None
+    return tuple(float(v != 0) for v in values) if card.task == "multilabel" else values
+
+
+def label_text(y: Sequence[float], labels: Sequence[str]) -> str:
+    """Labels that hold, as `label_set` reads them."""
+    return SEPARATOR.join(label for label, holds in zip(labels, y, strict=False) if holds) or NONE
+
+
 def is_known(value: float | str, card: Card, names: Mapping[str, str]) -> bool:
     """Whether a model knows what a tag gave as a label; each of several targets has a tag that gives its number."""
     return isinstance(value, float) if len(card.targets) > 1 else target_value(value, card, names) is not None
@@ -48,6 +83,8 @@ def accepted_values(card: Card) -> str:
     """What `target_value` accepts, in the operator's words."""
     if card.task == "regress":
         return "a number" if len(card.targets) <= 1 else "nothing: a model with several targets learns from its tags"
+    if card.task == "multilabel":
+        return f"{NONE}, or one or more of {', '.join(card.labels)} with {SEPARATOR!r} between them"
     labels = card.labels if card.task == "classify" else ("normal", "anomaly")
     return f"one of {', '.join(labels)}, or what label.map turns into one"
 
@@ -80,6 +117,10 @@ def describe(label: Label) -> str:
 
 def _short(text: str) -> bool:
     return bool(text.strip()) and len(text) <= MAX_CHARACTERS and text.isprintable()
+
+
+def _parts(text: str) -> list[str]:
+    return [part.strip() for part in text.split(SEPARATOR)]
 
 
 def _number(value: float | str) -> float | None:

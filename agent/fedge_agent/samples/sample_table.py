@@ -43,7 +43,8 @@ class Sample(NamedTuple):
     asset: str
     time_ns: int
     x: NDArray[Any]  # float32; a picture stays bytes: a quarter of the disk
-    y: float | tuple[float, ...] | None  # class index; anomaly: 0 normal, 1 anomaly; regress: in the targets' units
+    # Class index; anomaly: 0 normal, 1 anomaly; multilabel: 0 or 1 of each label; regress: in the targets' units.
+    y: float | tuple[float, ...] | None
     held: bool
     span_ns: int = 0  # from the window's first sample to its last
     part: str = ""  # what was made at its end
@@ -128,14 +129,20 @@ class Match(NamedTuple):
 
 
 def apply_label(
-    db: sqlite3.Connection, number: int, label: Label, model: str, y: float, longest_ns: int, after: int = 0
+    db: sqlite3.Connection,
+    number: int,
+    label: Label,
+    model: str,
+    y: float | tuple[float, ...],
+    longest_ns: int,
+    after: int = 0,
 ) -> Match:
     """Give y to the samples (of an id above `after`) that the label of this number applies to, unless they believe
     another more. longest_ns: of their windows."""
     where = f"+model = :model AND +id > :after AND {_BY_PART if label.part else _BY_TIME}"
     values = {
         **_span(label, longest_ns),
-        **{"model": model, "after": after, "rank": RANKS[label.origin], "id": number, "y": y},
+        **{"model": model, "after": after, "rank": RANKS[label.origin], "id": number, "y": _stored(y)},
     }
     counts = f"count(*), total({_OTHERWISE}), total({_WINS}), total({_WINS} AND y IS NOT :y)"
     sql = f"SELECT {counts} FROM samples WHERE {where}"  # noqa: S608
@@ -212,6 +219,11 @@ def last_id(db: sqlite3.Connection) -> int:
 
 def _stored(y: float | tuple[float, ...] | None) -> float | bytes | None:
     return np.array(y, "<f8").tobytes() if isinstance(y, tuple) else y
+
+
+def values_of(stored: bytes) -> tuple[float, ...]:
+    """Several values of one sample, as they were stored."""
+    return tuple(np.frombuffer(stored, "<f8").tolist())
 
 
 def target_values(stored: list[float | bytes | None], targets: int) -> NDArray[np.float64]:

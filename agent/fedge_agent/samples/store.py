@@ -17,7 +17,7 @@ import threading
 import time
 import zipfile
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,7 +32,8 @@ from numpy.typing import NDArray
 
 from . import baseline, held_rows, sample_table
 from .baseline import Plan
-from .sample_table import MAX_CLASSES, Sample
+from .label_values import label_text
+from .sample_table import MAX_CLASSES, Sample, values_of
 from .tables import LAST_S, TableWriter, open_tables
 
 logger = logging.getLogger(__name__)
@@ -259,12 +260,17 @@ class SampleStore(TableWriter):
         """Time (ns) of the model's newest sample; 0: there is none."""
         return int(self._rows("SELECT coalesce(max(time_ns), 0) FROM samples WHERE model = ?", model)[0][0])
 
-    def labels(self, model: str) -> dict[str, int]:
-        """How many samples have each value ("-": unknown); where values are numbers, how many have one."""
+    def labels(self, model: str, several: Sequence[str] = ()) -> dict[str, int]:
+        """How many samples have each value ("-": unknown); where values are numbers, how many have one.
+
+        several: the labels of a model of which several may hold: how many samples have each set of them.
+        """
         try:
             rows = self._rows("SELECT coalesce(y, '-'), count(*) FROM samples WHERE model = ? GROUP BY y", model)
         except StorageError:  # `tables.problem` says why
             return {}
+        if several:
+            rows = [(label_text(values_of(y), several) if isinstance(y, bytes) else y, n) for y, n in rows]
         found = {str(y): n for y, n in rows}
         if len(found) <= MAX_CLASSES and not any(isinstance(y, bytes) for y, _ in rows):
             return found

@@ -34,7 +34,7 @@ class TagLabels:
         self.unknown += 1
         self._labels += 1
         text = value if isinstance(value, str) else f"{value:g}"
-        near = near_names(text, card.labels, 1, 0.5) if card.task == "classify" else []
+        near = near_names(text, card.labels, 1, 0.5) if card.task in ("classify", "multilabel") else []
         meant = f", did you mean {near[0]!r}?" if near else ""
         self.example = f"{printable(text[:SHOWN])!r}: expected {_expected(card)}{meant}"
 

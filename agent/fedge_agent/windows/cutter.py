@@ -71,18 +71,17 @@ class Cutter:
                 channel.copy_blocks(out, self.tick)
             else:
                 channel.hold_values(out, grid, self.tick, self._hold)
-        for label in self._labels:
-            self._follow_label(label, grid, count)
+        if self._labels:
+            self._follow_labels(grid, count)
         self._at += count
         self.tick += count
         self.filled += count
 
-    def _follow_label(self, label: Channel, grid: Grid, count: int) -> None:
-        """Advance the label tick by tick, counting for how many it has been the same."""
+    def _follow_labels(self, grid: Grid, count: int) -> None:
+        """Advance the labels tick by tick, counting for how many all have been the same."""
         for i in range(count):
-            if label.take_until(grid, self.tick + i):
-                self._label_run = 0
-            self._label_run += 1
+            changed = [label.take_until(grid, self.tick + i) for label in self._labels]
+            self._label_run = 1 if any(changed) else self._label_run + 1
 
     def _cut(self, grid: Grid) -> Cut:
         values = self._buffer[:, self._at - self._length : self._at].copy()
@@ -91,6 +90,8 @@ class Cutter:
 
     def _label(self) -> float | str | tuple[float, ...] | None:
         """What is known of the newest window; of several values each may be NaN."""
+        if len(self._labels) > 1 and not self._measured and self._label_run < self._length:
+            return None
         if len(self._labels) > 1:
             return tuple(c.value if isinstance(c.value, float) else math.nan for c in self._labels)
         if self._labels and (self._measured or self._label_run >= self._length) and known(self._labels[0].value):

@@ -22,6 +22,7 @@ from fedge_models.messages.quantize import LIMIT, dequantize, expand, quantize
 from fedge_models.messages.release import apply_difference
 from fedge_models.training.evaluation import evaluate
 from fedge_models.training.loop import fit
+from fedge_models.training.objective import known
 
 from ..data.member import Base, Member, Plan, Sent, train
 from ..data.site_data import Floats, Windows, trainable
@@ -29,12 +30,14 @@ from .loop import Loop, SiteModels
 
 
 def score(graph: TrainableGraph, params: Floats, site: Windows) -> float:
-    """Score the test part: AUROC (anomaly), macro-F1 (classify) or RMSE (regress)."""
+    """Score the test part: AUROC (anomaly), macro-F1 (classify, multilabel) or RMSE (regress)."""
     x, y = site.part(test=True)
     if graph.card.task != "regress":
-        x, y = x[y >= 0], y[y >= 0]
+        keep = known(graph.card.task, y)
+        x, y = x[keep], y[keep]
     graph.set_params(params)
-    return evaluate(graph, x, y)[{"anomaly": "auroc", "classify": "macro_f1", "regress": "rmse"}[graph.card.task]]
+    metrics = {"anomaly": "auroc", "classify": "macro_f1", "multilabel": "macro_f1", "regress": "rmse"}
+    return evaluate(graph, x, y)[metrics[graph.card.task]]
 
 
 def alone(

@@ -19,6 +19,7 @@ from fedge_models.graph.card import Card
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.system import settings
 from fedge_models.training.config import TrainingConfig
+from fedge_models.training.objective import check_labels
 from numpy.typing import ArrayLike, NDArray
 
 from ..data.member import Plan
@@ -29,7 +30,7 @@ from .config import Config
 from .run import Fleet, simulate
 from .scores import Evaluator
 
-METRICS = {"anomaly": "auroc", "classify": "macro_f1", "regress": "rmse"}
+METRICS = {"anomaly": "auroc", "classify": "macro_f1", "multilabel": "macro_f1", "regress": "rmse"}
 HELD_EVERY = 5  # without `test`, the last of so many parts is what the models are judged on
 WHERE = "simulate_federation"
 
@@ -39,7 +40,8 @@ class Site:
     """The data of one site, before standardisation.
 
     x: (n, *input shape of the model); y: (n,) class index, 0 or 1 for anomaly, -1 where unknown, or the target; for
-    several targets (n, targets). test: (n,) whether a row is judged and not trained on; None: the last fifth is.
+    several targets (n, targets), for multilabel 0 or 1 (n, labels). test: (n,) whether a row is judged and not trained
+    on; None: the last fifth is.
     """
 
     x: ArrayLike
@@ -113,7 +115,7 @@ def _windows(name: str, site: Site | Path | str, graph: TrainableGraph) -> Windo
         read = dataset.load(Path(site), graph.card, graph.input_shape)
         site = Site(read.x, read.y, read.test)
     x = np.asarray(site.x, np.float32)
-    y = np.asarray(site.y, np.float32 if graph.card.task == "regress" else np.int64)
+    y = np.asarray(site.y, np.float32 if graph.card.task in ("multilabel", "regress") else np.int64)
     test = _last_part(len(x)) if site.test is None else np.asarray(site.test, np.bool_)
     if x.shape[1:] != graph.input_shape:
         raise DataError(f"site {name!r}: x has rows of shape {x.shape[1:]}, the model expects {graph.input_shape}")
@@ -126,6 +128,12 @@ def _windows(name: str, site: Site | Path | str, graph: TrainableGraph) -> Windo
 
 
 def _check_labels(name: str, y: NDArray[Any], card: Card) -> None:
+    if card.task == "multilabel":
+        try:
+            check_labels(card, y)
+        except ValueError as e:
+            raise DataError(f"site {name!r}: {e}") from e
+        return
     top = len(card.labels) if card.task == "classify" else 2
     if card.task != "regress" and len(y) and int(y.max()) >= top:
         raise DataError(f"site {name!r}: label {int(y.max())}; the model has the labels 0 to {top - 1}")

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.training.evaluation import average_precision, evaluate, macro_f1, predict
+from fedge_models.training.objective import known
 
 from ..data.problems.problem import Problem
 from ..data.site_data import Floats, Labels, Windows
@@ -43,7 +44,7 @@ class Evaluator:
         """
         if not self._problem.pooled and (scores := self.sites(at)):
             return float(np.nanmean(list(scores.values())))
-        if self._problem.metric not in TOGETHER:
+        if self._problem.metric not in TOGETHER or self._problem.card.task == "multilabel":
             return float("nan")
         out, y = self._together(at)
         if self._problem.metric == "macro_f1":
@@ -68,4 +69,5 @@ class Evaluator:
 def _judged(problem: Problem, site: Windows) -> tuple[Floats, Labels]:
     """Return the test rows that have a label."""
     x, y = site.part(test=True)
-    return (x, y) if problem.card.task == "regress" else (x[y >= 0], y[y >= 0])
+    keep = known(problem.card.task, y)
+    return (x, y) if problem.card.task == "regress" else (x[keep], y[keep])

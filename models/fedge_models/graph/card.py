@@ -2,11 +2,11 @@
 """The model card: JSON in the ONNX file's own metadata under ``fedge.card``.
 
 It describes the graph's input and output: with it a gateway builds the input from its channels and scores the output.
-The graph's single input is float32 ``(batch, features)`` when ``features`` names any, else the raw window
-``(batch, channels, length)``, or with ``image`` a picture ``(batch, colours, height, width)``; it is standardised
-before the graph sees it. Outputs: ``classify`` gives logits ``(batch, labels)``, ``anomaly`` a reconstruction shaped
-as its input, ``regress`` ``(batch, targets)`` in the scaled units of ``targets``. What must be the same at all sites
-of a federation (the objective, the scale of the targets, what stays local) is here and not in a gateway's
+The graph's single input is float32 ``(batch, features)`` when ``features`` names any, else the raw window ``(batch,
+channels, length)``, or with ``image`` a picture ``(batch, colours, height, width)``; it is standardised before the
+graph sees it. Outputs: ``classify`` and ``multilabel`` give logits ``(batch, labels)``, ``anomaly`` a reconstruction
+shaped as its input, ``regress`` ``(batch, targets)`` in the scaled units of ``targets``. What must be the same at all
+sites of a federation (the objective, the scale of the targets, what stays local) is here and not in a gateway's
 configuration.
 """
 
@@ -48,7 +48,13 @@ METADATA_KEY = "fedge.card"
 MAX_CARD_BYTES = 64 * 1024
 MAX_SIDE = 1024  # pixels of what a graph sees; training it on a gateway is hopeless long before
 
-Task = Literal["classify", "anomaly", "regress"]
+Task = Literal["classify", "multilabel", "anomaly", "regress"]
+NONE = "normal"  # what is said of a multilabel sample that has none of the labels
+SEPARATOR = ";"  # between the labels of one sample
+
+
+Probability = Annotated[float, Meta(gt=0, lt=1)]
+LABEL_LIMIT = 0.5
 
 
 @known
@@ -88,8 +94,10 @@ class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Objective(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What training minimises (`losses.py`). The defaults measured best over the benchmark's data sets."""
 
-    loss: Literal["default", "cross_entropy", "focal", "squared", "huber", "pinball"] = "default"
-    class_weights: Literal["none", "sqrt", "balanced"] = "sqrt"  # by the site's own class counts
+    loss: Literal["default", "cross_entropy", "focal", "binary_cross_entropy", "squared", "huber", "pinball"] = (
+        "default"
+    )
+    class_weights: Literal["none", "sqrt", "balanced"] = "sqrt"  # by the site's own counts of each class or label
     focal_gamma: Annotated[float, Meta(ge=0)] = 2.0
     label_smoothing: Annotated[float, Meta(ge=0, lt=1)] = 0.0
     label_skew: Literal["none", "adjust", "restrict"] = "none"  # for sites that lack classes
@@ -153,7 +161,7 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     channels: tuple[Channel, ...]
     window: WindowSpec
     features: tuple[str, ...] = ()  # names understood by fedge_agent.windows.features; empty: the raw window
-    labels: tuple[str, ...] = ()  # classify: class names in output order
+    labels: tuple[str, ...] = ()  # classify: class names in output order; multilabel: what may be true at once
     normal: str = ""  # classify: the label that raises no work order; empty: the first label
     threshold_quantile: float = 0.995  # anomaly: of the scores of the site's own normal windows
     threshold_fit: Literal["quantile", "peaks"] = "quantile"  # as counted, or by extreme values (`extremes.py`)
@@ -170,6 +178,7 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     bearing: Bearing | None = None  # for features of its defects, where all sites have the same bearing
     image: ImageSpec | None = None  # the only channel is a picture, and each one is scored; the window is 1 long
     derive: dict[str, str | Derived] = {}  # channels that formulas over the others give (`derive/`)
+    label_limits: dict[str, Probability] = {}  # multilabel: probability above which a label holds; default 0.5
 
     @property
     def formulas(self) -> tuple[Formula, ...]:
@@ -205,10 +214,20 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.labels.index(self.normal) if self.normal else 0
 
     @property
+    def measured(self) -> tuple[str, ...]:
+        """What an asset's `targets` may give a tag each: targets, or the labels of which several may hold."""
+        return self.labels if self.task == "multilabel" else tuple(t.name for t in self.targets)
+
+    @property
+    def limits(self) -> tuple[float, ...]:
+        """multilabel: the probability above which each label holds."""
+        return tuple(self.label_limits.get(label, LABEL_LIMIT) for label in self.labels)
+
+    @property
     def loss(self) -> str:
         """Name of the loss, the task's own unless the objective says otherwise."""
         given = self.objective.loss
-        return given if given != "default" else {"classify": "cross_entropy"}.get(self.task, "squared")
+        return given if given != "default" else DEFAULT_LOSSES[self.task]
 
 
 def encode_card(card: Card) -> str:
@@ -250,15 +269,18 @@ def write_card(model: onnx.ModelProto, card: Card) -> None:
 
 LOSSES = {
     "classify": ("cross_entropy", "focal"),
+    "multilabel": ("binary_cross_entropy",),
     "anomaly": ("squared", "huber"),
     "regress": ("squared", "huber", "pinball"),
 }
+DEFAULT_LOSSES = {task: names[0] for task, names in LOSSES.items()}
 
 
 def _check(card: Card, where: str) -> None:
-    for wrong, text in [*_input_problems(card), *_image_problems(card), *_task_problems(card), *_target_problems(card)]:
-        if wrong:
-            raise ModelError(f"{where}: card: {text}")
+    for check in (_input_problems, _image_problems, _task_problems, _label_problems, _target_problems):
+        for wrong, text in check(card):
+            if wrong:
+                raise ModelError(f"{where}: card: {text}")
 
 
 def _input_problems(card: Card) -> list[tuple[bool, str]]:
@@ -365,6 +387,29 @@ def _task_problems(card: Card) -> list[tuple[bool, str]]:
             card.loss == "focal" and card.objective.label_smoothing > 0,
             "objective.label_smoothing does not go with the loss focal; expected 0",
         ),
+    ]
+
+
+def _label_problems(card: Card) -> list[tuple[bool, str]]:
+    """What is wrong with the labels of which several may hold."""
+    if card.task != "multilabel":
+        return [(bool(card.label_limits), f"label_limits are for task multilabel, this is {card.task}")]
+    parted = [name for name in card.labels if not name.strip() or SEPARATOR in name or name == NONE]
+    unknown = [name for name in card.label_limits if name not in card.labels]
+    skew = card.objective.label_skew
+    return [
+        (len(card.labels) < 2, f"task multilabel needs two labels or more, got {card.labels}; of one, use classify"),
+        (len(set(card.labels)) != len(card.labels), f"labels repeat a name: {list(card.labels)}"),
+        (
+            bool(parted),
+            f"labels {parted}: expected names without {SEPARATOR!r}, and not {NONE!r}, which says that none holds",
+        ),
+        (
+            bool(card.normal),
+            f"normal is {card.normal!r}: in task multilabel, {NONE!r} says that no label holds; remove it",
+        ),
+        (bool(unknown), f"label_limits {unknown}: not among the labels {list(card.labels)}"),
+        (skew != "none", f"objective.label_skew is {skew!r}, which is for task classify; expected 'none'"),
     ]
 
 

@@ -52,7 +52,7 @@ class TrainableGraph:
             raise ModelError(f"{where}: no float initializer matches trainable {patterns!r}{fixed}")
         self._input, self.input_shape = onnx_file.single(model.graph.input, stored, "input", where)
         self._output, self.output_shape = onnx_file.single(model.graph.output, {}, "output", where)
-        if self.card.task == "classify" and self.output_shape != (len(self.card.labels),):
+        if self.card.task in ("classify", "multilabel") and self.output_shape != (len(self.card.labels),):
             wanted = f"one value for each of the {len(self.card.labels)} labels"
             raise ModelError(f"{where}: gives {self.output_shape} for a sample, the card promises {wanted}")
         slopes = nodes.sloped(model, names)

@@ -11,6 +11,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from ..graph.card import Card
 from ..graph.trainable import TrainableGraph
 from ..ops.operator import Array
 from . import losses, objective
@@ -24,6 +25,8 @@ def evaluate(graph: TrainableGraph, x: Array, y: Ints | Array | None) -> dict[st
     """Return the figures of the graph on x (n, *input_shape): `loss` always, and by task
 
     classify: accuracy, macro_f1; with two classes also auroc and average_precision of the one that is not normal.
+    multilabel: accuracy (all labels of a row right), macro_f1 at the card's limits, auroc and average_precision (means
+    over the labels that some rows have and some lack); then `f1_<label>`, `ap_<label>`, `auroc_<label>` of each.
     anomaly: auroc where the labels (0/1) have both; its loss is the mean reconstruction error of rows not labelled 1.
     regress: rmse and mae in the target's unit; with several targets `rmse_<name>` of each.
     """
@@ -33,6 +36,8 @@ def evaluate(graph: TrainableGraph, x: Array, y: Ints | Array | None) -> dict[st
     assert y is not None
     if card.task == "classify":
         return _class_figures(graph, out, y.astype(np.int64))
+    if card.task == "multilabel":
+        return _label_figures(card, out, np.asarray(y, np.float32))
     loss = float(objective.row_losses(card, out, objective.scaled(card, y, graph.output_shape)).mean())
     return {"loss": loss, **_regression_figures(graph, out, y)}
 
@@ -93,6 +98,33 @@ def _class_figures(graph: TrainableGraph, out: Array, y: Ints) -> dict[str, floa
     if graph.output_shape[0] == 2 and 0 < bad.sum() < len(y):
         scores = out[:, 1 - graph.card.normal_index] - out[:, graph.card.normal_index]
         found |= {"auroc": auroc(scores, bad), "average_precision": average_precision(scores, bad)}
+    return found
+
+
+def _label_figures(card: Card, out: Array, y: Array) -> dict[str, float]:
+    true, guess = y > 0, _holds(card, out)
+    hits, both = (true & guess).sum(axis=0), true.sum(axis=0) + guess.sum(axis=0)
+    f1 = np.where(both > 0, 2 * hits / np.maximum(both, 1), np.nan)
+    mixed = [i for i in range(len(card.labels)) if 0 < true[:, i].sum() < len(true)]
+    ranked = {card.labels[i]: (average_precision(out[:, i], true[:, i]), auroc(out[:, i], true[:, i])) for i in mixed}
+    figures = {
+        "loss": float(losses.binary_cross_entropies(out, y).mean()),
+        "accuracy": float((true == guess).all(1).mean()),
+    }
+    if (both > 0).any():
+        figures["macro_f1"] = float(np.nanmean(f1))
+    if ranked:
+        ap, area = (float(np.mean([found[i] for found in ranked.values()])) for i in (0, 1))
+        figures |= {"average_precision": ap, "auroc": area}
+    figures |= {f"f1_{name}"[:32]: float(v) for name, v in zip(card.labels, f1, strict=True) if np.isfinite(v)}
+    figures |= {f"ap_{name}"[:32]: ap for name, (ap, _) in ranked.items()}
+    return figures | {f"auroc_{name}"[:32]: area for name, (_, area) in ranked.items()}
+
+
+def _holds(card: Card, logits: Array) -> NDArray[np.bool_]:
+    """Which labels (n, labels) have a probability above their limit."""
+    limits = np.array(card.limits)
+    found: NDArray[np.bool_] = logits > np.log(limits / (1 - limits))
     return found
 
 

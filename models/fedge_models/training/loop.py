@@ -47,7 +47,8 @@ def fit(
 ) -> FitReport:
     """Train `graph` in place on x (n, *input_shape).
 
-    y: class indices (n,) for classify, targets (n,) or (n, targets) in the user's unit for regress, None for anomaly.
+    y: class indices (n,) for classify, 0 and 1 (n, labels) for multilabel, targets (n,) or (n, targets) in the user's
+    unit for regress, None for anomaly.
     `pause` is called before each batch and may take its time. `drift` (P,) is added to the parameters over the whole of
     this training, evenly by step (`fedge_models.training.drift`). Raises ValueError when x or y do not fit the graph.
     """
@@ -59,9 +60,7 @@ def fit(
         return FitReport((), 0, dropped, False)
     start, history, diverged = graph.params.copy(), [], False
     steps = config.epochs * -(-len(x) // config.batch)
-    classes = graph.output_shape[0] if graph.card.task == "classify" else 0
-    counts = np.bincount(y.astype(np.int64), minlength=classes) if classes else None  # type: ignore[union-attr]  # checked
-    loss = objective.build(graph.card, counts, graph.params.dtype)
+    loss = objective.build(graph.card, objective.count(graph.card, y), graph.params.dtype)
     kind = DenseSteps if graph.chain else GraphSteps
     trained: Steps = kind(graph, config, loss, steps, drift)
     graph.training(rng)
@@ -138,5 +137,7 @@ def _check(graph: TrainableGraph, x: Array, y: Ints | Array | None) -> None:
         raise ValueError(f"the card has {len(graph.card.targets)} targets, the graph {outputs} outputs")
     if y is not None and graph.card.task == "regress" and y.size != len(x) * outputs:
         raise ValueError(f"y has {y.size // max(1, len(x))} targets a row, the graph {outputs} outputs")
+    if y is not None and graph.card.task == "multilabel":
+        objective.check_labels(graph.card, y)
     if y is not None and graph.card.task == "classify" and len(y) and not 0 <= y.min() <= y.max() < classes:
         raise ValueError(f"class indices {y.min()}..{y.max()}, the graph has {classes} classes")

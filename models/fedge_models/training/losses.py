@@ -145,6 +145,52 @@ def _averaged(losses: Array, grad: Array, labels: NDArray[np.int64], weights: Ar
     return float(losses @ share), grad
 
 
+class BinaryCrossEntropy:
+    """Sigmoid cross entropy of each label by itself, from logits, in reused buffers.
+
+    weights (2, labels): of the loss where a label is absent, and where it is present; smoothing: how far targets of 0
+    and 1 are moved towards one half (Szegedy et al. 2016).
+    """
+
+    def __init__(self, weights: Array | None, smoothing: float = 0.0) -> None:
+        self._weights, self._smoothing = weights, smoothing
+        self._room: tuple[Array, ...] | None = None
+
+    def __call__(self, logits: Array, labels: Array) -> tuple[float, Array]:
+        """Return (mean loss over rows and labels, gradient) for logits and labels of 0 and 1, both (n, labels).
+
+        With e = exp(-|z|), the sigmoid is 1 / (1 + e) or e / (1 + e), and the loss max(z, 0) - t z + log(1 + e):
+        nothing overflows. The next call overwrites the gradient.
+        """
+        if self._room is None or len(self._room[0]) < len(logits):
+            self._room = tuple(np.empty(logits.shape, logits.dtype) for _ in range(4))
+        grad, small, each, aims = (room[: len(logits)] for room in self._room)
+        np.multiply(labels, 1 - self._smoothing, out=aims, casting="same_kind")
+        aims += aims.dtype.type(self._smoothing / 2)
+        np.abs(logits, out=small)
+        np.exp(np.negative(small, out=small), out=small)
+        np.log1p(small, out=each)
+        each += np.maximum(logits, 0, out=grad)
+        each -= np.multiply(logits, aims, out=grad)
+        np.copyto(grad, small)
+        np.copyto(grad, 1, where=logits >= 0)
+        grad /= np.add(small, 1, out=small)
+        grad -= aims
+        if self._weights is not None:
+            weights = np.where(labels > 0, self._weights[1], self._weights[0])
+            each *= weights
+            grad *= weights
+        grad *= grad.dtype.type(1 / grad.size)
+        return float(each.mean()), grad
+
+
+def binary_cross_entropies(logits: Array, labels: Array) -> Array:
+    """Sigmoid cross entropy of each row (n,), the mean over its labels (n, labels)."""
+    each = np.maximum(logits, 0) - logits * labels + np.log1p(np.exp(-np.abs(logits)))
+    losses: Array = each.mean(axis=1).astype(np.float32)
+    return losses
+
+
 def huber(y: Array, target: Array, delta: float) -> tuple[float, Array]:
     """d^2 / 2 up to |d| = delta, then delta (|d| - delta / 2) (Huber 1964); the mean over all elements."""
     difference = y - target

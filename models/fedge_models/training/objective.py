@@ -7,6 +7,7 @@ Pure. The minibatch loop is in `loop.py`, the formulas are in `losses.py`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -22,8 +23,11 @@ MAX_CLASS_WEIGHT = 10.0  # times the commonest class: a few rows must not domina
 
 
 def build(card: Card, counts: NDArray[np.int64] | None, dtype: Any = np.float32) -> Loss:
-    """Return the loss of a card, for a site with `counts` (classes,) rows of each class (classify only)."""
+    """Return the loss of a card, for a site with `counts` of its labels (`count`)."""
     how, name = card.objective, card.loss
+    if card.task == "multilabel":
+        assert counts is not None
+        return losses.BinaryCrossEntropy(label_weights(counts, how.class_weights, dtype), how.label_smoothing)
     if card.task != "classify":
         plain: dict[str, Loss] = {
             "squared": losses.SquaredError(),
@@ -40,6 +44,46 @@ def build(card: Card, counts: NDArray[np.int64] | None, dtype: Any = np.float32)
         table = rows if weights is None else rows * weights[:, None]
         return losses.CrossEntropy(table.astype(dtype), weights is not None)
     return lambda y, labels: losses.adjusted_cross_entropy(y, labels, weights, offset, how.label_smoothing)
+
+
+def count(card: Card, y: NDArray[Any] | None) -> NDArray[np.int64] | None:
+    """Count labels: rows of each class (classes,), or (multilabel) rows without and with each label (2, labels)."""
+    if y is None or card.task not in ("classify", "multilabel"):
+        return None
+    if card.task == "classify":
+        return np.bincount(y.astype(np.int64), minlength=len(card.labels))
+    present = (y > 0).sum(axis=0)
+    return np.stack([len(y) - present, present]).astype(np.int64)
+
+
+def known(task: str, y: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which rows (n,) have a label: none is -1, or NaN in a value of (n,) or (n, targets)."""
+    if task in ("regress", "multilabel"):
+        return np.isfinite(y.reshape(len(y), math.prod(y.shape[1:]))).all(axis=1)
+    found: NDArray[np.bool_] = y >= 0
+    return found
+
+
+def check_labels(card: Card, y: NDArray[Any]) -> None:
+    """Raise ValueError unless y are labels (n, labels) of 0 and 1, or NaN where unknown."""
+    if y.shape[1:] != (len(card.labels),):
+        raise ValueError(f"y is {y.shape}, expected 0 or 1 for each of the {len(card.labels)} labels, (n, labels)")
+    if strange := set(np.unique(y[np.isfinite(y)]).tolist()) - {0, 1}:
+        raise ValueError(f"y has the value {min(strange):g}, expected 0 or 1 for each label, NaN where unknown")
+
+
+def label_weights(counts: NDArray[np.int64], how: str, dtype: Any = np.float32) -> Array | None:
+    """Weights (2, labels) of rows without and with each label, of mean 1 over the rows; see `class_weights`.
+
+    That is the `pos_weight` of other tools, scaled so that a rare label counts as much as a common one in all.
+    """
+    if how == "none":
+        return None
+    columns = [class_weights(column, how) for column in counts.T]
+    if all(column is None for column in columns):
+        return None
+    made: Array = np.stack([np.ones(2) if c is None else c for c in columns], axis=1).astype(dtype)
+    return made
 
 
 def class_weights(counts: NDArray[np.int64], how: str) -> Array | None:
@@ -108,9 +152,11 @@ def _columns(card: Card) -> tuple[NDArray[np.float64], ...]:
 
 
 def row_losses(card: Card, out: Array, target: Array) -> Array:
-    """The loss of each row (n,), unweighted; target: class indices, scaled targets, or the input (anomaly)."""
+    """The loss of each row (n,), unweighted; target: class indices, labels, scaled targets, or the input (anomaly)."""
     if card.task == "classify":
         return losses.cross_entropies(out, np.asarray(target, np.int64))
+    if card.task == "multilabel":
+        return losses.binary_cross_entropies(out, target)
     difference = (out - target).reshape(len(out), -1)
     if card.loss == "huber":
         inner = np.clip(difference, -card.objective.huber_delta, card.objective.huber_delta)

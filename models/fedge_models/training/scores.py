@@ -15,8 +15,9 @@ from .evaluation import predict
 def scores(graph: TrainableGraph, x: Array) -> Array:
     """Return the score (n,) of standardised rows x (n, *input_shape), by the card's task.
 
-    anomaly: mean squared reconstruction error; classify: 1 - P(normal label); regress: 1 at the nearest alarm level of
-    a target, plus the distance beyond it in units of the target's scale, and 0 where no target has an alarm level.
+    anomaly: mean squared reconstruction error; classify: 1 - P(normal label); multilabel: the largest ratio of a
+    label's probability to its limit; regress: 1 at the nearest alarm level of a target, plus the distance beyond it in
+    units of the target's scale, and 0 where no target has an alarm level.
     """
     card = graph.card
     out = predict(graph, x, logits=True)
@@ -24,6 +25,9 @@ def scores(graph: TrainableGraph, x: Array) -> Array:
         return losses.row_errors(out, x)
     if card.task == "classify":
         return np.float32(1) - probabilities(out)[:, card.normal_index]
+    if card.task == "multilabel":
+        ratios: Array = (sigmoids(out) / np.array(card.limits, np.float32)).max(axis=1)
+        return ratios
     return _alarm_scores(card, objective.unscaled(card, out).reshape(len(out), -1))
 
 
@@ -31,6 +35,13 @@ def probabilities(logits: Array) -> Array:
     """Softmax of logits (n, classes)."""
     p: Array = np.exp(logits - logits.max(axis=1, keepdims=True))
     p /= p.sum(axis=1, keepdims=True)
+    return p
+
+
+def sigmoids(logits: Array) -> Array:
+    """Probabilities of logits (n, labels), each by itself."""
+    small = np.exp(-np.abs(logits))
+    p: Array = np.where(logits >= 0, 1, small).astype(logits.dtype) / (1 + small)
     return p
 
 

@@ -114,7 +114,7 @@ def test_the_example_configuration_gives_a_model(tmp_path: Path) -> None:
         ((PUMP,), ("--task", "classify"), "task classify needs two labels or more (--label ok"),
         ((PUMP,), ("--task", "regress"), "task regress needs a target (--target"),
         ((PUMP,), ("--features", "mena"), "feature 'mena' is not known; expected one of"),
-        ((PUMP,), ("--task", "nonsense"), "'nonsense' is not one of 'classify', 'anomaly', 'regress'"),
+        ((PUMP,), ("--task", "nonsense"), "'nonsense' is not one of 'classify', 'multilabel', 'anomaly', 'regress'"),
         ((PUMP,), ("--channel", "a", "--channel", "a"), "expected each name once, got a, a"),
         (
             (PUMP + "window.length = 20\n",),

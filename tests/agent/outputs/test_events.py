@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import signal
@@ -61,6 +62,30 @@ def test_one_event_for_many_windows() -> None:
 
 def test_single_window_above_is_no_event() -> None:
     assert not any(states(Alert("gw", "pump", WHEN, AlertState()), [2, 0.9, 2, 0.9]))
+
+
+def test_a_label_that_joins_those_of_an_open_event_raises_it_once() -> None:
+    def made(labels: list[str]) -> list[tuple[str, str]]:
+        found = []
+        for label in labels:
+            event = alert.update(msgspec.structs.replace(decision(1.5, second=next(seconds)), label=label))
+            found.append((event[0].state, event[0].decision.label) if event else ("", ""))
+        return found
+
+    seconds = itertools.count(1)
+    alert = Alert("gw", "pump", WHEN, AlertState())
+    alert.several = True
+    assert made(["worn", "worn"]) == [("", ""), ("opened", "worn")]
+    assert made(["worn;leak", "worn", "leak", "worn"]) == [("", "")] * 4  # it comes and goes
+    assert made(["worn;leak", "worn;leak", "leak", "leak"]) == [("", ""), ("raised", "worn;leak"), ("", ""), ("", "")]
+    state = alert.at(20 * 10**9)
+    assert state.labels == "leak;worn"
+    alert = Alert("gw", "pump", WHEN, state)  # started again: it is no news
+    alert.several = True
+    assert made(["worn;leak", "worn;leak", "loose", "loose"])[1:] == [("", ""), ("", ""), ("raised", "loose")]
+    one = Alert("gw", "pump", WHEN, AlertState())  # a model whose labels exclude each other
+    assert [one.update(msgspec.structs.replace(decision(1.5, second=s), label=w)) is None
+            for s, w in enumerate(["worn", "worn", "broken", "broken"], 1)] == [True, False, True, True]  # fmt: skip
 
 
 def test_minimum_gap_between_openings() -> None:

@@ -179,6 +179,13 @@ def test_of_several_targets_each_is_the_windows_last_value() -> None:
     assert [w.label for w in windows[1:]] == [(50.0, 2.5), (70.0, 3.5), (90.0, 4.5), (110.0, 5.5)]
 
 
+def test_several_labels_count_only_where_none_of_them_changed() -> None:
+    made, windows = Assembler("m", {"a": tag("a")}, [tag("p"), tag("q")], 1.0, 4, 2, 3.0, 2.0), []
+    for t in range(14):
+        windows += push(made, at(t, "a", t), at(t, "p", float(t >= 6)), at(t, "q", 1.0))
+    assert [w.label for w in windows] == [(0.0, 1.0), (0.0, 1.0), None, (1.0, 1.0), (1.0, 1.0), (1.0, 1.0)]
+
+
 def test_bad_label_is_no_label() -> None:
     made, windows = assembler(label=True), []
     for t in range(8):

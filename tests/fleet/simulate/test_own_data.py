@@ -13,6 +13,7 @@ from fedge_models.errors import ConfigError, DataError
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, WindowSpec
 from fedge_models.graph.trainable import TrainableGraph
+from fedge_models.training.config import TrainingConfig
 
 CARD = Card("classify", (Channel("a"), Channel("b")), WindowSpec(1.0, 4, 4), ("mean",), labels=("low", "high"))
 MODEL = zoo.mlp(CARD, 2, (8,)).SerializeToString()
@@ -74,3 +75,28 @@ def test_what_does_not_fit_is_named(
 def test_public_names_are_there() -> None:
     assert all(hasattr(fedge_fleet, name) for name in fedge_fleet.__all__)
     assert not hasattr(fedge_fleet, "other")
+
+
+SEVERAL = Card("multilabel", (Channel("a"), Channel("b")), WindowSpec(1.0, 1, 1), labels=("worn", "leak"))
+
+
+def faults(seed: int, rows: int = 200) -> fedge_fleet.Site:
+    rng = np.random.default_rng(seed)
+    y = (rng.random((rows, 2)) < 0.4).astype(np.float32)
+    return fedge_fleet.Site((y * 3 + rng.normal(0, 0.6, y.shape)).astype(np.float32)[..., None], y)
+
+
+def test_labels_that_may_hold_together_are_learnt_together() -> None:
+    model = zoo.mlp(SEVERAL, [2, 1], (8,)).SerializeToString()
+    sites = {f"s{k}": faults(k) for k in range(4)}
+    how: dict[str, Any] = {"rounds": 12, "training": TrainingConfig(learning_rate=0.02)}
+    found = fedge_fleet.simulate_federation(sites, model, **how)
+    assert found.metric == "macro_f1" and min(found.federated.values()) > 0.9
+    hostile = fedge_fleet.simulate_federation(
+        sites, model, **how, hostile=0.25, attack={"name": "label_flip"}, rule={"name": "median"}
+    )
+    assert min(hostile.federated.values()) > 0.8
+    with pytest.raises(DataError, match="site 's1': y has the value 2, expected 0 or 1"):
+        fedge_fleet.simulate_federation({**sites, "s1": fedge_fleet.Site(sites["s1"].x, np.full((200, 2), 2))}, model)
+    with pytest.raises(ConfigError, match="this set has labels of which several may hold, no classes"):
+        fedge_fleet.simulate_federation(sites, model, rounds=1, hostile=0.25, attack={"name": "backdoor"})

@@ -24,6 +24,7 @@ from fedge_models.errors import ConfigError
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.messages.quantize import Floats
 from fedge_models.training.evaluation import row_losses
+from fedge_models.training.objective import check_labels
 from numpy.typing import NDArray
 
 from .suspicion import Finding
@@ -54,6 +55,13 @@ def load(path: Path, graph: TrainableGraph) -> HeldBack:
     if x.shape[1:] != graph.input_shape or len(x) < FEWEST_ROWS or (y is not None and len(y) != len(x)):
         wanted = f"at least {FEWEST_ROWS} rows of {graph.input_shape} and a label each"
         raise ConfigError(f"{path}: x is {x.shape}, y {None if y is None else y.shape}; expected {wanted}")
+    if y is not None and graph.card.task == "multilabel":
+        try:
+            check_labels(graph.card, y)
+            if not np.isfinite(y).all():
+                raise ValueError("y has labels that are not known")
+        except ValueError as e:
+            raise ConfigError(f"{path}: {e}") from e
     if not np.isfinite(x).all():
         raise ConfigError(f"{path}: x has values that are not finite")
     return HeldBack(x, y)

@@ -75,6 +75,7 @@ def triggered(x: Floats, level: float) -> Floats:
 
 
 def _target(card: Card) -> int:
-    if card.task == "regress":
-        raise ConfigError("attack 'backdoor' turns a class into another: this set has targets, no classes")
+    if card.task in ("multilabel", "regress"):
+        has = "targets" if card.task == "regress" else "labels of which several may hold"
+        raise ConfigError(f"attack 'backdoor' turns a class into another: this set has {has}, no classes")
     return 0 if card.task == "anomaly" else card.labels.index(card.normal) if card.normal else 0

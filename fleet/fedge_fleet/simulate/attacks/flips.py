@@ -27,7 +27,8 @@ class SignFlip(Attack, frozen=True, forbid_unknown_fields=True):
 class LabelFlip(Attack, frozen=True, forbid_unknown_fields=True):
     """Trains on turned labels: Biggio et al. 2012; Tolpegin et al. 2020. Knows only its own data.
 
-    Class k of C becomes C - 1 - k, an anomaly normal and the reverse, a target y becomes
+    Class k of C becomes C - 1 - k, an anomaly normal and the reverse, a label that holds one that does not, a target y
+    becomes
     the site's smallest + its largest - y.
     """
 
@@ -52,5 +53,7 @@ def flipped(y: Labels, card: Card) -> Labels:
     """Return the labels turned as LabelFlip describes."""
     if card.task == "regress":
         return y.min(axis=0) + y.max(axis=0) - y
+    if card.task == "multilabel":
+        return 1 - y
     top = 1 if card.task == "anomaly" else len(card.labels) - 1
     return np.where(y >= 0, top - y, y)

@@ -3,8 +3,8 @@
 
 Exporters write two classes as one value (a logit, as BCEWithLogitsLoss wants it, or its sigmoid) or as the columns
 1 - p and p. Training needs a value for each label, with at most a Softmax at the end. The graph gives the same
-probabilities. Where each label has a sigmoid of its own (several may be true at once), the logits are taken, because
-here one label holds; that is noted, as the probabilities are then others.
+probabilities. Where each label has a sigmoid of its own, the logits are taken, because here one label holds; that is
+noted, as the probabilities are then others. Labels of which several may hold are in `label_logits`.
 """
 
 from __future__ import annotations
@@ -31,6 +31,10 @@ LINEAR = (
 )  # fmt: skip
 BOUNDED = ("Clip", "Erf", "HardSigmoid", "Sin", "Softsign", "Tanh")
 LEAST = 1e-7  # probability: what is below counts as this, so that its logarithm is finite
+SIGMOIDS = (
+    "output: the logits before the sigmoids, of which each label had one; here exactly one label holds. Where several "
+    "may hold at once, write task = 'multilabel' on the card"
+)
 SHAPED = ("Flatten", "Identity", "Cast", "Reshape", "Squeeze", "Unsqueeze")
 
 
@@ -43,16 +47,16 @@ def one_output(model: onnx.ModelProto, card: Card, where: str) -> bool:
     if card.task != "classify" or len(graph.output) != 1 or graph.output[0].type.tensor_type.elem_type != FLOAT:
         return False
     makers = {o: n for n in graph.node for o in n.output}
-    name = _without_copies(graph.output[0].name, makers)
-    found = _run(model, card, name)
+    name = without_copies(graph.output[0].name, makers)
+    found = run_output(model, card, name)
     width = _width(graph, found)
     pair = _positive_of_pair(name, makers)
-    inner = _sigmoid(pair or name, makers)
+    inner = sigmoid(pair or name, makers)
     if (classes == 2 and pair is not None and inner is not None) or (width == 1 and inner is not None and classes == 2):
         name = _two_classes(graph, inner, softmax=True)
     elif width == 1:
         op = makers[name].op_type if name in makers else "its input"
-        if classes != 2 or _through_shapes(name, makers)[1] not in LINEAR:
+        if classes != 2 or through_shapes(name, makers)[1] not in LINEAR:
             refuse("one value", where, labels=classes, op=op)
         name = _two_classes(graph, name, softmax=False)
         note(model, "output: the single logit became two columns, 0 and the logit")
@@ -60,19 +64,19 @@ def one_output(model: onnx.ModelProto, card: Card, where: str) -> bool:
         name = _from_probabilities(graph, name, inner)
         note(model, "output: Softmax of the logarithm of its probabilities, which are the same")
     elif inner is not None:
-        name = _without_sigmoid(graph, name, makers, where)
-        note(model, "output: the logits before the sigmoids, of which each label had one; here exactly one label holds")
+        name = without_sigmoid(graph, name, makers, where)
+        note(model, SIGMOIDS)
     else:
-        op = _through_shapes(name, makers)[1]
+        op = through_shapes(name, makers)[1]
         text = f"output: ends in {op}, whose values are bounded; as logits they keep all probabilities near each other"
         said = op in BOUNDED and note(model, f"{text}. Export what goes into it")
         return _stated(graph, name, classes, width) or said
-    _set_output(graph, name, classes)
+    set_output(graph, name, classes)
     prune(graph)
     return True
 
 
-def _run(model: onnx.ModelProto, card: Card, name: str) -> NDArray[Any] | None:
+def run_output(model: onnx.ModelProto, card: Card, name: str) -> NDArray[Any] | None:
     """The output for a few samples, a row for each; None when the graph cannot be run."""
     feeds = samples(model, card)
     found = results(model, feeds, [name])
@@ -94,7 +98,7 @@ def _are_probabilities(found: NDArray[Any] | None, width: int, classes: int) -> 
     return bool((found >= 0).all() and np.allclose(found.sum(axis=1), 1, atol=1e-4))
 
 
-def _without_copies(name: str, makers: dict[str, onnx.NodeProto]) -> str:
+def without_copies(name: str, makers: dict[str, onnx.NodeProto]) -> str:
     """What `name` is a copy of, or a cast of floats."""
     while (
         (maker := makers.get(name)) is not None and maker.op_type in ("Identity", "Cast") and maker.input[0] in makers
@@ -105,7 +109,7 @@ def _without_copies(name: str, makers: dict[str, onnx.NodeProto]) -> str:
     return name
 
 
-def _through_shapes(name: str, makers: dict[str, onnx.NodeProto]) -> tuple[str, str]:
+def through_shapes(name: str, makers: dict[str, onnx.NodeProto]) -> tuple[str, str]:
     """Return what `name` is but for its shape, and the operator that makes it."""
     maker = makers.get(name)
     while maker is not None and maker.op_type in SHAPED and maker.input[0] in makers:
@@ -114,15 +118,15 @@ def _through_shapes(name: str, makers: dict[str, onnx.NodeProto]) -> tuple[str, 
     return name, maker.op_type if maker is not None else ""
 
 
-def _sigmoid(name: str, makers: dict[str, onnx.NodeProto]) -> str | None:
+def sigmoid(name: str, makers: dict[str, onnx.NodeProto]) -> str | None:
     """Return z when `name` is sigmoid(z), but for its shape; else None."""
-    name, op = _through_shapes(name, makers)
+    name, op = through_shapes(name, makers)
     return makers[name].input[0] if op == "Sigmoid" else None
 
 
-def _without_sigmoid(graph: onnx.GraphProto, name: str, makers: dict[str, onnx.NodeProto], where: str) -> str:
+def without_sigmoid(graph: onnx.GraphProto, name: str, makers: dict[str, onnx.NodeProto], where: str) -> str:
     """Take the logits for the sigmoids, in the same shape. Raises ModelError when the graph also uses the sigmoids."""
-    sigmoids, _ = _through_shapes(name, makers)
+    sigmoids, _ = through_shapes(name, makers)
     if sigmoids == name:
         return str(makers[name].input[0])
     if sum(sigmoids in n.input for n in graph.node) > 1:
@@ -133,7 +137,7 @@ def _without_sigmoid(graph: onnx.GraphProto, name: str, makers: dict[str, onnx.N
 
 def _positive_of_pair(name: str, makers: dict[str, onnx.NodeProto]) -> str | None:
     """Return p when `name` is the columns 1 - p and p; else None."""
-    maker = makers.get(_through_shapes(name, makers)[0])
+    maker = makers.get(through_shapes(name, makers)[0])
     if maker is None or maker.op_type != "Concat" or len(maker.input) != 2:
         return None
     left = makers.get(maker.input[0])
@@ -181,11 +185,11 @@ def _stated(graph: onnx.GraphProto, name: str, classes: int, width: int) -> bool
     dims = graph.output[0].type.tensor_type.shape.dim
     if name == graph.output[0].name and (width != classes or (len(dims) > 1 and all(d.dim_value for d in dims[1:]))):
         return False
-    _set_output(graph, name, width or classes)
+    set_output(graph, name, width or classes)
     prune(graph)
     return True
 
 
-def _set_output(graph: onnx.GraphProto, name: str, classes: int) -> None:
+def set_output(graph: onnx.GraphProto, name: str, classes: int) -> None:
     del graph.output[:]
     graph.output.append(value_info(name, ("n", classes)))

@@ -20,6 +20,8 @@ from .float32 import to_float32
 from .float_input import float_input
 from .inputs import join_inputs
 from .kind import check_kind
+from .label_logits import label_logits
+from .label_outputs import join_labels
 from .layout import as_a_gateway_feeds
 from .learners import without_ml
 from .one_output import one_output
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 
 PASSES: tuple[Callable[[onnx.ModelProto, Card, str], bool], ...] = (
     check_kind,
+    join_labels,
     choose_output,
     without_ml,
     newer_opset,
@@ -49,6 +52,7 @@ PASSES: tuple[Callable[[onnx.ModelProto, Card, str], bool], ...] = (
     own_dimension,
     untie,
     one_output,
+    label_logits,
     output_shape,
 )
 

@@ -80,6 +80,8 @@ def _wanted(card: Card, given: tuple[int, ...], found: tuple[int, ...]) -> tuple
     """What the card promises for a sample."""
     if card.task == "anomaly":
         return given
+    if card.task == "multilabel":
+        return (len(card.labels),)
     if card.task == "classify":
         return (1,) if prod(found) == 1 else (len(card.labels),)  # one value for two classes is no shape's matter
     if card.targets:

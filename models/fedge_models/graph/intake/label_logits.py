@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Take the logits of labels of which several may hold: what goes into the sigmoids, or gives the same probabilities.
+
+Exporters end such a network in a Sigmoid, in one for each label, or in probabilities by other means. Training needs the
+logits, and a gateway makes the probabilities itself. A Softmax is refused: its probabilities add up to one.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ...errors import ModelError
+from ...protos import FLOAT, tensor
+from ..card import Card
+from ..notes import note
+from .one_output import (
+    LEAST,
+    LINEAR,
+    SHAPED,
+    run_output,
+    set_output,
+    sigmoid,
+    through_shapes,
+    without_copies,
+    without_sigmoid,
+)
+from .pruning import prune
+
+if TYPE_CHECKING:
+    import onnx
+
+MADE = "fedge.label_logits"
+MOVING = (*SHAPED, "Concat", "Gather", "Slice", "Split", "Transpose")
+TAKEN = "output: the logits before the sigmoids, of which each label has one; a gateway makes the probabilities itself"
+
+
+def label_logits(model: onnx.ModelProto, card: Card, where: str) -> bool:
+    """Let a model of several labels give a logit for each, in place. Return whether anything changed.
+
+    Raises ModelError when its probabilities add up to one.
+    """
+    graph = model.graph
+    if card.task != "multilabel" or len(graph.output) != 1 or graph.output[0].type.tensor_type.elem_type != FLOAT:
+        return False
+    makers = {o: n for n in graph.node for o in n.output}
+    name = without_copies(graph.output[0].name, makers)
+    if sigmoid(name, makers) is not None:
+        name = without_sigmoid(graph, name, makers, where)
+    elif (join := _of_sigmoids(name, makers)) is not None:
+        name = _joined(graph, join, [without_sigmoid(graph, part, makers, where) for part in join.input])
+    elif through_shapes(name, makers)[1] == "Softmax":
+        raise ModelError(
+            f"{where}: ends in a Softmax, whose probabilities add up to one: of several labels, one would deny the "
+            "others. Export the logits or their sigmoids, or write task = 'classify' on the card"
+        )
+    elif not _sources(name, makers) - {*LINEAR} or not _are_probabilities(model, card, name):
+        return False
+    else:
+        name = _from_probabilities(graph, name)
+        note(model, "output: the logits of its probabilities, which are the same")
+        return _ended(graph, name, card)
+    note(model, TAKEN)
+    return _ended(graph, name, card)
+
+
+def _ended(graph: onnx.GraphProto, name: str, card: Card) -> bool:
+    set_output(graph, name, len(card.labels))
+    prune(graph)
+    return True
+
+
+def _of_sigmoids(name: str, makers: dict[str, onnx.NodeProto]) -> onnx.NodeProto | None:
+    """The node that joins the sigmoids of the labels; None when `name` is no such thing."""
+    node = makers.get(name)
+    joins = node is not None and node.op_type == "Concat" and len(set(node.input)) == len(node.input)
+    return node if joins and node is not None and all(sigmoid(part, makers) for part in node.input) else None
+
+
+def _joined(graph: onnx.GraphProto, join: onnx.NodeProto, parts: list[str]) -> str:
+    """Join the logits as the sigmoids were joined; return the name."""
+    from onnx import helper
+
+    axis = next(a.i for a in join.attribute if a.name == "axis")
+    graph.node.append(helper.make_node("Concat", parts, [MADE], axis=axis))
+    return MADE
+
+
+def _sources(name: str, makers: dict[str, onnx.NodeProto]) -> set[str]:
+    """The operators that make the values which `name` joins, cuts out or lays out."""
+    found, waiting, seen = set[str](), [name], set[str]()
+    while waiting:
+        node = makers.get(last := waiting.pop())
+        if node is None or last in seen:
+            continue
+        seen.add(last)
+        if node.op_type in MOVING:
+            waiting += node.input if node.op_type == "Concat" else node.input[:1]
+        else:
+            product = node.op_type in ("Div", "Mul") and all(given in makers for given in node.input)
+            found.add("a product of values" if product else node.op_type)
+    return found
+
+
+def _are_probabilities(model: onnx.ModelProto, card: Card, name: str) -> bool:
+    """Whether every value lies between 0 and 1, for a few samples."""
+    found = run_output(model, card, name)
+    return found is not None and found.dtype.kind == "f" and bool(((found >= 0) & (found <= 1)).all())
+
+
+def _from_probabilities(graph: onnx.GraphProto, p: str) -> str:
+    """Add log(p / (1 - p)), bounded where p is 0 or 1; return its name."""
+    from onnx import helper
+
+    for name, value in (("fedge.least", LEAST), ("fedge.most", 1 - LEAST), ("fedge.one", 1.0)):
+        graph.initializer.append(tensor(name, np.array(value, np.float32)))
+    steps = (
+        ("Clip", [p, "fedge.least", "fedge.most"], "fedge.clip"),
+        ("Log", ["fedge.clip"], "fedge.log"),
+        ("Sub", ["fedge.one", "fedge.clip"], "fedge.rest"),
+        ("Log", ["fedge.rest"], "fedge.log_rest"),
+        ("Sub", ["fedge.log", "fedge.log_rest"], MADE),
+    )
+    graph.node.extend([helper.make_node(op, inputs, [made]) for op, inputs, made in steps])
+    return MADE
