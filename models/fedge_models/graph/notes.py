@@ -19,11 +19,25 @@ def note(model: onnx.ModelProto, text: str) -> bool:
     found = notes(model)
     if text in found or len(found) >= MOST_NOTES:
         return False
+    _write(model, [*found, text])
+    return True
+
+
+def replace_notes(model: onnx.ModelProto, begin: str, texts: list[str]) -> bool:
+    """Let the file's notes that begin so be these. Return whether they were others."""
+    found = notes(model)
+    rest = [n for n in found if not n.startswith(begin)]
+    made = [*rest, *texts][:MOST_NOTES]
+    if made != found:
+        _write(model, made)
+    return made != found
+
+
+def _write(model: onnx.ModelProto, texts: list[str]) -> None:
     others = [(e.key, e.value) for e in model.metadata_props if e.key != NOTES_KEY]
     del model.metadata_props[:]
-    for key, value in [*others, (NOTES_KEY, msgspec.json.encode([*found, text]).decode())]:
+    for key, value in [*others, (NOTES_KEY, msgspec.json.encode(texts).decode())]:
         model.metadata_props.add(key=key, value=value)
-    return True
 
 
 def notes(model: onnx.ModelProto) -> list[str]:

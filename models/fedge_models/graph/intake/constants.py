@@ -9,6 +9,7 @@ The names go onto the card (`constants`), so that both ends leave out the same; 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +21,8 @@ from ...system.choices import hint
 from ..card import Card
 from ..notes import note
 from ..onnx_file import array
+from .known_values import are_positions, are_rotations, are_waves, is_filter_bank, is_mask, is_ramp
+from .provenance import marks
 
 if TYPE_CHECKING:
     import onnx
@@ -30,11 +33,9 @@ LAYOUT = (
     *("Cast", "Concat", "Expand", "Flatten", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze"),
     *("Transpose", "Unsqueeze"),
 )
+ROTATING = ("Mul", "RotaryEmbedding", "Where")
 SCALER = "a factor of the input, as of a scaler"
-FEWEST = 8  # samples of a wave: fewer could be weights by chance
-EXACT = 1e-3  # relative error of a wave's recurrence, far below that of any weights
-WITHIN = 0.9  # of a row's energy within two bins of its peak: a wave under a window
-MASKED = -1e4
+NAMED = 8  # tensors that a note lists
 
 
 def constants(model: onnx.ModelProto, card: Card, where: str) -> tuple[str, ...]:
@@ -52,6 +53,10 @@ def constants(model: onnx.ModelProto, card: Card, where: str) -> tuple[str, ...]
         if name not in found:
             found[name] = what
             note(model, f"not a parameter: {name} is {what}; patterns leave it out, its exact name trains it")
+    told = {n: what for n, what in marks(model).items() if n in stored and n not in found}
+    if several := {n: what for n, what in told.items() if prod(stored[n].dims) > 1}:
+        note(model, f"not parameters: {_listed(several)}; patterns leave them out, an exact name trains one")
+    found |= told
     scalers = [n for n, what in found.items() if what == SCALER]
     if scalers and card.image is None and any(c.scale is None for c in card.input_channels):
         note(
@@ -61,6 +66,16 @@ def constants(model: onnx.ModelProto, card: Card, where: str) -> tuple[str, ...]
             "scale of each channel)",
         )
     return tuple(t.name for t in model.graph.initializer if t.name in found)
+
+
+def _listed(told: dict[str, str]) -> str:
+    """Names of tensors by what the exporter says of them."""
+    texts = []
+    for what in dict.fromkeys(told.values()):
+        names = [n for n, w in told.items() if w == what]
+        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+        texts.append(f"{', '.join(names[:NAMED])}{more} ({what})")
+    return ", ".join(texts)
 
 
 def _seen(model: onnx.ModelProto, stored: dict[str, onnx.TensorProto], where: str) -> Iterator[tuple[str, str]]:
@@ -78,88 +93,45 @@ def _seen(model: onnx.ModelProto, stored: dict[str, onnx.TensorProto], where: st
             node.op_type in LAYOUT and node.input[0] in raw and (node.op_type != "Concat" or raw.issuperset(node.input))
         ):
             raw.update(node.output)
+    multiplied: list[tuple[str, NDArray[Any]]] = []
     for name, tensor in stored.items():
         nodes = reads.get(name, [])
-        if nodes and (what := _what(name, tensor, nodes, where)):
+        values = _values(name, tensor, where) if nodes else None
+        if values is None:
+            continue
+        if what := next(_kinds(name, values, nodes), ""):
             yield name, what
+        if values.ndim > 1 and all(n.op_type in ROTATING for n in nodes):
+            partners = [other for other, table in multiplied if are_rotations(table, values)]
+            yield from ((n, "a table of rotations") for n in (*partners, *([name] if partners else [])))
+            multiplied.append((name, values))
 
 
-def _what(name: str, tensor: onnx.TensorProto, nodes: list[onnx.NodeProto], where: str) -> str:
-    """What a tensor is by its values; empty for a parameter."""
+def _values(name: str, tensor: onnx.TensorProto, where: str) -> NDArray[Any] | None:
     try:
-        values = array(name, tensor, where, finite=False)
+        return array(name, tensor, where, finite=False)
     except ModelError:  # it is refused where it is trained
-        return ""
-    return next(_kinds(name, values, nodes), "")
+        return None
 
 
 def _kinds(name: str, values: NDArray[Any], nodes: list[onnx.NodeProto]) -> Iterator[str]:
     operators = {n.op_type for n in nodes}
     read_as = {(n.op_type, i) for n in nodes for i, given in enumerate(n.input) if given == name}
-    if operators <= {"Add", "Mul", "Where"} and _is_mask(values):
+    if operators <= {"Add", "Mul", "Where"} and is_mask(values, operators):
         yield "a mask"
-    if operators <= {"Add", "Concat"} and _are_positions(values):
+    if operators <= {"Add", "Concat"} and are_positions(values):
         yield "a table of positions"
+    if operators <= {*ELEMENTWISE, "Concat", "Einsum", "MatMul"} and is_ramp(values):
+        yield "a ramp, as of indices or frequencies"
     if operators == {"InstanceNormalization"} and made_up(name) and np.ptp(values) == 0:
         yield "a scale or shift that an exporter made up for a GroupNorm"
     if values.ndim >= 2 and all(i in MATRICES.get(kind, ()) for kind, i in read_as):
-        if _are_waves(values):
+        if are_waves(values):
             yield "a Fourier or cosine matrix"
-        if _is_filter_bank(values):
+        if is_filter_bank(values):
             yield "a filter bank or a selection"
 
 
 def made_up(name: str) -> bool:
     """Whether an exporter made the name up, so that no user's own module has such a tensor."""
     return any(c in name for c in ":/") or name.startswith(("val_", "const", "_tensor", "lifted", "fedge."))
-
-
-def _is_mask(values: NDArray[Any]) -> bool:
-    """Zero or (nearly) minus infinity, and both."""
-    low = values <= MASKED
-    return bool(low.any() and (values[~low] == 0).all() and not low.all())
-
-
-def _are_positions(values: NDArray[Any]) -> bool:
-    """Whether rows are sines and cosines of one angle each, side by side or in two halves (Vaswani et al. 2017)."""
-    width = values.shape[-1]
-    rows = values.reshape(-1, width)
-    if width % 2 or len(rows) < FEWEST or rows.std() == 0:
-        return False
-    pairs = ((rows[:, ::2], rows[:, 1::2]), (rows[:, : width // 2], rows[:, width // 2 :]))
-    return any(bool(np.allclose(a * a + b * b, 1, atol=EXACT)) for a, b in pairs)
-
-
-def _are_waves(values: NDArray[Any]) -> bool:
-    """Whether the rows or the columns of a matrix, or the kernels of a convolution, are waves, whole or windowed."""
-    if values.ndim > 2:
-        return values.ndim == 3 and values.shape[1] == 1 and _waves(values[:, 0].astype(np.float64))
-    matrix = values.astype(np.float64)
-    return _waves(matrix) or _waves(matrix.T)
-
-
-def _waves(rows: NDArray[np.float64]) -> bool:
-    varied = rows[np.ptp(rows, axis=1) > EXACT * (np.abs(rows).max() + 1e-30)]
-    if rows.shape[1] < FEWEST or len(rows) < 2 or len(varied) < max(2, len(rows) // 3):
-        return False
-    inner = varied[:, 1:-1]
-    around = varied[:, 2:] + varied[:, :-2]  # v[n+1] + v[n-1] = 2 cos(w) v[n]
-    turn = (around * inner).sum(axis=1) / np.maximum((inner * inner).sum(axis=1), 1e-30)
-    error = np.abs(around - turn[:, None] * inner).max(axis=1) / np.abs(varied).max(axis=1)
-    if (error < EXACT).all():
-        return True
-    power = np.abs(np.fft.rfft(varied, axis=1)) ** 2
-    if power.shape[1] < 2 * FEWEST:
-        return False
-    peak = power.argmax(axis=1)
-    near = np.abs(np.arange(power.shape[1]) - peak[:, None]) <= 2
-    within = (power * near).sum(axis=1) / np.maximum(power.sum(axis=1), 1e-30)
-    return bool((within > WITHIN).all() and len(set(peak.tolist())) > len(peak) // 4)
-
-
-def _is_filter_bank(values: NDArray[Any]) -> bool:
-    """Nowhere negative, with many exact zeros in a band: triangles of a mel scale, an identity, a running mean."""
-    if values.ndim != 2 or min(values.shape) < 4:
-        return False
-    zeros = values == 0
-    return bool((values >= 0).all() and 0.25 <= zeros.mean() < 1 and (~zeros).any(axis=0).mean() > 0.5)

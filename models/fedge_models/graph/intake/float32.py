@@ -71,4 +71,7 @@ def _convert(stored: onnx.TensorProto, found: set[str], where: str) -> None:
             f"{where}: tensor {stored.name!r} has values beyond float32, up to {np.abs(exact[huge]).max()}"
         )
     exact[huge] = np.sign(exact[huge]) * LARGEST
+    mark = stored.doc_string
     stored.CopyFrom(tensor(stored.name, exact.astype(np.float32)))
+    if mark:
+        stored.doc_string = mark

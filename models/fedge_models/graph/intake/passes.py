@@ -24,9 +24,11 @@ from .label_logits import label_logits
 from .label_outputs import join_labels
 from .layout import as_a_gateway_feeds
 from .learners import without_ml
+from .names import own_names
 from .one_output import one_output
 from .opset import newer_opset
 from .outputs import choose_output
+from .provenance import mark_constants, origins
 from .quantised import dequantise
 from .shapes import output_shape, own_dimension
 from .training_mode import for_serving
@@ -35,8 +37,8 @@ from .untie import untie
 if TYPE_CHECKING:
     import onnx
 
+# Before the passes: `check_kind`, then names, which `origins` and nodes tell only as long as the file is as it came.
 PASSES: tuple[Callable[[onnx.ModelProto, Card, str], bool], ...] = (
-    check_kind,
     join_labels,
     choose_output,
     without_ml,
@@ -57,12 +59,21 @@ PASSES: tuple[Callable[[onnx.ModelProto, Card, str], bool], ...] = (
 )
 
 
-def run(model: onnx.ModelProto, card: Card, where: str) -> bool:
-    """Run every pass in its order. Return whether one changed anything. Raises ModelError."""
-    changed = False
-    for made in PASSES:
-        try:
+def run(model: onnx.ModelProto, card: Card, where: str) -> tuple[bool, Card]:
+    """Run every pass in its order. Return whether one changed anything, and the card with the names of the result.
+
+    Raises ModelError.
+    """
+    changed, step = False, check_kind.__name__
+    try:
+        check_kind(model, card, where)
+        step = own_names.__name__
+        told = origins(model)
+        mark_constants(model, told)
+        card, changed = own_names(model, card, told)
+        for made in PASSES:
+            step = made.__name__
             changed = made(model, card, where) or changed
-        except (*TROUBLE, StopIteration) as e:  # a node without its inputs, and what else no exporter writes
-            raise ModelError(f"{where}: not a valid ONNX model: {made.__name__}: {type(e).__name__} {e}") from e
-    return changed
+    except (*TROUBLE, StopIteration) as e:  # a node without its inputs, and what else no exporter writes
+        raise ModelError(f"{where}: not a valid ONNX model: {step}: {type(e).__name__} {e}") from e
+    return changed, card

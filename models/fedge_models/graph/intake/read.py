@@ -23,6 +23,7 @@ from . import passes
 from .constants import constants
 from .file import read_capped, take_in
 from .formats import check_format
+from .patterns import note_patterns
 
 if TYPE_CHECKING:
     import onnx
@@ -41,14 +42,15 @@ def read_model(path: Path, card: Card | Path | None = None, trainable: str | Non
     given = read_card_file(card) if isinstance(card, Path) else card
     found = given or read_card(model, str(path))
     found = msgspec.structs.replace(found, trainable=trainable or found.trainable)
-    changed = passes.run(model, found, str(path))
+    changed, found = passes.run(model, found, str(path))
     fixed = constants(model, found, str(path))
     changed = changed or fixed != found.constants
+    found = msgspec.structs.replace(found, constants=fixed, inputs=(), output="")
+    changed = note_patterns(model, found) or changed
     if card is None and trainable is None and not external and not changed and model.ir_version <= MAX_IR:
         return data
     model.ir_version = min(model.ir_version, MAX_IR)
-    kept = msgspec.structs.replace(found, constants=fixed, inputs=(), output="")
-    write_card(model, kept)
+    write_card(model, found)
     return model.SerializeToString()
 
 

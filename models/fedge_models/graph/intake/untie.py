@@ -10,7 +10,6 @@ of BatchNormalization never share.
 
 from __future__ import annotations
 
-import ast
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
@@ -23,11 +22,13 @@ from ...protos import FLOAT, values
 from ...system.choices import hint
 from ..card import Card
 from ..notes import note
+from .layers import ROLES, is_generated, module
+from .provenance import is_marked
 
 if TYPE_CHECKING:
     import onnx
 
-ROLES = {1: "weight", 2: "bias", 3: "running_mean", 4: "running_var"}  # inputs of BatchNormalization
+OF_BATCH_NORM = ROLES["BatchNormalization"]  # names of its inputs
 STATISTICS = (3, 4)
 LOOP = 4  # uses by one module from which on it is a loop
 NAMED = 6  # copies that a note names
@@ -52,19 +53,21 @@ def untie(model: onnx.ModelProto, card: Card, where: str) -> bool:
     """
     graph = model.graph
     stored = {t.name: t for t in graph.initializer}
-    merged = _without_identities(graph, {n for n, t in stored.items() if t.data_type == FLOAT})
+    parted = {n for n, t in stored.items() if t.data_type == FLOAT and len(t.dims) and not is_marked(t)}
+    merged = _without_identities(graph, parted)
     _check_listed(card, {*stored, *merged}, where)
     readers: dict[str, list[Reader]] = {}
     for node in graph.node:
         for position, name in enumerate(node.input):
             source = merged.get(name, name)
-            if source in stored and stored[source].data_type == FLOAT and len(stored[source].dims):
+            if source in parted:
                 readers.setdefault(source, []).append(Reader(node, position, name))
     taken = {*stored, *(n for node in graph.node for n in (*node.input, *node.output))} - {*merged}
     changed, fixed, loops = bool(merged), _without_input(graph), _loops(stored, readers)
     for source, found in readers.items():
         copied = _copied(source, found, card, fixed, loops)
-        made = [_copy(graph, stored[source], reader, taken) for reader in copied]
+        first = next((module(r.node) for r in found if r not in copied), "")
+        made = [_copy(graph, stored[source], reader, taken, first) for reader in copied]
         for reader in found:
             if reader not in copied:
                 reader.node.input[reader.position] = source
@@ -74,19 +77,6 @@ def untie(model: onnx.ModelProto, card: Card, where: str) -> bool:
             changed = note(model, f"shared: {source} is read by {_who(found)} and stays one tensor") or changed
         changed = changed or bool(made)
     return changed
-
-
-def module(node: onnx.NodeProto) -> str:
-    """The module of PyTorch that a node comes from, as in `state_dict`; empty where the exporter does not say."""
-    for entry in node.metadata_props:
-        if entry.key == "pkg.torch.onnx.name_scopes":
-            try:
-                scopes = ast.literal_eval(entry.value)
-                return str(scopes[-2]) if len(scopes) > 1 else ""
-            except (ValueError, SyntaxError, TypeError):
-                return ""
-    parts = node.name.split("/")
-    return ".".join(parts[1:-1]) if node.name.startswith("/") else ""
 
 
 def _without_identities(graph: onnx.GraphProto, floats: set[str]) -> dict[str, str]:
@@ -160,9 +150,9 @@ def _user(source: str, reader: Reader) -> str:
     return owner if numbered != found and numbered.isdigit() and reader.name == source else found
 
 
-def _copy(graph: onnx.GraphProto, tensor: onnx.TensorProto, reader: Reader, taken: set[str]) -> str:
-    """Add a copy of the tensor for one reader; return its name."""
-    name = next(n for n in _names(tensor.name, reader) if n not in taken)
+def _copy(graph: onnx.GraphProto, tensor: onnx.TensorProto, reader: Reader, taken: set[str], first: str) -> str:
+    """Add a copy of the tensor for one reader; return its name. first: the module that reads the tensor itself."""
+    name = next(n for n in _names(tensor.name, reader, first) if n not in taken)
     taken.add(name)
     graph.initializer.add().CopyFrom(tensor)
     graph.initializer[-1].name = name
@@ -170,16 +160,19 @@ def _copy(graph: onnx.GraphProto, tensor: onnx.TensorProto, reader: Reader, take
     return name
 
 
-def _names(source: str, reader: Reader) -> Iterator[str]:
+def _names(source: str, reader: Reader, first: str) -> Iterator[str]:
     """Names for a copy, best first: the exporter's own, that of its place in the module, a numbered one."""
-    if reader.name != source:
+    if reader.name != source and not is_generated(reader.name):
         yield reader.name
     stem, _, last = source.rpartition(".")
     scope = module(reader.node)
-    if reader.of_batch_norm and reader.position in ROLES:
-        others = [n for i, n in enumerate(reader.node.input) if i in ROLES and n.endswith(f".{ROLES[i]}")]
+    if reader.of_batch_norm and reader.position in OF_BATCH_NORM:
+        own = OF_BATCH_NORM[reader.position]
+        others = [n for i, n in enumerate(reader.node.input) if n.endswith(f".{OF_BATCH_NORM.get(i)}")]
         where = scope or next((n.rpartition(".")[0] for n in others), stem or source)
-        yield f"{where}.{ROLES[reader.position]}"
+        yield f"{where}.{own}"
+    elif scope and first and source.startswith(f"{first}."):
+        yield f"{scope}{source.removeprefix(first)}"
     elif scope:
         yield f"{scope}.{last}"
     number = 2

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import onnx
 import pytest
 from fedge_models.errors import ModelError
 from fedge_models.graph.card import Card, Channel, WindowSpec, write_card
@@ -55,6 +56,22 @@ CASES: dict[str, Case] = {
     "positions": ([N("Tanh", ["x"], ["t"]), N("Add", ["t", "table"], ["y"])], {"table": sinusoids()}, (16, 8), (16, 8)),
     "mask": ([N("Tanh", ["x"], ["t"]), N("Add", ["t", "table"], ["y"])], {"table": MASK}, (16, 16), (16, 16)),
 }
+ANGLES = np.outer(np.arange(TIME), 10000 ** -(np.arange(CHANNELS) / CHANNELS))
+COS, SIN = np.cos(ANGLES).astype(np.float32), np.sin(ANGLES).astype(np.float32)
+SHAPE = (TIME, CHANNELS)
+
+
+def entered(op: str, value: np.ndarray) -> Case:
+    """Behind a layer, so that it is no factor of the input."""
+    return [N("Tanh", ["x"], ["t"]), N(op, ["t", "table"], ["y"])], {"table": value.astype(np.float32)}, SHAPE, SHAPE
+
+
+CASES |= {
+    "mask of zeros and ones": entered("Mul", np.tril(np.ones(SHAPE))),
+    "indices": entered("Add", np.arange(CHANNELS)),
+    "times": entered("Mul", np.linspace(1, 0, CHANNELS)),
+    "frequencies": entered("Mul", 10000 ** -(np.arange(CHANNELS) / CHANNELS)),
+}
 WEIGHTS: dict[str, Case] = {
     "matrix": matrix(normal(16, 9)),
     "orthogonal": matrix(np.linalg.qr(normal(16, 16))[0]),
@@ -65,6 +82,10 @@ WEIGHTS: dict[str, Case] = {
         [N("Tanh", ["x"], ["t"]), N("Add", ["t", "table"], ["y"])], {"table": 0.02 * normal(1, 16, 8)}, (16, 8), (16, 8)
     ),
     "bias": ([N("Tanh", ["x"], ["t"]), N("Add", ["t", "table"], ["y"])], {"table": normal(4)}, (4,), (4,)),
+    "scale of ones": entered("Mul", np.ones(CHANNELS)),
+    "shift of zeros": entered("Add", np.zeros(CHANNELS)),
+    "few values": entered("Mul", np.arange(CHANNELS) % 3 + 0.5),
+    "rows of ramps": entered("Mul", np.tile(np.arange(CHANNELS), (TIME, 1))),  # S4D begins with such a parameter
     "learnt positions of the input": (
         [N("Add", ["x", "table"], ["y"])], {"table": 0.02 * normal(1, 16, 8)}, (16, 8), (16, 8)
     ),
@@ -115,3 +136,66 @@ def test_card_may_name_more_and_may_not_name_what_is_not_there(tmp_path: Path) -
 def test_network_with_a_mask_serves_as_it_trains(tmp_path: Path) -> None:
     data, x = taken(CASES["positions"], tmp_path), normal(3, 16, 8)
     np.testing.assert_allclose(TrainableGraph.load(data).forward(x), run_ort(data, x), rtol=1e-5, atol=1e-5)
+
+
+def test_cosines_and_sines_of_the_same_angles_are_a_table_of_rotations(tmp_path: Path) -> None:
+    def graph_of(sines: np.ndarray) -> TrainableGraph:
+        nodes = [
+            N("Tanh", ["x"], ["t"]),
+            N("Neg", ["t"], ["turned"]),
+            N("Mul", ["t", "cos"], ["a"]),
+            N("Mul", ["turned", "sin"], ["b"]),
+            N("Add", ["a", "b"], ["y"]),
+        ]
+        return TrainableGraph.load(taken((nodes, {"cos": COS, "sin": sines}, SHAPE, SHAPE), tmp_path))
+
+    assert graph_of(SIN).card.constants == ("cos", "sin")
+    assert graph_of(COS).card.constants == ()
+
+
+SIGNATURE = """
+# inputs
+p_weight: PARAMETER target='weight'
+b_table: BUFFER target='positions.table' persistent=True
+x: USER_INPUT
+"""
+
+
+@pytest.mark.parametrize(
+    ("folded", "trained", "words"),
+    [
+        (["val_1", "zeros"], False, "table (computed by the exporter from no parameter)"),
+        (["positions.table", "val_0"], False, "table (computed from positions.table, a buffer of the module)"),
+        (["weight", "positions.table"], True, ""),
+    ],
+)
+def test_what_the_exporter_says_of_the_origin_decides(
+    folded: list[str], trained: bool, words: str, tmp_path: Path
+) -> None:
+    data = (tmp_path / "m.onnx", taken(entered("Mul", normal(CHANNELS)), tmp_path))[0].read_bytes()
+    model = onnx.ModelProto.FromString(data)
+    model.graph.metadata_props.add(key="pkg.torch.export.ExportedProgram.graph_signature", value=SIGNATURE)
+    value = model.graph.value_info.add(name="table")
+    value.metadata_props.add(key="pkg.onnxscript.optimizer.folded_from", value=repr(folded))
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+    graph = TrainableGraph.load(read_model(tmp_path / "m.onnx"))
+    assert (len(graph.layout) == 2) is trained and ("table" in graph.card.constants) is not trained
+    assert any(words in n for n in graph.notes) or not words
+    if not trained:
+        graph = TrainableGraph.load(read_model(tmp_path / "m.onnx", None, "table"))
+        assert [t.name for t in graph.layout] == ["table"]
+
+
+def test_buffer_by_its_own_name_is_no_parameter_and_a_copy_of_it_neither(tmp_path: Path) -> None:
+    nodes = [
+        N("Mul", ["x", "positions.table"], ["a"]),
+        N("Tanh", ["a"], ["t"]),
+        N("Mul", ["t", "positions.table"], ["y"]),
+    ]
+    case: Case = (nodes, {"positions.table": normal(CHANNELS)}, SHAPE, SHAPE)
+    taken(case, tmp_path)
+    model = onnx.load(tmp_path / "m.onnx")
+    model.graph.metadata_props.add(key="pkg.torch.export.ExportedProgram.graph_signature", value=SIGNATURE)
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+    graph = TrainableGraph.load(read_model(tmp_path / "m.onnx"))
+    assert [t.name for t in graph.layout] == ["weight"] and graph.card.constants == ("positions.table",)

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Give a tensor whose name an exporter made up (`onnx::MatMul_34`, `val_12`) the name that its layer has for it.
+
+Exporters store transposed, joined or normalised weights under names of their own, so that a pattern such as `head.*`
+would train the bias of a layer and not its weight. What PyTorch wrote about the origin tells the name, else the bias
+that is added behind, else the module that a node belongs to. Where nothing does, the tensor keeps its name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from ...protos import DOUBLE, FLOAT, FLOAT16
+from ..card import Card
+from ..notes import note
+from .layers import Layers, is_generated
+from .provenance import Origins, joint_name
+
+if TYPE_CHECKING:
+    import onnx
+
+NAMED = 8  # that the note lists
+AS_WRITTEN = ("constants", "local", "shared", "trainable")  # of the card: they may hold names as the file had them
+
+
+def own_names(model: onnx.ModelProto, card: Card, told: Origins) -> tuple[Card, bool]:
+    """Rename tensors in place. Return the card, with the new names where it has old ones, and whether any was."""
+    found = _found(model, told)
+    if not found:
+        return card, False
+    turned = any(n in found for node in model.graph.node if node.op_type == "MatMul" for n in node.input)
+    _rename(model.graph, found)
+    listed = ", ".join(f"{new} (was {old})" for old, new in [*found.items()][:NAMED])
+    more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
+    transposed = "; a weight of a MatMul is the transpose of PyTorch's" if turned else ""
+    note(model, f"named by their layers: {listed}{more}{transposed}")
+    new = {field: _renamed(getattr(card, field), found) for field in AS_WRITTEN}
+    return msgspec.structs.replace(card, **new), True
+
+
+def _found(model: onnx.ModelProto, told: Origins) -> dict[str, str]:
+    """New names by old ones."""
+    graph = model.graph
+    tensors = {t.name: t for t in graph.initializer if t.data_type in (FLOAT, FLOAT16, DOUBLE) and len(t.dims)}
+    unnamed = {n: t for n, t in tensors.items() if _is_unnamed(n, told)}
+    if not unnamed:
+        return {}
+    layers, found = Layers(graph.node), {}
+    taken = {n for node in graph.node for n in (*node.input, *node.output)} | {*(t.name for t in graph.initializer)}
+    taken |= {v.name for v in (*graph.input, *graph.output)}
+    for node in graph.node:
+        for position, name in enumerate(node.input):
+            if name not in unnamed or name in found:
+                continue
+            if new := _name(layers, node, position, unnamed, told):
+                found[name] = _free(new, taken)
+                taken.add(found[name])
+    return found
+
+
+def _name(
+    layers: Layers, node: onnx.NodeProto, position: int, unnamed: Mapping[str, onnx.TensorProto], told: Origins
+) -> str:
+    name = node.input[position]
+    made_of = told.parameters(name)
+    if made_of and (joint := joint_name(made_of)):
+        return joint
+    is_table = sum(d > 1 for d in unnamed[name].dims) > 1 and node.op_type in ("Add", "Mul")
+    return "" if is_table or told.constant(name) else layers.name(node, position, unnamed)
+
+
+def _is_unnamed(name: str, told: Origins) -> bool:
+    return name not in told.kinds and (is_generated(name) or bool(told.parameters(name)))
+
+
+def _free(name: str, taken: set[str]) -> str:
+    number, made = 2, name
+    while made in taken:
+        made = f"{name}.{number}"
+        number += 1
+    return made
+
+
+def _rename(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
+    for tensor in graph.initializer:
+        tensor.name = names.get(tensor.name, tensor.name)
+    for node in graph.node:
+        for position, name in enumerate(node.input):
+            if name in names:
+                node.input[position] = names[name]
+    for value in (*graph.input, *graph.value_info):
+        value.name = names.get(value.name, value.name)
+
+
+def _renamed(value: str | tuple[str, ...], names: Mapping[str, str]) -> str | tuple[str, ...]:
+    """Globs or names, with the new name for an old one."""
+    if isinstance(value, tuple):
+        return tuple(names.get(v, v) for v in value)
+    return ",".join(names.get(part.strip(), part) for part in value.split(",")) if value else value
