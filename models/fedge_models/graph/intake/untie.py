@@ -3,26 +3,24 @@
 
 In a fresh network zero biases, scales of one, BatchNormalization's mean and variance, and copied layers are equal. One
 that stays merged is trained as one: statistics move inside a bias, layers are locked together. What is shared on
-purpose (an embedding that is used twice, a siamese network) the card lists under `shared`; a layer that one module uses
-many times is a loop over time, and stays shared, as does what a weight is computed from (weight normalisation). Inputs
-of BatchNormalization never share.
+purpose (an embedding that is used twice, a siamese network) the card lists under `shared`; a layer that is used many
+times is a loop over time (`loops`), and stays shared, as does what a weight is computed from (weight normalisation).
+Inputs of BatchNormalization never share.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, NamedTuple
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from ...errors import ModelError
-from ...protos import FLOAT, values
+from ...protos import FLOAT
 from ...system.choices import hint
 from ..card import Card
 from ..notes import note
 from .layers import ROLES, is_generated, module
+from .loops import Loops, Reader
 from .provenance import is_marked
 
 if TYPE_CHECKING:
@@ -30,20 +28,7 @@ if TYPE_CHECKING:
 
 OF_BATCH_NORM = ROLES["BatchNormalization"]  # names of its inputs
 STATISTICS = (3, 4)
-LOOP = 4  # uses by one module from which on it is a loop
 NAMED = 6  # copies that a note names
-
-
-class Reader(NamedTuple):
-    """One input of one node, and the name by which it reads the tensor."""
-
-    node: onnx.NodeProto
-    position: int
-    name: str
-
-    @property
-    def of_batch_norm(self) -> bool:
-        return self.node.op_type == "BatchNormalization"
 
 
 def untie(model: onnx.ModelProto, card: Card, where: str) -> bool:
@@ -63,18 +48,21 @@ def untie(model: onnx.ModelProto, card: Card, where: str) -> bool:
             if source in parted:
                 readers.setdefault(source, []).append(Reader(node, position, name))
     taken = {*stored, *(n for node in graph.node for n in (*node.input, *node.output))} - {*merged}
-    changed, fixed, loops = bool(merged), _without_input(graph), _loops(stored, readers)
+    changed, fixed, loops = bool(merged), _without_input(graph), Loops(graph.node, stored, readers)
+    keys = {source: [loops.key(source, r) for r in found] for source, found in readers.items()}
     for source, found in readers.items():
-        copied = _copied(source, found, card, fixed, loops)
-        first = next((module(r.node) for r in found if r not in copied), "")
-        made = [_copy(graph, stored[source], reader, taken, first) for reader in copied]
-        for reader in found:
-            if reader not in copied:
-                reader.node.input[reader.position] = source
+        rest, *parts = _parted(source, found, card, fixed, keys[source])
+        made = [_copy(graph, stored[source], [found[i] for i in p], taken, module(found[rest[0]].node)) for p in parts]
+        for i in rest:
+            found[i].node.input[found[i].position] = source
         if made:
             _say(model, source, found, made)
-        elif len(found) > 1 and not all(fixed.issuperset(r.node.input) for r in found):
-            changed = note(model, f"shared: {source} is read by {_who(found)} and stays one tensor") or changed
+        for name, part in zip([source, *made], [rest, *parts], strict=True):
+            several = [found[i] for i in part]
+            if len(part) > 1 and not all(fixed.issuperset(r.node.input) for r in several):
+                loop = "" if "" in {keys[source][i] for i in part} else ": an unrolled loop"
+                text = f"shared: {name} is read by {_who(several)} and stays one tensor{loop}"
+                changed = note(model, text) or changed
         changed = changed or bool(made)
     return changed
 
@@ -119,44 +107,35 @@ def _check_listed(card: Card, names: set[str], where: str) -> None:
             )
 
 
-def _loops(stored: Mapping[str, onnx.TensorProto], readers: Mapping[str, list[Reader]]) -> set[str]:
-    """Modules that read one tensor many times, and not because it is all zeros or all ones, as fresh ones are."""
-    found = set()
-    for source, read in readers.items():
-        uses = Counter(_user(source, r) for r in read if not r.of_batch_norm)
-        many = {user for user, count in uses.items() if user and count >= LOOP}
-        if many and np.ptp(values(stored[source])) > 0:
-            found |= many
-    return found
+def _parted(source: str, found: list[Reader], card: Card, fixed: set[str], keys: list[str]) -> list[list[int]]:
+    """Part the readers, by their numbers: who goes on with the tensor itself, then who gets a copy together.
 
-
-def _copied(source: str, found: list[Reader], card: Card, fixed: set[str], loops: set[str]) -> list[Reader]:
-    """The readers that get a copy. The others go on with the tensor itself."""
+    keys: the loop that each is a step of.
+    """
+    everyone = range(len(found))
     if any(fnmatchcase(n, glob) for glob in card.shared for n in {source, *(r.name for r in found)}):
-        first = next((r for r in found if not r.of_batch_norm), found[0])
-        return [r for r in found if r is not first and r.of_batch_norm]
-    named = [r for r in found if r.name == source] or found
-    first = next((r for r in named if not (r.of_batch_norm and r.position in STATISTICS)), named[0])
-    kept = [r for r in named if fixed.issuperset(r.node.input)] or [first]  # a weight's own arithmetic
-    looped = loops.intersection(_user(source, r) for r in kept)
-    kept += [r for r in found if not r.of_batch_norm and _user(source, r) in looped]
-    return [r for r in found if r not in kept]
+        first = next((i for i in everyone if not found[i].of_batch_norm), 0)
+        copied = [i for i in everyone if i != first and found[i].of_batch_norm]
+        return [[i for i in everyone if i not in copied], *([i] for i in copied)]
+    named = [i for i in everyone if found[i].name == source] or [*everyone]
+    first = next((i for i in named if not (found[i].of_batch_norm and found[i].position in STATISTICS)), named[0])
+    kept = [i for i in named if fixed.issuperset(found[i].node.input)] or [first]  # a weight's own arithmetic
+    stay = {keys[i] for i in kept} - {""}
+    parts: dict[str, list[int]] = {"kept": []}
+    for i in everyone:
+        key = "kept" if i in kept or keys[i] in stay else keys[i] or f"alone {i}"
+        parts.setdefault(key, []).append(i)
+    return [*parts.values()]
 
 
-def _user(source: str, reader: Reader) -> str:
-    """The module that a reader belongs to; torch's older exporter numbers the calls of one: `cell`, `cell_1`, ..."""
-    found, owner = module(reader.node), source.rpartition(".")[0]
-    numbered = found.removeprefix(f"{owner}_") if owner and reader.node.name.startswith("/") else found
-    return owner if numbered != found and numbered.isdigit() and reader.name == source else found
-
-
-def _copy(graph: onnx.GraphProto, tensor: onnx.TensorProto, reader: Reader, taken: set[str], first: str) -> str:
-    """Add a copy of the tensor for one reader; return its name. first: the module that reads the tensor itself."""
-    name = next(n for n in _names(tensor.name, reader, first) if n not in taken)
+def _copy(graph: onnx.GraphProto, tensor: onnx.TensorProto, part: list[Reader], taken: set[str], first: str) -> str:
+    """Add a copy of the tensor for some readers; return its name. first: the module that reads the tensor itself."""
+    name = next(n for n in _names(tensor.name, part[0], first) if n not in taken)
     taken.add(name)
     graph.initializer.add().CopyFrom(tensor)
     graph.initializer[-1].name = name
-    reader.node.input[reader.position] = name
+    for reader in part:
+        reader.node.input[reader.position] = name
     return name
 
 

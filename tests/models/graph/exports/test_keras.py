@@ -39,7 +39,7 @@ CASES = {
     "conv1d": Case(1.0),
     "conv1d_norm": Case(0.3),
     "lstm": Case(1.0),
-    "gru_unrolled": Case(0.8, shared=("*/gru_1/*",)),
+    "gru_unrolled": Case(0.8),
     "bilstm": Case(1.0),
     "lstm_autoencoder": Case(0.9, "anomaly"),
     "attention": Case(0.99),

@@ -161,3 +161,79 @@ def test_copies_are_named_by_the_module_that_reads_them(tmp_path: Path) -> None:
     data = taken(network(*nodes, **{"enc.layers.0.linear.bias": normal(6)}), tmp_path)
     names = [t.name for t in TrainableGraph.load(data, "enc.layers.1.*").layout]
     assert names == ["enc.layers.1.linear.bias"]
+
+
+def unrolled(steps: int = 5, layers: str = "a", bias: np.ndarray = ZEROS, state: str = "x") -> list[onnx.NodeProto]:
+    """Simple recurrent layers as Keras writes them with unroll=True, one after the other: no module in the names."""
+    nodes = []
+    for layer in layers:
+        for t in range(steps):
+            given = f"x{t}" if layer == layers[0] else f"{layers[layers.index(layer) - 1]}{t}"
+            before = f"{layer}{t - 1}" if t else state
+            nodes += [
+                N("MatMul", [given, f"{layer}.kernel"], [f"{layer}{t}.i"], name=f"rnn/cell_{t}/MatMul_{layer}"),
+                N("MatMul", [before, f"{layer}.recurrent"], [f"{layer}{t}.r"], name=f"rnn/cell_{t}/MatMul_1{layer}"),
+                N("Add", [f"{layer}{t}.i", f"{layer}{t}.r"], [f"{layer}{t}.s"]),
+                N("Add", [f"{layer}{t}.s", "bias"], [f"{layer}{t}.b"]),
+                N("Tanh", [f"{layer}{t}.b"], [f"{layer}{t}"]),
+            ]
+    return nodes
+
+
+def pieces(steps: int = 5) -> list[onnx.NodeProto]:
+    return [N("Mul", ["x", f"f{t}"], [f"x{t}"]) for t in range(steps)]
+
+
+def factors(steps: int = 5) -> dict[str, np.ndarray]:
+    return {f"f{t}": np.array(t + 1, np.float32) for t in range(steps)}
+
+
+def kernels(layers: str) -> dict[str, np.ndarray]:
+    return {f"{a}.{kind}": 0.3 * normal(6, 6) for a in layers for kind in ("kernel", "recurrent")}
+
+
+@pytest.mark.parametrize("bias", [ZEROS, 0.1 * np.arange(6, dtype=np.float32)], ids=["fresh", "trained"])
+def test_unrolled_layer_of_keras_keeps_one_kernel_and_one_bias(bias: np.ndarray, tmp_path: Path) -> None:
+    nodes = [*pieces(), *unrolled(bias=bias), N("Identity", ["a4"], ["n"])]
+    data = taken(network(*nodes, bias=bias, **kernels("a"), **factors()), tmp_path)
+    assert set(trained(data)) == {"a.kernel", "a.recurrent", "bias", "head.weight"}
+    notes = TrainableGraph.load(data).notes
+    assert any("a.kernel is read by 5 MatMul and stays one tensor: an unrolled loop" in n for n in notes)
+    check_gradient(onnx.ModelProto.FromString(data), normal(5, 6))
+
+
+def test_two_unrolled_layers_have_a_bias_each_though_both_were_zero(tmp_path: Path) -> None:
+    nodes = [*pieces(), *unrolled(layers="ab"), N("Add", ["b4", "bias"], ["n"])]
+    data = taken(network(*nodes, bias=ZEROS, **kernels("ab"), **factors()), tmp_path)
+    names = {"a.kernel", "a.recurrent", "b.kernel", "b.recurrent", "bias", "bias.2", "bias.3", "head.weight"}
+    assert set(trained(data)) == names  # the third is added behind the loops
+
+
+def test_experts_that_were_equal_train_apart(tmp_path: Path) -> None:
+    """All read the same input: a loop would compute the same thing again and again."""
+    nodes = [N("MatMul", ["x", "w"], [f"e{i}"]) for i in range(5)]
+    data = taken(network(*nodes, N("Sum", [f"e{i}" for i in range(5)], ["n"]), w=normal(6, 6)), tmp_path)
+    assert len(trained(data)) == 6
+
+
+def test_equal_layers_of_five_modules_train_apart(tmp_path: Path) -> None:
+    """The layers of a fresh Transformer, which are copies of one."""
+    nodes = [N("MatMul", [f"h{i}" if i else "x", "layers.0.w"], [f"h{i + 1}"], name=f"/layers.{i}/MatMul")
+             for i in range(5)]  # fmt: skip
+    data = taken(network(*nodes, N("Tanh", ["h5"], ["n"]), **{"layers.0.w": 0.4 * normal(6, 6)}), tmp_path)
+    assert set(trained(data)) == {*(f"layers.{i}.w" for i in range(5)), "head.weight"}
+
+
+def test_one_encoder_for_four_sensors_stays_one(tmp_path: Path) -> None:
+    nodes = [*pieces(4), *(N("MatMul", [f"x{t}", "w"], [f"e{t}"]) for t in range(4))]
+    nodes += [N("Sum", [f"e{t}" for t in range(4)], ["s"]), N("Tanh", ["s"], ["n"])]
+    data = taken(network(*nodes, w=normal(6, 6), **factors(4)), tmp_path)
+    assert set(trained(data)) == {"w", "head.weight"}
+
+
+def test_embedding_that_is_the_output_too_is_parted_and_named(tmp_path: Path) -> None:
+    """Tied embeddings: two operators read one tensor, as do layers that an exporter merged; the card decides."""
+    nodes = [N("MatMul", ["x", "e"], ["a"]), N("Tanh", ["a"], ["t"]), N("Gemm", ["t", "e"], ["n"], transB=1)]
+    data = taken(network(*nodes, e=normal(6, 6)), tmp_path)
+    assert set(trained(data)) == {"e", "e.2", "head.weight"}
+    assert any("untied: e was one tensor for 1 MatMul, 1 Gemm" in n for n in TrainableGraph.load(data).notes)
