@@ -48,7 +48,7 @@ def _control_flow() -> onnx.ModelProto:
     out = helper.make_tensor_value_info("inner", TensorProto.FLOAT, ["n", 2])
     weight = helper.make_tensor("v", TensorProto.FLOAT, [4, 2], normal(4, 2).ravel())
     body = helper.make_graph([N("MatMul", ["x", "v"], ["inner"])], "branch", [], [out], [weight])
-    nodes = [N("Constant", [], ["yes"], value=helper.make_tensor("c", TensorProto.BOOL, [], [True]))]
+    nodes = [N("ReduceMean", ["x"], ["mean"], keepdims=0), N("IsNaN", ["mean"], ["yes"])]
     return _file(*nodes, N("If", ["yes"], ["y"], then_branch=body, else_branch=body, name="choose"))
 
 

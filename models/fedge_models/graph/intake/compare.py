@@ -28,15 +28,18 @@ def real_inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
     return [v for v in graph.input if v.name not in stored]
 
 
-def samples(model: onnx.ModelProto, card: Card) -> dict[str, NDArray[Any]] | None:
-    """Return normal values for each input; a dimension that is open is the window's length. None for other types."""
+def samples(model: onnx.ModelProto, card: Card, count: int = SAMPLES) -> dict[str, NDArray[Any]] | None:
+    """Return normal values for each input; a dimension that is open is the window's length. None for other types.
+
+    count: of samples, where the batch is variable.
+    """
     rng, made = np.random.default_rng(16), {}
     for value in real_inputs(model.graph):
         dtype = NUMBERS.get(value.type.tensor_type.elem_type)
         if dtype is None:
             return None
         dims = [d.dim_value for d in value.type.tensor_type.shape.dim]
-        shape = [d or (SAMPLES if i == 0 else card.window.length) for i, d in enumerate(dims)]
+        shape = [d or (count if i == 0 else card.window.length) for i, d in enumerate(dims)]
         if np.prod(shape, dtype=float) > 1e7:
             return None
         made[value.name] = rng.normal(size=shape).astype(dtype)

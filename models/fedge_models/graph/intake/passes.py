@@ -9,15 +9,17 @@ result must depend on the file and the card only: both ends hash it. A file that
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from ...errors import ModelError
 from ..card import Card
 from ..nodes import TROUBLE
 from .batch import any_batch
+from .branches import without_branches
 from .explicit_pads import explicit_pads
 from .float32 import to_float32
 from .float_input import float_input
+from .functions import without_functions
 from .inputs import join_inputs
 from .kind import check_kind
 from .label_logits import label_logits
@@ -37,8 +39,10 @@ from .untie import untie
 if TYPE_CHECKING:
     import onnx
 
-# Before the passes: `check_kind`, then names, which `origins` and nodes tell only as long as the file is as it came.
-PASSES: tuple[Callable[[onnx.ModelProto, Card, str], bool], ...] = (
+Step: TypeAlias = "Callable[[onnx.ModelProto, Card, str], bool]"
+FIRST: tuple[Step, ...] = (without_functions, without_branches, check_kind)
+# Between the two: names, which nodes and what the exporter wrote tell only as long as the graph is as it came.
+PASSES: tuple[Step, ...] = (
     join_labels,
     choose_output,
     without_ml,
@@ -64,13 +68,15 @@ def run(model: onnx.ModelProto, card: Card, where: str) -> tuple[bool, Card]:
 
     Raises ModelError.
     """
-    changed, step = False, check_kind.__name__
+    changed, step = False, own_names.__name__
     try:
-        check_kind(model, card, where)
-        step = own_names.__name__
+        for made in FIRST:
+            step = made.__name__
+            changed = made(model, card, where) or changed
         told = origins(model)
         mark_constants(model, told)
-        card, changed = own_names(model, card, told)
+        card, named = own_names(model, card, told)
+        changed = changed or named
         for made in PASSES:
             step = made.__name__
             changed = made(model, card, where) or changed
