@@ -52,6 +52,12 @@ def _control_flow() -> onnx.ModelProto:
     return _file(*nodes, N("If", ["yes"], ["y"], then_branch=body, else_branch=body, name="choose"))
 
 
+def _broken() -> onnx.ModelProto:
+    return _file(
+        N("Transpose", ["w"], ["turned"], perm=[1, 0]), N("MatMul", ["x", "turned"], ["y"], name="/embed/MatMul")
+    )
+
+
 def _opset() -> onnx.ModelProto:
     return _file(N("MatMul", ["x", "w"], ["y"]), opset=6)
 
@@ -132,5 +138,6 @@ def refused() -> dict[str, bytes]:
         "outputs": _outputs(),
         "inputs": _inputs(),
         "one value": _one_value(),
+        "broken": _broken(),
     }
     return {**{k: m.SerializeToString() for k, m in made.items()}, "format": b"\x00\x00\x00\x00ORTM" + bytes(64)}

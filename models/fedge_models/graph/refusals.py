@@ -32,7 +32,9 @@ REFUSALS = {
     "fallback": "node {name!r} ({op} of {domain}) is an operator of PyTorch that the exporter did not translate. "
     "Export with dynamo=True, or replace that layer",
     "format": "this is {what}, not an ONNX file. {do}",
-    "outputs": "has {count} outputs: {outputs}. Choose one on the card: output = {first!r}",
+    "outputs": "has {count} outputs: {outputs}. Choose one on the card: output = {first!r}{fits}",
+    "broken": "ONNX Runtime, which serves the file, cannot load it: the exporter wrote a node {name!r} ({op}) whose "
+    "inputs do not fit each other. Export it another way, in PyTorch with dynamo=True: TorchScript does so for unfold",
     "inputs": "has {count} inputs: {inputs}. Say on the card what each takes: inputs = [{{ name = {first!r}, "
     "channels = […] }}, …], or a value instead of channels for a constant",
     "one value": "gives one value for {labels} labels by {op}. Expected its logit or a Sigmoid for two labels, else a "

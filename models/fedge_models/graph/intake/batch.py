@@ -8,6 +8,7 @@ it came gives for each; else it is left as it was, and the probe says why it can
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +18,7 @@ from ...protos import messages, tensor, values
 from ..card import Card
 from ..notes import note
 from ..onnx_file import tensors
+from ..refusals import refuse
 from .places import MismatchError, Place, Places
 from .pruning import prune
 from .runtime import Values, close, dims, run, samples, session, single_input, trace
@@ -24,6 +26,7 @@ from .runtime import Values, close, dims, run, samples, session, single_input, t
 if TYPE_CHECKING:
     import onnx
 
+MISFIT = re.compile(r"Node ?\((.*?)\) Op ?\((\w+)\) \[ShapeInferenceError\]")  # how ONNX Runtime says it
 TRIES = 64  # choices of dimensions of size one
 
 
@@ -59,6 +62,11 @@ def _alone(model: onnx.ModelProto, batch: int, shape: tuple[int, ...], where: st
     assert given is not None
     try:
         opened = session(model.SerializeToString(), where)
+    except ModelError as e:
+        if misfit := MISFIT.search(str(e)):
+            refuse("broken", where, name=misfit[1], op=misfit[2])
+        return None
+    try:
         found = [run(opened, {given.name: samples(shape, batch, seed)}, where) for seed in (0, 1)]
     except ModelError:  # the check of what serves says why
         return None

@@ -7,7 +7,8 @@ largest value. Neither can be trained; what they are computed from can.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from math import prod
+from typing import TYPE_CHECKING, NoReturn
 
 from ...errors import ModelError
 from ...protos import DOUBLE, FLOAT, FLOAT16, messages, value_info
@@ -15,6 +16,7 @@ from ...system.choices import hint
 from ..card import Card
 from ..notes import note, notes
 from ..refusals import refuse
+from .compare import real_inputs, results, samples
 from .pruning import prune
 
 if TYPE_CHECKING:
@@ -39,7 +41,7 @@ def choose_output(model: onnx.ModelProto, card: Card, where: str) -> bool:
     else:
         found = _scores(graph, made)
         if len(found) > 1:
-            refuse("outputs", where, count=len(found), outputs=", ".join(_described(graph, found)), first=found[0])
+            _refuse_several(model, card, found, where)
         if not found:
             return False
         name = found[0]
@@ -74,9 +76,33 @@ def _behind(name: str, made: dict[str, onnx.NodeProto]) -> str:
     return ""
 
 
-def _described(graph: onnx.GraphProto, names: list[str]) -> list[str]:
-    dims = {o.name: o.type.tensor_type.shape.dim for o in graph.output}
-    return [f"{n} ({', '.join(str(d.dim_value or d.dim_param or '?') for d in dims.get(n, ()))})" for n in names]
+def _refuse_several(model: onnx.ModelProto, card: Card, names: list[str], where: str) -> NoReturn:
+    """Refuse with the shape of each, and the one to choose: the only one with as many values as the card promises."""
+    shapes = _shapes(model, card, names)
+    wanted = _promised(model, card)
+    fitting = [n for n in names if wanted and prod(d for d in shapes[n][1:] if isinstance(d, int)) in wanted]
+    listed = ", ".join(f"{n} ({', '.join(map(str, shapes[n]))})" for n in names)
+    fits = ", the only one that fits the card" if len(fitting) == 1 else ""
+    refuse("outputs", where, count=len(names), outputs=listed, first=(fitting if fits else names)[0], fits=fits)
+
+
+def _shapes(model: onnx.ModelProto, card: Card, names: list[str]) -> dict[str, list[int | str]]:
+    """The shape of each output, as it is run where the file does not say."""
+    dims = {o.name: o.type.tensor_type.shape.dim for o in model.graph.output}
+    found: dict[str, list[int | str]] = {n: [d.dim_value or d.dim_param or "?" for d in dims.get(n, ())] for n in names}
+    if any(not shape or {*shape[1:]} & {"?"} for shape in found.values()):
+        for name, value in (results(model, samples(model, card), names) or {}).items():
+            found[name] = ["n", *value.shape[1:]]
+    return found
+
+
+def _promised(model: onnx.ModelProto, card: Card) -> set[int]:
+    """How many values for a sample the card promises; a single logit may stand for two labels."""
+    if card.task == "classify":
+        return {len(card.labels), 1} if len(card.labels) == 2 else {len(card.labels)}
+    if card.task == "anomaly":
+        return {prod(d.dim_value for d in v.type.tensor_type.shape.dim[1:]) for v in real_inputs(model.graph)}
+    return {len(card.targets)} if card.targets else set()
 
 
 def _leave(model: onnx.ModelProto, name: str, made: dict[str, onnx.NodeProto]) -> bool:

@@ -122,3 +122,21 @@ def test_label_alone_gives_way_to_its_scores(how: str, tmp_path: Path) -> None:
     data = taken(model, THREE, tmp_path)
     np.testing.assert_allclose(run_ort(data, x), expected, atol=1e-6)
     assert [t.name for t in TrainableGraph.load(data).layout] == ["body", "head"]
+
+
+@pytest.mark.parametrize(
+    ("card", "words"),
+    [
+        (THREE, "output = 'y', the only one that fits the card"),
+        (msgspec.structs.replace(THREE, labels=("ok", "bad")), "output = 'other', the only one that fits the card"),
+        (CARD, "output = 'y'"),  # a card without targets promises no number
+    ],
+)
+def test_refusal_names_the_output_that_fits_the_card(card: Card, words: str, tmp_path: Path) -> None:
+    model = several("other", "inner")
+    for value in (*model.graph.output,):
+        value.type.tensor_type.ClearField("shape")  # as exporters leave it out: they are run
+    with pytest.raises(ModelError) as refusal:
+        taken(model, card, tmp_path)
+    assert "y (n, 3), other (n, 2), inner (n, 5)" in str(refusal.value)
+    assert str(refusal.value).endswith(words)
