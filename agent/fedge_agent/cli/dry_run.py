@@ -25,6 +25,8 @@ import msgspec
 import numpy as np
 from fedge_models.errors import FedgeError
 from fedge_models.graph.card import Card
+from fedge_models.graph.channels import with_formulas
+from fedge_models.graph.derived import DerivedChannels
 from fedge_models.system.text import printable
 from fedge_models.system.worker import Worker
 
@@ -36,8 +38,9 @@ from ..federation.uplink import Uplink
 from ..machines.asset import Asset, Glance
 from ..protocols.opcua.connection import FOLDER as OPCUA
 from ..samples.tables import SAMPLES_FILE
-from ..types import Batch, Reading
+from ..types import Array, Batch, Reading
 from ..windows.facts import example
+from ..windows.features import bridge, without_value
 from .check import problems_besides_sources
 from .status_assets import lines
 
@@ -198,6 +201,7 @@ def _window(name: str, asset: Asset, glance: Glance) -> list[str]:
         made += [
             f"  {channel.name}: {_range(row)}" for channel, row in zip(graph.card.channels, window.values, strict=False)
         ]
+        made += _derived(graph.card, window.values)
     made += [f"  features: {_features(graph.card, glance)}"] if graph.card.features else []
     with suppress(IndexError):
         decision = asset.decisions[-1][0]
@@ -205,6 +209,19 @@ def _window(name: str, asset: Asset, glance: Glance) -> list[str]:
         if decision.time_ns == window.end_ns:
             made.append(f"  decision: {decision.label}, score {decision.score:.4g} {limit}")
     return made
+
+
+def _derived(card: Card, values: Array) -> list[str]:
+    """The derived channels of the graph's input, in a window."""
+    if not card.derive:
+        return []
+    windows = values[: len(card.channels)]
+    rows = DerivedChannels(msgspec.structs.replace(card, features=()))(bridge(windows), without_value(windows))[0]
+    names = [c.name for c in card.input_channels if c.name in card.derive]
+    return [
+        f"  {said}: {_range(row)}"
+        for said, row in zip(with_formulas(card.derive, names), rows[-len(names) :], strict=True)
+    ]
 
 
 def _range(row: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> str:

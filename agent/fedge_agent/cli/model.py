@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 Callback = TypeVar("Callback", bound=Callable[..., None])
 
 MOST_COLUMNS = 8  # more figures are a line each
+LINES: dict[str, Callable[[Any], list[str]]] = {  # of what `model show` prints: those with a line each
+    "derived": lambda formulas: [f"{name} = {formula}" for name, formula in formulas.items()],
+    "notes": list,
+}
 EXAMPLE_ROWS = 1000  # a time estimate is given for so many samples
 
 model_argument = click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
@@ -84,6 +88,9 @@ def model_group() -> None:
 @card_option
 @click.option("--task", type=click.Choice(get_args(Task)), help="Default: what the assets' labels or targets ask for.")
 @click.option("--channel", "channels", multiple=True, metavar="NAME[=UNIT]", help="A channel; repeat for each.")
+@click.option(
+    "--derive", "derived", multiple=True, metavar="NAME=FORMULA", help="A derived channel: 'power_W=torque_Nm * rpm'."
+)
 @click.option("--label", "labels", multiple=True, metavar="NAME", help="A label; the first one of classify is normal.")
 @click.option("--target", "targets", multiple=True, metavar="NAME[=UNIT]", help="regress: what to estimate.")
 @click.option("--features", metavar="A,B,…", help="Features of a window, or raw for the window itself.")
@@ -147,7 +154,7 @@ def show(file: Path, card: Path | None, trainable: str | None, batch: int, as_js
         click.echo(msgspec.json.encode(table))
         return
     for key, value in table.items():
-        for line in value if key == "notes" else [_words(value)]:
+        for line in LINES[key](value) if key in LINES else [_words(value)]:
             click.echo(f"{key:24}{line}")
     seconds = EXAMPLE_ROWS * (5 / spent.samples_per_s + spent.trunk_ms / 1000)
     click.echo(f"{'on this board':24}5 epochs of {EXAMPLE_ROWS} new samples take {seconds:.2g} s")

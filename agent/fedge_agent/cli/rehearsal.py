@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 from fedge_models.graph.card import Card
 from fedge_models.graph.channels import with_formulas
+from fedge_models.graph.derived import DerivedChannels
 
 from ..config.schema import AssetConfig, TagConfig
 from ..machines.condition import Cause, Condition, Reason, Seen, State
@@ -28,7 +29,7 @@ from ..sources.polling import TIMES
 from ..types import Array, Batch, Quality, Source
 from ..windows.assembler import Assembler
 from ..windows.facts import ChannelFacts
-from ..windows.features import Preparation
+from ..windows.features import bridge, without_value
 
 PASSING = (Reason.WINDOW, Reason.READINGS)  # a file that has too few rows yet: they will come
 ENOUGH = 200  # windows
@@ -118,7 +119,7 @@ class _Trial:
         self._share = len(channels) / len(card.channels)  # of a window's values
         self._most = config.window.max_missing
         self._card = card
-        self._prepare = Preparation(msgspec.structs.replace(card, features=())) if card.derive else None
+        self._derived = DerivedChannels(card) if card.derive else None
         made = self._pace
         how = made.rate_hz, made.length, made.hop, made.hold_s, made.late_s
         self._assembler = Assembler(name, channels, (), *how)
@@ -149,10 +150,10 @@ class _Trial:
 
     def _undefined(self, values: Array) -> tuple[str, ...]:
         """The derived channels that have no value, where all that they may read was tried."""
-        if self._prepare is None or self._share < 1.0:
+        if self._derived is None or self._share < 1.0:
             return ()
-        self._prepare(values)
-        return self._prepare.undefined
+        self._derived(bridge(values), without_value(values))
+        return self._derived.undefined
 
     def _refused(self, missing: float) -> bool:
         return missing * self._share > self._most

@@ -7,7 +7,8 @@ windows to show how high one in a thousand lies borrows the shape of that tail f
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -113,25 +114,31 @@ def _by_channel(graph: TrainableGraph, x: Array) -> Array:
     """Mean squared error of each channel (n, channels)."""
     if not len(x):
         return np.zeros((0, len(graph.card.input_channels)), np.float32)
-    return channel_errors(graph.card, predict(graph, x) - x)
+    return ChannelErrors(graph.card, graph.input_shape)(predict(graph, x) - x)
 
 
-def channel_errors(card: Card, difference: Array) -> Array:
-    """Squared errors (n, channels) of reconstructions that are `difference` (n, *shape) off, by the input's channels.
+class ChannelErrors:
+    """Squared errors of reconstructions, by the input's channels.
 
     Their mean over the channels is the mean over all values, whatever share of the values a channel has.
     """
-    n, channels = len(difference), len(card.input_channels)
-    size = difference[0].size
-    owners = card.owners(difference.shape[1]) if card.numbers else None
-    if owners is None:
-        rows = difference.reshape(n, channels, -1)
-        found: Array = np.einsum("ncj,ncj->nc", rows, rows)
-    else:
-        squares = np.square(difference).reshape(n, difference.shape[1], -1).sum(axis=2)
-        found = np.add.reduceat(squares, np.searchsorted(owners, np.arange(channels)), axis=1)
-    found /= np.float32(size / channels)
-    return found
+
+    def __init__(self, card: Card, shape: Sequence[int]) -> None:
+        """shape: of a sample."""
+        self._channels, self._size = len(card.input_channels), math.prod(shape)
+        owners = card.owners(shape[0]) if card.numbers else None  # without numbers all channels have equal shares
+        self._starts = None if owners is None else np.searchsorted(owners, np.arange(self._channels))
+
+    def __call__(self, difference: Array) -> Array:
+        """Return (n, channels) of what reconstructions (n, *shape) are off."""
+        if self._starts is None:
+            rows = difference.reshape(len(difference), self._channels, -1)
+            found: Array = np.einsum("ncj,ncj->nc", rows, rows)
+        else:
+            squares = np.square(difference).reshape(*difference.shape[:2], -1).sum(axis=2)
+            found = np.add.reduceat(squares, self._starts, axis=1)
+        found /= np.float32(self._size / self._channels)
+        return found
 
 
 def margins(graph: TrainableGraph, held: Data, confidence: float) -> dict[str, tuple[float, float]]:

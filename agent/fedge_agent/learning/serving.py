@@ -20,7 +20,7 @@ from fedge_models.training import objective
 from fedge_models.training.standardise import Scale
 
 from ..types import Array
-from .limits import UNKNOWN, Limit, channel_errors
+from .limits import UNKNOWN, ChannelErrors, Limit
 
 
 class Scored(NamedTuple):
@@ -62,6 +62,7 @@ class Serving:
         self.limits, self._default = limits, limit
         self.past: Mapping[str, Sequence[tuple[int, Mapping[str, float]]]] = {}
         self._margins = margins
+        self._channels, self._errors = card.input_channels, ChannelErrors(card, session.input.shape)
         self._normal, self._probabilities = card.normal_index, probabilities
         self._decide = {
             "anomaly": self._anomaly,
@@ -103,8 +104,8 @@ class Serving:
         """Return the channel whose error is the largest multiple of its usual error."""
         if usual is None:
             return ""
-        errors = channel_errors(self.card, difference.reshape(1, *self.session.input.shape))[0] / usual
-        return self.card.input_channels[int(errors.argmax())].name
+        errors = self._errors(difference.reshape(1, *self.session.input.shape))[0] / usual
+        return self._channels[int(errors.argmax())].name
 
     def _class(self, _: Array, y: Array, __: Limit) -> Scored:
         logits = y.tolist()

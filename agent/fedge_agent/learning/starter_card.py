@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 from fedge_models.errors import ConfigError
-from fedge_models.graph.card import NONE, SEPARATOR, Card, Channel, Target, Task, WindowSpec
+from fedge_models.graph.card import NONE, SEPARATOR, Card, Channel, Derived, Target, Task, WindowSpec
 
 from ..config.schema import AssetConfig
 
@@ -23,6 +23,7 @@ class Wishes:
 
     task: Task | None = None
     channels: tuple[str, ...] = ()  # NAME or NAME=UNIT
+    derived: tuple[str, ...] = ()  # NAME=FORMULA
     labels: tuple[str, ...] = ()  # the first is the normal one
     targets: tuple[str, ...] = ()  # NAME or NAME=UNIT
     features: tuple[str, ...] = ()  # ("raw",): none
@@ -57,7 +58,15 @@ def starter_card(model: str, assets: Mapping[str, AssetConfig], wishes: Wishes) 
             for name in _needed(task, "regress", tuple(targets), "a target (--target life=cycles)")
         ),
         description=f"Starter model for {model}",
+        derive=_formulas(wishes.derived),
     )
+
+
+def _formulas(texts: tuple[str, ...]) -> dict[str, str | Derived]:
+    """name -> formula, of NAME=FORMULA. Raises ConfigError for a text that is none, or a name that repeats."""
+    if wrong := [text for text in texts if "=" not in text]:
+        raise ConfigError(f"--derive {wrong[0]!r}: expected NAME=FORMULA, such as 'power_W=torque_Nm * speed_rpm'")
+    return {name.strip(): formula.strip() for name, formula in _named(texts).items()}
 
 
 def _channels(model: str, assets: Mapping[str, AssetConfig]) -> list[str]:

@@ -7,6 +7,7 @@ import math
 
 from fedge_models.errors import ModelError
 from fedge_models.graph.card import Card
+from fedge_models.graph.channels import with_formulas
 
 from ..config.schema import AssetConfig
 from ..windows.features import input_count, needs_bearing
@@ -18,6 +19,9 @@ MOST_DECISIONS_HZ = 1000
 def check_fit(name: str, config: AssetConfig, card: Card, input_shape: tuple[int, ...]) -> None:
     """Raise ModelError unless the asset's channels and window give the input that the graph expects."""
     wanted, given = [c.name for c in card.channels], sorted(config.channels)
+    if made := [c for c in given if c in card.derive]:
+        formula = with_formulas(card.derive, made[:1])[0]
+        raise ModelError(f"asset {name}: the model derives {formula} itself; remove asset.{name}.channels.{made[0]}")
     missing = [c for c in wanted if c not in config.channels]
     if missing or len(wanted) != len(given):
         raise ModelError(f"asset {name}: the model expects the channels {wanted}, the configuration has {given}")

@@ -96,7 +96,7 @@ class Preparation:
         """
         absent = None
         if gaps and windows.dtype.kind == "f":
-            absent, windows = _absent(windows), bridge(windows)
+            absent, windows = without_value(windows), bridge(windows)
         if self._derived is None:
             return self._made(windows, shaft_hz)
         rows, numbers, wrong = self._derived(windows, absent)
@@ -161,7 +161,7 @@ def _bounded(x: Array) -> Array:
     return x if math.isfinite(np.add.reduce(x, axis=None)) else np.nan_to_num(x, posinf=LARGEST, neginf=-LARGEST)
 
 
-def _absent(windows: Array) -> NDArray[np.bool_] | None:
+def without_value(windows: Array) -> NDArray[np.bool_] | None:
     """Which channels (..., channels) have no value at all; None: all have one."""
     found: NDArray[np.bool_] = np.isnan(windows[..., 0])
     if not np.count_nonzero(found):

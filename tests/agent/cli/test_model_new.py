@@ -92,6 +92,26 @@ def test_everything_may_come_from_options(tmp_path: Path) -> None:
     assert (model.card.features, model.graph.input_shape) == ((), (2, 1))
 
 
+def test_derived_channels_may_come_from_options(tmp_path: Path) -> None:
+    words = ("--channel", "a=A", "--channel", "b", "--features", "mean,std", "--length", 20, "--rate-hz", 1)
+    model = new(
+        tmp_path, *words, "--derive", "p = a * b", "--derive", "same=(a == b)", "--derive", "swing=max(a)-min(a)"
+    )
+    assert model.card.derive == {"p": "a * b", "same": "(a == b)", "swing": "max(a)-min(a)"}
+    assert model.graph.input_shape == (9,)
+    done = run("model", "show", tmp_path / "m.onnx")
+    assert "p = a * b\n" in done.output and "swing = max(a)-min(a) (one number a window)\n" in done.output
+
+
+@pytest.mark.parametrize(
+    ("formula", "message"),
+    [("p", "--derive 'p': expected NAME=FORMULA"), ("p=c*2", "derive.p: position 1: there is no channel 'c'")],
+)
+def test_a_formula_that_is_none_makes_no_model(formula: str, message: str, tmp_path: Path) -> None:
+    done = run("model", "new", "m", "--out", tmp_path / "m.onnx", "--channel", "a", "--derive", formula)
+    assert done.exit_code == 1 and message in done.output and not (tmp_path / "m.onnx").exists()
+
+
 def test_a_card_from_a_file_goes_before_everything_else(tmp_path: Path) -> None:
     (tmp_path / "card.toml").write_text(
         'task = "classify"\nchannels = [{ name = "camera" }]\nwindow = { rate_hz = 1, length = 1, hop = 1 }\n'
