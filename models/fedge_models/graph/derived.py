@@ -45,21 +45,28 @@ class DerivedChannels:
         rows[..., :measured, :] = windows if measured == windows.shape[-2] else windows[..., self._measured, :]
         out = [None if i is None else self._view(rows, numbers, i) for i in self._places]
         self._program(windows, out, absent)
-        self.undefined, wrong = (), None
-        total = np.add.reduce(rows[..., measured:, :], None, np.float64) + np.add.reduce(numbers, None, np.float64)
-        if not math.isfinite(total):
-            wrong = self._wrong(rows, numbers)
-        return rows, numbers, wrong
+        self.undefined = ()
+        if self._may_be_wrong(rows, numbers):
+            return rows, numbers, self._wrong(rows, numbers)
+        return rows, numbers, None
+
+    def _may_be_wrong(self, rows: Array, numbers: Array) -> bool:
+        """Whether a derived value is not finite, or the values are so large that their sum is not."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            total = float(np.add.reduce(rows[..., len(self._measured) :, :], None))
+            return not math.isfinite(total + float(np.add.reduce(numbers, None)) if self._numbers else total)
 
     def _view(self, rows: Array, numbers: Array, i: int) -> Array:
         return rows[..., i, :] if i < self._rows else numbers[..., i - self._rows, None]
 
-    def _wrong(self, rows: Array, numbers: Array) -> NDArray[np.bool_]:
-        """Find the windows (...) with a value that is not finite, and make them zero."""
+    def _wrong(self, rows: Array, numbers: Array) -> NDArray[np.bool_] | None:
+        """Find the windows (...) with a value that is not finite, and make them zero; None: there is none."""
         first = len(self._measured)
         found = np.concatenate([~np.isfinite(rows[..., first:, :]).all(axis=-1), ~np.isfinite(numbers)], axis=-1)
         at = np.logical_or.reduce(found.reshape(-1, found.shape[-1]), axis=0)
         self.undefined = tuple(name for name, bad in zip(self._names[first:], at, strict=True) if bad)
+        if not at.any():
+            return None
         wrong: NDArray[np.bool_] = np.logical_or.reduce(found, axis=-1)
         rows[wrong] = 0
         numbers[wrong] = 0

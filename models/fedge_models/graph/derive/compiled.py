@@ -117,7 +117,7 @@ class _Compiler:
             for value in args:
                 self._careful(value)
         scratch = operation.scratch
-        if operation.careful is not None and any(a.reach == UNSURE for a in args):
+        if operation.careful is not None and any(a.reach == UNSURE for a in args[operation.loses]):
             do, scratch = operation.careful, True
         kind = NUMBERS if window else SAMPLES
         extra = [self._take(NUMBER_FLAGS if window else SAMPLE_FLAGS)] if operation.flags else []

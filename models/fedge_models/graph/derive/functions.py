@@ -38,7 +38,8 @@ class Operation(NamedTuple):
     do: Callable[..., Any]  # (*arguments, [flags], [scratch], out)
     reach: Callable[[Sequence[float]], float] = lambda _: UNSURE
     absorbs: bool = False  # an infinite argument may give a finite result
-    careful: Callable[..., Any] | None = None  # instead of `do` where an argument may be NaN; has a scratch
+    careful: Callable[..., Any] | None = None  # instead of `do` where one of these arguments may be NaN; has a scratch
+    loses: slice = slice(None)  # the arguments whose NaN `do` would lose
     scratch: bool = False  # `do` has one too
     flags: bool = False
     alias: bool = True  # `out` may be an argument
@@ -171,7 +172,7 @@ OPERATIONS: dict[str, Operation] = {
     "cos": Operation(np.cos, _one),
     "min": Operation(_lesser, _same_reach, absorbs=True),
     "max": Operation(_greater, _same_reach, absorbs=True),
-    "where": Operation(_where, _same_reach, careful=_careful_where, flags=True, alias=False),
+    "where": Operation(_where, _same_reach, careful=_careful_where, loses=slice(1), flags=True, alias=False),
     "diff": Operation(_diff, _sum_reach, alias=False, least=2),
     "mean": Operation(_mean, lambda r: r[0] + 7, window=True),
     "rms": Operation(_rms, absorbs=True, scratch=True, window=True),
