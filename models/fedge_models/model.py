@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .errors import ModelError
 from .graph.card import Card
+from .graph.derived import DerivedChannels
 from .graph.intake import read_model, with_weights
 from .graph.rows import laid_out
 from .graph.serve_check import check_served
@@ -25,6 +27,7 @@ from .system import files
 from .training import evaluation, objective, standardise
 from .training.config import TrainingConfig
 from .training.loop import FitReport, fit
+from .training.outliers import finite_rows
 from .training.scores import probabilities, scores, sigmoids
 from .training.standardise import Scale
 
@@ -74,6 +77,24 @@ class Model:
     def card(self) -> Card:
         """The model card: task, channels, window, labels or targets."""
         return self.graph.card
+
+    def derived(self, x: ArrayLike) -> Array:
+        """Return rows (n, *input_shape) of what was measured, x (n, channels, length) or (n, channels).
+
+        A window with a value that is not finite, measured or derived, is NaN throughout; training leaves it out. Raises
+        ModelError when the card names features, which are the agent's part, and ValueError for another shape.
+        """
+        card = self.card
+        if card.features:
+            raise ModelError(f"{self._where}: names features; fedge_agent.windows.features.Preparation computes them")
+        shape = (len(card.channels), card.window.length)
+        windows = laid_out(np.asarray(x, np.float32), shape)
+        if windows.shape[1:] != shape:
+            raise ValueError(f"x has windows of shape {windows.shape[1:]}, the card's channels give {shape}")
+        known = finite_rows(windows)
+        rows, _, wrong = DerivedChannels(card)(np.where(known[:, None, None], windows, 0), None)
+        rows[~known if wrong is None else ~known | wrong] = np.nan
+        return laid_out(rows, self.graph.input_shape)
 
     def fit_scale(self, x: ArrayLike, y: ArrayLike | None = None) -> Scale:
         """Fit the standardisation to rows x (n, *input_shape); windows labelled as anomalies are left out."""

@@ -135,3 +135,22 @@ def test_features_need_their_number() -> None:
     with pytest.raises(ModelError, match="how many values"):
         starter(card)
     assert isinstance(starter(card, 4), Model)
+
+
+def test_rows_with_derived_channels_come_of_what_was_measured() -> None:
+    channels = (fedge_models.Channel("a"), fedge_models.Channel("b", input=False))
+    derive = {"ratio": "a / b", "sign": "where(b > 0, 1, -1)"}
+    window = fedge_models.WindowSpec(1, 1, 1)
+    card = fedge_models.Card("classify", channels, window, labels=("low", "high"), derive=derive)
+    model = fedge_models.starter(card)
+    x = np.array([[1, 2], [3, 0], [np.nan, 1], [1, -4], [np.inf, 1]], np.float32)
+    rows = model.derived(x)
+    assert rows.shape == (5, 3, 1)
+    assert np.isnan(rows[[1, 2, 4]]).all() and rows[[0, 3], :, 0].tolist() == [[1, 0.5, 1], [1, -0.25, -1]]
+    report = model.train(rows, [0, 0, 1, 1, 1])
+    assert report.dropped == 3
+    with pytest.raises(ValueError, match=r"windows of shape \(3,\)"):
+        model.derived(np.zeros((2, 3)))
+    with_features = fedge_models.Card("anomaly", channels, window, ("mean",), derive=derive)
+    with pytest.raises(ModelError, match="names features"):
+        fedge_models.starter(with_features, 3).derived(x)

@@ -141,11 +141,13 @@ def _npz(path: Path, card: Card, shape: tuple[int, ...]) -> Dataset:
     if several is not None:
         y = np.where(y < 0, np.nan, y.astype(np.float32))
     y = y if y.dtype.kind == "f" else y.astype(np.int64)
-    return (
-        _prepared(path, card, x, y, test)
-        if card.derive and windows and x.shape[1:] != shape
-        else Dataset(x, y, test, 0)
-    )
+    if not (card.derive and windows and x.shape[1:] != shape):
+        return Dataset(x, y, test, 0)
+    x[~(np.abs(x) <= LARGEST)] = np.nan
+    good = np.isnan(x).mean(axis=(1, 2)) <= MAX_MISSING
+    if not good.any():
+        raise DataError(f"{path}: none of {len(good)} windows in 'x' has enough values")
+    return _prepared(path, card, x[good], y[good], test[good])._replace(left_out=int((~good).sum()))
 
 
 def _arrays(path: Path) -> dict[str, NDArray[Any]]:

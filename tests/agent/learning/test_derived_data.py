@@ -54,6 +54,17 @@ def test_an_archive_holds_the_input_or_the_measured_windows(tmp_path: Path) -> N
     assert (one.x == other.x).all() and one.x.shape == (40, 3, 1)
 
 
+def test_measured_windows_of_an_archive_may_have_gaps(tmp_path: Path) -> None:
+    windows = np.random.default_rng(0).normal(5, 1, (40, 2, 1)).astype(np.float32)
+    windows[0, 1], windows[1, 0], windows[2, 1] = np.nan, np.inf, 0
+    np.savez(tmp_path / "d.npz", x=windows, y=np.arange(40) % 2)
+    found = dataset.load(tmp_path / "d.npz", CARD, (3, 1))
+    assert (len(found.x), found.left_out, found.undefined) == (37, 2, 1) and found.y[0] == 1
+    np.savez(tmp_path / "d.npz", x=np.full((4, 2, 1), np.nan), y=np.zeros(4))
+    with pytest.raises(DataError, match="none of 4 windows in 'x' has enough values"):
+        dataset.load(tmp_path / "d.npz", CARD, (3, 1))
+
+
 def test_features_and_numbers_are_one_vector(tmp_path: Path) -> None:
     derive: dict[str, str | Derived] = {"power": "torque * speed", "swing": "max(torque) - min(torque)"}
     card = Card("classify", CHANNELS, WindowSpec(1, 10, 5), ("mean", "std"), ("ok", "worn"), derive=derive)

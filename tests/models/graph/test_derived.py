@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import json
+from hashlib import sha256
 from typing import Any
 
 import msgspec
@@ -21,7 +23,11 @@ from fedge_models.graph.card import (
     encode_card,
 )
 from fedge_models.graph.derived import DerivedChannels
+from fedge_models.graph.intake.inputs import join_inputs
 from fedge_models.training import outliers, standardise
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx.reference import ReferenceEvaluator
 from support.paths import ROOT
 
 CHANNELS = (Channel("torque"), Channel("speed", input=False), Channel("temp"))
@@ -184,3 +190,57 @@ def test_the_cards_of_the_docs_are_right(page: str) -> None:
     assert len(cards) >= (4 if "derived" in page else 1)
     for found in cards:
         assert len(decode_card(encode_card(found)).input_channels) > 0
+
+
+def test_sites_with_other_formulas_have_another_model() -> None:
+    """A release names the file's digest: a gateway takes none of another file."""
+    made = [starter(card(derive={"p": formula})).to_bytes() for formula in ("speed * 2", "speed * 2.0", "speed * 2")]
+    assert made[0] == made[2] and sha256(made[0]).digest() != sha256(made[1]).digest()
+
+
+def test_several_inputs_take_derived_channels_by_name() -> None:
+    from onnx import TensorProto, helper
+
+    made = card(
+        derive={"power": "torque * speed"}, inputs=(InputSpec("x", ("torque", "temp")), InputSpec("p", ("power",)))
+    )
+    given = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["n", c, 4]) for n, c in (("x", 2), ("p", 1))]
+    node = helper.make_node("Concat", ["p", "x"], ["y"], axis=1)
+    out = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 3, 4])
+    model = helper.make_model(helper.make_graph([node], "g", given, [out]), opset_imports=[helper.make_opsetid("", 17)])
+    changed = join_inputs(model, made, "file")
+    assert changed
+    x = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+    found = ReferenceEvaluator(model).run(None, {model.graph.input[0].name: x})[0]
+    assert (found == x[:, [2, 0, 1]]).all()
+
+
+texts = st.text(max_size=30)
+numbers = st.none() | st.floats()
+derived = st.builds(
+    dict, formula=st.sampled_from(["torque", "speed*2", "max(temp)", "p/q", "where(torque,q,1)"]) | texts,
+    centre=numbers, scale=numbers, condition=numbers, input=st.booleans(),
+)  # fmt: skip
+
+
+@given(
+    derive=st.dictionaries(
+        st.sampled_from(["p", "q", "torque", ""]) | texts, derived | derived.map(lambda d: d["formula"])
+    ),
+    length=st.integers(1, 8),
+    features=st.sampled_from([(), ("mean",), ("mean", "std")]),
+    hidden=st.booleans(),
+)
+@settings(max_examples=300, deadline=None)
+def test_any_card_is_taken_whole_or_a_model_error(derive: Any, length: int, features: Any, hidden: bool) -> None:
+    plain = json.loads(encode_card(Card("anomaly", CHANNELS, WindowSpec(1, length, 1), features)))
+    plain["channels"][1]["input"] = not hidden
+    text = json.dumps({**plain, "derive": derive})
+    try:
+        made = decode_card(text)
+    except ModelError:
+        return
+    x = np.random.default_rng(0).normal(size=(3, 3, length)).astype(np.float32)
+    rows, numbers_, _ = DerivedChannels(made)(x, None)
+    assert rows.shape[1] + numbers_.shape[1] == len(made.input_channels) and np.isfinite(rows).all()
+    assert [c.name for c in decode_card(encode_card(made)).input_channels] == [c.name for c in made.input_channels]
