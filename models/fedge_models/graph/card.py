@@ -13,6 +13,7 @@ configuration.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
@@ -177,7 +178,7 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     description: str = ""
     bearing: Bearing | None = None  # for features of its defects, where all sites have the same bearing
     image: ImageSpec | None = None  # the only channel is a picture, and each one is scored; the window is 1 long
-    derive: dict[str, str | Derived] = {}  # channels that formulas over the others give (`derive/`)
+    derive: Mapping[str, str | Derived] = {}  # channels that formulas over the others give (`derive/`)
     label_limits: dict[str, Probability] = {}  # multilabel: probability above which a label holds; default 0.5
 
     @property

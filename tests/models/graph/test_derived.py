@@ -217,7 +217,7 @@ def test_several_inputs_take_derived_channels_by_name() -> None:
 
 texts = st.text(max_size=30)
 numbers = st.none() | st.floats()
-derived = st.builds(
+derived: st.SearchStrategy[dict[str, Any]] = st.builds(
     dict, formula=st.sampled_from(["torque", "speed*2", "max(temp)", "p/q", "where(torque,q,1)"]) | texts,
     centre=numbers, scale=numbers, condition=numbers, input=st.booleans(),
 )  # fmt: skip
