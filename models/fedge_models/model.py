@@ -20,7 +20,7 @@ from .graph.derived import DerivedChannels
 from .graph.intake import read_model, with_weights
 from .graph.rows import laid_out
 from .graph.serve_check import check_served
-from .graph.starter import make_starter
+from .graph.starter import Kind, make_starter
 from .graph.trainable import TrainableGraph
 from .ops.operator import Array
 from .system import files
@@ -45,12 +45,12 @@ def load(path: str | Path, card: Card | str | Path | None = None, trainable: str
     return model
 
 
-def starter(card: Card, inputs: int | None = None, seed: int = 0) -> Model:
+def starter(card: Card, inputs: int | None = None, seed: int = 0, kind: Kind = "auto") -> Model:
     """Make a small untrained model for a card; `inputs`: how many values its features give, where it names any.
 
-    Raises ModelError when there is none for such a card.
+    kind: "dense" or "table" instead of the one for such inputs. Raises ModelError when there is none for such a card.
     """
-    return Model(make_starter(card, inputs, seed).SerializeToString())
+    return Model(make_starter(card, inputs, seed, kind).SerializeToString())
 
 
 class Model:

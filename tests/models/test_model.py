@@ -14,6 +14,7 @@ from fedge_agent.learning.limits import Limit
 from fedge_agent.learning.serving import Serving, Session
 from fedge_models import Card, Channel, Model, Target, TrainingConfig, WindowSpec, load, starter
 from fedge_models.errors import ModelError
+from fedge_models.graph.starter import Kind
 
 CHANNELS = (Channel("a", "A"), Channel("b"))
 RNG = np.random.default_rng(0)
@@ -26,6 +27,7 @@ LIFE = Card(
     WindowSpec(1, 30, 10),
     targets=(Target("life", "h", 0, 100, alarm_below=20), Target("wear", "mm", 0, 9, alarm_above=8)),
 )
+KINDS: tuple[Kind, ...] = ("dense", "table")
 CARDS = {"table": TABLE, "waves": WAVES, "anomaly": NORMAL, "regress": LIFE}
 
 
@@ -128,6 +130,34 @@ def test_a_card_may_come_with_the_call_or_from_a_file(tmp_path: Path) -> None:
     assert load(str(bare), tmp_path / "card.toml").card.labels == ("new", "old")
     assert load(bare, str(tmp_path / "card.toml"), trainable="dense1.*").card.trainable == "dense1.*"
     assert load(bare, TABLE).card == TABLE
+
+
+def test_a_table_gets_trained_ramps_unless_another_kind_is_asked_for() -> None:
+    assert "ramp.centre" in _tensors(starter(TABLE)) and "ramp.slope" in _tensors(starter(TABLE))
+    assert "ramp.centre" not in _tensors(starter(TABLE, kind="dense"))
+    assert "ramp.centre" not in _tensors(starter(WAVES))
+    assert "ramp.centre" in _tensors(starter(WAVES, kind="table"))
+    assert "ramp.centre" in _tensors(starter(LIFE, kind="table"))
+    for kind in KINDS:
+        with pytest.raises(ModelError, match=f"kind '{kind}' is for channels.*anomaly; use auto"):
+            starter(NORMAL, kind=kind)
+
+
+def test_ramps_find_limits_of_single_columns_that_a_dense_net_smears() -> None:
+    """Limits of four of eight columns, as the tables of plants have them."""
+    card = Card("classify", tuple(Channel(f"c{i}") for i in range(8)), WindowSpec(1, 1, 1), labels=("ok", "worn"))
+    x = RNG.normal(0, 1, (4000, 8)).astype(np.float32)
+    y = (((x[:, 0] > 1) & (x[:, 1] < -0.8)) | (x[:, 2] > 2.2) | (np.abs(x[:, 3]) > 2.5)).astype(int)
+    found = {}
+    for kind in KINDS:
+        model = starter(card, kind=kind)
+        model.train(x[:2000, :, None], y[:2000], TrainingConfig(epochs=20, learning_rate=0.01))
+        found[kind] = model.evaluate(x[2000:, :, None], y[2000:])["macro_f1"]
+    assert found["table"] > max(0.93, found["dense"] + 0.05), found
+
+
+def _tensors(model: Model) -> list[str]:
+    return [t.name for t in model.graph.layout]
 
 
 def test_features_need_their_number() -> None:

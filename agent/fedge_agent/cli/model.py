@@ -13,6 +13,7 @@ import click
 import msgspec
 from fedge_models.errors import ConfigError, ModelError
 from fedge_models.graph.card import Task, decode_card
+from fedge_models.graph.starter import Kind
 from fedge_models.system import malloc
 from fedge_models.training.config import TrainingConfig, bounds, check, choices
 
@@ -97,9 +98,23 @@ def model_group() -> None:
 @click.option("--rate-hz", type=click.FloatRange(0, min_open=True), help="Samples a second.")
 @click.option("--length", type=click.IntRange(1), help="Samples in a window.")
 @click.option("--hop", type=click.IntRange(1), help="Samples from one window to the next.")
+@click.option(
+    "--kind",
+    type=click.Choice(get_args(Kind)),
+    default="auto",
+    show_default=True,
+    help="With labels or targets: dense layers, or a net for tables; auto: table for windows of one sample.",
+)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 def new(
-    name: str, out: Path, config_path: Path | None, card: Path | None, features: str | None, seed: int, **wishes: Any
+    name: str,
+    out: Path,
+    config_path: Path | None,
+    card: Path | None,
+    features: str | None,
+    kind: Kind,
+    seed: int,
+    **wishes: Any,
 ) -> None:
     """Write a starter model for a federation.
 
@@ -120,7 +135,7 @@ def new(
     wanted = Wishes(**wishes, features=tuple(f for f in (features or "").split(",") if f))
     made = read_card_file(card) if card is not None else starter_card(name, assets, wanted)
     decode_card(encode_card(made), name)
-    model = starter(made, input_count(made) if made.features else None, seed)
+    model = starter(made, input_count(made) if made.features else None, seed, kind)
     for asset, config in assets.items():
         if config.model == name:
             check_fit(asset, config, made, model.graph.input_shape)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from ..errors import ModelError
 from . import zoo
@@ -13,27 +13,43 @@ from .card import Card
 if TYPE_CHECKING:
     import onnx
 
+Kind = Literal["auto", "dense", "table"]
 WIDEST = 64  # units of an autoencoder's first hidden layer
 SHORTEST_CONVOLVED = 24  # samples of a raw window; shorter ones get dense layers
 
 
-def make_starter(card: Card, inputs: int | None = None, seed: int = 0) -> onnx.ModelProto:
+def make_starter(card: Card, inputs: int | None = None, seed: int = 0, kind: Kind = "auto") -> onnx.ModelProto:
     """Make a small untrained model for a card.
 
-    inputs: length of the feature vector, where the card names features. With features the model is dense (an
-    autoencoder for anomaly); on pictures and raw windows it is convolutional, and an anomaly model of raw windows is a
-    dense autoencoder. Raises ModelError when the card cannot have such a model.
+    inputs: length of the feature vector, where the card names features. kind "auto": with features the model is dense
+    (an autoencoder for anomaly); on pictures and raw windows it is convolutional, and an anomaly model of raw windows
+    is a dense autoencoder; for a table, whose windows are one sample, it is a net over trained ramps (`zoo.table`).
+    Raises ModelError when the card cannot have such a model.
     """
     if card.features and inputs is None:
         raise ModelError("card: names features; say how many values they give (inputs)")
+    if kind != "auto" and (card.image is not None or card.task == "anomaly"):
+        what = "a picture" if card.image is not None else "task anomaly"
+        raise ModelError(
+            f"card: kind {kind!r} is for channels and a task with labels or targets, and this is {what}; use auto"
+        )
     if card.image is not None:
         return _picture_model(card, seed)
     shape = [inputs] if card.features and inputs else [len(card.input_channels), card.window.length]
     if card.task == "anomaly":
         return _autoencoder(card, shape, seed)
-    if not card.features and card.window.length >= SHORTEST_CONVOLVED:
+    chosen = _kind(card) if kind == "auto" else kind
+    if chosen == "convolutional":
         return zoo.cnn1d(card, seed=seed)
-    return zoo.mlp(card, shape if len(shape) > 1 else shape[0], seed=seed)
+    make = zoo.table if chosen == "table" else zoo.mlp
+    return make(card, shape if len(shape) > 1 else shape[0], seed=seed)
+
+
+def _kind(card: Card) -> str:
+    """The kind that measured best for such inputs."""
+    if card.window.length == 1:
+        return "table"
+    return "convolutional" if not card.features and card.window.length >= SHORTEST_CONVOLVED else "dense"
 
 
 def _picture_model(card: Card, seed: int) -> onnx.ModelProto:

@@ -9,14 +9,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .card import Card, write_card
 
 if TYPE_CHECKING:
     import onnx
+
+RAMP_STEEPNESS = 2.0  # times that at which a ramp's ends meet those of its neighbours
 
 
 class _Builder:
@@ -56,6 +60,20 @@ class _Builder:
         if relu:
             self.node("Relu")
 
+    def ramps(self, inputs: int, count: int) -> int:
+        """Turn each of (batch, inputs) into `count` ramps; return how many values that gives.
+
+        A ramp rises from 0 to 1 around a centre. Centres begin at the quantiles of the normal distribution, for inputs
+        are standardised, and each ramp reaches over half the way to its neighbours. Centres and slopes are trained.
+        """
+        centres, widths = _normal_bins(count)
+        self.node("Unsqueeze", self.integers("ramp.axis", [2]))
+        self.node("Sub", self.parameter("ramp.centre", np.tile(centres, (inputs, 1))))
+        self.node("Mul", self.parameter("ramp.slope", np.tile(RAMP_STEEPNESS / widths, (inputs, 1))))
+        self.node("HardSigmoid", alpha=1.0, beta=0.5)
+        self.node("Flatten")
+        return inputs * count
+
     def conv(self, name: str, inputs: int, outputs: int, kernel: Sequence[int], **attributes: Any) -> None:
         """Conv and Relu, He-initialised."""
         scale = (2 / (inputs * math.prod(kernel))) ** 0.5
@@ -74,6 +92,13 @@ class _Builder:
         return model
 
 
+def _normal_bins(count: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Centres and widths (count,) of bins between quantiles of the standard normal distribution."""
+    quantile = NormalDist().inv_cdf
+    edges = np.array([quantile((i + 0.5) / (count + 1)) for i in range(count + 1)])
+    return (edges[1:] + edges[:-1]) / 2, np.diff(edges)
+
+
 def _outputs(card: Card) -> int:
     """How many outputs: one per label or target."""
     return len(card.labels) or len(card.targets) or 1
@@ -88,6 +113,25 @@ def mlp(card: Card, inputs: int | Sequence[int], hidden: Sequence[int] = (64, 32
     sizes, build = [math.prod(shape), *hidden, _outputs(card)], _Builder(seed)
     if len(shape) > 1:
         build.node("Flatten")
+    for i, (before, after) in enumerate(pairwise(sizes)):
+        build.dense(f"dense{i}", before, after, relu=i < len(hidden))
+    return build.model(card, shape, [sizes[-1]])
+
+
+def table(
+    card: Card, inputs: int | Sequence[int], hidden: Sequence[int] = (32, 16), ramps: int = 16, seed: int = 0
+) -> onnx.ModelProto:
+    """Make dense layers over trained ramps of each input: a net for tables, where limits of single columns decide.
+
+    Each input becomes `ramps` values between 0 and 1 whose places and slopes are trained (a piecewise linear encoding:
+    Gorishniy et al. 2022, there with fixed bins). A limit is then one weight, as it is one split for a tree.
+    The input is as that of `mlp`.
+    """
+    shape = [inputs] if isinstance(inputs, int) else [*inputs]
+    build = _Builder(seed)
+    if len(shape) > 1:
+        build.node("Flatten")
+    sizes = [build.ramps(math.prod(shape), ramps), *hidden, _outputs(card)]
     for i, (before, after) in enumerate(pairwise(sizes)):
         build.dense(f"dense{i}", before, after, relu=i < len(hidden))
     return build.model(card, shape, [sizes[-1]])

@@ -112,6 +112,15 @@ def test_a_formula_that_is_none_makes_no_model(formula: str, message: str, tmp_p
     assert done.exit_code == 1 and message in done.output and not (tmp_path / "m.onnx").exists()
 
 
+@pytest.mark.parametrize(("kind", "operator"), [("auto", True), ("table", True), ("dense", False)])
+def test_a_table_of_rows_has_a_net_of_its_own(kind: str, operator: bool, tmp_path: Path) -> None:
+    words = ("--channel", "a", "--channel", "b", "--label", "ok", "--label", "worn", "--length", 1, "--hop", 1)
+    model = new(tmp_path, *words, "--kind", kind)
+    assert ("HardSigmoid" in model.graph.operators) == operator
+    show = run("model", "show", tmp_path / "m.onnx")
+    assert show.exit_code == 0 and ("HardSigmoid" in show.output) == operator
+
+
 def test_a_card_from_a_file_goes_before_everything_else(tmp_path: Path) -> None:
     (tmp_path / "card.toml").write_text(
         'task = "classify"\nchannels = [{ name = "camera" }]\nwindow = { rate_hz = 1, length = 1, hop = 1 }\n'
@@ -135,6 +144,7 @@ def test_the_example_configuration_gives_a_model(tmp_path: Path) -> None:
         ((PUMP,), ("--task", "regress"), "task regress needs a target (--target"),
         ((PUMP,), ("--features", "mena"), "feature 'mena' is not known; expected one of"),
         ((PUMP,), ("--task", "nonsense"), "'nonsense' is not one of 'classify', 'multilabel', 'anomaly', 'regress'"),
+        ((PUMP,), ("--kind", "table"), "kind 'table' is for channels and a task with labels or targets, and"),
         ((PUMP,), ("--channel", "a", "--channel", "a"), "expected each name once, got a, a"),
         (
             (PUMP + "window.length = 20\n",),

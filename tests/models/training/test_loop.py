@@ -30,11 +30,13 @@ ANOMALY = Card("anomaly", (Channel("a"),), WindowSpec(10, 24, 8), ("mean",))
     ("model", "shape"),
     [
         (zoo.mlp(RAW, 10), (10,)),
+        (zoo.table(RAW, 10, (6, 4), 3), (10,)),
+        (zoo.table(RAW, (5, 1), (6,), 4), (5, 1)),
         (zoo.autoencoder(ANOMALY, 10, (6, 3)), (10,)),
         (zoo.cnn1d(RAW, (4, 6), (5, 3)), (2, 24)),
         (zoo.cnn2d(RAW, (2, 13, 8), (4, 9)), (2, 13, 8)),
     ],
-    ids=["mlp", "autoencoder", "cnn1d", "cnn2d"],
+    ids=["mlp", "table", "table of rows", "autoencoder", "cnn1d", "cnn2d"],
 )
 def test_zoo_graphs(model: onnx.ModelProto, shape: tuple[int, ...]) -> None:
     onnx.checker.check_model(model, full_check=True)
