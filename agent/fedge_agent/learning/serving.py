@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from fedge_models.errors import ModelError, first_line
 from fedge_models.graph.card import NONE, SEPARATOR, Card, Target
+from fedge_models.graph.channels import channel_labels
 from fedge_models.training import objective
 from fedge_models.training.standardise import Scale
 
@@ -62,7 +63,8 @@ class Serving:
         self.limits, self._default = limits, limit
         self.past: Mapping[str, Sequence[tuple[int, Mapping[str, float]]]] = {}
         self._margins = margins
-        self._channels, self._errors = card.input_channels, ChannelErrors(card, session.input.shape)
+        self._channels = channel_labels(card.channels, card.derive)
+        self._errors = ChannelErrors(card, session.input.shape)
         self._normal, self._probabilities = card.normal_index, probabilities
         self._decide = {
             "anomaly": self._anomaly,
@@ -105,7 +107,7 @@ class Serving:
         if usual is None:
             return ""
         errors = self._errors(difference.reshape(1, *self.session.input.shape))[0] / usual
-        return self._channels[int(errors.argmax())].name
+        return self._channels[int(errors.argmax())]
 
     def _class(self, _: Array, y: Array, __: Limit) -> Scored:
         logits = y.tolist()

@@ -99,6 +99,13 @@ def input_channels(channels: Sequence[Channel], derive: Derive) -> tuple[Channel
     return (*taken, *(_channel(name, derive[name]) for name in names))
 
 
+def channel_labels(channels: Sequence[Channel], derive: Derive) -> tuple[str, ...]:
+    """The input's channels for people: a derived one with those that it is computed of, which a person can look at."""
+    order = [c.name for c in channels]
+    of = {f.name: ", ".join(sorted(f.measured, key=order.index)) for f in formulas(channels, derive)}
+    return tuple(f"{c.name} of {of[c.name]}" if c.name in of else c.name for c in input_channels(channels, derive))
+
+
 def _channel(name: str, given: str | Derived) -> Channel:
     return Channel(name) if isinstance(given, str) else given.channel(name)
 

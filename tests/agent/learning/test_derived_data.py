@@ -10,12 +10,16 @@ import pytest
 from click.testing import CliRunner
 from fedge_agent.cli.main import main
 from fedge_agent.learning import dataset
+from fedge_agent.learning.limits import ChannelErrors, Limit
+from fedge_agent.learning.serving import Serving, Session
 from fedge_agent.windows.features import Preparation, input_count
 from fedge_models.errors import DataError
 from fedge_models.graph.card import Card, Channel, Derived, WindowSpec
 from fedge_models.model import starter
+from fedge_models.training.standardise import Scale
 
 CHANNELS = (Channel("torque"), Channel("speed", input=False))
+UNSCALED = Scale(np.zeros((), np.float32), np.ones((), np.float32))
 DERIVE: dict[str, str | Derived] = {"power": "torque * speed * 0.1", "ratio": "torque / speed"}
 CARD = Card("classify", CHANNELS, WindowSpec(1, 1, 1), labels=("ok", "worn"), derive=DERIVE)
 
@@ -84,3 +88,23 @@ def test_commands_say_what_is_derived_and_left_out(tmp_path: Path) -> None:
     done = CliRunner().invoke(main, ["train", str(tmp_path / "m.onnx"), "--data", str(data), "--epochs", "2"])
     assert done.exit_code == 0, done.output
     assert "3 windows are left out: the formula ratio = torque / speed gives no number" in done.output
+
+
+@pytest.mark.parametrize("features", [(), ("mean", "std")])
+def test_an_alarm_names_the_derived_channel_with_those_it_is_computed_of(features: tuple[str, ...]) -> None:
+    channels = (Channel("torque"), Channel("speed"), Channel("temp"))
+    derive: dict[str, str | Derived] = {"swing": "max(temp) - min(temp)", "power": "speed * torque"}
+    card = Card("anomaly", channels, WindowSpec(1, 8, 8), features, derive=derive)
+    model = starter(card, input_count(card) if features else None)
+    serving = Serving(Session(model.to_bytes(), {}), card, 0, UNSCALED, Limit(0.0, np.ones(5, np.float32)))
+    errors = ChannelErrors(card, model.graph.input_shape)
+    windows = np.random.default_rng(0).normal(0, 0.1, (1, 3, 8)).astype(np.float32)
+    x = Preparation(card)(windows)
+    model.scale = UNSCALED
+    difference = model.predict(x) - np.clip(x, -8, 8)
+    found = serving.decide(x[0], Limit(0.0, np.ones(5, np.float32)))
+    assert errors(difference)[0].mean() == pytest.approx(found.score, rel=1e-4)
+    for index, name in enumerate(("torque", "speed", "temp", "power of torque, speed", "swing of temp")):
+        usual = np.full(5, 1e9, np.float32)
+        usual[index] = 1e-9
+        assert serving.decide(x[0], Limit(0.0, usual)).channel == name
