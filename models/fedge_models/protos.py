@@ -99,3 +99,20 @@ def value_info(name: str, dims: tuple[str | int, ...] | None) -> onnx.ValueInfoP
     for dim in dims or ():
         made.type.tensor_type.shape.dim.add(**{"dim_param" if isinstance(dim, str) else "dim_value": dim})
     return made
+
+
+def as_initializer(tensor: bytes) -> bytes:
+    """A serialised tensor as what follows a serialised model: parsers merge the two into one model.
+
+    Fields: ModelProto.graph is 7, GraphProto.initializer is 5, both of wire type 2.
+    """
+    inner = b"\x2a" + _varint(len(tensor)) + tensor
+    return b"\x3a" + _varint(len(inner)) + inner
+
+
+def _varint(number: int) -> bytes:
+    made = bytearray()
+    while number > 0x7F:
+        made.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*made, number])

@@ -127,3 +127,12 @@ for t in threads: t.join()
 assert len(seen) == 8 and len(set(seen)) == 1, seen
 """
     subprocess.run([sys.executable, "-W", "error", "-c", together], check=True)
+
+
+@pytest.mark.parametrize("size", [1, 31, 5000, 70_000])
+def test_initializer_that_follows_a_model_is_one_of_it(size: int) -> None:
+    model = zoo.mlp(Card("classify", (Channel("a"),), WindowSpec(1.0, 1, 1), ("mean",), ("x", "y")), 1, (3,))
+    tensor = numpy_helper.from_array(np.arange(size, dtype=np.float32), "more")
+    data = model.SerializeToString() + protos.as_initializer(tensor.SerializeToString())
+    model.graph.initializer.append(tensor)
+    assert onnx.ModelProto.FromString(data) == model

@@ -20,7 +20,7 @@ import numpy as np
 
 from ..errors import ModelError, first_line
 from ..ops.operator import Array
-from ..protos import DOUBLE, FLOAT, FLOAT16, messages, value_info
+from ..protos import DOUBLE, FLOAT, FLOAT16, as_initializer, messages, value_info
 from ..system.malloc import give_back
 from .nodes import alive
 from .onnx_file import tensors
@@ -41,7 +41,7 @@ POSITIONS = ("TopK", "MaxPool")  # that the second output gives
 class Cut(NamedTuple):
     """Where a graph is split: its trunk as a model of its own, and the activations that the tail reads."""
 
-    model: bytes
+    model: bytes | bytearray
     nodes: frozenset[int]  # positions in the graph of the trunk's nodes
     operators: tuple[str, ...]
     parameters: int
@@ -91,18 +91,21 @@ def _leave_integers(graph: onnx.GraphProto, frozen: dict[int, Any], constants: M
 
 def _extract(
     model: onnx.ModelProto, nodes: Mapping[int, Any], given: str, outputs: tuple[str, ...]
-) -> tuple[bytes, int]:
+) -> tuple[bytearray, int]:
     """Return the trunk as an ONNX file for any batch size with the tensors it reads, and how many weights it has."""
     part: onnx.ModelProto = messages().ModelProto(ir_version=model.ir_version)
     part.opset_import.extend(model.opset_import)
     part.graph.name = "trunk"
     part.graph.node.extend(n for i, n in enumerate(model.graph.node) if i in nodes or n.op_type == "Constant")
     read = {name for n in nodes.values() for name in n.input}
-    part.graph.initializer.extend(t for t in model.graph.initializer if t.name in read)
     part.graph.input.extend(v for v in model.graph.input if v.name == given)
     part.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "batch"
     part.graph.output.extend(value_info(name, None) for name in outputs)
-    return part.SerializeToString(), sum(prod(t.dims) for t in part.graph.initializer if len(t.dims))
+    stored = [t for t in model.graph.initializer if t.name in read]
+    made = bytearray(part.SerializeToString())
+    for tensor in stored:  # one after the other, so that the weights are not in memory once more
+        made += as_initializer(tensor.SerializeToString())
+    return made, sum(prod(t.dims) for t in stored if len(t.dims))
 
 
 class Trunk:
@@ -187,7 +190,7 @@ class Trunk:
             try:
                 path.write_bytes(self._parts.model)
             except OSError:
-                source = self._parts.model
+                source = bytes(self._parts.model)
             self._parts = self._parts._replace(model=b"")
             give_back()
             return ort.InferenceSession(source, options, providers=providers)

@@ -41,12 +41,13 @@ def require_plain(path: Path) -> None:
 def read_plain(path: Path, most: int) -> bytes:
     """All bytes of a file, at most so many. Raises OSError."""
     with open_plain(path) as file:
-        data = bytearray()
-        while part := file.read(most + 1 - len(data)):
-            data += part
-            if len(data) > most:
+        parts, count = [], 0
+        while part := file.read(most + 1 - count):
+            parts.append(part)
+            count += len(part)
+            if count > most:
                 raise OSError(errno.EFBIG, f"has more than {most:,} bytes, the most that it may have", str(path))
-        return bytes(data)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def _refuse_others(path: Path, found: os.stat_result) -> None:

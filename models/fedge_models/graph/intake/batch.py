@@ -19,9 +19,10 @@ from ..card import Card
 from ..notes import note
 from ..onnx_file import tensors
 from ..refusals import refuse
+from ..skeleton import Weights, skeleton, weights
 from .places import MismatchError, Place, Places
 from .pruning import prune
-from .runtime import Values, close, dims, run, samples, session, single_input, trace
+from .runtime import Opened, Values, close, dims, samples, single_input, trace
 
 if TYPE_CHECKING:
     import onnx
@@ -39,9 +40,10 @@ def any_batch(model: onnx.ModelProto, card: Card, where: str) -> bool:
     shape = dims(given) if given is not None else ()
     batch = shape[0] if shape and shape[0] else 1
     whole = given is not None and len(shape) > 1 and 0 not in shape[1:]
-    alone = _alone(model, batch, shape[1:], where) if whole else None
+    beside = weights(model) if whole else {}
+    alone = _alone(model, beside, batch, shape[1:], where) if whole else None
     changed = _declare(model)
-    return (alone is not None and _free(model, alone, batch, shape[1:], where)) or changed
+    return (alone is not None and _free(model, beside, alone, batch, shape[1:], where)) or changed
 
 
 def _declare(model: onnx.ModelProto) -> bool:
@@ -56,38 +58,50 @@ def _declare(model: onnx.ModelProto) -> bool:
     return bool(fixed)
 
 
-def _alone(model: onnx.ModelProto, batch: int, shape: tuple[int, ...], where: str) -> Values | None:
-    """What the file as it came gives for two batches of its own size, joined; None when it cannot be run."""
+def _alone(model: onnx.ModelProto, beside: Weights, batch: int, shape: tuple[int, ...], where: str) -> Values | None:
+    """What the file as it came gives for two batches of its own size, joined; None when it cannot be run.
+
+    beside: its large tensors; emptied where an operator wants them to be constant.
+    """
     given = single_input(model)
     assert given is not None
     try:
-        opened = session(model.SerializeToString(), where)
+        opened = _opened(model, beside, where)
+        found = [opened.run({given.name: samples(shape, batch, seed)}) for seed in (0, 1)]
     except ModelError as e:
         if misfit := MISFIT.search(str(e)):
             refuse("broken", where, name=misfit[1], op=misfit[2])
-        return None
-    try:
-        found = [run(opened, {given.name: samples(shape, batch, seed)}, where) for seed in (0, 1)]
-    except ModelError:  # the check of what serves says why
-        return None
+        return None  # the check of what serves says why
     return {n: _joined([a[n] for a in found], batch) for n in found[0]}
 
 
-def _free(model: onnx.ModelProto, expected: Values, batch: int, shape: tuple[int, ...], where: str) -> bool:
+def _opened(model: onnx.ModelProto, beside: Weights, where: str) -> Opened:
+    try:
+        return Opened(skeleton(model, beside), where, beside)
+    except ModelError:
+        if not beside:
+            raise
+        beside.clear()
+        return Opened(skeleton(model, beside), where, beside)
+
+
+def _free(
+    model: onnx.ModelProto, beside: Weights, expected: Values, batch: int, shape: tuple[int, ...], where: str
+) -> bool:
     """Replace what holds the batch inside, if anything does. Return whether it did."""
     given = single_input(model)
     assert given is not None
     both = np.concatenate([samples(shape, batch, seed) for seed in (0, 1)])
-    right = _gives(model, given.name, both, expected, where)
+    light = skeleton(model, beside)
+    right = _gives(light, beside, given.name, both, expected, where)
     traced = _known(model, given.name, both[:batch], where) if not right else None
     if traced is None:
         return False
     choices: list[int] = []
     for _ in range(TRIES):
-        made, tried = _attempt(model, given.name, traced, batch, choices)
-        if made is not None and _gives(made, given.name, both, expected, where):
-            prune(made.graph)
-            model.CopyFrom(made)
+        made, tried = _attempt(light, given.name, traced, batch, choices)
+        if made is not None and _gives(made, beside, given.name, both, expected, where):
+            _take_over(model.graph, made.graph)
             note(model, f"batch: exported for a batch of {batch}; it takes any now, with the same results")
             return True
         if not _next(choices, tried.options):
@@ -100,16 +114,28 @@ def _free(model: onnx.ModelProto, expected: Values, batch: int, shape: tuple[int
     return False
 
 
+def _take_over(graph: onnx.GraphProto, made: onnx.GraphProto) -> None:
+    """Give the graph what an attempt made of its skeleton."""
+    stored = {t.name for t in graph.initializer}
+    del graph.node[:], graph.output[:]
+    graph.node.extend(made.node)
+    graph.output.extend(made.output)
+    graph.initializer.extend(t for t in made.initializer if t.name not in stored)
+    prune(graph)
+
+
 def _joined(parts: list[np.ndarray], batch: int) -> np.ndarray:
     """Outputs of separate batches as those of one; an output without a dimension for the batch gets it."""
     rows = [a if a.ndim and len(a) == batch else a.reshape(batch, -1) for a in parts if a.size % batch == 0]
     return np.concatenate(rows) if len(rows) == len(parts) else np.zeros(0)
 
 
-def _gives(model: onnx.ModelProto, name: str, x: np.ndarray, expected: Values, where: str) -> bool | None:
+def _gives(
+    model: onnx.ModelProto, beside: Weights, name: str, x: np.ndarray, expected: Values, where: str
+) -> bool | None:
     """Whether the graph gives what is expected; None when it cannot be run. A single value may lack its dimension."""
     try:
-        found = run(session(model.SerializeToString(), where), {name: x}, where)
+        found = Opened(model, where, beside).run({name: x})
     except ModelError:
         return None
     wanted = {n: e.reshape(found[n].shape) if e.size == found[n].size else e for n, e in expected.items()}

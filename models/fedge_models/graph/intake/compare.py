@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import ModelError
-from ...protos import messages
 from ..card import Card
-from .runtime import run, session
+from .runtime import Opened
 
 if TYPE_CHECKING:
     import onnx
@@ -50,13 +49,8 @@ def results(model: onnx.ModelProto, feeds: Values | None, names: Sequence[str] =
     """Return the outputs (or the values of these `names`) by name; None when ONNX Runtime cannot run the graph."""
     if feeds is None:
         return None
-    tried: onnx.ModelProto = messages().ModelProto()
-    tried.CopyFrom(model)
-    if names:
-        del tried.graph.output[:]
-        tried.graph.output.extend(messages().ValueInfoProto(name=n) for n in names)
     try:
-        return run(session(tried.SerializeToString(), ""), feeds, "")
+        return Opened(model, "", None, names).run(feeds)
     except ModelError:  # who serves the file says why
         return None
 

@@ -13,6 +13,7 @@ FEWEST = 8  # samples of a wave: fewer could be weights by chance
 EXACT = 1e-3  # relative error of a wave's recurrence, far below that of any weights
 WITHIN = 0.9  # of a row's energy within two bins of its peak: a wave under a window
 MASKED = -1e4
+SOME = 16  # rows that are looked at first
 
 
 def is_mask(values: NDArray[Any], operators: Collection[str]) -> bool:
@@ -33,9 +34,9 @@ def are_rotations(one: NDArray[Any], other: NDArray[Any]) -> bool:
 
 def is_ramp(values: NDArray[Any]) -> bool:
     """Whether a single row rises (or falls) by the same step, or by the same factor: indices, times, frequencies."""
-    row = values.astype(np.float64).ravel()
-    if max(values.shape, default=0) != row.size or row.size < FEWEST or np.ptp(row) == 0:
+    if max(values.shape, default=0) != values.size or values.size < FEWEST or np.ptp(values) == 0:
         return False
+    row = values.astype(np.float64).ravel()
     steps = np.diff(row)
     if np.abs(steps - steps.mean()).max() < EXACT * np.abs(steps.mean()):
         return True
@@ -57,32 +58,54 @@ def are_waves(values: NDArray[Any]) -> bool:
     """Whether the rows or the columns of a matrix, or the kernels of a convolution, are waves, whole or windowed."""
     if values.ndim > 2:
         return values.ndim == 3 and values.shape[1] == 1 and _waves(values[:, 0].astype(np.float64))
-    matrix = values.astype(np.float64)
-    return _waves(matrix) or _waves(matrix.T)
+    return any(_could_be(rows) and _waves(rows.astype(np.float64)) for rows in (values, values.T))
+
+
+def _could_be(rows: NDArray[Any]) -> bool:
+    """Whether some of the rows are waves: a large matrix of weights need not be looked at as a whole."""
+    some = rows[:: max(1, len(rows) // SOME)].astype(np.float64)
+    varied = _varied(some)
+    return rows.shape[1] >= FEWEST and (not len(varied) or bool((_recurs(varied) | _peaks(varied)[1]).all()))
 
 
 def _waves(rows: NDArray[np.float64]) -> bool:
-    varied = rows[np.ptp(rows, axis=1) > EXACT * (np.abs(rows).max() + 1e-30)]
+    varied = _varied(rows)
     if rows.shape[1] < FEWEST or len(rows) < 2 or len(varied) < max(2, len(rows) // 3):
         return False
-    inner = varied[:, 1:-1]
-    around = varied[:, 2:] + varied[:, :-2]  # v[n+1] + v[n-1] = 2 cos(w) v[n]
-    turn = (around * inner).sum(axis=1) / np.maximum((inner * inner).sum(axis=1), 1e-30)
-    error = np.abs(around - turn[:, None] * inner).max(axis=1) / np.abs(varied).max(axis=1)
-    if (error < EXACT).all():
+    if _recurs(varied).all():
         return True
-    power = np.abs(np.fft.rfft(varied, axis=1)) ** 2
+    peak, within = _peaks(varied)
+    return bool(within.all() and len(set(peak.tolist())) > len(peak) // 4)
+
+
+def _varied(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    return rows[np.ptp(rows, axis=1) > EXACT * (np.abs(rows).max() + 1e-30)]
+
+
+def _recurs(rows: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which rows obey v[n+1] + v[n-1] = 2 cos(w) v[n]."""
+    inner = rows[:, 1:-1]
+    around = rows[:, 2:] + rows[:, :-2]
+    turn = (around * inner).sum(axis=1) / np.maximum((inner * inner).sum(axis=1), 1e-30)
+    error = np.abs(around - turn[:, None] * inner).max(axis=1) / np.abs(rows).max(axis=1)
+    found: NDArray[np.bool_] = error < EXACT
+    return found
+
+
+def _peaks(rows: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """The frequency of each row, and whether its energy is there: a wave under a window."""
+    power = np.abs(np.fft.rfft(rows, axis=1)) ** 2
     if power.shape[1] < 2 * FEWEST:
-        return False
+        return np.zeros(len(rows), np.int64), np.zeros(len(rows), np.bool_)
     peak = power.argmax(axis=1)
     near = np.abs(np.arange(power.shape[1]) - peak[:, None]) <= 2
     within = (power * near).sum(axis=1) / np.maximum(power.sum(axis=1), 1e-30)
-    return bool((within > WITHIN).all() and len(set(peak.tolist())) > len(peak) // 4)
+    return peak, within > WITHIN
 
 
 def is_filter_bank(values: NDArray[Any]) -> bool:
     """Nowhere negative, with many exact zeros in a band: triangles of a mel scale, an identity, a running mean."""
-    if values.ndim != 2 or min(values.shape) < 4:
+    if values.ndim != 2 or min(values.shape) < 4 or (values[0] < 0).any():
         return False
     zeros = values == 0
     return bool((values >= 0).all() and 0.25 <= zeros.mean() < 1 and (~zeros).any(axis=0).mean() > 0.5)

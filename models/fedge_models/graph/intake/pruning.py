@@ -16,7 +16,8 @@ def prune(graph: onnx.GraphProto) -> None:
         if wanted.intersection(node.output):
             wanted.update(node.input)
             needed.append(node)
-    tensors = [t for t in graph.initializer if t.name in wanted]
-    del graph.node[:], graph.initializer[:]
+    del graph.node[:]
     graph.node.extend(reversed(needed))
-    graph.initializer.extend(tensors)
+    for position in reversed(range(len(graph.initializer))):  # a new list would be a copy of all weights
+        if graph.initializer[position].name not in wanted:
+            del graph.initializer[position]

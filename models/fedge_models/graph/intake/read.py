@@ -8,6 +8,7 @@ ONNX file with a checked card. This file is what `trainable.py` reads and what b
 from __future__ import annotations
 
 from collections.abc import Mapping
+from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,7 +38,8 @@ def read_model(path: Path, card: Card | Path | None = None, trainable: str | Non
     Raises ModelError when it is not a usable ONNX file, ConfigError for the card's file.
     """
     data = read_capped(path)
-    model = _parsed(data, path)
+    model, digest = _parsed(data, path), blake2b(data).digest()
+    del data  # as large as the model
     external = take_in(model, path)
     given = read_card_file(card) if isinstance(card, Path) else card
     found = given or read_card(model, str(path))
@@ -48,10 +50,18 @@ def read_model(path: Path, card: Card | Path | None = None, trainable: str | Non
     found = msgspec.structs.replace(found, constants=fixed, inputs=(), output="")
     changed = note_patterns(model, found) or changed
     if card is None and trainable is None and not external and not changed and model.ir_version <= MAX_IR:
-        return data
+        return _unchanged(path, digest)
     model.ir_version = min(model.ir_version, MAX_IR)
     write_card(model, found)
     return model.SerializeToString()
+
+
+def _unchanged(path: Path, digest: bytes) -> bytes:
+    """Read the file again. Raises ModelError when it has become another one."""
+    data = read_capped(path)
+    if blake2b(data).digest() != digest:
+        raise ModelError(f"{path}: was changed while it was read; try again")
+    return data
 
 
 def read_stored_card(path: Path) -> Card:

@@ -4,20 +4,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import ModelError, first_line
-from ...protos import FLOAT, messages
+from ...protos import FLOAT
 from ..card import Card
+from ..skeleton import Weights, skeleton, weights
 
 if TYPE_CHECKING:
     import onnx
 
 Values = dict[str, NDArray[Any]]
+FILE_BYTES = 16 << 20  # from here on a file is large
 
 
 def session(data: bytes, where: str) -> Any:
@@ -30,9 +35,24 @@ def session(data: bytes, where: str) -> Any:
     options.log_severity_level = 4
     options.enable_cpu_mem_arena = False
     try:
-        return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        with _source(data) as source:
+            return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     except Exception as e:  # onnxruntime's own exceptions have no common base
         raise ModelError(f"{where}: ONNX Runtime, which serves it, cannot load it: {first_line(e)}") from e
+
+
+@contextmanager
+def _source(data: bytes) -> Iterator[bytes | str]:
+    """A large file as a temporary file, where one can be written: from bytes it takes a third more memory."""
+    if len(data) < FILE_BYTES:
+        yield data
+        return
+    with TemporaryDirectory(prefix="fedge-", ignore_cleanup_errors=True) as folder:
+        path, source = Path(folder, "model.onnx"), ""
+        with suppress(OSError):
+            path.write_bytes(data)
+            source = str(path)
+        yield source or data
 
 
 def run(opened: Any, feeds: Mapping[str, NDArray[Any]], where: str) -> Values:
@@ -44,14 +64,36 @@ def run(opened: Any, feeds: Mapping[str, NDArray[Any]], where: str) -> Values:
         raise ModelError(f"{where}: ONNX Runtime, which serves it, cannot run it: {first_line(e)}") from e
 
 
+class Opened:
+    """A graph that can be run, with its large tensors beside it."""
+
+    def __init__(
+        self, model: onnx.ModelProto, where: str, beside: Weights | None = None, outputs: Sequence[str] = ()
+    ) -> None:
+        """Open the graph. Raises ModelError when ONNX Runtime cannot take it.
+
+        beside: the large tensors, where `model` is a skeleton without them; outputs: others than the graph's own.
+        """
+        self._weights = weights(model) if beside is None else beside
+        self._where = where
+        light = model if beside is not None and not outputs else skeleton(model, self._weights, outputs)
+        try:
+            self._session = session(light.SerializeToString(), where)
+        except ModelError:  # an operator may want its tensor to be constant
+            if beside is not None or not self._weights:
+                raise
+            self._weights = {}
+            self._session = session(skeleton(model, (), outputs).SerializeToString(), where)
+
+    def run(self, feeds: Mapping[str, NDArray[Any]]) -> Values:
+        """Return every output by name. Raises ModelError when the graph cannot be run with these inputs."""
+        return run(self._session, {**self._weights, **feeds}, self._where)
+
+
 def trace(model: onnx.ModelProto, feeds: Mapping[str, NDArray[Any]], where: str) -> Values:
-    """Return every value that some node makes, by name. Raises ModelError as `run`."""
-    traced: onnx.ModelProto = messages().ModelProto()
-    traced.CopyFrom(model)
-    del traced.graph.output[:], traced.graph.value_info[:]
-    names = dict.fromkeys(n for node in traced.graph.node for n in node.output if n)
-    traced.graph.output.extend(messages().ValueInfoProto(name=n) for n in names)
-    return run(session(traced.SerializeToString(), where), feeds, where)
+    """Return every value that some node makes, by name. Raises ModelError as `Opened`."""
+    names = dict.fromkeys(n for node in model.graph.node for n in node.output if n)
+    return Opened(model, where, None, [*names]).run(feeds)
 
 
 def single_input(model: onnx.ModelProto) -> onnx.ValueInfoProto | None:

@@ -17,7 +17,7 @@ from ...protos import tensor
 from ..card import Card
 from ..notes import note
 from .layout import TURNED
-from .runtime import dims, run, samples, session, single_input
+from .runtime import Opened, dims, samples, single_input
 
 if TYPE_CHECKING:
     import onnx
@@ -36,7 +36,7 @@ def output_shape(model: onnx.ModelProto, card: Card, where: str) -> bool:
         return False
     x = samples(dims(given)[1:], 2)
     try:
-        found = run(session(model.SerializeToString(), where), {given.name: x}, where)[outputs[0].name]
+        found = Opened(model, where).run({given.name: x})[outputs[0].name]
     except ModelError:  # the check of what serves says why
         return False
     if not found.ndim or len(found) != len(x):
