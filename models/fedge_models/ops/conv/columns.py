@@ -117,3 +117,12 @@ class Columns:
         kernel, stride, dilation, before = (part[0] for part in self.places[:4])
         reached = (rows - 1) * stride + (kernel - 1) * dilation + 1 - before
         return max(0, min(self.spatial[0], reached)) if rows else 0
+
+
+def add_product(node: Node, tile: Tile, left: Array, right: Array, onto: Array) -> None:
+    """Add left @ right to a gradient, or write it there from the first tile."""
+    if not tile.span.start:
+        np.matmul(left, right, out=onto)
+        return
+    part = node.workspace.scratch("part", onto.size, onto.dtype).reshape(onto.shape)
+    np.add(onto, np.matmul(left, right, out=part), out=onto)

@@ -16,7 +16,8 @@ from ..geometry import Geometry
 from ..layout import batch_first, in_batch_last
 from ..operator import Array, Backprop, Grads, Node
 from ..pool_tiles import maxima
-from .columns import Columns, Tile
+from .backwards import FromSlopes, is_cheaper
+from .columns import Columns, Tile, add_product
 
 Slopes = Callable[[Tile], Array]
 
@@ -37,9 +38,10 @@ class TiledConv:
         self._relu = node.follows("Relu") is not None
         widest = max((t.width for t in self._columns.tiles), default=0)
         largest = self._columns.groups * widest * self._by_group[1]
-        self._slopes = node.workspace.scratch("slopes", largest, node.dtype) if self._relu else None
-        self._alive = node.workspace.scratch("alive", largest, np.bool_) if self._relu else None
+        self._slopes = node.workspace.scratch("slopes", largest, node.dtype)
+        self._alive = node.workspace.scratch("alive", largest, np.bool_)
         self._ones = np.ones((widest, 1), node.dtype)
+        self._from_slopes = FromSlopes(node, x, w, places) if is_cheaper(node, x, w, places) else None
 
     def __call__(self, x: Array, w: Array, b: Array | None) -> tuple[Array, Backprop]:
         """x (batch, channels, *spatial) to (batch, outputs, *out), a view of memory with the batch last."""
@@ -53,7 +55,7 @@ class TiledConv:
             if self._kernel is None:
                 self._finish(part, None if each is None else each[tile.groups])
         if self._kernel is None:
-            return batch_first(h), lambda dy: self._through(self._alive_in(dy, flat), values, w, b)
+            return batch_first(h), lambda dy: self._finished(dy, h, values, w, b)
         return self._pooled(h, self._kernel, values, w, b)
 
     def _pooled(self, h: Array, kernel: Sequence[int], x: Array, w: Array, b: Array | None) -> tuple[Array, Backprop]:
@@ -72,8 +74,7 @@ class TiledConv:
             if any(n % k for n, k in zip(self._shape[1:-1], kernel, strict=True)):
                 dh.fill(0)  # where no window reaches
             unpool(slopes, dh)
-            dz = dh.reshape(*self._by_group, -1)
-            return self._through(lambda tile: dz[tile.groups, :, tile.span], x, w, b)
+            return self._back(dh, x, w, b)
 
         return batch_first(y), backprop
 
@@ -84,20 +85,31 @@ class TiledConv:
         if self._relu:
             np.maximum(h, 0, out=h)
 
-    def _alive_in(self, dy: Array, y: Array) -> Slopes:
-        """Return what gives the gradient (groups, outputs / groups, positions) of a tile, 0 where Relu gave 0."""
-        slopes = in_batch_last(self._node, dy).reshape(y.shape)
-        if self._slopes is None or self._alive is None:
-            return lambda tile: slopes[tile.groups, :, tile.span]
+    def _finished(self, dy: Array, y: Array, x: Array, w: Array, b: Array | None) -> Grads:
+        """Return the gradients, where Relu gave y (outputs, *out, batch) or there is none."""
+        node, slopes = self._node, in_batch_last(self._node, dy)
+        if not self._relu:
+            return self._back(slopes, x, w, b)
+        if self._from_slopes is not None:
+            alive = np.greater(y, 0, out=node.workspace.array(y.shape, np.bool_))
+            return self._back(np.multiply(slopes, alive, out=node.workspace.array(y.shape, node.dtype)), x, w, b)
+        outputs, whole = y.reshape(*self._by_group, -1), slopes.reshape(*self._by_group, -1)
         room, mask = self._slopes, self._alive
 
         def of(tile: Tile) -> Array:
-            part = y[tile.groups, :, tile.span]
+            part = outputs[tile.groups, :, tile.span]
             alive = np.greater(part, 0, out=mask[: part.size].reshape(part.shape))
             masked: Array = room[: part.size].reshape(part.shape)
-            return np.multiply(slopes[tile.groups, :, tile.span], alive, out=masked)
+            return np.multiply(whole[tile.groups, :, tile.span], alive, out=masked)
 
-        return of
+        return self._through(of, x, w, b)
+
+    def _back(self, slopes: Array, x: Array, w: Array, b: Array | None) -> Grads:
+        """Return the gradients, from those by the products (outputs, *out, batch)."""
+        if self._from_slopes is not None:
+            return self._from_slopes(slopes, x, w, b)
+        whole = slopes.reshape(*self._by_group, -1)
+        return self._through(lambda tile: whole[tile.groups, :, tile.span], x, w, b)
 
     def _through(self, slopes: Slopes, x: Array, w: Array, b: Array | None) -> Grads:
         """Return the gradients by input, weights and bias, tile by tile."""
@@ -110,17 +122,9 @@ class TiledConv:
             dz = slopes(tile)
             if dw is not None:
                 onto = dw.reshape(*self._by_group, -1)[tile.groups]
-                self._add_product(tile, dz, tile.gather(x).transpose(0, 2, 1), onto)
+                add_product(node, tile, dz, tile.gather(x).transpose(0, 2, 1), onto)
             if db is not None:
-                self._add_product(tile, dz, self._ones[: tile.width], db.reshape(*self._by_group, 1)[tile.groups])
+                add_product(node, tile, dz, self._ones[: tile.width], db.reshape(*self._by_group, 1)[tile.groups])
             if dx is not None:
                 tile.scatter(weights[tile.groups], dz, dx)
         return (None if dx is None else batch_first(dx), dw, db)
-
-    def _add_product(self, tile: Tile, left: Array, right: Array, onto: Array) -> None:
-        """Add left @ right to a gradient, or write it there first."""
-        if not tile.span.start:
-            np.matmul(left, right, out=onto)
-            return
-        part = self._node.workspace.scratch("part", onto.size, onto.dtype).reshape(onto.shape)
-        np.add(onto, np.matmul(left, right, out=part), out=onto)
