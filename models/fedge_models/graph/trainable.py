@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ..errors import ModelError
 from ..ops.operator import Array, Node
 from ..ops.registry import OPERATORS
-from ..system.malloc import give_back
+from ..system.malloc import LARGE_BYTES, give_back
 from . import nodes, onnx_file
 from .card import Card, read_card
 from .dense_chain import Layer, dense_chain
@@ -65,7 +65,9 @@ class TrainableGraph:
         arrays = _arrays(stored, {n for node in tail for n in node.inputs}, set(names), dtype, where)
         self.layout: tuple[Tensor, ...] = layout(names, arrays)
         self.sizes: NDArray[np.int64] = np.array([t.stop - t.start for t in self.layout], np.int64)
-        self.params: Array = np.concatenate([arrays[t.name].ravel() for t in self.layout])
+        self.params: Array = np.empty(self.layout[-1].stop, dtype)
+        for tensor in self.layout:  # each is freed at once: the weights of a large network fill much of a gateway
+            tensor.of(self.params)[...] = arrays.pop(tensor.name)
         self.grad: Array = np.zeros_like(self.params)
         self.statistics = mask(self.layout, nodes.running_statistics(model)) if updated else None
         self._variances = nodes.running_statistics(model, nodes.VARIANCE)
@@ -102,8 +104,8 @@ class TrainableGraph:
             graph = cls(proto, trainable, where, dtype)
         except (KeyError, IndexError, TypeError, ValueError) as e:
             raise ModelError(f"{where}: not a valid ONNX model: {type(e).__name__} {e}") from e
-        if graph.trunk is not None:  # the file's weights were in memory twice
-            del proto
+        del proto  # the file's weights were in memory twice
+        if graph.trunk is not None or graph.params.nbytes >= LARGE_BYTES:
             give_back()
         return graph
 

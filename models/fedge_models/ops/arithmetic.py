@@ -196,20 +196,21 @@ def is_inf(node: Node, x: Array) -> tuple[Any, Backprop]:
 
 def clip(node: Node, x: Array, low: Array | None = None, high: Array | None = None) -> tuple[Array, Backprop]:
     """x between two bounds; the gradient at a bound is that of x, as in PyTorch. Beyond it, it is the bound's."""
-    y = x
-    if low is not None:
-        y = np.maximum(y, low)
-    if high is not None:
-        y = np.minimum(y, high)
+    memory, y = node.workspace, x
+    for bound, take in ((low, np.maximum), (high, np.minimum)):
+        if bound is not None:
+            y = take(y, bound, out=memory.like(x) if y is x else y)
 
     def backprop(dy: Array) -> Grads:
+        inside = np.equal(x, y, out=memory.like(y, np.bool_))
+        dx = np.multiply(dy, inside, out=memory.like(y))
         if not any(node.wanted[1:]):
-            return (dy * (x == y), None, None)
+            return (dx, None, None)
         above = np.zeros_like(y, np.bool_) if high is None else np.maximum(x, low if low is not None else x) > high
         below = np.zeros_like(y, np.bool_) if low is None else (x < low) & ~above
         sides = [(low, below), (high, above)]
         by_bounds = [None if b is None else (dy * side).sum().reshape(b.shape) for b, side in sides]
-        return (dy * (x == y), *by_bounds)
+        return (dx, *by_bounds)
 
     return y, backprop
 

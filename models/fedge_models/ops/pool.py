@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .geometry import Geometry, geometry
-from .layout import batch_first, batch_last, in_batch_last
+from .layout import batch_first, batch_last, in_batch_last, items
 from .operator import Array, Backprop, Grads, Node
 from .pool_tiles import are_tiles, maxima
 from .taps import taps
@@ -48,11 +48,14 @@ def _largest(node: Node, x: Array, places: Geometry) -> tuple[Array, Backprop]:
     won, larger = memory.array(y.shape, np.uint8), memory.array(y.shape, np.bool_)
     y.fill(-np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype.name).min)
     won.fill(0)
+    apart = memory.array(y.shape, x.dtype)
     for tap in reached:
-        onto, source = tap.onto, values[tap.source]
-        np.greater(source, y[onto], out=larger[onto])
-        np.maximum(source, y[onto], out=y[onto])
-        np.copyto(won[onto], tap.number, where=larger[onto])
+        onto, part = tap.onto, apart[tap.onto]
+        np.copyto(items(part), items(values[tap.source]))
+        np.greater(part, y[onto], out=larger[onto])
+        np.maximum(part, y[onto], out=y[onto])
+        number = np.multiply(larger[onto].view(np.uint8), np.uint8(tap.number), out=larger[onto].view(np.uint8))
+        np.maximum(won[onto], number, out=won[onto])  # numbers rise
 
     def backprop(dy: Array) -> Grads:
         slopes, dx = in_batch_last(node, dy), memory.array(values.shape, x.dtype)

@@ -27,11 +27,13 @@ class DenseSteps:
         config: TrainingConfig,
         loss: objective.Loss,
         steps: int,
+        start: Array,
         drift: Array | None,
     ) -> None:
+        """`start`: the parameters (P,) that FedProx pulls towards."""
         self._graph, self._batch = graph, config.batch
         self._weights = weights = DenseWeights(graph.chain, graph.params, graph.grad)
-        start = weights.params.copy() if config.proximal_mu else weights.params
+        start = weights.packed(start) if config.proximal_mu else weights.params
         moves = None if drift is None else weights.packed(drift)
         self._update = Update(weights.params, weights.grad, start, config, steps, moves, early=True)
         self._loss = row_losses.of(loss, self._update.factor, graph.output_shape)

@@ -24,10 +24,11 @@ class GraphSteps:
         config: TrainingConfig,
         loss: objective.Loss,
         steps: int,
+        start: Array,
         drift: Array | None,
     ) -> None:
+        """`start`: the parameters (P,) that FedProx pulls towards."""
         self._graph, self._batch, self._loss = graph, config.batch, loss
-        start = graph.params.copy() if config.proximal_mu else graph.params
         self._update = Update(graph.params, graph.grad, start, config, steps, drift, statistics=graph.statistics)
 
     def run(self, x: Array, targets: NDArray[Any], pause: Callable[[], None] | None) -> float:

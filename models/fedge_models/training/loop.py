@@ -62,7 +62,7 @@ def fit(
     steps = config.epochs * -(-len(x) // config.batch)
     loss = objective.build(graph.card, objective.count(graph.card, y), graph.params.dtype)
     kind = DenseSteps if graph.chain else GraphSteps
-    trained: Steps = kind(graph, config, loss, steps, drift)
+    trained: Steps = kind(graph, config, loss, steps, start, drift)
     graph.training(rng)
     batches = max(1, SHUFFLED_BYTES // (x[:1].nbytes * config.batch))
     shuffled = np.empty((min(len(x), batches * config.batch), *x.shape[1:]), x.dtype)

@@ -14,6 +14,8 @@ import numpy as np
 
 from ..ops.operator import Array
 
+BLOCK = 1 << 17  # parameters at a time: with gradient, state and scratch they stay in the cache
+
 
 class Optimizer(Protocol):
     """Changes parameters in place, given their gradient (which it may overwrite)."""
@@ -48,14 +50,21 @@ class Adam:
     """
 
     def __init__(
-        self, size: int, decay: float = 0.0, beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-8
+        self,
+        size: int,
+        decay: float = 0.0,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        epsilon: float = 1e-8,
+        *,
+        scratch: Array | None = None,
     ) -> None:
         self._decay, self._epsilon = decay, epsilon
         self._beta1, self._beta2 = beta1, beta2
         self._first, self._second = np.array(beta1, np.float32), np.array(beta2, np.float32)
         self._added, self._factor = np.zeros((), np.float32), np.zeros((), np.float32)
         self._mean, self._square = np.zeros(size, np.float32), np.zeros(size, np.float32)
-        self._scratch = np.empty(size, np.float32)
+        self._scratch = np.empty(size, np.float32) if scratch is None else scratch[:size]
         self._steps = 0
 
     def step(self, params: Array, grad: Array, rate: float) -> None:
@@ -80,11 +89,39 @@ class Adam:
         np.subtract(params, scratch, params)
 
 
+class Blocked:
+    """An optimiser of many parameters, block by block: all passes of a step over a block find it in the cache."""
+
+    def __init__(self, size: int, make: Callable[[int], Optimizer]) -> None:
+        self._parts = [(part, make(part.stop - part.start)) for part in blocks(size)]
+
+    def step(self, params: Array, grad: Array, rate: float) -> None:
+        """Take one step of each block."""
+        for part, optimizer in self._parts:
+            optimizer.step(params[part], grad[part], rate)
+
+
+def blocks(size: int) -> list[slice]:
+    """Return slices of at most BLOCK parameters."""
+    return [slice(start, min(start + BLOCK, size)) for start in range(0, size, BLOCK)]
+
+
+def _adam(size: int, decay: float) -> Optimizer:
+    if size <= BLOCK:
+        return Adam(size, decay)
+    scratch = np.empty(BLOCK, np.float32)
+    return Blocked(size, lambda part: Adam(part, decay, scratch=scratch))
+
+
+def _sgd(size: int, momentum: float) -> Optimizer:
+    return SGD(size, momentum) if size <= BLOCK else Blocked(size, lambda part: SGD(part, momentum))
+
+
 # By its name in a configuration: (parameters, momentum, weight_decay) -> optimiser.
 OPTIMIZERS: dict[str, Callable[[int, float, float], Optimizer]] = {
-    "sgd": lambda size, momentum, decay: SGD(size, momentum),
-    "adam": lambda size, momentum, decay: Adam(size),
-    "adamw": lambda size, momentum, decay: Adam(size, decay),
+    "sgd": lambda size, momentum, decay: _sgd(size, momentum),
+    "adam": lambda size, momentum, decay: _adam(size, 0.0),
+    "adamw": lambda size, momentum, decay: _adam(size, decay),
 }
 LINEAR = ("sgd",)  # whose step is proportional to the gradient
 

@@ -31,13 +31,15 @@ class Update:
         statistics: which of the parameters no optimiser moves; early: the caller multiplies each gradient by `factor`
         in the loss, where it costs nothing. It is the learning rate, where the step is proportional to the gradient.
         """
-        self._params, self._grad, self._start, self._config = params, grad, start, config
+        self._params, self._grad, self._config = params, grad, config
         self._optimizer = optimizers.OPTIMIZERS[config.optimizer](params.size, config.momentum, config.weight_decay)
-        self._scratch = np.empty_like(params) if config.proximal_mu else params[:0]
+        scratch = np.empty(min(params.size, optimizers.BLOCK), params.dtype)
+        near = optimizers.blocks(params.size) if config.proximal_mu else []
+        self._near = [(params[part], start[part], grad[part], scratch[: part.stop - part.start]) for part in near]
         self._drift = None if drift is None or not steps else drift / np.float32(steps)
         if self._drift is not None and statistics is not None:
             self._drift[statistics] = 0  # a corrected variance might end below zero
-        self._statistics = statistics
+        self._statistics = None if statistics is None else np.flatnonzero(statistics)
         self._done, self._steps = 0, steps
         self._steady = config.schedule == "constant" and not config.warmup
         linear = self._steady and not config.clip_norm and config.optimizer in optimizers.LINEAR
@@ -46,10 +48,10 @@ class Update:
     def __call__(self) -> None:
         """Take a step along the gradient, which is overwritten."""
         params, grad, config = self._params, self._grad, self._config
-        if config.proximal_mu:
-            np.subtract(params, self._start, self._scratch)
-            np.multiply(self._scratch, np.float32(config.proximal_mu * self.factor), self._scratch)
-            np.add(grad, self._scratch, grad)
+        for values, start, slope, away in self._near:
+            np.subtract(values, start, away)
+            np.multiply(away, np.float32(config.proximal_mu * self.factor), away)
+            np.add(slope, away, slope)
         if config.clip_norm:
             optimizers.clip(grad, config.clip_norm)
         rate = self._rate()

@@ -15,6 +15,7 @@ from fedge_models.training.config import TrainingConfig
 from fedge_models.training.evaluation import evaluate, predict
 from fedge_models.training.loop import fit
 from fedge_models.training.schedules import SCHEDULES, factor
+from fedge_models.training.update import Update
 from support.counterparts import counterpart
 from support.graphs import RAW, N, check_gradient, ints, load, normal, run_ort
 
@@ -174,3 +175,20 @@ def test_softmax_elsewhere_stays() -> None:
     logs, x = behind_softmax("LogSoftmax"), normal(5, 10)
     graph = load(logs)
     np.testing.assert_allclose(graph.logits(x), run_ort(logs.SerializeToString(), x), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", optimizers.OPTIMIZERS)
+def test_updates_by_blocks_are_those_of_the_whole(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = TrainingConfig(optimizer=name, weight_decay=0.01, proximal_mu=0.5, clip_norm=1.0)
+    start, found = normal(1000), []
+    for block in (1000, 300):
+        monkeypatch.setattr(optimizers, "BLOCK", block)
+        params, grad = start.copy(), np.empty_like(start)
+        update = Update(params, grad, start, config, 3, statistics=np.arange(1000) % 7 == 0)
+        for step in range(3):
+            grad[...] = np.cos(np.arange(1000) + step)
+            update()
+        found.append(params)
+    np.testing.assert_array_equal(*found)
+    np.testing.assert_array_equal(found[0][::7], start[::7])
+    assert (found[0][1::7] != start[1::7]).all()
