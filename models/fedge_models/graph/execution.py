@@ -7,7 +7,7 @@ valid until the next run.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,6 +35,7 @@ class Step(NamedTuple):
     reads: tuple[int, ...]
     writes: tuple[int, ...]
     way: Way | None
+    ends: tuple[int, ...]  # what no later node reads: only what the backward step itself holds stays in memory
 
 
 class Execution:
@@ -43,10 +44,14 @@ class Execution:
     def __init__(self, nodes: Sequence[Node], constants: Mapping[str, Any], output: str, where: str) -> None:
         self._nodes, self._where = nodes, where
         self._numbers: dict[str, int] = {}
-        self._steps = [self._step(node) for node in nodes]
+        self._final = _final_softmax(nodes, output)
+        kept = {*constants, output, *(self._final.inputs if self._final is not None else ())}
+        ends = last_reads(nodes, kept)
+        self._steps = [
+            self._step(node, [self._number(n) for n in ended]) for node, ended in zip(nodes, ends, strict=True)
+        ]
         self._constants = {self._number(n): array for n, array in constants.items()}
         self._output = self._ended = self._number(output)
-        self._final = _final_softmax(nodes, output)
         self._tape: list[tuple[Way, Backprop]] = []
         self._values: list[Any] = []
         self._recorded = False  # whether there is a forward pass that no backward pass has used
@@ -72,7 +77,7 @@ class Execution:
                 values[self._numbers[name]] = array
         skipped, node = self._final if logits else None, self._nodes[0]
         try:
-            for node, operator, reads, writes, way in self._steps:
+            for node, operator, reads, writes, way, ends in self._steps:
                 if node is skipped:
                     continue
                 y, backprop = operator(node, *[values[i] for i in reads])
@@ -83,6 +88,8 @@ class Execution:
                         values[i] = part
                 if way is not None:
                     tape.append((way, backprop))
+                for i in ends:
+                    values[i] = None
         except ModelError as e:
             raise ModelError(f"{self._where}: {e}") from e
         except TROUBLE as e:
@@ -100,11 +107,9 @@ class Execution:
         if not self._recorded:
             raise RuntimeError("backward without forward before it")
         grads: dict[int, Array] = {self._ended: dy}
-        values, tape, self._recorded = self._values, self._tape, False
+        tape, self._recorded = self._tape, False
         while tape:
             (writes, slopes, targets), backprop = tape.pop()
-            for i in writes:  # what read it has run
-                values[i] = None
             if len(writes) == 1:
                 upstream: Any = grads.pop(writes[0], None)
                 if upstream is None:
@@ -142,14 +147,14 @@ class Execution:
     def _number(self, name: str) -> int:
         return self._numbers.setdefault(name, len(self._numbers))
 
-    def _step(self, node: Node) -> Step:
+    def _step(self, node: Node, ends: Sequence[int]) -> Step:
         reads = tuple(self._number(name) for name in node.inputs)
         wanted = [(p, i) for p, i in enumerate(reads) if node.wanted[p]]
         slopes = tuple((p, i) for p, i in wanted if p not in node.targets)
         targets = tuple((p, node.targets[p]) for p, _ in wanted if p in node.targets)
         writes = tuple(self._number(name) for name in node.outputs)
         way = Way(writes, slopes, targets) if wanted else None
-        return Step(node, OPERATORS[node.op_type], reads, writes, way)
+        return Step(node, OPERATORS[node.op_type], reads, writes, way, tuple(ends))
 
 
 def aim(nodes: Sequence[Node], places: Mapping[str, Array]) -> set[str]:
@@ -163,6 +168,16 @@ def aim(nodes: Sequence[Node], places: Mapping[str, Array]) -> set[str]:
         node, position = by_name[name][0]
         node.targets[position] = places[name]
     return served
+
+
+def last_reads(nodes: Sequence[Node], kept: Collection[str]) -> list[list[str]]:
+    """Return, for each node, the values that no node after it reads, except those that are `kept`."""
+    found, read = [], set(kept)
+    for node in reversed(nodes):
+        names = {name for name in (*node.inputs, *node.outputs) if name and name not in read}
+        found.append(sorted(names))
+        read |= names
+    return found[::-1]
 
 
 def _final_softmax(nodes: Sequence[Node], output: str) -> Node | None:

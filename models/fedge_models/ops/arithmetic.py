@@ -18,19 +18,20 @@ from .operator import Array, Backprop, Grads, Node, Operator
 
 def add(node: Node, a: Array, b: Array) -> tuple[Array, Backprop]:
     """A + B, and Relu where it is fused."""
-    relu = node.follows("Relu") is not None
+    relu, shapes = node.follows("Relu") is not None, (a.shape, b.shape)  # a and b may be given up
     if a.shape != b.shape or a.dtype != b.dtype or a.strides != b.strides:
         y = a + b
     else:
         y = np.add(a, b, out=node.workspace.like(a))
     if relu:
         np.maximum(y, 0, out=y)
+    kept = y if relu else None
 
     def backprop(dy: Array) -> Grads:
-        if relu:
-            alive = np.greater(y, 0, out=node.workspace.like(y, np.bool_))
-            dy = np.multiply(dy, alive, out=node.workspace.like(y))
-        return (unbroadcast(dy, a.shape), unbroadcast(dy, b.shape))
+        if kept is not None:
+            alive = np.greater(kept, 0, out=node.workspace.like(kept, np.bool_))
+            dy = np.multiply(dy, alive, out=node.workspace.like(kept))
+        return (unbroadcast(dy, shapes[0]), unbroadcast(dy, shapes[1]))
 
     return y, backprop
 

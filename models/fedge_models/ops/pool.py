@@ -44,7 +44,7 @@ def max_pool(node: Node, x: Array) -> tuple[Any, Backprop]:
 def _largest(node: Node, x: Array, places: Geometry) -> tuple[Array, Backprop]:
     """MaxPool over any windows, as running maxima of slices; the number of the tap that won is stored in a byte."""
     memory, values, reached = node.workspace, in_batch_last(node, x), taps(places, x.shape[2:])
-    y = memory.array((x.shape[1], *places.out, len(x)), x.dtype)
+    y, shape, dtype = memory.array((x.shape[1], *places.out, len(x)), x.dtype), values.shape, x.dtype
     won, larger = memory.array(y.shape, np.uint8), memory.array(y.shape, np.bool_)
     y.fill(-np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype.name).min)
     won.fill(0)
@@ -58,8 +58,8 @@ def _largest(node: Node, x: Array, places: Geometry) -> tuple[Array, Backprop]:
         np.maximum(won[onto], number, out=won[onto])  # numbers rise
 
     def backprop(dy: Array) -> Grads:
-        slopes, dx = in_batch_last(node, dy), memory.array(values.shape, x.dtype)
-        mine, part = memory.array(won.shape, np.bool_), memory.array(won.shape, x.dtype)
+        slopes, dx = in_batch_last(node, dy), memory.array(shape, dtype)
+        mine, part = memory.array(won.shape, np.bool_), memory.array(won.shape, dtype)
         dx.fill(0)
         for tap in reached:
             onto, target = tap.onto, dx[tap.source]
@@ -86,9 +86,10 @@ def _tiles(node: Node, x: Array) -> tuple[Array, Backprop]:
     """MaxPool over windows that neither overlap nor leave gaps."""
     values = in_batch_last(node, x)
     y, back = maxima(values, node.attr("kernel_shape", None), node.workspace)
+    shape, dtype = values.shape, x.dtype
 
     def backprop(dy: Array) -> Grads:
-        dx = node.workspace.array(values.shape, x.dtype)
+        dx = node.workspace.array(shape, dtype)
         dx.fill(0)  # where no window reaches
         back(in_batch_last(node, dy), dx)
         return (batch_first(dx),)
@@ -107,10 +108,11 @@ def average_pool(node: Node, x: Array) -> tuple[Array, Backprop]:
         onto, source = y[tap.onto], values[tap.source]
         np.add(onto, source, out=onto)
     np.multiply(y, share, out=y)
+    shapes, dtype = (values.shape, y.shape), x.dtype
 
     def backprop(dy: Array) -> Grads:
-        slopes = np.multiply(batch_last(dy), share, out=memory.array(y.shape, x.dtype))
-        dx = memory.array(values.shape, x.dtype)
+        slopes = np.multiply(batch_last(dy), share, out=memory.array(shapes[1], dtype))
+        dx = memory.array(shapes[0], dtype)
         dx.fill(0)
         for tap in reached:
             target = dx[tap.source]
@@ -126,11 +128,11 @@ def global_average_pool(node: Node, x: Array) -> tuple[Array, Backprop]:
     values = in_batch_last(node, x)
     lines = values.reshape(len(values), -1, len(x))
     y = np.matmul(np.full(lines.shape[1], share, x.dtype), lines)
-    shape = (len(y), *(1,) * (x.ndim - 2), len(x))
+    shape, whole, dtype = (len(y), *(1,) * (x.ndim - 2), len(x)), values.shape, x.dtype
 
     def backprop(dy: Array) -> Grads:
-        each = np.multiply(batch_last(dy), share, out=np.empty(shape, x.dtype))
-        return (batch_first(np.broadcast_to(each, values.shape)),)
+        each = np.multiply(batch_last(dy), share, out=np.empty(shape, dtype))
+        return (batch_first(np.broadcast_to(each, whole)),)
 
     return batch_first(y.reshape(shape)), backprop
 

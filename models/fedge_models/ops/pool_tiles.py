@@ -68,9 +68,11 @@ def _along(values: Array, axis: int, size: int, memory: Workspace) -> tuple[Arra
         np.greater(part, best, out=mask)
         best = np.maximum(best, part, out=y)
 
+    shape = y.shape
+
     def backprop(dy: Array, out: Array) -> None:
         onto = [out[i] for i in index]
-        apart = [memory.array(y.shape, out.dtype) for _ in range(size)] if short else onto
+        apart = [memory.array(shape, out.dtype) for _ in range(size)] if short else onto
         for part, mask in zip(reversed(apart[1:]), reversed(larger), strict=True):
             np.multiply(dy, mask, out=part)
             dy = np.subtract(dy, part, out=apart[0])

@@ -65,3 +65,19 @@ def test_a_deep_network_holds_its_activations_once_and_few_gradients() -> None:
     finally:
         tracemalloc.stop()
     assert peak < 16 * 16 * 1600 * 32 * 4
+
+
+def test_what_only_later_nodes_read_is_given_up_after_the_last() -> None:
+    """A sum keeps nothing: both of its terms are free once it has run, before the backward pass."""
+    nodes = [N("Conv", ["x", "w"], ["a"], pads=[1, 1])]
+    for i in range(8):
+        nodes.append(N("Add", ["a" if i == 0 else f"s{i}", "a" if i == 0 else f"s{i}"], [f"s{i + 1}"]))
+    nodes[-1].output[0] = "y"
+    graph, x = load(small(nodes, {"w": normal(16, 1, 3)}, (1, 1600), (16, 1600))), normal(32, 1, 1600)
+    tracemalloc.start()
+    try:
+        y = graph.forward(x)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 4 * y.nbytes

@@ -55,7 +55,8 @@ class TiledConv:
             if self._kernel is None:
                 self._finish(part, None if each is None else each[tile.groups])
         if self._kernel is None:
-            return batch_first(h), lambda dy: self._finished(dy, h, values, w, b)
+            y = h if self._relu else None
+            return batch_first(h), lambda dy: self._finished(dy, y, values, w, b)
         return self._pooled(h, self._kernel, values, w, b)
 
     def _pooled(self, h: Array, kernel: Sequence[int], x: Array, w: Array, b: Array | None) -> tuple[Array, Backprop]:
@@ -85,10 +86,10 @@ class TiledConv:
         if self._relu:
             np.maximum(h, 0, out=h)
 
-    def _finished(self, dy: Array, y: Array, x: Array, w: Array, b: Array | None) -> Grads:
-        """Return the gradients, where Relu gave y (outputs, *out, batch) or there is none."""
+    def _finished(self, dy: Array, y: Array | None, x: Array, w: Array, b: Array | None) -> Grads:
+        """Return the gradients; y (outputs, *out, batch): what Relu gave, if there is one."""
         node, slopes = self._node, in_batch_last(self._node, dy)
-        if not self._relu:
+        if y is None:
             return self._back(slopes, x, w, b)
         if self._from_slopes is not None:
             alive = np.greater(y, 0, out=node.workspace.array(y.shape, np.bool_))
