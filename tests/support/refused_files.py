@@ -40,7 +40,7 @@ def _text() -> onnx.ModelProto:
 
 
 def _categories() -> onnx.ModelProto:
-    encode = N("OneHotEncoder", ["x"], ["h"], domain=ML, cats_int64s=[0, 1], name="encode")
+    encode = N("OneHotEncoder", ["x"], ["h"], domain=ML, cats_strings=["R1", "R2"], name="encode")
     return _file(encode, N("ReduceMean", ["h"], ["y"], axes=[2], keepdims=0))
 
 

@@ -179,6 +179,8 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     bearing: Bearing | None = None  # for features of its defects, where all sites have the same bearing
     image: ImageSpec | None = None  # the only channel is a picture, and each one is scored; the window is 1 long
     derive: Mapping[str, str | Derived] = {}  # channels that formulas over the others give (`derive/`)
+    # "site": values are standardised for each site; "file": they enter as measured, and the file scales them itself.
+    scaling: Literal["site", "file"] | None = None  # None: "file" where intake finds that it does, else "site"
     label_limits: dict[str, Probability] = {}  # multilabel: probability above which a label holds; default 0.5
 
     @property

@@ -20,8 +20,8 @@ REFUSALS = {
     "a site. Train a linear model (LogisticRegression, LinearSVC) or a small network instead",
     "text": "input {name!r} takes {what}: this is a model of text, and a gateway gives measured values. Take a network "
     "whose inputs are numbers",
-    "categories": "{op} maps names or integers to categories, and a gateway gives measured values. Export the steps "
-    "behind it",
+    "categories": "{op} reads names of categories, and a gateway gives numbers. Let a channel give a number for each "
+    "category, train the pipeline on these numbers, and export it again",
     "control flow": "node {name!r} ({op}) has a graph inside, a branch or a loop, whose weights cannot be trained. "
     "Export without: in PyTorch by tracing and not torch.jit.script, in Keras with unroll=True",
     "opset": "has opset {opset}, expected 7 or newer. Export it again with opset 17",

@@ -56,7 +56,8 @@ def predict(graph: TrainableGraph, x: Array, logits: bool = False) -> Array:
     """Run the graph on all rows of x, in bounded memory; `logits`: without a classifier's final Softmax."""
     run = graph.logits if logits else graph.forward
     rows = min(EVALUATION_ROWS, max(1, EVALUATION_VALUES // math.prod(graph.input_shape)))
-    parts = [run(x[i : i + rows]).copy() for i in range(0, len(x), rows)]
+    with np.errstate(all="ignore"):  # a step may give NaN where a later one takes another value, as in ONNX Runtime
+        parts = [run(x[i : i + rows]).copy() for i in range(0, len(x), rows)]
     graph.release()
     return np.concatenate(parts) if parts else np.empty((0, *graph.output_shape), np.float32)
 

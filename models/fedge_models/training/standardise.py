@@ -52,6 +52,7 @@ class Scale(NamedTuple):
     scale: Array
     conditions: Conditions | None = None
     bounds: Bounds | None = None  # of plausible values; None: of a picture, or fitted by an older version
+    raw: bool = False  # values enter as they are measured, because the file scales them itself
 
     def plausible(self, x: NDArray[Any]) -> NDArray[np.bool_]:
         """Return which rows (n,) of x, not standardised, may count for a limit and a training."""
@@ -65,6 +66,8 @@ class Scale(NamedTuple):
 
     def __call__(self, x: Array, out: Array | None = None) -> Array:
         """Standardise x (..., features) or (..., channels, length) to float32, into `out` where given."""
+        if self.raw:
+            return _as_measured(x, out)
         if self.conditions is not None:
             x = self.conditions(x)
         if out is None:  # stored samples, also of versions that did not bound their features; infinite ones are clipped
@@ -83,11 +86,13 @@ def fit(x: NDArray[Any], card: Card | None = None) -> Scale:
 
     Channels that have a scale on the card are left as they are. Wild rows and values do not count.
     """
-    if card is not None and (found := given(card)):
+    if card is not None and card.scaling != "file" and (found := given(card)):
         return found
     limits = None if x.dtype == np.uint8 or not len(x) else outliers.bounds(x, card)
     if limits is not None:
         x = limits.clip(x[limits.plausible(x)])
+    if card is not None and card.scaling == "file":
+        return RAW._replace(bounds=limits)
     if card is not None and any(c.condition is not None for c in card.input_channels):
         return Scale(np.zeros((), np.float32), np.ones((), np.float32), _conditions(x, card), limits)
     axes = (0, *range(2, x.ndim))
@@ -99,7 +104,12 @@ def fit(x: NDArray[Any], card: Card | None = None) -> Scale:
 
 
 def given(card: Card) -> Scale | None:
-    """The scale that the card itself gives for pictures, (value * scale - mean) / std; None without one."""
+    """The scale that needs no samples; None where they are needed.
+
+    Of pictures, that of the card: (value * scale - mean) / std. Of a file that scales its input itself, none.
+    """
+    if card.scaling == "file":
+        return RAW
     image = card.image
     if image is None or not image.mean:
         return None
@@ -108,11 +118,23 @@ def given(card: Card) -> Scale | None:
     return Scale(centre, width)
 
 
+RAW = Scale(np.zeros((), np.float32), np.ones((), np.float32), raw=True)
+
+
+def _as_measured(x: Array, out: Array | None) -> Array:
+    if out is None:
+        return np.asarray(x, np.float32)
+    np.copyto(out, x, casting="same_kind")
+    return out
+
+
 def encode(scale: Scale) -> bytes:
     """Encode a scale as bytes."""
     parts = [scale.mean, scale.scale, *(scale.conditions or ())]
     file = io.BytesIO()
-    np.savez(file, *parts, **(scale.bounds._asdict() if scale.bounds is not None else {}))
+    named: dict[str, Any] = scale.bounds._asdict() if scale.bounds is not None else {}
+    named |= {"raw": np.ones(())} if scale.raw else {}
+    np.savez(file, *parts, **named)
     return file.getvalue()
 
 
@@ -120,8 +142,9 @@ def decode(data: bytes) -> Scale:
     """Decode a scale from the bytes of `encode`. Raises ValueError or KeyError for any others."""
     with np.load(io.BytesIO(data), allow_pickle=False) as file:
         limits = Bounds(file["low"], file["high"]) if "low" in file.files else None
-        parts = [file[f"arr_{i}"] for i in range(len(file.files) - (2 if limits is not None else 0))]
-    return Scale(parts[0], parts[1], Conditions(*parts[2:]) if len(parts) > 2 else None, limits)
+        parts = [file[name] for name in file.files if name.startswith("arr_")]
+        raw = "raw" in file.files
+    return Scale(parts[0], parts[1], Conditions(*parts[2:]) if len(parts) > 2 else None, limits, raw)
 
 
 def nearest(points: Array, centres: Array) -> NDArray[np.int64]:

@@ -22,6 +22,7 @@ from ..card import Card
 from ..notes import note
 from ..onnx_file import array
 from .known_values import are_positions, are_rotations, are_waves, is_filter_bank, is_mask, is_ramp
+from .own_scaling import PREPARED, SCALER, prepared
 from .provenance import marks
 
 if TYPE_CHECKING:
@@ -34,12 +35,11 @@ LAYOUT = (
     *("Transpose", "Unsqueeze"),
 )
 ROTATING = ("Mul", "RotaryEmbedding", "Where")
-SCALER = "a factor of the input, as of a scaler"
 NAMED = 8  # tensors that a note lists
 
 
-def constants(model: onnx.ModelProto, card: Card, where: str) -> tuple[str, ...]:
-    """Return the names of initializers that are no parameters, with a note of each.
+def constants(model: onnx.ModelProto, card: Card, where: str) -> dict[str, str]:
+    """Return the names of initializers that are no parameters, with what each is; a note says so.
 
     Raises ModelError when the card lists one that is not there.
     """
@@ -57,15 +57,7 @@ def constants(model: onnx.ModelProto, card: Card, where: str) -> tuple[str, ...]
     if several := {n: what for n, what in told.items() if prod(stored[n].dims) > 1}:
         note(model, f"not parameters: {_listed(several)}; patterns leave them out, an exact name trains one")
     found |= told
-    scalers = [n for n, what in found.items() if what == SCALER]
-    if scalers and card.image is None and any(c.scale is None for c in card.input_channels):
-        note(
-            model,
-            f"scaler: {', '.join(scalers)} scale the input, and each site standardises it before: the file sees other "
-            "values than it was made with. Export the steps behind, and put its mean and scale on the card (centre, "
-            "scale of each channel)",
-        )
-    return tuple(t.name for t in model.graph.initializer if t.name in found)
+    return {t.name: found[t.name] for t in model.graph.initializer if t.name in found}
 
 
 def _listed(told: dict[str, str]) -> str:
@@ -81,6 +73,7 @@ def _listed(told: dict[str, str]) -> str:
 def _seen(model: onnx.ModelProto, stored: dict[str, onnx.TensorProto], where: str) -> Iterator[tuple[str, str]]:
     raw = {i.name for i in model.graph.input}  # the input, and what is only laid out or scaled of it
     reads: dict[str, list[onnx.NodeProto]] = {}
+    yield from ((n, PREPARED) for n in prepared(model, stored))
     for node in model.graph.node:
         for name in node.input:
             reads.setdefault(name, []).append(node)

@@ -21,7 +21,6 @@ from ..card import Card, InputSpec
 from ..notes import note, notes
 from ..refusals import refuse
 from .compare import copied, real_inputs
-from .float_input import to_float
 from .runtime import dims
 
 if TYPE_CHECKING:
@@ -218,10 +217,11 @@ class _Joint:
 
 
 def _becomes_float(graph: onnx.GraphProto, name: str) -> bool:
-    """Whether integers are only laid out before they become float32."""
+    """Whether integers are only laid out before they become float32, or are cast to integers, as floats may be."""
     readers = [n for n in graph.node if name in n.input]
     return bool(readers) and all(
-        to_float(n) or (n.op_type in LAYOUT and all(_becomes_float(graph, o) for o in n.output)) for n in readers
+        n.op_type == "Cast" or (n.op_type in LAYOUT and all(_becomes_float(graph, o) for o in n.output))
+        for n in readers
     )
 
 

@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 
 TREES = ("TreeEnsemble", "TreeEnsembleClassifier", "TreeEnsembleRegressor")
 KERNELS = ("SVMClassifier", "SVMRegressor")
-CATEGORIES = ("CategoryMapper", "DictVectorizer", "OneHotEncoder")
+CATEGORIES = ("CategoryMapper", "DictVectorizer")  # of texts always
+# Others of texts if they hold these.
+ENCODERS = {
+    "LabelEncoder": ("keys_strings", "classes_strings"),
+    "OneHotEncoder": ("cats_strings",),
+}
 TEXT = ("RegexFullMatch", "StringConcat", "StringNormalizer", "StringSplit", "TfIdfVectorizer")
 IDS = ("attention_mask", "decoder_input_ids", "input_ids", "token_ids", "token_type_ids")
 STRING, INTEGERS = 8, (6, 7)
@@ -38,7 +43,7 @@ def check_kind(model: onnx.ModelProto, card: Card, where: str) -> bool:
             refuse("trees", where, op=node.op_type)
         if node.op_type in KERNELS:
             refuse("kernel", where, op=node.op_type)
-        if position in living and node.op_type in CATEGORIES:
+        if position in living and _reads_names(node):
             refuse("categories", where, op=node.op_type)
         if position in living and node.domain and node.op_type.startswith(DYNAMIC):
             refuse("quantised", where, name=node.name or node.op_type, op=node.op_type, domain=node.domain)
@@ -47,6 +52,12 @@ def check_kind(model: onnx.ModelProto, card: Card, where: str) -> bool:
     if not any(t.data_type in FLOATS and math.prod(t.dims) > 1 for t in model.graph.initializer):
         _check_runtime(model, living, where)
     return False
+
+
+def _reads_names(node: onnx.NodeProto) -> bool:
+    """Whether a node tells categories by their names."""
+    texts = ENCODERS.get(node.op_type, ())
+    return node.op_type in CATEGORIES or any(a.name in texts and len(a.strings) for a in node.attribute)
 
 
 def _check_runtime(model: onnx.ModelProto, living: set[int], where: str) -> None:
@@ -60,6 +71,8 @@ def _check_text(graph: onnx.GraphProto, where: str) -> None:
     ids: dict[str, str] = {}  # values that are integers of an input, and the input
     for value in graph.input:
         kind = value.type.tensor_type.elem_type
+        if kind == STRING and (encoder := next(filter(_reads_names, graph.node), None)) is not None:
+            refuse("categories", where, op=f"input {value.name!r}: {encoder.op_type}")
         if kind == STRING:
             refuse("text", where, name=value.name, what="strings")
         if kind in INTEGERS and value.name in IDS:

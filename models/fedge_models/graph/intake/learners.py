@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Replace the operators of ai.onnx.ml, in which scikit-learn is exported, by products and arithmetic that are trained.
 
-Linear models become Gemm, scalers Sub and Mul, the rest what it is: a quotient, a choice of columns. The graph gives
-the same; that is held in ONNX Runtime. Trees, kernels and categories are refused in `kind`.
+Linear models become Gemm, scalers Sub and Mul, the rest what it is: a quotient, a choice of columns, a comparison with
+each category. The graph gives the same; that is held in ONNX Runtime. Trees, kernels and texts are refused in `kind`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,17 @@ if TYPE_CHECKING:
 
 DOMAIN = "ai.onnx.ml"
 INTEGERS = (6, 7)
-CALCULATES = ("Binarizer", "LinearClassifier", "LinearRegressor", "Normalizer", "Scaler")
+INT64 = 7
+CALCULATES = (
+    "Binarizer",
+    "Imputer",
+    "LabelEncoder",
+    "LinearClassifier",
+    "LinearRegressor",
+    "Normalizer",
+    "OneHotEncoder",
+    "Scaler",
+)
 SUM_AXES, OTHER_AXES = 13, 18  # opsets from which axes are an input
 
 
@@ -58,11 +68,11 @@ class Builder:
         self.graph.initializer.append(tensor(name, np.asarray(values)))
         return name
 
-    def reduced(self, op: str, x: str) -> str:
-        """Reduce each row to one value, in the form of the graph's opset."""
+    def reduced(self, op: str, x: str, axis: int = 1) -> str:
+        """Reduce each row to one value, or another axis, in the form of the graph's opset."""
         if self.opset < (SUM_AXES if op == "ReduceSum" else OTHER_AXES):
-            return self.add(op, x, axes=[1], keepdims=1)
-        return self.add(op, x, self.store("axes", np.array([1], np.int64)), keepdims=1)
+            return self.add(op, x, axes=[axis], keepdims=1)
+        return self.add(op, x, self.store("axes", np.array([axis], np.int64)), keepdims=1)
 
     def end(self, name: str) -> None:
         """Let `name` be the node's result."""
@@ -135,8 +145,47 @@ def _imputer(b: Builder, x: str) -> str:
     instead, missing = b.given.get("imputed_value_floats"), float(b.given.get("replaced_value_float", 0.0))
     if not instead:
         raise ValueError("it replaces integers")
-    found = b.add("IsNaN", x) if np.isnan(missing) else b.add("Equal", x, b.store("missing", np.float32(missing)))
+    found = b.add("IsNaN", x) if np.isnan(missing) else _equal(b, x, np.array(missing))
     return b.add("Where", found, b.store("instead", _floats(instead)), x)
+
+
+def _equal(b: Builder, x: str, values: np.ndarray) -> str:
+    """Whether floats are equal; the operator Equal takes them from opset 11 on only."""
+    return b.add("Not", b.add("Cast", b.add("Sub", x, b.store("values", values.astype(np.float32))), to=BOOL))
+
+
+def _codes(b: Builder, x: str, keys: Sequence[float]) -> str:
+    """1 where a value (n, k) is the key, else 0: (n, k, keys)."""
+    if np.isnan(keys).any():
+        raise ValueError("a category is NaN")
+    cells = b.add("Reshape", x, b.store("cells", np.array([0, -1, 1], np.int64)))
+    return b.add("Cast", _equal(b, cells, np.array(keys).reshape(1, 1, -1)), to=FLOAT)
+
+
+def _one_hot(b: Builder, x: str) -> str:
+    """A column for each category; all zero for another one."""
+    if b.given.get("cats_strings"):
+        raise ValueError("its categories are texts")
+    whole = b.add("Cast", b.add("Cast", x, to=INT64), to=FLOAT)  # as the standard takes a number
+    return _codes(b, whole, b.given["cats_int64s"])
+
+
+def _label_encoder(b: Builder, x: str) -> str:
+    """A number for each category, the default for another one."""
+    kinds = (
+        [k for k in ("keys_int64s", "keys_floats") if k in b.given],
+        [v for v in ("values_int64s", "values_floats") if v in b.given],
+    )
+    if not all(kinds):
+        raise ValueError("it maps texts or tensors")
+    whole = kinds[1][0] == "values_int64s"
+    default = float(b.given.get("default_int64", -1) if whole else b.given.get("default_float", -0.0))
+    values = _floats(b.given[kinds[1][0]]).reshape(1, 1, -1)
+    weighed = b.add("Mul", _codes(b, x, b.given[kinds[0][0]]), b.store("values", values - np.float32(default)))
+    summed = b.reduced("ReduceSum", weighed, 2)
+    flat = b.add("Reshape", summed, b.store("flat", np.array([0, -1], np.int64)))
+    last = b.add("Add", flat, b.store("default", np.array(default, np.float32)))
+    return b.add("Cast", last, to=INT64) if whole else last
 
 
 def _binarizer(b: Builder, x: str) -> str:
@@ -158,9 +207,11 @@ MADE: dict[str, Callable[[Builder, str], str]] = {
     "Binarizer": _binarizer,
     "FeatureVectorizer": _joined,
     "Imputer": _imputer,
+    "LabelEncoder": _label_encoder,
     "LinearClassifier": _classifier,
     "LinearRegressor": _regressor,
     "Normalizer": _normalizer,
+    "OneHotEncoder": _one_hot,
     "Scaler": _scaler,
 }
 
@@ -173,7 +224,8 @@ def without_ml(model: onnx.ModelProto, card: Card, where: str) -> bool:
     prune(graph)  # labels that no output gives
     found = [n.op_type for n in graph.node if n.domain == DOMAIN]
     feeds = samples(model, card)
-    before = results(model, feeds)
+    codes = _of_categories(graph, feeds)
+    before, coded = results(model, feeds), results(model, codes)
     kinds, opset = _kinds(model), stated_opset(model)
     nodes: list[onnx.NodeProto] = []
     for node in graph.node:
@@ -187,9 +239,20 @@ def without_ml(model: onnx.ModelProto, card: Card, where: str) -> bool:
     model.opset_import.extend(kept)
     what = ", ".join(dict.fromkeys(found))
     check_same(before, results(model, feeds), f"the conversion of {what}", where)
+    check_same(coded, results(model, codes), f"the conversion of {what}", where)
     if what:
         note(model, f"converted: {what} of scikit-learn to products and arithmetic")
     return True
+
+
+def _of_categories(graph: onnx.GraphProto, feeds: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Samples whose values are categories of the encoders; None where there is no encoder."""
+    known = [a for n in graph.node for a in n.attribute if a.name in ("cats_int64s", "keys_int64s", "keys_floats")]
+    values = [v for a in known for v in attribute(a)]
+    if not values or feeds is None:
+        return None
+    rng = np.random.default_rng(16)
+    return {name: rng.choice(values, x.shape).astype(x.dtype) for name, x in feeds.items()}
 
 
 def _kinds(model: onnx.ModelProto) -> dict[str, int]:

@@ -24,6 +24,7 @@ from . import passes
 from .constants import constants
 from .file import read_capped, take_in
 from .formats import check_format
+from .own_scaling import own_scaling
 from .patterns import note_patterns
 
 if TYPE_CHECKING:
@@ -46,8 +47,9 @@ def read_model(path: Path, card: Card | Path | None = None, trainable: str | Non
     found = msgspec.structs.replace(found, trainable=trainable or found.trainable)
     changed, found = passes.run(model, found, str(path))
     fixed = constants(model, found, str(path))
-    changed = changed or fixed != found.constants
-    found = msgspec.structs.replace(found, constants=fixed, inputs=(), output="")
+    scaled = own_scaling(model, found, fixed)
+    changed = changed or tuple(fixed) != found.constants or scaled != found
+    found = msgspec.structs.replace(scaled, constants=tuple(fixed), inputs=(), output="")
     changed = note_patterns(model, found) or changed
     if card is None and trainable is None and not external and not changed and model.ir_version <= MAX_IR:
         return _unchanged(path, digest)
