@@ -1,159 +1,194 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training speed and memory; with --peers against PyTorch at its best (eager or fused optimiser, one or two threads).
+"""Training speed and memory; with --peers against PyTorch and JAX at their best.
 
-The same graphs, batches of 32, random data, whole epochs. Ours and every peer take turns, so that a machine that slows
-down slows down all of them; a ratio is the median over the turns, against the peer for which it is worst.
+The same graphs, batches of 32, random data, shuffled whole epochs, momentum or Adam in float32. PyTorch is eager or
+fused, on one or two threads; JAX has each epoch compiled to one scan, on one thread. Each library has a process of its
+own; they take turns, so that a machine that slows down slows down all of them. A ratio is the median over the turns,
+against the way of the peer for which it is worst: of wall clock for PyTorch, of CPU seconds for JAX.
 """
 
 from __future__ import annotations
 
-from _common import arguments, finish, table  # isort: skip  # sets the BLAS threads first
+from _common import ROOT, arguments, finish, table  # isort: skip  # sets the BLAS threads first
 
-import re
+import argparse
+import json
+import os
+import platform
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import Mapping
+from datetime import date
+from importlib import metadata
 from pathlib import Path
-from typing import Any
+from statistics import median
 
-import numpy as np
-from fedge_models.graph import zoo
-from fedge_models.graph.card import Card, Channel, WindowSpec
-from fedge_models.graph.trainable import TrainableGraph
-from fedge_models.training.config import TrainingConfig
-from fedge_models.training.loop import fit
+from _training import GRAPHS, store
+from _training_runs import INSIDE, Library, Seconds, from_start, libraries, once, serve, variants
 
-BATCH = 32
-Epoch = Callable[[], object]
-
-
-def card(outputs: int, channels: int = 1, length: int = 1) -> Card:
-    """Return a card for a classifier."""
-    names = tuple(Channel(f"c{i}") for i in range(channels))
-    return Card("classify", names, WindowSpec(1, length, 1), labels=tuple(f"l{i}" for i in range(outputs)))
-
-
-# Name to model, shape of a sample, classes, rows of an epoch.
-GRAPHS: dict[str, tuple[Callable[[], Any], tuple[int, ...], int, int]] = {
-    "mlp_small": (lambda: zoo.mlp(card(4), 32, (64, 32)), (32,), 4, 2048),
-    "mlp_wide": (lambda: zoo.mlp(card(10), 128, (256, 128)), (128,), 10, 2048),
-    "cnn1d": (lambda: zoo.cnn1d(card(4, 3, 256), (16, 32), (7, 5)), (3, 256), 4, 1024),
-    "cnn2d": (lambda: zoo.cnn2d(card(7), (1, 64, 64), (8, 16, 32)), (1, 64, 64), 7, 512),
+PEERS = {"torch": "PyTorch", "jax": "JAX"}
+MEASURED = {"torch": 0, "jax": 1}  # wall clock, CPU
+COMPARED = {"torch": [*GRAPHS], "jax": ["mlp_small", "mlp_wide", "cnn1d"]}
+TITLES = {
+    "mlp_small": "MLP 32-64-32-4",
+    "mlp_wide": "MLP 128-256-128-10",
+    "cnn1d": "1-D CNN",
+    "cnn2d": "2-D CNN, 64×64 images",
 }
+Row = list[str]
 
 
-def data(name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return random rows and labels."""
-    _, shape, classes, rows = GRAPHS[name]
-    rng = np.random.default_rng(0)
-    return rng.normal(size=(rows, *shape)).astype(np.float32), rng.integers(0, classes, rows)
-
-
-def ours(name: str, optimizer: str) -> Epoch:
-    """Return an epoch of fedge."""
-    graph, (x, y) = TrainableGraph.load(GRAPHS[name][0]().SerializeToString()), data(name)
-    config = TrainingConfig(batch=BATCH, epochs=1, optimizer=optimizer, learning_rate=0.001, proximal_mu=0.0)
-    return lambda: fit(graph, x, y, config, np.random.default_rng(0))
-
-
-def peers(name: str, optimizer: str) -> dict[str, Epoch]:
-    """Return epochs of PyTorch, in each way that might be its fastest."""
-    return {
-        f"{threads} threads, {'fused' if fused else 'eager'}": _torch_epoch(name, optimizer, threads, fused)
-        for threads in (1, 2)
-        for fused in (False, True)
-    }
-
-
-def _torch_epoch(name: str, optimizer: str, threads: int, fused: bool) -> Epoch:
-    import torch
-
-    net = _torch(name, torch)
-    kind = torch.optim.Adam if optimizer == "adam" else torch.optim.SGD
-    extra = {} if optimizer == "adam" else {"momentum": 0.9}
-    step = kind(net.parameters(), lr=0.001, fused=fused, **extra)
-    x, y = (torch.from_numpy(a) for a in data(name))
-
-    def epoch() -> None:
-        torch.set_num_threads(threads)
-        order = torch.randperm(len(x))
-        sx, sy = x[order], y[order]
-        for i in range(0, len(sx), BATCH):
-            step.zero_grad(set_to_none=True)
-            torch.nn.functional.cross_entropy(net(sx[i : i + BATCH]), sy[i : i + BATCH]).backward()
-            step.step()
-
-    return epoch
-
-
-def _torch(name: str, torch: Any) -> Any:
-    n = torch.nn
-    if name == "cnn1d":
-        return n.Sequential(
-            n.Conv1d(3, 16, 7), n.ReLU(), n.MaxPool1d(2), n.Conv1d(16, 32, 5), n.ReLU(),
-            n.AdaptiveAvgPool1d(1), n.Flatten(), n.Linear(32, 4),
-        )  # fmt: skip
-    if name == "cnn2d":
-        return n.Sequential(
-            n.Conv2d(1, 8, 3, padding=1), n.ReLU(), n.MaxPool2d(2), n.Conv2d(8, 16, 3, padding=1), n.ReLU(),
-            n.MaxPool2d(2), n.Conv2d(16, 32, 3, padding=1), n.ReLU(), n.AdaptiveAvgPool2d(1), n.Flatten(),
-            n.Linear(32, 7),
-        )  # fmt: skip
-    a, b, c, d = (32, 64, 32, 4) if name == "mlp_small" else (128, 256, 128, 10)
-    return n.Sequential(n.Linear(a, b), n.ReLU(), n.Linear(b, c), n.ReLU(), n.Linear(c, d))
-
-
-def turns(epochs: Mapping[str, Epoch], count: int) -> dict[str, np.ndarray]:
-    """Return the seconds of each epoch in each turn, after one that does not count."""
-    times: dict[str, list[float]] = {name: [] for name in epochs}
-    for turn in range(count + 1):
-        for name, epoch in epochs.items():
-            began = time.perf_counter()
-            epoch()
+def turns(
+    running: Mapping[str, Library], name: str, optimizer: str, quick: bool
+) -> dict[tuple[str, str], list[Seconds]]:
+    """Return seconds of an epoch by library and variant, a turn each, after one that does not count."""
+    who = [(lib, way) for lib in running if name in COMPARED.get(lib, GRAPHS) for way in variants(lib, quick)]
+    times: dict[tuple[str, str], list[Seconds]] = {key: [] for key in who}
+    for turn in range(3 if quick else 10):
+        for library, way in who:
+            seconds = running[library].run(name, optimizer, way, 0.03 if quick else 0.1)
             if turn:
-                times[name].append(time.perf_counter() - began)
-    return {name: np.array(seconds) for name, seconds in times.items()}
+                times[library, way].append(seconds)
+    return times
 
 
-def peak_rss_mb(name: str) -> float:
-    """Return the peak of a process that trains this graph and does nothing else, MiB."""
-    command = [sys.executable, str(Path(__file__).resolve()), "--memory-of", name]
-    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+def compare(times: Mapping[tuple[str, str], list[Seconds]]) -> dict[str, tuple[float, str]]:
+    """Return for each peer how many times as fast we are, and its way for which that is least."""
+    mine = times["ours", ""]
+    found: dict[str, tuple[float, str]] = {}
+    for (library, way), theirs in times.items():
+        if library != "ours":
+            which = MEASURED[library]
+            ratio = median(t[which] / m[which] for t, m in zip(theirs, mine, strict=True))
+            found[library] = min(found.get(library, (ratio, way)), (ratio, way))
+    return found
 
 
-def own_peak_mb() -> float:
-    """Return the peak of this process, MiB. Not from getrusage: a child's starts at its parent's."""
-    status = Path("/proc/self/status").read_text()
-    return int(re.findall(r"VmHWM:\s+(\d+)", status)[0]) / 1024
+def epochs(peers: bool, quick: bool, figures: dict[str, float]) -> list[Row]:
+    """Measure steady training."""
+    rows = []
+    with libraries(["ours", *(PEERS if peers else ())]) as running:
+        for name in GRAPHS:
+            for optimizer, suffix in (("sgd", ""), ("adam", "_adam")):
+                times = turns(running, name, optimizer, quick)
+                speed = GRAPHS[name][3] / median(t[0] for t in times["ours", ""])
+                figures[f"{name}{suffix}_samples_per_s"] = speed
+                found = compare(times)
+                for library, (ratio, _) in found.items():
+                    figures[f"{name}{suffix}_vs_{library}"] = ratio
+                if ("jax", INSIDE) in times:
+                    only = {key: times[key] for key in (("ours", ""), ("jax", INSIDE))}
+                    figures[f"{name}{suffix}_vs_jax_shuffling"] = compare(only)["jax"][0]
+                cells = [c for lib in PEERS for c in _cells(found, lib)]
+                strongest = PEERS[min(found, key=lambda lib: found[lib][0])] if found else ""
+                rows.append(
+                    [TITLES[name], {"sgd": "SGD", "adam": "Adam"}[optimizer], f"{speed:,.0f}", *cells, strongest]
+                )
+    return rows
+
+
+def _cells(found: Mapping[str, tuple[float, str]], library: str) -> Row:
+    return [f"{found[library][0]:.2f}", found[library][1]] if library in found else ["", ""]
+
+
+def starts(peers: bool, quick: bool, figures: dict[str, float]) -> list[Row]:
+    """Measure processes that start, train the small MLP for five epochs and end."""
+    with tempfile.TemporaryDirectory() as made, tempfile.TemporaryDirectory() as cache:
+        folder = Path(made)
+        who = {
+            "fedge": ("ours", ""),
+            "PyTorch": ("torch", ""),
+            "JAX": ("jax", ""),
+            "JAX, compiled before": ("jax", cache),
+        }
+        store("cnn1d", folder)
+        figures["peak_rss_mb_cnn1d"] = from_start("ours", "cnn1d", folder)[2]
+        store("mlp_small", folder)
+        runs: dict[str, list[tuple[float, float, float]]] = {t: [] for t in who if peers or t == "fedge"}
+        for turn in range(2 if quick else 6):
+            for title, found in runs.items():
+                measured = from_start(who[title][0], "mlp_small", folder, who[title][1])
+                if turn:  # the first fills the caches
+                    found.append(measured)
+    wall, cpu, peak = ({t: median(m[k] for m in found) for t, found in runs.items()} for k in range(3))
+    figures["peak_rss_mb_mlp"] = peak["fedge"]
+    for library, titles in (("torch", ["PyTorch"]), ("jax", ["JAX", "JAX, compiled before"])):
+        if peers:
+            ratios = [kind[title] / kind["fedge"] for kind in (wall, cpu) for title in titles]
+            figures[f"five_epochs_from_start_vs_{library}"] = min(ratios)
+            figures[f"peak_rss_mb_mlp_{library}"] = peak[titles[0]]
+    return [[t, f"{wall[t]:.2f}", f"{cpu[t]:.2f}", f"{peak[t]:.0f}"] for t in runs]
+
+
+HEADER = ["net", "optimiser", "samples/s", "times PyTorch", "at its best", "times JAX", "at its best", "strongest peer"]
+STARTED = ["process", "wall clock, s", "CPU, s", "peak memory, MiB"]
+MEMORY = ["net", "MiB"]
+
+
+def write(path: Path, rows: list[Row], started: list[Row], figures: Mapping[str, float]) -> None:
+    """Write the result that docs/benchmarks.md is made from; notes are written by hand and stay."""
+    memory = [
+        [TITLES["mlp_small"], f"{figures['peak_rss_mb_mlp']:.0f}"],
+        [TITLES["cnn1d"], f"{figures['peak_rss_mb_cnn1d']:.0f}"],
+    ]
+    result = {
+        "benchmark": "training",
+        "title": "Training",
+        "command": "make bench-peers (benchmarks/training.py)",
+        "date": date.today().isoformat(),
+        "environment": environment(),
+        "intro": [(__doc__ or "").split("\n\n", 1)[1].replace("\n", " ").strip()],
+        "tables": [
+            {"caption": "Epochs: how many times as fast as the peer", "columns": HEADER, "rows": rows},
+            {
+                "caption": "From the start of a process to the end of five epochs (MLP 32-64-32-4, Adam)",
+                "columns": STARTED,
+                "rows": started,
+            },
+            {"caption": "Peak memory of the whole process", "columns": MEMORY, "rows": memory},
+        ],
+        "values": {key: f"{value:.2f}" for key, value in figures.items()},
+        "notes": json.loads(path.read_text("utf-8"))["notes"] if path.exists() else [],
+    }
+    path.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", "utf-8")
+
+
+def environment() -> str:
+    """The machine in words."""
+    versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("numpy", "torch", "jax"))
+    kernel = os.environ.get("OPENBLAS_CORETYPE")
+    pinned = f", OPENBLAS_CORETYPE={kernel} set for NumPy" if kernel else ""
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
+    ).stdout
+    machine = f"{os.cpu_count()} {platform.machine()} cores, Python {platform.python_version()}"
+    return f"{machine}, {versions}{pinned}; commit {commit.strip()}"
 
 
 def main() -> None:
-    """Print the table."""
-    args = arguments(__doc__ or "")
-    rows, figures = [], {}
-    for name in GRAPHS:
-        for optimizer, suffix in (("sgd", ""), ("adam", "_adam")):
-            others = peers(name, optimizer) if args.peers else {}
-            times = turns({"ours": ours(name, optimizer), **others}, 3 if args.quick else 9)
-            mine = times.pop("ours")
-            figures[f"{name}{suffix}_samples_per_s"] = GRAPHS[name][3] / float(np.median(mine))
-            ratios = {peer: float(np.median(seconds / mine)) for peer, seconds in times.items()}
-            best = min(ratios, key=lambda peer: ratios[peer]) if ratios else ""
-            if best:
-                figures[f"{name}{suffix}_vs_torch"] = ratios[best]
-            ratio = [f"{ratios[best]:.2f}", best] if best else ["-", "-"]
-            rows.append([name, optimizer, f"{figures[f'{name}{suffix}_samples_per_s']:,.0f}", *ratio])
-    table(["graph", "optimizer", "samples/s", "times PyTorch", "at its best"], rows)
-    for key, name in (("peak_rss_mb_mlp", "mlp_small"), ("peak_rss_mb_cnn1d", "cnn1d")):
-        figures[key] = peak_rss_mb(name)
-        print(f"{key} {figures[key]:.1f}")
+    """Print the tables."""
+    args = arguments(__doc__ or "", _options)
+    figures: dict[str, float] = {}
+    rows = epochs(args.peers, args.quick, figures)
+    table(HEADER, rows)
+    print()
+    started = starts(args.peers, args.quick, figures)
+    table(STARTED, started)
+    print(f"peak of a training of the 1-D CNN: {figures['peak_rss_mb_cnn1d']:.0f} MiB")
+    if args.result:
+        write(args.result, rows, started, figures)
     finish("training", figures, args.json)
 
 
+def _options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--result", type=Path, help="write the result for the documentation, with --peers")
+
+
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--memory-of"]:
-        ours(sys.argv[2], "adam")()
-        print(own_peak_mb())
+    if sys.argv[1:2] == ["--serve"]:
+        serve(sys.argv[2])
+    elif sys.argv[1:2] == ["--once"]:
+        once(*sys.argv[2:])
     else:
         main()

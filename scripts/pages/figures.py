@@ -15,7 +15,7 @@ ORDER = (
     "accuracy", "ablation", "hostile", "attacks", "alternatives", "trust", "privacy", "latency", "footprint", "wire",
     "training", "trunk", "features", "early_warning", "rules", "aggregator", "demo", "faults", "soak",
 )  # fmt: skip
-COSTS = ("memory", "latency", "bytes", "accuracy", "faults")
+COSTS = ("memory", "latency", "training", "bytes", "accuracy", "faults")
 
 
 def results() -> dict[str, dict[str, Any]]:
@@ -34,14 +34,15 @@ def page() -> str:
 
 
 def costs() -> str:
-    """What it costs, in five rows; each figure is one of a result's."""
+    """What it costs, a row each; each figure is one of a result's."""
     found = results()
     rows = []
     for row in found.pop("costs")["rows"]:
         for figure in row["figures"]:
             if not any(figure in str(cell) for cell in _cells(found[row["from"]])):
                 raise ValueError(f"{figure!r} is not in benchmarks/results/{row['from']}.json")
-        rows.append((row["what"], row["text"], f"`{found[row['from']]['command']}`"))
+        text = row["text"].format(**found[row["from"]].get("values", {}))  # values of the last run, where it wrote them
+        rows.append((row["what"], text, f"`{found[row['from']]['command']}`"))
     return table(("", "measured", "by"), rows)
 
 
