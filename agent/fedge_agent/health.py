@@ -263,6 +263,11 @@ def _gauges(status: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]:
             {k: v["left_out"] for k, v in models.items()},
         ),
         (
+            "samples_before",
+            "Stored samples left out because another card made them, by model",
+            {k: v["samples_before"] for k, v in models.items()},
+        ),
+        (
             "doubtful_channels",
             "Channels with many values far from all others, by model",
             {k: len(v["doubtful_channels"]) for k, v in models.items()},

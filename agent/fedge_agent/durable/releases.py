@@ -135,14 +135,17 @@ class ChainStore:
         weights = to_floats(data[len(release) :])
         return weights if np.isfinite(weights).all() else None
 
-    def save_scale(self, shape: tuple[int, ...], scale: Scale, samples: int) -> None:
-        """Store the standardisation of what serves; samples: how many it was fitted on."""
-        self._write("scale.cbor", cbor2.dumps([list(shape), standardise.encode(scale), samples]))
+    def save_scale(self, shape: tuple[int, ...], scale: Scale, samples: int, recipe: bytes = b"") -> None:
+        """Store the standardisation of what serves; samples: how many it was fitted on; recipe: how those are made."""
+        self._write("scale.cbor", cbor2.dumps([list(shape), standardise.encode(scale), samples, recipe]))
 
-    def load_scale(self, shape: tuple[int, ...]) -> tuple[Scale, int] | None:
-        """The standardisation, and on how many samples it was fitted; None: there is none for this shape."""
+    def load_scale(self, shape: tuple[int, ...], recipe: bytes = b"") -> tuple[Scale, int] | None:
+        """The standardisation, and on how many samples it was fitted; None: there is none for this shape and recipe."""
         try:
-            stored_shape, scale, samples = decode_cbor(self._read("scale.cbor") or b"\x80", "scale.cbor")
+            stored = decode_cbor(self._read("scale.cbor") or b"\x80", "scale.cbor")
+            stored_shape, scale, samples, made = [*stored, b""] if len(stored) == 3 else stored  # 3: of versions to 0.1
+            if recipe and made not in (b"", recipe):
+                return None
             found = standardise.decode(scale)
         except (RefusedError, ValueError, KeyError, TypeError, OSError, zipfile.BadZipFile):
             return None

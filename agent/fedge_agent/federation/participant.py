@@ -171,6 +171,7 @@ class Participant:
             "waits_for": self._waits_for(),
             "samples": self._samples.labels(self.name, self._several()),
             "left_out": self.model.left_out,
+            "samples_before": self.model.samples_before,
             "doubtful_channels": self.model.doubtful,
             "trainings": self.trainings,
             "refused_releases": {str(k): v for k, v in self.refused.items()},

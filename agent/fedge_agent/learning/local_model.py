@@ -10,6 +10,7 @@ which is replaced as a whole.
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from fedge_models.errors import ReleaseError, StorageError
 from fedge_models.graph.card import Card
+from fedge_models.graph.recipe import recipe
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.messages.quantize import Floats
 from fedge_models.messages.release import Release, max_release_bytes
@@ -39,6 +41,8 @@ from .standardisation import Standardisation
 from .stored_limits import made_for
 from .training import Data, Trained, train
 from .training_set import TrainingSet
+
+logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -76,6 +80,7 @@ class LocalModel:
         events: EventBook | None = None,
     ) -> None:
         self.serving: Serving | None = None
+        self.samples_before = 0  # stored samples that another card made, and that are left out
         self._name, self._config = name, config
         self._chain, self._samples, self._spool = chain, samples, spool
         self._fits, self._pause = fits, pause
@@ -127,6 +132,7 @@ class LocalModel:
         card, shape = graph.card, graph.input_shape
         self._fits(card, shape)
         name, chain, samples, plans = self._name, self._chain, self._samples, self._plans
+        self.samples_before = self._begin(card)
         digest, least = hashlib.sha256(data).digest(), self._config.training.min_samples
         self._adopted = _Adopted(
             graph,
@@ -137,6 +143,20 @@ class LocalModel:
             SiteWeights(name, graph, digest, self._config, chain, self._spool),
             Baselines(name, graph, chain, samples, plans, least),
         )
+
+    def _begin(self, card: Card) -> int:
+        """Leave out stored samples that were made in another way; how many."""
+        try:
+            left = self._samples.begin(self._name, recipe(card))
+        except StorageError as e:
+            logger.warning("model %s: %s; samples that another card made cannot be told from others", self._name, e)
+            return 0
+        if left:
+            logger.warning(
+                "model %s: %d stored samples are left out: its card made them of other channels, formulas, features or "
+                "windows", self._name, left,
+            )  # fmt: skip
+        return left
 
     def drop(self) -> None:
         """Have no model file again."""

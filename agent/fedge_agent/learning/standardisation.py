@@ -13,6 +13,7 @@ from typing import Any
 
 from fedge_models.errors import StorageError
 from fedge_models.graph.card import Card
+from fedge_models.graph.recipe import recipe
 from fedge_models.training import outliers, standardise
 from fedge_models.training.standardise import Scale
 from numpy.typing import NDArray
@@ -59,7 +60,7 @@ class Standardisation:
         if self.scale is not None:
             return
         # Versions up to 0.1 stored it with the samples.
-        stored = self._chain.load_scale(self._shape) or self._samples.scale(self._name, self._shape)
+        stored = self._chain.load_scale(self._shape, recipe(self._card)) or self._samples.scale(self._name, self._shape)
         if stored is not None:
             self.scale, fitted_on = stored
             unbounded = self.scale.bounds is None and self._card.image is None  # of an older version: soon fitted again
@@ -81,7 +82,7 @@ class Standardisation:
         self.scale, self._fitted_on = standardise.fit(x, self._card), total
         self.doubtful = outliers.doubtful(x, self._card)
         try:
-            self._chain.save_scale(x.shape[1:], self.scale, total)
+            self._chain.save_scale(x.shape[1:], self.scale, total, recipe(self._card))
         except StorageError as e:  # it serves nevertheless, and is fitted again after a restart
             logger.warning("model %s: %s", self._name, e)
         return True

@@ -72,6 +72,29 @@ def insert(db: sqlite3.Connection, samples: Iterable[Sample]) -> None:
     )
 
 
+def begin(db: sqlite3.Connection, model: str, recipe: bytes) -> int:
+    """Have the samples that follow be made by this recipe; the highest id of those of the model that are not.
+
+    When it is another one than before, the model's baselines begin again.
+    """
+    known = db.execute("SELECT recipe, since FROM recipes WHERE model = ?", (model,)).fetchone()
+    if known is None:  # the first, or samples of a version that stored none
+        db.execute("INSERT INTO recipes VALUES (?, ?, 0)", (model, recipe))
+        return 0
+    if known[0] == recipe:
+        return int(known[1])
+    since = int(db.execute("SELECT coalesce(max(id), 0) FROM samples WHERE model = ?", (model,)).fetchone()[0])
+    db.execute("UPDATE recipes SET recipe = ?, since = ? WHERE model = ?", (recipe, since, model))
+    db.execute("DELETE FROM baselines WHERE model = ?", (model,))
+    return since
+
+
+def count_until(db: sqlite3.Connection, model: str, last: int) -> int:
+    """How many samples of the model have an id up to this one."""
+    sql = "SELECT count(*) FROM samples WHERE model = ? AND id <= ?"
+    return int(db.execute(sql, (model, last)).fetchone()[0])
+
+
 def bound(db: sqlite3.Connection, model: str, most: int) -> None:
     """Delete what is more than `most` samples of a model, from the assets that have the most: of each the oldest of its
     commonest value, or, where values are numbers, the oldest. So one asset never displaces the samples of others."""

@@ -95,8 +95,43 @@ class SampleStore(TableWriter):
         self._written = Counter[tuple[str, str]]()  # (model, asset) -> samples that were stored, deleted by now or not
         self._held = self._moved = 0  # samples that are in memory only; samples that came from there to the file
         self._counted: object = None  # the connection to what was counted
+        self._recipes: dict[str, bytes] = {}  # model -> how its samples are made
+        self._since: dict[str, int] = {}  # model -> the highest id of its samples that were made in another way
+        self._begun: object = None  # the connection on which this was looked up
         with suppress(StorageError), self.tables.reading() as db:
             self._count_stored(db)
+
+    def begin(self, model: str, recipe: bytes) -> int:
+        """Use only samples of the model that were made by this recipe, before the first of them is put; how many stored
+        ones were made by another, and are left out. Raises StorageError."""
+        self._recipes[model] = recipe
+        with self.tables.transaction() as db:
+            if db is not self._counted:
+                self._count_stored(db)
+            self._begin(db)
+            return sample_table.count_until(db, model, self._since[model])
+
+    def _begin(self, db: sqlite3.Connection) -> None:
+        """Look up from where on the samples of each model are made by its recipe."""
+        self._begun = db
+        for model, recipe in self._recipes.items():
+            before = self._since.get(model, 0)
+            self._since[model] = since = sample_table.begin(db, model, recipe)
+            if since == before:
+                continue
+            sql = "SELECT asset, count(*) FROM samples WHERE model = ? AND id > ? AND id <= ? GROUP BY asset"
+            for asset, n in db.execute(sql, (model, before, since)):
+                self._lost_of[model, asset] += n
+                self._lost_of_all[model] += n
+            if not db.execute("SELECT 1 FROM baselines WHERE model = ?", (model,)).fetchone():
+                self._forget_cover(model)
+
+    def _forget_cover(self, model: str) -> None:
+        """Have no asset of the model any operation towards its baseline."""
+        for key in [key for key in self._covered if key[0] == model]:
+            del self._covered[key]
+        for key in [key for key in {*self._cover_known, *self._cover_lost} if key[0] == model]:
+            self._cover_lost[key] = self._cover_known[key]
 
     def stop(self) -> None:
         """Write what is queued, also when the thread was never started, and close."""
@@ -157,9 +192,9 @@ class SampleStore(TableWriter):
         """Where nothing was counted yet (samples of an earlier version), take it from the number of samples."""
         if (model, asset) in self._covered:
             return
-        sql = "SELECT count(*), max(length(x)) FROM samples WHERE model = ? AND asset = ?"
+        sql = "SELECT count(*), max(length(x)) FROM samples WHERE model = ? AND asset = ? AND id > ?"
         try:
-            count, size = self._rows(sql, model, asset)[0]
+            count, size = self._rows(sql, model, asset, self._since.get(model, 0))[0]
         except StorageError:  # it cannot be read now: its baseline begins again
             return
         if not count:
@@ -223,14 +258,15 @@ class SampleStore(TableWriter):
         """The held-back samples, the others, or (None) all; y is -1 where it is unknown.
 
         With `targets` (regress), y are float64 (n,) or, of several, (n, targets), NaN for unknown. x are of `kind`, as
-        they were put. Samples of another shape are left out.
+        they were put. Samples of another shape, and those made by another recipe, are left out.
         """
         size = np.dtype(kind).itemsize * int(np.prod(shape))
         sql = (
-            "SELECT x, y, asset, time_ns FROM samples WHERE model = ? AND held IN (?, ?) AND length(x) = ? ORDER BY id"
+            "SELECT x, y, asset, time_ns FROM samples "
+            "WHERE model = ? AND held IN (?, ?) AND length(x) = ? AND id > ? ORDER BY id"
         )
         parts = (0, 1) if held is None else (int(held), int(held))
-        rows = self._rows(sql, model, *parts, size)
+        rows = self._rows(sql, model, *parts, size, self._since.get(model, 0))
         x = np.frombuffer(b"".join(r[0] for r in rows), kind).reshape(len(rows), *shape)
         assets, times = np.array([r[2] for r in rows], np.str_), np.array([r[3] for r in rows], np.int64)
         if targets:
@@ -242,12 +278,13 @@ class SampleStore(TableWriter):
     ) -> list[tuple[str, int, NDArray[Any]]]:
         """(asset, time in ns, x (*shape)) of at most about `most` samples since then, oldest first, evenly taken."""
         size = np.dtype(kind).itemsize * int(np.prod(shape))
-        sql = "FROM samples WHERE model = ? AND length(x) = ? AND time_ns >= ?"
-        count = self._rows(f"SELECT count(*) {sql}", model, size, since_ns)[0][0]
+        sql = "FROM samples WHERE model = ? AND length(x) = ? AND time_ns >= ? AND id > ?"
+        since = self._since.get(model, 0)
+        count = self._rows(f"SELECT count(*) {sql}", model, size, since_ns, since)[0][0]
         step = max(1, -(-count // most))
         rows = self._rows(
             f"SELECT asset, time_ns, x {sql} AND id % ? = 0 ORDER BY time_ns",
-            model, size, since_ns, step,
+            model, size, since_ns, since, step,
         )  # fmt: skip
         return [(asset, time_ns, np.frombuffer(x, kind).reshape(shape)) for asset, time_ns, x in rows]
 
@@ -327,6 +364,8 @@ class SampleStore(TableWriter):
         with self.tables.transaction() as db:
             if db is not self._counted:
                 self._count_stored(db)
+            if db is not self._begun:
+                self._begin(db)
             sample_table.insert(db, batch)
             covered = sample_table.cover(db, batch)
             for model, x in {s.model: s.x for s in batch}.items():

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Samples that another card made are of the same size and mean something else: nothing is learnt from them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from fedge_agent.config.schema import ModelConfig, Training
+from fedge_agent.durable.releases import ChainStore
+from fedge_agent.durable.spool import Spool
+from fedge_agent.learning.local_model import LocalModel
+from fedge_agent.samples.sample_table import Sample
+from fedge_agent.samples.store import SampleStore
+from fedge_models.graph import zoo
+from fedge_models.graph.card import Card, Channel, Derived, WindowSpec
+from fedge_models.graph.recipe import recipe
+from support.at_end import AtEnd
+
+S = 10**9
+CARD = Card("anomaly", (Channel("a"), Channel("b")), WindowSpec(1, 8, 8), ("mean",), derive={"p": "a * b"})
+
+
+class Gateway:
+    """The model of a gateway, after each start with what was stored before."""
+
+    def __init__(self, at_end: AtEnd, folder: Path) -> None:
+        self.at_end, self.folder, self.time = at_end, folder, 0
+        self.samples: SampleStore | None = None
+
+    def start(self, card: Card) -> LocalModel:
+        if self.samples is not None:
+            self.samples.stop()
+        self.samples = self.at_end(SampleStore(self.folder / "s", {"m": 5000}))
+        config = ModelConfig(training=Training(min_samples=20))
+        spool = self.at_end(Spool(self.folder / f"spool-{self.time}"))
+        chain = ChainStore(self.folder / "chain")
+        model = LocalModel("m", config, chain, self.samples, spool, lambda *_: None, lambda: None)
+        model.adopt(zoo.autoencoder(card, 3, (2,)).SerializeToString())
+        model.restore(None)
+        return model
+
+    def put(self, count: int, around: float) -> None:
+        assert self.samples is not None
+        for _ in range(count):
+            self.time += 8
+            x = np.random.default_rng(self.time).normal(around, 1, 3).astype(np.float32)
+            self.samples.put(Sample("m", "pump", self.time * S, x, None, False, covers_ns=8 * S))
+        self.samples.flush()
+
+
+@pytest.fixture
+def gateway(at_end: AtEnd, tmp_path: Path) -> Gateway:
+    return Gateway(at_end, tmp_path)
+
+
+def test_samples_of_another_card_count_for_nothing(gateway: Gateway) -> None:
+    gateway.start(CARD)
+    gateway.put(200, 5.0)
+    assert gateway.start(CARD).samples_before == 0
+    assert gateway.samples is not None and len(gateway.samples.rows("m", (3,), None).x) == 200
+    other = gateway.start(msgspec.structs.replace(CARD, derive={"p": "a / b"}))
+    assert other.samples_before == 200 and gateway.samples.all_collected("m") == 0
+    gateway.samples.estimate_cover("m", "pump", 8 * S)
+    assert gateway.samples.covered_ns("m", "pump") == 0
+    gateway.put(30, 900.0)
+    assert gateway.samples.collected("m", "pump") == (30, 30 * 8 * S)
+    x = gateway.samples.rows("m", (3,), None).x
+    assert len(x) == 30 and x.min() > 800
+    assert len(gateway.samples.history("m", (3,), 0, 1000)) == 30
+    assert gateway.samples.covered_ns("m", "pump") == 30 * 8 * S
+    assert gateway.start(msgspec.structs.replace(CARD, derive={"p": "a / b"})).samples_before == 200
+    assert len(gateway.samples.rows("m", (3,), None).x) == 30
+    assert gateway.samples.collected("m", "pump") == (30, 30 * 8 * S)
+
+
+def test_the_standardisation_is_fitted_again_for_another_card(gateway: Gateway) -> None:
+    model = gateway.start(CARD)
+    gateway.put(200, 5.0)
+    model.rescale()
+    again = gateway.start(CARD)
+    assert again.can_train
+    other = gateway.start(msgspec.structs.replace(CARD, derive={"p": "a - b"}))
+    assert not other.can_train
+    gateway.put(200, 900.0)
+    other.rescale()
+    assert other.can_train and other._adopted is not None and other._adopted.standardisation.scale is not None
+    assert other._adopted.standardisation.scale.mean.min() > 800
+
+
+def test_samples_of_a_version_that_stored_no_recipe_are_used(gateway: Gateway) -> None:
+    gateway.start(CARD)
+    gateway.put(200, 5.0)
+    assert gateway.samples is not None
+    with gateway.samples.tables.transaction() as db:
+        db.execute("DELETE FROM recipes")
+    assert gateway.start(msgspec.structs.replace(CARD, derive={"p": "a - b"})).samples_before == 0
+    assert len(gateway.samples.rows("m", (3,), None).x) == 200
+
+
+def test_the_recipe_is_what_makes_a_sample() -> None:
+    same = msgspec.structs.replace(
+        CARD, description="other", threshold_quantile=0.9, trainable="x", window=WindowSpec(1, 8, 4)
+    )
+    assert recipe(same) == recipe(CARD)
+    others = [
+        msgspec.structs.replace(CARD, derive={"p": "b * a"}),
+        msgspec.structs.replace(CARD, derive={"p": Derived("a * b", scale=2.0, centre=0.0)}),
+        msgspec.structs.replace(CARD, derive={"q": "a * b"}),
+        msgspec.structs.replace(CARD, features=("max",)),
+        msgspec.structs.replace(CARD, window=WindowSpec(2, 8, 8)),
+        msgspec.structs.replace(CARD, channels=(Channel("b"), Channel("a"))),
+        msgspec.structs.replace(CARD, channels=(Channel("a", centre=0.0, scale=2.0), Channel("b"))),
+    ]
+    assert len({recipe(card) for card in [CARD, *others]}) == 8
