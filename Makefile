@@ -118,7 +118,7 @@ $(OTHERS)/roundup/.installed: Makefile
 
 .venv-peers/.installed: setup.py pyproject.toml
 	$(PYTHON) -m venv .venv-peers
-	.venv-peers/bin/pip install --quiet --editable '.[bench]' flwr
+	.venv-peers/bin/pip install --quiet --editable '.[bench]' flwr xgboost-cpu
 	touch $@
 
 # Ours beside the best others; the first writes its result for the documentation (then: make pages).

@@ -16,6 +16,7 @@ from dataclasses import replace
 
 from _common import arguments, finish, table  # isort: skip  # sets the BLAS threads first
 
+import msgspec
 import numpy as np
 from fedge_fleet.data.member import Plan
 from fedge_fleet.data.problems.problem import Problem
@@ -118,8 +119,8 @@ VARIANTS: dict[str, Callable[[Problem], Problem]] = {
 
 
 def _with(problem: Problem, mu: float = 0.0, **changes: float) -> Problem:
-    plan = replace(problem.plan, training=replace(problem.plan.training, proximal_mu=mu), **changes)  # type: ignore[arg-type]
-    return replace(problem, plan=plan)
+    training = msgspec.structs.replace(problem.plan.training, proximal_mu=mu)
+    return replace(problem, plan=replace(problem.plan, training=training, **changes))  # type: ignore[arg-type]
 
 
 def _local(problem: Problem) -> Problem:

@@ -12,8 +12,8 @@ from .markdown import code, prose, table
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks/results"
 ORDER = (
-    "accuracy", "ablation", "hostile", "attacks", "alternatives", "trust", "privacy", "latency", "footprint", "wire",
-    "training", "trunk", "features", "early_warning", "rules", "aggregator", "demo", "faults", "soak",
+    "accuracy", "tables", "ablation", "hostile", "attacks", "alternatives", "trust", "privacy", "latency", "footprint",
+    "wire", "training", "trunk", "features", "early_warning", "rules", "aggregator", "demo", "faults", "soak",
 )  # fmt: skip
 COSTS = ("memory", "latency", "training", "bytes", "accuracy", "faults")
 
