@@ -41,8 +41,9 @@ def any_batch(model: onnx.ModelProto, card: Card, where: str) -> bool:
     batch = shape[0] if shape and shape[0] else 1
     whole = given is not None and len(shape) > 1 and 0 not in shape[1:]
     beside = weights(model) if whole else {}
+    wrong = whole and _without_wrong_shapes(model, beside, where)
     alone = _alone(model, beside, batch, shape[1:], where) if whole else None
-    changed = _declare(model)
+    changed = _declare(model) or wrong
     return (alone is not None and _free(model, beside, alone, batch, shape[1:], where)) or changed
 
 
@@ -73,6 +74,26 @@ def _alone(model: onnx.ModelProto, beside: Weights, batch: int, shape: tuple[int
             refuse("broken", where, name=misfit[1], op=misfit[2])
         return None  # the check of what serves says why
     return {n: _joined([a[n] for a in found], batch) for n in found[0]}
+
+
+def _without_wrong_shapes(model: onnx.ModelProto, beside: Weights, where: str) -> bool:
+    """Remove what the file says of inner shapes where ONNX Runtime refuses it for that. Return whether it did."""
+    if not len(model.graph.value_info) or _loads(model, beside, where):
+        return False
+    light = skeleton(model, beside)
+    del light.graph.value_info[:]
+    if not _loads(light, {}, where):
+        return False
+    del model.graph.value_info[:]
+    return note(model, "shapes: what the file says of the shapes of inner values is wrong, and was left out")
+
+
+def _loads(model: onnx.ModelProto, beside: Weights, where: str) -> bool:
+    try:
+        _opened(model, dict(beside), where)
+    except ModelError:
+        return False
+    return True
 
 
 def _opened(model: onnx.ModelProto, beside: Weights, where: str) -> Opened:

@@ -79,7 +79,8 @@ def _seen(model: onnx.ModelProto, stored: dict[str, onnx.TensorProto], where: st
             reads.setdefault(name, []).append(node)
         if node.op_type in ELEMENTWISE and raw.intersection(node.input):
             others = [n for n in node.input if n not in raw]
-            if all(n in stored and sum(d > 1 for d in stored[n].dims) <= 1 for n in others):
+            away = node.op_type in ("Sub", "Div") and node.input[0] in raw  # a mean picture, as MATLAB writes it
+            if all(n in stored and (away or sum(d > 1 for d in stored[n].dims) <= 1) for n in others):
                 yield from ((n, SCALER) for n in others)
                 raw.update(node.output)
         elif (

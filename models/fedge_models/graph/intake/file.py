@@ -34,7 +34,8 @@ def read_capped(path: Path) -> bytes:
 
 def take_in(model: onnx.ModelProto, path: Path) -> bool:
     """Read tensors stored in files beside the model into it. Return whether there were any. Raises ModelError."""
-    outside = [t for t in model.graph.initializer if t.data_location == protos.EXTERNAL]
+    inside = [t for n in model.graph.node for a in n.attribute for t in (a.t, *a.tensors)]
+    outside = [t for t in (*model.graph.initializer, *inside) if t.data_location == protos.EXTERNAL]
     total = 0
     for tensor in outside:
         where = {entry.key: entry.value for entry in tensor.external_data}

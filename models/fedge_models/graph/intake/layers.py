@@ -37,7 +37,7 @@ GENERATED = re.compile(
 
 def is_generated(name: str) -> bool:
     """Whether an exporter has numbered a tensor, for want of a name."""
-    return GENERATED.match(name) is not None
+    return GENERATED.match(name.rpartition("/")[2]) is not None  # `onnx.compose` puts a prefix before each
 
 
 def module(node: onnx.NodeProto) -> str:
@@ -49,14 +49,16 @@ def module(node: onnx.NodeProto) -> str:
                 return str(scopes[-2]) if len(scopes) > 1 else ""
             except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
                 return ""
-    if not node.name.startswith("/"):
+    prefix, marked, path = node.name.rpartition("//")  # of a file that `onnx.compose` merged: net//features/Conv
+    names = path if marked else node.name.removeprefix("/")
+    if not marked and names == node.name:
         return ""
     parts: list[str] = []
-    for part in node.name.split("/")[1:-1]:
+    for part in names.split("/")[:-1]:
         if parts and part.startswith(f"{parts[-1]}."):  # /features/features.0/Conv
             parts.pop()
         parts.append(part)
-    return ".".join(parts)
+    return f"{prefix}/{'.'.join(parts)}" if marked and parts else ".".join(parts)
 
 
 class Layers:
@@ -76,7 +78,7 @@ class Layers:
     def name(self, node: onnx.NodeProto, position: int, made_up: Mapping[str, object]) -> str:
         """How the module calls what a node reads there, by the bias behind it or the node's own place; else empty."""
         scope = module(node)
-        if node.op_type == "MatMul" and (found := self._by_bias(node, scope, made_up)):
+        if position < 2 and (found := self._by_bias(node, scope, made_up)):
             return found
         if node.op_type in ("GRU", "LSTM", "RNN"):
             role = f"{RECURRENT[position]}_l{self._turn[id(node)]}" if position in RECURRENT else ""
@@ -88,11 +90,13 @@ class Layers:
 
     def _by_bias(self, node: onnx.NodeProto, scope: str, made_up: Mapping[str, object]) -> str:
         """`head.weight` where what is multiplied is added to `head.bias`. An exporter may have merged equal biases."""
-        for reader in self._readers.get(node.output[0], []):
-            for name in reader.input if reader.op_type == "Add" else ():
-                owner = name.rpartition(".")[0]
-                if name in made_up or not name.endswith("bias") or name in node.output:
-                    continue
-                if not scope or owner == scope or owner.startswith(f"{scope}."):
-                    return f"{name.removesuffix('bias')}weight"
+        added = [*node.input[2:3]] if node.op_type in ("Conv", "ConvTranspose", "Gemm") else []
+        if node.op_type == "MatMul":
+            added = [n for r in self._readers.get(node.output[0], []) if r.op_type == "Add" for n in r.input]
+        for name in added:
+            owner = name.rpartition(".")[0]
+            if name in made_up or not name.endswith("bias") or name in node.output:
+                continue
+            if not scope or owner == scope or owner.startswith(f"{scope}."):
+                return f"{name.removesuffix('bias')}weight"
         return ""

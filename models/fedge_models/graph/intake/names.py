@@ -51,20 +51,29 @@ def _found(model: onnx.ModelProto, told: Origins) -> dict[str, str]:
     layers, found = Layers(graph.node), {}
     taken = {n for node in graph.node for n in (*node.input, *node.output)} | {*(t.name for t in graph.initializer)}
     taken |= {v.name for v in (*graph.input, *graph.output)}
+    same: dict[str, str] = {}  # what an Identity calls a tensor
     for node in graph.node:
-        for position, name in enumerate(node.input):
+        if node.op_type == "Identity":
+            same[node.output[0]] = same.get(node.input[0], node.input[0])
+        for position, read in enumerate(node.input):
+            name = same.get(read, read)
             if name not in unnamed or name in found:
                 continue
-            if new := _name(layers, node, position, unnamed, told):
+            if new := _name(layers, node, position, name, unnamed, told):
                 found[name] = _free(new, taken)
                 taken.add(found[name])
     return found
 
 
 def _name(
-    layers: Layers, node: onnx.NodeProto, position: int, unnamed: Mapping[str, onnx.TensorProto], told: Origins
+    layers: Layers,
+    node: onnx.NodeProto,
+    position: int,
+    name: str,
+    unnamed: Mapping[str, onnx.TensorProto],
+    told: Origins,
 ) -> str:
-    name = node.input[position]
+    """What a tensor is called by its origin, else by a node that reads it; empty where neither tells."""
     made_of = told.parameters(name)
     if made_of and (joint := joint_name(made_of)):
         return joint

@@ -33,6 +33,7 @@ from .outputs import choose_output
 from .provenance import mark_constants, origins
 from .quantised import dequantise
 from .shapes import output_shape, own_dimension
+from .stored import as_initializers
 from .training_mode import for_serving
 from .untie import untie
 
@@ -40,15 +41,11 @@ if TYPE_CHECKING:
     import onnx
 
 Step: TypeAlias = "Callable[[onnx.ModelProto, Card, str], bool]"
-FIRST: tuple[Step, ...] = (without_functions, without_branches, check_kind)
+FIRST: tuple[Step, ...] = (as_initializers, without_functions, without_branches, check_kind)
 # Between the two: names, which nodes and what the exporter wrote tell only as long as the graph is as it came.
+CONVERTING: tuple[Step, ...] = (join_labels, choose_output, without_ml, newer_opset, to_float32, dequantise)
+# Names again, of the tensors that a conversion has made.
 PASSES: tuple[Step, ...] = (
-    join_labels,
-    choose_output,
-    without_ml,
-    newer_opset,
-    to_float32,
-    dequantise,
     join_inputs,
     float_input,
     explicit_pads,
@@ -75,11 +72,12 @@ def run(model: onnx.ModelProto, card: Card, where: str) -> tuple[bool, Card]:
             changed = made(model, card, where) or changed
         told = origins(model)
         mark_constants(model, told)
-        card, named = own_names(model, card, told)
-        changed = changed or named
-        for made in PASSES:
-            step = made.__name__
-            changed = made(model, card, where) or changed
+        for passes in (CONVERTING, PASSES):
+            card, named = own_names(model, card, told)
+            changed = changed or named
+            for made in passes:
+                step = made.__name__
+                changed = made(model, card, where) or changed
     except (*TROUBLE, StopIteration) as e:  # a node without its inputs, and what else no exporter writes
         raise ModelError(f"{where}: not a valid ONNX model: {step}: {type(e).__name__} {e}") from e
     return changed, card

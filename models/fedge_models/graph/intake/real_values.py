@@ -87,11 +87,17 @@ class Work:
             raise ValueError("a value has a scale for each channel")
         bounds = [float(low.item()), float(high.item())]
         kept = [b if not end or b == 0 else None for b in bounds]
-        if kept == [None, None]:
+        if kept == [None, None] or self._is_stored(source):
             self.same(source, to)
             return
         names = ["" if b is None else self.bound(b) for b in kept]
         self.add("Clip", source, *names, to=[to])
+
+    def _is_stored(self, source: str) -> bool:
+        """Whether a value is a tensor: what bounds it was there when it was quantised, and must not bound a weight."""
+        while source in self.makers and self.makers[source].op_type in ("DequantizeLinear", "Identity"):
+            source = self.makers[source].input[0]
+        return source in self.stored or source in self.made
 
     def same(self, source: str, to: str) -> None:
         """Let a value be another one."""

@@ -52,7 +52,7 @@ def untie(model: onnx.ModelProto, card: Card, where: str) -> bool:
     keys = {source: [loops.key(source, r) for r in found] for source, found in readers.items()}
     for source, found in readers.items():
         rest, *parts = _parted(source, found, card, fixed, keys[source])
-        made = [_copy(graph, stored[source], [found[i] for i in p], taken, module(found[rest[0]].node)) for p in parts]
+        made = [_copy(graph, stored[source], [found[i] for i in p], taken, found[rest[0]].node) for p in parts]
         for i in rest:
             found[i].node.input[found[i].position] = source
         if made:
@@ -128,8 +128,10 @@ def _parted(source: str, found: list[Reader], card: Card, fixed: set[str], keys:
     return [*parts.values()]
 
 
-def _copy(graph: onnx.GraphProto, tensor: onnx.TensorProto, part: list[Reader], taken: set[str], first: str) -> str:
-    """Add a copy of the tensor for some readers; return its name. first: the module that reads the tensor itself."""
+def _copy(
+    graph: onnx.GraphProto, tensor: onnx.TensorProto, part: list[Reader], taken: set[str], first: onnx.NodeProto
+) -> str:
+    """Add a copy of the tensor for some readers; return its name. first: a node that reads the tensor itself."""
     name = next(n for n in _names(tensor.name, part[0], first) if n not in taken)
     taken.add(name)
     graph.initializer.add().CopyFrom(tensor)
@@ -139,7 +141,7 @@ def _copy(graph: onnx.GraphProto, tensor: onnx.TensorProto, part: list[Reader], 
     return name
 
 
-def _names(source: str, reader: Reader, first: str) -> Iterator[str]:
+def _names(source: str, reader: Reader, first: onnx.NodeProto) -> Iterator[str]:
     """Names for a copy, best first: the exporter's own, that of its place in the module, a numbered one."""
     if reader.name != source and not is_generated(reader.name):
         yield reader.name
@@ -150,14 +152,20 @@ def _names(source: str, reader: Reader, first: str) -> Iterator[str]:
         others = [n for i, n in enumerate(reader.node.input) if n.endswith(f".{OF_BATCH_NORM.get(i)}")]
         where = scope or next((n.rpartition(".")[0] for n in others), stem or source)
         yield f"{where}.{own}"
-    elif scope and first and source.startswith(f"{first}."):
-        yield f"{scope}{source.removeprefix(first)}"
+    elif scope and first.op_type != reader.node.op_type and (role := _role(reader)):
+        yield f"{scope}.{role}"
+    elif scope and (of := module(first)) and source.startswith(f"{of}."):
+        yield f"{scope}{source.removeprefix(of)}"
     elif scope:
         yield f"{scope}.{last}"
     number = 2
     while True:
         yield f"{source}.{number}"
         number += 1
+
+
+def _role(reader: Reader) -> str:
+    return ROLES.get(reader.node.op_type, {}).get(reader.position, "") if "Norm" in reader.node.op_type else ""
 
 
 def _say(model: onnx.ModelProto, source: str, found: list[Reader], made: list[str]) -> None:

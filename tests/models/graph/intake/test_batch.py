@@ -190,3 +190,15 @@ def test_graph_that_takes_samples_apart_says_how_to_export_it(tmp_path: Path) ->
     tensors = {"at": np.array(0, np.int64), "s": ints(1, 4), **W42}
     with pytest.raises(ModelError, match=r"dynamic_shapes=\{'x': \{0: 'batch'\}\}"):
         TrainableGraph.load(taken((nodes, tensors, (4,), (2,)), tmp_path)[1]).probe()
+
+
+def test_wrong_shapes_of_inner_values_are_left_out(tmp_path: Path) -> None:
+    """ONNX Runtime loads no file whose declared shapes do not fit."""
+    model = small([N("Gemm", ["x", "a"], ["h"]), N("Gemm", ["h", "b"], ["y"])], {"a": normal(4, 3), "b": normal(3, 2)},
+                  (4,), (2,))  # fmt: skip
+    right = run_ort(model.SerializeToString(), x := normal(2, 4))
+    model.graph.value_info.append(onnx.helper.make_tensor_value_info("h", 1, ["n", 7, 5]))
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+    data = read_model(tmp_path / "m.onnx")
+    np.testing.assert_allclose(run_ort(data, x), right, rtol=1e-6)
+    assert any("of inner values is wrong, and was left out" in n for n in TrainableGraph.load(data).notes)

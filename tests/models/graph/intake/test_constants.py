@@ -199,3 +199,9 @@ def test_buffer_by_its_own_name_is_no_parameter_and_a_copy_of_it_neither(tmp_pat
     (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
     graph = TrainableGraph.load(read_model(tmp_path / "m.onnx"))
     assert [t.name for t in graph.layout] == ["weight"] and graph.card.constants == ("positions.table",)
+
+
+def test_mean_picture_that_is_taken_off_the_input_is_no_parameter(tmp_path: Path) -> None:
+    """As MATLAB writes it, before the first layer."""
+    case: Case = ([N("Sub", ["x", "mean"], ["s"]), N("Tanh", ["s"], ["y"])], {"mean": normal(1, *SHAPE)}, SHAPE, SHAPE)
+    assert TrainableGraph.load(taken(case, tmp_path)).card.constants == ("mean",)

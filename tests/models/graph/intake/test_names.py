@@ -184,3 +184,19 @@ def test_scalar_behind_an_identity_stays_where_it_is_read(tmp_path: Path) -> Non
     model.graph.node.extend([N("Identity", ["two"], ["again"]), N("Mul", ["z", "again"], ["y"])])
     model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(2, np.float32), "two"))
     assert "W" in trained(taken(model, tmp_path))
+
+
+def test_weight_of_a_gemm_is_named_by_its_bias_and_through_an_identity(tmp_path: Path) -> None:
+    """As optimisers write it, who join the product and the addition and drop the names of nodes."""
+    nodes = [
+        N("Identity", ["onnx::MatMul_4"], ["again"]),
+        N("Gemm", ["x", "again", "layers.0.linear1.bias"], ["h"]),
+        N("Tanh", ["h"], ["y"]),
+    ]
+    model = small(nodes, {"onnx::MatMul_4": normal(4, 3), "layers.0.linear1.bias": normal(3)}, (4,), (3,))
+    assert trained(taken(model, tmp_path)) == {"layers.0.linear1.weight", "layers.0.linear1.bias"}
+
+
+def test_prefix_of_a_merged_file_stays_before_the_name(tmp_path: Path) -> None:
+    model = perceptron("net/onnx::MatMul_34", "net//blocks/blocks.1/MatMul", "shift")
+    assert "net/blocks.1.weight" in trained(taken(model, tmp_path))

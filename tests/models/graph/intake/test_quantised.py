@@ -161,7 +161,7 @@ def operators(*nodes: onnx.NodeProto, **tensors: Any) -> onnx.ModelProto:
 
 
 WEIGHT = np.array([[40, -20, 7], [1, 90, -64], [0, 33, 127]], np.int8)
-Q = {"w": WEIGHT, "ws": np.array(0.01, np.float32), "wz": np.array(0, np.int8)}
+Q: dict[str, Any] = {"w": WEIGHT, "ws": np.array(0.01, np.float32), "wz": np.array(0, np.int8)}
 CASES: dict[str, list[onnx.NodeProto]] = {
     "QLinearMatMul": [],
     "QLinearAdd": [N("QLinearAdd", ["m", "s", "z", "q", "s", "z", "s", "z"], ["r"], domain="com.microsoft")],
@@ -203,3 +203,18 @@ def test_weights_that_are_computed_are_refused(tmp_path: Path) -> None:
     ]
     with pytest.raises(ModelError, match=r"\(MatMulInteger\): a quantised form that is not understood"):
         taken(small(nodes, {"w": WEIGHT}, (3,), (3,)), tmp_path, channels=3)
+
+
+def test_weight_that_the_quantiser_took_for_a_value_has_no_bounds(tmp_path: Path) -> None:
+    """As it does where an exporter shares a weight by Identity: at its bounds, it could not be trained."""
+    nodes = [
+        N("DequantizeLinear", ["w", "ws", "wz"], ["f"]),
+        N("Identity", ["f"], ["again"]),
+        N("QuantizeLinear", ["again", "ws", "wz"], ["g"]),
+        N("DequantizeLinear", ["g", "ws", "wz"], ["h"]),
+        N("MatMul", ["x", "h"], ["y"]),
+    ]
+    data = taken(small(nodes, Q, (3,), (3,)), tmp_path, channels=3)
+    graph, x = TrainableGraph.load(data), normal(5, 3)
+    assert graph.operators == ("MatMul",) and [t.name for t in graph.layout] == ["w"]
+    np.testing.assert_allclose(run_ort(data, x), x @ (WEIGHT * np.float32(0.01)), rtol=1e-5)
