@@ -72,6 +72,7 @@ def _listed(told: dict[str, str]) -> str:
 
 def _seen(model: onnx.ModelProto, stored: dict[str, onnx.TensorProto], where: str) -> Iterator[tuple[str, str]]:
     raw = {i.name for i in model.graph.input}  # the input, and what is only laid out or scaled of it
+    size = max((_size(v) for v in model.graph.input), default=0)  # of a mean picture, as MATLAB writes it
     reads: dict[str, list[onnx.NodeProto]] = {}
     yield from ((n, PREPARED) for n in prepared(model, stored))
     for node in model.graph.node:
@@ -79,8 +80,8 @@ def _seen(model: onnx.ModelProto, stored: dict[str, onnx.TensorProto], where: st
             reads.setdefault(name, []).append(node)
         if node.op_type in ELEMENTWISE and raw.intersection(node.input):
             others = [n for n in node.input if n not in raw]
-            away = node.op_type in ("Sub", "Div") and node.input[0] in raw  # a mean picture, as MATLAB writes it
-            if all(n in stored and (away or sum(d > 1 for d in stored[n].dims) <= 1) for n in others):
+            away = node.op_type in ("Sub", "Div") and node.input[0] in raw
+            if all(n in stored and (_is_row(stored[n]) or (away and prod(stored[n].dims) == size)) for n in others):
                 yield from ((n, SCALER) for n in others)
                 raw.update(node.output)
         elif (
@@ -99,6 +100,15 @@ def _seen(model: onnx.ModelProto, stored: dict[str, onnx.TensorProto], where: st
             partners = [other for other, table in multiplied if are_rotations(table, values)]
             yield from ((n, "a table of rotations") for n in (*partners, *([name] if partners else [])))
             multiplied.append((name, values))
+
+
+def _size(value: onnx.ValueInfoProto) -> int:
+    """How many values a sample has."""
+    return prod(d.dim_value for d in value.type.tensor_type.shape.dim[1:])
+
+
+def _is_row(tensor: onnx.TensorProto) -> bool:
+    return sum(d > 1 for d in tensor.dims) <= 1
 
 
 def _values(name: str, tensor: onnx.TensorProto, where: str) -> NDArray[Any] | None:

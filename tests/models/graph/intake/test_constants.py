@@ -205,3 +205,11 @@ def test_mean_picture_that_is_taken_off_the_input_is_no_parameter(tmp_path: Path
     """As MATLAB writes it, before the first layer."""
     case: Case = ([N("Sub", ["x", "mean"], ["s"]), N("Tanh", ["s"], ["y"])], {"mean": normal(1, *SHAPE)}, SHAPE, SHAPE)
     assert TrainableGraph.load(taken(case, tmp_path)).card.constants == ("mean",)
+
+
+def test_centres_of_several_ramps_for_each_value_are_parameters(tmp_path: Path) -> None:
+    """As the first layer of a starter: a value meets several of them."""
+    nodes = [N("Unsqueeze", ["x", "last"], ["u"]), N("Sub", ["u", "centre"], ["s"]), N("Tanh", ["s"], ["t"])]
+    nodes += [N("ReduceMean", ["t"], ["m"], axes=[-1], keepdims=0), N("Tanh", ["m"], ["y"])]
+    case: Case = (nodes, {"centre": normal(4, 3), "last": np.array([2])}, (4,), (4,))
+    assert {t.name for t in TrainableGraph.load(taken(case, tmp_path)).layout} == {"centre", "weight"}
