@@ -196,13 +196,13 @@ def test_wrong_shapes_of_inner_values_are_left_out(tmp_path: Path) -> None:
     """ONNX Runtime loads no file whose declared shapes do not fit."""
     nodes = [
         N("Conv", ["x", "a"], ["h"]),
-        N("Conv", ["h", "b"], ["c"], dilations=[1]),
-        N("ReduceMean", ["c"], ["y"], axes=[2]),
+        N("Relu", ["h"], ["r"]),
+        N("Conv", ["r", "b"], ["c"], dilations=[1]),
+        N("ReduceMean", ["c"], ["y"], axes=[2], keepdims=0),
     ]
-    nodes[-1].attribute.append(onnx.helper.make_attribute("keepdims", 0))
     model = small(nodes, {"a": normal(4, 3, 2), "b": normal(2, 4, 2)}, (3, 8), (2,))
     right = run_ort(model.SerializeToString(), x := normal(2, 3, 8))
-    model.graph.value_info.extend(onnx.helper.make_tensor_value_info(n, 1, ["n", 5, 7, 9]) for n in "hc")
+    model.graph.value_info.extend(onnx.helper.make_tensor_value_info(n, 1, ["n", 5, 7, 9]) for n in "hrc")
     (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
     data = read_model(tmp_path / "m.onnx")
     np.testing.assert_allclose(run_ort(data, x), right, rtol=1e-5)
