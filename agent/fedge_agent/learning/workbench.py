@@ -58,6 +58,7 @@ def describe(graph: TrainableGraph) -> dict[str, Any]:
         **({"label_limits": dict(zip(card.labels, card.limits, strict=True))} if card.task == "multilabel" else {}),
         "targets": {t.name: t.unit for t in card.targets},
         "loss": card.loss,
+        "scaling": card.scaling or "site",
         "input": list(graph.input_shape),
         "output": list(graph.output_shape),
         "trunk": _trunk(graph),

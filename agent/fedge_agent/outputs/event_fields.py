@@ -40,6 +40,15 @@ def values(event: Event) -> dict[str, Any]:
     return known
 
 
+def step_key(event: Event) -> str:
+    """What distinguishes the requests of one event: its state, severity and, where each is news, its labels.
+
+    A target that has seen a key may drop the next request with it: one raise must not hide another.
+    """
+    labels = f":{event.decision.label}" if event.state == "raised" and event.decision.values else ""
+    return f"{event.state}:{event.severity}{labels}"
+
+
 def iso_time(time_ns: int) -> str:
     """A source time in ISO 8601, UTC, to the millisecond; one that no calendar has, as nanoseconds since 1970."""
     try:

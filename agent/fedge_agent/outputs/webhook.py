@@ -147,4 +147,4 @@ def _meaning(where: str, refusal: refusals.Refusal) -> RefusedError | RetryError
 
 
 def _idempotency_key(event: Event) -> str:
-    return f"{event.key}:{event.state}:{event.severity}"
+    return f"{event.key}:{event_fields.step_key(event)}"

@@ -85,7 +85,7 @@ class MesOutput(Output):
         if order.id is None:
             self._maker.make(event, order)
         elif event.state == "raised":
-            return self._add(self._config.escalate, "escalate", event, order.id, ":raised")
+            return self._add(self._config.escalate, "escalate", event, order.id, f":{event_fields.step_key(event)}")
         return self._receipt(event)
 
     def preview(self, event: Event) -> dict[str, Any]:
@@ -94,7 +94,7 @@ class MesOutput(Output):
         if event.state == "cleared":
             return self._preview(self._config.clear, "clear", known, ":cleared")
         if event.state == "raised":
-            raised = self._preview(self._config.escalate, "escalate", known, ":raised")
+            raised = self._preview(self._config.escalate, "escalate", known, f":{event_fields.step_key(event)}")
             return {"if there is an order": raised, "else": self._preview(create, "create", known)}
         steps = {"find": self._config.find, "create": create}
         return {name: self._preview(step, name, known) for name, step in steps.items() if step is not None}

@@ -626,6 +626,8 @@ def test_webhook_sends_each_event_signed_with_a_key_of_its_own(tmp_path: Path) -
         assert [msgspec.json.decode(a.body) for a in server.requests] == [figures.of_event(e) for e in (EVENT, raised)]
         keys = [a.headers["idempotency-key"] for a in server.requests]
         assert keys == ["gw:m:pump:1:opened:low", "gw:m:pump:1:raised:high"]
+        hook.deliver(changed(raised, label="worn;leak", values={"worn": 0.9, "leak": 0.8}))  # a label joined
+        assert server.requests[-1].headers["idempotency-key"] == "gw:m:pump:1:raised:high:worn;leak"
         assert all(a.headers["x-signature-256"].startswith("sha256=") for a in server.requests)
 
 
