@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 from fedge_models.graph.card import Card
-from fedge_models.graph.channels import formula_of, is_input
+from fedge_models.graph.channels import is_input, shown
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.model import Model
 from fedge_models.training.config import TrainingConfig
@@ -77,7 +77,7 @@ def _formulas(card: Card) -> dict[str, str]:
     for name, given in card.derive.items():
         window = next(f.window for f in card.formulas if f.name == name)
         marks = [*(["one number a window"] if window else []), *([] if is_input(given) else ["not in the input"])]
-        found[name] = formula_of(given) + (f" ({', '.join(marks)})" if marks else "")
+        found[name] = shown(given) + (f" ({', '.join(marks)})" if marks else "")
     return found
 
 

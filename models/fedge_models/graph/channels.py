@@ -63,9 +63,14 @@ def formula_of(given: str | Derived) -> str:
     return given if isinstance(given, str) else given.formula
 
 
+def shown(given: str | Derived) -> str:
+    """The text of a formula for people, on one line."""
+    return " ".join(formula_of(given).split())
+
+
 def with_formulas(derive: Derive, names: Iterable[str]) -> tuple[str, ...]:
     """Derived channels as a message names them: "power_W = torque_Nm * speed_rpm"."""
-    return tuple(f"{name} = {formula_of(derive[name])}" for name in names)
+    return tuple(f"{name} = {shown(derive[name])}" for name in names)
 
 
 def dependants(planned: Iterable[Formula]) -> dict[str, tuple[str, ...]]:

@@ -22,6 +22,7 @@ from fedge_models.graph.card import (
     decode_card,
     encode_card,
 )
+from fedge_models.graph.channels import with_formulas
 from fedge_models.graph.derived import DerivedChannels
 from fedge_models.graph.intake.inputs import join_inputs
 from fedge_models.training import outliers, standardise
@@ -196,6 +197,12 @@ def test_sites_with_other_formulas_have_another_model() -> None:
     """A release names the file's digest: a gateway takes none of another file."""
     made = [starter(card(derive={"p": formula})).to_bytes() for formula in ("speed * 2", "speed * 2.0", "speed * 2")]
     assert made[0] == made[2] and sha256(made[0]).digest() != sha256(made[1]).digest()
+
+
+def test_a_formula_is_shown_on_one_line() -> None:
+    double = Channel("two  spaces")
+    made = card(channels=(*CHANNELS, double), derive={"p": "speed\n\t* 2\x1c", "q": "`two  spaces` * 2"})
+    assert with_formulas(made.derive, ["p"]) == ("p = speed * 2",)
 
 
 def test_several_inputs_take_derived_channels_by_name() -> None:

@@ -15,6 +15,7 @@ from .functions import OPERATIONS
 from .syntax import Node, channels, parse
 
 MAX_DERIVED = 256  # of a card
+MAX_NAME = 64  # characters; people and logs read it
 MAX_NODES = 4000  # of all its formulas: each is a NumPy call, about half a microsecond
 MAX_EXPONENT = 16.0
 
@@ -49,8 +50,11 @@ def plan(measured: tuple[str, ...], formulas: tuple[tuple[str, str], ...]) -> tu
 
 
 def _parsed(name: str, text: str, measured: Sequence[str], derived: Mapping[str, str]) -> Node:
-    if not name:
-        raise ModelError("derive: a derived channel has an empty name")
+    if not 0 < len(name) <= MAX_NAME or not name.isprintable() or name != name.strip() or "`" in name:
+        raise ModelError(
+            f"derive: {name[:MAX_NAME]!r} names a derived channel, expected 1 to {MAX_NAME} printable characters, no "
+            "backtick, and no space at an end"
+        )
     if name in measured:
         raise ModelError(f"derive.{name}: is the name of a channel; give it another")
     try:
