@@ -79,6 +79,7 @@ class Asset:
         self.name, self.config, self.participant = name, config, participant
         self._latency = latency
         self._card: Card | None = None
+        self._dependants: dict[str, tuple[str, ...]] = {}  # channel -> the derived channels that depend on it
         self._samples = AssetSamples(name, config, samples)
         self._windows = AssetWindows(name, config, self._samples.read_label)
         self._decider = Decider(name, config, participant.config)
@@ -219,7 +220,7 @@ class Asset:
         self._events.begin(card, found)
         self._samples.begin(card, found, self.participant.config.training.holdout)
         self._windows.begin(card, found)
-        self._card = card
+        self._card, self._dependants = card, dependants(card.formulas)
         return True
 
     def _note_label(self, time_ns: int, actual: TargetValue) -> None:
@@ -291,7 +292,7 @@ class Asset:
             self._windows.pace.hold_s,
             watch.undefined[0],
             with_formulas(self._card.derive, watch.undefined[1]) if self._card is not None else (),
-            dependants(self._card.formulas) if self._card is not None else {},
+            self._dependants,
         )
         return judge(seen)
 
