@@ -295,6 +295,8 @@ def _samples(path: Path, model: Model, label: tuple[str, ...], form: Path | None
     made = dataset.load(path, model.card, model.graph.input_shape, label, given)
     if given is None and made.form is not None and (keys := key_lines(made.form)):
         click.echo(f"{path}: understood as {', '.join(keys)}", err=True)
+    if made.unread:
+        click.echo(f"{path}: not read, because the model derives it itself: {', '.join(made.unread)}", err=True)
     if made.undefined:
         click.echo(f"{path}: {made.undefined:,} windows are left out: {made.why}", err=True)
     return made

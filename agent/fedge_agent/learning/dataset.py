@@ -57,6 +57,7 @@ class Dataset(NamedTuple):
     form: Form | None = None  # of a table: how it was read
     undefined: int = 0  # windows that are left out because a formula gives no number
     why: str = ""  # of which formulas
+    unread: tuple[str, ...] = ()  # columns of a table that the card derives instead
 
     def part(self, test: bool) -> tuple[Array, NDArray[Any]]:
         """Return (x, y) of the test part, or of the part to train on."""
@@ -189,7 +190,9 @@ def _table(path: Path, card: Card, label: Sequence[str], form: Form) -> Dataset:
             f"{path}: {rows} rows have no whole window of {card.window.length} samples ({left_out} left out)"
         )
     y = np.array([_one(targets[a:b], card) for a, b in ends[good]])
-    return _prepared(path, card, windows[good], y, parts[good] == 1)._replace(left_out=int((~good).sum()), form=form)
+    unread = tuple(name for name in table.names if name in card.derive)
+    made = _prepared(path, card, windows[good], y, parts[good] == 1)
+    return made._replace(left_out=int((~good).sum()), form=form, unread=unread)
 
 
 def _prepared(path: Path, card: Card, windows: Array, y: NDArray[Any], test: NDArray[np.bool_]) -> Dataset:
