@@ -25,7 +25,10 @@ from ..types import Array
 from .carry_over import CarryOver, empty
 from .schedule import round_rate
 
-MAX_FIGURES = 32  # that an update carries: those of the whole model come first, then those of each label or target
+# An update carries each figure twice, of before and after, and 32 in all; of more than 20 the aggregator reports the
+# first by name, and `loss` must be among them.
+MAX_FIGURES = 10
+OF_ALL_LABELS = ("loss", "accuracy", "macro_f1", "average_precision", "auroc")
 MIN_HELD = 10  # held-back samples for a threshold or a figure
 NOBODY: NDArray[np.str_] = np.array([], np.str_)
 
@@ -69,7 +72,10 @@ def with_label(task: str, data: Data) -> Data:
 
 
 def figures(graph: TrainableGraph, held: Data, known: Data) -> dict[str, float]:
-    """Return loss and the task's figures on held-back data; `known` are all held-back samples with a label."""
+    """Return loss and the task's figures on held-back data; `known` are all held-back samples with a label.
+
+    Of labels that may hold together those of the whole model, as many as an update has room for.
+    """
     if len(held.x) < MIN_HELD:
         return {}
     if graph.card.task == "anomaly":
@@ -77,7 +83,10 @@ def figures(graph: TrainableGraph, held: Data, known: Data) -> dict[str, float]:
         if len(known.x) and 0 < known.y.sum() < len(known.y):
             found["auroc"] = evaluate(graph, known.x, known.y)["auroc"]
         return found
-    return dict(list(evaluate(graph, held.x, held.y).items())[:MAX_FIGURES])
+    found = evaluate(graph, held.x, held.y)
+    if graph.card.task == "multilabel":
+        found = {name: found[name] for name in OF_ALL_LABELS if name in found}
+    return dict(list(found.items())[:MAX_FIGURES])
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 SPREAD_QUANTILE = 0.999  # of |delta| in each tensor: what 127 steps should span; the few above saturate into feedback
+LONGEST_NAME = 32  # of a figure in a message
 MOSTLY = 0.9  # of the codes at the ends of the grid: an update that says little more than signs
 
 
@@ -57,7 +58,8 @@ def update_body(
     assert trained.delta is not None
     wanted = trained.delta + residual
     codes, wish = code(wanted, base.header.steps, sizes, shorten)
-    metrics = {f"base_{k}": v for k, v in trained.before.items()} | {f"local_{k}": v for k, v in trained.after.items()}
+    parts = (("base", trained.before), ("local", trained.after))
+    metrics = {f"{part}_{k}"[:LONGEST_NAME]: v for part, figures in parts for k, v in figures.items()}
     update = Update(
         federation=base.header.federation,
         node=node,

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -154,6 +155,20 @@ def test_update_says_what_training_changed() -> None:
     sent = dequantize(got.codes, expand(head(graph).header.steps, graph.sizes))
     np.testing.assert_allclose(sent + left, trained.delta, atol=1e-6)
     assert (got.sequence, got.samples, got.base_version) == (7, 200, 5) and "local_macro_f1" in got.metrics
+
+
+@pytest.mark.parametrize("task", ["regress", "multilabel"])
+def test_an_update_of_many_targets_or_labels_is_understood(task: Any) -> None:
+    names = tuple(f"remaining life of the spindle bearing {i}" for i in range(20))
+    targets = tuple(Target(n) for n in names) if task == "regress" else ()
+    card = Card(task, (Channel("a"),), WindowSpec(1, 4, 2), ("mean",), () if targets else names, targets=targets)
+    graph = TrainableGraph.load(zoo.mlp(card, 4, (8,)).SerializeToString())
+    rng = np.random.default_rng(0)
+    data = Data(samples(60), (rng.random((60, 20)) < 0.5).astype(np.float32))
+    trained = train(graph, head(graph), data, data, data, Training(), rng, lambda: None)
+    body, _ = update_body(head(graph), trained, np.zeros_like(graph.params), graph.sizes, "gw", 7, KEY)
+    got = decode_update(body, KEY.public_key(), graph.sizes)
+    assert {"base_loss", "local_loss"} <= set(got.metrics) and len(got.metrics) <= 20
 
 
 def test_diverged_training_makes_no_update() -> None:
