@@ -7,20 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from .arithmetic import unbroadcast
+from .arithmetic import above_zero, masked, unbroadcast
+from .layout import pieces
 from .operator import Array, Backprop, Grads, Node
 
 
 def relu(node: Node, x: Array) -> tuple[Array, Backprop]:
     """max(x, 0); the gradient at 0 is 0, as in ONNX Runtime and PyTorch."""
-    memory = node.workspace
-    y = np.maximum(x, 0, out=memory.like(x))
-
-    def backprop(dy: Array) -> tuple[Array]:
-        alive = np.greater(y, 0, out=memory.like(y, np.bool_))
-        return (np.multiply(dy, alive, out=memory.like(y)),)
-
-    return y, backprop
+    y = node.workspace.like(x)
+    for values, made in pieces(x, y):
+        above_zero(node, values, made)
+    return y, lambda dy: (masked(node, y, dy),)
 
 
 def leaky_relu(node: Node, x: Array) -> tuple[Array, Backprop]:

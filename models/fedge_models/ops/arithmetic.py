@@ -13,27 +13,42 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .layout import pieces
 from .operator import Array, Backprop, Grads, Node, Operator
 
 
 def add(node: Node, a: Array, b: Array) -> tuple[Array, Backprop]:
     """A + B, and Relu where it is fused."""
     relu, shapes = node.follows("Relu") is not None, (a.shape, b.shape)  # a and b may be given up
-    if a.shape != b.shape or a.dtype != b.dtype or a.strides != b.strides:
-        y = a + b
-    else:
-        y = np.add(a, b, out=node.workspace.like(a))
-    if relu:
+    alike = a.shape == b.shape and a.dtype == b.dtype and a.strides == b.strides
+    y = node.workspace.like(a) if alike else a + b
+    for left, right, made in pieces(a, b, y) if alike else ():
+        np.add(left, right, out=made)
+        if relu:
+            above_zero(node, made, made)
+    if relu and not alike:
         np.maximum(y, 0, out=y)
     kept = y if relu else None
 
     def backprop(dy: Array) -> Grads:
         if kept is not None:
-            alive = np.greater(kept, 0, out=node.workspace.like(kept, np.bool_))
-            dy = np.multiply(dy, alive, out=node.workspace.like(kept))
+            dy = masked(node, kept, dy)
         return (unbroadcast(dy, shapes[0]), unbroadcast(dy, shapes[1]))
 
     return y, backprop
+
+
+def above_zero(node: Node, x: Array, out: Array) -> None:
+    """Write max(x, 0)."""
+    np.maximum(x, node.workspace.zeros(x.size, x.dtype) if x.ndim == 1 else 0, out=out)
+
+
+def masked(node: Node, y: Array, dy: Array) -> Array:
+    """Return dy where the output y of Relu is above 0, else 0."""
+    dx: Array = node.workspace.like(y)
+    for values, slopes, made in pieces(y, dy, dx):
+        np.multiply(slopes, np.greater(values, 0), out=made)
+    return dx
 
 
 def sub(node: Node, a: Array, b: Array) -> tuple[Array, Backprop]:
@@ -197,23 +212,35 @@ def is_inf(node: Node, x: Array) -> tuple[Any, Backprop]:
 
 def clip(node: Node, x: Array, low: Array | None = None, high: Array | None = None) -> tuple[Array, Backprop]:
     """x between two bounds; the gradient at a bound is that of x, as in PyTorch. Beyond it, it is the bound's."""
-    memory, y = node.workspace, x
-    for bound, take in ((low, np.maximum), (high, np.minimum)):
-        if bound is not None:
-            y = take(y, bound, out=memory.like(x) if y is x else y)
+    memory, by_bounds = node.workspace, any(node.wanted[1:])
+    y, inside = memory.like(x), memory.like(x, np.bool_)
+    for values, made, same in pieces(x, y, inside):
+        if low is not None and high is not None:
+            np.clip(values, low, high, out=made)  # a third of the time of the two below
+        elif low is not None:
+            np.maximum(values, low, out=made)
+        elif high is not None:
+            np.minimum(values, high, out=made)
+        else:
+            np.copyto(made, values)
+        np.equal(values, made, out=same)
+    kept = x if by_bounds else None
 
     def backprop(dy: Array) -> Grads:
-        inside = np.equal(x, y, out=memory.like(y, np.bool_))
-        dx = np.multiply(dy, inside, out=memory.like(y))
-        if not any(node.wanted[1:]):
-            return (dx, None, None)
-        above = np.zeros_like(y, np.bool_) if high is None else np.maximum(x, low if low is not None else x) > high
-        below = np.zeros_like(y, np.bool_) if low is None else (x < low) & ~above
-        sides = [(low, below), (high, above)]
-        by_bounds = [None if b is None else (dy * side).sum().reshape(b.shape) for b, side in sides]
-        return (dx, *by_bounds)
+        dx = memory.like(inside, dy.dtype)
+        for slopes, same, made in pieces(dy, inside, dx):
+            np.multiply(slopes, same, out=made)
+        return (dx, *(_by_bounds(kept, dy, low, high) if kept is not None else (None, None)))
 
     return y, backprop
+
+
+def _by_bounds(x: Array, dy: Array, low: Array | None, high: Array | None) -> Grads:
+    """Return the gradients of Clip by its bounds."""
+    above = np.zeros_like(x, np.bool_) if high is None else np.maximum(x, low if low is not None else x) > high
+    below = np.zeros_like(x, np.bool_) if low is None else (x < low) & ~above
+    sides = [(low, below), (high, above)]
+    return [None if b is None else (dy * side).sum().reshape(b.shape) for b, side in sides]
 
 
 def no_gradient(dy: Array) -> Grads:

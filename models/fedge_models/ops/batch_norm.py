@@ -35,13 +35,13 @@ def batch_normalization(
     if own:
         _follow(node, rows.shape[1], (centre, spread), (mean, variance))
     y, relu = node.workspace.array(rows.shape, x.dtype), node.follows("Relu") is not None
-    factor = scale * inverse
+    factor, zeros = scale * inverse, node.workspace.zeros(rows.shape[1], x.dtype)
     for part in _blocks(rows):
         made = np.subtract(rows[part], centre[part, None], out=y[part])
         np.multiply(made, factor[part, None], out=made)
         np.add(made, bias[part, None], out=made)
         if relu:
-            np.maximum(made, 0, out=made)
+            np.maximum(made, zeros, out=made)
 
     def backprop(dy: Array) -> Grads:
         slopes = in_batch_last(node, dy).reshape(rows.shape)

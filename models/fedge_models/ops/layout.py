@@ -8,11 +8,15 @@ it. So NumPy's inner loops are long also where a network has few channels.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from .operator import Array, Node
+
+BLOCK = 1 << 16  # values at a time
+SMALL = 1 << 12  # values up to which finding their order costs more than it saves
 
 
 def batch_last(x: Array) -> Array:
@@ -33,6 +37,25 @@ def in_batch_last(node: Node, x: Array) -> Array:
     copy: Array = node.workspace.array(values.shape, x.dtype)
     np.copyto(copy, values)
     return copy
+
+
+def pieces(*arrays: Array) -> Iterator[tuple[Array, ...]]:
+    """Yield views of arrays of one shape, BLOCK values at a time, so that several passes over them stay in the cache.
+
+    The views are flat, in the order of memory. Arrays that differ in it, or are small, are yielded as they are.
+    """
+    first = arrays[0]
+    if first.size <= SMALL:
+        yield arrays
+        return
+    order = sorted(range(first.ndim), key=lambda axis: -first.strides[axis])
+    turned = [array.transpose(order) for array in arrays]
+    if not all(array.flags.c_contiguous for array in turned):
+        yield arrays
+        return
+    flat = [array.reshape(-1) for array in turned]
+    for start in range(0, first.size, BLOCK):
+        yield tuple(array[start : start + BLOCK] for array in flat)
 
 
 def items(values: Array) -> Any:

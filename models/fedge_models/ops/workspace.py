@@ -52,6 +52,17 @@ class Workspace:
             found = self._scratch[key] = np.empty(size, np.uint8)
         return found[:size].view(kind)
 
+    def zeros(self, count: int, dtype: DTypeLike) -> Any:
+        """Return `count` zeros, not to be written, for Relu.
+
+        NumPy 2.4 takes the maximum with an array in a quarter of the time that it takes with one number.
+        """
+        key = f"zeros {np.dtype(dtype)}"
+        found = self._scratch.get(key)
+        if found is None or len(found) < count:
+            found = self._scratch[key] = np.zeros(count, dtype)
+        return found[:count]
+
     def release(self) -> None:
         """Give all blocks back that are not lent."""
         self._blocks.clear()

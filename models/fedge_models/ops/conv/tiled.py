@@ -84,7 +84,7 @@ class TiledConv:
         if bias is not None:
             np.add(h, bias, out=h)
         if self._relu:
-            np.maximum(h, 0, out=h)
+            np.maximum(h, self._node.workspace.zeros(h.shape[-1], h.dtype), out=h)
 
     def _finished(self, dy: Array, y: Array | None, x: Array, w: Array, b: Array | None) -> Grads:
         """Return the gradients; y (outputs, *out, batch): what Relu gave, if there is one."""
