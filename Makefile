@@ -124,6 +124,7 @@ $(OTHERS)/roundup/.installed: Makefile
 # Ours beside the best others; the first writes its result for the documentation (then: make pages).
 bench-peers: .venv-peers/.installed
 	.venv-peers/bin/python benchmarks/training.py --json --peers --result benchmarks/results/training.json
+	.venv-peers/bin/python benchmarks/convolutions.py --json --peers
 	.venv-peers/bin/python benchmarks/rules.py --json --peers
 
 clean:

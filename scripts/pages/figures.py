@@ -13,7 +13,8 @@ ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks/results"
 ORDER = (
     "accuracy", "tables", "ablation", "hostile", "attacks", "alternatives", "trust", "privacy", "latency", "footprint",
-    "wire", "training", "trunk", "features", "early_warning", "rules", "aggregator", "demo", "faults", "soak",
+    "wire", "training", "convolutions", "trunk", "features", "early_warning", "rules", "aggregator", "demo", "faults",
+    "soak",
 )  # fmt: skip
 COSTS = ("memory", "latency", "training", "bytes", "accuracy", "faults")
 
