@@ -17,7 +17,7 @@ from ..system.structs import known
 from .derive.compiled import compiled
 from .derive.plan import Formula, plan
 
-MAX_CELLS = 1 << 24  # derived values of a window: a gateway holds them as float64
+MAX_CELLS = 1 << 24  # values, also in between, that the formulas of a window hold as float64
 
 Positive = Annotated[float, Meta(gt=0)]
 
@@ -123,21 +123,20 @@ def channel_problems(channels: Sequence[Channel], derive: Derive, length: int) -
         return [(bool(idle), f"channels {idle}: input is false, and no formula reads them")]
     try:
         planned = formulas(channels, derive)
-        compiled(names, planned)
+        cells = sum(compiled(names, planned).registers) * length
     except ModelError as e:
         return [(True, str(e))]
-    return _problems(channels, derive, planned, length)
+    return _problems(channels, derive, planned, length, cells)
 
 
 def _problems(
-    channels: Sequence[Channel], derive: Derive, planned: Sequence[Formula], length: int
+    channels: Sequence[Channel], derive: Derive, planned: Sequence[Formula], length: int, cells: int
 ) -> list[tuple[bool, str]]:
     read = {name for formula in planned for name in formula.reads}
     every = [*channels, *(_channel(name, d) for name, d in derive.items())]
     idle = [c.name for c in every if not c.input and c.name not in read]
     scaled = [c.name for c in every if not c.input and (c.centre, c.scale, c.condition) != (None, None, None)]
     short = [(f.name, f.samples) for f in planned if f.samples > length]
-    cells = len(planned) * length
     return [
         (bool(idle), f"channels {idle}: input is false, and no formula reads them"),
         (bool(scaled), f"channels {scaled}: input is false; centre, scale and condition are for the graph's input"),
@@ -149,6 +148,6 @@ def _problems(
         ),
         (
             cells > MAX_CELLS,
-            f"derive: {len(planned)} formulas of {length:,} samples are {cells:,} values, at most {MAX_CELLS:,} may be",
+            f"derive: the formulas hold {cells:,} values of a window of {length:,} samples, at most {MAX_CELLS:,} fit",
         ),
     ]

@@ -128,6 +128,10 @@ def test_what_depends_on_a_channel_without_any_value_is_zero_as_that_one() -> No
         ({"derive": {"p": Derived("speed", condition=1.0)}, "features": ("mean",)}, "have a condition, which needs"),
         ({"window": WindowSpec(1, 1_000_000, 1), "derive": {f"p{i}": "speed" for i in range(20)}}, "20,000,000 values"),
         (
+            {"window": WindowSpec(1, 1_000_000, 1), "derive": {"p": "(speed * 2 + " * 25 + "speed" + ")" * 25}},
+            "the formulas hold 25,000,000 values of a window of 1,000,000 samples",
+        ),
+        (
             {
                 "channels": (Channel("p"),),
                 "derive": {"q": "p"},
