@@ -117,9 +117,9 @@ def _label_figures(card: Card, out: Array, y: Array) -> dict[str, float]:
     if ranked:
         ap, area = (float(np.mean([found[i] for found in ranked.values()])) for i in (0, 1))
         figures |= {"average_precision": ap, "auroc": area}
-    figures |= {f"f1_{name}"[:32]: float(v) for name, v in zip(card.labels, f1, strict=True) if np.isfinite(v)}
-    figures |= {f"ap_{name}"[:32]: ap for name, (ap, _) in ranked.items()}
-    return figures | {f"auroc_{name}"[:32]: area for name, (_, area) in ranked.items()}
+    figures |= {f"f1_{name}": float(v) for name, v in zip(card.labels, f1, strict=True) if np.isfinite(v)}
+    figures |= {f"ap_{name}": ap for name, (ap, _) in ranked.items()}
+    return figures | {f"auroc_{name}": area for name, (_, area) in ranked.items()}
 
 
 def _holds(card: Card, logits: Array) -> NDArray[np.bool_]:
