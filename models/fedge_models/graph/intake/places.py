@@ -156,6 +156,11 @@ class Places:
             if 0 <= axis < len(self.shape(name)) and self.shape(name)[axis] != 1:
                 raise MismatchError("a constant of it differs between samples")
 
+    def _castlike(self, node: onnx.NodeProto) -> None:
+        """The second input gives only its type."""
+        if node.input[0] in self.found:
+            self.put(node, self.found[node.input[0]])
+
     def _transpose(self, node: onnx.NodeProto) -> None:
         place, rank = self._one(node), len(self.shape(node.input[0]))
         perm = self.attribute(node, "perm") or [*range(rank)][::-1]

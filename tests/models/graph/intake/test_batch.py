@@ -72,6 +72,15 @@ CASES: dict[str, Case] = {
     "Reshape with -1": (
         [N("Reshape", ["x", "s"], ["r"]), N("MatMul", ["r", "w"], ["y"])], {"s": ints(1, -1), **W42}, (2, 2), (2,)
     ),
+    "CastLike": (  # as PyTorch writes a factor without its optimiser
+        [
+            N("CastLike", ["half", "x"], ["f"]),
+            N("Mul", ["x", "f"], ["m"]),
+            N("Reshape", ["m", "one"], ["r"]),
+            N("Gemm", ["r", "a"], ["y"]),
+        ],
+        {"half": np.array([0.5]), "one": ints(1, 12), "a": normal(12, 2)}, (2, 6), (2,),
+    ),
     "Split": (
         [N("Split", ["x"], ["a"], axis=0, num_outputs=1), N("MatMul", ["a", "w"], ["z"]),
          N("Reshape", ["z", "s"], ["y"])],
