@@ -144,6 +144,8 @@ def new(
     click.echo(f"Let gateways learn it together: fedge-aggregator model add {name} {out}")
     click.echo(f"Or train it on recorded data: fedge-agent train {out} --data DATA.csv --out {out}")
     click.echo(f'Or serve and train it on this gateway: [model.{name}] file = "{out}"')
+    if any(tensor.name.startswith("ramp.") for tensor in model.graph.layout):
+        click.echo("Its ramps want larger steps than the default: learning_rate = 0.01, clip_norm = 1, epochs = 1")
 
 
 @model_group.command()
