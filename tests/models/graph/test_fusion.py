@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from fedge_models.errors import ModelError
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, WindowSpec
 from fedge_models.graph.fusion import fuse
@@ -284,6 +285,12 @@ def test_convolution_by_tiles_equals_windows(data: st.DataObject, tile: int, mon
     for mine, other in zip([y, *backprop(dy(y.shape))], expected, strict=True):
         assert mine is not None
         np.testing.assert_allclose(mine, other, atol=1e-12)
+
+
+def test_kernel_larger_than_its_input_is_refused() -> None:
+    model = small([N("Conv", ["x", "w"], ["y"], pads=[0, 1])], {"w": normal(4, 2, 9)}, (2, 6), (4, 1))
+    with pytest.raises(ModelError, match=r"Conv.*kernel of \(9,\) is larger than the padded input of \(6,\)"):
+        load(model).forward(normal(3, 2, 6))
 
 
 # --- over many batches ------------------------------------------------------------------------------------------
