@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The card as JSON in the ONNX file's own metadata under ``fedge.card``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from ...errors import ModelError
+from .checks import check
+from .spec import Card
+
+if TYPE_CHECKING:
+    import onnx
+
+METADATA_KEY = "fedge.card"
+MAX_CARD_BYTES = 64 * 1024
+
+
+def encode_card(card: Card) -> str:
+    """Encode a card as the JSON text of the file's metadata."""
+    return msgspec.json.encode(card).decode()
+
+
+def decode_card(text: str, where: str = "model") -> Card:
+    """Parse and check a card. Raises ModelError naming the field."""
+    if len(text) > MAX_CARD_BYTES:
+        raise ModelError(f"{where}: card has {len(text)} bytes, expected at most {MAX_CARD_BYTES}")
+    try:
+        card = msgspec.json.decode(text, type=Card)
+    except msgspec.DecodeError as e:
+        raise ModelError(f"{where}: metadata {METADATA_KEY!r} is not a valid card: {e}") from e
+    check(card, where)
+    return card
+
+
+def read_card(model: onnx.ModelProto, where: str = "model") -> Card:
+    """Read the card of a loaded ONNX model. Raises ModelError when there is none."""
+    for entry in model.metadata_props:
+        if entry.key == METADATA_KEY:
+            return decode_card(entry.value, where)
+    raise ModelError(
+        f"{where}: no model card; expected metadata key {METADATA_KEY!r}, or a TOML file with the card: --card on the "
+        "command line, card in [model.X] of a gateway (see docs/reference/model-card.md)"
+    )
+
+
+def write_card(model: onnx.ModelProto, card: Card) -> None:
+    """Write the card into the model's metadata, replacing any other."""
+    check(card, "card")
+    others = [(e.key, e.value) for e in model.metadata_props if e.key != METADATA_KEY]
+    del model.metadata_props[:]
+    for key, value in [*others, (METADATA_KEY, encode_card(card))]:
+        model.metadata_props.add(key=key, value=value)
