@@ -28,6 +28,7 @@ from .training import evaluation, objective, standardise
 from .training.config import TrainingConfig
 from .training.loop import FitReport, fit
 from .training.outliers import finite_rows
+from .training.personal import check_local
 from .training.scores import probabilities, scores, sigmoids
 from .training.standardise import Scale
 
@@ -69,7 +70,11 @@ class Model:
         self._data, self._where = data, where
 
     def check(self) -> None:
-        """Run two samples in NumPy, backwards too, and in ONNX Runtime. Raises ModelError when they differ or fail."""
+        """Run two samples in NumPy, backwards too, and in ONNX Runtime.
+
+        Raises ModelError when they differ or fail, and when the card's `local` matches nothing.
+        """
+        check_local(self.graph, self._where)
         self.graph.probe()
         check_served(self._data, self.graph, self._where)
 

@@ -15,6 +15,7 @@ from fedge_models.graph.serve_check import check_served
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.privacy import budget
 from fedge_models.system import disk, files, lock, service
+from fedge_models.training.personal import check_local
 
 from ..config import claims
 from ..config.schema import AssetConfig, Config
@@ -224,6 +225,7 @@ def _unfit(config: Config, name: str, data: bytes, where: str, notes: list[str])
     """
     try:
         graph = TrainableGraph.load(data, where=where)
+        check_local(graph, where)
         with bounded_memory(PROBE_BYTES, where):
             graph.probe()
             check_served(data, graph, where)

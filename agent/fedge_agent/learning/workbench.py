@@ -19,6 +19,7 @@ from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.model import Model
 from fedge_models.training.config import TrainingConfig
 from fedge_models.training.loop import FitReport, fit
+from fedge_models.training.personal import local_tensors
 
 from ..health import rss_mib
 from .dataset import Dataset
@@ -65,6 +66,7 @@ def describe(graph: TrainableGraph) -> dict[str, Any]:
         "tail": sorted_counts(graph.operators),
         "trainable_parameters": int(graph.params.size),
         "trainable": {t.name: list(t.shape) for t in graph.layout},
+        "local": {name: list(shape) for name, shape in local_tensors(graph).items()},
         "shared": list(graph.shared),
         "constants": list(graph.card.constants),
         "notes": list(graph.notes),

@@ -10,6 +10,7 @@ from fedge_models.errors import ConfigError
 from fedge_models.graph.intake import bounded_memory, check_fed, read_model, room_for
 from fedge_models.graph.serve_check import check_served
 from fedge_models.graph.trainable import TrainableGraph
+from fedge_models.training.personal import check_local
 
 from ..authority import Authority
 from ..config.schema import FederationConfig
@@ -37,6 +38,7 @@ def add_model(
         data = read_model(path, card, trainable)
         graph = TrainableGraph.load(data, where=str(path))
         check_fed(graph.card, graph.input_shape, str(path))
+        check_local(graph, str(path))
         graph.probe()
         check_served(data, graph, str(path))
     digest = hashlib.sha256(data).digest()

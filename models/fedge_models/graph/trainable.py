@@ -41,6 +41,7 @@ class TrainableGraph:
         self.notes: tuple[str, ...] = tuple(notes(model))  # what intake changed
         self._where = where
         stored = onnx_file.tensors(model)
+        self.stored: frozenset[str] = frozenset(stored)  # names of all tensors of the file, frozen ones too
         nodes.check_order(model, stored, where)
         patterns, updated = trainable or self.card.trainable, self.card.batch_norm == "updated"
         names = nodes.chosen(model, patterns, updated, self.card.constants)

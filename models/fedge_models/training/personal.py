@@ -15,21 +15,57 @@ from numpy.typing import NDArray
 from ..errors import ModelError
 from ..graph.trainable import TrainableGraph
 from ..messages.quantize import Floats
+from ..system.choices import hint
 
 Mask = NDArray[np.bool_]
 
 
 def local_mask(graph: TrainableGraph) -> Mask:
-    """Return which parameters (P,) stay at the site. Raises ModelError when the card's globs match none, or all."""
-    globs = [g.strip() for g in graph.card.local.split(",") if g.strip()]
+    """Return which parameters (P,) stay at the site.
+
+    Raises ModelError when a glob of the card matches no tensor of the file, for what it was meant for would be sent;
+    and when the globs match no trainable tensor, or all.
+    """
     mask = np.zeros(graph.params.size, np.bool_)
+    if not graph.card.local:
+        return mask
+    globs = [g.strip() for g in graph.card.local.split(",") if g.strip()]
+    _check_each(graph, globs)
     for tensor in graph.layout:
         mask[tensor.start : tensor.stop] = any(fnmatchcase(tensor.name, glob) for glob in globs)
-    if globs and (mask.all() or not mask.any()):
-        names = ", ".join(t.name for t in graph.layout)
+    if mask.all() or not mask.any():
         which = "every" if mask.all() else "no"
-        raise ModelError(f"card: local {graph.card.local!r} matches {which} trainable tensor; they are: {names}")
+        raise ModelError(f"card: local {graph.card.local!r} matches {which} trainable tensor; {_listed(graph)}")
     return mask
+
+
+def local_tensors(graph: TrainableGraph) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the tensors that stay at the site, by name. Raises ModelError as `local_mask`."""
+    mask = local_mask(graph)
+    return {t.name: t.shape for t in graph.layout if mask[t.start]}
+
+
+def check_local(graph: TrainableGraph, where: str) -> None:
+    """Raise ModelError, beginning with `where`, for what the card's `local` cannot mean."""
+    try:
+        local_mask(graph)
+    except ModelError as e:
+        raise ModelError(f"{where}: {e}") from e
+
+
+def _check_each(graph: TrainableGraph, globs: list[str]) -> None:
+    """Refuse a glob that matches nothing. One of a frozen tensor is right: that is not sent either."""
+    for glob in globs:
+        if not any(fnmatchcase(name, glob) for name in graph.stored):
+            near = hint(glob, (t.name for t in graph.layout))
+            raise ModelError(
+                f"card: local lists {glob!r}, which matches no tensor of the file, so what was meant would be sent to "
+                f"the aggregator; {near}"
+            )
+
+
+def _listed(graph: TrainableGraph) -> str:
+    return f"they are: {', '.join(t.name for t in graph.layout)}"
 
 
 def compose(shared: Floats, own: Floats | None, mask: Mask) -> Floats:

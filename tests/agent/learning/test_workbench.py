@@ -9,6 +9,7 @@ import re
 import subprocess
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from fedge_agent.config import schema
@@ -177,6 +178,16 @@ def test_model_is_shown_trained_and_evaluated_by_hand(tmp_path: Path) -> None:
     again = json.loads(run("evaluate", out, "--data", data, "--scale-from", data, "--json"))
     assert again["figures"]["macro_f1"] > 0.95
     assert "macro_f1" in run("evaluate", out, "--data", data)
+
+
+def test_what_stays_at_a_site_is_shown_and_a_pattern_of_nothing_is_refused(tmp_path: Path) -> None:
+    for name, local in (("right", "dense1.*"), ("wrong", "dense0.*, dnese1.*")):
+        card = msgspec.structs.replace(CLASSES, local=local)
+        (tmp_path / f"{name}.onnx").write_bytes(zoo.mlp(card, 4, (8,)).SerializeToString())
+    assert re.search(r"^local +dense1.weight 8, 2, dense1.bias 2$", run("model", "show", tmp_path / "right.onnx"), re.M)
+    data = write(tmp_path / "d.csv")
+    for command in (("model", "show"), ("train", "--data", data), ("evaluate", "--data", data)):
+        assert "wrong.onnx: card: local lists 'dnese1.*'" in run(*command, tmp_path / "wrong.onnx", code=1)
 
 
 def test_anomaly_model_learns_without_labels_and_is_evaluated_by_them(tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 from fedge_aggregator.cli.main import main
+from fedge_models.graph import zoo
+from fedge_models.graph.card import Card, Channel, WindowSpec
 from support.federation_bench import MakeBench
 from support.running_aggregator import MakeAggregator
 
@@ -64,6 +66,19 @@ def test_federation_without_a_model_says_how_to_add_one(toml: Path) -> None:
     words = "add one: fedge-aggregator model add pump FILE.onnx"
     assert words in run(toml, "model", "list").stdout
     assert words in refusal(toml, "release", "list", "pump")
+
+
+def test_a_model_whose_local_matches_nothing_is_not_added(toml: Path, tmp_path: Path) -> None:
+    toml.write_text(EMPTY + "[federation.pump]\n")
+    for local in ("haed.*", "dense1.*"):
+        card = Card("classify", (Channel("a"),), WindowSpec(1, 8, 8), ("mean",), ("ok", "worn"), local=local)
+        (tmp_path / f"{local[:4]}.onnx").write_bytes(zoo.mlp(card, 1, (4,)).SerializeToString())
+    words = (
+        "haed.onnx: card: local lists 'haed.*', which matches no tensor of the file, so what was meant would be sent"
+    )
+    assert words in refusal(toml, "model", "add", "pump", str(tmp_path / "haed.onnx"))
+    assert '"graph":null' in run(toml, "model", "list", "--json").stdout
+    assert run(toml, "model", "add", "pump", str(tmp_path / "dens.onnx")).exit_code == 0
 
 
 @pytest.mark.parametrize("command", READING)

@@ -200,10 +200,28 @@ def test_local_tensors_are_chosen_by_name() -> None:
     assert not personal.local_mask(graph_with("")).any()
 
 
-@pytest.mark.parametrize(("local", "which"), [("head.*", "no"), ("*", "every")])
-def test_local_that_matches_nothing_or_everything_is_refused(local: str, which: str) -> None:
-    with pytest.raises(ModelError, match=f"local .* matches {which} trainable tensor; they are: dense0.weight"):
+@pytest.mark.parametrize(
+    ("local", "words"),
+    [
+        (
+            "dnese1.*",
+            "lists 'dnese1.*', which matches no tensor of the file, .* would be sent .*; did you mean 'dense1",
+        ),
+        ("dense0.*,dnese1.*", "lists 'dnese1.*', which matches no tensor"),
+        ("Dense1.*", "lists 'Dense1.*', which matches no tensor"),
+        ("*", "matches every trainable tensor; they are: dense0.weight"),
+        (" , ", "matches no trainable tensor; they are: dense0.weight"),
+    ],
+)
+def test_local_of_which_a_pattern_matches_nothing_or_all_is_refused(local: str, words: str) -> None:
+    with pytest.raises(ModelError, match=f"card: local .*{words}"):
         personal.local_mask(graph_with(local))
+
+
+def test_local_may_name_what_is_frozen_beside_what_is_trained() -> None:
+    card = Card("classify", CHANNEL, WINDOW, ("mean",), ("a", "b"), local="dense0.*,dense1.bias", trainable="dense1.*")
+    graph = TrainableGraph.load(zoo.mlp(card, 3, (4,)).SerializeToString())
+    assert personal.local_tensors(graph) == {"dense1.bias": (2,)}
 
 
 def test_corrections_of_all_sites_sum_to_zero_and_spare_what_is_local() -> None:
