@@ -19,7 +19,7 @@ from ...protos import FLOAT
 from ...system.choices import hint
 from ..card import Card
 from ..notes import note
-from .layers import ROLES, is_generated, module
+from .layers import RECURRENT, ROLES, is_generated, module
 from .loops import Loops, Reader
 from .provenance import is_marked
 
@@ -147,6 +147,9 @@ def _names(source: str, reader: Reader, first: onnx.NodeProto) -> Iterator[str]:
         yield reader.name
     stem, _, last = source.rpartition(".")
     scope = module(reader.node)
+    if (role := RECURRENT.get(reader.position)) and reader.node.op_type in ("GRU", "LSTM", "RNN"):
+        kernel = reader.node.input[1]  # g.weight_ih_l1 tells which layer it is
+        yield from [kernel.replace(RECURRENT[1], role)] * (f".{RECURRENT[1]}" in kernel)
     if reader.of_batch_norm and reader.position in OF_BATCH_NORM:
         own = OF_BATCH_NORM[reader.position]
         others = [n for i, n in enumerate(reader.node.input) if n.endswith(f".{OF_BATCH_NORM.get(i)}")]

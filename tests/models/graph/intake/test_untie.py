@@ -209,6 +209,115 @@ def test_two_unrolled_layers_have_a_bias_each_though_both_were_zero(tmp_path: Pa
     assert set(trained(data)) == names  # the third is added behind the loops
 
 
+FORGETS = np.repeat(np.array([0, 1, 0], np.float32), 2)
+
+
+def test_two_unrolled_layers_have_a_bias_each_though_both_forget_alike(tmp_path: Path) -> None:
+    """As the bias of a fresh LSTM of Keras: not constant, and the same in every layer."""
+    nodes = [*pieces(), *unrolled(layers="ab"), N("Identity", ["b4"], ["n"])]
+    data = taken(network(*nodes, bias=FORGETS, **kernels("ab"), **factors()), tmp_path)
+    names = {"a.kernel", "a.recurrent", "b.kernel", "b.recurrent", "bias", "bias.2", "head.weight"}
+    assert set(trained(data)) == names
+    check_gradient(onnx.ModelProto.FromString(data), normal(5, 6))
+
+
+def stacked(layers: int, name: str) -> onnx.ModelProto:
+    """LSTMs of two units, one behind the other, whose biases were equal; a sample is a window of three steps."""
+    nodes = [N("Reshape", ["x", "steps"], ["windows"]), N("Transpose", ["windows"], ["x0"], perm=[1, 0, 2])]
+    tensors, given = {"steps": np.array([-1, 3, 2]), "axis": np.array([1]), "flat": np.array([-1, 6])}, "x0"
+    for i in range(layers):
+        read = [given, f"g.weight_ih_l{i}", f"g.weight_hh_l{i}", "g.bias_l0"]
+        nodes.append(N("LSTM", read, [f"y{i}"], hidden_size=2, name=name.format(i)))
+        nodes.append(N("Squeeze", [f"y{i}", "axis"], [given := f"h{i}"]))
+        tensors |= {n: normal(1, 8, 2) for n in read[1:3]}
+    nodes += [N("Transpose", [given], ["t"], perm=[1, 0, 2]), N("Reshape", ["t", "flat"], ["n"])]
+    bias = np.repeat(np.array([[0, 0, 1, 0, 0, 0, 0, 0]], np.float32), 2, axis=1)
+    return network(*nodes, **{**tensors, "g.bias_l0": bias})
+
+
+@pytest.mark.parametrize("name", ["/g/LSTM_{}", "LSTM__{}"], ids=["of one module", "without a module"])
+def test_stacked_recurrent_layers_have_a_bias_each_though_all_forget_alike(name: str, tmp_path: Path) -> None:
+    data = taken(stacked(4, name), tmp_path)
+    assert {n for n in trained(data) if "bias" in n} == {f"g.bias_l{i}" for i in range(4)}
+    assert TrainableGraph.load(data).shared == ()
+    check_gradient(onnx.ModelProto.FromString(data), normal(5, 6))
+
+
+def test_recurrent_layer_that_is_called_again_and_again_keeps_its_bias(tmp_path: Path) -> None:
+    model = stacked(4, "/g/LSTM_{}")
+    for node in model.graph.node:
+        node.input[:] = [n.rpartition("_l")[0] + "_l0" if n.startswith("g.weight") else n for n in node.input]
+    assert set(trained(taken(model, tmp_path))) == {"g.weight_ih_l0", "g.weight_hh_l0", "g.bias_l0", "head.weight"}
+
+
+def test_two_kernels_of_one_looped_module_have_a_bias_each(tmp_path: Path) -> None:
+    """A cell that calls functions with parameters of its own, whose biases were both zero."""
+    nodes = []
+    for t in range(4):
+        nodes.append(N("Gemm", [f"h{t}" if t else "x", "cell.w1", "cell.b1"], [f"i{t}"], name=f"/cell/Gemm_{2 * t}"))
+        nodes.append(N("Tanh", [f"i{t}"], [f"t{t}"]))
+        nodes.append(N("Gemm", [f"t{t}", "cell.w2", "cell.b1"], [f"h{t + 1}"], name=f"/cell/Gemm_{2 * t + 1}"))
+    tensors: dict[str, np.ndarray] = {"cell.w1": 0.4 * normal(6, 6), "cell.w2": 0.4 * normal(6, 6), "cell.b1": ZEROS}
+    data = taken(network(*nodes, N("Tanh", ["h4"], ["n"]), **tensors), tmp_path)
+    assert set(trained(data)) == {"cell.w1", "cell.w2", "cell.b1", "cell.b1.2", "head.weight"}
+
+
+def called(read: str, *more: onnx.NodeProto, steps: int = 6) -> list[onnx.NodeProto]:
+    """A weight without a bias in a loop over time: torch's older exporter folds a transposed copy for each call."""
+    calls = ["wh", *(f"wh_{t}" for t in range(1, steps))]
+    nodes = [N("Identity", ["wh.weight"], [f"{read}{t}"]) for t in range(1, steps)]
+    for t, call in enumerate(calls):
+        given = [f"h{t}" if t else "x", f"{read}{t}" if t else "wh.weight"]
+        nodes += [N("MatMul", given, [f"m{t}"], name=f"/{call}/MatMul"), N("Tanh", [f"m{t}"], [f"h{t + 1}"])]
+    return [*nodes, *more, N("Identity", [f"h{steps}"], ["n"])]
+
+
+def test_calls_of_a_layer_without_a_bias_are_a_loop(tmp_path: Path) -> None:
+    data = taken(network(*called("onnx::MatMul_24"), **{"wh.weight": 0.5 * normal(6, 6)}), tmp_path)
+    assert set(trained(data)) == {"wh.weight", "head.weight"}
+    check_gradient(onnx.ModelProto.FromString(data), normal(5, 6))
+
+
+def test_layers_that_a_user_numbered_are_no_calls_when_the_file_has_their_names(tmp_path: Path) -> None:
+    nodes = called("wh_")
+    for node in nodes:
+        node.input[:] = [f"{n}.weight" if n.startswith("wh_") else n for n in node.input]
+        node.output[:] = [f"{n}.weight" if n.startswith("wh_") else n for n in node.output]
+    data = taken(network(*nodes, **{"wh.weight": 0.5 * normal(6, 6)}), tmp_path)
+    assert set(trained(data)) == {"wh.weight", *(f"wh_{t}.weight" for t in range(1, 6)), "head.weight"}
+
+
+def test_fresh_scale_of_a_layer_norm_in_a_loop_stays_one(tmp_path: Path) -> None:
+    """One is merged with the scale of another module, which is none of the loop."""
+    nodes = [N("LayerNormalization", [f"h{t}" if t else "x", "ln.weight", "ln.bias"], [f"h{t + 1}"],
+               name=f"/ln_{t}/LayerNormalization" if t else "/ln/LayerNormalization") for t in range(5)]  # fmt: skip
+    nodes.append(N("LayerNormalization", ["h5", "ln.weight", "ln.bias"], ["n"], name="/last/LayerNormalization"))
+    data = taken(network(*nodes, **{"ln.weight": ONES, "ln.bias": ZEROS}), tmp_path)
+    assert set(trained(data)) == {"ln.weight", "ln.bias", "last.weight", "last.bias", "head.weight"}
+
+
+def skipping(steps: int, skips: int) -> list[onnx.NodeProto]:
+    """A state space model: in each step, a skip of ones (Gu and Dao 2023) beside the matrix of the state."""
+    nodes = pieces(steps)
+    for t in range(steps):
+        nodes.append(N("MatMul", [f"h{t}" if t else "x", "A"], [f"m{t}"]))
+        nodes += [N("Mul", ["D", f"x{t}"], [f"d{t}"])] if t < skips else []
+        nodes.append(N("Add", [f"m{t}", f"d{t}" if t < skips else "x"], [f"h{t + 1}"]))
+    return [*nodes, N("Tanh", [f"h{steps}"], ["n"])]
+
+
+def test_fresh_vector_that_is_read_once_in_each_step_of_a_loop_stays_one(tmp_path: Path) -> None:
+    data = taken(network(*skipping(5, 5), A=0.3 * normal(6, 6), D=ONES, **factors()), tmp_path)
+    assert set(trained(data)) == {"A", "D", "head.weight"}
+    notes = TrainableGraph.load(data).notes
+    assert any("D is read by 5 Mul and stays one tensor: an unrolled loop" in n for n in notes)
+
+
+def test_fresh_vector_that_is_read_in_some_steps_only_is_parted(tmp_path: Path) -> None:
+    data = taken(network(*skipping(6, 5), A=0.3 * normal(6, 6), D=ONES, **factors(6)), tmp_path)
+    assert {n for n in trained(data) if n.startswith("D")} == {"D", *(f"D.{i}" for i in range(2, 6))}
+
+
 def test_experts_that_were_equal_train_apart(tmp_path: Path) -> None:
     """All read the same input: a loop would compute the same thing again and again."""
     nodes = [N("MatMul", ["x", "w"], [f"e{i}"]) for i in range(5)]
