@@ -2,7 +2,7 @@
 """A model file in Python: load it, train it, evaluate it, score rows with it, save it.
 
 Everything is done by the parts that a gateway uses, so what is measured here is what a gateway will do. Windows and
-features are made by the agent; here a row is what the graph takes, before standardisation.
+features are made by the agent; here a row is what the graph takes, in the channels' units.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .errors import ModelError
 from .graph.card import Card
+from .graph.card_scale import rows_in_card_scale
 from .graph.derived import DerivedChannels
 from .graph.intake import read_model, with_weights
 from .graph.rows import laid_out
@@ -57,8 +58,10 @@ def starter(card: Card, inputs: int | None = None, seed: int = 0, kind: Kind = "
 class Model:
     """An ONNX model with its card. Not thread-safe.
 
-    A row is a feature vector, a raw window (channels, length) or a picture, as the card says, not standardised. Where a
-    window is one sample long, a row may also be (channels,); windows (time, channels) are turned.
+    A row is, as the card says, a raw window (channels, length) in the channels' units, a feature vector as gateways
+    compute it, or a picture with values from 0 to 255. The card's `centre`, `scale`, `mean` and `std` are applied here,
+    then the standardisation. Where a window is one sample long, a row may also be (channels,); windows (time, channels)
+    are turned.
     The first training fits the standardisation to its rows, as every site fits its own; `fit_scale` fits it to other
     rows. It is not part of the file. Without one, rows are standardised by their own statistics.
     """
@@ -103,7 +106,9 @@ class Model:
 
     def fit_scale(self, x: ArrayLike, y: ArrayLike | None = None) -> Scale:
         """Fit the standardisation to rows x (n, *input_shape); windows labelled as anomalies are left out."""
-        rows, labels = self._rows(x, y)
+        return self._fit_scale(*self._rows(x, y))
+
+    def _fit_scale(self, rows: NDArray[Any], labels: NDArray[Any]) -> Scale:
         if self.card.task == "anomaly":
             rows = rows[labels != 1]
         self.scale = standardise.fit(rows, self.card)
@@ -126,7 +131,7 @@ class Model:
         """
         rows, labels = self._rows(x, y)
         if self.scale is None and len(rows):
-            self.fit_scale(rows, labels)
+            self._fit_scale(rows, labels)
         keep = labels != 1 if self.card.task == "anomaly" else objective.known(self.card.task, labels)
         given = None if self.card.task == "anomaly" else labels[keep]
         config, rng = config or TrainingConfig(), rng or np.random.default_rng(0)
@@ -173,12 +178,13 @@ class Model:
         files.write(Path(path), self.to_bytes())
 
     def _rows(self, x: ArrayLike, y: ArrayLike | None) -> tuple[NDArray[Any], NDArray[Any]]:
-        """x and y as arrays; y is -1 or NaN where there is none. Raises ValueError when they do not fit the model."""
+        """x in the card's scale and y; y is -1 or NaN where there is none. Raises ValueError when they do not fit."""
         rows, shape = np.asarray(x), self.graph.input_shape
         rows = rows if rows.dtype == np.uint8 else rows.astype(np.float32, copy=False)
         rows = laid_out(rows, shape)
         if rows.shape[1:] != shape:
             raise ValueError(f"x has rows of shape {rows.shape[1:]}, the model expects {shape}")
+        rows = rows_in_card_scale(rows, self.card)
         if y is None:
             return rows, self._unlabelled(len(rows))
         labels = np.asarray(y)

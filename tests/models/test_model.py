@@ -6,14 +6,17 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Literal
 
 import fedge_models
+import msgspec
 import numpy as np
 import pytest
 from fedge_agent.learning.limits import Limit
 from fedge_agent.learning.serving import Serving, Session
 from fedge_models import Card, Channel, Model, Target, TrainingConfig, WindowSpec, load, starter
 from fedge_models.errors import ModelError
+from fedge_models.graph.card_scale import CardScale, rows_in_card_scale
 from fedge_models.graph.starter import Kind
 
 CHANNELS = (Channel("a", "A"), Channel("b"))
@@ -184,3 +187,49 @@ def test_rows_with_derived_channels_come_of_what_was_measured() -> None:
     with_features = fedge_models.Card("anomaly", channels, window, ("mean",), derive=derive)
     with pytest.raises(ModelError, match="names features"):
         fedge_models.starter(with_features, 3).derived(x)
+
+
+@pytest.mark.parametrize("scaling", ["site", "file"])
+def test_rows_are_in_units_and_enter_as_the_card_scales_them(scaling: Literal["site", "file"]) -> None:
+    channels = (Channel("heat", "K", centre=300.0, scale=2.0), Channel("b", centre=-1.0, scale=0.5))
+    given = Card("classify", channels, WindowSpec(1, 8, 8), labels=("ok", "worn"), scaling=scaling)
+    plain = msgspec.structs.replace(given, channels=(Channel("heat"), Channel("b")), scaling="file")
+    one, other = (starter(card, seed=3) for card in (given, plain))
+    x = RNG.normal((300, -1), (2, 0.5), (60, 8, 2)).swapaxes(1, 2)
+    by_hand = (x - np.array([[300], [-1]])) / np.array([[2], [0.5]])
+    for call in (Model.predict, Model.score):
+        np.testing.assert_allclose(call(one, x), call(other, by_hand), rtol=1e-4)
+    y, how = np.arange(60) % 2, TrainingConfig(epochs=2)
+    one.train(x, y, how)
+    other.train(by_hand, y, how)
+    np.testing.assert_allclose(one.graph.params, other.graph.params, rtol=1e-4, atol=1e-5)
+    figures = one.evaluate(x, y), other.evaluate(by_hand, y)
+    assert figures[0]["loss"] == pytest.approx(figures[1]["loss"], rel=1e-4)
+
+
+def test_scaling_as_the_card_says_bounds_what_overflows_and_keeps_what_is_unknown() -> None:
+    channels = (Channel("a", centre=0.0, scale=1e-9), Channel("b"))
+    x = np.array([[[1e30], [2.0]], [[np.nan], [3.0]], [[-np.inf], [4.0]]], np.float32)
+    made = CardScale(Card("anomaly", channels, WindowSpec(1, 1, 1)))(x)
+    np.testing.assert_array_equal(made[:, 0, 0], np.array([1e30, np.nan, -np.inf], np.float32))
+    assert made[:, 1, 0].tolist() == [2, 3, 4]
+
+
+@pytest.mark.parametrize("shape", [(6,), (6, 1), (2, 3)])
+def test_rows_of_every_shape_are_scaled_by_channel(shape: tuple[int, ...]) -> None:
+    channels = tuple(Channel(f"c{i}", centre=10.0 * i, scale=1.0 + i) for i in range(6 if shape[0] == 6 else 2))
+    card = Card("anomaly", channels, WindowSpec(1, 6 // len(channels), 1))
+    values = RNG.normal(30, 5, (7, *shape)).astype(np.float32)
+    at = np.arange(6) // (6 // len(channels))
+    expected = ((values.reshape(7, 6) - 10 * at) / (1 + at)).reshape(7, *shape)
+    np.testing.assert_allclose(rows_in_card_scale(values, card), expected, rtol=1e-5)
+    assert rows_in_card_scale(values[:0], card).shape == (0, *shape)
+
+
+def test_a_condition_is_in_the_unit_of_a_channel_that_the_card_scales() -> None:
+    told = Channel("speed", centre=1000.0, scale=500.0, condition=20.0)
+    card = Card("anomaly", (told, Channel("b")), WindowSpec(1, 1, 1))
+    speed = np.repeat([1000.0, 1100.0], 100)
+    x = np.stack([speed, speed / 100 + RNG.normal(0, 0.1, 200)], axis=1)
+    found = starter(card).fit_scale(x).conditions
+    assert found is not None and sorted((found.centres[:, 0] * 500 + 1000).round().tolist()) == [1000, 1100]

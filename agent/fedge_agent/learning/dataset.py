@@ -49,7 +49,7 @@ MAX_MISSING = 0.1  # of a window's cells, as the gateway's default
 class Dataset(NamedTuple):
     """Samples before standardisation."""
 
-    x: Array  # (n, *input_shape)
+    x: Array  # (n, *input_shape) in the channels' units, or features
     # (n,) class index, 0/1 for anomaly, -1 unknown; multilabel: (n, labels) of 0/1, regress: (n, targets), NaN unknown.
     y: NDArray[Any]
     test: NDArray[np.bool_]  # (n,)
@@ -197,7 +197,7 @@ def _table(path: Path, card: Card, label: Sequence[str], form: Form) -> Dataset:
 
 def _prepared(path: Path, card: Card, windows: Array, y: NDArray[Any], test: NDArray[np.bool_]) -> Dataset:
     """The samples of windows (n, channels, length); those for which a formula gives no number are left out."""
-    prepare = Preparation(card)
+    prepare = Preparation(card, scaled=False)  # `Model` scales raw windows, as those of arrays
     x = prepare(windows)
     if not prepare.undefined:
         return Dataset(x, y, test, 0)

@@ -20,6 +20,7 @@ import numpy as np
 from fedge_models.errors import ModelError
 from fedge_models.graph.bearing import FAULTS, Bearing, Fault
 from fedge_models.graph.card import Card
+from fedge_models.graph.card_scale import CardScale
 from fedge_models.graph.derived import DerivedChannels
 from numpy.typing import NDArray
 
@@ -67,15 +68,16 @@ def input_count(card: Card) -> int:
 class Preparation:
     """Prepare windows as samples: gaps bridged, channels derived, scaled as the card says, then its features.
 
-    bearing and rate_hz: where they differ from the card's.
+    bearing and rate_hz: where they differ from the card's. scaled: whether raw windows are scaled as the card says;
+    features always are made of scaled channels.
     """
 
-    def __init__(self, card: Card, bearing: Bearing | None = None, rate_hz: float | None = None) -> None:
+    def __init__(
+        self, card: Card, bearing: Bearing | None = None, rate_hz: float | None = None, scaled: bool = True
+    ) -> None:
         self._names, self._rate_hz = card.features, rate_hz or card.window.rate_hz
-        channels = card.input_channels
-        scaled = any(c.scale is not None for c in channels)
-        self._centre = np.array([[c.centre or 0.0] for c in channels], np.float32) if scaled else None
-        self._scale = np.array([[c.scale or 1.0] for c in channels], np.float32)
+        scale = CardScale(card)
+        self._scale = scale if scale.given and (scaled or card.features) else None
         self._derived = DerivedChannels(card) if card.derive else None
         known, wanted = bearing or card.bearing, needs_bearing(card.features)
         if wanted and known is None:
@@ -119,11 +121,7 @@ class Preparation:
 
     def _scaled(self, rows: Array, first: int) -> Array:
         """Rows (..., rows, length) as the card scales the channels from `first` on."""
-        if self._centre is None:
-            return rows
-        part = slice(first, first + rows.shape[-2])
-        with np.errstate(over="ignore", invalid="ignore"):
-            return _bounded((rows - self._centre[part]) / self._scale[part])
+        return rows if self._scale is None else self._scale(rows, first)
 
 
 def extract(
@@ -154,11 +152,6 @@ def _compute_wild(signal: Signal, parts: Sequence[tuple[Compute, int, int]], out
     exact = Signal(signal.x[wild].astype(np.float64), signal.rate_hz, signal.faults)
     for compute, start, stop in parts:
         out[wild, start:stop] = np.clip(np.nan_to_num(compute(exact)), -LARGEST, LARGEST)
-
-
-def _bounded(x: Array) -> Array:
-    """Bound what overflowed; x itself where nothing did."""
-    return x if math.isfinite(np.add.reduce(x, axis=None)) else np.nan_to_num(x, posinf=LARGEST, neginf=-LARGEST)
 
 
 def without_value(windows: Array) -> NDArray[np.bool_] | None:

@@ -44,7 +44,7 @@ class FederationConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     mixing: dict[str, Any] | None = None  # before the rule: nearest_neighbour_mixing or bucketing
     server_optimizer: dict[str, Any] = msgspec.field(default_factory=lambda: {"name": "sgd"})  # after the rule
     trust: TrustConfig = TrustConfig()  # see docs/explanation/trust.md
-    held_back: Path | None = None  # npz with x and y: updates that make the model worse on these rows lose trust
+    held_back: Path | None = None  # npz with x and y, in units: updates that make the model worse on them lose trust
     privacy: Privacy | None = None  # noise on every release
     engine: str = "local"  # or "dask://HOST:PORT": where the rule is computed
     mode: Mode = "synchronous"  # or "asynchronous" (FedBuff); see docs/explanation/rounds.md

@@ -16,6 +16,8 @@ import numpy as np
 from fedge_agent.learning import dataset
 from fedge_models.errors import DataError
 from fedge_models.graph.card import Card
+from fedge_models.graph.card_scale import rows_in_card_scale
+from fedge_models.graph.rows import laid_out
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.system import settings
 from fedge_models.training.config import TrainingConfig
@@ -39,9 +41,9 @@ WHERE = "simulate_federation"
 class Site:
     """The data of one site, before standardisation.
 
-    x: (n, *input shape of the model); y: (n,) class index, 0 or 1 for anomaly, -1 where unknown, or the target; for
-    several targets (n, targets), for multilabel 0 or 1 (n, labels). test: (n,) whether a row is judged and not trained
-    on; None: the last fifth is.
+    x: (n, *input shape of the model) in the channels' units, or features, as `fedge_models.Model` takes rows; y: (n,)
+    class index, 0 or 1 for anomaly, -1 where unknown, or the target; for several targets (n, targets), for multilabel 0
+    or 1 (n, labels). test: (n,) whether a row is judged and not trained on; None: the last fifth is.
     """
 
     x: ArrayLike
@@ -114,7 +116,7 @@ def _windows(name: str, site: Site | Path | str, graph: TrainableGraph) -> Windo
     if not isinstance(site, Site):
         read = dataset.load(Path(site), graph.card, graph.input_shape)
         site = Site(read.x, read.y, read.test)
-    x = np.asarray(site.x, np.float32)
+    x = laid_out(np.asarray(site.x, np.float32), graph.input_shape)
     y = np.asarray(site.y, np.float32 if graph.card.task in ("multilabel", "regress") else np.int64)
     test = _last_part(len(x)) if site.test is None else np.asarray(site.test, np.bool_)
     if x.shape[1:] != graph.input_shape:
@@ -124,7 +126,7 @@ def _windows(name: str, site: Site | Path | str, graph: TrainableGraph) -> Windo
             f"site {name!r}: x has {len(x)} rows, y {len(y)} and test {len(test)}; expected as many of each"
         )
     _check_labels(name, y, graph.card)
-    return Windows(x, y, test, np.zeros(len(x), np.bool_))
+    return Windows(rows_in_card_scale(x, graph.card), y, test, np.zeros(len(x), np.bool_))
 
 
 def _check_labels(name: str, y: NDArray[Any], card: Card) -> None:

@@ -196,7 +196,8 @@ def _given(card: Card | None, columns: int) -> NDArray[np.bool_]:
 
 def _conditions(x: Array, card: Card) -> Conditions:
     rows = np.array([i for i, c in enumerate(card.input_channels) if c.condition is not None])
-    width = np.array([c.condition for c in card.input_channels if c.condition is not None], np.float32)
+    named = [c for c in card.input_channels if c.condition is not None]
+    width = np.array([(c.condition or 1.0) / (c.scale or 1.0) for c in named], np.float32)  # the card scales x
     readings = x.swapaxes(1, 2).reshape(-1, x.shape[1])
     centres = _centres(readings[:, rows] / width) * width
     k = nearest(readings[:, rows] / width, centres / width)

@@ -13,6 +13,7 @@ from fedge_models.errors import ConfigError
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, WindowSpec
 from fedge_models.graph.trainable import TrainableGraph
+from fedge_models.training import standardise
 from fedge_models.training.config import TrainingConfig
 from fedge_models.training.loop import fit
 from hypothesis import given
@@ -102,6 +103,22 @@ def test_held_back_file_that_does_not_fit_is_refused(graph: TrainableGraph, tmp_
     for name in ("shape", "labels", "missing", "nan", "pickled", "absent", "cut", "damaged", "array"):
         with pytest.raises(ConfigError, match=name):
             heldback.load(tmp_path / f"{name}.npz", graph)
+
+
+def test_held_back_rows_are_standardised_by_those_of_their_site(graph: TrainableGraph, tmp_path: Path) -> None:
+    x, y = drawn(np.random.default_rng(0), 40)
+    site = np.arange(40) % 2
+    moved = x * 3 + 50 * site[:, None, None]
+    np.savez(tmp_path / "rows.npz", x=moved, y=y, site=np.array(["a", "b"])[site])
+    np.savez(tmp_path / "ready.npz", x=x, y=y, standardised=True)
+    np.savez(tmp_path / "many.npz", x=x, y=y, site=site[:9])
+    found = heldback.load(tmp_path / "rows.npz", graph).x
+    for k in (0, 1):
+        own = x[site == k]
+        np.testing.assert_allclose(found[site == k], standardise.fit(own, graph.card)(own), atol=1e-4)
+    assert (heldback.load(tmp_path / "ready.npz", graph).x == x).all()
+    with pytest.raises(ConfigError, match=r"site is \(9,\), expected \(40,\)"):
+        heldback.load(tmp_path / "many.npz", graph)
 
 
 def history(harm: float, liars: int = 0, rounds: int = 24) -> canaries.History:

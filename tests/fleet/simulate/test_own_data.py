@@ -13,6 +13,7 @@ from fedge_models.errors import ConfigError, DataError
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, WindowSpec
 from fedge_models.graph.trainable import TrainableGraph
+from fedge_models.model import starter
 from fedge_models.training.config import TrainingConfig
 
 CARD = Card("classify", (Channel("a"), Channel("b")), WindowSpec(1.0, 4, 4), ("mean",), labels=("low", "high"))
@@ -52,6 +53,23 @@ def test_files_and_a_robust_rule(tmp_path: Path) -> None:
     sites = {f"s{k}": csv(tmp_path / f"{k}.csv", k) for k in range(3)}
     found = fedge_fleet.simulate_federation(sites, tmp_path / "net.onnx", rounds=4, rule={"name": "median"})
     assert set(found.federated) == set(sites)
+
+
+def test_arrays_mean_the_same_as_a_table_where_the_card_gives_a_centre(tmp_path: Path) -> None:
+    channels = (Channel("heat", "K", centre=300.0, scale=2.0), Channel("b"))
+    model = starter(Card("classify", channels, WindowSpec(1, 1, 1), labels=("low", "high"))).to_bytes()
+    arrays: dict[str, fedge_fleet.Site] = {}
+    tables: dict[str, Path] = {}
+    for k in range(2):
+        x = np.random.default_rng(k).normal((300, 5), (2, 1), (300, 2)).astype(np.float32)
+        y, test = (x[:, 0] > 300).astype(np.int64), np.arange(300) >= 240
+        arrays[f"s{k}"] = fedge_fleet.Site(x, y, test)
+        lines = [f"{a!r},{b!r},{c},{int(t)}" for a, b, c, t in zip(*x.T.tolist(), y, test, strict=True)]
+        tables[f"s{k}"] = tmp_path / f"{k}.csv"
+        tables[f"s{k}"].write_text("\n".join(["heat,b,label,test", *lines]) + "\n")
+    found, same = (fedge_fleet.simulate_federation(s, model, rounds=3) for s in (arrays, tables))
+    np.testing.assert_array_equal(found.weights, same.weights)
+    assert min(found.central.values()) > 0.9
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,10 @@ After Zeno (Xie, Koyejo & Gupta 2019), which asks how far each update alone brin
 server, and FLTrust (Cao et al. 2021), where such a set of rows anchors trust. An honest site's update alone may well
 make the model forget what the site has no data of. So each update is measured by the mean of all without it.
 
-The file holds rows as gateways train on them: standardised, with labels as the card's task has them. It detects
-colluders who hide among the honest, above all those who swap labels. It must cover all that the federation is for: a
-site that alone knows some class looks useless to a set of rows without that class.
+The file holds rows as every array does (`fedge_models.Model`): in the channels' units, with labels as the card's task
+has them. They are standardised here by their own statistics, those of each `site` by itself; with `standardised` they
+are taken as they are. They detect colluders who hide among the honest, above all those who swap labels. They must cover
+all that the federation is for: a site that alone knows some class looks useless to a set of rows without that class.
 """
 
 from __future__ import annotations
@@ -21,8 +22,12 @@ from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 from fedge_models.errors import ConfigError
+from fedge_models.graph.card import Card
+from fedge_models.graph.card_scale import rows_in_card_scale
+from fedge_models.graph.rows import laid_out
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.messages.quantize import Floats
+from fedge_models.training import standardise
 from fedge_models.training.evaluation import row_losses
 from fedge_models.training.objective import check_labels
 from numpy.typing import NDArray
@@ -38,18 +43,23 @@ CERTAIN = 3.0  # standard errors of the paired differences, and robust deviation
 class HeldBack:
     """The operator's held-back rows."""
 
-    x: Floats  # (m, *input_shape)
+    x: Floats  # (m, *input_shape), standardised
     y: NDArray[Any] | None  # (m,) or (m, targets); None for the task anomaly
 
 
 def load(path: Path, graph: TrainableGraph) -> HeldBack:
-    """Read an ``.npz`` file with `x` and, except for anomaly, `y`. Raises ConfigError with what was expected."""
+    """Read an ``.npz`` file with `x` and, except for anomaly, `y`; optional `site` (m,) and `standardised` (one bool).
+
+    Raises ConfigError with what was expected.
+    """
     try:
         if path.stat().st_size > MAX_BYTES:
             raise ConfigError(f"{path}: has more than {MAX_BYTES} bytes; a few hundred rows are enough")
         with ZipFile(path), np.load(path, allow_pickle=False) as file:
-            x = np.asarray(file["x"], np.float32)
+            x = laid_out(np.asarray(file["x"], np.float32), graph.input_shape)
             y = None if graph.card.task == "anomaly" else np.asarray(file["y"])
+            site = np.asarray(file["site"]) if "site" in file.files else np.zeros(len(x), np.int64)
+            ready = "standardised" in file.files and bool(np.all(file["standardised"]))
     except (OSError, KeyError, ValueError, RuntimeError, EOFError, BadZipFile, zlib.error) as e:
         raise ConfigError(f"{path}: cannot be read as held-back rows (.npz with x and y): {e}") from e
     if x.shape[1:] != graph.input_shape or len(x) < FEWEST_ROWS or (y is not None and len(y) != len(x)):
@@ -64,7 +74,19 @@ def load(path: Path, graph: TrainableGraph) -> HeldBack:
             raise ConfigError(f"{path}: {e}") from e
     if not np.isfinite(x).all():
         raise ConfigError(f"{path}: x has values that are not finite")
-    return HeldBack(x, y)
+    if site.shape != (len(x),):
+        raise ConfigError(f"{path}: site is {site.shape}, expected ({len(x)},): the site of each row")
+    return HeldBack(x if ready else _standardised(x, site, graph.card), y)
+
+
+def _standardised(x: Floats, site: NDArray[Any], card: Card) -> Floats:
+    """Rows as a gateway standardises them, by the statistics of the rows of their own site."""
+    rows = rows_in_card_scale(x, card)
+    made = np.empty(x.shape, np.float32)
+    for name in np.unique(site):
+        own = rows[site == name]
+        made[site == name] = standardise.fit(own, card)(own)
+    return made
 
 
 def losses(
