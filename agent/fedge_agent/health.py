@@ -264,7 +264,7 @@ def _gauges(status: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]:
         ),
         (
             "samples_before",
-            "Stored samples left out because another card made them, by model",
+            "Stored samples left out because they were made otherwise (card, window, bearing), by model",
             {k: v["samples_before"] for k, v in models.items()},
         ),
         (

@@ -110,7 +110,7 @@ def _model(entry: dict[str, Any]) -> Line:
     serves = f"waits for {entry['waits_for']}" if entry["waits_for"] else f"release {entry['release']}"
     privacy = _privacy(entry["privacy"]) if entry["privacy"] else ""
     wild = f", {entry['left_out']} wild ones left out" if entry["left_out"] else ""
-    wild += f", {n:,} of another card left out" if (n := entry["samples_before"]) else ""
+    wild += f", {n:,} made otherwise before left out" if (n := entry["samples_before"]) else ""
     far = names(entry["doubtful_channels"])
     doubt = f"; many values of {far} lie far from all others: if they stand for no value, set its range" if far else ""
     changed = f"; {n} changes made in its file: see --json or the log" if (n := len(entry["file_changes"])) else ""

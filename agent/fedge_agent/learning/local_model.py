@@ -30,6 +30,7 @@ from ..durable.releases import ChainStore
 from ..durable.spool import Spool
 from ..samples.baseline import Plan, Progress
 from ..samples.event_book import EventBook
+from ..samples.machine_recipe import machine_recipe
 from ..samples.store import SampleStore
 from ..types import Array
 from .baselines import Baselines
@@ -80,7 +81,7 @@ class LocalModel:
         events: EventBook | None = None,
     ) -> None:
         self.serving: Serving | None = None
-        self.samples_before = 0  # stored samples that another card made, and that are left out
+        self.samples_before = 0  # stored samples that were made otherwise, and are left out
         self._name, self._config = name, config
         self._chain, self._samples, self._spool = chain, samples, spool
         self._fits, self._pause = fits, pause
@@ -147,14 +148,15 @@ class LocalModel:
     def _begin(self, card: Card) -> int:
         """Leave out stored samples that were made in another way; how many."""
         try:
-            left = self._samples.begin(self._name, recipe(card))
+            own = {asset: machine_recipe(card, plan.own) for asset, plan in self._plans.items()}
+            left = self._samples.begin(self._name, recipe(card), own)
         except StorageError as e:
-            logger.warning("model %s: %s; samples that another card made cannot be told from others", self._name, e)
+            logger.warning("model %s: %s; samples that were made otherwise cannot be told from others", self._name, e)
             return 0
         if left:
             logger.warning(
-                "model %s: %d stored samples are left out: its card made them of other channels, formulas, features or "
-                "windows", self._name, left,
+                "model %s: %d stored samples are left out: they were made of other channels, formulas, features or "
+                "windows, or of another bearing", self._name, left,
             )  # fmt: skip
         return left
 
@@ -292,7 +294,8 @@ class LocalModel:
         graph, weights, release = model.graph, model.weights.current(), model.weights.release
         graph.set_params(weights)
         held, others = self.usable(held=True), self.usable(held=False)
-        limit, limits = model.baselines.limits(held, others, made_for(np.asarray(weights), scale))
+        made_with = made_for(np.asarray(weights), scale, model.standardisation.recipe)
+        limit, limits = model.baselines.limits(held, others, made_with)
         bounds = margins(graph, held, self._config.confidence)
         session = Session(model.file, graph.initializers(np.array(weights)))
         version = release.header.version if release else 0

@@ -8,18 +8,20 @@ as the new normal. It is stored beside the release that serves: samples may be l
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Container
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from fedge_models.errors import StorageError
 from fedge_models.graph.card import Card
-from fedge_models.graph.recipe import recipe
+from fedge_models.graph.recipe import scale_recipe
 from fedge_models.training import outliers, standardise
 from fedge_models.training.standardise import Scale
 from numpy.typing import NDArray
 
 from ..durable.releases import ChainStore
+from ..samples.baseline import Plan
 from ..samples.event_book import EventBook
+from ..samples.machine_recipe import machine_recipe
 from ..samples.store import SampleStore
 from ..samples.withholding import NORMAL
 
@@ -43,11 +45,12 @@ class Standardisation:
         chain: ChainStore,
         samples: SampleStore,
         least: int,
-        assets: Container[str],
+        assets: Mapping[str, Plan],
         events: EventBook | None,
     ) -> None:
         self.scale: Scale | None = None
         self.doubtful: list[str] = []  # channels with many values far from all others (`outliers.doubtful`)
+        self.recipe = scale_recipe(card, (machine_recipe(card, plan.own) for plan in assets.values()))  # made for this
         self._name, self._card, self._shape = name, card, shape
         self._chain, self._samples = chain, samples
         self._least, self._assets, self._events = least, assets, events
@@ -60,7 +63,7 @@ class Standardisation:
         if self.scale is not None:
             return
         # Versions up to 0.1 stored it with the samples.
-        stored = self._chain.load_scale(self._shape, recipe(self._card)) or self._samples.scale(self._name, self._shape)
+        stored = self._chain.load_scale(self._shape, self.recipe) or self._samples.scale(self._name, self._shape)
         if stored is not None:
             self.scale, fitted_on = stored
             unbounded = self.scale.bounds is None and self._card.image is None  # of an older version: soon fitted again
@@ -82,7 +85,7 @@ class Standardisation:
         self.scale, self._fitted_on = standardise.fit(x, self._card), total
         self.doubtful = outliers.doubtful(x, self._card)
         try:
-            self._chain.save_scale(x.shape[1:], self.scale, total, recipe(self._card))
+            self._chain.save_scale(x.shape[1:], self.scale, total, self.recipe)
         except StorageError as e:  # it serves nevertheless, and is fitted again after a restart
             logger.warning("model %s: %s", self._name, e)
         return True

@@ -16,10 +16,11 @@ from ..types import Array
 from .limits import Limit
 
 
-def made_for(weights: Array, scale: Scale) -> bytes:
-    """What a limit depends on besides the samples: a digest of the weights that serve and of the standardisation."""
+def made_for(weights: Array, scale: Scale, recipe: bytes = b"") -> bytes:
+    """What a limit depends on besides the samples: a digest of the weights that serve, of their standardisation and of
+    how samples are made (`recipe`)."""
     parts = [scale.mean, scale.scale, *(scale.conditions or ()), *(scale.bounds or ())]
-    return hashlib.sha256(b"".join(np.ascontiguousarray(p).tobytes() for p in (weights, *parts))).digest()
+    return hashlib.sha256(b"".join(np.ascontiguousarray(p).tobytes() for p in (weights, *parts)) + recipe).digest()
 
 
 def encode(made: bytes, limits: Mapping[str, Limit]) -> bytes:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ..config.schema import AssetConfig
+from .machine_recipe import Own, own
 
 LEAST_WINDOWS = 20  # of a machine's own for a limit, however long they took
 COVERED_TWICE = 2  # the stored windows are taken so far apart that they cover this many baselines
@@ -23,13 +24,15 @@ class Plan(NamedTuple):
     learn_after_ns: int = 0  # windows are training data once they are so old
     thin: bool = True  # windows may be left out; not where each may get a label
     labelled: bool = False  # windows get labels: one without does not count as normal
+    own: Own = Own()  # what its windows are made with, otherwise than the card says
 
 
 def plan(config: AssetConfig) -> Plan:
     """The plan of an asset; without `learn_after`, a quarter of the baseline."""
     after = config.baseline / 4 if config.learn_after is None else config.learn_after
     thin = not config.labelled and config.inspection is None
-    return Plan(round(config.baseline * 1e9), config.provisional, round(after * 1e9), thin, config.labelled)
+    ns = round(config.baseline * 1e9), round(after * 1e9)
+    return Plan(ns[0], config.provisional, ns[1], thin, config.labelled, own(config))
 
 
 class Progress(NamedTuple):

@@ -22,7 +22,8 @@ LEAST_BYTES, MOST_BYTES = 8 * 2**20, 32 * 2**20
 ROW_BYTES = 300  # of a sample besides its features, with what its indexes take
 OTHER_BYTES = 24 * 2**20  # room for labels, events and what they withhold
 MOST_LABELS = 20_000  # the newest; a gateway's samples in memory are not older
-SMALL = ("baselines", "scalings", "withheld", "shelves", "events", "event_notes")  # tables that are copied whole
+# Tables that are copied whole.
+SMALL = ("baselines", "scalings", "sample_recipes", "withheld", "shelves", "events", "event_notes")
 
 _COPIED = "CREATE TEMP TABLE copied AS SELECT model, asset, bytes, covered_ns FROM baselines"
 _GAINED = """SELECT b.model, b.asset, b.bytes, b.covered_ns, b.covered_ns - coalesce(c.covered_ns, 0) FROM baselines b

@@ -32,6 +32,9 @@ INSERT INTO baselines VALUES (:model, :asset, :bytes, :ns) ON CONFLICT DO UPDATE
 _BY_PART = "asset = :asset AND part = :part AND part != '' AND +time_ns BETWEEN :start AND :end"
 _BY_TIME = """asset = :asset AND time_ns BETWEEN :start AND :end + :longest AND (
     (time_ns <= :end AND time_ns - span_ns >= :start) OR (time_ns >= :end AND time_ns - span_ns <= :start))"""
+SINCE = """coalesce((SELECT max(r.since) FROM sample_recipes r
+    WHERE r.model = samples.model AND r.asset IN ('', samples.asset)), 0)"""
+USED = f"id > {SINCE}"  # samples that were made as they are made now
 _WINS = "(origin < :rank OR (origin = :rank AND label < :id))"
 _OTHERWISE = "y IS NOT NULL AND y IS NOT :y AND label != :id"
 
@@ -72,27 +75,38 @@ def insert(db: sqlite3.Connection, samples: Iterable[Sample]) -> None:
     )
 
 
-def begin(db: sqlite3.Connection, model: str, recipe: bytes) -> int:
-    """Have the samples that follow be made by this recipe; the highest id of those of the model that are not.
-
-    When it is another one than before, the model's baselines begin again.
-    """
-    known = db.execute("SELECT recipe, since FROM recipes WHERE model = ?", (model,)).fetchone()
+def begin(db: sqlite3.Connection, model: str, asset: str, recipe: bytes) -> None:
+    """Have the samples that follow be made by this recipe, of all assets of the model ("") or of one; those before it
+    count for nothing when it is another one than before, and baselines begin again."""
+    key = model, asset
+    known = db.execute("SELECT recipe FROM sample_recipes WHERE model = ? AND asset = ?", key).fetchone()
     if known is None:  # the first, or samples of a version that stored none
-        db.execute("INSERT INTO recipes VALUES (?, ?, 0)", (model, recipe))
-        return 0
+        db.execute("INSERT INTO sample_recipes VALUES (?, ?, ?, 0)", (*key, recipe))
+        return
     if known[0] == recipe:
-        return int(known[1])
-    since = int(db.execute("SELECT coalesce(max(id), 0) FROM samples WHERE model = ?", (model,)).fetchone()[0])
-    db.execute("UPDATE recipes SET recipe = ?, since = ? WHERE model = ?", (recipe, since, model))
-    db.execute("DELETE FROM baselines WHERE model = ?", (model,))
-    return since
+        return
+    of, args = ("", (model,)) if not asset else (" AND asset = ?", key)
+    since = db.execute(f"SELECT coalesce(max(id), 0) FROM samples WHERE model = ?{of}", args).fetchone()[0]  # noqa: S608
+    db.execute("UPDATE sample_recipes SET recipe = ?, since = ? WHERE model = ? AND asset = ?", (recipe, since, *key))
+    db.execute(f"DELETE FROM baselines WHERE model = ?{of}", args)  # noqa: S608
+    db.execute("DELETE FROM scalings WHERE model = ?", (model,))
 
 
-def count_until(db: sqlite3.Connection, model: str, last: int) -> int:
-    """How many samples of the model have an id up to this one."""
-    sql = "SELECT count(*) FROM samples WHERE model = ? AND id <= ?"
-    return int(db.execute(sql, (model, last)).fetchone()[0])
+def since(db: sqlite3.Connection, model: str) -> dict[str, int]:
+    """The highest id of the model's samples that count for nothing, of each asset that has samples."""
+    sql = f"SELECT asset, max({SINCE}) FROM samples WHERE model = ? GROUP BY asset"  # noqa: S608
+    return dict(db.execute(sql, (model,)))
+
+
+def count_between(db: sqlite3.Connection, model: str, asset: str, after: int, last: int) -> int:
+    """How many samples of the asset have an id above `after`, up to `last`."""
+    sql = "SELECT count(*) FROM samples WHERE model = ? AND asset = ? AND id > ? AND id <= ?"
+    return int(db.execute(sql, (model, asset, after, last)).fetchone()[0])
+
+
+def count_before(db: sqlite3.Connection, model: str) -> int:
+    """How many samples of the model were made by another recipe."""
+    return int(db.execute(f"SELECT count(*) FROM samples WHERE model = ? AND NOT {USED}", (model,)).fetchone()[0])  # noqa: S608
 
 
 def bound(db: sqlite3.Connection, model: str, most: int) -> None:

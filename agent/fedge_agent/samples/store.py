@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 from . import baseline, held_rows, sample_table
 from .baseline import Plan
 from .label_values import label_text
-from .sample_table import MAX_CLASSES, Sample, values_of
+from .sample_table import MAX_CLASSES, USED, Sample, values_of
 from .tables import LAST_S, TableWriter, open_tables
 
 logger = logging.getLogger(__name__)
@@ -95,42 +95,43 @@ class SampleStore(TableWriter):
         self._written = Counter[tuple[str, str]]()  # (model, asset) -> samples that were stored, deleted by now or not
         self._held = self._moved = 0  # samples that are in memory only; samples that came from there to the file
         self._counted: object = None  # the connection to what was counted
-        self._recipes: dict[str, bytes] = {}  # model -> how its samples are made
-        self._since: dict[str, int] = {}  # model -> the highest id of its samples that were made in another way
+        self._recipes: dict[str, dict[str, bytes]] = {}  # model -> asset ("": all) -> how its samples are made
+        self._since: dict[tuple[str, str], int] = {}  # (model, asset) -> the highest id of those made in another way
         self._begun: object = None  # the connection on which this was looked up
         with suppress(StorageError), self.tables.reading() as db:
             self._count_stored(db)
 
-    def begin(self, model: str, recipe: bytes) -> int:
-        """Use only samples of the model that were made by this recipe, before the first of them is put; how many stored
-        ones were made by another, and are left out. Raises StorageError."""
-        self._recipes[model] = recipe
+    def begin(self, model: str, recipe: bytes, of_assets: Mapping[str, bytes] | None = None) -> int:
+        """Use only samples of the model that were made by this recipe, and those of an asset by its own, too, before
+        the first of them is put; how many stored ones were made by another, and are left out. Raises StorageError."""
+        self._recipes[model] = {"": recipe, **(of_assets or {})}
         with self.tables.transaction() as db:
             if db is not self._counted:
                 self._count_stored(db)
             self._begin(db)
-            return sample_table.count_until(db, model, self._since[model])
+            return sample_table.count_before(db, model)
 
     def _begin(self, db: sqlite3.Connection) -> None:
-        """Look up from where on the samples of each model are made by its recipe."""
+        """Look up from where on the samples of each model are made by its recipes."""
         self._begun = db
-        for model, recipe in self._recipes.items():
-            before = self._since.get(model, 0)
-            self._since[model] = since = sample_table.begin(db, model, recipe)
-            if since == before:
-                continue
-            sql = "SELECT asset, count(*) FROM samples WHERE model = ? AND id > ? AND id <= ? GROUP BY asset"
-            for asset, n in db.execute(sql, (model, before, since)):
-                self._lost_of[model, asset] += n
-                self._lost_of_all[model] += n
-            if not db.execute("SELECT 1 FROM baselines WHERE model = ?", (model,)).fetchone():
-                self._forget_cover(model)
+        for model, recipes in self._recipes.items():
+            for asset, recipe in recipes.items():
+                sample_table.begin(db, model, asset, recipe)
+            for asset, since in sample_table.since(db, model).items():
+                self._leave_out(db, model, asset, since)
 
-    def _forget_cover(self, model: str) -> None:
-        """Have no asset of the model any operation towards its baseline."""
-        for key in [key for key in self._covered if key[0] == model]:
-            del self._covered[key]
-        for key in [key for key in {*self._cover_known, *self._cover_lost} if key[0] == model]:
+    def _leave_out(self, db: sqlite3.Connection, model: str, asset: str, since: int) -> None:
+        """Count samples of an asset up to this id as lost: nothing will be made of them."""
+        before, key = self._since.get((model, asset), 0), (model, asset)
+        if since <= before:
+            return
+        self._since[key] = since
+        count = sample_table.count_between(db, model, asset, before, since)
+        self._lost_of[key] += count
+        self._lost_of_all[model] += count
+        self.count_as_new(model, -count)
+        if not db.execute("SELECT 1 FROM baselines WHERE model = ? AND asset = ?", key).fetchone():
+            self._covered.pop(key, None)
             self._cover_lost[key] = self._cover_known[key]
 
     def stop(self) -> None:
@@ -192,9 +193,9 @@ class SampleStore(TableWriter):
         """Where nothing was counted yet (samples of an earlier version), take it from the number of samples."""
         if (model, asset) in self._covered:
             return
-        sql = "SELECT count(*), max(length(x)) FROM samples WHERE model = ? AND asset = ? AND id > ?"
+        sql = f"SELECT count(*), max(length(x)) FROM samples WHERE model = ? AND asset = ? AND {USED}"  # noqa: S608
         try:
-            count, size = self._rows(sql, model, asset, self._since.get(model, 0))[0]
+            count, size = self._rows(sql, model, asset)[0]
         except StorageError:  # it cannot be read now: its baseline begins again
             return
         if not count:
@@ -262,11 +263,11 @@ class SampleStore(TableWriter):
         """
         size = np.dtype(kind).itemsize * int(np.prod(shape))
         sql = (
-            "SELECT x, y, asset, time_ns FROM samples "
-            "WHERE model = ? AND held IN (?, ?) AND length(x) = ? AND id > ? ORDER BY id"
+            "SELECT x, y, asset, time_ns FROM samples "  # noqa: S608
+            f"WHERE model = ? AND held IN (?, ?) AND length(x) = ? AND {USED} ORDER BY id"
         )
         parts = (0, 1) if held is None else (int(held), int(held))
-        rows = self._rows(sql, model, *parts, size, self._since.get(model, 0))
+        rows = self._rows(sql, model, *parts, size)
         x = np.frombuffer(b"".join(r[0] for r in rows), kind).reshape(len(rows), *shape)
         assets, times = np.array([r[2] for r in rows], np.str_), np.array([r[3] for r in rows], np.int64)
         if targets:
@@ -278,13 +279,13 @@ class SampleStore(TableWriter):
     ) -> list[tuple[str, int, NDArray[Any]]]:
         """(asset, time in ns, x (*shape)) of at most about `most` samples since then, oldest first, evenly taken."""
         size = np.dtype(kind).itemsize * int(np.prod(shape))
-        sql = "FROM samples WHERE model = ? AND length(x) = ? AND time_ns >= ? AND id > ?"
-        since = self._since.get(model, 0)
-        count = self._rows(f"SELECT count(*) {sql}", model, size, since_ns, since)[0][0]
+        sql = "FROM samples WHERE model = ? AND length(x) = ? AND time_ns >= ? AND "
+        sql += USED
+        count = self._rows(f"SELECT count(*) {sql}", model, size, since_ns)[0][0]
         step = max(1, -(-count // most))
         rows = self._rows(
             f"SELECT asset, time_ns, x {sql} AND id % ? = 0 ORDER BY time_ns",
-            model, size, since_ns, since, step,
+            model, size, since_ns, step,
         )  # fmt: skip
         return [(asset, time_ns, np.frombuffer(x, kind).reshape(shape)) for asset, time_ns, x in rows]
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import msgspec
@@ -12,14 +13,18 @@ from fedge_agent.config.schema import ModelConfig, Training
 from fedge_agent.durable.releases import ChainStore
 from fedge_agent.durable.spool import Spool
 from fedge_agent.learning.local_model import LocalModel
+from fedge_agent.samples.baseline import Plan
+from fedge_agent.samples.machine_recipe import Own, machine_recipe
 from fedge_agent.samples.sample_table import Sample
 from fedge_agent.samples.store import SampleStore
 from fedge_models.graph import zoo
+from fedge_models.graph.bearing import Bearing
 from fedge_models.graph.card import Card, Channel, Derived, WindowSpec
-from fedge_models.graph.recipe import recipe
+from fedge_models.graph.recipe import recipe, scale_recipe
 from support.at_end import AtEnd
 
 S = 10**9
+BEARING = Bearing(8, 7.9, 33.5)
 CARD = Card("anomaly", (Channel("a"), Channel("b")), WindowSpec(1, 8, 8), ("mean",), derive={"p": "a * b"})
 
 
@@ -30,24 +35,25 @@ class Gateway:
         self.at_end, self.folder, self.time = at_end, folder, 0
         self.samples: SampleStore | None = None
 
-    def start(self, card: Card) -> LocalModel:
+    def start(self, card: Card, **own: Own) -> LocalModel:
         if self.samples is not None:
             self.samples.stop()
         self.samples = self.at_end(SampleStore(self.folder / "s", {"m": 5000}))
         config = ModelConfig(training=Training(min_samples=20))
         spool = self.at_end(Spool(self.folder / f"spool-{self.time}"))
         chain = ChainStore(self.folder / "chain")
-        model = LocalModel("m", config, chain, self.samples, spool, lambda *_: None, lambda: None)
+        plans = {name: Plan(own=given) for name, given in own.items()}
+        model = LocalModel("m", config, chain, self.samples, spool, lambda *_: None, lambda: None, plans)
         model.adopt(zoo.autoencoder(card, 3, (2,)).SerializeToString())
         model.restore(None)
         return model
 
-    def put(self, count: int, around: float) -> None:
+    def put(self, count: int, around: float, asset: str = "pump") -> None:
         assert self.samples is not None
         for _ in range(count):
             self.time += 8
             x = np.random.default_rng(self.time).normal(around, 1, 3).astype(np.float32)
-            self.samples.put(Sample("m", "pump", self.time * S, x, None, False, covers_ns=8 * S))
+            self.samples.put(Sample("m", asset, self.time * S, x, None, False, covers_ns=8 * S))
         self.samples.flush()
 
 
@@ -95,7 +101,7 @@ def test_samples_of_a_version_that_stored_no_recipe_are_used(gateway: Gateway) -
     gateway.put(200, 5.0)
     assert gateway.samples is not None
     with gateway.samples.tables.transaction() as db:
-        db.execute("DELETE FROM recipes")
+        db.execute("DELETE FROM sample_recipes")
     assert gateway.start(msgspec.structs.replace(CARD, derive={"p": "a - b"})).samples_before == 0
     assert len(gateway.samples.rows("m", (3,), None).x) == 200
 
@@ -107,11 +113,66 @@ def test_the_recipe_is_what_makes_a_sample() -> None:
     assert recipe(same) == recipe(CARD)
     others = [
         msgspec.structs.replace(CARD, derive={"p": "b * a"}),
-        msgspec.structs.replace(CARD, derive={"p": Derived("a * b", scale=2.0, centre=0.0)}),
         msgspec.structs.replace(CARD, derive={"q": "a * b"}),
         msgspec.structs.replace(CARD, features=("max",)),
         msgspec.structs.replace(CARD, window=WindowSpec(2, 8, 8)),
         msgspec.structs.replace(CARD, channels=(Channel("b"), Channel("a"))),
-        msgspec.structs.replace(CARD, channels=(Channel("a", centre=0.0, scale=2.0), Channel("b"))),
+        msgspec.structs.replace(CARD, derive={"p": Derived("a * b", input=False), "q": "p"}),
+        msgspec.structs.replace(CARD, bearing=BEARING),
     ]
     assert len({recipe(card) for card in [CARD, *others]}) == 8
+
+
+SCALED = [
+    msgspec.structs.replace(CARD, channels=(Channel("a", centre=0.0, scale=2.0), Channel("b"))),
+    msgspec.structs.replace(CARD, derive={"p": Derived("a * b", centre=0.0, scale=2.0)}),
+    msgspec.structs.replace(CARD, scaling="file"),
+    msgspec.structs.replace(CARD, channels=(Channel("a", condition=1.0), Channel("b"))),
+]
+
+
+def test_what_the_card_says_of_scales_changes_the_standardisation_and_no_sample() -> None:
+    assert {recipe(card) for card in SCALED} == {recipe(CARD)}
+    assert len({scale_recipe(card) for card in [CARD, *SCALED]}) == 5
+    assert scale_recipe(CARD, [b"", b"x", b"y"]) == scale_recipe(CARD, [b"y", b"x"]) != scale_recipe(CARD)
+
+
+@pytest.mark.parametrize("card", SCALED[:3])
+def test_a_scale_that_the_card_changes_is_fitted_again_to_the_samples(gateway: Gateway, card: Card) -> None:
+    model = gateway.start(CARD)
+    gateway.put(200, 5.0)
+    model.rescale()
+    other = gateway.start(card)
+    assert other.samples_before == 0
+    other.rescale()
+    assert other._adopted is not None and other._adopted.standardisation.scale is not None
+    scale = other._adopted.standardisation.scale
+    assert scale.raw if card.scaling == "file" else 0.0 in scale.mean
+
+
+def test_a_machine_with_another_window_than_before_begins_anew_and_others_do_not(gateway: Gateway) -> None:
+    gateway.start(CARD, pump=Own(), fan=Own())
+    gateway.put(100, 5.0)
+    gateway.put(40, 5.0, "fan")
+    assert gateway.samples is not None
+    same = gateway.start(CARD, pump=Own(1.0, 8), fan=Own())
+    assert same.samples_before == 0
+    other = gateway.start(CARD, pump=Own(length=16), fan=Own())
+    assert other.samples_before == 100 and other.total == 40 and gateway.samples.collected("m", "pump") == (0, 0)
+    assert gateway.samples.collected("m", "fan") == (40, 40 * 8 * S)
+    gateway.put(30, 900.0)
+    assert Counter(gateway.samples.rows("m", (3,), None).assets.tolist()) == {"fan": 40, "pump": 30}
+    assert len(gateway.samples.history("m", (3,), 0, 1000)) == 70
+    again = gateway.start(CARD, pump=Own(length=16), fan=Own())
+    assert again.samples_before == 100 and gateway.samples.collected("m", "pump") == (30, 30 * 8 * S)
+    assert gateway.start(CARD, pump=Own(), fan=Own()).samples_before == 130
+
+
+def test_the_recipe_of_a_machine_is_what_its_configuration_changes() -> None:
+    at = msgspec.structs.replace(CARD, bearing=BEARING)
+    other = msgspec.structs.replace(BEARING, elements=9)
+    given = [Own(), Own(length=16), Own(rate_hz=2.0), Own(bearing=other), Own(shaft_rpm=True)]
+    assert len({machine_recipe(at, own) for own in given}) == 5 and machine_recipe(at, Own()) == b""
+    assert machine_recipe(at, Own(1.0, 8, BEARING)) == b""
+    raw = msgspec.structs.replace(at, features=())
+    assert machine_recipe(raw, Own(bearing=other, shaft_rpm=True)) == b""
