@@ -21,6 +21,7 @@ from ...system.choices import hint
 from ..card import Card
 from ..notes import note
 from ..onnx_file import array
+from .epsilons import epsilons
 from .known_values import are_positions, are_rotations, are_waves, is_filter_bank, is_mask, is_ramp
 from .own_scaling import PREPARED, SCALER, prepared
 from .provenance import marks
@@ -36,6 +37,7 @@ LAYOUT = (
 )
 ROTATING = ("Mul", "RotaryEmbedding", "Where")
 NAMED = 8  # tensors that a note lists
+EPSILON = "an epsilon, which keeps a root, a logarithm or a divisor away from zero"
 
 
 def constants(model: onnx.ModelProto, card: Card, where: str) -> dict[str, str]:
@@ -75,6 +77,7 @@ def _seen(model: onnx.ModelProto, stored: dict[str, onnx.TensorProto], where: st
     size = max((_size(v) for v in model.graph.input), default=0)  # of a mean picture, as MATLAB writes it
     reads: dict[str, list[onnx.NodeProto]] = {}
     yield from ((n, PREPARED) for n in prepared(model, stored))
+    yield from ((n, EPSILON) for n in sorted(epsilons(model.graph) & stored.keys()))
     for node in model.graph.node:
         for name in node.input:
             reads.setdefault(name, []).append(node)

@@ -16,6 +16,7 @@ import msgspec
 from ...protos import DOUBLE, FLOAT, FLOAT16
 from ..card import Card
 from ..notes import note
+from .epsilons import epsilons
 from .layers import Layers, is_generated
 from .provenance import Origins, joint_name
 
@@ -46,6 +47,8 @@ def _found(model: onnx.ModelProto, told: Origins) -> dict[str, str]:
     graph = model.graph
     tensors = {t.name: t for t in graph.initializer if t.data_type in (FLOAT, FLOAT16, DOUBLE) and len(t.dims)}
     unnamed = {n: t for n, t in tensors.items() if _is_unnamed(n, told)}
+    for name in epsilons(graph) if unnamed else ():  # is added as a bias is
+        unnamed.pop(name, None)
     if not unnamed:
         return {}
     layers, found = Layers(graph.node), {}

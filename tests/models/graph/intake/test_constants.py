@@ -72,7 +72,28 @@ CASES |= {
     "times": entered("Mul", np.linspace(1, 0, CHANNELS)),
     "frequencies": entered("Mul", 10000 ** -(np.arange(CHANNELS) / CHANNELS)),
 }
+EPSILON = {"table": np.full((1, 1), 0.001, np.float32), "half": np.array(-0.5, np.float32)}
+VARIANCE = [N("Tanh", ["x"], ["t"]), N("ReduceSumSquare", ["t"], ["v"], axes=[-1], keepdims=1)]
+
+
+def guarded(op: str, *behind: Any) -> Case:
+    """A sum of squares with something small added, and what is made of it."""
+    return [*VARIANCE, N(op, ["v", "table"], ["e"]), *behind], EPSILON, (4,), (4,)
+
+
+CASES |= {
+    "epsilon of a root": guarded("Add", N("Sqrt", ["e"], ["r"]), N("Div", ["t", "r"], ["y"])),
+    "epsilon of a largest": guarded("Max", N("Sqrt", ["e"], ["r"]), N("Div", ["t", "r"], ["y"])),
+    "epsilon of a power": guarded("Add", N("Pow", ["e", "half"], ["r"]), N("Mul", ["t", "r"], ["y"])),
+    "epsilon of a divisor": guarded("Add", N("Div", ["t", "e"], ["y"])),
+    "epsilon of a reciprocal": guarded("Add", N("Reciprocal", ["e"], ["r"]), N("Mul", ["t", "r"], ["y"])),
+    "epsilon of a logarithm": guarded("Add", N("Log", ["e"], ["r"]), N("Mul", ["t", "r"], ["y"])),
+}
 WEIGHTS: dict[str, Case] = {
+    "bias of one unit": guarded("Add", N("Sigmoid", ["e"], ["r"]), N("Mul", ["t", "r"], ["y"])),
+    "shift of a root and of more": guarded(
+        "Add", N("Sqrt", ["e"], ["r"]), N("Mul", ["t", "r"], ["u"]), N("Mul", ["u", "e"], ["y"])
+    ),
     "matrix": matrix(normal(16, 9)),
     "orthogonal": matrix(np.linalg.qr(normal(16, 16))[0]),
     "zeros": matrix(np.zeros((16, 9))),
