@@ -14,12 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .errors import ModelError
+from .graph.array_rows import from_measured, input_rows
 from .graph.card import Card
 from .graph.card_scale import rows_in_card_scale
-from .graph.derived import DerivedChannels
 from .graph.intake import read_model, with_weights
-from .graph.rows import laid_out
 from .graph.serve_check import check_served
 from .graph.starter import Kind, make_starter
 from .graph.trainable import TrainableGraph
@@ -61,7 +59,9 @@ class Model:
     A row is, as the card says, a raw window (channels, length) in the channels' units, a feature vector as gateways
     compute it, or a picture with values from 0 to 255. The card's `centre`, `scale`, `mean` and `std` are applied here,
     then the standardisation. Where a window is one sample long, a row may also be (channels,); windows (time, channels)
-    are turned.
+    are turned. Where the card derives channels, x may hold what was measured instead, as its shape says; where that
+    fits both, `measured` says whether it does.
+
     The first training fits the standardisation to its rows, as every site fits its own; `fit_scale` fits it to other
     rows. It is not part of the file. Without one, rows are standardised by their own statistics.
     """
@@ -92,21 +92,11 @@ class Model:
         A window with a value that is not finite, measured or derived, is NaN throughout; training leaves it out. Raises
         ModelError when the card names features, which are the agent's part, and ValueError for another shape.
         """
-        card = self.card
-        if card.features:
-            raise ModelError(f"{self._where}: names features; fedge_agent.windows.features.Preparation computes them")
-        shape = (len(card.channels), card.window.length)
-        windows = laid_out(np.asarray(x, np.float32), shape)
-        if windows.shape[1:] != shape:
-            raise ValueError(f"x has windows of shape {windows.shape[1:]}, the card's channels give {shape}")
-        known = finite_rows(windows)
-        rows, _, wrong = DerivedChannels(card)(np.where(known[:, None, None], windows, 0), None)
-        rows[~known if wrong is None else ~known | wrong] = np.nan
-        return laid_out(rows, self.graph.input_shape)
+        return from_measured(np.asarray(x, np.float32), self.card, self.graph.input_shape, self._where)
 
-    def fit_scale(self, x: ArrayLike, y: ArrayLike | None = None) -> Scale:
+    def fit_scale(self, x: ArrayLike, y: ArrayLike | None = None, measured: bool | None = None) -> Scale:
         """Fit the standardisation to rows x (n, *input_shape); windows labelled as anomalies are left out."""
-        return self._fit_scale(*self._rows(x, y))
+        return self._fit_scale(*self._rows(x, y, measured))
 
     def _fit_scale(self, rows: NDArray[Any], labels: NDArray[Any]) -> Scale:
         if self.card.task == "anomaly":
@@ -121,6 +111,7 @@ class Model:
         config: TrainingConfig | None = None,
         rng: np.random.Generator | None = None,
         pause: Callable[[], None] | None = None,
+        measured: bool | None = None,
     ) -> FitReport:
         """Train in place on rows x (n, *input_shape).
 
@@ -129,7 +120,7 @@ class Model:
         anomalies, are left out. rng: default, seed 0; pause: called before each batch. Raises ValueError when x or y do
         not fit the model. When training diverges, the weights are restored and the report says so.
         """
-        rows, labels = self._rows(x, y)
+        rows, labels = self._rows(x, y, measured)
         if self.scale is None and len(rows):
             self._fit_scale(rows, labels)
         keep = labels != 1 if self.card.task == "anomaly" else objective.known(self.card.task, labels)
@@ -137,37 +128,42 @@ class Model:
         config, rng = config or TrainingConfig(), rng or np.random.default_rng(0)
         return fit(self.graph, self._standardised(rows[keep]), given, config, rng, pause)
 
-    def evaluate(self, x: ArrayLike, y: ArrayLike | None = None) -> dict[str, float]:
+    def evaluate(self, x: ArrayLike, y: ArrayLike | None = None, measured: bool | None = None) -> dict[str, float]:
         """Return the figures of the model's task on rows x (n, *input_shape) with labels as for `train`.
 
         Always `loss`; classify: accuracy, macro_f1 and, with two labels, auroc and average_precision; multilabel: the
         same, and f1, ap and auroc of each label; regress: rmse and mae in the target's unit; anomaly: auroc where both
-        labels occur. Empty when no row has a label.
+        labels occur. Rows with a value that is not finite are left out, as in training; `left_out`: how many, where
+        there are any. No other figure when no row is left.
         """
-        rows, labels = self._rows(x, y)
+        rows, labels = self._rows(x, y, measured)
+        finite = finite_rows(rows)
+        left_out = {} if finite.all() else {"left_out": float((~finite).sum())}
+        rows, labels = rows[finite], labels[finite]
         if self.card.task == "anomaly":
             given = labels if (labels >= 0).any() else None
         else:
             keep = objective.known(self.card.task, labels)
             rows, given = rows[keep], labels[keep]
-        return evaluation.evaluate(self.graph, self._standardised(rows), given) if len(rows) else {}
+        found = evaluation.evaluate(self.graph, self._standardised(rows), given) if len(rows) else {}
+        return found | left_out
 
-    def predict(self, x: ArrayLike) -> Array:
+    def predict(self, x: ArrayLike, measured: bool | None = None) -> Array:
         """Return the output for rows x (n, *input_shape).
 
         classify, multilabel: probabilities (n, labels); regress: estimates (n, targets) in the targets' units; anomaly:
         the standardised reconstruction (n, *input_shape).
         """
-        out = evaluation.predict(self.graph, self._standardised(self._rows(x, None)[0]), logits=True)
+        out = evaluation.predict(self.graph, self._standardised(self._rows(x, None, measured)[0]), logits=True)
         if self.card.task == "classify":
             return probabilities(out)
         if self.card.task == "multilabel":
             return sigmoids(out)
         return objective.unscaled(self.card, out) if self.card.task == "regress" else out
 
-    def score(self, x: ArrayLike) -> Array:
+    def score(self, x: ArrayLike, measured: bool | None = None) -> Array:
         """Return the score (n,) of rows x (n, *input_shape), which a gateway compares with its threshold."""
-        return scores(self.graph, self._standardised(self._rows(x, None)[0]))
+        return scores(self.graph, self._standardised(self._rows(x, None, measured)[0]))
 
     def to_bytes(self) -> bytes:
         """The ONNX file with the weights as they are now."""
@@ -177,13 +173,13 @@ class Model:
         """Write the ONNX file with the weights as they are now. Raises StorageError when it cannot be written."""
         files.write(Path(path), self.to_bytes())
 
-    def _rows(self, x: ArrayLike, y: ArrayLike | None) -> tuple[NDArray[Any], NDArray[Any]]:
+    def _rows(
+        self, x: ArrayLike, y: ArrayLike | None = None, measured: bool | None = None
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
         """x in the card's scale and y; y is -1 or NaN where there is none. Raises ValueError when they do not fit."""
         rows, shape = np.asarray(x), self.graph.input_shape
         rows = rows if rows.dtype == np.uint8 else rows.astype(np.float32, copy=False)
-        rows = laid_out(rows, shape)
-        if rows.shape[1:] != shape:
-            raise ValueError(f"x has rows of shape {rows.shape[1:]}, the model expects {shape}")
+        rows = input_rows(rows, self.card, shape, measured, self._where)
         rows = rows_in_card_scale(rows, self.card)
         if y is None:
             return rows, self._unlabelled(len(rows))

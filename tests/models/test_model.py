@@ -233,3 +233,47 @@ def test_a_condition_is_in_the_unit_of_a_channel_that_the_card_scales() -> None:
     x = np.stack([speed, speed / 100 + RNG.normal(0, 0.1, 200)], axis=1)
     found = starter(card).fit_scale(x).conditions
     assert found is not None and sorted((found.centres[:, 0] * 500 + 1000).round().tolist()) == [1000, 1100]
+
+
+def test_an_array_whose_shape_fits_both_says_what_it_holds() -> None:
+    channels, derive = (Channel("a"), Channel("b", input=False)), {"p": "a * b"}
+    card = Card("classify", channels, WindowSpec(1, 1, 1), labels=("low", "high"), derive=derive)
+    x = RNG.normal(0, 1, (200, 2)).astype(np.float32)
+    y, model = (x[:, 0] * x[:, 1] > 0).astype(int), starter(card)
+    ready = model.derived(x)
+    for call in (model.train, model.evaluate, model.fit_scale):
+        with pytest.raises(ValueError, match=r"x \(200, 2\) may hold what is measured \(a, b\) .* input \(a, p\): say"):
+            call(x, y)
+    model.train(x, y, TrainingConfig(epochs=2), measured=True)
+    again = starter(card)
+    again.train(ready, y, TrainingConfig(epochs=2), measured=False)
+    np.testing.assert_array_equal(model.graph.params, again.graph.params)
+    assert model.evaluate(x, y, measured=True) == model.evaluate(ready, y, measured=False)
+    np.testing.assert_array_equal(model.score(x, measured=True), model.score(ready, measured=False))
+    np.testing.assert_array_equal(model.predict(x, measured=True), model.predict(ready, measured=False))
+
+
+def test_measured_rows_are_taken_where_only_they_fit() -> None:
+    card = Card("classify", CHANNELS, WindowSpec(1, 1, 1), labels=("low", "high"), derive={"p": "a * b"})
+    x, model = RNG.normal(0, 1, (50, 2)).astype(np.float32), starter(card)
+    np.testing.assert_array_equal(model.score(x), model.score(model.derived(x)))
+    with pytest.raises(
+        ValueError, match=r"rows of shape \(4,\), the model expects \(3, 1\), or \(2, 1\) of what is measured"
+    ):
+        model.score(x[:, [0, 0, 1, 1]])
+
+
+def test_rows_without_a_number_are_no_decisions_in_an_evaluation() -> None:
+    card = Card("classify", CHANNELS, WindowSpec(1, 1, 1), labels=("ok", "worn"), derive={"r": "a / b"})
+    x, y, model = RNG.normal(5, 1, (60, 2)).astype(np.float32), np.arange(60) % 2, starter(card)
+    x[::6, 1] = 0
+    keep = np.arange(60) % 6 != 0
+    model.fit_scale(x)
+    assert model.evaluate(x, y) == model.evaluate(x[keep], y[keep]) | {"left_out": 10}
+    assert model.evaluate(x[~keep], y[~keep]) == {"left_out": 10}
+
+
+def test_a_card_with_features_says_who_computes_them() -> None:
+    model = starter(Card("anomaly", CHANNELS, WindowSpec(1, 8, 8), ("mean",)), inputs=2)
+    with pytest.raises(ModelError, match=r"card names features \(mean\), which gateways and .* an .npz with measured"):
+        model.derived(RNG.normal(size=(3, 2, 8)))

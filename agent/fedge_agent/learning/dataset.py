@@ -4,10 +4,10 @@
 A table (CSV, .gz, .xlsx in any form that a source reads): a row per sample of the card's rate, a column per channel by
 its name; or a row a value with its time, which are put on a grid of the card's rate. Optional columns: the label
 (`label`, or another name; of several labels, a column each), `group` (a change of its value ends a recording; no window
-spans two) and `test` (1: for the evaluation, not trained on). npz: `x` (n, *input shape), `y` (n, ...) and `test` (n,),
-before standardisation; pictures may be raw. Without `test` a fifth of the blocks of rows is held back, and windows
-across two parts are left out. A wrong file is a DataError naming line and column. Standardisation is done in
-`fedge_models.training.standardise`.
+spans two) and `test` (1: for the evaluation, not trained on). npz: `x` (n, *input shape) in the channels' units, `y`
+(n, ...), `test` (n,), and `measured` (one bool: x holds windows of the measured channels); pictures may be raw. Without
+`test` a fifth of the blocks of rows is held back, and windows across two parts are left out. A wrong file is a
+DataError naming line and column. Standardisation is done in `fedge_models.training.standardise`.
 """
 
 from __future__ import annotations
@@ -21,12 +21,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from fedge_models.errors import ConfigError, DataError, PictureError
+from fedge_models.graph.array_rows import is_measured, windows_shape
 from fedge_models.graph.card import SEPARATOR, Card
 from fedge_models.graph.channels import with_formulas
 from fedge_models.graph.rows import laid_out
 from fedge_models.system.choices import hint
 from fedge_models.system.times import number
 from fedge_models.training import objective
+from fedge_models.training.outliers import finite_rows
 from numpy.typing import NDArray
 
 from ..protocols.csv import columns as tables
@@ -53,7 +55,7 @@ class Dataset(NamedTuple):
     # (n,) class index, 0/1 for anomaly, -1 unknown; multilabel: (n, labels) of 0/1, regress: (n, targets), NaN unknown.
     y: NDArray[Any]
     test: NDArray[np.bool_]  # (n,)
-    left_out: int  # windows with too many gaps, or across two parts
+    left_out: int  # windows with too many gaps, or across two parts; rows of an array with a value that is not finite
     form: Form | None = None  # of a table: how it was read
     undefined: int = 0  # windows that are left out because a formula gives no number
     why: str = ""  # of which formulas
@@ -132,7 +134,6 @@ def _npz(path: Path, card: Card, shape: tuple[int, ...]) -> Dataset:
             raise DataError(f"{path}: array 'x': {e}") from e
     x = x.astype(np.float32)
     rows = np.arange(len(x))
-    windows = card.image is None and x.shape[1:] == (len(card.channels), card.window.length)
     several = (len(x), len(card.labels)) if card.task == "multilabel" else None
     y = arrays.get("y", np.full(len(x), -1) if several is None else np.full(several, np.nan))
     test = arrays["test"].astype(np.bool_) if "test" in arrays else _held(rows, rows + 1, len(x)) == 1
@@ -142,8 +143,18 @@ def _npz(path: Path, card: Card, shape: tuple[int, ...]) -> Dataset:
     if several is not None:
         y = np.where(y < 0, np.nan, y.astype(np.float32))
     y = y if y.dtype.kind == "f" else y.astype(np.int64)
-    if not (card.derive and windows and x.shape[1:] != shape):
-        return Dataset(x, y, test, 0)
+    try:
+        measured = is_measured(x, card, shape, bool(np.all(arrays["measured"])) if "measured" in arrays else None)
+    except ValueError as e:
+        raise DataError(f"{path}: {e}") from e
+    return (_of_windows if measured else _of_rows)(path, card, x, y, test)
+
+
+def _of_windows(path: Path, card: Card, x: Array, y: NDArray[Any], test: NDArray[np.bool_]) -> Dataset:
+    """The samples of measured windows."""
+    x = laid_out(x, windows_shape(card))
+    if x.shape[1:] != windows_shape(card):
+        raise DataError(f"{path}: array 'x' has windows of shape {x.shape[1:]}, the card's {windows_shape(card)}")
     x[~(np.abs(x) <= LARGEST)] = np.nan
     good = np.isnan(x).mean(axis=(1, 2)) <= MAX_MISSING
     if not good.any():
@@ -151,14 +162,22 @@ def _npz(path: Path, card: Card, shape: tuple[int, ...]) -> Dataset:
     return _prepared(path, card, x[good], y[good], test[good])._replace(left_out=int((~good).sum()))
 
 
+def _of_rows(path: Path, card: Card, x: Array, y: NDArray[Any], test: NDArray[np.bool_]) -> Dataset:
+    """Rows of the input as samples; those with a value that is not finite are left out."""
+    keep = finite_rows(x)
+    if len(x) and not keep.any():
+        raise DataError(f"{path}: none of {len(x)} rows in 'x' holds finite values only")
+    return Dataset(x[keep], y[keep], test[keep], int((~keep).sum()))
+
+
 def _arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """Those of x, y and test that the file holds. Raises DataError for a file without x, or that is no such archive."""
+    """Those of x, y, test and measured that the file holds. Raises DataError for one without x, or no such archive."""
     try:
         with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as file:
             if "x" not in file.files:
                 has = ", ".join(file.files) or "none"
                 raise DataError(f"{path}: expected an array 'x' (n, *input shape), got {has}")
-            return {name: file[name] for name in ("x", "y", "test") if name in file.files}
+            return {name: file[name] for name in ("x", "y", "test", "measured") if name in file.files}
     except (ValueError, RuntimeError) as e:  # pickled, encrypted, packed in another way
         raise DataError(f"{path}: {e}") from e
 

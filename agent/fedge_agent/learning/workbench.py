@@ -136,16 +136,16 @@ def train(
     """Train in place on the training part, standardised as a site does it; evaluate before and after on the rest."""
     fit_scale(model, data)
     before = evaluate(model, data)
-    report = model.train(*data.part(test=False), config, rng, pause)
+    report = model.train(*data.part(test=False), config, rng, pause, measured=False)
     return Result(report, before, evaluate(model, data))
 
 
 def fit_scale(model: Model, data: Dataset) -> None:
     """Fit the standardisation to the training part; to everything where that is empty."""
     x, y = data.part(test=False)
-    model.fit_scale(*((x, y) if len(x) else (data.x, data.y)))
+    model.fit_scale(*((x, y) if len(x) else (data.x, data.y)), measured=False)
 
 
 def evaluate(model: Model, data: Dataset, everything: bool = False) -> dict[str, float]:
     """Return the figures of the test part, or of everything; empty when no row has a label."""
-    return model.evaluate(*((data.x, data.y) if everything else data.part(test=True)))
+    return model.evaluate(*((data.x, data.y) if everything else data.part(test=True)), measured=False)

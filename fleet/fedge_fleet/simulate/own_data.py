@@ -14,22 +14,23 @@ from typing import Any
 
 import numpy as np
 from fedge_agent.learning import dataset
-from fedge_models.errors import DataError
+from fedge_models.errors import DataError, ModelError
+from fedge_models.graph.array_rows import input_rows
 from fedge_models.graph.card import Card
 from fedge_models.graph.card_scale import rows_in_card_scale
-from fedge_models.graph.rows import laid_out
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.system import settings
 from fedge_models.training.config import TrainingConfig
 from fedge_models.training.objective import check_labels
+from fedge_models.training.outliers import finite_rows
 from numpy.typing import ArrayLike, NDArray
 
 from ..data.member import Plan
 from ..data.problems.problem import Problem
-from ..data.site_data import Floats, Windows, pooled
+from ..data.site_data import Windows, pooled
 from . import baselines
 from .config import Config
-from .run import Fleet, simulate
+from .run import Fleet, Outcome, simulate
 from .scores import Evaluator
 
 METRICS = {"anomaly": "auroc", "classify": "macro_f1", "multilabel": "macro_f1", "regress": "rmse"}
@@ -49,6 +50,7 @@ class Site:
     x: ArrayLike
     y: ArrayLike
     test: ArrayLike | None = None
+    measured: bool | None = None  # whether x holds what is measured, where channels are derived and its shape fits both
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ class Comparison:
     central: dict[str, float]  # a model of all data in one place
     quarantined: tuple[str, ...]  # sites that trust has silenced
     weights: NDArray[np.float32]  # (P,) of the last release; `TrainableGraph.load(model).set_params` takes them
+    left_out: dict[str, int]  # rows or windows of each site with gaps, across two parts, or without a number
 
 
 def simulate_federation(
@@ -86,47 +89,59 @@ def simulate_federation(
     """
     body = model if isinstance(model, bytes) else Path(model).read_bytes()
     graph = TrainableGraph.load(body)
-    windows = {name: _windows(name, site, graph) for name, site in sites.items()}
+    made = {name: _windows(name, site, graph) for name, site in sites.items()}
+    windows = {name: found for name, (found, _) in made.items()}
     plan = Plan(rounds, training or TrainingConfig())
     problem = Problem(WHERE, windows, graph.card, lambda _: body, METRICS[graph.card.task], plan, plan, plan)
     table = {**keys, "sites": len(windows), "rounds": rounds, "seed": seed}
     fleet = Fleet(settings.convert(table, Config, WHERE), WHERE, problem)
     outcome = simulate(settings.convert(table, Config, WHERE), WHERE, fleet=fleet, every=rounds)
-    return _compared(fleet, plan, seed, outcome.scores, outcome.quarantined, outcome.federation.params)
+    left_out = {name: count for name, (_, count) in made.items()}
+    return _compared(fleet, plan, seed, outcome, left_out)
 
 
-def _compared(
-    fleet: Fleet, plan: Plan, seed: int, federated: dict[str, float], silent: tuple[str, ...], weights: Floats
-) -> Comparison:
+def _compared(fleet: Fleet, plan: Plan, seed: int, outcome: Outcome, left_out: dict[str, int]) -> Comparison:
     graph, evaluator = fleet.graph, Evaluator(fleet.problem, fleet.graph, fleet.sites)
     own = {n: baselines.alone(graph, fleet.start, s, plan, seed) for n, s in fleet.sites.items()}
     central = baselines.alone(graph, fleet.start, pooled(fleet.sites), plan, seed)
     return Comparison(
         fleet.problem.metric,
-        federated,
+        outcome.scores,
         evaluator.sites(lambda name: own[name]),
         evaluator.sites(lambda _: central),
-        silent,
-        weights,
+        outcome.quarantined,
+        outcome.federation.params,
+        left_out,
     )
 
 
-def _windows(name: str, site: Site | Path | str, graph: TrainableGraph) -> Windows:
-    """A site as gateways see it. Raises DataError."""
+def _windows(name: str, site: Site | Path | str, graph: TrainableGraph) -> tuple[Windows, int]:
+    """A site as gateways see it, and how many of its windows are left out. Raises DataError."""
+    left_out = 0
     if not isinstance(site, Site):
         read = dataset.load(Path(site), graph.card, graph.input_shape)
-        site = Site(read.x, read.y, read.test)
-    x = laid_out(np.asarray(site.x, np.float32), graph.input_shape)
+        site, left_out = Site(read.x, read.y, read.test, measured=False), read.left_out + read.undefined
+    x = _rows(name, site, graph)
     y = np.asarray(site.y, np.float32 if graph.card.task in ("multilabel", "regress") else np.int64)
     test = _last_part(len(x)) if site.test is None else np.asarray(site.test, np.bool_)
-    if x.shape[1:] != graph.input_shape:
-        raise DataError(f"site {name!r}: x has rows of shape {x.shape[1:]}, the model expects {graph.input_shape}")
     if not len(x) == len(y) == len(test):
         raise DataError(
             f"site {name!r}: x has {len(x)} rows, y {len(y)} and test {len(test)}; expected as many of each"
         )
     _check_labels(name, y, graph.card)
-    return Windows(rows_in_card_scale(x, graph.card), y, test, np.zeros(len(x), np.bool_))
+    keep = finite_rows(x)
+    if not keep.any():
+        raise DataError(f"site {name!r}: none of {len(x)} rows of x holds finite values only")
+    x = rows_in_card_scale(x[keep], graph.card)
+    return Windows(x, y[keep], test[keep], np.zeros(len(x), np.bool_)), left_out + int((~keep).sum())
+
+
+def _rows(name: str, site: Site, graph: TrainableGraph) -> NDArray[Any]:
+    """x of a site as rows of the model. Raises DataError."""
+    try:
+        return input_rows(np.asarray(site.x, np.float32), graph.card, graph.input_shape, site.measured)
+    except (ValueError, ModelError) as e:
+        raise DataError(f"site {name!r}: {e}") from e
 
 
 def _check_labels(name: str, y: NDArray[Any], card: Card) -> None:

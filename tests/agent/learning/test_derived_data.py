@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -56,6 +57,44 @@ def test_an_archive_holds_the_input_or_the_measured_windows(tmp_path: Path) -> N
         np.savez(tmp_path / f"{name}.npz", x=x, y=np.zeros(40))
     one, other = (dataset.load(tmp_path / f"{name}.npz", CARD, (3, 1)) for name in ("measured", "ready"))
     assert (one.x == other.x).all() and one.x.shape == (40, 3, 1)
+
+
+AMBIGUOUS = msgspec.structs.replace(CARD, derive={"power": "torque * speed"})  # two channels in, two measured
+
+
+def test_an_archive_whose_shape_fits_both_says_what_it_holds(tmp_path: Path) -> None:
+    windows = np.random.default_rng(0).normal(5, 1, (40, 2, 1)).astype(np.float32)
+    ready = np.stack([windows[:, 0], windows[:, 0] * windows[:, 1]], axis=1)
+    np.savez(tmp_path / "d.npz", x=windows, y=np.zeros(40))
+    with pytest.raises(DataError, match=r"d.npz: x \(40, 2, 1\) may hold what is measured \(torque, speed\) or .* say"):
+        dataset.load(tmp_path / "d.npz", AMBIGUOUS, (2, 1))
+    for x, measured in ((windows, True), (windows[:, :, 0], True), (ready, False)):
+        np.savez(tmp_path / "d.npz", x=x, y=np.zeros(40), measured=measured)
+        np.testing.assert_allclose(dataset.load(tmp_path / "d.npz", AMBIGUOUS, (2, 1)).x, ready, rtol=1e-6)
+
+
+def test_measured_windows_of_an_archive_may_be_rows_of_a_table_or_give_features(tmp_path: Path) -> None:
+    windows = np.random.default_rng(0).normal(5, 1, (40, 2, 1)).astype(np.float32)
+    np.savez(tmp_path / "d.npz", x=windows[:, :, 0], y=np.zeros(40))
+    assert (dataset.load(tmp_path / "d.npz", CARD, (3, 1)).x == Preparation(CARD)(windows)).all()
+    card = Card("anomaly", (Channel("a", centre=4.0, scale=2.0), Channel("b")), WindowSpec(1, 8, 8), ("mean", "std"))
+    long = np.random.default_rng(1).normal(5, 1, (30, 2, 8)).astype(np.float32)
+    np.savez(tmp_path / "d.npz", x=long, measured=True)
+    assert (dataset.load(tmp_path / "d.npz", card, (4,)).x == Preparation(card)(long)).all()
+    np.savez(tmp_path / "d.npz", x=long[:, :, :7], measured=True)
+    with pytest.raises(DataError, match=r"array 'x' has windows of shape \(2, 7\), the card's \(2, 8\)"):
+        dataset.load(tmp_path / "d.npz", card, (4,))
+
+
+def test_rows_of_an_archive_without_a_value_are_left_out(tmp_path: Path) -> None:
+    x = np.ones((9, 3, 1), np.float32)
+    x[2, 1], x[5, 0] = np.nan, np.inf
+    np.savez(tmp_path / "d.npz", x=x, y=np.arange(9) % 2)
+    found = dataset.load(tmp_path / "d.npz", CARD, (3, 1))
+    assert (len(found.x), found.left_out, found.y.tolist()) == (7, 2, [0, 1, 1, 0, 0, 1, 0])
+    np.savez(tmp_path / "d.npz", x=x * np.nan)
+    with pytest.raises(DataError, match="none of 9 rows in 'x' holds finite values only"):
+        dataset.load(tmp_path / "d.npz", CARD, (3, 1))
 
 
 def test_measured_windows_of_an_archive_may_have_gaps(tmp_path: Path) -> None:

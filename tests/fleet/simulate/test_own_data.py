@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import fedge_fleet
+import msgspec
 import numpy as np
 import pytest
 from fedge_models.errors import ConfigError, DataError
@@ -70,6 +71,16 @@ def test_arrays_mean_the_same_as_a_table_where_the_card_gives_a_centre(tmp_path:
     found, same = (fedge_fleet.simulate_federation(s, model, rounds=3) for s in (arrays, tables))
     np.testing.assert_array_equal(found.weights, same.weights)
     assert min(found.central.values()) > 0.9
+
+
+def test_rows_of_a_table_and_measured_ones_are_taken_and_rows_without_a_number_counted() -> None:
+    card = Card("classify", (Channel("a"), Channel("b")), WindowSpec(1, 1, 1), labels=("low", "high"))
+    with_ratio = msgspec.structs.replace(card, derive={"r": "a / b"})
+    for made in (card, with_ratio):
+        sites = {f"s{k}": site(k) for k in range(2)}
+        np.asarray(sites["s0"].x)[:3, 1] = 0 if made.derive else np.nan
+        found = fedge_fleet.simulate_federation(sites, starter(made).to_bytes(), rounds=1)
+        assert found.left_out == {"s0": 3, "s1": 0} and np.isfinite(list(found.central.values())).all()
 
 
 @pytest.mark.parametrize(

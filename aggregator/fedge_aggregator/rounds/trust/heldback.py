@@ -21,10 +21,10 @@ from typing import Any
 from zipfile import BadZipFile, ZipFile
 
 import numpy as np
-from fedge_models.errors import ConfigError
+from fedge_models.errors import ConfigError, ModelError
+from fedge_models.graph.array_rows import input_rows
 from fedge_models.graph.card import Card
 from fedge_models.graph.card_scale import rows_in_card_scale
-from fedge_models.graph.rows import laid_out
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.messages.quantize import Floats
 from fedge_models.training import standardise
@@ -48,7 +48,8 @@ class HeldBack:
 
 
 def load(path: Path, graph: TrainableGraph) -> HeldBack:
-    """Read an ``.npz`` file with `x` and, except for anomaly, `y`; optional `site` (m,) and `standardised` (one bool).
+    """Read an ``.npz`` file with `x` and, except for anomaly, `y`; optional `site` (m,), `measured` and
+    `standardised` (one bool each).
 
     Raises ConfigError with what was expected.
     """
@@ -56,13 +57,18 @@ def load(path: Path, graph: TrainableGraph) -> HeldBack:
         if path.stat().st_size > MAX_BYTES:
             raise ConfigError(f"{path}: has more than {MAX_BYTES} bytes; a few hundred rows are enough")
         with ZipFile(path), np.load(path, allow_pickle=False) as file:
-            x = laid_out(np.asarray(file["x"], np.float32), graph.input_shape)
+            x = np.asarray(file["x"], np.float32)
             y = None if graph.card.task == "anomaly" else np.asarray(file["y"])
             site = np.asarray(file["site"]) if "site" in file.files else np.zeros(len(x), np.int64)
             ready = "standardised" in file.files and bool(np.all(file["standardised"]))
+            measured = bool(np.all(file["measured"])) if "measured" in file.files else None
     except (OSError, KeyError, ValueError, RuntimeError, EOFError, BadZipFile, zlib.error) as e:
         raise ConfigError(f"{path}: cannot be read as held-back rows (.npz with x and y): {e}") from e
-    if x.shape[1:] != graph.input_shape or len(x) < FEWEST_ROWS or (y is not None and len(y) != len(x)):
+    try:
+        x = input_rows(x, graph.card, graph.input_shape, measured)
+    except (ValueError, ModelError) as e:
+        raise ConfigError(f"{path}: {e}") from e
+    if len(x) < FEWEST_ROWS or (y is not None and len(y) != len(x)):
         wanted = f"at least {FEWEST_ROWS} rows of {graph.input_shape} and a label each"
         raise ConfigError(f"{path}: x is {x.shape}, y {None if y is None else y.shape}; expected {wanted}")
     if y is not None and graph.card.task == "multilabel":
