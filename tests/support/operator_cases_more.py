@@ -253,6 +253,9 @@ MORE_VARIANTS: dict[str, Case] = {
     ),
     "DFT of half a spectrum": shaped(N("DFT", ["r", "n"], ["y"], axis=1, onesided=1), (12, 1), (5, 2), n=np.int64(8)),
     "DFT, inverse": shaped(N("DFT", ["r"], ["y"], axis=1, inverse=1), (6, 2), (6, 2)),
+    "STFT of (batch, time)": shaped(
+        N("STFT", ["r", "by", "window"], ["y"]), (12,), (5, 3, 2), by=np.int64(2), window=1 + np.abs(normal(4))
+    ),
     "STFT without a window, whole": shaped(
         N("STFT", ["r", "by", "", "size"], ["y"], onesided=0), (12, 1), (3, 6, 2), by=np.int64(3), size=np.int64(6)
     ),

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import onnx
 from fedge_models.graph.card import Card, Channel, WindowSpec, write_card
 from onnx import TensorProto, helper
@@ -56,6 +57,50 @@ def _broken() -> onnx.ModelProto:
     return _file(
         N("Transpose", ["w"], ["turned"], perm=[1, 0]), N("MatMul", ["x", "turned"], ["y"], name="/embed/MatMul")
     )
+
+
+def _projection() -> onnx.ModelProto:
+    """A cell state of another width than the output."""
+    nodes = [
+        N("Reshape", ["x", "steps"], ["t"]),
+        N("LSTM", ["t", "wi", "wr", "", "", "h0", "c0"], ["", "last"], hidden_size=2, name="lstm"),
+        N("Reshape", ["last", "sizes"], ["y"]),
+    ]
+    model = _file(*nodes)
+    more = {"wi": normal(1, 8, 4), "wr": normal(1, 8, 2), "h0": normal(1, 1, 2), "c0": normal(1, 1, 3)}
+    tensors = {**more, "steps": ints(1, -1, 4)}
+    model.graph.initializer.extend(onnx.numpy_helper.from_array(a, n) for n, a in tensors.items())
+    return model
+
+
+def _no_output() -> onnx.ModelProto:
+    model = _file(N("MatMul", ["x", "w"], ["y"]))
+    del model.graph.output[:]
+    return model
+
+
+def _sizes() -> onnx.ModelProto:
+    model = _file(N("MatMul", ["x", "w"], ["y"]))
+    model.graph.initializer[0].dims[0] = 1 << 40
+    return model
+
+
+def _operator() -> onnx.ModelProto:
+    return _file(N("MatMul", ["x", "w"], ["m"]), N("Erfc", ["m"], ["y"], name="gelu/Erfc"))
+
+
+def _fitted() -> onnx.ModelProto:
+    model = _file(N("MatMul", ["x", "w"], ["y"]))
+    model.producer_name = "skl2onnx"
+    write_card(model, msgspec.structs.replace(CARD, constants=("w",)))
+    return model
+
+
+def _left_inputs() -> onnx.ModelProto:
+    mean = "norm/Sub/y:0"
+    model = _file(N("Sub", ["x", mean], ["d"]), N("MatMul", ["d", "w"], ["y"]))
+    model.graph.input.append(helper.make_tensor_value_info(mean, TensorProto.FLOAT, [1, 4]))
+    return model
 
 
 def _opset() -> onnx.ModelProto:
@@ -131,6 +176,12 @@ def refused() -> dict[str, bytes]:
         "text": _text(),
         "categories": _categories(),
         "control flow": _control_flow(),
+        "projection": _projection(),
+        "no output": _no_output(),
+        "sizes": _sizes(),
+        "operator": _operator(),
+        "fitted": _fitted(),
+        "left inputs": _left_inputs(),
         "opset": _opset(),
         "optimised": _optimised(),
         "quantised": _quantised(),

@@ -23,7 +23,18 @@ REFUSALS = {
     "categories": "{op} reads names of categories, and a gateway gives numbers. Let a channel give a number for each "
     "category, train the pipeline on these numbers, and export it again",
     "control flow": "node {name!r} ({op}) has a graph inside, a branch or a loop, whose weights cannot be trained. "
-    "Export without: in PyTorch by tracing and not torch.jit.script, in Keras with unroll=True",
+    "Export without: in PyTorch without torch.cond, torch.while_loop and torch.jit.script (torch.where chooses without "
+    "a branch), in Keras with unroll=True",
+    "projection": "ONNX Runtime, which serves the file, cannot run node {name!r} (LSTM): {why}. This is an LSTM with "
+    "proj_size, for which ONNX has no operator. Export without it; a Linear layer behind the LSTM may take its place",
+    "no output": "has no output. Export it again; a tool that edited the file may have removed it",
+    "sizes": "tensor {name!r} says that its shape is {dims}, and holds {held} values: the file is damaged. Export or "
+    "copy it again",
+    "operator": "node {name!r} ({op}) is no operator of ONNX: the exporter did not translate that layer. Replace it by "
+    "one that it can translate{do}",
+    "fitted": "holds numbers that are fitted at once, and nothing that is trained by gradient: naive Bayes, "
+    "discriminant analysis, nearest neighbours and clusters are such models. Train a linear model "
+    "(LogisticRegression) or a small network instead",
     "opset": "has opset {opset}, expected 7 or newer. Export it again with opset 17",
     "optimised": "node {name!r} ({op} of {domain}) exists in one runtime only: an optimiser wrote this file. Take the "
     "file as the exporter wrote it",
@@ -33,13 +44,24 @@ REFUSALS = {
     "Export with dynamo=True, or replace that layer",
     "format": "this is {what}, not an ONNX file. {do}",
     "outputs": "has {count} outputs: {outputs}. Choose one on the card: output = {first!r}{fits}",
-    "broken": "ONNX Runtime, which serves the file, cannot load it: the exporter wrote a node {name!r} ({op}) whose "
-    "inputs do not fit each other. Export it another way, in PyTorch with dynamo=True: TorchScript does so for unfold",
+    "broken": "ONNX Runtime, which serves the file, cannot run node {name!r} ({op}): {why}. {do}",
+    "left inputs": "input {name!r} is a value of a layer that the exporter left outside the file, as it does for a "
+    "Normalization in keras.Sequential. Build the network with keras.Model(inputs, outputs), and export that",
     "inputs": "has {count} inputs: {inputs}. Say on the card what each takes: inputs = [{{ name = {first!r}, "
     "channels = […] }}, …], or a value instead of channels for a constant",
     "one value": "gives one value for {labels} labels by {op}. Expected its logit or a Sigmoid for two labels, else a "
     "value for each label",
 }
+
+MISMATCHED = (
+    "The exporter wrote shapes that do not fit each other, as TorchScript does for unfold. Export it another way, in "
+    "PyTorch with dynamo=True"
+)
+CORRECT = "Correct that node, or export the file again"
+ONE_SAMPLE = (  # what was exported for a batch of one, where that could not be changed
+    "runs with one sample, but not with two, so it was exported for a batch of one ({why}). Export it with a variable "
+    "batch, in PyTorch dynamic_shapes={{'x': {{0: 'batch'}}}} for the input x"
+)
 
 RUNTIMES = ("com.microsoft", "com.ms.", "ai.onnx.contrib", "nchwc", "com.nvidia", "trt.")
 QUANTISED = ("QLinear", "QGemm", "QAttention", "QEmbed", "DynamicQuantize", "MatMulInteger", "MatMulNBits", "QOrdered")

@@ -25,6 +25,7 @@ from .execution import Execution, aim
 from .fusion import fuse
 from .layout import Tensor, layout, mask
 from .notes import notes
+from .refusals import ONE_SAMPLE, refuse
 from .trunk import Trunk, cut
 
 if TYPE_CHECKING:
@@ -48,6 +49,8 @@ class TrainableGraph:
         if lost := nodes.without_gradient(model, patterns):
             why = "the output depends on it only by a shape, a size or steps"
             raise ModelError(f"{where}: initializer {lost[0]!r} cannot be trained: {why}; leave it out of trainable")
+        if not names and model.producer_name == "skl2onnx" and patterns == "*":
+            refuse("fitted", where)
         if not names:
             fixed = f"; {', '.join(self.card.constants)}: only by exact name" if self.card.constants else ""
             raise ModelError(f"{where}: no float initializer matches trainable {patterns!r}{fixed}")
@@ -171,11 +174,7 @@ class TrainableGraph:
         except (ModelError, *nodes.TROUBLE) as e:
             if self._runs_one():
                 why = str(e).removeprefix(f"{self._where}: ")
-                raise ModelError(
-                    f"{self._where}: runs with one sample, but not with two, so it was exported for a batch of one "
-                    f"({why}). Export it with a variable batch, "
-                    "in PyTorch dynamic_shapes={'x': {0: 'batch'}} for the input x"
-                ) from e
+                raise ModelError(f"{self._where}: {ONE_SAMPLE.format(why=why)}") from e
             if isinstance(e, ModelError):
                 raise
             raise ModelError(f"{self._where}: cannot be trained here: {e}") from e

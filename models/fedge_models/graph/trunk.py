@@ -24,6 +24,7 @@ from ..protos import DOUBLE, FLOAT, FLOAT16, as_initializer, messages, value_inf
 from ..system.malloc import give_back
 from .nodes import alive
 from .onnx_file import tensors
+from .refusals import ONE_SAMPLE
 
 if TYPE_CHECKING:
     import onnx
@@ -161,7 +162,7 @@ class Trunk:
 
         options = ort.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # what fails is raised; its own line on stderr says it twice
         options.enable_cpu_mem_arena = False  # the arena would hold the largest batch's memory permanently
         known = ort.get_available_providers()
         chosen = [p for p in ("TensorrtExecutionProvider", "CUDAExecutionProvider") if p in known]
@@ -169,6 +170,7 @@ class Trunk:
             self._session = self._load(ort, options, [*chosen, "CPUExecutionProvider"])
             tried = [self._outputs(np.zeros((n, *shape), np.float32)) for n in (2, 3)]
         except Exception as e:  # onnxruntime's own exceptions have no common base
+            self._check_batch(shape, first_line(e))
             raise ModelError(f"{self._where}: the frozen trunk cannot be run: {first_line(e)}") from e
         for name, two, three in zip(self.outputs, *tried, strict=True):
             if two.shape != (2, *three.shape[1:]) or len(three) != 3:
@@ -181,6 +183,21 @@ class Trunk:
         rows = max(1, self._cache_bytes // (4 * sum(self._widths)))
         self._cached = np.empty((rows, sum(self._widths)), np.float32)  # a page takes memory only once it is written
         give_back()
+
+    def _check_batch(self, shape: tuple[int, ...], why: str) -> None:
+        """Raise ModelError where the trunk runs for one sample, and so only for one."""
+        if self._session is None or not self._runs(np.zeros((1, *shape), np.float32)):
+            return
+        if "Name:" in why:
+            why = f"node {why.partition('Name:')[2].split(' Status')[0]} of the frozen trunk"
+        raise ModelError(f"{self._where}: {ONE_SAMPLE.format(why=why)}")
+
+    def _runs(self, x: Array) -> bool:
+        try:
+            self._outputs(x)
+        except Exception:  # as above
+            return False
+        return True
 
     def _load(self, ort: Any, options: Any, providers: list[str]) -> Any:
         """Open a session, from a temporary file where one can be written: from bytes it takes a third more memory."""

@@ -41,7 +41,9 @@ def dft(node: Node, x: Array, length: Any = None, axis: Any = None) -> tuple[Arr
 
 
 def stft(node: Node, x: Array, step: Any, window: Array | None = None, length: Any = None) -> tuple[Array, Backprop]:
-    """ONNX STFT of signals x (batch, time, 1 or 2) to (batch, frames, frequencies, 2)."""
+    """ONNX STFT of signals x (batch, time) or (batch, time, 1 or 2) to (batch, frames, frequencies, 2)."""
+    given = x.shape
+    x = x[..., None] if x.ndim == 2 else x
     by, size = _given(step, 1), _given(length, len(window) if window is not None else 0)
     if by < 1 or size < 1:
         node.refuse(f"frames of {size} values every {by} are not possible")
@@ -59,7 +61,7 @@ def stft(node: Node, x: Array, step: Any, window: Array | None = None, length: A
         place: Any = (slice(None), index)
         np.add.at(dx, place, _pairs(slope * weights)[..., : x.shape[2]])
         seen = np.real(slope * np.conj(frames)).sum(axis=(0, 1))
-        return (dx, None, None if window is None else seen.astype(dy.dtype), None)
+        return (dx.reshape(given), None, None if window is None else seen.astype(dy.dtype), None)
 
     return made.astype(x.dtype), backprop
 

@@ -48,6 +48,23 @@ def test_split_graph_computes_what_the_whole_does() -> None:
     np.testing.assert_allclose(graph.grad, want, rtol=1e-3, atol=1e-4)
 
 
+def test_trunk_of_a_fixed_batch_says_so_and_the_runtime_writes_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    nodes = [
+        N("Conv", ["x", "trunk.w"], ["c"], pads=[1, 1, 1, 1]),
+        N("GlobalAveragePool", ["c"], ["p"]),
+        N("Reshape", ["p", "one"], ["f"], name="flat"),
+        N("Gemm", ["f", "head.w"], ["y"]),
+    ]
+    tensors = {"trunk.w": normal(8, 1, 3, 3), "head.w": normal(8, Y), "one": ints(1, 8)}
+    graph = load(small(nodes, tensors, (1, 6, 6), (Y,)), "head.*")
+    words = (
+        "runs with one sample, but not with two, so it was exported for a batch of one .node 'flat' of the frozen trunk"
+    )
+    with pytest.raises(ModelError, match=words):
+        graph.probe()
+    assert not capfd.readouterr().err
+
+
 def test_sample_goes_through_the_trunk_once() -> None:
     graph, x = load(images(), "head.*"), normal(40, 1, 6, 6)
     y = np.arange(40) % Y

@@ -18,7 +18,7 @@ from ...protos import messages, tensor, values
 from ..card import Card
 from ..notes import note
 from ..onnx_file import tensors
-from ..refusals import refuse
+from ..refusals import CORRECT, MISMATCHED, refuse
 from ..skeleton import Weights, skeleton, weights
 from .places import MismatchError, Place, Places
 from .pruning import prune
@@ -27,7 +27,11 @@ from .runtime import Opened, Values, close, dims, samples, single_input, trace
 if TYPE_CHECKING:
     import onnx
 
-MISFIT = re.compile(r"Node ?\((.*?)\) Op ?\((\w+)\) \[ShapeInferenceError\]")  # how ONNX Runtime says it
+# How ONNX Runtime says, when it loads a file and when it runs one, that inputs of a node do not fit each other.
+MISFIT = re.compile(r"Node ?\((.*?)\) Op ?\((\w+)\) \[ShapeInferenceError\] ?(.*)")
+MISMATCH = re.compile(r"running (\w+) node\. Name:'(.*?)' Status Message: (?:\S+:\d+ \w+ )?(.*)")
+PROJECTED = re.compile(r"initial_[hc] must have shape \{(.*),\d+\}. Actual:\{\1,\d+\}")  # of another width
+SIZES = ("dimension", "shape", "broadcast")
 TRIES = 64  # choices of dimensions of size one
 
 
@@ -70,10 +74,23 @@ def _alone(model: onnx.ModelProto, beside: Weights, batch: int, shape: tuple[int
         opened = _opened(model, beside, where)
         found = [opened.run({given.name: samples(shape, batch, seed)}) for seed in (0, 1)]
     except ModelError as e:
-        if misfit := MISFIT.search(str(e)):
-            refuse("broken", where, name=misfit[1], op=misfit[2])
+        _check_broken(str(e), where)
         return None  # the check of what serves says why
     return {n: _joined([a[n] for a in found], batch) for n in found[0]}
+
+
+def _check_broken(said: str, where: str) -> None:
+    """Refuse a file whose own nodes do not fit each other, by what ONNX Runtime said of it."""
+    if misfit := MISFIT.search(said):
+        do = MISMATCHED if any(word in misfit[3].lower() for word in SIZES) else CORRECT
+        refuse("broken", where, name=misfit[1], op=misfit[2], why=misfit[3].rstrip("."), do=do)
+    if not (mismatch := MISMATCH.search(said)):
+        return
+    op, name, why = mismatch[1], mismatch[2], mismatch[3].rstrip(".")
+    if op == "LSTM" and PROJECTED.search(why):
+        refuse("projection", where, name=name, why=why)
+    if op in ("Gemm", "MatMul"):
+        refuse("broken", where, name=name, op=op, why=why, do=MISMATCHED)
 
 
 def _without_wrong_shapes(model: onnx.ModelProto, beside: Weights, where: str) -> bool:

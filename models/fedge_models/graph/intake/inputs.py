@@ -85,6 +85,8 @@ def _groups(card: Card, given: Sequence[onnx.ValueInfoProto], where: str) -> dic
         groups = {c.name: InputSpec(c.name, (c.name,)) for c in card.input_channels}
         groups = groups if {*groups} == {*names} else {}
     if missing := [n for n in names if n not in groups]:
+        if left := next((n for n in missing if "/" in n), ""):  # a name of an inner value of TensorFlow
+            refuse("left inputs", where, name=left)
         listed = ", ".join(f"{v.name} ({_words(v)})" for v in given)
         refuse("inputs", where, count=len(names), inputs=listed, first=missing[0])
     return groups

@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from ...ops.registry import OPERATORS
 from ...protos import DOUBLE, FLOAT, FLOAT16
 from ..card import Card
 from ..nodes import alive, check_order
@@ -29,13 +30,21 @@ IDS = ("attention_mask", "decoder_input_ids", "input_ids", "token_ids", "token_t
 STRING, INTEGERS = 8, (6, 7)
 DYNAMIC = "DynamicQuantize"  # with a range over the whole batch: what one sample gives depends on the others
 FLOATS = (FLOAT, FLOAT16, DOUBLE, 16)
+WIDTHS = {FLOAT: 4, FLOAT16: 2, DOUBLE: 8, 16: 2, 2: 1, 3: 1, 5: 2, 6: 4, 7: 8, 9: 1}  # bytes of a value
+INSTEAD = {  # of TensorFlow
+    "Erfc": ", in Keras gelu with approximate=True",
+    "StatefulPartitionedCall": ", in Keras a convolution without groups, or SeparableConv",
+}
 WORDS = 1000  # rows of a table from which on it is a vocabulary, and no set of recipes or machines
 AS_THEY_ARE = ("Cast", "Clip", "Flatten", "Identity", "Max", "Min", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
 
 
 def check_kind(model: onnx.ModelProto, card: Card, where: str) -> bool:
     """Raise ModelError for such a file, or one whose nodes go in a circle. Returns False: it changes nothing."""
+    if not len(model.graph.output):
+        refuse("no output", where)
     check_order(model, tensors(model), where)
+    _check_sizes(model.graph, where)
     _check_text(model.graph, where)
     living = alive(model)
     for position, node in enumerate(model.graph.node):
@@ -47,11 +56,32 @@ def check_kind(model: onnx.ModelProto, card: Card, where: str) -> bool:
             refuse("categories", where, op=node.op_type)
         if position in living and node.domain and node.op_type.startswith(DYNAMIC):
             refuse("quantised", where, name=node.name or node.op_type, op=node.op_type, domain=node.domain)
+        if position in living and node.domain in ("", "ai.onnx") and not _is_standard(node.op_type):
+            refuse("operator", where, name=node.name or node.op_type, op=node.op_type, do=INSTEAD.get(node.op_type, ""))
         if position in living and any(a.HasField("g") or a.graphs for a in node.attribute):
             refuse("control flow", where, name=node.name or node.op_type, op=node.op_type)
     if not any(t.data_type in FLOATS and math.prod(t.dims) > 1 for t in model.graph.initializer):
         _check_runtime(model, living, where)
     return False
+
+
+def _check_sizes(graph: onnx.GraphProto, where: str) -> None:
+    """Refuse a tensor that holds less, or more, than its dimensions say; a pass would fail with it anywhere."""
+    for t in graph.initializer:
+        claimed = math.prod(t.dims) if all(d >= 0 for d in t.dims) else -1
+        size = WIDTHS.get(t.data_type, 0)
+        held = len(t.raw_data) / size if size and t.HasField("raw_data") else claimed if claimed >= 0 else 0
+        if held != claimed:
+            refuse("sizes", where, name=t.name, dims=[*t.dims], held=f"{held:g}")
+
+
+def _is_standard(op: str) -> bool:
+    """Whether the standard has an operator of this name, in any version."""
+    if op in OPERATORS:
+        return True
+    from onnx import defs
+
+    return op in {schema.name for schema in defs.get_all_schemas_with_history() if not schema.domain}
 
 
 def _reads_names(node: onnx.NodeProto) -> bool:

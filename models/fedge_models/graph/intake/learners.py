@@ -74,10 +74,18 @@ class Builder:
             return self.add(op, x, axes=[axis], keepdims=1)
         return self.add(op, x, self.store("axes", np.array([axis], np.int64)), keepdims=1)
 
+    def is_read(self, name: str) -> bool:
+        """Whether another node reads it, or it is an output."""
+        return any(name in n.input for n in self.graph.node) or any(name == o.name for o in self.graph.output)
+
     def end(self, name: str) -> None:
         """Let `name` be the node's result."""
         last = next(n for n in reversed(self.made) if name in n.output)
         last.output[0] = self.result
+        for node in self.made:
+            for position, read in enumerate(node.input):
+                if read == name:
+                    node.input[position] = self.result
 
     def _free(self, last: str) -> str:
         stem, number = f"{self.node.name or self.node.op_type}.{last}", 2
@@ -120,12 +128,31 @@ def _regressor(b: Builder, x: str) -> str:
 def _classifier(b: Builder, x: str) -> str:
     labels = b.given.get("classlabels_ints") or b.given.get("classlabels_strings") or []
     rows = len(b.given.get("intercepts") or labels)
+    z = _linear(b, x, rows)
     if rows == 1 and len(labels) == 2:
-        z = _linear(b, x, 1)
-        none = b.add("Mul", z, b.store("zero", np.array(0, np.float32)))
-        logits = b.add("Concat", none, z, axis=1)
-        return b.add("Softmax", logits, axis=1) if b.text("post_transform", "NONE") == "LOGISTIC" else logits
-    return _transformed(b, _linear(b, x, rows))
+        z, scores = _of_one(b, z)
+    else:
+        scores = _transformed(b, z)
+    if b.is_read(b.node.output[0]):
+        _label(b, z)
+    return scores
+
+
+def _of_one(b: Builder, z: str) -> tuple[str, str]:
+    """Logits of two classes by a single score, and what ONNX Runtime makes of them: without a transform (1 - z, z)."""
+    logits = b.add("Concat", b.add("Mul", z, b.store("zero", np.array(0, np.float32))), z, axis=1)
+    if b.text("post_transform", "NONE") == "LOGISTIC":
+        return logits, b.add("Softmax", logits, axis=1)
+    return logits, b.add("Concat", b.add("Sub", b.store("one", np.array(1, np.float32)), z), z, axis=1)
+
+
+def _label(b: Builder, z: str) -> None:
+    """The number of the class with the largest score, where other nodes read it, as votes between pairs do."""
+    if not (numbers := b.given.get("classlabels_ints")):
+        raise ValueError("others read its label, which is a text")
+    best = b.add("ArgMax", z, axis=1, keepdims=0)
+    b.add("Gather", b.store("classes", np.array(numbers, np.int64)), best, axis=0)
+    b.made[-1].output[0] = b.node.output[0]
 
 
 def _scaler(b: Builder, x: str) -> str:

@@ -29,6 +29,7 @@ from .learners import without_ml
 from .names import own_names
 from .one_output import one_output
 from .opset import newer_opset
+from .order import in_order
 from .outputs import choose_output
 from .provenance import mark_constants, origins
 from .quantised import dequantise
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     import onnx
 
 Step: TypeAlias = "Callable[[onnx.ModelProto, Card, str], bool]"
-FIRST: tuple[Step, ...] = (as_initializers, without_functions, without_branches, check_kind)
+FIRST: tuple[Step, ...] = (in_order, as_initializers, without_functions, without_branches, check_kind)
 # Between the two: names, which nodes and what the exporter wrote tell only as long as the graph is as it came.
 CONVERTING: tuple[Step, ...] = (join_labels, choose_output, without_ml, newer_opset, to_float32, dequantise)
 # Names again, of the tensors that a conversion has made.
@@ -65,10 +66,9 @@ def run(model: onnx.ModelProto, card: Card, where: str) -> tuple[bool, Card]:
 
     Raises ModelError.
     """
-    changed, step = False, own_names.__name__
+    changed = False
     try:
         for made in FIRST:
-            step = made.__name__
             changed = made(model, card, where) or changed
         told = origins(model)
         mark_constants(model, told)
@@ -76,8 +76,8 @@ def run(model: onnx.ModelProto, card: Card, where: str) -> tuple[bool, Card]:
             card, named = own_names(model, card, told)
             changed = changed or named
             for made in passes:
-                step = made.__name__
                 changed = made(model, card, where) or changed
     except (*TROUBLE, StopIteration) as e:  # a node without its inputs, and what else no exporter writes
-        raise ModelError(f"{where}: not a valid ONNX model: {step}: {type(e).__name__} {e}") from e
+        what = f"its nodes and tensors do not fit each other ({type(e).__name__}: {e})"
+        raise ModelError(f"{where}: not a valid ONNX model: {what}. Export it again") from e
     return changed, card

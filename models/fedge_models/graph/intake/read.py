@@ -79,7 +79,9 @@ def _parsed(data: bytes, path: Path) -> onnx.ModelProto:
     try:
         model.ParseFromString(data)
     except DecodeError as e:
-        raise ModelError(f"{path}: not an ONNX file: {e}") from e
+        raise ModelError(
+            f"{path}: not an ONNX file, or one that was cut off or damaged ({len(data)} bytes); copy it again"
+        ) from e
     return model
 
 

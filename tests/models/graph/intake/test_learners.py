@@ -98,6 +98,29 @@ def test_linear_classifier_gives_the_same_and_trains(how: str, zipmap: bool, tmp
     check_gradient(onnx.ModelProto.FromString(data), x)
 
 
+@pytest.mark.parametrize("labels", [2, 3])
+def test_label_that_other_nodes_read_is_computed(labels: int, tmp_path: Path) -> None:
+    """Votes between pairs of classes (OneVsOneClassifier) are counted so."""
+    weights, biases = (W1, B3[:1]) if labels == 2 else (W3, B3)
+    votes = [
+        N("Cast", ["label"], ["vote"], to=TensorProto.FLOAT),
+        N("Unsqueeze", ["vote", "axis"], ["column"]),
+        N("Add", ["z", "column"], ["y"]),
+    ]
+    model = graph(classifier(weights, biases, labels, "NONE"), *votes)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([1]), "axis"))
+    for value in model.graph.output:
+        value.type.tensor_type.shape.dim[-1].dim_value = labels
+    x = normal(64, 3)
+    before = scores(model, x)
+    data = taken(model, labels, tmp_path)
+    np.testing.assert_allclose(run_ort(data, x), before, rtol=1e-5, atol=1e-5)
+    loaded = TrainableGraph.load(data)
+    np.testing.assert_allclose(loaded.forward(x), before, rtol=1e-5, atol=1e-5)
+    assert len({*before.argmax(1).tolist()}) > 1
+    assert [t.name for t in loaded.layout] == ["LinearClassifier.weight", "LinearClassifier.bias"]
+
+
 def regressor(x: str, targets: int = 1, post: str = "NONE", width: int = 3) -> onnx.NodeProto:
     return N(
         "LinearRegressor", [x], ["y"], domain=ML, targets=targets, post_transform=post, name="reg",

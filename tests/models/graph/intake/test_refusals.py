@@ -14,7 +14,7 @@ from fedge_models.graph.intake import read_model
 from fedge_models.graph.refusals import REFUSALS
 from fedge_models.graph.trainable import TrainableGraph
 from onnx import TensorProto, helper
-from support.graphs import N, normal, small
+from support.graphs import N, ints, normal, small
 from support.paths import ROOT
 from support.refused_files import CARD, refused, refused_by_passes
 
@@ -103,6 +103,41 @@ def test_node_without_its_inputs_is_a_refusal(node: onnx.NodeProto, tmp_path: Pa
     model.opset_import.append(helper.make_opsetid("ai.onnx.ml", 1))
     write_card(model, CARD)
     assert words(model.SerializeToString(), tmp_path)
+
+
+def test_shapes_that_do_not_fit_when_it_runs(tmp_path: Path) -> None:
+    """Only once the batch is known are the shapes of the product."""
+    nodes = [
+        N("Shape", ["x"], ["sizes"], end=1),
+        N("Concat", ["sizes", "two"], ["rows"], axis=0),
+        N("Expand", ["w", "rows"], ["e"]),
+        N("MatMul", ["x", "e"], ["y"], name="/embed/MatMul"),
+    ]
+    model = small(nodes, {"w": normal(1, 2), "two": ints(2)}, (4,), (2,))
+    write_card(model, CARD)
+    said = words(model.SerializeToString(), tmp_path)
+    assert "cannot run node '/embed/MatMul' (MatMul): " in said and "dynamo=True" in said and ".h:" not in said
+
+
+def test_an_attribute_that_cannot_be_is_no_fault_of_an_exporter(tmp_path: Path) -> None:
+    nodes = [
+        N("Reshape", ["x", "s"], ["i"]),
+        N("Conv", ["i", "w"], ["c"], strides=[0], name="c"),
+        N("Flatten", ["c"], ["y"]),
+    ]
+    model = small(nodes, {"w": normal(2, 1, 4), "s": ints(-1, 1, 4)}, (4,), (2,))
+    write_card(model, CARD)
+    assert words(model.SerializeToString(), tmp_path).endswith(
+        "cannot run node 'c' (Conv): Attribute strides must only contain positive values. Correct that node, or export "
+        "the file again"
+    )
+
+
+@pytest.mark.parametrize("kept", [0.5, 0.99])
+def test_file_that_was_cut_off_says_so(kept: float, tmp_path: Path) -> None:
+    model = small([N("MatMul", ["x", "w"], ["y"])], {"w": normal(4, 200)}, (4,), (200,))
+    data = model.SerializeToString()
+    assert "cut off or damaged" in words(data[: int(len(data) * kept)], tmp_path)
 
 
 def embedding(rows: int, name: str = "x") -> bytes:
