@@ -18,6 +18,7 @@ from ..ops.operator import Node
 from ..ops.registry import AS_READ, FIRST_ONLY, NO_GRADIENT, OPERATORS, SEVERAL, SIZES
 from ..protos import DOUBLE, FLOAT, FLOAT16, attribute
 from .refusals import REFUSALS, kind_of
+from .told import single_parameters
 
 if TYPE_CHECKING:
     import onnx
@@ -40,18 +41,22 @@ def chosen(model: onnx.ModelProto, patterns: str, statistics: bool, constants: C
     """Return the names of the initializers to train: float32, and matched by one of the globs.
 
     Exporters store bounds, exponents and factors as initializers. So globs match no scalars, no single value that is
-    only a factor, and none of the `constants`; the exact name does. Running statistics of BatchNormalization are
+    only a factor (unless PyTorch's exporter says that it is a parameter), and none of the `constants`; the exact name
+    does. Running statistics of BatchNormalization are
     trained only with `statistics`, initializers from which no gradient comes (see `carrying`) never.
     """
     globs = [p.strip() for p in patterns.split(",")]
     running, living = running_statistics(model), [model.graph.node[i] for i in alive(model)]
     added = {n for p in living if p.op_type not in FACTOR for n in p.input}
+    singles = single_parameters(model)
     carried = carrying(model)
     return [
         t.name
         for t in model.graph.initializer
         if t.data_type == FLOAT
-        and (t.name in globs or (_is_weight(t, added, constants) and any(fnmatchcase(t.name, g) for g in globs)))
+        and (
+            t.name in globs or (_is_weight(t, added, singles, constants) and any(fnmatchcase(t.name, g) for g in globs))
+        )
         and (statistics or t.name not in running)
         and t.name in carried
     ]
@@ -75,9 +80,11 @@ def carrying(model: onnx.ModelProto) -> set[str]:
     return names
 
 
-def _is_weight(tensor: onnx.TensorProto, added: Collection[str], constants: Collection[str]) -> bool:
+def _is_weight(
+    tensor: onnx.TensorProto, added: Collection[str], singles: Collection[str], constants: Collection[str]
+) -> bool:
     varies = len(tensor.dims) > 0 and (math.prod(tensor.dims) > 1 or tensor.name in added)
-    return varies and tensor.name not in constants
+    return (varies or tensor.name in singles) and tensor.name not in constants
 
 
 def running_statistics(model: onnx.ModelProto, which: slice = STATISTICS) -> set[str]:

@@ -8,7 +8,8 @@ The names go onto the card (`constants`), so that both ends leave out the same; 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Collection, Iterator
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +20,10 @@ from ...errors import ModelError
 from ...protos import FLOAT
 from ...system.choices import hint
 from ..card import Card
+from ..nodes import carrying
 from ..notes import note
 from ..onnx_file import array
+from ..told import PARAMETER, kinds, single_parameters
 from .epsilons import epsilons
 from .known_values import are_positions, are_rotations, are_waves, is_filter_bank, is_mask, is_ramp
 from .own_scaling import PREPARED, SCALER, prepared
@@ -37,6 +40,8 @@ LAYOUT = (
 )
 ROTATING = ("Mul", "RotaryEmbedding", "Where")
 NAMED = 8  # tensors that a note lists
+GUESS = "this is a guess from its values and place, and no pattern trains it; if it is a parameter: trainable = '*,{}'"
+VARIABLE = re.compile(r"ReadVariableOp|onnx::")  # of TensorFlow; what PyTorch's older exporter computed
 EPSILON = "an epsilon, which keeps a root, a logarithm or a divisor away from zero"
 
 
@@ -49,17 +54,32 @@ def constants(model: onnx.ModelProto, card: Card, where: str) -> dict[str, str]:
     if missing := [n for n in card.constants if n not in names]:
         at = f"{where}: card: constants lists {missing[0]!r}, which is no tensor of the file"
         raise ModelError(f"{at}; {hint(missing[0], names)}")
-    stored = {t.name: t for t in model.graph.initializer if t.data_type == FLOAT and len(t.dims)}
+    singles, told_kinds = single_parameters(model), kinds(model)
+    stored = {t.name: t for t in model.graph.initializer if t.data_type == FLOAT and (len(t.dims) or t.name in singles)}
     found: dict[str, str] = {n: "listed on the card" for n in card.constants if n in stored}
     for name, what in _seen(model, stored, where):
-        if name not in found:
+        if name not in found and told_kinds.get(name) != PARAMETER:
             found[name] = what
-            note(model, f"not a parameter: {name} is {what}; patterns leave it out, its exact name trains it")
+            note(model, f"not a parameter: {name} is {what}; {GUESS.format(name)}")
     told = {n: what for n, what in marks(model).items() if n in stored and n not in found}
+    _say_singles(model, singles - found.keys() - told.keys(), bool(told_kinds))
     if several := {n: what for n, what in told.items() if prod(stored[n].dims) > 1}:
         note(model, f"not parameters: {_listed(several)}; patterns leave them out, an exact name trains one")
     found |= told
     return {t.name: found[t.name] for t in model.graph.initializer if t.name in found}
+
+
+def _say_singles(model: onnx.ModelProto, trained: set[str], told: bool) -> None:
+    """Note which single numbers `*` trains though the file does not call them parameters, and which it leaves."""
+    if trained and not told:
+        names = ", ".join(sorted(trained))
+        note(
+            model, f"single numbers: {names} train as parameters; list one that is a buffer under constants on the card"
+        )
+    carried = carrying(model)
+    held = [t.name for t in model.graph.initializer if t.data_type == FLOAT and prod(t.dims) == 1 and t.name in carried]
+    if named := [n for n in held if not told and n not in trained and VARIABLE.search(n)]:
+        note(model, f"single numbers: no pattern trains {', '.join(named)}; an exact name trains one")
 
 
 def _listed(told: dict[str, str]) -> str:
@@ -97,6 +117,8 @@ def _seen(model: onnx.ModelProto, stored: dict[str, onnx.TensorProto], where: st
         values = _values(name, tensor, where) if nodes else None
         if values is None:
             continue
+        if not values.ndim or _has_bias(name, nodes, stored):
+            continue
         if what := next(_kinds(name, values, nodes), ""):
             yield name, what
         if values.ndim > 1 and all(n.op_type in ROTATING for n in nodes):
@@ -119,6 +141,12 @@ def _values(name: str, tensor: onnx.TensorProto, where: str) -> NDArray[Any] | N
         return array(name, tensor, where, finite=False)
     except ModelError:  # it is refused where it is trained
         return None
+
+
+def _has_bias(name: str, nodes: list[onnx.NodeProto], stored: Collection[str]) -> bool:
+    """Whether a layer reads a tensor as its weight beside its own bias, which no Fourier matrix or filter bank has."""
+    stem = name.removesuffix(".weight")
+    return stem != name and f"{stem}.bias" in stored and all(f"{stem}.bias" in n.input for n in nodes)
 
 
 def _kinds(name: str, values: NDArray[Any], nodes: list[onnx.NodeProto]) -> Iterator[str]:

@@ -8,7 +8,7 @@ that is added behind, else the module that a node belongs to. Where nothing does
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -29,7 +29,7 @@ AS_WRITTEN = ("constants", "local", "shared", "trainable")  # of the card: they 
 
 def own_names(model: onnx.ModelProto, card: Card, told: Origins) -> tuple[Card, bool]:
     """Rename tensors in place. Return the card, with the new names where it has old ones, and whether any was."""
-    found = _found(model, told)
+    found = _found(model, told, card.constants)
     if not found:
         return card, False
     turned = any(n in found for node in model.graph.node if node.op_type == "MatMul" for n in node.input)
@@ -42,12 +42,12 @@ def own_names(model: onnx.ModelProto, card: Card, told: Origins) -> tuple[Card, 
     return msgspec.structs.replace(card, **new), True
 
 
-def _found(model: onnx.ModelProto, told: Origins) -> dict[str, str]:
-    """New names by old ones."""
+def _found(model: onnx.ModelProto, told: Origins, constants: Collection[str]) -> dict[str, str]:
+    """New names by old ones; constants: what the card calls so keeps its name."""
     graph = model.graph
     tensors = {t.name: t for t in graph.initializer if t.data_type in (FLOAT, FLOAT16, DOUBLE) and len(t.dims)}
     unnamed = {n: t for n, t in tensors.items() if _is_unnamed(n, told)}
-    for name in epsilons(graph) if unnamed else ():  # is added as a bias is
+    for name in (*constants, *epsilons(graph)) if unnamed else ():  # an epsilon is added as a bias is
         unnamed.pop(name, None)
     if not unnamed:
         return {}
@@ -85,7 +85,11 @@ def _name(
 
 
 def _is_unnamed(name: str, told: Origins) -> bool:
-    return name not in told.kinds and (is_generated(name) or bool(told.parameters(name)))
+    if name in told.kinds or not (made_of := told.parameters(name)):
+        return name not in told.kinds and is_generated(name)
+    stem, _, last = name.rpartition(".")
+    joint = joint_name(made_of)
+    return not joint or joint not in (name, stem if last.isdigit() else "")  # it may have its name from here already
 
 
 def _free(name: str, taken: set[str]) -> str:

@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ...protos import DOUBLE, FLOAT, FLOAT16
 from ..nodes import running_statistics
+from ..told import PARAMETER, kinds
 
 if TYPE_CHECKING:
     import onnx
 
-SIGNATURE = "pkg.torch.export.ExportedProgram.graph_signature"
 FOLDED = "pkg.onnxscript.optimizer.folded_from"
-INPUT = re.compile(r"^\w+: (\w+) target='([^']*)'", re.M)
 NUMBERED = re.compile(r"val_\d+$")  # a value inside the exported program
 INSIDE = re.compile(r"\.parametrizations\.(\w+)\.original\d*$")  # of torch.nn.utils.parametrizations
 CONSTANT = "fedge.constant: "  # how the mark of a tensor begins that is no parameter
@@ -35,11 +34,11 @@ class Origins(NamedTuple):
     def parameters(self, name: str) -> list[str]:
         """The parameters in PyTorch that a tensor of the file is made of."""
         made_of = [name] if name in self.kinds else self.folded.get(name, [])
-        return [n for n in made_of if self.kinds.get(n) == "PARAMETER"]
+        return [n for n in made_of if self.kinds.get(n) == PARAMETER]
 
     def constant(self, name: str) -> str:
         """Why a tensor is no parameter of the module; empty where it is one, or nothing tells."""
-        if self.kinds.get(name, "PARAMETER") != "PARAMETER":
+        if self.kinds.get(name, PARAMETER) != PARAMETER:
             return "a buffer of the module, not a parameter"
         if name in self.kinds or self.parameters(name):
             return ""
@@ -52,14 +51,12 @@ class Origins(NamedTuple):
 
 def origins(model: onnx.ModelProto) -> Origins:
     """Read what the exporter tells; nothing for a file of another tool."""
-    signature = next((e.value for e in model.graph.metadata_props if e.key == SIGNATURE), "")
-    kinds = {target: kind for kind, target in INPUT.findall(signature)}
-    folded = {}
-    for value in model.graph.value_info if kinds else ():
+    found, folded = kinds(model), {}
+    for value in model.graph.value_info if found else ():
         for entry in value.metadata_props:
             if entry.key == FOLDED:
                 folded[value.name] = _listed(entry.value)
-    return Origins(kinds, folded)
+    return Origins(found, folded)
 
 
 def mark_constants(model: onnx.ModelProto, told: Origins) -> None:

@@ -20,6 +20,7 @@ from ...errors import ModelError
 from ...ops.operator import Array
 from ...system import settings
 from ..card import Card, read_card, write_card
+from ..notes import notes
 from . import passes
 from .constants import constants
 from .file import read_capped, take_in
@@ -46,9 +47,10 @@ def read_model(path: Path, card: Card | Path | None = None, trainable: str | Non
     found = given or read_card(model, str(path))
     found = msgspec.structs.replace(found, trainable=trainable or found.trainable)
     changed, found = passes.run(model, found, str(path))
+    said = notes(model)
     fixed = constants(model, found, str(path))
     scaled = own_scaling(model, found, fixed)
-    changed = changed or tuple(fixed) != found.constants or scaled != found
+    changed = changed or tuple(fixed) != found.constants or scaled != found or notes(model) != said
     found = msgspec.structs.replace(scaled, constants=tuple(fixed), inputs=(), output="")
     changed = note_patterns(model, found) or changed
     if card is None and trainable is None and not external and not changed and model.ir_version <= MAX_IR:

@@ -38,7 +38,8 @@ def untie(model: onnx.ModelProto, card: Card, where: str) -> bool:
     """
     graph = model.graph
     stored = {t.name: t for t in graph.initializer}
-    parted = {n for n, t in stored.items() if t.data_type == FLOAT and len(t.dims) and not is_marked(t)}
+    fixed_names = {*card.constants, *(n for n, t in stored.items() if is_marked(t))}
+    parted = {n for n, t in stored.items() if t.data_type == FLOAT and len(t.dims) and n not in fixed_names}
     merged = _without_identities(graph, parted)
     _check_listed(card, {*stored, *merged}, where)
     readers: dict[str, list[Reader]] = {}

@@ -234,3 +234,76 @@ def test_centres_of_several_ramps_for_each_value_are_parameters(tmp_path: Path) 
     nodes += [N("ReduceMean", ["t"], ["m"], axes=[-1], keepdims=0), N("Tanh", ["m"], ["y"])]
     case: Case = (nodes, {"centre": normal(4, 3), "last": np.array([2])}, (4,), (4,))
     assert {t.name for t in TrainableGraph.load(taken(case, tmp_path)).layout} == {"centre", "weight"}
+
+
+def told_of(folder: Path, case: Case, kinds: dict[str, str], producer: str = "pytorch") -> TrainableGraph:
+    """The case as PyTorch's exporter writes it: kinds of its tensors by their names; none from the older exporter."""
+    taken(case, folder)
+    model = onnx.load(folder / "m.onnx")
+    model.producer_name = producer
+    if kinds:
+        lines = [f"p_{n}: {kind} target='{n}'" for n, kind in {**kinds, "weight": "PARAMETER"}.items()]
+        signature = "\n# inputs\n" + "\n".join([*lines, "x: USER_INPUT\n"])
+        model.graph.metadata_props.add(key="pkg.torch.export.ExportedProgram.graph_signature", value=signature)
+    (folder / "m.onnx").write_bytes(model.SerializeToString())
+    data = read_model(folder / "m.onnx")
+    (folder / "again.onnx").write_bytes(data)
+    assert read_model(folder / "again.onnx") == data
+    return TrainableGraph.load(data)
+
+
+@pytest.mark.parametrize("name", [n for n in CASES if n != "mask"])
+def test_what_the_exporter_calls_a_parameter_is_trained_whatever_it_holds(name: str, tmp_path: Path) -> None:
+    """A learnt table that begins with sinusoids, a layer that begins as the identity, a learnt gain of the input."""
+    graph = told_of(tmp_path, CASES[name], {"table": "PARAMETER"})
+    assert {t.name for t in graph.layout} == {"table", "weight"} and graph.card.constants == ()
+
+
+def test_guess_says_that_it_is_one_and_how_to_train(tmp_path: Path) -> None:
+    graph = TrainableGraph.load(taken(CASES["identity"], tmp_path))
+    assert any("table is a filter bank" in n and "guess" in n and "trainable = '*,table'" in n for n in graph.notes)
+
+
+@pytest.mark.parametrize("bias", ["r.bias", "other.bias"])
+def test_layer_with_a_bias_of_its_own_is_no_filter_bank(bias: str, tmp_path: Path) -> None:
+    nodes = [N("Tanh", ["x"], ["t"]), N("Gemm", ["t", "r.weight", bias], ["y"])]
+    model = small(nodes, {"r.weight": np.eye(8, dtype=np.float32), bias: normal(8)}, (8,), (8,))
+    write_card(model, msgspec.structs.replace(CARD, window=WindowSpec(1, 1, 1), features=("mean",)))
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+    graph = TrainableGraph.load(read_model(tmp_path / "m.onnx"))
+    assert ("r.weight" in graph.card.constants) is (bias == "other.bias")
+
+
+def single(name: str, value: float = 2.5, *shape: int) -> Case:
+    nodes = [N("Tanh", ["x"], ["t"]), N("Mul", ["t", name], ["y"])]
+    return nodes, {name: np.full(shape, value, np.float32)}, (4,), (4,)
+
+
+@pytest.mark.parametrize("shape", [(), (1,)])
+def test_single_number_that_pytorch_calls_a_parameter_is_trained(shape: tuple[int, ...], tmp_path: Path) -> None:
+    graph = told_of(tmp_path, single("temperature", 2.5, *shape), {"temperature": "PARAMETER"})
+    assert {t.name for t in graph.layout} == {"temperature", "weight"}
+    buffered = told_of(tmp_path, single("temperature", 2.5, *shape), {"temperature": "BUFFER"})
+    assert [t.name for t in buffered.layout] == ["weight"]
+
+
+def test_single_number_of_a_module_is_trained_from_the_older_exporter_and_named(tmp_path: Path) -> None:
+    graph = told_of(tmp_path, single("arc.scale"), {})
+    assert {t.name for t in graph.layout} == {"arc.scale", "weight"}
+    assert any("single numbers: arc.scale train as parameters" in n and "constants" in n for n in graph.notes)
+    assert [t.name for t in told_of(tmp_path, single("/Constant_output_0"), {}).layout] == ["weight"]
+    assert [t.name for t in told_of(tmp_path, single("factor"), {}, "another").layout] == ["weight"]
+
+
+def test_single_number_that_the_card_calls_a_constant_is_left(tmp_path: Path) -> None:
+    taken(single("arc.scale"), tmp_path, constants=("arc.scale",))
+    model = onnx.load(tmp_path / "m.onnx")
+    model.producer_name = "pytorch"
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+    assert [t.name for t in TrainableGraph.load(read_model(tmp_path / "m.onnx")).layout] == ["weight"]
+
+
+def test_variable_of_tensorflow_that_is_one_number_is_named(tmp_path: Path) -> None:
+    graph = told_of(tmp_path, single("net/temperature/ReadVariableOp:0"), {}, "tf2onnx")
+    assert [t.name for t in graph.layout] == ["weight"]
+    assert any("no pattern trains net/temperature/ReadVariableOp:0" in n for n in graph.notes)
