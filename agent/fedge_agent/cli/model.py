@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 import msgspec
-from fedge_models.errors import ConfigError, ModelError
+from fedge_models.errors import ConfigError, DataError, ModelError
 from fedge_models.graph.card import Task, decode_card
 from fedge_models.graph.starter import Kind
 from fedge_models.system import malloc
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from fedge_models.model import Model
 
     from ..learning.dataset import Dataset
+    from ..learning.workbench import Judgement
 
 Callback = TypeVar("Callback", bound=Callable[..., None])
 
@@ -233,7 +234,7 @@ def train(
 @click.option(
     "--scale-from",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Data to take the standardisation from, as --data; without: --data itself.",
+    help="Data to take the standardisation from, as --data (without its rows with test = 1); without: --data itself.",
 )
 @json_option
 def evaluate(
@@ -245,16 +246,42 @@ def evaluate(
     scale_from: Path | None,
     as_json: bool,
 ) -> None:
-    """Evaluate a model on recorded data."""
+    """Evaluate a model on recorded data.
+
+    It is judged by the rows with test = 1, or by all where the data has no column `test`.
+    """
     from ..learning import workbench
 
     model = _load(file, card, None)
-    samples = _samples(data, model, label, form)
-    fitted = _samples(scale_from, model, label, form) if scale_from is not None else samples
-    if not as_json:
-        click.echo(f"{data}: {len(samples.x)} samples")
-    workbench.fit_scale(model, fitted)
-    _figures({"figures": workbench.evaluate(model, samples, everything=True)}, as_json)
+    samples = _samples(data, model, label, form, hold_back=False)
+    if samples.marked and not samples.test.any():
+        raise DataError(f"{data}: no sample has test = 1; leave out the column 'test' to evaluate with all")
+    other = _samples(scale_from, model, label, form, hold_back=False) if scale_from is not None else samples
+    found = workbench.judge(model, samples, other)
+    table: dict[str, Any] = {"figures": found.figures}
+    if as_json:
+        counts = {"samples": found.samples, "unlabelled": found.unlabelled, "standardised_by": found.scaled_by}
+        table |= {**counts, "left_out": samples.left_out, "undefined": samples.undefined}
+    else:
+        click.echo(_judged(data, samples, found))
+        click.echo(_scaled(scale_from or data, other, found))
+    _figures(table, as_json)
+
+
+def _judged(data: Path, samples: Dataset, found: Judgement) -> str:
+    """How many samples were judged, and how many were not."""
+    which = ["with test = 1"] if samples.marked else []
+    unlabelled = [f"{found.unlabelled} without a label"] if found.unlabelled else []
+    parts = [" ".join([f"{found.samples} samples", *which]), *unlabelled, f"{samples.left_out} left out"]
+    return f"{data}: {', '.join(parts)}"
+
+
+def _scaled(path: Path, samples: Dataset, found: Judgement) -> str:
+    """What the samples were standardised by."""
+    if not found.scaled_by:
+        return "standardised by no samples: the card or the model's file does it"
+    which = " with test = 0" if samples.marked and not samples.test.all() else ""
+    return f"standardised by {found.scaled_by} samples{which} of {path}"
 
 
 def _load(file: Path, card: Path | None, trainable: str | None, show_changes: bool = True) -> Model:
@@ -287,14 +314,14 @@ def _summary(model: Model) -> str:
     return "; ".join(parts)
 
 
-def _samples(path: Path, model: Model, label: tuple[str, ...], form: Path | None) -> Dataset:
+def _samples(path: Path, model: Model, label: tuple[str, ...], form: Path | None, hold_back: bool = True) -> Dataset:
     """Load samples; how a table was understood is shown."""
     from ..learning import dataset
     from ..protocols.csv.form_file import load_form
     from ..protocols.csv.snippet import key_lines
 
     given = load_form(form, path) if form is not None else None
-    made = dataset.load(path, model.card, model.graph.input_shape, label, given)
+    made = dataset.load(path, model.card, model.graph.input_shape, label, given, hold_back)
     if given is None and made.form is not None and (keys := key_lines(made.form)):
         click.echo(f"{path}: understood as {', '.join(keys)}", err=True)
     if made.unread:

@@ -60,6 +60,7 @@ class Dataset(NamedTuple):
     undefined: int = 0  # windows that are left out because a formula gives no number
     why: str = ""  # of which formulas
     unread: tuple[str, ...] = ()  # columns of a table that the card derives instead
+    marked: bool = False  # whether the file itself says what is for the test
 
     def part(self, test: bool) -> tuple[Array, NDArray[Any]]:
         """Return (x, y) of the test part, or of the part to train on."""
@@ -68,20 +69,26 @@ class Dataset(NamedTuple):
 
 
 def load(
-    path: Path, card: Card, shape: tuple[int, ...], label: Sequence[str] = (), form: Form | None = None
+    path: Path,
+    card: Card,
+    shape: tuple[int, ...],
+    label: Sequence[str] = (),
+    form: Form | None = None,
+    hold_back: bool = True,
 ) -> Dataset:
     """Read a .npz file or a table.
 
     label: the column of the label, or of each target (regress) or label (multilabel); default: columns named as those,
-    or a column named `label`. form: of a table; None: it is guessed.
+    or a column named `label`. form: of a table; None: it is guessed. hold_back: whether a part is held back
+    where the file marks none.
 
     Raises DataError for a file that does not fit the card or the model's input shape.
     """
     try:
         data = (
-            _npz(path, card, shape)
+            _npz(path, card, shape, hold_back)
             if path.suffix == ".npz"
-            else _table(path, card, label, form or guess_form(path, card))
+            else _table(path, card, label, form or guess_form(path, card), hold_back)
         )
     except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as e:
         raise DataError(f"{path}: cannot be read: {e}") from e
@@ -124,7 +131,7 @@ def guess_form(path: Path, card: Card) -> Form:
     return found.form
 
 
-def _npz(path: Path, card: Card, shape: tuple[int, ...]) -> Dataset:
+def _npz(path: Path, card: Card, shape: tuple[int, ...], hold_back: bool) -> Dataset:
     arrays = _arrays(path)
     x = arrays["x"]
     if card.image is not None and x.dtype == np.uint8 and x.shape[1:] != card.image.shape:
@@ -136,7 +143,8 @@ def _npz(path: Path, card: Card, shape: tuple[int, ...]) -> Dataset:
     rows = np.arange(len(x))
     several = (len(x), len(card.labels)) if card.task == "multilabel" else None
     y = arrays.get("y", np.full(len(x), -1) if several is None else np.full(several, np.nan))
-    test = arrays["test"].astype(np.bool_) if "test" in arrays else _held(rows, rows + 1, len(x)) == 1
+    marked = "test" in arrays
+    test = arrays["test"].astype(np.bool_) if marked else _parts(rows, rows + 1, len(x), hold_back) == 1
     for name, array in (("y", y), ("test", test)):
         if len(array) != len(x):
             raise DataError(f"{path}: array {name!r} has {len(array)} rows, 'x' has {len(x)}")
@@ -147,7 +155,7 @@ def _npz(path: Path, card: Card, shape: tuple[int, ...]) -> Dataset:
         measured = is_measured(x, card, shape, bool(np.all(arrays["measured"])) if "measured" in arrays else None)
     except ValueError as e:
         raise DataError(f"{path}: {e}") from e
-    return (_of_windows if measured else _of_rows)(path, card, x, y, test)
+    return (_of_windows if measured else _of_rows)(path, card, x, y, test)._replace(marked=marked)
 
 
 def _of_windows(path: Path, card: Card, x: Array, y: NDArray[Any], test: NDArray[np.bool_]) -> Dataset:
@@ -182,7 +190,7 @@ def _arrays(path: Path) -> dict[str, NDArray[Any]]:
         raise DataError(f"{path}: {e}") from e
 
 
-def _table(path: Path, card: Card, label: Sequence[str], form: Form) -> Dataset:
+def _table(path: Path, card: Card, label: Sequence[str], form: Form, hold_back: bool) -> Dataset:
     named = list(label) or [*card.measured, "label"]
     channels = [c.name for c in card.channels]
     table = tables.read(path, form, channels, [*named, "group", "test"], card.window.rate_hz)
@@ -200,7 +208,7 @@ def _table(path: Path, card: Card, label: Sequence[str], form: Form) -> Dataset:
         marks = np.array([f not in ("", "0") for f in flags], np.int64)
         parts = np.array([marks[a] if len(set(marks[a:b])) == 1 else -1 for a, b in spans], np.int64)
     else:
-        parts = _held(ends[:, 0], ends[:, 1], values.shape[1])
+        parts = _parts(ends[:, 0], ends[:, 1], values.shape[1], hold_back)
     windows = np.array([values[:, a:b] for a, b in spans], np.float32).reshape(-1, len(values), card.window.length)
     good = (parts >= 0) & (np.isnan(windows).mean(axis=(1, 2)) <= MAX_MISSING)
     if not good.any():
@@ -211,7 +219,7 @@ def _table(path: Path, card: Card, label: Sequence[str], form: Form) -> Dataset:
     y = np.array([_one(targets[a:b], card) for a, b in ends[good]])
     unread = tuple(name for name in table.names if name in card.derive)
     made = _prepared(path, card, windows[good], y, parts[good] == 1)
-    return made._replace(left_out=int((~good).sum()), form=form, unread=unread)
+    return made._replace(left_out=int((~good).sum()), form=form, unread=unread, marked=bool(flags))
 
 
 def _prepared(path: Path, card: Card, windows: Array, y: NDArray[Any], test: NDArray[np.bool_]) -> Dataset:
@@ -237,6 +245,11 @@ def _spans(card: Card, groups: Sequence[str], rows: int) -> Iterator[tuple[int, 
     for start, stop in zip([0, *borders], [*borders, rows], strict=True):
         for end in range(start + card.window.length, stop + 1, card.window.hop):
             yield end - card.window.length, end
+
+
+def _parts(starts: NDArray[np.int64], stops: NDArray[np.int64], rows: int, hold_back: bool) -> NDArray[np.int64]:
+    """`_held`, or no window held back."""
+    return _held(starts, stops, rows) if hold_back else np.zeros(len(starts), np.int64)
 
 
 def _held(starts: NDArray[np.int64], stops: NDArray[np.int64], rows: int) -> NDArray[np.int64]:

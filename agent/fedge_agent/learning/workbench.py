@@ -17,6 +17,7 @@ from fedge_models.graph.card import Card
 from fedge_models.graph.channels import is_input, shown
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.model import Model
+from fedge_models.training import objective, standardise
 from fedge_models.training.config import TrainingConfig
 from fedge_models.training.loop import FitReport, fit
 from fedge_models.training.personal import local_tensors
@@ -140,12 +141,34 @@ def train(
     return Result(report, before, evaluate(model, data))
 
 
-def fit_scale(model: Model, data: Dataset) -> None:
-    """Fit the standardisation to the training part; to everything where that is empty."""
+def fit_scale(model: Model, data: Dataset) -> int:
+    """Fit the standardisation to the training part, or to everything where that is empty; return its size."""
     x, y = data.part(test=False)
     model.fit_scale(*((x, y) if len(x) else (data.x, data.y)), measured=False)
+    return len(x) or len(data.x)
 
 
-def evaluate(model: Model, data: Dataset, everything: bool = False) -> dict[str, float]:
-    """Return the figures of the test part, or of everything; empty when no row has a label."""
-    return model.evaluate(*((data.x, data.y) if everything else data.part(test=True)), measured=False)
+def evaluate(model: Model, data: Dataset) -> dict[str, float]:
+    """Return the figures of the test part; empty when no row has a label."""
+    return model.evaluate(*data.part(test=True), measured=False)
+
+
+class Judgement(NamedTuple):
+    """What a model is worth on data, and how that was found."""
+
+    figures: dict[str, float]  # empty when no sample has a label
+    samples: int  # that were judged
+    unlabelled: int  # that could not be judged, because nobody knows their label
+    scaled_by: int  # samples to which the standardisation was fitted; 0: it needs none
+
+
+def judge(model: Model, data: Dataset, scale_from: Dataset) -> Judgement:
+    """Judge a model by the samples that the data marks for the test, or by all where it marks none.
+
+    scale_from: the standardisation is fitted to its samples that are not marked, or to all where all are.
+    """
+    x, y = data.part(test=True) if data.marked else (data.x, data.y)
+    fitted, needed = fit_scale(model, scale_from), standardise.given(model.card) is None
+    unlabelled = 0 if model.card.task == "anomaly" else int((~objective.known(model.card.task, y)).sum())
+    figures = model.evaluate(x, y, measured=False)
+    return Judgement(figures, len(x) - unlabelled, unlabelled, fitted if needed else 0)

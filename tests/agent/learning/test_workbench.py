@@ -7,8 +7,10 @@ import gzip
 import json
 import re
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
+import fedge_models
 import msgspec
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from fedge_agent.protocols.csv.form import Form
 from fedge_models.errors import ConfigError, DataError
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, WindowSpec
+from fedge_models.model import starter
 from support.programs import BIN
 
 CHANNELS = (Channel("current", "A"), Channel("pressure", "bar"))
@@ -178,6 +181,53 @@ def test_model_is_shown_trained_and_evaluated_by_hand(tmp_path: Path) -> None:
     again = json.loads(run("evaluate", out, "--data", data, "--scale-from", data, "--json"))
     assert again["figures"]["macro_f1"] > 0.95
     assert "macro_f1" in run("evaluate", out, "--data", data)
+
+
+def marked(path: Path, test: Callable[[int], str]) -> Path:
+    """A table of 200 rows whose first half is around 5, the other around 50; every tenth current lacks."""
+    lines = ["current,pressure,label,test"]
+    for i in range(200):
+        lines.append(f"{'' if i % 10 == 0 else 5 + 45 * (i >= 100) + i % 7},{i % 3},{('ok', 'worn')[i % 2]},{test(i)}")
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_evaluate_judges_the_test_rows_by_the_statistics_of_the_others(tmp_path: Path) -> None:
+    model = tmp_path / "m.onnx"
+    starter(TABLE, seed=1).save(model)
+    data = marked(tmp_path / "d.csv", lambda i: str(int(i >= 100)))
+    text = run("evaluate", model, "--data", data)
+    assert f"{data}: 90 samples with test = 1, 20 left out\n" in text
+    assert f"\nstandardised by 90 samples with test = 0 of {data}\n" in text
+    found = json.loads(run("evaluate", model, "--data", data, "--json"))
+    counts = {"samples": 90, "unlabelled": 0, "standardised_by": 90, "left_out": 20, "undefined": 0}
+    assert {k: v for k, v in found.items() if k != "figures"} == counts
+    rows, by_hand = load(data, TABLE, (2, 1), hold_back=False), fedge_models.load(model)
+    by_hand.fit_scale(rows.x[:90])
+    assert found["figures"]["loss"] == pytest.approx(by_hand.evaluate(rows.x[90:], rows.y[90:])["loss"], rel=1e-5)
+    other = marked(tmp_path / "other.csv", lambda i: str(int(i < 100)))
+    text = run("evaluate", model, "--data", data, "--scale-from", other)
+    assert f"standardised by 90 samples with test = 0 of {other}\n" in text
+
+
+def test_evaluate_judges_all_rows_where_none_is_marked(tmp_path: Path) -> None:
+    model, data = tmp_path / "m.onnx", marked(tmp_path / "d.csv", str)
+    starter(TABLE, seed=1).save(model)
+    data.write_text(data.read_text().replace(",test", ",row").replace("worn,1\n", ",1\n"))
+    text = run("evaluate", model, "--data", data)
+    assert f"{data}: 179 samples, 1 without a label, 20 left out\nstandardised by 180 samples of {data}\n" in text
+    none = marked(tmp_path / "none.csv", lambda i: "0")
+    assert "none.csv: no sample has test = 1; leave out the column" in run("evaluate", model, "--data", none, code=1)
+    every = marked(tmp_path / "every.csv", lambda i: "1")
+    text = run("evaluate", model, "--data", every)
+    assert f"180 samples with test = 1, 20 left out\nstandardised by 180 samples of {every}\n" in text
+
+
+def test_evaluate_leaves_out_no_window_at_a_border_that_nobody_drew(tmp_path: Path) -> None:
+    data = write(tmp_path / "d.csv")
+    assert load(data, CLASSES, (4,)).left_out > 0
+    found = load(data, CLASSES, (4,), hold_back=False)
+    assert (found.left_out, len(found.x)) == (0, 199) and not found.test.any() and not found.marked
 
 
 def test_what_stays_at_a_site_is_shown_and_a_pattern_of_nothing_is_refused(tmp_path: Path) -> None:
