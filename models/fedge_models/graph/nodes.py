@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 SHAPES = ("Shape", "Size")  # constant for a constant, whatever its values are
 FLOATS = (FLOAT, FLOAT16, DOUBLE)
 FACTOR = ("Mul", "Div", "Pow", "Clip", "Min", "Max")
+LAID_OUT = ("Cast", "DequantizeLinear", "Expand", "Identity", "Reshape", "Squeeze", "Tile", "Transpose", "Unsqueeze")
 STATISTICS, VARIANCE = slice(3, 5), slice(4, 5)  # inputs of BatchNormalization: running mean and variance
 TROUBLE = (
     ValueError,
@@ -46,6 +47,7 @@ def chosen(model: onnx.ModelProto, patterns: str, statistics: bool, constants: C
     trained only with `statistics`, initializers from which no gradient comes (see `carrying`) never.
     """
     globs = [p.strip() for p in patterns.split(",")]
+    tiled = laid_out_statistics(model)
     running, living = running_statistics(model), [model.graph.node[i] for i in alive(model)]
     added = {n for p in living if p.op_type not in FACTOR for n in p.input}
     singles = single_parameters(model)
@@ -58,6 +60,7 @@ def chosen(model: onnx.ModelProto, patterns: str, statistics: bool, constants: C
             t.name in globs or (_is_weight(t, added, singles, constants) and any(fnmatchcase(t.name, g) for g in globs))
         )
         and (statistics or t.name not in running)
+        and t.name not in tiled
         and t.name in carried
     ]
 
@@ -90,6 +93,15 @@ def _is_weight(
 def running_statistics(model: onnx.ModelProto, which: slice = STATISTICS) -> set[str]:
     """Return the names of running means and variances (or what `which` selects) of all BatchNormalization nodes."""
     return {n for proto in model.graph.node if proto.op_type == "BatchNormalization" for n in proto.input[which]}
+
+
+def laid_out_statistics(model: onnx.ModelProto) -> set[str]:
+    """Return what is only laid out to become a running mean or variance, as PyTorch's InstanceNorm tiles its own."""
+    makers = {o: n for n in model.graph.node if n.op_type in LAID_OUT for o in n.output}
+    names, found = running_statistics(model), set[str]()
+    while names := {makers[n].input[0] for n in names if n in makers} - found:
+        found |= names
+    return found
 
 
 def shared(model: onnx.ModelProto, names: Iterable[str]) -> tuple[str, ...]:

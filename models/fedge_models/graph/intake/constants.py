@@ -41,6 +41,7 @@ LAYOUT = (
 ROTATING = ("Mul", "RotaryEmbedding", "Where")
 NAMED = 8  # tensors that a note lists
 GUESS = "this is a guess from its values and place, and no pattern trains it; if it is a parameter: trainable = '*,{}'"
+MADE_UP = "a scale or shift that an exporter made up for a GroupNorm"
 VARIABLE = re.compile(r"ReadVariableOp|onnx::")  # of TensorFlow; what PyTorch's older exporter computed
 EPSILON = "an epsilon, which keeps a root, a logarithm or a divisor away from zero"
 
@@ -60,7 +61,9 @@ def constants(model: onnx.ModelProto, card: Card, where: str) -> dict[str, str]:
     for name, what in _seen(model, stored, where):
         if name not in found and told_kinds.get(name) != PARAMETER:
             found[name] = what
-            note(model, f"not a parameter: {name} is {what}; {GUESS.format(name)}")
+            certain = what == MADE_UP
+            end = "patterns leave it out, its exact name trains it" if certain else GUESS.format(name)
+            note(model, f"not a parameter: {name} is {what}; {end}")
     told = {n: what for n, what in marks(model).items() if n in stored and n not in found}
     _say_singles(model, singles - found.keys() - told.keys(), bool(told_kinds))
     if several := {n: what for n, what in told.items() if prod(stored[n].dims) > 1}:
@@ -159,7 +162,7 @@ def _kinds(name: str, values: NDArray[Any], nodes: list[onnx.NodeProto]) -> Iter
     if operators <= {*ELEMENTWISE, "Concat", "Einsum", "MatMul"} and is_ramp(values):
         yield "a ramp, as of indices or frequencies"
     if operators == {"InstanceNormalization"} and made_up(name) and np.ptp(values) == 0:
-        yield "a scale or shift that an exporter made up for a GroupNorm"
+        yield MADE_UP
     if values.ndim >= 2 and all(i in MATRICES.get(kind, ()) for kind, i in read_as):
         if are_waves(values):
             yield "a Fourier or cosine matrix"

@@ -34,10 +34,16 @@ class Reader(NamedTuple):
     node: onnx.NodeProto
     position: int
     name: str
+    laid_out: int = -1  # the input of a BatchNormalization that the node makes of the tensor
 
     @property
     def of_batch_norm(self) -> bool:
-        return self.node.op_type == "BatchNormalization"
+        return self.norm_input >= 0
+
+    @property
+    def norm_input(self) -> int:
+        """The input of a BatchNormalization that the tensor is; below zero when it is none."""
+        return self.position if self.node.op_type == "BatchNormalization" else self.laid_out
 
     @property
     def others(self) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from ...protos import DOUBLE, FLOAT, FLOAT16
-from ..nodes import running_statistics
+from ..nodes import laid_out_statistics, running_statistics
 from ..told import PARAMETER, kinds
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def mark_constants(model: onnx.ModelProto, told: Origins) -> None:
 
     Statistics of BatchNormalization are buffers that a card may have updated: they have rules of their own.
     """
-    statistics = running_statistics(model)
+    statistics = running_statistics(model) | laid_out_statistics(model)
     for tensor in model.graph.initializer if told.kinds else ():
         is_row = tensor.data_type in (FLOAT, FLOAT16, DOUBLE) and len(tensor.dims) > 0
         if is_row and tensor.name not in statistics and (why := told.constant(tensor.name)):

@@ -21,6 +21,7 @@ from ..card import Card
 from ..notes import note
 from .layers import RECURRENT, ROLES, is_generated, module
 from .loops import Loops, Reader
+from .norm_layout import own_layout
 from .provenance import is_marked
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 OF_BATCH_NORM = ROLES["BatchNormalization"]  # names of its inputs
 STATISTICS = (3, 4)
+STAYING = (
+    "batch_norm: statistics that the file lays out for every sample (an InstanceNorm that tracks them) are not updated"
+)
 NAMED = 6  # copies that a note names
 
 
@@ -37,6 +41,7 @@ def untie(model: onnx.ModelProto, card: Card, where: str) -> bool:
     Raises ModelError when the card lists a tensor under `shared` that is not there.
     """
     graph = model.graph
+    laid_out = own_layout(graph)
     stored = {t.name: t for t in graph.initializer}
     fixed_names = {*card.constants, *(n for n, t in stored.items() if is_marked(t))}
     parted = {n for n, t in stored.items() if t.data_type == FLOAT and len(t.dims) and n not in fixed_names}
@@ -47,9 +52,10 @@ def untie(model: onnx.ModelProto, card: Card, where: str) -> bool:
         for position, name in enumerate(node.input):
             source = merged.get(name, name)
             if source in parted:
-                readers.setdefault(source, []).append(Reader(node, position, name))
+                readers.setdefault(source, []).append(Reader(node, position, name, laid_out.get(node.output[0], -1)))
     taken = {*stored, *(n for node in graph.node for n in (*node.input, *node.output))} - {*merged}
-    changed, fixed, loops = bool(merged), _without_input(graph), Loops(graph.node, stored, readers)
+    changed = bool(laid_out) and card.batch_norm == "updated" and note(model, STAYING)
+    changed, fixed, loops = changed or bool(merged), _without_input(graph), Loops(graph.node, stored, readers)
     keys = {source: [loops.key(source, r) for r in found] for source, found in readers.items()}
     for source, found in readers.items():
         rest, *parts = _parted(source, found, card, fixed, keys[source])
@@ -119,8 +125,9 @@ def _parted(source: str, found: list[Reader], card: Card, fixed: set[str], keys:
         copied = [i for i in everyone if i != first and found[i].of_batch_norm]
         return [[i for i in everyone if i not in copied], *([i] for i in copied)]
     named = [i for i in everyone if found[i].name == source] or [*everyone]
-    first = next((i for i in named if not (found[i].of_batch_norm and found[i].position in STATISTICS)), named[0])
-    kept = [i for i in named if fixed.issuperset(found[i].node.input)] or [first]  # a weight's own arithmetic
+    first = next((i for i in named if found[i].norm_input not in STATISTICS), named[0])
+    own = [i for i in named if not found[i].of_batch_norm and fixed.issuperset(found[i].node.input)]
+    kept = own or [first]  # a weight's own arithmetic
     stay = {keys[i] for i in kept} - {""}
     parts: dict[str, list[int]] = {"kept": []}
     for i in everyone:
@@ -151,8 +158,8 @@ def _names(source: str, reader: Reader, first: onnx.NodeProto) -> Iterator[str]:
     if (role := RECURRENT.get(reader.position)) and reader.node.op_type in ("GRU", "LSTM", "RNN"):
         kernel = reader.node.input[1]  # g.weight_ih_l1 tells which layer it is
         yield from [kernel.replace(RECURRENT[1], role)] * (f".{RECURRENT[1]}" in kernel)
-    if reader.of_batch_norm and reader.position in OF_BATCH_NORM:
-        own = OF_BATCH_NORM[reader.position]
+    if reader.norm_input in OF_BATCH_NORM:
+        own = OF_BATCH_NORM[reader.norm_input]
         others = [n for i, n in enumerate(reader.node.input) if n.endswith(f".{OF_BATCH_NORM.get(i)}")]
         where = scope or next((n.rpartition(".")[0] for n in others), stem or source)
         yield f"{where}.{own}"

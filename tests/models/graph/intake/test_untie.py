@@ -76,6 +76,41 @@ def test_updated_statistics_move_nothing_but_themselves(how: str, tmp_path: Path
     assert moved == {"bn.running_mean", "bn.running_var"}
 
 
+def tiled(parted: bool, op: str = "Tile") -> list[onnx.NodeProto]:
+    """An InstanceNorm of PyTorch that tracks statistics: of a fresh one, a Tile makes scale and variance at once."""
+    names = (
+        [f"in.{n}" for n in ("weight", "bias", "running_mean", "running_var")] if parted else ["in.weight", "in.bias"]
+    )
+    nodes = [
+        N(op, [n] + ["once"] * (op != "Identity"), [f"{n}.tiled"], name=f"/in/{op}_{i}") for i, n in enumerate(names)
+    ]
+    given = [f"{n}.tiled" for n in names] + ([] if parted else ["in.bias.tiled", "in.weight.tiled"])
+    return [*nodes, N("BatchNormalization", ["x", *given], ["n"], name="/in/BatchNormalization")]
+
+
+@pytest.mark.parametrize("statistics", ["frozen", "updated"])
+@pytest.mark.parametrize("parted", [False, True], ids=["fresh", "trained"])
+def test_statistics_that_are_tiled_first_are_not_trained(parted: bool, statistics: str, tmp_path: Path) -> None:
+    tensors = {"in.weight": ONES, "in.bias": ZEROS, "once": np.array([1])}
+    tensors |= {"in.running_mean": normal(6), "in.running_var": 1 + normal(6) ** 2} if parted else {}
+    card = msgspec.structs.replace(CARD, batch_norm=statistics)
+    data = taken(network(*tiled(parted), **tensors), tmp_path, card)
+    graph = TrainableGraph.load(data)
+    assert {t.name for t in graph.layout} == {"in.weight", "in.bias", "head.weight"}
+    assert any("are not updated" in n for n in graph.notes) is (statistics == "updated")
+    if statistics == "frozen":
+        check_gradient(onnx.ModelProto.FromString(data), normal(5, 6))
+    x = normal(4, 6)
+    np.testing.assert_allclose(graph.forward(x), run_ort(data, x), rtol=1e-4, atol=1e-5)
+
+
+def test_statistics_that_are_reshaped_first_are_not_trained(tmp_path: Path) -> None:
+    tensors = {"in.weight": ONES, "in.bias": ZEROS, "once": np.array([6]), "in.running_mean": normal(6),
+               "in.running_var": 1 + normal(6) ** 2}  # fmt: skip
+    data = taken(network(*tiled(True, "Reshape"), **tensors), tmp_path)
+    assert set(trained(data)) == {"in.weight", "in.bias", "head.weight"}
+
+
 def twice(identity: bool) -> onnx.ModelProto:
     second = "l1.weight" if identity else "l0.weight"
     nodes = [N("MatMul", ["x", "l0.weight"], ["a"]), N("Tanh", ["a"], ["h"]), N("MatMul", ["h", second], ["n"])]
