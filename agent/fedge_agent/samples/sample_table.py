@@ -30,8 +30,11 @@ INSERT INTO baselines VALUES (:model, :asset, :bytes, :ns) ON CONFLICT DO UPDATE
 """
 # A "+" keeps SQLite from using an index of that column: the ones of time and part are the good ones.
 _BY_PART = "asset = :asset AND part = :part AND part != '' AND +time_ns BETWEEN :start AND :end"
+# Windows in the label, or the label in a window. A window is of (time_ns - span_ns, time_ns]: its grid's value at its
+# end is its own, so a moment on the edge of two windows of a table is of the one that ends there.
 _BY_TIME = """asset = :asset AND time_ns BETWEEN :start AND :end + :longest AND (
-    (time_ns <= :end AND time_ns - span_ns >= :start) OR (time_ns >= :end AND time_ns - span_ns <= :start))"""
+    (time_ns <= :end AND time_ns - span_ns >= :start)
+    OR (time_ns >= :end AND time_ns - span_ns <= :start AND time_ns - span_ns < :end))"""
 SINCE = """coalesce((SELECT max(r.since) FROM sample_recipes r
     WHERE r.model = samples.model AND r.asset IN ('', samples.asset)), 0)"""
 USED = f"id > {SINCE}"  # samples that were made as they are made now

@@ -111,7 +111,9 @@ def test_a_label_is_of_the_windows_in_its_span_whichever_came_first(plant: Plant
         (9, 20.5, [20]),
         (13, 14, [20]),  # shorter than a window: the one it lies in
         (15, 15, [20]),  # a moment
-        (10, 10, [10, 20]),  # a moment on the edge of two
+        (10, 10, [10]),  # a moment on the edge of two: the one that ends there
+        (10, 13, [20]),  # from there on
+        (7, 10, [10]),
         (19, 21, []),  # lies in no window, and no window in it
         (0, 30, [10, 20, 30]),
         (100, 200, []),
@@ -122,6 +124,24 @@ def test_which_windows_a_span_is_of(plant: Plant, start: float, end: float, hit:
     plant.put("worn", start, end)
     plant.look()
     assert plant.taught() == [1 if e in hit else None for e in (0, 10, 20, 30)]
+
+
+def test_a_moment_is_of_every_window_that_overlaps_it_and_of_one_row_of_a_table(plant: Plant) -> None:
+    plant.windows(10, 15, 20, 25)  # of ten seconds, one every five
+    plant.put("worn", 15, 15)
+    plant.look()
+    assert plant.taught() == [None, 1, 1, None]
+    x = np.zeros(1, np.float32)
+    for at in range(5):
+        plant.samples.put(Sample("m", "fan", T0 + at * S, x, None, False, S))  # rows of a table
+    plant.samples.put(Sample("m", "fan", T0 + 9 * S, x, None, False, 0))  # a picture
+    plant.samples.flush()
+    for at, value in ((1, "worn"), (2, "ok"), (9, "broken")):
+        plant.book.put(Label("fan", T0 + at * S, T0 + at * S, value, "inspection"))
+    assert plant.book.count_matching(Label("fan", T0 + S, T0 + S, "worn", "hand")) == 1
+    plant.look()
+    assert plant.taught("fan") == [None, 1, 0, None, None, 2]
+    assert plant.shown("fan")["contradictory"] == 0 and plant.shown("fan")["relabelled"] == 3
 
 
 def test_a_verdict_on_a_part_is_of_its_windows_and_of_no_other_part(plant: Plant) -> None:
