@@ -118,12 +118,14 @@ class Model:
         y: class indices (n,), for anomaly 0 and 1 or None, -1 where unknown; for multilabel 0 and 1 (n, labels), for
         regress values (n,) or (n, targets) in the targets' units, NaN where unknown. Rows of unknown label, and
         anomalies, are left out. rng: default, seed 0; pause: called before each batch. Raises ValueError when x or y do
-        not fit the model. When training diverges, the weights are restored and the report says so.
+        not fit the model, or no row is left. When training diverges, the weights are restored and the report says so.
         """
         rows, labels = self._rows(x, y, measured)
+        keep = labels != 1 if self.card.task == "anomaly" else objective.known(self.card.task, labels)
+        if len(rows) and not keep.any():
+            raise ValueError(f"y: none of {len(rows)} rows can be trained on: {_why_none(self.card.task)}")
         if self.scale is None and len(rows):
             self._fit_scale(rows, labels)
-        keep = labels != 1 if self.card.task == "anomaly" else objective.known(self.card.task, labels)
         given = None if self.card.task == "anomaly" else labels[keep]
         config, rng = config or TrainingConfig(), rng or np.random.default_rng(0)
         return fit(self.graph, self._standardised(rows[keep]), given, config, rng, pause)
@@ -209,3 +211,7 @@ class Model:
         if not len(rows):
             return rows.astype(np.float32)
         return (self.scale or standardise.fit(rows, self.card))(rows)
+
+
+def _why_none(task: str) -> str:
+    return "each is an anomaly" if task == "anomaly" else "each has an unknown label or target (-1, or NaN)"

@@ -208,11 +208,12 @@ def train(
         raise click.BadParameter(f"there is no folder {out.absolute().parent}", param_hint="--out")
     model = _load(file, card, trainable)
     samples, config = _samples(data, model, label, form), TrainingConfig(proximal_mu=0.0, **how)
+    workbench.check_labelled(data, samples, model.card, training=True)
+    known = samples.labelled(model.card)
     if not as_json:
-        test = int(samples.test.sum())
-        parts = f"{len(samples.x) - test} samples to train on, {test} to evaluate with, {samples.left_out} left out"
-        click.echo(f"{data}: {parts}")
-    batches = config.epochs * math.ceil(int((~samples.test).sum()) / config.batch)
+        rows, test = int((known & ~samples.test).sum()), int((known & samples.test).sum())
+        click.echo(f"{data}: {rows} samples to train on, {test} to evaluate with, {samples.left_out} left out")
+    batches = config.epochs * math.ceil(int((known & ~samples.test).sum()) / config.batch)
     with click.progressbar(length=batches, label="training", hidden=as_json) as bar:
         result = workbench.train(model, samples, config, default_rng(seed), lambda: bar.update(1))
         bar.update(batches)
@@ -256,6 +257,7 @@ def evaluate(
     samples = _samples(data, model, label, form, hold_back=False)
     if samples.marked and not samples.test.any():
         raise DataError(f"{data}: no sample has test = 1; leave out the column 'test' to evaluate with all")
+    workbench.check_labelled(data, samples, model.card, training=False)
     other = _samples(scale_from, model, label, form, hold_back=False) if scale_from is not None else samples
     found = workbench.judge(model, samples, other)
     table: dict[str, Any] = {"figures": found.figures}
@@ -316,7 +318,7 @@ def _summary(model: Model) -> str:
 
 def _samples(path: Path, model: Model, label: tuple[str, ...], form: Path | None, hold_back: bool = True) -> Dataset:
     """Load samples; how a table was understood is shown."""
-    from ..learning import dataset
+    from ..learning import dataset, workbench
     from ..protocols.csv.form_file import load_form
     from ..protocols.csv.snippet import key_lines
 
@@ -328,6 +330,8 @@ def _samples(path: Path, model: Model, label: tuple[str, ...], form: Path | None
         click.echo(f"{path}: not read, because the model derives it itself: {', '.join(made.unread)}", err=True)
     if made.undefined:
         click.echo(f"{path}: {made.undefined:,} windows are left out: {made.why}", err=True)
+    if made.labelled(model.card).any() and (lost := workbench.unlabelled(made, model.card)):
+        click.echo(f"{path}: {lost}", err=True)
     return made
 
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,11 +21,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from fedge_models.errors import ConfigError, DataError, PictureError
 from fedge_models.graph.array_rows import is_measured, windows_shape
-from fedge_models.graph.card import SEPARATOR, Card
+from fedge_models.graph.card import Card
 from fedge_models.graph.channels import with_formulas
 from fedge_models.graph.rows import laid_out
-from fedge_models.system.choices import hint
-from fedge_models.system.times import number
 from fedge_models.training import objective
 from fedge_models.training.outliers import finite_rows
 from numpy.typing import NDArray
@@ -34,17 +31,14 @@ from numpy.typing import NDArray
 from ..protocols.csv import columns as tables
 from ..protocols.csv.form import Form
 from ..protocols.csv.guess import understand
-from ..protocols.csv.numbers import reader
-from ..samples.label_values import accepted_values, label_set
 from ..types import Array
 from ..windows.channel import LARGEST
 from ..windows.features import Preparation
 from ..windows.pictures import prepare
+from . import table_labels
 
 BLOCKS = 50  # of rows (fewer where windows are long)
 HELD_EVERY = 5  # one block in so many
-SHOWN = 40  # characters of a cell in a message
-MOST = 6  # unknown labels that are named
 MAX_MISSING = 0.1  # of a window's cells, as the gateway's default
 
 
@@ -61,11 +55,17 @@ class Dataset(NamedTuple):
     why: str = ""  # of which formulas
     unread: tuple[str, ...] = ()  # columns of a table that the card derives instead
     marked: bool = False  # whether the file itself says what is for the test
+    lacking: str = ""  # why no sample has a label: what the file does not have
 
     def part(self, test: bool) -> tuple[Array, NDArray[Any]]:
         """Return (x, y) of the test part, or of the part to train on."""
         chosen = self.test == test
         return self.x[chosen], self.y[chosen]
+
+    def labelled(self, card: Card) -> NDArray[np.bool_]:
+        """Which samples (n,) the model can learn from or be evaluated by; all of an anomaly model, as no label is
+        normal."""
+        return np.ones(len(self.y), np.bool_) if card.task == "anomaly" else objective.known(card.task, self.y)
 
 
 def load(
@@ -142,7 +142,7 @@ def _npz(path: Path, card: Card, shape: tuple[int, ...], hold_back: bool) -> Dat
     x = x.astype(np.float32)
     rows = np.arange(len(x))
     several = (len(x), len(card.labels)) if card.task == "multilabel" else None
-    y = arrays.get("y", np.full(len(x), -1) if several is None else np.full(several, np.nan))
+    y = arrays.get("y", np.full(len(x) if several is None else several, np.nan if several or card.targets else -1))
     marked = "test" in arrays
     test = arrays["test"].astype(np.bool_) if marked else _parts(rows, rows + 1, len(x), hold_back) == 1
     for name, array in (("y", y), ("test", test)):
@@ -155,7 +155,8 @@ def _npz(path: Path, card: Card, shape: tuple[int, ...], hold_back: bool) -> Dat
         measured = is_measured(x, card, shape, bool(np.all(arrays["measured"])) if "measured" in arrays else None)
     except ValueError as e:
         raise DataError(f"{path}: {e}") from e
-    return (_of_windows if measured else _of_rows)(path, card, x, y, test)._replace(marked=marked)
+    lacking = "" if "y" in arrays else f"no array 'y'; the file has {', '.join(arrays)}"
+    return (_of_windows if measured else _of_rows)(path, card, x, y, test)._replace(marked=marked, lacking=lacking)
 
 
 def _of_windows(path: Path, card: Card, x: Array, y: NDArray[Any], test: NDArray[np.bool_]) -> Dataset:
@@ -194,13 +195,10 @@ def _table(path: Path, card: Card, label: Sequence[str], form: Form, hold_back: 
     named = list(label) or [*card.measured, "label"]
     channels = [c.name for c in card.channels]
     table = tables.read(path, form, channels, [*named, "group", "test"], card.window.rate_hz)
-    named = _label_columns(path, table, card, list(label))
-    for name in label:
-        if name not in table.names:
-            raise DataError(f"{path}: no column {name!r}; has {', '.join(table.names)}")
+    named = table_labels.columns(path, table, card, list(label))
     values = np.stack([table.numbers[name] for name in channels])
     values[~(np.abs(values) <= LARGEST)] = np.nan  # as the gateway takes them: no value
-    targets = _targets(path, table, named, card, form)
+    targets = table_labels.values(path, table, named, card, form)
     groups, flags = table.texts.get("group", []), table.texts.get("test", [])
     spans = [(start, end) for start, end in _spans(card, groups, values.shape[1])]
     ends = np.array(spans, np.int64).reshape(-1, 2)
@@ -216,10 +214,12 @@ def _table(path: Path, card: Card, label: Sequence[str], form: Form, hold_back: 
         raise DataError(
             f"{path}: {rows} rows have no whole window of {card.window.length} samples ({left_out} left out)"
         )
-    y = np.array([_one(targets[a:b], card) for a, b in ends[good]])
+    y = np.array([table_labels.of_window(targets[a:b], card) for a, b in ends[good]])
     unread = tuple(name for name in table.names if name in card.derive)
     made = _prepared(path, card, windows[good], y, parts[good] == 1)
-    return made._replace(left_out=int((~good).sum()), form=form, unread=unread, marked=bool(flags))
+    lacking = table_labels.lacking(table, named)
+    made = made._replace(form=form, unread=unread, marked=bool(flags), lacking=lacking)
+    return made._replace(left_out=int((~good).sum()))
 
 
 def _prepared(path: Path, card: Card, windows: Array, y: NDArray[Any], test: NDArray[np.bool_]) -> Dataset:
@@ -264,100 +264,3 @@ def _held(starts: NDArray[np.int64], stops: NDArray[np.int64], rows: int) -> NDA
     first, last = starts // block, (stops - 1) // block
     held = [chosen[f : t + 1] for f, t in zip(first, last, strict=True)]
     return np.array([1 if h.all() else -1 if h.any() else 0 for h in held], np.int64)
-
-
-def _label_columns(path: Path, table: tables.Columns, card: Card, label: list[str]) -> list[str]:
-    """The columns of labels or targets. Raises DataError when there is one for some of several labels only."""
-    if label or card.task != "multilabel":
-        return label or [t.name for t in card.targets] or ["label"]
-    there = [name for name in card.labels if name in table.texts]
-    if there and len(there) < len(card.labels):
-        lacking = [name for name in card.labels if name not in there]
-        raise DataError(
-            f"{path}: has a column for the labels {', '.join(there)}, none for {', '.join(lacking)}; expected one for "
-            "each, or a column 'label' with the names of those that hold"
-        )
-    return there or ["label"]
-
-
-def _targets(path: Path, table: tables.Columns, named: list[str], card: Card, form: Form) -> NDArray[np.float64]:
-    """The values (rows, columns) of labels or targets."""
-    if card.task == "multilabel" and len(named) == 1:
-        return _label_sets(path, table, named[0], card)
-    found = np.stack([_labels(path, table, name, card, form) for name in named], axis=1)
-    if card.task == "multilabel" and len(named) != len(card.labels):
-        raise DataError(
-            f"{path}: --label {', '.join(named)}: expected one column, or one for each of {', '.join(card.labels)}"
-        )
-    return found
-
-
-def _label_sets(path: Path, table: tables.Columns, name: str, card: Card) -> NDArray[np.float64]:
-    """A column of label sets (rows, labels), NaN where the cell is empty."""
-    unknown = (np.nan,) * len(card.labels)
-    texts = table.texts.get(name)
-    if texts is None:
-        return np.full((len(table.lines), len(card.labels)), np.nan)
-    sets = {text: label_set(text, card.labels, {}) if text.strip() else unknown for text in dict.fromkeys(texts)}
-    strange = [i for i, text in enumerate(texts) if sets[text] is None]
-    if strange:
-        text = texts[strange[0]][:SHOWN]
-        near = hint(text.split(SEPARATOR)[0].strip(), card.labels)
-        raise DataError(
-            f"{path}: line {table.lines[strange[0]]}, column {name!r}: {text!r}: expected {accepted_values(card)}, "
-            f"or a number whose bits they are; {near} {len(strange)} of {len(texts)} rows are like it; leave the cell "
-            "empty where it is unknown"
-        )
-    return np.array([sets[text] for text in texts], np.float64).reshape(-1, len(card.labels))
-
-
-def _labels(path: Path, table: tables.Columns, name: str, card: Card, form: Form) -> NDArray[np.float64]:
-    """Return a column as numbers: class index by name or number, -1 unknown; regress: the value, NaN unknown."""
-    texts = table.texts.get(name)
-    if texts is None:
-        return np.full(len(table.lines), np.nan if card.task in ("regress", "multilabel") else -1)
-    if card.task in ("regress", "multilabel"):
-        return _numbers(path, table, name, texts, form)
-    names = card.labels if card.task == "classify" else ("normal", "anomaly")
-    known = {text: i for i, text in enumerate(names)} | {"": -1}
-    found = [known[t] if t in known else _index(t, len(names)) for t in texts]
-    strange = [i for i, index in enumerate(found) if index is None]
-    if strange:
-        counts = Counter(texts[i][:SHOWN] for i in strange)
-        text = texts[strange[0]][:SHOWN]
-        others = ", ".join(f"{t!r} ({n})" for t, n in counts.most_common(MOST) if t != text)
-        raise DataError(
-            f"{path}: line {table.lines[strange[0]]}, column {name!r}: {text!r} is none of {', '.join(names)}, nor a "
-            f"number from 0 to {len(names) - 1}; {hint(text, names)} {len(strange)} of {len(texts)} rows are like it"
-            f"{f', others: {others}' if others else ''}; leave the cell empty where it is unknown"
-        )
-    return np.array(found, np.float64)
-
-
-def _numbers(path: Path, table: tables.Columns, name: str, texts: Sequence[str], form: Form) -> NDArray[np.float64]:
-    """A column of targets; NaN where the cell is empty or a marker."""
-    read, markers = reader(form), {marker.casefold() for marker in form.markers}
-    made = np.full(len(texts), np.nan)
-    for i, text in enumerate(texts):
-        value = read(text)
-        if value is not None:
-            made[i] = value
-        elif text and text.casefold() not in markers:
-            raise DataError(f"{path}: line {table.lines[i]}, column {name!r}: {text[:SHOWN]!r} is not a number")
-    return made
-
-
-def _index(text: str, count: int) -> int | None:
-    """Return the class index that a number stands for (-1: unknown), or None when it is none of the model's."""
-    value = number(text)
-    return int(value) if value is not None and -1 <= value < count and value == int(value) else None
-
-
-def _one(labels: NDArray[np.float64], card: Card) -> Any:
-    """Return the label of a window, or its labels; unknown where one changes inside. regress: that of its last row."""
-    if card.task == "regress":
-        return labels[-1].astype(np.float32)
-    if card.task == "multilabel":
-        constant = bool((labels == labels[0]).all())  # NaN is none
-        return labels[0].astype(np.float32) if constant else np.full(len(card.labels), np.nan, np.float32)
-    return int(labels[0, 0]) if (labels == labels[0]).all() else -1

@@ -9,10 +9,12 @@ from __future__ import annotations
 import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
+from fedge_models.errors import DataError
 from fedge_models.graph.card import Card
 from fedge_models.graph.channels import is_input, shown
 from fedge_models.graph.trainable import TrainableGraph
@@ -139,6 +141,32 @@ def train(
     before = evaluate(model, data)
     report = model.train(*data.part(test=False), config, rng, pause, measured=False)
     return Result(report, before, evaluate(model, data))
+
+
+def check_labelled(path: Path, data: Dataset, card: Card, training: bool) -> None:
+    """Raise DataError when nothing can be learnt from the training part, or judged, because it has no label."""
+    found, names = data.labelled(card), "target" if card.task == "regress" else "label"
+    if card.task == "anomaly" and training and not (data.y != 1)[~data.test].any():
+        raise DataError(f"{path}: every sample to train on is an anomaly; expected some that are normal")
+    part = ~data.test if training else data.test if data.marked else np.ones(len(data.x), np.bool_)
+    if training and not part.any():
+        raise DataError(f"{path}: all {len(data.x)} samples are of the test part; expected some to train on")
+    if not (found & part).any():
+        count, to_do = int(part.sum()), "train on" if training else "evaluate with"
+        why = data.lacking or f"every {names} is empty, or changes within each window"
+        raise DataError(f"{path}: none of {count} samples to {to_do} has a {names}: {why}")
+
+
+def unlabelled(data: Dataset, card: Card) -> str:
+    """How many samples cannot be used because they have no label, in words; empty: none."""
+    if card.task == "anomaly":
+        return f"no sample has a label: each counts as normal ({data.lacking})" if data.lacking else ""
+    lost = int((~data.labelled(card)).sum())
+    if not lost:
+        return ""
+    why = "no target" if card.task == "regress" else "no label, or one that changes within"
+    to_do = "; write normal where none of the labels holds" if card.task == "multilabel" else ""
+    return f"{lost:,} of {len(data.x):,} samples are not used: {why}{to_do}"
 
 
 def fit_scale(model: Model, data: Dataset) -> int:

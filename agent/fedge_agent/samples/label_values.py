@@ -30,11 +30,11 @@ def target_value(value: float | str, card: Card, names: Mapping[str, str]) -> Ta
     if card.task == "regress":
         number = _number(value)
         return number if len(card.targets) <= 1 else None
-    text = f"{value:g}" if isinstance(value, float) else value
+    text = value if isinstance(value, str) else f"{value:g}"
     name = names.get(text, text)
     labels = card.labels if card.task == "classify" else ("normal", "anomaly")
-    if name in labels:
-        return labels.index(name)
+    if (named := find_label(name, labels)) is not None:
+        return named
     number = _number(name)
     if number is None:
         return None
@@ -43,19 +43,28 @@ def target_value(value: float | str, card: Card, names: Mapping[str, str]) -> Ta
     return int(number) if number.is_integer() and 0 <= number < len(labels) else None
 
 
+def find_label(name: str, labels: Sequence[str]) -> int | None:
+    """The index of a label by its name: as it is written, or in another letter case where that names one only."""
+    if name in labels:
+        return labels.index(name)
+    alike = [i for i, label in enumerate(labels) if label.casefold() == name.casefold()]
+    return alike[0] if len(alike) == 1 else None
+
+
 def label_set(value: float | str, labels: Sequence[str], names: Mapping[str, str]) -> tuple[float, ...] | None:
     """Which labels hold, 0 or 1 for each; None when another name or bit is among them.
 
     value: names with ";" between them, "normal" for none of them, or an alarm word, whose lowest bit is the first
     label; names: as in `target_value`.
     """
-    text = f"{value:g}" if isinstance(value, float) else value
+    text = value if isinstance(value, str) else f"{value:g}"
     parts = [names.get(part, part) for part in _parts(names.get(text, text))]
     found = [part for name in parts for part in _parts(name)]
-    if found == [NONE]:
+    named = [find_label(part, (*labels, NONE)) for part in found]
+    if named == [len(labels)]:
         return (0.0,) * len(labels)
-    if found and all(part in labels for part in found):
-        return tuple(float(label in found) for label in labels)
+    if named and None not in named and len(labels) not in named:
+        return tuple(float(i in named) for i in range(len(labels)))
     word = _number(found[0]) if len(found) == 1 else None
     if word is None or not word.is_integer() or not 0 <= word < 1 << len(labels):
         return None

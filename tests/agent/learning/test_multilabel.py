@@ -15,6 +15,7 @@ from fedge_agent.learning.serving import Serving, Session
 from fedge_agent.learning.starter_card import Wishes, starter_card
 from fedge_agent.learning.training import Data, figures, usable, with_label
 from fedge_agent.learning.tuning import complete
+from fedge_agent.samples.label_values import find_label
 from fedge_models import Model
 from fedge_models.errors import DataError
 from fedge_models.graph import zoo
@@ -46,6 +47,8 @@ def table(path: Path, head: str, *rows: str) -> Path:
         ("loose,worn,leak", ("1,1,0", "0,0,0", ",1,0", "0,0,1", "1,1,1")),
         ("label", ("worn;loose", "normal", "", "leak", "loose;leak;worn")),
         ("label", ("5", "0", "", "2", "7")),
+        ("label", ("Worn; LOOSE", "Normal", "", "Leak", "loose;leak;worn")),
+        ("worn,leak,loose", ("true,false,True", "no,NO,No", ",,", "FALSE,yes,false", "1,yes,true")),
     ],
 )
 def test_tables_give_labels_in_three_forms(head: str, rows: tuple[str, ...], tmp_path: Path) -> None:
@@ -65,16 +68,34 @@ def test_a_window_has_labels_only_where_none_of_them_changes(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("head", "row", "words"),
     [
-        ("label", "worn;lek", "'worn;lek': expected normal, or one or more of worn, leak, loose.* 1 of 1 rows"),
+        (
+            "label",
+            "worn;lek",
+            r"'worn;lek': expected normal, or one or more of .*; did you mean 'leak'\? \(1 of 1 rows are",
+        ),
         ("label", "9", "or a number whose bits they are"),
         ("worn,leak", "1,0", "a column for the labels worn, leak, none for loose; expected one for each, or a column"),
         ("worn,leak,loose", "1,0,2", "value 2, expected 0 or 1 for each label.*labels are worn, leak, loose"),
-        ("worn,leak,loose", "1,0,yes", "column 'loose': 'yes' is not a number"),
+        ("label", "xyz", r"whose bits they are \(1 of 1 rows are like it\); leave the cell empty"),
+        ("worn,leak,loose", "1,0,y", "column 'loose': 'y' is not a number; expected 0 or 1, true, yes, false, no"),
+        ("worn,leak,loose,label", "1,0,0,leak", "column 'label' and a column for worn, leak, loose.*--label label, or"),
+        ("worn,label", "1,leak", "has a column 'label' and a column for worn; expected one of both"),
     ],
 )
 def test_tables_that_do_not_fit_are_refused(head: str, row: str, words: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=words):
         load(table(tmp_path / "d.csv", head, row), CARD, (3, 1))
+
+
+def test_of_a_column_label_and_one_for_each_the_asked_for_counts(tmp_path: Path) -> None:
+    file = table(tmp_path / "d.csv", "worn,leak,loose,label", "1,0,0,leak")
+    assert load(file, CARD, (3, 1), ["label"]).y.tolist() == [[0, 1, 0]]
+    assert load(file, CARD, (3, 1), LABELS).y.tolist() == [[1, 0, 0]]
+
+
+def test_names_in_another_letter_case_are_taken_where_they_are_one_only() -> None:
+    assert [find_label(name, ("a", "A", "b")) for name in ("a", "A", "B", "C")] == [0, 1, 2, None]
+    assert find_label("ab", ("Ab", "aB")) is None
 
 
 def test_arrays_give_a_column_for_each_label(tmp_path: Path) -> None:

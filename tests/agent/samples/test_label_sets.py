@@ -27,6 +27,9 @@ NAMES = {"E12": "worn", "E13": "leak;loose", "ok": "normal", "7": "leak"}
     [
         ("worn", (1, 0, 0)),
         ("loose; worn", (1, 0, 1)),
+        ("Loose; WORN", (1, 0, 1)),
+        ("NORMAL", (0, 0, 0)),
+        ("Normal;worn", None),
         ("worn;worn", (1, 0, 0)),
         ("normal", (0, 0, 0)),
         ("ok", (0, 0, 0)),

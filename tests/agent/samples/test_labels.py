@@ -362,7 +362,7 @@ def test_labels_of_other_machines_are_counted_apart(plant: Plant) -> None:
     ("card", "value", "taught"),
     [
         (CLASSIFY, "worn", 1), (CLASSIFY, 2.0, 2), (CLASSIFY, "2", 2), (CLASSIFY, 3.0, None), (CLASSIFY, -1, None),
-        (CLASSIFY, 0.5, None), (CLASSIFY, "OK", None), (CLASSIFY, "n.i.O.", 2), (CLASSIFY, "", None),
+        (CLASSIFY, 0.5, None), (CLASSIFY, "OK", 0), (CLASSIFY, "n.i.O.", 2), (CLASSIFY, "", None),
         (ANOMALY, "normal", 0), (ANOMALY, "anomaly", 1), (ANOMALY, 0.0, 0), (ANOMALY, 7.0, 1), (ANOMALY, "1", 1),
         (ANOMALY, "worn", None), (ANOMALY, "nan", None), (ANOMALY, "9" * 400, None),
         (REGRESS, 41.5, 41.5), (REGRESS, "41.5", 41.5), (REGRESS, "inf", None), (REGRESS, "soon", None),
