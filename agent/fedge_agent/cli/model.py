@@ -39,7 +39,7 @@ trainable_option = click.option("--trainable", help="Globs over initializer name
 card_option = click.option(
     "--card",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="TOML file with the model card, for a file that has none.",
+    help="TOML file with the model card, for a file that has none. Where it has one, a note says what differs.",
 )
 data_option = click.option(
     "--data",

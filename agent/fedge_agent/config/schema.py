@@ -64,7 +64,9 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     """``[model.X]``: a federation this gateway takes part in; X is the federation's name at the aggregator."""
 
     file: Path | None = None  # ONNX file to serve without (or before) an aggregator
-    card: Path | None = None  # TOML file with the model card, for a file that has none
+    card: Path | None = (
+        None  # TOML file with the model card, for a file that has none; a note says in what it differs from the file's
+    )
     training: Training = Training()
     privacy: SitePrivacy | None = None  # without: updates carry no noise
     poll: Positive = Positive(30)  # how often to ask for a newer release

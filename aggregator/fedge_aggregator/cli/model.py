@@ -24,7 +24,8 @@ def model_group() -> None:
 @click.option(
     "--card",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="TOML file with the model card, for a file that has none (docs/data-scientist/own-model.md).",
+    help="TOML file with the model card, for a file that has none (docs/data-scientist/own-model.md). Where it has "
+    "one, a note says what differs.",
 )
 @click.option("--trainable", help="Globs over initializer names, comma-separated; the rest is frozen (the card's).")
 @config_option

@@ -11,17 +11,47 @@ import math
 import msgspec
 
 from ...errors import ModelError
+from ...system.quoting import quote
 from ..bearing import Bearing
-from ..channels import Channel, channel_problems
+from ..channels import Channel, Derived, channel_problems
 from .spec import LOSSES, MAX_LENGTH, MAX_RATE_HZ, MIN_RATE_HZ, NONE, SEPARATOR, Card
 
 
-def check(card: Card, where: str) -> None:
-    """Raise ModelError for what does not fit together on a card, naming the key."""
-    for problems in (_input_problems, _image_problems, _task_problems, _label_problems, _target_problems):
+def check(card: Card, where: str = "") -> None:
+    """Raise ModelError for what does not fit together on a card, naming the key; where: the file that holds it."""
+    for problems in _PROBLEMS:
         for wrong, text in problems(card):
             if wrong:
-                raise ModelError(f"{where}: card: {text}")
+                raise ModelError(f"{where}: card: {text}" if where else f"card: {text}")
+
+
+def _name_problems(card: Card) -> list[tuple[bool, str]]:
+    """What people and logs read: a line break in it would look like a line of its own."""
+    every = [*card.channels, *(d for d in card.derive.values() if isinstance(d, Derived)), *card.targets]
+    names = {
+        "channels": [c.name for c in card.channels],
+        "derive": list(card.derive),
+        "labels": list(card.labels),
+        "targets": [t.name for t in card.targets],
+        "features": list(card.features),
+        "inputs": [group.name for group in card.inputs],
+        "unit": [of.unit for of in every],
+    }
+    wrong = [(key, name) for key, given in names.items() for name in given if not name.isprintable()]
+    said = f"{wrong[0][0]}: {quote(wrong[0][1])} has a control character, expected text on one line" if wrong else ""
+    return [(bool(wrong), said)]
+
+
+def _scaling_problems(card: Card) -> list[tuple[bool, str]]:
+    """Values that enter as measured are scaled by nothing else."""
+    given = [c.name for c in card.input_channels if (c.centre, c.scale, c.condition) != (None, None, None)]
+    normalised = card.image is not None and bool(card.image.mean)
+    raw = card.scaling == "file"
+    both = f"scaling is 'file', so values enter as measured, and channels {given} have centre, scale or condition"
+    return [
+        (raw and bool(given), f"{both}; remove these, or write scaling = 'site'"),
+        (raw and normalised, "scaling is 'file', so pictures enter as they come; remove image.mean and image.std"),
+    ]
 
 
 def _input_problems(card: Card) -> list[tuple[bool, str]]:
@@ -165,3 +195,14 @@ def _target_problems(card: Card) -> list[tuple[bool, str]]:
         problems.append((not all(map(math.isfinite, numbers)), f"{what}: has a value that is not finite"))
         problems.append((bounds, f"{what}: low is {target.low}, expected less than high, {target.high}"))
     return problems
+
+
+_PROBLEMS = (
+    _name_problems,
+    _input_problems,
+    _scaling_problems,
+    _image_problems,
+    _task_problems,
+    _label_problems,
+    _target_problems,
+)

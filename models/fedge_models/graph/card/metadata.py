@@ -48,7 +48,7 @@ def read_card(model: onnx.ModelProto, where: str = "model") -> Card:
 
 def write_card(model: onnx.ModelProto, card: Card) -> None:
     """Write the card into the model's metadata, replacing any other."""
-    check(card, "card")
+    check(card)
     others = [(e.key, e.value) for e in model.metadata_props if e.key != METADATA_KEY]
     del model.metadata_props[:]
     for key, value in [*others, (METADATA_KEY, encode_card(card))]:

@@ -25,10 +25,8 @@ CENTRES, FACTORS = ("Add", "Sub"), ("Div", "Mul")
 SCALER = "a factor of the input, as of a scaler"
 PREPARED = "of what the pipeline does to its input"
 RAW = "no site standardises it (card: scaling = 'file')"
-TWICE = (
-    "The file sees other values than it was made with; if it was made with measured ones, write scaling = 'file' on "
-    "the card"
-)
+OTHERS = "The file sees other values than it was made with; if it was made with measured ones, "
+TWICE = f"{OTHERS}write scaling = 'file' on the card"
 TRAINS_BADLY = "It trains badly so: put a StandardScaler in front, or write scaling = 'site' to train it anew"
 NAMED = 4  # tensors that a note lists
 
@@ -42,10 +40,12 @@ def own_scaling(model: onnx.ModelProto, card: Card, constants: Mapping[str, str]
     learner = model.producer_name in LEARNERS
     if card.scaling is not None or card.image is not None or not (names or learner):
         return card
-    listed = f"{', '.join(names[:NAMED])}{f' and {len(names) - NAMED} more' if len(names) > NAMED else ''}"
-    if any(c.scale is not None or c.condition is not None for c in card.input_channels):
+    listed = _listed(names)
+    if given := [c.name for c in card.input_channels if c.scale is not None or c.condition is not None]:
         if names and any(c.scale is None for c in card.input_channels):
-            note(model, f"scaler: {listed} scale the input, and so do the card (centre, scale) and each site. {TWICE}")
+            advice = f"remove centre, scale and condition of {_listed(given)} from the card, and write scaling = 'file'"
+            both = "scale the input, and so do the card (centre, scale) and each site"
+            note(model, f"scaler: {listed} {both}. {OTHERS}{advice}")
         return card
     if card.task == "anomaly" or not (learner or _standardises(model, card, set(names))):
         if names:
@@ -56,6 +56,11 @@ def own_scaling(model: onnx.ModelProto, card: Card, constants: Mapping[str, str]
     else:
         note(model, f"scaler: none in this pipeline, which was fitted to measured values, so {RAW}. {TRAINS_BADLY}")
     return msgspec.structs.replace(card, scaling="file")
+
+
+def _listed(names: list[str]) -> str:
+    """The first of the names."""
+    return f"{', '.join(names[:NAMED])}{f' and {len(names) - NAMED} more' if len(names) > NAMED else ''}"
 
 
 def _standardises(model: onnx.ModelProto, card: Card, names: set[str]) -> bool:

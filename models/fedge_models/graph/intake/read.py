@@ -19,8 +19,10 @@ from ... import protos
 from ...errors import ModelError
 from ...ops.operator import Array
 from ...system import settings
-from ..card import Card, read_card, write_card
-from ..notes import notes
+from ..card import METADATA_KEY, Card, read_card, write_card
+from ..card.checks import check
+from ..card.differences import differences
+from ..notes import note, notes
 from . import passes
 from .constants import constants
 from .file import read_capped, take_in
@@ -45,6 +47,8 @@ def read_model(path: Path, card: Card | Path | None = None, trainable: str | Non
     external = take_in(model, path)
     given = read_card_file(card) if isinstance(card, Path) else card
     found = given or read_card(model, str(path))
+    if given is not None:
+        _note_replaced(model, given)
     found = msgspec.structs.replace(found, trainable=trainable or found.trainable)
     changed, found = passes.run(model, found, str(path))
     said = notes(model)
@@ -58,6 +62,18 @@ def read_model(path: Path, card: Card | Path | None = None, trainable: str | Non
     model.ir_version = min(model.ir_version, MAX_IR)
     write_card(model, found)
     return model.SerializeToString()
+
+
+def _note_replaced(model: onnx.ModelProto, card: Card) -> None:
+    """Note in what another card differs from the one that the file has: it was made, and trained, with that one."""
+    if not any(entry.key == METADATA_KEY for entry in model.metadata_props):
+        return
+    try:
+        said = differences(read_card(model), card)
+    except ModelError:
+        said = "its own is no valid one"
+    if said:
+        note(model, f"card: the file has a card of its own, and another is used instead: {said}")
 
 
 def _unchanged(path: Path, digest: bytes) -> bytes:
@@ -97,5 +113,7 @@ def with_weights(data: bytes, weights: Mapping[str, Array]) -> bytes:
 
 
 def read_card_file(path: Path) -> Card:
-    """Read a card from TOML, with the keys of `card.Card`. Raises ConfigError naming file and key."""
-    return settings.load(path, Card)
+    """Read a card from TOML, with the keys of `card.Card`. Raises ConfigError or ModelError naming file and key."""
+    card = settings.load(path, Card)
+    check(card, str(path))
+    return card
