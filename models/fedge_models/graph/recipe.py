@@ -13,9 +13,9 @@ from .channels import formula_of
 
 
 def recipe(card: Card) -> bytes:
-    """The digest of everything on a card that says how a sample comes of readings, before it is standardised."""
+    """The digest of everything on a card that says how a sample comes of readings, before a site standardises it."""
     channels = [(c.name, c.input) for c in card.channels]
-    taken = [c.name for c in card.input_channels]
+    taken = [(c.name, c.centre, c.scale) for c in card.input_channels]
     formulas = [(f.name, formula_of(card.derive[f.name])) for f in card.formulas]
     window = (card.window.rate_hz, card.window.length)
     made = [channels, taken, formulas, card.features, window, card.bearing, _prepared(card)]
@@ -25,8 +25,8 @@ def recipe(card: Card) -> bytes:
 def scale_recipe(card: Card, own: Iterable[bytes] = ()) -> bytes:
     """The digest of what a standardisation depends on besides the samples: how they are made, also by assets with a
     recipe of their own, and what the card says of scales."""
-    scales = [(c.centre, c.scale, c.condition) for c in card.input_channels]
-    made = [recipe(card), sorted(filter(None, own)), scales, card.scaling == "file", card.image]
+    conditions = [c.condition for c in card.input_channels]
+    made = [recipe(card), sorted(filter(None, own)), conditions, card.scaling == "file", card.image]
     return hashlib.sha256(msgspec.json.encode(made)).digest()
 
 
