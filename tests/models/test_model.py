@@ -189,8 +189,8 @@ def test_rows_with_derived_channels_come_of_what_was_measured() -> None:
         fedge_models.starter(with_features, 3).derived(x)
 
 
-@pytest.mark.parametrize("scaling", ["site", "file"])
-def test_rows_are_in_units_and_enter_as_the_card_scales_them(scaling: Literal["site", "file"]) -> None:
+@pytest.mark.parametrize("scaling", [None, "site"])
+def test_rows_are_in_units_and_enter_as_the_card_scales_them(scaling: Literal["site"] | None) -> None:
     channels = (Channel("heat", "K", centre=300.0, scale=2.0), Channel("b", centre=-1.0, scale=0.5))
     given = Card("classify", channels, WindowSpec(1, 8, 8), labels=("ok", "worn"), scaling=scaling)
     plain = msgspec.structs.replace(given, channels=(Channel("heat"), Channel("b")), scaling="file")

@@ -27,7 +27,7 @@ def check(card: Card, where: str = "") -> None:
 
 def _name_problems(card: Card) -> list[tuple[bool, str]]:
     """What people and logs read: a line break in it would look like a line of its own."""
-    every = [*card.channels, *(d for d in card.derive.values() if isinstance(d, Derived)), *card.targets]
+    derived = [d.unit for d in card.derive.values() if isinstance(d, Derived)]
     names = {
         "channels": [c.name for c in card.channels],
         "derive": list(card.derive),
@@ -35,7 +35,7 @@ def _name_problems(card: Card) -> list[tuple[bool, str]]:
         "targets": [t.name for t in card.targets],
         "features": list(card.features),
         "inputs": [group.name for group in card.inputs],
-        "unit": [of.unit for of in every],
+        "unit": [*(c.unit for c in card.channels), *derived, *(t.unit for t in card.targets)],
     }
     wrong = [(key, name) for key, given in names.items() for name in given if not name.isprintable()]
     said = f"{wrong[0][0]}: {quote(wrong[0][1])} has a control character, expected text on one line" if wrong else ""

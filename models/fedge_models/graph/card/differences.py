@@ -40,7 +40,9 @@ def _leaves(card: Card) -> Iterator[tuple[str, Any]]:
             yield key, tuple(of["name"] for of in value)
             yield from _inner(key, {of["name"]: of for of in value})
         elif key == "derive":
-            yield from _inner(key, {n: {"formula": of} if isinstance(of, str) else of for n, of in value.items()})
+            yield from _inner(
+                key, {n: {"formula": of, "input": True} if isinstance(of, str) else of for n, of in value.items()}
+            )
         elif key not in MADE:
             yield from _inner(key, value)
 
