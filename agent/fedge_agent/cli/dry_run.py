@@ -32,6 +32,7 @@ from fedge_models.system.worker import Worker
 
 from ..app import App
 from ..config.schema import Config
+from ..durable.known_databases import KnownDatabases
 from ..durable.releases import ChainStore
 from ..federation import identity
 from ..federation.uplink import Uplink
@@ -118,6 +119,7 @@ def _copy(config: Config, state: Path) -> list[str]:
                 source.backup(copy)
         except sqlite3.Error as e:
             said.append(f"{live / SAMPLES_FILE}: cannot be read ({e}); its baselines are missing here")
+    KnownDatabases(state).note()  # what is not copied is not lost
     return [*said, *_fetch(config, state)]
 
 

@@ -21,6 +21,7 @@ from ..types import Source, SourceHost
 from . import files_trial
 from .files_config import FilesConfig
 from .files_follow import follow
+from .files_position import rewind
 from .files_replay import replay
 
 
@@ -42,6 +43,7 @@ class FilesSource(Source):
         self._config = config
         self.reads = [str(config.path)]
         self._notes: list[str] = []  # what `check` read that is left out
+        self._looks = False  # it is only looked what comes: the last rows, where all were read before
         self._faults: Faults | None = None  # of all runs: a problem of the last one is withdrawn by this one
 
     @property
@@ -49,8 +51,15 @@ class FilesSource(Source):
         """Whether rows wait in the file; a replay is paced by the clock."""
         return self._config.tail
 
+    def leave_no_trace(self) -> None:
+        """Read a followed file's last rows again, from a copy of the position."""
+        self._looks = True
+
     def run(self, tags: Sequence[str], host: SourceHost) -> None:
         """Emit each row when its time comes (replay), or when it was written (tail)."""
+        if self._looks and self._config.tail:
+            self._looks = False
+            rewind(host.folder / "position.json", self._config.path)
         self._faults = self._faults or Faults(host.count, host.problem)
         (follow if self._config.tail else replay)(self._config, tags, host, self._faults)
 

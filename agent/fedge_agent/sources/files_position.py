@@ -12,11 +12,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
 from fedge_models.errors import StorageError
 from fedge_models.system import files
 
+from ..protocols.csv import listing
 from ..protocols.csv.tail import Position, parse_position
 
+LAST_BYTES = 64 * 1024  # of a file, that a look goes back by
 ANNOUNCED_S = 86400.0  # how long it is a problem that a file was started over
 
 
@@ -56,6 +59,31 @@ def recovered(path: Path, receipts: Sequence[bytes]) -> Found:
         return Found(True, "damaged positions, mended from the inbox")
     why = "is damaged; the file is read from its beginning. Alarms in it keep their keys, so they make no second orders"
     return Found(False, "positions started over", why, damaged=True)
+
+
+def rewind(position: Path, path: Path) -> None:
+    """Set a stored position back by the last rows of the file, for a look that is to see some.
+
+    A file that is not there, is packed, or has no lines in its last bytes is left as it is.
+    """
+    at = None
+    with suppress(OSError):
+        at = parse_position(position.read_bytes())
+    if at is None or at.header is None:
+        return
+    if listing.is_pattern(path):
+        path = path.parent / at.name
+    if at.offset <= LAST_BYTES:
+        _write(position, msgspec.structs.replace(at, offset=0, mark=b"", columns=None))
+        return
+    begin = at.offset - LAST_BYTES
+    with suppress(OSError), path.open("rb") as file:
+        file.seek(begin)
+        data = file.read(LAST_BYTES)
+        line = data.find(b"\n") + 1
+        if line and b"\0" not in data and data.endswith(at.mark):
+            mark = data[max(0, line - len(at.mark)) : line]
+            _write(position, msgspec.structs.replace(at, offset=begin + line, mark=mark))
 
 
 def _is_behind(at: Position, stored: Position) -> bool:

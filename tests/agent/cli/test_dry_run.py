@@ -10,6 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fedge_agent.protocols.csv.faults import Faults
+from fedge_agent.protocols.csv.form import Form
+from fedge_agent.protocols.csv.tail import Tail
+from fedge_agent.sources.files_position import LAST_BYTES, rewind
 from fedge_agent.sources.images import ImagesConfig, ImagesSource
 from fedge_agent.sources.mqtt import MqttConfig, MqttSource
 from fedge_agent.sources.sparkplug import SparkplugConfig, SparkplugSource
@@ -66,6 +70,13 @@ def gateway(tmp_path: Path) -> Iterator[Replay]:
     assert made.end() in ([], [0])
 
 
+def write_followed(path: Path, rows: int) -> None:
+    """A file with times, 20 rows a second."""
+    rng = random.Random(0)
+    lines = (f"{1_760_000_000 + i / 20:.2f},{rng.gauss(20, 1):.3f},{rng.gauss(3, 0.1):.3f}\n" for i in range(rows))
+    path.write_text("time,temp,press\n" + "".join(lines))
+
+
 def contents(folder: Path) -> dict[str, tuple[int, int]]:
     """Size and time of each file but those that the agent writes all the time."""
     return {str(p): (p.stat().st_size, p.stat().st_mtime_ns) for p in folder.rglob("*") if p.is_file()}
@@ -97,6 +108,48 @@ def test_beside_a_running_agent_it_decides_with_what_was_learnt_and_raises_nothi
     assert done.returncode == 0 and "  decision: " in done.stdout, done.stdout + done.stderr
     after = gateway.status("gw")
     assert after["outputs"]["journal"]["delivered"] == events["delivered"] and not any(after["lost"].values())
+
+
+@pytest.mark.parametrize("runs", [True, False])
+def test_of_a_file_that_was_read_to_its_end_it_shows_the_last_rows_and_misses_nothing(
+    gateway: Replay, runs: bool
+) -> None:
+    write_followed(gateway.folder / "data.csv", 6000)
+    config = gateway.config.read_text().replace(
+        'at_end = "repeat"', 'tail = true\nstart = "begin"\ntime_column = "time"'
+    )
+    gateway.config.write_text(config.replace("rate_hz = 20.0\n", ""))
+    gateway.start("gw")
+    gateway.wait(lambda: gateway.status("gw")["sources"]["csv"]["readings"] == 12_000, "all rows", 40)
+    gateway.wait((gateway.folder / "gw" / "sources" / "csv" / "position.json").exists, "the position")
+    if not runs:
+        gateway.end()
+    done = gateway.once("--once")
+    assert done.returncode == 0 and "asset pump-1: a window of 10 samples, 0 % missing" in done.stdout, done.stdout
+    readings = int(done.stdout.partition("source csv: ")[2].split()[0])
+    assert 1000 < readings < 12_000
+    assert "lost" not in done.stderr and "ERROR" not in done.stderr and "MES" not in done.stdout, done.stderr
+    assert not list((gateway.folder / "gw").rglob("*damaged*"))
+
+
+@pytest.mark.parametrize("length", [10, 3 * LAST_BYTES])
+def test_a_position_goes_back_by_whole_lines(tmp_path: Path, length: int) -> None:
+    path, position = tmp_path / "d.csv", tmp_path / "position.json"
+    path.write_text("temp\n" + "".join(f"row {i}\n" for i in range(1000, 1000 + length // 9 + 1)))
+    tail = Tail(path, position, False, Form(), Faults())
+    whole: list[str] = []
+    while found := tail.lines():
+        whole += found
+    tail.save()
+    tail.close()
+    rewind(position, path)
+    again = Tail(path, position, False, Form(), Faults())
+    seen: list[str] = []
+    while found := again.lines():
+        seen += found
+    assert again.at.header == "temp" and seen == whole[-len(seen) :]
+    assert min(LAST_BYTES, length) - 10 <= sum(len(line) + 1 for line in seen) <= LAST_BYTES
+    again.close()
 
 
 def test_an_asset_without_a_window_fails_and_says_why(gateway: Replay) -> None:
