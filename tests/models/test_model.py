@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from fedge_agent.learning.limits import Limit
 from fedge_agent.learning.serving import Serving, Session
-from fedge_models import Card, Channel, Model, Target, TrainingConfig, WindowSpec, load, starter
+from fedge_models import Card, Channel, ImageSpec, Model, Target, TrainingConfig, WindowSpec, load, starter
 from fedge_models.errors import ModelError
 from fedge_models.graph.card_scale import CardScale, rows_in_card_scale
 from fedge_models.graph.starter import Kind
@@ -277,3 +277,16 @@ def test_a_card_with_features_says_who_computes_them() -> None:
     model = starter(Card("anomaly", CHANNELS, WindowSpec(1, 8, 8), ("mean",)), inputs=2)
     with pytest.raises(ModelError, match=r"card names features \(mean\), which gateways and .* an .npz with measured"):
         model.derived(RNG.normal(size=(3, 2, 8)))
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (-2, 2), (0, 256)])
+def test_pictures_that_are_scaled_already_are_refused_where_the_card_scales_them(low: float, high: float) -> None:
+    image = ImageSpec(8, 8, mean=(0.5,), std=(0.2,))
+    card = Card("classify", (Channel("camera"),), WindowSpec(1, 1, 1), labels=("ok", "bad"), image=image)
+    model, pixels = starter(card), RNG.integers(0, 256, (4, 1, 8, 8)).astype(np.uint8)
+    np.testing.assert_array_equal(model.score(pixels), model.score(pixels.astype(np.float64)))
+    assert np.isfinite(model.score(pixels // 255)).all()  # black and white, or nearly black
+    with pytest.raises(
+        ValueError, match=r"x holds values from .* a picture those from 0 to 255: the card's image.scale"
+    ):
+        model.score(low + pixels / 255 * (high - low))

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from fedge_models.errors import ConfigError, DataError, PictureError
-from fedge_models.graph.array_rows import is_measured, windows_shape
+from fedge_models.graph.array_rows import check_pictures, is_measured, windows_shape
 from fedge_models.graph.card import Card
 from fedge_models.graph.channels import with_formulas
 from fedge_models.graph.rows import laid_out
@@ -153,6 +153,7 @@ def _npz(path: Path, card: Card, shape: tuple[int, ...], hold_back: bool) -> Dat
     y = y if y.dtype.kind == "f" else y.astype(np.int64)
     try:
         measured = is_measured(x, card, shape, bool(np.all(arrays["measured"])) if "measured" in arrays else None)
+        check_pictures(x, card)
     except ValueError as e:
         raise DataError(f"{path}: {e}") from e
     lacking = "" if "y" in arrays else f"no array 'y'; the file has {', '.join(arrays)}"

@@ -16,6 +16,8 @@ from .card import Card
 from .derived import DerivedChannels
 from .rows import laid_out
 
+BRIGHTEST = 255  # of a pixel
+
 
 def input_rows(
     x: NDArray[Any], card: Card, shape: tuple[int, ...], measured: bool | None = None, where: str = "model"
@@ -31,7 +33,21 @@ def input_rows(
     if rows.shape[1:] != shape:
         also = f", or {windows_shape(card)} of what is measured" if card.derive and not card.features else ""
         raise ValueError(f"x has rows of shape {rows.shape[1:]}, the model expects {shape}{also}")
+    check_pictures(rows, card)
     return rows
+
+
+def check_pictures(rows: NDArray[Any], card: Card) -> None:
+    """Raise ValueError for pictures that are scaled already, where the card says how they are scaled."""
+    if card.image is None or not card.image.mean or rows.dtype == np.uint8 or not rows.size:
+        return
+    values = rows[np.isfinite(rows)]
+    low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 0.0)
+    if low < 0 or high > BRIGHTEST or (high <= 1 and (values % 1).any()):
+        raise ValueError(
+            f"x holds values from {low:.3g} to {high:.3g}, a picture those from 0 to {BRIGHTEST}: the card's "
+            "image.scale, mean and std are applied here"
+        )
 
 
 def windows_shape(card: Card) -> tuple[int, int]:

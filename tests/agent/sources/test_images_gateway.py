@@ -289,6 +289,12 @@ def test_file_of_pictures_as_they_were_taken(tmp_path: Path) -> None:
     np.savez(tmp_path / "d.npz", x=x[..., :2])
     with pytest.raises(DataError, match="is no picture"):
         dataset.load(tmp_path / "d.npz", card(), (1, 16, 16))
+    small, known = x[:, ::2, ::2, 0], card(mean=(0.5,), std=(0.2,))
+    np.savez(tmp_path / "d.npz", x=small.astype(np.float64))
+    assert (dataset.load(tmp_path / "d.npz", known, (1, 16, 16)).x[:, 0] == small).all()
+    np.savez(tmp_path / "d.npz", x=small / 255)
+    with pytest.raises(DataError, match=r"d.npz: x holds values from 0 to 1, a picture those from 0 to 255"):
+        dataset.load(tmp_path / "d.npz", known, (1, 16, 16))
 
 
 @pytest.mark.parametrize("name", ["xsdd/line1.npz", "elpv/mono-A.npz"])
