@@ -58,7 +58,7 @@ def results(model: onnx.ModelProto, feeds: Values | None, names: Sequence[str] =
 def check_same(before: Values | None, after: Values | None, what: str, where: str, tolerance: float = 1e-4) -> None:
     """Raise ModelError where outputs differ; nothing can be said where the original could not be run."""
     if before is not None and after is None:
-        raise ModelError(f"{where}: {what} gives a graph that ONNX Runtime cannot run; export it again with opset 17")
+        raise ModelError(f"{where}: {what} gives a graph that ONNX Runtime cannot run. Please report it with the file")
     for name in {*(before or {})} & {*(after or {})}:
         old, new = np.asarray((before or {})[name]), np.asarray((after or {})[name])
         if old.dtype.kind != "f":

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 END = np.iinfo(np.int64).max
 FIRST = {
     *("AveragePool", "BatchNormalization", "Conv", "ConvTranspose", "DepthToSpace", "GlobalAveragePool", "LpPool"),
-    *("GlobalLpPool", "GlobalMaxPool", "GroupNormalization", "InstanceNormalization", "LRN", "MaxPool", "SpaceToDepth"),
+    *("GlobalLpPool", "GlobalMaxPool", "GroupNormalization", "InstanceNormalization", "LRN", "MaxPool", "STFT"),
+    "SpaceToDepth",
 }  # need the samples in dimension 0
 RECURRENT = ("GRU", "LSTM", "RNN")
 SHAPES = ("Shape", "Size")
@@ -145,16 +146,43 @@ class Places:
         except ValueError:
             return False
 
-    def _check_constants(self, node: onnx.NodeProto, place: Place, rank: int) -> None:
-        """A constant must be the same for all samples."""
+    def _check_constants(self, node: onnx.NodeProto, place: Place, rank: int, repeats: bool = True) -> None:
+        """A constant must be the same for all samples; one for the parts of a sample is repeated for each sample."""
         if place.outer * place.inner == 1 and self.batch == 1:
             return
-        for name in node.input:
+        for position, name in enumerate(node.input):
             if not name or name in self.found:
                 continue
             axis = place.axis - (rank - len(self.shape(name)))
             if 0 <= axis < len(self.shape(name)) and self.shape(name)[axis] != 1:
-                raise MismatchError("a constant of it differs between samples")
+                if not (repeats and self.batch == place.outer == 1 and self.shape(name)[axis] == place.inner):
+                    raise MismatchError("a constant of it differs between samples")
+                self.tile(node, position, axis, next(n for n in node.input if n in self.found))
+
+    def tile(self, node: onnx.NodeProto, position: int, axis: int, like: str) -> None:
+        """Repeat a constant that holds the parts of one sample, such as its heads, for as many as `like` has."""
+        from onnx import helper
+
+        shape, place, stem = self.shape(node.input[position]), self.found[like], f"{node.output[0]}.{position}"
+        names = [
+            f"{stem}.{part}" for part in ("sizes", "parts", "count", "times", "tiled", "at", "inner", "pre", "post")
+        ]
+        sizes, parts, count, times, tiled, at, inner, pre, post = names
+        ones = [1] * len(shape)
+        for name, integers in (
+            (at, [place.axis]), (inner, [place.inner]), (pre, ones[:axis]), (post, ones[axis + 1 :]),
+        ):  # fmt: skip
+            self.graph.initializer.append(tensor(name, np.array(integers, np.int64)))
+        self.edits.setdefault(self.at, []).extend(
+            [
+                helper.make_node("Shape", [like], [sizes]),
+                helper.make_node("Gather", [sizes, at], [parts], axis=0),
+                helper.make_node("Div", [parts, inner], [count]),
+                helper.make_node("Concat", [pre, count, post], [times], axis=0),
+                helper.make_node("Tile", [node.input[position], times], [tiled]),
+            ]
+        )
+        node.input[position] = tiled
 
     def _castlike(self, node: onnx.NodeProto) -> None:
         """The second input gives only its type."""
@@ -254,7 +282,7 @@ class Places:
         if len(node.input) > 2 and node.input[2]:
             if self.found.get(node.input[2], made) != made:
                 raise MismatchError("samples meet in different dimensions")
-            self._check_constants(node.__class__(input=node.input[2:]), made, 2)
+            self._check_constants(node.__class__(input=node.input[2:]), made, 2, repeats=False)
         self.put(node, made)
 
     def _concat(self, node: onnx.NodeProto) -> None:
@@ -324,6 +352,45 @@ class Places:
         if axis == place.axis:
             raise MismatchError("picks samples")
         self.put(node, place._replace(axis=place.axis + (len(self.shape(indices)) - 1 if axis < place.axis else 0)))
+
+    def _gathernd(self, node: onnx.NodeProto) -> None:
+        """The last dimension of the indices chooses places in the first dimensions of the data."""
+        data, indices = node.input[:2]
+        if self.number(node, "batch_dims", 0) or (data in self.found and indices in self.found):
+            raise MismatchError("looks samples up in samples")
+        depth, ahead = self.shape(indices)[-1], len(self.shape(indices)) - 1
+        place = self.found[indices if indices in self.found else data]
+        if (place.axis == ahead) if indices in self.found else (place.axis < depth):
+            raise MismatchError("picks samples")
+        self.put(node, place if indices in self.found else place._replace(axis=place.axis - depth + ahead))
+
+    def _gatherelements(self, node: onnx.NodeProto) -> None:
+        """Inputs of the same dimensions; a constant of one sample is repeated."""
+        found = {self.found[n] for n in node.input if n in self.found}
+        place = found.pop()
+        if found or self.number(node, "axis", 0) % len(self.shape(node.input[0])) == place.axis:
+            raise MismatchError("works across samples")
+        for position, name in enumerate(node.input):
+            if name not in self.found:
+                self.repeat(node, position, place.axis, next(n for n in node.input if n in self.found))
+        self.put(node, place)
+
+    _scatterelements = _gatherelements
+
+    def _topk(self, node: onnx.NodeProto) -> None:
+        place = self._one(node)
+        if self.number(node, "axis", -1) % len(self.shape(node.input[0])) == place.axis:
+            raise MismatchError("works across samples")
+        self.put(node, place)
+
+    def _dft(self, node: onnx.NodeProto) -> None:
+        """The axis is an attribute before opset 20 and an input since; of three dimensions both defaults are one."""
+        place, rank = self._one(node), len(self.shape(node.input[0]))
+        given = self.integers(node, 2, "axis") if len(node.input) > 2 else None
+        axis = given[0] if given else self.number(node, "axis", 1 if rank == 3 else -2)
+        if place.axis in (axis % rank, rank - 1):
+            raise MismatchError("works across samples")
+        self.put(node, place)
 
     def _reduce(self, node: onnx.NodeProto) -> None:
         place, rank = self._one(node), len(self.shape(node.input[0]))

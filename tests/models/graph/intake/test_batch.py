@@ -143,6 +143,47 @@ CASES: dict[str, Case] = {
     ),
     "Einsum": ([N("Einsum", ["x", "w"], ["e"], equation="btc,ck->btk"), N("Reshape", ["e", "s"], ["y"])],
                {"s": ints(1, 6), **W42}, (3, 4), (6,)),
+    "a learnt query of each head": (
+        [N("Transpose", ["x"], ["t"], perm=[1, 0, 2]), N("Reshape", ["t", "split"], ["h"]),
+         N("Transpose", ["h"], ["k"], perm=[1, 2, 0]), N("Transpose", ["h"], ["v"], perm=[1, 0, 2]),
+         N("MatMul", ["query", "k"], ["a"]), N("Softmax", ["a"], ["p"], axis=2), N("MatMul", ["p", "v"], ["o"]),
+         N("Reshape", ["o", "s"], ["r"]), N("MatMul", ["r", "w"], ["y"])],
+        {"split": ints(5, 2, 2), "query": normal(2, 1, 2), "s": ints(1, 4), **W42}, (5, 4), (2,),
+    ),
+    "a factor of each head": (
+        [N("Reshape", ["x", "split"], ["h"]), N("Mul", ["h", "f"], ["m"]), N("Reshape", ["m", "s"], ["r"]),
+         N("MatMul", ["r", "w"], ["y"])],
+        {"split": ints(2, 2), "f": normal(2, 1), "s": ints(1, 4), **W42}, (4,), (2,),
+    ),
+    "numbers of samples looked up": (
+        [N("Cast", ["x"], ["c"], to=onnx.TensorProto.INT64), N("Unsqueeze", ["c", "last"], ["i"]),
+         N("GatherND", ["table", "i"], ["g"]), N("Reshape", ["g", "s"], ["r"]), N("MatMul", ["r", "w"], ["y"])],
+        {"last": ints(-1), "table": normal(20), "s": ints(1, 4), **W42}, (4,), (2,),
+    ),
+    "pooling to a size that does not divide": (
+        [N("Transpose", ["x"], ["t"], perm=[2, 0, 1]), N("GatherND", ["t", "i"], ["g"]),
+         N("ReduceMean", ["g", "one"], ["m"], keepdims=0), N("Transpose", ["m"], ["b"], perm=[1, 0, 2]),
+         N("Reshape", ["b", "s"], ["r"]), N("MatMul", ["r", "a"], ["y"])],
+        {"i": ints(0, 1, 2, 3, 4, 5).reshape(3, 2, 1), "one": ints(1), "s": ints(1, 6), "a": normal(6, 2)},
+        (2, 7), (2,),
+    ),
+    "the best two experts": (
+        [N("MatMul", ["x", "g"], ["z"]), N("TopK", ["z", "two"], ["best", "i"]), N("Softmax", ["best"], ["p"], axis=1),
+         N("ScatterElements", ["none", "i", "p"], ["e"], axis=1), N("GatherElements", ["e", "turn"], ["f"], axis=1),
+         N("Reshape", ["f", "s"], ["r"]), N("MatMul", ["r", "w"], ["y"])],
+        {"g": normal(4, 4), "two": ints(2), "none": normal(1, 4), "turn": ints(3, 2, 1, 0)[None],
+         "s": ints(1, 4), **W42},
+        (4,), (2,),
+    ),
+    "STFT": (
+        [N("STFT", ["x", "by", "window"], ["f"]), N("Reshape", ["f", "s"], ["r"]), N("MatMul", ["r", "a"], ["y"])],
+        {"by": np.array(2), "window": 1 + np.abs(normal(4)), "s": ints(1, 30), "a": normal(30, 2)}, (12,), (2,),
+    ),
+    "DFT": (
+        [N("Unsqueeze", ["x", "last"], ["u"]), N("DFT", ["u"], ["f"], axis=2, onesided=1),
+         N("Reshape", ["f", "s"], ["r"]), N("MatMul", ["r", "a"], ["y"])],
+        {"last": ints(-1), "s": ints(1, 16), "a": normal(16, 2)}, (2, 6), (2,),
+    ),
 }  # fmt: skip
 
 
@@ -183,13 +224,15 @@ MIXED: dict[str, list[onnx.NodeProto]] = {
     "less the mean of the batch": [
         N("ReduceMean", ["x", "first"], ["m"]), N("Sub", ["x", "m"], ["d"]), N("MatMul", ["d", "w"], ["y"])
     ],
+    "the largest of all samples": [N("TopK", ["x", "one"], ["t", "i"], axis=0), N("MatMul", ["t", "w"], ["y"])],
+    "the first sample": [N("GatherND", ["x", "number"], ["t"]), N("MatMul", ["t", "w"], ["y"])],
     "a running sum over samples": [N("CumSum", ["x", "first0"], ["c"]), N("MatMul", ["c", "w"], ["y"])],
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", MIXED)
 def test_graph_that_mixes_samples_is_refused(name: str, tmp_path: Path) -> None:
-    tensors = {"first": ints(0), "first0": np.array(0, np.int64), **W42}
+    tensors = {"one": ints(1), "number": ints(0)[None], "first": ints(0), "first0": np.array(0, np.int64), **W42}
     with pytest.raises(ModelError, match="it mixes the samples"):
         taken((MIXED[name], tensors, (4,), (2,)), tmp_path)
 
