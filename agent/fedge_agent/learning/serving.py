@@ -165,7 +165,7 @@ class Session:
 
         options = ort.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1  # faster up to about a million parameters
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # what fails is raised
         self._values = {name: ort.OrtValue.ortvalue_from_numpy(value) for name, value in weights.items()}
         for name, value in self._values.items():
             options.add_initializer(name, value)

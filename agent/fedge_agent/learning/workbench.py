@@ -35,8 +35,8 @@ class Cost(NamedTuple):
 
     samples_per_s: float  # each time a sample is trained on
     trunk_ms: float  # once for each new sample; 0 without a trunk
-    buffers_mib: float  # what training allocates beyond model and data
-    resident_mib: float  # of this whole process, with the model
+    training_mib: float  # what training allocates beyond model and data
+    process_mib: float  # of this whole process, with the model
 
 
 class Result(NamedTuple):

@@ -175,6 +175,7 @@ def test_model_is_shown_trained_and_evaluated_by_hand(tmp_path: Path) -> None:
     data = write(tmp_path / "d.csv")
     shown = json.loads(run("model", "show", model, "--json"))
     assert shown["trainable_parameters"] == 4 * 8 + 8 + 8 * 2 + 2 and shown["samples_per_s"] > 100
+    assert 0 < shown["training_mib"] < shown["process_mib"]
     assert "Gemm 2" in run("model", "show", model)
     figures = json.loads(run("train", model, "--data", data, "--out", out, "--learning-rate", "0.01", "--json"))
     assert figures["after"]["macro_f1"] > 0.95 > figures["before"]["macro_f1"]
