@@ -95,12 +95,17 @@ class Model:
         return from_measured(np.asarray(x, np.float32), self.card, self.graph.input_shape, self._where)
 
     def fit_scale(self, x: ArrayLike, y: ArrayLike | None = None, measured: bool | None = None) -> Scale:
-        """Fit the standardisation to rows x (n, *input_shape); windows labelled as anomalies are left out."""
+        """Fit the standardisation to rows x (n, *input_shape); windows labelled as anomalies are left out.
+
+        Raises ValueError when no row is left, or x does not fit the model.
+        """
         return self._fit_scale(*self._rows(x, y, measured))
 
     def _fit_scale(self, rows: NDArray[Any], labels: NDArray[Any]) -> Scale:
         if self.card.task == "anomaly":
             rows = rows[labels != 1]
+        if standardise.given(self.card) is None and not finite_rows(rows).any():
+            raise ValueError(f"x: none of {len(rows)} rows to standardise by holds finite values only")
         self.scale = standardise.fit(rows, self.card)
         return self.scale
 

@@ -273,6 +273,14 @@ def test_rows_without_a_number_are_no_decisions_in_an_evaluation() -> None:
     assert model.evaluate(x[~keep], y[~keep]) == {"left_out": 10}
 
 
+def test_rows_of_which_none_has_a_number_fit_no_scale() -> None:
+    model, x = starter(TABLE), np.full((5, 2), np.nan)
+    for call in (model.fit_scale, lambda x: model.train(x, np.zeros(5, int))):
+        with pytest.raises(ValueError, match="none of 5 rows to standardise by holds finite values only"):
+            call(x)
+    assert model.scale is None
+
+
 def test_a_card_with_features_says_who_computes_them() -> None:
     model = starter(Card("anomaly", CHANNELS, WindowSpec(1, 8, 8), ("mean",)), inputs=2)
     with pytest.raises(ModelError, match=r"card names features \(mean\), which gateways and .* an .npz with measured"):

@@ -259,7 +259,7 @@ def evaluate(
         raise DataError(f"{data}: no sample has test = 1; leave out the column 'test' to evaluate with all")
     workbench.check_labelled(data, samples, model.card, training=False)
     other = _samples(scale_from, model, label, form, hold_back=False) if scale_from is not None else samples
-    found = workbench.judge(model, samples, other)
+    found = workbench.judge(model, samples, other, scale_from or data)
     table: dict[str, Any] = {"figures": found.figures}
     if as_json:
         counts = {"samples": found.samples, "unlabelled": found.unlabelled, "standardised_by": found.scaled_by}

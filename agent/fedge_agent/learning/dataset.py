@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from fedge_models.errors import ConfigError, DataError, PictureError
-from fedge_models.graph.array_rows import check_pictures, is_measured, windows_shape
+from fedge_models.graph.array_rows import check_pictures, is_measured, windows_shape, yes_or_no
 from fedge_models.graph.card import Card
 from fedge_models.graph.channels import with_formulas
 from fedge_models.graph.rows import laid_out
@@ -144,7 +144,7 @@ def _npz(path: Path, card: Card, shape: tuple[int, ...], hold_back: bool) -> Dat
     several = (len(x), len(card.labels)) if card.task == "multilabel" else None
     y = arrays.get("y", np.full(len(x) if several is None else several, np.nan if several or card.targets else -1))
     marked = "test" in arrays
-    test = arrays["test"].astype(np.bool_) if marked else _parts(rows, rows + 1, len(x), hold_back) == 1
+    test = _flags(path, arrays["test"]) if marked else _parts(rows, rows + 1, len(x), hold_back) == 1
     for name, array in (("y", y), ("test", test)):
         if len(array) != len(x):
             raise DataError(f"{path}: array {name!r} has {len(array)} rows, 'x' has {len(x)}")
@@ -152,12 +152,20 @@ def _npz(path: Path, card: Card, shape: tuple[int, ...], hold_back: bool) -> Dat
         y = np.where(y < 0, np.nan, y.astype(np.float32))
     y = y if y.dtype.kind == "f" else y.astype(np.int64)
     try:
-        measured = is_measured(x, card, shape, bool(np.all(arrays["measured"])) if "measured" in arrays else None)
+        said = yes_or_no(arrays["measured"], "measured") if "measured" in arrays else None
+        measured = is_measured(x, card, shape, said)
         check_pictures(x, card)
     except ValueError as e:
         raise DataError(f"{path}: {e}") from e
     lacking = "" if "y" in arrays else f"no array 'y'; the file has {', '.join(arrays)}"
     return (_of_windows if measured else _of_rows)(path, card, x, y, test)._replace(marked=marked, lacking=lacking)
+
+
+def _flags(path: Path, test: NDArray[Any]) -> NDArray[np.bool_]:
+    """The array `test`. Raises DataError when it is no list of 0 and 1."""
+    if test.ndim != 1 or test.dtype.kind not in "biuf" or not np.isin(test, (0, 1)).all():
+        raise DataError(f"{path}: array 'test' {test.shape}: expected 0 or 1 for each row of 'x', (n,)")
+    return test.astype(np.bool_)
 
 
 def _of_windows(path: Path, card: Card, x: Array, y: NDArray[Any], test: NDArray[np.bool_]) -> Dataset:

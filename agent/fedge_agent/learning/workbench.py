@@ -190,11 +190,15 @@ class Judgement(NamedTuple):
     scaled_by: int  # samples to which the standardisation was fitted; 0: it needs none
 
 
-def judge(model: Model, data: Dataset, scale_from: Dataset) -> Judgement:
+def judge(model: Model, data: Dataset, scale_from: Dataset, path: Path) -> Judgement:
     """Judge a model by the samples that the data marks for the test, or by all where it marks none.
 
-    scale_from: the standardisation is fitted to its samples that are not marked, or to all where all are.
+    scale_from: the standardisation is fitted to its samples that are not marked, or to all where all are; path: its
+    file. Raises DataError when all of them are anomalies.
     """
+    labels = scale_from.part(test=False)[1] if not scale_from.test.all() else scale_from.y
+    if model.card.task == "anomaly" and (labels == 1).all():
+        raise DataError(f"{path}: every sample to standardise by is an anomaly; expected some that are normal")
     x, y = data.part(test=True) if data.marked else (data.x, data.y)
     fitted, needed = fit_scale(model, scale_from), standardise.given(model.card) is None
     unlabelled = 0 if model.card.task == "anomaly" else int((~objective.known(model.card.task, y)).sum())

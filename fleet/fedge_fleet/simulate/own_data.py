@@ -124,7 +124,7 @@ def _windows(name: str, site: Site | Path | str, graph: TrainableGraph) -> tuple
     x = _rows(name, site, graph)
     y = np.asarray(site.y, np.float32 if graph.card.task in ("multilabel", "regress") else np.int64)
     test = _last_part(len(x)) if site.test is None else np.asarray(site.test, np.bool_)
-    if not len(x) == len(y) == len(test):
+    if test.ndim != 1 or not len(x) == len(y) == len(test):
         raise DataError(
             f"site {name!r}: x has {len(x)} rows, y {len(y)} and test {len(test)}; expected as many of each"
         )

@@ -37,6 +37,17 @@ def input_rows(
     return rows
 
 
+def yes_or_no(given: Any, name: str) -> bool:
+    """What an array beside x says: `given` is true or false, or an array of which all values are one of the two.
+
+    Raises ValueError naming it.
+    """
+    said = np.unique(np.asarray(given))
+    if len(said) != 1 or said.dtype.kind not in "biuf" or said[0] not in (0, 1):
+        raise ValueError(f"array {name!r}: expected true or false, got {str(given)[:40]}")
+    return bool(said[0])
+
+
 def check_pictures(rows: NDArray[Any], card: Card) -> None:
     """Raise ValueError for pictures that are scaled already, where the card says how they are scaled."""
     if card.image is None or not card.image.mean or rows.dtype == np.uint8 or not rows.size:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -94,6 +95,23 @@ def test_rows_of_an_archive_without_a_value_are_left_out(tmp_path: Path) -> None
     assert (len(found.x), found.left_out, found.y.tolist()) == (7, 2, [0, 1, 1, 0, 0, 1, 0])
     np.savez(tmp_path / "d.npz", x=x * np.nan)
     with pytest.raises(DataError, match="none of 9 rows in 'x' holds finite values only"):
+        dataset.load(tmp_path / "d.npz", CARD, (3, 1))
+
+
+@pytest.mark.parametrize(
+    ("key", "given", "words"),
+    [
+        ("measured", "no", "array 'measured': expected true or false, got no"),
+        ("measured", [True, False, True], "array 'measured': expected true or false, got"),
+        ("test", [[0], [1], [0]], r"array 'test' \(3, 1\): expected 0 or 1 for each row"),
+        ("test", [0, 2, 0], "array 'test' .* expected 0 or 1"),
+        ("test", [0, np.nan, 0], "array 'test' .* expected 0 or 1"),
+    ],
+)
+def test_what_stands_beside_x_in_an_archive_is_yes_or_no(key: str, given: Any, words: str, tmp_path: Path) -> None:
+    beside: dict[str, Any] = {key: np.array(given)}
+    np.savez(tmp_path / "d.npz", x=np.ones((3, 3, 1)), y=np.zeros(3), **beside)
+    with pytest.raises(DataError, match=rf"d.npz: {words}"):
         dataset.load(tmp_path / "d.npz", CARD, (3, 1))
 
 

@@ -224,6 +224,13 @@ def test_evaluate_judges_all_rows_where_none_is_marked(tmp_path: Path) -> None:
     assert f"180 samples with test = 1, 20 left out\nstandardised by 180 samples of {every}\n" in text
 
 
+def test_evaluate_needs_a_normal_sample_to_standardise_by(tmp_path: Path) -> None:
+    model, data = tmp_path / "m.onnx", tmp_path / "d.csv"
+    starter(msgspec.structs.replace(NORMAL, features=()), seed=1).save(model)
+    data.write_text("current,pressure,label\n" + "1,2,anomaly\n3,2,anomaly\n" * 50)
+    assert f"{data}: every sample to standardise by is an anomaly" in run("evaluate", model, "--data", data, code=1)
+
+
 def test_evaluate_leaves_out_no_window_at_a_border_that_nobody_drew(tmp_path: Path) -> None:
     data = write(tmp_path / "d.csv")
     assert load(data, CLASSES, (4,)).left_out > 0

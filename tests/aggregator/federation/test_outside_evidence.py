@@ -117,6 +117,9 @@ def test_held_back_rows_are_standardised_by_those_of_their_site(graph: Trainable
         own = x[site == k]
         np.testing.assert_allclose(found[site == k], standardise.fit(own, graph.card)(own), atol=1e-4)
     assert (heldback.load(tmp_path / "ready.npz", graph).x == x).all()
+    np.savez(tmp_path / "word.npz", x=x, y=y, standardised="no")
+    with pytest.raises(ConfigError, match=r"word.npz: .* array 'standardised': expected true or false, got no"):
+        heldback.load(tmp_path / "word.npz", graph)
     with pytest.raises(ConfigError, match=r"site is \(9,\), expected \(40,\)"):
         heldback.load(tmp_path / "many.npz", graph)
 

@@ -22,7 +22,7 @@ from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 from fedge_models.errors import ConfigError, ModelError
-from fedge_models.graph.array_rows import input_rows
+from fedge_models.graph.array_rows import input_rows, yes_or_no
 from fedge_models.graph.card import Card
 from fedge_models.graph.card_scale import rows_in_card_scale
 from fedge_models.graph.trainable import TrainableGraph
@@ -60,8 +60,8 @@ def load(path: Path, graph: TrainableGraph) -> HeldBack:
             x = np.asarray(file["x"], np.float32)
             y = None if graph.card.task == "anomaly" else np.asarray(file["y"])
             site = np.asarray(file["site"]) if "site" in file.files else np.zeros(len(x), np.int64)
-            ready = "standardised" in file.files and bool(np.all(file["standardised"]))
-            measured = bool(np.all(file["measured"])) if "measured" in file.files else None
+            ready = "standardised" in file.files and yes_or_no(file["standardised"], "standardised")
+            measured = yes_or_no(file["measured"], "measured") if "measured" in file.files else None
     except (OSError, KeyError, ValueError, RuntimeError, EOFError, BadZipFile, zlib.error) as e:
         raise ConfigError(f"{path}: cannot be read as held-back rows (.npz with x and y): {e}") from e
     try:
