@@ -15,6 +15,7 @@ from fedge_models.errors import ConfigError, DataError, ModelError
 from fedge_models.graph.card import Task, decode_card
 from fedge_models.graph.starter import Kind
 from fedge_models.system import malloc
+from fedge_models.system.text import printable
 from fedge_models.training.config import TrainingConfig, bounds, check, choices
 
 from .options import json_option, load_config
@@ -173,7 +174,7 @@ def show(file: Path, card: Path | None, trainable: str | None, batch: int, as_js
         return
     for key, value in table.items():
         for line in LINES[key](value) if key in LINES else [_words(value)]:
-            click.echo(f"{key:24}{line}")
+            click.echo(f"{key:24}{printable(line)}")
     seconds = EXAMPLE_ROWS * (5 / spent.samples_per_s + spent.trunk_ms / 1000)
     click.echo(f"{'on this board':24}5 epochs of {EXAMPLE_ROWS} new samples take {seconds:.2g} s")
 
@@ -289,18 +290,19 @@ def _scaled(path: Path, samples: Dataset, found: Judgement) -> str:
 def _load(file: Path, card: Path | None, trainable: str | None, show_changes: bool = True) -> Model:
     """Load a model and run two samples through it, in NumPy and in ONNX Runtime, in bounded memory.
 
-    show_changes: print what was changed in the file.
+    show_changes: print what is changed in the file now, and was not when it was taken in before.
     """
-    from fedge_models.graph.intake import bounded_memory, read_model, room_for
+    from fedge_models.graph.intake import bounded_memory, read_model, room_for, stored_notes
     from fedge_models.model import Model
 
     malloc.return_large_blocks()
     with bounded_memory(room_for(file), str(file)):
         model = Model(read_model(file, card, trainable), str(file))
         model.check()
-    if show_changes:
-        for note in model.graph.notes:
-            click.echo(f"{file}: {note}", err=True)
+        known = stored_notes(file) if model.graph.notes and show_changes else model.graph.notes
+    for note in model.graph.notes:
+        if note not in known:
+            click.echo(f"{file}: {printable(note)}", err=True)
     return model
 
 

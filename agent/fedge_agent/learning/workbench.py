@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 from fedge_models.errors import DataError
-from fedge_models.graph.card import Card
-from fedge_models.graph.channels import is_input, shown
+from fedge_models.graph.card import Card, Channel
+from fedge_models.graph.channels import shown
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.model import Model
 from fedge_models.training import objective, standardise
@@ -53,10 +53,11 @@ def describe(graph: TrainableGraph) -> dict[str, Any]:
     return {
         "task": card.task,
         "description": card.description,
-        "channels": {c.name: c.unit for c in card.channels},
+        "channels": {c.name: _with_marks(c.unit, _keys(c)) for c in card.channels},
         "window": {"rate_hz": card.window.rate_hz, "length": card.window.length, "hop": card.window.hop},
         **({"derived": _formulas(card)} if card.derive else {}),
         "features": list(card.features),
+        **({"input_order": [c.name for c in card.input_channels]} if card.image is None else {}),
         **({"image": msgspec.to_builtins(card.image)} if card.image is not None else {}),
         "labels": list(card.labels),
         **({"label_limits": dict(zip(card.labels, card.limits, strict=True))} if card.task == "multilabel" else {}),
@@ -81,9 +82,21 @@ def _formulas(card: Card) -> dict[str, str]:
     found = {}
     for name, given in card.derive.items():
         window = next(f.window for f in card.formulas if f.name == name)
-        marks = [*(["one number a window"] if window else []), *([] if is_input(given) else ["not in the input"])]
-        found[name] = shown(given) + (f" ({', '.join(marks)})" if marks else "")
+        channel = Channel(name) if isinstance(given, str) else given.channel(name)
+        marks = [*([channel.unit] if channel.unit else []), *(["one number a window"] if window else [])]
+        found[name] = _with_marks(shown(given), [*marks, *_keys(channel)])
     return found
+
+
+def _keys(channel: Channel) -> list[str]:
+    """What a channel's keys say of how it enters, in words; nothing where it enters as others do."""
+    numbers = {"centre": channel.centre, "scale": channel.scale, "condition": channel.condition}
+    said = [f"{key} {value:g}" for key, value in numbers.items() if value is not None]
+    return said if channel.input else ["not in the input", *said]
+
+
+def _with_marks(text: str, marks: Sequence[str]) -> str:
+    return f"{text} ({', '.join(marks)})".strip() if marks else text
 
 
 def sorted_counts(names: Sequence[str]) -> dict[str, int]:

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import click
+from fedge_models.system.text import printable
 
 from ..config.load import load
 from .common import authority, check_federation, config_option, json_option, open_store
@@ -41,7 +42,7 @@ def model_add(federation: str, file: Path, card: Path | None, trainable: str | N
     store, keys, settings = open_store(config), authority(config), config.federation[federation]
     graph = add_model(store, keys, federation, settings, file, time.time(), card, trainable)
     for note in graph.notes:
-        click.echo(f"{file}: {note}", err=True)
+        click.echo(f"{file}: {printable(note)}", err=True)
     click.echo(f"{federation}: {graph.card.task} model of {graph.params.size} trainable parameters, release 1")
 
 

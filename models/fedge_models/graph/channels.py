@@ -12,7 +12,9 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from ..errors import ModelError
+from ..errors import ConfigError, ModelError
+from ..system import settings
+from ..system.quoting import quote
 from ..system.structs import known
 from .derive.compiled import compiled
 from .derive.plan import Formula, plan
@@ -56,6 +58,19 @@ class Derived(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 Derive = Mapping[str, str | Derived]
+
+
+def derived(name: str, given: object) -> str | Derived:
+    """A derived channel as Python gives it: a formula, a `Derived`, or a table of its keys. Raises ModelError."""
+    if isinstance(given, (str, Derived)):
+        return given
+    if not isinstance(given, Mapping):
+        expected = "expected a formula as text, Derived(formula, ...), or a table of its keys"
+        raise ModelError(f"card: key 'derive.{name}': {expected}, got {quote(given)}")
+    try:
+        return settings.convert(dict(given), Derived, "card", f"derive.{name}")
+    except ConfigError as e:
+        raise ModelError(str(e)) from None
 
 
 def formula_of(given: str | Derived) -> str:

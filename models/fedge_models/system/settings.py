@@ -11,10 +11,11 @@ from __future__ import annotations
 import math
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from types import UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 import msgspec
 
@@ -156,7 +157,7 @@ def _explain(
     table: object, type_: Any, key: str, error: msgspec.ValidationError, decode: Callable[[type, object], object]
 ) -> str:
     """Find the innermost table that fails by itself, and say it in the operator's words."""
-    type_ = _present(type_)
+    type_ = _present(type_) if isinstance(table, dict) else type_
     if isinstance(table, dict):
         for name, value, inner in _children(table, type_):
             try:
@@ -178,14 +179,15 @@ def _explain(
 
 
 def _present(type_: Any) -> Any:
-    """The struct of a table that may be left out (`Struct | None`); any other type as it is."""
-    structs = [t for t in get_args(type_) if isinstance(t, type) and issubclass(t, msgspec.Struct)]
-    return structs[0] if len(structs) == 1 and type(None) in get_args(type_) else type_
+    """The struct of a table that may be left out (`Struct | None`), or be text instead; any other type as it is."""
+    choices = get_args(type_) if get_origin(type_) in (Union, UnionType) else ()
+    structs = [t for t in choices if isinstance(t, type) and issubclass(t, msgspec.Struct)]
+    return structs[0] if len(structs) == 1 and {type(None), str}.issuperset({*choices} - {*structs}) else type_
 
 
 def _children(table: dict[str, Any], type_: Any) -> list[tuple[str, Any, Any]]:
     """The entries of a table whose type is known, with that type."""
-    if get_origin(type_) is dict:
+    if get_origin(type_) in (dict, Mapping):
         return [(name, value, get_args(type_)[1]) for name, value in table.items()]
     if isinstance(type_, type) and issubclass(type_, msgspec.Struct):
         types = {f.encode_name: f.type for f in msgspec.structs.fields(type_)}

@@ -19,7 +19,7 @@ from fedge_agent.learning.dataset import load
 from fedge_agent.protocols.csv.form import Form
 from fedge_models.errors import ConfigError, DataError
 from fedge_models.graph import zoo
-from fedge_models.graph.card import Card, Channel, WindowSpec
+from fedge_models.graph.card import Card, Channel, Derived, WindowSpec
 from fedge_models.model import starter
 from support.programs import BIN
 
@@ -43,9 +43,19 @@ def write(path: Path, rows: int = 1000, head: str = "current,pressure,label", wo
 
 
 def run(*command: object, code: int = 0) -> str:
+    done = finished(*command, code=code)
+    return done.stdout if code == 0 else done.stderr
+
+
+def said(model: Path, *command: object) -> str:
+    """What a command says of a model beside its answer."""
+    return "".join(line for line in finished(command[0], model, *command[1:]).stderr.splitlines() if str(model) in line)
+
+
+def finished(*command: object, code: int = 0) -> subprocess.CompletedProcess[str]:
     done = subprocess.run([BIN / "fedge-agent", *map(str, command)], capture_output=True, text=True, check=False)
     assert done.returncode == code, done.stderr
-    return done.stdout if code == 0 else done.stderr
+    return done
 
 
 def test_windows_features_labels_and_parts(tmp_path: Path) -> None:
@@ -236,6 +246,38 @@ def test_evaluate_leaves_out_no_window_at_a_border_that_nobody_drew(tmp_path: Pa
     assert load(data, CLASSES, (4,)).left_out > 0
     found = load(data, CLASSES, (4,), hold_back=False)
     assert (found.left_out, len(found.x)) == (0, 199) and not found.test.any() and not found.marked
+
+
+def test_how_each_channel_enters_and_in_which_order_is_shown(tmp_path: Path) -> None:
+    channels = (Channel("a", "K", centre=300.0, scale=2.0), Channel("b", input=False), Channel("c", condition=5.0))
+    power, hidden = Derived("a * b", "W", centre=0.0, scale=1.0), Derived("b + 1", input=False)
+    derive: dict[str, str | Derived] = {"top": "max(a)", "p": power, "h": hidden, "q": "h * 2"}
+    card = Card("anomaly", channels, WindowSpec(1, 8, 8), derive=derive)
+    model = tmp_path / "m.onnx"
+    starter(card).save(model)
+    shown = json.loads(run("model", "show", model, "--json"))
+    assert shown["channels"] == {"a": "K (centre 300, scale 2)", "b": "(not in the input)", "c": "(condition 5)"}
+    assert shown["derived"]["p"] == "a * b (W, centre 0, scale 1)"
+    assert shown["derived"]["h"] == "b + 1 (not in the input)" and shown["derived"]["q"] == "h * 2"
+    assert shown["input_order"] == ["a", "c", "p", "q", "top"] and shown["scaling"] == "site"
+    assert re.search(r"^input_order +a, c, p, q, top$", run("model", "show", model), re.M)
+
+
+def test_what_was_changed_in_a_file_is_said_when_it_is_taken_in_and_shown_always(tmp_path: Path) -> None:
+    raw, out, data = tmp_path / "raw.onnx", tmp_path / "out.onnx", write(tmp_path / "d.csv")
+    model = zoo.mlp(CLASSES, 4, (8,))
+    del model.opset_import[:]
+    model.opset_import.add(version=11)
+    raw.write_bytes(model.SerializeToString())
+    assert "converted: opset 11" in said(raw, "train", "--data", data, "--out", out, "--epochs", "1")
+    assert said(out, "evaluate", "--data", data) == "" and "converted: opset 11" in run("model", "show", out)
+
+
+def test_text_from_a_file_is_shown_on_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+    path.write_bytes(zoo.mlp(msgspec.structs.replace(CLASSES, description="a\nPROBLEM \x1b[2J"), 4).SerializeToString())
+    shown = run("model", "show", path)
+    assert r"a\nPROBLEM \x1b[2J" in shown and "\nPROBLEM" not in shown
 
 
 def test_what_stays_at_a_site_is_shown_and_a_pattern_of_nothing_is_refused(tmp_path: Path) -> None:

@@ -4,26 +4,30 @@
 from __future__ import annotations
 
 import json
+import re
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
 from fedge_models import starter
-from fedge_models.errors import ModelError
+from fedge_models.errors import FedgeError, ModelError
 from fedge_models.graph.card import (
     Card,
     Channel,
     Derived,
     ImageSpec,
     InputSpec,
+    Target,
     WindowSpec,
     decode_card,
     encode_card,
 )
 from fedge_models.graph.channels import with_formulas
 from fedge_models.graph.derived import DerivedChannels
+from fedge_models.graph.intake import read_card_file
 from fedge_models.graph.intake.inputs import join_inputs
 from fedge_models.training import outliers, standardise
 from hypothesis import given, settings
@@ -102,6 +106,67 @@ def test_what_depends_on_a_channel_without_any_value_is_zero_as_that_one() -> No
     assert rows[:, 2, 0].tolist() == [2, 0] and rows[:, 3, 0].tolist() == [1, 0] and rows[:, 4, 0].tolist() == [2, 2]
     rows, _, wrong = derived(x[1], absent[1])
     assert wrong is None and rows[2:, 0].tolist() == [0, 0, 2]
+
+
+def test_in_python_a_derived_channel_may_be_a_table_as_in_toml() -> None:
+    table = {"formula": "torque * speed", "unit": "W", "centre": 0, "scale": 500}
+    made = card(derive={"p": table, "q": "torque"})
+    assert made.derive == {"p": Derived("torque * speed", "W", 0.0, 500.0), "q": "torque"}
+    assert decode_card(encode_card(made)) == made
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (5, "card: key 'derive.p': expected a formula as text, Derived.*, got 5"),
+        (None, "card: key 'derive.p': expected a formula as text, Derived.*, got None"),
+        ({"formla": "torque"}, "card: unknown key 'derive.p.formla'; did you mean 'formula'"),
+        ({"formula": 4}, "card: key 'derive.p.formula': expected text, got 4"),
+        ({"formula": "torque", "scale": 0}, "card: key 'derive.p.scale': expected a number, more than 0, got 0"),
+        ({"unit": "W"}, "card: key 'derive.p.formula' is missing"),
+    ],
+)
+def test_in_python_what_is_no_derived_channel_is_refused(wrong: object, message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        card(derive={"p": wrong})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("5", "key 'derive.p': expected text or a table, got 5"),
+        ('{ formla = "a" }', "unknown key 'derive.p.formla'; did you mean 'formula'"),
+        ("{ formula = 3 }", "key 'derive.p.formula': expected text, got 3"),
+        ('{ formula = "a", scale = -1 }', "key 'derive.p.scale': expected a number, more than 0, got -1"),
+        ('"a *"', "card: derive.p: position 4: expected a number"),
+    ],
+)
+def test_a_card_file_names_itself_and_the_derived_channel(text: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "card.toml"
+    base = 'task = "anomaly"\nchannels = [{ name = "a" }]\nwindow = { rate_hz = 1, length = 8, hop = 8 }\n'
+    path.write_text(f"{base}derive.p = {text}\n")
+    with pytest.raises(FedgeError, match=f"^{re.escape(str(path))}: {message}"):
+        read_card_file(path)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"channels": (Channel("torque\nPROBLEM"),)},
+        {"channels": (Channel("torque", "N\x1b[2J"),)},
+        {"derive": {"p\nPROBLEM fake": "speed"}},
+        {"derive": {"p": Derived("speed", "\r")}},
+        {"task": "classify", "labels": ("ok", "bad\n")},
+        {"task": "regress", "targets": (Target("t\x00"),)},
+        {"task": "regress", "targets": (Target("t", "\u202ekW"),)},
+        {"features": ("mean\n",)},
+    ],
+)
+def test_names_on_a_card_stand_on_one_line(fields: dict[str, Any]) -> None:
+    with pytest.raises(
+        ModelError, match=r"^model: card: \w+: '.*' has a control character, expected text on one line$"
+    ):
+        card(**fields)
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from ...system.structs import known
 from ..bearing import Bearing
-from ..channels import Channel, Derived, Positive, formulas, input_channels, is_input
+from ..channels import Channel, Derived, Positive, derived, formulas, input_channels, is_input
 from ..derive.plan import Formula
 
 MAX_SIDE = 1024  # pixels of what a graph sees; training it on a gateway is hopeless long before
@@ -165,6 +165,12 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     # "site": values are standardised for each site; "file": they enter as measured, and the file scales them itself.
     scaling: Literal["site", "file"] | None = None  # None: "file" where intake finds that it does, else "site"
     label_limits: dict[str, Probability] = {}  # multilabel: probability above which a label holds; default 0.5
+
+    def __post_init__(self) -> None:
+        """In Python, derived channels may be tables as in TOML. Raises ModelError for anything else."""
+        if any(type(given) not in (str, Derived) for given in self.derive.values()):
+            made = {name: derived(name, given) for name, given in self.derive.items()}
+            msgspec.structs.force_setattr(self, "derive", made)
 
     @property
     def formulas(self) -> tuple[Formula, ...]:

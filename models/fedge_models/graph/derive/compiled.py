@@ -106,6 +106,8 @@ class _Compiler:
         operation = OPERATIONS[node.what]
         if all(a.place.constant is not None for a in args):
             return _folded(node, operation, args)
+        if node.what == "/" and args[1].place.constant is not None and not args[1].place.constant:
+            raise ModelError(f"position {node.at}: a division by 0 never gives a number")
         return self._called(node, operation, args)
 
     def _called(self, node: Node, operation: Operation, args: list[Value]) -> Value:

@@ -36,7 +36,7 @@ class Token(NamedTuple):
     @property
     def shown(self) -> str:
         """The token as a message names it."""
-        return "the end" if self.kind == "end" else repr(self.text[:SHOWN])
+        return "the end" if self.kind == "end" else repr(_short(self.text))
 
 
 def tokens(text: str) -> list[Token]:
@@ -53,10 +53,14 @@ def tokens(text: str) -> list[Token]:
         written = match[kind]
         token = Token(kind, written[1:-1] if kind == "quoted" else written, match.start(kind) + 1)
         if kind == "number" and not math.isfinite(float(written)):
-            raise ModelError(f"position {token.at}: {written} is too large for a number")
+            raise ModelError(f"position {token.at}: {_short(written)} is too large for a number")
         found.append(token)
         start = match.end()
     return found
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
 
 
 def _strange(text: str, start: int) -> ModelError:

@@ -4,7 +4,7 @@
 from .file import read_capped
 from .layout import check_fed
 from .memory import PROBE_BYTES, bounded_memory, room_for
-from .read import MAX_IR, read_card_file, read_model, read_stored_card, with_weights
+from .read import MAX_IR, read_card_file, read_model, read_stored_card, stored_notes, with_weights
 
 __all__ = [
     "MAX_IR",
@@ -16,5 +16,6 @@ __all__ = [
     "read_model",
     "read_stored_card",
     "room_for",
+    "stored_notes",
     "with_weights",
 ]

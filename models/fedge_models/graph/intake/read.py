@@ -89,6 +89,11 @@ def read_stored_card(path: Path) -> Card:
     return read_card(_parsed(read_capped(path), path), str(path))
 
 
+def stored_notes(path: Path) -> tuple[str, ...]:
+    """What was noted in a file when it was taken in before. Raises ModelError."""
+    return tuple(notes(_parsed(read_capped(path), path)))
+
+
 def _parsed(data: bytes, path: Path) -> onnx.ModelProto:
     from google.protobuf.message import DecodeError
 
