@@ -36,6 +36,7 @@ from .quantised import dequantise
 from .shapes import output_shape, own_dimension
 from .stored import as_initializers
 from .training_mode import for_serving
+from .transposed import tie_transposed
 from .untie import untie
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ PASSES: tuple[Step, ...] = (
     as_a_gateway_feeds,
     any_batch,
     own_dimension,
+    tie_transposed,
     untie,
     one_output,
     label_logits,

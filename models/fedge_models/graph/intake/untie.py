@@ -18,7 +18,7 @@ from ...errors import ModelError
 from ...protos import FLOAT
 from ...system.choices import hint
 from ..card import Card
-from ..notes import note
+from ..notes import note, notes
 from .layers import RECURRENT, ROLES, is_generated, module
 from .loops import Loops, Reader
 from .norm_layout import own_layout
@@ -71,7 +71,18 @@ def untie(model: onnx.ModelProto, card: Card, where: str) -> bool:
                 text = f"shared: {name} is read by {_who(several)} and stays one tensor{loop}"
                 changed = note(model, text) or changed
         changed = changed or bool(made)
-    return changed
+    return _say_idle(model, card) or changed
+
+
+def _say_idle(model: onnx.ModelProto, card: Card) -> bool:
+    """Note each glob under `shared` that nothing came of; return whether there is one."""
+    said = [n.split()[1] for n in notes(model) if n.startswith(("shared: ", "untied: "))]
+    new = False
+    for glob in card.shared:
+        if not any(fnmatchcase(name, glob) for name in said):
+            text = f"shared: {glob!r} has no effect, because the file stores a tensor of its own for each reader"
+            new = note(model, text) or new
+    return new
 
 
 def _without_identities(graph: onnx.GraphProto, floats: set[str]) -> dict[str, str]:

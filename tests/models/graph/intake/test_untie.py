@@ -145,6 +145,45 @@ def test_batch_norm_shares_nothing_though_the_card_lists_it(tmp_path: Path) -> N
     assert len(set(batch_norm.input)) == 5 and "zero" not in batch_norm.input
 
 
+def tied(first: np.ndarray, second: np.ndarray) -> onnx.ModelProto:
+    """An encoder and its transpose as decoder, as PyTorch's newer exporter stores them: twice."""
+    nodes = [N("MatMul", ["x", "encoder.weight"], ["a"]), N("Tanh", ["a"], ["h"]), N("MatMul", ["h", "val_3"], ["n"])]
+    return network(*nodes, **{"val_3": second, "encoder.weight": first})
+
+
+@pytest.mark.parametrize(
+    ("glob", "kept"), [("encoder.*", "encoder.weight"), ("*", "encoder.weight"), ("val_3", "val_3")]
+)
+def test_transposed_copy_that_the_card_lists_as_shared_is_tied(glob: str, kept: str, tmp_path: Path) -> None:
+    weight = normal(6, 4)
+    model = tied(weight, np.ascontiguousarray(weight.T))
+    data = taken(model, tmp_path, msgspec.structs.replace(CARD, shared=(glob,)))
+    graph = TrainableGraph.load(data)
+    assert set(trained(data)) == {kept, "head.weight"} and graph.shared == (kept,)
+    assert any(f"was a transposed copy of {kept}" in n for n in graph.notes)
+    check_gradient(onnx.ModelProto.FromString(data), normal(5, 6))
+    x = normal(4, 6)
+    np.testing.assert_allclose(run_ort(data, x), run_ort(model.SerializeToString(), x), rtol=1e-5, atol=1e-6)
+
+
+def test_transposed_copy_that_the_card_does_not_list_trains_apart_and_is_named(tmp_path: Path) -> None:
+    weight = normal(6, 4)
+    data = taken(tied(weight, np.ascontiguousarray(weight.T)), tmp_path)
+    assert set(trained(data)) == {"encoder.weight", "val_3", "head.weight"}
+    assert any("val_3 is a transposed copy of encoder.weight" in n for n in TrainableGraph.load(data).notes)
+
+
+@pytest.mark.parametrize("second", [normal(4, 6), np.zeros((4, 6), np.float32)])
+def test_other_matrices_are_no_transposed_copies(second: np.ndarray, tmp_path: Path) -> None:
+    data = taken(tied(normal(6, 4) if second.any() else np.zeros((6, 4), np.float32), second), tmp_path)
+    assert not any("transposed" in n for n in TrainableGraph.load(data).notes)
+
+
+def test_shared_tensor_that_is_read_once_is_named(tmp_path: Path) -> None:
+    data = taken(tied(normal(6, 4), normal(4, 6)), tmp_path, msgspec.structs.replace(CARD, shared=("encoder.weight",)))
+    assert any("'encoder.weight' has no effect" in n for n in TrainableGraph.load(data).notes)
+
+
 def test_shared_tensor_that_is_not_there_is_refused_with_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"shared lists 'l0\.wieght'.*l0\.weight"):
         taken(twice(True), tmp_path, msgspec.structs.replace(CARD, shared=("l0.wieght",)))
