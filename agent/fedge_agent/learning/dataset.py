@@ -94,7 +94,9 @@ def load(
         raise DataError(f"{path}: cannot be read: {e}") from e
     data = data._replace(x=laid_out(data.x, shape))
     if data.x.shape[1:] != shape:
-        raise DataError(f"{path}: gives samples of shape {data.x.shape[1:]}, the model expects {shape}")
+        windows = laid_out(data.x, windows_shape(card)).shape[1:] == windows_shape(card)
+        to_do = "; if 'x' holds windows of what is measured, put measured = true beside it" if windows else ""
+        raise DataError(f"{path}: gives samples of shape {data.x.shape[1:]}, the model expects {shape}{to_do}")
     if not len(data.x):
         raise DataError(f"{path}: has no samples; expected at least one row in 'x'")
     _check_labels(path, data.y, card)

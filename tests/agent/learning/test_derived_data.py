@@ -82,6 +82,11 @@ def test_measured_windows_of_an_archive_may_be_rows_of_a_table_or_give_features(
     long = np.random.default_rng(1).normal(5, 1, (30, 2, 8)).astype(np.float32)
     np.savez(tmp_path / "d.npz", x=long, measured=True)
     assert (dataset.load(tmp_path / "d.npz", card, (4,)).x == Preparation(card)(long)).all()
+    np.savez(tmp_path / "d.npz", x=long)
+    with pytest.raises(
+        DataError, match=r"shape \(2, 8\), the model expects \(4,\); if 'x' holds windows .* measured = true"
+    ):
+        dataset.load(tmp_path / "d.npz", card, (4,))
     np.savez(tmp_path / "d.npz", x=long[:, :, :7], measured=True)
     with pytest.raises(DataError, match=r"array 'x' has windows of shape \(2, 7\), the card's \(2, 8\)"):
         dataset.load(tmp_path / "d.npz", card, (4,))
