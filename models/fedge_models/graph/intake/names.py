@@ -8,7 +8,9 @@ that is added behind, else the module that a node belongs to. Where nothing does
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from fnmatch import fnmatchcase
+from glob import escape
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -39,6 +41,7 @@ def own_names(model: onnx.ModelProto, card: Card, told: Origins) -> tuple[Card, 
     transposed = "; a weight of a MatMul is the transpose of PyTorch's" if turned else ""
     note(model, f"named by their layers: {listed}{more}{transposed}")
     new = {field: _renamed(getattr(card, field), found) for field in AS_WRITTEN}
+    new["local"] = _with_matched(card.local, found, [t.name for t in model.graph.initializer])
     return msgspec.structs.replace(card, **new), True
 
 
@@ -116,3 +119,19 @@ def _renamed(value: str | tuple[str, ...], names: Mapping[str, str]) -> str | tu
     if isinstance(value, tuple):
         return tuple(names.get(v, v) for v in value)
     return ",".join(names.get(part.strip(), part) for part in value.split(",")) if value else value
+
+
+def _with_matched(local: str, names: Mapping[str, str], there: Sequence[str]) -> str:
+    """The patterns of what stays at a site, and the new name of each tensor that one matched by its old name.
+
+    Without it, a pattern that goes on matching others would let that tensor be sent. there: names after renaming.
+    """
+    made: list[str] = []
+    for part in (p.strip() for p in local.split(",") if p.strip()):
+        if part in names:
+            made.append(names[part])
+            continue
+        matched = [new for old, new in names.items() if fnmatchcase(old, part) and not fnmatchcase(new, part)]
+        kept = [part] if not matched or any(fnmatchcase(name, part) for name in there) else []
+        made += [*kept, *(escape(new).replace(",", "?") for new in matched)]
+    return ",".join(dict.fromkeys(made)) or local

@@ -15,6 +15,7 @@ from fedge_models.graph.intake import read_model
 from fedge_models.graph.intake.layers import module
 from fedge_models.graph.intake.provenance import joint_name
 from fedge_models.graph.trainable import TrainableGraph
+from fedge_models.training.personal import local_tensors
 from onnx import helper
 from support.graphs import N, normal, run_ort, small
 
@@ -176,6 +177,28 @@ def test_pattern_that_matches_nothing_is_noted_or_refused(tmp_path: Path) -> Non
     )
     with pytest.raises(ModelError, match=r"no float initializer matches trainable 'haed\.\*'"):
         taken(perceptron("W"), tmp_path, msgspec.structs.replace(CARD, trainable="haed.*"))
+
+
+@pytest.mark.parametrize(
+    ("local", "expected"),
+    [
+        ("val_1*", {"head.weight", "val_13"}),
+        ("val_1[3]", {"val_13"}),
+        ("val_1[2]", {"head.weight"}),
+        ("val_13, val_12", {"head.weight", "val_13"}),
+        ("[!b]*", {"head.weight", "head.bias", "val_13"}),
+    ],
+)
+def test_pattern_of_what_stays_means_the_tensors_that_it_matched_in_the_file(
+    local: str, expected: set[str], tmp_path: Path
+) -> None:
+    """`val_12` gets the name of its layer, and `val_13` keeps its own."""
+    model = perceptron("val_12")
+    model.graph.node[-1].output[0] = "z"
+    model.graph.node.append(N("Mul", ["z", "val_13"], ["y"]))
+    model.graph.initializer.append(onnx.numpy_helper.from_array(normal(2), "val_13"))
+    graph = taken(model, tmp_path, msgspec.structs.replace(CARD, local=local))
+    assert {*local_tensors(graph)} == expected
 
 
 def test_scalar_behind_an_identity_stays_where_it_is_read(tmp_path: Path) -> None:
