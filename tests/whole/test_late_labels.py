@@ -62,7 +62,7 @@ template = "press"
         )
 
     def stored(self) -> dict[str, int]:
-        """Samples by class index."""
+        """Samples by label."""
         found: dict[str, int] = self.status("gw")["models"]["m"]["samples"]
         return found
 
@@ -97,13 +97,15 @@ def test_labels_by_part_and_by_hand_while_it_runs_and_while_it_does_not(shop: Sh
     shop.wait_for_part(first + 1)
     with shop.station.open("a") as file:
         file.write(f"P{first};NOK\nP{first + 2};worn\nP{first};maybe\n")
-    shop.wait(lambda: shop.stored().get("2", 0) > 5, "the verdict on a part that was made")
-    shop.wait(lambda: shop.stored().get("1", 0) > 5, "the verdict on a part that came after its verdict")
+    shop.wait(lambda: shop.stored().get("broken", 0) > 5, "the verdict on a part that was made")
+    shop.wait(lambda: shop.stored().get("worn", 0) > 5, "the verdict on a part that came after its verdict")
     assert shop.labels()["unknown"] == 1 and "'maybe'" in shop.labels()["examples"]["unknown"]
-    broken, now = shop.stored()["2"], time.time()
+    broken, now = shop.stored()["broken"], time.time()
     done = shop.label("ok", "--from", str(now - 600), "--to", str(now + 600))
     assert done.exit_code == 0 and "stored" in done.output, done.output
-    shop.wait(lambda: not shop.stored().get("2") and shop.stored().get("0", 0) > broken, "the word by hand, which wins")
+    shop.wait(
+        lambda: not shop.stored().get("broken") and shop.stored().get("ok", 0) > broken, "the word by hand, which wins"
+    )
     assert shop.labels()["contradictory"] >= broken
     parts = [d["context"]["part"] for d in shop.page("gw", "/decisions")["press-1"]]
     assert all(part.startswith("P") for part in parts)
@@ -111,7 +113,7 @@ def test_labels_by_part_and_by_hand_while_it_runs_and_while_it_does_not(shop: Sh
     shop.kill("gw")
     assert "stored windows" in shop.label("worn", "--from", str(now - 600), "--to", str(now + 600)).output
     shop.start("gw")
-    shop.wait(lambda: not shop.stored().get("0") and shop.stored()["1"] > broken, "the later word")
+    shop.wait(lambda: not shop.stored().get("ok") and shop.stored().get("worn", 0) > broken, "the later word")
     assert "fedge_agent_relabelled_total" in shop.text("gw", "/metrics")
 
 
@@ -137,9 +139,9 @@ def test_verdicts_over_mqtt_find_their_parts(tmp_path: Path) -> None:
                 {"serial": worn, "result": "worn"},
             ):
                 peer.wait([peer.publish("plant/test", (body if body == "{" else json.dumps(body)).encode())])
-        shop.wait(lambda: shop.stored().get("2", 0) > 5 and shop.stored().get("1", 0) > 5, "both verdicts")
+        shop.wait(lambda: shop.stored().get("broken", 0) > 5 and shop.stored().get("worn", 0) > 5, "both verdicts")
         assert shop.labels()["malformed"] == 1 and "no part id" in shop.labels()["examples"]["malformed"]
-        assert max(shop.stored()["1"], shop.stored()["2"]) <= PART // HOP
+        assert max(shop.stored()["worn"], shop.stored()["broken"]) <= PART // HOP
     finally:
         shop.end()
         broker.stop()

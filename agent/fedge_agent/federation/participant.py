@@ -169,7 +169,7 @@ class Participant:
             "file_changes": list(self._changes),
             "provider": self.serving.session.provider if self.serving else None,
             "waits_for": self._waits_for(),
-            "samples": self._samples.labels(self.name, self._several()),
+            "samples": self._stored(),
             "left_out": self.model.left_out,
             "samples_before": self.model.samples_before,
             "doubtful_channels": self.model.doubtful,
@@ -185,10 +185,16 @@ class Participant:
             "problem": self.problem or self._worker.problem,
         }
 
-    def _several(self) -> tuple[str, ...]:
-        """The labels of a model of which several may hold."""
+    def _stored(self) -> dict[str, int]:
+        """How many samples have each label, by its name; "-": none."""
         card = self.graph.card if self.graph else None
-        return card.labels if card is not None and card.task == "multilabel" else ()
+        task = card.task if card is not None else ""
+        labels = card.labels if card is not None and task != "anomaly" else ("normal", "anomaly")
+        found = self._samples.labels(self.name, labels if task == "multilabel" else ())
+        if task not in ("classify", "anomaly"):
+            return found
+        names = dict(zip(map(str, range(len(labels))), labels, strict=True))
+        return {names.get(value, value): count for value, count in found.items()}
 
     def _threshold(self) -> float | None:
         """The limit that all assets share; of an anomaly model the highest, and None before the first is known."""

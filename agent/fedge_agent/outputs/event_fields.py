@@ -6,6 +6,8 @@ from __future__ import annotations
 from datetime import datetime, timezone
 from typing import Any
 
+from fedge_models.graph.card import SEPARATOR
+
 from .. import figures
 from ..figures import Of
 from ..types import SILENT, Event
@@ -13,7 +15,7 @@ from ..types import SILENT, Event
 FIELDS = (*figures.select(Of.EVENT), "time", "cause", "summary", "outcome", "priority")
 TABLES = tuple(name for name, figure in figures.select(Of.EVENT).items() if figure.type in figures.TABLES)
 _ALERT = {  # the texts of each kind of event
-    "summary": "{label} on {asset}{cause}: score {score:g}, threshold {threshold:g}",
+    "summary": "{label} on {asset}{gap}{cause}: score {score:g}, threshold {threshold:g}",
     "outcome": "the condition is over. Worst score {score:g}, severity {severity}",
 }
 _SILENT = {
@@ -33,9 +35,9 @@ def values(event: Event) -> dict[str, Any]:
         "values": {target: _short(estimate) for target, estimate in known["values"].items()},
         "priority": _PRIORITIES[event.severity],
     }
-    known["cause"] = _cause(known["channel"], known["values"])
-    texts = _SILENT if event.kind == SILENT else _ALERT
-    known |= {name: text.format(**known) for name, text in texts.items()}
+    known["cause"] = _cause(known["channel"], known["values"], known["label"])
+    texts, gap = _SILENT if event.kind == SILENT else _ALERT, " " if known["cause"] else ""
+    known |= {name: text.format(gap=gap, **known) for name, text in texts.items()}
     known["summary"] += " (provisional: its baseline is not complete)" if known["provisional"] else ""
     return known
 
@@ -57,9 +59,16 @@ def iso_time(time_ns: int) -> str:
         return f"{time_ns} ns"
 
 
-def _cause(channel: str, estimates: dict[str, float]) -> str:
-    """In brackets: the channel that is furthest from usual, or the estimates."""
-    return f" ({channel})" if channel else "".join(f" ({target} {v:g})" for target, v in estimates.items())
+def _cause(channel: str, estimates: dict[str, float], label: str) -> str:
+    """In brackets: the channel that is furthest from usual, or the values of what is in alarm; of all, if none is."""
+    if channel:
+        return f"({channel})"
+    alarms = [name for name in label.split(SEPARATOR) if name in estimates]
+    return " ".join(f"({name} {_brief(estimates[name])})" for name in alarms or estimates)
+
+
+def _brief(value: float) -> str:
+    return f"{value:.3g}" if abs(value) < 1 else f"{value:g}"
 
 
 def _short(value: float) -> float:
