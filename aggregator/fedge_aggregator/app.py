@@ -130,6 +130,8 @@ class App:
 
     def status(self) -> dict[str, Any]:
         """The status page as plain data."""
+        for name in self._config.federation:
+            self.federation(name)  # one whose model came after the start has no round yet, and is waited for
         with self._lock:
             federations = list(self._federations.values())
         return {

@@ -113,6 +113,16 @@ def fleet(bare: Fleet) -> Fleet:
     return bare
 
 
+def test_a_federation_whose_model_comes_while_the_server_runs_is_shown_before_its_first_round(bare: Fleet) -> None:
+    config: list[str | Path] = ["--config", bare.folder / "agg.toml"]
+    bare.start("agg", "fedge-aggregator")
+    assert "no federation has a model yet" in bare.run("fedge-aggregator", "status", *config)
+    bare.run("fedge-aggregator", "model", "add", "f", bare.folder / "model.onnx", *config)
+    shown = bare.run("fedge-aggregator", "status", *config)
+    waits = next(line for line in shown.splitlines() if line.startswith("f: release 1, "))
+    assert "no federation" not in shown and waits.partition("; ")[2], shown
+
+
 def test_agents_learn_together_and_everybody_says_so(fleet: Fleet) -> None:
     config: list[str | Path] = ["--config", fleet.folder / "agg.toml"]
 
