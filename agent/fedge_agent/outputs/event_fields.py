@@ -6,8 +6,6 @@ from __future__ import annotations
 from datetime import datetime, timezone
 from typing import Any
 
-from fedge_models.graph.card import SEPARATOR
-
 from .. import figures
 from ..figures import Of
 from ..types import SILENT, Event
@@ -22,6 +20,7 @@ _SILENT = {
     "summary": "{asset} is silent: {reason}",
     "outcome": "{asset} decides again",
 }
+_BETWEEN = ";"  # the labels of one decision (`Decision.label`)
 _PRIORITIES = {"high": 1, "medium": 2, "low": 3}  # as planners count: 1 first
 
 
@@ -63,7 +62,7 @@ def _cause(channel: str, estimates: dict[str, float], label: str) -> str:
     """In brackets: the channel that is furthest from usual, or the values of what is in alarm; of all, if none is."""
     if channel:
         return f"({channel})"
-    alarms = [name for name in label.split(SEPARATOR) if name in estimates]
+    alarms = [name for name in label.split(_BETWEEN) if name in estimates]
     return " ".join(f"({name} {_brief(estimates[name])})" for name in alarms or estimates)
 
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..graph.card import Card
+from ..graph.card import Card, Channel
 from ..ops.operator import Array
 from . import outliers
 from .outliers import Bounds
@@ -86,7 +86,7 @@ def fit(x: NDArray[Any], card: Card | None = None) -> Scale:
 
     Channels that have a scale on the card are left as they are. Wild rows and values do not count.
     """
-    if card is not None and card.scaling != "file" and (found := given(card)):
+    if card is not None and card.scaling != "file" and card.image is not None and (found := given(card)):
         return found
     limits = None if x.dtype == np.uint8 or not len(x) else outliers.bounds(x, card)
     if limits is not None:
@@ -106,10 +106,13 @@ def fit(x: NDArray[Any], card: Card | None = None) -> Scale:
 def given(card: Card) -> Scale | None:
     """The scale that needs no samples; None where they are needed.
 
-    Of pictures, that of the card: (value * scale - mean) / std. Of a file that scales its input itself, none.
+    Of pictures, that of the card: (value * scale - mean) / std. Of a file that scales its input itself, none. Where the
+    card scales every channel: nothing is left to do, but to clip; wild values are known once there are samples.
     """
     if card.scaling == "file":
         return RAW
+    if card.image is None and card.bearing is None and all(map(_is_own, card.input_channels)):
+        return Scale(np.zeros((), np.float32), np.ones((), np.float32))
     image = card.image
     if image is None or not image.mean:
         return None
@@ -192,6 +195,10 @@ def _given(card: Card | None, columns: int) -> NDArray[np.bool_]:
     owners = card.owners(columns)
     own = np.array([c.scale is not None for c in card.input_channels])
     return np.zeros(columns, np.bool_) if owners is None else own[owners]
+
+
+def _is_own(channel: Channel) -> bool:
+    return channel.scale is not None and channel.condition is None
 
 
 def _conditions(x: Array, card: Card) -> Conditions:
