@@ -42,7 +42,7 @@ def local_mask(graph: TrainableGraph) -> Mask:
 def local_tensors(graph: TrainableGraph) -> dict[str, tuple[int, ...]]:
     """Return the shapes of the tensors that stay at the site, by name. Raises ModelError as `local_mask`."""
     mask = local_mask(graph)
-    return {t.name: t.shape for t in graph.layout if mask[t.start]}
+    return {t.name: t.shape for t in graph.layout if mask[t.start : t.stop].any()}
 
 
 def check_local(graph: TrainableGraph, where: str) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from fedge_models.errors import ModelError
 from fedge_models.graph import zoo
@@ -17,7 +18,7 @@ from fedge_models.training.config import TrainingConfig
 from fedge_models.training.evaluation import average_precision, evaluate
 from fedge_models.training.loop import fit
 from numpy.typing import NDArray
-from support.graphs import ints, normal
+from support.graphs import N, ints, normal
 
 Floats = NDArray[Any]  # losses are typed for float32, and work in any precision
 WINDOW = WindowSpec(1, 4, 1)
@@ -221,6 +222,20 @@ def test_local_of_which_a_pattern_matches_nothing_or_all_is_refused(local: str, 
 def test_local_may_name_what_is_frozen_beside_what_is_trained() -> None:
     card = Card("classify", CHANNEL, WINDOW, ("mean",), ("a", "b"), local="dense0.*,dense1.bias", trainable="dense1.*")
     graph = TrainableGraph.load(zoo.mlp(card, 3, (4,)).SerializeToString())
+    assert personal.local_tensors(graph) == {"dense1.bias": (2,)}
+
+
+def test_tensor_without_values_is_no_hindrance() -> None:
+    """Some exporters leave one, at the end of the file."""
+    card = Card("classify", CHANNEL, WINDOW, ("mean",), ("a", "b"), local="dense1.bias")
+    model = zoo.mlp(card, 3, (4,))
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.zeros((0, 2), np.float32), "nothing"))
+    last = model.graph.output[0].name
+    writer = next(n for n in model.graph.node if last in n.output)
+    writer.output[0] = "before"
+    model.graph.node.append(N("Concat", ["before", "nothing"], [last], axis=0))
+    graph = TrainableGraph.load(model.SerializeToString())
+    assert [t.name for t in graph.layout][-1] == "nothing"
     assert personal.local_tensors(graph) == {"dense1.bias": (2,)}
 
 
