@@ -23,6 +23,7 @@ import numpy as np
 from fedge_models.errors import (
     FedgeError,
     IdentityError,
+    ModelError,
     RefusedError,
     ReleaseError,
     ReplayError,
@@ -110,6 +111,7 @@ class Participant:
         self.model = LocalModel(name, config, self._chain, samples, spool, fits, self._pause, plans, events)
         self._schedule = Schedule(config.training)
         self._head: Release | None = None
+        self._waits_for_start = False  # for a model of the federation that makes samples otherwise than the file here
         self._changes: tuple[str, ...] = ()  # of the configured file, as it was taken in
         self._next_poll, self._reachable = 0.0, True
         self._back_off = BackOff(min(float(config.poll), LONGEST_BACKOFF_S), LONGEST_BACKOFF_S)
@@ -340,14 +342,24 @@ class Participant:
         logger.warning("model %s: number %d was used; it is sent again as %d", self.name, pending.sequence, number)
         return True
 
+    def _take(self, data: bytes) -> None:
+        """Take the federation's model file. The assets make windows as the one that is here says until a restart."""
+        self._waits_for_start = self.model.would_begin_anew(data)
+        if not self._waits_for_start:
+            self.model.adopt(data)
+            self._changes = ()
+        self._chain.save_graph(data)
+
     def _fetch(self) -> None:
         """Ask for a newer release, verify it, store it, and serve it unless it is clearly worse here."""
         assert self._uplink is not None and self._identity is not None
         if self.graph is None or not self._chain.has_graph():
-            data = self._uplink.fetch_model(self.name)
-            self.model.adopt(data)
-            self._changes = ()
-            self._chain.save_graph(data)
+            self._take(self._uplink.fetch_model(self.name))
+        if self._waits_for_start:
+            raise ModelError(
+                f"the federation's model makes samples otherwise than {self.config.file}, which serves until the agent "
+                "is started again: restart it"
+            )
         have = self._head.header.version if self._head else 0
         message = self._uplink.fetch_release(self.name, have, self.model.longest_release())
         if message is None:

@@ -145,6 +145,14 @@ class LocalModel:
             Baselines(name, graph, chain, samples, plans, least),
         )
 
+    def would_begin_anew(self, data: bytes) -> bool:
+        """Whether there is a model, and this file makes samples otherwise. Raises ModelError as `adopt`."""
+        if self._adopted is None:
+            return False
+        other = TrainableGraph.load(data, where=f"model {self._name}", schemas=False)
+        self._fits(other.card, other.input_shape)
+        return recipe(other.card) != recipe(self._adopted.graph.card)
+
     def _begin(self, card: Card) -> int:
         """Leave out stored samples that were made in another way; how many."""
         try:

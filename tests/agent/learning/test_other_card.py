@@ -96,6 +96,23 @@ def test_the_standardisation_is_fitted_again_for_another_card(gateway: Gateway) 
     assert other._adopted.standardisation.scale.mean.min() > 800
 
 
+def test_a_model_that_comes_from_an_aggregator_begins_anew_too(gateway: Gateway) -> None:
+    model = gateway.start(CARD)
+    gateway.put(200, 5.0)
+    model.rescale()
+    assert model.can_train and model.total == 200
+    fetched = zoo.autoencoder(msgspec.structs.replace(CARD, derive={"p": "a - b"}), 3, (2,)).SerializeToString()
+    assert model.would_begin_anew(fetched)
+    same = zoo.autoencoder(msgspec.structs.replace(CARD, description="same"), 3, (2,))
+    assert not model.would_begin_anew(same.SerializeToString())
+    model.adopt(fetched)
+    assert model.samples_before == 200 and model.total == 0 and not model.can_train
+    gateway.put(30, 900.0)
+    model.rescale()
+    assert model._adopted is not None and model._adopted.standardisation.scale is not None
+    assert model._adopted.standardisation.scale.mean.min() > 800
+
+
 def test_samples_of_a_version_that_stored_no_recipe_are_used(gateway: Gateway) -> None:
     gateway.start(CARD)
     gateway.put(200, 5.0)
