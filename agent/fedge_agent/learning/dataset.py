@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 from fedge_models.errors import ConfigError, DataError, PictureError
 from fedge_models.graph.array_rows import check_pictures, is_measured, windows_shape, yes_or_no
@@ -130,7 +131,11 @@ def guess_form(path: Path, card: Card) -> Form:
         return Form()
     if doubts := [text for text in found.doubts if "is read as" in text]:
         raise DataError(f"{path}: {doubts[0]}, in a file that is given as its form (--form)")
-    return found.form
+    form = found.form
+    if not form.tag_column and {form.time_column, form.date_column} & {c.name for c in card.channels}:
+        # Its values are near times of today. A row a sample needs no time.
+        return msgspec.structs.replace(form, time_column="", date_column="", time_format="")
+    return form
 
 
 def _npz(path: Path, card: Card, shape: tuple[int, ...], hold_back: bool) -> Dataset:

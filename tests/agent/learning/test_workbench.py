@@ -17,6 +17,7 @@ import pytest
 from fedge_agent.config import schema
 from fedge_agent.learning.dataset import load
 from fedge_agent.protocols.csv.form import Form
+from fedge_agent.protocols.csv.snippet import key_lines
 from fedge_models.errors import ConfigError, DataError
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, Derived, WindowSpec
@@ -133,6 +134,21 @@ def test_a_row_a_value_is_put_on_the_cards_grid_and_a_value_holds_for_three_samp
     with pytest.raises(DataError, match=r"no tag 'pressure' in column 'Tag'; has current"):
         (tmp_path / "d.csv").write_text("Zeit;Tag;Wert\n" + "2026-11-24 08:00:00;current;1\n" * 9)
         load(tmp_path / "d.csv", NORMAL, (4,), form=Form(time_column="Zeit", tag_column="Tag", value_column="Wert"))
+
+
+@pytest.mark.parametrize("head", ["current,pressure,label", "time,current,pressure,label"])
+def test_a_channel_of_the_card_is_no_column_of_times(head: str, tmp_path: Path) -> None:
+    """Its values, such as a counter's, may be near Unix times of today."""
+    names = head.split(",")
+    rows = [
+        {"time": 1_790_000_000 + i, "current": f"{1_700_000_000 + i}.3", "pressure": i % 3, "label": "ok"}
+        for i in range(60)
+    ]
+    (tmp_path / "d.csv").write_text("\n".join([head, *(",".join(str(row[n]) for n in names) for row in rows)]))
+    data = load(tmp_path / "d.csv", TABLE, (2, 1))
+    assert data.form is not None and data.form.time_column in ("", "time") and data.form.date_column == ""
+    np.testing.assert_allclose(data.x[:, 0, 0], 1.7e9 + np.arange(60), atol=128)
+    assert key_lines(data.form) == [] or data.form.time_column == "time"
 
 
 def test_workbook_with_markers_is_read_like_a_table(tmp_path: Path) -> None:
