@@ -16,7 +16,7 @@ SIGNATURE = "pkg.torch.export.ExportedProgram.graph_signature"
 INPUT = re.compile(r"^\w+: (\w+) target='([^']*)'", re.M)
 ATTRIBUTE = re.compile(r"(?!fedge\.|val_\d|_\d)[A-Za-z_]\w*(\.\w+)*$")  # as `state_dict` names it
 QUANTISED = ("DequantizeLinear", "QuantizeLinear")
-PARAMETER = "PARAMETER"
+PARAMETER, PYTORCH = "PARAMETER", "pytorch"
 
 
 def kinds(model: onnx.ModelProto) -> dict[str, str]:
@@ -34,7 +34,7 @@ def single_parameters(model: onnx.ModelProto) -> set[str]:
     singles = {t.name for t in model.graph.initializer if t.data_type == FLOAT and prod(t.dims) == 1}
     if told := kinds(model):
         return {n for n in singles if told.get(n) == PARAMETER}
-    if not singles or model.producer_name != "pytorch":
+    if not singles or model.producer_name != PYTORCH:
         return set()
     steps = {n for node in model.graph.node if node.op_type in QUANTISED for n in node.input}
     return {n for n in singles - steps if ATTRIBUTE.match(n)}

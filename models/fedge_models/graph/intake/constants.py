@@ -20,13 +20,13 @@ from ...errors import ModelError
 from ...protos import FLOAT
 from ...system.choices import hint
 from ..card import Card
-from ..nodes import carrying
+from ..nodes import carrying, laid_out_statistics, running_statistics
 from ..notes import note
 from ..onnx_file import array
-from ..told import PARAMETER, kinds, single_parameters
+from ..told import ATTRIBUTE, PARAMETER, PYTORCH, kinds, single_parameters
 from .epsilons import epsilons
 from .known_values import are_positions, are_rotations, are_waves, is_filter_bank, is_mask, is_ramp
-from .own_scaling import PREPARED, SCALER, prepared
+from .own_scaling import LEARNERS, PREPARED, SCALER, prepared
 from .provenance import marks
 
 if TYPE_CHECKING:
@@ -42,6 +42,8 @@ ROTATING = ("Mul", "RotaryEmbedding", "Where")
 NAMED = 8  # tensors that a note lists
 GUESS = "this is a guess from its values and place, and no pattern trains it; if it is a parameter: trainable = '*,{}'"
 MADE_UP = "a scale or shift that an exporter made up for a GroupNorm"
+LAYERS = re.compile(r"(^|[._])(weight|bias)(_|$|\.)")  # as PyTorch's own layers call their parameters
+STEPS = "calibrator_y"  # how skl2onnx calls those of an isotonic calibration
 VARIABLE = re.compile(r"ReadVariableOp|onnx::")  # of TensorFlow; what PyTorch's older exporter computed
 EPSILON = "an epsilon, which keeps a root, a logarithm or a divisor away from zero"
 
@@ -49,12 +51,13 @@ EPSILON = "an epsilon, which keeps a root, a logarithm or a divisor away from ze
 def constants(model: onnx.ModelProto, card: Card, where: str) -> dict[str, str]:
     """Return the names of initializers that are no parameters, with what each is; a note says so.
 
-    Raises ModelError when the card lists one that is not there.
+    Raises ModelError when the card lists one that is not there, and for an isotonic calibration.
     """
     names = {t.name for t in model.graph.initializer}
     if missing := [n for n in card.constants if n not in names]:
         at = f"{where}: card: constants lists {missing[0]!r}, which is no tensor of the file"
         raise ModelError(f"{at}; {hint(missing[0], names)}")
+    _check_steps(model, card, where)
     singles, told_kinds = single_parameters(model), kinds(model)
     stored = {t.name: t for t in model.graph.initializer if t.data_type == FLOAT and (len(t.dims) or t.name in singles)}
     found: dict[str, str] = {n: "listed on the card" for n in card.constants if n in stored}
@@ -65,24 +68,38 @@ def constants(model: onnx.ModelProto, card: Card, where: str) -> dict[str, str]:
             end = "patterns leave it out, its exact name trains it" if certain else GUESS.format(name)
             note(model, f"not a parameter: {name} is {what}; {end}")
     told = {n: what for n, what in marks(model).items() if n in stored and n not in found}
-    _say_singles(model, singles - found.keys() - told.keys(), bool(told_kinds))
+    if not told_kinds:
+        _say_unknown(model, stored.keys() - found.keys() - told.keys())
     if several := {n: what for n, what in told.items() if prod(stored[n].dims) > 1}:
         note(model, f"not parameters: {_listed(several)}; patterns leave them out, an exact name trains one")
     found |= told
     return {t.name: found[t.name] for t in model.graph.initializer if t.name in found}
 
 
-def _say_singles(model: onnx.ModelProto, trained: set[str], told: bool) -> None:
-    """Note which single numbers `*` trains though the file does not call them parameters, and which it leaves."""
-    if trained and not told:
-        names = ", ".join(sorted(trained))
-        note(
-            model, f"single numbers: {names} train as parameters; list one that is a buffer under constants on the card"
+def _check_steps(model: onnx.ModelProto, card: Card, where: str) -> None:
+    """Raise ModelError for an isotonic calibration of scikit-learn: only its steps would train, not the classifier."""
+    steps = [t.name for t in model.graph.initializer if t.name.startswith(STEPS)]
+    if steps and model.producer_name in LEARNERS and not {*card.trainable.split(",")} & {*steps}:
+        raise ModelError(
+            f"{where}: is calibrated isotonically: no gradient passes the steps, so nothing in front of "
+            "them is trained. Calibrate with method='sigmoid', or not at all, which training does not need"
         )
+
+
+def _say_unknown(model: onnx.ModelProto, trained: set[str]) -> None:
+    """Note which tensors `*` trains that may be buffers, as far as their names tell, and which single numbers not."""
     carried = carrying(model)
-    held = [t.name for t in model.graph.initializer if t.data_type == FLOAT and prod(t.dims) == 1 and t.name in carried]
-    if named := [n for n in held if not told and n not in trained and VARIABLE.search(n)]:
-        note(model, f"single numbers: no pattern trains {', '.join(named)}; an exact name trains one")
+    ordered = [t for t in model.graph.initializer if t.data_type == FLOAT and t.name in carried]
+    statistics = running_statistics(model) | laid_out_statistics(model)
+    if model.producer_name == PYTORCH:
+        names = [t.name for t in ordered if t.name in trained - statistics and ATTRIBUTE.match(t.name)]
+        if unsure := [n for n in names if not LAYERS.search(n)]:
+            more = f" and {len(unsure) - NAMED} more" if len(unsure) > NAMED else ""
+            text = "train as parameters; this exporter does not tell buffers from them: list a buffer under constants"
+            note(model, f"by its name alone: {', '.join(unsure[:NAMED])}{more} {text} on the card, or use dynamo=True")
+    singles = [t.name for t in ordered if prod(t.dims) == 1 and t.name not in trained and VARIABLE.search(t.name)]
+    if singles:
+        note(model, f"single numbers: no pattern trains {', '.join(singles[:NAMED])}; an exact name trains one")
 
 
 def _listed(told: dict[str, str]) -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from ...errors import ModelError
 from ..card import Card
 from ..nodes import TROUBLE
+from ..notes import notes
 from .batch import any_batch
 from .branches import without_branches
 from .explicit_pads import explicit_pads
@@ -26,6 +27,7 @@ from .label_logits import label_logits
 from .label_outputs import join_labels
 from .layout import as_a_gateway_feeds
 from .learners import without_ml
+from .lost import computed, left_out, note_lost
 from .names import own_names
 from .one_output import one_output
 from .opset import newer_opset
@@ -74,11 +76,14 @@ def run(model: onnx.ModelProto, card: Card, where: str) -> tuple[bool, Card]:
             changed = made(model, card, where) or changed
         told = origins(model)
         mark_constants(model, told)
+        first = not notes(model)  # else it was taken in before
+        missing, functions = (left_out(model, told), computed(model, told)) if first else ([], [])
         for passes in (CONVERTING, PASSES):
             card, named = own_names(model, card, told)
             changed = changed or named
             for made in passes:
                 changed = made(model, card, where) or changed
+        changed = note_lost(model, missing, functions) or changed
     except (*TROUBLE, StopIteration) as e:  # a node without its inputs, and what else no exporter writes
         what = f"its nodes and tensors do not fit each other ({type(e).__name__}: {e})"
         raise ModelError(f"{where}: not a valid ONNX model: {what}. Export it again") from e

@@ -290,7 +290,7 @@ def test_single_number_that_pytorch_calls_a_parameter_is_trained(shape: tuple[in
 def test_single_number_of_a_module_is_trained_from_the_older_exporter_and_named(tmp_path: Path) -> None:
     graph = told_of(tmp_path, single("arc.scale"), {})
     assert {t.name for t in graph.layout} == {"arc.scale", "weight"}
-    assert any("single numbers: arc.scale train as parameters" in n and "constants" in n for n in graph.notes)
+    assert any("by its name alone: arc.scale train as parameters" in n and "constants" in n for n in graph.notes)
     assert [t.name for t in told_of(tmp_path, single("/Constant_output_0"), {}).layout] == ["weight"]
     assert [t.name for t in told_of(tmp_path, single("factor"), {}, "another").layout] == ["weight"]
 
@@ -307,3 +307,42 @@ def test_variable_of_tensorflow_that_is_one_number_is_named(tmp_path: Path) -> N
     graph = told_of(tmp_path, single("net/temperature/ReadVariableOp:0"), {}, "tf2onnx")
     assert [t.name for t in graph.layout] == ["weight"]
     assert any("no pattern trains net/temperature/ReadVariableOp:0" in n for n in graph.notes)
+
+
+@pytest.mark.parametrize(("name", "unsure"), [("basis", True), ("layer.weight", False), ("g.bias_l0", False)])
+def test_older_exporter_tells_no_buffer_so_what_is_no_layers_own_is_named(
+    name: str, unsure: bool, tmp_path: Path
+) -> None:
+    nodes = [N("Tanh", ["x"], ["t"]), N("Mul", ["t", name], ["y"])]
+    case: Case = (nodes, {name: normal(4)}, (4,), (4,))
+    graph = told_of(tmp_path, case, {})
+    assert name in {t.name for t in graph.layout}
+    assert any(f"by its name alone: {name} train" in n for n in graph.notes) is unsure
+    assert not any("by its name alone" in n for n in told_of(tmp_path, case, {name: "PARAMETER"}).notes)
+
+
+def test_parameters_that_the_exporter_left_out_or_computed_further_are_named(tmp_path: Path) -> None:
+    taken(entered("Mul", normal(CHANNELS)), tmp_path)
+    model = onnx.load(tmp_path / "m.onnx")
+    lines = [f"p_{i}: PARAMETER target='{n}'" for i, n in enumerate(["weight", "gone", "v"])]
+    signature = "\n# inputs\n" + "\n".join([*lines, "x: USER_INPUT\n"])
+    model.graph.metadata_props.add(key="pkg.torch.export.ExportedProgram.graph_signature", value=signature)
+    value = model.graph.value_info.add(name="table")
+    folded = repr(["div_1", "linalg_vector_norm", "v"])
+    value.metadata_props.add(key="pkg.onnxscript.optimizer.folded_from", value=folded)
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+    data = read_model(tmp_path / "m.onnx")
+    notes = TrainableGraph.load(data).notes
+    assert any(n.startswith("not in the file: gone: ") for n in notes)
+    assert any(n.startswith("computed by the exporter: v: ") and "optimize=False" in n for n in notes)
+    (tmp_path / "again.onnx").write_bytes(data)
+    assert read_model(tmp_path / "again.onnx") == data
+
+
+def test_isotonic_calibration_is_refused_because_only_its_steps_would_train(tmp_path: Path) -> None:
+    """As skl2onnx writes it: the nearest of the calibrator's values, which passes no gradient."""
+    nodes = [N("Tanh", ["x"], ["t"]), N("Mul", ["t", "calibrator_y"], ["y"])]
+    case: Case = (nodes, {"calibrator_y": normal(4)}, (4,), (4,))
+    with pytest.raises(ModelError, match=r"calibrated isotonically.*method='sigmoid'"):
+        told_of(tmp_path, case, {}, "skl2onnx")
+    assert "calibrator_y" in {t.name for t in told_of(tmp_path, case, {}, "another").layout}
